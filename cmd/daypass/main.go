@@ -1,0 +1,100 @@
+// Command daypass hands out short-lived database logons for PostgreSQL through
+// the API that Amazon Redshift made for it, and opens the sessions they are
+// good for.
+//
+// This package holds the flags, the exit codes and the wiring, and nothing
+// else: one file per command, serve.go for what runs, config.go for the file it
+// reads. What the words mean is in ARCHITECTURE.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], environment{
+		stdin:  os.Stdin,
+		stdout: os.Stdout,
+		stderr: os.Stderr,
+		now:    time.Now,
+	})
+	stop()
+	os.Exit(code)
+}
+
+// environment is what a command may touch of the process it runs in. The
+// commands take it as a value, so that a test runs several side by side.
+type environment struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time
+}
+
+// exitError ends the process with a code of its own. A nil err prints nothing:
+// the command has said what there was to say.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// run executes one command line and returns the exit code of the process.
+func run(ctx context.Context, args []string, env environment) int {
+	root := newRootCommand(env)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		fmt.Fprintf(env.stderr, "daypass: %v\n", err)
+		return 1
+	}
+	if exit.err != nil {
+		fmt.Fprintf(env.stderr, "daypass: %v\n", exit.err)
+	}
+	return exit.code
+}
+
+func newRootCommand(env environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "daypass",
+		Short: "Short-lived database logons for PostgreSQL, through the Amazon Redshift API",
+		Long: `Daypass answers GetClusterCredentials as Amazon Redshift does, and opens the
+PostgreSQL sessions that its passwords are good for.
+
+Try it, with nothing but PostgreSQL installed (or nothing at all):
+
+    daypass dev
+
+Run it in front of your own clusters:
+
+    daypass serve --config daypass.yaml`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(env.stdin)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	root.AddCommand(newVersionCommand(env))
+	return root
+}
