@@ -1,0 +1,339 @@
+// Package keyring holds the secret keys of one installation, each for one named
+// purpose, and does with them the few things they are for, so that no key ever
+// leaves it:
+//
+//   - credential: Ed25519 keys that sign database credentials. Verifier is their
+//     public half and all that a gateway needs.
+//   - session: AES-256 keys that seal the session tokens of temporary access keys
+//     (XAES-256-GCM, https://c2sp.org/XAES-256-GCM: 192-bit random nonces, so no
+//     number of tokens wears a key out).
+//   - upstream: one key from which the passwords of session roles are derived
+//     (HKDF-Expand, RFC 5869, with an unambiguous encoding of what they are for).
+//
+// Rotate adds a credential and a session key. A key signs from the moment it
+// becomes active until the next one does, and is good for checking until nothing
+// that it signed can be alive: 1 h for credentials and 36 h for session tokens,
+// and Margin for clocks that disagree. After that it is refused even while it is
+// still in the file; the next Rotate drops it.
+//
+// A Keyring is immutable and safe for concurrent use. File keeps one on disk and
+// lets a running server and `daypass keys rotate` work on it side by side. The
+// package does no logging; the time is always passed in.
+package keyring
+
+import (
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Purpose says what a key is for. No key serves two purposes.
+type Purpose string
+
+// The purposes of keys.
+const (
+	Credential Purpose = "credential" // Ed25519, signs database credentials
+	Session    Purpose = "session"    // AES-256, seals STS session tokens
+	Upstream   Purpose = "upstream"   // HKDF, derives upstream passwords
+)
+
+const (
+	// CredentialLifetime is the longest life of a database credential.
+	CredentialLifetime = time.Hour
+	// SessionLifetime is the longest life of an STS session token (GetSessionToken
+	// of an IAM user).
+	SessionLifetime = 36 * time.Hour
+	// Margin is how much longer a superseded key is good for checking. It covers
+	// clocks of several machines that disagree, and the time until a running server
+	// has noticed a rotation.
+	Margin = 5 * time.Minute
+)
+
+// Ways in which a check fails.
+var (
+	// ErrUnknownKey is returned when the keyring has no such key, or has it but
+	// nothing that it signed can be alive any more.
+	ErrUnknownKey = errors.New("unknown key")
+	// ErrBadSignature is returned for a signature that the named key did not make.
+	ErrBadSignature = errors.New("signature does not match")
+	// ErrBadBox is returned for a box that was not sealed by the named key with the
+	// same additional data, or was altered.
+	ErrBadBox = errors.New("sealed value is altered or was sealed for something else")
+)
+
+const (
+	idSize     = 8
+	secretSize = 32
+)
+
+type keyID [idSize]byte
+
+// key is one secret. Exactly one of private and sealer is set, by its purpose;
+// neither for the upstream key.
+type key struct {
+	id      keyID
+	active  time.Time // whole seconds, UTC
+	secret  [secretSize]byte
+	private ed25519.PrivateKey
+	sealer  *xaes
+}
+
+// Keyring is a set of keys. Make one with New or Parse.
+type Keyring struct {
+	credential []*key // in the order in which they become active
+	session    []*key // the same
+	upstream   *key
+	verifier   *Verifier
+}
+
+// New returns a keyring with fresh random keys, all of them active at now.
+func New(now time.Time) *Keyring {
+	return assemble(
+		[]*key{generate(Credential, now)},
+		[]*key{generate(Session, now)},
+		generate(Upstream, now),
+	)
+}
+
+func assemble(credential, session []*key, upstream *key) *Keyring {
+	return &Keyring{credential, session, upstream, newVerifier(credential)}
+}
+
+func generate(purpose Purpose, active time.Time) *key {
+	var secret [secretSize]byte
+	_, _ = rand.Read(secret[:]) // never fails: crypto/rand ends the process instead
+	return newKey(purpose, active, secret)
+}
+
+func newKey(purpose Purpose, active time.Time, secret [secretSize]byte) *key {
+	k := &key{active: active.UTC().Truncate(time.Second), secret: secret}
+	// The identifier is a hash of the public key where there is one, else of the
+	// secret, under a label of its own. A key that was damaged in the file no longer
+	// matches its identifier.
+	material := secret[:]
+	switch purpose {
+	case Credential:
+		k.private = ed25519.NewKeyFromSeed(secret[:])
+		material = k.private[ed25519.PublicKeySize:]
+	case Session:
+		k.sealer = newXAES(secret)
+	}
+	h := sha256.New()
+	h.Write([]byte("daypass key identifier: " + string(purpose) + "\x00"))
+	h.Write(material)
+	copy(k.id[:], h.Sum(nil))
+	return k
+}
+
+// Rotate returns a keyring with a new credential key and a new session key that
+// become active at activate, or at now if that is later, and without the keys
+// that can no longer check anything alive. An activation in the future gives time
+// to bring the file to other machines before any of them uses the keys. k is not
+// changed.
+func (k *Keyring) Rotate(now, activate time.Time) *Keyring {
+	if activate.Before(now) {
+		activate = now
+	}
+	add := func(keys []*key, purpose Purpose) []*key {
+		kept := alive(keys, purpose, now)
+		fresh := generate(purpose, activate)
+		at := len(kept)
+		for at > 0 && kept[at-1].active.After(fresh.active) {
+			at--
+		}
+		return slices.Insert(kept, at, fresh)
+	}
+	return assemble(add(k.credential, Credential), add(k.session, Session), k.upstream)
+}
+
+// RotateUpstream returns a keyring with a new upstream key: every value that
+// Derive returns changes. A gateway that still has the old key and one that has
+// the new one would set the passwords of session roles in turn, each healing what
+// the other wrote; bring the file to all machines soon. k is not changed.
+func (k *Keyring) RotateUpstream(now time.Time) *Keyring {
+	return assemble(k.credential, k.session, generate(Upstream, now))
+}
+
+// retention is how long a key of a purpose is good for checking after another
+// became active.
+func retention(purpose Purpose) time.Duration {
+	if purpose == Session {
+		return SessionLifetime + Margin
+	}
+	return CredentialLifetime + Margin
+}
+
+// until returns the instant from which keys[i] no longer checks anything, or the
+// zero time if nothing supersedes it.
+func until(keys []*key, i int, purpose Purpose) time.Time {
+	if i+1 == len(keys) {
+		return time.Time{}
+	}
+	return keys[i+1].active.Add(retention(purpose))
+}
+
+func alive(keys []*key, purpose Purpose, now time.Time) []*key {
+	var kept []*key
+	for i, k := range keys {
+		if u := until(keys, i, purpose); u.IsZero() || now.Before(u) {
+			kept = append(kept, k)
+		}
+	}
+	return kept
+}
+
+// inUse returns the index of the key that signs or seals at now: the latest one
+// that is active. With a clock before all of them it is the earliest, which every
+// other machine knows.
+func inUse(keys []*key, now time.Time) int {
+	for i := len(keys) - 1; i > 0; i-- {
+		if !keys[i].active.After(now) {
+			return i
+		}
+	}
+	return 0
+}
+
+// Sign signs msg with the credential key in use at now and returns the key's
+// identifier and an Ed25519 signature (RFC 8032, 64 bytes). The key signs nothing
+// but database credentials; what binds msg to that purpose is the caller's to put
+// into it (package credential: the external_aad of COSE).
+func (k *Keyring) Sign(now time.Time, msg []byte) (keyID []byte, sig []byte) {
+	id, sign := k.Signer(now)
+	return id, sign(msg)
+}
+
+// Signer is Sign in two steps, for a message that has the key's identifier in it.
+func (k *Keyring) Signer(now time.Time) (keyID []byte, sign func(msg []byte) []byte) {
+	signer := k.credential[inUse(k.credential, now)]
+	return slices.Clone(signer.id[:]), func(msg []byte) []byte {
+		return ed25519.Sign(signer.private, msg)
+	}
+}
+
+// Verifier returns the public half of the credential keys.
+func (k *Keyring) Verifier() *Verifier { return k.verifier }
+
+// Verifier checks what Sign signed. It holds public keys only, and is immutable
+// and safe for concurrent use.
+type Verifier struct {
+	keys map[keyID]verifyingKey
+}
+
+type verifyingKey struct {
+	public ed25519.PublicKey
+	until  time.Time // zero: not superseded
+}
+
+func newVerifier(keys []*key) *Verifier {
+	v := &Verifier{keys: make(map[keyID]verifyingKey, len(keys))}
+	for i, k := range keys {
+		v.keys[k.id] = verifyingKey{
+			public: ed25519.PublicKey(k.private[ed25519.PublicKeySize:]),
+			until:  until(keys, i, Credential),
+		}
+	}
+	return v
+}
+
+// Verify checks that sig is the signature of msg by the named key, and that the
+// key can still have signed something alive at now. Keys that are not active yet
+// are accepted: another machine's clock may be ahead. It returns ErrUnknownKey or
+// ErrBadSignature. Ed25519 as crypto/ed25519 checks it admits no second signature
+// made from a first one.
+func (v *Verifier) Verify(id, msg, sig []byte, now time.Time) error {
+	if len(id) != idSize {
+		return ErrUnknownKey
+	}
+	k, ok := v.keys[keyID(id)]
+	if !ok || !k.until.IsZero() && !now.Before(k.until) {
+		return ErrUnknownKey
+	}
+	if len(sig) != ed25519.SignatureSize || !ed25519.Verify(k.public, msg, sig) {
+		return ErrBadSignature
+	}
+	return nil
+}
+
+// Derive returns 32 bytes that only a holder of the upstream key can compute. They
+// are a function of that key, purpose and every element of context, each taken as
+// a whole: ("a", "bc") and ("ab", "c") have nothing in common. Rotate keeps them,
+// RotateUpstream changes them.
+func (k *Keyring) Derive(purpose string, context ...string) [32]byte {
+	info := []byte("daypass derive 1\x00")
+	for _, s := range append([]string{purpose}, context...) {
+		info = binary.BigEndian.AppendUint64(info, uint64(len(s)))
+		info = append(info, s...)
+	}
+	out, err := hkdf.Expand(sha256.New, k.upstream.secret[:], string(info), 32)
+	if err != nil {
+		panic("internal error: hkdf: " + err.Error())
+	}
+	return [32]byte(out)
+}
+
+// State is what a key does at some moment.
+type State string
+
+// The states of a key, in the order of its life.
+const (
+	Pending State = "pending" // known, and accepted in checks, but not used yet
+	InUse   State = "in use"
+	Kept    State = "kept"    // superseded; checks what it signed
+	Expired State = "expired" // refused; the next Rotate drops it
+)
+
+// Info describes a key without its secret.
+type Info struct {
+	Purpose Purpose
+	ID      string // 16 hex digits
+	Active  time.Time
+	// Until is the moment from which the key is refused. Zero: not superseded.
+	Until time.Time
+	State State
+	// Public is the public key of a credential key, nil for others.
+	Public ed25519.PublicKey
+}
+
+// Keys describes all keys as of now: by purpose, the oldest first.
+func (k *Keyring) Keys(now time.Time) []Info {
+	var infos []Info
+	describe := func(purpose Purpose, keys []*key) {
+		for i, one := range keys {
+			info := Info{Purpose: purpose, ID: hex.EncodeToString(one.id[:]), Active: one.active, Until: until(keys, i, purpose)}
+			switch used := inUse(keys, now); {
+			case i == used:
+				info.State = InUse
+			case i > used:
+				info.State = Pending
+			case now.Before(info.Until):
+				info.State = Kept
+			default:
+				info.State = Expired
+			}
+			if one.private != nil {
+				info.Public = ed25519.PublicKey(slices.Clone(one.private[ed25519.PublicKeySize:]))
+			}
+			infos = append(infos, info)
+		}
+	}
+	describe(Credential, k.credential)
+	describe(Session, k.session)
+	describe(Upstream, []*key{k.upstream})
+	return infos
+}
+
+// String names the keys in use and no secret.
+func (k *Keyring) String() string {
+	return fmt.Sprintf("keyring of %d credential and %d session keys", len(k.credential), len(k.session))
+}
+
+// GoString is String: %#v does not print secrets either.
+func (k *Keyring) GoString() string { return k.String() }

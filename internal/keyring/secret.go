@@ -1,0 +1,39 @@
+package keyring
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// Secret is a value that must not be seen by accident: a secret access key, a
+// database password. Whatever prints it (fmt with any verb, log/slog,
+// encoding/json, encoding/xml, YAML) gets "[redacted]"; only Reveal, which is
+// easy to search for, gives the value. It guards against slips, not against
+// code that converts it to a string on purpose.
+type Secret string
+
+const redacted = "[redacted]"
+
+// Reveal returns the value. Every call of it is a place to review.
+func (s Secret) Reveal() string { return string(s) }
+
+// String returns "[redacted]".
+func (Secret) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (Secret) GoString() string { return redacted }
+
+// Format writes "[redacted]" for every verb: %x and %q would otherwise look
+// past String.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue returns "[redacted]" to log/slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText returns "[redacted]". Encoders of XML and YAML, and of JSON
+// object keys, use it.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalJSON returns "[redacted]" as a JSON string.
+func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
