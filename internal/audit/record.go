@@ -1,0 +1,210 @@
+package audit
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"time"
+)
+
+// None of the types in this file has a place for a password, a secret access key
+// or a session token.
+
+// CallRecord is one API call: CloudTrail's record of an AwsApiCall event, with the
+// credential and the deciding policy statements in additionalEventData. Strings
+// left empty are left out of the line, or are null where CloudTrail has null.
+type CallRecord struct {
+	EventID      string    // Optional. A random UUID when empty.
+	Time         time.Time // When the call came in. Optional: when the record is written.
+	EventSource  string    // redshift.amazonaws.com, sts.amazonaws.com, iam.amazonaws.com
+	EventName    string    // The action, or what the caller sent in its place.
+	Region       string    // Optional. The writer's, see SetOrigin.
+	AccountID    string    // Optional. The writer's, see SetOrigin.
+	RequestID    string    // x-amzn-RequestId of the answer
+	Identity     Identity
+	Source       netip.Addr // The caller's address, behind trusted proxies.
+	UserAgent    string
+	TLS          *TLS   // nil: no TLS
+	ErrorCode    string // Empty: the call succeeded.
+	ErrorMessage string // What the caller was told.
+	// Reason is the true reason of a failure where the caller was told less.
+	Reason       string
+	ReadOnly     bool
+	Request      []Field // requestParameters, names in lowerCamelCase as in CloudTrail
+	Response     []Field // responseElements. nil: null
+	CredentialID string  // The credential that was minted, if any.
+	Decisions    []Decision
+}
+
+// Identity is CloudTrail's userIdentity element. The zero Identity is a caller who
+// was not authenticated: type Unknown.
+type Identity struct {
+	Type             string // IAMUser, AssumedRole, WebIdentityUser, Root; empty: Unknown
+	PrincipalID      string // AIDA…, AROA…:session
+	ARN              string
+	AccountID        string
+	AccessKeyID      string
+	UserName         string
+	IdentityProvider string // of a WebIdentityUser
+	Session          *SessionContext
+}
+
+// SessionContext says where temporary access keys come from: CloudTrail's
+// sessionContext element.
+type SessionContext struct {
+	Issuer            *SessionIssuer // The IAM role or user behind it.
+	FederatedProvider string         // The OpenID Connect issuer, if one vouched.
+	SourceIdentity    string
+	CreationDate      time.Time
+	MFAAuthenticated  bool
+}
+
+// SessionIssuer is CloudTrail's sessionIssuer element.
+type SessionIssuer struct {
+	Type        string // Role or User
+	PrincipalID string
+	ARN         string
+	AccountID   string
+	UserName    string
+}
+
+// TLS is CloudTrail's tlsDetails element.
+type TLS struct {
+	Version     string // TLSv1.2, TLSv1.3
+	CipherSuite string // IANA's name
+	// ServerName is the name that the client asked for: SNI on a logon, the Host
+	// header on a call.
+	ServerName string
+}
+
+// TLSDetails describes a connection. It returns nil for nil.
+func TLSDetails(state *tls.ConnectionState) *TLS {
+	if state == nil {
+		return nil
+	}
+	details := &TLS{CipherSuite: tls.CipherSuiteName(state.CipherSuite), ServerName: state.ServerName}
+	switch state.Version {
+	case tls.VersionTLS13:
+		details.Version = "TLSv1.3"
+	case tls.VersionTLS12:
+		details.Version = "TLSv1.2"
+	default:
+		details.Version = tls.VersionName(state.Version)
+	}
+	return details
+}
+
+// Decision is one of the checks that a call needed, and what decided it.
+type Decision struct {
+	Action   string // redshift:GetClusterCredentials
+	Resource string // the ARN that was checked
+	Effect   string // Allow, Deny (by a statement), ImplicitDeny (no statement allows it)
+	Layer    string // identity-based policy, permissions boundary, session policy, trust policy
+	Policy   string // the policy's name. Empty: no statement decided.
+	Sid      string // the statement's Sid, if it has one
+	Index    int    // the statement's position in the policy, from 0
+}
+
+// LogonRecord is one attempt to log on at the gateway, from the moment that a
+// password arrived or the attempt ended without one.
+type LogonRecord struct {
+	EventID   string    // Optional. A random UUID when empty.
+	Time      time.Time // Optional: when the record is written.
+	SessionID string    // The thread from Logon to SessionEnd.
+	Client    netip.AddrPort
+	TLS       *TLS // nil: no TLS
+	// What the start-up message asked for.
+	User, Database, ApplicationName string
+	// What the credential says. All empty when it was not genuine.
+	CredentialID string
+	Principal    string // ARN
+	Cluster      string
+	DBUser       string
+	DBGroups     []string
+	AutoCreate   bool
+	// SessionRole is the role that the gateway logged on as.
+	SessionRole string
+	// SQLState is the code the client was answered with; empty: it is logged on.
+	// Message is the text it was answered with, Reason why in truth.
+	SQLState, Message, Reason string
+	Took                      time.Duration // from accept to the answer
+}
+
+// SessionRecord is the end of a session.
+type SessionRecord struct {
+	EventID         string    // Optional. A random UUID when empty.
+	Time            time.Time // Optional: when the record is written.
+	SessionID       string
+	Client          netip.AddrPort
+	TLS             *TLS
+	CredentialID    string
+	Principal       string // ARN
+	Cluster         string
+	Database        string
+	DBUser          string
+	DBGroups        []string
+	SessionRole     string
+	ApplicationName string
+	Started         time.Time
+	Duration        time.Duration
+	BytesFromClient int64
+	BytesToClient   int64
+	// Reason says who ended it and why: "client closed", "server closed",
+	// "client gone", "shutdown", "idle limit", ….
+	Reason   string
+	SQLState string // Code of the last message to the client. Empty: an orderly end.
+}
+
+// Field is one named value of requestParameters or responseElements. Make it with
+// String, Strings, Int, Bool, Time, Object or Hidden.
+type Field struct {
+	name   string
+	kind   fieldKind
+	text   string
+	list   []string
+	number int64
+	fields []Field
+}
+
+type fieldKind uint8
+
+const (
+	kindString fieldKind = iota
+	kindStrings
+	kindInt
+	kindBool
+	kindObject
+)
+
+// String is a string.
+func String(name, value string) Field { return Field{name: name, text: value} }
+
+// Strings is a list of strings. nil is the empty list.
+func Strings(name string, values []string) Field {
+	return Field{name: name, kind: kindStrings, list: values}
+}
+
+// Int is a number.
+func Int(name string, value int64) Field { return Field{name: name, kind: kindInt, number: value} }
+
+// Bool is true or false.
+func Bool(name string, value bool) Field {
+	f := Field{name: name, kind: kindBool}
+	if value {
+		f.number = 1
+	}
+	return f
+}
+
+// Time is a time in CloudTrail's form, in UTC and whole seconds.
+func Time(name string, value time.Time) Field {
+	return String(name, value.UTC().Format("2006-01-02T15:04:05Z"))
+}
+
+// Object is an object of fields.
+func Object(name string, fields ...Field) Field {
+	return Field{name: name, kind: kindObject, fields: fields}
+}
+
+// Hidden stands for a value that was there and is not to be seen, in the words that
+// CloudTrail uses.
+func Hidden(name string) Field { return String(name, "HIDDEN_DUE_TO_SECURITY_REASONS") }
