@@ -1,0 +1,86 @@
+// Package dbuser makes and keeps the PostgreSQL roles that the gateway logs on
+// as, and is the only package that issues role DDL.
+//
+// A session role stands for one database user and one set of groups. It is a
+// LOGIN role that is a member of that user, of those groups and of the marker
+// role [MarkerRole], and of nothing else, so whatever a session does it has
+// exactly these rights. Ensure looks at the role with one query per logon, on
+// one of a few standing connections of the administrative login, and rewrites
+// it only when something differs. Everything that changes a role of a cluster
+// runs in one transaction that holds one advisory lock ([LaneKey]); "already
+// there" and "already gone" are success.
+//
+// What a session role comes to own belongs to its user: it is handed over by an
+// event trigger, when the session ends, or by the sweep after a crash.
+//
+// The package never alters a password, an attribute or a setting of a database
+// user, never grants anything on an object, and never reads a query.
+package dbuser
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// MarkerRole is the NOLOGIN role of which every session role is a member, and
+// nothing else is. It is how the sweep, pg_hba.conf and an operator recognise
+// session roles; their names are never taken as proof.
+const MarkerRole = "daypass_session_roles"
+
+// LaneKey is the key of the advisory lock (pg_advisory_xact_lock) under which
+// all role DDL of a cluster runs: "daypass" in ASCII. Advisory locks belong to
+// a database, so every gateway of one cluster should name the same database in
+// its administrative connection; where they do not, retries still keep the
+// outcome right.
+const LaneKey int64 = 0x0064617970617373
+
+// Config says how to administer one cluster.
+type Config struct {
+	Cluster string          // identifier, for errors and logs
+	Conn    *pgx.ConnConfig // the administrative login; made by pgx.ParseConfig
+	Key     [32]byte        // upstream passwords are derived from it
+
+	AllowSuperusers      bool // DbUser may name a superuser
+	AllowPredefinedRoles bool // DbGroups may name pg_* roles
+
+	MaxConns int              // standing connections; default 3
+	Timeout  time.Duration    // one Ensure, all in all; default 8 s
+	Now      func() time.Time // default time.Now; schedules retries, never decides validity
+	Log      *slog.Logger     // default: discarded
+}
+
+// Need is what one logon asks for.
+type Need struct {
+	User       string   // the database user, bare
+	Groups     []string // for this session only; order and repetition do not matter
+	AutoCreate bool     // make User when it does not exist
+	Identity   bool     // User is a full identity name, "IAM:ana" or "IAMR:etl"; implies AutoCreate
+	Database   string   // the database the session will log on to; may be empty
+}
+
+// SessionRole is what the gateway logs on as.
+type SessionRole struct {
+	Name          string
+	Password      keyring.Secret
+	ServerVersion int // as server_version_num: 150018
+}
+
+// Ensure makes sure that the session role for n exists with exactly the rights
+// n asks for, and returns it. When nothing has to change it costs one query on
+// a standing connection. Errors are *Error with one of the sentinels of this
+// package. Safe for concurrent use; calls with equal needs share the work.
+func (a *Admin) Ensure(ctx context.Context, n Need) (SessionRole, error) {
+	return a.ensure(ctx, n, false)
+}
+
+// Heal is Ensure after the upstream refused the password (28P01): it rewrites
+// the verifier whether or not anything else differs, since the administrative
+// login cannot see that the holder changed it.
+func (a *Admin) Heal(ctx context.Context, n Need) (SessionRole, error) {
+	return a.ensure(ctx, n, true)
+}
