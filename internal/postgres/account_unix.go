@@ -1,0 +1,106 @@
+//go:build unix
+
+package postgres
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// account is whom PostgreSQL runs as.
+type account struct {
+	switched bool // another than this process's own
+	name     string
+	uid, gid uint32
+}
+
+// serverAccount is this process's own account, or for root, postgres or nobody.
+func serverAccount() (account, error) {
+	if os.Geteuid() != 0 {
+		return account{}, nil
+	}
+	for _, name := range []string{"postgres", "_postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err := strconv.ParseInt(u.Uid, 10, 64)
+		if err != nil {
+			continue
+		}
+		gid, err := strconv.ParseInt(u.Gid, 10, 64)
+		if err != nil || uint32(uid) == 0 {
+			continue
+		}
+		return account{switched: true, name: name, uid: uint32(uid), gid: uint32(gid)}, nil
+	}
+	return account{}, fmt.Errorf("PostgreSQL does not run as root, and there is no account postgres or nobody to run it as")
+}
+
+// give makes the account the owner of path.
+func (a account) give(path string) error {
+	if !a.switched {
+		return nil
+	}
+	return os.Chown(path, int(a.uid), int(a.gid))
+}
+
+// reach says which directory keeps the account from getting to dir, if any.
+func (a account) reach(dir string) error {
+	if !a.switched {
+		return nil
+	}
+	for {
+		dir = filepath.Dir(dir)
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if !a.maySearch(info) {
+			return fmt.Errorf("PostgreSQL does not run as root, and the account %s it runs as may not enter %s", a.name, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
+
+func (a account) maySearch(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok:
+		return true
+	case stat.Uid == a.uid:
+		return info.Mode()&0o100 != 0
+	case stat.Gid == a.gid:
+		return info.Mode()&0o010 != 0
+	default:
+		return info.Mode()&0o001 != 0
+	}
+}
+
+func (a account) credential() *syscall.Credential {
+	if !a.switched {
+		return nil
+	}
+	return &syscall.Credential{Uid: a.uid, Gid: a.gid}
+}
+
+// The three ways a server can be told to end
+// (https://www.postgresql.org/docs/current/server-shutdown.html), of which
+// "smart" is of no use here.
+
+func fastShutdown(_ Installation, _ string, p *os.Process) { _ = p.Signal(syscall.SIGINT) }
+
+func immediateShutdown(p *os.Process) { _ = p.Signal(syscall.SIGQUIT) }
+
+func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
+
+// temporaryRoots are where a temporary directory may be made: where the system
+// says, or, when the account cannot get there, where everyone can.
+func temporaryRoots() []string { return []string{os.TempDir(), "/tmp", "/var/tmp"} }

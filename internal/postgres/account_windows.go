@@ -1,0 +1,41 @@
+package postgres
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// account is whom PostgreSQL runs as: on Windows always the user's own.
+type account struct {
+	switched bool
+	name     string
+}
+
+type deathSignal int
+
+const (
+	deathTerminate deathSignal = iota
+	deathShutdown
+)
+
+func serverAccount() (account, error) { return account{}, nil }
+func (a account) give(string) error   { return nil }
+func (a account) reach(string) error  { return nil }
+func immediateShutdown(p *os.Process) { _ = p.Kill() }
+func terminate(p *os.Process)         { _ = p.Kill() }
+func temporaryRoots() (dirs []string) { return []string{os.TempDir()} }
+
+func childAttributes(account, deathSignal) *syscall.SysProcAttr {
+	// A group of its own: Ctrl-C in the console is for this process only.
+	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
+
+// fastShutdown goes through pg_ctl: Windows has no signals.
+func fastShutdown(inst Installation, pgdata string, p *os.Process) {
+	ctl := filepath.Join(inst.BinDir, program("pg_ctl"))
+	if exec.Command(ctl, "stop", "-D", pgdata, "-m", "fast", "-W").Run() != nil {
+		_ = p.Kill()
+	}
+}

@@ -1,0 +1,75 @@
+package postgres_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+// TestMain lets the test binary be the parent that is killed.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("DAYPASS_TEST_PARENT"); dir != "" {
+		parent(dir)
+	}
+	os.Exit(m.Run())
+}
+
+// parent starts a server, says where, and waits to be killed.
+func parent(dir string) {
+	inst, err := postgres.Find("")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	s, err := postgres.Start(context.Background(), inst, postgres.Options{Dir: dir})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Printf("127.0.0.1:%d\n", s.Port())
+	select {}
+}
+
+func TestServerDiesWithItsParent(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "DAYPASS_TEST_PARENT="+openDir(t))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	addr := strings.TrimSpace(line)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatalf("the parent said %q: %v", addr, err)
+	}
+	conn.Close()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return
+		}
+		conn.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("the server still runs 10 s after its parent was killed")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

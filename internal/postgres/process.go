@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// process is a child that ends with this process as far as the system can do
+// that (childAttributes).
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the child has been waited for
+	err  error         // of Wait; read after done
+}
+
+// spawn starts cmd. A child with a parent-death signal gets it when the thread
+// that started it ends, not only when the process does (prctl(2)), so that
+// thread is kept for as long as the child runs.
+func spawn(cmd *exec.Cmd, as account, death deathSignal) (*process, error) {
+	cmd.SysProcAttr = childAttributes(as, death)
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	if err := <-started; err != nil {
+		if os.IsPermission(err) && as.switched {
+			err = fmt.Errorf("%w: PostgreSQL does not run as root, and the account %s may not run programs in %s", err, as.name, filepath.Dir(cmd.Path))
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+// run is spawn for a program that ends by itself. When ctx ends first, the
+// program is stopped and ctx's error returned.
+func run(ctx context.Context, cmd *exec.Cmd, as account) error {
+	p, err := spawn(cmd, as, deathTerminate)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		terminate(p.cmd.Process)
+		if !p.wait(5 * time.Second) {
+			_ = p.cmd.Process.Kill() // it may have ended in between
+			<-p.done
+		}
+		return ctx.Err()
+	}
+}
+
+// wait reports whether the process ended within d.
+func (p *process) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// childEnviron is the environment without what would change how PostgreSQL's
+// programs behave: its own variables, the locale, and the time zone, which
+// initdb would otherwise look for by reading all of the zone database.
+func childEnviron() []string {
+	env := []string{"LC_ALL=C", "TZ=UTC"}
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "LC_") || name == "LANG" || name == "TZ" {
+			continue
+		}
+		env = append(env, kv)
+	}
+	return env
+}

@@ -1,0 +1,17 @@
+package postgres
+
+import "syscall"
+
+// deathSignal is what a child gets when this process dies without stopping it.
+type deathSignal = syscall.Signal
+
+const (
+	deathTerminate = syscall.SIGTERM // initdb removes what it made
+	deathShutdown  = syscall.SIGINT  // the server's fast shutdown
+)
+
+// childAttributes also puts the child in a process group of its own: Ctrl-C in
+// the terminal is for this process, which stops the server when it is done.
+func childAttributes(as account, death deathSignal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death, Credential: as.credential()}
+}

@@ -1,0 +1,381 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Superuser is the name of the role that initdb makes.
+const Superuser = "postgres"
+
+// Options say how Start runs a server. The zero value is a server whose files
+// are in a temporary directory and that forgets everything when it stops.
+type Options struct {
+	// Dir is where the server's files are kept between runs: the data
+	// directory (pgdata), the log and the superuser's password. It is made when
+	// it is not there. Optional: a temporary directory that Stop removes.
+	Dir string
+	// Durable makes the server write safely to disk, at the cost of speed.
+	Durable bool
+	// Settings are configuration parameters, beyond and over Start's own.
+	// Optional.
+	Settings map[string]string
+	// StartTimeout limits initdb and the start together. Optional: a minute.
+	StartTimeout time.Duration
+}
+
+// Server is a running PostgreSQL server. It is safe for concurrent use.
+type Server struct {
+	inst      Installation
+	dir       string
+	temporary bool
+	port      int
+	password  string
+	process   *process
+
+	stop    sync.Once
+	stopErr error
+}
+
+// errPortTaken says that another process got the port first.
+var errPortTaken = errors.New("port taken")
+
+// Start starts a server of the installation, makes its data directory first
+// when there is none, and returns when it accepts connections. When it cannot,
+// the error has the end of the server's log, and nothing is left running.
+func Start(ctx context.Context, inst Installation, opts Options) (_ *Server, err error) {
+	if opts.StartTimeout == 0 {
+		opts.StartTimeout = time.Minute
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, opts.StartTimeout,
+		fmt.Errorf("PostgreSQL is not ready after %v", opts.StartTimeout))
+	defer cancel()
+
+	as, err := serverAccount()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{inst: inst, dir: opts.Dir, temporary: opts.Dir == ""}
+	if err := s.makeDir(as); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && s.temporary {
+			os.RemoveAll(s.dir)
+		}
+	}()
+	if err := s.initialize(ctx, as, opts); err != nil {
+		return nil, fmt.Errorf("making a PostgreSQL %s data directory: %w", inst.Version, err)
+	}
+	// The port is free when it is looked for and may be taken when the server
+	// asks for it; then there is another.
+	for range 5 {
+		err = s.launch(ctx, as, opts)
+		if !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting PostgreSQL %s: %w", inst.Version, err)
+	}
+	return s, nil
+}
+
+// makeDir makes the server's directory and sees to it that the account can get
+// to it.
+func (s *Server) makeDir(as account) error {
+	if s.temporary {
+		var err error
+		for _, root := range temporaryRoots() {
+			if err = as.reach(filepath.Join(root, "x")); err == nil {
+				s.dir, err = os.MkdirTemp(root, "daypass-postgres-")
+				break
+			}
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if s.dir, err = filepath.Abs(s.dir); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+			return err
+		}
+		if err := as.reach(s.dir); err != nil {
+			return err
+		}
+	}
+	return as.give(s.dir)
+}
+
+// initialize runs initdb unless there is a data directory, and reads or makes
+// the superuser's password.
+func (s *Server) initialize(ctx context.Context, as account, opts Options) error {
+	passwordFile := filepath.Join(s.dir, "superuser-password")
+	if version, err := os.ReadFile(filepath.Join(s.pgdata(), "PG_VERSION")); err == nil {
+		if v := strings.TrimSpace(string(version)); v != strconv.Itoa(s.inst.Major) {
+			return fmt.Errorf("%s was made by PostgreSQL %s and cannot be used by %s", s.pgdata(), v, s.inst.Version)
+		}
+		password, err := os.ReadFile(passwordFile)
+		s.password = strings.TrimSpace(string(password))
+		return err
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+
+	s.password = rand.Text()
+	if err := os.WriteFile(passwordFile, []byte(s.password+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := as.give(passwordFile); err != nil {
+		return err
+	}
+	// The directory gets its name when it is complete, so that an initdb that
+	// was killed half-way is done again.
+	fresh := s.pgdata() + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	args := []string{
+		"--pgdata", fresh, "--username", Superuser, "--pwfile", passwordFile, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", "C", "--wal-segsize", "1",
+	}
+	if !opts.Durable {
+		args = append(args, "--no-sync")
+	}
+	var out bytes.Buffer
+	initdb := s.command("initdb", args...)
+	initdb.Stdout, initdb.Stderr = &out, &out
+	initdb.WaitDelay = 5 * time.Second
+	if err := run(ctx, initdb, as); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("initdb: %w\n%s", err, tail(out.Bytes()))
+	}
+	return os.Rename(fresh, s.pgdata())
+}
+
+// launch starts the server program on a free port and waits until it accepts
+// connections.
+func (s *Server) launch(ctx context.Context, as account, opts Options) error {
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	s.port = port
+	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	began, err := log.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	server := s.command("postgres", s.arguments(opts)...)
+	server.Stdout, server.Stderr = log, log
+	s.process, err = spawn(server, as, deathShutdown)
+	if err != nil {
+		return err
+	}
+	err = s.ready(ctx)
+	if err == nil {
+		return nil
+	}
+	s.end(immediateShutdown)
+	lines := s.logSince(began)
+	if bytes.Contains(lines, []byte("could not bind")) || bytes.Contains(lines, []byte("could not create any TCP/IP sockets")) {
+		return errPortTaken
+	}
+	return fmt.Errorf("%w\n%s", err, tail(lines))
+}
+
+func (s *Server) arguments(opts Options) []string {
+	settings := map[string]string{
+		"listen_addresses":        s.Host(),
+		"port":                    strconv.Itoa(s.port),
+		"unix_socket_directories": "", // another user's way in, and a path that may be too long
+		"logging_collector":       "off",
+		"log_destination":         "stderr",
+		"max_connections":         "200",
+	}
+	if !opts.Durable {
+		settings["fsync"] = "off"
+		settings["synchronous_commit"] = "off"
+		settings["full_page_writes"] = "off"
+	}
+	for name, value := range opts.Settings {
+		settings[name] = value
+	}
+	args := []string{"-D", s.pgdata()}
+	names := make([]string, 0, len(settings))
+	for name := range settings {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	return args
+}
+
+// ready waits until a session can be opened. Connecting is the only question
+// whose answer is what the caller wants to know; the pause between two of them
+// is a small part of what a start takes.
+func (s *Server) ready(ctx context.Context) error {
+	config, err := pgconn.ParseConfig(s.ConnString(Superuser, "postgres"))
+	if err != nil {
+		return err
+	}
+	pause := time.NewTicker(3 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		conn, err := pgconn.ConnectConfig(ctx, config)
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-s.process.done:
+			return fmt.Errorf("the server ended: %w", exitError(s.process.err))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-pause.C:
+		}
+	}
+}
+
+// command prepares one of the installation's programs. It runs in the server's
+// directory, since the account may not be able to enter this process's.
+func (s *Server) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.inst.BinDir, program(name)), args...)
+	cmd.Dir = s.dir
+	cmd.Env = childEnviron()
+	return cmd
+}
+
+// Installation returns what the server was started from.
+func (s *Server) Installation() Installation { return s.inst }
+
+// Host returns the address the server listens on, 127.0.0.1.
+func (s *Server) Host() string { return "127.0.0.1" }
+
+// Port returns the port the server listens on.
+func (s *Server) Port() int { return s.port }
+
+// ConnString returns the URL of a database for a user, for pgx and libpq. For
+// Superuser it has the password in it; other users bring their own.
+func (s *Server) ConnString(user, database string) string {
+	u := url.URL{
+		Scheme:   "postgres",
+		User:     url.User(user),
+		Host:     net.JoinHostPort(s.Host(), strconv.Itoa(s.port)),
+		Path:     "/" + database,
+		RawQuery: "sslmode=disable",
+	}
+	if user == Superuser {
+		u.User = url.UserPassword(user, s.password)
+	}
+	return u.String()
+}
+
+// LogFile returns the path of the server's log.
+func (s *Server) LogFile() string { return filepath.Join(s.dir, "postgres.log") }
+
+// Done is closed when the server has ended, by Stop or by itself.
+func (s *Server) Done() <-chan struct{} { return s.process.done }
+
+// Stop ends the server: sessions are cut off, transactions rolled back. When
+// that takes too long the server is made to end at once. It returns when
+// nothing of the server runs any more, and removes a temporary directory.
+func (s *Server) Stop() error {
+	s.stop.Do(func() {
+		s.end(func(p *os.Process) { fastShutdown(s.inst, s.pgdata(), p) })
+		if s.temporary {
+			s.stopErr = os.RemoveAll(s.dir)
+		}
+	})
+	return s.stopErr
+}
+
+// end asks the server to end, and makes it end when it does not.
+func (s *Server) end(ask func(*os.Process)) {
+	for _, way := range []func(*os.Process){ask, immediateShutdown} {
+		select {
+		case <-s.process.done:
+			return
+		default:
+		}
+		way(s.process.cmd.Process)
+		if s.process.wait(10 * time.Second) {
+			return
+		}
+	}
+	_ = s.process.cmd.Process.Kill()
+	<-s.process.done
+}
+
+func (s *Server) pgdata() string { return filepath.Join(s.dir, "pgdata") }
+
+func (s *Server) logSince(offset int64) []byte {
+	log, err := os.ReadFile(s.LogFile())
+	if err != nil || int64(len(log)) < offset {
+		return nil
+	}
+	return log[offset:]
+}
+
+// DataMajor returns the major version of PostgreSQL that made the files in a
+// directory of Options.Dir, and false when there are none.
+func DataMajor(dir string) (int, bool) {
+	version, err := os.ReadFile(filepath.Join(dir, "pgdata", "PG_VERSION"))
+	if err != nil {
+		return 0, false
+	}
+	major, err := strconv.Atoi(strings.TrimSpace(string(version)))
+	return major, err == nil
+}
+
+// tail returns the last lines of a program's output.
+func tail(out []byte) string {
+	const most = 15
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) > most {
+		lines = lines[len(lines)-most:]
+	}
+	return strings.Join(lines, "\n")
+}
+
+func freePort() (int, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port, nil
+}
+
+// exitError is how a program that should have gone on ended.
+func exitError(err error) error {
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}

@@ -1,0 +1,195 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+func installation(t testing.TB) postgres.Installation {
+	t.Helper()
+	inst, err := postgres.Find("")
+	if err != nil {
+		t.Fatalf("%v: install PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18)", err)
+	}
+	return inst
+}
+
+// openDir returns a directory that the account PostgreSQL runs as can get to;
+// t.TempDir is not one when the tests run as root.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "daypass-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func query(t testing.TB, connString, sql string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), connString)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var answer string
+	if err := conn.QueryRow(t.Context(), sql).Scan(&answer); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return answer
+}
+
+func TestStartAndStop(t *testing.T) {
+	s, err := postgres.Start(t.Context(), installation(t), postgres.Options{Settings: map[string]string{"work_mem": "5MB"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	superuser := s.ConnString(postgres.Superuser, "postgres")
+	for _, setting := range []struct{ name, want string }{
+		{"work_mem", "5MB"}, {"fsync", "off"}, {"server_encoding", "UTF8"}, {"password_encryption", "scram-sha-256"},
+		{"unix_socket_directories", ""}, {"listen_addresses", "127.0.0.1"},
+	} {
+		if got := query(t, superuser, "SELECT current_setting('"+setting.name+"')"); got != setting.want {
+			t.Errorf("%s = %q, want %q", setting.name, got, setting.want)
+		}
+	}
+	if conn, err := pgx.Connect(t.Context(), strings.Replace(superuser, ":", ":x", 2)); err == nil {
+		conn.Close(t.Context())
+		t.Error("the superuser got in with a wrong password")
+	}
+	dir := filepath.Dir(s.LogFile())
+	if err := s.Stop(); err != nil {
+		t.Errorf("Stop() = %v", err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Errorf("second Stop() = %v", err)
+	}
+	if _, err := net.Dial("tcp", net.JoinHostPort(s.Host(), strconv.Itoa(s.Port()))); err == nil {
+		t.Error("something still listens after Stop")
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there after Stop: %v", dir, err)
+	}
+}
+
+func TestDirectoryKeepsState(t *testing.T) {
+	inst, dir := installation(t), filepath.Join(openDir(t), "a b", "server")
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := postgres.DataMajor(dir); ok {
+		t.Error("DataMajor says there is data where there is none")
+	}
+	// What a killed initdb leaves behind is in nobody's way.
+	if err := os.MkdirAll(filepath.Join(dir, "pgdata.new", "base"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for run, sql := range []string{"CREATE TABLE kept AS SELECT 'yes'::text AS answer", ""} {
+		s, err := postgres.Start(t.Context(), inst, postgres.Options{Dir: dir, Durable: run == 0})
+		if err != nil {
+			t.Fatalf("run %d: %v", run, err)
+		}
+		defer s.Stop()
+		superuser := s.ConnString(postgres.Superuser, "postgres")
+		if sql != "" {
+			query(t, superuser, "WITH x AS (SELECT 1) SELECT current_setting('fsync')")
+			conn, err := pgx.Connect(t.Context(), superuser)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+			conn.Close(t.Context())
+		}
+		if got := query(t, superuser, "SELECT answer FROM kept"); got != "yes" {
+			t.Errorf("run %d: answer = %q", run, got)
+		}
+		if run == 0 {
+			if other, err := postgres.Start(t.Context(), inst, postgres.Options{Dir: dir}); err == nil {
+				other.Stop()
+				t.Error("a second server started in the same directory")
+			} else if !strings.Contains(err.Error(), "postmaster.pid") {
+				t.Errorf("a second server: %v, want an error with the server's own words", err)
+			}
+		}
+		if err := s.Stop(); err != nil {
+			t.Errorf("run %d: Stop() = %v", run, err)
+		}
+	}
+	if major, ok := postgres.DataMajor(dir); !ok || major != inst.Major {
+		t.Errorf("DataMajor() = %d, %v, want %d", major, ok, inst.Major)
+	}
+	other := inst
+	other.Major++
+	if s, err := postgres.Start(t.Context(), other, postgres.Options{Dir: dir}); err == nil {
+		s.Stop()
+		t.Error("a server of another major version started on the data")
+	} else if !strings.Contains(err.Error(), "was made by PostgreSQL") {
+		t.Errorf("another major version: %v", err)
+	}
+}
+
+func TestStartSaysWhyNot(t *testing.T) {
+	_, err := postgres.Start(t.Context(), installation(t), postgres.Options{Settings: map[string]string{"no_such_setting": "1"}})
+	if err == nil || !strings.Contains(err.Error(), `unrecognized configuration parameter "no_such_setting"`) {
+		t.Errorf("Start with an unknown setting = %v, want the end of the server's log", err)
+	}
+	if _, err = postgres.Start(t.Context(), postgres.Installation{BinDir: openDir(t)}, postgres.Options{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Start without programs = %v, want fs.ErrNotExist", err)
+	}
+	leftover, _ := filepath.Glob(filepath.Join(os.TempDir(), "daypass-postgres-*", "pgdata.new"))
+	if len(leftover) > 0 {
+		t.Errorf("left behind: %v", leftover)
+	}
+}
+
+func TestStartGivesUp(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	began := time.Now()
+	if s, err := postgres.Start(ctx, installation(t), postgres.Options{}); !errors.Is(err, context.Canceled) {
+		if s != nil {
+			s.Stop()
+		}
+		t.Errorf("Start with an ended context = %v, want context.Canceled", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("Start with an ended context took %v", took)
+	}
+}
+
+func TestServerEndsByItself(t *testing.T) {
+	s, err := postgres.Start(t.Context(), installation(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	conn, err := pgx.Connect(t.Context(), s.ConnString(postgres.Superuser, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The superuser can have the server's own program end it.
+	_, _ = conn.Exec(t.Context(), `COPY (SELECT 1) TO PROGRAM 'kill -INT $(head -1 "$PWD"/postmaster.pid)'`)
+	select {
+	case <-s.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("Done is not closed though the server ended")
+	}
+}
