@@ -1,0 +1,54 @@
+# make build   bin/daypass, one static binary
+# make check   everything that must hold before a commit lands
+# make bench   the speed of issuing, logging on and relaying, against a direct connection
+# make fuzz    every fuzz target, FUZZTIME each (default 1m)
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+FUZZTIME ?= 1m
+
+.PHONY: build test check format vet staticcheck vulnerabilities tidy race cross bench fuzz postgres
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/daypass ./cmd/daypass
+
+test:
+	go test ./...
+
+check: format vet staticcheck tidy cross vulnerabilities race
+
+format:
+	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
+
+vet:
+	go vet ./...
+
+staticcheck:
+	go tool staticcheck ./...
+
+tidy:
+	go mod tidy -diff
+
+# The client commands are for the machines people sit at.
+cross:
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/daypass
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./cmd/daypass
+
+# The vulnerability database is on the network. Where it cannot be reached the
+# check says so; a vulnerability that is found fails it.
+vulnerabilities:
+	@if output=$$(go tool govulncheck ./... 2>&1); then echo "$$output" | tail -1; \
+	elif echo "$$output" | grep -qE 'vuln.go.dev|fetching vulnerabilities'; then echo "govulncheck: NOT CHECKED, the vulnerability database cannot be reached"; \
+	else echo "$$output"; exit 1; fi
+
+race:
+	go test -race ./...
+
+bench:
+	scripts/bench
+
+fuzz:
+	scripts/fuzz $(FUZZTIME)
+
+# PostgreSQL 13 to 18 for the tests, as far as they can be had (.cache/postgres).
+postgres:
+	scripts/fetch-postgres
