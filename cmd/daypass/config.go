@@ -1,0 +1,404 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// config is the configuration file, read and checked. Its shape is described in
+// docs/operations.md. Packages never see it: serve hands each of them its own
+// Config of parsed values.
+type config struct {
+	Path    string // of the file, as given
+	Account string
+	Region  string
+	Data    string // absolute
+
+	API      apiConfig
+	Gateway  gatewayConfig
+	Clusters []clusterConfig
+
+	Directory *directory.Directory
+	// Warnings are what a policy can hardly have meant, with file and line.
+	Warnings []string
+}
+
+type apiConfig struct {
+	Listen         string
+	TLS            certificateFiles
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+}
+
+type gatewayConfig struct {
+	Listen    string
+	TLS       certificateFiles // empty: the gateway's own CA makes one
+	Advertise endpoint
+}
+
+// certificateFiles are two PEM files, absolute; both or neither.
+type certificateFiles struct{ Certificate, Key string }
+
+func (f certificateFiles) given() bool { return f.Certificate != "" }
+
+// endpoint is where clients are told to log on.
+type endpoint struct {
+	Host string
+	Port int
+}
+
+type clusterConfig struct {
+	Identifier      string
+	Database        string
+	Upstream        *pgx.ConnConfig
+	AllowSuperusers bool
+	// AllowPredefinedRoles lets pg_* roles be named as groups.
+	AllowPredefinedRoles bool
+}
+
+var (
+	accountPattern    = regexp.MustCompile(`^[0-9]{12}$`)
+	regionPattern     = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	identifierPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	iamNamePattern    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+	iamPathPattern    = regexp.MustCompile(`^/([\x21-\x7e]{1,510}/)?$`)
+	accessKeyPattern  = regexp.MustCompile(`^\w{16,128}$`)
+)
+
+// loadConfig reads the configuration file. The error names every fault found,
+// each with file, line and key.
+func loadConfig(path string) (*config, error) {
+	return loadConfigEnv(path, os.LookupEnv)
+}
+
+func loadConfigEnv(path string, getenv func(string) (string, bool)) (*config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	return parseConfig(path, data, getenv)
+}
+
+// parseConfig is loadConfig for a text at hand; path is what messages call it and
+// what relative paths in it start from.
+func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (*config, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(document.Content) == 0 {
+		return nil, fmt.Errorf("%s:1: the file is empty", path)
+	}
+	f := &yamlFile{path: path, dir: filepath.Dir(absolute), getenv: getenv}
+	top := f.section(document.Content[0], "")
+	c := &config{Path: path}
+	c.read(top)
+	top.done()
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *config) read(top *section) {
+	f := top.file
+	c.Account = top.required("account")
+	if c.Account != "" && !accountPattern.MatchString(c.Account) {
+		top.errorf("account", "is %q, want 12 digits in quotes", c.Account)
+	}
+	c.Region = top.required("region")
+	if c.Region != "" && !regionPattern.MatchString(c.Region) {
+		top.errorf("region", "is %q, want a region name such as us-east-1", c.Region)
+	}
+	if data := top.required("data"); data != "" {
+		c.Data = f.resolve(data)
+	}
+	if api := top.sub("api"); api != nil {
+		c.API.read(api)
+		api.done()
+	} else {
+		top.errorf("api", "is required")
+	}
+	if gateway := top.sub("gateway"); gateway != nil {
+		c.Gateway.read(gateway)
+		gateway.done()
+	} else {
+		top.errorf("gateway", "is required")
+	}
+
+	spec := directory.Spec{Account: c.Account, Region: c.Region}
+	seen := map[string]bool{}
+	for _, s := range top.sections("clusters") {
+		c.readCluster(s, &spec, seen)
+		s.done()
+	}
+	if s := top.sub("iam"); s != nil {
+		readIAM(s, &spec)
+		s.done()
+	}
+	if len(f.errs) > 0 {
+		return
+	}
+	d, err := directory.New(spec)
+	if err != nil {
+		// The names were checked above, each at its line; what is left has none.
+		f.errs = append(f.errs, fmt.Errorf("%s: %w", f.path, err))
+		return
+	}
+	c.Directory = d
+	c.Warnings = policyWarnings(&spec)
+}
+
+func (a *apiConfig) read(s *section) {
+	a.Listen = s.listenAddress("listen")
+	a.TLS = s.certificate("tls")
+	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !isLoopback(host) && !a.TLS.given() && !s.has("tls") {
+		s.errorf("listen", "%s is not a loopback address: it needs api.tls with a certificate and a key, since credentials are handed out there", a.Listen)
+	}
+	for i, text := range s.texts("trusted_proxies") {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			s.errorf("trusted_proxies", "[%d] is %q, want an address or a CIDR block", i, text)
+			continue
+		}
+		a.TrustedProxies = append(a.TrustedProxies, prefix)
+	}
+}
+
+func (g *gatewayConfig) read(s *section) {
+	g.Listen = s.listenAddress("listen")
+	g.TLS = s.certificate("tls")
+	host, port, err := net.SplitHostPort(g.Listen)
+	if err != nil {
+		return
+	}
+	number, _ := strconv.Atoi(port)
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	g.Advertise = endpoint{Host: host, Port: number}
+	if a := s.sub("advertise"); a != nil {
+		g.Advertise.Host = a.text("host", host)
+		g.Advertise.Port = a.integer("port", number, 1, 65535)
+		a.done()
+	}
+}
+
+func (s *section) listenAddress(key string) string {
+	address := s.required(key)
+	if address == "" {
+		return ""
+	}
+	_, port, err := net.SplitHostPort(address)
+	if number, atoiErr := strconv.Atoi(port); err != nil || atoiErr != nil || number < 0 || number > 65535 {
+		s.errorf(key, "is %q, want HOST:PORT, such as 127.0.0.1:8440", address)
+		return ""
+	}
+	return address
+}
+
+// certificate reads a pair of PEM files, which are opened when the server
+// starts.
+func (s *section) certificate(key string) certificateFiles {
+	sub := s.sub(key)
+	if sub == nil {
+		return certificateFiles{}
+	}
+	defer sub.done()
+	files := certificateFiles{Certificate: sub.required("certificate"), Key: sub.required("key")}
+	if files.Certificate == "" || files.Key == "" {
+		return certificateFiles{}
+	}
+	files.Certificate, files.Key = s.file.resolve(files.Certificate), s.file.resolve(files.Key)
+	sub.readable("certificate", files.Certificate)
+	sub.readable("key", files.Key)
+	return files
+}
+
+// defaultUpstream is the administrative login of a cluster that names none.
+const defaultUpstream = "postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable"
+
+func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]bool) {
+	id := s.required("identifier")
+	if id != "" && !identifierPattern.MatchString(id) {
+		s.errorf("identifier", "is %q, want 1 to 63 letters, digits, hyphens, dots or underscores, beginning with a letter or a digit", id)
+	}
+	if seen["cluster "+id] {
+		s.errorf("identifier", "%q is there twice", id)
+	}
+	seen["cluster "+id] = true
+
+	domains := s.texts("custom_domains")
+	for _, domain := range domains {
+		name := "domain " + strings.ToLower(strings.TrimSuffix(domain, "."))
+		if seen[name] {
+			s.errorf("custom_domains", "%q is there twice", domain)
+		}
+		seen[name] = true
+	}
+	upstream := s.upstream()
+	database := s.text("database", "dev")
+	cluster := clusterConfig{
+		Identifier:           id,
+		Database:             database,
+		Upstream:             upstream,
+		AllowSuperusers:      s.boolean("allow_superusers"),
+		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
+	}
+	c.Clusters = append(c.Clusters, cluster)
+	entry := directory.Cluster{
+		Identifier:      id,
+		Database:        database,
+		CustomDomains:   domains,
+		Host:            c.Gateway.Advertise.Host,
+		Port:            c.Gateway.Advertise.Port,
+		AllowSuperusers: cluster.AllowSuperusers,
+		Tags:            s.tags("tags"),
+	}
+	if upstream != nil {
+		entry.MasterUsername = upstream.User
+	}
+	spec.Clusters = append(spec.Clusters, entry)
+}
+
+// upstream parses the administrative login. The password may not stand in the
+// URL: a configuration file is copied, shown and committed.
+func (s *section) upstream() *pgx.ConnConfig {
+	text := s.text("upstream", defaultUpstream)
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		if _, has := u.User.Password(); has {
+			s.errorf("upstream", "has a password in it: use upstream_password_env or upstream_password_file")
+			return nil
+		}
+	}
+	parsed, err := pgx.ParseConfig(text)
+	if err != nil {
+		s.errorf("upstream", "is not a PostgreSQL connection string: %v", err)
+		return nil
+	}
+	if s.at["upstream_password_env"] == nil && s.at["upstream_password_file"] == nil {
+		if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok {
+			parsed.Password = value
+		}
+		return parsed
+	}
+	if secret, ok := s.secret("upstream_password", "upstream_password_env", "upstream_password_file", false); ok {
+		parsed.Password = secret.Reveal()
+	}
+	return parsed
+}
+
+// policyWarnings collects what the policies can hardly have meant.
+func policyWarnings(spec *directory.Spec) []string {
+	var warnings []string
+	add := func(policies ...*iam.Policy) {
+		for _, p := range policies {
+			if p == nil {
+				continue
+			}
+			for _, w := range p.Warnings() {
+				warnings = append(warnings, w.String())
+			}
+		}
+	}
+	for _, p := range spec.Policies {
+		add(p.Policy)
+	}
+	for _, g := range spec.Groups {
+		add(g.Inline...)
+	}
+	for _, u := range spec.Users {
+		add(u.Inline...)
+		add(u.Boundary)
+	}
+	for _, r := range spec.Roles {
+		add(r.Inline...)
+		add(r.Boundary, r.Trust)
+	}
+	return warnings
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	if address, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(address, address.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// accessKeys reads the access keys of an IAM user.
+func (s *section) accessKeys(seen map[string]bool) []directory.AccessKey {
+	var keys []directory.AccessKey
+	for _, k := range s.sections("access_keys") {
+		id := k.required("id")
+		if id != "" && !accessKeyPattern.MatchString(id) {
+			k.errorf("id", "is %q, want 16 to 128 letters, digits or underscores, such as AKIAIOSFODNN7EXAMPLE", id)
+		}
+		if strings.HasPrefix(id, "ASIA") {
+			k.errorf("id", "begins with ASIA, which marks temporary access keys; a long-term one begins with AKIA")
+		}
+		if seen["key "+id] {
+			k.errorf("id", "%q is there twice", id)
+		}
+		seen["key "+id] = true
+		before := len(k.file.errs)
+		secret, ok := k.secret("secret", "secret_env", "secret_file", true)
+		if !ok && len(k.file.errs) == before {
+			k.errorf("secret", "one of secret_env, secret_file and secret is required")
+		}
+		keys = append(keys, directory.AccessKey{ID: id, Secret: secret})
+		k.done()
+	}
+	return keys
+}
+
+// mfaDevices reads the one-time-password devices of an IAM user.
+func (s *section) mfaDevices() []directory.MFADevice {
+	var devices []directory.MFADevice
+	for _, d := range s.sections("mfa_devices") {
+		device := directory.MFADevice{SerialNumber: d.text("serial_number", "")}
+		before := len(d.file.errs)
+		seed, ok := d.secret("seed", "seed_env", "seed_file", true)
+		if !ok && len(d.file.errs) == before {
+			d.errorf("seed", "one of seed_env, seed_file and seed is required: the device's key in base32")
+		}
+		device.Seed = keyring.Secret(strings.ToUpper(strings.ReplaceAll(seed.Reveal(), " ", "")))
+		devices = append(devices, device)
+		d.done()
+	}
+	return devices
+}
+
+// duration limits of a role session, API_CreateRole.
+const (
+	leastSession = time.Hour
+	mostSession  = 12 * time.Hour
+)

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/daypass/daypass/internal/iam"
+)
+
+// policies reads a list of policy documents.
+func (s *section) policies(key string) []*iam.Policy {
+	var list []*iam.Policy
+	for i, item := range s.list(key) {
+		if p := s.file.policy(item, iam.IdentityPolicy, fmt.Sprintf("%s[%d]", s.path(key), i)); p != nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// policy reads one policy document under a key; nil when the key is absent or
+// the document is refused.
+func (s *section) policy(key string, kind iam.Kind) *iam.Policy {
+	node := s.get(key)
+	if node == nil {
+		return nil
+	}
+	return s.file.policy(node, kind, s.path(key))
+}
+
+// policy reads a policy document that is written out as YAML or JSON, given as
+// JSON text in a string, or kept in a .json file. Decisions name it by the file
+// and the key it stands under.
+func (f *yamlFile) policy(node *yaml.Node, kind iam.Kind, key string) *iam.Policy {
+	file, line, name := f.path, node.Line, filepath.Base(f.path)+" "+key
+	var document []byte
+	switch text := strings.TrimSpace(node.Value); {
+	case node.Kind == yaml.MappingNode:
+		document = jsonOf(node)
+		line = 0
+	case node.Kind == yaml.ScalarNode && strings.HasPrefix(text, "{"):
+		document = []byte(node.Value)
+		if node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
+			line--
+		}
+	case node.Kind == yaml.ScalarNode && text != "":
+		data, err := os.ReadFile(f.resolve(text))
+		if err != nil {
+			f.errorf(node, key, "%v", err)
+			return nil
+		}
+		document, file, line, name = data, text, 0, text
+	default:
+		f.errorf(node, key, "is %s, want a policy document or the path of a .json file", kindOf(node))
+		return nil
+	}
+	policy, err := iam.ParsePolicy(kind, name, document)
+	var refused *iam.PolicyError
+	switch {
+	case errors.As(err, &refused):
+		where := key
+		if refused.Path != "" {
+			where += "." + refused.Path
+		}
+		f.errs = append(f.errs, fmt.Errorf("%s:%d: %s: %s", file, line+refused.Line, where, refused.Reason))
+		return nil
+	case err != nil:
+		f.errorf(node, key, "%v", err)
+		return nil
+	}
+	return policy
+}
+
+// jsonOf writes a YAML node as JSON, each token on the line that it has in the
+// YAML file: white space means nothing in JSON, and so the lines that the policy
+// parser counts, in errors and in decisions, are those of the configuration
+// file.
+func jsonOf(node *yaml.Node) []byte {
+	w := &jsonWriter{line: 1}
+	w.value(node)
+	return w.buf.Bytes()
+}
+
+type jsonWriter struct {
+	buf  bytes.Buffer
+	line int
+}
+
+func (w *jsonWriter) to(node *yaml.Node) {
+	for ; w.line < node.Line; w.line++ {
+		w.buf.WriteByte('\n')
+	}
+}
+
+func (w *jsonWriter) value(node *yaml.Node) {
+	node = dealias(node)
+	w.to(node)
+	switch node.Kind {
+	case yaml.MappingNode:
+		w.buf.WriteByte('{')
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if i > 0 {
+				w.buf.WriteByte(',')
+			}
+			w.to(node.Content[i])
+			w.text(node.Content[i].Value)
+			w.buf.WriteByte(':')
+			w.value(node.Content[i+1])
+		}
+		w.buf.WriteByte('}')
+	case yaml.SequenceNode:
+		w.buf.WriteByte('[')
+		for i, item := range node.Content {
+			if i > 0 {
+				w.buf.WriteByte(',')
+			}
+			w.value(item)
+		}
+		w.buf.WriteByte(']')
+	default:
+		w.scalar(node)
+	}
+}
+
+// scalar keeps numbers and booleans as such, which IAM's conditions may be.
+// Everything else is text, a date too: an unquoted 2012-10-17 is a time stamp in
+// YAML.
+func (w *jsonWriter) scalar(node *yaml.Node) {
+	switch node.Tag {
+	case "!!bool":
+		if v, err := strconv.ParseBool(strings.ToLower(node.Value)); err == nil {
+			w.buf.WriteString(strconv.FormatBool(v))
+			return
+		}
+	case "!!int", "!!float":
+		if json.Valid([]byte(node.Value)) {
+			w.buf.WriteString(node.Value)
+			return
+		}
+	case "!!null":
+		w.buf.WriteString("null")
+		return
+	}
+	w.text(node.Value)
+}
+
+func (w *jsonWriter) text(value string) {
+	encoder := json.NewEncoder(&w.buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		panic("internal error: a string has no JSON form: " + err.Error())
+	}
+	w.buf.Truncate(w.buf.Len() - 1) // Encode ends with a line feed
+}

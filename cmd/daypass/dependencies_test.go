@@ -1,0 +1,116 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/daypass/daypass/"
+
+// TestDependencyDirection keeps the arrows of ARCHITECTURE.md: a package may
+// import only what its row names, of ours and of the listed others.
+func TestDependencyDirection(t *testing.T) {
+	leaf := []string{"os", "net", "net/http", "log", "log/slog", "database/sql"}
+	rules := []struct {
+		pkg     string
+		ours    []string // packages of ours it may import
+		never   []string // others it may not
+		because string
+	}{
+		{"internal/awsquery", nil, []string{"os", "log", "log/slog"}, "a leaf: bytes in, values out"},
+		{"internal/sigv4", nil, []string{"os", "log", "log/slog"}, "a leaf: a request in, who signed it out"},
+		{"internal/iam", nil, leaf, "a decision is a pure function"},
+		{"internal/keyring", nil, []string{"net/http", "log"}, "keys know nothing of what they are for"},
+		{"internal/credential", []string{"internal/keyring"}, leaf, "a credential is checked without asking anybody"},
+		{"internal/directory", []string{"internal/iam", "internal/keyring"}, leaf, "a snapshot does no I/O"},
+		{"internal/audit", []string{"internal/keyring"}, []string{"net/http"}, "the record of what happened depends on nothing that happens"},
+		{"internal/dbuser", []string{"internal/keyring"}, []string{"net/http"}, "role DDL does not know who asked for it"},
+		{"internal/ca", nil, []string{"net/http"}, "certificates"},
+		{"internal/sts", []string{"internal/directory", "internal/iam", "internal/keyring"}, nil, "temporary access keys know nothing of databases"},
+		{"internal/awscli", []string{"internal/awscli/jmespath"}, nil, "the client is a client: nothing of the server"},
+		{"internal/awscli/jmespath", nil, leaf, "a query language"},
+		{"internal/postgres", nil, nil, "a local PostgreSQL, for dev and for tests"},
+		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
+		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
+		{"internal/api", []string{"internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/sigv4", "internal/sts"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
+	}
+	imports := ourImports(t)
+	for _, rule := range rules {
+		for _, imported := range imports[rule.pkg] {
+			if name, ours := strings.CutPrefix(imported, module); ours && !slices.Contains(rule.ours, name) {
+				t.Errorf("%s imports %s: %s", rule.pkg, name, rule.because)
+			}
+			if slices.Contains(rule.never, imported) {
+				t.Errorf("%s imports %s: %s", rule.pkg, imported, rule.because)
+			}
+		}
+		delete(imports, rule.pkg)
+	}
+	for pkg, list := range imports {
+		if strings.HasPrefix(pkg, "cmd/") || pkg == "internal/pgtest" {
+			continue
+		}
+		t.Errorf("%s has no rule here; it imports %v", pkg, list)
+	}
+	only := map[string]string{
+		"github.com/fxamacker/cbor/v2":               "internal/credential",
+		"github.com/fergusstrange/embedded-postgres": "internal/postgres",
+		"go.yaml.in/yaml/v3":                         "cmd/daypass",
+	}
+	for pkg, list := range ourImports(t) {
+		for _, imported := range list {
+			if home, bound := only[imported]; bound && pkg != home {
+				t.Errorf("%s imports %s, which belongs to %s alone", pkg, imported, home)
+			}
+			if imported == module+"internal/pgtest" {
+				t.Errorf("%s imports internal/pgtest outside its tests", pkg)
+			}
+		}
+	}
+}
+
+// ourImports lists what the non-test files of each package import.
+func ourImports(t *testing.T) map[string][]string {
+	t.Helper()
+	root := os.DirFS("../..")
+	imports := map[string][]string{}
+	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != "." || entry.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("../..", name), nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(name)
+		imports[pkg] = append(imports[pkg], []string{}...)
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(imports[pkg], imported) {
+				imports[pkg] = append(imports[pkg], imported)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return imports
+}
