@@ -153,6 +153,17 @@ func (k *Keyring) Rotate(now, activate time.Time) *Keyring {
 	return assemble(add(k.credential, Credential), add(k.session, Session), k.upstream)
 }
 
+// Discard returns a keyring with new credential and session keys, active at now,
+// and without any older ones: for keys that somebody may have read. Every credential
+// and session token issued so far stops working. k is not changed.
+func (k *Keyring) Discard(now time.Time) *Keyring {
+	return assemble(
+		[]*key{generate(Credential, now)},
+		[]*key{generate(Session, now)},
+		k.upstream,
+	)
+}
+
 // RotateUpstream returns a keyring with a new upstream key: every value that
 // Derive returns changes. A gateway that still has the old key and one that has
 // the new one would set the passwords of session roles in turn, each healing what

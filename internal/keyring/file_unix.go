@@ -1,0 +1,71 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package keyring
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// checkMode refuses a file that others than its owner may read or write.
+func checkMode(path string, info fs.FileInfo) error {
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("keyring %s is open to others than its owner (mode %04o): run chmod 600 %s, and if somebody may "+
+			"have read it, daypass keys rotate --discard --upstream", path, mode, path)
+	}
+	return nil
+}
+
+// lock returns the file at path, held alone until it is closed. The keyring is its
+// own lock: the file is opened again when another process replaced it meanwhile.
+func lock(path string) (*os.File, error) {
+	for {
+		file, err := os.OpenFile(path, os.O_RDWR, 0) // NFS locks only what may be written
+		if err != nil {
+			return nil, err
+		}
+		for {
+			err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+			if !errors.Is(err, syscall.EINTR) {
+				break
+			}
+		}
+		if err != nil {
+			_ = file.Close()
+			return nil, err
+		}
+		held, err := file.Stat()
+		if err != nil {
+			_ = file.Close()
+			return nil, err
+		}
+		there, err := os.Stat(path)
+		if err == nil && os.SameFile(held, there) {
+			return file, nil
+		}
+		_ = file.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// keepOwner gives file to the owner of old, if that is another.
+func keepOwner(file, old *os.File) error {
+	from, err := old.Stat()
+	if err != nil {
+		return err
+	}
+	to, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	was, is := from.Sys().(*syscall.Stat_t), to.Sys().(*syscall.Stat_t)
+	if was.Uid == is.Uid && was.Gid == is.Gid {
+		return nil
+	}
+	return file.Chown(int(was.Uid), int(was.Gid))
+}
