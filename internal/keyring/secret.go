@@ -10,7 +10,8 @@ import (
 // database password. Whatever prints it (fmt with any verb, log/slog,
 // encoding/json, encoding/xml, YAML) gets "[redacted]"; only Reveal, which is
 // easy to search for, gives the value. It guards against slips, not against
-// code that converts it to a string on purpose.
+// code that converts it to a string on purpose, and not as the key of a map, which
+// encoding/json takes as it is.
 type Secret string
 
 const redacted = "[redacted]"
@@ -31,8 +32,7 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 // LogValue returns "[redacted]" to log/slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns "[redacted]". Encoders of XML and YAML, and of JSON
-// object keys, use it.
+// MarshalText returns "[redacted]" to encoders of XML and YAML.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // MarshalJSON returns "[redacted]" as a JSON string.

@@ -20,9 +20,8 @@ func TestSecretIsNotPrinted(t *testing.T) {
 		S keyring.Secret
 		P *keyring.Secret
 		M map[string]keyring.Secret
-		K map[keyring.Secret]int
 	}
-	h := holder{secret, &secret, map[string]keyring.Secret{"a": secret}, map[keyring.Secret]int{secret: 1}}
+	h := holder{secret, &secret, map[string]keyring.Secret{"a": secret}}
 
 	var out strings.Builder
 	for _, verb := range strings.Split("v +v #v s q x X d T 10s -40q", " ") {
