@@ -1,0 +1,188 @@
+package jmespath
+
+import (
+	"math"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// order orders two strings or two numbers. Mixed they have no order: the
+// callers have checked the types.
+func order(a, b any) int {
+	if s, ok := a.(string); ok {
+		return strings.Compare(s, b.(string))
+	}
+	n, _ := compareNumbers(a, b)
+	return n
+}
+
+// extreme returns the first of the largest (sign 1) or smallest (sign -1)
+// elements, or null for an empty list.
+func extreme(list []any, sign int) any {
+	if len(list) == 0 {
+		return nil
+	}
+	best := list[0]
+	for _, element := range list[1:] {
+		if order(element, best)*sign > 0 {
+			best = element
+		}
+	}
+	return best
+}
+
+// byKey evaluates the expression for each element; every result must have one
+// of the types.
+func byKey(function string, list []any, key *expref, types ...string) ([]any, error) {
+	results := make([]any, len(list))
+	for i, element := range list {
+		result, err := key.eval(element)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(types, typeName(result)) {
+			return nil, typeError(function, result, typeName(result), types)
+		}
+		results[i] = result
+	}
+	return results, nil
+}
+
+func extremeBy(function string, args []any, sign int) (any, error) {
+	list := args[0].([]any)
+	by, err := byKey(function, list, args[1].(*expref), "number", "string")
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	best := 0
+	for i := range list {
+		if typeName(by[i]) != typeName(by[best]) {
+			sign := map[int]string{1: ">", -1: "<"}[sign]
+			return nil, &EvalError{"'" + sign + "' not supported between instances of '" + pythonType(by[i]) + "' and '" + pythonType(by[best]) + "'"}
+		}
+		if order(by[i], by[best])*sign > 0 {
+			best = i
+		}
+	}
+	return list[best], nil
+}
+
+func sortList(args []any) (any, error) {
+	list := slices.Clone(args[0].([]any))
+	slices.SortStableFunc(list, order)
+	return list, nil
+}
+
+func sortBy(args []any) (any, error) {
+	list := args[0].([]any)
+	if len(list) == 0 {
+		return list, nil
+	}
+	first, err := args[1].(*expref).eval(list[0])
+	if err != nil {
+		return nil, err
+	}
+	kind := typeName(first)
+	if kind != "number" && kind != "string" {
+		return nil, typeError("sort_by", list[0], kind, []string{"string", "number"})
+	}
+	by, err := byKey("sort_by", list, args[1].(*expref), kind)
+	if err != nil {
+		return nil, err
+	}
+	places := make([]int, len(list))
+	for i := range places {
+		places[i] = i
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return order(by[a], by[b]) })
+	sorted := make([]any, len(list))
+	for i, place := range places {
+		sorted[i] = list[place]
+	}
+	return sorted, nil
+}
+
+func toNumber(args []any) (any, error) {
+	switch v := args[0].(type) {
+	case *big.Int, float64:
+		return v, nil
+	case string:
+		if n, ok := ParseInt(v); ok {
+			return n, nil
+		}
+		if f, ok := ParseFloat(v); ok {
+			return f, nil
+		}
+	}
+	return nil, nil
+}
+
+// ParseInt reads a decimal integer as the AWS CLI reads it: space around it
+// and single underscores between digits are allowed.
+func ParseInt(s string) (*big.Int, bool) {
+	s = strings.TrimFunc(s, unicode.IsSpace)
+	digits, ok := plainDigits(strings.TrimLeft(s[:min(1, len(s))], "+-") + s[min(1, len(s)):])
+	if !ok {
+		return nil, false
+	}
+	n, ok := new(big.Int).SetString(digits, 10)
+	if ok && strings.HasPrefix(s, "-") {
+		n.Neg(n)
+	}
+	return n, ok
+}
+
+// plainDigits drops single underscores that stand between digits, and turns
+// the decimal digits of other scripts into 0 to 9.
+func plainDigits(s string) (string, bool) {
+	var b strings.Builder
+	underscore := true // none at the beginning
+	for _, r := range s {
+		switch {
+		case r == '_' && !underscore:
+			underscore = true
+		case unicode.Is(unicode.Nd, r):
+			underscore = false
+			b.WriteByte('0' + decimalValue(r))
+		default:
+			return "", false
+		}
+	}
+	return b.String(), b.Len() > 0 && !underscore
+}
+
+// decimalValue is the value of a decimal digit of any script: they come in
+// runs of ten that begin with the zero.
+func decimalValue(r rune) byte {
+	if r < 0x80 {
+		return byte(r - '0')
+	}
+	n := 0
+	for unicode.Is(unicode.Nd, r-1) {
+		r--
+		n++
+	}
+	return byte(n % 10)
+}
+
+// ParseFloat reads a fraction as the AWS CLI reads it: decimal, nan, inf and
+// infinity in any case, underscores between digits.
+func ParseFloat(s string) (float64, bool) {
+	s = strings.TrimFunc(s, unicode.IsSpace)
+	if s == "" || strings.ContainsAny(s, "xXpP") {
+		return 0, false
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] == '_' && (i == 0 || i == len(s)-1 || !isDigit(rune(s[i-1])) || !isDigit(rune(s[i+1]))) {
+			return 0, false
+		}
+	}
+	f, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
+	if err != nil && !math.IsInf(f, 0) {
+		return 0, false
+	}
+	return f, true
+}

@@ -1,0 +1,262 @@
+package jmespath
+
+import (
+	"iter"
+	"math"
+	"math/big"
+	"strings"
+	"unicode/utf8"
+)
+
+// Object is a JSON object that keeps its keys in the order in which they were
+// first set. The zero Object is empty and ready to use. It is safe for
+// concurrent reading.
+type Object struct {
+	keys   []string
+	values map[string]any
+}
+
+// Set sets a key. A key that is there keeps its place.
+func (o *Object) Set(key string, value any) {
+	if o.values == nil {
+		o.values = make(map[string]any)
+	}
+	if _, ok := o.values[key]; !ok {
+		o.keys = append(o.keys, key)
+	}
+	o.values[key] = value
+}
+
+// Get returns the value of a key, and whether the key is there.
+func (o *Object) Get(key string) (any, bool) {
+	value, ok := o.values[key]
+	return value, ok
+}
+
+// Delete removes a key. A key that is not there is no error.
+func (o *Object) Delete(key string) {
+	if _, ok := o.values[key]; !ok {
+		return
+	}
+	delete(o.values, key)
+	for i, k := range o.keys {
+		if k == key {
+			o.keys = append(o.keys[:i:i], o.keys[i+1:]...)
+			return
+		}
+	}
+}
+
+// Len returns the number of keys.
+func (o *Object) Len() int { return len(o.keys) }
+
+// Keys returns the keys in order. The caller must not change the slice.
+func (o *Object) Keys() []string { return o.keys }
+
+// All iterates over keys and values in order.
+func (o *Object) All() iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		for _, key := range o.keys {
+			if !yield(key, o.values[key]) {
+				return
+			}
+		}
+	}
+}
+
+// Time is a moment that the formats print differently: "T" between date and
+// time as JSON, a space as text. No function of the language knows its type.
+type Time struct {
+	Date, Clock string
+}
+
+func (t Time) String() string { return t.Date + " " + t.Clock }
+
+// Int returns an integer value.
+func Int(i int64) *big.Int { return big.NewInt(i) }
+
+func isNumber(v any) bool {
+	switch v.(type) {
+	case *big.Int, float64:
+		return true
+	}
+	return false
+}
+
+// compareNumbers orders two numbers exactly, an integer of any size against a
+// fraction too. ok is false when one is not a number that can be ordered.
+func compareNumbers(a, b any) (order int, ok bool) {
+	switch a := a.(type) {
+	case *big.Int:
+		switch b := b.(type) {
+		case *big.Int:
+			return a.Cmp(b), true
+		case float64:
+			order, ok = compareNumbers(b, a)
+			return -order, ok
+		}
+	case float64:
+		if math.IsNaN(a) {
+			return 0, false
+		}
+		switch b := b.(type) {
+		case *big.Int:
+			if math.IsInf(a, 0) {
+				return int(math.Copysign(1, a)), true
+			}
+			return big.NewFloat(a).Cmp(new(big.Float).SetInt(b)), true
+		case float64:
+			switch {
+			case math.IsNaN(b):
+				return 0, false
+			case a < b:
+				return -1, true
+			case a > b:
+				return 1, true
+			}
+			return 0, true
+		}
+	}
+	return 0, false
+}
+
+// asNumber lets true and false count as 1 and 0, as they do inside lists and
+// objects that are compared.
+func asNumber(v any) any {
+	if b, ok := v.(bool); ok {
+		if b {
+			return Int(1)
+		}
+		return Int(0)
+	}
+	return v
+}
+
+// Equal reports whether two values are equal. The order of the keys of an
+// object does not matter, and neither does the type of a number.
+func Equal(a, b any) bool {
+	switch x := a.(type) {
+	case nil:
+		return b == nil
+	case string:
+		y, ok := b.(string)
+		return ok && x == y
+	case bool, *big.Int, float64:
+		order, ok := compareNumbers(asNumber(a), asNumber(b))
+		return ok && order == 0
+	case []any:
+		y, ok := b.([]any)
+		if !ok || len(x) != len(y) {
+			return false
+		}
+		for i := range x {
+			if !Equal(x[i], y[i]) {
+				return false
+			}
+		}
+		return true
+	case *Object:
+		y, ok := b.(*Object)
+		if !ok || x.Len() != y.Len() {
+			return false
+		}
+		for key, value := range x.All() {
+			other, ok := y.Get(key)
+			if !ok || !Equal(value, other) {
+				return false
+			}
+		}
+		return true
+	case Time:
+		y, ok := b.(Time)
+		return ok && x == y
+	case *expref:
+		return a == b
+	}
+	return false
+}
+
+// operandsEqual is == of the language: 0 and 1 are not false and true there.
+func operandsEqual(a, b any) bool {
+	_, aBool := a.(bool)
+	_, bBool := b.(bool)
+	if aBool != bBool && (isNumber(a) || isNumber(b)) {
+		return false
+	}
+	return Equal(a, b)
+}
+
+// isFalse is the language's idea of false, in which 0 is true.
+func isFalse(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case bool:
+		return !v
+	case string:
+		return v == ""
+	case []any:
+		return len(v) == 0
+	case *Object:
+		return v.Len() == 0
+	}
+	return false
+}
+
+// typeName is the name of a value's type, as errors and type() call it.
+func typeName(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "boolean"
+	case string:
+		return "string"
+	case *big.Int, float64:
+		return "number"
+	case []any:
+		return "array"
+	case *Object:
+		return "object"
+	case *expref:
+		return "expref"
+	}
+	return "unknown"
+}
+
+// pythonType is the name that the AWS CLI gives the type of an element in an
+// error.
+func pythonType(v any) string {
+	switch v.(type) {
+	case nil:
+		return "NoneType"
+	case bool:
+		return "bool"
+	case string:
+		return "str"
+	case *big.Int:
+		return "int"
+	case float64:
+		return "float"
+	case []any:
+		return "list"
+	case *Object:
+		return "dict"
+	case Time:
+		return "datetime"
+	}
+	return "_Expression"
+}
+
+// PythonType returns the name of a value's type in the AWS CLI's messages:
+// str, int, float, bool, list, dict, NoneType.
+func PythonType(v any) string { return pythonType(v) }
+
+func runeCount(s string) int64 { return int64(utf8.RuneCountInString(s)) }
+
+func repeat(s string, n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return strings.Repeat(s, n)
+}
