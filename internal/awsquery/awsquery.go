@@ -1,0 +1,234 @@
+// Package awsquery is the AWS Query protocol: one call in, one XML document out
+// (https://smithy.io/2.0/aws/protocols/aws-query-protocol.html, and "Common
+// Parameters" and "Common Errors" of the API references).
+//
+//	POST /                                         or   GET /?Action=…&Version=…&…
+//	Content-Type: application/x-www-form-urlencoded
+//
+//	Action=GetClusterCredentials&Version=2012-12-01&DbUser=alice
+//	&DbGroups.DbGroup.1=a&DbGroups.DbGroup.2=b     a list
+//	&TagKeys=                                      an empty list
+//	&Tags.member.1.Key=k&Tags.member.1.Value=v     a list of structures
+//
+// Order means nothing. Everything is bounded (see the constants), and what could
+// be read in two ways is refused, as an *Error with the code and status that AWS
+// clients know: a parameter given twice, a list with a gap, text that is not
+// UTF-8. Unknown parameters are ignored, as AWS does.
+//
+// The package knows no action and no service, does no I/O but on the
+// ResponseWriter, and does not authenticate. What a signature has to cover is all
+// that Parse reads: the query string and the body (package sigv4).
+package awsquery
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits of what Parse accepts. They are far above what any call needs and keep
+// the work that a stranger can ask for small.
+const (
+	// MaxBytes is the length of the body, and of the query string, in bytes. A
+	// server that knows what it serves limits the body further before it reads it.
+	MaxBytes = 1 << 20
+	// MaxParameters is the number of parameters of one request.
+	MaxParameters = 4096
+	// MaxName is the length of a parameter's name in bytes, after decoding.
+	MaxName = 256
+	// MaxValue is the length of a parameter's value in bytes, after decoding: a
+	// policy document given to SimulateCustomPolicy has up to 131 072 characters.
+	MaxValue = 128 << 10
+	// MaxList is the number of members of one list.
+	MaxList = 1000
+)
+
+// Request is one call. Action or Version is empty when the request does not name
+// it: which error that is, is for the one who knows the actions to say.
+type Request struct {
+	Action  string
+	Version string
+	// Params holds the other parameters, and is never nil.
+	Params *Params
+}
+
+// Parse reads the call that r and its body make. The body is what was read from
+// r.Body, which Parse leaves alone.
+//
+// A GET has its parameters in the query string and no body. A POST has them in a
+// form in the body; parameters in its query string count too (curl -X POST
+// "…/?Action=…" is how people try the API), but none may be in both. The
+// parameters of a presigned URL, X-Amz-…, belong to the signature and are left
+// out. A body has to be application/x-www-form-urlencoded in UTF-8; a missing
+// Content-Type means that, for there is no other kind of body here.
+//
+// The error is an *Error.
+func Parse(r *http.Request, body []byte) (*Request, error) {
+	switch r.Method {
+	case http.MethodPost:
+		if err := checkForm(r.Header); err != nil {
+			return nil, err
+		}
+	case http.MethodGet, "":
+		if len(body) > 0 {
+			return nil, malformedHTTP("A GET request must have its parameters in the query string and no body.")
+		}
+	default:
+		return nil, malformedHTTP("The request method must be GET or POST.")
+	}
+	if len(body) > MaxBytes || len(r.URL.RawQuery) > MaxBytes {
+		return nil, &Error{Code: "RequestEntityTooLarge", Status: http.StatusRequestEntityTooLarge,
+			Message: "The request must not be larger than " + strconv.Itoa(MaxBytes) + " bytes."}
+	}
+	form := string(body)
+	count := countPairs(r.URL.RawQuery) + countPairs(form)
+	if count > MaxParameters {
+		return nil, tooManyParameters()
+	}
+	all := make([]parameter, 0, count)
+	all, err := appendPairs(all, r.URL.RawQuery, true)
+	if err != nil {
+		return nil, err
+	}
+	if all, err = appendPairs(all, form, false); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b parameter) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(all); i++ {
+		if all[i].name == all[i-1].name {
+			return nil, invalidQuery("The parameter " + all[i].name + " must not be given more than once.")
+		}
+	}
+	request := &Request{Params: &Params{}}
+	request.Action, all = cut(all, "Action")
+	request.Version, all = cut(all, "Version")
+	request.Params.sorted = all
+	return request, nil
+}
+
+// checkForm refuses a body that is not a form, or in an encoding that would make
+// its bytes mean something else.
+func checkForm(h http.Header) *Error {
+	if len(h["Content-Encoding"]) > 0 {
+		return malformedHTTP("The request body must not have a Content-Encoding.")
+	}
+	values := h["Content-Type"]
+	switch {
+	case len(values) == 0:
+		return nil
+	case len(values) > 1:
+		return malformedHTTP("The request must not have more than one Content-Type.")
+	}
+	mediaType, rest, more := strings.Cut(values[0], ";")
+	if !strings.EqualFold(strings.TrimSpace(mediaType), "application/x-www-form-urlencoded") {
+		return malformedHTTP("The Content-Type of the request must be application/x-www-form-urlencoded.")
+	}
+	for more {
+		var attribute string
+		attribute, rest, more = strings.Cut(rest, ";")
+		name, value, _ := strings.Cut(attribute, "=")
+		value = strings.Trim(strings.TrimSpace(value), `"`)
+		if strings.EqualFold(strings.TrimSpace(name), "charset") && !strings.EqualFold(value, "utf-8") {
+			return malformedHTTP("The charset of the request must be utf-8.")
+		}
+	}
+	return nil
+}
+
+// countPairs is an upper bound, so that a request with too many parameters costs
+// no more than counting them.
+func countPairs(form string) int {
+	if form == "" {
+		return 0
+	}
+	return strings.Count(form, "&") + 1
+}
+
+// appendPairs decodes application/x-www-form-urlencoded text. Empty pairs (a&&b,
+// a trailing &) are nothing; a name without "=" has the empty value; a semicolon
+// is a character like others.
+func appendPairs(all []parameter, form string, queryString bool) ([]parameter, error) {
+	for form != "" {
+		var pair string
+		pair, form, _ = strings.Cut(form, "&")
+		if pair == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, ok := unescape(rawName)
+		switch {
+		case !ok:
+			return nil, malformedQuery("The name of a parameter is not percent-encoded UTF-8.")
+		case name == "":
+			return nil, malformedQuery("A parameter has no name.")
+		case len(name) > MaxName:
+			return nil, invalidQuery("The name of a parameter must not be longer than " + strconv.Itoa(MaxName) + " bytes.")
+		case queryString && strings.HasPrefix(name, "X-Amz-"):
+			continue
+		}
+		value, ok := unescape(rawValue)
+		if !ok {
+			return nil, malformedQuery("The value of the parameter " + name + " is not percent-encoded UTF-8.")
+		}
+		if len(value) > MaxValue {
+			return nil, Invalid(name, "must not be longer than "+strconv.Itoa(MaxValue)+" bytes")
+		}
+		all = append(all, parameter{name, value})
+	}
+	return all, nil
+}
+
+// unescape decodes %XX and "+", and reports whether that could be done and gave
+// UTF-8. What needs no decoding is not copied.
+func unescape(s string) (string, bool) {
+	first := strings.IndexAny(s, "%+")
+	if first < 0 {
+		return s, utf8.ValidString(s)
+	}
+	b := make([]byte, first, len(s))
+	copy(b, s)
+	for i := first; i < len(s); i++ {
+		switch s[i] {
+		case '+':
+			b = append(b, ' ')
+		case '%':
+			if i+2 >= len(s) {
+				return "", false
+			}
+			high, low := unhex(s[i+1]), unhex(s[i+2])
+			if high|low > 15 {
+				return "", false
+			}
+			b = append(b, high<<4|low)
+			i += 2
+		default:
+			b = append(b, s[i])
+		}
+	}
+	return string(b), utf8.Valid(b)
+}
+
+// unhex returns the value of a hexadecimal digit, 255 when it is none.
+func unhex(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 255
+}
+
+// cut takes a parameter out of the list.
+func cut(sorted []parameter, name string) (string, []parameter) {
+	i, ok := search(sorted, name)
+	if !ok {
+		return "", sorted
+	}
+	value := sorted[i].value
+	return value, slices.Delete(sorted, i, i+1)
+}

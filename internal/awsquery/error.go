@@ -1,0 +1,112 @@
+package awsquery
+
+import "net/http"
+
+// Error is a refusal as the client gets it. Code is what SDKs make exceptions of,
+// so it has to be AWS's to the letter.
+type Error struct {
+	Code    string
+	Status  int    // HTTP status; 4xx is the sender's fault, 5xx the receiver's
+	Message string // for the caller: the parameter and the rule, never a secret
+	// Cause is what led to the error. Optional. It is for logs and errors.Is
+	// and never sent.
+	Cause error
+}
+
+// Error returns the code and the message.
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Invalid is the error for a parameter's value. The rule reads on from "it": "must
+// be an integer".
+func Invalid(parameter, rule string) *Error {
+	return &Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest,
+		Message: "Invalid value for the parameter " + parameter + ": it " + rule + "."}
+}
+
+// Missing is the error for a parameter that has to be there.
+func Missing(parameter string) *Error {
+	return &Error{Code: "MissingParameter", Status: http.StatusBadRequest,
+		Message: "The request must contain the parameter " + parameter + "."}
+}
+
+// malformedQuery: the text cannot be decoded. The status is the documented one.
+func malformedQuery(message string) *Error {
+	return &Error{Code: "MalformedQueryString", Status: http.StatusNotFound, Message: message}
+}
+
+// invalidQuery: decoded, but not what the protocol allows.
+func invalidQuery(message string) *Error {
+	return &Error{Code: "InvalidQueryParameter", Status: http.StatusBadRequest, Message: message}
+}
+
+func malformedHTTP(message string) *Error {
+	return &Error{Code: "MalformedHttpRequestException", Status: http.StatusBadRequest, Message: message}
+}
+
+func tooManyParameters() *Error {
+	return invalidQuery("The request has too many parameters.")
+}
+
+// WriteError answers a call with an error document:
+//
+//	<ErrorResponse xmlns="…"><Error><Type>Sender</Type><Code>…</Code><Message>…</Message></Error>
+//	<RequestId>…</RequestId></ErrorResponse>
+func WriteError(w http.ResponseWriter, namespace, requestID string, err *Error) {
+	status := err.Status
+	if status < 400 || status > 599 {
+		status = http.StatusInternalServerError
+	}
+	e := Encoder{buf: make([]byte, 0, 512)}
+	e.open("ErrorResponse", namespace)
+	e.Element("Error", func() {
+		if status < 500 {
+			e.String("Type", "Sender")
+		} else {
+			e.String("Type", "Receiver")
+		}
+		e.String("Code", err.Code)
+		e.String("Message", err.Message)
+	})
+	e.String("RequestId", requestID)
+	e.close("ErrorResponse")
+	e.send(w, status, requestID)
+}
+
+// WriteResult answers a call with its result:
+//
+//	<ActionResponse xmlns="…"><ActionResult>…</ActionResult>
+//	<ResponseMetadata><RequestId>…</RequestId></ResponseMetadata></ActionResponse>
+//
+// A nil result is that of an action without output, which has no ActionResult;
+// clients fail when the element is missing for any other action.
+func WriteResult(w http.ResponseWriter, namespace, action, requestID string, result Result) {
+	e := Encoder{buf: make([]byte, 0, 1024)}
+	response := action + "Response"
+	e.open(response, namespace)
+	if result != nil {
+		name := response[:len(action)] + "Result"
+		e.start(name)
+		result.EncodeXML(&e)
+		e.close(name)
+	}
+	e.start("ResponseMetadata")
+	e.String("RequestId", requestID)
+	e.close("ResponseMetadata")
+	e.close(response)
+	e.send(w, http.StatusOK, requestID)
+}
+
+// send is the only place that writes. Answers may hold a password, so nothing in
+// between may keep them.
+func (e *Encoder) send(w http.ResponseWriter, status int, requestID string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/xml")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Amzn-Requestid", requestID)
+	w.WriteHeader(status)
+	w.Write(e.buf) // an error is the client's, who is gone
+}
