@@ -1,0 +1,397 @@
+// Package pgtest gives tests a real PostgreSQL server, and, for what a real one
+// will not do, a scripted peer.
+//
+// A test package calls Main from its TestMain. Start then starts one server per
+// version and test binary, when first asked, with durability off; all tests of
+// the binary share it, and Main stops it when they are through. A server runs as
+// an unprivileged account, asks for SCRAM-SHA-256 passwords over TCP, and its
+// superuser is postgres.Superuser. Tests keep out of each other's way with
+// databases and roles of their own (Database, Role); one that changes what all
+// of a server's sessions see takes a server of its own (StartAlone).
+//
+// Servers are looked for in PATH and the usual directories, in the directories
+// (of programs, or one or two levels above) that DAYPASS_TEST_POSTGRES lists as
+// PATH does, and in the repository's .cache/postgres, where scripts/fetch-postgres
+// puts them. A test never skips: where there is no server it fails and says what
+// to install. DAYPASS_TEST_POSTGRES_MAJORS lists, with commas, the major versions
+// that Each must run; left out, Each runs what there is and says what is missing.
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+// NewestMajor is the newest major version that the tests are expected to know.
+const NewestMajor = 18
+
+// AdminName is the login that Server.Admin makes.
+const AdminName = "daypass"
+
+// servers is what the tests of this binary share. It is the one package
+// variable: TestMain and the tests have nothing else in common to hand it on.
+var servers shared
+
+type shared struct {
+	mu        sync.Mutex // guards the rest
+	ready     bool       // Main runs
+	found     []postgres.Installation
+	looked    bool
+	byVersion map[string]*Server // by Installation.BinDir
+	alone     map[*Server]bool
+}
+
+// Main runs the tests of a package and then stops the servers they started,
+// also when the tests fail or are interrupted. It does not return. The function
+// it is called from is func TestMain(m *testing.M).
+func Main(m *testing.M) {
+	servers.mu.Lock()
+	servers.ready = true
+	servers.byVersion = make(map[string]*Server)
+	servers.alone = make(map[*Server]bool)
+	servers.mu.Unlock()
+
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		servers.stopAll(os.Stderr)
+		os.Exit(130)
+	}()
+	code := m.Run()
+	if !servers.stopAll(os.Stderr) && code == 0 {
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func (s *shared) stopAll(out io.Writer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = false
+	ok := true
+	for _, server := range s.byVersion {
+		if err := server.postgres.Stop(); err != nil {
+			fmt.Fprintln(out, "pgtest: stopping PostgreSQL:", err)
+			ok = false
+		}
+	}
+	for server := range s.alone {
+		_ = server.postgres.Stop() // its test was cut short
+	}
+	return ok
+}
+
+// installations returns the newest installation of each major version, newest
+// first.
+func (s *shared) installations() []postgres.Installation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.looked {
+		return s.found
+	}
+	s.looked = true
+	dirs := filepath.SplitList(os.Getenv("DAYPASS_TEST_POSTGRES"))
+	if root, ok := repositoryRoot(); ok {
+		dirs = append(dirs, filepath.Join(root, ".cache", "postgres"))
+	}
+	all := append(postgres.All(dirs...), postgres.Installed()...)
+	slices.SortStableFunc(all, func(a, b postgres.Installation) int { return b.Major - a.Major })
+	// Within a major version the listed directories go before the machine's.
+	s.found = slices.CompactFunc(all, func(a, b postgres.Installation) bool { return a.Major == b.Major })
+	return s.found
+}
+
+// repositoryRoot is the nearest directory above a test's with a go.mod.
+func repositoryRoot() (string, bool) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", false
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, true
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", false
+		}
+		dir = parent
+	}
+}
+
+// Versions returns the installations that tests can use, one of each major
+// version, newest first.
+func Versions() []postgres.Installation { return slices.Clone(servers.installations()) }
+
+// Server is a running PostgreSQL server. It is safe for concurrent use.
+type Server struct {
+	Installation postgres.Installation
+	postgres     *postgres.Server
+
+	mu    sync.Mutex // guards the rest
+	names int
+	admin *Login
+}
+
+// Login is a role that can log on.
+type Login struct {
+	Name, Password string
+}
+
+// Start returns the shared server of the version that is installed on the
+// machine, or else the newest that there is.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	inst, err := postgres.Find("")
+	if err != nil {
+		found := servers.installations()
+		if len(found) == 0 {
+			t.Fatalf("%v: %s", err, howToGet(""))
+		}
+		inst = found[0]
+	}
+	return start(t, inst)
+}
+
+// StartVersion returns the shared server of a major version, such as "18". The
+// test fails when there is none.
+func StartVersion(t testing.TB, major string) *Server {
+	t.Helper()
+	for _, inst := range servers.installations() {
+		if strconv.Itoa(inst.Major) == major {
+			return start(t, inst)
+		}
+	}
+	t.Fatalf("no PostgreSQL %s found: %s", major, howToGet(major))
+	return nil
+}
+
+// Each runs a subtest for every major version from postgres.OldestMajor to
+// NewestMajor that there is, with its shared server. It says which there are
+// not, and fails for those that DAYPASS_TEST_POSTGRES_MAJORS demands.
+func Each(t *testing.T, test func(t *testing.T, s *Server)) {
+	t.Helper()
+	have := make(map[string]bool)
+	for _, inst := range servers.installations() {
+		major := strconv.Itoa(inst.Major)
+		have[major] = true
+		t.Run("PostgreSQL"+major, func(t *testing.T) { test(t, start(t, inst)) })
+	}
+	if len(have) == 0 {
+		t.Fatalf("no PostgreSQL found: %s", howToGet(""))
+	}
+	for major := postgres.OldestMajor; major <= NewestMajor; major++ {
+		if !have[strconv.Itoa(major)] {
+			t.Logf("not tested with PostgreSQL %d, which is not here: %s", major, howToGet(strconv.Itoa(major)))
+		}
+	}
+	for major := range strings.SplitSeq(os.Getenv("DAYPASS_TEST_POSTGRES_MAJORS"), ",") {
+		if major = strings.TrimSpace(major); major != "" && !have[major] {
+			t.Errorf("DAYPASS_TEST_POSTGRES_MAJORS demands PostgreSQL %s, which is not here: %s", major, howToGet(major))
+		}
+	}
+}
+
+func howToGet(major string) string {
+	return strings.TrimSpace("install PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18), " +
+		"list its directory in DAYPASS_TEST_POSTGRES, or run scripts/fetch-postgres " + major)
+}
+
+// StartAlone starts a server that only this test uses, of the same version as s,
+// with more settings; it is stopped when the test ends.
+func (s *Server) StartAlone(t testing.TB, settings map[string]string) *Server {
+	t.Helper()
+	alone, err := launch(s.Installation, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.mu.Lock()
+	servers.alone[alone] = true
+	servers.mu.Unlock()
+	t.Cleanup(func() {
+		servers.mu.Lock()
+		delete(servers.alone, alone)
+		servers.mu.Unlock()
+		if err := alone.postgres.Stop(); err != nil {
+			t.Errorf("stopping PostgreSQL: %v", err)
+		}
+	})
+	return alone
+}
+
+func start(t testing.TB, inst postgres.Installation) *Server {
+	t.Helper()
+	servers.mu.Lock()
+	defer servers.mu.Unlock()
+	if !servers.ready {
+		t.Fatal("the package's TestMain does not call pgtest.Main")
+	}
+	if s := servers.byVersion[inst.BinDir]; s != nil {
+		return s
+	}
+	s, err := launch(inst, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.byVersion[inst.BinDir] = s
+	return s
+}
+
+func launch(inst postgres.Installation, settings map[string]string) (*Server, error) {
+	// Not the test's context: the server outlives the test that starts it.
+	p, err := postgres.Start(context.Background(), inst, postgres.Options{Settings: settings})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Installation: inst, postgres: p}, nil
+}
+
+// Host and Port are where the server listens.
+func (s *Server) Host() string { return s.postgres.Host() }
+
+// Port is the port the server listens on, on Host.
+func (s *Server) Port() int { return s.postgres.Port() }
+
+// Major is the server's major version.
+func (s *Server) Major() int { return s.Installation.Major }
+
+// Log returns what the server has logged so far.
+func (s *Server) Log(t testing.TB) string {
+	t.Helper()
+	log, err := os.ReadFile(s.postgres.LogFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(log)
+}
+
+// Superuser returns the URL of a database for the superuser.
+func (s *Server) Superuser(database string) string {
+	return s.postgres.ConnString(postgres.Superuser, database)
+}
+
+// ConnString returns the URL of a database for a login.
+func (s *Server) ConnString(login Login, database string) string {
+	u := url.URL{
+		Scheme:   "postgres",
+		User:     url.UserPassword(login.Name, login.Password),
+		Host:     net.JoinHostPort(s.Host(), strconv.Itoa(s.Port())),
+		Path:     "/" + database,
+		RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+// Connect opens a session that ends with the test.
+func Connect(t testing.TB, connString string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), connString)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // the server may be gone
+	return conn
+}
+
+// Exec runs statements, separated by semicolons, as the superuser.
+func (s *Server) Exec(t testing.TB, database, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.Superuser(database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// Name returns a name that no other test of the binary gets: prefix and a number.
+func (s *Server) Name(prefix string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names++
+	return fmt.Sprintf("%s_%d", prefix, s.names)
+}
+
+// Database makes an empty database, which is dropped when the test ends, and
+// returns its name.
+func (s *Server) Database(t testing.TB) string {
+	t.Helper()
+	name := s.Name("test")
+	s.Exec(t, "postgres", "CREATE DATABASE "+Quote(name))
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.Background(), s.Superuser("postgres"))
+		if err != nil {
+			return // a test ended the server; the database is gone with it
+		}
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(context.Background(), "DROP DATABASE IF EXISTS "+Quote(name)+" WITH (FORCE)"); err != nil {
+			t.Errorf("dropping the test's database: %v", err)
+		}
+	})
+	return name
+}
+
+// Login makes a role that can log on, with options as CREATE ROLE has them, such
+// as "CREATEROLE". Its name begins with prefix. It stays until the server stops.
+func (s *Server) Login(t testing.TB, prefix, options string) Login {
+	t.Helper()
+	return s.login(t, s.Name(prefix), options)
+}
+
+func (s *Server) login(t testing.TB, name, options string) Login {
+	t.Helper()
+	login := Login{Name: name, Password: rand.Text()}
+	s.Exec(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN %s PASSWORD '%s'", Quote(login.Name), options, login.Password))
+	return login
+}
+
+// Group makes a role that cannot log on and returns its name, which begins with
+// prefix. It stays until the server stops.
+func (s *Server) Group(t testing.TB, prefix string) string {
+	t.Helper()
+	name := s.Name(prefix)
+	s.Exec(t, "postgres", "CREATE ROLE "+Quote(name)+" NOLOGIN")
+	return name
+}
+
+// Admin returns the server's administrative login as the documentation has it:
+// AdminName, with CREATEROLE and without superuser. All tests share it.
+func (s *Server) Admin(t testing.TB) Login {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.admin == nil {
+		login := s.login(t, AdminName, "CREATEROLE")
+		s.admin = &login
+	}
+	return *s.admin
+}
+
+// NewAdmin makes an administrative login of the test's own, like Admin's.
+func (s *Server) NewAdmin(t testing.TB) Login {
+	t.Helper()
+	return s.Login(t, AdminName, "CREATEROLE")
+}
+
+// Quote writes a name as an SQL identifier.
+func Quote(name string) string { return pgx.Identifier{name}.Sanitize() }
