@@ -1,0 +1,216 @@
+package sigv4
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+)
+
+// canonicalRequest is what the client hashed and signed. token says whether a
+// presigned URL's session token was there already.
+func (v *Verifier) canonicalRequest(r *http.Request, a *authorization, headers []byte, payload string, token bool) []byte {
+	b := make([]byte, 0, 1024)
+	b = append(b, r.Method...)
+	b = append(b, '\n')
+	b = appendPath(b, requestPath(r), v.keepPath)
+	b = append(b, '\n')
+	first := true
+	for _, p := range a.query {
+		if a.presigned && (p.plain == querySignature || p.plain == queryToken && !token) {
+			continue
+		}
+		if !first {
+			b = append(b, '&')
+		}
+		first = false
+		b = append(b, p.name...)
+		b = append(b, '=')
+		b = append(b, p.value...)
+	}
+	b = append(b, '\n')
+	b = append(b, headers...)
+	b = append(b, '\n')
+	b = append(b, a.signedHeaders...)
+	b = append(b, '\n')
+	return append(b, payload...)
+}
+
+func stringToSign(a *authorization, canonicalRequest []byte) []byte {
+	hash := sha256.Sum256(canonicalRequest)
+	b := make([]byte, 0, 256)
+	b = append(b, algorithm+"\n"...)
+	b = append(b, a.timestamp...)
+	b = append(b, '\n')
+	b = append(b, a.scope...)
+	b = append(b, '\n')
+	return hex.AppendEncode(b, hash[:])
+}
+
+// requestPath returns the path as it was on the wire, which is what was signed:
+// r.URL has it decoded, or changed by a handler on the way here.
+func requestPath(r *http.Request) string {
+	if r.RequestURI == "" {
+		return r.URL.EscapedPath()
+	}
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if !strings.HasPrefix(path, "/") { // absolute form, as proxies are sent
+		if _, rest, ok := strings.Cut(path, "://"); ok {
+			if slash := strings.IndexByte(rest, '/'); slash >= 0 {
+				return rest[slash:]
+			}
+			return "/"
+		}
+	}
+	return path
+}
+
+// appendPath removes empty and dot segments and encodes what is left once more, so
+// that what was encoded on the wire is encoded twice: the rule of all services but
+// S3.
+func appendPath(b []byte, path string, keep bool) []byte {
+	if path == "" || path == "/" {
+		return append(b, '/')
+	}
+	if keep {
+		return appendEscaped(b, path, true)
+	}
+	var segments []string
+	for segment := range strings.SplitSeq(path, "/") {
+		switch segment {
+		case "", ".":
+		case "..":
+			segments = segments[:max(0, len(segments)-1)]
+		default:
+			segments = append(segments, segment)
+		}
+	}
+	for _, segment := range segments {
+		b = append(b, '/')
+		b = appendEscaped(b, segment, true)
+	}
+	if len(segments) == 0 || strings.HasSuffix(path, "/") {
+		b = append(b, '/')
+	}
+	return b
+}
+
+// checkHeaders returns the canonical form of the signed headers. It requires that
+// the list is as the specification has it (lower case, sorted, no name twice),
+// that it has all names that have to be signed, and that all of them are in the
+// request.
+func checkHeaders(r *http.Request, a *authorization) ([]byte, error) {
+	canonical := make([]byte, 0, 512)
+	host, last := false, ""
+	for name := range strings.SplitSeq(a.signedHeaders, ";") {
+		if !lowerToken(name) || name <= last {
+			return nil, refuse(ErrSignedHeaders,
+				"SignedHeaders must be a list of different header names in lower case, sorted, separated by semicolons.")
+		}
+		last = name
+		var values []string
+		if name == "host" {
+			// net/http takes it out of the headers.
+			host, values = true, []string{r.Host}
+		} else if values = r.Header[textproto.CanonicalMIMEHeaderKey(name)]; len(values) == 0 {
+			if name != "content-length" || r.ContentLength < 0 {
+				return nil, refuse(ErrHeaderAbsent, "A header in SignedHeaders is not in the request: "+name+".")
+			}
+			values = []string{strconv.FormatInt(r.ContentLength, 10)}
+		}
+		canonical = append(canonical, name...)
+		for i, value := range values {
+			if i == 0 {
+				canonical = append(canonical, ':')
+			} else {
+				canonical = append(canonical, ',')
+			}
+			canonical = appendTrimmed(canonical, value)
+		}
+		canonical = append(canonical, '\n')
+	}
+	if !host {
+		return nil, refuse(ErrHostUnsigned, "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+	}
+	for name := range r.Header {
+		if mustBeSigned(name) && !signed(a.signedHeaders, name) {
+			return nil, refuse(ErrHeaderUnsigned,
+				"There were headers present in the request which were not signed: "+strings.ToLower(name)+".")
+		}
+	}
+	return canonical, nil
+}
+
+// mustBeSigned: a header that means something to a service and is not signed could
+// have been added by anyone on the way. The session token may be, as clients exist
+// that add it after signing.
+func mustBeSigned(name string) bool {
+	const prefix = "X-Amz-"
+	return len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) &&
+		!strings.EqualFold(name, "X-Amz-Security-Token")
+}
+
+// signed reports whether a header is in a list of signed headers.
+func signed(list, name string) bool {
+	for one := range strings.SplitSeq(list, ";") {
+		if strings.EqualFold(one, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// lowerToken reports whether s is a header name (RFC 9110, section 5.6.2) without
+// capitals.
+func lowerToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// appendTrimmed appends a header value without blanks around it and with one for
+// each run of spaces within. Lines that were folded come joined by net/http.
+func appendTrimmed(b []byte, value string) []byte {
+	value = strings.Trim(value, " \t\r\n")
+	for {
+		i := strings.Index(value, "  ")
+		if i < 0 {
+			return append(b, value...)
+		}
+		b = append(b, value[:i+1]...)
+		value = strings.TrimLeft(value[i:], " ")
+	}
+}
+
+// checkPayload holds a stated hash of the body against the body. It may be absent;
+// the signature covers the hash anyhow. The values by which S3 leaves a body
+// unsigned are refused: DbUser is in the body.
+func checkPayload(r *http.Request, a *authorization, payload string) error {
+	stated, ok, err := only(r.Header, "X-Amz-Content-Sha256")
+	if err != nil {
+		return err
+	}
+	if err := checkStated(stated, ok, payload); err != nil {
+		return err
+	}
+	return checkStated(a.contentHash, a.contentHash != "", payload)
+}
+
+func checkStated(stated string, ok bool, payload string) error {
+	switch {
+	case !ok || stated == payload:
+		return nil
+	case stated == "UNSIGNED-PAYLOAD" || strings.HasPrefix(stated, "STREAMING-"):
+		return refuse(ErrPayloadUnsigned, "The payload must be signed: x-amz-content-sha256 must be the SHA-256 of the body.")
+	}
+	return refuse(ErrPayloadHash, "The provided 'x-amz-content-sha256' header does not match what was computed.")
+}

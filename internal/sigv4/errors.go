@@ -1,0 +1,94 @@
+package sigv4
+
+import (
+	"errors"
+	"net/http"
+)
+
+// Each way in which a request can fail to prove who sent it has a sentinel, for
+// errors.Is. What the caller is told is in the *Error around it.
+var (
+	// Nothing was claimed: no Authorization header and no X-Amz- parameter of a
+	// presigned URL. Actions that take unsigned calls branch on it.
+	ErrUnsigned = errors.New("request is not signed")
+
+	// IncompleteSignature: what is claimed cannot be understood.
+	ErrTwoSignatures = errors.New("request is signed in the header and in the query string")
+	ErrDuplicate     = errors.New("part of the signature is given more than once")
+	ErrMalformed     = errors.New("authorization header is malformed")
+	ErrAlgorithm     = errors.New("signing algorithm is not AWS4-HMAC-SHA256")
+	ErrIncomplete    = errors.New("part of the signature is missing")
+	ErrCredential    = errors.New("credential is not five elements")
+	ErrDate          = errors.New("date is missing or malformed")
+	ErrExpires       = errors.New("X-Amz-Expires is out of range")
+	ErrSignedHeaders = errors.New("list of signed headers is malformed")
+
+	// MalformedQueryString: there is no canonical form of the query string.
+	ErrQuery = errors.New("query string is malformed")
+
+	// SignatureDoesNotMatch: what is claimed is not true, or not enough.
+	ErrScopeDate       = errors.New("credential scope has another date than the request")
+	ErrScopeRegion     = errors.New("credential scope has another region")
+	ErrScopeService    = errors.New("credential scope has another service")
+	ErrScopeTerminator = errors.New("credential scope does not end in aws4_request")
+	ErrExpired         = errors.New("signature is expired")
+	ErrNotYetCurrent   = errors.New("signature is not yet current")
+	ErrHostUnsigned    = errors.New("host is not signed")
+	ErrHeaderUnsigned  = errors.New("x-amz- header is not signed")
+	ErrHeaderAbsent    = errors.New("signed header is absent")
+	ErrPayloadUnsigned = errors.New("payload is not signed")
+	ErrPayloadHash     = errors.New("payload has another hash than stated")
+	ErrSignature       = errors.New("signature does not match")
+
+	// What a lookup answers. Other errors of a lookup are passed on, wrapped.
+	ErrUnknownKey   = errors.New("access key is unknown or inactive")              // InvalidClientTokenId
+	ErrInvalidToken = errors.New("session token is invalid or not of this key")    // InvalidClientTokenId
+	ErrTokenExpired = errors.New("session token, and the access key, are expired") // ExpiredToken
+)
+
+// Error is a refusal with what an AWS client is told about it: "Common Errors" of
+// the API references, "Troubleshoot Signature Version 4 signing" in the IAM User
+// Guide. It wraps one of the sentinels.
+type Error struct {
+	Code    string // AWS error code
+	Status  int    // HTTP status
+	Message string // names what is wrong; of what was sent, nothing but times
+	reason  error
+}
+
+// Error returns the reason; it has no secrets.
+func (e *Error) Error() string { return e.reason.Error() }
+
+// Unwrap returns the sentinel.
+func (e *Error) Unwrap() error { return e.reason }
+
+// The texts that say nothing about the particular request.
+const (
+	textUnsigned     = "Request is missing Authentication Token"
+	textInvalidToken = "The security token included in the request is invalid."
+	textTokenExpired = "The security token included in the request is expired"
+	textSignature    = "The request signature we calculated does not match the signature you provided. " +
+		"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+)
+
+// refuse makes the error for a sentinel.
+func refuse(reason error, message string) *Error {
+	e := &Error{Message: message, reason: reason}
+	switch reason {
+	case ErrUnsigned:
+		e.Code, e.Status = "MissingAuthenticationToken", http.StatusForbidden
+	case ErrTwoSignatures, ErrDuplicate, ErrMalformed, ErrAlgorithm, ErrIncomplete, ErrCredential, ErrDate,
+		ErrExpires, ErrSignedHeaders:
+		e.Code, e.Status = "IncompleteSignature", http.StatusBadRequest
+	case ErrQuery:
+		// The status is the documented one.
+		e.Code, e.Status = "MalformedQueryString", http.StatusNotFound
+	case ErrUnknownKey, ErrInvalidToken:
+		e.Code, e.Status = "InvalidClientTokenId", http.StatusForbidden
+	case ErrTokenExpired:
+		e.Code, e.Status = "ExpiredToken", http.StatusForbidden
+	default:
+		e.Code, e.Status = "SignatureDoesNotMatch", http.StatusForbidden
+	}
+	return e
+}

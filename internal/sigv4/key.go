@@ -1,0 +1,73 @@
+package sigv4
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"sync"
+)
+
+// signingKey is what a secret access key becomes for one day, region and service.
+type signingKey [sha256.Size]byte
+
+func (k signingKey) sign(message []byte) [sha256.Size]byte {
+	return hmacSHA256(k[:], message)
+}
+
+func hmacSHA256(key, message []byte) (mac [sha256.Size]byte) {
+	h := hmac.New(sha256.New, key)
+	h.Write(message)
+	h.Sum(mac[:0])
+	return mac
+}
+
+// keyParts are all that a signing key is made of. As the key of the cache they
+// make a stale entry impossible: a secret that was changed is another entry.
+type keyParts struct {
+	secret, date, region, service string
+}
+
+func (p keyParts) derive() signingKey {
+	key := hmacSHA256([]byte("AWS4"+p.secret), []byte(p.date))
+	key = hmacSHA256(key[:], []byte(p.region))
+	key = hmacSHA256(key[:], []byte(p.service))
+	return hmacSHA256(key[:], []byte(terminator))
+}
+
+// cacheGeneration is the number of signing keys in each half of the cache. An
+// installation has one per access key in use and service.
+const cacheGeneration = 1024
+
+// keyCache remembers signing keys. It holds two generations: a full young one
+// becomes the old one, whose entries live on only if they are asked for. Its zero
+// value is empty and ready.
+type keyCache struct {
+	mu         sync.RWMutex
+	young, old map[keyParts]signingKey // guarded by mu
+}
+
+// get returns the signing key, derived if need be.
+func (c *keyCache) get(p keyParts) signingKey {
+	c.mu.RLock()
+	key, young := c.young[p]
+	known := young
+	if !young {
+		key, known = c.old[p]
+	}
+	c.mu.RUnlock()
+	if young {
+		return key
+	}
+	if !known {
+		key = p.derive()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.young) >= cacheGeneration {
+		c.young, c.old = nil, c.young
+	}
+	if c.young == nil {
+		c.young = make(map[keyParts]signingKey)
+	}
+	c.young[p] = key
+	return key
+}
