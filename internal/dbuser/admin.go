@@ -3,70 +3,246 @@ package dbuser
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	defaultMaxConns = 3
+	// minMaxConns leaves one connection for logons while the lane holds another.
+	minMaxConns    = 2
+	defaultTimeout = 8 * time.Second
+	// skipFor is how long a setting that could not be copied is left alone.
+	skipFor = 10 * time.Minute
+	// maxRefreshing bounds the changes that run behind logons.
+	maxRefreshing = 64
 )
 
 // Admin administers one cluster. Make it with New; safe for concurrent use.
 type Admin struct {
-	cfg Config
+	cfg    Config
+	pool   *pool
+	lane   chan struct{} // one token: the transaction of this process that may hold the lock
+	base   context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup // what runs behind the callers
+
+	mu         sync.Mutex // guards what follows
+	flights    map[string]*flight
+	refreshing int
+	skips      map[string]time.Time // settings that may not be copied, until when
+	closed     bool
+	ended      endedQueue
+	installed  map[string]time.Time // databases where the event trigger was looked at, and when to look again
+
+	// testOnlyBefore runs before each statement that changes something, which is
+	// then sent by itself.
+	testOnlyBefore func(sql string, c *pgconn.PgConn)
 }
 
 // New does no I/O; the first Ensure connects.
-func New(cfg Config) *Admin { return &Admin{cfg: cfg} }
-
-// Close ends the standing connections. Calls in progress fail.
-func (a *Admin) Close() {}
-
-// SessionEnded says that a session of role in database is over, so that what
-// it created is handed to its user. It never blocks.
-func (a *Admin) SessionEnded(role, database string) {}
-
-// SweepOptions say what a sweep does.
-type SweepOptions struct {
-	Unused time.Duration // drop session roles without a logon for this long; 0 drops none
-	DryRun bool          // only say what would be done
+func New(cfg Config) *Admin {
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = defaultMaxConns
+	}
+	cfg.MaxConns = max(cfg.MaxConns, minMaxConns)
+	if cfg.Timeout == 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &Admin{
+		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1),
+		flights: map[string]*flight{}, skips: map[string]time.Time{}, installed: map[string]time.Time{},
+	}
+	a.base, a.cancel = context.WithCancel(context.Background())
+	return a
 }
 
-// SweepReport says what a sweep did, or would do.
-type SweepReport struct {
-	HandedOver []Ownership // owner and database
-	Dropped    []string
-	Kept       []KeptRole // should go, but cannot: why
+// Close ends the standing connections and waits for what runs on them. Calls
+// in progress fail.
+func (a *Admin) Close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.cancel()
+	a.pool.close()
+	a.work.Wait()
 }
 
-// Ownership is something of a session role in a database.
-type Ownership struct{ Role, User, Database string }
-
-// KeptRole is a session role that could not be handed over or dropped.
-type KeptRole struct{ Role, Reason string }
-
-// Sweep hands over what session roles own and drops those that nobody uses.
-func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) {
-	return SweepReport{}, errors.ErrUnsupported
+// flight is one change that several logons wait for.
+type flight struct {
+	done chan struct{}
+	role SessionRole
+	err  error
 }
-
-// Check looks at the cluster as `daypass cluster check` does.
-func (a *Admin) Check(ctx context.Context) (Report, error) { return Report{}, errors.ErrUnsupported }
-
-// Report is what Check found.
-type Report struct {
-	Cluster  string    `json:"cluster"`
-	Findings []Finding `json:"findings"`
-}
-
-// Finding is one thing Check found.
-type Finding struct {
-	Severity Severity `json:"severity"`
-	Code     string   `json:"code"`
-	Message  string   `json:"message"`
-	Database string   `json:"database,omitempty"` // where SQL must run; empty: any
-	SQL      []string `json:"sql,omitempty"`
-	HBA      []string `json:"pg_hba,omitempty"`
-}
-
-// Severity of a Finding: "ok", "notice", "warning" or "error".
-type Severity string
 
 func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, error) {
-	return SessionRole{}, errors.ErrUnsupported
+	n, err := n.normalize()
+	if err != nil {
+		return SessionRole{}, err
+	}
+	s := sessionRoleNames(n.User, n.Groups, n.Identity)
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	if heal {
+		return a.join(ctx, n, s, true)
+	}
+	st, err := a.look(ctx, n, s)
+	if err != nil {
+		return SessionRole{}, err
+	}
+	p, err := a.planFor(st, &request{need: n, names: s})
+	if err != nil {
+		return SessionRole{}, err
+	}
+	a.wantTrigger(n.Database, st)
+	switch {
+	case len(p.steps) == 0:
+	case p.late:
+		a.refresh(n, s)
+	default:
+		return a.join(ctx, n, s, false)
+	}
+	return a.sessionRole(p.role, st.version), nil
+}
+
+func (a *Admin) sessionRole(name string, version int) SessionRole {
+	return SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.cfg.Cluster, name), ServerVersion: version}
+}
+
+// look reads the state on a standing connection, once more on a new one when
+// the connection turns out to be dead: the server was restarted in between.
+func (a *Admin) look(ctx context.Context, n Need, s names) (*state, error) {
+	for {
+		c, err := a.pool.acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		// The query runs on when the caller goes away: breaking it off would
+		// cost the connection, and it takes less than a millisecond.
+		deadline, _ := ctx.Deadline()
+		query, cancel := context.WithDeadline(a.base, deadline)
+		st, err := readState(query, c, n, s)
+		cancel()
+		reused := c.reused
+		if err != nil && connectionLost(err) {
+			a.pool.discard(c)
+			if reused {
+				a.pool.flush()
+				continue
+			}
+			return nil, a.pool.unreachable(err)
+		}
+		a.pool.release(c)
+		if err != nil {
+			return nil, a.changeError(err, n)
+		}
+		return st, nil
+	}
+}
+
+// join waits for the change this need asks for, and starts it if nobody has.
+// The change runs to its own deadline: the first to want it may go away while
+// two hundred others wait.
+func (a *Admin) join(ctx context.Context, n Need, s names, heal bool) (SessionRole, error) {
+	f, err := a.start(n, s, heal, false)
+	if err != nil {
+		return SessionRole{}, err
+	}
+	select {
+	case <-f.done:
+		return f.role, f.err
+	case <-ctx.Done():
+		return SessionRole{}, a.pool.unreachable(ctx.Err())
+	}
+}
+
+// refresh starts a change that nobody waits for.
+func (a *Admin) refresh(n Need, s names) {
+	_, _ = a.start(n, s, false, true) // too busy or closed: the next logon asks again
+}
+
+var errClosed = errors.New("shutting down")
+
+func (a *Admin) start(n Need, s names, heal, behind bool) (*flight, error) {
+	key := flightKey(n, s, heal)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f := a.flights[key]; f != nil {
+		return f, nil
+	}
+	if a.closed {
+		return nil, a.pool.unreachable(errClosed)
+	}
+	if behind {
+		if a.refreshing >= maxRefreshing {
+			return nil, a.pool.unreachable(errors.New("busy"))
+		}
+		a.refreshing++
+	}
+	f := &flight{done: make(chan struct{})}
+	a.flights[key] = f
+	a.work.Add(1)
+	go func() {
+		defer a.work.Done()
+		ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
+		defer cancel()
+		f.role, f.err = a.change(ctx, n, s, heal || behind)
+		a.mu.Lock()
+		delete(a.flights, key)
+		if behind {
+			a.refreshing--
+		}
+		a.mu.Unlock()
+		close(f.done)
+		if behind && f.err != nil {
+			a.cfg.Log.Warn("session role not refreshed", "cluster", a.cfg.Cluster, "role", s.preferred, "err", f.err)
+		}
+	}()
+	return f, nil
+}
+
+func flightKey(n Need, s names, heal bool) string {
+	var flags strings.Builder
+	for _, set := range []bool{n.AutoCreate, n.Identity, heal} {
+		if set {
+			flags.WriteByte('1')
+		} else {
+			flags.WriteByte('0')
+		}
+	}
+	return flags.String() + s.fallback // the fallback name is a hash over user and groups
+}
+
+// skip remembers that a setting may not be copied, and says so once.
+func (a *Admin) skip(s step, cause error) {
+	a.mu.Lock()
+	now := a.cfg.Now()
+	for key, until := range a.skips {
+		if !until.After(now) {
+			delete(a.skips, key)
+		}
+	}
+	_, known := a.skips[s.setting]
+	a.skips[s.setting] = now.Add(skipFor)
+	a.mu.Unlock()
+	if !known {
+		a.cfg.Log.Warn("setting left out of a session role", "cluster", a.cfg.Cluster, "setting", s.name, "err", cause)
+	}
+}
+
+func (a *Admin) isSkipped(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	until, ok := a.skips[key]
+	return ok && until.After(a.cfg.Now())
 }

@@ -1,0 +1,52 @@
+package dbuser
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SetBefore installs a hook before each statement that changes something.
+func (a *Admin) SetBefore(hook func(sql string, c *pgconn.PgConn)) { a.testOnlyBefore = hook }
+
+// Wait waits for what runs behind the callers.
+func (a *Admin) Wait() { a.work.Wait() }
+
+// Connects is how often a standing connection was opened.
+func (a *Admin) Connects() int {
+	a.pool.mu.Lock()
+	defer a.pool.mu.Unlock()
+	return a.pool.connects
+}
+
+// StatePlans reports how many statements an Ensure of n would run now.
+func (a *Admin) StatePlans(ctx context.Context, n Need) ([]string, error) {
+	n, err := n.normalize()
+	if err != nil {
+		return nil, err
+	}
+	s := sessionRoleNames(n.User, n.Groups, n.Identity)
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	st, err := a.look(ctx, n, s)
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.planFor(st, &request{need: n, names: s})
+	var sql []string
+	for _, step := range p.steps {
+		sql = append(sql, step.sql)
+	}
+	return sql, err
+}
+
+var (
+	Verifier  = verifier
+	SplitList = splitList
+)
+
+// SessionRoleNames returns the preferred and the fallback name.
+func SessionRoleNames(user string, groups []string, identity bool) (preferred, fallback string) {
+	n := sessionRoleNames(user, groups, identity)
+	return n.preferred, n.fallback
+}

@@ -1,0 +1,324 @@
+package dbuser
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// validFor is how far ahead of the server's clock VALID UNTIL is set: the
+	// shortest life of a credential. It bounds a password that the holder set,
+	// and tells the sweep when the role was last logged on with.
+	validFor = 15 * time.Minute
+	// Below refreshBelow a logon has it pushed forward, in the background;
+	// below validAtLeast the logon waits for that.
+	refreshBelow = 10 * time.Minute
+	validAtLeast = time.Minute
+)
+
+// step is one statement of a change, and what it is about.
+type step struct {
+	sql     string
+	about   about
+	name    string // the role or setting
+	setting string // key under which a setting that cannot be copied is remembered
+}
+
+type about int
+
+const (
+	aboutSessionRole about = iota
+	aboutUser
+	aboutGroup
+	aboutMarker
+	aboutSetting
+)
+
+// plan is what has to be done for a Need.
+type plan struct {
+	role   string // the session role's name
+	steps  []step
+	late   bool // nothing is wrong yet; the steps may run after the logon
+	verify bool // something may remain that raised no error
+	stuck  bool // something is another grantor's and cannot be undone by the admin
+}
+
+// request is what a plan is made for.
+type request struct {
+	need   Need
+	names  names
+	user   *role // nil: to be made
+	heal   bool  // rewrite in any case
+	retire bool  // do not mend the session role that is there: put a new one in its place
+}
+
+// planner builds a plan from a state. It is a pure function of its fields.
+type planner struct {
+	*state
+	request
+	config  *Config
+	skipped func(key string) bool // settings that the admin may not copy
+	plan    plan
+}
+
+func (p *planner) add(about about, name, format string, args ...any) {
+	p.plan.steps = append(p.plan.steps, step{sql: fmt.Sprintf(format, args...), about: about, name: name})
+}
+
+func (p *planner) build() (plan, error) {
+	if p.Marker == nil {
+		p.add(aboutMarker, MarkerRole, "create role %s nologin noinherit", ident(MarkerRole))
+	}
+	user := p.user
+	if user == nil {
+		p.makeUser()
+		user = &role{Name: p.need.User, ConnLimit: -1}
+	}
+	existing, err := p.choose()
+	if err != nil {
+		return plan{}, err
+	}
+	for _, e := range p.Into {
+		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", ident(e.Role), ident(e.Member))
+		p.plan.verify = true
+	}
+	if existing != nil && p.retire {
+		retired := retiredName(existing.Name, existing.OID)
+		p.add(aboutSessionRole, existing.Name, "alter role %s rename to %s", ident(existing.Name), ident(retired))
+		p.add(aboutSessionRole, retired, "alter role %s nologin", ident(retired))
+		existing = nil
+	}
+	broken := len(p.plan.steps) > 0
+	late := p.attributes(user, existing)
+	before := len(p.plan.steps)
+	p.memberships(existing)
+	p.settings(user, existing)
+	p.plan.late = late && !broken && len(p.plan.steps) == before
+	return p.plan, nil
+}
+
+// choose settles the session role's name, and returns the role if it is there.
+// A role of that name that is no session role is left alone.
+func (p *planner) choose() (*role, error) {
+	for _, name := range []string{p.names.preferred, p.names.fallback} {
+		r := p.role(name)
+		if r == nil || r.Session {
+			p.plan.role = name
+			return r, nil
+		}
+	}
+	return nil, &Error{Kind: ErrRights, Name: p.names.fallback,
+		Message: fmt.Sprintf("the roles %q and %q exist and are not session roles", p.names.preferred, p.names.fallback)}
+}
+
+// makeUser makes the user, who can log in and has no password. An identity's
+// name may be held by a session role ("IAM:ana" is the one of ana), which then
+// goes on under its other name.
+func (p *planner) makeUser() {
+	if held := p.role(p.need.User); held != nil && held.Session {
+		aside := p.names.displaced
+		if aside == "" || p.role(aside) != nil {
+			aside = retiredName(held.Name, held.OID)
+		}
+		p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", ident(held.Name), ident(aside))
+		p.add(aboutSessionRole, aside, "alter role %s password %s", ident(aside), literal(verifier(p.config.Key, p.config.Cluster, aside)))
+	}
+	p.add(aboutUser, p.need.User, "create role %s login", ident(p.need.User))
+}
+
+// attributes makes the session role or puts its attributes right. It reports
+// whether all there is to do is pushing VALID UNTIL forward in good time.
+//
+// Attributes that differ are named one by one: PostgreSQL refuses even
+// NOSUPERUSER and NOREPLICATION to a login that could not grant them.
+func (p *planner) attributes(user, existing *role) (late bool) {
+	have := existing
+	if have == nil {
+		have = &role{Inherit: true, ConnLimit: -1}
+	}
+	var words []string
+	want := func(have, want bool, yes, no string) {
+		if want && !have {
+			words = append(words, yes)
+		}
+		if have && !want {
+			words = append(words, no)
+		}
+	}
+	want(have.Login, true, "login", "")
+	want(have.Inherit, true, "inherit", "")
+	want(have.Super, false, "", "nosuperuser")
+	want(have.Repl, false, "", "noreplication")
+	want(have.CreateDB, p.copied(user.CreateDB, have.CreateDB, p.mayCreateDB()), "createdb", "nocreatedb")
+	want(have.CreateRole, p.copied(user.CreateRole, have.CreateRole, p.Admin.CreateRole || p.Admin.Super), "createrole", "nocreaterole")
+	want(have.BypassRLS, p.copied(user.BypassRLS, have.BypassRLS, p.mayBypassRLS()), "bypassrls", "nobypassrls")
+	if have.ConnLimit != user.ConnLimit {
+		words = append(words, fmt.Sprintf("connection limit %d", user.ConnLimit))
+	}
+
+	late = existing != nil && len(words) == 0 && !p.heal
+	if late {
+		left := time.Duration(0)
+		if have.ValidUntil != nil {
+			left = time.Duration((*have.ValidUntil - p.Now) * float64(time.Second))
+		}
+		if left >= refreshBelow && left <= validFor+time.Minute {
+			return true
+		}
+		late = left >= validAtLeast && left < refreshBelow
+	}
+	until := time.Unix(int64(p.Now), 0).UTC().Add(validFor).Format("2006-01-02 15:04:05+00")
+	words = append(words, "valid until "+literal(until), "password "+literal(verifier(p.config.Key, p.config.Cluster, p.plan.role)))
+	verb := "alter"
+	if existing == nil {
+		verb = "create"
+	}
+	p.add(aboutSessionRole, p.plan.role, "%s role %s %s", verb, ident(p.plan.role), strings.Join(words, " "))
+	return late
+}
+
+// copied says what an attribute should be: the user's where the admin may set
+// it; else it may stay, but never be more than the user has.
+func (p *planner) copied(user, have, may bool) bool {
+	if may {
+		return user
+	}
+	return user && have
+}
+
+// From 16 on a role gives only the attributes that it has itself.
+func (p *planner) mayCreateDB() bool {
+	if p.version < 160000 {
+		return p.Admin.Super || p.Admin.CreateRole
+	}
+	return p.Admin.Super || p.Admin.CreateDB
+}
+
+func (p *planner) mayBypassRLS() bool {
+	return p.Admin.Super || p.version >= 160000 && p.Admin.BypassRLS
+}
+
+// memberships gives the session role exactly the user, the groups and the
+// marker, none of them with the right to pass it on.
+func (p *planner) memberships(existing *role) {
+	wanted := append([]string{MarkerRole, p.need.User}, p.need.Groups...)
+	held := map[string]bool{}
+	if existing != nil {
+		for _, m := range p.Of {
+			if m.Member == existing.OID && p.keep(m, wanted) {
+				held[m.Role] = held[m.Role] || m.Role == MarkerRole || m.Inherit && m.Set
+			}
+		}
+	}
+	for _, w := range wanted {
+		if held[w] {
+			continue
+		}
+		about, options := aboutGroup, ""
+		switch w {
+		case MarkerRole:
+			about = aboutMarker
+		case p.need.User:
+			about = aboutUser
+		}
+		if p.version >= 160000 {
+			options = " with inherit true, set true"
+			if w == MarkerRole {
+				options = " with inherit false, set false" // it marks, and gives nothing
+			}
+		}
+		p.add(about, w, "grant %s to %s%s", ident(w), ident(p.plan.role), options)
+	}
+}
+
+// keep reports whether a membership row may stay, and plans its end if not.
+func (p *planner) keep(m member, wanted []string) bool {
+	switch {
+	case m.Role == MarkerRole && p.version >= 160000:
+		if !m.Admin && !m.Inherit && !m.Set {
+			return true
+		}
+	case slices.Contains(wanted, m.Role) && !m.Admin:
+		return true
+	case p.version >= 160000 && m.Creator && m.Admin && !m.Inherit && !m.Set && p.user != nil && p.user.CreateRole:
+		// A role that the holder made, with the user's own CREATEROLE. The row is
+		// how PostgreSQL lets the maker administer it, and gives nothing else.
+		return true
+	}
+	p.plan.verify = true
+	sql := fmt.Sprintf("revoke %s from %s", ident(m.Role), ident(p.plan.role))
+	if p.version >= 160000 {
+		if m.Grantor != p.Admin.Name && !p.Admin.Super {
+			p.plan.stuck = true
+			return false
+		}
+		sql += " granted by " + ident(m.Grantor)
+	}
+	p.add(aboutSessionRole, m.Role, "%s cascade", sql)
+	return false
+}
+
+// settings copies the user's settings, for all databases and for single ones,
+// and removes what else the role has come by.
+func (p *planner) settings(user, existing *role) {
+	want := map[string]map[string]string{}
+	if user.OID != 0 {
+		want = p.configOf(user.OID)
+	}
+	for db, values := range want {
+		maps.DeleteFunc(values, func(name, value string) bool {
+			return slices.Contains(neverCopied, strings.ToLower(name)) || p.skipped(settingKey(db, name, value))
+		})
+	}
+	if len(p.need.Groups) == 0 {
+		if want[""] == nil {
+			want[""] = map[string]string{}
+		}
+		want[""]["role"] = p.need.User
+	}
+	have := map[string]map[string]string{}
+	if existing != nil {
+		have = p.configOf(existing.OID)
+	}
+	databases := slices.Sorted(maps.Keys(want))
+	for _, db := range slices.Sorted(maps.Keys(have)) {
+		if want[db] == nil {
+			databases = append(databases, db)
+		}
+	}
+	for _, db := range databases {
+		target := ident(p.plan.role)
+		if db != "" {
+			target += " in database " + ident(db)
+		}
+		for _, name := range slices.Sorted(maps.Keys(have[db])) {
+			if _, ok := want[db][name]; !ok {
+				p.setting(settingKey(db, name, "reset", p.plan.role), name, fmt.Sprintf("alter role %s reset %s", target, settingName(name)))
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(want[db])) {
+			value := want[db][name]
+			if now, ok := have[db][name]; !ok || now != value {
+				p.setting(settingKey(db, name, value), name, fmt.Sprintf("alter role %s set %s", target, assignment(name, value)))
+			}
+		}
+	}
+}
+
+// settingKey is what a setting is remembered under when it may not be copied.
+func settingKey(parts ...string) string { return strings.Join(parts, "\x00") }
+
+func (p *planner) setting(key, name, sql string) {
+	s := step{sql: sql, about: aboutSetting, name: name, setting: key}
+	if name == "role" {
+		s.about, s.setting = aboutSessionRole, "" // decides who the session is: never left out
+	}
+	if s.setting != "" && p.skipped(s.setting) {
+		return
+	}
+	p.plan.verify = true
+	p.plan.steps = append(p.plan.steps, s)
+}

@@ -1,0 +1,331 @@
+package dbuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// maxWaiting bounds the calls that wait for a connection of one cluster, so
+	// that a slow cluster costs a bounded number of goroutines.
+	maxWaiting = 1000
+	// connectTimeout bounds one attempt to connect; a logon has 10 s in all.
+	connectTimeout = 4 * time.Second
+	// After a failure to connect, calls fail at once for a while that doubles up
+	// to circuitMax; then one of them tries (half-open) while the others still
+	// fail. It is short enough for a logon to succeed within seconds of a
+	// cluster's return.
+	circuitMin = 100 * time.Millisecond
+	circuitMax = time.Second
+)
+
+// conn is one standing connection of the administrative login.
+type conn struct {
+	*pgx.Conn
+	version int  // server_version_num
+	reused  bool // it was idle, so it may have died unnoticed
+}
+
+// pool holds the standing connections of one cluster: at most max of them, a
+// bounded queue before them, and a circuit that turns an outage into quick
+// failures.
+type pool struct {
+	cluster string
+	config  *pgx.ConnConfig
+	now     func() time.Time
+	slots   chan struct{} // one token for each connection that is open or being opened
+	done    chan struct{} // closed by close
+
+	mu       sync.Mutex // guards what follows
+	idle     []*conn
+	waiting  int
+	closed   bool
+	failure  error         // the last failure to connect; nil while the circuit is closed
+	failed   chan struct{} // closed at the next failure, to wake those who wait
+	backoff  time.Duration
+	retryAt  time.Time
+	probing  bool
+	connects int // for tests and for the check
+}
+
+func newPool(cluster string, config *pgx.ConnConfig, max int, now func() time.Time) *pool {
+	c := config.Copy()
+	if c.RuntimeParams == nil {
+		c.RuntimeParams = map[string]string{}
+	}
+	c.RuntimeParams["application_name"] = "daypass"
+	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectTimeout {
+		c.ConnectTimeout = connectTimeout
+	}
+	c.StatementCacheCapacity = 0
+	c.DescriptionCacheCapacity = 0
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return &pool{cluster: cluster, config: c, now: now, slots: make(chan struct{}, max),
+		done: make(chan struct{}), failed: make(chan struct{})}
+}
+
+// acquire returns a connection, to be given back with release.
+func (p *pool) acquire(ctx context.Context) (*conn, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, p.unreachable(errors.New("shutting down"))
+	}
+	probe, err := p.admitLocked()
+	if err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	if p.waiting >= maxWaiting {
+		p.mu.Unlock()
+		return nil, p.unreachable(errors.New("too many logons wait for the administrative connections"))
+	}
+	p.waiting++
+	failed := p.failed
+	p.mu.Unlock()
+
+	err = p.wait(ctx, failed)
+	p.mu.Lock()
+	p.waiting--
+	if err != nil {
+		if probe {
+			p.probing = false
+		}
+		p.mu.Unlock()
+		return nil, err
+	}
+	if n := len(p.idle); n > 0 && !probe {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		c.reused = true
+		return c, nil
+	}
+	p.mu.Unlock()
+	return p.open(ctx, p.config)
+}
+
+// admitLocked applies the circuit: nobody while it is open, one prober when it
+// is half open.
+func (p *pool) admitLocked() (probe bool, err error) {
+	if p.failure == nil || len(p.idle) > 0 {
+		return false, nil
+	}
+	if p.probing || p.now().Before(p.retryAt) {
+		return false, p.failure
+	}
+	p.probing = true
+	return true, nil
+}
+
+func (p *pool) wait(ctx context.Context, failed <-chan struct{}) error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-failed:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.failure != nil {
+			return p.failure
+		}
+		return p.unreachable(errors.New("connection failed"))
+	case <-p.done:
+		return p.unreachable(errors.New("shutting down"))
+	case <-ctx.Done():
+		return p.unreachable(ctx.Err())
+	}
+}
+
+// open connects in a slot that the caller holds, and tells the circuit.
+func (p *pool) open(ctx context.Context, config *pgx.ConnConfig) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	c, err := connect(ctx, config)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probing = false
+	p.connects++
+	if err != nil {
+		<-p.slots
+		e := p.connectError(err)
+		if isCode(err, "53300") && len(p.slots) > 0 {
+			return nil, e // no room for one more, while those that stand still serve
+		}
+		p.failure = e
+		p.backoff = min(max(2*p.backoff, circuitMin), circuitMax)
+		p.retryAt = p.now().Add(p.backoff)
+		close(p.failed)
+		p.failed = make(chan struct{})
+		return nil, e
+	}
+	p.failure, p.backoff = nil, 0
+	if p.closed {
+		<-p.slots
+		go closeConn(c)
+		return nil, p.unreachable(errors.New("shutting down"))
+	}
+	return c, nil
+}
+
+// openDatabase connects to another database of the cluster for one errand. It
+// takes a slot like a standing connection, and does not touch the circuit: a
+// database that refuses connections says nothing about the cluster.
+func (p *pool) openDatabase(ctx context.Context, database string) (*conn, error) {
+	p.mu.Lock()
+	failed := p.failed
+	p.mu.Unlock()
+	if err := p.wait(ctx, failed); err != nil {
+		return nil, err
+	}
+	config := p.config.Copy()
+	config.Database = database
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	c, err := connect(ctx, config)
+	if err != nil {
+		<-p.slots
+		return nil, err
+	}
+	return c, nil
+}
+
+// release gives a connection back; one that is broken, or in the middle of a
+// transaction, is closed.
+func (p *pool) release(c *conn) {
+	p.mu.Lock()
+	healthy := !c.IsClosed() && !c.PgConn().IsBusy() && c.PgConn().TxStatus() == 'I' && !p.closed
+	if healthy {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if !healthy {
+		closeConn(c)
+	}
+	<-p.slots
+}
+
+// discard closes a connection instead of giving it back.
+func (p *pool) discard(c *conn) {
+	closeConn(c)
+	<-p.slots
+}
+
+// flush closes the idle connections: they lead to a server that is gone, or
+// that has become a standby.
+func (p *pool) flush() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		closeConn(c)
+	}
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	closed := p.closed
+	p.closed = true
+	p.mu.Unlock()
+	if !closed {
+		close(p.done)
+	}
+	p.flush()
+}
+
+func closeConn(c *conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.Close(ctx) // the connection is gone either way
+}
+
+// setup pins everything that the meaning of our statements depends on, so that
+// no setting of the login, the database or the server can change it.
+const setup = `
+set search_path = pg_catalog, pg_temp;
+set standard_conforming_strings = on;
+set client_encoding = 'UTF8';
+set default_transaction_isolation = 'read committed';
+set default_transaction_read_only = off;
+set default_transaction_deferrable = off;
+set row_security = on;
+set statement_timeout = '7s';
+set lock_timeout = '5s';
+set idle_in_transaction_session_timeout = '15s';
+set client_min_messages = warning;
+select current_setting('server_version_num'), pg_backend_pid();`
+
+// errPooler is the cause when something that is not PostgreSQL answers.
+var errPooler = errors.New("a connection pooler answers in place of PostgreSQL; name the server itself")
+
+func connect(ctx context.Context, config *pgx.ConnConfig) (*conn, error) {
+	raw, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: raw}
+	if err := c.prepare(ctx); err != nil {
+		closeConn(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *conn) prepare(ctx context.Context) error {
+	results, err := c.PgConn().Exec(ctx, setup).ReadAll()
+	if err != nil {
+		return err
+	}
+	var pid uint32
+	row := results[len(results)-1].Rows[0]
+	if _, err := fmt.Sscan(string(row[0]), &c.version); err != nil {
+		return fmt.Errorf("reading server_version_num: %w", err)
+	}
+	if _, err := fmt.Sscan(string(row[1]), &pid); err != nil {
+		return fmt.Errorf("reading pg_backend_pid: %w", err)
+	}
+	// A pooler hands out keys of its own. Behind one, the next statement may
+	// run on another backend, and roles may be logged on that are not ours.
+	if told := c.PgConn().PID(); told != 0 && told != pid {
+		return errPooler
+	}
+	if c.version >= 160000 {
+		// Or the administrative login would become a member of what it creates.
+		if _, err := c.PgConn().Exec(ctx, `set createrole_self_grant = ''`).ReadAll(); err != nil {
+			return err
+		}
+	}
+	_, err = c.Prepare(ctx, stateStatement, stateQuery(c.version))
+	return err
+}
+
+func (p *pool) unreachable(cause error) *Error {
+	return &Error{Kind: ErrUnreachable, Message: fmt.Sprintf("cluster %q cannot be reached", p.cluster), Cause: cause}
+}
+
+func (p *pool) connectError(err error) *Error {
+	if isCode(err, "28P01", "28000", "42501") {
+		return &Error{Kind: ErrRights, Cause: err,
+			Message: fmt.Sprintf("cluster %q refuses the administrative login; run `daypass cluster check %s`", p.cluster, p.cluster)}
+	}
+	return p.unreachable(err)
+}
+
+// isCode reports whether err is the server's answer with one of the SQLSTATEs.
+func isCode(err error, codes ...string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && slices.Contains(codes, pg.Code)
+}

@@ -1,0 +1,130 @@
+package dbuser
+
+import (
+	"fmt"
+	"slices"
+)
+
+// checkLent applies the rules for what may be lent at all. It returns the user,
+// nil when it has to be made, and whether a membership in a session role has to
+// be undone before the answer is final.
+//
+// Membership counts however long its chain is: a role that may SET ROLE to a
+// superuser is one, whether or not it inherits anything.
+func (s *state) checkLent(n Need, c *Config) (user *role, heal bool, err error) {
+	user, heal, err = s.checkUser(n, c)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, g := range n.Groups {
+		again, err := s.checkGroup(g, c)
+		if err != nil {
+			return nil, false, err
+		}
+		heal = heal || again
+	}
+	return user, heal, nil
+}
+
+func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
+	refuse := func(format string, args ...any) (*role, bool, error) {
+		return nil, false, &Error{Kind: ErrUserRefused, Name: n.User,
+			Message: fmt.Sprintf("user %q may not be used: ", n.User) + fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case isPredefined(n.User):
+		return refuse("PostgreSQL reserves names that begin with pg_")
+	case n.User == MarkerRole:
+		return refuse("it marks session roles")
+	case s.isAdmin(n.User):
+		return refuse("it is the administrative login")
+	case n.User == "public" || n.User == "none":
+		return refuse("PostgreSQL reserves the name")
+	}
+	u := s.role(n.User)
+	if u != nil && u.Session && n.Identity {
+		return nil, false, nil // the session role steps aside, and the user is made
+	}
+	if u == nil {
+		if !n.AutoCreate {
+			return nil, false, &Error{Kind: ErrUserMissing, Name: n.User, Message: fmt.Sprintf("user %q does not exist", n.User)}
+		}
+		return nil, false, nil
+	}
+	switch {
+	case u.Session:
+		return refuse("it is a session role")
+	case u.Super && !c.AllowSuperusers:
+		return refuse("it is a superuser")
+	}
+	heal := false
+	for _, r := range s.Carries {
+		if r.Root != u.OID {
+			continue
+		}
+		switch {
+		case s.isAdmin(r.Name):
+			return refuse("it is a member of the administrative login")
+		case r.Super && !c.AllowSuperusers:
+			return refuse("it is a member of the superuser %q", r.Name)
+		case slices.Contains(serverRoles, r.Name) && !c.AllowSuperusers:
+			return refuse("it is a member of %s, which amounts to a superuser", r.Name)
+		case r.Session || r.Name == MarkerRole:
+			heal = true
+		}
+	}
+	if !u.Login {
+		return nil, false, &Error{Kind: ErrUserCannotLogin, Name: n.User, Message: fmt.Sprintf("user %q is not permitted to log in", n.User)}
+	}
+	return u, heal, nil
+}
+
+func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
+	refuse := func(format string, args ...any) (bool, error) {
+		return false, &Error{Kind: ErrGroupRefused, Name: name,
+			Message: fmt.Sprintf("group %q may not be joined: ", name) + fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case isPredefined(name) && !c.AllowPredefinedRoles:
+		return refuse("it is a predefined role")
+	case slices.Contains(serverRoles, name) && !c.AllowSuperusers:
+		return refuse("it amounts to a superuser")
+	case name == MarkerRole:
+		return refuse("it marks session roles")
+	case s.isAdmin(name):
+		return refuse("it is the administrative login")
+	}
+	g := s.role(name)
+	switch {
+	case g == nil:
+		return false, &Error{Kind: ErrGroupMissing, Name: name, Message: fmt.Sprintf("group %q does not exist", name)}
+	case g.Session:
+		return refuse("it is a session role")
+	case g.Super:
+		return refuse("it is a superuser")
+	case g.Login:
+		return false, &Error{Kind: ErrNotAGroup, Name: name, Message: fmt.Sprintf("%q is a user, not a group: it can log in", name)}
+	case g.CreateRole:
+		return refuse("it can create roles")
+	case g.Repl:
+		return refuse("it can replicate")
+	}
+	for _, r := range s.Carries {
+		if r.Root != g.OID {
+			continue
+		}
+		switch {
+		case s.isAdmin(r.Name):
+			return refuse("it is a member of the administrative login")
+		case r.Super:
+			return refuse("it is a member of the superuser %q", r.Name)
+		case slices.Contains(serverRoles, r.Name) && !(c.AllowPredefinedRoles && c.AllowSuperusers):
+			return refuse("it is a member of %s, which amounts to a superuser", r.Name)
+		case r.Session || r.Name == MarkerRole:
+			heal = true
+		case r.CreateRole:
+			return refuse("it is a member of %q, which can create roles", r.Name)
+		}
+	}
+	return heal, nil
+}

@@ -1,0 +1,191 @@
+package dbuser
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// stateStatement is the name of the prepared statement that reads a state.
+const stateStatement = "daypass_state"
+
+// state is what the database says about one Need: everything that decides
+// whether it may be served and whether something has to change.
+type state struct {
+	Recovery bool    `json:"recovery"`
+	Now      float64 `json:"now"` // the server's clock, seconds since 1970
+	Marker   *uint32 `json:"marker"`
+	Admin    struct {
+		Name       string `json:"name"`
+		Login      string `json:"login"`
+		Super      bool   `json:"super"`
+		CreateDB   bool   `json:"createdb"`
+		CreateRole bool   `json:"createrole"`
+		BypassRLS  bool   `json:"bypassrls"`
+	} `json:"admin"`
+	Roles    []role    `json:"roles"`    // user, groups and session role candidates, where they exist
+	Carries  []carried `json:"carries"`  // what user and groups reach through membership and must not
+	Of       []member  `json:"of"`       // memberships of the candidates
+	Into     []edge    `json:"into"`     // members of the candidates; there must be none
+	Settings []setting `json:"settings"` // of the user and of the candidates
+	version  int
+}
+
+type role struct {
+	OID        uint32   `json:"oid"`
+	Name       string   `json:"name"`
+	Super      bool     `json:"super"`
+	Inherit    bool     `json:"inherit"`
+	CreateRole bool     `json:"createrole"`
+	CreateDB   bool     `json:"createdb"`
+	Login      bool     `json:"login"`
+	Repl       bool     `json:"repl"`
+	BypassRLS  bool     `json:"bypassrls"`
+	ConnLimit  int      `json:"connlimit"`
+	ValidUntil *float64 `json:"validuntil"` // nil: none, or infinity
+	Session    bool     `json:"session"`    // a direct member of the marker role
+}
+
+// carried is a role that Root reaches through any number of memberships.
+type carried struct {
+	Root       uint32 `json:"root"`
+	Name       string `json:"name"`
+	Super      bool   `json:"super"`
+	CreateRole bool   `json:"createrole"`
+	Session    bool   `json:"session"`
+}
+
+// member is one row of pg_auth_members: Member belongs to Role.
+type member struct {
+	Member  uint32 `json:"member"`
+	Role    string `json:"role"`
+	OID     uint32 `json:"oid"`
+	Admin   bool   `json:"admin"`
+	Inherit bool   `json:"inherit"`
+	Set     bool   `json:"set"`
+	Grantor string `json:"grantor"`
+	Creator bool   `json:"creator"` // the grantor is the bootstrap superuser, as for a role's creator from 16 on
+}
+
+// edge says that Member belongs to the session role Role.
+type edge struct {
+	Role   string `json:"role"`
+	Member string `json:"member"`
+}
+
+// setting is one row of pg_db_role_setting.
+type setting struct {
+	Role     uint32   `json:"role"`
+	Database string   `json:"db"` // empty: all databases
+	Config   []string `json:"config"`
+}
+
+// serverRoles reach the server's files or run its programs, which PostgreSQL's
+// manual equates with a superuser.
+var serverRoles = []string{"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"}
+
+// stateQuery is the one query of a logon. $1 is the user and the groups, $2 the
+// names the session role may have. It reads pg_auth_members itself, not a
+// view of it, so that no grantor hides a membership. From 16 on there can be
+// several rows for one membership, with options of their own.
+func stateQuery(version int) string {
+	inherit, set := "true", "true"
+	if version >= 160000 {
+		inherit, set = "m.inherit_option", "m.set_option"
+	}
+	return strings.NewReplacer("{inherit}", inherit, "{set}", set,
+		"{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
+with recursive
+marker as (select oid from pg_roles where rolname = {marker}),
+named as materialized (
+  select r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,
+         r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
+         exists (select from pg_auth_members m where m.member = r.oid and m.roleid = (select oid from marker)) as session
+  from pg_roles r
+  where r.rolname = any ($1::text[]::name[]) or r.rolname = any ($2::text[]::name[])),
+candidate as (select oid, rolname from named where rolname = any ($2::text[]::name[])),
+reach (root, oid) as (
+  select m.member, m.roleid from pg_auth_members m
+  where m.member in (select oid from named where rolname = any ($1::text[]::name[]))
+  union
+  select c.root, m.roleid from reach c join pg_auth_members m on m.member = c.oid)
+select json_build_object(
+  'recovery', pg_is_in_recovery(),
+  'now', extract(epoch from clock_timestamp())::float8,
+  'marker', (select oid::int8 from marker),
+  'admin', (select json_build_object('name', current_user, 'login', session_user, 'super', rolsuper,
+      'createdb', rolcreatedb, 'createrole', rolcreaterole, 'bypassrls', rolbypassrls)
+    from pg_roles where rolname = current_user),
+  'roles', (select json_agg(json_build_object('oid', oid::int8, 'name', rolname, 'super', rolsuper,
+      'inherit', rolinherit, 'createrole', rolcreaterole, 'createdb', rolcreatedb, 'login', rolcanlogin,
+      'repl', rolreplication, 'bypassrls', rolbypassrls, 'connlimit', rolconnlimit,
+      'validuntil', case when isfinite(rolvaliduntil) then extract(epoch from rolvaliduntil)::float8 end,
+      'session', session)) from named),
+  'carries', (select json_agg(json_build_object('root', c.root::int8, 'name', r.rolname, 'super', r.rolsuper,
+      'createrole', r.rolcreaterole, 'session', s.session))
+    from reach c join pg_roles r on r.oid = c.oid
+    cross join lateral (select exists (select from pg_auth_members m
+      where m.member = r.oid and m.roleid = (select oid from marker)) as session) s
+    where r.rolsuper or r.rolcreaterole or s.session
+       or r.rolname in (current_user, session_user, {marker}, {server})),
+  'of', (select json_agg(json_build_object('member', m.member::int8, 'role', r.rolname, 'oid', m.roleid::int8,
+      'admin', m.admin_option, 'inherit', {inherit}, 'set', {set},
+      'grantor', coalesce(pg_get_userbyid(m.grantor), ''), 'creator', m.grantor = 10))
+    from pg_auth_members m join pg_roles r on r.oid = m.roleid
+    where m.member in (select oid from candidate)),
+  'into', (select json_agg(json_build_object('role', c.rolname, 'member', pg_get_userbyid(m.member)))
+    from pg_auth_members m join candidate c on c.oid = m.roleid
+    where pg_get_userbyid(m.member) not in (current_user, session_user)),
+  'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''),
+      'config', s.setconfig))
+    from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase
+    where s.setrole in (select oid from named) and (s.setdatabase = 0 or d.oid is not null))
+)::text`)
+}
+
+// readState runs the query.
+func readState(ctx context.Context, c *conn, n Need, s names) (*state, error) {
+	lent := append([]string{n.User}, n.Groups...)
+	var text []byte
+	if err := c.QueryRow(ctx, stateStatement, lent, []string{s.preferred, s.fallback, s.displaced}).Scan(&text); err != nil {
+		return nil, err
+	}
+	st := &state{version: c.version}
+	if err := json.Unmarshal(text, st); err != nil {
+		return nil, fmt.Errorf("internal error: reading the state of a session role: %w", err)
+	}
+	return st, nil
+}
+
+// role returns the role of that name, or nil.
+func (s *state) role(name string) *role {
+	i := slices.IndexFunc(s.Roles, func(r role) bool { return r.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.Roles[i]
+}
+
+// isAdmin reports whether name is the administrative login, or the role it has
+// taken.
+func (s *state) isAdmin(name string) bool { return name == s.Admin.Name || name == s.Admin.Login }
+
+// configOf returns the settings of a role: database name to setting name to
+// value, as PostgreSQL stores them.
+func (s *state) configOf(oid uint32) map[string]map[string]string {
+	all := map[string]map[string]string{}
+	for _, row := range s.Settings {
+		if row.Role != oid {
+			continue
+		}
+		values := map[string]string{}
+		for _, entry := range row.Config {
+			name, value, _ := strings.Cut(entry, "=")
+			values[name] = value
+		}
+		all[row.Database] = values
+	}
+	return all
+}
