@@ -1,4 +1,3 @@
-// Package credential mints and checks database credentials.
 package credential
 
 import (
