@@ -28,7 +28,7 @@ func (c *Context) Set(key, value string) {
 // The caller must not change the slice afterwards.
 func (c *Context) SetList(key string, values []string) {
 	if len(values) == 0 {
-		delete(c.values, strings.ToLower(key))
+		delete(c.values, lowerKey(key))
 		return
 	}
 	c.put(contextValue{key: key, values: values, list: true})
@@ -38,11 +38,11 @@ func (c *Context) put(v contextValue) {
 	if c.values == nil {
 		c.values = make(map[string]contextValue, 32)
 	}
-	c.values[strings.ToLower(v.key)] = v
+	c.values[lowerKey(v.key)] = v
 }
 
 // Lookup returns the values of a key, nil when it is absent.
-func (c *Context) Lookup(key string) []string { return c.lookup(strings.ToLower(key)).values }
+func (c *Context) Lookup(key string) []string { return c.lookup(lowerKey(key)).values }
 
 // Clone returns a copy that can be changed without changing c.
 func (c *Context) Clone() *Context {
@@ -62,6 +62,9 @@ func (c *Context) Len() int {
 	}
 	return len(c.values)
 }
+
+// lowerKey is the form in which key names are compared.
+func lowerKey(key string) string { return strings.ToLower(key) }
 
 func (c *Context) lookup(lower string) contextValue {
 	if c == nil {

@@ -28,9 +28,13 @@ func (e Effect) String() string {
 type Layer int
 
 const (
+	// IdentityLayer is that of the policies of users, groups and IAM roles.
 	IdentityLayer Layer = iota
+	// BoundaryLayer is that of the permissions boundary.
 	BoundaryLayer
+	// SessionLayer is that of the policies passed when a session was made.
 	SessionLayer
+	// TrustLayer is that of the trust policy of the IAM role to be assumed.
 	TrustLayer
 )
 
@@ -67,16 +71,50 @@ type Decision struct {
 // Allowed reports whether the request may proceed.
 func (d Decision) Allowed() bool { return d.Effect == Allowed }
 
+func allowedBy(layer Layer, p *Policy, s *statement) Decision {
+	return decidedBy(Allowed, layer, p, s)
+}
+
+func deniedBy(layer Layer, p *Policy, s *statement) Decision {
+	return decidedBy(ExplicitDeny, layer, p, s)
+}
+
+func decidedBy(effect Effect, layer Layer, p *Policy, s *statement) Decision {
+	if s == nil {
+		return Decision{Layer: layer, Index: -1}
+	}
+	return Decision{
+		Effect: effect,
+		Layer:  layer,
+		Policy: p.name,
+		Sid:    s.sid,
+		Index:  s.index,
+		Line:   s.start.Line,
+		Column: s.start.Column,
+	}
+}
+
 // DenialMessage is the text of the AccessDenied error for a decision that does
-// not allow, in AWS's words: IAM User Guide, troubleshoot_access-denied.
+// not allow, in AWS's words (UG troubleshoot_access-denied). Without a caller's
+// ARN, as for a token of an identity provider, it is the short form that
+// AssumeRoleWithWebIdentity has.
 func DenialMessage(callerARN, action, resource string, d Decision) string {
-	msg := "User: " + callerARN + " is not authorized to perform: " + action + " on resource: " + resource
+	if callerARN == "" {
+		return "Not authorized to perform " + action
+	}
+	msg := "User: " + callerARN + " is not authorized to perform: " + action
+	if resource != "" {
+		msg += " on resource: " + resource
+	}
+	if d.Effect != ExplicitDeny {
+		return msg + " because no " + d.Layer.String() + " allows the " + action + " action"
+	}
 	article := " a "
-	if d.Layer == IdentityLayer {
+	switch d.Layer {
+	case IdentityLayer:
 		article = " an "
+	case TrustLayer:
+		article = " the "
 	}
-	if d.Effect == ExplicitDeny {
-		return msg + " with an explicit deny in" + article + d.Layer.String()
-	}
-	return msg + " because no " + d.Layer.String() + " allows the " + action + " action"
+	return msg + " with an explicit deny in" + article + d.Layer.String()
 }

@@ -1,29 +1,256 @@
 package iam
 
+import (
+	"errors"
+	"strings"
+)
+
 // PrincipalType is what kind of caller a principal is. The first four are the
 // values of aws:PrincipalType.
 type PrincipalType string
 
 const (
-	AccountPrincipal       PrincipalType = "Account" // the account's root user
-	UserPrincipal          PrincipalType = "User"
-	RoleSessionPrincipal   PrincipalType = "AssumedRole"
+	// AccountPrincipal is the root user of an account.
+	AccountPrincipal PrincipalType = "Account"
+	// UserPrincipal is an IAM user, also in a session of GetSessionToken.
+	UserPrincipal PrincipalType = "User"
+	// RoleSessionPrincipal is a session of an IAM role.
+	RoleSessionPrincipal PrincipalType = "AssumedRole"
+	// FederatedUserPrincipal is a session of GetFederationToken.
 	FederatedUserPrincipal PrincipalType = "FederatedUser"
-	// WebIdentityPrincipal and SAMLPrincipal are callers with a token of an
-	// identity provider. They have no identity-based policies.
+	// WebIdentityPrincipal is a caller with a token of an OpenID Connect
+	// provider. It has no identity-based policies.
 	WebIdentityPrincipal PrincipalType = "WebIdentity"
-	SAMLPrincipal        PrincipalType = "SAML"
-	ServicePrincipal     PrincipalType = "Service"
+	// SAMLPrincipal is a caller with an assertion of a SAML provider. It has
+	// no identity-based policies.
+	SAMLPrincipal PrincipalType = "SAML"
+	// ServicePrincipal is an AWS service.
+	ServicePrincipal PrincipalType = "Service"
 )
 
-// Principal is who makes a request, as trust policies match it.
+// Principal is who makes a request, as trust policies match it. The zero value
+// is nobody: only a Deny for everybody matches it.
 type Principal struct {
 	Type PrincipalType
-	// ARN of the user, the role session (arn:P:sts::ACCOUNT:assumed-role/ROLE/SESSION)
-	// or the identity provider; a service's name (redshift.amazonaws.com) for ServicePrincipal.
+	// ARN is that of the user, of the role session
+	// (arn:P:sts::ACCOUNT:assumed-role/ROLE/SESSION) or of the identity
+	// provider; for a service it is the service's name (redshift.amazonaws.com),
+	// for a public provider the provider's (accounts.google.com).
 	ARN string
 	// Account is the twelve digits of the principal's account.
 	Account string
 	// RoleARN is the ARN, path included, of the IAM role that a role session is of.
 	RoleARN string
+}
+
+// ErrNotAPrincipal says that an ARN does not name a principal.
+var ErrNotAPrincipal = errors.New("not the ARN of a user, role, role session, account or identity provider")
+
+// PrincipalFromARN makes the principal that an ARN names: an IAM user, a role
+// session, a federated user, an account's root or an identity provider. The ARN of an IAM
+// role stands for a session of it, and a session's role is taken to have no
+// path, since a session's ARN does not tell it. It returns ErrNotAPrincipal for
+// anything else.
+func PrincipalFromARN(s string) (Principal, error) {
+	arn, err := ParseARN(s)
+	if err != nil || !isAccount(arn.Account) || arn.Region != "" {
+		return Principal{}, ErrNotAPrincipal
+	}
+	p := Principal{ARN: s, Account: arn.Account}
+	kind, name, _ := strings.Cut(arn.Resource, "/")
+	switch {
+	case arn.Service == "iam" && arn.Resource == "root":
+		p.Type = AccountPrincipal
+	case name == "":
+		return Principal{}, ErrNotAPrincipal
+	case arn.Service == "iam" && kind == "user":
+		p.Type = UserPrincipal
+	case arn.Service == "iam" && kind == "role":
+		p.Type, p.RoleARN = RoleSessionPrincipal, s
+	case arn.Service == "iam" && kind == "oidc-provider":
+		p.Type = WebIdentityPrincipal
+	case arn.Service == "iam" && kind == "saml-provider":
+		p.Type = SAMLPrincipal
+	case arn.Service == "sts" && kind == "federated-user":
+		p.Type = FederatedUserPrincipal
+	case arn.Service == "sts" && kind == "assumed-role":
+		role, session, _ := strings.Cut(name, "/")
+		if role == "" || session == "" || strings.Contains(session, "/") {
+			return Principal{}, ErrNotAPrincipal
+		}
+		p.Type = RoleSessionPrincipal
+		p.RoleARN = ARN{arn.Partition, "iam", "", arn.Account, "role/" + role}.String()
+	default:
+		return Principal{}, ErrNotAPrincipal
+	}
+	return p, nil
+}
+
+// inAccount reports whether the principal is an identity of an AWS account, as
+// opposed to a federated caller or a service.
+func (p *Principal) inAccount() bool {
+	switch p.Type {
+	case AccountPrincipal, UserPrincipal, RoleSessionPrincipal, FederatedUserPrincipal:
+		return true
+	}
+	return false
+}
+
+// federated reports whether the trust policy decides alone.
+func (p *Principal) federated() bool {
+	return p.Type == WebIdentityPrincipal || p.Type == SAMLPrincipal || p.Type == ServicePrincipal
+}
+
+func isAccount(s string) bool { return len(s) == 12 && digits(s) }
+
+// principals is a Principal or NotPrincipal element.
+type principals struct {
+	not       bool
+	everyone  bool // "*" or {"AWS": "*"}
+	accounts  []string
+	users     []string // ARNs of users, federated users and role sessions: named themselves
+	roles     []string // ARNs
+	federated []string
+	services  []string
+	at        Position
+	path      string
+}
+
+// grant is how far naming a principal carries, within an account
+// (UG reference_policies_evaluation-logic, resource-based policies).
+type grant uint8
+
+const (
+	grantNone grant = iota
+	// grantAccount delegates: the identity-based policies have to allow too,
+	// and so do boundary and session policy.
+	grantAccount
+	// grantRole makes identity-based policies unnecessary; boundary and
+	// session policy still limit.
+	grantRole
+	// grantDirect needs nothing else.
+	grantDirect
+)
+
+// match says how the element names the principal, grantNone when it does not.
+func (e *principals) match(p *Principal, deny bool) grant {
+	if e.not {
+		return e.matchNot(p, deny)
+	}
+	best := grantNone
+	switch {
+	case e.everyone && (deny || p.inAccount()):
+		// Everybody, also for identities without policies: "no other
+		// permissions are required" (UG reference_policies_elements_principal).
+		// In an Allow it does not stand for callers of identity providers.
+		best = grantDirect
+	case p.inAccount() && contains(e.users, p.ARN):
+		best = grantDirect
+	case p.Type == RoleSessionPrincipal && contains(e.roles, p.RoleARN):
+		best = grantRole
+	case p.inAccount() && contains(e.accounts, p.Account):
+		best = grantAccount
+	case (p.Type == WebIdentityPrincipal || p.Type == SAMLPrincipal) && contains(e.federated, p.ARN):
+		best = grantDirect
+	case p.Type == ServicePrincipal && contains(e.services, p.ARN):
+		best = grantDirect
+	}
+	return best
+}
+
+// matchNot evaluates NotPrincipal. A principal is a chain: account, then IAM role,
+// then the user or session. A Deny spares only who is named at every link, as the
+// guide warns (UG reference_policies_elements_notprincipal); an Allow leaves out
+// whoever is named at any, grants identities only, and grants them no more than
+// an account would.
+func (e *principals) matchNot(p *Principal, deny bool) grant {
+	if e.everyone {
+		return grantNone
+	}
+	var all, any bool
+	switch {
+	case p.inAccount():
+		account := contains(e.accounts, p.Account)
+		self := contains(e.users, p.ARN) || p.Type == AccountPrincipal && account
+		role := p.Type == RoleSessionPrincipal && contains(e.roles, p.RoleARN)
+		any = account || self || role
+		// Naming the role spares all its sessions.
+		all = account && (self || role) && (p.Type != RoleSessionPrincipal || role)
+	case p.Type == ServicePrincipal:
+		any = contains(e.services, p.ARN)
+		all = any
+	default:
+		any = contains(e.federated, p.ARN)
+		all = any
+	}
+	if deny && !all {
+		return grantDirect
+	}
+	if !deny && !any && p.inAccount() {
+		return grantAccount
+	}
+	return grantNone
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return s != ""
+		}
+	}
+	return false
+}
+
+// add puts one entry of the element in its place.
+func (e *principals) add(kind, entry string) error {
+	switch kind {
+	case "AWS":
+		return e.addAWS(entry)
+	case "Service":
+		if entry == "" || strings.ContainsAny(entry, "*?:/ ") || !strings.Contains(entry, ".") {
+			return errors.New("not the name of a service, as in redshift.amazonaws.com")
+		}
+		e.services = append(e.services, entry)
+	case "Federated":
+		arn, err := ParseARN(entry)
+		provider := err == nil && arn.Service == "iam" && arn.Region == "" && isAccount(arn.Account) &&
+			(strings.HasPrefix(arn.Resource, "oidc-provider/") || strings.HasPrefix(arn.Resource, "saml-provider/"))
+		domain := err != nil && strings.Contains(entry, ".") && !strings.Contains(entry, ":")
+		if strings.ContainsAny(entry, "*? ") || !provider && !domain {
+			return errors.New("not the ARN of an identity provider (arn:aws:iam::ACCOUNT:oidc-provider/HOST) or its domain name")
+		}
+		e.federated = append(e.federated, entry)
+	case "CanonicalUser":
+		return errors.New("canonical users are for Amazon S3")
+	default:
+		return errors.New("unknown kind of principal; there are AWS, Federated and Service")
+	}
+	return nil
+}
+
+func (e *principals) addAWS(entry string) error {
+	if entry == "*" {
+		e.everyone = true
+		return nil
+	}
+	if strings.ContainsAny(entry, "*?") {
+		return errors.New("a wildcard stands for everybody, alone; it cannot match part of a principal")
+	}
+	if isAccount(entry) {
+		e.accounts = append(e.accounts, entry)
+		return nil
+	}
+	p, err := PrincipalFromARN(entry)
+	if err != nil || p.federated() {
+		return errors.New("not an account or the ARN of a user, role or role session")
+	}
+	switch {
+	case p.Type == AccountPrincipal:
+		e.accounts = append(e.accounts, p.Account)
+	case p.RoleARN == entry:
+		e.roles = append(e.roles, entry)
+	default:
+		e.users = append(e.users, entry)
+	}
+	return nil
 }

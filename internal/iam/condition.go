@@ -1,0 +1,420 @@
+package iam
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+)
+
+// condition is one operator applied to one key, compiled.
+type condition struct {
+	operator string // as written, set operator and suffix included
+	name     string // the key as written
+	key      string // the key in lower case
+	at       Position
+	path     string
+
+	test     test
+	order    order // for numbers and dates
+	negated  bool
+	ifExists bool
+	set      setOperator
+
+	// The values, by test. Exactly one of the lists is filled.
+	texts    []pattern
+	arns     []arnPattern
+	numbers  []decimal
+	instants []instant
+	prefixes []netip.Prefix
+	binaries []string
+	// Of Bool and Null: whether the list has true, and whether it has false.
+	wantTrue, wantFalse bool
+}
+
+type test uint8
+
+const (
+	testString test = iota
+	testStringFold
+	testLike
+	testNumber
+	testDate
+	testBool
+	testBinary
+	testAddress
+	testARN
+	testNull
+)
+
+type order uint8
+
+const (
+	orderEqual order = iota
+	orderLess
+	orderLessEqual
+	orderGreater
+	orderGreaterEqual
+)
+
+func (o order) holds(comparison int) bool {
+	switch o {
+	case orderLess:
+		return comparison < 0
+	case orderLessEqual:
+		return comparison <= 0
+	case orderGreater:
+		return comparison > 0
+	case orderGreaterEqual:
+		return comparison >= 0
+	default:
+		return comparison == 0
+	}
+}
+
+type setOperator uint8
+
+const (
+	noSet setOperator = iota
+	forAllValues
+	forAnyValue
+)
+
+// operators are the condition operators of
+// UG reference_policies_elements_condition_operators, without set operator and
+// suffix.
+func baseOperator(name string) (t test, o order, negated, ok bool) {
+	switch name {
+	case "StringEquals":
+		return testString, 0, false, true
+	case "StringNotEquals":
+		return testString, 0, true, true
+	case "StringEqualsIgnoreCase":
+		return testStringFold, 0, false, true
+	case "StringNotEqualsIgnoreCase":
+		return testStringFold, 0, true, true
+	case "StringLike":
+		return testLike, 0, false, true
+	case "StringNotLike":
+		return testLike, 0, true, true
+	case "Bool":
+		return testBool, 0, false, true
+	case "BinaryEquals":
+		return testBinary, 0, false, true
+	case "IpAddress":
+		return testAddress, 0, false, true
+	case "NotIpAddress":
+		return testAddress, 0, true, true
+	case "ArnEquals", "ArnLike":
+		return testARN, 0, false, true
+	case "ArnNotEquals", "ArnNotLike":
+		return testARN, 0, true, true
+	case "Null":
+		return testNull, 0, false, true
+	}
+	suffix, found := strings.CutPrefix(name, "Numeric")
+	t = testNumber
+	if !found {
+		suffix, found = strings.CutPrefix(name, "Date")
+		t = testDate
+	}
+	if !found {
+		return 0, 0, false, false
+	}
+	switch suffix {
+	case "Equals":
+		return t, orderEqual, false, true
+	case "NotEquals":
+		return t, orderEqual, true, true
+	case "LessThan":
+		return t, orderLess, false, true
+	case "LessThanEquals":
+		return t, orderLessEqual, false, true
+	case "GreaterThan":
+		return t, orderGreater, false, true
+	case "GreaterThanEquals":
+		return t, orderGreaterEqual, false, true
+	}
+	return 0, 0, false, false
+}
+
+// setOperatorName splits an operator as written.
+func (c *condition) parseOperator(name string) error {
+	c.operator = name
+	base := name
+	if prefix, rest, found := strings.Cut(name, ":"); found {
+		switch prefix {
+		case "ForAllValues":
+			c.set = forAllValues
+		case "ForAnyValue":
+			c.set = forAnyValue
+		default:
+			return errors.New("unknown set operator; there are ForAllValues and ForAnyValue")
+		}
+		base = rest
+	}
+	base, c.ifExists = strings.CutSuffix(base, "IfExists")
+	var ok bool
+	c.test, c.order, c.negated, ok = baseOperator(base)
+	if !ok {
+		return errors.New("unknown condition operator")
+	}
+	if c.test == testNull && c.ifExists {
+		return errors.New("Null cannot have the suffix IfExists")
+	}
+	return nil
+}
+
+// addValue compiles one value of the policy. Version is that of the document:
+// policy variables are variables in 2012-10-17 alone.
+func (c *condition) addValue(text string, variables bool) error {
+	switch c.test {
+	case testString, testStringFold, testLike:
+		p, err := compilePattern(text, patternMode{wildcards: c.test == testLike, variables: variables})
+		c.texts = append(c.texts, p)
+		return err
+	case testARN:
+		p, err := compileARNPattern(text, variables)
+		c.arns = append(c.arns, p)
+		return err
+	}
+	ok := false
+	wanted := ""
+	switch c.test {
+	case testNumber:
+		var d decimal
+		d, ok = parseDecimal(text)
+		c.numbers = append(c.numbers, d)
+		wanted = "a number"
+	case testDate:
+		var i instant
+		i, ok = parseInstant(text)
+		c.instants = append(c.instants, i)
+		wanted = "a date (2026-01-02, 2026-01-02T15:04:05Z) or seconds since 1970"
+	case testAddress:
+		var p netip.Prefix
+		p, ok = parsePrefix(text)
+		c.prefixes = append(c.prefixes, p)
+		wanted = "an IP address or a range in CIDR form"
+	case testBinary:
+		ok = canonicalBase64(text)
+		c.binaries = append(c.binaries, text)
+		wanted = "base64 with padding"
+	case testBool, testNull:
+		var b bool
+		b, ok = parseBool(text)
+		c.wantTrue = c.wantTrue || b
+		c.wantFalse = c.wantFalse || !b
+		wanted = "true or false"
+	}
+	if ok {
+		return nil
+	}
+	if variables && strings.Contains(text, "${") {
+		return errors.New("policy variables stand for values of the string and ARN operators only")
+	}
+	return errors.New("the value is not " + wanted)
+}
+
+// holds evaluates the condition. The effect of its statement decides what the
+// documents leave open, always for the refusal: a value that cannot be read, a
+// plain operator on a list, an empty list of values with a negated operator.
+func (c *condition) holds(ctx *Context, deny bool) bool {
+	v := ctx.lookup(c.key)
+	if c.test == testNull {
+		switch c.set {
+		case forAllValues:
+			return true
+		case forAnyValue:
+			return false
+		}
+		if len(v.values) == 0 {
+			return c.wantTrue
+		}
+		return c.wantFalse
+	}
+	if len(v.values) == 0 {
+		switch {
+		case c.ifExists || c.set == forAllValues:
+			return true
+		case c.set == forAnyValue:
+			return false
+		default:
+			return c.negated
+		}
+	}
+	// A plain operator on a list is for all values in an Allow and for any in
+	// a Deny; on one value there is no difference.
+	all := c.set == forAllValues || c.set == noSet && !deny
+	holds := all
+	for _, value := range v.values {
+		if c.value(value, ctx, deny) != all {
+			holds = !all
+			break
+		}
+	}
+	if c.set != noSet && len(v.values) == 1 && v.values[0] == "" {
+		// The guide calls a lone empty string a null data set: true for
+		// ForAllValues, false for ForAnyValue, whatever the values are. It is
+		// taken so where that refuses.
+		documented := c.set == forAllValues
+		if deny {
+			return holds || documented
+		}
+		return holds && documented
+	}
+	return holds
+}
+
+// value evaluates the condition for one value of the request.
+func (c *condition) value(value string, ctx *Context, deny bool) bool {
+	if c.empty() && c.negated {
+		return deny
+	}
+	matched, readable := c.matches(value, ctx)
+	if !readable {
+		return deny
+	}
+	return matched != c.negated
+}
+
+// empty reports whether the policy's list has no values.
+func (c *condition) empty() bool {
+	return len(c.texts)+len(c.arns)+len(c.numbers)+len(c.instants)+len(c.prefixes)+len(c.binaries) == 0 &&
+		!c.wantTrue && !c.wantFalse
+}
+
+// matches reports whether a value of the request matches one of the policy's.
+func (c *condition) matches(value string, ctx *Context) (matched, readable bool) {
+	switch c.test {
+	case testString, testStringFold, testLike:
+		for i := range c.texts {
+			if c.texts[i].match(value, ctx, c.test == testStringFold) {
+				return true, true
+			}
+		}
+	case testARN:
+		var parts [6]string
+		if !splitARN(value, &parts) {
+			return false, false
+		}
+		for i := range c.arns {
+			if c.arns[i].match(value, &parts, ctx) {
+				return true, true
+			}
+		}
+	case testNumber:
+		d, ok := parseDecimal(value)
+		for i := range c.numbers {
+			if ok && c.order.holds(d.compare(c.numbers[i])) {
+				return true, true
+			}
+		}
+		return false, ok
+	case testDate:
+		at, ok := parseInstant(value)
+		for i := range c.instants {
+			if ok && c.order.holds(at.compare(c.instants[i])) {
+				return true, true
+			}
+		}
+		return false, ok
+	case testAddress:
+		addr, ok := parseAddr(value)
+		for i := range c.prefixes {
+			if ok && c.prefixes[i].Contains(addr) {
+				return true, true
+			}
+		}
+		return false, ok
+	case testBinary:
+		for _, b := range c.binaries {
+			if b == value {
+				return true, true
+			}
+		}
+		return false, canonicalBase64(value)
+	case testBool:
+		b, ok := parseBool(value)
+		return ok && (b && c.wantTrue || !b && c.wantFalse), ok
+	}
+	return false, true
+}
+
+// arnPattern is a value of the ARN operators: six patterns for six parts, so
+// that no wildcard crosses a colon, except in the last part, which keeps its
+// colons.
+type arnPattern struct {
+	text  string
+	parts []pattern // six, or one for a text that has fewer
+	any   bool      // "*" alone
+}
+
+func compileARNPattern(text string, variables bool) (arnPattern, error) {
+	a := arnPattern{text: text, any: text == "*"}
+	parts := splitOutsideVariables(text, 6, variables)
+	if len(parts) < 6 {
+		p, err := compilePattern(text, patternMode{wildcards: true, variables: variables, segments: true})
+		// A * at the end must not run over the colons here.
+		for i := range p.tokens {
+			if p.tokens[i].kind == anyToken {
+				p.tokens[i].kind = anyInSegment
+			}
+		}
+		a.parts = []pattern{p}
+		return a, err
+	}
+	for _, part := range parts {
+		p, err := compilePattern(part, patternMode{wildcards: true, variables: variables})
+		if err != nil {
+			return a, err
+		}
+		a.parts = append(a.parts, p)
+	}
+	return a, nil
+}
+
+func (a *arnPattern) match(value string, parts *[6]string, ctx *Context) bool {
+	if a.any {
+		return true
+	}
+	if len(a.parts) == 1 {
+		return a.parts[0].match(value, ctx, false)
+	}
+	for i := range a.parts {
+		if !a.parts[i].match(parts[i], ctx, false) {
+			return false
+		}
+	}
+	return true
+}
+
+func splitARN(s string, parts *[6]string) bool {
+	for i := range 5 {
+		part, rest, found := strings.Cut(s, ":")
+		if !found {
+			return false
+		}
+		parts[i], s = part, rest
+	}
+	parts[5] = s
+	return parts[0] == "arn"
+}
+
+// splitOutsideVariables is strings.SplitN at colons, but for those in ${…}.
+func splitOutsideVariables(text string, n int, variables bool) []string {
+	var parts []string
+	start := 0
+	for i := 0; i < len(text) && len(parts) < n-1; i++ {
+		if variables && strings.HasPrefix(text[i:], "${") {
+			if _, width, err := parseVariable(text[i:]); err == nil {
+				i += width - 1
+				continue
+			}
+		}
+		if text[i] == ':' {
+			parts = append(parts, text[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, text[start:])
+}

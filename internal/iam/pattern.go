@@ -1,0 +1,289 @@
+package iam
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+// A pattern is a text of a policy cut into tokens at load: literal runs,
+// wildcards and policy variables. Matching walks the tokens; nothing is
+// substituted, so what a variable stands for is compared as plain text and can
+// bring in neither a wildcard nor another variable.
+type pattern struct {
+	text   string // as written
+	tokens []token
+	plain  bool // one literal token at most: text comparison will do
+}
+
+type tokenKind uint8
+
+const (
+	literalToken tokenKind = iota
+	variableToken
+	anyToken     // *
+	anyInSegment // * that does not cross a colon
+	oneToken     // ?
+	oneInSegment // ? that is not a colon
+)
+
+const maxPatternTokens = 1024
+
+type token struct {
+	kind tokenKind
+	// text is the literal, or the default value of a variable.
+	text       string
+	key        string // of a variable, in lower case
+	name       string // of a variable, as written
+	hasDefault bool
+}
+
+// patternMode says what has a meaning in a text beside itself.
+type patternMode struct {
+	wildcards bool
+	variables bool
+	// segments keeps wildcards between colons, save a * that ends a segment
+	// (UG reference_policies_elements_resource).
+	segments bool
+}
+
+var (
+	errVariableOpen  = errors.New("a policy variable has no closing brace")
+	errVariableName  = errors.New("a policy variable has no name, or one with a blank, quote, brace or dollar sign in it")
+	errVariableQuote = errors.New("the default of a policy variable has to stand in single quotes: ${key, 'text'}")
+	errTooManyParts  = errors.New("too many wildcards and variables")
+)
+
+func compilePattern(text string, mode patternMode) (pattern, error) {
+	p := pattern{text: text}
+	var literal strings.Builder
+	flush := func() {
+		if literal.Len() > 0 {
+			p.tokens = append(p.tokens, token{kind: literalToken, text: literal.String()})
+			literal.Reset()
+		}
+	}
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '*' && mode.wildcards:
+			flush()
+			for i < len(text) && text[i] == '*' {
+				i++
+			}
+			kind := anyToken
+			if mode.segments && i < len(text) && text[i] != ':' {
+				kind = anyInSegment
+			}
+			p.tokens = append(p.tokens, token{kind: kind})
+		case c == '?' && mode.wildcards:
+			flush()
+			kind := oneToken
+			if mode.segments {
+				kind = oneInSegment
+			}
+			p.tokens = append(p.tokens, token{kind: kind})
+			i++
+		case c == '$' && mode.variables && strings.HasPrefix(text[i:], "${"):
+			v, width, err := parseVariable(text[i:])
+			if err != nil {
+				return p, err
+			}
+			if v.kind == literalToken {
+				literal.WriteString(v.text)
+			} else {
+				flush()
+				p.tokens = append(p.tokens, v)
+			}
+			i += width
+		default:
+			literal.WriteByte(c)
+			i++
+		}
+	}
+	flush()
+	if len(p.tokens) > maxPatternTokens {
+		return p, errTooManyParts
+	}
+	p.plain = len(p.tokens) == 0 || len(p.tokens) == 1 && p.tokens[0].kind == literalToken
+	return p, nil
+}
+
+// parseVariable reads the variable at the start of s: ${key}, ${key, 'default'}
+// or one of the literals ${*}, ${?} and ${$}.
+func parseVariable(s string) (t token, width int, err error) {
+	end := strings.IndexByte(s, '}')
+	if quote := strings.IndexByte(s, '\''); quote >= 0 && quote < end {
+		// A default may hold a brace.
+		closing := strings.IndexByte(s[quote+1:], '\'')
+		if closing < 0 {
+			return t, 0, errVariableQuote
+		}
+		closing += quote + 1
+		if brace := strings.IndexByte(s[closing:], '}'); brace < 0 {
+			end = -1
+		} else {
+			end = closing + brace
+		}
+	}
+	if end < 0 {
+		return t, 0, errVariableOpen
+	}
+	name, value, hasDefault := strings.Cut(s[2:end], ",")
+	if name == "*" || name == "?" || name == "$" {
+		if hasDefault {
+			return t, 0, errVariableName
+		}
+		return token{kind: literalToken, text: name}, end + 1, nil
+	}
+	if name == "" || strings.ContainsAny(name, " \t\r\n'\"{}$*?") {
+		return t, 0, errVariableName
+	}
+	if hasDefault {
+		value = strings.Trim(value, " ")
+		if len(value) < 2 || value[0] != '\'' || strings.IndexByte(value[1:], '\'') != len(value)-2 {
+			return t, 0, errVariableQuote
+		}
+		value = value[1 : len(value)-1]
+	}
+	return token{kind: variableToken, key: lowerKey(name), name: name, text: value, hasDefault: hasDefault}, end + 1, nil
+}
+
+// resolve gives the text a literal or variable stands for. A variable has a
+// value when its key is in the context with a single value, or has a default.
+func (t *token) resolve(ctx *Context) (string, bool) {
+	if t.kind == literalToken {
+		return t.text, true
+	}
+	if v := ctx.lookup(t.key); len(v.values) == 1 && !v.list {
+		return v.values[0], true
+	}
+	return t.text, t.hasDefault
+}
+
+// match compares the whole of s. A variable without a value matches nothing.
+func (p *pattern) match(s string, ctx *Context, fold bool) bool {
+	if p.plain && !fold {
+		return len(p.tokens) == 0 && s == "" || len(p.tokens) == 1 && s == p.tokens[0].text
+	}
+	return glob(p.tokens, s, ctx, fold)
+}
+
+// glob matches tokens against s without recursion or allocation. A * that may
+// cross colons is one point to come back to; after it, a * that may not is
+// another. One point of each sort is enough: the shortest match for an earlier *
+// of the same sort leaves the later one every choice, and a * that keeps within
+// its segment has no choice left once a colon has been matched after it.
+func glob(tokens []token, s string, ctx *Context, fold bool) bool {
+	const none = -1
+	ti, si := 0, 0
+	wideToken, wideAt, narrowToken, narrowAt := none, 0, none, 0
+	for {
+		ok := false
+		if ti == len(tokens) {
+			if si == len(s) {
+				return true
+			}
+		} else {
+			switch t := &tokens[ti]; t.kind {
+			case literalToken, variableToken:
+				text, has := t.resolve(ctx)
+				if !has {
+					return false
+				}
+				if ok = hasPrefix(s[si:], text, fold); ok {
+					si += len(text)
+				}
+			case anyToken:
+				if ti == len(tokens)-1 {
+					return true
+				}
+				wideToken, wideAt, narrowToken = ti+1, si, none
+				ok = true
+			case anyInSegment:
+				narrowToken, narrowAt = ti+1, si
+				ok = true
+			case oneToken, oneInSegment:
+				if ok = si < len(s) && (t.kind == oneToken || s[si] != ':'); ok {
+					si += runeWidth(s[si:])
+				}
+			}
+		}
+		switch {
+		case ok:
+			ti++
+		case narrowToken != none && narrowAt < len(s) && s[narrowAt] != ':':
+			narrowAt += runeWidth(s[narrowAt:])
+			ti, si = narrowToken, narrowAt
+		case wideToken != none && wideAt < len(s):
+			wideAt += runeWidth(s[wideAt:])
+			ti, si, narrowToken = wideToken, wideAt, none
+		default:
+			return false
+		}
+	}
+}
+
+func runeWidth(s string) int {
+	if s[0] < utf8.RuneSelf {
+		return 1
+	}
+	_, width := utf8.DecodeRuneInString(s)
+	return width
+}
+
+func hasPrefix(s, prefix string, fold bool) bool {
+	if len(s) < len(prefix) {
+		return false
+	}
+	if !fold {
+		return s[:len(prefix)] == prefix
+	}
+	return equalFold(s[:len(prefix)], prefix)
+}
+
+// equalFold compares two texts of equal length in bytes, ignoring the case of
+// the letters that a policy can hold (U+0041 to U+00FE). Unlike Unicode folding
+// it never takes a character outside that range for one inside (the Kelvin sign
+// is no k).
+func equalFold(a, b string) bool {
+	for i := range len(a) {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if i > 0 && a[i-1] == 0xC3 && b[i-1] == 0xC3 {
+			x, y = lowerLatin(x), lowerLatin(y)
+		} else {
+			x, y = lowerASCII(x), lowerASCII(y)
+		}
+		if x != y {
+			return false
+		}
+	}
+	return true
+}
+
+func lowerASCII(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// lowerLatin lowers the second byte of U+00C0 to U+00DE in UTF-8, which begin
+// with C3; D7 is the multiplication sign.
+func lowerLatin(c byte) byte {
+	if c >= 0x80 && c <= 0x9E && c != 0x97 {
+		return c + 0x20
+	}
+	return c
+}
+
+// variables calls f for each policy variable.
+func (p *pattern) variables(f func(*token)) {
+	for i := range p.tokens {
+		if p.tokens[i].kind == variableToken {
+			f(&p.tokens[i])
+		}
+	}
+}
