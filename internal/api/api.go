@@ -1,0 +1,157 @@
+// Package api is the AWS-compatible HTTP endpoint: redshift, sts and iam in the
+// AWS Query protocol on one listener (design.md, "A credential's life"; the
+// bytes are those of the Redshift API Reference, version 2012-12-01, and of the
+// STS API Reference, version 2011-06-15).
+//
+// Every call takes the same way, in Handler.call, and there is no other:
+//
+//	read       a bounded body, a bounded query
+//	who        SigV4, and the session token when there is one
+//	what       the action's row, by the credential scope's service, Version, Action
+//	may they   every (action, resource) pair that the row names
+//	act        validate, find the cluster, make the answer
+//	audit      one line, for refused calls too
+//	answer     only now does anything leave the process
+//
+// What an audit line cannot be written for does not happen: no credential is
+// handed out. Errors of all layers become AWS codes in errors.go; what is not
+// recognised there is an InternalFailure, whose cause goes to the log only.
+//
+// Between calls the package remembers derived signing keys and nothing else.
+package api
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/sigv4"
+)
+
+// Config is what a Handler needs. Directory, Keyring and Audit are required.
+type Config struct {
+	// Directory returns the configuration in force. A call asks once.
+	Directory func() *directory.Directory
+	// Keyring returns the keys in force. A call asks once.
+	Keyring func() *keyring.Keyring
+	// Audit takes one record per call. A nil error means that the line is
+	// written; *audit.Writer keeps that promise.
+	Audit Recorder
+	// TrustedProxies returns the addresses whose X-Forwarded-For and
+	// X-Forwarded-Proto are believed. Optional: none.
+	TrustedProxies func() []netip.Prefix
+	// Log gets internal errors, with the request id. Optional.
+	Log *slog.Logger
+	// Now is the clock. Optional: time.Now.
+	Now func() time.Time
+}
+
+// Recorder writes the audit line of a call before its answer leaves.
+type Recorder interface {
+	Call(audit.CallRecord) error
+}
+
+// Handler answers the API. It is safe for concurrent use.
+type Handler struct {
+	config  Config
+	actions map[actionKey]*action
+	// current is for the region in force. A reload that changes the region
+	// gets a new one.
+	current atomic.Pointer[sigv4.Verifier]
+}
+
+// New makes a Handler.
+func New(config Config) *Handler {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.TrustedProxies == nil {
+		config.TrustedProxies = func() []netip.Prefix { return nil }
+	}
+	h := &Handler{config: config, actions: make(map[actionKey]*action)}
+	for _, a := range actions() {
+		h.actions[actionKey{a.service, a.name}] = &a
+	}
+	return h
+}
+
+// ServeHTTP answers one HTTP request. Whatever goes wrong, the answer is AWS
+// XML: never HTML, an empty body or a redirect.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{
+		handler:   h,
+		http:      r,
+		id:        newRequestID(),
+		directory: h.config.Directory(),
+		keyring:   h.config.Keyring(),
+		now:       h.config.Now(),
+		service:   redshiftService,
+	}
+	if r.URL.Path != "/" && r.URL.Path != "" {
+		awsquery.WriteError(w, redshiftService.namespace, c.id, errNoSuchPath)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodPost {
+		w.Header().Set("Allow", "GET, POST")
+		awsquery.WriteError(w, redshiftService.namespace, c.id, errMethod)
+		return
+	}
+	result, err := c.serve()
+	var answer *awsquery.Error
+	if err != nil {
+		answer = h.translate(c, err)
+	}
+	if err := h.config.Audit.Call(c.auditRecord(answer, err)); err != nil {
+		h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
+			"request", c.id, "error", err)
+		answer = errNoAudit
+	}
+	if answer != nil {
+		awsquery.WriteError(w, c.service.namespace, c.id, answer)
+		return
+	}
+	awsquery.WriteResult(w, c.service.namespace, c.action.name, c.id, result)
+}
+
+// verifier returns the one for a region.
+func (h *Handler) verifier(region string) *sigv4.Verifier {
+	v := h.current.Load()
+	if v != nil && v.Region == region {
+		return v
+	}
+	v = &sigv4.Verifier{
+		Region:         region,
+		Services:       []string{redshiftService.name, stsService.name},
+		GlobalServices: []string{stsService.name},
+		Now:            h.config.Now,
+	}
+	h.current.Store(v)
+	return v
+}
+
+// newRequestID makes a random UUID, version 4.
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	var text [36]byte
+	hex.Encode(text[0:8], b[0:4])
+	hex.Encode(text[9:13], b[4:6])
+	hex.Encode(text[14:18], b[6:8])
+	hex.Encode(text[19:23], b[8:10])
+	hex.Encode(text[24:36], b[10:16])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	return string(text[:])
+}

@@ -1,0 +1,170 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/sigv4"
+)
+
+// call is one API call on its way: each step fills what the next one needs.
+type call struct {
+	handler *Handler
+	http    *http.Request
+	id      string // the request id
+
+	// One configuration and one time from the first check to the last.
+	directory *directory.Directory
+	keyring   *keyring.Keyring
+	now       time.Time
+	source    source
+
+	service *service // whose error format it is; redshift until known
+	query   *awsquery.Request
+	claimed string  // access key id that the request says it is signed with
+	caller  *Caller // nil until authenticated
+	action  *action // nil until found
+
+	// For the audit line.
+	request      []audit.Field
+	response     []audit.Field
+	decisions    []audit.Decision
+	credentialID string
+}
+
+// serve takes the call from the wire to its result. It writes nothing.
+func (c *call) serve() (result awsquery.Result, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			result, err = nil, &panicError{v, debug.Stack()}
+		}
+	}()
+	c.source = sourceOf(c.http, c.handler.config.TrustedProxies())
+	body, err := c.readBody()
+	if err != nil {
+		return nil, err
+	}
+	query, malformed := awsquery.Parse(c.http, body)
+	if malformed == nil {
+		c.query = query
+	}
+	if err := c.authenticate(body); err != nil {
+		return nil, err
+	}
+	if malformed != nil {
+		return nil, malformed
+	}
+	if err := c.findAction(); err != nil {
+		return nil, err
+	}
+	return c.action.run(c)
+}
+
+// readBody reads the body, as much of it as the service named in the signature
+// may need. The signature is not verified yet, so this is no more than a limit
+// on what a stranger can make us hold.
+func (c *call) readBody() ([]byte, error) {
+	if claim, err := sigv4.Peek(c.http); err == nil {
+		c.claimed = claim.AccessKeyID
+		if s, ok := serviceByName(claim.Service); ok {
+			c.service = s
+		}
+	}
+	limit := c.service.maxBody
+	if c.http.ContentLength > limit {
+		return nil, errBodyTooLarge
+	}
+	if c.http.Body == nil || c.http.ContentLength == 0 {
+		return nil, nil
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(nil, c.http.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, errBodyTooLarge
+	case err != nil:
+		return nil, errBodyUnread
+	}
+	return body, nil
+}
+
+// authenticate finds the caller by the signature.
+func (c *call) authenticate(body []byte) error {
+	var key *directory.AccessKey
+	signature, err := c.handler.verifier(c.directory.Region).Verify(c.http, body,
+		func(id, token string) (string, error) {
+			var ok bool
+			key, ok = c.directory.AccessKey(id)
+			switch {
+			case !ok:
+				return "", sigv4.ErrUnknownKey
+			case token != "":
+				return "", sigv4.ErrInvalidToken
+			}
+			return key.Secret.Reveal(), nil
+		})
+	if err != nil {
+		return err
+	}
+	c.service, _ = serviceByName(signature.Service)
+	c.caller = ofUser(c.directory, key)
+	return nil
+}
+
+// findAction finds the row of the table. The service is the one that was signed
+// for; the version has to be that service's.
+func (c *call) findAction() error {
+	if c.query.Action == "" {
+		return errMissingAction
+	}
+	a, ok := c.handler.actions[actionKey{c.service, c.query.Action}]
+	if !ok || c.query.Version != c.service.version {
+		return errInvalidAction(c.query.Action, c.query.Version)
+	}
+	c.action = a
+	return nil
+}
+
+// auditRecord is the call's line in the audit log. answer is nil when the call
+// succeeded; cause is what answer was made of.
+func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord {
+	record := audit.CallRecord{
+		Time:        c.now,
+		EventSource: c.service.name + ".amazonaws.com",
+		Region:      c.directory.Region,
+		AccountID:   c.directory.Account,
+		RequestID:   c.id,
+		Identity:    c.identity(),
+		Source:      c.source.address,
+		UserAgent:   c.http.UserAgent(),
+		TLS:         audit.TLSDetails(c.http.TLS),
+		Request:     c.request,
+		Decisions:   c.decisions,
+	}
+	switch {
+	case c.action != nil:
+		record.EventName, record.ReadOnly = c.action.name, c.action.readOnly
+	case c.query != nil:
+		record.EventName = c.query.Action
+	}
+	if answer == nil {
+		record.Response, record.CredentialID = c.response, c.credentialID
+		return record
+	}
+	record.ErrorCode, record.ErrorMessage = answer.Code, answer.Message
+	// What the caller was told less of than is known.
+	switch told := error(answer); {
+	case answer.Cause != nil:
+		record.Reason = answer.Cause.Error()
+	case cause != told:
+		record.Reason = cause.Error()
+	}
+	return record
+}

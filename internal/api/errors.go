@@ -1,0 +1,82 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/sigv4"
+)
+
+// The answers that no layer below has words for: Redshift API Reference, "Common
+// Errors".
+var (
+	errNoSuchPath = &awsquery.Error{Code: "UnknownOperationException", Status: http.StatusNotFound,
+		Message: "The API is served at the path / only."}
+	errMethod = &awsquery.Error{Code: "MethodNotAllowed", Status: http.StatusMethodNotAllowed,
+		Message: "The API takes GET and POST requests only."}
+	errBodyTooLarge = &awsquery.Error{Code: "RequestEntityTooLarge", Status: http.StatusRequestEntityTooLarge,
+		Message: "The request is larger than this action can need."}
+	errBodyUnread = &awsquery.Error{Code: "IncompleteBody", Status: http.StatusBadRequest,
+		Message: "The request ended before its body did."}
+	errMissingAction = &awsquery.Error{Code: "MissingAction", Status: http.StatusBadRequest,
+		Message: "The request must contain the parameter Action."}
+	errInternal = &awsquery.Error{Code: "InternalFailure", Status: http.StatusInternalServerError,
+		Message: "The request failed because of an internal error. The server's log has the cause under this request id."}
+	// errNoAudit is a 5xx: the caller may try again, and should when the disk
+	// has room again.
+	errNoAudit = &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable,
+		Message: "The request was not carried out because it could not be recorded."}
+)
+
+func errInvalidAction(action, version string) error {
+	if version == "" {
+		version = "NO_VERSION_SPECIFIED"
+	}
+	return &awsquery.Error{Code: "InvalidAction", Status: http.StatusBadRequest,
+		Message: "Could not find operation " + action + " for version " + version}
+}
+
+// errClusterNotFound has the text that Redshift answers with. The SDKs know the
+// exception by its code, which is not its name.
+func errClusterNotFound(identifier string) error {
+	return &awsquery.Error{Code: "ClusterNotFound", Status: http.StatusNotFound,
+		Message: "Cluster " + identifier + " not found."}
+}
+
+func errDomainNotFound(domain string) error {
+	return &awsquery.Error{Code: "CustomDomainAssociationNotFoundFault", Status: http.StatusNotFound,
+		Message: "Custom domain " + domain + " not found."}
+}
+
+// panicError is what a call panicked with.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// translate is the border between what we know and what the caller may learn.
+func (h *Handler) translate(c *call, err error) *awsquery.Error {
+	var answer *awsquery.Error
+	if errors.As(err, &answer) {
+		return answer
+	}
+	var signature *sigv4.Error
+	if errors.As(err, &signature) {
+		return &awsquery.Error{Code: signature.Code, Status: signature.Status, Message: signature.Message}
+	}
+	if errors.Is(err, credential.ErrTooLong) {
+		return awsquery.Invalid("DbGroups", "must have fewer characters in all")
+	}
+	attributes := []any{"request", c.id, "error", err}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		attributes = append(attributes, "stack", string(panicked.stack))
+	}
+	h.config.Log.ErrorContext(c.http.Context(), "call failed", attributes...)
+	return errInternal
+}

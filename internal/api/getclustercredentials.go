@@ -1,0 +1,139 @@
+package api
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/credential"
+)
+
+// Limits of GetClusterCredentials.
+const (
+	defaultDuration = 900 // seconds
+	minDuration     = 900
+	maxDuration     = 3600
+	// maxGroups is ours; AWS publishes none. Each group is a decision to make,
+	// and all of them have to fit into one password.
+	maxGroups = 50
+)
+
+// getClusterCredentials is a request for a database user name and a password
+// for it: Redshift API Reference, GetClusterCredentials. Values are as sent; act
+// judges them, after the caller has been found to be allowed.
+type getClusterCredentials struct {
+	target     target
+	user       string
+	database   optional
+	duration   optional
+	autoCreate bool
+	notBool    error // what is wrong with AutoCreate
+	groups     []string
+}
+
+func readGetClusterCredentials(r *reader) *getClusterCredentials {
+	p := &getClusterCredentials{
+		user:     r.required("DbUser"),
+		database: r.text("DbName"),
+		target:   r.target(),
+		duration: r.text("DurationSeconds"),
+		groups:   unique(r.list("DbGroups", "DbGroup", maxGroups)),
+	}
+	r.text("AutoCreate")
+	p.autoCreate, _, p.notBool = r.query.Params.Bool("AutoCreate")
+	return p
+}
+
+// needs are the checks of docs/policy.md: the database user, the database when
+// one is named, the making of the user, each group. The database user in the ARN
+// is the plain name, and not yet a valid one.
+func (p *getClusterCredentials) needs(c *call) []check {
+	user := c.resource("dbuser", p.target.name, p.user)
+	keys := make([]conditionKey, 2, 3)
+	keys[0] = conditionKey{"redshift:DbUser", p.user}
+	keys[1] = conditionKey{"redshift:DurationSeconds", p.duration.value}
+	if !p.duration.given {
+		// The credential will last that long, whoever said so.
+		keys[1].value = strconv.Itoa(defaultDuration)
+	}
+	if p.database.given {
+		keys = append(keys, conditionKey{"redshift:DbName", p.database.value})
+	}
+	checks := make([]check, 0, 3+len(p.groups))
+	checks = append(checks, check{"redshift:GetClusterCredentials", user, keys, p.target.cluster})
+	if p.database.given {
+		database := c.resource("dbname", p.target.name, p.database.value)
+		checks = append(checks, check{"redshift:GetClusterCredentials", database, keys, p.target.cluster})
+	}
+	// What is neither true nor false is refused in act, and does not get there
+	// unchecked.
+	if p.autoCreate || p.notBool != nil {
+		checks = append(checks, check{"redshift:CreateClusterUser", user, keys[:1], p.target.cluster})
+	}
+	for _, group := range p.groups {
+		checks = append(checks, check{"redshift:JoinGroup",
+			c.resource("dbgroup", p.target.name, group), nil, p.target.cluster})
+	}
+	return checks
+}
+
+func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {
+	if err := checkName("DbUser", p.user, notPublic); err != nil {
+		return nil, err
+	}
+	if p.database.given {
+		if err := checkName("DbName", p.database.value, 0); err != nil {
+			return nil, err
+		}
+	}
+	for i, group := range p.groups {
+		if err := checkName("DbGroups.DbGroup."+strconv.Itoa(i+1), group, lowerCaseOnly); err != nil {
+			return nil, err
+		}
+	}
+	duration, err := credentialDuration(c)
+	if err != nil {
+		return nil, err
+	}
+	if p.notBool != nil {
+		return nil, p.notBool
+	}
+	if p.target.err != nil {
+		return nil, p.target.err
+	}
+	return c.mint(credential.Grant{
+		Cluster:    p.target.cluster.Identifier,
+		Database:   p.database.value,
+		DBUser:     p.user,
+		DBGroups:   p.groups,
+		AutoCreate: p.autoCreate,
+		Kind:       credential.DatabaseUser,
+	}, duration)
+}
+
+// credentialDuration reads DurationSeconds, 900 to 3600 and 900 when it is not
+// given.
+func credentialDuration(c *call) (time.Duration, error) {
+	seconds, given, err := c.query.Params.Int("DurationSeconds")
+	switch {
+	case err != nil:
+		return 0, err
+	case !given:
+		seconds = defaultDuration
+	case seconds < minDuration || seconds > maxDuration:
+		return 0, awsquery.Invalid("DurationSeconds", "must be between 900 and 3600")
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// unique leaves out what is there already.
+func unique(names []string) []string {
+	for i := 1; i < len(names); i++ {
+		if slices.Contains(names[:i], names[i]) {
+			names = slices.Delete(names, i, i+1)
+			i--
+		}
+	}
+	return names
+}

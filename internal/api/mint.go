@@ -1,0 +1,46 @@
+package api
+
+import (
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// clusterCredentials is a credential on its way to the caller: the members of
+// GetClusterCredentialsResult.
+type clusterCredentials struct {
+	user       string
+	password   keyring.Secret
+	expiration time.Time
+}
+
+// EncodeXML reveals the password. It runs after the audit line is written.
+func (m *clusterCredentials) EncodeXML(e *awsquery.Encoder) {
+	e.String("DbUser", m.user)
+	e.String("DbPassword", m.password.Reveal())
+	e.Time("Expiration", m.expiration)
+}
+
+// mint signs a grant for the caller, good from now on for the duration. The
+// Expiration that the caller is told is the instant from which the gateway
+// refuses the password: drivers use it until then.
+func (c *call) mint(g credential.Grant, duration time.Duration) (*clusterCredentials, error) {
+	g.ID = credential.NewID()
+	g.Principal = c.caller.Principal.ARN
+	g.IssuedAt = c.now.UTC().Truncate(time.Second)
+	g.NotAfter = g.IssuedAt.Add(duration)
+	password, err := credential.Mint(c.keyring, g)
+	if err != nil {
+		return nil, err
+	}
+	c.credentialID = g.ID
+	c.response = []audit.Field{
+		audit.String("dbUser", g.LogonName()),
+		audit.Hidden("dbPassword"),
+		audit.Time("expiration", g.NotAfter),
+	}
+	return &clusterCredentials{g.LogonName(), password, g.NotAfter}, nil
+}

@@ -1,0 +1,76 @@
+package api
+
+import (
+	"strconv"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+)
+
+// optional is a parameter that may be left out. One that is there and empty is
+// there.
+type optional struct {
+	value string
+	given bool
+}
+
+// reader reads an action's parameters as they were sent, and keeps each of them
+// for the audit line. Secret parameters have to be read in another way.
+type reader struct {
+	*call
+	err error // the first one
+}
+
+// fail keeps the first error.
+func (r *reader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// text reads a plain parameter.
+func (r *reader) text(name string) optional {
+	value, given, err := r.query.Params.String(name)
+	if err != nil {
+		r.fail(err)
+		return optional{}
+	}
+	if given {
+		r.request = append(r.request, audit.String(lowerCamel(name), value))
+	}
+	return optional{value, given}
+}
+
+// required reads a plain parameter without which there is nothing to authorise.
+func (r *reader) required(name string) string {
+	p := r.text(name)
+	switch {
+	case !p.given:
+		r.fail(awsquery.Missing(name))
+	case p.value == "":
+		r.fail(blank(name))
+	}
+	return p.value
+}
+
+// list reads a list of plain values of at most most members.
+func (r *reader) list(name, member string, most int) []string {
+	values, given, err := r.query.Params.List(name, member)
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	if len(values) > most {
+		r.fail(awsquery.Invalid(name, "must not have more than "+strconv.Itoa(most)+" members"))
+		return nil
+	}
+	if given {
+		r.request = append(r.request, audit.Strings(lowerCamel(name), values))
+	}
+	return values
+}
+
+// lowerCamel is how CloudTrail writes the name of a parameter.
+func lowerCamel(name string) string {
+	return string(name[0]|0x20) + name[1:]
+}

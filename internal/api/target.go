@@ -1,0 +1,66 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/directory"
+)
+
+// target is the cluster that a request means. It has a name for ARNs before
+// anybody may know whether it exists.
+type target struct {
+	// name is the cluster's part of the ARNs to authorise: the identifier as
+	// given, or the one that the custom domain name stands for. An unknown
+	// domain stands for itself, so that a caller without rights gets the same
+	// answer as for an unknown identifier.
+	name    string
+	cluster *directory.Cluster // nil: there is none
+	err     error              // why not
+}
+
+// target finds the cluster by either parameter. Redshift's drivers send the
+// other one empty, so empty is not given. They also send the address that
+// DescribeClusters told them as a custom domain name; the directory knows it.
+func (r *reader) target() target {
+	identifier, domain := r.text("ClusterIdentifier").value, r.text("CustomDomainName").value
+	if identifier == "" && domain == "" {
+		r.fail(awsquery.Missing("ClusterIdentifier or CustomDomainName"))
+		return target{}
+	}
+	if identifier == "" {
+		cluster, ok := r.directory.ClusterByDomain(domain)
+		if !ok {
+			return target{name: domain, err: errClusterNotFound(domain)}
+		}
+		return target{name: cluster.Identifier, cluster: cluster}
+	}
+	t := r.cluster(identifier)
+	if domain != "" && t.cluster != nil {
+		if other, ok := r.directory.ClusterByDomain(domain); !ok || other != t.cluster {
+			t.err = &awsquery.Error{Code: "InvalidParameterCombination", Status: http.StatusBadRequest,
+				Message: "The parameters ClusterIdentifier and CustomDomainName do not name the same cluster."}
+		}
+	}
+	return t
+}
+
+// cluster is the target with this identifier.
+func (c *call) cluster(identifier string) target {
+	cluster, ok := c.directory.Cluster(identifier)
+	if !ok {
+		return target{name: identifier, err: errClusterNotFound(identifier)}
+	}
+	return target{name: identifier, cluster: cluster}
+}
+
+// resource is the ARN of something in a cluster, or of a cluster. The account is
+// the caller's: there are no calls across accounts.
+func (c *call) resource(kind, cluster, name string) string {
+	arn := "arn:" + directory.Partition + ":redshift:" + c.directory.Region + ":" + c.directory.Account +
+		":" + kind + ":" + cluster
+	if kind == "cluster" {
+		return arn
+	}
+	return arn + "/" + name
+}
