@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+// refusal is why a logon does not become a session: what the client is told, and
+// what is the matter in truth.
+type refusal struct {
+	state   string // SQLSTATE
+	message string
+	detail  string
+	hint    string
+	cause   error  // for the audit line and the log only
+	body    []byte // the upstream's own ErrorResponse, passed on instead of the above
+
+	silent bool // there is nobody to tell, or it would not be understood
+	forged bool // a password that is not a credential: slowed down, and never told why
+	v2     bool // answer in the form of protocol 2
+}
+
+func (r *refusal) Error() string {
+	if r.cause != nil {
+		return r.cause.Error()
+	}
+	return r.message
+}
+
+// The SQLSTATEs that the gateway itself answers with. An upstream's own errors
+// keep theirs.
+const (
+	stateProtocolViolation    = "08P01"
+	stateCannotConnect        = "08001" // no host of the cluster could be reached
+	stateConnectionFailure    = "08006" // it was reached, and the connection failed
+	stateRejected             = "08004" // it was reached, and does not want the gateway
+	stateFeatureNotSupported  = "0A000"
+	stateInvalidParameter     = "22023"
+	stateInvalidAuthorization = "28000"
+	stateSyntaxError          = "42601"
+	stateInsufficientRights   = "42501"
+	stateUndefinedObject      = "42704"
+	stateNameTooLong          = "42622"
+	stateInvalidName          = "42602"
+	stateWrongObjectType      = "42809"
+	stateUndefinedDatabase    = "3D000"
+	stateTooManyConnections   = "53300"
+	stateLimitExceeded        = "54000"
+	stateAdminShutdown        = "57P01"
+	stateCannotConnectNow     = "57P03"
+	stateSystemError          = "58000"
+	stateIOError              = "58030"
+	stateInternalError        = "XX000"
+)
+
+// credentialRefusals is what becomes of the errors of a credential check, and
+// roleRefusals of those of preparing the session role. The first row that fits
+// counts. Rows without a message take dbuser's, which is meant to be shown.
+var (
+	credentialRefusals = []struct {
+		err            error
+		state, message string
+		hint           string
+	}{
+		// Only behind a right signature: the holder is told the truth. The
+		// text of the first is Redshift's, and drivers look for it.
+		{credential.ErrExpired, stateInvalidAuthorization, "IAM Authentication token has expired", "Ask for a new one with GetClusterCredentials."},
+		{credential.ErrNotYetValid, stateInvalidAuthorization, "IAM Authentication token is not valid yet", "The clock of the gateway or of the API is wrong."},
+	}
+
+	roleRefusals = []struct {
+		err            error
+		state, message string
+		hint           string
+	}{
+		{dbuser.ErrUserMissing, stateInvalidAuthorization, "", "Ask for the credential with AutoCreate, or have the user created."},
+		{dbuser.ErrUserCannotLogin, stateInvalidAuthorization, "", ""},
+		{dbuser.ErrUserRefused, stateInsufficientRights, "", ""},
+		{dbuser.ErrGroupMissing, stateUndefinedObject, "", ""},
+		{dbuser.ErrNotAGroup, stateWrongObjectType, "", ""},
+		{dbuser.ErrGroupRefused, stateInsufficientRights, "", ""},
+		{dbuser.ErrNameTooLong, stateNameTooLong, "", ""},
+		{dbuser.ErrNameInvalid, stateInvalidName, "", ""},
+		{dbuser.ErrDatabaseMissing, stateUndefinedDatabase, "", ""},
+		{dbuser.ErrRights, stateSystemError, "", ""},
+		{dbuser.ErrUnreachable, stateCannotConnect, "", ""},
+	}
+)
+
+// refuseForged is the one answer to a password that is not a credential for this
+// user: forged, altered, signed by an unknown key, of another user, no credential
+// at all.
+func refuseForged(user string, cause error) *refusal {
+	return &refusal{
+		state: stateInvalidAuthorization, forged: true, cause: cause,
+		message: fmt.Sprintf("IAM authentication failed for user \"%s\"", clip(user)),
+	}
+}
+
+// refuseCredential translates an error of the credential check.
+func refuseCredential(user string, err error) *refusal {
+	for _, row := range credentialRefusals {
+		if errors.Is(err, row.err) {
+			return &refusal{state: row.state, message: row.message, hint: row.hint, cause: err}
+		}
+	}
+	return refuseForged(user, err)
+}
+
+// refuseRole translates an error of preparing the session role.
+func refuseRole(cluster string, err error) *refusal {
+	r := &refusal{state: stateInternalError, message: "internal error while preparing the session", cause: err}
+	var known *dbuser.Error
+	for _, row := range roleRefusals {
+		if !errors.Is(err, row.err) {
+			continue
+		}
+		r.state, r.message, r.hint = row.state, row.message, row.hint
+		if r.message == "" && errors.As(err, &known) {
+			r.message = known.Message
+		}
+		if r.message == "" {
+			r.message = row.err.Error()
+		}
+		return r
+	}
+	if timedOut(err) {
+		r.state, r.message = stateConnectionFailure, fmt.Sprintf("cluster \"%s\" did not answer in time", cluster)
+	}
+	return r
+}
+
+func refuseProtocol(message string) *refusal {
+	return &refusal{state: stateProtocolViolation, message: message}
+}
+
+// appendError appends an ErrorResponse.
+func appendError(b []byte, severity, state, message, detail, hint string) []byte {
+	b, at := begin(b, 'E')
+	for _, field := range []struct {
+		kind byte
+		text string
+	}{{'S', severity}, {'V', severity}, {'C', state}, {'M', message}, {'D', detail}, {'H', hint}} {
+		if field.text != "" {
+			b = appendString(append(b, field.kind), field.text)
+		}
+	}
+	return finish(append(b, 0), at)
+}
+
+// answer is what the client is sent.
+func (r *refusal) answer() []byte {
+	switch {
+	case r.silent:
+		return nil
+	case r.body != nil:
+		return appendMessage(nil, 'E', r.body)
+	case r.v2: // no length, no fields
+		return appendString([]byte{'E'}, "FATAL:  "+r.message+"\n")
+	}
+	return appendError(nil, "FATAL", r.state, r.message, r.detail, r.hint)
+}
+
+// serverError is an ErrorResponse of the upstream.
+type serverError struct {
+	state, message string
+	body           []byte
+}
+
+func (e *serverError) Error() string { return e.message + " (SQLSTATE " + e.state + ")" }
+
+func parseServerError(body []byte) *serverError {
+	e := &serverError{body: append([]byte(nil), body...)}
+	for len(body) > 1 {
+		kind := body[0]
+		text, rest, ok := cutString(body[1:])
+		if !ok {
+			break
+		}
+		switch kind {
+		case 'C':
+			e.state = text
+		case 'M':
+			e.message = text
+		}
+		body = rest
+	}
+	return e
+}
+
+// clip keeps what strangers send from filling messages and logs.
+func clip(s string) string {
+	const most = 256
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

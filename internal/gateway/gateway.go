@@ -1,0 +1,158 @@
+// Package gateway is the PostgreSQL front door: people log on here with the
+// credential that GetClusterCredentials gave them, and work in a real PostgreSQL
+// session that the gateway opened for them.
+//
+// A logon, step by step:
+//
+//	client → gateway    SSLRequest, GSSENCRequest, or TLS at once; CancelRequest
+//	client → gateway    start-up message: user, database, parameters
+//	gateway → client    AuthenticationCleartextPassword, inside TLS
+//	client → gateway    password message: the credential, checked offline
+//	gateway → upstream  session role ensured, start-up, SCRAM-SHA-256, parameters
+//	gateway → client    AuthenticationOk, what the upstream said, an own cancel key
+//
+// After that the gateway copies bytes and reads no message. User, database and
+// groups come from the signed credential; what the client says must agree with
+// it. Safety does not rest on reading SQL: the session is logged on as a role
+// that has the holder's rights and no others.
+//
+// The protocol is that of PostgreSQL 18 ("Frontend/Backend Protocol" in its
+// manual): versions 3.0 and 3.2. SQLSTATEs and texts are in errors.go, the
+// parameters that Redshift's drivers send and PostgreSQL refuses in parameters.go.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+// Config says what a Server needs. Check, Cluster, Audit and TLS are required.
+type Config struct {
+	// TLS holds the certificates; a GetCertificate function serves ones that
+	// change. The Server works on a copy, with the protocol's ALPN name and TLS
+	// 1.2 or newer.
+	TLS *tls.Config
+
+	// Cluster finds a cluster by identifier. It is called once for each logon,
+	// so that a reload is in force with the next one. Safe for concurrent use.
+	Cluster func(identifier string) (*Cluster, bool)
+
+	// Check opens a password. Its errors wrap the sentinels of package
+	// credential; any other error refuses the logon as a forgery does. Safe for
+	// concurrent use.
+	Check func(password string) (credential.Grant, error)
+
+	// Audit keeps the record of logons and sessions.
+	Audit Auditor
+
+	Limits Limits
+	Now    func() time.Time // Optional. Default time.Now; for records, not for socket deadlines.
+	Log    *slog.Logger     // Optional. Default: discarded.
+}
+
+// Auditor writes the lines that must be there; *audit.Writer is one. A logon
+// fails when its line cannot be written. Safe for concurrent use.
+type Auditor interface {
+	Logon(audit.LogonRecord) error
+	SessionEnd(audit.SessionRecord) error
+}
+
+// Admin prepares the session roles of one cluster; *dbuser.Admin is one. Errors
+// wrap the sentinels of package dbuser. Safe for concurrent use.
+type Admin interface {
+	// Ensure makes sure that the session role exists and is right.
+	Ensure(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
+	// Heal rewrites the session role's password after the upstream refused it.
+	Heal(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
+	// SessionEnded says that a session is over. It never blocks.
+	SessionEnded(role, database string)
+}
+
+// Cluster is one target. It must not change after the Server has seen it.
+type Cluster struct {
+	Identifier string
+	// Database is where a session goes when neither the credential nor the
+	// client names one.
+	Database string
+	Admin    Admin
+	// Upstream says how to reach the cluster: hosts, ports, TLS, timeouts and
+	// fallbacks as pgconn.ParseConfig makes them from a connection string. User,
+	// password, database and parameters are not used: each session has its own.
+	Upstream *pgconn.Config
+	// TargetSessionAttrs is libpq's setting of that name: any (the default),
+	// read-write, read-only, primary, standby, prefer-standby. Config.Upstream
+	// cannot tell it.
+	TargetSessionAttrs string
+	// MaxSessions and MaxSessionsPerUser limit sessions and logons in progress,
+	// of the cluster and of one database user of it. 0 is no limit.
+	MaxSessions        int
+	MaxSessionsPerUser int
+}
+
+// Limits bound what strangers and friends can take. Zero values mean the defaults.
+type Limits struct {
+	LogonTimeout time.Duration // from accept to the first query; default 10 s
+	// HalfOpen and HalfOpenPerAddress bound connections that are not logged on
+	// yet; defaults 2048 and 1024. When they are reached, whoever has kept the
+	// gateway waiting longest makes room. An IPv6 address counts as its /64.
+	HalfOpen           int
+	HalfOpenPerAddress int
+	MaxSessions        int // sessions and logons past the password, in all; 0 is no limit
+	// FailureDelay is how long the answer to an address's second failed logon is
+	// held back; it doubles with each failure up to FailureDelayMax. Defaults
+	// 100 ms and 2 s. Successful logons are never held back.
+	FailureDelay    time.Duration
+	FailureDelayMax time.Duration
+	// KeepAlive is how long a connection may be silent before TCP asks whether
+	// the peer is there; default 60 s, then every 15 s, given up after 4.
+	KeepAlive time.Duration
+	// UserTimeout is TCP_USER_TIMEOUT on both ends, where there is one: how long
+	// sent bytes may go unacknowledged, or wait for a reader who has stopped
+	// reading. Default 5 min; negative leaves the system's default.
+	UserTimeout time.Duration
+	// HalfClose is how long a session whose client has closed its sending side
+	// may stay silent before its query is cancelled; default 2 s.
+	HalfClose time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	set(&l.LogonTimeout, 10*time.Second)
+	set(&l.FailureDelay, 100*time.Millisecond)
+	set(&l.FailureDelayMax, 2*time.Second)
+	set(&l.KeepAlive, time.Minute)
+	set(&l.UserTimeout, 5*time.Minute)
+	set(&l.HalfClose, 2*time.Second)
+	if l.HalfOpen <= 0 {
+		l.HalfOpen = 2048
+	}
+	if l.HalfOpenPerAddress <= 0 {
+		l.HalfOpenPerAddress = min(1024, l.HalfOpen)
+	}
+	return l
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.TLS == nil:
+		return errors.New("gateway: no TLS configuration")
+	case len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil:
+		return errors.New("gateway: no TLS certificate")
+	case c.Cluster == nil, c.Check == nil, c.Audit == nil:
+		return errors.New("gateway: Cluster, Check and Audit are required")
+	}
+	return nil
+}

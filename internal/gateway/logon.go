@@ -1,0 +1,373 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+// answerMargin is what is left of a logon's time for telling the client that the
+// cluster did not answer.
+const answerMargin = 500 * time.Millisecond
+
+// logon is one attempt to log on, from accept to a session or a refusal. Nothing
+// of it outlives the attempt.
+type logon struct {
+	server   *Server
+	visitor  *visitor
+	client   end
+	in       *reader
+	peer     netip.AddrPort
+	deadline time.Time
+
+	id       string // of the session to be
+	asked    *startup
+	password time.Time // when it arrived; zero: it has not
+	grant    credential.Grant
+	genuine  bool // grant is set
+	role     dbuser.SessionRole
+	database string
+}
+
+// receive takes a connection to its session, or to its end. The session goes on
+// in goroutines of its own, so that the stack that TLS needed is not kept.
+func (s *Server) receive(v *visitor) {
+	l := &logon{server: s, visitor: v, peer: peerOf(v.conn.RemoteAddr()), deadline: v.arrived.Add(s.limits.LogonTimeout)}
+	l.client = end{socket: newSocket(v.conn, &v.heard)}
+	defer s.waiting.leave(v)
+	defer func() {
+		// A message that brings one logon down must not take the others along.
+		if problem := recover(); problem != nil {
+			v.conn.Close()
+			s.log.Error("internal error during a logon", "client", l.peer, "problem", problem, "stack", string(debug.Stack()))
+		}
+	}()
+	// One deadline for everything: a peer that sends a byte now and then gains
+	// no time.
+	if err := v.conn.SetDeadline(l.deadline); err != nil {
+		v.conn.Close()
+		return
+	}
+	session, r := l.run()
+	switch {
+	case r != nil:
+		l.refuse(r)
+	case session != nil:
+		session.start()
+	}
+}
+
+// run returns a session that is ready to start, a refusal, or neither when the
+// connection was for something else.
+func (l *logon) run() (*session, *refusal) {
+	asked, r := l.greet()
+	if r != nil {
+		return nil, r
+	}
+	if asked == nil {
+		l.close()
+		return nil, nil
+	}
+	l.asked = asked
+	s := l.server
+	if l.client.tls == nil && !isLocal(l.visitor.conn.RemoteAddr()) {
+		return nil, &refusal{state: stateInvalidAuthorization, message: "TLS is required to log on here",
+			hint: "Connect with sslmode=verify-full, or at least sslmode=require."}
+	}
+	if s.draining.Load() {
+		return nil, refuseShutdown()
+	}
+	password, r := l.askPassword(asked)
+	if r != nil && r.silent {
+		return nil, r
+	}
+	l.password = time.Now()
+	l.id = rand.Text()
+	if r != nil && !r.forged {
+		l.password = time.Time{} // no password came: nothing was attempted
+		return nil, r
+	}
+	if r == nil {
+		r = l.checkPassword(password)
+	}
+	if r != nil {
+		return nil, r
+	}
+	l.visitor.served.Store(true)
+	return l.open()
+}
+
+func refuseShutdown() *refusal {
+	return &refusal{state: stateCannotConnectNow, message: "the gateway is shutting down"}
+}
+
+// checkPassword decides whether the password is a credential for this user and
+// database. Whatever is wrong before the signature is known to be right, and for
+// this user, gets the same answer.
+func (l *logon) checkPassword(password string) *refusal {
+	grant, err := l.server.check(password)
+	if err != nil && !errors.Is(err, credential.ErrExpired) && !errors.Is(err, credential.ErrNotYetValid) {
+		return refuseForged(l.asked.user, err)
+	}
+	// An expired credential says whose it was; one that says nothing is no better
+	// than a forged one.
+	if grant.DBUser == "" {
+		return refuseForged(l.asked.user, errors.Join(err, errors.New("the check told no user")))
+	}
+	l.grant, l.genuine = grant, true
+	if !grant.AcceptsUser(l.asked.user) {
+		return refuseForged(l.asked.user, fmt.Errorf("credential is for user %q", grant.LogonName()))
+	}
+	if err != nil {
+		return refuseCredential(l.asked.user, err)
+	}
+	return nil
+}
+
+// open goes from a good credential to a session.
+func (l *logon) open() (*session, *refusal) {
+	s, grant := l.server, &l.grant
+	cluster, ok := s.cluster(grant.Cluster)
+	if !ok {
+		return nil, &refusal{state: stateRejected, message: fmt.Sprintf("cluster \"%s\" is not served here", grant.Cluster)}
+	}
+	if r := l.chooseDatabase(cluster); r != nil {
+		return nil, r
+	}
+	if r := s.sessions.reserve(cluster, grant.DBUser); r != nil {
+		return nil, r
+	}
+	session, r := l.openReserved(cluster)
+	if r != nil {
+		s.sessions.release(cluster.Identifier, grant.DBUser)
+	}
+	return session, r
+}
+
+// chooseDatabase: the credential's database counts, and the client must agree or
+// say nothing. Saying nothing includes naming the user again, which is what libpq
+// sends when it was given no database (and no database is called "IAM:alice").
+// A credential for any database leaves the choice to the client, and one who says
+// nothing then gets the cluster's default database.
+func (l *logon) chooseDatabase(cluster *Cluster) *refusal {
+	asked := l.asked.database
+	if asked == l.asked.user {
+		asked = ""
+	}
+	switch granted := l.grant.Database; {
+	case granted == "" && asked == "":
+		l.database = cluster.Database
+	case granted == "":
+		l.database = asked
+	case asked == "" || asked == granted:
+		l.database = granted
+	default:
+		return &refusal{state: stateInvalidAuthorization,
+			message: fmt.Sprintf("the credential is for database \"%s\", not for \"%s\"", granted, clip(asked))}
+	}
+	return nil
+}
+
+func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
+	s, grant := l.server, &l.grant
+	ctx, cancel := context.WithDeadline(context.Background(), l.deadline.Add(-answerMargin))
+	defer cancel()
+	need := dbuser.Need{User: grant.DBUser, Groups: grant.DBGroups, AutoCreate: grant.AutoCreate,
+		Identity: grant.Kind == credential.Identity, Database: l.database}
+	role, err := cluster.Admin.Ensure(ctx, need)
+	if err != nil {
+		return nil, refuseRole(cluster.Identifier, err)
+	}
+	l.role = role
+	up, err := l.connect(ctx, cluster, need)
+	if err != nil {
+		return nil, l.refuseUpstream(cluster, err)
+	}
+	session := s.newSession(l, cluster, up)
+	if err := s.audit.Logon(l.record(nil)); err != nil {
+		s.sessions.forget(session)
+		up.Close()
+		return nil, &refusal{state: stateIOError, message: "logon refused: its audit record could not be written",
+			cause: fmt.Errorf("writing the audit record: %w", err)}
+	}
+	if err := l.greetSession(session, up); err != nil {
+		// The record says that the session began, so it has to end.
+		session.end(&ending{reason: reasonClientGone})
+	}
+	s.log.Info("logon", l.attributes()...)
+	return session, nil
+}
+
+// checkInterval is how often a running query looks whether the gateway is still
+// there, on servers that can (PostgreSQL 14 on).
+const checkInterval = "5s"
+
+// connect opens the upstream session. A session role's holder can change its
+// password, so a password that is refused is set anew, once.
+func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
+	s := l.server
+	params := l.asked.params
+	checked := l.role.ServerVersion >= 140000 && !l.asked.has("client_connection_check_interval")
+	if checked {
+		params = append(params[:len(params):len(params)], param{"client_connection_check_interval", checkInterval})
+	}
+	up, err := s.connect(ctx, cluster, l.role, l.database, params)
+	var said *serverError
+	if checked && errors.As(err, &said) && said.state == stateInvalidParameter {
+		// Not every operating system can tell that a peer has gone. If it was
+		// the client's own parameter, the server says so again.
+		params = l.asked.params
+		up, err = s.connect(ctx, cluster, l.role, l.database, params)
+	}
+	if errors.As(err, &said) && said.state == "28P01" {
+		role, healErr := cluster.Admin.Heal(ctx, need)
+		if healErr != nil {
+			return nil, healErr
+		}
+		s.log.Warn("session role's password set anew", "session", l.id, "cluster", cluster.Identifier, "role", role.Name)
+		l.role = role
+		up, err = s.connect(ctx, cluster, role, l.database, params)
+	}
+	return up, err
+}
+
+// refuseUpstream passes the server's own errors on, except where they are about
+// the gateway's logon and would send the client looking in the wrong place.
+func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
+	var said *serverError
+	if errors.As(err, &said) {
+		switch said.state {
+		case "28P01", "28000":
+			return &refusal{state: stateRejected, cause: err,
+				message: fmt.Sprintf("cluster \"%s\" does not let the gateway open a session", cluster.Identifier),
+				hint:    "An operator finds the cause with `daypass cluster check " + cluster.Identifier + "`."}
+		}
+		if said.body == nil {
+			return &refusal{state: said.state, message: said.message, cause: err}
+		}
+		return &refusal{state: said.state, message: said.message, body: said.body, cause: err}
+	}
+	var known *dbuser.Error
+	if errors.As(err, &known) {
+		return refuseRole(cluster.Identifier, err)
+	}
+	r := &refusal{state: stateCannotConnect, cause: err, message: fmt.Sprintf("cluster \"%s\" cannot be reached", cluster.Identifier)}
+	var failed *connectError
+	if errors.As(err, &failed) && failed.reached {
+		r.state, r.message = stateConnectionFailure, fmt.Sprintf("the connection to cluster \"%s\" failed", cluster.Identifier)
+	}
+	return r
+}
+
+// greetSession tells the client that it is logged on: what the upstream said, and
+// a cancel key of ours.
+func (l *logon) greetSession(session *session, up *upstream) error {
+	out := appendMessage(make([]byte, 0, 1024), 'R', []byte{0, 0, 0, 0})
+	if version := up.status["server_version"]; l.asked.redshift && version != "" {
+		out = appendStatuses(out, up.settings, "server_version", bareVersion(version))
+	} else {
+		out = append(out, up.settings...)
+	}
+	if key := session.key(); key != nil {
+		b, at := begin(out, 'K')
+		out = finish(append(appendUint32(b, session.pid), key...), at)
+	}
+	out = appendMessage(out, 'Z', []byte{up.ready})
+	if err := l.client.SetDeadline(l.deadline); err != nil {
+		return err
+	}
+	_, err := l.client.Write(out)
+	return err
+}
+
+// appendStatuses appends messages, with the value of one ParameterStatus replaced.
+func appendStatuses(b, messages []byte, name, value string) []byte {
+	for len(messages) >= 5 {
+		size := 1 + int(uint32(messages[1])<<24|uint32(messages[2])<<16|uint32(messages[3])<<8|uint32(messages[4]))
+		message := messages[:size]
+		messages = messages[size:]
+		if got, _, ok := cutString(message[5:]); ok && message[0] == 'S' && got == name {
+			var at int
+			b, at = begin(b, 'S')
+			b = finish(appendString(appendString(b, name), value), at)
+			continue
+		}
+		b = append(b, message...)
+	}
+	return b
+}
+
+// refuse records a refusal and answers it. The record comes first; when it cannot
+// be written there is nothing more to refuse, and the log says so.
+func (l *logon) refuse(r *refusal) {
+	s := l.server
+	switch {
+	case !l.password.IsZero():
+		if err := s.audit.Logon(l.record(r)); err != nil {
+			s.log.Error("writing the audit record of a refused logon", "session", l.id, "error", err)
+		}
+		s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error())...)
+	case r.silent:
+		s.log.Debug("connection ended before a logon", "client", l.peer, "reason", r.Error())
+	default:
+		s.log.Info("connection refused", "client", l.peer, "sqlstate", r.state, "reason", r.Error())
+	}
+	answer := func() {
+		if out := r.answer(); out != nil {
+			_ = l.client.SetDeadline(time.Now().Add(time.Second))
+			_, _ = l.client.Write(out) // who does not read it does not want it
+		}
+		l.close()
+	}
+	if !r.forged {
+		answer()
+		return
+	}
+	s.waiting.leave(l.visitor) // what is held back is bounded elsewhere
+	s.failures.hold(l.visitor.address, l.password, answer)
+}
+
+// close ends the connection, under TLS with a word, and without waiting for a
+// peer that does not read.
+func (l *logon) close() {
+	_ = l.client.SetDeadline(time.Now().Add(time.Second))
+	_ = l.client.CloseWrite()
+	l.client.socket.Conn.Close()
+}
+
+// record is the audit record of the logon; r is nil when it succeeded.
+func (l *logon) record(r *refusal) audit.LogonRecord {
+	record := audit.LogonRecord{
+		Time: l.server.now(), SessionID: l.id, Client: l.peer, TLS: audit.TLSDetails(l.client.state()),
+		User: clip(l.asked.user), Database: clip(l.asked.database), ApplicationName: clip(l.asked.application()),
+		SessionRole: l.role.Name, Took: time.Since(l.visitor.arrived),
+	}
+	if l.genuine {
+		g := &l.grant
+		record.CredentialID, record.Principal, record.Cluster = g.ID, g.Principal, g.Cluster
+		record.DBUser, record.DBGroups, record.AutoCreate = g.DBUser, g.DBGroups, g.AutoCreate
+	}
+	if r != nil {
+		record.SQLState, record.Message, record.Reason = r.state, r.message, r.Error()
+	}
+	return record
+}
+
+// attributes are what every log line about the logon carries.
+func (l *logon) attributes() []any {
+	list := []any{"session", l.id, "client", l.peer, "user", clip(l.asked.user)}
+	if l.genuine {
+		list = append(list, "credential", l.grant.ID, "principal", l.grant.Principal, "cluster", l.grant.Cluster,
+			"database", l.database, slog.Duration("took", time.Since(l.visitor.arrived).Round(time.Microsecond)))
+	}
+	return list
+}

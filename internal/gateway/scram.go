@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+)
+
+// scramClient is the client's side of SCRAM-SHA-256 (RFC 5802, RFC 7677) as the
+// gateway needs it: the password is ASCII, so SASLprep changes nothing, and the
+// user name is empty, since PostgreSQL takes the one of the start-up message.
+//
+//	client → server    gs2 header, r=nonce
+//	server → client    r=nonce and more, s=salt, i=iterations
+//	client → server    c=channel binding, r=, p=proof
+//	server → client    v=signature
+type scramClient struct {
+	mechanism string
+	password  string
+	nonce     string
+	header    string // gs2 header
+	binding   []byte // channel binding data; nil without
+	signature []byte // what the server must answer with
+}
+
+const (
+	scramSHA256     = "SCRAM-SHA-256"
+	scramSHA256Plus = "SCRAM-SHA-256-PLUS"
+)
+
+// maxIterations bounds what a server can make the gateway compute at one logon.
+const maxIterations = 1 << 20
+
+// newSCRAM chooses among the mechanisms that the server offers. Under TLS the
+// exchange is bound to the server's certificate where that is possible, so that
+// even without a verified certificate nobody can sit in between.
+func newSCRAM(offered []string, password string, state *tls.ConnectionState) (*scramClient, error) {
+	c := &scramClient{password: password, nonce: rand.Text(), header: "n,,"}
+	for _, mechanism := range offered {
+		switch {
+		case mechanism == scramSHA256Plus && state != nil:
+			if binding := endPointBinding(state); binding != nil {
+				c.mechanism, c.header, c.binding = mechanism, "p=tls-server-end-point,,", binding
+				return c, nil
+			}
+		case mechanism == scramSHA256:
+			c.mechanism = mechanism
+		}
+	}
+	if c.mechanism == "" {
+		return nil, fmt.Errorf("server offers none of the SASL mechanisms we know: %s", clip(strings.Join(offered, ", ")))
+	}
+	return c, nil
+}
+
+func (c *scramClient) first() string { return c.header + c.bare() }
+
+func (c *scramClient) bare() string { return "n=,r=" + c.nonce }
+
+// final answers the server's first message.
+func (c *scramClient) final(serverFirst string) (string, error) {
+	fields := strings.Split(serverFirst, ",")
+	if len(fields) < 3 || !strings.HasPrefix(fields[0], "r=") || !strings.HasPrefix(fields[1], "s=") || !strings.HasPrefix(fields[2], "i=") {
+		return "", errors.New("malformed SCRAM server-first message")
+	}
+	nonce := fields[0][2:]
+	if len(nonce) <= len(c.nonce) || !strings.HasPrefix(nonce, c.nonce) {
+		return "", errors.New("SCRAM nonce is not ours")
+	}
+	salt, err := base64.StdEncoding.DecodeString(fields[1][2:])
+	if err != nil || len(salt) == 0 {
+		return "", errors.New("malformed SCRAM salt")
+	}
+	iterations, err := strconv.Atoi(fields[2][2:])
+	if err != nil || iterations < 1 || iterations > maxIterations {
+		return "", errors.New("SCRAM iteration count out of range")
+	}
+	salted, err := pbkdf2.Key(sha256.New, c.password, salt, iterations, sha256.Size)
+	if err != nil {
+		return "", fmt.Errorf("SCRAM: %w", err)
+	}
+	clientKey := mac(salted, "Client Key")
+	storedKey := sha256.Sum256(clientKey)
+	serverKey := mac(salted, "Server Key")
+
+	withoutProof := "c=" + base64.StdEncoding.EncodeToString(append([]byte(c.header), c.binding...)) + ",r=" + nonce
+	message := c.bare() + "," + serverFirst + "," + withoutProof
+	c.signature = mac(serverKey, message)
+	proof := mac(storedKey[:], message)
+	subtle.XORBytes(proof, proof, clientKey)
+	return withoutProof + ",p=" + base64.StdEncoding.EncodeToString(proof), nil
+}
+
+// verify checks the server's last message: only who has the verifier can know it.
+func (c *scramClient) verify(serverFinal string) error {
+	text, ok := strings.CutPrefix(serverFinal, "v=")
+	if !ok || c.signature == nil {
+		return errors.New("malformed SCRAM server-final message")
+	}
+	text, _, _ = strings.Cut(text, ",")
+	signature, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || !hmac.Equal(signature, c.signature) {
+		return errors.New("SCRAM server signature is wrong: the server does not know the session role")
+	}
+	return nil
+}
+
+func mac(key []byte, message string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(message))
+	return h.Sum(nil)
+}
+
+// endPointBinding is tls-server-end-point (RFC 5929, section 4.1): the hash of the
+// server's certificate by the hash of its signature, SHA-256 at least. nil where
+// that is not defined.
+func endPointBinding(state *tls.ConnectionState) []byte {
+	if len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	certificate := state.PeerCertificates[0]
+	var h hash.Hash
+	switch certificate.SignatureAlgorithm {
+	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1,
+		x509.SHA256WithRSA, x509.SHA256WithRSAPSS, x509.ECDSAWithSHA256:
+		h = sha256.New()
+	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
+		h = sha512.New384()
+	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
+		h = sha512.New()
+	default:
+		return nil
+	}
+	h.Write(certificate.Raw)
+	return h.Sum(nil)
+}
+
+// mechanisms reads the list in an AuthenticationSASL message.
+func mechanisms(body []byte) []string {
+	var list []string
+	for len(body) > 1 {
+		name, rest, ok := bytes.Cut(body, []byte{0})
+		if !ok {
+			break
+		}
+		list = append(list, string(name))
+		body = rest
+	}
+	return list
+}

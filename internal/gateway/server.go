@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/daypass/daypass/internal/credential"
+)
+
+// Server accepts logons and carries sessions. Make it with New; safe for
+// concurrent use.
+type Server struct {
+	cluster func(string) (*Cluster, bool)
+	check   func(string) (credential.Grant, error)
+	audit   Auditor
+	limits  Limits
+	now     func() time.Time
+	log     *slog.Logger
+	tls     *tls.Config
+
+	waiting  *waitingRoom // connections that are not logged on yet
+	failures *failures    // addresses that failed to log on
+	sessions *registry
+	draining atomic.Bool
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{} // guarded by mu
+}
+
+// New returns a Server; it does nothing before Serve.
+func New(config Config) (*Server, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cluster: config.Cluster, check: config.Check, audit: config.Audit,
+		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log,
+		listeners: map[net.Listener]struct{}{},
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.tls = config.TLS.Clone()
+	s.tls.NextProtos = []string{alpnProtocol}
+	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS12)
+	// libpq and the drivers do not resume sessions, and PostgreSQL sends no
+	// tickets either.
+	s.tls.SessionTicketsDisabled = true
+	// Dynamic record sizes are for browsers: they would cut each of the first
+	// results into records, and writes, of one segment.
+	s.tls.DynamicRecordSizingDisabled = true
+	s.waiting = newWaitingRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
+	s.failures = newFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
+	s.sessions = newRegistry(s.limits.MaxSessions)
+	return s, nil
+}
+
+// Serve accepts connections from l until ctx is done or Shutdown has ended, and
+// then returns nil. It closes l. Sessions go on after ctx is done; Shutdown ends
+// them. Errors of l other than passing ones (no descriptors, a connection that
+// was aborted) end Serve.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	s.mu.Lock()
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer func() {
+		stop()
+		l.Close()
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+	}()
+
+	var pause time.Duration
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.admit(ctx, conn)
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case passing(err):
+			// The connection stays in the kernel's queue. Somebody who keeps us
+			// waiting holds the descriptor that is missing.
+			s.waiting.evict()
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("accept failed", "error", err, "retry_in", pause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// passing says whether Accept may work when it is called again.
+func passing(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// admit starts a logon as soon as there is room for it. While there is none, the
+// accept loop waits here, and the kernel keeps those who come.
+func (s *Server) admit(ctx context.Context, conn net.Conn) {
+	v := &visitor{conn: conn, address: addressOf(conn.RemoteAddr()), arrived: time.Now()}
+	for {
+		switch wait, ok := s.waiting.enter(v); {
+		case ok:
+			s.tune(conn)
+			go s.receive(v)
+			return
+		case wait < 0: // this address has its share
+			conn.Close()
+			s.log.Warn("connection refused: too many half-open from this address", "client", conn.RemoteAddr())
+			return
+		default:
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				conn.Close()
+				return
+			}
+		}
+	}
+}
+
+// tune sets what TCP can do to notice that a peer has gone.
+func (s *Server) tune(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	// Errors are of no consequence: the connection works without.
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: s.limits.KeepAlive, Interval: 15 * time.Second, Count: 4})
+	if s.limits.UserTimeout > 0 {
+		setUserTimeout(tcp, s.limits.UserTimeout)
+	}
+}
+
+// Shutdown ends the Server: from now on logons are refused with 57P03, while
+// cancel requests are still carried out. Sessions go on until ctx is done; then
+// idle ones end with 57P01, and running queries are cancelled first. Shutdown
+// returns when the last session has ended and been recorded: nil when that was
+// before ctx was done, else ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	err := s.sessions.wait(ctx)
+	if err != nil {
+		s.endAll()
+	}
+	s.mu.Lock()
+	for l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	s.waiting.close()
+	return err
+}

@@ -1,0 +1,421 @@
+package gateway
+
+import (
+	"context"
+	"crypto/md5" // #nosec G501 -- the protocol's method for servers that still ask for it
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+// upstream is a session with the target, logged on and ready for its first query.
+type upstream struct {
+	end
+	settings []byte // ParameterStatus and notices as they came, for the client
+	status   map[string]string
+	pid      uint32
+	key      []byte // cancel key; nil when the server gave none
+	ready    byte   // the status of ReadyForQuery
+	early    []byte // what came after ReadyForQuery
+	target   *target
+}
+
+// target is one way to a server: an address, with TLS or without.
+type target struct {
+	network, address string
+	tls              *tls.Config // nil: plain
+	direct           bool        // TLS at once, without SSLRequest
+	dial             pgconn.DialFunc
+}
+
+func targets(config *pgconn.Config) []*target {
+	list := make([]*target, 0, 1+len(config.Fallbacks))
+	add := func(host string, port uint16, tlsConfig *tls.Config) {
+		t := &target{tls: tlsConfig, dial: config.DialFunc}
+		t.network, t.address = pgconn.NetworkAddress(host, port)
+		if t.network == "unix" {
+			t.tls = nil
+		}
+		t.direct = t.tls != nil && config.SSLNegotiation == "direct"
+		if t.dial == nil {
+			t.dial = (&net.Dialer{}).DialContext
+		}
+		list = append(list, t)
+	}
+	add(config.Host, config.Port, config.TLSConfig)
+	for _, f := range config.Fallbacks {
+		add(f.Host, f.Port, f.TLSConfig)
+	}
+	return list
+}
+
+// connectError says that a host could not be reached, or broke off.
+type connectError struct {
+	reached bool
+	address string
+	err     error
+}
+
+func (e *connectError) Error() string { return e.address + ": " + e.err.Error() }
+func (e *connectError) Unwrap() error { return e.err }
+
+// connect logs on upstream as role, at the first of the cluster's hosts that
+// takes the session. The deadline of ctx is shared among the hosts. An error is a
+// *serverError when a server said no, else a *connectError.
+func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRole, database string, params []param) (*upstream, error) {
+	list := targets(c.Upstream)
+	up, err := s.connectAny(ctx, c, list, role, database, params, c.TargetSessionAttrs)
+	if err != nil && c.TargetSessionAttrs == "prefer-standby" {
+		return s.connectAny(ctx, c, list, role, database, params, "any")
+	}
+	return up, err
+}
+
+func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []param, attrs string) (*upstream, error) {
+	var first error
+	refusedBy := "" // the address of a server that has spoken
+	for i, t := range list {
+		if t.address == refusedBy {
+			continue // its other entry differs in TLS only
+		}
+		deadline, _ := ctx.Deadline()
+		share := time.Until(deadline) / time.Duration(len(list)-i)
+		if limit := c.Upstream.ConnectTimeout; limit > 0 && limit < share {
+			share = limit
+		}
+		up, err := s.connectTo(t, time.Now().Add(share), role, database, params)
+		if err == nil {
+			if err = up.accept(attrs); err == nil {
+				return up, nil
+			}
+			up.Close()
+		}
+		if first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		var said *serverError
+		if !errors.As(err, &said) {
+			continue
+		}
+		switch {
+		case said.state == "28000" && t.tls == nil:
+			// pg_hba.conf may want TLS, which is the next entry then.
+		case said.state == "28000", said.state == "28P01", said.state == "3D000", said.state == "42501":
+			return nil, said // other hosts would say the same
+		default:
+			refusedBy = t.address
+		}
+	}
+	return nil, first
+}
+
+// connectTo logs on to one server.
+func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRole, database string, params []param) (*upstream, error) {
+	end, err := s.reach(t, deadline)
+	if err != nil {
+		return nil, &connectError{address: t.address, err: err}
+	}
+	up := &upstream{end: end, target: t.at(end.RemoteAddr()), status: map[string]string{}}
+	if err := up.logon(role, database, params); err != nil {
+		up.socket.Conn.Close()
+		var said *serverError
+		if errors.As(err, &said) {
+			return nil, said
+		}
+		return nil, &connectError{reached: true, address: t.address, err: err}
+	}
+	return up, nil
+}
+
+// reach opens a connection to t, up to and including TLS, that has a deadline.
+func (s *Server) reach(t *target, deadline time.Time) (end, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	conn, err := t.dial(ctx, t.network, t.address)
+	if err != nil {
+		return end{}, err
+	}
+	s.tune(conn)
+	e := end{socket: newSocket(conn, nil)}
+	if err := conn.SetDeadline(deadline); err != nil {
+		conn.Close()
+		return end{}, err
+	}
+	if t.tls == nil {
+		return e, nil
+	}
+	if err := t.startTLS(&e); err != nil {
+		conn.Close()
+		return end{}, err
+	}
+	return e, nil
+}
+
+func (t *target) startTLS(e *end) error {
+	config := t.tls.Clone()
+	config.DynamicRecordSizingDisabled = true
+	if t.direct {
+		config.NextProtos = []string{alpnProtocol}
+	} else {
+		request := appendUint32(appendUint32(nil, 8), codeSSLRequest)
+		if _, err := e.Write(request); err != nil {
+			return err
+		}
+		// One byte and no more: what follows it belongs to TLS.
+		var answer [1]byte
+		if _, err := io.ReadFull(e, answer[:]); err != nil {
+			return fmt.Errorf("asking for TLS: %w", err)
+		}
+		if answer[0] != 'S' {
+			return errors.New("server does not do TLS")
+		}
+	}
+	conn := tls.Client(e.socket, config)
+	if err := conn.Handshake(); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	e.tls = conn
+	return nil
+}
+
+// at is t, pinned to the server that answered: of a name with several addresses
+// only one knows the session that is to be cancelled.
+func (t *target) at(a net.Addr) *target {
+	if a == nil || a.Network() != "tcp" || a.String() == t.address {
+		return t
+	}
+	pinned := *t
+	pinned.address = a.String()
+	return &pinned
+}
+
+// maxUpstreamMessage bounds the messages of a logon; the longest are errors.
+const maxUpstreamMessage = 1 << 18
+
+// logon goes from the start-up message to ReadyForQuery.
+func (u *upstream) logon(role dbuser.SessionRole, database string, params []param) error {
+	version := uint32(protocol30)
+	if role.ServerVersion >= 180000 {
+		version = protocol32 // for its longer cancel keys
+	}
+	packet := appendUint32(make([]byte, 0, 256), 0)
+	packet = appendUint32(packet, version)
+	packet = appendString(appendString(packet, "user"), role.Name)
+	packet = appendString(appendString(packet, "database"), database)
+	for _, p := range params {
+		packet = appendString(appendString(packet, p.name), p.value)
+	}
+	packet = finish(append(packet, 0), 0)
+	if len(packet) > maxStartupPacket {
+		return &serverError{state: stateLimitExceeded, message: "start-up parameters are too long"}
+	}
+	if _, err := u.Write(packet); err != nil {
+		return err
+	}
+	in := newReader(u.end)
+	auth := authentication{user: role.Name, password: role.Password.Reveal(), state: u.state(), local: isLocal(u.RemoteAddr())}
+	for {
+		kind, body, err := in.message(maxUpstreamMessage)
+		if err != nil {
+			return fmt.Errorf("logging on: %w", err)
+		}
+		switch kind {
+		case 'R':
+			answer, err := auth.answer(body)
+			if err != nil {
+				return err
+			}
+			if answer != nil {
+				if _, err := u.Write(appendMessage(nil, 'p', answer)); err != nil {
+					return err
+				}
+			}
+		case 'E':
+			return parseServerError(body)
+		case 'S':
+			if name, rest, ok := cutString(body); ok {
+				value, _, _ := cutString(rest)
+				u.status[name] = value
+			}
+			u.settings = appendMessage(u.settings, kind, body)
+		case 'N':
+			if auth.done { // before that, clients expect nothing but 'R' and 'E'
+				u.settings = appendMessage(u.settings, kind, body)
+			}
+		case 'K':
+			if len(body) < 4 || len(body) > 4+256 {
+				return fmt.Errorf("logging on: %w", errMalformed)
+			}
+			u.pid = binary.BigEndian.Uint32(body)
+			u.key = append([]byte(nil), body[4:]...)
+		case 'v': // a standby that is older than its primary
+		case 'Z':
+			if !auth.done || len(body) != 1 {
+				return fmt.Errorf("logging on: %w", errMalformed)
+			}
+			u.ready = body[0]
+			u.early = append([]byte(nil), in.rest()...)
+			return nil
+		default:
+			return fmt.Errorf("logging on: unexpected message %q", kind)
+		}
+	}
+}
+
+// authentication answers the server's authentication requests.
+type authentication struct {
+	user, password string
+	state          *tls.ConnectionState // nil: plain
+	local          bool
+	scram          *scramClient
+	verified       bool // the server has proved that it knows the verifier
+	done           bool
+}
+
+func (a *authentication) answer(body []byte) ([]byte, error) {
+	if len(body) < 4 || a.done {
+		return nil, fmt.Errorf("logging on: %w", errMalformed)
+	}
+	switch method, rest := binary.BigEndian.Uint32(body), body[4:]; method {
+	case 0: // AuthenticationOk: after SCRAM, or pg_hba.conf says trust
+		if a.scram != nil && !a.verified {
+			return nil, errors.New("logging on: server cut SCRAM short")
+		}
+		a.done = true
+		return nil, nil
+	case 3: // AuthenticationCleartextPassword
+		if a.state == nil && !a.local {
+			return nil, errors.New("logging on: server asks for a cleartext password without TLS")
+		}
+		return appendString(nil, a.password), nil
+	case 5: // AuthenticationMD5Password
+		if len(rest) != 4 {
+			return nil, fmt.Errorf("logging on: %w", errMalformed)
+		}
+		inner := md5.Sum([]byte(a.password + a.user))
+		outer := md5.Sum(append([]byte(hex.EncodeToString(inner[:])), rest...))
+		return appendString(nil, "md5"+hex.EncodeToString(outer[:])), nil
+	case 10: // AuthenticationSASL
+		scram, err := newSCRAM(mechanisms(rest), a.password, a.state)
+		if err != nil {
+			return nil, fmt.Errorf("logging on: %w", err)
+		}
+		a.scram = scram
+		first := scram.first()
+		answer := appendUint32(appendString(nil, scram.mechanism), uint32(len(first)))
+		return append(answer, first...), nil
+	case 11: // AuthenticationSASLContinue
+		if a.scram == nil {
+			return nil, fmt.Errorf("logging on: %w", errMalformed)
+		}
+		final, err := a.scram.final(string(rest))
+		if err != nil {
+			return nil, fmt.Errorf("logging on: %w", err)
+		}
+		return []byte(final), nil
+	case 12: // AuthenticationSASLFinal
+		if a.scram == nil {
+			return nil, fmt.Errorf("logging on: %w", errMalformed)
+		}
+		if err := a.scram.verify(string(rest)); err != nil {
+			return nil, fmt.Errorf("logging on: %w", err)
+		}
+		a.verified = true
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("logging on: server asks for authentication method %d", method)
+	}
+}
+
+// accept says whether the server is of the kind that target_session_attrs wants,
+// from what servers report since PostgreSQL 14, by asking otherwise.
+func (u *upstream) accept(attrs string) error {
+	if attrs == "" || attrs == "any" {
+		return nil
+	}
+	standby, readOnly := u.status["in_hot_standby"], u.status["default_transaction_read_only"]
+	if standby == "" {
+		answer, err := u.ask("SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END || ',' || pg_catalog.current_setting('default_transaction_read_only')")
+		if err != nil {
+			return &connectError{reached: true, address: u.target.address, err: err}
+		}
+		standby, readOnly, _ = strings.Cut(answer, ",")
+	}
+	writable := standby == "off" && readOnly == "off"
+	var ok bool
+	switch attrs {
+	case "read-write":
+		ok = writable
+	case "read-only":
+		ok = !writable
+	case "primary":
+		ok = standby == "off"
+	case "standby", "prefer-standby":
+		ok = standby == "on"
+	}
+	if !ok {
+		return &connectError{reached: true, address: u.target.address, err: errors.New("server is not " + attrs)}
+	}
+	return nil
+}
+
+// ask runs a query whose answer is one value.
+func (u *upstream) ask(query string) (string, error) {
+	if _, err := u.Write(appendMessage(nil, 'Q', appendString(nil, query))); err != nil {
+		return "", err
+	}
+	in := newReader(u.end)
+	var value string
+	for {
+		kind, body, err := in.message(maxUpstreamMessage)
+		switch {
+		case err != nil:
+			return "", err
+		case kind == 'E':
+			return "", parseServerError(body)
+		case kind == 'D' && len(body) >= 6:
+			value = string(body[6:])
+		case kind == 'Z':
+			return value, nil
+		}
+	}
+}
+
+// sendCancel asks the server to cancel what the session runs. As with libpq there
+// is no answer; the server closing the connection says that it has acted.
+func (s *Server) sendCancel(t *target, pid uint32, key []byte) error {
+	if key == nil {
+		return errors.New("the server gave no cancel key")
+	}
+	e, err := s.reach(t, time.Now().Add(5*time.Second))
+	if err != nil {
+		return err
+	}
+	defer e.socket.Conn.Close()
+	request := appendUint32(nil, uint32(12+len(key)))
+	request = appendUint32(appendUint32(request, codeCancelRequest), pid)
+	if _, err := e.Write(append(request, key...)); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(e, 1<<10))
+	return err
+}
+
+// timedOut says whether an error is a deadline's.
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
