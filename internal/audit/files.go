@@ -1,0 +1,48 @@
+package audit
+
+import (
+	"io"
+	"io/fs"
+	"os"
+)
+
+// fileSystem is what the writer needs of one. Tests put in one that fails.
+type fileSystem interface {
+	// Append opens a file for appending and reading, and makes it with mode 0600.
+	Append(path string) (file, error)
+	Stat(path string) (fs.FileInfo, error)
+	// SyncDir makes the names in a directory durable.
+	SyncDir(path string) error
+}
+
+type file interface {
+	io.Writer
+	io.ReaderAt
+	Stat() (fs.FileInfo, error)
+	Sync() error
+	Close() error
+}
+
+type osFiles struct{}
+
+func (osFiles) Append(path string) (file, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return f, nil
+}
+
+func (osFiles) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+
+func (osFiles) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if closeErr := d.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
