@@ -27,6 +27,7 @@ type Admin struct {
 	cfg    Config
 	pool   *pool
 	lane   chan struct{} // one token: the transaction of this process that may hold the lock
+	errand chan struct{} // one token: the connection to another database
 	base   context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup // what runs behind the callers
@@ -60,7 +61,7 @@ func New(cfg Config) *Admin {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Admin{
-		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1),
+		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
 		flights: map[string]*flight{}, skips: map[string]time.Time{}, installed: map[string]time.Time{},
 	}
 	a.base, a.cancel = context.WithCancel(context.Background())

@@ -33,14 +33,14 @@ type conn struct {
 	reused  bool // it was idle, so it may have died unnoticed
 }
 
-// pool holds the standing connections of one cluster: at most max of them, a
-// bounded queue before them, and a circuit that turns an outage into quick
-// failures.
+// pool holds the standing connections of one cluster: at most max of them,
+// those to other databases included, a bounded queue before them, and a circuit
+// that turns an outage into quick failures.
 type pool struct {
 	cluster string
 	config  *pgx.ConnConfig
 	now     func() time.Time
-	slots   chan struct{} // one token for each connection that is open or being opened
+	slots   chan struct{} // one token for each connection in use or being opened
 	done    chan struct{} // closed by close
 
 	mu       sync.Mutex // guards what follows
@@ -189,6 +189,15 @@ func (p *pool) openDatabase(ctx context.Context, database string) (*conn, error)
 	p.mu.Unlock()
 	if err := p.wait(ctx, failed); err != nil {
 		return nil, err
+	}
+	p.mu.Lock()
+	var surplus *conn
+	if n := len(p.idle); n > 0 && n+len(p.slots) > cap(p.slots) {
+		surplus, p.idle = p.idle[0], p.idle[1:]
+	}
+	p.mu.Unlock()
+	if surplus != nil {
+		closeConn(surplus)
 	}
 	config := p.config.Copy()
 	config.Database = database

@@ -1,0 +1,219 @@
+package dbuser_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// makeThings makes one object of many kinds in a session.
+func makeThings(t testing.TB, c *pgx.Conn, schema string) {
+	t.Helper()
+	for _, sql := range []string{
+		"create table " + schema + ".t (id bigserial primary key, x text)",
+		"create table " + schema + ".p (x int) partition by range (x)",
+		"create table " + schema + ".p1 partition of " + schema + ".p for values from (0) to (9)",
+		"create view " + schema + ".v as select * from " + schema + ".t",
+		"create materialized view " + schema + ".m as select 1 as one",
+		"create function " + schema + ".f() returns int language sql as 'select 1'",
+		"create procedure " + schema + ".pr() language sql as 'select 1'",
+		"create type " + schema + ".e as enum ('a', 'b')",
+		"create domain " + schema + ".d as int",
+		"create sequence " + schema + ".s",
+		"create schema inner_" + schema,
+	} {
+		run(t, c, sql)
+	}
+}
+
+// ownedBy counts what a role owns, by the catalogue.
+func (f *fixture) ownedBy(role string) string {
+	f.t.Helper()
+	return one(f.t, f.super, `select count(*)::text from pg_shdepend s join pg_roles r on r.oid = s.refobjid
+		where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and r.rolname = $1`, role)
+}
+
+// database makes a database in which a group may make schemas and objects.
+func (f *fixture) database(group string) string {
+	f.t.Helper()
+	name := f.Database(f.t)
+	f.exec("grant create on database %s to %s", name, group)
+	f.Exec(f.t, name, "create schema lab; grant create, usage on schema lab to "+pgtest.Quote(group))
+	return name
+}
+
+func (f *fixture) eventually(what string, ok func() bool) {
+	f.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if ok() {
+			return
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("%s: not within 20 s; log:\n%s", what, f.log)
+		}
+	}
+}
+
+func TestHandOverWhenTheSessionEnds(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		for name, f := range map[string]*fixture{"plain": plain(t, s), "superuser": super(t, s)} {
+			t.Run(name, func(t *testing.T) {
+				f.t = t
+				alice, makers := f.user("alice", ""), f.group("makers")
+				db := f.database(makers)
+				role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+				c := f.logon(role, db)
+				makeThings(t, c, "lab")
+				run(t, c, "select lo_create(0)") // fires no event trigger
+				if name == "plain" && f.ownedBy(role.Name) == "0" {
+					t.Fatal("the session role owns nothing to hand over")
+				}
+				_ = c.Close(context.Background())
+				f.admin.SessionEnded(role.Name, db)
+				f.eventually("hand-over", func() bool { return f.ownedBy(role.Name) == "0" })
+				if got := f.ownedBy(alice); got == "0" {
+					t.Error("the user owns nothing")
+				}
+				if got := f.memberships(alice); got != "" {
+					t.Errorf("the user is a member of %q afterwards", got)
+				}
+				if got := one(t, f.super, `select count(*)::text from pg_auth_members m join pg_roles r on r.oid = m.roleid
+					join pg_roles x on x.oid = m.member where x.rolname = $1 and r.rolname = $2 and `+f.usable(), f.login.Name, alice); got != "0" {
+					t.Error("the administrative login stays a member of the user")
+				}
+			})
+		}
+	})
+}
+
+// usable is true of memberships that give or allow something.
+func (f *fixture) usable() string {
+	if f.Major() >= 16 {
+		return "(m.inherit_option or m.set_option)"
+	}
+	return "true"
+}
+
+func TestSetRoleNoneIsHandedOverToo(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	alice, makers := f.user("alice", ""), f.group("makers")
+	f.exec("grant %s to %s", makers, alice)
+	db := f.database(makers)
+	role := f.ensure(dbuser.Need{User: alice})
+	c := f.logon(role, db)
+	run(t, c, "set role none")
+	run(t, c, "create table lab.mine (x int)")
+	_ = c.Close(context.Background())
+	if f.ownedBy(role.Name) == "0" {
+		t.Fatal("nothing to hand over")
+	}
+	f.admin.SessionEnded(role.Name, db)
+	f.eventually("hand-over", func() bool { return f.ownedBy(role.Name) == "0" })
+}
+
+func TestEventTriggerHandsOverAtOnce(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := super(t, s)
+		alice, makers := f.user("alice", ""), f.group("makers")
+		db := f.database(makers)
+		n := dbuser.Need{User: alice, Groups: []string{makers}, Database: db}
+		f.ensure(n)
+		f.eventually("event trigger", func() bool {
+			c := pgtest.Connect(t, f.Superuser(db))
+			return one(t, c, "select count(*)::text from pg_event_trigger where evtname = 'daypass_hand_over'") == "1"
+		})
+		c := f.session(n)
+		// What the holder's search path offers must not be what the function calls.
+		run(t, c, "create schema trap")
+		run(t, c, "create function trap.format(text, variadic text[]) returns text language sql as 'select ''alter role '' || current_user || '' superuser'''")
+		run(t, c, "create function trap.\"left\"(text, int) returns text language sql as 'select ''nothing'''")
+		run(t, c, "set search_path = trap, pg_catalog, lab")
+		run(t, c, "create temp table pg_shdepend (refclassid regclass)")
+		makeThings(t, c, "lab")
+		if got := f.ownedBy("IAM:" + alice + ":" + makers); got != "0" {
+			t.Errorf("the session role owns %s objects while the session lasts, want 0; %s", got, f.Log(t))
+		}
+		run(t, c, "insert into lab.t (x) values ('still mine to use')")
+		run(t, c, "alter table lab.t add y int")
+		run(t, c, "drop table lab.t cascade")
+		run(t, c, "drop table lab.p")
+		if strings.Contains(f.log.String(), "WARN") {
+			t.Error(f.log)
+		}
+	})
+}
+
+func TestSweepAfterACrash(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, makers := f.user("alice", ""), f.group("makers")
+		one1, two := f.database(makers), f.database(makers)
+		role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+		for _, db := range []string{one1, two} {
+			c := f.logon(role, db)
+			makeThings(t, c, "lab")
+			_ = c.Close(context.Background())
+		}
+		f.sweepUntil(role.Name, 0)
+		if got := f.ownedBy(role.Name); got != "0" {
+			t.Errorf("after a sweep the session role owns %s objects", got)
+		}
+	})
+}
+
+// sweepUntil sweeps like the next start of a gateway, when the sessions are gone.
+func (f *fixture) sweepUntil(role string, unused time.Duration) dbuser.SweepReport {
+	f.t.Helper()
+	f.eventually("end of sessions", func() bool {
+		return one(f.t, f.super, "select count(*)::text from pg_stat_activity where usename = $1", role) == "0"
+	})
+	report, err := f.another().Sweep(context.Background(), dbuser.SweepOptions{Unused: unused})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, k := range report.Kept {
+		if k.Role == role {
+			f.t.Errorf("kept %s: %s", k.Role, k.Reason)
+		}
+	}
+	return report
+}
+
+func TestSweepDropsTheUnused(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, makers := f.user("alice", ""), f.group("makers")
+		db := f.database(makers)
+		n := dbuser.Need{User: alice, Groups: []string{makers}}
+		role := f.ensure(n)
+		c := f.logon(role, db)
+		makeThings(t, c, "lab")
+		run(t, c, "alter default privileges in schema lab grant select on tables to public")
+		_ = c.Close(context.Background())
+		exists := func() string {
+			return one(t, f.super, "select count(*)::text from pg_roles where rolname = $1", role.Name)
+		}
+		f.sweepUntil(role.Name, time.Hour)
+		if exists() != "1" {
+			t.Fatal("a role in use was dropped")
+		}
+		f.exec("alter role %s valid until '2020-01-01'", role.Name)
+		f.sweepUntil(role.Name, time.Hour)
+		if exists() != "0" {
+			t.Fatal("an unused role was not dropped")
+		}
+		c = f.session(dbuser.Need{User: alice, Groups: []string{makers}, Database: db})
+		run(t, c, "select * from lab.t")
+	})
+}

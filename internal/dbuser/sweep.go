@@ -1,0 +1,201 @@
+package dbuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// SweepOptions say what a sweep does.
+type SweepOptions struct {
+	Unused time.Duration // drop session roles without a logon for this long; 0 drops none
+	DryRun bool          // only say what would be done
+}
+
+// SweepReport says what a sweep did, or would do.
+type SweepReport struct {
+	HandedOver []Ownership `json:"handed_over,omitempty"`
+	Dropped    []string    `json:"dropped,omitempty"`
+	Kept       []KeptRole  `json:"kept,omitempty"` // should go or be handed over, but cannot
+}
+
+// Sweep puts right what no session looks after any more: it takes everybody
+// out of session roles, hands over what session roles without a session own,
+// and drops those that nobody has logged on with for a while. It goes one role
+// at a time in small transactions, asks the database what is true just before
+// each, and takes "already gone" for success. The error says that the cluster
+// could not be asked; what could not be done is in the report.
+//
+// A role that owns something and has a session is left to SessionEnded: a
+// change of owner waits for statements that use the object.
+func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) {
+	var report SweepReport
+	c, err := a.pool.acquire(ctx)
+	if err != nil {
+		return report, err
+	}
+	var recovery, edges bool
+	err = c.QueryRow(ctx, sweepQuery).Scan(&recovery, &edges)
+	var all []owner
+	if err == nil && !recovery {
+		all, err = readOwners(ctx, c, nil)
+	}
+	a.pool.release(c)
+	if err != nil {
+		return report, a.pool.unreachable(err)
+	}
+	if recovery {
+		return report, nil // the primary is swept
+	}
+	if edges && !o.DryRun {
+		err := a.inLane(ctx, func(ctx context.Context, c *conn) error {
+			return a.runSteps(ctx, c, []step{{sql: cutEdges}})
+		})
+		if err != nil {
+			a.cfg.Log.Warn("members of session roles not taken out", "cluster", a.cfg.Cluster, "err", err)
+		}
+	}
+	for _, owner := range all {
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		if !owner.Live {
+			a.sweepRole(ctx, owner, o, &report)
+		}
+	}
+	return report, nil
+}
+
+const sweepQuery = `select pg_is_in_recovery(), exists (
+  select from pg_auth_members m
+  where m.roleid in (select x.member from pg_auth_members x join pg_roles k on k.oid = x.roleid where k.rolname = '` + MarkerRole + `')
+    and pg_get_userbyid(m.member) not in (current_user, session_user))`
+
+func (a *Admin) sweepRole(ctx context.Context, owner owner, o SweepOptions, report *SweepReport) {
+	keep := func(err error) { report.Kept = append(report.Kept, KeptRole{Role: owner.Role, Reason: err.Error()}) }
+	for _, database := range owner.Databases {
+		if o.DryRun {
+			report.HandedOver = append(report.HandedOver, Ownership{Role: owner.Role, Database: database})
+			continue
+		}
+		user, err := a.handOver(ctx, owner.Role, database)
+		if err != nil {
+			keep(fmt.Errorf("handing over in database %q: %w", database, err))
+			return
+		}
+		report.HandedOver = append(report.HandedOver, Ownership{Role: owner.Role, User: user, Database: database})
+	}
+	if o.Unused <= 0 || !owner.unusedFor(o.Unused) {
+		return
+	}
+	if !o.DryRun {
+		dropped, err := a.drop(ctx, owner.Role, o.Unused)
+		if err != nil {
+			keep(err)
+		}
+		if !dropped {
+			return
+		}
+	}
+	report.Dropped = append(report.Dropped, owner.Role)
+}
+
+// unusedFor reports whether the last logon is longer ago than d. Every logon
+// keeps VALID UNTIL ahead, so it tells, through restarts and for all gateways
+// alike. A role without it is not one of ours to drop.
+func (o owner) unusedFor(d time.Duration) bool {
+	return !o.Live && o.ValidUntil.Unix() > 0 && o.Now.Sub(o.ValidUntil.Add(-validFor)) > d
+}
+
+// errInUse says that a role was logged on with since the sweep looked.
+var errInUse = errors.New("in use again")
+
+// drop removes one session role. A logon for it waits for the lane, finds it
+// gone and makes it anew.
+func (a *Admin) drop(ctx context.Context, role string, unused time.Duration) (bool, error) {
+	for range 2 {
+		var databases []string
+		err := a.inLane(ctx, func(ctx context.Context, c *conn) error {
+			now, err := readOwners(ctx, c, []string{role})
+			if err != nil || len(now) == 0 {
+				return err // gone already: as it should be
+			}
+			if o := now[0]; !o.unusedFor(unused) {
+				return errInUse
+			} else if len(o.Databases) > 0 || o.Mentioned {
+				databases, err = readMentions(ctx, c, role)
+				if err != nil || len(databases) > 0 {
+					// It must not log in while what names it is looked through.
+					return errors.Join(err, a.runSteps(ctx, c, []step{{sql: "alter role " + ident(role) + " nologin"}}))
+				}
+			}
+			return a.runSteps(ctx, c, []step{{sql: "drop role if exists " + ident(role)}})
+		})
+		switch {
+		case errors.Is(err, errInUse):
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("dropping: %w", err)
+		case len(databases) == 0:
+			return true, nil
+		}
+		for _, database := range databases {
+			if err := a.forget(ctx, role, database, unused); err != nil {
+				return false, fmt.Errorf("removing what names it in database %q: %w", database, err)
+			}
+		}
+	}
+	return false, errors.New("dropping: something still names it")
+}
+
+// readMentions lists the databases in which anything depends on the role.
+func readMentions(ctx context.Context, c *conn, role string) ([]string, error) {
+	var databases []string
+	err := c.QueryRow(ctx, `
+		select coalesce(array_agg(distinct coalesce(d.datname::text, '')), '{}')
+		from pg_shdepend s join pg_roles r on r.oid = s.refobjid left join pg_database d on d.oid = s.dbid
+		where s.refclassid = 'pg_authid'::regclass and r.rolname = $1`, role).Scan(&databases)
+	return databases, err
+}
+
+// forget removes what names a session role in one database: grants that
+// somebody made to it, policies, its default privileges. DROP OWNED also drops
+// what the role owns, so everything is handed over first, in the same
+// transaction, and looked for once more in between; the role cannot log in and
+// has no session that could add to it.
+func (a *Admin) forget(ctx context.Context, role, database string, unused time.Duration) error {
+	return a.inDatabase(ctx, database, func(ctx context.Context, lane, c *conn) error {
+		now, err := readOwners(ctx, lane, []string{role})
+		if err != nil || len(now) == 0 {
+			return err
+		}
+		if now[0].Live {
+			return errInUse
+		}
+		l, err := readLent(ctx, lane, role)
+		if err != nil {
+			return err
+		}
+		statements := l.around(
+			step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(l.user))},
+			step{sql: ownsNothing(role)},
+			step{sql: "drop owned by " + ident(role)})
+		return a.runSteps(ctx, c, statements)
+	})
+}
+
+// ownsNothing is a statement that fails while the role owns an object.
+func ownsNothing(role string) string {
+	return `do $$ begin
+  if exists (select from pg_shdepend s join pg_roles r on r.oid = s.refobjid
+    where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and r.rolname = ` + dollarSafe(role) + `
+      and s.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
+      and s.dbid in (0, (select oid from pg_database where datname = current_database())))
+  then raise exception 'the role owns objects'; end if; end $$`
+}
+
+// dollarSafe is a literal that cannot end a dollar-quoted body.
+func dollarSafe(s string) string {
+	return "convert_from(decode('" + fmt.Sprintf("%x", s) + "', 'hex'), 'UTF8')"
+}

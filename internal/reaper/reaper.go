@@ -1,0 +1,165 @@
+// Package reaper tidies up behind sessions: what a session role owns goes to
+// its user, and a session role that nobody uses any more goes away.
+//
+// A gateway hands over what its own sessions made when they end. The reaper
+// owns what outlives a process: it sweeps each cluster once at start, so that
+// a crash is mended within seconds of the next start, and then again and again.
+// It keeps no list of what should be gone. What is true, the database says at
+// the moment of each step (internal/dbuser does the asking), so an old backup,
+// a second gateway or an operator's hand never makes it remove what is in use.
+//
+// Every cluster has a goroutine of its own; one that does not answer delays no
+// other. Nothing waits for the reaper, and nothing it does takes a lock that a
+// logon without changes would wait for.
+package reaper
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+const (
+	// DefaultInterval is how often a cluster is swept.
+	DefaultInterval = 15 * time.Second
+	// DefaultUnused is how long a session role is kept after the last logon. A
+	// logon makes it anew in a millisecond or two, so it need not be long; a day
+	// spares daily users even that.
+	DefaultUnused = 24 * time.Hour
+	// maxBackoff bounds the pause after sweeps that failed.
+	maxBackoff = time.Minute
+	// sweepTimeout bounds one sweep of one cluster.
+	sweepTimeout = 10 * time.Minute
+)
+
+// Sweeper is a cluster to be swept: a *dbuser.Admin.
+type Sweeper interface {
+	Sweep(context.Context, dbuser.SweepOptions) (dbuser.SweepReport, error)
+}
+
+// Config says what is swept and when. The zero durations mean the defaults.
+type Config struct {
+	// Clusters returns the clusters of the running configuration, by identifier.
+	// It is called every second or so, and may give an identifier another
+	// Sweeper at any time.
+	Clusters func() map[string]Sweeper
+	Interval time.Duration
+	Unused   time.Duration // negative: never drop a session role
+	Log      *slog.Logger  // default: discarded
+}
+
+// Run sweeps until ctx ends, and returns when the last sweep has. It returns
+// ctx.Err().
+func Run(ctx context.Context, c Config) error {
+	if c.Interval <= 0 {
+		c.Interval = DefaultInterval
+	}
+	if c.Unused == 0 {
+		c.Unused = DefaultUnused
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	running := map[string]*cluster{}
+	defer func() {
+		for _, r := range running {
+			r.stop()
+		}
+	}()
+	for {
+		now := c.Clusters()
+		for id, r := range running {
+			if now[id] != r.sweeper {
+				r.stop()
+				delete(running, id)
+			}
+		}
+		for id, s := range now {
+			if running[id] == nil {
+				running[id] = start(ctx, c, id, s)
+			}
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// cluster is the goroutine that sweeps one.
+type cluster struct {
+	sweeper Sweeper
+	cancel  context.CancelFunc
+	done    chan struct{}
+}
+
+func start(ctx context.Context, c Config, id string, s Sweeper) *cluster {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &cluster{sweeper: s, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		sweepAll(ctx, c, id, s)
+	}()
+	return r
+}
+
+func (r *cluster) stop() {
+	r.cancel()
+	<-r.done
+}
+
+// sweepAll sweeps one cluster until ctx ends. What repeats is logged once: a
+// role that cannot be dropped would else be a line every few seconds.
+func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
+	log := c.Log.With("cluster", id)
+	said := map[dbuser.KeptRole]bool{}
+	failures := 0
+	for {
+		once, cancel := context.WithTimeout(ctx, sweepTimeout)
+		report, err := s.Sweep(once, dbuser.SweepOptions{Unused: max(c.Unused, 0)})
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if len(report.HandedOver)+len(report.Dropped) > 0 {
+			log.Info("swept", "handed_over", len(report.HandedOver), "dropped", len(report.Dropped))
+		}
+		kept := map[dbuser.KeptRole]bool{}
+		for _, k := range report.Kept {
+			kept[k] = true
+			if !said[k] {
+				log.Warn("session role not cleaned up", "role", k.Role, "reason", k.Reason)
+			}
+		}
+		said = kept
+		pause := c.Interval
+		if err != nil {
+			if failures == 0 {
+				log.Warn("cluster not swept", "err", err)
+			}
+			failures++
+			pause = min(c.Interval<<min(failures, 8), maxBackoff)
+			pause = max(pause, c.Interval)
+		} else {
+			failures = 0
+		}
+		// A little apart, so that many clusters, or gateways of one, do not
+		// sweep in step.
+		if sleep(ctx, pause-time.Duration(rand.Int64N(int64(pause)/10+1))) != nil {
+			return
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
