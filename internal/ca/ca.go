@@ -1,0 +1,433 @@
+// Package ca is the gateway's own certificate authority, for installations that
+// bring no certificate.
+//
+// It makes a CA once, and with it a server certificate for the names that clients
+// connect to; both are kept in one directory:
+//
+//	ca.crt      the CA's certificate: what clients are given as sslrootcert
+//	ca.key      its key, mode 0600
+//	server.crt  the server's certificate
+//	server.key  its key, mode 0600
+//
+// All keys are ECDSA P-256: a handshake costs half of what it does with RSA. The
+// server certificate lives 90 days and is made anew 30 days before its end, also
+// while the server runs, and when the names change.
+//
+// Some clients can only be made to trust the CA by adding it to the operating
+// system's store. Its certificate is therefore constrained (RFC 5280, section
+// 4.2.1.10): it can sign server certificates, no further CAs, and only for
+// loopback and the names it was made for and their siblings. Whoever steals ca.key
+// can pose as this gateway, and not as a bank.
+//
+// The package does no logging. It follows RFC 5280, and RFC 6125 in that a
+// certificate has subject alternative names and no common name that counts.
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	caLifetime     = 10 * 365 * 24 * time.Hour
+	serverLifetime = 90 * 24 * time.Hour
+	renewBefore    = 30 * 24 * time.Hour
+	backdated      = time.Hour // for clients whose clocks are behind
+	// retryAfter is how long a certificate that is near its end, and could not be
+	// renewed, is used before the next attempt.
+	retryAfter = time.Minute
+)
+
+// ErrNotCovered says that the CA may not sign for one of the names: it was made
+// for others. The error's text says what to do.
+var ErrNotCovered = errors.New("name not covered by the certificate authority")
+
+// Authority is a CA with its server certificate. It is safe for concurrent use.
+type Authority struct {
+	dir         string
+	names       []string
+	now         func() time.Time
+	certificate *x509.Certificate
+	key         crypto.Signer
+
+	mu      sync.Mutex // guards what follows
+	server  *tls.Certificate
+	retryAt time.Time
+}
+
+// Open reads the CA in dir, making what is missing, and sees to it that there is a
+// server certificate for names and for localhost, 127.0.0.1 and ::1. names are
+// host names and IP addresses; empty ones and the unspecified addresses are passed
+// over. now is time.Now when nil. A CA that is damaged, over, or does not cover a
+// name is an error, never replaced: clients hold copies of it.
+func Open(dir string, names []string, now func() time.Time) (*Authority, error) {
+	if now == nil {
+		now = time.Now
+	}
+	a := &Authority{dir: dir, names: subjects(names), now: now}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("certificate authority: %w", err)
+	}
+	if err := a.openCA(); err != nil {
+		return nil, err
+	}
+	if err := a.covers(); err != nil {
+		return nil, err
+	}
+	if _, err := a.GetCertificate(nil); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// CertificateFile is the file that clients need as sslrootcert.
+func (a *Authority) CertificateFile() string { return filepath.Join(a.dir, "ca.crt") }
+
+// Certificate is the CA's certificate.
+func (a *Authority) Certificate() *x509.Certificate { return a.certificate }
+
+// Pool holds the CA's certificate, for clients in Go.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return pool
+}
+
+// GetCertificate returns the server certificate, and makes a new one when it is
+// time. It has the form that tls.Config wants; its argument is not used.
+func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	if a.server == nil {
+		a.server = a.loadServer()
+	}
+	if a.server != nil && now.Before(a.server.Leaf.NotAfter.Add(-renewBefore)) && !now.Before(a.server.Leaf.NotBefore) {
+		return a.server, nil
+	}
+	if a.server != nil && now.Before(a.server.Leaf.NotAfter) && now.Before(a.retryAt) {
+		return a.server, nil
+	}
+	renewed, err := a.issue(now)
+	if err != nil {
+		a.retryAt = now.Add(retryAfter)
+		if a.server != nil && now.Before(a.server.Leaf.NotAfter) {
+			return a.server, nil
+		}
+		return nil, err
+	}
+	a.server = renewed
+	return renewed, nil
+}
+
+// openCA reads the CA, or makes one when there is none at all.
+func (a *Authority) openCA() error {
+	certificate, key, err := load(a.CertificateFile(), filepath.Join(a.dir, "ca.key"))
+	switch {
+	case err == nil:
+		if !certificate.IsCA {
+			return fmt.Errorf("certificate authority: %s is not the certificate of a CA", a.CertificateFile())
+		}
+		if now := a.now(); now.After(certificate.NotAfter) {
+			return fmt.Errorf("certificate authority: %s is over since %s; move %s away to have a new one made, and give clients the new ca.crt",
+				a.CertificateFile(), certificate.NotAfter.Format(time.DateOnly), a.dir)
+		}
+		a.certificate, a.key = certificate, key
+		return nil
+	case errors.Is(err, fs.ErrNotExist) && !exists(a.CertificateFile()):
+		// The key is written first, so a key alone is what a crash has left.
+		return a.makeCA()
+	}
+	return fmt.Errorf("certificate authority: %w", err)
+}
+
+func (a *Authority) makeCA() error {
+	now := a.now()
+	serial, err := serialNumber()
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{Organization: []string{"Daypass"}, CommonName: "Daypass gateway CA " + serial.Text(36)[:8]},
+		NotBefore:    now.Add(-backdated),
+		NotAfter:     now.Add(caLifetime),
+		KeyUsage:     x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+
+		PermittedDNSDomainsCritical: true,
+	}
+	template.PermittedDNSDomains, template.PermittedIPRanges = constraints(a.names)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
+	}
+	if a.certificate, err = x509.ParseCertificate(der); err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
+	}
+	a.key = key
+	return store(a.dir, "ca", [][]byte{der}, key)
+}
+
+// loadServer returns the server certificate of an earlier run if it still fits,
+// nil otherwise: it can be made anew at no loss.
+func (a *Authority) loadServer() *tls.Certificate {
+	leaf, key, err := load(filepath.Join(a.dir, "server.crt"), filepath.Join(a.dir, "server.key"))
+	if err != nil || leaf.CheckSignatureFrom(a.certificate) != nil {
+		return nil
+	}
+	var has []string
+	has = append(has, leaf.DNSNames...)
+	for _, ip := range leaf.IPAddresses {
+		has = append(has, ip.String())
+	}
+	slices.Sort(has)
+	if !slices.Equal(has, a.names) {
+		return nil
+	}
+	return a.pair(leaf, key)
+}
+
+// issue makes a server certificate and keeps it.
+func (a *Authority) issue(now time.Time) (*tls.Certificate, error) {
+	serial, err := serialNumber()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{Organization: []string{"Daypass"}, CommonName: "Daypass gateway"},
+		NotBefore:    now.Add(-backdated),
+		NotAfter:     earlier(now.Add(serverLifetime), a.certificate.NotAfter),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+
+		BasicConstraintsValid: true,
+	}
+	for _, name := range a.names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the server certificate: %w", err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
+	if err != nil {
+		return nil, fmt.Errorf("making the server certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("making the server certificate: %w", err)
+	}
+	if err := store(a.dir, "server", [][]byte{der}, key); err != nil {
+		return nil, err
+	}
+	return a.pair(leaf, key), nil
+}
+
+// pair is what the server presents. The CA's certificate is not sent along: who
+// trusts it has it.
+func (a *Authority) pair(leaf *x509.Certificate, key crypto.Signer) *tls.Certificate {
+	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
+// covers checks the names against the CA's constraints.
+func (a *Authority) covers() error {
+	for _, name := range a.names {
+		if !covered(a.certificate, name) {
+			return fmt.Errorf("%w: %s was made for %s, not for %q; move %s away to have a new one made, and give clients the new ca.crt",
+				ErrNotCovered, a.CertificateFile(), strings.Join(permitted(a.certificate), ", "), name, a.dir)
+		}
+	}
+	return nil
+}
+
+// subjects are the names of the server certificate, sorted, each once.
+func subjects(names []string) []string {
+	all := []string{"localhost", "127.0.0.1", "::1"}
+	for _, name := range names {
+		name = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(name), "."))
+		if ip := net.ParseIP(strings.Trim(name, "[]")); ip != nil {
+			if ip.IsUnspecified() {
+				continue
+			}
+			name = ip.String()
+		}
+		if name != "" {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// domain is what a new CA may sign for on account of a host: its siblings, unless
+// what they share may be no one's own, like co.uk of example.co.uk.
+func domain(host string) string {
+	labels := strings.Split(host, ".")
+	if n := len(labels); n >= 4 || n == 3 && len(labels[2]) > 2 {
+		return strings.Join(labels[1:], ".")
+	}
+	return host
+}
+
+// constraints are what a new CA may sign for: the siblings of a host with a
+// domain, private networks as a whole, anything else by itself.
+func constraints(names []string) (domains []string, ranges []*net.IPNet) {
+	add := func(cidr string) {
+		_, network, err := net.ParseCIDR(cidr)
+		if err != nil {
+			panic("internal error: " + err.Error())
+		}
+		ranges = append(ranges, network)
+	}
+	add("127.0.0.0/8")
+	add("::1/128")
+	private := []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"}
+	for _, name := range names {
+		ip := net.ParseIP(name)
+		if ip == nil {
+			domains = append(domains, domain(name))
+			continue
+		}
+		if ip.IsLoopback() {
+			continue
+		}
+		whole := false
+		for _, cidr := range private {
+			if _, network, _ := net.ParseCIDR(cidr); network.Contains(ip) {
+				add(cidr)
+				whole = true
+			}
+		}
+		if !whole && ip.To4() != nil {
+			add(ip.String() + "/32")
+		} else if !whole {
+			add(ip.String() + "/128")
+		}
+	}
+	slices.Sort(domains)
+	return slices.Compact(domains), ranges
+}
+
+func covered(ca *x509.Certificate, name string) bool {
+	if ip := net.ParseIP(name); ip != nil {
+		return len(ca.PermittedIPRanges) == 0 ||
+			slices.ContainsFunc(ca.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) })
+	}
+	return len(ca.PermittedDNSDomains) == 0 || slices.ContainsFunc(ca.PermittedDNSDomains, func(domain string) bool {
+		return name == domain || strings.HasSuffix(name, "."+domain)
+	})
+}
+
+func permitted(ca *x509.Certificate) []string {
+	list := slices.Clone(ca.PermittedDNSDomains)
+	for _, n := range ca.PermittedIPRanges {
+		list = append(list, n.String())
+	}
+	return list
+}
+
+func serialNumber() (*big.Int, error) {
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("certificate authority: %w", err)
+	}
+	return n.SetBit(n, 126, 1), nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func load(certificateFile, keyFile string) (*x509.Certificate, crypto.Signer, error) {
+	pair, err := tls.LoadX509KeyPair(certificateFile, keyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return nil, nil, fmt.Errorf("%s cannot sign", keyFile)
+	}
+	return pair.Leaf, key, nil
+}
+
+// store writes name.key and name.crt, the key first.
+func store(dir, name string, chain [][]byte, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("writing %s.key: %w", name, err)
+	}
+	if err := write(filepath.Join(dir, name+".key"), 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
+		return err
+	}
+	var text []byte
+	for _, certificate := range chain {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})...)
+	}
+	return write(filepath.Join(dir, name+".crt"), 0o644, text)
+}
+
+// write replaces a file whole: a crash leaves the old one or the new one.
+func write(path string, mode fs.FileMode, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
