@@ -62,10 +62,12 @@ type endpoint struct {
 }
 
 type clusterConfig struct {
-	Identifier      string
-	Database        string
-	Upstream        *pgx.ConnConfig
-	AllowSuperusers bool
+	Identifier string
+	Database   string
+	Upstream   *pgx.ConnConfig
+	// TargetSessionAttrs is libpq's setting in the upstream connection string.
+	TargetSessionAttrs string
+	AllowSuperusers    bool
 	// AllowPredefinedRoles lets pg_* roles be named as groups.
 	AllowPredefinedRoles bool
 }
@@ -77,6 +79,9 @@ var (
 	iamNamePattern    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
 	iamPathPattern    = regexp.MustCompile(`^/([\x21-\x7e]{1,510}/)?$`)
 	accessKeyPattern  = regexp.MustCompile(`^\w{16,128}$`)
+	// sessionAttrsPattern finds the setting in a connection string that is known
+	// to parse, a URL or key=value words.
+	sessionAttrsPattern = regexp.MustCompile(`\btarget_session_attrs\s*=\s*'?([a-z-]+)`)
 )
 
 // loadConfig reads the configuration file. The error names every fault found,
@@ -257,12 +262,13 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		}
 		seen[name] = true
 	}
-	upstream := s.upstream()
+	upstream, attrs := s.upstream()
 	database := s.text("database", "dev")
 	cluster := clusterConfig{
 		Identifier:           id,
 		Database:             database,
 		Upstream:             upstream,
+		TargetSessionAttrs:   attrs,
 		AllowSuperusers:      s.boolean("allow_superusers"),
 		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
 	}
@@ -284,29 +290,35 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 
 // upstream parses the administrative login. The password may not stand in the
 // URL: a configuration file is copied, shown and committed.
-func (s *section) upstream() *pgx.ConnConfig {
+// The second result is target_session_attrs, which the parsed form keeps as a
+// function only.
+func (s *section) upstream() (*pgx.ConnConfig, string) {
 	text := s.text("upstream", defaultUpstream)
 	if u, err := url.Parse(text); err == nil && u.User != nil {
 		if _, has := u.User.Password(); has {
 			s.errorf("upstream", "has a password in it: use upstream_password_env or upstream_password_file")
-			return nil
+			return nil, ""
 		}
 	}
 	parsed, err := pgx.ParseConfig(text)
 	if err != nil {
 		s.errorf("upstream", "is not a PostgreSQL connection string: %v", err)
-		return nil
+		return nil, ""
+	}
+	attrs := "any"
+	if match := sessionAttrsPattern.FindStringSubmatch(text); match != nil {
+		attrs = match[1]
 	}
 	if s.at["upstream_password_env"] == nil && s.at["upstream_password_file"] == nil {
 		if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok {
 			parsed.Password = value
 		}
-		return parsed
+		return parsed, attrs
 	}
 	if secret, ok := s.secret("upstream_password", "upstream_password_env", "upstream_password_file", false); ok {
 		parsed.Password = secret.Reveal()
 	}
-	return parsed
+	return parsed, attrs
 }
 
 // policyWarnings collects what the policies can hardly have meant.

@@ -95,6 +95,7 @@ Run it in front of your own clusters:
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
+	root.AddCommand(newServeCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	return root
 }

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/daypass/daypass/internal/iam"
+)
+
+// testEnvironment is what the configurations of these tests find in the
+// environment.
+func testEnvironment(name string) (string, bool) {
+	value, ok := map[string]string{
+		"ANA_SECRET_ACCESS_KEY":     "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+		"DAYPASS_UPSTREAM_PASSWORD": "upstream secret",
+		"EMPTY":                     "",
+	}[name]
+	return value, ok
+}
+
+func TestConfigFileOfTheDocuments(t *testing.T) {
+	data, err := os.ReadFile("../../docs/daypass.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := parseConfig("../../docs/daypass.yaml", data, testEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) > 0 {
+		t.Errorf("warnings = %q, want none", c.Warnings)
+	}
+	if got, want := c.Data, filepath.Join(mustAbs(t, "../../docs"), "daypass-data"); got != want {
+		t.Errorf("data = %q, want %q: relative to the file", got, want)
+	}
+	if len(c.Clusters) != 1 || c.Clusters[0].Upstream.Password != "upstream secret" || c.Clusters[0].Upstream.User != "daypass" {
+		t.Errorf("clusters = %+v, want one with its administrative login", c.Clusters)
+	}
+	cluster, ok := c.Directory.Cluster("examplecluster")
+	if !ok || cluster.Database != "dev" || cluster.Host != "127.0.0.1" || cluster.Port != 5439 {
+		t.Errorf("cluster = %+v, want dev at the gateway's address", cluster)
+	}
+	key, ok := c.Directory.AccessKey("AKIAIOSFODNN7EXAMPLE")
+	if !ok || key.Secret.Reveal() != "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY" || key.User.Tags["team"] != "data" {
+		t.Fatalf("access key = %+v, want ana's", key)
+	}
+	decide := func(action, resource string) iam.Decision {
+		context := iam.NewContext()
+		context.Set("aws:username", "ana")
+		context.Set("redshift:DbName", "dev")
+		return key.User.Policies.Evaluate(&iam.Request{
+			Action:   action,
+			Resource: "arn:aws:redshift:us-east-1:123456789012:" + resource,
+			Context:  context,
+		})
+	}
+	for _, row := range []struct {
+		action, resource string
+		want             bool
+	}{
+		{"redshift:GetClusterCredentials", "dbuser:examplecluster/ana", true},
+		{"redshift:GetClusterCredentials", "dbuser:examplecluster/bob", false},
+		{"redshift:GetClusterCredentials", "dbname:examplecluster/dev", true},
+		{"redshift:CreateClusterUser", "dbuser:examplecluster/ana", true},
+		{"redshift:JoinGroup", "dbgroup:examplecluster/analysts", true},
+		{"redshift:JoinGroup", "dbgroup:examplecluster/finance", false},
+	} {
+		if got := decide(row.action, row.resource).Allowed(); got != row.want {
+			t.Errorf("%s on %s allowed = %v, want %v", row.action, row.resource, got, row.want)
+		}
+	}
+	if d := decide("redshift:CreateClusterUser", "dbuser:examplecluster/ana"); d.Line != lineOf(string(data), `Action: "redshift:CreateClusterUser"`) {
+		t.Errorf("deciding statement is on line %d, want the line of the file, %d", d.Line, lineOf(string(data), `Action: "redshift:CreateClusterUser"`))
+	}
+}
+
+func mustAbs(t *testing.T, path string) string {
+	t.Helper()
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return absolute
+}
+
+func lineOf(text, part string) int {
+	return 1 + strings.Count(text[:strings.Index(text, part)], "\n")
+}
+
+const smallConfig = `account: "123456789012"
+region: us-east-1
+data: ./data
+api: {listen: "127.0.0.1:0"}
+gateway: {listen: "127.0.0.1:0"}
+`
+
+func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "bad.json"), []byte("{\n \"Version\": \"2012-10-17\",\n \"Statement\": [{\"Effect\": \"allow\", \"Action\": \"*\", \"Resource\": \"*\"}]\n}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const user = smallConfig + "iam:\n  users:\n    - name: ana\n"
+	const key = user + "      access_keys:\n        - id: AKIAIOSFODNN7EXAMPLE\n"
+	rows := map[string]struct{ text, want string }{
+		"empty":                  {"", "f.yaml:1: the file is empty"},
+		"not yaml":               {"account: [", "f.yaml: yaml: line 1"},
+		"not a mapping":          {"- a", "f.yaml:1: the file: is a list, want a mapping"},
+		"account missing":        {strings.Replace(smallConfig, `account: "123456789012"`, "", 1), "account: is required"},
+		"account short":          {strings.Replace(smallConfig, "123456789012", "12345", 1), `f.yaml:1: account: is "12345", want 12 digits`},
+		"region":                 {strings.Replace(smallConfig, "us-east-1", "US East", 1), `f.yaml:2: region: is "US East"`},
+		"data missing":           {strings.Replace(smallConfig, "data: ./data", "", 1), "data: is required"},
+		"api missing":            {strings.Replace(smallConfig, "api:", "# api:", 1), "api: is required"},
+		"listen without port":    {strings.Replace(smallConfig, "127.0.0.1:0", "127.0.0.1", 1), `f.yaml:4: api.listen: is "127.0.0.1", want HOST:PORT`},
+		"listen off loopback":    {strings.Replace(smallConfig, "127.0.0.1:0", "0.0.0.0:8440", 1), "f.yaml:4: api.listen: 0.0.0.0:8440 is not a loopback address: it needs api.tls"},
+		"unknown key":            {smallConfig + "claster: []\n", "f.yaml:6: claster: is not a key of the configuration"},
+		"unknown key, meant":     {strings.Replace(smallConfig, "api: {", "api: {trusted_proxy: [], ", 1), "f.yaml:4: api.trusted_proxy: is not a key"},
+		"key twice":              {smallConfig + "data: x\n", "f.yaml:6: data: is there twice"},
+		"tls half":               {strings.Replace(smallConfig, `gateway: {`, `gateway: {tls: {certificate: x}, `, 1), "f.yaml:5: gateway.tls.key: is required"},
+		"tls unreadable":         {strings.Replace(smallConfig, `gateway: {`, `gateway: {tls: {certificate: x, key: y}, `, 1), "f.yaml:5: gateway.tls.certificate: open "},
+		"cluster twice":          {smallConfig + "clusters:\n  - identifier: c\n  - identifier: c\n", `f.yaml:8: clusters[1].identifier: "c" is there twice`},
+		"cluster nameless":       {smallConfig + "clusters:\n  - database: d\n", "f.yaml:7: clusters[0].identifier: is required"},
+		"cluster name":           {smallConfig + "clusters:\n  - identifier: a/b\n", `f.yaml:7: clusters[0].identifier: is "a/b"`},
+		"upstream":               {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://x:port/'\n", "f.yaml:8: clusters[0].upstream: is not a PostgreSQL connection string"},
+		"upstream with password": {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://u:hunter2@h/d'\n", "f.yaml:8: clusters[0].upstream: has a password in it"},
+		"password variable":      {smallConfig + "clusters:\n  - identifier: c\n    upstream_password_env: NOBODY_SET_THIS\n", "f.yaml:8: clusters[0].upstream_password_env: the environment variable NOBODY_SET_THIS is not set"},
+		"password file":          {smallConfig + "clusters:\n  - identifier: c\n    upstream_password_file: no/such/file\n", "f.yaml:8: clusters[0].upstream_password_file: open "},
+		"password both":          {smallConfig + "clusters:\n  - identifier: c\n    upstream_password_env: X\n    upstream_password_file: y\n", "only one of upstream_password_env, upstream_password_file may be given"},
+		"domain twice":           {smallConfig + "clusters:\n  - identifier: c\n    custom_domains: [w.example]\n  - identifier: d\n    custom_domains: [W.example]\n", `f.yaml:10: clusters[1].custom_domains: "W.example" is there twice`},
+		"not a boolean":          {smallConfig + "clusters:\n  - identifier: c\n    allow_superusers: sometimes\n", `f.yaml:8: clusters[0].allow_superusers: is "sometimes", want true or false`},
+		"user name":              {smallConfig + "iam:\n  users:\n    - name: a b\n", `f.yaml:8: iam.users[0].name: is "a b"`},
+		"user twice":             {user + "    - name: Ana\n", `f.yaml:9: iam.users[1].name: user "Ana" is there twice`},
+		"unknown group":          {user + "      groups: [x]\n", `f.yaml:9: iam.users[0].groups: group "x" is not in iam.groups`},
+		"unknown policy":         {user + "      attached_policies: [x]\n", `f.yaml:9: iam.users[0].attached_policies: policy "x" is not in iam.policies`},
+		"key id":                 {user + "      access_keys:\n        - {id: short, secret: s}\n", `f.yaml:10: iam.users[0].access_keys[0].id: is "short"`},
+		"temporary key id":       {user + "      access_keys:\n        - {id: ASIAIOSFODNN7EXAMPLE, secret: s}\n", "marks temporary access keys"},
+		"no secret":              {key, "f.yaml:10: iam.users[0].access_keys[0].secret: one of secret_env, secret_file and secret is required"},
+		"empty secret variable":  {key + "          secret_env: EMPTY\n", "f.yaml:11: iam.users[0].access_keys[0].secret_env: the environment variable EMPTY is not set"},
+		"two secrets":            {key + "          secret_env: X\n          secret: y\n", "only one of secret_env, secret may be given"},
+		"key of two users":       {key + "          secret: s\n    - name: bob\n      access_keys:\n        - {id: AKIAIOSFODNN7EXAMPLE, secret: s}\n", `f.yaml:14: iam.users[1].access_keys[0].id: "AKIAIOSFODNN7EXAMPLE" is there twice`},
+		"policy, yaml":           {user + "      policies:\n        - Version: \"2012-10-17\"\n          Statement:\n            - Effect: Allow\n              Action: redshift:GetClusterCredentials\n              Resource: nonsense\n", "f.yaml:14: iam.users[0].policies[0].Statement[0].Resource"},
+		"policy, flow":           {user + "      policies: [{Version: \"2012-10-17\", Statement: [{Effect: Allow, Action: \"*\"}]}]\n", "f.yaml:9: iam.users[0].policies[0].Statement[0]"},
+		"policy, file":           {user + "      policies: [" + filepath.Join(dir, "bad.json") + "]\n", "bad.json:3: iam.users[0].policies[0].Statement[0].Effect"},
+		"policy, no file":        {user + "      policies: [none.json]\n", "f.yaml:9: iam.users[0].policies[0]: open "},
+		"policy, version date":   {user + "      policies: [{Version: 2012-10-18, Statement: []}]\n", "f.yaml:9: iam.users[0].policies[0].Version"},
+		"role without trust":     {smallConfig + "iam:\n  roles:\n    - name: etl\n", "f.yaml:8: iam.roles[0].trust_policy: is required"},
+		"role, duration":         {smallConfig + "iam:\n  roles:\n    - {name: etl, max_session_duration: 60}\n", `f.yaml:8: iam.roles[0].max_session_duration: is "60", want 1h0m0s to 12h0m0s`},
+		"provider, http":         {smallConfig + "iam:\n  oidc_providers:\n    - {issuer: \"http://token.example.com\", audiences: [d]}\n", "f.yaml:8: iam.oidc_providers[0].issuer"},
+		"provider, audience":     {smallConfig + "iam:\n  oidc_providers:\n    - {issuer: \"https://token.example.com\"}\n", "f.yaml:8: iam.oidc_providers[0].audiences: is required"},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			_, err := parseConfig("f.yaml", []byte(row.text), testEnvironment)
+			if err == nil {
+				t.Fatalf("parseConfig = nil, want %q", row.want)
+			}
+			if !strings.Contains(err.Error(), row.want) {
+				t.Errorf("parseConfig = %v, want %q", err, row.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error tells the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestConfigNamesAllFaultsAtOnce(t *testing.T) {
+	_, err := parseConfig("f.yaml", []byte("account: x\nregion: '?'\nnonsense: 1\n"), testEnvironment)
+	if err == nil {
+		t.Fatal("parseConfig = nil, want errors")
+	}
+	for _, want := range []string{"f.yaml:1: account", "f.yaml:2: region", "data: is required", "api: is required", "gateway: is required", "f.yaml:3: nonsense"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("parseConfig = %v, want %q in it", err, want)
+		}
+	}
+}
