@@ -164,7 +164,7 @@ func (s *server) clock() time.Time {
 func (s *server) redshift(user string) *redshift.Client {
 	s.now = time.Time{}
 	return redshift.New(redshift.Options{
-		Region: region, BaseEndpoint: &s.url, Retryer: aws.NopRetryer{},
+		Region: region, BaseEndpoint: &s.url, Retryer: aws.NopRetryer{}, HTTPClient: wholeBody{},
 		Credentials: credentials.NewStaticCredentialsProvider(keyOf(user), secret, ""),
 	})
 }
@@ -172,9 +172,26 @@ func (s *server) redshift(user string) *redshift.Client {
 func (s *server) sts(user string) *sts.Client {
 	s.now = time.Time{}
 	return sts.New(sts.Options{
-		Region: region, BaseEndpoint: &s.url, Retryer: aws.NopRetryer{},
+		Region: region, BaseEndpoint: &s.url, Retryer: aws.NopRetryer{}, HTTPClient: wholeBody{},
 		Credentials: credentials.NewStaticCredentialsProvider(keyOf(user), secret, ""),
 	})
+}
+
+// wholeBody reads an answer to its end before the SDK sees it. smithy-go 1.28
+// closes the request's body as soon as the answer begins; where that is before
+// net/http's writer has looked at the body's end, net/http closes the connection,
+// and what is left of a long answer is lost. It takes a server as near as this.
+type wholeBody struct{}
+
+func (wholeBody) Do(r *http.Request) (*http.Response, error) {
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, err
 }
 
 // answer is a response with its body read.
