@@ -1,0 +1,225 @@
+// Package awscli is a client of the Amazon Redshift API that is used like the
+// AWS CLI: the same options, the same input and output formats, the same
+// messages.
+//
+// Standard output is, byte for byte, what version 1 of the AWS CLI prints; the
+// exit codes are those of version 2, which tell apart a command line that is
+// wrong (252), a configuration or credential that is missing (253), an error
+// answered by the service (254) and anything else (255). What only version 2
+// has (the yaml formats, --cli-input-yaml, --no-cli-pager) works as there.
+// Three operations are there: GetClusterCredentials,
+// GetClusterCredentialsWithIAM and DescribeClusters.
+//
+// A command line is read as the AWS CLI reads it (argparse.go), made into the
+// parameters of an operation (params.go) and checked against its model
+// (model.go). The AWS SDK for Go resolves credentials, signs, retries and
+// sends (client.go); the answer is decoded by our own model into values that
+// keep their order and their text (decode.go), filtered by --query
+// (jmespath), and printed (format.go, table.go, yaml.go).
+//
+// The package reads files that options and the shared AWS configuration name,
+// and writes to the two writers it is given; it never prints a secret other
+// than the answer that was asked for.
+package awscli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// The exit codes of version 2 of the AWS CLI.
+const (
+	ExitUsage         = 252 // the command line or a parameter is wrong
+	ExitConfiguration = 253 // configuration or credentials are missing or wrong
+	ExitService       = 254 // the service answered with an error
+	ExitGeneral       = 255 // anything else
+	ExitInterrupted   = 130 // SIGINT
+)
+
+// Env is what a command needs of the process it runs in.
+type Env struct {
+	Stdout, Stderr io.Writer
+	// Getenv looks up an environment variable. The AWS SDK reads the
+	// process's own environment for what it resolves itself.
+	Getenv func(string) string
+	// Program is the name of the program in messages and help.
+	Program string
+	// Version is what --version prints.
+	Version string
+	// Width is the width of the terminal that Stdout is, or 0 when it is none.
+	Width int
+}
+
+// failure ends a command with an exit code and a text on standard error.
+type failure struct {
+	code    int
+	message string
+	usage   bool // print how the command is used first
+	cause   error
+}
+
+func (f *failure) Error() string { return f.message }
+func (f *failure) Unwrap() error { return f.cause }
+
+func usageError(format string, args ...any) error {
+	return &failure{code: ExitUsage, message: fmt.Sprintf(format, args...), usage: true}
+}
+
+func paramError(name, format string, args ...any) error {
+	return &failure{code: ExitUsage, message: fmt.Sprintf("Error parsing parameter '%s': %s", name, fmt.Sprintf(format, args...))}
+}
+
+func fail(code int, format string, args ...any) error {
+	return &failure{code: code, message: fmt.Sprintf(format, args...)}
+}
+
+// Run executes what follows "redshift" on a command line and returns the exit
+// code of the process. It has then written what there was to say.
+func Run(ctx context.Context, env Env, args []string) int {
+	c := command{env: env}
+	err := c.run(ctx, args)
+	if err == nil {
+		return 0
+	}
+	var f *failure
+	if !errors.As(err, &f) {
+		f = explain(err)
+	}
+	if ctx.Err() != nil && f.code == ExitGeneral {
+		return ExitInterrupted
+	}
+	if f.usage {
+		fmt.Fprintf(env.Stderr, "usage: %s\n%s\n", usageText(env.Program), f.message)
+	} else {
+		fmt.Fprintf(env.Stderr, "\n%s\n", f.message)
+	}
+	return f.code
+}
+
+func usageText(program string) string {
+	return fmt.Sprintf(`%[1]s redshift [options] <subcommand> [parameters]
+To see help text, you can run:
+
+  %[1]s redshift help
+  %[1]s redshift <subcommand> help
+`, program)
+}
+
+// command is one execution of Run.
+type command struct {
+	env     Env
+	globals globals
+}
+
+func (c *command) run(ctx context.Context, args []string) error {
+	main := &argParser{program: c.env.Program, options: globalOptions, positional: &positional{name: "command"}}
+	parsed, rest, err := main.parse(append([]string{"redshift"}, args...))
+	if err != nil {
+		return err
+	}
+	if parsed.has("version") {
+		_, err := fmt.Fprintln(c.env.Stdout, c.env.Version)
+		return err
+	}
+	if c.globals, err = resolveGlobals(parsed); err != nil {
+		return err
+	}
+	if len(rest) > 0 && isHelpOption(rest[0]) {
+		rest[0] = "help"
+	}
+	service := &argParser{program: c.env.Program, positional: &positional{name: "operation", choices: subcommands()}}
+	parsed, rest, err = service.parse(rest)
+	if err != nil {
+		return err
+	}
+	name := parsed.text("operation")
+	if name == "help" {
+		return c.printHelp(serviceHelp(c.env.Program))
+	}
+	return c.runOperation(ctx, operationByCLIName(name), rest)
+}
+
+func isHelpOption(s string) bool { return s == "--help" || s == "-h" }
+
+func (c *command) runOperation(ctx context.Context, op *operation, args []string) error {
+	if len(args) == 1 && (args[0] == "help" || isHelpOption(args[0])) {
+		return c.printHelp(operationHelp(c.env.Program, op))
+	}
+	options := op.options()
+	parser := &argParser{program: c.env.Program, options: options, positional: &positional{name: "help", optional: true}}
+	if liftsRequired(args) {
+		parser.nothingRequired = true
+	}
+	parsed, rest, err := parser.parse(args)
+	if err != nil {
+		return err
+	}
+	if help := parsed.text("help"); help == "help" {
+		return c.printHelp(operationHelp(c.env.Program, op))
+	} else if help != "" {
+		rest = append(rest, help)
+	}
+	if len(rest) > 0 {
+		return usageError("\nUnknown options: %s", strings.Join(rest, ", "))
+	}
+	paginate, err := c.pagination(op, parsed)
+	if err != nil {
+		return err
+	}
+	params, paging, err := buildParams(op, parsed)
+	if err != nil {
+		return err
+	}
+	switch parsed.text("generate-cli-skeleton") {
+	case "input":
+		return printInputSkeleton(c.env.Stdout, op)
+	case "yaml-input":
+		return printYAMLSkeleton(c.env.Stdout, op)
+	case "output":
+		return c.printOutputSkeleton(ctx, op, params, paging)
+	}
+	client, err := c.newClient(ctx)
+	if err != nil {
+		return err
+	}
+	form, err := c.outputFormat(client)
+	if err != nil {
+		return err
+	}
+	var answer response
+	if paginate {
+		answer, err = newPages(op, client, params, paging)
+	} else {
+		if paging.given() {
+			params.Set("PaginationConfig", paging.object())
+		}
+		answer, err = callOnce(ctx, op, client, params)
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(ctx, op, form, answer)
+}
+
+// printOutputSkeleton checks the parameters and prints a made-up answer, in
+// the format that a real one would have.
+func (c *command) printOutputSkeleton(ctx context.Context, op *operation, params *object, paging paging) error {
+	client, err := c.newClient(ctx)
+	if err != nil {
+		return err
+	}
+	form, err := c.outputFormat(client)
+	if err != nil {
+		return err
+	}
+	if paging.given() {
+		params.Set("PaginationConfig", paging.object())
+	}
+	if err := validate(params, op.input); err != nil {
+		return err
+	}
+	return c.print(ctx, op, form, &single{value: outputSkeleton(op)})
+}

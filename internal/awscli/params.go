@@ -1,0 +1,280 @@
+package awscli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/daypass/daypass/internal/awscli/jmespath"
+)
+
+// paging are the options that cut a list into pages; nil where not given.
+type paging struct {
+	startingToken      *string
+	pageSize, maxItems *big.Int
+}
+
+func (p paging) given() bool { return p.startingToken != nil || p.pageSize != nil || p.maxItems != nil }
+
+// object is what the AWS CLI hands on to an operation that does not page.
+func (p paging) object() *object {
+	o := new(object)
+	if p.startingToken != nil {
+		o.Set("StartingToken", *p.startingToken)
+	}
+	if p.pageSize != nil {
+		o.Set("PageSize", p.pageSize)
+	}
+	if p.maxItems != nil {
+		o.Set("MaxItems", p.maxItems)
+	}
+	return o
+}
+
+// buildParams makes the parameters of an operation from its options, and then
+// from --cli-input-json or --cli-input-yaml for what no option gave.
+func buildParams(op *operation, parsed arguments) (*object, paging, error) {
+	params := new(object)
+	var pages paging
+	for _, m := range op.input.members {
+		name := optionName(m.name)
+		if !parsed.has(name) {
+			continue
+		}
+		value, err := paramValue(m.shape, "--"+name, parsed[name])
+		if err != nil {
+			return nil, pages, err
+		}
+		params.Set(m.name, value)
+	}
+	if op.paginated != nil {
+		if parsed.has("starting-token") {
+			token, err := loadText("--starting-token", parsed.text("starting-token"))
+			if err != nil {
+				return nil, pages, err
+			}
+			pages.startingToken = &token
+		}
+		// The parser has checked that these two are numbers.
+		if parsed.has("page-size") {
+			pages.pageSize, _ = jmespath.ParseInt(parsed.text("page-size"))
+		}
+		if parsed.has("max-items") {
+			pages.maxItems, _ = jmespath.ParseInt(parsed.text("max-items"))
+		}
+	}
+	return params, pages, addInput(params, parsed)
+}
+
+// addInput adds what the whole-input options hold to params.
+func addInput(params *object, parsed arguments) error {
+	if parsed.has(inputJSON) && parsed.has(inputYAML) {
+		return fail(ExitUsage, "Only one --cli-input- parameter may be specified.")
+	}
+	var input any
+	switch {
+	case parsed.has(inputJSON):
+		text, err := loadText(inputJSON, parsed.text(inputJSON))
+		if err != nil {
+			return err
+		}
+		if input, err = jmespath.ParseJSON(text); err != nil {
+			return paramError(inputJSON, "Invalid JSON: %v\nJSON received: %s", err, text)
+		}
+	case parsed.has(inputYAML):
+		text, err := loadText(inputYAML, parsed.text(inputYAML))
+		if err != nil {
+			return err
+		}
+		if input, err = parseYAML(text); err != nil {
+			return paramError(inputYAML, "Invalid YAML: %v", err)
+		}
+	default:
+		return nil
+	}
+	given, ok := input.(*object)
+	if !ok {
+		return fail(ExitUsage, "'%s' object has no attribute 'keys'", jmespath.PythonType(input))
+	}
+	for key, value := range given.All() {
+		if _, ok := params.Get(key); !ok {
+			params.Set(key, value)
+		}
+	}
+	return nil
+}
+
+// paramValue makes the value of a parameter from what its option gave.
+func paramValue(s *shape, name string, given any) (any, error) {
+	switch given := given.(type) {
+	case bool:
+		return given, nil
+	case []string:
+		if len(given) == 1 {
+			text, isFile, err := loadFile(name, given[0])
+			if err != nil {
+				return nil, err
+			}
+			if isFile || strings.HasPrefix(strings.TrimSpace(text), "[") {
+				return jsonList(name, text, isFile)
+			}
+		}
+		values := make([]any, len(given))
+		for i, value := range given {
+			values[i] = value
+		}
+		return values, nil
+	case string:
+		text, err := loadText(name, given)
+		if err != nil {
+			return nil, err
+		}
+		if s.kind == kindInteger {
+			n, ok := jmespath.ParseInt(text)
+			if !ok {
+				return nil, notAnInteger(text)
+			}
+			return n, nil
+		}
+		return text, nil
+	}
+	panic("internal error: awscli: unknown type of argument")
+}
+
+func jsonList(name, text string, isFile bool) (any, error) {
+	if isFile && !strings.HasPrefix(strings.TrimSpace(text), "[") {
+		return nil, paramError(name, `the file must hold a JSON list, like ["a", "b"]`)
+	}
+	value, err := jmespath.ParseJSON(text)
+	if err != nil {
+		return nil, paramError(name, "Invalid JSON: %v\nJSON received: %s", err, text)
+	}
+	return value, nil
+}
+
+func loadText(name, value string) (string, error) {
+	text, _, err := loadFile(name, value)
+	return text, err
+}
+
+// loadFile returns what a value names: the content of the file, to the last
+// line break, for file:// and fileb://, and else the value itself. A URL is
+// taken as it is, as version 2 of the AWS CLI does it: a name that happens to
+// look like one never makes a request.
+func loadFile(name, value string) (text string, isFile bool, err error) {
+	path, found := strings.CutPrefix(value, "file://")
+	if !found {
+		if path, found = strings.CutPrefix(value, "fileb://"); !found {
+			return value, false, nil
+		}
+	}
+	path = expandPath(path)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", true, paramError(name, "Unable to load paramfile %s: %s", value, fileError(err, path))
+	}
+	if !utf8.Valid(data) {
+		return "", true, paramError(name, "Unable to load paramfile (%s), text contents could not be decoded.", path)
+	}
+	text = string(data)
+	if strings.HasPrefix(value, "file://") {
+		text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
+	}
+	return text, true, nil
+}
+
+func fileError(err error, path string) string {
+	quoted := jmespath.Repr(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "[Errno 2] No such file or directory: " + quoted
+	case errors.Is(err, fs.ErrPermission):
+		return "[Errno 13] Permission denied: " + quoted
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return fmt.Sprintf("%v: %s", err, quoted)
+}
+
+// expandPath expands ~ and environment variables, as the AWS CLI does.
+func expandPath(path string) string {
+	if path == "~" || strings.HasPrefix(path, "~/") || runtime.GOOS == "windows" && strings.HasPrefix(path, `~\`) {
+		if home, err := os.UserHomeDir(); err == nil {
+			path = filepath.Join(home, path[1:])
+		}
+	}
+	return os.Expand(path, func(name string) string {
+		if value, ok := os.LookupEnv(name); ok {
+			return value
+		}
+		return "$" + name
+	})
+}
+
+// parseYAML reads a YAML document into ordered values.
+func parseYAML(text string) (any, error) {
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
+		return nil, err
+	}
+	if document.Kind == 0 {
+		return nil, nil
+	}
+	return yamlValue(&document)
+}
+
+func yamlValue(n *yaml.Node) (any, error) {
+	switch n.Kind {
+	case yaml.DocumentNode:
+		return yamlValue(n.Content[0])
+	case yaml.SequenceNode:
+		values := []any{}
+		for _, child := range n.Content {
+			value, err := yamlValue(child)
+			if err != nil {
+				return nil, err
+			}
+			values = append(values, value)
+		}
+		return values, nil
+	case yaml.MappingNode:
+		o := new(object)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			value, err := yamlValue(n.Content[i+1])
+			if err != nil {
+				return nil, err
+			}
+			o.Set(n.Content[i].Value, value)
+		}
+		return o, nil
+	case yaml.ScalarNode:
+		switch n.ShortTag() {
+		case "!!null":
+			return nil, nil
+		case "!!bool":
+			var b bool
+			err := n.Decode(&b)
+			return b, err
+		case "!!int":
+			if i, ok := new(big.Int).SetString(n.Value, 0); ok {
+				return i, nil
+			}
+		case "!!float":
+			var f float64
+			err := n.Decode(&f)
+			return f, err
+		}
+		return n.Value, nil
+	}
+	return nil, fmt.Errorf("line %d: aliases are not supported", n.Line)
+}

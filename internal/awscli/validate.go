@@ -1,0 +1,103 @@
+package awscli
+
+import (
+	"fmt"
+	"math/big"
+	"net/url"
+	"strings"
+
+	"github.com/daypass/daypass/internal/awscli/jmespath"
+)
+
+// validate checks parameters against the model. All faults are reported, in
+// the words and in the order of the AWS CLI. The model knows types and what is
+// required; whether a name is a good one is for the service to say.
+func validate(params *object, input *shape) error {
+	var faults []string
+	for _, m := range input.members {
+		if _, ok := params.Get(m.name); m.required && !ok {
+			faults = append(faults, fmt.Sprintf("Missing required parameter in input: %q", m.name))
+		}
+	}
+	for key := range params.All() {
+		if input.member(key) == nil {
+			faults = append(faults, fmt.Sprintf(`Unknown parameter in input: "%s", must be one of: %s`, key, strings.Join(input.memberNames(), ", ")))
+		}
+	}
+	for key, value := range params.All() {
+		if m := input.member(key); m != nil {
+			faults = append(faults, validateValue(key, value, m.shape)...)
+		}
+	}
+	if len(faults) > 0 {
+		return fail(ExitUsage, "Parameter validation failed:\n%s", strings.Join(faults, "\n"))
+	}
+	return nil
+}
+
+func validateValue(name string, value any, s *shape) []string {
+	want := map[kind]string{
+		kindString:  "<class 'str'>",
+		kindInteger: "<class 'int'>",
+		kindBoolean: "<class 'bool'>",
+		kindList:    "<class 'list'>, <class 'tuple'>",
+	}[s.kind]
+	ok := false
+	switch value := value.(type) {
+	case string:
+		ok = s.kind == kindString
+	case *big.Int:
+		ok = s.kind == kindInteger
+	case bool: // also counts as a number, to the AWS CLI
+		ok = s.kind == kindBoolean || s.kind == kindInteger
+	case []any:
+		if s.kind == kindList {
+			var faults []string
+			for i, element := range value {
+				faults = append(faults, validateValue(fmt.Sprintf("%s[%d]", name, i), element, s.element)...)
+			}
+			return faults
+		}
+	}
+	if ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("Invalid type for parameter %s, value: %s, type: <class '%s'>, valid types: %s",
+		name, jmespath.Str(value), jmespath.PythonType(value), want)}
+}
+
+// encode writes valid parameters as the form that is sent, in their order.
+func encode(op *operation, params *object) string {
+	var b strings.Builder
+	add := func(name, value string) {
+		if b.Len() > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(name))
+		b.WriteByte('=')
+		b.WriteString(url.QueryEscape(value))
+	}
+	add("Action", op.name)
+	add("Version", apiVersion)
+	for key, value := range params.All() {
+		s := op.input.member(key).shape
+		switch value := value.(type) {
+		case bool:
+			if s.kind == kindBoolean {
+				add(key, fmt.Sprint(value))
+			} else {
+				add(key, jmespath.Str(value))
+			}
+		case []any:
+			if len(value) == 0 {
+				add(key, "")
+			}
+			for i, element := range value {
+				add(fmt.Sprintf("%s.%s.%d", key, s.tag, i+1), jmespath.Str(element))
+			}
+		default:
+			add(key, jmespath.Str(value))
+		}
+	}
+	return b.String()
+}
