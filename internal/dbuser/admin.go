@@ -122,7 +122,7 @@ func (a *Admin) sessionRole(name string, version int) SessionRole {
 
 // look reads the state on a standing connection, once more on a new one when
 // the connection turns out to be dead: the server was restarted in between.
-func (a *Admin) look(ctx context.Context, n Need, s names) (*state, error) {
+func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (*state, error) {
 	for {
 		c, err := a.pool.acquire(ctx)
 		if err != nil {
@@ -154,7 +154,7 @@ func (a *Admin) look(ctx context.Context, n Need, s names) (*state, error) {
 // join waits for the change this need asks for, and starts it if nobody has.
 // The change runs to its own deadline: the first to want it may go away while
 // two hundred others wait.
-func (a *Admin) join(ctx context.Context, n Need, s names, heal bool) (SessionRole, error) {
+func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
 	f, err := a.start(n, s, heal, false)
 	if err != nil {
 		return SessionRole{}, err
@@ -168,13 +168,13 @@ func (a *Admin) join(ctx context.Context, n Need, s names, heal bool) (SessionRo
 }
 
 // refresh starts a change that nobody waits for.
-func (a *Admin) refresh(n Need, s names) {
+func (a *Admin) refresh(n Need, s sessionNames) {
 	_, _ = a.start(n, s, false, true) // too busy or closed: the next logon asks again
 }
 
 var errClosed = errors.New("shutting down")
 
-func (a *Admin) start(n Need, s names, heal, behind bool) (*flight, error) {
+func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error) {
 	key := flightKey(n, s, heal)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -212,7 +212,7 @@ func (a *Admin) start(n Need, s names, heal, behind bool) (*flight, error) {
 	return f, nil
 }
 
-func flightKey(n Need, s names, heal bool) string {
+func flightKey(n Need, s sessionNames, heal bool) string {
 	var flags strings.Builder
 	for _, set := range []bool{n.AutoCreate, n.Identity, heal} {
 		if set {

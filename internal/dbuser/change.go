@@ -21,7 +21,7 @@ var errLeft = errors.New("the session role cannot be put right")
 // change brings the session role in line, in one transaction in the lane. What
 // another gateway or an operator does at the same moment makes it start again
 // from the state that is then there.
-func (a *Admin) change(ctx context.Context, n Need, s names, heal bool) (SessionRole, error) {
+func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
 	retire := false
 	var last error
 	for attempt := 0; ; attempt++ {

@@ -16,7 +16,7 @@ import (
 // silently, so that two names become one; here every name is measured first.
 const maxName = 63
 
-// names are the role names one Need is about. A name that is not one role's
+// sessionNames are the role names one Need is about. A name that is not one role's
 // alone would lend one user's rights to another, so the preferred name is a
 // one-to-one image of (kind, user, groups):
 //
@@ -26,13 +26,13 @@ const maxName = 63
 // Database users and groups hold no colon, identities exactly one. A name that
 // is longer than PostgreSQL allows, or that breaks these rules, becomes
 // a readable prefix, "~" and 130 bits of a hash over all parts.
-type names struct {
+type sessionNames struct {
 	preferred string
 	fallback  string
 	displaced string // the fallback of the session role that may hold an identity's own name
 }
 
-func sessionRoleNames(user string, groups []string, identity bool) names {
+func sessionRoleNames(user string, groups []string, identity bool) sessionNames {
 	prefix, colons := "IAM:", 0
 	if identity {
 		prefix, colons = "IAMA:", 1
@@ -43,7 +43,7 @@ func sessionRoleNames(user string, groups []string, identity bool) names {
 		plain += ":" + g
 		regular = regular && !strings.ContainsAny(g, ":~")
 	}
-	n := names{preferred: plain, fallback: hashedName(plain, append([]string{prefix, user}, groups...)...)}
+	n := sessionNames{preferred: plain, fallback: hashedName(plain, append([]string{prefix, user}, groups...)...)}
 	if !regular || len(plain) > maxName {
 		n.preferred = n.fallback
 	}

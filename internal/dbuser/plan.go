@@ -49,7 +49,7 @@ type plan struct {
 // request is what a plan is made for.
 type request struct {
 	need   Need
-	names  names
+	names  sessionNames
 	user   *role // nil: to be made
 	heal   bool  // rewrite in any case
 	retire bool  // do not mend the session role that is there: put a new one in its place

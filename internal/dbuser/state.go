@@ -146,7 +146,7 @@ select json_build_object(
 }
 
 // readState runs the query.
-func readState(ctx context.Context, c *conn, n Need, s names) (*state, error) {
+func readState(ctx context.Context, c *conn, n Need, s sessionNames) (*state, error) {
 	lent := append([]string{n.User}, n.Groups...)
 	var text []byte
 	if err := c.QueryRow(ctx, stateStatement, lent, []string{s.preferred, s.fallback, s.displaced}).Scan(&text); err != nil {

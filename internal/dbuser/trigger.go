@@ -3,8 +3,6 @@ package dbuser
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 )
 
@@ -75,7 +73,8 @@ select coalesce((select o.rolsuper from pg_namespace n join pg_roles o on o.oid 
         join pg_roles o on o.oid = p.proowner where n.nspname = '` + privateSchema + `'), true),
   exists (select from pg_event_trigger t join pg_proc p on p.oid = t.evtfoid join pg_namespace n on n.oid = p.pronamespace
     where t.evtname = '` + eventTrigger + `' and t.evtevent = 'ddl_command_end' and t.evtenabled in ('O', 'A') and t.evttags is null
-      and n.nspname = '` + privateSchema + `' and p.proname = 'hand_over' and p.prosecdef and p.prosrc = $daypass$` + handOverBody + `$daypass$)`
+      and n.nspname = '` + privateSchema + `' and p.proname = 'hand_over' and p.prosecdef 
+      and regexp_replace(p.prosrc, '\s', '', 'g') = regexp_replace($daypass$` + handOverBody + `$daypass$, '\s', '', 'g'))`
 
 var errSchemaTaken = errors.New("schema " + privateSchema + " belongs to another user")
 
@@ -123,9 +122,4 @@ func (a *Admin) installIn(ctx context.Context, database string) error {
 		}
 		return a.runSteps(ctx, c, steps)
 	})
-}
-
-// script renders statements as they are pasted into psql.
-func script(statements []string) string {
-	return fmt.Sprintf("%s;", strings.Join(statements, ";\n"))
 }

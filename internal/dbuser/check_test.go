@@ -1,0 +1,144 @@
+package dbuser_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+func (f *fixture) check() dbuser.Report {
+	f.t.Helper()
+	r, err := f.admin.Check(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+func text(r dbuser.Report) string {
+	b, _ := json.MarshalIndent(r, "", " ")
+	return string(b)
+}
+
+// alone is a cluster on a server of the test's own, where the whole report is
+// about what the test did.
+func alone(t *testing.T, s *pgtest.Server, options string) *fixture {
+	t.Helper()
+	own := s.StartAlone(t, nil)
+	f := &fixture{Server: own, t: t, log: &logBuffer{}, login: own.Login(t, "daypass", options)}
+	f.super = pgtest.Connect(t, own.Superuser("postgres"))
+	f.admin = f.another()
+	return f
+}
+
+// TestCheckPrintsWhatMends breaks everything that SQL can mend, runs the
+// printed SQL as a superuser, and checks again.
+func TestCheckPrintsWhatMends(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CONNECTION LIMIT 1")
+		f.exec(`create role alice login createdb bypassrls; create role "Bob O'Neil" login; create role analysts nologin;
+			create role boss login superuser; create role chief login; grant boss to chief;
+			create role daypass_session_roles login; grant analysts to daypass_session_roles;
+			create role mallory login; create role eve login;
+			create role "IAM:alice" login; grant daypass_session_roles to "IAM:alice"; grant "IAM:alice" to mallory;
+			grant daypass_session_roles to eve;
+			alter role alice set work_mem = '7MB'; alter role alice set log_statement = 'all';
+			alter role alice set audit.level = 'high'`)
+		f.exec("grant analysts to %s", f.login.Name)
+		before := f.check()
+		if !before.Broken() {
+			t.Fatalf("nothing is broken: %s", text(before))
+		}
+		for _, code := range []string{"login", "login-limit", "marker", "session-role-member", "not-lent", "admin-option"} {
+			if !slices.ContainsFunc(before.Findings, func(x dbuser.Finding) bool { return x.Code == code && x.Severity != dbuser.OK }) {
+				t.Errorf("no finding %q: %s", code, text(before))
+			}
+		}
+		// CREATEROLE missing keeps the check from trying some things: mend, look
+		// again, mend.
+		for range 3 {
+			f.mend(f.check())
+		}
+		after := f.check()
+		for _, x := range after.Findings {
+			mendable := len(x.SQL) > 0
+			if x.Severity == dbuser.Broken || mendable {
+				t.Errorf("after running the printed SQL: %s %s: %s %q", x.Severity, x.Code, x.Message, x.SQL)
+			}
+		}
+		f.ensure(dbuser.Need{User: "alice", Groups: []string{"analysts"}})
+		f.ensure(dbuser.Need{User: "Bob O'Neil"})
+	})
+}
+
+// mend runs what a report prints, as a superuser would paste it.
+func (f *fixture) mend(r dbuser.Report) {
+	f.t.Helper()
+	for _, x := range r.Findings {
+		if len(x.SQL) == 0 || x.Code == "connections" {
+			continue
+		}
+		database := x.Database
+		if database == "" {
+			database = "postgres"
+		}
+		f.Exec(f.t, database, strings.Join(x.SQL, ";\n")+";")
+	}
+}
+
+func TestCheckOfAHealthyCluster(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		if r := f.check(); r.Broken() {
+			t.Errorf("before the first logon: %s", text(r))
+		}
+		f.ensure(dbuser.Need{User: "newcomer", AutoCreate: true})
+		if r := f.check(); r.Broken() {
+			t.Errorf("after it: %s", text(r))
+		}
+		if got := one(t, f.super, "select count(*)::text from pg_roles where rolname like 'daypass check%'"); got != "0" {
+			t.Error("the check left a role behind")
+		}
+	})
+}
+
+func TestCheckSaysWhyItCannotConnect(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	for _, tt := range []struct {
+		code   string
+		change func(*pgx.ConnConfig)
+	}{
+		{"password", func(c *pgx.ConnConfig) { c.Password = "wrong" }},
+		{"database", func(c *pgx.ConnConfig) { c.Database = "no_such_database" }},
+		{"unreachable", func(c *pgx.ConnConfig) { c.Port = 1 }},
+	} {
+		admin := f.another(func(c *dbuser.Config) { tt.change(c.Conn) })
+		r, err := admin.Check(t.Context())
+		if err != nil || !r.Broken() || r.Findings[0].Code != tt.code {
+			t.Errorf("%s: %v %s", tt.code, err, text(r))
+		}
+	}
+}
+
+func TestCheckReadsHBA(t *testing.T) {
+	s := pgtest.Start(t)
+	f := super(t, s)
+	r := f.check()
+	i := slices.IndexFunc(r.Findings, func(x dbuser.Finding) bool { return x.Code == "pg_hba" })
+	if i < 0 {
+		t.Fatalf("no word of pg_hba.conf: %s", text(r))
+	}
+	if h := strings.Join(r.Findings[len(r.Findings)-1].HBA, "\n"); strings.Contains(h, "''") {
+		t.Error(h)
+	}
+	t.Log(text(r))
+}

@@ -1,0 +1,264 @@
+package dbuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// lendable is a role that logons could name: every one that is not the
+// administrative login, a session role, the marker or PostgreSQL's own.
+type lendable struct {
+	name                        string
+	login, super                bool
+	createDB, bypass            bool
+	admin                       bool // the login may grant it
+	member                      bool // the login is a member of it, in more than name
+	grantedInherit, grantedFull []string
+}
+
+// roles applies the rules of a logon to every role of the cluster, and asks
+// whether the login may lend those that pass.
+func (k *checker) roles(ctx context.Context) error {
+	if err := k.marker(ctx); err != nil {
+		return err
+	}
+	all, err := k.lendables(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, l := range all {
+		names = append(names, l.name)
+	}
+	st, err := readState(ctx, k.c, Need{User: k.admin, Groups: names}, sessionNames{})
+	if err != nil {
+		return err
+	}
+	var users, groups, missing int
+	for _, l := range all {
+		what, err := "group", error(nil)
+		if l.login {
+			what = "user"
+			_, _, err = st.checkUser(Need{User: l.name}, &k.a.cfg)
+		} else {
+			_, err = st.checkGroup(l.name, &k.a.cfg)
+		}
+		var refused *Error
+		if errors.As(err, &refused) {
+			k.add(Notice, "not-lent", "%s", refused.Message)
+			continue
+		}
+		if !k.mayLend(l, what) {
+			missing++
+		} else if l.login {
+			users++
+		} else {
+			groups++
+		}
+		if err := k.attributes(ctx, l); err != nil {
+			return err
+		}
+		k.standing(l)
+	}
+	if missing == 0 {
+		k.add(OK, "lending", "%d users and %d groups can be lent; others are made with AutoCreate", users, groups)
+	}
+	return nil
+}
+
+func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
+	// Before 16 CREATEROLE lends every role but superusers. From 16 on it takes
+	// ADMIN OPTION, held directly or through roles the login inherits from.
+	admin := "not r.rolsuper and me.rolcreaterole"
+	member := "exists (select from pg_auth_members m where m.roleid = r.oid and m.member = me.oid)"
+	inherits, sets := "'{}'::text[]", "'{}'::text[]"
+	if k.c.version >= 160000 {
+		admin = "not r.rolsuper and pg_has_role(me.oid, r.oid, 'member with admin option')"
+		const rows = "coalesce((select array_agg(pg_get_userbyid(m.grantor)::text) from pg_auth_members m where m.roleid = r.oid and m.member = me.oid and %s), '{}')"
+		member = "false"
+		inherits, sets = fmt.Sprintf(rows, "m.inherit_option"), fmt.Sprintf(rows, "m.set_option")
+	}
+	rows, err := k.c.Query(ctx, `
+		select r.rolname::text, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolbypassrls, me.rolsuper or `+admin+`, `+member+`, `+inherits+`, `+sets+`
+		from pg_roles r join pg_roles me on me.rolname = current_user
+		where r.rolname not in (current_user, session_user, $1) and r.rolname !~ '^pg_'
+		  and not exists (select from pg_auth_members m join pg_roles k on k.oid = m.roleid where m.member = r.oid and k.rolname = $1)
+		order by not r.rolcanlogin, 1`, MarkerRole)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []lendable
+	for rows.Next() {
+		var l lendable
+		if err := rows.Scan(&l.name, &l.login, &l.super, &l.createDB, &l.bypass, &l.admin, &l.member, &l.grantedInherit, &l.grantedFull); err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, rows.Err()
+}
+
+func (k *checker) mayLend(l lendable, what string) bool {
+	if l.admin {
+		return true
+	}
+	if l.super {
+		k.add(Warning, "admin-option", "only an administrative login that is a superuser may lend the superuser %q", l.name)
+		return false
+	}
+	f := k.add(Broken, "admin-option", "the administrative login may not lend %s %q", what, l.name)
+	if k.c.version >= 160000 {
+		f.SQL = []string{lendStatement(l.name, k.admin)}
+	} else {
+		f.SQL = []string{"alter role " + ident(k.admin) + " createrole"}
+	}
+	return false
+}
+
+// lendStatement lets the login grant a role without having it.
+func lendStatement(role, admin string) string {
+	return fmt.Sprintf("grant %s to %s with admin true, inherit false, set false", ident(role), ident(admin))
+}
+
+// attributes says which attributes of a user its session roles cannot have.
+func (k *checker) attributes(ctx context.Context, l lendable) error {
+	if !l.login || k.super || !l.createDB && !l.bypass {
+		return nil
+	}
+	var createDB, bypass bool
+	err := k.c.QueryRow(ctx, "select rolcreatedb, rolbypassrls from pg_roles where rolname = current_user").Scan(&createDB, &bypass)
+	if err != nil {
+		return err
+	}
+	for _, a := range []struct {
+		word     string
+		has, may bool
+	}{
+		{"createdb", l.createDB, createDB || k.c.version < 160000},
+		{"bypassrls", l.bypass, bypass && k.c.version >= 160000},
+	} {
+		if !a.has || a.may {
+			continue
+		}
+		f := k.add(Notice, "attribute", "user %q has %s; sessions with groups have not, as the administrative login may not give it", l.name, strings.ToUpper(a.word))
+		if k.c.version >= 160000 {
+			f.SQL = []string{"alter role " + ident(k.admin) + " " + a.word}
+		}
+	}
+	return nil
+}
+
+// standing finds memberships of the login in what it lends. It needs none, and
+// with one, whatever the login is used for has that role's rights.
+func (k *checker) standing(l lendable) {
+	if k.super {
+		return
+	}
+	var sql []string
+	if l.member {
+		sql = append(sql, fmt.Sprintf("revoke %s from %s", ident(l.name), ident(k.admin)))
+	}
+	for _, grantor := range l.grantedInherit {
+		sql = append(sql, fmt.Sprintf("revoke inherit option for %s from %s granted by %s", ident(l.name), ident(k.admin), ident(grantor)))
+	}
+	for _, grantor := range l.grantedFull {
+		sql = append(sql, fmt.Sprintf("revoke set option for %s from %s granted by %s", ident(l.name), ident(k.admin), ident(grantor)))
+	}
+	if sql != nil {
+		k.add(Warning, "standing-membership", "the administrative login is a member of %q for good", l.name).SQL = sql
+	}
+}
+
+// marker looks at the marker role and at who is in it, or in session roles.
+func (k *checker) marker(ctx context.Context) error {
+	var (
+		exists, login, super, admin bool
+		of, odd                     []string
+		members                     int
+	)
+	mayGrant := "me.rolcreaterole"
+	if k.c.version >= 160000 {
+		mayGrant = "pg_has_role(me.oid, r.oid, 'member with admin option')"
+	}
+	err := k.c.QueryRow(ctx, `
+		select true, r.rolcanlogin, r.rolsuper, me.rolsuper or `+mayGrant+`,
+		  (select coalesce(array_agg(distinct g.rolname::text), '{}') from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid),
+		  (select coalesce(array_agg(distinct x.rolname::text), '{}') from pg_auth_members m join pg_roles x on x.oid = m.member
+		    where m.roleid = r.oid and x.rolname !~ '^IAMA?:' and x.oid <> me.oid),
+		  (select count(distinct m.member)::int from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid)
+		from pg_roles r join pg_roles me on me.rolname = current_user where r.rolname = $1`, MarkerRole).
+		Scan(&exists, &login, &super, &admin, &of, &odd, &members)
+	if errors.Is(err, pgx.ErrNoRows) {
+		k.add(OK, "marker", "the role %q is made at the first logon", MarkerRole)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	marker := ident(MarkerRole)
+	if login {
+		k.add(Broken, "marker", "the role %q can log in; it only marks session roles", MarkerRole).SQL = []string{"alter role " + marker + " nologin"}
+	}
+	if super {
+		k.add(Broken, "marker", "the role %q is a superuser; so could every session be", MarkerRole).SQL = []string{"alter role " + marker + " nosuperuser"}
+	}
+	if !admin {
+		f := k.add(Broken, "marker", "the administrative login may not grant the role %q", MarkerRole)
+		f.SQL = []string{lendStatement(MarkerRole, k.admin)}
+		if k.c.version < 160000 {
+			f.SQL = []string{"alter role " + ident(k.admin) + " createrole"}
+		}
+	}
+	for _, g := range of {
+		k.add(Broken, "marker", "the role %q is a member of %q; so is every session", MarkerRole, g).SQL =
+			[]string{fmt.Sprintf("revoke %s from %s cascade", ident(g), marker)}
+	}
+	for _, x := range odd {
+		k.add(Warning, "marker", "the role %q is a member of %q, which is for session roles only; it cannot be lent", x, MarkerRole).SQL =
+			[]string{fmt.Sprintf("revoke %s from %s", marker, ident(x))}
+	}
+	k.add(OK, "marker", "%d session roles", members-len(odd))
+	return k.edges(ctx)
+}
+
+// edges finds members of session roles: they have the rights of somebody else's
+// session.
+func (k *checker) edges(ctx context.Context) error {
+	grantor := "''"
+	if k.c.version >= 160000 {
+		grantor = "' granted by ' || quote_ident(pg_get_userbyid(m.grantor))"
+	}
+	rows, err := k.c.Query(ctx, `
+		select r.rolname::text, x.rolname::text,
+		  'revoke ' || quote_ident(r.rolname) || ' from ' || quote_ident(x.rolname) || `+grantor+` || ' cascade'
+		from pg_auth_members m join pg_roles r on r.oid = m.roleid join pg_roles x on x.oid = m.member
+		where m.roleid in (select y.member from pg_auth_members y join pg_roles k on k.oid = y.roleid where k.rolname = $1)
+		  and x.rolname not in (current_user, session_user)`, MarkerRole)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var role, member, sql string
+		if err := rows.Scan(&role, &member, &sql); err != nil {
+			return err
+		}
+		k.add(Broken, "session-role-member", "%q is a member of the session role %q and has its rights", member, role).SQL = []string{sql}
+	}
+	return rows.Err()
+}
+
+// plainError is the server's message without severity and code.
+func plainError(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Message
+	}
+	return err.Error()
+}
