@@ -102,31 +102,22 @@ func (a *authorization) fromHeader(h http.Header, value string) error {
 		return refuse(ErrAlgorithm, "Unsupported AWS 'algorithm' in the Authorization header: it must be "+algorithm+".")
 	}
 	var credential string
-	for more := true; more; {
+	parts := map[string]*string{"Credential": &credential, "SignedHeaders": &a.signedHeaders, "Signature": &a.signature}
+	for more := strings.Trim(rest, " \t") != ""; more; {
 		var part string
 		part, rest, more = strings.Cut(rest, ",")
 		name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=")
 		if !ok {
-			if name == "" && !more && credential == "" {
-				break // the scheme alone: parts are missing
-			}
 			return refuse(ErrMalformed, "Authorization header must be a list of Key=Value pairs.")
 		}
-		var to *string
-		switch name {
-		case "Credential":
-			to = &credential
-		case "SignedHeaders":
-			to = &a.signedHeaders
-		case "Signature":
-			to = &a.signature
-		default:
+		to, wanted := parts[name]
+		switch {
+		case !wanted:
 			return refuse(ErrMalformed, "Authorization header has a part other than Credential, SignedHeaders and Signature.")
-		}
-		if *to != "" {
+		case to == nil:
 			return refuse(ErrDuplicate, "Authorization header must not have '"+name+"' more than once.")
 		}
-		*to = value
+		*to, parts[name] = value, nil
 	}
 	if missing := missingParts("Authorization header requires '%' parameter.",
 		"Credential", credential, "Signature", a.signature, "SignedHeaders", a.signedHeaders); missing != "" {

@@ -2,6 +2,7 @@ package sigv4
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 )
 
@@ -90,5 +91,22 @@ func refuse(reason error, message string) *Error {
 	default:
 		e.Code, e.Status = "SignatureDoesNotMatch", http.StatusForbidden
 	}
+	return e
+}
+
+// refuseKey makes the error for what a lookup answered, and keeps what it wrapped.
+func refuseKey(err error) error {
+	var e *Error
+	switch {
+	case errors.Is(err, ErrUnknownKey):
+		e = refuse(ErrUnknownKey, textInvalidToken)
+	case errors.Is(err, ErrInvalidToken):
+		e = refuse(ErrInvalidToken, textInvalidToken)
+	case errors.Is(err, ErrTokenExpired):
+		e = refuse(ErrTokenExpired, textTokenExpired)
+	default:
+		return fmt.Errorf("looking up access key: %w", err)
+	}
+	e.reason = err
 	return e
 }

@@ -3,6 +3,7 @@ package sigv4
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"strings"
 	"sync"
 )
 
@@ -31,6 +32,11 @@ func (p keyParts) derive() signingKey {
 	key = hmacSHA256(key[:], []byte(p.region))
 	key = hmacSHA256(key[:], []byte(p.service))
 	return hmacSHA256(key[:], []byte(terminator))
+}
+
+// clone frees the parts from the request, which they would keep in memory.
+func (p keyParts) clone() keyParts {
+	return keyParts{strings.Clone(p.secret), strings.Clone(p.date), strings.Clone(p.region), strings.Clone(p.service)}
 }
 
 // cacheGeneration is the number of signing keys in each half of the cache. An
@@ -68,6 +74,6 @@ func (c *keyCache) get(p keyParts) signingKey {
 	if c.young == nil {
 		c.young = make(map[keyParts]signingKey)
 	}
-	c.young[p] = key
+	c.young[p.clone()] = key
 	return key
 }

@@ -27,8 +27,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -122,14 +120,8 @@ func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signatur
 	key := v.keys.get(keyParts{secret, a.date, a.region, a.service})
 	matches := v.matches(r, a, headers, payload, key)
 	switch {
-	case errors.Is(lookupErr, ErrUnknownKey):
-		return Signature{}, refuse(ErrUnknownKey, textInvalidToken)
-	case errors.Is(lookupErr, ErrInvalidToken):
-		return Signature{}, refuse(ErrInvalidToken, textInvalidToken)
-	case errors.Is(lookupErr, ErrTokenExpired):
-		return Signature{}, refuse(ErrTokenExpired, textTokenExpired)
 	case lookupErr != nil:
-		return Signature{}, fmt.Errorf("looking up access key: %w", lookupErr)
+		return Signature{}, refuseKey(lookupErr)
 	case !matches:
 		return Signature{}, refuse(ErrSignature, textSignature)
 	}

@@ -1,0 +1,38 @@
+package sigv4
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+)
+
+// CacheGeneration is the size of half the cache.
+const CacheGeneration = cacheGeneration
+
+// KeepPath switches path normalisation off, for the vectors that want it off.
+func (v *Verifier) KeepPath() { v.keepPath = true }
+
+// CachedKeys is the number of signing keys remembered.
+func (v *Verifier) CachedKeys() int {
+	v.keys.mu.RLock()
+	defer v.keys.mu.RUnlock()
+	return len(v.keys.young) + len(v.keys.old)
+}
+
+// Steps are the stages of computing a signature; token says whether a presigned
+// URL's session token was there when it was signed.
+func (v *Verifier) Steps(r *http.Request, body []byte, secret string, token bool) (request, toSign, signature string, err error) {
+	a, err := readAuthorization(r)
+	if err != nil {
+		return "", "", "", err
+	}
+	headers, err := checkHeaders(r, a)
+	if err != nil {
+		return "", "", "", err
+	}
+	hash := sha256.Sum256(body)
+	canonical := v.canonicalRequest(r, a, headers, hex.EncodeToString(hash[:]), token)
+	s := stringToSign(a, canonical)
+	mac := v.keys.get(keyParts{secret, a.date, a.region, a.service}).sign(s)
+	return string(canonical), string(s), hex.EncodeToString(mac[:]), nil
+}
