@@ -1,0 +1,270 @@
+package audit_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/daypass/daypass/internal/audit"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func fixed() time.Time { return noon }
+
+// checkString compares with encoding/json: both must read back as the same text.
+func checkString(t *testing.T, s string) {
+	t.Helper()
+	got := audit.AppendString(nil, s)
+	var back string
+	if err := json.Unmarshal(got, &back); err != nil {
+		t.Fatalf("AppendString(%q) = %s: %v", s, got, err)
+	}
+	for _, r := range string(got) {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) {
+			t.Fatalf("AppendString(%q) = %q, with %U in it", s, got, r)
+		}
+	}
+	if !utf8.Valid(got) {
+		t.Fatalf("AppendString(%q) = %q, which is not UTF-8", s, got)
+	}
+	if len(s) > audit.MaxString {
+		if !strings.HasSuffix(back, fmt.Sprintf("… (%d bytes)", len(s))) || len(got) > 6*audit.MaxString+64 {
+			t.Fatalf("AppendString of %d bytes ends in %q", len(s), back[max(0, len(back)-40):])
+		}
+		return
+	}
+	reference, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want string
+	if err := json.Unmarshal(reference, &want); err != nil || back != want {
+		t.Fatalf("AppendString(%q) reads as %q, encoding/json's as %q (%v)", s, back, want, err)
+	}
+}
+
+func TestAppendString(t *testing.T) {
+	for _, row := range []struct{ in, want string }{
+		{"", `""`},
+		{"plain", `"plain"`},
+		{`a"b\c/d`, `"a\"b\\c/d"`},
+		{"a\nb\rc\td", `"a\nb\rc\td"`},
+		{"\x00\x1b[2J\x7f", `"\u0000\u001b[2J\u007f"`},
+		{"<a&b>", `"<a&b>"`},
+		{"é日本😀", `"é日本😀"`},
+		{"\xff\xc3(\xed\xa0\x80", `"\ufffd\ufffd(\ufffd\ufffd\ufffd"`},
+		{"\ufffd", "\"\ufffd\""},
+		{"\u0085\u009b\u00a0", "\"\\u0085\\u009b\u00a0\""},
+		{"\u2028\u2029\u202e\u2066", `"\u2028\u2029\u202e\u2066"`},
+	} {
+		if got := string(audit.AppendString(nil, row.in)); got != row.want {
+			t.Errorf("AppendString(%q) = %s, want %s", row.in, got, row.want)
+		}
+		checkString(t, row.in)
+	}
+	for c := range 256 {
+		checkString(t, "a"+string([]byte{byte(c)})+"b")
+	}
+	for n := audit.MaxString - 5; n < audit.MaxString+5; n++ {
+		checkString(t, strings.Repeat("x", n)+"€€")
+		checkString(t, strings.Repeat("\xff", n))
+		checkString(t, strings.Repeat("\xbf", n))
+	}
+}
+
+func FuzzAppendString(f *testing.F) {
+	f.Add("plain")
+	f.Add("\xff\x00\u2028\"\\")
+	f.Add(strings.Repeat("€", 2000))
+	f.Fuzz(checkString)
+}
+
+// FuzzLines puts hostile text in every place of every record.
+func FuzzLines(f *testing.F) {
+	f.Add("plain", "other", int64(1))
+	f.Add("\xff\"}\n{", "\u2028\\", int64(-1))
+	f.Fuzz(func(t *testing.T, a, b string, n int64) {
+		w, path := open(t)
+		list := []string{a, b, a + b}
+		tls := &audit.TLS{Version: a, CipherSuite: b, ServerName: a}
+		at := time.Unix(n%(1<<40), 0)
+		address := netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes().WithZone(a), uint16(n))
+		check(t, w.Call(audit.CallRecord{
+			EventID: a, Time: at, EventSource: b, EventName: a, Region: b, AccountID: a, RequestID: b,
+			Identity: audit.Identity{
+				Type: a, PrincipalID: b, ARN: a, AccountID: b, AccessKeyID: a, UserName: b, IdentityProvider: a,
+				Session: &audit.SessionContext{Issuer: &audit.SessionIssuer{Type: a, PrincipalID: b, ARN: a, AccountID: b, UserName: a}, FederatedProvider: b, SourceIdentity: a, CreationDate: at},
+			},
+			Source: address.Addr(), UserAgent: a, TLS: tls, ErrorCode: b, ErrorMessage: a, Reason: b,
+			Request:      []audit.Field{audit.String(a, b), audit.Strings(b, list), audit.Int(a, n), audit.Bool(b, n > 0), audit.Object(a, audit.Time(b, at), audit.Hidden(a)), audit.Object(b)},
+			Response:     []audit.Field{},
+			CredentialID: a,
+			Decisions:    []audit.Decision{{a, b, a, b, a, b, int(n)}, {}},
+		}))
+		check(t, w.Logon(audit.LogonRecord{
+			EventID: a, Time: at, SessionID: b, Client: address, TLS: tls, User: a, Database: b, ApplicationName: a, CredentialID: b,
+			Principal: a, Cluster: b, DBUser: a, DBGroups: list, SessionRole: b, SQLState: a, Message: b, Reason: a, Took: time.Duration(n),
+		}))
+		check(t, w.SessionEnd(audit.SessionRecord{
+			EventID: a, Time: at, SessionID: b, Client: address, TLS: tls, CredentialID: a, Principal: "arn:aws:iam::" + a + ":user/" + b, Cluster: b,
+			Database: a, DBUser: b, DBGroups: list, SessionRole: a, ApplicationName: b, Started: at, Duration: time.Duration(n), BytesFromClient: n,
+			BytesToClient: n, Reason: a, SQLState: b,
+		}))
+		check(t, w.Close())
+		records := readLines(t, path)
+		if len(records) != 3 {
+			t.Fatalf("%d lines, want 3", len(records))
+		}
+		if a != "" && len(a) < audit.MaxString {
+			if got := records[0]["eventName"]; got != string([]rune(a)) {
+				t.Errorf("eventName = %q, want %q", got, a)
+			}
+		}
+	})
+}
+
+// TestGolden shows one line of each kind whole.
+func TestGolden(t *testing.T) {
+	w, path := open(t)
+	w.SetOrigin("123456789012", "us-east-1")
+	tls := &audit.TLS{Version: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256", ServerName: "db.example.com"}
+	const credential, session = "01KDVZ2M00T5BVDGQH2Y7CJ4XR", "5f0c8e1a"
+	client := netip.MustParseAddrPort("192.0.2.7:50432")
+	check(t, w.Call(audit.CallRecord{
+		EventID: "a6a0a5a4-0001-4000-8000-000000000001", EventSource: "redshift.amazonaws.com", EventName: "GetClusterCredentials",
+		RequestID: "a6a0a5a4-aaaa-4000-8000-000000000001",
+		Identity: audit.Identity{
+			Type: "AssumedRole", PrincipalID: "AROAEXAMPLEEXAMPLE000:ci", ARN: "arn:aws:sts::123456789012:assumed-role/etl/ci", AccountID: "123456789012",
+			AccessKeyID: "ASIAEXAMPLEEXAMPLE000", Session: &audit.SessionContext{
+				Issuer: &audit.SessionIssuer{
+					Type: "Role", PrincipalID: "AROAEXAMPLEEXAMPLE000", ARN: "arn:aws:iam::123456789012:role/etl", AccountID: "123456789012", UserName: "etl",
+				},
+				CreationDate: noon, SourceIdentity: "ana",
+			},
+		},
+		Source: client.Addr(), UserAgent: "aws-cli/2.15", TLS: tls,
+		Request: []audit.Field{
+			audit.String("clusterIdentifier", "examplecluster"), audit.String("dbUser", "alice"), audit.Strings("dbGroups", []string{"analysts"}),
+			audit.Int("durationSeconds", 900), audit.Bool("autoCreate", true),
+		},
+		Response:     []audit.Field{audit.String("dbUser", "IAMA:alice"), audit.Hidden("dbPassword"), audit.Time("expiration", noon.Add(15*time.Minute))},
+		CredentialID: credential,
+		Decisions: []audit.Decision{
+			{Action: "redshift:GetClusterCredentials", Resource: "arn:aws:redshift:us-east-1:123456789012:dbuser:examplecluster/alice", Effect: "Allow", Layer: "identity-based policy", Policy: "etl", Sid: "Logon"},
+			{Action: "redshift:JoinGroup", Resource: "arn:aws:redshift:us-east-1:123456789012:dbgroup:examplecluster/analysts", Effect: "Allow", Layer: "identity-based policy", Policy: "etl", Index: 2},
+		},
+	}))
+	check(t, w.Call(audit.CallRecord{
+		EventID: "a6a0a5a4-0001-4000-8000-000000000002", EventSource: "redshift.amazonaws.com", EventName: "GetClusterCredentials",
+		RequestID: "a6a0a5a4-aaaa-4000-8000-000000000002", Identity: audit.Identity{AccessKeyID: "AKIANOBODY"}, Source: client.Addr(),
+		ErrorCode: "InvalidClientTokenId", ErrorMessage: "The security token included in the request is invalid.", Reason: "no such access key",
+	}))
+	check(t, w.Logon(audit.LogonRecord{
+		EventID: "a6a0a5a4-0001-4000-8000-000000000003", SessionID: session, Client: client, TLS: tls, User: "IAMA:alice", Database: "dev",
+		ApplicationName: "psql", CredentialID: credential, Principal: "arn:aws:iam::123456789012:user/team/ana", Cluster: "examplecluster", DBUser: "alice",
+		DBGroups: []string{"analysts"}, AutoCreate: true, SessionRole: "IAM:alice:analysts", Took: 12 * time.Millisecond,
+	}))
+	check(t, w.Logon(audit.LogonRecord{
+		EventID: "a6a0a5a4-0001-4000-8000-000000000004", SessionID: "5f0c8e1b", Client: client, User: "IAM:alice", Database: "dev",
+		SQLState: "28000", Message: `IAM authentication failed for user "IAM:alice"`, Reason: "credential: forged: key a3f82ed3e8f061aa did not sign this",
+	}))
+	check(t, w.SessionEnd(audit.SessionRecord{
+		EventID: "a6a0a5a4-0001-4000-8000-000000000005", SessionID: session, Client: client, TLS: tls, CredentialID: credential,
+		Principal: "arn:aws:iam::123456789012:user/team/ana", Cluster: "examplecluster", Database: "dev", DBUser: "alice", DBGroups: []string{"analysts"},
+		SessionRole: "IAM:alice:analysts", ApplicationName: "psql", Started: noon, Duration: 90 * time.Second, BytesFromClient: 120, BytesToClient: 4096,
+		Reason: "client closed",
+	}))
+	check(t, w.Close())
+	got, err := os.ReadFile(path)
+	check(t, err)
+	golden := filepath.Join("testdata", "golden.jsonl")
+	want, err := os.ReadFile(golden)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("lines (want those of %s, %v):\n%s", golden, err, got)
+	}
+}
+
+func TestIdentityOfPrincipal(t *testing.T) {
+	for arn, want := range map[string]string{
+		"": "map[type:Unknown]",
+		"arn:aws:iam::123456789012:user/team/ana":            "map[accountId:123456789012 arn:arn:aws:iam::123456789012:user/team/ana type:IAMUser userName:ana]",
+		"arn:aws:sts::123456789012:assumed-role/etl/ci":      "map[accountId:123456789012 arn:arn:aws:sts::123456789012:assumed-role/etl/ci type:AssumedRole]",
+		"arn:aws:iam::123456789012:root":                     "map[accountId:123456789012 arn:arn:aws:iam::123456789012:root type:Root]",
+		"nonsense":                                           "map[arn:nonsense type:Unknown]",
+		"arn:aws:sts::123456789012:federated-user/somewhere": "map[accountId:123456789012 arn:arn:aws:sts::123456789012:federated-user/somewhere type:FederatedUser]",
+	} {
+		w, path := open(t)
+		check(t, w.SessionEnd(audit.SessionRecord{Principal: arn}))
+		check(t, w.Close())
+		if got := fmt.Sprint(readLines(t, path)[0]["userIdentity"]); got != want {
+			t.Errorf("userIdentity of %q = %s, want %s", arn, got, want)
+		}
+	}
+}
+
+func TestEventIDsAreUUIDs(t *testing.T) {
+	w, path := open(t)
+	for range 100 {
+		check(t, w.Call(audit.CallRecord{EventName: "A"}))
+	}
+	check(t, w.Close())
+	seen := map[any]bool{}
+	for _, r := range readLines(t, path) {
+		id, _ := r["eventID"].(string)
+		if len(id) != 36 || id[14] != '4' || !strings.ContainsRune("89ab", rune(id[19])) || seen[id] {
+			t.Errorf("eventID %q is not a new random UUID", id)
+		}
+		seen[id] = true
+	}
+}
+
+func open(t testing.TB) (*audit.Writer, string) {
+	t.Helper()
+	dir := t.TempDir()
+	w, err := audit.Open(dir, fixed)
+	check(t, err)
+	t.Cleanup(func() { _ = w.Close() })
+	return w, filepath.Join(dir, "2026-01-01.jsonl")
+}
+
+// readLines reads a log in which every line must be JSON.
+func readLines(t testing.TB, path string) []map[string]any {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	check(t, err)
+	if len(data) > 0 && data[len(data)-1] != '\n' {
+		t.Fatalf("the last line of %s is not ended", path)
+	}
+	var records []map[string]any
+	for line := range bytes.Lines(data) {
+		var r map[string]any
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkAppendString(b *testing.B) {
+	buffer := make([]byte, 0, 256)
+	for b.Loop() {
+		buffer = audit.AppendString(buffer[:0], "arn:aws:redshift:us-east-1:123456789012:dbuser:examplecluster/alice")
+	}
+}
