@@ -66,7 +66,7 @@ func (k *checker) roles(ctx context.Context) error {
 		k.standing(l)
 	}
 	if missing == 0 {
-		k.add(OK, "lending", "%d users and %d groups can be lent; others are made with AutoCreate", users, groups)
+		k.add(OK, "lending", "can be lent: users %d, groups %d; others are made with AutoCreate", users, groups)
 	}
 	return nil
 }
@@ -223,7 +223,7 @@ func (k *checker) marker(ctx context.Context) error {
 		k.add(Warning, "marker", "the role %q is a member of %q, which is for session roles only; it cannot be lent", x, MarkerRole).SQL =
 			[]string{fmt.Sprintf("revoke %s from %s", marker, ident(x))}
 	}
-	k.add(OK, "marker", "%d session roles", members-len(odd))
+	k.add(OK, "marker", "session roles: %d", members-len(odd))
 	return k.edges(ctx)
 }
 

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+func newClusterCommand(env environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cluster",
+		Short: "Look after the clusters that logons go to",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newClusterCheckCommand(env))
+	return cmd
+}
+
+func newClusterCheckCommand(env environment) *cobra.Command {
+	var path, output string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "check NAME... | --all",
+		Short: "Say whether logons to a cluster will work, and print what mends it",
+		Long: `Connects to the cluster with its administrative login and looks at everything a
+logon depends on. What is missing comes with the SQL, to be run by a superuser,
+or the pg_hba.conf lines that mend it. Nothing is changed.
+
+The exit code is 1 when something has to be mended, and 0 when there is nothing
+worse than warnings.`,
+		Example: "    daypass cluster check examplecluster --config daypass.yaml\n    daypass cluster check --all --output json --config daypass.yaml",
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if all == (len(names) > 0) {
+				return errors.New("name a cluster, or say --all")
+			}
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output is %q, want text or json", output)
+			}
+			c, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			clusters, err := c.clustersNamed(names)
+			if err != nil {
+				return err
+			}
+			return checkClusters(cmd.Context(), env.stdout, clusters, output)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	cmd.Flags().BoolVar(&all, "all", false, "check every cluster of the configuration")
+	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	return cmd
+}
+
+// clustersNamed returns the named clusters, or all for no names.
+func (c *config) clustersNamed(names []string) ([]clusterConfig, error) {
+	if len(names) == 0 {
+		return c.Clusters, nil
+	}
+	var found []clusterConfig
+	for _, name := range names {
+		known := len(found)
+		for _, cluster := range c.Clusters {
+			if cluster.Identifier == name {
+				found = append(found, cluster)
+			}
+		}
+		if len(found) == known {
+			return nil, fmt.Errorf("%s has no cluster %q", c.Path, name)
+		}
+	}
+	return found, nil
+}
+
+// checkClusters checks one after the other, so that text appears as it is found
+// out. A cluster that cannot be reached does not keep the others from it.
+func checkClusters(ctx context.Context, w io.Writer, clusters []clusterConfig, output string) error {
+	reports := []dbuser.Report{}
+	broken := false
+	for _, cluster := range clusters {
+		admin := dbuser.New(dbuser.Config{
+			Cluster:              cluster.Identifier,
+			Conn:                 cluster.Upstream,
+			AllowSuperusers:      cluster.AllowSuperusers,
+			AllowPredefinedRoles: cluster.AllowPredefinedRoles,
+		})
+		report, err := admin.Check(ctx)
+		admin.Close()
+		if err != nil {
+			return err
+		}
+		broken = broken || report.Broken()
+		reports = append(reports, report)
+		if output == "text" {
+			printReport(w, report)
+		}
+	}
+	if output == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(struct {
+			Clusters []dbuser.Report `json:"clusters"`
+		}{reports}); err != nil {
+			return err
+		}
+	}
+	if broken {
+		return &exitError{code: 1}
+	}
+	return nil
+}
+
+func printReport(w io.Writer, r dbuser.Report) {
+	fmt.Fprintf(w, "cluster %s at %s\n\n", r.Cluster, r.Address)
+	count, printed := map[dbuser.Severity]int{}, map[string]bool{}
+	for _, f := range r.Findings {
+		count[f.Severity]++
+		fmt.Fprintf(w, "  %-8s %s\n", f.Severity, f.Message)
+		if len(f.SQL) > 0 {
+			where := ""
+			if f.Database != "" {
+				where = fmt.Sprintf(", in database %q", f.Database)
+			}
+			script := strings.Join(f.SQL, ";\n")
+			if printed[script] {
+				fmt.Fprintf(w, "           Run the same as above%s.\n", where)
+				continue
+			}
+			printed[script] = true
+			fmt.Fprintf(w, "           Run as a superuser%s:\n\n", where)
+			for _, sql := range f.SQL {
+				fmt.Fprintf(w, "               %s;\n", strings.ReplaceAll(strings.TrimSpace(sql), "\n", "\n               "))
+			}
+			fmt.Fprintln(w)
+		}
+		if len(f.HBA) > 0 {
+			fmt.Fprint(w, "           Put before all other lines of pg_hba.conf, and reload:\n\n")
+			for _, line := range f.HBA {
+				fmt.Fprintf(w, "               %s\n", line)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	fmt.Fprintf(w, "\n%s, %s, %s\n", plural(count[dbuser.Broken], "error"), plural(count[dbuser.Warning], "warning"), plural(count[dbuser.Notice], "notice"))
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
