@@ -95,7 +95,9 @@ Run it in front of your own clusters:
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
+	root.AddCommand(newDevCommand(env))
 	root.AddCommand(newServeCommand(env))
 	root.AddCommand(newVersionCommand(env))
+	root.AddCommand(newClusterCommand(env))
 	return root
 }

@@ -299,6 +299,9 @@ func (s *Server) ConnString(user, database string) string {
 // LogFile returns the path of the server's log.
 func (s *Server) LogFile() string { return filepath.Join(s.dir, "postgres.log") }
 
+// LogTail returns the last lines of the server's log.
+func (s *Server) LogTail() string { return tail(s.logSince(0)) }
+
 // Done is closed when the server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.process.done }
 

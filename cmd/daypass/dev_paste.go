@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+)
+
+// printPaste prints what to paste into another terminal. Every command works as
+// it stands, whatever directory and AWS settings that terminal has, in every
+// shell that is like sh. There are no comments among them: an interactive zsh
+// would run those.
+func (d *dev) printPaste() {
+	daypass := daypassCommand()
+	aws, note := d.askCommand("aws"), ""
+	if _, err := exec.LookPath("aws"); err != nil {
+		aws, note = d.askCommand(daypass), " (the AWS CLI is not installed here; daypass has the same command)"
+	}
+	psql, psqlNote := "psql", ""
+	if _, err := exec.LookPath("psql"); err != nil {
+		psqlNote = " (psql is not installed here: it is in the PostgreSQL client package)"
+		if own := filepath.Join(d.server.Installation().BinDir, "psql"); isFile(own) {
+			psql, psqlNote = shellQuote(own), ""
+		}
+	}
+	fmt.Fprintf(d.env.stdout, `
+In another terminal, be the IAM user %[1]s:
+
+  unset AWS_SESSION_TOKEN AWS_PROFILE
+  export AWS_ACCESS_KEY_ID=%[2]s
+  export AWS_SECRET_ACCESS_KEY=%[3]s
+  export AWS_DEFAULT_REGION=%[4]s AWS_REGION=%[4]s AWS_ENDPOINT_URL=%[5]s
+  export PGSSLROOTCERT=%[6]s
+
+Ask for a credential of the database user alice in the group analysts%[7]s:
+
+  %[8]s
+
+Log on with one%[9]s:
+
+  PGPASSWORD=$(%[8]s --query DbPassword --output text) %[10]s %[11]s
+
+Do both in one step:
+
+  %[12]s
+
+Be refused, and see which statement decided:
+
+  %[13]s
+
+Look at SELECT current_user, session_user, at the tables sales and events, and at
+what changes without the group. Ctrl-C here stops everything.
+`,
+		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(), shellQuote(d.caFile()),
+		note, aws, psqlNote, psql, shellQuote(d.conninfo("IAM:alice")), d.connectCommand(daypass),
+		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1))
+}
+
+// askCommand is the command that asks for alice's credential.
+func (d *dev) askCommand(program string) string {
+	return fmt.Sprintf("%s redshift get-cluster-credentials --endpoint-url %s --cluster-identifier %s --db-name %s --db-user alice --db-groups analysts",
+		program, d.endpointURL(), devCluster, devDatabase)
+}
+
+func (d *dev) connectCommand(daypass string) string {
+	return fmt.Sprintf("%s connect %s %s --endpoint-url %s --user alice --groups analysts", daypass, devCluster, devDatabase, d.endpointURL())
+}
+
+// conninfo is how libpq finds the gateway. The certificate is checked for the
+// name localhost; the address keeps clear of an IPv6 localhost that has another
+// server on it.
+func (d *dev) conninfo(user string) string {
+	return fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s",
+		d.gatewayPort(), devDatabase, user, conninfoQuote(d.caFile()))
+}
+
+func (d *dev) caFile() string { return filepath.Join(d.dirs.server, "tls", "ca.crt") }
+
+// daypassCommand is how a shell in any directory starts this program again.
+func daypassCommand() string {
+	if builtByGoRun() {
+		// The go command removes the program when it ends, and builds it anew
+		// in no time.
+		if root, ok := checkout(); ok {
+			return "go -C " + shellQuote(root) + " run ./cmd/daypass"
+		}
+		if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
+			return "go run " + info.Path + "@" + info.Main.Version
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "daypass"
+	}
+	if inPath, err := exec.LookPath("daypass"); err == nil && sameFile(inPath, self) {
+		return "daypass"
+	}
+	return shellQuote(self)
+}
+
+// builtByGoRun reports whether the go command built this program for one run,
+// into a directory that it will remove.
+func builtByGoRun() bool {
+	self, err := os.Executable()
+	return err == nil && strings.Contains(filepath.ToSlash(self), "/go-build")
+}
+
+// checkout finds the source directory of this module, from the working directory
+// up.
+func checkout() (string, bool) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", false
+	}
+	for {
+		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil {
+			return dir, strings.HasPrefix(string(mod), "module github.com/daypass/daypass\n")
+		}
+		if dir == filepath.Dir(dir) {
+			return "", false
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// shellQuote writes a word for a POSIX shell, plainly where it can.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:=@,%", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// conninfoQuote writes a value of a libpq connection string, which has its own
+// quotes.
+func conninfoQuote(s string) string {
+	if s != "" && !strings.ContainsAny(s, ` '\`) {
+		return s
+	}
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// devDirs are the directories of one `daypass dev`:
+//
+//	postgres   PostgreSQL's data, log and superuser password
+//	server     the data directory of daypass serve
+//	access-key the IAM user's access key, as JSON
+//	lock       held by the process that uses the directory
+//
+// Without --data they are temporary, and close removes them.
+type devDirs struct {
+	root     string
+	postgres string
+	server   string
+	kept     bool
+	lock     *os.File
+}
+
+func makeDevDirs(data string) (_ devDirs, err error) {
+	d := devDirs{kept: data != ""}
+	if d.kept {
+		if d.root, err = filepath.Abs(data); err != nil {
+			return d, err
+		}
+		// Not 0700: PostgreSQL runs as another account than root and has to
+		// get through to its own directory. What is secret is closed by itself.
+		if err := os.MkdirAll(d.root, 0o711); err != nil {
+			return d, fmt.Errorf("making the data directory: %w", err)
+		}
+	} else {
+		if d.root, err = os.MkdirTemp("", "daypass-dev-"); err != nil {
+			return d, err
+		}
+		if err := os.Chmod(d.root, 0o711); err != nil {
+			return d, errors.Join(err, os.RemoveAll(d.root))
+		}
+	}
+	d.postgres = filepath.Join(d.root, "postgres")
+	d.server = filepath.Join(d.root, "server")
+	if d.lock, err = os.OpenFile(filepath.Join(d.root, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return d, fmt.Errorf("opening the data directory: %w", err)
+	}
+	if err := lockFile(d.lock); err != nil {
+		d.lock.Close()
+		if errors.Is(err, errLocked) {
+			return d, fmt.Errorf("%s is in use by another daypass dev", d.root)
+		}
+		return d, fmt.Errorf("locking the data directory: %w", err)
+	}
+	return d, nil
+}
+
+func (d *devDirs) close() error {
+	d.lock.Close()
+	if d.kept {
+		return nil
+	}
+	return os.RemoveAll(d.root)
+}
+
+// devAccessKey is the access key of the example's IAM user.
+type devAccessKey struct {
+	ID     string
+	Secret keyring.Secret
+}
+
+// accessKey reads the access key of an earlier run or makes one.
+func (d *devDirs) accessKey() (devAccessKey, error) {
+	// The file has the names that `aws iam create-access-key` answers with.
+	var file struct{ AccessKeyId, SecretAccessKey string }
+	path := filepath.Join(d.root, "access-key")
+	data, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(data, &file); err != nil || file.AccessKeyId == "" || file.SecretAccessKey == "" {
+			return devAccessKey{}, fmt.Errorf("%s holds no access key; remove it to have a new one made", path)
+		}
+	case errors.Is(err, os.ErrNotExist):
+		secret := make([]byte, 30)
+		rand.Read(secret)
+		file.AccessKeyId = "AKIA" + rand.Text()[:16]
+		file.SecretAccessKey = base64.StdEncoding.EncodeToString(secret)
+		data, err := json.Marshal(file)
+		if err != nil {
+			return devAccessKey{}, err
+		}
+		if err := os.WriteFile(path, append(data, '\n'), 0o600); err != nil {
+			return devAccessKey{}, err
+		}
+	default:
+		return devAccessKey{}, err
+	}
+	return devAccessKey{ID: file.AccessKeyId, Secret: keyring.Secret(file.SecretAccessKey)}, nil
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/redshift"
+	"github.com/aws/smithy-go"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// walk does the main job once, with the AWS SDK and a PostgreSQL driver that
+// know nothing of Daypass, and prints what happens. What goes another way than
+// it should is an error.
+func (d *dev) walk(ctx context.Context) error {
+	w := &walk{
+		ctx: ctx,
+		dev: d,
+		out: d.env.stdout,
+		aws: redshift.New(redshift.Options{
+			BaseEndpoint: aws.String(d.endpointURL()),
+			Region:       devRegion,
+			Credentials:  credentials.NewStaticCredentialsProvider(d.key.ID, d.key.Secret.Reveal(), ""),
+		}),
+	}
+	defer w.close()
+	w.withGroup()
+	w.withoutGroup()
+	w.sideBySide()
+	w.autoCreate()
+	w.refusals()
+	return errors.Join(w.errs...)
+}
+
+type walk struct {
+	ctx   context.Context
+	dev   *dev
+	out   io.Writer
+	aws   *redshift.Client
+	conns []*pgx.Conn
+	errs  []error
+
+	group, plain *pgx.Conn // alice in analysts, and alice alone
+}
+
+func (w *walk) withGroup() {
+	w.title("ana asks for alice's credential, in the group analysts, and logs on")
+	w.group = w.logon(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice"), DbGroups: []string{"analysts"}})
+	w.query(w.group, "SELECT current_user, session_user", "IAM:alice:analysts | IAM:alice:analysts")
+	w.query(w.group, "SELECT region, sum(amount) FROM sales GROUP BY region ORDER BY region", "north | 64.40", "south | 24.50", "west | 310.00")
+}
+
+func (w *walk) withoutGroup() {
+	w.title("Without the group she is alice alone: no sales, and of the events her own, by row security")
+	w.plain = w.logon(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice")})
+	w.query(w.plain, "SELECT current_user, session_user", "alice | IAM:alice")
+	w.query(w.plain, "SELECT owner, what FROM events ORDER BY id", "alice | counted the kettles", "alice | sold the samovar")
+	w.refused(w.plain, "SELECT * FROM sales", "42501")
+}
+
+func (w *walk) sideBySide() {
+	w.title("The two sessions stand side by side: the group is in one of them only")
+	w.query(w.group, "SELECT count(*) FROM sales", "4")
+	w.refused(w.plain, "SELECT count(*) FROM sales", "42501")
+}
+
+func (w *walk) autoCreate() {
+	w.title("A database user that does not exist yet is made at the logon, where AutoCreate is asked for and allowed")
+	conn := w.logon(&redshift.GetClusterCredentialsInput{DbUser: aws.String(devIAMUser), AutoCreate: aws.Bool(true)})
+	w.query(conn, "SELECT current_user, session_user", devIAMUser+" | IAM:"+devIAMUser)
+}
+
+func (w *walk) refusals() {
+	w.title("What the policy does not allow is refused, with the reason")
+	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice"), DbGroups: []string{"finance"}},
+		"redshift:JoinGroup", "dbgroup:"+devCluster+"/finance", "with an explicit deny in an identity-based policy")
+	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("bob")},
+		"redshift:GetClusterCredentials", "dbuser:"+devCluster+"/bob", "because no identity-based policy allows the redshift:GetClusterCredentials action")
+	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice"), AutoCreate: aws.Bool(true)},
+		"redshift:CreateClusterUser", "dbuser:"+devCluster+"/alice", "because no identity-based policy allows the redshift:CreateClusterUser action")
+}
+
+// ask fills in what all calls have in common, prints the call and makes it.
+func (w *walk) ask(in *redshift.GetClusterCredentialsInput) (*redshift.GetClusterCredentialsOutput, error) {
+	in.ClusterIdentifier, in.DbName = aws.String(devCluster), aws.String(devDatabase)
+	line := "GetClusterCredentials ClusterIdentifier=" + devCluster + " DbName=" + devDatabase + " DbUser=" + *in.DbUser
+	if len(in.DbGroups) > 0 {
+		line += " DbGroups=" + strings.Join(in.DbGroups, ",")
+	}
+	if in.AutoCreate != nil {
+		line += fmt.Sprintf(" AutoCreate=%t", *in.AutoCreate)
+	}
+	w.say("aws> %s", line)
+	return w.aws.GetClusterCredentials(w.ctx, in)
+}
+
+// logon asks for a credential and logs on with it. It returns nil after a fault.
+func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
+	out, err := w.ask(in)
+	if err != nil {
+		w.fault("%v", err)
+		return nil
+	}
+	user, password := aws.ToString(out.DbUser), aws.ToString(out.DbPassword)
+	w.say("     DbUser %s, DbPassword of %d characters, valid until %s",
+		user, len(password), aws.ToTime(out.Expiration).Format(time.RFC3339))
+	config, err := pgx.ParseConfig("host=localhost user=x sslmode=verify-full sslrootcert=" + conninfoQuote(w.dev.caFile()))
+	if err != nil {
+		w.fault("%v", err)
+		return nil
+	}
+	// Set afterwards, so that nothing in the environment can be in the way.
+	config.Host, config.Port, config.Fallbacks = "127.0.0.1", uint16(w.dev.gatewayPort()), nil
+	config.User, config.Password, config.Database = user, password, devDatabase
+	config.RuntimeParams = map[string]string{"application_name": "daypass dev"}
+	began := time.Now()
+	conn, err := pgx.ConnectConfig(w.ctx, config)
+	if err != nil {
+		w.fault("%v", err)
+		return nil
+	}
+	w.conns = append(w.conns, conn)
+	at := url.URL{Scheme: "postgres", User: url.User(user), Host: fmt.Sprintf("localhost:%d", w.dev.gatewayPort()), Path: devDatabase}
+	w.say("psql> logged on at %s in %.0f ms", at.Redacted(), float64(time.Since(began).Microseconds())/1000)
+	return conn
+}
+
+// query runs a query and wants exactly the given rows.
+func (w *walk) query(conn *pgx.Conn, sql string, want ...string) {
+	if conn == nil {
+		return
+	}
+	w.say("psql> %s", sql)
+	got, err := rowTexts(w.ctx, conn, sql)
+	if err != nil {
+		w.fault("%v", err)
+		return
+	}
+	for _, row := range got {
+		w.say("      %s", row)
+	}
+	if !slices.Equal(got, want) {
+		w.fault("want %q", want)
+	}
+}
+
+// refused runs a query that PostgreSQL is to refuse.
+func (w *walk) refused(conn *pgx.Conn, sql, state string) {
+	if conn == nil {
+		return
+	}
+	w.say("psql> %s", sql)
+	_, err := rowTexts(w.ctx, conn, sql)
+	var refusal *pgconn.PgError
+	if !errors.As(err, &refusal) || refusal.Code != state {
+		w.fault("%v, want SQLSTATE %s", err, state)
+		return
+	}
+	w.say("      ERROR:  %s (SQLSTATE %s)", refusal.Message, refusal.Code)
+}
+
+// denied makes a call that IAM is to refuse, with all the given parts in the
+// reason.
+func (w *walk) denied(in *redshift.GetClusterCredentialsInput, reason ...string) {
+	_, err := w.ask(in)
+	var refusal smithy.APIError
+	if !errors.As(err, &refusal) || refusal.ErrorCode() != "AccessDenied" {
+		w.fault("%v, want AccessDenied", err)
+		return
+	}
+	w.say("     %s: %s", refusal.ErrorCode(), refusal.ErrorMessage())
+	for _, part := range reason {
+		if !strings.Contains(refusal.ErrorMessage(), part) {
+			w.fault("the reason lacks %q", part)
+		}
+	}
+}
+
+// rowTexts runs a query and returns its rows as texts, with " | " between
+// columns.
+func rowTexts(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
+	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	var rows []string
+	for _, result := range results {
+		for _, values := range result.Rows {
+			texts := make([]string, len(values))
+			for i, v := range values {
+				texts[i] = string(v)
+			}
+			rows = append(rows, strings.Join(texts, " | "))
+		}
+	}
+	return rows, nil
+}
+
+func (w *walk) title(text string) { w.say("\n%s.\n", text) }
+
+func (w *walk) say(format string, args ...any) { fmt.Fprintf(w.out, format+"\n", args...) }
+
+// fault is a step that went wrong; the walk goes on.
+func (w *walk) fault(format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	w.say("     WRONG: %v", err)
+	w.errs = append(w.errs, err)
+}
+
+func (w *walk) close() {
+	for _, conn := range w.conns {
+		_ = conn.Close(context.WithoutCancel(w.ctx)) // the walk is over either way
+	}
+}
