@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/daypass/daypass/internal/iam"
 )
@@ -298,7 +299,7 @@ func (n naive) notPrincipal(element any, deny bool) bool {
 	p := n.request.Principal
 	kinds, isMap := element.(map[string]any)
 	if !isMap {
-		return false
+		kinds = map[string]any{"AWS": "*"}
 	}
 	listed := func(kind string, wanted ...string) bool {
 		for _, e := range strs(append([]any{}, kinds[kind])) {
@@ -435,8 +436,7 @@ func (n naive) matchesOne(base, value, wanted string, variables bool) bool {
 	case "StringEquals", "StringEqualsIgnoreCase":
 		expr, ok := n.expression(wanted, variables, exact)
 		if base == "StringEqualsIgnoreCase" {
-			expr, value = strings.ToLower(expr), strings.ToLower(value)
-			expr = strings.ReplaceAll(expr, `\q`, `\Q`)
+			expr, value = naiveLower(expr), naiveLower(value)
 		}
 		return ok && matchText(expr, value)
 	case "StringLike":
@@ -513,6 +513,16 @@ func (n naive) matchesARN(value, wanted string, variables bool, like func(string
 		return "[^:]"
 	})
 	return ok && matchText(expr, value)
+}
+
+// naiveLower lowers the letters that a policy can hold.
+func naiveLower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r > 0xFF {
+			return r
+		}
+		return unicode.ToLower(r)
+	}, s)
 }
 
 func naiveNumber(s string) (*big.Rat, bool) {

@@ -164,11 +164,10 @@ func (e *principals) match(p *Principal, deny bool) grant {
 // whoever is named at any, grants identities only, and grants them no more than
 // an account would.
 func (e *principals) matchNot(p *Principal, deny bool) grant {
-	if e.everyone {
-		return grantNone
-	}
 	var all, any bool
 	switch {
+	case p.inAccount() && e.everyone:
+		any, all = true, true
 	case p.inAccount():
 		account := contains(e.accounts, p.Account)
 		self := contains(e.users, p.ARN) || p.Type == AccountPrincipal && account
