@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"syscall"
@@ -69,7 +70,11 @@ type dev struct {
 	adminPassword keyring.Secret
 	api           net.Listener
 	gateway       net.Listener
+	caFile        string // of the gateway's certificate authority
 }
+
+// devDrain is how long running queries may go on after Ctrl-C.
+const devDrain = 500 * time.Millisecond
 
 // runDev starts everything, from the database up, and stops it from the API
 // down.
@@ -110,17 +115,27 @@ func runDev(ctx context.Context, env environment, opts devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	serving, ready := make(chan error, 1), make(chan struct{})
+	serving, ready := make(chan error, 1), make(chan running, 1)
 	serveCtx, stopServing := context.WithCancel(ctx)
 	defer stopServing()
-	go func() { serving <- d.serve(serveCtx, cfg, func() { close(ready) }) }()
+	go func() {
+		serving <- serve(serveCtx, cfg, serveOptions{
+			log:     slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			now:     env.now,
+			drain:   devDrain,
+			api:     d.api,
+			gateway: d.gateway,
+			ready:   func(r running) { ready <- r },
+		})
+	}()
 	if err := d.makeExample(ctx); err != nil {
 		stopServing()
 		<-serving
 		return quiet(ctx, fmt.Errorf("making the example: %w", err))
 	}
 	select {
-	case <-ready:
+	case r := <-ready:
+		d.caFile = r.CACert
 	case err := <-serving:
 		return quiet(ctx, err)
 	}

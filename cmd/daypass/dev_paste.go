@@ -54,7 +54,7 @@ Be refused, and see which statement decided:
 Look at SELECT current_user, session_user, at the tables sales and events, and at
 what changes without the group. Ctrl-C here stops everything.
 `,
-		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(), shellQuote(d.caFile()),
+		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(), shellQuote(d.caFile),
 		note, aws, psqlNote, psql, shellQuote(d.conninfo("IAM:alice")), d.connectCommand(daypass),
 		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1))
 }
@@ -74,10 +74,8 @@ func (d *dev) connectCommand(daypass string) string {
 // server on it.
 func (d *dev) conninfo(user string) string {
 	return fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s",
-		d.gatewayPort(), devDatabase, user, conninfoQuote(d.caFile()))
+		d.gatewayPort(), devDatabase, user, conninfoQuote(d.caFile))
 }
-
-func (d *dev) caFile() string { return filepath.Join(d.dirs.server, "tls", "ca.crt") }
 
 // daypassCommand is how a shell in any directory starts this program again.
 func daypassCommand() string {

@@ -22,6 +22,8 @@ import (
 // know nothing of Daypass, and prints what happens. What goes another way than
 // it should is an error.
 func (d *dev) walk(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	w := &walk{
 		ctx: ctx,
 		dev: d,
@@ -113,7 +115,7 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 	user, password := aws.ToString(out.DbUser), aws.ToString(out.DbPassword)
 	w.say("     DbUser %s, DbPassword of %d characters, valid until %s",
 		user, len(password), aws.ToTime(out.Expiration).Format(time.RFC3339))
-	config, err := pgx.ParseConfig("host=localhost user=x sslmode=verify-full sslrootcert=" + conninfoQuote(w.dev.caFile()))
+	config, err := pgx.ParseConfig("host=localhost user=x sslmode=verify-full sslrootcert=" + conninfoQuote(w.dev.caFile))
 	if err != nil {
 		w.fault("%v", err)
 		return nil
