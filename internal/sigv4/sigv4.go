@@ -160,8 +160,8 @@ func (v *Verifier) signedAs(r *http.Request, a *authorization, headers []byte, p
 	return subtle.ConstantTimeCompare(want[:], []byte(a.signature)) == 1
 }
 
-// checkTime holds the request's time against ours. The bounds themselves are
-// inside. A presigned URL that says how long it lives may be old.
+// checkTime holds the request's time against ours, in whole seconds. The bounds
+// themselves are inside. A presigned URL that says how long it lives may be old.
 func (v *Verifier) checkTime(a *authorization) error {
 	now := time.Now
 	if v.Now != nil {
@@ -171,7 +171,7 @@ func (v *Verifier) checkTime(a *authorization) error {
 	if skew == 0 {
 		skew = DefaultMaxSkew
 	}
-	t := now().UTC()
+	t := now().UTC().Truncate(time.Second)
 	minutes := strconv.FormatFloat(skew.Minutes(), 'f', -1, 64) + " min.)"
 	stamp := func(t time.Time) string { return t.Format(basicFormat) }
 	if latest := t.Add(skew); a.time.After(latest) {

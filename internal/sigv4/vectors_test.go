@@ -33,11 +33,11 @@ type vector struct {
 		Normalize        bool
 		OmitSessionToken bool `json:"omit_session_token"`
 	}
-	Header form
-	Query  form
+	Header steps
+	Query  steps
 }
 
-type form struct{ request, canonical, toSign, signature string }
+type steps struct{ request, canonical, toSign, signature string }
 
 func readVectors(t *testing.T) []vector {
 	t.Helper()
@@ -59,9 +59,9 @@ func readVectors(t *testing.T) []vector {
 		if err := errors.Join(json.Unmarshal(raw, &vectors[i]), json.Unmarshal(raw, &files)); err != nil {
 			t.Fatal(err)
 		}
-		get := func(kind string) form {
+		get := func(kind string) steps {
 			text := func(name string) string { s, _ := files[kind+"-"+name].(string); return s }
-			return form{text("signed-request"), text("canonical-request"), text("string-to-sign"), text("signature")}
+			return steps{text("signed-request"), text("canonical-request"), text("string-to-sign"), text("signature")}
 		}
 		vectors[i].Header, vectors[i].Query = get("header"), get("query")
 	}
@@ -93,7 +93,7 @@ func (v *vector) lookup(id, token string) (string, error) {
 // TestVectors checks every step of every case in both forms.
 func TestVectors(t *testing.T) {
 	for _, v := range readVectors(t) {
-		for kind, want := range map[string]form{"header": v.Header, "query": v.Query} {
+		for kind, want := range map[string]steps{"header": v.Header, "query": v.Query} {
 			t.Run(v.Name+"/"+kind, func(t *testing.T) {
 				verifier := v.verifier()
 				r, body := parseRequest(t, want.request)
