@@ -99,5 +99,7 @@ Run it in front of your own clusters:
 	root.AddCommand(newServeCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	root.AddCommand(newClusterCommand(env))
+	root.AddCommand(newKeysCommand(env))
+	root.AddCommand(newCredentialCommand(env))
 	return root
 }

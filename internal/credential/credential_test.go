@@ -211,7 +211,7 @@ func TestAlterations(t *testing.T) {
 		}
 	}
 	for i := range password {
-		for _, c := range "Aa0-_z9=+/\n\r \x00%" {
+		for _, c := range "A_=\n" {
 			if byte(c) != password[i] {
 				refused(fmt.Sprintf("character %d is %q", i, c), password[:i]+string(c)+password[i+1:])
 			}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+func newCredentialCommand(env environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "credential",
+		Short: "Look into database credentials",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newCredentialInspectCommand(env))
+	return cmd
+}
+
+func newCredentialInspectCommand(env environment) *cobra.Command {
+	var from keyringFlags
+	cmd := &cobra.Command{
+		Use:   "inspect [PASSWORD | -]",
+		Short: "Say what a password grants, and whether it is valid",
+		Long: `Reads a password, or the JSON that get-cluster-credentials prints, and prints
+what the password says: its identifier (the one in the audit log), cluster,
+database (null: any), user, groups, times and principal.
+
+status is valid, expired, not yet valid, forged (the signature is wrong, or made
+with a key that the keyring does not have), malformed (no credential at all), or
+unverified when there is no keyring to check it with. Whatever is said of a
+credential that is not valid is its own word.
+
+Without an argument, or with -, it is read from standard input, which keeps it
+out of the process list and the shell's history.
+
+The exit code is 0 for a valid credential and 1 for any other.`,
+		Example: "    daypass redshift get-cluster-credentials … | daypass credential inspect --data ./daypass-data",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			password, err := readPassword(env.stdin, args)
+			if err != nil {
+				return err
+			}
+			var verifier *keyring.Verifier
+			if from.given() {
+				file, _, err := from.open()
+				if err != nil {
+					return err
+				}
+				verifier = file.Current().Verifier()
+			}
+			found := credential.Inspect(verifier, password.Reveal(), env.now())
+			if found.Status == credential.Unverified {
+				found.Reason = "no keyring to check the signature with: give --data or --config"
+			}
+			if err := writeInspection(env.stdout, found); err != nil {
+				return err
+			}
+			if found.Status != credential.Valid {
+				return &exitError{code: 1}
+			}
+			return nil
+		},
+	}
+	from.register(cmd.Flags())
+	return cmd
+}
+
+// readPassword takes the password from the argument or from in, by itself or in
+// the JSON that get-cluster-credentials prints.
+func readPassword(in io.Reader, args []string) (keyring.Secret, error) {
+	text := "-"
+	if len(args) > 0 {
+		text = args[0]
+	}
+	if text == "-" {
+		const limit = 64 << 10
+		data, err := io.ReadAll(io.LimitReader(in, limit+1))
+		if err != nil {
+			return "", fmt.Errorf("reading standard input: %w", err)
+		}
+		if len(data) > limit {
+			return "", errors.New("standard input is too long for a password")
+		}
+		text = string(data)
+	}
+	if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "{") {
+		var answer struct{ DbPassword string }
+		// The decoder's errors could quote the input, which is a secret.
+		if json.Unmarshal([]byte(trimmed), &answer) != nil || answer.DbPassword == "" {
+			return "", errors.New("the input begins like JSON, but is not an object with a DbPassword")
+		}
+		return keyring.Secret(answer.DbPassword), nil
+	}
+	text = strings.TrimSuffix(text, "\n")
+	text = strings.TrimSuffix(text, "\r")
+	return keyring.Secret(text), nil
+}
+
+// writeInspection prints the finding as JSON. What a malformed credential does not
+// say is left out.
+func writeInspection(out io.Writer, found credential.Inspection) error {
+	type grant struct {
+		ID         string    `json:"id"`
+		Cluster    string    `json:"cluster"`
+		Database   *string   `json:"database"`
+		User       string    `json:"user"`
+		Groups     []string  `json:"groups"`
+		AutoCreate bool      `json:"autocreate"`
+		LogonName  string    `json:"logon_name"`
+		Issued     time.Time `json:"issued"`
+		Expires    time.Time `json:"expires"`
+		Principal  string    `json:"principal"`
+	}
+	report := struct {
+		Status credential.Status `json:"status"`
+		Reason string            `json:"reason,omitempty"`
+		*grant
+		Key string `json:"key,omitempty"`
+	}{Status: found.Status, Reason: found.Reason, Key: found.KeyID}
+	if g := found.Grant; g != nil {
+		report.grant = &grant{
+			ID: g.ID, Cluster: g.Cluster, User: g.DBUser, Groups: append([]string{}, g.DBGroups...), AutoCreate: g.AutoCreate,
+			LogonName: g.LogonName(), Issued: g.IssuedAt, Expires: g.NotAfter, Principal: g.Principal,
+		}
+		if g.Database != "" {
+			report.Database = &g.Database
+		}
+	}
+	return writeIndented(out, report)
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+func newKeysCommand(env environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Look after the keys that sign credentials",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newKeysListCommand(env), newKeysRotateCommand(env))
+	return cmd
+}
+
+// keyringFlags say where the keyring is.
+type keyringFlags struct{ data, config string }
+
+const defaultConfigFile = "daypass.yaml"
+
+func (f *keyringFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.data, "data", "", "the data `DIR`ectory of the server")
+	flags.StringVar(&f.config, "config", "", "the configuration `FILE`, which names the data directory (default "+defaultConfigFile+")")
+}
+
+// given says whether there is a flag, or a configuration in its usual place.
+func (f *keyringFlags) given() bool {
+	if f.data != "" || f.config != "" {
+		return true
+	}
+	_, err := os.Stat(defaultConfigFile)
+	return err == nil
+}
+
+// open opens the keyring that the flags name. It need not be this machine's server
+// that uses it, and none has to run.
+func (f *keyringFlags) open() (*keyring.File, string, error) {
+	if f.data != "" && f.config != "" {
+		return nil, "", errors.New("--data and --config exclude one another")
+	}
+	dir := f.data
+	if dir == "" {
+		path := f.config
+		if path == "" {
+			path = defaultConfigFile
+		}
+		cfg, err := loadConfigEnv(path, someSecret)
+		if err != nil {
+			return nil, "", fmt.Errorf("%w\n(--data DIR names the data directory without a configuration)", err)
+		}
+		dir = cfg.Data
+	}
+	path := filepath.Join(dir, "keyring.json")
+	file, err := keyring.LoadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("there is no keyring at %s: the server makes one when it first starts", path)
+	}
+	return file, path, err
+}
+
+// someSecret stands for secrets in the environment of the server, which a command
+// that reads only the data directory's name does without. The value passes for a
+// password and for the seed of an MFA device.
+func someSecret(name string) (string, bool) {
+	if value, ok := os.LookupEnv(name); ok && value != "" {
+		return value, true
+	}
+	return "AAAAAAAAAAAAAAAA", true
+}
+
+func newKeysListCommand(env environment) *cobra.Command {
+	var from keyringFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the keys, what they do and until when",
+		Long: `Lists the keys of the keyring without their secrets. A key that is superseded is
+kept until nothing that it signed or sealed can be alive.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output is %q, want text or json", output)
+			}
+			file, _, err := from.open()
+			if err != nil {
+				return err
+			}
+			keys := file.Current().Keys(env.now())
+			if output == "json" {
+				return writeKeysJSON(env.stdout, keys)
+			}
+			return writeKeys(env.stdout, keys)
+		},
+	}
+	from.register(cmd.Flags())
+	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	return cmd
+}
+
+func writeKeys(out io.Writer, keys []keyring.Info) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PURPOSE\tKEY\tSTATE\tACTIVE FROM\tREFUSED FROM")
+	for _, k := range keys {
+		until := "-"
+		if !k.Until.IsZero() {
+			until = k.Until.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Purpose, k.ID, k.State, k.Active.Format(time.RFC3339), until)
+	}
+	return w.Flush()
+}
+
+func writeKeysJSON(out io.Writer, keys []keyring.Info) error {
+	type key struct {
+		Purpose   keyring.Purpose `json:"purpose"`
+		ID        string          `json:"key"`
+		State     keyring.State   `json:"state"`
+		Active    time.Time       `json:"active_from"`
+		Until     *time.Time      `json:"refused_from"`
+		PublicKey string          `json:"public_key,omitempty"` // Ed25519, hexadecimal
+	}
+	list := make([]key, 0, len(keys))
+	for _, k := range keys {
+		one := key{Purpose: k.Purpose, ID: k.ID, State: k.State, Active: k.Active, PublicKey: hex.EncodeToString(k.Public)}
+		if !k.Until.IsZero() {
+			one.Until = &k.Until
+		}
+		list = append(list, one)
+	}
+	return writeIndented(out, list)
+}
+
+func writeIndented(out io.Writer, v any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "    ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+func newKeysRotateCommand(env environment) *cobra.Command {
+	var from keyringFlags
+	var activateIn time.Duration
+	var upstream, discard bool
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Make new keys; the old ones check what they signed",
+		Long: `Adds a new key that signs credentials and a new key that seals session tokens.
+A running server uses them within a second; none has to run. The keys they
+supersede go on checking what they signed: credentials for 1 h 5 min, session
+tokens for 36 h 5 min. Keys whose time is over are dropped.
+
+Where several machines share a keyring, give --activate-in, copy the keyring file
+to the others (each takes it up within a second), and all change over together.
+
+When somebody may have read the keys, give --discard and --upstream: everything
+issued so far stops working at once.`,
+		Example: "    daypass keys rotate\n    daypass keys rotate --data /var/lib/daypass --activate-in 30m",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			switch {
+			case activateIn < 0:
+				return errors.New("--activate-in is negative")
+			case activateIn > 0 && (discard || upstream):
+				return errors.New("--activate-in does not go with --discard or --upstream, which take effect at once")
+			}
+			file, path, err := from.open()
+			if err != nil {
+				return err
+			}
+			now := env.now()
+			before := file.Current()
+			after, err := file.Update(func(k *keyring.Keyring) *keyring.Keyring {
+				before = k
+				if discard {
+					k = k.Discard(now)
+				} else {
+					k = k.Rotate(now, now.Add(activateIn))
+				}
+				if upstream {
+					k = k.RotateUpstream(now)
+				}
+				return k
+			})
+			if err != nil {
+				return err
+			}
+			return reportRotation(env.stdout, path, before.Keys(now), after.Keys(now))
+		},
+	}
+	from.register(cmd.Flags())
+	cmd.Flags().DurationVar(&activateIn, "activate-in", 0, "sign with the new keys only after this `DURATION`, 30m for instance")
+	cmd.Flags().BoolVar(&discard, "discard", false, "drop the old keys: every credential and session token issued so far is refused")
+	cmd.Flags().BoolVar(&upstream, "upstream", false, "also change the key behind the passwords of session roles; logons mend them one by one")
+	return cmd
+}
+
+// reportRotation says what is new, what stays and until when, and what is gone.
+func reportRotation(out io.Writer, path string, before, after []keyring.Info) error {
+	does := map[keyring.Purpose]string{
+		keyring.Credential: "signs credentials",
+		keyring.Session:    "seals session tokens",
+		keyring.Upstream:   "derives the passwords of session roles",
+	}
+	checks := map[keyring.Purpose]string{
+		keyring.Credential: "checks the credentials it signed",
+		keyring.Session:    "opens the session tokens it sealed",
+	}
+	known := func(list []keyring.Info, id string) bool {
+		return slices.ContainsFunc(list, func(k keyring.Info) bool { return k.ID == id })
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
+	for _, k := range after {
+		switch when := k.Active.Format(time.RFC3339); {
+		case !known(before, k.ID) && k.State == keyring.InUse:
+			fmt.Fprintf(w, "new\t%s\t%s from now on\n", k.ID, does[k.Purpose])
+		case !known(before, k.ID):
+			fmt.Fprintf(w, "new\t%s\t%s from %s on\n", k.ID, does[k.Purpose], when)
+		case k.State == keyring.Pending:
+			fmt.Fprintf(w, "pending\t%s\t%s from %s on\n", k.ID, does[k.Purpose], when)
+		case !k.Until.IsZero():
+			fmt.Fprintf(w, "kept\t%s\t%s until %s\n", k.ID, checks[k.Purpose], k.Until.Format(time.RFC3339))
+		}
+	}
+	for _, k := range before {
+		if !known(after, k.ID) {
+			why := "nothing it signed is alive"
+			if k.State != keyring.Expired {
+				why = "what it was used for stops working"
+			}
+			fmt.Fprintf(w, "dropped\t%s\t%s\n", k.ID, why)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\nA running server uses %s within a second.\nOther machines of this installation need a copy of it.\n", path)
+	return err
+}
