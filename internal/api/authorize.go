@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,42 +33,53 @@ func (c *call) authorize(checks []check) error {
 	}
 	context := c.requestContext()
 	c.decisions = make([]audit.Decision, 0, len(checks))
-	for i := range checks {
-		decision := c.decide(&checks[i], context)
-		c.decisions = append(c.decisions, auditDecision(&checks[i], decision))
+	var last check
+	for _, k := range checks {
+		decision := c.decide(context, &last, &k)
+		c.decisions = append(c.decisions, auditDecision(&k, decision))
 		if !decision.Allowed() {
 			return &awsquery.Error{Code: "AccessDenied", Status: http.StatusForbidden,
-				Message: iam.DenialMessage(c.caller.Principal.ARN, checks[i].action, checks[i].resource, decision)}
+				Message: iam.DenialMessage(c.caller.Principal.ARN, k.action, k.resource, decision)}
 		}
+		last = k
 	}
 	return nil
 }
 
-// decide answers one check. The context is lent to it and comes back unchanged.
-func (c *call) decide(k *check, context *iam.Context) iam.Decision {
-	for _, key := range k.keys {
-		context.Set(key.name, key.value)
+// decide answers one check. The context still has the keys of the last one;
+// checks of one call have most of theirs in common.
+func (c *call) decide(context *iam.Context, last, k *check) iam.Decision {
+	for _, key := range last.keys {
+		if !slices.Contains(k.keys, key) {
+			context.SetList(key.name, nil)
+		}
 	}
-	if k.cluster != nil {
-		for tag, value := range k.cluster.Tags {
+	for _, key := range k.keys {
+		if !slices.Contains(last.keys, key) {
+			context.Set(key.name, key.value)
+		}
+	}
+	if last.cluster != k.cluster {
+		for tag := range tagsOf(last.cluster) {
+			context.SetList("aws:ResourceTag/"+tag, nil)
+		}
+		for tag, value := range tagsOf(k.cluster) {
 			context.Set("aws:ResourceTag/"+tag, value)
 		}
 	}
-	decision := c.caller.Policies.Evaluate(&iam.Request{
+	return c.caller.Policies.Evaluate(&iam.Request{
 		Principal: c.caller.Principal,
 		Action:    k.action,
 		Resource:  k.resource,
 		Context:   context,
 	})
-	for _, key := range k.keys {
-		context.SetList(key.name, nil)
+}
+
+func tagsOf(cluster *directory.Cluster) map[string]string {
+	if cluster == nil {
+		return nil
 	}
-	if k.cluster != nil {
-		for tag := range k.cluster.Tags {
-			context.SetList("aws:ResourceTag/"+tag, nil)
-		}
-	}
-	return decision
+	return cluster.Tags
 }
 
 // requestContext holds the condition keys that every action has (IAM User Guide,

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/daypass/daypass/internal/audit"
@@ -143,7 +144,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 		RequestID:   c.id,
 		Identity:    c.identity(),
 		Source:      c.source.address,
-		UserAgent:   c.http.UserAgent(),
+		UserAgent:   clip(c.http.UserAgent(), 1024),
 		TLS:         audit.TLSDetails(c.http.TLS),
 		Request:     c.request,
 		Decisions:   c.decisions,
@@ -152,7 +153,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 	case c.action != nil:
 		record.EventName, record.ReadOnly = c.action.name, c.action.readOnly
 	case c.query != nil:
-		record.EventName = c.query.Action
+		record.EventName = clip(c.query.Action, 128)
 	}
 	if answer == nil {
 		record.Response, record.CredentialID = c.response, c.credentialID
@@ -167,4 +168,12 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 		record.Reason = cause.Error()
 	}
 	return record
+}
+
+// clip keeps a stranger from filling the audit log.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "")
 }

@@ -70,7 +70,7 @@ func (p *describeClusters) act(c *call) (awsquery.Result, error) {
 		clusters = []*directory.Cluster{p.target.cluster}
 	}
 	var result clusterList
-	context := c.requestContext()
+	context, last := c.requestContext(), check{}
 	for i := page.start(clusters); i < len(clusters); i++ {
 		cluster := clusters[i]
 		if !p.matches(cluster) {
@@ -79,7 +79,8 @@ func (p *describeClusters) act(c *call) (awsquery.Result, error) {
 		// Who may list all clusters does not see one that a statement
 		// keeps from him.
 		k := describeCheck(c, cluster.Identifier, cluster)
-		if !c.decide(&k, context).Allowed() {
+		allowed := c.decide(context, &last, &k).Allowed()
+		if last = k; !allowed {
 			continue
 		}
 		if len(result.clusters) == page.size {

@@ -1,0 +1,51 @@
+package api_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/daypass/daypass/internal/api"
+)
+
+// BenchmarkGetClusterCredentials is one call from the parsed HTTP request to the
+// written answer, without the network and the audit file. Every principal has a
+// key of its own and the policies of the contract's example; the callers take
+// turns.
+func BenchmarkGetClusterCredentials(b *testing.B) {
+	for _, principals := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprintf("principals=%d", principals), func(b *testing.B) {
+			spec := example(b)
+			own, analysts := spec.Users[1].Inline[0], spec.Users[1].Inline[1]
+			spec.Users = nil
+			for i := range principals {
+				spec.Users = append(spec.Users, user(fmt.Sprintf("u%05d", i), own, analysts))
+			}
+			s := &server{t: b, url: "http://127.0.0.1", directory: build(b, spec), now: start, silent: true}
+			s.keyring = newKeyring()
+			handler := api.New(s.config())
+			callers := min(principals, 1000)
+			bodies, requests := make([]string, callers), make([]*http.Request, callers)
+			for i := range requests {
+				name := fmt.Sprintf("u%05d", i*(principals/callers))
+				bodies[i] = query("2012-12-01", "Action", "GetClusterCredentials", "DbUser", name,
+					"ClusterIdentifier", "examplecluster", "DbName", "dev", "DbGroups.DbGroup.1", "analysts", "AutoCreate", "true")
+				requests[i] = s.signed(name, "redshift", "POST", bodies[i])
+				requests[i].Host, requests[i].RemoteAddr = requests[i].URL.Host, "127.0.0.1:4711"
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				r := requests[i%callers]
+				r.Body = io.NopCloser(strings.NewReader(bodies[i%callers]))
+				w := httptest.NewRecorder()
+				handler.ServeHTTP(w, r)
+				if w.Code != http.StatusOK {
+					b.Fatalf("got %d %s", w.Code, w.Body)
+				}
+			}
+		})
+	}
+}
