@@ -111,7 +111,10 @@ func (k *checker) cannotConnect(err error) {
 	case isCode(err, "3D000"):
 		k.add(Broken, "database", "the database %q of the administrative connection does not exist", k.config.Database)
 	case isCode(err, "53300"):
-		k.add(Broken, "connections", "the server has no connection left: %v", err)
+		f := k.add(Broken, "connections", "the server has no connection left: %v", err)
+		if strings.Contains(plainError(err), "role") {
+			f.SQL = []string{"alter role " + login + " connection limit -1"}
+		}
 	case isCode(err, "57P03"):
 		k.add(Broken, "unreachable", "the server is not ready: %v", err)
 	default:

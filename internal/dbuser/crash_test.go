@@ -1,0 +1,128 @@
+package dbuser_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// crashAt makes an Admin whose connection breaks before the nth statement that
+// changes something, for good: like a process that is killed there.
+func (f *fixture) crashAt(n int) (admin *dbuser.Admin, reached *bool) {
+	admin, reached = f.another(func(c *dbuser.Config) { c.Timeout = 2 * time.Second }), new(bool)
+	count := 0
+	admin.SetBefore(func(sql string, c *pgconn.PgConn) {
+		if count++; count >= n {
+			*reached = true
+			_ = c.Conn().Close()
+		}
+	})
+	return admin, reached
+}
+
+// TestKilledBetweenStatements kills a logon that makes everything, before each
+// of its statements, and expects the next one to find nothing to mend but what
+// it would have made anyway.
+func TestKilledBetweenStatements(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		group, template := f.group("analysts"), f.user("template", "")
+		f.exec("alter role %s set work_mem = '5MB'", template)
+		for n := 1; ; n++ {
+			if n > 40 {
+				t.Fatal("no end of statements")
+			}
+			fresh := f.Name("fresh")
+			for _, need := range []dbuser.Need{
+				{User: fresh, Groups: []string{group}, AutoCreate: true},
+				{User: template, Groups: []string{group}},
+			} {
+				role := "IAM:" + need.User + ":" + group
+				f.exec(fmt.Sprintf("drop role if exists %s", pgtest.Quote(role)))
+				crashed, reached := f.crashAt(n)
+				_, err := crashed.Ensure(t.Context(), need)
+				crashed.Close()
+				if !*reached {
+					if err != nil {
+						t.Fatalf("Ensure without a crash: %v", err)
+					}
+					if need.User == template {
+						return
+					}
+					continue
+				}
+				if err == nil {
+					t.Errorf("statement %d: Ensure succeeded on a broken connection", n)
+				}
+				if got := one(t, f.super, "select count(*)::text from pg_roles where rolname in ($1, $2) and rolname <> $3", role, need.User, template); got != "0" {
+					t.Errorf("statement %d: %s roles are left of a transaction that did not end", n, got)
+				}
+				f.logon(f.ensure(need), "postgres")
+				if left, err := f.admin.StatePlans(t.Context(), need); err != nil || len(left) > 0 {
+					t.Errorf("statement %d: left to do afterwards: %q, %v", n, left, err)
+				}
+			}
+		}
+	})
+}
+
+// TestKilledDuringHandOver kills a sweep that hands over and drops, before each
+// of its statements.
+func TestKilledDuringHandOver(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE") // a sweep of a shared server has other work too
+		alice, makers := f.user("alice", ""), f.group("makers")
+		f.lendAlone(alice, makers)
+		db := f.database(makers)
+		for n := 1; ; n++ {
+			if n > 80 {
+				t.Fatal("no end of statements")
+			}
+			role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+			c := f.logon(role, db)
+			run(t, c, fmt.Sprintf("create table lab.t%d (x int)", n))
+			run(t, c, fmt.Sprintf("create function lab.f%d() returns int language sql as 'select 1'", n))
+			run(t, c, "alter default privileges in schema lab grant select on tables to public")
+			_ = c.Close(t.Context())
+			f.eventually("end of the session", func() bool {
+				return one(t, f.super, "select count(*)::text from pg_stat_activity where usename = $1", role.Name) == "0"
+			})
+			f.exec("alter role %s valid until '2020-01-01'", role.Name)
+
+			crashed, reached := f.crashAt(n)
+			_, _ = crashed.Sweep(t.Context(), dbuser.SweepOptions{Unused: time.Hour})
+			crashed.Close()
+			if got := one(t, f.super, `select count(*)::text from pg_auth_members m join pg_roles x on x.oid = m.member
+				where x.rolname = $1 and `+f.usable(), f.login.Name); got != "0" {
+				t.Errorf("statement %d: the administrative login is left with %s memberships", n, got)
+			}
+			if got := f.memberships(alice); got != "" {
+				t.Errorf("statement %d: the user is left in %q", n, got)
+			}
+			f.sweepUntil(role.Name, time.Hour)
+			if got := one(t, f.super, "select count(*)::text from pg_roles where rolname = $1", role.Name); got != "0" {
+				t.Errorf("statement %d: the next sweep did not drop the role", n)
+			}
+			if !*reached {
+				return
+			}
+		}
+	})
+}
+
+// lendAlone lends what fixture.lend does not, to a login of another name.
+func (f *fixture) lendAlone(roles ...string) {
+	f.t.Helper()
+	for _, r := range roles {
+		if f.Major() >= 16 {
+			f.exec("grant %s to %s with admin true, inherit false, set false", r, f.login.Name)
+		}
+	}
+}

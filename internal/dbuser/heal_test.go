@@ -1,0 +1,304 @@
+package dbuser_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// TestHolderChangesTheRole does what PostgreSQL lets any role do to itself, and
+// expects the next logon to find nothing of it.
+func TestHolderChangesTheRole(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, group := f.user("alice", ""), f.group("analysts")
+		for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: []string{group}}} {
+			role := f.ensure(n)
+			c := f.logon(role, "postgres")
+			run(t, c, "set role none")
+			run(t, c, "alter role current_user set work_mem = '1GB'")
+			run(t, c, "alter role current_user in database postgres set search_path = trap")
+			run(t, c, "alter role current_user set role = none")
+			run(t, c, "alter role current_user in database postgres set role = none")
+			run(t, c, "alter role current_user password 'mine'")
+			again := f.ensure(n) // cannot see that the password differs
+			if _, err := f.tryLogon(again, "postgres"); err == nil {
+				t.Error("the holder's password is not in force: nothing to heal")
+			}
+			healed, err := f.admin.Heal(t.Context(), n)
+			if err != nil || healed != again {
+				t.Fatalf("Heal = %q, %v", healed.Name, err)
+			}
+			c = f.logon(healed, "postgres")
+			want := alice
+			if n.Groups != nil {
+				want = role.Name
+			}
+			if got := one(t, c, "select current_user::text"); got != want {
+				t.Errorf("current_user = %s, want %s", got, want)
+			}
+			if got := one(t, c, "show work_mem"); got == "1GB" {
+				t.Error("a setting of the holder's reached the next session")
+			}
+			if got := one(t, c, "show search_path"); strings.Contains(got, "trap") {
+				t.Error("a setting for one database reached the next session")
+			}
+		}
+	})
+}
+
+func TestSettingsAreCopied(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, group, db := f.user("alice", "CONNECTION LIMIT 3"), f.group("analysts"), f.Database(t)
+		f.exec("alter role %s set work_mem = '7MB'", alice)
+		f.exec(`alter role %s set search_path = "$user", "Odd, ""name""", public, ''`, alice)
+		f.exec("alter role %s set application_name = 'it''s \\ alice'", alice)
+		f.exec("alter role %s set log_statement = 'all'", alice) // superuser only
+		f.exec("alter role %s set role = %s", alice, group)
+		f.exec("alter role %s in database %s set work_mem = '9MB'", alice, db)
+		f.exec("alter role %s in database %s set statement_timeout = '77s'", alice, db)
+		for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: []string{group}}} {
+			role := f.ensure(n)
+			show := func(c *pgx.Conn) string {
+				return one(t, c, `select concat_ws(' | ', current_setting('work_mem'), current_setting('search_path'),
+					current_setting('statement_timeout'), current_user)`)
+			}
+			who := alice
+			if n.Groups != nil {
+				who = role.Name
+			}
+			path := `"$user", "Odd, ""name""", public, ""`
+			if got, want := show(f.logon(role, "postgres")), "7MB | "+path+" | 0 | "+who; got != want {
+				t.Errorf("settings in postgres = %s, want %s", got, want)
+			}
+			if got, want := show(f.logon(role, db)), "9MB | "+path+" | 77s | "+who; got != want {
+				t.Errorf("settings in %s = %s, want %s", db, got, want)
+			}
+			if got := one(t, f.super, "select rolconnlimit::text from pg_roles where rolname = $1", role.Name); got != "3" {
+				t.Errorf("connection limit = %s, want 3", got)
+			}
+			if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+				t.Errorf("left to do: %q, %v", left, err)
+			}
+			// What changes about the user reaches the next logon.
+			f.exec("alter role %s set work_mem = '8MB'", alice)
+			f.exec("alter role %s in database %s reset statement_timeout", alice, db)
+			if got, want := show(f.logon(f.ensure(n), db)), "9MB | "+path+" | 0 | "+who; got != want {
+				t.Errorf("settings after a change = %s, want %s", got, want)
+			}
+			f.exec("alter role %s set work_mem = '7MB'", alice)
+			f.exec("alter role %s in database %s set statement_timeout = '77s'", alice, db)
+		}
+		if n := strings.Count(f.log.String(), "setting left out"); n != 1 || !strings.Contains(f.log.String(), "log_statement") {
+			t.Errorf("%d warnings, want one, of log_statement:\n%s", n, f.log)
+		}
+	})
+}
+
+func TestExactMemberships(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, group, other, mallory := f.user("alice", ""), f.group("analysts"), f.group("other"), f.user("mallory", "")
+		n := dbuser.Need{User: alice, Groups: []string{group}}
+		role := f.ensure(n)
+		want := f.memberships(role.Name)
+		f.exec("grant %s to %s", other, role.Name)                   // by the superuser, whose grants a plain login cannot revoke from 16 on
+		f.exec("grant %s to %s with admin option", group, role.Name) // could be passed on
+		f.exec("grant %s to %s", role.Name, mallory)
+		again := f.ensure(n)
+		if got := f.memberships(again.Name); got != want {
+			t.Errorf("memberships of the session role = %s, want %s", got, want)
+		}
+		if got := f.memberships(mallory); f.Major() < 16 && got != "" {
+			t.Errorf("mallory is in %s", got)
+		}
+		if got := one(t, f.super, "select count(*)::text from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1 and m.admin_option", again.Name); got != "0" {
+			t.Error("the session role may pass on what it has")
+		}
+		f.logon(again, "postgres")
+		if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+			t.Errorf("left to do: %q, %v", left, err)
+		}
+	})
+}
+
+// TestSelfGrant is a hole of 13 and 14: a role that is logged on may grant
+// itself. Mallory would keep alice's rights.
+func TestSelfGrant(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		if s.Major() > 14 {
+			return
+		}
+		f := plain(t, s)
+		alice, group, mallory := f.user("alice", ""), f.group("analysts"), f.user("mallory", "")
+		c := f.session(dbuser.Need{User: alice, Groups: []string{group}})
+		run(t, c, "grant "+pgtest.Quote("IAM:"+alice+":"+group)+" to "+pgtest.Quote(mallory))
+		if f.memberships(mallory) == "" {
+			t.Fatal("no hole")
+		}
+		f.ensure(dbuser.Need{User: mallory})
+		if got := f.memberships(mallory); got != "" {
+			t.Errorf("mallory is in %s", got)
+		}
+		run(t, c, "grant "+pgtest.Quote("IAM:"+alice+":"+group)+" to "+pgtest.Quote(mallory))
+		if _, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.memberships(mallory); got != "" {
+			t.Errorf("after a sweep mallory is in %s", got)
+		}
+	})
+}
+
+func TestAttributesAreCopied(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := super(t, s)
+		alice, group := f.user("alice", "CREATEDB CREATEROLE BYPASSRLS"), f.group("analysts")
+		n := dbuser.Need{User: alice, Groups: []string{group}}
+		attributes := func() string {
+			return one(t, f.super, "select concat_ws(' ', rolcreatedb, rolcreaterole, rolbypassrls, rolsuper, rolreplication) from pg_roles where rolname = $1", f.ensure(n).Name)
+		}
+		if got := attributes(); got != "t t t f f" {
+			t.Errorf("attributes = %s", got)
+		}
+		f.exec("alter role %s nocreatedb nocreaterole nobypassrls", alice)
+		if got := attributes(); got != "f f f f f" {
+			t.Errorf("attributes after they were taken away = %s", got)
+		}
+		f.exec("alter role %s superuser replication", "IAM:"+alice+":"+group)
+		if got := attributes(); got != "f f f f f" {
+			t.Errorf("attributes after somebody added some = %s", got)
+		}
+		f.exec("alter role %s nologin", alice)
+		if _, err := f.admin.Ensure(t.Context(), n); !errors.Is(err, dbuser.ErrUserCannotLogin) {
+			t.Errorf("after NOLOGIN: %v", err)
+		}
+	})
+}
+
+func TestRowSecuritySeesTheUser(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, db := f.user("alice", ""), f.Database(t)
+		f.Exec(t, db, "create table notes (owner text, x text); alter table notes enable row level security;"+
+			"create policy own on notes using (owner = current_user); grant select on notes to public;"+
+			"insert into notes values ('"+alice+"', 'hers'), ('bob', 'his')")
+		c := f.session(dbuser.Need{User: alice, Database: db})
+		if got := one(t, c, "select string_agg(x, ' ') from notes"); got != "hers" {
+			t.Errorf("alice reads %q, want her row", got)
+		}
+	})
+}
+
+func TestValidUntilMovesAhead(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	alice := f.user("alice", "")
+	role := f.ensure(dbuser.Need{User: alice})
+	left := func() time.Duration {
+		var seconds float64
+		if err := f.super.QueryRow(t.Context(), "select extract(epoch from rolvaliduntil - now())::float8 from pg_roles where rolname = $1", role.Name).Scan(&seconds); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(seconds) * time.Second
+	}
+	if got := left(); got < 14*time.Minute || got > 15*time.Minute {
+		t.Errorf("VALID UNTIL is %v ahead", got)
+	}
+	for _, sql := range []string{"now() + interval '5 minutes'", "now() - interval '1 day'", "now() + interval '1 day'"} {
+		f.exec("do $$ begin execute format('alter role %I valid until %L', '" + role.Name + "', " + sql + "); end $$")
+		f.logon(f.ensure(dbuser.Need{User: alice}), "postgres")
+		f.admin.Wait()
+		if got := left(); got < 14*time.Minute || got > 15*time.Minute {
+			t.Errorf("VALID UNTIL is %v ahead after a logon with it at %s", got, sql)
+		}
+	}
+}
+
+func TestNamesThatAreTaken(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, ana := f.user("alice", ""), f.user("ana", "")
+
+		// A role that is no session role has the name.
+		f.exec("create role %s login password 'its own'", "IAM:"+alice)
+		role := f.ensure(dbuser.Need{User: alice})
+		if _, fallback := dbuser.SessionRoleNames(alice, nil, false); role.Name != fallback {
+			t.Errorf("session role = %s, want %s", role.Name, fallback)
+		}
+		if got := one(t, f.logon(role, "postgres"), "select current_user::text"); got != alice {
+			t.Errorf("current_user = %s", got)
+		}
+
+		// A session role has an identity's name.
+		before := f.logon(f.ensure(dbuser.Need{User: ana}), "postgres")
+		identity := dbuser.Need{User: "IAM:" + ana, Identity: true}
+		c := f.session(identity)
+		if got, want := one(t, c, "select current_user || ' ' || session_user"), "IAM:"+ana+" IAMA:IAM:"+ana; got != want {
+			t.Errorf("identity session = %s, want %s", got, want)
+		}
+		after := f.ensure(dbuser.Need{User: ana})
+		if _, fallback := dbuser.SessionRoleNames(ana, nil, false); after.Name != fallback {
+			t.Errorf("session role of the user = %s, want %s", after.Name, fallback)
+		}
+		if got := one(t, f.logon(after, "postgres"), "select current_user::text"); got != ana {
+			t.Errorf("current_user = %s, want %s", got, ana)
+		}
+		if got := one(t, before, "select current_user::text"); got != ana {
+			t.Errorf("current_user of the session before = %s, want %s", got, ana)
+		}
+		f.session(identity)
+	})
+}
+
+func TestLongNames(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		for _, size := range []int{59, 60, 63} {
+			user := f.Name("long")
+			user += strings.Repeat("x", size-len(user))
+			c := f.session(dbuser.Need{User: user, AutoCreate: true})
+			if got := one(t, c, "select current_user || ' ' || (length(session_user) <= 63)"); got != user+" true" {
+				t.Errorf("user of %d bytes: %s", size, got)
+			}
+		}
+	})
+}
+
+func TestPlainLoginLacksRights(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := newFixture(t, s, s.Login(t, "powerless", ""))
+		alice := f.Login(t, "alice", "").Name
+		_, err := f.admin.Ensure(t.Context(), dbuser.Need{User: alice})
+		if !errors.Is(err, dbuser.ErrRights) || !strings.Contains(err.Error(), "cluster check examplecluster") {
+			t.Errorf("Ensure = %v, want ErrRights that names cluster check", err)
+		}
+	})
+}
+
+func TestOddNames(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	for _, odd := range []string{`a"b`, `a'b\`, "Zoë", "a@b.com+c-d", "a:b", "x~y", "select", "DROP TABLE x; --", "$daypass$", "%I"} {
+		name := f.Name(odd)
+		c := f.session(dbuser.Need{User: name, AutoCreate: true})
+		if got := one(t, c, "select current_user::text"); got != name {
+			t.Errorf("current_user = %s, want %s", got, name)
+		}
+	}
+}
