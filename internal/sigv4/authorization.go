@@ -102,7 +102,7 @@ func (a *authorization) fromHeader(h http.Header, value string) error {
 		return refuse(ErrAlgorithm, "Unsupported AWS 'algorithm' in the Authorization header: it must be "+algorithm+".")
 	}
 	var credential string
-	parts := map[string]*string{"Credential": &credential, "SignedHeaders": &a.signedHeaders, "Signature": &a.signature}
+	var seen [3]bool
 	for more := strings.Trim(rest, " \t") != ""; more; {
 		var part string
 		part, rest, more = strings.Cut(rest, ",")
@@ -110,14 +110,22 @@ func (a *authorization) fromHeader(h http.Header, value string) error {
 		if !ok {
 			return refuse(ErrMalformed, "Authorization header must be a list of Key=Value pairs.")
 		}
-		to, wanted := parts[name]
-		switch {
-		case !wanted:
+		var which int
+		var to *string
+		switch name {
+		case "Credential":
+			which, to = 0, &credential
+		case "SignedHeaders":
+			which, to = 1, &a.signedHeaders
+		case "Signature":
+			which, to = 2, &a.signature
+		default:
 			return refuse(ErrMalformed, "Authorization header has a part other than Credential, SignedHeaders and Signature.")
-		case to == nil:
+		}
+		if seen[which] {
 			return refuse(ErrDuplicate, "Authorization header must not have '"+name+"' more than once.")
 		}
-		*to, parts[name] = value, nil
+		seen[which], *to = true, value
 	}
 	if missing := missingParts("Authorization header requires '%' parameter.",
 		"Credential", credential, "Signature", a.signature, "SignedHeaders", a.signedHeaders); missing != "" {
@@ -191,14 +199,15 @@ func (a *authorization) fromQuery(h http.Header, p signing) error {
 
 // setCredential splits keyid/date/region/service/aws4_request.
 func (a *authorization) setCredential(credential string) error {
-	id, scope, ok := strings.Cut(credential, "/")
-	parts := strings.Split(scope, "/")
-	if !ok || id == "" || len(parts) != 4 {
+	if strings.Count(credential, "/") != 4 || credential[0] == '/' {
 		return refuse(ErrCredential,
 			"Credential must have exactly 5 slash-delimited elements: keyid/date/region/service/term.")
 	}
-	a.accessKeyID, a.scope = id, scope
-	a.date, a.region, a.service, a.terminator = parts[0], parts[1], parts[2], parts[3]
+	a.accessKeyID, a.scope, _ = strings.Cut(credential, "/")
+	date, rest, _ := strings.Cut(a.scope, "/")
+	region, rest, _ := strings.Cut(rest, "/")
+	a.date, a.region = date, region
+	a.service, a.terminator, _ = strings.Cut(rest, "/")
 	return nil
 }
 

@@ -27,9 +27,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -172,25 +172,24 @@ func (v *Verifier) checkTime(a *authorization) error {
 		skew = DefaultMaxSkew
 	}
 	t := now().UTC().Truncate(time.Second)
-	minutes := strconv.FormatFloat(skew.Minutes(), 'f', -1, 64) + " min.)"
-	stamp := func(t time.Time) string { return t.Format(basicFormat) }
-	if latest := t.Add(skew); a.time.After(latest) {
-		return refuse(ErrNotYetCurrent, "Signature not yet current: "+stamp(a.time)+" is still later than "+
-			stamp(latest)+" ("+stamp(t)+" + "+minutes)
-	}
-	if a.expires > 0 {
+	latest, earliest := t.Add(skew), t.Add(-skew)
+	switch {
+	case a.time.After(latest):
+		return refuse(ErrNotYetCurrent, fmt.Sprintf("Signature not yet current: %s is still later than %s (%s + %v min.)",
+			stamp(a.time), stamp(latest), stamp(t), skew.Minutes()))
+	case a.expires > 0:
 		if end := a.time.Add(time.Duration(a.expires) * time.Second); t.After(end) {
-			return refuse(ErrExpired, "Signature expired: "+stamp(end)+" ("+stamp(a.time)+" + "+
-				strconv.Itoa(a.expires)+" sec.) is now earlier than "+stamp(t))
+			return refuse(ErrExpired, fmt.Sprintf("Signature expired: %s (%s + %d sec.) is now earlier than %s",
+				stamp(end), stamp(a.time), a.expires, stamp(t)))
 		}
-		return nil
-	}
-	if earliest := t.Add(-skew); a.time.Before(earliest) {
-		return refuse(ErrExpired, "Signature expired: "+stamp(a.time)+" is now earlier than "+
-			stamp(earliest)+" ("+stamp(t)+" - "+minutes)
+	case a.time.Before(earliest):
+		return refuse(ErrExpired, fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - %v min.)",
+			stamp(a.time), stamp(earliest), stamp(t), skew.Minutes()))
 	}
 	return nil
 }
+
+func stamp(t time.Time) string { return t.Format(basicFormat) }
 
 // checkScope requires that the credential is for this day, this region and one of
 // our services: a signature made for somebody else's service must not work here.
