@@ -111,6 +111,9 @@ func runDev(ctx context.Context, env environment, opts devOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.server.Stop()) }()
 
+	if err := d.makeAdmin(ctx); err != nil {
+		return quiet(ctx, fmt.Errorf("making the administrative login: %w", err))
+	}
 	cfg, err := d.config()
 	if err != nil {
 		return err

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/daypass/daypass/internal/postgres"
 )
@@ -21,9 +24,10 @@ const (
 	devIAMUser  = "ana"
 )
 
-// devConfiguration is the configuration of `daypass dev`, a file in all but
-// name: the same code reads it.
-const devConfiguration = `
+// devConfiguration is the configuration of `daypass dev`. The same code reads it
+// as reads the file of `daypass serve`, and it is left in the data directory to
+// be looked at.
+const devConfiguration = `# Made by daypass dev, anew at each start.
 account: "` + devAccount + `"
 region: ` + devRegion + `
 data: <data>
@@ -114,8 +118,10 @@ GRANT CREATE ON SCHEMA public TO alice, analysts;
 // devAdmin is the administrative login of the example's cluster.
 const devAdmin = "daypass"
 
-// config is the configuration of this run.
+// config writes the configuration of this run and reads it. The secrets are not
+// in it.
 func (d *dev) config() (*config, error) {
+	path := filepath.Join(d.dirs.root, "daypass.yaml")
 	text := strings.NewReplacer(
 		"<data>", yamlText(d.dirs.server),
 		"<api>", yamlText(d.api.Addr().String()),
@@ -128,7 +134,10 @@ func (d *dev) config() (*config, error) {
 		"UPSTREAM_PASSWORD": d.adminPassword.Reveal(),
 		"SECRET_ACCESS_KEY": d.key.Secret.Reveal(),
 	}
-	return parseConfig(filepath.Join(d.dirs.root, "daypass.yaml"), []byte(text), func(name string) (string, bool) {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the configuration: %w", err)
+	}
+	return loadConfigEnv(path, func(name string) (string, bool) {
 		value, ok := secrets[name]
 		return value, ok
 	})
@@ -137,69 +146,89 @@ func (d *dev) config() (*config, error) {
 // yamlText writes a text as a YAML scalar: single quotes, doubled inside.
 func yamlText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
-// makeExample makes what is not there of the example. The administrative login
-// gets a new password each time.
-func (d *dev) makeExample(ctx context.Context) error {
-	err := d.withConn(ctx, d.server.ConnString(postgres.Superuser, "postgres"), func(conn *pgx.Conn) error {
-		var haveAdmin, haveDatabase bool
-		err := conn.QueryRow(ctx, `SELECT
-			EXISTS (SELECT FROM pg_roles WHERE rolname = $1),
-			EXISTS (SELECT FROM pg_database WHERE datname = $2)`, devAdmin, devDatabase).Scan(&haveAdmin, &haveDatabase)
+// makeAdmin makes the administrative login, or gives the one that is there this
+// run's password.
+func (d *dev) makeAdmin(ctx context.Context) error {
+	return withConn(ctx, d.superuser("postgres"), func(conn *pgx.Conn) error {
+		have, err := exists(ctx, conn, "SELECT FROM pg_roles WHERE rolname = $1", devAdmin)
 		if err != nil {
 			return err
 		}
 		verb := "CREATE"
-		if haveAdmin {
+		if have {
 			verb = "ALTER"
 		}
 		// rand.Text has letters and digits only: nothing in it to quote.
-		if _, err := conn.Exec(ctx, verb+" ROLE "+devAdmin+" LOGIN CREATEROLE PASSWORD '"+d.adminPassword.Reveal()+"'"); err != nil {
-			return err
-		}
-		if !haveDatabase {
-			_, err = conn.Exec(ctx, "CREATE DATABASE "+devDatabase)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	admin, err := pgx.ParseConfig(d.server.ConnString(devAdmin, "postgres"))
-	if err != nil {
-		return err
-	}
-	admin.Password = d.adminPassword.Reveal()
-	conn, err := pgx.ConnectConfig(ctx, admin)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	for _, statement := range devRoles {
-		name := strings.Fields(statement)[2]
-		var have bool
-		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", name).Scan(&have); err != nil {
-			return err
-		}
-		if have {
-			continue
-		}
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return err
-		}
-	}
-	return d.withConn(ctx, d.server.ConnString(postgres.Superuser, devDatabase), func(conn *pgx.Conn) error {
-		var have bool
-		if err := conn.QueryRow(ctx, "SELECT to_regclass('sales') IS NOT NULL").Scan(&have); err != nil || have {
-			return err
-		}
-		// Several statements in one message are one transaction.
-		_, err := conn.PgConn().Exec(ctx, devTables).ReadAll()
+		_, err = conn.Exec(ctx, verb+" ROLE "+devAdmin+" LOGIN CREATEROLE PASSWORD '"+d.adminPassword.Reveal()+"'")
 		return err
 	})
 }
 
-func (d *dev) withConn(ctx context.Context, connString string, f func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, connString)
+// makeExample makes what is not there of the example.
+func (d *dev) makeExample(ctx context.Context) error {
+	group, both := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.makeDatabase(both) })
+	group.Go(func() error { return d.makeRoles(both) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return withConn(ctx, d.superuser(devDatabase), func(conn *pgx.Conn) error {
+		have, err := exists(ctx, conn, "SELECT FROM pg_class WHERE oid = to_regclass($1)", "public.sales")
+		if err != nil || have {
+			return err
+		}
+		// Several statements in one message are one transaction.
+		_, err = conn.PgConn().Exec(ctx, devTables).ReadAll()
+		return err
+	})
+}
+
+func (d *dev) makeDatabase(ctx context.Context) error {
+	return withConn(ctx, d.superuser("postgres"), func(conn *pgx.Conn) error {
+		have, err := exists(ctx, conn, "SELECT FROM pg_database WHERE datname = $1", devDatabase)
+		if err != nil || have {
+			return err
+		}
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+devDatabase)
+		return err
+	})
+}
+
+func (d *dev) makeRoles(ctx context.Context) error {
+	config, err := pgx.ParseConfig(d.server.ConnString(devAdmin, "postgres"))
+	if err != nil {
+		return err
+	}
+	config.Password = d.adminPassword.Reveal()
+	return withConn(ctx, config, func(conn *pgx.Conn) error {
+		for _, statement := range devRoles {
+			have, err := exists(ctx, conn, "SELECT FROM pg_roles WHERE rolname = $1", strings.Fields(statement)[2])
+			if err == nil && !have {
+				_, err = conn.Exec(ctx, statement)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (d *dev) superuser(database string) *pgx.ConnConfig {
+	config, err := pgx.ParseConfig(d.server.ConnString(postgres.Superuser, database))
+	if err != nil {
+		panic("internal error: " + err.Error()) // postgres.Start connected with the same
+	}
+	return config
+}
+
+func exists(ctx context.Context, conn *pgx.Conn, query string, args ...any) (have bool, err error) {
+	err = conn.QueryRow(ctx, "SELECT EXISTS ("+query+")", args...).Scan(&have)
+	return have, err
+}
+
+func withConn(ctx context.Context, config *pgx.ConnConfig, f func(*pgx.Conn) error) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
 	}

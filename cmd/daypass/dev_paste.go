@@ -47,16 +47,19 @@ Do both in one step:
 
   %[12]s
 
-Be refused, and see which statement decided:
+Be refused:
 
   %[13]s
 
 Look at SELECT current_user, session_user, at the tables sales and events, and at
-what changes without the group. Ctrl-C here stops everything.
+what changes without the group. The policies are in %[14]s;
+which statement decided is in the audit log, %[15]s.
+Ctrl-C here stops everything.
 `,
 		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(), shellQuote(d.caFile),
 		note, aws, psqlNote, psql, shellQuote(d.conninfo("IAM:alice")), d.connectCommand(daypass),
-		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1))
+		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1),
+		filepath.Join(d.dirs.root, "daypass.yaml"), filepath.Join(d.dirs.server, "audit"))
 }
 
 // askCommand is the command that asks for alice's credential.

@@ -14,10 +14,11 @@ import (
 
 // devDirs are the directories of one `daypass dev`:
 //
-//	postgres   PostgreSQL's data, log and superuser password
-//	server     the data directory of daypass serve
-//	access-key the IAM user's access key, as JSON
-//	lock       held by the process that uses the directory
+//	postgres      PostgreSQL's data, log and superuser password
+//	server        the data directory of daypass serve
+//	daypass.yaml  the configuration of the last run
+//	access-key    the IAM user's access key, as JSON
+//	lock          held by the process that uses the directory
 //
 // Without --data they are temporary, and close removes them.
 type devDirs struct {

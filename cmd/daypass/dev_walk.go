@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
 	"github.com/aws/smithy-go"
@@ -70,7 +73,7 @@ func (w *walk) withoutGroup() {
 }
 
 func (w *walk) sideBySide() {
-	w.title("The two sessions stand side by side: the group is in one of them only")
+	w.title("The two sessions stand side by side, and the group is still in the first one only")
 	w.query(w.group, "SELECT count(*) FROM sales", "4")
 	w.refused(w.plain, "SELECT count(*) FROM sales", "42501")
 }
@@ -84,11 +87,11 @@ func (w *walk) autoCreate() {
 func (w *walk) refusals() {
 	w.title("What the policy does not allow is refused, with the reason")
 	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice"), DbGroups: []string{"finance"}},
-		"redshift:JoinGroup", "dbgroup:"+devCluster+"/finance", "with an explicit deny in an identity-based policy")
+		"statement FinanceIsForOthers", "redshift:JoinGroup", "dbgroup:"+devCluster+"/finance", "with an explicit deny in an identity-based policy")
 	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("bob")},
-		"redshift:GetClusterCredentials", "dbuser:"+devCluster+"/bob", "because no identity-based policy allows the redshift:GetClusterCredentials action")
+		"no statement", "redshift:GetClusterCredentials", "dbuser:"+devCluster+"/bob", "because no identity-based policy allows the redshift:GetClusterCredentials action")
 	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice"), AutoCreate: aws.Bool(true)},
-		"redshift:CreateClusterUser", "dbuser:"+devCluster+"/alice", "because no identity-based policy allows the redshift:CreateClusterUser action")
+		"no statement", "redshift:CreateClusterUser", "dbuser:"+devCluster+"/alice", "because no identity-based policy allows the redshift:CreateClusterUser action")
 }
 
 // ask fills in what all calls have in common, prints the call and makes it.
@@ -131,8 +134,7 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 		return nil
 	}
 	w.conns = append(w.conns, conn)
-	at := url.URL{Scheme: "postgres", User: url.User(user), Host: fmt.Sprintf("localhost:%d", w.dev.gatewayPort()), Path: devDatabase}
-	w.say("psql> logged on at %s in %.0f ms", at.Redacted(), float64(time.Since(began).Microseconds())/1000)
+	w.say("psql> connected as %s to localhost:%d/%s in %d ms", user, w.dev.gatewayPort(), devDatabase, time.Since(began).Milliseconds())
 	return conn
 }
 
@@ -170,12 +172,13 @@ func (w *walk) refused(conn *pgx.Conn, sql, state string) {
 	w.say("      ERROR:  %s (SQLSTATE %s)", refusal.Message, refusal.Code)
 }
 
-// denied makes a call that IAM is to refuse, with all the given parts in the
-// reason.
-func (w *walk) denied(in *redshift.GetClusterCredentialsInput, reason ...string) {
+// denied makes a call that IAM is to refuse, by the given statement and with all
+// the given parts in the reason.
+func (w *walk) denied(in *redshift.GetClusterCredentialsInput, by string, reason ...string) {
 	_, err := w.ask(in)
 	var refusal smithy.APIError
-	if !errors.As(err, &refusal) || refusal.ErrorCode() != "AccessDenied" {
+	var response *http.ResponseError
+	if !errors.As(err, &refusal) || refusal.ErrorCode() != "AccessDenied" || !errors.As(err, &response) {
 		w.fault("%v, want AccessDenied", err)
 		return
 	}
@@ -185,6 +188,53 @@ func (w *walk) denied(in *redshift.GetClusterCredentialsInput, reason ...string)
 			w.fault("the reason lacks %q", part)
 		}
 	}
+	decided, err := decidedBy(filepath.Join(w.dev.dirs.server, "audit"), response.ServiceRequestID())
+	if err != nil {
+		w.fault("%v", err)
+		return
+	}
+	w.say("     The audit log says: %s.", decided)
+	if !strings.HasPrefix(decided, by) {
+		w.fault("want %s", by)
+	}
+}
+
+// decidedBy looks up in the audit log which statement refused a request.
+func decidedBy(dir, requestID string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil {
+		return "", err
+	}
+	for _, file := range slices.Backward(files) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		for line := range strings.Lines(string(data)) {
+			var record struct {
+				RequestID           string `json:"requestID"`
+				AdditionalEventData struct {
+					Decisions []struct{ Effect, Policy, Sid string }
+				}
+			}
+			if err := json.Unmarshal([]byte(line), &record); err != nil {
+				return "", fmt.Errorf("reading the audit log: %w", err)
+			}
+			if record.RequestID != requestID {
+				continue
+			}
+			for _, decision := range record.AdditionalEventData.Decisions {
+				switch {
+				case decision.Effect == "Allow":
+				case decision.Sid != "":
+					return "statement " + decision.Sid + " of " + decision.Policy + " decided", nil
+				default:
+					return "no statement allows it", nil
+				}
+			}
+		}
+	}
+	return "", fmt.Errorf("the audit log has no decision about request %s", requestID)
 }
 
 // rowTexts runs a query and returns its rows as texts, with " | " between
