@@ -27,6 +27,14 @@ type Request struct {
 	Context *Context
 }
 
+// query is a request on its way through the statements.
+type query struct {
+	*Request
+	known int // the action's row in the table of actions, -1 when it has none
+}
+
+func newQuery(r *Request) query { return query{r, knownAction(r.Action)} }
+
 // Evaluate decides a request in the order of
 // UG reference_policies_evaluation-logic. It is a pure function of the policies
 // and the request and safe for concurrent use.
@@ -36,13 +44,14 @@ type Request struct {
 // any. Where there is a trust policy it must allow too; within the role's account
 // it may free a principal that it names from the other layers.
 func (p *Policies) Evaluate(r *Request) Decision {
-	if d, denied := p.explicitDeny(r); denied {
+	q := newQuery(r)
+	if d, denied := p.explicitDeny(&q); denied {
 		return d
 	}
 	needed := grantNone
 	var trust *statement
 	if p.Resource != nil {
-		if needed, trust = p.Resource.grants(r); needed == grantNone {
+		if needed, trust = p.Resource.grants(&q); needed == grantNone {
 			return Decision{Layer: TrustLayer, Index: -1}
 		}
 		if !r.Principal.federated() && r.Principal.Account != r.owner() {
@@ -52,18 +61,18 @@ func (p *Policies) Evaluate(r *Request) Decision {
 	}
 	decision := allowedBy(TrustLayer, p.Resource, trust)
 	if needed <= grantAccount {
-		policy, s := firstAllow(p.Identity, r)
+		policy, s := firstAllow(p.Identity, &q)
 		if s == nil {
 			return Decision{Layer: IdentityLayer, Index: -1}
 		}
 		decision = allowedBy(IdentityLayer, policy, s)
 	}
 	if needed <= grantRole {
-		if p.Boundary != nil && p.Boundary.first(p.Boundary.allows, r) == nil {
+		if p.Boundary != nil && p.Boundary.first(p.Boundary.allows, &q) == nil {
 			return Decision{Layer: BoundaryLayer, Index: -1}
 		}
 		if p.Session != nil {
-			if _, s := firstAllow(p.Session, r); s == nil {
+			if _, s := firstAllow(p.Session, &q); s == nil {
 				return Decision{Layer: SessionLayer, Index: -1}
 			}
 		}
@@ -72,24 +81,24 @@ func (p *Policies) Evaluate(r *Request) Decision {
 }
 
 // explicitDeny looks through the layers for a Deny that matches.
-func (p *Policies) explicitDeny(r *Request) (Decision, bool) {
+func (p *Policies) explicitDeny(q *query) (Decision, bool) {
 	for _, policy := range p.Identity {
-		if s := policy.first(policy.denies, r); s != nil {
+		if s := policy.first(policy.denies, q); s != nil {
 			return deniedBy(IdentityLayer, policy, s), true
 		}
 	}
 	if policy := p.Boundary; policy != nil {
-		if s := policy.first(policy.denies, r); s != nil {
+		if s := policy.first(policy.denies, q); s != nil {
 			return deniedBy(BoundaryLayer, policy, s), true
 		}
 	}
 	for _, policy := range p.Session {
-		if s := policy.first(policy.denies, r); s != nil {
+		if s := policy.first(policy.denies, q); s != nil {
 			return deniedBy(SessionLayer, policy, s), true
 		}
 	}
 	if policy := p.Resource; policy != nil {
-		if s := policy.first(policy.denies, r); s != nil {
+		if s := policy.first(policy.denies, q); s != nil {
 			return deniedBy(TrustLayer, policy, s), true
 		}
 	}
@@ -109,21 +118,21 @@ func (r *Request) owner() string {
 
 // grants finds the statement of a trust policy that carries furthest for the
 // principal of a request.
-func (p *Policy) grants(r *Request) (best grant, by *statement) {
+func (p *Policy) grants(q *query) (best grant, by *statement) {
 	for _, s := range p.allows {
 		if s.principals == nil {
 			continue
 		}
-		if g := s.principals.match(&r.Principal, false); g > best && s.matches(r) {
+		if g := s.principals.match(&q.Principal, false); g > best && s.matches(q) {
 			best, by = g, s
 		}
 	}
 	return best, by
 }
 
-func firstAllow(policies []*Policy, r *Request) (*Policy, *statement) {
+func firstAllow(policies []*Policy, q *query) (*Policy, *statement) {
 	for _, p := range policies {
-		if s := p.first(p.allows, r); s != nil {
+		if s := p.first(p.allows, q); s != nil {
 			return p, s
 		}
 	}
@@ -131,9 +140,9 @@ func firstAllow(policies []*Policy, r *Request) (*Policy, *statement) {
 }
 
 // first is the first of the statements that applies to a request.
-func (p *Policy) first(statements []*statement, r *Request) *statement {
+func (p *Policy) first(statements []*statement, q *query) *statement {
 	for _, s := range statements {
-		if s.matches(r) {
+		if s.matches(q) {
 			return s
 		}
 	}
@@ -142,17 +151,25 @@ func (p *Policy) first(statements []*statement, r *Request) *statement {
 
 // matches reports whether a statement applies: principal, action, resource and
 // every condition.
-func (s *statement) matches(r *Request) bool {
-	return s.matchesAction(r) && s.matchesResource(r) && s.matchesPrincipal(r) && s.failedCondition(r) == nil
+func (s *statement) matches(q *query) bool {
+	return s.matchesAction(q) && s.matchesResource(q) && s.matchesPrincipal(q) && s.failedCondition(q) == nil
 }
 
-func (s *statement) matchesPrincipal(r *Request) bool {
-	return s.principals == nil || s.principals.match(&r.Principal, !s.allow) != grantNone
+func (s *statement) matchesPrincipal(q *query) bool {
+	return s.principals == nil || s.principals.match(&q.Principal, !s.allow) != grantNone
 }
 
-func (s *statement) matchesAction(r *Request) bool {
+func (s *statement) matchesAction(q *query) bool {
+	if q.known >= 0 {
+		return s.known&(1<<q.known) != 0
+	}
+	return s.matchActionText(q.Action)
+}
+
+// matchActionText goes by the patterns.
+func (s *statement) matchActionText(action string) bool {
 	for i := range s.actions {
-		if s.actions[i].matchAction(r.Action) {
+		if s.actions[i].matchAction(action) {
 			return !s.notAction
 		}
 	}
@@ -163,15 +180,18 @@ func (e *entry) matchAction(action string) bool {
 	if e.plain {
 		return len(action) == len(e.text) && equalFold(action, e.text)
 	}
+	if first := &e.tokens[0]; first.kind == literalToken && !hasPrefix(action, first.text, true) {
+		return false
+	}
 	return glob(e.tokens, action, nil, true)
 }
 
-func (s *statement) matchesResource(r *Request) bool {
+func (s *statement) matchesResource(q *query) bool {
 	if s.anyResource {
 		return true
 	}
 	for i := range s.resources {
-		if e := &s.resources[i]; !e.never && e.match(r.Resource, r.Context, false) {
+		if e := &s.resources[i]; !e.never && e.match(q.Resource, q.Context, false) {
 			return !s.notResource
 		}
 	}
@@ -179,9 +199,9 @@ func (s *statement) matchesResource(r *Request) bool {
 }
 
 // failedCondition is the first condition that does not hold, nil when all do.
-func (s *statement) failedCondition(r *Request) *condition {
+func (s *statement) failedCondition(q *query) *condition {
 	for i := range s.conditions {
-		if c := &s.conditions[i]; !c.holds(r.Context, !s.allow) {
+		if c := &s.conditions[i]; !c.holds(q.Context, !s.allow) {
 			return c
 		}
 	}

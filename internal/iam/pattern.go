@@ -14,6 +14,8 @@ type pattern struct {
 	text   string // as written
 	tokens []token
 	plain  bool // one literal token at most: text comparison will do
+	// literal is the last literal token, where it is not also the first.
+	literal string
 }
 
 type tokenKind uint8
@@ -104,8 +106,20 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 	if len(p.tokens) > maxPatternTokens {
 		return p, errTooManyParts
 	}
-	p.plain = len(p.tokens) == 0 || len(p.tokens) == 1 && p.tokens[0].kind == literalToken
+	p.prepare()
 	return p, nil
+}
+
+// prepare derives what matching takes shortcuts by.
+func (p *pattern) prepare() {
+	p.literal = ""
+	p.plain = len(p.tokens) == 0 || len(p.tokens) == 1 && p.tokens[0].kind == literalToken
+	for i := len(p.tokens) - 1; i > 0; i-- {
+		if p.tokens[i].kind == literalToken {
+			p.literal = p.tokens[i].text
+			return
+		}
+	}
 }
 
 // parseVariable reads the variable at the start of s: ${key}, ${key, 'default'}
@@ -148,12 +162,9 @@ func parseVariable(s string) (t token, width int, err error) {
 	return token{kind: variableToken, key: lowerKey(name), name: name, text: value, hasDefault: hasDefault}, end + 1, nil
 }
 
-// resolve gives the text a literal or variable stands for. A variable has a
-// value when its key is in the context with a single value, or has a default.
+// resolve gives the text a variable stands for. It has a value when its key is
+// in the context with a single value, or a default.
 func (t *token) resolve(ctx *Context) (string, bool) {
-	if t.kind == literalToken {
-		return t.text, true
-	}
 	if v := ctx.lookup(t.key); len(v.values) == 1 && !v.list {
 		return v.values[0], true
 	}
@@ -164,6 +175,10 @@ func (t *token) resolve(ctx *Context) (string, bool) {
 func (p *pattern) match(s string, ctx *Context, fold bool) bool {
 	if p.plain && !fold {
 		return len(p.tokens) == 0 && s == "" || len(p.tokens) == 1 && s == p.tokens[0].text
+	}
+	// Most patterns that do not match lack their last literal.
+	if p.literal != "" && !fold && !strings.Contains(s, p.literal) {
+		return false
 	}
 	return glob(p.tokens, s, ctx, fold)
 }
@@ -176,7 +191,7 @@ func (p *pattern) match(s string, ctx *Context, fold bool) bool {
 func glob(tokens []token, s string, ctx *Context, fold bool) bool {
 	const none = -1
 	ti, si := 0, 0
-	wideToken, wideAt, narrowToken, narrowAt := none, 0, none, 0
+	wide, wideAt, narrow, narrowAt := none, 0, none, 0 // the star's token, and where its run ends
 	for {
 		ok := false
 		if ti == len(tokens) {
@@ -185,7 +200,11 @@ func glob(tokens []token, s string, ctx *Context, fold bool) bool {
 			}
 		} else {
 			switch t := &tokens[ti]; t.kind {
-			case literalToken, variableToken:
+			case literalToken:
+				if ok = hasPrefix(s[si:], t.text, fold); ok {
+					si += len(t.text)
+				}
+			case variableToken:
 				text, has := t.resolve(ctx)
 				if !has {
 					return false
@@ -197,30 +216,52 @@ func glob(tokens []token, s string, ctx *Context, fold bool) bool {
 				if ti == len(tokens)-1 {
 					return true
 				}
-				wideToken, wideAt, narrowToken = ti+1, si, none
-				ok = true
+				wide, narrow = ti, none
+				if wideAt, ok = skip(tokens, ti, s, si, fold); !ok {
+					return false
+				}
+				si = wideAt
 			case anyInSegment:
-				narrowToken, narrowAt = ti+1, si
-				ok = true
+				narrow, narrowAt, ok = ti, si, true
 			case oneToken, oneInSegment:
 				if ok = si < len(s) && (t.kind == oneToken || s[si] != ':'); ok {
 					si += runeWidth(s[si:])
 				}
 			}
 		}
-		switch {
-		case ok:
+		if ok {
 			ti++
-		case narrowToken != none && narrowAt < len(s) && s[narrowAt] != ':':
-			narrowAt += runeWidth(s[narrowAt:])
-			ti, si = narrowToken, narrowAt
-		case wideToken != none && wideAt < len(s):
-			wideAt += runeWidth(s[wideAt:])
-			ti, si, narrowToken = wideToken, wideAt, none
+			continue
+		}
+		// Nothing fits here: let the last star take one character more.
+		switch {
+		case narrow != none && narrowAt < len(s) && s[narrowAt] != ':':
+			from := narrowAt + runeWidth(s[narrowAt:])
+			if narrowAt, ok = skip(tokens, narrow, s, from, fold); !ok || strings.IndexByte(s[from:narrowAt], ':') >= 0 {
+				// Its segment has no place for what follows.
+				narrowAt = len(s)
+				continue
+			}
+			ti, si = narrow+1, narrowAt
+		case wide != none && wideAt < len(s):
+			if wideAt, ok = skip(tokens, wide, s, wideAt+runeWidth(s[wideAt:]), fold); !ok {
+				return false
+			}
+			ti, si, narrow = wide+1, wideAt, none
 		default:
 			return false
 		}
 	}
+}
+
+// skip finds where a star's run may end at the earliest: where the literal after
+// it begins.
+func skip(tokens []token, star int, s string, from int, fold bool) (at int, ok bool) {
+	if star+1 == len(tokens) || tokens[star+1].kind != literalToken || fold {
+		return from, true
+	}
+	i := strings.Index(s[from:], tokens[star+1].text)
+	return from + i, i >= 0
 }
 
 func runeWidth(s string) int {

@@ -91,6 +91,7 @@ type statement struct {
 	path       string
 
 	actions      []entry
+	known        uint64 // which rows of the table of actions the element matches
 	notAction    bool
 	resources    []entry
 	notResource  bool
@@ -329,6 +330,11 @@ func (p *Policy) parseActions(s *statement, n *node) *PolicyError {
 		}
 		s.actions = append(s.actions, entry{pattern: compiled, at: e.start, path: e.path})
 	}
+	for i := range actions {
+		if s.matchActionText(actions[i].name) {
+			s.known |= 1 << i
+		}
+	}
 	return nil
 }
 
@@ -417,7 +423,7 @@ func (p *Policy) compileResource(text string) (entry, error) {
 	}
 	head.text = text
 	head.tokens = joinTokens(head.tokens, tail.tokens)
-	head.plain = len(head.tokens) == 1 && head.tokens[0].kind == literalToken
+	head.prepare()
 	return entry{pattern: head}, nil
 }
 

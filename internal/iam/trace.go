@@ -21,13 +21,14 @@ type StatementMatch struct {
 // explaining a decision; Evaluate is for making one.
 func (p *Policies) Trace(r *Request) []StatementMatch {
 	var matches []StatementMatch
+	q := newQuery(r)
 	p.each(func(layer Layer, policy *Policy) {
 		for _, s := range policy.statements {
 			m := StatementMatch{
 				Layer: layer, Policy: policy.name, Index: s.index, Sid: s.sid,
 				Allow: s.allow, Start: s.start, End: s.end,
 			}
-			m.Mismatch = s.mismatch(r)
+			m.Mismatch = s.mismatch(&q)
 			m.Matched = m.Mismatch == ""
 			matches = append(matches, m)
 		}
@@ -35,16 +36,16 @@ func (p *Policies) Trace(r *Request) []StatementMatch {
 	return matches
 }
 
-func (s *statement) mismatch(r *Request) string {
+func (s *statement) mismatch(q *query) string {
 	switch {
-	case !s.matchesAction(r):
+	case !s.matchesAction(q):
 		return "Action"
-	case !s.matchesResource(r):
+	case !s.matchesResource(q):
 		return "Resource"
-	case !s.matchesPrincipal(r):
+	case !s.matchesPrincipal(q):
 		return "Principal"
 	}
-	if c := s.failedCondition(r); c != nil {
+	if c := s.failedCondition(q); c != nil {
 		return "Condition." + c.operator + "." + c.name
 	}
 	return ""
