@@ -47,6 +47,11 @@ var forbiddenSettings = map[string]bool{
 	"ignore_system_indexes": true,
 }
 
+// What has a meaning of its own in a start-up message, and is no setting. From
+// `options` it must not become a part of the upstream's: a second user name there
+// would be the one that counts.
+var structural = map[string]bool{"user": true, "database": true, "options": true, "replication": true, "": true}
+
 // take sorts the parameters of a start-up message. Of a repeated name the last
 // value counts, as in PostgreSQL.
 func (m *startup) take(given []param) *refusal {
@@ -71,7 +76,6 @@ func (m *startup) take(given []param) *refusal {
 			}
 		case isProtocolOption(p.name):
 			m.negotiate = append(m.negotiate, p.name)
-		case redshiftParameters[p.name]:
 		default:
 			if r := m.set(p.name, p.value); r != nil {
 				return r
@@ -98,7 +102,10 @@ func (m *startup) set(name, value string) *refusal {
 		return &refusal{state: stateInsufficientRights,
 			message: fmt.Sprintf("parameter \"%s\" cannot be set when logging on through the gateway", clip(name))}
 	}
-	if m.redshift && !redshiftAllowed[folded] {
+	if structural[folded] || isProtocolOption(folded) {
+		return &refusal{state: stateUndefinedObject, message: fmt.Sprintf("unrecognized configuration parameter \"%s\"", clip(name))}
+	}
+	if redshiftParameters[folded] || m.redshift && !redshiftAllowed[folded] {
 		return nil
 	}
 	m.params = append(m.params, param{name, value})

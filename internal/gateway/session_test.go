@@ -1,0 +1,524 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// both runs a test with TLS and without.
+func both(t *testing.T, test func(t *testing.T, sslmode string)) {
+	for _, sslmode := range []string{"verify-full", "disable"} {
+		t.Run(sslmode, func(t *testing.T) { test(t, sslmode) })
+	}
+}
+
+func TestCopy(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f := newFixture(t, nil)
+		pg := pgtest.Start(t)
+		f.real(pg)
+		conn := f.connect(f.grant(pg.Name("alice")), "", "sslmode", sslmode)
+		ctx := context.Background()
+
+		out := sha256.New()
+		const rows = 20000
+		if _, err := conn.PgConn().CopyTo(ctx, out, fmt.Sprintf("COPY (SELECT i, repeat(md5(i::text), 31) FROM generate_series(1, %d) i) TO STDOUT", rows)); err != nil {
+			t.Fatal(err)
+		}
+		direct := sha256.New()
+		if _, err := pgtest.Connect(t, pg.Superuser("postgres")).PgConn().CopyTo(ctx, direct, fmt.Sprintf("COPY (SELECT i, repeat(md5(i::text), 31) FROM generate_series(1, %d) i) TO STDOUT", rows)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(out.Sum(nil), direct.Sum(nil)) {
+			t.Error("COPY OUT through the gateway differs from a direct one")
+		}
+
+		if _, err := conn.Exec(ctx, "CREATE TEMP TABLE t (line text)"); err != nil {
+			t.Fatal(err)
+		}
+		var in bytes.Buffer
+		for i := range rows {
+			fmt.Fprintf(&in, "%d %s\n", i, strings.Repeat("x", i%1500))
+		}
+		size, sum := in.Len(), sha256.Sum256(in.Bytes())
+		if _, err := conn.PgConn().CopyFrom(ctx, &in, "COPY t FROM STDIN"); err != nil {
+			t.Fatal(err)
+		}
+		back := sha256.New()
+		if _, err := conn.PgConn().CopyTo(ctx, back, "COPY (SELECT line FROM t ORDER BY split_part(line, ' ', 1)::int) TO STDOUT"); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(back.Sum(nil), sum[:]) {
+			t.Error("what was copied in does not come out")
+		}
+		session := f.server.Sessions()[0]
+		if session.BytesFromClient < uint64(size) || session.BytesToClient < uint64(size) {
+			t.Errorf("bytes %d and %d, want more than %d", session.BytesFromClient, session.BytesToClient, size)
+		}
+	})
+}
+
+// TestBackpressure: a client that does not read makes the server wait, and gets
+// everything in the end.
+func TestBackpressure(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f := newFixture(t, nil)
+		pg := pgtest.Start(t)
+		f.real(pg)
+		c := f.session(f.grant(pg.Name("alice")), sslmode)
+		c.send(typed('Q', []byte("SELECT repeat('x', 1000) FROM generate_series(1, 60000)\x00")))
+		kind, _ := c.message() // then wait until the sockets are full
+		if kind != 'T' {
+			t.Fatalf("message %q", kind)
+		}
+		var before uint64
+		eventually(t, "the relay stands still", func() bool {
+			time.Sleep(100 * time.Millisecond)
+			now := f.server.Sessions()[0].BytesToClient
+			still := now == before && now > 100000
+			before = now
+			return still
+		})
+		if before > 60000*1000 {
+			t.Fatal("the gateway holds the whole result")
+		}
+		rows := 0
+		for kind != 'C' {
+			if kind, _ = c.message(); kind == 'D' {
+				rows++
+			}
+		}
+		if rows != 60000 {
+			t.Errorf("%d rows, want 60000", rows)
+		}
+	})
+}
+
+// session logs on with the raw protocol, up to ReadyForQuery.
+func (f *fixture) session(g grant, sslmode string) *client {
+	f.t.Helper()
+	c, _, _ := f.sessionVersion(g, sslmode, version30)
+	return c
+}
+
+func (f *fixture) sessionVersion(g grant, sslmode string, version uint32) (c *client, pid uint32, key []byte) {
+	f.t.Helper()
+	if sslmode == "disable" {
+		c = f.dial()
+	} else {
+		c = f.dialTLS()
+	}
+	c.send(startup(version, "user", g.LogonName()))
+	for {
+		kind, body := c.message()
+		switch {
+		case kind == 'R' && bytes.Equal(body, []byte{0, 0, 0, 3}):
+			c.send(passwordMessage(f.mint(g)))
+		case kind == 'K':
+			pid = uint32(body[0])<<24 | uint32(body[1])<<16 | uint32(body[2])<<8 | uint32(body[3])
+			key = body[4:]
+		case kind == 'E':
+			f.t.Fatalf("logging on: %q", errorFields(body))
+		case kind == 'Z':
+			return c, pid, key
+		}
+	}
+}
+
+// until reads messages up to one of a kind, and returns its body.
+func (c *client) until(kind byte) []byte {
+	c.t.Helper()
+	for {
+		if got, body := c.message(); got == kind {
+			return body
+		}
+	}
+}
+
+func sleeping(t testing.TB, pg *pgtest.Server, user string) int {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), pg.Superuser("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	return value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'IAM:' || $1 || '%' AND state = 'active' AND query LIKE '%pg_sleep%'", user)
+}
+
+func sessionsOf(t testing.TB, pg *pgtest.Server, user string) int {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), pg.Superuser("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	return value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'IAM:' || $1 || '%'", user)
+}
+
+var sleep = typed('Q', []byte("SELECT pg_sleep(120)\x00"))
+
+func TestCancel(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		f := newFixture(t, nil)
+		f.real(pg)
+		for _, test := range []struct {
+			version uint32
+			length  int
+		}{{version30, 4}, {version32, 32}} {
+			g := f.grant(pg.Name("alice"))
+			c, pid, key := f.sessionVersion(g, "verify-full", test.version)
+			if len(key) != test.length {
+				t.Fatalf("cancel key of %d bytes, want %d", len(key), test.length)
+			}
+			other, _, otherKey := f.sessionVersion(f.grant(pg.Name("alice")), "verify-full", test.version)
+			c.send(sleep)
+			eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+
+			wrong := bytes.Clone(key)
+			wrong[len(wrong)-1] ^= 1
+			for _, bad := range [][]byte{wrong, otherKey, key[:len(key)-1], append(bytes.Clone(key), 0), {}, make([]byte, 300)} {
+				f.cancel(pid, bad, false)
+			}
+			f.cancel(pid+1, key, false)
+			if sleeping(t, pg, g.DBUser) != 1 {
+				t.Fatal("a wrong cancel key works")
+			}
+			f.cancel(pid, key, test.version == version32)
+			if fields := errorFields(c.until('E')); fields['C'] != "57014" {
+				t.Errorf("after the cancel request: %q", fields)
+			}
+			c.until('Z')
+			c.send(typed('Q', []byte("SELECT 1\x00")))
+			c.until('D')
+			other.send(typed('Q', []byte("SELECT 1\x00")))
+			other.until('D')
+		}
+	})
+}
+
+// cancel sends a CancelRequest and waits for the end of the connection.
+func (f *fixture) cancel(pid uint32, key []byte, secure bool) {
+	f.t.Helper()
+	c := f.dial()
+	if secure {
+		c.send(sslRequest)
+		c.read(1)
+		c = f.secure(c, nil)
+	}
+	c.send(packet(80877102, be32(pid), key))
+	if rest := c.rest(); rest != "" {
+		f.t.Errorf("answer to a cancel request: %q", rest)
+	}
+}
+
+func TestCancelByDriver(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	f.real(pg)
+	conn := f.connect(f.grant(pg.Name("alice")), "")
+	done := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "SELECT pg_sleep(120)")
+		done <- err
+	}()
+	eventually(t, "the query runs", func() bool { return sleeping(t, pg, "alice") > 0 })
+	if err := conn.PgConn().CancelRequest(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	var pgErr *pgconn.PgError
+	if err := <-done; !errors.As(err, &pgErr) || pgErr.Code != "57014" {
+		t.Errorf("cancelled query = %v", err)
+	}
+}
+
+// TestClientGone: what a client has left running ends.
+func TestClientGone(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		for name, leave := range map[string]func(c *client){
+			"reset": func(c *client) {
+				_ = tcpOf(c).SetLinger(0)
+				tcpOf(c).Close()
+			},
+			"closed": func(c *client) { tcpOf(c).Close() },
+		} {
+			t.Run(name, func(t *testing.T) {
+				f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfClose = 200 * time.Millisecond })
+				pg := pgtest.Start(t)
+				f.real(pg)
+				g := f.grant(pg.Name("alice"))
+				c := f.session(g, sslmode)
+				c.send(sleep)
+				eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+				leave(c)
+				eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+				eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+				reason := f.audit.end(t, f.audit.lastLogon(t).SessionID).Reason
+				if want := map[string]string{"reset": "client gone", "closed": "client closed"}[name]; reason != want {
+					t.Errorf("reason = %q, want %q", reason, want)
+				}
+			})
+		}
+	})
+}
+
+// TestHalfClose: a client that has sent all it has to say still gets its answers,
+// also when it hung up together with its last message.
+func TestHalfClose(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f := newFixture(t, nil)
+		pg := pgtest.Start(t)
+		f.real(pg)
+		for range 20 {
+			c := f.session(f.grant("alice"), sslmode)
+			c.send(typed('Q', []byte("SELECT repeat('x', 1000) FROM generate_series(1, 3000)\x00")))
+			if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(c.rest()); got < 3000*1000 {
+				t.Fatalf("%d bytes, want 3000 rows", got)
+			}
+		}
+		eventually(t, "the sessions end", func() bool { return len(f.server.Sessions()) == 0 })
+	})
+}
+
+// TestServerGone: the server ends a session, by a word or without.
+func TestServerGone(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	f.real(pg)
+	c, pid, _ := f.sessionVersion(f.grant(pg.Name("alice")), "verify-full", version30)
+	pg.Exec(t, "postgres", fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
+	if fields := c.fatal(); fields['C'] != "57P01" {
+		t.Errorf("after pg_terminate_backend: %q", fields)
+	}
+	if rest := c.rest(); rest != "" {
+		t.Errorf("after the error: %q", rest)
+	}
+	if end := f.audit.end(t, f.audit.lastLogon(t).SessionID); end.Reason != "server closed" {
+		t.Errorf("reason = %q, want server closed", end.Reason)
+	}
+}
+
+func TestKill(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f := newFixture(t, nil)
+		pg := pgtest.Start(t)
+		f.real(pg)
+		g := f.grant(pg.Name("alice"))
+		idle := f.session(g, sslmode)
+		first := f.audit.lastLogon(t).SessionID
+		busy := f.session(f.grant(g.DBUser), sslmode)
+		second := f.audit.lastLogon(t).SessionID
+		stays := f.session(f.grant(pg.Name("bob")), sslmode)
+		busy.send(sleep)
+		eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+
+		list := f.server.Sessions()
+		if len(list) != 3 || list[0].ID != first || list[0].State != "idle" || list[1].State != "active" || list[0].CredentialID != g.ID ||
+			list[0].DBUser != g.DBUser || list[0].Principal != principal || list[0].Cluster != "examplecluster" || list[0].PID == 0 || list[0].TLS != (sslmode != "disable") {
+			t.Errorf("sessions = %+v", list)
+		}
+		if f.server.Kill("no such session") {
+			t.Error("Kill() of no session = true")
+		}
+		if !f.server.Kill(first) {
+			t.Error("Kill() = false")
+		}
+		if fields := idle.fatal(); fields['C'] != "57P01" {
+			t.Errorf("the killed session's last message: %q", fields)
+		}
+		if rest := idle.rest(); rest != "" {
+			t.Errorf("after the last message: %q", rest)
+		}
+		if n := f.server.KillWhere(func(s *gateway.Session) bool { return s.DBUser == g.DBUser && s.ID != first }); n != 1 {
+			t.Errorf("KillWhere() = %d, want 1", n)
+		}
+		eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+		// The server had said nothing since the query, so there was room for a word.
+		if fields := busy.fatal(); fields['C'] != "57P01" {
+			t.Errorf("the busy session's last message: %q", fields)
+		}
+		for _, id := range []string{first, second} {
+			if end := f.audit.end(t, id); end.Reason != "terminated" || end.SQLState != "57P01" {
+				t.Errorf("record of the end = %+v", end)
+			}
+		}
+		stays.send(typed('Q', []byte("SELECT 1\x00")))
+		stays.until('D')
+	})
+}
+
+// TestKillUnderLoad: a session whose bytes never stop ends too.
+func TestKillUnderLoad(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f := newFixture(t, nil)
+		pg := pgtest.Start(t)
+		f.real(pg)
+		c := f.session(f.grant(pg.Name("alice")), sslmode)
+		c.send(typed('Q', []byte("SELECT repeat('x', 1000) FROM generate_series(1, 1000) a, generate_series(1, 100000) b\x00")))
+		c.until('D')
+		go io.Copy(io.Discard, c)
+		f.server.Kill(f.server.Sessions()[0].ID)
+		eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+	})
+}
+
+func TestShutdown(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	f.real(pg)
+	g := f.grant(pg.Name("alice"))
+	idle := f.session(g, "verify-full")
+	idler := f.session(g, "disable")
+	running, pid, key := f.sessionVersion(g, "verify-full", version30)
+	short := f.session(g, "verify-full")
+	running.send(sleep)
+	short.send(typed('Q', []byte("SELECT pg_sleep(0.5), 'done'\x00")))
+	idler.send(typed('Q', []byte("LISTEN x; NOTIFY x\x00"))) // a notification is the last that it was sent
+	idler.until('Z')
+	eventually(t, "the queries run", func() bool { return sleeping(t, pg, g.DBUser) == 2 })
+
+	limit, stop := context.WithCancel(context.Background())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- f.server.Shutdown(limit) }()
+	var fields map[byte]string
+	eventually(t, "logons are refused", func() bool {
+		c := f.dial()
+		c.send(startup(version30, "user", g.LogonName()))
+		kind, body := c.message()
+		fields = errorFields(body)
+		c.Close()
+		return kind == 'E'
+	})
+	if fields['C'] != "57P03" {
+		t.Errorf("logon during the shutdown: %q", fields)
+	}
+	// Until the limit everybody works on, and queries can be cancelled.
+	short.until('D')
+	short.until('Z')
+	short.send(typed('Q', []byte("SELECT 1\x00")))
+	short.until('Z')
+	f.cancel(pid, key, false)
+	if got := errorFields(running.until('E')); got['C'] != "57014" {
+		t.Errorf("after the cancel request: %q", got)
+	}
+	running.until('Z')
+	running.send(sleep)
+	eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+	select {
+	case err := <-ended:
+		t.Fatalf("Shutdown() = %v with sessions running", err)
+	default:
+	}
+
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown() = %v, want that the limit was reached", err)
+	}
+	for name, c := range map[string]*client{"idle": idle, "listening": idler, "short": short} {
+		if kind, body := c.message(); kind == 'A' && name == "listening" {
+			if got := c.fatal(); got['C'] != "57P01" {
+				t.Errorf("%s: %q", name, got)
+			}
+		} else if got := errorFields(body); kind != 'E' || got['C'] != "57P01" || got['S'] != "FATAL" {
+			t.Errorf("%s: last message %q %q", name, kind, got)
+		}
+	}
+	// What ran was cancelled, and its client is told both.
+	if got := errorFields(running.until('E')); got['C'] != "57014" {
+		t.Errorf("running: %q", got)
+	}
+	if got := errorFields(running.until('E')); got['C'] != "57P01" {
+		t.Errorf("running: last message %q", got)
+	}
+	if logons, ends := f.audit.count(); logons != 4 || ends != 4 {
+		t.Errorf("%d logons and %d ends recorded, want 4 each", logons, ends)
+	}
+	if conn, err := net.Dial("tcp", f.addr); err == nil {
+		conn.Close()
+		t.Error("the gateway still listens")
+	}
+	eventually(t, "the upstream sessions end", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+}
+
+// TestShutdownEarly: with nobody there it does not wait for the limit.
+func TestShutdownEarly(t *testing.T) {
+	f := newFixture(t, nil)
+	if err := f.server.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown() = %v", err)
+	}
+}
+
+// TestGoroutines: two for each session, and none left at the end.
+func TestGoroutines(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	f.real(pg)
+	g := f.grant(pg.Name("alice"))
+	f.session(g, "verify-full").send([]byte("X\x00\x00\x00\x04")) // connect the administrator
+	eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+	before := runtime.NumGoroutine()
+	var clients []*client
+	for i := range 20 {
+		clients = append(clients, f.session(g, []string{"verify-full", "disable"}[i%2]))
+	}
+	eventually(t, "two goroutines for each session", func() bool { return runtime.NumGoroutine() <= before+2*len(clients) })
+	for _, c := range clients {
+		c.Close()
+	}
+	eventually(t, "no goroutines", func() bool { return runtime.NumGoroutine() <= before })
+	if n := f.server.HalfOpen(); n != 0 {
+		t.Errorf("%d half-open connections, want none", n)
+	}
+}
+
+func TestSessionLimits(t *testing.T) {
+	f := newFixture(t, func(c *gateway.Config) { c.Limits.MaxSessions = 4 })
+	pg := pgtest.Start(t)
+	cluster := f.real(pg)
+	cluster.MaxSessions, cluster.MaxSessionsPerUser = 3, 2
+	alice, bob := f.grant(pg.Name("alice")), f.grant(pg.Name("bob"))
+	try := func(g grant) error {
+		_, err := f.try(g.LogonName(), f.mint(g), "")
+		return err
+	}
+	a := f.session(alice, "disable")
+	f.session(alice, "disable")
+	f.refused(try(alice), "53300", "too many sessions for user")
+	f.session(bob, "disable")
+	f.refused(try(bob), "53300", `too many sessions for cluster "examplecluster"`)
+	a.Close()
+	eventually(t, "there is room again", func() bool { return try(bob) == nil })
+
+	// The database's own limit comes as it says it.
+	pg.Exec(t, "postgres", "ALTER ROLE "+alice.DBUser+" CONNECTION LIMIT 1")
+	unlimited := *cluster
+	unlimited.MaxSessions, unlimited.MaxSessionsPerUser = 0, 0
+	f.add(&unlimited)
+	f.refused(try(alice), "53300", "too many connections for role")
+}
+
+func tcpOf(c *client) *net.TCPConn {
+	conn := c.Conn
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secure.NetConn()
+	}
+	return conn.(*net.TCPConn)
+}

@@ -1,0 +1,378 @@
+package gateway_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// TestPreStartup sends what comes before the start-up message, and wants the
+// gateway's bytes. Everything here is without TLS; the peer is local.
+func TestPreStartup(t *testing.T) {
+	f := newFixture(t, nil)
+	hello := startup(version30, "user", "IAM:alice")
+	layout := func(b []byte) []byte { return packet(version30, b) }
+	for _, test := range []struct {
+		name  string
+		send  [][]byte // each after the answer to the one before, which is one byte long
+		reply string   // those bytes
+		ask   bool     // then a password is asked for
+		error string   // or this SQLSTATE and text are the answer
+	}{
+		{"start-up", [][]byte{hello}, "", true, ""},
+		{"GSS, start-up", [][]byte{gssencRequest, hello}, "N", true, ""},
+		{"GSS twice", [][]byte{gssencRequest, gssencRequest}, "N", false, "0A000 unsupported frontend protocol 1234.5680: server supports 3.0 to 3.2"},
+		{"GSS with more", [][]byte{slices.Concat(gssencRequest, hello)}, "", false, "08P01 received unencrypted data after GSSAPI encryption request"},
+		{"SSL with more", [][]byte{slices.Concat(sslRequest, hello)}, "", false, "08P01 received unencrypted data after SSL request"},
+		{"SSL with one byte more", [][]byte{slices.Concat(sslRequest, []byte{0})}, "", false, "08P01 received unencrypted data after SSL request"},
+		{"SSL with a body", [][]byte{packet(80877103, []byte("hello"))}, "", false, "08P01 received unencrypted data after SSL request"},
+		{"protocol 3.1", [][]byte{startup(3<<16|1, "user", "IAM:alice")}, "", true, ""},
+		{"protocol 4.0", [][]byte{startup(4<<16, "user", "IAM:alice")}, "", false, "0A000 unsupported frontend protocol 4.0: server supports 3.0 to 3.2"},
+		{"protocol 1.0", [][]byte{startup(1<<16, "user", "IAM:alice")}, "", false, "0A000 unsupported frontend protocol 1.0"},
+		{"length 7", [][]byte{append(be32(7), 0, 0, 0)}, "", false, "08P01 invalid length of startup packet"},
+		{"length 0", [][]byte{be32(0)}, "", false, "08P01 invalid length of startup packet"},
+		{"length negative", [][]byte{be32(0xffffffff)}, "", false, "08P01 invalid length of startup packet"},
+		{"length 10000", [][]byte{startup(version30, "user", "IAM:alice", "application_name", strings.Repeat("x", 10000-4-4-5-10-17-2))}, "", true, ""},
+		{"length 10001", [][]byte{startup(version30, "user", "IAM:alice", "application_name", strings.Repeat("x", 10001-4-4-5-10-17-2))}, "", false, "08P01 invalid length"},
+		{"HTTP", [][]byte{[]byte("GET / HTTP/1.1\r\n\r\n")}, "", false, "08P01 invalid length"},
+		{"no user", [][]byte{startup(version30, "database", "dev")}, "", false, "28000 no PostgreSQL user name specified"},
+		{"empty user", [][]byte{startup(version30, "user", "")}, "", false, "28000 no PostgreSQL user name specified"},
+		{"no terminator", [][]byte{layout([]byte("user\x00IAM:alice\x00"))}, "", false, "08P01 invalid startup packet layout: expected terminator as last byte"},
+		{"value without end", [][]byte{layout([]byte("user\x00IAM:alice"))}, "", false, "08P01 invalid startup packet layout"},
+		{"name without value", [][]byte{layout([]byte("user\x00"))}, "", false, "08P01 invalid startup packet layout"},
+		{"bytes after the terminator", [][]byte{layout([]byte("user\x00IAM:alice\x00\x00user\x00postgres\x00\x00"))}, "", false, "08P01 invalid startup packet layout"},
+		{"nothing", [][]byte{layout(nil)}, "", false, "08P01 invalid startup packet layout"},
+		{"replication", [][]byte{startup(version30, "user", "IAM:alice", "replication", "true")}, "", false, "0A000 replication"},
+		{"replication of a database", [][]byte{startup(version30, "user", "IAM:alice", "replication", "database")}, "", false, "0A000 replication"},
+		{"replication abbreviated", [][]byte{startup(version30, "user", "IAM:alice", "replication", "T")}, "", false, "0A000 replication"},
+		{"replication off", [][]byte{startup(version30, "user", "IAM:alice", "replication", "Off")}, "", true, ""},
+		{"role", [][]byte{startup(version30, "user", "IAM:alice", "role", "postgres")}, "", false, `42501 parameter "role" cannot be set`},
+		{"ROLE", [][]byte{startup(version30, "user", "IAM:alice", "RoLe", "postgres")}, "", false, `42501 parameter "RoLe" cannot be set`},
+		{"role in options", [][]byte{startup(version30, "user", "IAM:alice", "options", "-crole=postgres")}, "", false, `42501 parameter "role" cannot be set`},
+		{"other switches", [][]byte{startup(version30, "user", "IAM:alice", "options", "-d 5")}, "", false, "42601 invalid command-line argument for server process: -d"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f.t = t
+			c := f.dial()
+			for i, b := range test.send {
+				c.send(b)
+				if i < len(test.reply) {
+					if got := c.read(1); got != test.reply[i:i+1] {
+						t.Fatalf("answer %d = %q, want %q", i, got, test.reply[i:i+1])
+					}
+				}
+			}
+			if test.ask {
+				if got := c.read(len(askPassword)); got != string(askPassword) {
+					t.Errorf("answer %q, want the question for a password", got)
+				}
+				return
+			}
+			fields := c.fatal()
+			if got := fields['C'] + " " + fields['M']; !strings.HasPrefix(got, test.error) {
+				t.Errorf("answer %q, want %q", got, test.error)
+			}
+			if rest := c.rest(); rest != "" {
+				t.Errorf("after the error: %q", rest)
+			}
+		})
+	}
+	f.t = t
+	if logons, _ := f.audit.count(); logons != 0 {
+		t.Errorf("%d logons recorded, want none", logons)
+	}
+}
+
+// Protocol 2 had messages without a length.
+func TestProtocol2(t *testing.T) {
+	f := newFixture(t, nil)
+	c := f.dial()
+	body := make([]byte, 288)
+	copy(body, "dev")
+	copy(body[64:], "alice")
+	c.send(packet(2<<16, body))
+	if got, want := c.rest(), "EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n\x00"; got != want {
+		t.Errorf("answer %q, want %q", got, want)
+	}
+}
+
+func TestTLSNegotiation(t *testing.T) {
+	f := newFixture(t, nil)
+	hello := startup(version30, "user", "IAM:alice")
+	asks := func(c *client) {
+		t.Helper()
+		if got := c.read(len(askPassword)); got != string(askPassword) {
+			t.Errorf("answer %q, want the question for a password", got)
+		}
+	}
+
+	c := f.dialTLS()
+	c.send(hello)
+	asks(c)
+
+	c = f.dial() // GSS first, as libpq does with gssencmode=prefer
+	c.send(gssencRequest)
+	c.read(1)
+	c.send(sslRequest)
+	c.read(1)
+	c = f.secure(c, []string{"postgresql"})
+	c.send(hello)
+	asks(c)
+
+	direct := f.secure(f.dial(), []string{"postgresql"})
+	direct.send(hello)
+	asks(direct)
+
+	withoutALPN := f.secure(f.dial(), nil)
+	if rest := withoutALPN.rest(); rest != "" {
+		t.Errorf("direct TLS without ALPN: %q", rest)
+	}
+
+	if err := tls.Client(f.dial().Conn, f.clientTLS([]string{"http/1.1"})).Handshake(); err == nil {
+		t.Error("direct TLS for another protocol: the handshake succeeded")
+	}
+
+	old := f.clientTLS([]string{"postgresql"})
+	old.MaxVersion = tls.VersionTLS11
+	if err := tls.Client(f.dial().Conn, old).Handshake(); err == nil {
+		t.Error("TLS 1.1: the handshake succeeded")
+	}
+
+	for name, b := range map[string][]byte{"SSLRequest": sslRequest, "GSSENCRequest": gssencRequest} {
+		c := f.dialTLS()
+		c.send(b)
+		if fields := c.fatal(); fields['C'] != "0A000" {
+			t.Errorf("%s inside TLS: %q", name, fields)
+		}
+	}
+
+	// A start-up message where the ClientHello should be never reaches the parser.
+	c = f.dial()
+	c.send(sslRequest)
+	c.read(1)
+	c.send(hello)
+	if rest := c.rest(); strings.Contains(rest, string(askPassword)) {
+		t.Errorf("plain start-up message after SSLRequest: %q", rest)
+	}
+}
+
+func TestNegotiateProtocolVersion(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		packet  []byte
+		version uint32
+		want    []byte
+	}{
+		{"3.0", startup(version30, "user", "u"), version30, nil},
+		{"3.2", startup(version32, "user", "u"), version32, nil},
+		{"3.3", startup(3<<16|3, "user", "u"), version32, typed('v', slices.Concat(be32(version32), be32(0)))},
+		{"3.9999", startup(3<<16|9999, "user", "u"), version32, typed('v', slices.Concat(be32(version32), be32(0)))},
+		{"options", startup(version30, "user", "u", "_pq_.a", "1", "_pq_.b", ""), version30,
+			typed('v', slices.Concat(be32(version30), be32(2), []byte("_pq_.a\x00_pq_.b\x00")))},
+		{"option of a Redshift driver", startup(version30, "user", "u", "_pq_.compression", "zstd:1", "client_protocol_version", "2"), version30, nil},
+		{"3.3 of a Redshift driver", startup(3<<16|3, "user", "u", "client_protocol_version", "2"), version32, nil},
+	} {
+		p, state := gateway.ParseStartup(test.packet[4:])
+		if state != "" || p.Version != test.version || !bytes.Equal(p.Negotiation, test.want) {
+			t.Errorf("%s: version %#x, negotiation %q, %s, want %#x, %q", test.name, p.Version, p.Negotiation, state, test.version, test.want)
+		}
+	}
+}
+
+func TestParameters(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		given []string
+		want  string
+	}{
+		{"settings", []string{"application_name", "psql", "client_encoding", "UTF8", "app.tenant", "7"}, "application_name=psql client_encoding=UTF8 app.tenant=7"},
+		{"what Redshift's drivers add", []string{"client_protocol_version", "2", "driver_version", "x", "os_version", "y", "plugin_name", "none",
+			"driver_discovery_version", "1", "idp_type", "a", "provider_name", "b", "token_type", "c", "identity_namespace", "d",
+			"idc_client_display_name", "e", "application_name", "dbt"}, "application_name=dbt"},
+		{"what their next version may add", []string{"new_parameter", "2", "client_protocol_version", "2", "DateStyle", "ISO", "TimeZone", "UTC"}, "DateStyle=ISO TimeZone=UTC"},
+		{"unknown settings of others", []string{"new_parameter", "2"}, "new_parameter=2"},
+		{"options first", []string{"search_path", "b", "options", "-c search_path=a --lock-timeout=5 -cgeqo=off"}, "search_path=a lock_timeout=5 geqo=off search_path=b"},
+		{"empty options", []string{"options", "  "}, ""},
+		{"replication off", []string{"replication", "false"}, ""},
+	} {
+		p, state := gateway.ParseStartup(startup(version30, append([]string{"user", "u"}, test.given...)...)[4:])
+		var got []string
+		for _, param := range p.Params {
+			got = append(got, param[0]+"="+param[1])
+		}
+		if strings.Join(got, " ") != test.want || state != "" {
+			t.Errorf("%s: passes on %q, %s, want %q", test.name, got, state, test.want)
+		}
+	}
+	for _, options := range []string{"-c role=x", "--role=x", "-c ROLE=x", `--ro\le=x`, "-c session_authorization=x", "--session-authorization=x",
+		"-c", "-c role", "--=x", "-", "--", "x", "-e", "-W 5", "-c user=postgres", "--user=postgres", "-cUSER=x", "-c database=x", "-c options=-crole=x", "-c replication=true",
+		"-c _pq_.a=b", "-c post_auth_delay=100"} {
+		if p, state := gateway.ParseStartup(startup(version30, "user", "u", "options", options)[4:]); state == "" {
+			t.Errorf("options %q passed on as %q", options, p.Params)
+		}
+	}
+	// Of what is repeated the last counts, and is what is looked at.
+	p, state := gateway.ParseStartup(startup(version30, "user", "a", "database", "d", "user", "b", "database", "e")[4:])
+	if state != "" || p.User != "b" || p.Database != "e" {
+		t.Errorf("repeated: %+v %s", p, state)
+	}
+}
+
+func TestSplitOptions(t *testing.T) {
+	for in, want := range map[string][]string{
+		"":                   nil,
+		" \t\n":              nil,
+		"a b":                {"a", "b"},
+		` a\ b  c\\d `:       {"a b", `c\d`},
+		`a\`:                 {"a"},
+		`\ `:                 {" "},
+		"a\vb\fc\rd":         {"a", "b", "c", "d"},
+		`-c x=\'quoted\ y\'`: {"-c", "x='quoted y'"},
+	} {
+		if got := gateway.SplitOptions(in); !reflect.DeepEqual(got, want) {
+			t.Errorf("SplitOptions(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestBareVersion(t *testing.T) {
+	for in, want := range map[string]string{
+		"15.18 (Debian 15.18-0+deb12u1)": "15.18", "18.4": "18.4", "17beta1": "17", "19devel": "19", "8.0.2": "8.0.2", "PostgreSQL": "PostgreSQL", "": "", "16.": "16",
+	} {
+		if got := gateway.BareVersion(in); got != want {
+			t.Errorf("BareVersion(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestRedshiftDriver logs on with what redshift_connector sends, and looks at
+// each message as that driver does.
+func TestRedshiftDriver(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	cluster := f.real(pg)
+	g := f.grant(pg.Name("gina"))
+	c := f.dialTLS()
+	c.send(startup(version30, "user", g.LogonName(), "database", cluster.Database, "application_name", "x",
+		"client_protocol_version", "2", "driver_version", "Redshift Python Driver 2.1", "os_version", "Linux", "_pq_.compression", "lz4:1", "plugin_name", "none"))
+	var order strings.Builder
+	status := map[string]string{}
+	for {
+		kind, body := c.message()
+		order.WriteByte(kind)
+		switch kind {
+		case 'R':
+			if bytes.Equal(body, []byte{0, 0, 0, 3}) {
+				c.send(passwordMessage(f.mint(g)))
+			}
+			continue
+		case 'S':
+			parts := bytes.Split(body, []byte{0})
+			status[string(parts[0])] = string(parts[1])
+			continue
+		case 'K':
+			if len(body) != 8 {
+				t.Errorf("cancel key of %d bytes, want 4", len(body)-4)
+			}
+			continue
+		case 'Z':
+		default:
+			t.Fatalf("message %q %q", kind, body)
+		}
+		break
+	}
+	if !strings.HasPrefix(order.String(), "RRS") || !strings.HasSuffix(order.String(), "KZ") {
+		t.Errorf("order of messages %q", order.String())
+	}
+	if got, want := status["server_version"], fmt.Sprint(pg.Major()); !strings.HasPrefix(got, want) || strings.Trim(got, "0123456789.") != "" {
+		t.Errorf("server_version = %q, want a bare number", got)
+	}
+	if status["client_encoding"] != "UTF8" || status["integer_datetimes"] != "on" || status["application_name"] != "x" {
+		t.Errorf("parameter statuses %v", status)
+	}
+	c.send(typed('Q', []byte("SELECT 1\x00")))
+	if kind, _ := c.message(); kind != 'T' {
+		t.Errorf("answer to a query: %q", kind)
+	}
+}
+
+func FuzzStartup(f *testing.F) {
+	f.Add(startup(version30, "user", "IAM:alice", "options", `-c a=b --c-d=e\ f`, "replication", "false")[4:])
+	f.Add(startup(version32, "user", "u", "_pq_.x", "1", "client_protocol_version", "2")[4:])
+	f.Add(sslRequest[4:])
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		if len(packet) < 4 {
+			return // the reader does not let it through
+		}
+		p, state := gateway.ParseStartup(packet)
+		if state != "" {
+			return
+		}
+		if binary.BigEndian.Uint32(packet)>>16 != 3 || p.User == "" || packet[len(packet)-1] != 0 {
+			t.Fatalf("accepted: %+v", p)
+		}
+		for _, param := range p.Params {
+			if strings.ContainsRune(param[0]+param[1], 0) {
+				t.Fatalf("a NUL in %q", param)
+			}
+			switch strings.ToLower(param[0]) {
+			case "role", "session_authorization", "replication", "options", "user", "database", "":
+				t.Fatalf("passes on %q", param)
+			}
+			if strings.HasPrefix(param[0], "_pq_.") {
+				t.Fatalf("passes on %q", param)
+			}
+		}
+		// What is passed on is a start-up message that says the same.
+		again := []string{"user", p.User, "database", p.Database}
+		if strings.ContainsRune(p.User+p.Database, 0) {
+			t.Fatalf("a NUL in %+v", p)
+		}
+		if p.Redshift {
+			again = append(again, "client_protocol_version", "2")
+		}
+		for _, param := range p.Params {
+			again = append(again, param[0], param[1])
+		}
+		q, state := gateway.ParseStartup(startup(p.Version, again...)[4:])
+		q.Negotiation = p.Negotiation
+		if state != "" || !reflect.DeepEqual(p, q) {
+			t.Fatalf("%+v, written again, is %+v %s", p, q, state)
+		}
+	})
+}
+
+func FuzzPassword(f *testing.F) {
+	f.Add([]byte("secret\x00"))
+	f.Add([]byte("sec\x00ret\x00"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		password, ok := gateway.ParsePassword(body)
+		if want := bytes.IndexByte(body, 0) == len(body)-1 && len(body) > 0; ok != want {
+			t.Fatalf("ParsePassword(%q) = %v, want %v", body, ok, want)
+		}
+		if ok && !bytes.Equal(append([]byte(password), 0), body) {
+			t.Fatalf("ParsePassword(%q) = %q", body, password)
+		}
+	})
+}
+
+func FuzzWholeMessages(f *testing.F) {
+	f.Add(slices.Concat(askPassword, typed('Z', []byte("I"))))
+	f.Add([]byte{'A', 0, 0, 0, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if gateway.WholeMessages(b) {
+			for len(b) > 0 {
+				b = b[1+binary.BigEndian.Uint32(b[1:]):]
+			}
+		}
+	})
+}
