@@ -1,0 +1,326 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// devRun is a `daypass dev` in this process.
+type devRun struct {
+	t      *testing.T
+	stop   context.CancelFunc
+	code   chan int
+	stderr *lockedBuffer
+	lines  []string // what it printed up to its last line
+}
+
+// startDev runs `daypass dev` on free ports and returns when it is ready.
+func startDev(t *testing.T, args ...string) *devRun {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	r := &devRun{t: t, stop: stop, code: make(chan int, 1), stderr: &lockedBuffer{}}
+	out, stdout := io.Pipe()
+	go func() {
+		args := append([]string{"dev", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"}, args...)
+		r.code <- run(ctx, args, environment{stdin: strings.NewReader(""), stdout: stdout, stderr: r.stderr, now: time.Now})
+		stdout.Close()
+	}()
+	t.Cleanup(func() { r.end() })
+	scanner := bufio.NewScanner(out)
+	for scanner.Scan() {
+		r.lines = append(r.lines, scanner.Text())
+		if strings.HasPrefix(scanner.Text(), "Ctrl-C") {
+			go io.Copy(io.Discard, out)
+			return r
+		}
+	}
+	t.Fatalf("daypass dev did not get ready: %q\n%s", r.lines, r.stderr)
+	return nil
+}
+
+// end does what Ctrl-C does, and checks that it ended well.
+func (r *devRun) end() {
+	r.t.Helper()
+	if r.stop == nil {
+		return
+	}
+	r.stop()
+	r.stop = nil
+	select {
+	case code := <-r.code:
+		if code != 0 {
+			r.t.Errorf("daypass dev: exit code %d\n%s", code, r.stderr)
+		}
+	case <-time.After(30 * time.Second):
+		r.t.Error("daypass dev still runs 30 s after it was told to stop")
+	}
+}
+
+// commands are the lines to be pasted.
+func (r *devRun) commands() []string {
+	var commands []string
+	for _, line := range r.lines {
+		if command, ok := strings.CutPrefix(line, "  "); ok {
+			commands = append(commands, command)
+		}
+	}
+	return commands
+}
+
+// find returns the submatch of the first line that the pattern matches.
+func (r *devRun) find(pattern string) string {
+	r.t.Helper()
+	for _, line := range r.lines {
+		if m := regexp.MustCompile(pattern).FindStringSubmatch(line); m != nil {
+			return m[1]
+		}
+	}
+	r.t.Fatalf("no line matches %s in %q", pattern, r.lines)
+	return ""
+}
+
+func TestDevOnce(t *testing.T) {
+	check := cleanTemp(t)
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), []string{"dev", "--once", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"},
+		environment{stdout: &stdout, stderr: &stderr, now: time.Now})
+	if code != 0 {
+		t.Fatalf("daypass dev --once: exit code %d\n%s\n%s", code, stdout.String(), stderr.String())
+	}
+	text := stdout.String()
+	for _, want := range []string{
+		"\nReady in ", "IAM:alice:analysts | IAM:alice:analysts\n", "north | 64.40\n", " alice | IAM:alice\n", "alice | sold the samovar\n",
+		"permission denied for table sales (SQLSTATE 42501)", " ana | IAM:ana\n",
+		"AccessDenied: User: arn:aws:iam::123456789012:user/ana is not authorized to perform: redshift:JoinGroup",
+		"statement FinanceIsForOthers of daypass.yaml iam.users[0].policies[0] decided",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the transcript lacks %q", want)
+		}
+	}
+	if strings.Contains(text, "bob |") || strings.Contains(text, "WRONG") {
+		t.Errorf("the transcript has what it should not:\n%s", text)
+	}
+	if stderr.Len() > 0 {
+		t.Errorf("stderr: %s", stderr.String())
+	}
+	check()
+}
+
+// cleanTemp gives the test a temporary directory of its own, and wants it empty
+// when check is called.
+func cleanTemp(t *testing.T) (check func()) {
+	t.Helper()
+	dir := openDir(t)
+	t.Setenv("TMPDIR", dir)
+	return func() {
+		t.Helper()
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	}
+}
+
+// TestDevPaste pastes what dev prints into a shell that has other AWS settings,
+// in another directory.
+func TestDevPaste(t *testing.T) {
+	dev := startDev(t)
+	commands := dev.commands()
+	var setup, psql, refusal, connect string
+	for _, c := range commands {
+		switch {
+		case strings.HasPrefix(c, "export "), strings.HasPrefix(c, "unset "):
+			setup += c + "\n"
+		case strings.HasPrefix(c, "PGPASSWORD="):
+			psql = c
+		case strings.Contains(c, " connect "):
+			connect = c
+		case strings.Contains(c, "--db-groups finance"):
+			refusal = c
+		}
+	}
+	for _, tool := range []string{"aws", "psql", "sh"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%s is not installed: the lines that dev prints cannot be tried (awscli, postgresql-client)", tool)
+		}
+	}
+	paste := func(command string) (string, error) {
+		sh := exec.CommandContext(t.Context(), "sh", "-c", setup+command)
+		sh.Dir = t.TempDir()
+		sh.Env = append(os.Environ(), "AWS_SESSION_TOKEN=stale", "AWS_PROFILE=nobody", "AWS_ACCESS_KEY_ID=AKIAOTHER", "AWS_DEFAULT_REGION=eu-west-1",
+			"AWS_CONFIG_FILE="+filepath.Join(sh.Dir, "none"), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(sh.Dir, "none"))
+		out, err := sh.CombinedOutput()
+		return string(out), err
+	}
+	out, err := paste(psql + ` -XAtc 'SELECT current_user, (SELECT count(*) FROM sales)'`)
+	if err != nil || out != "IAM:alice:analysts|4\n" {
+		t.Errorf("%s\n= %q, %v", psql, out, err)
+	}
+	out, err = paste(refusal)
+	if err == nil || !strings.Contains(out, "(AccessDenied)") || !strings.Contains(out, "explicit deny") {
+		t.Errorf("%s\n= %q, %v", refusal, out, err)
+	}
+	if connect == "" {
+		t.Errorf("no daypass connect line in %q", commands)
+	}
+}
+
+func TestDevKeepsState(t *testing.T) {
+	data := openDir(t)
+	var keys, certificates [2]string
+	for i := range 2 {
+		dev := startDev(t, "--data", data)
+		keys[i] = dev.find("AWS_SECRET_ACCESS_KEY=(.*)")
+		pem, err := os.ReadFile(dev.find("PGSSLROOTCERT=(.*)"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificates[i] = string(pem)
+		superuser := "postgres://postgres@" + dev.find(`^PostgreSQL .* listens on (.*)\.$`) + "/dev?sslmode=disable"
+		config, err := pgx.ParseConfig(superuser)
+		if err != nil {
+			t.Fatal(err)
+		}
+		password, err := os.ReadFile(filepath.Join(data, "postgres", "superuser-password"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Password = strings.TrimSpace(string(password))
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sales int
+		if err := conn.QueryRow(t.Context(), "WITH new AS (INSERT INTO sales (sold_on, region, product, amount) VALUES ('2026-02-01', 'east', 'cup', 3) RETURNING 1) SELECT count(*) FROM sales").Scan(&sales); err != nil || sales != 4+i {
+			t.Errorf("run %d: %d sales, %v, want %d", i, sales, err, 4+i)
+		}
+		conn.Close(t.Context())
+
+		other := run(t.Context(), []string{"dev", "--once", "--data", data}, environment{stdout: io.Discard, stderr: dev.stderr, now: time.Now})
+		if other == 0 || !strings.Contains(dev.stderr.String(), "in use by another daypass dev") {
+			t.Errorf("a second dev on the same directory: exit code %d, %s", other, dev.stderr)
+		}
+		dev.end()
+	}
+	if keys[0] != keys[1] || certificates[0] != certificates[1] {
+		t.Error("the access key or the certificate is another in the second run")
+	}
+}
+
+// TestDevStops ends dev while a session is open in it.
+func TestDevStops(t *testing.T) {
+	check := cleanTemp(t)
+	dev := startDev(t)
+	database := dev.find(`^PostgreSQL .* listens on (.*)\.$`)
+	gateway := dev.find(`the gateway at (.*)\.$`)
+	open, err := net.Dial("tcp", gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	dev.end()
+	for _, address := range []string{database, gateway, strings.TrimPrefix(dev.find(`the API at (.*), the`), "http://")} {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			t.Errorf("something still listens on %s", address)
+		}
+	}
+	check()
+}
+
+func TestDevListen(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	var stderr bytes.Buffer
+	d := &dev{env: environment{stderr: &stderr}}
+	free, err := d.listen("API", taken.Addr().String(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free.Close()
+	if want := fmt.Sprintf("%s is taken: the API listens on %s\n", taken.Addr(), free.Addr()); stderr.String() != want {
+		t.Errorf("note = %q, want %q", stderr.String(), want)
+	}
+	for _, address := range []string{taken.Addr().String(), "0.0.0.0:0", "nonsense"} {
+		if l, err := d.listen("API", address, true); err == nil {
+			l.Close()
+			t.Errorf("listening on %s, asked for by name, succeeded on %s", address, l.Addr())
+		}
+	}
+}
+
+func TestDevFindsDataOfAnotherVersion(t *testing.T) {
+	data := openDir(t)
+	if err := os.MkdirAll(filepath.Join(data, "postgres", "pgdata"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "postgres", "pgdata", "PG_VERSION"), []byte("11\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{"dev", "--once", "--data", data, "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"},
+		environment{stdout: io.Discard, stderr: &stderr, now: time.Now})
+	if code != 1 || !strings.Contains(stderr.String(), "was made by PostgreSQL 11, which is not here") {
+		t.Errorf("exit code %d, %s", code, stderr.String())
+	}
+}
+
+// openDir returns a directory that the account PostgreSQL runs as can get to.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "daypass-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestShellQuote(t *testing.T) {
+	for in, want := range map[string]string{
+		"/tmp/a-b_c.d": "/tmp/a-b_c.d",
+		"":             "''",
+		"a b":          "'a b'",
+		"it's":         `'it'\''s'`,
+		"$(x)":         "'$(x)'",
+		"~":            "'~'",
+	} {
+		if got := shellQuote(in); got != want {
+			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestConninfoQuote(t *testing.T) {
+	for _, path := range []string{"/tmp/ca.crt", "/tmp/a b/ca.crt", `/tmp/it's/ca.crt`, `/tmp/a\b`} {
+		config, err := pgx.ParseConfig("host=localhost user=u application_name=" + conninfoQuote(path))
+		if err != nil || config.RuntimeParams["application_name"] != path {
+			t.Errorf("conninfoQuote(%q) = %s, read back as %v, %v", path, conninfoQuote(path), config, err)
+		}
+	}
+}
