@@ -163,8 +163,8 @@ func (p *Params) members(name, member string) (members [][]parameter, prefix str
 		return nil, "", bare, nil
 	}
 	prefix = name + "." + member + "."
-	if !strings.HasPrefix(all[0].name, prefix) {
-		prefix = name + ".member."
+	if byHand := name + ".member."; strings.HasPrefix(all[0].name, byHand) {
+		prefix = byHand
 	}
 	runs, rule := splitMembers(all, prefix)
 	if rule != "" {

@@ -1,0 +1,83 @@
+package awsquery_test
+
+import (
+	"errors"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/daypass/daypass/internal/awsquery"
+)
+
+// FuzzParse reads any query string and body. What is accepted reads the same to
+// net/url, has no name twice and survives being encoded again; what is refused is
+// refused with a code; and lists and structures of it never panic.
+func FuzzParse(f *testing.F) {
+	f.Add("", "Action=GetClusterCredentials&Version=2012-12-01&DbUser=a%2Bb%40c+d&DbGroups.DbGroup.1=g1&DbGroups.DbGroup.2=g2")
+	f.Add("Action=A&X-Amz-Signature=00", "DbGroups=")
+	f.Add("", "Tags.member.1.Key=k&Tags.member.1.Value=v&Tags.member.2.Key=%C3%A9&Tags.member.10.Key=x")
+	f.Fuzz(func(t *testing.T, query, form string) {
+		r, body := post(form)
+		r.URL.RawQuery = query
+		request, err := awsquery.Parse(r, body)
+		if err != nil {
+			var refusal *awsquery.Error
+			if !errors.As(err, &refusal) || refusal.Code == "" || refusal.Status < 400 || refusal.Message == "" {
+				t.Fatalf("Parse = %#v", err)
+			}
+			return
+		}
+		got := maps.Collect(request.Params.All())
+		for name, value := range map[string]string{"Action": request.Action, "Version": request.Version} {
+			if value != "" {
+				got[name] = value
+			}
+		}
+		// A semicolon is an error to net/url and a character to us.
+		want := map[string]string{}
+		for i, text := range []string{query, form} {
+			values, err := url.ParseQuery(strings.ReplaceAll(text, ";", "%3B"))
+			if err != nil {
+				t.Fatalf("net/url refuses %q: %v", text, err)
+			}
+			for name, all := range values {
+				if i == 0 && strings.HasPrefix(name, "X-Amz-") || (name == "Action" || name == "Version") && all[0] == "" {
+					continue
+				}
+				if len(all) != 1 {
+					t.Fatalf("Parse accepts %q %d times", name, len(all))
+				}
+				want[name] = all[0]
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("Parse = %q, want %q", got, want)
+		}
+		encoded := url.Values{}
+		for name, value := range got {
+			encoded.Set(name, value)
+		}
+		r, body = post(encoded.Encode())
+		again, err := awsquery.Parse(r, body)
+		if err != nil || again.Action != request.Action || !maps.Equal(maps.Collect(again.Params.All()), maps.Collect(request.Params.All())) {
+			t.Fatalf("Parse of it encoded again = %v, %v", again, err)
+		}
+		for name := range request.Params.All() {
+			root, rest, _ := strings.Cut(name, ".")
+			member, _, _ := strings.Cut(rest, ".")
+			if values, _, err := request.Params.List(root, member); err == nil && len(values) > 0 {
+				last := root + "." + member + "." + strings.TrimPrefix(name, root+"."+member+".")
+				if value, ok := got[last]; !ok || !slices.Contains(values, value) {
+					t.Fatalf("List(%q) = %q lacks %q", root, values, last)
+				}
+			}
+			structs, _ := request.Params.Structs(root, member)
+			for _, s := range structs {
+				s.List("Key", "member")
+				s.String("Key")
+			}
+		}
+	})
+}
