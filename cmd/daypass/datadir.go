@@ -42,7 +42,8 @@ func openDataDir(path string) (*dataDir, error) {
 		}
 		return nil, fmt.Errorf("locking the data directory: %w", err)
 	}
-	if err := lock.Truncate(0); err == nil {
+	err = lock.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintf(lock, "%d\n", os.Getpid())
 	}
 	if err != nil {
