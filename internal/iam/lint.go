@@ -1,5 +1,330 @@
 package iam
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Warnings are the places in the document that cannot have been meant as they
 // are written, in the order of the document.
-func (p *Policy) Warnings() []Warning { return nil }
+func (p *Policy) Warnings() []Warning {
+	l := linter{p: p}
+	if limit := p.quota(); p.size > limit {
+		l.warn(p.at, "", "the document has %d characters, more than the %d that IAM takes for a %s", p.size, limit, p.kind)
+	}
+	for _, s := range p.statements {
+		l.principals(s)
+		l.actions(s)
+		l.resources(s)
+		l.databases(s)
+		l.conditions(s)
+	}
+	slices.SortStableFunc(l.warnings, func(a, b Warning) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	return l.warnings
+}
+
+func (p *Policy) quota() int {
+	if p.kind == TrustPolicy {
+		return 2 * MaxTrustPolicySize // the raised quota
+	}
+	return MaxManagedPolicySize
+}
+
+type linter struct {
+	p        *Policy
+	warnings []Warning
+}
+
+func (l *linter) warn(at Position, path, format string, args ...any) {
+	l.warnings = append(l.warnings, Warning{
+		Policy: l.p.name, Line: at.Line, Column: at.Column, Path: path, Reason: fmt.Sprintf(format, args...),
+	})
+}
+
+func (l *linter) principals(s *statement) {
+	e := s.principals
+	switch {
+	case e == nil:
+	case e.not && s.allow:
+		l.warn(e.at, e.path, "Allow with NotPrincipal lets in everybody who is not named; AWS does not take it in a role trust policy")
+	case e.not && len(e.accounts) == 0 && !e.everyone && len(e.users)+len(e.roles) > 0:
+		l.warn(e.at, e.path, "NotPrincipal denies whoever it names too, unless it also names the account (and the role, for a session)")
+	case e.everyone && !e.not && s.allow && len(s.conditions) == 0:
+		l.warn(e.at, e.path, "everybody in the account may assume the role, without any permission of their own")
+	}
+	if e == nil || e.not || !s.allow || len(e.federated) == 0 {
+		return
+	}
+	if !s.covers("sts:AssumeRoleWithWebIdentity") && !s.covers("sts:AssumeRoleWithSAML") {
+		l.warn(e.at, e.path, "callers of identity providers use sts:AssumeRoleWithWebIdentity or sts:AssumeRoleWithSAML, which the statement does not allow")
+	}
+	for _, provider := range e.federated {
+		_, name, oidc := strings.Cut(provider, ":oidc-provider/")
+		if oidc && !s.hasKeyPrefix(lowerKey(name)+":") {
+			l.warn(e.at, e.path, "every token of %s is accepted; restrict it by %s:sub or %s:aud", name, name, name)
+		}
+	}
+}
+
+func (s *statement) hasKeyPrefix(prefix string) bool {
+	return slices.ContainsFunc(s.conditions, func(c condition) bool { return strings.HasPrefix(c.key, prefix) })
+}
+
+// covers reports whether the Action or NotAction element matches an action of
+// the table.
+func (s *statement) covers(name string) bool {
+	i := knownAction(name)
+	return i >= 0 && s.known&(1<<i) != 0
+}
+
+func (l *linter) actions(s *statement) {
+	for i := range s.actions {
+		e := &s.actions[i]
+		service, name, found := strings.Cut(e.text, ":")
+		switch {
+		case strings.Contains(e.text, "**"):
+			l.warn(e.at, e.path, "two stars in a row are one")
+		case !found || strings.EqualFold(service, "daypass"):
+			continue
+		case !served(service):
+			l.warn(e.at, e.path, "the service %s is not served here; the entry has no effect", service)
+			continue
+		}
+		if !e.coversAny() {
+			l.warn(e.at, e.path, "no action of %s that is served here matches %s%s", strings.ToLower(service), name, suggestion(e.text))
+		}
+		if s.allow && !s.notAction && !s.notResource {
+			l.unusedAction(s, e)
+		}
+	}
+}
+
+func (e *entry) coversAny() bool {
+	for i := range actions {
+		if e.matchAction(actions[i].name) {
+			return true
+		}
+	}
+	return false
+}
+
+// suggestion names the action that a misspelt one is nearest to.
+func suggestion(text string) string {
+	best, distance := "", 4
+	for i := range actions {
+		if d := editDistance(strings.ToLower(text), strings.ToLower(actions[i].name)); d < distance {
+			best, distance = actions[i].name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; is " + best + " meant?"
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
+// unusedAction warns of an action that none of the statement's resources is for.
+func (l *linter) unusedAction(s *statement, e *entry) {
+	if s.anyResource {
+		return
+	}
+	for i := range actions {
+		a := &actions[i]
+		if !e.matchAction(a.name) {
+			continue
+		}
+		if len(a.resources) == 0 {
+			continue // wants "*", which a wildcard entry may not have meant
+		}
+		for j := range s.resources {
+			if s.resources[j].mayBeFor(a) {
+				return
+			}
+		}
+	}
+	if i := knownAction(e.text); i >= 0 && len(actions[i].resources) == 0 {
+		l.warn(e.at, e.path, `%s knows no resources; it takes effect with Resource "*" only`, actions[i].name)
+	} else if i >= 0 {
+		l.warn(e.at, e.path, "no resource of the statement is for %s, which is about %s", actions[i].name, strings.Join(actions[i].resources, " or "))
+	}
+}
+
+// mayBeFor reports whether an entry can match a resource of one of an action's
+// types.
+func (e *entry) mayBeFor(a *action) bool {
+	service, resourceType, known := e.resourceType()
+	if !known {
+		return true
+	}
+	owner, _, _ := strings.Cut(a.name, ":")
+	if owner == "sts" {
+		owner = "iam" // roles and users are resources of IAM, whoever acts on them
+	}
+	return service == owner && (resourceType == "" || slices.Contains(a.resources, resourceType))
+}
+
+// resourceType is what an entry says of the service and the type of a resource;
+// the type is empty when a wildcard stands for it.
+func (e *entry) resourceType() (service, resourceType string, known bool) {
+	if e.text == "*" {
+		return "", "", false
+	}
+	parts := strings.SplitN(e.text, ":", 6)
+	if len(parts) < 6 {
+		return parts[2], "", true
+	}
+	resourceType = parts[5]
+	if i := strings.IndexAny(resourceType, ":/"); i >= 0 {
+		resourceType = resourceType[:i]
+	}
+	if strings.ContainsAny(resourceType, "*?$") {
+		resourceType = ""
+	}
+	return parts[2], resourceType, true
+}
+
+func (l *linter) resources(s *statement) {
+	for i := range s.resources {
+		e := &s.resources[i]
+		parts := strings.SplitN(e.text, ":", 6)
+		switch {
+		case e.text != "*" && wildResourceType(e.text):
+			l.warn(e.at, e.path, "a wildcard cannot stand for the resource type; in an Allow the entry matches nothing")
+		case strings.Contains(e.text, "**"):
+			l.warn(e.at, e.path, "two stars in a row are one")
+		case len(parts) == 6 && !plausibleAccount(parts[4]):
+			l.warn(e.at, e.path, "the account %q is not made of twelve digits", parts[4])
+		}
+		l.variables(e.at, e.path, e.text)
+		if l.p.variables && len(parts) == 6 && strings.Contains(e.text[:len(e.text)-len(parts[5])], "${") {
+			l.warn(e.at, e.path, "a policy variable before the fifth colon of an ARN is plain text")
+		}
+		if _, name, found := strings.Cut(e.text, ":dbuser:"); found {
+			if _, user, _ := strings.Cut(name, "/"); strings.HasPrefix(user, "IAM:") || strings.HasPrefix(user, "IAMA:") {
+				l.warn(e.at, e.path, "a dbuser ARN has the plain DbUser; the prefix is part of the name that logs on")
+			}
+		}
+		l.unusedResource(s, e)
+	}
+}
+
+func plausibleAccount(s string) bool {
+	return s == "" || s == "aws" || isAccount(s) || strings.ContainsAny(s, "*?$")
+}
+
+// unusedResource warns of a resource that none of the statement's actions is
+// about.
+func (l *linter) unusedResource(s *statement, e *entry) {
+	if s.notAction || s.notResource || e.never {
+		return
+	}
+	service, resourceType, known := e.resourceType()
+	if !known || resourceType == "" || !served(service) {
+		return
+	}
+	for i := range s.actions {
+		// Actions that are not in the table may be about anything.
+		if !s.actions[i].coversAny() || s.actions[i].text == "*" {
+			return
+		}
+	}
+	for i := range actions {
+		if s.known&(1<<i) != 0 && e.mayBeFor(&actions[i]) {
+			return
+		}
+	}
+	if resourceType == "dbgroup" && s.covers("redshift:GetClusterCredentials") {
+		l.warn(e.at, e.path, "a dbgroup has no effect here: groups are decided by redshift:JoinGroup")
+		return
+	}
+	l.warn(e.at, e.path, "no action of the statement is about a %s", resourceType)
+}
+
+// databases warns of a restriction of databases that a caller walks around by
+// leaving DbName out: then no dbname is checked, and the credentials are good
+// for every database.
+func (l *linter) databases(s *statement) {
+	const get = "redshift:GetClusterCredentials"
+	if s.notResource || s.notAction || !s.covers(get) || s.wantsDatabase() || l.p.deniesNoDatabase() {
+		return
+	}
+	open := s.anyResource
+	for i := range s.resources {
+		_, resourceType, known := s.resources[i].resourceType()
+		open = open || !known || resourceType == "dbuser" || resourceType == ""
+	}
+	for i := range s.resources {
+		e := &s.resources[i]
+		if _, resourceType, _ := e.resourceType(); resourceType != "dbname" {
+			continue
+		}
+		_, database, _ := strings.Cut(e.text[strings.Index(e.text, ":dbname:")+1:], "/")
+		switch {
+		case strings.Trim(database, "*") == "":
+		case !s.allow:
+			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; also deny {"Null": {"redshift:DbName": "true"}}`)
+		case open:
+			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; add the condition {"StringEquals": {"redshift:DbName": …}}, or deny {"Null": {"redshift:DbName": "true"}}`)
+		}
+	}
+}
+
+// wantsDatabase reports whether the conditions fail, in an Allow, without the
+// key redshift:DbName.
+func (s *statement) wantsDatabase() bool {
+	absent := NewContext()
+	for i := range s.conditions {
+		if c := &s.conditions[i]; c.key == "redshift:dbname" && !c.holds(absent, !s.allow) {
+			return true
+		}
+	}
+	return false
+}
+
+// deniesNoDatabase reports whether a Deny of the document catches a call without
+// DbName.
+func (p *Policy) deniesNoDatabase() bool {
+	for _, s := range p.denies {
+		if !s.covers("redshift:GetClusterCredentials") {
+			continue
+		}
+		for i := range s.conditions {
+			if c := &s.conditions[i]; c.key == "redshift:dbname" && c.holds(nil, true) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// variables warns of what looks like a policy variable in a document whose
+// version has none.
+func (l *linter) variables(at Position, path, text string) {
+	if !l.p.variables && strings.Contains(text, "${") {
+		l.warn(at, path, `policy variables need "Version": "2012-10-17" in the document; without it this is plain text`)
+	}
+}
