@@ -67,31 +67,32 @@ func pause(ctx context.Context, attempt int) error {
 
 func (a *Admin) changeOnce(ctx context.Context, r request) (SessionRole, error) {
 	var role SessionRole
-	err := a.inLane(ctx, func(ctx context.Context, c *conn) error {
+	err := a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
 		st, err := readState(ctx, c, r.need, r.names)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p, err := a.planFor(st, &r)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if st.Recovery && len(p.steps) > 0 {
+			return nil, errRecovery
 		}
 		if p.stuck && !r.retire {
 			r.retire = true
 			if p, err = a.planFor(st, &r); err != nil {
-				return err
-			}
-		}
-		if err := a.runSteps(ctx, c, p.steps); err != nil {
-			return err
-		}
-		if p.verify {
-			if err := a.verify(ctx, c, r); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		role = a.sessionRole(p.role, st.version)
-		return nil
+		if !p.verify {
+			return p.steps, nil
+		}
+		if err := a.runSteps(ctx, c, p.steps); err != nil {
+			return nil, err
+		}
+		return nil, a.verify(ctx, c, r)
 	})
 	return role, err
 }
@@ -164,10 +165,11 @@ func (a *Admin) verify(ctx context.Context, c *conn, r request) error {
 	return nil
 }
 
-// inLane runs f in one transaction that holds the cluster's advisory lock. One
-// such transaction at a time uses a connection of this process; the others
-// stay free for logons that change nothing.
-func (a *Admin) inLane(ctx context.Context, f func(context.Context, *conn) error) error {
+// inLane runs f, and then the statements it returns, in one transaction that
+// holds the cluster's advisory lock. One such transaction at a time uses
+// a connection of this process; the others stay free for logons that change
+// nothing.
+func (a *Admin) inLane(ctx context.Context, f func(context.Context, *conn) ([]step, error)) error {
 	select {
 	case a.lane <- struct{}{}:
 		defer func() { <-a.lane }()
@@ -180,11 +182,12 @@ func (a *Admin) inLane(ctx context.Context, f func(context.Context, *conn) error
 	}
 	defer a.pool.release(c)
 	err = a.runSteps(ctx, c, []step{{sql: "begin"}, {sql: fmt.Sprintf("select pg_advisory_xact_lock(%d)", LaneKey)}})
+	var last []step
 	if err == nil {
-		err = f(ctx, c)
+		last, err = f(ctx, c)
 	}
 	if err == nil {
-		err = a.runSteps(ctx, c, []step{{sql: "commit"}})
+		err = a.runSteps(ctx, c, append(last, step{sql: "commit"}))
 	}
 	if err != nil && !c.IsClosed() {
 		_, _ = c.PgConn().Exec(ctx, "rollback").ReadAll() // or release closes the connection

@@ -208,11 +208,11 @@ func (a *Admin) handOver(ctx context.Context, role, database string) (user strin
 func (a *Admin) inDatabase(ctx context.Context, database string, f func(ctx context.Context, lane, c *conn) error) error {
 	begin := step{sql: "set local lock_timeout = '" + handOverLock + "'"}
 	if database == "" || database == a.pool.config.Database {
-		return a.inLane(ctx, func(ctx context.Context, lane *conn) error {
+		return a.inLane(ctx, func(ctx context.Context, lane *conn) ([]step, error) {
 			if err := a.runSteps(ctx, lane, []step{begin}); err != nil {
-				return err
+				return nil, err
 			}
-			return f(ctx, lane, lane)
+			return nil, f(ctx, lane, lane)
 		})
 	}
 	select {
@@ -226,14 +226,14 @@ func (a *Admin) inDatabase(ctx context.Context, database string, f func(ctx cont
 		return err
 	}
 	defer a.pool.discard(c)
-	return a.inLane(ctx, func(ctx context.Context, lane *conn) error {
+	return a.inLane(ctx, func(ctx context.Context, lane *conn) ([]step, error) {
 		if err := a.runSteps(ctx, c, []step{{sql: "begin"}, begin}); err != nil {
-			return err
+			return nil, err
 		}
 		if err := f(ctx, lane, c); err != nil {
-			return err // the connection is closed, and the transaction with it
+			return nil, err // the connection is closed, and the transaction with it
 		}
-		return a.runSteps(ctx, c, []step{{sql: "commit"}})
+		return nil, a.runSteps(ctx, c, []step{{sql: "commit"}})
 	})
 }
 

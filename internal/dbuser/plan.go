@@ -316,9 +316,11 @@ func (p *planner) setting(key, name, sql string) {
 	if name == "role" {
 		s.about, s.setting = aboutSessionRole, "" // decides who the session is: never left out
 	}
-	if s.setting != "" && p.skipped(s.setting) {
-		return
+	if s.setting != "" {
+		if p.skipped(s.setting) {
+			return
+		}
+		p.plan.verify = true
 	}
-	p.plan.verify = true
 	p.plan.steps = append(p.plan.steps, s)
 }

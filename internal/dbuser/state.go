@@ -88,21 +88,26 @@ var serverRoles = []string{"pg_execute_server_program", "pg_read_server_files", 
 
 // stateQuery is the one query of a logon. $1 is the user and the groups, $2 the
 // names the session role may have. It reads pg_auth_members itself, not a
-// view of it, so that no grantor hides a membership. From 16 on there can be
+// view of it, so that no grantor hides a membership. It takes the same time with
+// ten roles as with ten thousand, which is why settings are looked up by
+// database and role, the key of their index. From 16 on there can be
 // several rows for one membership, with options of their own.
 func stateQuery(version int) string {
 	inherit, set := "true", "true"
 	if version >= 160000 {
 		inherit, set = "m.inherit_option", "m.set_option"
 	}
-	return strings.NewReplacer("{inherit}", inherit, "{set}", set,
+	// A scalar subquery, as EXISTS would be hashed: over all session roles.
+	const session = `coalesce((select true from pg_auth_members m
+           where m.member = r.oid and m.roleid = (select oid from marker) limit 1), false)`
+	return strings.NewReplacer("{session}", session, "{inherit}", inherit, "{set}", set,
 		"{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
 with recursive
 marker as (select oid from pg_roles where rolname = {marker}),
 named as materialized (
   select r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,
          r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
-         exists (select from pg_auth_members m where m.member = r.oid and m.roleid = (select oid from marker)) as session
+         {session} as session
   from pg_roles r
   where r.rolname = any ($1::text[]::name[]) or r.rolname = any ($2::text[]::name[])),
 candidate as (select oid, rolname from named where rolname = any ($2::text[]::name[])),
@@ -126,8 +131,7 @@ select json_build_object(
   'carries', (select json_agg(json_build_object('root', c.root::int8, 'name', r.rolname, 'super', r.rolsuper,
       'createrole', r.rolcreaterole, 'session', s.session))
     from reach c join pg_roles r on r.oid = c.oid
-    cross join lateral (select exists (select from pg_auth_members m
-      where m.member = r.oid and m.roleid = (select oid from marker)) as session) s
+    cross join lateral (select {session} as session) s
     where r.rolsuper or r.rolcreaterole or s.session
        or r.rolname in (current_user, session_user, {marker}, {server})),
   'of', (select json_agg(json_build_object('member', m.member::int8, 'role', r.rolname, 'oid', m.roleid::int8,
@@ -140,8 +144,9 @@ select json_build_object(
     where pg_get_userbyid(m.member) not in (current_user, session_user)),
   'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''),
       'config', s.setconfig))
-    from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase
-    where s.setrole in (select oid from named) and (s.setdatabase = 0 or d.oid is not null))
+    from (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database) d
+    cross join (select oid from named where rolname = $1[1]::name or rolname = any ($2::text[]::name[])) r
+    join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = r.oid)
 )::text`)
 }
 

@@ -49,9 +49,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 		return report, nil // the primary is swept
 	}
 	if edges && !o.DryRun {
-		err := a.inLane(ctx, func(ctx context.Context, c *conn) error {
-			return a.runSteps(ctx, c, []step{{sql: cutEdges}})
-		})
+		err := a.inLane(ctx, func(context.Context, *conn) ([]step, error) { return []step{{sql: cutEdges}}, nil })
 		if err != nil {
 			a.cfg.Log.Warn("members of session roles not taken out", "cluster", a.cfg.Cluster, "err", err)
 		}
@@ -116,21 +114,25 @@ var errInUse = errors.New("in use again")
 func (a *Admin) drop(ctx context.Context, role string, unused time.Duration) (bool, error) {
 	for range 2 {
 		var databases []string
-		err := a.inLane(ctx, func(ctx context.Context, c *conn) error {
+		err := a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
 			now, err := readOwners(ctx, c, []string{role})
 			if err != nil || len(now) == 0 {
-				return err // gone already: as it should be
+				return nil, err // gone already: as it should be
 			}
-			if o := now[0]; !o.unusedFor(unused) {
-				return errInUse
-			} else if len(o.Databases) > 0 || o.Mentioned {
-				databases, err = readMentions(ctx, c, role)
-				if err != nil || len(databases) > 0 {
-					// It must not log in while what names it is looked through.
-					return errors.Join(err, a.runSteps(ctx, c, []step{{sql: "alter role " + ident(role) + " nologin"}}))
+			o := now[0]
+			if !o.unusedFor(unused) {
+				return nil, errInUse
+			}
+			if len(o.Databases) > 0 || o.Mentioned {
+				if databases, err = readMentions(ctx, c, role); err != nil {
+					return nil, err
 				}
 			}
-			return a.runSteps(ctx, c, []step{{sql: "drop role if exists " + ident(role)}})
+			if len(databases) > 0 {
+				// It must not log in while what names it is looked through.
+				return []step{{sql: "alter role " + ident(role) + " nologin"}}, nil
+			}
+			return []step{{sql: "drop role if exists " + ident(role)}}, nil
 		})
 		switch {
 		case errors.Is(err, errInUse):

@@ -1,0 +1,46 @@
+package dbuser_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// BenchmarkEnsure is what a logon adds: of a known user, and of a new one.
+func BenchmarkEnsure(b *testing.B) {
+	s := pgtest.Start(b)
+	f := plain(b, s)
+	alice, groups := f.user("alice", ""), []string{f.group("analysts"), f.group("finance")}
+	f.exec("alter role %s set work_mem = '5MB'", alice)
+	for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: groups}} {
+		f.ensure(n)
+		b.Run(fmt.Sprintf("known/groups=%d", len(n.Groups)), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := f.admin.Ensure(b.Context(), n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("known/groups=%d/parallel", len(n.Groups)), func(b *testing.B) {
+			b.SetParallelism(4)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := f.admin.Ensure(b.Context(), n); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+	b.Run("new", func(b *testing.B) {
+		prefix, i := f.Name("fresh"), 0
+		for b.Loop() {
+			i++
+			if _, err := f.admin.Ensure(b.Context(), dbuser.Need{User: fmt.Sprintf("%s_%d", prefix, i), AutoCreate: true}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
