@@ -1,0 +1,137 @@
+// Package sts is what the Security Token Service means here: temporary access
+// keys, and the proofs that they are given for (STS API Reference, version
+// 2011-06-15; IAM User Guide, id_credentials_temp, id_session-tags,
+// id_roles_providers_oidc).
+//
+// A session token is self-contained: it is the Session, sealed by the keyring.
+// Nothing is stored. A token survives a restart and works on every machine with
+// the same keyring; it is bound to its access key id, and dies by the clock, by
+// the keyring's rotation, or with its IAM role or user.
+//
+//	token      base64(box)
+//	box        keyring.Seal(CBOR of the session, "ASIA…" as additional data)
+//	session    secret access key, whose it is, session name, times, and packed:
+//	           DEFLATE of CBOR of session policies and tags
+//
+// What a caller may do is not decided here: package api asks the trust policy,
+// with the condition keys that this package finds in tokens.
+//
+// Beside opened sessions and identity providers' public keys, which are caches,
+// the package remembers the last one-time password of each MFA device, so that
+// none is accepted twice. That memory is this process's.
+package sts
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// Kind tells whose session it is.
+type Kind uint8
+
+// The kinds of sessions.
+const (
+	// RoleSession is a session of an IAM role, from AssumeRole or
+	// AssumeRoleWithWebIdentity.
+	RoleSession Kind = 1
+	// UserSession is a session of an IAM user, from GetSessionToken.
+	UserSession Kind = 2
+)
+
+// Session is what a session token says.
+type Session struct {
+	AccessKeyID string
+	Secret      keyring.Secret
+	Kind        Kind
+	// Account, Name and PrincipalID are of the IAM role or user. A role that was
+	// removed and made under the same name elsewhere has another id.
+	Account     string
+	Name        string
+	PrincipalID string
+	// SessionName is the role session's. Empty for a UserSession.
+	SessionName    string
+	SourceIdentity string
+	// Tags are the session tags, those inherited from the session before among
+	// them; Transitive are the keys of those that the next session inherits.
+	Tags       []Tag
+	Transitive []string
+	// Policy is the inline session policy, PolicyARNs name the managed ones.
+	// With either, the session may do only what they allow as well.
+	Policy     string
+	PolicyARNs []string
+	// Federated is who vouched in AssumeRoleWithWebIdentity, or nil.
+	Federated *Federated
+	// MFA is when a one-time password was checked, zero if none was. Only a
+	// UserSession has it: the credentials of an IAM role do not carry it (IAM
+	// User Guide, id_credentials_mfa_configure-api-require).
+	MFA                time.Time
+	IssuedAt, NotAfter time.Time // whole seconds; at NotAfter it is expired
+
+	// inline is Policy, compiled when the token was opened.
+	inline *iam.Policy
+}
+
+// Tag is a session tag.
+type Tag struct {
+	_          struct{} `cbor:",toarray"`
+	Key, Value string
+}
+
+// Federated is what of a web identity outlives the exchange of its token: the
+// condition keys that policies of the role session may ask for.
+type Federated struct {
+	_           struct{} `cbor:",toarray"`
+	ProviderARN string
+	Provider    string // the issuer without its scheme, the prefix of the keys
+	Subject     string
+	Audience    []string
+	AMR         []string
+}
+
+// InlinePolicy is the session policy that was given as a document, compiled, or
+// nil. Only opened sessions have it.
+func (s *Session) InlinePolicy() *iam.Policy { return s.inline }
+
+// Restricted reports whether there are session policies.
+func (s *Session) Restricted() bool { return s.Policy != "" || len(s.PolicyARNs) > 0 }
+
+// Tag finds a session tag. Keys ignore case.
+func (s *Session) Tag(key string) (Tag, bool) {
+	for _, t := range s.Tags {
+		if strings.EqualFold(t.Key, key) {
+			return t, true
+		}
+	}
+	return Tag{}, false
+}
+
+// Inherited are the tags that a session assumed from this one begins with. A nil
+// session has none.
+func (s *Session) Inherited() []Tag {
+	if s == nil {
+		return nil
+	}
+	var tags []Tag
+	for _, key := range s.Transitive {
+		if t, ok := s.Tag(key); ok {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}
+
+// Ways in which opening a session token fails.
+var (
+	// ErrInvalidToken means that the keyring did not seal it, not for this access
+	// key, or so long ago that the key is gone.
+	ErrInvalidToken = errors.New("session token is not one of ours for this access key")
+	// ErrExpired means that it was good once.
+	ErrExpired = errors.New("session is expired")
+	// ErrPackedTooLarge means that session policies and tags do not fit into a
+	// token.
+	ErrPackedTooLarge = errors.New("packed session policies and tags are too large")
+)
