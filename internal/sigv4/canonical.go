@@ -97,11 +97,21 @@ func appendPath(b []byte, path string, keep bool) []byte {
 	return b
 }
 
+// maxSignedHeaders bounds the list of signed headers, and so the work of looking
+// them up.
+const maxSignedHeaders = 2 << 10
+
+// clip keeps a header's name in a message short.
+func clip(name string) string { return name[:min(len(name), 64)] }
+
 // checkHeaders returns the canonical form of the signed headers. It requires that
 // the list is as the specification has it (lower case, sorted, no name twice),
 // that it has all names that have to be signed, and that all of them are in the
 // request.
 func checkHeaders(r *http.Request, a *authorization) ([]byte, error) {
+	if len(a.signedHeaders) > maxSignedHeaders {
+		return nil, refuse(ErrSignedHeaders, "SignedHeaders must not be longer than "+strconv.Itoa(maxSignedHeaders)+" bytes.")
+	}
 	canonical := make([]byte, 0, 512)
 	host, last := false, ""
 	for name := range strings.SplitSeq(a.signedHeaders, ";") {
@@ -116,7 +126,7 @@ func checkHeaders(r *http.Request, a *authorization) ([]byte, error) {
 			host, values = true, []string{r.Host}
 		} else if values = r.Header[textproto.CanonicalMIMEHeaderKey(name)]; len(values) == 0 {
 			if name != "content-length" || r.ContentLength < 0 {
-				return nil, refuse(ErrHeaderAbsent, "A header in SignedHeaders is not in the request: "+name+".")
+				return nil, refuse(ErrHeaderAbsent, "A header in SignedHeaders is not in the request: "+clip(name)+".")
 			}
 			values = []string{strconv.FormatInt(r.ContentLength, 10)}
 		}
@@ -137,7 +147,7 @@ func checkHeaders(r *http.Request, a *authorization) ([]byte, error) {
 	for name := range r.Header {
 		if mustBeSigned(name) && !signed(a.signedHeaders, name) {
 			return nil, refuse(ErrHeaderUnsigned,
-				"There were headers present in the request which were not signed: "+strings.ToLower(name)+".")
+				"There were headers present in the request which were not signed: "+clip(strings.ToLower(name))+".")
 		}
 	}
 	return canonical, nil

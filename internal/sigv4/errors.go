@@ -53,7 +53,7 @@ var (
 type Error struct {
 	Code    string // AWS error code
 	Status  int    // HTTP status
-	Message string // names what is wrong; of what was sent, nothing but times
+	Message string // names what is wrong; of what was sent, only times and header names
 	reason  error
 }
 

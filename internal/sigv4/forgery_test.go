@@ -122,6 +122,7 @@ func TestForgeries(t *testing.T) {
 		"headers unsorted":            {inHeader(list, "host;content-length;content-type;x-amz-date"), sigv4.ErrSignedHeaders, incomplete, 400},
 		"headers in capitals":         {inHeader(";host;", ";Host;"), sigv4.ErrSignedHeaders, incomplete, 400},
 		"header listed twice":         {inHeader(";host;", ";host;host;"), sigv4.ErrSignedHeaders, incomplete, 400},
+		"list too long":               {inHeader(";x-amz-date", ";x-amz-date;x"+strings.Repeat("y", 2<<10)), sigv4.ErrSignedHeaders, incomplete, 400},
 		"header name empty":           {inHeader(";host;", ";;host;"), sigv4.ErrSignedHeaders, incomplete, 400},
 		"header name with a line end": {inHeader(";host;", ";h\nost;"), sigv4.ErrSignedHeaders, incomplete, 400},
 		"host not listed":             {inHeader(";host;", ";"), sigv4.ErrHostUnsigned, mismatch, 403},
