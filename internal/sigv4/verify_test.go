@@ -155,12 +155,15 @@ func TestCacheIsBounded(t *testing.T) {
 	v := verifierAt(signedAt)
 	r, body := post(t, signedNow)
 	var group sync.WaitGroup
-	for worker := range 4 {
+	for worker := range 3 {
 		group.Go(func() {
 			for i := range sigv4.CacheGeneration {
 				other := func(string, string) (string, error) { return fmt.Sprint(worker, " ", i), nil }
 				if _, err := v.Verify(r, body, other); !errors.Is(err, sigv4.ErrSignature) {
 					t.Errorf("Verify = %v", err)
+				}
+				if i%32 != 0 {
+					continue
 				}
 				if _, err := v.Verify(r, body, longTerm); err != nil {
 					t.Errorf("Verify = %v", err)
