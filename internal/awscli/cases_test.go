@@ -1,5 +1,7 @@
 package awscli_test
 
+import "strings"
+
 // awsCase is one command line that is given to the AWS CLI and to us.
 type awsCase struct {
 	args     []string // behind "redshift"; STUB stands for the URL of the stub
@@ -10,9 +12,6 @@ type awsCase struct {
 	// ours replaces the AWS CLI's message on standard error where ours says
 	// more; everything else must be equal.
 	ours string
-	// alone is why the two differ on standard output. Such a case is not
-	// recorded but checked against the text itself.
-	alone string
 }
 
 const (
@@ -44,10 +43,14 @@ func awsCases() []awsCase {
 			"`[{\"a\": 1}, {\"a\": [2], \"b\": {\"c\": \"x\"}}]`", "`[\"a\", [\"b\"]]`", "`\"\"`", "`true`", "`{\"k\": []}`", "`{\"ß\": [1]}`", "`[{}]`", "`[{}, {\"a\": 1}]`", "`[[], [1]]`", "`{\"a\": {}}`", "`1e22`", "`-0.0`", "`\"a\\nb\\t\\u0001\"`",
 		} {
 			args := append(credentials(), output...)
+			code := 0
 			if query != "" {
 				args = append(args, "--query", query)
 			}
-			all = append(all, awsCase{args: args})
+			if format == "table" && query == "`[[], [1]]`" {
+				code = general // rows of differing length
+			}
+			all = append(all, awsCase{args: args, code: code})
 		}
 		for _, query := range []string{
 			"", "Clusters[].ClusterIdentifier", "Clusters[*].[ClusterIdentifier, DBName]", "Clusters[].{id: ClusterIdentifier, port: Endpoint.Port}",
@@ -58,7 +61,11 @@ func awsCases() []awsCase {
 				if query != "" {
 					args = append(args, "--query", query)
 				}
-				all = append(all, awsCase{args: args, scenario: scenario})
+				code := 0
+				if scenario == "no list" && strings.HasPrefix(query, "sort_by") || format == "table" && scenario == "mixed clusters" && query == "Clusters[].Tags" {
+					code = general
+				}
+				all = append(all, awsCase{args: args, scenario: scenario, code: code})
 			}
 		}
 		for _, scenario := range []string{"odd password", "no expiry", "unknown", "empty", "wide", "no namespace"} {
@@ -149,7 +156,7 @@ func parameterCases() []awsCase {
 		{args: clusters("--cli-input-json", `{"MaxRecords": 20, "Marker": "m2"}`, "--max-items", "1"), scenario: "pages"},
 		{args: clusters("--max-items", "0"), scenario: "pages"},
 		{args: clusters("--max-items", "-1"), scenario: "pages"},
-		{args: clusters("--no-paginate", "--max-items", "0"), scenario: "pages"},
+		{args: clusters("--no-paginate", "--max-items", "0"), scenario: "pages", code: usage},
 		{args: clusters("--no-paginate", "--page-size", "0"), scenario: "pages", code: usage},
 	}
 }
@@ -264,7 +271,6 @@ func settingsCases() []awsCase {
 		{args: credentials("--profile", "p"), config: "[default]\noutput = table\n[profile p]\noutput=text\naws_access_key_id=AKIAEXAMPLE\naws_secret_access_key=x\n"},
 		{args: credentials(), config: "[profile p]\noutput=text\n", env: map[string]string{"AWS_PROFILE": "p"}},
 		{args: credentials(), config: "[profile p]\noutput=text\n[profile q]\noutput=table\n", env: map[string]string{"AWS_PROFILE": "p", "AWS_DEFAULT_PROFILE": "q"}},
-		{args: credentials(), config: "[profile \"p q\"]\noutput=text\n", env: map[string]string{"AWS_PROFILE": "p q"}},
 		{args: credentials("--profile", "nope"), code: configuration},
 		{args: credentials(), env: map[string]string{"AWS_PROFILE": "nope"}, code: configuration},
 		{args: credentials(), env: map[string]string{"AWS_DEFAULT_REGION": ""}, config: "[default]\nregion = eu-west-1\n"},
@@ -278,7 +284,6 @@ func settingsCases() []awsCase {
 		{args: credentials(), config: "[default]\ncli_timestamp_format = none\n"},
 		{args: credentials(), config: "[default]\ncli_timestamp_format = wire\n"},
 		{args: credentials(), config: "[default]\ncli_timestamp_format = sometimes\n", code: configuration},
-		{args: credentials(), config: "[default]\noutput = bogus\n", code: general},
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_REDSHIFT": "STUB"}, config: "noflag"},
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "STUB"}, config: "noflag"},
 		{args: credentials(), config: "noflag[default]\nservices = local\n[services local]\nredshift =\n  endpoint_url = STUB\n"},

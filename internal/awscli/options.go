@@ -197,7 +197,9 @@ func liftsRequired(args []string) bool {
 		case "--" + inputJSON, "--" + inputYAML:
 			return true
 		case "--" + skeleton:
-			return value != "output"
+			if value != "output" {
+				return true
+			}
 		}
 	}
 	return false

@@ -52,9 +52,9 @@ func (c *command) pagination(op *operation, parsed arguments) (bool, error) {
 		if n, ok := jmespath.ParseInt(text); text != "" && (!ok || name == "starting-token" || n.Sign() != 0) {
 			used = append(used, "--"+name)
 		}
-		if n, ok := jmespath.ParseInt(text); ok && name == "max-items" && n.Sign() <= 0 && paginate {
-			fmt.Fprintln(c.env.Stderr, "warning: Non-positive values for --max-items may result in undefined behavior.")
-		}
+	}
+	if n, ok := jmespath.ParseInt(parsed.text("max-items")); ok && n.Sign() <= 0 && (paginate || len(used) == 0) {
+		fmt.Fprintln(c.env.Stderr, "warning: Non-positive values for --max-items may result in undefined behavior.")
 	}
 	if !paginate && len(used) > 0 {
 		return false, fail(ExitGeneral, "Error during pagination: Cannot specify --no-paginate along with pagination arguments: %s", strings.Join(used, ", "))
@@ -72,19 +72,17 @@ type pages struct {
 	start   any // the service's own token to begin with, nil for the beginning
 	skip    int // so many items of the first page were printed before
 	resumed bool
+	size    *big.Int // of a page, nil for what the service likes
 	most    *big.Int // nil for all
 	resume  string   // the token to go on with, when the list was cut off
 }
 
 func newPages(op *operation, client *Client, params *object, p paging) (*pages, error) {
-	it := &pages{op: op, client: client, params: params, most: p.maxItems}
+	it := &pages{op: op, client: client, params: params, size: p.pageSize, most: p.maxItems}
 	if p.startingToken != nil {
 		if err := it.startAt(*p.startingToken); err != nil {
 			return nil, err
 		}
-	}
-	if p.pageSize != nil {
-		it.params.Set(op.paginated.limit, p.pageSize)
 	}
 	return it, nil
 }
@@ -141,6 +139,9 @@ func (p *pages) items(ctx context.Context, visit func(page *object, items []any)
 	token, previous := p.start, any(nil)
 	if p.resumed {
 		p.setToken(token)
+	}
+	if p.size != nil {
+		p.params.Set(names.limit, p.size)
 	}
 	total := 0
 	for first := true; ; first = false {
