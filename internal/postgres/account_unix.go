@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -104,3 +105,8 @@ func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
 // temporaryRoots are where a temporary directory may be made: where the system
 // says, or, when the account cannot get there, where everyone can.
 func temporaryRoots() []string { return []string{os.TempDir(), "/tmp", "/var/tmp"} }
+
+// alive reports whether there is a process of that number.
+func alive(pid int) bool {
+	return pid <= 0 || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}

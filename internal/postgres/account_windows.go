@@ -39,3 +39,7 @@ func fastShutdown(inst Installation, pgdata string, p *os.Process) {
 		_ = p.Kill()
 	}
 }
+
+// alive leaves it to the directory's age: its files cannot be removed while a
+// process has them open.
+func alive(int) bool { return false }

@@ -103,7 +103,8 @@ func (s *Server) makeDir(as account) error {
 		var err error
 		for _, root := range temporaryRoots() {
 			if err = as.reach(filepath.Join(root, "x")); err == nil {
-				s.dir, err = os.MkdirTemp(root, "daypass-postgres-")
+				sweepTemporary(root)
+				s.dir, err = os.MkdirTemp(root, temporaryPrefix)
 				break
 			}
 		}
@@ -123,6 +124,30 @@ func (s *Server) makeDir(as account) error {
 		}
 	}
 	return as.give(s.dir)
+}
+
+// temporaryPrefix begins the names of temporary directories.
+const temporaryPrefix = "daypass-postgres-"
+
+// sweepTemporary removes the temporary directories of servers whose process was
+// killed: those that are old and whose postmaster, if there was one, is gone.
+func sweepTemporary(root string) {
+	found, _ := filepath.Glob(filepath.Join(root, temporaryPrefix+"*"))
+	for _, dir := range found {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Hour {
+			continue
+		}
+		if pid, err := os.ReadFile(filepath.Join(dir, "pgdata", "postmaster.pid")); err == nil {
+			first, _, _ := strings.Cut(string(pid), "\n")
+			if number, err := strconv.Atoi(strings.TrimSpace(first)); err != nil || alive(number) {
+				continue
+			}
+		} else if !errors.Is(err, os.ErrNotExist) {
+			continue // another user's
+		}
+		os.RemoveAll(dir)
+	}
 }
 
 // initialize runs initdb unless there is a data directory, and reads or makes

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -147,16 +148,51 @@ func TestDirectoryKeepsState(t *testing.T) {
 }
 
 func TestStartSaysWhyNot(t *testing.T) {
+	root := openDir(t)
+	t.Setenv("TMPDIR", root)
 	_, err := postgres.Start(t.Context(), installation(t), postgres.Options{Settings: map[string]string{"no_such_setting": "1"}})
 	if err == nil || !strings.Contains(err.Error(), `unrecognized configuration parameter "no_such_setting"`) {
 		t.Errorf("Start with an unknown setting = %v, want the end of the server's log", err)
 	}
-	if _, err = postgres.Start(t.Context(), postgres.Installation{BinDir: openDir(t)}, postgres.Options{}); !errors.Is(err, os.ErrNotExist) {
+	if _, err = postgres.Start(t.Context(), postgres.Installation{BinDir: filepath.Join(root, "nowhere")}, postgres.Options{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Start without programs = %v, want fs.ErrNotExist", err)
 	}
-	leftover, _ := filepath.Glob(filepath.Join(os.TempDir(), "daypass-postgres-*", "pgdata.new"))
-	if len(leftover) > 0 {
+	if leftover, err := os.ReadDir(root); err != nil || len(leftover) > 0 {
 		t.Errorf("left behind: %v", leftover)
+	}
+}
+
+// TestStartSweeps leaves directories as killed processes do.
+func TestStartSweeps(t *testing.T) {
+	root := openDir(t)
+	t.Setenv("TMPDIR", root)
+	old := time.Now().Add(-2 * time.Hour)
+	for name, pid := range map[string]string{"dead": "2147483646", "alive": strconv.Itoa(os.Getpid()), "young": "2147483646", "never-started": ""} {
+		dir := filepath.Join(root, "daypass-postgres-"+name)
+		if err := os.MkdirAll(filepath.Join(dir, "pgdata"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if pid != "" {
+			if err := os.WriteFile(filepath.Join(dir, "pgdata", "postmaster.pid"), []byte(pid+"\n/tmp\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name != "young" {
+			if err := os.Chtimes(dir, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s, err := postgres.Start(t.Context(), installation(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(root, "*"))
+	if want := []string{filepath.Join(root, "daypass-postgres-alive"), filepath.Join(root, "daypass-postgres-young")}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left = %v, %v, want %v", left, err, want)
 	}
 }
 
