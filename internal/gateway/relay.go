@@ -45,6 +45,7 @@ type pump struct {
 
 	// Only toClient; read by others once both directions have ended.
 	tail     [6]byte // the last bytes that went by
+	ready    bool    // they were a ReadyForQuery
 	boundary bool    // they ended a message
 
 	sentBefore uint64 // bytes at the last look, once the client has closed its side
@@ -190,11 +191,13 @@ func (p *pump) readable(fd uintptr) (done bool) {
 
 // quiet says that it is not worth looking for more before waiting. A short read
 // has emptied the socket; but an end of the stream that came with the last bytes
-// was announced together with them, and will not be announced again. A server
-// that has just sent ReadyForQuery does not hang up, and if it died at this very
-// moment the next query finds out. A client may well send its last message and
-// hang up at once, so after its bytes a second look is taken.
-func (p *pump) quiet() bool { return p.toClient && p.boundary }
+// was announced together with them, and will not be announced again. So a second
+// look is taken, except where nobody hangs up: a server that has just sent
+// ReadyForQuery does not, unless the client has taken its leave; if it died at
+// this very moment the next query finds out.
+func (p *pump) quiet() bool {
+	return p.ready && !p.session.farewell.Load() && !p.session.halfClosed.Load()
+}
 
 // readableTLS is readable for an end with TLS.
 func (p *pump) readableTLS(fd uintptr) (done bool) {
@@ -295,7 +298,8 @@ func (p *pump) note(chunk []byte) {
 		copy(p.tail[:], p.tail[n:])
 		copy(p.tail[len(p.tail)-n:], chunk)
 	}
-	if string(p.tail[:5]) == readyForQuery {
+	p.ready = string(p.tail[:5]) == readyForQuery
+	if p.ready {
 		p.boundary = true
 		c.state.Store(uint32(p.tail[5]))
 		return

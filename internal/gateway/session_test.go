@@ -174,7 +174,7 @@ var sleep = typed('Q', []byte("SELECT pg_sleep(120)\x00"))
 
 func TestCancel(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
-		f := newFixture(t, nil)
+		f := newFixture(t, func(c *gateway.Config) { c.Limits.FailureDelay, c.Limits.FailureDelayMax = 1, 1 })
 		f.real(pg)
 		for _, test := range []struct {
 			version uint32
