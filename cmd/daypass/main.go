@@ -101,5 +101,8 @@ Run it in front of your own clusters:
 	root.AddCommand(newClusterCommand(env))
 	root.AddCommand(newKeysCommand(env))
 	root.AddCommand(newCredentialCommand(env))
+	root.AddCommand(newConnectCommand(env))
+	root.AddCommand(newRedshiftCommand(env))
+	root.AddCommand(newCompletionCommand(env))
 	return root
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// newCompletionCommand makes the command that prints what a shell needs to
+// complete daypass's commands, options and their values.
+func newCompletionCommand(env environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish",
+		Short: "Print the completion script for a shell",
+		Long: `Print the completion script for a shell. It completes commands, options and, for
+"daypass redshift", the options and values of the AWS CLI.
+
+bash, for this session, or for every one (needs the bash-completion package):
+
+    source <(daypass completion bash)
+    daypass completion bash > ~/.local/share/bash-completion/completions/daypass
+
+zsh, where a directory of your $fpath takes it:
+
+    daypass completion zsh > "${fpath[1]}/_daypass"
+
+fish:
+
+    daypass completion fish > ~/.config/fish/completions/daypass.fish`,
+		ValidArgs:             []string{"bash", "zsh", "fish"},
+		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(env.stdout, true)
+			case "zsh":
+				return root.GenZshCompletion(env.stdout)
+			default:
+				return root.GenFishCompletion(env.stdout, true)
+			}
+		},
+	}
+}

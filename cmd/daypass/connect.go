@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// connectOptions are the options of the connect command.
+type connectOptions struct {
+	cluster, database string
+	user              string
+	withIAM           bool
+	autoCreate        bool
+	groups            []string
+	duration          string
+	host              string
+	port              int
+	sslMode           string
+	sslRootCert       string
+	printAs           string
+	psql              string
+	psqlArgs          []string
+
+	endpointURL, region, profile, caBundle string
+	noVerifySSL                            bool
+}
+
+// logon is what a PostgreSQL client needs to log on.
+type logon struct {
+	host        string
+	port        int
+	database    string
+	user        string
+	password    keyring.Secret
+	sslMode     string
+	sslRootCert string
+	expiration  string
+}
+
+func newConnectCommand(env environment) *cobra.Command {
+	var o connectOptions
+	cmd := &cobra.Command{
+		Use:   "connect CLUSTER [DATABASE] --user USER [flags] [-- PSQL-ARGUMENT...]",
+		Short: "Get a credential and start psql with it",
+		Long: `Connect asks the API where the cluster is and for a credential, and starts psql
+with it. The password goes to psql in its environment: it stands in no argument
+and in no file. The API and the access key are found as by every AWS client.
+
+The gateway's certificate is checked (sslmode=verify-full) with the CA that
+--sslrootcert, DAYPASS_SSLROOTCERT or PGSSLROOTCERT names: data/tls/ca.crt of the
+gateway, or "system" for a certificate from a public CA. AWS_CA_BUNDLE is for the
+API only.
+
+With --print the credential is printed for another program, and psql is not
+started:
+
+    env      export lines for a shell: eval "$(daypass connect ... --print env)"
+    uri      postgresql://...
+    dsn      host=... port=... for libpq and its relatives
+    json     for anything else; also says when the password stops working
+    pgpass   a line for ~/.pgpass`,
+		Example: `  daypass connect examplecluster --user alice
+  daypass connect examplecluster dev --user alice --auto-create --groups analysts,finance
+  daypass connect examplecluster dev --user alice -- -c 'SELECT current_user'
+  psycopg=$(daypass connect examplecluster dev --user alice --print dsn)`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				args, o.psqlArgs = args[:dash], args[dash:]
+			}
+			if len(args) < 1 || len(args) > 2 {
+				return &exitError{awscli.ExitUsage, errors.New("connect needs the name of a cluster, and at most that of a database; arguments for psql come behind --")}
+			}
+			o.cluster = args[0]
+			if len(args) == 2 {
+				o.database = args[1]
+			}
+			return o.run(cmd.Context(), env)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&o.user, "user", "u", "", "database user to log on as")
+	flags.BoolVar(&o.withIAM, "with-iam", false, "log on as the database user of the caller's own IAM identity, instead of --user")
+	flags.BoolVar(&o.autoCreate, "auto-create", false, "make the database user if it does not exist")
+	flags.StringSliceVarP(&o.groups, "groups", "g", nil, "database groups to join for this session: A,B")
+	flags.StringVar(&o.duration, "duration", "", "how long the password works, 15m to 60m (default 15m); an open session stays")
+	flags.StringVar(&o.host, "host", "", "host of the gateway, instead of asking the API for it")
+	flags.IntVar(&o.port, "port", 0, "port of the gateway (default what the API says, or 5439 with --host)")
+	flags.StringVar(&o.sslMode, "sslmode", "", "how the gateway's certificate is checked, as libpq has it (default verify-full)")
+	flags.StringVar(&o.sslRootCert, "sslrootcert", "", `file of the CA that signed the gateway's certificate, or "system"`)
+	flags.StringVar(&o.printAs, "print", "", "print the credential instead: env, uri, dsn, json or pgpass")
+	flags.StringVar(&o.psql, "psql", "psql", "the psql program to start")
+	flags.StringVar(&o.endpointURL, "endpoint-url", "", "URL of the API (default AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL or the AWS configuration)")
+	flags.StringVar(&o.region, "region", "", "region of the API (default AWS_REGION, AWS_DEFAULT_REGION or the AWS configuration)")
+	flags.StringVar(&o.profile, "profile", "", "profile of the AWS configuration to use")
+	flags.StringVar(&o.caBundle, "ca-bundle", "", "file of CA certificates to check the API's certificate with (default AWS_CA_BUNDLE)")
+	flags.BoolVar(&o.noVerifySSL, "no-verify-ssl", false, "do not check the API's certificate")
+	completeWith(cmd, "print", printFormats...)
+	completeWith(cmd, "sslmode", sslModes...)
+	return cmd
+}
+
+// completeWith offers words as values of a flag.
+func completeWith(cmd *cobra.Command, flag string, words ...string) {
+	// It fails only for a flag that does not exist, or twice for one.
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic("internal error: " + err.Error())
+	}
+}
+
+var (
+	printFormats = []string{"env", "uri", "dsn", "json", "pgpass"}
+	sslModes     = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+)
+
+// run checks everything that can be checked before a credential is made.
+func (o *connectOptions) run(ctx context.Context, env environment) error {
+	seconds, err := o.check()
+	if err != nil {
+		return &exitError{awscli.ExitUsage, err}
+	}
+	program := ""
+	if o.printAs == "" {
+		if program, err = findPsql(o.psql); err != nil {
+			return err
+		}
+	}
+	const timeout = 30 * time.Second
+	client, err := awscli.NewClient(ctx, awscli.Settings{
+		Profile: o.profile, Region: o.region, EndpointURL: o.endpointURL, CABundle: o.caBundle, NoVerifySSL: o.noVerifySSL,
+		ConnectTimeout: timeout, ReadTimeout: timeout,
+	})
+	if err != nil {
+		return &exitError{awscli.ExitCode(err), err}
+	}
+	var to logon
+	if err := o.locate(ctx, client, &to); err != nil {
+		return &exitError{awscli.ExitCode(err), err}
+	}
+	if err := o.secure(&to); err != nil {
+		return &exitError{awscli.ExitConfiguration, err}
+	}
+	if err := o.ask(ctx, client, seconds, &to); err != nil {
+		return &exitError{awscli.ExitCode(err), err}
+	}
+	if o.printAs != "" {
+		text, err := to.format(o.printAs)
+		if err == nil {
+			_, err = fmt.Fprintln(env.stdout, text)
+		}
+		return err
+	}
+	return startPsql(env, program, o.psqlArgs, to.environ(os.Environ()))
+}
+
+// check checks the options, and returns the duration in seconds, 0 for none.
+func (o *connectOptions) check() (seconds int64, err error) {
+	switch {
+	case o.user == "" && !o.withIAM:
+		return 0, errors.New("say who to log on as: --user USER, or --with-iam for the database user of your own IAM identity")
+	case o.withIAM && (o.user != "" || o.autoCreate || len(o.groups) > 0):
+		return 0, errors.New("--with-iam takes the user and the groups from your IAM identity: leave out --user, --auto-create and --groups")
+	case o.printAs != "" && !slices.Contains(printFormats, o.printAs):
+		return 0, fmt.Errorf("--print %s: it is one of %s", o.printAs, strings.Join(printFormats, ", "))
+	case o.printAs != "" && len(o.psqlArgs) > 0:
+		return 0, errors.New("--print does not start psql: leave out the arguments behind --")
+	case o.sslMode != "" && !slices.Contains(sslModes, o.sslMode):
+		return 0, fmt.Errorf("--sslmode %s: it is one of %s", o.sslMode, strings.Join(sslModes, ", "))
+	case o.port < 0 || o.port > 65535:
+		return 0, fmt.Errorf("--port %d: it is 1 to 65535", o.port)
+	case o.duration == "":
+		return 0, nil
+	}
+	// Whole seconds may be written without a unit, as the AWS CLI has them.
+	if seconds, err := strconv.ParseInt(o.duration, 10, 32); err == nil {
+		return seconds, nil
+	}
+	d, err := time.ParseDuration(o.duration)
+	if err != nil || d <= 0 || d%time.Second != 0 {
+		return 0, fmt.Errorf("--duration %s: it is a number of seconds, or like 15m or 1h", o.duration)
+	}
+	return int64(d / time.Second), nil
+}
+
+// gatewayPort is the port of a gateway that nobody says otherwise of: Amazon
+// Redshift's.
+const gatewayPort = 5439
+
+// locate finds out where the gateway is and which database is meant.
+func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *logon) error {
+	to.host, to.port, to.database = o.host, o.port, o.database
+	if to.host != "" && to.port == 0 {
+		to.port = gatewayPort
+	}
+	if to.host != "" && to.database != "" {
+		return nil
+	}
+	answer, err := client.Call(ctx, "DescribeClusters", object("ClusterIdentifier", o.cluster))
+	if err != nil {
+		var api *awscli.APIError
+		if errors.As(err, &api) && api.Code == "AccessDenied" {
+			missing := "where it is: --host HOST --port PORT"
+			switch {
+			case to.host != "":
+				missing = "which database to log on to"
+			case to.database == "":
+				missing += ", and which database to log on to"
+			}
+			return fmt.Errorf("%w\n\nYour policies do not allow redshift:DescribeClusters, which says where a cluster is. Have it allowed, or say %s:\n\n    daypass connect %s %s", err,
+				missing, o.cluster, o.again())
+		}
+		return err
+	}
+	at, err := findCluster(answer)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", o.cluster, err)
+	}
+	if to.host == "" {
+		to.host = at.host
+	}
+	if to.port == 0 {
+		to.port = at.port
+	}
+	if to.database == "" {
+		to.database = at.database
+	}
+	return nil
+}
+
+// again is the rest of a command line that does not need DescribeClusters.
+func (o *connectOptions) again() string {
+	database, host := o.database, o.host
+	if database == "" {
+		database = "DATABASE"
+	}
+	if host == "" {
+		host = "HOST"
+	}
+	user := "--with-iam"
+	if !o.withIAM {
+		user = "--user " + shellQuote(o.user)
+	}
+	return fmt.Sprintf("%s --host %s --port %d %s", database, host, cmpOr(o.port, gatewayPort), user)
+}
+
+func cmpOr(a, b int) int {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+func object(pairs ...any) *jmespath.Object {
+	o := new(jmespath.Object)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		o.Set(pairs[i].(string), pairs[i+1])
+	}
+	return o
+}
+
+// findCluster reads the endpoint of the one cluster that was asked for.
+func findCluster(answer *jmespath.Object) (logon, error) {
+	var at logon
+	expression, err := jmespath.Compile("Clusters[0].[Endpoint.Address, Endpoint.Port, DBName, ClusterStatus]")
+	if err != nil {
+		return at, err
+	}
+	value, err := expression.Search(answer)
+	fields, ok := value.([]any)
+	if err != nil || !ok {
+		return at, errors.New("the API returned no such cluster")
+	}
+	at.host, _ = fields[0].(string)
+	at.database, _ = fields[2].(string)
+	port, err := strconv.Atoi(jmespath.Str(fields[1]))
+	if at.host == "" || err != nil {
+		return at, fmt.Errorf("it has no endpoint (its status is %s): say where the gateway is with --host and --port", jmespath.Str(fields[3]))
+	}
+	at.port = port
+	return at, nil
+}
+
+// ask gets the credential.
+func (o *connectOptions) ask(ctx context.Context, client *awscli.Client, seconds int64, to *logon) error {
+	call := "GetClusterCredentialsWithIAM"
+	params := object("ClusterIdentifier", o.cluster)
+	if to.database != "" {
+		params.Set("DbName", to.database)
+	}
+	if seconds != 0 {
+		params.Set("DurationSeconds", jmespath.Int(seconds))
+	}
+	if !o.withIAM {
+		call = "GetClusterCredentials"
+		params.Set("DbUser", o.user)
+		params.Set("AutoCreate", o.autoCreate)
+		if len(o.groups) > 0 {
+			groups := make([]any, len(o.groups))
+			for i, group := range o.groups {
+				groups[i] = strings.TrimSpace(group)
+			}
+			params.Set("DbGroups", groups)
+		}
+	}
+	answer, err := client.Call(ctx, call, params)
+	if err != nil {
+		return err
+	}
+	text := func(name string) string {
+		value, _ := answer.Get(name)
+		s, _ := value.(string)
+		return s
+	}
+	to.user, to.password, to.expiration = text("DbUser"), keyring.Secret(text("DbPassword")), text("Expiration")
+	if to.user == "" || to.password == "" {
+		return errors.New("the answer of the API holds no credential")
+	}
+	return nil
+}

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+)
+
+// startPsql runs psql and ends as it ended. Ctrl-C is psql's: it cancels the
+// query there.
+func startPsql(env environment, program string, args, environ []string) error {
+	signal.Ignore(os.Interrupt)
+	cmd := exec.Command(program, args...)
+	cmd.Env = environ
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = env.stdin, env.stdout, env.stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return &exitError{code: exit.ExitCode()}
+	}
+	if err != nil {
+		return fmt.Errorf("starting %s: %w", program, err)
+	}
+	return nil
+}

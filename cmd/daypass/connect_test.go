@@ -1,0 +1,355 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// apiStub is a Redshift endpoint for the connect command.
+type apiStub struct {
+	url      string
+	requests []url.Values
+	denied   bool   // whether DescribeClusters is refused
+	host     string // of the endpoint; "" for a cluster without one
+}
+
+const oddPassword = `p'a:s"s\w ö@/?#%&=`
+
+func newAPIStub(t *testing.T, host string) *apiStub {
+	t.Helper()
+	s := &apiStub{host: host}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		form, err := url.ParseQuery(string(body))
+		if err != nil {
+			t.Error(err)
+		}
+		s.requests = append(s.requests, form)
+		action := form.Get("Action")
+		members := "<DbUser>IAMA:alice</DbUser><DbPassword>" + strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(oddPassword) + "</DbPassword><Expiration>2026-01-02T03:04:05.678Z</Expiration>"
+		if action == "DescribeClusters" {
+			if s.denied {
+				w.WriteHeader(http.StatusForbidden)
+				fmt.Fprint(w, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>")
+				return
+			}
+			endpoint := ""
+			if s.host != "" {
+				endpoint = "<Endpoint><Address>" + s.host + "</Address><Port>5440</Port></Endpoint>"
+			}
+			members = "<Clusters><Cluster><ClusterIdentifier>c</ClusterIdentifier><ClusterStatus>creating</ClusterStatus><DBName>dev</DBName>" + endpoint + "</Cluster></Clusters>"
+		}
+		fmt.Fprintf(w, "<%[1]sResponse><%[1]sResult>%[2]s</%[1]sResult></%[1]sResponse>", action, members)
+	}))
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	home := t.TempDir()
+	for name, value := range map[string]string{
+		"HOME": home, "APPDATA": home, "AWS_CONFIG_FILE": filepath.Join(home, "none"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "none"),
+		"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": server.URL,
+		"AWS_EC2_METADATA_DISABLED": "true", "PGSSLMODE": "", "PGSSLROOTCERT": "", "DAYPASS_SSLROOTCERT": "", "AWS_PROFILE": "", "AWS_DEFAULT_PROFILE": "", "AWS_ENDPOINT_URL_REDSHIFT": "",
+	} {
+		t.Setenv(name, value)
+	}
+	return s
+}
+
+// runConnect runs the command in this process, which --print allows.
+func runConnect(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(context.Background(), append([]string{"connect"}, args...), environment{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now})
+	return out.String(), errs.String(), code
+}
+
+// TestConnectPrintIsReadBack gives what --print prints to the programs it is
+// meant for, and looks at what they read.
+func TestConnectPrintIsReadBack(t *testing.T) {
+	newAPIStub(t, "db.example.com")
+	ca := filepath.Join(t.TempDir(), "o'dd ca.crt")
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(ca, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"c", "--user", "alice", "--sslmode", "require", "--sslrootcert", ca, "--print"}
+	printed := map[string]string{}
+	for _, format := range printFormats {
+		stdout, stderr, code := runConnect(t, append(args, format)...)
+		if code != 0 {
+			t.Fatalf("connect --print %s: %s", format, stderr)
+		}
+		printed[format] = strings.TrimSuffix(stdout, "\n")
+	}
+	for _, format := range []string{"uri", "dsn"} {
+		got, err := pgx.ParseConfig(printed[format])
+		if err != nil {
+			t.Fatalf("--print %s: %v", format, err)
+		}
+		if got.Host != "db.example.com" || got.Port != 5440 || got.Database != "dev" || got.User != "IAMA:alice" || got.Password != oddPassword {
+			t.Errorf("--print %s = %s, read back as %s:%d/%s %s %s", format, printed[format], got.Host, got.Port, got.Database, got.User, got.Password)
+		}
+	}
+	var object map[string]any
+	if err := json.Unmarshal([]byte(printed["json"]), &object); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]any{
+		"host": "db.example.com", "port": 5440.0, "database": "dev", "user": "IAMA:alice", "password": oddPassword,
+		"sslmode": "require", "sslrootcert": ca, "expiration": "2026-01-02T03:04:05.678Z", "uri": printed["uri"],
+	} {
+		if object[name] != want {
+			t.Errorf("--print json: %s = %v, want %v", name, object[name], want)
+		}
+	}
+	if want := `db.example.com:5440:dev:IAMA\:alice:p'a\:s"s\\w ö@/?#%&=`; printed["pgpass"] != want {
+		t.Errorf("--print pgpass = %s, want %s", printed["pgpass"], want)
+	}
+	if runtime.GOOS != "windows" {
+		out, err := exec.Command("sh", "-c", printed["env"]+"\nprintf '%s|%s|%s|%s|%s|%s|%s' \"$PGHOST\" \"$PGPORT\" \"$PGDATABASE\" \"$PGUSER\" \"$PGPASSWORD\" \"$PGSSLMODE\" \"$PGSSLROOTCERT\"").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "db.example.com|5440|dev|IAMA:alice|" + oddPassword + "|require|" + ca; string(out) != want {
+			t.Errorf("--print env in sh = %s, want %s", out, want)
+		}
+	}
+}
+
+func TestConnectPrintURIOfIPv6(t *testing.T) {
+	newAPIStub(t, "::1")
+	stdout, stderr, code := runConnect(t, "c", "--user", "alice", "--print", "uri")
+	if code != 0 || !strings.Contains(stdout, "@[::1]:5440/dev?sslmode=require") {
+		t.Errorf("connect = %d %s %s", code, stdout, stderr)
+	}
+}
+
+func TestConnectRequests(t *testing.T) {
+	for _, test := range []struct {
+		args     []string
+		describe bool
+		want     string
+	}{
+		{[]string{"c", "--user", "alice"}, true, "Action=GetClusterCredentials&AutoCreate=false&ClusterIdentifier=c&DbName=dev&DbUser=alice&Version=2012-12-01"},
+		{[]string{"c", "prod", "--user", "alice"}, true, "Action=GetClusterCredentials&AutoCreate=false&ClusterIdentifier=c&DbName=prod&DbUser=alice&Version=2012-12-01"},
+		{[]string{"c", "--user", "alice", "--host", "h"}, true, "Action=GetClusterCredentials&AutoCreate=false&ClusterIdentifier=c&DbName=dev&DbUser=alice&Version=2012-12-01"},
+		{[]string{"c", "prod", "-u", "alice", "--host", "h", "--auto-create", "--groups", "a,b", "-g", "c", "--duration", "30m"}, false,
+			"Action=GetClusterCredentials&AutoCreate=true&ClusterIdentifier=c&DbGroups.DbGroup.1=a&DbGroups.DbGroup.2=b&DbGroups.DbGroup.3=c&DbName=prod&DbUser=alice&DurationSeconds=1800&Version=2012-12-01"},
+		{[]string{"c", "prod", "--host", "h", "--with-iam", "--duration", "900"}, false, "Action=GetClusterCredentialsWithIAM&ClusterIdentifier=c&DbName=prod&DurationSeconds=900&Version=2012-12-01"},
+	} {
+		s := newAPIStub(t, "db.example.com")
+		_, stderr, code := runConnect(t, append(test.args, "--sslmode", "require", "--print", "json")...)
+		if code != 0 {
+			t.Fatalf("connect %v: %s", test.args, stderr)
+		}
+		if described := s.requests[0].Get("Action") == "DescribeClusters"; described != test.describe {
+			t.Errorf("connect %v called DescribeClusters: %v, want %v", test.args, described, test.describe)
+		}
+		if got := s.requests[len(s.requests)-1].Encode(); got != test.want {
+			t.Errorf("connect %v sent %s, want %s", test.args, got, test.want)
+		}
+	}
+}
+
+func TestConnectRefuses(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*testing.T, *apiStub)
+		args   []string
+		code   int
+		want   string
+		asked  bool // whether a credential was made
+	}{
+		{"no user", nil, []string{"c"}, 252, "--user", false},
+		{"no cluster", nil, []string{"--user", "u"}, 252, "name of a cluster", false},
+		{"three words", nil, []string{"c", "d", "e", "--user", "u"}, 252, "behind --", false},
+		{"user and iam", nil, []string{"c", "--user", "u", "--with-iam"}, 252, "--with-iam", false},
+		{"bad print", nil, []string{"c", "--user", "u", "--print", "xml"}, 252, "env, uri, dsn, json, pgpass", false},
+		{"print and psql", nil, []string{"c", "--user", "u", "--print", "uri", "--", "-c", "x"}, 252, "does not start psql", false},
+		{"bad sslmode", nil, []string{"c", "--user", "u", "--print", "uri", "--sslmode", "full"}, 252, "verify-full", false},
+		{"bad duration", nil, []string{"c", "--user", "u", "--print", "uri", "--duration", "soon"}, 252, "15m", false},
+		{"bad port", nil, []string{"c", "--user", "u", "--print", "uri", "--port", "70000"}, 252, "65535", false},
+		{"no psql", nil, []string{"c", "--user", "u", "--psql", "no-such-psql"}, 1, "postgresql-client", false},
+		{"no CA", nil, []string{"c", "--user", "u", "--print", "uri"}, 253, "--sslrootcert PATH", false},
+		{"CA missing", nil, []string{"c", "--user", "u", "--print", "uri", "--sslrootcert", "/no/ca.crt"}, 253, "/no/ca.crt", false},
+		{"no endpoint", func(_ *testing.T, s *apiStub) { s.host = "" }, []string{"c", "--user", "u", "--print", "uri"}, 255, "its status is creating", false},
+		{"denied", func(_ *testing.T, s *apiStub) { s.denied = true }, []string{"c", "--user", "u", "--print", "uri"}, 254, "daypass connect c DATABASE --host HOST --port 5439 --user u", false},
+		{"no region", func(t *testing.T, _ *apiStub) { t.Setenv("AWS_REGION", "") }, []string{"c", "--user", "u", "--print", "uri"}, 253, "You must specify a region", false},
+		{"no API", func(t *testing.T, _ *apiStub) {
+			t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+			t.Setenv("AWS_MAX_ATTEMPTS", "1")
+		}, []string{"c", "--user", "u", "--print", "uri"}, 255, "Could not connect to the endpoint URL", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newAPIStub(t, "db.example.com")
+			t.Setenv("AWS_DEFAULT_REGION", "")
+			if test.change != nil {
+				test.change(t, s)
+			}
+			stdout, stderr, code := runConnect(t, test.args...)
+			if code != test.code || !strings.Contains(stderr, test.want) || stdout != "" {
+				t.Errorf("connect %v = %d\n%s%s\nwant %d and %q", test.args, code, stdout, stderr, test.code, test.want)
+			}
+			for _, form := range s.requests {
+				if form.Get("Action") != "DescribeClusters" {
+					t.Errorf("connect %v asked for a credential", test.args)
+				}
+			}
+		})
+	}
+}
+
+func TestConnectTLS(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(ca, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, host string
+		env        map[string]string
+		args       []string
+		mode, root string
+	}{
+		{name: "option", host: "h", args: []string{"--sslrootcert", ca}, mode: "verify-full", root: ca},
+		{name: "environment", host: "h", env: map[string]string{"DAYPASS_SSLROOTCERT": ca}, mode: "verify-full", root: ca},
+		{name: "libpq's environment", host: "h", env: map[string]string{"PGSSLROOTCERT": ca}, mode: "verify-full", root: ca},
+		{name: "loopback with CA", host: "127.0.0.1", env: map[string]string{"PGSSLROOTCERT": ca}, mode: "verify-full", root: ca},
+		{name: "loopback", host: "127.0.0.1", mode: "require"},
+		{name: "localhost", host: "localhost", mode: "require"},
+		{name: "system", host: "h", args: []string{"--sslrootcert", "system"}, mode: "verify-full", root: "system"},
+		{name: "mode", host: "h", args: []string{"--sslmode", "verify-ca", "--sslrootcert", ca}, mode: "verify-ca", root: ca},
+		{name: "mode from environment", host: "h", env: map[string]string{"PGSSLMODE": "require"}, mode: "require"},
+		{name: "CA of the API is not the gateway's", host: "127.0.0.1", env: map[string]string{"DAYPASS_X": ca}, mode: "require"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			newAPIStub(t, test.host)
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			stdout, stderr, code := runConnect(t, append([]string{"c", "--user", "u", "--print", "json"}, test.args...)...)
+			var got struct{ SSLMode, SSLRootCert string }
+			if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 {
+				t.Fatalf("connect = %d %s %v", code, stderr, err)
+			}
+			if got.SSLMode != test.mode || got.SSLRootCert != test.root {
+				t.Errorf("sslmode %s sslrootcert %s, want %s %s", got.SSLMode, got.SSLRootCert, test.mode, test.root)
+			}
+		})
+	}
+}
+
+// TestConnectStartsPsql starts the real program with a psql of ours, which
+// tells what it was given.
+func TestConnectStartsPsql(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the psql of this test is a shell script")
+	}
+	newAPIStub(t, "127.0.0.1")
+	dir := t.TempDir()
+	psql := filepath.Join(dir, "psql")
+	script := "#!/bin/sh\nenv | grep '^PG' | sort\nfor arg in \"$@\"; do echo \"arg <$arg>\"; done\nread -r line; echo \"read <$line>\"\ntr '\\0' '\\n' < /proc/$$/cmdline 2>/dev/null | grep -c 'p.a:s' \nexit 7\n"
+	if err := os.WriteFile(psql, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	t.Setenv("PGHOSTADDR", "192.0.2.1")
+	t.Setenv("PGSERVICE", "elsewhere")
+	t.Setenv("PGUSER", "nobody")
+	t.Setenv("PGAPPNAME", "kept")
+	cmd := exec.Command("daypass", "connect", "c", "prod", "--user", "alice", "--port", "5441", "--", "-c", "SELECT 'a b'", "--", "")
+	cmd.Stdin = strings.NewReader("typed\n")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if cmd.ProcessState.ExitCode() != 7 {
+		t.Errorf("daypass connect ended with %v, want psql's exit status 7", err)
+	}
+	for _, want := range []string{
+		"PGHOST=127.0.0.1\n", "PGPORT=5441\n", "PGDATABASE=prod\n", "PGUSER=IAMA:alice\n", "PGPASSWORD=" + oddPassword + "\n", "PGSSLMODE=require\n", "PGAPPNAME=kept\n",
+		"arg <-c>\narg <SELECT 'a b'>\narg <-->\narg <>\n", "read <typed>\n",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("psql saw\n%s\nwant it to see %s", out, want)
+		}
+	}
+	for _, unwanted := range []string{"PGHOSTADDR", "PGSERVICE", "nobody"} {
+		if strings.Contains(string(out), unwanted) {
+			t.Errorf("psql saw %s:\n%s", unwanted, out)
+		}
+	}
+	if runtime.GOOS == "linux" && !strings.HasSuffix(strings.TrimSpace(string(out)), "\n0") {
+		t.Errorf("the password stands in psql's arguments:\n%s", out)
+	}
+}
+
+func TestRedshiftCommand(t *testing.T) {
+	newAPIStub(t, "db.example.com")
+	for _, test := range []struct {
+		args         []string
+		code         int
+		stdout, errs string
+	}{
+		{[]string{"redshift", "get-cluster-credentials", "--db-user", "alice", "--query", "DbUser"}, 0, "\"IAMA:alice\"\n", ""},
+		{[]string{"redshift", "--output", "text", "describe-clusters", "--query", "Clusters[].DBName"}, 0, "dev\n", ""},
+		{[]string{"redshift", "get-cluster-credentials"}, 252, "", "the following arguments are required: --db-user"},
+		{[]string{"redshift", "--version"}, 0, "daypass ", ""},
+		{[]string{"redshift", "get-cluster-credentials", "help"}, 0, "EXAMPLES", ""},
+		{[]string{"redshift", "help"}, 0, "SUBCOMMANDS", ""},
+	} {
+		var out, errs bytes.Buffer
+		code := run(context.Background(), test.args, environment{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now})
+		if code != test.code || !strings.Contains(out.String(), test.stdout) || !strings.Contains(errs.String(), test.errs) || (test.stdout == "") != (out.Len() == 0) {
+			t.Errorf("daypass %v = %d\n%s%s", test.args, code, out.String(), errs.String())
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	complete := func(args ...string) string {
+		var out, errs bytes.Buffer
+		if code := run(context.Background(), args, environment{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now}); code != 0 {
+			t.Fatalf("daypass %v = %d %s", args, code, errs.String())
+		}
+		return out.String()
+	}
+	for shell, want := range map[string]string{"bash": "__start_daypass", "zsh": "#compdef daypass", "fish": "complete -c daypass"} {
+		if script := complete("completion", shell); !strings.Contains(script, want) {
+			t.Errorf("completion %s has no %s", shell, want)
+		}
+	}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"redshift", ""}, "get-cluster-credentials"},
+		{[]string{"redshift", "get-cluster-credentials", "--db-"}, "--db-user"},
+		{[]string{"redshift", "get-cluster-credentials", "--db-user", "a", "--out"}, "--output"},
+		{[]string{"redshift", "get-cluster-credentials", "--output", "t"}, "table"},
+		{[]string{"redshift", "describe-clusters", "--max"}, "--max-items"},
+		{[]string{"connect", "--print", ""}, "pgpass"},
+		{[]string{"completion", ""}, "fish"},
+	} {
+		if got := complete(append([]string{"__complete"}, test.args...)...); !strings.Contains(got, test.want) {
+			t.Errorf("completing %q offers\n%s\nwant %s", test.args, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/awscli"
+)
+
+// newRedshiftCommand makes the command that is used like "aws redshift". What
+// follows its name is read by the awscli package, not by cobra: the AWS CLI has
+// its own rules for options, and its own help.
+func newRedshiftCommand(env environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "redshift",
+		Short: "Call the Amazon Redshift API like the AWS CLI: get-cluster-credentials, describe-clusters",
+		Example: `  daypass redshift get-cluster-credentials --cluster-identifier examplecluster --db-user alice
+  daypass redshift get-cluster-credentials help`,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			code := awscli.Run(cmd.Context(), awscli.Env{
+				Stdout:  env.stdout,
+				Stderr:  env.stderr,
+				Getenv:  os.Getenv,
+				Program: "daypass",
+				Version: fmt.Sprintf("daypass %s %s %s/%s", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH),
+				Width:   terminalWidth(env),
+			}, args)
+			if code != 0 {
+				return &exitError{code: code}
+			}
+			return nil
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			words, files := awscli.Complete(args, word)
+			if files {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return words, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+// terminalWidth is the width of the terminal that standard output is, or 0.
+func terminalWidth(env environment) int {
+	if file, ok := env.stdout.(*os.File); ok {
+		return awscli.TerminalWidth(file)
+	}
+	return 0
+}
