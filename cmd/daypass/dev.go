@@ -143,14 +143,19 @@ func runDev(ctx context.Context, env environment, opts devOptions) (err error) {
 		return quiet(ctx, err)
 	}
 
-	fmt.Fprintf(env.stdout, "PostgreSQL %s from %s listens on %s:%d.\n", inst.Version, inst.BinDir, d.server.Host(), d.server.Port())
-	fmt.Fprintf(env.stdout, "Ready in %.2f s: the API at %s, the gateway at %s.\n", time.Since(began).Seconds(), d.endpointURL(), d.gateway.Addr())
-	if opts.once {
-		err := d.walk(ctx)
-		stopServing()
-		return errors.Join(err, quiet(ctx, <-serving))
+	_, err = fmt.Fprintf(env.stdout, "PostgreSQL %s from %s listens on %s:%d.\nReady in %.2f s: the API at %s, the gateway at %s.\n",
+		inst.Version, inst.BinDir, d.server.Host(), d.server.Port(), time.Since(began).Seconds(), d.endpointURL(), d.gateway.Addr())
+	if err == nil {
+		if opts.once {
+			err = d.walk(ctx)
+		} else {
+			err = d.printPaste()
+		}
 	}
-	d.printPaste()
+	if opts.once || err != nil {
+		stopServing()
+		return quiet(ctx, errors.Join(err, <-serving))
+	}
 	select {
 	case err := <-serving:
 		if ctx.Err() != nil {
@@ -234,7 +239,7 @@ func (d *dev) findPostgres(ctx context.Context, opts devOptions) (postgres.Insta
 	d.note("%v", err)
 	inst, err = postgres.Fetch(ctx, postgres.FetchConfig{Repository: opts.repository}, func(line string) { d.note("%s", line) })
 	if err != nil && ctx.Err() == nil {
-		return inst, fmt.Errorf("%w\ninstall PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18), or name its directory with --postgres", err)
+		return inst, fmt.Errorf("%w\ninstall PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18), name its directory\nwith --postgres, or name a repository that can be reached with --postgres-repository", err)
 	}
 	return inst, err
 }

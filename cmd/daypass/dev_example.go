@@ -48,6 +48,7 @@ iam:
             - Sid: LogOnAsAliceOrAsHerself
               Effect: Allow
               Action: redshift:GetClusterCredentials
+              Condition: {StringEquals: {"redshift:DbName": ` + devDatabase + `}}
               Resource:
                 - arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbuser:` + devCluster + `/alice
                 - arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbuser:` + devCluster + `/${aws:username}

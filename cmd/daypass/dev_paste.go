@@ -13,7 +13,7 @@ import (
 // it stands, whatever directory and AWS settings that terminal has, in every
 // shell that is like sh. There are no comments among them: an interactive zsh
 // would run those.
-func (d *dev) printPaste() {
+func (d *dev) printPaste() error {
 	daypass := daypassCommand()
 	aws, note := d.askCommand("aws"), ""
 	if _, err := exec.LookPath("aws"); err != nil {
@@ -26,40 +26,40 @@ func (d *dev) printPaste() {
 			psql, psqlNote = shellQuote(own), ""
 		}
 	}
-	fmt.Fprintf(d.env.stdout, `
+	_, err := fmt.Fprintf(d.env.stdout, `
 In another terminal, be the IAM user %[1]s:
 
   unset AWS_SESSION_TOKEN AWS_PROFILE
   export AWS_ACCESS_KEY_ID=%[2]s
   export AWS_SECRET_ACCESS_KEY=%[3]s
   export AWS_DEFAULT_REGION=%[4]s AWS_REGION=%[4]s AWS_ENDPOINT_URL=%[5]s
-  export PGSSLROOTCERT=%[6]s
 
-Ask for a credential of the database user alice in the group analysts%[7]s:
+Ask for a credential of the database user alice in the group analysts%[6]s:
 
-  %[8]s
+  %[7]s
 
-Log on with one%[9]s:
+Log on with one%[8]s:
 
-  PGPASSWORD=$(%[8]s --query DbPassword --output text) %[10]s %[11]s
+  PGPASSWORD=$(%[7]s --query DbPassword --output text) %[9]s %[10]s
 
 Do both in one step:
 
-  %[12]s
+  %[11]s
 
 Be refused:
 
-  %[13]s
+  %[12]s
 
 Look at SELECT current_user, session_user, at the tables sales and events, and at
-what changes without the group. The policies are in %[14]s;
-which statement decided is in the audit log, %[15]s.
+what changes without the group. The policies are in %[13]s;
+which statement decided is in the audit log, %[14]s.
 Ctrl-C here stops everything.
 `,
-		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(), shellQuote(d.caFile),
-		note, aws, psqlNote, psql, shellQuote(d.conninfo("IAM:alice")), d.connectCommand(daypass),
+		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(),
+		note, aws, psqlNote, psql, shellQuote(d.conninfo("IAM:alice")), d.connectCommand(daypass, psql),
 		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1),
 		filepath.Join(d.dirs.root, "daypass.yaml"), filepath.Join(d.dirs.server, "audit"))
+	return err
 }
 
 // askCommand is the command that asks for alice's credential.
@@ -68,8 +68,13 @@ func (d *dev) askCommand(program string) string {
 		program, d.endpointURL(), devCluster, devDatabase)
 }
 
-func (d *dev) connectCommand(daypass string) string {
-	return fmt.Sprintf("%s connect %s %s --endpoint-url %s --user alice --groups analysts", daypass, devCluster, devDatabase, d.endpointURL())
+func (d *dev) connectCommand(daypass, psql string) string {
+	command := fmt.Sprintf("%s connect %s %s --endpoint-url %s --sslrootcert %s --user alice --groups analysts",
+		daypass, devCluster, devDatabase, d.endpointURL(), shellQuote(d.caFile))
+	if psql != "psql" {
+		command += " --psql " + psql
+	}
+	return command
 }
 
 // conninfo is how libpq finds the gateway. The certificate is checked for the

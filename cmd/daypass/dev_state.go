@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/daypass/daypass/internal/keyring"
 )
@@ -41,7 +42,8 @@ func makeDevDirs(data string) (_ devDirs, err error) {
 			return d, fmt.Errorf("making the data directory: %w", err)
 		}
 	} else {
-		if d.root, err = os.MkdirTemp("", "daypass-dev-"); err != nil {
+		sweepDevDirs()
+		if d.root, err = os.MkdirTemp("", devPrefix); err != nil {
 			return d, err
 		}
 		if err := os.Chmod(d.root, 0o711); err != nil {
@@ -61,6 +63,29 @@ func makeDevDirs(data string) (_ devDirs, err error) {
 		return d, fmt.Errorf("locking the data directory: %w", err)
 	}
 	return d, nil
+}
+
+// devPrefix begins the names of temporary directories.
+const devPrefix = "daypass-dev-"
+
+// sweepDevDirs removes the temporary directories of runs that were killed: those
+// whose lock nobody holds. A fresh one may just not have got there yet.
+func sweepDevDirs() {
+	found, _ := filepath.Glob(filepath.Join(os.TempDir(), devPrefix+"*"))
+	for _, dir := range found {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+		lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+		if err != nil {
+			continue // another user's
+		}
+		if lockFile(lock) == nil {
+			os.RemoveAll(dir)
+		}
+		lock.Close()
+	}
 }
 
 func (d *devDirs) close() error {

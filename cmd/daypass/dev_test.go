@@ -175,8 +175,9 @@ func TestDevPaste(t *testing.T) {
 	if err == nil || !strings.Contains(out, "(AccessDenied)") || !strings.Contains(out, "explicit deny") {
 		t.Errorf("%s\n= %q, %v", refusal, out, err)
 	}
-	if connect == "" {
-		t.Errorf("no daypass connect line in %q", commands)
+	out, err = paste(connect + ` -- -XAtc 'SELECT current_user, (SELECT count(*) FROM sales)'`)
+	if err != nil || out != "IAM:alice:analysts|4\n" {
+		t.Errorf("%s\n= %q, %v", connect, out, err)
 	}
 }
 
@@ -186,7 +187,7 @@ func TestDevKeepsState(t *testing.T) {
 	for i := range 2 {
 		dev := startDev(t, "--data", data)
 		keys[i] = dev.find("AWS_SECRET_ACCESS_KEY=(.*)")
-		pem, err := os.ReadFile(dev.find("PGSSLROOTCERT=(.*)"))
+		pem, err := os.ReadFile(dev.find("--sslrootcert (\\S+)"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,6 +221,60 @@ func TestDevKeepsState(t *testing.T) {
 	if keys[0] != keys[1] || certificates[0] != certificates[1] {
 		t.Error("the access key or the certificate is another in the second run")
 	}
+}
+
+// TestDevSweeps leaves a directory as a killed run does.
+func TestDevSweeps(t *testing.T) {
+	check := cleanTemp(t)
+	held, err := makeDevDirs("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, err := makeDevDirs("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.lock.Close()
+	old := time.Now().Add(-time.Hour)
+	for _, dir := range []string{held.root, dead.root} {
+		if err := os.Chtimes(dir, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next, err := makeDevDirs("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead.root); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory of a dead run is still there: %v", err)
+	}
+	for _, d := range []devDirs{held, next} {
+		if _, err := os.Stat(d.root); err != nil {
+			t.Errorf("the directory of a running dev is gone: %v", err)
+		}
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}
+	check()
+}
+
+// TestDevOutputCloses has a reader that has seen enough.
+func TestDevOutputCloses(t *testing.T) {
+	check := cleanTemp(t)
+	for _, args := range [][]string{{}, {"--once"}} {
+		out, stdout := io.Pipe()
+		go func() {
+			io.CopyN(io.Discard, out, 10)
+			out.Close()
+		}()
+		var stderr bytes.Buffer
+		args := append([]string{"dev", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"}, args...)
+		if code := run(t.Context(), args, environment{stdout: stdout, stderr: &stderr, now: time.Now}); code != 1 {
+			t.Errorf("%v: exit code %d, want 1: %s", args, code, stderr.String())
+		}
+	}
+	check()
 }
 
 // TestDevStops ends dev while a session is open in it.

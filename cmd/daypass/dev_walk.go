@@ -27,10 +27,13 @@ import (
 func (d *dev) walk(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	w := &walk{
-		ctx: ctx,
-		dev: d,
-		out: d.env.stdout,
+		stop: stop,
+		ctx:  ctx,
+		dev:  d,
+		out:  d.env.stdout,
 		aws: redshift.New(redshift.Options{
 			BaseEndpoint: aws.String(d.endpointURL()),
 			Region:       devRegion,
@@ -48,6 +51,7 @@ func (d *dev) walk(ctx context.Context) error {
 
 type walk struct {
 	ctx   context.Context
+	stop  context.CancelFunc
 	dev   *dev
 	out   io.Writer
 	aws   *redshift.Client
@@ -259,10 +263,19 @@ func rowTexts(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error)
 
 func (w *walk) title(text string) { w.say("\n%s.\n", text) }
 
-func (w *walk) say(format string, args ...any) { fmt.Fprintf(w.out, format+"\n", args...) }
+// say prints a line. There is no point in going on when nobody reads it.
+func (w *walk) say(format string, args ...any) {
+	if _, err := fmt.Fprintf(w.out, format+"\n", args...); err != nil && w.ctx.Err() == nil {
+		w.errs = append(w.errs, err)
+		w.stop()
+	}
+}
 
 // fault is a step that went wrong; the walk goes on.
 func (w *walk) fault(format string, args ...any) {
+	if errors.Is(w.ctx.Err(), context.Canceled) {
+		return // it follows from being interrupted
+	}
 	err := fmt.Errorf(format, args...)
 	w.say("     WRONG: %v", err)
 	w.errs = append(w.errs, err)
