@@ -245,7 +245,10 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 				}
 			}
 		case 'E':
-			return parseServerError(body)
+			if said := parseServerError(body); len(said.state) == 5 {
+				return said
+			}
+			return fmt.Errorf("logging on: error without SQLSTATE: %w", errMalformed)
 		case 'S':
 			if name, rest, ok := cutString(body); ok {
 				value, _, _ := cutString(rest)

@@ -1,0 +1,239 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// TestSilentPeers: 300 peers from 300 addresses say nothing, where 100 connections
+// may be half-open. An honest client gets in.
+func TestSilentPeers(t *testing.T) {
+	f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfOpen, c.Limits.LogonTimeout = 100, 20*time.Second })
+	f.real(pgtest.Start(t))
+	for i := range 300 {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/250), byte(1+i%250))}}
+		conn, err := dialer.Dial("tcp", f.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	start := time.Now()
+	f.connect(f.grant("alice"), "")
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("the honest client waited %v", took)
+	}
+	if n := f.server.HalfOpen(); n > 100 {
+		t.Errorf("%d half-open connections, want 100 at most", n)
+	}
+}
+
+// TestAddressLimit: one address holds its share, and others get in meanwhile.
+func TestAddressLimit(t *testing.T) {
+	f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfOpenPerAddress, c.Limits.HalfOpen = 5, 50 })
+	f.real(pgtest.Start(t))
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 77)}}
+	for range 40 {
+		conn, err := dialer.Dial("tcp", f.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	f.connect(f.grant("alice"), "")
+	if n := f.server.HalfOpen(); n > 5 {
+		t.Errorf("%d half-open connections of one address, want 5 at most", n)
+	}
+}
+
+// TestBurst: many honest clients at once, of which only some find room at first,
+// all get in.
+func TestBurst(t *testing.T) {
+	f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfOpen, c.Limits.HalfOpenPerAddress = 10, 10 })
+	f.real(pgtest.Start(t))
+	g := f.grant("alice")
+	password := f.mint(g)
+	errs := make(chan error)
+	for range 40 {
+		go func() {
+			conn, err := f.try(g.LogonName(), password, "")
+			if err == nil {
+				err = conn.Close(context.Background())
+			}
+			errs <- err
+		}()
+	}
+	failed := 0
+	for range 40 {
+		if err := <-errs; err != nil {
+			failed++
+		}
+	}
+	// Who comes from an address that has its share is sent away.
+	if failed > 30 {
+		t.Errorf("%d of 40 did not get in", failed)
+	}
+	if n := f.server.HalfOpen(); n != 0 {
+		t.Errorf("%d half-open connections, want none", n)
+	}
+}
+
+// TestDeadline: whatever a peer does before it is logged on, it does not last.
+func TestDeadline(t *testing.T) {
+	const limit = 700 * time.Millisecond
+	f := newFixture(t, func(c *gateway.Config) { c.Limits.LogonTimeout = limit })
+	admin := &stuckAdmin{fakeAdmin: &fakeAdmin{}}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, "127.0.0.1:1")})
+	drip := func(c *client, b []byte) {
+		for _, x := range b {
+			if _, err := c.Write([]byte{x}); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		_, _ = io.Copy(io.Discard, c)
+	}
+	long := startup(version30, "user", "IAM:alice", "application_name", strings.Repeat("x", 2000))
+	for name, behave := range map[string]func() string{
+		"silent":                     func() string { return f.dial().rest() },
+		"silent after SSLRequest":    func() string { c := f.dial(); c.send(sslRequest); return c.rest() },
+		"silent inside TLS":          func() string { return f.dialTLS().rest() },
+		"silent at the password":     func() string { c := f.dialTLS(); c.send(long); return c.rest() },
+		"dripping":                   func() string { drip(f.dial(), long); return "" },
+		"dripping inside TLS":        func() string { drip(f.dialTLS(), long); return "" },
+		"half a ClientHello":         func() string { c := f.dial(); c.send([]byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}); return c.rest() },
+		"half a password":            func() string { c := f.dial(); c.send(long); c.send(passwordMessage("abc")[:6]); return c.rest() },
+		"password that never starts": func() string { c := f.dial(); c.send(long); c.send([]byte("p")); return c.rest() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			behave()
+			if took := time.Since(start); took > limit+time.Second {
+				t.Errorf("it lasted %v", took)
+			}
+		})
+	}
+	t.Run("cluster that never answers", func(t *testing.T) {
+		t.Parallel()
+		g := f.grant("alice")
+		start := time.Now()
+		_, err := f.try(g.LogonName(), f.mint(g), "")
+		f.refused(err, "08006", "did not answer in time")
+		if took := time.Since(start); took > limit+time.Second {
+			t.Errorf("it lasted %v", took)
+		}
+	})
+}
+
+// TestSlowedFailures: an address that fails is answered later and later, one that
+// has a credential at once.
+func TestSlowedFailures(t *testing.T) {
+	f := newFixture(t, func(c *gateway.Config) {
+		c.Limits.FailureDelay, c.Limits.FailureDelayMax = 50*time.Millisecond, 400*time.Millisecond
+	})
+	f.real(pgtest.Start(t))
+	g := f.grant("alice")
+	fail := func() time.Duration {
+		c := f.dial()
+		c.send(startup(version30, "user", g.LogonName()))
+		c.read(len(askPassword))
+		start := time.Now()
+		c.send(passwordMessage("wrong"))
+		c.fatal()
+		return time.Since(start)
+	}
+	for i, least := range []time.Duration{5, 50, 100, 200, 400, 400} {
+		if took := fail(); took < least*time.Millisecond {
+			t.Errorf("failure %d was answered after %v, want %d ms", i+1, took, least)
+		}
+	}
+	var wait sync.WaitGroup
+	for range 100 { // most of which are held
+		wait.Go(func() { fail() })
+	}
+	start := time.Now()
+	f.connect(g, "")
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("a good credential from the same address took %v", took)
+	}
+	wait.Wait()
+	if n := f.server.HalfOpen(); n != 0 {
+		t.Errorf("%d half-open connections, want none", n)
+	}
+}
+
+// flaky is a listener that is out of descriptors now and then.
+type flaky struct {
+	net.Listener
+	mu   sync.Mutex
+	errs []error
+}
+
+func (l *flaky) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	if len(l.errs) > 0 {
+		err := l.errs[0]
+		l.errs = l.errs[1:]
+		l.mu.Unlock()
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: err}
+	}
+	l.mu.Unlock()
+	return l.Listener.Accept()
+}
+
+func TestAcceptErrors(t *testing.T) {
+	f := newFixture(t, nil)
+	f.real(pgtest.Start(t))
+	f.addr = f.serve(&flaky{Listener: listen(t), errs: []error{syscall.EMFILE, syscall.ECONNABORTED, syscall.ENFILE, syscall.EMFILE}})
+	_, f.port, _ = net.SplitHostPort(f.addr)
+	f.connect(f.grant("alice"), "")
+
+	fatal := errors.New("no longer a socket")
+	l := &flaky{Listener: listen(t), errs: []error{fatal}}
+	if err := f.server.Serve(context.Background(), l); !errors.Is(err, fatal) {
+		t.Errorf("Serve() = %v, want %v", err, fatal)
+	}
+	if _, err := l.Listener.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Error("Serve left its listener open")
+	}
+}
+
+// TestFirstLogons: many first logons of one new user at once.
+func TestFirstLogons(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	f.real(pg)
+	g := f.grant(pg.Name("newcomer"))
+	password := f.mint(g)
+	errs := make(chan error)
+	for range 50 {
+		go func() {
+			conn, err := f.try(g.LogonName(), password, "")
+			if err == nil {
+				var user string
+				if err = conn.QueryRow(context.Background(), "SELECT current_user").Scan(&user); err == nil && user != g.DBUser {
+					err = fmt.Errorf("current_user = %q", user)
+				}
+				err = errors.Join(err, conn.Close(context.Background()))
+			}
+			errs <- err
+		}()
+	}
+	for range 50 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,522 @@
+package gateway_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/ca"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// stuckAdmin never answers.
+type stuckAdmin struct{ *fakeAdmin }
+
+func (stuckAdmin) Ensure(ctx context.Context, _ dbuser.Need) (dbuser.SessionRole, error) {
+	<-ctx.Done()
+	return dbuser.SessionRole{}, ctx.Err()
+}
+
+func upstreamAt(t testing.TB, addrs ...string) *pgconn.Config {
+	t.Helper()
+	var hosts, ports []string
+	for _, addr := range addrs {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	config, err := pgconn.ParseConfig("sslmode=disable host=" + strings.Join(hosts, ",") + " port=" + strings.Join(ports, ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// scripted is a server that plays the same part in each connection, from the
+// start-up message on.
+func scripted(t testing.TB, part func(conn net.Conn)) (addr string, connections *atomic.Int32) {
+	t.Helper()
+	l := listen(t)
+	t.Cleanup(func() { l.Close() })
+	connections = new(atomic.Int32)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			go func() {
+				defer conn.Close()
+				_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+				head := make([]byte, 4)
+				if _, err := io.ReadFull(conn, head); err != nil {
+					return
+				}
+				size := int(head[2])<<8 | int(head[3])
+				if _, err := io.CopyN(io.Discard, conn, int64(size-4)); err == nil {
+					part(conn)
+				}
+			}()
+		}
+	}()
+	return l.Addr().String(), connections
+}
+
+func sends(messages ...[]byte) func(net.Conn) {
+	return func(conn net.Conn) { _, _ = conn.Write(slices.Concat(messages...)) }
+}
+
+func fatalMessage(state, text string) []byte {
+	return typed('E', []byte("SFATAL\x00VFATAL\x00C"+state+"\x00M"+text+"\x00\x00"))
+}
+
+var (
+	authOK = typed('R', be32(0))
+	ready  = typed('Z', []byte("I"))
+)
+
+// TestHostileUpstream: whatever a server answers, the client learns within its
+// time what is the matter, and nothing comes of it.
+func TestHostileUpstream(t *testing.T) {
+	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
+	then := func(b []byte, next func(net.Conn)) func(net.Conn) {
+		return func(conn net.Conn) { _, _ = conn.Write(b); next(conn) }
+	}
+	sasl := func(names ...string) []byte {
+		return typed('R', append(be32(10), strings.Join(names, "\x00")+"\x00\x00"...))
+	}
+	for _, test := range []struct {
+		name        string
+		part        func(net.Conn)
+		state, text string
+	}{
+		{"hangs up", func(net.Conn) {}, "08006", "failed"},
+		{"resets", func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }, "08006", "failed"},
+		{"never answers", hang, "08006", "failed"},
+		{"hangs up half-way", sends([]byte{'R', 0, 0}), "08006", "failed"},
+		{"talks HTTP", sends([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")), "08006", "failed"},
+		{"message of length 3", sends([]byte{'R', 0, 0, 0, 3}), "08006", "failed"},
+		{"message without end", then(slices.Concat([]byte{'S'}, be32(1<<30)), hang), "08006", "failed"},
+		{"unknown message", sends(typed('x', nil)), "08006", "failed"},
+		{"ready before it has authenticated", sends(ready), "08006", "failed"},
+		{"data before it is ready", sends(authOK, typed('D', []byte{0, 0})), "08006", "failed"},
+		{"short authentication", sends(typed('R', nil)), "08006", "failed"},
+		{"authenticates twice", sends(authOK, authOK), "08006", "failed"},
+		{"Kerberos", sends(typed('R', be32(7))), "08006", "failed"},
+		{"short salt for MD5", sends(typed('R', append(be32(5), 1, 2))), "08006", "failed"},
+		{"unknown SASL", sends(sasl("OAUTHBEARER")), "08006", "failed"},
+		{"SASL out of turn", sends(typed('R', append(be32(11), "r=x"...))), "08006", "failed"},
+		{"final SASL out of turn", sends(typed('R', append(be32(12), "v=x"...))), "08006", "failed"},
+		{"SCRAM cut short", sends(sasl("SCRAM-SHA-256"), authOK), "08006", "failed"},
+		{"SCRAM with a nonce of its own", sends(sasl("SCRAM-SHA-256"), typed('R', append(be32(11), "r=x,s=c2FsdA==,i=1"...))), "08006", "failed"},
+		{"cancel key too long", sends(authOK, typed('K', make([]byte, 300))), "08006", "failed"},
+		{"too many connections", sends(fatalMessage("53300", "sorry, too many clients already")), "53300", "sorry, too many clients already"},
+		{"starting up", sends(fatalMessage("57P03", "the database system is starting up")), "57P03", "starting up"},
+		{"no CONNECT", sends(authOK, fatalMessage("42501", `permission denied for database "dev"`)), "42501", "permission denied"},
+		{"no pg_hba.conf entry", sends(fatalMessage("28000", `no pg_hba.conf entry for host "10.9.8.7"`)), "08004", "does not let the gateway"},
+		{"password refused, and refused again", sends(fatalMessage("28P01", "password authentication failed")), "08004", "does not let the gateway"},
+		{"error without fields", sends(typed('E', []byte{0})), "08006", "failed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, func(c *gateway.Config) { c.Limits.LogonTimeout = 1500 * time.Millisecond })
+			addr, _ := scripted(t, test.part)
+			admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw", ServerVersion: 150000}}
+			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
+			g := f.grant("alice")
+			_, err := f.try(g.LogonName(), f.mint(g), "")
+			pg := f.refused(err, test.state, test.text)
+			if strings.Contains(pg.Message, "10.9.8.7") || strings.Contains(pg.Message, addr) {
+				t.Errorf("the client is told %q", pg.Message)
+			}
+			if record := f.audit.lastLogon(t); record.SQLState != test.state || record.Reason == "" {
+				t.Errorf("record = %+v", record)
+			}
+			if n := len(f.server.Sessions()); n != 0 {
+				t.Errorf("%d sessions, want none", n)
+			}
+		})
+	}
+}
+
+// TestHosts: the first host that takes the session counts.
+func TestHosts(t *testing.T) {
+	closed := listen(t)
+	closed.Close()
+	full, _ := scripted(t, sends(fatalMessage("53300", "sorry, too many clients already")))
+	starting, _ := scripted(t, sends(fatalMessage("57P03", "the database system is starting up")))
+	good := func(standby, readOnly string) string {
+		addr, _ := scripted(t, func(conn net.Conn) {
+			sends(authOK, typed('S', []byte("in_hot_standby\x00"+standby+"\x00")), typed('S', []byte("default_transaction_read_only\x00"+readOnly+"\x00")),
+				typed('S', []byte("server_version\x0015.1\x00")), typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
+			_, _ = io.Copy(io.Discard, conn)
+		})
+		return addr
+	}
+	primary, standby := good("off", "off"), good("on", "off")
+	noDatabase, asked := scripted(t, sends(fatalMessage("3D000", "no such database")))
+	for _, test := range []struct {
+		name  string
+		hosts []string
+		attrs string
+		state string // empty: it works
+		want  string
+	}{
+		{"second", []string{closed.Addr().String(), primary}, "", "", primary},
+		{"third", []string{full, starting, primary}, "", "", primary},
+		{"none", []string{closed.Addr().String(), full}, "", "08001", ""},
+		{"an answer that counts everywhere", []string{noDatabase, primary}, "", "3D000", ""},
+		{"read-write", []string{standby, primary}, "read-write", "", primary},
+		{"primary", []string{standby, primary}, "primary", "", primary},
+		{"standby", []string{primary, standby}, "standby", "", standby},
+		{"read-only", []string{primary, standby}, "read-only", "", standby},
+		{"prefer-standby", []string{primary, standby}, "prefer-standby", "", standby},
+		{"prefer-standby without one", []string{primary}, "prefer-standby", "", primary},
+		{"no primary", []string{standby}, "primary", "08006", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t, nil)
+			admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
+			var reached []string
+			config := upstreamAt(t, test.hosts...)
+			dial := config.DialFunc
+			config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				reached = append(reached, addr)
+				return dial(ctx, network, addr)
+			}
+			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: config, TargetSessionAttrs: test.attrs})
+			g := f.grant("alice")
+			_, err := f.try(g.LogonName(), f.mint(g), "")
+			if test.state != "" {
+				f.refused(err, test.state, "")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := reached[len(reached)-1]; got != test.want {
+				t.Errorf("session at %s, want %s", got, test.want)
+			}
+		})
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the host without the database was asked %d times, want once", n)
+	}
+}
+
+// TestHealOnce: a password that is refused is set anew once, not for ever.
+func TestHealOnce(t *testing.T) {
+	f := newFixture(t, nil)
+	addr, asked := scripted(t, sends(fatalMessage("28P01", "password authentication failed")))
+	healed := 0
+	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
+	admin.heal = func() (dbuser.SessionRole, error) { healed++; return admin.role, nil }
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
+	g := f.grant("alice")
+	_, err := f.try(g.LogonName(), f.mint(g), "")
+	f.refused(err, "08004", "")
+	if healed != 1 || asked.Load() != 2 {
+		t.Errorf("healed %d times, asked %d times, want 1 and 2", healed, asked.Load())
+	}
+}
+
+// TestServerWithoutInterval: some systems cannot check for a client that is gone.
+func TestServerWithoutInterval(t *testing.T) {
+	f := newFixture(t, nil)
+	var asked atomic.Int32
+	addr, _ := scripted(t, func(conn net.Conn) {
+		if asked.Add(1) == 1 {
+			sends(authOK, fatalMessage("22023", "client_connection_check_interval must be set to 0 on this platform"))(conn)
+			return
+		}
+		sends(authOK, ready)(conn)
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw", ServerVersion: 150000}}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
+	// The server gave no cancel key, so the client gets none.
+	c, pid, key := f.sessionVersion(f.grant("alice"), "verify-full", version30)
+	if pid != 0 || key != nil {
+		t.Errorf("cancel key %d %x, want none", pid, key)
+	}
+	c.Close()
+}
+
+// TestMethods answers what older pg_hba.conf files ask for.
+func TestMethods(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		request []byte
+		want    string
+	}{
+		{"cleartext on this machine", typed('R', be32(3)), "pw\x00"},
+		// md5(md5("pw" "IAM:alice") salt)
+		{"MD5", typed('R', append(be32(5), 1, 2, 3, 4)), "md5" + md5Answer("pw", "IAM:alice", "\x01\x02\x03\x04") + "\x00"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t, nil)
+			got := make(chan string, 1)
+			addr, _ := scripted(t, func(conn net.Conn) {
+				c := &client{conn, t}
+				_, _ = conn.Write(test.request)
+				head := make([]byte, 5)
+				if _, err := io.ReadFull(conn, head); err != nil {
+					return
+				}
+				body := make([]byte, int(head[4])-4)
+				_, _ = io.ReadFull(conn, body)
+				got <- string(body)
+				c.send(slices.Concat(authOK, ready))
+				_, _ = io.Copy(io.Discard, conn)
+			})
+			admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
+			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
+			f.session(f.grant("alice"), "disable")
+			if answer := <-got; answer != test.want {
+				t.Errorf("answer %q, want %q", answer, test.want)
+			}
+		})
+	}
+}
+
+// TestUpstreamTLS: TLS to the database, verified, with channel binding, also for
+// cancel requests; and refused when the certificate is somebody else's.
+func TestUpstreamTLS(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, shared *pgtest.Server) {
+		dir := t.TempDir()
+		authority, err := ca.Open(dir, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pg := shared.StartAlone(t, nil)
+		hand(t, pg, filepath.Join(dir, "server.crt"))
+		hand(t, pg, filepath.Join(dir, "server.key"))
+		pg.Exec(t, "postgres", "ALTER SYSTEM SET ssl = on")
+		pg.Exec(t, "postgres", "SELECT pg_reload_conf()")
+		f := newFixture(t, nil)
+		login := pg.Login(t, "root", "SUPERUSER")
+		parse := func(settings string) *pgx.ConnConfig {
+			t.Helper()
+			config, err := pgx.ParseConfig(strings.Replace(pg.ConnString(login, "postgres"), "sslmode=disable", settings, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return config
+		}
+		super := pgtest.Connect(t, pg.Superuser("postgres"))
+		root := "&sslrootcert=" + authority.CertificateFile()
+		admin := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: parse("sslmode=verify-full" + root), Key: [32]byte{1}})
+		t.Cleanup(admin.Close)
+		settings := []string{"sslmode=verify-full" + root, "sslmode=verify-ca" + root, "sslmode=require", "sslmode=prefer"}
+		if pg.Major() >= 17 {
+			settings = append(settings, "sslmode=verify-full&sslnegotiation=direct"+root)
+		}
+		for _, setting := range settings {
+			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin, Upstream: &parse(setting).Config})
+			for _, sslmode := range []string{"verify-full", "disable"} {
+				conn := f.connect(f.grant("alice"), "", "sslmode", sslmode)
+				if !value[bool](t, super, "SELECT ssl FROM pg_stat_ssl WHERE pid = $1", conn.PgConn().PID()) {
+					t.Errorf("%s: no TLS to the database", setting)
+				}
+				if got := len(value[string](t, conn, "SELECT repeat('x', 3000000)")); got != 3000000 {
+					t.Errorf("%s: %d bytes", setting, got)
+				}
+				if got := value[int](t, conn, "SELECT length($1)", strings.Repeat("y", 3000000)); got != 3000000 {
+					t.Errorf("%s: %d bytes", setting, got)
+				}
+				time.AfterFunc(100*time.Millisecond, func() { _ = conn.PgConn().CancelRequest(context.Background()) })
+				_, err := conn.Exec(context.Background(), "SELECT pg_sleep(60)")
+				var pgErr *pgconn.PgError
+				if !errors.As(err, &pgErr) || pgErr.Code != "57014" {
+					t.Errorf("%s: cancelled query = %v", setting, err)
+				}
+				conn.Close(context.Background())
+			}
+		}
+		stranger, err := ca.Open(t.TempDir(), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin,
+			Upstream: &parse("sslmode=verify-full&sslrootcert=" + stranger.CertificateFile()).Config})
+		g := f.grant("alice")
+		_, err = f.try(g.LogonName(), f.mint(g), "")
+		f.refused(err, "08001", "cannot be reached")
+	})
+}
+
+// hand has the server write a file to its data directory, as its own.
+func hand(t testing.TB, pg *pgtest.Server, file string) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pg.Exec(t, "postgres", "COPY (SELECT unnest(string_to_array('"+strings.TrimSpace(string(data))+"', E'\\n'))) TO PROGRAM 'umask 077; cat > "+filepath.Base(file)+"'")
+}
+
+// TestUnixSocket reaches the database without TCP.
+func TestUnixSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "daypass-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	pg := pgtest.Start(t)
+	f := newFixture(t, nil)
+	cluster := f.real(pg)
+	// A socket of our own that leads to the server.
+	l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL."+strconv.Itoa(pg.Port())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", net.JoinHostPort(pg.Host(), strconv.Itoa(pg.Port())))
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(to, from); _ = to.(*net.TCPConn).CloseWrite() }()
+			go func() { _, _ = io.Copy(from, to); _ = from.(*net.UnixConn).CloseWrite() }()
+		}
+	}()
+	config, err := pgconn.ParseConfig("host=" + dir + " port=" + strconv.Itoa(pg.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: cluster.Database, Admin: cluster.Admin, Upstream: config})
+	conn := f.connect(f.grant(pg.Name("alice")), "")
+	if got := len(value[string](t, conn, "SELECT repeat('x', 3000000)")); got != 3000000 {
+		t.Errorf("%d bytes", got)
+	}
+}
+
+// TestPlainRelay carries a session over connections that have no descriptor.
+func TestPlainRelay(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		pg := pgtest.Start(t)
+		f := newFixture(t, nil)
+		cluster := f.real(pg)
+		config := *cluster.Upstream
+		dial := config.DialFunc
+		config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			return opaque{conn}, err
+		}
+		f.add(&gateway.Cluster{Identifier: "examplecluster", Database: cluster.Database, Admin: cluster.Admin, Upstream: &config})
+		f.addr = f.serve(opaqueListener{listen(t)})
+		_, f.port, _ = net.SplitHostPort(f.addr)
+		conn := f.connect(f.grant(pg.Name("alice")), "", "sslmode", sslmode)
+		if got := len(value[string](t, conn, "SELECT repeat($1, 3000000)", "x")); got != 3000000 {
+			t.Errorf("%d bytes", got)
+		}
+		f.server.Kill(f.server.Sessions()[0].ID)
+		eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+	})
+}
+
+type opaque struct{ net.Conn }
+
+type opaqueListener struct{ net.Listener }
+
+func (l opaqueListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return opaque{conn}, nil
+}
+
+// TestSCRAM plays the server's part of RFC 5802, section 3.
+func TestSCRAM(t *testing.T) {
+	password := "pencil"
+	serve := func(iterations int, tamper func(string) string) func(mechanism, first string) (string, func(string) string) {
+		return func(mechanism, first string) (string, func(string) string) {
+			bare := first[strings.Index(first, "n="):]
+			salt := []byte("W22ZaJ0SNY7soEsUEjb6gQ==")
+			serverFirst := "r=" + strings.TrimPrefix(bare, "n=,r=") + "server,s=" + base64.StdEncoding.EncodeToString(salt) + ",i=" + strconv.Itoa(iterations)
+			return serverFirst, func(final string) string {
+				salted, _ := pbkdf2.Key(sha256.New, password, salt, iterations, 32)
+				withoutProof, proof64, _ := strings.Cut(final, ",p=")
+				message := bare + "," + serverFirst + "," + withoutProof
+				clientKey := sum(salted, "Client Key")
+				stored := sha256.Sum256(clientKey)
+				proof, _ := base64.StdEncoding.DecodeString(proof64)
+				key := make([]byte, len(proof))
+				subtle.XORBytes(key, proof, sum(stored[:], message))
+				if len(key) != 32 || !hmac.Equal(key, clientKey) {
+					return "e=invalid-proof"
+				}
+				return tamper("v=" + base64.StdEncoding.EncodeToString(sum(sum(salted, "Server Key"), message)))
+			}
+		}
+	}
+	keep := func(s string) string { return s }
+	for _, test := range []struct {
+		name     string
+		offered  []string
+		password string
+		server   func(string, string) (string, func(string) string)
+		ok       bool
+	}{
+		{"one iteration", []string{"SCRAM-SHA-256"}, password, serve(1, keep), true},
+		{"4096 iterations", []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"}, password, serve(4096, keep), true},
+		{"wrong password", []string{"SCRAM-SHA-256"}, "pen", serve(1, keep), false},
+		{"no iterations", []string{"SCRAM-SHA-256"}, password, serve(0, keep), false},
+		{"too many iterations", []string{"SCRAM-SHA-256"}, password, serve(1<<30, keep), false},
+		{"wrong signature", []string{"SCRAM-SHA-256"}, password, serve(1, func(s string) string { return "v=" + strings.Repeat("A", 43) + "=" }), false},
+		{"no signature", []string{"SCRAM-SHA-256"}, password, serve(1, func(string) string { return "v=" }), false},
+		{"an error", []string{"SCRAM-SHA-256"}, password, serve(1, func(string) string { return "e=other-error" }), false},
+		{"only with channel binding, without TLS", []string{"SCRAM-SHA-256-PLUS"}, password, serve(1, keep), false},
+	} {
+		if err := gateway.SCRAM(test.offered, test.password, nil, test.server); (err == nil) != test.ok {
+			t.Errorf("%s: %v, want ok %v", test.name, err, test.ok)
+		}
+	}
+	for _, first := range []string{"", "r=abc", "r=abcd,s=,i=1", "r=abcd,s=!,i=1", "r=abcd,s=c2FsdA==", "r=abcd,s=c2FsdA==,i=x", "r=abc,s=c2FsdA==,i=1", "r=xabcd,s=c2FsdA==,i=1", "m=x,r=abcd,s=c2FsdA==,i=1"} {
+		if _, _, err := gateway.SCRAMWithNonce("abc", password, first); err == nil {
+			t.Errorf("server-first message %q was taken", first)
+		}
+	}
+}
+
+func md5Answer(password, user, salt string) string {
+	inner := md5.Sum([]byte(password + user))
+	outer := md5.Sum([]byte(hex.EncodeToString(inner[:]) + salt))
+	return hex.EncodeToString(outer[:])
+}
+
+func sum(key []byte, message string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(message))
+	return h.Sum(nil)
+}
