@@ -215,3 +215,27 @@ func TestRefused(t *testing.T) {
 		}
 	})
 }
+
+func TestAllowed(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := super(t, s, allowSuperusers, allowPredefinedRoles)
+		root, alice := f.user("boss", "SUPERUSER"), f.user("alice", "")
+		c := f.session(dbuser.Need{User: root})
+		if got := one(t, c, "select current_user || ' ' || current_setting('is_superuser')"); got != root+" on" {
+			t.Errorf("a superuser's session is %s", got)
+		}
+		c = f.session(dbuser.Need{User: alice, Groups: []string{"pg_monitor"}})
+		if got := one(t, c, "select pg_has_role('pg_monitor', 'usage')::text"); got != "true" {
+			t.Errorf("pg_monitor's rights are usable = %s", got)
+		}
+
+		f = plain(t, s, allowSuperusers)
+		if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: root + "_other", AutoCreate: true}); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: f.Login(t, "boss", "SUPERUSER").Name}); !errors.Is(err, dbuser.ErrRights) {
+			t.Errorf("a plain login lends a superuser: %v, want ErrRights", err)
+		}
+	})
+}

@@ -40,8 +40,9 @@ type pool struct {
 	cluster string
 	config  *pgx.ConnConfig
 	now     func() time.Time
-	slots   chan struct{} // one token for each connection in use or being opened
-	done    chan struct{} // closed by close
+	slots   chan struct{}   // one token for each connection in use or being opened
+	base    context.Context // ends with close
+	end     context.CancelFunc
 
 	mu       sync.Mutex // guards what follows
 	idle     []*conn
@@ -67,8 +68,9 @@ func newPool(cluster string, config *pgx.ConnConfig, max int, now func() time.Ti
 	c.StatementCacheCapacity = 0
 	c.DescriptionCacheCapacity = 0
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
-	return &pool{cluster: cluster, config: c, now: now, slots: make(chan struct{}, max),
-		done: make(chan struct{}), failed: make(chan struct{})}
+	p := &pool{cluster: cluster, config: c, now: now, slots: make(chan struct{}, max), failed: make(chan struct{})}
+	p.base, p.end = context.WithCancel(context.Background())
+	return p
 }
 
 // acquire returns a connection, to be given back with release.
@@ -76,7 +78,7 @@ func (p *pool) acquire(ctx context.Context) (*conn, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return nil, p.unreachable(errors.New("shutting down"))
+		return nil, p.unreachable(errClosed)
 	}
 	probe, err := p.admitLocked()
 	if err != nil {
@@ -109,7 +111,7 @@ func (p *pool) acquire(ctx context.Context) (*conn, error) {
 		return c, nil
 	}
 	p.mu.Unlock()
-	return p.open(ctx, p.config)
+	return p.open(ctx)
 }
 
 // admitLocked applies the circuit: nobody while it is open, one prober when it
@@ -141,43 +143,75 @@ func (p *pool) wait(ctx context.Context, failed <-chan struct{}) error {
 			return p.failure
 		}
 		return p.unreachable(errors.New("connection failed"))
-	case <-p.done:
-		return p.unreachable(errors.New("shutting down"))
+	case <-p.base.Done():
+		return p.unreachable(errClosed)
 	case <-ctx.Done():
 		return p.unreachable(ctx.Err())
 	}
 }
 
-// open connects in a slot that the caller holds, and tells the circuit.
-func (p *pool) open(ctx context.Context, config *pgx.ConnConfig) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	c, err := connect(ctx, config)
+// open connects in a slot that the caller holds, and tells the circuit. The
+// attempt runs to its own deadline: that a caller goes away says nothing about
+// the cluster, and the connection serves the next one.
+func (p *pool) open(ctx context.Context) (*conn, error) {
+	type result struct {
+		c   *conn
+		err error
+	}
+	ready := make(chan result)
+	go func() {
+		connecting, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		defer cancel()
+		stop := context.AfterFunc(p.base, cancel)
+		defer stop()
+		c, err := connect(connecting, p.config)
+		if err = p.opened(err); err != nil {
+			if c != nil {
+				closeConn(c)
+			}
+			c = nil
+			<-p.slots
+		}
+		select {
+		case ready <- result{c, err}:
+		case <-ctx.Done():
+			if c != nil {
+				p.release(c)
+			}
+		}
+	}()
+	select {
+	case r := <-ready:
+		return r.c, r.err
+	case <-ctx.Done():
+		return nil, p.unreachable(ctx.Err())
+	}
+}
 
+// opened tells the circuit how an attempt to connect ended, and returns what to
+// tell the caller.
+func (p *pool) opened(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.probing = false
 	p.connects++
-	if err != nil {
-		<-p.slots
-		e := p.connectError(err)
-		if isCode(err, "53300") && len(p.slots) > 0 {
-			return nil, e // no room for one more, while those that stand still serve
-		}
-		p.failure = e
-		p.backoff = min(max(2*p.backoff, circuitMin), circuitMax)
-		p.retryAt = p.now().Add(p.backoff)
-		close(p.failed)
-		p.failed = make(chan struct{})
-		return nil, e
-	}
-	p.failure, p.backoff = nil, 0
 	if p.closed {
-		<-p.slots
-		go closeConn(c)
-		return nil, p.unreachable(errors.New("shutting down"))
+		return p.unreachable(errClosed)
 	}
-	return c, nil
+	if err == nil {
+		p.failure, p.backoff = nil, 0
+		return nil
+	}
+	e := p.connectError(err)
+	if isCode(err, "53300") && len(p.slots) > 1 {
+		return e // no room for one more, while those that stand still serve
+	}
+	p.failure = e
+	p.backoff = min(max(2*p.backoff, circuitMin), circuitMax)
+	p.retryAt = p.now().Add(p.backoff)
+	close(p.failed)
+	p.failed = make(chan struct{})
+	return e
 }
 
 // openDatabase connects to another database of the cluster for one errand. It
@@ -246,12 +280,9 @@ func (p *pool) flush() {
 
 func (p *pool) close() {
 	p.mu.Lock()
-	closed := p.closed
 	p.closed = true
 	p.mu.Unlock()
-	if !closed {
-		close(p.done)
-	}
+	p.end()
 	p.flush()
 }
 

@@ -1,0 +1,114 @@
+package dbuser_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// TestOutage asks a cluster that is not there, a thousand times at once.
+func TestOutage(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	alice := f.user("alice", "")
+	down := f.another(func(c *dbuser.Config) { c.Conn.Port = 1 })
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range 1000 {
+		wg.Go(func() {
+			if _, err := down.Ensure(t.Context(), dbuser.Need{User: alice}); !errors.Is(err, dbuser.ErrUnreachable) {
+				t.Errorf("Ensure = %v, want ErrUnreachable", err)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(start); took > 8*time.Second {
+		t.Errorf("a thousand logons took %v to fail", took)
+	}
+	if n := down.Connects(); n > 20 {
+		t.Errorf("%d attempts to connect", n)
+	}
+}
+
+// TestSilentServer asks a server that accepts and never answers.
+func TestSilentServer(t *testing.T) {
+	peer := pgtest.NewPeer(t, pgtest.Always(pgtest.Silence()))
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	silent := f.another(func(c *dbuser.Config) {
+		c.Conn.Host, c.Conn.Port = peer.Host(), uint16(peer.Port())
+		c.Timeout = 500 * time.Millisecond
+	})
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			if _, err := silent.Ensure(t.Context(), dbuser.Need{User: "alice"}); !errors.Is(err, dbuser.ErrUnreachable) {
+				t.Errorf("Ensure = %v, want ErrUnreachable", err)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("logons took %v to fail", took)
+	}
+}
+
+// TestConnectionsDie breaks the standing connections behind the Admin's back, as
+// a restart does; nobody must notice.
+func TestConnectionsDie(t *testing.T) {
+	s := pgtest.Start(t)
+	f := newFixture(t, s, s.Login(t, "root", "SUPERUSER")) // a login of its own, to be killed
+	alice := f.user("alice", "")
+	for range 5 {
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: alice}); err != nil {
+					t.Errorf("Ensure after the connections died: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if _, err := f.super.Exec(context.Background(), "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = $1", f.login.Name); err != nil {
+			// version 13 has one argument
+			f.exec("select pg_terminate_backend(pid) from pg_stat_activity where usename = '" + f.login.Name + "'")
+		}
+	}
+}
+
+// TestCallersGoAway cancels callers; the work they share goes on.
+func TestCallersGoAway(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	user := f.Name("newcomer")
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%5)*time.Millisecond)
+			defer cancel()
+			_, _ = f.admin.Ensure(ctx, dbuser.Need{User: user, AutoCreate: true})
+		})
+	}
+	wg.Wait()
+	f.logon(f.ensure(dbuser.Need{User: user, AutoCreate: true}), "postgres")
+	if n := f.admin.Connects(); n > 10 {
+		t.Errorf("%d connections were opened for callers that went away", n)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	f.admin.Close()
+	f.admin.Close()
+	if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: "x", AutoCreate: true}); !errors.Is(err, dbuser.ErrUnreachable) {
+		t.Errorf("Ensure after Close = %v", err)
+	}
+	f.admin.SessionEnded("IAM:x", "postgres")
+}

@@ -1,0 +1,80 @@
+package reaper_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/reaper"
+)
+
+type sweeper struct {
+	swept  atomic.Int64
+	err    error
+	report dbuser.SweepReport
+	block  bool
+}
+
+func (s *sweeper) Sweep(ctx context.Context, o dbuser.SweepOptions) (dbuser.SweepReport, error) {
+	s.swept.Add(1)
+	if s.block {
+		<-ctx.Done()
+	}
+	return s.report, s.err
+}
+
+func TestSweepsAtOnceAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		good := &sweeper{report: dbuser.SweepReport{Kept: []dbuser.KeptRole{{Role: "IAM:alice", Reason: "somebody granted to it"}}}}
+		bad, stuck := &sweeper{err: errors.New("down")}, &sweeper{block: true}
+		var log bytes.Buffer
+		clusters := atomic.Pointer[map[string]reaper.Sweeper]{}
+		clusters.Store(&map[string]reaper.Sweeper{"good": good, "bad": bad, "stuck": stuck})
+		done := make(chan error)
+		go func() {
+			done <- reaper.Run(ctx, reaper.Config{
+				Clusters: func() map[string]reaper.Sweeper { return *clusters.Load() },
+				Log:      slog.New(slog.NewTextHandler(&log, nil)),
+			})
+		}()
+		synctest.Wait()
+		for name, s := range map[string]*sweeper{"good": good, "bad": bad, "stuck": stuck} {
+			if s.swept.Load() != 1 {
+				t.Errorf("%s: swept %d times at the start, want once", name, s.swept.Load())
+			}
+		}
+		time.Sleep(5 * time.Minute)
+		if n := good.swept.Load(); n < 20 || n > 24 {
+			t.Errorf("a good cluster was swept %d times in 5 minutes, want every 15 s", n)
+		}
+		if n := bad.swept.Load(); n > 9 {
+			t.Errorf("a cluster that is down was swept %d times", n)
+		}
+		late := &sweeper{}
+		clusters.Store(&map[string]reaper.Sweeper{"good": late})
+		time.Sleep(2 * time.Second)
+		before := good.swept.Load()
+		time.Sleep(time.Minute)
+		if late.swept.Load() == 0 || good.swept.Load() != before {
+			t.Error("a reload does not reach the reaper")
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+		if n := strings.Count(log.String(), "somebody granted"); n != 1 {
+			t.Errorf("what cannot be done was logged %d times, want once:\n%s", n, &log)
+		}
+		if n := strings.Count(log.String(), "not swept"); n != 1 {
+			t.Errorf("an outage was logged %d times, want once", n)
+		}
+	})
+}
