@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -205,7 +204,7 @@ func (d *dev) listen(what, address string, given bool) (net.Listener, error) {
 	if err == nil {
 		return listener, nil
 	}
-	if given || !errors.Is(err, syscall.EADDRINUSE) {
+	if given || !errors.Is(err, errAddressInUse) {
 		return nil, fmt.Errorf("opening the %s's port: %w", what, err)
 	}
 	if listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {

@@ -50,6 +50,9 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	}
 	defer cmd.Process.Kill()
 	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the parent said %q: %v", line, err)
+	}
 	addr := strings.TrimSpace(line)
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
