@@ -103,6 +103,7 @@ Run it in front of your own clusters:
 	root.AddCommand(newCredentialCommand(env))
 	root.AddCommand(newConnectCommand(env))
 	root.AddCommand(newRedshiftCommand(env))
+	root.AddCommand(newPolicyCommand(env))
 	root.AddCommand(newCompletionCommand(env))
 	return root
 }

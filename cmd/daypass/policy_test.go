@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// policyCommand runs one command line in this process.
+func policyCommand(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errors bytes.Buffer
+	code = run(context.Background(), append([]string{"policy"}, args...), environment{
+		stdin: strings.NewReader(stdin), stdout: &out, stderr: &errors, now: time.Now,
+	})
+	return code, out.String(), errors.String()
+}
+
+func writePolicyFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPolicyLint(t *testing.T) {
+	good := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"redshift:JoinGroup","Resource":"*"}}`
+	open := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"redshift:GetClusterCredentials",
+"Resource":["arn:aws:redshift:*:*:dbuser:*/*","arn:aws:redshift:*:*:dbname:*/dev"]}}`
+	trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"sts:AssumeRole"}]}`
+	yaml := "Version: \"2012-10-17\"\nStatement:\n  - Effect: Allow\n    Action: redshift:JoinGruop\n    Resource: \"*\"\n"
+	config := "iam:\n  policies:\n    - name: p\n      document:\n        Version: \"2012-10-17\"\n        Statement:\n          - Effect: Allow\n            Action: x\n" +
+		"            Resource: \"*\"\n  roles:\n    - name: r\n      trust_policy: " + trust + "\n      policies:\n        - " + strings.ReplaceAll(open, "\n", " ") + "\n"
+	for name, tt := range map[string]struct {
+		file, text string
+		args       []string
+		code       int
+		want       []string
+	}{
+		"nothing to say":        {"p.json", good, nil, 0, nil},
+		"a warning":             {"p.json", open, nil, 0, []string{"warning: ", "p.json: line 2, column 47: Statement.Resource[1]: without DbName"}},
+		"a warning, strict":     {"p.json", open, []string{"--strict"}, 1, []string{"warning: "}},
+		"an error":              {"p.json", "{\n}", nil, 1, []string{"error: ", "p.json: line 1, column 1: the element Statement is missing"}},
+		"not JSON":              {"p.json", "{", nil, 1, []string{"not JSON"}},
+		"a trust policy":        {"p.json", trust, nil, 0, nil},
+		"no identity policy":    {"p.json", trust, []string{"--kind", "identity"}, 1, []string{"has no principal"}},
+		"no trust policy":       {"p.json", good, []string{"--kind", "trust"}, 1, []string{"has no resource"}},
+		"YAML":                  {"p.yaml", yaml, nil, 0, []string{"line 4", "is redshift:JoinGroup meant?"}},
+		"broken YAML":           {"p.yaml", "a: [", nil, 1, []string{"p.yaml"}},
+		"empty YAML":            {"p.yml", "", nil, 1, []string{"the file is empty"}},
+		"a configuration file":  {"daypass.yaml", config, nil, 1, []string{"daypass.yaml:8: iam.policies[0].document.Statement[0].Action", "iam.roles[0].policies[0]: line 14", "without DbName"}},
+		"an unknown kind":       {"p.json", good, []string{"--kind", "bucket"}, 1, nil},
+		"a configuration, fine": {"daypass.yaml", "iam:\n  users:\n    - name: u\n      policies: [" + good + "]\n", nil, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := writePolicyFile(t, tt.file, tt.text)
+			code, stdout, stderr := policyCommand(t, "", append([]string{"lint", path}, tt.args...)...)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d (%s%s)", code, tt.code, stdout, stderr)
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(stdout, part) {
+					t.Errorf("stdout = %q, want %q in it", stdout, part)
+				}
+			}
+			if tt.want == nil && stdout != "" {
+				t.Errorf("stdout = %q, want nothing", stdout)
+			}
+		})
+	}
+	if code, _, stderr := policyCommand(t, "", "lint", filepath.Join(t.TempDir(), "none.json")); code != 1 || !strings.Contains(stderr, "none.json") {
+		t.Errorf("lint of no file = %d, %q", code, stderr)
+	}
+	if code, stdout, _ := policyCommand(t, "{}", "lint", "-"); code != 1 || !strings.HasPrefix(stdout, "error: standard input: line 1, column 1") {
+		t.Errorf("lint of the standard input = %d, %q", code, stdout)
+	}
+}
+
+func TestPolicySimulate(t *testing.T) {
+	request := `{"PolicyInputList": ["{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"redshift:JoinGroup\",\"Resource\":\"*\",\"Condition\":{\"StringEquals\":{\"aws:username\":\"ana\"}}}]}"],
+		"ActionNames": ["redshift:JoinGroup"], "ContextEntries": [{"ContextKeyName": "aws:username", "ContextKeyType": "string", "ContextKeyValues": ["ana"]}]}`
+	path := writePolicyFile(t, "request.json", request)
+	var first string
+	for _, args := range [][]string{{"simulate"}, {"simulate", path}, {"simulate", "-"}, {"simulate", "--cli-input-json", request}, {"simulate", "--cli-input-json", "file://" + path}} {
+		code, stdout, stderr := policyCommand(t, request, args...)
+		var out struct{ EvaluationResults []map[string]any }
+		if err := json.Unmarshal([]byte(stdout), &out); code != 0 || err != nil || len(out.EvaluationResults) != 1 || out.EvaluationResults[0]["EvalDecision"] != "allowed" {
+			t.Errorf("policy %q = %d, %s%s", args, code, stdout, stderr)
+		}
+		if first == "" {
+			first = stdout
+		}
+		if stdout != first {
+			t.Errorf("policy %q = %s, want what the standard input gives", args, stdout)
+		}
+	}
+	for stdin, want := range map[string]string{
+		"{":                              "reading the request",
+		"{}{}":                           "something follows",
+		`{"Policy": []}`:                 `unknown field "Policy"`,
+		`{"ActionNames": ["JoinGroup"]}`: "InvalidInput: ActionNames",
+		`{"ActionNames": ["a:b"], "PolicyInputList": ["x"]}`: "InvalidInput: PolicyInputList.1: line 1, column 1: not JSON",
+	} {
+		if code, _, stderr := policyCommand(t, stdin, "simulate"); code != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("simulate of %s = %d, %q, want %q", stdin, code, stderr, want)
+		}
+	}
+	if code, _, _ := policyCommand(t, "", "simulate", path, "--cli-input-json", "{}"); code != 1 {
+		t.Error("both inputs were taken")
+	}
+}
