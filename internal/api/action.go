@@ -12,16 +12,16 @@ type service struct {
 
 var (
 	redshiftService = &service{"redshift", "2012-12-01", "http://redshift.amazonaws.com/doc/2012-12-01/", 64 << 10}
-	stsService      = &service{"sts", "2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", 64 << 10}
+	stsService      = &service{"sts", "2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", 128 << 10}
+	iamService      = &service{"iam", "2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", 1 << 20}
 )
 
 // serviceByName finds a service by the name that a credential scope has.
 func serviceByName(name string) (*service, bool) {
-	switch name {
-	case redshiftService.name:
-		return redshiftService, true
-	case stsService.name:
-		return stsService, true
+	for _, s := range [...]*service{redshiftService, stsService, iamService} {
+		if s.name == name {
+			return s, true
+		}
 	}
 	return nil, false
 }
@@ -36,6 +36,7 @@ type action struct {
 	service  *service
 	name     string
 	readOnly bool // as CloudTrail has it
+	unsigned bool // the proof of who calls is in a parameter
 	run      func(*call) (awsquery.Result, error)
 }
 
@@ -43,14 +44,30 @@ type action struct {
 // says what the caller has to be allowed: see operation.
 func actions() []action {
 	return []action{
-		{redshiftService, "GetClusterCredentials", false,
-			operation(readGetClusterCredentials, (*getClusterCredentials).needs, (*getClusterCredentials).act)},
-		{redshiftService, "DescribeClusters", true,
-			operation(readDescribeClusters, (*describeClusters).needs, (*describeClusters).act)},
-		{redshiftService, "DescribeCustomDomainAssociations", true,
-			operation(readDescribeCustomDomains, (*describeCustomDomains).needs, (*describeCustomDomains).act)},
-		{stsService, "GetCallerIdentity", true,
-			operation(readGetCallerIdentity, anyCaller, (*getCallerIdentity).act)},
+		{service: redshiftService, name: "GetClusterCredentials",
+			run: operation(readGetClusterCredentials, (*getClusterCredentials).needs, (*getClusterCredentials).act)},
+		{service: redshiftService, name: "GetClusterCredentialsWithIAM",
+			run: operation(readWithIAM, (*withIAM).needs, (*withIAM).act)},
+		{service: redshiftService, name: "DescribeClusters", readOnly: true,
+			run: operation(readDescribeClusters, (*describeClusters).needs, (*describeClusters).act)},
+		{service: redshiftService, name: "DescribeCustomDomainAssociations", readOnly: true,
+			run: operation(readDescribeCustomDomains, (*describeCustomDomains).needs, (*describeCustomDomains).act)},
+		{service: stsService, name: "GetCallerIdentity", readOnly: true,
+			run: operation(readGetCallerIdentity, anyCaller, (*getCallerIdentity).act)},
+		{service: stsService, name: "AssumeRole", readOnly: true,
+			run: operation(readAssumeRole, (*assumeRole).needs, (*assumeRole).act)},
+		{service: stsService, name: "AssumeRoleWithWebIdentity", readOnly: true, unsigned: true,
+			run: operation(readWebIdentity, (*webIdentity).needs, (*webIdentity).act)},
+		{service: stsService, name: "GetSessionToken", readOnly: true,
+			run: operation(readGetSessionToken, anyCaller, (*getSessionToken).act)},
+		{service: stsService, name: "GetAccessKeyInfo", readOnly: true,
+			run: operation(readGetAccessKeyInfo, (*getAccessKeyInfo).needs, (*getAccessKeyInfo).act)},
+		{service: stsService, name: "DecodeAuthorizationMessage", readOnly: true,
+			run: operation(readDecodeMessage, (*decodeMessage).needs, (*decodeMessage).act)},
+		{service: iamService, name: "SimulateCustomPolicy", readOnly: true,
+			run: operation(readSimulateCustom, (*simulation).needs, (*simulation).act)},
+		{service: iamService, name: "SimulatePrincipalPolicy", readOnly: true,
+			run: operation(readSimulatePrincipal, (*simulation).needs, (*simulation).act)},
 	}
 }
 
@@ -79,5 +96,5 @@ func operation[P any](
 }
 
 // anyCaller needs no permission: who is authenticated may always ask, even where
-// a policy denies it (STS API Reference, GetCallerIdentity).
+// a policy denies it (STS API Reference, GetCallerIdentity and GetSessionToken).
 func anyCaller[P any](*P, *call) []check { return nil }

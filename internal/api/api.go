@@ -17,7 +17,8 @@
 // handed out. Errors of all layers become AWS codes in errors.go; what is not
 // recognised there is an InternalFailure, whose cause goes to the log only.
 //
-// Between calls the package remembers derived signing keys and nothing else.
+// What is remembered between calls are caches (signing keys, opened session
+// tokens, identity providers' keys) and the one-time passwords already used.
 package api
 
 import (
@@ -32,8 +33,10 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/sigv4"
+	"github.com/daypass/daypass/internal/sts"
 )
 
 // Config is what a Handler needs. Directory, Keyring and Audit are required.
@@ -66,6 +69,13 @@ type Handler struct {
 	// current is for the region in force. A reload that changes the region
 	// gets a new one.
 	current atomic.Pointer[sigv4.Verifier]
+
+	sessions   sts.Opener
+	mfa        sts.MFA
+	identities sts.WebIdentities
+
+	// nobody is the trust policy of a role that does not exist.
+	nobody *iam.Policy
 }
 
 // New makes a Handler.
@@ -79,7 +89,12 @@ func New(config Config) *Handler {
 	if config.TrustedProxies == nil {
 		config.TrustedProxies = func() []netip.Prefix { return nil }
 	}
-	h := &Handler{config: config, actions: make(map[actionKey]*action)}
+	nobody, err := iam.ParsePolicy(iam.TrustPolicy, "nobody", []byte(`{"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}]}`))
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	h := &Handler{config: config, actions: make(map[actionKey]*action), nobody: nobody}
 	for _, a := range actions() {
 		h.actions[actionKey{a.service, a.name}] = &a
 	}
@@ -118,6 +133,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = errNoAudit
 	}
 	if answer != nil {
+		if c.denial != "" {
+			w.Header().Set(authorizationMessageHeader, c.denial)
+		}
 		awsquery.WriteError(w, c.service.namespace, c.id, answer)
 		return
 	}
@@ -132,8 +150,8 @@ func (h *Handler) verifier(region string) *sigv4.Verifier {
 	}
 	v = &sigv4.Verifier{
 		Region:         region,
-		Services:       []string{redshiftService.name, stsService.name},
-		GlobalServices: []string{stsService.name},
+		Services:       []string{redshiftService.name, stsService.name, iamService.name},
+		GlobalServices: []string{stsService.name, iamService.name},
 		Now:            h.config.Now,
 	}
 	h.current.Store(v)

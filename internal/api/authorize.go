@@ -1,14 +1,11 @@
 package api
 
 import (
-	"net/http"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/daypass/daypass/internal/audit"
-	"github.com/daypass/daypass/internal/awsquery"
-	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
 )
 
@@ -20,8 +17,14 @@ type check struct {
 	// lists for this action, and no others: what it does not list is absent,
 	// at AWS as here.
 	keys []conditionKey
-	// cluster lends its tags to aws:ResourceTag. Optional.
-	cluster *directory.Cluster
+	// tags are the resource's, for aws:ResourceTag. Optional.
+	tags *map[string]string
+	// trust is the trust policy of the IAM role to assume. Optional.
+	trust *iam.Policy
+	// assume says that the refusal must not tell whether the role exists.
+	assume bool
+	// fill sets more keys, the same in all checks of a call. Optional.
+	fill func(*iam.Context)
 }
 
 type conditionKey struct{ name, value string }
@@ -38,12 +41,24 @@ func (c *call) authorize(checks []check) error {
 		decision := c.decide(context, &last, &k)
 		c.decisions = append(c.decisions, auditDecision(&k, decision))
 		if !decision.Allowed() {
-			return &awsquery.Error{Code: "AccessDenied", Status: http.StatusForbidden,
-				Message: iam.DenialMessage(c.caller.Principal.ARN, k.action, k.resource, decision)}
+			c.denial = c.sealDenial(&k, decision, context)
+			return errAccessDenied(c.denialMessage(&k, decision))
 		}
 		last = k
 	}
 	return nil
+}
+
+// denialMessage has the reason where it may be told. Why a role is not to be had
+// is the role's business, and that it is there as well: AWS says no more either.
+func (c *call) denialMessage(k *check, d iam.Decision) string {
+	switch {
+	case k.assume && c.caller.Principal.Type == iam.WebIdentityPrincipal:
+		return "Not authorized to perform " + k.action
+	case k.assume && (d.Effect != iam.ExplicitDeny || d.Layer == iam.TrustLayer):
+		return "User: " + c.caller.Principal.ARN + " is not authorized to perform: " + k.action + " on resource: " + k.resource
+	}
+	return iam.DenialMessage(c.caller.Principal.ARN, k.action, k.resource, d)
 }
 
 // decide answers one check. The context still has the keys of the last one;
@@ -59,15 +74,24 @@ func (c *call) decide(context *iam.Context, last, k *check) iam.Decision {
 			context.Set(key.name, key.value)
 		}
 	}
-	if last.cluster != k.cluster {
-		for tag := range tagsOf(last.cluster) {
+	if last.tags != k.tags {
+		for tag := range last.resourceTags() {
 			context.SetList("aws:ResourceTag/"+tag, nil)
 		}
-		for tag, value := range tagsOf(k.cluster) {
+		for tag, value := range k.resourceTags() {
 			context.Set("aws:ResourceTag/"+tag, value)
 		}
 	}
-	return c.caller.Policies.Evaluate(&iam.Request{
+	if k.fill != nil && last.fill == nil {
+		k.fill(context)
+	}
+	policies := c.caller.Policies
+	if k.trust != nil {
+		trusting := *policies
+		trusting.Resource = k.trust
+		policies = &trusting
+	}
+	return policies.Evaluate(&iam.Request{
 		Principal: c.caller.Principal,
 		Action:    k.action,
 		Resource:  k.resource,
@@ -75,11 +99,11 @@ func (c *call) decide(context *iam.Context, last, k *check) iam.Decision {
 	})
 }
 
-func tagsOf(cluster *directory.Cluster) map[string]string {
-	if cluster == nil {
+func (k *check) resourceTags() map[string]string {
+	if k.tags == nil {
 		return nil
 	}
-	return cluster.Tags
+	return *k.tags
 }
 
 // requestContext holds the condition keys that every action has (IAM User Guide,
@@ -87,16 +111,16 @@ func tagsOf(cluster *directory.Cluster) map[string]string {
 // absent, which is not the same as empty.
 func (c *call) requestContext() *iam.Context {
 	k := iam.NewContext()
-	caller := c.caller
-	k.Set("aws:PrincipalArn", caller.PrincipalARN)
-	k.Set("aws:PrincipalAccount", caller.Principal.Account)
-	k.Set("aws:PrincipalType", string(caller.Principal.Type))
-	k.Set("aws:userid", caller.UserID)
-	if caller.User != nil {
-		k.Set("aws:username", caller.User.Name)
+	c.caller.fill(k)
+	if s := c.caller.Session; s != nil {
+		k.Set("aws:MultiFactorAuthPresent", strconv.FormatBool(!s.MFA.IsZero()))
+		if !s.MFA.IsZero() {
+			k.Set("aws:MultiFactorAuthAge", strconv.FormatInt(int64(c.now.Sub(s.MFA).Seconds()), 10))
+		}
 	}
-	for tag, value := range caller.Tags {
-		k.Set("aws:PrincipalTag/"+tag, value)
+	if c.mfaChecked {
+		k.Set("aws:MultiFactorAuthPresent", "true")
+		k.Set("aws:MultiFactorAuthAge", "0")
 	}
 	if c.source.address.IsValid() {
 		k.Set("aws:SourceIp", c.source.address.String())
@@ -114,6 +138,44 @@ func (c *call) requestContext() *iam.Context {
 		k.Set("aws:Referer", referer)
 	}
 	return k
+}
+
+// fill sets the condition keys that are the caller's own. Who has no identity of
+// ours, as the holder of a web identity token, has none of them.
+func (c *Caller) fill(k *iam.Context) {
+	if c.PrincipalARN == "" {
+		return
+	}
+	k.Set("aws:PrincipalArn", c.PrincipalARN)
+	k.Set("aws:PrincipalAccount", c.Principal.Account)
+	k.Set("aws:PrincipalType", string(c.Principal.Type))
+	if c.UserID != "" {
+		k.Set("aws:userid", c.UserID)
+	}
+	if c.User != nil {
+		k.Set("aws:username", c.User.Name)
+	}
+	for tag, value := range c.Tags {
+		k.Set("aws:PrincipalTag/"+tag, value)
+	}
+	s := c.Session
+	if s == nil {
+		return
+	}
+	k.Set("aws:TokenIssueTime", s.IssuedAt.Format(time.RFC3339))
+	if s.SourceIdentity != "" {
+		k.Set("aws:SourceIdentity", s.SourceIdentity)
+	}
+	if f := s.Federated; f != nil {
+		k.Set("aws:FederatedProvider", f.ProviderARN)
+		k.Set(f.Provider+":sub", f.Subject)
+		if len(f.Audience) == 1 {
+			k.Set(f.Provider+":aud", f.Audience[0])
+		} else {
+			k.SetList(f.Provider+":aud", f.Audience)
+		}
+		k.SetList(f.Provider+":amr", f.AMR)
+	}
 }
 
 func auditDecision(k *check, d iam.Decision) audit.Decision {

@@ -13,6 +13,7 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/sigv4"
+	"github.com/daypass/daypass/internal/sts"
 )
 
 // call is one API call on its way: each step fills what the next one needs.
@@ -30,8 +31,14 @@ type call struct {
 	service *service // whose error format it is; redshift until known
 	query   *awsquery.Request
 	claimed string  // access key id that the request says it is signed with
-	caller  *Caller // nil until authenticated
+	caller  *Caller // nil until authenticated, and for unsigned actions
 	action  *action // nil until found
+	// federated is who an unsigned action found its caller to be.
+	federated *audit.Identity
+	// mfaChecked says that the call carried a one-time password that is right.
+	mfaChecked bool
+	// denial is what DecodeAuthorizationMessage explains, when access was denied.
+	denial string
 
 	// For the audit line.
 	request      []audit.Field
@@ -55,6 +62,9 @@ func (c *call) serve() (result awsquery.Result, err error) {
 	query, malformed := awsquery.Parse(c.http, body)
 	if malformed == nil {
 		c.query = query
+	}
+	if malformed == nil && c.findUnsigned() {
+		return c.action.run(c)
 	}
 	if err := c.authenticate(body); err != nil {
 		return nil, err
@@ -98,24 +108,13 @@ func (c *call) readBody() ([]byte, error) {
 
 // authenticate finds the caller by the signature.
 func (c *call) authenticate(body []byte) error {
-	var key *directory.AccessKey
-	signature, err := c.handler.verifier(c.directory.Region).Verify(c.http, body,
-		func(id, token string) (string, error) {
-			var ok bool
-			key, ok = c.directory.AccessKey(id)
-			switch {
-			case !ok:
-				return "", sigv4.ErrUnknownKey
-			case token != "":
-				return "", sigv4.ErrInvalidToken
-			}
-			return key.Secret.Reveal(), nil
-		})
+	var candidate *Caller
+	signature, err := c.handler.verifier(c.directory.Region).Verify(c.http, body, c.lookup(&candidate))
 	if err != nil {
 		return err
 	}
 	c.service, _ = serviceByName(signature.Service)
-	c.caller = ofUser(c.directory, key)
+	c.caller = candidate
 	return nil
 }
 
@@ -130,6 +129,33 @@ func (c *call) findAction() error {
 		return errInvalidAction(c.query.Action, c.query.Version)
 	}
 	c.action = a
+	return c.sessionMay()
+}
+
+// findUnsigned finds the row of an action that carries its proof in a parameter. A
+// signature on such a call is not looked at, as at AWS.
+func (c *call) findUnsigned() bool {
+	a, ok := c.handler.actions[actionKey{stsService, c.query.Action}]
+	if !ok || !a.unsigned || c.query.Version != stsService.version {
+		return false
+	}
+	c.service, c.action = stsService, a
+	return true
+}
+
+// sessionMay keeps sessions of GetSessionToken from what they may not do, whatever
+// policies say (STS API Reference, GetSessionToken).
+func (c *call) sessionMay() error {
+	s := c.caller.Session
+	if s == nil || s.Kind != sts.UserSession {
+		return nil
+	}
+	switch {
+	case c.service == stsService && c.action.name != "AssumeRole" && c.action.name != "GetCallerIdentity":
+		return errAccessDenied("Cannot call " + c.action.name + " with session credentials")
+	case c.service == iamService && s.MFA.IsZero():
+		return errAccessDenied("Cannot call IAM with session credentials that MFA was not used for")
+	}
 	return nil
 }
 

@@ -1,9 +1,14 @@
 package api
 
 import (
+	"errors"
+	"strings"
+
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/sigv4"
+	"github.com/daypass/daypass/internal/sts"
 )
 
 // Caller is who makes a call: the signature has been verified, and the session
@@ -11,31 +16,142 @@ import (
 type Caller struct {
 	// Principal is how policies see the caller.
 	Principal iam.Principal
-	// UserID is the unique id, aws:userid: AIDA… of an IAM user.
+	// UserID is the unique id, aws:userid: AIDA… of an IAM user, AROA…:name of
+	// a role session.
 	UserID string
-	// PrincipalARN is aws:PrincipalArn: the ARN that policies name.
+	// PrincipalARN is aws:PrincipalArn: the ARN that policies name, which for a
+	// role session is the IAM role's.
 	PrincipalARN string
 	AccessKeyID  string
-	// Policies are all that bear on the caller. They are shared with other
+	// Policies are all that bear on the caller. They may be shared with other
 	// calls and must not be changed.
 	Policies *iam.Policies
 	// Tags are the principal tags.
 	Tags map[string]string
-	// User is the IAM user behind the call, or nil.
+	// User or Role is whose access key it is; the other one is nil.
 	User *directory.User
+	Role *directory.Role
+	// Session is nil for a long-term access key.
+	Session *sts.Session
 }
 
-// ofUser is the caller who signed with a long-term access key.
-func ofUser(d *directory.Directory, key *directory.AccessKey) *Caller {
-	u := key.User
+// ofUser is the caller who signed with an access key of an IAM user.
+func ofUser(d *directory.Directory, u *directory.User, accessKeyID string) *Caller {
 	return &Caller{
 		Principal:    iam.Principal{Type: iam.UserPrincipal, ARN: u.ARN, Account: d.Account},
 		UserID:       u.ID,
 		PrincipalARN: u.ARN,
-		AccessKeyID:  key.ID,
+		AccessKeyID:  accessKeyID,
 		Policies:     &u.Policies,
 		Tags:         u.Tags,
 		User:         u,
+	}
+}
+
+// ofSession is the caller who signed with a temporary access key. The IAM role or
+// user has to be there still, and to be the same one.
+func ofSession(d *directory.Directory, s *sts.Session) (*Caller, bool) {
+	if s.Account != d.Account {
+		return nil, false
+	}
+	if s.Kind == sts.UserSession {
+		u, ok := d.User(s.Name)
+		if !ok || u.ID != s.PrincipalID {
+			return nil, false
+		}
+		c := ofUser(d, u, s.AccessKeyID)
+		c.Session = s
+		return c, true
+	}
+	role, ok := d.Role(s.Name)
+	if !ok || role.ID != s.PrincipalID || s.Kind != sts.RoleSession {
+		return nil, false
+	}
+	c := &Caller{
+		Principal: iam.Principal{Type: iam.RoleSessionPrincipal, ARN: sessionARN(d, role, s.SessionName),
+			Account: d.Account, RoleARN: role.ARN},
+		UserID:       role.ID + ":" + s.SessionName,
+		PrincipalARN: role.ARN,
+		AccessKeyID:  s.AccessKeyID,
+		Policies:     &role.Policies,
+		Tags:         role.Tags,
+		Role:         role,
+		Session:      s,
+	}
+	if s.Restricted() {
+		policies := role.Policies
+		policies.Session = sessionPolicies(d, s)
+		c.Policies = &policies
+	}
+	if len(s.Tags) > 0 {
+		c.Tags = withSessionTags(role.Tags, s.Tags)
+	}
+	return c, true
+}
+
+// sessionARN is the ARN of a role session. The role's path is not in it.
+func sessionARN(d *directory.Directory, role *directory.Role, session string) string {
+	return "arn:" + directory.Partition + ":sts::" + d.Account + ":assumed-role/" + role.Name + "/" + session
+}
+
+// sessionPolicies are the session's policies as they are now. A managed one that
+// is gone allows nothing, and none at all allow nothing.
+func sessionPolicies(d *directory.Directory, s *sts.Session) []*iam.Policy {
+	policies := make([]*iam.Policy, 0, 1+len(s.PolicyARNs))
+	if inline := s.InlinePolicy(); inline != nil {
+		policies = append(policies, inline)
+	}
+	for _, arn := range s.PolicyARNs {
+		if p, ok := d.Policy(arn); ok {
+			policies = append(policies, p)
+		}
+	}
+	return policies
+}
+
+// withSessionTags are the tags of a role session: a session tag takes the place of
+// the IAM role's with the same key, whatever its case.
+func withSessionTags(role map[string]string, session []sts.Tag) map[string]string {
+	tags := make(map[string]string, len(role)+len(session))
+	for key, value := range role {
+		tags[key] = value
+	}
+	for _, t := range session {
+		for key := range tags {
+			if strings.EqualFold(key, t.Key) {
+				delete(tags, key)
+			}
+		}
+		tags[t.Key] = t.Value
+	}
+	return tags
+}
+
+// lookup finds the secret of an access key for sigv4, and keeps the caller whose
+// it is: not authenticated yet.
+func (c *call) lookup(candidate **Caller) sigv4.Lookup {
+	return func(id, token string) (string, error) {
+		if token == "" {
+			key, ok := c.directory.AccessKey(id)
+			if !ok {
+				return "", sigv4.ErrUnknownKey
+			}
+			*candidate = ofUser(c.directory, key.User, id)
+			return key.Secret.Reveal(), nil
+		}
+		session, err := c.handler.sessions.Open(c.keyring, c.now, id, token)
+		switch {
+		case errors.Is(err, sts.ErrExpired):
+			return "", sigv4.ErrTokenExpired
+		case err != nil:
+			return "", sigv4.ErrInvalidToken
+		}
+		caller, ok := ofSession(c.directory, session)
+		if !ok {
+			return "", sigv4.ErrInvalidToken
+		}
+		*candidate = caller
+		return session.Secret.Reveal(), nil
 	}
 }
 
@@ -43,15 +159,38 @@ func ofUser(d *directory.Directory, key *directory.AccessKey) *Caller {
 // authenticated there is no more to say than which key he named.
 func (c *call) identity() audit.Identity {
 	caller := c.caller
-	if caller == nil {
+	switch {
+	case c.federated != nil:
+		return *c.federated
+	case caller == nil:
 		return audit.Identity{AccessKeyID: c.claimed}
 	}
-	return audit.Identity{
+	identity := audit.Identity{
 		Type:        "IAMUser",
 		PrincipalID: caller.UserID,
 		ARN:         caller.Principal.ARN,
 		AccountID:   caller.Principal.Account,
 		AccessKeyID: caller.AccessKeyID,
-		UserName:    caller.User.Name,
 	}
+	if caller.User != nil {
+		identity.UserName = caller.User.Name
+	}
+	s := caller.Session
+	if s == nil {
+		return identity
+	}
+	identity.Session = &audit.SessionContext{
+		SourceIdentity:   s.SourceIdentity,
+		CreationDate:     s.IssuedAt,
+		MFAAuthenticated: !s.MFA.IsZero(),
+	}
+	if s.Federated != nil {
+		identity.Session.FederatedProvider = s.Federated.ProviderARN
+	}
+	if role := caller.Role; role != nil {
+		identity.Type = "AssumedRole"
+		identity.Session.Issuer = &audit.SessionIssuer{Type: "Role", PrincipalID: role.ID, ARN: role.ARN,
+			AccountID: caller.Principal.Account, UserName: role.Name}
+	}
+	return identity
 }

@@ -44,11 +44,7 @@ func (p *describeClusters) needs(c *call) []check {
 	if name == "" {
 		name = "*"
 	}
-	return []check{describeCheck(c, name, p.target.cluster)}
-}
-
-func describeCheck(c *call, name string, cluster *directory.Cluster) check {
-	return check{"redshift:DescribeClusters", c.resource("cluster", name, ""), nil, cluster}
+	return []check{p.target.check("redshift:DescribeClusters", c.resource("cluster", name, ""), nil)}
 }
 
 func (p *describeClusters) act(c *call) (awsquery.Result, error) {
@@ -78,7 +74,7 @@ func (p *describeClusters) act(c *call) (awsquery.Result, error) {
 		}
 		// Who may list all clusters does not see one that a statement
 		// keeps from him.
-		k := describeCheck(c, cluster.Identifier, cluster)
+		k := check{action: "redshift:DescribeClusters", resource: c.resource("cluster", cluster.Identifier, ""), tags: &cluster.Tags}
 		allowed := c.decide(context, &last, &k).Allowed()
 		if last = k; !allowed {
 			continue

@@ -52,30 +52,35 @@ func (p *getClusterCredentials) needs(c *call) []check {
 	user := c.resource("dbuser", p.target.name, p.user)
 	keys := make([]conditionKey, 2, 3)
 	keys[0] = conditionKey{"redshift:DbUser", p.user}
-	keys[1] = conditionKey{"redshift:DurationSeconds", p.duration.value}
-	if !p.duration.given {
-		// The credential will last that long, whoever said so.
-		keys[1].value = strconv.Itoa(defaultDuration)
-	}
+	keys[1] = durationKey(p.duration)
 	if p.database.given {
 		keys = append(keys, conditionKey{"redshift:DbName", p.database.value})
 	}
 	checks := make([]check, 0, 3+len(p.groups))
-	checks = append(checks, check{"redshift:GetClusterCredentials", user, keys, p.target.cluster})
+	checks = append(checks, p.target.check("redshift:GetClusterCredentials", user, keys))
 	if p.database.given {
-		database := c.resource("dbname", p.target.name, p.database.value)
-		checks = append(checks, check{"redshift:GetClusterCredentials", database, keys, p.target.cluster})
+		checks = append(checks, p.target.check("redshift:GetClusterCredentials",
+			c.resource("dbname", p.target.name, p.database.value), keys))
 	}
 	// What is neither true nor false is refused in act, and does not get there
 	// unchecked.
 	if p.autoCreate || p.notBool != nil {
-		checks = append(checks, check{"redshift:CreateClusterUser", user, keys[:1], p.target.cluster})
+		checks = append(checks, p.target.check("redshift:CreateClusterUser", user, keys[:1]))
 	}
 	for _, group := range p.groups {
-		checks = append(checks, check{"redshift:JoinGroup",
-			c.resource("dbgroup", p.target.name, group), nil, p.target.cluster})
+		checks = append(checks, p.target.check("redshift:JoinGroup",
+			c.resource("dbgroup", p.target.name, group), nil))
 	}
 	return checks
+}
+
+// durationKey is the condition key for DurationSeconds. Where it is not given the
+// credential lasts 900 seconds all the same, whoever said so.
+func durationKey(duration optional) conditionKey {
+	if !duration.given {
+		return conditionKey{"redshift:DurationSeconds", strconv.Itoa(defaultDuration)}
+	}
+	return conditionKey{"redshift:DurationSeconds", duration.value}
 }
 
 func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {

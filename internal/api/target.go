@@ -54,6 +54,15 @@ func (c *call) cluster(identifier string) target {
 	return target{name: identifier, cluster: cluster}
 }
 
+// check is one on a resource of the target, which has the cluster's tags.
+func (t *target) check(action, resource string, keys []conditionKey) check {
+	k := check{action: action, resource: resource, keys: keys}
+	if t.cluster != nil {
+		k.tags = &t.cluster.Tags
+	}
+	return k
+}
+
 // resource is the ARN of something in a cluster, or of a cluster. The account is
 // the caller's: there are no calls across accounts.
 func (c *call) resource(kind, cluster, name string) string {

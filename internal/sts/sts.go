@@ -9,7 +9,7 @@
 // the keyring's rotation, or with its IAM role or user.
 //
 //	token      base64(box)
-//	box        keyring.Seal(CBOR of the session, "ASIA…" as additional data)
+//	box        keyring.Seal(CBOR of the session, "access key ASIA…" as additional data)
 //	session    secret access key, whose it is, session name, times, and packed:
 //	           DEFLATE of CBOR of session policies and tags
 //

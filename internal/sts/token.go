@@ -95,7 +95,7 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 	if err != nil {
 		return Credentials{}, fmt.Errorf("encoding session: %w", err)
 	}
-	box := k.Seal(now, plaintext, []byte(s.AccessKeyID))
+	box := k.Seal(now, plaintext, boundTo(s.AccessKeyID))
 	return Credentials{
 		AccessKeyID:      s.AccessKeyID,
 		Secret:           s.Secret,
@@ -104,6 +104,10 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 		PackedPolicySize: size,
 	}, nil
 }
+
+// boundTo is the additional data of a token: nothing else that the keyring seals
+// has data that begins like it.
+func boundTo(accessKeyID string) []byte { return []byte("access key " + accessKeyID) }
 
 // secretOf is the secret access key for 30 random bytes: 40 characters, as AWS's
 // are.
@@ -117,7 +121,7 @@ func open(k *keyring.Keyring, now time.Time, accessKeyID, token string) (*Sessio
 	if err != nil {
 		return nil, ErrInvalidToken
 	}
-	plaintext, err := k.Open(now, box, []byte(accessKeyID))
+	plaintext, err := k.Open(now, box, boundTo(accessKeyID))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}

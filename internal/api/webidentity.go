@@ -1,0 +1,121 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/sts"
+)
+
+// webIdentity exchanges a token of an OpenID Connect provider for a session of an
+// IAM role: STS API Reference, AssumeRoleWithWebIdentity. Nobody signs the call; the
+// token is the proof, and the trust policy decides alone.
+type webIdentity struct {
+	assumption
+	identity *sts.WebIdentity
+}
+
+func readWebIdentity(r *reader) *webIdentity {
+	p := &webIdentity{assumption: readAssumption(r)}
+	token, given := r.hidden("WebIdentityToken", webToken)
+	if !given {
+		r.fail(errConstraint("webIdentityToken", "not be null"))
+	}
+	if r.text("ProviderId").value != "" {
+		r.fail(errValidation("ProviderId is for OAuth 2.0 access tokens, which are not supported"))
+	}
+	if r.err != nil {
+		return p
+	}
+	identity, err := r.handler.identities.Verify(r.http.Context(), r.directory, r.now, token)
+	if err != nil {
+		r.fail(webTokenError(err))
+		return p
+	}
+	r.federated = &audit.Identity{
+		Type:             "WebIdentityUser",
+		PrincipalID:      identity.Provider.ARN(r.directory.Account) + ":" + strings.Join(identity.Audience, ",") + ":" + identity.Subject,
+		UserName:         identity.Subject,
+		IdentityProvider: identity.Provider.ARN(r.directory.Account),
+	}
+	if err := checkTags(identity.Tags, identity.Transitive); err != nil {
+		r.fail(err)
+	}
+	if identity.SourceIdentity != "" {
+		if err := sessionName.check("sourceIdentity", identity.SourceIdentity); err != nil {
+			r.fail(err)
+		}
+	}
+	p.identity = identity
+	p.tags, p.transitive, p.sourceIdentity = identity.Tags, identity.Transitive, identity.SourceIdentity
+	// The identity provider is who asks: it has no policies of its own.
+	provider := identity.Provider.ARN(r.directory.Account)
+	r.caller = &Caller{
+		Principal: iam.Principal{Type: iam.WebIdentityPrincipal, ARN: provider, Account: r.directory.Account},
+		Policies:  &iam.Policies{},
+	}
+	return p
+}
+
+func (p *webIdentity) needs(c *call) []check {
+	fill := func(k *iam.Context) {
+		p.fill(k)
+		k.Set("aws:FederatedProvider", p.identity.Provider.ARN(c.directory.Account))
+		prefix := p.identity.Provider.Name() + ":"
+		for _, claim := range p.identity.Claims {
+			if claim.List {
+				k.SetList(prefix+claim.Name, claim.Values)
+			} else {
+				k.Set(prefix+claim.Name, claim.Values[0])
+			}
+		}
+		if p.sourceIdentity != "" {
+			k.Set("sts:SourceIdentity", p.sourceIdentity)
+		}
+	}
+	return p.checks(c, "sts:AssumeRoleWithWebIdentity", fill, len(p.tags) > 0, p.sourceIdentity != "")
+}
+
+func (p *webIdentity) act(c *call) (awsquery.Result, error) {
+	federated := p.identity.Federated(c.directory.Account)
+	result, err := c.assume(&p.assumption, federated)
+	if err != nil {
+		return nil, err
+	}
+	result.federated, result.issuer = federated, p.identity.Provider.Issuer
+	c.response = append(c.response, audit.String("subjectFromWebIdentityToken", p.identity.Subject),
+		audit.String("provider", p.identity.Provider.Issuer))
+	return result, nil
+}
+
+// webTokenError is the AWS error for a token that was not accepted.
+func webTokenError(err error) error {
+	answer := &awsquery.Error{Code: "InvalidIdentityToken", Status: http.StatusBadRequest, Cause: err}
+	switch {
+	case errors.Is(err, sts.ErrTokenExpired):
+		answer.Code = "ExpiredTokenException"
+		answer.Message = "Token expired: the current time must be before the expiration time."
+	case errors.Is(err, sts.ErrUnreachable):
+		answer.Code = "IDPCommunicationError"
+		answer.Message = "Couldn't retrieve verification key from your identity provider. Try again."
+	case errors.Is(err, sts.ErrNoProvider):
+		answer.Message = "No OpenIDConnect provider found in your account for the issuer of the token."
+	case errors.Is(err, sts.ErrAudience):
+		answer.Message = "Incorrect token audience"
+	case errors.Is(err, sts.ErrNotJWT):
+		answer.Message = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
+	case errors.Is(err, sts.ErrBadSignature):
+		answer.Message = "The signature of the token is not of a key of the identity provider."
+	case errors.Is(err, sts.ErrTokenTooEarly):
+		answer.Message = "The token is not valid yet."
+	case errors.Is(err, sts.ErrBadClaims):
+		answer.Message = "The token lacks a claim that it has to have, or has one that makes no sense."
+	default:
+		return err
+	}
+	return answer
+}

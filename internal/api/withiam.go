@@ -1,0 +1,107 @@
+package api
+
+import (
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/credential"
+)
+
+// groupsTag is the principal tag whose value is the groups of the session, with
+// colons between them.
+const groupsTag = "RedshiftDbGroups"
+
+// refreshMargin is how long before the expiry a client should ask again.
+const refreshMargin = time.Minute
+
+// withIAM is a request for a password of the database user that is the caller:
+// Redshift API Reference, GetClusterCredentialsWithIAM.
+type withIAM struct {
+	target   target
+	database optional
+	duration optional
+}
+
+func readWithIAM(r *reader) *withIAM {
+	return &withIAM{
+		database: r.text("DbName"),
+		target:   r.target(),
+		duration: r.text("DurationSeconds"),
+	}
+}
+
+// needs is the action on the database. Without a name it is every database of the
+// cluster, and a policy for one of them does not allow that.
+func (p *withIAM) needs(c *call) []check {
+	keys := make([]conditionKey, 1, 2)
+	keys[0] = durationKey(p.duration)
+	database := "*"
+	if p.database.given {
+		database = p.database.value
+		keys = append(keys, conditionKey{"redshift:DbName", database})
+	}
+	return []check{p.target.check("redshift:GetClusterCredentialsWithIAM", c.resource("dbname", p.target.name, database), keys)}
+}
+
+func (p *withIAM) act(c *call) (awsquery.Result, error) {
+	if p.database.given {
+		if err := checkName("DbName", p.database.value, 0); err != nil {
+			return nil, err
+		}
+	}
+	duration, err := credentialDuration(c)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := taggedGroups(c.caller.Tags)
+	if err != nil {
+		return nil, err
+	}
+	if p.target.err != nil {
+		return nil, p.target.err
+	}
+	user := "IAM:"
+	if c.caller.Role != nil {
+		user = "IAMR:" + c.caller.Role.Name
+	} else {
+		user += c.caller.User.Name
+	}
+	credentials, err := c.mint(credential.Grant{
+		Cluster:    p.target.cluster.Identifier,
+		Database:   p.database.value,
+		DBUser:     user,
+		DBGroups:   groups,
+		AutoCreate: true,
+		Kind:       credential.Identity,
+	}, duration)
+	if err != nil {
+		return nil, err
+	}
+	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
+		credentials.EncodeXML(e)
+		e.Time("NextRefreshTime", credentials.expiration.Add(-refreshMargin))
+	}), nil
+}
+
+// taggedGroups are the groups that the caller's tags name. The tag is the
+// operator's or the identity provider's word, so a group needs no JoinGroup; one
+// that cannot be is an error, since the session would lack what the tag promises.
+func taggedGroups(tags map[string]string) ([]string, error) {
+	var groups []string
+	for key, value := range tags {
+		if !strings.EqualFold(key, groupsTag) || value == "" {
+			continue
+		}
+		for _, group := range strings.Split(value, ":") {
+			if err := checkName("aws:PrincipalTag/"+groupsTag, group, lowerCaseOnly); err != nil {
+				return nil, err
+			}
+			groups = append(groups, group)
+		}
+	}
+	if len(groups) > maxGroups {
+		return nil, awsquery.Invalid("aws:PrincipalTag/"+groupsTag, "must not name that many groups")
+	}
+	return unique(groups), nil
+}
