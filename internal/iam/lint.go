@@ -193,7 +193,7 @@ func (e *entry) resourceType() (service, resourceType string, known bool) {
 	if e.text == "*" {
 		return "", "", false
 	}
-	parts := strings.SplitN(e.text, ":", 6)
+	parts := splitOutsideVariables(e.text, 6, true)
 	if len(parts) < 6 {
 		return parts[2], "", true
 	}
@@ -210,9 +210,9 @@ func (e *entry) resourceType() (service, resourceType string, known bool) {
 func (l *linter) resources(s *statement) {
 	for i := range s.resources {
 		e := &s.resources[i]
-		parts := strings.SplitN(e.text, ":", 6)
+		parts := splitOutsideVariables(e.text, 6, true)
 		switch {
-		case e.text != "*" && wildResourceType(e.text):
+		case wildResourceType(parts):
 			l.warn(e.at, e.path, "a wildcard cannot stand for the resource type; in an Allow the entry matches nothing")
 		case strings.Contains(e.text, "**"):
 			l.warn(e.at, e.path, "two stars in a row are one")

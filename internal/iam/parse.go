@@ -222,7 +222,7 @@ func (p *Policy) parseResources(s *statement, n *node) *PolicyError {
 		compiled.at, compiled.path = e.start, e.path
 		// The resource type has to be written out (UG reference-arns). A
 		// wildcard there neither grants nor spares anything.
-		compiled.never = s.allow != not && wildResourceType(e.text)
+		compiled.never = s.allow != not && wildResourceType(splitOutsideVariables(e.text, 6, p.variables))
 		s.resources = append(s.resources, compiled)
 		s.anyResource = s.anyResource || e.text == "*" && !not
 	}
@@ -278,8 +278,7 @@ func joinTokens(a, b []token) []token {
 
 // wildResourceType reports a wildcard in the resource type, of the services
 // whose ARNs have one here. A resource of nothing but * has no type.
-func wildResourceType(text string) bool {
-	parts := strings.SplitN(text, ":", 6)
+func wildResourceType(parts []string) bool {
 	if len(parts) < 6 || !typedService(parts[2]) || strings.Trim(parts[5], "*") == "" {
 		return false
 	}

@@ -1,0 +1,153 @@
+package iam_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/daypass/daypass/internal/iam"
+)
+
+// Each row is one statement and the warnings it has, by a part of their text.
+func TestWarnings(t *testing.T) {
+	const (
+		get     = `"Effect":"Allow","Action":"redshift:GetClusterCredentials",`
+		join    = `"Effect":"Allow","Action":"redshift:JoinGroup",`
+		prefix  = `arn:aws:redshift:us-east-1:123456789012:`
+		anyUser = `"` + prefix + `dbuser:c/*"`
+		dev     = `"` + prefix + `dbname:c/dev"`
+		group   = `"Resource":"` + prefix + `dbgroup:c/g"`
+	)
+	when := func(condition string) string {
+		return `"Effect":"Allow","Action":"s3:*","Resource":"*","Condition":` + condition
+	}
+	const s3 = "the service s3 is not served here"
+	for _, tt := range []struct {
+		name      string
+		kind      iam.Kind
+		statement string
+		want      []string
+	}{
+		{"nothing", 0, join + group, nil},
+		{"nothing on stars", 0, `"Effect":"Allow","Action":"redshift:*","Resource":"*"`, nil},
+		// The database that nobody has to name.
+		{"dbname in an Allow", 0, get + `"Resource":[` + anyUser + `,` + dev + `]`, []string{"without DbName"}},
+		{"dbname, the action by wildcard", 0, `"Effect":"Allow","Action":"redshift:Get*","Resource":[` + anyUser + `,` + dev + `]`, []string{"without DbName"}},
+		{"dbname, users by an open star", 0, get + `"Resource":["` + prefix + `*",` + dev + `]`, []string{"without DbName"}},
+		{"every dbname", 0, get + `"Resource":[` + anyUser + `,"` + prefix + `dbname:*/*"]`, nil},
+		{"dbname and no user", 0, get + `"Resource":` + dev, nil},
+		{"dbname with the condition", 0, get + `"Resource":[` + anyUser + `,` + dev + `],"Condition":{"StringEquals":{"redshift:DbName":"dev"}}`, nil},
+		{"dbname with Null false", 0, get + `"Resource":[` + anyUser + `,` + dev + `],"Condition":{"Null":{"redshift:DbName":"false"}}`, nil},
+		{"dbname with IfExists", 0, get + `"Resource":[` + anyUser + `,` + dev + `],"Condition":{"StringEqualsIfExists":{"redshift:DbName":"dev"}}`, []string{"without DbName"}},
+		{"dbname with a negated operator", 0, get + `"Resource":[` + anyUser + `,` + dev + `],"Condition":{"StringNotEquals":{"redshift:DbName":"prod"}}`, []string{"without DbName"}},
+		{"dbname in a Deny", 0, `"Effect":"Deny","Action":"redshift:GetClusterCredentials","Resource":"` + prefix + `dbname:c/prod"`, []string{"without DbName"}},
+		{"dbname with a Deny beside", 0, get + `"Resource":[` + anyUser + `,` + dev + `]},{"Effect":"Deny","Action":"redshift:*","Resource":"*","Condition":{"Null":{"redshift:DbName":"true"}}`, nil},
+		// Condition keys.
+		{"JoinGroup has no keys", 0, join + group + `,"Condition":{"StringEquals":{"redshift:DbUser":"ana"}}`, []string{"redshift:JoinGroup does not have the condition key redshift:DbUser; the condition never holds"}},
+		{"JoinGroup, negated", 0, join + group + `,"Condition":{"StringNotEquals":{"redshift:DbUser":"ana"}}`, []string{"the condition always holds"}},
+		{"CreateClusterUser has DbUser only", 0, `"Effect":"Allow","Action":"redshift:CreateClusterUser","Resource":` + anyUser + `,"Condition":{"StringEquals":{"redshift:DbUser":"a","redshift:DbName":"d"}}`, []string{"redshift:CreateClusterUser does not have the condition key redshift:DbName"}},
+		{"a wildcard action", 0, `"Effect":"Allow","Action":"redshift:*","Resource":"*","Condition":{"StringEquals":{"redshift:DbUser":"ana"}}`, nil},
+		{"a key that no action has", 0, join + group + `,"Condition":{"StringEquals":{"redshift:User":"ana"}}`, []string{"no action has the condition key redshift:User"}},
+		{"a global key", 0, join + group + `,"Condition":{"StringEquals":{"aws:PrincipalTag/team":"x"}}`, nil},
+		{"a global key that is not filled", 0, join + group + `,"Condition":{"StringEquals":{"aws:SourceVpc":"x"}}`, []string{"does not fill the key aws:SourceVpc"}},
+		{"a key of a provider", 0, join + group + `,"Condition":{"StringEquals":{"token.example.com:sub":"x"}}`, nil},
+		{"sts keys", 0, `"Effect":"Allow","Action":"sts:AssumeRole","Resource":"arn:aws:iam::123456789012:role/etl","Condition":{"StringEquals":{"sts:ExternalId":"x"}}`, nil},
+		// Actions.
+		{"misspelt", 0, `"Effect":"Allow","Action":"redshift:GetClusterCredential","Resource":"*"`, []string{"is redshift:GetClusterCredentials meant?"}},
+		{"unknown", 0, `"Effect":"Allow","Action":"redshift:CreateCluster","Resource":"*"`, []string{"no action of redshift that is served here matches CreateCluster"}},
+		{"another service", 0, `"Effect":"Allow","Action":"s3:GetObject","Resource":"*"`, []string{s3}},
+		{"actions of Daypass", 0, `"Effect":"Allow","Action":"daypass:Revoke","Resource":"*"`, nil},
+		// Resources.
+		{"no resource for the action", 0, join + `"Resource":` + anyUser, []string{"no resource of the statement is for redshift:JoinGroup", "no action of the statement is about a dbuser"}},
+		{"of two actions one", 0, `"Effect":"Allow","Action":["redshift:JoinGroup","redshift:CreateClusterUser"],` + group, []string{"no resource of the statement is for redshift:CreateClusterUser"}},
+		{"a cluster", 0, `"Effect":"Allow","Action":"redshift:DescribeClusters","Resource":"` + prefix + `cluster:c"`, nil},
+		{"a role for sts", 0, `"Effect":"Allow","Action":"sts:AssumeRole","Resource":"arn:aws:iam::123456789012:role/etl"`, nil},
+		{"an action without resources", 0, `"Effect":"Allow","Action":"sts:GetCallerIdentity","Resource":"arn:aws:iam::123456789012:user/ana"`, []string{`with Resource "*" only`, "no action of the statement is about a user"}},
+		{"a dbgroup for credentials", 0, get + `"Resource":[` + anyUser + `,"` + prefix + `dbgroup:c/g"]`, []string{"decided by redshift:JoinGroup"}},
+		{"the type by wildcard", 0, join + `"Resource":"` + prefix + `db*:c/g"`, []string{"cannot stand for the resource type"}},
+		{"two stars", 0, join + `"Resource":"` + prefix + `dbgroup:c/**"`, []string{"two stars"}},
+		{"a short account", 0, join + `"Resource":"arn:aws:redshift:us-east-1:1234:dbgroup:c/g"`, []string{"twelve digits"}},
+		{"the prefix of the logon name", 0, get + `"Resource":"` + prefix + `dbuser:c/IAM:ana"`, []string{"the plain DbUser"}},
+		{"a variable in the account", 0, join + `"Resource":"arn:aws:redshift:us-east-1:${aws:PrincipalAccount}:dbgroup:c/g"`, []string{"before the fifth colon"}},
+		// Conditions.
+		{"ForAllValues in an Allow", 0, when(`{"ForAllValues:StringEquals":{"aws:TagKeys":["a"]}}`), []string{s3, "also holds when the key is absent"}},
+		{"ForAllValues with a guard", 0, when(`{"ForAllValues:StringEquals":{"aws:TagKeys":["a"]},"Null":{"aws:TagKeys":"false"}}`), []string{s3}},
+		{"ForAllValues with another guard", 0, when(`{"ForAllValues:StringEquals":{"aws:TagKeys":["a"]},"ForAnyValue:StringLike":{"aws:TagKeys":"*"}}`), []string{s3}},
+		{"no set operator on a list", 0, when(`{"StringEquals":{"aws:TagKeys":"a"}}`), []string{s3, "needs ForAllValues or ForAnyValue"}},
+		{"a set operator on a single value", 0, when(`{"ForAnyValue:StringEquals":{"aws:username":"a"}}`), []string{s3, "single value"}},
+		{"Null with set operators", 0, when(`{"ForAllValues:Null":{"aws:TagKeys":"true"},"ForAnyValue:Null":{"aws:TagKeys":"true"}}`), []string{s3, "always holds", "never holds"}},
+		{"a wildcard without Like", 0, when(`{"StringEquals":{"aws:username":"a*"}}`), []string{s3, "StringEquals has no wildcards"}},
+		{"literal wildcards", 0, when(`{"StringEquals":{"aws:username":"a${*}"}}`), []string{s3}},
+		{"a short ARN", 0, when(`{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*"}}`), []string{s3, "six parts"}},
+		{"an address as text", 0, when(`{"StringEquals":{"aws:SourceIp":"203.0.113.0/24"}}`), []string{s3, "use IpAddress"}},
+		{"a date as text", 0, when(`{"StringLike":{"aws:CurrentTime":"2026"}}`), []string{s3, "use a Date operator"}},
+		{"an age as text", 0, when(`{"StringEquals":{"aws:MultiFactorAuthAge":"3600"}}`), []string{s3, "use a Numeric operator"}},
+		{"the epoch as a number", 0, when(`{"NumericLessThan":{"aws:EpochTime":"3600000"}}`), []string{s3}},
+		{"an empty list", 0, when(`{"StringEquals":{"aws:username":[]}}`), []string{s3, "the list of values is empty"}},
+		{"MFA with Bool", 0, `"Effect":"Deny","NotAction":"sts:*","Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"false"}}`, []string{"use BoolIfExists"}},
+		{"MFA with BoolIfExists", 0, `"Effect":"Deny","NotAction":"sts:*","Resource":"*","Condition":{"BoolIfExists":{"aws:MultiFactorAuthPresent":"false"}}`, nil},
+		// Trust policies.
+		{"an account", iam.TrustPolicy, `"Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"sts:AssumeRole"`, nil},
+		{"everybody", iam.TrustPolicy, `"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"`, []string{"everybody in the account"}},
+		{"everybody under a condition", iam.TrustPolicy, `"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole","Condition":{"StringEquals":{"sts:ExternalId":"x"}}`, nil},
+		{"NotPrincipal with Allow", iam.TrustPolicy, `"Effect":"Allow","NotPrincipal":{"AWS":"123456789012"},"Action":"sts:AssumeRole"`, []string{"lets in everybody"}},
+		{"NotPrincipal without the account", iam.TrustPolicy, `"Effect":"Deny","NotPrincipal":{"AWS":"arn:aws:iam::123456789012:user/ana"},"Action":"sts:AssumeRole"`, []string{"also names the account"}},
+		{"a provider without condition", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/token.example.com/Path"},"Action":"sts:AssumeRoleWithWebIdentity"`, []string{"every token of token.example.com/Path"}},
+		{"a provider with one", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/token.example.com/Path"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"token.example.com/Path:aud":"x"}}`, nil},
+		{"a provider and AssumeRole", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"accounts.google.com"},"Action":"sts:AssumeRole"`, []string{"use sts:AssumeRoleWithWebIdentity"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := mustParse(t, tt.kind, identity(tt.statement))
+			got := p.Warnings()
+			if len(got) != len(tt.want) {
+				t.Fatalf("Warnings = %v, want %q", got, tt.want)
+			}
+			for i, w := range got {
+				if !containsAny(w.Reason, tt.want) || !contains(got, tt.want[i]) {
+					t.Errorf("Warnings[%d] = %v, want %q", i, w, tt.want)
+				}
+				if w.Policy != "p" || w.Line != 1 || w.Column < 2 || !strings.HasPrefix(w.Path, "Statement[") {
+					t.Errorf("Warnings[%d] = %+v, want a place", i, w)
+				}
+			}
+		})
+	}
+}
+
+func containsAny(s string, parts []string) bool {
+	for _, part := range parts {
+		if strings.Contains(s, part) {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(warnings []iam.Warning, part string) bool {
+	for _, w := range warnings {
+		if strings.Contains(w.Reason, part) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestWarningsOfVersion(t *testing.T) {
+	p := mustParse(t, iam.IdentityPolicy, `{"Statement":{"Effect":"Allow","Action":"redshift:JoinGroup","Resource":"arn:aws:redshift:*:*:dbgroup:*/${aws:username}",
+		"Condition":{"StringEquals":{"aws:userid":"${aws:username}"},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/${aws:username}"}}}}`)
+	got := p.Warnings()
+	if len(got) != 3 {
+		t.Fatalf("Warnings = %v, want three", got)
+	}
+	for _, w := range got {
+		if !strings.Contains(w.Reason, `need "Version": "2012-10-17"`) {
+			t.Errorf("Warnings = %v", w)
+		}
+	}
+}
+
+func TestWarningsOfSize(t *testing.T) {
+	p := mustParse(t, iam.IdentityPolicy, `{"Id":"`+strings.Repeat("x", iam.MaxManagedPolicySize)+`","Statement":{"Effect":"Allow","Action":"redshift:JoinGroup","Resource":"*"}}`)
+	if got := p.Warnings(); len(got) != 1 || !strings.Contains(got[0].String(), "p: line 1, column 1: the document has 6") {
+		t.Errorf("Warnings = %v", got)
+	}
+}
