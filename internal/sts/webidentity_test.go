@@ -1,0 +1,355 @@
+package sts_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/sts"
+)
+
+// issuer is an OpenID Connect provider with discovery and keys.
+type issuer struct {
+	*httptest.Server
+	keys    atomic.Pointer[jose.JSONWebKeySet]
+	fetched atomic.Int32 // how often the keys were read
+	down    atomic.Bool
+}
+
+func newIssuer(t testing.TB) *issuer {
+	i := &issuer{}
+	i.keys.Store(&jose.JSONWebKeySet{})
+	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case i.down.Load():
+			http.Error(w, "down", http.StatusServiceUnavailable)
+		case r.URL.Path == "/.well-known/openid-configuration":
+			json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys",
+				"authorization_endpoint": i.URL, "token_endpoint": i.URL, "id_token_signing_alg_values_supported": []string{"RS256"}})
+		case r.URL.Path == "/keys":
+			i.fetched.Add(1)
+			json.NewEncoder(w).Encode(i.keys.Load())
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(i.Close)
+	return i
+}
+
+// signer is a private key under a name.
+type signer struct {
+	kid string
+	alg jose.SignatureAlgorithm
+	key crypto.Signer
+}
+
+func newSigner(t testing.TB, kid string, alg jose.SignatureAlgorithm) signer {
+	t.Helper()
+	var key crypto.Signer
+	var err error
+	switch alg {
+	case jose.RS256:
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	case jose.ES256:
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case jose.ES384:
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case jose.EdDSA:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer{kid, alg, key}
+}
+
+func publish(signers ...signer) *jose.JSONWebKeySet {
+	set := &jose.JSONWebKeySet{}
+	for _, s := range signers {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: s.key.Public(), KeyID: s.kid, Use: "sig"})
+	}
+	return set
+}
+
+func (s signer) sign(t testing.TB, claims any) string {
+	t.Helper()
+	js, err := jose.NewSigner(jose.SigningKey{Algorithm: s.alg, Key: jose.JSONWebKey{Key: s.key, KeyID: s.kid}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, _ := json.Marshal(claims)
+	jws, err := js.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _ := jws.CompactSerialize()
+	return token
+}
+
+type claims = map[string]any
+
+func (i *issuer) claims(changes claims) claims {
+	c := claims{"iss": i.URL, "sub": "repo:a/b", "aud": "daypass", "iat": start.Unix(), "exp": start.Unix() + 300}
+	maps.Copy(c, changes)
+	for name, value := range c {
+		if value == nil {
+			delete(c, name)
+		}
+	}
+	return c
+}
+
+func (i *issuer) directory(t testing.TB) *directory.Directory {
+	t.Helper()
+	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1",
+		Providers: []directory.Provider{{Issuer: i.URL, Audiences: []string{"daypass", "other"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestWebIdentity(t *testing.T) {
+	i := newIssuer(t)
+	d := i.directory(t)
+	var ids sts.WebIdentities
+	for _, alg := range []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA} {
+		s := newSigner(t, string(alg), alg)
+		i.keys.Store(publish(s))
+		ids = sts.WebIdentities{}
+		got, err := ids.Verify(context.Background(), d, start, s.sign(t, i.claims(claims{
+			"aud": []string{"else", "other"}, "amr": []string{"pwd", "mfa"}, "admin": true, "level": 3, "address": claims{"a": "b"},
+			"https://aws.amazon.com/tags": claims{"principal_tags": claims{"Project": []string{"x"}, "Cost": []string{"9"}},
+				"transitive_tag_keys": []string{"Cost"}},
+			"https://aws.amazon.com/source_identity": "ana",
+		})))
+		if err != nil {
+			t.Fatalf("%s: Verify: %v", alg, err)
+		}
+		want := []sts.Claim{{Name: "admin", Values: []string{"true"}}, {Name: "amr", Values: []string{"pwd", "mfa"}, List: true},
+			{Name: "aud", Values: []string{"else", "other"}, List: true}}
+		if got.Subject != "repo:a/b" || got.SourceIdentity != "ana" || !reflect.DeepEqual(got.Transitive, []string{"Cost"}) ||
+			!reflect.DeepEqual(got.Tags, []sts.Tag{{Key: "Cost", Value: "9"}, {Key: "Project", Value: "x"}}) {
+			t.Errorf("%s: got %+v", alg, got)
+		}
+		for _, w := range want {
+			if !contains(got.Claims, w) {
+				t.Errorf("%s: got the claims %+v, want %+v among them", alg, got.Claims, w)
+			}
+		}
+		if contains(got.Claims, sts.Claim{Name: "address"}) {
+			t.Errorf("%s: an object became a condition key", alg)
+		}
+		if f := got.Federated(d.Account); f.Provider != strings.TrimPrefix(i.URL, "http://") || len(f.AMR) != 2 {
+			t.Errorf("%s: Federated = %+v", alg, f)
+		}
+	}
+}
+
+func contains(all []sts.Claim, one sts.Claim) bool {
+	for _, c := range all {
+		if reflect.DeepEqual(c, one) {
+			return true
+		}
+	}
+	return false
+}
+
+// One good token, one thing changed: each has its own error.
+func TestForgedWebIdentity(t *testing.T) {
+	i := newIssuer(t)
+	good, other := newSigner(t, "1", jose.RS256), newSigner(t, "1", jose.RS256)
+	wrongCurve := newSigner(t, "2", jose.ES384)
+	small, _ := rsa.GenerateKey(rand.Reader, 1024)
+	weak := signer{"3", jose.RS256, small}
+	i.keys.Store(publish(good, wrongCurve, weak))
+	d := i.directory(t)
+	token := good.sign(t, i.claims(nil))
+	parts := strings.Split(token, ".")
+	encode := base64.RawURLEncoding.EncodeToString
+	der := good.key.Public().(*rsa.PublicKey).N.Bytes()
+	hmacKey, _ := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: der}, nil)
+	payload, _ := json.Marshal(i.claims(nil))
+	hs, _ := hmacKey.Sign(payload)
+	symmetric, _ := hs.CompactSerialize()
+	edited, _ := json.Marshal(i.claims(claims{"sub": "admin"}))
+	with := func(changes claims) string { return good.sign(t, i.claims(changes)) }
+	rows := []struct {
+		name  string
+		token string
+		want  error
+	}{
+		{"empty", "", sts.ErrNotJWT},
+		{"not a token", "abc.def.ghi", sts.ErrNotJWT},
+		{"no signature", parts[0] + "." + parts[1] + ".", sts.ErrBadSignature},
+		{"two parts", parts[0] + "." + parts[1], sts.ErrNotJWT},
+		{"alg none", encode([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".", sts.ErrNotJWT},
+		{"HMAC with the public key", symmetric, sts.ErrNotJWT},
+		{"another payload", parts[0] + "." + encode(edited) + "." + parts[2], sts.ErrBadSignature},
+		{"another key, same name", other.sign(t, i.claims(nil)), sts.ErrBadSignature},
+		{"a name that nobody has", signer{"9", good.alg, good.key}.sign(t, i.claims(nil)), sts.ErrBadSignature},
+		{"a weak key", weak.sign(t, i.claims(nil)), sts.ErrBadSignature},
+		{"an algorithm that is not ours", wrongCurve.sign(t, i.claims(nil)), sts.ErrNotJWT},
+		{"another issuer", with(claims{"iss": "https://evil.example.com"}), sts.ErrNoProvider},
+		{"the issuer with a slash", with(claims{"iss": i.URL + "/"}), sts.ErrNoProvider},
+		{"no issuer", with(claims{"iss": nil}), sts.ErrNoProvider},
+		{"another audience", with(claims{"aud": "evil"}), sts.ErrAudience},
+		{"other audiences", with(claims{"aud": []string{"evil", "Daypass"}}), sts.ErrAudience},
+		{"no audience", with(claims{"aud": nil}), sts.ErrAudience},
+		{"expired", with(claims{"exp": start.Unix()}), sts.ErrTokenExpired},
+		{"no expiry", with(claims{"exp": nil}), sts.ErrBadClaims},
+		{"expiry as text", with(claims{"exp": "never"}), sts.ErrBadClaims},
+		{"from the future", with(claims{"iat": start.Unix() + 400}), sts.ErrTokenTooEarly},
+		{"not before", with(claims{"nbf": start.Unix() + 400}), sts.ErrTokenTooEarly},
+		{"no subject", with(claims{"sub": nil}), sts.ErrBadClaims},
+		{"two values in a tag", with(claims{"https://aws.amazon.com/tags": claims{"principal_tags": claims{"a": []string{"1", "2"}}}}), sts.ErrBadClaims},
+		{"tags that are none", with(claims{"https://aws.amazon.com/tags": 5}), sts.ErrBadClaims},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			var ids sts.WebIdentities
+			if got, err := ids.Verify(context.Background(), d, start, row.token); !errors.Is(err, row.want) {
+				t.Errorf("got %+v, %v, want %v", got, err, row.want)
+			}
+		})
+	}
+	var ids sts.WebIdentities
+	for name, ok := range map[string]string{
+		"unchanged":                   token,
+		"a clock four minutes fast":   with(claims{"iat": start.Unix() + 240, "nbf": start.Unix() + 240}),
+		"no iat":                      with(claims{"iat": nil}),
+		"a key without a name":        signer{"", good.alg, good.key}.sign(t, i.claims(nil)),
+		"an audience among several":   with(claims{"aud": []string{"x", "daypass"}}),
+		"a second before its expiry ": with(claims{"exp": start.Unix() + 1}),
+	} {
+		if _, err := ids.Verify(context.Background(), d, start, ok); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Keys are read once, again for a key that is new, again when they are old, and
+// not for everybody who makes up a name.
+func TestKeyRotation(t *testing.T) {
+	i := newIssuer(t)
+	first, second, invented := newSigner(t, "1", jose.ES256), newSigner(t, "2", jose.ES256), newSigner(t, "x", jose.ES256)
+	i.keys.Store(publish(first))
+	d := i.directory(t)
+	var ids sts.WebIdentities
+	verify := func(now time.Time, s signer) error {
+		_, err := ids.Verify(context.Background(), d, now, s.sign(t, i.claims(claims{"exp": start.Unix() + 1e6})))
+		return err
+	}
+	expect := func(what string, err, want error, fetched int32) {
+		t.Helper()
+		if !errors.Is(err, want) || i.fetched.Load() != fetched {
+			t.Errorf("%s: got %v after %d reads, want %v after %d", what, err, i.fetched.Load(), want, fetched)
+		}
+	}
+	expect("first", verify(start, first), nil, 1)
+	expect("again", verify(start, first), nil, 1)
+	i.keys.Store(publish(second))
+	expect("the new key", verify(start, second), nil, 2)
+	expect("the old key, gone", verify(start, first), sts.ErrBadSignature, 3)
+	for range 20 {
+		verify(start, invented)
+	}
+	if n := i.fetched.Load(); n > 5 {
+		t.Errorf("twenty invented keys made %d reads, want no more than 5", n)
+	}
+	i.fetched.Store(0)
+	later := start.Add(16 * time.Minute)
+	i.keys.Store(publish(first))
+	expect("a withdrawn key, a quarter of an hour later", verify(later, second), sts.ErrBadSignature, 2)
+
+	// The provider is down: what is known is good for an hour.
+	i.down.Store(true)
+	expect("down", verify(later.Add(30*time.Minute), first), nil, 2)
+	expect("down for long", verify(later.Add(2*time.Hour), first), sts.ErrUnreachable, 2)
+	i.down.Store(false)
+	expect("up again, too early to ask", verify(later.Add(2*time.Hour+time.Second), first), sts.ErrUnreachable, 2)
+	expect("up again", verify(later.Add(2*time.Hour+6*time.Second), first), nil, 3)
+}
+
+func TestKeysFromFile(t *testing.T) {
+	i := newIssuer(t)
+	i.down.Store(true)
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1",
+		Providers: []directory.Provider{{Issuer: i.URL, Audiences: []string{"daypass"}, JWKSFile: file}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := newSigner(t, "1", jose.EdDSA), newSigner(t, "2", jose.EdDSA)
+	write := func(set any, age time.Duration) {
+		data, _ := json.Marshal(set)
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, start, start.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var ids sts.WebIdentities
+	verify := func(s signer) error {
+		_, err := ids.Verify(context.Background(), d, start, s.sign(t, i.claims(nil)))
+		return err
+	}
+	if err := verify(first); !errors.Is(err, sts.ErrUnreachable) {
+		t.Errorf("without a file: got %v, want ErrUnreachable", err)
+	}
+	write(publish(first), 2*time.Hour)
+	if err := verify(first); err != nil {
+		t.Errorf("with the file: %v", err)
+	}
+	write(publish(second), time.Hour)
+	if err := verify(second); err != nil {
+		t.Errorf("with a new file: %v", err)
+	}
+	if err := verify(first); !errors.Is(err, sts.ErrBadSignature) {
+		t.Errorf("a key that is not in the file any more: got %v, want ErrBadSignature", err)
+	}
+	write("rubbish", time.Minute)
+	if err := verify(second); err != nil {
+		t.Errorf("with a bad file the last good one counts: %v", err)
+	}
+}
+
+func FuzzWebIdentity(f *testing.F) {
+	i := newIssuer(f)
+	s := newSigner(f, "1", jose.EdDSA)
+	i.keys.Store(publish(s))
+	d := i.directory(f)
+	good := s.sign(f, i.claims(nil))
+	f.Add(good)
+	f.Add(strings.Replace(good, ".", "..", 1))
+	f.Add("a.b.c")
+	var ids sts.WebIdentities
+	f.Fuzz(func(t *testing.T, token string) {
+		got, err := ids.Verify(context.Background(), d, start, token)
+		if err == nil && (token != good || got.Subject != "repo:a/b") {
+			t.Errorf("accepted %q as %+v", token, got)
+		}
+	})
+}
