@@ -1,0 +1,427 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"daypass": main})
+}
+
+// TestScript runs the stories of testdata/script. Each has a PostgreSQL server
+// of its own and a Daypass server in this process, whose clock it can move; the
+// client commands are the real binary and real programs.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Values[siteKey{}] = &site{}
+			env.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			env.Setenv("AWS_CONFIG_FILE", env.WorkDir+"/no-aws-config")
+			env.Setenv("AWS_SHARED_CREDENTIALS_FILE", env.WorkDir+"/no-aws-credentials")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"site":      cmdSite,
+			"stop":      cmdStop,
+			"start":     cmdStart,
+			"reload":    cmdReload,
+			"clock":     cmdClock,
+			"principal": cmdPrincipal,
+			"logon":     cmdLogon,
+			"logons":    cmdLogons,
+			"admin":     cmdAdmin,
+			"alter":     cmdAlter,
+		},
+	})
+}
+
+type siteKey struct{}
+
+// site is what one script has at its disposal.
+type site struct {
+	database *postgres.Server
+	dir      string
+	offset   atomic.Int64 // of the server's clock, in nanoseconds
+
+	apiAddr, gatewayAddr string
+	server               *serverRun
+	open                 map[string]*pgx.Conn // sessions that stay, by the name the script gave them
+}
+
+// serverRun is one life of the Daypass server.
+type serverRun struct {
+	stop   context.CancelFunc
+	hangup chan os.Signal
+	done   chan error
+	log    *lockedBuffer
+}
+
+func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
+
+func theSite(ts *testscript.TestScript) *site {
+	s := ts.Value(siteKey{}).(*site)
+	if s.database == nil {
+		ts.Fatalf("the script has no site yet")
+	}
+	return s
+}
+
+// principals are the access keys that the scripts' configuration has.
+var principals = map[string][2]string{
+	"ana":   {"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"},
+	"bob":   {"AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"},
+	"admin": {"AKIAJADMINADMINADMIN", "adminadminadminadminadminadminadmin+/adm"},
+}
+
+// site starts PostgreSQL with the example of testdata/example.sql and a Daypass
+// server in front of it, and points the script's AWS settings at it as ana.
+func cmdSite(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: site")
+	}
+	s := ts.Value(siteKey{}).(*site)
+	installation, err := postgres.Find("")
+	ts.Check(err)
+	s.database, err = postgres.Start(context.Background(), installation, postgres.Options{Settings: map[string]string{"max_connections": "260"}})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(s.database.Stop()) })
+	s.dir = ts.Getenv("WORK")
+	for _, database := range []string{"dev", "other"} {
+		ts.Check(s.execute("postgres", "CREATE DATABASE "+database))
+	}
+	for _, file := range []struct{ name, database string }{{"example.sql", "postgres"}, {"example-dev.sql", "dev"}} {
+		text, err := os.ReadFile(filepath.Join("testdata", file.name))
+		ts.Check(err)
+		ts.Check(s.execute(file.database, string(text)))
+	}
+	s.apiAddr, s.gatewayAddr = freeAddress(ts), freeAddress(ts)
+	template, err := os.ReadFile(filepath.Join("testdata", "daypass.yaml"))
+	ts.Check(err)
+	text := strings.NewReplacer(
+		"API_LISTEN", s.apiAddr,
+		"GATEWAY_LISTEN", s.gatewayAddr,
+		"UPSTREAM", fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.database.Port()),
+	).Replace(string(template))
+	ts.Check(os.WriteFile(filepath.Join(s.dir, "daypass.yaml"), []byte(text), 0o600))
+	ts.Check(os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600))
+
+	ts.Setenv("AWS_ENDPOINT_URL", "http://"+s.apiAddr)
+	ts.Setenv("AWS_REGION", "us-east-1")
+	ts.Setenv("AWS_DEFAULT_REGION", "us-east-1")
+	host, port, err := net.SplitHostPort(s.gatewayAddr)
+	ts.Check(err)
+	ts.Setenv("PGHOST", host)
+	ts.Setenv("PGPORT", port)
+	ts.Setenv("PGSSLMODE", "verify-full")
+	ts.Setenv("PGSSLROOTCERT", filepath.Join(s.dir, "data", "tls", "ca.crt"))
+	cmdPrincipal(ts, false, []string{"ana"})
+	s.open = map[string]*pgx.Conn{}
+	ts.Defer(func() {
+		for _, conn := range s.open {
+			conn.Close(context.Background())
+		}
+		if s.server != nil {
+			s.end(ts)
+		}
+	})
+	s.begin(ts)
+}
+
+func freeAddress(ts *testscript.TestScript) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (s *site) begin(ts *testscript.TestScript) {
+	path := filepath.Join(s.dir, "daypass.yaml")
+	cfg, err := loadConfig(path)
+	ts.Check(err)
+	ctx, stop := context.WithCancel(context.Background())
+	run := &serverRun{stop: stop, hangup: make(chan os.Signal, 1), done: make(chan error, 1), log: &lockedBuffer{}}
+	ready := make(chan struct{})
+	go func() {
+		run.done <- serve(ctx, cfg, serveOptions{
+			log:    slog.New(slog.NewTextHandler(run.log, nil)),
+			now:    s.now,
+			drain:  5 * time.Second,
+			hangup: run.hangup,
+			load:   func() (*config, error) { return loadConfig(path) },
+			ready:  func(running) { close(ready) },
+		})
+	}()
+	select {
+	case <-ready:
+	case err := <-run.done:
+		ts.Fatalf("serve: %v\n%s", err, run.log)
+	}
+	s.server = run
+}
+
+func (s *site) end(ts *testscript.TestScript) {
+	s.server.stop()
+	err := <-s.server.done
+	ts.Logf("server log:\n%s", s.server.log)
+	s.server = nil
+	ts.Check(err)
+}
+
+// stop ends the Daypass server, as SIGTERM does.
+func cmdStop(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).end(ts) }
+
+// start starts it again on the same data directory.
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).begin(ts) }
+
+// reload asks for the configuration to be read again and waits until the log says
+// what came of it.
+func cmdReload(ts *testscript.TestScript, neg bool, args []string) {
+	s := theSite(ts)
+	mark := s.server.log.Len()
+	s.server.hangup <- os.Interrupt
+	for {
+		text := s.server.log.String()[mark:]
+		if strings.Contains(text, "configuration reloaded") != strings.Contains(text, "configuration is refused") {
+			if neg != strings.Contains(text, "configuration is refused") {
+				ts.Fatalf("reload: %s", text)
+			}
+			fmt.Fprint(ts.Stdout(), text)
+			return
+		}
+		s.server.log.wait()
+	}
+}
+
+// clock moves the server's clock forward: clock 16m.
+func cmdClock(ts *testscript.TestScript, neg bool, args []string) {
+	d, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	theSite(ts).offset.Add(int64(d))
+}
+
+// principal signs what follows as another IAM user.
+func cmdPrincipal(ts *testscript.TestScript, neg bool, args []string) {
+	key, ok := principals[args[0]]
+	if !ok {
+		ts.Fatalf("no principal %q", args[0])
+	}
+	ts.Setenv("AWS_ACCESS_KEY_ID", key[0])
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", key[1])
+}
+
+// answer is what get-cluster-credentials printed.
+type answer struct{ DbUser, DbPassword string }
+
+func (s *site) connect(ts *testscript.TestScript, file, database string) (*pgx.Conn, error) {
+	var a answer
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &a))
+	return s.connectAs(a, database)
+}
+
+func (s *site) connectAs(a answer, database string) (*pgx.Conn, error) {
+	host, port, err := net.SplitHostPort(s.gatewayAddr)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s sslmode=verify-full sslrootcert=%s", host, port, filepath.Join(s.dir, "data", "tls", "ca.crt")))
+	if err != nil {
+		return nil, err
+	}
+	config.User, config.Password, config.Database = a.DbUser, a.DbPassword, database
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	return pgx.ConnectConfig(context.Background(), config)
+}
+
+// logon [-keep NAME | -as NAME] FILE DATABASE SQL logs on with the credential in
+// FILE and prints what SQL returns: a line a row, columns separated by |. A
+// refusal prints SQLSTATE: message. With -keep the session stays open under the
+// name, and -as NAME SQL runs more in it.
+func cmdLogon(ts *testscript.TestScript, neg bool, args []string) {
+	s := theSite(ts)
+	var conn *pgx.Conn
+	var err error
+	sql := args[len(args)-1]
+	switch {
+	case args[0] == "-as":
+		conn = s.open[args[1]]
+		if conn == nil {
+			ts.Fatalf("no session %q", args[1])
+		}
+	case args[0] == "-keep":
+		conn, err = s.connect(ts, args[2], args[3])
+		if err == nil {
+			s.open[args[1]] = conn
+		}
+	default:
+		conn, err = s.connect(ts, args[0], args[1])
+		if err == nil {
+			defer conn.Close(context.Background())
+		}
+	}
+	var text string
+	if err == nil {
+		text, err = rows(conn, sql)
+	}
+	report(ts, neg, "logon", text, err)
+}
+
+// logons N FILE DATABASE SQL logs on N times at once.
+func cmdLogons(ts *testscript.TestScript, neg bool, args []string) {
+	s := theSite(ts)
+	var n int
+	_, err := fmt.Sscan(args[0], &n)
+	ts.Check(err)
+	var a answer
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &a))
+	var group sync.WaitGroup
+	errs := make([]error, n)
+	for i := range n {
+		group.Go(func() {
+			conn, err := s.connectAs(a, args[2])
+			if err == nil {
+				_, err = rows(conn, args[3])
+				conn.Close(context.Background())
+			}
+			errs[i] = err
+		})
+	}
+	group.Wait()
+	report(ts, neg, "logons", fmt.Sprintf("%d logons\n", n), errors.Join(errs...))
+}
+
+// admin [-db NAME] SQL runs SQL as the superuser, past the gateway.
+func cmdAdmin(ts *testscript.TestScript, neg bool, args []string) {
+	s := theSite(ts)
+	database := "postgres"
+	if args[0] == "-db" {
+		database, args = args[1], args[2:]
+	}
+	conn, err := pgx.Connect(context.Background(), s.database.ConnString(postgres.Superuser, database))
+	ts.Check(err)
+	defer conn.Close(context.Background())
+	text, err := rows(conn, args[0])
+	report(ts, neg, "admin", text, err)
+}
+
+func (s *site) execute(database, sql string) error {
+	conn, err := pgx.Connect(context.Background(), s.database.ConnString(postgres.Superuser, database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.PgConn().Exec(context.Background(), sql).ReadAll()
+	return err
+}
+
+// alter FILE OUT makes a credential file whose password differs in one character.
+func cmdAlter(ts *testscript.TestScript, neg bool, args []string) {
+	var a answer
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &a))
+	middle := len(a.DbPassword) / 2
+	other := "A"
+	if a.DbPassword[middle] == 'A' {
+		other = "B"
+	}
+	a.DbPassword = a.DbPassword[:middle] + other + a.DbPassword[middle+1:]
+	data, err := json.Marshal(a)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o600))
+}
+
+func rows(conn *pgx.Conn, sql string) (string, error) {
+	results, err := conn.PgConn().Exec(context.Background(), sql).ReadAll()
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, result := range results {
+		for _, row := range result.Rows {
+			for i, column := range row {
+				if i > 0 {
+					text.WriteByte('|')
+				}
+				text.Write(column)
+			}
+			text.WriteByte('\n')
+		}
+	}
+	return text.String(), nil
+}
+
+func report(ts *testscript.TestScript, neg bool, what, text string, err error) {
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused):
+		fmt.Fprintf(ts.Stdout(), "%s: %s\n", refused.Code, refused.Message)
+	case err != nil:
+		fmt.Fprintln(ts.Stdout(), err)
+	default:
+		fmt.Fprint(ts.Stdout(), text)
+	}
+	if err == nil && neg {
+		ts.Fatalf("%s succeeded, want a refusal", what)
+	}
+	if err != nil && !neg {
+		ts.Fatalf("%s: %v", what, err)
+	}
+}
+
+// lockedBuffer is a log that a script can wait for.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+	more chan struct{}
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func (b *lockedBuffer) Len() int { return len(b.String()) }
+
+// wait returns when something is written after the call, or after a while, since
+// it may have been before.
+func (b *lockedBuffer) wait() {
+	b.mu.Lock()
+	if b.more == nil {
+		b.more = make(chan struct{})
+	}
+	more := b.more
+	b.mu.Unlock()
+	select {
+	case <-more:
+	case <-time.After(100 * time.Millisecond):
+	}
+}

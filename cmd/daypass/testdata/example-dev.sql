@@ -1,0 +1,12 @@
+CREATE TABLE sales (id int PRIMARY KEY, region text, amount numeric);
+INSERT INTO sales VALUES (1, 'north', 10), (2, 'south', 20);
+GRANT SELECT ON sales TO analysts;
+CREATE TABLE ledger (id int PRIMARY KEY, entry text);
+INSERT INTO ledger VALUES (1, 'opening');
+GRANT SELECT ON ledger TO finance;
+CREATE TABLE notes (id int PRIMARY KEY, owner text, note text);
+INSERT INTO notes VALUES (1, 'alice', 'of alice'), (2, 'bob', 'of bob');
+GRANT SELECT ON notes TO alice, bob;
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON notes USING (owner = current_user);
+GRANT CREATE ON SCHEMA public TO PUBLIC;
