@@ -79,7 +79,7 @@ const (
 	forAnyValue
 )
 
-// operators are the condition operators of
+// baseOperator knows the condition operators of
 // UG reference_policies_elements_condition_operators, without set operator and
 // suffix.
 func baseOperator(name string) (t test, o order, negated, ok bool) {
@@ -137,7 +137,7 @@ func baseOperator(name string) (t test, o order, negated, ok bool) {
 	return 0, 0, false, false
 }
 
-// setOperatorName splits an operator as written.
+// parseOperator takes an operator as written apart.
 func (c *condition) parseOperator(name string) error {
 	c.operator = name
 	base := name
@@ -159,7 +159,7 @@ func (c *condition) parseOperator(name string) error {
 		return errors.New("unknown condition operator")
 	}
 	if c.test == testNull && c.ifExists {
-		return errors.New("Null cannot have the suffix IfExists")
+		return errors.New("the operator Null cannot have the suffix IfExists")
 	}
 	return nil
 }

@@ -1,9 +1,28 @@
 // Package iam decides what AWS Identity and Access Management would decide: it
-// parses ARNs and policy documents, and evaluates a request against them.
+// parses ARNs and policy documents, compiles them once, and evaluates requests
+// against them without allocating.
 //
-// It follows the IAM User Guide, chiefly the pages on the policy grammar
-// (reference_policies_grammar), the evaluation logic
-// (reference_policies_evaluation-logic), condition operators
-// (reference_policies_elements_condition_operators) and policy variables
-// (reference_policies_variables).
+// It follows the IAM User Guide (UG, docs.aws.amazon.com/IAM/latest/UserGuide):
+// reference_policies_grammar and the pages on the elements for what a document
+// may say, reference_policies_evaluation-logic for what wins, and
+// reference_policies_elements_condition_operators and reference_policies_variables
+// for conditions. Warnings and the table of actions follow the Service
+// Authorization Reference (SAR) and IAM Access Analyzer's policy checks.
+//
+// Where the documents leave a rule open, a statement is read for the refusal: the
+// same doubt keeps an Allow from matching and makes a Deny match. That holds for
+//   - a request value that the operator cannot read (no number, date, address, ARN…);
+//   - a plain operator on a key with several values, a lone empty string under a
+//     set operator, an empty list of values with a negated operator;
+//   - a wildcard in the resource type of an ARN;
+//   - NotPrincipal that does not name the whole chain of account, IAM role and
+//     session; "*" as principal, which in an Allow leaves identity providers out.
+//
+// What a policy variable stands for is plain text, and letters fold only within
+// the characters that a policy can hold.
+//
+// The package does no I/O, has no clock and logs nothing: the time of a request is
+// a condition key like others. It knows of no organizations: service control
+// policies, resource control policies and endpoint policies do not exist here, nor
+// do resource-based policies other than role trust policies.
 package iam

@@ -401,3 +401,23 @@ func TestEvaluateNothing(t *testing.T) {
 		t.Error("the zero Decision does not deny")
 	}
 }
+
+// The suggested statement allows what it is for, whatever characters are in the
+// resource, and nothing beside.
+func TestAllowStatement(t *testing.T) {
+	for _, name := range []string{"ana", "a*", "a?", "a$", "${aws:username}", `a"b\`, "ü<>&", "${*}", "a:b"} {
+		resource := "arn:aws:redshift:us-east-1:123456789012:dbuser:c/" + name
+		p := mustParse(t, iam.IdentityPolicy, `{"Version":"2012-10-17","Statement":`+iam.AllowStatement("redshift:CreateClusterUser", resource)+`}`)
+		policies := iam.Policies{Identity: []*iam.Policy{p}}
+		ctx := iam.NewContext()
+		ctx.Set("aws:username", "ana")
+		request := &iam.Request{Action: "redshift:CreateClusterUser", Resource: resource, Context: ctx}
+		if !policies.Evaluate(request).Allowed() {
+			t.Errorf("AllowStatement(%q) does not allow it", resource)
+		}
+		request.Resource = "arn:aws:redshift:us-east-1:123456789012:dbuser:c/" + strings.NewReplacer("*", "x", "?", "x", "$", "x", "ana", "anab").Replace(name) + "y"
+		if policies.Evaluate(request).Allowed() {
+			t.Errorf("AllowStatement(%q) also allows %q", resource, request.Resource)
+		}
+	}
+}
