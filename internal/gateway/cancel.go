@@ -25,11 +25,13 @@ func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	}
 	session := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
 	if session == nil {
+		s.cancels.unknown.Add(1)
 		s.log.Info("cancel request names no session", "client", from)
 		return false
 	}
 	start := time.Now()
 	err := s.sendCancel(session.target, session.pid, session.upstreamKey)
+	s.cancels.done(err)
 	s.log.Info("cancel", "session", session.id, "client", from, "took", time.Since(start).Round(time.Microsecond), "error", err)
 	return true
 }

@@ -467,3 +467,5 @@ var (
 func newKeys() *keyring.Keyring { return keyring.New(time.Now().Add(-2 * time.Hour)) }
 
 type grant = credential.Grant
+
+var noDeadline time.Time

@@ -54,6 +54,10 @@ type Config struct {
 	// Audit keeps the record of logons and sessions.
 	Audit Auditor
 
+	// Observe is told what became of each attempt to log on, after its record is
+	// written. It must not block. Optional.
+	Observe func(LogonEvent)
+
 	Limits Limits
 	Now    func() time.Time // Optional. Default time.Now; for records, not for socket deadlines.
 	Log    *slog.Logger     // Optional. Default: discarded.

@@ -31,11 +31,15 @@ type logon struct {
 
 	id       string // of the session to be
 	asked    *startup
+	greeted  time.Time // when the start-up message was there
 	password time.Time // when it arrived; zero: it has not
 	grant    credential.Grant
 	genuine  bool // grant is set
 	role     dbuser.SessionRole
 	database string
+
+	prepared  time.Time // when the session role was ready
+	connected time.Time // when the upstream session was
 }
 
 // receive takes a connection to its session, or to its end. The session goes on
@@ -58,6 +62,7 @@ func (s *Server) receive(v *visitor) {
 		return
 	}
 	session, r := l.run()
+	l.observe(session, r)
 	switch {
 	case r != nil:
 		l.refuse(r)
@@ -77,7 +82,7 @@ func (l *logon) run() (*session, *refusal) {
 		l.close()
 		return nil, nil
 	}
-	l.asked = asked
+	l.asked, l.greeted = asked, time.Now()
 	s := l.server
 	if l.client.tls == nil && !isLocal(l.visitor.conn.RemoteAddr()) {
 		return nil, &refusal{state: stateInvalidAuthorization, message: "TLS is required to log on here",
@@ -187,11 +192,12 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 	if err != nil {
 		return nil, refuseRole(cluster.Identifier, err)
 	}
-	l.role = role
+	l.role, l.prepared = role, time.Now()
 	up, err := l.connect(ctx, cluster, need)
 	if err != nil {
 		return nil, l.refuseUpstream(cluster, err)
 	}
+	l.connected = time.Now()
 	session := s.newSession(l, cluster, up)
 	if err := s.audit.Logon(l.record(nil)); err != nil {
 		s.sessions.forget(session)
@@ -202,6 +208,9 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 	if err := l.greetSession(session, up); err != nil {
 		// The record says that the session began, so it has to end.
 		session.end(&ending{reason: reasonClientGone})
+	}
+	if s.ending.Load() { // endAll may have looked before the session was there
+		session.end(shutdown())
 	}
 	s.log.Info("logon", l.attributes()...)
 	return session, nil

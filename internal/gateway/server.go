@@ -25,10 +25,15 @@ type Server struct {
 	log     *slog.Logger
 	tls     *tls.Config
 
+	observer func(LogonEvent) // nil: nobody asks
+	cancels  cancelCounts
+
 	waiting  *waitingRoom // connections that are not logged on yet
 	failures *failures    // addresses that failed to log on
 	sessions *registry
-	draining atomic.Bool
+	draining atomic.Bool  // no new logons
+	ending   atomic.Bool  // no sessions either
+	warned   atomic.Int64 // when a refused connection was last worth a line
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{} // guarded by mu
@@ -41,7 +46,7 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{
 		cluster: config.Cluster, check: config.Check, audit: config.Audit,
-		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log,
+		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log, observer: config.Observe,
 		listeners: map[net.Listener]struct{}{},
 	}
 	if s.now == nil {
@@ -52,6 +57,7 @@ func New(config Config) (*Server, error) {
 	}
 	s.tls = config.TLS.Clone()
 	s.tls.NextProtos = []string{alpnProtocol}
+	s.tls.GetConfigForClient = nil // it would go around what is set here
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS12)
 	// libpq and the drivers do not resume sessions, and PostgreSQL sends no
 	// tickets either.
@@ -130,7 +136,10 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) {
 			return
 		case wait < 0: // this address has its share
 			conn.Close()
-			s.log.Warn("connection refused: too many half-open from this address", "client", conn.RemoteAddr())
+			// One line a second is enough for whoever reads them.
+			if now, last := v.arrived.Unix(), s.warned.Load(); now != last && s.warned.CompareAndSwap(last, now) {
+				s.log.Warn("connection refused: too many half-open from its address", "client", conn.RemoteAddr())
+			}
 			return
 		default:
 			select {

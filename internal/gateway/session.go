@@ -244,12 +244,17 @@ func (s *Server) KillWhere(match func(*Session) bool) int {
 	return n
 }
 
+func shutdown() *ending {
+	return &ending{reason: reasonShutdown, state: stateAdminShutdown,
+		message: "terminating connection due to administrator command", cancel: true}
+}
+
 // endAll ends every session: those that wait for their client at once, the others
 // after their query was cancelled. It returns when all have ended and been
 // recorded.
 func (s *Server) endAll() {
-	why := &ending{reason: reasonShutdown, state: stateAdminShutdown,
-		message: "terminating connection due to administrator command", cancel: true}
+	s.ending.Store(true)
+	why := shutdown()
 	var asked sync.WaitGroup
 	lanes := make(chan struct{}, 32)
 	for _, c := range s.sessions.all() {
@@ -295,6 +300,7 @@ type registry struct {
 	sessions map[string]*session
 	byPID    map[uint32][]*session
 	counts   map[place]int
+	past     map[string]ClusterStats // of sessions that ended, by cluster
 	total    int
 	closed   bool
 	empty    chan struct{} // closed when closed and total is 0
@@ -353,6 +359,9 @@ func (r *registry) add(c *session) {
 func (r *registry) forget(c *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, ok := r.sessions[c.id]; ok {
+		r.pastLocked(c)
+	}
 	delete(r.sessions, c.id)
 	others := slices.DeleteFunc(r.byPID[c.pid], func(o *session) bool { return o == c })
 	if len(others) == 0 {

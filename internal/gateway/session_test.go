@@ -9,13 +9,16 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/pgtest"
 )
@@ -456,6 +459,78 @@ func TestShutdown(t *testing.T) {
 		t.Error("the gateway still listens")
 	}
 	eventually(t, "the upstream sessions end", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+}
+
+// slowAdmin answers when it is told to.
+type slowAdmin struct {
+	gateway.Admin
+	asked  atomic.Bool
+	answer chan struct{}
+}
+
+func (a *slowAdmin) Ensure(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error) {
+	a.asked.Store(true)
+	<-a.answer
+	return a.Admin.Ensure(ctx, need)
+}
+
+// TestShutdownDuringLogon: a logon that is under way when the limit is reached
+// leaves no session behind.
+func TestShutdownDuringLogon(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	cluster := *f.real(pg)
+	admin := &slowAdmin{Admin: cluster.Admin, answer: make(chan struct{})}
+	cluster.Admin = admin
+	f.add(&cluster)
+	g := f.grant(pg.Name("alice"))
+	c := f.dial()
+	c.send(startup(version30, "user", g.LogonName()))
+	c.until('R')
+	c.send(passwordMessage(f.mint(g)))
+	eventually(t, "the logon is under way", admin.asked.Load)
+	over, stop := context.WithCancel(context.Background())
+	stop()
+	ended := make(chan error, 1)
+	go func() { ended <- f.server.Shutdown(over) }()
+	eventually(t, "the gateway shuts down", func() bool {
+		other := f.dial()
+		defer other.Close()
+		other.send(startup(version30, "user", "IAM:x"))
+		kind, _ := other.message()
+		return kind == 'E'
+	})
+	time.Sleep(50 * time.Millisecond) // the sessions have been looked at by now
+	close(admin.answer)
+	<-ended
+	if fields := errorFields(c.until('E')); fields['C'] != "57P01" {
+		t.Errorf("last message: %q", fields)
+	}
+	if logons, ends := f.audit.count(); logons != 1 || ends != 1 {
+		t.Errorf("%d logons and %d ends recorded, want 1 each", logons, ends)
+	}
+}
+
+// TestPipelined: a client that does not wait for the questions gets its answers.
+func TestPipelined(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f := newFixture(t, nil)
+		f.real(pgtest.Start(t))
+		c := f.dial()
+		if sslmode != "disable" {
+			c = f.dialTLS()
+		}
+		g := f.grant("alice")
+		c.send(slices.Concat(startup(version30, "user", g.LogonName()), passwordMessage(f.mint(g)),
+			typed('Q', []byte("SELECT 'early'\x00")), []byte("X\x00\x00\x00\x04")))
+		if row := c.until('D'); !bytes.HasSuffix(row, []byte("early")) {
+			t.Errorf("row %q", row)
+		}
+		c.rest()
+		if end := f.audit.end(t, f.audit.lastLogon(t).SessionID); end.Reason != "client closed" {
+			t.Errorf("reason = %q", end.Reason)
+		}
+	})
 }
 
 // TestShutdownEarly: with nobody there it does not wait for the limit.

@@ -46,7 +46,9 @@ func newSocket(conn net.Conn, heard *atomic.Int64) *socket {
 func (s *socket) Read(b []byte) (int, error) {
 	if len(s.ahead) > 0 {
 		n := copy(b, s.ahead)
-		s.ahead = s.ahead[n:]
+		if s.ahead = s.ahead[n:]; len(s.ahead) == 0 {
+			s.ahead = nil // or an idle session would keep the relay's buffer alive
+		}
 		return n, nil
 	}
 	if s.relaying {
