@@ -1,0 +1,78 @@
+package registry
+
+import "time"
+
+// index answers whether a credential is revoked with a handful of map look-ups,
+// however many revocations there are. It is not changed once it is made.
+type index struct {
+	revisions map[string]uint64 // by key, of what went into the index
+	decoded   map[string]Revocation
+
+	// Each revokes what was issued before the time.
+	credentials map[string]bound
+	principals  map[string]bound
+	users       map[user]bound
+	clusters    map[string]bound
+	all         bound
+}
+
+// user is a database user; an empty cluster is any.
+type user struct{ cluster, name string }
+
+// bound is the time before which credentials were issued that are revoked. The
+// zero bound revokes nothing.
+type bound struct {
+	before time.Time
+	every  bool
+}
+
+// includes compares in whole seconds, as credentials have them: in doubt, revoked.
+func (b bound) includes(issued time.Time) bool { return b.every || issued.Before(b.before) }
+
+// newIndex takes over what is the same in before, which may be nil.
+func newIndex(before *index, records []Record) (*index, error) {
+	x := &index{
+		revisions: make(map[string]uint64, len(records)), decoded: make(map[string]Revocation, len(records)),
+		credentials: map[string]bound{}, principals: map[string]bound{}, users: map[user]bound{}, clusters: map[string]bound{},
+	}
+	for _, record := range records {
+		var r Revocation
+		if before != nil && before.revisions[record.Key] == record.Revision {
+			r = before.decoded[record.Key]
+		} else {
+			var err error
+			if r, err = decode(record); err != nil {
+				return nil, err
+			}
+		}
+		x.revisions[record.Key], x.decoded[record.Key] = record.Revision, r
+		b := bound{r.IssuedBefore, r.everyIssue()}
+		switch {
+		case r.CredentialID != "":
+			x.credentials[r.CredentialID] = b
+		case r.Principal != "":
+			x.principals[r.Principal] = b
+		case r.DBUser != "":
+			x.users[user{r.Cluster, r.DBUser}] = b
+		case r.Cluster != "":
+			x.clusters[r.Cluster] = b
+		default:
+			x.all = b
+		}
+	}
+	return x, nil
+}
+
+func (x *index) revoked(c *Credential) bool {
+	if len(x.revisions) == 0 {
+		return false
+	}
+	role := roleOf(c.Principal)
+	return x.all.includes(c.IssuedAt) ||
+		x.credentials[c.ID].includes(c.IssuedAt) ||
+		x.principals[c.Principal].includes(c.IssuedAt) ||
+		role != "" && x.principals[role].includes(c.IssuedAt) ||
+		x.users[user{"", c.DBUser}].includes(c.IssuedAt) ||
+		x.users[user{c.Cluster, c.DBUser}].includes(c.IssuedAt) ||
+		x.clusters[c.Cluster].includes(c.IssuedAt)
+}

@@ -1,0 +1,398 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/daypass/daypass/internal/registry"
+	"github.com/daypass/daypass/internal/registry/registrytest"
+)
+
+// run starts a registry on a store, and waits until it has read it.
+func run(t *testing.T, config registry.Config) *registry.Registry {
+	t.Helper()
+	r := registry.New(config)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Run(ctx); err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	}()
+	t.Cleanup(func() { stop(); <-done })
+	return r
+}
+
+func ready(t *testing.T, r *registry.Registry) *registry.Registry {
+	t.Helper()
+	if err := r.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+const (
+	ana     = "arn:aws:iam::123456789012:user/ana"
+	session = "arn:aws:sts::123456789012:assumed-role/etl/nightly"
+)
+
+// TestSelectors: what each revocation takes back, and what it leaves alone.
+func TestSelectors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		one := registry.Credential{ID: "ONE", Principal: ana, Cluster: "east", DBUser: "alice", IssuedAt: now.Add(-time.Minute).Truncate(time.Second)}
+		other := one
+		other.ID = "OTHER"
+		byRole := other
+		byRole.Principal = session
+		west := other
+		west.Cluster = "west"
+		bob := other
+		bob.DBUser = "bob"
+		later := one
+		later.IssuedAt = now.Add(2 * time.Second)
+		all := map[string]registry.Credential{"one": one, "other": other, "byRole": byRole, "west": west, "bob": bob, "later": later}
+		rows := []struct {
+			revocation registry.Revocation
+			revoked    string // of all, in the order below
+		}{
+			{registry.Revocation{CredentialID: "ONE"}, "one later"},
+			{registry.Revocation{CredentialID: "ONE", IssuedBefore: now}, "one"},
+			{registry.Revocation{Principal: ana}, "one other west bob"},
+			{registry.Revocation{Principal: session}, "byRole"},
+			{registry.Revocation{Principal: "arn:aws:sts::123456789012:assumed-role/etl"}, "byRole"},
+			{registry.Revocation{Principal: "arn:aws:iam::123456789012:role/jobs/etl"}, "byRole"},
+			{registry.Revocation{Principal: "arn:aws:iam::123456789012:role/et"}, ""},
+			{registry.Revocation{Principal: "arn:aws:iam::123456789012:user/an"}, ""},
+			{registry.Revocation{DBUser: "alice"}, "one other byRole west"},
+			{registry.Revocation{DBUser: "alice", Cluster: "west"}, "west"},
+			{registry.Revocation{DBUser: "alice", Cluster: "north"}, ""},
+			{registry.Revocation{Cluster: "east"}, "one other byRole bob"},
+			{registry.Revocation{All: true}, "one other byRole west bob"},
+			{registry.Revocation{All: true, IssuedBefore: now.Add(-time.Minute)}, ""},
+			{registry.Revocation{All: true, IssuedBefore: one.IssuedAt.Add(time.Nanosecond)}, "one other byRole west bob"},
+		}
+		for i, row := range rows {
+			r := ready(t, run(t, registry.Config{Store: &registrytest.Memory{}}))
+			if _, err := r.Revoke(t.Context(), row.revocation); err != nil {
+				t.Fatalf("row %d: %v", i, err)
+			}
+			var got []string
+			for _, name := range []string{"one", "other", "byRole", "west", "bob", "later"} {
+				revoked, err := r.Revoked(all[name])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if revoked {
+					got = append(got, name)
+				}
+			}
+			if strings.Join(got, " ") != row.revoked {
+				t.Errorf("%+v revokes %q, want %q", row.revocation, got, row.revoked)
+			}
+		}
+	})
+}
+
+func TestInvalid(t *testing.T) {
+	r := registry.New(registry.Config{Store: &registrytest.Memory{}})
+	for _, revocation := range []registry.Revocation{
+		{},
+		{All: true, Cluster: "east"},
+		{All: true, CredentialID: "ONE"},
+		{CredentialID: "ONE", Principal: ana},
+		{CredentialID: "ONE", Cluster: "east"},
+		{Principal: ana, DBUser: "alice"},
+		{DBUser: "al\nice"},
+		{DBUser: strings.Repeat("x", 300)},
+		{Cluster: "\xff"},
+		{All: true, IssuedBefore: time.Now().Add(time.Minute)},
+	} {
+		if _, err := r.Revoke(t.Context(), revocation); !errors.Is(err, registry.ErrInvalid) {
+			t.Errorf("Revoke(%+v) = %v, want ErrInvalid", revocation, err)
+		}
+	}
+}
+
+// TestIdempotent: the same again changes nothing; more of the same counts; nothing
+// takes a revocation back.
+func TestIdempotent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &registrytest.Memory{}
+		r := ready(t, run(t, registry.Config{Store: store}))
+		when := time.Now().Add(-time.Minute)
+		revoke := func(revocation registry.Revocation) registry.Revocation {
+			t.Helper()
+			got, err := r.Revoke(t.Context(), revocation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		first := revoke(registry.Revocation{Principal: ana, IssuedBefore: when, RevokedBy: "a"})
+		time.Sleep(time.Second)
+		if again := revoke(registry.Revocation{Principal: ana, IssuedBefore: when, RevokedBy: "b"}); again != first {
+			t.Errorf("again: %+v, want %+v", again, first)
+		}
+		if less := revoke(registry.Revocation{Principal: ana, IssuedBefore: when.Add(-time.Hour)}); less != first {
+			t.Errorf("less: %+v, want %+v", less, first)
+		}
+		more := revoke(registry.Revocation{Principal: ana})
+		if !more.IssuedBefore.Equal(time.Now()) || !more.RevokedAt.Equal(time.Now()) {
+			t.Errorf("more: %+v", more)
+		}
+		revoke(registry.Revocation{CredentialID: "ONE"})
+		if bounded := revoke(registry.Revocation{CredentialID: "ONE", IssuedBefore: when}); !bounded.IssuedBefore.IsZero() {
+			t.Errorf("a bound took a revocation back: %+v", bounded)
+		}
+		list, err := r.Revocations(t.Context())
+		if err != nil || len(list) != 2 {
+			t.Fatalf("Revocations() = %+v, %v, want 2", list, err)
+		}
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if _, err := r.Revoke(t.Context(), registry.Revocation{Cluster: "east"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// TestForgotten: nothing is kept longer than what it is about can be alive.
+func TestForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &registrytest.Memory{}
+		r := ready(t, run(t, registry.Config{Store: store}))
+		credential := registry.Credential{ID: "ONE", IssuedAt: time.Now()}
+		for i := range 50 {
+			if _, err := r.Revoke(t.Context(), registry.Revocation{CredentialID: fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := r.Revoke(t.Context(), registry.Revocation{CredentialID: "ONE"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour + time.Minute)
+		if revoked, err := r.Revoked(credential); !revoked || err != nil {
+			t.Errorf("an hour later Revoked() = %v, %v", revoked, err)
+		}
+		time.Sleep(10 * time.Minute)
+		if list, err := store.List(t.Context(), ""); len(list) != 0 || err != nil {
+			t.Errorf("%d records are left, %v", len(list), err)
+		}
+		if revoked, err := r.Revoked(credential); revoked || err != nil {
+			t.Errorf("Revoked() = %v, %v", revoked, err)
+		}
+	})
+}
+
+// TestEverywhere: another process knows within a second.
+func TestEverywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &registrytest.Memory{}
+		told := make(chan struct{}, 10)
+		here := ready(t, run(t, registry.Config{Store: store}))
+		there := ready(t, run(t, registry.Config{Store: store, Changed: func() { told <- struct{}{} }}))
+		<-told
+		if _, err := here.Revoke(t.Context(), registry.Revocation{All: true}); err != nil {
+			t.Fatal(err)
+		}
+		credential := registry.Credential{IssuedAt: time.Now().Add(-time.Second)}
+		if revoked, err := here.Revoked(credential); !revoked || err != nil {
+			t.Errorf("where it was revoked: %v, %v", revoked, err)
+		}
+		select {
+		case <-told:
+		case <-time.After(time.Second):
+			t.Fatal("not told within a second")
+		}
+		if revoked, err := there.Revoked(credential); !revoked || err != nil {
+			t.Errorf("elsewhere: %v, %v", revoked, err)
+		}
+	})
+}
+
+// TestFaults: a row is a place where the store fails once. Whatever the answer
+// was, asking again brings the revocation into force, and exactly once.
+func TestFaults(t *testing.T) {
+	broken := errors.New("broken disk")
+	for _, row := range []struct {
+		method    string
+		persisted bool
+		exists    bool // there is an older revocation
+		inForce   bool // after the failed call
+	}{
+		{"Get", false, false, false},
+		{"Get", false, true, false},
+		{"Create", false, false, false},
+		{"Create", true, false, true},
+		{"Replace", false, true, false},
+		{"Replace", true, true, true},
+	} {
+		t.Run(fmt.Sprintf("%s persisted=%v exists=%v", row.method, row.persisted, row.exists), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var armed atomic.Bool
+				store := &registrytest.Memory{Fail: func(method string, persisted bool) error {
+					if method == row.method && persisted == row.persisted && armed.CompareAndSwap(true, false) {
+						return broken
+					}
+					return nil
+				}}
+				r := ready(t, run(t, registry.Config{Store: store}))
+				if row.exists {
+					if _, err := r.Revoke(t.Context(), registry.Revocation{Principal: ana, IssuedBefore: time.Now().Add(-time.Hour)}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				armed.Store(true)
+				if _, err := r.Revoke(t.Context(), registry.Revocation{Principal: ana}); !errors.Is(err, broken) {
+					t.Fatalf("Revoke() = %v, want %v", err, broken)
+				}
+				time.Sleep(time.Second)
+				credential := registry.Credential{Principal: ana, IssuedAt: time.Now().Add(-time.Minute)}
+				if revoked, err := r.Revoked(credential); revoked != row.inForce || err != nil {
+					t.Errorf("after the fault: Revoked() = %v, %v, want %v", revoked, err, row.inForce)
+				}
+				if _, err := r.Revoke(t.Context(), registry.Revocation{Principal: ana}); err != nil {
+					t.Fatal(err)
+				}
+				if revoked, err := r.Revoked(credential); !revoked || err != nil {
+					t.Errorf("after asking again: Revoked() = %v, %v", revoked, err)
+				}
+				if list, err := r.Revocations(t.Context()); len(list) != 1 || err != nil {
+					t.Errorf("Revocations() = %v, %v, want one", list, err)
+				}
+			})
+		})
+	}
+}
+
+// silent is a store whose watch stops giving signs of life.
+type silent struct{ registry.Store }
+
+func (s silent) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
+	see(nil, true)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestFailsClosed: whoever cannot know says so, and heals by itself.
+func TestFailsClosed(t *testing.T) {
+	credential := registry.Credential{IssuedAt: time.Now()}
+	t.Run("not started", func(t *testing.T) {
+		r := registry.New(registry.Config{Store: &registrytest.Memory{}})
+		if _, err := r.Revoked(credential); err == nil {
+			t.Error("Revoked() before Run = nil error")
+		}
+	})
+	t.Run("unreadable", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var problem error
+			store := &registrytest.Memory{Fail: func(method string, _ bool) error {
+				mu.Lock()
+				defer mu.Unlock()
+				return problem
+			}}
+			set := func(err error) { mu.Lock(); problem = err; mu.Unlock() }
+			var told []error
+			r := ready(t, run(t, registry.Config{Store: store, Problem: func(err error) { told = append(told, err) }}))
+			if _, err := r.Revoked(credential); err != nil || r.Err() != nil {
+				t.Errorf("Revoked() = %v, Err() = %v", err, r.Err())
+			}
+			set(errors.New("broken disk"))
+			time.Sleep(2 * registry.Beat)
+			if _, err := r.Revoked(credential); err == nil || !strings.Contains(err.Error(), "broken disk") {
+				t.Errorf("Revoked() = %v, want broken disk", err)
+			}
+			time.Sleep(time.Minute)
+			set(nil)
+			time.Sleep(2 * registry.Beat)
+			if _, err := r.Revoked(credential); err != nil {
+				t.Errorf("healed: Revoked() = %v", err)
+			}
+			synctest.Wait()
+			if len(told) != 2 || told[0] == nil || told[1] != nil {
+				t.Errorf("told %v, want the problem and its end", told)
+			}
+		})
+	})
+	t.Run("silent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := ready(t, run(t, registry.Config{Store: silent{&registrytest.Memory{}}}))
+			if _, err := r.Revoked(credential); err != nil {
+				t.Errorf("Revoked() = %v", err)
+			}
+			time.Sleep(4 * time.Second)
+			if _, err := r.Revoked(credential); err == nil || r.Err() == nil {
+				t.Error("a registry that has gone silent is believed")
+			}
+		})
+	})
+	for name, value := range map[string]string{
+		"newer record":   `{"version":2,"all":true,"issued_before":"2026-01-02T03:04:05Z","revoked_at":"2026-01-02T03:04:05Z"}`,
+		"unknown member": `{"version":1,"all":true,"unless":"x","revoked_at":"2026-01-02T03:04:05Z"}`,
+		"another key":    `{"version":1,"cluster":"east","revoked_at":"2026-01-02T03:04:05Z"}`,
+		"not JSON":       `all`,
+		"nothing":        `{"version":1}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &registrytest.Memory{}
+				r := ready(t, run(t, registry.Config{Store: store}))
+				record, err := store.Create(t.Context(), "revocation/all", []byte(value))
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if _, err := r.Revoked(credential); err == nil {
+					t.Error("a record that is not understood is passed over")
+				}
+				if _, err := r.Revocations(t.Context()); err == nil {
+					t.Error("Revocations() passes over it")
+				}
+				if err := store.Delete(t.Context(), record); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if _, err := r.Revoked(credential); err != nil {
+					t.Errorf("healed: Revoked() = %v", err)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkRevoked: what a logon pays, with ten thousand revocations.
+func BenchmarkRevoked(b *testing.B) {
+	store := &registrytest.Memory{}
+	r := registry.New(registry.Config{Store: store})
+	for i := range 10000 {
+		at := time.Now().UTC().Format(time.RFC3339)
+		if _, err := store.Create(b.Context(), fmt.Sprintf("revocation/credential/%d", i), fmt.Appendf(nil, `{"version":1,"credential_id":"%d","revoked_at":%q}`, i, at)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	go r.Run(b.Context())
+	if err := r.Wait(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	c := registry.Credential{ID: "01JG3F5D4TEXAMPLE000000000", Principal: session, Cluster: "east", DBUser: "alice", IssuedAt: time.Now()}
+	b.ReportAllocs()
+	for b.Loop() {
+		if revoked, err := r.Revoked(c); revoked || err != nil {
+			b.Fatal(revoked, err)
+		}
+	}
+}

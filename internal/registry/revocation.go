@@ -1,0 +1,188 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// Keep is how long a revocation is remembered: as long as a credential that it is
+// about can be alive, and a margin for clocks that disagree.
+const Keep = keyring.CredentialLifetime + 5*time.Minute
+
+// Revocation takes back credentials: those of one selector that were issued before
+// a time. Exactly one of CredentialID, Principal, DBUser, Cluster (by itself) and
+// All is set.
+type Revocation struct {
+	CredentialID string
+	// Principal is the ARN of who asked for the credentials. The ARN of an IAM
+	// role, or of its assumed role without a session name, means all sessions
+	// of the role.
+	Principal string
+	// DBUser is the database user as credentials name it. Cluster may narrow it.
+	DBUser  string
+	Cluster string
+	All     bool
+
+	// IssuedBefore bounds what is revoked. Zero means the time of the revocation,
+	// and for a CredentialID no bound. Credentials know whole seconds only: one
+	// that was issued in the second of IssuedBefore is revoked.
+	IssuedBefore time.Time
+
+	RevokedAt time.Time // set by Revoke
+	RevokedBy string    // ARN of who decided it
+}
+
+// Expires is when the revocation is forgotten: nothing that it is about is alive.
+func (r *Revocation) Expires() time.Time { return r.RevokedAt.Add(Keep) }
+
+// Credential is what a revocation can be about.
+type Credential struct {
+	ID, Principal, Cluster, DBUser string
+	IssuedAt                       time.Time
+}
+
+// ErrInvalid is wrapped by Revoke's error for a revocation that says nothing, too
+// much or nonsense.
+var ErrInvalid = errors.New("registry: invalid revocation")
+
+func (r *Revocation) check(now time.Time) error {
+	selectors := 0
+	for _, given := range []bool{r.CredentialID != "", r.Principal != "", r.DBUser != "", r.DBUser == "" && r.Cluster != "", r.All} {
+		if given {
+			selectors++
+		}
+	}
+	if selectors != 1 {
+		return fmt.Errorf("%w: exactly one of credential, principal, database user, cluster and all is needed", ErrInvalid)
+	}
+	for _, text := range []string{r.CredentialID, r.Principal, r.DBUser, r.Cluster} {
+		if len(text) > 256 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			return fmt.Errorf("%w: a name is too long, or not plain text", ErrInvalid)
+		}
+	}
+	if r.IssuedBefore.After(now) {
+		return fmt.Errorf("%w: what is issued in the future is for policies to refuse", ErrInvalid)
+	}
+	return nil
+}
+
+// everyIssue says that the revocation has no bound in time.
+func (r *Revocation) everyIssue() bool { return r.CredentialID != "" && r.IssuedBefore.IsZero() }
+
+// covers says that everything other is about is revoked by r too, where both have
+// the same selector.
+func (r *Revocation) covers(other *Revocation) bool {
+	return r.everyIssue() || !other.everyIssue() && !r.IssuedBefore.Before(other.IssuedBefore)
+}
+
+const revocationPrefix = "revocation/"
+
+// key is the record's key: one record for each selector.
+func (r *Revocation) key() string {
+	switch {
+	case r.CredentialID != "":
+		return revocationPrefix + "credential/" + escape(r.CredentialID)
+	case r.Principal != "":
+		return revocationPrefix + "principal/" + escape(r.Principal)
+	case r.DBUser != "":
+		return revocationPrefix + "dbuser/" + escape(r.Cluster) + "/" + escape(r.DBUser)
+	case r.Cluster != "":
+		return revocationPrefix + "cluster/" + escape(r.Cluster)
+	}
+	return revocationPrefix + "all"
+}
+
+// escape keeps a name from looking like more than one part of a key.
+func escape(name string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; c <= ' ' || c >= 0x7f || c == '/' || c == '%' {
+			b.WriteByte('%')
+			b.WriteByte(hex[c>>4])
+			b.WriteByte(hex[c&15])
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// normal is the principal that credentials can have: for an IAM role, the assumed
+// role, whose ARN has neither path nor session name.
+//
+//	arn:aws:iam::123456789012:role/jobs/etl → arn:aws:sts::123456789012:assumed-role/etl
+func normal(principal string) string {
+	parts := strings.SplitN(principal, ":", 6)
+	if len(parts) != 6 || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/") {
+		return principal
+	}
+	parts[2] = "sts"
+	parts[5] = "assumed-role" + parts[5][strings.LastIndexByte(parts[5], '/'):]
+	return strings.Join(parts, ":")
+}
+
+// roleOf is the assumed role of a role session, empty for other principals.
+func roleOf(principal string) string {
+	parts := strings.SplitN(principal, ":", 6)
+	if len(parts) != 6 || parts[2] != "sts" || !strings.HasPrefix(parts[5], "assumed-role/") {
+		return ""
+	}
+	if at := strings.LastIndexByte(principal, '/'); strings.Count(parts[5], "/") == 2 {
+		return principal[:at]
+	}
+	return ""
+}
+
+// stored is the form of a revocation in a record:
+//
+//	{"version":1,"principal":"arn:aws:iam::123456789012:user/ana",
+//	 "issued_before":"2026-01-02T03:04:05Z","revoked_at":"2026-01-02T03:04:05Z",
+//	 "revoked_by":"arn:aws:iam::123456789012:user/admin"}
+type stored struct {
+	Version      int       `json:"version"`
+	CredentialID string    `json:"credential_id,omitempty"`
+	Principal    string    `json:"principal,omitempty"`
+	DBUser       string    `json:"db_user,omitempty"`
+	Cluster      string    `json:"cluster,omitempty"`
+	All          bool      `json:"all,omitempty"`
+	IssuedBefore time.Time `json:"issued_before,omitzero"`
+	RevokedAt    time.Time `json:"revoked_at"`
+	RevokedBy    string    `json:"revoked_by,omitempty"`
+}
+
+func (r *Revocation) encode() []byte {
+	data, err := json.Marshal(stored{1, r.CredentialID, r.Principal, r.DBUser, r.Cluster, r.All, r.IssuedBefore, r.RevokedAt, r.RevokedBy})
+	if err != nil {
+		panic("internal error: a revocation that JSON cannot hold: " + err.Error())
+	}
+	return data
+}
+
+// decode reads a record. One that is not understood is an error: what it revokes
+// may not pass for not revoked.
+func decode(record Record) (Revocation, error) {
+	var s stored
+	d := json.NewDecoder(bytes.NewReader(record.Value))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return Revocation{}, fmt.Errorf("reading registry record %s: %w", record.Key, err)
+	}
+	r := Revocation{CredentialID: s.CredentialID, Principal: s.Principal, DBUser: s.DBUser, Cluster: s.Cluster, All: s.All,
+		IssuedBefore: s.IssuedBefore, RevokedAt: s.RevokedAt, RevokedBy: s.RevokedBy}
+	switch {
+	case s.Version != 1:
+		return Revocation{}, fmt.Errorf("reading registry record %s: version %d is not known here", record.Key, s.Version)
+	case r.check(r.IssuedBefore) != nil || r.key() != record.Key:
+		return Revocation{}, fmt.Errorf("reading registry record %s: it does not say what its key says", record.Key)
+	}
+	return r, nil
+}
