@@ -10,7 +10,8 @@ import (
 type condition struct {
 	operator string // as written, set operator and suffix included
 	name     string // the key as written
-	key      string // the key in lower case
+	key      string // the key in the form of lowerKey
+	hash     uint32 // hashKey of it
 	at       Position
 	path     string
 
@@ -219,7 +220,7 @@ func (c *condition) addValue(text string, variables bool) error {
 // documents leave open, always for the refusal: a value that cannot be read, a
 // plain operator on a list, an empty list of values with a negated operator.
 func (c *condition) holds(ctx *Context, deny bool) bool {
-	v := ctx.lookup(c.key)
+	v := ctx.lookup(c.key, c.hash)
 	if c.test == testNull {
 		switch c.set {
 		case forAllValues:
@@ -227,12 +228,12 @@ func (c *condition) holds(ctx *Context, deny bool) bool {
 		case forAnyValue:
 			return false
 		}
-		if len(v.values) == 0 {
+		if v == nil {
 			return c.wantTrue
 		}
 		return c.wantFalse
 	}
-	if len(v.values) == 0 {
+	if v == nil {
 		switch {
 		case c.ifExists || c.set == forAllValues:
 			return true

@@ -1,74 +1,122 @@
 package iam
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+)
 
 // Context holds the condition keys of one request and their values. Key names,
 // including the tag key in aws:PrincipalTag/KEY, ignore case. The zero value
 // and a nil *Context are empty. Reading is safe for concurrent use, changing is
 // not.
 type Context struct {
-	values map[string]contextValue // by lower-case key
+	hashes []uint32 // of the entries' keys: a request has few, so that looking through beats a map
+	values []contextValue
 }
 
 type contextValue struct {
-	key    string // as set
+	key    string // in the form of lowerKey
 	values []string
 	list   bool
 }
 
 // NewContext returns an empty Context.
-func NewContext() *Context { return &Context{} }
+func NewContext() *Context {
+	const usual = 24
+	return &Context{hashes: make([]uint32, 0, usual), values: make([]contextValue, 0, usual)}
+}
 
 // Set gives a single-valued key its value. An empty value is a value.
 func (c *Context) Set(key, value string) {
-	c.put(contextValue{key: key, values: []string{value}})
+	c.put(contextValue{key: lowerKey(key), values: []string{value}})
 }
 
 // SetList gives a multivalued key its values. A key without values is absent.
 // The caller must not change the slice afterwards.
 func (c *Context) SetList(key string, values []string) {
-	if len(values) == 0 {
-		delete(c.values, lowerKey(key))
-		return
-	}
-	c.put(contextValue{key: key, values: values, list: true})
+	c.put(contextValue{key: lowerKey(key), values: values, list: true})
 }
 
 func (c *Context) put(v contextValue) {
-	if c.values == nil {
-		c.values = make(map[string]contextValue, 32)
+	hash := hashKey(v.key)
+	if i := c.find(v.key, hash); i >= 0 {
+		c.values[i] = v
+		return
 	}
-	c.values[lowerKey(v.key)] = v
+	c.hashes = append(c.hashes, hash)
+	c.values = append(c.values, v)
 }
 
 // Lookup returns the values of a key, nil when it is absent.
-func (c *Context) Lookup(key string) []string { return c.lookup(lowerKey(key)).values }
+func (c *Context) Lookup(key string) []string {
+	key = lowerKey(key)
+	if v := c.lookup(key, hashKey(key)); v != nil {
+		return v.values
+	}
+	return nil
+}
 
 // Clone returns a copy that can be changed without changing c.
 func (c *Context) Clone() *Context {
-	clone := &Context{values: make(map[string]contextValue, c.Len()+4)}
+	clone := NewContext()
 	if c != nil {
-		for k, v := range c.values {
-			clone.values[k] = v
-		}
+		clone.hashes = append(clone.hashes, c.hashes...)
+		clone.values = append(clone.values, c.values...)
 	}
 	return clone
 }
 
-// Len is the number of keys.
+// Len is the number of keys that are present.
 func (c *Context) Len() int {
-	if c == nil {
-		return 0
+	n := 0
+	if c != nil {
+		for i := range c.values {
+			if len(c.values[i].values) > 0 {
+				n++
+			}
+		}
 	}
-	return len(c.values)
+	return n
 }
 
-// lowerKey is the form in which key names are compared.
-func lowerKey(key string) string { return strings.ToLower(key) }
-
-func (c *Context) lookup(lower string) contextValue {
+// lookup finds a key by its form of lowerKey and hashKey of that; nil when it is
+// absent or has no values.
+func (c *Context) lookup(lower string, hash uint32) *contextValue {
 	if c == nil {
-		return contextValue{}
+		return nil
 	}
-	return c.values[lower]
+	if i := c.find(lower, hash); i >= 0 && len(c.values[i].values) > 0 {
+		return &c.values[i]
+	}
+	return nil
+}
+
+func (c *Context) find(lower string, hash uint32) int {
+	for i, h := range c.hashes {
+		if h == hash && c.values[i].key == lower {
+			return i
+		}
+	}
+	return -1
+}
+
+// lowerKey is the form in which key names are compared. Only letters that a
+// policy can hold have a case: were a Kelvin sign a k, a caller could choose a tag
+// key that passes a check of aws:TagKeys and then stands for another.
+func lowerKey(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r > 0xFF {
+			return r
+		}
+		return unicode.ToLower(r)
+	}, key)
+}
+
+// hashKey is 32-bit FNV-1a.
+func hashKey(lower string) uint32 {
+	hash := uint32(2166136261)
+	for i := range len(lower) {
+		hash = (hash ^ uint32(lower[i])) * 16777619
+	}
+	return hash
 }

@@ -339,6 +339,7 @@ func (p *Policy) parseConditions(s *statement, n *node) *PolicyError {
 		for _, m := range operator.value.members {
 			c := template
 			c.name, c.key, c.at, c.path = m.key, lowerKey(m.key), m.at, m.value.path
+			c.hash = hashKey(c.key)
 			if i := strings.IndexByte(m.key, ':'); i <= 0 || i == len(m.key)-1 {
 				return failAt(m.at, m.value.path, "a condition key has the form service:name")
 			}

@@ -35,7 +35,8 @@ type token struct {
 	kind tokenKind
 	// text is the literal, or the default value of a variable.
 	text       string
-	key        string // of a variable, in lower case
+	key        string // of a variable, in the form of lowerKey
+	hash       uint32 // hashKey of it
 	name       string // of a variable, as written
 	hasDefault bool
 }
@@ -159,13 +160,14 @@ func parseVariable(s string) (t token, width int, err error) {
 		}
 		value = value[1 : len(value)-1]
 	}
-	return token{kind: variableToken, key: lowerKey(name), name: name, text: value, hasDefault: hasDefault}, end + 1, nil
+	key := lowerKey(name)
+	return token{kind: variableToken, key: key, hash: hashKey(key), name: name, text: value, hasDefault: hasDefault}, end + 1, nil
 }
 
 // resolve gives the text a variable stands for. It has a value when its key is
 // in the context with a single value, or a default.
 func (t *token) resolve(ctx *Context) (string, bool) {
-	if v := ctx.lookup(t.key); len(v.values) == 1 && !v.list {
+	if v := ctx.lookup(t.key, t.hash); v != nil && !v.list {
 		return v.values[0], true
 	}
 	return t.text, t.hasDefault

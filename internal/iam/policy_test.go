@@ -421,3 +421,18 @@ func TestAllowStatement(t *testing.T) {
 		}
 	}
 }
+
+// A caller who may choose tag keys must not be able to write one that is another
+// to the evaluator and not to a condition on aws:TagKeys.
+func TestContextKeysFoldWithinLatin1(t *testing.T) {
+	ctx := iam.NewContext()
+	ctx.Set("aws:PrincipalTag/kind", "reader")
+	ctx.Set("aws:PrincipalTag/\u212aind", "admin")
+	if got := ctx.Lookup("AWS:PRINCIPALTAG/KIND"); !reflect.DeepEqual(got, []string{"reader"}) {
+		t.Errorf("Lookup = %q, want reader: the Kelvin sign is no k", got)
+	}
+	ctx.Set("aws:PrincipalTag/BÜRO", "a")
+	if got := ctx.Lookup("aws:principaltag/büro"); !reflect.DeepEqual(got, []string{"a"}) {
+		t.Errorf("Lookup = %q, want a", got)
+	}
+}

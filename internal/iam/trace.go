@@ -58,7 +58,7 @@ func (p *Policies) MissingContextKeys(ctx *Context) []string {
 	seen := make(map[string]bool)
 	p.each(func(_ Layer, policy *Policy) {
 		for _, key := range policy.ContextKeys() {
-			if lower := lowerKey(key); !seen[lower] && len(ctx.lookup(lower).values) == 0 {
+			if lower := lowerKey(key); !seen[lower] && len(ctx.Lookup(key)) == 0 {
 				seen[lower] = true
 				missing = append(missing, key)
 			}

@@ -21,29 +21,39 @@ const maxExponent = 400
 // parseDecimal takes what JSON takes for a number, with leading zeros allowed.
 func parseDecimal(s string) (decimal, bool) {
 	var d decimal
-	if mantissa, exponent, found := cutExponent(s); found {
-		return scaled(mantissa, exponent)
+	for i := range len(s) {
+		if s[i]|0x20 == 'e' {
+			return scaled(s[:i], s[i+1:])
+		}
 	}
-	if strings.HasPrefix(s, "-") {
+	if s != "" && s[0] == '-' {
 		d.negative, s = true, s[1:]
 	}
-	whole, fraction, point := strings.Cut(s, ".")
-	if !digits(whole) || point && !digits(fraction) {
+	point := len(s)
+	for i := range len(s) {
+		if s[i] == '.' {
+			point = i
+			break
+		}
+	}
+	if !digits(s[:point]) || point < len(s) && !digits(s[point+1:]) {
 		return decimal{}, false
 	}
-	d.whole = strings.TrimLeft(whole, "0")
-	d.fraction = strings.TrimRight(fraction, "0")
+	start, end := 0, len(s)
+	for start < point && s[start] == '0' {
+		start++
+	}
+	for end > point && (s[end-1] == '0' || end == point+1) {
+		end--
+	}
+	d.whole = s[start:point]
+	if end > point {
+		d.fraction = s[point+1 : end]
+	}
 	if d.whole == "" && d.fraction == "" {
 		d.negative = false
 	}
 	return d, true
-}
-
-func cutExponent(s string) (mantissa, exponent string, found bool) {
-	if i := strings.IndexAny(s, "eE"); i >= 0 {
-		return s[:i], s[i+1:], true
-	}
-	return s, "", false
 }
 
 // scaled writes a number with an exponent out.
