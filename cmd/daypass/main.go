@@ -97,6 +97,7 @@ Run it in front of your own clusters:
 	root.SetErr(env.stderr)
 	root.AddCommand(newDevCommand(env))
 	root.AddCommand(newServeCommand(env))
+	root.AddCommand(newExplainCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	root.AddCommand(newClusterCommand(env))
 	root.AddCommand(newKeysCommand(env))

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/iam"
+)
+
+func newExplainCommand(env environment) *cobra.Command {
+	var o explainOptions
+	cmd := &cobra.Command{
+		Use:   "explain --config FILE --principal ARN --db-user USER",
+		Short: "Say what a call for a credential needs, and which policy statement decides",
+		Long: `Answers every check that a call of GetClusterCredentials would need, from the
+configuration file alone: no server has to run, nothing is handed out. For each
+check it names the statement that decides, by file, policy, Sid or index, and line;
+for a refusal also the statement that would allow exactly this and nothing more.
+
+The principal is the ARN of an IAM user, an IAM role or a role session, or the
+name of an IAM user. The exit code is 1 when the call would be refused.`,
+		Example: `    daypass explain --config daypass.yaml --principal ana --db-user alice --db-name dev --db-groups analysts
+    daypass explain --config daypass.yaml --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := loadConfig(o.config)
+			if err != nil {
+				return err
+			}
+			return explain(env.stdout, cfg.Directory, o, env.now())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.config, "config", "daypass.yaml", "the configuration `FILE`")
+	flags.StringVar(&o.principal, "principal", "", "who would call: an `ARN`, or the name of an IAM user")
+	flags.StringVar(&o.cluster, "cluster-identifier", "", "the cluster; left out, the only one there is")
+	flags.StringVar(&o.cluster, "cluster", "", "the same")
+	flags.StringVar(&o.dbUser, "db-user", "", "the database user")
+	flags.StringVar(&o.dbName, "db-name", "", "the database; left out, any")
+	flags.StringSliceVar(&o.groups, "db-groups", nil, "the groups, separated by commas")
+	flags.StringSliceVar(&o.groups, "groups", nil, "the same")
+	flags.BoolVar(&o.autoCreate, "auto-create", false, "make the database user if it is missing")
+	flags.IntVar(&o.duration, "duration-seconds", 0, "900 to 3600")
+	flags.BoolVar(&o.withIAM, "with-iam", false, "explain GetClusterCredentialsWithIAM")
+	flags.StringVar(&o.sourceIP, "source-ip", "127.0.0.1", "the `ADDRESS` the call would come from")
+	flags.BoolVar(&o.secure, "secure-transport", false, "the call would come over TLS")
+	flags.BoolVar(&o.mfa, "mfa", false, "the caller would have used MFA")
+	flags.StringVar(&o.at, "at", "", "the `TIME` of the call, as 2026-01-02T15:04:05Z; left out, now")
+	flags.StringVar(&o.output, "output", "text", "text or json")
+	return cmd
+}
+
+type explainOptions struct {
+	config, principal, cluster, dbUser, dbName string
+	groups                                     []string
+	autoCreate, withIAM, secure, mfa           bool
+	duration                                   int
+	sourceIP, at, output                       string
+}
+
+// explained is one check, as --output json has it.
+type explained struct {
+	Action    string          `json:"action"`
+	Resource  string          `json:"resource"`
+	Decision  string          `json:"decision"` // allowed, explicitDeny, implicitDeny
+	Layer     string          `json:"layer"`
+	Policy    string          `json:"policy,omitempty"`
+	Statement string          `json:"statement,omitempty"` // Sid or index
+	Line      int             `json:"line,omitempty"`
+	Add       json.RawMessage `json:"add,omitempty"` // the statement that would allow it
+	Note      string          `json:"note,omitempty"`
+}
+
+func explain(w io.Writer, d *directory.Directory, o explainOptions, now time.Time) error {
+	input, err := o.input(d, now)
+	if err != nil {
+		return &exitError{code: 2, err: err}
+	}
+	checks, err := api.Explain(d, input)
+	if err != nil {
+		return &exitError{code: 2, err: err}
+	}
+	list := make([]explained, len(checks))
+	allowed := true
+	for i, check := range checks {
+		allowed = allowed && check.Decision.Allowed()
+		list[i] = describe(d, input, i, check)
+	}
+	if o.output == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		err = encoder.Encode(map[string]any{"principal": input.Principal, "allowed": allowed, "checks": list})
+	} else {
+		err = printExplained(w, input.Principal, allowed, list)
+	}
+	if err == nil && !allowed {
+		return &exitError{code: 1}
+	}
+	return err
+}
+
+func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.ExplainInput, error) {
+	in := api.ExplainInput{Principal: o.principal, Secure: o.secure, MFA: o.mfa, Now: now, Parameters: url.Values{}}
+	if o.output != "text" && o.output != "json" {
+		return in, fmt.Errorf("--output is %q, want text or json", o.output)
+	}
+	if o.principal == "" {
+		return in, fmt.Errorf("--principal is required: an ARN, or the name of an IAM user")
+	}
+	if !strings.HasPrefix(o.principal, "arn:") {
+		user, ok := d.User(o.principal)
+		if !ok {
+			return in, fmt.Errorf("--principal: there is no IAM user %q; an IAM role is named by its ARN", o.principal)
+		}
+		in.Principal = user.ARN
+	}
+	var err error
+	if in.Source, err = netip.ParseAddr(o.sourceIP); err != nil {
+		return in, fmt.Errorf("--source-ip: %w", err)
+	}
+	if o.at != "" {
+		if in.Now, err = time.Parse(time.RFC3339, o.at); err != nil {
+			return in, fmt.Errorf("--at is %q, want a time such as 2026-01-02T15:04:05Z", o.at)
+		}
+	}
+	if o.cluster == "" {
+		if clusters := d.Clusters(); len(clusters) == 1 {
+			o.cluster = clusters[0].Identifier
+		} else {
+			return in, fmt.Errorf("--cluster-identifier is required: the configuration has %d clusters", len(clusters))
+		}
+	}
+	set := func(name, value string) {
+		if value != "" {
+			in.Parameters.Set(name, value)
+		}
+	}
+	in.Parameters.Set("Version", "2012-12-01")
+	in.Parameters.Set("Action", "GetClusterCredentials")
+	set("ClusterIdentifier", o.cluster)
+	set("DbName", o.dbName)
+	if o.duration != 0 {
+		set("DurationSeconds", strconv.Itoa(o.duration))
+	}
+	if o.withIAM {
+		in.Parameters.Set("Action", "GetClusterCredentialsWithIAM")
+		return in, nil
+	}
+	if o.dbUser == "" {
+		return in, fmt.Errorf("--db-user is required (or --with-iam)")
+	}
+	set("DbUser", o.dbUser)
+	if o.autoCreate {
+		set("AutoCreate", "true")
+	}
+	for i, group := range o.groups {
+		set("DbGroups.DbGroup."+strconv.Itoa(i+1), group)
+	}
+	return in, nil
+}
+
+func describe(d *directory.Directory, in api.ExplainInput, index int, check api.Explanation) explained {
+	decision := check.Decision
+	e := explained{
+		Action:   check.Action,
+		Resource: check.Resource,
+		Decision: decision.Effect.String(),
+		Layer:    decision.Layer.String(),
+		Policy:   decision.Policy,
+		Line:     decision.Line,
+	}
+	if decision.Policy != "" {
+		e.Statement = decision.Sid
+		if e.Statement == "" {
+			e.Statement = "Statement[" + strconv.Itoa(decision.Index) + "]"
+		}
+	}
+	switch decision.Effect {
+	case iam.Allowed:
+	case iam.ExplicitDeny:
+		e.Note = "a statement denies it: no other statement can allow it while that one matches"
+	default:
+		e.Add = statementFor(check)
+		e.Note = noteFor(d, in, index, e.Add)
+	}
+	return e
+}
+
+// statementFor allows exactly one check: this action, this resource, and the
+// values that this call has for the action's own condition keys.
+func statementFor(check api.Explanation) json.RawMessage {
+	statement := struct {
+		Effect    string                       `json:"Effect"`
+		Action    string                       `json:"Action"`
+		Resource  string                       `json:"Resource"`
+		Condition map[string]map[string]string `json:"Condition,omitempty"`
+	}{Effect: "Allow", Action: check.Action, Resource: literal(check.Resource), Condition: map[string]map[string]string{}}
+	if name, given := check.Conditions["redshift:DbName"]; given {
+		statement.Condition["StringEquals"] = map[string]string{"redshift:DbName": literal(name)}
+	}
+	if seconds, given := check.Conditions["redshift:DurationSeconds"]; given {
+		statement.Condition["NumericLessThanEquals"] = map[string]string{"redshift:DurationSeconds": seconds}
+	}
+	text, err := json.Marshal(statement)
+	if err != nil {
+		panic("internal error: a statement has no JSON form: " + err.Error())
+	}
+	return text
+}
+
+// literal keeps the characters that mean something in a policy from meaning it.
+func literal(value string) string {
+	return strings.NewReplacer("$", "${$}", "*", "${*}", "?", "${?}").Replace(value)
+}
+
+// noteFor tries the statement out, and says where it has to stand.
+func noteFor(d *directory.Directory, in api.ExplainInput, index int, statement json.RawMessage) string {
+	policy, err := iam.ParsePolicy(iam.IdentityPolicy, "the statement to add", []byte(`{"Version":"2012-10-17","Statement":`+string(statement)+`}`))
+	if err != nil {
+		return "no statement can allow it: " + err.Error()
+	}
+	in.Extra = []*iam.Policy{policy}
+	again, err := api.Explain(d, in)
+	if err != nil || index >= len(again) {
+		return ""
+	}
+	if decision := again[index].Decision; !decision.Allowed() {
+		return "in an identity-based policy this is not enough: the " + decision.Layer.String() + " has to allow it too"
+	}
+	return "in an identity-based policy of the principal this is enough"
+}
+
+func printExplained(w io.Writer, principal string, allowed bool, list []explained) error {
+	var b strings.Builder
+	verdict := "would be ALLOWED"
+	if !allowed {
+		verdict = "would be REFUSED"
+	}
+	fmt.Fprintf(&b, "The call by %s %s.\n", principal, verdict)
+	for _, e := range list {
+		fmt.Fprintf(&b, "\n%s\n  on       %s\n  decision %s", e.Action, e.Resource, e.Decision)
+		if e.Policy != "" {
+			fmt.Fprintf(&b, ", by %s of %s, line %d (%s)", e.Statement, e.Policy, e.Line, e.Layer)
+		} else {
+			fmt.Fprintf(&b, ": no statement of the %s allows it", e.Layer)
+		}
+		b.WriteByte('\n')
+		if e.Add != nil {
+			fmt.Fprintf(&b, "  to add   %s\n", e.Add)
+		}
+		if e.Note != "" {
+			fmt.Fprintf(&b, "           %s\n", e.Note)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
