@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,8 +61,9 @@ and in no file. The API and the access key are found as by every AWS client.
 
 The gateway's certificate is checked (sslmode=verify-full) with the CA that
 --sslrootcert, DAYPASS_SSLROOTCERT or PGSSLROOTCERT names: data/tls/ca.crt of the
-gateway, or "system" for a certificate from a public CA. AWS_CA_BUNDLE is for the
-API only.
+gateway, or "system" for a certificate from a public CA. Without one a gateway at
+a loopback address is taken as it is (sslmode=require), and any other refused.
+AWS_CA_BUNDLE is for the API only.
 
 With --print the credential is printed for another program, and psql is not
 started:
@@ -136,6 +138,9 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 		if program, err = findPsql(o.psql); err != nil {
 			return err
 		}
+	}
+	if o.noVerifySSL {
+		fmt.Fprintln(env.stderr, "daypass: warning: the certificate of the API is not checked (--no-verify-ssl)")
 	}
 	const timeout = 30 * time.Second
 	client, err := awscli.NewClient(ctx, awscli.Settings{
@@ -241,25 +246,12 @@ func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *
 
 // again is the rest of a command line that does not need DescribeClusters.
 func (o *connectOptions) again() string {
-	database, host := o.database, o.host
-	if database == "" {
-		database = "DATABASE"
-	}
-	if host == "" {
-		host = "HOST"
-	}
+	database, host := cmp.Or(o.database, "DATABASE"), cmp.Or(o.host, "HOST")
 	user := "--with-iam"
 	if !o.withIAM {
 		user = "--user " + shellQuote(o.user)
 	}
-	return fmt.Sprintf("%s --host %s --port %d %s", database, host, cmpOr(o.port, gatewayPort), user)
-}
-
-func cmpOr(a, b int) int {
-	if a != 0 {
-		return a
-	}
-	return b
+	return fmt.Sprintf("%s --host %s --port %d %s", database, host, cmp.Or(o.port, gatewayPort), user)
 }
 
 func object(pairs ...any) *jmespath.Object {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +18,8 @@ const systemCA = "system"
 // the caller says otherwise the certificate is checked in full. Only at a
 // loopback address, where nobody can be in between, goes it without.
 func (o *connectOptions) secure(to *logon) error {
-	to.sslMode = firstOf(o.sslMode, os.Getenv("PGSSLMODE"))
-	to.sslRootCert = firstOf(o.sslRootCert, os.Getenv("DAYPASS_SSLROOTCERT"), os.Getenv("PGSSLROOTCERT"))
+	to.sslMode = cmp.Or(o.sslMode, os.Getenv("PGSSLMODE"))
+	to.sslRootCert = cmp.Or(o.sslRootCert, os.Getenv("DAYPASS_SSLROOTCERT"), os.Getenv("PGSSLROOTCERT"))
 	if to.sslRootCert != "" && to.sslRootCert != systemCA {
 		if _, err := os.Stat(to.sslRootCert); err != nil {
 			return fmt.Errorf("the CA certificate of the gateway: %w", err)
@@ -40,15 +41,6 @@ func (o *connectOptions) secure(to *logon) error {
     --sslrootcert PATH      a copy of data/tls/ca.crt of the gateway, or DAYPASS_SSLROOTCERT=PATH
     --sslrootcert system    when its certificate is from a public CA (needs psql 16 or newer)
     --sslmode require       to send the password to whoever answers`)
-}
-
-func firstOf(values ...string) string {
-	for _, value := range values {
-		if value != "" {
-			return value
-		}
-	}
-	return ""
 }
 
 // hasDefaultRootCert reports whether libpq finds a CA by itself.

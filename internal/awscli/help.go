@@ -65,18 +65,22 @@ she does not exist:
 
     PROGRAM redshift get-cluster-credentials \
         --cluster-identifier examplecluster --db-user alice --db-name dev \
-        --duration-seconds 1800 --auto-create --db-groups analysts finance
+        --duration-seconds 1800 --auto-create \
+        --db-groups analysts finance
 
 Straight into psql's environment:
 
-    read -r PGUSER PGPASSWORD < <(PROGRAM redshift get-cluster-credentials \
+    export PGUSER=IAM:alice
+    PGPASSWORD=$(PROGRAM redshift get-cluster-credentials \
         --cluster-identifier examplecluster --db-user alice \
-        --query '[DbUser, DbPassword]' --output text)
+        --query DbPassword --output text) && export PGPASSWORD
 
 From a form:
 
-    PROGRAM redshift get-cluster-credentials --generate-cli-skeleton > ask.json
-    PROGRAM redshift get-cluster-credentials --cli-input-json file://ask.json`,
+    PROGRAM redshift get-cluster-credentials \
+        --generate-cli-skeleton > ask.json
+    PROGRAM redshift get-cluster-credentials \
+        --cli-input-json file://ask.json`,
 		output: [][2]string{
 			{"DbUser", "The name to log on with."},
 			{"DbPassword", "The password."},
@@ -126,13 +130,14 @@ page by page until it is complete, unless --no-paginate is given. With
 		},
 		examples: `Where to log on:
 
-    PROGRAM redshift describe-clusters --cluster-identifier examplecluster \
+    PROGRAM redshift describe-clusters \
+        --cluster-identifier examplecluster \
         --query 'Clusters[0].Endpoint.[Address, Port]' --output text
 
 All clusters, in brief:
 
     PROGRAM redshift describe-clusters --output table --query \
-        'Clusters[].{id: ClusterIdentifier, db: DBName, host: Endpoint.Address}'`,
+        'Clusters[].{id: ClusterIdentifier, host: Endpoint.Address}'`,
 		output: [][2]string{
 			{"Clusters", "One object for each cluster, with ClusterIdentifier, DBName, Endpoint.Address and Endpoint.Port."},
 			{"Marker", "Where the next page begins, with --no-paginate."},
@@ -148,13 +153,25 @@ type page struct {
 func (p *page) heading(text string) { fmt.Fprintf(&p.b, "%s\n", text) }
 
 func (p *page) text(indent int, text string) {
-	for _, line := range strings.Split(strings.ReplaceAll(text, "PROGRAM", p.program), "\n") {
+	for line := range strings.SplitSeq(strings.ReplaceAll(text, "PROGRAM", p.program), "\n") {
 		if line != "" {
 			line = repeat(" ", indent) + line
 		}
 		p.b.WriteString(line + "\n")
 	}
 	p.b.WriteByte('\n')
+}
+
+// paragraphs writes a text with its lines broken anew, but for the parts that
+// are indented.
+func (p *page) paragraphs(text string) {
+	for _, part := range strings.Split(text, "\n\n") {
+		if strings.HasPrefix(part, " ") {
+			p.text(5, part)
+		} else {
+			p.text(7, wrap(strings.ReplaceAll(part, "PROGRAM", p.program), helpColumns-7))
+		}
+	}
 }
 
 // wrap breaks a text into lines.
@@ -233,9 +250,9 @@ func (o *option) synopsis() string {
 func operationHelp(program string, op *operation) string {
 	p := page{program: program}
 	p.heading("NAME")
-	p.text(7, op.cliName+" - "+op.help.summary)
+	p.paragraphs(op.cliName + " - " + op.help.summary)
 	p.heading("DESCRIPTION")
-	p.text(7, op.help.description)
+	p.paragraphs(op.help.description)
 	p.heading("SYNOPSIS")
 	options := op.options()
 	lines := []string{program + " redshift " + op.cliName}
@@ -247,11 +264,11 @@ func operationHelp(program string, op *operation) string {
 	p.text(7, strings.Join(lines, "\n"))
 	p.heading("OPTIONS")
 	p.options(options)
-	p.text(7, "An option may be shortened while that is not ambiguous: --cluster-id. A value\nthat begins with file:// is read from that file.")
+	p.paragraphs("An option may be shortened while that is not ambiguous: --cluster-id. A value that begins with file:// is read from that file.")
 	p.heading("GLOBAL OPTIONS")
 	p.options(globalOptions)
 	p.heading("EXAMPLES")
-	p.text(7, op.help.examples)
+	p.paragraphs(op.help.examples)
 	p.heading("OUTPUT")
 	for _, member := range op.help.output {
 		p.text(7, member[0]+"\n    "+strings.ReplaceAll(wrap(member[1], helpColumns-11), "\n", "\n    "))
@@ -275,7 +292,7 @@ func serviceHelp(program string) string {
 	p.heading("NAME")
 	p.text(7, "redshift - call the Amazon Redshift API of a daypass server, or Amazon's")
 	p.heading("DESCRIPTION")
-	p.text(7, `These commands are used like those of the AWS CLI with the same names, and print
+	p.paragraphs(`These commands are used like those of the AWS CLI with the same names, and print
 the same. Where the API is, which region it serves and whose access key signs
 come from options, from the environment, or from the files in ~/.aws:
 

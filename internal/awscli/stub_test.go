@@ -17,6 +17,7 @@ type stub struct {
 	server   *httptest.Server
 	mu       sync.Mutex
 	requests []string
+	headers  []http.Header
 }
 
 // scenarios are named sets of answers. An answer is a status and a body.
@@ -127,6 +128,7 @@ func newStub(t *testing.T, scenario string) *stub {
 		}
 		s.mu.Lock()
 		s.requests = append(s.requests, string(body))
+		s.headers = append(s.headers, r.Header)
 		s.mu.Unlock()
 		form, err := url.ParseQuery(string(body))
 		if err != nil {

@@ -2,7 +2,6 @@ package awscli
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -36,7 +35,7 @@ func (s *section) addRow(values []any) error {
 		s.columns = len(values)
 	}
 	if len(values) != s.columns {
-		return fmt.Errorf("Row should have %d elements, instead it has %d", s.columns, len(values)) //nolint:staticcheck // the AWS CLI's text
+		return fail(ExitGeneral, "Row should have %d elements, instead it has %d", s.columns, len(values))
 	}
 	cells := make([]string, len(values))
 	for i, value := range values {

@@ -61,9 +61,17 @@ func (p *yamlPrinter) node(v any, indent int, inline bool) {
 		}
 		for i, key := range slices.Sorted(slices.Values(v.Keys())) {
 			start(i)
+			value, _ := v.Get(key)
+			if analyze(key).multiline || key == "" || len([]rune(key)) >= longKey {
+				p.put("? ")
+				p.scalar(key, indent+2, false)
+				p.newline(indent)
+				p.put(": ")
+				p.element(value, indent)
+				continue
+			}
 			p.scalar(key, indent, true)
 			p.put(":")
-			value, _ := v.Get(key)
 			p.member(value, indent)
 		}
 	case []any:
@@ -74,12 +82,20 @@ func (p *yamlPrinter) node(v any, indent int, inline bool) {
 		for i, element := range v {
 			start(i)
 			p.put("- ")
-			if isScalar(element) {
-				p.scalar(element, indent+2, false)
-			} else {
-				p.node(element, indent+2, true)
-			}
+			p.element(element, indent)
 		}
+	}
+}
+
+// longKey is the length from which a key stands on a line of its own.
+const longKey = 128
+
+// element writes a value that goes on on its line.
+func (p *yamlPrinter) element(v any, indent int) {
+	if isScalar(v) {
+		p.scalar(v, indent+2, false)
+	} else {
+		p.node(v, indent+2, true)
 	}
 }
 
@@ -144,7 +160,7 @@ var notText = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)`,
 	`[-+]?\.[0-9_]+(?:[eE][-+][0-9]+)?`,
 	`[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)`,
-	`[-+]?0b[0-1_]+|[-+]?0o?[0-7_]+|[-+]?[0-9_]+|[-+]?0x[0-9a-fA-F_]+`,
+	`[-+]?0b[0-1_]+|[-+]?0o?[0-7_]+|[-+][0-9_]+|[0-9][0-9_]*|[-+]?0x[0-9a-fA-F_]+`,
 	`<<|=`,
 	`[0-9]{4}-[0-9]{2}-[0-9]{2}`,
 	`[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?`,

@@ -279,16 +279,17 @@ func mapEach(args []any) (any, error) {
 func merge(args []any) (any, error) {
 	merged := new(Object)
 	for _, arg := range args {
-		object, ok := arg.(*Object)
-		if list, isList := arg.([]any); isList && len(list) > 0 {
-			return nil, &EvalError{"cannot convert dictionary update sequence element #0 to a sequence"}
-		} else if isList {
-			continue
-		} else if !ok {
+		switch arg := arg.(type) {
+		case *Object:
+			for key, value := range arg.All() {
+				merged.Set(key, value)
+			}
+		case []any: // an empty one has nothing to merge
+			if len(arg) > 0 {
+				return nil, &EvalError{"cannot convert dictionary update sequence element #0 to a sequence"}
+			}
+		default:
 			return nil, &EvalError{fmt.Sprintf("'%s' object is not iterable", pythonType(arg))}
-		}
-		for key, value := range object.All() {
-			merged.Set(key, value)
 		}
 	}
 	return merged, nil

@@ -1,0 +1,330 @@
+package awscli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/awscli/jmespath"
+)
+
+// TestOnlyOurs are the cases that version 1 of the AWS CLI has no answer to.
+func TestOnlyOurs(t *testing.T) {
+	for _, test := range []struct {
+		awsCase
+		stdout, stderr string   // what they must be, and contain
+		requests       []string // nil for any
+	}{
+		{awsCase: awsCase{args: credentials("--output", "yaml")}, stdout: "DbPassword: secret-password\nDbUser: IAM:alice\nExpiration: '2026-01-02T03:04:05.678Z'\n"},
+		{awsCase: awsCase{args: credentials("--output", "yaml", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n"},
+		{awsCase: awsCase{args: credentials("--output", "yaml", "--query", "missing")}, stdout: "null\n"},
+		{awsCase: awsCase{args: credentials("--output", "yaml", "--query", "`{}`")}, stdout: ""},
+		{awsCase: awsCase{args: credentials("--output", "yaml", "--generate-cli-skeleton", "output")}, stdout: "DbPassword: DbPassword\nDbUser: DbUser\nExpiration: 1970-01-01 00:00:00\n"},
+		{awsCase: awsCase{args: credentials("--output", "yaml-stream")}, stdout: "- DbPassword: secret-password\n  DbUser: IAM:alice\n  Expiration: '2026-01-02T03:04:05.678Z'\n"},
+		{awsCase: awsCase{args: clusters("--output", "yaml-stream", "--query", "{m: Marker, c: Clusters[].ClusterIdentifier}"), scenario: "pages"}, stdout: "- c:\n  - c1\n  - c2\n  m: m2\n- c:\n  - c3\n  - c4\n  m: m3\n- c:\n  - c5\n  m: null\n"},
+		{awsCase: awsCase{args: credentials("--output", "off")}, stdout: "", requests: []string{"Action=GetClusterCredentials&Version=2012-12-01&DbUser=alice&ClusterIdentifier=examplecluster"}},
+		{awsCase: awsCase{args: bare("--generate-cli-skeleton", "yaml-input")}, stdout: yamlSkeleton},
+		{awsCase: awsCase{args: bare("--cli-input-yaml", yamlSkeleton, "--db-user", "alice", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n",
+			requests: []string{"Action=GetClusterCredentials&Version=2012-12-01&DbUser=alice&DbName=&ClusterIdentifier=&DurationSeconds=0&AutoCreate=true&DbGroups.DbGroup.1=&CustomDomainName="}},
+		{awsCase: awsCase{args: bare("--cli-input-yaml", "{DbUser: 2026-01-02, DurationSeconds: 0x384, AutoCreate: no}", "--query", "DbUser"), code: usage}, stderr: "Invalid type for parameter AutoCreate, value: no, type: <class 'str'>, valid types: <class 'bool'>"},
+		{awsCase: awsCase{args: bare("--cli-input-yaml", "a: [", "--db-user", "x"), code: usage}, stderr: "Error parsing parameter 'cli-input-yaml': Invalid YAML:"},
+		{awsCase: awsCase{args: bare("--cli-input-yaml", "a: &x 1\nb: *x"), code: usage}, stderr: "aliases are not supported"},
+		{awsCase: awsCase{args: bare("--cli-input-yaml", "{}", "--cli-input-json", "{}"), code: usage}, stderr: "Only one --cli-input- parameter may be specified."},
+		{awsCase: awsCase{args: bare("--cli-input-json", "fileb://input.json", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n"},
+		{awsCase: awsCase{args: bare("--cli-input-json={\"DbUser\": \"x\"}", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n"},
+		{awsCase: awsCase{args: bare("--db-user", "https://example.com/", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n",
+			requests: []string{"Action=GetClusterCredentials&Version=2012-12-01&DbUser=https%3A%2F%2Fexample.com%2F"}},
+		{awsCase: awsCase{args: credentials("--db-groups", "file://user.txt"), code: usage}, stderr: `Error parsing parameter '--db-groups': the file must hold a JSON list`},
+		{awsCase: awsCase{args: credentials("--no-cli-pager", "--cli-binary-format", "raw-in-base64-out", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n"},
+		{awsCase: awsCase{args: credentials("--no-cli"), code: usage}, stderr: "Unknown options: --no-cli"},
+		{awsCase: awsCase{args: credentials("--cli-connect-timeout", "-1"), code: usage}, stderr: "Bad value for --cli-connect-timeout: -1 seconds"},
+		{awsCase: awsCase{args: credentials(), config: "[default]\noutput = bogus\n", code: general}, stderr: "Unknown output type: bogus", requests: []string{}},
+		{awsCase: awsCase{args: credentials("--ca-bundle", "nope.pem"), code: configuration}, stderr: "invalid path: nope.pem"},
+		{awsCase: awsCase{args: credentials(), env: map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, config: "[default]\ncredential_process = false\n", code: configuration}, stderr: "Error when retrieving credentials: "},
+		{awsCase: awsCase{args: []string{"--version"}}, stdout: "daypass test\n", requests: []string{}},
+		{awsCase: awsCase{args: credentials("--version", "--query", "[")}, stdout: "daypass test\n", requests: []string{}},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			stdout, stderr, code, requests := test.execute(t)
+			if stdout != test.stdout || code != test.code || !strings.Contains(stderr, test.stderr) {
+				t.Errorf("exit %d, printed\n%s\nsaid\n%s\nwant exit %d,\n%s\nand\n%s", code, stdout, stderr, test.code, test.stdout, test.stderr)
+			}
+			if test.requests != nil && !slices.Equal(requests, test.requests) {
+				t.Errorf("sent %q, want %q", requests, test.requests)
+			}
+		})
+	}
+}
+
+const yamlSkeleton = `DbUser: ''  # [REQUIRED] The name of a database user.
+DbName: '' # The name of a database that DbUser is authorized to log on to.
+ClusterIdentifier: '' # The unique identifier of the cluster that contains the database for which you are requesting credentials.
+DurationSeconds: 0 # The number of seconds until the returned temporary password expires.
+AutoCreate: true # Create a database user with the name specified for the user named in DbUser if one does not exist.
+DbGroups: # A list of the names of existing database groups that the user named in DbUser will join for the current session, in addition to any group memberships for an existing user.
+- ''
+CustomDomainName: '' # The custom domain name for the cluster credentials.
+`
+
+func TestSigning(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		env  map[string]string
+		args []string
+		want string // in the Authorization header; "" for no header
+	}{
+		{"AWS_REGION", map[string]string{"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "us-east-1"}, nil, "Credential=AKIAEXAMPLE/DATE/eu-west-3/redshift/aws4_request"},
+		{"--region", map[string]string{"AWS_REGION": "eu-west-3"}, []string{"--region", "ap-south-1"}, "/ap-south-1/redshift/aws4_request"},
+		{"session token", map[string]string{"AWS_SESSION_TOKEN": "token"}, nil, "x-amz-security-token"},
+		{"unsigned", nil, []string{"--no-sign-request"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStub(t, "")
+			c := awsCase{args: credentials(test.args...), env: test.env}
+			args := c.prepare(t, s.server.URL)
+			var out, errs bytes.Buffer
+			if code := awscli.Run(t.Context(), awscli.Env{Stdout: &out, Stderr: &errs, Getenv: os.Getenv, Program: "daypass"}, args); code != 0 {
+				t.Fatal(errs.String())
+			}
+			header := s.headers[0].Get("Authorization")
+			want := strings.Replace(test.want, "DATE", s.headers[0].Get("X-Amz-Date")[:min(8, len(s.headers[0].Get("X-Amz-Date")))], 1)
+			if test.want == "" && header != "" || !strings.Contains(header, want) {
+				t.Errorf("Authorization: %s, want %s", header, want)
+			}
+			if got := s.headers[0].Get("Content-Type"); got != "application/x-www-form-urlencoded; charset=utf-8" {
+				t.Errorf("Content-Type: %s", got)
+			}
+		})
+	}
+}
+
+func TestTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, body := scenarios["wide"](nil)
+		_, _ = w.Write([]byte(body))
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of refused handshakes
+	server.StartTLS()
+	defer server.Close()
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		args   []string
+		env    map[string]string
+		config string
+		code   int
+		stderr string
+	}{
+		{name: "unknown CA", code: general, stderr: "SSL validation failed for " + server.URL},
+		{name: "--ca-bundle", args: []string{"--ca-bundle", bundle}},
+		{name: "AWS_CA_BUNDLE", env: map[string]string{"AWS_CA_BUNDLE": bundle}},
+		{name: "ca_bundle", config: "[default]\nca_bundle = " + bundle + "\n"},
+		{name: "--no-verify-ssl", args: []string{"--no-verify-ssl"}, stderr: "warning: the certificate of the endpoint is not checked"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := awsCase{args: credentials(append(test.args, "--query", "DbUser")...), env: map[string]string{"AWS_MAX_ATTEMPTS": "1"}, config: test.config}
+			for name, value := range test.env {
+				c.env[name] = value
+			}
+			args := c.prepare(t, server.URL)
+			var out, errs bytes.Buffer
+			code := awscli.Run(t.Context(), awscli.Env{Stdout: &out, Stderr: &errs, Getenv: os.Getenv, Program: "daypass"}, args)
+			if code != test.code || !strings.Contains(errs.String(), test.stderr) || (code == 0) != (out.String() == "\"IAM:alice\"\n") {
+				t.Errorf("exit %d, %s%s", code, out.String(), errs.String())
+			}
+		})
+	}
+}
+
+// TestNoAnswer has a service that takes the request and says nothing.
+func TestNoAnswer(t *testing.T) {
+	release := make(chan struct{})
+	arrived := make(chan struct{}, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	defer server.Close()
+	defer close(release)
+	run := func(ctx context.Context, more ...string) (int, string) {
+		c := awsCase{args: credentials(more...), env: map[string]string{"AWS_MAX_ATTEMPTS": "1"}}
+		var errs bytes.Buffer
+		code := awscli.Run(ctx, awscli.Env{Stdout: new(bytes.Buffer), Stderr: &errs, Getenv: os.Getenv, Program: "daypass"}, c.prepare(t, server.URL))
+		return code, errs.String()
+	}
+	t.Run("timeout", func(t *testing.T) {
+		if code, stderr := run(t.Context(), "--cli-read-timeout", "1"); code != general || !strings.Contains(stderr, "Read timeout on endpoint URL: \""+server.URL) {
+			t.Errorf("exit %d, %s", code, stderr)
+		}
+		<-arrived
+	})
+	t.Run("interrupt", func(t *testing.T) {
+		t.Chdir("../..") // prepare has gone into the files
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-arrived
+			cancel()
+		}()
+		if code, stderr := run(ctx); code != awscli.ExitInterrupted {
+			t.Errorf("exit %d, %s", code, stderr)
+		}
+	})
+}
+
+func TestDebugKeepsSecrets(t *testing.T) {
+	c := awsCase{args: credentials("--debug", "--query", "DbUser"), env: map[string]string{"AWS_SESSION_TOKEN": "session-token"}}
+	_, stderr, code, _ := c.execute(t)
+	if code != 0 || !strings.Contains(stderr, "Action=GetClusterCredentials") || !strings.Contains(stderr, "200 OK") {
+		t.Errorf("exit %d, --debug said %s", code, stderr)
+	}
+	for _, secret := range []string{"secret-password", "session-token", "Signature="} {
+		if strings.Contains(stderr, secret) {
+			t.Errorf("--debug said %s:\n%s", secret, stderr)
+		}
+	}
+}
+
+// TestTerminal prints a table to a terminal: it is coloured, and as wide as
+// that is.
+func TestTerminal(t *testing.T) {
+	s := newStub(t, "wide")
+	c := awsCase{args: credentials("--output", "table")}
+	args := c.prepare(t, s.server.URL)
+	for _, width := range []int{0, 80, 400} {
+		var out bytes.Buffer
+		if code := awscli.Run(t.Context(), awscli.Env{Stdout: &out, Stderr: &out, Getenv: os.Getenv, Program: "daypass", Width: width}, args); code != 0 {
+			t.Fatal(out.String())
+		}
+		if colored := strings.Contains(out.String(), "\x1b[34m"); colored != (width > 0) {
+			t.Errorf("width %d: coloured %v", width, colored)
+		}
+		// A table with one column for each member has them all in one line.
+		if one := strings.Count(out.String(), "DbPassword") == 1 && strings.Contains(strings.Split(out.String(), "DbPassword")[1], "DbUser") && strings.Contains(strings.Split(out.String(), "\n")[3], "Expiration"); one != (width == 400) {
+			t.Errorf("width %d: one row %v\n%s", width, one, out.String())
+		}
+	}
+}
+
+func TestClient(t *testing.T) {
+	s := newStub(t, "not found")
+	awsCase{}.prepare(t, s.server.URL)
+	client, err := awscli.NewClient(t.Context(), awscli.Settings{EndpointURL: s.server.URL, ConnectTimeout: time.Second, ReadTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var params jmespath.Object
+	_, err = client.Call(t.Context(), "DescribeClusters", &params)
+	var api *awscli.APIError
+	if !errors.As(err, &api) || api.Code != "ClusterNotFound" || api.Operation != "DescribeClusters" || awscli.ExitCode(err) != awscli.ExitService {
+		t.Errorf("Call = %v", err)
+	}
+	if err.Error() != "An error occurred (ClusterNotFound) when calling the DescribeClusters operation: Cluster x not found." {
+		t.Errorf("Call = %v", err)
+	}
+	params.Set("Bogus", true)
+	if _, err := client.Call(t.Context(), "DescribeClusters", &params); awscli.ExitCode(err) != awscli.ExitUsage {
+		t.Errorf("Call with a bogus parameter = %v", err)
+	}
+	if _, err := client.Call(t.Context(), "DropEverything", &params); err == nil {
+		t.Error("Call of an unknown operation gave no error")
+	}
+	if _, err := awscli.NewClient(t.Context(), awscli.Settings{EndpointURL: "localhost:8440"}); awscli.ExitCode(err) != awscli.ExitUsage {
+		t.Errorf("NewClient with a bad URL = %v", err)
+	}
+}
+
+func TestHelpNamesEveryOption(t *testing.T) {
+	for _, name := range []string{"get-cluster-credentials", "get-cluster-credentials-with-iam", "describe-clusters"} {
+		for _, word := range []string{"help", "--help", "-h"} {
+			var out, errs bytes.Buffer
+			if code := awscli.Run(t.Context(), awscli.Env{Stdout: &out, Stderr: &errs, Getenv: os.Getenv, Program: "daypass"}, []string{name, word}); code != 0 {
+				t.Fatalf("%s %s = %d %s", name, word, code, errs.String())
+			}
+			for _, line := range strings.Split(out.String(), "\n") {
+				if len(line) > 80 {
+					t.Errorf("%s: a line of %d columns: %s", name, len(line), line)
+				}
+			}
+			words, _ := awscli.Complete([]string{name}, "--")
+			for _, option := range words {
+				option, meaning, _ := strings.Cut(option, "\t")
+				if !strings.Contains(out.String(), option) || meaning == "" {
+					t.Errorf("help of %s does not explain %s", name, option)
+				}
+			}
+		}
+	}
+}
+
+func TestComplete(t *testing.T) {
+	for _, test := range []struct {
+		before []string
+		word   string
+		want   string // the words, in order
+		files  bool
+	}{
+		{nil, "", "describe-clusters get-cluster-credentials get-cluster-credentials-with-iam help", false},
+		{nil, "get", "get-cluster-credentials get-cluster-credentials-with-iam", false},
+		{[]string{"--region", "x"}, "d", "describe-clusters", false},
+		{[]string{"--output"}, "", "json text table yaml yaml-stream off", false},
+		{[]string{"get-cluster-credentials"}, "--db", "--db-user --db-name --db-groups", false},
+		{[]string{"get-cluster-credentials"}, "", "help", false},
+		{[]string{"get-cluster-credentials", "--db-user"}, "", "", false},
+		{[]string{"get-cluster-credentials", "--auto-create"}, "--no-a", "--no-auto-create", false},
+		{[]string{"describe-clusters", "--ca-bundle"}, "", "", true},
+		{[]string{"describe-clusters"}, "--db", "", false},
+		{[]string{"describe-clusters", "--generate-cli-skeleton"}, "", "input output yaml-input", false},
+	} {
+		words, files := awscli.Complete(test.before, test.word)
+		var names []string
+		for _, word := range words {
+			name, _, _ := strings.Cut(word, "\t")
+			names = append(names, name)
+		}
+		if got := strings.Join(names, " "); got != test.want || files != test.files {
+			t.Errorf("Complete(%q, %q) = %q, %v, want %q, %v", test.before, test.word, got, files, test.want, test.files)
+		}
+	}
+}
+
+func FuzzArguments(f *testing.F) {
+	f.Add("--db-user\x00alice\x00--db-groups\x00a\x00b\x00--auto-create")
+	f.Add("--db-u=x\x00--\x00-1\x00--dur=9\x00help")
+	f.Fuzz(func(t *testing.T, line string) {
+		args := strings.Split(line, "\x00")
+		parsed, rest, err := awscli.ParseArguments(slices.Clone(args))
+		if err == nil && len(rest) > len(args) {
+			t.Errorf("%q: %d words are left of %d: %v %v", args, len(rest), len(args), parsed, rest)
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	for name := range scenarios {
+		_, body := scenarios[name](nil)
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if value, err := awscli.Decode(body); err == nil {
+			_ = awscli.YAMLText(value)
+		}
+		if awscli.DecodeError(400, body) == nil {
+			t.Error("an error that is none")
+		}
+	})
+}
