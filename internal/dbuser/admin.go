@@ -97,7 +97,9 @@ func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, err
 	if heal {
 		return a.join(ctx, n, s, true)
 	}
+	began := time.Now()
 	st, err := a.look(ctx, n, s)
+	a.observe(Look, began, err)
 	if err != nil {
 		return SessionRole{}, err
 	}
@@ -197,7 +199,9 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		defer a.work.Done()
 		ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 		defer cancel()
+		began := time.Now()
 		f.role, f.err = a.change(ctx, n, s, heal || behind)
+		a.observe(Change, began, f.err)
 		a.mu.Lock()
 		delete(a.flights, key)
 		if behind {

@@ -52,6 +52,8 @@ type Config struct {
 	Timeout  time.Duration    // one Ensure, all in all; default 8 s
 	Now      func() time.Time // default time.Now; schedules retries, never decides validity
 	Log      *slog.Logger     // default: discarded
+	// Observe is told how long each operation took; it must not block. Optional.
+	Observe func(op Operation, took time.Duration, err error)
 }
 
 // Need is what one logon asks for.

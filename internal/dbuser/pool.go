@@ -54,6 +54,7 @@ type pool struct {
 	retryAt  time.Time
 	probing  bool
 	connects int // for tests and for the check
+	reached  bool
 }
 
 func newPool(cluster string, config *pgx.ConnConfig, max int, now func() time.Time) *pool {
@@ -199,7 +200,7 @@ func (p *pool) opened(err error) error {
 		return p.unreachable(errClosed)
 	}
 	if err == nil {
-		p.failure, p.backoff = nil, 0
+		p.failure, p.backoff, p.reached = nil, 0, true
 		return nil
 	}
 	e := p.connectError(err)

@@ -49,6 +49,8 @@ type Config struct {
 	Interval time.Duration
 	Unused   time.Duration // negative: never drop a session role
 	Log      *slog.Logger  // default: discarded
+	// Observe is told how each sweep ended; it must not block. Optional.
+	Observe func(cluster string, report dbuser.SweepReport, took time.Duration, err error)
 }
 
 // Run sweeps until ctx ends, and returns when the last sweep has. It returns
@@ -117,11 +119,15 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 	said := map[dbuser.KeptRole]bool{}
 	failures := 0
 	for {
+		began := time.Now()
 		once, cancel := context.WithTimeout(ctx, sweepTimeout)
 		report, err := s.Sweep(once, dbuser.SweepOptions{Unused: max(c.Unused, 0)})
 		cancel()
 		if ctx.Err() != nil {
 			return
+		}
+		if c.Observe != nil {
+			c.Observe(id, report, time.Since(began), err)
 		}
 		if len(report.HandedOver)+len(report.Dropped) > 0 {
 			log.Info("swept", "handed_over", len(report.HandedOver), "dropped", len(report.Dropped))

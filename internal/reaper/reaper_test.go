@@ -39,10 +39,16 @@ func TestSweepsAtOnceAndAgain(t *testing.T) {
 		clusters := atomic.Pointer[map[string]reaper.Sweeper]{}
 		clusters.Store(&map[string]reaper.Sweeper{"good": good, "bad": bad, "stuck": stuck})
 		done := make(chan error)
+		var told atomic.Int64
 		go func() {
 			done <- reaper.Run(ctx, reaper.Config{
 				Clusters: func() map[string]reaper.Sweeper { return *clusters.Load() },
 				Log:      slog.New(slog.NewTextHandler(&log, nil)),
+				Observe: func(cluster string, report dbuser.SweepReport, _ time.Duration, err error) {
+					if told.Add(1); (cluster == "bad") != (err != nil) {
+						t.Errorf("told of cluster %s: %+v, %v", cluster, report, err)
+					}
+				},
 			})
 		}()
 		synctest.Wait()
@@ -69,6 +75,9 @@ func TestSweepsAtOnceAndAgain(t *testing.T) {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run = %v", err)
+		}
+		if n, want := told.Load(), good.swept.Load()+bad.swept.Load()+late.swept.Load(); n != want {
+			t.Errorf("told of %d sweeps, want %d", n, want)
 		}
 		if n := strings.Count(log.String(), "somebody granted"); n != 1 {
 			t.Errorf("what cannot be done was logged %d times, want once:\n%s", n, &log)
