@@ -18,8 +18,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
-	"github.com/aws/smithy-go"
 	smithyauth "github.com/aws/smithy-go/auth"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -111,7 +111,12 @@ func loadSDKConfig(ctx context.Context, s Settings) (aws.Config, error) {
 				t.TLSClientConfig.InsecureSkipVerify = true
 			}
 		})
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client)}
+	// The SDK warns on standard error, which is not its to write to.
+	log := logging.Logger(logging.Nop{})
+	if s.Debug != nil {
+		log = logging.NewStandardLogger(s.Debug)
+	}
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithLogger(log)}
 	if s.Region != "" {
 		options = append(options, config.WithRegion(s.Region))
 	}
@@ -308,5 +313,3 @@ type transportError struct {
 
 func (e *transportError) Error() string { return e.err.Error() }
 func (e *transportError) Unwrap() error { return e.err }
-
-var _ smithy.APIError = (*smithy.GenericAPIError)(nil)
