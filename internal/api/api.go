@@ -51,6 +51,9 @@ type Config struct {
 	// TrustedProxies returns the addresses whose X-Forwarded-For and
 	// X-Forwarded-Proto are believed. Optional: none.
 	TrustedProxies func() []netip.Prefix
+	// Observe is told of each call when it has been answered. It must not
+	// block. Optional.
+	Observe func(CallEvent)
 	// Log gets internal errors, with the request id. Optional.
 	Log *slog.Logger
 	// Now is the clock. Optional: time.Now.
@@ -69,6 +72,8 @@ type Handler struct {
 	// current is for the region in force. A reload that changes the region
 	// gets a new one.
 	current atomic.Pointer[sigv4.Verifier]
+
+	pressure *pressure
 
 	sessions   sts.Opener
 	mfa        sts.MFA
@@ -94,7 +99,7 @@ func New(config Config) *Handler {
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	h := &Handler{config: config, actions: make(map[actionKey]*action), nobody: nobody}
+	h := &Handler{config: config, actions: make(map[actionKey]*action), nobody: nobody, pressure: newPressure()}
 	for _, a := range actions() {
 		h.actions[actionKey{a.service, a.name}] = &a
 	}
@@ -113,6 +118,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		now:       h.config.Now(),
 		service:   redshiftService,
 	}
+	c.mark(&c.began)
 	if r.URL.Path != "/" && r.URL.Path != "" {
 		awsquery.WriteError(w, redshiftService.namespace, c.id, errNoSuchPath)
 		return
@@ -123,14 +129,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	result, err := c.serve()
+	c.mark(&c.acted)
 	var answer *awsquery.Error
 	if err != nil {
 		answer = h.translate(c, err)
 	}
-	if err := h.config.Audit.Call(c.auditRecord(answer, err)); err != nil {
-		h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
-			"request", c.id, "error", err)
-		answer = errNoAudit
+	if !c.unrecorded {
+		if err := h.config.Audit.Call(c.auditRecord(answer, err)); err != nil {
+			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
+				"request", c.id, "error", err)
+			answer = errNoAudit
+		}
+	}
+	c.mark(&c.recorded)
+	if h.config.Observe != nil {
+		defer c.observe(answer)
 	}
 	if answer != nil {
 		if c.denial != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/sigv4"
 	"github.com/daypass/daypass/internal/sts"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // call is one API call on its way: each step fills what the next one needs.
@@ -40,6 +41,11 @@ type call struct {
 	// denial is what DecodeAuthorizationMessage explains, when access was denied.
 	denial string
 
+	gate *throttle.Gate // where the call has a place; nil: nowhere
+	// unrecorded: refused for being too much, before anything was done.
+	unrecorded                            bool
+	began, authenticated, acted, recorded time.Time // zero when nobody asks
+
 	// For the audit line.
 	request      []audit.Field
 	response     []audit.Field
@@ -55,20 +61,39 @@ func (c *call) serve() (result awsquery.Result, err error) {
 		}
 	}()
 	c.source = sourceOf(c.http, c.handler.config.TrustedProxies())
+	leave, err := c.admitAddress()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	body, err := c.readBody()
 	if err != nil {
 		return nil, err
 	}
+	if err := c.enter(c.handler.pressure.work); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	query, malformed := awsquery.Parse(c.http, body)
 	if malformed == nil {
 		c.query = query
 	}
 	if malformed == nil && c.findUnsigned() {
+		c.leave()
+		if err := c.enter(c.handler.pressure.outside); err != nil {
+			return nil, err
+		}
 		return c.action.run(c)
 	}
 	if err := c.authenticate(body); err != nil {
 		return nil, err
 	}
+	c.mark(&c.authenticated)
+	done, err := c.admitPrincipal()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if malformed != nil {
 		return nil, malformed
 	}
@@ -94,6 +119,12 @@ func (c *call) readBody() ([]byte, error) {
 	}
 	if c.http.Body == nil || c.http.ContentLength == 0 {
 		return nil, nil
+	}
+	if c.http.ContentLength < 0 || c.http.ContentLength > largeBody {
+		if err := c.enter(c.handler.pressure.large); err != nil {
+			return nil, err
+		}
+		defer c.leave()
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, c.http.Body, limit))
 	var tooLarge *http.MaxBytesError

@@ -165,6 +165,8 @@ func (s *server) clock() time.Time {
 	return s.now
 }
 
+func (s *server) setRealTime() { s.now = time.Time{} }
+
 // redshift is the official SDK's client, as a user of this test's server.
 func (s *server) redshift(user string) *redshift.Client {
 	s.now = time.Time{}
@@ -241,15 +243,18 @@ func query(version string, form ...string) string {
 
 func (s *server) signed(user, service, method, query string) *http.Request {
 	s.t.Helper()
+	return s.signedWith(aws.Credentials{AccessKeyID: keyOf(user), SecretAccessKey: secret}, service, method, query)
+}
+
+func (s *server) signedWith(keys aws.Credentials, service, method, query string) *http.Request {
+	s.t.Helper()
 	r := s.request(method, query)
 	body := query
 	if method == "GET" {
 		body = ""
 	}
 	sum := sha256.Sum256([]byte(body))
-	err := v4.NewSigner().SignHTTP(context.Background(),
-		aws.Credentials{AccessKeyID: keyOf(user), SecretAccessKey: secret},
-		r, hex.EncodeToString(sum[:]), service, region, s.clock())
+	err := v4.NewSigner().SignHTTP(context.Background(), keys, r, hex.EncodeToString(sum[:]), service, region, s.clock())
 	if err != nil {
 		s.t.Fatalf("signing: %v", err)
 	}

@@ -95,7 +95,7 @@ type attempt struct {
 // VerifySignature returns the payload of a token that one of the keys has signed.
 // The algorithm is one of ours by then.
 func (a *attempt) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA})
 	if err != nil {
 		return nil, err
 	}
