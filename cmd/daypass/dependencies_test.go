@@ -33,6 +33,9 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/directory", []string{"internal/iam", "internal/keyring"}, leaf, "a snapshot does no I/O"},
 		{"internal/audit", []string{"internal/keyring"}, []string{"net/http"}, "the record of what happened depends on nothing that happens"},
 		{"internal/dbuser", []string{"internal/keyring"}, []string{"net/http"}, "role DDL does not know who asked for it"},
+		{"internal/throttle", nil, []string{"os", "log", "log/slog"}, "limits know nothing of what they are for"},
+		{"internal/metrics", []string{"internal/api", "internal/audit", "internal/dbuser", "internal/gateway", "internal/keyring", "internal/throttle"}, nil, "whatever is measured does not know that it is"},
+		{"internal/tracing", []string{"internal/api", "internal/gateway"}, nil, "whatever is traced does not know that it is"},
 		{"internal/ca", nil, []string{"net/http"}, "certificates"},
 		{"internal/sts", []string{"internal/directory", "internal/iam", "internal/keyring"}, nil, "temporary access keys know nothing of databases"},
 		{"internal/awscli", []string{"internal/awscli/jmespath"}, nil, "the client is a client: nothing of the server"},
@@ -40,7 +43,7 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/postgres", nil, nil, "a local PostgreSQL, for dev and for tests"},
 		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
 		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
-		{"internal/api", []string{"internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/sigv4", "internal/sts"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
+		{"internal/api", []string{"internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
 	}
 	imports := ourImports(t)
 	for _, rule := range rules {
@@ -61,10 +64,12 @@ func TestDependencyDirection(t *testing.T) {
 		t.Errorf("%s has no rule here; it imports %v", pkg, list)
 	}
 	only := map[string][]string{
-		"github.com/fxamacker/cbor/v2":               {"internal/credential", "internal/sts"},
-		"github.com/fergusstrange/embedded-postgres": {"internal/postgres"},
-		"github.com/coreos/go-oidc/v3/oidc":          {"internal/sts"},
-		"go.etcd.io/bbolt":                           {"internal/registry/boltstore"},
+		"github.com/fxamacker/cbor/v2":                   {"internal/credential", "internal/sts"},
+		"github.com/fergusstrange/embedded-postgres":     {"internal/postgres"},
+		"github.com/coreos/go-oidc/v3/oidc":              {"internal/sts"},
+		"github.com/prometheus/client_golang/prometheus": {"internal/metrics"},
+		"go.opentelemetry.io/otel/sdk/trace":             {"internal/tracing"},
+		"go.etcd.io/bbolt":                               {"internal/registry/boltstore"},
 	}
 	for pkg, list := range ourImports(t) {
 		for _, imported := range list {

@@ -106,7 +106,7 @@ func (c *call) leave() {
 // nobody has done anything yet, and a flood of them is not to fill the disk.
 func (c *call) admitAddress() (leave func(), err error) {
 	network := throttle.Network(c.source.address)
-	pass, verdict := c.handler.pressure.addresses.Enter(network, c.now)
+	pass, verdict := c.handler.pressure.addresses.Enter(network, time.Now())
 	if verdict != throttle.Admitted {
 		c.unrecorded = true
 		return nil, errAddressBusy
@@ -118,7 +118,7 @@ func (c *call) admitAddress() (leave func(), err error) {
 // the refusals of a principal one a second is recorded.
 func (c *call) admitPrincipal() (leave func(), err error) {
 	key := c.caller.PrincipalARN
-	pass, verdict := c.handler.pressure.principals.Enter(key, c.now)
+	pass, verdict := c.handler.pressure.principals.Enter(key, time.Now())
 	if verdict != throttle.Admitted {
 		c.unrecorded = verdict == throttle.RefusedAgain
 		return nil, errThrottled
