@@ -33,7 +33,7 @@ name of an IAM user. The exit code is 1 when the call would be refused.`,
     daypass explain --config daypass.yaml --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			cfg, err := loadConfig(o.config)
+			cfg, err := loadConfigEnv(o.config, someSecret)
 			if err != nil {
 				return err
 			}
@@ -200,28 +200,14 @@ func describe(d *directory.Directory, in api.ExplainInput, index int, check api.
 // statementFor allows exactly one check: this action, this resource, and the
 // values that this call has for the action's own condition keys.
 func statementFor(check api.Explanation) json.RawMessage {
-	statement := struct {
-		Effect    string                       `json:"Effect"`
-		Action    string                       `json:"Action"`
-		Resource  string                       `json:"Resource"`
-		Condition map[string]map[string]string `json:"Condition,omitempty"`
-	}{Effect: "Allow", Action: check.Action, Resource: literal(check.Resource), Condition: map[string]map[string]string{}}
+	equal, atMost := map[string]string{}, map[string]string{}
 	if name, given := check.Conditions["redshift:DbName"]; given {
-		statement.Condition["StringEquals"] = map[string]string{"redshift:DbName": literal(name)}
+		equal["redshift:DbName"] = name
 	}
 	if seconds, given := check.Conditions["redshift:DurationSeconds"]; given {
-		statement.Condition["NumericLessThanEquals"] = map[string]string{"redshift:DurationSeconds": seconds}
+		atMost["redshift:DurationSeconds"] = seconds
 	}
-	text, err := json.Marshal(statement)
-	if err != nil {
-		panic("internal error: a statement has no JSON form: " + err.Error())
-	}
-	return text
-}
-
-// literal keeps the characters that mean something in a policy from meaning it.
-func literal(value string) string {
-	return strings.NewReplacer("$", "${$}", "*", "${*}", "?", "${?}").Replace(value)
+	return json.RawMessage(iam.AllowStatement(check.Action, check.Resource, equal, atMost))
 }
 
 // noteFor tries the statement out, and says where it has to stand.

@@ -76,7 +76,7 @@ func (f *keyringFlags) open() (*keyring.File, string, error) {
 }
 
 // someSecret stands for secrets in the environment of the server, which a command
-// that reads only the data directory's name does without. The value passes for a
+// that reads names and policies only does without. The value passes for a
 // password and for the seed of an MFA device.
 func someSecret(name string) (string, bool) {
 	if value, ok := os.LookupEnv(name); ok && value != "" {
