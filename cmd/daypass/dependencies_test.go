@@ -15,6 +15,15 @@ import (
 
 const module = "github.com/daypass/daypass/"
 
+// testOnly are the packages that no binary of ours has in it but those that
+// measure and shake it.
+var testOnly = map[string]bool{
+	"internal/bench":                 true,
+	"internal/pgtest":                true,
+	"internal/registry/registrytest": true,
+	"internal/soak":                  true,
+}
+
 // TestDependencyDirection keeps the arrows of ARCHITECTURE.md: a package may
 // import only what its row names, of ours and of the listed others.
 func TestDependencyDirection(t *testing.T) {
@@ -30,6 +39,8 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/iam", nil, leaf, "a decision is a pure function"},
 		{"internal/keyring", nil, []string{"net/http", "log"}, "keys know nothing of what they are for"},
 		{"internal/credential", []string{"internal/keyring"}, leaf, "a credential is checked without asking anybody"},
+		{"internal/registry", []string{"internal/keyring"}, []string{"net/http", "log", "log/slog"}, "what is remembered, whoever remembers it"},
+		{"internal/registry/boltstore", []string{"internal/registry"}, []string{"net/http"}, "a store"},
 		{"internal/directory", []string{"internal/iam", "internal/keyring"}, leaf, "a snapshot does no I/O"},
 		{"internal/audit", []string{"internal/keyring"}, []string{"net/http"}, "the record of what happened depends on nothing that happens"},
 		{"internal/dbuser", []string{"internal/keyring"}, []string{"net/http"}, "role DDL does not know who asked for it"},
@@ -38,10 +49,13 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/tracing", []string{"internal/api", "internal/gateway"}, nil, "whatever is traced does not know that it is"},
 		{"internal/ca", nil, []string{"net/http"}, "certificates"},
 		{"internal/sts", []string{"internal/directory", "internal/iam", "internal/keyring"}, nil, "temporary access keys know nothing of databases"},
+		{"internal/throttle", nil, []string{"net/http", "log", "log/slog"}, "counts, and knows nothing of what it counts"},
+		{"internal/metrics", []string{"internal/audit", "internal/dbuser", "internal/gateway", "internal/keyring"}, nil, "reads what the others count"},
+		{"internal/client", nil, nil, "signs calls to the API"},
 		{"internal/awscli", []string{"internal/awscli/jmespath"}, nil, "the client is a client: nothing of the server"},
 		{"internal/awscli/jmespath", nil, leaf, "a query language"},
 		{"internal/postgres", nil, nil, "a local PostgreSQL, for dev and for tests"},
-		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
+		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/registry"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
 		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
 		{"internal/api", []string{"internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
 	}
@@ -58,7 +72,7 @@ func TestDependencyDirection(t *testing.T) {
 		delete(imports, rule.pkg)
 	}
 	for pkg, list := range imports {
-		if strings.HasPrefix(pkg, "cmd/") || pkg == "internal/pgtest" || pkg == "internal/bench" {
+		if strings.HasPrefix(pkg, "cmd/") || testOnly[pkg] {
 			continue
 		}
 		t.Errorf("%s has no rule here; it imports %v", pkg, list)
@@ -76,8 +90,8 @@ func TestDependencyDirection(t *testing.T) {
 			if homes, bound := only[imported]; bound && !slices.Contains(homes, pkg) {
 				t.Errorf("%s imports %s, which belongs to %v", pkg, imported, homes)
 			}
-			if imported == module+"internal/pgtest" {
-				t.Errorf("%s imports internal/pgtest outside its tests", pkg)
+			if name, ours := strings.CutPrefix(imported, module); ours && testOnly[name] {
+				t.Errorf("%s imports %s outside its tests", pkg, name)
 			}
 		}
 	}
