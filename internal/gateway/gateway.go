@@ -51,6 +51,13 @@ type Config struct {
 	// concurrent use.
 	Check func(password string) (credential.Grant, error)
 
+	// Revoked says whether a credential was taken back. It is asked at each logon,
+	// and about every session once a second and at Recheck; of the grant it gets
+	// ID, Principal, Cluster, DBUser and the times. An error refuses logons and
+	// leaves sessions alone. It must be cheap, and safe for concurrent use.
+	// Optional.
+	Revoked func(*credential.Grant) (bool, error)
+
 	// Audit keeps the record of logons and sessions.
 	Audit Auditor
 
@@ -100,6 +107,7 @@ type Cluster struct {
 	// of the cluster and of one database user of it. 0 is no limit.
 	MaxSessions        int
 	MaxSessionsPerUser int
+	Ends               Ends // how long sessions last
 }
 
 // Limits bound what strangers and friends can take. Zero values mean the defaults.

@@ -135,7 +135,7 @@ func (l *logon) checkPassword(password string) *refusal {
 	if err != nil {
 		return refuseCredential(l.asked.user, err)
 	}
-	return nil
+	return l.server.refuseRevoked(&l.grant)
 }
 
 // open goes from a good credential to a session.
@@ -209,7 +209,8 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 		// The record says that the session began, so it has to end.
 		session.end(&ending{reason: reasonClientGone})
 	}
-	if s.ending.Load() { // endAll may have looked before the session was there
+	s.endIfRevoked(session) // the sweep may have looked before the session was there
+	if s.ending.Load() {    // endAll may have looked before the session was there
 		session.end(shutdown())
 	}
 	s.log.Info("logon", l.attributes()...)

@@ -36,6 +36,8 @@ const (
 	ReasonForged      = "forged"  // not a credential for this user
 	ReasonExpired     = "expired" // a credential that was
 	ReasonNotYetValid = "not yet valid"
+	ReasonRevoked     = "revoked" // a credential that was taken back
+	ReasonUnknown     = "unknown" // nobody can tell what is revoked
 	ReasonRefused     = "refused" // the user, group or database is not to be had
 	ReasonLimit       = "limit"   // too many sessions
 	ReasonShutdown    = "shutdown"
@@ -87,6 +89,10 @@ func (r *refusal) reason(l *logon) string {
 		return ReasonForged
 	case errors.Is(r.cause, credential.ErrExpired):
 		return ReasonExpired
+	case errors.Is(r.cause, errRevoked):
+		return ReasonRevoked
+	case errors.Is(r.cause, errUnknown):
+		return ReasonUnknown
 	case errors.Is(r.cause, credential.ErrNotYetValid):
 		return ReasonNotYetValid
 	case r.state == stateIOError && r.body == nil:

@@ -323,6 +323,7 @@ func wholeMessages(b []byte) bool {
 // upEnded is called when nothing more comes from the client, or nothing more goes
 // to the upstream.
 func (c *session) upEnded(p *pump) {
+	c.fate.upIsOver.Store(true)
 	switch {
 	case c.why.Load() != nil:
 	case p.writeErr != nil:
@@ -346,6 +347,9 @@ func (c *session) upEnded(p *pump) {
 // extend decides about a server that has been silent since the client closed its
 // side: as long as something comes, the client gets it.
 func (c *session) extend(p *pump) bool {
+	if p.toClient && c.woken(p) {
+		return true
+	}
 	if !p.toClient || c.why.Load() != nil || !c.halfClosed.Load() {
 		return false
 	}

@@ -28,6 +28,11 @@ type Server struct {
 	observer func(LogonEvent) // nil: nobody asks
 	cancels  cancelCounts
 
+	revoked  func(*credential.Grant) (bool, error) // nil: nothing is ever revoked
+	recheck  chan struct{}                         // wakes watchEnds
+	partings chan struct{}                         // bounds the cancels of sessions that have to end
+	sweeping sync.Mutex
+
 	waiting  *waitingRoom // connections that are not logged on yet
 	failures *failures    // addresses that failed to log on
 	sessions *registry
@@ -47,6 +52,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		cluster: config.Cluster, check: config.Check, audit: config.Audit,
 		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log, observer: config.Observe,
+		revoked: config.Revoked, recheck: make(chan struct{}, 1), partings: make(chan struct{}, 32),
 		listeners: map[net.Listener]struct{}{},
 	}
 	if s.now == nil {
@@ -80,8 +86,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { l.Close() })
+	swept, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
+	go s.watchEnds(swept)
 	defer func() {
 		stop()
+		stopSweeping()
 		l.Close()
 		s.mu.Lock()
 		delete(s.listeners, l)

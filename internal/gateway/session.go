@@ -30,6 +30,7 @@ type Session struct {
 	TLS          bool
 	PID          uint32 // the upstream's process
 	Started      time.Time
+	IssuedAt     time.Time // of the credential
 	NotAfter     time.Time // the credential's expiry, which the session outlives
 
 	State           string // active, idle, idle in transaction, idle in transaction (aborted)
@@ -63,6 +64,7 @@ type session struct {
 	_     [60]byte
 
 	up, down pump // client to upstream, upstream to client
+	fate     fate // what ends the session from outside
 }
 
 // stateBusy stands for: the client has sent something since the last
@@ -97,7 +99,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *session {
 		info: Session{
 			ID: l.id, CredentialID: g.ID, Principal: g.Principal, Cluster: cluster.Identifier, Database: l.database,
 			DBUser: g.DBUser, DBGroups: g.DBGroups, SessionRole: l.role.Name, Application: clip(l.asked.application()),
-			Client: l.peer, TLS: l.client.tls != nil, PID: up.pid, Started: s.now(), NotAfter: g.NotAfter,
+			Client: l.peer, TLS: l.client.tls != nil, PID: up.pid, Started: s.now(), IssuedAt: g.IssuedAt, NotAfter: g.NotAfter,
 		},
 	}
 	if up.key != nil {

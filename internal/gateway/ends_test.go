@@ -1,0 +1,375 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// revocations is a registry that tests write.
+type revocations struct {
+	mu     sync.Mutex
+	match  func(*credential.Grant) bool
+	broken error
+	asked  int
+}
+
+func (r *revocations) revoked(g *credential.Grant) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked++
+	return r.match != nil && r.match(g), r.broken
+}
+
+func (r *revocations) set(match func(*credential.Grant) bool, broken error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.match, r.broken = match, broken
+}
+
+// endsWith waits until the gateway ends conn, and wants its last words.
+func endsWith(t *testing.T, conn *pgx.Conn, state, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := conn.PgConn().WaitForNotification(ctx)
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != state || !strings.Contains(pg.Message, text) || pg.Severity != "FATAL" {
+		t.Errorf("the session ended with %v, want FATAL %s %q", err, state, text)
+	}
+}
+
+func TestRevokedLogon(t *testing.T) {
+	registry := &revocations{}
+	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+	pg := pgtest.Start(t)
+	f.real(pg)
+	good, bad := f.grant(pg.Name("alice")), f.grant(pg.Name("alice"))
+	registry.set(func(g *credential.Grant) bool { return g.ID == bad.ID }, nil)
+
+	_, err := f.try(bad.LogonName(), f.mint(bad), "")
+	f.refused(err, "28000", "IAM Authentication token has been revoked")
+	if r := f.audit.lastLogon(t); r.CredentialID != bad.ID || r.SQLState != "28000" || !strings.Contains(r.Reason, "revoked") {
+		t.Errorf("recorded %+v", r)
+	}
+	f.connect(good, "")
+
+	// What is said of a forged one does not tell whether it is revoked.
+	_, err = f.try("IAMA:somebody", f.mint(bad), "")
+	f.refused(err, "28000", "IAM authentication failed")
+
+	registry.set(nil, errors.New("broken disk"))
+	_, err = f.try(good.LogonName(), f.mint(good), "")
+	refused := f.refused(err, "57P03", "registry of revocations cannot be read")
+	if strings.Contains(refused.Message+refused.Hint, "broken disk") {
+		t.Errorf("the client is told the cause: %+v", refused)
+	}
+	if r := f.audit.lastLogon(t); !strings.Contains(r.Reason, "broken disk") {
+		t.Errorf("recorded %+v", r)
+	}
+	registry.set(nil, nil)
+	f.connect(good, "")
+}
+
+// TestRevokedSessions: idle, in a transaction, running a query, streaming: all end
+// within five seconds and are told why; others go on, and an unreadable registry
+// ends nobody.
+func TestRevokedSessions(t *testing.T) {
+	registry := &revocations{}
+	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+	pg := pgtest.Start(t)
+	f.real(pg)
+	ctx := context.Background()
+	g := f.grant(pg.Name("alice"))
+	idle, block, running := f.connect(g, ""), f.connect(g, ""), f.connect(g, "")
+	other := f.connect(f.grant(pg.Name("bob")), "")
+	if _, err := block.Exec(ctx, "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	query := make(chan error, 1)
+	go func() {
+		_, err := running.Exec(ctx, "SELECT pg_sleep(60)")
+		query <- err
+	}()
+	streaming := f.session(g, "verify-full")
+	streaming.send(typed('Q', []byte("SELECT repeat('x', 1000) FROM generate_series(1, 100000000)\x00")))
+	streaming.until('D')
+	eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+	ids := map[string]gateway.Session{}
+	for _, s := range f.server.Sessions() {
+		ids[s.ID] = s
+	}
+
+	registry.set(func(*credential.Grant) bool { return true }, errors.New("broken disk"))
+	f.server.Recheck()
+	if got := value[int](t, idle, "SELECT 1"); got != 1 || len(f.server.Sessions()) != 5 {
+		t.Error("an unreadable registry ended sessions")
+	}
+
+	registry.set(func(r *credential.Grant) bool {
+		return r.ID == g.ID && r.Principal == principal && r.DBUser == g.DBUser && r.Cluster == "examplecluster" && r.IssuedAt.Equal(g.IssuedAt)
+	}, nil)
+	began := time.Now()
+	f.server.Recheck()
+	endsWith(t, idle, "57P01", "the credential was revoked")
+	endsWith(t, block, "57P01", "the credential was revoked")
+	// A running query hears the cancel, or that and the end.
+	if err := <-query; !pgIs(err, "57014") && !pgIs(err, "57P01") {
+		t.Errorf("the running query ended with %v", err)
+	}
+	last := map[byte]string{}
+	for {
+		kind, body := streaming.message()
+		if kind == 'E' {
+			if last = errorFields(body); last['S'] == "FATAL" {
+				break
+			}
+		}
+	}
+	if last['C'] != "57P01" || !strings.Contains(last['M'], "revoked") {
+		t.Errorf("streaming ended with %q", last)
+	}
+	eventually(t, "all sessions are over", func() bool { return len(f.server.Sessions()) == 1 })
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v, want 5 s at most", took)
+	}
+	eventually(t, "the database has none left", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+	for id, s := range ids {
+		if s.CredentialID != g.ID {
+			continue
+		}
+		if r := f.audit.end(t, id); r.Reason != "credential revoked" {
+			t.Errorf("recorded %+v", r)
+		}
+	}
+	if got := value[int](t, other, "SELECT 1"); got != 1 {
+		t.Error("another credential's session ended")
+	}
+}
+
+func pgIs(err error, state string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == state
+}
+
+// TestRevokedMeanwhile: a revocation between the check and the session's birth
+// does not miss the session.
+func TestRevokedMeanwhile(t *testing.T) {
+	registry := &revocations{}
+	asked := 0
+	registry.match = func(*credential.Grant) bool { asked++; return asked > 1 }
+	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+	pg := pgtest.Start(t)
+	f.real(pg)
+	g := f.grant(pg.Name("alice"))
+	conn, err := f.try(g.LogonName(), f.mint(g), "")
+	if err == nil {
+		endsWith(t, conn, "57P01", "revoked")
+	} else if !pgIs(err, "57P01") {
+		t.Errorf("logging on = %v", err)
+	}
+	eventually(t, "no session", func() bool { return len(f.server.Sessions()) == 0 })
+}
+
+// limited is a fixture whose cluster has limits, with a session in the raw
+// protocol. look has the gateway look at its sessions once more.
+func limited(t *testing.T, ends gateway.Ends, sslmode string) (f *fixture, c *client, look func()) {
+	t.Helper()
+	registry := &revocations{}
+	f = newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+	pg := pgtest.Start(t)
+	cluster := *f.real(pg)
+	cluster.Ends = ends
+	f.add(&cluster)
+	look = func() {
+		asked := func() int { registry.mu.Lock(); defer registry.mu.Unlock(); return registry.asked }
+		before := asked()
+		// When the second look has begun, the first has ended.
+		eventually(t, "the gateway looks", func() bool { f.server.Recheck(); return asked() >= before+2 })
+	}
+	return f, f.session(f.grant(pg.Name("alice")), sslmode), look
+}
+
+func (f *fixture) forward(d time.Duration) { f.ahead.Add(int64(d)) }
+
+// query runs a query that has one row, and returns the kinds of messages of the
+// answer.
+func (c *client) query(sql string) string {
+	c.t.Helper()
+	c.send(typed('Q', []byte(sql+"\x00")))
+	kinds := ""
+	for {
+		kind, body := c.message()
+		if kinds += string(kind); kind == 'Z' {
+			return kinds
+		}
+		if kind == 'E' {
+			c.t.Fatalf("%s: %q", sql, errorFields(body))
+		}
+	}
+}
+
+func (c *client) wantFatal(state, text string) {
+	c.t.Helper()
+	fields := c.fatal()
+	if fields['S'] != "FATAL" || fields['C'] != state || !strings.Contains(fields['M'], text) {
+		c.t.Errorf("the session ended with %q, want %s %q", fields, state, text)
+	}
+	if rest := c.rest(); rest != "" {
+		c.t.Errorf("after the end: %q", rest)
+	}
+}
+
+func (f *fixture) wantEnd(id, reason, state string) {
+	f.t.Helper()
+	if r := f.audit.end(f.t, id); r.Reason != reason || r.SQLState != state {
+		f.t.Errorf("recorded %q %q, want %q %q", r.Reason, r.SQLState, reason, state)
+	}
+}
+
+// TestEndAtExpiry: the notice comes once, between the server's messages, and the
+// end when it is time.
+func TestEndAtExpiry(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f, c, look := limited(t, gateway.Ends{AtExpiry: true, Total: time.Hour, Notice: 5 * time.Minute}, sslmode)
+		id := f.server.Sessions()[0].ID
+		f.forward(9 * time.Minute)
+		look()
+		if got := c.query("SELECT 1"); got != "TDCZ" {
+			t.Errorf("six minutes ahead: %s", got)
+		}
+		f.forward(90 * time.Second)
+		look()
+		kind, body := c.message()
+		if notice := errorFields(body); kind != 'N' || notice['S'] != "NOTICE" || notice['C'] != "00000" ||
+			!strings.Contains(notice['M'], "this session ends in 4m") || !strings.Contains(notice['M'], "when its credential expires") {
+			t.Errorf("message %q %q", kind, notice)
+		}
+		look()
+		for range 100 { // it works on, and is told once
+			if got := c.query("SELECT 1"); got != "TDCZ" {
+				t.Fatalf("after the notice: %s", got)
+			}
+		}
+		f.forward(5 * time.Minute)
+		f.server.Recheck()
+		c.wantFatal("57P01", "the credential has expired")
+		f.wantEnd(id, "credential expired", "57P01")
+	})
+}
+
+// TestNoticeUnderLoad: whenever the notice falls, the stream stays intact, and a
+// client that is never idle for long gets it too.
+func TestNoticeUnderLoad(t *testing.T) {
+	both(t, func(t *testing.T, sslmode string) {
+		f, c, _ := limited(t, gateway.Ends{Total: time.Hour, Notice: 30 * time.Minute}, sslmode)
+		f.forward(45 * time.Minute)
+		notices := 0
+		for end := time.Now().Add(15 * time.Second); notices == 0 && time.Now().Before(end); {
+			f.server.Recheck()
+			switch got := c.query("SELECT repeat('x', 5000) FROM generate_series(1, 40)"); strings.Count(got, "D") {
+			case 40:
+				notices += strings.Count(got, "N")
+			default:
+				t.Fatalf("messages %s", got)
+			}
+		}
+		if notices != 1 {
+			t.Fatalf("%d notices", notices)
+		}
+		for range 50 {
+			f.server.Recheck()
+			if got := c.query("SELECT 1"); got != "TDCZ" {
+				t.Fatalf("after the notice: %s", got)
+			}
+		}
+	})
+}
+
+// TestTotalLimit: a query that runs is cancelled, and the client told.
+func TestTotalLimit(t *testing.T) {
+	f, c, _ := limited(t, gateway.Ends{Total: time.Hour}, "verify-full")
+	id := f.server.Sessions()[0].ID
+	c.send(sleep)
+	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+	f.forward(time.Hour)
+	f.server.Recheck()
+	fields := errorFields(c.until('E'))
+	if fields['C'] == "57014" { // the server's own answer to the cancel
+		fields = errorFields(c.until('E'))
+	}
+	if fields['C'] != "57P01" || !strings.Contains(fields['M'], "limit of 1h0m0s") {
+		t.Errorf("the session ended with %q", fields)
+	}
+	f.wantEnd(id, "session limit", "57P01")
+}
+
+func TestIdleLimit(t *testing.T) {
+	for _, row := range []struct{ begin, state, text string }{
+		{"SELECT 1", "57P05", "idle-session timeout"},
+		{"BEGIN", "25P03", "idle-in-transaction timeout"},
+	} {
+		f, c, look := limited(t, gateway.Ends{Idle: 10 * time.Minute}, "verify-full")
+		id := f.server.Sessions()[0].ID
+		for range 5 { // who works now and then stays
+			look()
+			f.forward(6 * time.Minute)
+			c.query(row.begin)
+		}
+		look()
+		f.forward(9 * time.Minute)
+		look()
+		f.forward(2 * time.Minute)
+		f.server.Recheck()
+		c.wantFatal(row.state, row.text)
+		f.wantEnd(id, "idle limit", row.state)
+	}
+
+	// Waiting for a slow query is not being idle.
+	f, c, look := limited(t, gateway.Ends{Idle: 10 * time.Minute}, "verify-full")
+	c.send(sleep)
+	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+	for range 3 {
+		look()
+		f.forward(time.Hour)
+	}
+	look()
+	if list := f.server.Sessions(); len(list) != 1 || list[0].State != "active" {
+		t.Errorf("sessions %+v", list)
+	}
+}
+
+// TestLimitsOfReload: new limits hold for sessions that run, and the end of a
+// cluster is not the end of its sessions.
+func TestLimitsOfReload(t *testing.T) {
+	f, c, look := limited(t, gateway.Ends{Total: time.Hour}, "verify-full")
+	old, _ := f.cluster("examplecluster")
+	f.mu.Lock()
+	delete(f.clusters, "examplecluster")
+	f.mu.Unlock()
+	f.forward(2 * time.Hour)
+	look()
+	if got := c.query("SELECT 1"); got != "TDCZ" {
+		t.Errorf("cluster gone: %s", got)
+	}
+	longer := *old
+	longer.Ends.Total = 3 * time.Hour
+	f.add(&longer)
+	look()
+	if got := c.query("SELECT 1"); got != "TDCZ" {
+		t.Errorf("longer limit: %s", got)
+	}
+	f.add(old)
+	f.server.Recheck()
+	c.wantFatal("57P01", "limit of 1h0m0s")
+}
