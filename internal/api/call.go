@@ -77,6 +77,9 @@ func (c *call) serve() (result awsquery.Result, err error) {
 	query, malformed := awsquery.Parse(c.http, body)
 	if malformed == nil {
 		c.query = query
+		if c.claimed == "" && query.Version == stsService.version {
+			c.service = stsService // so that it gets its answer in its own form
+		}
 	}
 	if malformed == nil && c.findUnsigned() {
 		c.leave()
@@ -195,7 +198,7 @@ func (c *call) sessionMay() error {
 func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord {
 	record := audit.CallRecord{
 		Time:        c.now,
-		EventSource: c.service.name + ".amazonaws.com",
+		EventSource: c.service.source,
 		Region:      c.directory.Region,
 		AccountID:   c.directory.Account,
 		RequestID:   c.id,

@@ -237,7 +237,7 @@ func TestDecodeAuthorizationMessage(t *testing.T) {
 	if f := decode("ana", encoded).fault(t); f.Code != "AccessDenied" {
 		t.Errorf("without permission: got %s, want AccessDenied", f.Code)
 	}
-	for name, bad := range map[string]string{"changed": "A" + encoded[1:], "cut": encoded[:40], "rubbish": "**"} {
+	for name, bad := range map[string]string{"changed": encoded[1:2] + encoded[0:1] + encoded[2:] + "AAAA", "cut": encoded[:40], "rubbish": "**"} {
 		if f := decode("root", bad).fault(t); f.Code != "InvalidAuthorizationMessageException" {
 			t.Errorf("%s: got %s, want InvalidAuthorizationMessageException", name, f.Code)
 		}
