@@ -1,0 +1,182 @@
+package metrics
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/throttle"
+)
+
+// Sources are asked at each scrape. None of them may wait for anything. Those that
+// are nil have no series.
+type Sources struct {
+	Gateway     func() gateway.Stats
+	Clusters    func() map[string]dbuser.Stats // of the configuration, by identifier
+	Pressure    func() api.Pressure
+	Connections func() throttle.ConnectionStats
+	Audit       interface {
+		Stats() audit.Stats
+		Err() error
+	}
+	Keyring interface {
+		Current() *keyring.Keyring
+		Err() error
+	}
+	Now func() time.Time // that keys are dated by
+}
+
+// Collect adds the sources. It is called once.
+func (m *Metrics) Collect(s Sources) { m.registry.MustRegister(&collector{s}) }
+
+type collector struct{ Sources }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("daypass_"+name, help, labels, nil)
+}
+
+var (
+	sessions      = describe("sessions", "Sessions that are logged on.", "cluster")
+	sessionsEnded = describe("sessions_ended_total", "Sessions that have ended.", "cluster")
+	sessionBytes  = describe("session_bytes_total", "Bytes that sessions moved, from and to clients.", "cluster", "direction")
+	halfOpen      = describe("half_open_connections", "Connections to the gateway that are not logged on yet.")
+	held          = describe("held_answers", "Answers to failed logons that are held back.")
+	cancels       = describe("cancel_requests_total", "Cancel requests: sent to the cluster, unknown (they name no session), failed.", "result")
+
+	clusterUp       = describe("cluster_up", "1 if the last attempt to connect to the cluster succeeded, 0 if it failed; no series: there was none yet.", "cluster")
+	clusterConns    = describe("cluster_admin_connections", "Administrative connections.", "cluster", "state")
+	clusterLimit    = describe("cluster_admin_connections_limit", "How many of them there may be.", "cluster")
+	clusterWaiting  = describe("cluster_admin_waiting", "Logons that wait for an administrative connection.", "cluster")
+	clusterConnects = describe("cluster_admin_connects_total", "Attempts to open an administrative connection.", "cluster")
+
+	gateBusy    = describe("api_in_progress", "Calls at work, by what bounds them: work (all), outside (an identity provider may be asked), large (large bodies are read).", "gate")
+	gateSlots   = describe("api_in_progress_limit", "How many of them there may be.", "gate")
+	gateWaiting = describe("api_waiting", "Calls that wait for their turn.", "gate")
+	gateShed    = describe("api_shed_total", "Calls turned away with 503 because their turn did not come.", "gate")
+	connsOpen   = describe("api_connections", "Connections to the API.")
+	connsLimit  = describe("api_connections_limit", "How many of them there may be.")
+	connsRefuse = describe("api_connections_refused_total", "Connections to the API that were closed at once.")
+
+	auditOK      = describe("audit_ok", "1 if the audit log works, 0 if acts are refused because it does not.")
+	auditLines   = describe("audit_lines_total", "Lines written to the audit log.")
+	auditBytes   = describe("audit_bytes_total", "Bytes written to the audit log.")
+	auditRefused = describe("audit_refused_total", "Acts refused because their line could not be written.")
+	auditWrites  = describe("audit_writes_total", "Writes; several lines may share one.")
+	auditSyncs   = describe("audit_syncs_total", "Syncs of the file.")
+	auditFaults  = describe("audit_faults_total", "Attempts to write, sync or mend the audit log that failed.")
+	auditLag     = describe("audit_lag_seconds", "Age of the oldest line that may not be on disk yet.")
+
+	keyringOK = describe("keyring_ok", "1 if the keyring file is what is in force, 0 if it cannot be read.")
+	keyAge    = describe("keyring_key_age_seconds", "Age of the key in use.", "purpose")
+	keys      = describe("keyring_keys", "Keys, those kept for checking and those not yet in use included.", "purpose")
+)
+
+// Describe sends nothing: the series depend on what there is.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect makes collector a prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	var clusters map[string]dbuser.Stats
+	if c.Clusters != nil {
+		clusters = c.Clusters()
+	}
+	for id, s := range clusters {
+		if s.Err != nil || s.Reached {
+			gauge(clusterUp, truth(s.Err == nil), id)
+		}
+		gauge(clusterConns, float64(s.InUse), id, "in use")
+		gauge(clusterConns, float64(s.Idle), id, "idle")
+		gauge(clusterLimit, float64(s.Limit), id)
+		gauge(clusterWaiting, float64(s.Waiting), id)
+		counter(clusterConnects, float64(s.Connects), id)
+	}
+	if c.Gateway != nil {
+		s := c.Gateway()
+		gauge(halfOpen, float64(s.HalfOpen))
+		gauge(held, float64(s.Held))
+		counter(cancels, float64(s.Cancels.Sent), "sent")
+		counter(cancels, float64(s.Cancels.Unknown), "unknown")
+		counter(cancels, float64(s.Cancels.Failed), "failed")
+		for id := range clusters {
+			if _, there := s.Clusters[id]; !there {
+				s.Clusters[id] = gateway.ClusterStats{}
+			}
+		}
+		for id, of := range s.Clusters {
+			if _, there := clusters[id]; !there && of.Sessions == 0 {
+				continue // it left the configuration, and so did everybody
+			}
+			gauge(sessions, float64(of.Sessions), id)
+			counter(sessionsEnded, float64(of.Ended), id)
+			counter(sessionBytes, float64(of.BytesFromClient), id, "from client")
+			counter(sessionBytes, float64(of.BytesToClient), id, "to client")
+		}
+	}
+	if c.Pressure != nil {
+		p := c.Pressure()
+		for _, g := range []struct {
+			name string
+			throttle.GateStats
+		}{{"work", p.Work}, {"outside", p.Outside}, {"large", p.Large}} {
+			gauge(gateBusy, float64(g.Busy), g.name)
+			gauge(gateSlots, float64(g.Slots), g.name)
+			gauge(gateWaiting, float64(g.Waiting), g.name)
+			counter(gateShed, float64(g.Shed), g.name)
+		}
+	}
+	if c.Connections != nil {
+		s := c.Connections()
+		gauge(connsOpen, float64(s.Open))
+		gauge(connsLimit, float64(s.Limit))
+		counter(connsRefuse, float64(s.Refused))
+	}
+	if c.Audit != nil {
+		s := c.Audit.Stats()
+		gauge(auditOK, truth(c.Audit.Err() == nil))
+		counter(auditLines, float64(s.Lines))
+		counter(auditBytes, float64(s.Bytes))
+		counter(auditRefused, float64(s.Refused))
+		counter(auditWrites, float64(s.Writes))
+		counter(auditSyncs, float64(s.Syncs))
+		counter(auditFaults, float64(s.Faults))
+		gauge(auditLag, s.Lag.Seconds())
+	}
+	if c.Keyring != nil {
+		gauge(keyringOK, truth(c.Keyring.Err() == nil))
+		now := c.Now()
+		count := map[keyring.Purpose]int{}
+		for _, k := range c.Keyring.Current().Keys(now) {
+			count[k.Purpose]++
+			if k.State == keyring.InUse {
+				gauge(keyAge, now.Sub(k.Active).Seconds(), string(k.Purpose))
+			}
+		}
+		for purpose, n := range count {
+			gauge(keys, float64(n), string(purpose))
+		}
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// clusterFault says whether an error is the cluster's, not the asker's.
+func clusterFault(err error) bool {
+	return errors.Is(err, dbuser.ErrUnreachable) || errors.Is(err, dbuser.ErrRights)
+}
