@@ -18,19 +18,23 @@ const (
 	defaultTimeout = 8 * time.Second
 	// skipFor is how long a setting that could not be copied is left alone.
 	skipFor = 10 * time.Minute
+	// reusedAnswers is how long a connection that has stood idle may take to show
+	// that it is alive. After a failover the old server may not even say no.
+	reusedAnswers = 2 * time.Second
 	// maxRefreshing bounds the changes that run behind logons.
 	maxRefreshing = 64
 )
 
 // Admin administers one cluster. Make it with New; safe for concurrent use.
 type Admin struct {
-	cfg    Config
-	pool   *pool
-	lane   chan struct{} // one token: the transaction of this process that may hold the lock
-	errand chan struct{} // one token: the connection to another database
-	base   context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup // what runs behind the callers
+	cfg     Config
+	pool    *pool
+	replica replica
+	lane    chan struct{} // one token: the transaction of this process that may hold the lock
+	errand  chan struct{} // one token: the connection to another database
+	base    context.Context
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // what runs behind the callers
 
 	mu         sync.Mutex // guards what follows
 	flights    map[string]*flight
@@ -64,6 +68,7 @@ func New(cfg Config) *Admin {
 		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
 		flights: map[string]*flight{}, skips: map[string]time.Time{}, installed: map[string]time.Time{},
 	}
+	a.replica.turn = make(chan struct{}, 1)
 	a.base, a.cancel = context.WithCancel(context.Background())
 	return a
 }
@@ -77,6 +82,7 @@ func (a *Admin) Close() {
 	a.cancel()
 	a.pool.close()
 	a.work.Wait()
+	a.closeReplica()
 }
 
 // flight is one change that several logons wait for.
@@ -110,6 +116,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, err
 	a.wantTrigger(n.Database, st)
 	switch {
 	case len(p.steps) == 0:
+	case p.late && st.Recovery: // there is no primary to refresh it on
 	case p.late:
 		a.refresh(n, s)
 	default:
@@ -133,11 +140,14 @@ func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (*state, error
 		// The query runs on when the caller goes away: breaking it off would
 		// cost the connection, and it takes less than a millisecond.
 		deadline, _ := ctx.Deadline()
+		if soon := time.Now().Add(reusedAnswers); c.reused && soon.Before(deadline) {
+			deadline = soon
+		}
 		query, cancel := context.WithDeadline(a.base, deadline)
 		st, err := readState(query, c, n, s)
 		cancel()
 		reused := c.reused
-		if err != nil && connectionLost(err) {
+		if err != nil && (connectionLost(err) || reused && c.IsClosed() && a.base.Err() == nil) {
 			a.pool.discard(c)
 			if reused {
 				a.pool.flush()
@@ -201,6 +211,11 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		defer cancel()
 		began := time.Now()
 		f.role, f.err = a.change(ctx, n, s, heal || behind)
+		if f.err == nil && !behind {
+			if f.err = a.awaitReplay(ctx); f.err != nil {
+				f.role = SessionRole{}
+			}
+		}
 		a.observe(Change, began, f.err)
 		a.mu.Lock()
 		delete(a.flights, key)

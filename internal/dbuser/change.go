@@ -176,7 +176,7 @@ func (a *Admin) inLane(ctx context.Context, f func(context.Context, *conn) ([]st
 	case <-ctx.Done():
 		return a.pool.unreachable(ctx.Err())
 	}
-	c, err := a.pool.acquire(ctx)
+	c, err := a.acquireAlive(ctx)
 	if err != nil {
 		return err
 	}
@@ -193,6 +193,28 @@ func (a *Admin) inLane(ctx context.Context, f func(context.Context, *conn) ([]st
 		_, _ = c.PgConn().Exec(ctx, "rollback").ReadAll() // or release closes the connection
 	}
 	return err
+}
+
+// acquireAlive is acquire for what may take long, where silence could mean
+// either that it does or that the server is gone.
+func (a *Admin) acquireAlive(ctx context.Context) (*conn, error) {
+	for {
+		c, err := a.pool.acquire(ctx)
+		if err != nil || !c.reused || time.Since(c.used) < reusedAnswers {
+			return c, err
+		}
+		asking, cancel := context.WithTimeout(ctx, reusedAnswers)
+		err = c.PgConn().Exec(asking, "").Close()
+		cancel()
+		if err == nil {
+			return c, nil
+		}
+		a.pool.discard(c)
+		if ctx.Err() != nil {
+			return nil, a.pool.unreachable(ctx.Err())
+		}
+		a.pool.flush()
+	}
 }
 
 // stepError says which statement failed.

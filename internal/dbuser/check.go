@@ -77,7 +77,7 @@ func (a *Admin) Check(ctx context.Context) (Report, error) {
 		k.report.Address = k.config.Host
 	}
 	connecting, cancel := context.WithTimeout(ctx, connectTimeout)
-	c, err := connect(connecting, k.config)
+	c, err := a.pool.connect(connecting, "")
 	cancel()
 	if err != nil {
 		k.cannotConnect(err)
@@ -299,11 +299,9 @@ func (k *checker) triggers(ctx context.Context) error {
 }
 
 func (k *checker) trigger(ctx context.Context, database string) error {
-	config := k.config.Copy()
-	config.Database = database
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	c, err := connect(ctx, config)
+	c, err := k.a.pool.connect(ctx, database)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,11 @@ type Config struct {
 	Conn    *pgx.ConnConfig // the administrative login; made by pgx.ParseConfig
 	Key     [32]byte        // upstream passwords are derived from it
 
+	// TargetSessionAttrs is libpq's setting of that name for the sessions. Where
+	// it lets them go to a standby of several hosts in Conn, a logon that changes
+	// something waits for the standby. Administration goes to the primary anyway.
+	TargetSessionAttrs string
+
 	AllowSuperusers      bool // DbUser may name a superuser
 	AllowPredefinedRoles bool // DbGroups may name pg_* roles
 

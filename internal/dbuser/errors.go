@@ -2,6 +2,7 @@ package dbuser
 
 import (
 	"errors"
+	"fmt"
 )
 
 // The ways in which a logon cannot get its session role. Test with errors.Is.
@@ -17,6 +18,15 @@ var (
 	ErrDatabaseMissing = errors.New("database does not exist") // never from Ensure: the upstream says 3D000 itself
 	ErrRights          = errors.New("administrative login lacks rights")
 	ErrUnreachable     = errors.New("cluster unreachable")
+)
+
+// Kinds of ErrUnreachable, for which errors.Is is true as well: the cluster is
+// there and cannot serve now. Each passes, so trying again makes sense.
+var (
+	ErrNotReady = fmt.Errorf("%w: starting up or shutting down", ErrUnreachable)
+	ErrFull     = fmt.Errorf("%w: out of connections", ErrUnreachable)
+	ErrReadOnly = fmt.Errorf("%w: in recovery", ErrUnreachable)  // and something has to be changed
+	ErrLagging  = fmt.Errorf("%w: standby lags", ErrUnreachable) // it has not replayed the session role
 )
 
 // Error is what Ensure and Heal return: which rule, about which name, and why.

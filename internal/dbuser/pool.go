@@ -30,7 +30,10 @@ const (
 type conn struct {
 	*pgx.Conn
 	version int  // server_version_num
+	standby bool // it was in recovery when it was opened
 	reused  bool // it was idle, so it may have died unnoticed
+	opened  time.Time
+	used    time.Time // when it was given back
 }
 
 // pool holds the standing connections of one cluster: at most max of them,
@@ -39,6 +42,7 @@ type conn struct {
 type pool struct {
 	cluster string
 	config  *pgx.ConnConfig
+	hosts   []*pgx.ConnConfig // config, for each of its servers
 	now     func() time.Time
 	slots   chan struct{}   // one token for each connection in use or being opened
 	base    context.Context // ends with close
@@ -53,6 +57,7 @@ type pool struct {
 	backoff  time.Duration
 	retryAt  time.Time
 	probing  bool
+	lastHost int // index in hosts: where the primary was
 	connects int // for tests and for the check
 	reached  bool
 }
@@ -69,7 +74,7 @@ func newPool(cluster string, config *pgx.ConnConfig, max int, now func() time.Ti
 	c.StatementCacheCapacity = 0
 	c.DescriptionCacheCapacity = 0
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
-	p := &pool{cluster: cluster, config: c, now: now, slots: make(chan struct{}, max), failed: make(chan struct{})}
+	p := &pool{cluster: cluster, config: c, hosts: splitHosts(c), now: now, slots: make(chan struct{}, max), failed: make(chan struct{})}
 	p.base, p.end = context.WithCancel(context.Background())
 	return p
 }
@@ -104,9 +109,13 @@ func (p *pool) acquire(ctx context.Context) (*conn, error) {
 		p.mu.Unlock()
 		return nil, err
 	}
-	if n := len(p.idle); n > 0 && !probe {
+	for n := len(p.idle); n > 0 && !probe; n = len(p.idle) {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
+		if c.standby && len(p.hosts) > 1 && time.Since(c.opened) > staleStandby {
+			defer closeConn(c)
+			continue
+		}
 		p.mu.Unlock()
 		c.reused = true
 		return c, nil
@@ -165,7 +174,7 @@ func (p *pool) open(ctx context.Context) (*conn, error) {
 		defer cancel()
 		stop := context.AfterFunc(p.base, cancel)
 		defer stop()
-		c, err := connect(connecting, p.config)
+		c, err := p.connect(connecting, "")
 		if err = p.opened(err); err != nil {
 			if c != nil {
 				closeConn(c)
@@ -234,11 +243,9 @@ func (p *pool) openDatabase(ctx context.Context, database string) (*conn, error)
 	if surplus != nil {
 		closeConn(surplus)
 	}
-	config := p.config.Copy()
-	config.Database = database
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	c, err := connect(ctx, config)
+	c, err := p.connect(ctx, database)
 	if err != nil {
 		<-p.slots
 		return nil, err
@@ -252,6 +259,7 @@ func (p *pool) release(c *conn) {
 	p.mu.Lock()
 	healthy := !c.IsClosed() && !c.PgConn().IsBusy() && c.PgConn().TxStatus() == 'I' && !p.closed
 	if healthy {
+		c.used = time.Now()
 		p.idle = append(p.idle, c)
 	}
 	p.mu.Unlock()
@@ -310,23 +318,11 @@ set statement_timeout = '7s';
 set lock_timeout = '5s';
 set idle_in_transaction_session_timeout = '15s';
 set client_min_messages = warning;
-select current_setting('server_version_num'), pg_backend_pid();`
+select set_config('synchronous_commit', 'local', false) where current_setting('synchronous_commit') = 'off';
+select current_setting('server_version_num'), pg_backend_pid(), pg_is_in_recovery();`
 
 // errPooler is the cause when something that is not PostgreSQL answers.
 var errPooler = errors.New("a connection pooler answers in place of PostgreSQL; name the server itself")
-
-func connect(ctx context.Context, config *pgx.ConnConfig) (*conn, error) {
-	raw, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	c := &conn{Conn: raw}
-	if err := c.prepare(ctx); err != nil {
-		closeConn(c)
-		return nil, err
-	}
-	return c, nil
-}
 
 func (c *conn) prepare(ctx context.Context) error {
 	results, err := c.PgConn().Exec(ctx, setup).ReadAll()
@@ -341,6 +337,7 @@ func (c *conn) prepare(ctx context.Context) error {
 	if _, err := fmt.Sscan(string(row[1]), &pid); err != nil {
 		return fmt.Errorf("reading pg_backend_pid: %w", err)
 	}
+	c.standby = string(row[2]) == "t"
 	// A pooler hands out keys of its own. Behind one, the next statement may
 	// run on another backend, and roles may be logged on that are not ours.
 	if told := c.PgConn().PID(); told != 0 && told != pid {
@@ -357,7 +354,18 @@ func (c *conn) prepare(ctx context.Context) error {
 }
 
 func (p *pool) unreachable(cause error) *Error {
-	return &Error{Kind: ErrUnreachable, Message: fmt.Sprintf("cluster %q cannot be reached", p.cluster), Cause: cause}
+	e := &Error{Kind: ErrUnreachable, Message: fmt.Sprintf("cluster %q cannot be reached", p.cluster), Cause: cause}
+	switch {
+	case isCode(cause, "53300"):
+		e.Kind, e.Message = ErrFull, fmt.Sprintf("cluster %q has no connection left", p.cluster)
+	case isCode(cause, "57P01", "57P02", "57P03"):
+		e.Kind, e.Message = ErrNotReady, fmt.Sprintf("cluster %q is starting up or shutting down", p.cluster)
+	case errors.Is(cause, errRecovery):
+		e.Kind, e.Message = ErrReadOnly, fmt.Sprintf("cluster %q has no primary that session roles could be made on", p.cluster)
+	case errors.Is(cause, errPooler):
+		e.Message = fmt.Sprintf("cluster %q is behind a connection pooler; its upstream has to name the PostgreSQL server itself", p.cluster)
+	}
+	return e
 }
 
 func (p *pool) connectError(err error) *Error {

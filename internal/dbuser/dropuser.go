@@ -1,0 +1,280 @@
+package dbuser
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DropOptions say how a database user is dropped.
+type DropOptions struct {
+	ReassignTo string       // who gets what the user owns; needed when there is anything
+	Force      bool         // end the user's sessions
+	Progress   func(string) // told of each thing that is done. Optional.
+}
+
+// DropPlan is what it takes to drop a user, as the database has it now.
+type DropPlan struct {
+	Cluster      string         `json:"cluster"`
+	User         string         `json:"user"`
+	Exists       bool           `json:"exists"`
+	ReassignTo   string         `json:"reassign_to,omitempty"`
+	SessionRoles []string       `json:"session_roles,omitempty"`
+	Sessions     []LiveSessions `json:"sessions,omitempty"`
+	Databases    []RoleUse      `json:"databases,omitempty"`
+	Problems     []Problem      `json:"problems,omitempty"` // what has to be settled first
+}
+
+// LiveSessions are the sessions of one role in one database.
+type LiveSessions struct {
+	Role     string `json:"role"`
+	Database string `json:"database"`
+	Count    int    `json:"count"`
+}
+
+// RoleUse is what depends on a role in one database. An empty Database means
+// what belongs to the whole cluster, such as a database.
+type RoleUse struct {
+	Role     string   `json:"role"`
+	Database string   `json:"database,omitempty"`
+	Owned    int      `json:"owned"`
+	Examples []string `json:"examples,omitempty"` // some of what is owned
+	// Named counts grants, policies, default privileges and user mappings,
+	// which are removed.
+	Named int `json:"named"`
+}
+
+// Problem keeps a user from being dropped.
+type Problem struct {
+	Message string   `json:"message"`
+	SQL     []string `json:"sql,omitempty"` // mends it when a superuser runs it; without semicolons
+}
+
+// Nothing reports whether there is nothing to drop.
+func (p DropPlan) Nothing() bool { return !p.Exists && len(p.SessionRoles) == 0 }
+
+// Owns reports whether anything has to be given to somebody else.
+func (p DropPlan) Owns() bool {
+	return slices.ContainsFunc(p.Databases, func(u RoleUse) bool { return u.Owned > 0 })
+}
+
+// ErrBlocked is why DropUser did nothing: the plan has problems.
+var ErrBlocked = errors.New("the user cannot be dropped yet")
+
+// PlanDrop says what DropUser would do, and changes nothing. A user who is gone
+// has a plan with Exists false, and with the session roles that were left.
+// Errors are *Error: what may not be dropped at all is ErrUserRefused.
+func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropPlan, error) {
+	p := DropPlan{Cluster: a.cfg.Cluster, User: user, ReassignTo: o.ReassignTo}
+	if err := checkName("user", user); err != nil {
+		return p, err
+	}
+	c, err := a.pool.acquire(ctx)
+	if err != nil {
+		return p, err
+	}
+	d := dropper{a: a, c: c, plan: &p, options: o}
+	err = d.look(ctx)
+	a.pool.release(c)
+	if err == nil {
+		err = d.lookInside(ctx)
+	}
+	var ours *Error
+	if err != nil && !errors.As(err, &ours) {
+		err = a.pool.unreachable(err)
+	}
+	return p, err
+}
+
+// DropUser drops a database user and its session roles: it keeps them from
+// logging on, ends their sessions when that is wanted, gives what they own to
+// another role, removes what names them, in every database, and drops them. It
+// goes in small transactions, each of which may be done again, so a run that
+// was cut short is finished by the next. A user who is gone is success.
+//
+// The plan is the one it worked from. With problems in it, nothing was done and
+// the error is ErrBlocked.
+func (a *Admin) DropUser(ctx context.Context, user string, o DropOptions) (DropPlan, error) {
+	p, err := a.PlanDrop(ctx, user, o)
+	switch {
+	case err != nil:
+		return p, err
+	case len(p.Problems) > 0:
+		return p, ErrBlocked
+	case p.Nothing():
+		return p, nil
+	}
+	roles := slices.Clone(p.SessionRoles)
+	if p.Exists {
+		roles = append(roles, user)
+	}
+	say := func(format string, args ...any) {
+		if o.Progress != nil {
+			o.Progress(fmt.Sprintf(format, args...))
+		}
+	}
+	if err := a.forbidLogon(ctx, roles); err != nil {
+		return p, fmt.Errorf("forbidding logons: %w", err)
+	}
+	say("no more logons as %s", list(roles))
+	if len(p.Sessions) > 0 {
+		if err := a.endSessions(ctx, roles); err != nil {
+			return p, fmt.Errorf("ending sessions: %w", err)
+		}
+		say("sessions ended")
+	}
+	for _, role := range roles {
+		if err := a.dropRole(ctx, role, o.ReassignTo, say); err != nil {
+			return p, fmt.Errorf("dropping %q: %w", role, err)
+		}
+		say("dropped %q", role)
+	}
+	return p, nil
+}
+
+// forbidLogon comes first, so that nothing appears behind what follows. It also
+// tells the gateways: a user that may not log in is not lent.
+func (a *Admin) forbidLogon(ctx context.Context, roles []string) error {
+	return a.retried(ctx, func(ctx context.Context, c *conn) ([]step, error) {
+		var there []string
+		err := c.QueryRow(ctx, `select coalesce(array_agg(rolname::text), '{}') from pg_roles
+			where rolcanlogin and rolname = any ($1::text[]::name[])`, roles).Scan(&there)
+		var steps []step
+		for _, r := range there {
+			steps = append(steps, step{sql: "alter role " + ident(r) + " nologin", name: r})
+		}
+		return steps, err
+	})
+}
+
+// retried is inLane with another try for what another one will not meet.
+func (a *Admin) retried(ctx context.Context, f func(context.Context, *conn) ([]step, error)) error {
+	for attempt := 0; ; attempt++ {
+		err := a.inLane(ctx, f)
+		if err == nil || !transient(err) && !connectionLost(err) || attempt == 5 {
+			return err
+		}
+		if pauseErr := pause(ctx, attempt); pauseErr != nil {
+			return err
+		}
+	}
+}
+
+const (
+	endSessionsFor   = 10 * time.Second
+	endSessionsAgain = 50 * time.Millisecond
+)
+
+// endSessions ends the sessions of roles and waits until they are gone. A plain
+// login may end those of roles it is a member of.
+func (a *Admin) endSessions(ctx context.Context, roles []string) error {
+	ctx, cancel := context.WithTimeout(ctx, endSessionsFor)
+	defer cancel()
+	for {
+		var left []string
+		err := a.retried(ctx, func(ctx context.Context, c *conn) ([]step, error) {
+			err := c.QueryRow(ctx, `select coalesce(array_agg(distinct usename::text), '{}') from pg_stat_activity
+				where usename = any ($1::text[]::name[])`, roles).Scan(&left)
+			var steps []step
+			for _, r := range left {
+				l, err := readLoan(ctx, c, r, "")
+				if err != nil {
+					return nil, err
+				}
+				steps = append(steps, l.around(step{sql: "select pg_terminate_backend(pid) from pg_stat_activity where usename = " + literal(r)})...)
+			}
+			return steps, err
+		})
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		timer := time.NewTimer(endSessionsAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("sessions of %s do not end: %w", list(left), ctx.Err())
+		}
+	}
+}
+
+// dropRole clears a role out of every database and drops it.
+func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, ...any)) error {
+	for attempt := 0; ; attempt++ {
+		var databases []string
+		err := a.retried(ctx, func(ctx context.Context, c *conn) ([]step, error) {
+			var err error
+			if databases, err = readMentions(ctx, c, role); err != nil || len(databases) > 0 {
+				return nil, err
+			}
+			return []step{{sql: "drop role if exists " + ident(role)}}, nil
+		})
+		switch {
+		case isCode(err, "2BP01") && attempt < 3: // something new names it
+			continue
+		case err != nil || len(databases) == 0:
+			return err
+		case attempt == 3:
+			return errors.New("something still names it")
+		}
+		if databases[0] == "" && len(databases) > 1 {
+			databases = databases[1:] // any database will do for what belongs to none
+		}
+		for _, database := range databases {
+			if err := a.clear(ctx, role, to, database); err != nil {
+				return fmt.Errorf("in database %q: %w", database, err)
+			}
+			if to == "" {
+				say("removed what names %q in database %q", role, cmp.Or(database, a.pool.config.Database))
+			} else {
+				say("gave what %q owned in database %q to %q", role, cmp.Or(database, a.pool.config.Database), to)
+			}
+		}
+	}
+}
+
+// clear gives what a role owns in one database to another, and removes what
+// names it there. DROP OWNED would drop what is owned as well; so there is
+// a look that nothing is, in the same transaction, and the role has no session.
+func (a *Admin) clear(ctx context.Context, role, to, database string) error {
+	return a.inDatabase(ctx, database, func(ctx context.Context, lane, c *conn) error {
+		l, err := readLoan(ctx, lane, role, to)
+		if err != nil {
+			return err
+		}
+		var inner []step
+		if to != "" {
+			inner = append(inner, step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(to))})
+		}
+		inner = append(inner, step{sql: ownsNothing(role)}, step{sql: "drop owned by " + ident(role)})
+		return a.runSteps(ctx, c, l.around(inner...))
+	})
+}
+
+// readLoan says what the administrative login has to be lent, for one
+// transaction, to act for a role and to give what it owns to another. The other
+// also joins the role, unless that goes round in a circle: PostgreSQL wants the
+// new owner of a function or a type to have CREATE on its schema.
+func readLoan(ctx context.Context, c *conn, role, to string) (lent, error) {
+	l := lent{role: role, user: to, version: c.version, hasUser: to == ""}
+	usable := ""
+	if c.version >= 160000 {
+		usable = "and x.inherit_option and x.set_option"
+	}
+	var circle bool
+	err := c.QueryRow(ctx, strings.ReplaceAll(`
+		select me.rolsuper,
+		  r.oid = me.oid or exists (select from pg_auth_members x where x.roleid = r.oid and x.member = me.oid {usable}),
+		  $2 = '' or t.oid = me.oid or exists (select from pg_auth_members x where x.roleid = t.oid and x.member = me.oid {usable}),
+		  coalesce(t.rolsuper or pg_has_role(r.oid, t.oid, 'member') or pg_has_role(t.oid, r.oid, 'usage'), true)
+		from pg_roles r join pg_roles me on me.rolname = current_user left join pg_roles t on t.rolname = $2
+		where r.rolname = $1`, "{usable}", usable), role, to).Scan(&l.super, &l.hasRole, &l.hasUser, &circle)
+	if err == nil && !circle {
+		l.missing = []string{role}
+	}
+	return l, err
+}

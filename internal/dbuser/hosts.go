@@ -1,0 +1,166 @@
+package dbuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// nextHost is how long a host may take before the next one is asked too. A
+	// machine that is gone answers nothing at all.
+	nextHost = 300 * time.Millisecond
+	// primaryWithin is how long a standby that has answered waits for a primary
+	// to turn up.
+	primaryWithin = time.Second
+	// staleStandby is how long a connection to a standby serves, where there are
+	// other hosts: by then there may be a primary again.
+	staleStandby = 3 * time.Second
+)
+
+// splitHosts makes a configuration for each server that config names. The
+// entries of one server differ in TLS only and stay together. What
+// target_session_attrs says is about sessions; administration needs the
+// primary, and connect looks for it.
+func splitHosts(config *pgx.ConnConfig) []*pgx.ConnConfig {
+	type entry = pgconn.FallbackConfig
+	entries := []*entry{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}
+	var hosts []*pgx.ConnConfig
+	for _, e := range append(entries, config.Fallbacks...) {
+		i := slices.IndexFunc(hosts, func(h *pgx.ConnConfig) bool { return h.Host == e.Host && h.Port == e.Port })
+		if i >= 0 {
+			hosts[i].Fallbacks = append(hosts[i].Fallbacks, e)
+			continue
+		}
+		h := config.Copy()
+		h.Host, h.Port, h.TLSConfig, h.Fallbacks, h.ValidateConnect = e.Host, e.Port, e.TLSConfig, nil, nil
+		hosts = append(hosts, h)
+	}
+	return hosts
+}
+
+// connect opens a connection to a database of the primary; empty means the
+// administrative one. It asks the host that served last, and the others when
+// that one is slow, fails or is a standby. Where there is no primary a standby
+// will do, for reading.
+func (p *pool) connect(ctx context.Context, database string) (*conn, error) {
+	p.mu.Lock()
+	first := p.lastHost
+	p.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		host int
+		c    *conn
+		err  error
+	}
+	results := make(chan result)
+	running := 0
+	ask := func(host int) {
+		running++
+		config := p.hosts[host]
+		if database != "" && database != config.Database {
+			config = config.Copy()
+			config.Database = database
+		}
+		go func() {
+			c, err := connectTo(ctx, config)
+			results <- result{host, c, err}
+		}()
+	}
+	asked := 0
+	next := func() {
+		if asked < len(p.hosts) {
+			ask((first + asked) % len(p.hosts))
+			asked++
+		}
+	}
+	var standby *conn
+	var failures []error
+	next()
+	timer := time.NewTimer(nextHost)
+	defer timer.Stop()
+	wait := func() <-chan time.Time {
+		if asked < len(p.hosts) || standby != nil {
+			return timer.C
+		}
+		return nil
+	}
+	defer func() { // what comes too late is closed
+		go func(left int) {
+			for range left {
+				if r := <-results; r.c != nil {
+					closeConn(r.c)
+				}
+			}
+		}(running)
+	}()
+	for {
+		select {
+		case r := <-results:
+			running--
+			switch {
+			case r.err != nil:
+				failures = append(failures, r.err)
+			case !r.c.standby:
+				if standby != nil {
+					closeConn(standby)
+				}
+				p.mu.Lock()
+				p.lastHost = r.host
+				p.mu.Unlock()
+				return r.c, nil
+			case standby == nil:
+				standby = r.c
+				timer.Reset(primaryWithin)
+			default:
+				closeConn(r.c)
+			}
+			next()
+		case <-wait():
+			if standby != nil && asked == len(p.hosts) {
+				return standby, nil
+			}
+			next()
+			timer.Reset(nextHost)
+		}
+		if running > 0 {
+			continue
+		}
+		if standby != nil {
+			return standby, nil
+		}
+		return nil, worst(failures)
+	}
+}
+
+// worst is the failure that says most: an answer of PostgreSQL's, the first one
+// of them, before silence.
+func worst(failures []error) error {
+	var answer *pgconn.PgError
+	for _, err := range failures {
+		if errors.As(err, &answer) || errors.Is(err, errPooler) {
+			return err
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// connectTo opens a connection to one server.
+func connectTo(ctx context.Context, config *pgx.ConnConfig) (*conn, error) {
+	raw, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: raw, opened: time.Now()}
+	if err := c.prepare(ctx); err != nil {
+		closeConn(c)
+		return nil, fmt.Errorf("%s: %w", config.Host, err)
+	}
+	return c, nil
+}
