@@ -1,12 +1,13 @@
 # make build   bin/daypass, one static binary
 # make check   everything that must hold before a commit lands
 # make bench   the speed of issuing, logging on and relaying, against a direct connection
+# make bench-peers   the same with PgBouncer and moto beside it; writes docs/performance.md
 # make fuzz    every fuzz target, FUZZTIME each (default 1m)
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME ?= 1m
 
-.PHONY: build test check format vet staticcheck vulnerabilities tidy race cross bench fuzz postgres
+.PHONY: build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers fuzz postgres
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/daypass ./cmd/daypass
@@ -45,6 +46,9 @@ race:
 
 bench:
 	scripts/bench
+
+bench-peers:
+	scripts/bench-peers
 
 fuzz:
 	scripts/fuzz $(FUZZTIME)

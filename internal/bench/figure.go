@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// measurement is one target's figures in one round. What was not measured is zero.
+type measurement struct {
+	rate     float64 // units per second
+	p50, p99 time.Duration
+	cpu      time.Duration // of the process measured, for one unit
+	memory   float64       // KiB for one unit
+	units    float64       // how many were done
+}
+
+// target is one of the things compared; the first of a figure is what the table
+// compares the others with.
+type target struct {
+	name    string
+	pid     func() int // whose CPU time is counted; nil: nobody's
+	measure func(context.Context) (measurement, error)
+}
+
+// figure is something that is measured for several targets.
+type figure struct {
+	key, title, unit string
+	targets          []target
+}
+
+// result is what the rounds of a figure gave.
+type result struct {
+	figure
+	rounds [][]measurement // by round, then as targets
+}
+
+// run measures every target in every round.
+func (f figure) run(ctx context.Context, rounds int) (*result, error) {
+	r := &result{figure: f}
+	for round := range rounds {
+		got := make([]measurement, len(f.targets))
+		for i, t := range f.targets {
+			progress("%s, round %d of %d: %s", f.title, round+1, rounds, t.name)
+			var before time.Duration
+			if t.pid != nil {
+				before = cpuTime(t.pid())
+			}
+			m, err := t.measure(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", t.name, err)
+			}
+			if m.units > 0 && t.pid != nil {
+				m.cpu = time.Duration(float64(cpuTime(t.pid())-before) / m.units)
+			}
+			got[i] = m
+		}
+		r.rounds = append(r.rounds, got)
+	}
+	return r, nil
+}
+
+// pick takes one number out of a measurement.
+type pick func(measurement) float64
+
+func rate(m measurement) float64   { return m.rate }
+func p50(m measurement) float64    { return m.p50.Seconds() * 1000 }
+func p99(m measurement) float64    { return m.p99.Seconds() * 1000 }
+func cpu(m measurement) float64    { return float64(m.cpu.Nanoseconds()) / 1000 }
+func memory(m measurement) float64 { return m.memory }
+
+func (r *result) index(name string) int {
+	return slices.IndexFunc(r.targets, func(t target) bool { return t.name == name })
+}
+
+// median is a target's, over the rounds.
+func (r *result) median(name string, of pick) (float64, bool) {
+	i := r.index(name)
+	if i < 0 {
+		return 0, false
+	}
+	values := make([]float64, 0, len(r.rounds))
+	for _, round := range r.rounds {
+		values = append(values, of(round[i]))
+	}
+	return median(values), true
+}
+
+// compare joins two targets within each round and takes the median.
+func (r *result) compare(a, b string, of pick, join func(a, b float64) float64) (float64, bool) {
+	i, j := r.index(a), r.index(b)
+	if i < 0 || j < 0 {
+		return 0, false
+	}
+	values := make([]float64, 0, len(r.rounds))
+	for _, round := range r.rounds {
+		values = append(values, join(of(round[i]), of(round[j])))
+	}
+	m := median(values)
+	return m, !math.IsNaN(m) && !math.IsInf(m, 0)
+}
+
+func ratio(a, b float64) float64      { return a / b }
+func difference(a, b float64) float64 { return a - b }
+
+func median(values []float64) float64 {
+	values = slices.Clone(values)
+	slices.Sort(values)
+	n := len(values)
+	if n%2 == 1 {
+		return values[n/2]
+	}
+	return (values[n/2-1] + values[n/2]) / 2
+}
+
+// column is one of a result's table.
+type column struct {
+	head string
+	of   pick
+}
+
+// columns are those that were measured.
+func (r *result) columns() []column {
+	var list []column
+	for _, c := range []column{
+		{r.unit, rate}, {"p50 ms", p50}, {"p99 ms", p99}, {"CPU µs", cpu}, {"KiB", memory},
+	} {
+		for _, t := range r.targets {
+			if m, _ := r.median(t.name, c.of); m != 0 {
+				list = append(list, c)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// table is the result as text: a head and one line for each target.
+func (r *result) table() [][]string {
+	columns := r.columns()
+	head := []string{r.title}
+	for _, c := range columns {
+		head = append(head, c.head)
+	}
+	table := [][]string{append(head, "ratio")}
+	for _, t := range r.targets {
+		line := []string{t.name}
+		for _, c := range columns {
+			m, _ := r.median(t.name, c.of)
+			line = append(line, number(m))
+		}
+		first := "-"
+		if len(columns) > 0 {
+			if x, ok := r.compare(t.name, r.targets[0].name, columns[0].of, ratio); ok {
+				first = fmt.Sprintf("%.2f", x)
+			}
+		}
+		table = append(table, append(line, first))
+	}
+	return table
+}
+
+func (r *result) print(out io.Writer) {
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, line := range r.table() {
+		fmt.Fprintln(w, strings.Join(line, "\t")+"\t")
+	}
+	w.Flush()
+}
+
+// number has three digits that mean something.
+func number(v float64) string {
+	switch a := math.Abs(v); {
+	case v == 0:
+		return "-"
+	case a >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case a >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// keys are what -only knows, in the order of the report.
+var keys = []string{"decision", "issue", "logon", "latency", "tps", "copy", "memory", "scale", "newuser"}
+
+// The targets' names.
+const (
+	hellos    = "net/http, fixed answer"
+	motos     = "moto"
+	daypass   = "Daypass"
+	direct    = "direct"
+	bouncer   = "PgBouncer"
+	onceOnly  = "PgBouncer, one use"
+	prewarmed = "Daypass, prewarmed"
+	known     = "a known user"
+	unknown   = "a new user"
+	one       = "one of each"
+	many      = "10 000 users, 1 000 groups, 200 clusters"
+)
+
+func (s *stack) figures(o options) []figure {
+	list := []figure{s.decision(), s.issue(o), s.logon(o), s.latency(o)}
+	for _, mode := range modes {
+		list = append(list, s.tps(o, clients, mode))
+	}
+	list = append(list, s.tps(o, 64, modes[0]))
+	for _, mode := range modes {
+		list = append(list, s.copy(o, false, mode), s.copy(o, true, mode))
+	}
+	for _, mode := range modes {
+		list = append(list, s.memory(o, mode))
+	}
+	if s.registry != nil {
+		list = append(list, s.scale(o)...)
+	}
+	// Last: it leaves some thousand users behind.
+	return append(list, figure{key: "newuser", title: "First logon of a database user, TLS, one client", unit: "per s", targets: []target{
+		{name: known, measure: newUsers(o, s.server, true)},
+		{name: unknown, measure: newUsers(o, s.server, false)},
+	}})
+}
+
+// modes are plain and TLS, by their libpq names.
+var modes = []string{"disable", "require"}
+
+func transport(mode string) string {
+	if mode == "disable" {
+		return "plain"
+	}
+	return "TLS"
+}
+
+func (s *stack) issue(o options) figure {
+	f := figure{key: "issue", title: "Credentials issued", unit: "per s", targets: []target{
+		{hellos, s.hello.pid, requests(o, endpoint{s.at, s.server.keys}, issueForm("bench"))},
+	}}
+	if s.moto != nil {
+		f.targets = append(f.targets, target{motos, s.moto.pid, requests(o, s.moto.endpoint, issueForm("bench"))})
+	}
+	f.targets = append(f.targets, target{daypass, s.server.pid, requests(o, s.server.endpoint(1), issueForm("bench"))})
+	return f
+}
+
+func (s *stack) logon(o options) figure {
+	f := figure{key: "logon", title: "Logons, TLS, 8 clients", unit: "per s", targets: []target{
+		{name: direct, measure: logons(o, clients, 0, s.small.direct("require"))},
+	}}
+	if s.once != nil {
+		f.targets = append(f.targets, target{onceOnly, s.once.pid, logons(o, clients, 0, s.once.login("require"))})
+	}
+	f.targets = append(f.targets, target{daypass, s.server.pid, logons(o, clients, 0, s.server.through("require"))})
+	return f
+}
+
+// latency is that of logons on a machine with time to spare, which is when
+// sessions can be started ahead.
+func (s *stack) latency(o options) figure {
+	const pause = 25 * time.Millisecond
+	return figure{key: "latency", title: "Logons, TLS, 2 clients with pauses of 25 ms", unit: "per s", targets: []target{
+		{name: direct, measure: logons(o, 2, pause, s.small.direct("require"))},
+		{daypass, s.server.pid, logons(o, 2, pause, s.server.through("require"))},
+	}}
+}
+
+func (s *stack) tps(o options, n int, mode string) figure {
+	f := figure{key: "tps", title: fmt.Sprintf("Transactions, %s, %d clients", transport(mode), n), unit: "per s", targets: []target{
+		{name: direct, measure: s.small.transactions(o, n, s.small.direct(mode))},
+	}}
+	if s.pgbouncer != nil {
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.pid, s.small.transactions(o, n, s.pgbouncer.login(mode))})
+	}
+	f.targets = append(f.targets, target{daypass, s.server.pid, s.small.transactions(o, n, s.server.through(mode))})
+	return f
+}
+
+func (s *stack) copy(o options, into bool, mode string) figure {
+	way := "out"
+	if into {
+		way = "in"
+	}
+	f := figure{key: "copy", title: "COPY " + way + ", " + transport(mode), unit: "MB/s", targets: []target{
+		{name: direct, measure: copies(o, into, s.small.direct(mode))},
+	}}
+	if s.pgbouncer != nil {
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.pid, copies(o, into, s.pgbouncer.login(mode))})
+	}
+	f.targets = append(f.targets, target{daypass, s.server.pid, copies(o, into, s.server.through(mode))})
+	return f
+}
+
+// memory starts a fresh process for each measurement.
+func (s *stack) memory(o options, mode string) figure {
+	f := figure{key: "memory", title: "Resident memory of an idle session, " + transport(mode), unit: "per s"}
+	if s.pgbouncer != nil {
+		f.targets = append(f.targets, target{name: bouncer, measure: idleSessions(o, func(ctx context.Context) (int, login, func(), error) {
+			p, err := startPgBouncer(ctx, o, filepath.Join(s.dir, "pgbouncer-idle"), s.small, false)
+			if err != nil {
+				return 0, login{}, nil, err
+			}
+			return p.pid(), p.login(mode), p.stop, nil
+		})})
+	}
+	f.targets = append(f.targets, target{name: daypass, measure: idleSessions(o, func(ctx context.Context) (int, login, func(), error) {
+		// Its keys stay, so that the session roles' passwords do.
+		server, err := startServer(ctx, o, filepath.Join(s.dir, "daypass-idle"), s.small, smallSize)
+		if err != nil {
+			return 0, login{}, nil, err
+		}
+		to, err := issue(server.endpoint(1), "idle", true)
+		if err != nil {
+			server.stop()
+			return 0, login{}, nil, err
+		}
+		return server.pid(), server.login(to, mode), server.stop, nil
+	})})
+	return f
+}
+
+// scale compares one of each with many of each.
+func (s *stack) scale(o options) []figure {
+	mode := "disable"
+	principals := figure{key: "scale", title: "Credentials issued to principals in turn, 10 000 registered", unit: "per s"}
+	for _, n := range []int{1, 100, largeSize.users} {
+		principals.targets = append(principals.targets, target{principalCount(n), s.registry.pid, requests(o, s.registry.endpoint(n), issueForm("bench"))})
+	}
+	return []figure{
+		{key: "scale", title: "Scale: credentials issued", unit: "per s", targets: []target{
+			{one, s.server.pid, requests(o, s.server.endpoint(1), issueForm("bench"))},
+			{many, s.registry.pid, requests(o, s.registry.endpoint(1), issueForm("bench"))},
+		}},
+		principals,
+		{key: "scale", title: "Scale: logons, TLS", unit: "per s", targets: []target{
+			{one, s.server.pid, logons(o, clients, 0, s.server.through("require"))},
+			{many, s.registry.pid, logons(o, clients, 0, s.registry.through("require"))},
+		}},
+		{key: "scale", title: "Scale: transactions, plain", unit: "per s", targets: []target{
+			{one, s.server.pid, s.small.transactions(o, clients, s.server.through(mode))},
+			{many, s.registry.pid, s.large.transactions(o, clients, s.registry.through(mode))},
+		}},
+	}
+}
+
+func principalCount(n int) string {
+	if n == 1 {
+		return "1 principal"
+	}
+	return fmt.Sprintf("%d principals", n)
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// server is a running `daypass serve`.
+type server struct {
+	*process
+	api, gateway string // host:port
+	keys         []accessKey
+	version      string
+	login0       login // a credential of the user bench, without an address
+	users        int   // database users made so far, for names that nobody had
+}
+
+// startServer runs Daypass over a database, with as much registered as n says.
+// The cluster bench is the one that is used; the others answer nothing.
+func startServer(ctx context.Context, o options, dir string, d *database, n size) (_ *server, err error) {
+	s := &server{}
+	if s.api, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if s.gateway, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	nowhere, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	statement := func(actions ...string) any {
+		var resources []string
+		for _, kind := range []string{"dbuser", "dbname", "dbgroup"} {
+			resources = append(resources, "arn:aws:redshift:us-east-1:123456789012:"+kind+":bench/*")
+		}
+		return map[string]any{"Version": "2012-10-17", "Statement": []any{
+			map[string]any{"Effect": "Allow", "Action": actions, "Resource": resources},
+		}}
+	}
+	var clusters, users, groups []any
+	for i := range n.clusters {
+		cluster := map[string]any{
+			"identifier":             "bench",
+			"database":               "bench",
+			"upstream":               fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", d.server.Port()),
+			"upstream_password_file": "password",
+		}
+		if i > 0 {
+			cluster["identifier"] = fmt.Sprintf("cluster%d", i)
+			cluster["upstream"] = "postgres://daypass@" + nowhere + "/postgres?sslmode=disable"
+		}
+		clusters = append(clusters, cluster)
+	}
+	for i := range n.groups {
+		groups = append(groups, map[string]any{"name": fmt.Sprintf("group%d", i),
+			"policies": []any{statement("redshift:JoinGroup")}})
+	}
+	for i := range n.users {
+		key := accessKey{fmt.Sprintf("AKIABENCHBENCH%06d", i), fmt.Sprintf("bench/secret/access/key/of/forty/%07d", i)}
+		s.keys = append(s.keys, key)
+		users = append(users, map[string]any{
+			"name":        fmt.Sprintf("user%d", i),
+			"access_keys": []any{map[string]any{"id": key.id, "secret": key.secret}},
+			"groups":      []string{fmt.Sprintf("group%d", i%n.groups)},
+			"policies":    []any{statement("redshift:GetClusterCredentials", "redshift:CreateClusterUser")},
+		})
+	}
+	text, err := json.Marshal(map[string]any{ // JSON is YAML
+		"account":  "123456789012",
+		"region":   "us-east-1",
+		"data":     filepath.Join(dir, "data"),
+		"api":      map[string]any{"listen": s.api},
+		"gateway":  map[string]any{"listen": s.gateway},
+		"clusters": clusters,
+		"iam":      map[string]any{"users": users, "groups": groups},
+	})
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "daypass.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(adminPassword), 0o600); err != nil {
+		return nil, err
+	}
+	if out, err := exec.CommandContext(ctx, o.daypass, "version").Output(); err == nil {
+		s.version, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(out)), "daypass "), " ")
+	}
+	if s.process, err = start(dir, o.daypass, nil, "serve", "--config", file); err != nil {
+		return nil, err
+	}
+	if err := reachable(ctx, s.api, s.gateway); err != nil {
+		s.stop()
+		return nil, err
+	}
+	s.login0, err = issue(s.endpoint(1), "bench", false)
+	if err != nil {
+		s.stop()
+	}
+	return s, err
+}
+
+func (s *server) stop() {
+	if s != nil {
+		s.process.stop()
+	}
+}
+
+// endpoint is the API with as many principals as asked for.
+func (s *server) endpoint(principals int) endpoint { return endpoint{s.api, s.keys[:principals]} }
+
+// login completes a credential.
+func (s *server) login(credential login, sslmode string) login {
+	credential.host, credential.port, _ = net.SplitHostPort(s.gateway)
+	credential.sslmode = sslmode
+	return credential
+}
+
+// through is how a client logs on through the gateway.
+func (s *server) through(sslmode string) login { return s.login(s.login0, sslmode) }
