@@ -8,17 +8,21 @@ type service struct {
 	version   string // of its Query API
 	namespace string // of its XML
 	maxBody   int64  // of a request
+	// source is CloudTrail's eventSource.
+	source string
 }
 
 var (
-	redshiftService = &service{"redshift", "2012-12-01", "http://redshift.amazonaws.com/doc/2012-12-01/", 64 << 10}
-	stsService      = &service{"sts", "2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", 128 << 10}
-	iamService      = &service{"iam", "2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", 1 << 20}
+	redshiftService = &service{"redshift", "2012-12-01", "http://redshift.amazonaws.com/doc/2012-12-01/", 64 << 10, "redshift.amazonaws.com"}
+	stsService      = &service{"sts", "2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", 128 << 10, "sts.amazonaws.com"}
+	iamService      = &service{"iam", "2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", 1 << 20, "iam.amazonaws.com"}
+	// daypassService is our own, for what AWS has no action for.
+	daypassService = &service{"daypass", "2026-11-01", "https://daypass.dev/doc/2026-11-01/", 64 << 10, "daypass.dev"}
 )
 
 // serviceByName finds a service by the name that a credential scope has.
 func serviceByName(name string) (*service, bool) {
-	for _, s := range [...]*service{redshiftService, stsService, iamService} {
+	for _, s := range [...]*service{redshiftService, stsService, iamService, daypassService} {
 		if s.name == name {
 			return s, true
 		}
@@ -68,6 +72,14 @@ func actions() []action {
 			run: operation(readSimulateCustom, (*simulation).needs, (*simulation).act)},
 		{service: iamService, name: "SimulatePrincipalPolicy", readOnly: true,
 			run: operation(readSimulatePrincipal, (*simulation).needs, (*simulation).act)},
+		{service: daypassService, name: "RevokeCredentials",
+			run: operation(readRevokeCredentials, (*revokeCredentials).needs, (*revokeCredentials).act)},
+		{service: daypassService, name: "ListRevocations", readOnly: true,
+			run: operation(readListRevocations, (*listRevocations).needs, (*listRevocations).act)},
+		{service: daypassService, name: "ListSessions", readOnly: true,
+			run: operation(readListSessions, (*listSessions).needs, (*listSessions).act)},
+		{service: daypassService, name: "TerminateSession",
+			run: operation(readTerminateSession, (*terminateSession).needs, (*terminateSession).act)},
 	}
 }
 

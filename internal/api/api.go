@@ -48,6 +48,10 @@ type Config struct {
 	// Audit takes one record per call. A nil error means that the line is
 	// written; *audit.Writer keeps that promise.
 	Audit Recorder
+	// Revocations and Sessions are behind the actions of our own service, which
+	// does not have any without them. Optional, both or neither.
+	Revocations Revocations
+	Sessions    Sessions
 	// TrustedProxies returns the addresses whose X-Forwarded-For and
 	// X-Forwarded-Proto are believed. Optional: none.
 	TrustedProxies func() []netip.Prefix
@@ -101,6 +105,9 @@ func New(config Config) *Handler {
 	}
 	h := &Handler{config: config, actions: make(map[actionKey]*action), nobody: nobody, pressure: newPressure()}
 	for _, a := range actions() {
+		if a.service == daypassService && (config.Revocations == nil || config.Sessions == nil) {
+			continue
+		}
 		h.actions[actionKey{a.service, a.name}] = &a
 	}
 	return h
@@ -163,7 +170,7 @@ func (h *Handler) verifier(region string) *sigv4.Verifier {
 	}
 	v = &sigv4.Verifier{
 		Region:         region,
-		Services:       []string{redshiftService.name, stsService.name, iamService.name},
+		Services:       []string{redshiftService.name, stsService.name, iamService.name, daypassService.name},
 		GlobalServices: []string{stsService.name, iamService.name},
 		Now:            h.config.Now,
 	}

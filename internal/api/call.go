@@ -198,7 +198,7 @@ func (c *call) sessionMay() error {
 func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord {
 	record := audit.CallRecord{
 		Time:        c.now,
-		EventSource: c.service.name + ".amazonaws.com",
+		EventSource: c.service.source,
 		Region:      c.directory.Region,
 		AccountID:   c.directory.Account,
 		RequestID:   c.id,

@@ -36,6 +36,11 @@ var actions = [...]action{
 	{"iam:SimulatePrincipalPolicy", []string{"group", "role", "user"}, nil},
 	{"iam:GetContextKeysForCustomPolicy", nil, nil},
 	{"iam:GetContextKeysForPrincipalPolicy", []string{"group", "role", "user"}, nil},
+	// Our own, docs/api.md.
+	{"daypass:RevokeCredentials", []string{"credential", "principal", "dbuser", "cluster"}, nil},
+	{"daypass:ListRevocations", []string{"cluster"}, nil},
+	{"daypass:ListSessions", []string{"cluster"}, nil},
+	{"daypass:TerminateSession", []string{"session"}, nil},
 }
 
 // knownAction is the row of an action, -1 when the table does not have it.
@@ -61,7 +66,7 @@ func typedService(service string) bool {
 // served reports whether the table says what actions a service has.
 func served(service string) bool {
 	switch strings.ToLower(service) {
-	case "redshift", "sts", "iam":
+	case "redshift", "sts", "iam", "daypass":
 		return true
 	}
 	return false

@@ -63,6 +63,12 @@ func newIndex(before *index, records []Record) (*index, error) {
 	return x, nil
 }
 
+// Revokes says whether the revocation takes this credential back.
+func (r *Revocation) Revokes(c Credential) bool {
+	x, err := newIndex(nil, []Record{{Key: r.key(), Value: r.encode()}})
+	return err == nil && x.revoked(&c)
+}
+
 func (x *index) revoked(c *Credential) bool {
 	if len(x.revisions) == 0 {
 		return false

@@ -1,0 +1,247 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// Revocations is where credentials are taken back; *registry.Registry is one.
+// Safe for concurrent use.
+type Revocations interface {
+	Revoke(context.Context, registry.Revocation) (registry.Revocation, error)
+	Revocations(context.Context) ([]registry.Revocation, error)
+}
+
+// errRegistry is a 5xx: trying again is right, and does no harm.
+func errRegistry(cause error) error {
+	return &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable, Cause: cause,
+		Message: "The registry of revocations cannot be read or written at the moment. It is not known whether the request was carried out; it may be repeated."}
+}
+
+// own is an ARN of our own service. Resource types are
+//
+//	credential/ID                 one credential
+//	principal/user/ana            whoever asked for credentials: the last part of
+//	principal/role/etl            the ARN of an IAM user, an IAM role
+//	principal/assumed-role/etl/s  or a role session
+//	dbuser/CLUSTER/NAME           a database user; CLUSTER is * for all clusters
+//	cluster/NAME                  a cluster; NAME is * for all
+//	session/CLUSTER/ID            a session at the gateway
+func (c *call) own(resource string) string {
+	return "arn:" + directory.Partition + ":daypass:" + c.directory.Region + ":" + c.directory.Account + ":" + resource
+}
+
+// revokeCredentials takes credentials back. It is carried out before it is
+// recorded, unlike everything that hands something out: what is taken back stays
+// taken back when the audit log has failed, and the caller is told to repeat it.
+type revokeCredentials struct {
+	revocation   registry.Revocation
+	issuedBefore string
+	target       target // of the cluster, if one is named
+}
+
+func readRevokeCredentials(r *reader) *revokeCredentials {
+	p := &revokeCredentials{revocation: registry.Revocation{
+		CredentialID: r.text("CredentialId").value,
+		Principal:    r.text("Principal").value,
+		DBUser:       r.text("DbUser").value,
+		Cluster:      r.text("ClusterIdentifier").value,
+	}}
+	p.issuedBefore = r.text("IssuedBefore").value
+	all, given, err := r.query.Params.Bool("All")
+	if err != nil {
+		r.fail(err)
+	}
+	if given {
+		r.request = append(r.request, audit.Bool("all", all))
+	}
+	p.revocation.All = all
+	if p.revocation.Cluster != "" {
+		p.target = r.cluster(p.revocation.Cluster)
+	}
+	v := &p.revocation
+	selectors := 0
+	for _, one := range []bool{v.CredentialID != "", v.Principal != "", v.DBUser != "", v.Cluster != "" && v.DBUser == "", v.All} {
+		if one {
+			selectors++
+		}
+	}
+	switch {
+	case selectors == 0:
+		r.fail(awsquery.Missing("CredentialId, Principal, DbUser, ClusterIdentifier or All"))
+	case selectors > 1:
+		r.fail(&awsquery.Error{Code: "InvalidParameterCombination", Status: http.StatusBadRequest,
+			Message: "Only one of CredentialId, Principal, DbUser, ClusterIdentifier and All may be given; ClusterIdentifier may go with DbUser."})
+	}
+	return p
+}
+
+func (p *revokeCredentials) needs(c *call) []check {
+	return []check{p.target.check("daypass:RevokeCredentials", c.own(revocationResource(&p.revocation, c.directory.Account)), nil)}
+}
+
+// revocationResource names what a revocation is about. A principal of another
+// account, or what is no ARN, stands for itself.
+func revocationResource(v *registry.Revocation, account string) string {
+	switch {
+	case v.CredentialID != "":
+		return "credential/" + v.CredentialID
+	case v.Principal != "":
+		if arn, err := iam.ParseARN(v.Principal); err == nil && arn.Account == account {
+			return "principal/" + arn.Resource
+		}
+		return "principal/" + v.Principal
+	case v.DBUser != "":
+		return "dbuser/" + cmp.Or(v.Cluster, "*") + "/" + v.DBUser
+	}
+	return "cluster/" + cmp.Or(v.Cluster, "*")
+}
+
+func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
+	v := p.revocation
+	if v.Principal != "" {
+		if err := c.checkPrincipal(v.Principal); err != nil {
+			return nil, err
+		}
+	}
+	if p.target.err != nil {
+		return nil, p.target.err
+	}
+	if p.issuedBefore != "" {
+		before, err := time.Parse(time.RFC3339, p.issuedBefore)
+		switch {
+		case err != nil:
+			return nil, awsquery.Invalid("IssuedBefore", "must be a time such as 2026-01-02T15:04:05Z")
+		case before.After(c.now):
+			return nil, awsquery.Invalid("IssuedBefore", "must not be in the future: what is still to be issued is for policies to refuse")
+		}
+		v.IssuedBefore = before
+	}
+	v.RevokedBy = c.caller.Principal.ARN
+	inForce, err := c.handler.config.Revocations.Revoke(c.http.Context(), v)
+	switch {
+	case errors.Is(err, registry.ErrInvalid):
+		return nil, &awsquery.Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest, Cause: err,
+			Message: "A name is too long, or not plain text."}
+	case err != nil:
+		return nil, errRegistry(err)
+	}
+	found := 0
+	for _, s := range c.handler.config.Sessions.List() {
+		if inForce.Revokes(s.credential()) {
+			found++
+		}
+	}
+	c.response = []audit.Field{audit.Time("revokedAt", inForce.RevokedAt), audit.Int("sessions", int64(found))}
+	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
+		e.Element("Revocation", func() { encodeRevocation(e, &inForce) })
+		e.Int("Sessions", found)
+	}), nil
+}
+
+// checkPrincipal wants the ARN by which policies know a principal. An IAM role has
+// one only, so that no policy about it can be gone around with another spelling.
+func (c *call) checkPrincipal(principal string) error {
+	arn, err := iam.ParseARN(principal)
+	if err != nil || arn.Partition != directory.Partition || arn.Account != c.directory.Account || arn.Region != "" {
+		return awsquery.Invalid("Principal", "must be the ARN of an IAM user, an IAM role or a role session of this account")
+	}
+	kind, name, _ := strings.Cut(arn.Resource, "/")
+	switch {
+	case name == "":
+	case arn.Service == "iam" && kind == "user":
+		return nil
+	case arn.Service == "sts" && kind == "assumed-role" && strings.Count(name, "/") == 1 && !strings.HasSuffix(name, "/"):
+		return nil
+	case arn.Service == "iam" && kind == "role":
+		role, ok := c.directory.Role(name[strings.LastIndexByte(name, '/')+1:])
+		if ok && role.ARN != principal {
+			return awsquery.Invalid("Principal", "must have the path of the IAM role")
+		}
+		return nil
+	}
+	return awsquery.Invalid("Principal", "must be the ARN of an IAM user, an IAM role or a role session")
+}
+
+func encodeRevocation(e *awsquery.Encoder, v *registry.Revocation) {
+	for _, field := range []struct{ name, value string }{
+		{"CredentialId", v.CredentialID}, {"Principal", v.Principal}, {"DbUser", v.DBUser}, {"ClusterIdentifier", v.Cluster},
+	} {
+		if field.value != "" {
+			e.String(field.name, field.value)
+		}
+	}
+	if v.All {
+		e.Bool("All", true)
+	}
+	if !v.IssuedBefore.IsZero() {
+		e.Time("IssuedBefore", v.IssuedBefore)
+	}
+	e.Time("RevokedAt", v.RevokedAt)
+	e.String("RevokedBy", v.RevokedBy)
+	e.Time("ExpiresAt", v.Expires())
+}
+
+// listRevocations lists what is remembered, the oldest first.
+type listRevocations struct{ marker string }
+
+func readListRevocations(r *reader) *listRevocations { return &listRevocations{readMarker(r)} }
+
+func (*listRevocations) needs(c *call) []check {
+	return []check{{action: "daypass:ListRevocations", resource: c.own("cluster/*")}}
+}
+
+func (p *listRevocations) act(c *call) (awsquery.Result, error) {
+	page, err := readPage(c, p.marker)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.handler.config.Revocations.Revocations(c.http.Context())
+	if err != nil {
+		return nil, errRegistry(err)
+	}
+	slices.Reverse(list)
+	place := func(v registry.Revocation) string {
+		return sortableTime(v.RevokedAt) + revocationResource(&v, "")
+	}
+	list, marker := pageOf(page, list, place)
+	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
+		if marker != "" {
+			e.String("Marker", marker)
+		}
+		awsquery.List(e, "Revocations", "Revocation", list, func(e *awsquery.Encoder, v registry.Revocation) { encodeRevocation(e, &v) })
+	}), nil
+}
+
+// sortableTime is a time as text that sorts like it.
+func sortableTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z ") }
+
+// pageOf cuts the page out of a list, which it sorts by place, and returns the
+// marker of the next page. A marker is a place, not a row: what has come or gone
+// since the last page does not matter.
+func pageOf[T any](p page, list []T, place func(T) string) (cut []T, marker string) {
+	slices.SortFunc(list, func(a, b T) int { return strings.Compare(place(a), place(b)) })
+	from, _ := slices.BinarySearchFunc(list, p.after, func(row T, after string) int {
+		if place(row) > after {
+			return 1
+		}
+		return -1
+	})
+	list = list[from:]
+	if len(list) <= p.size {
+		return list, ""
+	}
+	return list[:p.size], base64.RawURLEncoding.EncodeToString([]byte(place(list[p.size-1])))
+}

@@ -1,0 +1,162 @@
+package api
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// Session is one logged-on session, as the gateway describes it.
+type Session struct {
+	ID           string
+	CredentialID string
+	Principal    string
+	Cluster      string
+	Database     string
+	DBUser       string
+	DBGroups     []string
+	SessionRole  string
+	Application  string
+	Client       netip.AddrPort
+	TLS          bool
+	PID          uint32 // of the upstream's process
+	Started      time.Time
+	IssuedAt     time.Time // of the credential
+	NotAfter     time.Time // of the credential
+
+	State           string
+	BytesFromClient uint64
+	BytesToClient   uint64
+}
+
+func (s *Session) credential() registry.Credential {
+	return registry.Credential{ID: s.CredentialID, Principal: s.Principal, Cluster: s.Cluster, DBUser: s.DBUser, IssuedAt: s.IssuedAt}
+}
+
+// Sessions are the gateway's. Safe for concurrent use.
+type Sessions interface {
+	List() []*Session
+	// Kill ends a session, and says whether there was one.
+	Kill(id string) bool
+}
+
+// listSessions lists who is logged on, the oldest session first.
+type listSessions struct {
+	cluster string // empty: all
+	dbUser  string
+	marker  string
+	target  target
+}
+
+func readListSessions(r *reader) *listSessions {
+	p := &listSessions{cluster: r.text("ClusterIdentifier").value, dbUser: r.text("DbUser").value, marker: readMarker(r)}
+	if p.cluster != "" {
+		p.target = r.cluster(p.cluster)
+	}
+	return p
+}
+
+func (p *listSessions) needs(c *call) []check {
+	name := p.cluster
+	if name == "" {
+		name = "*"
+	}
+	return []check{p.target.check("daypass:ListSessions", c.own("cluster/"+name), nil)}
+}
+
+func (p *listSessions) act(c *call) (awsquery.Result, error) {
+	page, err := readPage(c, p.marker)
+	if err != nil {
+		return nil, err
+	}
+	list := c.handler.config.Sessions.List()
+	// A cluster that was taken out of the configuration may have sessions still.
+	if p.target.err != nil && !slices.ContainsFunc(list, func(s *Session) bool { return s.Cluster == p.cluster }) {
+		return nil, p.target.err
+	}
+	// Who may list all clusters does not see one that a statement keeps from him.
+	visible := map[string]bool{}
+	context, last := c.requestContext(), check{}
+	list = slices.DeleteFunc(list, func(s *Session) bool {
+		if p.cluster != "" && s.Cluster != p.cluster || p.dbUser != "" && s.DBUser != p.dbUser {
+			return true
+		}
+		may, asked := visible[s.Cluster]
+		if !asked {
+			of := c.cluster(s.Cluster)
+			k := of.check("daypass:ListSessions", c.own("cluster/"+s.Cluster), nil)
+			may = c.decide(context, &last, &k).Allowed()
+			visible[s.Cluster], last = may, k
+		}
+		return !may
+	})
+	list, marker := pageOf(page, list, func(s *Session) string { return sortableTime(s.Started) + s.ID })
+	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
+		if marker != "" {
+			e.String("Marker", marker)
+		}
+		awsquery.List(e, "Sessions", "Session", list, encodeSession)
+	}), nil
+}
+
+func encodeSession(e *awsquery.Encoder, s *Session) {
+	e.String("SessionId", s.ID)
+	e.String("CredentialId", s.CredentialID)
+	e.String("Principal", s.Principal)
+	e.String("ClusterIdentifier", s.Cluster)
+	e.String("DbName", s.Database)
+	e.String("DbUser", s.DBUser)
+	e.Strings("DbGroups", "DbGroup", s.DBGroups)
+	e.String("SessionRole", s.SessionRole)
+	e.String("ApplicationName", s.Application)
+	if s.Client.IsValid() {
+		e.String("ClientAddress", s.Client.String())
+	}
+	e.Bool("TLS", s.TLS)
+	e.Int("ProcessId", int(s.PID))
+	e.Time("StartedAt", s.Started)
+	e.Time("Expiration", s.NotAfter)
+	e.String("State", s.State)
+	e.Int("BytesFromClient", int(s.BytesFromClient))
+	e.Int("BytesToClient", int(s.BytesToClient))
+}
+
+// terminateSession ends one session, as pg_terminate_backend does.
+type terminateSession struct {
+	id      string
+	session *Session // nil: there is none
+}
+
+func readTerminateSession(r *reader) *terminateSession {
+	p := &terminateSession{id: r.required("SessionId")}
+	list := r.handler.config.Sessions.List()
+	if at := slices.IndexFunc(list, func(s *Session) bool { return s.ID == p.id }); at >= 0 {
+		p.session = list[at]
+	}
+	return p
+}
+
+// needs is the session in its cluster. One that is not there belongs to all
+// clusters: only who may end any session learns that there is none.
+func (p *terminateSession) needs(c *call) []check {
+	if p.session == nil {
+		return []check{{action: "daypass:TerminateSession", resource: c.own("session/*/" + p.id)}}
+	}
+	of := c.cluster(p.session.Cluster)
+	return []check{of.check("daypass:TerminateSession", c.own("session/"+p.session.Cluster+"/"+p.id), nil)}
+}
+
+func (p *terminateSession) act(c *call) (awsquery.Result, error) {
+	if p.session == nil || !c.handler.config.Sessions.Kill(p.id) {
+		return nil, &awsquery.Error{Code: "SessionNotFound", Status: http.StatusNotFound,
+			Message: "There is no such session at this gateway."}
+	}
+	c.credentialID = p.session.CredentialID
+	c.response = []audit.Field{audit.String("dbUser", p.session.DBUser), audit.String("clusterIdentifier", p.session.Cluster)}
+	return awsquery.ResultFunc(func(e *awsquery.Encoder) { e.String("SessionId", p.id) }), nil
+}
