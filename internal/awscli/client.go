@@ -135,12 +135,23 @@ func loadSDKConfig(ctx context.Context, s Settings) (aws.Config, error) {
 		if err != nil {
 			return aws.Config{}, fail(ExitConfiguration, "Could not find a suitable TLS CA certificate bundle, invalid path: %s", s.CABundle)
 		}
-		options = append(options, config.WithCustomCABundle(bytes.NewReader(bundle)))
+		// Not WithCustomCABundle: the options are read twice, a reader only once.
+		options = append(options, func(o *config.LoadOptions) error {
+			o.CustomCABundle = bytes.NewReader(bundle)
+			return nil
+		})
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err == nil {
+		var sts config.LoadOptionsFunc
+		if sts, err = stsEndpoint(ctx, cfg); err == nil {
+			cfg, err = config.LoadDefaultConfig(ctx, append(options, sts)...)
+		}
+	}
 	if err != nil {
 		return aws.Config{}, &failure{code: ExitConfiguration, message: err.Error(), cause: err}
 	}
+	cfg.HTTPClient = wholeBody{cfg.HTTPClient}
 	return cfg, nil
 }
 

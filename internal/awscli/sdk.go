@@ -1,0 +1,78 @@
+package awscli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// This file is for the places in which the AWS SDK for Go does less than the AWS
+// CLI, and a caller would notice.
+
+// wholeBody reads an answer to its end before the SDK sees it. smithy-go closes
+// the request's body as soon as the answer begins; where that is before net/http's
+// writer has looked at the body's end, net/http closes the connection, and what is
+// left of a long answer is lost. It takes a server as near as this machine.
+type wholeBody struct{ client config.HTTPClient }
+
+func (w wholeBody) Do(r *http.Request) (*http.Response, error) {
+	response, err := w.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, nil
+}
+
+// stsEndpoint makes the credential chain ask for role sessions where everything
+// else is asked for. AWS_ENDPOINT_URL, or endpoint_url of the profile, is for all
+// services; the SDK reads it after it has made the STS client of its chain. An
+// endpoint of STS's own is known to that client.
+func stsEndpoint(ctx context.Context, cfg aws.Config) (config.LoadOptionsFunc, error) {
+	nothing := func(*config.LoadOptions) error { return nil }
+	if cfg.BaseEndpoint == nil {
+		return nothing, nil
+	}
+	for _, source := range cfg.ConfigSources {
+		own, ok := source.(interface {
+			GetServiceBaseEndpoint(context.Context, string) (string, bool, error)
+		})
+		if !ok {
+			continue
+		}
+		if _, found, err := own.GetServiceBaseEndpoint(ctx, "STS"); found || err != nil {
+			return nothing, err
+		}
+	}
+	endpoint, err := url.Parse(*cfg.BaseEndpoint)
+	if err != nil {
+		return nil, fmt.Errorf("endpoint URL: %w", err)
+	}
+	redirect := middleware.FinalizeMiddlewareFunc("daypass:stsEndpoint", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		if request, ok := in.Request.(*smithyhttp.Request); ok && awsmiddleware.GetServiceID(ctx) == "STS" {
+			request.URL.Scheme, request.URL.Host = endpoint.Scheme, endpoint.Host
+			request.Host = endpoint.Host
+		}
+		return next.HandleFinalize(ctx, in)
+	})
+	return config.WithAPIOptions([]func(*middleware.Stack) error{func(stack *middleware.Stack) error {
+		if _, ok := stack.Finalize.Get("ResolveEndpointV2"); !ok {
+			return nil
+		}
+		return stack.Finalize.Insert(redirect, "ResolveEndpointV2", middleware.After)
+	}}), nil
+}
