@@ -1,7 +1,7 @@
 // Package api is the AWS-compatible HTTP endpoint: redshift, sts and iam in the
-// AWS Query protocol on one listener (design.md, "A credential's life"; the
-// bytes are those of the Redshift API Reference, version 2012-12-01, and of the
-// STS API Reference, version 2011-06-15).
+// AWS Query protocol on one listener (docs/api.md; the bytes are those of the
+// Redshift API Reference, version 2012-12-01, and of the STS API Reference,
+// version 2011-06-15).
 //
 // Every call takes the same way, in Handler.call, and there is no other:
 //
