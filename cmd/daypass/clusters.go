@@ -40,7 +40,7 @@ func newClusters(before *clusters, cfg *config, keys *keyring.Keyring, opts serv
 		settings := clusterSettings{config: cc, key: keys.Derive("session role", cc.Identifier)}
 		if before != nil {
 			if old := before.byID[cc.Identifier]; old != nil && old.settings.equal(settings) {
-				c.byID[cc.Identifier] = old
+				c.byID[cc.Identifier] = old.limited(settings)
 			}
 		}
 		if c.byID[cc.Identifier] == nil {
@@ -61,16 +61,30 @@ func (s clusterSettings) equal(other clusterSettings) bool {
 	return same && a.ConnString() == b.ConnString() && a.Password == b.Password && reflect.DeepEqual(a.RuntimeParams, b.RuntimeParams)
 }
 
+// limited is the cluster with the session limits of settings, on the same
+// administrative connections.
+func (c *cluster) limited(settings clusterSettings) *cluster {
+	limits := settings.config.Sessions
+	if limits == c.settings.config.Sessions {
+		return c
+	}
+	next := &cluster{settings: settings, admin: c.admin, gateway: c.gateway}
+	next.gateway.MaxSessions, next.gateway.MaxSessionsPerUser, next.gateway.Ends = limits.Max, limits.PerUser, limits.Ends
+	return next
+}
+
 func newCluster(settings clusterSettings, opts serveOptions) *cluster {
 	cc := settings.config
 	admin := dbuser.New(dbuser.Config{
 		Cluster:              cc.Identifier,
 		Conn:                 cc.Upstream.Copy(),
 		Key:                  settings.key,
+		TargetSessionAttrs:   cc.TargetSessionAttrs,
 		AllowSuperusers:      cc.AllowSuperusers,
 		AllowPredefinedRoles: cc.AllowPredefinedRoles,
 		Now:                  opts.now,
 		Log:                  opts.log.With("cluster", cc.Identifier),
+		Observe:              opts.watch.admin(cc.Identifier),
 	})
 	return &cluster{
 		settings: settings,
@@ -81,6 +95,9 @@ func newCluster(settings clusterSettings, opts serveOptions) *cluster {
 			Admin:              admin,
 			Upstream:           &cc.Upstream.Config,
 			TargetSessionAttrs: cc.TargetSessionAttrs,
+			MaxSessions:        cc.Sessions.Max,
+			MaxSessionsPerUser: cc.Sessions.PerUser,
+			Ends:               cc.Sessions.Ends,
 		},
 	}
 }
@@ -97,7 +114,7 @@ func (c *clusters) find(id string) (*gateway.Cluster, bool) {
 // nil. Sessions that are open go on.
 func (c *clusters) close(kept *clusters) {
 	for id, cluster := range c.byID {
-		if kept != nil && kept.byID[id] == cluster {
+		if kept != nil && kept.byID[id] != nil && kept.byID[id].admin == cluster.admin {
 			continue
 		}
 		cluster.admin.Close()

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/keyring"
 )
@@ -31,6 +32,8 @@ type config struct {
 
 	API      apiConfig
 	Gateway  gatewayConfig
+	Admin    adminConfig
+	Tracing  tracingConfig
 	Clusters []clusterConfig
 
 	Directory *directory.Directory
@@ -42,6 +45,7 @@ type apiConfig struct {
 	Listen         string
 	TLS            certificateFiles
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Limits         limitsConfig
 }
 
 type gatewayConfig struct {
@@ -70,6 +74,13 @@ type clusterConfig struct {
 	AllowSuperusers    bool
 	// AllowPredefinedRoles lets pg_* roles be named as groups.
 	AllowPredefinedRoles bool
+	Sessions             sessionLimits
+}
+
+// sessionLimits bound the sessions of a cluster. The zero value is no limit.
+type sessionLimits struct {
+	Max, PerUser int
+	Ends         gateway.Ends
 }
 
 var (
@@ -148,6 +159,14 @@ func (c *config) read(top *section) {
 	} else {
 		top.errorf("gateway", "is required")
 	}
+	if admin := top.sub("admin"); admin != nil {
+		c.Admin.read(admin)
+		admin.done()
+	}
+	if tracing := top.sub("tracing"); tracing != nil {
+		c.Tracing.read(tracing)
+		tracing.done()
+	}
 
 	spec := directory.Spec{Account: c.Account, Region: c.Region}
 	seen := map[string]bool{}
@@ -178,6 +197,7 @@ func (a *apiConfig) read(s *section) {
 	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !isLoopback(host) && !a.TLS.given() && !s.has("tls") {
 		s.errorf("listen", "%s is not a loopback address: it needs api.tls with a certificate and a key, since credentials are handed out there", a.Listen)
 	}
+	a.Limits.read(s.sub("limits"))
 	for i, text := range s.texts("trusted_proxies") {
 		prefix, err := parsePrefix(text)
 		if err != nil {
@@ -271,6 +291,7 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		TargetSessionAttrs:   attrs,
 		AllowSuperusers:      s.boolean("allow_superusers"),
 		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
+		Sessions:             s.sessionLimits("session_limits"),
 	}
 	c.Clusters = append(c.Clusters, cluster)
 	entry := directory.Cluster{
@@ -286,6 +307,30 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		entry.MasterUsername = upstream.User
 	}
 	spec.Clusters = append(spec.Clusters, entry)
+}
+
+// sessionLimits reads the limits of a cluster's sessions.
+func (s *section) sessionLimits(key string) sessionLimits {
+	sub := s.sub(key)
+	if sub == nil {
+		return sessionLimits{}
+	}
+	defer sub.done()
+	const most, year = 1_000_000, 365 * 24 * time.Hour
+	limits := sessionLimits{
+		Max:     sub.integer("max", 0, 1, most),
+		PerUser: sub.integer("per_user", 0, 1, most),
+		Ends: gateway.Ends{
+			Idle:     sub.seconds("idle", 0, time.Second, year),
+			Total:    sub.seconds("total", 0, time.Second, year),
+			AtExpiry: sub.boolean("end_at_expiry"),
+			Notice:   sub.seconds("notice", 5*time.Minute, 0, 24*time.Hour),
+		},
+	}
+	if sub.has("notice") && limits.Ends.Total == 0 && !limits.Ends.AtExpiry {
+		sub.errorf("notice", "has nothing to tell without total or end_at_expiry")
+	}
+	return limits
 }
 
 // upstream parses the administrative login. The password may not stand in the

@@ -117,8 +117,13 @@ func serve(ctx context.Context, cfg *config, opts serveOptions) error {
 	}
 	defer record.Close()
 	record.SetOrigin(cfg.Account, cfg.Region)
+	revoked, err := openRevocations(data.join("registry.db"), opts.now, opts.log)
+	if err != nil {
+		return err
+	}
+	defer revoked.close()
 
-	s := &service{opts: opts, log: opts.log, data: data, keys: keys, audit: record}
+	s := &service{opts: opts, log: opts.log, data: data, keys: keys, audit: record, revoked: revoked}
 	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, keys.Current(), opts)})
 	defer func() { s.live.Load().clusters.close(nil) }()
 	for _, warning := range cfg.Warnings {
@@ -137,6 +142,8 @@ type service struct {
 	data  *dataDir
 	keys  *keyring.File
 	audit *audit.Writer
+	// revoked is what was taken back.
+	revoked *revocations
 
 	live       atomic.Pointer[snapshot]
 	apiTLS     certificates // unset: plain HTTP, on loopback
@@ -198,11 +205,14 @@ func (s *service) run(ctx context.Context) error {
 			NextProtos:     []string{"http/1.1"},
 		})
 	}
+	sessions := &gatewaySessions{}
 	httpServer := &http.Server{
 		Handler: api.New(api.Config{
 			Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
 			Keyring:        s.keys.Current,
 			Audit:          s.audit,
+			Revocations:    s.revoked,
+			Sessions:       sessions,
 			TrustedProxies: func() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies },
 			Log:            s.log,
 			Now:            s.opts.now,
@@ -220,13 +230,17 @@ func (s *service) run(ctx context.Context) error {
 		Check: func(password string) (credential.Grant, error) {
 			return credential.Check(s.keys.Current().Verifier(), password, s.opts.now())
 		},
-		Audit: s.audit,
-		Log:   s.log,
-		Now:   s.opts.now,
+		Revoked: s.revoked.revoked,
+		Audit:   s.audit,
+		Log:     s.log,
+		Now:     s.opts.now,
 	})
 	if err != nil {
 		return err
 	}
+	sessions.server = front
+	recheck := front.Recheck
+	s.revoked.changed.Store(&recheck)
 
 	group, serving := errgroup.WithContext(ctx)
 	group.Go(func() error {

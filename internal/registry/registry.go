@@ -92,7 +92,10 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-time.After(Beat / 2):
 		}
 	}
-	r.fail(errors.New("the registry is closed"))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = errors.New("the registry is closed")
+	r.index.Store(nil)
 	return nil
 }
 
