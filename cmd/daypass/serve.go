@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,6 +28,7 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/reaper"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 func newServeCommand(env environment) *cobra.Command {
@@ -85,6 +88,9 @@ type serveOptions struct {
 	// api and gateway are listened on instead of the configuration's
 	// addresses. Optional; serve closes them.
 	api, gateway net.Listener
+	admin        net.Listener // without one and an address: none
+	// watch is who is told what happens; serve makes it.
+	watch watchers
 	// ready is called once both listeners are served. Optional.
 	ready func(running)
 }
@@ -93,6 +99,7 @@ type serveOptions struct {
 type running struct {
 	API     string // URL
 	Gateway net.Addr
+	Admin   string // host and port of the operator's listener; empty: none
 	CACert  string // path of the PEM file for sslrootcert; empty when the operator gave the certificate
 }
 
@@ -117,6 +124,10 @@ func serve(ctx context.Context, cfg *config, opts serveOptions) error {
 	}
 	defer record.Close()
 	record.SetOrigin(cfg.Account, cfg.Region)
+	if opts.watch, err = newWatchers(ctx, cfg, opts); err != nil {
+		return err
+	}
+	defer opts.watch.close(opts.log)
 	revoked, err := openRevocations(data.join("registry.db"), opts.now, opts.log)
 	if err != nil {
 		return err
@@ -124,6 +135,7 @@ func serve(ctx context.Context, cfg *config, opts serveOptions) error {
 	defer revoked.close()
 
 	s := &service{opts: opts, log: opts.log, data: data, keys: keys, audit: record, revoked: revoked}
+	s.watchers, s.health.service = opts.watch, s
 	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, keys.Current(), opts)})
 	defer func() { s.live.Load().clusters.close(nil) }()
 	for _, warning := range cfg.Warnings {
@@ -142,10 +154,13 @@ type service struct {
 	data  *dataDir
 	keys  *keyring.File
 	audit *audit.Writer
+	watchers
+	health health
 	// revoked is what was taken back.
 	revoked *revocations
 
 	live       atomic.Pointer[snapshot]
+	api        *api.Handler
 	apiTLS     certificates // unset: plain HTTP, on loopback
 	gatewayTLS certificates
 	caCert     string
@@ -196,6 +211,11 @@ func (s *service) run(ctx context.Context) error {
 	}
 	defer gatewayListener.Close()
 
+	proxies := func() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies }
+	connections := throttle.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, func(a netip.Addr) bool {
+		return slices.ContainsFunc(proxies(), func(p netip.Prefix) bool { return p.Contains(a) })
+	})
+	apiListener = connections.Listener(apiListener)
 	scheme := "http://"
 	if s.apiTLS.given() {
 		scheme = "https://"
@@ -206,17 +226,21 @@ func (s *service) run(ctx context.Context) error {
 		})
 	}
 	sessions := &gatewaySessions{}
+	s.api = api.New(api.Config{
+		Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
+		Keyring:        s.keys.Current,
+		Audit:          s.audit,
+		Revocations:    s.revoked,
+		Sessions:       sessions,
+		TrustedProxies: proxies,
+		Observe:        s.watchers.call(),
+		Log:            s.log,
+		Now:            s.opts.now,
+	})
+	s.api.SetLimits(cfg.API.Limits.limits())
 	httpServer := &http.Server{
-		Handler: api.New(api.Config{
-			Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
-			Keyring:        s.keys.Current,
-			Audit:          s.audit,
-			Revocations:    s.revoked,
-			Sessions:       sessions,
-			TrustedProxies: func() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies },
-			Log:            s.log,
-			Now:            s.opts.now,
-		}),
+		Handler:           s.health.probes(s.api),
+		ConnState:         connections.Track,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -232,12 +256,19 @@ func (s *service) run(ctx context.Context) error {
 		},
 		Revoked: s.revoked.revoked,
 		Audit:   s.audit,
+		Observe: s.watchers.logon(),
 		Log:     s.log,
 		Now:     s.opts.now,
 	})
 	if err != nil {
 		return err
 	}
+	s.measure(front, connections)
+	adminAddress, stopAdmin, err := s.startAdmin(cfg.Admin)
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
 	sessions.server = front
 	recheck := front.Recheck
 	s.revoked.changed.Store(&recheck)
@@ -257,6 +288,7 @@ func (s *service) run(ctx context.Context) error {
 		err := reaper.Run(serving, reaper.Config{
 			Clusters: func() map[string]reaper.Sweeper { return s.live.Load().clusters.sweepers },
 			Log:      s.log,
+			Observe:  s.watchers.sweep(),
 		})
 		if serving.Err() != nil {
 			return nil
@@ -267,7 +299,7 @@ func (s *service) run(ctx context.Context) error {
 		<-serving.Done()
 		return s.shutdown(httpServer, front)
 	})
-	where := running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), CACert: s.caCert}
+	where := running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), Admin: adminAddress, CACert: s.caCert}
 	s.log.Info("serving", "api", where.API, "gateway", where.Gateway.String(), "ca", where.CACert, "data", s.data.path)
 	if s.opts.ready != nil {
 		s.opts.ready(where)
@@ -282,6 +314,7 @@ func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error
 	if drain == 0 {
 		drain = 30 * time.Second
 	}
+	s.health.draining.Store(true)
 	s.log.Info("shutting down", "drain", drain)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
@@ -344,10 +377,13 @@ func (s *service) reload() {
 		err = s.live.Load().cfg.mayBecome(cfg)
 	}
 	if err != nil {
+		s.watchers.reloaded(nil, s.opts.now())
 		s.log.Error("the configuration is refused; the one in force stays", "error", err)
 		return
 	}
 	s.swap(cfg)
+	s.api.SetLimits(cfg.API.Limits.limits())
+	s.watchers.reloaded(cfg, s.opts.now())
 	if err := s.loadCertificates(); err != nil {
 		s.log.Error("the certificates are refused; those in force stay", "error", err)
 	}
@@ -375,6 +411,11 @@ func (c *config) mayBecome(next *config) error {
 		{"data", c.Data, next.Data},
 		{"api.listen", c.API.Listen, next.API.Listen},
 		{"gateway.listen", c.Gateway.Listen, next.Gateway.Listen},
+		{"admin.listen", c.Admin.Listen, next.Admin.Listen},
+		{"admin.pprof", strconv.FormatBool(c.Admin.Profiles), strconv.FormatBool(next.Admin.Profiles)},
+		{"tracing.endpoint", c.Tracing.Endpoint, next.Tracing.Endpoint},
+		{"api.limits.connections", strconv.Itoa(c.API.Limits.Connections), strconv.Itoa(next.API.Limits.Connections)},
+		{"api.limits.per_address", strconv.Itoa(c.API.Limits.PerAddress), strconv.Itoa(next.API.Limits.PerAddress)},
 	} {
 		if row.old != row.new {
 			return fmt.Errorf("%s: %s cannot change from %q to %q while the server runs: restart it", next.Path, row.key, row.old, row.new)

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// health answers probes: is the process alive, can it issue credentials, can
+// people log on, cluster by cluster.
+//
+// Ready means that this server can do its part: credentials can be issued, which
+// needs keys and an audit log that works, and it is not shutting down. A cluster
+// that is down takes nothing from the others, so it does not make the server
+// unready; whoever balances logons of one cluster asks /readyz?cluster=ID.
+type health struct {
+	service  *service
+	draining atomic.Bool
+
+	mu     sync.Mutex // guards what follows; held while clusters are asked
+	asked  time.Time
+	states []clusterHealth
+}
+
+const (
+	// pingTimeout is how long a cluster has to answer a probe, and pingFor how
+	// long its answer is good: however often probes come, clusters are not asked
+	// more often.
+	pingTimeout = 2 * time.Second
+	pingFor     = 2 * time.Second
+)
+
+// readiness is the body of /readyz.
+type readiness struct {
+	Ready    bool            `json:"ready"`
+	Issue    ability         `json:"issue"`
+	Clusters []clusterHealth `json:"clusters"`
+	// Warnings are what will make the server unready when it is started again.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+type ability struct {
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"`
+}
+
+type clusterHealth struct {
+	Cluster string `json:"cluster"`
+	ability
+}
+
+// issue says whether credentials can be issued.
+func (h *health) issue() ability {
+	if h.draining.Load() {
+		return ability{Reason: "shutting down"}
+	}
+	if err := h.service.audit.Err(); err != nil {
+		return ability{Reason: "the audit log cannot be written: " + err.Error()}
+	}
+	return ability{OK: true}
+}
+
+// clusters asks every cluster, unless that was done a moment ago.
+func (h *health) clusters() []clusterHealth {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.states != nil && time.Since(h.asked) < pingFor {
+		return h.states
+	}
+	live := h.service.live.Load().clusters
+	states := make([]clusterHealth, 0, len(live.byID))
+	for id := range live.byID {
+		states = append(states, clusterHealth{Cluster: id})
+	}
+	slices.SortFunc(states, func(a, b clusterHealth) int { return strings.Compare(a.Cluster, b.Cluster) })
+	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(32)
+	for i := range states {
+		group.Go(func() error {
+			err := live.byID[states[i].Cluster].admin.Ping(ctx)
+			if states[i].OK = err == nil; err != nil {
+				states[i].Reason = err.Error()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // there are no errors
+	h.states, h.asked = states, time.Now()
+	return states
+}
+
+func (h *health) readiness() readiness {
+	r := readiness{Issue: h.issue(), Clusters: h.clusters()}
+	r.Ready = r.Issue.OK
+	if err := h.service.keys.Err(); err != nil {
+		r.Warnings = append(r.Warnings, "the keys in force are not those of the file, which is refused: "+err.Error())
+	}
+	return r
+}
+
+// alive is /healthz.
+func (h *health) alive(w http.ResponseWriter, r *http.Request) {
+	plainText(w)
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+// readyForAll is /readyz for strangers: it names no cluster and no reason.
+func (h *health) readyForAll(w http.ResponseWriter, r *http.Request) {
+	plainText(w)
+	if !h.issue().OK {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, "not ready\n")
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// ready is /readyz for the operator.
+func (h *health) ready(w http.ResponseWriter, r *http.Request) {
+	state := h.readiness()
+	status := http.StatusOK
+	if !state.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	if id := r.URL.Query().Get("cluster"); id != "" {
+		i := slices.IndexFunc(state.Clusters, func(c clusterHealth) bool { return c.Cluster == id })
+		if i < 0 {
+			plainText(w)
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = fmt.Fprintf(w, "no cluster %q in the configuration\n", id)
+			return
+		}
+		state.Clusters = state.Clusters[i : i+1]
+		if state.Ready = state.Ready && state.Clusters[0].OK; !state.Ready {
+			status = http.StatusServiceUnavailable
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	body := json.NewEncoder(w)
+	body.SetIndent("", "  ")
+	_ = body.Encode(state) // who has gone needs no answer
+}
+
+func plainText(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+}
+
+// probes answers the two probes on the API's listener, for load balancers that
+// reach nothing else, and leaves the rest to next.
+func (h *health) probes(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && len(r.URL.Path) > 1 {
+			switch r.URL.Path {
+			case "/healthz":
+				h.alive(w, r)
+				return
+			case "/readyz":
+				h.readyForAll(w, r)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// adminHandler is what the operator's listener serves. It has no log-in: it is on
+// loopback only.
+func (s *service) adminHandler(profiles bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.health.alive)
+	mux.HandleFunc("GET /readyz", s.health.ready)
+	if s.metrics != nil {
+		mux.Handle("GET /metrics", s.metrics.Handler())
+	}
+	if profiles {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// startAdmin serves the operator's listener, until the returned function is
+// called: it goes on while the server drains.
+func (s *service) startAdmin(cfg adminConfig) (address string, stop func(), err error) {
+	if cfg.Listen == "" && s.opts.admin == nil {
+		return "", func() {}, nil
+	}
+	l, err := listen(s.opts.admin, cfg.Listen, "admin.listen")
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{
+		Handler:           s.adminHandler(cfg.Profiles),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("the admin listener has ended", "error", err)
+		}
+	}()
+	return l.Addr().String(), func() { server.Close(); <-done }, nil
+}

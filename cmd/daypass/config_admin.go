@@ -1,0 +1,76 @@
+package main
+
+import (
+	"net"
+	"net/url"
+
+	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/throttle"
+)
+
+// adminConfig is the operator's listener: metrics, readiness, profiles.
+type adminConfig struct {
+	Listen   string // empty: none
+	Profiles bool
+}
+
+func (a *adminConfig) read(s *section) {
+	a.Listen = s.listenAddress("listen")
+	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !isLoopback(host) {
+		s.errorf("listen", "%s is not a loopback address: what is served there is for nobody else, and asks for no password; "+
+			"have a local agent scrape it, or a proxy that asks for one in front of it", a.Listen)
+	}
+	a.Profiles = s.boolean("pprof")
+}
+
+// tracingConfig says where traces go. Empty: nowhere, unless the environment says
+// so, as OpenTelemetry has it.
+type tracingConfig struct{ Endpoint string }
+
+func (t *tracingConfig) read(s *section) {
+	t.Endpoint = s.required("endpoint")
+	u, err := url.Parse(t.Endpoint)
+	if t.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		s.errorf("endpoint", "is %q, want the URL of an OTLP/HTTP receiver, such as http://127.0.0.1:4318", t.Endpoint)
+	}
+}
+
+// limitsConfig bounds what callers of the API can take.
+type limitsConfig struct {
+	Rate, Burst, Concurrent int // of a principal
+	Connections             int // in all
+	PerAddress              int // connections, and calls in progress
+}
+
+// The limits where the configuration has none: far more than people and jobs ask
+// for, and less than one of them needs to be in everybody's way.
+const (
+	defaultRate        = 500
+	defaultBurst       = 2000
+	defaultConcurrent  = 256
+	defaultConnections = 4096
+	defaultPerAddress  = 1024
+)
+
+func (l *limitsConfig) read(s *section) {
+	const most = 1_000_000
+	*l = limitsConfig{Rate: defaultRate, Burst: defaultBurst, Concurrent: defaultConcurrent,
+		Connections: defaultConnections, PerAddress: defaultPerAddress}
+	if s == nil {
+		return
+	}
+	l.Rate = s.integer("rate", l.Rate, 0, most)
+	l.Burst = s.integer("burst", max(l.Burst, 2*l.Rate), 1, most)
+	l.Concurrent = s.integer("concurrent", l.Concurrent, 0, most)
+	l.Connections = s.integer("connections", l.Connections, 1, most)
+	l.PerAddress = s.integer("per_address", l.PerAddress, 1, most)
+	s.done()
+}
+
+// limits are the ones that may change while the server runs.
+func (l limitsConfig) limits() api.Limits {
+	return api.Limits{
+		Principal: throttle.Limit{Rate: float64(l.Rate), Burst: l.Burst, Concurrent: l.Concurrent},
+		Address:   l.PerAddress,
+	}
+}
