@@ -21,6 +21,7 @@ func newClusterCommand(env environment) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newClusterCheckCommand(env))
+	cmd.AddCommand(newClusterCleanCommand(env))
 	return cmd
 }
 
@@ -87,12 +88,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []clusterConfig, o
 	reports := []dbuser.Report{}
 	broken := false
 	for _, cluster := range clusters {
-		admin := dbuser.New(dbuser.Config{
-			Cluster:              cluster.Identifier,
-			Conn:                 cluster.Upstream,
-			AllowSuperusers:      cluster.AllowSuperusers,
-			AllowPredefinedRoles: cluster.AllowPredefinedRoles,
-		})
+		admin := administer(cluster)
 		report, err := admin.Check(ctx)
 		admin.Close()
 		if err != nil {

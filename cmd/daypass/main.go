@@ -100,6 +100,7 @@ Run it in front of your own clusters:
 	root.AddCommand(newExplainCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	root.AddCommand(newClusterCommand(env))
+	root.AddCommand(newUserCommand(env))
 	root.AddCommand(newKeysCommand(env))
 	root.AddCommand(newCredentialCommand(env))
 	root.AddCommand(newConnectCommand(env))

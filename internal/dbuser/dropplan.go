@@ -248,7 +248,7 @@ const maxExamples = 5
 func (d *dropper) lookInside(ctx context.Context) error {
 	for i := range d.plan.Databases {
 		u := &d.plan.Databases[i]
-		if u.Owned == 0 || d.closed[u.Database] {
+		if d.closed[u.Database] {
 			continue
 		}
 		if err := d.lookInto(ctx, u); err != nil {
@@ -283,6 +283,9 @@ func (d *dropper) lookInto(ctx context.Context, u *RoleUse) error {
 		return err
 	}
 	defer d.a.pool.discard(c)
+	if err := d.grants(ctx, c, u.Role); err != nil || u.Owned == 0 {
+		return err
+	}
 	to := d.options.ReassignTo
 	if err := c.QueryRow(ctx, ownedQuery, u.Role, u.Database == "", maxExamples).Scan(&u.Examples); err != nil || u.Database == "" || to == "" {
 		return err
@@ -294,6 +297,35 @@ func (d *dropper) lookInto(ctx context.Context, u *RoleUse) error {
 	for _, schema := range blocked {
 		d.problem("%q may not create anything in schema %q of database %q, so functions and types there cannot be given to it", to, schema, u.Database).SQL =
 			[]string{"grant create on schema " + ident(schema) + " to " + ident(to)}
+	}
+	return nil
+}
+
+// grants finds what only somebody else can take back.
+func (d *dropper) grants(ctx context.Context, c *conn, role string) error {
+	grants, err := readGrants(ctx, c, role)
+	if err != nil {
+		return err
+	}
+	for _, g := range grants {
+		if g.lendable || g.held {
+			continue
+		}
+		sql := revokeStatement(g.object, role)
+		if !g.super {
+			sql = lendStatement(g.grantor, d.a.pool.config.User)
+		}
+		message := fmt.Sprintf("in database %q %q was granted rights by %q, which the administrative login may not take back",
+			c.Config().Database, role, g.grantor)
+		at := slices.IndexFunc(d.plan.Problems, func(p Problem) bool { return p.Message == message })
+		if at < 0 {
+			d.problem("%s", message)
+			at = len(d.plan.Problems) - 1
+		}
+		p := &d.plan.Problems[at]
+		if !slices.Contains(p.SQL, sql) {
+			p.SQL = append(p.SQL, sql)
+		}
 	}
 	return nil
 }

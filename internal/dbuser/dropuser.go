@@ -228,17 +228,13 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 			if err := a.clear(ctx, role, to, database); err != nil {
 				return fmt.Errorf("in database %q: %w", database, err)
 			}
-			if to == "" {
-				say("removed what names %q in database %q", role, cmp.Or(database, a.pool.config.Database))
-			} else {
-				say("gave what %q owned in database %q to %q", role, cmp.Or(database, a.pool.config.Database), to)
-			}
+			say("cleared %q out of database %q", role, cmp.Or(database, a.pool.config.Database))
 		}
 	}
 }
 
-// clear gives what a role owns in one database to another, and removes what
-// names it there. DROP OWNED would drop what is owned as well; so there is
+// clear gives what a role owns in one database to another, takes back what it
+// was granted, and removes what else names it there. DROP OWNED would drop what is owned as well; so there is
 // a look that nothing is, in the same transaction, and the role has no session.
 func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 	return a.inDatabase(ctx, database, func(ctx context.Context, lane, c *conn) error {
@@ -250,8 +246,12 @@ func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 		if to != "" {
 			inner = append(inner, step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(to))})
 		}
+		grants, err := readGrants(ctx, c, role)
+		if err != nil {
+			return err
+		}
 		inner = append(inner, step{sql: ownsNothing(role)}, step{sql: "drop owned by " + ident(role)})
-		return a.runSteps(ctx, c, l.around(inner...))
+		return a.runSteps(ctx, c, append(takeBack(grants, role, c.version), l.around(inner...)...))
 	})
 }
 

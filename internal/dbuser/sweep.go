@@ -11,6 +11,30 @@ import (
 type SweepOptions struct {
 	Unused time.Duration // drop session roles without a logon for this long; 0 drops none
 	DryRun bool          // only say what would be done
+	// Progress is told of each thing that is done, or would be. Optional.
+	Progress func(SweepStep)
+}
+
+// SweepStep is one thing that a sweep did, would do, or could not do: of the
+// three exactly one is set.
+type SweepStep struct {
+	HandedOver *Ownership
+	Dropped    string
+	Kept       *KeptRole
+}
+
+func (r *SweepReport) add(o *SweepOptions, s SweepStep) {
+	switch {
+	case s.HandedOver != nil:
+		r.HandedOver = append(r.HandedOver, *s.HandedOver)
+	case s.Kept != nil:
+		r.Kept = append(r.Kept, *s.Kept)
+	default:
+		r.Dropped = append(r.Dropped, s.Dropped)
+	}
+	if o.Progress != nil {
+		o.Progress(s)
+	}
 }
 
 // SweepReport says what a sweep did, or would do.
@@ -18,6 +42,12 @@ type SweepReport struct {
 	HandedOver []Ownership `json:"handed_over,omitempty"`
 	Dropped    []string    `json:"dropped,omitempty"`
 	Kept       []KeptRole  `json:"kept,omitempty"` // should go or be handed over, but cannot
+	// Roles is how many session roles there were, and InUse how many of them
+	// had sessions and were left alone.
+	Roles int `json:"roles"`
+	InUse int `json:"in_use"`
+	// Standby says that the server is in recovery: nothing was looked at.
+	Standby bool `json:"standby,omitempty"`
 }
 
 // Sweep puts right what no session looks after any more: it takes everybody
@@ -46,8 +76,10 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 		return report, a.pool.unreachable(err)
 	}
 	if recovery {
+		report.Standby = true
 		return report, nil // the primary is swept
 	}
+	report.Roles = len(all)
 	if edges && !o.DryRun {
 		err := a.inLane(ctx, func(context.Context, *conn) ([]step, error) { return []step{{sql: cutEdges}}, nil })
 		if err != nil {
@@ -58,9 +90,11 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 		if err := ctx.Err(); err != nil {
 			return report, err
 		}
-		if !owner.Live {
-			a.sweepRole(ctx, owner, o, &report)
+		if owner.Live {
+			report.InUse++
+			continue
 		}
+		a.sweepRole(ctx, owner, o, &report)
 	}
 	return report, nil
 }
@@ -71,18 +105,18 @@ const sweepQuery = `select pg_is_in_recovery(), exists (
     and pg_get_userbyid(m.member) not in (current_user, session_user))`
 
 func (a *Admin) sweepRole(ctx context.Context, owner owner, o SweepOptions, report *SweepReport) {
-	keep := func(err error) { report.Kept = append(report.Kept, KeptRole{Role: owner.Role, Reason: err.Error()}) }
+	keep := func(err error) { report.add(&o, SweepStep{Kept: &KeptRole{Role: owner.Role, Reason: err.Error()}}) }
 	for _, database := range owner.Databases {
+		hand := a.handOver
 		if o.DryRun {
-			report.HandedOver = append(report.HandedOver, Ownership{Role: owner.Role, Database: database})
-			continue
+			hand = a.wouldHandOver
 		}
-		user, err := a.handOver(ctx, owner.Role, database)
+		user, err := hand(ctx, owner.Role, database)
 		if err != nil {
 			keep(fmt.Errorf("handing over in database %q: %w", database, err))
 			return
 		}
-		report.HandedOver = append(report.HandedOver, Ownership{Role: owner.Role, User: user, Database: database})
+		report.add(&o, SweepStep{HandedOver: &Ownership{Role: owner.Role, User: user, Database: database}})
 	}
 	if o.Unused <= 0 || !owner.unusedFor(o.Unused) {
 		return
@@ -96,7 +130,18 @@ func (a *Admin) sweepRole(ctx context.Context, owner owner, o SweepOptions, repo
 			return
 		}
 	}
-	report.Dropped = append(report.Dropped, owner.Role)
+	report.add(&o, SweepStep{Dropped: owner.Role})
+}
+
+// wouldHandOver only finds out who would get what the role owns.
+func (a *Admin) wouldHandOver(ctx context.Context, role, _ string) (user string, err error) {
+	c, err := a.pool.acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer a.pool.release(c)
+	l, err := readLent(ctx, c, role)
+	return l.user, err
 }
 
 // unusedFor reports whether the last logon is longer ago than d. Every logon

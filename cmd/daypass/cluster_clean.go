@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/reaper"
+)
+
+func newClusterCleanCommand(env environment) *cobra.Command {
+	var path, output string
+	var all, dryRun bool
+	var unused time.Duration
+	cmd := &cobra.Command{
+		Use:   "clean NAME... | --all",
+		Short: "Hand over what session roles own and drop the unused ones",
+		Long: `Does at once what a running server does by and by: gives what session roles came
+to own to their users, in every database, and drops the session roles that nobody
+has logged on with for the time of --unused. Roles with open sessions are left
+alone, and a logon makes a role that was dropped anew. With --dry-run it only says
+what it would do.
+
+The exit code is 1 when something could not be cleaned up.`,
+		Example: "    daypass cluster clean examplecluster --dry-run --config daypass.yaml\n    daypass cluster clean --all --unused 1h --config daypass.yaml",
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if all == (len(names) > 0) {
+				return errors.New("name a cluster, or say --all")
+			}
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output is %q, want text or json", output)
+			}
+			if unused < 0 {
+				return errors.New("--unused cannot be negative")
+			}
+			c, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			clusters, err := c.clustersNamed(names)
+			if err != nil {
+				return err
+			}
+			// To the sweep 0 means never; here it means every role without a session.
+			o := dbuser.SweepOptions{DryRun: dryRun, Unused: max(unused, 1)}
+			return cleanClusters(cmd.Context(), env.stdout, clusters, o, output)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	cmd.Flags().BoolVar(&all, "all", false, "clean every cluster of the configuration")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print the plan")
+	cmd.Flags().DurationVar(&unused, "unused", reaper.DefaultUnused, "drop session roles without a logon for this long")
+	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	return cmd
+}
+
+// cleaned is what became of one cluster.
+type cleaned struct {
+	Cluster string `json:"cluster"`
+	DryRun  bool   `json:"dry_run"`
+	dbuser.SweepReport
+	Error string `json:"error,omitempty"`
+}
+
+// cleanClusters cleans one after the other. A cluster that cannot be reached
+// does not keep the others from it.
+func cleanClusters(ctx context.Context, w io.Writer, clusters []clusterConfig, o dbuser.SweepOptions, output string) error {
+	var reports []cleaned
+	failed := false
+	for _, cluster := range clusters {
+		if output == "text" {
+			fmt.Fprintf(w, "cluster %s\n\n", cluster.Identifier)
+			o.Progress = func(s dbuser.SweepStep) { printStep(w, s, o.DryRun) }
+		}
+		admin := administer(cluster)
+		report, err := admin.Sweep(ctx, o)
+		admin.Close()
+		c := cleaned{Cluster: cluster.Identifier, DryRun: o.DryRun, SweepReport: report}
+		if err != nil {
+			c.Error = err.Error()
+		}
+		failed = failed || err != nil || len(report.Kept) > 0
+		reports = append(reports, c)
+		if output == "text" {
+			printCleaned(w, c)
+		}
+	}
+	if output == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(struct {
+			Clusters []cleaned `json:"clusters"`
+		}{reports}); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return &exitError{code: 1}
+	}
+	return nil
+}
+
+// administer opens nothing yet. Upstream passwords are not needed, and so
+// neither is the keyring: session roles are made by the server alone.
+func administer(cluster clusterConfig) *dbuser.Admin {
+	return dbuser.New(dbuser.Config{
+		Cluster:              cluster.Identifier,
+		Conn:                 cluster.Upstream,
+		TargetSessionAttrs:   cluster.TargetSessionAttrs,
+		AllowSuperusers:      cluster.AllowSuperusers,
+		AllowPredefinedRoles: cluster.AllowPredefinedRoles,
+	})
+}
+
+func printStep(w io.Writer, s dbuser.SweepStep, dryRun bool) {
+	would := func(done, plan string) string {
+		if dryRun {
+			return plan
+		}
+		return done
+	}
+	switch {
+	case s.HandedOver != nil:
+		h := s.HandedOver
+		where := "of the whole cluster"
+		if h.Database != "" {
+			where = fmt.Sprintf("in database %q", h.Database)
+		}
+		fmt.Fprintf(w, "  %s what %q owns %s to %q\n", would("gave", "would give"), h.Role, where, h.User)
+	case s.Kept != nil:
+		fmt.Fprintf(w, "  cannot clean up %q: %s\n", s.Kept.Role, s.Kept.Reason)
+	default:
+		fmt.Fprintf(w, "  %s %q\n", would("dropped", "would drop"), s.Dropped)
+	}
+}
+
+func printCleaned(w io.Writer, c cleaned) {
+	if len(c.HandedOver)+len(c.Dropped)+len(c.Kept) > 0 {
+		fmt.Fprintln(w)
+	}
+	switch {
+	case c.Error != "":
+		fmt.Fprintf(w, "  %s\n", c.Error)
+	case c.Standby:
+		fmt.Fprintln(w, "  in recovery: name the primary in upstream")
+	default:
+		done := "handed over"
+		dropped := "dropped"
+		if c.DryRun {
+			done, dropped = "to be handed over", "to be dropped"
+		}
+		fmt.Fprintf(w, "  %s, %d in use; %d %s, %d %s, %d kept\n",
+			plural(c.Roles, "session role"), c.InUse, len(c.HandedOver), done, len(c.Dropped), dropped, len(c.Kept))
+	}
+	fmt.Fprintln(w)
+}

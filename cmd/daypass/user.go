@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+func newUserCommand(env environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "user",
+		Short: "Look after database users",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newUserDropCommand(env))
+	return cmd
+}
+
+func newUserDropCommand(env environment) *cobra.Command {
+	var path, cluster, output string
+	var dryRun, yes bool
+	var o dbuser.DropOptions
+	cmd := &cobra.Command{
+		Use:   "drop NAME --cluster CLUSTER",
+		Short: "Drop a database user, whatever it owns and wherever it is named",
+		Long: `Drops a database user and its session roles. What the user owns in any database
+goes to the role of --reassign-to; grants to the user, its default privileges and
+its place in policies are removed, in every database. Nothing is dropped that holds
+data.
+
+The plan is printed first. Without --yes that is all; a plan with problems is not
+begun. Open sessions are a problem unless --force ends them. A run that is cut
+short leaves a user who cannot log on; run it again.
+
+The exit code is 1 when there are problems, and 0 when the user is gone, also when
+it was gone before.`,
+		Example: `    daypass user drop alice --cluster examplecluster --reassign-to archive --dry-run
+    daypass user drop alice --cluster examplecluster --reassign-to archive --force --yes`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case cluster == "":
+				return errors.New("--cluster says of which cluster")
+			case dryRun && yes:
+				return errors.New("--dry-run and --yes exclude each other")
+			case output != "text" && output != "json":
+				return fmt.Errorf("--output is %q, want text or json", output)
+			}
+			c, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			found, err := c.clustersNamed([]string{cluster})
+			if err != nil {
+				return err
+			}
+			admin := administer(found[0])
+			defer admin.Close()
+			if output == "json" {
+				return dropUserJSON(cmd.Context(), env.stdout, admin, args[0], o, yes)
+			}
+			return dropUser(cmd.Context(), env.stdout, admin, args[0], o, yes, dryRun)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	cmd.Flags().StringVar(&cluster, "cluster", "", "the `CLUSTER` that the user is dropped from")
+	cmd.Flags().StringVar(&o.ReassignTo, "reassign-to", "", "the `ROLE` that gets what the user owns")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "end the user's open sessions")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print the plan, which is what happens without --yes too")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	return cmd
+}
+
+func dropUser(ctx context.Context, w io.Writer, admin *dbuser.Admin, user string, o dbuser.DropOptions, yes, dryRun bool) error {
+	plan, err := admin.PlanDrop(ctx, user, o)
+	if err != nil {
+		return err
+	}
+	printDropPlan(w, plan, o)
+	switch {
+	case len(plan.Problems) > 0:
+		return &exitError{code: 1}
+	case plan.Nothing() || dryRun:
+		return nil
+	case !yes:
+		fmt.Fprintln(w, "\nNothing was changed. --yes does it.")
+		return nil
+	}
+	fmt.Fprintln(w)
+	o.Progress = func(text string) { fmt.Fprintf(w, "  %s\n", text) }
+	switch plan, err = admin.DropUser(ctx, user, o); {
+	case errors.Is(err, dbuser.ErrBlocked): // something has come up since the plan
+		printProblems(w, plan)
+		return &exitError{code: 1}
+	case err != nil:
+		return fmt.Errorf("%w (what was done stays done; run it again)", err)
+	}
+	return nil
+}
+
+// dropped is what `user drop --output json` prints.
+type dropped struct {
+	dbuser.DropPlan
+	Done bool `json:"done"`
+}
+
+func dropUserJSON(ctx context.Context, w io.Writer, admin *dbuser.Admin, user string, o dbuser.DropOptions, yes bool) error {
+	act := admin.PlanDrop
+	if yes {
+		act = admin.DropUser
+	}
+	plan, err := act(ctx, user, o)
+	if err != nil && !errors.Is(err, dbuser.ErrBlocked) {
+		return err
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(dropped{plan, yes && err == nil}); err != nil {
+		return err
+	}
+	if len(plan.Problems) > 0 {
+		return &exitError{code: 1}
+	}
+	return nil
+}
+
+func printDropPlan(w io.Writer, p dbuser.DropPlan, o dbuser.DropOptions) {
+	if p.Nothing() {
+		fmt.Fprintf(w, "There is no user %q in cluster %s, and nothing is left of it.\n", p.User, p.Cluster)
+		return
+	}
+	fmt.Fprintf(w, "To drop user %q of cluster %s:\n\n", p.User, p.Cluster)
+	if !p.Exists {
+		fmt.Fprintf(w, "  the user is gone; session roles are left\n")
+	}
+	for _, s := range p.Sessions {
+		verb := "is open"
+		if o.Force {
+			verb = "is ended"
+		}
+		fmt.Fprintf(w, "  %s as %q in database %q %s\n", plural(s.Count, "session"), s.Role, s.Database, strings.Replace(verb, "is", isAre(s.Count), 1))
+	}
+	for _, u := range p.Databases {
+		where := fmt.Sprintf("in database %q", u.Database)
+		if u.Database == "" {
+			where = "of the whole cluster"
+		}
+		if u.Owned > 0 {
+			to := "which needs --reassign-to"
+			if o.ReassignTo != "" {
+				to = fmt.Sprintf("to be given to %q", o.ReassignTo)
+			}
+			fmt.Fprintf(w, "  %q owns %s %s, %s\n", u.Role, plural(u.Owned, "object"), where, to)
+			for _, e := range u.Examples {
+				fmt.Fprintf(w, "      %s\n", e)
+			}
+			if more := u.Owned - len(u.Examples); more > 0 && len(u.Examples) > 0 {
+				fmt.Fprintf(w, "      and %d more\n", more)
+			}
+		}
+		if u.Named > 0 {
+			fmt.Fprintf(w, "  %q is named by %s %s, to be taken out\n", u.Role, plural(u.Named, "grant, policy or default privilege"), where)
+		}
+	}
+	for _, r := range p.SessionRoles {
+		fmt.Fprintf(w, "  session role %q is dropped\n", r)
+	}
+	if p.Exists {
+		fmt.Fprintf(w, "  user %q is dropped\n", p.User)
+	}
+	printProblems(w, p)
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+func printProblems(w io.Writer, p dbuser.DropPlan) {
+	if len(p.Problems) > 0 {
+		fmt.Fprint(w, "\nIt cannot be done yet:\n\n")
+	}
+	for _, problem := range p.Problems {
+		fmt.Fprintf(w, "  %s\n", problem.Message)
+		for _, sql := range problem.SQL {
+			fmt.Fprintf(w, "      %s;\n", sql)
+		}
+	}
+}
