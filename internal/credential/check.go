@@ -83,9 +83,10 @@ func Mint(k *keyring.Keyring, g Grant) (keyring.Secret, error) {
 		return "", errors.New("minting a credential: " + fault)
 	}
 	id, sign := k.Signer(g.IssuedAt)
+	c := g.claims()
 	t := token{
-		Protected: encode(header{Algorithm: algorithmEdDSA, KeyID: id}),
-		Payload:   encode(g.claims()),
+		Protected: header{Algorithm: algorithmEdDSA, KeyID: id}.appendTo(make([]byte, 0, 16)),
+		Payload:   c.appendTo(make([]byte, 0, 512)),
 	}
 	t.Signature = sign(t.toBeSigned())
 	password := t.password()

@@ -52,28 +52,6 @@ type claims struct {
 	Kind       uint8    `cbor:"-65541,keyasint,omitempty"` // absent: DatabaseUser
 }
 
-// toBeSigned is Sig_structure (RFC 9052 section 4.4).
-type toBeSigned struct {
-	_           struct{} `cbor:",toarray"`
-	Context     string
-	Protected   []byte
-	ExternalAAD []byte
-	Payload     []byte
-}
-
-func (t *token) toBeSigned() []byte {
-	return encode(toBeSigned{
-		Context:     "Signature1",
-		Protected:   t.Protected,
-		ExternalAAD: []byte(externalAAD),
-		Payload:     t.Payload,
-	})
-}
-
-func (t *token) password() string {
-	return base64.RawURLEncoding.EncodeToString(append(bytes.Clone(prefix), encode(t)...))
-}
-
 // parseToken takes a password apart without believing any of it. There is one
 // password for every token: the characters, the CBOR and the headers must be
 // exactly those that this package writes. The reason of an error says what is not.
@@ -153,7 +131,8 @@ func (g Grant) claims() claims {
 }
 
 // encode returns the core deterministic encoding (RFC 8949 section 4.2.1) of one
-// of this file's types.
+// of this file's types. It is what checks hold a token against; Mint writes its
+// own (encode.go).
 func encode(v any) []byte {
 	data, err := encoding.Marshal(v)
 	if err != nil {
