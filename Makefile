@@ -2,12 +2,15 @@
 # make check   everything that must hold before a commit lands
 # make bench   the speed of issuing, logging on and relaying, against a direct connection
 # make bench-peers   the same with PgBouncer and moto beside it; writes docs/performance.md
+# make soak    an hour under faults (DURATION, SEED), as docs/reliability.md reports it
 # make fuzz    every fuzz target, FUZZTIME each (default 1m)
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME ?= 1m
+DURATION ?= 1h
+SEED     ?= 0
 
-.PHONY: build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers fuzz postgres
+.PHONY: build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers soak fuzz postgres
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/daypass ./cmd/daypass
@@ -49,6 +52,9 @@ bench:
 
 bench-peers:
 	scripts/bench-peers
+
+soak:
+	scripts/soak -duration $(DURATION) -seed $(SEED)
 
 fuzz:
 	scripts/fuzz $(FUZZTIME)

@@ -1,0 +1,301 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"syscall"
+	"time"
+)
+
+// faults does one bad thing after another, with quiet in between. Which, how and
+// in what order depends on the seed alone.
+type faults struct {
+	*load
+	watch     *watch
+	calmAfter time.Time // from then on daypass is neither killed nor stopped
+}
+
+// fault is one kind of bad thing. weight says how often it is chosen.
+type fault struct {
+	name   string
+	weight int
+	ends   bool // the daypass process
+	do     func(*faults, context.Context, *rand.Rand) error
+}
+
+const (
+	everything = classCall | classLogon | classSession
+	onTheWire  = classLogon | classSession
+)
+
+// recovery is how long after a fault's end work may begin and still fail. The
+// report says how long it took in truth.
+const (
+	recoveryConnections = time.Second     // after connections were cut
+	recoveryPostgres    = 5 * time.Second // after PostgreSQL is back
+	recoveryDaypass     = time.Second     // after daypass listens again
+	recoveryAudit       = 3 * time.Second // the writer tries every second by itself
+)
+
+var faultKinds = []fault{
+	{"clients' connections cut", 4, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
+		return f.cut(ctx, r, f.stack.front, "clients' connections cut")
+	}},
+	{"upstream connections cut", 4, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
+		return f.cut(ctx, r, f.stack.upstream, "upstream connections cut")
+	}},
+	{"clients' connections half-closed", 3, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
+		return f.halfClose(ctx, r, f.stack.front, "clients' connections half-closed")
+	}},
+	{"upstream connections half-closed", 3, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
+		return f.halfClose(ctx, r, f.stack.upstream, "upstream connections half-closed")
+	}},
+	{"slow network", 4, false, (*faults).slow},
+	{"short stall", 4, false, (*faults).shortStall},
+	{"long stall, upstream", 2, false, (*faults).longStall},
+	{"new connections refused, clients", 2, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
+		return f.refuse(ctx, r, f.stack.front, "new connections refused, clients")
+	}},
+	{"new connections refused, upstream", 2, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
+		return f.refuse(ctx, r, f.stack.upstream, "new connections refused, upstream")
+	}},
+	{"PostgreSQL stopped", 2, false, (*faults).stopPostgres},
+	{"PostgreSQL crashed", 2, false, (*faults).crashPostgres},
+	{"PostgreSQL frozen", 2, false, (*faults).freezePostgres},
+	{"a backend killed", 2, false, (*faults).killBackend},
+	{"daypass killed", 3, true, (*faults).killDaypass},
+	{"daypass drained", 3, true, (*faults).drainDaypass},
+	{"audit directory away", 3, false, (*faults).auditAway},
+}
+
+// run goes on until ctx ends. Each kind comes once before any comes again more
+// often than its weight.
+func (f *faults) run(ctx context.Context, r *rand.Rand) {
+	var bag []fault
+	for pause(ctx, between(r, 2*time.Second, 8*time.Second)) {
+		if len(bag) == 0 {
+			for _, kind := range faultKinds {
+				for range kind.weight {
+					bag = append(bag, kind)
+				}
+			}
+			r.Shuffle(len(bag), func(i, j int) { bag[i], bag[j] = bag[j], bag[i] })
+		}
+		next := bag[0]
+		bag = bag[1:]
+		// Its own stream, so that a fault that is left out changes none after it.
+		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+		if next.ends && time.Now().After(f.calmAfter) {
+			continue
+		}
+		f.ledger.count("faults: "+next.name, 1)
+		f.ledger.say("fault: %s", next.name)
+		if err := next.do(f, ctx, own); err != nil && ctx.Err() == nil {
+			f.ledger.violate("a fault did not go as it should", "%s: %v", next.name, err)
+		}
+	}
+}
+
+// during opens an excuse, does the fault and closes it.
+func (f *faults) during(kind string, classes class, grace time.Duration, do func() error) error {
+	e := f.ledger.open(kind, classes, grace, time.Time{})
+	defer f.ledger.close(e)
+	return do()
+}
+
+func (f *faults) cut(ctx context.Context, r *rand.Rand, p *proxy, kind string) error {
+	probability := []float64{0.1, 0.5, 2}[r.IntN(3)]
+	return f.during(kind, onTheWire, recoveryConnections, func() error {
+		for _, l := range p.some(r, probability) {
+			f.ledger.count("connections cut", 1)
+			l.cut()
+		}
+		return nil
+	})
+}
+
+func (f *faults) halfClose(ctx context.Context, r *rand.Rand, p *proxy, kind string) error {
+	return f.during(kind, onTheWire, recoveryConnections, func() error {
+		for _, l := range p.some(r, 0.3) {
+			f.ledger.count("connections half-closed", 1)
+			if r.IntN(2) == 0 {
+				l.near.CloseWrite()
+			} else {
+				l.far.CloseWrite()
+			}
+		}
+		// A peer that waits behind one of them notices in some seconds.
+		pause(ctx, 4*time.Second)
+		return nil
+	})
+}
+
+// slow delays and cuts up what passes. Nobody may fail for that.
+func (f *faults) slow(ctx context.Context, r *rand.Rand) error {
+	p := f.either(r)
+	p.change(func(w *weather) {
+		w.delay = between(r, 5*time.Millisecond, 150*time.Millisecond)
+		if r.IntN(2) == 0 {
+			w.chop = 50 + r.IntN(2000)
+			w.delay /= 20
+		}
+	})
+	pause(ctx, between(r, 3*time.Second, 12*time.Second))
+	p.calm()
+	return nil
+}
+
+// shortStall holds everything up for a moment. Nobody may fail for that.
+func (f *faults) shortStall(ctx context.Context, r *rand.Rand) error {
+	p := f.either(r)
+	p.change(func(w *weather) { w.stall = make(chan struct{}) })
+	pause(ctx, between(r, 100*time.Millisecond, 1800*time.Millisecond))
+	p.calm()
+	return nil
+}
+
+// longStall is longer than a logon may take. Sessions must survive it.
+func (f *faults) longStall(ctx context.Context, r *rand.Rand) error {
+	return f.during("long stall, upstream", classLogon, recoveryPostgres, func() error {
+		f.stack.upstream.change(func(w *weather) { w.stall = make(chan struct{}) })
+		pause(ctx, between(r, 4*time.Second, 14*time.Second))
+		f.stack.upstream.calm()
+		return nil
+	})
+}
+
+func (f *faults) refuse(ctx context.Context, r *rand.Rand, p *proxy, kind string) error {
+	return f.during(kind, classLogon, recoveryConnections, func() error {
+		p.change(func(w *weather) { w.refuse = true })
+		pause(ctx, between(r, 500*time.Millisecond, 5*time.Second))
+		p.calm()
+		return nil
+	})
+}
+
+func (f *faults) either(r *rand.Rand) *proxy {
+	if r.IntN(2) == 0 {
+		return f.stack.front
+	}
+	return f.stack.upstream
+}
+
+// stopPostgres stops PostgreSQL for seconds. Issuing needs no database and must
+// go on.
+func (f *faults) stopPostgres(ctx context.Context, r *rand.Rand) error {
+	return f.during("PostgreSQL stopped", onTheWire, recoveryPostgres, func() error {
+		if err := f.stack.postgres().Stop(); err != nil {
+			return err
+		}
+		pause(ctx, between(r, 0, 8*time.Second))
+		return f.stack.startPostgres(context.WithoutCancel(ctx))
+	})
+}
+
+// crashPostgres has PostgreSQL end without a checkpoint, and recover.
+func (f *faults) crashPostgres(ctx context.Context, r *rand.Rand) error {
+	return f.during("PostgreSQL crashed", onTheWire, recoveryPostgres, func() error {
+		pid, err := f.stack.postmaster()
+		if err != nil {
+			return err
+		}
+		pg := f.stack.postgres()
+		if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+			return err
+		}
+		<-pg.Done()
+		pause(ctx, between(r, 0, 3*time.Second))
+		return f.stack.startPostgres(context.WithoutCancel(ctx))
+	})
+}
+
+// freezePostgres keeps new sessions from being started for a moment. A logon
+// waits, and nobody may fail for that.
+func (f *faults) freezePostgres(ctx context.Context, r *rand.Rand) error {
+	pid, err := f.stack.postmaster()
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	pause(ctx, between(r, 200*time.Millisecond, 1800*time.Millisecond))
+	return syscall.Kill(pid, syscall.SIGCONT)
+}
+
+// killBackend kills one server process, after which PostgreSQL ends all sessions
+// and recovers.
+func (f *faults) killBackend(ctx context.Context, r *rand.Rand) error {
+	return f.during("a backend killed", onTheWire, recoveryPostgres, func() error {
+		conn, err := f.stack.superuser(ctx, "postgres")
+		if err != nil {
+			return err
+		}
+		var pid int
+		err = conn.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid)
+		if err == nil {
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		conn.Close(ctx)
+		if err != nil {
+			return err
+		}
+		for range 200 {
+			if !pause(ctx, 50*time.Millisecond) {
+				return nil
+			}
+			if conn, err = f.stack.superuser(ctx, "postgres"); err == nil {
+				return conn.Close(ctx)
+			}
+		}
+		return fmt.Errorf("PostgreSQL did not recover: %w", err)
+	})
+}
+
+func (f *faults) killDaypass(ctx context.Context, r *rand.Rand) error {
+	return f.during("daypass killed", everything, recoveryDaypass, func() error {
+		f.watch.look()
+		if err := f.stack.endDaypass(syscall.SIGKILL, 5*time.Second, "killed"); err != nil {
+			return err
+		}
+		pause(ctx, between(r, 0, 3*time.Second))
+		return f.stack.startDaypass(context.WithoutCancel(ctx))
+	})
+}
+
+// drainDaypass ends daypass as an operator does. Sessions go on to the limit.
+func (f *faults) drainDaypass(ctx context.Context, r *rand.Rand) error {
+	limit := f.ledger.open("daypass drained", classSession, recoveryDaypass, time.Now().Add(drain-200*time.Millisecond))
+	defer f.ledger.close(limit)
+	return f.during("daypass drained", classCall|classLogon, recoveryDaypass, func() error {
+		f.watch.look()
+		if err := f.stack.endDaypass(syscall.SIGTERM, drain+15*time.Second, "drained"); err != nil {
+			return err
+		}
+		pause(ctx, between(r, 0, time.Second))
+		return f.stack.startDaypass(context.WithoutCancel(ctx))
+	})
+}
+
+// auditAway takes the audit log's directory away and puts a file in its place,
+// which also holds for root. What cannot be recorded must not happen.
+func (f *faults) auditAway(ctx context.Context, r *rand.Rand) error {
+	dir, away := f.stack.auditDir(), f.stack.path("audit-away")
+	return f.during("audit directory away", classCall|classLogon, recoveryAudit, func() error {
+		if err := os.Rename(dir, away); err != nil {
+			return err
+		}
+		if err := os.WriteFile(dir, nil, 0o600); err != nil {
+			return err
+		}
+		pause(ctx, between(r, 300*time.Millisecond, 4*time.Second))
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+		return os.Rename(away, dir)
+	})
+}

@@ -1,0 +1,207 @@
+//go:build linux
+
+// Command soak runs Daypass for a long time under honest load while everything
+// around it goes wrong, and says whether that was its fault.
+//
+// It starts PostgreSQL, `daypass serve` and a TCP proxy on either side of the
+// gateway. Honest clients ask for credentials with the AWS SDK, log on with pgx
+// and by hand, and check every answer. Faults come one after another: connections
+// cut, stalled and half-closed, PostgreSQL stopped, crashed and frozen, daypass
+// killed and drained, the audit log's directory taken away. Beside that go
+// floods, garbage, forged passwords, reloads good and bad, key rotations, and
+// roles spoilt by hand and by their holders; nobody has an excuse for those.
+//
+// An honest client may fail only while a fault that explains it is active, and
+// for a bounded time after it. In the end nothing may be left: no goroutine, no
+// descriptor, no session role, no membership, no object of a session role; and the
+// audit log has to agree with what the clients saw, line by line.
+//
+//	make soak                        an hour
+//	make soak DURATION=5m SEED=42    shorter, and the faults of an earlier run
+//
+// The seed decides what every actor does and in which order; what meets what
+// depends on the machine. Linux only: descriptors are read from /proc.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	daypass, postgres string
+	duration          time.Duration
+	seed              uint64
+	write, note, keep string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.daypass, "daypass", "bin/daypass", "the binary to run")
+	flag.StringVar(&o.postgres, "postgres", "", "directory of PostgreSQL's programs; left out, the newest installed")
+	flag.DurationVar(&o.duration, "duration", time.Hour, "how long the load lasts")
+	flag.Uint64Var(&o.seed, "seed", 0, "seed of an earlier run; 0 is a new one")
+	flag.StringVar(&o.write, "write", "", "file to write the report to")
+	flag.StringVar(&o.note, "note", "", "a sentence about the run for the report")
+	flag.StringVar(&o.keep, "keep", "", "directory to leave the logs in")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := soak(ctx, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+	}
+	if err != nil || !ok {
+		stop()
+		os.Exit(1)
+	}
+}
+
+// soak is one run. It reports whether everything held; an error is why that
+// could not be found out.
+func soak(ctx context.Context, o options) (bool, error) {
+	if o.seed == 0 {
+		o.seed = rand.Uint64N(1_000_000)
+	}
+	began := time.Now()
+	say := func(format string, args ...any) {
+		fmt.Printf("%8.1f  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}
+	s, err := startStack(ctx, o.daypass, o.postgres)
+	if err != nil {
+		return false, err
+	}
+	defer s.stop()
+	if o.keep != "" {
+		defer keep(s, o.keep)
+	}
+	say("seed %d, %v, PostgreSQL %s, files in %s", o.seed, o.duration, s.installation.Version, s.dir)
+
+	ledger := newLedger(time.Now, say)
+	gate, err := newGate(s, ledger)
+	if err != nil {
+		return false, err
+	}
+	l := &load{stack: s, ledger: ledger, issuer: newIssuer(ledger, s.api), gate: gate, seed: o.seed}
+	result := &result{options: o, load: l, began: began}
+	if result.before, err = l.baseline(ctx); err != nil {
+		return false, fmt.Errorf("measuring a fresh process: %w", err)
+	}
+	say("a fresh process: %d descriptors without %d administrative connections, %d goroutines, %d MiB",
+		result.before.held(), result.before.standing, sum(result.before.goroutines), result.before.resident>>20)
+	if err := s.startDaypass(ctx); err != nil {
+		return false, err
+	}
+
+	result.watch = &watch{stack: s}
+	result.ran = l.everything(ctx, o, result.watch, say)
+	result.interrupted = ctx.Err() != nil
+	ctx = context.WithoutCancel(ctx) // an interrupted run ends with its report too
+	if err := result.finish(ctx, say); err != nil {
+		return false, err
+	}
+	result.print(os.Stdout)
+	if o.write != "" {
+		if err := os.WriteFile(o.write, []byte(result.markdown()), 0o644); err != nil {
+			return false, err
+		}
+	}
+	return ledger.total == 0, nil
+}
+
+// everything runs load and faults for their time, and returns how long that was.
+// Faults begin when the load runs and end before it does. The last third of the
+// time goes to one daypass process, which is the one that is looked at in the end.
+func (l *load) everything(ctx context.Context, o options, w *watch, say func(string, ...any)) time.Duration {
+	begin := time.Now()
+	quiet := min(20*time.Second, o.duration/6)
+	loading, endLoad := context.WithTimeout(ctx, o.duration)
+	defer endLoad()
+	harming, endHarm := context.WithTimeout(ctx, o.duration-quiet)
+	defer endHarm()
+	watching, endWatch := context.WithCancel(ctx)
+	defer endWatch()
+	var all, watchers sync.WaitGroup
+	watchers.Go(func() { w.run(watching) })
+	watchers.Go(func() {
+		for pause(watching, time.Minute) {
+			l.ledger.mu.Lock()
+			say("%d credentials, %d logons, %d excused failures, %d violations; %d MiB",
+				l.ledger.counts["credentials issued"], l.gate.number.Load(), sum(l.ledger.excused), l.ledger.total, resident(l.stack.process().pid())>>20)
+			l.ledger.mu.Unlock()
+		}
+	})
+	all.Go(func() { l.run(loading) })
+	f := &faults{load: l, watch: w, calmAfter: begin.Add(o.duration * 2 / 3)}
+	all.Go(func() {
+		pause(harming, 3*time.Second)
+		f.run(harming, random(l.seed, "faults"))
+	})
+	h := &hostile{load: l, binary: l.stack.binary}
+	all.Go(func() { h.run(harming) })
+	all.Wait()
+	ran := time.Since(begin)
+	endWatch()
+	watchers.Wait()
+	return ran
+}
+
+// finish measures what is left.
+func (r *result) finish(ctx context.Context, say func(string, ...any)) error {
+	say("the load is over; waiting until all is still")
+	l := r.load
+	l.issuer.transport.CloseIdleConnections()
+	var err error
+	if r.ending, err = l.aftermath(ctx); err != nil {
+		return fmt.Errorf("looking at PostgreSQL after the load: %w", err)
+	}
+	pause(ctx, stillFor)
+	r.lastLife = time.Since(l.stack.process().started)
+	if r.after, err = l.standstill(ctx); err != nil {
+		return fmt.Errorf("measuring the last process: %w", err)
+	}
+	if grown := more(r.after.goroutines, r.before.goroutines); len(grown) > 0 {
+		l.ledger.violate("left behind", "goroutines: %s", strings.Join(grown, ", "))
+	}
+	if r.after.held() > r.before.held() {
+		l.ledger.violate("left behind", "descriptors: %d, and %d in a fresh process: %v, %v", r.after.held(), r.before.held(), r.after.descriptors, r.before.descriptors)
+	}
+	if r.watch.resident > residentLimit {
+		l.ledger.violate("too much memory", "%d MiB", r.watch.resident>>20)
+	}
+	say("comparing the audit log with what the clients saw")
+	r.records, err = l.compare()
+	return err
+}
+
+// residentLimit bounds daypass's memory: floods of 1700 connections included.
+const residentLimit = 256 << 20
+
+func keep(s *stack, dir string) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return
+	}
+	for name, path := range map[string]string{"daypass.log": s.logFile(), "postgres.log": s.path("postgres/postgres.log")} {
+		from, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if to, err := os.Create(filepath.Join(dir, name)); err == nil {
+			io.Copy(to, from)
+			to.Close()
+		}
+		from.Close()
+	}
+	_ = exec.Command("cp", "-r", s.auditDir(), dir).Run()
+}

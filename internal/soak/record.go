@@ -1,0 +1,280 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// line is what the checks need of an audit line.
+type line struct {
+	EventID           string
+	EventName         string
+	EventTime         time.Time
+	RequestID         string
+	ErrorCode         string
+	RequestParameters struct{ ApplicationName string }
+	Additional        struct {
+		SessionID, Outcome, DBUser, SessionRole string
+		DBGroups                                []string
+	} `json:"additionalEventData"`
+}
+
+// records is what the audit log has, compared with what clients saw.
+type records struct {
+	lines, twice, torn      int
+	logons, refused, ends   int
+	calls                   int
+	gaps                    int
+	endsLost, endsRefused   int // by kill -9; by a log that could not be written
+	unseen                  int // sessions that began and whose client never knew
+	logBytes, auditBytes    int64
+	secrets, forgottenCalls int
+}
+
+// lines calls f with each line of a file.
+func lines(path string, f func([]byte)) (int64, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	var size int64
+	reader := bufio.NewReaderSize(file, 1<<16)
+	for {
+		text, err := reader.ReadBytes('\n')
+		size += int64(len(text))
+		if len(text) > 0 {
+			f(bytes.TrimSuffix(text, []byte{'\n'}))
+		}
+		if errors.Is(err, io.EOF) {
+			return size, nil
+		}
+		if err != nil {
+			return size, err
+		}
+	}
+}
+
+// compare reads the whole audit log and the server's log.
+func (l *load) compare() (*records, error) {
+	files, err := filepath.Glob(filepath.Join(l.stack.auditDir(), "*.jsonl"))
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("no audit log: %w", err)
+	}
+	r := &records{}
+	finder := newFinder(l.issuer.secrets)
+	seen := map[string]bool{}
+	begun := map[string]line{}      // logons, by session
+	byName := map[string][]line{}   // logons, by application_name
+	ended := map[string]int{}       // ends, by session
+	requests := map[string]string{} // calls
+	for _, file := range files {
+		size, err := lines(file, func(text []byte) {
+			finder.look(text, l.ledger, file)
+			var one line
+			if err := json.Unmarshal(text, &one); err != nil {
+				r.torn++
+				return
+			}
+			r.lines++
+			if seen[one.EventID] {
+				r.twice++
+				return
+			}
+			seen[one.EventID] = true
+			switch one.EventName {
+			case "Logon":
+				if one.Additional.Outcome == "success" {
+					r.logons++
+					begun[one.Additional.SessionID] = one
+				} else {
+					r.refused++
+				}
+				name := one.RequestParameters.ApplicationName
+				byName[name] = append(byName[name], one)
+			case "SessionEnd":
+				r.ends++
+				ended[one.Additional.SessionID]++
+			case "AuditGap":
+				r.gaps++
+			default:
+				r.calls++
+				requests[one.RequestID] = one.ErrorCode
+			}
+		})
+		r.auditBytes += size
+		if err != nil {
+			return nil, err
+		}
+	}
+	unwritten := map[string]bool{} // sessions whose end could not be recorded
+	for _, file := range []string{l.stack.logFile(), l.stack.path("postgres/postgres.log")} {
+		size, err := lines(file, func(text []byte) {
+			finder.look(text, l.ledger, file)
+			if _, rest, ok := strings.Cut(string(text), `msg="writing the audit record of a session's end" session=`); ok {
+				id, _, _ := strings.Cut(rest, " ")
+				unwritten[id] = true
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		if file == l.stack.logFile() {
+			r.logBytes = size
+		}
+	}
+	r.secrets = finder.found
+	l.compareLogons(r, byName)
+	l.compareEnds(r, begun, ended, unwritten)
+	for id, code := range l.issuer.requests {
+		if got, ok := requests[id]; ok && got == code || code == "InternalFailure" || code == "ServiceUnavailable" {
+			continue
+		}
+		r.forgottenCalls++
+		l.ledger.violate("the audit log differs", "call %s, which the client saw end with %q, is %q there", id, code, requests[id])
+	}
+	if kills := l.deaths("killed"); r.torn > kills {
+		l.ledger.violate("the audit log differs", "%d torn lines after %d kills", r.torn, kills)
+	}
+	return r, nil
+}
+
+func (l *load) deaths(how string) (n int) {
+	for _, life := range l.stack.lives {
+		if life.how == how {
+			n++
+		}
+	}
+	return n
+}
+
+// compareLogons: who was let in has one line that says so, with the right user
+// and groups, and who was refused has one with the code.
+func (l *load) compareLogons(r *records, byName map[string][]line) {
+	for name := range byName {
+		if _, ours := l.gate.attempts[name]; !ours && name != "soak-hostile" && strings.HasPrefix(name, "soak-") {
+			l.ledger.violate("the audit log differs", "nobody tried to log on as %s", name)
+		}
+	}
+	for name, a := range l.gate.attempts {
+		found := byName[name]
+		if len(found) > 1 {
+			l.ledger.violate("the audit log differs", "%s tried once and is there %d times", name, len(found))
+			continue
+		}
+		var one line
+		if len(found) == 1 {
+			one = found[0]
+		}
+		success := one.Additional.Outcome == "success"
+		switch {
+		case success:
+			got := one.Additional
+			if got.DBUser != a.pass.user || got.SessionRole != a.pass.sessionRole() || !slices.Equal(sorted(got.DBGroups), sorted(a.pass.groups)) {
+				l.ledger.violate("the audit log differs", "%s: %s %v as %s, want %s %v", name, got.DBUser, got.DBGroups, got.SessionRole, a.pass.user, a.pass.groups)
+			}
+			if a.outcome != "in" {
+				r.unseen++
+			}
+		case a.outcome == "in":
+			l.ledger.violate("the audit log differs", "%s was let in and has %d lines: %+v", name, len(found), one)
+		case a.outcome == "unknown", a.outcome == "57P03", a.outcome == "58030":
+			// The connection failed before or after the line, or there was none to write.
+		case len(found) == 0 || one.ErrorCode != a.outcome:
+			l.ledger.violate("the audit log differs", "%s was refused with %s and is there %d times, as %q", name, a.outcome, len(found), one.ErrorCode)
+		}
+	}
+}
+
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+// compareEnds: every session that began has ended once, unless its process was
+// killed or said in its log that it could not write that down.
+func (l *load) compareEnds(r *records, begun map[string]line, ended map[string]int, unwritten map[string]bool) {
+	for id := range ended {
+		if _, ok := begun[id]; !ok {
+			l.ledger.violate("the audit log differs", "session %s ended and never began", id)
+		}
+	}
+	for id, one := range begun {
+		switch {
+		case ended[id] == 1:
+		case ended[id] > 1:
+			l.ledger.violate("the audit log differs", "session %s ended %d times", id, ended[id])
+		case unwritten[id]:
+			r.endsRefused++
+		case l.killedAfter(one.EventTime):
+			r.endsLost++
+		default:
+			l.ledger.violate("the audit log differs", "session %s of %s, %v, never ended", id, one.Additional.SessionRole, one.EventTime)
+		}
+	}
+}
+
+// killedAfter says whether the process that lived at a time was killed later.
+// Lines have whole seconds.
+func (l *load) killedAfter(t time.Time) bool {
+	for _, life := range l.stack.lives {
+		if life.how == "killed" && t.Add(time.Second).After(life.began) && t.Before(life.ended) {
+			return true
+		}
+	}
+	return false
+}
+
+// finder looks for secrets: passwords by their beginning and their end, so that
+// one that was cut is found too.
+type finder struct {
+	ends  map[string]bool
+	whole [][]byte
+	found int
+}
+
+const piece = 40
+
+func newFinder(passwords []string) *finder {
+	f := &finder{ends: make(map[string]bool, 2*len(passwords))}
+	for _, p := range passwords {
+		f.ends[p[:piece]], f.ends[p[len(p)-piece:]] = true, true
+	}
+	for _, s := range []string{secretKey, weakKey, passingKey, adminPassword} {
+		f.whole = append(f.whole, []byte(s))
+	}
+	return f
+}
+
+func (f *finder) look(text []byte, l *ledger, file string) {
+	for _, secret := range f.whole {
+		if bytes.Contains(text, secret) {
+			f.found++
+			l.violate("a secret in a log", "%s: a configured one", filepath.Base(file))
+		}
+	}
+	from := -1
+	for i := 0; i <= len(text); i++ {
+		if i < len(text) && strings.IndexByte(alphabet, text[i]) >= 0 {
+			if from < 0 {
+				from = i
+			}
+			continue
+		}
+		if run := text[max(from, 0):i]; from >= 0 && len(run) >= piece {
+			if f.ends[string(run[:piece])] || f.ends[string(run[len(run)-piece:])] {
+				f.found++
+				l.violate("a secret in a log", "%s: a password", filepath.Base(file))
+			}
+		}
+		from = -1
+	}
+}

@@ -1,0 +1,366 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+const (
+	cluster       = "soak"
+	database      = "dev"
+	account       = "123456789012"
+	region        = "us-east-1"
+	drain         = 4 * time.Second
+	adminPassword = "administrative-password-of-the-soak"
+
+	accessKeyID  = "AKIASOAKSOAKSOAKSOAK" // of ana, who may ask for everybody
+	secretKey    = "soak/secret/access/key/of/forty/letters1"
+	weakKeyID    = "AKIASOAKSOAKSOAKWEAK" // of bob, who may be u00 without groups
+	weakKey      = "soak/secret/access/key/of/forty/letters2"
+	passingKeyID = "AKIASOAKSOAKPASSING0" // of eve, whom reloads add and remove
+	passingKey   = "soak/secret/access/key/of/forty/letters3"
+
+	users     = 12 // u00 to u11
+	groups    = 5  // g0 to g4
+	newcomers = 40 // n00 to n39, made by AutoCreate
+)
+
+func userName(i int) string     { return fmt.Sprintf("u%02d", i) }
+func groupName(i int) string    { return fmt.Sprintf("g%d", i) }
+func newcomerName(i int) string { return fmt.Sprintf("n%02d", i) }
+
+// stack is what is under test and what it stands on.
+type stack struct {
+	dir, binary  string
+	installation postgres.Installation
+	upstream     *proxy // between the gateway and PostgreSQL
+	front        *proxy // between clients and the gateway
+	api, gateway string // where daypass itself listens
+	adminListen  string
+	adminConfig  bool // this build knows the key admin
+
+	config sync.Mutex // held while the configuration file is not what it should be
+	extra  bool       // eve is configured. Guarded by config
+
+	mu       sync.Mutex // guards what follows
+	pg       *postgres.Server
+	server   *child
+	lives    []life
+	spentCPU time.Duration
+}
+
+// life is the time of one daypass process.
+type life struct {
+	began, ended time.Time
+	how          string // killed, terminated; empty: it lives
+}
+
+func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error) {
+	s := &stack{}
+	defer func() {
+		if err != nil {
+			s.stop()
+		}
+	}()
+	if s.binary, err = filepath.Abs(binary); err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.MkdirTemp("", "daypass-soak-"); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(s.dir, 0o711); err != nil { // PostgreSQL's account passes through
+		return nil, err
+	}
+	if s.installation, err = postgres.Find(pgDir); err != nil {
+		return nil, err
+	}
+	if err := s.startPostgres(ctx); err != nil {
+		return nil, err
+	}
+	if s.upstream, err = newProxy(s.postgresAddress); err != nil {
+		return nil, err
+	}
+	if err := s.prepareDatabase(ctx); err != nil {
+		return nil, fmt.Errorf("preparing the database: %w", err)
+	}
+	for _, address := range []*string{&s.api, &s.gateway, &s.adminListen} {
+		if *address, err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	if s.front, err = newProxy(func() string { return s.gateway }); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(s.path("password"), []byte(adminPassword), 0o600); err != nil {
+		return nil, err
+	}
+	// An older build does not know the key, and says so at once.
+	s.adminConfig = true
+	if err := s.writeConfig(""); err != nil {
+		return nil, err
+	}
+	if err := s.startDaypass(ctx); err != nil {
+		s.adminConfig = false
+		if err := s.writeConfig(""); err != nil {
+			return nil, err
+		}
+		os.Remove(s.logFile())
+		s.lives = nil
+		return s, s.startDaypass(ctx)
+	}
+	return s, nil
+}
+
+func (s *stack) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *stack) logFile() string         { return s.path("daypass.log") }
+func (s *stack) auditDir() string        { return s.path("data/audit") }
+
+func (s *stack) stop() {
+	if server := s.process(); server != nil && server.alive() {
+		server.end(syscall.SIGTERM, 20*time.Second)
+	}
+	for _, p := range []*proxy{s.front, s.upstream} {
+		if p != nil {
+			p.close()
+		}
+	}
+	if s.pg != nil {
+		s.pg.Stop()
+	}
+	os.RemoveAll(s.dir)
+}
+
+// startPostgres starts PostgreSQL on its files; the port is another every time.
+func (s *stack) startPostgres(ctx context.Context) error {
+	pg, err := postgres.Start(ctx, s.installation, postgres.Options{
+		Dir: s.path("postgres"), Durable: true,
+		Settings: map[string]string{
+			"max_connections": "200", "shared_buffers": "64MB", "synchronous_commit": "off",
+			"log_connections": "off", "log_min_messages": "warning",
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pg = pg
+	return nil
+}
+
+func (s *stack) postgres() *postgres.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pg
+}
+
+func (s *stack) postgresAddress() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.postgres().Port()))
+}
+
+// postmaster is PostgreSQL's main process.
+func (s *stack) postmaster() (int, error) {
+	data, err := os.ReadFile(s.path("postgres/pgdata/postmaster.pid"))
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(data), "\n")
+	return strconv.Atoi(first)
+}
+
+// superuser connects past the gateway and the proxy.
+func (s *stack) superuser(ctx context.Context, name string) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return pgx.Connect(ctx, s.postgres().ConnString(postgres.Superuser, name))
+}
+
+func (s *stack) prepareDatabase(ctx context.Context) error {
+	conn, err := s.superuser(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	var names []string
+	for i := range users {
+		names = append(names, userName(i))
+	}
+	// Users whose roles are spoilt by hand, and users who spoil their own.
+	for i := range 3 {
+		names = append(names, fmt.Sprintf("victim%d", i), fmt.Sprintf("holder%d", i))
+	}
+	var batch []string
+	for _, name := range names {
+		batch = append(batch, "CREATE ROLE "+name+" LOGIN")
+	}
+	for i := range groups {
+		batch = append(batch, "CREATE ROLE "+groupName(i)+" NOLOGIN")
+		names = append(names, groupName(i))
+	}
+	batch = append(batch, "CREATE ROLE daypass LOGIN CREATEROLE PASSWORD '"+adminPassword+"'", "CREATE DATABASE "+database)
+	if s.installation.Major >= 16 {
+		batch = append(batch, "GRANT "+strings.Join(names, ", ")+" TO daypass WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
+	}
+	if err := run(ctx, conn, batch...); err != nil {
+		return err
+	}
+	dev, err := s.superuser(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer dev.Close(ctx)
+	batch = []string{"GRANT CREATE ON SCHEMA public TO PUBLIC"}
+	for i := range groups {
+		table := groupName(i) + "_rows"
+		batch = append(batch,
+			"CREATE TABLE "+table+" (n int, word text)",
+			fmt.Sprintf("INSERT INTO %s SELECT n, '%s' FROM generate_series(1, %d) n", table, groupName(i), 10+i),
+			"GRANT SELECT ON "+table+" TO "+groupName(i))
+	}
+	batch = append(batch,
+		"CREATE TABLE diary (owner name, line text)",
+		"INSERT INTO diary SELECT rolname, rolname || ' only' FROM pg_roles WHERE rolname ~ '^[un][0-9]'",
+		"ALTER TABLE diary ENABLE ROW LEVEL SECURITY",
+		"CREATE POLICY own ON diary USING (owner = current_user)",
+		"GRANT SELECT ON diary TO PUBLIC")
+	return run(ctx, dev, batch...)
+}
+
+func run(ctx context.Context, conn *pgx.Conn, batch ...string) error {
+	for _, sql := range batch {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%.60s: %w", sql, err)
+		}
+	}
+	return nil
+}
+
+// writeConfig writes the configuration, with something faulty at its end.
+func (s *stack) writeConfig(faulty string) error {
+	allow := func(resource ...string) map[string]any {
+		return map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
+			"Effect": "Allow", "Resource": resource,
+			"Action": []string{"redshift:GetClusterCredentials", "redshift:CreateClusterUser", "redshift:JoinGroup"},
+		}}}
+	}
+	user := func(name, id, secret string, policy map[string]any) any {
+		return map[string]any{"name": name, "policies": []any{policy},
+			"access_keys": []any{map[string]any{"id": id, "secret": secret}}}
+	}
+	arn := "arn:aws:redshift:" + region + ":" + account + ":"
+	people := []any{
+		user("ana", accessKeyID, secretKey, allow("*")),
+		user("bob", weakKeyID, weakKey, allow(arn+"dbuser:"+cluster+"/u00", arn+"dbname:"+cluster+"/"+database)),
+	}
+	if s.extra {
+		people = append(people, user("eve", passingKeyID, passingKey, allow("*")))
+	}
+	config := map[string]any{
+		"account": account, "region": region, "data": s.path("data"),
+		"api":     map[string]any{"listen": s.api},
+		"gateway": map[string]any{"listen": s.gateway},
+		"clusters": []any{map[string]any{
+			"identifier": cluster, "database": database,
+			"upstream":               fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.upstream.port()),
+			"upstream_password_file": s.path("password"),
+		}},
+		"iam": map[string]any{"users": people},
+	}
+	if s.adminConfig {
+		config["admin"] = map[string]any{"listen": s.adminListen, "pprof": true}
+	}
+	text, err := json.MarshalIndent(config, "", "  ") // JSON is YAML
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.path("daypass.yaml"), append(text, faulty...), 0o600)
+}
+
+// startDaypass starts the server and waits until it answers.
+func (s *stack) startDaypass(ctx context.Context) error {
+	s.config.Lock() // not with a configuration that is wrong on purpose
+	defer s.config.Unlock()
+	c, err := spawn(s.logFile(), s.binary, "serve", "--config", s.path("daypass.yaml"), "--drain", drain.String())
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.server = c
+	s.lives = append(s.lives, life{began: time.Now()})
+	s.mu.Unlock()
+	return reachable(ctx, c, s.api, s.gateway)
+}
+
+// endDaypass ends the server with a signal, within its time.
+func (s *stack) endDaypass(signal syscall.Signal, within time.Duration, how string) error {
+	c := s.process()
+	spent := cpuTime(c.pid())
+	forced := c.end(signal, within)
+	s.mu.Lock()
+	last := &s.lives[len(s.lives)-1]
+	last.ended, last.how = time.Now(), how
+	s.spentCPU += spent
+	s.mu.Unlock()
+	if forced {
+		return fmt.Errorf("daypass was still there %v after %v", within, signal)
+	}
+	if signal == syscall.SIGTERM && c.err != nil {
+		return fmt.Errorf("daypass ended with %w after SIGTERM", c.err)
+	}
+	return nil
+}
+
+func (s *stack) process() *child {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server
+}
+
+func (s *stack) signal(signal syscall.Signal) { _ = s.process().cmd.Process.Signal(signal) }
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// reachable waits until something listens at every address.
+func reachable(ctx context.Context, c *child, addresses ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for _, address := range addresses {
+		for {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				conn.Close()
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("nothing listens at %s: %w", address, err)
+			case <-c.done:
+				return fmt.Errorf("daypass ended at its start: %v", c.err)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// watch looks at the daypass process now and then. Safe for concurrent use.
+type watch struct {
+	stack *stack
+
+	mu          sync.Mutex // guards what follows
+	resident    int64      // the most
+	descriptors int        // the most
+	curve       []point
+}
+
+// point is what a process used at a time.
+type point struct {
+	at          time.Time
+	life        int
+	resident    int64
+	descriptors int
+	sessions    int
+}
+
+func (w *watch) run(ctx context.Context) {
+	for pause(ctx, time.Second) {
+		w.look()
+	}
+}
+
+// look takes one sample. A process that is just ending gives none.
+func (w *watch) look() {
+	c := w.stack.process()
+	rss := resident(c.pid())
+	kinds, err := descriptors(c.pid())
+	if err != nil || rss == 0 {
+		return
+	}
+	w.stack.mu.Lock()
+	number := len(w.stack.lives)
+	w.stack.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.resident, w.descriptors = max(w.resident, rss), max(w.descriptors, sum(kinds))
+	w.curve = append(w.curve, point{time.Now(), number, rss, sum(kinds), w.stack.front.open()})
+}
