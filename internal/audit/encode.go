@@ -37,16 +37,27 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
+// asIs are the bytes that are written as they are. It does not change.
+var asIs = func() (table [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		table[c] = c != '"' && c != '\\'
+	}
+	return table
+}()
+
 func appendEscaped(b []byte, s string) []byte {
 	plain := 0 // s[plain:i] goes as it is
 	for i := 0; i < len(s); {
-		if c := s[i]; c < utf8.RuneSelf {
-			if c < 0x20 || c == '"' || c == '\\' || c == 0x7f {
-				b = append(b, s[plain:i]...)
-				b = appendASCII(b, c)
-				plain = i + 1
-			}
+		c := s[i]
+		if asIs[c] {
 			i++
+			continue
+		}
+		if c < utf8.RuneSelf {
+			b = append(b, s[plain:i]...)
+			b = appendASCII(b, c)
+			i++
+			plain = i
 			continue
 		}
 		r, size := utf8.DecodeRuneInString(s[i:])

@@ -75,9 +75,9 @@ type Writer struct {
 
 // batch is the lines of callers that share a write. The first of them writes.
 type batch struct {
-	data  []byte
+	data  []byte // in the buffer of the first one's line
 	lines int64
-	done  chan struct{} // closed when err is set
+	done  chan struct{} // closed when err is set; nil: nobody waits
 	err   error
 }
 
@@ -137,32 +137,43 @@ func (w *Writer) buffer() *[]byte {
 	return &line
 }
 
+// maxKept is the size of a buffer that is kept for the next line.
+const maxKept = 16 << 10
+
 // put writes a line, together with those that come while it waits for its turn.
 func (w *Writer) put(line *[]byte) error {
 	w.mu.Lock()
-	b := w.next
-	first := b == nil
-	if first {
-		b = &batch{done: make(chan struct{})}
-		w.next = b
-	}
-	b.data = append(b.data, *line...)
-	b.lines++
-	w.mu.Unlock()
-	w.lines.Put(line)
-	if !first {
-		<-b.done
+	if b := w.next; b != nil {
+		b.data = append(b.data, *line...)
+		b.lines++
+		if b.done == nil {
+			b.done = make(chan struct{})
+		}
+		done := b.done
+		w.mu.Unlock()
+		w.lines.Put(line)
+		<-done
 		return b.err
 	}
+	b := &batch{data: *line, lines: 1}
+	w.next = b
+	w.mu.Unlock()
 
 	w.disk.Lock() // others join the batch while it waits here
 	w.mu.Lock()
 	w.next = nil
 	w.mu.Unlock()
-	b.err = w.write(b)
+	err := w.write(b)
 	w.disk.Unlock()
-	close(b.done)
-	return b.err
+	if b.done != nil {
+		b.err = err
+		close(b.done)
+	}
+	if cap(b.data) <= maxKept {
+		*line = b.data
+		w.lines.Put(line)
+	}
+	return err
 }
 
 func (w *Writer) signal() {
