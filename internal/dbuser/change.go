@@ -116,6 +116,13 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	return result, err
 }
 
+// sessionRoles selects the oids of what may be changed, handed over and dropped
+// as session roles. From 16 on whoever made the marker is a member of it too, to
+// administer it: an administrative login is not a session role.
+const sessionRoles = `select x.member from pg_auth_members x join pg_roles k on k.oid = x.roleid
+  where k.rolname = '` + MarkerRole + `' and pg_get_userbyid(x.member) not in (current_user, session_user)
+  group by x.member having not bool_or(x.admin_option)`
+
 // cutEdges takes everybody out of every session role. Until version 14 a role
 // that is logged on may grant itself to others, and so could its holder.
 var cutEdges = `do $$
@@ -124,7 +131,7 @@ begin
   for e in
     select r.rolname as role, pg_get_userbyid(m.member) as member
     from pg_auth_members m join pg_roles r on r.oid = m.roleid
-    where m.roleid in (select x.member from pg_auth_members x join pg_roles k on k.oid = x.roleid where k.rolname = ` + literal(MarkerRole) + `)
+    where m.roleid in (` + sessionRoles + `)
       and pg_get_userbyid(m.member) not in (current_user, session_user)
   loop
     execute format('revoke %I from %I cascade', e.role, e.member);

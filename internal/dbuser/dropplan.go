@@ -47,9 +47,9 @@ func (d *dropper) user(ctx context.Context) error {
 	}
 	err := d.c.QueryRow(ctx, `
 		select pg_is_in_recovery(), me.rolname::text, me.rolsuper, r.oid is not null, coalesce(r.rolcanlogin, false), coalesce(r.rolsuper, false),
-		  exists (select from pg_auth_members m join pg_roles k on k.oid = m.roleid where m.member = r.oid and k.rolname = $2),
+		  coalesce(r.oid in (`+sessionRoles+`), false),
 		  coalesce(r.rolname in (current_user, session_user), false), coalesce(me.rolsuper or `+option+`, false)
-		from pg_roles me left join pg_roles r on r.rolname = $1 where me.rolname = current_user`, name, MarkerRole).
+		from pg_roles me left join pg_roles r on r.rolname = $1 where me.rolname = current_user`, name).
 		Scan(&recovery, &me, &adminSuper, &exists, &login, &super, &session, &admin, &lendable)
 	if err != nil {
 		return err
@@ -77,8 +77,7 @@ func (d *dropper) user(ctx context.Context) error {
 		var members bool
 		if err := d.c.QueryRow(ctx, `select exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
 			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user)
-			  and not exists (select from pg_auth_members x join pg_roles k on k.oid = x.roleid where x.member = m.member and k.rolname = $2))`,
-			name, MarkerRole).Scan(&members); err != nil {
+			  and m.member not in (`+sessionRoles+`))`, name).Scan(&members); err != nil {
 			return err
 		}
 		if members {
@@ -102,8 +101,7 @@ func (d *dropper) sessionRoles(ctx context.Context) error {
 	rows, err := d.c.Query(ctx, `
 		select r.rolname::text, exists (select from pg_auth_members u where u.member = r.oid and pg_get_userbyid(u.roleid) = $1),
 		  exists (select from pg_auth_members u join pg_roles g on g.oid = u.roleid where u.member = r.oid and g.rolcanlogin)
-		from pg_auth_members m join pg_roles k on k.oid = m.roleid join pg_roles r on r.oid = m.member
-		where k.rolname = $2 group by r.oid, r.rolname order by 1`, d.plan.User, MarkerRole)
+		from pg_roles r where r.oid in (`+sessionRoles+`) order by 1`, d.plan.User)
 	if err != nil {
 		return err
 	}
@@ -142,8 +140,8 @@ func (d *dropper) target(ctx context.Context) error {
 	}
 	err := d.c.QueryRow(ctx, `
 		select me.rolname::text, me.rolsuper, t.oid is not null, coalesce(t.rolsuper, false), coalesce(me.rolsuper or t.oid = me.oid or `+option+`, false),
-		  exists (select from pg_auth_members m join pg_roles k on k.oid = m.roleid where m.member = t.oid and k.rolname = $2)
-		from pg_roles me left join pg_roles t on t.rolname = $1 where me.rolname = current_user`, to, MarkerRole).
+		  coalesce(t.oid in (`+sessionRoles+`), false)
+		from pg_roles me left join pg_roles t on t.rolname = $1 where me.rolname = current_user`, to).
 		Scan(&me, &adminSuper, &exists, &super, &lendable, &session)
 	switch {
 	case err != nil:

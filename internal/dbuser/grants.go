@@ -28,8 +28,8 @@ func grantsQuery(version int) string {
 		lendable, usable = "pg_has_role(me.oid, g.oid, 'member with admin option')", "and x.set_option"
 	}
 	return strings.NewReplacer("{parameters}", parameters, "{lendable}", lendable, "{usable}", usable).Replace(`
-select distinct o.object, g.rolname::text, g.rolsuper,
-  me.rolsuper or not g.rolsuper and ({lendable}),
+select distinct o.object, g.rolname::text, g.rolsuper or g.rolname = 'pg_database_owner', -- which has no members of our making
+  me.rolsuper or not g.rolsuper and g.rolname <> 'pg_database_owner' and ({lendable}),
   me.rolsuper or g.oid = me.oid or exists (select from pg_auth_members x where x.roleid = g.oid and x.member = me.oid {usable})
 from (
   select format('%s %I.%I', case relkind when 'S' then 'sequence' else 'table' end, n.nspname, c.relname), relacl

@@ -144,9 +144,8 @@ type owner struct {
 const ownersQuery = `
 with session_role as (
   select r.oid, r.rolname, r.rolvaliduntil
-  from pg_auth_members m join pg_roles k on k.oid = m.roleid join pg_roles r on r.oid = m.member
-  where k.rolname = '` + MarkerRole + `' and ($1::text[] is null or r.rolname = any ($1::text[]::name[]))
-  group by 1, 2, 3)
+  from pg_roles r
+  where r.oid in (` + sessionRoles + `) and ($1::text[] is null or r.rolname = any ($1::text[]::name[])))
 select r.rolname::text, clock_timestamp(),
   case when isfinite(r.rolvaliduntil) then r.rolvaliduntil else 'epoch' end,
   exists (select from pg_stat_activity a where a.usesysid = r.oid)
@@ -256,7 +255,7 @@ select g.rolname::text, g.rolcanlogin,
 from pg_roles r join pg_auth_members m on m.member = r.oid join pg_roles g on g.oid = m.roleid
 join pg_roles me on me.rolname = current_user
 where r.rolname = $1 and g.rolname <> '` + MarkerRole + `'
-  and exists (select from pg_auth_members x join pg_roles k on k.oid = x.roleid where x.member = r.oid and k.rolname = '` + MarkerRole + `')
+  and r.oid in (` + sessionRoles + `)
 group by g.rolname, g.rolcanlogin, g.oid, r.oid, me.oid, me.rolsuper
 order by 1`
 

@@ -217,3 +217,36 @@ func TestSweepDropsTheUnused(t *testing.T) {
 		run(t, c, "select * from lab.t")
 	})
 }
+
+// TestAdministratorsAreNoSessionRoles: from 16 on whoever made the marker is
+// a member of it, and is not to be swept, handed over or dropped for it.
+func TestAdministratorsAreNoSessionRoles(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		old, ops, alice := f.Login(t, "old", "CREATEROLE").Name, f.Login(t, "ops", "").Name, f.Login(t, "alice", "").Name
+		f.lendAlone(alice)
+		role := f.ensure(dbuser.Need{User: alice})
+		f.exec("alter role %s valid until '2020-01-01'", old)
+		f.exec("grant %s to %s with admin option", dbuser.MarkerRole, old)
+		f.exec("grant %s to %s with admin option", dbuser.MarkerRole, f.login.Name)
+		f.exec("grant %s to %s", old, ops)
+		f.exec("grant %s to %s", f.login.Name, ops)
+		f.exec("grant %s to %s", alice, old)
+		f.exec("create schema kept authorization %s", old)
+		f.exec("alter role %s valid until '2020-01-01'", role.Name)
+		report, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{Unused: time.Hour})
+		if err != nil || len(report.Kept) > 0 || len(report.HandedOver) > 0 || report.Roles != 1 || len(report.Dropped) != 1 {
+			t.Errorf("Sweep = %+v, %v", report, err)
+		}
+		if _, err := f.admin.DropUser(t.Context(), alice, dbuser.DropOptions{}); err != nil {
+			t.Errorf("DropUser: %v", err)
+		}
+		if got := f.memberships(ops); got != f.login.Name+" "+old && got != old+" "+f.login.Name {
+			t.Errorf("ops is a member of %q", got)
+		}
+		if !f.roleExists(old) || one(t, f.super, "select bool_and(rolcanlogin)::text from pg_roles where rolname in ($1, $2)", old, f.login.Name) != "true" {
+			t.Error("an administrative login was dropped")
+		}
+	})
+}

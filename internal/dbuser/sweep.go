@@ -101,7 +101,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 
 const sweepQuery = `select pg_is_in_recovery(), exists (
   select from pg_auth_members m
-  where m.roleid in (select x.member from pg_auth_members x join pg_roles k on k.oid = x.roleid where k.rolname = '` + MarkerRole + `')
+  where m.roleid in (` + sessionRoles + `)
     and pg_get_userbyid(m.member) not in (current_user, session_user))`
 
 func (a *Admin) sweepRole(ctx context.Context, owner owner, o SweepOptions, report *SweepReport) {
