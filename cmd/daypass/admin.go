@@ -21,7 +21,8 @@ import (
 // people log on, cluster by cluster.
 //
 // Ready means that this server can do its part: credentials can be issued, which
-// needs keys and an audit log that works, and it is not shutting down. A cluster
+// needs an audit log that works, logons are taken, which needs to know what is
+// revoked, and it is not shutting down. A cluster
 // that is down takes nothing from the others, so it does not make the server
 // unready; whoever balances logons of one cluster asks /readyz?cluster=ID.
 type health struct {
@@ -45,6 +46,7 @@ const (
 type readiness struct {
 	Ready    bool            `json:"ready"`
 	Issue    ability         `json:"issue"`
+	Logons   ability         `json:"logons"`
 	Clusters []clusterHealth `json:"clusters"`
 	// Warnings are what will make the server unready when it is started again.
 	Warnings []string `json:"warnings,omitempty"`
@@ -67,6 +69,17 @@ func (h *health) issue() ability {
 	}
 	if err := h.service.audit.Err(); err != nil {
 		return ability{Reason: "the audit log cannot be written: " + err.Error()}
+	}
+	return ability{OK: true}
+}
+
+// logons says whether the gateway takes any at all.
+func (h *health) logons() ability {
+	if can := h.issue(); !can.OK { // a logon needs its line too
+		return can
+	}
+	if err := h.service.revoked.Err(); err != nil {
+		return ability{Reason: "nobody can tell what is revoked: " + err.Error()}
 	}
 	return ability{OK: true}
 }
@@ -103,8 +116,8 @@ func (h *health) clusters() []clusterHealth {
 }
 
 func (h *health) readiness() readiness {
-	r := readiness{Issue: h.issue(), Clusters: h.clusters()}
-	r.Ready = r.Issue.OK
+	r := readiness{Issue: h.issue(), Logons: h.logons(), Clusters: h.clusters()}
+	r.Ready = r.Issue.OK && r.Logons.OK
 	if err := h.service.keys.Err(); err != nil {
 		r.Warnings = append(r.Warnings, "the keys in force are not those of the file, which is refused: "+err.Error())
 	}
@@ -120,7 +133,7 @@ func (h *health) alive(w http.ResponseWriter, r *http.Request) {
 // readyForAll is /readyz for strangers: it names no cluster and no reason.
 func (h *health) readyForAll(w http.ResponseWriter, r *http.Request) {
 	plainText(w)
-	if !h.issue().OK {
+	if !h.logons().OK { // which includes issuing
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, "not ready\n")
 		return

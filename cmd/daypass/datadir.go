@@ -20,7 +20,7 @@ type dataDir struct {
 // server on the same directory fails at once and is told which process holds it.
 func openDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("making the data directory: %w", err)
+		return nil, fmt.Errorf("making the data directory: %w; data in the configuration has to name a directory that this account may write to", err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -32,7 +32,7 @@ func openDataDir(path string) (*dataDir, error) {
 	name := filepath.Join(path, "lock")
 	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("opening the data directory: %w", err)
+		return nil, fmt.Errorf("the data directory cannot be written to: %w; give it and what is in it to the account that the server runs as", err)
 	}
 	if err := lockFile(lock); err != nil {
 		defer lock.Close()
@@ -48,7 +48,7 @@ func openDataDir(path string) (*dataDir, error) {
 	}
 	if err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("writing %s: %w", name, err)
+		return nil, fmt.Errorf("the data directory cannot be written to: %w; make room on its disk", err)
 	}
 	return &dataDir{path: path, lock: lock}, nil
 }

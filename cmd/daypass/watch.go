@@ -124,6 +124,7 @@ func (s *service) measure(front *gateway.Server, connections *throttle.Connectio
 		Connections: connections.Stats,
 		Audit:       s.audit,
 		Keyring:     s.keys,
+		Registry:    s.revoked,
 		Now:         s.opts.now,
 	})
 }

@@ -155,7 +155,8 @@ func (a *Authority) openCA() error {
 		// The key is written first, so a key alone is what a crash has left.
 		return a.makeCA()
 	}
-	return fmt.Errorf("certificate authority: %w", err)
+	return fmt.Errorf("certificate authority: %s with ca.key beside it cannot be used: %w; restore both from a backup. "+
+		"To begin with a new one instead, move %s away, start the server and give clients the new ca.crt", a.CertificateFile(), err, a.dir)
 }
 
 func (a *Authority) makeCA() error {

@@ -29,7 +29,8 @@ type Sources struct {
 		Current() *keyring.Keyring
 		Err() error
 	}
-	Now func() time.Time // that keys are dated by
+	Registry interface{ Err() error }
+	Now      func() time.Time // that keys are dated by
 }
 
 // Collect adds the sources. It is called once.
@@ -71,6 +72,8 @@ var (
 	auditSyncs   = describe("audit_syncs_total", "Syncs of the file.")
 	auditFaults  = describe("audit_faults_total", "Attempts to write, sync or mend the audit log that failed.")
 	auditLag     = describe("audit_lag_seconds", "Age of the oldest line that may not be on disk yet.")
+
+	registryOK = describe("registry_ok", "1 if it is known what is revoked, 0 if logons are refused because it is not.")
 
 	keyringOK = describe("keyring_ok", "1 if the keyring file is what is in force, 0 if it cannot be read.")
 	keyAge    = describe("keyring_key_age_seconds", "Age of the key in use.", "purpose")
@@ -152,6 +155,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(auditSyncs, float64(s.Syncs))
 		counter(auditFaults, float64(s.Faults))
 		gauge(auditLag, s.Lag.Seconds())
+	}
+	if c.Registry != nil {
+		gauge(registryOK, truth(c.Registry.Err() == nil))
 	}
 	if c.Keyring != nil {
 		gauge(keyringOK, truth(c.Keyring.Err() == nil))

@@ -1,0 +1,524 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/jackc/pgx/v5"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+// served is a Daypass server in this process, whose clock a test can move.
+type served struct {
+	t      *testing.T
+	dir    string
+	config string // path of the file
+	where  running
+	hangup chan os.Signal
+	log    *lockedBuffer
+	offset atomic.Int64 // of the clock, in nanoseconds
+	stop   func() error
+}
+
+func (s *served) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
+
+// site is the configuration of testdata in a directory of its own. upstream is an
+// address where nobody has to be.
+func newServed(t *testing.T, upstream, more string) *served {
+	t.Helper()
+	s := &served{t: t, dir: t.TempDir(), log: &lockedBuffer{}, hangup: make(chan os.Signal, 1)}
+	s.config = filepath.Join(s.dir, "daypass.yaml")
+	s.write(upstream, more)
+	if err := os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *served) write(upstream, more string) {
+	s.t.Helper()
+	template, err := os.ReadFile("testdata/daypass.yaml")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text := strings.NewReplacer("API_LISTEN", "127.0.0.1:0, limits: {rate: 0}", "GATEWAY_LISTEN", "127.0.0.1:0",
+		"UPSTREAM", "postgres://daypass@"+upstream+"/postgres?sslmode=disable&connect_timeout=2").Replace(string(template))
+	if err := os.WriteFile(s.config, []byte(text+more), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// tryStart starts the server and returns when it serves, or why it does not.
+func (s *served) tryStart() error {
+	cfg, err := loadConfig(s.config)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- serve(ctx, cfg, serveOptions{
+			log: slog.New(slog.NewTextHandler(s.log, nil)), now: s.now, drain: 5 * time.Second, hangup: s.hangup,
+			load:  func() (*config, error) { return loadConfig(s.config) },
+			ready: func(where running) { s.where = where; close(ready) },
+		})
+	}()
+	select {
+	case <-ready:
+		s.stop = func() error { cancel(); return <-done }
+		return nil
+	case err := <-done:
+		cancel()
+		return err
+	}
+}
+
+func (s *served) start() {
+	s.t.Helper()
+	if err := s.tryStart(); err != nil {
+		s.t.Fatalf("serve: %v\n%s", err, s.log)
+	}
+	s.t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			s.t.Errorf("serve: %v", err)
+		}
+		if s.t.Failed() {
+			s.t.Logf("the server's log:\n%s", s.log)
+		}
+	})
+}
+
+// get is a request without a signature.
+func (s *served) get(url string) (status int, header http.Header, body string) {
+	s.t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return response.StatusCode, response.Header, string(data)
+}
+
+// issued is the answer to GetClusterCredentials, or the error.
+type issued struct {
+	DbUser     string    `xml:"GetClusterCredentialsResult>DbUser"`
+	DbPassword string    `xml:"GetClusterCredentialsResult>DbPassword"`
+	Expiration time.Time `xml:"GetClusterCredentialsResult>Expiration"`
+	Code       string    `xml:"Error>Code"`
+	status     int
+}
+
+// issue asks for a credential of alice's as ana does, signed at the given time.
+func (s *served) issue(at time.Time) issued { return s.issueAs("ana", at) }
+
+func (s *served) issueAs(principal string, at time.Time) issued {
+	s.t.Helper()
+	body := url.Values{"Action": {"GetClusterCredentials"}, "Version": {"2012-12-01"}, "ClusterIdentifier": {"examplecluster"},
+		"DbUser": {"alice"}, "DbName": {"dev"}}.Encode()
+	r, err := http.NewRequest("POST", s.where.API+"/", strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	sum := sha256.Sum256([]byte(body))
+	key := principals[principal]
+	if err := v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: key[0], SecretAccessKey: key[1]}, r,
+		hex.EncodeToString(sum[:]), "redshift", "us-east-1", at); err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer := issued{status: response.StatusCode}
+	if err := xml.NewDecoder(response.Body).Decode(&answer); err != nil {
+		s.t.Fatal(err)
+	}
+	return answer
+}
+
+// logon logs on with a credential.
+func (s *served) logon(c issued) (*pgx.Conn, error) {
+	host, port, err := net.SplitHostPort(s.where.Gateway.String())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s sslmode=verify-full sslrootcert=%s dbname=dev", host, port, s.where.CACert))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config.User, config.Password = c.DbUser, c.DbPassword
+	return pgx.ConnectConfig(context.Background(), config)
+}
+
+// eventually waits for something that happens by itself.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !happened(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not after 20 s", what)
+		}
+	}
+}
+
+const adminListener = "\nadmin: {listen: \"127.0.0.1:0\", pprof: true}\n"
+
+// startDatabase starts a PostgreSQL server with the example of testdata.
+func startDatabase(t *testing.T) string {
+	t.Helper()
+	installation, err := postgres.Find("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	database, err := postgres.Start(t.Context(), installation, postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = database.Stop() })
+	for _, step := range []struct{ database, file, sql string }{
+		{"postgres", "", "CREATE DATABASE dev"}, {"postgres", "example.sql", ""}, {"dev", "example-dev.sql", ""},
+	} {
+		if step.file != "" {
+			text, err := os.ReadFile(filepath.Join("testdata", step.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			step.sql = string(text)
+		}
+		conn, err := pgx.Connect(t.Context(), database.ConnString(postgres.Superuser, step.database))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Exec(t.Context(), step.sql); err != nil {
+			t.Fatalf("%s%s: %v", step.file, step.sql, err)
+		}
+		conn.Close(t.Context())
+	}
+	return fmt.Sprintf("127.0.0.1:%d", database.Port())
+}
+
+// TestWatching issues, logs on and fails in front of a real server, and then looks
+// at it as an operator does: scrape, readiness, profiles, traces. Each name that
+// the dashboard and the alerts use has to be in the scrape.
+func TestWatching(t *testing.T) {
+	spans := newSpanReceiver(t)
+	s := newServed(t, startDatabase(t), adminListener+"tracing: {endpoint: "+spans.url+"}\n")
+	s.start()
+	admin := "http://" + s.where.Admin
+
+	credential := s.issue(time.Now())
+	conn, err := s.logon(credential)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var sum int
+	if err := conn.QueryRow(t.Context(), "SELECT sum(n) FROM generate_series(1, 1000) n").Scan(&sum); err != nil {
+		t.Fatal(err)
+	}
+	forged := credential
+	forged.DbPassword += "x"
+	if _, err := s.logon(forged); err == nil {
+		t.Error("a forgery logs on")
+	}
+	s.get(s.where.API + "/?Action=GetCallerIdentity")
+	if c := s.issueAs("bob", time.Now()); c.Code != "AccessDenied" {
+		t.Errorf("bob is given %+v", c)
+	}
+
+	var text string
+	eventually(t, "the reaper's first sweep, and the events", func() bool {
+		_, _, text = s.get(admin + "/metrics")
+		return strings.Contains(text, `daypass_reaper_sweeps_total{cluster="examplecluster",result="ok"}`) &&
+			strings.Contains(text, `result="forged"`)
+	})
+	for _, line := range []string{
+		`daypass_credentials_issued_total{action="GetClusterCredentials"} 1`,
+		`daypass_logons_total{cluster="examplecluster",result="ok",sqlstate_class="00"} 1`,
+		`daypass_logons_total{cluster="",result="forged",sqlstate_class="28"} 1`,
+		`daypass_api_calls_total{action="",code="MissingAuthenticationToken",service="redshift"} 1`,
+		`daypass_sessions{cluster="examplecluster"} 1`,
+		`daypass_cluster_up{cluster="examplecluster"} 1`,
+		`daypass_api_denials_total{action="GetClusterCredentials",effect="ImplicitDeny",layer="identity-based policy"} 1`,
+		`daypass_audit_ok 1`, `daypass_keyring_ok 1`, `daypass_registry_ok 1`, `daypass_config_reload_ok 1`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("the scrape lacks %s", line)
+		}
+	}
+	for _, secret := range []string{"alice", "ana", "IAM:", credential.DbPassword} {
+		if regexp.MustCompile(`="[^"]*\b` + regexp.QuoteMeta(secret)).MatchString(text) {
+			t.Errorf("a label of the scrape has %q in it", secret)
+		}
+	}
+	checkNames(t, text)
+
+	// Readiness, for the operator and for strangers.
+	status, header, body := s.get(admin + "/readyz")
+	var state readiness
+	if err := json.Unmarshal([]byte(body), &state); err != nil || status != 200 || !state.Ready || !state.Issue.OK || !state.Logons.OK ||
+		len(state.Clusters) != 1 || !state.Clusters[0].OK || header.Get("Content-Type") != "application/json" {
+		t.Errorf("/readyz: %d %v %s", status, header, body)
+	}
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
+		status, header, body := s.get(s.where.API + path)
+		if status != 200 || body != want || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") {
+			t.Errorf("%s on the API's listener: %d %v %q, want %q", path, status, header, body, want)
+		}
+	}
+	for _, path := range []string{"/healthz/", "/readyz/x", "/metrics", "/debug/pprof/", "/Healthz"} {
+		if status, header, _ := s.get(s.where.API + path); status != 404 || header.Get("Content-Type") != "text/xml" {
+			t.Errorf("%s on the API's listener: %d %v, want AWS XML", path, status, header)
+		}
+	}
+	if status, _, _ := s.get(admin + "/readyz?cluster=nowhere"); status != 404 {
+		t.Errorf("/readyz of a cluster that there is not: %d", status)
+	}
+	if status, _, body := s.get(admin + "/debug/pprof/goroutine?debug=1"); status != 200 || !strings.Contains(body, "goroutine profile") {
+		t.Errorf("a profile: %d %.100s", status, body)
+	}
+
+	// A faulty configuration changes nothing, and shows.
+	good, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = os.WriteFile(s.config, append(good, "nonsense: 1\n"...), 0o600)
+	s.hangup <- os.Interrupt
+	eventually(t, "the refusal of the configuration", func() bool {
+		_, _, text := s.get(admin + "/metrics")
+		return strings.Contains(text, "\ndaypass_config_reload_ok 0\n")
+	})
+	_ = os.WriteFile(s.config, good, 0o600)
+	s.hangup <- os.Interrupt
+	eventually(t, "the configuration in force", func() bool {
+		_, _, text := s.get(admin + "/metrics")
+		return strings.Contains(text, "\ndaypass_config_reload_ok 1\n")
+	})
+
+	// The traces: issue and logon meet in the credential.
+	var call, logon, upstream *otlp.Span
+	eventually(t, "the spans", func() bool {
+		call, logon, upstream = spans.find("redshift/GetClusterCredentials"), spans.find("logon"), spans.find("upstream")
+		return call != nil && logon != nil && upstream != nil
+	})
+	id := spanAttribute(call, "daypass.credential.id")
+	if id == "" || spanAttribute(logon, "daypass.credential.id") != id {
+		t.Errorf("credential of the call = %q, of the logon = %q", id, spanAttribute(logon, "daypass.credential.id"))
+	}
+	if len(logon.Links) != 1 || !bytes.Equal(logon.Links[0].TraceId, call.TraceId) {
+		t.Errorf("the logon's links = %v, want the call %x", logon.Links, call.TraceId)
+	}
+	if !bytes.Equal(upstream.TraceId, logon.TraceId) || upstream.EndTimeUnixNano <= upstream.StartTimeUnixNano {
+		t.Errorf("the upstream's span = %v", upstream)
+	}
+}
+
+var (
+	metricName = regexp.MustCompile(`\b(?:daypass|process|go)_[a-z_]+\b`)
+	notMetrics = regexp.MustCompile(`"[^"]*"|\{[^}]*\}|by \([^)]*\)`)
+)
+
+// checkNames finds every metric that a query of the dashboard or of an alert names
+// in the scrape.
+func checkNames(t *testing.T, scrape string) {
+	t.Helper()
+	there := map[string]bool{}
+	for line := range strings.Lines(scrape) {
+		if name := metricName.FindString(line); strings.HasPrefix(line, name) {
+			there[name] = true
+		}
+	}
+	var queries []string
+	dashboard, err := os.ReadFile("../../deploy/grafana/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(dashboard, &parsed); err != nil {
+		t.Fatalf("dashboard.json: %v", err)
+	}
+	for _, panel := range parsed.Panels {
+		for _, target := range panel.Targets {
+			queries = append(queries, target.Expr)
+		}
+	}
+	alerts, err := os.ReadFile("../../deploy/prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, expr := range regexp.MustCompile(`(?m)expr: (\|\n(?: {10}.*\n)+|.*\n)`).FindAllStringSubmatch(string(alerts), -1) {
+		queries = append(queries, expr[1])
+	}
+	if len(queries) < 50 {
+		t.Errorf("only %d queries were found", len(queries))
+	}
+	for _, query := range queries {
+		for _, name := range metricName.FindAllString(notMetrics.ReplaceAllString(query, ""), -1) {
+			if !there[name] {
+				t.Errorf("the scrape has no %s, which is asked for: %s", name, query)
+			}
+		}
+	}
+}
+
+// TestReadiness goes through what takes a server's readiness and what does not.
+func TestReadiness(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", adminListener)
+	s.start()
+	admin := "http://" + s.where.Admin
+	state := func(query string) (int, readiness) {
+		t.Helper()
+		status, _, body := s.get(admin + "/readyz" + query)
+		var state readiness
+		if err := json.Unmarshal([]byte(body), &state); err != nil {
+			t.Fatalf("/readyz%s: %v\n%s", query, err, body)
+		}
+		return status, state
+	}
+	// A cluster that is down is said to be, and takes nothing from issuing.
+	status, now := state("")
+	if status != 200 || !now.Ready || len(now.Clusters) != 1 || now.Clusters[0].OK || !strings.Contains(now.Clusters[0].Reason, "cannot be reached") {
+		t.Errorf("with a cluster that is down: %d %+v", status, now)
+	}
+	if status, now := state("?cluster=examplecluster"); status != 503 || now.Ready {
+		t.Errorf("readiness for that cluster: %d %+v", status, now)
+	}
+	if got := s.issue(time.Now()); got.status != 200 {
+		t.Errorf("issuing for a cluster that is down: %d %s", got.status, got.Code)
+	}
+	// A keyring file that is damaged is a warning: the keys in force go on.
+	path := filepath.Join(s.dir, "data", "keyring.json")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = os.WriteFile(path, good[:len(good)/2], 0o600)
+	eventually(t, "the warning", func() bool { _, now := state(""); return len(now.Warnings) == 1 })
+	if status, now := state(""); status != 200 || !strings.Contains(now.Warnings[0], "restore it from a backup") {
+		t.Errorf("with a damaged keyring file: %d %+v", status, now)
+	}
+	_ = os.WriteFile(path, good, 0o600)
+	eventually(t, "no warning", func() bool { _, now := state(""); return len(now.Warnings) == 0 })
+	// Without a record nothing is issued.
+	restore := breakAuditLog(t, s)
+	if got := s.issue(time.Now()); got.status != 503 || got.DbPassword != "" {
+		t.Errorf("issuing without a record: %+v", got)
+	}
+	if status, now := state(""); status != 503 || now.Ready || !strings.Contains(now.Issue.Reason, "no space left") {
+		t.Errorf("without a record: %d %+v", status, now)
+	}
+	if status, _, body := s.get(s.where.API + "/readyz"); status != 503 || body != "not ready\n" {
+		t.Errorf("the API's listener says %d %q", status, body)
+	}
+	restore()
+	eventually(t, "the record", func() bool { status, _ := state(""); return status == 200 })
+}
+
+func TestNoAdminListener(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "")
+	s.start()
+	if s.where.Admin != "" {
+		t.Errorf("without admin there is a listener at %s", s.where.Admin)
+	}
+}
+
+func TestAdminConfiguration(t *testing.T) {
+	for _, row := range []struct{ more, want string }{
+		{"admin: {listen: \"0.0.0.0:9440\"}\n", "is not a loopback address"},
+		{"admin: {listen: \":9440\"}\n", "is not a loopback address"},
+		{"admin: {pprof: true}\n", "admin.listen: is required"},
+		{"admin: {listen: \"127.0.0.1:9440\", profiles: true}\n", "is not a key"},
+		{"tracing: {endpoint: \"127.0.0.1:4318\"}\n", "want the URL of an OTLP/HTTP receiver"},
+		{"tracing: {endpoint: \"http://127.0.0.1:4318\"}\n", ""},
+	} {
+		s := newServed(t, "127.0.0.1:1", row.more)
+		_, err := loadConfig(s.config)
+		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
+			t.Errorf("%s: %v, want %q", row.more, err, row.want)
+		}
+	}
+}
+
+// spanReceiver is an OTLP/HTTP receiver.
+type spanReceiver struct {
+	url   string
+	mu    sync.Mutex
+	spans []*otlp.Span
+}
+
+func newSpanReceiver(t *testing.T) *spanReceiver {
+	r := &spanReceiver{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		body, _ := io.ReadAll(q.Body)
+		var request collector.ExportTraceServiceRequest
+		if err := proto.Unmarshal(body, &request); err != nil {
+			t.Errorf("what was sent is not OTLP: %v", err)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, resource := range request.ResourceSpans {
+			for _, scope := range resource.ScopeSpans {
+				r.spans = append(r.spans, scope.Spans...)
+			}
+		}
+	}))
+	t.Cleanup(server.Close)
+	r.url = server.URL
+	return r
+}
+
+func (r *spanReceiver) find(name string) *otlp.Span {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.spans {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+func spanAttribute(s *otlp.Span, key string) string {
+	for _, a := range s.Attributes {
+		if a.Key == key {
+			return a.Value.GetStringValue()
+		}
+	}
+	return ""
+}
