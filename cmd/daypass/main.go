@@ -106,6 +106,8 @@ Run it in front of your own clusters:
 	root.AddCommand(newConnectCommand(env))
 	root.AddCommand(newRedshiftCommand(env))
 	root.AddCommand(newPolicyCommand(env))
+	root.AddCommand(newRevokeCommand(env))
+	root.AddCommand(newSessionsCommand(env))
 	root.AddCommand(newCompletionCommand(env))
 	return root
 }

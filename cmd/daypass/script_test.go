@@ -49,6 +49,7 @@ func TestScript(t *testing.T) {
 			"principal": cmdPrincipal,
 			"logon":     cmdLogon,
 			"logons":    cmdLogons,
+			"ended":     cmdEnded,
 			"admin":     cmdAdmin,
 			"alter":     cmdAlter,
 		},
@@ -283,6 +284,23 @@ func cmdLogon(ts *testscript.TestScript, neg bool, args []string) {
 		text, err = rows(conn, sql)
 	}
 	report(ts, neg, "logon", text, err)
+}
+
+// ended NAME waits at most five seconds for the end of a session that logon -keep
+// left open, and prints what it was told.
+func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
+	conn := theSite(ts).open[args[0]]
+	if neg || conn == nil {
+		ts.Fatalf("usage: ended NAME, of an open session")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, told := conn.WaitForNotification(ctx)
+	var refused *pgconn.PgError
+	if !errors.As(told, &refused) {
+		ts.Fatalf("session %s: %v, want its end", args[0], told)
+	}
+	report(ts, true, "ended", "", told)
 }
 
 // logons N FILE DATABASE SQL logs on N times at once.

@@ -130,6 +130,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 		v.IssuedBefore = before
 	}
 	v.RevokedBy = c.caller.Principal.ARN
+	sessions := c.handler.config.Sessions.List() // before, since they end at once
 	inForce, err := c.handler.config.Revocations.Revoke(c.http.Context(), v)
 	switch {
 	case errors.Is(err, registry.ErrInvalid):
@@ -139,7 +140,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 		return nil, errRegistry(err)
 	}
 	found := 0
-	for _, s := range c.handler.config.Sessions.List() {
+	for _, s := range sessions {
 		if inForce.Revokes(s.credential()) {
 			found++
 		}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/client"
+)
+
+// callerFlags say where the API is and as whom it is called, for the commands that
+// call Daypass's own actions. What is not given is found as by every AWS client.
+type callerFlags struct {
+	endpointURL, region, profile, caBundle string
+	noVerifySSL                            bool
+}
+
+func (f *callerFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.endpointURL, "endpoint-url", "", "URL of the API (default AWS_ENDPOINT_URL_DAYPASS, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_REDSHIFT or the AWS configuration)")
+	flags.StringVar(&f.region, "region", "", "region of the API (default AWS_REGION, AWS_DEFAULT_REGION or the AWS configuration)")
+	flags.StringVar(&f.profile, "profile", "", "profile of the AWS configuration to use")
+	flags.StringVar(&f.caBundle, "ca-bundle", "", "file of CA certificates to check the API's certificate with (default AWS_CA_BUNDLE)")
+	flags.BoolVar(&f.noVerifySSL, "no-verify-ssl", false, "do not check the API's certificate")
+}
+
+func (f *callerFlags) client(ctx context.Context, env environment) (*client.Client, error) {
+	const timeout = 30 * time.Second
+	cfg, err := awscli.LoadConfig(ctx, awscli.Settings{
+		Profile: f.profile, Region: f.region, CABundle: f.caBundle, NoVerifySSL: f.noVerifySSL,
+		ConnectTimeout: timeout, ReadTimeout: timeout,
+	})
+	if err != nil {
+		return nil, &exitError{awscli.ExitCode(err), err}
+	}
+	if f.noVerifySSL {
+		fmt.Fprintln(env.stderr, "daypass: warning: the certificate of the API is not checked (--no-verify-ssl)")
+	}
+	general := ""
+	if cfg.BaseEndpoint != nil {
+		general = *cfg.BaseEndpoint
+	}
+	// One listener answers for all services, so the endpoint for Redshift's will do.
+	endpoint := cmp.Or(f.endpointURL, os.Getenv("AWS_ENDPOINT_URL_DAYPASS"), general, os.Getenv("AWS_ENDPOINT_URL_REDSHIFT"))
+	if endpoint == "" {
+		return nil, &exitError{awscli.ExitConfiguration, errors.New("where is the API? Give --endpoint-url or set AWS_ENDPOINT_URL")}
+	}
+	c, err := client.New(client.Config{
+		Endpoint: endpoint, Region: cfg.Region, Credentials: cfg.Credentials, HTTP: cfg.HTTPClient, Now: env.now,
+		UserAgent: fmt.Sprintf("daypass/%s %s %s/%s", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH),
+	})
+	if err != nil {
+		return nil, &exitError{awscli.ExitConfiguration, err}
+	}
+	return c, nil
+}
+
+// callFailed gives an error of a call the exit code that the AWS CLI has for it.
+func callFailed(err error) error {
+	var refused *client.Error
+	if errors.As(err, &refused) {
+		return &exitError{awscli.ExitService, err}
+	}
+	return err
+}

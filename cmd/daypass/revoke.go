@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/client"
+)
+
+func newRevokeCommand(env environment) *cobra.Command {
+	var caller callerFlags
+	var s client.Selector
+	var issuedBefore, output string
+	cmd := &cobra.Command{
+		Use:   "revoke --credential-id ID | --principal ARN | --db-user USER [--cluster CLUSTER] | --cluster CLUSTER | --all",
+		Short: "Take back database credentials, and end the sessions they opened",
+		Long: `Takes back the credentials that were issued until now, or until --issued-before:
+no gateway lets anybody log on with them any more, within a second, and sessions
+that were opened with them end within five. Credentials that are issued later are
+not affected: what somebody may ask for is decided by policies, so take the
+permission away first.
+
+--credential-id takes back one credential; "daypass credential inspect", the audit
+log and "daypass sessions" show its identifier. --principal is the ARN of an IAM
+user, an IAM role (all its sessions) or one role session. It may be repeated
+without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`,
+		Example: `  daypass revoke --principal arn:aws:iam::123456789012:user/ana
+  daypass revoke --db-user alice --cluster examplecluster
+  daypass revoke --all --issued-before 2026-01-02T15:04:05Z
+  daypass revoke list`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			given := 0
+			for _, one := range []bool{s.CredentialID != "", s.Principal != "", s.DBUser != "", s.DBUser == "" && s.Cluster != "", s.All} {
+				if one {
+					given++
+				}
+			}
+			if given != 1 {
+				return &exitError{awscli.ExitUsage, errors.New("give one of --credential-id, --principal, --db-user, --cluster and --all; --cluster may go with --db-user")}
+			}
+			if issuedBefore != "" {
+				at, err := time.Parse(time.RFC3339, issuedBefore)
+				if err != nil {
+					return &exitError{awscli.ExitUsage, fmt.Errorf("--issued-before is %q, want a time such as %s", issuedBefore, env.now().UTC().Format(time.RFC3339))}
+				}
+				s.IssuedBefore = at
+			}
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			api, err := caller.client(cmd.Context(), env)
+			if err != nil {
+				return err
+			}
+			inForce, sessions, err := api.Revoke(cmd.Context(), s)
+			if err != nil {
+				return callFailed(err)
+			}
+			if output == "json" {
+				return writeIndented(env.stdout, struct {
+					Revocation client.Revocation
+					Sessions   int
+				}{inForce, sessions})
+			}
+			fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", describeRevocation(inForce), sessions)
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&s.CredentialID, "credential-id", "", "one credential")
+	flags.StringVar(&s.Principal, "principal", "", "all credentials of whoever asked for them: ARN of an IAM user, an IAM role or a role session")
+	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, of --cluster or of all clusters")
+	flags.StringVar(&s.Cluster, "cluster", "", "all credentials for a cluster")
+	flags.BoolVar(&s.All, "all", false, "all credentials")
+	flags.StringVar(&issuedBefore, "issued-before", "", "only what was issued before this time: 2026-01-02T15:04:05Z (default now)")
+	flags.StringVar(&output, "output", "text", "text or json")
+	completeWith(cmd, "output", "text", "json")
+	caller.register(flags)
+	cmd.AddCommand(newRevokeListCommand(env))
+	return cmd
+}
+
+// describeRevocation says in words what is revoked.
+func describeRevocation(r client.Revocation) string {
+	what := "all credentials"
+	switch {
+	case r.CredentialID != "":
+		what = "credential " + r.CredentialID
+	case r.Principal != "":
+		what = "credentials of " + r.Principal
+	case r.DBUser != "" && r.Cluster != "":
+		what = fmt.Sprintf("credentials for %s of %s", r.DBUser, r.Cluster)
+	case r.DBUser != "":
+		what = fmt.Sprintf("credentials for %s of any cluster", r.DBUser)
+	case r.Cluster != "":
+		what = "credentials for " + r.Cluster
+	}
+	if r.IssuedBefore != nil {
+		what += " issued before " + r.IssuedBefore.UTC().Format(time.RFC3339)
+	}
+	return what
+}
+
+func newRevokeListCommand(env environment) *cobra.Command {
+	var caller callerFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List what is revoked",
+		Long: `Lists the revocations that are remembered: those that can be about a credential
+that has not expired by itself, a little over an hour's worth. The audit log has
+all of them. The caller needs daypass:ListRevocations.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output, "table", "json"); err != nil {
+				return err
+			}
+			api, err := caller.client(cmd.Context(), env)
+			if err != nil {
+				return err
+			}
+			list, err := api.Revocations(cmd.Context())
+			if err != nil {
+				return callFailed(err)
+			}
+			if output == "json" {
+				return writeIndented(env.stdout, struct{ Revocations []client.Revocation }{list})
+			}
+			w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "REVOKED AT\tWHAT\tBY\tREMEMBERED UNTIL")
+			for _, r := range list {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.RevokedAt.UTC().Format(time.RFC3339), describeRevocation(r), r.RevokedBy, r.ExpiresAt.UTC().Format(time.RFC3339))
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().StringVar(&output, "output", "table", "table or json")
+	completeWith(cmd, "output", "table", "json")
+	caller.register(cmd.Flags())
+	return cmd
+}
+
+// checkOutput refuses a value of --output that is none of the two.
+func checkOutput(output, a, b string) error {
+	if output != a && output != b {
+		return &exitError{awscli.ExitUsage, fmt.Errorf("--output is %q, want %s or %s", output, a, b)}
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"net/url"
+	"time"
+)
+
+// Selector says which credentials are to be revoked: exactly one of CredentialID,
+// Principal, DBUser, Cluster (by itself) and All. Cluster may narrow DBUser.
+type Selector struct {
+	CredentialID, Principal, DBUser, Cluster string
+	All                                      bool
+	IssuedBefore                             time.Time // zero: now, and for a CredentialID any time
+}
+
+// Revocation is one that is in force.
+type Revocation struct {
+	CredentialID string     `xml:"CredentialId" json:"CredentialId,omitempty"`
+	Principal    string     `xml:"Principal" json:"Principal,omitempty"`
+	DBUser       string     `xml:"DbUser" json:"DbUser,omitempty"`
+	Cluster      string     `xml:"ClusterIdentifier" json:"ClusterIdentifier,omitempty"`
+	All          bool       `xml:"All" json:"All,omitempty"`
+	IssuedBefore *time.Time `xml:"IssuedBefore" json:"IssuedBefore,omitempty"`
+	RevokedAt    time.Time  `xml:"RevokedAt" json:"RevokedAt"`
+	RevokedBy    string     `xml:"RevokedBy" json:"RevokedBy"`
+	ExpiresAt    time.Time  `xml:"ExpiresAt" json:"ExpiresAt"`
+}
+
+// Revoke takes credentials back. sessions is how many sessions of the gateway that
+// answered are ended by it.
+func (c *Client) Revoke(ctx context.Context, s Selector) (inForce Revocation, sessions int, err error) {
+	form := url.Values{}
+	for name, value := range map[string]string{
+		"CredentialId": s.CredentialID, "Principal": s.Principal, "DbUser": s.DBUser, "ClusterIdentifier": s.Cluster,
+	} {
+		if value != "" {
+			form.Set(name, value)
+		}
+	}
+	if s.All {
+		form.Set("All", "true")
+	}
+	if !s.IssuedBefore.IsZero() {
+		form.Set("IssuedBefore", s.IssuedBefore.UTC().Format(time.RFC3339Nano))
+	}
+	var result struct {
+		Revocation Revocation
+		Sessions   int
+	}
+	err = c.call(ctx, "RevokeCredentials", form, &result)
+	return result.Revocation, result.Sessions, err
+}
+
+// Revocations lists what is revoked, the oldest first.
+func (c *Client) Revocations(ctx context.Context) ([]Revocation, error) {
+	list := []Revocation{}
+	for marker := ""; ; {
+		var page struct {
+			Marker      string
+			Revocations []Revocation `xml:"Revocations>Revocation"`
+		}
+		if err := c.call(ctx, "ListRevocations", paged(url.Values{}, marker), &page); err != nil {
+			return nil, err
+		}
+		list = append(list, page.Revocations...)
+		if marker = page.Marker; marker == "" {
+			return list, nil
+		}
+	}
+}
+
+func paged(form url.Values, marker string) url.Values {
+	if marker != "" {
+		form.Set("Marker", marker)
+	}
+	return form
+}
+
+// Session is somebody who is logged on.
+type Session struct {
+	ID              string    `xml:"SessionId" json:"SessionId"`
+	CredentialID    string    `xml:"CredentialId" json:"CredentialId"`
+	Principal       string    `json:"Principal"`
+	Cluster         string    `xml:"ClusterIdentifier" json:"ClusterIdentifier"`
+	Database        string    `xml:"DbName" json:"DbName"`
+	DBUser          string    `xml:"DbUser" json:"DbUser"`
+	DBGroups        []string  `xml:"DbGroups>DbGroup" json:"DbGroups"`
+	SessionRole     string    `json:"SessionRole"`
+	ApplicationName string    `json:"ApplicationName"`
+	ClientAddress   string    `json:"ClientAddress"`
+	TLS             bool      `json:"TLS"`
+	ProcessID       uint32    `xml:"ProcessId" json:"ProcessId"`
+	StartedAt       time.Time `json:"StartedAt"`
+	Expiration      time.Time `json:"Expiration"` // of the credential
+	State           string    `json:"State"`
+	BytesFromClient uint64    `json:"BytesFromClient"`
+	BytesToClient   uint64    `json:"BytesToClient"`
+}
+
+// Sessions lists who is logged on at the gateway that answers, the oldest session
+// first. Empty parameters select nothing.
+func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) ([]Session, error) {
+	list := []Session{}
+	for marker := ""; ; {
+		form := paged(url.Values{}, marker)
+		if cluster != "" {
+			form.Set("ClusterIdentifier", cluster)
+		}
+		if dbUser != "" {
+			form.Set("DbUser", dbUser)
+		}
+		var page struct {
+			Marker   string
+			Sessions []Session `xml:"Sessions>Session"`
+		}
+		if err := c.call(ctx, "ListSessions", form, &page); err != nil {
+			return nil, err
+		}
+		list = append(list, page.Sessions...)
+		if marker = page.Marker; marker == "" {
+			return list, nil
+		}
+	}
+}
+
+// Terminate ends a session. It does not wait for its end.
+func (c *Client) Terminate(ctx context.Context, id string) error {
+	return c.call(ctx, "TerminateSession", url.Values{"SessionId": {id}}, &struct{}{})
+}

@@ -1,0 +1,155 @@
+// Package client calls the actions of Daypass's own service, "daypass" (version
+// 2026-11-01, docs/api.md): AWS Query requests, signed with Signature Version 4 by
+// the AWS SDK's signer. Redshift's, STS's and IAM's actions are called with any AWS
+// client instead.
+//
+// It does not retry: what a call did when its answer was lost is the caller's to
+// judge. All actions may be repeated.
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+const (
+	service = "daypass"
+	version = "2026-11-01"
+	// maxAnswer bounds an answer: a page is far smaller.
+	maxAnswer = 4 << 20
+)
+
+// Config says where the API is and who calls.
+type Config struct {
+	Endpoint    string // URL of the API
+	Region      string
+	Credentials aws.CredentialsProvider
+	HTTP        aws.HTTPClient // Optional: http.DefaultClient.
+	Now         func() time.Time
+	UserAgent   string
+}
+
+// Client calls the API. It is safe for concurrent use.
+type Client struct {
+	config Config
+	signer *v4.Signer
+}
+
+// New makes a Client. It opens no connection.
+func New(config Config) (*Client, error) {
+	u, err := url.Parse(config.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("the endpoint %q is not an http or https URL", config.Endpoint)
+	}
+	if config.Region == "" {
+		return nil, errors.New("no region")
+	}
+	if config.Credentials == nil {
+		return nil, errors.New("no access key")
+	}
+	if config.HTTP == nil {
+		config.HTTP = http.DefaultClient
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	u.Path, u.RawQuery, u.Fragment = "/", "", ""
+	config.Endpoint = u.String()
+	return &Client{config: config, signer: v4.NewSigner()}, nil
+}
+
+// Error is an error that the service answered with.
+type Error struct {
+	Status                   int
+	Code, Message, RequestID string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+
+// call calls an action, and decodes its result into result: a pointer to a struct
+// with the fields of the action's Result element.
+func (c *Client) call(ctx context.Context, action string, form url.Values, result any) error {
+	if form == nil {
+		form = url.Values{}
+	}
+	form.Set("Action", action)
+	form.Set("Version", version)
+	answer, err := c.send(ctx, form.Encode())
+	if err != nil {
+		return fmt.Errorf("calling %s: %w", action, err)
+	}
+	// The Result element is beside ResponseMetadata.
+	var outer struct {
+		Children []child `xml:",any"`
+	}
+	if err := xml.Unmarshal(answer, &outer); err != nil {
+		return fmt.Errorf("calling %s: the answer is not understood: %w", action, err)
+	}
+	for _, one := range outer.Children {
+		if one.XMLName.Local == action+"Result" {
+			if err := xml.Unmarshal([]byte("<r>"+one.Inner+"</r>"), result); err != nil {
+				return fmt.Errorf("calling %s: the answer is not understood: %w", action, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("calling %s: the answer has no %sResult", action, action)
+}
+
+type child struct {
+	XMLName xml.Name
+	Inner   string `xml:",innerxml"`
+}
+
+func (c *Client) send(ctx context.Context, body string) ([]byte, error) {
+	credentials, err := c.config.Credentials.Retrieve(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("finding an access key: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.config.Endpoint, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	if c.config.UserAgent != "" {
+		request.Header.Set("User-Agent", c.config.UserAgent)
+	}
+	sum := sha256.Sum256([]byte(body))
+	if err := c.signer.SignHTTP(ctx, credentials, request, hex.EncodeToString(sum[:]), service, c.config.Region, c.config.Now()); err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	response, err := c.config.HTTP.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return answer, nil
+	}
+	var fault struct {
+		XMLName   xml.Name `xml:"ErrorResponse"`
+		Code      string   `xml:"Error>Code"`
+		Message   string   `xml:"Error>Message"`
+		RequestID string   `xml:"RequestId"`
+	}
+	if err := xml.Unmarshal(answer, &fault); err != nil || fault.Code == "" {
+		return nil, fmt.Errorf("%s answered %s: is this a Daypass API?", c.config.Endpoint, response.Status)
+	}
+	return nil, &Error{response.StatusCode, fault.Code, fault.Message, fault.RequestID}
+}
