@@ -155,6 +155,7 @@ func (r *result) left(p func(string, ...any)) {
 	p("| its goroutines, from its dump on SIGQUIT | %d; a fresh one %d |", sum(r.after.goroutines), sum(r.before.goroutines))
 	p("| its life | %s |", r.lastLife.Round(time.Second))
 	p("| resident memory | %d MiB at the end, %d MiB at most, with floods; a fresh one %d MiB |", r.after.resident>>20, r.watch.resident>>20, r.before.resident>>20)
+	p("| its resident memory under load, median of each quarter of its life | %s |", r.watch.quarters())
 	p("| descriptors at most | %d |", r.watch.descriptors)
 	p("| sessions in PostgreSQL after the load | 0 after %s |", ms(r.ending.sessionsGone))
 	p("| objects owned by session roles | 0 after %s |", ms(r.ending.handedOver))

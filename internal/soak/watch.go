@@ -4,6 +4,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -48,4 +51,29 @@ func (w *watch) look() {
 	defer w.mu.Unlock()
 	w.resident, w.descriptors = max(w.resident, rss), max(w.descriptors, sum(kinds))
 	w.curve = append(w.curve, point{time.Now(), number, rss, sum(kinds), w.stack.front.open()})
+}
+
+// quarters tells how the memory of the last process went.
+func (w *watch) quarters() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.curve) == 0 {
+		return "not seen"
+	}
+	last := w.curve[len(w.curve)-1].life
+	var sizes []int64
+	for _, p := range w.curve {
+		if p.life == last {
+			sizes = append(sizes, p.resident)
+		}
+	}
+	var medians []string
+	for i := range 4 {
+		quarter := slices.Clone(sizes[len(sizes)*i/4 : len(sizes)*(i+1)/4])
+		if len(quarter) > 0 {
+			slices.Sort(quarter)
+			medians = append(medians, fmt.Sprint(quarter[len(quarter)/2]>>20))
+		}
+	}
+	return strings.Join(medians, ", ") + " MiB"
 }
