@@ -79,7 +79,7 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		"account":  "123456789012",
 		"region":   "us-east-1",
 		"data":     filepath.Join(dir, "data"),
-		"api":      map[string]any{"listen": s.api},
+		"api":      map[string]any{"listen": s.api, "limits": map[string]any{"rate": 0}}, // all calls are one principal's
 		"gateway":  map[string]any{"listen": s.gateway},
 		"clusters": clusters,
 		"iam":      map[string]any{"users": users, "groups": groups},
