@@ -39,6 +39,7 @@ func TestClients(t *testing.T) {
 	t.Run("AssumedRole", s.testAssumedRole)
 	t.Run("WebIdentity", s.testWebIdentity)
 	t.Run("RedshiftConnector", s.testRedshiftConnector)
+	t.Run("Drivers", s.testDriverExchanges)
 }
 
 // clientSite is a PostgreSQL server, a Daypass server in front of it, and an
