@@ -246,14 +246,14 @@ func (c *condition) holds(ctx *Context, deny bool) bool {
 	// A plain operator on a list is for all values in an Allow and for any in
 	// a Deny; on one value there is no difference.
 	all := c.set == forAllValues || c.set == noSet && !deny
-	holds := all
-	for _, value := range v.values {
+	holds, values := all, v.values()
+	for _, value := range values {
 		if c.value(value, ctx, deny) != all {
 			holds = !all
 			break
 		}
 	}
-	if c.set != noSet && len(v.values) == 1 && v.values[0] == "" {
+	if c.set != noSet && len(values) == 1 && values[0] == "" {
 		// The guide calls a lone empty string a null data set: true for
 		// ForAllValues, false for ForAnyValue, whatever the values are. It is
 		// taken so where that refuses.

@@ -3,6 +3,7 @@ package iam
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Context holds the condition keys of one request and their values. Key names,
@@ -15,9 +16,18 @@ type Context struct {
 }
 
 type contextValue struct {
-	key    string // in the form of lowerKey
-	values []string
-	list   bool
+	key  string    // in the form of lowerKey
+	one  [1]string // the value, if it is no list
+	many []string
+	list bool
+}
+
+// values are none when the key is absent.
+func (v *contextValue) values() []string {
+	if v.list {
+		return v.many
+	}
+	return v.one[:]
 }
 
 // NewContext returns an empty Context.
@@ -28,30 +38,33 @@ func NewContext() *Context {
 
 // Set gives a single-valued key its value. An empty value is a value.
 func (c *Context) Set(key, value string) {
-	c.put(contextValue{key: lowerKey(key), values: []string{value}})
+	v := c.put(key)
+	v.one[0], v.many, v.list = value, nil, false
 }
 
 // SetList gives a multivalued key its values. A key without values is absent.
 // The caller must not change the slice afterwards.
 func (c *Context) SetList(key string, values []string) {
-	c.put(contextValue{key: lowerKey(key), values: values, list: true})
+	v := c.put(key)
+	v.one[0], v.many, v.list = "", values, true
 }
 
-func (c *Context) put(v contextValue) {
-	hash := hashKey(v.key)
-	if i := c.find(v.key, hash); i >= 0 {
-		c.values[i] = v
-		return
+// put finds a key's place, or makes one.
+func (c *Context) put(key string) *contextValue {
+	key, hash := contextKey(key)
+	i := c.find(key, hash)
+	if i < 0 {
+		i = len(c.values)
+		c.hashes = append(c.hashes, hash)
+		c.values = append(c.values, contextValue{key: key})
 	}
-	c.hashes = append(c.hashes, hash)
-	c.values = append(c.values, v)
+	return &c.values[i]
 }
 
 // Lookup returns the values of a key, nil when it is absent.
 func (c *Context) Lookup(key string) []string {
-	key = lowerKey(key)
-	if v := c.lookup(key, hashKey(key)); v != nil {
-		return v.values
+	if v := c.lookup(contextKey(key)); v != nil {
+		return v.values()
 	}
 	return nil
 }
@@ -71,7 +84,7 @@ func (c *Context) Len() int {
 	n := 0
 	if c != nil {
 		for i := range c.values {
-			if len(c.values[i].values) > 0 {
+			if len(c.values[i].values()) > 0 {
 				n++
 			}
 		}
@@ -85,7 +98,7 @@ func (c *Context) lookup(lower string, hash uint32) *contextValue {
 	if c == nil {
 		return nil
 	}
-	if i := c.find(lower, hash); i >= 0 && len(c.values[i].values) > 0 {
+	if i := c.find(lower, hash); i >= 0 && len(c.values[i].values()) > 0 {
 		return &c.values[i]
 	}
 	return nil
@@ -100,6 +113,39 @@ func (c *Context) find(lower string, hash uint32) int {
 	return -1
 }
 
+// contextKey is lowerKey and hashKey of a key, without the work for one that is
+// known.
+func contextKey(key string) (lower string, hash uint32) {
+	hash = fnvOffset
+	for i := range len(key) {
+		if key[i] >= utf8.RuneSelf {
+			lower = lowerKey(key)
+			return lower, hashKey(lower)
+		}
+		hash = (hash ^ uint32(lowerASCII(key[i]))) * fnvPrime
+	}
+	if known := lowerKeys[hash]; len(known) == len(key) && equalFold(known, key) {
+		return known, hash
+	}
+	return lowerKey(key), hash
+}
+
+// lowerKeys is a constant: the keys that requests have, as lowerKey has them, by
+// hashKey.
+var lowerKeys = func() map[uint32]string {
+	keys := make(map[uint32]string)
+	for _, g := range globalKeys {
+		keys[hashKey(g.name)] = g.name
+	}
+	for _, a := range actions {
+		for _, key := range a.keys {
+			lower := lowerKey(key)
+			keys[hashKey(lower)] = lower
+		}
+	}
+	return keys
+}()
+
 // lowerKey is the form in which key names are compared. Only letters that a
 // policy can hold have a case: were a Kelvin sign a k, a caller could choose a tag
 // key that passes a check of aws:TagKeys and then stands for another.
@@ -112,11 +158,17 @@ func lowerKey(key string) string {
 	}, key)
 }
 
-// hashKey is 32-bit FNV-1a.
+// 32-bit FNV-1a.
+const (
+	fnvOffset = 2166136261
+	fnvPrime  = 16777619
+)
+
+// hashKey is the hash of what lowerKey returns.
 func hashKey(lower string) uint32 {
-	hash := uint32(2166136261)
+	hash := uint32(fnvOffset)
 	for i := range len(lower) {
-		hash = (hash ^ uint32(lower[i])) * 16777619
+		hash = (hash ^ uint32(lower[i])) * fnvPrime
 	}
 	return hash
 }

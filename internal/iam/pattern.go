@@ -168,7 +168,7 @@ func parseVariable(s string) (t token, width int, err error) {
 // in the context with a single value, or a default.
 func (t *token) resolve(ctx *Context) (string, bool) {
 	if v := ctx.lookup(t.key, t.hash); v != nil && !v.list {
-		return v.values[0], true
+		return v.one[0], true
 	}
 	return t.text, t.hasDefault
 }
