@@ -134,28 +134,33 @@ func (f *faults) halfClose(ctx context.Context, r *rand.Rand, p *proxy, kind str
 	})
 }
 
-// slow delays and cuts up what passes. Nobody may fail for that.
+// slow delays and cuts up what passes. Nobody may fail for that: it excuses
+// nothing, and is noted so that its logons are not taken for usual ones.
 func (f *faults) slow(ctx context.Context, r *rand.Rand) error {
-	p := f.either(r)
-	p.change(func(w *weather) {
-		w.delay = between(r, 5*time.Millisecond, 150*time.Millisecond)
-		if r.IntN(2) == 0 {
-			w.chop = 50 + r.IntN(2000)
-			w.delay /= 20
-		}
+	return f.during("slow network", 0, 0, func() error {
+		p := f.either(r)
+		p.change(func(w *weather) {
+			w.delay = between(r, 5*time.Millisecond, 150*time.Millisecond)
+			if r.IntN(2) == 0 {
+				w.chop = 50 + r.IntN(2000)
+				w.delay /= 20
+			}
+		})
+		pause(ctx, between(r, 3*time.Second, 12*time.Second))
+		p.calm()
+		return nil
 	})
-	pause(ctx, between(r, 3*time.Second, 12*time.Second))
-	p.calm()
-	return nil
 }
 
 // shortStall holds everything up for a moment. Nobody may fail for that.
 func (f *faults) shortStall(ctx context.Context, r *rand.Rand) error {
-	p := f.either(r)
-	p.change(func(w *weather) { w.stall = make(chan struct{}) })
-	pause(ctx, between(r, 100*time.Millisecond, 1800*time.Millisecond))
-	p.calm()
-	return nil
+	return f.during("short stall", 0, 0, func() error {
+		p := f.either(r)
+		p.change(func(w *weather) { w.stall = make(chan struct{}) })
+		pause(ctx, between(r, 100*time.Millisecond, 1800*time.Millisecond))
+		p.calm()
+		return nil
+	})
 }
 
 // longStall is longer than a logon may take. Sessions must survive it.
@@ -220,11 +225,13 @@ func (f *faults) freezePostgres(ctx context.Context, r *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return err
-	}
-	pause(ctx, between(r, 200*time.Millisecond, 1800*time.Millisecond))
-	return syscall.Kill(pid, syscall.SIGCONT)
+	return f.during("PostgreSQL frozen", 0, 0, func() error {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			return err
+		}
+		pause(ctx, between(r, 200*time.Millisecond, 1800*time.Millisecond))
+		return syscall.Kill(pid, syscall.SIGCONT)
+	})
 }
 
 // killBackend kills one server process, after which PostgreSQL ends all sessions
