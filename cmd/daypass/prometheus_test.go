@@ -1,0 +1,157 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPrometheus has a real Prometheus scrape a server at work, load the alerts and
+// answer every query of the dashboard. Where there is no Prometheus there is
+// nothing to test; TestWatching compares the names everywhere.
+func TestPrometheus(t *testing.T) {
+	binary, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Log("NOT CHECKED: there is no prometheus in PATH")
+		return
+	}
+	s := newServed(t, startDatabase(t), adminListener)
+	s.start()
+	alerts, err := filepath.Abs("../../deploy/prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	config := filepath.Join(s.dir, "prometheus.yml")
+	text := fmt.Sprintf("global: {scrape_interval: 500ms, evaluation_interval: 500ms}\nrule_files: [%q]\nscrape_configs: [{job_name: daypass, static_configs: [{targets: [%q]}]}]\n", alerts, s.where.Admin)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log lockedBuffer
+	prometheus := exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(s.dir, "tsdb"), "--web.listen-address="+address)
+	prometheus.Stdout, prometheus.Stderr = &log, &log
+	if err := prometheus.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = prometheus.Process.Kill()
+		_ = prometheus.Wait()
+	}()
+
+	// Some of everything, for as long as it takes until rates have two points.
+	work := func() {
+		c := s.issue(time.Now())
+		s.issueAs("bob", time.Now())
+		if conn, err := s.logon(c); err == nil {
+			_, _ = conn.Exec(t.Context(), "SELECT 1")
+			conn.Close(t.Context())
+		} else {
+			t.Errorf("logging on: %v", err)
+		}
+		c.DbPassword += "x"
+		if _, err := s.logon(c); err == nil {
+			t.Error("a forgery logs on")
+		}
+	}
+	get := func(path string, into any) bool {
+		response, err := http.Get("http://" + address + path)
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		if response.StatusCode == 400 || response.StatusCode == 422 {
+			t.Fatalf("%s: %s", path, body)
+		}
+		return json.Unmarshal(body, into) == nil && response.StatusCode == 200
+	}
+	results := func(query string) int {
+		var answer struct{ Data struct{ Result []any } }
+		get("/api/v1/query?query="+url.QueryEscape(query), &answer)
+		return len(answer.Data.Result)
+	}
+	eventually(t, "rates in Prometheus", func() bool {
+		work()
+		return results(`rate(daypass_logons_total{result="ok"}[5s]) > 0`) > 0 && results(`rate(daypass_logons_total{result="forged"}[5s]) > 0`) > 0
+	})
+
+	dashboard, err := os.ReadFile("../../deploy/grafana/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(dashboard, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	queries := 0
+	for _, panel := range parsed.Panels {
+		for _, target := range panel.Targets {
+			query := strings.NewReplacer("$__rate_interval", "10s", "$instance", ".*", "$cluster", ".*").Replace(target.Expr)
+			queries++
+			if results(query) == 0 {
+				t.Errorf("panel %q has nothing to show for %s", panel.Title, query)
+			}
+		}
+	}
+	var rules struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, Health, State, LastError string }
+			}
+		}
+	}
+	evaluated := func() bool {
+		if !get("/api/v1/rules", &rules) {
+			return false
+		}
+		for _, group := range rules.Data.Groups {
+			for _, rule := range group.Rules {
+				if rule.Health == "unknown" {
+					return false
+				}
+			}
+		}
+		return len(rules.Data.Groups) > 0
+	}
+	eventually(t, "the alerts to be evaluated", evaluated)
+	count := 0
+	for _, group := range rules.Data.Groups {
+		for _, rule := range group.Rules {
+			count++
+			if rule.Health != "ok" || rule.State != "inactive" {
+				t.Errorf("alert %s is %s, %s: %s", rule.Name, rule.Health, rule.State, rule.LastError)
+			}
+		}
+	}
+	t.Logf("%d queries of the dashboard have something to show; %d alerts are evaluated, and quiet", queries, count)
+
+	// And one that is not quiet.
+	restore := breakAuditLog(t, s)
+	s.issue(time.Now())
+	eventually(t, "DaypassAuditLogBroken", func() bool {
+		return results(`ALERTS{alertname="DaypassAuditLogBroken",alertstate="firing"}`) > 0
+	})
+	restore()
+	if t.Failed() {
+		t.Logf("Prometheus says:\n%s", log.String())
+	}
+}
