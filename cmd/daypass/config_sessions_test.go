@@ -1,0 +1,94 @@
+package main
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// clusterConfigWith is the configuration of one cluster with this line in it.
+func clusterConfigWith(line string) string {
+	return strings.Join([]string{
+		`account: "123456789012"`, "region: us-east-1", "data: data",
+		"api: {listen: 127.0.0.1:0}", "gateway: {listen: 127.0.0.1:0}",
+		"clusters:", "  - identifier: east", "    " + line, "",
+	}, "\n")
+}
+
+func TestSessionLimits(t *testing.T) {
+	for _, row := range []struct {
+		line string
+		want sessionLimits
+	}{
+		{"database: dev", sessionLimits{}},
+		{"session_limits: {}", sessionLimits{Ends: gateway.Ends{Notice: 5 * time.Minute}}},
+		{"session_limits:", sessionLimits{}},
+		{"session_limits: {max: 100, per_user: 5}", sessionLimits{Max: 100, PerUser: 5, Ends: gateway.Ends{Notice: 5 * time.Minute}}},
+		{"session_limits: {idle: 30m, total: 12h, end_at_expiry: true, notice: 0}",
+			sessionLimits{Ends: gateway.Ends{Idle: 30 * time.Minute, Total: 12 * time.Hour, AtExpiry: true}}},
+		{"session_limits: {end_at_expiry: true, notice: 90}", sessionLimits{Ends: gateway.Ends{AtExpiry: true, Notice: 90 * time.Second}}},
+	} {
+		c, err := parseConfig("daypass.yaml", []byte(clusterConfigWith(row.line)), testEnvironment)
+		if err != nil {
+			t.Errorf("%s: %v", row.line, err)
+		} else if got := c.Clusters[0].Sessions; got != row.want {
+			t.Errorf("%s: %+v, want %+v", row.line, got, row.want)
+		}
+	}
+	for _, row := range []struct{ line, want string }{
+		{"session_limits: 5", "clusters[0].session_limits: is a single value, want a mapping"},
+		{"session_limits: {max: 0}", "session_limits.max: is \"0\""},
+		{"session_limits: {per_user: many}", "session_limits.per_user: is \"many\""},
+		{"session_limits: {idle: 10ms}", "session_limits.idle: is \"10ms\""},
+		{"session_limits: {total: forever}", "session_limits.total: is \"forever\""},
+		{"session_limits: {end_at_expiry: 1}", "want true or false"},
+		{"session_limits: {notice: 1m, idle: 1h}", "has nothing to tell without total or end_at_expiry"},
+		{"session_limits: {peruser: 5}", "did you mean per_user?"},
+	} {
+		_, err := parseConfig("daypass.yaml", []byte(clusterConfigWith(row.line)), testEnvironment)
+		if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "daypass.yaml:8: ") {
+			t.Errorf("%s: %v, want line 8 and %q", row.line, err, row.want)
+		}
+	}
+}
+
+// TestLimitsKeepConnections: other limits are no reason to make the administrative
+// connections anew, and what is in force is not changed under the gateway's hands.
+func TestLimitsKeepConnections(t *testing.T) {
+	configOf := func(line string) *config {
+		c, err := parseConfig("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	now := time.Now
+	opts, keys := serveOptions{log: slog.New(slog.DiscardHandler), now: now}, keyring.New(now())
+	before := newClusters(nil, configOf("session_limits: {max: 3}"), keys, opts)
+	defer func() { before.close(nil) }()
+	old, _ := before.find("east")
+	after := newClusters(before, configOf("session_limits: {max: 5, idle: 1h}"), keys, opts)
+	before.close(after)
+	next, _ := after.find("east")
+	if next.Admin != old.Admin || next.MaxSessions != 5 || next.Ends.Idle != time.Hour || old.MaxSessions != 3 {
+		t.Errorf("before %+v, after %+v", old, next)
+	}
+	same, _ := newClusters(after, configOf("session_limits: {max: 5, idle: 1h}"), keys, opts).find("east")
+	if same != next {
+		t.Error("the same configuration makes another cluster")
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB", 1 << 40: "1.0 TiB", 1<<64 - 1: "16.0 EiB",
+	} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %s, want %s", n, got, want)
+		}
+	}
+}
