@@ -127,7 +127,7 @@ func TestRevokedSessions(t *testing.T) {
 	if err := <-query; !pgIs(err, "57014") && !pgIs(err, "57P01") {
 		t.Errorf("the running query ended with %v", err)
 	}
-	last := map[byte]string{}
+	var last map[byte]string
 	for {
 		kind, body := streaming.message()
 		if kind == 'E' {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
@@ -32,6 +33,7 @@ func (h *hostile) run(ctx context.Context) {
 	for name, actor := range map[string]func(context.Context, *mathrand.Rand){
 		"forger": h.forger, "garbage": h.garbage, "flood": h.flood, "loris": h.loris, "api": h.apiAbuse,
 		"reloads": h.reloads, "rotations": h.rotations, "victims": h.victims, "holders": h.holders, "expiry": h.expiry,
+		"revocations": h.revocations,
 	} {
 		all.Go(func() { actor(ctx, random(h.seed, name)) })
 	}
@@ -235,7 +237,7 @@ func (h *hostile) reloads(ctx context.Context, r *mathrand.Rand) {
 			err := s.writeConfig(faulty[r.IntN(len(faulty))])
 			s.signal(syscall.SIGHUP)
 			pause(ctx, between(r, 50*time.Millisecond, 500*time.Millisecond))
-			if err = s.writeConfig(""); err != nil {
+			if err = errors.Join(err, s.writeConfig("")); err != nil {
 				h.ledger.violate("soak", "writing the configuration: %v", err)
 			}
 			h.ledger.count("faulty reloads", 1)

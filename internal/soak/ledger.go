@@ -176,15 +176,6 @@ func (l *ledger) disturbedLocked(begin, end time.Time) bool {
 	})
 }
 
-// active says whether a fault of a kind overlaps a time; open means to now.
-func (l *ledger) active(kind string, begin, end time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.excuses, func(e *excuse) bool {
-		return e.kind == kind && !end.Before(e.begin) && (e.end.IsZero() || !begin.After(e.end))
-	})
-}
-
 // percentile of a list, which it sorts.
 func percentile(list []time.Duration, p int) time.Duration {
 	if len(list) == 0 {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	mathrand "math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,7 +65,7 @@ func (h *hostile) spoil(ctx context.Context, r *mathrand.Rand, p *pass, newcomer
 	if newcomer {
 		sql = "drop role " + role + "; drop role " + user
 	}
-	if h.stack.installation.Major >= 16 {
+	if strings.Contains(sql, "create role") && h.stack.installation.Major >= 16 {
 		sql += "; grant " + user + " to daypass with admin option, inherit false, set false"
 	}
 	su, err := h.stack.superuser(ctx, "postgres")

@@ -255,7 +255,7 @@ func (s *stack) writeConfig(faulty string) error {
 	allow := func(resource ...string) map[string]any {
 		return map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
 			"Effect": "Allow", "Resource": resource,
-			"Action": []string{"redshift:GetClusterCredentials", "redshift:CreateClusterUser", "redshift:JoinGroup"},
+			"Action": []string{"redshift:GetClusterCredentials", "redshift:CreateClusterUser", "redshift:JoinGroup", "daypass:*"},
 		}}}
 	}
 	user := func(name, id, secret string, policy map[string]any) any {
