@@ -20,7 +20,7 @@ const (
 	skipFor = 10 * time.Minute
 	// reusedAnswers is how long a connection that has stood idle may take to show
 	// that it is alive. After a failover the old server may not even say no.
-	reusedAnswers = 2 * time.Second
+	reusedAnswers = time.Second
 	// maxRefreshing bounds the changes that run behind logons.
 	maxRefreshing = 64
 )
@@ -31,10 +31,13 @@ type Admin struct {
 	pool    *pool
 	replica replica
 	lane    chan struct{} // one token: the transaction of this process that may hold the lock
-	errand  chan struct{} // one token: the connection to another database
-	base    context.Context
-	cancel  context.CancelFunc
-	work    sync.WaitGroup // what runs behind the callers
+	// laneless is until when the lock is not waited for. Who has the token of
+	// lane may use it.
+	laneless time.Time
+	errand   chan struct{} // one token: the connection to another database
+	base     context.Context
+	cancel   context.CancelFunc
+	work     sync.WaitGroup // what runs behind the callers
 
 	mu         sync.Mutex // guards what follows
 	flights    map[string]*flight

@@ -172,36 +172,6 @@ func (a *Admin) verify(ctx context.Context, c *conn, r request) error {
 	return nil
 }
 
-// inLane runs f, and then the statements it returns, in one transaction that
-// holds the cluster's advisory lock. One such transaction at a time uses
-// a connection of this process; the others stay free for logons that change
-// nothing.
-func (a *Admin) inLane(ctx context.Context, f func(context.Context, *conn) ([]step, error)) error {
-	select {
-	case a.lane <- struct{}{}:
-		defer func() { <-a.lane }()
-	case <-ctx.Done():
-		return a.pool.unreachable(ctx.Err())
-	}
-	c, err := a.acquireAlive(ctx)
-	if err != nil {
-		return err
-	}
-	defer a.pool.release(c)
-	err = a.runSteps(ctx, c, []step{{sql: "begin"}, {sql: fmt.Sprintf("select pg_advisory_xact_lock(%d)", LaneKey)}})
-	var last []step
-	if err == nil {
-		last, err = f(ctx, c)
-	}
-	if err == nil {
-		err = a.runSteps(ctx, c, append(last, step{sql: "commit"}))
-	}
-	if err != nil && !c.IsClosed() {
-		_, _ = c.PgConn().Exec(ctx, "rollback").ReadAll() // or release closes the connection
-	}
-	return err
-}
-
 // acquireAlive is acquire for what may take long, where silence could mean
 // either that it does or that the server is gone.
 func (a *Admin) acquireAlive(ctx context.Context) (*conn, error) {

@@ -49,9 +49,7 @@ func splitHosts(config *pgx.ConnConfig) []*pgx.ConnConfig {
 // that one is slow, fails or is a standby. Where there is no primary a standby
 // will do, for reading.
 func (p *pool) connect(ctx context.Context, database string) (*conn, error) {
-	p.mu.Lock()
-	first := p.lastHost
-	p.mu.Unlock()
+	first := p.primary()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -137,6 +135,13 @@ func (p *pool) connect(ctx context.Context, database string) (*conn, error) {
 		}
 		return nil, worst(failures)
 	}
+}
+
+// primary is the index of the host where the primary was last.
+func (p *pool) primary() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastHost
 }
 
 // worst is the failure that says most: an answer of PostgreSQL's, the first one

@@ -301,6 +301,9 @@ func closeConn(c *conn) {
 	_ = c.Close(ctx) // the connection is gone either way
 }
 
+// lockTimeout is how long a statement of ours waits for a lock.
+const lockTimeout = "5s"
+
 // setup pins everything that the meaning of our statements depends on, so that
 // no setting of the login, the database or the server can change it.
 const setup = `
@@ -315,7 +318,7 @@ set plan_cache_mode = force_generic_plan;
 set enable_seqscan = off;
 set jit = off;
 set statement_timeout = '7s';
-set lock_timeout = '5s';
+set lock_timeout = '` + lockTimeout + `';
 set idle_in_transaction_session_timeout = '15s';
 set client_min_messages = warning;
 select set_config('synchronous_commit', 'local', false) where current_setting('synchronous_commit') = 'off';

@@ -2,6 +2,7 @@ package dbuser
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,21 +12,30 @@ const (
 	// replayFor bounds how long a logon waits for the standby it goes to.
 	replayFor   = 4 * time.Second
 	replayAgain = 10 * time.Millisecond
-	// standbyAnswers is how long the standby may take for one answer.
+	// standbyAnswers is how long the standby may take for one answer; one that
+	// does not is left alone for standbyAgain.
 	standbyAnswers = time.Second
+	standbyAgain   = 5 * time.Second
 )
 
 // replica is where sessions go when it may be a standby: session roles are
 // changed on the primary and reach it later. It holds one standing connection.
 type replica struct {
 	turn  chan struct{} // one token: who uses the rest
-	attrs string        // target_session_attrs of the sessions
 	c     *conn
+	after time.Time // not to be asked before
 }
 
 // follows reports whether sessions may go to a standby at all.
 func (a *Admin) follows() bool {
+	if a.anyHost() && a.pool.primary() == 0 {
+		return false // sessions go to the first host that answers: the primary
+	}
 	return len(a.pool.hosts) > 1 && !slices.Contains([]string{"read-write", "primary"}, a.cfg.TargetSessionAttrs)
+}
+
+func (a *Admin) anyHost() bool {
+	return a.cfg.TargetSessionAttrs == "" || a.cfg.TargetSessionAttrs == "any"
 }
 
 // awaitReplay waits until the standby that sessions go to has what was just
@@ -78,8 +88,12 @@ func (a *Admin) replayed(ctx context.Context, position string) (there bool, err 
 	}
 	asking, cancel := context.WithTimeout(ctx, standbyAnswers)
 	defer cancel()
+	if r.c == nil && time.Now().Before(r.after) {
+		return false, errNoStandby
+	}
 	if r.c == nil {
 		if r.c, err = a.openReplica(asking); err != nil {
+			r.after = time.Now().Add(standbyAgain)
 			return false, err
 		}
 	}
@@ -94,6 +108,9 @@ func (a *Admin) replayed(ctx context.Context, position string) (there bool, err 
 	return there, err
 }
 
+// errNoStandby is why there is nothing to wait for.
+var errNoStandby = errors.New("no standby answers")
+
 // openReplica connects where the gateway's sessions go: to the first host, in
 // the order given, that answers and is of the right kind.
 func (a *Admin) openReplica(ctx context.Context) (*conn, error) {
@@ -104,15 +121,12 @@ func (a *Admin) openReplica(ctx context.Context) (*conn, error) {
 			last = err
 			continue
 		}
-		if c.standby || a.cfg.TargetSessionAttrs == "" || a.cfg.TargetSessionAttrs == "any" {
+		if c.standby || a.anyHost() {
 			return c, nil
 		}
 		closeConn(c)
 	}
-	if last == nil {
-		last = errRecovery
-	}
-	return nil, last
+	return nil, errors.Join(errNoStandby, last)
 }
 
 // closeReplica ends the standing connection.

@@ -86,6 +86,12 @@ var (
 		{dbuser.ErrNameInvalid, stateInvalidName, "", ""},
 		{dbuser.ErrDatabaseMissing, stateUndefinedDatabase, "", ""},
 		{dbuser.ErrRights, stateSystemError, "", ""},
+		// Clients and proxies take 57P03 for a reason to try again, or to go on to
+		// the next host.
+		{dbuser.ErrNotReady, stateCannotConnectNow, "", ""},
+		{dbuser.ErrLagging, stateCannotConnectNow, "", ""},
+		{dbuser.ErrReadOnly, stateCannotConnectNow, "", ""},
+		{dbuser.ErrFull, stateTooManyConnections, "", ""},
 		{dbuser.ErrUnreachable, stateCannotConnect, "", ""},
 	}
 )

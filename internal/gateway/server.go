@@ -35,6 +35,7 @@ type Server struct {
 
 	waiting  *waitingRoom // connections that are not logged on yet
 	failures *failures    // addresses that failed to log on
+	silent   silentHosts  // upstream hosts that do not answer
 	sessions *registry
 	draining atomic.Bool  // no new logons
 	ending   atomic.Bool  // no sessions either

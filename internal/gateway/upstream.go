@@ -85,6 +85,8 @@ func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRol
 func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []param, attrs string) (*upstream, error) {
 	var first error
 	refusedBy := "" // the address of a server that has spoken
+	list = s.silent.order(list)
+	last := list[len(list)-1].address
 	for i, t := range list {
 		if t.address == refusedBy {
 			continue // its other entry differs in TLS only
@@ -94,7 +96,11 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		if limit := c.Upstream.ConnectTimeout; limit > 0 && limit < share {
 			share = limit
 		}
+		if t.address != last {
+			share = min(share, silenceLimit)
+		}
 		up, err := s.connectTo(t, time.Now().Add(share), role, database, params)
+		s.silent.note(t.address, timedOut(err))
 		if err == nil {
 			if err = up.accept(attrs); err == nil {
 				return up, nil

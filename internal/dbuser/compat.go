@@ -1,0 +1,185 @@
+package dbuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// CompatOptions say what Compat is to do.
+type CompatOptions struct {
+	Database string
+	Remove   bool // take it away again
+	DryRun   bool // change nothing
+}
+
+// CompatReport is what Compat has done or, with DryRun, would do.
+type CompatReport struct {
+	Cluster  string
+	Database string
+	// SQL are the statements, for one transaction, without semicolons. None: what
+	// a superuser has installed is as it should be.
+	SQL []string
+	// ForOwner are statements that the administrative login may not run: the
+	// owner of the database or a superuser has to. They put the schema at the
+	// end of the search path, where Redshift's drivers look for their views;
+	// db_user() works without.
+	ForOwner []string
+}
+
+// Compat installs, in one database, the schema daypass: db_user(), which row
+// security policies can compare with in sessions with groups, and the views that
+// the metadata calls of Redshift's drivers ask for. It can be repeated. It needs
+// the right to create schemas in the database.
+//
+// Who owns the schema decides what db_user() says. Compat therefore refuses one
+// that belongs to neither the administrative login nor a superuser, and leaves
+// alone what a superuser has made.
+//
+// Errors are *Error with ErrRights, ErrDatabaseMissing or ErrUnreachable, or
+// what PostgreSQL said.
+func (a *Admin) Compat(ctx context.Context, o CompatOptions) (CompatReport, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	report := CompatReport{Cluster: a.cfg.Cluster, Database: o.Database}
+	err := a.inDatabase(ctx, o.Database, func(ctx context.Context, _, c *conn) error {
+		report.SQL, report.ForOwner = nil, nil // it may be the second attempt
+		st, err := readCompat(ctx, c)
+		if err != nil {
+			return err
+		}
+		if report.SQL, err = st.plan(o); err != nil {
+			return err
+		}
+		if sql := st.searchPath(o); sql != "" && st.ownsDatabase {
+			report.SQL = append(report.SQL, sql)
+		} else if sql != "" {
+			report.ForOwner = []string{sql}
+		}
+		if o.DryRun {
+			return nil
+		}
+		var steps []step
+		for _, sql := range report.SQL {
+			steps = append(steps, step{sql: sql})
+		}
+		if len(steps) == 0 {
+			return nil
+		}
+		return a.runSteps(ctx, c, steps)
+	})
+	return report, compatError(err, o)
+}
+
+// compatState is what decides about Compat in a database.
+type compatState struct {
+	admin        string
+	adminSuper   bool
+	owner        string // of the schema; empty: there is none
+	ownerSuper   bool
+	foreign      string // something in the schema that is neither the owner's nor a superuser's
+	version      string
+	mayCreate    bool
+	ownsDatabase bool
+	database     string
+	path         string // the database's own search_path; empty: it has none
+	serverPath   string // what holds without it
+}
+
+func readCompat(ctx context.Context, c *conn) (*compatState, error) {
+	var st compatState
+	err := c.QueryRow(ctx, `
+		select current_user::text, me.rolsuper, coalesce(o.rolname::text, ''), coalesce(o.rolsuper, false),
+		  coalesce((select min(x.name) from (
+		      select relname::text as name, relowner as owner from pg_class where relnamespace = n.oid
+		      union all select proname::text, proowner from pg_proc where pronamespace = n.oid) x
+		    join pg_roles xo on xo.oid = x.owner where x.owner <> n.nspowner and not xo.rolsuper), ''),
+		  coalesce(obj_description(n.oid, 'pg_namespace'), ''),
+		  has_database_privilege(d.oid, 'create'), pg_has_role(d.datdba, 'usage'), d.datname::text,
+		  coalesce((select substr(e, length('search_path=') + 1) from pg_db_role_setting s, unnest(s.setconfig) e
+		    where s.setdatabase = d.oid and s.setrole = 0 and e like 'search\_path=%'), ''),
+		  (select case source when 'configuration file' then reset_val else boot_val end from pg_settings where name = 'search_path')
+		from pg_database d join pg_roles me on me.rolname = current_user
+		left join pg_namespace n on n.nspname = $1 left join pg_roles o on o.oid = n.nspowner
+		where d.datname = current_database()`, compatSchema).
+		Scan(&st.admin, &st.adminSuper, &st.owner, &st.ownerSuper, &st.foreign, &st.version, &st.mayCreate, &st.ownsDatabase, &st.database, &st.path, &st.serverPath)
+	return &st, err
+}
+
+// plan returns the statements for the schema.
+func (st *compatState) plan(o CompatOptions) ([]string, error) {
+	switch {
+	case st.owner == "" && o.Remove:
+		return nil, nil
+	case st.owner == "" && !st.mayCreate && !o.DryRun:
+		return nil, &Error{Kind: ErrRights, Name: st.admin, Message: fmt.Sprintf(
+			"the administrative login %q may not create a schema in database %q: grant create on database %s to %s, or have a superuser run what --dry-run prints",
+			st.admin, st.database, ident(st.database), ident(st.admin))}
+	case st.owner != "" && st.owner != st.admin && !st.ownerSuper:
+		return nil, &Error{Kind: ErrRights, Name: st.owner, Message: fmt.Sprintf(
+			"schema %s in database %q belongs to %q, who could make db_user() say anything; it is left alone", compatSchema, st.database, st.owner)}
+	case st.foreign != "":
+		return nil, &Error{Kind: ErrRights, Name: st.foreign, Message: fmt.Sprintf(
+			"schema %s in database %q holds %q, which belongs to somebody else; it is left alone", compatSchema, st.database, st.foreign)}
+	case st.owner != "" && st.owner != st.admin && !st.adminSuper:
+		if !o.Remove && st.version == compatVersion() {
+			return nil, nil
+		}
+		if !o.DryRun {
+			return nil, &Error{Kind: ErrRights, Name: st.owner, Message: fmt.Sprintf(
+				"schema %s in database %q belongs to the superuser %q, who has to run what --dry-run prints", compatSchema, st.database, st.owner)}
+		}
+	}
+	if o.Remove {
+		return compatRemove(), nil
+	}
+	return compatInstall(), nil
+}
+
+// searchPath returns the statement that puts the schema at the end of the
+// database's search path, or takes it out, if it is not there, or is. At the end it
+// shadows nothing, and CREATE TABLE goes where it went.
+func (st *compatState) searchPath(o CompatOptions) string {
+	path := st.path
+	if path == "" {
+		path = st.serverPath
+	}
+	schemas := splitList(path)
+	if slices.Contains(schemas, compatSchema) == !o.Remove {
+		return ""
+	}
+	if o.Remove {
+		schemas = slices.DeleteFunc(schemas, func(s string) bool { return s == compatSchema })
+	} else {
+		schemas = append(schemas, compatSchema)
+	}
+	target := "alter database " + ident(st.database)
+	if o.Remove && slices.Equal(schemas, splitList(st.serverPath)) {
+		return target + " reset search_path"
+	}
+	for i, schema := range schemas {
+		schemas[i] = ident(schema)
+	}
+	return target + " set " + assignment("search_path", strings.Join(schemas, ", "))
+}
+
+func compatError(err error, o CompatOptions) error {
+	var pg *pgconn.PgError
+	var ours *Error
+	switch {
+	case err == nil || errors.As(err, &ours):
+		return err
+	case isCode(err, "3D000"):
+		return &Error{Kind: ErrDatabaseMissing, Name: o.Database, Message: fmt.Sprintf("database %q does not exist", o.Database), Cause: err}
+	case isCode(err, "2BP01") && errors.As(err, &pg):
+		return fmt.Errorf("not removed, since something uses it: %s (%s)", pg.Message, strings.ReplaceAll(pg.Detail, "\n", "; "))
+	case isCode(err, "42501"):
+		return &Error{Kind: ErrRights, Message: fmt.Sprintf("the administrative login may not: %s", plainError(err)), Cause: err}
+	}
+	return fmt.Errorf("database %q: %w", o.Database, err)
+}

@@ -1,0 +1,316 @@
+package gateway_test
+
+import (
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+// network is a stretch of network before a server, at an address that stays
+// when the server moves.
+type network struct {
+	t        testing.TB
+	listener net.Listener
+
+	mu     sync.Mutex // guards the rest
+	server string     // where it leads; empty: connections are reset
+	delay  time.Duration
+	frozen chan struct{} // nil, or closed when bytes flow again
+	conns  map[net.Conn]bool
+}
+
+func newNetwork(t testing.TB, server string) *network {
+	n := &network{t: t, listener: listen(t), server: server, conns: map[net.Conn]bool{}}
+	go func() {
+		for {
+			conn, err := n.listener.Accept()
+			if err != nil {
+				return
+			}
+			go n.carry(conn)
+		}
+	}()
+	t.Cleanup(func() {
+		n.listener.Close()
+		n.thaw()
+		n.cut("")
+	})
+	return n
+}
+
+func (n *network) addr() string { return n.listener.Addr().String() }
+
+// lead has new connections go to another server; those that are there stay.
+func (n *network) lead(server string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.server = server
+}
+
+// cut resets every connection and leads to another server.
+func (n *network) cut(server string) {
+	n.lead(server)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		c.Close()
+	}
+}
+
+// slow delays every read by d, each way.
+func (n *network) slow(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.delay = d
+}
+
+// freeze loses what is sent from now on, and says nothing.
+func (n *network) freeze() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.frozen == nil {
+		n.frozen = make(chan struct{})
+	}
+}
+
+func (n *network) thaw() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.frozen != nil {
+		close(n.frozen)
+		n.frozen = nil
+	}
+}
+
+func (n *network) keep(c net.Conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.conns[c] = true
+}
+
+func (n *network) drop(c net.Conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.conns, c)
+	c.Close()
+}
+
+func (n *network) state() (string, time.Duration, chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.server, n.delay, n.frozen
+}
+
+func (n *network) carry(client net.Conn) {
+	n.keep(client)
+	defer n.drop(client)
+	server, _, _ := n.state()
+	if server == "" {
+		_ = client.(*net.TCPConn).SetLinger(0)
+		return
+	}
+	upstream, err := net.Dial("tcp", server)
+	if err != nil {
+		_ = client.(*net.TCPConn).SetLinger(0)
+		return
+	}
+	n.keep(upstream)
+	defer n.drop(upstream)
+	var both sync.WaitGroup
+	both.Go(func() { n.pump(upstream, client) })
+	both.Go(func() { n.pump(client, upstream) })
+	both.Wait()
+}
+
+func (n *network) pump(to, from net.Conn) {
+	buffer := make([]byte, 64<<10)
+	for {
+		size, err := from.Read(buffer)
+		_, delay, frozen := n.state()
+		if frozen != nil {
+			<-frozen
+		}
+		time.Sleep(delay) // what a slow network does
+		if size > 0 {
+			if _, err := to.Write(buffer[:size]); err != nil {
+				from.Close()
+				return
+			}
+		}
+		if err == io.EOF {
+			_ = to.(*net.TCPConn).CloseWrite()
+			return
+		}
+		if err != nil {
+			to.Close()
+			return
+		}
+	}
+}
+
+// hosted is a server of a test's own, whose directory outlives its processes.
+type hosted struct {
+	*postgres.Server
+	t    testing.TB
+	dir  string
+	inst postgres.Installation
+}
+
+// openDir is a directory that the account PostgreSQL runs as may enter.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func host(t testing.TB, dir string, settings map[string]string) *hosted {
+	t.Helper()
+	h := &hosted{t: t, dir: dir, inst: pgtest.Start(t).Installation}
+	h.start(settings)
+	t.Cleanup(h.stop)
+	return h
+}
+
+func (h *hosted) start(settings map[string]string) {
+	h.t.Helper()
+	server, err := postgres.Start(h.t.Context(), h.inst, postgres.Options{Dir: h.dir, Settings: settings})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.Server = server
+}
+
+func (h *hosted) stop() {
+	if err := h.Stop(); err != nil {
+		h.t.Errorf("stopping PostgreSQL: %v", err)
+	}
+}
+
+func (h *hosted) addr() string { return net.JoinHostPort(h.Host(), strconv.Itoa(h.Port())) }
+
+func (h *hosted) exec(sql string) {
+	h.t.Helper()
+	conn, err := pgx.Connect(h.t.Context(), h.ConnString(postgres.Superuser, "postgres"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer conn.Close(h.t.Context())
+	if _, err := conn.PgConn().Exec(h.t.Context(), sql).ReadAll(); err != nil {
+		h.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+const adminPassword = "administrative secret"
+
+// admit makes the administrative login of the documentation.
+func (h *hosted) admit() {
+	h.t.Helper()
+	h.exec("create role daypass login createrole password '" + adminPassword + "'")
+}
+
+// pair is a primary with an administrative login, and a standby that streams
+// from it.
+func pair(t testing.TB) (primary, standby *hosted) {
+	t.Helper()
+	root := openDir(t)
+	primary = host(t, filepath.Join(root, "a"), nil)
+	primary.admit()
+	primary.stop() // a copy of the files is a base backup while nothing runs
+	if out, err := exec.Command("cp", "-a", filepath.Join(root, "a"), filepath.Join(root, "b")).CombinedOutput(); err != nil {
+		t.Fatalf("copying the data directory: %v: %s", err, out)
+	}
+	data := filepath.Join(root, "b", "pgdata")
+	// With the owner of its neighbours. What is in it does not matter.
+	if out, err := exec.Command("cp", "-a", filepath.Join(data, "PG_VERSION"), filepath.Join(data, "standby.signal")).CombinedOutput(); err != nil {
+		t.Fatalf("making standby.signal: %v: %s", err, out)
+	}
+	primary.start(nil)
+	config, err := pgx.ParseConfig(primary.ConnString(postgres.Superuser, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	standby = host(t, filepath.Join(root, "b"), map[string]string{
+		"primary_conninfo": "host=" + primary.Host() + " port=" + strconv.Itoa(primary.Port()) + " user=postgres password=" + config.Password,
+	})
+	return primary, standby
+}
+
+// behind makes a cluster known whose hosts are addresses, administered by the
+// login of the documentation. settings are more of a connection string.
+func (f *fixture) behind(identifier, attrs string, addresses ...string) *gateway.Cluster {
+	f.t.Helper()
+	var hosts, ports string
+	for i, a := range addresses {
+		h, p, err := net.SplitHostPort(a)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if i > 0 {
+			hosts, ports = hosts+",", ports+","
+		}
+		hosts, ports = hosts+h, ports+p
+	}
+	config, err := pgx.ParseConfig("host=" + hosts + " port=" + ports + " user=daypass dbname=postgres sslmode=disable target_session_attrs=" + attrs)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	config.Password = adminPassword
+	admin := dbuser.New(dbuser.Config{Cluster: identifier, Conn: config.Copy(), Key: [32]byte{7, 8, 9}, TargetSessionAttrs: attrs})
+	f.t.Cleanup(admin.Close)
+	return f.add(&gateway.Cluster{Identifier: identifier, Database: "postgres", Admin: admin, Upstream: &config.Config, TargetSessionAttrs: attrs})
+}
+
+// to is a grant in another cluster.
+func (f *fixture) to(cluster, user string, groups ...string) grant {
+	g := f.grant(user, groups...)
+	g.Cluster = cluster
+	return g
+}
+
+// logon tries to log on and says how long it took.
+func (f *fixture) logon(g grant) (*pgx.Conn, error, time.Duration) {
+	f.t.Helper()
+	began := time.Now()
+	conn, err := f.try(g.LogonName(), f.mint(g), "postgres")
+	took := time.Since(began)
+	if took > 11*time.Second {
+		f.t.Errorf("a logon took %v", took)
+	}
+	return conn, err, took
+}
+
+// works wants logons to succeed within a time, trying again as clients do.
+func (f *fixture) works(within time.Duration, g func() grant) *pgx.Conn {
+	f.t.Helper()
+	for end := time.Now().Add(within); ; {
+		conn, err, _ := f.logon(g())
+		if err == nil {
+			return conn
+		}
+		if time.Now().After(end) {
+			f.t.Fatalf("no logon works after %v: %v", within, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
