@@ -30,14 +30,15 @@ func openRevocations(path string, now func() time.Time, log *slog.Logger) (*revo
 		return nil, err
 	}
 	r := &revocations{store: store}
+	changed := func() {
+		if tell := r.changed.Load(); tell != nil {
+			(*tell)()
+		}
+	}
 	r.Registry = registry.New(registry.Config{
-		Store: store,
-		Now:   now,
-		Changed: func() {
-			if tell := r.changed.Load(); tell != nil {
-				(*tell)()
-			}
-		},
+		Store:   store,
+		Now:     now,
+		Changed: changed,
 		Problem: func(err error) {
 			if err != nil {
 				log.Error("logons are refused: nobody can tell what is revoked", "error", err)
@@ -46,6 +47,10 @@ func openRevocations(path string, now func() time.Time, log *slog.Logger) (*revo
 			}
 		},
 	})
+	if _, err := r.Revocations(context.Background()); err != nil {
+		store.Close()
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -193,12 +193,16 @@ func (c *session) part(why *ending) {
 	if !c.fate.parting.CompareAndSwap(false, true) {
 		return
 	}
-	s := c.server
+	// A server that does not even take the cancel must not hold up the end; it
+	// finds out from client_connection_check_interval.
+	s, why := c.server, &ending{reason: why.reason, state: why.state, message: why.message}
 	go func() {
 		select {
 		case s.partings <- struct{}{}:
-			_ = s.sendCancel(c.target, c.pid, c.upstreamKey) // what fails here is tried again in finish
-			<-s.partings
+			defer func() { <-s.partings }()
+			if err := s.sendCancel(c.target, c.pid, c.upstreamKey); err != nil {
+				s.log.Warn("cancelling the query of a session that has to end", "session", c.id, "error", err)
+			}
 		case <-time.After(partingTime):
 		}
 	}()

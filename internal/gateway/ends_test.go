@@ -3,6 +3,8 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/pgtest"
 )
@@ -102,7 +105,7 @@ func TestRevokedSessions(t *testing.T) {
 		query <- err
 	}()
 	streaming := f.session(g, "verify-full")
-	streaming.send(typed('Q', []byte("SELECT repeat('x', 1000) FROM generate_series(1, 100000000)\x00")))
+	streaming.send(typed('Q', []byte("SELECT repeat('x', 1000), generate_series(1, 100000000)\x00")))
 	streaming.until('D')
 	eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 	ids := map[string]gateway.Session{}
@@ -372,4 +375,33 @@ func TestLimitsOfReload(t *testing.T) {
 	f.add(old)
 	f.server.Recheck()
 	c.wantFatal("57P01", "limit of 1h0m0s")
+}
+
+// TestRevokedServerSilent: a server that has stopped answering, to a cancel as
+// well, does not keep a session from ending in time.
+func TestRevokedServerSilent(t *testing.T) {
+	registry := &revocations{}
+	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	addr, _ := scripted(t, func(conn net.Conn) {
+		select {
+		case <-first:
+			sends(authOK, typed('S', []byte("server_version\x0015.1\x00")), typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
+		default: // the cancel
+		}
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw", ServerVersion: 150000}}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
+	c := f.session(f.grant("alice"), "verify-full")
+	c.send(sleep)
+	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+	registry.set(func(*credential.Grant) bool { return true }, nil)
+	began := time.Now()
+	f.server.Recheck()
+	c.wantFatal("57P01", "revoked")
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }

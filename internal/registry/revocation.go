@@ -132,14 +132,16 @@ func normal(principal string) string {
 
 // roleOf is the assumed role of a role session, empty for other principals.
 func roleOf(principal string) string {
-	parts := strings.SplitN(principal, ":", 6)
-	if len(parts) != 6 || parts[2] != "sts" || !strings.HasPrefix(parts[5], "assumed-role/") {
+	const kind = ":assumed-role/"
+	at := strings.Index(principal, kind)
+	if at < 0 || !strings.HasPrefix(principal, "arn:") || !strings.Contains(principal[:at], ":sts:") {
 		return ""
 	}
-	if at := strings.LastIndexByte(principal, '/'); strings.Count(parts[5], "/") == 2 {
-		return principal[:at]
+	name, _, found := strings.Cut(principal[at+len(kind):], "/")
+	if !found {
+		return ""
 	}
-	return ""
+	return principal[:at+len(kind)+len(name)]
 }
 
 // stored is the form of a revocation in a record:
@@ -180,7 +182,7 @@ func decode(record Record) (Revocation, error) {
 		IssuedBefore: s.IssuedBefore, RevokedAt: s.RevokedAt, RevokedBy: s.RevokedBy}
 	switch {
 	case s.Version != 1:
-		return Revocation{}, fmt.Errorf("reading registry record %s: version %d is not known here", record.Key, s.Version)
+		return Revocation{}, fmt.Errorf("reading registry record %s: version %d is not known here: run the newer program that wrote it", record.Key, s.Version)
 	case r.check(r.IssuedBefore) != nil || r.key() != record.Key:
 		return Revocation{}, fmt.Errorf("reading registry record %s: it does not say what its key says", record.Key)
 	}
