@@ -147,35 +147,39 @@ func (s *Store) damaged(err error) error {
 		"`daypass revoke --all`, since what was revoked in the last hour is forgotten with it", s.path, err)
 }
 
+// errDamaged is wrapped by what is found wrong with the content of the file, as
+// opposed to what the disk has against a write.
+var errDamaged = errors.New("damaged")
+
 // guard runs f and makes errors of its panics: bbolt panics on pages that make no
 // sense, and a mapped file that was truncated faults.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if problem := recover(); problem != nil {
-			err = fmt.Errorf("damaged: %v", problem)
+			err = fmt.Errorf("%w: %v", errDamaged, problem)
 		}
 	}()
 	return f()
 }
 
 func (s *Store) view(f func(*bbolt.Tx) error) error {
-	return s.sort(guard(func() error { return s.db.View(f) }))
+	return s.explain(guard(func() error { return s.db.View(f) }), false)
 }
 
 func (s *Store) update(f func(*bbolt.Tx) error) error {
-	return s.sort(guard(func() error { return s.db.Update(f) }))
+	return s.explain(guard(func() error { return s.db.Update(f) }), true)
 }
 
-// sort keeps the errors that callers know, and explains the others.
-func (s *Store) sort(err error) error {
+// explain keeps the errors that callers know, and says what to do about the others.
+func (s *Store) explain(err error, writing bool) error {
 	var other *otherVersion
 	switch {
 	case err == nil, errors.Is(err, registry.ErrNotFound), errors.Is(err, registry.ErrConflict), errors.As(err, &other):
 		return err
 	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
 		return errors.New("the registry is closed")
-	case errors.Is(err, fs.ErrPermission), isDiskFull(err):
+	case writing && !errors.Is(err, errDamaged):
 		return fmt.Errorf("writing the registry %s: %w", s.path, err)
 	}
 	return s.damaged(err)
@@ -378,7 +382,7 @@ func get(b *bbolt.Bucket, key string) (registry.Record, error) {
 // parse copies: what bbolt returns is gone with the transaction.
 func parse(key string, stored []byte) (registry.Record, error) {
 	if len(stored) < headSize || binary.BigEndian.Uint32(stored[8:]) != checksum(key, stored[:8], stored[headSize:]) {
-		return registry.Record{}, fmt.Errorf("record %q is damaged", key)
+		return registry.Record{}, fmt.Errorf("record %q is %w", key, errDamaged)
 	}
 	return registry.Record{Key: key, Value: slices.Clone(stored[headSize:]), Revision: binary.BigEndian.Uint64(stored)}, nil
 }

@@ -45,7 +45,7 @@ func filled(t *testing.T, n int) string {
 		t.Fatal(err)
 	}
 	for i := range n {
-		if _, err := s.Create(context.Background(), fmt.Sprintf("revocation/credential/%05d", i), bytes.Repeat([]byte("needle"), 40)); err != nil {
+		if _, err := s.Create(context.Background(), fmt.Sprintf("revocation/credential/%05d", i), bytes.Repeat([]byte("needle"), 400)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,7 +88,7 @@ func TestDamaged(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			path := filled(t, 200)
+			path := filled(t, 24)
 			data, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -113,7 +113,7 @@ func TestDamaged(t *testing.T) {
 
 // TestTruncatedWhileOpen: the watch notices, and reading is an error.
 func TestTruncatedWhileOpen(t *testing.T) {
-	path := filled(t, 200)
+	path := filled(t, 24)
 	s, err := boltstore.Open(path)
 	if err != nil {
 		t.Fatal(err)
