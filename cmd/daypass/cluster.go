@@ -22,6 +22,7 @@ func newClusterCommand(env environment) *cobra.Command {
 	}
 	cmd.AddCommand(newClusterCheckCommand(env))
 	cmd.AddCommand(newClusterCleanCommand(env))
+	cmd.AddCommand(newClusterCompatCommand(env))
 	return cmd
 }
 

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+func newClusterCompatCommand(env environment) *cobra.Command {
+	var path string
+	var o dbuser.CompatOptions
+	cmd := &cobra.Command{
+		Use:   "compat NAME",
+		Short: "Install what sessions with groups and Redshift's drivers look for in a database",
+		Long: `Installs the schema daypass in one database of the cluster:
+
+  daypass.db_user()   the database user, in sessions with and without groups. In a
+                      session with groups current_user is the session role; a row
+                      security policy that says daypass.db_user() where it said
+                      current_user sees the user in both.
+  views               svv_tables, svv_columns, stv_sessions, pg_user_info and
+                      others that the metadata calls of Redshift's drivers ask for.
+                      They find them by the database's search path, at whose end
+                      the schema is put.
+
+The administrative login needs the right to create schemas in the database
+(GRANT CREATE ON DATABASE), and for the search path to own it; what it may not do
+is printed. It can be run again at any time. With --dry-run it prints the SQL and
+changes nothing: a superuser who runs it keeps db_user() out of the
+administrative login's hands. --remove takes it all away, and refuses as long as a
+policy, a view or anything else depends on it.`,
+		Example: `    daypass cluster compat examplecluster --config daypass.yaml
+    daypass cluster compat examplecluster --database dev --dry-run --config daypass.yaml | psql -d dev`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			c, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			clusters, err := c.clustersNamed(names)
+			if err != nil {
+				return err
+			}
+			if o.Database == "" {
+				o.Database = clusters[0].Database
+			}
+			if o.Database == "" {
+				return fmt.Errorf("cluster %q has no default database: name one with --database", names[0])
+			}
+			admin := administer(clusters[0])
+			defer admin.Close()
+			report, err := admin.Compat(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			printCompat(env.stdout, report, o)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	cmd.Flags().StringVar(&o.Database, "database", "", "the `DATABASE` (left out: the cluster's default)")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "print the SQL and change nothing")
+	cmd.Flags().BoolVar(&o.Remove, "remove", false, "take it away again")
+	return cmd
+}
+
+// printCompat prints a script for psql, or what was done.
+func printCompat(w io.Writer, r dbuser.CompatReport, o dbuser.CompatOptions) {
+	if o.DryRun {
+		fmt.Fprintf(w, "-- database %q of cluster %s\n", r.Database, r.Cluster)
+		if len(r.SQL) > 0 {
+			fmt.Fprintf(w, "begin;\n%s;\ncommit;\n", strings.Join(r.SQL, ";\n"))
+		} else {
+			fmt.Fprintln(w, "-- nothing to do")
+		}
+		for _, sql := range r.ForOwner {
+			fmt.Fprintf(w, "-- by the owner of the database or a superuser:\n%s;\n", sql)
+		}
+		return
+	}
+	switch {
+	case len(r.SQL) == 0 && o.Remove:
+		fmt.Fprintf(w, "database %q of cluster %s: there is no schema daypass\n", r.Database, r.Cluster)
+	case len(r.SQL) == 0:
+		fmt.Fprintf(w, "database %q of cluster %s: the schema daypass is up to date; it belongs to a superuser\n", r.Database, r.Cluster)
+	case o.Remove:
+		fmt.Fprintf(w, "database %q of cluster %s: removed the schema daypass\n", r.Database, r.Cluster)
+	default:
+		fmt.Fprintf(w, "database %q of cluster %s: installed daypass.db_user() and the views of Redshift's drivers\n", r.Database, r.Cluster)
+	}
+	for _, sql := range r.ForOwner {
+		fmt.Fprintf(w, "The owner of the database or a superuser has to run, for Redshift's drivers:\n\n    %s;\n", sql)
+	}
+}
