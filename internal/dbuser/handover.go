@@ -254,7 +254,7 @@ select g.rolname::text, g.rolcanlogin,
   me.rolsuper
 from pg_roles r join pg_auth_members m on m.member = r.oid join pg_roles g on g.oid = m.roleid
 join pg_roles me on me.rolname = current_user
-where r.rolname = $1 and g.rolname <> '` + MarkerRole + `'
+where r.rolname = $1 {given} and g.rolname <> '` + MarkerRole + `'
   and r.oid in (` + sessionRoles + `)
 group by g.rolname, g.rolcanlogin, g.oid, r.oid, me.oid, me.rolsuper
 order by 1`
@@ -268,16 +268,17 @@ where u.rolname = $1 and g.rolname = any ($2::text[]::name[])
   and not pg_has_role(g.oid, u.oid, 'member')`
 
 func readLent(ctx context.Context, c *conn, role string) (lent, error) {
-	usable := ""
+	usable, given := "", ""
 	if c.version >= 160000 {
 		usable = "and x.inherit_option and x.set_option"
+		given = "and (m.inherit_option or m.set_option)" // not what it may only administer
 	}
 	l := lent{role: role, version: c.version}
 	type parent struct {
 		name       string
 		login, has bool
 	}
-	rows, err := c.Query(ctx, strings.ReplaceAll(lentQuery, "{usable}", usable), role)
+	rows, err := c.Query(ctx, strings.NewReplacer("{usable}", usable, "{given}", given).Replace(lentQuery), role)
 	if err != nil {
 		return l, err
 	}

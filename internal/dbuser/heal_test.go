@@ -169,8 +169,12 @@ func TestAttributesAreCopied(t *testing.T) {
 		attributes := func() string {
 			return one(t, f.super, "select concat_ws(' ', rolcreatedb, rolcreaterole, rolbypassrls, rolsuper, rolreplication) from pg_roles where rolname = $1", f.ensure(n).Name)
 		}
-		if got := attributes(); got != "t t t f f" {
-			t.Errorf("attributes = %s", got)
+		want := "t t t f f"
+		if f.Major() >= 16 {
+			want = "t f t f f" // the user makes roles, not its session roles
+		}
+		if got := attributes(); got != want {
+			t.Errorf("attributes = %s, want %s", got, want)
 		}
 		f.exec("alter role %s nocreatedb nocreaterole nobypassrls", alice)
 		if got := attributes(); got != "f f f f f" {

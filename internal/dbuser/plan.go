@@ -153,7 +153,7 @@ func (p *planner) attributes(user, existing *role) (late bool) {
 	want(have.Super, false, "", "nosuperuser")
 	want(have.Repl, false, "", "noreplication")
 	want(have.CreateDB, p.copied(user.CreateDB, have.CreateDB, p.mayCreateDB()), "createdb", "nocreatedb")
-	want(have.CreateRole, p.copied(user.CreateRole, have.CreateRole, p.Admin.CreateRole || p.Admin.Super), "createrole", "nocreaterole")
+	want(have.CreateRole, p.version < 160000 && p.copied(user.CreateRole, have.CreateRole, p.Admin.CreateRole || p.Admin.Super), "createrole", "nocreaterole")
 	want(have.BypassRLS, p.copied(user.BypassRLS, have.BypassRLS, p.mayBypassRLS()), "bypassrls", "nobypassrls")
 	if have.ConnLimit != user.ConnLimit {
 		words = append(words, fmt.Sprintf("connection limit %d", user.ConnLimit))
@@ -188,6 +188,10 @@ func (p *planner) copied(user, have, may bool) bool {
 	}
 	return user && have
 }
+
+// CREATEROLE is not copied from 16 on. A role belongs to who makes it there, and
+// would belong to the session role: nobody could look after it once that is
+// dropped. The user makes it, without groups or after SET ROLE.
 
 // From 16 on a role gives only the attributes that it has itself.
 func (p *planner) mayCreateDB() bool {

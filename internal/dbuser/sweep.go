@@ -173,11 +173,15 @@ func (a *Admin) drop(ctx context.Context, role string, unused time.Duration) (bo
 					return nil, err
 				}
 			}
+			administered, err := passOn(ctx, c, role)
+			if err != nil {
+				return nil, err
+			}
 			if len(databases) > 0 {
 				// It must not log in while what names it is looked through.
 				return []step{{sql: "alter role " + ident(role) + " nologin"}}, nil
 			}
-			return []step{{sql: "drop role if exists " + ident(role)}}, nil
+			return append(administered, step{sql: "drop role if exists " + ident(role)}), nil
 		})
 		switch {
 		case errors.Is(err, errInUse):
@@ -194,6 +198,34 @@ func (a *Admin) drop(ctx context.Context, role string, unused time.Duration) (bo
 		}
 	}
 	return false, errors.New("dropping: something still names it")
+}
+
+// passOn has the user administer the roles that the session role made: from 16 on
+// they would be left with nobody but superusers, who alone can do this.
+func passOn(ctx context.Context, c *conn, role string) ([]step, error) {
+	if c.version < 160000 {
+		return nil, nil
+	}
+	var made []string
+	var super bool
+	err := c.QueryRow(ctx, `select coalesce(array_agg(distinct g.rolname::text order by g.rolname::text), '{}'), (select rolsuper from pg_roles where rolname = current_user)
+		from pg_auth_members m join pg_roles r on r.oid = m.member join pg_roles g on g.oid = m.roleid
+		where r.rolname = $1 and m.admin_option and not m.inherit_option and not m.set_option`, role).Scan(&made, &super)
+	if err != nil || len(made) == 0 {
+		return nil, err
+	}
+	l, err := readLent(ctx, c, role)
+	if err != nil {
+		return nil, err
+	}
+	var steps []step
+	for _, m := range made {
+		steps = append(steps, step{sql: lendStatement(m, l.user), name: m})
+	}
+	if !super {
+		return nil, fmt.Errorf("it made the role %s, which it alone administers; as a superuser: %s", list(made), steps[0].sql)
+	}
+	return steps, nil
 }
 
 // readMentions lists the databases in which anything depends on the role.
