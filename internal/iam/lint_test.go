@@ -61,6 +61,8 @@ func TestWarnings(t *testing.T) {
 		{"of two actions one", 0, `"Effect":"Allow","Action":["redshift:JoinGroup","redshift:CreateClusterUser"],` + group, []string{"no resource of the statement is for redshift:CreateClusterUser"}},
 		{"a cluster", 0, `"Effect":"Allow","Action":"redshift:DescribeClusters","Resource":"` + prefix + `cluster:c"`, nil},
 		{"a role for sts", 0, `"Effect":"Allow","Action":"sts:AssumeRole","Resource":"arn:aws:iam::123456789012:role/etl"`, nil},
+		{"our own service", 0, `"Effect":"Allow","Action":"daypass:RevokeCredentials","Resource":["arn:aws:daypass:us-east-1:123456789012:principal/user/${aws:username}","arn:aws:daypass:us-east-1:123456789012:cluster/*"]`, nil},
+		{"our own service, another resource", 0, `"Effect":"Allow","Action":"daypass:RevokeCredentials","Resource":"arn:aws:daypass:us-east-1:123456789012:session/east/*"`, []string{"no action of the statement is about a session"}},
 		{"an action without resources", 0, `"Effect":"Allow","Action":"sts:GetCallerIdentity","Resource":"arn:aws:iam::123456789012:user/ana"`, []string{`with Resource "*" only`, "no action of the statement is about a user"}},
 		{"a dbgroup for credentials", 0, get + `"Resource":[` + anyUser + `,"` + prefix + `dbgroup:c/g"]`, []string{"decided by redshift:JoinGroup"}},
 		{"the type by wildcard", 0, join + `"Resource":"` + prefix + `db*:c/g"`, []string{"cannot stand for the resource type"}},
