@@ -19,6 +19,15 @@ func (a *Admin) Connects() int {
 	return a.pool.connects
 }
 
+// Hold takes a standing connection, as a slow change does, until release.
+func (a *Admin) Hold(ctx context.Context) (release func(), err error) {
+	c, err := a.pool.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func() { a.pool.release(c) }, nil
+}
+
 // StatePlans reports how many statements an Ensure of n would run now.
 func (a *Admin) StatePlans(ctx context.Context, n Need) ([]string, error) {
 	n, err := n.normalize()

@@ -3,7 +3,11 @@ package dbuser_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,6 +84,83 @@ func TestConnectionsDie(t *testing.T) {
 			f.exec("select pg_terminate_backend(pid) from pg_stat_activity where usename = '" + f.login.Name + "'")
 		}
 	}
+}
+
+// TestFailureIsForgotten fails to open one more connection, goes on with the one
+// that stands, and later needs two more at once.
+func TestFailureIsForgotten(t *testing.T) {
+	s := pgtest.Start(t)
+	f := plain(t, s)
+	alice := f.user("alice", "")
+	var relay *relay
+	admin := f.another(func(c *dbuser.Config) {
+		relay = newRelay(t, net.JoinHostPort(c.Conn.Host, strconv.Itoa(int(c.Conn.Port))))
+		c.Conn.Host, c.Conn.Port = relay.host, relay.port
+	})
+	n := dbuser.Need{User: alice}
+	if _, err := admin.Ensure(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	release, err := admin.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay.closed.Store(true)
+	if _, err := admin.Ensure(t.Context(), n); !errors.Is(err, dbuser.ErrUnreachable) {
+		t.Fatalf("Ensure = %v, want ErrUnreachable", err)
+	}
+	release()
+	relay.closed.Store(false)
+	if _, err := admin.Ensure(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	if release, err = admin.Hold(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			if _, err := admin.Ensure(t.Context(), n); err != nil {
+				t.Errorf("Ensure long after a failure = %v", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// relay is a way to a server that can be closed to new connections.
+type relay struct {
+	host   string
+	port   uint16
+	closed atomic.Bool
+}
+
+func newRelay(t *testing.T, target string) *relay {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	address := listener.Addr().(*net.TCPAddr)
+	r := &relay{host: address.IP.String(), port: uint16(address.Port)}
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", target)
+			if err != nil || r.closed.Load() {
+				near.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(near, far); near.Close() }()
+			go func() { _, _ = io.Copy(far, near); far.Close() }()
+		}
+	}()
+	return r
 }
 
 // TestCallersGoAway cancels callers; the work they share goes on.

@@ -261,6 +261,9 @@ func (p *pool) release(c *conn) {
 	if healthy {
 		c.used = time.Now()
 		p.idle = append(p.idle, c)
+		// It answered, so the cluster is there: a failure to open one more that
+		// is long past must not refuse the next logon that finds none idle.
+		p.failure, p.backoff = nil, 0
 	}
 	p.mu.Unlock()
 	if !healthy {
