@@ -118,7 +118,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, err
 	}
 	a.wantTrigger(n.Database, st)
 	switch {
-	case len(p.steps) == 0:
+	case len(p.steps) == 0 && !p.stuck:
 	case p.late && st.Recovery: // there is no primary to refresh it on
 	case p.late:
 		a.refresh(n, s)

@@ -76,7 +76,7 @@ func (a *Admin) changeOnce(ctx context.Context, r request) (SessionRole, error) 
 		if err != nil {
 			return nil, err
 		}
-		if st.Recovery && len(p.steps) > 0 {
+		if st.Recovery && (len(p.steps) > 0 || p.stuck) {
 			return nil, errRecovery
 		}
 		if p.stuck && !r.retire {
@@ -98,7 +98,7 @@ func (a *Admin) changeOnce(ctx context.Context, r request) (SessionRole, error) 
 }
 
 // planFor applies the rules and plans. A state that nothing has to be changed
-// in gives a plan without steps.
+// in gives a plan without steps that is not stuck.
 func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	user, healEdges, err := st.checkLent(r.need, &a.cfg)
 	if err != nil {

@@ -132,6 +132,30 @@ func TestExactMemberships(t *testing.T) {
 	})
 }
 
+// TestForeignGrant changes nothing but a membership that a plain login cannot
+// revoke, from 16 on.
+func TestForeignGrant(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, group, other := f.user("alice", ""), f.group("analysts"), f.group("other")
+		n := dbuser.Need{User: alice, Groups: []string{group}}
+		role := f.ensure(n)
+		want := f.memberships(role.Name)
+		for _, late := range []bool{false, true} { // when the role would be refreshed all the same, after the logon
+			f.exec("grant %s to %s", other, role.Name)
+			if late {
+				f.exec("alter role %s valid until '"+time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339)+"'", role.Name)
+			}
+			role = f.ensure(n)
+			if got := f.memberships(role.Name); got != want {
+				t.Errorf("memberships of the session role = %s, want %s", got, want)
+			}
+			f.logon(role, "postgres")
+		}
+	})
+}
+
 // TestSelfGrant is a hole of 13 and 14: a role that is logged on may grant
 // itself. Mallory would keep alice's rights.
 func TestSelfGrant(t *testing.T) {

@@ -96,7 +96,7 @@ func (p *planner) build() (plan, error) {
 	before := len(p.plan.steps)
 	p.memberships(existing)
 	p.settings(user, existing)
-	p.plan.late = late && !broken && len(p.plan.steps) == before
+	p.plan.late = late && !broken && !p.plan.stuck && len(p.plan.steps) == before
 	return p.plan, nil
 }
 
