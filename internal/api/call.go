@@ -129,6 +129,13 @@ func (c *call) readBody() ([]byte, error) {
 		}
 		defer c.leave()
 	}
+	if n := c.http.ContentLength; n > 0 && n <= largeBody {
+		body := make([]byte, n)
+		if _, err := io.ReadFull(c.http.Body, body); err != nil {
+			return nil, errBodyUnread
+		}
+		return body, nil
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, c.http.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {

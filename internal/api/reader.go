@@ -28,6 +28,14 @@ func (r *reader) fail(err error) {
 	}
 }
 
+// keep keeps a parameter for the audit line.
+func (r *reader) keep(f audit.Field) {
+	if r.request == nil {
+		r.request = make([]audit.Field, 0, 8) // most actions have fewer
+	}
+	r.request = append(r.request, f)
+}
+
 // text reads a plain parameter.
 func (r *reader) text(name string) optional {
 	value, given, err := r.query.Params.String(name)
@@ -36,7 +44,7 @@ func (r *reader) text(name string) optional {
 		return optional{}
 	}
 	if given {
-		r.request = append(r.request, audit.String(lowerCamel(name), value))
+		r.keep(audit.String(lowerCamel(name), value))
 	}
 	return optional{value, given}
 }
@@ -65,7 +73,7 @@ func (r *reader) list(name, member string, most int) []string {
 		return nil
 	}
 	if given {
-		r.request = append(r.request, audit.Strings(lowerCamel(name), values))
+		r.keep(audit.Strings(lowerCamel(name), values))
 	}
 	return values
 }

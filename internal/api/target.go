@@ -66,10 +66,10 @@ func (t *target) check(action, resource string, keys []conditionKey) check {
 // resource is the ARN of something in a cluster, or of a cluster. The account is
 // the caller's: there are no calls across accounts.
 func (c *call) resource(kind, cluster, name string) string {
-	arn := "arn:" + directory.Partition + ":redshift:" + c.directory.Region + ":" + c.directory.Account +
-		":" + kind + ":" + cluster
+	slash := "/"
 	if kind == "cluster" {
-		return arn
+		slash, name = "", ""
 	}
-	return arn + "/" + name
+	return "arn:" + directory.Partition + ":redshift:" + c.directory.Region + ":" + c.directory.Account +
+		":" + kind + ":" + cluster + slash + name
 }

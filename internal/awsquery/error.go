@@ -83,7 +83,7 @@ func WriteError(w http.ResponseWriter, namespace, requestID string, err *Error) 
 // A nil result is that of an action without output, which has no ActionResult;
 // clients fail when the element is missing for any other action.
 func WriteResult(w http.ResponseWriter, namespace, action, requestID string, result Result) {
-	e := Encoder{buf: make([]byte, 0, 1024)}
+	e := Encoder{buf: make([]byte, 0, 2048)} // a credential with its groups fits
 	response := action + "Response"
 	e.open(response, namespace)
 	if result != nil {
@@ -99,14 +99,19 @@ func WriteResult(w http.ResponseWriter, namespace, action, requestID string, res
 	e.send(w, http.StatusOK, requestID)
 }
 
+// What all answers have in their headers. They do not change.
+var (
+	contentType        = []string{"text/xml"}
+	cacheControl       = []string{"no-store"}
+	contentTypeOptions = []string{"nosniff"}
+)
+
 // send is the only place that writes. Answers may hold a password, so nothing in
 // between may keep them.
 func (e *Encoder) send(w http.ResponseWriter, status int, requestID string) {
 	h := w.Header()
-	h.Set("Content-Type", "text/xml")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Amzn-Requestid", requestID)
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = contentType, cacheControl, contentTypeOptions
+	h["X-Amzn-Requestid"] = []string{requestID}
 	w.WriteHeader(status)
 	w.Write(e.buf) // an error is the client's, who is gone
 }

@@ -27,15 +27,32 @@ func search(sorted []parameter, name string) (int, bool) {
 	})
 }
 
-// below returns the parameters whose names begin with prefix. They stand side by
-// side, as the list is sorted.
-func (p *Params) below(prefix string) []parameter {
-	from, _ := search(p.sorted, prefix)
+// below returns the parameters whose names begin with name and a dot. They stand
+// side by side, as the list is sorted.
+func (p *Params) below(name string) []parameter {
+	from, _ := slices.BinarySearchFunc(p.sorted, name, compareDotted)
 	to := from
-	for to < len(p.sorted) && strings.HasPrefix(p.sorted[to].name, prefix) {
+	for to < len(p.sorted) && isBelow(p.sorted[to].name, name) {
 		to++
 	}
 	return p.sorted[from:to]
+}
+
+func isBelow(parameter, name string) bool {
+	return len(parameter) > len(name) && parameter[len(name)] == '.' && parameter[:len(name)] == name
+}
+
+// compareDotted compares a parameter's name with name and a dot, which it does
+// not join for that: every parameter that is read is looked up in this way.
+func compareDotted(p parameter, name string) int {
+	n := min(len(p.name), len(name))
+	if order := strings.Compare(p.name[:n], name); order != 0 {
+		return order
+	}
+	if len(p.name) == n {
+		return -1
+	}
+	return strings.Compare(p.name[n:], ".")
 }
 
 // String returns a parameter's value, and whether the request has the parameter.
@@ -44,7 +61,7 @@ func (p *Params) below(prefix string) []parameter {
 // of a plain value.
 func (p *Params) String(name string) (value string, present bool, err error) {
 	name = p.prefix + name
-	if len(p.below(name+".")) > 0 {
+	if len(p.below(name)) > 0 {
 		return "", true, Invalid(name, "must be a single value")
 	}
 	i, ok := search(p.sorted, name)
@@ -152,7 +169,7 @@ func (p *Params) All() iter.Seq2[string, string] {
 // begin with before the number.
 func (p *Params) members(name, member string) (members [][]parameter, prefix string, present bool, err error) {
 	name = p.prefix + name
-	all := p.below(name + ".")
+	all := p.below(name)
 	i, bare := search(p.sorted, name)
 	switch {
 	case bare && p.sorted[i].value != "":

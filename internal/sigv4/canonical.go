@@ -9,10 +9,9 @@ import (
 	"strings"
 )
 
-// canonicalRequest is what the client hashed and signed. token says whether a
-// presigned URL's session token was there already.
-func (v *Verifier) canonicalRequest(r *http.Request, a *authorization, headers []byte, payload string, token bool) []byte {
-	b := make([]byte, 0, 1024)
+// appendCanonicalRequest appends what the client hashed and signed. token says
+// whether a presigned URL's session token was there already.
+func (v *Verifier) appendCanonicalRequest(b []byte, r *http.Request, a *authorization, headers []byte, payload string, token bool) []byte {
 	b = append(b, r.Method...)
 	b = append(b, '\n')
 	b = appendPath(b, requestPath(r), v.keepPath)
@@ -104,15 +103,14 @@ const maxSignedHeaders = 2 << 10
 // clip keeps a header's name in a message short.
 func clip(name string) string { return name[:min(len(name), 64)] }
 
-// checkHeaders returns the canonical form of the signed headers. It requires that
+// checkHeaders appends the canonical form of the signed headers. It requires that
 // the list is as the specification has it (lower case, sorted, no name twice),
 // that it has all names that have to be signed, and that all of them are in the
 // request.
-func checkHeaders(r *http.Request, a *authorization) ([]byte, error) {
+func checkHeaders(canonical []byte, r *http.Request, a *authorization) ([]byte, error) {
 	if len(a.signedHeaders) > maxSignedHeaders {
 		return nil, refuse(ErrSignedHeaders, "SignedHeaders must not be longer than "+strconv.Itoa(maxSignedHeaders)+" bytes.")
 	}
-	canonical := make([]byte, 0, 512)
 	host, last := false, ""
 	for name := range strings.SplitSeq(a.signedHeaders, ";") {
 		if !lowerToken(name) || name <= last {

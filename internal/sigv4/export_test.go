@@ -26,12 +26,12 @@ func (v *Verifier) Steps(r *http.Request, body []byte, secret string, token bool
 	if err != nil {
 		return "", "", "", err
 	}
-	headers, err := checkHeaders(r, a)
+	headers, err := checkHeaders(nil, r, a)
 	if err != nil {
 		return "", "", "", err
 	}
 	hash := sha256.Sum256(body)
-	canonical := v.canonicalRequest(r, a, headers, hex.EncodeToString(hash[:]), token)
+	canonical := v.appendCanonicalRequest(nil, r, a, headers, hex.EncodeToString(hash[:]), token)
 	s := stringToSign(a, canonical)
 	mac := v.keys.get(keyParts{secret, a.date, a.region, a.service}).sign(s)
 	return string(canonical), string(s), hex.EncodeToString(mac[:]), nil

@@ -41,7 +41,7 @@ func (p keyParts) clone() keyParts {
 
 // cacheGeneration is the number of signing keys in each half of the cache. An
 // installation has one per access key in use and service.
-const cacheGeneration = 1024
+const cacheGeneration = 8192
 
 // keyCache remembers signing keys. It holds two generations: a full young one
 // becomes the old one, whose entries live on only if they are asked for. Its zero

@@ -94,7 +94,8 @@ func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signatur
 	if err != nil {
 		return Signature{}, err
 	}
-	headers, err := checkHeaders(r, a)
+	var space [512]byte
+	headers, err := checkHeaders(space[:0], r, a)
 	if err != nil {
 		return Signature{}, err
 	}
@@ -153,7 +154,8 @@ func (v *Verifier) matches(r *http.Request, a *authorization, headers []byte, pa
 }
 
 func (v *Verifier) signedAs(r *http.Request, a *authorization, headers []byte, payload string, key signingKey, token bool) bool {
-	request := v.canonicalRequest(r, a, headers, payload, token)
+	var space [1024]byte
+	request := v.appendCanonicalRequest(space[:0], r, a, headers, payload, token)
 	mac := key.sign(stringToSign(a, request))
 	var want [2 * sha256.Size]byte
 	hex.Encode(want[:], mac[:])
