@@ -128,7 +128,9 @@ func (l *load) aftermath(ctx context.Context) (*ending, error) {
 			time.Sleep(200 * time.Millisecond)
 		}
 	}
-	const sessionRoles = `(select m.member from pg_auth_members m join pg_roles k on k.oid = m.roleid where k.rolname = '` + dbuser.MarkerRole + `')`
+	// Who makes a role has ADMIN OPTION on it from PostgreSQL 16 on, daypass on the marker.
+	const sessionRoles = `(select m.member from pg_auth_members m join pg_roles k on k.oid = m.roleid join pg_roles r on r.oid = m.member
+		where k.rolname = '` + dbuser.MarkerRole + `' and r.rolname <> 'daypass')`
 	e.sessionsGone = waitFor("sessions", "select count(*) from pg_stat_activity where usesysid in "+sessionRoles, 20*time.Second)
 	e.handedOver = waitFor("objects owned by session roles",
 		"select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and deptype = 'o' and refobjid in "+sessionRoles, handOverWithin)

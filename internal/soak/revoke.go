@@ -1,0 +1,169 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/client"
+)
+
+// Within which a revocation is in force everywhere, and its sessions have ended.
+const (
+	revokedWithin = time.Second
+	endedWithin   = 5 * time.Second
+)
+
+// revocations takes credentials back, and ends sessions. What was revoked once
+// stays so, whatever happens to daypass in between.
+func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
+	operator, err := client.New(client.Config{
+		Endpoint: "http://" + h.stack.api, Region: region, UserAgent: "soak",
+		Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, ""),
+		HTTP:        &http.Client{Transport: h.issuer.transport, Timeout: 20 * time.Second},
+	})
+	if err != nil {
+		h.ledger.violate("soak", "making a client: %v", err)
+		return
+	}
+	var revoked []*pass
+	for pause(ctx, between(r, 3*time.Second, 12*time.Second)) {
+		// Users of their own, since a revocation may be for all of a user's.
+		p := h.issuer.issue(ctx, wish{user: fmt.Sprintf("undone%d", r.IntN(3)), create: true})
+		if p == nil {
+			continue
+		}
+		s := h.gate.logon(ctx, p, r.IntN(2) == 0, pgx.QueryExecModeExec)
+		if s == nil {
+			continue
+		}
+		if r.IntN(3) == 0 {
+			h.terminate(ctx, operator, s)
+		} else if h.revoke(ctx, r, operator, s) {
+			revoked = append(revoked, p)
+		}
+		s.leave(true)
+		if len(revoked) > 0 {
+			h.stayOut(ctx, revoked[r.IntN(len(revoked))])
+		}
+	}
+}
+
+// find is the session as the operator sees it.
+func (h *hostile) find(ctx context.Context, operator *client.Client, s *session) *client.Session {
+	begin := time.Now()
+	list, err := operator.Sessions(ctx, cluster, s.pass.user)
+	if err != nil {
+		if ctx.Err() == nil {
+			h.ledger.failed(classCall, "ListSessions", begin, err)
+		}
+		return nil
+	}
+	for i := range list {
+		if list[i].ApplicationName == s.Config().RuntimeParams["application_name"] {
+			h.ledger.done(classCall, "sessions listed", begin)
+			return &list[i]
+		}
+	}
+	// It is not there, so it must be over.
+	if s.identity(ctx) && ctx.Err() == nil {
+		h.ledger.violate("sessions are not told right", "%s works and is not among the %d listed", s.pass.logon, len(list))
+	}
+	return nil
+}
+
+// terminate ends one session; the credential stays good.
+func (h *hostile) terminate(ctx context.Context, operator *client.Client, s *session) {
+	seen := h.find(ctx, operator, s)
+	if seen == nil {
+		return
+	}
+	begin := time.Now()
+	if err := operator.Terminate(ctx, seen.ID); err != nil {
+		if ctx.Err() == nil {
+			h.ledger.failed(everything, "TerminateSession", s.well, err)
+		}
+		return
+	}
+	h.mustEnd(ctx, s, begin, "sessions terminated")
+	if again := h.gate.logon(ctx, s.pass, true, pgx.QueryExecModeExec); again != nil {
+		again.leave(false)
+	}
+}
+
+// revoke takes the credential of a session back. It reports whether that is in
+// force.
+func (h *hostile) revoke(ctx context.Context, r *mathrand.Rand, operator *client.Client, s *session) bool {
+	which := client.Selector{DBUser: s.pass.user, Cluster: cluster}
+	if r.IntN(2) == 0 {
+		seen := h.find(ctx, operator, s)
+		if seen == nil {
+			return false
+		}
+		which = client.Selector{CredentialID: seen.CredentialID}
+	}
+	begin := time.Now()
+	if _, _, err := operator.Revoke(ctx, which); err != nil {
+		if ctx.Err() == nil {
+			h.ledger.failed(classCall, "RevokeCredentials", begin, err)
+		}
+		return false
+	}
+	answered := time.Now()
+	h.ledger.done(classCall, "credentials revoked", begin)
+	h.mustEnd(ctx, s, begin, "sessions ended by revocation")
+	if pause(ctx, time.Until(answered.Add(revokedWithin))) {
+		h.stayOut(ctx, s.pass)
+	}
+	// What is issued in a later second is not affected.
+	if p := h.issuer.issue(ctx, s.pass.wish); p != nil {
+		if again := h.gate.logon(ctx, p, false, pgx.QueryExecModeExec); again != nil {
+			h.ledger.count("logons with a new credential after a revocation", 1)
+			again.leave(false)
+		}
+	}
+	return true
+}
+
+// mustEnd waits for the end of a session.
+func (h *hostile) mustEnd(ctx context.Context, s *session, begin time.Time, name string) {
+	for ctx.Err() == nil {
+		_, err := s.Exec(ctx, "select 1")
+		var said *pgconn.PgError
+		switch {
+		case errors.As(err, &said) && said.Code == "57P01" || err != nil && s.IsClosed():
+			h.ledger.done(classCall, name, begin)
+			return
+		case time.Since(begin) > endedWithin:
+			h.ledger.violate("a session went on", "%s: %v after it was to end", s.pass.logon, time.Since(begin).Round(time.Millisecond))
+			return
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+// stayOut tries a credential that was revoked, and maybe has expired since.
+func (h *hostile) stayOut(ctx context.Context, p *pass) {
+	begin := time.Now()
+	conn, _, err := h.gate.connect(ctx, p, false, pgx.QueryExecModeExec)
+	var said *pgconn.PgError
+	switch {
+	case err == nil:
+		conn.Close(ctx)
+		h.ledger.violate("a revoked credential let somebody in", "%s", p.logon)
+	case ctx.Err() != nil:
+	case errors.As(err, &said) && said.Code == "28000":
+		h.ledger.done(classCall, "revoked credentials refused", begin)
+	default:
+		h.ledger.failed(classLogon, "the refusal of a revoked credential", begin, err)
+	}
+}
