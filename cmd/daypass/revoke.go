@@ -75,7 +75,7 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 	flags := cmd.Flags()
 	flags.StringVar(&s.CredentialID, "credential-id", "", "one credential")
 	flags.StringVar(&s.Principal, "principal", "", "all credentials of whoever asked for them: ARN of an IAM user, an IAM role or a role session")
-	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, of --cluster or of all clusters")
+	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, as \"daypass sessions\" shows it, of --cluster or of all clusters")
 	flags.StringVar(&s.Cluster, "cluster", "", "all credentials for a cluster")
 	flags.BoolVar(&s.All, "all", false, "all credentials")
 	flags.StringVar(&issuedBefore, "issued-before", "", "only what was issued before this time: 2026-01-02T15:04:05Z (default now)")
