@@ -218,9 +218,9 @@ func (s *service) startAdmin(cfg adminConfig) (address string, stop func(), err 
 	if cfg.Listen == "" && s.opts.admin == nil {
 		return "", func() {}, nil
 	}
-	l, err := listen(s.opts.admin, cfg.Listen, "admin.listen")
+	l, err := listen(s.opts.admin, cfg.Listen)
 	if err != nil {
-		return "", nil, err
+		return "", nil, s.live.Load().cfg.fault("admin.listen", err)
 	}
 	server := &http.Server{
 		Handler:           s.adminHandler(cfg.Profiles),

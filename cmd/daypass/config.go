@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
@@ -39,6 +43,8 @@ type config struct {
 	Directory *directory.Directory
 	// Warnings are what a policy can hardly have meant, with file and line.
 	Warnings []string
+
+	lines map[string]int // of the keys that a start or a reload can still fail on
 }
 
 type apiConfig struct {
@@ -116,12 +122,19 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var document, another yaml.Node
+	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if len(document.Content) == 0 {
 		return nil, fmt.Errorf("%s:1: the file is empty", path)
+	}
+	switch err := decoder.Decode(&another); {
+	case err == nil:
+		return nil, fmt.Errorf("%s:%d: a second YAML document begins here; the configuration has to be one", path, another.Line)
+	case !errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	f := &yamlFile{path: path, dir: filepath.Dir(absolute), getenv: getenv}
 	top := f.section(document.Content[0], "")
@@ -134,6 +147,28 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 	return c, nil
 }
 
+// noteLines remembers where keys stand.
+func (c *config) noteLines(s *section, keys ...string) {
+	for _, key := range keys {
+		if node := s.at[key]; node != nil {
+			c.lines[s.path(key)] = node.Line
+		}
+	}
+}
+
+// fault says that err came of a key's value, with file and line where a file has
+// them.
+func (c *config) fault(key string, err error) error {
+	switch line := c.lines[key]; {
+	case c.Path == "":
+		return fmt.Errorf("%s: %w", key, err)
+	case line == 0:
+		return fmt.Errorf("%s: %s: %w", c.Path, key, err)
+	default:
+		return fmt.Errorf("%s:%d: %s: %w", c.Path, line, key, err)
+	}
+}
+
 func (c *config) read(top *section) {
 	f := top.file
 	c.Account = top.required("account")
@@ -144,22 +179,27 @@ func (c *config) read(top *section) {
 	if c.Region != "" && !regionPattern.MatchString(c.Region) {
 		top.errorf("region", "is %q, want a region name such as us-east-1", c.Region)
 	}
+	c.lines = map[string]int{}
+	c.noteLines(top, "account", "region", "data", "gateway")
 	if data := top.required("data"); data != "" {
 		c.Data = f.resolve(data)
 	}
 	if api := top.sub("api"); api != nil {
+		c.noteLines(api, "listen", "tls")
 		c.API.read(api)
 		api.done()
 	} else {
 		top.errorf("api", "is required")
 	}
 	if gateway := top.sub("gateway"); gateway != nil {
+		c.noteLines(gateway, "listen", "tls")
 		c.Gateway.read(gateway)
 		gateway.done()
 	} else {
 		top.errorf("gateway", "is required")
 	}
 	if admin := top.sub("admin"); admin != nil {
+		c.noteLines(admin, "listen")
 		c.Admin.read(admin)
 		admin.done()
 	}
@@ -256,8 +296,11 @@ func (s *section) certificate(key string) certificateFiles {
 		return certificateFiles{}
 	}
 	files.Certificate, files.Key = s.file.resolve(files.Certificate), s.file.resolve(files.Key)
-	sub.readable("certificate", files.Certificate)
-	sub.readable("key", files.Key)
+	if sub.readable("certificate", files.Certificate) && sub.readable("key", files.Key) {
+		if _, err := tls.LoadX509KeyPair(files.Certificate, files.Key); err != nil {
+			sub.errorf("certificate", "%s and %s are not a certificate and its key: %v", files.Certificate, files.Key, err)
+		}
+	}
 	return files
 }
 
@@ -339,6 +382,7 @@ func (s *section) sessionLimits(key string) sessionLimits {
 // function only.
 func (s *section) upstream() (*pgx.ConnConfig, string) {
 	text := s.text("upstream", defaultUpstream)
+	s.known("upstream_password_env", "upstream_password_file")
 	if u, err := url.Parse(text); err == nil && u.User != nil {
 		if _, has := u.User.Password(); has {
 			s.errorf("upstream", "has a password in it: use upstream_password_env or upstream_password_file")

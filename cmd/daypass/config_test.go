@@ -124,6 +124,8 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 		"cluster name":           {smallConfig + "clusters:\n  - identifier: a/b\n", `f.yaml:7: clusters[0].identifier: is "a/b"`},
 		"upstream":               {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://x:port/'\n", "f.yaml:8: clusters[0].upstream: is not a PostgreSQL connection string"},
 		"upstream with password": {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://u:hunter2@h/d'\n", "f.yaml:8: clusters[0].upstream: has a password in it"},
+		"second document":        {smallConfig + "---\nregion: us-east-2\n", "a second YAML document begins here"},
+		"tls not a pair":         {strings.Replace(smallConfig, `gateway: {`, `gateway: {tls: {certificate: config_test.go, key: config_test.go}, `, 1), "config_test.go are not a certificate and its key"},
 		"password variable":      {smallConfig + "clusters:\n  - identifier: c\n    upstream_password_env: NOBODY_SET_THIS\n", "f.yaml:8: clusters[0].upstream_password_env: the environment variable NOBODY_SET_THIS is not set"},
 		"password file":          {smallConfig + "clusters:\n  - identifier: c\n    upstream_password_file: no/such/file\n", "f.yaml:8: clusters[0].upstream_password_file: open "},
 		"password both":          {smallConfig + "clusters:\n  - identifier: c\n    upstream_password_env: X\n    upstream_password_file: y\n", "only one of upstream_password_env, upstream_password_file may be given"},
@@ -157,6 +159,9 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), row.want) {
 				t.Errorf("parseConfig = %v, want %q", err, row.want)
+			}
+			if text := err.Error(); strings.Contains(text, "is not a key") && !strings.Contains(row.want, "is not a key") {
+				t.Errorf("a key is called unknown for a fault elsewhere: %v", err)
 			}
 			if strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("the error tells the password: %v", err)

@@ -248,6 +248,7 @@ func (s *section) secret(key, envKey, fileKey string, inline bool) (keyring.Secr
 			given = append(given, k)
 		}
 	}
+	s.known(given...)
 	if len(given) > 1 {
 		s.errorf(given[1], "only one of %s may be given", strings.Join(given, ", "))
 		return "", false
@@ -279,6 +280,13 @@ func (s *section) secret(key, envKey, fileKey string, inline bool) (keyring.Secr
 		}
 	}
 	return "", false
+}
+
+// known marks keys that are not read because of a fault elsewhere.
+func (s *section) known(keys ...string) {
+	for _, key := range keys {
+		s.used[key] = true
+	}
 }
 
 // done reports the keys that nothing asked for.
@@ -329,11 +337,12 @@ func kindOf(node *yaml.Node) string {
 }
 
 // readable reports a file that cannot be opened.
-func (s *section) readable(key, path string) {
+func (s *section) readable(key, path string) bool {
 	file, err := os.Open(path)
 	if err != nil {
 		s.errorf(key, "%v", err)
-		return
+		return false
 	}
 	file.Close()
+	return true
 }

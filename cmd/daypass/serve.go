@@ -111,16 +111,16 @@ const keyringInterval = time.Second
 func serve(ctx context.Context, cfg *config, opts serveOptions) error {
 	data, err := openDataDir(cfg.Data)
 	if err != nil {
-		return err
+		return cfg.fault("data", err)
 	}
 	defer data.close()
 	keys, err := keyring.OpenFile(data.join("keyring.json"), opts.now())
 	if err != nil {
-		return fmt.Errorf("opening the keyring: %w", err)
+		return cfg.fault("data", fmt.Errorf("opening the keyring: %w", err))
 	}
 	record, err := audit.Open(data.join("audit"), opts.now)
 	if err != nil {
-		return fmt.Errorf("opening the audit log: %w", err)
+		return cfg.fault("data", fmt.Errorf("opening the audit log: %w", err))
 	}
 	defer record.Close()
 	record.SetOrigin(cfg.Account, cfg.Region)
@@ -141,7 +141,7 @@ func serve(ctx context.Context, cfg *config, opts serveOptions) error {
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("policy", "warning", warning)
 	}
-	if err := s.loadCertificates(); err != nil {
+	if err := s.loadCertificates(cfg); err != nil {
 		return err
 	}
 	return s.run(ctx)
@@ -176,13 +176,13 @@ func (c *certificates) set(get func(*tls.ClientHelloInfo) (*tls.Certificate, err
 	c.get.Store(&get)
 }
 
-func (c *certificates) load(files certificateFiles) error {
-	cert, err := tls.LoadX509KeyPair(files.Certificate, files.Key)
+// load reads the pair.
+func (f certificateFiles) load() (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	cert, err := tls.LoadX509KeyPair(f.Certificate, f.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.set(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil })
-	return nil
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }, nil
 }
 
 func (c *certificates) given() bool { return c.get.Load() != nil }
@@ -200,14 +200,14 @@ type snapshot struct {
 
 func (s *service) run(ctx context.Context) error {
 	cfg := s.live.Load().cfg
-	apiListener, err := listen(s.opts.api, cfg.API.Listen, "api.listen")
+	apiListener, err := listen(s.opts.api, cfg.API.Listen)
 	if err != nil {
-		return err
+		return cfg.fault("api.listen", err)
 	}
 	defer apiListener.Close()
-	gatewayListener, err := listen(s.opts.gateway, cfg.Gateway.Listen, "gateway.listen")
+	gatewayListener, err := listen(s.opts.gateway, cfg.Gateway.Listen)
 	if err != nil {
-		return err
+		return cfg.fault("gateway.listen", err)
 	}
 	defer gatewayListener.Close()
 
@@ -376,6 +376,9 @@ func (s *service) reload() {
 	if err == nil {
 		err = s.live.Load().cfg.mayBecome(cfg)
 	}
+	if err == nil {
+		err = s.loadCertificates(cfg)
+	}
 	if err != nil {
 		s.watchers.reloaded(nil, s.opts.now())
 		s.log.Error("the configuration is refused; the one in force stays", "error", err)
@@ -384,9 +387,6 @@ func (s *service) reload() {
 	s.swap(cfg)
 	s.api.SetLimits(cfg.API.Limits.limits())
 	s.watchers.reloaded(cfg, s.opts.now())
-	if err := s.loadCertificates(); err != nil {
-		s.log.Error("the certificates are refused; those in force stay", "error", err)
-	}
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("policy", "warning", warning)
 	}
@@ -418,46 +418,50 @@ func (c *config) mayBecome(next *config) error {
 		{"api.limits.per_address", strconv.Itoa(c.API.Limits.PerAddress), strconv.Itoa(next.API.Limits.PerAddress)},
 	} {
 		if row.old != row.new {
-			return fmt.Errorf("%s: %s cannot change from %q to %q while the server runs: restart it", next.Path, row.key, row.old, row.new)
+			return next.fault(row.key, fmt.Errorf("cannot change from %q to %q while the server runs: restart it", row.old, row.new))
 		}
 	}
 	if c.API.TLS.given() != next.API.TLS.given() {
-		return fmt.Errorf("%s: api.tls cannot be added or taken away while the server runs: restart it", next.Path)
+		return next.fault("api.tls", errors.New("cannot be added or taken away while the server runs: restart it"))
 	}
 	return nil
 }
 
-// loadCertificates reads or makes the certificates of both listeners.
-func (s *service) loadCertificates() error {
-	cfg := s.live.Load().cfg
+// loadCertificates reads or makes the certificates of both listeners, and puts
+// them in force when none is at fault.
+func (s *service) loadCertificates(cfg *config) error {
+	type getter = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	var api, gateway getter
+	var err error
 	if files := cfg.API.TLS; files.given() {
-		if err := s.apiTLS.load(files); err != nil {
-			return fmt.Errorf("%s: api.tls: %w", cfg.Path, err)
+		if api, err = files.load(); err != nil {
+			return cfg.fault("api.tls", err)
 		}
 	}
+	caCert := ""
 	if files := cfg.Gateway.TLS; files.given() {
-		if err := s.gatewayTLS.load(files); err != nil {
-			return fmt.Errorf("%s: gateway.tls: %w", cfg.Path, err)
+		if gateway, err = files.load(); err != nil {
+			return cfg.fault("gateway.tls", err)
 		}
-		return nil
+	} else {
+		listenHost, _, _ := net.SplitHostPort(cfg.Gateway.Listen)
+		authority, err := ca.Open(s.data.join("tls"), []string{cfg.Gateway.Advertise.Host, listenHost}, s.opts.now)
+		if err != nil {
+			return cfg.fault("gateway", fmt.Errorf("opening the gateway's certificate authority: %w", err))
+		}
+		gateway, caCert = authority.GetCertificate, authority.CertificateFile()
 	}
-	listenHost, _, _ := net.SplitHostPort(cfg.Gateway.Listen)
-	authority, err := ca.Open(s.data.join("tls"), []string{cfg.Gateway.Advertise.Host, listenHost}, s.opts.now)
-	if err != nil {
-		return fmt.Errorf("opening the gateway's certificate authority: %w", err)
+	if api != nil {
+		s.apiTLS.set(api)
 	}
-	s.gatewayTLS.set(authority.GetCertificate)
-	s.caCert = authority.CertificateFile()
+	s.gatewayTLS.set(gateway)
+	s.caCert = caCert
 	return nil
 }
 
-func listen(given net.Listener, address, key string) (net.Listener, error) {
+func listen(given net.Listener, address string) (net.Listener, error) {
 	if given != nil {
 		return given, nil
 	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	return l, nil
+	return net.Listen("tcp", address)
 }
