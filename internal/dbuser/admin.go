@@ -91,8 +91,10 @@ func (a *Admin) Close() {
 // flight is one change that several logons wait for.
 type flight struct {
 	done chan struct{}
-	role SessionRole
-	err  error
+	// What follows is read after done.
+	looked time.Time // when the change last looked what is there; zero: it failed before
+	role   SessionRole
+	err    error
 }
 
 func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, error) {
@@ -169,16 +171,25 @@ func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (*state, error
 // join waits for the change this need asks for, and starts it if nobody has.
 // The change runs to its own deadline: the first to want it may go away while
 // two hundred others wait.
+//
+// A change that is under way may have looked before what the caller has found
+// was there, such as a setting that the holder has changed since. Then there is
+// one more change, which looks again.
 func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
-	f, err := a.start(n, s, heal, false)
-	if err != nil {
-		return SessionRole{}, err
-	}
-	select {
-	case <-f.done:
-		return f.role, f.err
-	case <-ctx.Done():
-		return SessionRole{}, a.pool.unreachable(ctx.Err())
+	found := time.Now()
+	for {
+		f, err := a.start(n, s, heal, false)
+		if err != nil {
+			return SessionRole{}, err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return SessionRole{}, a.pool.unreachable(ctx.Err())
+		}
+		if f.err != nil || !f.looked.Before(found) {
+			return f.role, f.err
+		}
 	}
 }
 
@@ -213,7 +224,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 		defer cancel()
 		began := time.Now()
-		f.role, f.err = a.change(ctx, n, s, heal || behind)
+		f.role, f.err = a.change(ctx, n, s, heal || behind, &f.looked)
 		if f.err == nil && !behind {
 			if f.err = a.awaitReplay(ctx); f.err != nil {
 				f.role = SessionRole{}

@@ -20,12 +20,13 @@ var errLeft = errors.New("the session role cannot be put right")
 
 // change brings the session role in line, in one transaction in the lane. What
 // another gateway or an operator does at the same moment makes it start again
-// from the state that is then there.
-func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
+// from the state that is then there. looked is set to just before it last asked
+// what is there.
+func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool, looked *time.Time) (SessionRole, error) {
 	retire := false
 	var last error
 	for attempt := 0; ; attempt++ {
-		role, err := a.changeOnce(ctx, request{need: n, names: s, heal: heal, retire: retire})
+		role, err := a.changeOnce(ctx, request{need: n, names: s, heal: heal, retire: retire}, looked)
 		var bad *stepError
 		switch {
 		case err == nil:
@@ -65,9 +66,10 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-func (a *Admin) changeOnce(ctx context.Context, r request) (SessionRole, error) {
+func (a *Admin) changeOnce(ctx context.Context, r request, looked *time.Time) (SessionRole, error) {
 	var role SessionRole
 	err := a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
+		*looked = time.Now()
 		st, err := readState(ctx, c, r.need, r.names)
 		if err != nil {
 			return nil, err

@@ -3,10 +3,12 @@ package dbuser_test
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgtest"
@@ -130,6 +132,44 @@ func TestExactMemberships(t *testing.T) {
 			t.Errorf("left to do: %q, %v", left, err)
 		}
 	})
+}
+
+// TestChangedUnderAChange has the holder change a setting while the role is
+// refreshed behind the logon before: the refresh has looked already, and the next
+// logon may not go by it.
+func TestChangedUnderAChange(t *testing.T) {
+	s := pgtest.Start(t)
+	looks := make(chan struct{}, 10)
+	f := plain(t, s, func(c *dbuser.Config) {
+		c.Observe = func(op dbuser.Operation, _ time.Duration, _ error) {
+			if op == dbuser.Look {
+				looks <- struct{}{}
+			}
+		}
+	})
+	n := dbuser.Need{User: f.user("alice", "")}
+	role := f.ensure(n)
+	<-looks
+	f.exec("alter role %s valid until '"+time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339)+"'", role.Name)
+	refreshed, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.admin.Wait()
+	f.admin.SetBefore(func(sql string, _ *pgconn.PgConn) {
+		if sql == "commit" {
+			once.Do(func() { close(refreshed); <-goOn })
+		}
+	})
+	f.ensure(n)
+	<-looks
+	<-refreshed
+	f.exec("alter role %s set work_mem = '1GB'", role.Name)
+	go func() {
+		<-looks
+		close(goOn)
+	}()
+	if got := one(t, f.session(n), "show work_mem"); got == "1GB" {
+		t.Error("a setting of the holder's reached the next session")
+	}
 }
 
 // TestForeignGrant changes nothing but a membership that a plain login cannot
