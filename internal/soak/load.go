@@ -243,6 +243,9 @@ func (l *load) idler(ctx context.Context, r *rand.Rand) {
 	}
 }
 
+// cancelledWithin bounds the time from a query's begin to its cancellation.
+const cancelledWithin = 10 * time.Second
+
 // canceller has its query cancelled.
 func (l *load) canceller(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, between(r, time.Second, 6*time.Second)) {
@@ -254,8 +257,9 @@ func (l *load) canceller(ctx context.Context, r *rand.Rand) {
 		if s == nil {
 			continue
 		}
+		begin := time.Now()
+		var lost error // the request needs a connection of its own, as a logon does
 		s.do(ctx, "queries cancelled", func(ctx context.Context) error {
-			begin := time.Now()
 			asked := make(chan error, 1)
 			go func() {
 				time.Sleep(between(r, 100*time.Millisecond, 400*time.Millisecond))
@@ -264,17 +268,20 @@ func (l *load) canceller(ctx context.Context, r *rand.Rand) {
 			_, err := s.Exec(ctx, "select pg_sleep(25)")
 			cancelled := <-asked
 			var said *pgconn.PgError
-			switch {
+			switch took := time.Since(begin); {
 			case errors.As(err, &said) && said.Code == "57014":
-				if took := time.Since(begin); took > 10*time.Second {
-					return fmt.Errorf("cancelled after %v", took)
+				if took > cancelledWithin {
+					lost = fmt.Errorf("cancelled after %v", took)
 				}
 				return nil
 			case err == nil:
-				return fmt.Errorf("not cancelled; the request: %v", cancelled)
+				lost = fmt.Errorf("not cancelled; the request: %v", cancelled)
 			}
 			return err
 		})
+		if lost != nil && ctx.Err() == nil {
+			l.ledger.failed(classLogon, "a request to cancel", begin, lost)
+		}
 		s.identity(ctx)
 		s.leave(false)
 	}
