@@ -171,6 +171,9 @@ func printDropPlan(w io.Writer, p dbuser.DropPlan, o dbuser.DropOptions) {
 			fmt.Fprintf(w, "  %q is named by %s %s, to be taken out\n", u.Role, plural(u.Named, "grant, policy or default privilege"), where)
 		}
 	}
+	for _, r := range p.Orphans {
+		fmt.Fprintf(w, "  role %q is left to superusers: nobody else administers it\n", r)
+	}
 	for _, r := range p.SessionRoles {
 		fmt.Fprintf(w, "  session role %q is dropped\n", r)
 	}

@@ -25,7 +25,7 @@ func (d *dropper) problem(format string, args ...any) *Problem {
 
 // look asks what is the same from every database.
 func (d *dropper) look(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{d.user, d.sessionRoles, d.target, d.sessions, d.uses} {
+	for _, step := range []func(context.Context) error{d.user, d.sessionRoles, d.orphans, d.target, d.sessions, d.uses} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -121,6 +121,18 @@ func (d *dropper) sessionRoles(ctx context.Context) error {
 		d.roles = append(d.roles, d.plan.User)
 	}
 	return rows.Err()
+}
+
+// orphans finds the roles that nobody else administers.
+func (d *dropper) orphans(ctx context.Context) error {
+	if d.c.version < 160000 {
+		return nil
+	}
+	return d.c.QueryRow(ctx, `select coalesce(array_agg(distinct g.rolname::text order by g.rolname::text), '{}')
+		from pg_auth_members m join pg_roles g on g.oid = m.roleid
+		where m.admin_option and pg_get_userbyid(m.member) = any ($1::text[]::name[]) and g.rolname <> all ($1::text[]::name[])
+		  and not exists (select from pg_auth_members o where o.roleid = m.roleid and o.admin_option and pg_get_userbyid(o.member) <> all ($1::text[]::name[]))`,
+		d.roles).Scan(&d.plan.Orphans)
 }
 
 // target looks at the role that gets what the user owns.

@@ -26,7 +26,10 @@ type DropPlan struct {
 	SessionRoles []string       `json:"session_roles,omitempty"`
 	Sessions     []LiveSessions `json:"sessions,omitempty"`
 	Databases    []RoleUse      `json:"databases,omitempty"`
-	Problems     []Problem      `json:"problems,omitempty"` // what has to be settled first
+	// Orphans are the roles that, from PostgreSQL 16 on, only superusers can
+	// administer afterwards.
+	Orphans  []string  `json:"orphans,omitempty"`
+	Problems []Problem `json:"problems,omitempty"` // what has to be settled first
 }
 
 // LiveSessions are the sessions of one role in one database.
