@@ -52,7 +52,7 @@ func main() {
 	flag.StringVar(&o.postgres, "postgres", "", "directory of PostgreSQL's programs; left out, the newest installed")
 	flag.DurationVar(&o.duration, "duration", time.Hour, "how long the load lasts")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of an earlier run; 0 is a new one")
-	flag.StringVar(&o.write, "write", "", "file to write the report to")
+	flag.StringVar(&o.write, "write", "", "file to write the report to, between its marks")
 	flag.StringVar(&o.note, "note", "", "a sentence about the run for the report")
 	flag.StringVar(&o.keep, "keep", "", "directory to leave the logs in")
 	flag.Parse()
@@ -113,7 +113,7 @@ func soak(ctx context.Context, o options) (bool, error) {
 	}
 	result.print(os.Stdout)
 	if o.write != "" {
-		if err := os.WriteFile(o.write, []byte(result.markdown()), 0o644); err != nil {
+		if err := result.write(o.write); err != nil {
 			return false, err
 		}
 	}

@@ -4,8 +4,10 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -43,7 +45,38 @@ func ms(d time.Duration) string {
 	return fmt.Sprintf("%d ms", d.Milliseconds())
 }
 
-// markdown is docs/reliability.md.
+// The marks in docs/reliability.md between which the report goes.
+const (
+	markBegin = "<!-- begin: written by make soak -->\n"
+	markEnd   = "<!-- end: written by make soak -->\n"
+)
+
+// replaceReport puts a report between the marks of a document.
+func replaceReport(document, report string) (string, error) {
+	before, rest, ok := strings.Cut(document, markBegin)
+	_, after, also := strings.Cut(rest, markEnd)
+	if !ok || !also {
+		return "", fmt.Errorf("the file has not both of the marks %q and %q", strings.TrimSpace(markBegin), strings.TrimSpace(markEnd))
+	}
+	return before + markBegin + "\n" + strings.TrimSpace(report) + "\n\n" + markEnd + after, nil
+}
+
+// write puts the report into a file that has the marks, or makes one of it.
+func (r *result) write(file string) error {
+	document, err := os.ReadFile(file)
+	text := "# Reliability\n\n" + markBegin + markEnd
+	if err == nil {
+		text = string(document)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if text, err = replaceReport(text, r.markdown()); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return os.WriteFile(file, []byte(text), 0o644)
+}
+
+// markdown is the report.
 func (r *result) markdown() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -51,11 +84,6 @@ func (r *result) markdown() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	p("# Reliability\n")
-	p("`make soak` runs PostgreSQL, `daypass serve` and a fault proxy on either side of the gateway, under honest load,")
-	p("while connections, PostgreSQL, daypass and its audit log are broken at random. Every answer is checked. An honest")
-	p("client may fail only while a fault that explains it is active, and for a bounded time after it; floods, garbage,")
-	p("forgeries, reloads, key rotations and roles spoilt by hand excuse nothing. This file is its report.\n")
 	if r.options.note != "" {
 		p("%s\n", r.options.note)
 	}
@@ -69,7 +97,7 @@ func (r *result) markdown() string {
 	p("| verdict | %s |", map[bool]string{true: "**everything held**", false: fmt.Sprintf("**%d violations**, below", l.total)}[l.total == 0])
 	p("")
 
-	p("## What was done\n")
+	p("### What was done\n")
 	p("| | times |\n| --- | ---: |")
 	for _, name := range slices.Sorted(maps.Keys(l.counts)) {
 		if !strings.HasPrefix(name, "faults: ") {
@@ -84,7 +112,7 @@ func (r *result) markdown() string {
 	r.faults(p)
 	r.left(p)
 
-	p("## Violations\n")
+	p("### Violations\n")
 	if l.total == 0 {
 		p("None.")
 	} else {
@@ -125,7 +153,7 @@ func (r *result) faults(p func(string, ...any)) {
 		kind, class, _ := strings.Cut(key, "\x00")
 		rows[kind].excused[class] += n
 	}
-	p("## Faults\n")
+	p("### Faults\n")
 	p("Failures are honest work that failed with this fault as the explanation. \"Last to fail\" is how long after the")
 	p("end of the fault the last work began that still failed because of it (0: none began after it); \"first logon\" how")
 	p("long after the end the first logon was through that had begun after it.\n")
@@ -149,7 +177,7 @@ func (r *result) faults(p func(string, ...any)) {
 // left is what the run left behind.
 func (r *result) left(p func(string, ...any)) {
 	rec := r.records
-	p("## What was left\n")
+	p("### What was left\n")
 	p("| | |\n| --- | --- |")
 	p("| descriptors of the last process, unused | %d and %d administrative connections; a fresh one %d and %d |", r.after.held(), r.after.standing, r.before.held(), r.before.standing)
 	p("| its goroutines, from its dump on SIGQUIT | %d; a fresh one %d |", sum(r.after.goroutines), sum(r.before.goroutines))

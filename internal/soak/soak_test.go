@@ -201,3 +201,13 @@ func TestProxyCarriesAndCuts(t *testing.T) {
 		t.Errorf("a cut connection reads %v, want a reset", err)
 	}
 }
+
+func TestReportGoesBetweenItsMarks(t *testing.T) {
+	got, err := replaceReport("# Title\n\n"+markBegin+"old\n"+markEnd+"\nmore\n", "new\n")
+	if want := "# Title\n\n" + markBegin + "\nnew\n\n" + markEnd + "\nmore\n"; err != nil || got != want {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := replaceReport("# Title\n"+markBegin, "new"); err == nil {
+		t.Error("a file without both marks was taken")
+	}
+}
