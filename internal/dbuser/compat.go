@@ -35,7 +35,8 @@ type CompatReport struct {
 // Compat installs, in one database, the schema daypass: db_user(), which row
 // security policies can compare with in sessions with groups, and the views that
 // the metadata calls of Redshift's drivers ask for. It can be repeated. It needs
-// the right to create schemas in the database.
+// the right to create schemas in the database. What it grants, to everybody and on
+// its own schema, is all that this package ever grants on objects.
 //
 // Who owns the schema decides what db_user() says. Compat therefore refuses one
 // that belongs to neither the administrative login nor a superuser, and leaves

@@ -95,7 +95,7 @@ func TestCompatDBUser(t *testing.T) {
 				fmt.Sprintf("insert into pg_roles values (1, current_user, true), (2, '%s', true), (3, '%s', true)", dbuser.MarkerRole, bob),
 				"insert into pg_auth_members values (2, 1), (3, 1)",
 				"create or replace function pg_temp.count(oid) returns bigint language sql as 'select 1'",
-				fmt.Sprintf("create or replace function public.left(text, int) returns text language sql as $$select 'IAM'$$"),
+				"create or replace function public.left(text, int) returns text language sql as $$select 'IAM'$$",
 				"set search_path = pg_temp, public, pg_catalog",
 			} {
 				run(t, c, sql)
@@ -130,8 +130,10 @@ func TestCompatDBUserMemberships(t *testing.T) {
 		c := f.session(need)
 		const user = "select daypass.db_user()::text"
 
-		// Who makes a role is, from 16 on, a member of it without its rights.
+		// Who makes a role is, from 16 on, a member of it without its rights. There
+		// session roles do not make any, unless somebody lets them.
 		made := s.Name("made")
+		f.exec("alter role %s createrole", one(t, c, "select session_user::text"))
 		run(t, c, "create role "+made+" login")
 		if got := one(t, c, user); got != alice {
 			t.Errorf("after she made a role: %s, want %s", got, alice)
