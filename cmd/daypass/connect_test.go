@@ -231,6 +231,7 @@ func TestConnectTLS(t *testing.T) {
 		mode, root string
 	}{
 		{name: "option", host: "h", args: []string{"--sslrootcert", ca}, mode: "verify-full", root: ca},
+		{name: "relative", host: "h", args: []string{"--sslrootcert", "connect_test.go"}, mode: "verify-full", root: mustAbs(t, "connect_test.go")},
 		{name: "environment", host: "h", env: map[string]string{"DAYPASS_SSLROOTCERT": ca}, mode: "verify-full", root: ca},
 		{name: "libpq's environment", host: "h", env: map[string]string{"PGSSLROOTCERT": ca}, mode: "verify-full", root: ca},
 		{name: "loopback with CA", host: "127.0.0.1", env: map[string]string{"PGSSLROOTCERT": ca}, mode: "verify-full", root: ca},

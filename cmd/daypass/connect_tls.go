@@ -24,6 +24,12 @@ func (o *connectOptions) secure(to *logon) error {
 		if _, err := os.Stat(to.sslRootCert); err != nil {
 			return fmt.Errorf("the CA certificate of the gateway: %w", err)
 		}
+		// What --print prints is for other tools, which may run elsewhere.
+		path, err := filepath.Abs(to.sslRootCert)
+		if err != nil {
+			return fmt.Errorf("the CA certificate of the gateway: %w", err)
+		}
+		to.sslRootCert = path
 	}
 	if to.sslMode != "" {
 		return nil
