@@ -337,11 +337,13 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		Sessions:             s.sessionLimits("session_limits"),
 	}
 	c.Clusters = append(c.Clusters, cluster)
+	listenHost, _, _ := net.SplitHostPort(c.Gateway.Listen)
 	entry := directory.Cluster{
 		Identifier:      id,
 		Database:        database,
 		CustomDomains:   domains,
 		Host:            c.Gateway.Advertise.Host,
+		ListenHost:      listenHost,
 		Port:            c.Gateway.Advertise.Port,
 		AllowSuperusers: cluster.AllowSuperusers,
 		Tags:            s.tags("tags"),

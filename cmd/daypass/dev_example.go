@@ -67,7 +67,7 @@ iam:
               Resource: arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbgroup:` + devCluster + `/finance
             - Sid: SeeTheClusters
               Effect: Allow
-              Action: redshift:DescribeClusters
+              Action: [redshift:DescribeClusters, redshift:DescribeCustomDomainAssociations]
               Resource: "*"
 `
 

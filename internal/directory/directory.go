@@ -116,6 +116,7 @@ type Cluster struct {
 	Database        string // the default one, DBName in DescribeClusters
 	CustomDomains   []string
 	Host            string // the endpoint that clients log on at
+	ListenHost      string // the gateway's own address, when it is another. Optional
 	Port            int
 	AllowSuperusers bool
 	Tags            map[string]string
@@ -291,11 +292,16 @@ func (d *Directory) addCluster(c *Cluster) error {
 		return err
 	}
 	d.sorted = append(d.sorted, c)
-	host := normalDomain(c.Host)
-	if _, shared := d.byHost[host]; shared {
-		d.byHost[host] = nil
-	} else {
-		d.byHost[host] = c
+	hosts := []string{normalDomain(c.Host)}
+	if other := normalDomain(c.ListenHost); other != "" && other != hosts[0] {
+		hosts = append(hosts, other)
+	}
+	for _, host := range hosts {
+		if _, shared := d.byHost[host]; shared {
+			d.byHost[host] = nil
+		} else {
+			d.byHost[host] = c
+		}
 	}
 	for _, domain := range c.CustomDomains {
 		if err := put(d.byDomain, normalDomain(domain), c, "custom domain", domain); err != nil {
@@ -397,9 +403,9 @@ func (d *Directory) Cluster(identifier string) (*Cluster, bool) {
 func (d *Directory) Clusters() []*Cluster { return d.sorted }
 
 // ClusterByDomain finds the cluster that a custom domain name stands for. A
-// cluster's endpoint address counts when only one cluster has it: Redshift
-// drivers send the address that DescribeClusters told them as a custom domain
-// name.
+// cluster's endpoint address, and the gateway's own, count when only one cluster
+// has them: Redshift drivers send the host they were given, or the address that
+// DescribeClusters told them, as a custom domain name.
 func (d *Directory) ClusterByDomain(host string) (*Cluster, bool) {
 	host = normalDomain(host)
 	if c, ok := d.byDomain[host]; ok {

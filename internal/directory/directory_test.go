@@ -81,7 +81,7 @@ func TestClusterByDomain(t *testing.T) {
 	d, err := directory.New(directory.Spec{Clusters: []directory.Cluster{
 		{Identifier: "a", Host: "db.example.com", CustomDomains: []string{"warehouse.example.com"}},
 		{Identifier: "b", Host: "db.example.com"},
-		{Identifier: "c", Host: "127.0.0.1"},
+		{Identifier: "c", Host: "localhost", ListenHost: "127.0.0.1"},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +90,7 @@ func TestClusterByDomain(t *testing.T) {
 		"warehouse.example.com":  "a",
 		"Warehouse.Example.com.": "a",
 		"127.0.0.1":              "c",
+		"localhost":              "c",
 		"db.example.com":         "", // two clusters: it cannot be told which
 		"other.example.com":      "",
 		"":                       "",
