@@ -82,6 +82,7 @@ func newCluster(settings clusterSettings, opts serveOptions) *cluster {
 		TargetSessionAttrs:   cc.TargetSessionAttrs,
 		AllowSuperusers:      cc.AllowSuperusers,
 		AllowPredefinedRoles: cc.AllowPredefinedRoles,
+		Timeout:              opts.patience * 4 / 5,
 		Now:                  opts.now,
 		Log:                  opts.log.With("cluster", cc.Identifier),
 		Observe:              opts.watch.admin(cc.Identifier),

@@ -164,12 +164,14 @@ func (s *site) begin(ts *testscript.TestScript) {
 	ready := make(chan struct{})
 	go func() {
 		run.done <- serve(ctx, cfg, serveOptions{
-			log:    slog.New(slog.NewTextHandler(run.log, nil)),
-			now:    s.now,
-			drain:  5 * time.Second,
-			hangup: run.hangup,
-			load:   func() (*config, error) { return loadConfig(path) },
-			ready:  func(running) { close(ready) },
+			log:   slog.New(slog.NewTextHandler(run.log, nil)),
+			now:   s.now,
+			drain: 5 * time.Second,
+			// Two hundred logons at once take their time on a busy machine.
+			patience: time.Minute,
+			hangup:   run.hangup,
+			load:     func() (*config, error) { return loadConfig(path) },
+			ready:    func(running) { close(ready) },
 		})
 	}()
 	select {

@@ -91,6 +91,8 @@ type serveOptions struct {
 	admin        net.Listener // without one and an address: none
 	// watch is who is told what happens; serve makes it.
 	watch watchers
+	// patience is how long a logon may take. Optional: 10 s.
+	patience time.Duration
 	// ready is called once both listeners are served. Optional.
 	ready func(running)
 }
@@ -249,6 +251,7 @@ func (s *service) run(ctx context.Context) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	front, err := gateway.New(gateway.Config{
+		Limits:  gateway.Limits{LogonTimeout: s.opts.patience},
 		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
 		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
 		Check: func(password string) (credential.Grant, error) {
