@@ -61,6 +61,7 @@ of --drain and then end the idle ones.`,
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
+			go tidyMemory(cmd.Context())
 			return serve(cmd.Context(), cfg, serveOptions{
 				log:    log,
 				now:    env.now,
