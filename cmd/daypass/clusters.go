@@ -84,7 +84,7 @@ func newCluster(settings clusterSettings, opts serveOptions) *cluster {
 		AllowPredefinedRoles: cc.AllowPredefinedRoles,
 		Timeout:              opts.patience * 4 / 5,
 		Now:                  opts.now,
-		Log:                  opts.log.With("cluster", cc.Identifier),
+		Log:                  opts.log, // each line names the cluster by itself
 		Observe:              opts.watch.admin(cc.Identifier),
 	})
 	return &cluster{
