@@ -96,6 +96,8 @@ var (
 	iamNamePattern    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
 	iamPathPattern    = regexp.MustCompile(`^/([\x21-\x7e]{1,510}/)?$`)
 	accessKeyPattern  = regexp.MustCompile(`^\w{16,128}$`)
+	passwordPattern   = regexp.MustCompile(`\bpassword\s*=`)
+	syntaxPattern     = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
 	// sessionAttrsPattern finds the setting in a connection string that is known
 	// to parse, a URL or key=value words.
 	sessionAttrsPattern = regexp.MustCompile(`\btarget_session_attrs\s*=\s*'?([a-z-]+)`)
@@ -115,6 +117,14 @@ func loadConfigEnv(path string, getenv func(string) (string, bool)) (*config, er
 	return parseConfig(path, data, getenv)
 }
 
+// syntaxError gives the YAML parser's errors the form of all others.
+func syntaxError(path string, err error) error {
+	if match := syntaxPattern.FindStringSubmatch(err.Error()); match != nil {
+		return fmt.Errorf("%s:%s: not YAML: %s", path, match[1], match[2])
+	}
+	return fmt.Errorf("%s:1: not YAML: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+}
+
 // parseConfig is loadConfig for a text at hand; path is what messages call it and
 // what relative paths in it start from.
 func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (*config, error) {
@@ -125,7 +135,7 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, another yaml.Node
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, syntaxError(path, err)
 	}
 	if len(document.Content) == 0 {
 		return nil, fmt.Errorf("%s:1: the file is empty", path)
@@ -134,7 +144,10 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 	case err == nil:
 		return nil, fmt.Errorf("%s:%d: a second YAML document begins here; the configuration has to be one", path, another.Line)
 	case !errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, syntaxError(path, err)
+	}
+	if kind := document.Content[0].Kind; kind != yaml.MappingNode {
+		return nil, fmt.Errorf("%s:%d: the file is %s, want a mapping of keys to values", path, document.Content[0].Line, kindOf(document.Content[0]))
 	}
 	f := &yamlFile{path: path, dir: filepath.Dir(absolute), getenv: getenv}
 	top := f.section(document.Content[0], "")
@@ -378,18 +391,22 @@ func (s *section) sessionLimits(key string) sessionLimits {
 	return limits
 }
 
-// upstream parses the administrative login. The password may not stand in the
-// URL: a configuration file is copied, shown and committed.
-// The second result is target_session_attrs, which the parsed form keeps as a
-// function only.
+// upstream parses the administrative login. A password in the connection string
+// works; upstream_password_env and _file keep it out of a file that is copied,
+// shown and committed. The second result is target_session_attrs, which the parsed
+// form keeps as a function only.
 func (s *section) upstream() (*pgx.ConnConfig, string) {
 	text := s.text("upstream", defaultUpstream)
 	s.known("upstream_password_env", "upstream_password_file")
+	own := s.at["upstream_password_env"] != nil || s.at["upstream_password_file"] != nil
+	within := passwordPattern.MatchString(text)
 	if u, err := url.Parse(text); err == nil && u.User != nil {
-		if _, has := u.User.Password(); has {
-			s.errorf("upstream", "has a password in it: use upstream_password_env or upstream_password_file")
-			return nil, ""
-		}
+		_, has := u.User.Password()
+		within = within || has
+	}
+	if own && within {
+		s.errorf("upstream", "has a password in it, and there is another key for one: leave it out of upstream")
+		return nil, ""
 	}
 	parsed, err := pgx.ParseConfig(text)
 	if err != nil {
@@ -400,8 +417,8 @@ func (s *section) upstream() (*pgx.ConnConfig, string) {
 	if match := sessionAttrsPattern.FindStringSubmatch(text); match != nil {
 		attrs = match[1]
 	}
-	if s.at["upstream_password_env"] == nil && s.at["upstream_password_file"] == nil {
-		if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok {
+	if !own {
+		if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok && !within {
 			parsed.Password = value
 		}
 		return parsed, attrs
@@ -421,7 +438,10 @@ func policyWarnings(spec *directory.Spec) []string {
 				continue
 			}
 			for _, w := range p.Warnings() {
-				warnings = append(warnings, w.String())
+				// A policy of the file is called by the file and its key.
+				file, key, _ := strings.Cut(w.Policy, " ")
+				where := strings.Trim(key+"."+w.Path, ".")
+				warnings = append(warnings, fmt.Sprintf("%s:%d: %s: %s", file, w.Line, where, w.Reason))
 			}
 		}
 	}

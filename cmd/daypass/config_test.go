@@ -105,8 +105,8 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	const key = user + "      access_keys:\n        - id: AKIAIOSFODNN7EXAMPLE\n"
 	rows := map[string]struct{ text, want string }{
 		"empty":                  {"", "f.yaml:1: the file is empty"},
-		"not yaml":               {"account: [", "f.yaml: yaml: line 1"},
-		"not a mapping":          {"- a", "f.yaml:1: the file: is a list, want a mapping"},
+		"not yaml":               {"account: [", "f.yaml:1: not YAML: "},
+		"not a mapping":          {"- a", "f.yaml:1: the file is a list, want a mapping"},
 		"account missing":        {strings.Replace(smallConfig, `account: "123456789012"`, "", 1), "account: is required"},
 		"account short":          {strings.Replace(smallConfig, "123456789012", "12345", 1), `f.yaml:1: account: is "12345", want 12 digits`},
 		"region":                 {strings.Replace(smallConfig, "us-east-1", "US East", 1), `f.yaml:2: region: is "US East"`},
@@ -123,7 +123,7 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 		"cluster nameless":       {smallConfig + "clusters:\n  - database: d\n", "f.yaml:7: clusters[0].identifier: is required"},
 		"cluster name":           {smallConfig + "clusters:\n  - identifier: a/b\n", `f.yaml:7: clusters[0].identifier: is "a/b"`},
 		"upstream":               {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://x:port/'\n", "f.yaml:8: clusters[0].upstream: is not a PostgreSQL connection string"},
-		"upstream with password": {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://u:hunter2@h/d'\n", "f.yaml:8: clusters[0].upstream: has a password in it"},
+		"upstream with password": {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://u:hunter2@h/d'\n    upstream_password_env: X\n", "f.yaml:8: clusters[0].upstream: has a password in it"},
 		"second document":        {smallConfig + "---\nregion: us-east-2\n", "a second YAML document begins here"},
 		"tls not a pair":         {strings.Replace(smallConfig, `gateway: {`, `gateway: {tls: {certificate: config_test.go, key: config_test.go}, `, 1), "config_test.go are not a certificate and its key"},
 		"password variable":      {smallConfig + "clusters:\n  - identifier: c\n    upstream_password_env: NOBODY_SET_THIS\n", "f.yaml:8: clusters[0].upstream_password_env: the environment variable NOBODY_SET_THIS is not set"},

@@ -21,11 +21,18 @@ type target struct {
 
 // target finds the cluster by either parameter. Redshift's drivers send the
 // other one empty, so empty is not given. They also send the address that
-// DescribeClusters told them as a custom domain name; the directory knows it.
+// DescribeClusters told them as a custom domain name; the directory knows it, and
+// where several clusters have it the identifier says which.
 func (r *reader) target() target {
 	identifier, domain := r.text("ClusterIdentifier").value, r.text("CustomDomainName").value
 	if identifier == "" && domain == "" {
 		r.fail(awsquery.Missing("ClusterIdentifier or CustomDomainName"))
+		return target{}
+	}
+	shared := domain != "" && r.directory.SharedAddress(domain)
+	if identifier == "" && shared {
+		r.fail(&awsquery.Error{Code: "InvalidParameterCombination", Status: http.StatusBadRequest,
+			Message: "The parameter CustomDomainName is the address of several clusters. Give ClusterIdentifier, or a custom domain name of one of them."})
 		return target{}
 	}
 	if identifier == "" {
@@ -36,7 +43,7 @@ func (r *reader) target() target {
 		return target{name: cluster.Identifier, cluster: cluster}
 	}
 	t := r.cluster(identifier)
-	if domain != "" && t.cluster != nil {
+	if domain != "" && !shared && t.cluster != nil {
 		if other, ok := r.directory.ClusterByDomain(domain); !ok || other != t.cluster {
 			t.err = &awsquery.Error{Code: "InvalidParameterCombination", Status: http.StatusBadRequest,
 				Message: "The parameters ClusterIdentifier and CustomDomainName do not name the same cluster."}

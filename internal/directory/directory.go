@@ -402,6 +402,13 @@ func (d *Directory) Cluster(identifier string) (*Cluster, bool) {
 // the slice.
 func (d *Directory) Clusters() []*Cluster { return d.sorted }
 
+// SharedAddress says whether a host is the endpoint address of several clusters,
+// so that it alone does not say which.
+func (d *Directory) SharedAddress(host string) bool {
+	c, known := d.byHost[normalDomain(host)]
+	return known && c == nil
+}
+
 // ClusterByDomain finds the cluster that a custom domain name stands for. A
 // cluster's endpoint address, and the gateway's own, count when only one cluster
 // has them: Redshift drivers send the host they were given, or the address that

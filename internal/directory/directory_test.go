@@ -99,6 +99,9 @@ func TestClusterByDomain(t *testing.T) {
 		if c, ok := d.ClusterByDomain(host); ok {
 			got = c.Identifier
 		}
+		if shared := d.SharedAddress(host); shared != (host == "db.example.com") {
+			t.Errorf("SharedAddress(%q) = %v", host, shared)
+		}
 		if got != want {
 			t.Errorf("ClusterByDomain(%q) = %q, want %q", host, got, want)
 		}
