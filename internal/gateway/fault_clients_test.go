@@ -57,7 +57,7 @@ func TestThousandsOfStrangers(t *testing.T) {
 		if i%1000 == 999 {
 			start := time.Now()
 			_ = f.connect(honest, cluster.Database).Close(t.Context())
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 15*time.Second {
 				t.Errorf("among %d strangers an honest client waited %v", i+1, took)
 			}
 		}
