@@ -42,12 +42,13 @@ type limitsConfig struct {
 	PerAddress              int // connections, and calls in progress
 }
 
-// The limits where the configuration has none: far more than people and jobs ask
-// for, and less than one of them needs to be in everybody's way.
+// The limits where the configuration has none. The rate is about what two
+// processors can do, so that nobody is refused what could be had; the others keep
+// one principal or address from taking all there is at a time.
 const (
-	defaultRate        = 500
-	defaultBurst       = 2000
-	defaultConcurrent  = 256
+	defaultRate        = 20_000
+	defaultBurst       = 40_000
+	defaultConcurrent  = 1024
 	defaultConnections = 4096
 	defaultPerAddress  = 1024
 )
