@@ -142,3 +142,21 @@ func TestCheckReadsHBA(t *testing.T) {
 	}
 	t.Log(text(r))
 }
+
+// TestCheckByAnotherLogin: what the first administrative login has by making the
+// session roles is no fault, and nothing to be revoked.
+func TestCheckByAnotherLogin(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		f.ensure(dbuser.Need{User: "newcomer", AutoCreate: true})
+		first := f.login.Name
+		f.login = f.NewAdmin(t)
+		f.admin = f.another()
+		for _, x := range f.check().Findings {
+			if x.Code == "session-role-member" || x.Code == "marker" && strings.Contains(strings.Join(x.SQL, ";"), pgtest.Quote(first)) {
+				t.Errorf("%s: %s %q", x.Code, x.Message, x.SQL)
+			}
+		}
+	})
+}

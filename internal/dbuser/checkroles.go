@@ -190,7 +190,7 @@ func (k *checker) marker(ctx context.Context) error {
 		select true, r.rolcanlogin, r.rolsuper, me.rolsuper or `+mayGrant+`,
 		  (select coalesce(array_agg(distinct g.rolname::text), '{}') from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid),
 		  (select coalesce(array_agg(distinct x.rolname::text), '{}') from pg_auth_members m join pg_roles x on x.oid = m.member
-		    where m.roleid = r.oid and x.rolname !~ '^IAMA?:' and x.oid <> me.oid),
+		    where m.roleid = r.oid and x.rolname !~ '^IAMA?:' and x.oid <> me.oid and not `+k.makers()+`),
 		  (select count(distinct m.member)::int from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid)
 		from pg_roles r join pg_roles me on me.rolname = current_user where r.rolname = $1`, MarkerRole).
 		Scan(&exists, &login, &super, &admin, &of, &odd, &members)
@@ -239,7 +239,7 @@ func (k *checker) edges(ctx context.Context) error {
 		  'revoke ' || quote_ident(r.rolname) || ' from ' || quote_ident(x.rolname) || `+grantor+` || ' cascade'
 		from pg_auth_members m join pg_roles r on r.oid = m.roleid join pg_roles x on x.oid = m.member
 		where m.roleid in (select y.member from pg_auth_members y join pg_roles k on k.oid = y.roleid where k.rolname = $1)
-		  and x.rolname not in (current_user, session_user)`, MarkerRole)
+		  and x.rolname not in (current_user, session_user) and not `+k.makers(), MarkerRole)
 	if err != nil {
 		return err
 	}
@@ -252,6 +252,17 @@ func (k *checker) edges(ctx context.Context) error {
 		k.add(Broken, "session-role-member", "%q is a member of the session role %q and has its rights", member, role).SQL = []string{sql}
 	}
 	return rows.Err()
+}
+
+// makers is the condition that a membership m of x is what PostgreSQL gives by
+// itself to a CREATEROLE login for a role it makes, from 16 on: the right to
+// administer the role and none of the role's own. Another administrative login of
+// ours, or one that was replaced, has it.
+func (k *checker) makers() string {
+	if k.c.version < 160000 {
+		return "false"
+	}
+	return "(m.grantor = 10 and m.admin_option and not m.inherit_option and not m.set_option and x.rolcreaterole)"
 }
 
 // plainError is the server's message without severity and code.
