@@ -45,7 +45,7 @@ vulnerabilities:
 	else echo "$$output"; exit 1; fi
 
 race:
-	go test -race ./...
+	go test -race -timeout 30m ./...
 
 bench:
 	scripts/bench
