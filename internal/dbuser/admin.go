@@ -119,15 +119,17 @@ func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, err
 		return SessionRole{}, err
 	}
 	a.wantTrigger(n.Database, st)
+	role := a.sessionRole(p.role, st.version)
 	switch {
 	case len(p.steps) == 0 && !p.stuck:
+		role.Seen = st.seen
 	case p.late && st.Recovery: // there is no primary to refresh it on
 	case p.late:
 		a.refresh(n, s)
 	default:
 		return a.join(ctx, n, s, false)
 	}
-	return a.sessionRole(p.role, st.version), nil
+	return role, nil
 }
 
 func (a *Admin) sessionRole(name string, version int) SessionRole {

@@ -19,6 +19,7 @@ package dbuser
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"time"
 
@@ -75,6 +76,10 @@ type SessionRole struct {
 	Name          string
 	Password      keyring.Secret
 	ServerVersion int // as server_version_num: 150018
+	// Seen stands for all that was found to be right: roles, memberships and
+	// settings. While it is the same, so is what a session of the role begins
+	// with. Zero: something was changed, or is about to be.
+	Seen [sha256.Size]byte
 }
 
 // Ensure makes sure that the session role for n exists with exactly the rights

@@ -1,7 +1,9 @@
 package dbuser
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -31,6 +33,7 @@ type state struct {
 	Into     []edge    `json:"into"`     // members of the candidates; there must be none
 	Settings []setting `json:"settings"` // of the user and of the candidates
 	version  int
+	seen     [sha256.Size]byte // the hash of all but the time
 }
 
 type role struct {
@@ -157,11 +160,21 @@ func readState(ctx context.Context, c *conn, n Need, s sessionNames) (*state, er
 	if err := c.QueryRow(ctx, stateStatement, lent, []string{s.preferred, s.fallback, s.displaced}).Scan(&text); err != nil {
 		return nil, err
 	}
-	st := &state{version: c.version}
+	st := &state{version: c.version, seen: hashState(text)}
 	if err := json.Unmarshal(text, st); err != nil {
 		return nil, fmt.Errorf("internal error: reading the state of a session role: %w", err)
 	}
 	return st, nil
+}
+
+// hashState hashes what stateQuery answers, but for the time, which comes second.
+func hashState(text []byte) [sha256.Size]byte {
+	h := sha256.New()
+	recovery, rest, _ := bytes.Cut(text, []byte(`"now"`))
+	_, rest, _ = bytes.Cut(rest, []byte(","))
+	h.Write(recovery)
+	h.Write(rest)
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // role returns the role of that name, or nil.
