@@ -64,12 +64,13 @@ func (s clusterSettings) equal(other clusterSettings) bool {
 // limited is the cluster with the session limits of settings, on the same
 // administrative connections.
 func (c *cluster) limited(settings clusterSettings) *cluster {
-	limits := settings.config.Sessions
-	if limits == c.settings.config.Sessions {
+	limits, prewarm := settings.config.Sessions, settings.config.Prewarm
+	if limits == c.settings.config.Sessions && prewarm == c.settings.config.Prewarm {
 		return c
 	}
 	next := &cluster{settings: settings, admin: c.admin, gateway: c.gateway}
 	next.gateway.MaxSessions, next.gateway.MaxSessionsPerUser, next.gateway.Ends = limits.Max, limits.PerUser, limits.Ends
+	next.gateway.Prewarm = prewarm
 	return next
 }
 
@@ -99,6 +100,7 @@ func newCluster(settings clusterSettings, opts serveOptions) *cluster {
 			MaxSessions:        cc.Sessions.Max,
 			MaxSessionsPerUser: cc.Sessions.PerUser,
 			Ends:               cc.Sessions.Ends,
+			Prewarm:            cc.Prewarm,
 		},
 	}
 }

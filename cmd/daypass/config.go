@@ -81,6 +81,7 @@ type clusterConfig struct {
 	// AllowPredefinedRoles lets pg_* roles be named as groups.
 	AllowPredefinedRoles bool
 	Sessions             sessionLimits
+	Prewarm              int // sessions started ahead at most
 }
 
 // sessionLimits bound the sessions of a cluster. The zero value is no limit.
@@ -348,6 +349,7 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		AllowSuperusers:      s.boolean("allow_superusers"),
 		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
 		Sessions:             s.sessionLimits("session_limits"),
+		Prewarm:              s.prewarm("prewarm"),
 	}
 	c.Clusters = append(c.Clusters, cluster)
 	listenHost, _, _ := net.SplitHostPort(c.Gateway.Listen)
@@ -365,6 +367,19 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		entry.MasterUsername = upstream.User
 	}
 	spec.Clusters = append(spec.Clusters, entry)
+}
+
+// prewarm reads how many sessions of a cluster may be started ahead.
+func (s *section) prewarm(key string) int {
+	sub := s.sub(key)
+	if sub == nil {
+		return 0
+	}
+	defer sub.done()
+	if !sub.has("max") {
+		s.errorf(key, "needs max")
+	}
+	return sub.integer("max", 0, 0, 1000)
 }
 
 // sessionLimits reads the limits of a cluster's sessions.

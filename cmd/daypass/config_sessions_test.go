@@ -92,3 +92,19 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+func TestPrewarm(t *testing.T) {
+	for line, want := range map[string]int{"database: dev": 0, "prewarm: {max: 4}": 4, "prewarm: {max: 0}": 0} {
+		c, err := parseConfig("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment)
+		if err != nil || c.Clusters[0].Prewarm != want {
+			t.Errorf("%s: %+v, %v, want %d", line, c, err, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"prewarm: {}": "needs max", "prewarm: {max: -1}": `prewarm.max: is "-1"`, "prewarm: {most: 4}": "is not a key",
+	} {
+		if _, err := parseConfig("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}

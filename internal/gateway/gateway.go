@@ -108,6 +108,9 @@ type Cluster struct {
 	MaxSessions        int
 	MaxSessionsPerUser int
 	Ends               Ends // how long sessions last
+	// Prewarm is how many upstream sessions may be started ahead of their logons.
+	// Only on Linux. 0 is none.
+	Prewarm int
 }
 
 // Limits bound what strangers and friends can take. Zero values mean the defaults.

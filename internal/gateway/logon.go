@@ -38,8 +38,10 @@ type logon struct {
 	role     dbuser.SessionRole
 	database string
 
-	prepared  time.Time // when the session role was ready
-	connected time.Time // when the upstream session was
+	ahead     bool        // the upstream session was started ahead
+	next      *spareOrder // for the next one; nil: none
+	prepared  time.Time   // when the session role was ready
+	connected time.Time   // when the upstream session was
 }
 
 // receive takes a connection to its session, or to its end. The session goes on
@@ -213,7 +215,10 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 	if s.ending.Load() {    // endAll may have looked before the session was there
 		session.end(shutdown())
 	}
-	s.log.Info("logon", l.attributes()...)
+	if l.next != nil {
+		s.spares.order(l.next)
+	}
+	s.log.Info("logon", append(l.attributes(), "prewarmed", l.ahead)...)
 	return session, nil
 }
 
@@ -221,10 +226,18 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 // there, on servers that can (PostgreSQL 14 on).
 const checkInterval = "5s"
 
-// connect opens the upstream session. A session role's holder can change its
-// password, so a password that is refused is set anew, once.
+// connect opens the upstream session, or takes one that was started ahead. A
+// session role's holder can change its password, so a password that is refused is
+// set anew, once.
 func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
 	s := l.server
+	key, sparing := l.spareKey(cluster)
+	if sparing {
+		if up, again := s.spares.take(key); up != nil {
+			l.ahead, l.next = true, &spareOrder{key, cluster, l.role, again.params}
+			return up, nil
+		}
+	}
 	params := l.asked.params
 	checked := l.role.ServerVersion >= 140000 && !l.asked.has("client_connection_check_interval")
 	if checked {
@@ -238,7 +251,11 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		params = l.asked.params
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
+	if errors.As(err, &said) && said.state == stateTooManyConnections && s.spares.discard(cluster.Admin, everySpare) > 0 {
+		up, err = s.connect(ctx, cluster, l.role, l.database, params)
+	}
 	if errors.As(err, &said) && said.state == "28P01" {
+		s.spares.discard(cluster.Admin, func(key *spareKey) bool { return key.role == l.role.Name })
 		role, healErr := cluster.Admin.Heal(ctx, need)
 		if healErr != nil {
 			return nil, healErr
@@ -246,6 +263,10 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		s.log.Warn("session role's password set anew", "session", l.id, "cluster", cluster.Identifier, "role", role.Name)
 		l.role = role
 		up, err = s.connect(ctx, cluster, role, l.database, params)
+		sparing = false
+	}
+	if err == nil && sparing {
+		l.next = &spareOrder{key, cluster, l.role, params}
 	}
 	return up, err
 }

@@ -36,6 +36,7 @@ type Server struct {
 	waiting  *waitingRoom // connections that are not logged on yet
 	failures *failures    // addresses that failed to log on
 	silent   silentHosts  // upstream hosts that do not answer
+	spares   *spares      // upstream sessions started ahead
 	sessions *registry
 	draining atomic.Bool  // no new logons
 	ending   atomic.Bool  // no sessions either
@@ -75,6 +76,7 @@ func New(config Config) (*Server, error) {
 	s.waiting = newWaitingRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
 	s.failures = newFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
 	s.sessions = newRegistry(s.limits.MaxSessions)
+	s.spares = newSpares(s)
 	return s, nil
 }
 
@@ -182,6 +184,7 @@ func (s *Server) tune(conn net.Conn) {
 // before ctx was done, else ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.spares.close()
 	err := s.sessions.wait(ctx)
 	if err != nil {
 		s.endAll()

@@ -1,0 +1,336 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+// Most of the time of a logon goes into the start of a process in the server. A
+// cluster may let the gateway do that ahead: whenever a session role has logged
+// on, the next session of the same role, database and start-up parameters is
+// started, and waits. It is still one session for one logon: none is used twice.
+//
+// A spare has never run a query, and is as good as a new session as long as what
+// it began with is what a new one would begin with. The check of the session role
+// is made for every logon, and says whether anything that it looks at, rights and
+// settings, has changed. Beyond that a spare is thrown away when the server has
+// said anything to it, when the password was healed, when the cluster's settings
+// are others, when another logon lacks the connection that it takes, and when it
+// is old. What remains, and is accepted: it takes up to spareAge until a role or
+// database that pg_hba.conf or a CONNECT privilege has shut out is shut out here.
+//
+// Spares move work, and save none: they are started one at a time for a cluster,
+// so that they do not get in the way of those who wait.
+
+const (
+	spareAge     = time.Minute
+	spareStay    = 5 * time.Second  // before one makes room for another session role's
+	spareTimeout = 10 * time.Second // to start one
+	spareParting = time.Second      // to make sure that one is gone
+)
+
+// spareKey is all that sessions have to have in common to stand in for each other.
+type spareKey struct {
+	admin          Admin
+	upstream       *pgconn.Config
+	role, database string
+	seen           [sha256.Size]byte
+	params         string // of the client
+}
+
+// spareOrder says how to start another session like one that was started.
+type spareOrder struct {
+	key     spareKey
+	cluster *Cluster
+	role    dbuser.SessionRole
+	params  []param // all of them
+}
+
+type spare struct {
+	up    *upstream
+	order *spareOrder
+	since time.Time
+	timer *time.Timer // throws it away
+}
+
+// spares are the upstream sessions started ahead. Safe for concurrent use.
+type spares struct {
+	start func(context.Context, *spareOrder) (*upstream, error)
+	log   func(message string, order *spareOrder, err error)
+
+	mu       sync.Mutex // guards what follows
+	waiting  map[spareKey][]*spare
+	clusters map[Admin]*spareCluster
+	closed   bool
+}
+
+// spareCluster is the spares of a cluster.
+type spareCluster struct {
+	held     int // waiting, or about to
+	ordered  []*spareOrder
+	busy     bool          // startAll runs
+	starting chan struct{} // nil: none; closed when that one waits or is gone
+	discards int           // how often those being started were thrown away
+}
+
+func newSpares(s *Server) *spares {
+	return &spares{
+		waiting: map[spareKey][]*spare{}, clusters: map[Admin]*spareCluster{},
+		start: func(ctx context.Context, o *spareOrder) (up *upstream, err error) {
+			defer func() {
+				if problem := recover(); problem != nil { // as in receive
+					up, err = nil, fmt.Errorf("internal error: %v", problem)
+				}
+			}()
+			return s.connect(ctx, o.cluster, o.role, o.key.database, o.params)
+		},
+		log: func(message string, o *spareOrder, err error) {
+			s.log.Debug(message, "cluster", o.cluster.Identifier, "role", o.role.Name, "error", err)
+		},
+	}
+}
+
+// spareKey is the key of the session that the logon needs. It is not to be used
+// when ok is false.
+func (l *logon) spareKey(cluster *Cluster) (key spareKey, ok bool) {
+	if cluster.Prewarm <= 0 || !rawRelay || l.role.Seen == [sha256.Size]byte{} {
+		return spareKey{}, false
+	}
+	var params strings.Builder
+	for _, p := range l.asked.params {
+		params.WriteString(p.name + "\x00" + p.value + "\x00")
+	}
+	return spareKey{cluster.Admin, cluster.Upstream, l.role.Name, l.database, l.role.Seen, params.String()}, true
+}
+
+// take returns a spare, or nil, and how to start another.
+func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
+	for {
+		p.mu.Lock()
+		list := p.waiting[key]
+		if len(list) == 0 {
+			p.mu.Unlock()
+			return nil, nil
+		}
+		one := list[len(list)-1] // the youngest
+		p.removeLocked(key, one)
+		p.mu.Unlock()
+		if one.up.untouched() {
+			return one.up, one.order
+		}
+		one.up.leave()
+	}
+}
+
+// removeLocked takes a spare out, and says whether it was there.
+func (p *spares) removeLocked(key spareKey, one *spare) bool {
+	list := p.waiting[key]
+	i := slices.Index(list, one)
+	if i < 0 {
+		return false
+	}
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+		delete(p.waiting, key)
+	} else {
+		p.waiting[key] = list
+	}
+	one.timer.Stop()
+	p.lessLocked(key.admin)
+	return true
+}
+
+func (p *spares) lessLocked(admin Admin) {
+	c := p.clusters[admin]
+	if c.held--; c.held == 0 && !c.busy {
+		delete(p.clusters, admin)
+	}
+}
+
+// order has another session started like the one that a logon has got. It returns
+// at once.
+func (p *spares) order(o *spareOrder) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	if c := p.clusters[o.key.admin]; c != nil && c.held >= o.cluster.Prewarm && !p.makeRoomLocked(o) {
+		return
+	}
+	c := p.clusters[o.key.admin]
+	if c == nil {
+		c = &spareCluster{}
+		p.clusters[o.key.admin] = c
+	}
+	c.held++
+	c.ordered = append(c.ordered, o)
+	if !c.busy {
+		c.busy = true
+		go p.startAll(c, o.key.admin)
+	}
+}
+
+// makeRoomLocked throws away the oldest spare of another kind, if it has had its
+// time: who logged on last is more likely to come again.
+func (p *spares) makeRoomLocked(o *spareOrder) bool {
+	var oldest *spare
+	for key, list := range p.waiting {
+		if one := list[0]; key.admin == o.key.admin && key != o.key && time.Since(one.since) > spareStay &&
+			(oldest == nil || one.since.Before(oldest.since)) {
+			oldest = one
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	p.removeLocked(oldest.order.key, oldest)
+	go oldest.up.leave()
+	return true
+}
+
+// startAll starts what is ordered, one after the other.
+func (p *spares) startAll(c *spareCluster, admin Admin) {
+	for {
+		p.mu.Lock()
+		if len(c.ordered) == 0 {
+			c.busy, c.starting = false, nil
+			if c.held == 0 {
+				delete(p.clusters, admin)
+			}
+			p.mu.Unlock()
+			return
+		}
+		o := c.ordered[0]
+		c.ordered = c.ordered[1:]
+		over, discards := make(chan struct{}), c.discards
+		c.starting = over
+		p.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), spareTimeout)
+		up, err := p.start(ctx, o)
+		cancel()
+		if err == nil {
+			err = up.SetDeadline(time.Time{})
+		}
+		p.mu.Lock()
+		if err == nil && !p.closed && discards == c.discards {
+			one := &spare{up: up, order: o, since: time.Now()}
+			one.timer = time.AfterFunc(spareAge, func() { p.expire(o.key, one) })
+			p.waiting[o.key] = append(p.waiting[o.key], one)
+			p.mu.Unlock()
+			close(over)
+			continue
+		}
+		c.held--
+		p.mu.Unlock()
+		if up != nil {
+			up.leave()
+		}
+		if err != nil {
+			p.log("no session started ahead", o, err)
+		}
+		close(over)
+	}
+}
+
+func (p *spares) expire(key spareKey, one *spare) {
+	p.mu.Lock()
+	there := p.removeLocked(key, one)
+	p.mu.Unlock()
+	if there {
+		one.up.leave()
+	}
+}
+
+// discard throws away the spares that match, and those that are being started for
+// the cluster, and waits until the server has let go of them. It returns their
+// number. A nil admin is all clusters.
+func (p *spares) discard(admin Admin, match func(*spareKey) bool) int {
+	p.mu.Lock()
+	var gone []*upstream
+	var going []chan struct{}
+	for key, list := range p.waiting {
+		if admin != nil && key.admin != admin || !match(&key) {
+			continue
+		}
+		for _, one := range slices.Clone(list) {
+			p.removeLocked(key, one)
+			gone = append(gone, one.up)
+		}
+	}
+	for of, c := range p.clusters {
+		if admin == nil || of == admin {
+			c.discards++
+			c.held -= len(c.ordered)
+			c.ordered = nil
+			if c.starting != nil {
+				going = append(going, c.starting)
+			}
+		}
+	}
+	p.mu.Unlock()
+	var group sync.WaitGroup
+	for _, up := range gone {
+		group.Go(up.leave)
+	}
+	group.Wait()
+	patience := time.After(spareParting)
+	for _, over := range going {
+		select {
+		case <-over:
+		case <-patience:
+			return len(gone)
+		}
+	}
+	return len(gone) + len(going)
+}
+
+func everySpare(*spareKey) bool { return true }
+
+// close throws all spares away and starts no more.
+func (p *spares) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.discard(nil, everySpare)
+}
+
+// untouched says that the server has neither said anything since ReadyForQuery
+// nor gone away.
+func (u *upstream) untouched() bool {
+	raw := rawConn(u.socket.Conn)
+	if raw == nil || len(u.early) > 0 || u.ready != 'I' {
+		return false
+	}
+	quiet := false
+	err := raw.Control(func(fd uintptr) {
+		var b [1]byte // what it reads is lost, and so is the spare
+		_, err := rawRead(int(fd), b[:])
+		quiet = err == syscall.EAGAIN
+	})
+	return err == nil && quiet
+}
+
+// leave ends a session that nobody has used, and waits until the server has
+// closed it: its place is free then.
+func (u *upstream) leave() {
+	_ = u.SetDeadline(time.Now().Add(spareParting))
+	if _, err := u.Write([]byte{'X', 0, 0, 0, 4}); err == nil {
+		var b [256]byte
+		for {
+			if _, err := u.socket.Conn.Read(b[:]); err != nil {
+				break
+			}
+		}
+	}
+	u.socket.Conn.Close()
+}
