@@ -26,7 +26,10 @@ const (
 )
 
 func (s *stack) figures(o options) []figure {
-	list := []figure{s.decision(), s.issue(o), s.logon(o), s.latency(o)}
+	list := []figure{s.decision(), s.issue(o), s.logon(o)}
+	if s.ahead != nil {
+		list = append(list, s.latency(o))
+	}
 	for _, mode := range modes {
 		list = append(list, s.tps(o, clients, mode))
 	}
@@ -86,6 +89,7 @@ func (s *stack) latency(o options) figure {
 	return figure{key: "latency", title: "Logons, TLS, 2 clients with pauses of 25 ms", unit: "per s", targets: []target{
 		{name: direct, measure: logons(o, 2, pause, s.small.direct("require"))},
 		{daypass, s.server.pid, logons(o, 2, pause, s.server.through("require"))},
+		{prewarmed, s.ahead.pid, logons(o, 2, pause, s.ahead.through("require"))},
 	}}
 }
 
@@ -129,7 +133,7 @@ func (s *stack) memory(o options, mode string) figure {
 	}
 	f.targets = append(f.targets, target{name: daypass, measure: idleSessions(o, func(ctx context.Context) (int, login, func(), error) {
 		// Its keys stay, so that the session roles' passwords do.
-		server, err := startServer(ctx, o, filepath.Join(s.dir, "daypass-idle"), s.small, smallSize)
+		server, err := startServer(ctx, o, filepath.Join(s.dir, "daypass-idle"), s.small, smallSize, 0)
 		if err != nil {
 			return 0, login{}, nil, err
 		}

@@ -22,8 +22,9 @@ type server struct {
 }
 
 // startServer runs Daypass over a database, with as much registered as n says.
-// The cluster bench is the one that is used; the others answer nothing.
-func startServer(ctx context.Context, o options, dir string, d *database, n size) (_ *server, err error) {
+// The cluster bench is the one that is used, and may have as many sessions started
+// ahead as prewarm says; the other clusters answer nothing.
+func startServer(ctx context.Context, o options, dir string, d *database, n size, prewarm int) (_ *server, err error) {
 	s := &server{}
 	if s.api, err = freeAddress(); err != nil {
 		return nil, err
@@ -54,6 +55,7 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 			"database":               "bench",
 			"upstream":               fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", d.server.Port()),
 			"upstream_password_file": "password",
+			"prewarm":                map[string]any{"max": prewarm},
 		}
 		if i > 0 {
 			cluster["identifier"] = fmt.Sprintf("cluster%d", i)
@@ -104,7 +106,11 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		s.stop()
 		return nil, err
 	}
-	s.login0, err = issue(s.endpoint(1), "bench", false)
+	user := "bench"
+	if prewarm > 0 {
+		user = "ahead" // each server has its own password for a session role
+	}
+	s.login0, err = issue(s.endpoint(1), user, true)
 	if err != nil {
 		s.stop()
 	}

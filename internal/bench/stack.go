@@ -30,6 +30,7 @@ type stack struct {
 
 	small    *database // one of each
 	server   *server
+	ahead    *server   // with sessions started ahead; nil when they are not measured
 	large    *database // as many as largeSize says; nil when it is not measured
 	registry *server   // over large
 
@@ -73,15 +74,20 @@ func startStack(ctx context.Context, o options) (_ *stack, err error) {
 	if s.small, err = startDatabase(ctx, o, filepath.Join(s.dir, "small"), smallSize); err != nil {
 		return nil, err
 	}
-	if s.server, err = startServer(ctx, o, filepath.Join(s.dir, "daypass"), s.small, smallSize); err != nil {
+	if s.server, err = startServer(ctx, o, filepath.Join(s.dir, "daypass"), s.small, smallSize, 0); err != nil {
 		return nil, err
+	}
+	if slices.Contains(o.only, "latency") {
+		if s.ahead, err = startServer(ctx, o, filepath.Join(s.dir, "ahead"), s.small, smallSize, 4); err != nil {
+			return nil, err
+		}
 	}
 	if slices.Contains(o.only, "scale") {
 		progress("starting them again with %d users, %d groups and %d clusters", largeSize.users, largeSize.groups, largeSize.clusters)
 		if s.large, err = startDatabase(ctx, o, filepath.Join(s.dir, "large"), largeSize); err != nil {
 			return nil, err
 		}
-		if s.registry, err = startServer(ctx, o, filepath.Join(s.dir, "registry"), s.large, largeSize); err != nil {
+		if s.registry, err = startServer(ctx, o, filepath.Join(s.dir, "registry"), s.large, largeSize, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -100,6 +106,7 @@ func (s *stack) stop() {
 	s.pgbouncer.stop()
 	s.once.stop()
 	s.server.stop()
+	s.ahead.stop()
 	s.registry.stop()
 	s.small.stop()
 	s.large.stop()
