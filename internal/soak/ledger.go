@@ -176,6 +176,15 @@ func (l *ledger) disturbedLocked(begin, end time.Time) bool {
 	})
 }
 
+// active says whether a fault of a kind overlaps a time.
+func (l *ledger) active(kind string, begin, end time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.excuses, func(e *excuse) bool {
+		return e.kind == kind && end.After(e.begin) && (e.end.IsZero() || begin.Before(e.end))
+	})
+}
+
 // percentile of a list, which it sorts.
 func percentile(list []time.Duration, p int) time.Duration {
 	if len(list) == 0 {

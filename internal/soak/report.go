@@ -192,6 +192,7 @@ func (r *result) left(p func(string, ...any)) {
 	p("| audit log | %d lines, %d MiB: %d calls, %d logons, %d refusals, %d ends, %d gaps declared, %d torn, %d written twice |",
 		rec.lines, rec.auditBytes>>20, rec.calls, rec.logons, rec.refused, rec.ends, rec.gaps, rec.torn, rec.twice)
 	p("| sessions without an end in it | %d whose process was killed, %d while it could not be written (the server's log names them) |", rec.endsLost, rec.endsRefused)
+	p("| refusals without a line in it | %d while it could not be written (the server's log names them) |", rec.refusedUnwritten)
 	p("| logons recorded whose client never knew | %d |", rec.unseen)
 	p("| secrets in the audit log, the server's log and PostgreSQL's | %d, of %d looked for |", rec.secrets, len(r.load.issuer.secrets)+4)
 	var own syscall.Rusage

@@ -24,6 +24,8 @@ import (
 type attempt struct {
 	name    string // application_name
 	pass    *pass
+	began   time.Time
+	settled time.Time
 	outcome string // "in", a SQLSTATE, or "unknown": the connection failed
 }
 
@@ -52,7 +54,7 @@ func newGate(s *stack, l *ledger) (*gate, error) {
 
 // try registers a logon that is about to be tried.
 func (g *gate) try(p *pass) *attempt {
-	a := &attempt{name: fmt.Sprintf("soak-%07d", g.number.Add(1)), pass: p, outcome: "unknown"}
+	a := &attempt{name: fmt.Sprintf("soak-%07d", g.number.Add(1)), pass: p, began: time.Now(), outcome: "unknown"}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.attempts[a.name] = a
@@ -62,7 +64,7 @@ func (g *gate) try(p *pass) *attempt {
 func (g *gate) settle(a *attempt, outcome string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a.outcome = outcome
+	a.outcome, a.settled = outcome, time.Now()
 }
 
 // session is a logged-on client that is judged.
