@@ -210,7 +210,7 @@ func value[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
 // eventually waits for something that happens by itself.
 func eventually(t testing.TB, what string, happened func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !happened(); {
+	for end := time.Now().Add(40 * time.Second); !happened(); {
 		if time.Now().After(end) {
 			t.Fatalf("did not happen: %s", what)
 		}
