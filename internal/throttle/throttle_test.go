@@ -196,19 +196,28 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// server is an HTTP server with bounded connections.
-func server(t *testing.T, c *throttle.Connections) string {
+// server is an HTTP server with bounded connections. The channel has the address
+// of each client whose connection has become idle: a client has its answer before
+// the server counts the connection as idle.
+func server(t *testing.T, c *throttle.Connections) (address string, idle <-chan string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{ConnState: c.Track, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	became := make(chan string, 100)
+	track := func(conn net.Conn, state http.ConnState) {
+		c.Track(conn, state)
+		if state == http.StateIdle {
+			became <- conn.RemoteAddr().String()
+		}
+	}
+	s := &http.Server{ConnState: track, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte("hello"))
 	})}
 	go s.Serve(c.Listener(l))
 	t.Cleanup(func() { s.Close() })
-	return l.Addr().String()
+	return l.Addr().String(), became
 }
 
 // alive reports whether a request on the connection is answered.
@@ -238,13 +247,16 @@ func TestConnections(t *testing.T) {
 		"per address": throttle.NewConnections(100, 3, nil),
 	} {
 		t.Run(name, func(t *testing.T) {
-			address := server(t, c)
+			address, became := server(t, c)
 			// Served and waiting: the one that has waited longest makes room.
 			var idle []net.Conn
 			for range 3 {
 				conn := dial(t, address)
 				if !alive(conn) {
 					t.Fatal("a connection within the bounds is not served")
+				}
+				if who := <-became; who != conn.LocalAddr().String() {
+					t.Fatalf("%s became idle, want %s", who, conn.LocalAddr())
 				}
 				idle = append(idle, conn)
 			}
@@ -268,7 +280,7 @@ func TestConnections(t *testing.T) {
 // beyond the bound a newcomer is told at once by the end of the connection.
 func TestConnectionsInUse(t *testing.T) {
 	c := throttle.NewConnections(2, 2, nil)
-	address := server(t, c)
+	address, _ := server(t, c)
 	var slow []net.Conn
 	for range 2 {
 		conn := dial(t, address)
