@@ -140,6 +140,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer *awsquery.Error
 	if err != nil {
 		answer = h.translate(c, err)
+		if c.stranger() && !c.unrecorded {
+			var record bool
+			record, c.omitted = h.pressure.recordStranger(c.source.address, time.Now())
+			c.unrecorded = !record
+		}
 	}
 	if !c.unrecorded {
 		if err := h.config.Audit.Call(c.auditRecord(answer, err)); err != nil {

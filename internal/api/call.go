@@ -43,7 +43,9 @@ type call struct {
 
 	gate *throttle.Gate // where the call has a place; nil: nowhere
 	// unrecorded: refused for being too much, before anything was done.
-	unrecorded                            bool
+	unrecorded bool
+	// omitted is how many calls like this one have no line of their own.
+	omitted                               int64
 	began, authenticated, acted, recorded time.Time // zero when nobody asks
 
 	// For the audit line.
@@ -159,6 +161,9 @@ func (c *call) authenticate(body []byte) error {
 	return nil
 }
 
+// stranger reports whether nothing proves who makes the call.
+func (c *call) stranger() bool { return c.caller == nil && c.federated == nil }
+
 // findAction finds the row of the table. The service is the one that was signed
 // for; the version has to be that service's.
 func (c *call) findAction() error {
@@ -226,7 +231,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 		record.Response, record.CredentialID = c.response, c.credentialID
 		return record
 	}
-	record.ErrorCode, record.ErrorMessage = answer.Code, answer.Message
+	record.ErrorCode, record.ErrorMessage, record.Omitted = answer.Code, answer.Message, c.omitted
 	// What the caller was told less of than is known.
 	switch told := error(answer); {
 	case answer.Cause != nil:

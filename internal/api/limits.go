@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/daypass/daypass/internal/awsquery"
@@ -33,6 +34,14 @@ const (
 	largeBody = 64 << 10
 )
 
+// What strangers can have written to the audit log, one address and all of them:
+// no tester's mistakes reach it, and no flood of forgeries fills a disk. Beyond it
+// there is one line a second, which says how many have none.
+var (
+	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000}
+	allStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000}
+)
+
 var (
 	errThrottled = &awsquery.Error{Code: "Throttling", Status: http.StatusBadRequest,
 		Message: "Rate exceeded"}
@@ -49,6 +58,10 @@ type pressure struct {
 	work       *throttle.Gate // calls at work: as many as the machine has use for
 	outside    *throttle.Gate // calls that may wait for an identity provider
 	large      *throttle.Gate // calls with large bodies
+
+	strangers    *throttle.Keys[netip.Addr] // audit lines of calls by nobody knows whom
+	allStrangers *throttle.Keys[struct{}]
+	omitted      atomic.Int64 // such calls without a line since the last one with
 }
 
 func newPressure() *pressure {
@@ -59,6 +72,9 @@ func newPressure() *pressure {
 		work:       throttle.NewGate(32*cpus, 128*cpus, workWait),
 		outside:    throttle.NewGate(64, 64, workWait),
 		large:      throttle.NewGate(16, 16, workWait),
+
+		strangers:    throttle.NewKeys[netip.Addr](strangerLines, maxAddresses),
+		allStrangers: throttle.NewKeys[struct{}](allStrangerLines, 1),
 	}
 }
 
@@ -124,4 +140,23 @@ func (c *call) admitPrincipal() (leave func(), err error) {
 		return nil, errThrottled
 	}
 	return func() { c.handler.pressure.principals.Leave(key, pass) }, nil
+}
+
+// recordStranger decides whether the refusal of a caller that nobody knows is
+// recorded by itself. omitted is how many were not, since the last that was.
+func (p *pressure) recordStranger(address netip.Addr, now time.Time) (record bool, omitted int64) {
+	if !mayWrite(p.strangers, throttle.Network(address), now) || !mayWrite(p.allStrangers, struct{}{}, now) {
+		p.omitted.Add(1)
+		return false, 0
+	}
+	return true, p.omitted.Swap(0)
+}
+
+// mayWrite takes a line from the bucket; an empty one has a line a second.
+func mayWrite[K comparable](lines *throttle.Keys[K], key K, now time.Time) bool {
+	pass, verdict := lines.Enter(key, now)
+	if verdict == throttle.Admitted {
+		lines.Leave(key, pass)
+	}
+	return verdict != throttle.RefusedAgain
 }

@@ -64,6 +64,16 @@ func (p *pressed) lineCount() int {
 	return len(p.lines)
 }
 
+// omitted is how many calls the records say have none.
+func (p *pressed) omitted() (sum int64) {
+	p.server.mu.Lock()
+	defer p.server.mu.Unlock()
+	for _, line := range p.lines {
+		sum += line.Omitted
+	}
+	return sum
+}
+
 func TestPrincipalIsThrottled(t *testing.T) {
 	p := newPressed(t)
 	p.handler.SetLimits(api.Limits{Principal: throttle.Limit{Rate: 0.001, Burst: 3}})
@@ -99,6 +109,50 @@ func TestPrincipalIsThrottled(t *testing.T) {
 	}
 	if a := call("root"); a.status != 200 {
 		t.Errorf("a stranger has spent root's calls: %s", a.body)
+	}
+}
+
+// TestStrangersFillNoDisk: each of a flood of forgeries is answered as ever, few of
+// them are recorded, and the record says of how many there is none.
+func TestStrangersFillNoDisk(t *testing.T) {
+	p := newPressed(t)
+	lines, flood := 5, 200
+	p.handler.SetStrangerLines(throttle.Limit{Rate: 0.001, Burst: lines})
+	forge := func() {
+		t.Helper()
+		r := p.signed("root", "redshift", "POST", query("2012-12-01", "Action", "DescribeClusters"))
+		r.Header.Set("X-Amz-Date", "20260102T030406Z")
+		if a := p.do(r); a.status != 403 || a.fault(t).Code != "SignatureDoesNotMatch" {
+			t.Fatalf("a forgery: %d %s", a.status, a.body)
+		}
+	}
+	for range lines {
+		forge()
+	}
+	if n := p.lineCount(); n != lines {
+		t.Fatalf("%d audit lines for %d forgeries within the bounds", n, lines)
+	}
+	began := time.Now()
+	for range flood {
+		forge()
+	}
+	recorded := p.lineCount() - lines
+	if most := int(time.Since(began)/time.Second) + 2; recorded < 1 || recorded > most {
+		t.Errorf("%d audit lines for %d forgeries in %v, want one a second", recorded, flood, time.Since(began))
+	}
+	// Whoever signs has a line for each call all the same.
+	for range 3 {
+		if a := p.redshiftCall("root", "Action", "DescribeClusters"); a.status != 200 {
+			t.Fatalf("an honest call: %d %s", a.status, a.body)
+		}
+	}
+	if n := p.lineCount() - lines - recorded; n != 3 {
+		t.Errorf("%d audit lines for 3 honest calls", n)
+	}
+	p.handler.SetStrangerLines(throttle.Limit{Rate: 0.001, Burst: 1})
+	forge()
+	if got := p.omitted(); got != int64(flood-recorded) {
+		t.Errorf("the records say that %d calls have none, want %d", got, flood-recorded)
 	}
 }
 

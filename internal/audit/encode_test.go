@@ -104,7 +104,7 @@ func FuzzLines(f *testing.F) {
 				Type: a, PrincipalID: b, ARN: a, AccountID: b, AccessKeyID: a, UserName: b, IdentityProvider: a,
 				Session: &audit.SessionContext{Issuer: &audit.SessionIssuer{Type: a, PrincipalID: b, ARN: a, AccountID: b, UserName: a}, FederatedProvider: b, SourceIdentity: a, CreationDate: at},
 			},
-			Source: address.Addr(), UserAgent: a, TLS: tls, ErrorCode: b, ErrorMessage: a, Reason: b,
+			Source: address.Addr(), UserAgent: a, TLS: tls, ErrorCode: b, ErrorMessage: a, Reason: b, Omitted: n,
 			Request:      []audit.Field{audit.String(a, b), audit.Strings(b, list), audit.Int(a, n), audit.Bool(b, n > 0), audit.Object(a, audit.Time(b, at), audit.Hidden(a)), audit.Object(b)},
 			Response:     []audit.Field{},
 			CredentialID: a,
@@ -166,7 +166,7 @@ func TestGolden(t *testing.T) {
 	check(t, w.Call(audit.CallRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000002", EventSource: "redshift.amazonaws.com", EventName: "GetClusterCredentials",
 		RequestID: "a6a0a5a4-aaaa-4000-8000-000000000002", Identity: audit.Identity{AccessKeyID: "AKIANOBODY"}, Source: client.Addr(),
-		ErrorCode: "InvalidClientTokenId", ErrorMessage: "The security token included in the request is invalid.", Reason: "no such access key",
+		ErrorCode: "InvalidClientTokenId", ErrorMessage: "The security token included in the request is invalid.", Reason: "no such access key", Omitted: 41,
 	}))
 	check(t, w.Logon(audit.LogonRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000003", SessionID: session, Client: client, TLS: tls, User: "IAMA:alice", Database: "dev",

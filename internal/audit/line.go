@@ -42,10 +42,13 @@ func appendCall(b []byte, r *CallRecord, from origin, now time.Time) []byte {
 	o.string("errorMessage", r.ErrorMessage)
 	o.fields("requestParameters", r.Request)
 	o.fields("responseElements", r.Response)
-	if r.CredentialID != "" || r.Reason != "" || len(r.Decisions) > 0 {
+	if r.CredentialID != "" || r.Reason != "" || r.Omitted > 0 || len(r.Decisions) > 0 {
 		o.open("additionalEventData")
 		o.string("credentialId", r.CredentialID)
 		o.string("reason", r.Reason)
+		if r.Omitted > 0 {
+			o.int("omitted", r.Omitted)
+		}
 		o.decisions(r.Decisions)
 		o.close()
 	}

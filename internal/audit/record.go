@@ -27,7 +27,10 @@ type CallRecord struct {
 	ErrorCode    string // Empty: the call succeeded.
 	ErrorMessage string // What the caller was told.
 	// Reason is the true reason of a failure where the caller was told less.
-	Reason       string
+	Reason string
+	// Omitted is how many calls by callers who were not authenticated have no
+	// record, since the last such call that has one.
+	Omitted      int64
 	ReadOnly     bool
 	Request      []Field // requestParameters, names in lowerCamelCase as in CloudTrail
 	Response     []Field // responseElements. nil: null
