@@ -41,6 +41,7 @@ func main() {
 	flag.DurationVar(&o.duration, "seconds", 3*time.Second, "time of one measurement")
 	flag.IntVar(&o.megabytes, "megabytes", 400, "what one COPY moves")
 	flag.IntVar(&o.idle, "idle", 1000, "idle sessions to weigh")
+	flag.StringVar(&o.profiles, "profiles", "", "directory for CPU profiles of Daypass, one for each target and its first round; what is profiled is a little slower")
 	flag.StringVar(&o.write, "write", "", "file to write the results to, between its marks")
 	flag.StringVar(&o.note, "note", "", "a sentence about the run for the file: how busy the machine was")
 	only := flag.String("only", "", "what to measure, separated by commas: "+strings.Join(keys, ", ")+"; left out, all")
@@ -71,7 +72,7 @@ type options struct {
 	rounds, megabytes, idle            int
 	duration                           time.Duration
 	only                               []string
-	write, note                        string
+	profiles, write, note              string
 }
 
 // clients is the number of clients at a time where nothing else is said.
@@ -89,6 +90,9 @@ func bench(ctx context.Context, o options) error {
 	for _, f := range s.figures(o) {
 		if !slices.Contains(o.only, f.key) {
 			continue
+		}
+		if o.profiles != "" {
+			s.server.profiled(o, f)
 		}
 		got, err := f.run(ctx, o.rounds)
 		if err != nil {

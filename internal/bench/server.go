@@ -15,6 +15,7 @@ import (
 type server struct {
 	*process
 	api, gateway string // host:port
+	admin        string // host:port of its profiles; empty: none are taken
 	keys         []accessKey
 	version      string
 	login0       login // a credential of the user bench, without an address
@@ -77,7 +78,7 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 			"policies":    []any{statement("redshift:GetClusterCredentials", "redshift:CreateClusterUser")},
 		})
 	}
-	text, err := json.Marshal(map[string]any{ // JSON is YAML
+	config := map[string]any{
 		"account":  "123456789012",
 		"region":   "us-east-1",
 		"data":     filepath.Join(dir, "data"),
@@ -85,7 +86,14 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		"gateway":  map[string]any{"listen": s.gateway},
 		"clusters": clusters,
 		"iam":      map[string]any{"users": users, "groups": groups},
-	})
+	}
+	if o.profiles != "" {
+		if s.admin, err = freeAddress(); err != nil {
+			return nil, err
+		}
+		config["admin"] = map[string]any{"listen": s.admin, "pprof": true}
+	}
+	text, err := json.Marshal(config) // JSON is YAML
 	if err != nil {
 		return nil, err
 	}
