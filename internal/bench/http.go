@@ -38,12 +38,12 @@ func issueForm(user string) string {
 // requests sends signed calls over connections that are kept where the server
 // keeps them, each signed afresh.
 func requests(o options, e endpoint, body string) func(context.Context) (measurement, error) {
-	var callers [clients]*caller
-	for i := range callers {
-		callers[i] = newCaller(e)
-		callers[i].next, callers[i].step = i, clients
-	}
 	return func(ctx context.Context) (measurement, error) {
+		signers := e.signers()
+		var callers [clients]*caller
+		for i := range callers {
+			callers[i] = &caller{address: e.address, signers: signers, next: i, step: clients}
+		}
 		return closedLoop(ctx, clients, o.duration, 0, func(i int) (client, error) {
 			return client{work: func() (time.Duration, error) {
 				_, err := callers[i].call(body)
@@ -63,12 +63,15 @@ type caller struct {
 	reader  *bufio.Reader
 }
 
-func newCaller(e endpoint) *caller {
-	c := &caller{address: e.address}
-	for _, key := range e.keys {
-		c.signers = append(c.signers, newSigner(e.address, key, "redshift"))
+func (e endpoint) caller() *caller { return &caller{address: e.address, signers: e.signers()} }
+
+// signers makes one for each key. Callers may share them.
+func (e endpoint) signers() []*signer {
+	list := make([]*signer, len(e.keys))
+	for i, key := range e.keys {
+		list[i] = newSigner(e.address, key, "redshift")
 	}
-	return c
+	return list
 }
 
 func (c *caller) close() {
@@ -108,7 +111,7 @@ func (c *caller) call(body string) ([]byte, error) {
 
 // issue asks for a credential that lasts an hour.
 func issue(e endpoint, user string, autoCreate bool) (login, error) {
-	c := newCaller(endpoint{e.address, e.keys[:1]})
+	c := endpoint{e.address, e.keys[:1]}.caller()
 	defer c.close()
 	form := url.Values{"Action": {"GetClusterCredentials"}, "Version": {"2012-12-01"}, "DbUser": {user}, "DbName": {"bench"},
 		"ClusterIdentifier": {"bench"}, "DurationSeconds": {"3600"}}
@@ -130,7 +133,7 @@ func issue(e endpoint, user string, autoCreate bool) (login, error) {
 }
 
 // signer writes signed requests with the signing key of the day at hand, so that
-// the generator costs little beside the server.
+// the generator costs little beside the server. It does not change.
 type signer struct {
 	host, service string
 	accessKey     accessKey
@@ -139,22 +142,30 @@ type signer struct {
 }
 
 func newSigner(host string, key accessKey, service string) *signer {
-	return &signer{host: host, accessKey: key, service: service}
+	s := &signer{host: host, accessKey: key, service: service, day: time.Now().UTC().Format("20060102")}
+	s.key = s.derive(s.day)
+	return s
+}
+
+func (s *signer) derive(day string) []byte {
+	key := []byte("AWS4" + s.accessKey.secret)
+	for _, part := range []string{day, "us-east-1", s.service, "aws4_request"} {
+		key = mac(key, part)
+	}
+	return key
 }
 
 func (s *signer) request(body string) []byte {
 	now := time.Now().UTC()
 	stamp, day := now.Format("20060102T150405Z"), now.Format("20060102")
-	if s.day != day {
-		s.day, s.key = day, []byte("AWS4"+s.accessKey.secret)
-		for _, part := range []string{day, "us-east-1", s.service, "aws4_request"} {
-			s.key = mac(s.key, part)
-		}
+	key := s.key
+	if s.day != day { // it is just past midnight
+		key = s.derive(day)
 	}
 	const contentType = "application/x-www-form-urlencoded; charset=utf-8"
 	canonical := "POST\n/\n\ncontent-type:" + contentType + "\nhost:" + s.host + "\nx-amz-date:" + stamp + "\n\ncontent-type;host;x-amz-date\n" + hash(body)
 	scope := day + "/us-east-1/" + s.service + "/aws4_request"
-	signature := hex.EncodeToString(mac(s.key, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+hash(canonical)))
+	signature := hex.EncodeToString(mac(key, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+hash(canonical)))
 	return []byte("POST / HTTP/1.1\r\nHost: " + s.host + "\r\nContent-Type: " + contentType + "\r\nX-Amz-Date: " + stamp +
 		"\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + s.accessKey.id + "/" + scope + ", SignedHeaders=content-type;host;x-amz-date, Signature=" + signature +
 		"\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body)

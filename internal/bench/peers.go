@@ -101,7 +101,7 @@ func startMoto(ctx context.Context, o options, dir string) (_ *moto, err error) 
 	}
 	m.keys = []accessKey{{made.ID, made.Secret}}
 	// The checks are on when a wrong signature is refused.
-	wrong := newCaller(endpoint{m.address, []accessKey{{made.ID, "wrong"}}})
+	wrong := endpoint{m.address, []accessKey{{made.ID, "wrong"}}}.caller()
 	if text, err := wrong.call(issueForm("bench")); err == nil {
 		return nil, fmt.Errorf("it does not check signatures: %s", text)
 	}
