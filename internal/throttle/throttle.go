@@ -47,8 +47,8 @@ type shard[K comparable] struct {
 
 // Pass is the leave to make a call, given back with Leave.
 type Pass struct {
-	bucket  *rate.Limiter
-	limit   *Limit // that bucket was made for
+	bucket  *rate.Limiter // nil: the limit has no rate
+	limit   *Limit        // that bucket was made for
 	running int
 	told    time.Time // when Enter last said no
 }
@@ -92,10 +92,12 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 		s.keys[key] = p
 	}
 	if p.limit != limit { // new, or the limit was changed: starts with a full bucket
-		p.limit = limit
-		p.bucket = rate.NewLimiter(limit.rate(), max(1, limit.Burst))
+		p.limit, p.bucket = limit, nil
+		if limit.Rate > 0 {
+			p.bucket = rate.NewLimiter(rate.Limit(limit.Rate), max(1, limit.Burst))
+		}
 	}
-	if limit.Concurrent > 0 && p.running >= limit.Concurrent || limit.Rate > 0 && !p.bucket.AllowN(now, 1) {
+	if limit.Concurrent > 0 && p.running >= limit.Concurrent || p.bucket != nil && !p.bucket.AllowN(now, 1) {
 		if since := now.Sub(p.told); since >= 0 && since < time.Second {
 			return nil, RefusedAgain
 		}
@@ -106,19 +108,12 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 	return p, Admitted
 }
 
-func (l *Limit) rate() rate.Limit {
-	if l.Rate <= 0 {
-		return rate.Inf
-	}
-	return rate.Limit(l.Rate)
-}
-
 // Leave gives a pass of key back.
 func (k *Keys[K]) Leave(key K, p *Pass) {
 	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.running--; p.running == 0 && p.limit.Rate <= 0 && s.keys[key] == p {
+	if p.running--; p.running == 0 && p.bucket == nil && s.keys[key] == p {
 		delete(s.keys, key) // nothing to be remembered for
 	}
 }
@@ -143,6 +138,10 @@ func (s *shard[K]) evict(now time.Time) bool {
 	for key, p := range s.keys { // in no order
 		if p.running > 0 {
 			continue
+		}
+		if p.bucket == nil { // it only waits to be deleted
+			victim, found = key, true
+			break
 		}
 		if tokens := p.bucket.TokensAt(now); !found || tokens > best {
 			victim, best, found = key, tokens, true
