@@ -30,6 +30,9 @@ const Beat = 500 * time.Millisecond
 // staleAfter is how long an index is believed without a sign of life.
 const staleAfter = 3 * time.Second
 
+// maxTold is how many causes are told until the store can be read again.
+const maxTold = 64
+
 // Config is what a Registry needs. Store is required.
 type Config struct {
 	Store Store
@@ -39,8 +42,8 @@ type Config struct {
 	// Changed is called after each change of what is revoked. Optional. It must
 	// return soon: the registry waits for it.
 	Changed func()
-	// Problem is called when the store cannot be read, once for each cause, and
-	// with nil when it can be read again. Optional.
+	// Problem is called when the store cannot be read, once for each cause however
+	// often causes take turns, and with nil when it can be read again. Optional.
 	Problem func(error)
 }
 
@@ -52,8 +55,9 @@ type Registry struct {
 	index  atomic.Pointer[index]
 
 	mu     sync.Mutex
-	err    error         // why there is no index, guarded by mu
-	change chan struct{} // closed and replaced at each change of index, guarded by mu
+	err    error           // why there is no index, guarded by mu
+	told   map[string]bool // the problems told since it was known last, guarded by mu
+	change chan struct{}   // closed and replaced at each change of index, guarded by mu
 }
 
 var errNotStarted = errors.New("the registry has not been read yet")
@@ -63,7 +67,7 @@ func New(config Config) *Registry {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Registry{config: config, begun: time.Now(), err: errNotStarted, change: make(chan struct{})}
+	return &Registry{config: config, begun: time.Now(), err: errNotStarted, told: map[string]bool{}, change: make(chan struct{})}
 }
 
 // Run keeps the index up to date, and forgets revocations that are over, until ctx
@@ -78,9 +82,8 @@ func (r *Registry) Run(ctx context.Context) error {
 				r.replace(records)
 			}
 			r.beat.Store(int64(time.Since(r.begun)))
-			if time.Since(tidied) > time.Minute {
+			if time.Since(tidied) > time.Minute && r.tidy(ctx, known) {
 				tidied = time.Now()
-				r.tidy(ctx, known)
 			}
 		})
 		if ctx.Err() != nil {
@@ -108,7 +111,7 @@ func (r *Registry) replace(records []Record) {
 	}
 	r.mu.Lock()
 	healed := r.err != nil && r.err != errNotStarted
-	r.err = nil
+	r.err, r.told = nil, map[string]bool{}
 	r.index.Store(next)
 	r.beat.Store(int64(time.Since(r.begun)))
 	close(r.change)
@@ -125,24 +128,35 @@ func (r *Registry) replace(records []Record) {
 // fail takes the index away.
 func (r *Registry) fail(err error) {
 	r.mu.Lock()
-	same := r.err != nil && r.err.Error() == err.Error()
+	known := r.told[err.Error()] || len(r.told) >= maxTold
+	if !known {
+		r.told[err.Error()] = true
+	}
 	r.err = err
 	r.index.Store(nil)
 	r.mu.Unlock()
-	if !same && r.config.Problem != nil {
+	if !known && r.config.Problem != nil {
 		r.config.Problem(err)
 	}
 }
 
-// tidy forgets what is over. Errors do not matter: the next round finds it again,
-// and a conflict says that somebody has revoked anew.
-func (r *Registry) tidy(ctx context.Context, records []Record) {
+// tidy forgets what is over, and says whether it is through: the Watch waits for
+// it, and must not be kept from its next sign of life. Errors do not matter: the
+// next round finds it again, and a conflict says that somebody has revoked anew, or
+// that another node was faster.
+func (r *Registry) tidy(ctx context.Context, records []Record) bool {
+	ctx, cancel := context.WithTimeout(ctx, Beat/2)
+	defer cancel()
 	now := r.config.Now()
 	for _, record := range records {
 		if revocation, err := decode(record); err == nil && !now.Before(revocation.Expires()) {
 			_ = r.config.Store.Delete(ctx, record)
 		}
+		if ctx.Err() != nil {
+			return false
+		}
 	}
+	return true
 }
 
 // Err says why nobody can tell what is revoked, nil when it is known.

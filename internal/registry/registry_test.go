@@ -374,6 +374,65 @@ func TestFailsClosed(t *testing.T) {
 	}
 }
 
+// TestTellsEachCauseOnce: causes that take turns are not told at every turn.
+func TestTellsEachCauseOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var turn, broken atomic.Int64
+		store := &registrytest.Memory{Fail: func(string, bool) error {
+			if broken.Load() == 0 {
+				return nil
+			}
+			return fmt.Errorf("member %d is away", turn.Add(1)%3)
+		}}
+		var told []error
+		r := ready(t, run(t, registry.Config{Store: store, Problem: func(err error) { told = append(told, err) }}))
+		for range 2 {
+			broken.Store(1)
+			time.Sleep(time.Minute)
+			broken.Store(0)
+			time.Sleep(time.Second)
+			if err := r.Err(); err != nil {
+				t.Errorf("healed: %v", err)
+			}
+		}
+		synctest.Wait()
+		if len(told) != 2*(3+1) {
+			t.Errorf("told %v, want three causes and the end, twice", told)
+		}
+	})
+}
+
+// slow is a store that takes its time to delete.
+type slow struct{ registry.Store }
+
+func (s slow) Delete(ctx context.Context, old registry.Record) error {
+	time.Sleep(20 * time.Millisecond)
+	return s.Store.Delete(ctx, old)
+}
+
+// TestTidyTakesTurns: a thousand revocations that are over are forgotten soon, and
+// nobody is refused for it.
+func TestTidyTakesTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &registrytest.Memory{}
+		for i := range 1000 {
+			at := time.Now().Add(-registry.Keep).UTC().Format(time.RFC3339)
+			if _, err := store.Create(t.Context(), fmt.Sprintf("revocation/credential/%d", i), fmt.Appendf(nil, `{"version":1,"credential_id":"%d","revoked_at":%q}`, i, at)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := ready(t, run(t, registry.Config{Store: slow{store}}))
+		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
+			if err := r.Err(); err != nil {
+				t.Fatalf("after %v: %v", time.Since(began), err)
+			}
+		}
+		if list, err := store.List(t.Context(), ""); len(list) != 0 || err != nil {
+			t.Errorf("%d records are left, %v", len(list), err)
+		}
+	})
+}
+
 // BenchmarkRevoked: what a logon pays, with ten thousand revocations.
 func BenchmarkRevoked(b *testing.B) {
 	store := &registrytest.Memory{}
