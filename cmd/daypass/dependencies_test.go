@@ -19,6 +19,7 @@ const module = "github.com/daypass/daypass/"
 // measure and shake it.
 var testOnly = map[string]bool{
 	"internal/bench":                 true,
+	"internal/etcdtest":              true,
 	"internal/pgtest":                true,
 	"internal/registry/registrytest": true,
 	"internal/soak":                  true,
@@ -41,6 +42,7 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/credential", []string{"internal/keyring"}, leaf, "a credential is checked without asking anybody"},
 		{"internal/registry", []string{"internal/keyring"}, []string{"net/http", "log", "log/slog"}, "what is remembered, whoever remembers it"},
 		{"internal/registry/boltstore", []string{"internal/registry"}, []string{"net/http"}, "a store"},
+		{"internal/registry/etcdstore", []string{"internal/keyring", "internal/registry"}, []string{"net/http"}, "a store"},
 		{"internal/directory", []string{"internal/iam", "internal/keyring"}, leaf, "a snapshot does no I/O"},
 		{"internal/audit", []string{"internal/keyring"}, []string{"net/http"}, "the record of what happened depends on nothing that happens"},
 		{"internal/dbuser", []string{"internal/keyring"}, []string{"net/http"}, "role DDL does not know who asked for it"},
@@ -86,6 +88,9 @@ func TestDependencyDirection(t *testing.T) {
 		"github.com/prometheus/client_golang/prometheus": {"internal/metrics"},
 		"go.opentelemetry.io/otel/sdk/trace":             {"internal/tracing"},
 		"go.etcd.io/bbolt":                               {"internal/registry/boltstore"},
+		"go.etcd.io/etcd/client/v3":                      {"internal/registry/etcdstore", "internal/etcdtest"},
+		"go.etcd.io/etcd/server/v3/embed":                {"internal/etcdtest"},
+		"google.golang.org/grpc":                         {"internal/registry/etcdstore"},
 	}
 	for pkg, list := range ourImports(t) {
 		for _, imported := range list {

@@ -1,0 +1,146 @@
+// Package etcdtest gives tests a real etcd, in the process of the test: one member
+// or several, on loopback, with durability off and elections that take a moment.
+package etcdtest
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+// patience is how long a member may take to start and to end.
+const patience = time.Minute
+
+// Server is one member. Its methods are for one goroutine.
+type Server struct {
+	URL  string // where clients ask
+	Host string // the same without the scheme
+
+	t       testing.TB
+	config  *embed.Config
+	running *embed.Etcd
+}
+
+// TLS are the PEM files of a server that wants certificates of its clients.
+type TLS struct{ Certificate, Key, CA string }
+
+// Start starts a cluster of one member, which ends with the test.
+func Start(t testing.TB) *Server { return start(t, 1, nil)[0] }
+
+// StartTLS is Start for a server that only clients with a certificate may ask.
+func StartTLS(t testing.TB, files TLS) *Server { return start(t, 1, &files)[0] }
+
+// StartCluster starts a cluster of n members.
+func StartCluster(t testing.TB, n int) []*Server { return start(t, n, nil) }
+
+func start(t testing.TB, n int, files *TLS) []*Server {
+	t.Helper()
+	servers, cluster := make([]*Server, n), make([]string, n)
+	dir := t.TempDir()
+	for i := range servers {
+		config := embed.NewConfig()
+		config.Name = fmt.Sprintf("m%d", i)
+		config.Dir = filepath.Join(dir, config.Name)
+		config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+		config.TickMs, config.ElectionMs = 20, 200
+		config.UnsafeNoFsync = true
+		config.BcryptCost = 4
+		config.MaxTxnOps = 512
+		peer, client := free(t, "http"), free(t, "http")
+		if files != nil {
+			client.Scheme = "https"
+			tls := &config.ClientTLSInfo
+			tls.CertFile, tls.KeyFile, tls.TrustedCAFile, tls.ClientCertAuth = files.Certificate, files.Key, files.CA, true
+		}
+		config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+		config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+		cluster[i] = config.Name + "=" + peer.String()
+		servers[i] = &Server{URL: client.String(), Host: client.Host, t: t, config: config}
+	}
+	for _, s := range servers {
+		s.config.InitialCluster = strings.Join(cluster, ",")
+		s.begin()
+		t.Cleanup(s.Stop)
+	}
+	for _, s := range servers {
+		s.ready()
+	}
+	return servers
+}
+
+// free is an address that nobody listens on.
+func free(t testing.TB, scheme string) url.URL {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return url.URL{Scheme: scheme, Host: l.Addr().String()}
+}
+
+func (s *Server) begin() {
+	s.t.Helper()
+	running, err := embed.StartEtcd(s.config)
+	if err != nil {
+		s.t.Fatalf("starting etcd: %v", err)
+	}
+	s.running = running
+}
+
+func (s *Server) ready() {
+	s.t.Helper()
+	select {
+	case <-s.running.Server.ReadyNotify():
+	case err := <-s.running.Err():
+		s.t.Fatalf("starting etcd: %v", err)
+	case <-time.After(patience):
+		s.t.Fatal("starting etcd: it is not ready in time")
+	}
+}
+
+// Stop ends the member, if it runs. What it has stored stays.
+func (s *Server) Stop() {
+	if s.running != nil {
+		s.running.Close()
+		s.running = nil
+	}
+}
+
+// Start starts a stopped member again, at the same address. Where the cluster has
+// other members that do not run, it is not ready yet.
+func (s *Server) Start() {
+	s.t.Helper()
+	s.begin()
+	if !strings.Contains(s.config.InitialCluster, ",") {
+		s.ready()
+	}
+}
+
+// Forget takes away what a stopped member has stored.
+func (s *Server) Forget() {
+	s.t.Helper()
+	if err := os.RemoveAll(s.config.Dir); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Client is somebody else's, without TLS and without a password.
+func (s *Server) Client() *clientv3.Client {
+	s.t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.URL}, DialTimeout: patience, Logger: zap.NewNop()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { client.Close() })
+	return client
+}

@@ -1,0 +1,429 @@
+// Package etcdstore keeps a registry in etcd: the store of an installation of more
+// than one machine.
+//
+// It asks, and does not watch. Each look of a Watch is one linearizable read, which
+// etcd answers only after a majority of its members has confirmed who leads, so
+// that a member that was cut off from the others cannot say that nothing has
+// changed. A watch of etcd's own cannot say that at all: its silence, its progress
+// notifications and its client's quiet reconnection look the same on either side
+// of a cut. A look costs one round trip four times a second, and needs no more
+// rights than reading the keys.
+//
+// Whether anything has changed since a list of n records at revision r follows from
+// two numbers of one answer: no record has been modified after r, and there are n.
+// A record that was made or replaced since then fails the first, and where there is
+// none, one that was removed fails the second.
+//
+// Layout: key PREFIX + the record's key, value "1 " (the version), CRC-32C of key
+// and value in hex, a space, the record's value:
+//
+//	daypass/revocation/all → 1 4a17b156 {"version":1,"all":true,…}
+//
+// Revisions are etcd's. A cluster whose revisions have gone back was restored from
+// a backup, or is another one: that is an error once, and what it says now is the
+// registry from then on.
+package etcdstore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// Config says where etcd is and who asks. Endpoints and Prefix are required.
+type Config struct {
+	Endpoints []string // URLs of members, all with the same scheme
+	Prefix    string   // of every key; no other program writes under it
+	TLS       *tls.Config
+	Username  string // Optional: a client certificate may say it
+	Password  keyring.Secret
+}
+
+// Store is a registry.Store. Make it with Open, and Close it.
+type Store struct {
+	client *clientv3.Client
+	prefix string
+	hosts  string // for messages
+
+	mu      sync.Mutex
+	written chan struct{} // closed and replaced at each write; guarded by mu
+	latest  moment        // of what was answered; guarded by mu
+}
+
+var _ registry.Store = (*Store)(nil)
+
+// moment is a point in the history of a cluster.
+type moment struct {
+	cluster  uint64
+	revision int64
+}
+
+const (
+	version = "1"
+
+	// callTimeout bounds a call, and attemptTimeout one question to one member:
+	// the next attempt asks another one.
+	callTimeout    = 5 * time.Second
+	attemptTimeout = registry.Beat
+
+	// patience is how old what Watch has told may become before it gives up. It
+	// outlasts most elections of a leader.
+	patience = 2 * time.Second
+
+	// pause is between two attempts.
+	pause = 50 * time.Millisecond
+
+	// pageSize records of the largest size, with their keys, fit into maxMessage.
+	// Most have some hundred bytes.
+	pageSize   = 200
+	maxRecord  = 64<<10 + 2<<10
+	maxMessage = 14 << 20
+	_          = uint(maxMessage - pageSize*maxRecord) // or it does not compile
+)
+
+// Open makes a Store. It asks etcd nothing unless there is a password, so that the
+// first call is the first to fail.
+func Open(config Config) (*Store, error) {
+	s := &Store{prefix: config.Prefix, written: make(chan struct{})}
+	hosts := make([]string, len(config.Endpoints))
+	for i, endpoint := range config.Endpoints {
+		_, hosts[i], _ = strings.Cut(endpoint, "://")
+	}
+	s.hosts = strings.Join(hosts, ", ")
+	var err error
+	s.client, err = clientv3.New(clientv3.Config{
+		Endpoints:   config.Endpoints,
+		TLS:         config.TLS,
+		Username:    config.Username,
+		Password:    config.Password.Reveal(),
+		DialTimeout: callTimeout,
+		// A member that has vanished without a word is given up by TCP after the
+		// time-out of the keep-alive.
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		MaxCallSendMsgSize:   2 * maxRecord,
+		MaxCallRecvMsgSize:   maxMessage,
+		// As many as a token that has expired needs; the rest is done here, where
+		// the cause of a failure is kept.
+		MaxUnaryRetries: 3,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			// Left alone, gRPC tries again after up to two minutes.
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: patience,
+		}), grpc.WithChainUnaryInterceptor(withoutWaiting)},
+		Logger: zap.NewNop(), // what is wrong is in the errors
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the registry: %w", s.explain(err))
+	}
+	return s, nil
+}
+
+// withoutWaiting has a call fail where no member can be reached. The client would
+// have it wait for one, and the reason be lost.
+func withoutWaiting(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, conn, append(options, grpc.WaitForReady(false))...)
+}
+
+// Close ends the connections. What runs fails.
+func (s *Store) Close() error {
+	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) { // its own
+		return err
+	}
+	return nil
+}
+
+// Get implements registry.Store.
+func (s *Store) Get(ctx context.Context, key string) (registry.Record, error) {
+	answer, err := s.read(ctx, time.Now().Add(callTimeout), s.prefix+key)
+	if err != nil {
+		return registry.Record{}, err
+	}
+	if len(answer.Kvs) == 0 {
+		return registry.Record{}, registry.ErrNotFound
+	}
+	return s.parse(key, answer.Kvs[0].Value, answer.Kvs[0].ModRevision)
+}
+
+// List implements registry.Store.
+func (s *Store) List(ctx context.Context, prefix string) ([]registry.Record, error) {
+	list, _, err := s.list(ctx, time.Now().Add(callTimeout), prefix)
+	return list, err
+}
+
+// list returns the revision as well at which the records are.
+func (s *Store) list(ctx context.Context, until time.Time, prefix string) (list []registry.Record, revision int64, err error) {
+	first := s.prefix + prefix
+	from, end := first, clientv3.GetPrefixRangeEnd(first)
+	for {
+		page, err := s.read(ctx, until, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+		if code(err) == codes.OutOfRange && revision != 0 {
+			// Compacted between two pages, or restored.
+			list, revision, from = nil, 0, first
+			continue
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
+		}
+		for _, kv := range page.Kvs {
+			record, err := s.parse(strings.TrimPrefix(string(kv.Key), s.prefix), kv.Value, kv.ModRevision)
+			if err != nil {
+				return nil, 0, err
+			}
+			list = append(list, record)
+			from = string(kv.Key) + "\x00"
+		}
+		if !page.More {
+			return list, revision, nil
+		}
+	}
+}
+
+// Create implements registry.Store.
+func (s *Store) Create(ctx context.Context, key string, value []byte) (registry.Record, error) {
+	// etcd has revision 0 for what is not there.
+	return s.Replace(ctx, registry.Record{Key: key}, value)
+}
+
+// Replace implements registry.Store.
+func (s *Store) Replace(ctx context.Context, old registry.Record, value []byte) (registry.Record, error) {
+	revision, err := s.swap(ctx, old, clientv3.OpPut(s.prefix+old.Key, format(old.Key, value)))
+	if err != nil {
+		return registry.Record{}, err
+	}
+	return registry.Record{Key: old.Key, Value: bytes.Clone(value), Revision: uint64(revision)}, nil
+}
+
+// Delete implements registry.Store.
+func (s *Store) Delete(ctx context.Context, old registry.Record) error {
+	_, err := s.swap(ctx, old, clientv3.OpDelete(s.prefix+old.Key))
+	return err
+}
+
+// swap does what the caller wants where old is still as he has seen it. It is not
+// tried again: an attempt without an answer may have succeeded.
+func (s *Store) swap(ctx context.Context, old registry.Record, then clientv3.Op) (revision int64, err error) {
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	answer, err := s.client.Txn(limited).
+		If(clientv3.Compare(clientv3.ModRevision(s.prefix+old.Key), "=", int64(old.Revision))).
+		Then(then).
+		Commit()
+	switch {
+	case err != nil:
+		return 0, cmp.Or(ctx.Err(), s.explain(err))
+	case !answer.Succeeded:
+		return 0, registry.ErrConflict
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance(moment{answer.Header.ClusterId, answer.Header.Revision})
+	close(s.written)
+	s.written = make(chan struct{})
+	return answer.Header.Revision, nil
+}
+
+// Watch implements registry.Store. What it has told is at most patience old, or it
+// has returned.
+func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
+	ticker := time.NewTicker(registry.Beat / 2)
+	defer ticker.Stop()
+	until := time.Now().Add(callTimeout)
+	var count int
+	var revision int64
+	for first := true; ; first = false {
+		s.mu.Lock()
+		written := s.written
+		s.mu.Unlock()
+		asked := time.Now() // the answer may be of this moment
+		same := false
+		if !first {
+			var err error
+			if same, err = s.same(ctx, until, prefix, count, revision); err != nil {
+				return err
+			}
+		}
+		if same {
+			see(nil, false)
+		} else {
+			list, now, err := s.list(ctx, until, prefix)
+			if err != nil {
+				return err
+			}
+			count, revision = len(list), now
+			see(list, true)
+		}
+		until = asked.Add(patience)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-written:
+		case <-ticker.C:
+		}
+	}
+}
+
+// same says that what is under prefix is what it was when there were count records
+// at revision.
+func (s *Store) same(ctx context.Context, until time.Time, prefix string, count int, revision int64) (bool, error) {
+	answer, err := s.read(ctx, until, s.prefix+prefix, clientv3.WithPrefix(),
+		clientv3.WithMinModRev(revision+1), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
+	if err != nil {
+		return false, err
+	}
+	return len(answer.Kvs) == 0 && answer.Count == int64(count), nil // Count is of all, whatever the limits
+}
+
+// read asks until a member answers for the whole cluster, or the time is over.
+func (s *Store) read(ctx context.Context, until time.Time, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	limited, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	var cause error = context.DeadlineExceeded
+	for {
+		s.mu.Lock()
+		before := s.latest
+		s.mu.Unlock()
+		attempt, done := context.WithTimeout(limited, attemptTimeout)
+		answer, err := s.client.Get(attempt, key, options...)
+		done()
+		switch {
+		case err == nil:
+			return answer, s.follow(before, answer.Header)
+		case code(err) == codes.Unavailable:
+			cause = err
+		case code(err) != codes.DeadlineExceeded:
+			return nil, cmp.Or(ctx.Err(), s.explain(err))
+		}
+		select {
+		case <-limited.Done():
+			return nil, cmp.Or(ctx.Err(), s.explain(cause))
+		case <-time.After(pause):
+		}
+	}
+}
+
+// follow notes how far the cluster is. An answer to what was asked after before was
+// answered cannot be older.
+func (s *Store) follow(before moment, header *etcdserverpb.ResponseHeader) error {
+	now := moment{header.ClusterId, header.Revision}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case before != (moment{}) && before.cluster != now.cluster:
+		s.latest = now
+		return s.explain(errors.New("another cluster answers than before: what was revoked may be forgotten with it: `daypass revoke --all`"))
+	case before.revision > now.revision:
+		s.latest = now
+		return s.explain(fmt.Errorf("the cluster has gone back from revision %d to %d, as one that was restored from a backup: "+
+			"what was revoked since then is forgotten with it: `daypass revoke --all`", before.revision, now.revision))
+	}
+	s.advance(now)
+	return nil
+}
+
+// advance needs mu.
+func (s *Store) advance(now moment) {
+	if s.latest == (moment{}) || s.latest.cluster == now.cluster && s.latest.revision < now.revision {
+		s.latest = now
+	}
+}
+
+// code is a gRPC status code, whoever made the error.
+func code(err error) codes.Code {
+	var known rpctypes.EtcdError
+	switch {
+	case errors.As(err, &known):
+		return known.Code()
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	}
+	return status.Code(err)
+}
+
+// transportPattern finds what happened in what gRPC makes of it, and portPattern
+// what differs from one connection to the next:
+//
+//	last connection error: connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:2379: connect: connection refused"
+//	error reading from server: read tcp 127.0.0.1:39752->127.0.0.1:2379: read: connection reset by peer
+var (
+	transportPattern = regexp.MustCompile(`desc = (".*")$`)
+	portPattern      = regexp.MustCompile(`\S+ tcp \S+->\S+: `)
+)
+
+// explain says where, and what to do.
+func (s *Store) explain(err error) error {
+	reason := strings.TrimPrefix(status.Convert(err).Message(), "etcdserver: ")
+	if match := transportPattern.FindStringSubmatch(reason); match != nil {
+		if plain, err := strconv.Unquote(match[1]); err == nil {
+			reason = strings.TrimPrefix(strings.TrimPrefix(plain, "transport: "), "Error while dialing: ")
+		}
+	}
+	reason = portPattern.ReplaceAllString(reason, "")
+	switch {
+	case code(err) == codes.DeadlineExceeded, strings.HasSuffix(reason, "use of closed network connection"): // by gRPC, for the silence
+		reason = "no member has answered in time: has the cluster lost its quorum?"
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		reason += fmt.Sprintf(": `etcdctl role grant-permission ROLE readwrite %s --prefix`", s.prefix)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		reason += ": compact and defragment it, then `etcdctl alarm disarm`"
+	}
+	return &problem{s.hosts, reason, err}
+}
+
+// problem is an error of etcd.
+type problem struct {
+	hosts, reason string
+	cause         error
+}
+
+func (p *problem) Error() string { return "etcd at " + p.hosts + ": " + p.reason }
+func (p *problem) Unwrap() error { return p.cause }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(key string, value []byte) uint32 {
+	return crc32.Update(crc32.Update(0, castagnoli, []byte(key)), castagnoli, value)
+}
+
+func format(key string, value []byte) string {
+	return fmt.Sprintf("%s %08x %s", version, checksum(key, value), value)
+}
+
+// parse reads a record. One that is not understood is an error: what it revokes may
+// not pass for not revoked.
+func (s *Store) parse(key string, stored []byte, revision int64) (registry.Record, error) {
+	first, rest, _ := bytes.Cut(stored, []byte(" "))
+	sum, value, found := bytes.Cut(rest, []byte(" "))
+	other, err := strconv.ParseUint(string(first), 10, 32)
+	switch {
+	case found && err == nil && string(first) != version:
+		return registry.Record{}, s.explain(fmt.Errorf("record %s has version %d, and this program knows %s: run the newer program that wrote it", key, other, version))
+	case !found || string(first) != version || string(sum) != fmt.Sprintf("%08x", checksum(key, value)):
+		return registry.Record{}, s.explain(fmt.Errorf("record %s is damaged, or another program wrote it: `etcdctl del %s`, then `daypass revoke --all`", key, s.prefix+key))
+	}
+	return registry.Record{Key: key, Value: value, Revision: uint64(revision)}, nil
+}

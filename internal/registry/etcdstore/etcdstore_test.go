@@ -1,0 +1,628 @@
+package etcdstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/daypass/daypass/internal/etcdtest"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+	"github.com/daypass/daypass/internal/registry/etcdstore"
+	"github.com/daypass/daypass/internal/registry/registrytest"
+)
+
+const prefix = "daypass/"
+
+func open(t testing.TB, config etcdstore.Config) *etcdstore.Store {
+	t.Helper()
+	s, err := tryOpen(t, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func tryOpen(t testing.TB, config etcdstore.Config) (*etcdstore.Store, error) {
+	if config.Prefix == "" {
+		config.Prefix = prefix
+	}
+	s, err := etcdstore.Open(config)
+	if err == nil {
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Errorf("Close() = %v", err)
+			}
+		})
+	}
+	return s, err
+}
+
+func at(servers ...*etcdtest.Server) etcdstore.Config {
+	var config etcdstore.Config
+	for _, s := range servers {
+		config.Endpoints = append(config.Endpoints, s.URL)
+	}
+	return config
+}
+
+func create(t testing.TB, s registry.Store, key, value string) registry.Record {
+	t.Helper()
+	record, err := s.Create(context.Background(), key, []byte(value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record
+}
+
+// watching is a Watch that runs.
+type watching struct {
+	t      testing.TB
+	sights chan sight
+	done   chan error
+	stop   context.CancelFunc
+}
+
+type sight struct {
+	records string // "a=1 b=2"
+	changed bool
+	at      time.Time
+}
+
+func watch(t testing.TB, s registry.Store) *watching {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	w := &watching{t: t, sights: make(chan sight, 1000), done: make(chan error, 1), stop: stop}
+	go func() {
+		w.done <- s.Watch(ctx, "", func(records []registry.Record, changed bool) {
+			var texts []string
+			for _, r := range records {
+				texts = append(texts, r.Key+"="+string(r.Value))
+			}
+			w.sights <- sight{strings.Join(texts, " "), changed, time.Now()}
+		})
+	}()
+	t.Cleanup(stop)
+	return w
+}
+
+// sees waits for a sight.
+func (w *watching) sees(what string, wanted func(sight) bool) sight {
+	w.t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case got := <-w.sights:
+			if wanted(got) {
+				return got
+			}
+		case err := <-w.done:
+			w.t.Fatalf("%s: Watch() = %v", what, err)
+		case <-limit:
+			w.t.Fatalf("%s: not seen", what)
+		}
+	}
+}
+
+func (w *watching) seesRecords(want string) sight {
+	w.t.Helper()
+	return w.sees(want, func(s sight) bool { return s.changed && s.records == want })
+}
+
+func beat(s sight) bool { return !s.changed }
+
+// gives up says that the watch ends with an error, and gives no sign of life in the
+// meantime: nobody is there to confirm it.
+func (w *watching) givesUp(since time.Time, want string) {
+	w.t.Helper()
+	select {
+	case err := <-w.done:
+		if err == nil || !strings.HasPrefix(err.Error(), "etcd at 127.0.0.1:") || !strings.Contains(err.Error(), want) {
+			w.t.Errorf("Watch() = %v, want %q", err, want)
+		}
+		w.t.Logf("after %v: %v", time.Since(since).Round(time.Millisecond), err)
+	case <-time.After(10 * time.Second):
+		w.t.Fatal("the watch goes on")
+	}
+	if took := time.Since(since); took > 4*time.Second {
+		w.t.Errorf("the watch has ended after %v, want about 2 s", took)
+	}
+	for {
+		select {
+		case s := <-w.sights:
+			// An answer may have been on its way.
+			if late := s.at.Sub(since); late > registry.Beat/2 {
+				w.t.Errorf("a sight (changed: %v) %v after there was nobody to give it", s.changed, late)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// TestConformance runs on one server, with a prefix for each store.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	prefixes := map[registry.Store]string{}
+	store := func(t *testing.T, prefix string) registry.Store {
+		config := at(server)
+		config.Prefix = prefix
+		s := open(t, config)
+		prefixes[s] = prefix
+		return s
+	}
+	registrytest.Conformance(t,
+		func(t *testing.T) registry.Store { return store(t, fmt.Sprintf("test/%d/", len(prefixes))) },
+		func(t *testing.T, s registry.Store) registry.Store {
+			server.Stop()
+			server.Start()
+			return store(t, prefixes[s])
+		})
+}
+
+// TestTwoStores: what one writes the other is told within a second, and the one who
+// wrote at once.
+func TestTwoStores(t *testing.T) {
+	server := etcdtest.Start(t)
+	here, there := open(t, at(server)), open(t, at(server))
+	watchHere, watchThere := watch(t, here), watch(t, there)
+	watchHere.seesRecords("")
+	watchThere.seesRecords("")
+	fastest := time.Hour
+	old := create(t, here, "a", "0")
+	for i := 1; i < 10; i++ {
+		began := time.Now()
+		var err error
+		if old, err = here.Replace(t.Context(), old, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("a=%d", i)
+		fastest = min(fastest, watchHere.seesRecords(want).at.Sub(began))
+		if took := watchThere.seesRecords(want).at.Sub(began); took > time.Second {
+			t.Errorf("the other one was told after %v", took)
+		}
+	}
+	if fastest > 50*time.Millisecond {
+		t.Errorf("who writes is told after %v, want milliseconds", fastest)
+	}
+	t.Logf("own writes are told after %v", fastest)
+}
+
+// TestLeavesOthersAlone: keys beside the prefix are not seen, and their changes are
+// no changes.
+func TestLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	stranger := server.Client()
+	put(t, stranger, "daypas", "x")
+	put(t, stranger, "daypass0", "x")
+	s := open(t, at(server))
+	create(t, s, "a", "1")
+	w := watch(t, s)
+	w.seesRecords("a=1")
+	for i := range 5 {
+		put(t, stranger, "daypass0", fmt.Sprint(i))
+		if w.sees("a sight", func(sight) bool { return true }).changed {
+			t.Error("a change of somebody else's key is told")
+		}
+	}
+}
+
+func put(t testing.TB, client *clientv3.Client, key, value string) {
+	t.Helper()
+	if _, err := client.Put(t.Context(), key, value); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStopped: while etcd is away the watch is silent and ends, and every call fails
+// in time; afterwards all is there.
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	s := open(t, at(server))
+	create(t, s, "a", "1")
+	w := watch(t, s)
+	w.seesRecords("a=1")
+	w.sees("a beat", beat)
+	since := time.Now()
+	server.Stop()
+	w.givesUp(since, "connection refused")
+	began := time.Now()
+	if _, err := s.Create(t.Context(), "b", nil); err == nil {
+		t.Error("Create() = nil without a server")
+	}
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	server.Start()
+	heals(t, s, "a=1")
+}
+
+// heals watches anew, as Registry.Run does.
+func heals(t testing.TB, s registry.Store, want string) {
+	t.Helper()
+	for began := time.Now(); ; time.Sleep(registry.Beat / 2) {
+		list, err := s.List(t.Context(), "")
+		if err == nil {
+			w := watch(t, s)
+			w.seesRecords(want)
+			w.sees("a beat", beat)
+			t.Logf("healed after %v", time.Since(began).Round(time.Millisecond))
+			return
+		}
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("List() = %v, %v", list, err)
+		}
+	}
+}
+
+// TestStalled: a connection over which nothing comes any more says nothing.
+func TestStalled(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	link := newLink(t, server.Host)
+	s := open(t, etcdstore.Config{Endpoints: []string{"http://" + link.address}})
+	create(t, s, "a", "1")
+	w := watch(t, s)
+	w.seesRecords("a=1")
+	w.sees("a beat", beat)
+	since := time.Now()
+	link.stall(true)
+	w.givesUp(since, "no member has answered in time")
+	link.stall(false)
+	heals(t, s, "a=1")
+}
+
+// TestOneOfThreeStalled: the others answer in its place.
+func TestOneOfThreeStalled(t *testing.T) {
+	t.Parallel()
+	servers := etcdtest.StartCluster(t, 3)
+	link := newLink(t, servers[0].Host)
+	config := at(servers...)
+	config.Endpoints[0] = "http://" + link.address
+	s := open(t, config)
+	create(t, s, "a", "1")
+	w := watch(t, s)
+	w.seesRecords("a=1")
+	link.stall(true)
+	for range 10 {
+		w.sees("a beat", beat)
+	}
+	put(t, servers[1].Client(), prefix+"b", etcdstore.Format("b", "2"))
+	w.seesRecords("a=1 b=2")
+}
+
+// TestNoQuorum: a member that was cut off from the others does not know what they
+// have agreed on since, and its word counts for nothing.
+func TestNoQuorum(t *testing.T) {
+	t.Parallel()
+	servers := etcdtest.StartCluster(t, 3)
+	s := open(t, at(servers[0]))
+	create(t, s, "a", "1")
+	w := watch(t, s)
+	w.seesRecords("a=1")
+	w.sees("a beat", beat)
+	servers[1].Stop()
+	// One of three is missing, perhaps the leader.
+	w.sees("a beat", beat)
+	since := time.Now()
+	servers[2].Stop()
+	w.givesUp(since, "")
+	servers[1].Start()
+	heals(t, s, "a=1")
+}
+
+// TestRestored: a cluster whose revisions go back is told from one that goes on.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	s := open(t, at(server))
+	for i := range 5 {
+		create(t, s, fmt.Sprint(i), "x")
+	}
+	server.Stop()
+	server.Forget()
+	server.Start()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := s.Watch(ctx, "", func([]registry.Record, bool) { t.Error("the watch takes it for the same") })
+	if err == nil || !strings.Contains(err.Error(), "gone back from revision 6 to 1") || !strings.Contains(err.Error(), "daypass revoke --all") {
+		t.Errorf("Watch() = %v", err)
+	}
+	heals(t, s, "")
+}
+
+// TestCompacted: a list is of one moment, also where history is thrown away behind
+// it, and a watch does not need any.
+func TestCompacted(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	s, stranger := open(t, at(server)), server.Client()
+	const n = 220 // more than a page
+	generation := func(g string) {
+		t.Helper()
+		var puts []clientv3.Op
+		for i := range n {
+			key := fmt.Sprintf("%03d", i)
+			puts = append(puts, clientv3.OpPut(prefix+key, etcdstore.Format(key, g)))
+		}
+		answer, err := stranger.Txn(t.Context()).Then(puts...).Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stranger.Compact(t.Context(), answer.Header.Revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	generation("0")
+	w := watch(t, s)
+	w.sees("all", func(s sight) bool { return strings.Count(s.records, "=0") == n })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 50 {
+			list, err := s.List(t.Context(), "")
+			if err != nil || len(list) != n {
+				t.Errorf("List() = %d records, %v, want %d", len(list), err, n)
+				return
+			}
+			for _, r := range list {
+				if string(r.Value) != string(list[0].Value) {
+					t.Errorf("%s is of generation %s, and %s of %s", list[0].Key, list[0].Value, r.Key, r.Value)
+				}
+			}
+		}
+	}()
+	for g := 1; ; g++ {
+		generation(fmt.Sprint(g))
+		select {
+		case <-done:
+			w.sees("the last generation", func(s sight) bool { return strings.Count(s.records, fmt.Sprintf("=%d", g)) == n })
+			w.sees("a beat", beat)
+			return
+		default:
+		}
+	}
+}
+
+// TestStrangers: what somebody else has written is an error that names it, and is
+// neither passed over nor a crash.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	s, stranger := open(t, at(server)), server.Client()
+	good := etcdstore.Format("a", `{"version":1}`)
+	for name, row := range map[string]struct{ value, want string }{
+		"nothing":          {"", "record a is damaged, or another program wrote it: `etcdctl del daypass/a`"},
+		"a word":           {"hello", "damaged"},
+		"words":            {"hello to you all", "damaged"},
+		"a version only":   {"1", "damaged"},
+		"no value":         {"1 00000000", "damaged"},
+		"version 2":        {"2" + good[1:], "record a has version 2, and this program knows 1: run the newer program that wrote it"},
+		"version 01":       {"0" + good, "version 1"},
+		"another key":      {etcdstore.Format("b", `{"version":1}`), "damaged"},
+		"a bit":            {strings.Replace(good, "version", "versioo", 1), "damaged"},
+		"cut":              {good[:len(good)-1], "damaged"},
+		"checksum in caps": {strings.ToUpper(good[:10]) + good[10:], "damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			put(t, stranger, prefix+"a", row.value)
+			_, err := s.Get(t.Context(), "a")
+			_, errList := s.List(t.Context(), "")
+			errWatch := s.Watch(t.Context(), "", func([]registry.Record, bool) { t.Error("it is told") })
+			for _, err := range []error{err, errList, errWatch} {
+				if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), server.Host) {
+					t.Errorf("%v, want %q", err, row.want)
+				}
+			}
+			put(t, stranger, prefix+"a", good)
+			if got, err := s.Get(t.Context(), "a"); err != nil || string(got.Value) != `{"version":1}` {
+				t.Errorf("put right: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestConcurrent: answers that overtake each other do not look like a cluster that
+// goes back.
+func TestConcurrent(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	s := open(t, at(server))
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			record, err := s.Create(t.Context(), fmt.Sprint(i), nil)
+			for n := 0; n < 50 && err == nil; n++ {
+				if n%2 == 0 {
+					_, err = s.List(t.Context(), "")
+				} else {
+					record, err = s.Replace(t.Context(), record, nil)
+				}
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestUsers: who may not is told so, and what to do.
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	admin := server.Client()
+	for _, step := range []func() error{
+		func() error { _, err := admin.UserAdd(t.Context(), "root", "secret of root"); return err },
+		func() error { _, err := admin.UserGrantRole(t.Context(), "root", "root"); return err },
+		func() error { _, err := admin.RoleAdd(t.Context(), "daypass"); return err },
+		func() error {
+			_, err := admin.RoleGrantPermission(t.Context(), "daypass", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := admin.UserAdd(t.Context(), "daypass", "secret of daypass"); return err },
+		func() error { _, err := admin.UserGrantRole(t.Context(), "daypass", "daypass"); return err },
+		func() error { _, err := admin.UserAdd(t.Context(), "nobody", "secret of nobody"); return err },
+		func() error { _, err := admin.AuthEnable(t.Context()); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as := func(user, password string) error {
+		config := at(server)
+		config.Username, config.Password = user, "secret of "+keyring.Secret(password)
+		s, err := tryOpen(t, config)
+		if err == nil {
+			_, err = s.List(t.Context(), "")
+		}
+		if err == nil {
+			_, err = s.Create(t.Context(), "a", nil)
+		}
+		return err
+	}
+	if err := as("daypass", "daypass"); err != nil {
+		t.Errorf("the right user: %v", err)
+	}
+	for _, row := range []struct{ user, password, want string }{
+		{"daypass", "root", "authentication failed"},
+		{"stranger", "stranger", "authentication failed"},
+		{"nobody", "nobody", "permission denied: `etcdctl role grant-permission ROLE readwrite daypass/ --prefix`"},
+	} {
+		err := as(row.user, row.password)
+		if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %q", row.user, err, row.want)
+		}
+	}
+	s := open(t, at(server))
+	if _, err := s.List(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "user name is empty") {
+		t.Errorf("nobody at all: %v", err)
+	}
+}
+
+// TestTokens: a password is exchanged for a token that etcd forgets, when it is
+// started again for one.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	admin := server.Client()
+	if _, err := admin.UserAdd(t.Context(), "root", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.UserGrantRole(t.Context(), "root", "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.AuthEnable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	config := at(server)
+	config.Username, config.Password = "root", "secret"
+	s := open(t, config)
+	create(t, s, "a", "1")
+	server.Stop()
+	server.Start()
+	heals(t, s, "a=1")
+}
+
+// TestContext: a caller's end is the caller's own.
+func TestContext(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	link := newLink(t, server.Host)
+	s := open(t, etcdstore.Config{Endpoints: []string{"http://" + link.address}})
+	old := create(t, s, "a", "1")
+	link.stall(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, errGet := s.Get(ctx, "a")
+	_, errReplace := s.Replace(ctx, old, nil)
+	errWatch := s.Watch(ctx, "", func([]registry.Record, bool) {})
+	for _, err := range []error{errGet, errReplace, errWatch} {
+		if err != context.DeadlineExceeded {
+			t.Errorf("%v, want the context's", err)
+		}
+	}
+}
+
+// TestTooLarge: what does not fit is an error, and leaves the store as it was.
+func TestTooLarge(t *testing.T) {
+	s := open(t, at(etcdtest.Start(t)))
+	if _, err := s.Create(t.Context(), "a", make([]byte, 1<<20)); err == nil || !strings.Contains(err.Error(), "larger than max") {
+		t.Errorf("Create(1 MiB) = %v", err)
+	}
+	if _, err := s.Get(t.Context(), "a"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("Get() = %v", err)
+	}
+	const n = 20
+	value := strings.Repeat("x", 64<<10)
+	for i := range n {
+		create(t, s, fmt.Sprint(i), value)
+	}
+	if list, err := s.List(t.Context(), ""); len(list) != n || err != nil {
+		t.Errorf("List() = %d records, %v", len(list), err)
+	}
+}
+
+// TestReasons: what gRPC and etcd say, in a form that is the same the next time.
+func TestReasons(t *testing.T) {
+	const at = "etcd at 10.0.0.1:2379: "
+	for _, row := range []struct {
+		err  error
+		want string
+	}{
+		{status.Error(codes.Unavailable, `last connection error: connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:2379: connect: connection refused"`),
+			"dial tcp 10.0.0.1:2379: connect: connection refused"},
+		{status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: tls: \"a\" is not \"b\""`),
+			`authentication handshake failed: tls: "a" is not "b"`},
+		{status.Error(codes.Unavailable, `error reading from server: read tcp 10.0.0.2:39752->10.0.0.1:2379: read: connection reset by peer`),
+			"error reading from server: read: connection reset by peer"},
+		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: raw-read tcp 10.0.0.2:53588->10.0.0.1:2379: use of closed network connection"`),
+			"no member has answered in time: has the cluster lost its quorum?"},
+		{context.DeadlineExceeded, "no member has answered in time: has the cluster lost its quorum?"},
+		{rpctypes.ErrNoLeader, "no leader"},
+		{rpctypes.ErrNoSpace, "mvcc: database space exceeded: compact and defragment it, then `etcdctl alarm disarm`"},
+		{rpctypes.ErrPermissionDenied, "permission denied: `etcdctl role grant-permission ROLE readwrite daypass/ --prefix`"},
+		{errors.New("something else"), "something else"},
+	} {
+		if got := etcdstore.Reason(row.err); got != at+row.want {
+			t.Errorf("%v: %q, want %q", row.err, got, at+row.want)
+		}
+	}
+}
+
+// BenchmarkLook: what each look of a watch costs, when nothing has changed.
+func BenchmarkLook(b *testing.B) {
+	for _, n := range []int{0, 100, 1000, 10000} {
+		b.Run(fmt.Sprint(n, " records"), func(b *testing.B) {
+			server := etcdtest.Start(b)
+			s, client := open(b, at(server)), server.Client()
+			var revision int64
+			for i := range n {
+				key := fmt.Sprintf("revocation/principal/arn:aws:iam::123456789012:user%%2F%d", i)
+				value := fmt.Sprintf(`{"version":1,"principal":"arn:aws:iam::123456789012:user/%d","issued_before":"2026-01-02T03:04:05Z","revoked_at":"2026-01-02T03:04:05Z","revoked_by":"arn:aws:iam::123456789012:user/admin"}`, i)
+				answer, err := client.Put(b.Context(), prefix+key, etcdstore.Format(key, value))
+				if err != nil {
+					b.Fatal(err)
+				}
+				revision = answer.Header.Revision
+			}
+			for b.Loop() {
+				if same, err := s.Same(b.Context(), n, revision); !same || err != nil {
+					b.Fatal(same, err)
+				}
+			}
+		})
+	}
+}
