@@ -38,6 +38,7 @@ type config struct {
 	Gateway  gatewayConfig
 	Admin    adminConfig
 	Tracing  tracingConfig
+	Registry registryConfig
 	Clusters []clusterConfig
 
 	Directory *directory.Directory
@@ -221,6 +222,11 @@ func (c *config) read(top *section) {
 		c.Tracing.read(tracing)
 		tracing.done()
 	}
+	if registry := top.sub("registry"); registry != nil {
+		c.noteLines(top, "registry")
+		c.Registry.read(c, registry)
+		registry.done()
+	}
 
 	spec := directory.Spec{Account: c.Account, Region: c.Region}
 	seen := map[string]bool{}
@@ -305,14 +311,19 @@ func (s *section) certificate(key string) certificateFiles {
 		return certificateFiles{}
 	}
 	defer sub.done()
-	files := certificateFiles{Certificate: sub.required("certificate"), Key: sub.required("key")}
+	return sub.pair()
+}
+
+// pair reads the two paths of a section.
+func (s *section) pair() certificateFiles {
+	files := certificateFiles{Certificate: s.required("certificate"), Key: s.required("key")}
 	if files.Certificate == "" || files.Key == "" {
 		return certificateFiles{}
 	}
 	files.Certificate, files.Key = s.file.resolve(files.Certificate), s.file.resolve(files.Key)
-	if sub.readable("certificate", files.Certificate) && sub.readable("key", files.Key) {
+	if s.readable("certificate", files.Certificate) && s.readable("key", files.Key) {
 		if _, err := tls.LoadX509KeyPair(files.Certificate, files.Key); err != nil {
-			sub.errorf("certificate", "%s and %s are not a certificate and its key: %v", files.Certificate, files.Key, err)
+			s.errorf("certificate", "%s and %s are not a certificate and its key: %v", files.Certificate, files.Key, err)
 		}
 	}
 	return files

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"crypto/tls"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/daypass/daypass/internal/ca"
 	"github.com/daypass/daypass/internal/iam"
 )
 
@@ -96,6 +101,13 @@ api: {listen: "127.0.0.1:0"}
 gateway: {listen: "127.0.0.1:0"}
 `
 
+// etcdAt is a configuration that continues in registry.etcd.
+func etcdAt(endpoint string) string {
+	return smallConfig + "registry:\n  etcd:\n    endpoints: [" + strconv.Quote(endpoint) + "]\n"
+}
+
+var etcd = etcdAt("https://10.0.0.1:2379")
+
 func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "bad.json"), []byte("{\n \"Version\": \"2012-10-17\",\n \"Statement\": [{\"Effect\": \"allow\", \"Action\": \"*\", \"Resource\": \"*\"}]\n}"), 0o600); err != nil {
@@ -148,6 +160,30 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 		"policy, version date":   {user + "      policies: [{Version: 2012-10-18, Statement: []}]\n", "f.yaml:9: iam.users[0].policies[0].Version"},
 		"role without trust":     {smallConfig + "iam:\n  roles:\n    - name: etl\n", "f.yaml:8: iam.roles[0].trust_policy: is required"},
 		"role, duration":         {smallConfig + "iam:\n  roles:\n    - {name: etl, max_session_duration: 60}\n", `f.yaml:8: iam.roles[0].max_session_duration: is "60", want 1h0m0s to 12h0m0s`},
+		"registry, nothing":      {smallConfig + "registry: {}\n", "f.yaml:6: registry.etcd: is required"},
+		"registry, unknown":      {smallConfig + "registry: {zookeeper: {}, etcd: {endpoints: [\"https://e:2379\"]}}\n", "f.yaml:6: registry.zookeeper: is not a key"},
+		"etcd, unknown key":      {etcd + "    endpoint: x\n", "f.yaml:9: registry.etcd.endpoint: is not a key of the configuration; did you mean endpoints?"},
+		"etcd, no endpoints":     {smallConfig + "registry:\n  etcd: {prefix: a/}\n", "f.yaml:7: registry.etcd.endpoints: is required"},
+		"etcd, empty endpoints":  {smallConfig + "registry:\n  etcd: {endpoints: []}\n", "f.yaml:7: registry.etcd.endpoints: is required"},
+		"etcd, a text":           {smallConfig + "registry:\n  etcd: {endpoints: \"https://e:2379\"}\n", "f.yaml:7: registry.etcd.endpoints: is a single value, want a list"},
+		"etcd, no scheme":        {etcdAt("10.0.0.1:2379"), "f.yaml:8: registry.etcd.endpoints: [0] is not a URL"},
+		"etcd, another scheme":   {etcdAt("unix:///run/etcd"), `f.yaml:8: registry.etcd.endpoints: [0] is "unix:///run/etcd", want a URL such as https://10.0.0.1:2379`},
+		"etcd, no port":          {etcdAt("https://10.0.0.1"), `is "https://10.0.0.1", want a URL`},
+		"etcd, a path":           {etcdAt("https://10.0.0.1:2379/v3"), "want a URL"},
+		"etcd, a password":       {etcdAt("https://u:hunter2@10.0.0.1:2379"), "f.yaml:8: registry.etcd.endpoints: [0] is not a URL such as"},
+		"etcd, http":             {etcdAt("http://10.0.0.1:2379"), `f.yaml:8: registry.etcd.endpoints: [0] is "http://10.0.0.1:2379", which is not a loopback address: it needs https`},
+		"etcd, http and https":   {smallConfig + "registry:\n  etcd: {endpoints: [\"https://e:2379\", \"http://127.0.0.1:2379\"]}\n", "f.yaml:7: registry.etcd.endpoints: mixes http and https"},
+		"etcd, prefix":           {etcd + "    prefix: daypass\n", `f.yaml:9: registry.etcd.prefix: is "daypass", want`},
+		"etcd, prefix empty":     {etcd + "    prefix: ''\n", `f.yaml:9: registry.etcd.prefix: is "", want`},
+		"etcd, tls over http":    {etcdAt("http://127.0.0.1:2379") + "    tls: {}\n", "f.yaml:9: registry.etcd.tls: needs endpoints that begin with https://"},
+		"etcd, ca unreadable":    {etcd + "    tls: {ca: none.crt}\n", "f.yaml:9: registry.etcd.tls.ca: open "},
+		"etcd, ca empty":         {etcd + "    tls: {ca: config_test.go}\n", "config_test.go has no certificate in PEM form"},
+		"etcd, tls half":         {etcd + "    tls: {key: x}\n", "f.yaml:9: registry.etcd.tls.certificate: is required"},
+		"etcd, tls unreadable":   {etcd + "    tls: {certificate: x, key: y}\n", "f.yaml:9: registry.etcd.tls.certificate: open "},
+		"etcd, no password":      {etcd + "    username: daypass\n", "f.yaml:9: registry.etcd.username: needs password_env or password_file"},
+		"etcd, no username":      {etcd + "    password_env: ANA_SECRET_ACCESS_KEY\n", "registry.etcd.username: is required with a password"},
+		"etcd, password unset":   {etcd + "    username: daypass\n    password_env: NOBODY_SET_THIS\n", "f.yaml:10: registry.etcd.password_env: the environment variable NOBODY_SET_THIS is not set"},
+		"etcd, password inline":  {etcd + "    username: daypass\n    password: hunter2\n", "f.yaml:10: registry.etcd.password: is not a key"},
 		"provider, http":         {smallConfig + "iam:\n  oidc_providers:\n    - {issuer: \"http://token.example.com\", audiences: [d]}\n", "f.yaml:8: iam.oidc_providers[0].issuer"},
 		"provider, audience":     {smallConfig + "iam:\n  oidc_providers:\n    - {issuer: \"https://token.example.com\"}\n", "f.yaml:8: iam.oidc_providers[0].audiences: is required"},
 	}
@@ -167,6 +203,61 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 				t.Errorf("the error tells the password: %v", err)
 			}
 		})
+	}
+}
+
+// TestConfigRegistry: what is not said is as it was, and as little as can be.
+func TestConfigRegistry(t *testing.T) {
+	parse := func(text string) *config {
+		t.Helper()
+		c, err := parseConfig("f.yaml", []byte(text), testEnvironment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := parse(smallConfig); c.Registry.Etcd != nil {
+		t.Errorf("without registry: %+v", c.Registry.Etcd)
+	}
+	plain := parse(etcdAt("http://127.0.0.1:2379/")).Registry.Etcd
+	if plain.Prefix != "daypass/" || plain.TLS != nil || plain.Endpoints[0] != "http://127.0.0.1:2379" {
+		t.Errorf("on loopback: %+v", plain)
+	}
+	if secure := parse(etcd).Registry.Etcd; secure.TLS == nil || secure.TLS.MinVersion != tls.VersionTLS12 || secure.TLS.RootCAs != nil {
+		t.Errorf("with https: %+v, want TLS with the system's authorities", secure)
+	}
+	dir := t.TempDir()
+	if _, err := ca.Open(dir, nil, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	shown := parse(fmt.Sprintf("%s    tls: {ca: %s/ca.crt, certificate: %[2]s/server.crt, key: %[2]s/server.key}\n", etcd, dir))
+	if cert, err := shown.Registry.Etcd.TLS.GetClientCertificate(nil); err != nil || len(cert.Certificate) == 0 || shown.Registry.Etcd.TLS.RootCAs == nil {
+		t.Errorf("with certificates: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "server.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shown.Registry.Etcd.TLS.GetClientCertificate(nil); err == nil {
+		t.Error("the client certificate is not read anew for each connection")
+	}
+	full := parse(etcd + "    prefix: other/\n    username: daypass\n    password_env: ANA_SECRET_ACCESS_KEY\n")
+	if e := full.Registry.Etcd; e.Prefix != "other/" || e.Username != "daypass" || !strings.HasPrefix(e.Password.Reveal(), "wJalr") {
+		t.Errorf("with a user: %+v", e)
+	}
+	if got, want := full.Registry.String(), "etcd https://10.0.0.1:2379 other/ username daypass"; got != want {
+		t.Errorf("String() = %q, want %q", got, want)
+	}
+	for name, next := range map[string]*config{"f.yaml:6: registry: cannot change from": parse(etcd), "f.yaml: registry: cannot change from": parse(smallConfig)} {
+		if err := full.mayBecome(next); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("mayBecome(%v) = %v, want %q", next.Registry, err, name)
+		}
+	}
+	same := parse(etcd + "    prefix: other/\n    username: daypass\n    password_env: DAYPASS_UPSTREAM_PASSWORD\n")
+	if err := full.mayBecome(same); err == nil || !strings.Contains(err.Error(), "f.yaml:10: registry.etcd.username: its password cannot change") {
+		t.Errorf("mayBecome(another password) = %v", err)
+	}
+	if err := full.mayBecome(full); err != nil {
+		t.Errorf("mayBecome(itself) = %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,20 +13,46 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/registry"
 	"github.com/daypass/daypass/internal/registry/boltstore"
+	"github.com/daypass/daypass/internal/registry/etcdstore"
 )
 
 // revocations are the registry of one running server.
 type revocations struct {
 	*registry.Registry
-	store   *boltstore.Store
+	store   registryStore
 	changed atomic.Pointer[func()] // whom to tell of changes
 	stop    func()
 }
 
+// registryStore is a registry.Store that whoever opened it closes.
+type registryStore interface {
+	registry.Store
+	Close() error
+}
+
+// openStore opens the registry where the configuration has it.
+func openStore(cfg *config, data *dataDir) (registryStore, error) {
+	if etcd := cfg.Registry.Etcd; etcd != nil {
+		return etcdstore.Open(etcdstore.Config{
+			Endpoints: etcd.Endpoints, Prefix: etcd.Prefix, TLS: etcd.TLS, Username: etcd.Username, Password: etcd.Password,
+		})
+	}
+	return boltstore.Open(data.join("registry.db"))
+}
+
 // openRevocations opens the registry, and returns when it is known what is
 // revoked. It is kept up to date until close, through the drain as well.
-func openRevocations(path string, now func() time.Time, log *slog.Logger) (*revocations, error) {
-	store, err := boltstore.Open(path)
+func openRevocations(cfg *config, data *dataDir, now func() time.Time, log *slog.Logger) (*revocations, error) {
+	r, err := tryRevocations(cfg, data, now, log)
+	if etcd := cfg.Registry.Etcd; err != nil && etcd != nil {
+		err = cfg.fault("registry.etcd", fmt.Errorf("%w (a server starts only when it knows what is revoked; `etcdctl --endpoints=%s endpoint health` says more)",
+			err, strings.Join(etcd.Endpoints, ",")))
+	}
+	return r, err
+}
+
+func tryRevocations(cfg *config, data *dataDir, now func() time.Time, log *slog.Logger) (*revocations, error) {
+	store, err := openStore(cfg, data)
 	if err != nil {
 		return nil, err
 	}

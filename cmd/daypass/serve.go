@@ -131,7 +131,7 @@ func serve(ctx context.Context, cfg *config, opts serveOptions) error {
 		return err
 	}
 	defer opts.watch.close(opts.log)
-	revoked, err := openRevocations(data.join("registry.db"), opts.now, opts.log)
+	revoked, err := openRevocations(cfg, data, opts.now, opts.log)
 	if err != nil {
 		return err
 	}
@@ -418,6 +418,7 @@ func (c *config) mayBecome(next *config) error {
 		{"admin.listen", c.Admin.Listen, next.Admin.Listen},
 		{"admin.pprof", strconv.FormatBool(c.Admin.Profiles), strconv.FormatBool(next.Admin.Profiles)},
 		{"tracing.endpoint", c.Tracing.Endpoint, next.Tracing.Endpoint},
+		{"registry", c.Registry.String(), next.Registry.String()},
 		{"api.limits.connections", strconv.Itoa(c.API.Limits.Connections), strconv.Itoa(next.API.Limits.Connections)},
 		{"api.limits.per_address", strconv.Itoa(c.API.Limits.PerAddress), strconv.Itoa(next.API.Limits.PerAddress)},
 	} {
@@ -427,6 +428,9 @@ func (c *config) mayBecome(next *config) error {
 	}
 	if c.API.TLS.given() != next.API.TLS.given() {
 		return next.fault("api.tls", errors.New("cannot be added or taken away while the server runs: restart it"))
+	}
+	if c.Registry.password() != next.Registry.password() {
+		return next.fault("registry.etcd.username", errors.New("its password cannot change while the server runs: restart it"))
 	}
 	return nil
 }
