@@ -31,9 +31,9 @@ func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool, l
 		switch {
 		case err == nil:
 			return role, nil
-		case errors.As(err, &bad) && bad.setting != "" && !transient(err):
+		case errors.As(err, &bad) && bad.setting != "" && refused(err):
 			a.skip(bad.step, err)
-		case errors.Is(err, errLeft) && !retire:
+		case errors.Is(err, errLeft) && !retire, errors.As(err, &bad) && bad.reset && refused(err) && !retire:
 			retire = true
 		case errors.Is(err, errLeft):
 			return SessionRole{}, a.lacksRights("", n.User, err)
@@ -44,19 +44,25 @@ func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool, l
 		default:
 			return SessionRole{}, a.changeError(err, n)
 		}
-		if err := pause(ctx, attempt); err != nil {
-			return SessionRole{}, a.pool.unreachable(errors.Join(err, last))
+		if over := pause(ctx, attempt, err); over != nil {
+			return SessionRole{}, a.pool.unreachable(errors.Join(over, last))
 		}
 	}
 }
 
 // pause waits a little longer after each attempt, at random so that gateways
-// do not meet again.
-func pause(ctx context.Context, attempt int) error {
-	if attempt == 0 {
+// do not meet again. What failed for a row that somebody keeps locked waits longer
+// than it has had the lane, so that most of the lane is the others'.
+func pause(ctx context.Context, attempt int, cause error) error {
+	unit := 2 * time.Millisecond
+	switch {
+	case isCode(cause, "55P03"):
+		unit = 200 * time.Millisecond
+		attempt++
+	case attempt == 0:
 		return ctx.Err()
 	}
-	t := time.NewTimer(time.Duration(rand.Int64N(int64(min(attempt, 10)))+1) * 2 * time.Millisecond)
+	t := time.NewTimer(time.Duration((1 + rand.Float64()*float64(min(attempt, 5))) * float64(unit)))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -109,6 +115,9 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	r.user = user
 	p := planner{state: st, request: *r, config: &a.cfg, skipped: a.isSkipped}
 	result, err := p.build()
+	for _, database := range result.tooLarge {
+		a.skip(step{name: "all", setting: settingKey(database, r.need.User)}, fmt.Errorf("user %q has more than %d bytes of settings", r.need.User, maxSettings))
+	}
 	if healEdges {
 		// Somebody made a session role a group of others. Its members are found
 		// and taken out first: what they have through it is not theirs.
@@ -262,6 +271,21 @@ func transient(err error) bool {
 		return strings.Contains(pg.Message, "tuple concurrently") || strings.Contains(pg.Message, "cache lookup failed")
 	}
 	return false
+}
+
+// refused reports whether PostgreSQL has judged the statement, and will say the
+// same again. That it did not come to that, because of a lock or the time, says
+// nothing about a setting.
+func refused(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || transient(err) || len(pg.Code) != 5 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "22", "42", "0A", "0L", "F0":
+		return true
+	}
+	return pg.Code == "55P02"
 }
 
 // connectionLost reports whether the connection broke, rather than the

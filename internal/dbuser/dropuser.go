@@ -161,7 +161,7 @@ func (a *Admin) retried(ctx context.Context, f func(context.Context, *conn) ([]s
 		if err == nil || !transient(err) && !connectionLost(err) || attempt == 5 {
 			return err
 		}
-		if pauseErr := pause(ctx, attempt); pauseErr != nil {
+		if pauseErr := pause(ctx, attempt, err); pauseErr != nil {
 			return err
 		}
 	}

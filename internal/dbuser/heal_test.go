@@ -106,6 +106,59 @@ func TestSettingsAreCopied(t *testing.T) {
 	})
 }
 
+// TestSettingsThatStay: what the login may not take away from a session role stays
+// with it, and the next session is another role's.
+func TestSettingsThatStay(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		n := dbuser.Need{User: f.user("alice", "")}
+		role := f.ensure(n)
+		f.exec("alter role %s set log_statement = 'all'", role.Name) // superusers only
+		if got := one(t, f.logon(f.ensure(n), "postgres"), "show log_statement"); got != "none" {
+			t.Errorf("log_statement = %s: a setting that is not the user's reached the next session", got)
+		}
+		if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+			t.Errorf("left to do: %q, %v", left, err)
+		}
+	})
+}
+
+// TestLargeSettings: a holder can give his session role and his user as many
+// settings as he likes. They are not even read.
+func TestLargeSettings(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice := f.user("alice", "")
+		f.exec("alter role %s set work_mem = '7MB'", alice)
+		n := dbuser.Need{User: alice}
+		show := func() string {
+			return one(t, f.logon(f.ensure(n), "postgres"), "select concat(current_setting('work_mem'), length(current_setting('application_name')))")
+		}
+		large := "alter role %s set search_path = '" + strings.Repeat("x", 60) + strings.Repeat("', '"+strings.Repeat("y", 60), 20000) + "'"
+		f.exec(large, f.ensure(n).Name)
+		if got := show(); got != "7MB0" {
+			t.Errorf("settings = %s, want the user's", got)
+		}
+		f.exec("alter role %s in database postgres "+strings.TrimPrefix(large, "alter role %s "), f.ensure(n).Name)
+		if got := show(); got != "7MB0" {
+			t.Errorf("settings = %s, want the user's", got)
+		}
+		f.exec(large, alice)
+		if got := show(); !strings.HasPrefix(got, "4MB") {
+			t.Errorf("settings = %s, want none of a user's who has too many", got)
+		}
+		if log := f.log.String(); !strings.Contains(log, "setting left out") || !strings.Contains(log, "bytes of settings") {
+			t.Errorf("the log says nothing of it:\n%.2000s", log)
+		}
+		f.exec("alter role %s reset search_path", alice)
+		if got := show(); got != "7MB0" {
+			t.Errorf("settings = %s, want the user's again", got)
+		}
+	})
+}
+
 func TestExactMemberships(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

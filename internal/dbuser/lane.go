@@ -14,6 +14,10 @@ const (
 	laneWait = "1s"
 	// lanePatience is how long a gateway that has it is waited for.
 	lanePatience = 5 * time.Second
+	// rowWait is how long a statement in the lane waits for a row or a table. Whoever
+	// may log on can keep a row of his session role locked for as long as he likes:
+	// the others in the lane are not to wait for that.
+	rowWait = "100ms"
 	// withoutLane is how long the lock is not waited for once somebody was found
 	// to have it who is no gateway.
 	withoutLane = time.Minute
@@ -63,7 +67,7 @@ func (a *Admin) enterLane(ctx context.Context, c *conn) error {
 			{sql: "begin"},
 			{sql: "set local lock_timeout = '" + laneWait + "'"},
 			{sql: fmt.Sprintf("select pg_advisory_xact_lock(%d)", LaneKey)},
-			{sql: "set local lock_timeout = '" + lockTimeout + "'"},
+			{sql: "set local lock_timeout = '" + rowWait + "'"},
 		})
 		var pg *pgconn.PgError
 		if err == nil || !errors.As(err, &pg) || pg.Code != "55P03" {
@@ -82,7 +86,11 @@ func (a *Admin) enterLane(ctx context.Context, c *conn) error {
 			return &pgconn.PgError{Severity: "ERROR", Code: "55P03", Message: "another gateway changes roles"}
 		}
 	}
-	return a.runSteps(ctx, c, []step{{sql: "begin"}, {sql: fmt.Sprintf("select pg_try_advisory_xact_lock(%d)", LaneKey)}})
+	return a.runSteps(ctx, c, []step{
+		{sql: "begin"},
+		{sql: "set local lock_timeout = '" + rowWait + "'"},
+		{sql: fmt.Sprintf("select pg_try_advisory_xact_lock(%d)", LaneKey)},
+	})
 }
 
 // laneHolder names who has the lock, and whether that is another login than

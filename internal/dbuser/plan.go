@@ -25,6 +25,7 @@ type step struct {
 	about   about
 	name    string // the role or setting
 	setting string // key under which a setting that cannot be copied is remembered
+	reset   bool   // takes away a setting that is not the user's
 }
 
 type about int
@@ -44,6 +45,8 @@ type plan struct {
 	late   bool // nothing is wrong yet; the steps may run after the logon
 	verify bool // something may remain that raised no error
 	stuck  bool // something is another grantor's and cannot be undone by the admin
+	// tooLarge names the databases for which the user has too many settings to copy.
+	tooLarge []string
 }
 
 // request is what a plan is made for.
@@ -266,11 +269,12 @@ func (p *planner) keep(m member, wanted []string) bool {
 }
 
 // settings copies the user's settings, for all databases and for single ones,
-// and removes what else the role has come by.
+// and removes what else the role has come by. What cannot be removed is not left:
+// the role makes room for a new one.
 func (p *planner) settings(user, existing *role) {
 	want := map[string]map[string]string{}
 	if user.OID != 0 {
-		want = p.configOf(user.OID)
+		want, p.plan.tooLarge = p.configOf(user.OID)
 	}
 	for db, values := range want {
 		maps.DeleteFunc(values, func(name, value string) bool {
@@ -285,7 +289,11 @@ func (p *planner) settings(user, existing *role) {
 	}
 	have := map[string]map[string]string{}
 	if existing != nil {
-		have = p.configOf(existing.OID)
+		var large []string
+		have, large = p.configOf(existing.OID)
+		for _, db := range large {
+			p.reset("all", "alter role %s reset all", p.roleIn(db))
+		}
 	}
 	databases := slices.Sorted(maps.Keys(want))
 	for _, db := range slices.Sorted(maps.Keys(have)) {
@@ -294,13 +302,10 @@ func (p *planner) settings(user, existing *role) {
 		}
 	}
 	for _, db := range databases {
-		target := ident(p.plan.role)
-		if db != "" {
-			target += " in database " + ident(db)
-		}
+		target := p.roleIn(db)
 		for _, name := range slices.Sorted(maps.Keys(have[db])) {
 			if _, ok := want[db][name]; !ok {
-				p.setting(settingKey(db, name, "reset", p.plan.role), name, fmt.Sprintf("alter role %s reset %s", target, settingName(name)))
+				p.reset(name, "alter role %s reset %s", target, settingName(name))
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(want[db])) {
@@ -310,6 +315,21 @@ func (p *planner) settings(user, existing *role) {
 			}
 		}
 	}
+}
+
+// roleIn is the session role, as ALTER ROLE names it for a database's settings.
+func (p *planner) roleIn(database string) string {
+	if database == "" {
+		return ident(p.plan.role)
+	}
+	return ident(p.plan.role) + " in database " + ident(database)
+}
+
+// reset adds the end of a setting. "reset all" raises no error for those that the
+// login may not end; a look afterwards finds them.
+func (p *planner) reset(name, format string, args ...any) {
+	p.plan.verify = true
+	p.plan.steps = append(p.plan.steps, step{sql: fmt.Sprintf(format, args...), about: aboutSetting, name: name, reset: true})
 }
 
 // settingKey is what a setting is remembered under when it may not be copied.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -83,7 +84,12 @@ type setting struct {
 	Role     uint32   `json:"role"`
 	Database string   `json:"db"` // empty: all databases
 	Config   []string `json:"config"`
+	Large    bool     `json:"large"` // Config is left out: it has more than maxSettings bytes
 }
+
+// maxSettings is how many bytes of settings a role may have, for all databases and
+// for each. Its holder can give it as many as PostgreSQL takes, a gigabyte.
+const maxSettings = 64 << 10
 
 // serverRoles reach the server's files or run its programs, which PostgreSQL's
 // manual equates with a superuser.
@@ -103,7 +109,7 @@ func stateQuery(version int) string {
 	// A scalar subquery, as EXISTS would be hashed: over all session roles.
 	const session = `coalesce((select true from pg_auth_members m
            where m.member = r.oid and m.roleid = (select oid from marker) limit 1), false)`
-	return strings.NewReplacer("{session}", session, "{inherit}", inherit, "{set}", set,
+	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{inherit}", inherit, "{set}", set,
 		"{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
 with recursive
 marker as (select oid from pg_roles where rolname = {marker}),
@@ -146,10 +152,12 @@ select json_build_object(
     from pg_auth_members m join candidate c on c.oid = m.roleid
     where pg_get_userbyid(m.member) not in (current_user, session_user)),
   'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''),
-      'config', s.setconfig))
+      'config', case when f.fits then s.setconfig end, 'large', not f.fits))
     from (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database) d
     cross join (select oid from named where rolname = $1[1]::name or rolname = any ($2::text[]::name[])) r
-    join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = r.oid)
+    join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = r.oid
+    cross join lateral (select case when pg_column_size(s.setconfig) > {most} / 4 then false
+      else octet_length(s.setconfig::text) <= {most} end as fits) f) -- the first is of the compressed
 )::text`)
 }
 
@@ -191,11 +199,16 @@ func (s *state) role(name string) *role {
 func (s *state) isAdmin(name string) bool { return name == s.Admin.Name || name == s.Admin.Login }
 
 // configOf returns the settings of a role: database name to setting name to
-// value, as PostgreSQL stores them.
-func (s *state) configOf(oid uint32) map[string]map[string]string {
-	all := map[string]map[string]string{}
+// value, as PostgreSQL stores them. large names the databases whose settings are
+// too large to be read.
+func (s *state) configOf(oid uint32) (all map[string]map[string]string, large []string) {
+	all = map[string]map[string]string{}
 	for _, row := range s.Settings {
 		if row.Role != oid {
+			continue
+		}
+		if row.Large {
+			large = append(large, row.Database)
 			continue
 		}
 		values := map[string]string{}
@@ -205,5 +218,5 @@ func (s *state) configOf(oid uint32) map[string]map[string]string {
 		}
 		all[row.Database] = values
 	}
-	return all
+	return all, large
 }
