@@ -156,7 +156,7 @@ func (c *session) limit(ends Ends, now time.Time) {
 		f.bytes, f.quiet = bytes, now
 	}
 	if ends.Idle > 0 && state != stateBusy && now.Sub(f.quiet) >= ends.Idle {
-		why := &ending{reason: reasonIdleLimit, state: stateIdleSession, message: "terminating connection due to idle-session timeout"}
+		why := &ending{reason: reasonIdleLimit, state: stateIdleSession, cancel: true, message: "terminating connection due to idle-session timeout"}
 		if state != 'I' {
 			why.state, why.message = stateIdleInBlock, "terminating connection due to idle-in-transaction timeout"
 		}

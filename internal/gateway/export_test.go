@@ -39,6 +39,9 @@ var BareVersion = bareVersion
 // WholeMessages says whether b is a sequence of messages.
 var WholeMessages = wholeMessages
 
+// Pipelined says whether b asks for more than one ReadyForQuery.
+var Pipelined = pipelined
+
 // SCRAM runs the client's side against a server, given as a function.
 func SCRAM(offered []string, password string, state *tls.ConnectionState, server func(mechanism, first string) (serverFirst string, verify func(final string) string)) error {
 	c, err := newSCRAM(offered, password, state)

@@ -270,8 +270,14 @@ func (p *pump) forward(chunk []byte) error {
 		// again.
 		p.note(chunk)
 	} else {
-		if c.state.Load() != stateBusy {
+		switch {
+		case c.state.Load() != stateBusy:
 			c.state.Store(stateBusy)
+			if pipelined(chunk) {
+				c.overlapped.Store(true)
+			}
+		case !c.overlapped.Load():
+			c.overlapped.Store(true)
 		}
 		if n := len(chunk); n >= 5 && string(chunk[n-5:]) == terminate {
 			c.farewell.Store(true)
@@ -310,14 +316,41 @@ func (p *pump) note(chunk []byte) {
 
 // wholeMessages says whether b, which begins a message, also ends one.
 func wholeMessages(b []byte) bool {
-	for len(b) >= 5 {
-		size := 1 + int64(b[1])<<24 + int64(b[2])<<16 + int64(b[3])<<8 + int64(b[4])
-		if size < 5 || size > int64(len(b)) {
+	for whole := true; whole && len(b) > 0; {
+		if b, whole = afterMessage(b); !whole {
 			return false
 		}
-		b = b[size:]
 	}
-	return len(b) == 0
+	return true
+}
+
+// pipelined says whether b, which begins a message of the client's, asks for more
+// than one ReadyForQuery. The first one says then that the session is idle, and it
+// is not. What is sent in several pieces is noticed by its second piece.
+func pipelined(b []byte) bool {
+	asked := 0
+	for whole := true; whole && len(b) > 0; b, whole = afterMessage(b) {
+		switch b[0] {
+		case 'Q', 'S', 'F': // Query, Sync, FunctionCall
+			if asked++; asked > 1 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// afterMessage takes the first message off b. It is not whole when there is less
+// of it, or when its length is none.
+func afterMessage(b []byte) (rest []byte, whole bool) {
+	if len(b) < 5 {
+		return nil, false
+	}
+	size := 1 + int64(b[1])<<24 + int64(b[2])<<16 + int64(b[3])<<8 + int64(b[4])
+	if size < 5 || size > int64(len(b)) {
+		return nil, false
+	}
+	return b[size:], true
 }
 
 // upEnded is called when nothing more comes from the client, or nothing more goes

@@ -57,6 +57,7 @@ type session struct {
 	why        atomic.Pointer[ending] // set once
 	halfClosed atomic.Bool            // the client sends no more
 	farewell   atomic.Bool            // the client has sent Terminate
+	overlapped atomic.Bool            // the client has asked before it had its answer: state may be ahead
 	running    atomic.Int32           // pumps
 
 	_     [64]byte      // state is written by both directions, the rest is not
@@ -150,7 +151,7 @@ func (c *session) finish() {
 		why = &ending{reason: reasonClientClosed}
 	}
 	busy := c.state.Load() == stateBusy
-	if why.cancel && busy {
+	if why.cancel && (busy || c.overlapped.Load()) {
 		if err := s.sendCancel(c.target, c.pid, c.upstreamKey); err != nil {
 			s.log.Warn("cancelling the query of a session that ended", "session", c.id, "error", err)
 		}

@@ -365,6 +365,64 @@ func TestKill(t *testing.T) {
 	})
 }
 
+// TestKillPipelined: a client that sends two queries at once has the answer to the
+// first while the second runs, and the session looks idle. Its end cancels the
+// second all the same; the server would not notice by itself.
+func TestKillPipelined(t *testing.T) {
+	f := newFixture(t, nil)
+	pg := pgtest.Start(t)
+	f.real(pg)
+	for name, send := range map[string]func(c *client){
+		"in one piece": func(c *client) { c.send(append(typed('Q', []byte("SELECT 1\x00")), sleep...)) },
+		"in two pieces": func(c *client) {
+			// The second comes while the server is still at work on the first.
+			c.send(typed('Q', []byte("SELECT pg_sleep(0.5)\x00")))
+			eventually(t, "the first query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+			c.send(sleep)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := f.grant(pg.Name("alice"))
+			c := f.dial()
+			c.send(startup(version30, "user", g.LogonName(), "client_connection_check_interval", "0"))
+			c.read(len(askPassword))
+			c.send(passwordMessage(f.mint(g)))
+			c.until('Z')
+			send(c)
+			c.until('Z')
+			eventually(t, "the second query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+			f.server.KillWhere(func(*gateway.Session) bool { return true })
+			eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+		})
+	}
+}
+
+func TestPipelinedMessages(t *testing.T) {
+	query, sync := typed('Q', []byte("SELECT 1\x00")), typed('S', nil)
+	extended := append(append(append(typed('P', []byte("\x00SELECT 1\x00\x00\x00")), typed('B', make([]byte, 8))...), typed('E', make([]byte, 5))...), sync...)
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for name, row := range map[string]struct {
+		sent []byte
+		want bool
+	}{
+		"nothing":                  {nil, false},
+		"a query":                  {query, false},
+		"two queries":              {join(query, query), true},
+		"an extended query":        {extended, false},
+		"two extended queries":     {join(extended, extended), true},
+		"one query, half a second": {join(query, query[:len(query)-1]), true},
+		"a query and Terminate":    {join(query, typed('X', nil)), false},
+		"a function call, Sync":    {join(typed('F', make([]byte, 20)), sync), true},
+		"no length":                {[]byte("QQQQQQQQQ"), false},
+		"a length of none":         {[]byte{'Q', 0, 0, 0, 0, 'Q', 0, 0, 0, 4}, false},
+		"a kind and no more":       {[]byte{'Q'}, false},
+	} {
+		if got := gateway.Pipelined(row.sent); got != row.want {
+			t.Errorf("%s: pipelined = %v, want %v", name, got, row.want)
+		}
+	}
+}
+
 // TestKillUnderLoad: a session whose bytes never stop ends too.
 func TestKillUnderLoad(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
