@@ -55,7 +55,7 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/awscli", []string{"internal/awscli/jmespath"}, nil, "the client is a client: nothing of the server"},
 		{"internal/awscli/jmespath", nil, leaf, "a query language"},
 		{"internal/postgres", nil, nil, "a local PostgreSQL, for dev and for tests"},
-		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/registry"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
+		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
 		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
 		{"internal/registry/registrytest", []string{"internal/registry"}, nil, "tests only"},
 		{"internal/api", []string{"internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},

@@ -142,7 +142,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = h.translate(c, err)
 		if c.stranger() && !c.unrecorded {
 			var record bool
-			record, c.omitted = h.pressure.recordStranger(c.source.address, time.Now())
+			record, c.omitted = h.pressure.strangers.Next(c.source.address, time.Now())
 			c.unrecorded = !record
 		}
 	}

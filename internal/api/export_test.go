@@ -10,6 +10,5 @@ func (h *Handler) SetGates(work, outside, large *throttle.Gate) {
 // SetStrangerLines bounds the audit lines of callers that nobody knows, for each
 // address and for all of them.
 func (h *Handler) SetStrangerLines(l throttle.Limit) {
-	h.pressure.strangers.SetLimit(l)
-	h.pressure.allStrangers.SetLimit(l)
+	h.pressure.strangers = throttle.NewLines(l, l)
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/daypass/daypass/internal/awsquery"
@@ -34,9 +33,7 @@ const (
 	largeBody = 64 << 10
 )
 
-// What strangers can have written to the audit log, one address and all of them:
-// no tester's mistakes reach it, and no flood of forgeries fills a disk. Beyond it
-// there is one line a second, which says how many have none.
+// What strangers can have written to the audit log, one address and all of them.
 var (
 	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000}
 	allStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000}
@@ -59,9 +56,7 @@ type pressure struct {
 	outside    *throttle.Gate // calls that may wait for an identity provider
 	large      *throttle.Gate // calls with large bodies
 
-	strangers    *throttle.Keys[netip.Addr] // audit lines of calls by nobody knows whom
-	allStrangers *throttle.Keys[struct{}]
-	omitted      atomic.Int64 // such calls without a line since the last one with
+	strangers *throttle.Lines // in the audit log, of calls by nobody knows whom
 }
 
 func newPressure() *pressure {
@@ -73,8 +68,7 @@ func newPressure() *pressure {
 		outside:    throttle.NewGate(64, 64, workWait),
 		large:      throttle.NewGate(16, 16, workWait),
 
-		strangers:    throttle.NewKeys[netip.Addr](strangerLines, maxAddresses),
-		allStrangers: throttle.NewKeys[struct{}](allStrangerLines, 1),
+		strangers: throttle.NewLines(strangerLines, allStrangerLines),
 	}
 }
 
@@ -140,23 +134,4 @@ func (c *call) admitPrincipal() (leave func(), err error) {
 		return nil, errThrottled
 	}
 	return func() { c.handler.pressure.principals.Leave(key, pass) }, nil
-}
-
-// recordStranger decides whether the refusal of a caller that nobody knows is
-// recorded by itself. omitted is how many were not, since the last that was.
-func (p *pressure) recordStranger(address netip.Addr, now time.Time) (record bool, omitted int64) {
-	if !mayWrite(p.strangers, throttle.Network(address), now) || !mayWrite(p.allStrangers, struct{}{}, now) {
-		p.omitted.Add(1)
-		return false, 0
-	}
-	return true, p.omitted.Swap(0)
-}
-
-// mayWrite takes a line from the bucket; an empty one has a line a second.
-func mayWrite[K comparable](lines *throttle.Keys[K], key K, now time.Time) bool {
-	pass, verdict := lines.Enter(key, now)
-	if verdict == throttle.Admitted {
-		lines.Leave(key, pass)
-	}
-	return verdict != throttle.RefusedAgain
 }

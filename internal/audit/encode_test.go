@@ -175,7 +175,7 @@ func TestGolden(t *testing.T) {
 	}))
 	check(t, w.Logon(audit.LogonRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000004", SessionID: "5f0c8e1b", Client: client, User: "IAM:alice", Database: "dev",
-		SQLState: "28000", Message: `IAM authentication failed for user "IAM:alice"`, Reason: "credential: forged: key a3f82ed3e8f061aa did not sign this",
+		SQLState: "28000", Message: `IAM authentication failed for user "IAM:alice"`, Reason: "credential: forged: key a3f82ed3e8f061aa did not sign this", Omitted: 3987,
 	}))
 	check(t, w.SessionEnd(audit.SessionRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000005", SessionID: session, Client: client, TLS: tls, CredentialID: credential,

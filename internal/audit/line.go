@@ -81,6 +81,9 @@ func appendLogon(b []byte, r *LogonRecord, from origin, now time.Time) []byte {
 		o.word("outcome", "failure")
 	}
 	o.string("reason", r.Reason)
+	if r.Omitted > 0 {
+		o.int("omitted", r.Omitted)
+	}
 	o.string("cluster", r.Cluster)
 	o.string("dbUser", r.DBUser)
 	o.string("database", r.Database)

@@ -129,7 +129,10 @@ type LogonRecord struct {
 	// SQLState is the code the client was answered with; empty: it is logged on.
 	// Message is the text it was answered with, Reason why in truth.
 	SQLState, Message, Reason string
-	Took                      time.Duration // from accept to the answer
+	// Omitted is how many attempts without a genuine credential have no record,
+	// since the last such attempt that has one.
+	Omitted int64
+	Took    time.Duration // from accept to the answer
 }
 
 // SessionRecord is the end of a session.

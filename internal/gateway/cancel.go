@@ -23,13 +23,15 @@ func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	if len(request) < 4+shortCancelKey || len(request) > 4+256 {
 		return false
 	}
+	start := time.Now()
 	session := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
 	if session == nil {
 		s.cancels.unknown.Add(1)
-		s.log.Info("cancel request names no session", "client", from)
+		if write, omitted := s.strangers.Next(from.Addr(), start); write {
+			s.log.Info("cancel request names no session", "client", from, "omitted", omitted)
+		}
 		return false
 	}
-	start := time.Now()
 	err := s.sendCancel(session.target, session.pid, session.upstreamKey)
 	s.cancels.done(err)
 	s.log.Info("cancel", "session", session.id, "client", from, "took", time.Since(start).Round(time.Microsecond), "error", err)

@@ -3,6 +3,8 @@ package gateway
 import (
 	"crypto/tls"
 	"fmt"
+
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // What the parsers make of their input, for tests that need no socket.
@@ -41,6 +43,9 @@ var WholeMessages = wholeMessages
 
 // Pipelined says whether b asks for more than one ReadyForQuery.
 var Pipelined = pipelined
+
+// SetStrangerLines bounds what is written down of strangers.
+func (s *Server) SetStrangerLines(l throttle.Limit) { s.strangers = throttle.NewLines(l, l) }
 
 // SCRAM runs the client's side against a server, given as a function.
 func SCRAM(offered []string, password string, state *tls.ConnectionState, server func(mechanism, first string) (serverFirst string, verify func(final string) string)) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // TestSilentPeers: 300 peers from 300 addresses say nothing, where 100 connections
@@ -168,6 +169,59 @@ func TestSlowedFailures(t *testing.T) {
 	}
 	wait.Wait()
 	eventually(t, "no half-open connections are left", func() bool { return f.server.HalfOpen() == 0 })
+}
+
+// TestStrangersFillNoDisk: each forged password is answered and slowed as ever; few
+// of a flood are recorded, and the record says of how many there is none.
+func TestStrangersFillNoDisk(t *testing.T) {
+	f := newFixture(t, func(c *gateway.Config) {
+		c.Limits.FailureDelay, c.Limits.FailureDelayMax = time.Millisecond, time.Millisecond
+	})
+	const burst = 5
+	f.server.SetStrangerLines(throttle.Limit{Rate: 0.001, Burst: burst})
+	forge := func() {
+		c := f.dial()
+		c.send(startup(version30, "user", "IAM:alice"))
+		c.read(len(askPassword))
+		c.send(passwordMessage("forged"))
+		if got := c.fatal()['C']; got != "28000" {
+			t.Fatalf("SQLSTATE %s, want 28000", got)
+		}
+	}
+	recorded := func() int { n, _ := f.audit.count(); return n }
+	began, flood := time.Now(), 0
+	for ; flood < 100; flood++ {
+		forge()
+	}
+	for before := recorded(); recorded() == before; flood++ { // the next tells of the others
+		forge()
+	}
+	if n, most := recorded(), burst+int(time.Since(began)/time.Second)+2; n > most {
+		t.Errorf("%d records of %d forgeries, want %d at most", n, flood, most)
+	}
+	told := 0
+	f.audit.mu.Lock()
+	for _, r := range f.audit.logons {
+		told += int(r.Omitted)
+	}
+	f.audit.mu.Unlock()
+	if told != flood-recorded() {
+		t.Errorf("the records say that %d have none, want %d", told, flood-recorded())
+	}
+	if n := strings.Count(f.log.String(), "logon refused"); n != recorded() {
+		t.Errorf("%d lines in the log, want as many as records, %d", n, recorded())
+	}
+	// Who has a credential has a record for each attempt all the same.
+	before := recorded()
+	for range 3 {
+		g := f.grant("alice")
+		g.Cluster = "nowhere"
+		_, err := f.try(g.LogonName(), f.mint(g), "")
+		f.refused(err, "08004", "is not served here")
+	}
+	if n := recorded() - before; n != 3 {
+		t.Errorf("%d records of 3 refusals of good credentials", n)
+	}
 }
 
 // flaky is a listener that is out of descriptors now and then.

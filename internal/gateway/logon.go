@@ -341,16 +341,23 @@ func appendStatuses(b, messages []byte, name, value string) []byte {
 // be written there is nothing more to refuse, and the log says so.
 func (l *logon) refuse(r *refusal) {
 	s := l.server
+	write, omitted := true, int64(0)
+	if !r.silent && l.stranger(r) {
+		write, omitted = s.strangers.Next(l.visitor.address, time.Now())
+	}
 	switch {
+	case !write:
 	case !l.password.IsZero():
-		if err := s.audit.Logon(l.record(r)); err != nil {
+		record := l.record(r)
+		record.Omitted = omitted
+		if err := s.audit.Logon(record); err != nil {
 			s.log.Error("writing the audit record of a refused logon", "session", l.id, "error", err)
 		}
-		s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error())...)
+		s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)...)
 	case r.silent:
 		s.log.Debug("connection ended before a logon", "client", l.peer, "reason", r.Error())
 	default:
-		s.log.Info("connection refused", "client", l.peer, "sqlstate", r.state, "reason", r.Error())
+		s.log.Info("connection refused", "client", l.peer, "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)
 	}
 	answer := func() {
 		if out := r.answer(); out != nil {
@@ -365,6 +372,11 @@ func (l *logon) refuse(r *refusal) {
 	}
 	s.waiting.leave(l.visitor) // what is held back is bounded elsewhere
 	s.failures.hold(l.visitor.address, l.password, answer)
+}
+
+// stranger reports whether nothing that is good now says who was refused.
+func (l *logon) stranger(r *refusal) bool {
+	return !l.genuine || errors.Is(r.cause, credential.ErrExpired) || errors.Is(r.cause, credential.ErrNotYetValid)
 }
 
 // close ends the connection, under TLS with a word, and without waiting for a

@@ -12,6 +12,14 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/throttle"
+)
+
+// What strangers can have written to the audit log and the log, one address and
+// all of them.
+var (
+	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000}
+	allStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000}
 )
 
 // Server accepts logons and carries sessions. Make it with New; safe for
@@ -35,12 +43,14 @@ type Server struct {
 
 	waiting  *waitingRoom // connections that are not logged on yet
 	failures *failures    // addresses that failed to log on
-	silent   silentHosts  // upstream hosts that do not answer
-	spares   *spares      // upstream sessions started ahead
-	sessions *registry
-	draining atomic.Bool  // no new logons
-	ending   atomic.Bool  // no sessions either
-	warned   atomic.Int64 // when a refused connection was last worth a line
+	// strangers bounds what is written down of those who have no credential.
+	strangers *throttle.Lines
+	silent    silentHosts // upstream hosts that do not answer
+	spares    *spares     // upstream sessions started ahead
+	sessions  *registry
+	draining  atomic.Bool  // no new logons
+	ending    atomic.Bool  // no sessions either
+	warned    atomic.Int64 // when a refused connection was last worth a line
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{} // guarded by mu
@@ -75,6 +85,7 @@ func New(config Config) (*Server, error) {
 	s.tls.DynamicRecordSizingDisabled = true
 	s.waiting = newWaitingRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
 	s.failures = newFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
+	s.strangers = throttle.NewLines(strangerLines, allStrangerLines)
 	s.sessions = newRegistry(s.limits.MaxSessions)
 	s.spares = newSpares(s)
 	return s, nil
