@@ -10,10 +10,12 @@ import (
 
 // A connection that is not logged on yet may be turned out for a newcomer when
 // it has kept the gateway waiting this long: since it connected when it has sent
-// nothing at all, since its last byte otherwise.
+// nothing at all; else since its last byte, or for all its bytes together, which a
+// logon has in four or five pieces.
 const (
 	patienceSilent  = 250 * time.Millisecond
 	patienceTalking = time.Second
+	patienceInAll   = 2 * time.Second
 )
 
 // visitor is a connection that is not logged on yet.
@@ -21,8 +23,39 @@ type visitor struct {
 	conn    net.Conn
 	address netip.Addr // as addressOf makes it
 	arrived time.Time
-	heard   atomic.Int64 // UnixNano of the last byte from the client; 0: none yet
-	served  atomic.Bool  // the gateway is at work, and the client waits
+	heard   hearing
+	served  atomic.Bool // the gateway is at work, and the client waits
+}
+
+// hearing is what is known of the bytes that a connection has sent, and of how
+// long the gateway has waited for them. Times are UnixNano.
+type hearing struct {
+	last   atomic.Int64 // of the last byte; 0: none yet
+	since  atomic.Int64 // when the read that now waits began; 0: none does
+	waited atomic.Int64 // nanoseconds, of reads that are over
+}
+
+func (h *hearing) listen() { h.since.Store(time.Now().UnixNano()) }
+
+func (h *hearing) heard(something bool) {
+	now := time.Now().UnixNano()
+	h.waited.Add(now - h.since.Swap(0))
+	if something {
+		h.last.Store(now)
+	}
+}
+
+// kept is how long the visitor has kept the gateway waiting in all. While he is
+// served it is he who waits.
+func (v *visitor) kept(now time.Time) time.Duration {
+	if v.served.Load() {
+		return 0
+	}
+	kept := v.heard.waited.Load()
+	if since := v.heard.since.Load(); since != 0 {
+		kept += now.UnixNano() - since
+	}
+	return time.Duration(kept)
 }
 
 // idle is how long the visitor has kept the gateway waiting, beyond patience.
@@ -31,15 +64,16 @@ func (v *visitor) idle(now time.Time) time.Duration {
 	if v.served.Load() {
 		return -time.Hour
 	}
-	if heard := v.heard.Load(); heard != 0 {
-		return now.Sub(time.Unix(0, heard)) - patienceTalking
+	if last := v.heard.last.Load(); last != 0 {
+		return max(now.Sub(time.Unix(0, last))-patienceTalking, v.kept(now)-patienceInAll)
 	}
 	return now.Sub(v.arrived) - patienceSilent
 }
 
 // waitingRoom holds the connections that are not logged on yet. Who fills it with
 // silence makes room for those who speak: the one that has kept the gateway
-// waiting longest is turned out. Safe for concurrent use.
+// waiting longest is turned out. Who fills it in any way from one address makes
+// room for other addresses. Safe for concurrent use.
 type waitingRoom struct {
 	limit, perAddress int
 
@@ -68,7 +102,7 @@ func (w *waitingRoom) enter(v *visitor) (wait time.Duration, ok bool) {
 		}
 	}
 	if len(w.visitors) >= w.limit {
-		if wait := w.evictLocked(func(*visitor) bool { return true }); wait > 0 {
+		if wait := w.evictLocked(func(*visitor) bool { return true }); wait > 0 && !w.crowdLocked(v.address) {
 			return wait, false
 		}
 	}
@@ -134,6 +168,42 @@ func (w *waitingRoom) evictLocked(candidate func(*visitor) bool) time.Duration {
 	w.removeLocked(victim)
 	victim.conn.Close()
 	return 0
+}
+
+// crowd is how many times more connections than a newcomer's an address has, when
+// one of them makes room for him.
+const crowd = 16
+
+// crowdLocked turns out a visitor of the address that has most, where those are a
+// crowd beside the newcomer's: the one that has kept the gateway waiting longest,
+// if that is longer than anybody needs who is on his way.
+func (w *waitingRoom) crowdLocked(newcomer netip.Addr) bool {
+	var crowded netip.Addr
+	least := crowd * (w.addresses[newcomer] + 1)
+	most := least
+	for address, n := range w.addresses {
+		if n > most {
+			crowded, most = address, n
+		}
+	}
+	if most == least {
+		return false
+	}
+	var victim *visitor
+	longest, now := patienceSilent, time.Now()
+	for v := range w.visitors {
+		if v.address == crowded {
+			if kept := v.kept(now); kept > longest {
+				victim, longest = v, kept
+			}
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	w.removeLocked(victim)
+	victim.conn.Close()
+	return true
 }
 
 // addressOf is what counts as one address: an IPv4 address, an IPv6 /64. The zero

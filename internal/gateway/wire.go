@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
-	"time"
 )
 
 // The codes that stand where a start-up message has its protocol version.
@@ -32,14 +30,14 @@ const alpnProtocol = "postgresql"
 // an error that calls itself temporary, as it is after a deadline.
 type socket struct {
 	net.Conn
-	heard    *atomic.Int64 // time of the last byte; nil when nobody asks
-	ahead    []byte        // read, but not handed out yet
+	heard    *hearing // nil when nobody asks
+	ahead    []byte   // read, but not handed out yet
 	relaying bool
 	failure  error // relaying: what comes after ahead; nil means that more may come
 	fd       int   // relaying: the descriptor for raw writes; -1 means that there is none
 }
 
-func newSocket(conn net.Conn, heard *atomic.Int64) *socket {
+func newSocket(conn net.Conn, heard *hearing) *socket {
 	return &socket{Conn: conn, heard: heard, fd: -1}
 }
 
@@ -57,10 +55,12 @@ func (s *socket) Read(b []byte) (int, error) {
 		}
 		return 0, errDrained
 	}
-	n, err := s.Conn.Read(b)
-	if n > 0 && s.heard != nil {
-		s.heard.Store(time.Now().UnixNano())
+	if s.heard == nil {
+		return s.Conn.Read(b)
 	}
+	s.heard.listen()
+	n, err := s.Conn.Read(b)
+	s.heard.heard(n > 0)
 	return n, err
 }
 
