@@ -71,6 +71,63 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// One value, one decision: no spelling of a parameter gets by a statement about
+// the value that is acted on.
+func TestSpellings(t *testing.T) {
+	spec := example(t)
+	spec.Users = append(spec.Users, user("eve", policy(t, "p", `{"Effect":"Allow","Action":"redshift:*","Resource":"*"},
+		{"Effect":"Deny","Action":"redshift:GetClusterCredentials*","Resource":"*","Condition":{"StringEquals":{"redshift:DurationSeconds":["900","3600"]}}},
+		{"Effect":"Deny","Action":"redshift:*","Resource":["`+arn+`dbuser:*/admin","`+arn+`dbname:*/prod","`+arn+`dbgroup:*/owners"]},
+		{"Effect":"Deny","Action":"redshift:CreateClusterUser","Resource":"*"}`)))
+	s := newServer(t, spec)
+	base := []string{"DbUser", "eve", "DbName", "dev", "ClusterIdentifier", "examplecluster", "DurationSeconds", "1800"}
+	for _, row := range []struct {
+		name, value string
+		status      int // of GetClusterCredentials
+		withIAM     int // 0: has no such parameter
+	}{
+		{"DurationSeconds", "3600", 403, 403},
+		{"DurationSeconds", "03600", 403, 403},
+		{"DurationSeconds", "000000000000003600", 403, 403},
+		{"DurationSeconds", "0900", 403, 403},
+		{"DurationSeconds", absent, 403, 403},
+		{"DurationSeconds", "+3600", 400, 400},
+		{"DurationSeconds", " 3600", 400, 400},
+		{"DurationSeconds", "3600.0", 400, 400},
+		{"DurationSeconds", "36e2", 400, 400},
+		{"DurationSeconds", "0xe10", 400, 400},
+		{"DurationSeconds", "3_600", 400, 400},
+		{"DurationSeconds", "\u0663\u0666\u0660\u0660", 400, 400},
+		{"DurationSeconds", "4294970896", 400, 400},
+		{"DurationSeconds", "-0", 400, 400},
+		{"DurationSeconds", "01800", 200, 200},
+		{"DbUser", "admin", 403, 0},
+		{"DbUser", "admin ", 400, 0},
+		{"DbUser", "\u0430dmin", 400, 0},
+		{"DbName", "prod", 403, 403},
+		{"DbName", "prod\x00", 400, 400},
+		{"DbGroups.DbGroup.1", "owners", 403, 0},
+		{"DbGroups.member.1", "owners", 403, 0},
+		{"DbGroups.DbGroup.1", "Owners", 400, 0},
+		{"DbGroups.DbGroup.1", "owner\u017f", 400, 0},
+		{"AutoCreate", "true", 403, 0},
+		{"AutoCreate", "True", 403, 0},
+		{"AutoCreate", "1", 403, 0},
+		{"AutoCreate", "false", 200, 0},
+	} {
+		form := with(base, row.name, row.value)
+		if a := s.redshiftCall("eve", with(form, "Action", "GetClusterCredentials")...); a.status != row.status {
+			t.Errorf("GetClusterCredentials with %s=%q: got %d %s, want %d", row.name, row.value, a.status, a.body, row.status)
+		}
+		if row.withIAM == 0 {
+			continue
+		}
+		if a := s.redshiftCall("eve", with(form, "Action", "GetClusterCredentialsWithIAM")...); a.status != row.withIAM {
+			t.Errorf("GetClusterCredentialsWithIAM with %s=%q: got %d %s, want %d", row.name, row.value, a.status, a.body, row.withIAM)
+		}
+	}
+}
+
 // CreateClusterUser is asked for with AutoCreate only, also when AutoCreate is
 // neither true nor false.
 func TestCreateClusterUser(t *testing.T) {
@@ -108,6 +165,8 @@ func TestConditionKeys(t *testing.T) {
 		{"duration not given is 900", allow(`{"NumericLessThanEquals":{"redshift:DurationSeconds":"900"}}`), base, 200},
 		{"duration", allow(`{"NumericLessThanEquals":{"redshift:DurationSeconds":"1800"}}`), with(base, "DurationSeconds", "1801"), 403},
 		{"duration as text", allow(`{"StringEquals":{"redshift:DurationSeconds":"1800"}}`), with(base, "DurationSeconds", "1800"), 200},
+		{"duration with a nought before it", allow(`{"StringEquals":{"redshift:DurationSeconds":"1800"}}`), with(base, "DurationSeconds", "01800"), 200},
+		{"duration that is no number, refused before it is judged", allow(`{"StringEquals":{"redshift:DurationSeconds":"900"}}`), with(base, "DurationSeconds", "9e2"), 403},
 		{"username", allow(`{"StringEquals":{"aws:username":"eve"}}`), base, 200},
 		{"userid", allow(`{"StringLike":{"aws:userid":"AIDA*"}}`), base, 200},
 		{"PrincipalArn", allow(`{"ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::123456789012:user/eve"}}`), base, 200},

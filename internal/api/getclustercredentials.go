@@ -26,7 +26,7 @@ type getClusterCredentials struct {
 	target     target
 	user       string
 	database   optional
-	duration   optional
+	duration   duration
 	autoCreate bool
 	notBool    error // what is wrong with AutoCreate
 	groups     []string
@@ -37,7 +37,7 @@ func readGetClusterCredentials(r *reader) *getClusterCredentials {
 		user:     r.required("DbUser"),
 		database: r.text("DbName"),
 		target:   r.target(),
-		duration: r.text("DurationSeconds"),
+		duration: r.duration(),
 		groups:   unique(r.list("DbGroups", "DbGroup", maxGroups)),
 	}
 	r.text("AutoCreate")
@@ -52,7 +52,7 @@ func (p *getClusterCredentials) needs(c *call) []check {
 	user := c.resource("dbuser", p.target.name, p.user)
 	keys := make([]conditionKey, 2, 3)
 	keys[0] = conditionKey{"redshift:DbUser", p.user}
-	keys[1] = durationKey(p.duration)
+	keys[1] = p.duration.key()
 	if p.database.given {
 		keys = append(keys, conditionKey{"redshift:DbName", p.database.value})
 	}
@@ -74,15 +74,6 @@ func (p *getClusterCredentials) needs(c *call) []check {
 	return checks
 }
 
-// durationKey is the condition key for DurationSeconds. Where it is not given the
-// credential lasts 900 seconds all the same, whoever said so.
-func durationKey(duration optional) conditionKey {
-	if !duration.given {
-		return conditionKey{"redshift:DurationSeconds", strconv.Itoa(defaultDuration)}
-	}
-	return conditionKey{"redshift:DurationSeconds", duration.value}
-}
-
 func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {
 	if err := checkName("DbUser", p.user, notPublic); err != nil {
 		return nil, err
@@ -97,7 +88,7 @@ func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {
 			return nil, err
 		}
 	}
-	duration, err := credentialDuration(c)
+	lifetime, err := p.duration.lifetime()
 	if err != nil {
 		return nil, err
 	}
@@ -114,22 +105,45 @@ func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {
 		DBGroups:   p.groups,
 		AutoCreate: p.autoCreate,
 		Kind:       credential.DatabaseUser,
-	}, duration)
+	}, lifetime)
 }
 
-// credentialDuration reads DurationSeconds, 900 to 3600 and 900 when it is not
-// given.
-func credentialDuration(c *call) (time.Duration, error) {
-	seconds, given, err := c.query.Params.Int("DurationSeconds")
+// duration is DurationSeconds of a credential, read once: what policies are asked
+// about is what the credential gets.
+type duration struct {
+	seconds int
+	text    string // as sent, for when it is no number
+	err     error  // why it is none
+}
+
+func (r *reader) duration() duration {
+	d := duration{text: r.text("DurationSeconds").value}
+	var given bool
+	if d.seconds, given, d.err = r.query.Params.Int("DurationSeconds"); !given {
+		d.seconds = defaultDuration
+	}
+	return d
+}
+
+// key is the condition key. Where the parameter is not given the credential lasts
+// 900 seconds all the same, whoever said so. A number has one spelling, or 03600
+// would go around a Deny for 3600.
+func (d *duration) key() conditionKey {
+	if d.err != nil {
+		return conditionKey{"redshift:DurationSeconds", d.text}
+	}
+	return conditionKey{"redshift:DurationSeconds", strconv.Itoa(d.seconds)}
+}
+
+// lifetime is 900 to 3600 seconds.
+func (d *duration) lifetime() (time.Duration, error) {
 	switch {
-	case err != nil:
-		return 0, err
-	case !given:
-		seconds = defaultDuration
-	case seconds < minDuration || seconds > maxDuration:
+	case d.err != nil:
+		return 0, d.err
+	case d.seconds < minDuration || d.seconds > maxDuration:
 		return 0, awsquery.Invalid("DurationSeconds", "must be between 900 and 3600")
 	}
-	return time.Duration(seconds) * time.Second, nil
+	return time.Duration(d.seconds) * time.Second, nil
 }
 
 // unique leaves out what is there already.

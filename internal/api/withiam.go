@@ -20,14 +20,14 @@ const refreshMargin = time.Minute
 type withIAM struct {
 	target   target
 	database optional
-	duration optional
+	duration duration
 }
 
 func readWithIAM(r *reader) *withIAM {
 	return &withIAM{
 		database: r.text("DbName"),
 		target:   r.target(),
-		duration: r.text("DurationSeconds"),
+		duration: r.duration(),
 	}
 }
 
@@ -35,7 +35,7 @@ func readWithIAM(r *reader) *withIAM {
 // cluster, and a policy for one of them does not allow that.
 func (p *withIAM) needs(c *call) []check {
 	keys := make([]conditionKey, 1, 2)
-	keys[0] = durationKey(p.duration)
+	keys[0] = p.duration.key()
 	database := "*"
 	if p.database.given {
 		database = p.database.value
@@ -50,7 +50,7 @@ func (p *withIAM) act(c *call) (awsquery.Result, error) {
 			return nil, err
 		}
 	}
-	duration, err := credentialDuration(c)
+	lifetime, err := p.duration.lifetime()
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (p *withIAM) act(c *call) (awsquery.Result, error) {
 		DBGroups:   groups,
 		AutoCreate: true,
 		Kind:       credential.Identity,
-	}, duration)
+	}, lifetime)
 	if err != nil {
 		return nil, err
 	}
