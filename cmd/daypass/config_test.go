@@ -147,6 +147,7 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 		"user twice":             {user + "    - name: Ana\n", `f.yaml:9: iam.users[1].name: user "Ana" is there twice`},
 		"unknown group":          {user + "      groups: [x]\n", `f.yaml:9: iam.users[0].groups: group "x" is not in iam.groups`},
 		"unknown policy":         {user + "      attached_policies: [x]\n", `f.yaml:9: iam.users[0].attached_policies: policy "x" is not in iam.policies`},
+		"tag in two cases":       {user + "      tags: {Büro: a, BÜRO: b}\n", "in case only; condition keys ignore case"},
 		"key id":                 {user + "      access_keys:\n        - {id: short, secret: s}\n", `f.yaml:10: iam.users[0].access_keys[0].id: is "short"`},
 		"temporary key id":       {user + "      access_keys:\n        - {id: ASIAIOSFODNN7EXAMPLE, secret: s}\n", "marks temporary access keys"},
 		"no secret":              {key, "f.yaml:10: iam.users[0].access_keys[0].secret: one of secret_env, secret_file and secret is required"},

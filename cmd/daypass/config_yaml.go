@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/keyring"
 )
 
@@ -221,17 +222,16 @@ func (s *section) tags(key string) map[string]string {
 		return nil
 	}
 	tags := make(map[string]string, len(sub.keys))
+	spelled := make(map[string]string, len(sub.keys))
 	for name := range sub.keys {
 		value := sub.text(name, "")
 		if len(name) > 128 || len(value) > 256 {
 			sub.errorf(name, "a tag's key has at most 128 characters and its value 256")
 		}
-		for other := range tags {
-			if strings.EqualFold(other, name) {
-				sub.errorf(name, "differs from tag %q in case only; condition keys ignore case", other)
-			}
+		if other, ok := spelled[iam.FoldKey(name)]; ok {
+			sub.errorf(name, "differs from tag %q in case only; condition keys ignore case", other)
 		}
-		tags[name] = value
+		tags[name], spelled[iam.FoldKey(name)] = value, name
 	}
 	if len(tags) > 50 {
 		s.errorf(key, "has %d tags, at most 50 are allowed", len(tags))

@@ -166,11 +166,13 @@ func (p *assumeRole) act(c *call) (awsquery.Result, error) {
 	}
 	tags := p.inherited
 	transitive := make([]string, 0, len(p.inherited)+len(p.transitive))
+	inherited := make(map[string]bool, len(p.inherited))
 	for _, t := range p.inherited {
 		transitive = append(transitive, t.Key)
+		inherited[iam.FoldKey(t.Key)] = true
 	}
 	for _, t := range p.tags {
-		if containsFold(transitive, t.Key) {
+		if inherited[iam.FoldKey(t.Key)] {
 			return nil, &awsquery.Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest, Message: "One of the " +
 				"specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session."}
 		}
@@ -183,15 +185,6 @@ func (p *assumeRole) act(c *call) (awsquery.Result, error) {
 		p.sourceIdentity = before.SourceIdentity
 	}
 	return c.assume(&p.assumption, nil)
-}
-
-func containsFold(list []string, text string) bool {
-	for _, one := range list {
-		if strings.EqualFold(one, text) {
-			return true
-		}
-	}
-	return false
 }
 
 // assume issues the session. The caller is allowed to have it.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/directory"
@@ -110,19 +109,18 @@ func sessionPolicies(d *directory.Directory, s *sts.Session) []*iam.Policy {
 }
 
 // withSessionTags are the tags of a role session: a session tag takes the place of
-// the IAM role's with the same key, whatever its case.
+// the IAM role's with the same key, and of no other that policies tell apart.
 func withSessionTags(role map[string]string, session []sts.Tag) map[string]string {
 	tags := make(map[string]string, len(role)+len(session))
-	for key, value := range role {
-		tags[key] = value
-	}
+	set := make(map[string]bool, len(session))
 	for _, t := range session {
-		for key := range tags {
-			if strings.EqualFold(key, t.Key) {
-				delete(tags, key)
-			}
-		}
 		tags[t.Key] = t.Value
+		set[iam.FoldKey(t.Key)] = true
+	}
+	for key, value := range role {
+		if !set[iam.FoldKey(key)] {
+			tags[key] = value
+		}
 	}
 	return tags
 }

@@ -4,14 +4,18 @@ import (
 	"encoding/base32"
 	"encoding/xml"
 	"fmt"
+	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/sts"
 )
 
 const (
@@ -297,6 +301,90 @@ func TestSessionTags(t *testing.T) {
 	a := s.stsCall(tagged.keys(), assume("next", "ab", "Tags.member.1.Key", "Team", "Tags.member.1.Value", "blue")...)
 	if f := a.fault(t); f.Code != "InvalidParameterValue" || !strings.Contains(f.Message, "conflicts with a transitive tag key from the calling session") {
 		t.Errorf("an inherited tag given again: got %s", a.body)
+	}
+}
+
+// What a policy takes for two tags is two tags everywhere, and what it takes for
+// one is one: Unicode knows more letters that are an s or a k in another case.
+func TestTagKeysFoldAsPoliciesDo(t *testing.T) {
+	spec := withRoles(t, directory.RoleSpec{Name: "guarded",
+		Tags: map[string]string{"restricted": "yes", "Kind": "reader"},
+		Inline: []*iam.Policy{policy(t, "p", `{"Effect":"Allow","Action":"*","Resource":"*"},
+			{"Effect":"Deny","Action":"redshift:GetClusterCredentials","Resource":"*","Condition":{"StringEquals":{"aws:PrincipalTag/restricted":"yes"}}},
+			{"Effect":"Deny","Action":"redshift:GetClusterCredentials","Resource":"*","Condition":{"StringNotEquals":{"aws:PrincipalTag/kind":"reader"}}}`)},
+		Trust: trust(t, `{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/ana"},"Action":"sts:AssumeRole"},
+			{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/ana"},"Action":"sts:TagSession","Condition":{
+				"Null":{"aws:RequestTag/RedshiftDbGroups":"true","aws:RequestTag/restricted":"true","aws:RequestTag/kind":"true"}}}`)})
+	s := newServer(t, spec)
+	tags := func(list ...string) (form []string) {
+		for i := 0; i < len(list); i += 2 {
+			n := strconv.Itoa(i/2 + 1)
+			form = append(form, "Tags.member."+n+".Key", list[i], "Tags.member."+n+".Value", list[i+1])
+		}
+		return form
+	}
+	const withIAM = "GetClusterCredentialsWithIAM"
+	for _, row := range []struct {
+		key, value string
+		assumed    bool
+	}{
+		{"restricted", "no", false},
+		{"RESTRICTED", "no", false},
+		{"re\u017ftricted", "no", true},
+		{"kind", "admin", false},
+		{"\u212aind", "admin", true},
+		{"RedshiftDbGroups", "admins", false},
+		{"redshiftdbgroups", "admins", false},
+		{"Red\u017fhiftDbGroups", "admins", true},
+		{"Red\u017fhiftDbGroup\u017f", "admins", true},
+	} {
+		a := s.stsCall(longTerm("ana"), assume("guarded", "ab", tags(row.key, row.value)...)...)
+		if a.status == 200 != row.assumed {
+			t.Errorf("%q: got %d %s, want it allowed: %t", row.key, a.status, a.body, row.assumed)
+		}
+		if a.status != 200 {
+			continue
+		}
+		keys := a.assumed(t).keys()
+		if a := s.redshiftAs(keys, valid()...); a.status != 403 {
+			t.Errorf("%q: the role's own tag does not count any more: got %d %s", row.key, a.status, a.body)
+		}
+		a = s.redshiftAs(keys, "Action", withIAM, "ClusterIdentifier", "examplecluster", "DbName", "dev")
+		_, password, _ := strings.Cut(a.body, "<DbPassword>")
+		password, _, _ = strings.Cut(password, "</DbPassword>")
+		if grant, err := credential.Check(s.keyring.Verifier(), password, start); err != nil || len(grant.DBGroups) != 0 {
+			t.Errorf("%q: the credential has the groups %q, %v, want none", row.key, grant.DBGroups, err)
+		}
+	}
+	// Keys that are equal to a policy are the same tag, the others are not.
+	for _, row := range []struct {
+		name string
+		form []string
+		want string // in the refusal
+	}{
+		{"two cases", tags("Büro", "a", "BÜRO", "b"), "Duplicate tag keys"},
+		{"a long s and an s", tags("s", "a", "\u017f", "b"), ""},
+		{"a Kelvin sign and a k", tags("k", "a", "\u212a", "b"), ""},
+		{"transitive in another case", append(tags("Büro", "a"), "TransitiveTagKeys.member.1", "bÜRO"), ""},
+		{"transitive with a Kelvin sign", append(tags("k", "a"), "TransitiveTagKeys.member.1", "\u212a"), "must be included in the requested tags"},
+		{"a key that AWS keeps", tags("aWs:x", "a"), "aws:"},
+	} {
+		a := s.stsCall(longTerm("ana"), assume("jobs/etl", "ab", row.form...)...)
+		if row.want == "" && a.status != 200 || row.want != "" && !strings.Contains(a.body, row.want) {
+			t.Errorf("%s: got %d %s, want %q", row.name, a.status, a.body, row.want)
+		}
+	}
+	// The same down the chain. What is named twice is inherited once.
+	first := s.stsCall(longTerm("ana"), assume("jobs/etl", "ab", append(tags("Kind", "red"),
+		"TransitiveTagKeys.member.1", "kind", "TransitiveTagKeys.member.2", "KIND")...)...).assumed(t)
+	if a := s.stsCall(first.keys(), assume("next", "ab", tags("KIND", "blue")...)...); !strings.Contains(a.body, "conflicts with a transitive tag key") {
+		t.Errorf("an inherited tag given again: got %d %s", a.status, a.body)
+	}
+	next := s.stsCall(first.keys(), assume("next", "ab", tags("\u212aind", "blue")...)...).assumed(t)
+	opened, err := new(sts.Opener).Open(s.keyring, start, next.AccessKeyID, next.Token)
+	if want := []sts.Tag{{Key: "Kind", Value: "red"}, {Key: "\u212aind", Value: "blue"}}; err != nil || !reflect.DeepEqual(opened.Tags, want) ||
+		!reflect.DeepEqual(opened.Transitive, []string{"Kind"}) {
+		t.Errorf("the next session has %+v, %v, want the tags %+v", opened, err, want)
 	}
 }
 

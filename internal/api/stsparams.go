@@ -9,6 +9,7 @@ import (
 
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/sts"
 )
 
@@ -186,7 +187,7 @@ func checkTags(tags []sts.Tag, transitive []string) error {
 		if err := tagValue.check(where+"value", t.Value); err != nil {
 			return err
 		}
-		key := strings.ToLower(t.Key)
+		key := iam.FoldKey(t.Key)
 		switch {
 		case strings.HasPrefix(key, "aws:"):
 			return awsquery.Invalid("Tags", "must not have keys that begin with aws:")
@@ -197,7 +198,7 @@ func checkTags(tags []sts.Tag, transitive []string) error {
 		keys[key] = true
 	}
 	for _, key := range transitive {
-		if !keys[strings.ToLower(key)] {
+		if !keys[iam.FoldKey(key)] {
 			return &awsquery.Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest,
 				Message: "The specified transitive tag key must be included in the requested tags."}
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/iam"
 )
 
 // groupsTag is the principal tag whose value is the groups of the session, with
@@ -90,7 +91,7 @@ func (p *withIAM) act(c *call) (awsquery.Result, error) {
 func taggedGroups(tags map[string]string) ([]string, error) {
 	var groups []string
 	for key, value := range tags {
-		if !strings.EqualFold(key, groupsTag) || value == "" {
+		if iam.FoldKey(key) != iam.FoldKey(groupsTag) || value == "" {
 			continue
 		}
 		for _, group := range strings.Split(value, ":") {

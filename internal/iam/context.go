@@ -158,6 +158,11 @@ func lowerKey(key string) string {
 	}, key)
 }
 
+// FoldKey is the form in which names of condition keys are compared, and with them
+// the keys of tags and the names of claims, which become part of such names.
+// Whoever looks one up in another way decides about another one than the policies.
+func FoldKey(key string) string { return lowerKey(key) }
+
 // 32-bit FNV-1a.
 const (
 	fnvOffset = 2166136261

@@ -431,6 +431,17 @@ func TestContextKeysFoldWithinLatin1(t *testing.T) {
 	if got := ctx.Lookup("AWS:PRINCIPALTAG/KIND"); !reflect.DeepEqual(got, []string{"reader"}) {
 		t.Errorf("Lookup = %q, want reader: the Kelvin sign is no k", got)
 	}
+	for a, b := range map[string]string{"s": "\u017f", "k": "\u212a", "å": "\u212b", "ÿ": "\u0178", "µ": "\u03bc", "ß": "\u1e9e", "i": "\u0130",
+		"aws:RequestTag/σ": "aws:RequestTag/ς", "Δ": "δ"} {
+		if iam.FoldKey(a) == iam.FoldKey(b) {
+			t.Errorf("FoldKey takes %q for %q", a, b)
+		}
+	}
+	for a, b := range map[string]string{"RedshiftDbGroups": "REDSHIFTDBGROUPS", "ÅØÞ": "åøþ", "": ""} {
+		if iam.FoldKey(a) != iam.FoldKey(b) {
+			t.Errorf("FoldKey tells %q and %q apart", a, b)
+		}
+	}
 	ctx.Set("aws:PrincipalTag/BÜRO", "a")
 	if got := ctx.Lookup("aws:principaltag/büro"); !reflect.DeepEqual(got, []string{"a"}) {
 		t.Errorf("Lookup = %q, want a", got)

@@ -23,7 +23,6 @@ package sts
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/daypass/daypass/internal/iam"
@@ -75,7 +74,7 @@ type Session struct {
 	inline *iam.Policy
 }
 
-// Tag is a session tag.
+// Tag is a session tag. Keys are compared as iam.FoldKey has them.
 type Tag struct {
 	_          struct{} `cbor:",toarray"`
 	Key, Value string
@@ -99,25 +98,19 @@ func (s *Session) InlinePolicy() *iam.Policy { return s.inline }
 // Restricted reports whether there are session policies.
 func (s *Session) Restricted() bool { return s.Policy != "" || len(s.PolicyARNs) > 0 }
 
-// Tag finds a session tag. Keys ignore case.
-func (s *Session) Tag(key string) (Tag, bool) {
-	for _, t := range s.Tags {
-		if strings.EqualFold(t.Key, key) {
-			return t, true
-		}
-	}
-	return Tag{}, false
-}
-
 // Inherited are the tags that a session assumed from this one begins with. A nil
 // session has none.
 func (s *Session) Inherited() []Tag {
 	if s == nil {
 		return nil
 	}
-	var tags []Tag
+	transitive := make(map[string]bool, len(s.Transitive))
 	for _, key := range s.Transitive {
-		if t, ok := s.Tag(key); ok {
+		transitive[iam.FoldKey(key)] = true
+	}
+	var tags []Tag
+	for _, t := range s.Tags {
+		if transitive[iam.FoldKey(t.Key)] {
 			tags = append(tags, t)
 		}
 	}
