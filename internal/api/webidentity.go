@@ -113,7 +113,7 @@ func webTokenError(err error) error {
 	case errors.Is(err, sts.ErrTokenTooEarly):
 		answer.Message = "The token is not valid yet."
 	case errors.Is(err, sts.ErrBadClaims):
-		answer.Message = "The token lacks a claim that it has to have, or has one that makes no sense."
+		answer.Message = "The token lacks a claim that it has to have, or has one twice, or one that makes no sense."
 	default:
 		return err
 	}

@@ -26,7 +26,7 @@ import (
 
 // signingAlgorithms are those that providers may use. Symmetric ones are not among
 // them, and "none" is not one.
-var signingAlgorithms = []string{oidc.RS256, oidc.ES256, oidc.EdDSA}
+var signingAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA}
 
 const (
 	// keysFresh is how long keys are used without asking again, so that a key
@@ -83,49 +83,31 @@ func (w *WebIdentities) source(p *directory.Provider) *keySource {
 	return s
 }
 
-// attempt is the oidc.KeySet of one verification. The verifier wraps errors in
-// text, so that what went wrong is kept here.
-type attempt struct {
-	source   *keySource
-	now      time.Time
-	verified bool
-	err      error
-}
-
-// VerifySignature returns the payload of a token that one of the keys has signed.
-// The algorithm is one of ours by then.
-func (a *attempt) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA})
+// verify returns nil when one of the provider's keys has signed the token.
+func (s *keySource) verify(ctx context.Context, now time.Time, jws *jose.JSONWebSignature) error {
+	known, err := s.keys(ctx, now)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	known, err := a.source.keys(ctx, a.now)
+	if known.verify(jws) {
+		return nil
+	}
+	// The key may be younger than our copy (OpenID Connect Core 1.0, section
+	// 10.1.1).
+	fresh, err := s.refresh(ctx, now, known)
 	if err != nil {
-		a.err = err
-		return nil, err
+		return err
 	}
-	payload, ok := known.verify(jws)
-	if !ok {
-		// The key may be younger than our copy (OpenID Connect Core 1.0,
-		// section 10.1.1).
-		fresh, err := a.source.refresh(ctx, a.now, known)
-		if err != nil {
-			a.err = err
-			return nil, err
-		}
-		if payload, ok = fresh.verify(jws); !ok {
-			a.err = ErrBadSignature
-			return nil, a.err
-		}
+	if !fresh.verify(jws) {
+		return ErrBadSignature
 	}
-	a.verified = true
-	return payload, nil
+	return nil
 }
 
 // verify tries the keys that the token names, or all when it names none.
-func (s *keySet) verify(jws *jose.JSONWebSignature) ([]byte, bool) {
+func (s *keySet) verify(jws *jose.JSONWebSignature) bool {
 	if s == nil || len(jws.Signatures) != 1 {
-		return nil, false
+		return false
 	}
 	header := jws.Signatures[0].Header
 	for i := range s.keys {
@@ -133,11 +115,11 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) ([]byte, bool) {
 		if header.KeyID != "" && key.KeyID != header.KeyID || key.Algorithm != "" && key.Algorithm != header.Algorithm {
 			continue
 		}
-		if payload, err := jws.Verify(key); err == nil {
-			return payload, true
+		if _, err := jws.Verify(key); err == nil {
+			return true
 		}
 	}
-	return nil, false
+	return false
 }
 
 // keys returns the keys to begin with.

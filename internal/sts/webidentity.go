@@ -2,7 +2,6 @@ package sts
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/daypass/daypass/internal/directory"
 )
@@ -22,7 +21,7 @@ var (
 	ErrNotJWT        = errors.New("not a JSON web token")
 	ErrNoProvider    = errors.New("no identity provider has this issuer")
 	ErrBadSignature  = errors.New("no key of the identity provider has made the signature")
-	ErrBadClaims     = errors.New("a claim is missing or makes no sense")
+	ErrBadClaims     = errors.New("a claim is missing, is there twice or makes no sense")
 	ErrAudience      = errors.New("not for any audience of the identity provider")
 	ErrTokenExpired  = errors.New("web identity token is expired")
 	ErrTokenTooEarly = errors.New("web identity token is from the future")
@@ -47,8 +46,8 @@ type WebIdentity struct {
 	Provider *directory.Provider
 	Subject  string
 	Audience []string
-	// Claims are all claims that can be condition keys: text, numbers and truth
-	// values, and lists of them.
+	// Claims are all claims that can be condition keys: text, numbers as written,
+	// truth values, and lists of them.
 	Claims []Claim
 	// Tags, Transitive and SourceIdentity are for the session. They are as the
 	// token has them, and not checked yet.
@@ -90,84 +89,55 @@ type sourceKey struct{ issuer, jwksFile, caFile string }
 // the signature is found to be right, but the name of its issuer, which must be one
 // of the directory's. The errors wrap one of this file's.
 func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now time.Time, token string) (*WebIdentity, error) {
-	issuer, err := issuerOf(token)
+	jws, err := jose.ParseSignedCompact(token, signingAlgorithms)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotJWT, err)
+	}
+	c, err := parseClaims(jws.UnsafePayloadWithoutVerification())
 	if err != nil {
 		return nil, err
 	}
+	issuer, _ := c["iss"].(string)
 	provider, ok := d.Provider(issuer)
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrNoProvider, issuer)
 	}
-	keys := &attempt{source: w.source(provider), now: now}
-	id, err := oidc.NewVerifier(issuer, keys, &oidc.Config{
-		SupportedSigningAlgs: signingAlgorithms,
-		SkipClientIDCheck:    true, // several audiences: below
-		SkipExpiryCheck:      true, // below, and for nbf
-	}).Verify(ctx, token)
-	switch {
-	case keys.err != nil:
-		return nil, keys.err
-	case err != nil && !keys.verified:
-		return nil, fmt.Errorf("%w: %w", ErrNotJWT, err)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrBadClaims, err)
-	}
-	var claims map[string]any
-	if err := id.Claims(&claims); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadClaims, err)
-	}
-	if err := checkTimes(claims, now); err != nil {
+	if err := w.source(provider).verify(ctx, now, jws); err != nil {
 		return nil, err
 	}
-	if id.Subject == "" {
+	if err := checkTimes(c, now); err != nil {
+		return nil, err
+	}
+	identity := &WebIdentity{Provider: provider, Claims: conditionKeys(c)}
+	if identity.Subject, _ = c["sub"].(string); identity.Subject == "" {
 		return nil, fmt.Errorf("%w: sub", ErrBadClaims)
 	}
-	if !slices.ContainsFunc(id.Audience, func(a string) bool { return slices.Contains(provider.Audiences, a) }) {
+	if identity.Audience, err = c.audience(); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(identity.Audience, func(a string) bool { return slices.Contains(provider.Audiences, a) }) {
 		return nil, ErrAudience
 	}
-	identity := &WebIdentity{Provider: provider, Subject: id.Subject, Audience: id.Audience, Claims: conditionKeys(claims)}
-	return identity, identity.readSession(claims)
-}
-
-// issuerOf reads the issuer from a token that nobody has verified.
-func issuerOf(token string) (string, error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return "", ErrNotJWT
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", ErrNotJWT
-	}
-	var claims struct {
-		Issuer string `json:"iss"`
-	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return "", ErrNotJWT
-	}
-	return claims.Issuer, nil
+	return identity, identity.readSession(c)
 }
 
 // checkTimes holds exp, nbf and iat against the clock. exp has to be there.
-func checkTimes(claims map[string]any, now time.Time) error {
-	expiry, ok := claims["exp"].(float64)
-	if !ok {
+func checkTimes(c claims, now time.Time) error {
+	expiry, there, err := c.seconds("exp")
+	switch {
+	case err != nil:
+		return err
+	case !there:
 		return fmt.Errorf("%w: exp", ErrBadClaims)
-	}
-	seconds := float64(now.UnixNano()) / 1e9
-	if seconds >= expiry {
-		return fmt.Errorf("%w: %d is not before %.0f", ErrTokenExpired, now.Unix(), expiry)
+	case now.Unix() >= expiry:
+		return fmt.Errorf("%w: %d is not before %d", ErrTokenExpired, now.Unix(), expiry)
 	}
 	for _, name := range []string{"nbf", "iat"} {
-		value, there := claims[name]
-		if !there {
-			continue
+		from, there, err := c.seconds(name)
+		if err != nil {
+			return err
 		}
-		from, ok := value.(float64)
-		if !ok {
-			return fmt.Errorf("%w: %s", ErrBadClaims, name)
-		}
-		if seconds+webSkew.Seconds() < from {
+		if there && now.Add(webSkew).Unix() < from {
 			return fmt.Errorf("%w: %s", ErrTokenTooEarly, name)
 		}
 	}
@@ -175,9 +145,9 @@ func checkTimes(claims map[string]any, now time.Time) error {
 }
 
 // conditionKeys are the claims that a condition can compare with, by name.
-func conditionKeys(claims map[string]any) []Claim {
+func conditionKeys(c claims) []Claim {
 	var keys []Claim
-	for name, value := range claims {
+	for name, value := range c {
 		if list, ok := value.([]any); ok {
 			c := Claim{Name: name, List: true}
 			for _, one := range list {
@@ -203,44 +173,43 @@ func claimText(value any) (string, bool) {
 		return v, true
 	case bool:
 		return strconv.FormatBool(v), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case json.Number:
+		return v.String(), true
 	}
 	return "", false
 }
 
 // readSession reads the claims that set up the session.
-func (w *WebIdentity) readSession(claims map[string]any) error {
-	if value, there := claims[claimSourceIdentity]; there {
+func (w *WebIdentity) readSession(c claims) error {
+	if value, there := c[claimSourceIdentity]; there {
 		text, ok := value.(string)
 		if !ok {
 			return fmt.Errorf("%w: %s", ErrBadClaims, claimSourceIdentity)
 		}
 		w.SourceIdentity = text
 	}
-	value, there := claims[claimTags]
-	if !there {
+	if c[claimTags] == nil {
 		return nil
 	}
-	var tags struct {
-		Principal  map[string][]string `json:"principal_tags"`
-		Transitive []string            `json:"transitive_tag_keys"`
+	bad := fmt.Errorf("%w: %s", ErrBadClaims, claimTags)
+	claim, ok := c[claimTags].(map[string]any)
+	if !ok {
+		return bad
 	}
-	// Through JSON again, for the types.
-	data, err := json.Marshal(value)
-	if err == nil {
-		err = json.Unmarshal(data, &tags)
+	tags, ok := claim["principal_tags"].(map[string]any)
+	if !ok && claim["principal_tags"] != nil {
+		return bad
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %s", ErrBadClaims, claimTags)
-	}
-	for key, values := range tags.Principal {
-		if len(values) != 1 {
-			return fmt.Errorf("%w: %s: a tag has one value", ErrBadClaims, claimTags)
+	for key, value := range tags {
+		values, ok := texts(value)
+		if !ok || len(values) != 1 {
+			return fmt.Errorf("%w: a tag has a list of one text", bad)
 		}
 		w.Tags = append(w.Tags, Tag{Key: key, Value: values[0]})
 	}
 	slices.SortFunc(w.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
-	w.Transitive = tags.Transitive
+	if w.Transitive, ok = texts(claim["transitive_tag_keys"]); !ok {
+		return bad
+	}
 	return nil
 }

@@ -11,12 +11,15 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -245,6 +248,144 @@ func TestForgedWebIdentity(t *testing.T) {
 	} {
 		if _, err := ids.Verify(context.Background(), d, start, ok); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Tokens with a good signature, whose claims could be read in two ways or make no
+// sense. A row adds members to a good token; -"name" takes one out first.
+func TestAmbiguousClaims(t *testing.T) {
+	i := newIssuer(t)
+	s := newSigner(t, "1", jose.EdDSA)
+	i.keys.Store(publish(s))
+	d := i.directory(t)
+	const tags = `"https://aws.amazon.com/tags":`
+	rows := []struct {
+		name string
+		text string
+		want error
+	}{
+		{"sub twice", `"sub":"admin"`, sts.ErrBadClaims},
+		{"sub twice, the same", `"sub":"repo:a/b"`, sts.ErrBadClaims},
+		{"sub twice, escaped", `"s\u0075b":"admin"`, sts.ErrBadClaims},
+		{"sub in another case", `"Sub":"admin"`, sts.ErrBadClaims},
+		{"aud in another case", `"AUD":"other"`, sts.ErrBadClaims},
+		{"iss in another case", `"ISS":"https://evil.example.com"`, sts.ErrBadClaims},
+		{"exp in another case", `"EXP":99999999999`, sts.ErrBadClaims},
+		{"nbf in two cases", `"nbf":1,"NBF":99999999999`, sts.ErrBadClaims},
+		{"a claim in two cases", `"team":"root","Team":"user"`, sts.ErrBadClaims},
+		{"a claim in two cases, beyond ASCII", `"é":"root","É":"user"`, sts.ErrBadClaims},
+		{"only the wrong case of sub", `-"sub","SUB":"repo:a/b"`, sts.ErrBadClaims},
+		{"only the wrong case of aud", `-"aud","Aud":"daypass"`, sts.ErrAudience},
+		{"only the wrong case of exp", `-"exp","Exp":99999999999`, sts.ErrBadClaims},
+		{"only the wrong case of iss", `-"iss","Iss":"` + i.URL + `"`, sts.ErrNoProvider},
+		{"sub with a long s", `-"sub","\u017fub":"repo:a/b"`, sts.ErrBadClaims},
+		{"sub as a number", `-"sub","sub":1`, sts.ErrBadClaims},
+		{"sub as a list", `-"sub","sub":["repo:a/b"]`, sts.ErrBadClaims},
+		{"sub null", `-"sub","sub":null`, sts.ErrBadClaims},
+		{"iss as a list", `-"iss","iss":["` + i.URL + `"]`, sts.ErrNoProvider},
+		{"aud null", `-"aud","aud":null`, sts.ErrAudience},
+		{"aud empty", `-"aud","aud":[]`, sts.ErrAudience},
+		{"aud with a number", `-"aud","aud":["daypass",1]`, sts.ErrBadClaims},
+		{"aud with a null", `-"aud","aud":["daypass",null]`, sts.ErrBadClaims},
+		{"aud with a list", `-"aud","aud":[["daypass"]]`, sts.ErrBadClaims},
+		{"aud an object", `-"aud","aud":{"daypass":1}`, sts.ErrBadClaims},
+		{"a text that is half a character", `-"sub","sub":"a\ud800"`, sts.ErrBadClaims},
+		{"a text that is not UTF-8", "-\"sub\",\"sub\":\"a\xff\"", sts.ErrBadClaims},
+		{"a name that is half a character", `"a\ud800":"x"`, sts.ErrBadClaims},
+		{"twice in an object", `"address":{"a":1,"a":2}`, sts.ErrBadClaims},
+		{"twice in an object in a list", `"address":[[{"a":1,"b":2,"a":2}]]`, sts.ErrBadClaims},
+		{"a tag twice", tags + `{"principal_tags":{"a":["1"],"a":["2"]}}`, sts.ErrBadClaims},
+		{"a tag in two cases", tags + `{"principal_tags":{"a":["1"],"A":["2"]}}`, sts.ErrBadClaims},
+		{"the tags twice", tags + `{"principal_tags":{"a":["1"]},"principal_tags":{"b":["2"]}}`, sts.ErrBadClaims},
+		{"the tags in two cases", tags + `{"principal_tags":{"a":["1"]},"Principal_Tags":{"b":["2"]}}`, sts.ErrBadClaims},
+		{"the claim with the tags in two cases", tags + `{},"https://aws.amazon.com/TAGS":{}`, sts.ErrBadClaims},
+		{"the source identity in two cases", `"https://aws.amazon.com/source_identity":"ana","https://aws.amazon.com/Source_Identity":"eve"`, sts.ErrBadClaims},
+		{"a tag as text", tags + `{"principal_tags":{"a":"1"}}`, sts.ErrBadClaims},
+		{"a tag as a number", tags + `{"principal_tags":{"a":[1]}}`, sts.ErrBadClaims},
+		{"a tag without a value", tags + `{"principal_tags":{"a":null}}`, sts.ErrBadClaims},
+		{"tags as a list", tags + `{"principal_tags":["a"]}`, sts.ErrBadClaims},
+		{"transitive keys as text", tags + `{"transitive_tag_keys":"a"}`, sts.ErrBadClaims},
+		{"transitive keys as numbers", tags + `{"transitive_tag_keys":[1]}`, sts.ErrBadClaims},
+		{"exp as a power", `-"exp","exp":1e12`, sts.ErrBadClaims},
+		{"exp as a huge power", `-"exp","exp":1e999999999`, sts.ErrBadClaims},
+		{"exp as a power of a fraction", `-"exp","exp":9.9e99`, sts.ErrBadClaims},
+		{"exp beyond 64 bits", `-"exp","exp":9223372036854775808`, sts.ErrBadClaims},
+		{"exp in a list", `-"exp","exp":[99999999999]`, sts.ErrBadClaims},
+		{"exp null", `-"exp","exp":null`, sts.ErrBadClaims},
+		{"exp a fraction of a second ahead", fmt.Sprintf(`-"exp","exp":%d.999`, start.Unix()), sts.ErrTokenExpired},
+		{"iat as text", `-"iat","iat":"1"`, sts.ErrBadClaims},
+		{"nbf null", `"nbf":null`, sts.ErrBadClaims},
+		{"nested too deeply", `"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100), sts.ErrBadClaims},
+		{"nested much too deeply", `"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000), sts.ErrBadClaims},
+
+		{"nothing more", `"x":1`, nil},
+		{"exp of a fraction", fmt.Sprintf(`-"exp","exp":%d.5`, start.Unix()+1), nil},
+		{"exp at the end of time", `-"exp","exp":9223372036854775807`, nil},
+		{"s and a long s", `"s":"a","\u017f":"b"`, nil},
+		{"two names in an object that policies do not see", `"resource_access":{"app":{},"App":{}}`, nil},
+		{"one name in two objects", `"a":{"x":1},"b":{"x":2}`, nil},
+		{"tags null", tags + `null`, nil},
+		{"no tags", tags + `{"principal_tags":null,"transitive_tag_keys":null}`, nil},
+	}
+	base := map[string]string{"iss": strconv.Quote(i.URL), "sub": `"repo:a/b"`, "aud": `"daypass"`,
+		"iat": strconv.FormatInt(start.Unix(), 10), "exp": strconv.FormatInt(start.Unix()+300, 10)}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			without, text := "", row.text
+			if strings.HasPrefix(text, "-") {
+				without, text, _ = strings.Cut(strings.TrimPrefix(text, "-"), ",")
+			}
+			// The members of the row come last, and then first.
+			for _, first := range []bool{false, true} {
+				members := []string{}
+				for _, name := range slices.Sorted(maps.Keys(base)) {
+					if strconv.Quote(name) != without {
+						members = append(members, strconv.Quote(name)+":"+base[name])
+					}
+				}
+				members = append(members, text)
+				if first {
+					slices.Reverse(members)
+				}
+				var ids sts.WebIdentities
+				got, err := ids.Verify(context.Background(), d, start, s.sign(t, json.RawMessage("{"+strings.Join(members, ",")+"}")))
+				if !errors.Is(err, row.want) {
+					t.Errorf("got %+v, %v, want %v", got, err, row.want)
+				}
+			}
+		})
+	}
+	for _, payload := range []string{`[]`, `"a"`, `null`, `1`, `{"iss":`, `{} {}`, ``, `{"a":1,}`} {
+		js, _ := jose.NewSigner(jose.SigningKey{Algorithm: s.alg, Key: jose.JSONWebKey{Key: s.key, KeyID: s.kid}}, nil)
+		jws, err := js.Sign([]byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, _ := jws.CompactSerialize()
+		var ids sts.WebIdentities
+		if got, err := ids.Verify(context.Background(), d, start, token); !errors.Is(err, sts.ErrNotJWT) {
+			t.Errorf("the payload %q: got %+v, %v, want ErrNotJWT", payload, got, err)
+		}
+	}
+}
+
+// Numbers are the digits that the provider wrote, however many.
+func TestNumericClaims(t *testing.T) {
+	i := newIssuer(t)
+	s := newSigner(t, "1", jose.EdDSA)
+	i.keys.Store(publish(s))
+	d := i.directory(t)
+	for _, number := range []string{"0", "-1", "3", "9007199254740992", "9007199254740993", "18446744073709551617", "0.1", "1.50", "1e3", "123456789012345678901234567890.000000000000000000001"} {
+		var ids sts.WebIdentities
+		got, err := ids.Verify(context.Background(), d, start, s.sign(t, i.claims(claims{"org_id": json.Number(number), "ids": []json.Number{json.Number(number), "7"}})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []sts.Claim{{Name: "org_id", Values: []string{number}}, {Name: "ids", Values: []string{number, "7"}, List: true}} {
+			if !contains(got.Claims, want) {
+				t.Errorf("got the claims %+v, want %+v among them", got.Claims, want)
+			}
 		}
 	}
 }

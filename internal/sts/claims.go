@@ -1,0 +1,143 @@
+package sts
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/daypass/daypass/internal/iam"
+)
+
+// claims are what a token says, by the exact names of RFC 7519. They are decoded
+// once: what is decided on, what is told and what is sealed are the same. Objects
+// are map[string]any, lists are []any, numbers json.Number, as written.
+type claims map[string]any
+
+// maxNesting is for objects and lists in a token. Ours need four.
+const maxNesting = 32
+
+// parseClaims decodes the payload of a token, which nobody needs to have verified. A
+// name that is there twice could mean one thing here and another elsewhere, so it is
+// refused. Claims become names of condition keys: two that policies cannot tell
+// apart are one name, at the top and in the claim with the tags.
+func parseClaims(payload []byte) (claims, error) {
+	if !json.Valid(payload) {
+		return nil, ErrNotJWT
+	}
+	d := claimDecoder{json.NewDecoder(bytes.NewReader(payload))}
+	d.UseNumber()
+	value, err := d.value(0, iam.FoldKey)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := value.(map[string]any)
+	if !ok {
+		return nil, ErrNotJWT
+	}
+	return c, nil
+}
+
+// claimDecoder reads the tokens of a JSON document that is known to be valid.
+type claimDecoder struct{ *json.Decoder }
+
+// value reads one value. Members of an object are told apart by what fold makes of
+// their names.
+func (d *claimDecoder) value(depth int, fold func(string) string) (any, error) {
+	token, err := d.Token()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotJWT, err)
+	}
+	switch token {
+	case json.Delim('{'), json.Delim('['):
+		if depth == maxNesting {
+			return nil, fmt.Errorf("%w: nested too deeply", ErrBadClaims)
+		}
+	default:
+		// What could not be decoded has become U+FFFD, and different texts one.
+		if text, ok := token.(string); ok && strings.ContainsRune(text, utf8.RuneError) {
+			return nil, fmt.Errorf("%w: a text that is not Unicode", ErrBadClaims)
+		}
+		return token, nil
+	}
+	if token == json.Delim('[') {
+		list := []any{}
+		for d.More() {
+			element, err := d.value(depth+1, fold)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, element)
+		}
+		_, err = d.Token()
+		return list, err
+	}
+	object, seen := map[string]any{}, map[string]bool{}
+	for d.More() {
+		key, err := d.value(depth+1, fold)
+		if err != nil {
+			return nil, err
+		}
+		name := key.(string)
+		if seen[fold(name)] {
+			return nil, fmt.Errorf("%w: %q is there twice", ErrBadClaims, name)
+		}
+		seen[fold(name)] = true
+		inner := fold
+		if depth == 0 && name != claimTags {
+			inner = exactly
+		}
+		if object[name], err = d.value(depth+1, inner); err != nil {
+			return nil, err
+		}
+	}
+	_, err = d.Token()
+	return object, err
+}
+
+func exactly(name string) string { return name }
+
+// texts is a list of texts; none when there is no such claim.
+func texts(value any) ([]string, bool) {
+	if value == nil {
+		return nil, true
+	}
+	list, ok := value.([]any)
+	all := make([]string, len(list))
+	for i, one := range list {
+		if all[i], ok = one.(string); !ok {
+			return nil, false
+		}
+	}
+	return all, ok
+}
+
+// audience is aud: one text or a list of them.
+func (c claims) audience() ([]string, error) {
+	if one, ok := c["aud"].(string); ok {
+		return []string{one}, nil
+	}
+	list, ok := texts(c["aud"])
+	if !ok {
+		return nil, fmt.Errorf("%w: aud", ErrBadClaims)
+	}
+	return list, nil
+}
+
+// seconds reads a time, in whole seconds since 1970. A fraction is dropped: that
+// is for the refusal with exp, and less than the skew of clocks with the others.
+func (c claims) seconds(name string) (seconds int64, there bool, err error) {
+	value, there := c[name]
+	if !there {
+		return 0, false, nil
+	}
+	number, ok := value.(json.Number)
+	whole, _, _ := strings.Cut(number.String(), ".")
+	seconds, err = strconv.ParseInt(whole, 10, 64)
+	if !ok || err != nil || strings.ContainsAny(number.String(), "eE") {
+		return 0, true, fmt.Errorf("%w: %s", ErrBadClaims, name)
+	}
+	return seconds, true, nil
+}
