@@ -141,6 +141,8 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 		{"two subjects", webForm("ci", i.token(t, start, map[string]any{"Sub": "admin"})), 400, "InvalidIdentityToken", ""},
 		{"two audiences", webForm("ci", i.token(t, start, map[string]any{"aud": "x", "AUD": "daypass"})), 400, "InvalidIdentityToken", ""},
 		{"a claim in two cases", webForm("ci", i.token(t, start, map[string]any{"Environment": "test"})), 400, "InvalidIdentityToken", ""},
+		{"a client that is not ours", webForm("ci", i.token(t, start, map[string]any{"azp": "x"})), 400, "InvalidIdentityToken", "Incorrect token audience"},
+		{"our client, for another service", webForm("ci", i.token(t, start, map[string]any{"aud": "x", "azp": "daypass"})), 400, "InvalidIdentityToken", "Incorrect token audience"},
 		{"another issuer", webForm("ci", i.token(t, start, map[string]any{"iss": "https://x"})), 400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for the issuer of the token."},
 		{"no token at all", query("2011-06-15", "Action", "AssumeRoleWithWebIdentity", "RoleArn", roleARN+"ci", "RoleSessionName", "ab"), 400, "ValidationError",
 			"1 validation error detected: Value at 'webIdentityToken' failed to satisfy constraint: Member must not be null"},
@@ -167,6 +169,37 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 	s.now = start.Add(3 * time.Hour)
 	if f := post(webForm("ci", i.token(t, s.now, nil))).fault(t); f.Code != "IDPCommunicationError" {
 		t.Errorf("while the provider is down: got %s, want IDPCommunicationError", f.Code)
+	}
+}
+
+// Where a token has azp, that is the audience in the trust policy, in the answer, in
+// the audit record and in the session; the trust policy can ask for aud as well.
+func TestAuthorizedParty(t *testing.T) {
+	i := newIDP(t)
+	name := strings.TrimPrefix(i.URL, "http://")
+	spec := withRoles(t, directory.RoleSpec{Name: "cli", Inline: []*iam.Policy{policy(t, "cli", `{"Effect":"Allow","Action":"redshift:*","Resource":"*",
+			"Condition":{"StringEquals":{"`+name+`:aud":"daypass-cli"},"Null":{"`+name+`:oaud":"true"}}}`)},
+		Trust: trust(t, `{"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/`+name+`"},
+			"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"`+name+`:aud":"daypass-cli","`+name+`:oaud":"daypass"}}}`)})
+	spec.Providers = []directory.Provider{{Issuer: i.URL, Audiences: []string{"daypass", "daypass-cli"}}}
+	s := newServer(t, spec)
+	post := func(aud, azp string) answer {
+		return s.do(s.request("POST", webForm("cli", i.token(t, start, map[string]any{"aud": aud, "azp": azp}))))
+	}
+	got := post("daypass", "daypass-cli").assumed(t)
+	if got.Audience != "daypass-cli" {
+		t.Errorf("the answer has the audience %s, want daypass-cli", got.Audience)
+	}
+	if id := s.lastLine().Identity.PrincipalID; !strings.HasSuffix(id, ":daypass-cli:"+got.Subject) {
+		t.Errorf("the audit record has the principal %s, want it with daypass-cli", id)
+	}
+	if a := s.redshiftAs(got.keys(), valid()...); a.status != 200 {
+		t.Errorf("the session: got %d %s, want 200", a.status, a.body)
+	}
+	for _, row := range [][2]string{{"daypass", "daypass"}, {"daypass-cli", "daypass"}, {"daypass-cli", "daypass-cli"}} {
+		if a := post(row[0], row[1]); a.status != 403 {
+			t.Errorf("aud %s, azp %s: got %d %s, want 403", row[0], row[1], a.status, a.body)
+		}
 	}
 }
 

@@ -126,6 +126,18 @@ func (c claims) audience() ([]string, error) {
 	return list, nil
 }
 
+// party is azp, the client that the token was given to; empty when no value is set.
+func (c claims) party() (string, error) {
+	if c["azp"] == nil {
+		return "", nil
+	}
+	party, _ := c["azp"].(string)
+	if party == "" {
+		return "", fmt.Errorf("%w: azp", ErrBadClaims)
+	}
+	return party, nil
+}
+
 // seconds reads a time, in whole seconds since 1970. A fraction is dropped: that
 // is for the refusal with exp, and less than the skew of clocks with the others.
 func (c claims) seconds(name string) (seconds int64, there bool, err error) {

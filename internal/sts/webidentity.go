@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/iam"
 )
 
 // Ways in which a web identity token fails.
@@ -45,6 +46,7 @@ const (
 type WebIdentity struct {
 	Provider *directory.Provider
 	Subject  string
+	// Audience is who the token is for: azp where it is set, else aud.
 	Audience []string
 	// Claims are all claims that can be condition keys: text, numbers as written,
 	// truth values, and lists of them.
@@ -108,17 +110,43 @@ func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now 
 	if err := checkTimes(c, now); err != nil {
 		return nil, err
 	}
-	identity := &WebIdentity{Provider: provider, Claims: conditionKeys(c)}
+	identity := &WebIdentity{Provider: provider}
 	if identity.Subject, _ = c["sub"].(string); identity.Subject == "" {
 		return nil, fmt.Errorf("%w: sub", ErrBadClaims)
 	}
-	if identity.Audience, err = c.audience(); err != nil {
+	if err := identity.readAudience(c); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(identity.Audience, func(a string) bool { return slices.Contains(provider.Audiences, a) }) {
-		return nil, ErrAudience
-	}
 	return identity, identity.readSession(c)
+}
+
+// readAudience finds out who the token is for, and with that the condition keys. As
+// at AWS it is azp where that is set, and the key aud is azp; oaud is what aud says
+// (IAM User Guide, reference_policies_iam-condition-keys). The audiences have to
+// have both: a service that is sent a token meant for it cannot use it here.
+func (w *WebIdentity) readAudience(c claims) error {
+	aud, err := c.audience()
+	if err != nil {
+		return err
+	}
+	azp, err := c.party()
+	if err != nil {
+		return err
+	}
+	known := func(audience string) bool { return slices.Contains(w.Provider.Audiences, audience) }
+	if !slices.ContainsFunc(aud, known) || azp != "" && !known(azp) {
+		return ErrAudience
+	}
+	w.Audience = aud
+	if azp != "" {
+		w.Audience = []string{azp}
+	}
+	w.Claims = append(conditionKeys(c), audienceKey("aud", w.Audience), audienceKey("oaud", aud))
+	return nil
+}
+
+func audienceKey(name string, audience []string) Claim {
+	return Claim{Name: name, Values: audience, List: len(audience) > 1}
 }
 
 // checkTimes holds exp, nbf and iat against the clock. exp has to be there.
@@ -144,19 +172,20 @@ func checkTimes(c claims, now time.Time) error {
 	return nil
 }
 
-// conditionKeys are the claims that a condition can compare with, by name.
+// conditionKeys are the claims that a condition can compare with, by name, but for
+// the audience. A claim that calls itself oaud is none.
 func conditionKeys(c claims) []Claim {
 	var keys []Claim
 	for name, value := range c {
+		if key := iam.FoldKey(name); key == "aud" || key == "oaud" {
+			continue
+		}
 		if list, ok := value.([]any); ok {
 			c := Claim{Name: name, List: true}
 			for _, one := range list {
 				if text, ok := claimText(one); ok {
 					c.Values = append(c.Values, text)
 				}
-			}
-			if name == "aud" && len(c.Values) == 1 {
-				c.List = false
 			}
 			keys = append(keys, c)
 		} else if text, ok := claimText(value); ok {

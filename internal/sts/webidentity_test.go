@@ -151,7 +151,7 @@ func TestWebIdentity(t *testing.T) {
 			t.Fatalf("%s: Verify: %v", alg, err)
 		}
 		want := []sts.Claim{{Name: "admin", Values: []string{"true"}}, {Name: "amr", Values: []string{"pwd", "mfa"}, List: true},
-			{Name: "aud", Values: []string{"else", "other"}, List: true}}
+			{Name: "aud", Values: []string{"else", "other"}, List: true}, {Name: "oaud", Values: []string{"else", "other"}, List: true}}
 		if got.Subject != "repo:a/b" || got.SourceIdentity != "ana" || !reflect.DeepEqual(got.Transitive, []string{"Cost"}) ||
 			!reflect.DeepEqual(got.Tags, []sts.Tag{{Key: "Cost", Value: "9"}, {Key: "Project", Value: "x"}}) {
 			t.Errorf("%s: got %+v", alg, got)
@@ -367,6 +367,65 @@ func TestAmbiguousClaims(t *testing.T) {
 		if got, err := ids.Verify(context.Background(), d, start, token); !errors.Is(err, sts.ErrNotJWT) {
 			t.Errorf("the payload %q: got %+v, %v, want ErrNotJWT", payload, got, err)
 		}
+	}
+}
+
+// The audience is azp where there is one, and both have to be known.
+func TestAuthorizedParty(t *testing.T) {
+	i := newIssuer(t)
+	s := newSigner(t, "1", jose.EdDSA)
+	i.keys.Store(publish(s))
+	d := i.directory(t)
+	type list = []string
+	for _, row := range []struct {
+		name     string
+		aud, azp any
+		oaud     any // more claims
+		want     error
+		key      list // aud, as policies see it
+		original list // oaud
+	}{
+		{"azp of another", "daypass", "evil", nil, sts.ErrAudience, nil, nil},
+		{"azp of another, several audiences", list{"x", "daypass"}, "evil", nil, sts.ErrAudience, nil, nil},
+		{"azp of another in the same letters", "daypass", "Daypass", nil, sts.ErrAudience, nil, nil},
+		{"aud of another", "x", "daypass", nil, sts.ErrAudience, nil, nil},
+		{"no aud", nil, "daypass", nil, sts.ErrAudience, nil, nil},
+		{"no audience but oaud", "x", nil, "daypass", sts.ErrAudience, nil, nil},
+		{"azp empty", "daypass", "", nil, sts.ErrBadClaims, nil, nil},
+		{"azp a list", "daypass", list{"daypass"}, nil, sts.ErrBadClaims, nil, nil},
+		{"azp a number", "daypass", 1, nil, sts.ErrBadClaims, nil, nil},
+		{"azp false", "daypass", false, nil, sts.ErrBadClaims, nil, nil},
+
+		{"no azp", "daypass", nil, nil, nil, list{"daypass"}, list{"daypass"}},
+		{"no value of azp", "daypass", json.RawMessage("null"), nil, nil, list{"daypass"}, list{"daypass"}},
+		{"azp is aud", "daypass", "daypass", nil, nil, list{"daypass"}, list{"daypass"}},
+		{"azp and aud", "daypass", "other", nil, nil, list{"other"}, list{"daypass"}},
+		{"azp and several", list{"x", "daypass"}, "other", nil, nil, list{"other"}, list{"x", "daypass"}},
+		{"a claim called oaud", "daypass", "other", "x", nil, list{"other"}, list{"daypass"}},
+		{"one audience in a list", list{"daypass"}, nil, list{"x", "y"}, nil, list{"daypass"}, list{"daypass"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var ids sts.WebIdentities
+			got, err := ids.Verify(context.Background(), d, start, s.sign(t, i.claims(claims{"aud": row.aud, "azp": row.azp, "oAud": row.oaud})))
+			if !errors.Is(err, row.want) {
+				t.Fatalf("got %+v, %v, want %v", got, err, row.want)
+			}
+			if row.want != nil {
+				return
+			}
+			if f := got.Federated(d.Account); !reflect.DeepEqual(got.Audience, row.key) || !reflect.DeepEqual(f.Audience, row.key) {
+				t.Errorf("the audience is %q, and %q in the session, want %q", got.Audience, f.Audience, row.key)
+			}
+			keys := map[string][]sts.Claim{}
+			for _, c := range got.Claims {
+				keys[strings.ToLower(c.Name)] = append(keys[strings.ToLower(c.Name)], c)
+			}
+			for name, want := range map[string]list{"aud": row.key, "oaud": row.original} {
+				if !reflect.DeepEqual(keys[name], []sts.Claim{{Name: name, Values: want, List: len(want) > 1}}) {
+					t.Errorf("the condition key %s is %+v, want %q", name, keys[name], want)
+				}
+			}
+		})
 	}
 }
 
