@@ -31,8 +31,9 @@ var (
 	ErrUnreachable = errors.New("identity provider's keys cannot be read")
 )
 
-// webSkew is how far ahead of ours the clock of an identity provider may be. An
-// expiry knows no such tolerance.
+// webSkew is how far ahead of ours the clock of an identity provider may be: nbf and
+// iat only say when a token began. An expiry knows no such tolerance. AWS takes a
+// token for five minutes after it, and who has stolen one would have them too.
 const webSkew = 5 * time.Minute
 
 // The claims that AWS gives a meaning: IAM User Guide, id_session-tags and

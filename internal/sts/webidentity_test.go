@@ -370,6 +370,36 @@ func TestAmbiguousClaims(t *testing.T) {
 	}
 }
 
+// At exp a token is over, and not a moment later; nbf and iat may be five minutes
+// ahead.
+func TestTokenTimes(t *testing.T) {
+	i := newIssuer(t)
+	s := newSigner(t, "1", jose.EdDSA)
+	i.keys.Store(publish(s))
+	d := i.directory(t)
+	token := s.sign(t, i.claims(claims{"iat": start.Unix() + 600, "nbf": start.Unix() + 600, "exp": start.Unix() + 900}))
+	begin, end := time.Unix(start.Unix()+300, 0), time.Unix(start.Unix()+900, 0)
+	for _, row := range []struct {
+		now  time.Time
+		want error
+	}{
+		{begin.Add(-time.Second), sts.ErrTokenTooEarly},
+		{begin.Add(-time.Nanosecond), sts.ErrTokenTooEarly},
+		{begin, nil},
+		{end.Add(-time.Nanosecond), nil},
+		{end, sts.ErrTokenExpired},
+		{end.Add(time.Nanosecond), sts.ErrTokenExpired},
+		{end.Add(time.Second), sts.ErrTokenExpired},
+		{end.Add(200 * time.Second), sts.ErrTokenExpired},
+		{end.Add(24 * time.Hour), sts.ErrTokenExpired},
+	} {
+		var ids sts.WebIdentities
+		if _, err := ids.Verify(context.Background(), d, row.now, token); !errors.Is(err, row.want) {
+			t.Errorf("%s before its end: got %v, want %v", end.Sub(row.now), err, row.want)
+		}
+	}
+}
+
 // The audience is azp where there is one, and both have to be known.
 func TestAuthorizedParty(t *testing.T) {
 	i := newIssuer(t)
