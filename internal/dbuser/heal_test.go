@@ -124,6 +124,48 @@ func TestSettingsThatStay(t *testing.T) {
 	})
 }
 
+// TestDefaultPrivileges: what a holder has arranged for the tables of a session
+// role does not hold for the tables of the next session.
+func TestDefaultPrivileges(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, group, mallory, db := f.user("alice", ""), f.group("analysts"), f.user("mallory", ""), f.Database(t)
+		n := dbuser.Need{User: alice, Groups: []string{group}, Database: db}
+		f.exec("grant create on database %s to %s", db, group)
+		first := f.ensure(n)
+		c := f.logon(first, db)
+		run(t, c, "alter default privileges grant select on tables to "+pgx.Identifier{mallory}.Sanitize())
+		run(t, c, "create schema theirs create table before ()")
+		second := f.logon(f.ensure(n), db)
+		run(t, second, "create schema mine create table after ()")
+		inspector := pgtest.Connect(t, s.Superuser(db))
+		reads := func(table string) string {
+			return one(t, inspector, "select has_table_privilege($1, $2::regclass::oid, 'select')::text", mallory, table)
+		}
+		if reads("theirs.before") != "true" {
+			t.Error("the default privileges are not in force: nothing to guard against")
+		}
+		if reads("mine.after") != "false" {
+			t.Error("the holder's default privileges hold for the table of the next session")
+		}
+		if got := one(t, second, "select session_user::text"); got != first.Name {
+			t.Errorf("session_user = %s, want %s as before", got, first.Name)
+		}
+		if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+			t.Errorf("left to do: %q, %v", left, err)
+		}
+		// The old role goes when nobody is left on it.
+		retired := one(t, c, "select session_user::text")
+		_ = c.Close(t.Context())
+		f.exec("alter role %s valid until '2020-01-01'", retired)
+		f.sweepUntil(retired, time.Hour)
+		if got := one(t, f.super, "select count(*)::text from pg_roles where rolname = $1", retired); got != "0" || retired == first.Name {
+			t.Errorf("%s is still there", retired)
+		}
+	})
+}
+
 // TestLargeSettings: a holder can give his session role and his user as many
 // settings as he likes. They are not even read.
 func TestLargeSettings(t *testing.T) {

@@ -88,7 +88,10 @@ func (p *planner) build() (plan, error) {
 		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", ident(e.Role), ident(e.Member))
 		p.plan.verify = true
 	}
-	if existing != nil && p.retire {
+	// Default privileges that a holder gave the session role would open what the
+	// next one creates, and a user mapping shows the password in it. They are in a
+	// database, where nobody looks at a logon, so they go with the role.
+	if existing != nil && (p.retire || existing.Arranged) {
 		retired := retiredName(existing.Name, existing.OID)
 		p.add(aboutSessionRole, existing.Name, "alter role %s rename to %s", ident(existing.Name), ident(retired))
 		p.add(aboutSessionRole, retired, "alter role %s nologin", ident(retired))

@@ -50,6 +50,7 @@ type role struct {
 	ConnLimit  int      `json:"connlimit"`
 	ValidUntil *float64 `json:"validuntil"` // nil: none, or infinity
 	Session    bool     `json:"session"`    // a direct member of the marker role
+	Arranged   bool     `json:"arranged"`   // a candidate with default privileges or user mappings, in any database
 }
 
 // carried is a role that Root reaches through any number of memberships.
@@ -116,7 +117,10 @@ marker as (select oid from pg_roles where rolname = {marker}),
 named as materialized (
   select r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,
          r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
-         {session} as session
+         {session} as session,
+         r.rolname = any ($2::text[]::name[]) and exists (select from pg_shdepend d
+           where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
+             and d.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass) and d.deptype = 'o') as arranged
   from pg_roles r
   where r.rolname = any ($1::text[]::name[]) or r.rolname = any ($2::text[]::name[])),
 candidate as (select oid, rolname from named where rolname = any ($2::text[]::name[])),
@@ -136,7 +140,7 @@ select json_build_object(
       'inherit', rolinherit, 'createrole', rolcreaterole, 'createdb', rolcreatedb, 'login', rolcanlogin,
       'repl', rolreplication, 'bypassrls', rolbypassrls, 'connlimit', rolconnlimit,
       'validuntil', case when isfinite(rolvaliduntil) then extract(epoch from rolvaliduntil)::float8 end,
-      'session', session)) from named),
+      'session', session, 'arranged', arranged)) from named),
   'carries', (select json_agg(json_build_object('root', c.root::int8, 'name', r.rolname, 'super', r.rolsuper,
       'createrole', r.rolcreaterole, 'session', s.session))
     from reach c join pg_roles r on r.oid = c.oid
