@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,6 +36,7 @@ type Admin struct {
 	// lane may use it.
 	laneless time.Time
 	errand   chan struct{} // one token: the connection to another database
+	swept    atomic.Bool   // a sweep has been through
 	base     context.Context
 	cancel   context.CancelFunc
 	work     sync.WaitGroup // what runs behind the callers

@@ -16,18 +16,29 @@ const (
 	endedAgain = 2 * time.Second
 	// endedFor is how long an ended session is followed; the sweep does the rest.
 	endedFor = 20 * time.Second
-	// maxEnded bounds the queue. What does not fit is the sweep's.
+	// maxEnded bounds the queue, and maxLeft the backends of a role in it. What
+	// does not fit is the sweep's.
 	maxEnded = 10000
+	maxLeft  = 1000
 	// handOverLock bounds how long a change of owner waits for a table that is
 	// in use, and with it how long it keeps others waiting behind it.
 	handOverLock = "300ms"
 )
 
 // endedQueue holds the session roles whose sessions ended, each with the time
-// until which it is followed. Guarded by Admin.mu.
+// until which it is followed and the backends that may be left. Guarded by
+// Admin.mu.
 type endedQueue struct {
 	until   map[string]time.Time
+	left    map[string][]Backend
 	running bool
+}
+
+// Backend is a server process, and the address at which the gateway had it: a
+// cluster has several servers, each with process ids of its own.
+type Backend struct {
+	PID     uint32
+	Address string
 }
 
 // Ownership is what a session role owns in one database. An empty Database
@@ -47,16 +58,23 @@ type KeptRole struct {
 // SessionEnded says that a session of role in database is over, so that what
 // it created is handed to its user, in every database where the role owns
 // something. It never blocks and does nothing for roles that own nothing.
-func (a *Admin) SessionEnded(role, database string) {
+//
+// left is the session's backend, if it was told to stop what it did and need not
+// have obeyed: when it is there a moment later it is terminated. nil: there is
+// nothing to see to.
+func (a *Admin) SessionEnded(role, database string, left *Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed || len(a.ended.until) >= maxEnded {
 		return
 	}
 	if a.ended.until == nil {
-		a.ended.until = map[string]time.Time{}
+		a.ended.until, a.ended.left = map[string]time.Time{}, map[string][]Backend{}
 	}
 	a.ended.until[role] = a.cfg.Now().Add(endedFor)
+	if left != nil && len(a.ended.left[role]) < maxLeft {
+		a.ended.left[role] = append(a.ended.left[role], *left)
+	}
 	if !a.ended.running {
 		a.ended.running = true
 		a.work.Add(1)
@@ -82,23 +100,64 @@ func (a *Admin) followEnded() {
 		for r := range a.ended.until {
 			roles = append(roles, r)
 		}
+		left := a.ended.left
+		a.ended.left = map[string][]Backend{}
 		if len(roles) == 0 || a.base.Err() != nil {
 			a.ended.running = false
 			a.mu.Unlock()
 			return
 		}
 		a.mu.Unlock()
+		for role, list := range left {
+			if err := a.endBackends(role, list); err != nil {
+				a.cfg.Log.Warn("backends that were told to stop not terminated", "cluster", a.cfg.Cluster, "role", role, "err", err)
+				a.mu.Lock()
+				a.ended.left[role] = append(a.ended.left[role], list...)
+				a.mu.Unlock()
+			}
+		}
 		again := a.lookAfter(roles)
 		delay = endedAgain
 		a.mu.Lock()
 		for _, r := range roles {
 			if !again[r] || a.cfg.Now().After(a.ended.until[r]) {
 				delete(a.ended.until, r)
+				delete(a.ended.left, r)
 				delay = endedDelay
 			}
 		}
 		a.mu.Unlock()
 	}
+}
+
+// endBackends terminates those of a role's backends that are still there, on the
+// server that the administrative login is connected to.
+func (a *Admin) endBackends(role string, list []Backend) error {
+	ctx, cancel := context.WithTimeout(a.base, endedAgain)
+	defer cancel()
+	return a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
+		here := c.PgConn().Conn().RemoteAddr().String()
+		var pids, there []int32
+		for _, b := range list {
+			if b.Address == here {
+				pids = append(pids, int32(b.PID))
+			}
+		}
+		err := c.QueryRow(ctx, "select coalesce(array_agg(pid), '{}') from pg_stat_activity where pid = any ($1::int[]) and usename = $2", pids, role).Scan(&there)
+		if err != nil || len(there) == 0 {
+			return nil, err
+		}
+		l, err := readLoan(ctx, c, role, "")
+		if err != nil {
+			return nil, err
+		}
+		a.cfg.Log.Info("terminating backends that were told to stop and go on", "cluster", a.cfg.Cluster, "role", role, "pids", there)
+		var steps []step
+		for _, pid := range there {
+			steps = append(steps, step{sql: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usename = %s", pid, literal(role))})
+		}
+		return l.around(steps...), nil
+	})
 }
 
 // lookAfter hands over what the roles own and says which to look at again.
@@ -132,6 +191,7 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 type owner struct {
 	Role       string
 	Live       bool // has backends
+	Retired    bool // another took its place: nobody will log on with it again
 	ValidUntil time.Time
 	Databases  []string // "" for what belongs to the whole cluster
 	Mentioned  bool     // an ACL, a policy or default privileges name it
@@ -143,13 +203,14 @@ type owner struct {
 // of a session role concern nobody else and are not handed over.
 const ownersQuery = `
 with session_role as (
-  select r.oid, r.rolname, r.rolvaliduntil
+  select r.oid, r.rolname, r.rolvaliduntil, r.rolcanlogin
   from pg_roles r
   where r.oid in (` + sessionRoles + `) and ($1::text[] is null or r.rolname = any ($1::text[]::name[])))
 select r.rolname::text, clock_timestamp(),
   case when isfinite(r.rolvaliduntil) then r.rolvaliduntil else 'epoch' end,
   exists (select from pg_stat_activity a where a.usesysid = r.oid)
     or exists (select from pg_prepared_xacts x where x.owner = r.rolname),
+  not r.rolcanlogin,
   coalesce((select array_agg(distinct coalesce(d.datname::text, '') order by coalesce(d.datname::text, ''))
     from pg_shdepend s left join pg_database d on d.oid = s.dbid
     where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid and s.deptype = 'o'
@@ -176,7 +237,7 @@ func readOwners(ctx context.Context, c *conn, roles []string) ([]owner, error) {
 	var all []owner
 	for rows.Next() {
 		var o owner
-		if err := rows.Scan(&o.Role, &o.Now, &o.ValidUntil, &o.Live, &o.Databases, &o.Mentioned); err != nil {
+		if err := rows.Scan(&o.Role, &o.Now, &o.ValidUntil, &o.Live, &o.Retired, &o.Databases, &o.Mentioned); err != nil {
 			return nil, err
 		}
 		all = append(all, o)
@@ -188,30 +249,43 @@ func readOwners(ctx context.Context, c *conn, roles []string) ([]owner, error) {
 // somebody made the session role a member of several.
 var errNoUser = errors.New("cannot tell the user of the session role")
 
-// handOver gives what a session role owns in one database to its user.
+// handOver gives what a session role owns in one database to its user: at one
+// stroke, and object by object where that does not work.
 func (a *Admin) handOver(ctx context.Context, role, database string) (user string, err error) {
-	err = a.inDatabase(ctx, database, func(ctx context.Context, lane, c *conn) error {
-		lent, err := readLent(ctx, lane, role)
-		if err != nil {
-			return err
+	err = a.onDatabase(ctx, database, func(do transaction) error {
+		whole := do(func(ctx context.Context, lane, c *conn) error {
+			lent, err := readLent(ctx, lane, role)
+			if err != nil {
+				return err
+			}
+			user = lent.user
+			return a.runSteps(ctx, c, lent.around(step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(user))}))
+		})
+		if database == "" || !isCode(whole, "53200", "55P03") && !refused(whole) {
+			return whole
 		}
-		user = lent.user
-		return a.runSteps(ctx, c, lent.around(step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(user))}))
+		return a.handOverPieces(do, role, whole)
 	})
 	return user, err
 }
 
-// inDatabase runs f in one transaction of a database, in the lane. The lane's
-// own connection is to the database of the administrative login; for another,
-// one more is opened, one at a time.
-func (a *Admin) inDatabase(ctx context.Context, database string, f func(ctx context.Context, lane, c *conn) error) error {
+// transaction runs f in one transaction of a database, in the lane. The lane's own
+// connection is to the database of the administrative login; c is it, or one to
+// another database.
+type transaction func(f func(ctx context.Context, lane, c *conn) error) error
+
+// onDatabase connects to a database, and runs use with what runs a transaction
+// there. Of other databases than the login's, one at a time is connected to.
+func (a *Admin) onDatabase(ctx context.Context, database string, use func(transaction) error) error {
 	begin := step{sql: "set local lock_timeout = '" + handOverLock + "'"}
 	if database == "" || database == a.pool.config.Database {
-		return a.inLane(ctx, func(ctx context.Context, lane *conn) ([]step, error) {
-			if err := a.runSteps(ctx, lane, []step{begin}); err != nil {
-				return nil, err
-			}
-			return nil, f(ctx, lane, lane)
+		return use(func(f func(ctx context.Context, lane, c *conn) error) error {
+			return a.inLane(ctx, func(ctx context.Context, lane *conn) ([]step, error) {
+				if err := a.runSteps(ctx, lane, []step{begin}); err != nil {
+					return nil, err
+				}
+				return nil, f(ctx, lane, lane)
+			})
 		})
 	}
 	select {
@@ -225,15 +299,26 @@ func (a *Admin) inDatabase(ctx context.Context, database string, f func(ctx cont
 		return err
 	}
 	defer a.pool.discard(c)
-	return a.inLane(ctx, func(ctx context.Context, lane *conn) ([]step, error) {
-		if err := a.runSteps(ctx, c, []step{{sql: "begin"}, begin}); err != nil {
+	return use(func(f func(ctx context.Context, lane, c *conn) error) error {
+		return a.inLane(ctx, func(ctx context.Context, lane *conn) ([]step, error) {
+			err := a.runSteps(ctx, c, []step{{sql: "begin"}, begin})
+			if err == nil {
+				err = f(ctx, lane, c)
+			}
+			if err == nil {
+				err = a.runSteps(ctx, c, []step{{sql: "commit"}})
+			}
+			if err != nil && !c.IsClosed() {
+				rollback(ctx, c)
+			}
 			return nil, err
-		}
-		if err := f(ctx, lane, c); err != nil {
-			return nil, err // the connection is closed, and the transaction with it
-		}
-		return nil, a.runSteps(ctx, c, []step{{sql: "commit"}})
+		})
 	})
+}
+
+// inDatabase runs f in one transaction of a database, in the lane.
+func (a *Admin) inDatabase(ctx context.Context, database string, f func(ctx context.Context, lane, c *conn) error) error {
+	return a.onDatabase(ctx, database, func(do transaction) error { return do(f) })
 }
 
 // lent says what a plain administrative login has to be lent, for one

@@ -76,7 +76,7 @@ func TestHandOverWhenTheSessionEnds(t *testing.T) {
 					t.Fatal("the session role owns nothing to hand over")
 				}
 				_ = c.Close(context.Background())
-				f.admin.SessionEnded(role.Name, db)
+				f.admin.SessionEnded(role.Name, db, nil)
 				f.eventually("hand-over", func() bool { return f.ownedBy(role.Name) == "0" })
 				if got := f.ownedBy(alice); got == "0" {
 					t.Error("the user owns nothing")
@@ -115,7 +115,7 @@ func TestSetRoleNoneIsHandedOverToo(t *testing.T) {
 	if f.ownedBy(role.Name) == "0" {
 		t.Fatal("nothing to hand over")
 	}
-	f.admin.SessionEnded(role.Name, db)
+	f.admin.SessionEnded(role.Name, db, nil)
 	f.eventually("hand-over", func() bool { return f.ownedBy(role.Name) == "0" })
 }
 
@@ -167,6 +167,79 @@ func TestSweepAfterACrash(t *testing.T) {
 		f.sweepUntil(role.Name, 0)
 		if got := f.ownedBy(role.Name); got != "0" {
 			t.Errorf("after a sweep the session role owns %s objects", got)
+		}
+	})
+}
+
+// TestSweepOfARoleInUse: what a session left behind whose gateway crashed is handed
+// over while another session goes on with the same role.
+func TestSweepOfARoleInUse(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, makers := f.user("alice", ""), f.group("makers")
+		db := f.database(makers)
+		role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+		c, goesOn := f.logon(role, db), f.logon(role, db)
+		makeThings(t, c, "lab")
+		_ = c.Close(t.Context())
+		next := f.another() // after the crash
+		if report, err := next.Sweep(t.Context(), dbuser.SweepOptions{}); err != nil || report.InUse == 0 {
+			t.Errorf("Sweep = %+v, %v", report, err)
+		}
+		f.eventually("hand-over", func() bool { return f.ownedBy(role.Name) == "0" })
+		run(t, goesOn, "select * from lab.t")
+	})
+}
+
+// TestHandOverPieces: a table in use and a schema that the user may not create in
+// any more keep nothing but what is in them.
+func TestHandOverPieces(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, makers := f.user("alice", ""), f.group("makers")
+		db := f.database(makers)
+		f.Exec(t, db, "create schema shut; grant create, usage on schema shut to "+pgtest.Quote(makers))
+		role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+		c := f.logon(role, db)
+		makeThings(t, c, "lab")
+		run(t, c, "create table lab.busy (id serial primary key)")
+		run(t, c, "create function shut.f() returns int language sql as 'select 1'")
+		_ = c.Close(t.Context())
+		f.eventually("end of the session", func() bool {
+			return one(t, f.super, "select count(*)::text from pg_stat_activity where usename = $1", role.Name) == "0"
+		})
+		user := pgtest.Connect(t, s.Superuser(db))
+		run(t, user, "begin")
+		run(t, user, "lock table lab.busy in access share mode")
+		f.Exec(t, db, "revoke create on schema shut from "+pgtest.Quote(makers))
+
+		left := func() string {
+			return one(t, user, `select string_agg(o.identity, ' ' order by o.identity) from pg_shdepend d cross join lateral pg_identify_object(d.classid, d.objid, 0) o
+				where d.refclassid = 'pg_authid'::regclass and d.refobjid = $1::regrole and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())`, pgtest.Quote(role.Name))
+		}
+		report, err := f.another().Sweep(t.Context(), dbuser.SweepOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := left(), "lab.busy lab.busy_id_seq shut.f()"; got != want {
+			t.Errorf("left with the session role: %s, want %s", got, want)
+		}
+		kept := ""
+		for _, k := range report.Kept {
+			if k.Role == role.Name {
+				kept += k.Reason
+			}
+		}
+		if !strings.Contains(kept, "table lab.busy: ") {
+			t.Errorf("kept because %q, want the name of the table", kept)
+		}
+		run(t, user, "rollback")
+		f.Exec(t, db, "grant create on schema shut to "+pgtest.Quote(makers))
+		f.sweepUntil(role.Name, 0)
+		if got := f.ownedBy(role.Name); got != "0" {
+			t.Errorf("the session role owns %s objects", got)
 		}
 	})
 }

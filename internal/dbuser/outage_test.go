@@ -191,5 +191,5 @@ func TestClosed(t *testing.T) {
 	if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: "x", AutoCreate: true}); !errors.Is(err, dbuser.ErrUnreachable) {
 		t.Errorf("Ensure after Close = %v", err)
 	}
-	f.admin.SessionEnded("IAM:x", "postgres")
+	f.admin.SessionEnded("IAM:x", "postgres", nil)
 }

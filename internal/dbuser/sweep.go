@@ -86,12 +86,18 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 			a.cfg.Log.Warn("members of session roles not taken out", "cluster", a.cfg.Cluster, "err", err)
 		}
 	}
+	first := !o.DryRun && !a.swept.Swap(true)
 	for _, owner := range all {
 		if err := ctx.Err(); err != nil {
 			return report, err
 		}
 		if owner.Live {
 			report.InUse++
+			if first && len(owner.Databases) > 0 {
+				// What a session left behind whose gateway crashed is not to wait for
+				// the end of those that others have begun since.
+				a.SessionEnded(owner.Role, "", nil)
+			}
 			continue
 		}
 		a.sweepRole(ctx, owner, o, &report)
@@ -146,9 +152,10 @@ func (a *Admin) wouldHandOver(ctx context.Context, role, _ string) (user string,
 
 // unusedFor reports whether the last logon is longer ago than d. Every logon
 // keeps VALID UNTIL ahead, so it tells, through restarts and for all gateways
-// alike. A role without it is not one of ours to drop.
+// alike. A role without it is not one of ours to drop. One that was retired is
+// not waited for: a holder can have that done at every logon.
 func (o owner) unusedFor(d time.Duration) bool {
-	return !o.Live && o.ValidUntil.Unix() > 0 && o.Now.Sub(o.ValidUntil.Add(-validFor)) > d
+	return !o.Live && o.ValidUntil.Unix() > 0 && (o.Retired || o.Now.Sub(o.ValidUntil.Add(-validFor)) > d)
 }
 
 // errInUse says that a role was logged on with since the sweep looked.

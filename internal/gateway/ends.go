@@ -55,9 +55,9 @@ type fate struct {
 	bytes uint64    // moved so far at the last look
 	quiet time.Time // since when nothing has moved and nothing runs
 
-	parting  atomic.Bool // the end is on its way
-	noticed  atomic.Bool // the client has had its notice
-	upIsOver atomic.Bool // nothing more comes from the client
+	parting  atomic.Pointer[ending] // the end is on its way
+	noticed  atomic.Bool            // the client has had its notice
+	upIsOver atomic.Bool            // nothing more comes from the client
 
 	mu     sync.Mutex // orders the deadline that wakes the relay with the relay's answer
 	notice []byte     // to be sent when the relay wakes; guarded by mu
@@ -134,7 +134,7 @@ func (s *Server) sweep(now time.Time) {
 	defer s.sweeping.Unlock()
 	limits := map[string]Ends{} // a cluster that is gone limits nothing
 	for _, c := range s.sessions.all() {
-		if c.why.Load() != nil || c.fate.parting.Load() || s.endIfRevoked(c) {
+		if c.why.Load() != nil || c.fate.parting.Load() != nil || s.endIfRevoked(c) {
 			continue
 		}
 		ends, known := limits[c.info.Cluster]
@@ -190,12 +190,13 @@ func (c *session) part(why *ending) {
 		c.end(why)
 		return
 	}
-	if !c.fate.parting.CompareAndSwap(false, true) {
+	told := &ending{reason: why.reason, state: why.state, message: why.message}
+	if !c.fate.parting.CompareAndSwap(nil, told) {
 		return
 	}
 	// A server that does not even take the cancel must not hold up the end; it
 	// finds out from client_connection_check_interval.
-	s, why := c.server, &ending{reason: why.reason, state: why.state, message: why.message}
+	s := c.server
 	go func() {
 		select {
 		case s.partings <- struct{}{}:
@@ -210,7 +211,7 @@ func (c *session) part(why *ending) {
 		for end := time.Now().Add(partingTime); time.Now().Before(end) && c.state.Load() == stateBusy && c.why.Load() == nil; {
 			time.Sleep(20 * time.Millisecond)
 		}
-		c.end(why)
+		c.end(told)
 	}()
 }
 

@@ -377,6 +377,36 @@ func TestLimitsOfReload(t *testing.T) {
 	c.wantFatal("57P01", "limit of 1h0m0s")
 }
 
+// TestRevokedRebel: a statement that catches its cancellation and goes on does not
+// outlive its session, also where the server would not notice by itself.
+func TestRevokedRebel(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		registry := &revocations{}
+		f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+		f.real(pg)
+		g := f.grant(pg.Name("alice"))
+		c := f.dial()
+		start := startup(version30, "user", g.LogonName())
+		if pg.Major() >= 14 {
+			start = startup(version30, "user", g.LogonName(), "client_connection_check_interval", "0")
+		}
+		c.send(start)
+		c.read(len(askPassword))
+		c.send(passwordMessage(f.mint(g)))
+		c.until('Z')
+		c.send(typed('Q', []byte("do $$ begin loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop; end $$\x00")))
+		eventually(t, "it runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+		registry.set(func(*credential.Grant) bool { return true }, nil)
+		f.server.Recheck()
+		eventually(t, "its backend ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+		f.audit.mu.Lock()
+		defer f.audit.mu.Unlock()
+		if end := f.audit.ends; len(end) != 1 || end[0].Reason != "credential revoked" {
+			t.Errorf("records of the end: %+v", end)
+		}
+	})
+}
+
 // TestRevokedServerSilent: a server that has stopped answering, to a cancel as
 // well, does not keep a session from ending in time.
 func TestRevokedServerSilent(t *testing.T) {

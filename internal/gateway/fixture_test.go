@@ -328,7 +328,7 @@ func (a *fakeAdmin) Heal(context.Context, dbuser.Need) (dbuser.SessionRole, erro
 	return a.role, a.err
 }
 
-func (a *fakeAdmin) SessionEnded(role, database string) {
+func (a *fakeAdmin) SessionEnded(role, database string, _ *dbuser.Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = append(a.ended, role+"@"+database)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/dbuser"
 )
 
 // Session describes a session that is logged on.
@@ -52,7 +53,7 @@ type session struct {
 	secret      []byte // our cancel key; nil when the upstream gave none
 	upstreamKey []byte
 	target      *target
-	ended       func(role, database string) // the cluster's Admin hears of it
+	ended       func(role, database string, left *dbuser.Backend) // the cluster's Admin hears of it
 
 	why        atomic.Pointer[ending] // set once
 	halfClosed atomic.Bool            // the client sends no more
@@ -150,8 +151,18 @@ func (c *session) finish() {
 	if why.reason == reasonServerClosed && (c.farewell.Load() || c.halfClosed.Load()) {
 		why = &ending{reason: reasonClientClosed}
 	}
+	parting := c.fate.parting.Load()
+	if parting != nil && why.state == "" {
+		why = parting // which the client was faster than
+	}
 	busy := c.state.Load() == stateBusy
-	if why.cancel && (busy || c.overlapped.Load()) {
+	working := busy || c.overlapped.Load()
+	var left *dbuser.Backend
+	if working && (why.cancel || parting != nil) {
+		// A query need not obey, as one that catches query_canceled in a loop.
+		left = &dbuser.Backend{PID: c.pid, Address: c.upstream.socket.Conn.RemoteAddr().String()}
+	}
+	if working && why.cancel {
 		if err := s.sendCancel(c.target, c.pid, c.upstreamKey); err != nil {
 			s.log.Warn("cancelling the query of a session that ended", "session", c.id, "error", err)
 		}
@@ -171,7 +182,7 @@ func (c *session) finish() {
 	_ = c.client.CloseWrite()
 	c.client.socket.Conn.Close()
 	c.upstream.socket.Conn.Close()
-	c.ended(c.info.SessionRole, c.info.Database)
+	c.ended(c.info.SessionRole, c.info.Database, left)
 
 	now := s.now()
 	info := &c.info

@@ -1,0 +1,107 @@
+package dbuser
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+const (
+	// maxPieces is how many objects are handed over one by one in one go, and
+	// maxTogether how many in a transaction: each takes some locks, of which a
+	// server has a few thousand for everybody.
+	maxPieces   = 10000
+	maxTogether = 32
+)
+
+// piecesQuery names what a session role owns in a database, in the words of ALTER.
+// What follows something else, as the sequence of a column, is left out; so are
+// temporary tables, which are their session's.
+const piecesQuery = `
+select case o.type when 'statistics object' then 'statistics' when 'composite type' then 'type'
+    when 'foreign-data wrapper' then 'foreign data wrapper' else o.type end, o.identity
+from pg_shdepend d
+cross join lateral pg_identify_object(d.classid, d.objid, 0) o
+left join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
+where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
+  and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())
+  and d.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
+  and o.identity is not null
+  and (c.oid is null or c.relpersistence <> 't' and not (c.relkind = 'S' and exists (
+    select from pg_depend p where p.classid = 'pg_class'::regclass and p.objid = c.oid
+      and p.refclassid = 'pg_class'::regclass and p.deptype in ('a', 'i'))))
+order by c.oid is null, d.objid
+limit $2`
+
+// piece is an object as ALTER names it: "table", "public.t".
+type piece struct{ kind, identity string }
+
+// handOverPieces hands over object by object, in small transactions, what could
+// not be handed over whole: a table that is in use, a schema in which the user may
+// not create, or too many objects for the server's locks do not keep the rest. The
+// error is the first of an object that stays.
+func (a *Admin) handOverPieces(do transaction, role string, whole error) error {
+	var pieces []piece
+	err := do(func(ctx context.Context, _, c *conn) error {
+		rows, err := c.Query(ctx, piecesQuery, role, maxPieces)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var p piece
+			if err := rows.Scan(&p.kind, &p.identity); err != nil {
+				return err
+			}
+			pieces = append(pieces, p)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return err
+	}
+	if len(pieces) == 0 {
+		return whole
+	}
+	var first error
+	keep := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	for len(pieces) > 0 {
+		together := pieces[:min(maxTogether, len(pieces))]
+		pieces = pieces[len(together):]
+		err := a.handOverTogether(do, role, together)
+		for i := 0; err != nil && i < len(together) && len(together) > 1; i++ {
+			if err := a.handOverTogether(do, role, together[i:i+1]); err != nil {
+				if !isCode(err, "53200", "55P03") && !refused(err) {
+					return err // it is not about the object
+				}
+				keep(err)
+			}
+		}
+		if err != nil && len(together) == 1 {
+			keep(err)
+		}
+	}
+	return first
+}
+
+func (a *Admin) handOverTogether(do transaction, role string, together []piece) error {
+	return do(func(ctx context.Context, lane, c *conn) error {
+		lent, err := readLent(ctx, lane, role)
+		if err != nil {
+			return err
+		}
+		var steps []step
+		for _, p := range together {
+			steps = append(steps, step{sql: fmt.Sprintf("alter %s %s owner to %s", p.kind, p.identity, ident(lent.user)), name: p.identity})
+		}
+		err = a.runSteps(ctx, c, lent.around(steps...))
+		if err != nil && len(together) == 1 {
+			return fmt.Errorf("%s %s: %w", together[0].kind, strings.ToValidUTF8(together[0].identity, "?"), err)
+		}
+		return err
+	})
+}
