@@ -26,6 +26,7 @@ func newExplainCommand(env environment) *cobra.Command {
 configuration file alone: no server has to run, nothing is handed out. For each
 check it names the statement that decides, by file, policy, Sid or index, and line;
 for a refusal also the statement that would allow exactly this and nothing more.
+Then it says whether the API takes the parameters, and with what it refuses them.
 
 The principal is the ARN of an IAM user, an IAM role or a role session, or the
 name of an IAM user. The exit code is 1 when the call would be refused.`,
@@ -50,11 +51,11 @@ name of an IAM user. The exit code is 1 when the call would be refused.`,
 	flags.StringSliceVar(&o.groups, "db-groups", nil, "the groups, separated by commas")
 	flags.StringSliceVar(&o.groups, "groups", nil, "the same")
 	flags.BoolVar(&o.autoCreate, "auto-create", false, "make the database user if it is missing")
-	flags.IntVar(&o.duration, "duration-seconds", 0, "900 to 3600")
+	flags.IntVar(&o.duration, "duration-seconds", 900, "900 to 3600")
 	flags.BoolVar(&o.withIAM, "with-iam", false, "explain GetClusterCredentialsWithIAM")
 	flags.StringVar(&o.sourceIP, "source-ip", "127.0.0.1", "the `ADDRESS` the call would come from")
 	flags.BoolVar(&o.secure, "secure-transport", false, "the call would come over TLS")
-	flags.BoolVar(&o.mfa, "mfa", false, "the caller would have used MFA")
+	flags.BoolVar(&o.mfa, "mfa", false, "the IAM user would call with a session of get-session-token and MFA")
 	flags.StringVar(&o.at, "at", "", "the `TIME` of the call, as 2026-01-02T15:04:05Z; left out, now")
 	flags.StringVar(&o.output, "output", "text", "text or json")
 	return cmd
@@ -68,7 +69,21 @@ type explainOptions struct {
 	sourceIP, at, output                       string
 }
 
-// explained is one check, as --output json has it.
+// explanation is what --output json prints.
+type explanation struct {
+	Principal string      `json:"principal"`
+	Allowed   bool        `json:"allowed"`
+	Checks    []explained `json:"checks"`
+	// Refusal is the API's answer to somebody who may do all that.
+	Refusal *refusal `json:"refusal,omitempty"`
+}
+
+type refusal struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// explained is one check.
 type explained struct {
 	Action    string          `json:"action"`
 	Resource  string          `json:"resource"`
@@ -86,25 +101,26 @@ func explain(w io.Writer, d *directory.Directory, o explainOptions, now time.Tim
 	if err != nil {
 		return &exitError{code: 2, err: err}
 	}
-	checks, err := api.Explain(d, input)
+	outcome, err := api.Explain(d, input)
 	if err != nil {
 		return &exitError{code: 2, err: err}
 	}
-	list := make([]explained, len(checks))
-	allowed := true
-	for i, check := range checks {
-		allowed = allowed && check.Decision.Allowed()
-		list[i] = describe(d, input, i, check)
+	answer := explanation{Principal: input.Principal, Allowed: outcome.Allowed(), Checks: make([]explained, len(outcome.Checks))}
+	for i, check := range outcome.Checks {
+		answer.Checks[i] = describe(d, input, i, check)
+	}
+	if r := outcome.Refusal; r != nil {
+		answer.Refusal = &refusal{r.Code, r.Message}
 	}
 	if o.output == "json" {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(map[string]any{"principal": input.Principal, "allowed": allowed, "checks": list})
+		err = encoder.Encode(answer)
 	} else {
-		err = printExplained(w, input.Principal, allowed, list)
+		err = answer.print(w)
 	}
-	if err == nil && !allowed {
+	if err == nil && !answer.Allowed {
 		return &exitError{code: 1}
 	}
 	return err
@@ -150,9 +166,7 @@ func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.Expla
 	in.Parameters.Set("Action", "GetClusterCredentials")
 	set("ClusterIdentifier", o.cluster)
 	set("DbName", o.dbName)
-	if o.duration != 0 {
-		set("DurationSeconds", strconv.Itoa(o.duration))
-	}
+	set("DurationSeconds", strconv.Itoa(o.duration))
 	if o.withIAM {
 		in.Parameters.Set("Action", "GetClusterCredentialsWithIAM")
 		return in, nil
@@ -218,23 +232,23 @@ func noteFor(d *directory.Directory, in api.ExplainInput, index int, statement j
 	}
 	in.Extra = []*iam.Policy{policy}
 	again, err := api.Explain(d, in)
-	if err != nil || index >= len(again) {
+	if err != nil || index >= len(again.Checks) {
 		return ""
 	}
-	if decision := again[index].Decision; !decision.Allowed() {
+	if decision := again.Checks[index].Decision; !decision.Allowed() {
 		return "in an identity-based policy this is not enough: the " + decision.Layer.String() + " has to allow it too"
 	}
 	return "in an identity-based policy of the principal this is enough"
 }
 
-func printExplained(w io.Writer, principal string, allowed bool, list []explained) error {
+func (x *explanation) print(w io.Writer) error {
 	var b strings.Builder
 	verdict := "would be ALLOWED"
-	if !allowed {
+	if !x.Allowed {
 		verdict = "would be REFUSED"
 	}
-	fmt.Fprintf(&b, "The call by %s %s.\n", principal, verdict)
-	for _, e := range list {
+	fmt.Fprintf(&b, "The call by %s %s.\n", x.Principal, verdict)
+	for _, e := range x.Checks {
 		fmt.Fprintf(&b, "\n%s\n  on       %s\n  decision %s", e.Action, e.Resource, e.Decision)
 		if e.Policy != "" {
 			fmt.Fprintf(&b, ", by %s of %s, line %d (%s)", e.Statement, e.Policy, e.Line, e.Layer)
@@ -248,6 +262,9 @@ func printExplained(w io.Writer, principal string, allowed bool, list []explaine
 		if e.Note != "" {
 			fmt.Fprintf(&b, "           %s\n", e.Note)
 		}
+	}
+	if r := x.Refusal; r != nil {
+		fmt.Fprintf(&b, "\nThe API would refuse it in any case:\n  %s: %s\n", r.Code, r.Message)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

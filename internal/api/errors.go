@@ -59,8 +59,9 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// translate is the border between what we know and what the caller may learn.
-func (h *Handler) translate(c *call, err error) *awsquery.Error {
+// answerTo is the border between what we know and what the caller may learn: nil
+// for an error that is nobody's business but ours.
+func answerTo(err error) *awsquery.Error {
 	var answer *awsquery.Error
 	if errors.As(err, &answer) {
 		return answer
@@ -71,6 +72,14 @@ func (h *Handler) translate(c *call, err error) *awsquery.Error {
 	}
 	if errors.Is(err, credential.ErrTooLong) {
 		return awsquery.Invalid("DbGroups", "must have fewer characters in all")
+	}
+	return nil
+}
+
+// translate answers the caller, and logs what the answer does not say.
+func (h *Handler) translate(c *call, err error) *awsquery.Error {
+	if answer := answerTo(err); answer != nil {
+		return answer
 	}
 	attributes := []any{"request", c.id, "error", err}
 	var panicked *panicError
