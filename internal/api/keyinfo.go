@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -38,75 +39,136 @@ func (p *getAccessKeyInfo) act(c *call) (awsquery.Result, error) {
 // DecodeAuthorizationMessage explains. Redshift's own texts have no room for it.
 const authorizationMessageHeader = "X-Daypass-Authorization-Message"
 
-// authorizationMessage is what of a refused check is told to those who may ask.
+// messagePurpose binds the sealed message to its use.
 const messagePurpose = "authorization message"
+
+// messageSize is the length in bytes of a message before it is sealed, of every
+// one: a length that depends on the policies that were asked, or on the tags of
+// what they were asked about, would tell whether a role or a cluster exists.
+// Sealed it has some 2800 characters. The usual limit of clients and proxies is
+// 4 to 8 KB for all headers together.
+const messageSize = 2048
+
+// denial is what of a refused check is told to those who may ask, in the layout
+// that AWS's decoded messages have.
+type denial struct {
+	Allowed           bool            `json:"allowed"`
+	ExplicitDeny      bool            `json:"explicitDeny"`
+	MatchedStatements items[deciding] `json:"matchedStatements"`
+	Failures          items[struct{}] `json:"failures"`
+	Context           denialContext   `json:"context"`
+	// Truncated is ours: something was too long to be told whole.
+	Truncated bool `json:"truncated,omitempty"`
+}
+
+type items[T any] struct {
+	Items []T `json:"items"`
+}
+
+type deciding struct {
+	Policy      string `json:"sourcePolicyId"`
+	Layer       string `json:"sourcePolicyType"`
+	StatementID string `json:"statementId"`
+	Effect      string `json:"effect"`
+}
+
+type denialContext struct {
+	Principal  denialPrincipal        `json:"principal"`
+	Action     string                 `json:"action"`
+	Resource   string                 `json:"resource"`
+	Conditions items[denialCondition] `json:"conditions"`
+}
+
+type denialPrincipal struct {
+	ID  string `json:"id"`
+	ARN string `json:"arn"`
+}
+
+type denialCondition struct {
+	Key    string             `json:"key"`
+	Values items[denialValue] `json:"values"`
+}
+
+type denialValue struct {
+	Value string `json:"value"`
+}
 
 // sealDenial encodes why a check was refused, readable for us only.
 func (c *call) sealDenial(k *check, d iam.Decision, context *iam.Context) string {
-	type value struct {
-		Value string `json:"value"`
-	}
-	type values struct {
-		Items []value `json:"items"`
-	}
-	type condition struct {
-		Key    string `json:"key"`
-		Values values `json:"values"`
-	}
-	type statement struct {
-		Policy      string `json:"sourcePolicyId"`
-		Layer       string `json:"sourcePolicyType"`
-		StatementID string `json:"statementId"`
-		Effect      string `json:"effect"`
-	}
-	var message struct {
-		Allowed           bool `json:"allowed"`
-		ExplicitDeny      bool `json:"explicitDeny"`
-		MatchedStatements struct {
-			Items []statement `json:"items"`
-		} `json:"matchedStatements"`
-		Failures struct {
-			Items []struct{} `json:"items"`
-		} `json:"failures"`
-		Context struct {
-			Principal struct {
-				ID  string `json:"id"`
-				ARN string `json:"arn"`
-			} `json:"principal"`
-			Action     string `json:"action"`
-			Resource   string `json:"resource"`
-			Conditions struct {
-				Items []condition `json:"items"`
-			} `json:"conditions"`
-		} `json:"context"`
-	}
+	var message denial
 	message.ExplicitDeny = d.Effect == iam.ExplicitDeny
-	message.MatchedStatements.Items = []statement{}
+	message.MatchedStatements.Items = []deciding{}
 	message.Failures.Items = []struct{}{}
 	if message.ExplicitDeny {
 		message.MatchedStatements.Items = append(message.MatchedStatements.Items,
-			statement{d.Policy, d.Layer.String(), d.Sid, "DENY"})
+			deciding{d.Policy, d.Layer.String(), d.Sid, "DENY"})
 	}
-	message.Context.Principal.ID = c.caller.UserID
-	message.Context.Principal.ARN = c.caller.Principal.ARN
+	message.Context.Principal = denialPrincipal{c.caller.UserID, c.caller.Principal.ARN}
 	message.Context.Action, message.Context.Resource = k.action, k.resource
-	message.Context.Conditions.Items = []condition{}
+	message.Context.Conditions.Items = []denialCondition{}
 	for _, key := range contextKeys(c, k) {
 		found := context.Lookup(key)
 		if found == nil {
 			continue
 		}
-		item := condition{Key: key}
+		item := denialCondition{Key: key}
 		for _, v := range found {
-			item.Values.Items = append(item.Values.Items, value{v})
+			item.Values.Items = append(item.Values.Items, denialValue{v})
 		}
 		message.Context.Conditions.Items = append(message.Context.Conditions.Items, item)
 	}
-	plain, err := json.Marshal(message)
-	if err != nil {
-		return ""
+	return base64.RawURLEncoding.EncodeToString(c.keyring.Seal(c.now, message.encode(), []byte(messagePurpose)))
+}
+
+// encode writes the message in messageSize bytes, with blanks at its end. What it
+// has too much of is cut off.
+func (m denial) encode() []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	// With nothing in it the message fits.
+	for most := messageSize; b.Len() == 0 || b.Len() > messageSize; most /= 2 {
+		b.Reset()
+		m.cut(most)
+		if err := encoder.Encode(m); err != nil {
+			panic("internal error: a denial has no JSON form: " + err.Error())
+		}
 	}
-	return base64.RawURLEncoding.EncodeToString(c.keyring.Seal(c.now, plain, []byte(messagePurpose)))
+	return append(b.Bytes(), bytes.Repeat([]byte{' '}, messageSize-b.Len())...)
+}
+
+// cut leaves at most so many bytes of each text that somebody chose, and an eighth
+// of the number of condition values.
+func (m *denial) cut(most int) {
+	text := func(s *string) {
+		short := clip(*s, most)
+		m.Truncated = m.Truncated || short != *s
+		*s = short
+	}
+	for i := range m.MatchedStatements.Items {
+		text(&m.MatchedStatements.Items[i].Policy)
+		text(&m.MatchedStatements.Items[i].StatementID)
+	}
+	text(&m.Context.Principal.ID)
+	text(&m.Context.Principal.ARN)
+	text(&m.Context.Resource)
+	left := most / 8
+	conditions := &m.Context.Conditions.Items
+	for i := range *conditions {
+		if left == 0 {
+			m.Truncated, *conditions = true, (*conditions)[:i]
+			return
+		}
+		values := &(*conditions)[i].Values.Items
+		if len(*values) > left {
+			m.Truncated, *values = true, (*values)[:left]
+		}
+		left -= len(*values)
+		text(&(*conditions)[i].Key)
+		for j := range *values {
+			text(&(*values)[j].Value)
+		}
+	}
 }
 
 // contextKeys are the keys that the caller's policies look at: the others did not
@@ -152,5 +214,5 @@ func (p *decodeMessage) act(c *call) (awsquery.Result, error) {
 		return nil, &awsquery.Error{Code: "InvalidAuthorizationMessageException", Status: http.StatusBadRequest, Cause: err,
 			Message: "The message is not one of this service, was changed, or is too old."}
 	}
-	return awsquery.ResultFunc(func(e *awsquery.Encoder) { e.String("DecodedMessage", string(box)) }), nil
+	return awsquery.ResultFunc(func(e *awsquery.Encoder) { e.String("DecodedMessage", string(bytes.TrimSpace(box))) }), nil
 }

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"reflect"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
 
 	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/directory"
 )
 
 func TestGetClusterCredentialsWithIAM(t *testing.T) {
@@ -240,6 +242,58 @@ func TestDecodeAuthorizationMessage(t *testing.T) {
 	for name, bad := range map[string]string{"changed": encoded[1:2] + encoded[0:1] + encoded[2:] + "AAAA", "cut": encoded[:40], "rubbish": "**"} {
 		if f := decode("root", bad).fault(t); f.Code != "InvalidAuthorizationMessageException" {
 			t.Errorf("%s: got %s, want InvalidAuthorizationMessageException", name, f.Code)
+		}
+	}
+}
+
+// The length of the message tells nothing, and it fits into a header whatever the
+// request holds.
+func TestAuthorizationMessageSize(t *testing.T) {
+	spec := withRoles(t, directory.RoleSpec{Name: "conditional", Trust: trust(t, `{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/bob"},"Action":"sts:AssumeRole",
+		"Condition":{"StringEquals":{"sts:ExternalId":"x","aws:RequestTag/a":"b","aws:ResourceTag/secret":"c"},"Bool":{"aws:SecureTransport":"true"}}}`),
+		Tags: map[string]string{"secret": strings.Repeat("s", 200)}})
+	spec.Users[1].Inline = append(spec.Users[1].Inline, policy(t, "tags", `{"Effect":"Allow","Action":"redshift:*","Resource":"*",
+		"Condition":{"StringEquals":{"aws:ResourceTag/env":"none","redshift:DbUser":"none","redshift:DbName":"none"}}},
+		{"Sid":"Never","Effect":"Deny","Action":"redshift:*","Resource":"`+arn+`dbuser:*/denied*"}`))
+	s := newServer(t, spec)
+	const header = "X-Daypass-Authorization-Message"
+	want := len(s.redshiftCall("bob", valid()...).header.Get(header))
+	if want < 1000 || want > 3000 {
+		t.Errorf("the message has %d characters, want at most 3000", want)
+	}
+	long := strings.Repeat("\x01<é", 5000)
+	for name, a := range map[string]answer{
+		"no such role":           s.stsCall(longTerm("bob"), assume("none", "session", "ExternalId", "secret")...),
+		"a role":                 s.stsCall(longTerm("bob"), assume("jobs/etl", "session", "ExternalId", "secret")...),
+		"a role with conditions": s.stsCall(longTerm("bob"), assume("conditional", "session", "ExternalId", "secret", "Tags.member.1.Key", "a", "Tags.member.1.Value", "b")...),
+		"a long role":            s.stsCall(longTerm("bob"), assume(strings.Repeat("x", 2000), "session")...),
+		"a cluster with tags":    s.redshiftCall("ana", valid("DbUser", "x")...),
+		"no such cluster":        s.redshiftCall("ana", valid("DbUser", "x", "ClusterIdentifier", "none")...),
+		"a long user":            s.redshiftCall("bob", valid("DbUser", long)...),
+		"a long database":        s.redshiftCall("ana", valid("DbUser", "ana", "DbName", long)...),
+		"a long denied one":      s.redshiftCall("ana", valid("DbUser", "denied"+long)...),
+	} {
+		encoded := a.header.Get(header)
+		if a.status != 403 || len(encoded) != want {
+			t.Errorf("%s: got %d and %d characters, want 403 and %d", name, a.status, len(encoded), want)
+			continue
+		}
+		got := s.stsCall(longTerm("root"), "Action", "DecodeAuthorizationMessage", "EncodedMessage", encoded)
+		var body struct {
+			Message string `xml:"DecodeAuthorizationMessageResult>DecodedMessage"`
+		}
+		var message struct {
+			Truncated bool
+			Context   struct{ Action, Resource string }
+		}
+		err := xml.Unmarshal([]byte(got.body), &body)
+		if err == nil {
+			err = json.Unmarshal([]byte(body.Message), &message)
+		}
+		cut := strings.Contains(name, "long")
+		if err != nil || message.Truncated != cut || message.Context.Action == "" || !strings.HasPrefix(message.Context.Resource, "arn:aws:") ||
+			strings.HasSuffix(body.Message, " ") {
+			t.Errorf("%s: the message is %s (%v), cut %v, want cut %v", name, got.body, err, message.Truncated, cut)
 		}
 	}
 }
