@@ -66,6 +66,9 @@ func (l *linter) principals(s *statement) {
 	}
 	for _, provider := range e.federated {
 		_, name, oidc := strings.Cut(provider, ":oidc-provider/")
+		if !strings.Contains(provider, ":") {
+			name, oidc = provider, true
+		}
 		if oidc && !s.hasKeyPrefix(lowerKey(name)+":") {
 			l.warn(e.at, e.path, "every token of %s is accepted; restrict it by %s:sub or %s:aud", name, name, name)
 		}

@@ -95,7 +95,8 @@ func TestWarnings(t *testing.T) {
 		{"NotPrincipal without the account", iam.TrustPolicy, `"Effect":"Deny","NotPrincipal":{"AWS":"arn:aws:iam::123456789012:user/ana"},"Action":"sts:AssumeRole"`, []string{"also names the account"}},
 		{"a provider without condition", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/token.example.com/Path"},"Action":"sts:AssumeRoleWithWebIdentity"`, []string{"every token of token.example.com/Path"}},
 		{"a provider with one", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/token.example.com/Path"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"token.example.com/Path:aud":"x"}}`, nil},
-		{"a provider and AssumeRole", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"accounts.google.com"},"Action":"sts:AssumeRole"`, []string{"use sts:AssumeRoleWithWebIdentity"}},
+		{"a provider and AssumeRole", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"accounts.google.com"},"Action":"sts:AssumeRole"`, []string{"use sts:AssumeRoleWithWebIdentity", "every token of accounts.google.com"}},
+		{"a provider by its domain", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"accounts.google.com"},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"accounts.google.com:sub":"x"}}`, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := mustParse(t, tt.kind, identity(tt.statement))

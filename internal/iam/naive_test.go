@@ -280,7 +280,8 @@ func (n naive) principal(element any, deny bool) (named, direct, role bool) {
 				named, direct = true, true
 			case kind == "AWS" && p.RoleARN != "" && e == p.RoleARN:
 				named, role = true, true
-			case kind == "Federated" && (p.Type == iam.WebIdentityPrincipal || p.Type == iam.SAMLPrincipal) && e == p.ARN,
+			case kind == "Federated" && p.Type == iam.WebIdentityPrincipal && strings.HasSuffix(p.ARN, ":oidc-provider/"+e),
+				kind == "Federated" && (p.Type == iam.WebIdentityPrincipal || p.Type == iam.SAMLPrincipal) && e == p.ARN,
 				kind == "Service" && p.Type == iam.ServicePrincipal && e == p.ARN:
 				named, direct = true, true
 			}
@@ -313,7 +314,7 @@ func (n naive) notPrincipal(element any, deny bool) bool {
 	}
 	switch p.Type {
 	case iam.WebIdentityPrincipal, iam.SAMLPrincipal:
-		return deny && !listed("Federated", p.ARN)
+		return deny && !listed("Federated", p.ARN, p.ARN[strings.LastIndex(p.ARN, "/")+1:])
 	case iam.ServicePrincipal:
 		return deny && !listed("Service", p.ARN)
 	}

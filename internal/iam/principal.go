@@ -34,8 +34,9 @@ type Principal struct {
 	Type PrincipalType
 	// ARN is that of the user, of the role session
 	// (arn:P:sts::ACCOUNT:assumed-role/ROLE/SESSION) or of the identity
-	// provider; for a service it is the service's name (redshift.amazonaws.com),
-	// for a public provider the provider's (accounts.google.com).
+	// provider; for a service it is the service's name (redshift.amazonaws.com).
+	// A provider that AWS knows without an ARN may have its domain name here
+	// (accounts.google.com).
 	ARN string
 	// Account is the twelve digits of the principal's account.
 	Account string
@@ -110,7 +111,7 @@ type principals struct {
 	accounts  []string
 	users     []string // ARNs of users, federated users and role sessions: named themselves
 	roles     []string // ARNs
-	federated []string
+	federated []string // ARNs, or domain names
 	services  []string
 	at        Position
 	path      string
@@ -150,7 +151,7 @@ func (e *principals) match(p *Principal, deny bool) grant {
 		best = grantRole
 	case p.inAccount() && contains(e.accounts, p.Account):
 		best = grantAccount
-	case (p.Type == WebIdentityPrincipal || p.Type == SAMLPrincipal) && contains(e.federated, p.ARN):
+	case (p.Type == WebIdentityPrincipal || p.Type == SAMLPrincipal) && e.names(p):
 		best = grantDirect
 	case p.Type == ServicePrincipal && contains(e.services, p.ARN):
 		best = grantDirect
@@ -179,7 +180,7 @@ func (e *principals) matchNot(p *Principal, deny bool) grant {
 		any = contains(e.services, p.ARN)
 		all = any
 	default:
-		any = contains(e.federated, p.ARN)
+		any = e.names(p)
 		all = any
 	}
 	if deny && !all {
@@ -189,6 +190,14 @@ func (e *principals) matchNot(p *Principal, deny bool) grant {
 		return grantAccount
 	}
 	return grantNone
+}
+
+// names reports whether the element has an identity provider: its ARN, or the name
+// that the ARN ends in. AWS knows four public providers by their names alone
+// (accounts.google.com); here each is in the configuration and has an ARN.
+func (e *principals) names(p *Principal) bool {
+	_, name, _ := strings.Cut(p.ARN, ":oidc-provider/")
+	return contains(e.federated, p.ARN) || contains(e.federated, name)
 }
 
 func contains(list []string, s string) bool {

@@ -69,6 +69,7 @@ func describe(d documents) string {
 var (
 	actionWords   = []string{"redshift:GetClusterCredentials", "redshift:GetClusterCredentialsWithIAM", "redshift:JoinGroup", "redshift:joingroup", "sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"}
 	actionGlobs   = []string{"*", "redshift:*", "redshift:Get*", "redshift:*Group", "redshift:J?inGroup", "sts:Assume*", "redshift:GetClusterCredentials", "REDSHIFT:joingroup"}
+	providers     = []string{"arn:aws:iam::123456789012:oidc-provider/token.example.com", "token.example.com", "other.example.com"}
 	trustGlobs    = []string{"sts:AssumeRole", "sts:*", "sts:AssumeRoleWith*", "STS:AssumeRole?ithWebIdentity"}
 	resourceWords = []string{
 		"arn:aws:redshift:us-east-1:123456789012:dbuser:c1/ana", "arn:aws:redshift:us-east-1:123456789012:dbuser:c1/IAM:ana",
@@ -208,7 +209,7 @@ func (g generator) principal() string {
 	}
 	parts := []string{`"AWS":` + g.list(awsPrincipals)}
 	if g.chance(30) {
-		parts = append(parts, `"Federated":"arn:aws:iam::123456789012:oidc-provider/token.example.com"`)
+		parts = append(parts, `"Federated":`+g.list(providers))
 	}
 	if g.chance(30) {
 		parts = append(parts, `"Service":["ecs.amazonaws.com"]`)

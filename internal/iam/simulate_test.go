@@ -120,6 +120,7 @@ func TestSimulateTrustAndSession(t *testing.T) {
 		"session policy":       {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, SessionPolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourcePolicy: trust}, "implicitDeny"},
 		"session policy alone": {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, SessionPolicyInputList: []string{allow("sts:*")}}, "allowed"},
 		"web identity":         {iam.SimulateInput{ActionNames: []string{"sts:AssumeRoleWithWebIdentity"}, CallerArn: "arn:aws:iam::123456789012:oidc-provider/token.example.com", ResourcePolicy: trust}, "allowed"},
+		"by its domain":        {iam.SimulateInput{ActionNames: []string{"sts:AssumeRoleWithWebIdentity"}, CallerArn: "arn:aws:iam::123456789012:oidc-provider/accounts.google.com", ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity","Principal":{"Federated":"accounts.google.com"}`)}, "allowed"},
 		"owner by account":     {iam.SimulateInput{PolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourceOwner: "arn:aws:iam::210987654321:root", ResourceArns: []string{"*"}, ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"` + defaultCaller + `"}`)}, "implicitDeny"},
 		"owner by default":     {iam.SimulateInput{CallerArn: defaultCaller, ResourceArns: []string{"*"}, ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"` + defaultCaller + `"}`)}, "allowed"},
 	} {
