@@ -98,6 +98,7 @@ var (
 	iamNamePattern    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
 	iamPathPattern    = regexp.MustCompile(`^/([\x21-\x7e]{1,510}/)?$`)
 	accessKeyPattern  = regexp.MustCompile(`^\w{16,128}$`)
+	serialPattern     = regexp.MustCompile(`^[\w+=/:,.@-]{9,256}$`) // as API_GetSessionToken takes it
 	passwordPattern   = regexp.MustCompile(`\bpassword\s*=`)
 	syntaxPattern     = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
 	// sessionAttrsPattern finds the setting in a connection string that is known
@@ -529,11 +530,22 @@ func (s *section) accessKeys(seen map[string]bool) []directory.AccessKey {
 	return keys
 }
 
-// mfaDevices reads the one-time-password devices of an IAM user.
-func (s *section) mfaDevices() []directory.MFADevice {
+// mfaDevices reads the one-time-password devices of an IAM user. One may do without
+// a serial number; a code is checked against the device that its caller names, so
+// two cannot have the same.
+func (s *section) mfaDevices(unnamed string, seen map[string]bool) []directory.MFADevice {
 	var devices []directory.MFADevice
 	for _, d := range s.sections("mfa_devices") {
-		device := directory.MFADevice{SerialNumber: d.text("serial_number", "")}
+		device := directory.MFADevice{SerialNumber: d.text("serial_number", unnamed)}
+		switch {
+		case d.has("serial_number") && !serialPattern.MatchString(device.SerialNumber):
+			d.errorf("serial_number", "is %q, want 9 to 256 letters, digits or characters of _+=/:,.@-", device.SerialNumber)
+		case seen["device "+device.SerialNumber] && d.has("serial_number"):
+			d.errorf("serial_number", "%q is there twice", device.SerialNumber)
+		case seen["device "+device.SerialNumber]:
+			d.errorf("serial_number", "is required: another device is %q already", unnamed)
+		}
+		seen["device "+device.SerialNumber] = true
 		before := len(d.file.errs)
 		seed, ok := d.secret("seed", "seed_env", "seed_file", true)
 		if !ok && len(d.file.errs) == before {

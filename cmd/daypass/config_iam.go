@@ -40,8 +40,8 @@ func readIAM(s *section, spec *directory.Spec) {
 			Inline:     u.policies("policies"),
 			Attached:   u.attached(seen),
 			Boundary:   u.policy("permissions_boundary", iam.IdentityPolicy),
-			MFASeeds:   u.mfaDevices(),
 		}
+		user.MFASeeds = u.mfaDevices(directory.MFASerialNumber(spec.Account, user.Name), seen)
 		for _, group := range user.Groups {
 			if !seen["group "+group] {
 				u.errorf("groups", "group %q is not in iam.groups", group)

@@ -42,6 +42,7 @@ type Directory struct {
 	roles      map[string]*Role
 	policies   map[string]*iam.Policy // by ARN
 	providers  map[string]*Provider   // by issuer
+	devices    map[string]*User       // by the serial number of an MFA device
 	clusters   map[string]*Cluster
 	byDomain   map[string]*Cluster
 	byHost     map[string]*Cluster // nil where several clusters share the endpoint
@@ -152,7 +153,7 @@ type UserSpec struct {
 	Inline     []*iam.Policy
 	Attached   []string
 	Boundary   *iam.Policy
-	MFASeeds   []MFADevice // a SerialNumber that is empty is made from the user's name
+	MFASeeds   []MFADevice // a SerialNumber that is empty is MFASerialNumber's
 }
 
 // GroupSpec is an IAM group.
@@ -185,6 +186,7 @@ func New(spec Spec) (*Directory, error) {
 		roles:      make(map[string]*Role, len(spec.Roles)),
 		policies:   make(map[string]*iam.Policy, len(spec.Policies)),
 		providers:  make(map[string]*Provider, len(spec.Providers)),
+		devices:    make(map[string]*User),
 		clusters:   make(map[string]*Cluster, len(spec.Clusters)),
 		byDomain:   make(map[string]*Cluster),
 		byHost:     make(map[string]*Cluster),
@@ -250,7 +252,10 @@ func (d *Directory) addUser(spec *UserSpec, groups map[string][]*iam.Policy) err
 	}
 	for _, device := range spec.MFASeeds {
 		if device.SerialNumber == "" {
-			device.SerialNumber = d.iamARN("mfa/" + spec.Name)
+			device.SerialNumber = MFASerialNumber(d.Account, spec.Name)
+		}
+		if err := put(d.devices, device.SerialNumber, u, "MFA device", device.SerialNumber); err != nil {
+			return fmt.Errorf("user %q: %w", spec.Name, err)
 		}
 		u.MFADevices = append(u.MFADevices, device)
 	}
@@ -333,6 +338,11 @@ func put[V any](m map[string]V, key string, value V, kind, name string) error {
 
 func (d *Directory) iamARN(resource string) string {
 	return "arn:" + Partition + ":iam::" + d.Account + ":" + resource
+}
+
+// MFASerialNumber is the serial number of a user's MFA device that was given none.
+func MFASerialNumber(account, user string) string {
+	return "arn:" + Partition + ":iam::" + account + ":mfa/" + user
 }
 
 func pathOf(path string) string {
