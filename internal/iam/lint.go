@@ -58,7 +58,15 @@ func (l *linter) principals(s *statement) {
 	case e.everyone && !e.not && s.allow && len(s.conditions) == 0:
 		l.warn(e.at, e.path, "everybody in the account may assume the role, without any permission of their own")
 	}
-	if e == nil || e.not || !s.allow || len(e.federated) == 0 {
+	if e == nil {
+		return
+	}
+	for _, arn := range slices.Concat(e.users, e.roles, e.federated) {
+		if parts := strings.SplitN(arn, ":", 3); len(parts) == 3 {
+			l.partition(e.at, e.path, parts[1])
+		}
+	}
+	if e.not || !s.allow || len(e.federated) == 0 {
 		return
 	}
 	if !s.covers("sts:AssumeRoleWithWebIdentity") && !s.covers("sts:AssumeRoleWithSAML") {
@@ -221,8 +229,13 @@ func (l *linter) resources(s *statement) {
 			l.warn(e.at, e.path, "two stars in a row are one")
 		case len(parts) == 6 && !plausibleAccount(parts[4]):
 			l.warn(e.at, e.path, "the account %q is not made of twelve digits", parts[4])
+		case len(parts) == 6 && !plausibleResource(parts[2], parts[5]):
+			l.warn(e.at, e.path, "the entry matches nothing; the form is %s", resourceForm(parts[2], parts[5]))
 		}
-		l.variables(e.at, e.path, e.text)
+		if len(parts) > 2 && served(parts[2]) {
+			l.partition(e.at, e.path, parts[1])
+		}
+		l.variables(s, e.at, e.path, e.text, &e.pattern)
 		if l.p.variables && len(parts) == 6 && strings.Contains(e.text[:len(e.text)-len(parts[5])], "${") {
 			l.warn(e.at, e.path, "a policy variable before the fifth colon of an ARN is plain text")
 		}
@@ -237,6 +250,53 @@ func (l *linter) resources(s *statement) {
 
 func plausibleAccount(s string) bool {
 	return s == "" || s == "aws" || isAccount(s) || strings.ContainsAny(s, "*?$")
+}
+
+// partition warns of ARNs of another partition than ours.
+func (l *linter) partition(at Position, path, partition string) {
+	if partition != "aws" && !strings.ContainsAny(partition, "*?$") {
+		l.warn(at, path, "the ARN matches nothing: those here begin with arn:aws:, not arn:%s:", partition)
+	}
+}
+
+// resourceForms are how the last part of an ARN is made, by service and type.
+var resourceForms = [...]struct{ service, form string }{
+	{"redshift", "dbuser:CLUSTER/NAME"},
+	{"redshift", "dbname:CLUSTER/NAME"},
+	{"redshift", "dbgroup:CLUSTER/NAME"},
+	{"redshift", "cluster:NAME"},
+	{"iam", "role/NAME"},
+	{"iam", "user/NAME"},
+	{"iam", "group/NAME"},
+	{"daypass", "credential/ID"},
+	{"daypass", "principal/KIND/NAME"},
+	{"daypass", "dbuser/CLUSTER/NAME"},
+	{"daypass", "cluster/NAME"},
+	{"daypass", "session/CLUSTER/ID"},
+}
+
+// resourceForm is the form for a resource's type, empty when there is none.
+func resourceForm(service, resource string) string {
+	for _, f := range resourceForms {
+		n := strings.IndexAny(f.form, ":/")
+		if f.service == service && strings.HasPrefix(resource, f.form[:n]) && (len(resource) == n || resource[n] == ':' || resource[n] == '/') {
+			return f.form
+		}
+	}
+	return ""
+}
+
+// plausibleResource reports whether a resource, as a pattern, can match one of its
+// form. A wildcard or a variable behind the type may stand for a slash.
+func plausibleResource(service, resource string) bool {
+	form := resourceForm(service, resource)
+	n := strings.IndexAny(form, ":/")
+	if n < 0 {
+		return true
+	}
+	rest := resource[n:]
+	return rest != "" && rest[0] == form[n] &&
+		(strings.Count(rest, "/") >= strings.Count(form[n:], "/") || strings.ContainsAny(rest, "*?$"))
 }
 
 // unusedResource warns of a resource that none of the statement's actions is
@@ -267,67 +327,19 @@ func (l *linter) unusedResource(s *statement, e *entry) {
 	l.warn(e.at, e.path, "no action of the statement is about a %s", resourceType)
 }
 
-// databases warns of a restriction of databases that a caller walks around by
-// leaving DbName out: then no dbname is checked, and the credentials are good
-// for every database.
-func (l *linter) databases(s *statement) {
-	const get = "redshift:GetClusterCredentials"
-	if s.notResource || s.notAction || !s.covers(get) || s.wantsDatabase() || l.p.deniesNoDatabase() {
-		return
-	}
-	open := s.anyResource
-	for i := range s.resources {
-		_, resourceType, known := s.resources[i].resourceType()
-		open = open || !known || resourceType == "dbuser" || resourceType == ""
-	}
-	for i := range s.resources {
-		e := &s.resources[i]
-		if _, resourceType, _ := e.resourceType(); resourceType != "dbname" {
-			continue
-		}
-		_, database, _ := strings.Cut(e.text[strings.Index(e.text, ":dbname:")+1:], "/")
-		switch {
-		case strings.Trim(database, "*") == "":
-		case !s.allow:
-			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; also deny {"Null": {"redshift:DbName": "true"}}`)
-		case open:
-			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; add the condition {"StringEquals": {"redshift:DbName": …}}, or deny {"Null": {"redshift:DbName": "true"}}`)
-		}
-	}
-}
-
-// wantsDatabase reports whether the conditions fail, in an Allow, without the
-// key redshift:DbName.
-func (s *statement) wantsDatabase() bool {
-	absent := NewContext()
-	for i := range s.conditions {
-		if c := &s.conditions[i]; c.key == "redshift:dbname" && !c.holds(absent, !s.allow) {
-			return true
-		}
-	}
-	return false
-}
-
-// deniesNoDatabase reports whether a Deny of the document catches a call without
-// DbName.
-func (p *Policy) deniesNoDatabase() bool {
-	for _, s := range p.denies {
-		if !s.covers("redshift:GetClusterCredentials") {
-			continue
-		}
-		for i := range s.conditions {
-			if c := &s.conditions[i]; c.key == "redshift:dbname" && c.holds(nil, true) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // variables warns of what looks like a policy variable in a document whose
-// version has none.
-func (l *linter) variables(at Position, path, text string) {
+// version has none, and of variables that never have a value.
+func (l *linter) variables(s *statement, at Position, path, text string, patterns ...*pattern) {
 	if !l.p.variables && strings.Contains(text, "${") {
 		l.warn(at, path, `policy variables need "Version": "2012-10-17" in the document; without it this is plain text`)
+	}
+	for _, p := range patterns {
+		p.variables(func(t *token) {
+			consequence := "the variable has no value"
+			if t.hasDefault {
+				consequence = "the variable always stands for its default"
+			}
+			l.key(s, at, path, t.key, t.name, consequence)
+		})
 	}
 }

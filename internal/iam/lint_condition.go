@@ -43,59 +43,82 @@ var globalKeys = [...]globalKey{
 
 func findGlobalKey(key string) (globalKey, bool) {
 	for _, g := range globalKeys {
-		if g.name == key || strings.HasSuffix(g.name, "/") && strings.HasPrefix(key, g.name) && len(key) > len(g.name) {
+		if isKey(g.name, key) {
 			return g, true
 		}
 	}
 	return globalKey{}, false
 }
 
+// isKey reports whether a key is the known one, which is a prefix when it ends in /:
+// something has to follow it then. Both are in the form of lowerKey.
+func isKey(known, key string) bool {
+	if strings.HasSuffix(known, "/") {
+		return strings.HasPrefix(key, known) && len(key) > len(known)
+	}
+	return key == known
+}
+
 func (l *linter) conditions(s *statement) {
 	for i := range s.conditions {
 		c := &s.conditions[i]
-		l.conditionKey(s, c)
+		l.key(s, c.at, c.path, c.key, c.name, c.absence(s))
 		l.conditionSet(s, c)
 		l.conditionValues(s, c)
 	}
 }
 
-// conditionKey warns of keys that a request of the statement's actions never has.
-func (l *linter) conditionKey(s *statement, c *condition) {
-	service, _, _ := strings.Cut(c.key, ":")
-	if _, known := findGlobalKey(c.key); known && service == "aws" {
+// key warns of keys that a request of the statement's actions never has, and says
+// what comes of it.
+func (l *linter) key(s *statement, at Position, path, key, name, consequence string) {
+	service, _, found := strings.Cut(key, ":")
+	if _, known := findGlobalKey(key); known && service == "aws" {
 		return
 	}
 	switch {
+	case !found:
+		l.warn(at, path, "%s is no condition key; %s", name, consequence)
 	case service == "aws":
-		l.warn(c.at, c.path, "Daypass does not fill the key %s; %s", c.name, c.absence(s))
+		l.warn(at, path, "Daypass does not fill the key %s%s; %s", name, keySuggestion(key), consequence)
 	case !served(service):
 		// A key of an identity provider or of another service.
-	case !slices.ContainsFunc(actions[:], func(a action) bool { return a.hasKey(c.key) }):
-		l.warn(c.at, c.path, "no action has the condition key %s; %s", c.name, c.absence(s))
+	case !slices.ContainsFunc(actions[:], func(a action) bool { return a.hasKey(key) }):
+		l.warn(at, path, "no action has the condition key %s; %s", name, consequence)
 	default:
-		l.actionsWithoutKey(s, c)
+		l.actionsWithoutKey(s, at, path, key, name, consequence)
 	}
 }
 
 // actionsWithoutKey warns of the actions of a statement that are written out and
 // lack the key.
-func (l *linter) actionsWithoutKey(s *statement, c *condition) {
+func (l *linter) actionsWithoutKey(s *statement, at Position, path, key, name, consequence string) {
 	if s.notAction {
 		return
 	}
 	for i := range s.actions {
 		row := knownAction(s.actions[i].text)
-		if row >= 0 && !actions[row].hasKey(c.key) {
-			l.warn(c.at, c.path, "%s does not have the condition key %s; %s", actions[row].name, c.name, c.absence(s))
+		if row >= 0 && !actions[row].hasKey(key) {
+			l.warn(at, path, "%s does not have the condition key %s; %s", actions[row].name, name, consequence)
 		}
 	}
 }
 
+// keySuggestion names the key that a misspelt one is nearest to.
+func keySuggestion(key string) string {
+	best, distance := "", 2 // aws:SourceVpc is not aws:SourceIp
+	for _, g := range globalKeys {
+		if d := editDistance(key, g.name); d < distance {
+			best, distance = g.name, d
+		}
+	}
+	if best == "" || strings.HasSuffix(best, "/") {
+		return ""
+	}
+	return " (is " + best + " meant?)"
+}
+
 func (a *action) hasKey(key string) bool {
-	return slices.ContainsFunc(a.keys, func(k string) bool {
-		k = lowerKey(k)
-		return k == key || strings.HasSuffix(k, "/") && strings.HasPrefix(key, k)
-	})
+	return slices.ContainsFunc(a.keys, func(k string) bool { return isKey(lowerKey(k), key) })
 }
 
 // absence says what comes of a key that is never there.
@@ -138,14 +161,21 @@ func (l *linter) conditionValues(s *statement, c *condition) {
 	}
 	for i := range c.texts {
 		text := c.texts[i].text
-		l.variables(c.at, c.path, text)
+		l.variables(s, c.at, c.path, text, &c.texts[i])
 		if c.test != testLike && strings.ContainsAny(withoutVariables(text), "*?") {
 			l.warn(c.at, c.path, "%s has no wildcards; is StringLike meant?", c.operator)
 		}
 	}
 	for i := range c.arns {
 		a := &c.arns[i]
-		l.variables(c.at, c.path, a.text)
+		parts := make([]*pattern, len(a.parts))
+		for j := range a.parts {
+			parts[j] = &a.parts[j]
+		}
+		l.variables(s, c.at, c.path, a.text, parts...)
+		if len(a.parts) == 6 {
+			l.partition(c.at, c.path, a.parts[1].text)
+		}
 		if len(a.parts) == 1 && !a.any && !strings.Contains(a.text, "${") {
 			l.warn(c.at, c.path, "an ARN has six parts; %q matches none", a.text)
 		}
