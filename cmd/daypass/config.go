@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -249,7 +250,7 @@ func (c *config) read(top *section) {
 		return
 	}
 	c.Directory = d
-	c.Warnings = policyWarnings(&spec)
+	c.Warnings = policyWarnings(&spec, d)
 }
 
 func (a *apiConfig) read(s *section) {
@@ -457,18 +458,24 @@ func (s *section) upstream() (*pgx.ConnConfig, string) {
 }
 
 // policyWarnings collects what the policies can hardly have meant.
-func policyWarnings(spec *directory.Spec) []string {
+func policyWarnings(spec *directory.Spec, d *directory.Directory) []string {
 	var warnings []string
+	warn := func(list []iam.Warning) {
+		for _, w := range list {
+			// A policy of the file is called by the file and its key.
+			file, key, _ := strings.Cut(w.Policy, " ")
+			where := strings.Trim(key+"."+w.Path, ".")
+			text := fmt.Sprintf("%s:%d: %s: %s", file, w.Line, where, w.Reason)
+			// Those who hold the same policies have the same warnings.
+			if !slices.Contains(warnings, text) {
+				warnings = append(warnings, text)
+			}
+		}
+	}
 	add := func(policies ...*iam.Policy) {
 		for _, p := range policies {
-			if p == nil {
-				continue
-			}
-			for _, w := range p.Warnings() {
-				// A policy of the file is called by the file and its key.
-				file, key, _ := strings.Cut(w.Policy, " ")
-				where := strings.Trim(key+"."+w.Path, ".")
-				warnings = append(warnings, fmt.Sprintf("%s:%d: %s: %s", file, w.Line, where, w.Reason))
+			if p != nil {
+				warn(p.Warnings())
 			}
 		}
 	}
@@ -481,10 +488,16 @@ func policyWarnings(spec *directory.Spec) []string {
 	for _, u := range spec.Users {
 		add(u.Inline...)
 		add(u.Boundary)
+		if user, ok := d.User(u.Name); ok {
+			warn(user.Policies.Warnings())
+		}
 	}
 	for _, r := range spec.Roles {
 		add(r.Inline...)
 		add(r.Boundary, r.Trust)
+		if role, ok := d.Role(r.Name); ok {
+			warn(role.Policies.Warnings())
+		}
 	}
 	return warnings
 }

@@ -108,6 +108,42 @@ func etcdAt(endpoint string) string {
 
 var etcd = etcdAt("https://10.0.0.1:2379")
 
+// What only two policies together show is a warning, once for all who hold both.
+func TestConfigWarnings(t *testing.T) {
+	const statement = `{Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:GetClusterCredentials", Resource: "arn:aws:redshift:*:*:`
+	c, err := parseConfig("f.yaml", []byte(smallConfig+`iam:
+  groups:
+    - name: g
+      policies:
+        - `+statement+`dbuser:*/*"}}
+        - `+statement+`dbname:*/dev"}}
+  users:
+    - {name: ana, groups: [g]}
+    - {name: bob, groups: [g]}
+  roles:
+    - name: etl
+      trust_policy: {Version: "2012-10-17", Statement: {Effect: Allow, Principal: {AWS: "123456789012"}, Action: "sts:AssumeRole"}}
+      policies:
+        - `+statement+`dbname:*/etl"}}
+        - `+statement+`dbuser:*/*"}}
+`), testEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"f.yaml:11: iam.groups[0].policies[1].Statement.Resource: without DbName this is not checked: Statement of f.yaml iam.groups[0].policies[0] gives",
+		"f.yaml:19: iam.roles[0].policies[0].Statement.Resource: without DbName this is not checked: Statement of f.yaml iam.roles[0].policies[1] gives",
+	}
+	if len(c.Warnings) != len(want) {
+		t.Fatalf("warnings = %q, want %q", c.Warnings, want)
+	}
+	for i := range want {
+		if !strings.HasPrefix(c.Warnings[i], want[i]) {
+			t.Errorf("warnings[%d] = %q, want %q", i, c.Warnings[i], want[i])
+		}
+	}
+}
+
 func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "bad.json"), []byte("{\n \"Version\": \"2012-10-17\",\n \"Statement\": [{\"Effect\": \"allow\", \"Action\": \"*\", \"Resource\": \"*\"}]\n}"), 0o600); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,8 @@ type linter struct {
 	env              environment
 	kind             string
 	errors, warnings int
+	// configured are the policies of a configuration file, by their nodes.
+	configured map[*yaml.Node]*iam.Policy
 }
 
 // file lints one file; the error is that it cannot be read.
@@ -113,7 +116,7 @@ func (l *linter) document(name string, document []byte, kind iam.Kind) {
 		l.error(err)
 		return
 	}
-	l.warn(policy)
+	l.warn(policy.Warnings()...)
 }
 
 func (l *linter) error(err error) {
@@ -121,8 +124,8 @@ func (l *linter) error(err error) {
 	fmt.Fprintf(l.env.stdout, "error: %v\n", err)
 }
 
-func (l *linter) warn(policy *iam.Policy) {
-	for _, w := range policy.Warnings() {
+func (l *linter) warn(warnings ...iam.Warning) {
+	for _, w := range warnings {
 		l.warnings++
 		fmt.Fprintf(l.env.stdout, "warning: %v\n", w)
 	}
@@ -146,7 +149,9 @@ func (l *linter) yaml(name string, data []byte) {
 		return
 	}
 	f := &yamlFile{path: name, dir: filepath.Dir(name), getenv: os.LookupEnv}
+	l.configured = map[*yaml.Node]*iam.Policy{}
 	l.configuration(f, mappingValue(top, "iam"), "iam")
+	l.principals(mappingValue(top, "iam"))
 	for _, err := range f.errs {
 		l.error(err)
 	}
@@ -167,12 +172,12 @@ func (l *linter) configuration(f *yamlFile, node *yaml.Node, path string) {
 			at := path + "." + key
 			switch {
 			case key == "trust_policy":
-				l.configured(f, value, iam.TrustPolicy, at)
+				l.policy(f, value, iam.TrustPolicy, at)
 			case key == "permissions_boundary", key == "document":
-				l.configured(f, value, iam.IdentityPolicy, at)
+				l.policy(f, value, iam.IdentityPolicy, at)
 			case key == "policies" && path != "iam" && value.Kind == yaml.SequenceNode:
 				for j, item := range value.Content {
-					l.configured(f, dealias(item), iam.IdentityPolicy, fmt.Sprintf("%s[%d]", at, j))
+					l.policy(f, dealias(item), iam.IdentityPolicy, fmt.Sprintf("%s[%d]", at, j))
 				}
 			default:
 				l.configuration(f, value, at)
@@ -181,10 +186,63 @@ func (l *linter) configuration(f *yamlFile, node *yaml.Node, path string) {
 	}
 }
 
-func (l *linter) configured(f *yamlFile, node *yaml.Node, kind iam.Kind, path string) {
+func (l *linter) policy(f *yamlFile, node *yaml.Node, kind iam.Kind, path string) {
 	if policy := f.policy(node, kind, path); policy != nil {
-		l.warn(policy)
+		l.configured[node] = policy
+		l.warn(policy.Warnings()...)
 	}
+}
+
+// principals warns of what shows only over all the policies of a group, an IAM user
+// or an IAM role. Policies that are not there, or refused, are the server's business
+// or have been told.
+func (l *linter) principals(section *yaml.Node) {
+	named := map[string]*iam.Policy{}
+	for _, node := range elements(mappingValue(section, "policies")) {
+		if name := mappingValue(node, "name"); name != nil {
+			named[name.Value] = l.configured[mappingValue(node, "document")]
+		}
+	}
+	own := func(node *yaml.Node) (list []*iam.Policy) {
+		for _, item := range elements(mappingValue(node, "policies")) {
+			list = append(list, l.configured[item])
+		}
+		for _, item := range elements(mappingValue(node, "attached_policies")) {
+			list = append(list, named[item.Value])
+		}
+		return slices.DeleteFunc(list, func(p *iam.Policy) bool { return p == nil })
+	}
+	groups := map[string][]*iam.Policy{}
+	told := map[iam.Warning]bool{}
+	for _, kind := range []string{"groups", "users", "roles"} {
+		for _, node := range elements(mappingValue(section, kind)) {
+			p := iam.Policies{Identity: own(node), Boundary: l.configured[mappingValue(node, "permissions_boundary")]}
+			for _, group := range elements(mappingValue(node, "groups")) {
+				p.Identity = append(p.Identity, groups[group.Value]...)
+			}
+			if name := mappingValue(node, "name"); name != nil && kind == "groups" {
+				groups[name.Value] = p.Identity
+			}
+			for _, w := range p.Warnings() {
+				if !told[w] {
+					l.warn(w)
+				}
+				told[w] = true
+			}
+		}
+	}
+}
+
+// elements are those of a list; there are none of anything else.
+func elements(node *yaml.Node) []*yaml.Node {
+	if node == nil || node.Kind != yaml.SequenceNode {
+		return nil
+	}
+	list := make([]*yaml.Node, len(node.Content))
+	for i, item := range node.Content {
+		list[i] = dealias(item)
+	}
+	return list
 }
 
 func mappingValue(node *yaml.Node, key string) *yaml.Node {

@@ -38,6 +38,16 @@ func TestPolicyLint(t *testing.T) {
 	yaml := "Version: \"2012-10-17\"\nStatement:\n  - Effect: Allow\n    Action: redshift:JoinGruop\n    Resource: \"*\"\n"
 	config := "iam:\n  policies:\n    - name: p\n      document:\n        Version: \"2012-10-17\"\n        Statement:\n          - Effect: Allow\n            Action: x\n" +
 		"            Resource: \"*\"\n  roles:\n    - name: r\n      trust_policy: " + trust + "\n      policies:\n        - " + strings.ReplaceAll(open, "\n", " ") + "\n"
+	statement := func(resource, more string) string {
+		return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"redshift:GetClusterCredentials","Resource":"arn:aws:redshift:*:*:` + resource + `"` + more + `}]}`
+	}
+	users, dev, boundary := statement("dbuser:*/*", ""), statement("dbname:*/dev", ""),
+		statement("*", `,"Condition":{"Null":{"redshift:DbName":"false"}}`)
+	split := `{"Version":"2012-10-17","Statement":[{"Sid":"Own","Effect":"Allow","Action":"redshift:GetClusterCredentials","Resource":"arn:aws:redshift:*:*:dbuser:*/*"},
+{"Effect":"Allow","Action":"redshift:GetClusterCredentials","Resource":"arn:aws:redshift:*:*:dbname:*/dev"}]}`
+	principals := func(name string, policies ...string) string {
+		return "iam:\n  users:\n    - name: " + name + "\n      policies: \n        [" + strings.Join(policies, ", ") + "]\n"
+	}
 	for name, tt := range map[string]struct {
 		file, text string
 		args       []string
@@ -56,6 +66,12 @@ func TestPolicyLint(t *testing.T) {
 		"broken YAML":           {"p.yaml", "a: [", nil, 1, []string{"p.yaml"}},
 		"empty YAML":            {"p.yml", "", nil, 1, []string{"the file is empty"}},
 		"a configuration file":  {"daypass.yaml", config, nil, 1, []string{"daypass.yaml:8: iam.policies[0].document.Statement[0].Action", "iam.roles[0].policies[0]: line 14", "without DbName"}},
+		"two statements":        {"p.json", split, nil, 0, []string{"p.json: line 2, column 72: Statement[1].Resource: without DbName this is not checked: Own gives"}},
+		"two policies":          {"daypass.yaml", principals("u", users, dev), nil, 0, []string{"iam.users[0].policies[1]: line 5", "Statement[0] of daypass.yaml iam.users[0].policies[0] gives"}},
+		"a group's policies":    {"daypass.yaml", "iam:\n  groups:\n    - {name: g, policies: [" + users + ", " + dev + "]}\n  users:\n    - {name: u, groups: [g]}\n    - {name: v, groups: [g]}\n", nil, 0, []string{"iam.groups[0].policies[1]: line 3"}},
+		"a group and its user":  {"daypass.yaml", "iam:\n  groups:\n    - {name: g, policies: [" + users + "]}\n  users:\n    - {name: u, groups: [g], policies: [" + dev + "]}\n", nil, 0, []string{"Statement[0] of daypass.yaml iam.groups[0].policies[0] gives"}},
+		"attached to a role":    {"daypass.yaml", "iam:\n  policies:\n    - {name: p, document: " + users + "}\n  roles:\n    - {name: r, trust_policy: " + trust + ", attached_policies: [p, none], policies: [" + dev + "]}\n", nil, 0, []string{"of daypass.yaml iam.policies[0].document gives"}},
+		"a boundary is enough":  {"daypass.yaml", principals("u", users, dev) + "      permissions_boundary: " + boundary + "\n", nil, 0, nil},
 		"an unknown kind":       {"p.json", good, []string{"--kind", "bucket"}, 1, nil},
 		"a configuration, fine": {"daypass.yaml", "iam:\n  users:\n    - name: u\n      policies: [" + good + "]\n", nil, 0, nil},
 	} {
@@ -70,6 +86,9 @@ func TestPolicyLint(t *testing.T) {
 					t.Errorf("stdout = %q, want %q in it", stdout, part)
 				}
 			}
+			if strings.Count(stdout, "without DbName") > 1 {
+				t.Errorf("stdout = %q, want the warning once", stdout)
+			}
 			if tt.want == nil && stdout != "" {
 				t.Errorf("stdout = %q, want nothing", stdout)
 			}
@@ -80,6 +99,39 @@ func TestPolicyLint(t *testing.T) {
 	}
 	if code, stdout, _ := policyCommand(t, "{}", "lint", "-"); code != 1 || !strings.HasPrefix(stdout, "error: standard input: line 1, column 1") {
 		t.Errorf("lint of the standard input = %d, %q", code, stdout)
+	}
+}
+
+// The document's examples have the warnings that the document says they have.
+func TestPolicyLintOfTheDocuments(t *testing.T) {
+	text, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []string
+	for i, part := range strings.Split(string(text), "```") {
+		if yaml, ok := strings.CutPrefix(part, "yaml\n"); ok && i%2 == 1 {
+			blocks = append(blocks, yaml)
+		}
+	}
+	if len(blocks) < 3 || !strings.HasPrefix(blocks[0], "groups:") {
+		t.Fatalf("the document has the examples %q", blocks)
+	}
+	trap := "iam:\n  " + strings.ReplaceAll(strings.TrimSpace(blocks[0]), "\n", "\n  ") + "\n"
+	indent := func(block string) string {
+		return strings.ReplaceAll("  "+strings.TrimRight(block, "\n"), "\n", "\n  ") + "\n"
+	}
+	first, last := strings.Index(trap, "- Sid: OwnUser"), strings.Index(trap, "- Sid: DevOnly")
+	wanted := trap[:first] + strings.TrimLeft(indent(blocks[1]), " ") + "            " + trap[last:]
+	for name, tt := range map[string]struct {
+		config string
+		want   int
+	}{"the trap": {trap, 1}, "with the condition": {wanted, 0}, "with the Deny": {trap + indent(blocks[2]), 0}} {
+		path := writePolicyFile(t, "daypass.yaml", tt.config)
+		code, stdout, stderr := policyCommand(t, "", "lint", path)
+		if code != 0 || strings.Count(stdout, "without DbName this is not checked") != tt.want || strings.Count(stdout, "\n") != tt.want {
+			t.Errorf("%s: lint = %d, %s%s, want %d warnings of:\n%s", name, code, stdout, stderr, tt.want, tt.config)
+		}
 	}
 }
 

@@ -1,34 +1,163 @@
 package iam
 
-import "strings"
+import (
+	"iter"
+	"slices"
+	"strings"
+)
 
-// databases warns of a restriction of databases that a caller walks around by
-// leaving DbName out: then no dbname is checked, and the credentials are good
-// for every database.
+// The trap of docs/policy.md: without DbName no dbname is checked, and the
+// credentials are good for every database. Whoever may have a database user walks
+// around every restriction of databases so, unless a condition or a Deny is in the
+// way.
+
+const getCredentials = "redshift:GetClusterCredentials"
+
+// databases warns of a restriction that a caller walks around.
 func (l *linter) databases(s *statement) {
-	const get = "redshift:GetClusterCredentials"
-	if s.notResource || s.notAction || !s.covers(get) || s.wantsDatabase() || l.p.deniesNoDatabase() {
+	if !s.covers(getCredentials) || l.p.deniesNoDatabase() {
 		return
 	}
-	open := s.anyResource
-	for i := range s.resources {
-		_, resourceType, known := s.resources[i].resourceType()
-		open = open || !known || resourceType == "dbuser" || resourceType == ""
-	}
-	for i := range s.resources {
-		e := &s.resources[i]
-		if _, resourceType, _ := e.resourceType(); resourceType != "dbname" {
-			continue
-		}
-		_, database, _ := strings.Cut(e.text[strings.Index(e.text, ":dbname:")+1:], "/")
+	for e, cluster := range s.restrictions() {
 		switch {
-		case strings.Trim(database, "*") == "":
 		case !s.allow:
 			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; also deny {"Null": {"redshift:DbName": "true"}}`)
-		case open:
+		case s.opens(cluster):
 			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; add the condition {"StringEquals": {"redshift:DbName": …}}, or deny {"Null": {"redshift:DbName": "true"}}`)
+		default:
+			if _, other := walkAround(cluster, l.p); other != nil {
+				l.warnAround(e, other.String())
+			}
 		}
 	}
+}
+
+func (l *linter) warnAround(e *entry, opener string) {
+	l.warn(e.at, e.path, `without DbName this is not checked: %s gives credentials for every database; `+
+		`add the condition {"StringEquals": {"redshift:DbName": …}} there, or deny {"Null": {"redshift:DbName": "true"}}`, opener)
+}
+
+// Warnings are what cannot have been meant and shows only where a principal's
+// policies are read together: one restricts what another one opens. What a single
+// document shows is in Policy.Warnings and not repeated.
+func (p *Policies) Warnings() []Warning {
+	if slices.ContainsFunc(p.Identity, (*Policy).deniesNoDatabase) || p.Boundary != nil && p.Boundary.deniesNoDatabase() {
+		return nil
+	}
+	var warnings []Warning
+	for _, policy := range p.Identity {
+		l := linter{p: policy}
+		for _, s := range policy.allows {
+			if !s.covers(getCredentials) {
+				continue
+			}
+			for e, cluster := range s.restrictions() {
+				if _, own := walkAround(cluster, policy); own != nil || s.opens(cluster) || p.Boundary != nil && !p.Boundary.opens(cluster) {
+					continue
+				}
+				if other, opener := walkAround(cluster, p.Identity...); opener != nil {
+					l.warnAround(e, opener.String()+" of "+other.name)
+				}
+			}
+		}
+		warnings = append(warnings, l.warnings...)
+	}
+	return warnings
+}
+
+// walkAround finds a statement that gives credentials for all databases of a
+// cluster to whoever names none. A statement that gives each of them by name means
+// it, and where one does so without a condition nothing is restricted.
+func walkAround(cluster string, policies ...*Policy) (in *Policy, opener *statement) {
+	for _, p := range policies {
+		for _, s := range p.allows {
+			switch every := s.everyDatabase(cluster); {
+			case every && len(s.conditions) == 0:
+				return nil, nil
+			case !every && opener == nil && s.opens(cluster):
+				in, opener = p, s
+			}
+		}
+	}
+	return in, opener
+}
+
+// restrictions are the entries for databases of some names, with their clusters.
+func (s *statement) restrictions() iter.Seq2[*entry, string] {
+	return func(yield func(*entry, string) bool) {
+		for i := range s.resources {
+			e := &s.resources[i]
+			if cluster, database, ok := e.database(); ok && strings.Trim(database, "*") != "" && !yield(e, cluster) {
+				return
+			}
+		}
+	}
+}
+
+// database takes an entry for a dbname apart.
+func (e *entry) database() (cluster, database string, ok bool) {
+	if service, resourceType, _ := e.resourceType(); service != "redshift" || resourceType != "dbname" {
+		return "", "", false
+	}
+	cluster, database, _ = strings.Cut(e.text[strings.Index(e.text, ":dbname")+len(":dbname"):], "/")
+	return strings.TrimPrefix(cluster, ":"), database, true
+}
+
+func (p *Policy) opens(cluster string) bool {
+	return slices.ContainsFunc(p.allows, func(s *statement) bool { return s.opens(cluster) })
+}
+
+// opens reports whether the statement allows a database user of the cluster to a
+// caller who names no database.
+func (s *statement) opens(cluster string) bool {
+	if !s.allow || !s.covers(getCredentials) || s.wantsDatabase() {
+		return false
+	}
+	return s.notResource || slices.ContainsFunc(s.resources, func(e entry) bool {
+		if e.anyOf() {
+			return true
+		}
+		service, resourceType, _ := e.resourceType()
+		_, rest, _ := strings.Cut(e.text, ":dbuser:")
+		user, _, _ := strings.Cut(rest, "/")
+		return service == "redshift" && resourceType == "dbuser" && mayBeSame(user, cluster)
+	})
+}
+
+// everyDatabase reports whether the statement allows all databases of the cluster,
+// each by its name.
+func (s *statement) everyDatabase(cluster string) bool {
+	if !s.allow || !s.covers(getCredentials) {
+		return false
+	}
+	if s.notResource {
+		for range s.restrictions() {
+			return false
+		}
+		return true
+	}
+	return slices.ContainsFunc(s.resources, func(e entry) bool {
+		in, database, ok := e.database()
+		return e.anyOf() || ok && strings.Trim(database, "*") == "" && mayBeSame(in, cluster)
+	})
+}
+
+// anyOf reports an entry whose wildcard stands for users and databases alike.
+func (e *entry) anyOf() bool {
+	service, resourceType, known := e.resourceType()
+	return !known || !e.never && service == "redshift" && resourceType == ""
+}
+
+// mayBeSame compares the clusters of two entries; wildcards and variables may be
+// anything.
+func mayBeSame(a, b string) bool { return a == b || strings.ContainsAny(a+b, "*?$") }
+
+// String is what a warning calls the statement.
+func (s *statement) String() string {
+	if s.sid != "" {
+		return s.sid
+	}
+	return s.path
 }
 
 // wantsDatabase reports whether the conditions fail, in an Allow, without the
@@ -47,7 +176,7 @@ func (s *statement) wantsDatabase() bool {
 // DbName.
 func (p *Policy) deniesNoDatabase() bool {
 	for _, s := range p.denies {
-		if !s.covers("redshift:GetClusterCredentials") {
+		if !s.covers(getCredentials) {
 			continue
 		}
 		for i := range s.conditions {

@@ -41,6 +41,21 @@ func TestWarnings(t *testing.T) {
 		{"dbname with a negated operator", 0, get + `"Resource":[` + anyUser + `,` + dev + `],"Condition":{"StringNotEquals":{"redshift:DbName":"prod"}}`, []string{"without DbName"}},
 		{"dbname in a Deny", 0, `"Effect":"Deny","Action":"redshift:GetClusterCredentials","Resource":"` + prefix + `dbname:c/prod"`, []string{"without DbName"}},
 		{"dbname with a Deny beside", 0, get + `"Resource":[` + anyUser + `,` + dev + `]},{"Effect":"Deny","Action":"redshift:*","Resource":"*","Condition":{"Null":{"redshift:DbName":"true"}}`, nil},
+		{"dbname in another statement", 0, `"Sid":"Own",` + get + `"Resource":"` + prefix + `dbuser:c/${aws:username}"},{` + get + `"Resource":` + dev, []string{"without DbName this is not checked: Own gives credentials"}},
+		{"dbname in a statement before", 0, get + `"Resource":` + dev + `},{` + get + `"Resource":` + anyUser, []string{"Statement[1] gives credentials"}},
+		{"dbname in another statement, with the condition", 0, get + `"Resource":` + dev + `},{` + get + `"Resource":` + anyUser + `,"Condition":{"StringEquals":{"redshift:DbName":"dev"}}`, nil},
+		{"the condition in the wrong statement", 0, get + `"Resource":` + dev + `,"Condition":{"StringEquals":{"redshift:DbName":"dev"}}},{` + get + `"Resource":` + anyUser, []string{"Statement[1] gives credentials"}},
+		{"dbname in another statement, with a Deny", 0, get + `"Resource":` + dev + `},{` + get + `"Resource":` + anyUser + `},{"Effect":"Deny","Action":"redshift:*","Resource":"*","Condition":{"Null":{"redshift:DbName":"true"}}`, nil},
+		{"dbname of another cluster", 0, get + `"Resource":` + dev + `},{` + get + `"Resource":"` + prefix + `dbuser:d/*"`, nil},
+		{"dbname of any cluster", 0, get + `"Resource":"` + prefix + `dbname:*/dev"},{` + get + `"Resource":"` + prefix + `dbuser:d/*"`, []string{"Statement[1] gives credentials"}},
+		{"a user of one action, a database of another", 0, get + `"Resource":` + dev + `},{"Effect":"Allow","Action":"redshift:CreateClusterUser","Resource":` + anyUser, nil},
+		{"every database, meant", 0, get + `"Resource":` + dev + `},{"Effect":"Allow","Action":"*","Resource":"*"`, nil},
+		{"every database under a condition", 0, get + `"Resource":` + dev + `},{` + get + `"Resource":[` + anyUser + `,"` + prefix + `dbname:c/*"],"Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.1"}}`, nil},
+		{"every database beside", 0, get + `"Resource":` + dev + `},{` + get + `"Resource":` + anyUser + `},{` + get + `"Resource":"` + prefix + `dbname:c/*"`, nil},
+		{"our own dbuser", 0, get + `"Resource":` + dev + `},{"Effect":"Allow","Action":["redshift:GetClusterCredentials","daypass:RevokeCredentials"],"Resource":"arn:aws:daypass:us-east-1:123456789012:dbuser/c/*"`, []string{"no resource of the statement is for redshift:GetClusterCredentials"}},
+		{"all but a dbname", 0, `"Effect":"Allow","Action":"redshift:*","NotResource":"` + prefix + `dbname:c/secret"`, []string{"without DbName"}},
+		{"a Deny of all but a dbname", 0, `"Effect":"Deny","Action":"redshift:GetClusterCredentials","NotResource":[` + anyUser + `,` + dev + `]`, []string{"without DbName"}},
+		{"all but an action", 0, `"Effect":"Allow","NotAction":"sts:*","Resource":[` + anyUser + `,` + dev + `]`, []string{"without DbName"}},
 		// Condition keys.
 		{"JoinGroup has no keys", 0, join + group + `,"Condition":{"StringEquals":{"redshift:DbUser":"ana"}}`, []string{"redshift:JoinGroup does not have the condition key redshift:DbUser; the condition never holds"}},
 		{"JoinGroup, negated", 0, join + group + `,"Condition":{"StringNotEquals":{"redshift:DbUser":"ana"}}`, []string{"the condition always holds"}},
@@ -142,6 +157,59 @@ func TestWarnings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Each row is the policies of one principal; none of them has a warning of its own.
+func TestWarningsOverPolicies(t *testing.T) {
+	const (
+		prefix = `arn:aws:redshift:us-east-1:123456789012:`
+		get    = `"Effect":"Allow","Action":"redshift:GetClusterCredentials","Resource":"` + prefix
+		user   = get + `dbuser:c/*"`
+		dev    = get + `dbname:c/dev"`
+		wants  = `,"Condition":{"StringEquals":{"redshift:DbName":"dev"}}`
+		null   = `"Effect":"Deny","Action":"redshift:*","Resource":"*","Condition":{"Null":{"redshift:DbName":"true"}}`
+	)
+	for name, tt := range map[string]struct {
+		identity []string
+		boundary string
+		want     int
+	}{
+		"one opens":            {[]string{user, dev}, "", 1},
+		"the order is nothing": {[]string{dev, user}, "", 1},
+		"two restrict":         {[]string{dev, user, get + `dbname:c/test"`}, "", 2},
+		"with the condition":   {[]string{user + wants, dev}, "", 0},
+		"with the wrong one":   {[]string{user, dev + wants}, "", 1},
+		"with a Deny":          {[]string{user, dev, null}, "", 0},
+		"every database":       {[]string{user, dev, get + `dbname:c/*"`}, "", 0},
+		"an administrator":     {[]string{dev, `"Effect":"Allow","Action":"*","Resource":"*"`}, "", 0},
+		"of another cluster":   {[]string{get + `dbuser:d/*"`, dev}, "", 0},
+		"one policy":           {[]string{user}, "", 0},
+		"none":                 {nil, "", 0},
+		"a boundary lets":      {[]string{user, dev}, `"Effect":"Allow","Action":"*","Resource":"*"`, 1},
+		"a boundary does not":  {[]string{user, dev}, get + `dbuser:c/*"` + wants, 0},
+		"a boundary denies":    {[]string{user, dev}, `"Effect":"Allow","Action":"*","Resource":"*"},{` + null, 0},
+	} {
+		var p iam.Policies
+		for _, statement := range tt.identity {
+			policy := mustParse(t, iam.IdentityPolicy, identity(statement))
+			if own := policy.Warnings(); len(own) > 0 {
+				t.Errorf("%s: Policy.Warnings = %v, want none", name, own)
+			}
+			p.Identity = append(p.Identity, policy)
+		}
+		if tt.boundary != "" {
+			p.Boundary = mustParse(t, iam.IdentityPolicy, identity(tt.boundary))
+		}
+		got := p.Warnings()
+		if len(got) != tt.want {
+			t.Errorf("%s: Warnings = %v, want %d", name, got, tt.want)
+		}
+		for _, w := range got {
+			if !strings.Contains(w.Reason, "Statement[0] of p gives credentials for every database") || w.Line != 1 || w.Path != "Statement[0].Resource" {
+				t.Errorf("%s: Warnings = %v", name, w)
+			}
+		}
 	}
 }
 
