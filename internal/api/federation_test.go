@@ -123,6 +123,12 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 		t.Errorf("the tagged session may: got %d %s, want 200", a.status, a.body)
 	}
 
+	flat := map[string]any{"https://aws.amazon.com/tags/principal_tags/Project": "x", "https://aws.amazon.com/tags/transitive_tag_keys": []string{"Project"},
+		"https://aws.amazon.com/source_identity": "ana"}
+	tagged = post(webForm("tagged", i.token(t, start, flat))).assumed(t)
+	if a := s.redshiftAs(tagged.keys(), valid()...); a.status != 200 || tagged.Packed == 0 {
+		t.Errorf("the session with a flat tag may: got %d %s (packed %d), want 200", a.status, a.body, tagged.Packed)
+	}
 	const denied = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
 	rows := []struct {
 		name    string
@@ -136,6 +142,13 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 		{"a role that trusts users", webForm("jobs/etl", token), 403, "AccessDenied", denied},
 		{"no such role", webForm("nosuch", token), 403, "AccessDenied", denied},
 		{"tags that the role does not let in", webForm("ci", i.token(t, start, tags)), 403, "AccessDenied", "Not authorized to perform sts:TagSession"},
+		{"flat tags that the role does not let in", webForm("ci", i.token(t, start, flat)), 403, "AccessDenied", "Not authorized to perform sts:TagSession"},
+		{"a flat tag twice", webForm("tagged", i.token(t, start, map[string]any{"https://aws.amazon.com/tags/principal_tags/a": "1",
+			"https://aws.amazon.com/tags/principal_tags/A": "2"})), 400, "InvalidParameterValue", "Duplicate tag keys found. Please note that Tag keys are case insensitive."},
+		{"a flat tag without a key", webForm("tagged", i.token(t, start, map[string]any{"https://aws.amazon.com/tags/principal_tags/": "1"})), 400, "ValidationError",
+			"1 validation error detected: Value at 'tags.1.member.key' failed to satisfy constraint: Member must have length greater than or equal to 1"},
+		{"tags in both forms", webForm("tagged", i.token(t, start, map[string]any{"https://aws.amazon.com/tags": tags["https://aws.amazon.com/tags"],
+			"https://aws.amazon.com/tags/principal_tags/Project": "y"})), 400, "InvalidIdentityToken", ""},
 		{"expired", webForm("ci", i.token(t, start.Add(-time.Hour), nil)), 400, "ExpiredTokenException", ""},
 		{"another audience", webForm("ci", i.token(t, start, map[string]any{"aud": "x"})), 400, "InvalidIdentityToken", "Incorrect token audience"},
 		{"two subjects", webForm("ci", i.token(t, start, map[string]any{"Sub": "admin"})), 400, "InvalidIdentityToken", ""},

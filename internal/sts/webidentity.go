@@ -218,8 +218,12 @@ func (w *WebIdentity) readSession(c claims) error {
 		}
 		w.SourceIdentity = text
 	}
-	if c[claimTags] == nil {
-		return nil
+	flat, err := w.readFlatTags(c)
+	switch {
+	case err != nil || c[claimTags] == nil:
+		return err
+	case flat:
+		return fmt.Errorf("%w: %s: in both of its forms", ErrBadClaims, claimTags)
 	}
 	bad := fmt.Errorf("%w: %s", ErrBadClaims, claimTags)
 	claim, ok := c[claimTags].(map[string]any)

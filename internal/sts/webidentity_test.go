@@ -227,6 +227,15 @@ func TestForgedWebIdentity(t *testing.T) {
 		{"not before", with(claims{"nbf": start.Unix() + 400}), sts.ErrTokenTooEarly},
 		{"no subject", with(claims{"sub": nil}), sts.ErrBadClaims},
 		{"two values in a tag", with(claims{"https://aws.amazon.com/tags": claims{"principal_tags": claims{"a": []string{"1", "2"}}}}), sts.ErrBadClaims},
+		{"two values in a flat tag", with(claims{"https://aws.amazon.com/tags/principal_tags/a": []string{"1", "2"}}), sts.ErrBadClaims},
+		{"no value in a flat tag", with(claims{"https://aws.amazon.com/tags/principal_tags/a": []string{}}), sts.ErrBadClaims},
+		{"a flat tag that is none", with(claims{"https://aws.amazon.com/tags/principal_tags/a": claims{"b": "c"}}), sts.ErrBadClaims},
+		{"a flat tag that is a number", with(claims{"https://aws.amazon.com/tags/principal_tags/a": 1}), sts.ErrBadClaims},
+		{"flat keys that are none", with(claims{"https://aws.amazon.com/tags/transitive_tag_keys": true}), sts.ErrBadClaims},
+		{"tags in both forms", with(claims{"https://aws.amazon.com/tags": claims{"principal_tags": claims{"a": []string{"1"}}},
+			"https://aws.amazon.com/tags/principal_tags/a": "2"}), sts.ErrBadClaims},
+		{"keys in the other form", with(claims{"https://aws.amazon.com/tags": claims{"principal_tags": claims{"a": []string{"1"}}},
+			"https://aws.amazon.com/tags/transitive_tag_keys": []string{"a"}}), sts.ErrBadClaims},
 		{"tags that are none", with(claims{"https://aws.amazon.com/tags": 5}), sts.ErrBadClaims},
 	}
 	for _, row := range rows {
@@ -475,6 +484,33 @@ func TestNumericClaims(t *testing.T) {
 			if !contains(got.Claims, want) {
 				t.Errorf("got the claims %+v, want %+v among them", got.Claims, want)
 			}
+		}
+	}
+}
+
+// Tags may be claims of their own.
+func TestFlatSessionTags(t *testing.T) {
+	good := newSigner(t, "one", jose.RS256)
+	i := newIssuer(t)
+	i.keys.Store(publish(good))
+	d := i.directory(t)
+	const tag, keys = "https://aws.amazon.com/tags/principal_tags/", "https://aws.amazon.com/tags/transitive_tag_keys"
+	for name, tt := range map[string]struct {
+		claims     claims
+		tags       []sts.Tag
+		transitive []string
+	}{
+		"texts":            {claims{tag + "Team": "x", tag + "Cost": "9"}, []sts.Tag{{Key: "Cost", Value: "9"}, {Key: "Team", Value: "x"}}, nil},
+		"lists of one":     {claims{tag + "Team": []string{"x"}, keys: []string{"Team"}}, []sts.Tag{{Key: "Team", Value: "x"}}, []string{"Team"}},
+		"a key alone":      {claims{tag + "Team": "x", keys: "Team"}, []sts.Tag{{Key: "Team", Value: "x"}}, []string{"Team"}},
+		"a key with slash": {claims{tag + "a/b": ""}, []sts.Tag{{Key: "a/b"}}, nil},
+		"without a key":    {claims{tag: "x"}, []sts.Tag{{Value: "x"}}, nil},
+		"another claim":    {claims{"https://aws.amazon.com/tags/principal_tags": "x"}, nil, nil},
+	} {
+		var ids sts.WebIdentities
+		got, err := ids.Verify(context.Background(), d, start, good.sign(t, i.claims(tt.claims)))
+		if err != nil || !reflect.DeepEqual(got.Tags, tt.tags) || !reflect.DeepEqual(got.Transitive, tt.transitive) {
+			t.Errorf("%s: got %+v, %v, want %v and %v", name, got, err, tt.tags, tt.transitive)
 		}
 	}
 }

@@ -1,0 +1,56 @@
+package sts
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The flat form of the claim claimTags, for providers whose claims cannot be
+// objects, as Entra ID's: one claim for each tag, and one for the keys (IAM User
+// Guide, id_session-tags, "Passing session tags using AssumeRoleWithWebIdentity").
+const (
+	claimFlatTag        = claimTags + "/principal_tags/"
+	claimFlatTransitive = claimTags + "/transitive_tag_keys"
+)
+
+// readFlatTags reads the tags in the flat form. It reports whether there are any.
+func (w *WebIdentity) readFlatTags(claims map[string]any) (found bool, err error) {
+	for name, value := range claims {
+		key, isTag := strings.CutPrefix(name, claimFlatTag)
+		if !isTag && name != claimFlatTransitive {
+			continue
+		}
+		found = true
+		values, ok := claimTexts(value)
+		switch {
+		case !ok:
+			return found, fmt.Errorf("%w: %s", ErrBadClaims, name)
+		case !isTag:
+			w.Transitive = values
+		case len(values) != 1:
+			return found, fmt.Errorf("%w: %s: a tag has one value", ErrBadClaims, name)
+		default:
+			w.Tags = append(w.Tags, Tag{Key: key, Value: values[0]})
+		}
+	}
+	slices.SortFunc(w.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+	return found, nil
+}
+
+// claimTexts is a text or a list of texts: providers write a list of one as the
+// text alone.
+func claimTexts(value any) (texts []string, ok bool) {
+	list, isList := value.([]any)
+	if !isList {
+		list = []any{value}
+	}
+	for _, one := range list {
+		text, isText := one.(string)
+		if !isText {
+			return nil, false
+		}
+		texts = append(texts, text)
+	}
+	return texts, true
+}
