@@ -13,7 +13,7 @@ type condition struct {
 	key      string // the key in the form of lowerKey
 	hash     uint32 // hashKey of it
 	at       Position
-	path     string
+	in       *statement
 
 	test     test
 	order    order // for numbers and dates
@@ -30,6 +30,10 @@ type condition struct {
 	binaries []string
 	// Of Bool and Null: whether the list has true, and whether it has false.
 	wantTrue, wantFalse bool
+}
+
+func (c *condition) path() string {
+	return c.in.path + ".Condition." + clip(c.operator) + "." + clip(c.name)
 }
 
 type test uint8

@@ -32,38 +32,66 @@ func (k nodeKind) String() string {
 	return [...]string{"an object", "a list", "a string", "a number", "a boolean", "null"}[k]
 }
 
-// node is a JSON value with its place.
+// node is a JSON value with its place. Where it stands is told by its parents and
+// not by a text of its own: a document of 128 KB has tens of thousands of values,
+// and the names above them may be as long as the document.
 type node struct {
 	kind       nodeKind
-	text       string // a string decoded; a number or boolean as written
-	members    []member
-	elements   []*node
+	text       string   // a string decoded; a number or boolean as written
+	children   []*node  // the members of an object, the elements of a list
 	start, end Position // of the first character, and just past the last
-	path       string
+
+	parent *node
+	name   string   // in the parent, if that is an object
+	at     Position // of the name
+	index  int      // in the parent, if that is a list
 }
 
-type member struct {
-	key   string
-	at    Position
-	value *node
-}
-
-func (n *node) get(key string) *node {
-	for i := range n.members {
-		if n.members[i].key == key {
-			return n.members[i].value
+func (n *node) get(name string) *node {
+	for _, child := range n.children {
+		if child.name == name {
+			return child
 		}
 	}
 	return nil
 }
 
-// fail makes the error that the node's place has.
-func (n *node) fail(format string, args ...any) *PolicyError {
-	return failAt(n.start, n.path, format, args...)
+// path is the node's place as in "Statement[0].Condition.StringEquals".
+func (n *node) path() string {
+	var path string
+	for ; n != nil && n.parent != nil; n = n.parent {
+		part := "." + clip(n.name)
+		if n.parent.kind == arrayNode {
+			part = "[" + strconv.Itoa(n.index) + "]"
+		}
+		path = part + path
+	}
+	return strings.TrimPrefix(path, ".")
 }
 
-func failAt(at Position, path, format string, args ...any) *PolicyError {
-	return &PolicyError{Line: at.Line, Column: at.Column, Path: path, Reason: fmt.Sprintf(format, args...)}
+// clip keeps what a document says from filling its error message.
+func clip(name string) string {
+	const most = 128
+	for i := range name {
+		if i >= most {
+			return name[:i] + "…"
+		}
+	}
+	return name
+}
+
+// fail makes the error that the node's place has.
+func (n *node) fail(format string, args ...any) *PolicyError {
+	return n.failAt(n.start, format, args...)
+}
+
+// failName makes the error that the node's name has.
+func (n *node) failName(format string, args ...any) *PolicyError {
+	return n.failAt(n.at, format, args...)
+}
+
+func (n *node) failAt(at Position, format string, args ...any) *PolicyError {
+	return &PolicyError{Line: at.Line, Column: at.Column, Path: n.path(), Reason: fmt.Sprintf(format, args...)}
 }
 
 type jsonParser struct {
@@ -81,13 +109,13 @@ func parseJSON(document []byte) (root *node, size int, err *PolicyError) {
 	if err != nil {
 		return nil, 0, err
 	}
-	root, err = p.value("", 0)
-	if err != nil {
+	root = new(node)
+	if err = p.value(root, 0); err != nil {
 		return nil, 0, err
 	}
 	p.skipSpace()
 	if p.off != len(p.text) {
-		return nil, 0, failAt(p.at, "", "something follows the end of the document")
+		return nil, 0, (*node)(nil).failAt(p.at, "something follows the end of the document")
 	}
 	return root, characters - p.space, nil
 }
@@ -99,14 +127,14 @@ func (p *jsonParser) checkCharacters() (int, *PolicyError) {
 	for i, r := range p.text {
 		if r == utf8.RuneError {
 			if _, width := utf8.DecodeRuneInString(p.text[i:]); width == 1 {
-				return 0, failAt(at, "", "not UTF-8")
+				return 0, (*node)(nil).failAt(at, "not UTF-8")
 			}
 		}
 		if !allowedRune(r) {
-			return 0, failAt(at, "", "the character U+%04X is not allowed in a policy", r)
+			return 0, (*node)(nil).failAt(at, "the character U+%04X is not allowed in a policy", r)
 		}
 		if count++; count > maxDocument {
-			return 0, failAt(at, "", "longer than %d characters", maxDocument)
+			return 0, (*node)(nil).failAt(at, "longer than %d characters", maxDocument)
 		}
 		at.Column++
 		if r == '\n' {
@@ -154,21 +182,21 @@ func (p *jsonParser) skipSpace() {
 	}
 }
 
-func (p *jsonParser) unexpected(path, wanted string) *PolicyError {
+func (p *jsonParser) unexpected(n *node, wanted string) *PolicyError {
 	if p.off == len(p.text) {
-		return failAt(p.at, path, "not JSON: the document ends where %s should be", wanted)
+		return n.failAt(p.at, "not JSON: the document ends where %s should be", wanted)
 	}
 	r, _ := utf8.DecodeRuneInString(p.text[p.off:])
-	return failAt(p.at, path, "not JSON: found %q where %s should be", r, wanted)
+	return n.failAt(p.at, "not JSON: found %q where %s should be", r, wanted)
 }
 
-func (p *jsonParser) value(path string, depth int) (*node, *PolicyError) {
+// value reads what n is to be; its place is known.
+func (p *jsonParser) value(n *node, depth int) (err *PolicyError) {
 	p.skipSpace()
 	if depth > maxDepth {
-		return nil, failAt(p.at, path, "nested more than %d deep", maxDepth)
+		return n.failAt(p.at, "nested more than %d deep", maxDepth)
 	}
-	n := &node{start: p.at, path: path}
-	var err *PolicyError
+	n.start = p.at
 	switch c := p.peek(); {
 	case c == '{':
 		err = p.object(n, depth)
@@ -176,63 +204,71 @@ func (p *jsonParser) value(path string, depth int) (*node, *PolicyError) {
 		err = p.array(n, depth)
 	case c == '"':
 		n.kind = stringNode
-		n.text, err = p.string(path)
+		n.text, err = p.string(n)
 	case c == '-' || c >= '0' && c <= '9':
 		n.kind = numberNode
-		n.text, err = p.number(path)
+		n.text, err = p.number(n)
 	default:
 		err = p.keyword(n)
 	}
 	n.end = p.at
-	return n, err
+	return err
 }
 
 func (p *jsonParser) keyword(n *node) *PolicyError {
-	for word, kind := range map[string]nodeKind{"true": boolNode, "false": boolNode, "null": nullNode} {
-		if strings.HasPrefix(p.text[p.off:], word) {
-			n.kind, n.text = kind, word
-			for range word {
+	for _, k := range [...]struct {
+		word string
+		kind nodeKind
+	}{{"true", boolNode}, {"false", boolNode}, {"null", nullNode}} {
+		if strings.HasPrefix(p.text[p.off:], k.word) {
+			n.kind, n.text = k.kind, k.word
+			for range k.word {
 				p.next()
 			}
 			return nil
 		}
 	}
-	return p.unexpected(n.path, "a value")
+	return p.unexpected(n, "a value")
 }
 
 func (p *jsonParser) object(n *node, depth int) *PolicyError {
 	n.kind = objectNode
+	var names map[string]bool // once there are many
 	p.next()
 	for {
 		p.skipSpace()
-		if p.peek() == '}' && len(n.members) == 0 {
+		if p.peek() == '}' && len(n.children) == 0 {
 			break
 		}
-		at := p.at
+		child := &node{parent: n, at: p.at}
 		if p.peek() != '"' {
-			return p.unexpected(n.path, "a quoted name")
+			return p.unexpected(n, "a quoted name")
 		}
-		key, err := p.string(n.path)
-		if err != nil {
+		var err *PolicyError
+		if child.name, err = p.string(n); err != nil {
 			return err
 		}
-		path := key
-		if n.path != "" {
-			path = n.path + "." + key
+		if len(n.children) == 16 {
+			names = make(map[string]bool)
+			for _, earlier := range n.children {
+				names[earlier.name] = true
+			}
 		}
-		if n.get(key) != nil {
-			return failAt(at, path, "given twice")
+		if names[child.name] || names == nil && n.get(child.name) != nil {
+			return child.failName("given twice")
+		}
+		if names != nil {
+			names[child.name] = true
 		}
 		p.skipSpace()
 		if p.peek() != ':' {
-			return p.unexpected(path, "a colon")
+			return p.unexpected(child, "a colon")
 		}
 		p.next()
-		value, err := p.value(path, depth+1)
-		if err != nil {
+		if err := p.value(child, depth+1); err != nil {
 			return err
 		}
-		n.members = append(n.members, member{key, at, value})
+		n.children = append(n.children, child)
 		p.skipSpace()
 		if p.peek() != ',' {
 			break
@@ -240,7 +276,7 @@ func (p *jsonParser) object(n *node, depth int) *PolicyError {
 		p.next()
 	}
 	if p.peek() != '}' {
-		return p.unexpected(n.path, "a comma or }")
+		return p.unexpected(n, "a comma or }")
 	}
 	p.next()
 	return nil
@@ -251,14 +287,14 @@ func (p *jsonParser) array(n *node, depth int) *PolicyError {
 	p.next()
 	for {
 		p.skipSpace()
-		if p.peek() == ']' && len(n.elements) == 0 {
+		if p.peek() == ']' && len(n.children) == 0 {
 			break
 		}
-		element, err := p.value(n.path+"["+strconv.Itoa(len(n.elements))+"]", depth+1)
-		if err != nil {
+		child := &node{parent: n, index: len(n.children)}
+		if err := p.value(child, depth+1); err != nil {
 			return err
 		}
-		n.elements = append(n.elements, element)
+		n.children = append(n.children, child)
 		p.skipSpace()
 		if p.peek() != ',' {
 			break
@@ -266,26 +302,26 @@ func (p *jsonParser) array(n *node, depth int) *PolicyError {
 		p.next()
 	}
 	if p.peek() != ']' {
-		return p.unexpected(n.path, "a comma or ]")
+		return p.unexpected(n, "a comma or ]")
 	}
 	p.next()
 	return nil
 }
 
-func (p *jsonParser) string(path string) (string, *PolicyError) {
+func (p *jsonParser) string(n *node) (string, *PolicyError) {
 	p.next()
 	var b strings.Builder
 	for {
 		switch c := p.peek(); {
 		case c == 0:
-			return "", p.unexpected(path, "the end of a string")
+			return "", p.unexpected(n, "the end of a string")
 		case c == '"':
 			p.next()
 			return b.String(), nil
 		case c < 0x20:
-			return "", failAt(p.at, path, "not JSON: a tab or line break inside a string has to be written as an escape")
+			return "", n.failAt(p.at, "not JSON: a tab or line break inside a string has to be written as an escape")
 		case c == '\\':
-			r, err := p.escape(path)
+			r, err := p.escape(n)
 			if err != nil {
 				return "", err
 			}
@@ -296,7 +332,7 @@ func (p *jsonParser) string(path string) (string, *PolicyError) {
 	}
 }
 
-func (p *jsonParser) escape(path string) (rune, *PolicyError) {
+func (p *jsonParser) escape(n *node) (rune, *PolicyError) {
 	at := p.at
 	p.next()
 	r := rune(-1)
@@ -325,17 +361,17 @@ func (p *jsonParser) escape(path string) (rune, *PolicyError) {
 		}
 	}
 	if r < 0 {
-		return 0, failAt(at, path, "not JSON: unknown escape in a string")
+		return 0, n.failAt(at, "not JSON: unknown escape in a string")
 	}
 	if !allowedRune(r) {
-		return 0, failAt(at, path, "the character U+%04X is not allowed in a policy", r)
+		return 0, n.failAt(at, "the character U+%04X is not allowed in a policy", r)
 	}
 	p.next()
 	return r, nil
 }
 
 // number takes -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?
-func (p *jsonParser) number(path string) (string, *PolicyError) {
+func (p *jsonParser) number(n *node) (string, *PolicyError) {
 	start := p.off
 	digits := func() bool {
 		if c := p.peek(); c < '0' || c > '9' {
@@ -352,12 +388,12 @@ func (p *jsonParser) number(path string) (string, *PolicyError) {
 	if p.peek() == '0' {
 		p.next()
 	} else if !digits() {
-		return "", p.unexpected(path, "a digit")
+		return "", p.unexpected(n, "a digit")
 	}
 	if p.peek() == '.' {
 		p.next()
 		if !digits() {
-			return "", p.unexpected(path, "a digit")
+			return "", p.unexpected(n, "a digit")
 		}
 	}
 	if c := p.peek(); c == 'e' || c == 'E' {
@@ -366,7 +402,7 @@ func (p *jsonParser) number(path string) (string, *PolicyError) {
 			p.next()
 		}
 		if !digits() {
-			return "", p.unexpected(path, "a digit")
+			return "", p.unexpected(n, "a digit")
 		}
 	}
 	return p.text[start:p.off], nil

@@ -52,25 +52,25 @@ func (l *linter) principals(s *statement) {
 	switch {
 	case e == nil:
 	case e.not && s.allow:
-		l.warn(e.at, e.path, "Allow with NotPrincipal lets in everybody who is not named; AWS does not take it in a role trust policy")
+		l.warn(e.at, e.path(), "Allow with NotPrincipal lets in everybody who is not named; AWS does not take it in a role trust policy")
 	case e.not && len(e.accounts) == 0 && !e.everyone && len(e.users)+len(e.roles) > 0:
-		l.warn(e.at, e.path, "NotPrincipal denies whoever it names too, unless it also names the account (and the role, for a session)")
+		l.warn(e.at, e.path(), "NotPrincipal denies whoever it names too, unless it also names the account (and the role, for a session)")
 	case e.everyone && !e.not && s.allow && len(s.conditions) == 0:
-		l.warn(e.at, e.path, "everybody in the account may assume the role, without any permission of their own")
+		l.warn(e.at, e.path(), "everybody in the account may assume the role, without any permission of their own")
 	}
 	if e == nil {
 		return
 	}
 	for _, arn := range slices.Concat(e.users, e.roles, e.federated) {
 		if parts := strings.SplitN(arn, ":", 3); len(parts) == 3 {
-			l.partition(e.at, e.path, parts[1])
+			l.partition(e.at, e.path(), parts[1])
 		}
 	}
 	if e.not || !s.allow || len(e.federated) == 0 {
 		return
 	}
 	if !s.covers("sts:AssumeRoleWithWebIdentity") && !s.covers("sts:AssumeRoleWithSAML") {
-		l.warn(e.at, e.path, "callers of identity providers use sts:AssumeRoleWithWebIdentity or sts:AssumeRoleWithSAML, which the statement does not allow")
+		l.warn(e.at, e.path(), "callers of identity providers use sts:AssumeRoleWithWebIdentity or sts:AssumeRoleWithSAML, which the statement does not allow")
 	}
 	for _, provider := range e.federated {
 		_, name, oidc := strings.Cut(provider, ":oidc-provider/")
@@ -78,7 +78,7 @@ func (l *linter) principals(s *statement) {
 			name, oidc = provider, true
 		}
 		if oidc && !s.hasKeyPrefix(lowerKey(name)+":") {
-			l.warn(e.at, e.path, "every token of %s is accepted; restrict it by %s:sub or %s:aud", name, name, name)
+			l.warn(e.at, e.path(), "every token of %s is accepted; restrict it by %s:sub or %s:aud", name, name, name)
 		}
 	}
 }
@@ -100,15 +100,15 @@ func (l *linter) actions(s *statement) {
 		service, name, found := strings.Cut(e.text, ":")
 		switch {
 		case strings.Contains(e.text, "**"):
-			l.warn(e.at, e.path, "two stars in a row are one")
+			l.warn(e.at, e.path(), "two stars in a row are one")
 		case !found || strings.EqualFold(service, "daypass"):
 			continue
 		case !served(service):
-			l.warn(e.at, e.path, "the service %s is not served here; the entry has no effect", service)
+			l.warn(e.at, e.path(), "the service %s is not served here; the entry has no effect", service)
 			continue
 		}
 		if !e.coversAny() {
-			l.warn(e.at, e.path, "no action of %s that is served here matches %s%s", strings.ToLower(service), name, suggestion(e.text))
+			l.warn(e.at, e.path(), "no action of %s that is served here matches %s%s", strings.ToLower(service), name, suggestion(e.text))
 		}
 		if s.allow && !s.notAction && !s.notResource {
 			l.unusedAction(s, e)
@@ -178,9 +178,9 @@ func (l *linter) unusedAction(s *statement, e *entry) {
 		}
 	}
 	if i := knownAction(e.text); i >= 0 && len(actions[i].resources) == 0 {
-		l.warn(e.at, e.path, `%s knows no resources; it takes effect with Resource "*" only`, actions[i].name)
+		l.warn(e.at, e.path(), `%s knows no resources; it takes effect with Resource "*" only`, actions[i].name)
 	} else if i >= 0 {
-		l.warn(e.at, e.path, "no resource of the statement is for %s, which is about %s", actions[i].name, strings.Join(actions[i].resources, " or "))
+		l.warn(e.at, e.path(), "no resource of the statement is for %s, which is about %s", actions[i].name, strings.Join(actions[i].resources, " or "))
 	}
 }
 
@@ -224,24 +224,24 @@ func (l *linter) resources(s *statement) {
 		parts := splitOutsideVariables(e.text, 6, true)
 		switch {
 		case wildResourceType(parts):
-			l.warn(e.at, e.path, "a wildcard cannot stand for the resource type; in an Allow the entry matches nothing")
+			l.warn(e.at, e.path(), "a wildcard cannot stand for the resource type; in an Allow the entry matches nothing")
 		case strings.Contains(e.text, "**"):
-			l.warn(e.at, e.path, "two stars in a row are one")
+			l.warn(e.at, e.path(), "two stars in a row are one")
 		case len(parts) == 6 && !plausibleAccount(parts[4]):
-			l.warn(e.at, e.path, "the account %q is not made of twelve digits", parts[4])
+			l.warn(e.at, e.path(), "the account %q is not made of twelve digits", parts[4])
 		case len(parts) == 6 && !plausibleResource(parts[2], parts[5]):
-			l.warn(e.at, e.path, "the entry matches nothing; the form is %s", resourceForm(parts[2], parts[5]))
+			l.warn(e.at, e.path(), "the entry matches nothing; the form is %s", resourceForm(parts[2], parts[5]))
 		}
 		if len(parts) > 2 && served(parts[2]) {
-			l.partition(e.at, e.path, parts[1])
+			l.partition(e.at, e.path(), parts[1])
 		}
-		l.variables(s, e.at, e.path, e.text, &e.pattern)
+		l.variables(s, e.at, e.path(), e.text, &e.pattern)
 		if l.p.variables && len(parts) == 6 && strings.Contains(e.text[:len(e.text)-len(parts[5])], "${") {
-			l.warn(e.at, e.path, "a policy variable before the fifth colon of an ARN is plain text")
+			l.warn(e.at, e.path(), "a policy variable before the fifth colon of an ARN is plain text")
 		}
 		if _, name, found := strings.Cut(e.text, ":dbuser:"); found {
 			if _, user, _ := strings.Cut(name, "/"); strings.HasPrefix(user, "IAM:") || strings.HasPrefix(user, "IAMA:") {
-				l.warn(e.at, e.path, "a dbuser ARN has the plain DbUser; the prefix is part of the name that logs on")
+				l.warn(e.at, e.path(), "a dbuser ARN has the plain DbUser; the prefix is part of the name that logs on")
 			}
 		}
 		l.unusedResource(s, e)
@@ -321,10 +321,10 @@ func (l *linter) unusedResource(s *statement, e *entry) {
 		}
 	}
 	if resourceType == "dbgroup" && s.covers("redshift:GetClusterCredentials") {
-		l.warn(e.at, e.path, "a dbgroup has no effect here: groups are decided by redshift:JoinGroup")
+		l.warn(e.at, e.path(), "a dbgroup has no effect here: groups are decided by redshift:JoinGroup")
 		return
 	}
-	l.warn(e.at, e.path, "no action of the statement is about a %s", resourceType)
+	l.warn(e.at, e.path(), "no action of the statement is about a %s", resourceType)
 }
 
 // variables warns of what looks like a policy variable in a document whose

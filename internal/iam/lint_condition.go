@@ -62,7 +62,7 @@ func isKey(known, key string) bool {
 func (l *linter) conditions(s *statement) {
 	for i := range s.conditions {
 		c := &s.conditions[i]
-		l.key(s, c.at, c.path, c.key, c.name, c.absence(s))
+		l.key(s, c.at, c.path(), c.key, c.name, c.absence(s))
 		l.conditionSet(s, c)
 		l.conditionValues(s, c)
 	}
@@ -135,15 +135,15 @@ func (l *linter) conditionSet(s *statement, c *condition) {
 	list := known && global.list || strings.HasSuffix(c.key, ":amr")
 	switch {
 	case c.test == testNull && c.set == forAllValues:
-		l.warn(c.at, c.path, "ForAllValues with Null always holds")
+		l.warn(c.at, c.path(), "ForAllValues with Null always holds")
 	case c.test == testNull && c.set == forAnyValue:
-		l.warn(c.at, c.path, "ForAnyValue with Null never holds")
+		l.warn(c.at, c.path(), "ForAnyValue with Null never holds")
 	case c.set == noSet && list && c.test != testNull:
-		l.warn(c.at, c.path, "the key has several values and needs ForAllValues or ForAnyValue")
+		l.warn(c.at, c.path(), "the key has several values and needs ForAllValues or ForAnyValue")
 	case c.set == forAllValues && s.allow && !s.guarded(c.key):
-		l.warn(c.at, c.path, `ForAllValues also holds when the key is absent; add {"Null": {%q: "false"}}`, c.name)
+		l.warn(c.at, c.path(), `ForAllValues also holds when the key is absent; add {"Null": {%q: "false"}}`, c.name)
 	case c.set != noSet && known && !list:
-		l.warn(c.at, c.path, "the key has a single value; the set operator is out of place")
+		l.warn(c.at, c.path(), "the key has a single value; the set operator is out of place")
 	}
 }
 
@@ -156,14 +156,14 @@ func (s *statement) guarded(key string) bool {
 
 func (l *linter) conditionValues(s *statement, c *condition) {
 	if c.empty() {
-		l.warn(c.at, c.path, "the list of values is empty")
+		l.warn(c.at, c.path(), "the list of values is empty")
 		return
 	}
 	for i := range c.texts {
 		text := c.texts[i].text
-		l.variables(s, c.at, c.path, text, &c.texts[i])
+		l.variables(s, c.at, c.path(), text, &c.texts[i])
 		if c.test != testLike && strings.ContainsAny(withoutVariables(text), "*?") {
-			l.warn(c.at, c.path, "%s has no wildcards; is StringLike meant?", c.operator)
+			l.warn(c.at, c.path(), "%s has no wildcards; is StringLike meant?", c.operator)
 		}
 	}
 	for i := range c.arns {
@@ -172,26 +172,26 @@ func (l *linter) conditionValues(s *statement, c *condition) {
 		for j := range a.parts {
 			parts[j] = &a.parts[j]
 		}
-		l.variables(s, c.at, c.path, a.text, parts...)
+		l.variables(s, c.at, c.path(), a.text, parts...)
 		if len(a.parts) == 6 {
-			l.partition(c.at, c.path, a.parts[1].text)
+			l.partition(c.at, c.path(), a.parts[1].text)
 		}
 		if len(a.parts) == 1 && !a.any && !strings.Contains(a.text, "${") {
-			l.warn(c.at, c.path, "an ARN has six parts; %q matches none", a.text)
+			l.warn(c.at, c.path(), "an ARN has six parts; %q matches none", a.text)
 		}
 	}
 	global, known := findGlobalKey(c.key)
 	switch {
 	case !known || c.test == testNull:
 	case global.test == testAddress && c.test != testAddress:
-		l.warn(c.at, c.path, "the value of the key is an address; use IpAddress")
+		l.warn(c.at, c.path(), "the value of the key is an address; use IpAddress")
 	case global.test == testDate && c.test != testDate && (c.test != testNumber || c.key != "aws:epochtime"):
-		l.warn(c.at, c.path, "the value of the key is a date; use a Date operator")
+		l.warn(c.at, c.path(), "the value of the key is a date; use a Date operator")
 	case global.test == testNumber && c.test != testNumber:
-		l.warn(c.at, c.path, "the value of the key is a number; use a Numeric operator")
+		l.warn(c.at, c.path(), "the value of the key is a number; use a Numeric operator")
 	}
 	if c.key == "aws:multifactorauthpresent" && c.test == testBool && c.wantFalse && !c.ifExists && !s.allow {
-		l.warn(c.at, c.path, "long-term access keys do not have the key, so this Deny spares them; use BoolIfExists")
+		l.warn(c.at, c.path(), "long-term access keys do not have the key, so this Deny spares them; use BoolIfExists")
 	}
 }
 

@@ -21,9 +21,9 @@ func (l *linter) databases(s *statement) {
 	for e, cluster := range s.restrictions() {
 		switch {
 		case !s.allow:
-			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; also deny {"Null": {"redshift:DbName": "true"}}`)
+			l.warn(e.at, e.path(), `without DbName this is not checked and the credentials are good for every database; also deny {"Null": {"redshift:DbName": "true"}}`)
 		case s.opens(cluster):
-			l.warn(e.at, e.path, `without DbName this is not checked and the credentials are good for every database; add the condition {"StringEquals": {"redshift:DbName": …}}, or deny {"Null": {"redshift:DbName": "true"}}`)
+			l.warn(e.at, e.path(), `without DbName this is not checked and the credentials are good for every database; add the condition {"StringEquals": {"redshift:DbName": …}}, or deny {"Null": {"redshift:DbName": "true"}}`)
 		default:
 			if _, other := walkAround(cluster, l.p); other != nil {
 				l.warnAround(e, other.String())
@@ -33,7 +33,7 @@ func (l *linter) databases(s *statement) {
 }
 
 func (l *linter) warnAround(e *entry, opener string) {
-	l.warn(e.at, e.path, `without DbName this is not checked: %s gives credentials for every database; `+
+	l.warn(e.at, e.path(), `without DbName this is not checked: %s gives credentials for every database; `+
 		`add the condition {"StringEquals": {"redshift:DbName": …}} there, or deny {"Null": {"redshift:DbName": "true"}}`, opener)
 }
 

@@ -14,11 +14,11 @@ func (p *Policy) parse(document []byte) *PolicyError {
 	if root.kind != objectNode {
 		return root.fail("the document has to be an object, not %s", root.kind)
 	}
-	for _, m := range root.members {
-		switch m.key {
+	for _, m := range root.children {
+		switch m.name {
 		case "Version", "Id", "Statement":
 		default:
-			return failAt(m.at, m.value.path, "unknown element; a document has Version, Id and Statement")
+			return m.failName("unknown element; a document has Version, Id and Statement")
 		}
 	}
 	if version := root.get("Version"); version != nil {
@@ -40,14 +40,14 @@ func (p *Policy) parseStatements(root *node) *PolicyError {
 	}
 	elements := []*node{list}
 	if list.kind == arrayNode {
-		elements = list.elements
+		elements = list.children
 	}
 	if len(elements) == 0 {
 		return list.fail("there has to be a statement")
 	}
 	sids := make(map[string]bool)
 	for i, n := range elements {
-		s := &statement{index: i, start: n.start, end: n.end, path: n.path}
+		s := &statement{index: i, start: n.start, end: n.end, path: n.path()}
 		if err := p.parseStatement(s, n); err != nil {
 			return err
 		}
@@ -69,19 +69,19 @@ func (p *Policy) parseStatement(s *statement, n *node) *PolicyError {
 	if n.kind != objectNode {
 		return n.fail("a statement has to be an object, not %s", n.kind)
 	}
-	for _, m := range n.members {
-		switch m.key {
+	for _, m := range n.children {
+		switch m.name {
 		case "Sid", "Effect", "Action", "NotAction", "Condition":
 		case "Resource", "NotResource":
 			if p.kind == TrustPolicy {
-				return failAt(m.at, m.value.path, "a role trust policy applies to the role it belongs to and has no resource")
+				return m.failName("a role trust policy applies to the role it belongs to and has no resource")
 			}
 		case "Principal", "NotPrincipal":
 			if p.kind != TrustPolicy {
-				return failAt(m.at, m.value.path, "an identity-based policy applies to the identity it belongs to and has no principal")
+				return m.failName("an identity-based policy applies to the identity it belongs to and has no principal")
 			}
 		default:
-			return failAt(m.at, m.value.path, "unknown element of a statement")
+			return m.failName("unknown element of a statement")
 		}
 	}
 	if sid := n.get("Sid"); sid != nil {
@@ -134,7 +134,7 @@ func oneOf(n *node, name string) (value *node, not bool, err *PolicyError) {
 func texts(n *node, what string) ([]*node, *PolicyError) {
 	list := []*node{n}
 	if n.kind == arrayNode {
-		list = n.elements
+		list = n.children
 	}
 	if len(list) == 0 {
 		return nil, n.fail("there has to be %s", what)
@@ -157,6 +157,7 @@ func (p *Policy) parseActions(s *statement, n *node) *PolicyError {
 	if err != nil {
 		return err
 	}
+	s.actions = make([]entry, 0, len(list))
 	for _, e := range list {
 		if err := checkAction(e.text); err != nil {
 			return e.fail("%v", err)
@@ -168,7 +169,7 @@ func (p *Policy) parseActions(s *statement, n *node) *PolicyError {
 		if err != nil {
 			return e.fail("%v", err)
 		}
-		s.actions = append(s.actions, entry{pattern: compiled, at: e.start, path: e.path})
+		s.actions = append(s.actions, entry{pattern: compiled, place: placeOf(e, value, s)})
 	}
 	for i := range actions {
 		if s.matchActionText(actions[i].name) {
@@ -214,12 +215,13 @@ func (p *Policy) parseResources(s *statement, n *node) *PolicyError {
 	if err != nil {
 		return err
 	}
+	s.resources = make([]entry, 0, len(list))
 	for _, e := range list {
 		compiled, err := p.compileResource(e.text)
 		if err != nil {
 			return e.fail("%v", err)
 		}
-		compiled.at, compiled.path = e.start, e.path
+		compiled.place = placeOf(e, value, s)
 		// The resource type has to be written out (UG reference-arns). A
 		// wildcard there neither grants nor spares anything.
 		compiled.never = s.allow != not && wildResourceType(splitOutsideVariables(e.text, 6, p.variables))
@@ -297,21 +299,21 @@ func (p *Policy) parsePrincipals(s *statement, n *node) *PolicyError {
 	if err != nil {
 		return err
 	}
-	s.principals = &principals{not: not, at: value.start, path: value.path}
+	s.principals = &principals{not: not, place: placeOf(value, value, s)}
 	if value.kind == stringNode && value.text == "*" {
 		s.principals.everyone = true
 		return nil
 	}
-	if value.kind != objectNode || len(value.members) == 0 {
+	if value.kind != objectNode || len(value.children) == 0 {
 		return value.fail(`the principal has to be "*" or an object with AWS, Federated or Service`)
 	}
-	for _, m := range value.members {
-		list, err := texts(m.value, "a principal")
+	for _, m := range value.children {
+		list, err := texts(m, "a principal")
 		if err != nil {
 			return err
 		}
 		for _, e := range list {
-			if err := s.principals.add(m.key, e.text); err != nil {
+			if err := s.principals.add(m.name, e.text); err != nil {
 				return e.fail("%v", err)
 			}
 		}
@@ -327,27 +329,28 @@ func (p *Policy) parseConditions(s *statement, n *node) *PolicyError {
 	if n.kind != objectNode {
 		return n.fail("the condition has to be an object, not %s", n.kind)
 	}
-	for _, operator := range n.members {
-		if operator.value.kind != objectNode {
-			return operator.value.fail("an operator takes an object of condition keys, not %s", operator.value.kind)
+	for _, operator := range n.children {
+		if operator.kind != objectNode {
+			return operator.fail("an operator takes an object of condition keys, not %s", operator.kind)
 		}
 		seen := make(map[string]bool)
 		var template condition
-		if err := template.parseOperator(operator.key); err != nil {
-			return failAt(operator.at, operator.value.path, "%v", err)
+		if err := template.parseOperator(operator.name); err != nil {
+			return operator.failName("%v", err)
 		}
-		for _, m := range operator.value.members {
+		for _, m := range operator.children {
 			c := template
-			c.name, c.key, c.at, c.path = m.key, lowerKey(m.key), m.at, m.value.path
+			c.name, c.key = m.name, lowerKey(m.name)
+			c.at, c.in = m.at, s
 			c.hash = hashKey(c.key)
-			if i := strings.IndexByte(m.key, ':'); i <= 0 || i == len(m.key)-1 {
-				return failAt(m.at, m.value.path, "a condition key has the form service:name")
+			if i := strings.IndexByte(m.name, ':'); i <= 0 || i == len(m.name)-1 {
+				return m.failName("a condition key has the form service:name")
 			}
 			if seen[c.key] {
-				return failAt(m.at, m.value.path, "given twice; the names of condition keys ignore case")
+				return m.failName("given twice; the names of condition keys ignore case")
 			}
 			seen[c.key] = true
-			if err := p.parseValues(&c, m.value); err != nil {
+			if err := p.parseValues(&c, m); err != nil {
 				return err
 			}
 			s.conditions = append(s.conditions, c)
@@ -359,7 +362,7 @@ func (p *Policy) parseConditions(s *statement, n *node) *PolicyError {
 func (p *Policy) parseValues(c *condition, n *node) *PolicyError {
 	list := []*node{n}
 	if n.kind == arrayNode {
-		list = n.elements
+		list = n.children
 	}
 	for _, e := range list {
 		switch e.kind {

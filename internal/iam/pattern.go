@@ -67,6 +67,9 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 		}
 	}
 	for i := 0; i < len(text); {
+		if len(p.tokens) > maxPatternTokens {
+			return p, errTooManyParts
+		}
 		switch c := text[i]; {
 		case c == '*' && mode.wildcards:
 			flush()
@@ -125,43 +128,42 @@ func (p *pattern) prepare() {
 
 // parseVariable reads the variable at the start of s: ${key}, ${key, 'default'}
 // or one of the literals ${*}, ${?} and ${$}.
+//
+// It looks no further than to the first character that cannot be part of it:
+// where many of these stand in a row, each is read once.
 func parseVariable(s string) (t token, width int, err error) {
-	end := strings.IndexByte(s, '}')
-	if quote := strings.IndexByte(s, '\''); quote >= 0 && quote < end {
-		// A default may hold a brace.
-		closing := strings.IndexByte(s[quote+1:], '\'')
-		if closing < 0 {
-			return t, 0, errVariableQuote
-		}
-		closing += quote + 1
-		if brace := strings.IndexByte(s[closing:], '}'); brace < 0 {
-			end = -1
-		} else {
-			end = closing + brace
-		}
+	if len(s) > 3 && s[3] == '}' && strings.IndexByte("*?$", s[2]) >= 0 {
+		return token{kind: literalToken, text: s[2:3]}, 4, nil
 	}
+	end := strings.IndexAny(s[2:], " \t\r\n'\"{}$*?,")
 	if end < 0 {
 		return t, 0, errVariableOpen
 	}
-	name, value, hasDefault := strings.Cut(s[2:end], ",")
-	if name == "*" || name == "?" || name == "$" {
-		if hasDefault {
-			return t, 0, errVariableName
-		}
-		return token{kind: literalToken, text: name}, end + 1, nil
-	}
-	if name == "" || strings.ContainsAny(name, " \t\r\n'\"{}$*?") {
+	name, rest := s[2:2+end], s[2+end:]
+	hasDefault := rest[0] == ','
+	if name == "" || rest[0] != '}' && !hasDefault {
 		return t, 0, errVariableName
 	}
+	value := ""
 	if hasDefault {
-		value = strings.Trim(value, " ")
-		if len(value) < 2 || value[0] != '\'' || strings.IndexByte(value[1:], '\'') != len(value)-2 {
+		// The default may hold a brace.
+		quoted, found := strings.CutPrefix(strings.TrimLeft(rest[1:], " "), "'")
+		if found {
+			value, rest, found = strings.Cut(quoted, "'")
+		}
+		rest = strings.TrimLeft(rest, " ")
+		switch {
+		case !found:
+			return t, 0, errVariableQuote
+		case rest == "":
+			return t, 0, errVariableOpen
+		case rest[0] != '}':
 			return t, 0, errVariableQuote
 		}
-		value = value[1 : len(value)-1]
 	}
 	key := lowerKey(name)
-	return token{kind: variableToken, key: key, hash: hashKey(key), name: name, text: value, hasDefault: hasDefault}, end + 1, nil
+	return token{kind: variableToken, key: key, hash: hashKey(key), name: name, text: value, hasDefault: hasDefault},
+		len(s) - len(rest) + 1, nil
 }
 
 // resolve gives the text a variable stands for. It has a value when its key is

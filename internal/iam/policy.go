@@ -1,6 +1,9 @@
 package iam
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Kind tells the two grammars of policy documents apart.
 type Kind int
@@ -97,11 +100,36 @@ type statement struct {
 	hasCondition bool // an element Condition is there, be it empty
 }
 
+// place is where a part of a statement stands. Its path is put together when
+// somebody asks: a document has thousands of parts and few warnings.
+type place struct {
+	at    Position
+	in    *statement
+	name  string // of the statement's element
+	index int    // in the element's list; -1 where it is no list
+}
+
+// placeOf is that of a value in an element of a statement.
+func placeOf(value, element *node, s *statement) place {
+	p := place{at: value.start, in: s, name: element.name, index: -1}
+	if value != element {
+		p.index = value.index
+	}
+	return p
+}
+
+func (p *place) path() string {
+	path := p.in.path + "." + p.name
+	if p.index >= 0 {
+		path += "[" + strconv.Itoa(p.index) + "]"
+	}
+	return path
+}
+
 // entry is one action or resource as written and as compiled.
 type entry struct {
 	pattern
-	at   Position
-	path string
+	place
 	// never is set for an entry that is kept from matching: in an Allow, a
 	// wildcard where the resource type should be.
 	never bool

@@ -113,8 +113,7 @@ type principals struct {
 	roles     []string // ARNs
 	federated []string // ARNs, or domain names
 	services  []string
-	at        Position
-	path      string
+	place
 }
 
 // grant is how far naming a principal carries, within an account
