@@ -479,3 +479,34 @@ func code(now time.Time) string {
 	key, _ := base32.StdEncoding.DecodeString(mfaSeed)
 	return totp(key, now)
 }
+
+// Whoever may assume a role writes the session policy and the headers. Made for one
+// another they are refused, also where the pattern is a Deny's and everything else
+// would be allowed.
+func TestHostileSessionPolicy(t *testing.T) {
+	s := newServer(t, withRoles(t))
+	for name, tt := range map[string]struct {
+		pattern, agent string
+		want           int
+	}{
+		"a run of marks, which costs nothing": {"*" + strings.Repeat("?", 1000) + "b*c", "c" + strings.Repeat("a", 50000), 200},
+		"the same, and it matches":            {"*" + strings.Repeat("?", 1000) + "b*c", strings.Repeat("a", 50000) + "bc", 403},
+		"letters and marks":                   {"*" + strings.Repeat("a?", 500) + "b", "b" + strings.Repeat("a", 50000), 403},
+	} {
+		session := s.stsCall(longTerm("ana"), assume("jobs/etl", "hostile", "Policy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},
+			{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringLike":{"aws:UserAgent":"`+tt.pattern+`"}}}]}`)...).assumed(t)
+		form := []string{"Action", "GetClusterCredentials", "ClusterIdentifier", "examplecluster", "DbUser", "alice"}
+		for i := range 45 {
+			form = append(form, fmt.Sprintf("DbGroups.DbGroup.%d", i+1), fmt.Sprintf("g%d", i))
+		}
+		r := s.signedWith(session.keys(), "redshift", "POST", query("2012-12-01", form...))
+		r.Header.Set("User-Agent", tt.agent)
+		a := s.do(r)
+		if a.status != tt.want {
+			t.Errorf("%s: got %d %s, want %d", name, a.status, a.body, tt.want)
+		}
+		if name == "letters and marks" && (!strings.Contains(a.body, "takes too many steps") || s.lastLine().Decisions[0].Layer != "limit of steps") {
+			t.Errorf("%s: got %s, audited as %+v", name, a.body, s.lastLine().Decisions)
+		}
+	}
+}

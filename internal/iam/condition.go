@@ -22,6 +22,7 @@ type condition struct {
 	set      setOperator
 
 	// The values, by test. Exactly one of the lists is filled.
+	count    int
 	texts    []pattern
 	arns     []arnPattern
 	numbers  []decimal
@@ -172,6 +173,7 @@ func (c *condition) parseOperator(name string) error {
 // addValue compiles one value of the policy. Version is that of the document:
 // policy variables are variables in 2012-10-17 alone.
 func (c *condition) addValue(text string, variables bool) error {
+	c.count++
 	switch c.test {
 	case testString, testStringFold, testLike:
 		p, err := compilePattern(text, patternMode{wildcards: c.test == testLike, variables: variables})
@@ -223,7 +225,8 @@ func (c *condition) addValue(text string, variables bool) error {
 // holds evaluates the condition. The effect of its statement decides what the
 // documents leave open, always for the refusal: a value that cannot be read, a
 // plain operator on a list, an empty list of values with a negated operator.
-func (c *condition) holds(ctx *Context, deny bool) bool {
+func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
+	w.add(1 + ctx.lookupWork())
 	v := ctx.lookup(c.key, c.hash)
 	if c.test == testNull {
 		switch c.set {
@@ -252,7 +255,7 @@ func (c *condition) holds(ctx *Context, deny bool) bool {
 	all := c.set == forAllValues || c.set == noSet && !deny
 	holds, values := all, v.values()
 	for _, value := range values {
-		if c.value(value, ctx, deny) != all {
+		if c.value(value, ctx, deny, w) != all {
 			holds = !all
 			break
 		}
@@ -271,11 +274,12 @@ func (c *condition) holds(ctx *Context, deny bool) bool {
 }
 
 // value evaluates the condition for one value of the request.
-func (c *condition) value(value string, ctx *Context, deny bool) bool {
+func (c *condition) value(value string, ctx *Context, deny bool, w *work) bool {
 	if c.empty() && c.negated {
 		return deny
 	}
-	matched, readable := c.matches(value, ctx)
+	w.add(1 + c.count>>2 + len(value)>>6)
+	matched, readable := c.matches(value, ctx, w)
 	if !readable {
 		return deny
 	}
@@ -284,16 +288,15 @@ func (c *condition) value(value string, ctx *Context, deny bool) bool {
 
 // empty reports whether the policy's list has no values.
 func (c *condition) empty() bool {
-	return len(c.texts)+len(c.arns)+len(c.numbers)+len(c.instants)+len(c.prefixes)+len(c.binaries) == 0 &&
-		!c.wantTrue && !c.wantFalse
+	return c.count == 0
 }
 
 // matches reports whether a value of the request matches one of the policy's.
-func (c *condition) matches(value string, ctx *Context) (matched, readable bool) {
+func (c *condition) matches(value string, ctx *Context, w *work) (matched, readable bool) {
 	switch c.test {
 	case testString, testStringFold, testLike:
 		for i := range c.texts {
-			if c.texts[i].match(value, ctx, c.test == testStringFold) {
+			if c.texts[i].match(value, ctx, c.test == testStringFold, w) {
 				return true, true
 			}
 		}
@@ -303,7 +306,7 @@ func (c *condition) matches(value string, ctx *Context) (matched, readable bool)
 			return false, false
 		}
 		for i := range c.arns {
-			if c.arns[i].match(value, &parts, ctx) {
+			if c.arns[i].match(value, &parts, ctx, w) {
 				return true, true
 			}
 		}
@@ -378,15 +381,15 @@ func compileARNPattern(text string, variables bool) (arnPattern, error) {
 	return a, nil
 }
 
-func (a *arnPattern) match(value string, parts *[6]string, ctx *Context) bool {
+func (a *arnPattern) match(value string, parts *[6]string, ctx *Context, w *work) bool {
 	if a.any {
 		return true
 	}
 	if len(a.parts) == 1 {
-		return a.parts[0].match(value, ctx, false)
+		return a.parts[0].match(value, ctx, false, w)
 	}
 	for i := range a.parts {
-		if !a.parts[i].match(parts[i], ctx, false) {
+		if !a.parts[i].match(parts[i], ctx, false, w) {
 			return false
 		}
 	}

@@ -104,6 +104,14 @@ func (c *Context) lookup(lower string, hash uint32) *contextValue {
 	return nil
 }
 
+// lookupWork is what looking for a key takes, beyond what is usual.
+func (c *Context) lookupWork() int {
+	if c == nil {
+		return 0
+	}
+	return len(c.hashes) >> 5
+}
+
 func (c *Context) find(lower string, hash uint32) int {
 	for i, h := range c.hashes {
 		if h == hash && c.values[i].key == lower {

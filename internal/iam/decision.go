@@ -36,6 +36,9 @@ const (
 	SessionLayer
 	// TrustLayer is that of the trust policy of the IAM role to be assumed.
 	TrustLayer
+	// LimitLayer is no kind of policy: deciding the request takes more steps
+	// than one decision may have.
+	LimitLayer
 )
 
 // String has the words of AWS's access denied messages.
@@ -47,6 +50,8 @@ func (l Layer) String() string {
 		return "session policy"
 	case TrustLayer:
 		return "role trust policy"
+	case LimitLayer:
+		return "limit of steps"
 	default:
 		return "identity-based policy"
 	}
@@ -105,6 +110,9 @@ func DenialMessage(callerARN, action, resource string, d Decision) string {
 	msg := "User: " + callerARN + " is not authorized to perform: " + action
 	if resource != "" {
 		msg += " on resource: " + resource
+	}
+	if d.Layer == LimitLayer {
+		return msg + " because deciding it takes too many steps, with wildcards in policies and long values in the request"
 	}
 	if d.Effect != ExplicitDeny {
 		return msg + " because no " + d.Layer.String() + " allows the " + action + " action"

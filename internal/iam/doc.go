@@ -21,6 +21,10 @@
 // What a policy variable stands for is plain text, and letters fold only within
 // the characters that a policy can hold.
 //
+// Both sides of a decision may be the caller's own: a session policy, and a header.
+// So parsing is bounded by the size of the document, and a decision by a number of
+// steps, beyond which the request is denied.
+//
 // The package does no I/O, has no clock and logs nothing: the time of a request is
 // a condition key like others. It knows of no organizations: service control
 // policies, resource control policies and endpoint policies do not exist here, nor

@@ -31,9 +31,23 @@ type Request struct {
 type query struct {
 	*Request
 	known int // the action's row in the table of actions, -1 when it has none
+	work  work
 }
 
-func newQuery(r *Request) query { return query{r, knownAction(r.Action)} }
+func newQuery(r *Request) query { return query{Request: r, known: knownAction(r.Action)} }
+
+// work counts the steps that matching takes, each a few nanoseconds: a statement,
+// a value, 64 characters looked through, a token that was matched in vain.
+type work int
+
+// maxWork bounds one decision. 200 statements take a thousand steps. A session
+// policy of 2048 characters and a header of 60,000 could take a hundred million,
+// and a caller writes both.
+const maxWork = 1 << 17
+
+func (w *work) add(steps int) { *w += work(steps) }
+
+func (w *work) spent() bool { return *w > maxWork }
 
 // Evaluate decides a request in the order of
 // UG reference_policies_evaluation-logic. It is a pure function of the policies
@@ -43,36 +57,51 @@ func newQuery(r *Request) query { return query{r, knownAction(r.Action)} }
 // policies must allow, and the boundary and the session policies where there are
 // any. Where there is a trust policy it must allow too; within the role's account
 // it may free a principal that it names from the other layers.
+//
+// The work is bounded, whatever policies and values are. A request that needs more
+// is denied at LimitLayer: whether a Deny matches is not known then.
 func (p *Policies) Evaluate(r *Request) Decision {
 	q := newQuery(r)
-	if d, denied := p.explicitDeny(&q); denied {
+	return p.evaluate(&q)
+}
+
+func (p *Policies) evaluate(q *query) Decision {
+	d := p.decide(q)
+	if q.work.spent() {
+		return Decision{Layer: LimitLayer, Index: -1}
+	}
+	return d
+}
+
+func (p *Policies) decide(q *query) Decision {
+	if d, denied := p.explicitDeny(q); denied {
 		return d
 	}
 	needed := grantNone
 	var trust *statement
 	if p.Resource != nil {
-		if needed, trust = p.Resource.grants(&q); needed == grantNone {
+		if needed, trust = p.Resource.grants(q); needed == grantNone {
 			return Decision{Layer: TrustLayer, Index: -1}
 		}
-		if !r.Principal.federated() && r.Principal.Account != r.owner() {
+		if !q.Principal.federated() && q.Principal.Account != q.owner() {
 			// Across accounts both sides have to allow.
 			needed = grantAccount
 		}
 	}
 	decision := allowedBy(TrustLayer, p.Resource, trust)
 	if needed <= grantAccount {
-		policy, s := firstAllow(p.Identity, &q)
+		policy, s := firstAllow(p.Identity, q)
 		if s == nil {
 			return Decision{Layer: IdentityLayer, Index: -1}
 		}
 		decision = allowedBy(IdentityLayer, policy, s)
 	}
 	if needed <= grantRole {
-		if p.Boundary != nil && p.Boundary.first(p.Boundary.allows, &q) == nil {
+		if p.Boundary != nil && p.Boundary.first(p.Boundary.allows, q) == nil {
 			return Decision{Layer: BoundaryLayer, Index: -1}
 		}
 		if p.Session != nil {
-			if _, s := firstAllow(p.Session, &q); s == nil {
+			if _, s := firstAllow(p.Session, q); s == nil {
 				return Decision{Layer: SessionLayer, Index: -1}
 			}
 		}
@@ -120,7 +149,7 @@ func (r *Request) owner() string {
 // principal of a request.
 func (p *Policy) grants(q *query) (best grant, by *statement) {
 	for _, s := range p.allows {
-		if s.principals == nil {
+		if s.principals == nil || q.work.spent() {
 			continue
 		}
 		if g := s.principals.match(&q.Principal, false); g > best && s.matches(q) {
@@ -145,6 +174,9 @@ func (p *Policy) first(statements []*statement, q *query) *statement {
 		if s.matches(q) {
 			return s
 		}
+		if q.work.spent() {
+			return nil
+		}
 	}
 	return nil
 }
@@ -152,6 +184,7 @@ func (p *Policy) first(statements []*statement, q *query) *statement {
 // matches reports whether a statement applies: principal, action, resource and
 // every condition.
 func (s *statement) matches(q *query) bool {
+	q.work.add(1)
 	return s.matchesAction(q) && s.matchesResource(q) && s.matchesPrincipal(q) && s.failedCondition(q) == nil
 }
 
@@ -163,35 +196,44 @@ func (s *statement) matchesAction(q *query) bool {
 	if q.known >= 0 {
 		return s.known&(1<<q.known) != 0
 	}
-	return s.matchActionText(q.Action)
+	return s.matchActionText(q.Action, &q.work)
 }
 
 // matchActionText goes by the patterns.
-func (s *statement) matchActionText(action string) bool {
+func (s *statement) matchActionText(action string, w *work) bool {
+	w.add(len(s.actions))
 	for i := range s.actions {
-		if s.actions[i].matchAction(action) {
+		if s.actions[i].matchAction(action, w) {
 			return !s.notAction
 		}
 	}
 	return s.notAction
 }
 
-func (e *entry) matchAction(action string) bool {
+// covers reports whether the entry matches an action of the table. The names there
+// are too short for the work to be spent.
+func (e *entry) covers(a *action) bool {
+	var w work
+	return e.matchAction(a.name, &w)
+}
+
+func (e *entry) matchAction(action string, w *work) bool {
 	if e.plain {
 		return len(action) == len(e.text) && equalFold(action, e.text)
 	}
 	if first := &e.tokens[0]; first.kind == literalToken && !hasPrefix(action, first.text, true) {
 		return false
 	}
-	return glob(e.tokens, action, nil, true)
+	return glob(e.tokens, action, nil, true, w)
 }
 
 func (s *statement) matchesResource(q *query) bool {
 	if s.anyResource {
 		return true
 	}
+	q.work.add(len(s.resources))
 	for i := range s.resources {
-		if e := &s.resources[i]; !e.never && e.match(q.Resource, q.Context, false) {
+		if e := &s.resources[i]; !e.never && e.match(q.Resource, q.Context, false, &q.work) {
 			return !s.notResource
 		}
 	}
@@ -201,7 +243,7 @@ func (s *statement) matchesResource(q *query) bool {
 // failedCondition is the first condition that does not hold, nil when all do.
 func (s *statement) failedCondition(q *query) *condition {
 	for i := range s.conditions {
-		if c := &s.conditions[i]; !c.holds(q.Context, !s.allow) {
+		if c := &s.conditions[i]; !c.holds(q.Context, !s.allow, &q.work) {
 			return c
 		}
 	}

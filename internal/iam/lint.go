@@ -118,7 +118,7 @@ func (l *linter) actions(s *statement) {
 
 func (e *entry) coversAny() bool {
 	for i := range actions {
-		if e.matchAction(actions[i].name) {
+		if e.covers(&actions[i]) {
 			return true
 		}
 	}
@@ -165,7 +165,7 @@ func (l *linter) unusedAction(s *statement, e *entry) {
 	}
 	for i := range actions {
 		a := &actions[i]
-		if !e.matchAction(a.name) {
+		if !e.covers(a) {
 			continue
 		}
 		if len(a.resources) == 0 {
@@ -334,12 +334,12 @@ func (l *linter) variables(s *statement, at Position, path, text string, pattern
 		l.warn(at, path, `policy variables need "Version": "2012-10-17" in the document; without it this is plain text`)
 	}
 	for _, p := range patterns {
-		p.variables(func(t *token) {
+		p.variables(func(v *variable) {
 			consequence := "the variable has no value"
-			if t.hasDefault {
+			if v.hasDefault {
 				consequence = "the variable always stands for its default"
 			}
-			l.key(s, at, path, t.key, t.name, consequence)
+			l.key(s, at, path, v.key, v.name, consequence)
 		})
 	}
 }

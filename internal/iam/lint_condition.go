@@ -123,7 +123,7 @@ func (a *action) hasKey(key string) bool {
 
 // absence says what comes of a key that is never there.
 func (c *condition) absence(s *statement) string {
-	if c.holds(nil, !s.allow) {
+	if c.holds(nil, !s.allow, new(work)) {
 		return "the condition always holds"
 	}
 	return "the condition never holds"
@@ -150,7 +150,7 @@ func (l *linter) conditionSet(s *statement, c *condition) {
 // guarded reports whether the statement demands that a key is there.
 func (s *statement) guarded(key string) bool {
 	return slices.ContainsFunc(s.conditions, func(c condition) bool {
-		return c.key == key && c.set != forAllValues && !c.holds(nil, false)
+		return c.key == key && c.set != forAllValues && !c.holds(nil, false, new(work))
 	})
 }
 

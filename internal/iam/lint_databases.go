@@ -165,7 +165,7 @@ func (s *statement) String() string {
 func (s *statement) wantsDatabase() bool {
 	absent := NewContext()
 	for i := range s.conditions {
-		if c := &s.conditions[i]; c.key == "redshift:dbname" && !c.holds(absent, !s.allow) {
+		if c := &s.conditions[i]; c.key == "redshift:dbname" && !c.holds(absent, !s.allow, new(work)) {
 			return true
 		}
 	}
@@ -180,7 +180,7 @@ func (p *Policy) deniesNoDatabase() bool {
 			continue
 		}
 		for i := range s.conditions {
-			if c := &s.conditions[i]; c.key == "redshift:dbname" && c.holds(nil, true) {
+			if c := &s.conditions[i]; c.key == "redshift:dbname" && c.holds(nil, true, new(work)) {
 				return true
 			}
 		}

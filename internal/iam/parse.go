@@ -2,6 +2,7 @@ package iam
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -172,7 +173,8 @@ func (p *Policy) parseActions(s *statement, n *node) *PolicyError {
 		s.actions = append(s.actions, entry{pattern: compiled, place: placeOf(e, value, s)})
 	}
 	for i := range actions {
-		if s.matchActionText(actions[i].name) {
+		covers := func(e entry) bool { return e.covers(&actions[i]) }
+		if slices.ContainsFunc(s.actions, covers) != s.notAction {
 			s.known |= 1 << i
 		}
 	}

@@ -14,6 +14,7 @@ type pattern struct {
 	text   string // as written
 	tokens []token
 	plain  bool // one literal token at most: text comparison will do
+	least  int  // no text with fewer bytes matches
 	// literal is the last literal token, where it is not also the first.
 	literal string
 }
@@ -25,19 +26,23 @@ const (
 	variableToken
 	anyToken     // *
 	anyInSegment // * that does not cross a colon
-	oneToken     // ?
-	oneInSegment // ? that is not a colon
+	oneToken     // a run of ?
+	oneInSegment // a run of ? of which none is a colon
 )
 
 const maxPatternTokens = 1024
 
 type token struct {
-	kind tokenKind
-	// text is the literal, or the default value of a variable.
-	text       string
-	key        string // of a variable, in the form of lowerKey
+	kind     tokenKind
+	count    int32  // how many ? the run has
+	text     string // the literal, or the default value of a variable
+	variable *variable
+}
+
+type variable struct {
+	key        string // in the form of lowerKey
 	hash       uint32 // hashKey of it
-	name       string // of a variable, as written
+	name       string // as written
 	hasDefault bool
 }
 
@@ -71,24 +76,32 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 			return p, errTooManyParts
 		}
 		switch c := text[i]; {
-		case c == '*' && mode.wildcards:
+		case (c == '*' || c == '?') && mode.wildcards:
 			flush()
-			for i < len(text) && text[i] == '*' {
-				i++
+			marks, star := int32(0), false
+			for ; i < len(text) && (text[i] == '*' || text[i] == '?'); i++ {
+				if text[i] == '?' {
+					marks++
+				} else {
+					star = true
+				}
 			}
-			kind := anyToken
-			if mode.segments && i < len(text) && text[i] != ':' {
-				kind = anyInSegment
+			// *? is ?* as well, and in this order a star's run can end only
+			// where the literal after it begins.
+			if marks > 0 {
+				kind := oneToken
+				if mode.segments {
+					kind = oneInSegment
+				}
+				p.tokens = append(p.tokens, token{kind: kind, count: marks})
 			}
-			p.tokens = append(p.tokens, token{kind: kind})
-		case c == '?' && mode.wildcards:
-			flush()
-			kind := oneToken
-			if mode.segments {
-				kind = oneInSegment
+			if star {
+				kind := anyToken
+				if mode.segments && (text[i-1] == '?' || i < len(text) && text[i] != ':') {
+					kind = anyInSegment
+				}
+				p.tokens = append(p.tokens, token{kind: kind})
 			}
-			p.tokens = append(p.tokens, token{kind: kind})
-			i++
 		case c == '$' && mode.variables && strings.HasPrefix(text[i:], "${"):
 			v, width, err := parseVariable(text[i:])
 			if err != nil {
@@ -116,7 +129,15 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 
 // prepare derives what matching takes shortcuts by.
 func (p *pattern) prepare() {
-	p.literal = ""
+	p.literal, p.least = "", 0
+	for i := range p.tokens {
+		switch t := &p.tokens[i]; t.kind {
+		case literalToken:
+			p.least += len(t.text)
+		case oneToken, oneInSegment:
+			p.least += int(t.count)
+		}
+	}
 	p.plain = len(p.tokens) == 0 || len(p.tokens) == 1 && p.tokens[0].kind == literalToken
 	for i := len(p.tokens) - 1; i > 0; i-- {
 		if p.tokens[i].kind == literalToken {
@@ -162,29 +183,33 @@ func parseVariable(s string) (t token, width int, err error) {
 		}
 	}
 	key := lowerKey(name)
-	return token{kind: variableToken, key: key, hash: hashKey(key), name: name, text: value, hasDefault: hasDefault},
-		len(s) - len(rest) + 1, nil
+	v := &variable{key: key, hash: hashKey(key), name: name, hasDefault: hasDefault}
+	return token{kind: variableToken, text: value, variable: v}, len(s) - len(rest) + 1, nil
 }
 
 // resolve gives the text a variable stands for. It has a value when its key is
 // in the context with a single value, or a default.
 func (t *token) resolve(ctx *Context) (string, bool) {
-	if v := ctx.lookup(t.key, t.hash); v != nil && !v.list {
+	if v := ctx.lookup(t.variable.key, t.variable.hash); v != nil && !v.list {
 		return v.one[0], true
 	}
-	return t.text, t.hasDefault
+	return t.text, t.variable.hasDefault
 }
 
 // match compares the whole of s. A variable without a value matches nothing.
-func (p *pattern) match(s string, ctx *Context, fold bool) bool {
+func (p *pattern) match(s string, ctx *Context, fold bool, w *work) bool {
 	if p.plain && !fold {
 		return len(p.tokens) == 0 && s == "" || len(p.tokens) == 1 && s == p.tokens[0].text
 	}
+	if len(s) < p.least || w.spent() {
+		return false
+	}
+	w.add(1 + len(s)>>6)
 	// Most patterns that do not match lack their last literal.
 	if p.literal != "" && !fold && !strings.Contains(s, p.literal) {
 		return false
 	}
-	return glob(p.tokens, s, ctx, fold)
+	return glob(p.tokens, s, ctx, fold, w)
 }
 
 // glob matches tokens against s without recursion or allocation. A * that may
@@ -192,7 +217,12 @@ func (p *pattern) match(s string, ctx *Context, fold bool) bool {
 // another. One point of each sort is enough: the shortest match for an earlier *
 // of the same sort leaves the later one every choice, and a * that keeps within
 // its segment has no choice left once a colon has been matched after it.
-func glob(tokens []token, s string, ctx *Context, fold bool) bool {
+//
+// The tokens that are thrown away when a star takes one character more are added
+// to w, and so are long texts. It could be as much as the tokens times the length
+// of s, and a caller may have written both. When w is spent there is no match, and
+// no answer either.
+func glob(tokens []token, s string, ctx *Context, fold bool, w *work) bool {
 	const none = -1
 	ti, si := 0, 0
 	wide, wideAt, narrow, narrowAt := none, 0, none, 0 // the star's token, and where its run ends
@@ -205,6 +235,7 @@ func glob(tokens []token, s string, ctx *Context, fold bool) bool {
 		} else {
 			switch t := &tokens[ti]; t.kind {
 			case literalToken:
+				w.add(len(t.text) >> 6)
 				if ok = hasPrefix(s[si:], t.text, fold); ok {
 					si += len(t.text)
 				}
@@ -212,6 +243,10 @@ func glob(tokens []token, s string, ctx *Context, fold bool) bool {
 				text, has := t.resolve(ctx)
 				if !has {
 					return false
+				}
+				w.add(ctx.lookupWork() + len(text)>>6)
+				if fold {
+					w.add(len(text) >> 2)
 				}
 				if ok = hasPrefix(s[si:], text, fold); ok {
 					si += len(text)
@@ -228,26 +263,36 @@ func glob(tokens []token, s string, ctx *Context, fold bool) bool {
 			case anyInSegment:
 				narrow, narrowAt, ok = ti, si, true
 			case oneToken, oneInSegment:
-				if ok = si < len(s) && (t.kind == oneToken || s[si] != ':'); ok {
-					si += runeWidth(s[si:])
-				}
+				var width int
+				width, ok = marked(s[si:], t)
+				w.add(width >> 2)
+				si += width
 			}
 		}
 		if ok {
 			ti++
 			continue
 		}
+		if w.spent() {
+			return false
+		}
 		// Nothing fits here: let the last star take one character more.
 		switch {
 		case narrow != none && narrowAt < len(s) && s[narrowAt] != ':':
+			w.add(1 + ti - narrow)
 			from := narrowAt + runeWidth(s[narrowAt:])
-			if narrowAt, ok = skip(tokens, narrow, s, from, fold); !ok || strings.IndexByte(s[from:narrowAt], ':') >= 0 {
+			if narrowAt, ok = skip(tokens, narrow, s, from, fold); !ok {
+				return false // nor has an earlier star a place for it
+			}
+			w.add((narrowAt - from) >> 6)
+			if strings.IndexByte(s[from:narrowAt], ':') >= 0 {
 				// Its segment has no place for what follows.
 				narrowAt = len(s)
 				continue
 			}
 			ti, si = narrow+1, narrowAt
 		case wide != none && wideAt < len(s):
+			w.add(1 + ti - wide)
 			if wideAt, ok = skip(tokens, wide, s, wideAt+runeWidth(s[wideAt:]), fold); !ok {
 				return false
 			}
@@ -256,6 +301,17 @@ func glob(tokens []token, s string, ctx *Context, fold bool) bool {
 			return false
 		}
 	}
+}
+
+// marked is the width of the characters that a run of ? takes, as far as it gets.
+func marked(s string, t *token) (width int, ok bool) {
+	for range t.count {
+		if width == len(s) || t.kind == oneInSegment && s[width] == ':' {
+			return width, false
+		}
+		width += runeWidth(s[width:])
+	}
+	return width, true
 }
 
 // skip finds where a star's run may end at the earliest: where the literal after
@@ -325,10 +381,10 @@ func lowerLatin(c byte) byte {
 }
 
 // variables calls f for each policy variable.
-func (p *pattern) variables(f func(*token)) {
+func (p *pattern) variables(f func(*variable)) {
 	for i := range p.tokens {
-		if p.tokens[i].kind == variableToken {
-			f(&p.tokens[i])
+		if v := p.tokens[i].variable; v != nil {
+			f(v)
 		}
 	}
 }

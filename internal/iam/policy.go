@@ -168,7 +168,7 @@ func (p *Policy) ContextKeys() []string {
 			keys = append(keys, name)
 		}
 	}
-	variable := func(t *token) { add(t.key, t.name) }
+	variable := func(v *variable) { add(v.key, v.name) }
 	for _, s := range p.statements {
 		for i := range s.resources {
 			s.resources[i].variables(variable)

@@ -21,13 +21,13 @@ type StatementMatch struct {
 // explaining a decision; Evaluate is for making one.
 func (p *Policies) Trace(r *Request) []StatementMatch {
 	var matches []StatementMatch
-	q := newQuery(r)
 	p.each(func(layer Layer, policy *Policy) {
 		for _, s := range policy.statements {
 			m := StatementMatch{
 				Layer: layer, Policy: policy.name, Index: s.index, Sid: s.sid,
 				Allow: s.allow, Start: s.start, End: s.end,
 			}
+			q := newQuery(r)
 			m.Mismatch = s.mismatch(&q)
 			m.Matched = m.Mismatch == ""
 			matches = append(matches, m)
