@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -275,12 +276,12 @@ holds session policies:
      "ContextEntries": [{"ContextKeyName": "aws:username", "ContextKeyType": "string",
                          "ContextKeyValues": ["ana"]}]}`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := simulationInput(env, args, input)
 			if err != nil {
 				return err
 			}
-			return simulate(env, data)
+			return simulate(cmd.Context(), env, data)
 		},
 	}
 	cmd.Flags().StringVar(&input, "cli-input-json", "", "the request as `JSON`, or file://PATH")
@@ -302,7 +303,7 @@ func simulationInput(env environment, args []string, input string) ([]byte, erro
 	return data, err
 }
 
-func simulate(env environment, data []byte) error {
+func simulate(ctx context.Context, env environment, data []byte) error {
 	var in iam.SimulateInput
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -312,9 +313,13 @@ func simulate(env environment, data []byte) error {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("reading the request: something follows it")
 	}
-	out, err := iam.Simulate(&in)
-	if err != nil {
+	out, err := iam.Simulate(ctx, &in, nil)
+	var bad *iam.InputError
+	switch {
+	case errors.As(err, &bad):
 		return fmt.Errorf("InvalidInput: %w", err)
+	case err != nil:
+		return err
 	}
 	encoder := json.NewEncoder(env.stdout)
 	encoder.SetEscapeHTML(false)

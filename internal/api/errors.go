@@ -25,6 +25,9 @@ var (
 		Message: "The request must contain the parameter Action."}
 	errInternal = &awsquery.Error{Code: "InternalFailure", Status: http.StatusInternalServerError,
 		Message: "The request failed because of an internal error. The server's log has the cause under this request id."}
+	// errGone is for the audit line: there is nobody left to read it.
+	errGone = &awsquery.Error{Code: "RequestAborted", Status: http.StatusBadRequest,
+		Message: "The caller closed the connection before there was an answer."}
 	// errNoAudit is a 5xx: the caller may try again, and should when the disk
 	// has room again.
 	errNoAudit = &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable,

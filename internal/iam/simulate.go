@@ -1,17 +1,31 @@
 package iam
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+)
+
+// Limits of a simulation that AWS does not have.
+const (
+	// MaxSimulated is how many combinations of actions and resources there may be.
+	MaxSimulated = 10_000
+	// MaxSimulateOutput is the size of one page in bytes, as XML. A page ends
+	// before it would be larger.
+	MaxSimulateOutput = 1 << 20
+	// maxPageWork is how many steps of work end a page.
+	maxPageWork = 1 << 22
 )
 
 // The types of this file have the member names of IAM's SimulateCustomPolicy, so
 // that encoding/json reads and writes the JSON of the AWS CLI.
 
-// SimulateInput is a request of SimulateCustomPolicy.
+// SimulateInput is a request of SimulateCustomPolicy, and of SimulatePrincipalPolicy
+// but for the principal.
 type SimulateInput struct {
-	PolicyInputList                    []string       `json:",omitempty"`
+	PolicyInputList                    []string       `json:",omitempty"` // needed, unless there is a source or a ResourcePolicy
 	PermissionsBoundaryPolicyInputList []string       `json:",omitempty"` // one at most
 	ActionNames                        []string       `json:",omitempty"`
 	ResourceArns                       []string       `json:",omitempty"` // "*" when empty
@@ -59,7 +73,7 @@ type EvaluationResult struct {
 // MatchedStatement is the place of a statement.
 type MatchedStatement struct {
 	SourcePolicyId   string //nolint:staticcheck // AWS's spelling
-	SourcePolicyType string
+	SourcePolicyType string // user or role: the source's own; resource: the ResourcePolicy; else none
 	// StartPosition is just behind the statement's opening brace and
 	// EndPosition just behind the closing one, as AWS counts.
 	StartPosition, EndPosition Position
@@ -89,117 +103,191 @@ func (e *InputError) Error() string {
 // Unwrap gives the *PolicyError.
 func (e *InputError) Unwrap() error { return e.Err }
 
-// Simulation is a set of questions to compiled policies. Simulate makes one from
-// documents; SimulatePrincipalPolicy makes one from a principal's policies.
-type Simulation struct {
-	Policies  Policies
-	Principal Principal
-	Owner     string // as in Request
-	Actions   []string
-	Resources []string // "*" when empty
-	Context   *Context
-	// SourceType gives the SourcePolicyType of a policy: user, group, role,
-	// aws-managed, user-managed, resource or none. Optional: none.
-	SourceType func(Layer, string) string
+// PolicySource is the IAM user or role that SimulatePrincipalPolicy is about.
+type PolicySource struct {
+	Type      string // user or role
+	Policies  *Policies
+	Principal Principal // the caller, if there is no CallerArn
+	// Context has the condition keys that the source always has. ContextEntries
+	// take their place.
+	Context *Context
 }
 
-// Simulate answers SimulateCustomPolicy. The context is taken exactly as given,
-// for every action. The error is an *InputError.
+// Simulate answers SimulateCustomPolicy, and with a source SimulatePrincipalPolicy.
+// The context is taken exactly as given, for every action. Between two decisions it
+// asks whether ctx is done, and then returns its error. All other errors are an
+// *InputError.
 //
 // Beyond AWS's simulator it takes role sessions and identity providers as
 // CallerArn, role trust policies as ResourcePolicy, and session policies.
-func Simulate(in *SimulateInput) (*SimulateOutput, error) {
-	s, err := in.compile()
+func Simulate(ctx context.Context, in *SimulateInput, source *PolicySource) (*SimulateOutput, error) {
+	s, err := in.compile(source)
 	if err != nil {
 		return nil, err
 	}
-	return page(s.Run(), in.MaxItems, in.Marker)
+	return s.page(ctx, in)
 }
 
-// Run evaluates every action on every resource, actions first.
-func (s *Simulation) Run() []EvaluationResult {
-	resources := s.Resources
-	if len(resources) == 0 {
-		resources = []string{"*"}
-	}
-	missing := s.Policies.MissingContextKeys(s.Context)
-	if missing == nil {
-		missing = []string{}
-	}
-	results := make([]EvaluationResult, 0, len(s.Actions)*len(resources))
-	for _, action := range s.Actions {
-		for _, resource := range resources {
-			r := &Request{Principal: s.Principal, Action: action, Resource: resource, Owner: s.Owner, Context: s.Context}
-			d := s.Policies.Evaluate(r)
-			result := EvaluationResult{
-				EvalActionName:       action,
-				EvalResourceName:     resource,
-				EvalDecision:         d.Effect.String(),
-				MatchedStatements:    s.matched(r, d),
-				MissingContextValues: missing,
-			}
-			if b := s.Policies.Boundary; b != nil {
-				alone := Policies{Identity: []*Policy{b}}
-				result.PermissionsBoundaryDecisionDetail = &PermissionsBoundaryDecisionDetail{alone.Evaluate(r).Allowed()}
-			}
-			results = append(results, result)
-		}
-	}
-	return results
+// simulation is a set of questions to compiled policies.
+type simulation struct {
+	policies  Policies
+	principal Principal
+	owner     string // as in Request
+	actions   []string
+	resources []string
+	context   *Context
+	source    *PolicySource // optional
+
+	work work // done for the page
 }
 
-func (s *Simulation) matched(r *Request, d Decision) []MatchedStatement {
-	matched := []MatchedStatement{}
-	for _, m := range s.Policies.Trace(r) {
-		if !m.Matched || m.Allow != (d.Effect != ExplicitDeny) {
-			continue
-		}
-		kind := "none"
-		if s.SourceType != nil {
-			kind = s.SourceType(m.Layer, m.Policy)
-		}
-		matched = append(matched, MatchedStatement{
-			SourcePolicyId:   m.Policy,
-			SourcePolicyType: kind,
-			StartPosition:    Position{m.Start.Line, m.Start.Column + 1},
-			EndPosition:      m.End,
-		})
-	}
-	return matched
-}
-
-// page cuts the results as MaxItems and Marker ask. The marker is the number of
-// results before it.
-func page(results []EvaluationResult, maxItems int, marker string) (*SimulateOutput, error) {
+// page answers as many of the questions, actions first, as MaxItems and the limits
+// allow. The marker is the number of those before it.
+func (s *simulation) page(ctx context.Context, in *SimulateInput) (*SimulateOutput, error) {
+	from, total := 0, len(s.actions)*len(s.resources)
+	maxItems := in.MaxItems
 	if maxItems == 0 {
 		maxItems = 100
 	}
 	if maxItems < 1 || maxItems > 1000 {
 		return nil, &InputError{Member: "MaxItems", Reason: "not between 1 and 1000"}
 	}
-	from := 0
-	if marker != "" {
+	if in.Marker != "" {
 		var err error
-		if from, err = strconv.Atoi(marker); err != nil || from < 0 || from > len(results) {
+		if from, err = strconv.Atoi(in.Marker); err != nil || from < 0 || from > total {
 			return nil, &InputError{Member: "Marker", Reason: "not one that was handed out"}
 		}
 	}
-	out := &SimulateOutput{EvaluationResults: results[from:]}
-	if len(out.EvaluationResults) > maxItems {
-		out.EvaluationResults = out.EvaluationResults[:maxItems]
-		out.IsTruncated, out.Marker = true, strconv.Itoa(from+maxItems)
+	missing := s.policies.MissingContextKeys(s.context)
+	if missing == nil {
+		missing = []string{} // which JSON writes as []
+	}
+	missingSize := 0
+	for _, key := range missing {
+		missingSize += len("<member></member>") + textSize(key)
+	}
+	out := &SimulateOutput{EvaluationResults: []EvaluationResult{}}
+	size := 0
+	for i := from; i < total && i-from < maxItems; i++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		result, err := s.evaluate(s.actions[i/len(s.resources)], s.resources[i%len(s.resources)])
+		if err != nil {
+			return nil, err
+		}
+		result.MissingContextValues = missing
+		one := result.size() + missingSize
+		if one > MaxSimulateOutput {
+			return nil, &InputError{Member: "PolicyInputList", Reason: fmt.Sprintf("what there is to say of one action has more than %d bytes", MaxSimulateOutput)}
+		}
+		if size += one; size > MaxSimulateOutput {
+			break
+		}
+		out.EvaluationResults = append(out.EvaluationResults, result)
+		if s.work > maxPageWork {
+			break
+		}
+	}
+	if next := from + len(out.EvaluationResults); next < total {
+		out.IsTruncated, out.Marker = true, strconv.Itoa(next)
 	}
 	return out, nil
 }
 
-func (in *SimulateInput) compile() (*Simulation, error) {
-	s := &Simulation{Actions: in.ActionNames, Resources: in.ResourceArns, Owner: in.ResourceOwner}
-	var err error
-	if s.Policies.Identity, err = parseList("PolicyInputList", in.PolicyInputList); err != nil {
+// size is at least what the result takes as XML, but for the missing context values.
+func (r *EvaluationResult) size() int {
+	const names, statement = 400, 300 // of the elements around the values
+	size := names + textSize(r.EvalActionName) + textSize(r.EvalResourceName)
+	for i := range r.MatchedStatements {
+		size += statement + textSize(r.MatchedStatements[i].SourcePolicyId)
+	}
+	return size
+}
+
+// textSize is at least what a text takes in XML, where a quotation mark is five
+// characters.
+func textSize(s string) int {
+	size := len(s)
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7F || strings.IndexByte(`<>&'"`, c) >= 0 {
+			size += 5
+		}
+	}
+	return size
+}
+
+// evaluate answers one question.
+func (s *simulation) evaluate(action, resource string) (EvaluationResult, error) {
+	r := &Request{Principal: s.principal, Action: action, Resource: resource, Owner: s.owner, Context: s.context}
+	decided, looked := newQuery(r), newQuery(r)
+	d := s.policies.evaluate(&decided)
+	result := EvaluationResult{
+		EvalActionName:    action,
+		EvalResourceName:  resource,
+		EvalDecision:      d.Effect.String(),
+		MatchedStatements: s.matched(&looked, d.Effect != ExplicitDeny),
+	}
+	if boundary := s.policies.Boundary; boundary != nil {
+		alone, limited := Policies{Identity: []*Policy{boundary}}, newQuery(r)
+		result.PermissionsBoundaryDecisionDetail = &PermissionsBoundaryDecisionDetail{alone.evaluate(&limited).Allowed()}
+		s.work += limited.work
+	}
+	s.work += decided.work + looked.work
+	if decided.work.spent() || looked.work.spent() {
+		return result, &InputError{Member: "PolicyInputList", Reason: fmt.Sprintf("deciding %s takes too many steps, with wildcards in policies and long values in the request", action)}
+	}
+	return result, nil
+}
+
+// matched are the statements with the effect that decided, be it in vain.
+func (s *simulation) matched(q *query, allow bool) []MatchedStatement {
+	matched := []MatchedStatement{}
+	s.policies.each(func(layer Layer, p *Policy) {
+		list := p.denies
+		if allow {
+			list = p.allows
+		}
+		for _, one := range list {
+			if q.work.spent() || !one.matches(q) {
+				continue
+			}
+			matched = append(matched, MatchedStatement{
+				SourcePolicyId:   p.name,
+				SourcePolicyType: s.typeOf(layer, p),
+				StartPosition:    Position{one.start.Line, one.start.Column + 1},
+				EndPosition:      one.end,
+			})
+		}
+	})
+	return matched
+}
+
+// typeOf is where a policy comes from, in the simulator's words.
+func (s *simulation) typeOf(layer Layer, p *Policy) string {
+	switch {
+	case layer == TrustLayer:
+		return "resource"
+	case s.source != nil && (p == s.source.Policies.Boundary || slices.Contains(s.source.Policies.Identity, p)):
+		return s.source.Type
+	}
+	return "none"
+}
+
+func (in *SimulateInput) compile(source *PolicySource) (*simulation, error) {
+	s := &simulation{actions: in.ActionNames, resources: in.ResourceArns, source: source, context: NewContext()}
+	if source != nil {
+		s.policies, s.principal, s.context = *source.Policies, source.Principal, source.Context.Clone()
+	}
+	identity, err := parseList("PolicyInputList", in.PolicyInputList)
+	if err != nil {
 		return nil, err
 	}
-	if s.Policies.Session, err = parseList("SessionPolicyInputList", in.SessionPolicyInputList); err != nil {
+	s.policies.Identity = append(slices.Clip(s.policies.Identity), identity...)
+	if session, err := parseList("SessionPolicyInputList", in.SessionPolicyInputList); err != nil {
 		return nil, err
+	} else if session != nil {
+		s.policies.Session = session
 	}
 	boundaries, err := parseList("PermissionsBoundaryPolicyInputList", in.PermissionsBoundaryPolicyInputList)
 	if err != nil {
@@ -209,7 +297,7 @@ func (in *SimulateInput) compile() (*Simulation, error) {
 		return nil, &InputError{Member: "PermissionsBoundaryPolicyInputList", Reason: "there can be one permissions boundary only"}
 	}
 	if len(boundaries) == 1 {
-		s.Policies.Boundary = boundaries[0]
+		s.policies.Boundary = boundaries[0]
 	}
 	if err := in.compileCaller(s); err != nil {
 		return nil, err
@@ -217,10 +305,13 @@ func (in *SimulateInput) compile() (*Simulation, error) {
 	if err := checkQuestions(in.ActionNames, in.ResourceArns); err != nil {
 		return nil, err
 	}
-	if s.Context, err = NewContextFromEntries(in.ContextEntries); err != nil {
-		return nil, err
+	if len(s.resources) == 0 {
+		s.resources = []string{"*"}
 	}
-	return s, nil
+	if source == nil && len(identity) == 0 && in.ResourcePolicy == "" {
+		return nil, &InputError{Member: "PolicyInputList", Reason: "there has to be a policy"}
+	}
+	return s, addEntries(s.context, in.ContextEntries)
 }
 
 func parseList(member string, documents []string) ([]*Policy, error) {
@@ -235,14 +326,15 @@ func parseList(member string, documents []string) ([]*Policy, error) {
 	return policies, nil
 }
 
-func (in *SimulateInput) compileCaller(s *Simulation) error {
+func (in *SimulateInput) compileCaller(s *simulation) error {
 	if in.CallerArn != "" {
 		p, err := PrincipalFromARN(in.CallerArn)
 		if err != nil {
 			return &InputError{Member: "CallerArn", Reason: err.Error()}
 		}
-		s.Principal = p
+		s.principal = p
 	}
+	s.owner = s.principal.Account
 	if owner := in.ResourceOwner; owner != "" {
 		if arn, err := ParseARN(owner); err == nil {
 			owner = arn.Account
@@ -250,34 +342,48 @@ func (in *SimulateInput) compileCaller(s *Simulation) error {
 		if !isAccount(owner) {
 			return &InputError{Member: "ResourceOwner", Reason: "neither an account nor the ARN of one"}
 		}
-		s.Owner = owner
-	} else {
-		s.Owner = s.Principal.Account
+		s.owner = owner
 	}
 	if in.ResourcePolicy == "" {
 		return nil
 	}
-	if in.CallerArn == "" {
+	if in.CallerArn == "" && s.source == nil {
 		return &InputError{Member: "CallerArn", Reason: "needed with a ResourcePolicy"}
 	}
 	p, err := ParsePolicy(TrustPolicy, "ResourcePolicy", []byte(in.ResourcePolicy))
 	if err != nil {
 		return &InputError{Member: "ResourcePolicy", Err: err}
 	}
-	s.Policies.Resource = p
+	s.policies.Resource = p
 	return nil
 }
 
+// The lengths that IAM's service model allows. Reasons repeat no more than that.
+const (
+	maxActionName = 128
+	maxResource   = 2048
+	maxContextKey = 256
+)
+
 func checkQuestions(actions, resources []string) error {
-	if len(actions) == 0 {
+	switch {
+	case len(actions) == 0:
 		return &InputError{Member: "ActionNames", Reason: "there has to be an action"}
+	case len(actions)*max(1, len(resources)) > MaxSimulated:
+		return &InputError{Member: "ActionNames", Reason: fmt.Sprintf("there can be %d combinations of actions and resources", MaxSimulated)}
 	}
 	for _, a := range actions {
+		if len(a) > maxActionName {
+			return &InputError{Member: "ActionNames", Reason: fmt.Sprintf("longer than %d characters", maxActionName)}
+		}
 		if checkAction(a) != nil || strings.ContainsAny(a, "*?") {
 			return &InputError{Member: "ActionNames", Reason: fmt.Sprintf("%q is not the full name of an action, as in redshift:JoinGroup", a)}
 		}
 	}
 	for _, r := range resources {
+		if len(r) > maxResource {
+			return &InputError{Member: "ResourceArns", Reason: fmt.Sprintf("longer than %d characters", maxResource)}
+		}
 		if _, err := ParseARN(r); r != "*" && err != nil {
 			return &InputError{Member: "ResourceArns", Reason: fmt.Sprintf("%q is neither an ARN nor *", r)}
 		}
@@ -285,26 +391,29 @@ func checkQuestions(actions, resources []string) error {
 	return nil
 }
 
-// NewContextFromEntries makes a context of AWS's ContextEntries. A list type makes
-// the key multivalued, and so do several values. The error is an *InputError: a
+// addEntries adds AWS's ContextEntries to a context. A list type makes the key
+// multivalued, and so do several values of no type. The error is an *InputError: a
 // type that does not exist, or a value that is not of its type.
-func NewContextFromEntries(entries []ContextEntry) (*Context, error) {
-	ctx := NewContext()
+func addEntries(ctx *Context, entries []ContextEntry) error {
 	for _, e := range entries {
-		fail := func(format string, args ...any) error {
-			return &InputError{Member: "ContextEntries", Reason: fmt.Sprintf("%q: ", e.ContextKeyName) + fmt.Sprintf(format, args...)}
-		}
-		if e.ContextKeyName == "" {
-			return nil, fail("the key needs a name")
+		fail := func(reason string) error {
+			return &InputError{Member: "ContextEntries", Reason: fmt.Sprintf("%q: ", clip(e.ContextKeyName)) + reason}
 		}
 		kind, list := strings.CutSuffix(e.ContextKeyType, "List")
 		readable, known := contextType(kind)
-		if !known {
-			return nil, fail("%q is not a context key type", e.ContextKeyType)
+		switch {
+		case e.ContextKeyName == "":
+			return fail("the key needs a name")
+		case len(e.ContextKeyName) > maxContextKey:
+			return fail(fmt.Sprintf("longer than %d characters", maxContextKey))
+		case !known || e.ContextKeyType == "List":
+			return fail("unknown ContextKeyType; there are string, numeric, boolean, ip, binary and date, and each with List behind it")
+		case kind != "" && !list && len(e.ContextKeyValues) > 1:
+			return fail("several values need a list type, as in " + kind + "List")
 		}
 		for _, v := range e.ContextKeyValues {
 			if !readable(v) {
-				return nil, fail("a value is not of the type %s", kind)
+				return fail("a value is not of the type " + kind)
 			}
 		}
 		if list || len(e.ContextKeyValues) != 1 {
@@ -313,7 +422,7 @@ func NewContextFromEntries(entries []ContextEntry) (*Context, error) {
 			ctx.Set(e.ContextKeyName, e.ContextKeyValues[0])
 		}
 	}
-	return ctx, nil
+	return nil
 }
 
 // contextType is how to tell a value of a ContextKeyType.
