@@ -154,6 +154,9 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 		return nil, fmt.Errorf("%s:%d: the file is %s, want a mapping of keys to values", path, document.Content[0].Line, kindOf(document.Content[0]))
 	}
 	f := &yamlFile{path: path, dir: filepath.Dir(absolute), getenv: getenv}
+	if !f.checkAliases(document.Content[0]) {
+		return nil, f.err()
+	}
 	top := f.section(document.Content[0], "")
 	c := &config{Path: path}
 	c.read(top)

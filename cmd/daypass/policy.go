@@ -144,12 +144,16 @@ func (l *linter) yaml(name string, data []byte) {
 		return
 	}
 	top := root.Content[0]
+	f := &yamlFile{path: name, dir: filepath.Dir(name), getenv: os.LookupEnv}
+	if !f.checkAliases(top) {
+		l.error(f.err())
+		return
+	}
 	if mappingValue(top, "iam") == nil {
 		document := jsonOf(top)
 		l.document(name, document, l.kindOf(document))
 		return
 	}
-	f := &yamlFile{path: name, dir: filepath.Dir(name), getenv: os.LookupEnv}
 	l.configured = map[*yaml.Node]*iam.Policy{}
 	l.configuration(f, mappingValue(top, "iam"), "iam")
 	l.principals(mappingValue(top, "iam"))

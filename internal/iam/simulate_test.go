@@ -120,16 +120,16 @@ func TestSimulateTrustAndSession(t *testing.T) {
 		in   iam.SimulateInput
 		want string
 	}{
-		"delegated":            {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, CallerArn: defaultCaller, ResourcePolicy: trust}, "allowed"},
-		"delegated in vain":    {iam.SimulateInput{PolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourcePolicy: trust}, "implicitDeny"},
-		"other account":        {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, CallerArn: "arn:aws:iam::210987654321:user/eve", ResourcePolicy: trust}, "implicitDeny"},
-		"session":              {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, CallerArn: "arn:aws:sts::123456789012:assumed-role/web/s", ResourcePolicy: trust}, "allowed"},
-		"session policy":       {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, SessionPolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourcePolicy: trust}, "implicitDeny"},
-		"policy and session":   {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, SessionPolicyInputList: []string{allow("sts:*")}}, "allowed"},
-		"web identity":         {iam.SimulateInput{ActionNames: []string{"sts:AssumeRoleWithWebIdentity"}, CallerArn: "arn:aws:iam::123456789012:oidc-provider/token.example.com", ResourcePolicy: trust}, "allowed"},
-		"by its domain":        {iam.SimulateInput{ActionNames: []string{"sts:AssumeRoleWithWebIdentity"}, CallerArn: "arn:aws:iam::123456789012:oidc-provider/accounts.google.com", ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity","Principal":{"Federated":"accounts.google.com"}`)}, "allowed"},
-		"owner by account":     {iam.SimulateInput{PolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourceOwner: "arn:aws:iam::210987654321:root", ResourceArns: []string{"*"}, ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"` + defaultCaller + `"}`)}, "implicitDeny"},
-		"owner by default":     {iam.SimulateInput{CallerArn: defaultCaller, ResourceArns: []string{"*"}, ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"` + defaultCaller + `"}`)}, "allowed"},
+		"delegated":          {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, CallerArn: defaultCaller, ResourcePolicy: trust}, "allowed"},
+		"delegated in vain":  {iam.SimulateInput{PolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourcePolicy: trust}, "implicitDeny"},
+		"other account":      {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, CallerArn: "arn:aws:iam::210987654321:user/eve", ResourcePolicy: trust}, "implicitDeny"},
+		"session":            {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, CallerArn: "arn:aws:sts::123456789012:assumed-role/web/s", ResourcePolicy: trust}, "allowed"},
+		"session policy":     {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, SessionPolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourcePolicy: trust}, "implicitDeny"},
+		"policy and session": {iam.SimulateInput{PolicyInputList: []string{allow("sts:*")}, SessionPolicyInputList: []string{allow("sts:*")}}, "allowed"},
+		"web identity":       {iam.SimulateInput{ActionNames: []string{"sts:AssumeRoleWithWebIdentity"}, CallerArn: "arn:aws:iam::123456789012:oidc-provider/token.example.com", ResourcePolicy: trust}, "allowed"},
+		"by its domain":      {iam.SimulateInput{ActionNames: []string{"sts:AssumeRoleWithWebIdentity"}, CallerArn: "arn:aws:iam::123456789012:oidc-provider/accounts.google.com", ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity","Principal":{"Federated":"accounts.google.com"}`)}, "allowed"},
+		"owner by account":   {iam.SimulateInput{PolicyInputList: []string{allow("s3:*")}, CallerArn: defaultCaller, ResourceOwner: "arn:aws:iam::210987654321:root", ResourceArns: []string{"*"}, ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"` + defaultCaller + `"}`)}, "implicitDeny"},
+		"owner by default":   {iam.SimulateInput{CallerArn: defaultCaller, ResourceArns: []string{"*"}, ResourcePolicy: identity(`"Effect":"Allow","Action":"sts:*","Principal":{"AWS":"` + defaultCaller + `"}`)}, "allowed"},
 	} {
 		in := tt.in
 		if in.ActionNames == nil {

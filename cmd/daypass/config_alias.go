@@ -1,0 +1,123 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	// maxAliased is how much larger aliases may make a file: its values and their
+	// characters, counted again for each alias. Ten lines of aliases of aliases
+	// stand for billions of values.
+	maxAliased = 1 << 20
+	// maxNested is how deep values may be in one another, where an alias is as
+	// deep as what it stands for. A configuration needs twenty.
+	maxNested = 100
+)
+
+// checkAliases says whether the file can be read as a tree: what comes after
+// follows aliases wherever they are, and has to come to an end. It refuses an alias
+// within what it stands for, aliases that make too much of a small file, aliases as
+// keys, and merge keys, which nothing here knows.
+func (f *yamlFile) checkAliases(root *yaml.Node) bool {
+	c := aliasChecker{file: f, anchors: map[*yaml.Node]extent{}}
+	c.measure(root)
+	return !c.failed
+}
+
+type aliasChecker struct {
+	file    *yamlFile
+	anchors map[*yaml.Node]extent // zero for those that we are within
+	path    []string              // of the keys and indexes that lead to the node
+	aliased int
+	failed  bool
+}
+
+// extent is what a node takes with its aliases followed.
+type extent struct{ size, depth int }
+
+// fail ends the check: one fault of this kind makes a thousand.
+func (c *aliasChecker) fail(node *yaml.Node, format string, args ...any) {
+	if c.failed {
+		return
+	}
+	c.failed = true
+	key := strings.TrimPrefix(strings.Join(c.path, ""), ".")
+	if key == "" {
+		key = "the file"
+	}
+	c.file.errorf(node, key, format, args...)
+}
+
+func (c *aliasChecker) measure(node *yaml.Node) extent {
+	e := extent{size: 1 + len(node.Value), depth: 1}
+	switch {
+	case c.failed:
+		return e
+	case node.Kind == yaml.AliasNode:
+		return c.follow(node)
+	case len(c.path) > maxNested:
+		c.fail(node, "is nested more than %d deep", maxNested)
+		return e
+	}
+	if node.Anchor != "" {
+		c.anchors[node] = extent{}
+	}
+	for i, child := range node.Content {
+		switch {
+		case node.Kind == yaml.SequenceNode:
+			e.add(c.step("["+strconv.Itoa(i)+"]", child))
+		case node.Kind == yaml.MappingNode && i%2 == 0:
+			e.add(c.key(child))
+		case node.Kind == yaml.MappingNode:
+			e.add(c.step("."+node.Content[i-1].Value, child))
+		}
+	}
+	if node.Anchor != "" {
+		c.anchors[node] = e
+	}
+	return e
+}
+
+func (e *extent) add(child extent) {
+	e.size += child.size
+	e.depth = max(e.depth, 1+child.depth)
+}
+
+func (c *aliasChecker) step(part string, child *yaml.Node) extent {
+	c.path = append(c.path, part)
+	e := c.measure(child)
+	c.path = c.path[:len(c.path)-1]
+	return e
+}
+
+func (c *aliasChecker) key(node *yaml.Node) extent {
+	e := extent{size: 1 + len(node.Value), depth: 1}
+	if node.Anchor != "" {
+		c.anchors[node] = e
+	}
+	switch {
+	case node.Kind != yaml.ScalarNode:
+		c.fail(node, "has a key that is no text; keys have to be written out")
+	case node.ShortTag() == "!!merge":
+		c.fail(node, "has a merge key (<<), which is not supported; write the keys out")
+	}
+	return e
+}
+
+// follow measures what an alias stands for, which stands above it.
+func (c *aliasChecker) follow(node *yaml.Node) extent {
+	e := c.anchors[node.Alias]
+	c.aliased += e.size
+	switch {
+	case e.size == 0:
+		c.fail(node, "the alias *%s stands within what it stands for", node.Value)
+	case len(c.path)+e.depth > maxNested:
+		c.fail(node, "is nested more than %d deep", maxNested)
+	case c.aliased > maxAliased:
+		c.fail(node, "aliases make the file larger by more than %d characters; name a policy instead, or put users in a group", maxAliased)
+	}
+	return e
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// laughs is a list that stands for nine to the power of levels values.
+func laughs(levels int) string {
+	var b strings.Builder
+	b.WriteString("a0: &a0 [x,x,x,x,x,x,x,x,x]\n")
+	for i := range levels - 1 {
+		fmt.Fprintf(&b, "a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d,", i), 8), i)
+	}
+	return b.String()
+}
+
+// nested is lists in lists, with an alias to the last ones in each.
+func nested(levels, deep int) string {
+	open, end := strings.Repeat("[", deep), strings.Repeat("]", deep)
+	var b strings.Builder
+	fmt.Fprintf(&b, "a0: &a0 %sx%s\n", open, end)
+	for i := range levels - 1 {
+		fmt.Fprintf(&b, "a%d: &a%d %s*a%d%s\n", i+1, i+1, open, i, end)
+	}
+	return b.String()
+}
+
+// An alias never takes more than the file is worth: not in the configuration, which
+// a running server reads, and not in what is linted.
+func TestAliases(t *testing.T) {
+	const user = smallConfig + "iam:\n  users:\n    - name: ana\n      policies: "
+	const list = "Version: \"2012-10-17\"\nStatement: "
+	statement := `{Effect: Allow, Action: "*", Resource: "*"}`
+	for name, tt := range map[string]struct{ text, want string }{
+		"a policy in itself":    {user + "[&x {Version: \"2012-10-17\", Statement: [*x]}]\n", `:9: iam.users[0].policies[0].Statement[0]: the alias *x stands within`},
+		"a list in itself":      {"a: &a [*a]\nStatement: *a\n", ":1: a[0]: the alias *a stands within"},
+		"the file in itself":    {"&a\niam: *a\n", ":2: iam: the alias *a stands within"},
+		"a list in the next":    {"a: &a [&b [*a], *b]\n", ":1: a[0][0]: the alias *a stands within"},
+		"a mapping in itself":   {"iam: &a {roles: {trust_policy: *a}}\n", ":1: iam.roles.trust_policy: the alias *a"},
+		"a merge key":           {user + "[{Version: \"2012-10-17\", Statement: [{<<: &s " + statement + "}]}]\n", "iam.users[0].policies[0].Statement[0]: has a merge key (<<)"},
+		"a merge key in itself": {user + "[&x {Version: \"2012-10-17\", <<: *x}]\n", "iam.users[0].policies[0]: has a merge key (<<)"},
+		"an alias as a key":     {"&iam x: 1\n*iam : {}\n", "the file: has a key that is no text"},
+		"a billion laughs":      {laughs(10) + "Statement: *a9\n", "aliases make the file larger by more than"},
+		"laughs in a policy":    {strings.Replace(laughs(10), "a0:", user+"[]\na0:", 1) + "Statement: *a9\n", "aliases make the file larger by more than"},
+		"a long text often":     {"a: &a " + strings.Repeat("x", 10000) + "\nStatement: [" + strings.Repeat("*a,", 200) + "*a]\n", "aliases make the file larger by more than"},
+		"deep by aliases":       {nested(20, 90) + "Statement: *a19\n", "nested more than 100 deep"},
+		"deep":                  {"Statement: " + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + "\n", "nested more than 100 deep"},
+		"statements, twice":     {list + "[&s " + statement + ", *s]\n", ""},
+		"users, the same":       {user + "&p [{Version: \"2012-10-17\", Statement: " + statement + "}]\n    - name: bob\n      policies: *p\n", ""},
+		"the text of a key":     {"&k Version: \"2012-10-17\"\nId: *k\nStatement: " + statement + "\n", ""},
+		"a key that looks so":   {list + "[" + strings.Replace(statement, "Resource", `"<<": 1, Resource`, 1) + "]\n", "unknown element"},
+	} {
+		path := writePolicyFile(t, "daypass.yaml", tt.text)
+		code, stdout, stderr := policyCommand(t, "", "lint", path)
+		if !strings.Contains(stdout, tt.want) || (code == 0) != (tt.want == "") || strings.Count(stdout, "error: ") > 1 || len(stdout) > 2000 {
+			t.Errorf("%s: lint = %d %s%s, want %s", name, code, stdout, stderr, tt.want)
+		}
+		_, err := parseConfig("f.yaml", []byte(tt.text), os.LookupEnv)
+		switch {
+		case strings.Contains(tt.text, "account:") && tt.want == "":
+			if err != nil {
+				t.Errorf("%s: the configuration: %v", name, err)
+			}
+		case err == nil:
+			t.Errorf("%s: the configuration is taken", name)
+		case tt.want != "" && tt.want != "unknown element" && !strings.Contains(err.Error(), tt.want):
+			t.Errorf("%s: the configuration: %v, want %s", name, err, tt.want)
+		}
+	}
+}
