@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -23,7 +21,7 @@ type callerFlags struct {
 }
 
 func (f *callerFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.endpointURL, "endpoint-url", "", "URL of the API (default AWS_ENDPOINT_URL_DAYPASS, AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_REDSHIFT or the AWS configuration)")
+	flags.StringVar(&f.endpointURL, "endpoint-url", "", "URL of the API (default AWS_ENDPOINT_URL_DAYPASS, AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL or the AWS configuration)")
 	flags.StringVar(&f.region, "region", "", "region of the API (default AWS_REGION, AWS_DEFAULT_REGION or the AWS configuration)")
 	flags.StringVar(&f.profile, "profile", "", "profile of the AWS configuration to use")
 	flags.StringVar(&f.caBundle, "ca-bundle", "", "file of CA certificates to check the API's certificate with (default AWS_CA_BUNDLE)")
@@ -32,22 +30,17 @@ func (f *callerFlags) register(flags *pflag.FlagSet) {
 
 func (f *callerFlags) client(ctx context.Context, env environment) (*client.Client, error) {
 	const timeout = 30 * time.Second
-	cfg, err := awscli.LoadConfig(ctx, awscli.Settings{
-		Profile: f.profile, Region: f.region, CABundle: f.caBundle, NoVerifySSL: f.noVerifySSL,
+	// One listener answers for all services, so what says where Redshift's is will do.
+	cfg, endpoint, err := awscli.LoadConfig(ctx, awscli.Settings{
+		Profile: f.profile, Region: f.region, EndpointURL: f.endpointURL, CABundle: f.caBundle, NoVerifySSL: f.noVerifySSL,
 		ConnectTimeout: timeout, ReadTimeout: timeout,
-	})
+	}, "daypass", "redshift")
 	if err != nil {
 		return nil, &exitError{awscli.ExitCode(err), err}
 	}
 	if f.noVerifySSL {
 		fmt.Fprintln(env.stderr, "daypass: warning: the certificate of the API is not checked (--no-verify-ssl)")
 	}
-	general := ""
-	if cfg.BaseEndpoint != nil {
-		general = *cfg.BaseEndpoint
-	}
-	// One listener answers for all services, so the endpoint for Redshift's will do.
-	endpoint := cmp.Or(f.endpointURL, os.Getenv("AWS_ENDPOINT_URL_DAYPASS"), general, os.Getenv("AWS_ENDPOINT_URL_REDSHIFT"))
 	if endpoint == "" {
 		return nil, &exitError{awscli.ExitConfiguration, errors.New("where is the API? Give --endpoint-url or set AWS_ENDPOINT_URL")}
 	}
@@ -64,8 +57,13 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 // callFailed gives an error of a call the exit code that the AWS CLI has for it.
 func callFailed(err error) error {
 	var refused *client.Error
-	if errors.As(err, &refused) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
 		return &exitError{awscli.ExitService, err}
+	case errors.Is(err, context.Canceled):
+		return &exitError{awscli.ExitInterrupted, errors.New("interrupted")}
 	}
-	return err
+	return &exitError{awscli.ExitCode(err), err}
 }

@@ -46,7 +46,8 @@ func (c awsCase) key() string {
 }
 
 // prepare sets the environment of a case up and returns its arguments. The
-// endpoint is an option, unless the configuration begins with noflag.
+// endpoint is an option, unless the configuration begins with noflag. A variable
+// with nothing in it is not set, and one with EMPTY is set to nothing.
 func (c awsCase) prepare(t *testing.T, url string) []string {
 	home := t.TempDir()
 	config, noflag := strings.CutPrefix(c.config, "noflag")
@@ -68,8 +69,11 @@ func (c awsCase) prepare(t *testing.T, url string) []string {
 	}
 	for name, value := range env {
 		t.Setenv(name, value)
-		if value == "" {
+		switch value {
+		case "":
 			os.Unsetenv(name)
+		case "EMPTY":
+			t.Setenv(name, "")
 		}
 	}
 	t.Chdir("testdata/files")

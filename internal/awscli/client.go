@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -58,36 +59,18 @@ type Client struct {
 // NewClient makes a client. It opens no connection. The error says what is
 // missing from the configuration.
 func NewClient(ctx context.Context, s Settings) (*Client, error) {
-	if s.Getenv == nil {
-		s.Getenv = os.Getenv
-	}
-	if s.EndpointURL != "" {
-		if err := checkEndpoint(s.EndpointURL); err != nil {
-			return nil, err
-		}
-	}
-	p, err := loadProfile(s.Profile, s.Getenv)
+	p, cfg, endpoint, err := load(ctx, s, []string{"redshift"})
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{profile: p, debug: s.Debug}
+	c := &Client{profile: p, debug: s.Debug, credentials: cfg.Credentials}
 	if c.timestamps, err = timestampFormat(p.values["cli_timestamp_format"]); err != nil {
 		return nil, err
 	}
-	cfg, err := loadSDKConfig(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.Region == "" {
-		return nil, fail(ExitConfiguration, `You must specify a region. You can also configure your region by running "aws configure".`)
-	}
-	if !validRegion(cfg.Region) {
-		return nil, fail(ExitConfiguration, "Provided region_name '%s' doesn't match a supported format.", cfg.Region)
-	}
-	c.credentials = cfg.Credentials
 	c.api = redshift.NewFromConfig(cfg, func(o *redshift.Options) {
-		if s.EndpointURL != "" {
-			o.BaseEndpoint = aws.String(s.EndpointURL)
+		o.BaseEndpoint = nil
+		if endpoint != "" {
+			o.BaseEndpoint = aws.String(endpoint)
 		}
 		if s.NoSignRequest {
 			c.credentials = nil
@@ -98,7 +81,11 @@ func NewClient(ctx context.Context, s Settings) (*Client, error) {
 	return c, nil
 }
 
-func loadSDKConfig(ctx context.Context, s Settings) (aws.Config, error) {
+func loadSDKConfig(ctx context.Context, s Settings, p profile) (aws.Config, error) {
+	// Half an access key is not a reason to look for another one.
+	if s.Profile == "" && !s.NoSignRequest && s.Getenv("AWS_ACCESS_KEY_ID") != "" && s.Getenv("AWS_SECRET_ACCESS_KEY") == "" {
+		return aws.Config{}, fail(ExitConfiguration, "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY")
+	}
 	client := awshttp.NewBuildableClient().
 		WithDialerOptions(func(d *net.Dialer) { d.Timeout = s.ConnectTimeout }).
 		WithTransportOptions(func(t *http.Transport) {
@@ -130,11 +117,11 @@ func loadSDKConfig(ctx context.Context, s Settings) (aws.Config, error) {
 	if s.Profile != "" {
 		options = append(options, config.WithSharedConfigProfile(s.Profile))
 	}
-	if s.CABundle != "" && !s.NoVerifySSL {
-		bundle, err := os.ReadFile(expandPath(s.CABundle))
-		if err != nil {
-			return aws.Config{}, fail(ExitConfiguration, "Could not find a suitable TLS CA certificate bundle, invalid path: %s", s.CABundle)
-		}
+	bundle, err := readBundle(s, p)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	if bundle != nil {
 		// Not WithCustomCABundle: the options are read twice, a reader only once.
 		options = append(options, func(o *config.LoadOptions) error {
 			o.CustomCABundle = bytes.NewReader(bundle)
@@ -144,15 +131,46 @@ func loadSDKConfig(ctx context.Context, s Settings) (aws.Config, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err == nil {
 		var sts config.LoadOptionsFunc
-		if sts, err = stsEndpoint(ctx, cfg); err == nil {
+		if sts, err = stsEndpoint(ctx, cfg, s.Getenv); err == nil {
 			cfg, err = config.LoadDefaultConfig(ctx, append(options, sts)...)
 		}
 	}
-	if err != nil {
+	var explained *failure
+	switch {
+	case err == nil:
+	case errors.As(err, &explained):
+		return aws.Config{}, explained
+	case p.partial != "":
+		return aws.Config{}, fail(ExitConfiguration, "Partial credentials found in %s", p.partial)
+	default:
 		return aws.Config{}, &failure{code: ExitConfiguration, message: err.Error(), cause: err}
 	}
 	cfg.HTTPClient = wholeBody{cfg.HTTPClient}
 	return cfg, nil
+}
+
+// readBundle returns the CA certificates that check the endpoint's, nil for the
+// system's. The error says where the name of the file is from, since nobody may
+// have typed it just now.
+func readBundle(s Settings, p profile) ([]byte, error) {
+	for _, one := range []struct{ source, path string }{
+		{"--ca-bundle", s.CABundle},
+		{"AWS_CA_BUNDLE", s.Getenv("AWS_CA_BUNDLE")},
+		{"ca_bundle of profile " + p.name, p.values["ca_bundle"]},
+	} {
+		if one.path == "" || s.NoVerifySSL && one.source == "--ca-bundle" {
+			continue
+		}
+		bundle, err := os.ReadFile(expandPath(one.path))
+		if err != nil {
+			return nil, fail(ExitConfiguration, "Could not find a suitable TLS CA certificate bundle, invalid path: %s (%s)", one.path, one.source)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(bundle) {
+			return nil, fail(ExitConfiguration, "The TLS CA certificate bundle has no certificate in it: %s (%s)", one.path, one.source)
+		}
+		return bundle, nil
+	}
+	return nil, nil
 }
 
 // validRegion accepts what can be part of a host name.

@@ -122,6 +122,10 @@ func TestTLS(t *testing.T) {
 	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	garbage := filepath.Join(t.TempDir(), "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name   string
 		args   []string
@@ -134,6 +138,10 @@ func TestTLS(t *testing.T) {
 		{name: "--ca-bundle", args: []string{"--ca-bundle", bundle}},
 		{name: "AWS_CA_BUNDLE", env: map[string]string{"AWS_CA_BUNDLE": bundle}},
 		{name: "ca_bundle", config: "[default]\nca_bundle = " + bundle + "\n"},
+		{name: "no certificate", env: map[string]string{"AWS_CA_BUNDLE": garbage}, code: configuration, stderr: garbage + " (AWS_CA_BUNDLE)"},
+		{name: "no file", env: map[string]string{"AWS_CA_BUNDLE": "no.pem"}, code: configuration, stderr: "invalid path: no.pem (AWS_CA_BUNDLE)"},
+		{name: "no file in the profile", config: "[default]\nca_bundle = no.pem\n", code: configuration, stderr: "invalid path: no.pem (ca_bundle of profile default)"},
+		{name: "no certificate for --ca-bundle", args: []string{"--ca-bundle", garbage}, env: map[string]string{"AWS_CA_BUNDLE": bundle}, code: configuration, stderr: garbage + " (--ca-bundle)"},
 		{name: "--no-verify-ssl", args: []string{"--no-verify-ssl"}, stderr: "warning: the certificate of the endpoint is not checked"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,11 +2,10 @@ package awscli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -38,34 +37,23 @@ func (w wholeBody) Do(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// stsEndpoint makes the credential chain ask for role sessions where everything
-// else is asked for. AWS_ENDPOINT_URL, or endpoint_url of the profile, is for all
-// services; the SDK reads it after it has made the STS client of its chain. An
-// endpoint of STS's own is known to that client.
-func stsEndpoint(ctx context.Context, cfg aws.Config) (config.LoadOptionsFunc, error) {
-	nothing := func(*config.LoadOptions) error { return nil }
-	if cfg.BaseEndpoint == nil {
-		return nothing, nil
+// stsEndpoint makes the credential chain ask for role sessions where the AWS CLI
+// would. AWS_ENDPOINT_URL, or endpoint_url of the profile, is for all services; the
+// SDK reads it after it has made the STS client of its chain.
+func stsEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) string) (config.LoadOptionsFunc, error) {
+	found, err := findEndpoint(ctx, cfg, getenv, "sts")
+	if err != nil || found == "" {
+		return func(*config.LoadOptions) error { return nil }, err
 	}
-	for _, source := range cfg.ConfigSources {
-		own, ok := source.(interface {
-			GetServiceBaseEndpoint(context.Context, string) (string, bool, error)
-		})
-		if !ok {
-			continue
-		}
-		if _, found, err := own.GetServiceBaseEndpoint(ctx, "STS"); found || err != nil {
-			return nothing, err
-		}
-	}
-	endpoint, err := url.Parse(*cfg.BaseEndpoint)
-	if err != nil {
-		return nil, fmt.Errorf("endpoint URL: %w", err)
-	}
+	// Whether it can be used matters when it is.
+	endpoint, bad := parseEndpoint(found)
 	redirect := middleware.FinalizeMiddlewareFunc("daypass:stsEndpoint", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 		if request, ok := in.Request.(*smithyhttp.Request); ok && awsmiddleware.GetServiceID(ctx) == "STS" {
+			if bad != nil {
+				return middleware.FinalizeOutput{}, middleware.Metadata{}, bad
+			}
 			request.URL.Scheme, request.URL.Host = endpoint.Scheme, endpoint.Host
-			request.Host = endpoint.Host
+			request.URL.Path, request.Host = cmp.Or(endpoint.Path, "/"), endpoint.Host
 		}
 		return next.HandleFinalize(ctx, in)
 	})

@@ -2,6 +2,7 @@ package awscli
 
 import (
 	"bufio"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,8 @@ import (
 type profile struct {
 	name   string
 	values map[string]string
+	// partial says where half an access key is, and what it lacks.
+	partial string
 }
 
 // loadProfile reads the profile that is asked for by option, by AWS_DEFAULT_PROFILE or
@@ -36,8 +39,23 @@ func loadProfile(option string, getenv func(string) string) (profile, error) {
 			}
 			path = filepath.Join(home, file.path)
 		}
-		if p.read(expandPath(path), file.env == "AWS_CONFIG_FILE") {
-			known = true
+		isConfig := file.env == "AWS_CONFIG_FILE"
+		own := profile{name: p.name, values: map[string]string{}}
+		if !own.read(expandPath(path), isConfig) {
+			continue
+		}
+		known = true
+		maps.Copy(p.values, own.values)
+		where := "shared-credentials-file"
+		if isConfig {
+			where = "config-file"
+		}
+		const id, secret = "aws_access_key_id", "aws_secret_access_key"
+		switch {
+		case own.values[id] != "" && own.values[secret] == "":
+			p.partial = where + ", missing: " + secret
+		case own.values[id] == "" && own.values[secret] != "":
+			p.partial = where + ", missing: " + id
 		}
 	}
 	if name != "" && !known {

@@ -1,0 +1,62 @@
+package awscli
+
+import (
+	"context"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+)
+
+// findEndpoint returns the endpoint that is configured for the first of services
+// that has one, or the one for all, or "": AWS_ENDPOINT_URL_<SERVICE>,
+// AWS_ENDPOINT_URL, the services section of the profile, its endpoint_url. The
+// order is the AWS CLI's, and so is that an empty value says nothing: the SDK takes
+// an empty AWS_ENDPOINT_URL for a reason to ask Amazon.
+func findEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) string, services ...string) (string, error) {
+	if ignore, _, err := config.GetIgnoreConfiguredEndpoints(ctx, cfg.ConfigSources); ignore || err != nil {
+		return "", err
+	}
+	for _, service := range services {
+		if found := getenv("AWS_ENDPOINT_URL_" + strings.ToUpper(service)); found != "" {
+			return found, nil
+		}
+	}
+	if found := getenv("AWS_ENDPOINT_URL"); found != "" {
+		return found, nil
+	}
+	for _, source := range cfg.ConfigSources {
+		shared, ok := source.(config.SharedConfig)
+		if !ok {
+			continue
+		}
+		section := shared.Services.ServiceValues
+		if shared.ServicesSectionName != "" && len(section) == 0 {
+			return "", fail(ExitConfiguration, `The profile is configured to use the services section but the "%s" services configuration does not exist.`, shared.ServicesSectionName)
+		}
+		for _, service := range services {
+			if found := section[service]["endpoint_url"]; found != "" {
+				return found, nil
+			}
+		}
+		return shared.BaseEndpoint, nil
+	}
+	return "", nil
+}
+
+// hostName is what the AWS CLI takes for one.
+var hostName = regexp.MustCompile(`^(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?))*\.?$`)
+
+// parseEndpoint reads the URL of an endpoint.
+func parseEndpoint(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || len(u.Hostname()) > 255 || !hostName.MatchString(u.Hostname()) && !strings.HasPrefix(u.Host, "[") {
+		return nil, fail(ExitConfiguration, "Invalid endpoint: %s", text)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fail(ExitConfiguration, "Invalid endpoint: %s: its scheme is neither http nor https", text)
+	}
+	return u, nil
+}
