@@ -117,7 +117,12 @@ func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) ([]Sessio
 		if err := c.call(ctx, "ListSessions", form, &page); err != nil {
 			return nil, err
 		}
-		list = append(list, page.Sessions...)
+		for _, one := range page.Sessions {
+			if one.DBGroups == nil {
+				one.DBGroups = []string{} // none, also in JSON
+			}
+			list = append(list, one)
+		}
 		if marker = page.Marker; marker == "" {
 			return list, nil
 		}

@@ -108,6 +108,9 @@ func TestPages(t *testing.T) {
 	if err != nil || len(sessions) != 2 || sessions[0].ID != "A" || len(sessions[0].DBGroups) != 2 || !sessions[0].TLS || sessions[0].BytesToClient != 1<<40 || sessions[1].ID != "B" {
 		t.Errorf("Sessions() = %+v, %v", sessions, err)
 	}
+	if groups := sessions[1].DBGroups; groups == nil {
+		t.Errorf("Sessions() has %#v for no groups, which is null in JSON", groups)
+	}
 	if list, err := c.Revocations(t.Context()); err != nil || list == nil || len(list) != 0 {
 		t.Errorf("Revocations() = %+v, %v", list, err)
 	}
