@@ -29,7 +29,7 @@ func (d *dev) printPaste() error {
 	_, err := fmt.Fprintf(d.env.stdout, `
 In another terminal, be the IAM user %[1]s:
 
-  unset AWS_SESSION_TOKEN AWS_PROFILE
+  unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_SECURITY_TOKEN AWS_CREDENTIAL_EXPIRATION
   export AWS_ACCESS_KEY_ID=%[2]s
   export AWS_SECRET_ACCESS_KEY=%[3]s
   export AWS_DEFAULT_REGION=%[4]s AWS_REGION=%[4]s AWS_ENDPOINT_URL=%[5]s

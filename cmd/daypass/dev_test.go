@@ -162,7 +162,8 @@ func TestDevPaste(t *testing.T) {
 	paste := func(command string) (string, error) {
 		sh := exec.CommandContext(t.Context(), "sh", "-c", setup+command)
 		sh.Dir = t.TempDir()
-		sh.Env = append(os.Environ(), "AWS_SESSION_TOKEN=stale", "AWS_PROFILE=nobody", "AWS_ACCESS_KEY_ID=AKIAOTHER", "AWS_DEFAULT_REGION=eu-west-1",
+		sh.Env = append(os.Environ(), "AWS_SESSION_TOKEN=stale", "AWS_SECURITY_TOKEN=staler", "AWS_CREDENTIAL_EXPIRATION=2001-02-03T04:05:06Z",
+			"AWS_PROFILE=nobody", "AWS_DEFAULT_PROFILE=gone", "AWS_ACCESS_KEY_ID=AKIAOTHER", "AWS_DEFAULT_REGION=eu-west-1",
 			"AWS_CONFIG_FILE="+filepath.Join(sh.Dir, "none"), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(sh.Dir, "none"))
 		out, err := sh.CombinedOutput()
 		return string(out), err
