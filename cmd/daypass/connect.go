@@ -103,7 +103,7 @@ started:
 	flags.StringVar(&o.sslMode, "sslmode", "", "how the gateway's certificate is checked, as libpq has it (default verify-full)")
 	flags.StringVar(&o.sslRootCert, "sslrootcert", "", `file of the CA that signed the gateway's certificate, or "system"`)
 	flags.StringVar(&o.printAs, "print", "", "print the credential instead: env, uri, dsn, json or pgpass")
-	flags.StringVar(&o.psql, "psql", "psql", "the psql program to start")
+	flags.StringVar(&o.psql, "psql", defaultPsql, "the psql program to start")
 	flags.StringVar(&o.endpointURL, "endpoint-url", "", "URL of the API (default AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL or the AWS configuration)")
 	flags.StringVar(&o.region, "region", "", "region of the API (default AWS_REGION, AWS_DEFAULT_REGION or the AWS configuration)")
 	flags.StringVar(&o.profile, "profile", "", "profile of the AWS configuration to use")
@@ -199,6 +199,9 @@ func (o *connectOptions) check() (seconds int64, err error) {
 	return int64(d / time.Second), nil
 }
 
+// defaultPsql is looked for in PATH.
+const defaultPsql = "psql"
+
 // gatewayPort is the port of a gateway that nobody says otherwise of: Amazon
 // Redshift's.
 const gatewayPort = 5439
@@ -223,8 +226,8 @@ func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *
 			case to.database == "":
 				missing += ", and which database to log on to"
 			}
-			return fmt.Errorf("%w\n\nYour policies do not allow redshift:DescribeClusters, which says where a cluster is. Have it allowed, or say %s:\n\n    daypass connect %s %s", err,
-				missing, o.cluster, o.again())
+			return fmt.Errorf("%w\n\nYour policies do not allow redshift:DescribeClusters, which says where a cluster is. Have it allowed, or say %s:\n\n    %s", err,
+				missing, o.again())
 		}
 		return err
 	}
@@ -244,14 +247,37 @@ func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *
 	return nil
 }
 
-// again is the rest of a command line that does not need DescribeClusters.
+// again is the command line once more, as a shell takes it, with what makes it do
+// without DescribeClusters.
 func (o *connectOptions) again() string {
-	database, host := cmp.Or(o.database, "DATABASE"), cmp.Or(o.host, "HOST")
-	user := "--with-iam"
-	if !o.withIAM {
-		user = "--user " + shellQuote(o.user)
+	words := []string{"daypass", "connect", o.cluster, cmp.Or(o.database, "DATABASE"), "--host", cmp.Or(o.host, "HOST"), "--port", strconv.Itoa(cmp.Or(o.port, gatewayPort))}
+	for _, flag := range []struct{ name, value string }{
+		{"--user", o.user}, {"--groups", strings.Join(o.groups, ",")}, {"--duration", o.duration},
+		{"--sslmode", o.sslMode}, {"--sslrootcert", o.sslRootCert}, {"--print", o.printAs},
+		{"--endpoint-url", o.endpointURL}, {"--region", o.region}, {"--profile", o.profile}, {"--ca-bundle", o.caBundle},
+	} {
+		if flag.value != "" {
+			words = append(words, flag.name, flag.value)
+		}
 	}
-	return fmt.Sprintf("%s --host %s --port %d %s", database, host, cmp.Or(o.port, gatewayPort), user)
+	for _, flag := range []struct {
+		name  string
+		given bool
+	}{{"--with-iam", o.withIAM}, {"--auto-create", o.autoCreate}, {"--no-verify-ssl", o.noVerifySSL}} {
+		if flag.given {
+			words = append(words, flag.name)
+		}
+	}
+	if o.psql != defaultPsql {
+		words = append(words, "--psql", o.psql)
+	}
+	if len(o.psqlArgs) > 0 {
+		words = append(append(words, "--"), o.psqlArgs...)
+	}
+	for i := range words {
+		words[i] = shellQuote(words[i])
+	}
+	return strings.Join(words, " ")
 }
 
 func object(pairs ...any) *jmespath.Object {

@@ -219,6 +219,36 @@ func TestConnectRefuses(t *testing.T) {
 	}
 }
 
+// TestConnectSuggests: the command that is suggested asks for all that was asked
+// for. The suggestion is read by a shell.
+func TestConnectSuggests(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no sh")
+	}
+	for _, test := range []struct{ args, want []string }{
+		{[]string{"c", "--user", "ana"}, []string{"c", "DATABASE", "--host", "HOST", "--port", "5439", "--user", "ana"}},
+		{[]string{"c", "my db", "--port", "6000", "--with-iam", "--print", "uri"}, []string{"c", "my db", "--host", "HOST", "--port", "6000", "--print", "uri", "--with-iam"}},
+		{[]string{"c", "--host", "h", "--user", "o'hara $x", "--auto-create", "-g", "a,b", "--groups", "c", "--duration", "30m", "--psql", "sh", "--", "-c", "select '1'; --", ""},
+			[]string{"c", "DATABASE", "--host", "h", "--port", "5439", "--user", "o'hara $x", "--groups", "a,b,c", "--duration", "30m", "--auto-create", "--psql", "sh", "--", "-c", "select '1'; --", ""}},
+		{[]string{"c", "dev", "-u", "ana", "--print", "json", "--sslmode", "verify-ca", "--sslrootcert", "a b.crt", "--region", "eu-west-1", "--no-verify-ssl"},
+			[]string{"c", "dev", "--host", "HOST", "--port", "5439", "--user", "ana", "--sslmode", "verify-ca", "--sslrootcert", "a b.crt", "--print", "json", "--region", "eu-west-1", "--no-verify-ssl"}},
+	} {
+		newAPIStub(t, "db.example.com").denied = true
+		_, stderr, code := runConnect(t, test.args...)
+		_, suggested, ok := strings.Cut(stderr, "\n\n    daypass connect ")
+		if code != 254 || !ok {
+			t.Fatalf("connect %q = %d %s", test.args, code, stderr)
+		}
+		out, err := exec.Command("sh", "-c", `printf '%s\n' `+suggested).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.Join(test.want, "\n") + "\n"; string(out) != want {
+			t.Errorf("connect %q suggests\n%s\nwhich is\n%s\nwant\n%s", test.args, suggested, out, want)
+		}
+	}
+}
+
 func TestConnectTLS(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.crt")
 	if err := os.WriteFile(ca, nil, 0o600); err != nil {
