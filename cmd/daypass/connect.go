@@ -68,11 +68,15 @@ AWS_CA_BUNDLE is for the API only.
 With --print the credential is printed for another program, and psql is not
 started:
 
-    env      export lines for a shell: eval "$(daypass connect ... --print env)"
+    env      lines for a shell, that export the logon and unset what would send
+             psql elsewhere: eval "$(daypass connect ... --print env)"
     uri      postgresql://...
     dsn      host=... port=... for libpq and its relatives
     json     for anything else; also says when the password stops working
-    pgpass   a line for ~/.pgpass`,
+    pgpass   a line for ~/.pgpass
+
+What is not env does not clear the way: where PGHOSTADDR or PGSERVICE is set, libpq
+follows it, whatever host a URI names. There is a warning if they are set here.`,
 		Example: `  daypass connect examplecluster --user alice
   daypass connect examplecluster dev --user alice --auto-create --groups analysts,finance
   daypass connect examplecluster dev --user alice -- -c 'SELECT current_user'
@@ -161,6 +165,9 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 		return &exitError{awscli.ExitCode(err), err}
 	}
 	if o.printAs != "" {
+		if warning := to.diverted(o.printAs, os.Getenv); warning != "" {
+			fmt.Fprintf(env.stderr, "daypass: warning: %s\n", warning)
+		}
 		text, err := to.format(o.printAs)
 		if err == nil {
 			_, err = fmt.Fprintln(env.stdout, text)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,7 +14,7 @@ import (
 func (l *logon) format(as string) (string, error) {
 	switch as {
 	case "env":
-		lines := make([]string, 0, len(l.settings()))
+		lines := []string{"unset " + strings.Join(l.diverting(), " ")}
 		for _, s := range l.settings() {
 			lines = append(lines, fmt.Sprintf("export %s=%s", s.env, shellQuote(s.value)))
 		}
@@ -97,18 +98,47 @@ func (l *logon) json() (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
+// diverting are the variables that send libpq elsewhere, or make it refuse the
+// gateway, whatever else it is told: all that the logon does not set itself.
+func (l *logon) diverting() []string {
+	names := []string{"PGHOSTADDR", "PGSERVICE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIRESSL", "PGTARGETSESSIONATTRS"}
+	if l.sslRootCert == "" {
+		names = append(names, "PGSSLROOTCERT")
+	}
+	return names
+}
+
+// diverted says what of the environment, which is likely to be the environment of
+// whoever takes what --print prints, goes before a URI or a line of a password
+// file. "" is nothing. What env prints unsets it.
+func (l *logon) diverted(as string, getenv func(string) string) string {
+	names := []string{"PGHOSTADDR", "PGSERVICE"}
+	switch as {
+	case "env":
+		return ""
+	case "pgpass":
+		names = append(names, "PGPASSWORD", "PGPASSFILE")
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return getenv(name) == "" })
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("libpq does not go by what is printed alone: unset %s, or the password may go to another server", strings.Join(names, " "))
+}
+
 // environ is an environment for psql: the given one, with the logon in it, and
 // without what would send psql elsewhere.
 func (l *logon) environ(base []string) []string {
-	ours := map[string]string{}
-	for _, s := range l.settings() {
-		ours[s.env] = s.value
+	drop := map[string]bool{}
+	for _, name := range l.diverting() {
+		drop[name] = true
 	}
-	drop := map[string]bool{"PGHOSTADDR": true, "PGSERVICE": true, "PGSSLROOTCERT": true, "PGREQUIREAUTH": true, "PGCHANNELBINDING": true, "PGREQUIRESSL": true, "PGTARGETSESSIONATTRS": true}
+	for _, s := range l.settings() {
+		drop[s.env] = true
+	}
 	var all []string
 	for _, entry := range base {
-		name, _, _ := strings.Cut(entry, "=")
-		if _, replaced := ours[name]; !replaced && !drop[name] {
+		if name, _, _ := strings.Cut(entry, "="); !drop[name] {
 			all = append(all, entry)
 		}
 	}

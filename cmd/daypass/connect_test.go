@@ -67,6 +67,7 @@ func newAPIStub(t *testing.T, host string) *apiStub {
 		"HOME": home, "APPDATA": home, "AWS_CONFIG_FILE": filepath.Join(home, "none"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "none"),
 		"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": server.URL,
 		"AWS_EC2_METADATA_DISABLED": "true", "PGSSLMODE": "", "PGSSLROOTCERT": "", "DAYPASS_SSLROOTCERT": "", "AWS_PROFILE": "", "AWS_DEFAULT_PROFILE": "", "AWS_ENDPOINT_URL_REDSHIFT": "",
+		"PGHOSTADDR": "", "PGSERVICE": "", "PGPASSWORD": "", "PGPASSFILE": "",
 	} {
 		t.Setenv(name, value)
 	}
@@ -133,6 +134,53 @@ func TestConnectPrintIsReadBack(t *testing.T) {
 		if want := "db.example.com|5440|dev|IAMA:alice|" + oddPassword + "|require|" + ca; string(out) != want {
 			t.Errorf("--print env in sh = %s, want %s", out, want)
 		}
+	}
+}
+
+// TestConnectPrintIsNotDiverted: what the shell had set before does not send psql
+// elsewhere, or there is a warning.
+func TestConnectPrintIsNotDiverted(t *testing.T) {
+	newAPIStub(t, "db.example.com")
+	diverting := []string{"PGHOSTADDR=127.0.0.9", "PGSERVICE=other", "PGREQUIREAUTH=none", "PGCHANNELBINDING=require", "PGREQUIRESSL=1", "PGTARGETSESSIONATTRS=standby", "PGSSLROOTCERT=/none"}
+	run := func(format string) (stdout, stderr string) {
+		stdout, stderr, code := runConnect(t, "c", "--user", "alice", "--sslmode", "require", "--print", format)
+		if code != 0 {
+			t.Fatalf("connect --print %s: %s", format, stderr)
+		}
+		return stdout, stderr
+	}
+	if runtime.GOOS != "windows" {
+		printed, stderr := run("env")
+		sh := exec.Command("sh", "-euc", printed+"\nenv")
+		sh.Env = append(os.Environ(), diverting...)
+		out, err := sh.CombinedOutput()
+		if err != nil || stderr != "" {
+			t.Fatalf("%v: %s%s", err, out, stderr)
+		}
+		for _, variable := range diverting {
+			name, _, _ := strings.Cut(variable, "=")
+			if strings.Contains("\n"+string(out), "\n"+name+"=") {
+				t.Errorf("after --print env %s is set", name)
+			}
+		}
+		if !strings.Contains(string(out), "PGHOST=db.example.com\n") {
+			t.Errorf("after --print env:\n%s", out)
+		}
+	}
+	for _, test := range []struct{ format, set, warning string }{
+		{"uri", "PGHOSTADDR", "unset PGHOSTADDR,"},
+		{"dsn", "PGSERVICE", "unset PGSERVICE,"},
+		{"json", "PGHOSTADDR", "unset PGHOSTADDR,"},
+		{"pgpass", "PGPASSWORD", "unset PGPASSWORD,"},
+		{"uri", "PGPASSWORD", ""},
+		{"env", "PGHOSTADDR", ""},
+	} {
+		t.Run(test.format+" "+test.set, func(t *testing.T) {
+			t.Setenv(test.set, "x")
+			if _, stderr := run(test.format); !strings.Contains(stderr, test.warning) || (test.warning == "") != (stderr == "") {
+				t.Errorf("--print %s with %s warns %q, want %q", test.format, test.set, stderr, test.warning)
+			}
+		})
 	}
 }
 
