@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -36,15 +35,15 @@ func newClusterCheckCommand(env environment) *cobra.Command {
 logon depends on. What is missing comes with the SQL, to be run by a superuser,
 or the pg_hba.conf lines that mend it. Nothing is changed.
 
-The exit code is 1 when something has to be mended, and 0 when there is nothing
-worse than warnings.`,
+The exit code is 0 when there is nothing worse than warnings, 1 when something has
+to be mended, and 2 when it could not be asked.`,
 		Example: "    daypass cluster check examplecluster --config daypass.yaml\n    daypass cluster check --all --output json --config daypass.yaml",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if all == (len(names) > 0) {
-				return errors.New("name a cluster, or say --all")
+				return usageErrorf("name a cluster, or say --all")
 			}
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output is %q, want text or json", output)
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
 			}
 			c, err := loadConfig(path)
 			if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -27,17 +26,18 @@ has logged on with for the time of --unused. Roles with open sessions are left
 alone, and a logon makes a role that was dropped anew. With --dry-run it only says
 what it would do.
 
-The exit code is 1 when something could not be cleaned up.`,
+The exit code is 1 when something could not be cleaned up, and 2 when nothing could
+be asked for.`,
 		Example: "    daypass cluster clean examplecluster --dry-run --config daypass.yaml\n    daypass cluster clean --all --unused 1h --config daypass.yaml",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if all == (len(names) > 0) {
-				return errors.New("name a cluster, or say --all")
+				return usageErrorf("name a cluster, or say --all")
 			}
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output is %q, want text or json", output)
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
 			}
 			if unused < 0 {
-				return errors.New("--unused cannot be negative")
+				return usageErrorf("--unused cannot be negative")
 			}
 			c, err := loadConfig(path)
 			if err != nil {

@@ -86,7 +86,7 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 				args, o.psqlArgs = args[:dash], args[dash:]
 			}
 			if len(args) < 1 || len(args) > 2 {
-				return &exitError{awscli.ExitUsage, errors.New("connect needs the name of a cluster, and at most that of a database; arguments for psql come behind --")}
+				return usageErrorf("connect needs the name of a cluster, and at most that of a database; arguments for psql come behind --")
 			}
 			o.cluster = args[0]
 			if len(args) == 2 {
@@ -135,7 +135,7 @@ var (
 func (o *connectOptions) run(ctx context.Context, env environment) error {
 	seconds, err := o.check()
 	if err != nil {
-		return &exitError{awscli.ExitUsage, err}
+		return &usageError{err}
 	}
 	program := ""
 	if o.printAs == "" {

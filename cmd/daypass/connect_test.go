@@ -237,7 +237,7 @@ func TestConnectRefuses(t *testing.T) {
 		{"bad sslmode", nil, []string{"c", "--user", "u", "--print", "uri", "--sslmode", "full"}, 252, "verify-full", false},
 		{"bad duration", nil, []string{"c", "--user", "u", "--print", "uri", "--duration", "soon"}, 252, "15m", false},
 		{"bad port", nil, []string{"c", "--user", "u", "--print", "uri", "--port", "70000"}, 252, "65535", false},
-		{"no psql", nil, []string{"c", "--user", "u", "--psql", "no-such-psql"}, 1, "postgresql-client", false},
+		{"no psql", nil, []string{"c", "--user", "u", "--psql", "no-such-psql"}, 255, "postgresql-client", false},
 		{"no CA", nil, []string{"c", "--user", "u", "--print", "uri"}, 253, "--sslrootcert PATH", false},
 		{"CA missing", nil, []string{"c", "--user", "u", "--print", "uri", "--sslrootcert", "/no/ca.crt"}, 253, "/no/ca.crt", false},
 		{"no endpoint", func(_ *testing.T, s *apiStub) { s.host = "" }, []string{"c", "--user", "u", "--print", "uri"}, 255, "its status is creating", false},

@@ -42,7 +42,8 @@ credential that is not valid is its own word.
 Without an argument, or with -, it is read from standard input, which keeps it
 out of the process list and the shell's history.
 
-The exit code is 0 for a valid credential and 1 for any other.`,
+The exit code is 0 for a valid credential, 1 for any other, and 2 when there was
+none to read or the keyring cannot be opened.`,
 		Example: "    daypass redshift get-cluster-credentials … | daypass credential inspect --data ./daypass-data",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -29,7 +29,8 @@ for a refusal also the statement that would allow exactly this and nothing more.
 Then it says whether the API takes the parameters, and with what it refuses them.
 
 The principal is the ARN of an IAM user, an IAM role or a role session, or the
-name of an IAM user. The exit code is 1 when the call would be refused.`,
+name of an IAM user. The exit code is 1 when the call would be refused, and 2 when
+that could not be found out.`,
 		Example: `    daypass explain --config daypass.yaml --principal ana --db-user alice --db-name dev --db-groups analysts
     daypass explain --config daypass.yaml --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
 		Args: cobra.NoArgs,

@@ -53,7 +53,7 @@ func (f *keyringFlags) given() bool {
 // that uses it, and none has to run.
 func (f *keyringFlags) open() (*keyring.File, string, error) {
 	if f.data != "" && f.config != "" {
-		return nil, "", errors.New("--data and --config exclude one another")
+		return nil, "", usageErrorf("--data and --config exclude one another")
 	}
 	dir := f.data
 	if dir == "" {
@@ -95,8 +95,8 @@ func newKeysListCommand(env environment) *cobra.Command {
 kept until nothing that it signed or sealed can be alive.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output is %q, want text or json", output)
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
 			}
 			file, _, err := from.open()
 			if err != nil {
@@ -176,9 +176,9 @@ issued so far stops working at once.`,
 		RunE: func(*cobra.Command, []string) error {
 			switch {
 			case activateIn < 0:
-				return errors.New("--activate-in is negative")
+				return usageErrorf("--activate-in is negative")
 			case activateIn > 0 && (discard || upstream):
-				return errors.New("--activate-in does not go with --discard or --upstream, which take effect at once")
+				return usageErrorf("--activate-in does not go with --discard or --upstream, which take effect at once")
 			}
 			file, path, err := from.open()
 			if err != nil {

@@ -129,20 +129,24 @@ func TestKeysRefusals(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(damaged, "keyring.json"), []byte(`{"vers`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, row := range []struct{ args, want string }{
-		{"rotate --data " + empty, "there is no keyring at " + filepath.Join(empty, "keyring.json")},
-		{"list --data " + damaged, "restore it from a backup"},
-		{"rotate --data " + damaged, "restore it from a backup"},
-		{"rotate --data " + dir + " --config x", "exclude one another"},
-		{"rotate --data " + dir + " --activate-in -1s", "negative"},
-		{"rotate --data " + dir + " --activate-in 1h --discard", "at once"},
-		{"rotate --data " + dir + " --activate-in 1h --upstream", "at once"},
-		{"rotate --config " + filepath.Join(empty, "none.yaml"), "--data DIR"},
-		{"list --data " + dir + " --output xml", "want text or json"},
+	for _, row := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"rotate --data " + empty, 1, "there is no keyring at " + filepath.Join(empty, "keyring.json")},
+		{"list --data " + damaged, 1, "restore it from a backup"},
+		{"rotate --data " + damaged, 1, "restore it from a backup"},
+		{"rotate --data " + dir + " --config x", 2, "exclude one another"},
+		{"rotate --data " + dir + " --activate-in -1s", 2, "negative"},
+		{"rotate --data " + dir + " --activate-in 1h --discard", 2, "at once"},
+		{"rotate --data " + dir + " --activate-in 1h --upstream", 2, "at once"},
+		{"rotate --config " + filepath.Join(empty, "none.yaml"), 1, "--data DIR"},
+		{"list --data " + dir + " --output xml", 2, "want text or json"},
 	} {
 		code, stdout, stderr := command(t, keysNoon, "", append([]string{"keys"}, strings.Fields(row.args)...)...)
-		if code != 1 || stdout != "" || !strings.Contains(stderr, row.want) {
-			t.Errorf("keys %s: exit %d, %q, %q, want %q", row.args, code, stdout, stderr, row.want)
+		if code != row.code || stdout != "" || !strings.Contains(stderr, row.want) {
+			t.Errorf("keys %s: exit %d, %q, %q, want %d and %q", row.args, code, stdout, stderr, row.code, row.want)
 		}
 	}
 }
@@ -245,7 +249,7 @@ func TestCredentialInspect(t *testing.T) {
 		"too long":     strings.Repeat("A", 1<<17),
 	} {
 		code, stdout, stderr := command(t, keysNoon, stdin, "credential", "inspect", "--data", dir)
-		if code != 1 || stdout != "" || stderr == "" || strings.Contains(stderr, password[:20]) {
+		if code != 2 || stdout != "" || stderr == "" || strings.Contains(stderr, password[:20]) {
 			t.Errorf("%s: exit %d, %s%s", name, code, stdout, stderr)
 		}
 	}

@@ -9,8 +9,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -40,39 +38,15 @@ type environment struct {
 	now            func() time.Time
 }
 
-// exitError ends the process with a code of its own. A nil err prints nothing:
-// the command has said what there was to say.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit status %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
-
 // run executes one command line and returns the exit code of the process.
 func run(ctx context.Context, args []string, env environment) int {
 	root := newRootCommand(env)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil {
+		return explainEnd(env.stderr, cmd, err)
 	}
-	var exit *exitError
-	if !errors.As(err, &exit) {
-		fmt.Fprintf(env.stderr, "daypass: %v\n", err)
-		return 1
-	}
-	if exit.err != nil {
-		fmt.Fprintf(env.stderr, "daypass: %v\n", exit.err)
-	}
-	return exit.code
+	return 0
 }
 
 func newRootCommand(env environment) *cobra.Command {
@@ -92,7 +66,7 @@ Run it in front of your own clusters:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{code: 2, err: err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
@@ -110,5 +84,6 @@ Run it in front of your own clusters:
 	root.AddCommand(newRevokeCommand(env))
 	root.AddCommand(newSessionsCommand(env))
 	root.AddCommand(newCompletionCommand(env))
+	usageErrors(root)
 	return root
 }

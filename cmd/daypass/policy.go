@@ -40,7 +40,8 @@ configuration file, and prints one line for each finding with file, line and
 element. "-" is the standard input. A document with principals is taken for a
 role trust policy, unless --kind says what it is.
 
-Errors are what AWS refuses too; the exit code is then 1. Warnings are what is
+Errors are what AWS refuses too; the exit code is then 1, and 2 when a file cannot
+be read. Warnings are what is
 valid and cannot have been meant, such as a restriction of databases that a caller
 walks around by naming none.`,
 		Args: cobra.MinimumNArgs(1),
@@ -48,7 +49,7 @@ walks around by naming none.`,
 			switch kind {
 			case "auto", "identity", "trust":
 			default:
-				return fmt.Errorf("--kind is %q, want auto, identity or trust", kind)
+				return usageErrorf("--kind is %q, want auto, identity or trust", kind)
 			}
 			l := linter{env: env, kind: kind}
 			for _, file := range files {
@@ -295,7 +296,7 @@ holds session policies:
 func simulationInput(env environment, args []string, input string) ([]byte, error) {
 	switch {
 	case input != "" && len(args) > 0:
-		return nil, errors.New("FILE and --cli-input-json exclude one another")
+		return nil, usageErrorf("FILE and --cli-input-json exclude one another")
 	case strings.HasPrefix(input, "file://"):
 		args = []string{strings.TrimPrefix(input, "file://")}
 	case input != "":

@@ -72,7 +72,7 @@ func TestPolicyLint(t *testing.T) {
 		"a group and its user":  {"daypass.yaml", "iam:\n  groups:\n    - {name: g, policies: [" + users + "]}\n  users:\n    - {name: u, groups: [g], policies: [" + dev + "]}\n", nil, 0, []string{"Statement[0] of daypass.yaml iam.groups[0].policies[0] gives"}},
 		"attached to a role":    {"daypass.yaml", "iam:\n  policies:\n    - {name: p, document: " + users + "}\n  roles:\n    - {name: r, trust_policy: " + trust + ", attached_policies: [p, none], policies: [" + dev + "]}\n", nil, 0, []string{"of daypass.yaml iam.policies[0].document gives"}},
 		"a boundary is enough":  {"daypass.yaml", principals("u", users, dev) + "      permissions_boundary: " + boundary + "\n", nil, 0, nil},
-		"an unknown kind":       {"p.json", good, []string{"--kind", "bucket"}, 1, nil},
+		"an unknown kind":       {"p.json", good, []string{"--kind", "bucket"}, 2, nil},
 		"a configuration, fine": {"daypass.yaml", "iam:\n  users:\n    - name: u\n      policies: [" + good + "]\n", nil, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestPolicyLint(t *testing.T) {
 			}
 		})
 	}
-	if code, _, stderr := policyCommand(t, "", "lint", filepath.Join(t.TempDir(), "none.json")); code != 1 || !strings.Contains(stderr, "none.json") {
+	if code, _, stderr := policyCommand(t, "", "lint", filepath.Join(t.TempDir(), "none.json")); code != 2 || !strings.Contains(stderr, "none.json") {
 		t.Errorf("lint of no file = %d, %q", code, stderr)
 	}
 	if code, stdout, _ := policyCommand(t, "{}", "lint", "-"); code != 1 || !strings.HasPrefix(stdout, "error: standard input: line 1, column 1") {
@@ -164,7 +164,7 @@ func TestPolicySimulate(t *testing.T) {
 			t.Errorf("simulate of %s = %d, %q, want %q", stdin, code, stderr, want)
 		}
 	}
-	if code, _, _ := policyCommand(t, "", "simulate", path, "--cli-input-json", "{}"); code != 1 {
+	if code, _, _ := policyCommand(t, "", "simulate", path, "--cli-input-json", "{}"); code != 2 {
 		t.Error("both inputs were taken")
 	}
 }

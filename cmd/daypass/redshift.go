@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +24,7 @@ func newRedshiftCommand(env environment) *cobra.Command {
 				Stderr:  env.stderr,
 				Getenv:  os.Getenv,
 				Program: "daypass",
-				Version: fmt.Sprintf("daypass %s %s %s/%s", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH),
+				Version: versionLine(),
 				Width:   terminalWidth(env),
 			}, args)
 			if code != 0 {

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/awscli"
 	"github.com/daypass/daypass/internal/client"
 )
 
@@ -42,12 +40,12 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 				}
 			}
 			if given != 1 {
-				return &exitError{awscli.ExitUsage, errors.New("give one of --credential-id, --principal, --db-user, --cluster and --all; --cluster may go with --db-user")}
+				return usageErrorf("give one of --credential-id, --principal, --db-user, --cluster and --all; --cluster may go with --db-user")
 			}
 			if issuedBefore != "" {
 				at, err := time.Parse(time.RFC3339, issuedBefore)
 				if err != nil {
-					return &exitError{awscli.ExitUsage, fmt.Errorf("--issued-before is %q, want a time such as %s", issuedBefore, env.now().UTC().Format(time.RFC3339))}
+					return usageErrorf("--issued-before is %q, want a time such as %s", issuedBefore, env.now().UTC().Format(time.RFC3339))
 				}
 				s.IssuedBefore = at
 			}
@@ -149,7 +147,7 @@ all of them. The caller needs daypass:ListRevocations.`,
 // checkOutput refuses a value of --output that is none of the two.
 func checkOutput(output, a, b string) error {
 	if output != a && output != b {
-		return &exitError{awscli.ExitUsage, fmt.Errorf("--output is %q, want %s or %s", output, a, b)}
+		return usageErrorf("--output is %q, want %s or %s", output, a, b)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ of --drain and then end the idle ones.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
-				return &exitError{code: 2, err: errors.New("serve needs --config FILE; `daypass dev` needs none")}
+				return usageErrorf("serve needs --config FILE; `daypass dev` needs none")
 			}
 			level := slog.LevelInfo
 			if verbose {

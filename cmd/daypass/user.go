@@ -40,19 +40,20 @@ The plan is printed first. Without --yes that is all; a plan with problems is no
 begun. Open sessions are a problem unless --force ends them. A run that is cut
 short leaves a user who cannot log on; run it again.
 
-The exit code is 1 when there are problems, and 0 when the user is gone, also when
-it was gone before.`,
+The exit code is 0 when the user is gone, also when it was gone before, 1 when there
+are problems, and 2 when it could not be tried.`,
 		Example: `    daypass user drop alice --cluster examplecluster --reassign-to archive --dry-run
     daypass user drop alice --cluster examplecluster --reassign-to archive --force --yes`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case cluster == "":
-				return errors.New("--cluster says of which cluster")
+				return usageErrorf("--cluster says of which cluster")
 			case dryRun && yes:
-				return errors.New("--dry-run and --yes exclude each other")
-			case output != "text" && output != "json":
-				return fmt.Errorf("--output is %q, want text or json", output)
+				return usageErrorf("--dry-run and --yes exclude each other")
+			}
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
 			}
 			c, err := loadConfig(path)
 			if err != nil {

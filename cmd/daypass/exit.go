@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/awscli"
+)
+
+// exitCodes are how a command ends when it does not do its job; docs/operations.md
+// has the table. A command that answers a question keeps 1 for "no".
+type exitCodes struct {
+	usage   int // the command line is wrong
+	failure int // any other error that has no code of its own
+}
+
+var (
+	likeAWS   = exitCodes{usage: awscli.ExitUsage, failure: awscli.ExitGeneral}
+	questions = exitCodes{usage: 2, failure: 2}
+	others    = exitCodes{usage: 2, failure: 1}
+)
+
+// exitCodesOf has the commands that are not others, with what is below them.
+var exitCodesOf = map[string]exitCodes{
+	"daypass connect":            likeAWS,
+	"daypass redshift":           likeAWS,
+	"daypass revoke":             likeAWS,
+	"daypass sessions":           likeAWS,
+	"daypass cluster check":      questions,
+	"daypass cluster clean":      questions,
+	"daypass credential inspect": questions,
+	"daypass explain":            questions,
+	"daypass policy lint":        questions,
+	"daypass user drop":          questions,
+}
+
+func codesOf(cmd *cobra.Command) exitCodes {
+	for ; cmd != nil; cmd = cmd.Parent() {
+		if codes, ok := exitCodesOf[cmd.CommandPath()]; ok {
+			return codes
+		}
+	}
+	return others
+}
+
+// exitError ends the process with a code of its own. A nil err prints nothing:
+// the command has said what there was to say.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError is about the command line, and not about what it asks for.
+type usageError struct{ error }
+
+func usageErrorf(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// explainEnd says what ended a command and returns the exit code.
+func explainEnd(w io.Writer, cmd *cobra.Command, err error) int {
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			fmt.Fprintf(w, "daypass: %v\n", exit.err)
+		}
+		return exit.code
+	}
+	text, codes := strings.TrimRight(err.Error(), "\n"), codesOf(cmd)
+	var usage *usageError
+	// The root command does nothing by itself: what it lacks is a command.
+	if errors.As(err, &usage) || !cmd.HasParent() {
+		fmt.Fprintf(w, "daypass: %s\nSee %q.\n", text, cmd.CommandPath()+" --help")
+		return codes.usage
+	}
+	fmt.Fprintf(w, "daypass: %s\n", text)
+	return codes.failure
+}
+
+// usageErrors makes what cobra finds wrong with a command line a usageError.
+func usageErrors(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return &usageError{err}
+			}
+			return nil
+		}
+	}
+	for _, child := range cmd.Commands() {
+		usageErrors(child)
+	}
+}
