@@ -81,6 +81,9 @@ func explainEnd(w io.Writer, cmd *cobra.Command, err error) int {
 	var usage *usageError
 	// The root command does nothing by itself: what it lacks is a command.
 	if errors.As(err, &usage) || !cmd.HasParent() {
+		if cmd.Name() == "help" {
+			cmd = cmd.Parent()
+		}
 		fmt.Fprintf(w, "daypass: %s\nSee %q.\n", text, cmd.CommandPath()+" --help")
 		return codes.usage
 	}

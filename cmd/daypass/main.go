@@ -63,10 +63,12 @@ Try it, with nothing but PostgreSQL installed (or nothing at all):
 Run it in front of your own clusters:
 
     daypass serve --config daypass.yaml`,
+		Version:       versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
@@ -84,6 +86,7 @@ Run it in front of your own clusters:
 	root.AddCommand(newRevokeCommand(env))
 	root.AddCommand(newSessionsCommand(env))
 	root.AddCommand(newCompletionCommand(env))
+	improveHelp(root)
 	usageErrors(root)
 	return root
 }
