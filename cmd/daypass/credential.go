@@ -29,7 +29,7 @@ func newCredentialInspectCommand(env environment) *cobra.Command {
 	var from keyringFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [PASSWORD | -]",
-		Short: "Say what a password grants, and whether it is valid",
+		Short: "Say what a password grants, and whether its signature and its times are valid",
 		Long: `Reads a password, or the JSON that get-cluster-credentials prints, and prints
 what the password says: its identifier (the one in the audit log), cluster,
 database (null: any), user, groups, times and principal.
@@ -38,6 +38,9 @@ status is valid, expired, not yet valid, forged (the signature is wrong, or made
 with a key that the keyring does not have), malformed (no credential at all), or
 unverified when there is no keyring to check it with. Whatever is said of a
 credential that is not valid is its own word.
+
+Whether it is revoked does not stand in a credential and no server is asked: one
+that is valid here may be refused. "daypass revoke list" says what is revoked.
 
 Without an argument, or with -, it is read from standard input, which keeps it
 out of the process list and the shell's history.
@@ -125,9 +128,14 @@ func writeInspection(out io.Writer, found credential.Inspection) error {
 	report := struct {
 		Status credential.Status `json:"status"`
 		Reason string            `json:"reason,omitempty"`
+		// Revocation keeps "valid" from being taken for more than it is.
+		Revocation string `json:"revocation,omitempty"`
 		*grant
 		Key string `json:"key,omitempty"`
 	}{Status: found.Status, Reason: found.Reason, Key: found.KeyID}
+	if found.Status == credential.Valid {
+		report.Revocation = "not known from a credential; daypass revoke list says what is revoked"
+	}
 	if g := found.Grant; g != nil {
 		report.grant = &grant{
 			ID: g.ID, Cluster: g.Cluster, User: g.DBUser, Groups: append([]string{}, g.DBGroups...), AutoCreate: g.AutoCreate,

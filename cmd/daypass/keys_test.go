@@ -202,6 +202,7 @@ func TestCredentialInspect(t *testing.T) {
 	wantPattern(t, stdout, `
 {
     "status": "valid",
+    "revocation": "not known from a credential; daypass revoke list says what is revoked",
     "id": "01KDVZ2M00T5BVDGQH2Y7CJ4XR",
     "cluster": "examplecluster",
     "database": null,
@@ -238,6 +239,9 @@ func TestCredentialInspect(t *testing.T) {
 		code, stdout, stderr := command(t, row.now, row.stdin, append([]string{"credential", "inspect"}, row.args...)...)
 		if code != row.code || !strings.Contains(stdout, `"status": "`+row.status+`"`) || !strings.Contains(stdout, row.said) || stderr != "" {
 			t.Errorf("%s: exit %d, %s%s, want %d, status %q and %q", name, code, stdout, stderr, row.code, row.status, row.said)
+		}
+		if said := strings.Contains(stdout, `"revocation": "not known`); said != (row.status == "valid") {
+			t.Errorf("%s: it is said that a revocation is not known: %v\n%s", name, said, stdout)
 		}
 		if strings.Contains(stdout+stderr, password) {
 			t.Errorf("%s: the output has the password", name)
