@@ -298,6 +298,8 @@ func settingsCases() []awsCase {
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "http://"}, config: "noflag", code: configuration},
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "http://-x"}, config: "noflag", code: configuration},
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "ftp://127.0.0.1"}, config: "noflag", code: configuration, ours: "neither http nor https"},
+		{args: credentials("--endpoint-url", "http://"), code: usage},
+		{args: credentials("--endpoint-url", "ftp://127.0.0.1"), code: usage, ours: "neither http nor https"},
 		{args: credentials(), env: map[string]string{"AWS_SECRET_ACCESS_KEY": ""}, code: configuration},
 		{args: credentials(), env: map[string]string{"AWS_SECRET_ACCESS_KEY": "EMPTY"}, config: "[default]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = x\n", code: configuration},
 		{args: credentials("--no-sign-request"), env: map[string]string{"AWS_SECRET_ACCESS_KEY": ""}},

@@ -43,6 +43,9 @@ func load(ctx context.Context, s Settings, services []string) (p profile, cfg aw
 		return p, cfg, "", fail(ExitConfiguration, "Provided region_name '%s' doesn't match a supported format.", cfg.Region)
 	}
 	if s.EndpointURL != "" {
+		if _, err := parseEndpoint(s.EndpointURL); err != nil {
+			return p, cfg, "", fail(ExitUsage, "%v", err)
+		}
 		return p, cfg, s.EndpointURL, nil
 	}
 	endpoint, err = findEndpoint(ctx, cfg, s.Getenv, services...)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -14,8 +12,8 @@ import (
 	"github.com/daypass/daypass/internal/awscli/jmespath"
 )
 
-// TestEndpointOfTheChain: with one endpoint for everything, the role that a profile
-// names is assumed there as well, as with the AWS CLI.
+// TestEndpointOfTheChain: the role that a profile names is assumed where the AWS CLI
+// assumes it, which is where everything else is unless STS has a place of its own.
 func TestEndpointOfTheChain(t *testing.T) {
 	var actions []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -23,7 +21,7 @@ func TestEndpointOfTheChain(t *testing.T) {
 			t.Error(err)
 		}
 		action := r.PostForm.Get("Action")
-		actions = append(actions, action)
+		actions = append(actions, r.URL.Path+action)
 		result := "<Clusters/>"
 		if action == "AssumeRole" {
 			result = `<Credentials><AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey>
@@ -33,29 +31,40 @@ func TestEndpointOfTheChain(t *testing.T) {
 		fmt.Fprintf(w, "<%[1]sResponse><%[1]sResult>%[2]s</%[1]sResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></%[1]sResponse>", action, result)
 	}))
 	defer server.Close()
-	awsCase{}.prepare(t, server.URL)
-	path := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(path, []byte(`[profile base]
+	const sections = "services = local\n[services local]\nredshift =\n  endpoint_url = STUB/redshift\nsts =\n  endpoint_url = STUB/sts\n"
+	for _, test := range []struct {
+		name, config string
+		env          map[string]string
+		want         []string
+	}{
+		{name: "for all services", env: map[string]string{"AWS_ENDPOINT_URL": "STUB"}, want: []string{"/AssumeRole", "/DescribeClusters"}},
+		{name: "profile", config: "endpoint_url = STUB/\n", want: []string{"/AssumeRole", "/DescribeClusters"}},
+		{name: "STS's own", env: map[string]string{"AWS_ENDPOINT_URL": "STUB", "AWS_ENDPOINT_URL_STS": "STUB/a"}, want: []string{"/aAssumeRole", "/DescribeClusters"}},
+		{name: "sections", config: sections, want: []string{"/stsAssumeRole", "/redshiftDescribeClusters"}},
+		{name: "sections, empty variables", config: sections, env: map[string]string{"AWS_ENDPOINT_URL": "EMPTY", "AWS_ENDPOINT_URL_STS": "EMPTY"}, want: []string{"/stsAssumeRole", "/redshiftDescribeClusters"}},
+		{name: "variable before sections", config: sections, env: map[string]string{"AWS_ENDPOINT_URL": "STUB"}, want: []string{"/AssumeRole", "/DescribeClusters"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			actions = nil
+			awsCase{env: test.env, config: `[profile base]
 aws_access_key_id = AKIAIOSFODNN7EXAMPLE
 aws_secret_access_key = secret
 [profile etl]
 role_arn = arn:aws:iam::123456789012:role/etl
 source_profile = base
 region = us-east-1
-`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("AWS_CONFIG_FILE", path)
-	t.Setenv("AWS_ENDPOINT_URL", server.URL)
-	client, err := awscli.NewClient(t.Context(), awscli.Settings{Profile: "etl", ConnectTimeout: time.Second, ReadTimeout: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var params jmespath.Object
-	if _, err := client.Call(t.Context(), "DescribeClusters", &params); err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"AssumeRole", "DescribeClusters"}; !slices.Equal(actions, want) {
-		t.Errorf("calls = %q, want %q", actions, want)
+` + test.config}.prepare(t, server.URL)
+			client, err := awscli.NewClient(t.Context(), awscli.Settings{Profile: "etl", ConnectTimeout: time.Second, ReadTimeout: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var params jmespath.Object
+			if _, err := client.Call(t.Context(), "DescribeClusters", &params); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(actions, test.want) {
+				t.Errorf("calls = %q, want %q", actions, test.want)
+			}
+		})
 	}
 }
