@@ -293,6 +293,7 @@ func settingsCases() []awsCase {
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "STUB"}, config: "noflag[default]\nservices = gone\n"},
 		{args: credentials(), config: "noflag[default]\nservices = gone\n", code: configuration},
 		{args: credentials(), config: "noflag[default]\nendpoint_url = STUB\nservices = local\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1\n"},
+		{args: credentials(), env: map[string]string{"AWS_PROFILE": "p", "AWS_DEFAULT_PROFILE": "q"}, config: "noflag[profile p]\nendpoint_url = http://127.0.0.1:1\n[profile q]\nendpoint_url = STUB\n"},
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "127.0.0.1:8440"}, config: "noflag", code: configuration},
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "localhost"}, config: "noflag", code: configuration},
 		{args: credentials(), env: map[string]string{"AWS_ENDPOINT_URL": "http://"}, config: "noflag", code: configuration},

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
 	smithyauth "github.com/aws/smithy-go/auth"
 	"github.com/aws/smithy-go/logging"
@@ -108,11 +109,15 @@ func loadSDKConfig(ctx context.Context, s Settings, p profile) (aws.Config, erro
 		options = append(options, config.WithRegion(s.Region))
 	}
 	// Only an option means "this profile's credentials, whatever the
-	// environment holds". Of the two variables the AWS CLI reads this one
-	// first, the SDK the other.
+	// environment holds", and the SDK is told of a profile by an option alone. Of
+	// the two variables the AWS CLI reads this one first, the SDK the other.
 	other := s.Getenv("AWS_DEFAULT_PROFILE")
-	if s.Profile == "" && other != s.Getenv("AWS_PROFILE") && s.Getenv("AWS_ACCESS_KEY_ID") == "" {
+	if s.Profile == "" && other != "" && other != s.Getenv("AWS_PROFILE") {
 		s.Profile = other
+		if id := s.Getenv("AWS_ACCESS_KEY_ID"); id != "" {
+			options = append(options, config.WithCredentialsProvider(
+				credentials.NewStaticCredentialsProvider(id, s.Getenv("AWS_SECRET_ACCESS_KEY"), s.Getenv("AWS_SESSION_TOKEN"))))
+		}
 	}
 	if s.Profile != "" {
 		options = append(options, config.WithSharedConfigProfile(s.Profile))

@@ -80,19 +80,22 @@ CustomDomainName: '' # The custom domain name for the cluster credentials.
 
 func TestSigning(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		env  map[string]string
-		args []string
-		want string // in the Authorization header; "" for no header
+		name   string
+		env    map[string]string
+		args   []string
+		want   string // in the Authorization header; "" for no header
+		config string
 	}{
-		{"AWS_REGION", map[string]string{"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "us-east-1"}, nil, "Credential=AKIAEXAMPLE/DATE/eu-west-3/redshift/aws4_request"},
-		{"--region", map[string]string{"AWS_REGION": "eu-west-3"}, []string{"--region", "ap-south-1"}, "/ap-south-1/redshift/aws4_request"},
-		{"session token", map[string]string{"AWS_SESSION_TOKEN": "token"}, nil, "x-amz-security-token"},
-		{"unsigned", nil, []string{"--no-sign-request"}, ""},
+		{"AWS_REGION", map[string]string{"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "us-east-1"}, nil, "Credential=AKIAEXAMPLE/DATE/eu-west-3/redshift/aws4_request", ""},
+		{"--region", map[string]string{"AWS_REGION": "eu-west-3"}, []string{"--region", "ap-south-1"}, "/ap-south-1/redshift/aws4_request", ""},
+		{"another profile", map[string]string{"AWS_PROFILE": "p", "AWS_DEFAULT_PROFILE": "q", "AWS_DEFAULT_REGION": ""}, nil, "AKIAEXAMPLE/DATE/eu-west-2/redshift",
+			"[profile p]\nregion = eu-west-1\n[profile q]\nregion = eu-west-2\naws_access_key_id = AKIAOTHER\naws_secret_access_key = x\n"},
+		{"session token", map[string]string{"AWS_SESSION_TOKEN": "token"}, nil, "x-amz-security-token", ""},
+		{"unsigned", nil, []string{"--no-sign-request"}, "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStub(t, "")
-			c := awsCase{args: credentials(test.args...), env: test.env}
+			c := awsCase{args: credentials(test.args...), env: test.env, config: test.config}
 			args := c.prepare(t, s.server.URL)
 			var out, errs bytes.Buffer
 			if code := awscli.Run(t.Context(), awscli.Env{Stdout: &out, Stderr: &errs, Getenv: os.Getenv, Program: "daypass"}, args); code != 0 {
