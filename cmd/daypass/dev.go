@@ -122,7 +122,7 @@ func runDev(ctx context.Context, env environment, opts devOptions) (err error) {
 	defer stopServing()
 	go func() {
 		serving <- serve(serveCtx, cfg, serveOptions{
-			log:     slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			log:     newLog(env.stderr, slog.LevelWarn),
 			now:     env.now,
 			drain:   devDrain,
 			api:     d.api,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -67,6 +68,9 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 				}{inForce, sessions})
 			}
 			fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", describeRevocation(inForce), sessions)
+			if name, ok := strings.CutPrefix(s.DBUser, "IAM:"); ok {
+				fmt.Fprintf(env.stderr, "%s is the identity of get-cluster-credentials-with-iam; for the database user give --db-user %s\n", s.DBUser, name)
+			}
 			return nil
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -53,7 +54,7 @@ of --drain and then end the idle ones.`,
 			if verbose {
 				level = slog.LevelDebug
 			}
-			log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
+			log := newLog(env.stderr, level)
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
@@ -465,6 +466,19 @@ func (s *service) loadCertificates(cfg *config) error {
 	s.gatewayTLS.set(gateway)
 	s.caCert = caCert
 	return nil
+}
+
+// newLog writes the log to w, without the database passwords that strangers put in
+// the place of names.
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindString {
+			a.Value = slog.StringValue(keyring.Redact(a.Value.String()))
+		} else if err, ok := a.Value.Any().(error); ok {
+			a.Value = slog.StringValue(keyring.Redact(err.Error()))
+		}
+		return a
+	}}))
 }
 
 func listen(given net.Listener, address string) (net.Listener, error) {

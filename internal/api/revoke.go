@@ -12,6 +12,7 @@ import (
 
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/registry"
@@ -60,6 +61,16 @@ func readRevokeCredentials(r *reader) *revokeCredentials {
 		Cluster:      r.text("ClusterIdentifier").value,
 	}}
 	p.issuedBefore = r.text("IssuedBefore").value
+	if v := &p.revocation; v.CredentialID != "" {
+		id, ok := credential.ParseID(v.CredentialID)
+		if !ok {
+			r.fail(awsquery.Invalid("CredentialId", "must be the identifier of a credential, such as 01JG3F5D4T0A1B2C3D4E5F6G7H"))
+		}
+		v.CredentialID = id
+	}
+	if !isDBUser(p.revocation.DBUser) {
+		r.fail(awsquery.Invalid("DbUser", "must be a database user without the IAM: or IAMA: of its logon, and without groups; or an identity, such as IAM:ana"))
+	}
 	all, given, err := r.query.Params.Bool("All")
 	if err != nil {
 		r.fail(err)
@@ -86,6 +97,13 @@ func readRevokeCredentials(r *reader) *revokeCredentials {
 			Message: "Only one of CredentialId, Principal, DbUser, ClusterIdentifier and All may be given; ClusterIdentifier may go with DbUser."})
 	}
 	return p
+}
+
+// isDBUser says whether a credential can be for a database user of this name. What
+// a logon is called is not, and would revoke nothing.
+func isDBUser(name string) bool {
+	kind, rest, identity := strings.Cut(name, ":")
+	return !identity || (kind == "IAM" || kind == "IAMR") && !strings.Contains(rest, ":")
 }
 
 func (p *revokeCredentials) needs(c *call) []check {

@@ -70,7 +70,7 @@ func newSite(t *testing.T, spec directory.Spec) *site {
 		{"Other", "alice", "arn:aws:iam::123456789012:user/bob"},
 	} {
 		s.sessions = append(s.sessions, &api.Session{
-			ID: fmt.Sprintf("SESSION%d", i), CredentialID: fmt.Sprintf("CREDENTIAL%d", i), Principal: one.principal,
+			ID: fmt.Sprintf("SESSION%d", i), CredentialID: credentialID(i), Principal: one.principal,
 			Cluster: one.cluster, Database: "dev", DBUser: one.user, DBGroups: []string{"analysts"}, SessionRole: "IAM:" + one.user + ":analysts",
 			Application: "psql", Client: netip.MustParseAddrPort("192.0.2.7:5000"), TLS: true, PID: 4711,
 			Started: start.Add(time.Duration(i-10) * time.Minute), IssuedAt: start.Add(time.Duration(i-11) * time.Minute).Truncate(time.Second), NotAfter: start.Add(time.Minute),
@@ -79,6 +79,9 @@ func newSite(t *testing.T, spec directory.Spec) *site {
 	}
 	return s
 }
+
+// credentialID is an identifier for each number.
+func credentialID(i int) string { return fmt.Sprintf("01JG3F5D4T0A1B2C3D4E5F6%03d", i) }
 
 func (s *site) call(user string, form ...string) answer {
 	s.t.Helper()
@@ -117,11 +120,13 @@ func TestRevokeAuthorization(t *testing.T) {
 		resource string
 		sessions int // found; -1: denied
 	}{
-		{"root", []string{"CredentialId", "CREDENTIAL1"}, "credential/CREDENTIAL1", 1},
+		{"root", []string{"CredentialId", credentialID(1)}, "credential/" + credentialID(1), 1},
+		{"root", []string{"CredentialId", " " + strings.ToLower(credentialID(1)) + "\n"}, "credential/" + credentialID(1), 1},
 		{"root", []string{"Principal", "arn:aws:iam::123456789012:user/ana"}, "principal/user/ana", 1},
 		{"root", []string{"Principal", "arn:aws:iam::123456789012:role/jobs/etl"}, "principal/role/jobs/etl", 1},
 		{"root", []string{"Principal", "arn:aws:sts::123456789012:assumed-role/etl/nightly"}, "principal/assumed-role/etl/nightly", 1},
 		{"root", []string{"DbUser", "alice"}, "dbuser/*/alice", 2},
+		{"root", []string{"DbUser", "IAM:ana"}, "dbuser/*/IAM:ana", 0},
 		{"root", []string{"DbUser", "alice", "ClusterIdentifier", "examplecluster"}, "dbuser/examplecluster/alice", 1},
 		{"root", []string{"ClusterIdentifier", "examplecluster"}, "cluster/examplecluster", 2},
 		{"root", []string{"All", "true"}, "cluster/*", 3},
@@ -132,7 +137,7 @@ func TestRevokeAuthorization(t *testing.T) {
 		{"east", []string{"ClusterIdentifier", "Other"}, "cluster/Other", -1},
 		{"east", []string{"ClusterIdentifier", "missing"}, "cluster/missing", -1},
 		{"east", []string{"All", "true"}, "cluster/*", -1},
-		{"east", []string{"CredentialId", "CREDENTIAL1"}, "credential/CREDENTIAL1", -1},
+		{"east", []string{"CredentialId", credentialID(1)}, "credential/" + credentialID(1), -1},
 		{"self", []string{"Principal", "arn:aws:iam::123456789012:user/self"}, "principal/user/self", 0},
 		{"self", []string{"Principal", "arn:aws:iam::123456789012:user/ana"}, "principal/user/ana", -1},
 		{"self", []string{"Principal", "arn:aws:iam::999999999999:user/self"}, "principal/arn:aws:iam::999999999999:user/self", -1},
@@ -153,6 +158,7 @@ func TestRevokeAuthorization(t *testing.T) {
 
 func TestRevokeValidation(t *testing.T) {
 	s := newSite(t, operators(t))
+	password := "2D3ShE2iAScES" + strings.Repeat("Ab0_", 60)
 	for _, row := range []struct {
 		form   []string
 		status int
@@ -163,7 +169,11 @@ func TestRevokeValidation(t *testing.T) {
 		{[]string{"All", "false"}, 400, "MissingParameter", ""},
 		{[]string{"All", "yes"}, 400, "", "All"},
 		{[]string{"All", "true", "DbUser", "alice"}, 400, "InvalidParameterCombination", ""},
-		{[]string{"CredentialId", "X", "ClusterIdentifier", "Other"}, 400, "InvalidParameterCombination", ""},
+		{[]string{"CredentialId", credentialID(1), "ClusterIdentifier", "Other"}, 400, "InvalidParameterCombination", ""},
+		{[]string{"CredentialId", credentialID(1)[1:]}, 400, "InvalidParameterValue", "CredentialId: it must be the identifier"},
+		{[]string{"CredentialId", password}, 400, "InvalidParameterValue", "CredentialId: it must be the identifier"},
+		{[]string{"DbUser", "IAMA:alice"}, 400, "InvalidParameterValue", "without the IAM: or IAMA:"},
+		{[]string{"DbUser", "IAM:alice:analysts"}, 400, "InvalidParameterValue", "without groups"},
 		{[]string{"ClusterIdentifier", "missing"}, 404, "ClusterNotFound", "missing"},
 		{[]string{"DbUser", "alice", "ClusterIdentifier", "missing"}, 404, "ClusterNotFound", "missing"},
 		{[]string{"Principal", "ana"}, 400, "", "ARN"},
@@ -190,7 +200,7 @@ func TestRevokeValidation(t *testing.T) {
 func TestRevocationsAreListed(t *testing.T) {
 	s := newSite(t, operators(t))
 	for i := range 150 {
-		s.call("root", "Action", "RevokeCredentials", "CredentialId", fmt.Sprintf("ID%03d", i))
+		s.call("root", "Action", "RevokeCredentials", "CredentialId", credentialID(i))
 	}
 	s.call("root", "Action", "RevokeCredentials", "DbUser", "alice", "ClusterIdentifier", "Other")
 	s.call("root", "Action", "RevokeCredentials", "DbUser", "alice", "ClusterIdentifier", "Other")
@@ -355,7 +365,7 @@ func TestTerminateSession(t *testing.T) {
 	if a.status != 200 || !strings.Contains(a.body, want) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	if line := s.lastLine(); line.CredentialID != "CREDENTIAL1" || line.EventName != "TerminateSession" || line.Identity.Type != "IAMUser" {
+	if line := s.lastLine(); line.CredentialID != credentialID(1) || line.EventName != "TerminateSession" || line.Identity.Type != "IAMUser" {
 		t.Errorf("recorded %+v", line)
 	}
 	if len(s.List()) != 2 {

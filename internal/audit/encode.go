@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/daypass/daypass/internal/keyring"
 )
 
 const (
@@ -21,8 +23,10 @@ const hexDigits = "0123456789abcdef"
 // appendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
 // Beyond what JSON demands it escapes what would fool the reader of a terminal or a
 // line-based tool: all control characters, the line separators U+2028 and U+2029,
-// and the characters that turn the direction of text.
+// and the characters that turn the direction of text. A database password is not
+// written, whichever field somebody put it into.
 func appendString(b []byte, s string) []byte {
+	s = keyring.Redact(s)
 	b = append(b, '"')
 	if len(s) > maxString {
 		cut := maxString

@@ -81,6 +81,20 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
+// TestPasswordsAreRedacted: whichever field somebody put one into.
+func TestPasswordsAreRedacted(t *testing.T) {
+	w, path := open(t)
+	password := "2D3ShE2iAScES" + strings.Repeat("Ab0_", 60)
+	check(t, w.Logon(audit.LogonRecord{User: password[:200], SQLState: "28000", Message: `failed for user "` + password + `"`}))
+	check(t, w.Call(audit.CallRecord{UserAgent: password, Request: []audit.Field{
+		audit.String("dbUser", password), audit.Strings("dbGroups", []string{"a", password})}}))
+	for _, line := range readLines(t, path) {
+		if text := fmt.Sprint(line); strings.Contains(text, "Ab0_") || !strings.Contains(text, "[redacted]") {
+			t.Errorf("the line has a password: %v", line)
+		}
+	}
+}
+
 func FuzzAppendString(f *testing.F) {
 	f.Add("plain")
 	f.Add("\xff\x00\u2028\"\\")

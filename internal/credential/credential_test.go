@@ -307,6 +307,30 @@ func TestAcceptsUser(t *testing.T) {
 	}
 }
 
+// TestRedacted keeps the mark that package keyring looks for.
+func TestRedacted(t *testing.T) {
+	password := mint(t, keyring.New(time.Unix(0, 0)), exampleGrant())
+	for _, text := range []string{password, password[:len(password)-1], password[:256]} {
+		if got := keyring.Redact("user " + text + "!"); got != "user [redacted]!" {
+			t.Errorf("Redact(%q) = %q", text, got)
+		}
+	}
+}
+
+func TestParseID(t *testing.T) {
+	id := credential.NewID()
+	for _, text := range []string{id, strings.ToLower(id), " " + id + "\n"} {
+		if got, ok := credential.ParseID(text); got != id || !ok {
+			t.Errorf("ParseID(%q) = %q, %v, want %q", text, got, ok, id)
+		}
+	}
+	for _, text := range []string{"", id[1:], id + "0", "foo", "8" + id[1:], id[:25] + "U"} {
+		if _, ok := credential.ParseID(text); ok {
+			t.Errorf("ParseID(%q) is an identifier", text)
+		}
+	}
+}
+
 func TestNewID(t *testing.T) {
 	seen := map[string]bool{}
 	previous := ""

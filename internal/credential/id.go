@@ -26,6 +26,14 @@ func NewID() string {
 	return formatID(id)
 }
 
+// ParseID returns an identifier as NewID wrote it. Space around it and small letters
+// are forgiven: people copy them from terminals.
+func ParseID(text string) (id string, ok bool) {
+	id = strings.ToUpper(strings.TrimSpace(text))
+	_, ok = parseID(id)
+	return id, ok
+}
+
 func formatID(id [idSize]byte) string {
 	high, low := binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:])
 	var text [idLength]byte
