@@ -186,6 +186,7 @@ func TestRefused(t *testing.T) {
 			{"cannot log in", dbuser.Need{User: nologin, AutoCreate: true}, dbuser.ErrUserCannotLogin},
 			{"user of 64 bytes", dbuser.Need{User: long, AutoCreate: true}, dbuser.ErrNameTooLong},
 			{"user of 32 characters and 64 bytes", dbuser.Need{User: strings.Repeat("é", 32), AutoCreate: true}, dbuser.ErrNameTooLong},
+			{"database of 64 bytes", dbuser.Need{User: alice, Database: long}, dbuser.ErrNameTooLong},
 			{"empty user", dbuser.Need{AutoCreate: true}, dbuser.ErrNameInvalid},
 			{"NUL", dbuser.Need{User: "a\x00b", AutoCreate: true}, dbuser.ErrNameInvalid},
 			{"identity without prefix", dbuser.Need{User: alice, Identity: true}, dbuser.ErrNameInvalid},

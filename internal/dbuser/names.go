@@ -84,7 +84,7 @@ func cutRunes(s string, n int) string {
 }
 
 // normalize sorts and deduplicates the groups and refuses what can never be
-// the name of a role, before anything is sent anywhere.
+// the name of a role or a database, before anything is sent anywhere.
 func (n Need) normalize() (Need, error) {
 	if err := checkName("user", n.User); err != nil {
 		return n, err
@@ -94,6 +94,11 @@ func (n Need) normalize() (Need, error) {
 	n.Groups = slices.Compact(n.Groups)
 	for _, g := range n.Groups {
 		if err := checkName("group", g); err != nil {
+			return n, err
+		}
+	}
+	if n.Database != "" {
+		if err := checkName("database", n.Database); err != nil {
 			return n, err
 		}
 	}

@@ -192,6 +192,8 @@ func TestTruth(t *testing.T) {
 	f.real(pg)
 	user := pg.Name("bob")
 	pg.Exec(t, "postgres", "CREATE ROLE "+user+" LOGIN; CREATE ROLE "+user+"_nologin NOLOGIN; CREATE ROLE "+user+"_super SUPERUSER LOGIN")
+	longDatabase := (pg.Name("db") + strings.Repeat("d", 63))[:63] // what PostgreSQL would make of a longer one
+	pg.Exec(t, "postgres", "CREATE DATABASE "+longDatabase)
 
 	config, err := pgx.ParseConfig("postgres://x@127.0.0.1:1/x?sslmode=disable&connect_timeout=2")
 	if err != nil {
@@ -225,6 +227,8 @@ func TestTruth(t *testing.T) {
 		{"predefined group", func(g *credential.Grant) { g.DBGroups = []string{"pg_read_all_data"} }, 0, "", "42501", "pg_read_all_data"},
 		{"user name too long", func(g *credential.Grant) { g.DBUser = strings.Repeat("u", 64) }, 0, "", "42622", "64 bytes"},
 		{"group name too long", func(g *credential.Grant) { g.DBGroups = []string{strings.Repeat("g", 64)} }, 0, "", "42622", "64 bytes"},
+		{"database name too long", func(g *credential.Grant) { g.Database = longDatabase + "d" }, 0, "", "42622", "64 bytes"},
+		{"database name too long, asked for", func(g *credential.Grant) {}, 0, longDatabase + "d", "42622", "64 bytes"},
 		{"cluster not served", func(g *credential.Grant) { g.Cluster = "elsewhere" }, 0, "", "08004", `cluster "elsewhere" is not served here`},
 		{"cluster down", func(g *credential.Grant) { g.Cluster = "down" }, 0, "", "08001", `cluster "down" cannot be reached`},
 		{"cluster down for the administrator", func(g *credential.Grant) { g.Cluster = "admin-down" }, 0, "", "08001", `cluster "admin-down" cannot be reached`},
