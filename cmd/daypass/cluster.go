@@ -139,7 +139,7 @@ func printReport(w io.Writer, r dbuser.Report) {
 			fmt.Fprintln(w)
 		}
 		if len(f.HBA) > 0 {
-			fmt.Fprint(w, "           Put before all other lines of pg_hba.conf, and reload:\n\n")
+			fmt.Fprint(w, "           Put before all other lines of pg_hba.conf, which go on counting for everybody else, and reload:\n\n")
 			for _, line := range f.HBA {
 				fmt.Fprintf(w, "               %s\n", line)
 			}

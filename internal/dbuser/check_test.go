@@ -2,6 +2,7 @@ package dbuser_test
 
 import (
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -140,7 +141,26 @@ func TestCheckReadsHBA(t *testing.T) {
 	if h := strings.Join(r.Findings[len(r.Findings)-1].HBA, "\n"); strings.Contains(h, "''") {
 		t.Error(h)
 	}
-	t.Log(text(r))
+}
+
+// TestHBALinesKeepTheRest: with the printed lines before all others, whoever is not
+// of the gateway logs on as before. They are those of the manual.
+func TestHBALinesKeepTheRest(t *testing.T) {
+	for _, host := range []string{"192.0.2.1", "/run/postgresql"} {
+		for _, line := range dbuser.HBALines(host, "daypass", "192.0.2.10") {
+			fields := strings.Fields(line)
+			if fields[0] != "#" && fields[2] != `"daypass"` && fields[2] != "+daypass_session_roles" {
+				t.Errorf("%s: %q is about somebody else", host, line)
+			}
+		}
+	}
+	manual, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Join(dbuser.HBALines("192.0.2.1", "daypass", "192.0.2.10"), "\n"); !strings.Contains(string(manual), lines) {
+		t.Errorf("docs/operations.md has other lines than\n%s", lines)
+	}
 }
 
 // TestCheckByAnotherLogin: what the first administrative login has by making the

@@ -106,8 +106,10 @@ func (k *checker) judgeHBA(rules []hbaRule, gateway string) {
 	k.report.Findings[len(k.report.Findings)-1].HBA = k.hbaLines(gateway)
 }
 
-// hbaLines are the lines that make the gateway the only door, to stand before
-// all others.
+// hbaLines are the lines that make the gateway the only door for session roles
+// and for the administrative login, to stand before all others. Nobody else is
+// shut out, the operator least of all: which users have to come through the
+// gateway only is for him to say.
 func (k *checker) hbaLines(gateway string) []string {
 	kind, address := "host", gateway+"/32"
 	if k.config.TLSConfig != nil {
@@ -117,25 +119,24 @@ func (k *checker) hbaLines(gateway string) []string {
 		address = gateway + "/128"
 	}
 	line := func(kind, user, address, method string) string {
-		return strings.TrimRight(fmt.Sprintf("%-8s all  %-26s %-18s %s", kind, user, address, method), " ")
+		return fmt.Sprintf("%-8s all  %-26s %-18s %s", kind, user, address, method)
 	}
-	admin := ident(k.config.User)
+	admin, session := ident(k.config.User), "+"+MarkerRole
+	lines := []string{"# the gateway"}
 	switch {
 	case strings.HasPrefix(k.config.Host, "/"):
-		return []string{
-			line("local", admin, "", "scram-sha-256"),
-			line("local", "+"+MarkerRole, "", "scram-sha-256"),
-			line("host", "all", "all", "reject"),
+		lines = append(lines, line("local", admin, "", "scram-sha-256"), line("local", session, "", "scram-sha-256"),
+			"# nobody else as these")
+	default:
+		if gateway == "" {
+			address = "GATEWAY-ADDRESS/32"
 		}
-	case gateway == "":
-		address = "GATEWAY-ADDRESS/32"
+		lines = append(lines, line(kind, admin, address, "scram-sha-256"), line(kind, session, address, "scram-sha-256"),
+			"# nobody else as these", line("local", session, "", "reject"))
 	}
-	return []string{
-		line(kind, admin, address, "scram-sha-256"),
-		line(kind, "+"+MarkerRole, address, "scram-sha-256"),
-		line("local", "+"+MarkerRole, "", "reject"),
-		line("host", "all", "all", "reject"),
-	}
+	return append(lines, line("host", admin, "all", "reject"), line("host", session, "all", "reject"),
+		"# a user who is to come through the gateway only, such as alice",
+		"# "+line("host", "alice", "all", "reject"))
 }
 
 // firstHBA is the first rule that matches a logon, as the server picks it. user

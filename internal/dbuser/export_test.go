@@ -3,6 +3,7 @@ package dbuser
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -47,6 +48,12 @@ func (a *Admin) StatePlans(ctx context.Context, n Need) ([]string, error) {
 		sql = append(sql, step.sql)
 	}
 	return sql, err
+}
+
+// HBALines are the lines of pg_hba.conf for an administrative login at host.
+func HBALines(host, login, gateway string) []string {
+	k := checker{config: &pgx.ConnConfig{Config: pgconn.Config{Host: host, User: login}}}
+	return k.hbaLines(gateway)
 }
 
 var (
