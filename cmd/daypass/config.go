@@ -24,6 +24,7 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/sts"
 )
 
 // config is the configuration file, read and checked. Its shape is described in
@@ -100,8 +101,8 @@ var (
 	iamPathPattern    = regexp.MustCompile(`^/([\x21-\x7e]{1,510}/)?$`)
 	accessKeyPattern  = regexp.MustCompile(`^\w{16,128}$`)
 	serialPattern     = regexp.MustCompile(`^[\w+=/:,.@-]{9,256}$`) // as API_GetSessionToken takes it
+	hostPattern       = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
 	passwordPattern   = regexp.MustCompile(`\bpassword\s*=`)
-	syntaxPattern     = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
 	// sessionAttrsPattern finds the setting in a connection string that is known
 	// to parse, a URL or key=value words.
 	sessionAttrsPattern = regexp.MustCompile(`\btarget_session_attrs\s*=\s*'?([a-z-]+)`)
@@ -121,14 +122,6 @@ func loadConfigEnv(path string, getenv func(string) (string, bool)) (*config, er
 	return parseConfig(path, data, getenv)
 }
 
-// syntaxError gives the YAML parser's errors the form of all others.
-func syntaxError(path string, err error) error {
-	if match := syntaxPattern.FindStringSubmatch(err.Error()); match != nil {
-		return fmt.Errorf("%s:%s: not YAML: %s", path, match[1], match[2])
-	}
-	return fmt.Errorf("%s:1: not YAML: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
-}
-
 // parseConfig is loadConfig for a text at hand; path is what messages call it and
 // what relative paths in it start from.
 func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (*config, error) {
@@ -139,7 +132,7 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, another yaml.Node
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
-		return nil, syntaxError(path, err)
+		return nil, syntaxError(path, data, err)
 	}
 	if len(document.Content) == 0 {
 		return nil, fmt.Errorf("%s:1: the file is empty", path)
@@ -148,7 +141,7 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 	case err == nil:
 		return nil, fmt.Errorf("%s:%d: a second YAML document begins here; the configuration has to be one", path, another.Line)
 	case !errors.Is(err, io.EOF):
-		return nil, syntaxError(path, err)
+		return nil, syntaxError(path, data, err)
 	}
 	if kind := document.Content[0].Kind; kind != yaml.MappingNode {
 		return nil, fmt.Errorf("%s:%d: the file is %s, want a mapping of keys to values", path, document.Content[0].Line, kindOf(document.Content[0]))
@@ -209,14 +202,14 @@ func (c *config) read(top *section) {
 		c.API.read(api)
 		api.done()
 	} else {
-		top.errorf("api", "is required")
+		top.missing("api", "listen")
 	}
 	if gateway := top.sub("gateway"); gateway != nil {
 		c.noteLines(gateway, "listen", "tls")
 		c.Gateway.read(gateway)
 		gateway.done()
 	} else {
-		top.errorf("gateway", "is required")
+		top.missing("gateway", "listen")
 	}
 	if admin := top.sub("admin"); admin != nil {
 		c.noteLines(admin, "listen")
@@ -290,6 +283,9 @@ func (g *gatewayConfig) read(s *section) {
 	g.Advertise = endpoint{Host: host, Port: number}
 	if a := s.sub("advertise"); a != nil {
 		g.Advertise.Host = a.text("host", host)
+		if _, err := netip.ParseAddr(g.Advertise.Host); err != nil && !isHostName(g.Advertise.Host) {
+			a.errorf("host", "is %q, want a host name or an address", g.Advertise.Host)
+		}
 		g.Advertise.Port = a.integer("port", number, 1, 65535)
 		a.done()
 	}
@@ -349,6 +345,9 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 
 	domains := s.texts("custom_domains")
 	for _, domain := range domains {
+		if !isHostName(domain) {
+			s.errorf("custom_domains", "%q is not a host name", domain)
+		}
 		name := "domain " + strings.ToLower(strings.TrimSuffix(domain, "."))
 		if seen[name] {
 			s.errorf("custom_domains", "%q is there twice", domain)
@@ -512,6 +511,10 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return netip.ParsePrefix(text)
 }
 
+// isHostName says whether a client could look the name up: labels of letters,
+// digits, hyphens and underscores, with dots between them.
+func isHostName(name string) bool { return len(name) <= 253 && hostPattern.MatchString(name) }
+
 func isLoopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -568,6 +571,9 @@ func (s *section) mfaDevices(unnamed string, seen map[string]bool) []directory.M
 			d.errorf("seed", "one of seed_env, seed_file and seed is required: the device's key in base32")
 		}
 		device.Seed = keyring.Secret(strings.ToUpper(strings.ReplaceAll(seed.Reveal(), " ", "")))
+		if ok && sts.CheckSeed(device.Seed) != nil {
+			d.errorf(d.first("seed", "seed_env", "seed_file"), "is not the key of an MFA device in base32 (letters and the digits 2 to 7)")
+		}
 		devices = append(devices, device)
 		d.done()
 	}

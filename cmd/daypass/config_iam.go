@@ -1,12 +1,17 @@
 package main
 
 import (
+	"crypto/x509"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/sts"
 )
 
 // readIAM reads the iam section: users, groups, IAM roles, named policies and
@@ -122,16 +127,24 @@ func (s *section) provider(seen map[string]bool) directory.Provider {
 		s.errorf("issuer", "%q is there twice", p.Issuer)
 	}
 	seen["issuer "+p.Issuer] = true
-	if len(p.Audiences) == 0 {
+	if audiences := s.get("audiences"); audiences == nil || audiences.Kind == yaml.SequenceNode && len(audiences.Content) == 0 {
 		s.errorf("audiences", "is required: the aud values that the provider's tokens may carry")
 	}
 	if path := s.text("jwks_file", ""); path != "" {
 		p.JWKSFile = s.file.resolve(path)
-		s.readable("jwks_file", p.JWKSFile)
+		if err := sts.CheckKeyFile(p.JWKSFile); err != nil {
+			s.errorf("jwks_file", "%v", err)
+		}
 	}
 	if path := s.text("ca_file", ""); path != "" {
 		p.CAFile = s.file.resolve(path)
-		s.readable("ca_file", p.CAFile)
+		pem, err := os.ReadFile(p.CAFile)
+		switch {
+		case err != nil:
+			s.errorf("ca_file", "%v", err)
+		case !x509.NewCertPool().AppendCertsFromPEM(pem):
+			s.errorf("ca_file", "%s has no certificate in PEM form", p.CAFile)
+		}
 	}
 	return p
 }

@@ -124,6 +124,26 @@ func (s *section) required(key string) string {
 	return value
 }
 
+// missing reports a section that must be there: one that is empty lacks the key
+// without which it is none.
+func (s *section) missing(section, key string) {
+	if s.at[section] != nil {
+		s.file.errorf(s.at[section], s.path(section)+"."+key, "is required")
+	} else {
+		s.errorf(section, "is required")
+	}
+}
+
+// first is the first of the keys that is there.
+func (s *section) first(keys ...string) string {
+	for _, key := range keys {
+		if s.at[key] != nil {
+			return key
+		}
+	}
+	return keys[0]
+}
+
 func (s *section) boolean(key string) bool {
 	node := s.get(key)
 	if node == nil {

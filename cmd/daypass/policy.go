@@ -137,7 +137,7 @@ func (l *linter) warn(warnings ...iam.Warning) {
 func (l *linter) yaml(name string, data []byte) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
-		l.error(fmt.Errorf("%s: %w", name, err))
+		l.error(syntaxError(name, data, err))
 		return
 	}
 	if len(root.Content) == 0 {

@@ -203,6 +203,19 @@ func (s *keySource) readFile(now time.Time, known *keySet) (*keySet, error) {
 	return set, nil
 }
 
+// CheckKeyFile returns nil when the file has a JWK set with a key that a provider's
+// tokens can be signed with.
+func CheckKeyFile(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if _, err := parseKeys(data); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
 // fetch discovers the provider and reads its keys. Discovery is repeated each
 // time, since the keys may have moved. It is not ended with the call that it is
 // for: others wait for it.

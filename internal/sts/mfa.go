@@ -97,6 +97,12 @@ func (m *MFA) Check(now time.Time, serial string, seed keyring.Secret, code stri
 	return nil
 }
 
+// CheckSeed returns ErrBadSeed for what no device's seed is.
+func CheckSeed(seed keyring.Secret) error {
+	_, err := decodeSeed(seed)
+	return err
+}
+
 func decodeSeed(seed keyring.Secret) ([]byte, error) {
 	text := strings.ToUpper(strings.ReplaceAll(seed.Reveal(), " ", ""))
 	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.TrimRight(text, "="))
