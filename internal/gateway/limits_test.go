@@ -217,16 +217,24 @@ func TestSlowedFailures(t *testing.T) {
 	eventually(t, "no half-open connections are left", func() bool { return f.server.HalfOpen() == 0 })
 }
 
-// TestStrangersFillNoDisk: each forged password is answered and slowed as ever; few
-// of a flood are recorded, and the record says of how many there is none.
+// TestStrangersFillNoDisk: each forged password is answered and slowed as ever, and
+// each start-up message that is refused answered; few of a flood are recorded, and the record says of how many there is none.
 func TestStrangersFillNoDisk(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) {
 		c.Limits.FailureDelay, c.Limits.FailureDelayMax = time.Millisecond, time.Millisecond
 	})
 	const burst = 5
 	f.server.SetStrangerLines(throttle.Limit{Rate: 0.001, Burst: burst})
+	var dials int
 	forge := func() {
 		c := f.dial()
+		if dials++; dials%2 == 0 {
+			c.send(startup(version30, "user", "IAM:alice", "role", "postgres"))
+			if got := c.fatal()['C']; got != "42501" {
+				t.Fatalf("SQLSTATE %s, want 42501", got)
+			}
+			return
+		}
 		c.send(startup(version30, "user", "IAM:alice"))
 		c.read(len(askPassword))
 		c.send(passwordMessage("forged"))

@@ -29,7 +29,7 @@ type logon struct {
 	peer     netip.AddrPort
 	deadline time.Time
 
-	id       string // of the session to be
+	id       string // of the session to be; set when it was tried to log on
 	asked    *startup
 	greeted  time.Time // when the start-up message was there
 	password time.Time // when it arrived; zero: it has not
@@ -77,12 +77,11 @@ func (s *Server) receive(v *visitor) {
 // connection was for something else.
 func (l *logon) run() (*session, *refusal) {
 	asked, r := l.greet()
-	if r != nil {
-		return nil, r
-	}
 	if asked == nil {
-		l.close()
-		return nil, nil
+		if r == nil {
+			l.close()
+		}
+		return nil, r
 	}
 	l.asked, l.greeted = asked, time.Now()
 	s := l.server
@@ -93,16 +92,15 @@ func (l *logon) run() (*session, *refusal) {
 	if s.draining.Load() {
 		return nil, refuseShutdown()
 	}
+	l.id = rand.Text()
+	if r != nil {
+		return nil, r
+	}
 	password, r := l.askPassword(asked)
-	if r != nil && r.silent {
+	if r != nil && !r.forged {
 		return nil, r
 	}
 	l.password = time.Now()
-	l.id = rand.Text()
-	if r != nil && !r.forged {
-		l.password = time.Time{} // no password came: nothing was attempted
-		return nil, r
-	}
 	if r == nil {
 		r = l.checkPassword(password)
 	}
@@ -347,7 +345,7 @@ func (l *logon) refuse(r *refusal) {
 	}
 	switch {
 	case !write:
-	case !l.password.IsZero():
+	case l.attempted() && !r.silent:
 		record := l.record(r)
 		record.Omitted = omitted
 		if err := s.audit.Logon(record); err != nil {
@@ -378,6 +376,11 @@ func (l *logon) refuse(r *refusal) {
 func (l *logon) stranger(r *refusal) bool {
 	return !l.genuine || errors.Is(r.cause, credential.ErrExpired) || errors.Is(r.cause, credential.ErrNotYetValid)
 }
+
+// attempted reports whether this is on record as an attempt to log on: somebody
+// named a user, where passwords are asked for. Probes that only want to know
+// whether the gateway is there, and who leaves without a password, are not.
+func (l *logon) attempted() bool { return l.id != "" && l.asked.user != "" }
 
 // close ends the connection, under TLS with a word, and without waiting for a
 // peer that does not read.

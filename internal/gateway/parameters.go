@@ -57,16 +57,18 @@ var structural = map[string]bool{"user": true, "database": true, "options": true
 func (m *startup) take(given []param) *refusal {
 	var options string
 	for _, p := range given {
-		if p.name == "client_protocol_version" {
+		switch p.name {
+		case "user":
+			m.user = p.value
+		case "database":
+			m.database = p.value
+		case "client_protocol_version":
 			m.redshift = true
 		}
 	}
 	for _, p := range given {
 		switch {
-		case p.name == "user":
-			m.user = p.value
-		case p.name == "database":
-			m.database = p.value
+		case p.name == "user", p.name == "database":
 		case p.name == "options":
 			options = p.value
 		case p.name == "replication":

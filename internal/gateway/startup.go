@@ -33,7 +33,7 @@ type param struct{ name, value string }
 
 // greet takes the client from its first byte to its start-up message: TLS, GSS,
 // cancel requests. It returns neither a message nor a refusal when the connection
-// has served its purpose.
+// has served its purpose; both when the message asks for what is not to be had.
 func (l *logon) greet() (*startup, *refusal) {
 	var askedTLS, askedGSS bool
 	in := newReader(l.client.socket)
@@ -115,7 +115,8 @@ func (l *logon) startTLS(direct bool) *refusal {
 
 // parseStartup reads the start-up message proper: version, then names and values
 // in turn, each ended by a NUL, then one NUL more that must be the last byte. A
-// value can therefore not smuggle in a name.
+// value can therefore not smuggle in a name. A message whose parameters are refused
+// is returned as well, to be recorded.
 func parseStartup(packet []byte) (*startup, *refusal) {
 	asked := binary.BigEndian.Uint32(packet)
 	if major := asked >> 16; major != 3 {
@@ -145,7 +146,7 @@ func parseStartup(packet []byte) (*startup, *refusal) {
 		given = append(given, param{name, value})
 	}
 	if r := m.take(given); r != nil {
-		return nil, r
+		return m, r
 	}
 	if m.user == "" {
 		return nil, &refusal{state: stateInvalidAuthorization, message: "no PostgreSQL user name specified in startup packet"}

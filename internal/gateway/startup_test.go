@@ -86,8 +86,23 @@ func TestPreStartup(t *testing.T) {
 		})
 	}
 	f.t = t
-	if logons, _ := f.audit.count(); logons != 0 {
-		t.Errorf("%d logons recorded, want none", logons)
+	// A user was named, and what came with him was refused.
+	if logons, _ := f.audit.count(); logons != 7 {
+		t.Errorf("%d logons recorded, want 7", logons)
+	}
+	if r := f.audit.lastLogon(t); r.User != "IAM:alice" || r.SQLState != "42601" || r.SessionID == "" || !strings.Contains(r.Reason, "-d") {
+		t.Errorf("recorded %+v", r)
+	}
+}
+
+// TestParametersBeforeTheUser: a record has the user, wherever he stands.
+func TestParametersBeforeTheUser(t *testing.T) {
+	f := newFixture(t, nil)
+	c := f.dial()
+	c.send(startup(version30, "role", "postgres", "database", "dev", "user", "IAM:alice"))
+	c.fatal()
+	if r := f.audit.lastLogon(t); r.User != "IAM:alice" || r.Database != "dev" || r.SQLState != "42501" {
+		t.Errorf("recorded %+v", r)
 	}
 }
 
