@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +105,25 @@ func TestParametersBeforeTheUser(t *testing.T) {
 	c.fatal()
 	if r := f.audit.lastLogon(t); r.User != "IAM:alice" || r.Database != "dev" || r.SQLState != "42501" {
 		t.Errorf("recorded %+v", r)
+	}
+}
+
+// TestSQLStatesAreInTheManual: each that the gateway itself answers with.
+func TestSQLStatesAreInTheManual(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"errors.go", "ends.go"} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`state\w+ += "(\w{5})"`).FindAllSubmatch(source, -1) {
+			if state := string(match[1]); state != "00000" && !bytes.Contains(manual, match[1]) {
+				t.Errorf("docs/api.md does not have %s", state)
+			}
+		}
 	}
 }
 
