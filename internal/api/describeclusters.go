@@ -2,6 +2,8 @@ package api
 
 import (
 	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
 	"maps"
 	"net/http"
 	"slices"
@@ -179,10 +181,10 @@ func readPage(c *call, marker string) (page, error) {
 	p := page{size: size}
 	if marker != "" {
 		after, err := base64.RawURLEncoding.Strict().DecodeString(marker)
-		if err != nil || len(after) == 0 {
+		if err != nil || len(after) <= 4 || markerOf(string(after[4:])) != marker {
 			return page{}, awsquery.Invalid("Marker", "must be one that an earlier call returned")
 		}
-		p.after = string(after)
+		p.after = string(after[4:])
 	}
 	return p, nil
 }
@@ -196,7 +198,14 @@ func (p page) start(clusters []*directory.Cluster) int {
 	return sort.Search(len(clusters), func(i int) bool { return clusters[i].Identifier > p.after })
 }
 
+// markerOf is the marker of the page that begins behind a place. Its first bytes
+// tell a mistake from a marker: a list that ends early looks like a whole one.
+func markerOf(place string) string {
+	sum := crc32.ChecksumIEEE([]byte(place))
+	return base64.RawURLEncoding.EncodeToString(append(binary.BigEndian.AppendUint32(nil, sum), place...))
+}
+
 // markerAfter is the marker of the page that begins behind this cluster.
 func markerAfter(c *directory.Cluster) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(c.Identifier))
+	return markerOf(c.Identifier)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/credential"
@@ -74,7 +75,8 @@ func answerTo(err error) *awsquery.Error {
 		return &awsquery.Error{Code: signature.Code, Status: signature.Status, Message: signature.Message}
 	}
 	if errors.Is(err, credential.ErrTooLong) {
-		return awsquery.Invalid("DbGroups", "must have fewer characters in all")
+		return awsquery.Invalid("DbGroups", "must have fewer characters in all: the password would be longer than "+
+			strconv.Itoa(credential.MaxLength)+" characters. 2400 characters of groups fit")
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
@@ -262,5 +261,5 @@ func pageOf[T any](p page, list []T, place func(T) string) (cut []T, marker stri
 	if len(list) <= p.size {
 		return list, ""
 	}
-	return list[:p.size], base64.RawURLEncoding.EncodeToString([]byte(place(list[p.size-1])))
+	return list[:p.size], markerOf(place(list[p.size-1]))
 }

@@ -127,7 +127,7 @@ func TestPaging(t *testing.T) {
 			t.Errorf("pages of %v: got %d associations, want 250", size, domains)
 		}
 	}
-	for name, value := range map[string]string{"MaxRecords": "19", "Marker": "=="} {
+	for value, name := range map[string]string{"19": "MaxRecords", "==": "Marker", "foo": "Marker", "zzzz": "Marker", "Zm9vYmFyYmF6": "Marker"} {
 		f := s.redshiftCall("root", "Action", "DescribeClusters", name, value).fault(t)
 		if f.Code != "InvalidParameterValue" || !strings.Contains(f.Message, "parameter "+name) {
 			t.Errorf("%s=%s: got %s %q, want InvalidParameterValue", name, value, f.Code, f.Message)

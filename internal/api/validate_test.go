@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -202,6 +203,9 @@ func TestParameters(t *testing.T) {
 		{"groups as text", valid("DbGroups.DbGroup.1", absent, "DbGroups", "analysts"), 400, invalid, "Invalid value for the parameter DbGroups: it must be a list."},
 		{"one group twice", valid("DbGroups.DbGroup.2", "analysts"), 200, "", ""},
 		{"50 groups", valid(groups(50)...), 200, "", ""},
+		{"50 groups of 48", valid(longGroups(48)...), 200, "", ""},
+		{"50 groups of 64", valid(longGroups(64)...), 400, invalid, "Invalid value for the parameter DbGroups: it must have fewer characters in all: the password would be longer than 4096 characters. 2400 characters of groups fit."},
+		{"a gap", valid("DbGroups.DbGroup.1", absent, "DbGroups.DbGroup.2", "analysts"), 400, invalid, "Invalid value for the parameter DbGroups: it must have members numbered without a gap: DbGroups.DbGroup.1 is missing."},
 		{"51 groups", valid(groups(51)...), 400, invalid, "Invalid value for the parameter DbGroups: it must not have more than 50 members."},
 		{"a parameter that does not exist", valid("Colour", "red"), 200, "", ""},
 		{"a parameter twice", append(valid(), "DbUser", "root"), 400, "InvalidQueryParameter", "The parameter DbUser must not be given more than once."},
@@ -228,6 +232,15 @@ func TestParameters(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longGroups are 50 groups of n characters.
+func longGroups(n int) []string {
+	var form []string
+	for i := 1; i <= 50; i++ {
+		form = append(form, "DbGroups.DbGroup."+strconv.Itoa(i), fmt.Sprintf("g%0*d", n-1, i))
+	}
+	return form
 }
 
 func groups(n int) []string {

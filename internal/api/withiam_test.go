@@ -121,7 +121,7 @@ func TestSimulateCustomPolicy(t *testing.T) {
 		t.Errorf("the decisions are %v, want %v", decisions, want)
 	}
 	if m := got.EvaluationResults[0].MatchedStatements; len(m) != 1 || *m[0].SourcePolicyId != "PolicyInputList.1" || m[0].StartPosition.Line != 1 ||
-		m[0].EndPosition.Column <= m[0].StartPosition.Column {
+		m[0].StartPosition.Column != int32(strings.Index(allow, `{"Sid"`))+2 || m[0].EndPosition.Column <= m[0].StartPosition.Column {
 		t.Errorf("the matched statements are %+v", m)
 	}
 
