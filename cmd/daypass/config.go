@@ -478,6 +478,7 @@ func policyWarnings(spec *directory.Spec, d *directory.Directory) []string {
 		for _, p := range policies {
 			if p != nil {
 				warn(p.Warnings())
+				warn(p.Elsewhere(spec.Region, spec.Account))
 			}
 		}
 	}

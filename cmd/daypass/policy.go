@@ -74,7 +74,8 @@ type linter struct {
 	kind             string
 	errors, warnings int
 	// configured are the policies of a configuration file, by their nodes.
-	configured map[*yaml.Node]*iam.Policy
+	configured      map[*yaml.Node]*iam.Policy
+	account, region string // of the configuration file; empty: unknown
 }
 
 // file lints one file; the error is that it cannot be read.
@@ -155,6 +156,9 @@ func (l *linter) yaml(name string, data []byte) {
 		l.document(name, document, l.kindOf(document))
 		return
 	}
+	if account, region := mappingValue(top, "account"), mappingValue(top, "region"); account != nil && region != nil {
+		l.account, l.region = account.Value, region.Value
+	}
 	l.configured = map[*yaml.Node]*iam.Policy{}
 	l.configuration(f, mappingValue(top, "iam"), "iam")
 	l.principals(mappingValue(top, "iam"))
@@ -196,6 +200,9 @@ func (l *linter) policy(f *yamlFile, node *yaml.Node, kind iam.Kind, path string
 	if policy := f.policy(node, kind, path); policy != nil {
 		l.configured[node] = policy
 		l.warn(policy.Warnings()...)
+		if l.account != "" {
+			l.warn(policy.Elsewhere(l.region, l.account)...)
+		}
 	}
 }
 

@@ -73,6 +73,7 @@ func TestPolicyLint(t *testing.T) {
 		"attached to a role":    {"daypass.yaml", "iam:\n  policies:\n    - {name: p, document: " + users + "}\n  roles:\n    - {name: r, trust_policy: " + trust + ", attached_policies: [p, none], policies: [" + dev + "]}\n", nil, 0, []string{"of daypass.yaml iam.policies[0].document gives"}},
 		"a boundary is enough":  {"daypass.yaml", principals("u", users, dev) + "      permissions_boundary: " + boundary + "\n", nil, 0, nil},
 		"an unknown kind":       {"p.json", good, []string{"--kind", "bucket"}, 2, nil},
+		"elsewhere":             {"daypass.yaml", "account: '123456789012'\nregion: us-east-1\niam:\n  users:\n    - name: u\n      policies: [{\"Statement\":{\"Effect\":\"Allow\",\"Action\":\"redshift:JoinGroup\",\"Resource\":\"arn:aws:redshift:us-east-1:999999999999:dbgroup:c/g\"}}]\n", nil, 0, []string{"line 6", "the account is \"999999999999\""}},
 		"a configuration, fine": {"daypass.yaml", "iam:\n  users:\n    - name: u\n      policies: [" + good + "]\n", nil, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -227,8 +227,6 @@ func (l *linter) resources(s *statement) {
 			l.warn(e.at, e.path(), "a wildcard cannot stand for the resource type; in an Allow the entry matches nothing")
 		case strings.Contains(e.text, "**"):
 			l.warn(e.at, e.path(), "two stars in a row are one")
-		case len(parts) == 6 && !plausibleAccount(parts[4]):
-			l.warn(e.at, e.path(), "the account %q is not made of twelve digits", parts[4])
 		case len(parts) == 6 && !plausibleResource(parts[2], parts[5]):
 			l.warn(e.at, e.path(), "the entry matches nothing; the form is %s", resourceForm(parts[2], parts[5]))
 		}
@@ -246,6 +244,32 @@ func (l *linter) resources(s *statement) {
 		}
 		l.unusedResource(s, e)
 	}
+}
+
+// Elsewhere warns of resources of services that are served here, which are in
+// another region or account: no request is about them.
+func (p *Policy) Elsewhere(region, account string) []Warning {
+	l := linter{p: p}
+	for _, s := range p.statements {
+		for i := range s.resources {
+			e := &s.resources[i]
+			parts := splitOutsideVariables(e.text, 6, true)
+			if len(parts) < 6 || parts[2] != "redshift" && parts[2] != "daypass" {
+				continue
+			}
+			if !plausibleAccount(parts[4]) {
+				continue // a star before it stands for more than one part
+			}
+			for _, part := range []struct{ name, is, here string }{
+				{"region", parts[3], region}, {"account", parts[4], account},
+			} {
+				if part.is != part.here && !strings.ContainsAny(part.is, "*?$") {
+					l.warn(e.at, e.path(), "the %s is %q and that of this server %q; the entry matches nothing", part.name, part.is, part.here)
+				}
+			}
+		}
+	}
+	return l.warnings
 }
 
 func plausibleAccount(s string) bool {

@@ -110,7 +110,7 @@ func TestWarnings(t *testing.T) {
 		{"any partition", 0, join + `"Resource":"arn:aws*:redshift:us-east-1:123456789012:dbgroup:c/g"`, nil},
 		{"another partition in a condition", 0, join + group + `,"Condition":{"ArnLike":{"aws:PrincipalArn":"arn:aws-cn:iam::123456789012:user/ana"}}`, []string{"not arn:aws-cn:"}},
 		{"two stars", 0, join + `"Resource":"` + prefix + `dbgroup:c/**"`, []string{"two stars"}},
-		{"a short account", 0, join + `"Resource":"arn:aws:redshift:us-east-1:1234:dbgroup:c/g"`, []string{"twelve digits"}},
+		{"every cluster", 0, join + `"Resource":"` + prefix + `dbgroup:*"`, nil},
 		{"the prefix of the logon name", 0, get + `"Resource":"` + prefix + `dbuser:c/IAM:ana"`, []string{"the plain DbUser"}},
 		{"a variable in the account", 0, join + `"Resource":"arn:aws:redshift:us-east-1:${aws:PrincipalAccount}:dbgroup:c/g"`, []string{"before the fifth colon"}},
 		// Conditions.
@@ -249,5 +249,30 @@ func TestWarningsOfSize(t *testing.T) {
 	p := mustParse(t, iam.IdentityPolicy, `{"Id":"`+strings.Repeat("x", iam.MaxManagedPolicySize)+`","Statement":{"Effect":"Allow","Action":"redshift:JoinGroup","Resource":"*"}}`)
 	if got := p.Warnings(); len(got) != 1 || !strings.Contains(got[0].String(), "p: line 1, column 1: the document has 6") {
 		t.Errorf("Warnings = %v", got)
+	}
+}
+
+func TestElsewhere(t *testing.T) {
+	for resource, want := range map[string]string{
+		"arn:aws:redshift:us-east-1:123456789012:dbgroup:c/g": "",
+		"arn:aws:redshift:*:*:dbgroup:c/g":                    "",
+		"arn:*:redshift:us-*:12345678901?:dbgroup:c/g":        "",
+		"arn:aws:redshift:*:dbgroup:c/g":                      "",
+		"arn:aws:redshift:*":                                  "",
+		"*":                                                   "",
+		"arn:aws:s3:::bucket":                                 "",
+		"arn:aws:iam::999999999999:role/etl":                  "",
+		"arn:aws:redshift:us-east-1:999999999999:dbgroup:c/g": `the account is "999999999999"`,
+		"arn:aws:redshift:eu-west-1:123456789012:dbgroup:c/g": `the region is "eu-west-1" and that of this server "us-east-1"`,
+		"arn:aws:daypass:us-east-1::cluster/c":                `the account is ""`,
+	} {
+		p, err := iam.ParsePolicy(iam.IdentityPolicy, "p", []byte(`{"Statement":{"Effect":"Allow","Action":"redshift:JoinGroup","Resource":"`+resource+`"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := p.Elsewhere("us-east-1", "123456789012")
+		if len(got) > 1 || (len(got) == 1) != (want != "") || want != "" && !strings.Contains(got[0].Reason, want) {
+			t.Errorf("%s: %v, want %q", resource, got, want)
+		}
 	}
 }

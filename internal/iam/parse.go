@@ -2,6 +2,7 @@ package iam
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -250,6 +251,11 @@ func (p *Policy) compileResource(text string) (entry, error) {
 	}
 	if strings.ContainsAny(parts[2], "*?") {
 		return entry{}, errors.New("the service of an ARN cannot have wildcards")
+	}
+	// A star may stand for several parts, and a variable that is none have a colon:
+	// the account is then further on.
+	if len(parts) == 6 && !plausibleAccount(parts[4]) && !strings.ContainsAny(parts[1]+parts[3], "*$") {
+		return entry{}, fmt.Errorf("the account %q of the ARN is not made of twelve digits", parts[4])
 	}
 	// Variables stand behind the fifth colon only (UG
 	// reference_policies_variables); before it they are plain text.

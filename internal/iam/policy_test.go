@@ -135,6 +135,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{resource(`"arn:*"`), 0, "Statement[0].Resource", "an ARN"},
 		{resource(`"arn:aws"`), 0, "Statement[0].Resource", "an ARN"},
 		{resource(`"arn:aws:redshift:us-east-1:123456789012"`), 0, "Statement[0].Resource", "six parts"},
+		{resource(`"arn:aws:redshift:us-east-1:12345:dbuser:c/u"`), 0, "Statement[0].Resource", "not made of twelve digits"},
 		{resource(`"arn:aws:s3:::"`), 0, "Statement[0].Resource", "six parts"},
 		{resource(`"arn::s3:::b"`), 0, "Statement[0].Resource", "partition or service"},
 		{resource(`"arn:aws::::b"`), 0, "Statement[0].Resource", "partition or service"},
