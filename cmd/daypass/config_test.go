@@ -71,6 +71,7 @@ func TestConfigFileOfTheDocuments(t *testing.T) {
 		{"redshift:CreateClusterUser", "dbuser:examplecluster/ana", true},
 		{"redshift:JoinGroup", "dbgroup:examplecluster/analysts", true},
 		{"redshift:JoinGroup", "dbgroup:examplecluster/finance", false},
+		{"redshift:DescribeClusters", "cluster:examplecluster", true}, // daypass connect
 	} {
 		if got := decide(row.action, row.resource).Allowed(); got != row.want {
 			t.Errorf("%s on %s allowed = %v, want %v", row.action, row.resource, got, row.want)
