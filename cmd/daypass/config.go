@@ -8,23 +8,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/daypass/daypass/internal/directory"
-	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/iam"
-	"github.com/daypass/daypass/internal/keyring"
-	"github.com/daypass/daypass/internal/sts"
 )
 
 // config is the configuration file, read and checked. Its shape is described in
@@ -72,25 +63,6 @@ func (f certificateFiles) given() bool { return f.Certificate != "" }
 type endpoint struct {
 	Host string
 	Port int
-}
-
-type clusterConfig struct {
-	Identifier string
-	Database   string
-	Upstream   *pgx.ConnConfig
-	// TargetSessionAttrs is libpq's setting in the upstream connection string.
-	TargetSessionAttrs string
-	AllowSuperusers    bool
-	// AllowPredefinedRoles lets pg_* roles be named as groups.
-	AllowPredefinedRoles bool
-	Sessions             sessionLimits
-	Prewarm              int // sessions started ahead at most
-}
-
-// sessionLimits bound the sessions of a cluster. The zero value is no limit.
-type sessionLimits struct {
-	Max, PerUser int
-	Ends         gateway.Ends
 }
 
 var (
@@ -330,181 +302,6 @@ func (s *section) pair() certificateFiles {
 	return files
 }
 
-// defaultUpstream is the administrative login of a cluster that names none.
-const defaultUpstream = "postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable"
-
-func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]bool) {
-	id := s.required("identifier")
-	if id != "" && !identifierPattern.MatchString(id) {
-		s.errorf("identifier", "is %q, want 1 to 63 letters, digits, hyphens, dots or underscores, beginning with a letter or a digit", id)
-	}
-	if seen["cluster "+id] {
-		s.errorf("identifier", "%q is there twice", id)
-	}
-	seen["cluster "+id] = true
-
-	domains := s.texts("custom_domains")
-	for _, domain := range domains {
-		if !isHostName(domain) {
-			s.errorf("custom_domains", "%q is not a host name", domain)
-		}
-		name := "domain " + strings.ToLower(strings.TrimSuffix(domain, "."))
-		if seen[name] {
-			s.errorf("custom_domains", "%q is there twice", domain)
-		}
-		seen[name] = true
-	}
-	upstream, attrs := s.upstream()
-	database := s.text("database", "dev")
-	cluster := clusterConfig{
-		Identifier:           id,
-		Database:             database,
-		Upstream:             upstream,
-		TargetSessionAttrs:   attrs,
-		AllowSuperusers:      s.boolean("allow_superusers"),
-		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
-		Sessions:             s.sessionLimits("session_limits"),
-		Prewarm:              s.prewarm("prewarm"),
-	}
-	c.Clusters = append(c.Clusters, cluster)
-	listenHost, _, _ := net.SplitHostPort(c.Gateway.Listen)
-	entry := directory.Cluster{
-		Identifier:      id,
-		Database:        database,
-		CustomDomains:   domains,
-		Host:            c.Gateway.Advertise.Host,
-		ListenHost:      listenHost,
-		Port:            c.Gateway.Advertise.Port,
-		AllowSuperusers: cluster.AllowSuperusers,
-		Tags:            s.tags("tags"),
-	}
-	if upstream != nil {
-		entry.MasterUsername = upstream.User
-	}
-	spec.Clusters = append(spec.Clusters, entry)
-}
-
-// prewarm reads how many sessions of a cluster may be started ahead.
-func (s *section) prewarm(key string) int {
-	sub := s.sub(key)
-	if sub == nil {
-		return 0
-	}
-	defer sub.done()
-	if !sub.has("max") {
-		s.errorf(key, "needs max")
-	}
-	return sub.integer("max", 0, 0, 1000)
-}
-
-// sessionLimits reads the limits of a cluster's sessions.
-func (s *section) sessionLimits(key string) sessionLimits {
-	sub := s.sub(key)
-	if sub == nil {
-		return sessionLimits{}
-	}
-	defer sub.done()
-	const most, year = 1_000_000, 365 * 24 * time.Hour
-	limits := sessionLimits{
-		Max:     sub.integer("max", 0, 1, most),
-		PerUser: sub.integer("per_user", 0, 1, most),
-		Ends: gateway.Ends{
-			Idle:     sub.seconds("idle", 0, time.Second, year),
-			Total:    sub.seconds("total", 0, time.Second, year),
-			AtExpiry: sub.boolean("end_at_expiry"),
-			Notice:   sub.seconds("notice", 5*time.Minute, 0, 24*time.Hour),
-		},
-	}
-	if sub.has("notice") && limits.Ends.Total == 0 && !limits.Ends.AtExpiry {
-		sub.errorf("notice", "has nothing to tell without total or end_at_expiry")
-	}
-	return limits
-}
-
-// upstream parses the administrative login. A password in the connection string
-// works; upstream_password_env and _file keep it out of a file that is copied,
-// shown and committed. The second result is target_session_attrs, which the parsed
-// form keeps as a function only.
-func (s *section) upstream() (*pgx.ConnConfig, string) {
-	text := s.text("upstream", defaultUpstream)
-	s.known("upstream_password_env", "upstream_password_file")
-	own := s.at["upstream_password_env"] != nil || s.at["upstream_password_file"] != nil
-	within := passwordPattern.MatchString(text)
-	if u, err := url.Parse(text); err == nil && u.User != nil {
-		_, has := u.User.Password()
-		within = within || has
-	}
-	if own && within {
-		s.errorf("upstream", "has a password in it, and there is another key for one: leave it out of upstream")
-		return nil, ""
-	}
-	parsed, err := pgx.ParseConfig(text)
-	if err != nil {
-		s.errorf("upstream", "is not a PostgreSQL connection string: %v", err)
-		return nil, ""
-	}
-	attrs := "any"
-	if match := sessionAttrsPattern.FindStringSubmatch(text); match != nil {
-		attrs = match[1]
-	}
-	if !own {
-		if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok && !within {
-			parsed.Password = value
-		}
-		return parsed, attrs
-	}
-	if secret, ok := s.secret("upstream_password", "upstream_password_env", "upstream_password_file", false); ok {
-		parsed.Password = secret.Reveal()
-	}
-	return parsed, attrs
-}
-
-// policyWarnings collects what the policies can hardly have meant.
-func policyWarnings(spec *directory.Spec, d *directory.Directory) []string {
-	var warnings []string
-	warn := func(list []iam.Warning) {
-		for _, w := range list {
-			// A policy of the file is called by the file and its key.
-			file, key, _ := strings.Cut(w.Policy, " ")
-			where := strings.Trim(key+"."+w.Path, ".")
-			text := fmt.Sprintf("%s:%d: %s: %s", file, w.Line, where, w.Reason)
-			// Those who hold the same policies have the same warnings.
-			if !slices.Contains(warnings, text) {
-				warnings = append(warnings, text)
-			}
-		}
-	}
-	add := func(policies ...*iam.Policy) {
-		for _, p := range policies {
-			if p != nil {
-				warn(p.Warnings())
-				warn(p.Elsewhere(spec.Region, spec.Account))
-			}
-		}
-	}
-	for _, p := range spec.Policies {
-		add(p.Policy)
-	}
-	for _, g := range spec.Groups {
-		add(g.Inline...)
-	}
-	for _, u := range spec.Users {
-		add(u.Inline...)
-		add(u.Boundary)
-		if user, ok := d.User(u.Name); ok {
-			warn(user.Policies.Warnings())
-		}
-	}
-	for _, r := range spec.Roles {
-		add(r.Inline...)
-		add(r.Boundary, r.Trust)
-		if role, ok := d.Role(r.Name); ok {
-			warn(role.Policies.Warnings())
-		}
-	}
-	return warnings
-}
-
 func parsePrefix(text string) (netip.Prefix, error) {
 	if address, err := netip.ParseAddr(text); err == nil {
 		return netip.PrefixFrom(address, address.BitLen()), nil
@@ -523,66 +320,3 @@ func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
 }
-
-// accessKeys reads the access keys of an IAM user.
-func (s *section) accessKeys(seen map[string]bool) []directory.AccessKey {
-	var keys []directory.AccessKey
-	for _, k := range s.sections("access_keys") {
-		id := k.required("id")
-		if id != "" && !accessKeyPattern.MatchString(id) {
-			k.errorf("id", "is %q, want 16 to 128 letters, digits or underscores, such as AKIAIOSFODNN7EXAMPLE", id)
-		}
-		if strings.HasPrefix(id, "ASIA") {
-			k.errorf("id", "begins with ASIA, which marks temporary access keys; a long-term one begins with AKIA")
-		}
-		if seen["key "+id] {
-			k.errorf("id", "%q is there twice", id)
-		}
-		seen["key "+id] = true
-		before := len(k.file.errs)
-		secret, ok := k.secret("secret", "secret_env", "secret_file", true)
-		if !ok && len(k.file.errs) == before {
-			k.errorf("secret", "one of secret_env, secret_file and secret is required")
-		}
-		keys = append(keys, directory.AccessKey{ID: id, Secret: secret})
-		k.done()
-	}
-	return keys
-}
-
-// mfaDevices reads the one-time-password devices of an IAM user. One may do without
-// a serial number; a code is checked against the device that its caller names, so
-// two cannot have the same.
-func (s *section) mfaDevices(unnamed string, seen map[string]bool) []directory.MFADevice {
-	var devices []directory.MFADevice
-	for _, d := range s.sections("mfa_devices") {
-		device := directory.MFADevice{SerialNumber: d.text("serial_number", unnamed)}
-		switch {
-		case d.has("serial_number") && !serialPattern.MatchString(device.SerialNumber):
-			d.errorf("serial_number", "is %q, want 9 to 256 letters, digits or characters of _+=/:,.@-", device.SerialNumber)
-		case seen["device "+device.SerialNumber] && d.has("serial_number"):
-			d.errorf("serial_number", "%q is there twice", device.SerialNumber)
-		case seen["device "+device.SerialNumber]:
-			d.errorf("serial_number", "is required: another device is %q already", unnamed)
-		}
-		seen["device "+device.SerialNumber] = true
-		before := len(d.file.errs)
-		seed, ok := d.secret("seed", "seed_env", "seed_file", true)
-		if !ok && len(d.file.errs) == before {
-			d.errorf("seed", "one of seed_env, seed_file and seed is required: the device's key in base32")
-		}
-		device.Seed = keyring.Secret(strings.ToUpper(strings.ReplaceAll(seed.Reveal(), " ", "")))
-		if ok && sts.CheckSeed(device.Seed) != nil {
-			d.errorf(d.first("seed", "seed_env", "seed_file"), "is not the key of an MFA device in base32 (letters and the digits 2 to 7)")
-		}
-		devices = append(devices, device)
-		d.done()
-	}
-	return devices
-}
-
-// duration limits of a role session, API_CreateRole.
-const (
-	leastSession = time.Hour
-	mostSession  = 12 * time.Hour
-)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"crypto/x509"
+	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +13,14 @@ import (
 
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/sts"
+)
+
+// duration limits of a role session, API_CreateRole.
+const (
+	leastSession = time.Hour
+	mostSession  = 12 * time.Hour
 )
 
 // readIAM reads the iam section: users, groups, IAM roles, named policies and
@@ -147,4 +156,107 @@ func (s *section) provider(seen map[string]bool) directory.Provider {
 		}
 	}
 	return p
+}
+
+// policyWarnings collects what the policies can hardly have meant.
+func policyWarnings(spec *directory.Spec, d *directory.Directory) []string {
+	var warnings []string
+	warn := func(list []iam.Warning) {
+		for _, w := range list {
+			// A policy of the file is called by the file and its key.
+			file, key, _ := strings.Cut(w.Policy, " ")
+			where := strings.Trim(key+"."+w.Path, ".")
+			text := fmt.Sprintf("%s:%d: %s: %s", file, w.Line, where, w.Reason)
+			// Those who hold the same policies have the same warnings.
+			if !slices.Contains(warnings, text) {
+				warnings = append(warnings, text)
+			}
+		}
+	}
+	add := func(policies ...*iam.Policy) {
+		for _, p := range policies {
+			if p != nil {
+				warn(p.Warnings())
+				warn(p.Elsewhere(spec.Region, spec.Account))
+			}
+		}
+	}
+	for _, p := range spec.Policies {
+		add(p.Policy)
+	}
+	for _, g := range spec.Groups {
+		add(g.Inline...)
+	}
+	for _, u := range spec.Users {
+		add(u.Inline...)
+		add(u.Boundary)
+		if user, ok := d.User(u.Name); ok {
+			warn(user.Policies.Warnings())
+		}
+	}
+	for _, r := range spec.Roles {
+		add(r.Inline...)
+		add(r.Boundary, r.Trust)
+		if role, ok := d.Role(r.Name); ok {
+			warn(role.Policies.Warnings())
+		}
+	}
+	return warnings
+}
+
+// accessKeys reads the access keys of an IAM user.
+func (s *section) accessKeys(seen map[string]bool) []directory.AccessKey {
+	var keys []directory.AccessKey
+	for _, k := range s.sections("access_keys") {
+		id := k.required("id")
+		if id != "" && !accessKeyPattern.MatchString(id) {
+			k.errorf("id", "is %q, want 16 to 128 letters, digits or underscores, such as AKIAIOSFODNN7EXAMPLE", id)
+		}
+		if strings.HasPrefix(id, "ASIA") {
+			k.errorf("id", "begins with ASIA, which marks temporary access keys; a long-term one begins with AKIA")
+		}
+		if seen["key "+id] {
+			k.errorf("id", "%q is there twice", id)
+		}
+		seen["key "+id] = true
+		before := len(k.file.errs)
+		secret, ok := k.secret("secret", "secret_env", "secret_file", true)
+		if !ok && len(k.file.errs) == before {
+			k.errorf("secret", "one of secret_env, secret_file and secret is required")
+		}
+		keys = append(keys, directory.AccessKey{ID: id, Secret: secret})
+		k.done()
+	}
+	return keys
+}
+
+// mfaDevices reads the one-time-password devices of an IAM user. One may do without
+// a serial number; a code is checked against the device that its caller names, so
+// two cannot have the same.
+func (s *section) mfaDevices(unnamed string, seen map[string]bool) []directory.MFADevice {
+	var devices []directory.MFADevice
+	for _, d := range s.sections("mfa_devices") {
+		device := directory.MFADevice{SerialNumber: d.text("serial_number", unnamed)}
+		switch {
+		case d.has("serial_number") && !serialPattern.MatchString(device.SerialNumber):
+			d.errorf("serial_number", "is %q, want 9 to 256 letters, digits or characters of _+=/:,.@-", device.SerialNumber)
+		case seen["device "+device.SerialNumber] && d.has("serial_number"):
+			d.errorf("serial_number", "%q is there twice", device.SerialNumber)
+		case seen["device "+device.SerialNumber]:
+			d.errorf("serial_number", "is required: another device is %q already", unnamed)
+		}
+		seen["device "+device.SerialNumber] = true
+		before := len(d.file.errs)
+		seed, ok := d.secret("seed", "seed_env", "seed_file", true)
+		if !ok && len(d.file.errs) == before {
+			d.errorf("seed", "one of seed_env, seed_file and seed is required: the device's key in base32")
+		}
+		device.Seed = keyring.Secret(strings.ToUpper(strings.ReplaceAll(seed.Reveal(), " ", "")))
+		if ok && sts.CheckSeed(device.Seed) != nil {
+			d.errorf(d.first("seed", "seed_env", "seed_file"), "is not the key of an MFA device in base32 (letters and the digits 2 to 7)")
+		}
+		devices = append(devices, device)
+		d.done()
+	}
+	return devices
 }
