@@ -211,6 +211,10 @@ func naiveDate(s string) (time.Time, bool) {
 		nanos, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
 		return time.Unix(seconds, nanos), err == nil
 	}
+	// Package time also takes an hour of one digit.
+	if regexp.MustCompile(`T[0-9]:`).MatchString(s) {
+		return time.Time{}, false
+	}
 	for _, layout := range []string{"2006", "2006-01", "2006-01-02", "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05Z07:00"} {
 		if at, err := time.Parse(layout, s); err == nil {
 			return at, true
