@@ -198,7 +198,7 @@ func naiveLower(s string) string {
 }
 
 func naiveNumber(s string) (*big.Rat, bool) {
-	if !regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$`).MatchString(s) {
+	if !regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?0*[0-9]{1,3})?$`).MatchString(s) {
 		return nil, false
 	}
 	return new(big.Rat).SetString(s)
