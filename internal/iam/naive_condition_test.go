@@ -201,6 +201,11 @@ func naiveNumber(s string) (*big.Rat, bool) {
 	if !regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?0*[0-9]{1,3})?$`).MatchString(s) {
 		return nil, false
 	}
+	if _, exponent, ok := strings.Cut(strings.ToLower(s), "e"); ok {
+		if n, err := strconv.Atoi(exponent); err != nil || n < -400 || n > 400 { // a bound of ours
+			return nil, false
+		}
+	}
 	return new(big.Rat).SetString(s)
 }
 
