@@ -140,7 +140,8 @@ func TestPrewarmIsBounded(t *testing.T) {
 			_ = conn.Close(context.Background())
 		}
 	}
-	eventually(t, "two are left", func() bool { return len(pids(t, pg, g.DBUser)) == 2 })
+	// One where each was ready before the next logon, which then never found none.
+	eventually(t, "one or two are left", func() bool { n := len(pids(t, pg, g.DBUser)); return n == 1 || n == 2 })
 	other := *cluster
 	other.Prewarm = 0
 	f.add(&other)
