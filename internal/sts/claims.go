@@ -114,12 +114,17 @@ func texts(value any) ([]string, bool) {
 	return all, ok
 }
 
+// textOrTexts is a list of texts, or one alone, as providers write a list of one.
+func textOrTexts(value any) ([]string, bool) {
+	if one, ok := value.(string); ok {
+		return []string{one}, true
+	}
+	return texts(value)
+}
+
 // audience is aud: one text or a list of them.
 func (c claims) audience() ([]string, error) {
-	if one, ok := c["aud"].(string); ok {
-		return []string{one}, nil
-	}
-	list, ok := texts(c["aud"])
+	list, ok := textOrTexts(c["aud"])
 	if !ok {
 		return nil, fmt.Errorf("%w: aud", ErrBadClaims)
 	}

@@ -22,9 +22,9 @@ func (w *WebIdentity) readFlatTags(claims map[string]any) (found bool, err error
 			continue
 		}
 		found = true
-		values, ok := claimTexts(value)
+		values, ok := textOrTexts(value)
 		switch {
-		case !ok:
+		case !ok || values == nil:
 			return found, fmt.Errorf("%w: %s", ErrBadClaims, name)
 		case !isTag:
 			w.Transitive = values
@@ -36,21 +36,4 @@ func (w *WebIdentity) readFlatTags(claims map[string]any) (found bool, err error
 	}
 	slices.SortFunc(w.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
 	return found, nil
-}
-
-// claimTexts is a text or a list of texts: providers write a list of one as the
-// text alone.
-func claimTexts(value any) (texts []string, ok bool) {
-	list, isList := value.([]any)
-	if !isList {
-		list = []any{value}
-	}
-	for _, one := range list {
-		text, isText := one.(string)
-		if !isText {
-			return nil, false
-		}
-		texts = append(texts, text)
-	}
-	return texts, true
 }
