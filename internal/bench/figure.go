@@ -24,7 +24,7 @@ type measurement struct {
 // compares the others with.
 type target struct {
 	name    string
-	pid     func() int // whose CPU time is counted; nil: nobody's
+	pid     func() int // whose CPU time is counted, unless measure does; nil: nobody's
 	measure func(context.Context) (measurement, error)
 }
 
@@ -55,7 +55,7 @@ func (f figure) run(ctx context.Context, rounds int) (*result, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", t.name, err)
 			}
-			if m.units > 0 && t.pid != nil {
+			if m.cpu == 0 && m.units > 0 && t.pid != nil {
 				m.cpu = time.Duration(float64(cpuTime(t.pid())-before) / m.units)
 			}
 			got[i] = m

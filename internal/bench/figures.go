@@ -95,12 +95,12 @@ func (s *stack) latency(o options) figure {
 
 func (s *stack) tps(o options, n int, mode string) figure {
 	f := figure{key: "tps", title: fmt.Sprintf("Transactions, %s, %d clients", transport(mode), n), unit: "per s", targets: []target{
-		{name: direct, measure: s.small.transactions(o, n, s.small.direct(mode))},
+		{name: direct, measure: s.small.transactions(o, n, s.small.direct(mode), nil)},
 	}}
 	if s.pgbouncer != nil {
-		f.targets = append(f.targets, target{bouncer, s.pgbouncer.pid, s.small.transactions(o, n, s.pgbouncer.login(mode))})
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.pid, s.small.transactions(o, n, s.pgbouncer.login(mode), s.pgbouncer.pid)})
 	}
-	f.targets = append(f.targets, target{daypass, s.server.pid, s.small.transactions(o, n, s.server.through(mode))})
+	f.targets = append(f.targets, target{daypass, s.server.pid, s.small.transactions(o, n, s.server.through(mode), s.server.pid)})
 	return f
 }
 
@@ -165,8 +165,8 @@ func (s *stack) scale(o options) []figure {
 			{many, s.registry.pid, logons(o, clients, 0, s.registry.through("require"))},
 		}},
 		{key: "scale", title: "Scale: transactions, plain", unit: "per s", targets: []target{
-			{one, s.server.pid, s.small.transactions(o, clients, s.server.through(mode))},
-			{many, s.registry.pid, s.large.transactions(o, clients, s.registry.through(mode))},
+			{one, s.server.pid, s.small.transactions(o, clients, s.server.through(mode), s.server.pid)},
+			{many, s.registry.pid, s.large.transactions(o, clients, s.registry.through(mode), s.registry.pid)},
 		}},
 	}
 }

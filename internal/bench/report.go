@@ -74,7 +74,8 @@ func (r *report) markdown(b *bytes.Buffer) {
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", g.name, g.format(g.least), g.format(g.aim), measured, verdict)
 	}
 	b.WriteString("\nThe medians behind them. A ratio is to the first line, and the median of the rounds' ratios; CPU is that of the named\n" +
-		"process for one unit (a credential, a logon, a transaction, a GB). For transactions p50 is pgbench's mean.\n")
+		"process for one unit (a credential, a logon, a transaction, a GB). For transactions p50 is pgbench's\n" +
+		"mean, and CPU is counted once all sessions are open.\n")
 	for _, result := range r.results {
 		table := result.table()
 		b.WriteString("\n")

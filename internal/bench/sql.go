@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -65,8 +67,9 @@ func logons(o options, n int, pause time.Duration, to login) func(context.Contex
 	}
 }
 
-// pgbench runs PostgreSQL's own load generator.
-func (d *database) pgbench(ctx context.Context, to login, args ...string) (string, error) {
+// pgbench runs PostgreSQL's own load generator, and calls progress with each line
+// of its standard error, if there is someone to call.
+func (d *database) pgbench(ctx context.Context, to login, progress func(line string), args ...string) (string, error) {
 	program := filepath.Join(d.server.Installation().BinDir, "pgbench")
 	if _, err := os.Stat(program); err != nil {
 		if program, err = exec.LookPath("pgbench"); err != nil {
@@ -75,35 +78,72 @@ func (d *database) pgbench(ctx context.Context, to login, args ...string) (strin
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "PGHOST="+to.host, "PGPORT="+to.port, "PGUSER="+to.user, "PGPASSWORD="+to.password, "PGDATABASE="+to.database, "PGSSLMODE="+to.sslmode)
-	out, err := cmd.CombinedOutput()
+	var out strings.Builder
+	cmd.Stdout = &out
+	said, err := cmd.StderrPipe()
 	if err != nil {
-		return "", fmt.Errorf("pgbench: %w: %s", err, out)
+		return "", err
 	}
-	return string(out), nil
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	var errs strings.Builder
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		fmt.Fprintln(&errs, lines.Text())
+		if progress != nil {
+			progress(lines.Text())
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		return "", fmt.Errorf("pgbench: %w: %s%s", err, errs.String(), out.String())
+	}
+	return out.String(), nil
 }
 
 var (
-	tpsLine       = regexp.MustCompile(`tps = ([\d.]+)`)
-	processedLine = regexp.MustCompile(`actually processed: (\d+)`)
-	latencyLine   = regexp.MustCompile(`latency average = ([\d.]+) ms`)
+	tpsLine      = regexp.MustCompile(`tps = ([\d.]+)`)
+	latencyLine  = regexp.MustCompile(`latency average = ([\d.]+) ms`)
+	progressLine = regexp.MustCompile(`^progress: ([\d.]+) s, ([\d.]+) tps`)
 )
 
-// transactions runs pgbench -S; p50 is the mean, which is all that it tells.
-func (d *database) transactions(o options, n int, to login) func(context.Context) (measurement, error) {
+// transactions runs pgbench -S for a second longer than it measures: CPU counts
+// from its first report, when all sessions are open, to its last, so that no logon
+// is among the transactions. p50 is the mean, which is all that pgbench tells. pid
+// is nil where nobody's CPU is counted.
+func (d *database) transactions(o options, n int, to login, pid func() int) func(context.Context) (measurement, error) {
 	return func(ctx context.Context) (measurement, error) {
-		out, err := d.pgbench(ctx, to, "-n", "-S", "-M", "simple", "-c", strconv.Itoa(n), "-j", "2", "-T", strconv.Itoa(max(1, int(o.duration.Seconds()))))
+		var began, spent time.Duration // CPU
+		var last, units float64        // seconds and transactions
+		seconds := max(1, int(o.duration.Seconds())) + 1
+		out, err := d.pgbench(ctx, to, func(line string) {
+			fields := progressLine.FindStringSubmatch(line)
+			if fields == nil || pid == nil {
+				return
+			}
+			at, _ := strconv.ParseFloat(fields[1], 64)
+			tps, _ := strconv.ParseFloat(fields[2], 64)
+			if last == 0 {
+				began = cpuTime(pid())
+			} else {
+				units += tps * (at - last)
+				spent = cpuTime(pid()) - began
+			}
+			last = at
+		}, "-n", "-S", "-M", "simple", "-P", "1", "-c", strconv.Itoa(n), "-j", "2", "-T", strconv.Itoa(seconds))
 		if err != nil {
 			return measurement{}, err
 		}
-		tps, processed, latency := tpsLine.FindStringSubmatch(out), processedLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
-		if tps == nil || processed == nil || latency == nil {
+		tps, latency := tpsLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
+		if tps == nil || latency == nil || pid != nil && units == 0 {
 			return measurement{}, fmt.Errorf("pgbench: %s", out)
 		}
 		var m measurement
 		m.rate, _ = strconv.ParseFloat(tps[1], 64)
-		m.units, _ = strconv.ParseFloat(processed[1], 64)
 		average, _ := strconv.ParseFloat(latency[1], 64)
 		m.p50 = time.Duration(average * float64(time.Millisecond))
+		if pid != nil {
+			m.cpu = time.Duration(float64(spent) / units)
+		}
 		return m, nil
 	}
 }

@@ -208,6 +208,6 @@ func (d *database) prepare(ctx context.Context, n size) error {
 			return fmt.Errorf("%.40s: %w", sql, err)
 		}
 	}
-	_, err = d.pgbench(ctx, d.direct("disable"), "-i", "-q", "-s", "10")
+	_, err = d.pgbench(ctx, d.direct("disable"), nil, "-i", "-q", "-s", "10")
 	return err
 }
