@@ -30,6 +30,7 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
 )
 
@@ -196,7 +197,7 @@ const adminListener = "\nadmin: {listen: \"127.0.0.1:0\", pprof: true}\n"
 // startDatabase starts a PostgreSQL server with the example of testdata.
 func startDatabase(t *testing.T) string {
 	t.Helper()
-	installation, err := postgres.Find("")
+	installation, err := pgtest.Installation()
 	if err != nil {
 		t.Fatal(err)
 	}

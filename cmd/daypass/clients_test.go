@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/ca"
+	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
 )
 
@@ -59,7 +60,7 @@ func newClientSite(t *testing.T) *clientSite {
 			t.Fatal(err)
 		}
 	}
-	installation, err := postgres.Find("")
+	installation, err := pgtest.Installation()
 	must(err)
 	database, err := postgres.Start(context.Background(), installation, postgres.Options{})
 	must(err)

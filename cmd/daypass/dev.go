@@ -229,16 +229,8 @@ func (d *dev) findPostgres(ctx context.Context, opts devOptions) (postgres.Insta
 		}
 		return postgres.Installation{}, fmt.Errorf("%s was made by PostgreSQL %d, which is not here: name its directory with --postgres, or use another --data directory", opts.data, major)
 	}
-	inst, err := postgres.Find(opts.postgres)
-	if err == nil || opts.postgres != "" || !errors.Is(err, postgres.ErrNotFound) {
-		return inst, err
-	}
-	if inst, ok := postgres.Fetched(""); ok {
-		return inst, nil
-	}
-	d.note("%v", err)
-	inst, err = postgres.Fetch(ctx, postgres.FetchConfig{Repository: opts.repository}, func(line string) { d.note("%s", line) })
-	if err != nil && ctx.Err() == nil {
+	inst, err := postgres.FindOrFetch(ctx, opts.postgres, postgres.FetchConfig{Repository: opts.repository}, func(line string) { d.note("%s", line) })
+	if err != nil && opts.postgres == "" && ctx.Err() == nil {
 		return inst, fmt.Errorf("%w\ninstall PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18), name its directory\nwith --postgres, or name a Maven repository that can be reached with --postgres-repository", err)
 	}
 	return inst, err

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
 )
 
@@ -101,7 +102,7 @@ func cmdSite(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: site")
 	}
 	s := ts.Value(siteKey{}).(*site)
-	installation, err := postgres.Find("")
+	installation, err := pgtest.Installation()
 	ts.Check(err)
 	s.database, err = postgres.Start(context.Background(), installation, postgres.Options{Settings: map[string]string{"max_connections": "260"}})
 	ts.Check(err)

@@ -131,7 +131,7 @@ type database struct {
 
 func startDatabase(ctx context.Context, o options, dir string, n size) (_ *database, err error) {
 	d := &database{tls: filepath.Join(dir, "tls")}
-	installation, err := postgres.Find(o.postgres)
+	installation, err := postgres.FindOrFetch(ctx, o.postgres, postgres.FetchConfig{}, func(line string) { progress("%s", line) })
 	if err != nil {
 		return nil, err
 	}

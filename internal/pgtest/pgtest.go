@@ -120,19 +120,11 @@ func (s *shared) installations() []postgres.Installation {
 	s.found = slices.CompactFunc(all, func(a, b postgres.Installation) bool { return a.Major == b.Major })
 	if len(s.found) == 0 {
 		var inst postgres.Installation
-		if inst, s.problem = fetch(); s.problem == nil {
+		if inst, s.problem = Installation(); s.problem == nil {
 			s.found = append(s.found, inst)
 		}
 	}
 	return s.found
-}
-
-// fetch is for a machine without PostgreSQL.
-func fetch() (postgres.Installation, error) {
-	if inst, ok := postgres.Fetched(""); ok {
-		return inst, nil
-	}
-	return postgres.Fetch(context.Background(), postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 }
 
 // repositoryRoot is the nearest directory above a test's with a go.mod.
@@ -151,6 +143,12 @@ func repositoryRoot() (string, bool) {
 		}
 		dir = parent
 	}
+}
+
+// Installation is the machine's own, or one that is fetched where there is none.
+// Tests that start a server themselves use it.
+func Installation() (postgres.Installation, error) {
+	return postgres.FindOrFetch(context.Background(), "", postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 }
 
 // Versions returns the installations that tests can use, one of each major

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 // parent starts a server, says where, and waits to be killed.
 func parent(dir string) {
-	inst, err := postgres.Find("")
+	inst, err := postgres.FindOrFetch(context.Background(), "", postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -65,6 +65,20 @@ func Fetched(dir string) (Installation, bool) {
 	return found[0], true
 }
 
+// FindOrFetch returns what Find finds. Where nothing is installed and dir is
+// empty, it returns what an earlier Fetch left, or else what Fetch fetches.
+func FindOrFetch(ctx context.Context, dir string, config FetchConfig, progress func(line string)) (Installation, error) {
+	inst, err := Find(dir)
+	if err == nil || dir != "" {
+		return inst, err
+	}
+	if inst, ok := Fetched(config.Dir); ok {
+		return inst, nil
+	}
+	progress(err.Error())
+	return Fetch(ctx, config, progress)
+}
+
 // source is one that programs can be had from.
 type source struct {
 	version string // also the name of their directory

@@ -19,9 +19,9 @@ import (
 
 func installation(t testing.TB) postgres.Installation {
 	t.Helper()
-	inst, err := postgres.Find("")
+	inst, err := postgres.FindOrFetch(t.Context(), "", postgres.FetchConfig{}, func(line string) { t.Log(line) })
 	if err != nil {
-		t.Fatalf("%v: install PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18)", err)
+		t.Fatalf("%v\ninstall PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18)", err)
 	}
 	return inst
 }

@@ -86,7 +86,7 @@ func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error)
 	if err := os.Chmod(s.dir, 0o711); err != nil { // PostgreSQL's account passes through
 		return nil, err
 	}
-	if s.installation, err = postgres.Find(pgDir); err != nil {
+	if s.installation, err = postgres.FindOrFetch(ctx, pgDir, postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) }); err != nil {
 		return nil, err
 	}
 	if err := s.startPostgres(ctx); err != nil {
