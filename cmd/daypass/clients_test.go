@@ -239,6 +239,9 @@ func (s *clientSite) postgresClients() map[string]func(t *testing.T, env []strin
 	}
 	return map[string]func(t *testing.T, env []string) (string, error){
 		"psql": func(t *testing.T, env []string) (string, error) {
+			if _, err := os.Stat(s.psql); err != nil {
+				missing(t, "psql", "apt-get install postgresql-client")
+			}
 			return s.run(t, env, s.psql, "-XqAtF ", "-c", "PREPARE q (int) AS SELECT current_user, session_user, $1 + 1", "-c", "EXECUTE q (41)")
 		},
 		"pgx":      queryPGX,

@@ -273,6 +273,11 @@ func TestConnectSuggests(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no sh")
 	}
+	dir := t.TempDir() // some of them are refused before psql is started, but not before it is found
+	if err := os.WriteFile(filepath.Join(dir, "psql"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	for _, test := range []struct{ args, want []string }{
 		{[]string{"c", "--user", "ana"}, []string{"c", "DATABASE", "--host", "HOST", "--port", "5439", "--user", "ana"}},
 		{[]string{"c", "my db", "--port", "6000", "--with-iam", "--print", "uri"}, []string{"c", "my db", "--host", "HOST", "--port", "6000", "--print", "uri", "--with-iam"}},

@@ -156,7 +156,7 @@ func TestDevPaste(t *testing.T) {
 	}
 	for _, tool := range []string{"aws", "psql", "sh"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("%s is not installed: the lines that dev prints cannot be tried (awscli, postgresql-client)", tool)
+			missing(t, tool, "apt-get install awscli postgresql-client")
 		}
 	}
 	paste := func(command string) (string, error) {

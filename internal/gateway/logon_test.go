@@ -362,7 +362,7 @@ func (remote) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2
 func TestPsql(t *testing.T) {
 	program, err := exec.LookPath("psql")
 	if err != nil {
-		t.Fatal("psql is not in PATH; it comes with PostgreSQL's client package")
+		t.Skip("NOT TESTED with psql, which is not installed: apt-get install postgresql-client")
 	}
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
