@@ -236,7 +236,7 @@ func TestFailover(t *testing.T) {
 func TestStandby(t *testing.T) {
 	f := newFixture(t, nil)
 	primary, standby := pair(t)
-	primary.exec("create role analysts")
+	primary.exec("create role analysts; grant analysts to daypass with admin option")
 	f.behind("replica", "standby", primary.addr(), standby.addr())
 	for i := range 20 {
 		conn, _, err := f.logon(f.to("replica", fmt.Sprintf("new%d", i), "analysts"))
@@ -456,7 +456,7 @@ func TestChangedByHand(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := host(t, openDir(t), nil)
 	pg.admit()
-	pg.exec("create role analysts; create role finance; create role mallory login")
+	pg.exec("create role analysts; create role finance; grant analysts, finance to daypass with admin option; create role mallory login")
 	f.behind("handy", "any", pg.addr())
 	alice := func() grant { return f.to("handy", "alice", "analysts") }
 	if conn := f.works(3*time.Second, alice); conn != nil {
