@@ -15,6 +15,19 @@ import (
 	"time"
 )
 
+// TestAlerts has promtool see every alert fire when it should, and none when all is
+// well. Where there is no promtool there is nothing to test.
+func TestAlerts(t *testing.T) {
+	binary, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Log("NOT CHECKED: there is no promtool in PATH")
+		return
+	}
+	if out, err := exec.Command(binary, "test", "rules", "../../deploy/prometheus/alerts_test.yaml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestPrometheus has a real Prometheus scrape a server at work, load the alerts and
 // answer every query of the dashboard. Where there is no Prometheus there is
 // nothing to test; TestWatching compares the names everywhere.
