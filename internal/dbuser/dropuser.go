@@ -237,24 +237,34 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 }
 
 // clear gives what a role owns in one database to another, takes back what it
-// was granted, and removes what else names it there. DROP OWNED would drop what is owned as well; so there is
-// a look that nothing is, in the same transaction, and the role has no session.
+// was granted, and removes what else names it there. What is too much for one
+// transaction is given away before. DROP OWNED would drop what is owned as well;
+// so there is a look that nothing is, in the same transaction, and the role has no
+// session.
 func (a *Admin) clear(ctx context.Context, role, to, database string) error {
-	return a.inDatabase(ctx, database, func(ctx context.Context, lane, c *conn) error {
-		l, err := readLoan(ctx, lane, role, to)
-		if err != nil {
-			return err
-		}
-		var inner []step
+	return a.onDatabase(ctx, database, func(do transaction) error {
 		if to != "" {
-			inner = append(inner, step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(to))})
+			lend := func(ctx context.Context, lane *conn) (lent, error) { return readLoan(ctx, lane, role, to) }
+			if err := a.handOverSurplus(do, role, lend); err != nil {
+				return err
+			}
 		}
-		grants, err := readGrants(ctx, c, role)
-		if err != nil {
-			return err
-		}
-		inner = append(inner, step{sql: ownsNothing(role)}, step{sql: "drop owned by " + ident(role)})
-		return a.runSteps(ctx, c, append(takeBack(grants, role, c.version), l.around(inner...)...))
+		return do(func(ctx context.Context, lane, c *conn) error {
+			l, err := readLoan(ctx, lane, role, to)
+			if err != nil {
+				return err
+			}
+			var inner []step
+			if to != "" {
+				inner = append(inner, step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(to))})
+			}
+			grants, err := readGrants(ctx, c, role)
+			if err != nil {
+				return err
+			}
+			inner = append(inner, step{sql: ownsNothing(role)}, step{sql: "drop owned by " + ident(role)})
+			return a.runSteps(ctx, c, append(takeBack(grants, role, c.version), l.around(inner...)...))
+		})
 	})
 }
 

@@ -250,21 +250,31 @@ func readOwners(ctx context.Context, c *conn, roles []string) ([]owner, error) {
 var errNoUser = errors.New("cannot tell the user of the session role")
 
 // handOver gives what a session role owns in one database to its user: at one
-// stroke, and object by object where that does not work.
+// stroke, and object by object where that does not work or would be too much.
 func (a *Admin) handOver(ctx context.Context, role, database string) (user string, err error) {
 	err = a.onDatabase(ctx, database, func(do transaction) error {
+		lend := func(ctx context.Context, lane *conn) (l lent, err error) {
+			l, err = readLent(ctx, lane, role)
+			user = l.user
+			return l, err
+		}
+		if database != "" {
+			if err := a.handOverSurplus(do, role, lend); err != nil {
+				return err
+			}
+		}
 		whole := do(func(ctx context.Context, lane, c *conn) error {
-			lent, err := readLent(ctx, lane, role)
+			lent, err := lend(ctx, lane)
 			if err != nil {
 				return err
 			}
-			user = lent.user
-			return a.runSteps(ctx, c, lent.around(step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(user))}))
+			return a.runSteps(ctx, c, lent.around(step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(role), ident(lent.user))}))
 		})
 		if database == "" || !isCode(whole, "53200", "55P03") && !refused(whole) {
 			return whole
 		}
-		return a.handOverPieces(do, role, whole)
+		_, err := a.handOverPieces(do, role, lend, whole)
+		return err
 	})
 	return user, err
 }

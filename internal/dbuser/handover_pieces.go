@@ -12,6 +12,11 @@ const (
 	// server has a few thousand for everybody.
 	maxPieces   = 10000
 	maxTogether = 32
+	// maxWhole is how many tables and the like are handed over at one stroke. It
+	// locks them all, with their indexes: thousands would leave no locks to anybody.
+	// Of other objects, which take none, it is maxPieces: they take their time, for
+	// which others that change roles wait.
+	maxWhole = 256
 )
 
 // piecesQuery names what a session role owns in a database, in the words of ALTER.
@@ -36,13 +41,40 @@ limit $2`
 // piece is an object as ALTER names it: "table", "public.t".
 type piece struct{ kind, identity string }
 
+// lending says what the administrative login has to be lent to hand over.
+type lending func(ctx context.Context, lane *conn) (lent, error)
+
+const surplusQuery = `
+select count(*) filter (where d.classid = 'pg_class'::regclass) > $2 or count(*) > $3
+from pg_shdepend d
+where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
+  and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())`
+
+// handOverSurplus hands over object by object until what the role owns is few
+// enough for one stroke.
+func (a *Admin) handOverSurplus(do transaction, role string, lend lending) error {
+	for {
+		var surplus bool
+		err := do(func(ctx context.Context, _, c *conn) error {
+			return c.QueryRow(ctx, surplusQuery, role, maxWhole, maxPieces).Scan(&surplus)
+		})
+		if err != nil || !surplus {
+			return err
+		}
+		if n, err := a.handOverPieces(do, role, lend, nil); err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
 // handOverPieces hands over object by object, in small transactions, what could
 // not be handed over whole: a table that is in use, a schema in which the user may
 // not create, or too many objects for the server's locks do not keep the rest. The
-// error is the first of an object that stays.
-func (a *Admin) handOverPieces(do transaction, role string, whole error) error {
+// error is the first of an object that stays, or whole when there is no object. n
+// is how many were tried.
+func (a *Admin) handOverPieces(do transaction, role string, lend lending, whole error) (n int, err error) {
 	var pieces []piece
-	err := do(func(ctx context.Context, _, c *conn) error {
+	err = do(func(ctx context.Context, _, c *conn) error {
 		rows, err := c.Query(ctx, piecesQuery, role, maxPieces)
 		if err != nil {
 			return err
@@ -58,11 +90,12 @@ func (a *Admin) handOverPieces(do transaction, role string, whole error) error {
 		return rows.Err()
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(pieces) == 0 {
-		return whole
+		return 0, whole
 	}
+	n = len(pieces)
 	var first error
 	keep := func(err error) {
 		if first == nil {
@@ -72,11 +105,11 @@ func (a *Admin) handOverPieces(do transaction, role string, whole error) error {
 	for len(pieces) > 0 {
 		together := pieces[:min(maxTogether, len(pieces))]
 		pieces = pieces[len(together):]
-		err := a.handOverTogether(do, role, together)
+		err := a.handOverTogether(do, lend, together)
 		for i := 0; err != nil && i < len(together) && len(together) > 1; i++ {
-			if err := a.handOverTogether(do, role, together[i:i+1]); err != nil {
+			if err := a.handOverTogether(do, lend, together[i:i+1]); err != nil {
 				if !isCode(err, "53200", "55P03") && !refused(err) {
-					return err // it is not about the object
+					return n, err // it is not about the object
 				}
 				keep(err)
 			}
@@ -85,12 +118,12 @@ func (a *Admin) handOverPieces(do transaction, role string, whole error) error {
 			keep(err)
 		}
 	}
-	return first
+	return n, first
 }
 
-func (a *Admin) handOverTogether(do transaction, role string, together []piece) error {
+func (a *Admin) handOverTogether(do transaction, lend lending, together []piece) error {
 	return do(func(ctx context.Context, lane, c *conn) error {
-		lent, err := readLent(ctx, lane, role)
+		lent, err := lend(ctx, lane)
 		if err != nil {
 			return err
 		}

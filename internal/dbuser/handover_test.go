@@ -2,11 +2,13 @@ package dbuser_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgtest"
@@ -242,6 +244,63 @@ func TestHandOverPieces(t *testing.T) {
 			t.Errorf("the session role owns %s objects", got)
 		}
 	})
+}
+
+// TestManyTables: thousands of tables change hands without taking the locks that
+// everybody shares, when the session role is swept and when the user is dropped.
+func TestManyTables(t *testing.T) {
+	const tables, most = 600, 300
+	f := alone(t, pgtest.Start(t), "CREATEROLE")
+	alice, bob, makers := f.user("alice", ""), f.user("bob", ""), f.group("makers")
+	f.lendAlone(alice, bob, makers)
+	f.exec("grant %s to %s", makers, bob)
+	db := f.database(makers)
+	role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+	c := f.logon(role, db)
+	run(t, c, fmt.Sprintf("do $$ begin for i in 1..%d loop execute format('create table lab.t%%s (x int)', i); end loop; end $$", tables))
+	_ = c.Close(t.Context())
+	f.noSessions(role.Name)
+
+	commits, locks := 0, 0
+	admin := f.another()
+	admin.SetBefore(func(sql string, _ *pgconn.PgConn) {
+		if sql == "commit" {
+			commits++
+			var n int
+			if err := f.super.QueryRow(t.Context(), "select count(*) from pg_locks where locktype = 'relation' and pid <> pg_backend_pid()").Scan(&n); err != nil {
+				t.Error(err)
+			}
+			locks = max(locks, n)
+		}
+	})
+	owner := func() string {
+		return one(t, pgtest.Connect(t, f.Superuser(db)), "select string_agg(distinct tableowner, ' ') from pg_tables where schemaname = 'lab'")
+	}
+	bounded := func(what string) {
+		t.Helper()
+		if locks == 0 || locks > most {
+			t.Errorf("%s: %d locks at a time on relations, want some, and %d at most", what, locks, most)
+		}
+		if commits < (tables-most)/32 {
+			t.Errorf("%s: %d transactions", what, commits)
+		}
+		commits, locks = 0, 0
+	}
+	report, err := admin.Sweep(t.Context(), dbuser.SweepOptions{})
+	if err != nil || len(report.Kept) > 0 {
+		t.Fatalf("Sweep = %+v, %v", report, err)
+	}
+	if got := owner(); got != alice {
+		t.Errorf("after the sweep the tables belong to %s, want %s", got, alice)
+	}
+	bounded("the sweep")
+	if plan, err := admin.DropUser(t.Context(), alice, dbuser.DropOptions{ReassignTo: bob}); err != nil {
+		t.Fatalf("DropUser = %+v, %v", plan.Problems, err)
+	}
+	if got := owner(); got != bob {
+		t.Errorf("after alice was dropped the tables belong to %s, want %s", got, bob)
+	}
+	bounded("dropping the user")
 }
 
 // sweepUntil sweeps like the next start of a gateway, when the sessions are gone.
