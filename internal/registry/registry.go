@@ -37,7 +37,8 @@ const maxTold = 64
 type Config struct {
 	Store Store
 	// Now is the clock of revocations. Optional: time.Now. How old the index may
-	// be is measured with the machine's monotonic clock instead.
+	// be, and how long a revocation is kept at least, is measured with the machine's
+	// monotonic clock instead.
 	Now func() time.Time
 	// Changed is called after each change of what is revoked. Optional. It must
 	// return soon: the registry waits for it.
@@ -70,15 +71,21 @@ func New(config Config) *Registry {
 	return &Registry{config: config, begun: time.Now(), err: errNotStarted, told: map[string]bool{}, change: make(chan struct{})}
 }
 
+// sighting is when this process first saw a record as it is.
+type sighting struct {
+	record Record
+	at     time.Time // of the monotonic clock
+}
+
 // Run keeps the index up to date, and forgets revocations that are over, until ctx
 // is done. Then it returns nil.
 func (r *Registry) Run(ctx context.Context) error {
-	var known []Record
+	var known map[string]sighting
 	var tidied time.Time
 	for ctx.Err() == nil {
 		err := r.config.Store.Watch(ctx, revocationPrefix, func(records []Record, changed bool) {
 			if changed {
-				known = records
+				known = sightings(known, records)
 				r.replace(records)
 			}
 			r.beat.Store(int64(time.Since(r.begun)))
@@ -140,17 +147,35 @@ func (r *Registry) fail(err error) {
 	}
 }
 
+// sightings takes over what is the same in before.
+func sightings(before map[string]sighting, records []Record) map[string]sighting {
+	known := make(map[string]sighting, len(records))
+	for _, record := range records {
+		seen, ok := before[record.Key]
+		if !ok || seen.record.Revision != record.Revision {
+			seen = sighting{record, time.Now()}
+		}
+		known[record.Key] = seen
+	}
+	return known
+}
+
 // tidy forgets what is over, and says whether it is through: the Watch waits for
-// it, and must not be kept from its next sign of life. Errors do not matter: the
-// next round finds it again, and a conflict says that somebody has revoked anew, or
-// that another node was faster.
-func (r *Registry) tidy(ctx context.Context, records []Record) bool {
+// it, and must not be kept from its next sign of life. What is over by the clock is
+// kept for as long as this process has not known it for its whole time: a clock that
+// was ahead when the machine started, or is put right again, must not bring
+// credentials back. Errors do not matter: the next round finds it again, and
+// a conflict says that somebody has revoked anew, or that another node was faster.
+func (r *Registry) tidy(ctx context.Context, known map[string]sighting) bool {
 	ctx, cancel := context.WithTimeout(ctx, Beat/2)
 	defer cancel()
 	now := r.config.Now()
-	for _, record := range records {
-		if revocation, err := decode(record); err == nil && !now.Before(revocation.Expires()) {
-			_ = r.config.Store.Delete(ctx, record)
+	for _, seen := range known {
+		if time.Since(seen.at) < Keep {
+			continue
+		}
+		if revocation, err := decode(seen.record); err == nil && !now.Before(revocation.Expires()) {
+			_ = r.config.Store.Delete(ctx, seen.record)
 		}
 		if ctx.Err() != nil {
 			return false
