@@ -186,7 +186,12 @@ func openDir(t testing.TB) string {
 
 func host(t testing.TB, dir string, settings map[string]string) *hosted {
 	t.Helper()
-	h := &hosted{t: t, dir: dir, inst: pgtest.Start(t).Installation}
+	return hostOf(t, pgtest.Start(t).Installation, dir, settings)
+}
+
+func hostOf(t testing.TB, inst postgres.Installation, dir string, settings map[string]string) *hosted {
+	t.Helper()
+	h := &hosted{t: t, dir: dir, inst: inst}
 	h.start(settings)
 	t.Cleanup(h.stop)
 	return h
@@ -233,8 +238,13 @@ func (h *hosted) admit() {
 // from it.
 func pair(t testing.TB) (primary, standby *hosted) {
 	t.Helper()
+	return pairOf(t, pgtest.Start(t).Installation)
+}
+
+func pairOf(t testing.TB, inst postgres.Installation) (primary, standby *hosted) {
+	t.Helper()
 	root := openDir(t)
-	primary = host(t, filepath.Join(root, "a"), nil)
+	primary = hostOf(t, inst, filepath.Join(root, "a"), nil)
 	primary.admit()
 	primary.stop() // a copy of the files is a base backup while nothing runs
 	if out, err := exec.Command("cp", "-a", filepath.Join(root, "a"), filepath.Join(root, "b")).CombinedOutput(); err != nil {
@@ -250,7 +260,7 @@ func pair(t testing.TB) (primary, standby *hosted) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	standby = host(t, filepath.Join(root, "b"), map[string]string{
+	standby = hostOf(t, inst, filepath.Join(root, "b"), map[string]string{
 		"primary_conninfo": "host=" + primary.Host() + " port=" + strconv.Itoa(primary.Port()) + " user=postgres password=" + config.Password,
 	})
 	return primary, standby

@@ -261,6 +261,51 @@ func TestStandby(t *testing.T) {
 	f.works(5*time.Second, func() grant { return f.to("replica", "late") })
 }
 
+// TestTargetSessionAttrs: sessions go where the setting says. From 14 on a server
+// reports what it is, and an older one is asked.
+func TestTargetSessionAttrs(t *testing.T) {
+	versions := pgtest.Versions()
+	if len(versions) > 2 {
+		versions = []postgres.Installation{versions[0], versions[len(versions)-1]}
+	}
+	for _, inst := range versions {
+		t.Run(strconv.Itoa(inst.Major), func(t *testing.T) {
+			f := newFixture(t, nil)
+			primary, standby := pairOf(t, inst)
+			for _, row := range []struct {
+				attrs   string
+				hosts   []string
+				standby bool
+			}{
+				{"read-write", []string{standby.addr(), primary.addr()}, false},
+				{"primary", []string{standby.addr(), primary.addr()}, false},
+				{"standby", []string{primary.addr(), standby.addr()}, true},
+				{"read-only", []string{primary.addr(), standby.addr()}, true},
+				{"prefer-standby", []string{primary.addr(), standby.addr()}, true},
+				{"prefer-standby", []string{primary.addr()}, false},
+			} {
+				f.behind(row.attrs, row.attrs, row.hosts...)
+				conn, _, err := f.logon(f.to(row.attrs, "alice"))
+				if err != nil {
+					t.Errorf("%s: %v", row.attrs, err)
+					continue
+				}
+				if got := value[bool](t, conn, "select pg_is_in_recovery()"); got != row.standby {
+					t.Errorf("%s of %d hosts: on the standby = %t, want %t", row.attrs, len(row.hosts), got, row.standby)
+				}
+				_ = conn.Close(t.Context())
+			}
+			f.behind("alone", "standby", primary.addr())
+			_, _, err := f.logon(f.to("alone", "alice"))
+			f.refused(err, "08006", `the connection to cluster "alone" failed`)
+			primary.exec("alter role alice set default_transaction_read_only = on")
+			f.behind("careful", "read-write", primary.addr())
+			_, _, err = f.logon(f.to("careful", "alice"))
+			f.refused(err, "08006", `the connection to cluster "careful" failed`)
+		})
+	}
+}
+
 // TestOnlyAStandby: the cluster is read only as a whole; who has logged on lately
 // still can.
 func TestOnlyAStandby(t *testing.T) {
