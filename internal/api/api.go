@@ -149,8 +149,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !c.unrecorded {
 		if err := h.config.Audit.Call(c.auditRecord(answer, err)); err != nil {
 			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
-				"request", c.id, "error", err)
-			answer = errNoAudit
+				"request", c.id, "taken_back", c.taken, "error", err)
+			if answer = errNoAudit; c.taken {
+				answer = errUnrecorded
+			}
 		}
 	}
 	c.mark(&c.recorded)

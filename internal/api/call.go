@@ -48,6 +48,9 @@ type call struct {
 	omitted                               int64
 	began, authenticated, acted, recorded time.Time // zero when nobody asks
 
+	// taken: something was taken back, whether or not it can be recorded.
+	taken bool
+
 	// For the audit line.
 	request      []audit.Field
 	response     []audit.Field

@@ -33,6 +33,9 @@ var (
 	// has room again.
 	errNoAudit = &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable,
 		Message: "The request was not carried out because it could not be recorded."}
+	// errUnrecorded is of what was taken back, which is not undone.
+	errUnrecorded = &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable,
+		Message: "The request was carried out, but could not be recorded. It may be repeated."}
 )
 
 func errInvalidAction(action, version string) error {

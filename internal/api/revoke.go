@@ -45,7 +45,7 @@ func (c *call) own(resource string) string {
 
 // revokeCredentials takes credentials back. It is carried out before it is
 // recorded, unlike everything that hands something out: what is taken back stays
-// taken back when the audit log has failed, and the caller is told to repeat it.
+// taken back when the audit log has failed, and the caller is told so.
 type revokeCredentials struct {
 	revocation   registry.Revocation
 	issuedBefore string
@@ -156,6 +156,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 	case err != nil:
 		return nil, errRegistry(err)
 	}
+	c.taken = true
 	found := 0
 	for _, s := range sessions {
 		if inForce.Revokes(s.credential()) {

@@ -264,7 +264,12 @@ func TestRevokedUnrecorded(t *testing.T) {
 	s.server.mu.Lock()
 	s.server.broken = errors.New("disk full")
 	s.server.mu.Unlock()
-	s.refused(s.call("root", "Action", "RevokeCredentials", "All", "true"), 503, "ServiceUnavailable", "recorded")
+	s.refused(s.call("root", "Action", "TerminateSession", "SessionId", "SESSION1"), 503, "ServiceUnavailable", "The request was carried out, but could not be recorded")
+	if len(s.List()) != 2 {
+		t.Error("the session goes on")
+	}
+	s.refused(s.call("root", "Action", "RevokeCredentials", "All", "true"), 503, "ServiceUnavailable", "The request was carried out, but could not be recorded")
+	s.refused(s.call("root", "Action", "RevokeCredentials"), 503, "ServiceUnavailable", "The request was not carried out")
 	if list, err := s.registry.Revocations(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("Revocations() = %+v, %v", list, err)
 	}

@@ -156,7 +156,7 @@ func (p *terminateSession) act(c *call) (awsquery.Result, error) {
 		return nil, &awsquery.Error{Code: "SessionNotFound", Status: http.StatusNotFound,
 			Message: "There is no such session at this gateway."}
 	}
-	c.credentialID = p.session.CredentialID
+	c.taken, c.credentialID = true, p.session.CredentialID
 	c.response = []audit.Field{audit.String("dbUser", p.session.DBUser), audit.String("clusterIdentifier", p.session.Cluster)}
 	return awsquery.ResultFunc(func(e *awsquery.Encoder) { e.String("SessionId", p.id) }), nil
 }
