@@ -91,11 +91,7 @@ func endLastLine(f file, size int64) error {
 
 // append writes data to the open file.
 func (w *Writer) append(data []byte, now time.Time) error {
-	n, err := w.file.Write(data)
-	if err == nil && n < len(data) {
-		err = fmt.Errorf("%d of %d bytes written", n, len(data))
-	}
-	if err != nil {
+	if err := w.whole(data); err != nil {
 		return err
 	}
 	if len(w.unsynced) == 0 {
@@ -109,6 +105,23 @@ func (w *Writer) append(data []byte, now time.Time) error {
 	return nil
 }
 
+// whole writes data to the open file, all of it or nothing: what a full disk took of
+// a line would be no line for those who read the log, and of an act that is refused.
+// Where the rest cannot be taken back it is ended with a newline later.
+func (w *Writer) whole(data []byte) error {
+	n, err := w.file.Write(data)
+	if err == nil && n < len(data) {
+		err = fmt.Errorf("%d of %d bytes written", n, len(data))
+	}
+	if err == nil || n == 0 {
+		return err
+	}
+	if info, statErr := w.file.Stat(); statErr == nil && info.Size() >= int64(n) {
+		_ = w.file.Truncate(info.Size() - int64(n))
+	}
+	return err
+}
+
 // mend writes to a file that was opened anew after a fault: what may be lost, then
 // what the fault kept out, and that durably.
 func (w *Writer) mend(now time.Time) error {
@@ -116,10 +129,8 @@ func (w *Writer) mend(now time.Time) error {
 	if w.lost {
 		repair = append(append([]byte(nil), w.unsynced...), repair...)
 	}
-	if n, err := w.file.Write(repair); err != nil {
+	if err := w.whole(repair); err != nil {
 		return err
-	} else if n < len(repair) {
-		return fmt.Errorf("%d of %d bytes written", n, len(repair))
 	}
 	w.counters.writes.Add(1)
 	w.counters.bytes.Add(int64(len(repair)))

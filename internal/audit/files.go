@@ -20,6 +20,7 @@ type file interface {
 	io.ReaderAt
 	Stat() (fs.FileInfo, error)
 	Sync() error
+	Truncate(size int64) error
 	Close() error
 }
 

@@ -11,7 +11,8 @@
 // were refused in between and why. What a failed sync may have lost is written again
 // and may be there twice, with the same eventID. Lines of acts that were refused can
 // be there, if others of the same write failed: the log may tell too much, never too
-// little.
+// little. What a crash has left of a line is ended and kept; what a full disk took of
+// one is taken back.
 //
 // Callers that come at the same time share one write. No record has a place for a
 // secret, and whatever a caller sent is escaped: a line is valid JSON and one line.
