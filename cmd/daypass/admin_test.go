@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -456,6 +458,82 @@ func TestNoAdminListener(t *testing.T) {
 	s.start()
 	if s.where.Admin != "" {
 		t.Errorf("without admin there is a listener at %s", s.where.Admin)
+	}
+}
+
+// TestNoProfiles: who does not ask for profiles has none.
+func TestNoProfiles(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "\nadmin: {listen: \"127.0.0.1:0\"}\n")
+	s.start()
+	for path, want := range map[string]int{"/metrics": 200, "/debug/pprof/": 404, "/debug/pprof/profile?seconds=1": 404, "/debug/pprof/heap": 404} {
+		if status, _, _ := s.get("http://" + s.where.Admin + path); status != want {
+			t.Errorf("%s: %d, want %d", path, status, want)
+		}
+	}
+}
+
+// begin opens a connection to the API's listener and sends text.
+func (s *served) begin(text string) (conn net.Conn, answer func() string) {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.where.API, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(conn, text)
+	return conn, func() string {
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		return strings.TrimSpace(line)
+	}
+}
+
+const unfinished = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Filler: "
+
+// TestAPIHeadersAreBounded: what is too large is refused before it is a request.
+func TestAPIHeadersAreBounded(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "")
+	s.start()
+	for size, want := range map[int]string{32 << 10: "HTTP/1.1 200 OK", 80 << 10: "HTTP/1.1 431 Request Header Fields Too Large"} {
+		if _, answer := s.begin(unfinished + strings.Repeat("x", size) + "\r\n\r\n"); answer() != want {
+			t.Errorf("a header of %d bytes is not answered with %s", size, want)
+		}
+	}
+}
+
+// TestAPIConnectionsAreBounded: the number that is configured is in force, and
+// whoever is beyond it costs nobody else his answer.
+func TestAPIConnectionsAreBounded(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "")
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := strings.Replace(string(text), "limits: {rate: 0}", "limits: {rate: 0, connections: 3}", 1)
+	if err := os.WriteFile(s.config, []byte(limited), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	var conns []net.Conn
+	var answers []func() string
+	eventually(t, "a connection that is turned away", func() bool {
+		conn, answer := s.begin(unfinished)
+		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return true
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		conns, answers = append(conns, conn), append(answers, answer)
+		return false
+	})
+	if len(conns) != 3 {
+		t.Errorf("%d connections before one is turned away, want 3", len(conns))
+	}
+	for i, answer := range answers {
+		_, _ = io.WriteString(conns[i], "\r\n\r\n")
+		if got := answer(); got != "HTTP/1.1 200 OK" {
+			t.Errorf("the slow request %d is answered with %q", i, got)
+		}
 	}
 }
 

@@ -238,9 +238,8 @@ func TestOverloadSheds(t *testing.T) {
 	}
 }
 
-// TestBodyAndHeaderLimits: what is too large is refused in AWS's XML, or by
-// net/http before it is a request.
-func TestBodyAndHeaderLimits(t *testing.T) {
+// TestBodyLimits: what is too large is refused in AWS's XML.
+func TestBodyLimits(t *testing.T) {
 	p := newPressed(t)
 	for _, row := range []struct {
 		name   string
