@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -127,6 +128,49 @@ func TestFailureIsForgotten(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestQueueIsBounded: where the administrative connections do not come back, a
+// bounded number of logons waits for them and the others are told at once.
+func TestQueueIsBounded(t *testing.T) {
+	const most, surplus = 1000, 100
+	f := plain(t, pgtest.Start(t))
+	n := dbuser.Need{User: f.user("alice", "")}
+	f.ensure(n)
+	admin := f.another(func(c *dbuser.Config) { c.MaxConns, c.Timeout = 2, time.Minute })
+	var busy []func()
+	for range 2 {
+		release, err := admin.Hold(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		busy = append(busy, release)
+	}
+	var served, refused atomic.Int64
+	var callers sync.WaitGroup
+	for range most + surplus {
+		callers.Go(func() {
+			switch _, err := admin.Ensure(t.Context(), n); {
+			case err == nil:
+				served.Add(1)
+			case errors.Is(err, dbuser.ErrUnreachable) && strings.Contains(err.Error(), "too many logons wait"):
+				refused.Add(1)
+			default:
+				t.Errorf("Ensure = %v", err)
+			}
+		})
+	}
+	f.eventually("refusals", func() bool { return refused.Load() == surplus })
+	if served.Load() > 0 {
+		t.Errorf("%d logons were served without a connection", served.Load())
+	}
+	for _, release := range busy {
+		release()
+	}
+	callers.Wait()
+	if served.Load() != most || refused.Load() != surplus {
+		t.Errorf("%d logons served, %d refused, want %d and %d", served.Load(), refused.Load(), most, surplus)
+	}
 }
 
 // relay is a way to a server that can be closed to new connections.
