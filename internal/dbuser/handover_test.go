@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -301,6 +302,52 @@ func TestManyTables(t *testing.T) {
 		t.Errorf("after alice was dropped the tables belong to %s, want %s", got, bob)
 	}
 	bounded("dropping the user")
+}
+
+// TestSweepIsInNobodysWay: while a sweep is in the middle of handing over, logons
+// that change nothing do not wait for it, at its own gateway and at another.
+func TestSweepIsInNobodysWay(t *testing.T) {
+	f := alone(t, pgtest.Start(t), "CREATEROLE")
+	alice, bob, makers := f.user("alice", ""), f.user("bob", ""), f.group("makers")
+	f.lendAlone(alice, bob, makers)
+	db := f.database(makers)
+	known := dbuser.Need{User: bob}
+	f.ensure(known)
+	role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+	c := f.logon(role, db)
+	run(t, c, "create table lab.t (x int)")
+	_ = c.Close(t.Context())
+	f.noSessions(role.Name)
+
+	sweeper := f.another()
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	sweeper.SetBefore(func(sql string, _ *pgconn.PgConn) {
+		if strings.HasPrefix(sql, "reassign") {
+			once.Do(func() { close(inside); <-goOn })
+		}
+	})
+	var sweep sync.WaitGroup
+	sweep.Go(func() {
+		if report, err := sweeper.Sweep(context.Background(), dbuser.SweepOptions{}); err != nil || len(report.HandedOver) != 1 {
+			t.Errorf("Sweep = %+v, %v", report, err)
+		}
+	})
+	<-inside
+	for name, admin := range map[string]*dbuser.Admin{"its own gateway": sweeper, "another gateway": f.admin} {
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			if _, err := admin.Ensure(ctx, known); err != nil {
+				t.Errorf("a logon at %s during the sweep: %v", name, err)
+			}
+			cancel()
+		}
+	}
+	if f.ownedBy(role.Name) == "0" {
+		t.Error("the sweep did not wait for the logons")
+	}
+	close(goOn)
+	sweep.Wait()
 }
 
 // sweepUntil sweeps like the next start of a gateway, when the sessions are gone.
