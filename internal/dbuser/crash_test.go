@@ -117,6 +117,55 @@ func TestKilledDuringHandOver(t *testing.T) {
 	})
 }
 
+// TestKilledBetweenPieces kills a sweep that hands over object by object, because
+// one of them cannot be handed over, before each of its statements.
+func TestKilledBetweenPieces(t *testing.T) {
+	f := alone(t, pgtest.Start(t), "CREATEROLE")
+	alice, makers := f.user("alice", ""), f.group("makers")
+	f.lendAlone(alice, makers)
+	db := f.database(makers)
+	f.Exec(t, db, "create schema shut; grant usage on schema shut to "+pgtest.Quote(makers))
+	inside := pgtest.Connect(t, f.Superuser(db))
+	for n := 1; ; n++ {
+		if n > 120 {
+			t.Fatal("no end of statements")
+		}
+		role := f.ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+		run(t, inside, "grant create on schema shut to "+pgtest.Quote(makers))
+		c := f.logon(role, db)
+		run(t, c, fmt.Sprintf("create table lab.t%d (x int)", n))
+		run(t, c, fmt.Sprintf("create function shut.f%d() returns int language sql as 'select 1'", n))
+		_ = c.Close(t.Context())
+		f.noSessions(role.Name)
+		run(t, inside, "revoke create on schema shut from "+pgtest.Quote(makers))
+
+		crashed, reached := f.crashAt(n)
+		_, _ = crashed.Sweep(t.Context(), dbuser.SweepOptions{})
+		crashed.Close()
+		if got := one(t, f.super, `select count(*)::text from pg_auth_members m join pg_roles x on x.oid = m.member
+			where x.rolname = $1 and `+f.usable(), f.login.Name); got != "0" {
+			t.Errorf("statement %d: the administrative login is left with %s memberships", n, got)
+		}
+		if got := f.memberships(alice); got != "" {
+			t.Errorf("statement %d: the user is left in %q", n, got)
+		}
+		report, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{})
+		if err != nil || len(report.Kept) != 1 {
+			t.Errorf("statement %d: the next sweep = %+v, %v, want the function kept", n, report, err)
+		}
+		if got := one(t, inside, "select tableowner from pg_tables where schemaname = 'lab' and tablename = $1", fmt.Sprintf("t%d", n)); got != alice || f.ownedBy(role.Name) != "1" {
+			t.Errorf("statement %d: after the next sweep the table belongs to %s, and %s objects to the session role", n, got, f.ownedBy(role.Name))
+		}
+		run(t, inside, "grant create on schema shut to "+pgtest.Quote(makers))
+		if _, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{}); err != nil || f.ownedBy(role.Name) != "0" {
+			t.Errorf("statement %d: the last sweep leaves %s objects, %v", n, f.ownedBy(role.Name), err)
+		}
+		if !*reached {
+			return
+		}
+	}
+}
+
 // lendAlone lends what fixture.lend does not, to a login of another name.
 func (f *fixture) lendAlone(roles ...string) {
 	f.t.Helper()
