@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/pgtest"
 )
@@ -275,6 +276,63 @@ func TestClientGone(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestClientGoneIsCancelled: the cluster is sent the cancel request of the very
+// session. TestClientGone cannot tell: what stops of itself when the connection
+// ends, and what is terminated, ends too.
+func TestClientGoneIsCancelled(t *testing.T) {
+	for name, leave := range map[string]func(c *client){
+		"reset":  func(c *client) { _ = tcpOf(c).SetLinger(0); tcpOf(c).Close() },
+		"closed": func(c *client) { tcpOf(c).Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfClose = 200 * time.Millisecond })
+			l := listen(t)
+			t.Cleanup(func() { l.Close() })
+			packets := make(chan []byte, 2) // the start-up message, the cancel request
+			go func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer conn.Close()
+						head := make([]byte, 4)
+						if _, err := io.ReadFull(conn, head); err != nil {
+							return
+						}
+						body := make([]byte, int(head[2])<<8+int(head[3])-4)
+						if _, err := io.ReadFull(conn, body); err != nil {
+							return
+						}
+						packets <- body
+						if !bytes.HasPrefix(body, be32(80877102)) {
+							sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
+							<-t.Context().Done() // a query that runs does not notice that its client is gone
+						}
+					}()
+				}
+			}()
+			admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
+			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, l.Addr().String())})
+			c := f.session(f.grant("alice"), "verify-full")
+			<-packets
+			c.send(sleep)
+			eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+			leave(c)
+			select {
+			case got := <-packets:
+				if want := slices.Concat(be32(80877102), be32(9), []byte{1, 2, 3, 4}); !bytes.Equal(got, want) {
+					t.Errorf("the cluster was sent %x, want the cancel request %x", got, want)
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("the cluster was sent no cancel request")
+			}
+			eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+		})
+	}
 }
 
 // TestHalfClose: a client that has sent all it has to say still gets its answers,
