@@ -165,12 +165,13 @@ func appendPairs(all []parameter, form string, queryString bool) ([]parameter, e
 			return nil, malformedQuery("A parameter has no name.")
 		case len(name) > MaxName:
 			return nil, invalidQuery("The name of a parameter must not be longer than " + strconv.Itoa(MaxName) + " bytes.")
-		case queryString && strings.HasPrefix(name, "X-Amz-"):
-			continue
 		}
 		value, ok := unescape(rawValue)
 		if !ok {
 			return nil, malformedQuery("The value of the parameter " + name + " is not percent-encoded UTF-8.")
+		}
+		if queryString && strings.HasPrefix(name, "X-Amz-") {
+			continue
 		}
 		if len(value) > MaxValue {
 			return nil, Invalid(name, "must not be longer than "+strconv.Itoa(MaxValue)+" bytes")
