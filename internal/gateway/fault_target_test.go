@@ -295,6 +295,14 @@ func TestTargetSessionAttrs(t *testing.T) {
 				}
 				_ = conn.Close(t.Context())
 			}
+			// A standby that has not heard of the session role is not asked for long.
+			standby.exec("select pg_wal_replay_pause()")
+			f.behind("behind", "read-write", standby.addr(), primary.addr())
+			if _, _, err := f.logon(f.to("behind", "newcomer")); err != nil {
+				t.Errorf("read-write, behind a standby whose replay stands still: %v", err)
+			}
+			standby.exec("select pg_wal_replay_resume()")
+
 			f.behind("alone", "standby", primary.addr())
 			_, _, err := f.logon(f.to("alone", "alice"))
 			f.refused(err, "08006", `the connection to cluster "alone" failed`)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5" // #nosec G501 -- the protocol's method for servers that still ask for it
 	"crypto/tls"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +85,7 @@ func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRol
 }
 
 func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []param, attrs string) (*upstream, error) {
-	var first error
+	var first, refused error
 	refusedBy := "" // the address of a server that has spoken
 	list = s.silent.order(list)
 	last := list[len(list)-1].address
@@ -120,13 +122,15 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		switch {
 		case said.state == "28000" && t.tls == nil:
 			// pg_hba.conf may want TLS, which is the next entry then.
-		case said.state == "28000", said.state == "28P01", said.state == "3D000", said.state == "42501":
-			return nil, said // other hosts would say the same
-		default:
-			refusedBy = t.address
+			continue
+		case refused == nil && slices.Contains([]string{"28000", "28P01", "3D000", "42501"}, said.state):
+			// It is about who wants in, and so the answer, unless another host knows
+			// more: a standby learns of a session role a little later.
+			refused = said
 		}
+		refusedBy = t.address
 	}
-	return nil, first
+	return nil, cmp.Or(refused, first)
 }
 
 // connectTo logs on to one server.

@@ -184,7 +184,9 @@ func TestHosts(t *testing.T) {
 		{"second", []string{closed.Addr().String(), primary}, "", "", primary},
 		{"third", []string{full, starting, primary}, "", "", primary},
 		{"none", []string{closed.Addr().String(), full}, "", "08001", ""},
-		{"an answer that counts everywhere", []string{noDatabase, primary}, "", "3D000", ""},
+		{"one that does not know of the database yet", []string{noDatabase, primary}, "", "", primary},
+		{"none that knows of it", []string{closed.Addr().String(), full, noDatabase}, "", "3D000", ""},
+		{"the one that answers does not know of it", []string{noDatabase, full, starting}, "", "3D000", ""},
 		{"read-write", []string{standby, primary}, "read-write", "", primary},
 		{"primary", []string{standby, primary}, "primary", "", primary},
 		{"standby", []string{primary, standby}, "standby", "", standby},
@@ -218,8 +220,8 @@ func TestHosts(t *testing.T) {
 			}
 		})
 	}
-	if n := asked.Load(); n != 1 {
-		t.Errorf("the host without the database was asked %d times, want once", n)
+	if n := asked.Load(); n != 3 {
+		t.Errorf("the host without the database was asked %d times, want once in each test", n)
 	}
 }
 
