@@ -104,6 +104,18 @@ func (f *fixture) usable() string {
 	return "true"
 }
 
+// lentOut is what a clean-up has left lent: memberships of the administrative login
+// and of the user; empty when there is nothing.
+func (f *fixture) lentOut(user string) string {
+	f.t.Helper()
+	left := f.memberships(user)
+	if n := one(f.t, f.super, `select count(*)::text from pg_auth_members m join pg_roles x on x.oid = m.member
+		where x.rolname = $1 and `+f.usable(), f.login.Name); n != "0" {
+		left += " and " + n + " memberships of the administrative login"
+	}
+	return left
+}
+
 func TestSetRoleNoneIsHandedOverToo(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)
