@@ -103,6 +103,7 @@ func refuseForged(user string, cause error) *refusal {
 	return &refusal{
 		state: stateInvalidAuthorization, forged: true, cause: cause,
 		message: fmt.Sprintf("IAM authentication failed for user \"%s\"", clip(user)),
+		hint:    "Log on as the DbUser and with the whole DbPassword of one answer of GetClusterCredentials, at the cluster that it is for.",
 	}
 }
 

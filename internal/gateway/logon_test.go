@@ -165,7 +165,7 @@ func TestForgeries(t *testing.T) {
 		if want == "" {
 			want = answer
 			fields := errorFields([]byte(answer))
-			if fields['C'] != "28000" || fields['M'] != `IAM authentication failed for user "IAMA:mallory"` || fields['S'] != "FATAL" {
+			if fields['C'] != "28000" || fields['M'] != `IAM authentication failed for user "IAMA:mallory"` || fields['S'] != "FATAL" || !strings.Contains(fields['H'], "the whole DbPassword") {
 				t.Fatalf("%s: answer %q", row.name, answer)
 			}
 		}
