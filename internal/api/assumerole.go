@@ -184,11 +184,11 @@ func (p *assumeRole) act(c *call) (awsquery.Result, error) {
 		}
 		p.sourceIdentity = before.SourceIdentity
 	}
-	return c.assume(&p.assumption, nil)
+	return c.assume(&p.assumption, c.origin(), nil)
 }
 
 // assume issues the session. The caller is allowed to have it.
-func (c *call) assume(p *assumption, federated *sts.Federated) (*assumedRole, error) {
+func (c *call) assume(p *assumption, origin *sts.Origin, federated *sts.Federated) (*assumedRole, error) {
 	if time.Duration(p.seconds)*time.Second > p.role.MaxSessionDuration {
 		return nil, errValidation("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
@@ -214,6 +214,7 @@ func (c *call) assume(p *assumption, federated *sts.Federated) (*assumedRole, er
 		Policy:         p.policy,
 		PolicyARNs:     p.policyARNs,
 		Federated:      federated,
+		Origin:         origin,
 	}
 	credentials, err := c.issue(s, p.seconds)
 	if err != nil {

@@ -125,6 +125,19 @@ func withSessionTags(role map[string]string, session []sts.Tag) map[string]strin
 	return tags
 }
 
+// origin is what a session that the caller makes is made with. Nil: the access key
+// has left the configuration, and nothing can be made with it.
+func (c *call) origin() *sts.Origin {
+	if s := c.caller.Session; s != nil {
+		return s.Origin
+	}
+	key, ok := c.directory.AccessKey(c.caller.AccessKeyID)
+	if !ok {
+		return nil
+	}
+	return sts.KeyOrigin(key.ID, key.Secret)
+}
+
 // lookup finds the secret of an access key for sigv4, and keeps the caller whose
 // it is: not authenticated yet.
 func (c *call) lookup(candidate **Caller) sigv4.Lookup {
@@ -145,7 +158,7 @@ func (c *call) lookup(candidate **Caller) sigv4.Lookup {
 			return "", sigv4.ErrInvalidToken
 		}
 		caller, ok := ofSession(c.directory, session)
-		if !ok {
+		if !ok || !session.Stands(c.directory) {
 			return "", sigv4.ErrInvalidToken
 		}
 		*candidate = caller

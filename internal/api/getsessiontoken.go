@@ -28,7 +28,7 @@ func readGetSessionToken(r *reader) *getSessionToken {
 
 func (p *getSessionToken) act(c *call) (awsquery.Result, error) {
 	u := c.caller.User
-	s := &sts.Session{Kind: sts.UserSession, Account: c.directory.Account, Name: u.Name, PrincipalID: u.ID}
+	s := &sts.Session{Kind: sts.UserSession, Account: c.directory.Account, Name: u.Name, PrincipalID: u.ID, Origin: c.origin()}
 	if c.mfaChecked {
 		s.MFA = c.now
 	}

@@ -82,7 +82,7 @@ func (p *webIdentity) needs(c *call) []check {
 
 func (p *webIdentity) act(c *call) (awsquery.Result, error) {
 	federated := p.identity.Federated(c.directory.Account)
-	result, err := c.assume(&p.assumption, federated)
+	result, err := c.assume(&p.assumption, sts.ProviderOrigin(p.identity.Provider), federated)
 	if err != nil {
 		return nil, err
 	}

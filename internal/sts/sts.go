@@ -5,8 +5,9 @@
 //
 // A session token is self-contained: it is the Session, sealed by the keyring.
 // Nothing is stored. A token survives a restart and works on every machine with
-// the same keyring; it is bound to its access key id, and dies by the clock, by
-// the keyring's rotation, or with its IAM role or user.
+// the same keyring; it is bound to its access key id, and ends by the clock, by
+// the keyring's rotation, with its IAM role or user, or with the access key or
+// identity provider that it was made with.
 //
 //	token      base64(box)
 //	box        keyring.Seal(CBOR of the session, "access key ASIA…" as additional data)
@@ -67,7 +68,10 @@ type Session struct {
 	// MFA is when a one-time password was checked, zero if none was. Only a
 	// UserSession has it: the credentials of an IAM role do not carry it (IAM
 	// User Guide, id_credentials_mfa_configure-api-require).
-	MFA                time.Time
+	MFA time.Time
+	// Origin is what the session was made with. Nil in tokens of versions that did
+	// not seal it: see Stands.
+	Origin             *Origin
 	IssuedAt, NotAfter time.Time // whole seconds; at NotAfter it is expired
 
 	// inline is Policy, compiled when the token was opened.

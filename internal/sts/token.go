@@ -49,6 +49,7 @@ type sealed struct {
 	IssuedAt       int64      `cbor:"10,keyasint"`
 	NotAfter       int64      `cbor:"11,keyasint"`
 	Packed         []byte     `cbor:"12,keyasint,omitempty"`
+	Origin         *Origin    `cbor:"13,keyasint,omitempty"`
 }
 
 type packed struct {
@@ -75,6 +76,7 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 		SessionName:    s.SessionName,
 		SourceIdentity: s.SourceIdentity,
 		Federated:      s.Federated,
+		Origin:         s.Origin,
 	}
 	rand.Read(out.Secret) // never fails
 	s.AccessKeyID = newAccessKeyID(s.Account)
@@ -142,6 +144,7 @@ func open(k *keyring.Keyring, now time.Time, accessKeyID, token string) (*Sessio
 		SessionName:    in.SessionName,
 		SourceIdentity: in.SourceIdentity,
 		Federated:      in.Federated,
+		Origin:         in.Origin,
 		IssuedAt:       time.Unix(in.IssuedAt, 0).UTC(),
 		NotAfter:       time.Unix(in.NotAfter, 0).UTC(),
 	}

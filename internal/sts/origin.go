@@ -1,0 +1,55 @@
+package sts
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// Origin is the long-lived trust that a session was made with: an access key of an
+// IAM user, or an identity provider. A session that is made with another session
+// has the origin of that one, so that a chain of roles ends with the key it began
+// with, however long it is.
+type Origin struct {
+	_           struct{} `cbor:",toarray"`
+	AccessKeyID string
+	// Digest is of the access key's id and secret: a secret that is replaced under
+	// the same id is another key.
+	Digest []byte
+	// Issuer names the identity provider, if there is no access key.
+	Issuer string
+}
+
+// KeyOrigin is the origin of what is made with an access key.
+func KeyOrigin(id string, secret keyring.Secret) *Origin {
+	return &Origin{AccessKeyID: id, Digest: keyDigest(id, secret)}
+}
+
+// ProviderOrigin is the origin of what is made with a token of a provider.
+func ProviderOrigin(p *directory.Provider) *Origin { return &Origin{Issuer: p.Issuer} }
+
+// keyDigest is sealed with the session and never leaves it in the clear.
+func keyDigest(id string, secret keyring.Secret) []byte {
+	sum := sha256.Sum256([]byte("daypass session origin\x00" + id + "\x00" + secret.Reveal()))
+	return sum[:16]
+}
+
+// Stands reports whether the session's origin is still in the configuration: the
+// access key with its secret, and for a session of GetSessionToken in the hands of
+// its user; or the identity provider. A session without an origin does not stand:
+// it was issued by a version that did not write it down.
+func (s *Session) Stands(d *directory.Directory) bool {
+	o := s.Origin
+	switch {
+	case o == nil:
+		return false
+	case o.AccessKeyID == "":
+		_, ok := d.Provider(o.Issuer)
+		return ok && s.Kind == RoleSession
+	}
+	key, ok := d.AccessKey(o.AccessKeyID)
+	return ok && subtle.ConstantTimeCompare(keyDigest(key.ID, key.Secret), o.Digest) == 1 &&
+		(s.Kind == RoleSession || key.User.ID == s.PrincipalID)
+}
