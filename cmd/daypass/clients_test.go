@@ -24,8 +24,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/ca"
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/internal/server"
 )
 
 // TestClients lets the programs that people use do what they use them for:
@@ -106,15 +108,15 @@ func newClientSite(t *testing.T) *clientSite {
 	).Replace(string(template))
 	must(os.WriteFile(filepath.Join(s.dir, "daypass.yaml"), []byte(text), 0o600))
 	must(os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600))
-	cfg, err := loadConfig(filepath.Join(s.dir, "daypass.yaml"))
+	cfg, err := config.Load(filepath.Join(s.dir, "daypass.yaml"))
 	must(err)
 	ctx, stop := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	var log lockedBuffer
 	go func() {
-		done <- serve(ctx, cfg, serveOptions{
-			log: slog.New(slog.NewTextHandler(&log, nil)), now: time.Now, drain: time.Second,
-			api: listeners[0], gateway: listeners[1], ready: func(running) { close(ready) },
+		done <- server.Run(ctx, cfg, server.Options{
+			Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now, Drain: time.Second,
+			API: listeners[0], Gateway: listeners[1], Ready: func(server.Running) { close(ready) },
 		})
 	}()
 	t.Cleanup(func() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
@@ -45,11 +46,11 @@ to be mended, and 2 when it could not be asked.`,
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			c, err := loadConfig(path)
+			c, err := config.Load(path)
 			if err != nil {
 				return err
 			}
-			clusters, err := c.clustersNamed(names)
+			clusters, err := c.ClustersNamed(names)
 			if err != nil {
 				return err
 			}
@@ -62,29 +63,9 @@ to be mended, and 2 when it could not be asked.`,
 	return cmd
 }
 
-// clustersNamed returns the named clusters, or all for no names.
-func (c *config) clustersNamed(names []string) ([]clusterConfig, error) {
-	if len(names) == 0 {
-		return c.Clusters, nil
-	}
-	var found []clusterConfig
-	for _, name := range names {
-		known := len(found)
-		for _, cluster := range c.Clusters {
-			if cluster.Identifier == name {
-				found = append(found, cluster)
-			}
-		}
-		if len(found) == known {
-			return nil, fmt.Errorf("%s has no cluster %q", c.Path, name)
-		}
-	}
-	return found, nil
-}
-
 // checkClusters checks one after the other, so that text appears as it is found
 // out. A cluster that cannot be reached does not keep the others from it.
-func checkClusters(ctx context.Context, w io.Writer, clusters []clusterConfig, output string) error {
+func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, output string) error {
 	reports := []dbuser.Report{}
 	broken := false
 	for _, cluster := range clusters {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/reaper"
 )
@@ -39,11 +40,11 @@ be asked for.`,
 			if unused < 0 {
 				return usageErrorf("--unused cannot be negative")
 			}
-			c, err := loadConfig(path)
+			c, err := config.Load(path)
 			if err != nil {
 				return err
 			}
-			clusters, err := c.clustersNamed(names)
+			clusters, err := c.ClustersNamed(names)
 			if err != nil {
 				return err
 			}
@@ -70,7 +71,7 @@ type cleaned struct {
 
 // cleanClusters cleans one after the other. A cluster that cannot be reached
 // does not keep the others from it.
-func cleanClusters(ctx context.Context, w io.Writer, clusters []clusterConfig, o dbuser.SweepOptions, output string) error {
+func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, o dbuser.SweepOptions, output string) error {
 	var reports []cleaned
 	failed := false
 	for _, cluster := range clusters {
@@ -108,7 +109,7 @@ func cleanClusters(ctx context.Context, w io.Writer, clusters []clusterConfig, o
 
 // administer opens nothing yet. Upstream passwords are not needed, and so
 // neither is the keyring: session roles are made by the server alone.
-func administer(cluster clusterConfig) *dbuser.Admin {
+func administer(cluster config.Cluster) *dbuser.Admin {
 	return dbuser.New(dbuser.Config{
 		Cluster:              cluster.Identifier,
 		Conn:                 cluster.Upstream,

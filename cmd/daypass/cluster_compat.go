@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
@@ -37,11 +38,11 @@ policy, a view or anything else depends on it.`,
     daypass cluster compat examplecluster --database dev --dry-run --config daypass.yaml | psql -d dev`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			c, err := loadConfig(path)
+			c, err := config.Load(path)
 			if err != nil {
 				return err
 			}
-			clusters, err := c.clustersNamed(names)
+			clusters, err := c.ClustersNamed(names)
 			if err != nil {
 				return err
 			}

@@ -394,3 +394,12 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 }
+
+func mustAbs(t *testing.T, path string) string {
+	t.Helper()
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return absolute
+}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/daypass/daypass/internal/config"
 )
 
 // systemCA is libpq's name for the certificates that the operating system
@@ -38,7 +40,7 @@ func (o *connectOptions) secure(to *logon) error {
 	if to.sslRootCert != "" || hasDefaultRootCert() {
 		return nil
 	}
-	if isLoopback(to.host) {
+	if config.IsLoopback(to.host) {
 		to.sslMode = "require"
 		return nil
 	}

@@ -58,6 +58,8 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
 		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
 		{"internal/registry/registrytest", []string{"internal/registry"}, nil, "tests only"},
+		{"internal/config", []string{"internal/directory", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"}, []string{"log", "log/slog"}, "a file in, values out"},
+		{"internal/server", []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"}, []string{"github.com/spf13/cobra"}, "the wiring of a server knows no command line"},
 		{"internal/api", []string{"internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
 	}
 	imports := ourImports(t)
@@ -87,6 +89,7 @@ func TestDependencyDirection(t *testing.T) {
 		"github.com/coreos/go-oidc/v3/oidc":              {"internal/sts"},
 		"github.com/prometheus/client_golang/prometheus": {"internal/metrics"},
 		"go.opentelemetry.io/otel/sdk/trace":             {"internal/tracing"},
+		"go.yaml.in/yaml/v3":                             {"internal/awscli", "internal/config"},
 		"go.etcd.io/bbolt":                               {"internal/registry/boltstore"},
 		"go.etcd.io/etcd/client/v3":                      {"internal/registry/etcdstore", "internal/etcdtest"},
 		"go.etcd.io/etcd/server/v3/embed":                {"internal/etcdtest"},

@@ -12,8 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/internal/server"
 )
 
 // devOptions are the flags of `daypass dev`.
@@ -118,17 +120,18 @@ func runDev(ctx context.Context, env environment, opts devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	serving, ready := make(chan error, 1), make(chan running, 1)
+	serving, ready := make(chan error, 1), make(chan server.Running, 1)
 	serveCtx, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	go func() {
-		serving <- serve(serveCtx, cfg, serveOptions{
-			log:     newLog(env.stderr, slog.LevelWarn),
-			now:     env.now,
-			drain:   devDrain,
-			api:     d.api,
-			gateway: d.gateway,
-			ready:   func(r running) { ready <- r },
+		serving <- server.Run(serveCtx, cfg, server.Options{
+			Log:     server.NewLog(env.stderr, slog.LevelWarn),
+			Version: buildVersion(),
+			Now:     env.now,
+			Drain:   devDrain,
+			API:     d.api,
+			Gateway: d.gateway,
+			Ready:   func(r server.Running) { ready <- r },
 		})
 	}()
 	if err := d.makeExample(ctx); err != nil {
@@ -198,7 +201,7 @@ func (d *dev) listen(what, address string, given bool) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the %s's address: %w", what, err)
 	}
-	if !isLoopback(host) {
+	if !config.IsLoopback(host) {
 		return nil, fmt.Errorf("the %s's address is %s: daypass dev listens on loopback addresses only; for others there is daypass serve", what, address)
 	}
 	listener, err := net.Listen("tcp", address)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/postgres"
 )
 
@@ -121,7 +122,7 @@ const devAdmin = "daypass"
 
 // config writes the configuration of this run and reads it. The secrets are not
 // in it.
-func (d *dev) config() (*config, error) {
+func (d *dev) config() (*config.Config, error) {
 	path := filepath.Join(d.dirs.root, "daypass.yaml")
 	text := strings.NewReplacer(
 		"<data>", yamlText(d.dirs.server),
@@ -138,7 +139,7 @@ func (d *dev) config() (*config, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
 	}
-	return loadConfigEnv(path, func(name string) (string, bool) {
+	return config.LoadEnv(path, func(name string) (string, bool) {
 		value, ok := secrets[name]
 		return value, ok
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/server"
 )
 
 // devDirs are the directories of one `daypass dev`:
@@ -55,9 +56,9 @@ func makeDevDirs(data string) (_ devDirs, err error) {
 	if d.lock, err = os.OpenFile(filepath.Join(d.root, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return d, fmt.Errorf("opening the data directory: %w", err)
 	}
-	if err := lockFile(d.lock); err != nil {
+	if err := server.Lock(d.lock); err != nil {
 		d.lock.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, server.ErrLocked) {
 			return d, fmt.Errorf("%s is in use by another daypass dev", d.root)
 		}
 		return d, fmt.Errorf("locking the data directory: %w", err)
@@ -81,7 +82,7 @@ func sweepDevDirs() {
 		if err != nil {
 			continue // another user's
 		}
-		if lockFile(lock) == nil {
+		if server.Lock(lock) == nil {
 			os.RemoveAll(dir)
 		}
 		lock.Close()

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
 )
@@ -35,7 +36,7 @@ that could not be found out.`,
     daypass explain --config daypass.yaml --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			cfg, err := loadConfigEnv(o.config, someSecret)
+			cfg, err := config.LoadEnv(o.config, config.SomeSecret)
 			if err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/keyring"
 )
 
@@ -61,7 +62,7 @@ func (f *keyringFlags) open() (*keyring.File, string, error) {
 		if path == "" {
 			path = defaultConfigFile
 		}
-		cfg, err := loadConfigEnv(path, someSecret)
+		cfg, err := config.LoadEnv(path, config.SomeSecret)
 		if err != nil {
 			return nil, "", fmt.Errorf("%w\n(--data DIR names the data directory without a configuration)", err)
 		}
@@ -73,16 +74,6 @@ func (f *keyringFlags) open() (*keyring.File, string, error) {
 		return nil, "", fmt.Errorf("there is no keyring at %s: the server makes one when it first starts", path)
 	}
 	return file, path, err
-}
-
-// someSecret stands for secrets in the environment of the server, which a command
-// that reads names and policies only does without. The value passes for a
-// password and for the seed of an MFA device.
-func someSecret(name string) (string, bool) {
-	if value, ok := os.LookupEnv(name); ok && value != "" {
-		return value, true
-	}
-	return "AAAAAAAAAAAAAAAA", true
 }
 
 func newKeysListCommand(env environment) *cobra.Command {

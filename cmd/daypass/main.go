@@ -2,9 +2,9 @@
 // the API that Amazon Redshift made for it, and opens the sessions they are
 // good for.
 //
-// This package holds the flags, the exit codes and the wiring, and nothing
-// else: one file per command, serve.go for what runs, config.go for the file it
-// reads. What the words mean is in ARCHITECTURE.md.
+// This package holds the flags and the exit codes, and nothing else: one file per
+// command. What runs is in internal/server, the file it reads in internal/config.
+// What the words mean is in ARCHITECTURE.md.
 package main
 
 import (

@@ -19,8 +19,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/internal/server"
 )
 
 func TestMain(m *testing.M) {
@@ -158,21 +160,21 @@ func freeAddress(ts *testscript.TestScript) string {
 
 func (s *site) begin(ts *testscript.TestScript) {
 	path := filepath.Join(s.dir, "daypass.yaml")
-	cfg, err := loadConfig(path)
+	cfg, err := config.Load(path)
 	ts.Check(err)
 	ctx, stop := context.WithCancel(context.Background())
 	run := &serverRun{stop: stop, hangup: make(chan os.Signal, 1), done: make(chan error, 1), log: &lockedBuffer{}}
 	ready := make(chan struct{})
 	go func() {
-		run.done <- serve(ctx, cfg, serveOptions{
-			log:   slog.New(slog.NewTextHandler(run.log, nil)),
-			now:   s.now,
-			drain: 5 * time.Second,
+		run.done <- server.Run(ctx, cfg, server.Options{
+			Log:   slog.New(slog.NewTextHandler(run.log, nil)),
+			Now:   s.now,
+			Drain: 5 * time.Second,
 			// Two hundred logons at once take their time on a busy machine.
-			patience: time.Minute,
-			hangup:   run.hangup,
-			load:     func() (*config, error) { return loadConfig(path) },
-			ready:    func(running) { close(ready) },
+			Patience: time.Minute,
+			Hangup:   run.hangup,
+			Load:     func() (*config.Config, error) { return config.Load(path) },
+			Ready:    func(server.Running) { close(ready) },
 		})
 	}()
 	select {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
@@ -55,11 +56,11 @@ are problems, and 2 when it could not be tried.`,
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			c, err := loadConfig(path)
+			c, err := config.Load(path)
 			if err != nil {
 				return err
 			}
-			found, err := c.clustersNamed([]string{cluster})
+			found, err := c.ClustersNamed([]string{cluster})
 			if err != nil {
 				return err
 			}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"crypto/tls"
@@ -11,25 +11,25 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// registryConfig says where it is kept what was revoked.
-type registryConfig struct {
-	Etcd *etcdConfig // nil: in the data directory
+// Registry says where it is kept what was revoked.
+type Registry struct {
+	Etcd *Etcd // nil: in the data directory
 }
 
-// etcdConfig is the etcd that several servers share.
-type etcdConfig struct {
+// Etcd is the etcd that several servers share.
+type Etcd struct {
 	Endpoints []string // SCHEME://HOST:PORT, all with the same scheme
 	Prefix    string
 	Username  string
 	Password  keyring.Secret
 
 	CA     string           // path, absolute; empty: the system's authorities
-	Client certificateFiles // empty: none
+	Client CertificateFiles // empty: none
 	TLS    *tls.Config      // nil: plain HTTP, on loopback
 }
 
 // String tells one place from another, without the password.
-func (r registryConfig) String() string {
+func (r Registry) String() string {
 	e := r.Etcd
 	if e == nil {
 		return "the data directory"
@@ -45,14 +45,14 @@ func (r registryConfig) String() string {
 	return strings.Join(parts, " ")
 }
 
-func (r registryConfig) password() keyring.Secret {
+func (r Registry) password() keyring.Secret {
 	if r.Etcd == nil {
 		return ""
 	}
 	return r.Etcd.Password
 }
 
-func (r *registryConfig) read(c *config, s *section) {
+func (r *Registry) read(c *Config, s *section) {
 	etcd := s.sub("etcd")
 	if etcd == nil {
 		if s.at["etcd"] == nil || !s.has("etcd") {
@@ -62,12 +62,12 @@ func (r *registryConfig) read(c *config, s *section) {
 	}
 	c.noteLines(s, "etcd")
 	c.noteLines(etcd, "username")
-	r.Etcd = &etcdConfig{}
+	r.Etcd = &Etcd{}
 	r.Etcd.read(etcd)
 	etcd.done()
 }
 
-func (e *etcdConfig) read(s *section) {
+func (e *Etcd) read(s *section) {
 	secure := e.readEndpoints(s)
 	e.Prefix = s.text("prefix", "daypass/")
 	if plain := strings.IndexFunc(e.Prefix, func(r rune) bool { return r <= ' ' || r > '~' }) < 0; !plain || len(e.Prefix) > 256 || !strings.HasSuffix(e.Prefix, "/") {
@@ -97,7 +97,7 @@ func (e *etcdConfig) read(s *section) {
 }
 
 // readEndpoints says whether they are asked with TLS.
-func (e *etcdConfig) readEndpoints(s *section) (secure bool) {
+func (e *Etcd) readEndpoints(s *section) (secure bool) {
 	texts := s.texts("endpoints")
 	if len(texts) == 0 && len(s.list("endpoints")) == 0 {
 		s.errorf("endpoints", "is required: the addresses of etcd's members, such as [https://10.0.0.1:2379]")
@@ -111,7 +111,7 @@ func (e *etcdConfig) readEndpoints(s *section) (secure bool) {
 			s.errorf("endpoints", "[%d] is not a URL such as https://10.0.0.1:2379; a password has keys of its own", i)
 		case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 			s.errorf("endpoints", "[%d] is %q, want a URL such as https://10.0.0.1:2379", i, text)
-		case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		case u.Scheme == "http" && !IsLoopback(u.Hostname()):
 			s.errorf("endpoints", "[%d] is %q, which is not a loopback address: it needs https, since whoever is in between could take revocations back", i, text)
 		default:
 			e.Endpoints = append(e.Endpoints, u.Scheme+"://"+u.Host)
@@ -125,7 +125,7 @@ func (e *etcdConfig) readEndpoints(s *section) (secure bool) {
 	return slices.Contains(schemes, "https")
 }
 
-func (e *etcdConfig) readTLS(s *section) {
+func (e *Etcd) readTLS(s *section) {
 	e.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca := s.text("ca", ""); ca != "" {
 		e.CA = s.file.resolve(ca)

@@ -1,4 +1,11 @@
-package main
+// Package config reads the configuration file and checks it. What comes out is
+// parsed values: nothing else in the program sees YAML. Every fault is named with
+// file, line and key, and all of them at once.
+//
+// The file is read strictly: an unknown key, a key that appears twice or a value of
+// the wrong form is an error, since a key that is silently ignored could have been
+// a restriction.
+package config
 
 import (
 	"bytes"
@@ -18,21 +25,21 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// config is the configuration file, read and checked. Its shape is described in
+// Config is the configuration file, read and checked. Its shape is described in
 // docs/operations.md. Packages never see it: serve hands each of them its own
 // Config of parsed values.
-type config struct {
+type Config struct {
 	Path    string // of the file, as given
 	Account string
 	Region  string
 	Data    string // absolute
 
-	API      apiConfig
-	Gateway  gatewayConfig
-	Admin    adminConfig
-	Tracing  tracingConfig
-	Registry registryConfig
-	Clusters []clusterConfig
+	API      API
+	Gateway  Gateway
+	Admin    Admin
+	Tracing  Tracing
+	Registry Registry
+	Clusters []Cluster
 
 	Directory *directory.Directory
 	// Warnings are what a policy can hardly have meant, with file and line.
@@ -41,26 +48,26 @@ type config struct {
 	lines map[string]int // of the keys that a start or a reload can still fail on
 }
 
-type apiConfig struct {
+type API struct {
 	Listen         string
-	TLS            certificateFiles
+	TLS            CertificateFiles
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
-	Limits         limitsConfig
+	Limits         Limits
 }
 
-type gatewayConfig struct {
+type Gateway struct {
 	Listen    string
-	TLS       certificateFiles // empty: the gateway's own CA makes one
-	Advertise endpoint
+	TLS       CertificateFiles // empty: the gateway's own CA makes one
+	Advertise Endpoint
 }
 
-// certificateFiles are two PEM files, absolute; both or neither.
-type certificateFiles struct{ Certificate, Key string }
+// CertificateFiles are two PEM files, absolute; both or neither.
+type CertificateFiles struct{ Certificate, Key string }
 
-func (f certificateFiles) given() bool { return f.Certificate != "" }
+func (f CertificateFiles) Given() bool { return f.Certificate != "" }
 
-// endpoint is where clients are told to log on.
-type endpoint struct {
+// Endpoint is where clients are told to log on.
+type Endpoint struct {
 	Host string
 	Port int
 }
@@ -80,23 +87,33 @@ var (
 	sessionAttrsPattern = regexp.MustCompile(`\btarget_session_attrs\s*=\s*'?([a-z-]+)`)
 )
 
-// loadConfig reads the configuration file. The error names every fault found,
+// Load reads the configuration file. The error names every fault found,
 // each with file, line and key.
-func loadConfig(path string) (*config, error) {
-	return loadConfigEnv(path, os.LookupEnv)
+func Load(path string) (*Config, error) {
+	return LoadEnv(path, os.LookupEnv)
 }
 
-func loadConfigEnv(path string, getenv func(string) (string, bool)) (*config, error) {
+func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	return parseConfig(path, data, getenv)
+	return Parse(path, data, getenv)
 }
 
-// parseConfig is loadConfig for a text at hand; path is what messages call it and
+// SomeSecret stands for secrets in the environment of the server, which a command
+// that reads names and policies only does without. The value passes for a
+// password and for the seed of an MFA device.
+func SomeSecret(name string) (string, bool) {
+	if value, ok := os.LookupEnv(name); ok && value != "" {
+		return value, true
+	}
+	return "AAAAAAAAAAAAAAAA", true
+}
+
+// Parse is Load for a text at hand; path is what messages call it and
 // what relative paths in it start from.
-func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (*config, error) {
+func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
@@ -123,7 +140,7 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 		return nil, f.err()
 	}
 	top := f.section(document.Content[0], "")
-	c := &config{Path: path}
+	c := &Config{Path: path}
 	c.read(top)
 	top.done()
 	if err := f.err(); err != nil {
@@ -133,7 +150,7 @@ func parseConfig(path string, data []byte, getenv func(string) (string, bool)) (
 }
 
 // noteLines remembers where keys stand.
-func (c *config) noteLines(s *section, keys ...string) {
+func (c *Config) noteLines(s *section, keys ...string) {
 	for _, key := range keys {
 		if node := s.at[key]; node != nil {
 			c.lines[s.path(key)] = node.Line
@@ -141,9 +158,9 @@ func (c *config) noteLines(s *section, keys ...string) {
 	}
 }
 
-// fault says that err came of a key's value, with file and line where a file has
+// Fault says that err came of a key's value, with file and line where a file has
 // them.
-func (c *config) fault(key string, err error) error {
+func (c *Config) Fault(key string, err error) error {
 	switch line := c.lines[key]; {
 	case c.Path == "":
 		return fmt.Errorf("%s: %w", key, err)
@@ -154,7 +171,7 @@ func (c *config) fault(key string, err error) error {
 	}
 }
 
-func (c *config) read(top *section) {
+func (c *Config) read(top *section) {
 	f := top.file
 	c.Account = top.required("account")
 	if c.Account != "" && !accountPattern.MatchString(c.Account) {
@@ -221,10 +238,10 @@ func (c *config) read(top *section) {
 	c.Warnings = policyWarnings(&spec, d)
 }
 
-func (a *apiConfig) read(s *section) {
+func (a *API) read(s *section) {
 	a.Listen = s.listenAddress("listen")
 	a.TLS = s.certificate("tls")
-	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !isLoopback(host) && !a.TLS.given() && !s.has("tls") {
+	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !IsLoopback(host) && !a.TLS.Given() && !s.has("tls") {
 		s.errorf("listen", "%s is not a loopback address: it needs api.tls with a certificate and a key, since credentials are handed out there", a.Listen)
 	}
 	a.Limits.read(s.sub("limits"))
@@ -238,7 +255,7 @@ func (a *apiConfig) read(s *section) {
 	}
 }
 
-func (g *gatewayConfig) read(s *section) {
+func (g *Gateway) read(s *section) {
 	g.Listen = s.listenAddress("listen")
 	g.TLS = s.certificate("tls")
 	host, port, err := net.SplitHostPort(g.Listen)
@@ -252,7 +269,7 @@ func (g *gatewayConfig) read(s *section) {
 			host = name
 		}
 	}
-	g.Advertise = endpoint{Host: host, Port: number}
+	g.Advertise = Endpoint{Host: host, Port: number}
 	if a := s.sub("advertise"); a != nil {
 		g.Advertise.Host = a.text("host", host)
 		if _, err := netip.ParseAddr(g.Advertise.Host); err != nil && !isHostName(g.Advertise.Host) {
@@ -278,20 +295,20 @@ func (s *section) listenAddress(key string) string {
 
 // certificate reads a pair of PEM files, which are opened when the server
 // starts.
-func (s *section) certificate(key string) certificateFiles {
+func (s *section) certificate(key string) CertificateFiles {
 	sub := s.sub(key)
 	if sub == nil {
-		return certificateFiles{}
+		return CertificateFiles{}
 	}
 	defer sub.done()
 	return sub.pair()
 }
 
 // pair reads the two paths of a section.
-func (s *section) pair() certificateFiles {
-	files := certificateFiles{Certificate: s.required("certificate"), Key: s.required("key")}
+func (s *section) pair() CertificateFiles {
+	files := CertificateFiles{Certificate: s.required("certificate"), Key: s.required("key")}
 	if files.Certificate == "" || files.Key == "" {
-		return certificateFiles{}
+		return CertificateFiles{}
 	}
 	files.Certificate, files.Key = s.file.resolve(files.Certificate), s.file.resolve(files.Key)
 	if s.readable("certificate", files.Certificate) && s.readable("key", files.Key) {
@@ -313,7 +330,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 // digits, hyphens and underscores, with dots between them.
 func isHostName(name string) bool { return len(name) <= 253 && hostPattern.MatchString(name) }
 
-func isLoopback(host string) bool {
+// IsLoopback says whether only this machine can reach a listener on host.
+func IsLoopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/daypass/daypass/internal/config"
 )
 
 // health answers probes: is the process alive, can it issue credentials, can
@@ -214,13 +216,13 @@ func (s *service) adminHandler(profiles bool) http.Handler {
 
 // startAdmin serves the operator's listener, until the returned function is
 // called: it goes on while the server drains.
-func (s *service) startAdmin(cfg adminConfig) (address string, stop func(), err error) {
-	if cfg.Listen == "" && s.opts.admin == nil {
+func (s *service) startAdmin(cfg config.Admin) (address string, stop func(), err error) {
+	if cfg.Listen == "" && s.opts.Admin == nil {
 		return "", func() {}, nil
 	}
-	l, err := listen(s.opts.admin, cfg.Listen)
+	l, err := listen(s.opts.Admin, cfg.Listen)
 	if err != nil {
-		return "", nil, s.live.Load().cfg.fault("admin.listen", err)
+		return "", nil, s.live.Load().cfg.Fault("admin.listen", err)
 	}
 	server := &http.Server{
 		Handler:           s.adminHandler(cfg.Profiles),

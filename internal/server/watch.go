@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/metrics"
@@ -22,14 +23,14 @@ type watchers struct {
 	tracer  *tracing.Tracer
 }
 
-func newWatchers(ctx context.Context, cfg *config, opts serveOptions) (watchers, error) {
+func newWatchers(ctx context.Context, cfg *config.Config, opts Options) (watchers, error) {
 	var w watchers
-	if cfg.Admin.Listen != "" || opts.admin != nil {
-		w.metrics = metrics.New(buildVersion())
-		w.reloaded(cfg, opts.now())
+	if cfg.Admin.Listen != "" || opts.Admin != nil {
+		w.metrics = metrics.New(opts.Version)
+		w.reloaded(cfg, opts.Now())
 	}
 	if cfg.Tracing.Endpoint != "" || tracing.Enabled(os.LookupEnv) {
-		tracer, err := tracing.New(ctx, tracing.Config{Endpoint: cfg.Tracing.Endpoint, Version: buildVersion(), Log: opts.log})
+		tracer, err := tracing.New(ctx, tracing.Config{Endpoint: cfg.Tracing.Endpoint, Version: opts.Version, Log: opts.Log})
 		if err != nil {
 			return w, err
 		}
@@ -51,7 +52,7 @@ func (w watchers) close(log *slog.Logger) {
 }
 
 // reloaded says that cfg is in force; nil: the configuration file was refused.
-func (w watchers) reloaded(cfg *config, now time.Time) {
+func (w watchers) reloaded(cfg *config.Config, now time.Time) {
 	switch {
 	case w.metrics == nil:
 	case cfg == nil:
@@ -125,6 +126,6 @@ func (s *service) measure(front *gateway.Server, connections *throttle.Connectio
 		Audit:       s.audit,
 		Keyring:     s.keys,
 		Registry:    s.revoked,
-		Now:         s.opts.now,
+		Now:         s.opts.Now,
 	})
 }

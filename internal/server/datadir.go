@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"errors"
@@ -34,9 +34,9 @@ func openDataDir(path string) (*dataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the data directory cannot be written to: %w; give it and what is in it to the account that the server runs as", err)
 	}
-	if err := lockFile(lock); err != nil {
+	if err := Lock(lock); err != nil {
 		defer lock.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, ErrLocked) {
 			holder, _ := io.ReadAll(io.LimitReader(lock, 64))
 			return nil, fmt.Errorf("the data directory %s is in use by process %s: end it first, or give this server another directory", path, strings.TrimSpace(string(holder)))
 		}
@@ -60,5 +60,5 @@ func (d *dataDir) join(elements ...string) string {
 // close gives the directory up.
 func (d *dataDir) close() { d.lock.Close() }
 
-// errLocked is returned by lockFile when another process holds the lock.
-var errLocked = errors.New("locked by another process")
+// ErrLocked is returned by Lock when another process holds the lock.
+var ErrLocked = errors.New("locked by another process")

@@ -1,8 +1,9 @@
-package main
+package server
 
 import (
 	"reflect"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
@@ -25,13 +26,13 @@ type cluster struct {
 
 // clusterSettings are all that a cluster's connections depend on.
 type clusterSettings struct {
-	config clusterConfig
+	config config.Cluster
 	key    [32]byte
 }
 
 // newClusters makes the targets of cfg. What before has with the same settings is
 // taken over as it is; before may be nil.
-func newClusters(before *clusters, cfg *config, keys *keyring.Keyring, opts serveOptions) *clusters {
+func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, opts Options) *clusters {
 	c := &clusters{
 		byID:     make(map[string]*cluster, len(cfg.Clusters)),
 		sweepers: make(map[string]reaper.Sweeper, len(cfg.Clusters)),
@@ -74,7 +75,7 @@ func (c *cluster) limited(settings clusterSettings) *cluster {
 	return next
 }
 
-func newCluster(settings clusterSettings, opts serveOptions) *cluster {
+func newCluster(settings clusterSettings, opts Options) *cluster {
 	cc := settings.config
 	admin := dbuser.New(dbuser.Config{
 		Cluster:              cc.Identifier,
@@ -83,9 +84,9 @@ func newCluster(settings clusterSettings, opts serveOptions) *cluster {
 		TargetSessionAttrs:   cc.TargetSessionAttrs,
 		AllowSuperusers:      cc.AllowSuperusers,
 		AllowPredefinedRoles: cc.AllowPredefinedRoles,
-		Timeout:              opts.patience * 4 / 5,
-		Now:                  opts.now,
-		Log:                  opts.log, // each line names the cluster by itself
+		Timeout:              opts.Patience * 4 / 5,
+		Now:                  opts.Now,
+		Log:                  opts.Log, // each line names the cluster by itself
 		Observe:              opts.watch.admin(cc.Identifier),
 	})
 	return &cluster{

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"crypto/x509"
@@ -129,7 +129,7 @@ func (s *section) provider(seen map[string]bool) directory.Provider {
 		Audiences: s.texts("audiences"),
 	}
 	if u, err := url.Parse(p.Issuer); p.Issuer != "" && (err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" ||
-		u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname()))) {
+		u.Scheme != "https" && !(u.Scheme == "http" && IsLoopback(u.Hostname()))) {
 		s.errorf("issuer", "is %q, want an https URL without query (http on loopback only)", p.Issuer)
 	}
 	if seen["issuer "+p.Issuer] {

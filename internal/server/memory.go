@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -25,12 +25,12 @@ const (
 	mostPercent = 400
 )
 
-// tidyMemory collects and gives back memory in the quiet after much was done, and
+// TidyMemory collects and gives back memory in the quiet after much was done, and
 // returns when ctx ends. Beginning a session takes ten times what keeping it does,
 // and an idle server would have its stacks and buffers for minutes. Under load it
 // sees to it that a small heap is not collected all the time, unless GOGC says how
 // often that is to be.
-func tidyMemory(ctx context.Context) {
+func TidyMemory(ctx context.Context) {
 	heap := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	_, told := os.LookupEnv("GOGC")
 	ticker := time.NewTicker(tidyInterval)

@@ -1,33 +1,30 @@
-package main
+package config
 
 import (
 	"net"
 	"net/url"
-
-	"github.com/daypass/daypass/internal/api"
-	"github.com/daypass/daypass/internal/throttle"
 )
 
-// adminConfig is the operator's listener: metrics, readiness, profiles.
-type adminConfig struct {
+// Admin is the operator's listener: metrics, readiness, profiles.
+type Admin struct {
 	Listen   string // empty: none
 	Profiles bool
 }
 
-func (a *adminConfig) read(s *section) {
+func (a *Admin) read(s *section) {
 	a.Listen = s.listenAddress("listen")
-	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !isLoopback(host) {
+	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !IsLoopback(host) {
 		s.errorf("listen", "%s is not a loopback address: what is served there is for nobody else, and asks for no password; "+
 			"have a local agent scrape it, or a proxy that asks for one in front of it", a.Listen)
 	}
 	a.Profiles = s.boolean("pprof")
 }
 
-// tracingConfig says where traces go. Empty: nowhere, unless the environment says
+// Tracing says where traces go. Empty: nowhere, unless the environment says
 // so, as OpenTelemetry has it.
-type tracingConfig struct{ Endpoint string }
+type Tracing struct{ Endpoint string }
 
-func (t *tracingConfig) read(s *section) {
+func (t *Tracing) read(s *section) {
 	t.Endpoint = s.required("endpoint")
 	u, err := url.Parse(t.Endpoint)
 	if t.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
@@ -35,8 +32,8 @@ func (t *tracingConfig) read(s *section) {
 	}
 }
 
-// limitsConfig bounds what callers of the API can take.
-type limitsConfig struct {
+// Limits bounds what callers of the API can take.
+type Limits struct {
 	Rate, Burst, Concurrent int // of a principal
 	Connections             int // in all
 	PerAddress              int // connections, and calls in progress
@@ -53,9 +50,9 @@ const (
 	defaultPerAddress  = 1024
 )
 
-func (l *limitsConfig) read(s *section) {
+func (l *Limits) read(s *section) {
 	const most = 1_000_000
-	*l = limitsConfig{Rate: defaultRate, Burst: defaultBurst, Concurrent: defaultConcurrent,
+	*l = Limits{Rate: defaultRate, Burst: defaultBurst, Concurrent: defaultConcurrent,
 		Connections: defaultConnections, PerAddress: defaultPerAddress}
 	if s == nil {
 		return
@@ -66,12 +63,4 @@ func (l *limitsConfig) read(s *section) {
 	l.Connections = s.integer("connections", l.Connections, 1, most)
 	l.PerAddress = s.integer("per_address", l.PerAddress, 1, most)
 	s.done()
-}
-
-// limits are the ones that may change while the server runs.
-func (l limitsConfig) limits() api.Limits {
-	return api.Limits{
-		Principal: throttle.Limit{Rate: float64(l.Rate), Burst: l.Burst, Concurrent: l.Concurrent},
-		Address:   l.PerAddress,
-	}
 }

@@ -1,6 +1,7 @@
-package main
+package config
 
 import (
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 )
 
-type clusterConfig struct {
+type Cluster struct {
 	Identifier string
 	Database   string
 	Upstream   *pgx.ConnConfig
@@ -21,12 +22,12 @@ type clusterConfig struct {
 	AllowSuperusers    bool
 	// AllowPredefinedRoles lets pg_* roles be named as groups.
 	AllowPredefinedRoles bool
-	Sessions             sessionLimits
+	Sessions             SessionLimits
 	Prewarm              int // sessions started ahead at most
 }
 
-// sessionLimits bound the sessions of a cluster. The zero value is no limit.
-type sessionLimits struct {
+// SessionLimits bound the sessions of a cluster. The zero value is no limit.
+type SessionLimits struct {
 	Max, PerUser int
 	Ends         gateway.Ends
 }
@@ -34,7 +35,27 @@ type sessionLimits struct {
 // defaultUpstream is the administrative login of a cluster that names none.
 const defaultUpstream = "postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable"
 
-func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]bool) {
+// ClustersNamed returns the named clusters, or all for no names.
+func (c *Config) ClustersNamed(names []string) ([]Cluster, error) {
+	if len(names) == 0 {
+		return c.Clusters, nil
+	}
+	var found []Cluster
+	for _, name := range names {
+		known := len(found)
+		for _, cluster := range c.Clusters {
+			if cluster.Identifier == name {
+				found = append(found, cluster)
+			}
+		}
+		if len(found) == known {
+			return nil, fmt.Errorf("%s has no cluster %q", c.Path, name)
+		}
+	}
+	return found, nil
+}
+
+func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]bool) {
 	id := s.required("identifier")
 	if id != "" && !identifierPattern.MatchString(id) {
 		s.errorf("identifier", "is %q, want 1 to 63 letters, digits, hyphens, dots or underscores, beginning with a letter or a digit", id)
@@ -57,7 +78,7 @@ func (c *config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 	}
 	upstream, attrs := s.upstream()
 	database := s.text("database", "dev")
-	cluster := clusterConfig{
+	cluster := Cluster{
 		Identifier:           id,
 		Database:             database,
 		Upstream:             upstream,
@@ -99,14 +120,14 @@ func (s *section) prewarm(key string) int {
 }
 
 // sessionLimits reads the limits of a cluster's sessions.
-func (s *section) sessionLimits(key string) sessionLimits {
+func (s *section) sessionLimits(key string) SessionLimits {
 	sub := s.sub(key)
 	if sub == nil {
-		return sessionLimits{}
+		return SessionLimits{}
 	}
 	defer sub.done()
 	const most, year = 1_000_000, 365 * 24 * time.Hour
-	limits := sessionLimits{
+	limits := SessionLimits{
 		Max:     sub.integer("max", 0, 1, most),
 		PerUser: sub.integer("per_user", 0, 1, most),
 		Ends: gateway.Ends{

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"crypto/tls"
@@ -30,7 +30,7 @@ func TestConfigFileOfTheDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := parseConfig("../../docs/daypass.yaml", data, testEnvironment)
+	c, err := Parse("../../docs/daypass.yaml", data, testEnvironment)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ var etcd = etcdAt("https://10.0.0.1:2379")
 // What only two policies together show is a warning, once for all who hold both.
 func TestConfigWarnings(t *testing.T) {
 	const statement = `{Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:GetClusterCredentials", Resource: "arn:aws:redshift:*:*:`
-	c, err := parseConfig("f.yaml", []byte(smallConfig+`iam:
+	c, err := Parse("f.yaml", []byte(smallConfig+`iam:
   groups:
     - name: g
       policies:
@@ -241,12 +241,12 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
-			_, err := parseConfig("f.yaml", []byte(row.text), testEnvironment)
+			_, err := Parse("f.yaml", []byte(row.text), testEnvironment)
 			if err == nil {
-				t.Fatalf("parseConfig = nil, want %q", row.want)
+				t.Fatalf("Parse = nil, want %q", row.want)
 			}
 			if !strings.Contains(err.Error(), row.want) {
-				t.Errorf("parseConfig = %v, want %q", err, row.want)
+				t.Errorf("Parse = %v, want %q", err, row.want)
 			}
 			if text := err.Error(); strings.Contains(text, "is not a key") && !strings.Contains(row.want, "is not a key") {
 				t.Errorf("a key is called unknown for a fault elsewhere: %v", err)
@@ -282,18 +282,18 @@ func TestSyntaxErrors(t *testing.T) {
 			t.Fatalf("the sample has no %q", row.from)
 		}
 		want := fmt.Sprintf("f.yaml:%d: %s", lineOf(sample, row.from), row.want)
-		_, err := parseConfig("f.yaml", []byte(strings.Replace(sample, row.from, row.to, 1)), testEnvironment)
+		_, err := Parse("f.yaml", []byte(strings.Replace(sample, row.from, row.to, 1)), testEnvironment)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%q: parseConfig = %v, want %q", row.to, err, want)
+			t.Errorf("%q: Parse = %v, want %q", row.to, err, want)
 		}
 	}
 }
 
 // TestConfigRegistry: what is not said is as it was, and as little as can be.
 func TestConfigRegistry(t *testing.T) {
-	parse := func(text string) *config {
+	parse := func(text string) *Config {
 		t.Helper()
-		c, err := parseConfig("f.yaml", []byte(text), testEnvironment)
+		c, err := Parse("f.yaml", []byte(text), testEnvironment)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -330,28 +330,28 @@ func TestConfigRegistry(t *testing.T) {
 	if got, want := full.Registry.String(), "etcd https://10.0.0.1:2379 other/ username daypass"; got != want {
 		t.Errorf("String() = %q, want %q", got, want)
 	}
-	for name, next := range map[string]*config{"f.yaml:6: registry: cannot change from": parse(etcd), "f.yaml: registry: cannot change from": parse(smallConfig)} {
-		if err := full.mayBecome(next); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("mayBecome(%v) = %v, want %q", next.Registry, err, name)
+	for name, next := range map[string]*Config{"f.yaml:6: registry: cannot change from": parse(etcd), "f.yaml: registry: cannot change from": parse(smallConfig)} {
+		if err := full.MayBecome(next); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("MayBecome(%v) = %v, want %q", next.Registry, err, name)
 		}
 	}
 	same := parse(etcd + "    prefix: other/\n    username: daypass\n    password_env: DAYPASS_UPSTREAM_PASSWORD\n")
-	if err := full.mayBecome(same); err == nil || !strings.Contains(err.Error(), "f.yaml:10: registry.etcd.username: its password cannot change") {
-		t.Errorf("mayBecome(another password) = %v", err)
+	if err := full.MayBecome(same); err == nil || !strings.Contains(err.Error(), "f.yaml:10: registry.etcd.username: its password cannot change") {
+		t.Errorf("MayBecome(another password) = %v", err)
 	}
-	if err := full.mayBecome(full); err != nil {
-		t.Errorf("mayBecome(itself) = %v", err)
+	if err := full.MayBecome(full); err != nil {
+		t.Errorf("MayBecome(itself) = %v", err)
 	}
 }
 
 func TestConfigNamesAllFaultsAtOnce(t *testing.T) {
-	_, err := parseConfig("f.yaml", []byte("account: x\nregion: '?'\nnonsense: 1\n"), testEnvironment)
+	_, err := Parse("f.yaml", []byte("account: x\nregion: '?'\nnonsense: 1\n"), testEnvironment)
 	if err == nil {
-		t.Fatal("parseConfig = nil, want errors")
+		t.Fatal("Parse = nil, want errors")
 	}
 	for _, want := range []string{"f.yaml:1: account", "f.yaml:2: region", "data: is required", "api: is required", "gateway: is required", "f.yaml:3: nonsense"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("parseConfig = %v, want %q in it", err, want)
+			t.Errorf("Parse = %v, want %q in it", err, want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"errors"
@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockFile takes an exclusive lock that the system gives up with the process.
+// Lock takes an exclusive lock that the system gives up with the process.
 // The locked range lies behind the process id, so that others may read that.
-func lockFile(f *os.File) error {
+func Lock(f *os.File) error {
 	at := &windows.Overlapped{Offset: 1 << 20}
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-		return errLocked
+		return ErrLocked
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -32,13 +32,10 @@ func TestServeFaultsNameFileLineAndKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(base, row.old, row.new, 1)
-			cfg, err := parseConfig("f.yaml", []byte(text), testEnvironment)
-			if err != nil {
-				t.Fatal(err)
-			}
+			cfg := parse(t, text)
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
-			err = serve(ctx, cfg, serveOptions{log: slog.New(slog.DiscardHandler), now: time.Now})
+			err := Run(ctx, cfg, Options{Log: slog.New(slog.DiscardHandler), Now: time.Now})
 			if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 				t.Errorf("serve = %v, want %q in front", err, row.want)
 			}

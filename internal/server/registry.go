@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/registry"
@@ -31,7 +32,7 @@ type registryStore interface {
 }
 
 // openStore opens the registry where the configuration has it.
-func openStore(cfg *config, data *dataDir) (registryStore, error) {
+func openStore(cfg *config.Config, data *dataDir) (registryStore, error) {
 	if etcd := cfg.Registry.Etcd; etcd != nil {
 		return etcdstore.Open(etcdstore.Config{
 			Endpoints: etcd.Endpoints, Prefix: etcd.Prefix, TLS: etcd.TLS, Username: etcd.Username, Password: etcd.Password,
@@ -42,16 +43,16 @@ func openStore(cfg *config, data *dataDir) (registryStore, error) {
 
 // openRevocations opens the registry, and returns when it is known what is
 // revoked. It is kept up to date until close, through the drain as well.
-func openRevocations(cfg *config, data *dataDir, now func() time.Time, log *slog.Logger) (*revocations, error) {
+func openRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log *slog.Logger) (*revocations, error) {
 	r, err := tryRevocations(cfg, data, now, log)
 	if etcd := cfg.Registry.Etcd; err != nil && etcd != nil {
-		err = cfg.fault("registry.etcd", fmt.Errorf("%w (a server starts only when it knows what is revoked; `etcdctl --endpoints=%s endpoint health` says more)",
+		err = cfg.Fault("registry.etcd", fmt.Errorf("%w (a server starts only when it knows what is revoked; `etcdctl --endpoints=%s endpoint health` says more)",
 			err, strings.Join(etcd.Endpoints, ",")))
 	}
 	return r, err
 }
 
-func tryRevocations(cfg *config, data *dataDir, now func() time.Time, log *slog.Logger) (*revocations, error) {
+func tryRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log *slog.Logger) (*revocations, error) {
 	store, err := openStore(cfg, data)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bufio"
@@ -32,6 +32,7 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
 )
@@ -41,7 +42,7 @@ type served struct {
 	t      *testing.T
 	dir    string
 	config string // path of the file
-	where  running
+	where  Running
 	hangup chan os.Signal
 	log    *lockedBuffer
 	offset atomic.Int64 // of the clock, in nanoseconds
@@ -65,7 +66,7 @@ func newServed(t *testing.T, upstream, more string) *served {
 
 func (s *served) write(upstream, more string) {
 	s.t.Helper()
-	template, err := os.ReadFile("testdata/daypass.yaml")
+	template, err := os.ReadFile(testdata + "daypass.yaml")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -78,17 +79,17 @@ func (s *served) write(upstream, more string) {
 
 // tryStart starts the server and returns when it serves, or why it does not.
 func (s *served) tryStart() error {
-	cfg, err := loadConfig(s.config)
+	cfg, err := config.Load(s.config)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- serve(ctx, cfg, serveOptions{
-			log: slog.New(slog.NewTextHandler(s.log, nil)), now: s.now, drain: 5 * time.Second, hangup: s.hangup,
-			load:  func() (*config, error) { return loadConfig(s.config) },
-			ready: func(where running) { s.where = where; close(ready) },
+		done <- Run(ctx, cfg, Options{
+			Log: slog.New(slog.NewTextHandler(s.log, nil)), Now: s.now, Drain: 5 * time.Second, Hangup: s.hangup,
+			Load:  func() (*config.Config, error) { return config.Load(s.config) },
+			Ready: func(where Running) { s.where = where; close(ready) },
 		})
 	}()
 	select {
@@ -212,7 +213,7 @@ func startDatabase(t *testing.T) string {
 		{"postgres", "", "CREATE DATABASE dev"}, {"postgres", "example.sql", ""}, {"dev", "example-dev.sql", ""},
 	} {
 		if step.file != "" {
-			text, err := os.ReadFile(filepath.Join("testdata", step.file))
+			text, err := os.ReadFile(testdata + step.file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -547,7 +548,7 @@ func TestAdminConfiguration(t *testing.T) {
 		{"tracing: {endpoint: \"http://127.0.0.1:4318\"}\n", ""},
 	} {
 		s := newServed(t, "127.0.0.1:1", row.more)
-		_, err := loadConfig(s.config)
+		_, err := config.Load(s.config)
 		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
 			t.Errorf("%s: %v, want %q", row.more, err, row.want)
 		}

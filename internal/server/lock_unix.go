@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package server
 
 import (
 	"errors"
@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes an exclusive lock that the kernel gives up with the process.
-func lockFile(f *os.File) error {
+// Lock takes an exclusive lock that the kernel gives up with the process.
+func Lock(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errLocked
+		return ErrLocked
 	}
 	return err
 }

@@ -1,0 +1,71 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/gateway"
+)
+
+// clusterConfigWith is the configuration of one cluster with this line in it.
+func clusterConfigWith(line string) string {
+	return strings.Join([]string{
+		`account: "123456789012"`, "region: us-east-1", "data: data",
+		"api: {listen: 127.0.0.1:0}", "gateway: {listen: 127.0.0.1:0}",
+		"clusters:", "  - identifier: east", "    " + line, "",
+	}, "\n")
+}
+
+func TestSessionLimits(t *testing.T) {
+	for _, row := range []struct {
+		line string
+		want SessionLimits
+	}{
+		{"database: dev", SessionLimits{}},
+		{"session_limits: {}", SessionLimits{Ends: gateway.Ends{Notice: 5 * time.Minute}}},
+		{"session_limits:", SessionLimits{}},
+		{"session_limits: {max: 100, per_user: 5}", SessionLimits{Max: 100, PerUser: 5, Ends: gateway.Ends{Notice: 5 * time.Minute}}},
+		{"session_limits: {idle: 30m, total: 12h, end_at_expiry: true, notice: 0}",
+			SessionLimits{Ends: gateway.Ends{Idle: 30 * time.Minute, Total: 12 * time.Hour, AtExpiry: true}}},
+		{"session_limits: {end_at_expiry: true, notice: 90}", SessionLimits{Ends: gateway.Ends{AtExpiry: true, Notice: 90 * time.Second}}},
+	} {
+		c, err := Parse("daypass.yaml", []byte(clusterConfigWith(row.line)), testEnvironment)
+		if err != nil {
+			t.Errorf("%s: %v", row.line, err)
+		} else if got := c.Clusters[0].Sessions; got != row.want {
+			t.Errorf("%s: %+v, want %+v", row.line, got, row.want)
+		}
+	}
+	for _, row := range []struct{ line, want string }{
+		{"session_limits: 5", "clusters[0].session_limits: is a single value, want a mapping"},
+		{"session_limits: {max: 0}", "session_limits.max: is \"0\""},
+		{"session_limits: {per_user: many}", "session_limits.per_user: is \"many\""},
+		{"session_limits: {idle: 10ms}", "session_limits.idle: is \"10ms\""},
+		{"session_limits: {total: forever}", "session_limits.total: is \"forever\""},
+		{"session_limits: {end_at_expiry: 1}", "want true or false"},
+		{"session_limits: {notice: 1m, idle: 1h}", "has nothing to tell without total or end_at_expiry"},
+		{"session_limits: {peruser: 5}", "did you mean per_user?"},
+	} {
+		_, err := Parse("daypass.yaml", []byte(clusterConfigWith(row.line)), testEnvironment)
+		if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "daypass.yaml:8: ") {
+			t.Errorf("%s: %v, want line 8 and %q", row.line, err, row.want)
+		}
+	}
+}
+
+func TestPrewarm(t *testing.T) {
+	for line, want := range map[string]int{"database: dev": 0, "prewarm: {max: 4}": 4, "prewarm: {max: 0}": 0} {
+		c, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment)
+		if err != nil || c.Clusters[0].Prewarm != want {
+			t.Errorf("%s: %+v, %v, want %d", line, c, err, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"prewarm: {}": "needs max", "prewarm: {max: -1}": `prewarm.max: is "-1"`, "prewarm: {most: 4}": "is not a key",
+	} {
+		if _, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}

@@ -1,0 +1,424 @@
+// Package server runs Daypass: it builds everything that a configuration asks for,
+// from the keyring up to the listeners, keeps it running through reloads, and takes
+// it down again.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/ca"
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/reaper"
+	"github.com/daypass/daypass/internal/throttle"
+)
+
+// Options are what Run needs beside the configuration.
+type Options struct {
+	Log     *slog.Logger
+	Now     func() time.Time
+	Version string        // of this binary, for metrics and traces
+	Drain   time.Duration // 30 s when zero
+	// Hangup asks for the configuration to be read again, with Load. Both
+	// optional.
+	Hangup <-chan os.Signal
+	Load   func() (*config.Config, error)
+	// API and Gateway are listened on instead of the configuration's
+	// addresses. Optional; Run closes them.
+	API, Gateway net.Listener
+	Admin        net.Listener // without one and an address: none
+	// Patience is how long a logon may take. Optional: 10 s.
+	Patience time.Duration
+	// Ready is called once both listeners are served. Optional.
+	Ready func(Running)
+
+	// watch is who is told what happens; Run makes it.
+	watch watchers
+}
+
+// Running says where a server can be reached.
+type Running struct {
+	API     string // URL
+	Gateway net.Addr
+	Admin   string // host and port of the operator's listener; empty: none
+	CACert  string // path of the PEM file for sslrootcert; empty when the operator gave the certificate
+}
+
+// keyringInterval is how often the keyring file is looked at.
+const keyringInterval = time.Second
+
+// Run runs API, gateway and clean-up until ctx ends, then drains and returns
+// nil. An error is why it could not start or had to stop.
+func Run(ctx context.Context, cfg *config.Config, opts Options) error {
+	data, err := openDataDir(cfg.Data)
+	if err != nil {
+		return cfg.Fault("data", err)
+	}
+	defer data.close()
+	keys, err := keyring.OpenFile(data.join("keyring.json"), opts.Now())
+	if err != nil {
+		return cfg.Fault("data", fmt.Errorf("opening the keyring: %w", err))
+	}
+	record, err := audit.Open(data.join("audit"), opts.Now)
+	if err != nil {
+		return cfg.Fault("data", fmt.Errorf("opening the audit log: %w", err))
+	}
+	defer record.Close()
+	record.SetOrigin(cfg.Account, cfg.Region)
+	if opts.watch, err = newWatchers(ctx, cfg, opts); err != nil {
+		return err
+	}
+	defer opts.watch.close(opts.Log)
+	revoked, err := openRevocations(cfg, data, opts.Now, opts.Log)
+	if err != nil {
+		return err
+	}
+	defer revoked.close()
+
+	s := &service{opts: opts, log: opts.Log, data: data, keys: keys, audit: record, revoked: revoked}
+	s.watchers, s.health.service = opts.watch, s
+	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, keys.Current(), opts)})
+	defer func() { s.live.Load().clusters.close(nil) }()
+	for _, warning := range cfg.Warnings {
+		s.log.Warn("policy", "warning", warning)
+	}
+	if err := s.loadCertificates(cfg); err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// service is one running server.
+type service struct {
+	opts  Options
+	log   *slog.Logger
+	data  *dataDir
+	keys  *keyring.File
+	audit *audit.Writer
+	watchers
+	health health
+	// revoked is what was taken back.
+	revoked *revocations
+
+	live       atomic.Pointer[snapshot]
+	api        *api.Handler
+	apiTLS     certificates // unset: plain HTTP, on loopback
+	gatewayTLS certificates
+	caCert     string
+}
+
+// certificates serve a listener's handshakes and may be exchanged while it
+// listens.
+type certificates struct {
+	get atomic.Pointer[func(*tls.ClientHelloInfo) (*tls.Certificate, error)]
+}
+
+func (c *certificates) set(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) {
+	c.get.Store(&get)
+}
+
+// loadPair reads a certificate and its key.
+func loadPair(f config.CertificateFiles) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	cert, err := tls.LoadX509KeyPair(f.Certificate, f.Key)
+	if err != nil {
+		return nil, err
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }, nil
+}
+
+func (c *certificates) given() bool { return c.get.Load() != nil }
+
+// GetCertificate has the form that tls.Config wants.
+func (c *certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return (*c.get.Load())(hello)
+}
+
+// snapshot is what a reload swaps as a whole.
+type snapshot struct {
+	cfg      *config.Config
+	clusters *clusters
+}
+
+func (s *service) run(ctx context.Context) error {
+	cfg := s.live.Load().cfg
+	apiListener, err := listen(s.opts.API, cfg.API.Listen)
+	if err != nil {
+		return cfg.Fault("api.listen", err)
+	}
+	defer apiListener.Close()
+	gatewayListener, err := listen(s.opts.Gateway, cfg.Gateway.Listen)
+	if err != nil {
+		return cfg.Fault("gateway.listen", err)
+	}
+	defer gatewayListener.Close()
+
+	proxies := func() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies }
+	connections := throttle.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, func(a netip.Addr) bool {
+		return slices.ContainsFunc(proxies(), func(p netip.Prefix) bool { return p.Contains(a) })
+	})
+	apiListener = connections.Listener(apiListener)
+	scheme := "http://"
+	if s.apiTLS.given() {
+		scheme = "https://"
+		apiListener = tls.NewListener(apiListener, &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: s.apiTLS.GetCertificate,
+			NextProtos:     []string{"http/1.1"},
+		})
+	}
+	sessions := &gatewaySessions{}
+	s.api = api.New(api.Config{
+		Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
+		Keyring:        s.keys.Current,
+		Audit:          s.audit,
+		Revocations:    s.revoked,
+		Sessions:       sessions,
+		TrustedProxies: proxies,
+		Observe:        s.watchers.call(),
+		Log:            s.log,
+		Now:            s.opts.Now,
+	})
+	s.api.SetLimits(limits(cfg.API.Limits))
+	httpServer := &http.Server{
+		Handler:           s.health.probes(s.api),
+		ConnState:         connections.Track,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	front, err := gateway.New(gateway.Config{
+		Limits:  gateway.Limits{LogonTimeout: s.opts.Patience},
+		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
+		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
+		Check: func(password string) (credential.Grant, error) {
+			return credential.Check(s.keys.Current().Verifier(), password, s.opts.Now())
+		},
+		Revoked: s.revoked.revoked,
+		Audit:   s.audit,
+		Observe: s.watchers.logon(),
+		Log:     s.log,
+		Now:     s.opts.Now,
+	})
+	if err != nil {
+		return err
+	}
+	s.measure(front, connections)
+	adminAddress, stopAdmin, err := s.startAdmin(cfg.Admin)
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
+	sessions.server = front
+	recheck := front.Recheck
+	s.revoked.changed.Store(&recheck)
+
+	group, serving := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := httpServer.Serve(apiListener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving the API: %w", err)
+		}
+		return nil
+	})
+	// Not serving: a logon during the shutdown is refused in so many words, and
+	// Shutdown closes the listener.
+	group.Go(func() error { return front.Serve(context.WithoutCancel(ctx), gatewayListener) })
+	group.Go(func() error { return s.watch(serving) })
+	group.Go(func() error {
+		err := reaper.Run(serving, reaper.Config{
+			Clusters: func() map[string]reaper.Sweeper { return s.live.Load().clusters.sweepers },
+			Log:      s.log,
+			Observe:  s.watchers.sweep(),
+		})
+		if serving.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("cleaning up: %w", err)
+	})
+	group.Go(func() error {
+		<-serving.Done()
+		return s.shutdown(httpServer, front)
+	})
+	where := Running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), Admin: adminAddress, CACert: s.caCert}
+	s.log.Info("serving", "api", where.API, "gateway", where.Gateway.String(), "ca", where.CACert, "data", s.data.path)
+	if s.opts.Ready != nil {
+		s.opts.Ready(where)
+	}
+	return group.Wait()
+}
+
+// shutdown takes no new calls and logons, and gives those that run the drain
+// time.
+func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error {
+	drain := s.opts.Drain
+	if drain == 0 {
+		drain = 30 * time.Second
+	}
+	s.health.draining.Store(true)
+	s.log.Info("shutting down", "drain", drain)
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	var group errgroup.Group
+	group.Go(func() error {
+		if err := httpServer.Shutdown(ctx); err != nil {
+			return httpServer.Close()
+		}
+		return nil
+	})
+	group.Go(func() error {
+		if err := front.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		s.log.Warn("sessions were ended at the drain limit")
+		return nil
+	})
+	return group.Wait()
+}
+
+// watch reads what may change while the server runs: the configuration on
+// SIGHUP, the keyring and the certificates every second.
+func (s *service) watch(ctx context.Context) error {
+	ticker := time.NewTicker(keyringInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.opts.Hangup:
+			s.reload()
+		case <-ticker.C:
+			s.reloadKeyring()
+		}
+	}
+}
+
+func (s *service) reloadKeyring() {
+	switch changed, err := s.keys.Reload(); {
+	case err != nil:
+		s.log.Error("the keyring file is refused; the keys in force stay", "error", err)
+	case changed:
+		s.log.Info("keyring reloaded", "keys", s.keys.Current().String())
+		live := s.live.Load()
+		s.swap(live.cfg)
+	}
+}
+
+// reload puts a changed configuration in force, whole or not at all.
+func (s *service) reload() {
+	s.reloadKeyring()
+	if err := s.audit.Reopen(); err != nil {
+		s.log.Error("reopening the audit log", "error", err)
+	}
+	if s.opts.Load == nil {
+		return
+	}
+	cfg, err := s.opts.Load()
+	if err == nil {
+		err = s.live.Load().cfg.MayBecome(cfg)
+	}
+	if err == nil {
+		err = s.loadCertificates(cfg)
+	}
+	if err != nil {
+		s.watchers.reloaded(nil, s.opts.Now())
+		s.log.Error("the configuration is refused; the one in force stays", "error", err)
+		return
+	}
+	s.swap(cfg)
+	s.api.SetLimits(limits(cfg.API.Limits))
+	s.watchers.reloaded(cfg, s.opts.Now())
+	for _, warning := range cfg.Warnings {
+		s.log.Warn("policy", "warning", warning)
+	}
+	s.log.Info("configuration reloaded", "clusters", len(cfg.Clusters))
+}
+
+// swap puts a configuration in force. Clusters whose settings are the same keep
+// their standing connections.
+func (s *service) swap(cfg *config.Config) {
+	before := s.live.Load()
+	after := &snapshot{cfg: cfg, clusters: newClusters(before.clusters, cfg, s.keys.Current(), s.opts)}
+	s.live.Store(after)
+	before.clusters.close(after.clusters)
+}
+
+// loadCertificates reads or makes the certificates of both listeners, and puts
+// them in force when none is at fault.
+func (s *service) loadCertificates(cfg *config.Config) error {
+	type getter = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	var api, gateway getter
+	var err error
+	if files := cfg.API.TLS; files.Given() {
+		if api, err = loadPair(files); err != nil {
+			return cfg.Fault("api.tls", err)
+		}
+	}
+	caCert := ""
+	if files := cfg.Gateway.TLS; files.Given() {
+		if gateway, err = loadPair(files); err != nil {
+			return cfg.Fault("gateway.tls", err)
+		}
+	} else {
+		listenHost, _, _ := net.SplitHostPort(cfg.Gateway.Listen)
+		authority, err := ca.Open(s.data.join("tls"), []string{cfg.Gateway.Advertise.Host, listenHost}, s.opts.Now)
+		if err != nil {
+			return cfg.Fault("gateway", fmt.Errorf("opening the gateway's certificate authority: %w", err))
+		}
+		gateway, caCert = authority.GetCertificate, authority.CertificateFile()
+	}
+	if api != nil {
+		s.apiTLS.set(api)
+	}
+	s.gatewayTLS.set(gateway)
+	s.caCert = caCert
+	return nil
+}
+
+// NewLog writes the log to w, without the database passwords that strangers put in
+// the place of names.
+func NewLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindString {
+			a.Value = slog.StringValue(keyring.Redact(a.Value.String()))
+		} else if err, ok := a.Value.Any().(error); ok {
+			a.Value = slog.StringValue(keyring.Redact(err.Error()))
+		}
+		return a
+	}}))
+}
+
+func listen(given net.Listener, address string) (net.Listener, error) {
+	if given != nil {
+		return given, nil
+	}
+	return net.Listen("tcp", address)
+}
+
+// limits are those that may change while the server runs.
+func limits(l config.Limits) api.Limits {
+	return api.Limits{
+		Principal: throttle.Limit{Rate: float64(l.Rate), Burst: l.Burst, Concurrent: l.Concurrent},
+		Address:   l.PerAddress,
+	}
+}
