@@ -47,7 +47,6 @@ type Admin struct {
 	skips      map[string]time.Time // settings that may not be copied, until when
 	closed     bool
 	ended      endedQueue
-	installed  map[string]time.Time // databases where the event trigger was looked at, and when to look again
 
 	// testOnlyBefore runs before each statement that changes something, which is
 	// then sent by itself.
@@ -71,7 +70,7 @@ func New(cfg Config) *Admin {
 	}
 	a := &Admin{
 		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
-		flights: map[string]*flight{}, skips: map[string]time.Time{}, installed: map[string]time.Time{},
+		flights: map[string]*flight{}, skips: map[string]time.Time{},
 	}
 	a.replica.turn = make(chan struct{}, 1)
 	a.base, a.cancel = context.WithCancel(context.Background())
@@ -120,7 +119,6 @@ func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, err
 	if err != nil {
 		return SessionRole{}, err
 	}
-	a.wantTrigger(n.Database, st)
 	role := a.sessionRole(p.role, st.version)
 	switch {
 	case len(p.steps) == 0 && !p.stuck:

@@ -199,7 +199,7 @@ func (k *checker) login(ctx context.Context) error {
 	}
 	switch {
 	case k.super:
-		k.add(Notice, "login", "the administrative login %q is a superuser; CREATEROLE is enough for everything but event triggers", k.admin)
+		k.add(Notice, "login", "the administrative login %q is a superuser; CREATEROLE is enough", k.admin)
 	case createRole:
 		k.add(OK, "login", "the administrative login %q has CREATEROLE and is not a superuser", k.admin)
 	default:
@@ -275,7 +275,7 @@ func (k *checker) settings(ctx context.Context) error {
 	return run("rollback")
 }
 
-// triggers looks into every database for the event trigger.
+// triggers looks into every database for the event trigger of earlier builds.
 func (k *checker) triggers(ctx context.Context) error {
 	var databases []string
 	err := k.c.QueryRow(ctx, `select coalesce(array_agg(datname::text order by datname), '{}') from pg_database
@@ -283,17 +283,14 @@ func (k *checker) triggers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if k.super {
-		k.add(OK, "event-trigger", "the administrative login may make the event trigger that hands objects over at once, and does so at the first logon to a database")
-	}
 	const most = 50
 	for _, db := range databases[:min(len(databases), most)] {
 		if err := k.trigger(ctx, db); err != nil {
-			k.add(Notice, "event-trigger", "database %q could not be looked at: %v", db, plainError(err))
+			k.add(Notice, "event-trigger", "database %q cannot be checked: %v", db, plainError(err))
 		}
 	}
 	if len(databases) > most {
-		k.add(Notice, "event-trigger", "%d more databases were not looked at", len(databases)-most)
+		k.add(Notice, "event-trigger", "%d more databases were not checked", len(databases)-most)
 	}
 	return nil
 }
@@ -306,20 +303,13 @@ func (k *checker) trigger(ctx context.Context, database string) error {
 		return err
 	}
 	defer closeConn(c)
-	var ours, there bool
-	if err := c.QueryRow(ctx, triggerQuery).Scan(&ours, &there); err != nil {
+	var there bool
+	if err := c.QueryRow(ctx, triggerQuery).Scan(&there); err != nil || !there {
 		return err
 	}
-	switch {
-	case !ours:
-		k.add(Warning, "event-trigger", "in database %q the schema %s or a function in it does not belong to a superuser; it is not used", database, privateSchema)
-	case there:
-		k.add(OK, "event-trigger", "database %q: objects made in sessions with groups are handed to their user at once", database)
-	case !k.super:
-		f := k.add(Notice, "event-trigger", "database %q: objects made in sessions with groups are handed to their user when the session ends; "+
-			"at once with an event trigger, which a superuser may install", database)
-		f.Database, f.SQL = database, installTrigger()
-	}
+	f := k.add(Warning, "event-trigger", "database %q has the event trigger %s, which is no longer used: it changes the owner of objects "+
+		"under the session that makes them", database, eventTrigger)
+	f.Database, f.SQL = database, removeTrigger()
 	return nil
 }
 

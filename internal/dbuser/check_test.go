@@ -180,3 +180,34 @@ func TestCheckByAnotherLogin(t *testing.T) {
 		}
 	})
 }
+
+// TestCheckFindsTheOldEventTrigger: the printed SQL removes it, and takes nothing
+// of anybody else's along.
+func TestCheckFindsTheOldEventTrigger(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		db := f.Database(t)
+		f.Exec(t, db, `create schema daypass_private; create table daypass_private.theirs (x int);
+			create function daypass_private.hand_over() returns event_trigger language plpgsql as 'begin end';
+			create event trigger daypass_hand_over on ddl_command_end execute function daypass_private.hand_over()`)
+		found := func() []dbuser.Finding {
+			return slices.DeleteFunc(f.check().Findings, func(x dbuser.Finding) bool { return x.Code != "event-trigger" })
+		}
+		before := found()
+		if len(before) != 1 || before[0].Database != db || before[0].Severity != dbuser.Warning {
+			t.Fatalf("findings = %+v", before)
+		}
+		c := pgtest.Connect(t, f.Superuser(db))
+		for _, sql := range before[0].SQL {
+			_, err := c.Exec(t.Context(), sql)
+			if (err != nil) != strings.HasPrefix(sql, "drop schema") {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+		if after := found(); len(after) != 0 {
+			t.Errorf("afterwards: %+v", after)
+		}
+		one(t, c, "select count(*)::text from daypass_private.theirs")
+	})
+}

@@ -10,8 +10,8 @@
 // runs in one transaction that holds one advisory lock ([LaneKey]); "already
 // there" and "already gone" are success.
 //
-// What a session role comes to own belongs to its user: it is handed over by an
-// event trigger, when the session ends, or by the sweep after a crash.
+// What a session role comes to own belongs to its user: it is handed over when
+// the role's last session ends, or by the sweep after a crash.
 //
 // The package never alters a password, an attribute or a setting of a database
 // user, never grants anything on an object, and never reads a query.

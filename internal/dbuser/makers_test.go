@@ -10,43 +10,6 @@ import (
 	"github.com/daypass/daypass/internal/pgtest"
 )
 
-// TestExtensionUnderTheTrigger: what belongs to an extension stays as the
-// extension's script made it, and the extension works.
-func TestExtensionUnderTheTrigger(t *testing.T) {
-	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
-		t.Parallel()
-		f := super(t, s)
-		alice, makers := f.user("alice", ""), f.group("makers")
-		db := f.database(makers)
-		c := pgtest.Connect(t, f.Superuser(db))
-		extension := one(t, c, `select coalesce(min(name), '') from pg_available_extension_versions where name in ('hstore', 'citext', 'pg_trgm') and trusted`)
-		if extension == "" {
-			t.Log("this installation has no trusted extension; a superuser's is tried instead")
-			extension = "plpgsql"
-			run(t, c, "drop extension plpgsql cascade")
-		}
-		n := dbuser.Need{User: alice, Groups: []string{makers}, Database: db}
-		f.ensure(n)
-		f.admin.Wait()
-		session := f.session(n)
-		run(t, session, "create table lab.before (x int)")
-		run(t, session, "create extension "+extension)
-		run(t, session, "create table lab.after (x int)")
-		if got := f.ownedBy("IAM:" + alice + ":" + makers); got != "0" {
-			t.Errorf("the session role owns %s objects; %s", got, f.Log(t))
-		}
-		if got := one(t, c, "select extowner::regrole::text from pg_extension where extname = $1", extension); got != pgtest.Quote(alice) && got != alice {
-			t.Errorf("the extension belongs to %s, want %s", got, alice)
-		}
-		run(t, session, "drop extension "+extension)
-		run(t, session, "create extension "+extension)
-		_ = session.Close(context.Background())
-		if strings.Contains(f.log.String(), "WARN") {
-			t.Error(f.log)
-		}
-	})
-}
-
 // TestRolesMadeInSessions: a user with CREATEROLE makes roles in sessions; the
 // session role can be dropped afterwards, and the user administers them.
 func TestRolesMadeInSessions(t *testing.T) {
