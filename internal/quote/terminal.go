@@ -1,0 +1,99 @@
+package quote
+
+import (
+	"io"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Terminal writes a value for one line of a terminal or a table. Letters, marks,
+// digits, punctuation, symbols and the space stay as they are. Everything else is
+// escaped as in JSON, \u001b and the like: control characters (C0, DEL and C1),
+// which move the cursor and run terminals' commands; line ends; format characters,
+// which turn the direction of text or are not seen; and what is no character. A byte
+// that is not UTF-8 becomes \x9b and the like.
+func Terminal(value string) string { return terminal(value, "") }
+
+// TerminalText is Terminal for text that has lines: line ends and tabs stay.
+func TerminalText(text string) string { return terminal(text, "\n\t") }
+
+func terminal(text, keep string) string {
+	safe := true
+	for _, r := range text {
+		// The replacement character is printable, and may stand for a bad byte.
+		if r == utf8.RuneError || !kept(r, keep) {
+			safe = false
+			break
+		}
+	}
+	if safe {
+		return text
+	}
+	return string(appendTerminal(make([]byte, 0, len(text)+16), text, keep))
+}
+
+func kept(r rune, keep string) bool {
+	if r < utf8.RuneSelf {
+		for i := range len(keep) {
+			if byte(r) == keep[i] {
+				return true
+			}
+		}
+	}
+	return strconv.IsPrint(r)
+}
+
+func appendTerminal(to []byte, text, keep string) []byte {
+	const hex = "0123456789abcdef"
+	escape := func(r rune) {
+		to = append(to, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+	}
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			to = append(to, '\\', 'x', hex[text[i]>>4], hex[text[i]&15])
+		case kept(r, keep):
+			to = append(to, text[i:i+size]...)
+		case r >= 0x10000:
+			r -= 0x10000
+			escape(0xd800 + r>>10)
+			escape(0xdc00 + r&0x3ff)
+		default:
+			escape(r)
+		}
+		i += size
+	}
+	return to
+}
+
+// Writer is for a terminal: what is written goes to w as TerminalText has it. JSON
+// keeps its value. A character may be split between two calls; Writer is not safe
+// for concurrent use.
+type Writer struct {
+	w    io.Writer
+	rest []byte // the beginning of a character, at most three bytes
+}
+
+// NewWriter returns a Writer to w.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// Write writes all of p, but for the beginning of a character at its end, which the
+// next call completes.
+func (w *Writer) Write(p []byte) (int, error) {
+	text := append(w.rest, p...)
+	whole := len(text)
+	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
+		if utf8.RuneStart(text[len(text)-i]) {
+			if !utf8.FullRune(text[len(text)-i:]) {
+				whole -= i
+			}
+			break
+		}
+	}
+	w.rest = append([]byte(nil), text[whole:]...)
+	if _, err := w.w.Write(appendTerminal(nil, string(text[:whole]), "\n\t")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
