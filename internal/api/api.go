@@ -104,6 +104,7 @@ func New(config Config) *Handler {
 		panic("internal error: " + err.Error())
 	}
 	h := &Handler{config: config, actions: make(map[actionKey]*action), nobody: nobody, pressure: newPressure()}
+	h.identities.Changed = h.logKeys
 	for _, a := range actions() {
 		if a.service == daypassService && (config.Revocations == nil || config.Sessions == nil) {
 			continue

@@ -30,7 +30,9 @@ type Sources struct {
 		Err() error
 	}
 	Registry interface{ Err() error }
-	Now      func() time.Time // that keys are dated by
+	// Identities are the keys of identity providers.
+	Identities func() []api.KeyState
+	Now        func() time.Time // that keys are dated by
 }
 
 // Collect adds the sources. It is called once.
@@ -74,6 +76,10 @@ var (
 	auditLag     = describe("audit_lag_seconds", "Age of the oldest line that may not be on disk yet.")
 
 	registryOK = describe("registry_ok", "1 if it is known what is revoked, 0 if logons are refused because it is not.")
+
+	providerKeys = describe("identity_provider_keys", "Keys of an identity provider that are in use; 0: its tokens are refused; no series: it was not asked yet.", "issuer")
+	providerRead = describe("identity_provider_keys_age_seconds", "How long ago those keys were read.", "issuer")
+	providerOK   = describe("identity_provider_keys_ok", "1 if the last attempt to read the keys succeeded, 0 if it failed; no series: there was none yet.", "issuer")
 
 	keyringOK = describe("keyring_ok", "1 if the keyring file is what is in force, 0 if it cannot be read.")
 	keyAge    = describe("keyring_key_age_seconds", "Age of the key in use.", "purpose")
@@ -155,6 +161,18 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(auditSyncs, float64(s.Syncs))
 		counter(auditFaults, float64(s.Faults))
 		gauge(auditLag, s.Lag.Seconds())
+	}
+	if c.Identities != nil {
+		for _, s := range c.Identities() {
+			if s.Err == nil && s.Read.IsZero() {
+				continue // nobody has come with a token of it yet
+			}
+			gauge(providerOK, truth(s.Err == nil), s.Issuer)
+			gauge(providerKeys, float64(s.Keys), s.Issuer)
+			if !s.Read.IsZero() {
+				gauge(providerRead, max(0, c.Now().Sub(s.Read).Seconds()), s.Issuer)
+			}
+		}
 	}
 	if c.Registry != nil {
 		gauge(registryOK, truth(c.Registry.Err() == nil))

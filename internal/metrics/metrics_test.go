@@ -72,6 +72,9 @@ func TestSeries(t *testing.T) {
 		Pressure:    func() api.Pressure { return api.Pressure{Work: throttle.GateStats{Slots: 64, Busy: 1, Shed: 9}} },
 		Connections: func() throttle.ConnectionStats { return throttle.ConnectionStats{Limit: 10, Open: 1} },
 		Audit:       record{}, Keyring: keys{keyring.New(noon.Add(-time.Hour))}, Now: func() time.Time { return noon },
+		Identities: func() []api.KeyState {
+			return []api.KeyState{{Issuer: "good", Keys: 2, Read: noon.Add(-time.Minute)}, {Issuer: "down", Err: down}, {Issuer: "unasked"}}
+		},
 	})
 	m.Call(api.CallEvent{Service: "redshift", Action: "GetClusterCredentials", CredentialID: "x", Began: noon, Ended: noon.Add(time.Millisecond)})
 	m.Call(api.CallEvent{Service: "redshift", Action: "GetClusterCredentials", Code: "AccessDenied", Effect: "ImplicitDeny", Layer: "identity-based policy"})
@@ -111,9 +114,12 @@ func TestSeries(t *testing.T) {
 		`daypass_api_shed_total{gate="work"} 9`, `daypass_api_connections_limit 10`,
 		`daypass_audit_ok 1`, `daypass_audit_lines_total 7`, `daypass_audit_lag_seconds 1.5`,
 		`daypass_keyring_ok 0`, `daypass_keyring_key_age_seconds{purpose="credential"} 3600`,
+		`daypass_identity_provider_keys{issuer="good"} 2`, `daypass_identity_provider_keys_ok{issuer="good"} 1`,
+		`daypass_identity_provider_keys_age_seconds{issuer="good"} 60`,
+		`daypass_identity_provider_keys{issuer="down"} 0`, `daypass_identity_provider_keys_ok{issuer="down"} 0`,
 		`daypass_config_reload_ok 1`,
 	)
-	for _, never := range []string{`cluster_up{cluster="new"}`, `cluster="gone"`, "of somebody's making"} {
+	for _, never := range []string{`cluster_up{cluster="new"}`, `cluster="gone"`, "of somebody's making", `issuer="unasked"`} {
 		if strings.Contains(text, never) {
 			t.Errorf("the scrape has %s", never)
 		}

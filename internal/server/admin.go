@@ -123,7 +123,25 @@ func (h *health) readiness() readiness {
 	if err := h.service.keys.Err(); err != nil {
 		r.Warnings = append(r.Warnings, "the keys in force are not those of the file, which is refused: "+err.Error())
 	}
+	r.Warnings = append(r.Warnings, h.identities()...)
 	return r
+}
+
+// identities names the identity providers whose tokens are refused for want of keys,
+// or soon will be.
+func (h *health) identities() (warnings []string) {
+	for _, s := range h.service.api.ProviderKeys() {
+		about := "identity provider " + s.Issuer + ": "
+		switch {
+		case s.Err != nil && s.Keys > 0:
+			warnings = append(warnings, about+"its keys are used until they are an hour old: "+s.Err.Error())
+		case s.Err != nil:
+			warnings = append(warnings, about+"its tokens are refused: "+s.Err.Error())
+		case s.Keys == 0 && !s.Read.IsZero():
+			warnings = append(warnings, about+"its tokens are refused: it has no keys")
+		}
+	}
+	return warnings
 }
 
 // alive is /healthz.

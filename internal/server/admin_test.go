@@ -237,6 +237,7 @@ func startDatabase(t *testing.T) string {
 func TestWatching(t *testing.T) {
 	spans := newSpanReceiver(t)
 	s := newServed(t, startDatabase(t), adminListener+"tracing: {endpoint: "+spans.url+"}\n")
+	s.addProvider()
 	s.start()
 	admin := "http://" + s.where.Admin
 

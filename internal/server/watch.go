@@ -126,6 +126,7 @@ func (s *service) measure(front *gateway.Server, connections *throttle.Connectio
 		Audit:       s.audit,
 		Keyring:     s.keys,
 		Registry:    s.revoked,
+		Identities:  s.api.ProviderKeys,
 		Now:         s.opts.Now,
 	})
 }

@@ -1,70 +1,99 @@
 package sts
 
 import (
+	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// signingAlgorithms are those that providers may use. Symmetric ones are not among
-// them, and "none" is not one.
-var signingAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA}
-
+// How old keys may be. A key that the provider has withdrawn is refused keysFresh
+// and fetchTimeout after it was read, at the latest, or keysStale while the provider
+// does not answer. Nothing extends that: neither calls, nor strangers' tokens, nor
+// the clock.
 const (
-	// keysFresh is how long keys are used without asking again, so that a key
-	// that the provider has withdrawn is out of use.
 	keysFresh = 15 * time.Minute
-	// keysStale is how long they are used while the provider does not answer.
 	keysStale = time.Hour
-	// fetchTimeout is for discovery and keys together.
-	fetchTimeout = 5 * time.Second
 	// fetchPause is between two attempts when the first has failed.
 	fetchPause = 5 * time.Second
-	// A token with an unknown key asks for fresh keys. Anybody can send one, so
-	// there are so many fetches in so long a time and no more.
-	fetchBurst = 5
-	fetchEvery = 30 * time.Second
-
-	maxDocument = 1 << 20
+	// A token with an unknown key asks for the keys again. Anyone can send one, so
+	// there are so many of these fetches in so long a time and no more. Each brings
+	// all keys there are, whoever caused it: a new key is in use unknownEvery after
+	// it was published, at the latest.
+	unknownBurst = 5
+	unknownEvery = 10 * time.Second
+	// clockStep is how far the clock may be set back before keys count as old.
+	clockStep = time.Minute
 )
+
+// errFetchedEnough means that strangers have used up the fetches for unknown keys.
+var errFetchedEnough = errors.New("too many tokens with unknown keys")
 
 // keySource has the public keys of one identity provider, from a file or by
 // discovery (OpenID Connect Discovery 1.0; RFC 7517).
+//
+// What a source says replaces what it said before, at once: a set that has become
+// smaller or empty too. A file is read for each token, so that what it holds now is
+// what counts, and a file that is gone or damaged leaves no keys. Discovered keys
+// are kept within the bounds above.
 type keySource struct {
 	issuer   string
 	jwksFile string
 	caFile   string
+	changed  func(KeyState)
 	current  atomic.Pointer[keySet]
 
-	mu       sync.Mutex // one fetch at a time; it guards
-	failure  error      // the last fetch's,
-	failed   time.Time  // and when,
-	allowed  float64    // fetches left, and
+	fetching chan struct{} // holds one token: one fetch at a time
+
+	mu       sync.Mutex // guards what follows
+	failure  error      // the last attempt's,
+	failed   time.Time  // and when
+	allowed  float64    // fetches for unknown keys left, and
 	refilled time.Time  // when they were counted
+	told     keyStatus  // what changed was last told
 }
 
+// keySet is what a provider said at one time. It may be empty.
 type keySet struct {
-	keys    []jose.JSONWebKey
-	read    time.Time
-	changed time.Time // of the file
+	keys []jose.JSONWebKey
+	read time.Time
+	data []byte // of the file
+}
+
+// KeyState is what is known of a provider's keys. Keys that are too old are not
+// counted.
+type KeyState struct {
+	Issuer string
+	File   string    // jwks_file; empty: discovery
+	Keys   int       // in use
+	Read   time.Time // of the keys in use; zero: none, or not asked for yet
+	Err    error     // why they could not be read last; nil: they could, or none was asked for
+}
+
+type keyStatus uint8
+
+const (
+	keysUntold keyStatus = iota
+	keysGood
+	keysNone   // the provider has none
+	keysUnread // they cannot be read
+)
+
+func (s *KeyState) status() keyStatus {
+	switch {
+	case s.Err != nil:
+		return keysUnread
+	case s.Keys == 0:
+		return keysNone
+	}
+	return keysGood
 }
 
 // source returns the keys' source for a provider.
@@ -74,13 +103,39 @@ func (w *WebIdentities) source(p *directory.Provider) *keySource {
 	defer w.mu.Unlock()
 	s := w.sources[key]
 	if s == nil {
-		s = &keySource{issuer: p.Issuer, jwksFile: p.JWKSFile, caFile: p.CAFile, allowed: fetchBurst}
+		s = &keySource{issuer: p.Issuer, jwksFile: p.JWKSFile, caFile: p.CAFile, changed: w.Changed,
+			allowed: unknownBurst, fetching: make(chan struct{}, 1)}
 		if w.sources == nil {
 			w.sources = make(map[sourceKey]*keySource)
 		}
 		w.sources[key] = s
 	}
 	return s
+}
+
+// States are the keys of the directory's providers, in no particular order. Files
+// are read, providers are not asked.
+func (w *WebIdentities) States(d *directory.Directory, now time.Time) []KeyState {
+	var states []KeyState
+	for _, p := range d.Providers() {
+		s := w.source(p)
+		if s.jwksFile != "" {
+			_, _ = s.readFile(now) // the error is part of the state
+		}
+		states = append(states, s.state(now))
+	}
+	return states
+}
+
+func (s *keySource) state(now time.Time) KeyState {
+	state := KeyState{Issuer: s.issuer, File: s.jwksFile}
+	s.mu.Lock()
+	state.Err = s.failure
+	s.mu.Unlock()
+	if set := s.current.Load(); set != nil && age(now, set.read) < keysStale {
+		state.Keys, state.Read = len(set.keys), set.read
+	}
+	return state
 }
 
 // verify returns nil when one of the provider's keys has signed the token.
@@ -92,13 +147,18 @@ func (s *keySource) verify(ctx context.Context, now time.Time, jws *jose.JSONWeb
 	if known.verify(jws) {
 		return nil
 	}
+	if s.jwksFile != "" {
+		return ErrBadSignature
+	}
 	// The key may be younger than our copy (OpenID Connect Core 1.0, section
 	// 10.1.1).
-	fresh, err := s.refresh(ctx, now, known)
-	if err != nil {
+	fresh, err := s.refresh(ctx, now, known, true)
+	switch {
+	case errors.Is(err, errFetchedEnough):
+		return ErrBadSignature
+	case err != nil:
 		return err
-	}
-	if !fresh.verify(jws) {
+	case !fresh.verify(jws):
 		return ErrBadSignature
 	}
 	return nil
@@ -106,7 +166,7 @@ func (s *keySource) verify(ctx context.Context, now time.Time, jws *jose.JSONWeb
 
 // verify tries the keys that the token names, or all when it names none.
 func (s *keySet) verify(jws *jose.JSONWebSignature) bool {
-	if s == nil || len(jws.Signatures) != 1 {
+	if len(jws.Signatures) != 1 {
 		return false
 	}
 	header := jws.Signatures[0].Header
@@ -122,214 +182,128 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) bool {
 	return false
 }
 
-// keys returns the keys to begin with.
+// keys returns the keys to begin with. They are never older than the bounds.
 func (s *keySource) keys(ctx context.Context, now time.Time) (*keySet, error) {
+	if s.jwksFile != "" {
+		return s.readFile(now)
+	}
 	set := s.current.Load()
-	if s.jwksFile == "" && set != nil && now.Sub(set.read) < keysFresh {
+	if set != nil && age(now, set.read) < keysFresh {
 		return set, nil
 	}
-	fresh, err := s.refresh(ctx, now, set)
+	usable := set != nil && age(now, set.read) < keysStale
+	if usable && len(s.fetching) > 0 {
+		return set, nil // the answer is on its way; a provider that hangs holds up one call
+	}
+	fresh, err := s.refresh(ctx, now, set, false)
 	switch {
-	case err == nil && fresh != nil:
-		return fresh, nil
-	case set != nil && (s.jwksFile != "" || now.Sub(set.read) < keysStale):
-		return set, nil
 	case err == nil:
-		err = ErrUnreachable
+		return fresh, nil
+	case usable:
+		return set, nil
 	}
 	return nil, err
 }
 
-// refresh reads the keys again unless somebody has done so since known was
-// current, the provider has just failed to answer, or too many have asked. What it
-// returns may be known itself.
-func (s *keySource) refresh(ctx context.Context, now time.Time, known *keySet) (*keySet, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if set := s.current.Load(); set != known {
+// refresh asks the provider for its keys, unless that was done since known was
+// current, or has just failed. For an unknown key, which a stranger may have made
+// up, it also asks no more often than unknownBurst and unknownEvery say; keys that
+// are due are asked for however many such tokens there are.
+func (s *keySource) refresh(ctx context.Context, now time.Time, known *keySet, unknown bool) (*keySet, error) {
+	select {
+	case s.fetching <- struct{}{}:
+		defer func() { <-s.fetching }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
+	}
+	if set := s.current.Load(); set != known && set != nil {
 		return set, nil
 	}
-	if s.jwksFile != "" {
-		return s.readFile(now, known)
-	}
-	if s.failure != nil && now.Sub(s.failed) < fetchPause && !now.Before(s.failed) {
-		return nil, s.failure
-	}
-	if !s.allowLocked(now) {
-		return known, nil
+	if err := s.mayFetch(now, unknown); err != nil {
+		return nil, err
 	}
 	set, err := s.fetch(ctx, now)
 	if err != nil {
-		s.failure, s.failed = fmt.Errorf("%w: %w", ErrUnreachable, err), now
-		return nil, s.failure
+		err = fmt.Errorf("%w: %w", ErrUnreachable, err)
+	} else {
+		s.current.Store(set)
 	}
-	s.failure = nil
-	s.current.Store(set)
-	return set, nil
+	s.note(now, err)
+	return set, err
 }
 
-// allowLocked is a token bucket.
-func (s *keySource) allowLocked(now time.Time) bool {
+// mayFetch returns nil when the provider may be asked now.
+func (s *keySource) mayFetch(now time.Time, unknown bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil && now.Sub(s.failed).Abs() < fetchPause {
+		return s.failure
+	}
+	if !unknown {
+		return nil
+	}
+	// A token bucket.
 	if !s.refilled.IsZero() && now.After(s.refilled) {
-		s.allowed = min(fetchBurst, s.allowed+now.Sub(s.refilled).Seconds()/fetchEvery.Seconds())
+		s.allowed = min(unknownBurst, s.allowed+now.Sub(s.refilled).Seconds()/unknownEvery.Seconds())
 	}
 	s.refilled = now
 	if s.allowed < 1 {
-		return false
+		return errFetchedEnough
 	}
 	s.allowed--
-	return true
-}
-
-// readFile reads the file when it is another one than last time.
-func (s *keySource) readFile(now time.Time, known *keySet) (*keySet, error) {
-	info, err := os.Stat(s.jwksFile)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	if known != nil && info.ModTime().Equal(known.changed) {
-		return known, nil
-	}
-	data, err := os.ReadFile(s.jwksFile)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	keys, err := parseKeys(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, s.jwksFile, err)
-	}
-	set := &keySet{keys: keys, read: now, changed: info.ModTime()}
-	s.current.Store(set)
-	return set, nil
-}
-
-// CheckKeyFile returns nil when the file has a JWK set with a key that a provider's
-// tokens can be signed with.
-func CheckKeyFile(path string) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if _, err := parseKeys(data); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
 	return nil
 }
 
-// fetch discovers the provider and reads its keys. Discovery is repeated each
-// time, since the keys may have moved. It is not ended with the call that it is
-// for: others wait for it.
-func (s *keySource) fetch(ctx context.Context, now time.Time) (*keySet, error) {
-	client, err := s.client()
+// note keeps the outcome of an attempt, and tells of a change.
+func (s *keySource) note(now time.Time, err error) {
+	s.mu.Lock()
+	s.failure, s.failed = err, now
+	s.mu.Unlock()
+	state := s.state(now)
+	s.mu.Lock()
+	before := s.told
+	s.told = state.status()
+	s.mu.Unlock()
+	// That all is well from the start is no news.
+	if s.changed != nil && before != state.status() && (before != keysUntold || state.status() != keysGood) {
+		s.changed(state)
+	}
+}
+
+// readFile reads the file. What it holds now is what counts: without it there are
+// no keys.
+func (s *keySource) readFile(now time.Time) (*keySet, error) {
+	set, err := s.parseFile(now)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	s.current.Store(set)
+	s.note(now, err)
+	return set, err
+}
+
+func (s *keySource) parseFile(now time.Time) (*keySet, error) {
+	data, err := readKeyFile(s.jwksFile)
 	if err != nil {
 		return nil, err
 	}
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
-	defer cancel()
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), s.issuer)
-	if err != nil {
-		return nil, err
-	}
-	var document struct {
-		JWKS string `json:"jwks_uri"`
-	}
-	if err := provider.Claims(&document); err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(s.issuer, "https://") && !strings.HasPrefix(document.JWKS, "https://") {
-		return nil, errors.New("jwks_uri is not an https URL")
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, document.JWKS, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("reading keys: %s", response.Status)
-	}
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("reading keys: %w", err)
+	if known := s.current.Load(); known != nil && bytes.Equal(known.data, data) {
+		return &keySet{keys: known.keys, read: now, data: known.data}, nil
 	}
 	keys, err := parseKeys(data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", s.jwksFile, err)
 	}
-	return &keySet{keys: keys, read: now}, nil
+	return &keySet{keys: keys, read: now, data: data}, nil
 }
 
-// client follows no redirect away from TLS and reads no endless document.
-func (s *keySource) client() (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if s.caFile != "" {
-		pem, err := os.ReadFile(s.caFile)
-		if err != nil {
-			return nil, err
-		}
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificate", s.caFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+// age is how long ago something was, by whichever clock shows more: the wall clock
+// counts while the machine sleeps, the monotonic one when the wall clock was set
+// back. After a large step back nothing is known, and all is old.
+func age(now, then time.Time) time.Duration {
+	monotonic, wall := now.Sub(then), now.Round(0).Sub(then.Round(0))
+	if wall < -clockStep {
+		return 1<<63 - 1
 	}
-	return &http.Client{
-		Transport: bounded{transport},
-		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if len(via) >= 3 || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
-				return errors.New("redirected too often or away from https")
-			}
-			return nil
-		},
-	}, nil
-}
-
-// bounded cuts off bodies that are too long.
-type bounded struct{ *http.Transport }
-
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := b.Transport.RoundTrip(r)
-	if err == nil {
-		response.Body = http.MaxBytesReader(nil, response.Body, maxDocument)
-	}
-	return response, err
-}
-
-// parseKeys reads a JWK set. Keys that cannot be for us are left out, as RFC 7517,
-// section 5, asks for; a set that leaves none is an error.
-func parseKeys(data []byte) ([]jose.JSONWebKey, error) {
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(data, &set); err != nil {
-		return nil, fmt.Errorf("JWK set: %w", err)
-	}
-	var keys []jose.JSONWebKey
-	for _, raw := range set.Keys {
-		var key jose.JSONWebKey
-		if json.Unmarshal(raw, &key) != nil || key.Use != "" && key.Use != "sig" || !key.Valid() {
-			continue
-		}
-		switch public := key.Key.(type) {
-		case *rsa.PublicKey:
-			if public.N.BitLen() < 2048 {
-				continue
-			}
-		case *ecdsa.PublicKey, ed25519.PublicKey:
-		default:
-			continue
-		}
-		keys = append(keys, key)
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("JWK set has no RSA, P-256 or Ed25519 key for signatures")
-	}
-	return keys, nil
+	return max(monotonic, wall, 0)
 }

@@ -80,6 +80,11 @@ func (w *WebIdentity) Federated(account string) *Federated {
 // WebIdentities verifies the tokens of OpenID Connect providers. Its zero value is
 // ready. It is safe for concurrent use.
 type WebIdentities struct {
+	// Changed is told when a provider's keys can no longer be read, when there are
+	// none any more, and when there are some again; once for each change. It must
+	// not block. Optional; it is set before the first use.
+	Changed func(KeyState)
+
 	mu      sync.Mutex
 	sources map[sourceKey]*keySource // guarded by mu
 }
