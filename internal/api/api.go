@@ -131,6 +131,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		awsquery.WriteError(w, redshiftService.namespace, c.id, errNoSuchPath)
 		return
 	}
+	if fromWebPage(r) {
+		awsquery.WriteError(w, redshiftService.namespace, c.id, errWebPage)
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		w.Header().Set("Allow", "GET, POST")
 		awsquery.WriteError(w, redshiftService.namespace, c.id, errMethod)

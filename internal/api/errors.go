@@ -18,6 +18,8 @@ var (
 		Message: "The API is served at the path / only."}
 	errMethod = &awsquery.Error{Code: "MethodNotAllowed", Status: http.StatusMethodNotAllowed,
 		Message: "The API takes GET and POST requests only."}
+	errWebPage = &awsquery.Error{Code: "AccessDenied", Status: http.StatusForbidden,
+		Message: "The API does not take requests that a web page causes. AWS SDKs for browsers do not work with it."}
 	errBodyTooLarge = &awsquery.Error{Code: "RequestEntityTooLarge", Status: http.StatusRequestEntityTooLarge,
 		Message: "The request is larger than this action can need."}
 	errBodyUnread = &awsquery.Error{Code: "IncompleteBody", Status: http.StatusBadRequest,

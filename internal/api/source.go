@@ -76,3 +76,13 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	}
 	return false
 }
+
+// fromWebPage reports whether a browser sent the request for a web page. Unsigned
+// actions could be called by any page that a person near the API has open: a form or
+// an image needs no permission of the API, and the browser would carry strangers'
+// requests into a closed network. A URL that a person types is none of a page's, and
+// programs other than browsers send neither header.
+func fromWebPage(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return r.Header.Get("Origin") != "" || site != "" && site != "none"
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"slices"
@@ -213,6 +214,12 @@ func (h *health) probes(next http.Handler) http.Handler {
 	})
 }
 
+// listenHost is the host of an address that the configuration has.
+func listenHost(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return host
+}
+
 // adminHandler is what the operator's listener serves. It has no log-in: it is on
 // loopback only.
 func (s *service) adminHandler(profiles bool) http.Handler {
@@ -243,7 +250,7 @@ func (s *service) startAdmin(cfg config.Admin) (address string, stop func(), err
 		return "", nil, s.live.Load().cfg.Fault("admin.listen", err)
 	}
 	server := &http.Server{
-		Handler:           s.adminHandler(cfg.Profiles),
+		Handler:           withoutWebPages([]string{listenHost(cfg.Listen)}, s.adminHandler(cfg.Profiles)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
