@@ -46,8 +46,9 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/directory", []string{"internal/iam", "internal/keyring"}, leaf, "a snapshot does no I/O"},
 		{"internal/audit", []string{"internal/keyring"}, []string{"net/http"}, "the record of what happened depends on nothing that happens"},
 		{"internal/dbuser", []string{"internal/keyring"}, []string{"net/http"}, "role DDL does not know who asked for it"},
+		{"internal/admission", nil, []string{"os", "log", "log/slog", "net/http"}, "chooses, and knows nothing of what it chooses from"},
 		{"internal/throttle", nil, []string{"os", "log", "log/slog"}, "counts, and knows nothing of what it counts"},
-		{"internal/metrics", []string{"internal/api", "internal/audit", "internal/dbuser", "internal/gateway", "internal/keyring", "internal/throttle"}, nil, "whatever is measured does not know that it is"},
+		{"internal/metrics", []string{"internal/admission", "internal/api", "internal/audit", "internal/dbuser", "internal/gateway", "internal/keyring", "internal/throttle"}, nil, "whatever is measured does not know that it is"},
 		{"internal/tracing", []string{"internal/api", "internal/gateway"}, nil, "whatever is traced does not know that it is"},
 		{"internal/ca", nil, []string{"net/http"}, "certificates"},
 		{"internal/sts", []string{"internal/directory", "internal/iam", "internal/keyring"}, nil, "temporary access keys know nothing of databases"},
@@ -56,12 +57,12 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/awscli/jmespath", nil, leaf, "a query language"},
 		{"internal/quote", nil, leaf, "text in, text out"},
 		{"internal/postgres", nil, nil, "a local PostgreSQL, for dev and for tests"},
-		{"internal/gateway", []string{"internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
+		{"internal/gateway", []string{"internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
 		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
 		{"internal/registry/registrytest", []string{"internal/registry"}, nil, "tests only"},
 		{"internal/config", []string{"internal/directory", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"}, []string{"log", "log/slog"}, "a file in, values out"},
 		{"internal/server", []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"}, []string{"github.com/spf13/cobra"}, "the wiring of a server knows no command line"},
-		{"internal/api", []string{"internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
+		{"internal/api", []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
 	}
 	imports := ourImports(t)
 	for _, rule := range rules {

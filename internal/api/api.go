@@ -120,6 +120,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{
 		handler:   h,
 		http:      r,
+		writer:    w,
+		visitor:   visitorOf(r.Context()),
 		id:        newRequestID(),
 		directory: h.config.Directory(),
 		keyring:   h.config.Keyring(),
@@ -141,6 +143,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	result, err := c.serve()
+	if err == nil {
+		c.visitor.Known() // also where no signature says who it is
+	}
 	c.mark(&c.acted)
 	var answer *awsquery.Error
 	if err != nil {
@@ -161,6 +166,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	c.mark(&c.recorded)
+	c.visitor.Served()
 	if h.config.Observe != nil {
 		defer c.observe(answer)
 	}

@@ -1,18 +1,16 @@
 package api
 
 import (
-	"errors"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strings"
 	"time"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/keyring"
-	"github.com/daypass/daypass/internal/sigv4"
 	"github.com/daypass/daypass/internal/sts"
 	"github.com/daypass/daypass/internal/throttle"
 )
@@ -21,7 +19,9 @@ import (
 type call struct {
 	handler *Handler
 	http    *http.Request
-	id      string // the request id
+	writer  http.ResponseWriter
+	visitor *admission.Visitor // the connection, as the listener's bounds know it
+	id      string             // the request id
 
 	// One configuration and one time from the first check to the last.
 	directory *directory.Directory
@@ -75,6 +75,7 @@ func (c *call) serve() (result awsquery.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.visitor.Serve()
 	if err := c.enter(c.handler.pressure.work); err != nil {
 		return nil, err
 	}
@@ -88,7 +89,8 @@ func (c *call) serve() (result awsquery.Result, err error) {
 	}
 	if malformed == nil && c.findUnsigned() {
 		c.leave()
-		if err := c.enter(c.handler.pressure.outside); err != nil {
+		token, _, _ := c.query.Params.String("WebIdentityToken")
+		if err := c.enter(c.handler.pressure.outside.gate(c.directory, token)); err != nil {
 			return nil, err
 		}
 		return c.action.run(c)
@@ -111,47 +113,6 @@ func (c *call) serve() (result awsquery.Result, err error) {
 	return c.action.run(c)
 }
 
-// readBody reads the body, as much of it as the service named in the signature
-// may need. The signature is not verified yet, so this is no more than a limit
-// on what a stranger can make us hold.
-func (c *call) readBody() ([]byte, error) {
-	if claim, err := sigv4.Peek(c.http); err == nil {
-		c.claimed = claim.AccessKeyID
-		if s, ok := serviceByName(claim.Service); ok {
-			c.service = s
-		}
-	}
-	limit := c.service.maxBody
-	if c.http.ContentLength > limit {
-		return nil, errBodyTooLarge
-	}
-	if c.http.Body == nil || c.http.ContentLength == 0 {
-		return nil, nil
-	}
-	if c.http.ContentLength < 0 || c.http.ContentLength > largeBody {
-		if err := c.enter(c.handler.pressure.large); err != nil {
-			return nil, err
-		}
-		defer c.leave()
-	}
-	if n := c.http.ContentLength; n > 0 && n <= largeBody {
-		body := make([]byte, n)
-		if _, err := io.ReadFull(c.http.Body, body); err != nil {
-			return nil, errBodyUnread
-		}
-		return body, nil
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, c.http.Body, limit))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, errBodyTooLarge
-	case err != nil:
-		return nil, errBodyUnread
-	}
-	return body, nil
-}
-
 // authenticate finds the caller by the signature.
 func (c *call) authenticate(body []byte) error {
 	var candidate *Caller
@@ -161,6 +122,7 @@ func (c *call) authenticate(body []byte) error {
 	}
 	c.service, _ = serviceByName(signature.Service)
 	c.caller = candidate
+	c.visitor.Known()
 	return nil
 }
 

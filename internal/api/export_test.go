@@ -1,10 +1,14 @@
 package api
 
-import "github.com/daypass/daypass/internal/throttle"
+import (
+	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/throttle"
+)
 
-// SetGates puts other gates before the work of h.
-func (h *Handler) SetGates(work, outside, large *throttle.Gate) {
-	h.pressure.work, h.pressure.outside, h.pressure.large = work, outside, large
+// SetGates puts other gates before the work of h: outside is for tokens of no
+// identity provider.
+func (h *Handler) SetGates(work, outside *throttle.Gate, large *admission.Room) {
+	h.pressure.work, h.pressure.outside.gates[""], h.pressure.large = work, outside, large
 }
 
 // SetStrangerLines bounds the audit lines of callers that nobody knows, for each

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/throttle"
 )
@@ -28,9 +29,6 @@ const (
 	// A call is a fraction of a millisecond of work and no waiting. Ones that
 	// have waited this long will not be the last.
 	workWait = 100 * time.Millisecond
-	// largeBody is what a body may have without asking for room. Few actions
-	// take larger ones, and a stranger could send a great many.
-	largeBody = 64 << 10
 )
 
 // What strangers can have written to the audit log, one address and all of them.
@@ -52,9 +50,9 @@ var (
 type pressure struct {
 	principals *throttle.Keys[string]
 	addresses  *throttle.Keys[netip.Addr]
-	work       *throttle.Gate // calls at work: as many as the machine has use for
-	outside    *throttle.Gate // calls that may wait for an identity provider
-	large      *throttle.Gate // calls with large bodies
+	work       *throttle.Gate  // calls at work: as many as the machine has use for
+	outside    *outside        // calls that may wait for an identity provider
+	large      *admission.Room // large bodies while they are read
 
 	strangers *throttle.Lines // in the audit log, of calls by nobody knows whom
 }
@@ -65,8 +63,8 @@ func newPressure() *pressure {
 		principals: throttle.NewKeys[string](throttle.Limit{}, maxPrincipals),
 		addresses:  throttle.NewKeys[netip.Addr](throttle.Limit{}, maxAddresses),
 		work:       throttle.NewGate(32*cpus, 128*cpus, workWait),
-		outside:    throttle.NewGate(64, 64, workWait),
-		large:      throttle.NewGate(16, 16, workWait),
+		outside:    newOutside(outsidePlaces),
+		large:      admission.NewRoom(largePlaces, largeShare),
 
 		strangers: throttle.NewLines(strangerLines, allStrangerLines),
 	}
@@ -84,10 +82,12 @@ type Pressure struct {
 	Work, Outside, Large throttle.GateStats
 }
 
-// Pressure takes one.
+// Pressure takes one. Outside is the sum over the identity providers.
 func (h *Handler) Pressure() Pressure {
 	p := h.pressure
-	return Pressure{Work: p.work.Stats(), Outside: p.outside.Stats(), Large: p.large.Stats()}
+	large := p.large.Stats()
+	return Pressure{Work: p.work.Stats(), Outside: p.outside.stats(),
+		Large: throttle.GateStats{Slots: large.Limit, Busy: large.Open, Shed: large.Refused}}
 }
 
 // enter takes a place at g for the rest of the call, or until leave.
@@ -115,7 +115,7 @@ func (c *call) leave() {
 // admitAddress is the first thing asked of a call. Its refusals are not recorded:
 // nobody has done anything yet, and a flood of them is not to fill the disk.
 func (c *call) admitAddress() (leave func(), err error) {
-	network := throttle.Network(c.source.address)
+	network := admission.Network(c.source.address)
 	pass, verdict := c.handler.pressure.addresses.Enter(network, time.Now())
 	if verdict != throttle.Admitted {
 		c.unrecorded = true

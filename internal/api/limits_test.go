@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/throttle"
 )
@@ -205,22 +207,32 @@ func TestOverloadSheds(t *testing.T) {
 		return g
 	}
 	free := func() *throttle.Gate { return throttle.NewGate(1, 0, time.Millisecond) }
+	fullRoom := func() *admission.Room {
+		busy, room := admission.NewVisitor(netip.Addr{}, func() {}), admission.NewRoom(1, 1)
+		busy.Serve()
+		if wait, err := room.Enter(busy); wait != 0 || err != nil {
+			t.Fatal("a room with a place is shut")
+		}
+		return room
+	}
+	freeRoom := func() *admission.Room { return admission.NewRoom(1, 1) }
 	small := []string{"Action", "DescribeClusters"}
 	large := []string{"Action", "SimulateCustomPolicy", "PolicyInputList.member.1", strings.Repeat(" ", 70<<10) + `{"Version":"2012-10-17","Statement":[]}`}
 	unsigned := []string{"Action", "AssumeRoleWithWebIdentity", "RoleArn", "arn:aws:iam::123456789012:role/etl", "RoleSessionName", "x", "WebIdentityToken", "y.y.y"}
 	for _, row := range []struct {
-		name                 string
-		work, outside, large *throttle.Gate
-		service, version     string
-		form                 []string
-		want                 int
+		name             string
+		work, outside    *throttle.Gate
+		large            *admission.Room
+		service, version string
+		form             []string
+		want             int
 	}{
-		{"busy", full(), free(), free(), "redshift", "2012-12-01", small, 503},
-		{"not busy", free(), full(), full(), "redshift", "2012-12-01", small, 200},
-		{"a large body", free(), full(), full(), "iam", "2010-05-08", large, 503},
-		{"a large body, and room", free(), full(), free(), "iam", "2010-05-08", large, 400},
-		{"identity providers are slow", free(), full(), full(), "sts", "2011-06-15", unsigned, 503},
-		{"identity providers answer", free(), free(), full(), "sts", "2011-06-15", unsigned, 400},
+		{"busy", full(), free(), freeRoom(), "redshift", "2012-12-01", small, 503},
+		{"not busy", free(), full(), fullRoom(), "redshift", "2012-12-01", small, 200},
+		{"a large body", free(), full(), fullRoom(), "iam", "2010-05-08", large, 503},
+		{"a large body, and room", free(), full(), freeRoom(), "iam", "2010-05-08", large, 400},
+		{"identity providers are slow", free(), full(), fullRoom(), "sts", "2011-06-15", unsigned, 503},
+		{"identity providers answer", free(), free(), fullRoom(), "sts", "2011-06-15", unsigned, 400},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := newPressed(t)

@@ -3,9 +3,6 @@ package gateway
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
-	"net/netip"
-	"time"
 
 	"github.com/daypass/daypass/internal/throttle"
 )
@@ -75,25 +72,4 @@ func SCRAMWithNonce(nonce, password, serverFirst string) (final string, verify f
 var SplitOptions = splitOptions
 
 // HalfOpen is how many connections are not logged on yet.
-func (s *Server) HalfOpen() int {
-	s.waiting.mu.Lock()
-	defer s.waiting.mu.Unlock()
-	return len(s.waiting.visitors)
-}
-
-// Room is the waiting room by itself.
-type Room struct{ *waitingRoom }
-
-// NewRoom is an empty one.
-func NewRoom(limit, perAddress int) Room { return Room{newWaitingRoom(limit, perAddress)} }
-
-// Enter has somebody come in who has said something and is waited for. wait is as
-// of waitingRoom.enter.
-func (r Room) Enter(conn net.Conn, address netip.Addr) (talk func(), wait time.Duration, ok bool) {
-	v := &visitor{conn: conn, address: address, arrived: time.Now()}
-	v.heard.listen()
-	talk = func() { v.heard.heard(true); v.heard.listen() }
-	talk()
-	wait, ok = r.enter(v)
-	return talk, wait, ok
-}
+func (s *Server) HalfOpen() int { return s.waiting.Stats().Open }

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/daypass/daypass/internal/gateway"
@@ -92,63 +89,6 @@ func TestTalkingPeers(t *testing.T) {
 				})
 				t.Logf("the honest client waited %v", time.Since(start))
 			}
-		})
-	}
-}
-
-// TestCrowdMakesRoom: where one address fills the room with connections that never
-// fall silent, the newcomer from another does not wait until their time is up; one
-// of many among many does.
-func TestCrowdMakesRoom(t *testing.T) {
-	const limit = 40
-	address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
-	for _, row := range []struct {
-		name    string
-		crowd   func(i int) netip.Addr
-		waiting time.Duration // how long those in the room have been talking
-		want    bool
-	}{
-		{"one address", func(int) netip.Addr { return address(1) }, 300 * time.Millisecond, true},
-		{"one address, on its way", func(int) netip.Addr { return address(1) }, 200 * time.Millisecond, false},
-		{"a few addresses", func(i int) netip.Addr { return address(i % 2) }, 300 * time.Millisecond, true},
-		{"many addresses", func(i int) netip.Addr { return address(i % 10) }, 300 * time.Millisecond, false},
-		{"many addresses, for long", func(i int) netip.Addr { return address(i % 10) }, 2100 * time.Millisecond, true},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				room := gateway.NewRoom(limit, limit)
-				var talk []func()
-				var open atomic.Int32
-				for i := range limit {
-					here, there := net.Pipe()
-					defer here.Close()
-					open.Add(1)
-					go func() { _, _ = there.Read(make([]byte, 1)); open.Add(-1); there.Close() }()
-					say, _, ok := room.Enter(here, row.crowd(i))
-					if !ok {
-						t.Fatalf("no room for the visitor %d", i)
-					}
-					talk = append(talk, say)
-				}
-				for range int(row.waiting / (100 * time.Millisecond)) {
-					time.Sleep(100 * time.Millisecond)
-					for _, say := range talk {
-						say()
-					}
-				}
-				here, there := net.Pipe()
-				defer here.Close()
-				defer there.Close()
-				_, wait, ok := room.Enter(here, address(99))
-				synctest.Wait()
-				left := int32(limit)
-				if row.want {
-					left--
-				}
-				if ok != row.want || ok != (wait <= 0) || open.Load() != left {
-					t.Errorf("let in = %t after %v, %d of the others left, want %t and %d", ok, wait, open.Load(), row.want, left)
-				}
-			})
 		})
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"time"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
@@ -23,7 +25,8 @@ const answerMargin = 500 * time.Millisecond
 // of it outlives the attempt.
 type logon struct {
 	server   *Server
-	visitor  *visitor
+	conn     net.Conn
+	visitor  *admission.Visitor
 	client   end
 	in       *reader
 	peer     netip.AddrPort
@@ -46,21 +49,21 @@ type logon struct {
 
 // receive takes a connection to its session, or to its end. The session goes on
 // in goroutines of its own, so that the stack that TLS needed is not kept.
-func (s *Server) receive(v *visitor) {
-	l := &logon{server: s, visitor: v, peer: peerOf(v.conn.RemoteAddr()), deadline: v.arrived.Add(s.limits.LogonTimeout)}
-	l.client = end{socket: newSocket(v.conn, &v.heard)}
-	defer s.waiting.leave(v)
+func (s *Server) receive(conn net.Conn, v *admission.Visitor) {
+	l := &logon{server: s, conn: conn, visitor: v, peer: peerOf(conn.RemoteAddr()), deadline: v.Arrived.Add(s.limits.LogonTimeout)}
+	l.client = end{socket: newSocket(conn, v)}
+	defer s.waiting.Leave(v)
 	defer func() {
 		// A message that brings one logon down must not take the others along.
 		if problem := recover(); problem != nil {
-			v.conn.Close()
+			conn.Close()
 			s.log.Error("internal error during a logon", "client", l.peer, "problem", problem, "stack", string(debug.Stack()))
 		}
 	}()
 	// One deadline for everything: a peer that sends a byte now and then gains
 	// no time.
-	if err := v.conn.SetDeadline(l.deadline); err != nil {
-		v.conn.Close()
+	if err := conn.SetDeadline(l.deadline); err != nil {
+		conn.Close()
 		return
 	}
 	session, r := l.run()
@@ -85,7 +88,7 @@ func (l *logon) run() (*session, *refusal) {
 	}
 	l.asked, l.greeted = asked, time.Now()
 	s := l.server
-	if l.client.tls == nil && !isLocal(l.visitor.conn.RemoteAddr()) {
+	if l.client.tls == nil && !isLocal(l.conn.RemoteAddr()) {
 		return nil, &refusal{state: stateInvalidAuthorization, message: "TLS is required to log on here",
 			hint: "Connect with sslmode=verify-full, or at least sslmode=require."}
 	}
@@ -107,7 +110,7 @@ func (l *logon) run() (*session, *refusal) {
 	if r != nil {
 		return nil, r
 	}
-	l.visitor.served.Store(true)
+	l.visitor.Serve()
 	return l.open()
 }
 
@@ -341,7 +344,7 @@ func (l *logon) refuse(r *refusal) {
 	s := l.server
 	write, omitted := true, int64(0)
 	if !r.silent && l.stranger(r) {
-		write, omitted = s.strangers.Next(l.visitor.address, time.Now())
+		write, omitted = s.strangers.Next(l.visitor.Address, time.Now())
 	}
 	switch {
 	case !write:
@@ -368,8 +371,8 @@ func (l *logon) refuse(r *refusal) {
 		answer()
 		return
 	}
-	s.waiting.leave(l.visitor) // what is held back is bounded elsewhere
-	s.failures.hold(l.visitor.address, l.password, answer)
+	s.waiting.Leave(l.visitor) // what is held back is bounded elsewhere
+	s.failures.Hold(l.visitor.Address, l.password, answer)
 }
 
 // stranger reports whether nothing that is good now says who was refused.
@@ -395,7 +398,7 @@ func (l *logon) record(r *refusal) audit.LogonRecord {
 	record := audit.LogonRecord{
 		Time: l.server.now(), SessionID: l.id, Client: l.peer, TLS: audit.TLSDetails(l.client.state()),
 		User: clip(l.asked.user), Database: clip(l.asked.database), ApplicationName: clip(l.asked.application()),
-		SessionRole: l.role.Name, Took: time.Since(l.visitor.arrived),
+		SessionRole: l.role.Name, Took: time.Since(l.visitor.Arrived),
 	}
 	if l.genuine {
 		g := &l.grant
@@ -413,7 +416,7 @@ func (l *logon) attributes() []any {
 	list := []any{"session", l.id, "client", l.peer, "user", clip(l.asked.user)}
 	if l.genuine {
 		list = append(list, "credential", l.grant.ID, "principal", l.grant.Principal, "cluster", l.grant.Cluster,
-			"database", l.database, slog.Duration("took", time.Since(l.visitor.arrived).Round(time.Microsecond)))
+			"database", l.database, slog.Duration("took", time.Since(l.visitor.Arrived).Round(time.Microsecond)))
 	}
 	return list
 }

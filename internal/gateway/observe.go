@@ -59,7 +59,7 @@ func (l *logon) observe(session *session, r *refusal) {
 	}
 	e := LogonEvent{
 		Database: l.database, SessionID: l.id, Reason: ReasonOK,
-		Accepted: l.visitor.arrived, Greeted: l.greeted, Password: l.password,
+		Accepted: l.visitor.Arrived, Greeted: l.greeted, Password: l.password,
 		Prepared: l.prepared, Connected: l.connected, Ended: time.Now(),
 	}
 	if l.genuine {
@@ -152,12 +152,8 @@ func (s *Server) Stats() Stats {
 		Cancels:  CancelStats{s.cancels.sent.Load(), s.cancels.unknown.Load(), s.cancels.failed.Load()},
 		Clusters: map[string]ClusterStats{},
 	}
-	s.waiting.mu.Lock()
-	stats.HalfOpen = len(s.waiting.visitors)
-	s.waiting.mu.Unlock()
-	s.failures.mu.Lock()
-	stats.Held = s.failures.held
-	s.failures.mu.Unlock()
+	stats.HalfOpen = s.waiting.Stats().Open
+	stats.Held = s.failures.Held()
 
 	r := s.sessions
 	r.mu.Lock()

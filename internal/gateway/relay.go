@@ -60,7 +60,7 @@ var errStopped = errors.New("session is ending")
 // start lets the session run. It returns at once.
 func (c *session) start() {
 	for _, e := range []*end{&c.client, &c.upstream} {
-		e.heard = nil
+		e.visitor = nil
 		_ = e.SetDeadline(time.Time{})
 	}
 	if c.why.Load() != nil { // it was ended before it began

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/throttle"
 )
@@ -41,8 +42,8 @@ type Server struct {
 	partings chan struct{}                         // bounds the cancels of sessions that have to end
 	sweeping sync.Mutex
 
-	waiting  *waitingRoom // connections that are not logged on yet
-	failures *failures    // addresses that failed to log on
+	waiting  *admission.Room     // connections that are not logged on yet
+	failures *admission.Failures // addresses that failed to log on
 	// strangers bounds what is written down of those who have no credential.
 	strangers *throttle.Lines
 	silent    silentHosts // upstream hosts that do not answer
@@ -83,8 +84,8 @@ func New(config Config) (*Server, error) {
 	// Dynamic record sizes are for browsers: they would cut each of the first
 	// results into records, and writes, of one segment.
 	s.tls.DynamicRecordSizingDisabled = true
-	s.waiting = newWaitingRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
-	s.failures = newFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
+	s.waiting = admission.NewRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
+	s.failures = admission.NewFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
 	s.strangers = throttle.NewLines(strangerLines, allStrangerLines)
 	s.sessions = newRegistry(s.limits.MaxSessions)
 	s.spares = newSpares(s)
@@ -121,9 +122,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case passing(err):
-			// The connection stays in the kernel's queue. Somebody who keeps us
-			// waiting holds the descriptor that is missing.
-			s.waiting.evict()
+			// The connection stays in the kernel's queue. A peer that keeps us waiting
+			// holds the descriptor that is missing.
+			s.waiting.Evict()
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			s.log.Warn("accept failed", "error", err, "retry_in", pause)
 			select {
@@ -150,27 +151,18 @@ func passing(err error) bool {
 // admit starts a logon as soon as there is room for it. While there is none, the
 // accept loop waits here, and the kernel keeps those who come.
 func (s *Server) admit(ctx context.Context, conn net.Conn) {
-	v := &visitor{conn: conn, address: addressOf(conn.RemoteAddr()), arrived: time.Now()}
-	for {
-		switch wait, ok := s.waiting.enter(v); {
-		case ok:
-			s.tune(conn)
-			go s.receive(v)
-			return
-		case wait < 0: // this address has its share
-			conn.Close()
-			// One line a second is enough for whoever reads them.
-			if now, last := v.arrived.Unix(), s.warned.Load(); now != last && s.warned.CompareAndSwap(last, now) {
-				s.log.Warn("connection refused: too many half-open from its address", "client", conn.RemoteAddr())
-			}
-			return
-		default:
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				conn.Close()
-				return
-			}
+	v := admission.NewVisitor(peerOf(conn.RemoteAddr()).Addr(), func() { conn.Close() })
+	err := s.waiting.Admit(ctx, v)
+	if err == nil {
+		s.tune(conn)
+		go s.receive(conn, v)
+		return
+	}
+	conn.Close()
+	if errors.Is(err, admission.ErrShare) {
+		// One line a second is enough.
+		if now, last := v.Arrived.Unix(), s.warned.Load(); now != last && s.warned.CompareAndSwap(last, now) {
+			s.log.Warn("connection refused: too many half-open from its address", "client", conn.RemoteAddr())
 		}
 	}
 }
@@ -205,6 +197,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		l.Close()
 	}
 	s.mu.Unlock()
-	s.waiting.close()
+	s.waiting.Close()
 	return err
 }

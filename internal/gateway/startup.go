@@ -58,7 +58,7 @@ func (l *logon) greet() (*startup, *refusal) {
 		}
 		switch code := binary.BigEndian.Uint32(packet); {
 		case code == codeCancelRequest:
-			l.visitor.served.Store(true)
+			l.visitor.Serve()
 			if !l.server.cancel(packet[4:], l.peer) {
 				return nil, &refusal{silent: true, forged: true, cause: errors.New("cancel request for no session")}
 			}

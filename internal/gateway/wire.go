@@ -6,6 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
+
+	"github.com/daypass/daypass/internal/admission"
 )
 
 // The codes that stand where a start-up message has its protocol version.
@@ -30,15 +33,15 @@ const alpnProtocol = "postgresql"
 // an error that calls itself temporary, as it is after a deadline.
 type socket struct {
 	net.Conn
-	heard    *hearing // nil when nobody asks
-	ahead    []byte   // read, but not handed out yet
+	visitor  *admission.Visitor // is told of reads; nil: nobody waits for them
+	ahead    []byte             // read, but not handed out yet
 	relaying bool
 	failure  error // relaying: what comes after ahead; nil means that more may come
 	fd       int   // relaying: the descriptor for raw writes; -1 means that there is none
 }
 
-func newSocket(conn net.Conn, heard *hearing) *socket {
-	return &socket{Conn: conn, heard: heard, fd: -1}
+func newSocket(conn net.Conn, visitor *admission.Visitor) *socket {
+	return &socket{Conn: conn, visitor: visitor, fd: -1}
 }
 
 func (s *socket) Read(b []byte) (int, error) {
@@ -55,12 +58,12 @@ func (s *socket) Read(b []byte) (int, error) {
 		}
 		return 0, errDrained
 	}
-	if s.heard == nil {
+	if s.visitor == nil {
 		return s.Conn.Read(b)
 	}
-	s.heard.listen()
+	s.visitor.Listen()
 	n, err := s.Conn.Read(b)
-	s.heard.heard(n > 0)
+	s.visitor.Heard(n > 0)
 	return n, err
 }
 
@@ -134,6 +137,24 @@ func (e end) state() *tls.ConnectionState {
 	}
 	state := e.tls.ConnectionState()
 	return &state
+}
+
+// peerOf is the address and port of a TCP connection, zero for others.
+func peerOf(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// isLocal says whether nobody but this machine can listen in.
+func isLocal(a net.Addr) bool {
+	if a.Network() == "unix" {
+		return true
+	}
+	return peerOf(a).Addr().IsLoopback()
 }
 
 var (

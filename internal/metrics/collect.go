@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/dbuser"
@@ -20,7 +21,7 @@ type Sources struct {
 	Gateway     func() gateway.Stats
 	Clusters    func() map[string]dbuser.Stats // of the configuration, by identifier
 	Pressure    func() api.Pressure
-	Connections func() throttle.ConnectionStats
+	Connections func() admission.Stats
 	Audit       interface {
 		Stats() audit.Stats
 		Err() error

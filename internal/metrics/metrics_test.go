@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/dbuser"
@@ -70,7 +71,7 @@ func TestSeries(t *testing.T) {
 			return map[string]dbuser.Stats{"one": {Reached: true, Idle: 2}, "two": {Reached: true, Err: down}, "new": {}}
 		},
 		Pressure:    func() api.Pressure { return api.Pressure{Work: throttle.GateStats{Slots: 64, Busy: 1, Shed: 9}} },
-		Connections: func() throttle.ConnectionStats { return throttle.ConnectionStats{Limit: 10, Open: 1} },
+		Connections: func() admission.Stats { return admission.Stats{Limit: 10, Open: 1} },
 		Audit:       record{}, Keyring: keys{keyring.New(noon.Add(-time.Hour))}, Now: func() time.Time { return noon },
 		Identities: func() []api.KeyState {
 			return []api.KeyState{{Issuer: "good", Keys: 2, Read: noon.Add(-time.Minute)}, {Issuer: "down", Err: down}, {Issuer: "unasked"}}

@@ -172,7 +172,7 @@ func (s *service) run(ctx context.Context) error {
 	defer gatewayListener.Close()
 
 	proxies := func() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies }
-	connections := throttle.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, func(a netip.Addr) bool {
+	connections := api.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, func(a netip.Addr) bool {
 		return slices.ContainsFunc(proxies(), func(p netip.Prefix) bool { return p.Contains(a) })
 	})
 	apiListener = connections.Listener(apiListener)
@@ -201,6 +201,7 @@ func (s *service) run(ctx context.Context) error {
 	httpServer := &http.Server{
 		Handler:           s.health.probes(s.api),
 		ConnState:         connections.Track,
+		ConnContext:       connections.Context,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,

@@ -11,7 +11,6 @@ import (
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/metrics"
-	"github.com/daypass/daypass/internal/throttle"
 	"github.com/daypass/daypass/internal/tracing"
 )
 
@@ -107,7 +106,7 @@ func (w watchers) sweep() func(string, dbuser.SweepReport, time.Duration, error)
 }
 
 // measure names what scrapes ask.
-func (s *service) measure(front *gateway.Server, connections *throttle.Connections) {
+func (s *service) measure(front *gateway.Server, connections *api.Connections) {
 	if s.metrics == nil {
 		return
 	}

@@ -31,10 +31,16 @@ const (
 	unknownEvery = 10 * time.Second
 	// clockStep is how far the clock may be set back before keys count as old.
 	clockStep = time.Minute
+	// maxWaiting is how many tokens wait for an answer of one provider at a time.
+	// Others are refused at once, and may be tried again.
+	maxWaiting = 16
 )
 
 // errFetchedEnough means that strangers have used up the fetches for unknown keys.
 var errFetchedEnough = errors.New("too many tokens with unknown keys")
+
+// errBusy is for tokens that would have to wait with too many others.
+var errBusy = fmt.Errorf("%w: too many tokens wait for the provider's answer", ErrUnreachable)
 
 // keySource has the public keys of one identity provider, from a file or by
 // discovery (OpenID Connect Discovery 1.0; RFC 7517).
@@ -49,7 +55,7 @@ type keySource struct {
 	caFile   string
 	changed  func(KeyState)
 	current  atomic.Pointer[keySet]
-
+	waiting  atomic.Int32  // callers of refresh
 	fetching chan struct{} // holds one token: one fetch at a time
 
 	mu       sync.Mutex // guards what follows
@@ -208,8 +214,13 @@ func (s *keySource) keys(ctx context.Context, now time.Time) (*keySet, error) {
 // refresh asks the provider for its keys, unless that was done since known was
 // current, or has just failed. For an unknown key, which a stranger may have made
 // up, it also asks no more often than unknownBurst and unknownEvery say; keys that
-// are due are asked for however many such tokens there are.
+// are due are asked for however many such tokens there are. maxWaiting callers wait
+// for the answer.
 func (s *keySource) refresh(ctx context.Context, now time.Time, known *keySet, unknown bool) (*keySet, error) {
+	defer s.waiting.Add(-1)
+	if s.waiting.Add(1) > maxWaiting {
+		return nil, errBusy
+	}
 	select {
 	case s.fetching <- struct{}{}:
 		defer func() { <-s.fetching }()

@@ -126,6 +126,21 @@ func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now 
 	return identity, identity.readSession(c)
 }
 
+// ClaimedIssuer is the issuer that a token names, true or not; "" when it names none.
+func ClaimedIssuer(token string) string {
+	jws, err := jose.ParseSignedCompact(token, signingAlgorithms)
+	if err != nil {
+		return ""
+	}
+	var claimed struct {
+		Issuer string `json:"iss"`
+	}
+	if json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &claimed) != nil {
+		return ""
+	}
+	return claimed.Issuer
+}
+
 // readAudience finds out who the token is for, and with that the condition keys. As
 // at AWS it is azp where that is set, and the key aud is azp; oaud is what aud says
 // (IAM User Guide, reference_policies_iam-condition-keys). The audiences have to

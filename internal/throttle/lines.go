@@ -15,8 +15,7 @@ type Lines struct {
 	omitted atomic.Int64 // since the last line
 }
 
-// NewLines bounds the lines of one address (an IPv6 address counts as its /64) and
-// of all.
+// NewLines bounds the lines of one address and of all.
 func NewLines(address, all Limit) *Lines {
 	const most = 1 << 16
 	return &Lines{address: NewKeys[netip.Addr](address, most), all: NewKeys[struct{}](all, 1)}
@@ -25,7 +24,7 @@ func NewLines(address, all Limit) *Lines {
 // Next says whether there is a line for what an address has done. omitted is how
 // often there was none, for whatever address, since the last one.
 func (l *Lines) Next(address netip.Addr, now time.Time) (write bool, omitted int64) {
-	if !takeLine(l.address, Network(address), now) || !takeLine(l.all, struct{}{}, now) {
+	if !takeLine(l.address, address, now) || !takeLine(l.all, struct{}{}, now) {
 		l.omitted.Add(1)
 		return false, 0
 	}

@@ -3,8 +3,6 @@ package throttle_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -194,121 +192,6 @@ func TestGate(t *testing.T) {
 			t.Errorf("Stats() = %+v", s)
 		}
 	})
-}
-
-// server is an HTTP server with bounded connections. The channel has the address
-// of each client whose connection has become idle: a client has its answer before
-// the server counts the connection as idle.
-func server(t *testing.T, c *throttle.Connections) (address string, idle <-chan string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	became := make(chan string, 100)
-	track := func(conn net.Conn, state http.ConnState) {
-		c.Track(conn, state)
-		if state == http.StateIdle {
-			became <- conn.RemoteAddr().String()
-		}
-	}
-	s := &http.Server{ConnState: track, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Write([]byte("hello"))
-	})}
-	go s.Serve(c.Listener(l))
-	t.Cleanup(func() { s.Close() })
-	return l.Addr().String(), became
-}
-
-// alive reports whether a request on the connection is answered.
-func alive(conn net.Conn) bool {
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
-		return false
-	}
-	answer := make([]byte, 4096)
-	n, err := conn.Read(answer)
-	return err == nil && n > 12 && string(answer[:12]) == "HTTP/1.1 200"
-}
-
-func dial(t *testing.T, address string) net.Conn {
-	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-func TestConnections(t *testing.T) {
-	for name, c := range map[string]*throttle.Connections{
-		"in all":      throttle.NewConnections(3, 100, nil),
-		"per address": throttle.NewConnections(100, 3, nil),
-	} {
-		t.Run(name, func(t *testing.T) {
-			address, became := server(t, c)
-			// Served and waiting: the one that has waited longest makes room.
-			var idle []net.Conn
-			for range 3 {
-				conn := dial(t, address)
-				if !alive(conn) {
-					t.Fatal("a connection within the bounds is not served")
-				}
-				if who := <-became; who != conn.LocalAddr().String() {
-					t.Fatalf("%s became idle, want %s", who, conn.LocalAddr())
-				}
-				idle = append(idle, conn)
-			}
-			if !alive(dial(t, address)) {
-				t.Error("idle connections keep a newcomer out")
-			}
-			if alive(idle[0]) {
-				t.Error("the connection that was idle longest is still there")
-			}
-			if !alive(idle[2]) {
-				t.Error("the wrong connection made room")
-			}
-			if n := c.Stats().Open; n != 3 {
-				t.Errorf("%d connections are open, want 3", n)
-			}
-		})
-	}
-}
-
-// TestConnectionsInUse: requests that are being read are not broken off, and
-// beyond the bound a newcomer is told at once by the end of the connection.
-func TestConnectionsInUse(t *testing.T) {
-	c := throttle.NewConnections(2, 2, nil)
-	address, _ := server(t, c)
-	var slow []net.Conn
-	for range 2 {
-		conn := dial(t, address)
-		conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n"))
-		slow = append(slow, conn)
-	}
-	for deadline := time.Now().Add(5 * time.Second); c.Stats().Refused == 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("nobody is turned away")
-		}
-		if alive(dial(t, address)) {
-			t.Fatal("a connection beyond the bounds is served")
-		}
-	}
-	slow[0].Write([]byte("\r\n"))
-	answer := make([]byte, 12)
-	if _, err := slow[0].Read(answer); err != nil || string(answer) != "HTTP/1.1 200" {
-		t.Errorf("a slow request got %q, %v", answer, err)
-	}
-	slow[1].Close()
-	for deadline := time.Now().Add(5 * time.Second); c.Stats().Open > 1; {
-		if time.Now().After(deadline) {
-			t.Fatal("a connection that was closed still counts")
-		}
-	}
-	if !alive(dial(t, address)) {
-		t.Error("there is room, and a newcomer is not served")
-	}
 }
 
 func BenchmarkEnter(b *testing.B) {

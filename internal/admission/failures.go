@@ -1,0 +1,95 @@
+package admission
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	maxFailingAddresses = 4096
+	maxHeld             = 1024 // answers held back, in all
+	maxHeldPerAddress   = 32
+	failureForgotten    = 10 * time.Second // one failure of an address is forgotten each
+)
+
+// Failures slows down addresses that keep failing. Guessing cannot succeed where
+// passwords are signatures; what is saved is the machine's time and the audit log.
+// Only the answer to a failure is held back, by a timer: a peer at the same address
+// that has a credential is not slowed, and no goroutine sleeps. Safe for concurrent
+// use.
+type Failures struct {
+	delay, most time.Duration
+
+	mu   sync.Mutex // guards what follows
+	seen map[netip.Addr]failing
+	held int
+}
+
+type failing struct {
+	count float64
+	at    time.Time
+	held  int
+}
+
+// NewFailures returns Failures that hold the answer to an address's second failure
+// back for delay, and twice as long each time, up to most.
+func NewFailures(delay, most time.Duration) *Failures {
+	return &Failures{delay: delay, most: most, seen: map[netip.Addr]failing{}}
+}
+
+// Hold counts a failure of address, and calls answer when its time has come, from
+// another goroutine. The time counts from since, so that it does not show how far
+// a check got before it failed; zero: from now.
+func (f *Failures) Hold(address netip.Addr, since time.Time, answer func()) {
+	now := time.Now()
+	if since.IsZero() {
+		since = now
+	}
+	f.mu.Lock()
+	entry, known := f.seen[address]
+	if !known && len(f.seen) >= maxFailingAddresses {
+		for a, e := range f.seen { // any one; those that wait for an answer stay
+			if e.held == 0 {
+				delete(f.seen, a)
+				break
+			}
+		}
+	}
+	entry.count = max(0, entry.count-now.Sub(entry.at).Seconds()/failureForgotten.Seconds()) + 1
+	entry.at = now
+	delay := f.delay / 10
+	if n := entry.count - 2; n > -0.5 {
+		delay = f.most
+		if n < 16 {
+			delay = min(f.delay<<max(0, int(n+0.5)), f.most)
+		}
+	}
+	if f.held >= maxHeld || entry.held >= maxHeldPerAddress {
+		f.mu.Unlock()
+		answer()
+		return
+	}
+	f.held++
+	entry.held++
+	f.seen[address] = entry
+	f.mu.Unlock()
+
+	time.AfterFunc(delay-now.Sub(since), func() {
+		f.mu.Lock()
+		f.held--
+		if entry, ok := f.seen[address]; ok {
+			entry.held--
+			f.seen[address] = entry
+		}
+		f.mu.Unlock()
+		answer()
+	})
+}
+
+// Held is how many answers are held back.
+func (f *Failures) Held() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
+}

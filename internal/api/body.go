@@ -1,0 +1,113 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/sigv4"
+)
+
+const (
+	// largeBody is what a body may have without asking for a place. Few actions
+	// take larger ones, and a stranger could send a great many.
+	largeBody = 64 << 10
+	// smallBody is the room that is made for a body before it has arrived.
+	smallBody = 4 << 10
+	// largePlaces is how many larger bodies are read at a time, and largeShare how
+	// many of one address.
+	largePlaces = 16
+	largeShare  = 4
+)
+
+// readBody reads the body, as much of it as the service named in the signature
+// may need. The signature is not verified yet, so this is no more than a limit
+// on what a stranger can make us hold.
+func (c *call) readBody() ([]byte, error) {
+	if claim, err := sigv4.Peek(c.http); err == nil {
+		c.claimed = claim.AccessKeyID
+		if s, ok := serviceByName(claim.Service); ok {
+			c.service = s
+		}
+	}
+	limit := c.service.maxBody
+	if c.http.ContentLength > limit {
+		return nil, errBodyTooLarge
+	}
+	if c.http.Body == nil || c.http.ContentLength == 0 {
+		return nil, nil
+	}
+	var body bytes.Buffer
+	body.Grow(int(min(max(c.http.ContentLength, 512), smallBody)))
+	whole, err := readUpTo(&body, c.http.Body, min(limit, largeBody))
+	if err == nil && !whole && limit > largeBody {
+		whole, err = c.readLarge(&body, limit)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !whole:
+		return nil, errBodyTooLarge
+	}
+	return body.Bytes(), nil
+}
+
+// readUpTo reads r until body has more than most bytes, and reports whether r ended
+// before that.
+func readUpTo(body *bytes.Buffer, r io.Reader, most int64) (whole bool, err error) {
+	switch _, err := io.CopyN(body, r, most+1-int64(body.Len())); {
+	case errors.Is(err, io.EOF):
+		return true, nil
+	case err != nil:
+		return false, errBodyUnread
+	}
+	return false, nil
+}
+
+// readLarge reads the rest of a large body. It takes one of the places for these,
+// which have shares by address; a caller that keeps the server waiting loses its
+// place to the next one, and its call ends.
+func (c *call) readLarge(body *bytes.Buffer, limit int64) (whole bool, err error) {
+	var turnedOut atomic.Bool
+	v := admission.NewVisitor(c.source.address, func() {
+		turnedOut.Store(true)
+		c.breakOff()
+	})
+	v.Heard(true) // it has sent as much as others may
+	ctx, cancel := context.WithTimeout(c.http.Context(), workWait)
+	defer cancel()
+	if c.handler.pressure.large.Admit(ctx, v) != nil {
+		c.unrecorded = true
+		return false, errOverload
+	}
+	defer c.handler.pressure.large.Leave(v)
+	whole, err = readUpTo(body, attended{c.http.Body, v}, limit)
+	if err != nil && turnedOut.Load() {
+		c.unrecorded = true
+		return false, errOverload
+	}
+	return whole, err
+}
+
+// attended tells a visitor how long its bytes are waited for.
+type attended struct {
+	io.Reader
+	visitor *admission.Visitor
+}
+
+func (a attended) Read(b []byte) (int, error) {
+	a.visitor.Listen()
+	n, err := a.Reader.Read(b)
+	a.visitor.Heard(n > 0)
+	return n, err
+}
+
+// breakOff ends a read of the request's body that waits.
+func (c *call) breakOff() {
+	_ = http.NewResponseController(c.writer).SetReadDeadline(time.Unix(1, 0))
+}

@@ -1,0 +1,59 @@
+package api
+
+import (
+	"sync"
+
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/sts"
+	"github.com/daypass/daypass/internal/throttle"
+)
+
+// outsidePlaces is how many calls may have their tokens looked at at a time, for each
+// identity provider. Fewer than these wait for a provider's answer, see package sts:
+// one that hangs keeps out neither the others nor the tokens of its own whose keys
+// are known.
+const outsidePlaces = 64
+
+// outside holds the calls whose proof is an identity provider's token. Each provider
+// has places of its own. Safe for concurrent use.
+type outside struct {
+	places int
+
+	mu    sync.Mutex
+	gates map[string]*throttle.Gate // by issuer, of the directory's providers; "" is for tokens of none. Guarded by mu.
+}
+
+func newOutside(places int) *outside {
+	return &outside{places: places, gates: map[string]*throttle.Gate{}}
+}
+
+// gate returns the places for a token. Its issuer is not verified; one that is not
+// configured shares the places of all such tokens, which wait for no provider.
+func (o *outside) gate(d *directory.Directory, token string) *throttle.Gate {
+	issuer := sts.ClaimedIssuer(token)
+	if _, known := d.Provider(issuer); !known {
+		issuer = ""
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g := o.gates[issuer]
+	if g == nil {
+		g = throttle.NewGate(o.places, o.places, workWait)
+		o.gates[issuer] = g
+	}
+	return g
+}
+
+// stats is the sum over all providers.
+func (o *outside) stats() (sum throttle.GateStats) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, g := range o.gates {
+		s := g.Stats()
+		sum.Slots += s.Slots
+		sum.Busy += s.Busy
+		sum.Waiting += s.Waiting
+		sum.Shed += s.Shed
+	}
+	return sum
+}
