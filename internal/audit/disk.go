@@ -125,7 +125,7 @@ func (w *Writer) whole(data []byte) error {
 // mend writes to a file that was opened anew after a fault: what may be lost, then
 // what the fault kept out, and that durably.
 func (w *Writer) mend(now time.Time) error {
-	repair := appendGap(nil, w.refused, w.since, w.fault, *w.origin.Load(), now)
+	repair := fit(nil, func(o *object) { o.gap(w.refused, w.since, w.fault, *w.origin.Load(), now) })
 	if w.lost {
 		repair = append(append([]byte(nil), w.unsynced...), repair...)
 	}

@@ -10,33 +10,67 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-const (
-	// maxString bounds one string of a line, in bytes: a caller who was not
-	// authenticated has a say in the user agent, the action, the access key.
-	maxString = 4096
-	// maxList bounds the elements of a list.
-	maxList = 256
-)
+// MaxLine bounds a line of the log, newline included, in bytes as they are written.
+// Callers that are not known have a say in many of its fields.
+const MaxLine = 8 << 10
+
+// detail is how much of a record is written. A record is tried with one after the
+// other until its line fits. What a caller has chosen gives way first, then what
+// policies say; who it was and the identifiers that lines are found by come last.
+type detail struct {
+	id     int  // bytes of a name or an identifier, escaped
+	text   int  // bytes of any other text, escaped
+	list   int  // elements of a list
+	fields int  // fields of an object
+	bare   bool // requestParameters and responseElements are left out
+}
+
+// details do not change. A line with the last one fits, whatever is in the record:
+// there are no more than 20 identifiers and 40 other texts in any.
+var details = [...]detail{
+	{id: 2048, text: 4096, list: 256, fields: 64},
+	{id: 2048, text: 256, list: 64, fields: 64},
+	{id: 1280, text: 64, list: 16, fields: 8},
+	{id: 192, text: 40, list: 4, bare: true},
+}
+
+// fit returns the line that encode appends to b, with as much detail as fits.
+func fit(b []byte, encode func(o *object)) []byte {
+	at := len(b)
+	for i := range details {
+		o := object{b: append(b[:at], '{'), detail: &details[i]}
+		encode(&o)
+		b = o.b
+		if len(b)-at <= MaxLine {
+			break
+		}
+	}
+	return b
+}
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
-// Beyond what JSON demands it escapes what would fool the reader of a terminal or a
-// line-based tool: all control characters, the line separators U+2028 and U+2029,
-// and the characters that turn the direction of text. A database password is not
-// written, whichever field somebody put it into.
-func appendString(b []byte, s string) []byte {
-	s = keyring.Redact(s)
+// cutMark is room for the words that follow a text that was cut.
+const cutMark = len("… (1000000000 bytes)")
+
+// appendString appends s as a JSON string of at most most bytes between the quotes.
+// Bytes that are not UTF-8 become U+FFFD. Beyond what JSON demands it escapes what
+// would fool the reader of a terminal or a line-based tool: all control characters,
+// the line separators U+2028 and U+2029, and the characters that turn the direction
+// of text. A database password is not written, whichever field it was put into.
+func appendString(b []byte, s string, most int) []byte {
 	b = append(b, '"')
-	if len(s) > maxString {
-		cut := maxString
-		for !utf8.RuneStart(s[cut]) && cut > maxString-utf8.UTFMax {
-			cut--
-		}
-		b = appendEscaped(b, s[:cut])
+	short := s
+	if len(s) > most {
+		short = s[:most] // nothing gets shorter, but for a password
+	}
+	short = keyring.Redact(short)
+	var whole bool
+	at := len(b)
+	b, whole = appendEscaped(b, short, most)
+	if !whole || len(s) > most {
+		b, _ = appendEscaped(b[:at], short, most-cutMark)
 		b = fmt.Appendf(b, "… (%d bytes)", len(s))
-	} else {
-		b = appendEscaped(b, s)
 	}
 	return append(b, '"')
 }
@@ -49,30 +83,54 @@ var asIs = func() (table [256]bool) {
 	return table
 }()
 
-func appendEscaped(b []byte, s string) []byte {
+// appendEscaped appends at most most bytes, and reports whether that is all of s.
+func appendEscaped(b []byte, s string, most int) (_ []byte, whole bool) {
+	end := len(b) + most
 	plain := 0 // s[plain:i] goes as it is
 	for i := 0; i < len(s); {
-		c := s[i]
-		if asIs[c] {
+		if asIs[s[i]] {
 			i++
 			continue
 		}
-		if c < utf8.RuneSelf {
-			b = append(b, s[plain:i]...)
-			b = appendASCII(b, c)
-			i++
-			plain = i
+		var space [6]byte
+		size, escaped := escape(space[:0], s[i:])
+		if escaped == nil {
+			i += size
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && size == 1 || misleading(r) {
-			b = append(b, s[plain:i]...)
-			b = append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
-			plain = i + size
+		if len(b)+i-plain+len(escaped) > end {
+			return appendRunes(b, s[plain:i], end), false
 		}
+		b = append(append(b, s[plain:i]...), escaped...)
 		i += size
+		plain = i
 	}
-	return append(b, s[plain:]...)
+	if len(b)+len(s)-plain > end {
+		return appendRunes(b, s[plain:], end), false
+	}
+	return append(b, s[plain:]...), true
+}
+
+// appendRunes appends the whole characters of s that fit before end.
+func appendRunes(b []byte, s string, end int) []byte {
+	n := min(len(s), end-len(b))
+	for n > 0 && n < len(s) && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return append(b, s[:n]...)
+}
+
+// escape returns the size of the first character of s, and what is written in its
+// place; nil: itself.
+func escape(b []byte, s string) (size int, _ []byte) {
+	if s[0] < utf8.RuneSelf {
+		return 1, appendASCII(b, s[0])
+	}
+	r, size := utf8.DecodeRuneInString(s)
+	if r == utf8.RuneError && size == 1 || misleading(r) {
+		return size, append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
+	}
+	return size, nil
 }
 
 func appendASCII(b []byte, c byte) []byte {
@@ -97,7 +155,10 @@ func misleading(r rune) bool {
 
 // object appends the members of a JSON object, commas included. Members at their
 // zero value are left out unless their method says otherwise.
-type object struct{ b []byte }
+type object struct {
+	b      []byte
+	detail *detail
+}
 
 func (o *object) comma() {
 	if last := o.b[len(o.b)-1]; last != '{' && last != '[' {
@@ -123,7 +184,15 @@ func (o *object) close() { o.b = append(o.b, '}') }
 func (o *object) string(name, value string) {
 	if value != "" {
 		o.name(name)
-		o.b = appendString(o.b, value)
+		o.b = appendString(o.b, value, o.detail.text)
+	}
+}
+
+// id is string for names and identifiers, which stay whole for longer.
+func (o *object) id(name, value string) {
+	if value != "" {
+		o.name(name)
+		o.b = appendString(o.b, value, o.detail.id)
 	}
 }
 
@@ -171,11 +240,11 @@ func (o *object) list(values []string) {
 	o.b = append(o.b, '[')
 	for i, value := range values {
 		o.comma()
-		if i == maxList {
+		if i == o.detail.list {
 			o.b = fmt.Appendf(o.b, `"… (%d elements)"`, len(values))
 			break
 		}
-		o.b = appendString(o.b, value)
+		o.b = appendString(o.b, value, o.detail.text)
 	}
 	o.b = append(o.b, ']')
 }
@@ -183,22 +252,29 @@ func (o *object) list(values []string) {
 // fields writes an object of fields, or null for none at all.
 func (o *object) fields(name string, fields []Field) {
 	o.name(name)
-	if fields == nil {
+	switch {
+	case fields == nil:
 		o.b = append(o.b, "null"...)
-		return
+	case o.detail.bare:
+		o.b = append(o.b, `{"omitted":true}`...)
+	default:
+		o.members(fields)
 	}
-	o.members(fields)
 }
 
 func (o *object) members(fields []Field) {
 	o.b = append(o.b, '{')
-	for _, f := range fields {
+	for i, f := range fields {
 		o.comma()
-		o.b = appendString(o.b, f.name)
+		if i == o.detail.fields {
+			o.b = fmt.Appendf(o.b, `"…":"(%d fields)"`, len(fields))
+			break
+		}
+		o.b = appendString(o.b, f.name, o.detail.text)
 		o.b = append(o.b, ':')
 		switch f.kind {
 		case kindString:
-			o.b = appendString(o.b, f.text)
+			o.b = appendString(o.b, f.text, o.detail.text)
 		case kindStrings:
 			o.list(f.list)
 		case kindInt:

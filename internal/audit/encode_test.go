@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,9 +37,12 @@ func checkString(t *testing.T, s string) {
 	if !utf8.Valid(got) {
 		t.Fatalf("AppendString(%q) = %q, which is not UTF-8", s, got)
 	}
-	if len(s) > audit.MaxString {
-		if !strings.HasSuffix(back, fmt.Sprintf("… (%d bytes)", len(s))) || len(got) > 6*audit.MaxString+64 {
-			t.Fatalf("AppendString of %d bytes ends in %q", len(s), back[max(0, len(back)-40):])
+	if len(got) > audit.MaxString+2 {
+		t.Fatalf("AppendString of %d bytes makes %d", len(s), len(got))
+	}
+	if cut, ok := strings.CutSuffix(back, fmt.Sprintf("… (%d bytes)", len(s))); ok && len(s) > audit.MaxString/6 {
+		if !strings.HasPrefix(string([]rune(s)), strings.TrimRight(cut, "\ufffd")) {
+			t.Fatalf("AppendString of %d bytes is not a part of it: %q", len(s), cut)
 		}
 		return
 	}
@@ -138,12 +142,85 @@ func FuzzLines(f *testing.F) {
 		if len(records) != 3 {
 			t.Fatalf("%d lines, want 3", len(records))
 		}
-		if a != "" && len(a) < audit.MaxString {
+		if a != "" && len(a)+len(b) < 100 {
 			if got := records[0]["eventName"]; got != string([]rune(a)) {
 				t.Errorf("eventName = %q, want %q", got, a)
 			}
 		}
 	})
+}
+
+// TestLinesAreBounded fills every field of every record, and each of them by itself,
+// with what grows most when it is written. A line stays within MaxLine and says who
+// it was about.
+func TestLinesAreBounded(t *testing.T) {
+	const arn = "arn:aws:iam::123456789012:user"
+	whole := arn + "/" + strings.Repeat("p", 510) + "/" + strings.Repeat("u", 64) // as long as AWS has them
+	for _, fill := range []string{"\x01", "\"", "\xff", "\u202e", "€", "x"} {
+		long := strings.Repeat(fill, 100_000)
+		for n := range 40 {
+			w, path := open(t)
+			nth := 0
+			// text is long for the field number n-1, and for all of them when n is 0.
+			text := func(field string) string {
+				if nth++; n == 0 || nth == n {
+					return long
+				}
+				return field
+			}
+			list := func() []string { return slices.Repeat([]string{text("analysts")}, 1000) }
+			fields := func() []audit.Field {
+				var all []audit.Field
+				for i := range 200 {
+					all = append(all, audit.String(fmt.Sprint(i, text("n")), text("v")))
+				}
+				return append(all, audit.Strings("list", list()), audit.Object("object", audit.Strings(text("list"), list())))
+			}
+			principal := whole
+			if n == 0 {
+				principal = long
+			}
+			tls := &audit.TLS{Version: text("TLSv1.3"), CipherSuite: text("x"), ServerName: text("h")}
+			decision := audit.Decision{Action: text("a:B"), Resource: text("arn:"), Effect: "Allow", Layer: text("l"), Policy: text("p"), Sid: text("s")}
+			check(t, w.Call(audit.CallRecord{
+				EventName: text("AssumeRole"), Identity: audit.Identity{ARN: principal, UserName: text("u"), AccessKeyID: text("AKIA"),
+					PrincipalID: text("AIDA"), IdentityProvider: text("i"), Session: &audit.SessionContext{SourceIdentity: text("s"), FederatedProvider: text("f"),
+						Issuer: &audit.SessionIssuer{ARN: principal, UserName: text("u")}}},
+				UserAgent: text("cli"), TLS: tls, ErrorCode: text("Code"), ErrorMessage: text("m"), Reason: text("r"), RequestID: text("id"),
+				Request: fields(), Response: fields(), CredentialID: text("01KDV"),
+				Decisions: append(slices.Repeat([]audit.Decision{decision}, 1000), audit.Decision{Action: "last:One", Effect: "Deny"}),
+			}))
+			check(t, w.Logon(audit.LogonRecord{
+				TLS: tls, User: text("u"), Database: text("d"), ApplicationName: text("a"), Principal: principal, Cluster: text("c"), CredentialID: text("01KDV"),
+				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), SQLState: text("28000"), Message: text("m"), Reason: text("r"),
+			}))
+			check(t, w.SessionEnd(audit.SessionRecord{
+				TLS: tls, Database: text("d"), ApplicationName: text("a"), Principal: principal, Cluster: text("c"), CredentialID: text("01KDV"),
+				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), SQLState: text("57P01"), Reason: text("r"),
+			}))
+			check(t, w.Close())
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, line := range bytes.SplitAfter(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
+				if len(line) > audit.MaxLine {
+					t.Fatalf("field %d of %q: the line %d has %d bytes, want %d at most", n, fill, i, len(line), audit.MaxLine)
+				}
+			}
+			for i, record := range readLines(t, path) {
+				if got := record["userIdentity"].(map[string]any)["arn"]; n > 0 && got != whole {
+					t.Errorf("field %d of %q: the line %d has the principal %v", n, fill, i, got)
+				}
+				if more, _ := record["additionalEventData"].(map[string]any); i == 0 {
+					list, _ := more["decisions"].([]any)
+					if len(list) == 0 || list[len(list)-1].(map[string]any)["action"] != "last:One" {
+						t.Errorf("field %d of %q: the decision that counts is not there: %v", n, fill, more)
+					}
+				}
+			}
+		}
+	}
 }
 
 // TestGolden shows one line of each kind whole.

@@ -7,12 +7,13 @@ type (
 	OSFiles    = osFiles
 )
 
-var (
-	OpenOn       = open
-	AppendString = appendString
-)
+var OpenOn = open
 
-const MaxString = maxString
+// MaxString is as much of one text as is written at most.
+const MaxString = 4096
+
+// AppendString appends as much.
+func AppendString(b []byte, s string) []byte { return appendString(b, s, MaxString) }
 
 // Waiting returns how many callers collect for the next write.
 func (w *Writer) Waiting() int64 {

@@ -28,14 +28,13 @@ type common struct {
 	tls                    *TLS
 }
 
-func appendCall(b []byte, r *CallRecord, from origin, now time.Time) []byte {
-	o := object{append(b, '{')}
+func (o *object) call(r *CallRecord, from origin, now time.Time) {
 	o.word("eventVersion", eventVersion)
 	o.identity(&r.Identity)
 	o.time("eventTime", orNow(r.Time, now))
-	o.string("eventSource", r.EventSource)
+	o.id("eventSource", r.EventSource)
 	o.string("eventName", r.EventName)
-	o.string("awsRegion", or(r.Region, from.region))
+	o.id("awsRegion", or(r.Region, from.region))
 	o.address(r.Source)
 	o.string("userAgent", r.UserAgent)
 	o.string("errorCode", r.ErrorCode)
@@ -44,7 +43,7 @@ func appendCall(b []byte, r *CallRecord, from origin, now time.Time) []byte {
 	o.fields("responseElements", r.Response)
 	if r.CredentialID != "" || r.Reason != "" || r.Omitted > 0 || len(r.Decisions) > 0 {
 		o.open("additionalEventData")
-		o.string("credentialId", r.CredentialID)
+		o.id("credentialId", r.CredentialID)
 		o.string("reason", r.Reason)
 		if r.Omitted > 0 {
 			o.int("omitted", r.Omitted)
@@ -52,19 +51,18 @@ func appendCall(b []byte, r *CallRecord, from origin, now time.Time) []byte {
 		o.decisions(r.Decisions)
 		o.close()
 	}
-	o.string("requestID", r.RequestID)
-	return o.end(common{r.EventID, "AwsApiCall", or(r.AccountID, from.account), r.ReadOnly, r.TLS})
+	o.id("requestID", r.RequestID)
+	o.end(common{r.EventID, "AwsApiCall", or(r.AccountID, from.account), r.ReadOnly, r.TLS})
 }
 
-func appendLogon(b []byte, r *LogonRecord, from origin, now time.Time) []byte {
-	o := object{append(b, '{')}
+func (o *object) logon(r *LogonRecord, from origin, now time.Time) {
 	o.word("eventVersion", eventVersion)
 	identity := identityOf(r.Principal)
 	o.identity(&identity)
 	o.time("eventTime", orNow(r.Time, now))
 	o.word("eventSource", gatewaySource)
 	o.word("eventName", "Logon")
-	o.string("awsRegion", from.region)
+	o.id("awsRegion", from.region)
 	o.address(r.Client.Addr())
 	o.string("errorCode", r.SQLState)
 	o.string("errorMessage", r.Message)
@@ -73,8 +71,8 @@ func appendLogon(b []byte, r *LogonRecord, from origin, now time.Time) []byte {
 	})
 	o.fields("responseElements", nil)
 	o.open("additionalEventData")
-	o.string("credentialId", r.CredentialID)
-	o.string("sessionId", r.SessionID)
+	o.id("credentialId", r.CredentialID)
+	o.id("sessionId", r.SessionID)
 	if r.SQLState == "" {
 		o.word("outcome", "success")
 	} else {
@@ -84,42 +82,41 @@ func appendLogon(b []byte, r *LogonRecord, from origin, now time.Time) []byte {
 	if r.Omitted > 0 {
 		o.int("omitted", r.Omitted)
 	}
-	o.string("cluster", r.Cluster)
-	o.string("dbUser", r.DBUser)
+	o.id("cluster", r.Cluster)
+	o.id("dbUser", r.DBUser)
 	o.string("database", r.Database)
 	if r.CredentialID != "" {
 		o.strings("dbGroups", r.DBGroups)
 		o.bool("autoCreate", r.AutoCreate)
 	}
-	o.string("sessionRole", r.SessionRole)
+	o.id("sessionRole", r.SessionRole)
 	o.port(r.Client)
 	o.milliseconds("durationMs", r.Took)
 	o.close()
-	return o.end(common{r.EventID, gatewayEvent, from.account, false, r.TLS})
+	o.end(common{r.EventID, gatewayEvent, from.account, false, r.TLS})
 }
 
-func appendSessionEnd(b []byte, r *SessionRecord, from origin, now time.Time) []byte {
-	o := object{append(b, '{')}
+func (o *object) sessionEnd(r *SessionRecord, from origin, now time.Time) {
 	o.word("eventVersion", eventVersion)
 	identity := identityOf(r.Principal)
 	o.identity(&identity)
 	o.time("eventTime", orNow(r.Time, now))
 	o.word("eventSource", gatewaySource)
 	o.word("eventName", "SessionEnd")
-	o.string("awsRegion", from.region)
+	o.id("awsRegion", from.region)
 	o.address(r.Client.Addr())
 	o.string("errorCode", r.SQLState)
 	o.fields("requestParameters", nil)
 	o.fields("responseElements", nil)
 	o.open("additionalEventData")
-	o.string("credentialId", r.CredentialID)
-	o.string("sessionId", r.SessionID)
+	o.id("credentialId", r.CredentialID)
+	o.id("sessionId", r.SessionID)
 	o.string("reason", r.Reason)
-	o.string("cluster", r.Cluster)
-	o.string("dbUser", r.DBUser)
+	o.id("cluster", r.Cluster)
+	o.id("dbUser", r.DBUser)
 	o.string("database", r.Database)
 	o.strings("dbGroups", r.DBGroups)
-	o.string("sessionRole", r.SessionRole)
+	o.id("sessionRole", r.SessionRole)
 	o.string("applicationName", r.ApplicationName)
 	o.port(r.Client)
 	o.time("started", r.Started)
@@ -127,13 +124,12 @@ func appendSessionEnd(b []byte, r *SessionRecord, from origin, now time.Time) []
 	o.int("bytesFromClient", r.BytesFromClient)
 	o.int("bytesToClient", r.BytesToClient)
 	o.close()
-	return o.end(common{r.EventID, gatewayEvent, from.account, false, r.TLS})
+	o.end(common{r.EventID, gatewayEvent, from.account, false, r.TLS})
 }
 
-// appendGap is the line that follows when the log works again after lines could not
+// gap is the line that follows when the log works again after lines could not
 // be written: how many acts were refused, since when, and why.
-func appendGap(b []byte, refused int64, since time.Time, cause error, from origin, now time.Time) []byte {
-	o := object{append(b, '{')}
+func (o *object) gap(refused int64, since time.Time, cause error, from origin, now time.Time) {
 	o.word("eventVersion", eventVersion)
 	o.open("userIdentity")
 	o.word("type", "AWSService")
@@ -142,7 +138,7 @@ func appendGap(b []byte, refused int64, since time.Time, cause error, from origi
 	o.time("eventTime", now)
 	o.word("eventSource", auditSource)
 	o.word("eventName", "AuditGap")
-	o.string("awsRegion", from.region)
+	o.id("awsRegion", from.region)
 	o.string("errorMessage", cause.Error())
 	o.fields("requestParameters", nil)
 	o.fields("responseElements", nil)
@@ -150,21 +146,21 @@ func appendGap(b []byte, refused int64, since time.Time, cause error, from origi
 	o.int("refused", refused)
 	o.time("since", since)
 	o.close()
-	return o.end(common{"", auditEvent, from.account, true, nil})
+	o.end(common{"", auditEvent, from.account, true, nil})
 }
 
 // end writes what all records end with, and the newline.
-func (o *object) end(c common) []byte {
+func (o *object) end(c common) {
 	if c.id == "" {
 		o.name("eventID")
 		o.b = appendUUID(o.b)
 	} else {
-		o.string("eventID", c.id)
+		o.id("eventID", c.id)
 	}
 	o.bool("readOnly", c.readOnly)
 	o.word("eventType", c.eventType)
 	o.bool("managementEvent", true)
-	o.string("recipientAccountId", c.account)
+	o.id("recipientAccountId", c.account)
 	o.word("eventCategory", "Management")
 	if c.tls != nil {
 		o.open("tlsDetails")
@@ -173,32 +169,32 @@ func (o *object) end(c common) []byte {
 		o.string("clientProvidedHostHeader", c.tls.ServerName)
 		o.close()
 	}
-	return append(o.b, '}', '\n')
+	o.b = append(o.b, '}', '\n')
 }
 
 func (o *object) identity(i *Identity) {
 	o.open("userIdentity")
 	o.string("type", or(i.Type, "Unknown"))
-	o.string("principalId", i.PrincipalID)
-	o.string("arn", i.ARN)
-	o.string("accountId", i.AccountID)
-	o.string("accessKeyId", i.AccessKeyID)
-	o.string("userName", i.UserName)
-	o.string("identityProvider", i.IdentityProvider)
+	o.id("principalId", i.PrincipalID)
+	o.id("arn", i.ARN)
+	o.id("accountId", i.AccountID)
+	o.id("accessKeyId", i.AccessKeyID)
+	o.id("userName", i.UserName)
+	o.id("identityProvider", i.IdentityProvider)
 	if s := i.Session; s != nil {
 		o.open("sessionContext")
 		if s.Issuer != nil {
 			o.open("sessionIssuer")
 			o.string("type", s.Issuer.Type)
-			o.string("principalId", s.Issuer.PrincipalID)
-			o.string("arn", s.Issuer.ARN)
-			o.string("accountId", s.Issuer.AccountID)
-			o.string("userName", s.Issuer.UserName)
+			o.id("principalId", s.Issuer.PrincipalID)
+			o.id("arn", s.Issuer.ARN)
+			o.id("accountId", s.Issuer.AccountID)
+			o.id("userName", s.Issuer.UserName)
 			o.close()
 		}
 		if s.FederatedProvider != "" {
 			o.open("webIdFederationData")
-			o.string("federatedProvider", s.FederatedProvider)
+			o.id("federatedProvider", s.FederatedProvider)
 			o.close()
 		}
 		o.open("attributes")
@@ -210,19 +206,24 @@ func (o *object) identity(i *Identity) {
 			o.word("mfaAuthenticated", "false")
 		}
 		o.close()
-		o.string("sourceIdentity", s.SourceIdentity)
+		o.id("sourceIdentity", s.SourceIdentity)
 		o.close()
 	}
 	o.close()
 }
 
+// decisions writes the last one always: it decided.
 func (o *object) decisions(list []Decision) {
 	if len(list) == 0 {
 		return
 	}
+	most := o.detail.list / 4
 	o.name("decisions")
 	o.b = append(o.b, '[')
 	for i := range list {
+		if i >= most && i < len(list)-1 {
+			continue
+		}
 		d := &list[i]
 		o.comma()
 		o.b = append(o.b, '{')
@@ -238,6 +239,9 @@ func (o *object) decisions(list []Decision) {
 		o.close()
 	}
 	o.b = append(o.b, ']')
+	if left := len(list) - 1 - most; left > 0 {
+		o.int("decisionsOmitted", int64(left))
+	}
 }
 
 func (o *object) address(a netip.Addr) {

@@ -161,7 +161,7 @@ type SessionRecord struct {
 }
 
 // Field is one named value of requestParameters or responseElements. Make it with
-// String, Strings, Int, Bool, Time, Object or Hidden.
+// String, Strings, Int, Bool, Time, Object, Omitted or Hidden.
 type Field struct {
 	name   string
 	kind   fieldKind
@@ -209,6 +209,12 @@ func Time(name string, value time.Time) Field {
 // Object is an object of fields.
 func Object(name string, fields ...Field) Field {
 	return Field{name: name, kind: kindObject, fields: fields}
+}
+
+// Omitted stands for a value that is not recorded since it is not a valid one: that it
+// was there, and how long it was.
+func Omitted(name string, size int) Field {
+	return Object(name, Bool("omitted", true), Int("originalSize", int64(size)))
 }
 
 // Hidden stands for a value that was there and is not to be seen, in the words that

@@ -15,7 +15,8 @@
 // one is taken back.
 //
 // Callers that come at the same time share one write. No record has a place for a
-// secret, and whatever a caller sent is escaped: a line is valid JSON and one line.
+// secret, and whatever a caller sent is escaped: a line is valid JSON, one line, and
+// has at most MaxLine bytes. What does not fit is cut, and the line says so.
 package audit
 
 import (
@@ -111,14 +112,14 @@ func (w *Writer) SetOrigin(account, region string) { w.origin.Store(&origin{acco
 // Call writes the record of an API call.
 func (w *Writer) Call(r CallRecord) error {
 	line := w.buffer()
-	*line = appendCall((*line)[:0], &r, *w.origin.Load(), w.now())
+	*line = fit((*line)[:0], func(o *object) { o.call(&r, *w.origin.Load(), w.now()) })
 	return w.put(line)
 }
 
 // Logon writes the record of an attempt to log on.
 func (w *Writer) Logon(r LogonRecord) error {
 	line := w.buffer()
-	*line = appendLogon((*line)[:0], &r, *w.origin.Load(), w.now())
+	*line = fit((*line)[:0], func(o *object) { o.logon(&r, *w.origin.Load(), w.now()) })
 	return w.put(line)
 }
 
@@ -126,7 +127,7 @@ func (w *Writer) Logon(r LogonRecord) error {
 // the error is for the log.
 func (w *Writer) SessionEnd(r SessionRecord) error {
 	line := w.buffer()
-	*line = appendSessionEnd((*line)[:0], &r, *w.origin.Load(), w.now())
+	*line = fit((*line)[:0], func(o *object) { o.sessionEnd(&r, *w.origin.Load(), w.now()) })
 	return w.put(line)
 }
 
@@ -140,7 +141,7 @@ func (w *Writer) buffer() *[]byte {
 }
 
 // maxKept is the size of a buffer that is kept for the next line.
-const maxKept = 16 << 10
+const maxKept = 2 * MaxLine
 
 // put writes a line, together with those that come while it waits for its turn.
 func (w *Writer) put(line *[]byte) error {

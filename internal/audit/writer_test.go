@@ -397,8 +397,8 @@ func TestUnsyncedIsBounded(t *testing.T) {
 		d := &disk{}
 		w, _ := openOn(t, d, time.Now)
 		before := d.syncs.Load()
-		big := audit.CallRecord{Request: []audit.Field{audit.Strings("list", slices.Repeat([]string{strings.Repeat("x", 4000)}, 250))}}
-		for range 5 { // of 1 MB each, at one instant
+		big := audit.CallRecord{Request: []audit.Field{audit.String("a", strings.Repeat("x", 3900)), audit.String("b", strings.Repeat("x", 3900))}}
+		for range 5 << 20 / audit.MaxLine { // at one instant
 			check(t, w.Call(big))
 		}
 		if d.syncs.Load() == before {
