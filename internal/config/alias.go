@@ -17,7 +17,7 @@ const (
 	maxNested = 100
 )
 
-// checkAliases says whether the file can be read as a tree: what comes after
+// checkAliases reports whether the file can be read as a tree: what comes after
 // follows aliases wherever they are, and has to come to an end. It refuses an alias
 // within what it stands for, aliases that make too much of a small file, aliases as
 // keys, and merge keys, which nothing here knows.

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"path/filepath"
+	"regexp"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 )
 
+// Cluster is one PostgreSQL target.
 type Cluster struct {
 	Identifier string
 	Database   string
@@ -24,6 +28,11 @@ type Cluster struct {
 	AllowPredefinedRoles bool
 	Sessions             SessionLimits
 	Prewarm              int // sessions started ahead at most
+
+	// Connection stands for everything that needs new administrative connections
+	// when it changes, and Settings for everything there is: clusters that are the
+	// same here are the same.
+	Connection, Settings [sha256.Size]byte
 }
 
 // SessionLimits bound the sessions of a cluster. The zero value is no limit.
@@ -56,12 +65,9 @@ func (c *Config) ClustersNamed(names []string) ([]Cluster, error) {
 }
 
 func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]bool) {
-	id := s.required("identifier")
-	if id != "" && !identifierPattern.MatchString(id) {
-		s.errorf("identifier", "is %q, want 1 to 63 letters, digits, hyphens, dots or underscores, beginning with a letter or a digit", id)
-	}
-	if seen["cluster "+id] {
-		s.errorf("identifier", "%q is there twice", id)
+	id := s.text("identifier")
+	if id != "" && seen["cluster "+id] {
+		s.errorf("identifier", "%q is duplicated", id)
 	}
 	seen["cluster "+id] = true
 
@@ -72,27 +78,26 @@ func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		}
 		name := "domain " + strings.ToLower(strings.TrimSuffix(domain, "."))
 		if seen[name] {
-			s.errorf("custom_domains", "%q is there twice", domain)
+			s.errorf("custom_domains", "%q is duplicated", domain)
 		}
 		seen[name] = true
 	}
-	upstream, attrs := s.upstream()
-	database := s.text("database", "dev")
 	cluster := Cluster{
 		Identifier:           id,
-		Database:             database,
-		Upstream:             upstream,
-		TargetSessionAttrs:   attrs,
+		Database:             s.text("database"),
 		AllowSuperusers:      s.boolean("allow_superusers"),
 		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
 		Sessions:             s.sessionLimits("session_limits"),
-		Prewarm:              s.prewarm("prewarm"),
 	}
+	if prewarm := s.sub("prewarm"); prewarm != nil {
+		cluster.Prewarm = prewarm.integer("max")
+	}
+	cluster.readUpstream(s)
 	c.Clusters = append(c.Clusters, cluster)
 	listenHost, _, _ := net.SplitHostPort(c.Gateway.Listen)
 	entry := directory.Cluster{
 		Identifier:      id,
-		Database:        database,
+		Database:        cluster.Database,
 		CustomDomains:   domains,
 		Host:            c.Gateway.Advertise.Host,
 		ListenHost:      listenHost,
@@ -100,41 +105,26 @@ func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		AllowSuperusers: cluster.AllowSuperusers,
 		Tags:            s.tags("tags"),
 	}
-	if upstream != nil {
-		entry.MasterUsername = upstream.User
+	if cluster.Upstream != nil {
+		entry.MasterUsername = cluster.Upstream.User
 	}
 	spec.Clusters = append(spec.Clusters, entry)
 }
 
-// prewarm reads how many sessions of a cluster may be started ahead.
-func (s *section) prewarm(key string) int {
-	sub := s.sub(key)
-	if sub == nil {
-		return 0
-	}
-	defer sub.done()
-	if !sub.has("max") {
-		s.errorf(key, "needs max")
-	}
-	return sub.integer("max", 0, 0, 1000)
-}
-
 // sessionLimits reads the limits of a cluster's sessions.
-func (s *section) sessionLimits(key string) SessionLimits {
-	sub := s.sub(key)
+func (s *section) sessionLimits(name string) SessionLimits {
+	sub := s.sub(name)
 	if sub == nil {
 		return SessionLimits{}
 	}
-	defer sub.done()
-	const most, year = 1_000_000, 365 * 24 * time.Hour
 	limits := SessionLimits{
-		Max:     sub.integer("max", 0, 1, most),
-		PerUser: sub.integer("per_user", 0, 1, most),
+		Max:     sub.integer("max"),
+		PerUser: sub.integer("per_user"),
 		Ends: gateway.Ends{
-			Idle:     sub.seconds("idle", 0, time.Second, year),
-			Total:    sub.seconds("total", 0, time.Second, year),
+			Idle:     sub.seconds("idle"),
+			Total:    sub.seconds("total"),
 			AtExpiry: sub.boolean("end_at_expiry"),
-			Notice:   sub.seconds("notice", 5*time.Minute, 0, 24*time.Hour),
+			Notice:   sub.seconds("notice"),
 		},
 	}
 	if sub.has("notice") && limits.Ends.Total == 0 && !limits.Ends.AtExpiry {
@@ -143,40 +133,66 @@ func (s *section) sessionLimits(key string) SessionLimits {
 	return limits
 }
 
-// upstream parses the administrative login. A password in the connection string
+var (
+	passwordPattern = regexp.MustCompile(`\bpassword\s*=`)
+	// sessionAttrsPattern finds the setting in a connection string that is known
+	// to parse, a URL or key=value words.
+	sessionAttrsPattern = regexp.MustCompile(`\btarget_session_attrs\s*=\s*'?([a-z-]+)`)
+	// filePattern finds the files that a connection string names.
+	filePattern = regexp.MustCompile(`\b(?:sslrootcert|sslcert|sslkey|passfile)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s&]+))`)
+)
+
+// readUpstream parses the administrative login. A password in the connection string
 // works; upstream_password_env and _file keep it out of a file that is copied,
-// shown and committed. The second result is target_session_attrs, which the parsed
-// form keeps as a function only.
-func (s *section) upstream() (*pgx.ConnConfig, string) {
-	text := s.text("upstream", defaultUpstream)
-	s.known("upstream_password_env", "upstream_password_file")
+// shown and committed.
+func (c *Cluster) readUpstream(s *section) {
+	text := s.text("upstream")
 	own := s.at["upstream_password_env"] != nil || s.at["upstream_password_file"] != nil
 	within := passwordPattern.MatchString(text)
 	if u, err := url.Parse(text); err == nil && u.User != nil {
 		_, has := u.User.Password()
 		within = within || has
 	}
+	secret, _ := s.secret("upstream_password")
 	if own && within {
 		s.errorf("upstream", "has a password in it, and there is another key for one: leave it out of upstream")
-		return nil, ""
+		return
 	}
 	parsed, err := pgx.ParseConfig(text)
 	if err != nil {
 		s.errorf("upstream", "is not a PostgreSQL connection string: %v", err)
-		return nil, ""
+		return
 	}
-	attrs := "any"
+	c.Upstream, c.TargetSessionAttrs = parsed, "any"
 	if match := sessionAttrsPattern.FindStringSubmatch(text); match != nil {
-		attrs = match[1]
+		c.TargetSessionAttrs = match[1]
 	}
-	if !own {
-		if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok && !within {
-			parsed.Password = value
-		}
-		return parsed, attrs
-	}
-	if secret, ok := s.secret("upstream_password", "upstream_password_env", "upstream_password_file", false); ok {
+	if own {
 		parsed.Password = secret.Reveal()
+	} else if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok && !within {
+		parsed.Password = value
 	}
-	return parsed, attrs
+	c.seal(s, text)
+}
+
+// seal fills in what stands for the cluster's settings: the keys of the file, and
+// what the connection string takes from elsewhere.
+func (c *Cluster) seal(s *section, upstream string) {
+	connection, settings := s.fingerprint(reconnect), s.fingerprint(live, reconnect, restart)
+	both := io.MultiWriter(connection, settings)
+	fmt.Fprintf(both, "%q\n", c.Upstream.Password)
+	for _, match := range filePattern.FindAllStringSubmatch(upstream, -1) {
+		name := match[1] + match[2]
+		if strings.Contains(upstream, "://") {
+			if plain, err := url.QueryUnescape(name); err == nil {
+				name = plain
+			}
+		}
+		if filepath.IsAbs(name) { // others are not relative to the configuration
+			sum := s.file.sum(name)
+			both.Write(sum[:])
+		}
+	}
+	connection.Sum(c.Connection[:0])
+	settings.Sum(c.Settings[:0])
 }

@@ -23,8 +23,6 @@ func TestSessionLimits(t *testing.T) {
 		want SessionLimits
 	}{
 		{"database: dev", SessionLimits{}},
-		{"session_limits: {}", SessionLimits{Ends: gateway.Ends{Notice: 5 * time.Minute}}},
-		{"session_limits:", SessionLimits{}},
 		{"session_limits: {max: 100, per_user: 5}", SessionLimits{Max: 100, PerUser: 5, Ends: gateway.Ends{Notice: 5 * time.Minute}}},
 		{"session_limits: {idle: 30m, total: 12h, end_at_expiry: true, notice: 0}",
 			SessionLimits{Ends: gateway.Ends{Idle: 30 * time.Minute, Total: 12 * time.Hour, AtExpiry: true}}},
@@ -38,6 +36,8 @@ func TestSessionLimits(t *testing.T) {
 		}
 	}
 	for _, row := range []struct{ line, want string }{
+		{"session_limits: {}", "session_limits: is empty"},
+		{"session_limits:", "session_limits: has no value"},
 		{"session_limits: 5", "clusters[0].session_limits: is a single value, want a mapping"},
 		{"session_limits: {max: 0}", "session_limits.max: is \"0\""},
 		{"session_limits: {per_user: many}", "session_limits.per_user: is \"many\""},
@@ -62,7 +62,7 @@ func TestPrewarm(t *testing.T) {
 		}
 	}
 	for line, want := range map[string]string{
-		"prewarm: {}": "needs max", "prewarm: {max: -1}": `prewarm.max: is "-1"`, "prewarm: {most: 4}": "is not a key",
+		"prewarm: {}": "prewarm: is empty", "prewarm: {max: -1}": `prewarm.max: is "-1"`, "prewarm: {most: 4}": "is not a key",
 	} {
 		if _, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", line, err, want)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,24 +15,35 @@ import (
 )
 
 // policies reads a list of policy documents.
-func (s *section) policies(key string) []*iam.Policy {
+func (s *section) policies(name string) []*iam.Policy {
+	s.row(name, policies)
 	var list []*iam.Policy
-	for i, item := range s.list(key) {
-		if p := s.file.policy(item, iam.IdentityPolicy, fmt.Sprintf("%s[%d]", s.path(key), i)); p != nil {
+	for i, item := range s.list(name) {
+		if isNull(item) {
+			continue // reported
+		}
+		if p := s.file.policy(item, iam.IdentityPolicy, fmt.Sprintf("%s[%d]", s.path(name), i)); p != nil {
 			list = append(list, p)
 		}
 	}
 	return list
 }
 
-// policy reads one policy document under a key; nil when the key is absent or
-// the document is refused.
-func (s *section) policy(key string, kind iam.Kind) *iam.Policy {
-	node := s.get(key)
+// policy reads one policy document under a key; nil when the key is absent or the
+// document is refused.
+func (s *section) policy(name string, kind iam.Kind) *iam.Policy {
+	s.row(name, policy)
+	node := s.values[name]
 	if node == nil {
 		return nil
 	}
-	return s.file.policy(node, kind, s.path(key))
+	return s.file.policy(node, kind, s.path(name))
+}
+
+// policyErrorf reports a fault of a policy.
+func (f *yamlFile) policyErrorf(node *yaml.Node, key, format string, args ...any) {
+	f.errorf(node, key, format, args...)
+	f.faults[len(f.faults)-1].policy = true
 }
 
 // policy reads a policy document that is written out as YAML or JSON, given as
@@ -52,17 +62,17 @@ func (f *yamlFile) policy(node *yaml.Node, kind iam.Kind, key string) *iam.Polic
 			line--
 		}
 	case node.Kind == yaml.ScalarNode && text != "":
-		data, err := os.ReadFile(f.resolve(text))
+		data, err := f.read(f.resolve(text))
 		if err != nil {
-			f.errorf(node, key, "%v", err)
+			f.policyErrorf(node, key, "%v", err)
 			return nil
 		}
 		document, file, line, name = data, text, 0, text
 	default:
-		f.errorf(node, key, "is %s, want a policy document or the path of a .json file", kindOf(node))
+		f.policyErrorf(node, key, "is %s, want a policy document or the path of a .json file", kindOf(node))
 		return nil
 	}
-	policy, err := iam.ParsePolicy(kind, name, document)
+	read, err := iam.ParsePolicy(kind, name, document)
 	var refused *iam.PolicyError
 	switch {
 	case errors.As(err, &refused):
@@ -70,13 +80,17 @@ func (f *yamlFile) policy(node *yaml.Node, kind iam.Kind, key string) *iam.Polic
 		if refused.Path != "" {
 			where += "." + refused.Path
 		}
-		f.errs = append(f.errs, fmt.Errorf("%s:%d: %s: %s", file, line+refused.Line, where, refused.Reason))
+		at := node.Line
+		if file == f.path {
+			at = line + refused.Line
+		}
+		f.faults = append(f.faults, fault{line: at, policy: true, err: fmt.Errorf("%s:%d: %s: %s", file, line+refused.Line, where, refused.Reason)})
 		return nil
 	case err != nil:
-		f.errorf(node, key, "%v", err)
+		f.policyErrorf(node, key, "%v", err)
 		return nil
 	}
-	return policy
+	return read
 }
 
 // jsonOf writes a YAML node as JSON, each token on the line that it has in the

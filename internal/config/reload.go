@@ -3,34 +3,51 @@ package config
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"maps"
+	"slices"
+	"strings"
 )
 
-// MayBecome says what of a new configuration cannot be put in force while the
-// server runs.
+// MayBecome names every key of a new configuration that cannot be put in force
+// while the server runs.
 func (c *Config) MayBecome(next *Config) error {
-	for _, row := range []struct{ key, old, new string }{
-		{"account", c.Account, next.Account},
-		{"region", c.Region, next.Region},
-		{"data", c.Data, next.Data},
-		{"api.listen", c.API.Listen, next.API.Listen},
-		{"gateway.listen", c.Gateway.Listen, next.Gateway.Listen},
-		{"admin.listen", c.Admin.Listen, next.Admin.Listen},
-		{"admin.pprof", strconv.FormatBool(c.Admin.Profiles), strconv.FormatBool(next.Admin.Profiles)},
-		{"tracing.endpoint", c.Tracing.Endpoint, next.Tracing.Endpoint},
-		{"registry", c.Registry.String(), next.Registry.String()},
-		{"api.limits.connections", strconv.Itoa(c.API.Limits.Connections), strconv.Itoa(next.API.Limits.Connections)},
-		{"api.limits.per_address", strconv.Itoa(c.API.Limits.PerAddress), strconv.Itoa(next.API.Limits.PerAddress)},
-	} {
-		if row.old != row.new {
-			return next.Fault(row.key, fmt.Errorf("cannot change from %q to %q while the server runs: restart it", row.old, row.new))
+	keys := slices.Collect(maps.Keys(c.fixed))
+	for key := range next.fixed {
+		if _, both := c.fixed[key]; !both {
+			keys = append(keys, key)
 		}
 	}
-	if c.API.TLS.Given() != next.API.TLS.Given() {
-		return next.Fault("api.tls", errors.New("cannot be added or taken away while the server runs: restart it"))
+	slices.Sort(keys)
+	var errs []error
+	within := "\x00" // of a section that was added or taken away, whose keys say no more
+	for _, key := range keys {
+		before, after := c.fixed[key], next.fixed[key]
+		if before == after || strings.HasPrefix(key, within) {
+			continue
+		}
+		if before == "given" || after == "given" {
+			within = key + "."
+		}
+		errs = append(errs, next.Fault(key, cannotChange(before, after)))
 	}
-	if c.Registry.password() != next.Registry.password() {
-		return next.Fault("registry.etcd.username", errors.New("its password cannot change while the server runs: restart it"))
+	return errors.Join(errs...)
+}
+
+func cannotChange(before, after string) error {
+	const how = "while the server runs: restart it"
+	before, wasHidden := strings.CutPrefix(before, hidden)
+	after, isHidden := strings.CutPrefix(after, hidden)
+	beforeFile, _, wasFile := strings.Cut(before, " "+hidden)
+	afterFile, _, isFile := strings.Cut(after, " "+hidden)
+	switch {
+	case wasHidden || isHidden:
+		return errors.New("its secret cannot change " + how)
+	case wasFile && isFile && beforeFile == afterFile:
+		return fmt.Errorf("the content of %s cannot change %s", afterFile, how)
+	case before == "given":
+		return errors.New("cannot be taken away " + how)
+	case after == "given":
+		return errors.New("cannot be added " + how)
 	}
-	return nil
+	return fmt.Errorf("cannot change from %q to %q %s", beforeFile, afterFile, how)
 }

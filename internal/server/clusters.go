@@ -1,8 +1,6 @@
 package server
 
 import (
-	"reflect"
-
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
@@ -24,7 +22,7 @@ type cluster struct {
 	admin    *dbuser.Admin
 }
 
-// clusterSettings are all that a cluster's connections depend on.
+// clusterSettings are all that a cluster is made of.
 type clusterSettings struct {
 	config config.Cluster
 	key    [32]byte
@@ -39,45 +37,49 @@ func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, op
 	}
 	for _, cc := range cfg.Clusters {
 		settings := clusterSettings{config: cc, key: keys.Derive("session role", cc.Identifier)}
+		var old *cluster
 		if before != nil {
-			if old := before.byID[cc.Identifier]; old != nil && old.settings.equal(settings) {
-				c.byID[cc.Identifier] = old.limited(settings)
-			}
+			old = before.byID[cc.Identifier]
 		}
-		if c.byID[cc.Identifier] == nil {
-			c.byID[cc.Identifier] = newCluster(settings, opts)
-		}
+		c.byID[cc.Identifier] = newCluster(old, settings, opts)
 		c.sweepers[cc.Identifier] = c.byID[cc.Identifier].admin
 	}
 	return c
 }
 
-func (s clusterSettings) equal(other clusterSettings) bool {
-	a, b := s.config.Upstream, other.config.Upstream
-	same := s.key == other.key &&
-		s.config.Database == other.config.Database &&
-		s.config.TargetSessionAttrs == other.config.TargetSessionAttrs &&
-		s.config.AllowSuperusers == other.config.AllowSuperusers &&
-		s.config.AllowPredefinedRoles == other.config.AllowPredefinedRoles
-	return same && a.ConnString() == b.ConnString() && a.Password == b.Password && reflect.DeepEqual(a.RuntimeParams, b.RuntimeParams)
-}
-
-// limited is the cluster with the session limits of settings, on the same
-// administrative connections.
-func (c *cluster) limited(settings clusterSettings) *cluster {
-	limits, prewarm := settings.config.Sessions, settings.config.Prewarm
-	if limits == c.settings.config.Sessions && prewarm == c.settings.config.Prewarm {
-		return c
+// newCluster makes a cluster at work; old, which may be nil, is the one of its name
+// that is in force. It is taken over when nothing has changed, and its
+// administrative connections are when nothing has that they depend on.
+func newCluster(old *cluster, settings clusterSettings, opts Options) *cluster {
+	cc := settings.config
+	same := old != nil && old.settings.key == settings.key && old.settings.config.Connection == cc.Connection
+	if same && old.settings.config.Settings == cc.Settings {
+		return old
 	}
-	next := &cluster{settings: settings, admin: c.admin, gateway: c.gateway}
-	next.gateway.MaxSessions, next.gateway.MaxSessionsPerUser, next.gateway.Ends = limits.Max, limits.PerUser, limits.Ends
-	next.gateway.Prewarm = prewarm
+	next := &cluster{settings: settings}
+	upstream := &cc.Upstream.Config
+	if same {
+		next.admin, upstream = old.admin, old.gateway.Upstream // spares are kept by it
+	} else {
+		next.admin = newAdmin(settings, opts)
+	}
+	next.gateway = gateway.Cluster{
+		Identifier:         cc.Identifier,
+		Database:           cc.Database,
+		Admin:              next.admin,
+		Upstream:           upstream,
+		TargetSessionAttrs: cc.TargetSessionAttrs,
+		MaxSessions:        cc.Sessions.Max,
+		MaxSessionsPerUser: cc.Sessions.PerUser,
+		Ends:               cc.Sessions.Ends,
+		Prewarm:            cc.Prewarm,
+	}
 	return next
 }
 
-func newCluster(settings clusterSettings, opts Options) *cluster {
+func newAdmin(settings clusterSettings, opts Options) *dbuser.Admin {
 	cc := settings.config
-	admin := dbuser.New(dbuser.Config{
+	return dbuser.New(dbuser.Config{
 		Cluster:              cc.Identifier,
 		Conn:                 cc.Upstream.Copy(),
 		Key:                  settings.key,
@@ -89,21 +91,6 @@ func newCluster(settings clusterSettings, opts Options) *cluster {
 		Log:                  opts.Log, // each line names the cluster by itself
 		Observe:              opts.watch.admin(cc.Identifier),
 	})
-	return &cluster{
-		settings: settings,
-		admin:    admin,
-		gateway: gateway.Cluster{
-			Identifier:         cc.Identifier,
-			Database:           cc.Database,
-			Admin:              admin,
-			Upstream:           &cc.Upstream.Config,
-			TargetSessionAttrs: cc.TargetSessionAttrs,
-			MaxSessions:        cc.Sessions.Max,
-			MaxSessionsPerUser: cc.Sessions.PerUser,
-			Ends:               cc.Sessions.Ends,
-			Prewarm:            cc.Prewarm,
-		},
-	}
 }
 
 func (c *clusters) find(id string) (*gateway.Cluster, bool) {

@@ -150,7 +150,7 @@ func TestTwoServers(t *testing.T) {
 	there.write(database, adminListener)
 	there.hangup <- os.Interrupt
 	eventually(t, "the reload to be refused", func() bool {
-		return strings.Contains(there.log.String(), "registry: cannot change from")
+		return strings.Contains(there.log.String(), "registry.etcd: cannot be taken away")
 	})
 }
 

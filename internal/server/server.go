@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, keys.Current(), opts)})
 	defer func() { s.live.Load().clusters.close(nil) }()
 	for _, warning := range cfg.Warnings {
-		s.log.Warn("policy", "warning", warning)
+		s.log.Warn("configuration", "warning", warning)
 	}
 	if err := s.loadCertificates(cfg); err != nil {
 		return err
@@ -134,15 +134,6 @@ type certificates struct {
 
 func (c *certificates) set(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) {
 	c.get.Store(&get)
-}
-
-// loadPair reads a certificate and its key.
-func loadPair(f config.CertificateFiles) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
-	cert, err := tls.LoadX509KeyPair(f.Certificate, f.Key)
-	if err != nil {
-		return nil, err
-	}
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }, nil
 }
 
 func (c *certificates) given() bool { return c.get.Load() != nil }
@@ -350,7 +341,7 @@ func (s *service) reload() {
 	s.api.SetLimits(limits(cfg.API.Limits))
 	s.watchers.reloaded(cfg, s.opts.Now())
 	for _, warning := range cfg.Warnings {
-		s.log.Warn("policy", "warning", warning)
+		s.log.Warn("configuration", "warning", warning)
 	}
 	s.log.Info("configuration reloaded", "clusters", len(cfg.Clusters))
 }
@@ -369,17 +360,12 @@ func (s *service) swap(cfg *config.Config) {
 func (s *service) loadCertificates(cfg *config.Config) error {
 	type getter = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	var api, gateway getter
-	var err error
 	if files := cfg.API.TLS; files.Given() {
-		if api, err = loadPair(files); err != nil {
-			return cfg.Fault("api.tls", err)
-		}
+		api = always(files.Pair)
 	}
 	caCert := ""
 	if files := cfg.Gateway.TLS; files.Given() {
-		if gateway, err = loadPair(files); err != nil {
-			return cfg.Fault("gateway.tls", err)
-		}
+		gateway = always(files.Pair)
 	} else {
 		listenHost, _, _ := net.SplitHostPort(cfg.Gateway.Listen)
 		authority, err := ca.Open(s.data.join("tls"), []string{cfg.Gateway.Advertise.Host, listenHost}, s.opts.Now)
@@ -394,6 +380,11 @@ func (s *service) loadCertificates(cfg *config.Config) error {
 	s.gatewayTLS.set(gateway)
 	s.caCert = caCert
 	return nil
+}
+
+// always gives every client the same certificate.
+func always(pair *tls.Certificate) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair, nil }
 }
 
 // NewLog writes the log to w, without the database passwords that strangers put in

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"regexp"
+	"time"
+)
+
+// key is one key of the configuration file. The tables of keys (table*.go) are the
+// only description of the file that there is: the reader checks against them and
+// takes its defaults from them, and the JSON schema and docs/configuration.md are
+// made of them.
+type key struct {
+	name     string
+	value    kind
+	doc      string // one sentence or more of Markdown
+	required bool
+	absent   string // the value of a key that is left out, as it would be written. Optional
+	unset    string // what leaving the key out means, where absent cannot say it
+	change   change
+
+	pattern     *regexp.Regexp // of a text. Optional
+	want        string         // what a text that does not match should have been
+	least, most int64          // of an integer, and of a duration in seconds
+	none        bool           // an empty list or mapping is a value of its own
+	oneOf       string         // of the keys with the same word here only one may be given
+	reread      bool           // of a path: the file is read whenever it is used
+	readBy      kind           // of a path: what the file holds, secret or policy. Optional
+	keys        []key          // of a mapping, and of each one in a list of them
+}
+
+// kind is what the value of a key has to be.
+type kind int
+
+const (
+	text kind = iota
+	boolean
+	integer
+	seconds    // a duration: a number of seconds, or a number with a unit
+	path       // of a file that is read; relative ones start at the configuration
+	secretText // a secret, written out
+	secretEnv  // the name of an environment variable that holds a secret
+	secretFile // the path of a file that holds a secret
+	policy     // a policy document, or the path of one
+	texts      // a list
+	policies   // a list
+	tags       // texts by name
+	mapping    // a section of keys
+	mappings   // a list of them
+)
+
+// change is what it takes to put a changed key in force.
+type change int
+
+const (
+	unknown   change = iota // never in the table: a key that forgets to say
+	live                    // nothing
+	reconnect               // new administrative connections, of its cluster; sessions go on
+	restart                 // a restart: a reload that changes it is refused
+)
+
+// wanted says what a value has to be, for errors.
+func (k kind) wanted() string {
+	switch k {
+	case boolean:
+		return "true or false"
+	case integer:
+		return "a whole number"
+	case seconds:
+		return "a duration"
+	case policy:
+		return "a policy document or the path of a .json file"
+	case texts, policies, mappings:
+		return "a list"
+	case tags, mapping:
+		return "a mapping of keys to values"
+	default:
+		return "a text"
+	}
+}
+
+// secretKeys are the ways to give one secret: in the environment, in a file and,
+// where inline is not empty, in the configuration itself.
+func secretKeys(name, doc, inline string, required bool, c change) []key {
+	list := []key{
+		{name: name + "_env", value: secretEnv, doc: doc + ", in the environment variable of this name.", oneOf: name, required: required, change: c},
+		{name: name + "_file", value: secretFile, doc: doc + ", in the file of this path. Line feeds at its end are not part of it.", oneOf: name, required: required, change: c},
+	}
+	if inline != "" {
+		list = append(list, key{name: name, value: secretText, doc: doc + ", written out. " + inline, oneOf: name, required: required, change: c})
+	}
+	return list
+}
+
+// join puts rows of a table together.
+func join(parts ...[]key) []key {
+	var all []key
+	for _, part := range parts {
+		all = append(all, part...)
+	}
+	return all
+}
+
+const year = 365 * 24 * time.Hour
+
+func inSeconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// mend says what to do about a key without a value.
+func (k *key) mend(how string) string {
+	if k.required && k.oneOf == "" {
+		return "it is required"
+	}
+	return how + ", or leave the key out"
+}

@@ -1,0 +1,189 @@
+package config
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+)
+
+// API is the listener that the AWS APIs are served on.
+type API struct {
+	Listen         string
+	TLS            CertificateFiles
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Limits         Limits
+}
+
+// Gateway is the listener that people log on to.
+type Gateway struct {
+	Listen    string
+	TLS       CertificateFiles // empty: the gateway's own CA makes one
+	Advertise Endpoint
+}
+
+// Endpoint is where clients are told to log on.
+type Endpoint struct {
+	Host string
+	Port int
+}
+
+// CertificateFiles are two PEM files, absolute, and what is in them; both or
+// neither.
+type CertificateFiles struct {
+	Certificate, Key string
+	Pair             *tls.Certificate
+}
+
+// Given reports whether there is a certificate.
+func (f CertificateFiles) Given() bool { return f.Pair != nil }
+
+// Admin is the operator's listener: metrics, readiness, profiles.
+type Admin struct {
+	Listen   string // empty: none
+	Profiles bool
+}
+
+// Tracing says where traces go. Empty: nowhere, unless the environment says so, as
+// OpenTelemetry has it.
+type Tracing struct{ Endpoint string }
+
+// Limits bounds what callers of the API can take.
+type Limits struct {
+	Rate, Burst, Concurrent int // of a principal
+	Connections             int // in all
+	PerAddress              int // connections, and calls in progress
+}
+
+// leastBurst is the burst of a rate that would make for less. The default rate is
+// about what two processors can do, so that no one is refused what could be served;
+// the other limits keep one principal or address from taking everything at a time.
+const leastBurst = 40_000
+
+func (a *API) read(s *section) {
+	a.Listen = s.listenAddress("listen")
+	a.TLS = s.certificate("tls")
+	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !IsLoopback(host) && s.at["tls"] == nil {
+		s.errorf("listen", "%s is not a loopback address: it needs api.tls with a certificate and a key, since credentials are handed out there", a.Listen)
+	}
+	a.Limits.read(s.subOrDefaults("limits"))
+	for i, text := range s.texts("trusted_proxies") {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			s.errorf("trusted_proxies", "[%d] is %q, want an address or a CIDR block", i, text)
+			continue
+		}
+		a.TrustedProxies = append(a.TrustedProxies, prefix)
+	}
+}
+
+func (l *Limits) read(s *section) {
+	l.Rate = s.integer("rate")
+	l.Burst = s.integerOr("burst", max(leastBurst, 2*l.Rate))
+	l.Concurrent = s.integer("concurrent")
+	l.Connections = s.integer("connections")
+	l.PerAddress = s.integer("per_address")
+}
+
+func (g *Gateway) read(s *section) {
+	g.Listen = s.listenAddress("listen")
+	g.TLS = s.certificate("tls")
+	host, port, err := net.SplitHostPort(g.Listen)
+	if err != nil {
+		return
+	}
+	number, _ := strconv.Atoi(port)
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	g.Advertise = Endpoint{Host: host, Port: number}
+	if a := s.sub("advertise"); a != nil {
+		g.Advertise.Host = a.textOr("host", host)
+		if _, err := netip.ParseAddr(g.Advertise.Host); err != nil && !isHostName(g.Advertise.Host) {
+			a.errorf("host", "is %q, want a host name or an address", g.Advertise.Host)
+		}
+		g.Advertise.Port = a.integerOr("port", number)
+	}
+}
+
+func (a *Admin) read(s *section) {
+	a.Listen = s.listenAddress("listen")
+	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !IsLoopback(host) {
+		s.errorf("listen", "%s is not a loopback address: the listener asks for no password; "+
+			"have a local agent scrape it, or put a proxy that asks for one in front of it", a.Listen)
+	}
+	a.Profiles = s.boolean("pprof")
+}
+
+func (t *Tracing) read(s *section) {
+	t.Endpoint = s.text("endpoint")
+	u, err := url.Parse(t.Endpoint)
+	if t.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		s.errorf("endpoint", "is %q, want the URL of an OTLP/HTTP receiver, such as http://127.0.0.1:4318", t.Endpoint)
+	}
+}
+
+func (s *section) listenAddress(name string) string {
+	address := s.text(name)
+	if address == "" {
+		return ""
+	}
+	_, port, err := net.SplitHostPort(address)
+	if number, atoiErr := strconv.Atoi(port); err != nil || atoiErr != nil || number < 0 || number > 65535 {
+		s.errorf(name, "is %q, want %s", address, s.key(name).want)
+		return ""
+	}
+	return address
+}
+
+// certificate reads the pair of PEM files of a section.
+func (s *section) certificate(name string) CertificateFiles {
+	if sub := s.sub(name); sub != nil {
+		return sub.pair()
+	}
+	return CertificateFiles{}
+}
+
+// pair reads the two files of a section.
+func (s *section) pair() CertificateFiles {
+	files := CertificateFiles{Certificate: s.filePath("certificate"), Key: s.filePath("key")}
+	certificate, key := s.contents("certificate"), s.contents("key")
+	if certificate == nil || key == nil {
+		return files
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		s.errorf("certificate", "%s and %s are not a certificate and its key: %v", files.Certificate, files.Key, err)
+		return files
+	}
+	files.Pair = &pair
+	return files
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	if address, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(address, address.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
+}
+
+var hostPattern = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
+
+// isHostName reports whether a client could look the name up: labels of letters,
+// digits, hyphens and underscores, with dots between them.
+func isHostName(name string) bool { return len(name) <= 253 && hostPattern.MatchString(name) }
+
+// IsLoopback reports whether only this machine can reach a listener on host.
+func IsLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

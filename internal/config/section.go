@@ -1,0 +1,495 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// section is one mapping of the file, checked against its table of keys: what is
+// here has the form that the table asks for, everything else was reported and is
+// absent. The getters take keys of the table only.
+type section struct {
+	file    *yamlFile
+	name    string // "clusters[0]", empty at the top
+	node    *yaml.Node
+	table   []key
+	at      map[string]*yaml.Node // the keys that are in the file
+	values  map[string]*yaml.Node // those with a sound value
+	secrets map[string]keyring.Secret
+	subs    map[string]*section
+	items   map[string][]*section
+}
+
+// open checks a mapping and everything in it.
+func (f *yamlFile) open(node *yaml.Node, name string, table []key) *section {
+	s := &section{file: f, name: name, node: node, table: table,
+		at: map[string]*yaml.Node{}, values: map[string]*yaml.Node{}, secrets: map[string]keyring.Secret{},
+		subs: map[string]*section{}, items: map[string][]*section{}}
+	if node.Kind != yaml.MappingNode {
+		f.errorf(node, s.label(), "is %s, want a mapping of keys to values", kindOf(node))
+		return s
+	}
+	s.readKeys()
+	for i := range table {
+		k := &table[i]
+		if s.at[k.name] == nil {
+			s.missing(k)
+		} else if value := s.values[k.name]; !s.sound(k, value) {
+			delete(s.values, k.name)
+		}
+	}
+	return s
+}
+
+// readKeys takes the keys of the table out of the mapping and reports the others.
+func (s *section) readKeys() {
+	for i := 0; i+1 < len(s.node.Content); i += 2 {
+		at, value := s.node.Content[i], dealias(s.node.Content[i+1])
+		switch {
+		case s.key(at.Value) == nil:
+			s.file.errorf(at, s.path(at.Value), "is not a key of the configuration%s", s.suggest(at.Value))
+		case s.at[at.Value] != nil:
+			s.file.errorf(at, s.path(at.Value), "is duplicated")
+		default:
+			s.at[at.Value], s.values[at.Value] = at, value
+			s.file.lines[s.path(at.Value)] = at.Line
+		}
+	}
+}
+
+// missing reports a key that has to be there and is not.
+func (s *section) missing(k *key) {
+	if !k.required {
+		return
+	}
+	if k.oneOf == "" {
+		s.errorf(k.name, "is required")
+		return
+	}
+	var names []string
+	for _, other := range s.table {
+		if other.oneOf == k.oneOf {
+			names = append(names, other.name)
+		}
+	}
+	if k.name != names[0] { // said once
+		return
+	}
+	for _, name := range names {
+		if s.at[name] != nil {
+			return
+		}
+	}
+	last := len(names) - 1
+	s.errorf(k.oneOf, "one of %s and %s is required", strings.Join(names[:last], ", "), names[last])
+}
+
+// sound checks one value. A key that is there has to say something: a template
+// whose variable was not set leaves null, "" or {}, and to take that for a key
+// that was left out could give everything.
+func (s *section) sound(k *key, node *yaml.Node) bool {
+	if isNull(node) {
+		s.errorf(k.name, "has no value: %s", k.mend("write one"))
+		return false
+	}
+	if k.oneOf != "" {
+		for _, other := range s.table {
+			if other.oneOf == k.oneOf && other.name != k.name && s.at[other.name] != nil {
+				if s.at[other.name].Line < s.at[k.name].Line || s.at[other.name].Line == s.at[k.name].Line && s.at[other.name].Column < s.at[k.name].Column {
+					s.errorf(k.name, "only one of %s, %s may be given", other.name, k.name)
+				}
+				return false
+			}
+		}
+	}
+	switch k.value {
+	case mapping:
+		return s.soundSection(k, node)
+	case mappings, texts, policies:
+		return s.soundList(k, node)
+	case tags:
+		return s.soundTags(k, node)
+	case policy:
+		return s.soundPolicy(k, node)
+	default:
+		return s.soundScalar(k, node)
+	}
+}
+
+func (s *section) soundSection(k *key, node *yaml.Node) bool {
+	if node.Kind == yaml.MappingNode && len(node.Content) == 0 && !k.none {
+		s.errorf(k.name, "is empty: %s", k.mend("write what belongs there"))
+		return false
+	}
+	s.subs[k.name] = s.file.open(node, s.path(k.name), k.keys)
+	return node.Kind == yaml.MappingNode
+}
+
+func (s *section) soundList(k *key, node *yaml.Node) bool {
+	if node.Kind != yaml.SequenceNode {
+		s.errorf(k.name, "is %s, want a list", kindOf(node))
+		return false
+	}
+	if len(node.Content) == 0 && !k.none {
+		s.errorf(k.name, "is required: the list is empty")
+		return false
+	}
+	for i, item := range node.Content {
+		item, name := dealias(item), fmt.Sprintf("%s[%d]", s.path(k.name), i)
+		s.file.lines[name] = item.Line
+		switch {
+		case isNull(item):
+			s.file.errorf(item, name, "has no value: write one, or leave the item out")
+			s.file.faults[len(s.file.faults)-1].policy = k.value == policies
+		case k.value == mappings:
+			s.items[k.name] = append(s.items[k.name], s.file.open(item, name, k.keys))
+		case k.value == texts && (item.Kind != yaml.ScalarNode || item.Value == ""):
+			s.file.errorf(item, name, "is %s, want a text", kindOf(item))
+		}
+	}
+	return true
+}
+
+// soundTags checks a mapping of texts to texts, at most 50 as at AWS. A tag may be
+// an empty text, which has to be written ("").
+func (s *section) soundTags(k *key, node *yaml.Node) bool {
+	if node.Kind != yaml.MappingNode {
+		s.errorf(k.name, "is %s, want a mapping of keys to values", kindOf(node))
+		return false
+	}
+	spelled := map[string]string{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		at, value := node.Content[i], dealias(node.Content[i+1])
+		name := s.path(k.name) + "." + at.Value
+		other, known := spelled[iam.FoldKey(at.Value)]
+		switch {
+		case known && other == at.Value:
+			s.file.errorf(at, name, "is duplicated")
+		case known:
+			s.file.errorf(at, name, "differs from tag %q in case only; condition keys ignore case", other)
+		case isNull(value):
+			s.file.errorf(at, name, `has no value: write one ("" for an empty one), or leave the tag out`)
+		case value.Kind != yaml.ScalarNode:
+			s.file.errorf(at, name, "is %s, want a text", kindOf(value))
+		case len(at.Value) > 128 || len(value.Value) > 256:
+			s.file.errorf(at, name, "a tag's key has at most 128 characters and its value 256")
+		}
+		spelled[iam.FoldKey(at.Value)] = at.Value
+	}
+	if n := len(node.Content) / 2; n > 50 {
+		s.errorf(k.name, "has %d tags, at most 50 are allowed", n)
+	}
+	return true
+}
+
+// soundPolicy refuses a document that says nothing; what a document says is checked
+// when it is read.
+func (s *section) soundPolicy(k *key, node *yaml.Node) bool {
+	if node.Kind == yaml.MappingNode && len(node.Content) == 0 || node.Kind == yaml.ScalarNode && strings.TrimSpace(node.Value) == "" {
+		s.errorf(k.name, "is empty: %s", k.mend("write a policy document or the path of one"))
+		return false
+	}
+	return true
+}
+
+func (s *section) soundScalar(k *key, node *yaml.Node) bool {
+	if node.Kind != yaml.ScalarNode {
+		s.errorf(k.name, "is %s, want %s", kindOf(node), k.value.wanted())
+		return false
+	}
+	switch k.value {
+	case boolean:
+		if _, ok := parseBoolean(node); !ok {
+			s.errorf(k.name, "is %q, want true or false", node.Value)
+			return false
+		}
+		return true
+	case integer:
+		if v, err := strconv.ParseInt(node.Value, 10, 64); err != nil || v < k.least || v > k.most {
+			s.errorf(k.name, "is %q, want a whole number from %d to %d", node.Value, k.least, k.most)
+			return false
+		}
+		return true
+	case seconds:
+		least, most := time.Duration(k.least)*time.Second, time.Duration(k.most)*time.Second
+		if v, err := parseSeconds(node.Value); err != nil || v < least || v > most {
+			s.errorf(k.name, "is %q, want %v to %v, in seconds or with a unit", node.Value, least, most)
+			return false
+		}
+		return true
+	}
+	switch {
+	case node.Value == "":
+		s.errorf(k.name, "is empty: %s", k.mend("write a value"))
+		return false
+	case k.pattern != nil && !k.pattern.MatchString(node.Value):
+		s.errorf(k.name, "is %q, want %s", node.Value, k.want)
+		return false
+	case k.value == secretText || k.value == secretEnv || k.value == secretFile:
+		return s.soundSecret(k, node.Value)
+	}
+	return true
+}
+
+// soundSecret gets a secret from where it is.
+func (s *section) soundSecret(k *key, value string) bool {
+	switch k.value {
+	case secretEnv:
+		found, ok := s.file.getenv(value)
+		if !ok || found == "" {
+			s.errorf(k.name, "the environment variable %s is not set", value)
+			return false
+		}
+		value = found
+	case secretFile:
+		data, err := s.file.read(s.file.resolve(value))
+		if err != nil {
+			s.errorf(k.name, "%v", err)
+			return false
+		}
+		found := strings.TrimRight(string(data), "\r\n")
+		if found == "" {
+			s.errorf(k.name, "%s is empty", value)
+			return false
+		}
+		value = found
+	}
+	s.secrets[k.oneOf] = keyring.Secret(value)
+	return true
+}
+
+func parseBoolean(node *yaml.Node) (v, ok bool) {
+	if node.Tag != "!!bool" {
+		return false, false
+	}
+	v, err := strconv.ParseBool(strings.ToLower(node.Value))
+	return v, err == nil
+}
+
+// parseSeconds reads a number of seconds, or a duration with a unit ("12h").
+func parseSeconds(value string) (time.Duration, error) {
+	if n, err := strconv.ParseInt(value, 10, 32); err == nil {
+		return time.Duration(n) * time.Second, nil
+	}
+	return time.ParseDuration(value)
+}
+
+func (s *section) path(key string) string {
+	if s.name == "" {
+		return key
+	}
+	return s.name + "." + key
+}
+
+func (s *section) label() string {
+	if s.name == "" {
+		return "the file"
+	}
+	return s.name
+}
+
+// key is the row of the table, nil for a key that is not in it.
+func (s *section) key(name string) *key {
+	for i := range s.table {
+		if s.table[i].name == name {
+			return &s.table[i]
+		}
+	}
+	return nil
+}
+
+// row is the row of a key that the program asks for.
+func (s *section) row(name string, kinds ...kind) *key {
+	k := s.key(name)
+	if k == nil {
+		panic("internal error: " + s.path(name) + " is not in the table of keys")
+	}
+	for _, kind := range kinds {
+		if k.value == kind {
+			s.file.asked[k] = true
+			return k
+		}
+	}
+	panic("internal error: " + s.path(name) + " is read as something else than the table of keys says")
+}
+
+// has reports whether a key has a sound value.
+func (s *section) has(name string) bool { return s.values[name] != nil }
+
+// errorf reports a fault of a key: at the key, or at its section when it is absent.
+func (s *section) errorf(name, format string, args ...any) {
+	s.file.errorf(s.place(name), s.path(name), format, args...)
+	if k := s.key(name); k != nil {
+		s.file.faults[len(s.file.faults)-1].policy = k.value == policy || k.value == policies
+	}
+}
+
+// warnf notes something about a key that is hardly meant.
+func (s *section) warnf(name, format string, args ...any) {
+	line := s.place(name).Line
+	s.file.warnings = append(s.file.warnings, warning{line, fmt.Sprintf("%s:%d: %s: %s", s.file.path, line, s.path(name), fmt.Sprintf(format, args...))})
+}
+
+func (s *section) place(name string) *yaml.Node {
+	if node := s.at[name]; node != nil {
+		return node
+	}
+	return s.node
+}
+
+// given is the value of a text key, or what it is when it is left out.
+func (s *section) given(k *key) string {
+	if node := s.values[k.name]; node != nil {
+		return node.Value
+	}
+	return k.absent
+}
+
+// text is a text, and empty where the key is absent and has no default.
+func (s *section) text(name string) string { return s.given(s.row(name, text)) }
+
+// textOr is text for a key whose default the table cannot know.
+func (s *section) textOr(name, absent string) string {
+	if value := s.text(name); value != "" {
+		return value
+	}
+	return absent
+}
+
+func (s *section) boolean(name string) bool {
+	s.row(name, boolean)
+	if node := s.values[name]; node != nil {
+		v, _ := parseBoolean(node)
+		return v
+	}
+	return false
+}
+
+func (s *section) integer(name string) int {
+	v, _ := strconv.Atoi(s.given(s.row(name, integer)))
+	return v
+}
+
+func (s *section) integerOr(name string, absent int) int {
+	if !s.has(name) {
+		s.row(name, integer)
+		return absent
+	}
+	return s.integer(name)
+}
+
+func (s *section) seconds(name string) time.Duration {
+	v, _ := parseSeconds(s.given(s.row(name, seconds)))
+	return v
+}
+
+// filePath is the absolute path of a file, empty where the key is absent.
+func (s *section) filePath(name string) string {
+	if value := s.given(s.row(name, path)); value != "" {
+		return s.file.resolve(value)
+	}
+	return ""
+}
+
+// contents reads the file that a key names; nil when the key is absent or the file
+// cannot be read, which is reported.
+func (s *section) contents(name string) []byte {
+	file := s.filePath(name)
+	if file == "" {
+		return nil
+	}
+	data, err := s.file.read(file)
+	if err != nil {
+		s.errorf(name, "%v", err)
+		return nil
+	}
+	return data
+}
+
+func (s *section) texts(name string) []string {
+	s.row(name, texts)
+	var values []string
+	for _, item := range s.list(name) {
+		if item.Kind == yaml.ScalarNode && item.Value != "" && !isNull(item) {
+			values = append(values, item.Value)
+		}
+	}
+	return values
+}
+
+// list is the items of a sequence.
+func (s *section) list(name string) []*yaml.Node {
+	node := s.values[name]
+	if node == nil {
+		return nil
+	}
+	items := make([]*yaml.Node, len(node.Content))
+	for i, item := range node.Content {
+		items[i] = dealias(item)
+	}
+	return items
+}
+
+// sections are the mappings of a list.
+func (s *section) sections(name string) []*section {
+	s.row(name, mappings)
+	return s.items[name]
+}
+
+// sub is the mapping under a key, nil when the key is absent.
+func (s *section) sub(name string) *section {
+	s.row(name, mapping)
+	return s.subs[name]
+}
+
+// subOrDefaults is sub, and a section with nothing in it for a key that is absent.
+func (s *section) subOrDefaults(name string) *section {
+	if sub := s.sub(name); sub != nil {
+		return sub
+	}
+	return &section{file: s.file, name: s.path(name), node: s.node, table: s.key(name).keys}
+}
+
+func (s *section) tags(name string) map[string]string {
+	s.row(name, tags)
+	node := s.values[name]
+	if node == nil {
+		return nil
+	}
+	values := make(map[string]string, len(node.Content)/2)
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		values[node.Content[i].Value] = dealias(node.Content[i+1]).Value
+	}
+	return values
+}
+
+// secret is the secret that one of the keys of this name gives, and the key.
+func (s *section) secret(name string) (secret keyring.Secret, from string) {
+	for i := range s.table {
+		if k := &s.table[i]; k.oneOf == name {
+			s.file.asked[k] = true
+			if s.has(k.name) {
+				from = k.name
+			}
+		}
+	}
+	return s.secrets[name], from
+}
+
+// suggest names the key that was probably meant.
+func (s *section) suggest(name string) string {
+	plain := func(k string) string { return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(k)) }
+	for _, k := range s.table {
+		if a, b := plain(k.name), plain(name); a == b || a+"s" == b || a == b+"s" {
+			return fmt.Sprintf("; did you mean %s?", k.name)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,120 @@
+package config
+
+import "regexp"
+
+// hostPort is an address to listen on. The number of the port is checked by the
+// reader.
+var hostPort = regexp.MustCompile(`^.*:[0-9]{1,5}$`)
+
+// fileKeys are the keys of the file.
+var fileKeys = []key{
+	{name: "account", value: text, required: true, change: restart,
+		pattern: accountPattern, want: "12 digits in quotes",
+		doc: "The AWS account number: the account part of every ARN."},
+	{name: "region", value: text, required: true, change: restart,
+		pattern: regionPattern, want: "a region name such as us-east-1",
+		doc: "The region of the credential scope and of every ARN."},
+	{name: "data", value: text, required: true, change: restart,
+		doc: "The directory for keys, certificates, the audit log and the registry. It is made with mode 0700 when it is missing."},
+	{name: "api", value: mapping, required: true, change: live, keys: apiKeys,
+		doc: "The AWS-compatible HTTP endpoint: redshift, sts and iam on one listener."},
+	{name: "gateway", value: mapping, required: true, change: live, keys: gatewayKeys,
+		doc: "The PostgreSQL endpoint that people log on to."},
+	{name: "admin", value: mapping, change: restart, keys: adminKeys, unset: "no listener",
+		doc: "A listener for the operator: metrics, readiness and profiles."},
+	{name: "tracing", value: mapping, change: restart, keys: tracingKeys, unset: "as `OTEL_EXPORTER_OTLP_ENDPOINT` says, else none",
+		doc: "Where OpenTelemetry traces are sent."},
+	{name: "registry", value: mapping, change: live, keys: registryKeys, unset: "`registry.db` in `data`",
+		doc: "Where several servers share what is revoked."},
+	{name: "clusters", value: mappings, change: live, none: true, keys: clusterKeys,
+		doc: "The PostgreSQL servers that people log on to."},
+	{name: "iam", value: mapping, change: live, none: true, keys: iamKeys,
+		doc: "Who may call the API, and what for."},
+}
+
+// certificateKeys are a pair of PEM files.
+func certificateKeys(c change, reread bool) []key {
+	return []key{
+		{name: "certificate", value: path, required: true, change: c, reread: reread, doc: "A PEM file: the certificate, and the intermediate ones after it."},
+		{name: "key", value: path, required: true, change: c, reread: reread, readBy: secretFile, doc: "A PEM file: the private key of the certificate."},
+	}
+}
+
+var apiKeys = []key{
+	{name: "listen", value: text, required: true, change: restart,
+		pattern: hostPort, want: "HOST:PORT, such as 127.0.0.1:8440",
+		doc: "The address to listen on. Off loopback `tls` is required: credentials are handed out here."},
+	{name: "tls", value: mapping, change: restart, keys: certificateKeys(live, false), unset: "plain HTTP, on loopback only",
+		doc: "The certificate of the listener. Renewed files are put in force within seconds."},
+	{name: "trusted_proxies", value: texts, change: live, none: true,
+		doc: "Addresses or CIDR blocks of proxies whose `X-Forwarded-For` is believed, for `aws:SourceIp`, limits and the audit log."},
+	{name: "limits", value: mapping, change: live, keys: limitKeys,
+		doc: "Bounds on what callers can take. Beyond them calls get `Throttling` or 503."},
+}
+
+// mostLimit is the largest limit that can be configured.
+const mostLimit = 1_000_000
+
+var limitKeys = []key{
+	{name: "rate", value: integer, absent: "20000", most: mostLimit, change: live,
+		doc: "Calls a second of one IAM user, or of one IAM role with all its sessions. 0: no limit."},
+	{name: "burst", value: integer, least: 1, most: mostLimit, change: live, unset: "twice `rate`, at least 40000",
+		doc: "Calls at once after a pause."},
+	{name: "concurrent", value: integer, absent: "1024", most: mostLimit, change: live,
+		doc: "Calls of one principal in progress. 0: no limit."},
+	{name: "connections", value: integer, absent: "4096", least: 1, most: mostLimit, change: restart,
+		doc: "Connections in all."},
+	{name: "per_address", value: integer, absent: "1024", least: 1, most: mostLimit, change: restart,
+		doc: "Connections, and calls in progress, of one address (IPv6: of one /64)."},
+}
+
+var gatewayKeys = []key{
+	{name: "listen", value: text, required: true, change: restart,
+		pattern: hostPort, want: "HOST:PORT, such as 127.0.0.1:8440",
+		doc: "The address to listen on."},
+	{name: "tls", value: mapping, change: live, keys: certificateKeys(live, false), unset: "a CA and a server certificate are made in `data/tls`",
+		doc: "The certificate of the listener. Renewed files are put in force within seconds."},
+	{name: "advertise", value: mapping, change: live,
+		doc: "The address that `DescribeClusters` reports and `daypass connect` logs on at.",
+		keys: []key{
+			{name: "host", value: text, change: live,
+				unset: "the host of `gateway.listen`, or this machine's host name when that is a wildcard",
+				doc:   "A host name or an address."},
+			{name: "port", value: integer, least: 1, most: 65535, change: live, unset: "the port of `gateway.listen`",
+				doc: "A port."},
+		}},
+}
+
+var adminKeys = []key{
+	{name: "listen", value: text, required: true, change: restart,
+		pattern: hostPort, want: "HOST:PORT, such as 127.0.0.1:8440",
+		doc: "The address to listen on, on loopback: there is no password."},
+	{name: "pprof", value: boolean, absent: "false", change: restart,
+		doc: "Serve `/debug/pprof/` too."},
+}
+
+var tracingKeys = []key{
+	{name: "endpoint", value: text, required: true, change: restart,
+		doc: "The URL of an OTLP/HTTP receiver, such as `http://127.0.0.1:4318`."},
+}
+
+var registryKeys = []key{
+	{name: "etcd", value: mapping, required: true, change: restart,
+		doc: "An etcd that the servers share.",
+		keys: join([]key{
+			{name: "endpoints", value: texts, required: true, change: restart,
+				doc: "URLs of etcd's members, such as `https://10.0.0.1:2379`; `http` on loopback only."},
+			{name: "prefix", value: text, absent: "daypass/", change: restart, pattern: regexp.MustCompile(`^[!-~]{0,255}/$`),
+				want: "up to 256 characters of ASCII without spaces, the last of them a slash, such as daypass/",
+				doc:  "The beginning of every key. Nothing else writes under it."},
+			{name: "tls", value: mapping, change: restart, unset: "the system's authorities, no client certificate",
+				doc: "What TLS to etcd trusts and shows.",
+				keys: []key{
+					{name: "ca", value: path, change: restart, unset: "the system's authorities", doc: "A PEM file: the authorities that etcd's certificate may come from."},
+					{name: "certificate", value: path, change: restart, reread: true, doc: "A PEM file: the client certificate. It is read again for each connection."},
+					{name: "key", value: path, change: restart, reread: true, readBy: secretFile, doc: "A PEM file: the private key of the client certificate."},
+				}},
+			{name: "username", value: text, change: restart,
+				doc: "The etcd user. With a client certificate, its common name is the user, and this is left out."},
+		}, secretKeys("password", "The password of `username`", "", false, restart))},
+}

@@ -1,0 +1,45 @@
+package config
+
+import "time"
+
+// clusterKeys are the keys of one cluster.
+var clusterKeys = join([]key{
+	{name: "identifier", value: text, required: true, change: live, pattern: identifierPattern,
+		want: "1 to 63 letters, digits, hyphens, dots or underscores, beginning with a letter or a digit",
+		doc:  "The ClusterIdentifier of calls. Unique."},
+	{name: "database", value: text, absent: "dev", change: reconnect,
+		doc: "The default database, reported as DBName."},
+	{name: "upstream", value: text, absent: defaultUpstream, change: reconnect,
+		doc: "The administrative login of the target, as a connection string. It creates database users and session roles. It is never logged and never returned."},
+}, secretKeys("upstream_password", "The password of the administrative login", "", false, reconnect), []key{
+	{name: "custom_domains", value: texts, change: live, none: true,
+		doc: "Host names that are accepted as CustomDomainName."},
+	{name: "allow_superusers", value: boolean, absent: "false", change: reconnect,
+		doc: "Whether DbUser may name a superuser."},
+	{name: "allow_predefined_roles", value: boolean, absent: "false", change: reconnect,
+		doc: "Whether DbGroups may name `pg_*` roles."},
+	{name: "session_limits", value: mapping, change: live, unset: "no limits",
+		doc: "Bounds on the sessions of the cluster; further ones are refused with 53300.",
+		keys: []key{
+			{name: "max", value: integer, least: 1, most: mostLimit, change: live, unset: "no limit",
+				doc: "Sessions in all."},
+			{name: "per_user", value: integer, least: 1, most: mostLimit, change: live, unset: "no limit",
+				doc: "Sessions of one database user."},
+			{name: "idle", value: seconds, least: 1, most: inSeconds(year), change: live, unset: "no limit",
+				doc: "Time that a session may wait for its client. It ends with 57P05, in a transaction with 25P03."},
+			{name: "total", value: seconds, least: 1, most: inSeconds(year), change: live, unset: "no limit",
+				doc: "Time since the logon. The session ends with 57P01."},
+			{name: "end_at_expiry", value: boolean, absent: "false", change: live,
+				doc: "Whether a session ends when its credential expires, with 57P01."},
+			{name: "notice", value: seconds, absent: "5m", most: inSeconds(24 * time.Hour), change: live,
+				doc: "Time ahead of `total` and `end_at_expiry` at which the client gets a NOTICE. 0: none."},
+		}},
+	{name: "prewarm", value: mapping, change: live, unset: "none",
+		doc: "Sessions that are started ahead of logons.",
+		keys: []key{
+			{name: "max", value: integer, required: true, most: 1000, change: live,
+				doc: "Their number, at most."},
+		}},
+	{name: "tags", value: tags, change: live, none: true,
+		doc: "Tags of the cluster: `aws:ResourceTag/NAME`, and in `DescribeClusters`."},
+})

@@ -1,0 +1,507 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/daypass/daypass/internal/ca"
+)
+
+// whole has every key that there is, secrets in each of the ways to give them.
+const whole = `account: "123456789012"
+region: us-east-1
+data: data
+api:
+  listen: 127.0.0.1:8440
+  tls: {certificate: server.crt, key: server.key}
+  trusted_proxies: [10.0.0.0/8]
+  limits: {rate: 100, burst: 200, concurrent: 10, connections: 50, per_address: 20}
+gateway:
+  listen: 127.0.0.1:5439
+  tls: {certificate: server.crt, key: server.key}
+  advertise: {host: db.example.com, port: 5440}
+admin: {listen: "127.0.0.1:9440", pprof: true}
+tracing: {endpoint: "http://127.0.0.1:4318"}
+registry:
+  etcd:
+    endpoints: ["https://10.0.0.1:2379"]
+    prefix: other/
+    tls: {ca: ca.crt, certificate: server.crt, key: server.key}
+    username: daypass
+    password_env: ANA_SECRET_ACCESS_KEY
+clusters:
+  - identifier: east
+    database: sales
+    upstream: postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable
+    upstream_password_env: DAYPASS_UPSTREAM_PASSWORD
+    custom_domains: [warehouse.example.com]
+    allow_superusers: true
+    allow_predefined_roles: true
+    session_limits: {max: 100, per_user: 5, idle: 30m, total: 12h, end_at_expiry: true, notice: 1m}
+    prewarm: {max: 4}
+    tags: {stage: production}
+  - identifier: west
+    upstream_password_file: secret
+iam:
+  policies:
+    - name: reader
+      document: {Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:JoinGroup", Resource: "*"}}
+  groups:
+    - name: analysts
+      policies: [{Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:JoinGroup", Resource: "*"}}]
+      attached_policies: [reader]
+  users:
+    - name: ana
+      path: /data/
+      access_keys:
+        - {id: AKIAIOSFODNN7EXAMPLE, secret: wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY}
+        - {id: AKIAI44QH8DHBEXAMPLE, secret_env: ANA_SECRET_ACCESS_KEY}
+        - {id: AKIAI44QH8DHCEXAMPLE, secret_file: secret}
+      mfa_devices:
+        - {serial_number: "arn:aws:iam::123456789012:mfa/one", seed: JBSWY3DPEHPK3PXP}
+        - {serial_number: "arn:aws:iam::123456789012:mfa/two", seed_env: SEED}
+        - {serial_number: "arn:aws:iam::123456789012:mfa/three", seed_file: seed}
+      groups: [analysts]
+      tags: {team: data}
+      policies: [{Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:JoinGroup", Resource: "*"}}]
+      attached_policies: [reader]
+      permissions_boundary: {Version: "2012-10-17", Statement: {Effect: Allow, Action: "*", Resource: "*"}}
+  roles:
+    - name: etl
+      path: /data/
+      trust_policy: {Version: "2012-10-17", Statement: {Effect: Allow, Principal: {AWS: "arn:aws:iam::123456789012:user/data/ana"}, Action: "sts:AssumeRole"}}
+      max_session_duration: 2h
+      tags: {team: data}
+      policies: [{Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:JoinGroup", Resource: "*"}}]
+      attached_policies: [reader]
+      permissions_boundary: {Version: "2012-10-17", Statement: {Effect: Allow, Action: "*", Resource: "*"}}
+  oidc_providers:
+    - issuer: https://token.example.com
+      audiences: [daypass]
+      jwks_file: jwks.json
+      ca_file: ca.crt
+`
+
+// variants are whole, and whole with what it cannot have at the same time.
+var variants = []string{whole, strings.Replace(whole, "    password_env: ANA_SECRET_ACCESS_KEY\nclusters", "    password_file: secret\nclusters", 1)}
+
+// wholeSite is a directory with the files that whole names, and the path of the
+// configuration in it.
+func wholeSite(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := ca.Open(dir, nil, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"secret":      "a secret that is long enough\n",
+		"othersecret": "another secret that is long enough\n",
+		"seed":        "JBSWY3DPEHPK3PXPJBSWY3DP\n",
+		"jwks.json":   `{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, to := range map[string]string{"ca.crt": "other.crt", "server.key": "other.key", "server.crt": "other-server.crt", "jwks.json": "other.json"} {
+		data, err := os.ReadFile(filepath.Join(dir, from))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, to), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "daypass.yaml")
+}
+
+func wholeEnvironment(name string) (string, bool) {
+	if name == "SEED" {
+		return "JBSWY3DPEHPK3PXP", true
+	}
+	if name == "OTHER" {
+		return "JBSWY3DPEHPK3PXPAAAAAAAAAAAAAAAA", true
+	}
+	return testEnvironment(name)
+}
+
+// place is one key of whole: its row in the table and its nodes.
+type place struct {
+	path  string
+	row   *key
+	in    *yaml.Node // the mapping
+	index int        // of the key in its content
+}
+
+func (p place) value() *yaml.Node { return p.in.Content[p.index+1] }
+
+// wholePlaces parses whole and finds every key in it.
+func wholePlaces(t *testing.T, text string) (root *yaml.Node, places []place) {
+	t.Helper()
+	root = new(yaml.Node)
+	if err := yaml.Unmarshal([]byte(text), root); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(node *yaml.Node, path string, table []key)
+	walk = func(node *yaml.Node, path string, table []key) {
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			name, value := node.Content[i].Value, node.Content[i+1]
+			row := slices.IndexFunc(table, func(k key) bool { return k.name == name })
+			if row < 0 {
+				t.Fatalf("%s%s is not in the table of keys", path, name)
+			}
+			places = append(places, place{path + name, &table[row], node, i})
+			switch table[row].value {
+			case mapping:
+				walk(value, path+name+".", table[row].keys)
+			case mappings:
+				for j, item := range value.Content {
+					walk(item, fmt.Sprintf("%s%s[%d].", path, name, j), table[row].keys)
+				}
+			}
+		}
+	}
+	walk(root.Content[0], "", fileKeys)
+	return root, places
+}
+
+// allRows are the rows of all tables, by their paths without indexes.
+func allRows() map[string]*key {
+	rows := map[string]*key{}
+	var walk func(path string, table []key)
+	walk = func(path string, table []key) {
+		for i := range table {
+			rows[path+table[i].name] = &table[i]
+			walk(path+table[i].name+".", table[i].keys)
+		}
+	}
+	walk("", fileKeys)
+	return rows
+}
+
+// TestTableIsWhole: each key says what it is, what it takes to change it, and what
+// leaving it out means; each is in the sample; and each is read by the program.
+func TestTableIsWhole(t *testing.T) {
+	there := map[*key]bool{}
+	for _, text := range variants {
+		_, places := wholePlaces(t, text)
+		for _, p := range places {
+			there[p.row] = true
+		}
+	}
+	f, err := newYAMLFile(wholeSite(t), wholeEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := f.document([]byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&Config{}).read(f.open(root, "", fileKeys))
+	if err := f.err(); err != nil {
+		t.Fatal(err)
+	}
+	for path, k := range allRows() {
+		if k.change == unknown {
+			t.Errorf("%s does not say what it takes to change it", path)
+		}
+		if !there[k] {
+			t.Errorf("%s is not in the sample of this test", path)
+		}
+		if !f.asked[k] {
+			t.Errorf("%s is a key of the file that nothing reads", path)
+		}
+		if k.doc == "" || !strings.HasSuffix(k.doc, ".") {
+			t.Errorf("%s: its description is %q, want sentences", path, k.doc)
+		}
+		if k.required && k.absent+k.unset != "" {
+			t.Errorf("%s is required, and there is a default", path)
+		}
+		if k.value == integer || k.value == seconds {
+			if k.most == 0 {
+				t.Errorf("%s has no upper bound", path)
+			}
+			if k.absent != "" && !strings.Contains(normal(k, k.absent), "0") && k.value == seconds {
+				t.Errorf("%s: its default %q is no duration", path, k.absent)
+			}
+		}
+	}
+}
+
+// TestNullAndEmpty: a key that is there and says nothing is an error that names
+// file, line and key, for every key of the file. A template whose variable was not
+// set must not mean "none".
+func TestNullAndEmpty(t *testing.T) {
+	file := wholeSite(t)
+	done := map[string]bool{}
+	for _, text := range variants {
+		_, places := wholePlaces(t, text)
+		for n, p := range places {
+			if done[p.path] {
+				continue
+			}
+			done[p.path] = true
+			refuse := func(value, want string) {
+				t.Helper()
+				changed, line := replaced(t, text, n, value)
+				_, err := Parse(file, changed, wholeEnvironment)
+				prefix := fmt.Sprintf("%s:%d: %s: ", file, line, p.path)
+				if err == nil || !strings.Contains(err.Error(), prefix+want) {
+					t.Errorf("%s: %q: %v, want %s%s", p.path, value, err, prefix, want)
+				}
+			}
+			for _, null := range []string{"null", "~", "", "!!null x"} {
+				refuse(null, "has no value")
+			}
+			switch p.row.value {
+			case boolean, integer, seconds:
+				refuse(`""`, `is ""`)
+			case mapping, tags:
+				if !p.row.none {
+					refuse("{}", "is empty")
+				}
+			case texts, policies, mappings:
+				if !p.row.none {
+					refuse("[]", "is required")
+				}
+			case policy:
+				refuse("{}", "is empty")
+				refuse(`" "`, "is empty")
+			default:
+				refuse(`""`, "is empty")
+			}
+			if p.row.value == texts || p.row.value == policies || p.row.value == mappings {
+				changed, _ := replaced(t, text, n, "[~]")
+				if _, err := Parse(file, changed, wholeEnvironment); err == nil || !strings.Contains(err.Error(), ": "+p.path+"[0]: has no value") {
+					t.Errorf("%s: [~]: %v", p.path, err)
+				}
+			}
+		}
+	}
+}
+
+// replaced is the sample with another value for one of its keys, and that key's
+// line.
+func replaced(t *testing.T, sample string, n int, value string) (text []byte, line int) {
+	t.Helper()
+	const mark = "REPLACED"
+	root, places := wholePlaces(t, sample)
+	*places[n].value() = yaml.Node{Kind: yaml.ScalarNode, Value: mark}
+	text, err := yaml.Marshal(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &yamlFile{lines: map[string]int{}, files: map[string]outside{}, asked: map[*key]bool{}, path: "f.yaml", dir: t.TempDir(), getenv: wholeEnvironment}
+	document, err := f.document(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.open(document, "", fileKeys)
+	return bytes.Replace(text, []byte(mark), []byte(value), 1), f.lines[places[n].path]
+}
+
+// TestEmptyWhereNothingIsMeant: lists and mappings that may be empty give nothing.
+func TestEmptyWhereNothingIsMeant(t *testing.T) {
+	for _, text := range []string{
+		"clusters: []\n", "iam: {}\n", "iam: {users: []}\n",
+		"iam:\n  users:\n    - {name: ana, policies: [], attached_policies: [], groups: [], access_keys: [], mfa_devices: [], tags: {}}\n",
+		"iam:\n  users:\n    - {name: ana, tags: {team: \"\"}}\n",
+	} {
+		c, err := Parse("f.yaml", []byte(smallConfig+text), testEnvironment)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if u, ok := c.Directory.User("ana"); ok && len(u.Policies.Identity) > 0 {
+			t.Errorf("%s: ana has policies", text)
+		}
+	}
+	for _, text := range []string{
+		"iam:\n  users:\n    - {name: ana, tags: {team: }}\n", "iam:\n  users:\n    - {name: ana, tags: {team: ~}}\n",
+		"x: &x ~\niam:\n  users:\n    - {name: ana, permissions_boundary: *x}\n",
+	} {
+		if _, err := Parse("f.yaml", []byte(smallConfig+text), testEnvironment); err == nil || !strings.Contains(err.Error(), "has no value") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// anotherValue is a second sound value for a text, by its key.
+var anotherValue = map[string]string{
+	"account": "210987654321", "region": "eu-central-1", "listen": "127.0.0.1:1234", "endpoint": "http://127.0.0.1:4319",
+	"endpoints": "https://10.0.0.2:2379", "host": "db2.example.com", "trusted_proxies": "10.1.0.0/16", "prefix": "third/",
+	"custom_domains": "house.example.com", "upstream": "postgres://daypass@127.0.0.1:5433/postgres?sslmode=disable",
+	"id": "AKIAI44QH8DHDEXAMPLE", "path": "/other/", "issuer": "https://tokens.example.com",
+	"secret": "another secret that is long enough", "secret_env": "OTHER", "secret_file": "othersecret",
+	"seed": "JBSWY3DPEHPK3PXPAAAAAAAA", "seed_env": "OTHER", "seed_file": "othersecret",
+	"password_env": "OTHER", "password_file": "othersecret", "upstream_password_env": "OTHER", "upstream_password_file": "othersecret",
+	"certificate": "other-server.crt", "key": "other.key", "ca": "other.crt", "ca_file": "other.crt", "jwks_file": "other.json",
+}
+
+// alter gives a key another sound value. Where that needs more than one change, or
+// another key says the same, it reports false.
+func (p place) alter() bool {
+	node := p.value()
+	switch p.row.value {
+	case mapping, mappings, policy, policies:
+		return false
+	case boolean:
+		node.Value = strconv.FormatBool(node.Value != "true")
+	case integer:
+		n, _ := strconv.Atoi(node.Value)
+		node.Value = strconv.Itoa(n + 1)
+	case seconds:
+		node.Value = "3601s"
+	case tags:
+		node.Content[1].Value += "2"
+	case texts:
+		value, ok := anotherValue[p.row.name]
+		if !ok {
+			return false
+		}
+		node.Content[0].Value = value
+	default:
+		value, ok := anotherValue[p.row.name]
+		if !ok {
+			value = node.Value + "2"
+		}
+		node.Value = value
+	}
+	return true
+}
+
+// TestChanges: what a reload refuses, and what makes new administrative connections,
+// is what the table says, for every key: there is no other list to forget it in.
+func TestChanges(t *testing.T) {
+	file := wholeSite(t)
+	parse := func(root *yaml.Node) (*Config, error) {
+		text, err := yaml.Marshal(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Parse(file, text, wholeEnvironment)
+	}
+	tried := map[*key]bool{}
+	for _, text := range variants {
+		root, places := wholePlaces(t, text)
+		before, err := parse(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := before.MayBecome(before); err != nil {
+			t.Errorf("MayBecome(itself) = %v", err)
+		}
+		for n, p := range places {
+			root, places := wholePlaces(t, text)
+			if tried[p.row] || !places[n].alter() {
+				continue
+			}
+			after, err := parse(root)
+			if err != nil {
+				continue // other keys refer to this one, or both files of a pair have to change
+			}
+			tried[p.row] = true
+			err = before.MayBecome(after)
+			switch {
+			case p.row.change == restart && (err == nil || !strings.Contains(err.Error(), ": "+p.path+": ")):
+				t.Errorf("%s needs a restart; MayBecome = %v", p.path, err)
+			case p.row.change != restart && err != nil:
+				t.Errorf("%s needs no restart; MayBecome = %v", p.path, err)
+			case err != nil && strings.Contains(err.Error(), "secret that is long"):
+				t.Errorf("the error tells a secret: %v", err)
+			}
+			old, now := before.Clusters[0], after.Clusters[0]
+			if strings.HasPrefix(p.path, "clusters[1]") {
+				old, now = before.Clusters[1], after.Clusters[1]
+			}
+			if changed, want := old.Connection != now.Connection, p.row.change == reconnect; changed != want {
+				t.Errorf("%s: other connections = %v, want %v", p.path, changed, want)
+			}
+			if changed, want := old.Settings != now.Settings, strings.HasPrefix(p.path, "clusters["); changed != want {
+				t.Errorf("%s: other settings = %v, want %v", p.path, changed, want)
+			}
+		}
+	}
+	for path, k := range allRows() {
+		if k.change != live && !tried[k] && k.value != mapping {
+			t.Errorf("%s was not changed by this test", path)
+		}
+	}
+}
+
+// TestChangesOfFiles: a file's content counts, where it is not read again anyway.
+func TestChangesOfFiles(t *testing.T) {
+	for name, tt := range map[string]struct {
+		file, want string
+		connection bool
+	}{
+		"the authorities of etcd": {"ca.crt", "registry.etcd.tls.ca: the content of ", false},
+		"a password":              {"secret", "", true},
+		"a certificate":           {"server.crt", "", false},
+	} {
+		file := wholeSite(t)
+		before, err := Parse(file, []byte(whole), wholeEnvironment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := filepath.Join(filepath.Dir(file), tt.file)
+		data, err := os.ReadFile(changed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(changed, append([]byte("more\n"), data...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		after, err := Parse(file, []byte(whole), wholeEnvironment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := before.MayBecome(after); err == nil && tt.want != "" || err != nil && (tt.want == "" || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: MayBecome = %v, want %q", name, err, tt.want)
+		}
+		if got := before.Clusters[1].Connection != after.Clusters[1].Connection; got != tt.connection {
+			t.Errorf("%s: other connections = %v, want %v", name, got, tt.connection)
+		}
+		if slices.Equal(before.Files, after.Files) {
+			t.Errorf("%s: the files are the same", name)
+		}
+	}
+}
+
+func TestSecretsHaveALength(t *testing.T) {
+	for secret, want := range map[string][2]string{
+		"s":                {"has 1 character, want at least 8", ""},
+		"1234567":          {"has 7 characters, want at least 8", ""},
+		"12345678":         {"", "has only 8 characters"},
+		"123456789012345":  {"", "has only 15 characters"},
+		"1234567890123456": {"", ""},
+	} {
+		text := smallConfig + "iam:\n  users:\n    - name: ana\n      access_keys:\n        - {id: AKIAIOSFODNN7EXAMPLE, secret_env: S}\n"
+		c, err := Parse("f.yaml", []byte(text), func(string) (string, bool) { return secret, true })
+		switch {
+		case want[0] != "":
+			if err == nil || !strings.Contains(err.Error(), "f.yaml:10: iam.users[0].access_keys[0].secret_env: "+want[0]) {
+				t.Errorf("a secret of %d: %v, want %q", len(secret), err, want[0])
+			}
+		case err != nil:
+			t.Errorf("a secret of %d: %v", len(secret), err)
+		case len(c.Warnings) > 0 != (want[1] != "") || want[1] != "" && !strings.Contains(c.Warnings[0], "f.yaml:10: iam.users[0].access_keys[0].secret_env: "+want[1]):
+			t.Errorf("a secret of %d: warnings = %q, want %q", len(secret), c.Warnings, want[1])
+		}
+	}
+	for seed, ok := range map[string]bool{"JBSWY3A": false, "JBSWY3DPEHPK3PXP": true} {
+		text := smallConfig + "iam:\n  users:\n    - name: ana\n      mfa_devices: [{seed: " + seed + "}]\n"
+		if _, err := Parse("f.yaml", []byte(text), testEnvironment); (err == nil) != ok {
+			t.Errorf("a seed of %d: %v", len(seed), err)
+		}
+	}
+}
