@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,23 +25,28 @@ const (
 	staleStandby = 3 * time.Second
 )
 
-// splitHosts makes a configuration for each server that config names. The
-// entries of one server differ in TLS only and stay together. What
-// target_session_attrs says is about sessions; administration needs the
-// primary, and connect looks for it.
-func splitHosts(config *pgx.ConnConfig) []*pgx.ConnConfig {
+// host is one server of a cluster.
+type host struct {
+	config *pgx.ConnConfig
+	major  atomic.Int32 // its version when it last answered; 0: it never has
+}
+
+// splitHosts makes a host for each server that config names. The entries of one
+// server differ in TLS only and stay together. What target_session_attrs says is
+// about sessions; administration needs the primary, and connect looks for it.
+func splitHosts(config *pgx.ConnConfig) []*host {
 	type entry = pgconn.FallbackConfig
 	entries := []*entry{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}
-	var hosts []*pgx.ConnConfig
+	var hosts []*host
 	for _, e := range append(entries, config.Fallbacks...) {
-		i := slices.IndexFunc(hosts, func(h *pgx.ConnConfig) bool { return h.Host == e.Host && h.Port == e.Port })
+		i := slices.IndexFunc(hosts, func(h *host) bool { return h.config.Host == e.Host && h.config.Port == e.Port })
 		if i >= 0 {
-			hosts[i].Fallbacks = append(hosts[i].Fallbacks, e)
+			hosts[i].config.Fallbacks = append(hosts[i].config.Fallbacks, e)
 			continue
 		}
-		h := config.Copy()
-		h.Host, h.Port, h.TLSConfig, h.Fallbacks, h.ValidateConnect = e.Host, e.Port, e.TLSConfig, nil, nil
-		hosts = append(hosts, h)
+		c := config.Copy()
+		c.Host, c.Port, c.TLSConfig, c.Fallbacks, c.ValidateConnect = e.Host, e.Port, e.TLSConfig, nil, nil
+		hosts = append(hosts, &host{config: c})
 	}
 	return hosts
 }
@@ -61,13 +68,8 @@ func (p *pool) connect(ctx context.Context, database string) (*conn, error) {
 	running := 0
 	ask := func(host int) {
 		running++
-		config := p.hosts[host]
-		if database != "" && database != config.Database {
-			config = config.Copy()
-			config.Database = database
-		}
 		go func() {
-			c, err := connectTo(ctx, config)
+			c, err := p.hosts[host].connect(ctx, database)
 			results <- result{host, c, err}
 		}()
 	}
@@ -156,16 +158,54 @@ func worst(failures []error) error {
 	return errors.Join(failures...)
 }
 
-// connectTo opens a connection to one server.
-func connectTo(ctx context.Context, config *pgx.ConnConfig) (*conn, error) {
+// connect opens a connection to a database of the server; empty means the
+// administrative one.
+//
+// Which settings the start-up message may have depends on the server's version,
+// which is not known before the first answer. The first connection is made without
+// those of newer versions, and they are set on it; when it does not live long
+// enough for that, the second one has them all.
+func (h *host) connect(ctx context.Context, database string) (*conn, error) {
+	for attempt := 0; ; attempt++ {
+		known := int(h.major.Load())
+		c, err := h.connectOnce(ctx, database, known)
+		switch now := int(h.major.Load()); {
+		case err == nil || attempt == 2:
+			return c, err
+		case isCode(err, "42704") && known != 0:
+			h.major.CompareAndSwap(int32(known), 0) // an older server is in its place
+		case now == known || len(newerPins(now)) == len(newerPins(known)):
+			return nil, err
+		}
+	}
+}
+
+func (h *host) connectOnce(ctx context.Context, database string, major int) (*conn, error) {
+	config := h.config.Copy()
+	if database != "" {
+		config.Database = database
+	}
+	pin(config, major)
 	raw, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, err
+		return nil, poolerError(err)
 	}
+	now := majorVersion(raw.PgConn().ParameterStatus("server_version"))
+	h.major.Store(int32(now))
 	c := &conn{Conn: raw, opened: time.Now()}
-	if err := c.prepare(ctx); err != nil {
+	if err := c.prepare(ctx, major); err != nil {
 		closeConn(c)
 		return nil, fmt.Errorf("%s: %w", config.Host, err)
 	}
 	return c, nil
+}
+
+// poolerError recognises poolers by their refusal of start-up parameters that
+// PostgreSQL takes.
+func poolerError(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && strings.Contains(pg.Message, "unsupported startup parameter") {
+		return fmt.Errorf("%w: %w", errPooler, err)
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,7 +43,7 @@ type conn struct {
 type pool struct {
 	cluster string
 	config  *pgx.ConnConfig
-	hosts   []*pgx.ConnConfig // config, for each of its servers
+	hosts   []*host // config, for each of its servers
 	now     func() time.Time
 	slots   chan struct{}   // one token for each connection in use or being opened
 	base    context.Context // ends with close
@@ -64,10 +65,6 @@ type pool struct {
 
 func newPool(cluster string, config *pgx.ConnConfig, max int, now func() time.Time) *pool {
 	c := config.Copy()
-	if c.RuntimeParams == nil {
-		c.RuntimeParams = map[string]string{}
-	}
-	c.RuntimeParams["application_name"] = "daypass"
 	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectTimeout {
 		c.ConnectTimeout = connectTimeout
 	}
@@ -304,34 +301,28 @@ func closeConn(c *conn) {
 	_ = c.Close(ctx) // the connection is gone either way
 }
 
-// lockTimeout is how long a statement of ours waits for a lock.
-const lockTimeout = "5s"
-
-// setup pins everything that the meaning of our statements depends on, so that
-// no setting of the login, the database or the server can change it.
+// setup asks what the connection leads to. An asynchronous commit that the
+// database or the login is given as a setting would lose what was answered for;
+// one that holds for the whole server is the operator's choice, and is waited for
+// on this server only.
 const setup = `
-set search_path = pg_catalog, pg_temp;
-set standard_conforming_strings = on;
-set client_encoding = 'UTF8';
-set default_transaction_isolation = 'read committed';
-set default_transaction_read_only = off;
-set default_transaction_deferrable = off;
-set row_security = on;
-set plan_cache_mode = force_generic_plan;
-set enable_seqscan = off;
-set jit = off;
-set statement_timeout = '7s';
-set lock_timeout = '` + lockTimeout + `';
-set idle_in_transaction_session_timeout = '15s';
-set client_min_messages = warning;
-select set_config('synchronous_commit', 'local', false) where current_setting('synchronous_commit') = 'off';
+select set_config('synchronous_commit', case when source in ('database', 'user', 'database user') then 'on' else 'local' end, false)
+from pg_settings where name = 'synchronous_commit' and (setting = 'off' or source in ('database', 'user', 'database user'));
 select current_setting('server_version_num'), pg_backend_pid(), pg_is_in_recovery();`
 
 // errPooler is the cause when something that is not PostgreSQL answers.
 var errPooler = errors.New("a connection pooler answers in place of PostgreSQL; name the server itself")
 
-func (c *conn) prepare(ctx context.Context) error {
-	results, err := c.PgConn().Exec(ctx, setup).ReadAll()
+// prepare makes the connection ready for use. major is the version that the
+// start-up message was made for.
+func (c *conn) prepare(ctx context.Context, major int) error {
+	var late strings.Builder
+	for name, value := range newerPins(majorVersion(c.PgConn().ParameterStatus("server_version"))) {
+		if _, sent := newerPins(major)[name]; !sent {
+			fmt.Fprintf(&late, "set %s = %s;\n", name, literal(value))
+		}
+	}
+	results, err := c.PgConn().Exec(ctx, late.String()+setup).ReadAll()
 	if err != nil {
 		return err
 	}
@@ -348,12 +339,6 @@ func (c *conn) prepare(ctx context.Context) error {
 	// run on another backend, and roles may be logged on that are not ours.
 	if told := c.PgConn().PID(); told != 0 && told != pid {
 		return errPooler
-	}
-	if c.version >= 160000 {
-		// Or the administrative login would become a member of what it creates.
-		if _, err := c.PgConn().Exec(ctx, `set createrole_self_grant = ''`).ReadAll(); err != nil {
-			return err
-		}
 	}
 	_, err = c.Prepare(ctx, stateStatement, stateQuery(c.version))
 	return err

@@ -116,7 +116,7 @@ var errNoStandby = errors.New("no standby answers")
 func (a *Admin) openReplica(ctx context.Context) (*conn, error) {
 	var last error
 	for _, host := range a.pool.hosts {
-		c, err := connectTo(ctx, host)
+		c, err := host.connect(ctx, "")
 		if err != nil {
 			last = err
 			continue
