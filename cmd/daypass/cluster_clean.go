@@ -116,6 +116,7 @@ func administer(cluster config.Cluster) *dbuser.Admin {
 		TargetSessionAttrs:   cluster.TargetSessionAttrs,
 		AllowSuperusers:      cluster.AllowSuperusers,
 		AllowPredefinedRoles: cluster.AllowPredefinedRoles,
+		RemovePasswords:      cluster.RemovePasswords,
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/gateway"
 )
@@ -26,8 +27,10 @@ type Cluster struct {
 	AllowSuperusers    bool
 	// AllowPredefinedRoles lets pg_* roles be named as groups.
 	AllowPredefinedRoles bool
-	Sessions             SessionLimits
-	Prewarm              int // sessions started ahead at most
+	// RemovePasswords says of which users no password of their own is valid.
+	RemovePasswords dbuser.PasswordRemoval
+	Sessions        SessionLimits
+	Prewarm         int // sessions started ahead at most
 
 	// Connection stands for everything that needs new administrative connections
 	// when it changes, and Settings for everything there is: clusters that are the
@@ -87,6 +90,7 @@ func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		Database:             s.text("database"),
 		AllowSuperusers:      s.boolean("allow_superusers"),
 		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
+		RemovePasswords:      passwordRemovals[s.text("remove_passwords")],
 		Sessions:             s.sessionLimits("session_limits"),
 	}
 	if prewarm := s.sub("prewarm"); prewarm != nil {
@@ -109,6 +113,13 @@ func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 		entry.MasterUsername = cluster.Upstream.User
 	}
 	spec.Clusters = append(spec.Clusters, entry)
+}
+
+// passwordRemovals are the words of remove_passwords.
+var passwordRemovals = map[string]dbuser.PasswordRemoval{
+	"autocreated": dbuser.RemoveAutoCreated,
+	"all":         dbuser.RemoveAllPasswords,
+	"none":        dbuser.RemoveNoPasswords,
 }
 
 // sessionLimits reads the limits of a cluster's sessions.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 )
 
@@ -50,6 +51,23 @@ func TestSessionLimits(t *testing.T) {
 		_, err := Parse("daypass.yaml", []byte(clusterConfigWith(row.line)), testEnvironment)
 		if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "daypass.yaml:8: ") {
 			t.Errorf("%s: %v, want line 8 and %q", row.line, err, row.want)
+		}
+	}
+}
+
+func TestRemovePasswords(t *testing.T) {
+	for line, want := range map[string]dbuser.PasswordRemoval{
+		"database: dev": dbuser.RemoveAutoCreated, "remove_passwords: autocreated": dbuser.RemoveAutoCreated,
+		"remove_passwords: all": dbuser.RemoveAllPasswords, "remove_passwords: none": dbuser.RemoveNoPasswords,
+	} {
+		c, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment)
+		if err != nil || c.Clusters[0].RemovePasswords != want {
+			t.Errorf("%s: %+v, %v, want %v", line, c, err, want)
+		}
+	}
+	for _, line := range []string{"remove_passwords: true", "remove_passwords: All", "remove_passwords: [all]"} {
+		if _, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment); err == nil || !strings.Contains(err.Error(), "remove_passwords: is ") {
+			t.Errorf("%s: %v, want an error", line, err)
 		}
 	}
 }

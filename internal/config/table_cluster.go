@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"regexp"
+	"time"
+)
 
 // clusterKeys are the keys of one cluster.
 var clusterKeys = join([]key{
@@ -18,6 +21,9 @@ var clusterKeys = join([]key{
 		doc: "Whether DbUser may name a superuser."},
 	{name: "allow_predefined_roles", value: boolean, absent: "false", change: reconnect,
 		doc: "Whether DbGroups may name `pg_*` roles."},
+	{name: "remove_passwords", value: text, absent: "autocreated", change: reconnect,
+		pattern: regexp.MustCompile(`^(autocreated|all|none)$`), want: "autocreated, all or none",
+		doc: "The database users whom no password of their own lets in past the gateway: those that AutoCreate makes; all, from their next logon on; or none."},
 	{name: "session_limits", value: mapping, change: live, unset: "no limits",
 		doc: "Bounds on the sessions of the cluster; further ones are refused with 53300.",
 		keys: []key{

@@ -13,8 +13,9 @@
 // What a session role comes to own belongs to its user: it is handed over when
 // the role's last session ends, or by the sweep after a crash.
 //
-// The package never alters a password, an attribute or a setting of a database
-// user, never grants anything on an object, and never reads a query.
+// The package never alters an attribute or a setting of a database user, a password
+// only as RemovePasswords says, never grants anything on an object, and never reads
+// a query.
 package dbuser
 
 import (
@@ -53,6 +54,7 @@ type Config struct {
 
 	AllowSuperusers      bool // DbUser may name a superuser
 	AllowPredefinedRoles bool // DbGroups may name pg_* roles
+	RemovePasswords      PasswordRemoval
 
 	MaxConns int              // standing connections; default 3
 	Timeout  time.Duration    // one Ensure, all in all; default 8 s

@@ -73,5 +73,3 @@ func (a *Admin) BelieveMajor(major int) {
 		h.major.Store(int32(major))
 	}
 }
-
-var MajorVersion = majorVersion

@@ -162,19 +162,28 @@ func worst(failures []error) error {
 // administrative one.
 //
 // Which settings the start-up message may have depends on the server's version,
-// which is not known before the first answer. The first connection is made without
-// those of newer versions, and they are set on it; when it does not live long
-// enough for that, the second one has them all.
+// which is not known before its first answer. It is taken for the newest one until
+// it refuses a setting.
 func (h *host) connect(ctx context.Context, database string) (*conn, error) {
+	major := int(h.major.Load())
+	if major == 0 {
+		major = newestMajor
+	}
+	stepped := false
 	for attempt := 0; ; attempt++ {
-		known := int(h.major.Load())
-		c, err := h.connectOnce(ctx, database, known)
-		switch now := int(h.major.Load()); {
-		case err == nil || attempt == 2:
-			return c, err
-		case isCode(err, "42704") && known != 0:
-			h.major.CompareAndSwap(int32(known), 0) // an older server is in its place
-		case now == known || len(newerPins(now)) == len(newerPins(known)):
+		c, err := h.connectOnce(ctx, database, major)
+		switch {
+		case err == nil:
+			h.major.Store(int32(c.version / 10000))
+			return c, nil
+		case isCode(err, "42704") && major >= pinnedSince[0].major:
+			major, stepped = olderThan(major, err), true
+		case isCode(err, "53300") && stepped && attempt < 20:
+			// The refused backend counts as a connection of the login until it ends.
+			if pauseErr := pause(ctx, attempt+1, err); pauseErr != nil {
+				return nil, err
+			}
+		default:
 			return nil, err
 		}
 	}
@@ -190,10 +199,8 @@ func (h *host) connectOnce(ctx context.Context, database string, major int) (*co
 	if err != nil {
 		return nil, poolerError(err)
 	}
-	now := majorVersion(raw.PgConn().ParameterStatus("server_version"))
-	h.major.Store(int32(now))
 	c := &conn{Conn: raw, opened: time.Now()}
-	if err := c.prepare(ctx, major); err != nil {
+	if err := c.prepare(ctx); err != nil {
 		closeConn(c)
 		return nil, fmt.Errorf("%s: %w", config.Host, err)
 	}

@@ -1,12 +1,13 @@
 package dbuser
 
 import (
+	"errors"
 	"maps"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // lockTimeout is how long a statement of ours waits for a lock.
@@ -103,7 +104,8 @@ var pinned = map[string]string{
 	"temp_buffers":                    "8MB",
 }
 
-// pinnedSince are the settings that older servers do not know, and refuse.
+// pinnedSince are the settings that older servers do not know, and refuse; in the
+// order of the versions.
 var pinnedSince = []struct {
 	major       int
 	name, value string
@@ -116,22 +118,31 @@ var pinnedSince = []struct {
 	{17, "transaction_timeout", "0"},
 }
 
-// newerPins are the settings of pinnedSince that a version knows.
-func newerPins(major int) map[string]string {
-	pins := map[string]string{}
+// newestMajor is what a server is taken for that is not known yet: it knows every
+// setting.
+const newestMajor = 99
+
+// olderThan is the version that a server is taken for next, when it has refused a
+// setting of major.
+func olderThan(major int, refusal error) int {
+	var pg *pgconn.PgError
+	older := pinnedSince[0].major - 1
 	for _, p := range pinnedSince {
-		if major >= p.major {
-			pins[p.name] = p.value
+		if errors.As(refusal, &pg) && strings.Contains(pg.Message, `"`+p.name+`"`) {
+			return min(p.major, major) - 1
+		}
+		if p.major <= major {
+			older = p.major - 1
 		}
 	}
-	return pins
+	return older
 }
 
 // roleOption matches a role that the options of a connection string name.
 var roleOption = regexp.MustCompile(`(^|\s)(-c\s*|--)role=`)
 
 // pin puts the settings into the start-up message of a connection to a server of
-// a major version; 0 is one that is not known yet. A role that the connection
+// a major version. A role that the connection
 // string names is the operator's choice and stays; one that the database or the
 // login is given as a setting is not.
 func pin(config *pgx.ConnConfig, major int) {
@@ -143,7 +154,11 @@ func pin(config *pgx.ConnConfig, major int) {
 			params[name] = value
 		}
 	}
-	maps.Copy(params, newerPins(major))
+	for _, p := range pinnedSince {
+		if major >= p.major {
+			params[p.name] = p.value
+		}
+	}
 	switch {
 	case chosen:
 		params["role"] = named
@@ -152,18 +167,4 @@ func pin(config *pgx.ConnConfig, major int) {
 	}
 	params["session_authorization"] = config.User
 	config.RuntimeParams = params
-}
-
-// majorVersion is the major version in the server_version that a server reports,
-// such as "15.18 (Debian 15.18-1)" or "19devel"; 0 when there is none.
-func majorVersion(reported string) int {
-	end := strings.IndexFunc(reported, func(r rune) bool { return r < '0' || r > '9' })
-	if end < 0 {
-		end = len(reported)
-	}
-	major, err := strconv.ParseInt(reported[:end], 10, 16)
-	if err != nil {
-		return 0
-	}
-	return int(major)
 }

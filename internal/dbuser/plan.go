@@ -76,9 +76,12 @@ func (p *planner) build() (plan, error) {
 		p.add(aboutMarker, MarkerRole, "create role %s nologin noinherit", ident(MarkerRole))
 	}
 	user := p.user
-	if user == nil {
+	switch {
+	case user == nil:
 		p.makeUser()
 		user = &role{Name: p.need.User, ConnLimit: -1}
+	case p.config.RemovePasswords == RemoveAllPasswords && !user.Closed && !user.Super:
+		p.add(aboutUser, user.Name, "alter role %s %s", ident(user.Name), noPassword)
 	}
 	existing, err := p.choose()
 	if err != nil {
@@ -132,7 +135,11 @@ func (p *planner) makeUser() {
 		p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", ident(held.Name), ident(aside))
 		p.add(aboutSessionRole, aside, "alter role %s password %s", ident(aside), literal(verifier(p.config.Key, p.config.Cluster, aside)))
 	}
-	p.add(aboutUser, p.need.User, "create role %s login", ident(p.need.User))
+	closed := ""
+	if p.config.RemovePasswords != RemoveNoPasswords {
+		closed = " " + noPassword
+	}
+	p.add(aboutUser, p.need.User, "create role %s login%s", ident(p.need.User), closed)
 }
 
 // attributes makes the session role or puts its attributes right. It reports

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -313,16 +312,8 @@ select current_setting('server_version_num'), pg_backend_pid(), pg_is_in_recover
 // errPooler is the cause when something that is not PostgreSQL answers.
 var errPooler = errors.New("a connection pooler answers in place of PostgreSQL; name the server itself")
 
-// prepare makes the connection ready for use. major is the version that the
-// start-up message was made for.
-func (c *conn) prepare(ctx context.Context, major int) error {
-	var late strings.Builder
-	for name, value := range newerPins(majorVersion(c.PgConn().ParameterStatus("server_version"))) {
-		if _, sent := newerPins(major)[name]; !sent {
-			fmt.Fprintf(&late, "set %s = %s;\n", name, literal(value))
-		}
-	}
-	results, err := c.PgConn().Exec(ctx, late.String()+setup).ReadAll()
+func (c *conn) prepare(ctx context.Context) error {
+	results, err := c.PgConn().Exec(ctx, setup).ReadAll()
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type role struct {
 	BypassRLS  bool     `json:"bypassrls"`
 	ConnLimit  int      `json:"connlimit"`
 	ValidUntil *float64 `json:"validuntil"` // nil: none, or infinity
+	Closed     bool     `json:"closed"`     // no password is valid: see noPassword
 	Session    bool     `json:"session"`    // a direct member of the marker role
 	Arranged   bool     `json:"arranged"`   // a candidate with default privileges or user mappings, in any database
 }
@@ -139,7 +140,7 @@ select json_build_object(
   'roles', (select json_agg(json_build_object('oid', oid::int8, 'name', rolname, 'super', rolsuper,
       'inherit', rolinherit, 'createrole', rolcreaterole, 'createdb', rolcreatedb, 'login', rolcanlogin,
       'repl', rolreplication, 'bypassrls', rolbypassrls, 'connlimit', rolconnlimit,
-      'validuntil', case when isfinite(rolvaliduntil) then extract(epoch from rolvaliduntil)::float8 end,
+      'closed', rolvaliduntil = '-infinity', 'validuntil', case when isfinite(rolvaliduntil) then extract(epoch from rolvaliduntil)::float8 end,
       'session', session, 'arranged', arranged)) from named),
   'carries', (select json_agg(json_build_object('root', c.root::int8, 'name', r.rolname, 'super', r.rolsuper,
       'createrole', r.rolcreaterole, 'session', s.session))

@@ -86,6 +86,7 @@ func newAdmin(settings clusterSettings, opts Options) *dbuser.Admin {
 		TargetSessionAttrs:   cc.TargetSessionAttrs,
 		AllowSuperusers:      cc.AllowSuperusers,
 		AllowPredefinedRoles: cc.AllowPredefinedRoles,
+		RemovePasswords:      cc.RemovePasswords,
 		Timeout:              opts.Patience * 4 / 5,
 		Now:                  opts.Now,
 		Log:                  opts.Log, // each line names the cluster by itself
