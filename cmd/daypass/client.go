@@ -17,7 +17,7 @@ import (
 // call Daypass's own actions. What is not given is found as by every AWS client.
 type callerFlags struct {
 	endpointURL, region, profile, caBundle string
-	noVerifySSL                            bool
+	noVerifySSL, allowHTTP                 bool
 }
 
 func (f *callerFlags) register(flags *pflag.FlagSet) {
@@ -26,6 +26,7 @@ func (f *callerFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.profile, "profile", "", "profile of the AWS configuration to use")
 	flags.StringVar(&f.caBundle, "ca-bundle", "", "file of CA certificates to check the API's certificate with (default AWS_CA_BUNDLE)")
 	flags.BoolVar(&f.noVerifySSL, "no-verify-ssl", false, "do not check the API's certificate")
+	flags.BoolVar(&f.allowHTTP, "allow-http", false, allowHTTPHelp)
 }
 
 func (f *callerFlags) client(ctx context.Context, env environment) (*client.Client, error) {
@@ -39,10 +40,10 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 		return nil, &exitError{awscli.ExitCode(err), err}
 	}
 	if f.noVerifySSL {
-		fmt.Fprintln(env.stderr, "daypass: warning: the certificate of the API is not checked (--no-verify-ssl)")
+		env.warn("the certificate of the API is not checked (--no-verify-ssl)")
 	}
-	if endpoint == "" {
-		return nil, &exitError{awscli.ExitConfiguration, errors.New("where is the API? Give --endpoint-url or set AWS_ENDPOINT_URL")}
+	if err := checkEndpoint(endpoint, f.allowHTTP); err != nil {
+		return nil, err
 	}
 	c, err := client.New(client.Config{
 		Endpoint: endpoint, Region: cfg.Region, Credentials: cfg.Credentials, HTTP: cfg.HTTPClient, Now: env.now,
@@ -52,6 +53,21 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 		return nil, &exitError{awscli.ExitConfiguration, err}
 	}
 	return c, nil
+}
+
+const allowHTTPHelp = "accept an http:// URL of another machine: whoever is in between reads and changes the answers"
+
+// checkEndpoint refuses the URL of another machine without TLS. The AWS CLI takes it,
+// and so does "daypass redshift", with a warning. But an answer of this API is a
+// password, which would cross the network in clear text, and says where the password
+// is sent; "revoked" would be anyone's word. A Daypass server listens off loopback with
+// TLS only, so that a URL like this is a mistake, or a proxy's that should not be there.
+func checkEndpoint(endpoint string, allowHTTP bool) error {
+	if !awscli.Plaintext(endpoint) || allowHTTP {
+		return nil
+	}
+	return &exitError{awscli.ExitConfiguration, fmt.Errorf("the endpoint %.200s is on another machine and has no TLS: passwords would cross the network in clear text. "+
+		"Use its https:// URL (--endpoint-url, AWS_ENDPOINT_URL or endpoint_url of the profile), or accept that with --allow-http", endpoint)}
 }
 
 // callFailed gives an error of a call the exit code that the AWS CLI has for it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 func newClusterCommand(env environment) *cobra.Command {
@@ -54,7 +55,7 @@ to be mended, and 2 when it could not be asked.`,
 			if err != nil {
 				return err
 			}
-			return checkClusters(cmd.Context(), env.stdout, clusters, output)
+			return checkClusters(cmd.Context(), env.report(output), clusters, output)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
@@ -101,7 +102,7 @@ func printReport(w io.Writer, r dbuser.Report) {
 	count, printed := map[dbuser.Severity]int{}, map[string]bool{}
 	for _, f := range r.Findings {
 		count[f.Severity]++
-		fmt.Fprintf(w, "  %-8s %s\n", f.Severity, f.Message)
+		fmt.Fprintf(w, "  %-8s %s\n", f.Severity, quote.Terminal(f.Message))
 		if len(f.SQL) > 0 {
 			where := ""
 			if f.Database != "" {
@@ -122,7 +123,7 @@ func printReport(w io.Writer, r dbuser.Report) {
 		if len(f.HBA) > 0 {
 			fmt.Fprint(w, "           Put before all other lines of pg_hba.conf, which go on counting for everybody else, and reload:\n\n")
 			for _, line := range f.HBA {
-				fmt.Fprintf(w, "               %s\n", line)
+				fmt.Fprintf(w, "               %s\n", quote.Terminal(line))
 			}
 			fmt.Fprintln(w)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/quote"
 	"github.com/daypass/daypass/internal/reaper"
 )
 
@@ -50,7 +51,7 @@ be asked for.`,
 			}
 			// To the sweep 0 means never; here it means every role without a session.
 			o := dbuser.SweepOptions{DryRun: dryRun, Unused: max(unused, 1)}
-			return cleanClusters(cmd.Context(), env.stdout, clusters, o, output)
+			return cleanClusters(cmd.Context(), env.report(output), clusters, o, output)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
@@ -136,7 +137,7 @@ func printStep(w io.Writer, s dbuser.SweepStep, dryRun bool) {
 		}
 		fmt.Fprintf(w, "  %s what %q owns %s to %q\n", would("gave", "would give"), h.Role, where, h.User)
 	case s.Kept != nil:
-		fmt.Fprintf(w, "  cannot clean up %q: %s\n", s.Kept.Role, s.Kept.Reason)
+		fmt.Fprintf(w, "  cannot clean up %q: %s\n", s.Kept.Role, quote.Terminal(s.Kept.Reason))
 	default:
 		fmt.Fprintf(w, "  %s %q\n", would("dropped", "would drop"), s.Dropped)
 	}
@@ -148,7 +149,7 @@ func printCleaned(w io.Writer, c cleaned) {
 	}
 	switch {
 	case c.Error != "":
-		fmt.Fprintf(w, "  %s\n", c.Error)
+		fmt.Fprintf(w, "  %s\n", quote.Terminal(c.Error))
 	case c.Standby:
 		fmt.Fprintln(w, "  in recovery: name the primary in upstream")
 	default:

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/awscli"
-	"github.com/daypass/daypass/internal/awscli/jmespath"
 	"github.com/daypass/daypass/internal/keyring"
 )
 
@@ -35,7 +34,7 @@ type connectOptions struct {
 	psqlArgs          []string
 
 	endpointURL, region, profile, caBundle string
-	noVerifySSL                            bool
+	noVerifySSL, allowHTTP                 bool
 }
 
 // logon is what a PostgreSQL client needs to log on.
@@ -113,6 +112,7 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 	flags.StringVar(&o.profile, "profile", "", "profile of the AWS configuration to use")
 	flags.StringVar(&o.caBundle, "ca-bundle", "", "file of CA certificates to check the API's certificate with (default AWS_CA_BUNDLE)")
 	flags.BoolVar(&o.noVerifySSL, "no-verify-ssl", false, "do not check the API's certificate")
+	flags.BoolVar(&o.allowHTTP, "allow-http", false, allowHTTPHelp)
 	completeWith(cmd, "print", printFormats...)
 	completeWith(cmd, "sslmode", sslModes...)
 	return cmd
@@ -126,10 +126,7 @@ func completeWith(cmd *cobra.Command, flag string, words ...string) {
 	}
 }
 
-var (
-	printFormats = []string{"env", "uri", "dsn", "json", "pgpass"}
-	sslModes     = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-)
+var printFormats = []string{"env", "uri", "dsn", "json", "pgpass"}
 
 // run checks everything that can be checked before a credential is made.
 func (o *connectOptions) run(ctx context.Context, env environment) error {
@@ -144,7 +141,7 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 		}
 	}
 	if o.noVerifySSL {
-		fmt.Fprintln(env.stderr, "daypass: warning: the certificate of the API is not checked (--no-verify-ssl)")
+		env.warn("the certificate of the API is not checked (--no-verify-ssl)")
 	}
 	const timeout = 30 * time.Second
 	client, err := awscli.NewClient(ctx, awscli.Settings{
@@ -154,27 +151,34 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return &exitError{awscli.ExitCode(err), err}
 	}
+	if err := checkEndpoint(client.Endpoint(), o.allowHTTP); err != nil {
+		return err
+	}
 	var to logon
 	if err := o.locate(ctx, client, &to); err != nil {
 		return &exitError{awscli.ExitCode(err), err}
 	}
-	if err := o.secure(&to); err != nil {
+	note, err := o.secure(&to, os.Getenv)
+	if err != nil {
 		return &exitError{awscli.ExitConfiguration, err}
+	}
+	if note != "" {
+		env.warn("%s", note)
 	}
 	if err := o.ask(ctx, client, seconds, &to); err != nil {
 		return &exitError{awscli.ExitCode(err), err}
 	}
 	if o.printAs != "" {
 		if warning := to.diverted(o.printAs, os.Getenv); warning != "" {
-			fmt.Fprintf(env.stderr, "daypass: warning: %s\n", warning)
+			env.warn("%s", warning)
 		}
-		text, err := to.format(o.printAs)
+		text, err := to.format(o.printAs, os.Getenv)
 		if err == nil {
 			_, err = fmt.Fprintln(env.stdout, text)
 		}
 		return err
 	}
-	return startPsql(env, program, o.psqlArgs, to.environ(os.Environ()))
+	return startPsql(program, o.psqlArgs, to.environ(os.Environ(), os.Getenv))
 }
 
 // check checks the options, and returns the duration in seconds, 0 for none.
@@ -209,51 +213,6 @@ func (o *connectOptions) check() (seconds int64, err error) {
 // defaultPsql is looked for in PATH.
 const defaultPsql = "psql"
 
-// gatewayPort is the port of a gateway that nobody says otherwise of: Amazon
-// Redshift's.
-const gatewayPort = 5439
-
-// locate finds out where the gateway is and which database is meant.
-func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *logon) error {
-	to.host, to.port, to.database = o.host, o.port, o.database
-	if to.host != "" && to.port == 0 {
-		to.port = gatewayPort
-	}
-	if to.host != "" && to.database != "" {
-		return nil
-	}
-	answer, err := client.Call(ctx, "DescribeClusters", object("ClusterIdentifier", o.cluster))
-	if err != nil {
-		var api *awscli.APIError
-		if errors.As(err, &api) && api.Code == "AccessDenied" {
-			missing := "where it is: --host HOST --port PORT"
-			switch {
-			case to.host != "":
-				missing = "which database to log on to"
-			case to.database == "":
-				missing += ", and which database to log on to"
-			}
-			return fmt.Errorf("%w\n\nYour policies do not allow redshift:DescribeClusters, which says where a cluster is. Have it allowed, or say %s:\n\n    %s", err,
-				missing, o.again())
-		}
-		return err
-	}
-	at, err := findCluster(answer)
-	if err != nil {
-		return fmt.Errorf("cluster %s: %w", o.cluster, err)
-	}
-	if to.host == "" {
-		to.host = at.host
-	}
-	if to.port == 0 {
-		to.port = at.port
-	}
-	if to.database == "" {
-		to.database = at.database
-	}
-	return nil
-}
-
 // again is the command line once more, as a shell takes it, with what makes it do
 // without DescribeClusters.
 func (o *connectOptions) again() string {
@@ -270,7 +229,7 @@ func (o *connectOptions) again() string {
 	for _, flag := range []struct {
 		name  string
 		given bool
-	}{{"--with-iam", o.withIAM}, {"--auto-create", o.autoCreate}, {"--no-verify-ssl", o.noVerifySSL}} {
+	}{{"--with-iam", o.withIAM}, {"--auto-create", o.autoCreate}, {"--no-verify-ssl", o.noVerifySSL}, {"--allow-http", o.allowHTTP}} {
 		if flag.given {
 			words = append(words, flag.name)
 		}
@@ -281,76 +240,5 @@ func (o *connectOptions) again() string {
 	if len(o.psqlArgs) > 0 {
 		words = append(append(words, "--"), o.psqlArgs...)
 	}
-	for i := range words {
-		words[i] = shellQuote(words[i])
-	}
-	return strings.Join(words, " ")
-}
-
-func object(pairs ...any) *jmespath.Object {
-	o := new(jmespath.Object)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		o.Set(pairs[i].(string), pairs[i+1])
-	}
-	return o
-}
-
-// findCluster reads the endpoint of the one cluster that was asked for.
-func findCluster(answer *jmespath.Object) (logon, error) {
-	var at logon
-	expression, err := jmespath.Compile("Clusters[0].[Endpoint.Address, Endpoint.Port, DBName, ClusterStatus]")
-	if err != nil {
-		return at, err
-	}
-	value, err := expression.Search(answer)
-	fields, ok := value.([]any)
-	if err != nil || !ok {
-		return at, errors.New("the API returned no such cluster")
-	}
-	at.host, _ = fields[0].(string)
-	at.database, _ = fields[2].(string)
-	port, err := strconv.Atoi(jmespath.Str(fields[1]))
-	if at.host == "" || err != nil {
-		return at, fmt.Errorf("it has no endpoint (its status is %s): say where the gateway is with --host and --port", jmespath.Str(fields[3]))
-	}
-	at.port = port
-	return at, nil
-}
-
-// ask gets the credential.
-func (o *connectOptions) ask(ctx context.Context, client *awscli.Client, seconds int64, to *logon) error {
-	call := "GetClusterCredentialsWithIAM"
-	params := object("ClusterIdentifier", o.cluster)
-	if to.database != "" {
-		params.Set("DbName", to.database)
-	}
-	if seconds != 0 {
-		params.Set("DurationSeconds", jmespath.Int(seconds))
-	}
-	if !o.withIAM {
-		call = "GetClusterCredentials"
-		params.Set("DbUser", o.user)
-		params.Set("AutoCreate", o.autoCreate)
-		if len(o.groups) > 0 {
-			groups := make([]any, len(o.groups))
-			for i, group := range o.groups {
-				groups[i] = strings.TrimSpace(group)
-			}
-			params.Set("DbGroups", groups)
-		}
-	}
-	answer, err := client.Call(ctx, call, params)
-	if err != nil {
-		return err
-	}
-	text := func(name string) string {
-		value, _ := answer.Get(name)
-		s, _ := value.(string)
-		return s
-	}
-	to.user, to.password, to.expiration = text("DbUser"), keyring.Secret(text("DbPassword")), text("Expiration")
-	if to.user == "" || to.password == "" {
-		return errors.New("the answer of the API holds no credential")
-	}
-	return nil
+	return shellLine(words...)
 }

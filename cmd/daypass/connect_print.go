@@ -1,90 +1,109 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
-// format returns a logon as other programs take it. It holds the password.
-func (l *logon) format(as string) (string, error) {
+// format returns a logon as other programs take it, by check's leave. It holds the
+// password.
+func (l *logon) format(as string, getenv func(string) string) (string, error) {
 	switch as {
 	case "env":
-		lines := []string{"unset " + strings.Join(l.diverting(), " ")}
-		for _, s := range l.settings() {
-			lines = append(lines, fmt.Sprintf("export %s=%s", s.env, shellQuote(s.value)))
-		}
-		return strings.Join(lines, "\n"), nil
+		return l.shell(getenv)
 	case "uri":
-		return l.uri(), nil
+		return l.uri()
 	case "dsn":
-		var pairs []string
-		for _, s := range l.settings() {
-			pairs = append(pairs, s.keyword+"="+conninfoQuote(s.value))
-		}
-		return strings.Join(pairs, " "), nil
+		return l.dsn()
 	case "pgpass":
-		var fields []string
-		for _, field := range []string{l.host, strconv.Itoa(l.port), l.database, l.user, l.password.Reveal()} {
-			fields = append(fields, strings.NewReplacer(`\`, `\\`, `:`, `\:`).Replace(field))
-		}
-		return strings.Join(fields, ":"), nil
+		return quote.PassFile(l.host, strconv.Itoa(l.port), l.database, l.user, l.password.Reveal())
 	}
 	return l.json()
 }
 
-// setting is one connection parameter: its name in the environment and in a
-// connection string of libpq.
-type setting struct{ env, keyword, value string }
+// setting is one parameter of a connection, by the name that a format has for it.
+type setting struct{ name, value string }
 
-func (l *logon) settings() []setting {
+// environment are the variables of libpq that a logon sets.
+func (l *logon) environment() []setting {
 	all := []setting{
-		{"PGHOST", "host", l.host},
-		{"PGPORT", "port", strconv.Itoa(l.port)},
-		{"PGDATABASE", "dbname", l.database},
-		{"PGUSER", "user", l.user},
-		{"PGPASSWORD", "password", l.password.Reveal()},
-		{"PGSSLMODE", "sslmode", l.sslMode},
+		{"PGHOST", l.host},
+		{"PGPORT", strconv.Itoa(l.port)},
+		{"PGDATABASE", l.database},
+		{"PGUSER", l.user},
+		{"PGPASSWORD", l.password.Reveal()},
+		{"PGSSLMODE", l.sslMode},
+		// Where there is a Kerberos ticket, libpq prefers a GSSAPI connection to one
+		// with TLS, and asks for no certificate then, whatever sslmode says.
+		{"PGGSSENCMODE", "disable"},
 	}
 	if l.sslRootCert != "" {
-		all = append(all, setting{"PGSSLROOTCERT", "sslrootcert", l.sslRootCert})
+		all = append(all, setting{"PGSSLROOTCERT", l.sslRootCert})
 	}
 	return all
 }
 
-func (l *logon) uri() string {
-	uri := fmt.Sprintf("postgresql://%s:%s@%s/%s?sslmode=%s", percent(l.user), percent(l.password.Reveal()),
-		net.JoinHostPort(l.host, strconv.Itoa(l.port)), percent(l.database), percent(l.sslMode))
-	if l.sslRootCert != "" {
-		uri += "&sslrootcert=" + percent(l.sslRootCert)
+func (l *logon) shell(getenv func(string) string) (string, error) {
+	lines := []string{"unset " + strings.Join(l.unwanted(getenv), " ")}
+	for _, s := range l.environment() {
+		value, err := quote.Shell(s.value)
+		if err != nil {
+			return "", err
+		}
+		lines = append(lines, "export "+s.name+"="+value)
 	}
-	return uri
+	return strings.Join(lines, "\n"), nil
 }
 
-// percent encodes all but the unreserved characters of RFC 3986.
-func percent(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
+func (l *logon) dsn() (string, error) {
+	pairs := []setting{
+		{"host", l.host}, {"port", strconv.Itoa(l.port)}, {"dbname", l.database}, {"user", l.user}, {"password", l.password.Reveal()}, {"sslmode", l.sslMode},
 	}
-	return b.String()
+	if l.sslRootCert != "" {
+		pairs = append(pairs, setting{"sslrootcert", l.sslRootCert})
+	}
+	words := make([]string, len(pairs))
+	for i, pair := range pairs {
+		value, err := quote.Conninfo(pair.value)
+		if err != nil {
+			return "", err
+		}
+		words[i] = pair.name + "=" + value
+	}
+	return strings.Join(words, " "), nil
+}
+
+func (l *logon) uri() (string, error) {
+	parts := []string{l.user, l.password.Reveal(), l.database, l.sslMode, l.sslRootCert}
+	for i := range parts {
+		part, err := quote.URI(parts[i])
+		if err != nil {
+			return "", err
+		}
+		parts[i] = part
+	}
+	// check has made sure of the host: it needs no encoding, or is in brackets.
+	uri := "postgresql://" + parts[0] + ":" + parts[1] + "@" + net.JoinHostPort(l.host, strconv.Itoa(l.port)) + "/" + parts[2] + "?sslmode=" + parts[3]
+	if l.sslRootCert != "" {
+		uri += "&sslrootcert=" + parts[4]
+	}
+	return uri, nil
 }
 
 func (l *logon) json() (string, error) {
-	var b bytes.Buffer
+	uri, err := l.uri()
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "    ")
-	err := encoder.Encode(struct {
+	err = encoder.Encode(struct {
 		Host        string `json:"host"`
 		Port        int    `json:"port"`
 		Database    string `json:"database"`
@@ -94,58 +113,6 @@ func (l *logon) json() (string, error) {
 		SSLRootCert string `json:"sslrootcert,omitempty"`
 		Expiration  string `json:"expiration"`
 		URI         string `json:"uri"`
-	}{l.host, l.port, l.database, l.user, l.password.Reveal(), l.sslMode, l.sslRootCert, l.expiration, l.uri()})
+	}{l.host, l.port, l.database, l.user, l.password.Reveal(), l.sslMode, l.sslRootCert, l.expiration, uri})
 	return strings.TrimSuffix(b.String(), "\n"), err
-}
-
-// diverting are the variables that send libpq elsewhere, or make it refuse the
-// gateway, whatever else it is told: all that the logon does not set itself.
-func (l *logon) diverting() []string {
-	names := []string{"PGHOSTADDR", "PGSERVICE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGREQUIRESSL", "PGTARGETSESSIONATTRS"}
-	if l.sslRootCert == "" {
-		names = append(names, "PGSSLROOTCERT")
-	}
-	return names
-}
-
-// diverted says what of the environment, which is likely to be the environment of
-// whoever takes what --print prints, goes before a URI or a line of a password
-// file. "" is nothing. What env prints unsets it.
-func (l *logon) diverted(as string, getenv func(string) string) string {
-	names := []string{"PGHOSTADDR", "PGSERVICE"}
-	switch as {
-	case "env":
-		return ""
-	case "pgpass":
-		names = append(names, "PGPASSWORD", "PGPASSFILE")
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return getenv(name) == "" })
-	if len(names) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("libpq does not go by what is printed alone: unset %s, or the password may go to another server", strings.Join(names, " "))
-}
-
-// environ is an environment for psql: the given one, with the logon in it, and
-// without what would send psql elsewhere.
-func (l *logon) environ(base []string) []string {
-	drop := map[string]bool{}
-	for _, name := range l.diverting() {
-		drop[name] = true
-	}
-	for _, s := range l.settings() {
-		drop[s.env] = true
-	}
-	var all []string
-	for _, entry := range base {
-		if name, _, _ := strings.Cut(entry, "="); !drop[name] {
-			all = append(all, entry)
-		}
-	}
-	for _, s := range l.settings() {
-		if s.value != "" {
-			all = append(all, s.env+"="+s.value)
-		}
-	}
-	return all
 }

@@ -10,11 +10,11 @@ import (
 
 // startPsql runs psql and ends as it ended. Ctrl-C is psql's: it cancels the
 // query there.
-func startPsql(env environment, program string, args, environ []string) error {
+func startPsql(program string, args, environ []string) error {
 	signal.Ignore(os.Interrupt)
 	cmd := exec.Command(program, args...)
 	cmd.Env = environ
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = env.stdin, env.stdout, env.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

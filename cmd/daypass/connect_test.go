@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,12 +25,13 @@ import (
 // apiStub is a Redshift endpoint for the connect command.
 type apiStub struct {
 	url      string
+	answers  map[string]string // elements of answers, in place of the usual ones
 	requests []url.Values
-	denied   bool   // whether DescribeClusters is refused
+	denied   bool   // whether calls are refused
 	host     string // of the endpoint; "" for a cluster without one
 }
 
-const oddPassword = `p'a:s"s\w ö@/?#%&=`
+const oddPassword = `p'a:s"s\w@/?#%&=$(x)+,;!~*{}|<>^`
 
 func newAPIStub(t *testing.T, host string) *apiStub {
 	t.Helper()
@@ -45,18 +47,30 @@ func newAPIStub(t *testing.T, host string) *apiStub {
 		}
 		s.requests = append(s.requests, form)
 		action := form.Get("Action")
-		members := "<DbUser>IAMA:alice</DbUser><DbPassword>" + strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(oddPassword) + "</DbPassword><Expiration>2026-01-02T03:04:05.678Z</Expiration>"
-		if action == "DescribeClusters" {
-			if s.denied {
-				w.WriteHeader(http.StatusForbidden)
-				fmt.Fprint(w, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>")
-				return
+		answer := func(name, usual string) string {
+			if odd, ok := s.answers[name]; ok {
+				usual = odd
 			}
+			var b strings.Builder
+			_ = xml.EscapeText(&b, []byte(usual))
+			return "<" + name + ">" + b.String() + "</" + name + ">"
+		}
+		user := "IAMA:" + form.Get("DbUser")
+		if action == "GetClusterCredentialsWithIAM" {
+			user = "IAMR:etl"
+		}
+		members := answer("DbUser", user) + answer("DbPassword", oddPassword) + answer("Expiration", "2026-01-02T03:04:05.678Z")
+		if s.denied {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, "<ErrorResponse><Error><Code>AccessDenied</Code>%s</Error></ErrorResponse>", answer("Message", "no"))
+			return
+		}
+		if action == "DescribeClusters" {
 			endpoint := ""
 			if s.host != "" {
-				endpoint = "<Endpoint><Address>" + s.host + "</Address><Port>5440</Port></Endpoint>"
+				endpoint = "<Endpoint>" + answer("Address", s.host) + answer("Port", "5440") + "</Endpoint>"
 			}
-			members = "<Clusters><Cluster><ClusterIdentifier>c</ClusterIdentifier><ClusterStatus>creating</ClusterStatus><DBName>dev</DBName>" + endpoint + "</Cluster></Clusters>"
+			members = "<Clusters><Cluster><ClusterIdentifier>c</ClusterIdentifier>" + answer("ClusterStatus", "creating") + answer("DBName", "dev") + endpoint + "</Cluster></Clusters>"
 		}
 		fmt.Fprintf(w, "<%[1]sResponse><%[1]sResult>%[2]s</%[1]sResult></%[1]sResponse>", action, members)
 	}))
@@ -123,7 +137,7 @@ func TestConnectPrintIsReadBack(t *testing.T) {
 			t.Errorf("--print json: %s = %v, want %v", name, object[name], want)
 		}
 	}
-	if want := `db.example.com:5440:dev:IAMA\:alice:p'a\:s"s\\w ö@/?#%&=`; printed["pgpass"] != want {
+	if want := `db.example.com:5440:dev:IAMA\:alice:` + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(oddPassword); printed["pgpass"] != want {
 		t.Errorf("--print pgpass = %s, want %s", printed["pgpass"], want)
 	}
 	if runtime.GOOS != "windows" {
@@ -141,7 +155,8 @@ func TestConnectPrintIsReadBack(t *testing.T) {
 // elsewhere, or there is a warning.
 func TestConnectPrintIsNotDiverted(t *testing.T) {
 	newAPIStub(t, "db.example.com")
-	diverting := []string{"PGHOSTADDR=127.0.0.9", "PGSERVICE=other", "PGREQUIREAUTH=none", "PGCHANNELBINDING=require", "PGREQUIRESSL=1", "PGTARGETSESSIONATTRS=standby", "PGSSLROOTCERT=/none"}
+	diverting := []string{"PGHOSTADDR=127.0.0.9", "PGSERVICE=other", "PGREQUIREAUTH=none", "PGCHANNELBINDING=require", "PGREQUIRESSL=1", "PGTARGETSESSIONATTRS=standby", "PGSSLROOTCERT=/none",
+		"PGSSLCERT=/none", "PGSSLKEY=/none", "PGSSLCERTMODE=require", "PGGSSDELEGATION=1", "PGSSLCOMPRESSION=1"}
 	run := func(format string) (stdout, stderr string) {
 		stdout, stderr, code := runConnect(t, "c", "--user", "alice", "--sslmode", "require", "--print", format)
 		if code != 0 {
@@ -172,6 +187,8 @@ func TestConnectPrintIsNotDiverted(t *testing.T) {
 		{"dsn", "PGSERVICE", "unset PGSERVICE,"},
 		{"json", "PGHOSTADDR", "unset PGHOSTADDR,"},
 		{"pgpass", "PGPASSWORD", "unset PGPASSWORD,"},
+		{"uri", "PGGSSENCMODE", "unset PGGSSENCMODE,"},
+		{"pgpass", "PGGSSENCMODE", "unset PGGSSENCMODE,"},
 		{"uri", "PGPASSWORD", ""},
 		{"env", "PGHOSTADDR", ""},
 	} {
@@ -240,8 +257,11 @@ func TestConnectRefuses(t *testing.T) {
 		{"no psql", nil, []string{"c", "--user", "u", "--psql", "no-such-psql"}, 255, "postgresql-client", false},
 		{"no CA", nil, []string{"c", "--user", "u", "--print", "uri"}, 253, "--sslrootcert PATH", false},
 		{"CA missing", nil, []string{"c", "--user", "u", "--print", "uri", "--sslrootcert", "/no/ca.crt"}, 253, "/no/ca.crt", false},
-		{"no endpoint", func(_ *testing.T, s *apiStub) { s.host = "" }, []string{"c", "--user", "u", "--print", "uri"}, 255, "its status is creating", false},
+		{"no endpoint", func(_ *testing.T, s *apiStub) { s.host = "" }, []string{"c", "--user", "u", "--print", "uri"}, 255, `its status is "creating"`, false},
 		{"denied", func(_ *testing.T, s *apiStub) { s.denied = true }, []string{"c", "--user", "u", "--print", "uri"}, 254, "daypass connect c DATABASE --host HOST --port 5439 --user u", false},
+		{"PGSSLMODE of no use without a CA", func(t *testing.T, _ *apiStub) { t.Setenv("PGSSLMODE", "require") }, []string{"c", "--user", "u", "--print", "uri"}, 253, "PGSSLMODE is not enough", false},
+		{"PGSSLMODE of nothing", func(t *testing.T, _ *apiStub) { t.Setenv("PGSSLMODE", "full") }, []string{"c", "--user", "u", "--print", "uri"}, 253, `PGSSLMODE is "full"`, false},
+		{"host of nothing", nil, []string{"c", "--user", "u", "--print", "uri", "--sslmode", "require", "--host", "a,b"}, 255, "neither a host name nor an IP address", false},
 		{"no region", func(t *testing.T, _ *apiStub) { t.Setenv("AWS_REGION", "") }, []string{"c", "--user", "u", "--print", "uri"}, 253, "You must specify a region", false},
 		{"no API", func(t *testing.T, _ *apiStub) {
 			t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -312,6 +332,7 @@ func TestConnectTLS(t *testing.T) {
 		env        map[string]string
 		args       []string
 		mode, root string
+		note       string // on standard error
 	}{
 		{name: "option", host: "h", args: []string{"--sslrootcert", ca}, mode: "verify-full", root: ca},
 		{name: "relative", host: "h", args: []string{"--sslrootcert", "connect_test.go"}, mode: "verify-full", root: mustAbs(t, "connect_test.go")},
@@ -322,7 +343,12 @@ func TestConnectTLS(t *testing.T) {
 		{name: "localhost", host: "localhost", mode: "require"},
 		{name: "system", host: "h", args: []string{"--sslrootcert", "system"}, mode: "verify-full", root: "system"},
 		{name: "mode", host: "h", args: []string{"--sslmode", "verify-ca", "--sslrootcert", ca}, mode: "verify-ca", root: ca},
-		{name: "mode from environment", host: "h", env: map[string]string{"PGSSLMODE": "require"}, mode: "require"},
+		{name: "weaker mode from environment", host: "h", env: map[string]string{"PGSSLMODE": "disable", "PGSSLROOTCERT": ca}, mode: "verify-full", root: ca, note: "PGSSLMODE=disable"},
+		{name: "less weak mode from environment", host: "h", env: map[string]string{"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": ca}, mode: "verify-full", root: ca, note: "PGSSLMODE=verify-ca"},
+		{name: "weaker mode by flag", host: "h", args: []string{"--sslmode", "disable"}, env: map[string]string{"PGSSLMODE": "verify-full"}, mode: "disable"},
+		{name: "weaker mode from environment, loopback", host: "localhost", env: map[string]string{"PGSSLMODE": "prefer"}, mode: "require", note: "PGSSLMODE=prefer"},
+		{name: "stronger mode from environment, loopback", host: "localhost", env: map[string]string{"PGSSLMODE": "verify-full"}, mode: "verify-full"},
+		{name: "stronger mode from environment, flag", host: "h", args: []string{"--sslmode", "require"}, env: map[string]string{"PGSSLMODE": "verify-full"}, mode: "require"},
 		{name: "CA of the API is not the gateway's", host: "127.0.0.1", env: map[string]string{"DAYPASS_X": ca}, mode: "require"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -334,6 +360,9 @@ func TestConnectTLS(t *testing.T) {
 			var got struct{ SSLMode, SSLRootCert string }
 			if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 {
 				t.Fatalf("connect = %d %s %v", code, stderr, err)
+			}
+			if !strings.Contains(stderr, test.note) || (stderr == "") != (test.note == "") {
+				t.Errorf("connect says %q, want %q", stderr, test.note)
 			}
 			if got.SSLMode != test.mode || got.SSLRootCert != test.root {
 				t.Errorf("sslmode %s sslrootcert %s, want %s %s", got.SSLMode, got.SSLRootCert, test.mode, test.root)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/daypass/daypass/internal/config"
 )
@@ -15,41 +17,60 @@ import (
 // trusts.
 const systemCA = "system"
 
-// secure decides how the gateway's certificate is checked. The password is
-// sent as it is inside of TLS, so whoever is at the other end gets it: unless
-// the caller says otherwise the certificate is checked in full. Only at a
-// loopback address, where nobody can be in between, goes it without.
-func (o *connectOptions) secure(to *logon) error {
-	to.sslMode = cmp.Or(o.sslMode, os.Getenv("PGSSLMODE"))
-	to.sslRootCert = cmp.Or(o.sslRootCert, os.Getenv("DAYPASS_SSLROOTCERT"), os.Getenv("PGSSLROOTCERT"))
+// secure decides how the gateway's certificate is checked, and returns what the
+// caller should know of it. The password is sent as it is inside of TLS, so whoever
+// answers gets it: unless a flag says otherwise, the certificate is checked in full. Only
+// at a loopback address, where no one is in between, a certificate without a CA to
+// check it with will do. The environment can ask for more than that, and not for less:
+// PGSSLMODE may be there for other servers.
+func (o *connectOptions) secure(to *logon, getenv func(string) string) (note string, err error) {
+	to.sslRootCert = cmp.Or(o.sslRootCert, getenv("DAYPASS_SSLROOTCERT"), getenv("PGSSLROOTCERT"))
 	if to.sslRootCert != "" && to.sslRootCert != systemCA {
 		if _, err := os.Stat(to.sslRootCert); err != nil {
-			return fmt.Errorf("the CA certificate of the gateway: %w", err)
+			return "", fmt.Errorf("the CA certificate of the gateway: %w", err)
 		}
 		// What --print prints is for other tools, which may run elsewhere.
 		path, err := filepath.Abs(to.sslRootCert)
 		if err != nil {
-			return fmt.Errorf("the CA certificate of the gateway: %w", err)
+			return "", fmt.Errorf("the CA certificate of the gateway: %w", err)
 		}
 		to.sslRootCert = path
 	}
-	if to.sslMode != "" {
-		return nil
+	if to.sslMode = o.sslMode; to.sslMode != "" {
+		return "", nil
+	}
+	wish := getenv("PGSSLMODE")
+	if wish != "" && strength(wish) < 0 {
+		return "", fmt.Errorf("PGSSLMODE is %.40q: it is one of %s", wish, strings.Join(sslModes, ", "))
 	}
 	to.sslMode = "verify-full"
-	if to.sslRootCert != "" || hasDefaultRootCert() {
-		return nil
-	}
-	if config.IsLoopback(to.host) {
+	if to.sslRootCert == "" && !hasDefaultRootCert() {
+		if !config.IsLoopback(to.host) {
+			return "", errors.New(noCA)
+		}
 		to.sslMode = "require"
-		return nil
 	}
-	return errors.New(`no CA certificate is known to check the gateway with. Give one of
+	switch {
+	case wish == "":
+	case strength(wish) >= strength(to.sslMode):
+		to.sslMode = wish
+	default:
+		note = fmt.Sprintf("PGSSLMODE=%s is weaker than %s and does not count here; --sslmode %[1]s does", wish, to.sslMode)
+	}
+	return note, nil
+}
+
+const noCA = `no CA certificate is known to check the gateway with. Give one of
 
     --sslrootcert PATH      a copy of data/tls/ca.crt of the gateway, or DAYPASS_SSLROOTCERT=PATH
     --sslrootcert system    when its certificate is from a public CA (needs psql 16 or newer)
-    --sslmode require       to send the password to whoever answers`)
-}
+    --sslmode require       to send the password to whoever answers; PGSSLMODE is not enough for that`
+
+// sslModes are libpq's, from the weakest to the strongest.
+var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
+// strength orders values of sslmode; -1 is none of them.
+func strength(mode string) int { return slices.Index(sslModes, mode) }
 
 // hasDefaultRootCert reports whether libpq finds a CA by itself.
 func hasDefaultRootCert() bool {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
 // printPaste prints what to paste into another terminal. Every command works as
@@ -23,10 +25,14 @@ func (d *dev) printPaste() error {
 	if _, err := exec.LookPath("psql"); err != nil {
 		psqlNote = " (psql is not installed here: it is in the PostgreSQL client package)"
 		if own := filepath.Join(d.server.Installation().BinDir, "psql"); isFile(own) {
-			psql, psqlNote = shellQuote(own), ""
+			psql, psqlNote = shellLine(own), ""
 		}
 	}
-	_, err := fmt.Fprintf(d.env.stdout, `
+	conninfo, err := d.conninfo("IAM:alice")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(d.env.stdout, `
 In another terminal, be the IAM user %[1]s:
 
   unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_SECURITY_TOKEN AWS_CREDENTIAL_EXPIRATION
@@ -56,7 +62,7 @@ which statement decided is in the audit log, %[14]s.
 Ctrl-C here stops everything.
 `,
 		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(),
-		note, aws, psqlNote, psql, shellQuote(d.conninfo("IAM:alice")), d.connectCommand(daypass, psql),
+		note, aws, psqlNote, psql, shellLine(conninfo), d.connectCommand(daypass, psql),
 		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1),
 		filepath.Join(d.dirs.root, "daypass.yaml"), filepath.Join(d.dirs.server, "audit"))
 	return err
@@ -70,7 +76,7 @@ func (d *dev) askCommand(program string) string {
 
 func (d *dev) connectCommand(daypass, psql string) string {
 	command := fmt.Sprintf("%s connect %s %s --endpoint-url %s --sslrootcert %s --user alice --groups analysts",
-		daypass, devCluster, devDatabase, d.endpointURL(), shellQuote(d.caFile))
+		daypass, devCluster, devDatabase, d.endpointURL(), shellLine(d.caFile))
 	if psql != "psql" {
 		command += " --psql " + psql
 	}
@@ -80,9 +86,10 @@ func (d *dev) connectCommand(daypass, psql string) string {
 // conninfo is how libpq finds the gateway. The certificate is checked for the
 // name localhost; the address keeps clear of an IPv6 localhost that has another
 // server on it.
-func (d *dev) conninfo(user string) string {
+func (d *dev) conninfo(user string) (string, error) {
+	ca, err := quote.Conninfo(d.caFile)
 	return fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s",
-		d.gatewayPort(), devDatabase, user, conninfoQuote(d.caFile))
+		d.gatewayPort(), devDatabase, user, ca), err
 }
 
 // daypassCommand is how a shell in any directory starts this program again.
@@ -91,7 +98,7 @@ func daypassCommand() string {
 		// The go command removes the program when it ends, and builds it anew
 		// in no time.
 		if root, ok := checkout(); ok {
-			return "go -C " + shellQuote(root) + " run ./cmd/daypass"
+			return "go -C " + shellLine(root) + " run ./cmd/daypass"
 		}
 		if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
 			return "go run " + info.Path + "@" + info.Main.Version
@@ -104,7 +111,7 @@ func daypassCommand() string {
 	if inPath, err := exec.LookPath("daypass"); err == nil && sameFile(inPath, self) {
 		return "daypass"
 	}
-	return shellQuote(self)
+	return shellLine(self)
 }
 
 // builtByGoRun reports whether the go command built this program for one run,
@@ -142,24 +149,4 @@ func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
-}
-
-// shellQuote writes a word for a POSIX shell, plainly where it can.
-func shellQuote(s string) string {
-	plain := func(r rune) bool {
-		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:=@,%", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// conninfoQuote writes a value of a libpq connection string, which has its own
-// quotes.
-func conninfoQuote(s string) string {
-	if s != "" && !strings.ContainsAny(s, ` '\`) {
-		return s
-	}
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }

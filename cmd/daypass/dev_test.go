@@ -356,27 +356,3 @@ func openDir(t *testing.T) string {
 	}
 	return dir
 }
-
-func TestShellQuote(t *testing.T) {
-	for in, want := range map[string]string{
-		"/tmp/a-b_c.d": "/tmp/a-b_c.d",
-		"":             "''",
-		"a b":          "'a b'",
-		"it's":         `'it'\''s'`,
-		"$(x)":         "'$(x)'",
-		"~":            "'~'",
-	} {
-		if got := shellQuote(in); got != want {
-			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)
-		}
-	}
-}
-
-func TestConninfoQuote(t *testing.T) {
-	for _, path := range []string{"/tmp/ca.crt", "/tmp/a b/ca.crt", `/tmp/it's/ca.crt`, `/tmp/a\b`} {
-		config, err := pgx.ParseConfig("host=localhost user=u application_name=" + conninfoQuote(path))
-		if err != nil || config.RuntimeParams["application_name"] != path {
-			t.Errorf("conninfoQuote(%q) = %s, read back as %v, %v", path, conninfoQuote(path), config, err)
-		}
-	}
-}

@@ -19,6 +19,8 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
 // walk does the main job once, with the AWS SDK and a PostgreSQL driver that
@@ -122,7 +124,12 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 	user, password := aws.ToString(out.DbUser), aws.ToString(out.DbPassword)
 	w.say("     DbUser %s, DbPassword of %d characters, valid until %s",
 		user, len(password), aws.ToTime(out.Expiration).Format(time.RFC3339))
-	config, err := pgx.ParseConfig("host=localhost user=x sslmode=verify-full sslrootcert=" + conninfoQuote(w.dev.caFile))
+	conninfo, err := w.dev.conninfo("x")
+	if err != nil {
+		w.fault("%v", err)
+		return nil
+	}
+	config, err := pgx.ParseConfig(strings.Replace(conninfo, " hostaddr=127.0.0.1", "", 1))
 	if err != nil {
 		w.fault("%v", err)
 		return nil
@@ -265,7 +272,7 @@ func (w *walk) title(text string) { w.say("\n%s.\n", text) }
 
 // say prints a line. There is no point in going on when nobody reads it.
 func (w *walk) say(format string, args ...any) {
-	if _, err := fmt.Fprintf(w.out, format+"\n", args...); err != nil && w.ctx.Err() == nil {
+	if _, err := fmt.Fprintln(w.out, quote.TerminalText(fmt.Sprintf(format, args...))); err != nil && w.ctx.Err() == nil {
 		w.errs = append(w.errs, err)
 		w.stop()
 	}

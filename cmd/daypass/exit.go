@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 // exitCodes are how a command ends when it does not do its job; docs/operations.md
@@ -73,11 +74,11 @@ func explainEnd(w io.Writer, cmd *cobra.Command, err error) int {
 	var exit *exitError
 	if errors.As(err, &exit) {
 		if exit.err != nil {
-			fmt.Fprintf(w, "daypass: %v\n", exit.err)
+			fmt.Fprintf(w, "daypass: %s\n", quote.TerminalText(exit.err.Error()))
 		}
 		return exit.code
 	}
-	text, codes := strings.TrimRight(err.Error(), "\n"), codesOf(cmd)
+	text, codes := quote.TerminalText(strings.TrimRight(err.Error(), "\n")), codesOf(cmd)
 	var usage *usageError
 	// The root command does nothing by itself: what it lacks is a command.
 	if errors.As(err, &usage) || !cmd.HasParent() {

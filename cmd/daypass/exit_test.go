@@ -111,7 +111,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	for line, said := range map[string]string{
-		"sessions":                                          "where is the API?",
+		"sessions":                                          "No Daypass server is named",
 		"sessions --endpoint-url " + down:                   "Unable to locate credentials",
 		"revoke --all --endpoint-url " + down:               "Unable to locate credentials",
 		"redshift describe-clusters --endpoint-url " + down: "Unable to locate credentials",

@@ -16,6 +16,7 @@ import (
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 func newExplainCommand(env environment) *cobra.Command {
@@ -249,24 +250,24 @@ func (x *explanation) print(w io.Writer) error {
 	if !x.Allowed {
 		verdict = "would be REFUSED"
 	}
-	fmt.Fprintf(&b, "The call by %s %s.\n", x.Principal, verdict)
+	fmt.Fprintf(&b, "The call by %s %s.\n", quote.Terminal(x.Principal), verdict)
 	for _, e := range x.Checks {
-		fmt.Fprintf(&b, "\n%s\n  on       %s\n  decision %s", e.Action, e.Resource, e.Decision)
+		fmt.Fprintf(&b, "\n%s\n  on       %s\n  decision %s", e.Action, quote.Terminal(e.Resource), e.Decision)
 		if e.Policy != "" {
-			fmt.Fprintf(&b, ", by %s of %s, line %d (%s)", e.Statement, e.Policy, e.Line, e.Layer)
+			fmt.Fprintf(&b, ", by %s of %s, line %d (%s)", quote.Terminal(e.Statement), quote.Terminal(e.Policy), e.Line, e.Layer)
 		} else {
 			fmt.Fprintf(&b, ": no statement of the %s allows it", e.Layer)
 		}
 		b.WriteByte('\n')
 		if e.Add != nil {
-			fmt.Fprintf(&b, "  to add   %s\n", e.Add)
+			fmt.Fprintf(&b, "  to add   %s\n", quote.Terminal(string(e.Add)))
 		}
 		if e.Note != "" {
-			fmt.Fprintf(&b, "           %s\n", e.Note)
+			fmt.Fprintf(&b, "           %s\n", quote.Terminal(e.Note))
 		}
 	}
 	if r := x.Refusal; r != nil {
-		fmt.Fprintf(&b, "\nThe API would refuse it in any case:\n  %s: %s\n", r.Code, r.Message)
+		fmt.Fprintf(&b, "\nThe API would refuse it in any case:\n  %s: %s\n", r.Code, quote.Terminal(r.Message))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,16 +105,16 @@ kept until nothing that it signed or sealed can be alive.`,
 }
 
 func writeKeys(out io.Writer, keys []keyring.Info) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PURPOSE\tKEY\tSTATE\tACTIVE FROM\tREFUSED FROM")
+	var t table
+	t.add("PURPOSE", "KEY", "STATE", "ACTIVE FROM", "REFUSED FROM")
 	for _, k := range keys {
 		until := "-"
 		if !k.Until.IsZero() {
 			until = k.Until.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Purpose, k.ID, k.State, k.Active.Format(time.RFC3339), until)
+		t.add(string(k.Purpose), k.ID, string(k.State), k.Active.Format(time.RFC3339), until)
 	}
-	return w.Flush()
+	return t.write(out)
 }
 
 func writeKeysJSON(out io.Writer, keys []keyring.Info) error {
@@ -216,17 +215,17 @@ func reportRotation(out io.Writer, path string, before, after []keyring.Info) er
 	known := func(list []keyring.Info, id string) bool {
 		return slices.ContainsFunc(list, func(k keyring.Info) bool { return k.ID == id })
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
+	t := table{gap: 1}
 	for _, k := range after {
 		switch when := k.Active.Format(time.RFC3339); {
 		case !known(before, k.ID) && k.State == keyring.InUse:
-			fmt.Fprintf(w, "new\t%s\t%s from now on\n", k.ID, does[k.Purpose])
+			t.add("new", k.ID, does[k.Purpose]+" from now on")
 		case !known(before, k.ID):
-			fmt.Fprintf(w, "new\t%s\t%s from %s on\n", k.ID, does[k.Purpose], when)
+			t.add("new", k.ID, does[k.Purpose]+" from "+when+" on")
 		case k.State == keyring.Pending:
-			fmt.Fprintf(w, "pending\t%s\t%s from %s on\n", k.ID, does[k.Purpose], when)
+			t.add("pending", k.ID, does[k.Purpose]+" from "+when+" on")
 		case !k.Until.IsZero():
-			fmt.Fprintf(w, "kept\t%s\t%s until %s\n", k.ID, checks[k.Purpose], k.Until.Format(time.RFC3339))
+			t.add("kept", k.ID, checks[k.Purpose]+" until "+k.Until.Format(time.RFC3339))
 		}
 	}
 	for _, k := range before {
@@ -235,10 +234,10 @@ func reportRotation(out io.Writer, path string, before, after []keyring.Info) er
 			if k.State != keyring.Expired {
 				why = "what it was used for stops working"
 			}
-			fmt.Fprintf(w, "dropped\t%s\t%s\n", k.ID, why)
+			t.add("dropped", k.ID, why)
 		}
 	}
-	if err := w.Flush(); err != nil {
+	if err := t.write(out); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(out, "\nA running server uses %s within a second.\nOther machines of this installation need a copy of it.\n", path)

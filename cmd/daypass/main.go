@@ -20,12 +20,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], environment{
-		stdin:  os.Stdin,
-		stdout: os.Stdout,
-		stderr: os.Stderr,
-		now:    time.Now,
-	})
+	env := newEnvironment()
+	env.now = time.Now
+	code := run(ctx, os.Args[1:], env)
 	stop()
 	os.Exit(code)
 }
@@ -35,6 +32,7 @@ func main() {
 type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	columns        int // of the terminal that stdout is; 0: it is none
 	now            func() time.Time
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 func newPolicyCommand(env environment) *cobra.Command {
@@ -120,13 +121,13 @@ func (l *linter) document(name string, document []byte, kind iam.Kind) {
 
 func (l *linter) error(err error) {
 	l.errors++
-	fmt.Fprintf(l.env.stdout, "error: %v\n", err)
+	fmt.Fprintf(l.env.stdout, "error: %s\n", quote.Terminal(err.Error()))
 }
 
 func (l *linter) warn(warnings ...iam.Warning) {
 	for _, w := range warnings {
 		l.warnings++
-		fmt.Fprintf(l.env.stdout, "warning: %v\n", w)
+		fmt.Fprintf(l.env.stdout, "warning: %s\n", quote.Terminal(w.String()))
 	}
 }
 

@@ -25,7 +25,7 @@ func newRedshiftCommand(env environment) *cobra.Command {
 				Getenv:  os.Getenv,
 				Program: "daypass",
 				Version: versionLine(),
-				Width:   terminalWidth(env),
+				Width:   env.columns,
 			}, args)
 			if code != 0 {
 				return &exitError{code: code}
@@ -40,12 +40,4 @@ func newRedshiftCommand(env environment) *cobra.Command {
 			return words, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-}
-
-// terminalWidth is the width of the terminal that standard output is, or 0.
-func terminalWidth(env environment) int {
-	if file, ok := env.stdout.(*os.File); ok {
-		return awscli.TerminalWidth(file)
-	}
-	return 0
 }

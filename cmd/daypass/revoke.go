@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/client"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 func newRevokeCommand(env environment) *cobra.Command {
@@ -67,9 +67,9 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 					Sessions   int
 				}{inForce, sessions})
 			}
-			fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", describeRevocation(inForce), sessions)
+			fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", quote.Terminal(describeRevocation(inForce)), sessions)
 			if name, ok := strings.CutPrefix(s.DBUser, "IAM:"); ok {
-				fmt.Fprintf(env.stderr, "%s is the identity of get-cluster-credentials-with-iam; for the database user give --db-user %s\n", s.DBUser, name)
+				fmt.Fprintf(env.stderr, "%s is the identity of get-cluster-credentials-with-iam; for the database user give --db-user %s\n", quote.Terminal(s.DBUser), quote.Terminal(name))
 			}
 			return nil
 		},
@@ -134,12 +134,12 @@ all of them. The caller needs daypass:ListRevocations.`,
 			if output == "json" {
 				return writeIndented(env.stdout, struct{ Revocations []client.Revocation }{list})
 			}
-			w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "REVOKED AT\tWHAT\tBY\tREMEMBERED UNTIL")
+			var t table
+			t.add("REVOKED AT", "WHAT", "BY", "REMEMBERED UNTIL")
 			for _, r := range list {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.RevokedAt.UTC().Format(time.RFC3339), describeRevocation(r), r.RevokedBy, r.ExpiresAt.UTC().Format(time.RFC3339))
+				t.add(r.RevokedAt.UTC().Format(time.RFC3339), describeRevocation(r), r.RevokedBy, r.ExpiresAt.UTC().Format(time.RFC3339))
 			}
-			return w.Flush()
+			return t.write(env.stdout)
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "table", "table or json")

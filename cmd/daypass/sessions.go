@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/client"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 func newSessionsCommand(env environment) *cobra.Command {
@@ -55,24 +55,14 @@ daypass:ListSessions on the clusters.`,
 }
 
 func writeSessions(out io.Writer, list []client.Session) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SESSION\tCLUSTER\tDATABASE\tUSER\tPRINCIPAL\tSINCE\tFROM\tSTATE\tIN\tOUT")
+	var t table
+	t.add("SESSION", "CLUSTER", "DATABASE", "USER", "PRINCIPAL", "SINCE", "FROM", "STATE", "IN", "OUT")
 	for _, s := range list {
 		user := strings.Join(append([]string{s.DBUser}, s.DBGroups...), ":")
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.Cluster, printable(s.Database), user, s.Principal,
+		t.add(s.ID, s.Cluster, s.Database, user, s.Principal,
 			s.StartedAt.UTC().Format(time.RFC3339), s.ClientAddress, s.State, size(s.BytesFromClient), size(s.BytesToClient))
 	}
-	return w.Flush()
-}
-
-// printable keeps a name that somebody chose from moving the cursor.
-func printable(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, name)
+	return t.write(out)
 }
 
 // size is a number of bytes for people: three digits or so.
@@ -108,7 +98,7 @@ back. The caller needs daypass:TerminateSession.`,
 					failed = append(failed, fmt.Errorf("%s: %w", id, err))
 					continue
 				}
-				fmt.Fprintf(env.stdout, "%s is being ended.\n", id)
+				fmt.Fprintf(env.stdout, "%s is being ended.\n", quote.Terminal(id))
 			}
 			return callFailed(errors.Join(failed...))
 		},

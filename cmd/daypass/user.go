@@ -12,6 +12,7 @@ import (
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 func newUserCommand(env environment) *cobra.Command {
@@ -69,7 +70,7 @@ are problems, and 2 when it could not be tried.`,
 			if output == "json" {
 				return dropUserJSON(cmd.Context(), env.stdout, admin, args[0], o, yes)
 			}
-			return dropUser(cmd.Context(), env.stdout, admin, args[0], o, yes, dryRun)
+			return dropUser(cmd.Context(), env.report(output), admin, args[0], o, yes, dryRun)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
@@ -98,7 +99,7 @@ func dropUser(ctx context.Context, w io.Writer, admin *dbuser.Admin, user string
 		return nil
 	}
 	fmt.Fprintln(w)
-	o.Progress = func(text string) { fmt.Fprintf(w, "  %s\n", text) }
+	o.Progress = func(text string) { fmt.Fprintf(w, "  %s\n", quote.Terminal(text)) }
 	switch plan, err = admin.DropUser(ctx, user, o); {
 	case errors.Is(err, dbuser.ErrBlocked): // something has come up since the plan
 		printProblems(w, plan)
@@ -163,7 +164,7 @@ func printDropPlan(w io.Writer, p dbuser.DropPlan, o dbuser.DropOptions) {
 			}
 			fmt.Fprintf(w, "  %q owns %s %s, %s\n", u.Role, plural(u.Owned, "object"), where, to)
 			for _, e := range u.Examples {
-				fmt.Fprintf(w, "      %s\n", e)
+				fmt.Fprintf(w, "      %s\n", quote.Terminal(e))
 			}
 			if more := u.Owned - len(u.Examples); more > 0 && len(u.Examples) > 0 {
 				fmt.Fprintf(w, "      and %d more\n", more)
@@ -197,7 +198,7 @@ func printProblems(w io.Writer, p dbuser.DropPlan) {
 		fmt.Fprint(w, "\nIt cannot be done yet:\n\n")
 	}
 	for _, problem := range p.Problems {
-		fmt.Fprintf(w, "  %s\n", problem.Message)
+		fmt.Fprintf(w, "  %s\n", quote.Terminal(problem.Message))
 		for _, sql := range problem.SQL {
 			fmt.Fprintf(w, "      %s;\n", sql)
 		}

@@ -28,6 +28,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
 // The exit codes of version 2 of the AWS CLI.
@@ -92,9 +94,9 @@ func Run(ctx context.Context, env Env, args []string) int {
 		return ExitInterrupted
 	}
 	if f.usage {
-		fmt.Fprintf(env.Stderr, "usage: %s\n%s\n", usageText(env.Program), f.message)
+		fmt.Fprintf(env.Stderr, "usage: %s\n%s\n", usageText(env.Program), quote.TerminalText(f.message))
 	} else {
-		fmt.Fprintf(env.Stderr, "\n%s\n", f.message)
+		fmt.Fprintf(env.Stderr, "\n%s\n", quote.TerminalText(f.message))
 	}
 	return f.code
 }
@@ -184,6 +186,10 @@ func (c *command) runOperation(ctx context.Context, op *operation, args []string
 	client, err := c.newClient(ctx)
 	if err != nil {
 		return err
+	}
+	if Plaintext(client.endpoint) {
+		// The AWS CLI says nothing, and scripts go on; on standard error they may know.
+		fmt.Fprintf(c.env.Stderr, "warning: the endpoint %s is on another machine and has no TLS: the password crosses the network in clear text\n", quote.Terminal(client.endpoint))
 	}
 	form, err := c.outputFormat(client)
 	if err != nil {

@@ -53,9 +53,13 @@ type Client struct {
 	credentials aws.CredentialsProvider // nil for unsigned requests
 	retrieved   bool
 	profile     profile
+	endpoint    string
 	timestamps  func(string) (any, error)
 	debug       io.Writer
 }
+
+// Endpoint is the URL that is called.
+func (c *Client) Endpoint() string { return c.endpoint }
 
 // NewClient makes a client. It opens no connection. The error says what is
 // missing from the configuration.
@@ -64,15 +68,12 @@ func NewClient(ctx context.Context, s Settings) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{profile: p, debug: s.Debug, credentials: cfg.Credentials}
+	c := &Client{profile: p, debug: s.Debug, credentials: cfg.Credentials, endpoint: endpoint}
 	if c.timestamps, err = timestampFormat(p.values["cli_timestamp_format"]); err != nil {
 		return nil, err
 	}
 	c.api = redshift.NewFromConfig(cfg, func(o *redshift.Options) {
-		o.BaseEndpoint = nil
-		if endpoint != "" {
-			o.BaseEndpoint = aws.String(endpoint)
-		}
+		o.BaseEndpoint = aws.String(endpoint)
 		if s.NoSignRequest {
 			c.credentials = nil
 			o.Credentials = nil

@@ -10,8 +10,8 @@ import (
 // LoadConfig finds access key, region and endpoint as Client does, for a client of
 // other services: their names are those of the environment variables and of a
 // services section, in small letters, the first that has an endpoint of its own
-// first. The endpoint is "" when none is configured. The error says what is
-// missing; ExitCode knows it, and those of the access key.
+// first. That none is configured is an error: Amazon is never asked by default. The
+// error says what is missing; ExitCode knows it, and those of the access key.
 func LoadConfig(ctx context.Context, s Settings, services ...string) (cfg aws.Config, endpoint string, err error) {
 	_, cfg, endpoint, err = load(ctx, s, services)
 	if err == nil && cfg.Credentials != nil {
@@ -19,6 +19,15 @@ func LoadConfig(ctx context.Context, s Settings, services ...string) (cfg aws.Co
 	}
 	return cfg, endpoint, err
 }
+
+// noEndpoint is said in place of asking Amazon, as the AWS CLI would: it would be told
+// what was meant for a Daypass server.
+const noEndpoint = `No Daypass server is named. Name one in the profile %q of ~/.aws/config:
+
+    endpoint_url = https://daypass.example.com:8440
+    region = us-east-1
+
+or by AWS_ENDPOINT_URL, or --endpoint-url. A private CA goes into ca_bundle of the profile.`
 
 // load reads what there is to know before anything is sent.
 func load(ctx context.Context, s Settings, services []string) (p profile, cfg aws.Config, endpoint string, err error) {
@@ -36,23 +45,27 @@ func load(ctx context.Context, s Settings, services []string) (p profile, cfg aw
 	if cfg, err = loadSDKConfig(ctx, s, p); err != nil {
 		return p, cfg, "", err
 	}
+	endpoint = s.EndpointURL
+	if endpoint == "" {
+		if endpoint, err = findEndpoint(ctx, cfg, s.Getenv, services...); err != nil {
+			return p, cfg, "", err
+		}
+		if endpoint == "" {
+			return p, cfg, "", fail(ExitConfiguration, noEndpoint, p.name)
+		}
+	}
 	if cfg.Region == "" {
 		return p, cfg, "", fail(ExitConfiguration, `You must specify a region. You can also configure your region by running "aws configure".`)
 	}
 	if !validRegion(cfg.Region) {
 		return p, cfg, "", fail(ExitConfiguration, "Provided region_name '%s' doesn't match a supported format.", cfg.Region)
 	}
-	if s.EndpointURL != "" {
-		if _, err := parseEndpoint(s.EndpointURL); err != nil {
-			return p, cfg, "", fail(ExitUsage, "%v", err)
-		}
-		return p, cfg, s.EndpointURL, nil
+	if _, err := parseEndpoint(endpoint); err != nil && s.EndpointURL != "" {
+		return p, cfg, "", fail(ExitUsage, "%v", err)
+	} else if err != nil {
+		return p, cfg, "", err
 	}
-	endpoint, err = findEndpoint(ctx, cfg, s.Getenv, services...)
-	if err == nil && endpoint != "" {
-		_, err = parseEndpoint(endpoint)
-	}
-	return p, cfg, endpoint, err
+	return p, cfg, endpoint, nil
 }
 
 // explainedCredentials fail with the words and the exit code of the AWS CLI.

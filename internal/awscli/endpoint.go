@@ -2,6 +2,7 @@ package awscli
 
 import (
 	"context"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -48,6 +49,17 @@ func findEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) strin
 
 // hostName is what the AWS CLI takes for one.
 var hostName = regexp.MustCompile(`^(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?))*\.?$`)
+
+// Plaintext reports whether the URL of an endpoint leads to another machine without
+// TLS.
+func Plaintext(endpoint string) bool {
+	u, err := parseEndpoint(endpoint)
+	if err != nil {
+		return true
+	}
+	ip, _ := netip.ParseAddr(u.Hostname())
+	return u.Scheme != "https" && u.Hostname() != "localhost" && !ip.IsLoopback()
+}
 
 // parseEndpoint reads the URL of an endpoint.
 func parseEndpoint(text string) (*url.URL, error) {

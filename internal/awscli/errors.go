@@ -9,9 +9,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
-// APIError is an error that the service answered with.
+// APIError is an error that the service answered with. Its text is quoted for a
+// terminal where it is printed.
 type APIError struct {
 	Operation string
 	Code      string
@@ -26,7 +29,7 @@ func (e *APIError) Error() string {
 	if e.Retries >= 0 {
 		retries = fmt.Sprintf(" (reached max retries: %d)", e.Retries)
 	}
-	return fmt.Sprintf("An error occurred (%s) when calling the %s operation%s: %s", e.Code, e.Operation, retries, e.Message)
+	return fmt.Sprintf("An error occurred (%s) when calling the %s operation%s: %s", quote.Terminal(e.Code), e.Operation, retries, quote.Terminal(e.Message))
 }
 
 // ExitCode returns the exit code that the AWS CLI has for an error of Client.
@@ -65,7 +68,7 @@ func explain(err error) *failure {
 	case errors.Is(err, context.Canceled):
 		f.code, f.message = ExitInterrupted, "interrupted"
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
-		f.message = fmt.Sprintf("SSL validation failed for %s %v", transport.url, innermost(transport.err))
+		f.message = fmt.Sprintf("SSL validation failed for %s %s", transport.url, quote.Terminal(innermost(transport.err).Error()))
 	case errors.As(err, &op) && op.Op == "dial" && op.Timeout():
 		f.message = fmt.Sprintf("Connect timeout on endpoint URL: %q", transport.url)
 	case errors.As(err, &op) && op.Op == "dial":
@@ -73,7 +76,7 @@ func explain(err error) *failure {
 	case isTimeout(err):
 		f.message = fmt.Sprintf("Read timeout on endpoint URL: %q", transport.url)
 	default:
-		f.message = fmt.Sprintf("Connection was closed before we received a valid response from endpoint URL: %q. (%v)", transport.url, innermost(transport.err))
+		f.message = fmt.Sprintf("Connection was closed before we received a valid response from endpoint URL: %q. (%s)", transport.url, quote.Terminal(innermost(transport.err).Error()))
 	}
 	return f
 }

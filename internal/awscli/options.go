@@ -14,7 +14,7 @@ var globalOptions = []option{
 	{name: "debug", nargs: noValue, value: true,
 		doc: "Write what is sent and answered, without the password, to standard error."},
 	{name: "endpoint-url",
-		doc: "Where the API is: https://HOST[:PORT] of a daypass server. Overrides AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL and the configuration file. Without any of them Amazon is asked."},
+		doc: "Where the API is: https://HOST[:PORT] of a daypass server. Overrides AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL and the configuration file. One of them is needed: Amazon is never asked by default."},
 	{name: "no-verify-ssl", dest: "verify_ssl", nargs: noValue, value: false,
 		doc: "Do not check the certificate of the endpoint."},
 	{name: "no-paginate", dest: "paginate", nargs: noValue, value: false,

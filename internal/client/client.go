@@ -22,6 +22,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
 const (
@@ -70,13 +72,14 @@ func New(config Config) (*Client, error) {
 	return &Client{config: config, signer: v4.NewSigner()}, nil
 }
 
-// Error is an error that the service answered with.
+// Error is an error that the service answered with. Its text is quoted for a
+// terminal.
 type Error struct {
 	Status                   int
 	Code, Message, RequestID string
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+func (e *Error) Error() string { return quote.Terminal(e.Code) + ": " + quote.Terminal(e.Message) }
 
 // call calls an action, and decodes its result into result: a pointer to a struct
 // with the fields of the action's Result element.
@@ -149,7 +152,7 @@ func (c *Client) send(ctx context.Context, body string) ([]byte, error) {
 		RequestID string   `xml:"RequestId"`
 	}
 	if err := xml.Unmarshal(answer, &fault); err != nil || fault.Code == "" {
-		return nil, fmt.Errorf("%s answered %s: is this a Daypass API?", c.config.Endpoint, response.Status)
+		return nil, fmt.Errorf("%s answered %s: is this a Daypass API?", c.config.Endpoint, quote.Terminal(response.Status))
 	}
 	return nil, &Error{response.StatusCode, fault.Code, fault.Message, fault.RequestID}
 }

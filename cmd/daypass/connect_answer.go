@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// What the API answers goes into shells, connection strings and password files, so
+// each value has to be what it can be: an API in the wrong hands, or somebody between
+// it and a caller without TLS, would otherwise choose where the password goes. The
+// rules are those of the API reference, and of host names.
+var (
+	// A host name, with underscores, which some networks have.
+	hostNameRule = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$`)
+	// DbName: "GetClusterCredentials", Request Parameters.
+	databaseRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+.@-]{0,63}$`)
+	// DbUser of an answer: a prefix, the database user or the IAM user or role, and
+	// groups, which Amazon's guide appends.
+	logonNameRule = regexp.MustCompile(`^(IAM|IAMA|IAMR):([A-Za-z0-9_+=,.@-]{1,64})(:[a-z0-9_+.@-]{1,64})*$`)
+	// DbPassword: visible ASCII.
+	passwordRule = regexp.MustCompile(`^[!-~]+$`)
+)
+
+// maxPassword is what the gateway reads of a password, in bytes.
+const maxPassword = 4096
+
+func checkHost(host string) error {
+	if address, err := netip.ParseAddr(host); err == nil && address.Zone() == "" {
+		return nil
+	}
+	if len(host) > 253 || !hostNameRule.MatchString(host) {
+		return fmt.Errorf("%.80q is neither a host name nor an IP address", host)
+	}
+	return nil
+}
+
+// check makes sure of a logon before anything is done with it. dbUser is the database
+// user who was asked for, "" for the caller's own.
+func (l *logon) check(dbUser string) error {
+	if err := l.checkPlace(); err != nil {
+		return err
+	}
+	match := logonNameRule.FindStringSubmatch(l.user)
+	switch {
+	case l.user == "" || l.password == "":
+		return errors.New("the API's answer has no credential in it: check --endpoint-url")
+	case match == nil:
+		return fmt.Errorf("the API's answer has DbUser %.80q, which is not the name of a logon: check --endpoint-url", l.user)
+	case dbUser != "" && !strings.EqualFold(match[2], dbUser):
+		return fmt.Errorf("the API's answer is for the database user %.80q, and %.80q was asked for: check --endpoint-url", match[2], dbUser)
+	case len(l.password) > maxPassword || !passwordRule.MatchString(l.password.Reveal()):
+		return errors.New("the API's answer has a DbPassword that is too long, or has characters in it that no password has: check --endpoint-url")
+	}
+	expiration, err := time.Parse(time.RFC3339Nano, l.expiration)
+	if err != nil {
+		return fmt.Errorf("the API's answer has Expiration %.80q, which is not a time: check --endpoint-url", l.expiration)
+	}
+	l.expiration = expiration.UTC().Format("2006-01-02T15:04:05.000Z")
+	return nil
+}
+
+// checkPlace is check for what is known before there is a credential.
+func (l *logon) checkPlace() error {
+	if err := checkHost(l.host); err != nil {
+		return fmt.Errorf("the gateway's host: %w: check --endpoint-url, or give --host", err)
+	}
+	if l.port < 1 || l.port > 65535 {
+		return fmt.Errorf("the gateway's port: %d is not 1 to 65535: check --endpoint-url, or give --port", l.port)
+	}
+	if l.database == "" {
+		return errors.New("the cluster has no default database: name one after the cluster")
+	}
+	if !databaseRule.MatchString(l.database) {
+		return fmt.Errorf("the database: %.80q is not the name of one (a letter, then up to 63 letters, digits and _ + . @ -): name another", l.database)
+	}
+	return nil
+}

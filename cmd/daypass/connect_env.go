@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// libpq reads more than thirty variables. Those that say where to log on and as whom
+// are set by the logon. Of the others, these are taken away, because they lead the
+// password elsewhere or make less of the connection's safety; the logon fails with
+// some of them. What only makes it stricter, or is about the session, stays:
+// PGSSLCRL, PGOPTIONS, PGAPPNAME, PGCONNECT_TIMEOUT and the like.
+var diverting = []string{
+	"PGHOSTADDR",           // another server than the host that is checked
+	"PGSERVICE",            // the same, out of a file
+	"PGREQUIRESSL",         // an old sslmode
+	"PGSSLCOMPRESSION",     // lets an observer guess secrets
+	"PGSSLCERT",            // who the caller is, to the server that asks
+	"PGSSLKEY",             // of that certificate
+	"PGSSLCERTMODE",        // require: fails, the gateway asks for none
+	"PGGSSDELEGATION",      // hands Kerberos tickets to the server
+	"PGREQUIREAUTH",        // the gateway asks for a password, and for nothing else
+	"PGCHANNELBINDING",     // not with a password
+	"PGTARGETSESSIONATTRS", // the cluster's configuration decides
+}
+
+// tlsVersions are taken away when they allow what libpq does not by itself.
+var tlsVersions = []string{"PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION"}
+
+// unwanted are the variables that the logon does without.
+func (l *logon) unwanted(getenv func(string) string) []string {
+	names := slices.Clone(diverting)
+	if l.sslRootCert == "" {
+		names = append(names, "PGSSLROOTCERT")
+	}
+	for _, name := range tlsVersions {
+		if oldTLS(getenv(name)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func oldTLS(version string) bool {
+	return strings.EqualFold(version, "TLSv1") || strings.EqualFold(version, "TLSv1.1")
+}
+
+// diverted says what of the environment, which is likely to be the environment of the
+// program that takes what --print prints, goes before a URI or a line of a password
+// file. "" is nothing. What env prints takes care of it.
+func (l *logon) diverted(as string, getenv func(string) string) string {
+	var elsewhere, weaker []string
+	for _, name := range []string{"PGHOSTADDR", "PGSERVICE"} {
+		if getenv(name) != "" {
+			elsewhere = append(elsewhere, name)
+		}
+	}
+	if as == "pgpass" {
+		for _, name := range []string{"PGPASSWORD", "PGPASSFILE"} {
+			if getenv(name) != "" {
+				elsewhere = append(elsewhere, name)
+			}
+		}
+		// A password file says nothing of TLS.
+		if mode := getenv("PGSSLMODE"); mode != "" && strength(mode) < strength(l.sslMode) {
+			weaker = append(weaker, "PGSSLMODE")
+		}
+	}
+	for _, name := range tlsVersions {
+		if oldTLS(getenv(name)) {
+			weaker = append(weaker, name)
+		}
+	}
+	if getenv("PGGSSDELEGATION") == "1" {
+		weaker = append(weaker, "PGGSSDELEGATION")
+	}
+	// With a Kerberos ticket libpq prefers GSSAPI to TLS, whatever sslmode says.
+	if mode := getenv("PGGSSENCMODE"); mode != "" && mode != "disable" {
+		weaker = append(weaker, "PGGSSENCMODE")
+	}
+	switch {
+	case as == "env":
+		return ""
+	case len(elsewhere) > 0:
+		return fmt.Sprintf("libpq does not go by what is printed alone: unset %s, or the password may go to another server", strings.Join(elsewhere, " "))
+	case len(weaker) > 0:
+		return fmt.Sprintf("libpq does not go by what is printed alone: unset %s, or the connection is less safe than it should be", strings.Join(weaker, " "))
+	}
+	return ""
+}
+
+// environ is an environment for psql: the given one, with the logon in it, and
+// without what would send psql elsewhere.
+func (l *logon) environ(base []string, getenv func(string) string) []string {
+	drop := map[string]bool{}
+	for _, name := range l.unwanted(getenv) {
+		drop[name] = true
+	}
+	settings := l.environment()
+	for _, s := range settings {
+		drop[s.name] = true
+	}
+	var all []string
+	for _, entry := range base {
+		if name, _, _ := strings.Cut(entry, "="); !drop[name] {
+			all = append(all, entry)
+		}
+	}
+	for _, s := range settings {
+		all = append(all, s.name+"="+s.value)
+	}
+	return all
+}
