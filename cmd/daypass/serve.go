@@ -23,7 +23,8 @@ func newServeCommand(env environment) *cobra.Command {
 		Long: `Runs the AWS-compatible API and the PostgreSQL gateway in one process, as the
 configuration file says (docs/daypass.yaml has every key).
 
-SIGHUP reads the file again; a faulty one changes nothing and the log says why.
+The file and every file it names are noticed within seconds when they change, and
+on SIGHUP at once; a faulty one changes nothing and the log says why.
 SIGTERM and Ctrl-C take no new logons, let running sessions finish for the time
 of --drain and then end the idle ones.`,
 		Args: cobra.NoArgs,

@@ -9,7 +9,6 @@
 package config
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,12 +45,6 @@ type Config struct {
 	fixed map[string]string // values that only a restart can change, by key
 }
 
-// File is one file that a configuration was read from.
-type File struct {
-	Path string // absolute
-	Sum  [sha256.Size]byte
-}
-
 var (
 	accountPattern    = regexp.MustCompile(`^[0-9]{12}$`)
 	regionPattern     = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
@@ -70,11 +63,22 @@ func Load(path string) (*Config, error) {
 
 // LoadEnv is Load with an environment of its own.
 func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
-	data, err := readFile(path)
+	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	return Parse(path, data, getenv)
+	file := readFile(absolute)
+	if file.err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", file.err)
+	}
+	c, err := Parse(path, file.data, getenv)
+	if err != nil {
+		return nil, err
+	}
+	if file.regular() {
+		c.Files = append([]File{file.file}, c.Files...)
+	}
+	return c, nil
 }
 
 // Parse is Load for a text at hand; path is what messages call it and what relative
@@ -108,11 +112,12 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 		c.Warnings = append(c.Warnings, w.text)
 	}
 	canonical(fileKeys, top, "", restart, func(key, value string) { c.fixed[key] = value })
-	c.Files = []File{{Path: filepath.Join(f.dir, filepath.Base(path)), Sum: sha256.Sum256(data)}}
-	for name := range f.files {
-		c.Files = append(c.Files, File{Path: name, Sum: f.sum(name)})
+	for _, file := range f.files {
+		if file.regular() {
+			c.Files = append(c.Files, file.file)
+		}
 	}
-	slices.SortFunc(c.Files[1:], func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(c.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return c, nil
 }
 

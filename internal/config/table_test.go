@@ -473,7 +473,7 @@ func TestChangesOfFiles(t *testing.T) {
 		if got := before.Clusters[1].Connection != after.Clusters[1].Connection; got != tt.connection {
 			t.Errorf("%s: other connections = %v, want %v", name, got, tt.connection)
 		}
-		if slices.Equal(before.Files, after.Files) {
+		if SameContent(before.Files, after.Files) {
 			t.Errorf("%s: the files are the same", name)
 		}
 	}

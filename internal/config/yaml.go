@@ -6,15 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// maxFile bounds the configuration file and each file that it names.
-const maxFile = 4 << 20
 
 // yamlFile is one configuration file while it is read. Reading goes on after a
 // fault, so that one run names all of them.
@@ -40,12 +36,6 @@ type fault struct {
 type warning struct {
 	line int
 	text string
-}
-
-// outside is a file that the configuration names, as it was read.
-type outside struct {
-	data []byte
-	err  error
 }
 
 func newYAMLFile(path string, getenv func(string) (string, bool)) (*yamlFile, error) {
@@ -90,33 +80,16 @@ func (f *yamlFile) resolve(path string) string {
 func (f *yamlFile) read(path string) ([]byte, error) {
 	known, ok := f.files[path]
 	if !ok {
-		known.data, known.err = readFile(path)
+		known = readFile(path)
 		f.files[path] = known
 	}
 	return known.data, known.err
 }
 
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s is larger than %d MiB", path, maxFile>>20)
-	}
-	return data, err
-}
-
-// sum tells one content of a file from another; a file that cannot be read has one
-// of its own.
+// sum tells one content of a file from another.
 func (f *yamlFile) sum(path string) [sha256.Size]byte {
-	data, err := f.read(path)
-	if err != nil {
-		return sha256.Sum256([]byte("unreadable: " + err.Error()))
-	}
-	return sha256.Sum256(data)
+	_, _ = f.read(path)
+	return f.files[path].file.Sum
 }
 
 // document parses the text of a file that has to be one mapping without aliases

@@ -33,7 +33,18 @@ type Sources struct {
 	Registry interface{ Err() error }
 	// Identities are the keys of identity providers.
 	Identities func() []api.KeyState
-	Now        func() time.Time // that keys are dated by
+	// Certificates are those that the server shows to others.
+	Certificates func() []Certificate
+	Now          func() time.Time // that keys are dated by
+}
+
+// Certificate is one that is in use.
+type Certificate struct {
+	Use      string // api, gateway, gateway authority, etcd client, upstream client
+	Cluster  string // of an upstream client
+	File     string
+	NotAfter time.Time
+	RenewBy  time.Time // from when on it is warned of
 }
 
 // Collect adds the sources. It is called once.
@@ -81,6 +92,9 @@ var (
 	providerKeys = describe("identity_provider_keys", "Keys of an identity provider that are in use; 0: its tokens are refused; no series: it was not asked yet.", "issuer")
 	providerRead = describe("identity_provider_keys_age_seconds", "How long ago those keys were read.", "issuer")
 	providerOK   = describe("identity_provider_keys_ok", "1 if the last attempt to read the keys succeeded, 0 if it failed; no series: there was none yet.", "issuer")
+
+	certificateEnd   = describe("certificate_not_after_timestamp_seconds", "When a certificate that the server shows to others ends.", "use", "cluster")
+	certificateRenew = describe("certificate_renew_by_timestamp_seconds", "From when on its end is warned of.", "use", "cluster")
 
 	keyringOK = describe("keyring_ok", "1 if the keyring file is what is in force, 0 if it cannot be read.")
 	keyAge    = describe("keyring_key_age_seconds", "Age of the key in use.", "purpose")
@@ -173,6 +187,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			if !s.Read.IsZero() {
 				gauge(providerRead, max(0, c.Now().Sub(s.Read).Seconds()), s.Issuer)
 			}
+		}
+	}
+	if c.Certificates != nil {
+		for _, s := range c.Certificates() {
+			gauge(certificateEnd, float64(s.NotAfter.Unix()), s.Use, s.Cluster)
+			gauge(certificateRenew, float64(s.RenewBy.Unix()), s.Use, s.Cluster)
 		}
 	}
 	if c.Registry != nil {

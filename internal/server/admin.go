@@ -124,7 +124,11 @@ func (h *health) readiness() readiness {
 	if err := h.service.keys.Err(); err != nil {
 		r.Warnings = append(r.Warnings, "the keys in force are not those of the file, which is refused: "+err.Error())
 	}
+	if err := h.service.refused.Load(); err != nil {
+		r.Warnings = append(r.Warnings, "the configuration in force is not that of the file, which is refused: "+(*err).Error())
+	}
 	r.Warnings = append(r.Warnings, h.identities()...)
+	r.Warnings = append(r.Warnings, h.service.expiring()...)
 	return r
 }
 

@@ -63,9 +63,6 @@ type Running struct {
 	CACert  string // path of the PEM file for sslrootcert; empty when the operator gave the certificate
 }
 
-// keyringInterval is how often the keyring file is looked at.
-const keyringInterval = time.Second
-
 // Run runs API, gateway and clean-up until ctx ends, then drains and returns
 // nil. An error is why it could not start or had to stop.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
@@ -123,24 +120,10 @@ type service struct {
 	api        *api.Handler
 	apiTLS     certificates // unset: plain HTTP, on loopback
 	gatewayTLS certificates
-	caCert     string
-}
-
-// certificates serve a listener's handshakes and may be exchanged while it
-// listens.
-type certificates struct {
-	get atomic.Pointer[func(*tls.ClientHelloInfo) (*tls.Certificate, error)]
-}
-
-func (c *certificates) set(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) {
-	c.get.Store(&get)
-}
-
-func (c *certificates) given() bool { return c.get.Load() != nil }
-
-// GetCertificate has the form that tls.Config wants.
-func (c *certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return (*c.get.Load())(hello)
+	authority  atomic.Pointer[ca.Authority] // nil: the operator gave the gateway's certificate
+	expiry     expiry
+	files      fileWatch
+	refused    atomic.Pointer[error] // why the configuration file is not what is in force
 }
 
 // snapshot is what a reload swaps as a whole.
@@ -252,7 +235,10 @@ func (s *service) run(ctx context.Context) error {
 		<-serving.Done()
 		return s.shutdown(httpServer, front)
 	})
-	where := Running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), Admin: adminAddress, CACert: s.caCert}
+	where := Running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), Admin: adminAddress}
+	if authority := s.authority.Load(); authority != nil {
+		where.CACert = authority.CertificateFile()
+	}
 	s.log.Info("serving", "api", where.API, "gateway", where.Gateway.String(), "ca", where.CACert, "data", s.data.path)
 	if s.opts.Ready != nil {
 		s.opts.Ready(where)
@@ -286,105 +272,6 @@ func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error
 		return nil
 	})
 	return group.Wait()
-}
-
-// watch reads what may change while the server runs: the configuration on
-// SIGHUP, the keyring and the certificates every second.
-func (s *service) watch(ctx context.Context) error {
-	ticker := time.NewTicker(keyringInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.opts.Hangup:
-			s.reload()
-		case <-ticker.C:
-			s.reloadKeyring()
-		}
-	}
-}
-
-func (s *service) reloadKeyring() {
-	switch changed, err := s.keys.Reload(); {
-	case err != nil:
-		s.log.Error("the keyring file is refused; the keys in force stay", "error", err)
-	case changed:
-		s.log.Info("keyring reloaded", "keys", s.keys.Current().String())
-		live := s.live.Load()
-		s.swap(live.cfg)
-	}
-}
-
-// reload puts a changed configuration in force, whole or not at all.
-func (s *service) reload() {
-	s.reloadKeyring()
-	if err := s.audit.Reopen(); err != nil {
-		s.log.Error("reopening the audit log", "error", err)
-	}
-	if s.opts.Load == nil {
-		return
-	}
-	cfg, err := s.opts.Load()
-	if err == nil {
-		err = s.live.Load().cfg.MayBecome(cfg)
-	}
-	if err == nil {
-		err = s.loadCertificates(cfg)
-	}
-	if err != nil {
-		s.watchers.reloaded(nil, s.opts.Now())
-		s.log.Error("the configuration is refused; the one in force stays", "error", err)
-		return
-	}
-	s.swap(cfg)
-	s.api.SetLimits(limits(cfg.API.Limits))
-	s.watchers.reloaded(cfg, s.opts.Now())
-	for _, warning := range cfg.Warnings {
-		s.log.Warn("configuration", "warning", warning)
-	}
-	s.log.Info("configuration reloaded", "clusters", len(cfg.Clusters))
-}
-
-// swap puts a configuration in force. Clusters whose settings are the same keep
-// their standing connections.
-func (s *service) swap(cfg *config.Config) {
-	before := s.live.Load()
-	after := &snapshot{cfg: cfg, clusters: newClusters(before.clusters, cfg, s.keys.Current(), s.opts)}
-	s.live.Store(after)
-	before.clusters.close(after.clusters)
-}
-
-// loadCertificates reads or makes the certificates of both listeners, and puts
-// them in force when none is at fault.
-func (s *service) loadCertificates(cfg *config.Config) error {
-	type getter = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	var api, gateway getter
-	if files := cfg.API.TLS; files.Given() {
-		api = always(files.Pair)
-	}
-	caCert := ""
-	if files := cfg.Gateway.TLS; files.Given() {
-		gateway = always(files.Pair)
-	} else {
-		listenHost, _, _ := net.SplitHostPort(cfg.Gateway.Listen)
-		authority, err := ca.Open(s.data.join("tls"), []string{cfg.Gateway.Advertise.Host, listenHost}, s.opts.Now)
-		if err != nil {
-			return cfg.Fault("gateway", fmt.Errorf("opening the gateway's certificate authority: %w", err))
-		}
-		gateway, caCert = authority.GetCertificate, authority.CertificateFile()
-	}
-	if api != nil {
-		s.apiTLS.set(api)
-	}
-	s.gatewayTLS.set(gateway)
-	s.caCert = caCert
-	return nil
-}
-
-// always gives every client the same certificate.
-func always(pair *tls.Certificate) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair, nil }
 }
 
 // NewLog writes the log to w, without the database passwords that strangers put in

@@ -120,12 +120,13 @@ func (s *service) measure(front *gateway.Server, connections *api.Connections) {
 			}
 			return stats
 		},
-		Pressure:    s.api.Pressure,
-		Connections: connections.Stats,
-		Audit:       s.audit,
-		Keyring:     s.keys,
-		Registry:    s.revoked,
-		Identities:  s.api.ProviderKeys,
-		Now:         s.opts.Now,
+		Pressure:     s.api.Pressure,
+		Connections:  connections.Stats,
+		Audit:        s.audit,
+		Keyring:      s.keys,
+		Registry:     s.revoked,
+		Identities:   s.api.ProviderKeys,
+		Certificates: s.inUse,
+		Now:          s.opts.Now,
 	})
 }

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/daypass/daypass/internal/config"
+)
+
+const (
+	// watchInterval is how often files are looked at.
+	watchInterval = time.Second
+	// retryInterval is how often a configuration that was refused is tried again
+	// while its files stay as they are: what it lacked may have come since.
+	retryInterval = 5 * time.Second
+)
+
+// watch reads what may change while the server runs: the keyring, and the
+// configuration with every file it names. SIGHUP does it at once.
+func (s *service) watch(ctx context.Context) error {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		s.expiry.look(s.log, s.inUse(), s.opts.Now())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.opts.Hangup:
+			s.reload()
+		case <-ticker.C:
+			s.reloadKeyring()
+			s.followFiles()
+		}
+	}
+}
+
+func (s *service) reloadKeyring() {
+	switch changed, err := s.keys.Reload(); {
+	case err != nil:
+		s.log.Error("the keyring file is refused; the keys in force stay", "error", err)
+	case changed:
+		s.log.Info("keyring reloaded", "keys", s.keys.Current().String())
+		live := s.live.Load()
+		s.swap(live.cfg)
+	}
+}
+
+// reload does what SIGHUP asks for.
+func (s *service) reload() {
+	s.reloadKeyring()
+	if err := s.audit.Reopen(); err != nil {
+		s.log.Error("reopening the audit log", "error", err)
+	}
+	if s.opts.Load == nil {
+		return
+	}
+	s.files.told = "" // who asks is answered
+	s.readConfiguration()
+}
+
+// fileWatch notices when the files of the configuration change.
+type fileWatch struct {
+	last    []config.File // as they were at the last look
+	refused []config.File // as they were when the configuration was refused; nil: it is in force
+	tried   time.Time
+	told    string // why it was refused, as the log has it
+}
+
+// changed looks at the files of the configuration in force and reports whether it
+// has to be read again: they are others, and have been the same for two looks, since
+// several of them may be replaced one after the other.
+func (w *fileWatch) changed(live []config.File, now time.Time) bool {
+	before := w.last
+	w.last = look(live, before)
+	if config.SameContent(w.last, live) {
+		// The files may be back to what is in force, after they were refused.
+		return w.refused != nil && now.Sub(w.tried) >= retryInterval
+	}
+	if !config.SameContent(w.last, before) {
+		return false
+	}
+	return w.refused == nil || !config.SameContent(w.last, w.refused) || now.Sub(w.tried) >= retryInterval
+}
+
+// look looks at each of the files, which were as in before when that has them.
+func look(files, before []config.File) []config.File {
+	known := make(map[string]config.File, len(before))
+	for _, f := range before {
+		known[f.Path] = f
+	}
+	next := make([]config.File, len(files))
+	for i, f := range files {
+		if last, ok := known[f.Path]; ok {
+			f = last
+		}
+		next[i] = f.Look()
+	}
+	return next
+}
+
+// followFiles reads the configuration again when one of its files has changed.
+func (s *service) followFiles() {
+	if s.opts.Load != nil && s.files.changed(s.live.Load().cfg.Files, s.opts.Now()) {
+		s.readConfiguration()
+	}
+}
+
+// readConfiguration puts a changed configuration in force, whole or not at all. Why
+// one is refused is logged once, however often it is tried.
+func (s *service) readConfiguration() {
+	before := s.live.Load().cfg
+	cfg, err := s.opts.Load()
+	if err == nil {
+		err = before.MayBecome(cfg)
+	}
+	if err == nil {
+		err = s.loadCertificates(cfg)
+	}
+	if err != nil {
+		s.files.refused, s.files.tried = look(before.Files, s.files.last), s.opts.Now()
+		s.refused.Store(&err)
+		s.watchers.reloaded(nil, s.opts.Now())
+		if text := err.Error(); text != s.files.told {
+			s.files.told = text
+			s.log.Error("the configuration is refused; the one in force stays", "error", err)
+		}
+		return
+	}
+	s.files = fileWatch{}
+	s.refused.Store(nil)
+	s.swap(cfg)
+	s.api.SetLimits(limits(cfg.API.Limits))
+	s.watchers.reloaded(cfg, s.opts.Now())
+	for _, warning := range cfg.Warnings {
+		s.log.Warn("configuration", "warning", warning)
+	}
+	s.log.Info("configuration reloaded", "clusters", len(cfg.Clusters), "changed", changedFiles(before.Files, cfg.Files))
+}
+
+// changedFiles names the files that differ.
+func changedFiles(before, after []config.File) []string {
+	old := make(map[string]config.File, len(before))
+	for _, f := range before {
+		old[f.Path] = f
+	}
+	names := []string{}
+	for _, f := range after {
+		if was, ok := old[f.Path]; !ok || was.Sum != f.Sum {
+			names = append(names, f.Path)
+		}
+	}
+	return names
+}
+
+// swap puts a configuration in force. Clusters whose settings are the same keep
+// their standing connections.
+func (s *service) swap(cfg *config.Config) {
+	before := s.live.Load()
+	after := &snapshot{cfg: cfg, clusters: newClusters(before.clusters, cfg, s.keys.Current(), s.opts)}
+	s.live.Store(after)
+	before.clusters.close(after.clusters)
+}
