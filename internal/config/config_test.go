@@ -145,6 +145,36 @@ func TestConfigWarnings(t *testing.T) {
 	}
 }
 
+// Of a Deny that matches nothing the server speaks when it reads the file.
+func TestConfigWarnsOfDeniesThatMatchNothing(t *testing.T) {
+	const deny = `{Version: "2012-10-17", Statement: {Effect: Deny, Action: "redshift:*", Resource: "arn:aws:redshift:`
+	c, err := Parse("f.yaml", []byte(smallConfig+`iam:
+  groups:
+    - name: g
+      policies:
+        - `+deny+`us-east-1:123456789012:*/prod"}}
+        - `+deny+`eu-west-1:123456789012:cluster:c"}}
+        - `+deny+`us-east-1:123456789012:dbuser:nosuch/*"}}
+        - `+deny+`us-east-1:123456789012:dbuser:*/boss"}}
+`), testEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"f.yaml:10: iam.groups[0].policies[0].Statement.Resource: this Deny can never match and denies nothing: a * or ? does not stand for a colon",
+		`f.yaml:11: iam.groups[0].policies[1].Statement.Resource: this Deny can never match and denies nothing: the region is "eu-west-1"`,
+		"f.yaml:12: iam.groups[0].policies[2].Statement.Resource: this Deny can never match and denies nothing: the entry is for none of the clusters",
+	}
+	if len(c.Warnings) != len(want) {
+		t.Fatalf("warnings = %q, want %q", c.Warnings, want)
+	}
+	for i := range want {
+		if !strings.HasPrefix(c.Warnings[i], want[i]) {
+			t.Errorf("warnings[%d] = %q, want %q", i, c.Warnings[i], want[i])
+		}
+	}
+}
+
 func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "bad.json"), []byte("{\n \"Version\": \"2012-10-17\",\n \"Statement\": [{\"Effect\": \"allow\", \"Action\": \"*\", \"Resource\": \"*\"}]\n}"), 0o600); err != nil {

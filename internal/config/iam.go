@@ -134,12 +134,16 @@ func policyWarnings(spec *directory.Spec) []iam.Warning {
 			}
 		}
 	}
+	site := iam.Site{Partition: iam.PartitionOf(spec.Region), Region: spec.Region, Account: spec.Account, Clusters: []string{}}
+	for _, c := range spec.Clusters {
+		site.Clusters = append(site.Clusters, c.Identifier)
+	}
 	add := func(policies ...*iam.Policy) {
 		for _, p := range policies {
 			if p != nil {
 				warn(p.Warnings())
 				if spec.Region != "" && spec.Account != "" {
-					warn(p.Elsewhere(spec.Region, spec.Account))
+					warn(p.Elsewhere(site))
 				}
 			}
 		}

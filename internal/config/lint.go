@@ -31,6 +31,9 @@ func LintPolicies(name string, data []byte, kindOf func([]byte) iam.Kind) ([]iam
 	}
 	top := f.open(root, "", fileKeys)
 	spec := directory.Spec{Account: top.text("account"), Region: top.text("region")}
+	for _, s := range top.sections("clusters") {
+		spec.Clusters = append(spec.Clusters, directory.Cluster{Identifier: s.text("identifier")})
+	}
 	if s := top.sub("iam"); s != nil {
 		readIAM(s, &spec)
 	}

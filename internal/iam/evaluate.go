@@ -25,16 +25,29 @@ type Request struct {
 	// matters for trust policies only.
 	Owner   string
 	Context *Context
+	// Every says that the request is about every resource that Resource, which
+	// ends in *, stands for: a Deny for one of them denies it. AWS compares the
+	// text alone. EveryKey is the condition key that would name the resource; a
+	// Deny's conditions on it hold for one of them. Optional.
+	Every    bool
+	EveryKey string
 }
 
 // query is a request on its way through the statements.
 type query struct {
 	*Request
-	known int // the action's row in the table of actions, -1 when it has none
-	work  work
+	known    int    // the action's row in the table of actions, -1 when it has none
+	everyKey string // EveryKey as lowerKey has it
+	work     work
 }
 
-func newQuery(r *Request) query { return query{Request: r, known: knownAction(r.Action)} }
+func newQuery(r *Request) query {
+	q := query{Request: r, known: knownAction(r.Action)}
+	if r.Every {
+		q.everyKey = lowerKey(r.EveryKey)
+	}
+	return q
+}
 
 // work counts the steps that matching takes, each a few nanoseconds: a statement,
 // a value, 64 characters looked through, a token that was matched in vain.
@@ -112,26 +125,43 @@ func (p *Policies) decide(q *query) Decision {
 // explicitDeny looks through the layers for a Deny that matches.
 func (p *Policies) explicitDeny(q *query) (Decision, bool) {
 	for _, policy := range p.Identity {
-		if s := policy.first(policy.denies, q); s != nil {
+		if s := policy.firstDeny(q); s != nil {
 			return deniedBy(IdentityLayer, policy, s), true
 		}
 	}
 	if policy := p.Boundary; policy != nil {
-		if s := policy.first(policy.denies, q); s != nil {
+		if s := policy.firstDeny(q); s != nil {
 			return deniedBy(BoundaryLayer, policy, s), true
 		}
 	}
 	for _, policy := range p.Session {
-		if s := policy.first(policy.denies, q); s != nil {
+		if s := policy.firstDeny(q); s != nil {
 			return deniedBy(SessionLayer, policy, s), true
 		}
 	}
 	if policy := p.Resource; policy != nil {
-		if s := policy.first(policy.denies, q); s != nil {
+		if s := policy.firstDeny(q); s != nil {
 			return deniedBy(TrustLayer, policy, s), true
 		}
 	}
 	return Decision{}, false
+}
+
+// firstDeny is the first Deny that applies to a request.
+func (p *Policy) firstDeny(q *query) *statement {
+	if s := p.first(p.denies, q); s != nil || !q.Every {
+		return s
+	}
+	for _, s := range p.denies {
+		q.work.add(1)
+		if s.mayDeny(q) {
+			return s
+		}
+		if q.work.spent() {
+			return nil
+		}
+	}
+	return nil
 }
 
 // owner is the account that owns the resource, empty when nothing tells.

@@ -17,6 +17,7 @@ func (p *Policy) Warnings() []Warning {
 		l.principals(s)
 		l.actions(s)
 		l.resources(s)
+		l.nothing(s)
 		l.databases(s)
 		l.conditions(s)
 	}
@@ -101,14 +102,18 @@ func (l *linter) actions(s *statement) {
 		switch {
 		case strings.Contains(e.text, "**"):
 			l.warn(e.at, e.path(), "two stars in a row are one")
-		case !found || strings.EqualFold(service, "daypass"):
+		case !found:
 			continue
 		case !served(service):
 			l.warn(e.at, e.path(), "the service %s is not served here; the entry has no effect", service)
 			continue
 		}
 		if !e.coversAny() {
+			from := len(l.warnings)
 			l.warn(e.at, e.path(), "no action of %s that is served here matches %s%s", strings.ToLower(service), name, suggestion(e.text))
+			if !s.notAction {
+				l.deny(s, from)
+			}
 		}
 		if s.allow && !s.notAction && !s.notResource {
 			l.unusedAction(s, e)
@@ -221,9 +226,10 @@ func (e *entry) resourceType() (service, resourceType string, known bool) {
 func (l *linter) resources(s *statement) {
 	for i := range s.resources {
 		e := &s.resources[i]
+		from := len(l.warnings)
 		parts := splitOutsideVariables(e.text, 6, true)
 		switch {
-		case wildResourceType(parts):
+		case wildResourceType(parts) && (s.allow || s.notResource || s.canMatch(e, &Site{}, false)):
 			l.warn(e.at, e.path(), "a wildcard cannot stand for the resource type; in an Allow the entry matches nothing")
 		case strings.Contains(e.text, "**"):
 			l.warn(e.at, e.path(), "two stars in a row are one")
@@ -231,7 +237,10 @@ func (l *linter) resources(s *statement) {
 			l.warn(e.at, e.path(), "the entry matches nothing; the form is %s", resourceForm(parts[2], parts[5]))
 		}
 		if len(parts) > 2 && served(parts[2]) {
-			l.partition(e.at, e.path(), parts[1])
+			before := len(l.warnings)
+			if l.partition(e.at, e.path(), parts[1]); !s.notResource {
+				l.deny(s, before)
+			}
 		}
 		l.variables(s, e.at, e.path(), e.text, &e.pattern)
 		if l.p.variables && len(parts) == 6 && strings.Contains(e.text[:len(e.text)-len(parts[5])], "${") {
@@ -243,43 +252,18 @@ func (l *linter) resources(s *statement) {
 			}
 		}
 		l.unusedResource(s, e)
+		l.never(s, e, from)
 	}
-}
-
-// Elsewhere warns of resources of services that are served here, which are in
-// another region or account: no request is about them.
-func (p *Policy) Elsewhere(region, account string) []Warning {
-	l := linter{p: p}
-	for _, s := range p.statements {
-		for i := range s.resources {
-			e := &s.resources[i]
-			parts := splitOutsideVariables(e.text, 6, true)
-			if len(parts) < 6 || parts[2] != "redshift" && parts[2] != "daypass" {
-				continue
-			}
-			if !plausibleAccount(parts[4]) {
-				continue // a star before it stands for more than one part
-			}
-			for _, part := range []struct{ name, is, here string }{
-				{"region", parts[3], region}, {"account", parts[4], account},
-			} {
-				if part.is != part.here && !strings.ContainsAny(part.is, "*?$") {
-					l.warn(e.at, e.path(), "the %s is %q and that of this server %q; the entry matches nothing", part.name, part.is, part.here)
-				}
-			}
-		}
-	}
-	return l.warnings
 }
 
 func plausibleAccount(s string) bool {
 	return s == "" || s == "aws" || isAccount(s) || strings.ContainsAny(s, "*?$")
 }
 
-// partition warns of ARNs of another partition than ours.
+// partition warns of ARNs of a partition that does not exist.
 func (l *linter) partition(at Position, path, partition string) {
-	if partition != "aws" && !strings.ContainsAny(partition, "*?$") {
-		l.warn(at, path, "the ARN matches nothing: those here begin with arn:aws:, not arn:%s:", partition)
+	if !isPartition(partition) && !strings.ContainsAny(partition, "*?$") {
+		l.warn(at, path, "the ARN matches nothing: AWS has no partition %s", partition)
 	}
 }
 

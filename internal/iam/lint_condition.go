@@ -60,6 +60,17 @@ func isKey(known, key string) bool {
 }
 
 func (l *linter) conditions(s *statement) {
+	for i := range s.unfilled {
+		e := &s.unfilled[i]
+		switch {
+		case len(s.conditions) > 0:
+			l.warn(e.at, e.path(), "the operator has no condition keys, so it has no effect; remove it or fill it in")
+		case s.allow:
+			l.warn(e.at, e.path(), "the condition is empty, so the statement allows without any; remove it or fill it in")
+		default:
+			l.warn(e.at, e.path(), "the condition is empty, so the statement always denies; remove it or fill it in")
+		}
+	}
 	for i := range s.conditions {
 		c := &s.conditions[i]
 		l.key(s, c.at, c.path(), c.key, c.name, c.absence(s))
@@ -123,14 +134,19 @@ func (a *action) hasKey(key string) bool {
 
 // absence says what comes of a key that is never there.
 func (c *condition) absence(s *statement) string {
-	if c.holds(nil, !s.allow, new(work)) {
+	switch {
+	case c.holds(nil, !s.allow, new(work)):
 		return "the condition always holds"
+	case s.allow:
+		return "the condition never holds"
+	default:
+		return "the condition never holds, and the Deny denies nothing there"
 	}
-	return "the condition never holds"
 }
 
 // conditionSet warns of set operators where they mislead or are missing.
 func (l *linter) conditionSet(s *statement, c *condition) {
+	from := len(l.warnings)
 	global, known := findGlobalKey(c.key)
 	list := known && global.list || strings.HasSuffix(c.key, ":amr")
 	switch {
@@ -138,6 +154,7 @@ func (l *linter) conditionSet(s *statement, c *condition) {
 		l.warn(c.at, c.path(), "ForAllValues with Null always holds")
 	case c.test == testNull && c.set == forAnyValue:
 		l.warn(c.at, c.path(), "ForAnyValue with Null never holds")
+		l.deny(s, from)
 	case c.set == noSet && list && c.test != testNull:
 		l.warn(c.at, c.path(), "the key has several values and needs ForAllValues or ForAnyValue")
 	case c.set == forAllValues && s.allow && !s.guarded(c.key):
@@ -155,10 +172,15 @@ func (s *statement) guarded(key string) bool {
 }
 
 func (l *linter) conditionValues(s *statement, c *condition) {
+	from := len(l.warnings)
 	if c.empty() {
 		l.warn(c.at, c.path(), "the list of values is empty")
+		if !c.negated && !c.ifExists && c.set != forAllValues {
+			l.deny(s, from)
+		}
 		return
 	}
+	l.logonNames(s, c)
 	for i := range c.texts {
 		text := c.texts[i].text
 		l.variables(s, c.at, c.path(), text, &c.texts[i])
@@ -192,6 +214,27 @@ func (l *linter) conditionValues(s *statement, c *condition) {
 	}
 	if c.key == "aws:multifactorauthpresent" && c.test == testBool && c.wantFalse && !c.ifExists && !s.allow {
 		l.warn(c.at, c.path(), "long-term access keys do not have the key, so this Deny spares them; use BoolIfExists")
+	}
+}
+
+// logonNames warns of names that log on where the plain name of the database user is
+// compared.
+func (l *linter) logonNames(s *statement, c *condition) {
+	if c.key != "redshift:dbuser" || c.negated {
+		return
+	}
+	from, found := len(l.warnings), 0
+	for i := range c.texts {
+		if text := c.texts[i].text; strings.HasPrefix(text, "IAM:") || strings.HasPrefix(text, "IAMA:") {
+			found++
+		}
+	}
+	if found == 0 {
+		return
+	}
+	l.warn(c.at, c.path(), "redshift:DbUser is the plain DbUser; the prefix is part of the name that logs on")
+	if found == len(c.texts) && !c.ifExists {
+		l.deny(s, from)
 	}
 }
 

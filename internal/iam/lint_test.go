@@ -85,14 +85,15 @@ func TestWarnings(t *testing.T) {
 		{"misspelt", 0, `"Effect":"Allow","Action":"redshift:GetClusterCredential","Resource":"*"`, []string{"is redshift:GetClusterCredentials meant?"}},
 		{"unknown", 0, `"Effect":"Allow","Action":"redshift:CreateCluster","Resource":"*"`, []string{"no action of redshift that is served here matches CreateCluster"}},
 		{"another service", 0, `"Effect":"Allow","Action":"s3:GetObject","Resource":"*"`, []string{s3}},
-		{"actions of Daypass", 0, `"Effect":"Allow","Action":"daypass:Revoke","Resource":"*"`, nil},
+		{"actions of Daypass", 0, `"Effect":"Allow","Action":"daypass:Revoke*","Resource":"*"`, nil},
+		{"an action of Daypass misspelt", 0, `"Effect":"Allow","Action":"daypass:RevokeCredential","Resource":"*"`, []string{"is daypass:RevokeCredentials meant?"}},
 		// Resources.
 		{"no resource for the action", 0, join + `"Resource":` + anyUser, []string{"no resource of the statement is for redshift:JoinGroup", "no action of the statement is about a dbuser"}},
 		{"of two actions one", 0, `"Effect":"Allow","Action":["redshift:JoinGroup","redshift:CreateClusterUser"],` + group, []string{"no resource of the statement is for redshift:CreateClusterUser"}},
 		{"a cluster", 0, `"Effect":"Allow","Action":"redshift:DescribeClusters","Resource":"` + prefix + `cluster:c"`, nil},
 		{"a role for sts", 0, `"Effect":"Allow","Action":"sts:AssumeRole","Resource":"arn:aws:iam::123456789012:role/etl"`, nil},
 		{"our own service", 0, `"Effect":"Allow","Action":"daypass:RevokeCredentials","Resource":["arn:aws:daypass:us-east-1:123456789012:principal/user/${aws:username}","arn:aws:daypass:us-east-1:123456789012:cluster/*"]`, nil},
-		{"our own service, another resource", 0, `"Effect":"Allow","Action":"daypass:RevokeCredentials","Resource":"arn:aws:daypass:us-east-1:123456789012:session/east/*"`, []string{"no action of the statement is about a session"}},
+		{"our own service, another resource", 0, `"Effect":"Allow","Action":"daypass:RevokeCredentials","Resource":"arn:aws:daypass:us-east-1:123456789012:session/east/*"`, []string{"no resource of the statement is for daypass:RevokeCredentials", "no action of the statement is about a session"}},
 		{"an action without resources", 0, `"Effect":"Allow","Action":"sts:GetCallerIdentity","Resource":"arn:aws:iam::123456789012:user/ana"`, []string{`with Resource "*" only`, "no action of the statement is about a user"}},
 		{"a dbgroup for credentials", 0, get + `"Resource":[` + anyUser + `,"` + prefix + `dbgroup:c/g"]`, []string{"decided by redshift:JoinGroup"}},
 		{"the type by wildcard", 0, join + `"Resource":"` + prefix + `db*:c/g"`, []string{"cannot stand for the resource type"}},
@@ -106,9 +107,9 @@ func TestWarnings(t *testing.T) {
 		{"a cluster by a slash", 0, `"Effect":"Allow","Action":"redshift:DescribeClusters","Resource":"` + prefix + `cluster/c"`, []string{"the form is cluster:NAME"}},
 		{"a role by a colon", 0, `"Effect":"Allow","Action":"sts:AssumeRole","Resource":"arn:aws:iam::123456789012:role:etl"`, []string{"the form is role/NAME"}},
 		{"a session without its cluster", 0, `"Effect":"Allow","Action":"daypass:TerminateSession","Resource":"arn:aws:daypass:us-east-1:123456789012:session/x"`, []string{"the form is session/CLUSTER/ID"}},
-		{"another partition", 0, join + `"Resource":"arn:awz:redshift:us-east-1:123456789012:dbgroup:c/g"`, []string{"begin with arn:aws:, not arn:awz:"}},
+		{"another partition", 0, join + `"Resource":"arn:awz:redshift:us-east-1:123456789012:dbgroup:c/g"`, []string{"AWS has no partition awz"}},
 		{"any partition", 0, join + `"Resource":"arn:aws*:redshift:us-east-1:123456789012:dbgroup:c/g"`, nil},
-		{"another partition in a condition", 0, join + group + `,"Condition":{"ArnLike":{"aws:PrincipalArn":"arn:aws-cn:iam::123456789012:user/ana"}}`, []string{"not arn:aws-cn:"}},
+		{"another partition in a condition", 0, join + group + `,"Condition":{"ArnLike":{"aws:PrincipalArn":"arn:aws-cn:iam::123456789012:user/ana"}}`, nil},
 		{"two stars", 0, join + `"Resource":"` + prefix + `dbgroup:c/**"`, []string{"two stars"}},
 		{"every cluster", 0, join + `"Resource":"` + prefix + `dbgroup:*"`, nil},
 		{"the prefix of the logon name", 0, get + `"Resource":"` + prefix + `dbuser:c/IAM:ana"`, []string{"the plain DbUser"}},
@@ -130,11 +131,16 @@ func TestWarnings(t *testing.T) {
 		{"an empty list", 0, when(`{"StringEquals":{"aws:username":[]}}`), []string{s3, "the list of values is empty"}},
 		{"MFA with Bool", 0, `"Effect":"Deny","NotAction":"sts:*","Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"false"}}`, []string{"use BoolIfExists"}},
 		{"MFA with BoolIfExists", 0, `"Effect":"Deny","NotAction":"sts:*","Resource":"*","Condition":{"BoolIfExists":{"aws:MultiFactorAuthPresent":"false"}}`, nil},
+		{"an empty condition", 0, join + group + `,"Condition":{}`, []string{"allows without any"}},
+		{"an empty operator", 0, join + group + `,"Condition":{"StringEquals":{}}`, []string{"allows without any"}},
+		{"an empty operator beside another", 0, join + group + `,"Condition":{"StringEquals":{},"Bool":{"aws:SecureTransport":"true"}}`, []string{"has no effect"}},
+		{"an empty condition in a Deny", 0, `"Effect":"Deny","Action":"redshift:JoinGroup",` + group + `,"Condition":{}`, []string{"always denies"}},
+		{"an empty condition in a trust policy", iam.TrustPolicy, `"Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"sts:AssumeRole","Condition":{}`, []string{"allows without any"}},
 		// Trust policies.
 		{"an account", iam.TrustPolicy, `"Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"sts:AssumeRole"`, nil},
 		{"everybody", iam.TrustPolicy, `"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"`, []string{"everybody in the account"}},
 		{"everybody under a condition", iam.TrustPolicy, `"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole","Condition":{"StringEquals":{"sts:ExternalId":"x"}}`, nil},
-		{"a user of another partition", iam.TrustPolicy, `"Effect":"Allow","Principal":{"AWS":"arn:awz:iam::123456789012:user/ana"},"Action":"sts:AssumeRole"`, []string{"not arn:awz:"}},
+		{"a user of another partition", iam.TrustPolicy, `"Effect":"Allow","Principal":{"AWS":"arn:awz:iam::123456789012:user/ana"},"Action":"sts:AssumeRole"`, []string{"AWS has no partition awz"}},
 		{"NotPrincipal with Allow", iam.TrustPolicy, `"Effect":"Allow","NotPrincipal":{"AWS":"123456789012"},"Action":"sts:AssumeRole"`, []string{"lets in everybody"}},
 		{"NotPrincipal without the account", iam.TrustPolicy, `"Effect":"Deny","NotPrincipal":{"AWS":"arn:aws:iam::123456789012:user/ana"},"Action":"sts:AssumeRole"`, []string{"also names the account"}},
 		{"a provider without condition", iam.TrustPolicy, `"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/token.example.com/Path"},"Action":"sts:AssumeRoleWithWebIdentity"`, []string{"every token of token.example.com/Path"}},
@@ -261,7 +267,9 @@ func TestElsewhere(t *testing.T) {
 		"arn:aws:redshift:*":                                  "",
 		"*":                                                   "",
 		"arn:aws:s3:::bucket":                                 "",
-		"arn:aws:iam::999999999999:role/etl":                  "",
+		"arn:aws:iam::999999999999:role/etl":                  `the account is "999999999999"`,
+		"arn:aws:iam::123456789012:role/etl":                  "",
+		"arn:aws:iam:us-east-1:123456789012:role/etl":         `the region is "us-east-1" and that of this server ""`,
 		"arn:aws:redshift:us-east-1:999999999999:dbgroup:c/g": `the account is "999999999999"`,
 		"arn:aws:redshift:eu-west-1:123456789012:dbgroup:c/g": `the region is "eu-west-1" and that of this server "us-east-1"`,
 		"arn:aws:daypass:us-east-1::cluster/c":                `the account is ""`,
@@ -270,9 +278,170 @@ func TestElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := p.Elsewhere("us-east-1", "123456789012")
+		got := p.Elsewhere(iam.Site{Partition: "aws", Region: "us-east-1", Account: "123456789012"})
 		if len(got) > 1 || (len(got) == 1) != (want != "") || want != "" && !strings.Contains(got[0].Reason, want) {
 			t.Errorf("%s: %v, want %q", resource, got, want)
 		}
 	}
+}
+
+// A Deny that matches nothing is a hole: each row says whether an entry is one, and
+// the evaluator agrees, for one request of every action on every kind of resource.
+func TestDeniesNothing(t *testing.T) {
+	const (
+		prefix = `arn:aws:redshift:us-east-1:123456789012:`
+		never  = "this Deny can never match and denies nothing: "
+		deny   = `"Effect":"Deny",`
+		all    = deny + `"Action":"redshift:*","Resource":`
+		get    = deny + `"Action":"redshift:GetClusterCredentials","Resource":`
+	)
+	site := iam.Site{Partition: "aws", Region: "us-east-1", Account: "123456789012", Clusters: []string{"c", "d"}}
+	for _, tt := range []struct {
+		statement string
+		want      string // a part of the reason; empty: it matches something
+	}{
+		{all + `"*"`, ""},
+		{all + `"arn:aws:redshift:*"`, ""},
+		{all + `"arn:aws:redshift:*:*:dbname:c/prod"`, ""},
+		{all + `"arn:aws:redshift:*:dbname:c/prod"`, ""},
+		{all + `"` + prefix + `db*:c/prod"`, ""},
+		{all + `"` + prefix + `*:c/prod"`, ""},
+		{all + `"` + prefix + `*"`, ""},
+		{all + `"` + prefix + `dbname:*/prod"`, ""},
+		{all + `"` + prefix + `dbname:*prod"`, ""},
+		{all + `"` + prefix + `dbname:?/${aws:username}"`, ""},
+		{all + `"arn:*:redshift:*:*:dbname:c/*"`, ""},
+		// A star that would have to cross a colon.
+		{all + `"` + prefix + `*/prod"`, "does not stand for a colon"},
+		{all + `"` + prefix + `*prod"`, "does not stand for a colon"},
+		{all + `"` + prefix + `d*/prod"`, "does not stand for a colon"},
+		{all + `"arn:aws:redshift:us-east-1:*/prod*"`, "does not stand for a colon"},
+		{all + `"arn:aws:redshift:*prod*"`, "does not stand for a colon"},
+		{all + `"` + prefix + `dbname?c/prod"`, "does not stand for a colon"},
+		{deny + `"Action":"sts:AssumeRole","Resource":"arn:aws:iam::*admin*"`, "arn:aws:iam::ACCOUNT:role/NAME"},
+		// The wrong place.
+		{all + `"arn:aws:redshift:eu-west-1:123456789012:dbname:c/prod"`, `the region is "eu-west-1"`},
+		{all + `"arn:aws:redshift:us-east-1:999999999999:dbname:c/prod"`, `the account is "999999999999"`},
+		{all + `"arn:aws-cn:redshift:us-east-1:123456789012:dbname:c/prod"`, `the partition is "aws-cn" and that of this server "aws"`},
+		{all + `"arn:awz:redshift:us-east-1:123456789012:dbname:c/prod"`, "AWS has no partition awz"},
+		{all + `"*","Condition":{"ArnLike":{"aws:PrincipalArn":"arn:aws-cn:iam::123456789012:user/*"}}`, "begin with arn:aws:, not arn:aws-cn:"},
+		{all + `"*","Condition":{"ArnNotLike":{"aws:PrincipalArn":"arn:aws-cn:iam::123456789012:user/*"}}`, ""},
+		{all + `"` + prefix + `dbname:production/dev"`, "for none of the clusters of this server (c, d)"},
+		{deny + `"Action":"daypass:*","Resource":"arn:aws:daypass:us-east-1:123456789012:cluster/e"`, "for none of the clusters"},
+		{deny + `"Action":"daypass:*","Resource":"arn:aws:daypass:us-east-1:123456789012:cluster/d"`, ""},
+		{deny + `"Action":"daypass:*","Resource":"arn:aws:daypass:us-east-1:123456789012:principal/user/eve"`, ""},
+		// The wrong form.
+		{all + `"` + prefix + `dbname/c/prod"`, "the form is dbname:CLUSTER/NAME"},
+		{all + `"` + prefix + `dbname:prod"`, "the form is dbname:CLUSTER/NAME"},
+		{all + `"` + prefix + `dbgroup"`, "the form is dbgroup:CLUSTER/NAME"},
+		{all + `"` + prefix + `database:c/prod"`, "no action of the statement is about a database"},
+		{all + `"` + prefix + `cluster:c/prod"`, "the entry matches nothing"},
+		// The wrong kind of resource for the actions.
+		{get + `"` + prefix + `dbgroup:c/admins"`, "groups are decided by redshift:JoinGroup"},
+		{get + `"` + prefix + `cluster:c"`, "no action of the statement is about a cluster"},
+		{get + `"arn:aws:iam::123456789012:role/admin"`, "no action of the statement is about a role"},
+		{get + `"arn:aws:s3:::bucket"`, "the statement's actions are about dbuser or dbname"},
+		{deny + `"Action":"sts:GetAccessKeyInfo","Resource":"arn:aws:iam::123456789012:user/ana"`, "no action of the statement is about a user"},
+		{deny + `"NotAction":"redshift:GetClusterCredentials","Resource":"` + prefix + `dbname:c/*"`, ""},
+		{deny + `"NotAction":["redshift:*","sts:*","iam:*"],"Resource":"` + prefix + `dbname:c/*"`, "actions are about"},
+		// Actions.
+		{deny + `"Action":"redshift:GetClusterCredential","Resource":"*"`, "is redshift:GetClusterCredentials meant?"},
+		{deny + `"Action":"redshift:Getclustercredentials","Resource":"*"`, ""},
+		{deny + `"Action":"redshift-data:*","Resource":"*"`, "is not served here"},
+		{deny + `"NotAction":"*","Resource":"*"`, "NotAction leaves no action"},
+		{deny + `"NotAction":["redshift:*","sts:*","iam:*","daypass:*"],"Resource":"*"`, "NotAction leaves no action"},
+		// NotResource.
+		{deny + `"Action":"redshift:*","NotResource":"*"`, `NotResource "*" leaves no resource`},
+		{deny + `"Action":"redshift:*","NotResource":"` + prefix + `dbname:c/dev"`, ""},
+		// Conditions.
+		{all + `"*","Condition":{"StringEquals":{"aws:usrname":"eve"}}`, "denies nothing there"},
+		{all + `"*","Condition":{"StringEquals":{"redshift:Database":"prod"}}`, "denies nothing there"},
+		{deny + `"Action":"redshift:JoinGroup","Resource":"*","Condition":{"StringEquals":{"redshift:DbUser":"eve"}}`, "denies nothing there"},
+		{all + `"*","Condition":{"StringEquals":{"aws:username":[]}}`, "the list of values is empty"},
+		{all + `"*","Condition":{"ForAnyValue:Null":{"aws:TagKeys":"true"}}`, "never holds"},
+		{all + `"*","Condition":{"StringEquals":{"redshift:DbUser":"IAM:eve"}}`, "the prefix is part of the name that logs on"},
+		{all + `"*","Condition":{"StringLike":{"redshift:DbUser":["IAMA:*","eve"]}}`, ""},
+		{all + `"*","Condition":{"StringEquals":{"aws:username":"eve"}}`, ""},
+		{all + `"*","Condition":{"StringNotEquals":{"aws:usrname":"eve"}}`, ""},
+	} {
+		p := mustParse(t, iam.IdentityPolicy, identity(tt.statement))
+		var reasons []string
+		for _, w := range append(p.Warnings(), p.Elsewhere(site)...) {
+			reasons = append(reasons, w.Reason)
+		}
+		text := strings.Join(reasons, "\n")
+		said := strings.Contains(text, never) || strings.Contains(text, "denies nothing there") || strings.Contains(text, "has no effect")
+		if said != (tt.want != "") || !strings.Contains(text, tt.want) {
+			t.Errorf("%s\n\tsaid: %q\n\twant: %q", tt.statement, reasons, tt.want)
+		}
+		if matches := matchesSomething(t, tt.statement, site); matches != (tt.want == "") {
+			t.Errorf("%s: the evaluator denies something: %t", tt.statement, matches)
+		}
+	}
+}
+
+// matchesSomething asks the evaluator about one request of each action on each kind
+// of resource, of clusters and names that the rows use.
+func matchesSomething(t *testing.T, statement string, site iam.Site) bool {
+	t.Helper()
+	policies := iam.Policies{Identity: []*iam.Policy{mustParse(t, iam.IdentityPolicy, identity(statement))}}
+	names := []string{"prod", "dev", "eve", "admin", "admins", "ana", "*"}
+	arn := func(service, resource string) string {
+		region := site.Region
+		if service == "iam" {
+			region = ""
+		}
+		return "arn:" + site.Partition + ":" + service + ":" + region + ":" + site.Account + ":" + resource
+	}
+	inClusters := func(service, kind, separator string) (list []string) {
+		for _, cluster := range append(site.Clusters, "*") {
+			for _, name := range names {
+				list = append(list, arn(service, kind+separator+cluster+"/"+name))
+			}
+		}
+		return list
+	}
+	named := func(service, kind string) (list []string) {
+		for _, name := range append(append(names, "user/eve", "role/eve"), site.Clusters...) {
+			list = append(list, arn(service, kind+name))
+		}
+		return list
+	}
+	users, databases := inClusters("redshift", "dbuser", ":"), inClusters("redshift", "dbname", ":")
+	clusters := named("daypass", "cluster/")
+	requests := map[string][]string{
+		"redshift:GetClusterCredentials":            append(users, databases...),
+		"redshift:GetClusterCredentialsWithIAM":     databases,
+		"redshift:CreateClusterUser":                users,
+		"redshift:JoinGroup":                        inClusters("redshift", "dbgroup", ":"),
+		"redshift:DescribeClusters":                 {arn("redshift", "cluster:c"), arn("redshift", "cluster:d"), arn("redshift", "cluster:*")},
+		"redshift:DescribeCustomDomainAssociations": {"*"},
+		"sts:AssumeRole":                            named("iam", "role/"),
+		"sts:GetAccessKeyInfo":                      {"*"},
+		"iam:SimulateCustomPolicy":                  {"*"},
+		"iam:SimulatePrincipalPolicy":               append(named("iam", "role/"), named("iam", "user/")...),
+		"daypass:RevokeCredentials":                 append(append(clusters, inClusters("daypass", "dbuser", "/")...), named("daypass", "principal/")...),
+		"daypass:ListSessions":                      clusters,
+		"daypass:ListRevocations":                   clusters,
+		"daypass:TerminateSession":                  inClusters("daypass", "session", "/"),
+	}
+	for action, resources := range requests {
+		for _, resource := range resources {
+			for _, name := range names {
+				context := iam.NewContext()
+				context.Set("aws:username", name)
+				if strings.HasPrefix(action, "redshift:Get") {
+					context.Set("redshift:DbName", name)
+					context.Set("redshift:DurationSeconds", "900")
+				}
+				if action == "redshift:GetClusterCredentials" || action == "redshift:CreateClusterUser" {
+					context.Set("redshift:DbUser", name)
+				}
+				if policies.Evaluate(&iam.Request{Action: action, Resource: resource, Context: context}).Effect == iam.ExplicitDeny {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

@@ -337,6 +337,9 @@ func (p *Policy) parseConditions(s *statement, n *node) *PolicyError {
 	if n.kind != objectNode {
 		return n.fail("the condition has to be an object, not %s", n.kind)
 	}
+	if len(n.children) == 0 {
+		s.unfilled = append(s.unfilled, placeOf(n, n, s))
+	}
 	for _, operator := range n.children {
 		if operator.kind != objectNode {
 			return operator.fail("an operator takes an object of condition keys, not %s", operator.kind)
@@ -345,6 +348,9 @@ func (p *Policy) parseConditions(s *statement, n *node) *PolicyError {
 		var template condition
 		if err := template.parseOperator(operator.name); err != nil {
 			return operator.failName("%v", err)
+		}
+		if len(operator.children) == 0 {
+			s.unfilled = append(s.unfilled, place{at: operator.start, in: s, name: n.name + "." + clip(operator.name), index: -1})
 		}
 		for _, m := range operator.children {
 			c := template

@@ -97,7 +97,8 @@ type statement struct {
 	anyResource  bool // Resource: "*"
 	principals   *principals
 	conditions   []condition
-	hasCondition bool // an element Condition is there, be it empty
+	hasCondition bool    // an element Condition is there, be it empty
+	unfilled     []place // it, or an operator in it, where nothing is in there
 }
 
 // place is where a part of a statement stands. Its path is put together when

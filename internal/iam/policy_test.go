@@ -448,3 +448,60 @@ func TestContextKeysFoldWithinLatin1(t *testing.T) {
 		t.Errorf("Lookup = %q, want a", got)
 	}
 }
+
+// What is there and is null, or is there and is empty, was meant to be filled in. It
+// is an error wherever it is, and not the same as what is not there.
+func TestNullAndEmptyAreRefused(t *testing.T) {
+	const identityRest, trustRest = `"Effect":"Allow","Action":"redshift:*","Resource":"*"`, `"Effect":"Allow","Action":"sts:AssumeRole","Principal":"*"`
+	without := func(rest, element string) string {
+		var kept []string
+		for _, one := range strings.Split(rest, ",") {
+			if !strings.HasPrefix(one, `"`+element+`"`) {
+				kept = append(kept, one)
+			}
+		}
+		return strings.Join(kept, ",")
+	}
+	documents := []string{`null`, `[]`, `""`, `{}`, ``, ` `, `{"Version":"2012-10-17"}`, `{"Version":"2012-10-17","Statement":null}`,
+		`{"Version":"2012-10-17","Statement":[]}`, `{"Version":"2012-10-17","Statement":{}}`, `{"Version":"2012-10-17","Statement":[null]}`,
+		`{"Version":"2012-10-17","Statement":[{}]}`}
+	for _, value := range []string{`null`, `""`, `[]`, `{}`, `[null]`, `[""]`} {
+		documents = append(documents, `{"Version":`+value+`,"Statement":{`+identityRest+`}}`)
+		if value != `""` {
+			documents = append(documents, `{"Id":`+value+`,"Statement":{`+identityRest+`}}`)
+		}
+	}
+	for kind, tt := range map[iam.Kind]struct{ rest, elements string }{
+		iam.IdentityPolicy: {identityRest, "Sid Effect Action NotAction Resource NotResource Condition"},
+		iam.TrustPolicy:    {trustRest, "Sid Effect Action NotAction Principal NotPrincipal Condition"},
+	} {
+		if _, err := iam.ParsePolicy(kind, "p", []byte(identity(tt.rest))); err != nil {
+			t.Fatal(err)
+		}
+		list := documents
+		for _, element := range strings.Fields(tt.elements) {
+			rest := without(tt.rest, strings.TrimPrefix(element, "Not"))
+			for _, value := range []string{`null`, `""`, `[]`, `{}`, `[null]`, `[""]`} {
+				if element == "Condition" && value == `{}` || element == "Sid" && value == `""` {
+					continue // a warning; AWS's own console writes it
+				}
+				list = append(list, identity(rest+`,"`+element+`":`+value))
+			}
+		}
+		if kind == iam.TrustPolicy {
+			for _, value := range []string{`{"AWS":null}`, `{"AWS":[]}`, `{"AWS":""}`, `{"AWS":[null]}`, `{"AWS":[""]}`, `{"Federated":null}`, `{"AWS":"*","Federated":null}`} {
+				list = append(list, identity(without(trustRest, "Principal")+`,"Principal":`+value))
+			}
+		}
+		for _, value := range []string{`{"StringEquals":null}`, `{"StringEquals":""}`, `{"StringEquals":[]}`, `{"StringEquals":{"aws:username":null}}`,
+			`{"StringEquals":{"aws:username":[null]}}`, `{"StringEquals":{"aws:username":{}}}`, `{"StringEquals":{"":"x"}}`, `{"":{"aws:username":"x"}}`,
+			`{"Bool":{"aws:MultiFactorAuthPresent":""}}`, `{"IpAddress":{"aws:SourceIp":""}}`} {
+			list = append(list, identity(tt.rest+`,"Condition":`+value))
+		}
+		for _, document := range list {
+			if _, err := iam.ParsePolicy(kind, "p", []byte(document)); err == nil {
+				t.Errorf("%s: %s was taken", kind, document)
+			}
+		}
+	}
+}

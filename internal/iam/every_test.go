@@ -1,0 +1,90 @@
+package iam_test
+
+import (
+	"testing"
+
+	"github.com/daypass/daypass/internal/iam"
+)
+
+// A request for every database of a cluster is denied by a Deny for one of them, and
+// by no other.
+func TestEvery(t *testing.T) {
+	const prefix = "arn:aws:redshift:us-east-1:123456789012:"
+	context := iam.NewContext()
+	context.Set("aws:username", "eve")
+	for _, tt := range []struct {
+		deny string // what follows "Effect":"Deny"
+		want bool
+	}{
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/prod"`, true},
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/*"`, true},
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/prod*"`, true},
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/?"`, true},
+		{`"Action":"*","Resource":"` + prefix + `dbname:*/prod"`, true},
+		{`"Action":"*","Resource":"` + prefix + `dbname:*prod"`, true},
+		{`"Action":"*","Resource":"` + prefix + `db*:c/prod"`, true},
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/${aws:username}"`, true},
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/x${aws:username}y"`, true},
+		{`"Action":"*","Resource":["` + prefix + `dbname:d/prod","` + prefix + `dbname:c/a"]`, true},
+		{`"Action":"*","Resource":"arn:aws:redshift:*"`, true},
+		{`"Action":"*","Resource":"*"`, true},
+		{`"Action":"*","NotResource":"` + prefix + `dbname:c/dev"`, true},
+		{`"Action":"*","NotResource":"` + prefix + `dbname:c/d*"`, true},
+		{`"Action":"*","Resource":"*","Condition":{"StringEquals":{"redshift:DbName":"prod"}}`, true},
+		{`"Action":"*","Resource":"*","Condition":{"StringLike":{"REDSHIFT:dbname":"p*"}}`, true},
+		{`"Action":"*","Resource":"*","Condition":{"StringEquals":{"redshift:DbName":"prod","aws:username":"eve"}}`, true},
+
+		{`"Action":"*","Resource":"` + prefix + `dbname:d/prod"`, false},
+		{`"Action":"*","Resource":"` + prefix + `dbname:cc/prod"`, false},
+		{`"Action":"*","Resource":"` + prefix + `dbuser:c/prod"`, false},
+		{`"Action":"*","Resource":"` + prefix + `*/prod"`, false}, // the star would have to cross a colon
+		{`"Action":"*","Resource":"arn:aws:redshift:us-east-1:999999999999:dbname:c/prod"`, false},
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/${aws:SourceIdentity}"`, false},
+		{`"Action":"redshift:JoinGroup","Resource":"` + prefix + `dbname:c/prod"`, false},
+		{`"Action":"*","NotResource":"` + prefix + `dbname:c/*"`, false},
+		{`"Action":"*","NotResource":"` + prefix + `dbname:*"`, false},
+		{`"Action":"*","NotResource":"*"`, false},
+		{`"Action":"*","Resource":"` + prefix + `dbname:c/prod","Condition":{"StringEquals":{"aws:username":"ana"}}`, false},
+		{`"Action":"*","Resource":"*","Condition":{"StringEquals":{"redshift:DbName":"prod","aws:username":"ana"}}`, false},
+		{`"Action":"*","Resource":"*","Condition":{"StringEquals":{"redshift:DbUser":"prod"}}`, false},
+	} {
+		p := iam.Policies{Identity: []*iam.Policy{mustParse(t, iam.IdentityPolicy, identity(`"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny",`+tt.deny))}}
+		r := &iam.Request{Action: "redshift:GetClusterCredentialsWithIAM", Resource: prefix + "dbname:c/*", Context: context,
+			Every: true, EveryKey: "redshift:DbName"}
+		if got := p.Evaluate(r); (got.Effect == iam.ExplicitDeny) != tt.want || got.Effect == iam.ImplicitDeny {
+			t.Errorf("Deny %s: got %+v, want a denial: %t", tt.deny, got, tt.want)
+		}
+		for layer, policies := range map[iam.Layer]*iam.Policies{
+			iam.BoundaryLayer: {Identity: p.Identity[:0:0], Boundary: p.Identity[0]},
+			iam.SessionLayer:  {Session: p.Identity},
+		} {
+			if got := policies.Evaluate(r); (got.Effect == iam.ExplicitDeny) != tt.want || tt.want && got.Layer != layer {
+				t.Errorf("Deny %s, in the %v: got %+v", tt.deny, layer, got)
+			}
+		}
+	}
+	// An Allow is for the text alone: one database is not every database.
+	p := iam.Policies{Identity: []*iam.Policy{mustParse(t, iam.IdentityPolicy, identity(`"Effect":"Allow","Action":"*","Resource":"`+prefix+`dbname:c/prod"`))}}
+	if got := p.Evaluate(&iam.Request{Action: "redshift:GetClusterCredentialsWithIAM", Resource: prefix + "dbname:c/*", Every: true}); got.Allowed() {
+		t.Errorf("an Allow for one database: got %+v", got)
+	}
+}
+
+// The overlap of two patterns is what a search for a text that both match finds.
+func FuzzEvery(f *testing.F) {
+	f.Add("c/*od", "prod")
+	f.Add("?/p*?", "")
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		document := `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":` + quote("arn:aws:redshift:r:123456789012:dbname:"+pattern) + `}]}`
+		policy, err := iam.ParsePolicy(iam.IdentityPolicy, "p", []byte(document))
+		if err != nil {
+			return
+		}
+		p := iam.Policies{Identity: []*iam.Policy{policy}}
+		one := p.Evaluate(&iam.Request{Action: "redshift:GetClusterCredentialsWithIAM", Resource: "arn:aws:redshift:r:123456789012:dbname:c/" + name})
+		every := p.Evaluate(&iam.Request{Action: "redshift:GetClusterCredentialsWithIAM", Resource: "arn:aws:redshift:r:123456789012:dbname:c/*", Every: true})
+		if one.Effect == iam.ExplicitDeny && every.Effect != iam.ExplicitDeny && every.Layer != iam.LimitLayer {
+			t.Errorf("%q denies the database %q and not all of them", pattern, name)
+		}
+	})
+}

@@ -1,0 +1,284 @@
+package iam
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Deny that matches nothing is a hole that nobody sees: the call it was written
+// against goes through. So it is said of each entry of a Deny, in so many words,
+// when it can match no request of the actions that are served here.
+
+const deniesNothing = "this Deny can never match and denies nothing: "
+
+// Site is where policies are used: what ARNs there have in common.
+type Site struct {
+	Partition, Region, Account string
+	// Clusters are the identifiers of the clusters that there are. Nil: not known.
+	Clusters []string
+}
+
+// shape is a resource as a pattern: what is not known of it may be any name.
+func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
+	var form string
+	for _, f := range resourceForms {
+		if f.service == service && f.form[:strings.IndexAny(f.form, ":/")] == resourceType {
+			form = f.form
+		}
+	}
+	region := site.Region
+	if service == "iam" {
+		region = "-" // none
+	}
+	clusters := []string{""}
+	if strings.Contains(form, "CLUSTER") || resourceType == "cluster" {
+		if site.Clusters != nil {
+			clusters = append(slices.Clone(site.Clusters), "*") // * is all of them, as a resource
+		}
+	}
+	for _, cluster := range clusters {
+		var list []charSet
+		part := func(known string, c class) {
+			if known == "-" {
+				return
+			}
+			for i := range len(known) {
+				list = append(list, charSet{byte: known[i]})
+			}
+			if known == "" {
+				list = append(list, charSet{class: c, many: true})
+			}
+		}
+		part("arn:", 0)
+		part(site.Partition, segmentChar)
+		part(":"+service+":", 0)
+		part(region, segmentChar)
+		part(":", 0)
+		part(site.Account, digit)
+		part(":"+resourceType+form[len(resourceType):len(resourceType)+1], 0)
+		switch rest := form[len(resourceType)+1:]; {
+		case strings.HasPrefix(rest, "CLUSTER/"):
+			part(cluster, nameChar)
+			part("/", 0)
+			part("", anyChar)
+		case resourceType == "cluster":
+			part(cluster, nameChar)
+		default: // paths, and what callers invent
+			part("", anyChar)
+		}
+		shapes = append(shapes, list)
+	}
+	return shapes
+}
+
+// actionResources are what an action can be about.
+func (site *Site) actionResources(a *action) (shapes [][]charSet) {
+	service, _, _ := strings.Cut(a.name, ":")
+	if service == "sts" {
+		service = "iam"
+	}
+	for _, resourceType := range a.resources {
+		shapes = append(shapes, site.shape(service, resourceType)...)
+	}
+	if len(a.resources) == 0 {
+		shapes = append(shapes, []charSet{{byte: '*'}})
+	}
+	return shapes
+}
+
+// canMatch reports whether an entry matches a resource of one of the statement's
+// actions. Entries of statements with actions that are not served, and nothing else,
+// are not judged.
+func (s *statement) canMatch(e *entry, site *Site, loose bool) bool {
+	if e.text == "*" {
+		return true
+	}
+	list, _ := places(e.tokens, nil, loose)
+	for i := range actions {
+		if s.known&(1<<i) == 0 {
+			continue
+		}
+		for _, shape := range site.actionResources(&actions[i]) {
+			if w := new(work); overlap(list, shape, w) || w.spent() {
+				return true
+			}
+		}
+	}
+	return s.known == 0
+}
+
+// never is what follows the warnings that an entry of a resource element has got from
+// the number on. Of an entry that can match nothing it says so.
+func (l *linter) never(s *statement, e *entry, from int) {
+	if s.notResource || e.never || s.canMatch(e, &Site{}, false) {
+		return
+	}
+	if len(l.warnings) == from {
+		l.warn(e.at, e.path(), "%s", s.why(e, &Site{}))
+	}
+	l.deny(s, from)
+}
+
+// deny marks the warnings from a number on as reasons why a Deny never matches.
+func (l *linter) deny(s *statement, from int) {
+	if s.allow {
+		return
+	}
+	for i := from; i < len(l.warnings); i++ {
+		if w := &l.warnings[i]; !strings.HasPrefix(w.Reason, deniesNothing) {
+			w.Reason = deniesNothing + w.Reason
+		}
+	}
+}
+
+// why is the reason for an entry that nothing matches, in the words of its kind.
+func (s *statement) why(e *entry, site *Site) string {
+	if s.canMatch(e, site, true) {
+		return fmt.Sprintf("a * or ? does not stand for a colon, and this entry would need that; write the resource type out, as in %s", s.example())
+	}
+	var about []string
+	for i := range actions {
+		if s.known&(1<<i) != 0 {
+			about = append(about, cmp.Or(strings.Join(actions[i].resources, " or "), "*"))
+		}
+	}
+	slices.Sort(about)
+	return "the entry matches nothing: the statement's actions are about " + strings.Join(slices.Compact(about), ", ")
+}
+
+// example is the form of a resource of the statement's first action.
+func (s *statement) example() string {
+	for i := range actions {
+		if a := &actions[i]; s.known&(1<<i) != 0 && len(a.resources) > 0 {
+			service, _, _ := strings.Cut(a.name, ":")
+			region := "REGION"
+			if service == "sts" || service == "iam" {
+				service, region = "iam", ""
+			}
+			for _, f := range resourceForms {
+				if f.service == service && strings.HasPrefix(f.form, a.resources[0]) {
+					return "arn:aws:" + service + ":" + region + ":ACCOUNT:" + f.form
+				}
+			}
+		}
+	}
+	return "arn:aws:redshift:REGION:ACCOUNT:dbuser:CLUSTER/NAME"
+}
+
+// nothing warns of a statement that leaves no action or no resource over.
+func (l *linter) nothing(s *statement) {
+	from := len(l.warnings)
+	if s.notAction && s.known == 0 {
+		e := &s.actions[0]
+		l.warn(e.at, e.path(), "NotAction leaves no action that is served here")
+	}
+	if s.notResource {
+		for i := range s.resources {
+			if e := &s.resources[i]; e.text == "*" {
+				l.warn(e.at, e.path(), `NotResource "*" leaves no resource`)
+			}
+		}
+	}
+	l.deny(s, from)
+}
+
+// Elsewhere warns of resources and principals that are not of this site: no request
+// is about them.
+func (p *Policy) Elsewhere(site Site) []Warning {
+	l := linter{p: p}
+	for _, s := range p.statements {
+		for i := range s.resources {
+			from := len(l.warnings)
+			l.elsewhere(s, &s.resources[i], &site)
+			if !s.notResource {
+				l.deny(s, from)
+			}
+		}
+		l.elsewherePrincipals(s, &site)
+		l.elsewhereConditions(s, &site)
+	}
+	return l.warnings
+}
+
+func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
+	parts := splitOutsideVariables(e.text, 6, true)
+	if e.text == "*" || !typedService(parts[2]) {
+		return
+	}
+	region := site.Region
+	if parts[2] == "iam" || parts[2] == "sts" {
+		region = ""
+	}
+	if len(parts) == 6 && plausibleAccount(parts[4]) { // else a star stands for more than one part
+		for _, part := range []struct{ name, is, here string }{
+			{"partition", parts[1], site.Partition}, {"region", parts[3], region}, {"account", parts[4], site.Account},
+		} {
+			if part.is != part.here && !strings.ContainsAny(part.is, "*?$") {
+				l.warn(e.at, e.path(), "the %s is %q and that of this server %q; the entry matches nothing", part.name, part.is, part.here)
+				return
+			}
+		}
+	}
+	anywhere := Site{Partition: site.Partition, Region: site.Region, Account: site.Account}
+	switch {
+	case s.notResource || e.never || !s.canMatch(e, &Site{}, false):
+		// Warnings has said so.
+	case !s.canMatch(e, &anywhere, false):
+		l.warn(e.at, e.path(), "%s", s.why(e, &anywhere))
+	case !s.allow && site.Clusters != nil && !s.canMatch(e, site, false):
+		// A cluster of another name may come. A Deny for one that was misspelt is
+		// worth a word.
+		l.warn(e.at, e.path(), "the entry is for none of the clusters of this server (%s)", strings.Join(site.Clusters, ", "))
+	}
+}
+
+// elsewherePrincipals warns of principals of other accounts: they do not come here.
+func (l *linter) elsewherePrincipals(s *statement, site *Site) {
+	e := s.principals
+	if e == nil {
+		return
+	}
+	from := len(l.warnings)
+	here := 0
+	for _, account := range e.accounts {
+		if account == site.Account {
+			here++
+		} else {
+			l.warn(e.at, e.path(), "the account %s is not that of this server, %s; it matches nobody", account, site.Account)
+		}
+	}
+	for _, text := range slices.Concat(e.users, e.roles, e.federated) {
+		switch arn, err := ParseARN(text); {
+		case err == nil && arn.Account != site.Account:
+			l.warn(e.at, e.path(), "%s is of another account than this server, %s; it matches nobody", text, site.Account)
+		case err == nil && arn.Partition != site.Partition:
+			l.warn(e.at, e.path(), "%s is of another partition than this server, %s; it matches nobody", text, site.Partition)
+		default:
+			here++
+		}
+	}
+	if !e.not && !e.everyone && here+len(e.services) == 0 {
+		l.deny(s, from)
+	}
+}
+
+// elsewhereConditions warns of ARNs of another partition that a request is compared
+// with.
+func (l *linter) elsewhereConditions(s *statement, site *Site) {
+	for i := range s.conditions {
+		c := &s.conditions[i]
+		from, foreign := len(l.warnings), 0
+		for j := range c.arns {
+			parts := c.arns[j].parts
+			if len(parts) == 6 && parts[1].text != site.Partition && isPartition(parts[1].text) {
+				l.warn(c.at, c.path(), "the ARN matches nothing: those here begin with arn:%s:, not arn:%s:", site.Partition, parts[1].text)
+				foreign++
+			}
+		}
+		if foreign == len(c.arns) && !c.negated && !c.ifExists && c.set != forAllValues {
+			l.deny(s, from)
+		}
+	}
+}

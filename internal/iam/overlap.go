@@ -1,0 +1,197 @@
+package iam
+
+// Two patterns overlap when one text matches both. It is asked where a request is
+// about many resources at once, and where a linter wants to know whether an entry
+// can match anything at all.
+
+// charSet is what one place of a pattern may be: one byte, or any of a class.
+type charSet struct {
+	byte  byte // where class is noClass
+	class class
+	// many: any number of them, also none.
+	many bool
+}
+
+type class uint8
+
+const (
+	noClass     class = iota
+	anyChar           // of a * that crosses colons, and of a variable
+	segmentChar       // no colon
+	nameChar          // no colon and no slash, as in the names of clusters and databases
+	digit             // of an account
+)
+
+func (c class) has(b byte) bool {
+	switch c {
+	case segmentChar:
+		return b != ':'
+	case nameChar:
+		return b != ':' && b != '/'
+	case digit:
+		return b >= '0' && b <= '9'
+	}
+	return true
+}
+
+// common reports whether a character is in both.
+func (s charSet) common(t charSet) bool {
+	switch {
+	case s.class == noClass && t.class == noClass:
+		return s.byte == t.byte
+	case s.class == noClass:
+		return t.class.has(s.byte)
+	case t.class == noClass:
+		return s.class.has(t.byte)
+	}
+	return true // digits are in all classes
+}
+
+// places writes tokens out. A variable stands for what it has in ctx, or for
+// anything where ctx is nil; one without a value makes the pattern match nothing.
+// loose lets every wildcard cross colons.
+func places(tokens []token, ctx *Context, loose bool) (list []charSet, ok bool) {
+	text := func(s string) {
+		for i := range len(s) {
+			list = append(list, charSet{byte: s[i]})
+		}
+	}
+	segment := segmentChar
+	if loose {
+		segment = anyChar
+	}
+	for i := range tokens {
+		switch t := &tokens[i]; t.kind {
+		case literalToken:
+			text(t.text)
+		case variableToken:
+			if ctx == nil {
+				list = append(list, charSet{class: anyChar, many: true})
+				continue
+			}
+			value, has := t.resolve(ctx)
+			if !has {
+				return nil, false
+			}
+			text(value)
+		case anyToken:
+			list = append(list, charSet{class: anyChar, many: true})
+		case anyInSegment:
+			list = append(list, charSet{class: segment, many: true})
+		default:
+			class := anyChar
+			if t.kind == oneInSegment {
+				class = segment
+			}
+			for range t.count {
+				list = append(list, charSet{class: class})
+			}
+		}
+	}
+	return list, true
+}
+
+// overlap reports whether one text matches both. The work is the product of the
+// lengths; when it is spent there is no answer.
+func overlap(a, b []charSet, w *work) bool {
+	width := len(b) + 1
+	if w.add((len(a) + 1) * width >> 6); w.spent() {
+		return false
+	}
+	// Places in a and b that a common beginning leads to.
+	seen := make([]bool, (len(a)+1)*width)
+	todo := []int{0}
+	reach := func(i, j int) {
+		if at := i*width + j; !seen[at] {
+			seen[at] = true
+			todo = append(todo, at)
+		}
+	}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		i, j := at/width, at%width
+		if i == len(a) && j == len(b) {
+			return true
+		}
+		if i < len(a) && a[i].many {
+			reach(i+1, j)
+		}
+		if j < len(b) && b[j].many {
+			reach(i, j+1)
+		}
+		if i < len(a) && j < len(b) && a[i].common(b[j]) {
+			next := func(s charSet, at int) int {
+				if s.many {
+					return at
+				}
+				return at + 1
+			}
+			reach(next(a[i], i), next(b[j], j))
+		}
+	}
+	return false
+}
+
+// mayDeny reports whether a Deny matches one of the resources that a request with
+// Every is about.
+func (s *statement) mayDeny(q *query) bool {
+	return s.matchesAction(q) && s.matchesPrincipal(q) && s.matchesOneOf(q) && s.mayHold(q)
+}
+
+// matchesOneOf reports whether the resources have one in common with those that
+// begin like the request's.
+func (s *statement) matchesOneOf(q *query) bool {
+	if s.anyResource {
+		return true
+	}
+	prefix := q.Resource[:len(q.Resource)-1]
+	if s.notResource {
+		// Unless one entry has them all, one is left.
+		return !s.hasAll(q)
+	}
+	wanted := make([]charSet, 0, len(prefix)+1)
+	for i := range len(prefix) {
+		wanted = append(wanted, charSet{byte: prefix[i]})
+	}
+	wanted = append(wanted, charSet{class: anyChar, many: true})
+	for i := range s.resources {
+		e := &s.resources[i]
+		if list, ok := places(e.tokens, q.context(), false); ok && !e.never && overlap(list, wanted, &q.work) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasAll reports whether an entry matches the request's resource with its * and
+// what that stands for: it ends in a * itself.
+func (s *statement) hasAll(q *query) bool {
+	for i := range s.resources {
+		e := &s.resources[i]
+		last := len(e.tokens) - 1
+		if !e.never && last >= 0 && e.tokens[last].kind == anyToken && e.match(q.Resource, q.Context, false, &q.work) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHold reports whether the conditions hold, or may for one of the resources.
+func (s *statement) mayHold(q *query) bool {
+	for i := range s.conditions {
+		c := &s.conditions[i]
+		if c.key != q.everyKey && !c.holds(q.Context, true, &q.work) {
+			return false
+		}
+	}
+	return true
+}
+
+// context is never nil.
+func (q *query) context() *Context {
+	if q.Context == nil {
+		return &Context{}
+	}
+	return q.Context
+}
