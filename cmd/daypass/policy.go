@@ -43,7 +43,7 @@ role trust policy, unless --kind says what it is.
 Errors are what AWS refuses too; the exit code is then 1, and 2 when a file cannot
 be read. Warnings are what is
 valid and cannot have been meant, such as a restriction of databases that a caller
-walks around by naming none.`,
+walks around by naming none, or a Deny that can never match and denies nothing.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, files []string) error {
 			switch kind {

@@ -129,7 +129,7 @@ func (p *assumeRole) needs(c *call) []check {
 }
 
 // checks are an assumption's. To a caller who is not allowed, a role that does not
-// exist looks like one that does not trust him.
+// exist looks like one that does not trust them.
 func (p *assumption) checks(c *call, action string, fill func(*iam.Context), tagged, identified bool) []check {
 	k := check{action: action, resource: p.arn, trust: c.handler.nobody, assume: true, fill: fill}
 	if p.role != nil {

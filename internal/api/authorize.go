@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -21,7 +22,23 @@ type check struct {
 	tags *map[string]string
 	// trust is the trust policy of the IAM role to assume. Optional.
 	trust *iam.Policy
-	// assume says that the refusal must not tell whether the role exists.
+	// every and everyKey are Every and EveryKey of iam.Request.
+	every    bool
+	everyKey string
+	// denyOnly: another check has asked for an Allow; here only a Deny refuses.
+	denyOnly bool
+	// wider: the check is for one of the things that the call reaches, and not for
+	// what it names. It is recorded when it refuses.
+	wider bool
+
+	// What a refused caller is told must not depend on what exists. told is the
+	// resource as the caller named it, if that is another one; unknown are the
+	// checks as they would be if there were nothing of the name; hint follows the
+	// message. Optional.
+	told    string
+	unknown func() []check
+	hint    string
+	// assume leaves the reason out: it would be the trust policy's.
 	assume bool
 	// fill sets more keys, the same in all checks of a call. Optional.
 	fill func(*iam.Context)
@@ -29,41 +46,86 @@ type check struct {
 
 type conditionKey struct{ name, value string }
 
+// refuses reports whether a decision ends the call.
+func (k *check) refuses(d iam.Decision) bool {
+	if k.denyOnly {
+		return d.Effect == iam.ExplicitDeny || d.Layer == iam.LimitLayer
+	}
+	return !d.Allowed()
+}
+
 // authorize asks the checks one after the other. The first refusal ends the call.
 func (c *call) authorize(checks []check) error {
 	if len(checks) == 0 {
 		return nil
 	}
-	context := c.requestContext()
-	c.decisions = make([]audit.Decision, 0, len(checks))
-	var last check
-	for _, k := range checks {
-		decision := c.decide(context, &last, &k)
-		c.decisions = append(c.decisions, auditDecision(&k, decision))
-		if !decision.Allowed() {
-			c.denial = c.sealDenial(&k, decision, context)
-			return errAccessDenied(c.denialMessage(&k, decision))
+	ask := c.ask()
+	c.decisions = make([]audit.Decision, 0, min(len(checks), 8))
+	for i := range checks {
+		k := &checks[i]
+		decision := ask.decide(k)
+		refused := k.refuses(decision)
+		if refused || !k.wider {
+			c.decisions = append(c.decisions, auditDecision(k, decision))
 		}
-		last = k
+		if refused {
+			c.denial = c.sealDenial(k, decision, ask.context)
+			return errAccessDenied(c.refusal(ask, k, decision))
+		}
 	}
 	return nil
 }
 
-// denialMessage has the reason where it may be told. Why a role is not to be had
-// is the role's business, and that it is there as well: AWS says no more either.
-func (c *call) denialMessage(k *check, d iam.Decision) string {
+// refusal is the message for a caller who is refused. It is the one that there
+// would be if nothing of the name existed, where that is a refusal too: a cluster,
+// its tags, a session and a role are told to those who may know of them.
+func (c *call) refusal(ask *asking, k *check, d iam.Decision) string {
+	hint := k.hint
+	for _, other := range k.asUnknown(c) {
+		if decision := ask.decide(&other); other.refuses(decision) {
+			k, d = &other, decision
+			break
+		}
+	}
+	resource := cmp.Or(k.told, k.resource)
 	switch {
 	case k.assume && c.caller.Principal.Type == iam.WebIdentityPrincipal:
 		return "Not authorized to perform " + k.action
 	case k.assume && (d.Effect != iam.ExplicitDeny || d.Layer == iam.TrustLayer):
-		return "User: " + c.caller.Principal.ARN + " is not authorized to perform: " + k.action + " on resource: " + k.resource
+		return "User: " + c.caller.Principal.ARN + " is not authorized to perform: " + k.action + " on resource: " + resource
 	}
-	return iam.DenialMessage(c.caller.Principal.ARN, k.action, k.resource, d)
+	return iam.DenialMessage(c.caller.Principal.ARN, k.action, resource, d) + hint
 }
 
-// decide answers one check. The context still has the keys of the last one;
-// checks of one call have most of theirs in common.
-func (c *call) decide(context *iam.Context, last, k *check) iam.Decision {
+// asUnknown are the checks that there would be if nothing of the name existed.
+func (k *check) asUnknown(c *call) []check {
+	if k.unknown != nil {
+		return k.unknown()
+	}
+	if k.tags == nil && k.trust == nil {
+		return nil
+	}
+	other := *k
+	other.tags = nil
+	if k.trust != nil {
+		other.trust = c.handler.nobody
+	}
+	return []check{other}
+}
+
+// asking answers the checks of one call. The context still has the keys of the last
+// one; checks of one call have most of theirs in common.
+type asking struct {
+	call    *call
+	context *iam.Context
+	last    check
+}
+
+func (c *call) ask() *asking { return &asking{call: c, context: c.requestContext()} }
+
+// decide answers one check.
+func (a *asking) decide(k *check) iam.Decision {
+	context, last := a.context, &a.last
 	for _, key := range last.keys {
 		if !slices.Contains(k.keys, key) {
 			context.SetList(key.name, nil)
@@ -85,17 +147,20 @@ func (c *call) decide(context *iam.Context, last, k *check) iam.Decision {
 	if k.fill != nil && last.fill == nil {
 		k.fill(context)
 	}
-	policies := c.caller.Policies
+	a.last = *k
+	policies := a.call.caller.Policies
 	if k.trust != nil {
 		trusting := *policies
 		trusting.Resource = k.trust
 		policies = &trusting
 	}
 	return policies.Evaluate(&iam.Request{
-		Principal: c.caller.Principal,
+		Principal: a.call.caller.Principal,
 		Action:    k.action,
 		Resource:  k.resource,
 		Context:   context,
+		Every:     k.every,
+		EveryKey:  k.everyKey,
 	})
 }
 

@@ -23,7 +23,7 @@ func readDescribeCustomDomains(r *reader) *describeCustomDomains {
 }
 
 // needs is the action on everything: the Service Authorization Reference knows
-// no resource type for it.
+// no resource type for it. A Deny for one cluster hides it all the same, see hidden.
 func (p *describeCustomDomains) needs(*call) []check {
 	return []check{{action: "redshift:DescribeCustomDomainAssociations", resource: "*"}}
 }
@@ -34,9 +34,10 @@ func (p *describeCustomDomains) act(c *call) (awsquery.Result, error) {
 		return nil, err
 	}
 	var result associationList
+	ask := c.ask()
 	if p.domain != "" {
 		cluster, ok := c.directory.ClusterByDomain(p.domain)
-		if !ok || p.certificate != "" {
+		if !ok || p.certificate != "" || hidden(ask, cluster) {
 			return nil, errDomainNotFound(p.domain)
 		}
 		result.associations = []association{{cluster, []string{p.domain}}}
@@ -48,7 +49,7 @@ func (p *describeCustomDomains) act(c *call) (awsquery.Result, error) {
 	clusters := c.directory.Clusters()
 	for i := page.start(clusters); i < len(clusters); i++ {
 		cluster := clusters[i]
-		if len(cluster.CustomDomains) == 0 {
+		if len(cluster.CustomDomains) == 0 || hidden(ask, cluster) {
 			continue
 		}
 		if len(result.associations) == page.size {
@@ -58,6 +59,13 @@ func (p *describeCustomDomains) act(c *call) (awsquery.Result, error) {
 		result.associations = append(result.associations, association{cluster, cluster.CustomDomains})
 	}
 	return &result, nil
+}
+
+// hidden reports whether a Deny is for this cluster.
+func hidden(ask *asking, cluster *directory.Cluster) bool {
+	k := check{action: "redshift:DescribeCustomDomainAssociations", resource: ask.call.resource("cluster", cluster.Identifier, ""),
+		tags: &cluster.Tags, denyOnly: true}
+	return k.refuses(ask.decide(&k))
 }
 
 // associationList is DescribeCustomDomainAssociationsResult. Each cluster's

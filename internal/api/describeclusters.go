@@ -68,7 +68,7 @@ func (p *describeClusters) act(c *call) (awsquery.Result, error) {
 		clusters = []*directory.Cluster{p.target.cluster}
 	}
 	var result clusterList
-	context, last := c.requestContext(), check{}
+	ask := c.ask()
 	for i := page.start(clusters); i < len(clusters); i++ {
 		cluster := clusters[i]
 		if !p.matches(cluster) {
@@ -77,8 +77,7 @@ func (p *describeClusters) act(c *call) (awsquery.Result, error) {
 		// Who may list all clusters does not see one that a statement
 		// keeps from him.
 		k := check{action: "redshift:DescribeClusters", resource: c.resource("cluster", cluster.Identifier, ""), tags: &cluster.Tags}
-		allowed := c.decide(context, &last, &k).Allowed()
-		if last = k; !allowed {
+		if !ask.decide(&k).Allowed() {
 			continue
 		}
 		if len(result.clusters) == page.size {

@@ -131,16 +131,14 @@ func explain[P any](c *call, o *Outcome,
 	if r.err != nil {
 		return r.err
 	}
-	context := c.requestContext()
-	var last check
+	ask := c.ask()
 	for _, k := range needs(p, c) {
 		e := Explanation{Action: k.action, Resource: k.resource, Conditions: map[string]string{}}
 		for _, key := range k.keys {
 			e.Conditions[key.name] = key.value
 		}
-		e.Decision = c.decide(context, &last, &k)
+		e.Decision = ask.decide(&k)
 		o.Checks = append(o.Checks, e)
-		last = k
 	}
 	_, err := act(p, c)
 	return err

@@ -49,27 +49,24 @@ func readGetClusterCredentials(r *reader) *getClusterCredentials {
 // one is named, the making of the user, each group. The database user in the ARN
 // is the plain name, and not yet a valid one.
 func (p *getClusterCredentials) needs(c *call) []check {
-	user := c.resource("dbuser", p.target.name, p.user)
 	keys := make([]conditionKey, 2, 3)
 	keys[0] = conditionKey{"redshift:DbUser", p.user}
 	keys[1] = p.duration.key()
 	if p.database.given {
 		keys = append(keys, conditionKey{"redshift:DbName", p.database.value})
 	}
-	checks := make([]check, 0, 3+len(p.groups))
-	checks = append(checks, p.target.check("redshift:GetClusterCredentials", user, keys))
+	k := check{action: "redshift:GetClusterCredentials", keys: keys}
+	checks := slices.Grow(c.first(&p.target, k, "dbuser", p.user), 2+len(p.groups))
 	if p.database.given {
-		checks = append(checks, p.target.check("redshift:GetClusterCredentials",
-			c.resource("dbname", p.target.name, p.database.value), keys))
+		checks = append(checks, c.within(&p.target, k, "dbname", p.database.value))
 	}
 	// What is neither true nor false is refused in act, and does not get there
 	// unchecked.
 	if p.autoCreate || p.notBool != nil {
-		checks = append(checks, p.target.check("redshift:CreateClusterUser", user, keys[:1]))
+		checks = append(checks, c.within(&p.target, check{action: "redshift:CreateClusterUser", keys: keys[:1]}, "dbuser", p.user))
 	}
 	for _, group := range p.groups {
-		checks = append(checks, p.target.check("redshift:JoinGroup",
-			c.resource("dbgroup", p.target.name, group), nil))
+		checks = append(checks, c.within(&p.target, check{action: "redshift:JoinGroup"}, "dbgroup", group))
 	}
 	return checks
 }

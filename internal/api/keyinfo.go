@@ -12,8 +12,9 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// getAccessKeyInfo tells the account of an access key, and nothing about whether
-// it exists: STS API Reference, GetAccessKeyInfo.
+// getAccessKeyInfo tells the account of an access key: STS API Reference,
+// GetAccessKeyInfo. Most ids say it themselves. For one that does not, the answer
+// tells whether it is in the configuration, to callers who may ask.
 type getAccessKeyInfo struct{ id string }
 
 func readGetAccessKeyInfo(r *reader) *getAccessKeyInfo {

@@ -105,8 +105,71 @@ func isDBUser(name string) bool {
 	return !identity || (kind == "IAM" || kind == "IAMR") && !strings.Contains(rest, ":")
 }
 
+// needs is the resource that the parameters name, and what a wider form reaches
+// beside. DbUser without a cluster is the user in each cluster, All is each cluster:
+// both have to be allowed there, with the cluster's tags. A Deny for one cluster
+// holds for every form that can reach it, one for a database user, a principal or a
+// credential for the forms that take in all of them. A Deny for all of a kind
+// (cluster/*) is about the form, and holds for that form alone.
 func (p *revokeCredentials) needs(c *call) []check {
-	return []check{p.target.check("daypass:RevokeCredentials", c.own(revocationResource(&p.revocation, c.directory.Account)), nil)}
+	own := p.target.check(revokeAction, c.own(revocationResource(&p.revocation, c.directory.Account)), nil)
+	r := reach{c, c.ask(), own.resource, []check{own}}
+	v := &p.revocation
+	clusters := c.directory.Clusters()
+	if p.target.cluster != nil {
+		clusters = []*directory.Cluster{p.target.cluster}
+	} else if v.Cluster != "" {
+		clusters = nil // there is none
+	}
+	protected := !r.denies("cluster/*") // by name: the form as such is not what is denied
+	for _, cluster := range clusters {
+		at := "cluster/" + cluster.Identifier
+		switch {
+		case v.DBUser != "" && v.Cluster == "":
+			r.add(check{resource: c.own("dbuser/" + cluster.Identifier + "/" + v.DBUser), tags: &cluster.Tags})
+		case v.All:
+			r.add(check{resource: c.own(at), tags: &cluster.Tags})
+		}
+		if v.All || v.Cluster != "" && v.DBUser == "" {
+			r.all("dbuser/"+cluster.Identifier+"/*", &cluster.Tags)
+		} else if protected {
+			r.add(check{resource: c.own(at), tags: &cluster.Tags, denyOnly: true})
+		}
+	}
+	if v.All {
+		r.all("principal/*", nil)
+		r.all("credential/*", nil)
+	}
+	return r.checks
+}
+
+const revokeAction = "daypass:RevokeCredentials"
+
+// reach gathers the checks on what a revocation reaches.
+type reach struct {
+	call   *call
+	ask    *asking
+	told   string
+	checks []check
+}
+
+func (r *reach) add(k check) {
+	k.action, k.told, k.wider = revokeAction, r.told, true
+	k.hint = ". The call reaches more than one cluster, database user or principal, and one of them is not the caller's to revoke: name less"
+	r.checks = append(r.checks, k)
+}
+
+// all asks for a Deny for one of a kind.
+func (r *reach) all(resource string, tags *map[string]string) {
+	if !r.denies(resource) {
+		r.add(check{resource: r.call.own(resource), tags: tags, denyOnly: true, every: true})
+	}
+}
+
+// denies reports a Deny for a whole kind.
+func (r *reach) denies(resource string) bool {
+	k := check{action: revokeAction, resource: r.call.own(resource)}
+	return r.ask.decide(&k).Effect == iam.ExplicitDeny
 }
 
 // revocationResource names what a revocation is about. A principal of another
@@ -231,6 +294,17 @@ func (p *listRevocations) act(c *call) (awsquery.Result, error) {
 	if err != nil {
 		return nil, errRegistry(err)
 	}
+	// Who may list all does not see those of a cluster that a statement keeps from
+	// them.
+	ask := c.ask()
+	list = slices.DeleteFunc(list, func(v registry.Revocation) bool {
+		if v.Cluster == "" {
+			return false
+		}
+		of := c.cluster(v.Cluster)
+		k := of.check("daypass:ListRevocations", c.own("cluster/"+v.Cluster), nil)
+		return !ask.decide(&k).Allowed()
+	})
 	slices.Reverse(list)
 	place := func(v registry.Revocation) string {
 		return sortableTime(v.RevokedAt) + revocationResource(&v, "")

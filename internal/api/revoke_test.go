@@ -356,7 +356,7 @@ func TestListSessions(t *testing.T) {
 
 func TestTerminateSession(t *testing.T) {
 	s := newSite(t, operators(t))
-	s.refused(s.call("almost", "Action", "TerminateSession", "SessionId", "SESSION2"), 403, "AccessDenied", "session/Other/SESSION2")
+	s.refused(s.call("almost", "Action", "TerminateSession", "SessionId", "SESSION2"), 403, "AccessDenied", "session/*/SESSION2")
 	s.refused(s.call("east", "Action", "TerminateSession", "SessionId", "SESSION2"), 403, "AccessDenied", "")
 	// Who may not end every session does not learn which there are.
 	s.refused(s.call("east", "Action", "TerminateSession", "SessionId", "NONE"), 403, "AccessDenied", "session/*/NONE")
@@ -375,5 +375,82 @@ func TestTerminateSession(t *testing.T) {
 	}
 	if len(s.List()) != 2 {
 		t.Error("the session goes on")
+	}
+}
+
+// A form that reaches more does not go around a Deny for something that it reaches.
+func TestWiderRevocationsRespectADeny(t *testing.T) {
+	const arn = "arn:aws:daypass:us-east-1:123456789012:"
+	deny := func(statement string) string {
+		return `{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"daypass:RevokeCredentials",` + statement + `}`
+	}
+	forms := map[string][]string{
+		"all":        {"All", "true"},
+		"user":       {"DbUser", "alice"},
+		"cluster":    {"ClusterIdentifier", "Other"},
+		"user at":    {"DbUser", "alice", "ClusterIdentifier", "Other"},
+		"elsewhere":  {"ClusterIdentifier", "examplecluster"},
+		"user there": {"DbUser", "alice", "ClusterIdentifier", "examplecluster"},
+		"principal":  {"Principal", "arn:aws:iam::123456789012:user/ana"},
+		"credential": {"CredentialId", credentialID(1)},
+	}
+	for n, row := range []struct {
+		name, statements string
+		denied           string // the forms, with commas
+	}{
+		{"no Deny", `{"Effect":"Allow","Action":"*","Resource":"*"}`, ""},
+		{"a cluster", deny(`"Resource":"` + arn + `cluster/Other"`), "all,user,cluster,user at,principal,credential"},
+		{"a cluster and its users", deny(`"Resource":["` + arn + `cluster/Other","` + arn + `dbuser/Other/*"]`), "all,user,cluster,user at,principal,credential"},
+		{"the users of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/*"`), "user,user at"},
+		{"a cluster by its tag", deny(`"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"prod"}}`), "all,user,cluster,user at,principal,credential"},
+		{"all but a cluster", deny(`"NotResource":["` + arn + `cluster/examplecluster","` + arn + `dbuser/examplecluster/*"]`), "all,user,cluster,user at,principal,credential"},
+		{"a user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/alice"`), "all,user,cluster,user at"},
+		{"another user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/bob"`), "all,cluster"},
+		{"a user everywhere", deny(`"Resource":"` + arn + `dbuser/*/bob"`), "all,cluster,elsewhere"},
+		{"a principal", deny(`"Resource":"` + arn + `principal/user/boss"`), "all"},
+		{"a credential", deny(`"Resource":"` + arn + `credential/01JG3F5D4T0A1B2C3D4E5F6999"`), "all"},
+		{"the form for clusters", deny(`"Resource":"` + arn + `cluster/*"`), "all,cluster,elsewhere"},
+		{"the form for users", deny(`"Resource":"` + arn + `dbuser/*"`), "user,user at,user there"},
+		{"the form for all", deny(`"Resource":"` + arn + `cluster/${*}"`), "all"},
+		{"an Allow by tag", `{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"prod"}}}`, "all,user,cluster,user at"},
+	} {
+		for name, form := range forms {
+			spec := example(t)
+			spec.Clusters[1].Tags = map[string]string{"env": "prod"}
+			spec.Users = append(spec.Users, user("on", policy(t, "p", row.statements)))
+			s := newSite(t, spec)
+			a := s.call("on", append([]string{"Action", "RevokeCredentials"}, form...)...)
+			want := 200
+			if slices.Contains(strings.Split(row.denied, ","), name) {
+				want = 403
+			}
+			if a.status != want {
+				t.Errorf("%d. %s, %s: got %d %s, want %d", n, row.name, name, a.status, a.body, want)
+			}
+			if a.status == 403 {
+				list, err := s.registry.Revocations(t.Context())
+				if err != nil || len(list) != 0 {
+					t.Errorf("%s, %s: refused, and in force: %v %v", row.name, name, list, err)
+				}
+				if strings.Contains(a.body, "Other") && !slices.Contains(form, "Other") {
+					t.Errorf("%s, %s: the refusal names a cluster: %s", row.name, name, a.body)
+				}
+			}
+		}
+	}
+}
+
+// Who may list revocations does not see those of a cluster that is denied to them.
+func TestRevocationsOfDeniedClusters(t *testing.T) {
+	s := newSite(t, operators(t))
+	for _, form := range [][]string{{"ClusterIdentifier", "Other"}, {"DbUser", "alice", "ClusterIdentifier", "Other"}, {"ClusterIdentifier", "examplecluster"}, {"DbUser", "bob"}} {
+		if a := s.call("root", append([]string{"Action", "RevokeCredentials"}, form...)...); a.status != 200 {
+			t.Fatal(a.body)
+		}
+	}
+	for caller, want := range map[string]int{"root": 4, "almost": 2} {
+		if a := s.call(caller, "Action", "ListRevocations"); strings.Count(a.body, "<Revocation>") != want {
+			t.Errorf("%s sees %s, want %d", caller, a.body, want)
+		}
 	}
 }

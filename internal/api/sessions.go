@@ -81,7 +81,7 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 	}
 	// Who may list all clusters does not see one that a statement keeps from him.
 	visible := map[string]bool{}
-	context, last := c.requestContext(), check{}
+	ask := c.ask()
 	list = slices.DeleteFunc(list, func(s *Session) bool {
 		if p.cluster != "" && s.Cluster != p.cluster || p.dbUser != "" && s.DBUser != p.dbUser {
 			return true
@@ -90,8 +90,8 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 		if !asked {
 			of := c.cluster(s.Cluster)
 			k := of.check("daypass:ListSessions", c.own("cluster/"+s.Cluster), nil)
-			may = c.decide(context, &last, &k).Allowed()
-			visible[s.Cluster], last = may, k
+			may = ask.decide(&k).Allowed()
+			visible[s.Cluster] = may
 		}
 		return !may
 	})
@@ -142,13 +142,26 @@ func readTerminateSession(r *reader) *terminateSession {
 }
 
 // needs is the session in its cluster. One that is not there belongs to all
-// clusters: only who may end any session learns that there is none.
+// clusters: only who may end it in each of them learns that there is none. A refusal
+// says the same of both.
 func (p *terminateSession) needs(c *call) []check {
+	const action = "daypass:TerminateSession"
+	told := c.own("session/*/" + p.id)
+	unknown := func() []check {
+		checks := []check{{action: action, resource: told}}
+		for _, cluster := range c.directory.Clusters() {
+			checks = append(checks, check{action: action, resource: c.own("session/" + cluster.Identifier + "/" + p.id),
+				tags: &cluster.Tags, told: told, wider: true})
+		}
+		return checks
+	}
 	if p.session == nil {
-		return []check{{action: "daypass:TerminateSession", resource: c.own("session/*/" + p.id)}}
+		return unknown()
 	}
 	of := c.cluster(p.session.Cluster)
-	return []check{of.check("daypass:TerminateSession", c.own("session/"+p.session.Cluster+"/"+p.id), nil)}
+	k := of.check(action, c.own("session/"+p.session.Cluster+"/"+p.id), nil)
+	k.told, k.unknown = told, unknown
+	return []check{k}
 }
 
 func (p *terminateSession) act(c *call) (awsquery.Result, error) {

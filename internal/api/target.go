@@ -12,9 +12,9 @@ import (
 type target struct {
 	// name is the cluster's part of the ARNs to authorise: the identifier as
 	// given, or the one that the custom domain name stands for. An unknown
-	// domain stands for itself, so that a caller without rights gets the same
-	// answer as for an unknown identifier.
+	// domain stands for itself.
 	name    string
+	domain  string             // the custom domain name that the request means it by, if any
 	cluster *directory.Cluster // nil: there is none
 	err     error              // why not
 }
@@ -30,17 +30,15 @@ func (r *reader) target() target {
 		return target{}
 	}
 	shared := domain != "" && r.directory.SharedAddress(domain)
-	if identifier == "" && shared {
-		r.fail(&awsquery.Error{Code: "InvalidParameterCombination", Status: http.StatusBadRequest,
-			Message: "The parameter CustomDomainName is the address of several clusters. Give ClusterIdentifier, or a custom domain name of one of them."})
-		return target{}
-	}
 	if identifier == "" {
-		cluster, ok := r.directory.ClusterByDomain(domain)
-		if !ok {
-			return target{name: domain, err: errClusterNotFound(domain)}
+		t := target{name: domain, domain: domain, err: errClusterNotFound(domain)}
+		if shared {
+			t.err = &awsquery.Error{Code: "InvalidParameterCombination", Status: http.StatusBadRequest,
+				Message: "The parameter CustomDomainName is the address of several clusters. Give ClusterIdentifier, or a custom domain name of one of them."}
+		} else if cluster, ok := r.directory.ClusterByDomain(domain); ok {
+			t.name, t.cluster, t.err = cluster.Identifier, cluster, nil
 		}
-		return target{name: cluster.Identifier, cluster: cluster}
+		return t
 	}
 	t := r.cluster(identifier)
 	if domain != "" && !shared && t.cluster != nil {
@@ -68,6 +66,51 @@ func (t *target) check(action, resource string, keys []conditionKey) check {
 		k.tags = &t.cluster.Tags
 	}
 	return k
+}
+
+// domainHint follows every refusal of a call that names its cluster by a domain,
+// known or not.
+const domainHint = ". The address of the gateway may stand for several clusters; ClusterIdentifier names one"
+
+// within is a check on something in the target: k with its resource.
+func (c *call) within(t *target, k check, kind, name string) check {
+	unknown := k
+	k.resource = c.resource(kind, t.name, name)
+	if t.cluster != nil {
+		k.tags = &t.cluster.Tags
+	}
+	if t.domain != "" {
+		k.hint, unknown.hint = domainHint, domainHint
+		k.told = c.resource(kind, t.domain, name)
+		unknown.resource = k.told
+		k.unknown = func() []check { return []check{unknown} }
+	}
+	return k
+}
+
+// first are the checks on what a call is about first. A domain that no cluster has
+// is every cluster's: who may not know of each of them is refused, as for the domain
+// of a cluster that is not theirs.
+func (c *call) first(t *target, k check, kind, name string) []check {
+	one := c.within(t, k, kind, name)
+	if t.domain == "" {
+		return []check{one}
+	}
+	named := one.unknown()[0]
+	one.unknown = func() []check {
+		checks := []check{named}
+		for _, cluster := range c.directory.Clusters() {
+			other := named
+			other.resource, other.tags = c.resource(kind, cluster.Identifier, name), &cluster.Tags
+			other.told, other.wider = named.resource, true
+			checks = append(checks, other)
+		}
+		return checks
+	}
+	if t.cluster == nil {
+		return one.unknown()
+	}
+	return []check{one}
 }
 
 // resource is the ARN of something in a cluster, or of a cluster. The account is

@@ -33,16 +33,19 @@ func readWithIAM(r *reader) *withIAM {
 }
 
 // needs is the action on the database. Without a name it is every database of the
-// cluster, and a policy for one of them does not allow that.
+// cluster: a policy for one of them does not allow that, and a Deny for one of them
+// denies it, which AWS does not say.
 func (p *withIAM) needs(c *call) []check {
-	keys := make([]conditionKey, 1, 2)
-	keys[0] = p.duration.key()
+	k := check{action: "redshift:GetClusterCredentialsWithIAM", keys: make([]conditionKey, 1, 2)}
+	k.keys[0] = p.duration.key()
 	database := "*"
 	if p.database.given {
 		database = p.database.value
-		keys = append(keys, conditionKey{"redshift:DbName", database})
+		k.keys = append(k.keys, conditionKey{"redshift:DbName", database})
+	} else {
+		k.every, k.everyKey = true, "redshift:DbName"
 	}
-	return []check{p.target.check("redshift:GetClusterCredentialsWithIAM", c.resource("dbname", p.target.name, database), keys)}
+	return c.first(&p.target, k, "dbname", database)
 }
 
 func (p *withIAM) act(c *call) (awsquery.Result, error) {

@@ -316,3 +316,33 @@ func TestGetAccessKeyInfo(t *testing.T) {
 		t.Errorf("without permission: got %s", f.Code)
 	}
 }
+
+// Without DbName the password is good for every database, so a Deny for one of them
+// refuses it.
+func TestWithIAMWithoutDatabaseRespectsADeny(t *testing.T) {
+	for name, row := range map[string]struct {
+		deny   string
+		status int
+	}{
+		"one database":              {`"Resource":"` + arn + `dbname:examplecluster/prod"`, 403},
+		"one database everywhere":   {`"Resource":"` + arn + `dbname:*/prod"`, 403},
+		"by its condition key":      {`"Resource":"*","Condition":{"StringEquals":{"redshift:DbName":"prod"}}`, 403},
+		"of another cluster":        {`"Resource":"` + arn + `dbname:Other/prod"`, 200},
+		"for long sessions":         {`"Resource":"` + arn + `dbname:*/prod","Condition":{"NumericGreaterThan":{"redshift:DurationSeconds":"900"}}`, 200},
+		"a star across the colon":   {`"Resource":"` + arn + `*/prod"`, 200}, // denies nothing, and lint says so
+		"all databases but one":     {`"NotResource":"` + arn + `dbname:examplecluster/dev"`, 403},
+		"when no database is named": {`"Resource":"*","Condition":{"Null":{"redshift:DbName":"true"}}`, 403},
+	} {
+		spec := example(t)
+		spec.Users = append(spec.Users, user("eve", policy(t, "p", `{"Effect":"Allow","Action":"*","Resource":"*"},
+			{"Effect":"Deny","Action":"redshift:GetClusterCredentialsWithIAM",`+row.deny+`}`)))
+		s := newServer(t, spec)
+		form := []string{"Action", "GetClusterCredentialsWithIAM", "ClusterIdentifier", "examplecluster"}
+		if a := s.redshiftCall("eve", form...); a.status != row.status {
+			t.Errorf("%s: got %d %s, want %d", name, a.status, a.body, row.status)
+		}
+		if a := s.redshiftCall("eve", append(form, "DbName", "dev")...); a.status != 200 {
+			t.Errorf("%s, with another database: got %d %s", name, a.status, a.body)
+		}
+	}
+}
