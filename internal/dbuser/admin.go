@@ -119,7 +119,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, err
 	if err != nil {
 		return SessionRole{}, err
 	}
-	role := a.sessionRole(p.role, st.version)
+	role := a.sessionRole(p.role, n, st.version)
 	switch {
 	case len(p.steps) == 0 && !p.stuck:
 		role.Seen = st.seen
@@ -132,8 +132,12 @@ func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, err
 	return role, nil
 }
 
-func (a *Admin) sessionRole(name string, version int) SessionRole {
-	return SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.cfg.Cluster, name), ServerVersion: version}
+func (a *Admin) sessionRole(name string, n Need, version int) SessionRole {
+	role := SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.cfg.Cluster, name), ServerVersion: version}
+	if len(n.Groups) == 0 {
+		role.User = n.User
+	}
+	return role
 }
 
 // look reads the state on a standing connection, once more on a new one when

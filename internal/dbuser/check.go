@@ -150,6 +150,7 @@ func (k *checker) server(ctx context.Context) error {
 	default:
 		k.add(OK, "version", "PostgreSQL %s", k.report.ServerVersion)
 	}
+	k.minor()
 	if recovery {
 		k.add(Broken, "recovery", "the server is in recovery: the administrative connection must lead to the primary")
 	}

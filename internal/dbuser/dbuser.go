@@ -76,6 +76,7 @@ type Need struct {
 // SessionRole is what the gateway logs on as.
 type SessionRole struct {
 	Name          string
+	User          string // the role that a new session works as (ALTER ROLE … SET role); empty: the session role itself
 	Password      keyring.Secret
 	ServerVersion int // as server_version_num: 150018
 	// Seen stands for all that was found to be right: roles, memberships and

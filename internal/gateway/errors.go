@@ -175,6 +175,7 @@ func (r *refusal) answer() []byte {
 type serverError struct {
 	state, message string
 	body           []byte
+	late           bool // it came after AuthenticationOk: it is about the session, not about the gateway's logon
 }
 
 func (e *serverError) Error() string { return e.message + " (SQLSTATE " + e.state + ")" }

@@ -49,7 +49,7 @@ func (s *Server) SetStrangerLines(l throttle.Limit) { s.strangers = throttle.New
 
 // SCRAM runs the client's side against a server, given as a function.
 func SCRAM(offered []string, password string, state *tls.ConnectionState, server func(mechanism, first string) (serverFirst string, verify func(final string) string)) error {
-	c, err := newSCRAM(offered, password, state)
+	c, err := newSCRAM(offered, password, state, "prefer", true)
 	if err != nil {
 		return err
 	}
@@ -73,3 +73,12 @@ var SplitOptions = splitOptions
 
 // HalfOpen is how many connections are not logged on yet.
 func (s *Server) HalfOpen() int { return s.waiting.Stats().Open }
+
+// SCRAMFirst is the client's first message.
+func SCRAMFirst(offered []string, state *tls.ConnectionState, binding string, verified bool) (string, error) {
+	c, err := newSCRAM(offered, "password", state, binding, verified)
+	if err != nil {
+		return "", err
+	}
+	return c.first(), nil
+}

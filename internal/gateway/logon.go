@@ -255,7 +255,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 	if errors.As(err, &said) && said.state == stateTooManyConnections && s.spares.discard(cluster.Admin, everySpare) > 0 {
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
-	if errors.As(err, &said) && said.state == "28P01" {
+	if passwordRefused(err) {
 		s.spares.discard(cluster.Admin, func(key *spareKey) bool { return key.role == l.role.Name })
 		role, healErr := cluster.Admin.Heal(ctx, need)
 		if healErr != nil {
@@ -272,17 +272,33 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 	return up, err
 }
 
+// passwordRefused reports whether the server refuses the session role's password,
+// which setting it anew mends. What a session's own login trigger raises does not
+// count, whatever its SQLSTATE.
+func passwordRefused(err error) bool {
+	var said *serverError
+	if errors.As(err, &said) {
+		return said.state == "28P01" && !said.late
+	}
+	return errors.Is(err, errPasswordNotOurs)
+}
+
 // refuseUpstream passes the server's own errors on, except where they are about
 // the gateway's logon and would send the client looking in the wrong place.
 func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
 	var said *serverError
-	if errors.As(err, &said) {
-		switch said.state {
-		case "28P01", "28000":
-			return &refusal{state: stateRejected, cause: err,
-				message: fmt.Sprintf("cluster \"%s\" does not let the gateway open a session", cluster.Identifier),
-				hint:    "An operator finds the cause with `daypass cluster check " + cluster.Identifier + "`."}
-		}
+	theirs := errors.As(err, &said)
+	if theirs && !said.late && (said.state == "28P01" || said.state == "28000") || errors.Is(err, errAuthentication) {
+		return &refusal{state: stateRejected, cause: err,
+			message: fmt.Sprintf("cluster \"%s\" does not let the gateway open a session", cluster.Identifier),
+			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
+	}
+	if wrong := (*identityError)(nil); errors.As(err, &wrong) {
+		return &refusal{state: stateSystemError, cause: err,
+			message: fmt.Sprintf("cluster \"%s\" gives sessions that do not work as their user", cluster.Identifier),
+			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
+	}
+	if theirs {
 		if said.body == nil {
 			return &refusal{state: said.state, message: said.message, cause: err}
 		}

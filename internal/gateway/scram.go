@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -40,28 +41,41 @@ const (
 	scramSHA256Plus = "SCRAM-SHA-256-PLUS"
 )
 
-// maxIterations bounds what a server can make the gateway compute at one logon.
-const maxIterations = 1 << 20
+// maxIterations is the largest iteration count that is answered. The gateway's own
+// verifiers have one iteration; a holder may set a password of any number, which
+// everyone who logs on with the session role would have to compute.
+const maxIterations = 1 << 14
 
 // newSCRAM chooses among the mechanisms that the server offers. Under TLS the
-// exchange is bound to the server's certificate where that is possible, so that
-// even without a verified certificate nobody can sit in between.
-func newSCRAM(offered []string, password string, state *tls.ConnectionState) (*scramClient, error) {
+// exchange is bound to the server's certificate, so that nobody can sit in between
+// even where the certificate is not verified. Where the server does not offer that,
+// it is told that the gateway would have been able to ("y"): a server that did
+// offer it then knows that somebody has taken the offer away. binding is libpq's
+// channel_binding; verified says that TLS has verified the certificate.
+func newSCRAM(offered []string, password string, state *tls.ConnectionState, binding string, verified bool) (*scramClient, error) {
 	c := &scramClient{password: password, nonce: rand.Text(), header: "n,,"}
-	for _, mechanism := range offered {
+	plus, required := slices.Contains(offered, scramSHA256Plus), binding == "require"
+	if state != nil && binding != "disable" {
+		data := endPointBinding(state)
 		switch {
-		case mechanism == scramSHA256Plus && state != nil:
-			if binding := endPointBinding(state); binding != nil {
-				c.mechanism, c.header, c.binding = mechanism, "p=tls-server-end-point,,", binding
-				return c, nil
-			}
-		case mechanism == scramSHA256:
-			c.mechanism = mechanism
+		case data == nil && (required || !verified):
+			return nil, fmt.Errorf("channel binding is not defined for the server's certificate (%s): set sslmode=verify-full in upstream, "+
+				"use a certificate with an RSA or ECDSA signature, or set channel_binding=disable", signatureOf(state))
+		case data == nil: // TLS has verified who the server is
+		case plus:
+			c.mechanism, c.header, c.binding = scramSHA256Plus, "p=tls-server-end-point,,", data
+			return c, nil
+		default:
+			c.header = "y,,"
 		}
 	}
-	if c.mechanism == "" {
+	switch {
+	case required:
+		return nil, errors.New("upstream has channel_binding=require, and the server does not offer SCRAM-SHA-256-PLUS")
+	case !slices.Contains(offered, scramSHA256):
 		return nil, fmt.Errorf("server offers none of the SASL mechanisms we know: %s", clip(strings.Join(offered, ", ")))
 	}
+	c.mechanism = scramSHA256
 	return c, nil
 }
 
@@ -84,8 +98,11 @@ func (c *scramClient) final(serverFirst string) (string, error) {
 		return "", errors.New("malformed SCRAM salt")
 	}
 	iterations, err := strconv.Atoi(fields[2][2:])
-	if err != nil || iterations < 1 || iterations > maxIterations {
+	switch {
+	case err != nil || iterations < 1:
 		return "", errors.New("SCRAM iteration count out of range")
+	case iterations > maxIterations:
+		return "", fmt.Errorf("server asks for %d SCRAM iterations: %w", iterations, errPasswordNotOurs)
 	}
 	salted, err := pbkdf2.Key(sha256.New, c.password, salt, iterations, sha256.Size)
 	if err != nil {
@@ -121,6 +138,14 @@ func mac(key []byte, message string) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(message))
 	return h.Sum(nil)
+}
+
+// signatureOf names the signature algorithm of the server's certificate.
+func signatureOf(state *tls.ConnectionState) string {
+	if len(state.PeerCertificates) == 0 {
+		return "none"
+	}
+	return state.PeerCertificates[0].SignatureAlgorithm.String()
 }
 
 // endPointBinding is tls-server-end-point (RFC 5929, section 4.1): the hash of the

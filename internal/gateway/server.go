@@ -47,6 +47,7 @@ type Server struct {
 	// strangers bounds what is written down of those who have no credential.
 	strangers *throttle.Lines
 	silent    silentHosts // upstream hosts that do not answer
+	looks     looks       // upstream servers whose sessions work as their user
 	spares    *spares     // upstream sessions started ahead
 	sessions  *registry
 	draining  atomic.Bool  // no new logons

@@ -3,10 +3,8 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"crypto/md5" // #nosec G501 -- the protocol's method for servers that still ask for it
 	"crypto/tls"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgwire"
 )
 
 // upstream is a session with the target, logged on and ready for its first query.
@@ -38,13 +37,20 @@ type target struct {
 	network, address string
 	tls              *tls.Config // nil: plain
 	direct           bool        // TLS at once, without SSLRequest
+	channelBinding   string      // libpq's setting: disable, require, else prefer
 	dial             pgconn.DialFunc
+}
+
+// verified reports whether the server's certificate is verified. pgconn puts
+// verify-ca into VerifyPeerCertificate.
+func (t *target) verified() bool {
+	return t.tls != nil && (!t.tls.InsecureSkipVerify || t.tls.VerifyPeerCertificate != nil)
 }
 
 func targets(config *pgconn.Config) []*target {
 	list := make([]*target, 0, 1+len(config.Fallbacks))
 	add := func(host string, port uint16, tlsConfig *tls.Config) {
-		t := &target{tls: tlsConfig, dial: config.DialFunc}
+		t := &target{tls: tlsConfig, channelBinding: config.ChannelBinding, dial: config.DialFunc}
 		t.network, t.address = pgconn.NetworkAddress(host, port)
 		if t.network == "unix" {
 			t.tls = nil
@@ -105,7 +111,9 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		s.silent.note(t.address, timedOut(err))
 		if err == nil {
 			if err = up.accept(attrs); err == nil {
-				return up, nil
+				if err = s.identify(c, up, role); err == nil {
+					return up, nil
+				}
 			}
 			up.Close()
 		}
@@ -114,6 +122,10 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		}
 		if ctx.Err() != nil {
 			break
+		}
+		if wrong := (*identityError)(nil); errors.As(err, &wrong) || errors.Is(err, errPasswordNotOurs) {
+			refused, refusedBy = cmp.Or(refused, err), t.address
+			continue
 		}
 		var said *serverError
 		if !errors.As(err, &said) {
@@ -213,9 +225,6 @@ func (t *target) at(a net.Addr) *target {
 	return &pinned
 }
 
-// maxUpstreamMessage bounds the messages of a logon; the longest are errors.
-const maxUpstreamMessage = 1 << 18
-
 // logon goes from the start-up message to ReadyForQuery.
 func (u *upstream) logon(role dbuser.SessionRole, database string, params []param) error {
 	version := uint32(protocol30)
@@ -237,9 +246,10 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 		return err
 	}
 	in := newReader(u.end)
-	auth := authentication{user: role.Name, password: role.Password.Reveal(), state: u.state(), local: isLocal(u.RemoteAddr())}
+	auth := authentication{password: role.Password.Reveal(), state: u.state(), target: u.target, local: isLocal(u.RemoteAddr())}
+	var opening pgwire.Opening
 	for {
-		kind, body, err := in.message(maxUpstreamMessage)
+		kind, body, err := in.admitted(opening.Admit)
 		if err != nil {
 			return fmt.Errorf("logging on: %w", err)
 		}
@@ -247,7 +257,10 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 		case 'R':
 			answer, err := auth.answer(body)
 			if err != nil {
-				return err
+				return fmt.Errorf("%w: %w", errAuthentication, err)
+			}
+			if auth.done {
+				opening.Authenticated()
 			}
 			if answer != nil {
 				if _, err := u.Write(appendMessage(nil, 'p', answer)); err != nil {
@@ -256,6 +269,7 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 			}
 		case 'E':
 			if said := parseServerError(body); len(said.state) == 5 {
+				said.late = auth.done
 				return said
 			}
 			return fmt.Errorf("logging on: error without SQLSTATE: %w", errMalformed)
@@ -270,87 +284,14 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 				u.settings = appendMessage(u.settings, kind, body)
 			}
 		case 'K':
-			if len(body) < 4 || len(body) > 4+256 {
-				return fmt.Errorf("logging on: %w", errMalformed)
-			}
 			u.pid = binary.BigEndian.Uint32(body)
 			u.key = append([]byte(nil), body[4:]...)
 		case 'v': // a standby that is older than its primary
 		case 'Z':
-			if !auth.done || len(body) != 1 {
-				return fmt.Errorf("logging on: %w", errMalformed)
-			}
 			u.ready = body[0]
 			u.early = append([]byte(nil), in.rest()...)
 			return nil
-		default:
-			return fmt.Errorf("logging on: unexpected message %q", kind)
 		}
-	}
-}
-
-// authentication answers the server's authentication requests.
-type authentication struct {
-	user, password string
-	state          *tls.ConnectionState // nil: plain
-	local          bool
-	scram          *scramClient
-	verified       bool // the server has proved that it knows the verifier
-	done           bool
-}
-
-func (a *authentication) answer(body []byte) ([]byte, error) {
-	if len(body) < 4 || a.done {
-		return nil, fmt.Errorf("logging on: %w", errMalformed)
-	}
-	switch method, rest := binary.BigEndian.Uint32(body), body[4:]; method {
-	case 0: // AuthenticationOk: after SCRAM, or pg_hba.conf says trust
-		if a.scram != nil && !a.verified {
-			return nil, errors.New("logging on: server cut SCRAM short")
-		}
-		a.done = true
-		return nil, nil
-	case 3: // AuthenticationCleartextPassword
-		if a.state == nil && !a.local {
-			return nil, errors.New("logging on: server asks for a cleartext password without TLS")
-		}
-		return appendString(nil, a.password), nil
-	case 5: // AuthenticationMD5Password
-		if len(rest) != 4 {
-			return nil, fmt.Errorf("logging on: %w", errMalformed)
-		}
-		inner := md5.Sum([]byte(a.password + a.user))
-		outer := md5.Sum(append([]byte(hex.EncodeToString(inner[:])), rest...))
-		return appendString(nil, "md5"+hex.EncodeToString(outer[:])), nil
-	case 10: // AuthenticationSASL
-		scram, err := newSCRAM(mechanisms(rest), a.password, a.state)
-		if err != nil {
-			return nil, fmt.Errorf("logging on: %w", err)
-		}
-		a.scram = scram
-		first := scram.first()
-		answer := appendUint32(appendString(nil, scram.mechanism), uint32(len(first)))
-		return append(answer, first...), nil
-	case 11: // AuthenticationSASLContinue
-		if a.scram == nil {
-			return nil, fmt.Errorf("logging on: %w", errMalformed)
-		}
-		final, err := a.scram.final(string(rest))
-		if err != nil {
-			return nil, fmt.Errorf("logging on: %w", err)
-		}
-		return []byte(final), nil
-	case 12: // AuthenticationSASLFinal
-		if a.scram == nil {
-			return nil, fmt.Errorf("logging on: %w", errMalformed)
-		}
-		if err := a.scram.verify(string(rest)); err != nil {
-			return nil, fmt.Errorf("logging on: %w", err)
-		}
-		a.verified = true
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("logging on: server asks for authentication method %d", method)
 	}
 }
 
@@ -362,11 +303,11 @@ func (u *upstream) accept(attrs string) error {
 	}
 	standby, readOnly := u.status["in_hot_standby"], u.status["default_transaction_read_only"]
 	if standby == "" {
-		answer, err := u.ask("SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END || ',' || pg_catalog.current_setting('default_transaction_read_only')")
+		answers, err := u.ask("SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END || ',' || pg_catalog.current_setting('default_transaction_read_only')")
 		if err != nil {
 			return &connectError{reached: true, address: u.target.address, err: err}
 		}
-		standby, readOnly, _ = strings.Cut(answer, ",")
+		standby, readOnly, _ = strings.Cut(strings.Join(answers, ""), ",")
 	}
 	writable := standby == "off" && readOnly == "off"
 	var ok bool
@@ -386,26 +327,53 @@ func (u *upstream) accept(attrs string) error {
 	return nil
 }
 
-// ask runs a query whose answer is one value.
-func (u *upstream) ask(query string) (string, error) {
+// maxAnswer and maxAnswerMessages bound the answer to a question of the gateway's
+// own, which is a word or two.
+const (
+	maxAnswer         = 64 << 10
+	maxAnswerMessages = 100
+)
+
+// ask runs a query of the gateway's own and returns the first column of each row
+// of each result.
+func (u *upstream) ask(query string) ([]string, error) {
 	if _, err := u.Write(appendMessage(nil, 'Q', appendString(nil, query))); err != nil {
-		return "", err
+		return nil, err
 	}
 	in := newReader(u.end)
-	var value string
-	for {
-		kind, body, err := in.message(maxUpstreamMessage)
+	if len(u.early) > 0 {
+		in.buf, in.w = append(u.early, in.buf...), len(u.early)
+		u.early = nil
+	}
+	var values []string
+	var failure error
+	bytes := 0
+	for range maxAnswerMessages {
+		kind, body, err := in.message(maxAnswer - bytes)
+		if err != nil {
+			return nil, err
+		}
+		bytes += len(body)
 		switch {
-		case err != nil:
-			return "", err
 		case kind == 'E':
-			return "", parseServerError(body)
+			said := parseServerError(body)
+			said.late = true
+			failure = said
 		case kind == 'D' && len(body) >= 6:
-			value = string(body[6:])
+			size := binary.BigEndian.Uint32(body[2:])
+			if int64(size) > int64(len(body)-6) {
+				return nil, errMalformed
+			}
+			values = append(values, string(body[6:6+size]))
 		case kind == 'Z':
-			return value, nil
+			if len(body) != 1 {
+				return nil, errMalformed
+			}
+			u.ready, u.early = body[0], append([]byte(nil), in.rest()...)
+			return values, failure
 		}
 	}
+	return nil, errTooLong
 }
 
 // sendCancel asks the server to cancel what the session runs. As with libpq there

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 
@@ -223,16 +224,27 @@ func (r *reader) startupPacket(limit int) ([]byte, error) {
 // message reads one typed message with a body of at most limit bytes. The slice
 // is valid until the next read.
 func (r *reader) message(limit int) (kind byte, body []byte, err error) {
+	return r.admitted(func(_ byte, size int) error {
+		if size > limit {
+			return errTooLong
+		}
+		return nil
+	})
+}
+
+// admitted reads one typed message, the body of which is read after admit has
+// agreed to its kind and size. The slice is valid until the next read.
+func (r *reader) admitted(admit func(kind byte, size int) error) (kind byte, body []byte, err error) {
 	if err := r.need(5); err != nil {
 		return 0, nil, err
 	}
 	kind = r.buf[r.r]
 	length := binary.BigEndian.Uint32(r.buf[r.r+1:])
-	if length < 4 {
+	if length < 4 || length > math.MaxInt32 {
 		return kind, nil, errMalformed
 	}
-	if length > uint32(limit)+4 {
-		return kind, nil, errTooLong
+	if err := admit(kind, int(length)-4); err != nil {
+		return kind, nil, err
 	}
 	if err := r.need(1 + int(length)); err != nil {
 		return kind, nil, err

@@ -15,7 +15,8 @@
 // puts them; where there are none they are fetched, as `daypass dev` does. A test
 // never skips: where there is no server it fails and says what to install.
 // DAYPASS_TEST_POSTGRES_MAJORS lists, with commas, the major versions
-// that Each must run; left out, Each runs what there is and says what is missing.
+// that Each must run, and the minor versions that EachMinor must; left out, they
+// run what there is and say what is missing.
 package pgtest
 
 import (
@@ -218,8 +219,31 @@ func Each(t *testing.T, test func(t *testing.T, s *Server)) {
 		}
 	}
 	for major := range strings.SplitSeq(os.Getenv("DAYPASS_TEST_POSTGRES_MAJORS"), ",") {
-		if major = strings.TrimSpace(major); major != "" && !have[major] {
+		if major = strings.TrimSpace(major); major != "" && !strings.Contains(major, ".") && !have[major] {
 			t.Errorf("DAYPASS_TEST_POSTGRES_MAJORS demands PostgreSQL %s, which is not here: %s", major, howToGet(major))
+		}
+	}
+}
+
+// EachMinor runs a subtest for each of the minor versions, such as "15.9", with a
+// server that is stopped at its end. They are old ones that behave unlike the
+// newest of their major version, and are looked for in the repository's
+// .cache/postgres-minors only, where scripts/fetch-postgres puts them. It says
+// which are missing, and fails for those that DAYPASS_TEST_POSTGRES_MAJORS demands.
+func EachMinor(t *testing.T, test func(t *testing.T, s *Server), minors ...string) {
+	t.Helper()
+	root, _ := repositoryRoot()
+	for _, minor := range minors {
+		inst, err := postgres.Find(filepath.Join(root, ".cache", "postgres-minors", minor))
+		switch {
+		case err == nil:
+			t.Run("PostgreSQL"+minor, func(t *testing.T) {
+				test(t, (&Server{Installation: inst}).StartAlone(t, nil))
+			})
+		case slices.Contains(strings.Split(os.Getenv("DAYPASS_TEST_POSTGRES_MAJORS"), ","), minor):
+			t.Errorf("DAYPASS_TEST_POSTGRES_MAJORS demands PostgreSQL %s, which is not here: run scripts/fetch-postgres %s", minor, minor)
+		default:
+			t.Logf("not tested with PostgreSQL %s, which is not here: run scripts/fetch-postgres %s", minor, minor)
 		}
 	}
 }

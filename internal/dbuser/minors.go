@@ -1,0 +1,57 @@
+package dbuser
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// minimumMinor is the first minor version of a major version on which a session
+// keeps the role that ALTER ROLE … SET role gives it. The minor before it does not
+// apply the setting at logon at all (the fix of CVE-2024-10978 was incomplete);
+// those before that drop it at DISCARD ALL. 18 and later never had either fault.
+var minimumMinor = map[int]int{13: 18, 14: 15, 15: 10, 16: 6, 17: 2}
+
+// MinimumMinors names the versions for messages.
+const MinimumMinors = "at least 13.18, 14.15, 15.10, 16.6 or 17.2"
+
+// MinorFault says what is wrong with the minor version of a server_version such as
+// "15.9 (Debian 15.9-1)", as a predicate; empty: nothing that is known.
+func MinorFault(version string) string {
+	major, minor, ok := parseVersion(version)
+	least, old := minimumMinor[major]
+	switch {
+	case !ok || !old || minor >= least:
+		return ""
+	case minor == least-1:
+		return fmt.Sprintf("does not apply ALTER ROLE … SET role at logon: update to %d.%d or later", major, least)
+	default:
+		return fmt.Sprintf("drops the role of ALTER ROLE … SET role at DISCARD ALL: update to %d.%d or later", major, least)
+	}
+}
+
+// parseVersion reads the major and minor version; a beta has no minor version.
+func parseVersion(version string) (major, minor int, ok bool) {
+	word, _, _ := strings.Cut(version, " ")
+	first, second, found := strings.Cut(word, ".")
+	if !found {
+		return 0, 0, false
+	}
+	major, err1 := strconv.Atoi(first)
+	minor, err2 := strconv.Atoi(second)
+	return major, minor, err1 == nil && err2 == nil
+}
+
+// minor looks at the server's minor version.
+func (k *checker) minor() {
+	major, minor, ok := parseVersion(k.report.ServerVersion)
+	fault := MinorFault(k.report.ServerVersion)
+	switch {
+	case !ok || fault == "":
+	case minor == minimumMinor[major]-1:
+		k.add(Broken, "minor-version", "PostgreSQL %d.%d %s. Logons without groups are refused until then", major, minor, fault)
+	default:
+		k.add(Warning, "minor-version", "PostgreSQL %d.%d %s. Until then connection pools that send it work as the session role, "+
+			"which row security that compares current_user does not know", major, minor, fault)
+	}
+}
