@@ -101,6 +101,8 @@ func (k *checker) cannotConnect(err error) {
 	switch {
 	case errors.Is(err, errPooler):
 		k.add(Broken, "pooler", "%v; session roles cannot be looked after through one", errPooler)
+	case errors.Is(err, errMethod):
+		k.add(Broken, "authentication", "the administrative login %q does not authenticate: %v", k.config.User, err)
 	case isCode(err, "28P01"):
 		k.add(Broken, "password", "the server refuses the password of the administrative login %q: set one (psql's \\password does not show it) "+
 			"and give daypass the same", k.config.User)

@@ -73,3 +73,7 @@ func (a *Admin) BelieveMajor(major int) {
 		h.major.Store(int32(major))
 	}
 }
+
+// RequiredAuth is what the driver is told to accept from the first of config's
+// servers.
+func RequiredAuth(config *pgx.ConnConfig) string { return splitHosts(config)[0].config.RequireAuth }

@@ -48,6 +48,9 @@ func splitHosts(config *pgx.ConnConfig) []*host {
 		c.Host, c.Port, c.TLSConfig, c.Fallbacks, c.ValidateConnect = e.Host, e.Port, e.TLSConfig, nil, nil
 		hosts = append(hosts, &host{config: c})
 	}
+	for _, h := range hosts {
+		protect(h.config)
+	}
 	return hosts
 }
 
@@ -195,11 +198,11 @@ func (h *host) connectOnce(ctx context.Context, database string, major int) (*co
 		config.Database = database
 	}
 	pin(config, major)
-	raw, err := pgx.ConnectConfig(ctx, config)
+	raw, meter, err := connectMetered(ctx, config)
 	if err != nil {
 		return nil, poolerError(err)
 	}
-	c := &conn{Conn: raw, opened: time.Now()}
+	c := &conn{Conn: raw, meter: meter, opened: time.Now()}
 	if err := c.prepare(ctx); err != nil {
 		closeConn(c)
 		return nil, fmt.Errorf("%s: %w", config.Host, err)

@@ -29,6 +29,7 @@ const (
 // conn is one standing connection of the administrative login.
 type conn struct {
 	*pgx.Conn
+	meter   *meter
 	version int  // server_version_num
 	standby bool // it was in recovery when it was opened
 	reused  bool // it was idle, so it may have died unnoticed
@@ -253,7 +254,7 @@ func (p *pool) openDatabase(ctx context.Context, database string) (*conn, error)
 // transaction, is closed.
 func (p *pool) release(c *conn) {
 	p.mu.Lock()
-	healthy := !c.IsClosed() && !c.PgConn().IsBusy() && c.PgConn().TxStatus() == 'I' && !p.closed
+	healthy := !c.IsClosed() && !c.PgConn().IsBusy() && c.PgConn().TxStatus() == 'I' && !c.meter.worn() && !p.closed
 	if healthy {
 		c.used = time.Now()
 		p.idle = append(p.idle, c)
@@ -351,6 +352,10 @@ func (p *pool) unreachable(cause error) *Error {
 }
 
 func (p *pool) connectError(err error) *Error {
+	if errors.Is(err, errMethod) {
+		return &Error{Kind: ErrRights, Cause: err,
+			Message: fmt.Sprintf("cluster %q wants the administrative login to authenticate in an unsafe way; run `daypass cluster check %s`", p.cluster, p.cluster)}
+	}
 	if isCode(err, "28P01", "28000", "42501") {
 		return &Error{Kind: ErrRights, Cause: err,
 			Message: fmt.Sprintf("cluster %q refuses the administrative login; run `daypass cluster check %s`", p.cluster, p.cluster)}

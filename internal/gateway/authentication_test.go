@@ -2,14 +2,9 @@ package gateway_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -214,47 +209,20 @@ func setHBA(t testing.TB, pg *pgtest.Server, method string) {
 	eventually(t, "reload", func() bool { return strings.Count(pg.Log(t), "reloading configuration files") > before })
 }
 
-// certificate is a self-signed one of a key that TLS's channel binding has no hash
-// for.
-func ed25519Certificate(t testing.TB) (certificate, key []byte) {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "database"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
-}
-
 // TestEd25519Certificate: SCRAM cannot be bound to such a certificate. Where TLS has
 // verified it that is no matter; elsewhere the reason names the ways out.
 func TestEd25519Certificate(t *testing.T) {
 	shared := pgtest.Start(t)
-	dir := t.TempDir()
-	certificate, key := ed25519Certificate(t)
-	for name, content := range map[string][]byte{"server.crt": certificate, "server.key": key} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	certificate, key := pgtest.Ed25519Certificate(t)
+	file := filepath.Join(t.TempDir(), "server.crt")
+	if err := os.WriteFile(file, certificate, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	pg := shared.StartAlone(t, nil)
-	hand(t, pg, filepath.Join(dir, "server.crt"))
-	hand(t, pg, filepath.Join(dir, "server.key"))
-	pg.Exec(t, "postgres", "ALTER SYSTEM SET ssl = on")
-	pg.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	pg.SecureWith(t, certificate, key)
 	f := newFixture(t, nil)
 	login := pg.Login(t, "root", "SUPERUSER")
-	root := "&sslrootcert=" + filepath.Join(dir, "server.crt")
+	root := "&sslrootcert=" + file
 	for _, test := range []struct {
 		settings string
 		works    bool

@@ -6,17 +6,16 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/subtle"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"hash"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/daypass/daypass/internal/pgwire"
 )
 
 // scramClient is the client's side of SCRAM-SHA-256 (RFC 5802, RFC 7677) as the
@@ -148,28 +147,13 @@ func signatureOf(state *tls.ConnectionState) string {
 	return state.PeerCertificates[0].SignatureAlgorithm.String()
 }
 
-// endPointBinding is tls-server-end-point (RFC 5929, section 4.1): the hash of the
-// server's certificate by the hash of its signature, SHA-256 at least. nil where
-// that is not defined.
+// endPointBinding is the channel binding data of a connection; nil where there is
+// none.
 func endPointBinding(state *tls.ConnectionState) []byte {
 	if len(state.PeerCertificates) == 0 {
 		return nil
 	}
-	certificate := state.PeerCertificates[0]
-	var h hash.Hash
-	switch certificate.SignatureAlgorithm {
-	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1,
-		x509.SHA256WithRSA, x509.SHA256WithRSAPSS, x509.ECDSAWithSHA256:
-		h = sha256.New()
-	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
-		h = sha512.New384()
-	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
-		h = sha512.New()
-	default:
-		return nil
-	}
-	h.Write(certificate.Raw)
-	return h.Sum(nil)
+	return pgwire.EndPointBinding(state.PeerCertificates[0])
 }
 
 // mechanisms reads the list in an AuthenticationSASL message.

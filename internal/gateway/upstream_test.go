@@ -274,10 +274,13 @@ func TestUpstreamTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	pg := shared.StartAlone(t, nil)
-	hand(t, pg, filepath.Join(dir, "server.crt"))
-	hand(t, pg, filepath.Join(dir, "server.key"))
-	pg.Exec(t, "postgres", "ALTER SYSTEM SET ssl = on")
-	pg.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	var pems [2][]byte
+	for i, name := range []string{"server.crt", "server.key"} {
+		if pems[i], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pg.SecureWith(t, pems[0], pems[1])
 	f := newFixture(t, nil)
 	login := pg.Login(t, "root", "SUPERUSER")
 	parse := func(settings string) *pgx.ConnConfig {
@@ -327,16 +330,6 @@ func TestUpstreamTLS(t *testing.T) {
 	g := f.grant("alice")
 	_, err = f.try(g.LogonName(), f.mint(g), "")
 	f.refused(err, "08001", "cannot be reached")
-}
-
-// hand has the server write a file to its data directory, as its own.
-func hand(t testing.TB, pg *pgtest.Server, file string) {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pg.Exec(t, "postgres", "COPY (SELECT unnest(string_to_array('"+strings.TrimSpace(string(data))+"', E'\\n'))) TO PROGRAM 'umask 077; cat > "+filepath.Base(file)+"'")
 }
 
 // TestUnixSocket reaches the database without TCP.

@@ -334,3 +334,19 @@ func EOF() Step {
 		return nil
 	}}
 }
+
+// Endless sends bytes again and again until the other end hangs up or a gigabyte
+// is sent. note is told how many have gone.
+func Endless(b []byte, note func(n int)) Step {
+	return Step{"endless", func(s *session) error {
+		for sent := 0; sent < 1<<30; {
+			n, err := s.conn.Write(b)
+			sent += n
+			note(n)
+			if err != nil {
+				return errOver
+			}
+		}
+		return nil
+	}}
+}

@@ -1,0 +1,193 @@
+package dbuser_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+func administer(t testing.TB, connString string) *dbuser.Admin {
+	t.Helper()
+	config, err := pgx.ParseConfig(connString)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := dbuser.New(dbuser.Config{Cluster: "hostile", Conn: config, Key: [32]byte{1}})
+	t.Cleanup(a.Close)
+	return a
+}
+
+// flood sends messages until the other end has had enough, and counts the bytes.
+func flood(sent *atomic.Int64, b []byte) pgtest.Step {
+	return pgtest.Endless(b, func(n int) { sent.Add(int64(n)) })
+}
+
+func encoded(t testing.TB, messages ...pgproto3.BackendMessage) []byte {
+	t.Helper()
+	var b []byte
+	for _, m := range messages {
+		var err error
+		if b, err = m.Encode(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// TestServerFloods: what a server can make an administrative connection read is
+// bounded, before it is ready and in every answer.
+func TestServerFloods(t *testing.T) {
+	status := encoded(t, &pgproto3.ParameterStatus{Name: "name", Value: strings.Repeat("v", 4000)})
+	var many []byte
+	for i := range 1000 {
+		many = append(many, encoded(t, &pgproto3.ParameterStatus{Name: fmt.Sprint("name", i), Value: strings.Repeat("v", 100)})...)
+	}
+	notice := encoded(t, &pgproto3.NoticeResponse{Severity: "NOTICE", Code: "00000", Message: strings.Repeat("x", 4000)})
+	row := encoded(t, &pgproto3.DataRow{Values: [][]byte{[]byte(strings.Repeat("x", 4000))}})
+	field := encoded(t, &pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: 25}}})
+	accept := pgtest.Accept("15.1")
+	for _, test := range []struct {
+		name  string
+		first []pgtest.Step
+		again []byte
+		most  int64 // bytes the peer may send, the kernel's buffers included
+	}{
+		{"notices before authentication", nil, notice, 16 << 20},
+		{"statuses before authentication", nil, status, 16 << 20},
+		{"statuses", []pgtest.Step{pgtest.Send(&pgproto3.AuthenticationOk{})}, status, 16 << 20},
+		{"notices", []pgtest.Step{pgtest.Send(&pgproto3.AuthenticationOk{})}, notice, 16 << 20},
+		{"long message", []pgtest.Step{pgtest.Raw([]byte{'S', 0x3f, 0, 0, 0})}, notice, 16 << 20},
+		{"rows in an answer", []pgtest.Step{accept, pgtest.Raw(field)}, row, 64 << 20},
+		{"notices in an answer", []pgtest.Step{accept}, notice, 64 << 20},
+		{"statuses in an answer", []pgtest.Step{accept}, many, 64 << 20},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var sent atomic.Int64
+			peer := pgtest.NewPeer(t, pgtest.Always(append(test.first, flood(&sent, test.again))...))
+			a := administer(t, peer.ConnString("daypass", "postgres"))
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if _, err := a.Ensure(ctx, dbuser.Need{User: "alice"}); !errors.Is(err, dbuser.ErrUnreachable) {
+				t.Errorf("Ensure = %v, want %v", err, dbuser.ErrUnreachable)
+			}
+			if n := sent.Load(); n == 0 || n > test.most {
+				t.Errorf("the server could send %d bytes", n)
+			}
+		})
+	}
+}
+
+// TestAdministrativePassword: it is given away in no other way than the operator
+// has allowed.
+func TestAdministrativePassword(t *testing.T) {
+	const password = "the-password"
+	ask := map[string]pgproto3.BackendMessage{
+		"cleartext": &pgproto3.AuthenticationCleartextPassword{},
+		"MD5":       &pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}},
+	}
+	for name, message := range ask {
+		peer := pgtest.NewPeer(t, pgtest.Always(pgtest.Send(message), pgtest.EOF()))
+		a := administer(t, strings.Replace(peer.ConnString("daypass", "postgres"), "daypass@", "daypass:"+password+"@", 1))
+		_, err := a.Ensure(t.Context(), dbuser.Need{User: "alice"})
+		if !errors.Is(err, dbuser.ErrRights) || !strings.Contains(err.Error(), "scram-sha-256") || strings.Contains(err.Error(), password) {
+			t.Errorf("%s: %v, want what to do", name, err)
+		}
+		report, err := a.Check(t.Context())
+		if err != nil || !report.Broken() || report.Findings[0].Code != "authentication" || !strings.Contains(report.Findings[0].Message, "sslmode=verify-full") {
+			t.Errorf("%s: check = %+v, %v", name, report.Findings, err)
+		}
+	}
+	for _, test := range []struct{ config, want string }{
+		{"host=/run/postgresql", ""},
+		{"host=127.0.0.1 sslmode=disable", "scram-sha-256,none"},
+		{"host=localhost sslmode=require", "scram-sha-256,none"},
+		{"host=192.0.2.1 sslmode=disable", "scram-sha-256"},
+		{"host=192.0.2.1 sslmode=require", "scram-sha-256"},
+		{"host=192.0.2.1 sslmode=prefer", "scram-sha-256"},
+		{"host=192.0.2.1 sslmode=verify-ca", ""},
+		{"host=192.0.2.1 sslmode=verify-full", ""},
+		{"host=192.0.2.1 sslmode=disable require_auth=md5", "md5"},
+		{"host=192.0.2.1 sslmode=verify-full require_auth=none", "none"},
+	} {
+		config, err := pgx.ParseConfig(test.config + " user=daypass")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := dbuser.RequiredAuth(config); got != test.want {
+			t.Errorf("%s: require_auth = %q, want %q", test.config, got, test.want)
+		}
+	}
+}
+
+// TestEd25519Server: the driver cannot bind SCRAM to such a certificate.
+func TestEd25519Server(t *testing.T) {
+	certificate, key := pgtest.Ed25519Certificate(t)
+	root := filepath.Join(t.TempDir(), "root.crt")
+	if err := os.WriteFile(root, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pg := pgtest.Start(t).StartAlone(t, nil)
+	pg.SecureWith(t, certificate, key)
+	login := pg.Admin(t)
+	for _, test := range []struct {
+		settings string
+		works    bool
+	}{
+		{"sslmode=verify-full&sslrootcert=" + root, true},
+		{"sslmode=verify-ca&sslrootcert=" + root, true},
+		{"sslmode=require", false},
+		{"sslmode=require&channel_binding=disable", true},
+	} {
+		a := administer(t, strings.Replace(pg.ConnString(login, "postgres"), "sslmode=disable", test.settings, 1))
+		report, err := a.Check(t.Context())
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", test.settings, err)
+		case test.works && report.ServerVersion == "":
+			t.Errorf("%s: %+v", test.settings, report.Findings)
+		case !test.works && (!strings.Contains(report.Findings[0].Message, "Ed25519") || !strings.Contains(report.Findings[0].Message, "channel_binding=disable")):
+			t.Errorf("%s: %+v, want the ways out", test.settings, report.Findings)
+		}
+	}
+}
+
+// TestOldMinors: the check says what is the matter with them, and what mends it.
+func TestOldMinors(t *testing.T) {
+	pgtest.EachMinor(t, func(t *testing.T, s *pgtest.Server) {
+		report, err := administer(t, s.ConnString(s.Admin(t), "postgres")).Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]dbuser.Severity{"15.8": dbuser.Warning, "15.9": dbuser.Broken}[s.Installation.Version]
+		for _, f := range report.Findings {
+			if f.Code == "minor-version" {
+				if f.Severity != want || !strings.Contains(f.Message, "15.10") {
+					t.Errorf("finding %+v, want %s and the version that mends it", f, want)
+				}
+				return
+			}
+		}
+		t.Errorf("no finding about the minor version: %+v", report.Findings)
+	}, "15.8", "15.9")
+	for version, faulty := range map[string]bool{
+		"13.16": true, "13.17": true, "13.18": false, "14.14 (Debian 14.14-1.pgdg120+1)": true, "15.10": false, "16.5": true, "16.6": false,
+		"17.0": true, "17.1": true, "17.2": false, "18.0": false, "17beta1": false, "12.1": false, "": false, "x.y": false,
+	} {
+		if fault := dbuser.MinorFault(version); (fault != "") != faulty {
+			t.Errorf("MinorFault(%q) = %q, want one: %v", version, fault, faulty)
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package pgtest
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Hand has the server write a file to its data directory, as its own.
+func (s *Server) Hand(t testing.TB, name string, data []byte) {
+	t.Helper()
+	s.Exec(t, "postgres", "COPY (SELECT unnest(string_to_array('"+strings.TrimSpace(string(data))+"', E'\\n'))) TO PROGRAM 'umask 077; cat > "+name+"'")
+}
+
+// SecureWith has a server that only this test uses (StartAlone) speak TLS with a
+// certificate and its key, in PEM.
+func (s *Server) SecureWith(t testing.TB, certificate, key []byte) {
+	t.Helper()
+	s.Hand(t, "server.crt", certificate)
+	s.Hand(t, "server.key", key)
+	s.Exec(t, "postgres", "ALTER SYSTEM SET ssl = on")
+	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+}
+
+// Ed25519Certificate makes a self-signed certificate of the loopback address, in
+// PEM. TLS's channel binding is not defined for its signature.
+func Ed25519Certificate(t testing.TB) (certificate, key []byte) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "database"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
+}
