@@ -34,7 +34,7 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 	// One listener answers for all services, so what says where Redshift's is will do.
 	cfg, endpoint, err := awscli.LoadConfig(ctx, awscli.Settings{
 		Profile: f.profile, Region: f.region, EndpointURL: f.endpointURL, CABundle: f.caBundle, NoVerifySSL: f.noVerifySSL,
-		ConnectTimeout: timeout, ReadTimeout: timeout,
+		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode,
 	}, "daypass", "redshift")
 	if err != nil {
 		return nil, &exitError{awscli.ExitCode(err), err}

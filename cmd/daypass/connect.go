@@ -146,7 +146,7 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 	const timeout = 30 * time.Second
 	client, err := awscli.NewClient(ctx, awscli.Settings{
 		Profile: o.profile, Region: o.region, EndpointURL: o.endpointURL, CABundle: o.caBundle, NoVerifySSL: o.noVerifySSL,
-		ConnectTimeout: timeout, ReadTimeout: timeout,
+		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode,
 	})
 	if err != nil {
 		return &exitError{awscli.ExitCode(err), err}

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +23,13 @@ import (
 // onTerminal runs the real program with a terminal of so many columns as its standard
 // output and error, and returns what arrives there.
 func onTerminal(t *testing.T, columns uint16, args ...string) string {
+	t.Helper()
+	seen, _ := onTerminalWith(t, columns, "", "", args...)
+	return seen
+}
+
+// onTerminalWith also types a line once prompt is shown.
+func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...string) (seen string, code int) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -45,14 +58,78 @@ func onTerminal(t *testing.T, columns uint16, args ...string) string {
 	}
 	cmd := exec.Command("daypass", args...)
 	cmd.Stdout, cmd.Stderr = terminal, terminal
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1} // its standard output
 	err = cmd.Start()
 	terminal.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, _ := io.ReadAll(master) // ends with EIO when the terminal is closed
+	var data bytes.Buffer
+	for buffer := make([]byte, 4096); err == nil; { // until EIO, when the terminal is closed
+		var n int
+		n, err = master.Read(buffer)
+		data.Write(buffer[:n])
+		if prompt != "" && bytes.HasSuffix(data.Bytes(), []byte(prompt)) {
+			// The program turns the echo off after it has asked.
+			for hidden := false; !hidden; time.Sleep(time.Millisecond) {
+				_ = conn.Control(func(fd uintptr) {
+					state, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+					hidden = err != nil || state.Lflag&unix.ECHO == 0
+				})
+			}
+			prompt = ""
+			if _, err := io.WriteString(master, line); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	_ = cmd.Wait()
-	return strings.ReplaceAll(string(data), "\r\n", "\n")
+	return strings.ReplaceAll(data.String(), "\r\n", "\n"), cmd.ProcessState.ExitCode()
+}
+
+// TestMFACodeIsAskedFor: a profile with mfa_serial works as with the AWS CLI: the code
+// is asked for at the terminal, and not shown. Ctrl-C ends the question.
+func TestMFACodeIsAskedFor(t *testing.T) {
+	var mu sync.Mutex
+	var codes []string // guarded by mu
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		action, result := r.PostFormValue("Action"), "<Clusters/>"
+		if action == "AssumeRole" {
+			mu.Lock()
+			codes = append(codes, r.PostFormValue("SerialNumber")+" "+r.PostFormValue("TokenCode"))
+			mu.Unlock()
+			result = `<Credentials><AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey>
+				<SessionToken>t</SessionToken><Expiration>` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `</Expiration></Credentials>
+				<AssumedRoleUser><Arn>a</Arn><AssumedRoleId>i</AssumedRoleId></AssumedRoleUser>`
+		}
+		fmt.Fprintf(w, "<%[1]sResponse><%[1]sResult>%[2]s</%[1]sResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></%[1]sResponse>", action, result)
+	}))
+	t.Cleanup(server.Close)
+	const serial = "arn:aws:iam::123456789012:mfa/ana"
+	awsSettings(t, "[profile base]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = secret\n"+
+		"[profile etl]\nrole_arn = arn:aws:iam::123456789012:role/etl\nsource_profile = base\nmfa_serial = "+serial+"\nregion = us-east-1\nendpoint_url = "+server.URL+"\n", nil)
+	for _, command := range [][]string{{"sessions"}, {"revoke", "list"}, {"redshift", "describe-clusters"}} {
+		seen, code := onTerminalWith(t, 80, "Enter MFA code for "+serial+": ", "123456\n", append(command, "--profile", "etl")...)
+		mu.Lock()
+		if code != 0 || len(codes) != 1 || codes[0] != serial+" 123456" || strings.Contains(seen, "123456\n") {
+			t.Errorf("daypass %v = %d, codes %q\n%s", command, code, codes, seen)
+		}
+		codes = nil
+		mu.Unlock()
+	}
+	seen, code := onTerminalWith(t, 80, "Enter MFA code for "+serial+": ", "\x03", "sessions", "--profile", "etl")
+	mu.Lock()
+	defer mu.Unlock()
+	if code != 130 || len(codes) != 0 {
+		t.Errorf("after Ctrl-C: %d, codes %q\n%s", code, codes, seen)
+	}
+	// Without a terminal there is no one to ask.
+	cmd := exec.Command("daypass", "sessions", "--profile", "etl")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 253 || !strings.Contains(string(out), "no terminal to ask") || !strings.Contains(string(out), serial) {
+		t.Errorf("without a terminal: %d %s", cmd.ProcessState.ExitCode(), out)
+	}
 }
 
 // TestTerminal: whatever a server has in its answers, no output format brings it to a

@@ -23,6 +23,7 @@ func newRedshiftCommand(env environment) *cobra.Command {
 				Stdout:  env.stdout,
 				Stderr:  env.stderr,
 				Getenv:  os.Getenv,
+				MFACode: env.mfaCode,
 				Program: "daypass",
 				Version: versionLine(),
 				Width:   env.columns,

@@ -47,6 +47,8 @@ type Env struct {
 	// Getenv looks up an environment variable. The AWS SDK reads the
 	// process's own environment for what it resolves itself.
 	Getenv func(string) string
+	// MFACode asks for a code of an MFA device. Optional.
+	MFACode func(ctx context.Context, serial string) (string, error)
 	// Program is the name of the program in messages and help.
 	Program string
 	// Version is what --version prints.

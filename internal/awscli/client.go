@@ -41,6 +41,9 @@ type Settings struct {
 	// ConnectTimeout and ReadTimeout bound the two halves of a call; 0 is no
 	// bound.
 	ConnectTimeout, ReadTimeout time.Duration
+	// MFACode asks for a code of the MFA device that a profile names as mfa_serial.
+	// Optional: without it such a profile is an error.
+	MFACode func(ctx context.Context, serial string) (string, error)
 	// Getenv looks up an environment variable. Optional.
 	Getenv func(string) string
 	// Debug, when not nil, is told what is sent and answered, without secrets.
@@ -105,7 +108,7 @@ func loadSDKConfig(ctx context.Context, s Settings, p profile) (aws.Config, erro
 	if s.Debug != nil {
 		log = logging.NewStandardLogger(s.Debug)
 	}
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithLogger(log)}
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithLogger(log), mfa(ctx, s, p)}
 	if s.Region != "" {
 		options = append(options, config.WithRegion(s.Region))
 	}

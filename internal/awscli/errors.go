@@ -123,6 +123,10 @@ func credentialsError(ctx context.Context, err error) error {
 	if api := asAPIError(err); api != nil {
 		return &failure{code: ExitService, message: api.Error(), cause: api}
 	}
+	var explained *failure
+	if errors.As(err, &explained) {
+		return explained
+	}
 	// The last place the SDK looks is the instance it runs on: when that has
 	// nothing to say, there was nothing before it either.
 	var call *smithy.OperationError

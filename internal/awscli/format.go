@@ -25,6 +25,7 @@ func (c *command) newClient(ctx context.Context) (*Client, error) {
 		ConnectTimeout: time.Duration(c.globals.connectTimeout) * time.Second,
 		ReadTimeout:    time.Duration(c.globals.readTimeout) * time.Second,
 		Getenv:         c.env.Getenv,
+		MFACode:        c.env.MFACode,
 	}
 	if c.globals.debug {
 		s.Debug = c.env.Stderr

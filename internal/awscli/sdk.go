@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -35,6 +36,23 @@ func (w wholeBody) Do(r *http.Request) (*http.Response, error) {
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	return response, nil
+}
+
+// mfa makes the credential chain ask for the code of an MFA device where a profile
+// has mfa_serial.
+func mfa(ctx context.Context, s Settings, p profile) config.LoadOptionsFunc {
+	return config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+		o.TokenProvider = func() (string, error) {
+			if s.MFACode == nil {
+				return "", fail(ExitConfiguration, "profile %q wants a code of an MFA device (mfa_serial), and there is nobody to ask", p.name)
+			}
+			code, err := s.MFACode(ctx, aws.ToString(o.SerialNumber))
+			if err != nil {
+				return "", &failure{code: ExitConfiguration, message: err.Error(), cause: err}
+			}
+			return code, nil
+		}
+	})
 }
 
 // stsEndpoint makes the credential chain ask for role sessions where the AWS CLI
