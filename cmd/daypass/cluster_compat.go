@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +31,8 @@ The administrative login needs the right to create schemas in the database
 (GRANT CREATE ON DATABASE), and for the search path to own it; what it may not do
 is printed. It can be run again at any time. With --dry-run it prints the SQL and
 changes nothing: a superuser who runs it keeps db_user() out of the
-administrative login's hands. --remove takes it all away, and refuses as long as a
+administrative login's hands. The script is one transaction, and ends without
+having changed anything where somebody else's objects are in its way. --remove takes it all away, and refuses as long as a
 policy, a view or anything else depends on it.`,
 		Example: `    daypass cluster compat examplecluster --config daypass.yaml
     daypass cluster compat examplecluster --database dev --dry-run --config daypass.yaml | psql -d dev`,
@@ -72,15 +72,7 @@ policy, a view or anything else depends on it.`,
 // printCompat prints a script for psql, or what was done.
 func printCompat(w io.Writer, r dbuser.CompatReport, o dbuser.CompatOptions) {
 	if o.DryRun {
-		fmt.Fprintf(w, "-- database %q of cluster %s\n", r.Database, r.Cluster)
-		if len(r.SQL) > 0 {
-			fmt.Fprintf(w, "begin;\n%s;\ncommit;\n", strings.Join(r.SQL, ";\n"))
-		} else {
-			fmt.Fprintln(w, "-- nothing to do")
-		}
-		for _, sql := range r.ForOwner {
-			fmt.Fprintf(w, "-- by the owner of the database or a superuser:\n%s;\n", sql)
-		}
+		fmt.Fprint(w, r.Script())
 		return
 	}
 	switch {

@@ -22,8 +22,8 @@ type CompatOptions struct {
 type CompatReport struct {
 	Cluster  string
 	Database string
-	// SQL are the statements, for one transaction, without semicolons. None: what
-	// a superuser has installed is as it should be.
+	// SQL are the statements, for one transaction, without semicolons. None: there
+	// is nothing to do.
 	SQL []string
 	// ForOwner are statements that the administrative login may not run: the
 	// owner of the database or a superuser has to. They put the schema at the
@@ -38,9 +38,10 @@ type CompatReport struct {
 // the right to create schemas in the database. What it grants, to everybody and on
 // its own schema, is all that this package ever grants on objects.
 //
-// Who owns the schema decides what db_user() says. Compat therefore refuses one
-// that belongs to neither the administrative login nor a superuser, and leaves
-// alone what a superuser has made.
+// The schema's owner decides what db_user() says. Compat therefore refuses one
+// that belongs to neither the administrative login nor a superuser, or in which
+// anybody else owns something or may create something, and leaves alone what a
+// superuser has made.
 //
 // Errors are *Error with ErrRights, ErrDatabaseMissing or ErrUnreachable, or
 // what PostgreSQL said.
@@ -136,10 +137,11 @@ func (st *compatState) plan(o CompatOptions) ([]string, error) {
 				"schema %s in database %q belongs to the superuser %q, who has to run what --dry-run prints", compatSchema, st.database, st.owner)}
 		}
 	}
+	sql := []string{st.compatGuard(o.Remove)}
 	if o.Remove {
-		return compatRemove(), nil
+		return append(sql, compatRemove()...), nil
 	}
-	return compatInstall(), nil
+	return append(append(sql, compatInstall()...), st.compatVerify()), nil
 }
 
 // searchPath returns the statement that puts the schema at the end of the
@@ -175,6 +177,12 @@ func compatError(err error, o CompatOptions) error {
 	switch {
 	case err == nil || errors.As(err, &ours):
 		return err
+	case isCode(err, refusedInScript, "42P06", "23505") && errors.As(err, &pg):
+		message := pg.Message
+		if pg.Hint != "" {
+			message += ": " + pg.Hint
+		}
+		return &Error{Kind: ErrRights, Name: o.Database, Message: fmt.Sprintf("database %q: %s", o.Database, message)}
 	case isCode(err, "3D000"):
 		return &Error{Kind: ErrDatabaseMissing, Name: o.Database, Message: fmt.Sprintf("database %q does not exist", o.Database), Cause: err}
 	case isCode(err, "2BP01") && errors.As(err, &pg):

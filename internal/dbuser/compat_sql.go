@@ -124,11 +124,10 @@ var compatFunctions = []struct{ name, sql string }{
 		" set search_path = pg_catalog, pg_temp as $daypass$begin return; end$daypass$"},
 }
 
-// compatInstall are the statements that install it all, whether or not it is
-// there.
+// compatInstall are the statements that install it all in a schema that is known to
+// be ours, whether or not the rest is there.
 func compatInstall() []string {
 	sql := []string{
-		"create schema if not exists " + compatSchema,
 		"revoke all on schema " + compatSchema + " from public",
 		"grant usage on schema " + compatSchema + " to public",
 	}

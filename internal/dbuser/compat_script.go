@@ -1,0 +1,117 @@
+package dbuser
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Anybody with CREATE on a database can make a schema of any name there, and stays
+// its owner: what is installed into it later is the owner's to replace, and runs
+// with the rights of those who call it. So nothing is ever installed into a schema
+// that was found there. It is made with a plain CREATE SCHEMA, which fails when
+// there is one, or belongs to the administrative login or a superuser; and when all
+// is made the owner of everything is looked at once more, in the same transaction.
+// By then each row that counts was written by this transaction, so nobody can
+// change it before the commit.
+//
+// A superuser runs the same statements from a script (CompatReport.Script).
+
+// trustedOwner is the condition that the role o owns nothing by a holder's doing.
+func trustedOwner(admin string) string {
+	return "(o.rolsuper or o.rolname = " + bodyLiteral(admin) + ")"
+}
+
+// refusedInScript is the SQLSTATE of the blocks below. Class P0 is PL/pgSQL's.
+const refusedInScript = "P0D01"
+
+// compatGuard fails in another database than the one that was looked at, and where
+// a schema is there that somebody else owns; it makes the schema if there is none.
+func (st *compatState) compatGuard(remove bool) string {
+	create := "\n    create schema " + compatSchema + ";"
+	if remove {
+		create = "\n    null;"
+	}
+	return `do $daypass$
+declare
+  owner pg_catalog.text;
+  trusted pg_catalog.bool;
+begin
+  if pg_catalog.current_database() <> ` + bodyLiteral(st.database) + ` then
+    raise exception 'database "%": this script is for database "%"', pg_catalog.current_database(), ` + bodyLiteral(st.database) + `
+      using errcode = '` + refusedInScript + `', hint = 'Connect to that database and run the script again.';
+  end if;
+  if not exists (select from pg_catalog.pg_roles o where o.rolname = current_user and ` + trustedOwner(st.admin) + `) then
+    raise exception 'user "%": only a superuser may run this script', current_user
+      using errcode = '` + refusedInScript + `', hint = 'Run it as a superuser.';
+  end if;
+  select o.rolname, ` + trustedOwner(st.admin) + ` into owner, trusted
+  from pg_catalog.pg_namespace n join pg_catalog.pg_roles o on o.oid = n.nspowner where n.nspname = '` + compatSchema + `';
+  if not found then` + create + `
+  elsif not trusted then
+    raise exception 'schema ` + compatSchema + `: it belongs to "%", who could make its functions say anything', owner
+      using errcode = '` + refusedInScript + `', hint = 'Find out what it is for, then drop it or rename it (alter schema ` + compatSchema + ` rename to other), and run this again.';
+  end if;
+end $daypass$`
+}
+
+// compatVerify fails when anybody but the administrative login and superusers owns
+// something in the schema, or may create something there.
+func (st *compatState) compatVerify() string {
+	var owned strings.Builder
+	for _, c := range []struct{ catalog, prefix string }{
+		{"pg_class", "rel"}, {"pg_proc", "pro"}, {"pg_type", "typ"}, {"pg_operator", "opr"}, {"pg_collation", "coll"},
+		{"pg_conversion", "con"}, {"pg_opclass", "opc"}, {"pg_opfamily", "opf"}, {"pg_ts_dict", "dict"}, {"pg_ts_config", "cfg"},
+		{"pg_statistic_ext", "stx"},
+	} {
+		fmt.Fprintf(&owned, "\n    union all select x.%[2]sname::pg_catalog.text, x.%[2]sowner, false from pg_catalog.%[1]s x, s where x.%[2]snamespace = s.oid", c.catalog, c.prefix)
+	}
+	return `do $daypass$
+declare
+  thing pg_catalog.text;
+  who pg_catalog.text;
+  creates pg_catalog.bool;
+begin
+  with s as (select n.oid, n.nspowner, n.nspacl from pg_catalog.pg_namespace n where n.nspname = '` + compatSchema + `'),
+  held (thing, who, creates) as (
+    select '` + compatSchema + `', s.nspowner, false from s
+    union all select '` + compatSchema + `', a.grantee, true from s, pg_catalog.aclexplode(s.nspacl) a where a.privilege_type = 'CREATE'` + owned.String() + `)
+  select h.thing, coalesce(o.rolname, 'public'), h.creates into thing, who, creates
+  from held h left join pg_catalog.pg_roles o on o.oid = h.who
+  where ` + trustedOwner(st.admin) + ` is not true
+  order by h.creates, h.thing collate "C" desc limit 1; -- not the array type, whose name begins with an underscore
+  if creates then
+    raise exception 'schema ` + compatSchema + `: "%" may create objects in it; nothing was changed', who
+      using errcode = '` + refusedInScript + `', hint = pg_catalog.format('Run: revoke create on schema ` + compatSchema + ` from %I', who);
+  elsif found then
+    raise exception 'schema ` + compatSchema + `: "%" in it belongs to "%"; nothing was changed', thing, who
+      using errcode = '` + refusedInScript + `', hint = 'Find out what it is for, then drop it, and run this again.';
+  end if;
+end $daypass$`
+}
+
+// Script is what a superuser runs in psql, in one transaction: it checks by itself
+// that nothing of anybody else's is in its way, whatever has been changed since it
+// was printed.
+func (r CompatReport) Script() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "-- database %q of cluster %s: for psql, as a superuser\n", r.Database, r.Cluster)
+	statements := append(append([]string{}, r.SQL...), r.ForOwner...)
+	if len(statements) == 0 {
+		return b.String() + "-- nothing to do\n"
+	}
+	// Both may be set for the database by its owner.
+	b.WriteString("\\set ON_ERROR_STOP on\nbegin;\nset local search_path = pg_catalog, pg_temp;\nset local standard_conforming_strings = on;\n")
+	for _, sql := range statements {
+		b.WriteString(sql + ";\n")
+	}
+	b.WriteString("commit;\n")
+	return b.String()
+}
+
+// bodyLiteral is a literal that cannot end a dollar-quoted body.
+func bodyLiteral(s string) string {
+	if strings.Contains(s, "$") {
+		return dollarSafe(s)
+	}
+	return literal(s)
+}
