@@ -16,6 +16,9 @@ import (
 // look at a clock; a sweep over the sessions does, once a second and whenever
 // Recheck says that revocations have changed, and reads what the relay leaves
 // behind: the state and the bytes.
+//
+// Every end that is imposed on a session cancels what it runs and ends its backend
+// (see release), whatever the session is thought to be at.
 
 // Ends limits how long sessions of a cluster last. The zero value limits nothing.
 // Limits of a reloaded configuration hold for the sessions that run.
@@ -52,8 +55,8 @@ const (
 // fate is what the sweep keeps of a session.
 type fate struct {
 	// Only the sweep's.
-	bytes uint64    // moved so far at the last look
-	quiet time.Time // since when nothing has moved and nothing runs
+	bytes uint64    // that the client had sent at the last look
+	quiet time.Time // since when it has sent nothing and nothing runs; what it is sent, as notifications, does not count
 
 	parting  atomic.Pointer[ending] // the end is on its way
 	noticed  atomic.Bool            // the client has had its notice
@@ -100,7 +103,7 @@ func (s *Server) endIfRevoked(c *session) bool {
 	if err != nil || !revoked {
 		return false
 	}
-	c.part(&ending{reason: reasonRevoked, state: stateAdminShutdown, cancel: true,
+	c.part(&ending{reason: reasonRevoked, state: stateAdminShutdown, imposed: true,
 		message: "terminating connection: the credential was revoked"})
 	return true
 }
@@ -151,12 +154,12 @@ func (s *Server) sweep(now time.Time) {
 // limit ends the session if it is over one of its limits, and has a notice sent
 // when that is near.
 func (c *session) limit(ends Ends, now time.Time) {
-	f, state := &c.fate, c.state.Load()
-	if bytes := c.up.bytes.Load() + c.down.bytes.Load(); bytes != f.bytes || state == stateBusy || f.quiet.IsZero() {
+	f, state := &c.fate, c.exchange.state.Load()
+	if bytes := c.up.bytes.Load(); bytes != f.bytes || state == stateBusy || f.quiet.IsZero() {
 		f.bytes, f.quiet = bytes, now
 	}
 	if ends.Idle > 0 && state != stateBusy && now.Sub(f.quiet) >= ends.Idle {
-		why := &ending{reason: reasonIdleLimit, state: stateIdleSession, cancel: true, message: "terminating connection due to idle-session timeout"}
+		why := &ending{reason: reasonIdleLimit, state: stateIdleSession, imposed: true, message: "terminating connection due to idle-session timeout"}
 		if state != 'I' {
 			why.state, why.message = stateIdleInBlock, "terminating connection due to idle-in-transaction timeout"
 		}
@@ -166,12 +169,12 @@ func (c *session) limit(ends Ends, now time.Time) {
 	over, why, because := time.Time{}, (*ending)(nil), ""
 	if ends.AtExpiry {
 		over, because = c.info.NotAfter, "when its credential expires"
-		why = &ending{reason: reasonExpired, state: stateAdminShutdown, cancel: true,
+		why = &ending{reason: reasonExpired, state: stateAdminShutdown, imposed: true,
 			message: "terminating connection: the credential has expired"}
 	}
 	if end := c.info.Started.Add(ends.Total); ends.Total > 0 && (why == nil || end.Before(over)) {
 		over, because = end, fmt.Sprintf("at the limit of %v for sessions of this cluster", ends.Total)
-		why = &ending{reason: reasonTotalLimit, state: stateAdminShutdown, cancel: true,
+		why = &ending{reason: reasonTotalLimit, state: stateAdminShutdown, imposed: true,
 			message: fmt.Sprintf("terminating connection: the session has reached its limit of %v", ends.Total)}
 	}
 	switch left := over.Sub(now); {
@@ -186,29 +189,17 @@ func (c *session) limit(ends Ends, now time.Time) {
 // part ends the session. A query that runs is cancelled first, so that the client
 // can be told the reason where the server's answer has ended.
 func (c *session) part(why *ending) {
-	if c.state.Load() != stateBusy {
+	if !c.busy() {
 		c.end(why)
 		return
 	}
-	told := &ending{reason: why.reason, state: why.state, message: why.message}
+	told := &ending{reason: why.reason, state: why.state, message: why.message, imposed: true}
 	if !c.fate.parting.CompareAndSwap(nil, told) {
 		return
 	}
-	// A server that does not even take the cancel must not hold up the end; it
-	// finds out from client_connection_check_interval.
-	s := c.server
+	go c.cancelQuery()
 	go func() {
-		select {
-		case s.partings <- struct{}{}:
-			defer func() { <-s.partings }()
-			if err := s.sendCancel(c.target, c.pid, c.upstreamKey); err != nil {
-				s.log.Warn("cancelling the query of a session that has to end", "session", c.id, "error", err)
-			}
-		case <-time.After(partingTime):
-		}
-	}()
-	go func() {
-		for end := time.Now().Add(partingTime); time.Now().Before(end) && c.state.Load() == stateBusy && c.why.Load() == nil; {
+		for end := time.Now().Add(partingTime); time.Now().Before(end) && c.busy() && c.why.Load() == nil; {
 			time.Sleep(20 * time.Millisecond)
 		}
 		c.end(told)
@@ -252,7 +243,7 @@ func (c *session) woken(p *pump) bool {
 		_ = c.upstream.SetReadDeadline(time.Now().Add(c.server.limits.HalfClose))
 		return true
 	}
-	if p.boundary && c.state.Load() != stateBusy {
+	if c.exchange.down.boundary() && !c.busy() {
 		f.noticed.Store(true)
 		_, p.writeErr = p.to.Write(notice)
 	}

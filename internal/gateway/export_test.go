@@ -38,12 +38,6 @@ var ParsePassword = parsePassword
 // BareVersion is what a Redshift driver is told.
 var BareVersion = bareVersion
 
-// WholeMessages says whether b is a sequence of messages.
-var WholeMessages = wholeMessages
-
-// Pipelined says whether b asks for more than one ReadyForQuery.
-var Pipelined = pipelined
-
 // SetStrangerLines bounds what is written down of strangers.
 func (s *Server) SetStrangerLines(l throttle.Limit) { s.strangers = throttle.NewLines(l, l) }
 
@@ -82,3 +76,28 @@ func SCRAMFirst(offered []string, state *tls.ConnectionState, binding string, ve
 	}
 	return c.first(), nil
 }
+
+// Exchange is what the relay knows of a session, by itself.
+type Exchange struct{ x exchange }
+
+// NewExchange is of a session that waits for its client.
+func NewExchange() *Exchange {
+	e := &Exchange{}
+	e.x.state.Store('I')
+	return e
+}
+
+// FromClient and FromServer note a piece of a direction's bytes.
+func (e *Exchange) FromClient(b []byte) (terminated bool, err error) { return e.x.fromClient(b) }
+func (e *Exchange) FromServer(b []byte) error                        { return e.x.fromServer(b) }
+
+// State is the status of the last ReadyForQuery, 0 while an answer is owed.
+func (e *Exchange) State() byte { return byte(e.x.state.Load()) }
+
+// Verdict is all that is known.
+func (e *Exchange) Verdict() string {
+	return fmt.Sprintf("state %q, queue %d, client at a boundary %v, server %v, ready %v", e.State(), e.x.asked, e.x.up.boundary(), e.x.down.boundary(), e.x.ready())
+}
+
+// Asked is the length of the queue.
+func (e *Exchange) Asked() int { return len(e.x.asked) }

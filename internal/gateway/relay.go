@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -23,9 +24,8 @@ import (
 // directions have ended; whoever wants a session to end moves its deadlines
 // (session.end).
 //
-// Messages are not read. What the relay notes in passing is the last six bytes
-// of what the server sent, to know a ReadyForQuery when it sees one: a session
-// is then idle, and a message of the gateway's own may follow.
+// Messages are not read, but their lengths are followed (see exchange): so it is
+// known where a message of the gateway's own may go, and what the session is at.
 
 // bufferSize holds four of PostgreSQL's 8 KiB writes, or two TLS records.
 const bufferSize = 32 << 10
@@ -43,12 +43,8 @@ type pump struct {
 
 	bytes atomic.Uint64
 
-	// Only toClient; read by others once both directions have ended.
-	tail     [6]byte // the last bytes that went by
-	ready    bool    // they were a ReadyForQuery
-	boundary bool    // they ended a message
-
-	sentBefore uint64 // bytes at the last look, once the client has closed its side
+	sentBefore uint64    // bytes at the last look, once the client has closed its side
+	stopBy     time.Time // once the session is ending
 
 	readErr, writeErr error
 	_                 [64]byte // the two directions share no cache line
@@ -56,6 +52,10 @@ type pump struct {
 
 // errStopped ends a direction of a session that is ending.
 var errStopped = errors.New("session is ending")
+
+// stopTime is how long the server may take to end the message that it is sending,
+// so that the client can be told why the session ends.
+const stopTime = time.Second
 
 // start lets the session run. It returns at once.
 func (c *session) start() {
@@ -151,7 +151,7 @@ func (p *pump) copyPlainly() {
 			p.readErr = err
 			return
 		}
-		if p.session.why.Load() != nil {
+		if p.stopped() {
 			p.readErr = errStopped
 			return
 		}
@@ -179,7 +179,7 @@ func (p *pump) readable(fd uintptr) (done bool) {
 			p.readErr = io.EOF
 			return true
 		}
-		if p.session.why.Load() != nil {
+		if p.stopped() {
 			p.readErr = errStopped
 			return true
 		}
@@ -189,6 +189,21 @@ func (p *pump) readable(fd uintptr) (done bool) {
 	}
 }
 
+// stopped reports whether the direction has to end because the session does. The one
+// to the client goes on to the end of the message that the client has a part of.
+func (p *pump) stopped() bool {
+	why := p.session.why.Load()
+	switch {
+	case why == nil:
+		return false
+	case !p.toClient || why.state == "" || p.session.exchange.down.boundary():
+		return true
+	case p.stopBy.IsZero():
+		p.stopBy = time.Now().Add(stopTime)
+	}
+	return time.Now().After(p.stopBy)
+}
+
 // quiet says that it is not worth looking for more before waiting. A short read
 // has emptied the socket; but an end of the stream that came with the last bytes
 // was announced together with them, and will not be announced again. So a second
@@ -196,7 +211,7 @@ func (p *pump) readable(fd uintptr) (done bool) {
 // ReadyForQuery does not, unless the client has taken its leave; if it died at
 // this very moment the next query finds out.
 func (p *pump) quiet() bool {
-	return p.ready && !p.session.farewell.Load() && !p.session.halfClosed.Load()
+	return p.toClient && p.session.exchange.ready() && !p.session.farewell.Load() && !p.session.halfClosed.Load()
 }
 
 // readableTLS is readable for an end with TLS.
@@ -255,102 +270,43 @@ func (p *pump) decrypt() (done bool) {
 			p.readErr = err
 			return true
 		}
-		if p.session.why.Load() != nil {
+		if p.stopped() {
 			p.readErr = errStopped
 			return true
 		}
 	}
 }
 
-// forward passes a chunk on, and notes what can be known in passing.
+// forward passes a chunk on, and notes what it says of the session before it goes
+// out: the other end answers at once.
 func (p *pump) forward(chunk []byte) error {
 	c := p.session
+	var err error
 	if p.toClient {
-		// Before the bytes go out: a client that answers them at once is busy
-		// again.
-		p.note(chunk)
-	} else {
-		switch {
-		case c.state.Load() != stateBusy:
-			c.state.Store(stateBusy)
-			if pipelined(chunk) {
-				c.overlapped.Store(true)
+		if why := c.why.Load(); why != nil && why.state != "" {
+			if chunk, err = c.exchange.down.remainder(chunk); err != nil || len(chunk) == 0 {
+				return errStopped
 			}
-		case !c.overlapped.Load():
-			c.overlapped.Store(true)
 		}
-		if n := len(chunk); n >= 5 && string(chunk[n-5:]) == terminate {
+		if err = c.exchange.fromServer(chunk); err != nil {
+			c.end(&ending{reason: reasonServerGone, imposed: true, err: fmt.Errorf("from the server: %w", err)})
+		}
+	} else {
+		var terminated bool
+		if terminated, err = c.exchange.fromClient(chunk); err != nil {
+			c.end(&ending{reason: reasonProtocol, state: stateProtocolViolation, message: "invalid message length", imposed: true,
+				err: fmt.Errorf("from the client: %w", err)})
+		}
+		if terminated {
 			c.farewell.Store(true)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	n, err := p.to.Write(chunk)
 	p.bytes.Add(uint64(n))
 	return err
-}
-
-const (
-	terminate     = "X\x00\x00\x00\x04"
-	readyForQuery = "Z\x00\x00\x00\x05" // and the transaction status
-)
-
-// note keeps the last bytes from the server, and with them whether a session is
-// idle. That the bytes of a ReadyForQuery might be data that happens to end there
-// costs the one who arranged it a misplaced message at a shutdown.
-func (p *pump) note(chunk []byte) {
-	c := p.session
-	if n := len(chunk); n >= len(p.tail) {
-		copy(p.tail[:], chunk[n-len(p.tail):])
-	} else {
-		copy(p.tail[:], p.tail[n:])
-		copy(p.tail[len(p.tail)-n:], chunk)
-	}
-	p.ready = string(p.tail[:5]) == readyForQuery
-	if p.ready {
-		p.boundary = true
-		c.state.Store(uint32(p.tail[5]))
-		return
-	}
-	// Notices and notifications reach an idle client too; they come whole.
-	p.boundary = p.boundary && c.state.Load() != stateBusy && wholeMessages(chunk)
-}
-
-// wholeMessages says whether b, which begins a message, also ends one.
-func wholeMessages(b []byte) bool {
-	for whole := true; whole && len(b) > 0; {
-		if b, whole = afterMessage(b); !whole {
-			return false
-		}
-	}
-	return true
-}
-
-// pipelined says whether b, which begins a message of the client's, asks for more
-// than one ReadyForQuery. The first one says then that the session is idle, and it
-// is not. What is sent in several pieces is noticed by its second piece.
-func pipelined(b []byte) bool {
-	asked := 0
-	for whole := true; whole && len(b) > 0; b, whole = afterMessage(b) {
-		switch b[0] {
-		case 'Q', 'S', 'F': // Query, Sync, FunctionCall
-			if asked++; asked > 1 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// afterMessage takes the first message off b. It is not whole when there is less
-// of it, or when its length is none.
-func afterMessage(b []byte) (rest []byte, whole bool) {
-	if len(b) < 5 {
-		return nil, false
-	}
-	size := 1 + int64(b[1])<<24 + int64(b[2])<<16 + int64(b[3])<<8 + int64(b[4])
-	if size < 5 || size > int64(len(b)) {
-		return nil, false
-	}
-	return b[size:], true
 }
 
 // upEnded is called when nothing more comes from the client, or nothing more goes
@@ -370,20 +326,31 @@ func (c *session) upEnded(p *pump) {
 		_ = c.upstream.CloseWrite()
 		_ = c.upstream.SetReadDeadline(time.Now().Add(c.server.limits.HalfClose))
 	default:
-		c.end(&ending{reason: reasonClientGone, cancel: true, err: p.readErr})
+		c.end(&ending{reason: reasonClientGone, imposed: true, err: p.readErr})
 	}
 	if c.why.Load() != nil {
 		c.interrupt() // it may have come in between, and lost its deadline
 	}
 }
 
-// extend decides about a server that has been silent since the client closed its
-// side: as long as something comes, the client gets it.
+// extend decides whether a direction goes on whose read has timed out. The one to the
+// client does for a notice of the gateway's own; to end a message, when the session is
+// ending; and when the server has sent something since the client closed its side.
 func (c *session) extend(p *pump) bool {
-	if p.toClient && c.woken(p) {
+	switch {
+	case !p.toClient:
+		return false
+	case c.why.Load() != nil:
+		if p.stopped() {
+			return false
+		}
+		_ = c.upstream.SetReadDeadline(p.stopBy)
 		return true
-	}
-	if !p.toClient || c.why.Load() != nil || !c.halfClosed.Load() {
+	case c.woken(p):
+		return true
+	case c.why.Load() != nil:
+		return c.extend(p)
+	case !c.halfClosed.Load():
 		return false
 	}
 	sent := p.bytes.Load()
@@ -392,7 +359,10 @@ func (c *session) extend(p *pump) bool {
 	}
 	p.sentBefore = sent
 	_ = c.upstream.SetReadDeadline(time.Now().Add(c.server.limits.HalfClose))
-	return c.why.Load() == nil
+	if c.why.Load() != nil {
+		c.interrupt() // it may have come in between, and lost its deadline
+	}
+	return true
 }
 
 // downEnded is called when nothing more comes from the upstream, or nothing more
@@ -400,11 +370,11 @@ func (c *session) extend(p *pump) bool {
 func (c *session) downEnded(p *pump) {
 	switch {
 	case p.writeErr != nil:
-		c.end(&ending{reason: reasonClientGone, cancel: true, err: p.writeErr})
+		c.end(&ending{reason: reasonClientGone, imposed: true, err: p.writeErr})
 	case errors.Is(p.readErr, io.EOF):
 		c.end(&ending{reason: reasonServerClosed})
 	case timedOut(p.readErr) && c.halfClosed.Load():
-		c.end(&ending{reason: reasonClientClosed, cancel: true})
+		c.end(&ending{reason: reasonClientClosed, imposed: true})
 	default:
 		c.end(&ending{reason: reasonServerGone, state: stateConnectionFailure,
 			message: "the connection to the cluster was lost", err: p.readErr})

@@ -37,10 +37,10 @@ type Server struct {
 	observer func(LogonEvent) // nil: nobody asks
 	cancels  cancelCounts
 
-	revoked  func(*credential.Grant) (bool, error) // nil: nothing is ever revoked
-	recheck  chan struct{}                         // wakes watchEnds
-	partings chan struct{}                         // bounds the cancels of sessions that have to end
-	sweeping sync.Mutex
+	revoked    func(*credential.Grant) (bool, error) // nil: nothing is ever revoked
+	recheck    chan struct{}                         // wakes watchEnds
+	cancelling chan struct{}                         // bounds the cancels of sessions that have to end
+	sweeping   sync.Mutex
 
 	waiting  *admission.Room     // connections that are not logged on yet
 	failures *admission.Failures // addresses that failed to log on
@@ -66,7 +66,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		cluster: config.Cluster, check: config.Check, audit: config.Audit,
 		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log, observer: config.Observe,
-		revoked: config.Revoked, recheck: make(chan struct{}, 1), partings: make(chan struct{}, 32),
+		revoked: config.Revoked, recheck: make(chan struct{}, 1), cancelling: make(chan struct{}, 32),
 		listeners: map[net.Listener]struct{}{},
 	}
 	if s.now == nil {

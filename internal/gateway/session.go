@@ -58,27 +58,22 @@ type session struct {
 	why        atomic.Pointer[ending] // set once
 	halfClosed atomic.Bool            // the client sends no more
 	farewell   atomic.Bool            // the client has sent Terminate
-	overlapped atomic.Bool            // the client has asked before it had its answer: state may be ahead
 	running    atomic.Int32           // pumps
 
-	_     [64]byte      // state is written by both directions, the rest is not
-	state atomic.Uint32 // stateBusy, or the status of the last ReadyForQuery
-	_     [60]byte
+	_        [64]byte // both directions write to what follows, and to nothing else here
+	exchange exchange
+	_        [64]byte
 
 	up, down pump // client to upstream, upstream to client
 	fate     fate // what ends the session from outside
 }
-
-// stateBusy stands for: the client has sent something since the last
-// ReadyForQuery.
-const stateBusy = 0
 
 // ending is why a session ends.
 type ending struct {
 	reason  string // for the records
 	state   string // SQLSTATE of a last message to the client; empty: none
 	message string
-	cancel  bool // cancel what is running
+	imposed bool // the server has not ended the session and the client has not taken leave: its backend has to be ended
 	err     error
 }
 
@@ -90,6 +85,7 @@ const (
 	reasonServerGone   = "server gone"
 	reasonShutdown     = "shutdown"
 	reasonTerminated   = "terminated"
+	reasonProtocol     = "protocol violation"
 )
 
 // newSession registers a session; it does not run yet.
@@ -111,13 +107,16 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *session {
 		}
 		rand.Read(c.secret)
 	}
-	c.state.Store(uint32(up.ready))
+	c.exchange.state.Store(uint32(up.ready))
 	// What either side sent ahead goes first.
 	c.up = pump{session: c, from: &c.client, to: &c.upstream, early: append([]byte(nil), l.in.rest()...)}
-	c.down = pump{session: c, from: &c.upstream, to: &c.client, early: up.early, toClient: true, boundary: true}
+	c.down = pump{session: c, from: &c.upstream, to: &c.client, early: up.early, toClient: true}
 	s.sessions.add(c)
 	return c
 }
+
+// busy reports whether the server owes the client an answer.
+func (c *session) busy() bool { return c.exchange.state.Load() == stateBusy }
 
 // key is the session's cancel key, nil when there is none.
 func (c *session) key() []byte { return c.secret }
@@ -155,34 +154,18 @@ func (c *session) finish() {
 	if parting != nil && why.state == "" {
 		why = parting // which the client was faster than
 	}
-	busy := c.state.Load() == stateBusy
-	working := busy || c.overlapped.Load()
-	var left *dbuser.Backend
-	if working && (why.cancel || parting != nil) {
-		// A query need not obey, as one that catches query_canceled in a loop.
-		left = &dbuser.Backend{PID: c.pid, Address: c.upstream.socket.Conn.RemoteAddr().String()}
-	}
-	if working && why.cancel {
-		if err := s.sendCancel(c.target, c.pid, c.upstreamKey); err != nil {
-			s.log.Warn("cancelling the query of a session that ended", "session", c.id, "error", err)
-		}
-	}
-	if !busy && why.reason != reasonServerClosed && why.reason != reasonServerGone {
-		_ = c.upstream.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = c.upstream.Write([]byte{'X', 0, 0, 0, 4})
-	}
 	_ = c.client.SetWriteDeadline(time.Now().Add(time.Second))
 	// A message of ours fits only where a message of the server's has ended.
 	state := why.state
-	if state != "" && c.down.boundary && c.down.writeErr == nil {
+	if state != "" && c.exchange.down.boundary() && (c.down.writeErr == nil || errors.Is(c.down.writeErr, errStopped)) {
 		_, _ = c.client.Write(appendError(nil, "FATAL", why.state, why.message, "", ""))
 	} else {
 		state = ""
 	}
 	_ = c.client.CloseWrite()
 	c.client.socket.Conn.Close()
-	c.upstream.socket.Conn.Close()
-	c.ended(c.info.SessionRole, c.info.Database, left)
+	c.release(why.imposed || parting != nil)
+	c.ended(c.info.SessionRole, c.info.Database, c.backend())
 
 	now := s.now()
 	info := &c.info
@@ -210,7 +193,7 @@ func (c *session) describe() Session {
 	info := c.info
 	info.DBGroups = slices.Clone(info.DBGroups)
 	info.BytesFromClient, info.BytesToClient = c.up.bytes.Load(), c.down.bytes.Load()
-	switch c.state.Load() {
+	switch c.exchange.state.Load() {
 	case 'I':
 		info.State = "idle"
 	case 'T':
@@ -251,7 +234,7 @@ func (s *Server) KillWhere(match func(*Session) bool) int {
 	n := 0
 	for _, c := range s.sessions.all() {
 		if info := c.describe(); match(&info) && c.end(&ending{reason: reasonTerminated, state: stateAdminShutdown,
-			message: "terminating connection due to administrator command", cancel: true}) {
+			message: "terminating connection due to administrator command", imposed: true}) {
 			n++
 		}
 	}
@@ -260,7 +243,7 @@ func (s *Server) KillWhere(match func(*Session) bool) int {
 
 func shutdown() *ending {
 	return &ending{reason: reasonShutdown, state: stateAdminShutdown,
-		message: "terminating connection due to administrator command", cancel: true}
+		message: "terminating connection due to administrator command", imposed: true}
 }
 
 // endAll ends every session: those that wait for their client at once, the others
@@ -272,7 +255,7 @@ func (s *Server) endAll() {
 	var asked sync.WaitGroup
 	lanes := make(chan struct{}, 32)
 	for _, c := range s.sessions.all() {
-		if c.state.Load() != stateBusy {
+		if !c.busy() {
 			c.end(why)
 			continue
 		}
@@ -286,7 +269,7 @@ func (s *Server) endAll() {
 	for range 50 { // a second for the cancelled to say so to their clients
 		busy := false
 		for _, c := range s.sessions.all() {
-			if c.state.Load() != stateBusy {
+			if !c.busy() {
 				c.end(why)
 			} else {
 				busy = true

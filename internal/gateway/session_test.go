@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -455,44 +456,40 @@ func TestKillPipelined(t *testing.T) {
 	}
 }
 
-func TestPipelinedMessages(t *testing.T) {
-	query, sync := typed('Q', []byte("SELECT 1\x00")), typed('S', nil)
-	extended := append(append(append(typed('P', []byte("\x00SELECT 1\x00\x00\x00")), typed('B', make([]byte, 8))...), typed('E', make([]byte, 5))...), sync...)
-	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-	for name, row := range map[string]struct {
-		sent []byte
-		want bool
-	}{
-		"nothing":                  {nil, false},
-		"a query":                  {query, false},
-		"two queries":              {join(query, query), true},
-		"an extended query":        {extended, false},
-		"two extended queries":     {join(extended, extended), true},
-		"one query, half a second": {join(query, query[:len(query)-1]), true},
-		"a query and Terminate":    {join(query, typed('X', nil)), false},
-		"a function call, Sync":    {join(typed('F', make([]byte, 20)), sync), true},
-		"no length":                {[]byte("QQQQQQQQQ"), false},
-		"a length of none":         {[]byte{'Q', 0, 0, 0, 0, 'Q', 0, 0, 0, 4}, false},
-		"a kind and no more":       {[]byte{'Q'}, false},
-	} {
-		if got := gateway.Pipelined(row.sent); got != row.want {
-			t.Errorf("%s: pipelined = %v, want %v", name, got, row.want)
-		}
-	}
-}
-
-// TestKillUnderLoad: a session whose bytes never stop ends too.
+// TestKillUnderLoad: a session whose bytes never stop ends too, and its client is told
+// why behind the message that was on its way.
 func TestKillUnderLoad(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f := newFixture(t, nil)
 		pg := pgtest.Start(t)
 		f.real(pg)
-		c := f.session(f.grant(pg.Name("alice")), sslmode)
-		c.send(typed('Q', []byte("SELECT repeat('x', 1000) FROM generate_series(1, 1000) a, generate_series(1, 100000) b\x00")))
-		c.until('D')
-		go io.Copy(io.Discard, c)
-		f.server.Kill(f.server.Sessions()[0].ID)
-		eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+		for _, size := range []int{1, 1000, 300_000} {
+			c := f.session(f.grant(pg.Name("alice")), sslmode)
+			c.send(simple(fmt.Sprintf("SELECT repeat('x', %d) FROM generate_series(1, 1000) a, generate_series(1, 100000) b", size)))
+			c.until('D')
+			last := make(chan []byte, 1)
+			go func() {
+				r, m := bufio.NewReader(c), []byte(nil)
+				for {
+					head := make([]byte, 5)
+					if _, err := io.ReadFull(r, head); err != nil {
+						last <- m
+						return
+					}
+					m = append(head, make([]byte, int(head[1])<<24+int(head[2])<<16+int(head[3])<<8+int(head[4])-4)...)
+					if _, err := io.ReadFull(r, m[5:]); err != nil {
+						last <- nil
+						return
+					}
+				}
+			}()
+			time.Sleep(20 * time.Millisecond) // wherever that is
+			f.server.Kill(f.server.Sessions()[0].ID)
+			if m := <-last; len(m) == 0 || m[0] != 'E' || errorFields(m[5:])['C'] != "57P01" {
+				t.Errorf("rows of %d: the last message is %.60q", size, m)
+			}
+			eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+		}
 	})
 }
 

@@ -400,15 +400,3 @@ func FuzzPassword(f *testing.F) {
 		}
 	})
 }
-
-func FuzzWholeMessages(f *testing.F) {
-	f.Add(slices.Concat(askPassword, typed('Z', []byte("I"))))
-	f.Add([]byte{'A', 0, 0, 0, 3})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if gateway.WholeMessages(b) {
-			for len(b) > 0 {
-				b = b[1+binary.BigEndian.Uint32(b[1:]):]
-			}
-		}
-	})
-}

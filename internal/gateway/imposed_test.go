@@ -1,0 +1,264 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// unwatched logs on in clear text, to a server that does not look whether its
+// client is there. The application name finds its backend.
+func (f *fixture) unwatched(pg *pgtest.Server, g grant, name string) *client {
+	f.t.Helper()
+	settings := []string{"user", g.LogonName(), "application_name", name}
+	if pg.Major() >= 14 {
+		settings = append(settings, "client_connection_check_interval", "0")
+	}
+	c := f.dial()
+	c.send(startup(version30, settings...))
+	c.read(len(askPassword))
+	c.send(passwordMessage(f.mint(g)))
+	c.until('Z')
+	return c
+}
+
+// extended is an extended query whose results are binary.
+func extended(sql string) []byte {
+	return slices.Concat(typed('P', []byte("\x00"+sql+"\x00\x00\x00")), typed('B', []byte("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01")),
+		typed('E', []byte("\x00\x00\x00\x00\x00")), typed('S', nil))
+}
+
+func simple(sql string) []byte { return typed('Q', []byte(sql+"\x00")) }
+
+const (
+	endless = "loop perform pg_sleep(0.1); end loop;"
+	rebel   = "loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop;"
+)
+
+// disguised returns bytes that look like many a ReadyForQuery, and then runs code
+// that does not end. What PostgreSQL sends of the bytes stops where its buffer of
+// 8192 bytes is full, which is behind such a sequence for one of the six shifts.
+func disguised(shift int) []byte {
+	return extended(fmt.Sprintf("select case n when 1 then decode(repeat('00', %d) || repeat('5a0000000549', 3000), 'hex') else pg_temp.f() end from generate_series(1, 2) n", shift))
+}
+
+// TestImposedEnds: whatever a session is at, and whatever it looks like, an end that
+// the gateway imposes ends its backend, on servers that would not notice by
+// themselves.
+func TestImposedEnds(t *testing.T) {
+	type hostile struct {
+		name  string
+		setup []string
+		send  []byte
+		read  bool // the client reads what it is sent
+		busy  bool // the server works for it
+	}
+	function := func(code string) []string {
+		return []string{"create function pg_temp.f() returns bytea language plpgsql as $$ begin " + code + " end $$"}
+	}
+	rows := []hostile{
+		{name: "rebel", send: simple("do $$ begin " + rebel + " end $$"), busy: true, read: true},
+		{name: "blocked on its client", send: simple("select repeat('x', 1000) from generate_series(1, 100000000)"), busy: true},
+		{name: "COPY out", send: simple("copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout"), busy: true},
+		{name: "COPY in", setup: []string{"create temp table t (n text)"}, send: append(simple("copy t from stdin"), typed('d', []byte("one\n"))...), read: true, busy: true},
+		{name: "COPY in with a Sync", setup: []string{"create temp table t (n text)"}, send: extended("copy t from stdin"), read: true, busy: true},
+		{name: "idle", read: true},
+		{name: "in a transaction", setup: []string{"begin"}, read: true},
+		{name: "listening", setup: []string{"listen busy"}, read: true},
+		{name: "one byte of a message", send: []byte{'Q'}, read: true},
+		{name: "half a message", send: simple("select pg_sleep(1000)")[:15], read: true},
+		{name: "an extended query without Sync", send: bytes.TrimSuffix(extended("select pg_sleep(1000)"), typed('S', nil)), read: true, busy: true},
+		{name: "two Syncs", send: append(extended("select 'x'::bytea"), extended("select pg_sleep(1000)")...), read: true, busy: true},
+		{name: "a query behind a COPY that fails", setup: []string{"create temp table t (n int)"},
+			send: slices.Concat(simple("copy t from stdin"), typed('d', []byte("no number\n")), simple("select pg_sleep(1000)")), read: true, busy: true},
+	}
+	for shift := range 6 {
+		rows = append(rows,
+			hostile{name: fmt.Sprintf("disguised %d", shift), setup: function(endless), send: disguised(shift), read: true, busy: true},
+			hostile{name: fmt.Sprintf("disguised rebel %d", shift), setup: function(rebel), send: disguised(shift), read: true, busy: true})
+	}
+	ends := map[string]struct {
+		impose func(f *fixture, r *revocations)
+		reason string
+	}{
+		"kill": {func(f *fixture, _ *revocations) {
+			f.server.KillWhere(func(*gateway.Session) bool { return true })
+		}, "terminated"},
+		"revocation": {func(f *fixture, r *revocations) {
+			r.set(func(*credential.Grant) bool { return true }, nil)
+			f.server.Recheck()
+		}, "credential revoked"},
+		"session limit": {func(f *fixture, _ *revocations) {
+			f.forward(2 * time.Hour)
+			f.server.Recheck()
+		}, "session limit"},
+		"shutdown": {func(f *fixture, _ *revocations) {
+			over, stop := context.WithCancel(context.Background())
+			stop()
+			_ = f.server.Shutdown(over)
+		}, "shutdown"},
+	}
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		for name, end := range ends {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // most of it is waiting
+				registry := &revocations{}
+				f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+				cluster := *f.real(pg)
+				cluster.Ends = gateway.Ends{Total: time.Hour}
+				f.add(&cluster)
+				g := f.grant(pg.Name("mallory"))
+				looks := map[string]string{} // by row
+				states := func() map[string]string {
+					list := map[string]string{}
+					for _, s := range f.server.Sessions() {
+						list[s.Application] = s.State
+					}
+					return list
+				}
+				for _, row := range rows {
+					c := f.unwatched(pg, g, row.name)
+					for _, sql := range row.setup {
+						c.send(simple(sql))
+						c.until('Z')
+					}
+					c.send(row.send)
+					if row.read {
+						go io.Copy(io.Discard, c)
+					}
+				}
+				// What runs has sent all that it will before it is looked at.
+				eventually(t, "they run", func() bool { return workers(t, pg, g.DBUser) == len(rows)-5 })
+				looks = states()
+				for _, row := range rows {
+					if got := looks[row.name]; (got == "active") != row.busy {
+						t.Errorf("%s: the session reads %q", row.name, got)
+					}
+				}
+				end.impose(f, registry)
+				eventually(t, "no session is left", func() bool { return len(f.server.Sessions()) == 0 })
+				var left []string
+				for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+					if left = backends(t, pg, g.DBUser); len(left) == 0 {
+						break
+					}
+				}
+				if len(left) > 0 {
+					t.Errorf("backends left: %q", left)
+				}
+				_, ended := f.audit.count()
+				if ended != len(rows) {
+					t.Errorf("%d ends recorded, want %d", ended, len(rows))
+				}
+				for _, r := range f.audit.ends {
+					if r.Reason != end.reason {
+						t.Errorf("%s ended with %q, want %q", r.ApplicationName, r.Reason, end.reason)
+					}
+				}
+			})
+		}
+	})
+}
+
+// workers is how many backends of the user's sessions are not waiting for a request
+// of their client's.
+func workers(t testing.TB, pg *pgtest.Server, user string) int {
+	t.Helper()
+	conn := pgtest.Connect(t, pg.Superuser("postgres"))
+	defer conn.Close(context.Background())
+	return value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'IAM:' || $1 || '%' AND state = 'active'", user)
+}
+
+func backends(t testing.TB, pg *pgtest.Server, user string) []string {
+	t.Helper()
+	conn := pgtest.Connect(t, pg.Superuser("postgres"))
+	defer conn.Close(context.Background())
+	return value[[]string](t, conn, "SELECT coalesce(array_agg(application_name || ' ' || state || ' ' || left(query, 60)), '{}') FROM pg_stat_activity WHERE usename LIKE 'IAM:' || $1 || '%'", user)
+}
+
+// TestListenersOfABusyChannel: what they are sent does not keep them, each is told
+// why it ends, by the idle limit and otherwise.
+func TestListenersOfABusyChannel(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		registry := &revocations{}
+		f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+		cluster := *f.real(pg)
+		cluster.Ends = gateway.Ends{Idle: 10 * time.Minute}
+		f.add(&cluster)
+		g := f.grant(pg.Name("alice"))
+		talker := f.connect(f.grant(pg.Name("bob")), "")
+		listeners := map[string]*client{}
+		for i := range 20 {
+			c := f.session(g, []string{"disable", "verify-full"}[i%2])
+			c.send(simple("listen busy"))
+			c.until('Z')
+			for _, s := range f.server.Sessions() {
+				if listeners[s.ID] == nil && s.DBUser == g.DBUser {
+					listeners[s.ID] = c
+				}
+			}
+		}
+		talk, stop := context.WithCancel(context.Background())
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for talk.Err() == nil {
+				_, _ = talker.Exec(context.Background(), "select pg_notify('busy', repeat('x', n)) from generate_series(1, 300) n")
+			}
+		}()
+		defer func() { stop(); <-over }()
+		half := 0
+		last := map[string]chan map[byte]string{}
+		for id, c := range listeners {
+			last[id] = make(chan map[byte]string, 1)
+			go func() {
+				b, _ := io.ReadAll(c.Conn)
+				list := messagesOf(b)
+				if n := len(list); n > 0 && list[n-1][0] == 'E' {
+					last[id] <- errorFields(list[n-1][5:])
+				} else {
+					last[id] <- map[byte]string{'M': fmt.Sprintf("%d messages, and no error at the end", n)}
+				}
+			}()
+			if half++; half <= 10 {
+				f.server.Kill(id)
+				if got := <-last[id]; got['C'] != "57P01" {
+					t.Errorf("a listener that was killed was told %q", got)
+				}
+				delete(last, id)
+			}
+		}
+		sent := func() (n uint64) {
+			for _, s := range f.server.Sessions() {
+				if s.DBUser != g.DBUser {
+					n += s.BytesFromClient
+				}
+			}
+			return n
+		}
+		looked := func() int { registry.mu.Lock(); defer registry.mu.Unlock(); return registry.asked }
+		look := func() {
+			before := looked()
+			eventually(t, "the gateway looks twice", func() bool { f.server.Recheck(); return looked() > before+2*len(last)+2 })
+		}
+		look()
+		before := sent()
+		eventually(t, "the talker talks", func() bool { return sent() > before })
+		f.forward(11 * time.Minute)
+		f.server.Recheck()
+		for id := range last {
+			if got := <-last[id]; got['C'] != "57P05" {
+				t.Errorf("a listener over the idle limit was told %q", got)
+			}
+			f.wantEnd(id, "idle limit", "57P05")
+		}
+	})
+}
