@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -64,7 +65,7 @@ func BenchmarkStream(b *testing.B) {
 	for _, sslmode := range []string{"disable", "require"} {
 		b.Run("sslmode="+sslmode, func(b *testing.B) {
 			c := echoing(b, sslmode)
-			block := make([]byte, 1<<20)
+			block := bytes.Repeat(typed('d', make([]byte, 1019)), 1024)
 			b.SetBytes(int64(len(block)))
 			go func() {
 				for {

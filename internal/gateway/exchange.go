@@ -75,6 +75,9 @@ const maxAsked = 1 << 16
 func (x *exchange) fromClient(b []byte) (terminated bool, err error) {
 	locked := false
 	for len(b) > 0 {
+		if b = x.up.rows(b, 'd'); len(b) == 0 {
+			break
+		}
 		n, ended, err := x.up.next(b)
 		if err != nil {
 			if locked {
@@ -87,7 +90,7 @@ func (x *exchange) fromClient(b []byte) (terminated bool, err error) {
 		}
 		b = b[n:]
 		switch x.up.kind {
-		case 'd', 'H': // CopyData, Flush
+		case 'd', 'H': // CopyData, Flush: nothing is asked for
 		case 'X':
 			terminated = true
 		case 'Q', 'F', 'P', 'B', 'D', 'E', 'C', 'S', 'c', 'f':
@@ -145,6 +148,12 @@ func (x *exchange) askLocked(kind byte) {
 // at once is active again. The error is errMalformed.
 func (x *exchange) fromServer(b []byte) error {
 	for len(b) > 0 {
+		if rest := x.down.rows(b, 'D'); len(rest) < len(b) {
+			x.talked = true
+			if b = rest; len(b) == 0 {
+				return nil
+			}
+		}
 		n, ended, err := x.down.next(b)
 		if err != nil {
 			return err
