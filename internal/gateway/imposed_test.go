@@ -158,6 +158,8 @@ func TestImposedEnds(t *testing.T) {
 				if ended != len(rows) {
 					t.Errorf("%d ends recorded, want %d", ended, len(rows))
 				}
+				f.audit.mu.Lock()
+				defer f.audit.mu.Unlock()
 				for _, r := range f.audit.ends {
 					if r.Reason != end.reason {
 						t.Errorf("%s ended with %q, want %q", r.ApplicationName, r.Reason, end.reason)
@@ -218,19 +220,20 @@ func TestListenersOfABusyChannel(t *testing.T) {
 		half := 0
 		last := map[string]chan map[byte]string{}
 		for id, c := range listeners {
-			last[id] = make(chan map[byte]string, 1)
+			told := make(chan map[byte]string, 1)
+			last[id] = told
 			go func() {
 				b, _ := io.ReadAll(c.Conn)
 				list := messagesOf(b)
 				if n := len(list); n > 0 && list[n-1][0] == 'E' {
-					last[id] <- errorFields(list[n-1][5:])
+					told <- errorFields(list[n-1][5:])
 				} else {
-					last[id] <- map[byte]string{'M': fmt.Sprintf("%d messages, and no error at the end", n)}
+					told <- map[byte]string{'M': fmt.Sprintf("%d messages, and no error at the end", n)}
 				}
 			}()
 			if half++; half <= 10 {
 				f.server.Kill(id)
-				if got := <-last[id]; got['C'] != "57P01" {
+				if got := <-told; got['C'] != "57P01" {
 					t.Errorf("a listener that was killed was told %q", got)
 				}
 				delete(last, id)
