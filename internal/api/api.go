@@ -190,6 +190,7 @@ func (h *Handler) verifier(region string) *sigv4.Verifier {
 		Region:         region,
 		Services:       []string{redshiftService.name, stsService.name, iamService.name, daypassService.name},
 		GlobalServices: []string{stsService.name, iamService.name},
+		GlobalRegion:   iam.GlobalRegion(region),
 		Now:            h.config.Now,
 	}
 	h.current.Store(v)

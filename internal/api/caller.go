@@ -90,7 +90,7 @@ func ofSession(d *directory.Directory, s *sts.Session) (*Caller, bool) {
 
 // sessionARN is the ARN of a role session. The role's path is not in it.
 func sessionARN(d *directory.Directory, role *directory.Role, session string) string {
-	return "arn:" + directory.Partition + ":sts::" + d.Account + ":assumed-role/" + role.Name + "/" + session
+	return "arn:" + d.Partition + ":sts::" + d.Account + ":assumed-role/" + role.Name + "/" + session
 }
 
 // sessionPolicies are the session's policies as they are now. A managed one that

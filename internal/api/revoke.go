@@ -40,7 +40,7 @@ func errRegistry(cause error) error {
 //	cluster/NAME                  a cluster; NAME is * for all
 //	session/CLUSTER/ID            a session at the gateway
 func (c *call) own(resource string) string {
-	return "arn:" + directory.Partition + ":daypass:" + c.directory.Region + ":" + c.directory.Account + ":" + resource
+	return "arn:" + c.directory.Partition + ":daypass:" + c.directory.Region + ":" + c.directory.Account + ":" + resource
 }
 
 // revokeCredentials takes credentials back. It is carried out before it is
@@ -237,7 +237,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 // one only, so that no policy about it can be gone around with another spelling.
 func (c *call) checkPrincipal(principal string) error {
 	arn, err := iam.ParseARN(principal)
-	if err != nil || arn.Partition != directory.Partition || arn.Account != c.directory.Account || arn.Region != "" {
+	if err != nil || arn.Partition != c.directory.Partition || arn.Account != c.directory.Account || arn.Region != "" {
 		return awsquery.Invalid("Principal", "must be the ARN of an IAM user, an IAM role or a role session of this account")
 	}
 	kind, name, _ := strings.Cut(arn.Resource, "/")

@@ -120,6 +120,6 @@ func (c *call) resource(kind, cluster, name string) string {
 	if kind == "cluster" {
 		slash, name = "", ""
 	}
-	return "arn:" + directory.Partition + ":redshift:" + c.directory.Region + ":" + c.directory.Account +
+	return "arn:" + c.directory.Partition + ":redshift:" + c.directory.Region + ":" + c.directory.Account +
 		":" + kind + ":" + cluster + slash + name
 }

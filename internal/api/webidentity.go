@@ -38,9 +38,9 @@ func readWebIdentity(r *reader) *webIdentity {
 	}
 	r.federated = &audit.Identity{
 		Type:             "WebIdentityUser",
-		PrincipalID:      identity.Provider.ARN(r.directory.Account) + ":" + strings.Join(identity.Audience, ",") + ":" + identity.Subject,
+		PrincipalID:      r.directory.ProviderARN(identity.Provider) + ":" + strings.Join(identity.Audience, ",") + ":" + identity.Subject,
 		UserName:         identity.Subject,
-		IdentityProvider: identity.Provider.ARN(r.directory.Account),
+		IdentityProvider: r.directory.ProviderARN(identity.Provider),
 	}
 	if err := checkTags(identity.Tags, identity.Transitive); err != nil {
 		r.fail(err)
@@ -53,7 +53,7 @@ func readWebIdentity(r *reader) *webIdentity {
 	p.identity = identity
 	p.tags, p.transitive, p.sourceIdentity = identity.Tags, identity.Transitive, identity.SourceIdentity
 	// The identity provider is who asks: it has no policies of its own.
-	provider := identity.Provider.ARN(r.directory.Account)
+	provider := r.directory.ProviderARN(identity.Provider)
 	r.caller = &Caller{
 		Principal: iam.Principal{Type: iam.WebIdentityPrincipal, ARN: provider, Account: r.directory.Account},
 		Policies:  &iam.Policies{},
@@ -64,7 +64,7 @@ func readWebIdentity(r *reader) *webIdentity {
 func (p *webIdentity) needs(c *call) []check {
 	fill := func(k *iam.Context) {
 		p.fill(k)
-		k.Set("aws:FederatedProvider", p.identity.Provider.ARN(c.directory.Account))
+		k.Set("aws:FederatedProvider", c.directory.ProviderARN(p.identity.Provider))
 		prefix := p.identity.Provider.Name() + ":"
 		for _, claim := range p.identity.Claims {
 			if claim.List {
@@ -81,7 +81,7 @@ func (p *webIdentity) needs(c *call) []check {
 }
 
 func (p *webIdentity) act(c *call) (awsquery.Result, error) {
-	federated := p.identity.Federated(c.directory.Account)
+	federated := p.identity.Federated(c.directory)
 	result, err := c.assume(&p.assumption, sts.ProviderOrigin(p.identity.Provider), federated)
 	if err != nil {
 		return nil, err

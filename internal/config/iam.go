@@ -47,7 +47,7 @@ func readIAM(s *section, spec *directory.Spec) {
 			Attached:   u.attached(seen),
 			Boundary:   u.policy("permissions_boundary", iam.IdentityPolicy),
 		}
-		user.MFASeeds = u.mfaDevices(directory.MFASerialNumber(spec.Account, user.Name), seen)
+		user.MFASeeds = u.mfaDevices(directory.MFASerialNumber(spec.Region, spec.Account, user.Name), seen)
 		for _, group := range user.Groups {
 			if !seen["group "+group] {
 				u.errorf("groups", "group %q is not in iam.groups", group)

@@ -28,14 +28,12 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// Partition is the partition of every ARN the directory makes.
-const Partition = "aws"
-
 // Directory is one configuration's principals and clusters. It is safe for
 // concurrent use.
 type Directory struct {
-	Account string // 12 digits
-	Region  string
+	Account   string // 12 digits
+	Region    string
+	Partition string // of every ARN here, which is the region's
 
 	accessKeys map[string]*AccessKey
 	users      map[string]*User
@@ -93,11 +91,6 @@ type Provider struct {
 	Audiences []string
 	JWKSFile  string // in place of discovery. Optional
 	CAFile    string // trusted, beside the system's, for discovery. Optional
-}
-
-// ARN is the provider's ARN; its last part is the issuer without the scheme.
-func (p *Provider) ARN(account string) string {
-	return "arn:" + Partition + ":iam::" + account + ":oidc-provider/" + p.Name()
 }
 
 // Name is the issuer without its scheme, the prefix of the provider's condition
@@ -181,6 +174,7 @@ func New(spec Spec) (*Directory, error) {
 	d := &Directory{
 		Account:    spec.Account,
 		Region:     spec.Region,
+		Partition:  iam.PartitionOf(spec.Region),
 		accessKeys: make(map[string]*AccessKey),
 		users:      make(map[string]*User, len(spec.Users)),
 		roles:      make(map[string]*Role, len(spec.Roles)),
@@ -252,7 +246,7 @@ func (d *Directory) addUser(spec *UserSpec, groups map[string][]*iam.Policy) err
 	}
 	for _, device := range spec.MFASeeds {
 		if device.SerialNumber == "" {
-			device.SerialNumber = MFASerialNumber(d.Account, spec.Name)
+			device.SerialNumber = MFASerialNumber(d.Region, d.Account, spec.Name)
 		}
 		if err := put(d.devices, device.SerialNumber, u, "MFA device", device.SerialNumber); err != nil {
 			return fmt.Errorf("user %q: %w", spec.Name, err)
@@ -337,12 +331,16 @@ func put[V any](m map[string]V, key string, value V, kind, name string) error {
 }
 
 func (d *Directory) iamARN(resource string) string {
-	return "arn:" + Partition + ":iam::" + d.Account + ":" + resource
+	return "arn:" + d.Partition + ":iam::" + d.Account + ":" + resource
 }
 
+// ProviderARN is the ARN of a provider; its last part is the issuer without the
+// scheme.
+func (d *Directory) ProviderARN(p *Provider) string { return d.iamARN("oidc-provider/" + p.Name()) }
+
 // MFASerialNumber is the serial number of a user's MFA device that was given none.
-func MFASerialNumber(account, user string) string {
-	return "arn:" + Partition + ":iam::" + account + ":mfa/" + user
+func MFASerialNumber(region, account, user string) string {
+	return "arn:" + iam.PartitionOf(region) + ":iam::" + account + ":mfa/" + user
 }
 
 func pathOf(path string) string {

@@ -136,7 +136,7 @@ func (l *linter) deny(s *statement, from int) {
 // why is the reason for an entry that nothing matches, in the words of its kind.
 func (s *statement) why(e *entry, site *Site) string {
 	if s.canMatch(e, site, true) {
-		return fmt.Sprintf("a * or ? does not stand for a colon, and this entry would need that; write the resource type out, as in %s", s.example())
+		return fmt.Sprintf("a * or ? does not stand for a colon, and this entry would need that; write the resource type out, as in %s", s.example(site))
 	}
 	var about []string
 	for i := range actions {
@@ -149,7 +149,8 @@ func (s *statement) why(e *entry, site *Site) string {
 }
 
 // example is the form of a resource of the statement's first action.
-func (s *statement) example() string {
+func (s *statement) example(site *Site) string {
+	partition := cmp.Or(site.Partition, "aws")
 	for i := range actions {
 		if a := &actions[i]; s.known&(1<<i) != 0 && len(a.resources) > 0 {
 			service, _, _ := strings.Cut(a.name, ":")
@@ -159,12 +160,12 @@ func (s *statement) example() string {
 			}
 			for _, f := range resourceForms {
 				if f.service == service && strings.HasPrefix(f.form, a.resources[0]) {
-					return "arn:aws:" + service + ":" + region + ":ACCOUNT:" + f.form
+					return "arn:" + partition + ":" + service + ":" + region + ":ACCOUNT:" + f.form
 				}
 			}
 		}
 	}
-	return "arn:aws:redshift:REGION:ACCOUNT:dbuser:CLUSTER/NAME"
+	return "arn:" + partition + ":redshift:REGION:ACCOUNT:dbuser:CLUSTER/NAME"
 }
 
 // nothing warns of a statement that leaves no action or no resource over.

@@ -2,17 +2,18 @@ package iam
 
 import "strings"
 
-// partitions are AWS's, with what the names of their regions begin with. Every other
-// region is of the first, "aws".
-var partitions = [...]struct{ name, regions string }{
-	{"aws", ""},
-	{"aws-cn", "cn-"},
-	{"aws-us-gov", "us-gov-"},
-	{"aws-iso", "us-iso-"},
-	{"aws-iso-b", "us-isob-"},
-	{"aws-iso-e", "eu-isoe-"},
-	{"aws-iso-f", "us-isof-"},
-	{"aws-eusc", "eusc-"},
+// partitions are AWS's, with what the names of their regions begin with, and the
+// region that requests to their global endpoints are signed for. Every other region
+// is of the first, "aws".
+var partitions = [...]struct{ name, regions, global string }{
+	{"aws", "", "us-east-1"},
+	{"aws-cn", "cn-", "cn-north-1"},
+	{"aws-us-gov", "us-gov-", "us-gov-west-1"},
+	{"aws-iso", "us-iso-", "us-iso-east-1"},
+	{"aws-iso-b", "us-isob-", "us-isob-east-1"},
+	{"aws-iso-e", "eu-isoe-", "eu-isoe-west-1"},
+	{"aws-iso-f", "us-isof-", "us-isof-south-1"},
+	{"aws-eusc", "eusc-", "eusc-de-east-1"},
 }
 
 // PartitionOf is the partition of a region: the second part of every ARN there. A
@@ -24,6 +25,17 @@ func PartitionOf(region string) string {
 		}
 	}
 	return partitions[0].name
+}
+
+// GlobalRegion is the region that clients sign for at the global endpoints of a
+// region's partition, as IAM's.
+func GlobalRegion(region string) string {
+	for _, p := range partitions[1:] {
+		if strings.HasPrefix(region, p.regions) {
+			return p.global
+		}
+	}
+	return partitions[0].global
 }
 
 func isPartition(name string) bool {

@@ -20,3 +20,15 @@ func TestPartitionOf(t *testing.T) {
 		}
 	}
 }
+
+// GlobalRegion is where botocore's endpoints sign IAM for.
+func TestGlobalRegion(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu-central-1": "us-east-1", "local": "us-east-1", "cn-northwest-1": "cn-north-1", "us-gov-east-1": "us-gov-west-1", "us-iso-west-1": "us-iso-east-1",
+		"us-isob-east-1": "us-isob-east-1", "us-isof-east-1": "us-isof-south-1",
+	} {
+		if got := iam.GlobalRegion(region); got != want {
+			t.Errorf("GlobalRegion(%q) = %q, want %q", region, got, want)
+		}
+	}
+}

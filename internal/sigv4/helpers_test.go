@@ -28,6 +28,7 @@ func verifierAt(now time.Time) *sigv4.Verifier {
 		Region:         "eu-central-1",
 		Services:       []string{"redshift", "sts", "iam"},
 		GlobalServices: []string{"sts", "iam"},
+		GlobalRegion:   "us-east-1",
 		Now:            func() time.Time { return now },
 	}
 }

@@ -38,9 +38,6 @@ import (
 // how long a signed request can be replayed.
 const DefaultMaxSkew = 15 * time.Minute
 
-// globalRegion is what clients sign for at AWS's global endpoints.
-const globalRegion = "us-east-1"
-
 // Verifier verifies signatures. Its fields must not change once it is in use; it
 // is safe for concurrent use and must not be copied.
 type Verifier struct {
@@ -49,9 +46,10 @@ type Verifier struct {
 	// Services are those that credential scopes may name.
 	Services []string
 	// GlobalServices are those of Services for which a scope may also name
-	// us-east-1, wherever we are: SDKs sign iam that way always, and sts when
+	// GlobalRegion, wherever we are: SDKs sign iam that way always, and sts when
 	// set to its global endpoint. Optional.
 	GlobalServices []string
+	GlobalRegion   string
 	// MaxSkew is the distance allowed between a request's time and Now, either
 	// way. Default: DefaultMaxSkew.
 	MaxSkew time.Duration
@@ -203,7 +201,7 @@ func (v *Verifier) checkScope(a *authorization) error {
 		return refuse(ErrScopeDate, "Date in Credential scope does not match the date of the request, "+a.timestamp+".")
 	case !slices.Contains(v.Services, a.service):
 		return refuse(ErrScopeService, "Credential should be scoped to correct service: '"+strings.Join(v.Services, "', '")+"'.")
-	case a.region != v.Region && (a.region != globalRegion || !slices.Contains(v.GlobalServices, a.service)):
+	case a.region != v.Region && (a.region != v.GlobalRegion || !slices.Contains(v.GlobalServices, a.service)):
 		return refuse(ErrScopeRegion, "Credential should be scoped to a valid region: '"+v.Region+"'.")
 	}
 	return nil

@@ -67,8 +67,8 @@ type Claim struct {
 }
 
 // Federated is what the role session keeps of it.
-func (w *WebIdentity) Federated(account string) *Federated {
-	f := &Federated{ProviderARN: w.Provider.ARN(account), Provider: w.Provider.Name(), Subject: w.Subject, Audience: w.Audience}
+func (w *WebIdentity) Federated(d *directory.Directory) *Federated {
+	f := &Federated{ProviderARN: d.ProviderARN(w.Provider), Provider: w.Provider.Name(), Subject: w.Subject, Audience: w.Audience}
 	for _, c := range w.Claims {
 		if c.Name == "amr" {
 			f.AMR = c.Values

@@ -177,7 +177,7 @@ func TestWebIdentity(t *testing.T) {
 		if contains(got.Claims, sts.Claim{Name: "address"}) {
 			t.Errorf("%s: an object became a condition key", alg)
 		}
-		if f := got.Federated(d.Account); f.Provider != strings.TrimPrefix(i.URL, "http://") || len(f.AMR) != 2 {
+		if f := got.Federated(d); f.Provider != strings.TrimPrefix(i.URL, "http://") || len(f.AMR) != 2 {
 			t.Errorf("%s: Federated = %+v", alg, f)
 		}
 	}
@@ -465,7 +465,7 @@ func TestAuthorizedParty(t *testing.T) {
 			if row.want != nil {
 				return
 			}
-			if f := got.Federated(d.Account); !reflect.DeepEqual(got.Audience, row.key) || !reflect.DeepEqual(f.Audience, row.key) {
+			if f := got.Federated(d); !reflect.DeepEqual(got.Audience, row.key) || !reflect.DeepEqual(f.Audience, row.key) {
 				t.Errorf("the audience is %q, and %q in the session, want %q", got.Audience, f.Audience, row.key)
 			}
 			keys := map[string][]sts.Claim{}
