@@ -142,6 +142,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		awsquery.WriteError(w, redshiftService.namespace, c.id, errMethod)
 		return
 	}
+	defer c.done()
 	result, err := c.serve()
 	if err == nil {
 		c.visitor.Known() // also where no signature says who it is
@@ -150,14 +151,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer *awsquery.Error
 	if err != nil {
 		answer = h.translate(c, err)
-		if c.stranger() && !c.unrecorded {
-			var record bool
-			record, c.omitted = h.pressure.strangers.Next(c.source.address, time.Now())
-			c.unrecorded = !record
-		}
 	}
-	if !c.unrecorded {
-		if err := h.config.Audit.Call(c.auditRecord(answer, err)); err != nil {
+	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(&record) {
+		if err := h.config.Audit.Call(record); err != nil {
 			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
 				"request", c.id, "taken_back", c.taken, "error", err)
 			if answer = errNoAudit; c.taken {

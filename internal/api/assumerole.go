@@ -104,7 +104,7 @@ func (r *reader) policyARNs() []string {
 		arns = append(arns, arn)
 	}
 	if len(arns) > 0 {
-		r.request = append(r.request, audit.Strings("policyArns", arns))
+		r.keepList("PolicyArns", arns, isPlainARN)
 	}
 	return arns
 }

@@ -246,7 +246,7 @@ func (c *Caller) fill(k *iam.Context) {
 func auditDecision(k *check, d iam.Decision) audit.Decision {
 	entry := audit.Decision{
 		Action:   k.action,
-		Resource: k.resource,
+		Resource: clip(k.resource, 1024),
 		Layer:    d.Layer.String(),
 		Policy:   d.Policy,
 		Sid:      d.Sid,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/sigv4"
 )
 
@@ -30,7 +31,11 @@ const (
 // on what a stranger can make us hold.
 func (c *call) readBody() ([]byte, error) {
 	if claim, err := sigv4.Peek(c.http); err == nil {
-		c.claimed = claim.AccessKeyID
+		if accessKeyID.check("", claim.AccessKeyID) == nil {
+			c.claimed = claim.AccessKeyID
+		} else {
+			c.request = append(c.request, audit.Omitted("accessKeyId", len(claim.AccessKeyID)))
+		}
 		if s, ok := serviceByName(claim.Service); ok {
 			c.service = s
 		}

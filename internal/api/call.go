@@ -31,7 +31,7 @@ type call struct {
 
 	service *service // whose error format it is; redshift until known
 	query   *awsquery.Request
-	claimed string  // access key id that the request says it is signed with
+	claimed string  // access key id that the request says it is signed with; empty: not a valid one
 	caller  *Caller // nil until authenticated, and for unsigned actions
 	action  *action // nil until found
 	// federated is who an unsigned action found its caller to be.
@@ -44,8 +44,10 @@ type call struct {
 	gate *throttle.Gate // where the call has a place; nil: nowhere
 	// unrecorded: refused for being too much, before anything was done.
 	unrecorded bool
-	// omitted is how many calls like this one have no line of their own.
-	omitted                               int64
+	charged    []account // for the audit line
+	leaves     []func()  // give back what the call counts for
+	// subject is the key of the holder of a web identity token that is genuine.
+	subject                               string
 	began, authenticated, acted, recorded time.Time // zero when nobody asks
 
 	// taken: something was taken back, whether or not it can be recorded.
@@ -66,11 +68,9 @@ func (c *call) serve() (result awsquery.Result, err error) {
 		}
 	}()
 	c.source = sourceOf(c.http, c.handler.config.TrustedProxies())
-	leave, err := c.admitAddress()
-	if err != nil {
+	if err := c.admitAddress(); err != nil {
 		return nil, err
 	}
-	defer leave()
 	body, err := c.readBody()
 	if err != nil {
 		return nil, err
@@ -99,11 +99,9 @@ func (c *call) serve() (result awsquery.Result, err error) {
 		return nil, err
 	}
 	c.mark(&c.authenticated)
-	done, err := c.admitPrincipal()
-	if err != nil {
+	if err := c.admitPrincipal(); err != nil {
 		return nil, err
 	}
-	defer done()
 	if malformed != nil {
 		return nil, malformed
 	}
@@ -125,9 +123,6 @@ func (c *call) authenticate(body []byte) error {
 	c.visitor.Known()
 	return nil
 }
-
-// stranger reports whether nothing proves who makes the call.
-func (c *call) stranger() bool { return c.caller == nil && c.federated == nil }
 
 // findAction finds the row of the table. The service is the one that was signed
 // for; the version has to be that service's.
@@ -181,7 +176,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 		RequestID:   c.id,
 		Identity:    c.identity(),
 		Source:      c.source.address,
-		UserAgent:   clip(c.http.UserAgent(), 1024),
+		UserAgent:   clip(c.http.UserAgent(), 512),
 		TLS:         audit.TLSDetails(c.http.TLS),
 		Request:     c.request,
 		Decisions:   c.decisions,
@@ -189,25 +184,28 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 	switch {
 	case c.action != nil:
 		record.EventName, record.ReadOnly = c.action.name, c.action.readOnly
-	case c.query != nil:
-		record.EventName = clip(c.query.Action, 128)
+	case c.query == nil:
+	case short(128, "")(c.query.Action):
+		record.EventName = c.query.Action
+	default:
+		record.Request = append(record.Request, audit.Omitted("action", len(c.query.Action)))
 	}
 	if answer == nil {
 		record.Response, record.CredentialID = c.response, c.credentialID
 		return record
 	}
-	record.ErrorCode, record.ErrorMessage, record.Omitted = answer.Code, answer.Message, c.omitted
+	record.ErrorCode, record.ErrorMessage = answer.Code, clip(answer.Message, 512)
 	// What the caller was told less of than is known.
 	switch told := error(answer); {
 	case answer.Cause != nil:
-		record.Reason = answer.Cause.Error()
+		record.Reason = clip(answer.Cause.Error(), 512)
 	case cause != told:
-		record.Reason = cause.Error()
+		record.Reason = clip(cause.Error(), 512)
 	}
 	return record
 }
 
-// clip keeps a stranger from filling the audit log.
+// clip cuts what is written to the audit log and may repeat what a caller sent.
 func clip(text string, most int) string {
 	if len(text) <= most {
 		return text

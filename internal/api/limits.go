@@ -1,21 +1,27 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"net/http"
 	"net/netip"
 	"runtime"
 	"time"
 
 	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/throttle"
 )
 
 // Limits bound what callers can take. A zero value means no limit.
 type Limits struct {
-	// Principal is what one IAM user or one IAM role may call. The sessions of a
-	// role share it: their names are the caller's to choose.
+	// Principal is what one IAM user or one IAM role may call, and what may be
+	// written to the audit log of its calls. The sessions of a role share it: their
+	// names are the caller's to choose. One subject of an identity provider has an
+	// eighth of it for the calls with its tokens; of all subjects of a provider
+	// together as much is written as of one principal.
 	Principal throttle.Limit
 	// Address is how many calls one address may have in progress. It is all that
 	// is known of a caller before the signature is verified. An IPv6 address
@@ -31,10 +37,15 @@ const (
 	workWait = 100 * time.Millisecond
 )
 
-// What strangers can have written to the audit log, one address and all of them.
+// Subjects is which part of a principal's limit one subject of an identity provider has.
+const Subjects = 8
+
+// What strangers can have written to the audit log: one address, or under the name of
+// one access key or of one subject of an identity provider; and all of them. They do
+// not change.
 var (
-	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000}
-	allStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000}
+	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000, Bytes: 4 << 10, BytesBurst: 1 << 20}
+	AllStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000, Bytes: 32 << 10, BytesBurst: 8 << 20}
 )
 
 var (
@@ -49,6 +60,8 @@ var (
 // pressure is what a Handler has in progress.
 type pressure struct {
 	principals *throttle.Keys[string]
+	providers  *throttle.Keys[string] // identity providers, by issuer
+	subjects   *throttle.Keys[string] // of identity providers, see federatedKey
 	addresses  *throttle.Keys[netip.Addr]
 	work       *throttle.Gate  // calls at work: as many as the machine has use for
 	outside    *outside        // calls that may wait for an identity provider
@@ -61,12 +74,14 @@ func newPressure() *pressure {
 	cpus := runtime.GOMAXPROCS(0)
 	return &pressure{
 		principals: throttle.NewKeys[string](throttle.Limit{}, maxPrincipals),
+		providers:  throttle.NewKeys[string](throttle.Limit{}, maxPrincipals),
+		subjects:   throttle.NewKeys[string](throttle.Limit{}, maxPrincipals),
 		addresses:  throttle.NewKeys[netip.Addr](throttle.Limit{}, maxAddresses),
 		work:       throttle.NewGate(32*cpus, 128*cpus, workWait),
 		outside:    newOutside(outsidePlaces),
 		large:      admission.NewRoom(largePlaces, largeShare),
 
-		strangers: throttle.NewLines(strangerLines, allStrangerLines),
+		strangers: throttle.NewLines(strangerLines, AllStrangerLines),
 	}
 }
 
@@ -74,6 +89,9 @@ func newPressure() *pressure {
 // none.
 func (h *Handler) SetLimits(l Limits) {
 	h.pressure.principals.SetLimit(l.Principal)
+	// Strangers may have tokens of a provider, too: their calls must not count.
+	h.pressure.providers.SetLimit(throttle.Limit{Bytes: l.Principal.Bytes, BytesBurst: l.Principal.BytesBurst})
+	h.pressure.subjects.SetLimit(l.Principal.Share(Subjects))
 	h.pressure.addresses.SetLimit(throttle.Limit{Concurrent: l.Address})
 }
 
@@ -113,25 +131,86 @@ func (c *call) leave() {
 }
 
 // admitAddress is the first thing asked of a call. Its refusals are not recorded:
-// nobody has done anything yet, and a flood of them is not to fill the disk.
-func (c *call) admitAddress() (leave func(), err error) {
+// nothing has been done yet, and a flood of them is not to fill the disk.
+func (c *call) admitAddress() error {
 	network := admission.Network(c.source.address)
-	pass, verdict := c.handler.pressure.addresses.Enter(network, time.Now())
-	if verdict != throttle.Admitted {
+	if admit(c, c.handler.pressure.addresses, network) != throttle.Admitted {
 		c.unrecorded = true
-		return nil, errAddressBusy
+		return errAddressBusy
 	}
-	return func() { c.handler.pressure.addresses.Leave(network, pass) }, nil
+	return nil
 }
 
-// admitPrincipal asks whether the caller, now known, may make one more call. Of
-// the refusals of a principal one a second is recorded.
-func (c *call) admitPrincipal() (leave func(), err error) {
-	key := c.caller.PrincipalARN
-	pass, verdict := c.handler.pressure.principals.Enter(key, time.Now())
+// admitPrincipal asks whether the caller, now known, may make one more call.
+func (c *call) admitPrincipal() error {
+	return c.admitAs(c.handler.pressure.principals, c.caller.PrincipalARN)
+}
+
+// admitFederated asks whether the holder of a web identity token, now known to be
+// genuine, may make one more call.
+func (c *call) admitFederated(provider, subject string) error {
+	c.subject = federatedKey(provider, subject)
+	if err := c.admitAs(c.handler.pressure.subjects, c.subject); err != nil {
+		return err
+	}
+	return c.admitAs(c.handler.pressure.providers, provider)
+}
+
+// federatedKey is a subject of an identity provider, of bounded length.
+func federatedKey(provider, subject string) string {
+	sum := sha256.Sum256([]byte(subject))
+	return provider + " " + string(sum[:])
+}
+
+// admitAs has the call count for key, until done. What is written of it is charged to
+// key as well. Of the refusals of a key one a second is recorded.
+func (c *call) admitAs(keys *throttle.Keys[string], key string) error {
+	c.charged = append(c.charged, account{keys, key})
+	verdict := admit(c, keys, key)
 	if verdict != throttle.Admitted {
 		c.unrecorded = verdict == throttle.RefusedAgain
-		return nil, errThrottled
+		return errThrottled
 	}
-	return func() { c.handler.pressure.principals.Leave(key, pass) }, nil
+	return nil
+}
+
+// admit enters key in keys, until done.
+func admit[K comparable](c *call, keys *throttle.Keys[K], key K) throttle.Verdict {
+	pass, verdict := keys.Enter(key, c.now)
+	if verdict == throttle.Admitted {
+		c.leaves = append(c.leaves, func() { keys.Leave(key, pass) })
+	}
+	return verdict
+}
+
+// account is what the audit line of a call is charged to.
+type account struct {
+	keys *throttle.Keys[string]
+	key  string
+}
+
+// done gives back what the call has taken.
+func (c *call) done() {
+	c.leave()
+	for _, leave := range c.leaves {
+		leave()
+	}
+}
+
+// mayRecord charges the record's line, and reports whether it is to be written. A
+// caller that may do what it asks for, or is known to have an access key, is
+// recorded always, and has to pay before its next call. Others have bounds, and the
+// next line says how many of them have none.
+func (c *call) mayRecord(record *audit.CallRecord) bool {
+	size := record.Size()
+	if c.caller != nil && c.subject == "" || record.ErrorCode == "" {
+		for _, a := range c.charged {
+			a.keys.Charge(a.key, size, c.now)
+		}
+		return true
+	}
+	who := throttle.Stranger{Address: admission.Network(c.source.address), Name: cmp.Or(c.subject, c.claimed)}
+	write, omitted := c.handler.pressure.strangers.Next(who, size, c.now)
+	record.Omitted = omitted
+	return write
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/throttle"
 )
 
@@ -119,7 +121,7 @@ func TestPrincipalIsThrottled(t *testing.T) {
 func TestStrangersFillNoDisk(t *testing.T) {
 	p := newPressed(t)
 	lines, flood := 5, 200
-	p.handler.SetStrangerLines(throttle.Limit{Rate: 0.001, Burst: lines})
+	p.handler.SetStrangerLines(throttle.Limit{Rate: 1, Burst: lines})
 	forge := func() {
 		t.Helper()
 		r := p.signed("root", "redshift", "POST", query("2012-12-01", "Action", "DescribeClusters"))
@@ -128,35 +130,107 @@ func TestStrangersFillNoDisk(t *testing.T) {
 			t.Fatalf("a forgery: %d %s", a.status, a.body)
 		}
 	}
-	for range lines {
-		forge()
-	}
-	if n := p.lineCount(); n != lines {
-		t.Fatalf("%d audit lines for %d forgeries within the bounds", n, lines)
-	}
-	began := time.Now()
 	for range flood {
 		forge()
 	}
-	// Until one is recorded again, which tells of the others.
-	for before := p.lineCount(); p.lineCount() == before; flood++ {
-		forge()
+	if n := p.lineCount(); n != lines {
+		t.Fatalf("%d audit lines for %d forgeries, want %d", n, flood, lines)
 	}
-	recorded := p.lineCount() - lines
-	if most := int(time.Since(began)/time.Second) + 2; recorded > most {
-		t.Errorf("%d audit lines for %d forgeries in %v, want one a second", recorded, flood, time.Since(began))
+	p.now = p.now.Add(2 * time.Second)
+	forge()
+	if n := p.lineCount(); n != lines+1 {
+		t.Errorf("%d audit lines later, want one more than %d", n, lines)
 	}
-	if got := p.omitted(); got != int64(flood-recorded) {
-		t.Errorf("the records say that %d calls have none, want %d", got, flood-recorded)
+	if got := p.omitted(); got != int64(flood-lines) {
+		t.Errorf("the records say that %d calls have none, want %d", got, flood-lines)
 	}
-	// Whoever signs has a line for each call all the same.
+	// Who signs has a line for each call all the same.
 	for range 3 {
 		if a := p.redshiftCall("root", "Action", "DescribeClusters"); a.status != 200 {
 			t.Fatalf("an honest call: %d %s", a.status, a.body)
 		}
 	}
-	if n := p.lineCount() - lines - recorded; n != 3 {
+	if n := p.lineCount() - lines - 1; n != 3 {
 		t.Errorf("%d audit lines for 3 honest calls", n)
+	}
+}
+
+// TestBytesAreCharged: a caller that has written too much to the audit log waits, and
+// so does the holder of a provider's tokens; others do not.
+func TestBytesAreCharged(t *testing.T) {
+	i := newIDP(t)
+	spec := withIDP(t, i)
+	spec.Providers = []directory.Provider{{Issuer: i.URL, Audiences: []string{"daypass"}}}
+	p := newPressed(t)
+	p.directory = build(t, spec)
+	const burst = 20_000
+	p.handler.SetLimits(api.Limits{Principal: throttle.Limit{Bytes: 100, BytesBurst: burst}})
+	signed := func(user string) func() answer {
+		return func() answer { return p.redshiftCall(user, "Action", "DescribeClusters", "TagKeys.TagKey.1", "team") }
+	}
+	token := func(more map[string]any) func() answer {
+		form := webForm("ci", i.token(t, p.now, more))
+		return func() answer { return p.do(p.request("POST", form)) }
+	}
+	for _, row := range []struct {
+		name  string
+		call  func() answer
+		burst int
+		other func() answer
+		code  string // of the other, who is not throttled
+	}{
+		{"an access key", signed("root"), burst, signed("ana"), "AccessDenied"},
+		{"a key without rights", signed("bob"), burst, signed("ana"), "AccessDenied"},
+		{"a token", token(nil), burst / 8, token(map[string]any{"sub": "another"}), "AccessDenied"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			before, bytes := p.lineCount(), 0
+			for n := 0; ; n++ {
+				if a := row.call(); strings.Contains(a.body, "<Code>Throttling</Code>") {
+					break
+				}
+				if n > 1000 {
+					t.Fatal("1000 calls, and none is throttled")
+				}
+			}
+			p.server.mu.Lock()
+			for _, line := range p.lines[before:] {
+				if line.ErrorCode != "Throttling" {
+					bytes += line.Size()
+				}
+			}
+			p.server.mu.Unlock()
+			if bytes < row.burst || bytes > row.burst+audit.MaxLine {
+				t.Errorf("%d bytes before the first is throttled, want %d and no more than a line", bytes, row.burst)
+			}
+			if f := row.other().fault(t); f.Code != row.code {
+				t.Errorf("another caller: %s, want %s", f.Code, row.code)
+			}
+		})
+	}
+}
+
+// TestTokensOfStrangers: a provider's tokens that are genuine but open no IAM role have
+// the bounds of strangers, by subject, and take nothing from the subjects that may.
+func TestTokensOfStrangers(t *testing.T) {
+	i := newIDP(t)
+	spec := withIDP(t, i)
+	spec.Providers = []directory.Provider{{Issuer: i.URL, Audiences: []string{"daypass"}}}
+	p := newPressed(t)
+	p.directory = build(t, spec)
+	p.handler.SetLimits(api.Limits{Principal: throttle.Limit{Bytes: 1000, BytesBurst: 100_000}})
+	p.handler.SetStrangerLines(throttle.Limit{Rate: 1, Burst: 5})
+	form := webForm("ci", i.token(t, p.now, map[string]any{"sub": "a stranger"}))
+	for range 100 {
+		if f := p.do(p.request("POST", form)).fault(t); f.Code != "AccessDenied" {
+			t.Fatalf("a stranger's token: %s", f.Code)
+		}
+	}
+	if n := p.lineCount(); n != 5 {
+		t.Errorf("%d audit lines, want 5", n)
+	}
+	if a := p.do(p.request("POST", webForm("ci", i.token(t, p.now, nil)))); a.status != 200 {
+		t.Errorf("a token that may: %d %s", a.status, a.body)
 	}
 }
 
@@ -308,4 +382,71 @@ func TestObserve(t *testing.T) {
 	if e := p.event(); e.Code != "ServiceUnavailable" || e.CredentialID != "" {
 		t.Errorf("of a credential that could not be recorded: %+v", e)
 	}
+}
+
+// TestHostileParametersAreReduced: values that are no valid ones are in the record by
+// their length, in whichever parameter of whichever action, and so is what stands in
+// the place of names outside the parameters.
+func TestHostileParametersAreReduced(t *testing.T) {
+	s := newServer(t, example(t))
+	hostile := strings.Repeat("\x01\"", 15_000)
+	record := func(name string, r *http.Request) audit.CallRecord {
+		t.Helper()
+		if a := s.do(r); a.status == 200 {
+			t.Errorf("%s: taken", name)
+		}
+		line := s.lastLine()
+		if text := fmt.Sprintf("%v %v %v", line.Request, line.Identity, line.EventName); strings.Contains(text, hostile[:20]) {
+			t.Errorf("%s: the record has the value: %.300q", name, text)
+		}
+		if n := line.Size(); n > 4<<10 {
+			t.Errorf("%s: the line has %d bytes", name, n)
+		}
+		return line
+	}
+	for service, actions := range map[string]map[string][]string{
+		"redshift": {
+			"GetClusterCredentials":            {"DbUser", "DbName", "ClusterIdentifier", "CustomDomainName", "DurationSeconds", "AutoCreate", "DbGroups.DbGroup.1"},
+			"GetClusterCredentialsWithIAM":     {"DbName", "ClusterIdentifier", "DurationSeconds"},
+			"DescribeClusters":                 {"ClusterIdentifier", "TagKeys.TagKey.1", "TagValues.TagValue.1", "MaxRecords", "Marker"},
+			"DescribeCustomDomainAssociations": {"CustomDomainName", "CustomDomainCertificateArn", "Marker"},
+		},
+		"sts": {
+			"AssumeRole": {"RoleArn", "RoleSessionName", "ExternalId", "SourceIdentity", "Policy", "PolicyArns.member.1.arn", "Tags.member.1.Key",
+				"Tags.member.1.Value", "TransitiveTagKeys.member.1", "SerialNumber", "TokenCode", "DurationSeconds"},
+			"AssumeRoleWithWebIdentity": {"RoleArn", "RoleSessionName", "WebIdentityToken", "ProviderId", "Policy"},
+			"GetSessionToken":           {"SerialNumber", "TokenCode"},
+			"GetAccessKeyInfo":          {"AccessKeyId"},
+		},
+		"iam": {
+			"SimulateCustomPolicy":    {"PolicyInputList.member.1", "ActionNames.member.1", "ResourceArns.member.1", "CallerArn", "ResourcePolicy", "Marker"},
+			"SimulatePrincipalPolicy": {"PolicySourceArn", "ActionNames.member.1"},
+		},
+	} {
+		version := map[string]string{"redshift": "2012-12-01", "sts": "2011-06-15", "iam": "2010-05-08"}[service]
+		for action, parameters := range actions {
+			for _, parameter := range parameters {
+				form := map[string]string{"ClusterIdentifier": "examplecluster", "DbUser": "ana", "RoleArn": "arn:aws:iam::123456789012:role/etl",
+					"RoleSessionName": "nightly", "ActionNames.member.1": "redshift:GetClusterCredentials", "WebIdentityToken": "a.b.c"}
+				form[parameter] = hostile
+				list := []string{"Action", action}
+				for name, value := range form {
+					list = append(list, name, value)
+				}
+				record(action+" "+parameter, s.signed("bob", service, "POST", query(version, list...)))
+			}
+		}
+	}
+	line := record("an action", s.signed("bob", "redshift", "POST", query("2012-12-01", "Action", strings.Repeat("x", 30_000))))
+	if text := fmt.Sprintf("%+v", line.Request); line.EventName != "" || !strings.Contains(text, "action") {
+		t.Errorf("the record of an action that is none: %q, %s", line.EventName, text)
+	}
+	r := s.signed("bob", "redshift", "POST", query("2012-12-01", "Action", "DescribeClusters"))
+	r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), keyOf("bob"), strings.Repeat("ü", 3000), 1))
+	if line := record("an access key id", r); line.Identity.AccessKeyID != "" {
+		t.Errorf("the record has the access key id %.50q", line.Identity.AccessKeyID)
+	}
+	r = s.signed("bob", "redshift", "POST", query("2012-12-01", "Action", "DescribeClusters"))
+	r.Header.Set("User-Agent", strings.Repeat("\xff", 40_000))
+	record("a user agent", r)
 }

@@ -38,13 +38,23 @@ func (r *reader) keep(f audit.Field) {
 
 // text reads a plain parameter.
 func (r *reader) text(name string) optional {
+	return r.textAs(name, recordable(name))
+}
+
+// textAs reads a plain parameter, and keeps it for the audit line if it is valid.
+// Of one that is not, its length is kept.
+func (r *reader) textAs(name string, valid func(string) bool) optional {
 	value, given, err := r.query.Params.String(name)
 	if err != nil {
 		r.fail(err)
 		return optional{}
 	}
-	if given {
+	switch {
+	case !given:
+	case valid(value):
 		r.keep(audit.String(lowerCamel(name), value))
+	default:
+		r.keep(audit.Omitted(lowerCamel(name), len(value)))
 	}
 	return optional{value, given}
 }
@@ -73,9 +83,23 @@ func (r *reader) list(name, member string, most int) []string {
 		return nil
 	}
 	if given {
-		r.keep(audit.Strings(lowerCamel(name), values))
+		r.keepList(name, values, recordable(name))
 	}
 	return values
+}
+
+// keepList keeps a list of values if all of them are valid, else their length in all.
+func (r *reader) keepList(name string, values []string, valid func(string) bool) {
+	size, whole := 0, true
+	for _, value := range values {
+		size += len(value)
+		whole = whole && valid(value)
+	}
+	if whole {
+		r.keep(audit.Strings(lowerCamel(name), values))
+	} else {
+		r.keep(audit.Omitted(lowerCamel(name), size))
+	}
 }
 
 // lowerCamel is how CloudTrail writes the name of a parameter.

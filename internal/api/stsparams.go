@@ -87,7 +87,7 @@ func isTagRune(r rune) bool {
 
 // constrained reads a parameter that may be left out; given tells whether it was.
 func (r *reader) constrained(name string, k constraint) (value string, given bool) {
-	p := r.text(name)
+	p := r.textAs(name, func(value string) bool { return k.matches != nil && k.check("", value) == nil })
 	if p.given {
 		if err := k.check(lowerCamel(name), p.value); err != nil {
 			r.fail(err)
@@ -147,6 +147,7 @@ func (r *reader) tags() (tags []sts.Tag, transitive []string) {
 		return nil, nil
 	}
 	var fields []audit.Field
+	size := 0
 	for _, p := range list {
 		key, _, err := p.String("Key")
 		if err != nil {
@@ -158,9 +159,14 @@ func (r *reader) tags() (tags []sts.Tag, transitive []string) {
 		}
 		tags = append(tags, sts.Tag{Key: key, Value: value})
 		fields = append(fields, audit.String(key, value))
+		size += len(key) + len(value)
 	}
-	if len(tags) > 0 {
-		r.request = append(r.request, audit.Object("principalTags", fields...))
+	switch {
+	case len(tags) == 0:
+	case checkTags(tags, nil) == nil:
+		r.keep(audit.Object("principalTags", fields...))
+	default:
+		r.keep(audit.Omitted("principalTags", size))
 	}
 	transitive = r.list("TransitiveTagKeys", "member", 1000)
 	if r.err == nil {

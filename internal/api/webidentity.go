@@ -42,6 +42,10 @@ func readWebIdentity(r *reader) *webIdentity {
 		UserName:         identity.Subject,
 		IdentityProvider: r.directory.ProviderARN(identity.Provider),
 	}
+	if err := r.admitFederated(identity.Provider.Issuer, identity.Subject); err != nil {
+		r.fail(err)
+		return p
+	}
 	if err := checkTags(identity.Tags, identity.Transitive); err != nil {
 		r.fail(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,37 @@ func (w *Writer) SessionEnd(r SessionRecord) error {
 	line := w.buffer()
 	*line = fit((*line)[:0], func(o *object) { o.sessionEnd(&r, *w.origin.Load(), w.now()) })
 	return w.put(line)
+}
+
+// The lengths of the lines that records become, for bounds on what is written. They
+// do not depend on a Writer: a record that names neither account nor region counts
+// with long ones.
+
+// Size is the length of the record's line.
+func (r *CallRecord) Size() int { return size(func(o *object) { o.call(r, longest, anyTime) }) }
+
+// Size is the length of the record's line.
+func (r *LogonRecord) Size() int { return size(func(o *object) { o.logon(r, longest, anyTime) }) }
+
+// Size is the length of the record's line.
+func (r *SessionRecord) Size() int {
+	return size(func(o *object) { o.sessionEnd(r, longest, anyTime) })
+}
+
+// What size takes for what a record leaves out. They do not change.
+var (
+	longest = origin{account: "123456789012", region: strings.Repeat("x", 32)}
+	anyTime = time.Unix(0, 0)
+)
+
+// sizing are buffers for size, of *[]byte.
+var sizing = sync.Pool{New: func() any { return new([]byte) }}
+
+func size(encode func(*object)) int {
+	buffer := sizing.Get().(*[]byte)
+	defer sizing.Put(buffer)
+	*buffer = fit((*buffer)[:0], encode)
+	return len(*buffer)
 }
 
 // buffer returns a buffer for a line, which put takes back.

@@ -83,6 +83,7 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		"region":   "us-east-1",
 		"data":     filepath.Join(dir, "data"),
 		"api":      map[string]any{"listen": s.api, "limits": map[string]any{"rate": 0}}, // all calls are one principal's
+		"audit":    map[string]any{"principal_bytes": 0},
 		"gateway":  map[string]any{"listen": s.gateway},
 		"clusters": clusters,
 		"iam":      map[string]any{"users": users, "groups": groups},

@@ -30,6 +30,7 @@ type Config struct {
 	API      API
 	Gateway  Gateway
 	Admin    Admin
+	Audit    Audit
 	Tracing  Tracing
 	Registry Registry
 	Clusters []Cluster
@@ -163,6 +164,7 @@ func (c *Config) read(top *section) *directory.Spec {
 	if s := top.sub("admin"); s != nil {
 		c.Admin.read(s)
 	}
+	c.Audit.read(top.subOrDefaults("audit"))
 	if s := top.sub("tracing"); s != nil {
 		c.Tracing.read(s)
 	}

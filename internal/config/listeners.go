@@ -47,6 +47,21 @@ type Admin struct {
 	Profiles bool
 }
 
+// Audit bounds the audit log.
+type Audit struct {
+	PrincipalBytes int // a second, of the calls of one principal; 0: no limit
+}
+
+// leastPrincipalBytes leaves room for a line a second, which tells of refusals.
+const leastPrincipalBytes = 16 << 10
+
+func (a *Audit) read(s *section) {
+	a.PrincipalBytes = s.integer("principal_bytes")
+	if n := a.PrincipalBytes; n > 0 && n < leastPrincipalBytes {
+		s.errorf("principal_bytes", "is %d, want 0 for no limit, or at least %d: a line of the log may have 8192 bytes", n, leastPrincipalBytes)
+	}
+}
+
 // Tracing says where traces go. Empty: nowhere, unless the environment says so, as
 // OpenTelemetry has it.
 type Tracing struct{ Endpoint string }

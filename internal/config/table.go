@@ -22,6 +22,8 @@ var fileKeys = []key{
 		doc: "The PostgreSQL endpoint that people log on to."},
 	{name: "admin", value: mapping, change: restart, keys: adminKeys, unset: "no listener",
 		doc: "A listener for the operator: metrics, readiness and profiles."},
+	{name: "audit", value: mapping, change: live, keys: auditKeys,
+		doc: "Bounds on the audit log."},
 	{name: "tracing", value: mapping, change: restart, keys: tracingKeys, unset: "as `OTEL_EXPORTER_OTLP_ENDPOINT` says, else none",
 		doc: "Where OpenTelemetry traces are sent."},
 	{name: "registry", value: mapping, change: live, keys: registryKeys, unset: "`registry.db` in `data`",
@@ -91,6 +93,12 @@ var adminKeys = []key{
 		doc: "The address to listen on, on loopback: there is no password."},
 	{name: "pprof", value: boolean, absent: "false", change: restart,
 		doc: "Serve `/debug/pprof/` too."},
+}
+
+var auditKeys = []key{
+	{name: "principal_bytes", value: integer, absent: "1048576", most: 1 << 30, change: live,
+		doc: "Bytes a second that the calls of one IAM user or IAM role may write to the audit log, 64 times as many at once. " +
+			"Its logons and sessions may write four times as many. Beyond that it has to wait. 0: no limit; else at least 16384."},
 }
 
 var tracingKeys = []key{

@@ -30,6 +30,7 @@ gateway:
   tls: {certificate: server.crt, key: server.key}
   advertise: {host: db.example.com, port: 5440}
 admin: {listen: "127.0.0.1:9440", pprof: true}
+audit: {principal_bytes: 20000}
 tracing: {endpoint: "http://127.0.0.1:4318"}
 registry:
   etcd:

@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"time"
+
+	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // A cancel key of ours names a session of ours. The process id in front of it is
@@ -15,6 +18,10 @@ const (
 	shortCancelKey = 4
 	longCancelKey  = 32
 )
+
+// cancelLine is about how long the log line of a cancel request is that names no
+// session.
+const cancelLine = 150
 
 // cancel carries out a CancelRequest: process id, then the key. There is no
 // answer, whether or not it names a session; the client waits for the end of the
@@ -27,7 +34,7 @@ func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	session := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
 	if session == nil {
 		s.cancels.unknown.Add(1)
-		if write, omitted := s.strangers.Next(from.Addr(), start); write {
+		if write, omitted := s.record.strangers.Next(throttle.Stranger{Address: admission.Network(from.Addr())}, cancelLine, s.now()); write {
 			s.log.Info("cancel request names no session", "client", from, "omitted", omitted)
 		}
 		return false

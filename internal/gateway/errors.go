@@ -20,6 +20,7 @@ type refusal struct {
 
 	silent bool // there is nobody to tell, or it would not be understood
 	forged bool // a password that is not a credential: slowed down, and never told why
+	untold bool // answered, but not written down: one like it was a moment ago
 	v2     bool // answer in the form of protocol 2
 }
 
@@ -48,6 +49,7 @@ const (
 	stateWrongObjectType      = "42809"
 	stateUndefinedDatabase    = "3D000"
 	stateTooManyConnections   = "53300"
+	stateLimitReached         = "53400" // as PostgreSQL: configuration_limit_exceeded
 	stateLimitExceeded        = "54000"
 	stateAdminShutdown        = "57P01"
 	stateCannotConnectNow     = "57P03"

@@ -39,7 +39,7 @@ var ParsePassword = parsePassword
 var BareVersion = bareVersion
 
 // SetStrangerLines bounds what is written down of strangers.
-func (s *Server) SetStrangerLines(l throttle.Limit) { s.strangers = throttle.NewLines(l, l) }
+func (s *Server) SetStrangerLines(l throttle.Limit) { s.record.strangers = throttle.NewLines(l, l) }
 
 // SCRAM runs the client's side against a server, given as a function.
 func SCRAM(offered []string, password string, state *tls.ConnectionState, server func(mechanism, first string) (serverFirst string, verify func(final string) string)) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // answerMargin is what is left of a logon's time for telling the client that the
@@ -138,7 +139,14 @@ func (l *logon) checkPassword(password string) *refusal {
 	if err != nil {
 		return refuseCredential(l.asked.user, err)
 	}
-	return l.server.refuseRevoked(&l.grant)
+	if r := l.server.refuseRevoked(&l.grant); r != nil {
+		return r
+	}
+	if may, tell := l.server.record.mayLogOn(grant.Principal); !may {
+		return &refusal{state: stateLimitReached, untold: !tell, message: "too many logons with credentials of the same principal",
+			hint: "Try again in a moment, or keep connections open in a pool."}
+	}
+	return nil
 }
 
 // open goes from a good credential to a session.
@@ -202,7 +210,7 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 	}
 	l.connected = time.Now()
 	session := s.newSession(l, cluster, up)
-	if err := s.audit.Logon(l.record(nil)); err != nil {
+	if err := s.record.logon(l.record(nil)); err != nil {
 		s.sessions.forget(session)
 		up.Close()
 		return nil, &refusal{state: stateIOError, message: "logon refused: its audit record could not be written",
@@ -357,25 +365,7 @@ func appendStatuses(b, messages []byte, name, value string) []byte {
 // refuse records a refusal and answers it. The record comes first; when it cannot
 // be written there is nothing more to refuse, and the log says so.
 func (l *logon) refuse(r *refusal) {
-	s := l.server
-	write, omitted := true, int64(0)
-	if !r.silent && l.stranger(r) {
-		write, omitted = s.strangers.Next(l.visitor.Address, time.Now())
-	}
-	switch {
-	case !write:
-	case l.attempted() && !r.silent:
-		record := l.record(r)
-		record.Omitted = omitted
-		if err := s.audit.Logon(record); err != nil {
-			s.log.Error("writing the audit record of a refused logon", "session", l.id, "error", err)
-		}
-		s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)...)
-	case r.silent:
-		s.log.Debug("connection ended before a logon", "client", l.peer, "reason", r.Error())
-	default:
-		s.log.Info("connection refused", "client", l.peer, "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)
-	}
+	l.recordRefusal(r)
 	answer := func() {
 		if out := r.answer(); out != nil {
 			_ = l.client.SetDeadline(time.Now().Add(time.Second))
@@ -387,9 +377,46 @@ func (l *logon) refuse(r *refusal) {
 		answer()
 		return
 	}
-	s.waiting.Leave(l.visitor) // what is held back is bounded elsewhere
-	s.failures.Hold(l.visitor.Address, l.password, answer)
+	l.server.waiting.Leave(l.visitor) // what is held back is bounded elsewhere
+	l.server.failures.Hold(l.visitor.Address, l.password, answer)
 }
+
+// recordRefusal writes the refusal to the audit log when a user was named, and to the
+// log.
+func (l *logon) recordRefusal(r *refusal) {
+	s := l.server
+	switch {
+	case r.silent:
+		s.log.Debug("connection ended before a logon", "client", l.peer, "reason", r.Error())
+		return
+	case r.untold:
+		return
+	}
+	who, lines := throttle.Stranger{Address: l.visitor.Address, Name: l.grant.ID}, s.record.refused
+	if l.stranger(r) {
+		lines = s.record.strangers
+	}
+	if !l.attempted() {
+		if write, omitted := lines.Next(who, refusalLine, s.now()); write {
+			s.log.Info("connection refused", "client", l.peer, "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)
+		}
+		return
+	}
+	record := l.record(r)
+	write, omitted := lines.Next(who, record.Size(), s.now())
+	if !write {
+		return
+	}
+	record.Omitted = omitted
+	if err := s.record.audit.Logon(*record); err != nil {
+		s.log.Error("writing the audit record of a refused logon", "session", l.id, "error", err)
+	}
+	s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)...)
+}
+
+// refusalLine is about how long the log line of a connection is that is refused before
+// a user is named.
+const refusalLine = 200
 
 // stranger reports whether nothing that is good now says who was refused.
 func (l *logon) stranger(r *refusal) bool {
@@ -410,8 +437,8 @@ func (l *logon) close() {
 }
 
 // record is the audit record of the logon; r is nil when it succeeded.
-func (l *logon) record(r *refusal) audit.LogonRecord {
-	record := audit.LogonRecord{
+func (l *logon) record(r *refusal) *audit.LogonRecord {
+	record := &audit.LogonRecord{
 		Time: l.server.now(), SessionID: l.id, Client: l.peer, TLS: audit.TLSDetails(l.client.state()),
 		User: clip(l.asked.user), Database: clip(l.asked.database), ApplicationName: clip(l.asked.application()),
 		SessionRole: l.role.Name, Took: time.Since(l.visitor.Arrived),

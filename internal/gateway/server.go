@@ -13,14 +13,6 @@ import (
 
 	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/credential"
-	"github.com/daypass/daypass/internal/throttle"
-)
-
-// What strangers can have written to the audit log and the log, one address and
-// all of them.
-var (
-	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000}
-	allStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000}
 )
 
 // Server accepts logons and carries sessions. Make it with New; safe for
@@ -28,7 +20,6 @@ var (
 type Server struct {
 	cluster func(string) (*Cluster, bool)
 	check   func(string) (credential.Grant, error)
-	audit   Auditor
 	limits  Limits
 	now     func() time.Time
 	log     *slog.Logger
@@ -44,15 +35,14 @@ type Server struct {
 
 	waiting  *admission.Room     // connections that are not logged on yet
 	failures *admission.Failures // addresses that failed to log on
-	// strangers bounds what is written down of those who have no credential.
-	strangers *throttle.Lines
-	silent    silentHosts // upstream hosts that do not answer
-	looks     looks       // upstream servers whose sessions work as their user
-	spares    *spares     // upstream sessions started ahead
-	sessions  *registry
-	draining  atomic.Bool  // no new logons
-	ending    atomic.Bool  // no sessions either
-	warned    atomic.Int64 // when a refused connection was last worth a line
+	record   *recorder
+	silent   silentHosts // upstream hosts that do not answer
+	looks    looks       // upstream servers whose sessions work as their user
+	spares   *spares     // upstream sessions started ahead
+	sessions *registry
+	draining atomic.Bool  // no new logons
+	ending   atomic.Bool  // no sessions either
+	warned   atomic.Int64 // when a refused connection was last worth a line
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{} // guarded by mu
@@ -64,7 +54,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cluster: config.Cluster, check: config.Check, audit: config.Audit,
+		cluster: config.Cluster, check: config.Check,
 		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log, observer: config.Observe,
 		revoked: config.Revoked, recheck: make(chan struct{}, 1), cancelling: make(chan struct{}, 32),
 		listeners: map[net.Listener]struct{}{},
@@ -87,7 +77,7 @@ func New(config Config) (*Server, error) {
 	s.tls.DynamicRecordSizingDisabled = true
 	s.waiting = admission.NewRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
 	s.failures = admission.NewFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
-	s.strangers = throttle.NewLines(strangerLines, allStrangerLines)
+	s.record = newRecorder(config.Audit, s.now)
 	s.sessions = newRegistry(s.limits.MaxSessions)
 	s.spares = newSpares(s)
 	return s, nil

@@ -175,7 +175,7 @@ func (c *session) finish() {
 		ApplicationName: info.Application, Started: info.Started, Duration: now.Sub(info.Started),
 		BytesFromClient: int64(c.up.bytes.Load()), BytesToClient: int64(c.down.bytes.Load()), Reason: why.reason, SQLState: state,
 	}
-	if err := s.audit.SessionEnd(record); err != nil {
+	if err := s.record.sessionEnd(&record); err != nil {
 		s.log.Error("writing the audit record of a session's end", "session", c.id, "error", err)
 	}
 	attributes := []any{"session", c.id, "reason", why.reason, "duration", record.Duration.Round(time.Millisecond),

@@ -129,7 +129,7 @@ func (s *service) readConfiguration() {
 	s.files = fileWatch{}
 	s.refused.Store(nil)
 	s.swap(cfg)
-	s.api.SetLimits(limits(cfg.API.Limits))
+	s.setLimits(cfg)
 	s.watchers.reloaded(cfg, s.opts.Now())
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("configuration", "warning", warning)

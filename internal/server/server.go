@@ -29,7 +29,6 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/reaper"
-	"github.com/daypass/daypass/internal/throttle"
 )
 
 // Options are what Run needs beside the configuration.
@@ -118,6 +117,7 @@ type service struct {
 
 	live       atomic.Pointer[snapshot]
 	api        *api.Handler
+	front      *gateway.Server
 	apiTLS     certificates // unset: plain HTTP, on loopback
 	gatewayTLS certificates
 	authority  atomic.Pointer[ca.Authority] // nil: the operator gave the gateway's certificate
@@ -171,7 +171,6 @@ func (s *service) run(ctx context.Context) error {
 		Log:            s.log,
 		Now:            s.opts.Now,
 	})
-	s.api.SetLimits(limits(cfg.API.Limits))
 	httpServer := &http.Server{
 		Handler:           s.health.probes(s.api),
 		ConnState:         connections.Track,
@@ -199,6 +198,8 @@ func (s *service) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.front = front
+	s.setLimits(cfg)
 	s.measure(front, connections)
 	adminAddress, stopAdmin, err := s.startAdmin(cfg.Admin)
 	if err != nil {
@@ -292,12 +293,4 @@ func listen(given net.Listener, address string) (net.Listener, error) {
 		return given, nil
 	}
 	return net.Listen("tcp", address)
-}
-
-// limits are those that may change while the server runs.
-func limits(l config.Limits) api.Limits {
-	return api.Limits{
-		Principal: throttle.Limit{Rate: float64(l.Rate), Burst: l.Burst, Concurrent: l.Concurrent},
-		Address:   l.PerAddress,
-	}
 }

@@ -1,6 +1,7 @@
 // Package throttle bounds what callers can take from a server: Keys gives each of
-// them a token bucket and a number of calls at a time, Gate bounds the work that is
-// done at once and the queue before it, Connections the connections of a listener.
+// them token buckets of calls and of bytes, and a number of calls at a time, Lines
+// bounds what is written down of strangers, Gate bounds the work that is done at once
+// and the queue before it.
 //
 // Who is over a limit is told so at once. A queue that is longer than the work it
 // waits for only makes everybody late, so there is hardly one. All of it is bounded
@@ -26,6 +27,25 @@ type Limit struct {
 	Rate       float64 // calls per second in the long run; 0: no limit
 	Burst      int     // calls at once after a pause; at least 1 counts
 	Concurrent int     // calls at a time; 0: no limit
+	Bytes      float64 // bytes per second that are written down of the calls; 0: no limit
+	BytesBurst int     // bytes at once after a pause
+}
+
+// Share returns the limit divided by n, which is what one of many may take.
+func (l Limit) Share(n int) Limit {
+	least := func(whole int) int {
+		if whole == 0 {
+			return 0
+		}
+		return max(1, whole/n)
+	}
+	return Limit{l.Rate / float64(n), least(l.Burst), least(l.Concurrent), l.Bytes / float64(n), least(l.BytesBurst)}
+}
+
+// Most is how many bytes can be written of one caller within a time, if no call writes
+// more than line.
+func (l Limit) Most(within time.Duration, line int) int64 {
+	return int64(l.Bytes*within.Seconds()) + int64(l.BytesBurst) + int64(l.Concurrent)*int64(line)
 }
 
 // shards keep callers from waiting for one another's locks.
@@ -47,8 +67,9 @@ type shard[K comparable] struct {
 
 // Pass is the leave to make a call, given back with Leave.
 type Pass struct {
-	bucket  *rate.Limiter // nil: the limit has no rate
-	limit   *Limit        // that bucket was made for
+	calls   *rate.Limiter // nil: the limit has no rate
+	bytes   *rate.Limiter // nil: the limit has none of bytes
+	limit   *Limit        // that the buckets were made for
 	running int
 	told    time.Time // when Enter last said no
 }
@@ -82,22 +103,13 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.keys[key]
+	p := s.passLocked(key, limit, k.most, now)
 	if p == nil {
-		if len(s.keys) >= k.most && !s.evict(now) {
-			// Everybody in the table is at work: no room to count one more.
-			return nil, RefusedAgain
-		}
-		p = &Pass{}
-		s.keys[key] = p
+		// Every key in the table is at work: no room to count one more.
+		return nil, RefusedAgain
 	}
-	if p.limit != limit { // new, or the limit was changed: starts with a full bucket
-		p.limit, p.bucket = limit, nil
-		if limit.Rate > 0 {
-			p.bucket = rate.NewLimiter(rate.Limit(limit.Rate), max(1, limit.Burst))
-		}
-	}
-	if limit.Concurrent > 0 && p.running >= limit.Concurrent || p.bucket != nil && !p.bucket.AllowN(now, 1) {
+	if limit.Concurrent > 0 && p.running >= limit.Concurrent ||
+		p.bytes != nil && p.bytes.TokensAt(now) <= 0 || p.calls != nil && !p.calls.AllowN(now, 1) {
 		if since := now.Sub(p.told); since >= 0 && since < time.Second {
 			return nil, RefusedAgain
 		}
@@ -108,12 +120,68 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 	return p, Admitted
 }
 
+// passLocked finds the pass of key, or makes one. It returns nil when the table is
+// full of keys at work.
+func (s *shard[K]) passLocked(key K, limit *Limit, most int, now time.Time) *Pass {
+	p := s.keys[key]
+	if p == nil {
+		if len(s.keys) >= most && !s.evict(now) {
+			return nil
+		}
+		p = &Pass{}
+		s.keys[key] = p
+	}
+	if p.limit != limit { // new, or the limit was changed: starts with full buckets
+		p.limit, p.calls, p.bytes = limit, nil, nil
+		if limit.Rate > 0 {
+			p.calls = rate.NewLimiter(rate.Limit(limit.Rate), max(1, limit.Burst))
+		}
+		if limit.Bytes > 0 {
+			p.bytes = rate.NewLimiter(rate.Limit(limit.Bytes), max(1, limit.BytesBurst))
+		}
+	}
+	return p
+}
+
+// Charge takes bytes from the bucket of key, which may be in debt afterwards: then
+// Enter refuses calls until it is paid. Calls that are at work when it begins are at
+// most as many as the limit lets run at a time.
+func (k *Keys[K]) Charge(key K, bytes int, now time.Time) {
+	limit := k.limit.Load()
+	if limit.Bytes == 0 {
+		return
+	}
+	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.passLocked(key, limit, k.most, now); p != nil && p.bytes != nil {
+		p.bytes.ReserveN(now, min(bytes, p.bytes.Burst()))
+	}
+}
+
+// Take takes one call and bytes for key, or nothing, and reports whether there was
+// enough. It does not look at calls that run.
+func (k *Keys[K]) Take(key K, bytes int, now time.Time) bool {
+	limit := k.limit.Load()
+	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.passLocked(key, limit, k.most, now)
+	if p == nil || p.bytes != nil && p.bytes.TokensAt(now) < float64(bytes) || p.calls != nil && !p.calls.AllowN(now, 1) {
+		return false
+	}
+	if p.bytes != nil {
+		p.bytes.AllowN(now, bytes)
+	}
+	return true
+}
+
 // Leave gives a pass of key back.
 func (k *Keys[K]) Leave(key K, p *Pass) {
 	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.running--; p.running == 0 && p.bucket == nil && s.keys[key] == p {
+	if p.running--; p.running == 0 && p.calls == nil && p.bytes == nil && s.keys[key] == p {
 		delete(s.keys, key) // nothing to be remembered for
 	}
 }
@@ -130,8 +198,9 @@ func (k *Keys[K]) Len() int {
 	return n
 }
 
-// evict makes room: of a few, the one that has the most tokens, so that whoever
-// has used his up stays. It reports whether there was anyone who is not at work.
+// evict makes room: of a few, the key that has the most left of its limit, so that one
+// that has used its own up stays. It reports whether there was any that is not at
+// work.
 func (s *shard[K]) evict(now time.Time) bool {
 	var victim K
 	best, looked, found := 0.0, 0, false
@@ -139,12 +208,8 @@ func (s *shard[K]) evict(now time.Time) bool {
 		if p.running > 0 {
 			continue
 		}
-		if p.bucket == nil { // it only waits to be deleted
-			victim, found = key, true
-			break
-		}
-		if tokens := p.bucket.TokensAt(now); !found || tokens > best {
-			victim, best, found = key, tokens, true
+		if left := p.left(now); !found || left > best {
+			victim, best, found = key, left, true
 		}
 		if looked++; looked == 8 {
 			break
@@ -154,6 +219,17 @@ func (s *shard[K]) evict(now time.Time) bool {
 		delete(s.keys, victim)
 	}
 	return found
+}
+
+// left is how full the emptier one of the buckets is, 1: full.
+func (p *Pass) left(now time.Time) float64 {
+	left := 1.0
+	for _, bucket := range []*rate.Limiter{p.calls, p.bytes} {
+		if bucket != nil {
+			left = min(left, bucket.TokensAt(now)/float64(bucket.Burst()))
+		}
+	}
+	return left
 }
 
 // Gate bounds how much is done at a time. Safe for concurrent use.
