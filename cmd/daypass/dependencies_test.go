@@ -38,7 +38,8 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/awsquery", nil, []string{"os", "log", "log/slog"}, "a leaf: bytes in, values out"},
 		{"internal/sigv4", nil, []string{"os", "log", "log/slog"}, "a leaf: a request in, who signed it out"},
 		{"internal/iam", nil, leaf, "a decision is a pure function"},
-		{"internal/keyring", nil, []string{"net/http", "log"}, "keys know nothing of what they are for"},
+		{"internal/filemode", nil, []string{"net", "net/http", "log", "log/slog"}, "a rule about modes, and no more"},
+		{"internal/keyring", []string{"internal/filemode"}, []string{"net/http", "log"}, "keys know nothing of what they are for"},
 		{"internal/credential", []string{"internal/keyring"}, leaf, "a credential is checked without asking anybody"},
 		{"internal/registry", []string{"internal/keyring"}, []string{"net/http", "log", "log/slog"}, "what is remembered, whoever remembers it"},
 		{"internal/registry/boltstore", []string{"internal/registry"}, []string{"net/http"}, "a store"},
@@ -61,8 +62,8 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/gateway", []string{"internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/pgwire", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
 		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
 		{"internal/registry/registrytest", []string{"internal/registry"}, nil, "tests only"},
-		{"internal/config", []string{"internal/dbuser", "internal/directory", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"}, []string{"log", "log/slog"}, "a file in, values out"},
-		{"internal/server", []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"}, []string{"github.com/spf13/cobra"}, "the wiring of a server knows no command line"},
+		{"internal/config", []string{"internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"}, []string{"log", "log/slog"}, "a file in, values out"},
+		{"internal/server", []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"}, []string{"github.com/spf13/cobra"}, "the wiring of a server knows no command line"},
 		{"internal/api", []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
 	}
 	imports := ourImports(t)

@@ -164,6 +164,9 @@ func (c *Cluster) readUpstream(s *section) {
 		_, has := u.User.Password()
 		within = within || has
 	}
+	if within {
+		s.holdsSecret("upstream")
+	}
 	secret, _ := s.secret("upstream_password")
 	if own && within {
 		s.errorf("upstream", "has a password in it, and there is another key for one: leave it out of upstream")

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/filemode"
 )
 
 // Config is the configuration file, read and checked. Packages never see it: the
@@ -42,8 +43,9 @@ type Config struct {
 	// they were read.
 	Files []File
 
-	lines map[string]int    // of the keys that are in the file
-	fixed map[string]string // values that only a restart can change, by key
+	lines  map[string]int    // of the keys that are in the file
+	fixed  map[string]string // values that only a restart can change, by key
+	inline string            // the place of a secret that is written out; empty: none
 }
 
 var (
@@ -76,8 +78,18 @@ func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if file.regular() {
-		c.Files = append([]File{file.file}, c.Files...)
+	if !file.regular() {
+		return c, nil
+	}
+	c.Files = append([]File{file.file}, c.Files...)
+	kind, place := filemode.Public, path+":1"
+	if c.inline != "" {
+		kind, place = filemode.Private, c.inline
+	}
+	if fault := filemode.Check(absolute, file.file.info, kind); fault != nil && kind == filemode.Private {
+		c.Warnings = append([]string{fmt.Sprintf("%s: is a secret, and %v", place, fault)}, c.Warnings...)
+	} else if fault != nil {
+		c.Warnings = append([]string{fmt.Sprintf("%s: %v", place, fault)}, c.Warnings...)
 	}
 	return c, nil
 }
@@ -112,6 +124,7 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	for _, w := range f.warnings {
 		c.Warnings = append(c.Warnings, w.text)
 	}
+	c.inline = f.inline
 	canonical(fileKeys, top, "", restart, func(key, value string) { c.fixed[key] = value })
 	for _, file := range f.files {
 		if file.regular() {

@@ -47,9 +47,10 @@ func SameContent(a, b []File) bool {
 
 // outside is a file that a configuration was read from.
 type outside struct {
-	file File
-	data []byte
-	err  error
+	file   File
+	data   []byte
+	err    error
+	judged bool // its mode was warned of
 }
 
 // regular reports whether the file can be looked at again: what comes out of a pipe

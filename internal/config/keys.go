@@ -24,7 +24,7 @@ type key struct {
 	none        bool           // an empty list or mapping is a value of its own
 	oneOf       string         // of the keys with the same word here only one may be given
 	reread      bool           // of a path: the file is read whenever it is used
-	readBy      kind           // of a path: what the file holds, secret or policy. Optional
+	private     bool           // of a path: the file is no one else's to read
 	keys        []key          // of a mapping, and of each one in a list of them
 }
 

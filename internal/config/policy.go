@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/daypass/daypass/internal/filemode"
 	"github.com/daypass/daypass/internal/iam"
 )
 
@@ -67,6 +68,7 @@ func (f *yamlFile) policy(node *yaml.Node, kind iam.Kind, key string) *iam.Polic
 			f.policyErrorf(node, key, "%v", err)
 			return nil
 		}
+		f.judge(node, key, f.resolve(text), filemode.Public)
 		document, file, line, name = data, text, 0, text
 	default:
 		f.policyErrorf(node, key, "is %s, want a policy document or the path of a .json file", kindOf(node))

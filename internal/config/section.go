@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/daypass/daypass/internal/filemode"
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/keyring"
 )
@@ -241,6 +242,8 @@ func (s *section) soundScalar(k *key, node *yaml.Node) bool {
 // soundSecret gets a secret from where it is.
 func (s *section) soundSecret(k *key, value string) bool {
 	switch k.value {
+	case secretText:
+		s.holdsSecret(k.name)
 	case secretEnv:
 		found, ok := s.file.getenv(value)
 		if !ok || found == "" {
@@ -249,11 +252,13 @@ func (s *section) soundSecret(k *key, value string) bool {
 		}
 		value = found
 	case secretFile:
-		data, err := s.file.read(s.file.resolve(value))
+		path := s.file.resolve(value)
+		data, err := s.file.read(path)
 		if err != nil {
 			s.errorf(k.name, "%v", err)
 			return false
 		}
+		s.file.judge(s.place(k.name), s.path(k.name), path, filemode.Private)
 		found := strings.TrimRight(string(data), "\r\n")
 		if found == "" {
 			s.errorf(k.name, "%s is empty", value)
@@ -263,6 +268,13 @@ func (s *section) soundSecret(k *key, value string) bool {
 	}
 	s.secrets[k.oneOf] = keyring.Secret(value)
 	return true
+}
+
+// holdsSecret notes that the value of a key is a secret that is written out.
+func (s *section) holdsSecret(name string) {
+	if s.file.inline == "" {
+		s.file.inline = fmt.Sprintf("%s:%d: %s", s.file.path, s.place(name).Line, s.path(name))
+	}
 }
 
 func parseBoolean(node *yaml.Node) (v, ok bool) {
@@ -333,8 +345,7 @@ func (s *section) errorf(name, format string, args ...any) {
 
 // warnf notes something about a key that is hardly meant.
 func (s *section) warnf(name, format string, args ...any) {
-	line := s.place(name).Line
-	s.file.warnings = append(s.file.warnings, warning{line, fmt.Sprintf("%s:%d: %s: %s", s.file.path, line, s.path(name), fmt.Sprintf(format, args...))})
+	s.file.warn(s.place(name), s.path(name), format, args...)
 }
 
 func (s *section) place(name string) *yaml.Node {
@@ -410,6 +421,11 @@ func (s *section) contents(name string) []byte {
 		s.errorf(name, "%v", err)
 		return nil
 	}
+	kind := filemode.Public
+	if s.key(name).private {
+		kind = filemode.Private
+	}
+	s.file.judge(s.place(name), s.path(name), file, kind)
 	return data
 }
 

@@ -38,7 +38,7 @@ var fileKeys = []key{
 func certificateKeys(c change, reread bool) []key {
 	return []key{
 		{name: "certificate", value: path, required: true, change: c, reread: reread, doc: "A PEM file: the certificate, and the intermediate ones after it."},
-		{name: "key", value: path, required: true, change: c, reread: reread, readBy: secretFile, doc: "A PEM file: the private key of the certificate."},
+		{name: "key", value: path, required: true, change: c, reread: reread, private: true, doc: "A PEM file: the private key of the certificate."},
 	}
 }
 
@@ -120,7 +120,7 @@ var registryKeys = []key{
 				keys: []key{
 					{name: "ca", value: path, change: restart, unset: "the system's authorities", doc: "A PEM file: the authorities that etcd's certificate may come from."},
 					{name: "certificate", value: path, change: restart, reread: true, doc: "A PEM file: the client certificate. It is read again for each connection."},
-					{name: "key", value: path, change: restart, reread: true, readBy: secretFile, doc: "A PEM file: the private key of the client certificate."},
+					{name: "key", value: path, change: restart, reread: true, private: true, doc: "A PEM file: the private key of the client certificate."},
 				}},
 			{name: "username", value: text, change: restart,
 				doc: "The etcd user. With a client certificate, its common name is the user, and this is left out."},

@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/daypass/daypass/internal/filemode"
 )
 
 // yamlFile is one configuration file while it is read. Reading goes on after a
@@ -23,6 +25,7 @@ type yamlFile struct {
 	lines    map[string]int     // of every key and list item that is there
 	files    map[string]outside // that the file names, by absolute path
 	asked    map[*key]bool      // rows of the table that the program has read
+	inline   string             // the place of a secret that is written out; empty: none
 }
 
 // fault is something wrong with the file.
@@ -84,6 +87,24 @@ func (f *yamlFile) read(path string) ([]byte, error) {
 		f.files[path] = known
 	}
 	return known.data, known.err
+}
+
+// judge warns when a file that a key names is open to accounts that it should be
+// closed to.
+func (f *yamlFile) judge(node *yaml.Node, key, path string, kind filemode.Kind) {
+	known, ok := f.files[path]
+	if !ok || known.judged || !known.regular() || known.file.info == nil {
+		return
+	}
+	if fault := filemode.Check(path, known.file.info, kind); fault != nil {
+		known.judged = true
+		f.files[path] = known
+		f.warn(node, key, "%v", fault)
+	}
+}
+
+func (f *yamlFile) warn(node *yaml.Node, key, format string, args ...any) {
+	f.warnings = append(f.warnings, warning{node.Line, fmt.Sprintf("%s:%d: %s: %s", f.path, node.Line, key, fmt.Sprintf(format, args...))})
 }
 
 // sum tells one content of a file from another.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/daypass/daypass/internal/filemode"
 )
 
 // File is a keyring on disk and the keyring that is in force. Any number of
@@ -19,7 +21,7 @@ import (
 //
 // The file is replaced as a whole (written beside itself, synced, renamed), so
 // that it is the old one or the new one after a crash at any moment. It must be
-// readable by its owner only.
+// private, as package filemode has it.
 type File struct {
 	path    string
 	current atomic.Pointer[Keyring]
@@ -136,8 +138,8 @@ func readChanged(path string, seen []byte) ([]byte, *Keyring, error) {
 	if !info.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("keyring %s is not a regular file", path)
 	}
-	if err := checkMode(path, info); err != nil {
-		return nil, nil, err
+	if fault := filemode.Check(path, info, filemode.Private); fault != nil {
+		return nil, nil, fmt.Errorf("keyring %w; if somebody may have read it, run daypass keys rotate --discard --upstream", fault)
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err != nil {
@@ -173,6 +175,8 @@ func create(path string, data []byte) error {
 }
 
 // replace puts data in the place of the file at path, which the caller has locked.
+// From the rename on the lock is no longer its own: the new file is another one, which
+// the next holder may have locked already, and name is that holder's.
 func replace(path string, old *os.File, data []byte) error {
 	name := path + ".new" // only the holder of the lock writes it
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -182,17 +186,15 @@ func replace(path string, old *os.File, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(name) }()
 	// A rotation by root must leave a file that the server's own user can read.
 	if err := keepOwner(temp, old); err != nil {
-		_ = temp.Close()
-		return err
+		return errors.Join(err, temp.Close(), os.Remove(name))
 	}
 	if err := fill(temp, data); err != nil {
-		return err
+		return errors.Join(err, os.Remove(name))
 	}
 	if err := os.Rename(name, path); err != nil {
-		return err
+		return errors.Join(err, os.Remove(name))
 	}
 	return syncDir(filepath.Dir(path))
 }

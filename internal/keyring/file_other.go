@@ -4,14 +4,11 @@ package keyring
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 )
 
 // The server and `daypass keys` need a system with flock. The rest of the program,
 // which reads no keyring unless it is told to, runs without.
-
-func checkMode(string, fs.FileInfo) error { return nil }
 
 func lock(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 

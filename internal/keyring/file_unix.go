@@ -4,20 +4,9 @@ package keyring
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
 )
-
-// checkMode refuses a file that others than its owner may read or write.
-func checkMode(path string, info fs.FileInfo) error {
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("keyring %s is open to others than its owner (mode %04o): run chmod 600 %s, and if somebody may "+
-			"have read it, daypass keys rotate --discard --upstream", path, mode, path)
-	}
-	return nil
-}
 
 // lock returns the file at path, held alone until it is closed. The keyring is its
 // own lock: the file is opened again when another process replaced it meanwhile.

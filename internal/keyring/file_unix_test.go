@@ -143,8 +143,8 @@ func TestReloadRefuses(t *testing.T) {
 			check(t, os.Remove(path))
 			check(t, os.Mkdir(path, 0o700))
 		}, "not a regular file"},
-		"readable by the group": {func(t *testing.T, path string, _ []byte) { check(t, os.Chmod(path, 0o640)) }, "chmod 600"},
-		"readable by all":       {func(t *testing.T, path string, _ []byte) { check(t, os.Chmod(path, 0o604)) }, "chmod 600"},
+		"readable by the group": {func(t *testing.T, path string, _ []byte) { check(t, os.Chmod(path, 0o640)) }, "chmod go-rwx"},
+		"readable by all":       {func(t *testing.T, path string, _ []byte) { check(t, os.Chmod(path, 0o604)) }, "chmod go-rwx"},
 		"huge":                  {func(t *testing.T, path string, _ []byte) { check(t, os.Truncate(path, 1<<21)) }, "longer than"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/daypass/daypass/internal/filemode"
 )
 
 // dataDir is the data directory of one running server. It stays locked until
@@ -18,39 +22,93 @@ type dataDir struct {
 
 // openDataDir makes the directory where it is missing and locks it. A second
 // server on the same directory fails at once and is told which process holds it.
-func openDataDir(path string) (*dataDir, error) {
+func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w; data in the configuration has to name a directory that this account may write to", err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("opening the data directory: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the data directory %s may be read by others (mode %04o): it holds the keys; run chmod 700 %s", path, info.Mode().Perm(), path)
 	}
 	name := filepath.Join(path, "lock")
 	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("the data directory cannot be written to: %w; give it and what is in it to the account that the server runs as", err)
 	}
-	if err := Lock(lock); err != nil {
-		defer lock.Close()
-		if errors.Is(err, ErrLocked) {
-			holder, _ := io.ReadAll(io.LimitReader(lock, 64))
-			return nil, fmt.Errorf("the data directory %s is in use by process %s: end it first, or give this server another directory", path, strings.TrimSpace(string(holder)))
-		}
-		return nil, fmt.Errorf("locking the data directory: %w", err)
+	d := &dataDir{path: path, lock: lock}
+	if err := d.take(); err != nil {
+		lock.Close()
+		return nil, err
 	}
-	err = lock.Truncate(0)
+	if err := d.checkModes(log); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// take locks the directory and writes down who holds it.
+func (d *dataDir) take() error {
+	if err := Lock(d.lock); err != nil {
+		if errors.Is(err, ErrLocked) {
+			holder, _ := io.ReadAll(io.LimitReader(d.lock, 64))
+			return fmt.Errorf("the data directory %s is in use by process %s: end it first, or give this server another directory", d.path, strings.TrimSpace(string(holder)))
+		}
+		return fmt.Errorf("locking the data directory: %w", err)
+	}
+	err := d.lock.Truncate(0)
 	if err == nil {
-		_, err = fmt.Fprintf(lock, "%d\n", os.Getpid())
+		_, err = fmt.Fprintf(d.lock, "%d\n", os.Getpid())
 	}
 	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("the data directory cannot be written to: %w; make room on its disk", err)
+		return fmt.Errorf("the data directory cannot be written to: %w; make room on its disk", err)
 	}
-	return &dataDir{path: path, lock: lock}, nil
+	return nil
+}
+
+// checkModes finds everything in the directory that is open to other accounts. What
+// only a group was let in to, as a volume with fsGroup does at each mount, is closed
+// again; the rest is refused, all of it at once: the keys may have been read, which
+// is for the operator to judge.
+func (d *dataDir) checkModes(log *slog.Logger) error {
+	var errs []error
+	var closed []string
+	for _, name := range d.contents() {
+		info, err := os.Stat(name)
+		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+			continue // gone meanwhile, or nothing to read: whoever opens it reports it
+		}
+		kind := filemode.Private
+		if filepath.Ext(name) == ".crt" {
+			kind = filemode.Public
+		}
+		fault := filemode.Check(name, info, kind)
+		if fault == nil {
+			continue
+		}
+		if !fault.Mendable {
+			errs = append(errs, fault)
+			continue
+		}
+		if err := os.Chmod(name, info.Mode()&^fs.FileMode(0o077)|info.Mode()&kind.Allowed()); err != nil {
+			errs = append(errs, fmt.Errorf("%w; it cannot be done here: %w", fault, err))
+			continue
+		}
+		closed = append(closed, name)
+	}
+	if len(closed) > 0 {
+		log.Warn("the data directory was open to a group, as a volume with fsGroup is after each mount: closed again", "files", closed)
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("the data directory is open to other accounts, and holds keys (docs/operations.md, \"File modes and volumes\"):\n%w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// contents are the directory and everything that the server keeps in it.
+func (d *dataDir) contents() []string {
+	names := []string{d.path}
+	for _, pattern := range []string{"keyring.json*", "registry.db*", "lock", "audit", "audit/*", "tls", "tls/*", "tls/.*"} {
+		found, _ := filepath.Glob(d.join(filepath.FromSlash(pattern))) // the patterns are sound
+		names = append(names, found...)
+	}
+	return names
 }
 
 func (d *dataDir) join(elements ...string) string {

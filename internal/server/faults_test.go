@@ -3,6 +3,8 @@ package server
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -310,11 +312,14 @@ func TestDamagedFiles(t *testing.T) {
 				if err := os.CopyFS(filepath.Join(s.dir, "data"), os.DirFS(filepath.Join(base.dir, "data"))); err != nil {
 					t.Fatal(err)
 				}
-				for _, name := range []string{"", "tls", "audit"} {
-					_ = os.Chmod(filepath.Join(s.dir, "data", name), 0o700)
+				close := func(name string, entry fs.DirEntry, err error) error { // CopyFS keeps no modes
+					if err == nil && entry.IsDir() {
+						return os.Chmod(name, 0o700)
+					}
+					return errors.Join(err, os.Chmod(name, 0o600))
 				}
-				for _, name := range []string{"keyring.json", "registry.db", "tls/ca.key", "tls/server.key"} {
-					_ = os.Chmod(filepath.Join(s.dir, "data", name), 0o600) // CopyFS keeps no modes
+				if err := filepath.WalkDir(filepath.Join(s.dir, "data"), close); err != nil {
+					t.Fatal(err)
 				}
 				path := filepath.Join(s.dir, "data", row.file)
 				bad := damage(good)

@@ -65,7 +65,7 @@ type Running struct {
 // Run runs API, gateway and clean-up until ctx ends, then drains and returns
 // nil. An error is why it could not start or had to stop.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
-	data, err := openDataDir(cfg.Data)
+	data, err := openDataDir(cfg.Data, opts.Log)
 	if err != nil {
 		return cfg.Fault("data", err)
 	}

@@ -1,0 +1,105 @@
+package server
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// widen adds bits to the mode of everything in a directory, and of itself.
+func widen(t *testing.T, dir string, directories, files fs.FileMode) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.Chmod(name, info.Mode()|directories)
+		}
+		return os.Chmod(name, info.Mode()|files)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ranOnce is a server that has run, with everything that it keeps.
+func ranOnce(t *testing.T) *served {
+	t.Helper()
+	s := newServed(t, "127.0.0.1:1", "")
+	if err := s.tryStart(); err != nil {
+		t.Fatal(err)
+	}
+	s.issue(s.now())
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var kept = []string{"keyring.json", "registry.db", "lock", "tls/ca.key", "tls/server.key", "audit"}
+
+// TestVolumeOfAGroup starts on what a Kubernetes volume with fsGroup is after a
+// mount: everything is the group's, too.
+func TestVolumeOfAGroup(t *testing.T) {
+	s := ranOnce(t)
+	data := filepath.Join(s.dir, "data")
+	widen(t, data, 0o070|fs.ModeSetgid, 0o060)
+	s.start()
+	log := s.log.String()
+	if strings.Count(log, "was open to a group") != 1 {
+		t.Errorf("the log does not say once what was done:\n%s", log)
+	}
+	for _, name := range append(kept, "", "tls") {
+		info, err := os.Stat(filepath.Join(data, name))
+		if err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has the mode %v, %v", name, info.Mode(), err)
+		}
+		if !strings.Contains(log, filepath.Join(data, name)) {
+			t.Errorf("the log does not name %s", name)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(data, "tls/ca.crt")); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("ca.crt, which is for everyone to read, has the mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestOpenToOthers: what others may read may have been read. All of it is named at
+// once, whoever runs the server, and nothing is changed.
+func TestOpenToOthers(t *testing.T) {
+	s := ranOnce(t)
+	data := filepath.Join(s.dir, "data")
+	widen(t, data, 0o055, 0o044)
+	err := s.tryStart()
+	if err == nil {
+		_ = s.stop()
+		t.Fatal("the server starts")
+	}
+	for _, name := range append(kept, "") {
+		if !strings.Contains(err.Error(), filepath.Join(data, name)+" can be read by others (mode 0") {
+			t.Errorf("the error does not name %s: %v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), ".crt") {
+		t.Errorf("certificates are for everyone to read: %v", err)
+	}
+	if info, err := os.Stat(filepath.Join(data, "keyring.json")); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("the keyring has the mode %v, %v: it was changed", info.Mode(), err)
+	}
+	for _, one := range []string{"tls/ca.key", "tls/server.key", "registry.db"} {
+		s := ranOnce(t)
+		path := filepath.Join(s.dir, "data", one)
+		if err := os.Chmod(path, 0o606); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.tryStart(); err == nil || !strings.Contains(err.Error(), path+" can be changed by others") {
+			t.Errorf("%s at 0606: %v", one, err)
+		}
+	}
+}
