@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -265,5 +266,20 @@ func TestDefaultChains(t *testing.T) {
 		if err != nil || *got.DbUser != "IAM:ana" {
 			t.Errorf("%s: GetClusterCredentials = %v, %v", profile, got, err)
 		}
+	}
+}
+
+// A token of another algorithm is refused by its name.
+func TestWebIdentityAlgorithmIsNamed(t *testing.T) {
+	i := newIDP(t)
+	spec := withIDP(t, i)
+	spec.Providers = []directory.Provider{{Issuer: i.URL, Audiences: []string{"daypass"}}}
+	s := newServer(t, spec)
+	token := i.token(t, start, nil)
+	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","kid":"1"}`))
+	f := s.do(s.request("POST", webForm("ci", header+token[strings.IndexByte(token, '.'):]))).fault(t)
+	want := "The web identity token is signed with HS256; accepted are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA"
+	if f.Code != "InvalidIdentityToken" || f.Message != want {
+		t.Errorf("got %s %q, want InvalidIdentityToken %q", f.Code, f.Message, want)
 	}
 }

@@ -99,7 +99,10 @@ func (p *webIdentity) act(c *call) (awsquery.Result, error) {
 // webTokenError is the AWS error for a token that was not accepted.
 func webTokenError(err error) error {
 	answer := &awsquery.Error{Code: "InvalidIdentityToken", Status: http.StatusBadRequest, Cause: err}
+	var algorithm *sts.AlgorithmError
 	switch {
+	case errors.As(err, &algorithm):
+		answer.Message = "The " + algorithm.Error()
 	case errors.Is(err, sts.ErrTokenExpired):
 		answer.Code = "ExpiredTokenException"
 		answer.Message = "Token expired: the current time must be before the expiration time."

@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -9,13 +10,53 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
 
-// signingAlgorithms are those that providers may use. Symmetric ones are not among
-// them, and "none" is not one.
-var signingAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA}
+// signingAlgorithms are those that providers may use: RFC 7518, section 3.1, without
+// the symmetric ones and "none", and RFC 8037. Which key goes with which is checked
+// by the library: an ES algorithm has one curve, EdDSA is Ed25519.
+var signingAlgorithms = []jose.SignatureAlgorithm{
+	jose.RS256, jose.RS384, jose.RS512,
+	jose.PS256, jose.PS384, jose.PS512,
+	jose.ES256, jose.ES384, jose.ES512,
+	jose.EdDSA,
+}
+
+// AlgorithmError says that a token is signed with an algorithm that is not taken.
+type AlgorithmError struct {
+	Algorithm string // as the token has it; empty: it is not a name
+}
+
+func (e *AlgorithmError) Error() string {
+	names := make([]string, len(signingAlgorithms))
+	for i, a := range signingAlgorithms {
+		names[i] = string(a)
+	}
+	return "web identity token is signed with " + cmp.Or(e.Algorithm, "an unknown algorithm") +
+		"; accepted are " + strings.Join(names, ", ")
+}
+
+// Unwrap returns ErrAlgorithm.
+func (*AlgorithmError) Unwrap() error { return ErrAlgorithm }
+
+// algorithmError takes the algorithm out of an error of parsing, if that is why.
+func algorithmError(err error) *AlgorithmError {
+	var unexpected *jose.ErrUnexpectedSignatureAlgorithm
+	if !errors.As(err, &unexpected) {
+		return nil
+	}
+	name := string(unexpected.Got)
+	if len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
+	}) {
+		name = "" // somebody's own text
+	}
+	return &AlgorithmError{name}
+}
 
 // maxKeys bounds a set: a token without the name of its key is tried with each.
 const maxKeys = 200
@@ -32,7 +73,7 @@ func CheckKeyFile(path string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", path, err)
 	case len(keys) == 0:
-		return fmt.Errorf("%s: JWK set has no RSA, P-256 or Ed25519 key for signatures", path)
+		return fmt.Errorf("%s: JWK set has no key for signatures; accepted are RSA from %d to %d bits, P-256, P-384, P-521 and Ed25519", path, leastRSA, mostRSA)
 	}
 	return nil
 }
@@ -70,19 +111,34 @@ func parseKeys(data []byte) ([]jose.JSONWebKey, error) {
 	var keys []jose.JSONWebKey
 	for _, raw := range *set.Keys {
 		var key jose.JSONWebKey
-		if json.Unmarshal(raw, &key) != nil || key.Use != "" && key.Use != "sig" || !key.Valid() {
-			continue
+		var more struct {
+			Operations []string `json:"key_ops"`
 		}
-		switch public := key.Key.(type) {
-		case *rsa.PublicKey:
-			if public.N.BitLen() < 2048 {
-				continue
-			}
-		case *ecdsa.PublicKey, ed25519.PublicKey:
-		default:
-			continue
+		if json.Unmarshal(raw, &key) == nil && json.Unmarshal(raw, &more) == nil &&
+			(key.Use == "" || key.Use == "sig") && (more.Operations == nil || slices.Contains(more.Operations, "verify")) &&
+			key.Valid() && strong(key.Key) {
+			keys = append(keys, key)
 		}
-		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// RSA keys have at least the bits that RFC 7518, section 3.3, asks for, and so many
+// at most that verifying stays cheap.
+const (
+	leastRSA = 2048
+	mostRSA  = 4096 // the library's too
+)
+
+// strong reports whether a key is public, of a kind that is taken, and not weak.
+func strong(key any) bool {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		bits := key.N.BitLen()
+		// With the exponent 1 every message is its own signature.
+		return bits >= leastRSA && bits <= mostRSA && key.E >= 3 && key.E%2 == 1
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+		return true
+	}
+	return false
 }

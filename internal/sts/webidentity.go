@@ -20,6 +20,7 @@ import (
 // Ways in which a web identity token fails.
 var (
 	ErrNotJWT        = errors.New("not a JSON web token")
+	ErrAlgorithm     = errors.New("web identity token is signed with an algorithm that is not accepted")
 	ErrNoProvider    = errors.New("no identity provider has this issuer")
 	ErrBadSignature  = errors.New("no key of the identity provider has made the signature")
 	ErrBadClaims     = errors.New("a claim is missing, is there twice or makes no sense")
@@ -95,10 +96,14 @@ type sourceKey struct{ issuer, jwksFile, caFile string }
 
 // Verify finds out who a token speaks for. It believes nothing of the token before
 // the signature is found to be right, but the name of its issuer, which must be one
-// of the directory's. The errors wrap one of this file's.
+// of the directory's. The errors wrap one of this file's; that of
+// an algorithm is an *AlgorithmError.
 func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now time.Time, token string) (*WebIdentity, error) {
 	jws, err := jose.ParseSignedCompact(token, signingAlgorithms)
 	if err != nil {
+		if other := algorithmError(err); other != nil {
+			return nil, other
+		}
 		return nil, fmt.Errorf("%w: %w", ErrNotJWT, err)
 	}
 	c, err := parseClaims(jws.UnsafePayloadWithoutVerification())
