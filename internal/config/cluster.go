@@ -3,11 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"net"
-	"net/url"
-	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +32,8 @@ type Cluster struct {
 	// when it changes, and Settings for everything there is: clusters that are the
 	// same here are the same.
 	Connection, Settings [sha256.Size]byte
+
+	servers []server // of Upstream
 }
 
 // SessionLimits bound the sessions of a cluster. The zero value is no limit.
@@ -43,9 +41,6 @@ type SessionLimits struct {
 	Max, PerUser int
 	Ends         gateway.Ends
 }
-
-// defaultUpstream is the administrative login of a cluster that names none.
-const defaultUpstream = "postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable"
 
 // ClustersNamed returns the named clusters, or all for no names.
 func (c *Config) ClustersNamed(names []string) ([]Cluster, error) {
@@ -67,7 +62,7 @@ func (c *Config) ClustersNamed(names []string) ([]Cluster, error) {
 	return found, nil
 }
 
-func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]bool) {
+func (c *Config) readCluster(s *section, only bool, spec *directory.Spec, seen map[string]bool) {
 	id := s.text("identifier")
 	if id != "" && seen["cluster "+id] {
 		s.errorf("identifier", "%q is duplicated", id)
@@ -96,7 +91,7 @@ func (c *Config) readCluster(s *section, spec *directory.Spec, seen map[string]b
 	if prewarm := s.sub("prewarm"); prewarm != nil {
 		cluster.Prewarm = prewarm.integer("max")
 	}
-	cluster.readUpstream(s)
+	cluster.readUpstream(s, only)
 	c.Clusters = append(c.Clusters, cluster)
 	listenHost, _, _ := net.SplitHostPort(c.Gateway.Listen)
 	entry := directory.Cluster{
@@ -142,71 +137,4 @@ func (s *section) sessionLimits(name string) SessionLimits {
 		sub.errorf("notice", "has nothing to tell without total or end_at_expiry")
 	}
 	return limits
-}
-
-var (
-	passwordPattern = regexp.MustCompile(`\bpassword\s*=`)
-	// sessionAttrsPattern finds the setting in a connection string that is known
-	// to parse, a URL or key=value words.
-	sessionAttrsPattern = regexp.MustCompile(`\btarget_session_attrs\s*=\s*'?([a-z-]+)`)
-	// filePattern finds the files that a connection string names.
-	filePattern = regexp.MustCompile(`\b(?:sslrootcert|sslcert|sslkey|passfile)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s&]+))`)
-)
-
-// readUpstream parses the administrative login. A password in the connection string
-// works; upstream_password_env and _file keep it out of a file that is copied,
-// shown and committed.
-func (c *Cluster) readUpstream(s *section) {
-	text := s.text("upstream")
-	own := s.at["upstream_password_env"] != nil || s.at["upstream_password_file"] != nil
-	within := passwordPattern.MatchString(text)
-	if u, err := url.Parse(text); err == nil && u.User != nil {
-		_, has := u.User.Password()
-		within = within || has
-	}
-	if within {
-		s.holdsSecret("upstream")
-	}
-	secret, _ := s.secret("upstream_password")
-	if own && within {
-		s.errorf("upstream", "has a password in it, and there is another key for one: leave it out of upstream")
-		return
-	}
-	parsed, err := pgx.ParseConfig(text)
-	if err != nil {
-		s.errorf("upstream", "is not a PostgreSQL connection string: %v", err)
-		return
-	}
-	c.Upstream, c.TargetSessionAttrs = parsed, "any"
-	if match := sessionAttrsPattern.FindStringSubmatch(text); match != nil {
-		c.TargetSessionAttrs = match[1]
-	}
-	if own {
-		parsed.Password = secret.Reveal()
-	} else if value, ok := s.file.getenv("DAYPASS_UPSTREAM_PASSWORD"); ok && !within {
-		parsed.Password = value
-	}
-	c.seal(s, text)
-}
-
-// seal fills in what stands for the cluster's settings: the keys of the file, and
-// what the connection string takes from elsewhere.
-func (c *Cluster) seal(s *section, upstream string) {
-	connection, settings := s.fingerprint(reconnect), s.fingerprint(live, reconnect, restart)
-	both := io.MultiWriter(connection, settings)
-	fmt.Fprintf(both, "%q\n", c.Upstream.Password)
-	for _, match := range filePattern.FindAllStringSubmatch(upstream, -1) {
-		name := match[1] + match[2]
-		if strings.Contains(upstream, "://") {
-			if plain, err := url.QueryUnescape(name); err == nil {
-				name = plain
-			}
-		}
-		if filepath.IsAbs(name) { // others are not relative to the configuration
-			sum := s.file.sum(name)
-			both.Write(sum[:])
-		}
-	}
-	connection.Sum(c.Connection[:0])
-	settings.Sum(c.Settings[:0])
 }

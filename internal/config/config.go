@@ -186,9 +186,11 @@ func (c *Config) read(top *section) *directory.Spec {
 	}
 	spec := &directory.Spec{Account: c.Account, Region: c.Region}
 	seen := map[string]bool{}
-	for _, s := range top.sections("clusters") {
-		c.readCluster(s, spec, seen)
+	clusters := top.sections("clusters")
+	for _, s := range clusters {
+		c.readCluster(s, len(clusters) == 1, spec, seen)
 	}
+	c.warnOfSharing(clusters)
 	if s := top.sub("iam"); s != nil {
 		readIAM(s, spec)
 	}

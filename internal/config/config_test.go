@@ -202,7 +202,7 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 		"cluster twice":           {smallConfig + "clusters:\n  - identifier: c\n  - identifier: c\n", `f.yaml:8: clusters[1].identifier: "c" is duplicated`},
 		"cluster nameless":        {smallConfig + "clusters:\n  - database: d\n", "f.yaml:7: clusters[0].identifier: is required"},
 		"cluster name":            {smallConfig + "clusters:\n  - identifier: a/b\n", `f.yaml:7: clusters[0].identifier: is "a/b"`},
-		"upstream":                {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://x:port/'\n", "f.yaml:8: clusters[0].upstream: is not a PostgreSQL connection string"},
+		"upstream":                {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://u@127.0.0.1:port/'\n", "f.yaml:8: clusters[0].upstream: is not a PostgreSQL connection string"},
 		"upstream with password":  {smallConfig + "clusters:\n  - identifier: c\n    upstream: 'postgres://u:hunter2@h/d'\n    upstream_password_env: X\n", "f.yaml:8: clusters[0].upstream: has a password in it"},
 		"second document":         {smallConfig + "---\nregion: us-east-2\n", "a second YAML document begins here"},
 		"tls not a pair":          {strings.Replace(smallConfig, `gateway: {`, `gateway: {tls: {certificate: config_test.go, key: config_test.go}, `, 1), "config_test.go are not a certificate and its key"},
