@@ -13,7 +13,7 @@ var clusterKeys = join([]key{
 	{name: "database", value: text, absent: "dev", change: reconnect,
 		doc: "The default database, reported as DBName."},
 	{name: "upstream", value: text, absent: defaultUpstream, change: reconnect,
-		doc: "The administrative login of the target, as a connection string. It creates database users and session roles. It is never logged and never returned."},
+		doc: "The administrative login of the target, as a connection string. It creates database users and session roles. It is never logged and never returned. A server on another machine needs an `sslmode`. No environment variable and no file in the home directory adds to it."},
 }, secretKeys("upstream_password", "The password of the administrative login", "", false, reconnect), []key{
 	{name: "custom_domains", value: texts, change: live, none: true,
 		doc: "Host names that are accepted as CustomDomainName."},

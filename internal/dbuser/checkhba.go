@@ -73,10 +73,13 @@ func (k *checker) judgeHBA(rules []hbaRule, gateway string) {
 	switch r, ok := firstHBA(rules, session, from, tls); {
 	case !ok || r.Method == "reject":
 		problem(Broken, "pg_hba.conf does not let session roles in from the gateway (%s)", from)
+	case r.Method == "trust" && !IsLoopback(k.config.Host) && !verifies(k.config.TLSConfig):
+		problem(Broken, "pg_hba.conf, line %d: session roles log on without a password, and the server's certificate is not verified: "+
+			"the gateway takes no such session; set scram-sha-256 there", r.Line)
 	case r.Method == "trust":
 		problem(Warning, "pg_hba.conf, line %d: session roles log on without a password from the gateway's address", r.Line)
-	case !slices.Contains([]string{"scram-sha-256", "md5", "password"}, r.Method):
-		problem(Broken, "pg_hba.conf, line %d: session roles cannot log on with %s; they have passwords", r.Line, r.Method)
+	case !slices.Contains([]string{"scram-sha-256", "md5"}, r.Method): // md5 asks for SCRAM where the password is stored for it
+		problem(Broken, "pg_hba.conf, line %d: session roles cannot log on with %s, only with scram-sha-256", r.Line, r.Method)
 	}
 	for _, who := range []string{session, anybody} {
 		var open []string
