@@ -129,6 +129,8 @@ func printStep(w io.Writer, s dbuser.SweepStep, dryRun bool) {
 		return done
 	}
 	switch {
+	case s.Stripped != "":
+		fmt.Fprintf(w, "  %s the user and the groups of %q away: it has no session\n", would("took", "would take"), s.Stripped)
 	case s.HandedOver != nil:
 		h := s.HandedOver
 		where := "of the whole cluster"
@@ -144,7 +146,7 @@ func printStep(w io.Writer, s dbuser.SweepStep, dryRun bool) {
 }
 
 func printCleaned(w io.Writer, c cleaned) {
-	if len(c.HandedOver)+len(c.Dropped)+len(c.Kept) > 0 {
+	if len(c.Stripped)+len(c.HandedOver)+len(c.Dropped)+len(c.Kept) > 0 {
 		fmt.Fprintln(w)
 	}
 	switch {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -36,7 +35,6 @@ type Admin struct {
 	// lane may use it.
 	laneless time.Time
 	errand   chan struct{} // one token: the connection to another database
-	swept    atomic.Bool   // a sweep has been through
 	base     context.Context
 	cancel   context.CancelFunc
 	work     sync.WaitGroup // what runs behind the callers
@@ -44,9 +42,11 @@ type Admin struct {
 	mu         sync.Mutex // guards what follows
 	flights    map[string]*flight
 	refreshing int
-	skips      map[string]time.Time // settings that may not be copied, until when
+	skips      map[string]time.Time // settings that may not be copied and warnings that are not repeated, until when
 	closed     bool
 	ended      endedQueue
+	openings   openings
+	retries    map[string]*retry // session roles that could not be cleared
 
 	// testOnlyBefore runs before each statement that changes something, which is
 	// then sent by itself.
@@ -70,7 +70,9 @@ func New(cfg Config) *Admin {
 	}
 	a := &Admin{
 		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
-		flights: map[string]*flight{}, skips: map[string]time.Time{},
+		flights: map[string]*flight{}, skips: map[string]time.Time{}, retries: map[string]*retry{},
+		ended:    endedQueue{until: map[string]time.Time{}, left: map[string][]Backend{}, revoked: map[string]*revocation{}},
+		openings: openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
 	}
 	a.replica.turn = make(chan struct{}, 1)
 	a.base, a.cancel = context.WithCancel(context.Background())
@@ -98,17 +100,7 @@ type flight struct {
 	err    error
 }
 
-func (a *Admin) ensure(ctx context.Context, n Need, heal bool) (SessionRole, error) {
-	n, err := n.normalize()
-	if err != nil {
-		return SessionRole{}, err
-	}
-	s := sessionRoleNames(n.User, n.Groups, n.Identity)
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
-	defer cancel()
-	if heal {
-		return a.join(ctx, n, s, true)
-	}
+func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole, error) {
 	began := time.Now()
 	st, err := a.look(ctx, n, s)
 	a.observe(Look, began, err)
@@ -265,6 +257,11 @@ func flightKey(n Need, s sessionNames, heal bool) string {
 
 // skip remembers that a setting may not be copied, and says so once.
 func (a *Admin) skip(s step, cause error) {
+	a.once(s.setting, "setting left out of a session role", "setting", s.name, "err", cause)
+}
+
+// once logs a warning, unless it has lately logged one with the same key.
+func (a *Admin) once(key, message string, attributes ...any) {
 	a.mu.Lock()
 	now := a.cfg.Now()
 	for key, until := range a.skips {
@@ -272,11 +269,11 @@ func (a *Admin) skip(s step, cause error) {
 			delete(a.skips, key)
 		}
 	}
-	_, known := a.skips[s.setting]
-	a.skips[s.setting] = now.Add(skipFor)
+	_, known := a.skips[key]
+	a.skips[key] = now.Add(skipFor)
 	a.mu.Unlock()
 	if !known {
-		a.cfg.Log.Warn("setting left out of a session role", "cluster", a.cfg.Cluster, "setting", s.name, "err", cause)
+		a.cfg.Log.Warn(message, append([]any{"cluster", a.cfg.Cluster}, attributes...)...)
 	}
 }
 

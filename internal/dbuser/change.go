@@ -115,6 +115,10 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	r.user = user
 	p := planner{state: st, request: *r, config: &a.cfg, skipped: a.isSkipped}
 	result, err := p.build()
+	if len(result.taken) > 0 && err == nil {
+		a.once("taken\x00"+result.role, "the session role has another name: roles that the administrative login may not change have its own; run `daypass cluster check`",
+			"role", result.role, "taken", result.taken)
+	}
 	for _, database := range result.tooLarge {
 		a.skip(step{name: "all", setting: settingKey(database, r.need.User)}, fmt.Errorf("user %q has more than %d bytes of settings", r.need.User, maxSettings))
 	}
@@ -127,15 +131,9 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	return result, err
 }
 
-// sessionRoles selects the oids of what may be changed, handed over and dropped
-// as session roles. From 16 on whoever made the marker is a member of it too, to
-// administer it: an administrative login is not a session role.
-const sessionRoles = `select x.member from pg_auth_members x join pg_roles k on k.oid = x.roleid
-  where k.rolname = '` + MarkerRole + `' and pg_get_userbyid(x.member) not in (current_user, session_user)
-  group by x.member having not bool_or(x.admin_option)`
-
 // cutEdges takes everybody out of every session role. Until version 14 a role
-// that is logged on may grant itself to others, and so could its holder.
+// that is logged on may grant itself to others, and so could its holder. One that
+// cannot be taken out now keeps none of the others in.
 var cutEdges = `do $$
 declare e record;
 begin
@@ -145,7 +143,10 @@ begin
     where m.roleid in (` + sessionRoles + `)
       and pg_get_userbyid(m.member) not in (current_user, session_user)
   loop
-    execute format('revoke %I from %I cascade', e.role, e.member);
+    begin
+      execute format('revoke %I from %I cascade', e.role, e.member);
+    exception when lock_not_available or insufficient_privilege or deadlock_detected or undefined_object then null;
+    end;
   end loop;
 end $$`
 

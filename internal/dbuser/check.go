@@ -254,7 +254,7 @@ func (k *checker) settings(ctx context.Context) error {
 	if err := rows.Err(); err != nil || len(entries) == 0 {
 		return err
 	}
-	probe := ident(hashedName("daypass check", k.admin, fmt.Sprint(k.c.PgConn().PID())))
+	probe := ident("daypass check " + hashOf(k.admin, fmt.Sprint(k.c.PgConn().PID()))[:hashSize])
 	run := func(sql string) error {
 		_, err := k.c.PgConn().Exec(ctx, sql).ReadAll()
 		return err

@@ -89,13 +89,38 @@ type SessionRole struct {
 // n asks for, and returns it. When nothing has to change it costs one query on
 // a standing connection. Errors are *Error with one of the sentinels of this
 // package. Safe for concurrent use; calls with equal needs share the work.
+//
+// Until Opened is called for the role that it returned, this process does not take
+// the role's rights away.
 func (a *Admin) Ensure(ctx context.Context, n Need) (SessionRole, error) {
-	return a.ensure(ctx, n, false)
+	n, err := n.normalize()
+	if err != nil {
+		return SessionRole{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	s := a.cfg.names(n)
+	o, err := a.beginOpening(ctx, n, s)
+	if err != nil {
+		return SessionRole{}, err
+	}
+	role, err := a.ensure(ctx, n, s)
+	if err != nil {
+		a.endOpening(o)
+	}
+	return role, err
 }
 
 // Heal is Ensure after the upstream refused the password (28P01): it rewrites
 // the verifier whether or not anything else differs, since the administrative
-// login cannot see that the holder changed it.
+// login cannot see that the holder changed it. It is part of the logon that Ensure
+// began.
 func (a *Admin) Heal(ctx context.Context, n Need) (SessionRole, error) {
-	return a.ensure(ctx, n, true)
+	n, err := n.normalize()
+	if err != nil {
+		return SessionRole{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	return a.join(ctx, n, a.cfg.names(n), true)
 }

@@ -95,32 +95,28 @@ func (d *dropper) user(ctx context.Context) error {
 	return nil
 }
 
-// sessionRoles finds the session roles of the user: its members, and those that
+// sessionRoles finds the session roles of the user, by their names: also those that
 // were left when somebody else dropped it.
 func (d *dropper) sessionRoles(ctx context.Context) error {
-	rows, err := d.c.Query(ctx, `
-		select r.rolname::text, exists (select from pg_auth_members u where u.member = r.oid and pg_get_userbyid(u.roleid) = $1),
-		  exists (select from pg_auth_members u join pg_roles g on g.oid = u.roleid where u.member = r.oid and g.rolcanlogin)
-		from pg_roles r where r.oid in (`+sessionRoles+`) order by 1`, d.plan.User)
+	all, err := readOwners(ctx, d.c, nil)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var role string
-		var member, lent bool
-		if err := rows.Scan(&role, &member, &lent); err != nil {
-			return err
+	for _, o := range all {
+		if !o.name.isOf(d.plan.User) {
+			continue
 		}
-		if member || !lent && isSessionRoleOf(role, d.plan.User) {
-			d.plan.SessionRoles = append(d.plan.SessionRoles, role)
+		d.plan.SessionRoles = append(d.plan.SessionRoles, o.Role)
+		if !o.Alterable {
+			p := d.problem("another login made the session role %q", o.Role)
+			p.SQL = []string{lendStatement(o.Role, d.a.pool.config.User)}
 		}
 	}
 	d.roles = slices.Clone(d.plan.SessionRoles)
 	if d.plan.Exists {
 		d.roles = append(d.roles, d.plan.User)
 	}
-	return rows.Err()
+	return nil
 }
 
 // orphans finds the roles that nobody else administers.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -244,8 +243,8 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 	return a.onDatabase(ctx, database, func(do transaction) error {
 		if to != "" {
-			lend := func(ctx context.Context, lane *conn) (lent, error) { return readLoan(ctx, lane, role, to) }
-			if err := a.handOverSurplus(do, role, lend); err != nil {
+			h := handingOver{a: a, role: role, do: do, lend: func(ctx context.Context, lane, _ *conn) (lent, error) { return readLoan(ctx, lane, role, to) }}
+			if err := h.surplus(); err != nil {
 				return err
 			}
 		}
@@ -266,28 +265,4 @@ func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 			return a.runSteps(ctx, c, append(takeBack(grants, role, c.version), l.around(inner...)...))
 		})
 	})
-}
-
-// readLoan says what the administrative login has to be lent, for one
-// transaction, to act for a role and to give what it owns to another. The other
-// also joins the role, unless that goes round in a circle: PostgreSQL wants the
-// new owner of a function or a type to have CREATE on its schema.
-func readLoan(ctx context.Context, c *conn, role, to string) (lent, error) {
-	l := lent{role: role, user: to, version: c.version, hasUser: to == ""}
-	usable := ""
-	if c.version >= 160000 {
-		usable = "and x.inherit_option and x.set_option"
-	}
-	var circle bool
-	err := c.QueryRow(ctx, strings.ReplaceAll(`
-		select me.rolsuper,
-		  r.oid = me.oid or exists (select from pg_auth_members x where x.roleid = r.oid and x.member = me.oid {usable}),
-		  $2 = '' or t.oid = me.oid or exists (select from pg_auth_members x where x.roleid = t.oid and x.member = me.oid {usable}),
-		  coalesce(t.rolsuper or pg_has_role(r.oid, t.oid, 'member') or pg_has_role(t.oid, r.oid, 'usage'), true)
-		from pg_roles r join pg_roles me on me.rolname = current_user left join pg_roles t on t.rolname = $2
-		where r.rolname = $1`, "{usable}", usable), role, to).Scan(&l.super, &l.hasRole, &l.hasUser, &circle)
-	if err == nil && !circle {
-		l.missing = []string{role}
-	}
-	return l, err
 }

@@ -35,7 +35,7 @@ func (a *Admin) StatePlans(ctx context.Context, n Need) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := sessionRoleNames(n.User, n.Groups, n.Identity)
+	s := a.cfg.names(n)
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
 	st, err := a.look(ctx, n, s)
@@ -77,3 +77,12 @@ func (a *Admin) BelieveMajor(major int) {
 // RequiredAuth is what the driver is told to accept from the first of config's
 // servers.
 func RequiredAuth(config *pgx.ConnConfig) string { return splitHosts(config)[0].config.RequireAuth }
+
+// RoleNameIsOf reports whether a session role's name is one, and says of whom.
+func RoleNameIsOf(name, user string) (ok, of bool) {
+	n, ok := parseRoleName(name)
+	return ok, ok && n.isOf(user)
+}
+
+// RetiredName is the name of a session role that stepped aside.
+var RetiredName = retiredName

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 const (
@@ -21,28 +22,51 @@ const (
 
 // piecesQuery names what a session role owns in a database, in the words of ALTER.
 // What follows something else, as the sequence of a column, is left out; so are
-// temporary tables, which are their session's.
+// temporary tables, which are their session's, and extensions, whose owner ALTER
+// cannot change. What somebody has locked comes last, so that it keeps only itself.
 const piecesQuery = `
 select case o.type when 'statistics object' then 'statistics' when 'composite type' then 'type'
-    when 'foreign-data wrapper' then 'foreign data wrapper' else o.type end, o.identity
+    when 'foreign-data wrapper' then 'foreign data wrapper'
+    when 'function' then 'routine' when 'procedure' then 'routine' when 'aggregate' then 'routine' else o.type end, o.identity
 from pg_shdepend d
 cross join lateral pg_identify_object(d.classid, d.objid, 0) o
 left join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
 where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
   and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())
-  and d.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
+  and d.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass, 'pg_extension'::regclass)
   and o.identity is not null
   and (c.oid is null or c.relpersistence <> 't' and not (c.relkind = 'S' and exists (
     select from pg_depend p where p.classid = 'pg_class'::regclass and p.objid = c.oid
       and p.refclassid = 'pg_class'::regclass and p.deptype in ('a', 'i'))))
-order by c.oid is null, d.objid
+order by exists (select from pg_locks l where l.relation = c.oid and l.granted and l.pid is distinct from pg_backend_pid()),
+  c.oid is null, d.objid
 limit $2`
 
 // piece is an object as ALTER names it: "table", "public.t".
 type piece struct{ kind, identity string }
 
-// lending says what the administrative login has to be lent to hand over.
-type lending func(ctx context.Context, lane *conn) (lent, error)
+// handingOver is one hand-over in one database.
+type handingOver struct {
+	a     *Admin
+	role  string
+	until time.Time // zero: it may take its time
+	do    transaction
+	// lend says what has to be lent, or that this is not the time.
+	lend func(ctx context.Context, lane, c *conn) (lent, error)
+}
+
+func (h *handingOver) late() bool { return !h.until.IsZero() && time.Now().After(h.until) }
+
+// whole hands everything over at one stroke.
+func (h *handingOver) whole() error {
+	return h.do(func(ctx context.Context, lane, c *conn) error {
+		lent, err := h.lend(ctx, lane, c)
+		if err != nil {
+			return err
+		}
+		return h.a.runSteps(ctx, c, lent.around(step{sql: fmt.Sprintf("reassign owned by %s to %s", ident(h.role), ident(lent.user))}))
+	})
+}
 
 const surplusQuery = `
 select count(*) filter (where d.classid = 'pg_class'::regclass) > $2 or count(*) > $3
@@ -50,32 +74,32 @@ from pg_shdepend d
 where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
   and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())`
 
-// handOverSurplus hands over object by object until what the role owns is few
-// enough for one stroke.
-func (a *Admin) handOverSurplus(do transaction, role string, lend lending) error {
+// surplus hands over object by object until what the role owns is few enough for
+// one stroke.
+func (h *handingOver) surplus() error {
 	for {
 		var surplus bool
-		err := do(func(ctx context.Context, _, c *conn) error {
-			return c.QueryRow(ctx, surplusQuery, role, maxWhole, maxPieces).Scan(&surplus)
+		err := h.do(func(ctx context.Context, _, c *conn) error {
+			return c.QueryRow(ctx, surplusQuery, h.role, maxWhole, maxPieces).Scan(&surplus)
 		})
 		if err != nil || !surplus {
 			return err
 		}
-		if n, err := a.handOverPieces(do, role, lend, nil); err != nil || n == 0 {
+		if n, err := h.pieces(nil); err != nil || n == 0 {
 			return err
 		}
 	}
 }
 
-// handOverPieces hands over object by object, in small transactions, what could
+// pieces hands over object by object, in small transactions, what could
 // not be handed over whole: a table that is in use, a schema in which the user may
 // not create, or too many objects for the server's locks do not keep the rest. The
 // error is the first of an object that stays, or whole when there is no object. n
 // is how many were tried.
-func (a *Admin) handOverPieces(do transaction, role string, lend lending, whole error) (n int, err error) {
+func (h *handingOver) pieces(whole error) (n int, err error) {
 	var pieces []piece
-	err = do(func(ctx context.Context, _, c *conn) error {
-		rows, err := c.Query(ctx, piecesQuery, role, maxPieces)
+	err = h.do(func(ctx context.Context, _, c *conn) error {
+		rows, err := c.Query(ctx, piecesQuery, h.role, maxPieces)
 		if err != nil {
 			return err
 		}
@@ -105,9 +129,12 @@ func (a *Admin) handOverPieces(do transaction, role string, lend lending, whole 
 	for len(pieces) > 0 {
 		together := pieces[:min(maxTogether, len(pieces))]
 		pieces = pieces[len(together):]
-		err := a.handOverTogether(do, lend, together)
+		err := h.together(together)
 		for i := 0; err != nil && i < len(together) && len(together) > 1; i++ {
-			if err := a.handOverTogether(do, lend, together[i:i+1]); err != nil {
+			if h.late() {
+				return n, errMore
+			}
+			if err := h.together(together[i : i+1]); err != nil {
 				if !isCode(err, "53200", "55P03") && !refused(err) {
 					return n, err // it is not about the object
 				}
@@ -117,13 +144,16 @@ func (a *Admin) handOverPieces(do transaction, role string, lend lending, whole 
 		if err != nil && len(together) == 1 {
 			keep(err)
 		}
+		if h.late() && len(pieces) > 0 {
+			return n, errMore
+		}
 	}
 	return n, first
 }
 
-func (a *Admin) handOverTogether(do transaction, lend lending, together []piece) error {
-	return do(func(ctx context.Context, lane, c *conn) error {
-		lent, err := lend(ctx, lane)
+func (h *handingOver) together(together []piece) error {
+	return h.do(func(ctx context.Context, lane, c *conn) error {
+		lent, err := h.lend(ctx, lane, c)
 		if err != nil {
 			return err
 		}
@@ -131,7 +161,7 @@ func (a *Admin) handOverTogether(do transaction, lend lending, together []piece)
 		for _, p := range together {
 			steps = append(steps, step{sql: fmt.Sprintf("alter %s %s owner to %s", p.kind, p.identity, ident(lent.user)), name: p.identity})
 		}
-		err = a.runSteps(ctx, c, lent.around(steps...))
+		err = h.a.runSteps(ctx, c, lent.around(steps...))
 		if err != nil && len(together) == 1 {
 			return fmt.Errorf("%s %s: %w", together[0].kind, strings.ToValidUTF8(together[0].identity, "?"), err)
 		}

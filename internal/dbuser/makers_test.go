@@ -15,7 +15,7 @@ import (
 func TestRolesMadeInSessions(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
-		for name, f := range map[string]*fixture{"plain": plain(t, s), "superuser": super(t, s)} {
+		for name, f := range map[string]*fixture{"plain": plain(t, s, allowSuperusers), "superuser": super(t, s, allowSuperusers)} {
 			t.Run(name, func(t *testing.T) {
 				f.t = t
 				alice, group := f.user("alice", "createrole"), f.group("analysts")

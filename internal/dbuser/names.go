@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,14 +25,25 @@ const maxName = 63
 //	identity        IAMA:IAM:ana                  IAMA:IAMR:etl:analysts
 //
 // Database users and groups hold no colon, identities exactly one. A name that
-// is longer than PostgreSQL allows, or that breaks these rules, becomes
-// a readable prefix, "~" and 130 bits of a hash over all parts.
+// is longer than PostgreSQL allows, or that breaks these rules, is tagged (see
+// taggedName). So the user follows from the name alone, whatever the role is a
+// member of.
 type sessionNames struct {
 	preferred string
-	fallback  string
-	displaced string // the fallback of the session role that may hold an identity's own name
+	fallback  string // tagged, for when the preferred name is not ours
+	keyed     string // for when the fallback is not ours either; it cannot be guessed
 }
 
+func (s sessionNames) all() []string { return []string{s.preferred, s.fallback, s.keyed} }
+
+// names are the names that the session role for n may have.
+func (c *Config) names(n Need) sessionNames {
+	s := sessionRoleNames(n.User, n.Groups, n.Identity)
+	s.keyed = taggedName(tagKeyed, s.preferred, n.User, string(derive(c.Key, "name", c.Cluster, s.fallback)))
+	return s
+}
+
+// sessionRoleNames returns the two names that need no key.
 func sessionRoleNames(user string, groups []string, identity bool) sessionNames {
 	prefix, colons := "IAM:", 0
 	if identity {
@@ -43,24 +55,50 @@ func sessionRoleNames(user string, groups []string, identity bool) sessionNames 
 		plain += ":" + g
 		regular = regular && !strings.ContainsAny(g, ":~")
 	}
-	n := sessionNames{preferred: plain, fallback: hashedName(plain, append([]string{prefix, user}, groups...)...)}
-	if !regular || len(plain) > maxName {
+	n := sessionNames{preferred: plain, fallback: taggedName(tagHashed, plain, user, append([]string{prefix, user}, groups...)...)}
+	if _, readable := parseRoleName(plain); !regular || !readable {
 		n.preferred = n.fallback
-	}
-	if held, ok := strings.CutPrefix(user, "IAM:"); ok && identity {
-		n.displaced = sessionRoleNames(held, nil, false).fallback
 	}
 	return n
 }
 
-// retiredName is the name of a session role that had to step aside because the
-// administrative login cannot put it right.
-func retiredName(name string, oid uint32) string {
-	return hashedName(name, "retired", name, fmt.Sprint(oid))
+// retiredName is the name of a session role of user that had to step aside
+// because the administrative login cannot put it right.
+func retiredName(name, user string, oid uint32) string {
+	return taggedName(tagRetired, name, user, "retired", name, fmt.Sprint(oid))
 }
 
-// hashedName is a readable prefix of plain and a hash over parts.
-func hashedName(plain string, parts ...string) string {
+// The tags of names that are not readable.
+const (
+	tagHashed  = 'h'
+	tagKeyed   = 'k'
+	tagRetired = 'r'
+)
+
+const (
+	userHashSize = 20 // hexadecimal digits
+	hashSize     = 26 // characters of base32
+	tagSize      = 2 + userHashSize + hashSize
+)
+
+// taggedName is a readable prefix, "~", a tag, 80 bits of a hash over the user,
+// and 130 bits of a hash over parts. The first hash tells the user: it is compared
+// with those of the roles that exist. It is hexadecimal since PostgreSQL can
+// compute that.
+func taggedName(tag byte, plain, user string, parts ...string) string {
+	return cutRunes(plain, maxName-tagSize) + "~" + string(tag) + userHash(user) + hashOf(parts...)[:hashSize]
+}
+
+func userHash(user string) string {
+	sum := sha256.Sum256([]byte(user))
+	return hex.EncodeToString(sum[:])[:userHashSize]
+}
+
+// userHashed is the SQL expression for the userHash of a role's name.
+const userHashed = `left(encode(sha256(convert_to(u.rolname::text, 'UTF8')), 'hex'), 20)`
+
+// hashOf is a hash over parts, none of which can run into the next.
+func hashOf(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
 		var size [4]byte
@@ -68,8 +106,52 @@ func hashedName(plain string, parts ...string) string {
 		h.Write(size[:])
 		h.Write([]byte(p))
 	}
-	hash := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)))[:26]
-	return cutRunes(plain, maxName-1-len(hash)) + "~" + hash
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)))
+}
+
+// roleName is what the name of a session role says about it.
+type roleName struct {
+	user     string // empty: only its hash is known
+	userHash string
+	groups   []string // of a readable name
+	identity bool
+	tag      byte // 0: readable
+}
+
+// parseRoleName takes the name of a session role apart. ok is false for names
+// that this package does not give.
+func parseRoleName(name string) (n roleName, ok bool) {
+	rest, isUser := strings.CutPrefix(name, "IAM:")
+	if !isUser {
+		if rest, n.identity = strings.CutPrefix(name, "IAMA:"); !n.identity {
+			return n, false
+		}
+	}
+	if strings.Contains(name, "~") {
+		at := len(name) - tagSize
+		if at < 0 || name[at] != '~' || len(name) > maxName {
+			return n, false
+		}
+		n.tag, n.userHash = name[at+1], name[at+2:at+2+userHashSize]
+		const hexadecimal, base32 = "0123456789abcdef", "abcdefghijklmnopqrstuvwxyz234567"
+		known := n.tag == tagHashed || n.tag == tagKeyed || n.tag == tagRetired
+		return n, known && strings.Trim(n.userHash, hexadecimal) == "" && strings.Trim(name[at+2+userHashSize:], base32) == ""
+	}
+	parts := strings.Split(rest, ":")
+	n.user = parts[0]
+	if n.identity {
+		if len(parts) < 2 || parts[0] != "IAM" && parts[0] != "IAMR" || parts[1] == "" {
+			return n, false
+		}
+		n.user, parts = parts[0]+":"+parts[1], parts[1:]
+	}
+	n.groups, n.userHash = parts[1:], userHash(n.user)
+	return n, n.user != "" && !slices.Contains(n.groups, "") && len(name) <= maxName
+}
+
+// isOf reports whether the name is that of a session role of user.
+func (n roleName) isOf(user string) bool {
+	return n.user == user || n.user == "" && n.userHash == userHash(user)
 }
 
 // cutRunes shortens s to at most n bytes without splitting a character.

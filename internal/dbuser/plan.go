@@ -45,6 +45,8 @@ type plan struct {
 	late   bool // nothing is wrong yet; the steps may run after the logon
 	verify bool // something may remain that raised no error
 	stuck  bool // something is another grantor's and cannot be undone by the admin
+	// taken are the names the role would have had, if other roles had not.
+	taken []string
 	// tooLarge names the databases for which the user has too many settings to copy.
 	tooLarge []string
 }
@@ -95,9 +97,7 @@ func (p *planner) build() (plan, error) {
 	// next one creates, and a user mapping shows the password in it. They are in a
 	// database, where nobody looks at a logon, so they go with the role.
 	if existing != nil && (p.retire || existing.Arranged) {
-		retired := retiredName(existing.Name, existing.OID)
-		p.add(aboutSessionRole, existing.Name, "alter role %s rename to %s", ident(existing.Name), ident(retired))
-		p.add(aboutSessionRole, retired, "alter role %s nologin", ident(retired))
+		p.stepAside(existing, p.need.User)
 		existing = nil
 	}
 	broken := len(p.plan.steps) > 0
@@ -109,37 +109,46 @@ func (p *planner) build() (plan, error) {
 	return p.plan, nil
 }
 
-// choose settles the session role's name, and returns the role if it is there.
-// A role of that name that is no session role is left alone.
+// choose settles the session role's name, and returns the role if it exists. A role
+// of that name that is not ours is left alone: somebody else's, or one that another
+// administrative login made, which ours may not change from 16 on.
 func (p *planner) choose() (*role, error) {
-	for _, name := range []string{p.names.preferred, p.names.fallback} {
+	for _, name := range p.names.all() {
 		r := p.role(name)
-		if r == nil || r.Session {
+		if r == nil || r.ours() {
 			p.plan.role = name
 			return r, nil
 		}
+		if !slices.Contains(p.plan.taken, name) {
+			p.plan.taken = append(p.plan.taken, name)
+		}
 	}
-	return nil, &Error{Kind: ErrRights, Name: p.names.fallback,
-		Message: fmt.Sprintf("the roles %q and %q exist and are not session roles", p.names.preferred, p.names.fallback)}
+	return nil, &Error{Kind: ErrRights, Name: p.names.preferred,
+		Message: fmt.Sprintf("the roles %s exist and are not session roles that the administrative login may change; run `daypass cluster check %s`",
+			list(p.plan.taken), p.config.Cluster)}
 }
 
 // makeUser makes the user, who can log in and has no password. An identity's
 // name may be held by a session role ("IAM:ana" is the one of ana), which then
-// goes on under its other name.
+// steps aside.
 func (p *planner) makeUser() {
-	if held := p.role(p.need.User); held != nil && held.Session {
-		aside := p.names.displaced
-		if aside == "" || p.role(aside) != nil {
-			aside = retiredName(held.Name, held.OID)
-		}
-		p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", ident(held.Name), ident(aside))
-		p.add(aboutSessionRole, aside, "alter role %s password %s", ident(aside), literal(verifier(p.config.Key, p.config.Cluster, aside)))
+	if held := p.role(p.need.User); held != nil && held.ours() {
+		name, _ := parseRoleName(held.Name)
+		p.stepAside(held, name.user)
 	}
 	closed := ""
 	if p.config.RemovePasswords != RemoveNoPasswords {
 		closed = " " + noPassword
 	}
 	p.add(aboutUser, p.need.User, "create role %s login%s", ident(p.need.User), closed)
+}
+
+// stepAside has a session role of user make room for another role of its name. The
+// sessions that it has go on.
+func (p *planner) stepAside(held *role, user string) {
+	retired := retiredName(held.Name, user, held.OID)
+	p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", ident(held.Name), ident(retired))
+	p.add(aboutSessionRole, retired, "alter role %s nologin", ident(retired))
 }
 
 // attributes makes the session role or puts its attributes right. It reports

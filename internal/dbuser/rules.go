@@ -42,7 +42,7 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 		return refuse("PostgreSQL reserves the name")
 	}
 	u := s.role(n.User)
-	if u != nil && u.Session && n.Identity {
+	if u != nil && u.ours() && n.Identity {
 		return nil, false, nil // the session role steps aside, and the user is made
 	}
 	if u == nil {
@@ -56,6 +56,8 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 		return refuse("it is a session role")
 	case u.Super && !c.AllowSuperusers:
 		return refuse("it is a superuser")
+	case u.CreateRole && s.makesAnything() && !c.AllowSuperusers:
+		return refuse("%s", mayMakeRoles)
 	}
 	heal := false
 	for _, r := range s.Carries {
@@ -71,6 +73,8 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 			return refuse("it is a member of %s, which amounts to a superuser", r.Name)
 		case r.Session || r.Name == MarkerRole:
 			heal = true
+		case r.CreateRole && s.makesAnything() && !c.AllowSuperusers:
+			return refuse("it is a member of %q: %s", r.Name, mayMakeRoles)
 		}
 	}
 	if !u.Login {
@@ -78,6 +82,14 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 	}
 	return u, heal, nil
 }
+
+// makesAnything reports whether CREATEROLE is next to everything. Before 16 it can
+// grant every role, those that reach the server's files and run its programs
+// included, and change every role that is no superuser, our session roles too.
+func (s *state) makesAnything() bool { return s.version < 160000 }
+
+const mayMakeRoles = "it has CREATEROLE, which before PostgreSQL 16 amounts to a superuser: " +
+	"take it away (ALTER ROLE ... NOCREATEROLE), or set allow_superusers"
 
 func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 	refuse := func(format string, args ...any) (bool, error) {

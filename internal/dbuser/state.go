@@ -51,6 +51,7 @@ type role struct {
 	ValidUntil *float64 `json:"validuntil"` // nil: none, or infinity
 	Closed     bool     `json:"closed"`     // no password is valid: see noPassword
 	Session    bool     `json:"session"`    // a direct member of the marker role
+	Alterable  bool     `json:"alterable"`  // the administrative login may change it; from 16 on that takes ADMIN OPTION
 	Arranged   bool     `json:"arranged"`   // a candidate with default privileges or user mappings, in any database
 }
 
@@ -104,25 +105,30 @@ var serverRoles = []string{"pg_execute_server_program", "pg_read_server_files", 
 // database and role, the key of their index. From 16 on there can be
 // several rows for one membership, with options of their own.
 func stateQuery(version int) string {
-	inherit, set := "true", "true"
+	inherit, set, alterable := "true", "true", "true"
 	if version >= 160000 {
 		inherit, set = "m.inherit_option", "m.set_option"
+		// The direct membership comes first: pg_has_role collects all the roles that
+		// the login has made.
+		alterable = `case when me.rolsuper or coalesce((select bool_or(m.admin_option) from pg_auth_members m
+             where m.roleid = r.oid and m.member = me.oid), false) then true
+           else pg_has_role(me.oid, r.oid, 'member with admin option') end`
 	}
 	// A scalar subquery, as EXISTS would be hashed: over all session roles.
 	const session = `coalesce((select true from pg_auth_members m
            where m.member = r.oid and m.roleid = (select oid from marker) limit 1), false)`
-	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{inherit}", inherit, "{set}", set,
+	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{alterable}", alterable, "{inherit}", inherit, "{set}", set,
 		"{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
 with recursive
 marker as (select oid from pg_roles where rolname = {marker}),
 named as materialized (
   select r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,
          r.rolreplication, r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil,
-         {session} as session,
+         {session} as session, {alterable} as alterable,
          r.rolname = any ($2::text[]::name[]) and exists (select from pg_shdepend d
            where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
              and d.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass) and d.deptype = 'o') as arranged
-  from pg_roles r
+  from pg_roles r cross join (select oid, rolsuper from pg_roles where rolname = current_user) me
   where r.rolname = any ($1::text[]::name[]) or r.rolname = any ($2::text[]::name[])),
 candidate as (select oid, rolname from named where rolname = any ($2::text[]::name[])),
 reach (root, oid) as (
@@ -141,7 +147,7 @@ select json_build_object(
       'inherit', rolinherit, 'createrole', rolcreaterole, 'createdb', rolcreatedb, 'login', rolcanlogin,
       'repl', rolreplication, 'bypassrls', rolbypassrls, 'connlimit', rolconnlimit,
       'closed', rolvaliduntil = '-infinity', 'validuntil', case when isfinite(rolvaliduntil) then extract(epoch from rolvaliduntil)::float8 end,
-      'session', session, 'arranged', arranged)) from named),
+      'session', session, 'alterable', alterable, 'arranged', arranged)) from named),
   'carries', (select json_agg(json_build_object('root', c.root::int8, 'name', r.rolname, 'super', r.rolsuper,
       'createrole', r.rolcreaterole, 'session', s.session))
     from reach c join pg_roles r on r.oid = c.oid
@@ -170,7 +176,7 @@ select json_build_object(
 func readState(ctx context.Context, c *conn, n Need, s sessionNames) (*state, error) {
 	lent := append([]string{n.User}, n.Groups...)
 	var text []byte
-	if err := c.QueryRow(ctx, stateStatement, lent, []string{s.preferred, s.fallback, s.displaced}).Scan(&text); err != nil {
+	if err := c.QueryRow(ctx, stateStatement, lent, s.all()).Scan(&text); err != nil {
 		return nil, err
 	}
 	st := &state{version: c.version, seen: hashState(text)}
@@ -197,6 +203,13 @@ func (s *state) role(name string) *role {
 		return nil
 	}
 	return &s.Roles[i]
+}
+
+// ours reports whether a role is a session role that may be changed. The marker
+// alone is no proof: before 16 a user with CREATEROLE can put anything into it.
+func (r *role) ours() bool {
+	_, named := parseRoleName(r.Name)
+	return named && r.Session && !r.Super && r.Alterable
 }
 
 // isAdmin reports whether name is the administrative login, or the role it has

@@ -328,6 +328,12 @@ func (a *fakeAdmin) Heal(context.Context, dbuser.Need) (dbuser.SessionRole, erro
 	return a.role, a.err
 }
 
+func (a *fakeAdmin) Opened(string) {}
+
+func (a *fakeAdmin) SessionRevoked(role, database string, left *dbuser.Backend) {
+	a.SessionEnded(role, database, left)
+}
+
 func (a *fakeAdmin) SessionEnded(role, database string, _ *dbuser.Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -84,9 +84,14 @@ type Admin interface {
 	Ensure(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
 	// Heal rewrites the session role's password after the upstream refused it.
 	Heal(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
+	// Opened follows each Ensure that succeeded, when the session is open or will
+	// not be. It never blocks.
+	Opened(role string)
 	// SessionEnded says that a session is over. left is its backend where that was
 	// at work and has been told to stop; nil: it ends by itself. It never blocks.
 	SessionEnded(role, database string, left *dbuser.Backend)
+	// SessionRevoked is SessionEnded for a session whose credential was revoked.
+	SessionRevoked(role, database string, left *dbuser.Backend)
 }
 
 // Cluster is one target. It must not change after the Server has seen it.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -205,6 +206,7 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 	}
 	l.role, l.prepared = role, time.Now()
 	up, err := l.connect(ctx, cluster, need)
+	cluster.Admin.Opened(role.Name)
 	if err != nil {
 		return nil, l.refuseUpstream(cluster, err)
 	}
@@ -273,6 +275,19 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		l.role = role
 		up, err = s.connect(ctx, cluster, role, l.database, params)
 		sparing = false
+	}
+	if errors.As(err, &said) && (said.state == "28000" || said.state == "42501") {
+		// Another gateway may have taken the role's rights away, as none of its
+		// sessions was left, just before this one.
+		role, againErr := cluster.Admin.Ensure(ctx, need)
+		if againErr != nil {
+			return nil, againErr
+		}
+		defer cluster.Admin.Opened(role.Name)
+		if role.Seen == [sha256.Size]byte{} || role.Seen != l.role.Seen {
+			l.role = role
+			up, err = s.connect(ctx, cluster, role, l.database, params)
+		}
 	}
 	if err == nil && sparing {
 		l.next = &spareOrder{key, cluster, l.role, params}

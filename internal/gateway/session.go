@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/audit"
-	"github.com/daypass/daypass/internal/dbuser"
 )
 
 // Session describes a session that is logged on.
@@ -53,7 +52,7 @@ type session struct {
 	secret      []byte // our cancel key; nil when the upstream gave none
 	upstreamKey []byte
 	target      *target
-	ended       func(role, database string, left *dbuser.Backend) // the cluster's Admin hears of it
+	admin       Admin // of the cluster: hears of the end
 
 	why        atomic.Pointer[ending] // set once
 	halfClosed atomic.Bool            // the client sends no more
@@ -93,7 +92,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *session {
 	g := &l.grant
 	c := &session{
 		server: s, client: l.client, upstream: up.end, id: l.id, details: audit.TLSDetails(l.client.state()),
-		pid: up.pid, upstreamKey: up.key, target: up.target, ended: cluster.Admin.SessionEnded,
+		pid: up.pid, upstreamKey: up.key, target: up.target, admin: cluster.Admin,
 		info: Session{
 			ID: l.id, CredentialID: g.ID, Principal: g.Principal, Cluster: cluster.Identifier, Database: l.database,
 			DBUser: g.DBUser, DBGroups: g.DBGroups, SessionRole: l.role.Name, Application: clip(l.asked.application()),
@@ -165,7 +164,11 @@ func (c *session) finish() {
 	_ = c.client.CloseWrite()
 	c.client.socket.Conn.Close()
 	c.release(why.imposed || parting != nil)
-	c.ended(c.info.SessionRole, c.info.Database, c.backend())
+	if why.reason == reasonRevoked {
+		c.admin.SessionRevoked(c.info.SessionRole, c.info.Database, c.backend())
+	} else {
+		c.admin.SessionEnded(c.info.SessionRole, c.info.Database, c.backend())
+	}
 
 	now := s.now()
 	info := &c.info

@@ -235,7 +235,7 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 	packet = appendUint32(packet, version)
 	packet = appendString(appendString(packet, "user"), role.Name)
 	packet = appendString(appendString(packet, "database"), database)
-	for _, p := range params {
+	for _, p := range beginAs(role.User, params) {
 		packet = appendString(appendString(packet, p.name), p.value)
 	}
 	packet = finish(append(packet, 0), 0)
@@ -294,6 +294,28 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 		}
 	}
 }
+
+// beginAs has the session begin as a role, by the first of its start-up options. The
+// session role has the same setting; but when that cannot be applied, since the
+// session role has lost its user, the server lets the session in just the same.
+func beginAs(role string, params []param) []param {
+	if role == "" {
+		return params
+	}
+	option := "-c role=" + optionEscaper.Replace(role)
+	all := make([]param, 0, len(params)+1)
+	for _, p := range params {
+		if p.name == "options" {
+			option += " " + p.value
+		} else {
+			all = append(all, p)
+		}
+	}
+	return append(all, param{"options", option})
+}
+
+// optionEscaper escapes what separates the words of the start-up parameter options.
+var optionEscaper = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n", "\v", "\\\v", "\f", "\\\f", "\r", "\\\r")
 
 // accept says whether the server is of the kind that target_session_attrs wants,
 // from what servers report since PostgreSQL 14, by asking otherwise.

@@ -1,5 +1,6 @@
-// Package reaper tidies up behind sessions: what a session role owns goes to
-// its user, and a session role that nobody uses any more goes away.
+// Package reaper tidies up behind sessions: a session role without a session loses
+// its user and groups, what it owns goes to its user, and a session role that
+// nobody uses any more goes away.
 //
 // A gateway hands over what its own sessions made when they end. The reaper
 // owns what outlives a process: it sweeps each cluster once at start, so that
@@ -31,6 +32,9 @@ const (
 	DefaultUnused = 24 * time.Hour
 	// maxBackoff bounds the pause after sweeps that failed.
 	maxBackoff = time.Minute
+	// eachRole bounds how long the objects of one role are handed over in a sweep:
+	// a holder who keeps them locked does not use up the others' time.
+	eachRole = 3 * time.Second
 	// sweepTimeout bounds one sweep of one cluster.
 	sweepTimeout = 10 * time.Minute
 )
@@ -121,7 +125,7 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 	for {
 		began := time.Now()
 		once, cancel := context.WithTimeout(ctx, sweepTimeout)
-		report, err := s.Sweep(once, dbuser.SweepOptions{Unused: max(c.Unused, 0)})
+		report, err := s.Sweep(once, dbuser.SweepOptions{Unused: max(c.Unused, 0), Each: eachRole})
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -129,8 +133,8 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 		if c.Observe != nil {
 			c.Observe(id, report, time.Since(began), err)
 		}
-		if len(report.HandedOver)+len(report.Dropped) > 0 {
-			log.Info("swept", "handed_over", len(report.HandedOver), "dropped", len(report.Dropped))
+		if len(report.Stripped)+len(report.HandedOver)+len(report.Dropped) > 0 {
+			log.Info("swept", "stripped", len(report.Stripped), "handed_over", len(report.HandedOver), "dropped", len(report.Dropped))
 		}
 		kept := map[dbuser.KeptRole]bool{}
 		for _, k := range report.Kept {

@@ -1,0 +1,264 @@
+package dbuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+const (
+	// endedDelay gathers the sessions that end together, so that a thousand of
+	// them cost one query; endedAgain is the pause before looking again at a role
+	// that still has sessions, or whose objects were in use.
+	endedDelay = 300 * time.Millisecond
+	endedAgain = 2 * time.Second
+	// endedFor is how long an ended session is followed; the sweep does the rest.
+	endedFor = 20 * time.Second
+	// eachFor is how long the objects of one role are handed over before it is the
+	// next one's turn, and allFor how long those of all are before the roles are
+	// looked at again whose sessions have ended since. So a holder's locks take up
+	// no more of the others' time.
+	eachFor = 1 * time.Second
+	allFor  = 4 * time.Second
+	// maxEnded bounds the queue, and maxLeft the backends of a role in it. What
+	// does not fit is the sweep's.
+	maxEnded = 10000
+	maxLeft  = 1000
+	// revokedFor is how long it is remembered that a role's credential was revoked:
+	// longer than any credential lives.
+	revokedFor = 2 * time.Hour
+)
+
+// endedQueue holds the session roles whose sessions ended, each with the time
+// until which it is followed and the backends that may be left. Guarded by
+// Admin.mu.
+type endedQueue struct {
+	until   map[string]time.Time
+	left    map[string][]Backend
+	revoked map[string]*revocation
+	running bool
+}
+
+// revocation is what is remembered about a session role with a credential that was
+// revoked.
+type revocation struct {
+	until time.Time
+	shut  bool // the role was kept from logging on
+}
+
+// Backend is a server process, and the address at which the gateway had it: a
+// cluster has several servers, each with process ids of its own.
+type Backend struct {
+	PID     uint32
+	Address string
+}
+
+// SessionEnded says that a session of role in database has ended. When it was the
+// last one of the role, the role is stripped if it owns anything, and what it owns
+// is handed to its user, in every database. It never blocks and changes nothing
+// about roles that own nothing.
+//
+// left is the session's backend, if it was told to stop what it did and need not
+// have obeyed: when it is there a moment later it is terminated. nil: there is
+// nothing to see to.
+func (a *Admin) SessionEnded(role, database string, left *Backend) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || len(a.ended.until) >= maxEnded {
+		return
+	}
+	a.ended.until[role] = a.cfg.Now().Add(endedFor)
+	if left != nil && len(a.ended.left[role]) < maxLeft {
+		a.ended.left[role] = append(a.ended.left[role], *left)
+	}
+	if !a.ended.running {
+		a.ended.running = true
+		a.work.Add(1)
+		go a.followEnded()
+	}
+}
+
+// SessionRevoked is SessionEnded for a session whose credential was revoked. The
+// role may not log in from now on, and it is stripped at the end of its last
+// session whether it owns anything or not. A logon with another valid credential
+// has it granted again.
+func (a *Admin) SessionRevoked(role, database string, left *Backend) {
+	a.mu.Lock()
+	if now := a.cfg.Now(); len(a.ended.revoked) < maxEnded {
+		for other, r := range a.ended.revoked {
+			if !r.until.After(now) {
+				delete(a.ended.revoked, other)
+			}
+		}
+		a.ended.revoked[role] = &revocation{until: now.Add(revokedFor)}
+	}
+	a.mu.Unlock()
+	a.SessionEnded(role, database, left)
+}
+
+// wasRevoked reports whether a credential of a session of role was revoked since
+// the role was last stripped.
+func (a *Admin) wasRevoked(role string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.ended.revoked[role]
+	return r != nil && r.until.After(a.cfg.Now())
+}
+
+// followEnded looks after ended sessions until none is left. A backend may
+// still be finishing a statement, whose objects appear when it commits; so a
+// role is looked at again as long as it has sessions.
+func (a *Admin) followEnded() {
+	defer a.work.Done()
+	delay := endedDelay
+	for {
+		timer := time.NewTimer(delay)
+		select {
+		case <-timer.C:
+		case <-a.base.Done():
+			timer.Stop()
+		}
+		a.mu.Lock()
+		var roles []string
+		for r := range a.ended.until {
+			roles = append(roles, r)
+		}
+		left := a.ended.left
+		a.ended.left = map[string][]Backend{}
+		if len(roles) == 0 || a.base.Err() != nil {
+			a.ended.running = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		for role, list := range left {
+			if err := a.endBackends(role, list); err != nil {
+				a.cfg.Log.Warn("backends that were told to stop not terminated", "cluster", a.cfg.Cluster, "role", role, "err", err)
+				a.mu.Lock()
+				a.ended.left[role] = append(a.ended.left[role], list...)
+				a.mu.Unlock()
+			}
+		}
+		again := a.lookAfter(roles)
+		delay = endedAgain
+		a.mu.Lock()
+		for _, r := range roles {
+			if !again[r] || a.cfg.Now().After(a.ended.until[r]) {
+				delete(a.ended.until, r)
+				delete(a.ended.left, r)
+				delay = endedDelay
+			}
+		}
+		a.mu.Unlock()
+	}
+}
+
+// endBackends terminates those of a role's backends that are still there, on the
+// server that the administrative login is connected to.
+func (a *Admin) endBackends(role string, list []Backend) error {
+	ctx, cancel := context.WithTimeout(a.base, endedAgain)
+	defer cancel()
+	return a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
+		here := c.PgConn().Conn().RemoteAddr().String()
+		var pids, there []int32
+		for _, b := range list {
+			if b.Address == here {
+				pids = append(pids, int32(b.PID))
+			}
+		}
+		err := c.QueryRow(ctx, "select coalesce(array_agg(pid), '{}') from pg_stat_activity where pid = any ($1::int[]) and usename = $2", pids, role).Scan(&there)
+		if err != nil || len(there) == 0 {
+			return nil, err
+		}
+		l, err := readLoan(ctx, c, role, "")
+		if err != nil {
+			return nil, err
+		}
+		a.cfg.Log.Info("terminating backends that were told to stop and go on", "cluster", a.cfg.Cluster, "role", role, "pids", there)
+		var steps []step
+		for _, pid := range there {
+			steps = append(steps, step{sql: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usename = %s", pid, literal(role))})
+		}
+		return l.around(steps...), nil
+	})
+}
+
+// lookAfter strips the roles that have no session any more, all of them first, and
+// then hands over what they own, a while for each. It says which to look at again.
+func (a *Admin) lookAfter(roles []string) map[string]bool {
+	again := map[string]bool{}
+	ctx, cancel := context.WithTimeout(a.base, endedFor)
+	defer cancel()
+	found, err := a.owners(ctx, roles)
+	if err != nil {
+		a.cfg.Log.Warn("ended sessions not looked at", "cluster", a.cfg.Cluster, "roles", len(roles), "err", err)
+		for _, r := range roles {
+			again[r] = true
+		}
+		return again
+	}
+	var strip []string
+	for _, o := range found {
+		switch {
+		case o.Live:
+			again[o.Role] = true
+			a.shut(ctx, o)
+		case o.mustStrip(a.wasRevoked(o.Role)):
+			strip = append(strip, o.Role)
+		}
+	}
+	result := a.strip(ctx, strip, a.wasRevoked)
+	for _, role := range strip {
+		r := result[role]
+		again[role] = !r.done || r.left != nil
+		if r.left != nil {
+			a.cfg.Log.Warn("rights not taken away from a session role yet", "cluster", a.cfg.Cluster, "role", role, "err", r.left)
+		}
+	}
+	until := time.Now().Add(allFor)
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	for _, o := range found {
+		for _, database := range o.Databases {
+			if o.Live || slices.Contains(strip, o.Role) && !result[o.Role].done {
+				continue
+			}
+			if time.Now().After(until) {
+				again[o.Role] = true
+				continue
+			}
+			if _, err := a.handOver(ctx, o.Role, database, eachFor); err != nil {
+				again[o.Role] = true
+				if !errors.Is(err, errMore) && !errors.Is(err, errInUse) {
+					a.cfg.Log.Warn("objects not handed over yet", "cluster", a.cfg.Cluster, "role", o.Role, "database", database, "err", err)
+				}
+			}
+		}
+	}
+	return again
+}
+
+// shut keeps a role from logging on whose credential was revoked and that has
+// sessions left: its holder may have given it a password of their own. It is done
+// once; a logon with another valid credential opens it again.
+func (a *Admin) shut(ctx context.Context, o owner) {
+	a.mu.Lock()
+	r := a.ended.revoked[o.Role]
+	done := r == nil || r.shut
+	a.mu.Unlock()
+	if done || !o.Alterable {
+		return
+	}
+	err := a.retried(ctx, func(context.Context, *conn) ([]step, error) {
+		return []step{{sql: "alter role " + ident(o.Role) + " nologin", name: o.Role}}, nil
+	})
+	if err != nil {
+		a.cfg.Log.Warn("session role of a revoked credential may still log in", "cluster", a.cfg.Cluster, "role", o.Role, "err", err)
+		return
+	}
+	a.mu.Lock()
+	r.shut = true
+	a.mu.Unlock()
+}

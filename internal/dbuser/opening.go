@@ -1,0 +1,182 @@
+package dbuser
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+const (
+	// openingFor bounds how long a logon keeps its session role from being
+	// stripped when nothing is heard of it again. A logon has 10 s.
+	openingFor = 15 * time.Second
+	// openedDelay gathers the logons whose roles are looked at again together.
+	openedDelay = 250 * time.Millisecond
+)
+
+// opening is a logon between Ensure, which has found its session role to be right,
+// and Opened, by when the server shows its backend.
+type opening struct {
+	need  Need
+	names []string
+	until time.Time
+}
+
+// openings are the logons of this process that are under way, by the names that
+// their session roles may have, and the roles that are being stripped. A role is
+// never both. Guarded by Admin.mu.
+type openings struct {
+	logons    map[string][]*opening
+	stripping map[string]chan struct{} // closed when it is over
+	opened    map[string]Need          // logons to be looked at again, by session role
+	looking   bool                     // lookAgain runs
+}
+
+// beginOpening waits until none of the logon's session roles is being stripped,
+// and keeps them from being stripped.
+func (a *Admin) beginOpening(ctx context.Context, n Need, s sessionNames) (*opening, error) {
+	o := &opening{need: n, names: slices.Compact(s.all())}
+	for {
+		var wait chan struct{}
+		a.mu.Lock()
+		for _, name := range o.names {
+			if strip := a.openings.stripping[name]; strip != nil {
+				wait = strip
+			}
+		}
+		if wait == nil {
+			o.until = a.cfg.Now().Add(openingFor)
+			for _, name := range o.names {
+				a.openings.logons[name] = append(a.openings.logons[name], o)
+			}
+			a.mu.Unlock()
+			return o, nil
+		}
+		a.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, a.pool.unreachable(ctx.Err())
+		}
+	}
+}
+
+func (a *Admin) endOpeningLocked(o *opening) {
+	for _, name := range o.names {
+		list := slices.DeleteFunc(a.openings.logons[name], func(other *opening) bool { return other == o })
+		if len(list) == 0 {
+			delete(a.openings.logons, name)
+		} else {
+			a.openings.logons[name] = list
+		}
+	}
+}
+
+func (a *Admin) endOpening(o *opening) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.endOpeningLocked(o)
+}
+
+// Opened says that a logon for which Ensure returned role has its session, or will
+// have none. Each Ensure that succeeded is followed by one Opened; a logon that is
+// not heard of again counts for some seconds.
+//
+// Another gateway may have stripped the role between the two. Its logon has then
+// failed, or it has got a session just the same, without rights: so the role is
+// looked at once more, behind the callers.
+func (a *Admin) Opened(role string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := a.openings.logons[role]
+	if len(list) == 0 || a.closed {
+		return
+	}
+	o := list[0]
+	a.endOpeningLocked(o)
+	if len(a.openings.opened) >= maxEnded {
+		return
+	}
+	a.openings.opened[role] = o.need
+	if !a.openings.looking {
+		a.openings.looking = true
+		a.work.Add(1)
+		go a.lookAgain()
+	}
+}
+
+// lookAgain puts right what another gateway has stripped under a logon of ours.
+func (a *Admin) lookAgain() {
+	defer a.work.Done()
+	for {
+		timer := time.NewTimer(openedDelay)
+		select {
+		case <-timer.C:
+		case <-a.base.Done():
+			timer.Stop()
+		}
+		a.mu.Lock()
+		opened := a.openings.opened
+		if len(opened) == 0 || a.base.Err() != nil {
+			a.openings.looking = false
+			a.mu.Unlock()
+			return
+		}
+		a.openings.opened = map[string]Need{}
+		a.mu.Unlock()
+		if err := a.restore(opened); err != nil {
+			a.cfg.Log.Debug("session roles not looked at again after logons", "cluster", a.cfg.Cluster, "err", err)
+		}
+	}
+}
+
+func (a *Admin) restore(opened map[string]Need) error {
+	ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
+	defer cancel()
+	roles := make([]string, 0, len(opened))
+	for role := range opened {
+		roles = append(roles, role)
+	}
+	c, err := a.pool.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	var shut []string
+	err = c.QueryRow(ctx, `select coalesce(array_agg(r.rolname::text), '{}') from pg_roles r
+		where r.rolname = any ($1::text[]::name[]) and not r.rolcanlogin and exists (select from pg_stat_activity a where a.usesysid = r.oid)`, roles).Scan(&shut)
+	a.pool.release(c)
+	if err != nil {
+		return err
+	}
+	for _, role := range shut {
+		n := opened[role]
+		if _, err := a.join(ctx, n, a.cfg.names(n), false); err != nil {
+			a.cfg.Log.Warn("session role not granted again; its new session has no rights", "cluster", a.cfg.Cluster, "role", role, "err", err)
+		}
+	}
+	return nil
+}
+
+// beginStrip leaves out the roles that logons of this process are under way for,
+// and keeps new ones of the others waiting until release.
+func (a *Admin) beginStrip(roles []string) (free []string, release func()) {
+	over := make(chan struct{})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.cfg.Now()
+	for _, role := range roles {
+		busy := slices.ContainsFunc(a.openings.logons[role], func(o *opening) bool { return o.until.After(now) })
+		if !busy && a.openings.stripping[role] == nil {
+			a.openings.stripping[role] = over
+			free = append(free, role)
+		}
+	}
+	return free, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, role := range free {
+			delete(a.openings.stripping, role)
+		}
+		close(over)
+	}
+}

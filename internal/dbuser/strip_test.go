@@ -1,0 +1,169 @@
+package dbuser_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// attack is a holder who has left something behind that lends a group's rights.
+type attack struct {
+	*fixture
+	alice, group, db string
+	role             dbuser.SessionRole
+	outsider         *pgx.Conn // a superuser in db
+}
+
+// attacks runs a test with a plain administrative login and with a superuser, on
+// each version. The session has a function that reads a table of the group's.
+func attacks(t *testing.T, test func(t *testing.T, a *attack, c *pgx.Conn)) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		for name, f := range map[string]*fixture{"plain": plain(t, s), "superuser": super(t, s)} {
+			t.Run(name, func(t *testing.T) {
+				f.t = t
+				a := &attack{fixture: f, alice: f.user("alice", ""), group: f.group("analysts")}
+				a.db = f.database(a.group)
+				f.Exec(t, a.db, "create table lab.payments (x int); grant select on lab.payments to "+pgtest.Quote(a.group)+
+					"; grant usage on schema lab to public; create schema mine authorization "+pgtest.Quote(a.alice))
+				a.outsider = pgtest.Connect(t, f.Superuser(a.db))
+				a.role = f.ensure(dbuser.Need{User: a.alice, Groups: []string{a.group}})
+				test(t, a, f.logon(a.role, a.db))
+			})
+		}
+	})
+}
+
+// leak makes a function that lends the group's right to everybody.
+func (a *attack) leak(c *pgx.Conn, schema string) {
+	a.t.Helper()
+	run(a.t, c, "create function "+schema+".leak() returns bigint language sql security definer as 'select count(*) from lab.payments'")
+}
+
+// reads reports whether bob reads the table through the function.
+func (a *attack) reads(schema string) bool {
+	a.t.Helper()
+	bob := a.Name("bob")
+	a.exec("create role %s", bob)
+	defer a.exec("drop role %s", bob)
+	run(a.t, a.outsider, "begin")
+	defer run(a.t, a.outsider, "rollback")
+	run(a.t, a.outsider, "grant usage on schema "+schema+" to public")
+	run(a.t, a.outsider, "set local role "+pgtest.Quote(bob))
+	var n int
+	return a.outsider.QueryRow(context.Background(), "select "+schema+".leak()").Scan(&n) == nil
+}
+
+// ends closes the session and says so, as a gateway does.
+func (a *attack) ends(c *pgx.Conn) {
+	a.t.Helper()
+	_ = c.Close(context.Background())
+	a.noSessions(a.role.Name)
+	a.admin.SessionEnded(a.role.Name, a.db, nil)
+}
+
+// stripped waits until nothing but the marker is left of the role's memberships.
+func (a *attack) stripped(role string) {
+	a.t.Helper()
+	a.eventually("strip of "+role, func() bool { return a.memberships(role) == dbuser.MarkerRole })
+	a.eventually("nologin of "+role, func() bool {
+		return one(a.t, a.super, "select rolcanlogin::text from pg_roles where rolname = $1", role) == "false"
+	})
+}
+
+// TestRightsEndWithTheSession: whatever keeps the objects from being handed over,
+// the rights end, and the next logon has them again.
+func TestRightsEndWithTheSession(t *testing.T) {
+	for name, block := range map[string]func(a *attack, c *pgx.Conn) (schema string){
+		"nothing": func(a *attack, c *pgx.Conn) string {
+			a.leak(c, "lab")
+			return "lab"
+		},
+		"a schema of hers, open to the session role only": func(a *attack, c *pgx.Conn) string {
+			run(a.t, c, "grant create, usage on schema mine to "+pgtest.Quote(a.role.Name))
+			run(a.t, c, "revoke create on schema mine from "+pgtest.Quote(a.alice))
+			a.leak(c, "mine")
+			return "mine"
+		},
+		"a schema of hers, closed again": func(a *attack, c *pgx.Conn) string {
+			run(a.t, c, "grant create, usage on schema mine to "+pgtest.Quote(a.role.Name))
+			a.leak(c, "mine")
+			run(a.t, c, "revoke create on schema mine from "+pgtest.Quote(a.role.Name)+", "+pgtest.Quote(a.alice))
+			return "mine"
+		},
+		"a schema that only a superuser can open": func(a *attack, c *pgx.Conn) string {
+			a.Exec(a.t, a.db, "create schema shut; grant create, usage on schema shut to "+pgtest.Quote(a.group))
+			a.leak(c, "shut")
+			a.Exec(a.t, a.db, "revoke create on schema shut from "+pgtest.Quote(a.group))
+			return "shut"
+		},
+		"a lock": func(a *attack, c *pgx.Conn) string {
+			run(a.t, c, "create view lab.v as select * from lab.payments")
+			a.leak(c, "lab")
+			reader := pgtest.Connect(a.t, a.Superuser(a.db))
+			run(a.t, reader, "begin; lock table lab.v in access share mode")
+			return "lab"
+		},
+		"settings of the database": func(a *attack, c *pgx.Conn) string {
+			a.leak(c, "lab")
+			a.exec("alter database %s set statement_timeout = '1ms'", a.db)
+			a.exec("alter database %s set lock_timeout = '1ms'", a.db)
+			a.exec("alter database %s set default_transaction_read_only = on", a.db)
+			return "lab"
+		},
+		"a second parent": func(a *attack, c *pgx.Conn) string {
+			a.leak(c, "lab")
+			a.exec("grant %s to %s", a.user("other", ""), a.role.Name)
+			return "lab"
+		},
+		"retirement": func(a *attack, c *pgx.Conn) string {
+			a.leak(c, "lab")
+			run(a.t, c, "alter default privileges grant select on tables to public")
+			a.ensure(dbuser.Need{User: a.alice, Groups: []string{a.group}}) // puts the role aside
+			a.role.Name = one(a.t, c, "select session_user::text")
+			return "lab"
+		},
+		"large objects": func(a *attack, c *pgx.Conn) string {
+			a.leak(c, "lab")
+			run(a.t, c, "select count(lo_create(0)) from generate_series(1, 500)")
+			return "lab"
+		},
+		"no CONNECT": func(a *attack, c *pgx.Conn) string {
+			a.leak(c, "lab")
+			a.exec("revoke connect on database %s from public", a.db)
+			return "lab"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
+				name := a.role.Name
+				schema := block(a, c)
+				if !a.reads(schema) {
+					t.Fatal("nothing leaks while the session lasts: nothing to end")
+				}
+				a.ends(c)
+				if a.Major() >= 16 && a.login.Name == pgtest.AdminName && strings.HasPrefix(t.Name(), "TestRightsEndWithTheSession/a_second_parent") {
+					// A superuser's grant is not the login's to take back.
+					a.eventually("strip", func() bool { return !strings.Contains(a.memberships(a.role.Name), a.group) })
+				} else {
+					a.stripped(a.role.Name)
+				}
+				if a.reads(schema) {
+					t.Error("the group's right outlives the session")
+				}
+				next := a.session(dbuser.Need{User: a.alice, Groups: []string{a.group}, Database: map[bool]string{true: a.db, false: "postgres"}[!strings.Contains(t.Name(), "CONNECT")]})
+				if got := one(t, next, "select pg_has_role($1, 'member')::text", a.group); got != "true" {
+					t.Error("the next logon is without the group")
+				}
+				if got := one(t, next, "select session_user::text"); got != name {
+					t.Errorf("session_user = %s, want %s", got, name)
+				}
+			})
+		})
+	}
+}
