@@ -56,6 +56,8 @@ func actions() []action {
 			run: operation(readDescribeClusters, (*describeClusters).needs, (*describeClusters).act)},
 		{service: redshiftService, name: "DescribeCustomDomainAssociations", readOnly: true,
 			run: operation(readDescribeCustomDomains, (*describeCustomDomains).needs, (*describeCustomDomains).act)},
+		{service: redshiftService, name: "DescribeLoggingStatus", readOnly: true,
+			run: operation(readLoggingStatus, (*loggingStatus).needs, (*loggingStatus).act)},
 		{service: stsService, name: "GetCallerIdentity", readOnly: true,
 			run: operation(readGetCallerIdentity, anyCaller, (*getCallerIdentity).act)},
 		{service: stsService, name: "AssumeRole", readOnly: true,

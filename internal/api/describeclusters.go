@@ -148,6 +148,9 @@ func encodeCluster(e *awsquery.Encoder, c *directory.Cluster) {
 	e.Strings("IamRoles", "", nil)
 	e.Strings("PendingActions", "", nil)
 	e.Strings("DeferredMaintenanceWindows", "", nil)
+	// Terraform takes the lack of either for an error.
+	e.String("AvailabilityZoneRelocationStatus", "disabled")
+	e.String("MultiAZ", "Disabled")
 	if len(c.CustomDomains) > 0 {
 		e.String("CustomDomainName", c.CustomDomains[0])
 	}

@@ -193,3 +193,43 @@ func TestAuditRecord(t *testing.T) {
 		t.Errorf("an unknown key is recorded as %+v", got)
 	}
 }
+
+// TestTerraformDataSource reads what Terraform's data source aws_redshift_cluster
+// does, and takes for errors what it does (hashicorp/terraform-provider-aws,
+// internal/service/redshift/cluster_data_source.go).
+func TestTerraformDataSource(t *testing.T) {
+	spec := example(t)
+	spec.Users = append(spec.Users, user("tf", policy(t, "p", `{"Effect":"Allow","Action":["redshift:DescribeClusters","redshift:DescribeLoggingStatus"],
+		"Resource":"`+arn+`cluster:examplecluster"}`)))
+	s := newServer(t, spec)
+	client, id := s.redshift("tf"), aws.String("examplecluster")
+	clusters, err := client.DescribeClusters(t.Context(), &redshift.DescribeClustersInput{ClusterIdentifier: id})
+	if err != nil || len(clusters.Clusters) != 1 {
+		t.Fatalf("DescribeClusters = %+v, %v", clusters, err)
+	}
+	c := clusters.Clusters[0]
+	switch status := aws.ToString(c.AvailabilityZoneRelocationStatus); status {
+	case "enabled", "disabled", "pending_enabling", "pending_disabling":
+	default:
+		t.Errorf("unexpected AvailabilityZoneRelocationStatus value %q returned by API", status)
+	}
+	switch status := strings.ToLower(aws.ToString(c.MultiAZ)); status {
+	case "enabled", "disabled":
+	default:
+		t.Errorf("unexpected MultiAZ attribute value %q returned by API", status)
+	}
+	if c.Endpoint == nil || aws.ToInt32(c.Endpoint.Port) != 5439 || aws.ToString(c.DBName) != "dev" || len(c.ClusterNodes) != 0 {
+		t.Errorf("DescribeClusters = %+v", c)
+	}
+	logging, err := client.DescribeLoggingStatus(t.Context(), &redshift.DescribeLoggingStatusInput{ClusterIdentifier: id})
+	if err != nil || logging.LoggingEnabled == nil || *logging.LoggingEnabled {
+		t.Errorf("DescribeLoggingStatus = %+v, %v, want it off", logging, err)
+	}
+	var fault *types.ClusterNotFoundFault
+	if _, err := s.redshift("root").DescribeLoggingStatus(t.Context(), &redshift.DescribeLoggingStatusInput{ClusterIdentifier: aws.String("nosuch")}); !errors.As(err, &fault) {
+		t.Errorf("DescribeLoggingStatus of no cluster: got %v, want ClusterNotFoundFault", err)
+	}
+	if _, err := client.DescribeLoggingStatus(t.Context(), &redshift.DescribeLoggingStatusInput{ClusterIdentifier: aws.String("Other")}); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+		t.Errorf("DescribeLoggingStatus of another cluster: got %v, want AccessDenied", err)
+	}
+}

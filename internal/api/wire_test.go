@@ -52,7 +52,8 @@ func TestGolden(t *testing.T) {
 				`<NumberOfNodes>1</NumberOfNodes><PubliclyAccessible>false</PubliclyAccessible><ClusterNodes></ClusterNodes>` +
 				`<Tags><Tag><Key>env</Key><Value>test</Value></Tag><Tag><Key>team</Key><Value>data</Value></Tag></Tags>` +
 				`<EnhancedVpcRouting>false</EnhancedVpcRouting><IamRoles></IamRoles><PendingActions></PendingActions>` +
-				`<DeferredMaintenanceWindows></DeferredMaintenanceWindows><CustomDomainName>warehouse.example.com</CustomDomainName>` +
+				`<DeferredMaintenanceWindows></DeferredMaintenanceWindows><AvailabilityZoneRelocationStatus>disabled</AvailabilityZoneRelocationStatus>` +
+				`<MultiAZ>Disabled</MultiAZ><CustomDomainName>warehouse.example.com</CustomDomainName>` +
 				`</Cluster></Clusters></DescribeClustersResult><ResponseMetadata><RequestId>…</RequestId></ResponseMetadata></DescribeClustersResponse>`},
 		{"DescribeClusters, none", s.signed("root", "redshift", "GET", query("2012-12-01", "Action", "DescribeClusters", "TagKeys.TagKey.1", "no")),
 			`<DescribeClustersResponse xmlns="http://redshift.amazonaws.com/doc/2012-12-01/"><DescribeClustersResult><Clusters></Clusters>` +
@@ -62,6 +63,9 @@ func TestGolden(t *testing.T) {
 				`<Associations><Association><CertificateAssociations><CertificateAssociation><CustomDomainName>warehouse.example.com</CustomDomainName>` +
 				`<ClusterIdentifier>examplecluster</ClusterIdentifier></CertificateAssociation></CertificateAssociations></Association></Associations>` +
 				`</DescribeCustomDomainAssociationsResult><ResponseMetadata><RequestId>…</RequestId></ResponseMetadata></DescribeCustomDomainAssociationsResponse>`},
+		{"DescribeLoggingStatus", s.signed("root", "redshift", "POST", query("2012-12-01", "Action", "DescribeLoggingStatus", "ClusterIdentifier", "examplecluster")),
+			`<DescribeLoggingStatusResponse xmlns="http://redshift.amazonaws.com/doc/2012-12-01/"><DescribeLoggingStatusResult><LoggingEnabled>false</LoggingEnabled>` +
+				`</DescribeLoggingStatusResult><ResponseMetadata><RequestId>…</RequestId></ResponseMetadata></DescribeLoggingStatusResponse>`},
 		{"GetCallerIdentity", s.signed("root", "sts", "POST", query("2011-06-15", "Action", "GetCallerIdentity")),
 			`<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>` +
 				`<Arn>arn:aws:iam::123456789012:user/root</Arn><UserId>` + s.userID("root") + `</UserId><Account>123456789012</Account>` +

@@ -23,6 +23,7 @@ var actions = [...]action{
 	{"redshift:JoinGroup", []string{"dbgroup"}, nil},
 	{"redshift:DescribeClusters", []string{"cluster"}, nil},
 	{"redshift:DescribeCustomDomainAssociations", nil, nil},
+	{"redshift:DescribeLoggingStatus", []string{"cluster"}, nil},
 	{"sts:AssumeRole", []string{"role"}, []string{"sts:ExternalId", "sts:RoleSessionName", "sts:SourceIdentity", "sts:TransitiveTagKeys"}},
 	{"sts:AssumeRoleWithWebIdentity", []string{"role"}, []string{"sts:RoleSessionName", "sts:SourceIdentity", "sts:TransitiveTagKeys"}},
 	{"sts:AssumeRoleWithSAML", []string{"role"}, []string{"sts:RoleSessionName", "sts:SourceIdentity", "sts:TransitiveTagKeys"}},
