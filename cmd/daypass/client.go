@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"runtime"
 	"time"
 
@@ -37,7 +38,7 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode,
 	}, "daypass", "redshift")
 	if err != nil {
-		return nil, &exitError{awscli.ExitCode(err), err}
+		return nil, callFailed(err)
 	}
 	if f.noVerifySSL {
 		env.warn("the certificate of the API is not checked (--no-verify-ssl)")
@@ -81,5 +82,9 @@ func callFailed(err error) error {
 	case errors.Is(err, context.Canceled):
 		return &exitError{awscli.ExitInterrupted, errors.New("interrupted")}
 	}
-	return &exitError{awscli.ExitCode(err), err}
+	var transport *url.Error
+	if errors.As(err, &transport) {
+		err = awscli.Unreachable(transport.URL, transport.Err)
+	}
+	return &exitError{awscli.ExitCode(err), awscli.Plainly(err)}
 }

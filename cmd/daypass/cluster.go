@@ -18,8 +18,10 @@ func newClusterCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
 		Short: "Look after the clusters that logons go to",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  daypass cluster check examplecluster
+  daypass cluster clean --all --dry-run`,
+		Args: noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newClusterCheckCommand(env))
 	cmd.AddCommand(newClusterCleanCommand(env))
@@ -39,7 +41,7 @@ or the pg_hba.conf lines that mend it. Nothing is changed.
 
 The exit code is 0 when there is nothing worse than warnings, 1 when something has
 to be mended, and 2 when it could not be asked.`,
-		Example: "    daypass cluster check examplecluster --config daypass.yaml\n    daypass cluster check --all --output json --config daypass.yaml",
+		Example: "  daypass cluster check examplecluster\n  daypass cluster check --all --output json",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if all == (len(names) > 0) {
 				return usageErrorf("name a cluster, or say --all")
@@ -47,7 +49,7 @@ to be mended, and 2 when it could not be asked.`,
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			c, err := config.Load(path)
+			c, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
@@ -58,7 +60,7 @@ to be mended, and 2 when it could not be asked.`,
 			return checkClusters(cmd.Context(), env.report(output), clusters, output)
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().BoolVar(&all, "all", false, "check every cluster of the configuration")
 	cmd.Flags().StringVar(&output, "output", "text", "text or json")
 	return cmd
@@ -102,7 +104,7 @@ func printReport(w io.Writer, r dbuser.Report) {
 	count, printed := map[dbuser.Severity]int{}, map[string]bool{}
 	for _, f := range r.Findings {
 		count[f.Severity]++
-		fmt.Fprintf(w, "  %-8s %s\n", f.Severity, quote.Terminal(f.Message))
+		fmt.Fprintf(w, "  %s %s\n", paintSeverity(w, f.Severity), quote.Terminal(f.Message))
 		if len(f.SQL) > 0 {
 			where := ""
 			if f.Database != "" {
@@ -129,6 +131,17 @@ func printReport(w io.Writer, r dbuser.Report) {
 		}
 	}
 	fmt.Fprintf(w, "\n%s, %s, %s\n", plural(count[dbuser.Broken], "error"), plural(count[dbuser.Warning], "warning"), plural(count[dbuser.Notice], "notice"))
+}
+
+func paintSeverity(w io.Writer, s dbuser.Severity) string {
+	word := fmt.Sprintf("%-8s", s)
+	switch s {
+	case dbuser.Broken:
+		return paint(w, quote.Red, word)
+	case dbuser.Warning:
+		return paint(w, quote.Yellow, word)
+	}
+	return word
 }
 
 func plural(n int, word string) string {

@@ -18,7 +18,7 @@ import (
 func newClusterCleanCommand(env environment) *cobra.Command {
 	var path, output string
 	var all, dryRun bool
-	var unused time.Duration
+	unused := duration(reaper.DefaultUnused)
 	cmd := &cobra.Command{
 		Use:   "clean NAME... | --all",
 		Short: "Hand over what session roles own and drop the unused ones",
@@ -30,7 +30,7 @@ what it would do.
 
 The exit code is 1 when something could not be cleaned up, and 2 when nothing could
 be asked for.`,
-		Example: "    daypass cluster clean examplecluster --dry-run --config daypass.yaml\n    daypass cluster clean --all --unused 1h --config daypass.yaml",
+		Example: "  daypass cluster clean examplecluster --dry-run\n  daypass cluster clean --all --unused 1h",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if all == (len(names) > 0) {
 				return usageErrorf("name a cluster, or say --all")
@@ -41,7 +41,7 @@ be asked for.`,
 			if unused < 0 {
 				return usageErrorf("--unused cannot be negative")
 			}
-			c, err := config.Load(path)
+			c, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
@@ -50,14 +50,14 @@ be asked for.`,
 				return err
 			}
 			// To the sweep 0 means never; here it means every role without a session.
-			o := dbuser.SweepOptions{DryRun: dryRun, Unused: max(unused, 1)}
+			o := dbuser.SweepOptions{DryRun: dryRun, Unused: max(time.Duration(unused), 1)}
 			return cleanClusters(cmd.Context(), env.report(output), clusters, o, output)
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().BoolVar(&all, "all", false, "clean every cluster of the configuration")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print the plan")
-	cmd.Flags().DurationVar(&unused, "unused", reaper.DefaultUnused, "drop session roles without a logon for this long")
+	cmd.Flags().Var(&unused, "unused", "drop session roles without a logon for this long")
 	cmd.Flags().StringVar(&output, "output", "text", "text or json")
 	return cmd
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
@@ -34,11 +33,11 @@ changes nothing: a superuser who runs it keeps db_user() out of the
 administrative login's hands. The script is one transaction, and ends without
 having changed anything where somebody else's objects are in its way. --remove takes it all away, and refuses as long as a
 policy, a view or anything else depends on it.`,
-		Example: `    daypass cluster compat examplecluster --config daypass.yaml
-    daypass cluster compat examplecluster --database dev --dry-run --config daypass.yaml | psql -d dev`,
-		Args: cobra.ExactArgs(1),
+		Example: `  daypass cluster compat examplecluster
+  daypass cluster compat examplecluster --database dev --dry-run | psql -d dev`,
+		Args: words(1, 1, "name one cluster"),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			c, err := config.Load(path)
+			c, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
@@ -62,7 +61,7 @@ policy, a view or anything else depends on it.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().StringVar(&o.Database, "database", "", "the `DATABASE` (left out: the cluster's default)")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "print the SQL and change nothing")
 	cmd.Flags().BoolVar(&o.Remove, "remove", false, "take it away again")

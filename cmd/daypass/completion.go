@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 )
 
@@ -25,8 +27,9 @@ zsh, where a directory of your $fpath takes it:
 fish:
 
     daypass completion fish > ~/.config/fish/completions/daypass.fish`,
+		Example:               `  source <(daypass completion bash)`,
 		ValidArgs:             []string{"bash", "zsh", "fish"},
-		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args:                  completionShell,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
@@ -40,4 +43,16 @@ fish:
 			}
 		},
 	}
+}
+
+// completionShell wants one shell.
+func completionShell(cmd *cobra.Command, args []string) error {
+	const wanted = "name a shell: bash, zsh or fish"
+	if err := words(1, 1, wanted)(cmd, args); err != nil {
+		return err
+	}
+	if !slices.Contains(cmd.ValidArgs, args[0]) {
+		return usageErrorf("%s: is no shell that is known: %s", args[0], wanted)
+	}
+	return nil
 }

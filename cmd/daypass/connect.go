@@ -23,7 +23,7 @@ type connectOptions struct {
 	user              string
 	withIAM           bool
 	autoCreate        bool
-	groups            []string
+	groups            groupList
 	duration          string
 	host              string
 	port              int
@@ -85,7 +85,7 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 				args, o.psqlArgs = args[:dash], args[dash:]
 			}
 			if len(args) < 1 || len(args) > 2 {
-				return usageErrorf("connect needs the name of a cluster, and at most that of a database; arguments for psql come behind --")
+				return usageErrorf("connect: name a cluster, and a database if you like; arguments for psql come behind --")
 			}
 			o.cluster = args[0]
 			if len(args) == 2 {
@@ -94,12 +94,14 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 			return o.run(cmd.Context(), env)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
+		Annotations:       map[string]string{wordsBefore: "2"}, // the cluster and the database
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&o.user, "user", "u", "", "database user to log on as")
 	flags.BoolVar(&o.withIAM, "with-iam", false, "log on as the database user of the caller's own IAM identity, instead of --user")
 	flags.BoolVar(&o.autoCreate, "auto-create", false, "make the database user if it does not exist")
-	flags.StringSliceVarP(&o.groups, "groups", "g", nil, "database groups to join for this session: A,B")
+	registerGroups(flags, &o.groups, "database groups to join for this session: `A,B`")
+	alias(flags, "db-user", flags.Lookup("user").Value)
 	flags.StringVar(&o.duration, "duration", "", "how long the password works, 15m to 60m (default 15m); an open session stays")
 	flags.StringVar(&o.host, "host", "", "host of the gateway, instead of asking the API for it")
 	flags.IntVar(&o.port, "port", 0, "port of the gateway (default what the API says, or 5439 with --host)")
@@ -149,14 +151,14 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode,
 	})
 	if err != nil {
-		return &exitError{awscli.ExitCode(err), err}
+		return callFailed(err)
 	}
 	if err := checkEndpoint(client.Endpoint(), o.allowHTTP); err != nil {
 		return err
 	}
 	var to logon
 	if err := o.locate(ctx, client, &to); err != nil {
-		return &exitError{awscli.ExitCode(err), err}
+		return callFailed(err)
 	}
 	note, err := o.secure(&to, os.Getenv)
 	if err != nil {
@@ -166,7 +168,7 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 		env.warn("%s", note)
 	}
 	if err := o.ask(ctx, client, seconds, &to); err != nil {
-		return &exitError{awscli.ExitCode(err), err}
+		return callFailed(err)
 	}
 	if o.printAs != "" {
 		if warning := to.diverted(o.printAs, os.Getenv); warning != "" {
@@ -199,13 +201,12 @@ func (o *connectOptions) check() (seconds int64, err error) {
 	case o.duration == "":
 		return 0, nil
 	}
-	// Whole seconds may be written without a unit, as the AWS CLI has them.
-	if seconds, err := strconv.ParseInt(o.duration, 10, 32); err == nil {
-		return seconds, nil
-	}
-	d, err := time.ParseDuration(o.duration)
-	if err != nil || d <= 0 || d%time.Second != 0 {
-		return 0, fmt.Errorf("--duration %s: it is a number of seconds, or like 15m or 1h", o.duration)
+	d, err := parseDuration(o.duration)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("--duration %s: %w", o.duration, err)
+	case d < 15*time.Minute || d > time.Hour || d%time.Second != 0:
+		return 0, fmt.Errorf("--duration %s: is not 15m to 60m, in whole seconds", o.duration)
 	}
 	return int64(d / time.Second), nil
 }

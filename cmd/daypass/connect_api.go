@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/daypass/daypass/internal/awscli"
 	"github.com/daypass/daypass/internal/awscli/jmespath"
@@ -104,7 +103,7 @@ func (o *connectOptions) ask(ctx context.Context, client *awscli.Client, seconds
 		if len(o.groups) > 0 {
 			groups := make([]any, len(o.groups))
 			for i, group := range o.groups {
-				groups[i] = strings.TrimSpace(group)
+				groups[i] = group
 			}
 			params.Set("DbGroups", groups)
 		}

@@ -220,6 +220,10 @@ func TestConnectRequests(t *testing.T) {
 		{[]string{"c", "--user", "alice", "--host", "h"}, true, "Action=GetClusterCredentials&AutoCreate=false&ClusterIdentifier=c&DbName=dev&DbUser=alice&Version=2012-12-01"},
 		{[]string{"c", "prod", "-u", "alice", "--host", "h", "--auto-create", "--groups", "a,b", "-g", "c", "--duration", "30m"}, false,
 			"Action=GetClusterCredentials&AutoCreate=true&ClusterIdentifier=c&DbGroups.DbGroup.1=a&DbGroups.DbGroup.2=b&DbGroups.DbGroup.3=c&DbName=prod&DbUser=alice&DurationSeconds=1800&Version=2012-12-01"},
+		{[]string{"c", "prod", "--db-user", "alice", "--host", "h", "--db-groups", "a", "b", "--duration", "1h"}, false,
+			"Action=GetClusterCredentials&AutoCreate=false&ClusterIdentifier=c&DbGroups.DbGroup.1=a&DbGroups.DbGroup.2=b&DbName=prod&DbUser=alice&DurationSeconds=3600&Version=2012-12-01"},
+		{[]string{"c", "--groups", "a", "prod", "--user", "alice", "--host", "h"}, false,
+			"Action=GetClusterCredentials&AutoCreate=false&ClusterIdentifier=c&DbGroups.DbGroup.1=a&DbName=prod&DbUser=alice&Version=2012-12-01"},
 		{[]string{"c", "prod", "--host", "h", "--with-iam", "--duration", "900"}, false, "Action=GetClusterCredentialsWithIAM&ClusterIdentifier=c&DbName=prod&DurationSeconds=900&Version=2012-12-01"},
 	} {
 		s := newAPIStub(t, "db.example.com")
@@ -246,13 +250,15 @@ func TestConnectRefuses(t *testing.T) {
 		asked  bool // whether a credential was made
 	}{
 		{"no user", nil, []string{"c"}, 252, "--user", false},
-		{"no cluster", nil, []string{"--user", "u"}, 252, "name of a cluster", false},
+		{"no cluster", nil, []string{"--user", "u"}, 252, "name a cluster", false},
 		{"three words", nil, []string{"c", "d", "e", "--user", "u"}, 252, "behind --", false},
 		{"user and iam", nil, []string{"c", "--user", "u", "--with-iam"}, 252, "--with-iam", false},
 		{"bad print", nil, []string{"c", "--user", "u", "--print", "xml"}, 252, "env, uri, dsn, json, pgpass", false},
 		{"print and psql", nil, []string{"c", "--user", "u", "--print", "uri", "--", "-c", "x"}, 252, "does not start psql", false},
 		{"bad sslmode", nil, []string{"c", "--user", "u", "--print", "uri", "--sslmode", "full"}, 252, "verify-full", false},
 		{"bad duration", nil, []string{"c", "--user", "u", "--print", "uri", "--duration", "soon"}, 252, "15m", false},
+		{"short duration", nil, []string{"c", "--user", "u", "--print", "uri", "--duration", "14m"}, 252, "15m to 60m", false},
+		{"long duration", nil, []string{"c", "--user", "u", "--print", "uri", "--duration", "2h"}, 252, "--duration 2h: is not 15m to 60m", false},
 		{"bad port", nil, []string{"c", "--user", "u", "--print", "uri", "--port", "70000"}, 252, "65535", false},
 		{"no psql", nil, []string{"c", "--user", "u", "--psql", "no-such-psql"}, 255, "postgresql-client", false},
 		{"no CA", nil, []string{"c", "--user", "u", "--print", "uri"}, 253, "--sslrootcert PATH", false},
@@ -262,11 +268,11 @@ func TestConnectRefuses(t *testing.T) {
 		{"PGSSLMODE of no use without a CA", func(t *testing.T, _ *apiStub) { t.Setenv("PGSSLMODE", "require") }, []string{"c", "--user", "u", "--print", "uri"}, 253, "PGSSLMODE is not enough", false},
 		{"PGSSLMODE of nothing", func(t *testing.T, _ *apiStub) { t.Setenv("PGSSLMODE", "full") }, []string{"c", "--user", "u", "--print", "uri"}, 253, `PGSSLMODE is "full"`, false},
 		{"host of nothing", nil, []string{"c", "--user", "u", "--print", "uri", "--sslmode", "require", "--host", "a,b"}, 255, "neither a host name nor an IP address", false},
-		{"no region", func(t *testing.T, _ *apiStub) { t.Setenv("AWS_REGION", "") }, []string{"c", "--user", "u", "--print", "uri"}, 253, "You must specify a region", false},
+		{"no region", func(t *testing.T, _ *apiStub) { t.Setenv("AWS_REGION", "") }, []string{"c", "--user", "u", "--print", "uri"}, 253, "no region is configured", false},
 		{"no API", func(t *testing.T, _ *apiStub) {
 			t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
 			t.Setenv("AWS_MAX_ATTEMPTS", "1")
-		}, []string{"c", "--user", "u", "--print", "uri"}, 255, "Could not connect to the endpoint URL", false},
+		}, []string{"c", "--user", "u", "--print", "uri"}, 255, "cannot connect", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newAPIStub(t, "db.example.com")
@@ -372,7 +378,13 @@ func TestConnectTLS(t *testing.T) {
 }
 
 func TestRedshiftCommand(t *testing.T) {
-	newAPIStub(t, "db.example.com")
+	s := newAPIStub(t, "db.example.com")
+	for _, groups := range [][]string{{"a,b"}, {"a", "b"}, {`["a", "b"]`}} {
+		args := append([]string{"redshift", "get-cluster-credentials", "--cluster-identifier", "c", "--db-user", "u", "--db-groups"}, groups...)
+		if _, stderr, code := runDaypass(t, args...); code != 0 || s.requests[len(s.requests)-1].Get("DbGroups.DbGroup.2") != "b" {
+			t.Errorf("daypass %v = %d %s, sent %v", args, code, stderr, s.requests[len(s.requests)-1])
+		}
+	}
 	for _, test := range []struct {
 		args         []string
 		code         int

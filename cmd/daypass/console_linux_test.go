@@ -150,9 +150,39 @@ func TestTerminal(t *testing.T) {
 				t.Errorf("--output json shows %s, which is %q, %v", seen, got, err)
 			}
 		}
+		if shown := onTerminal(t, 80, "redshift", "describe-clusters", "--output", format, "--query", "Clusters[].DBName"); strings.Contains(shown, "\x1b[2J") || strings.Contains(shown, "\u009b") || strings.Contains(shown, "\x1b[") != (format == "table") {
+			t.Errorf("--output %s with colours shows %q", format, shown)
+		}
 		piped, stderr, code := runDaypass(t, args...)
 		if code != 0 || format != "yaml" && !strings.Contains(piped, name) {
 			t.Errorf("--output %s pipes %q, %s", format, piped, stderr)
+		}
+	}
+}
+
+// TestColours are for a terminal, and not where NO_COLOR is set.
+func TestColours(t *testing.T) {
+	newAPIStub(t, "db.example.com")
+	t.Setenv("TERM", "xterm")
+	for _, row := range []struct {
+		noColor string
+		want    bool
+	}{{"", true}, {"1", false}} {
+		t.Setenv("NO_COLOR", row.noColor)
+		for _, args := range [][]string{{"bogus"}, {"connect", "--help"}, {"redshift", "describe-clusters", "--output", "table"}} {
+			if seen := onTerminal(t, 80, args...); strings.Contains(seen, "\x1b[") != row.want {
+				t.Errorf("NO_COLOR=%s: daypass %v shows %q", row.noColor, args, seen)
+			}
+		}
+	}
+	t.Setenv("NO_COLOR", "")
+	if stdout, stderr, _ := runDaypass(t, "bogus"); strings.Contains(stdout+stderr, "\x1b") {
+		t.Errorf("without a terminal: %q %q", stdout, stderr)
+	}
+	// Errors are wrapped between words.
+	for _, line := range strings.Split(onTerminal(t, 40, "connect", "c", "--user", "u", "--print", "xml"), "\n") {
+		if len(strings.NewReplacer("\x1b[31m", "", "\x1b[0m", "").Replace(line)) > 40 {
+			t.Errorf("in 40 columns, an error has the line %q", line)
 		}
 	}
 }

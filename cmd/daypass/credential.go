@@ -16,10 +16,11 @@ import (
 
 func newCredentialCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "credential",
-		Short: "Look into database credentials",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "credential",
+		Short:   "Look into database credentials",
+		Example: `  daypass credential inspect --data ./daypass-data < password`,
+		Args:    noWords,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newCredentialInspectCommand(env))
 	return cmd
@@ -47,8 +48,9 @@ out of the process list and the shell's history.
 
 The exit code is 0 for a valid credential, 1 for any other, and 2 when there was
 none to read or the keyring cannot be opened.`,
-		Example: "    daypass redshift get-cluster-credentials … | daypass credential inspect --data ./daypass-data",
-		Args:    cobra.MaximumNArgs(1),
+		Example: `  daypass redshift get-cluster-credentials --cluster-identifier examplecluster --db-user alice | daypass credential inspect
+  daypass credential inspect --data ./daypass-data < password`,
+		Args: words(0, 1, "give one password, or - for the standard input"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			password, err := readPassword(env.stdin, args)
 			if err != nil {

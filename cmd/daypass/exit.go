@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,39 +69,28 @@ type usageError struct{ error }
 func usageErrorf(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 // explainEnd says what ended a command and returns the exit code.
-func explainEnd(w io.Writer, cmd *cobra.Command, err error) int {
+func explainEnd(env environment, cmd *cobra.Command, err error) int {
+	say := func(text, more string) {
+		text = quote.TerminalText(strings.TrimRight(text, "\n"))
+		fmt.Fprintf(env.stderr, "%s %s%s\n", paint(env.stderr, quote.Red, "daypass:"), strings.TrimPrefix(wrap("daypass: "+text, env.errColumns), "daypass: "), more)
+	}
 	var exit *exitError
 	if errors.As(err, &exit) {
 		if exit.err != nil {
-			fmt.Fprintf(w, "daypass: %s\n", quote.TerminalText(exit.err.Error()))
+			say(exit.err.Error(), "")
 		}
 		return exit.code
 	}
-	text, codes := quote.TerminalText(strings.TrimRight(err.Error(), "\n")), codesOf(cmd)
+	codes := codesOf(cmd)
 	var usage *usageError
 	// The root command does nothing by itself: what it lacks is a command.
 	if errors.As(err, &usage) || !cmd.HasParent() {
 		if cmd.Name() == "help" {
 			cmd = cmd.Parent()
 		}
-		fmt.Fprintf(w, "daypass: %s\nSee %q.\n", text, cmd.CommandPath()+" --help")
+		say(err.Error(), fmt.Sprintf("\nSee %q.", cmd.CommandPath()+" --help"))
 		return codes.usage
 	}
-	fmt.Fprintf(w, "daypass: %s\n", text)
+	say(err.Error(), "")
 	return codes.failure
-}
-
-// usageErrors makes what cobra finds wrong with a command line a usageError.
-func usageErrors(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return &usageError{err}
-			}
-			return nil
-		}
-	}
-	for _, child := range cmd.Commands() {
-		usageErrors(child)
-	}
 }

@@ -43,33 +43,38 @@ func TestExitCodes(t *testing.T) {
 		{"version", 0, ""},
 
 		// The command line is wrong.
-		{"bogus", 2, "unknown command \"bogus\" for \"daypass\"\nSee \"daypass --help\".\n"},
-		{"sesions", 2, "Did you mean this?\n\tsessions\nSee \"daypass --help\".\n"},
-		{"--bogus", 2, "unknown flag: --bogus\nSee \"daypass --help\".\n"},
-		{"cluster bogus", 2, "unknown command \"bogus\" for \"daypass cluster\"\nSee \"daypass cluster --help\".\n"},
-		{"serve", 2, "serve needs --config FILE"},
+		{"bogus", 2, "daypass: bogus: is not a command of daypass\nSee \"daypass --help\".\n"},
+		{"sesions", 2, "did you mean sessions?\nSee \"daypass --help\".\n"},
+		{"--bogus", 2, "--bogus: is not a flag of daypass\nSee \"daypass --help\".\n"},
+		{"cluster bogus", 2, "bogus: is not a command of daypass cluster\nSee \"daypass cluster --help\".\n"},
+		{"serve", 1, "daypass.yaml: does not exist: name the configuration with --config FILE"},
+		{"serve -c", 2, "--config: needs a value: --config FILE\nSee \"daypass serve --help\".\n"},
+		{"connect c --port x", 252, "--port x: is not a whole number"},
+		{"sessions --cluste c", 252, "did you mean --cluster?"},
+		{"completion tcsh", 2, "tcsh: is no shell that is known: name a shell"},
+		{"keys rotate --activate-in soon", 2, "--activate-in soon: is not a time such as 90s, 15m, 1h or 2d"},
 		{"version 1", 2, "See \"daypass version --help\""},
 		{"keys rotate --activate-in=-1s", 2, "negative"},
 		{"policy simulate x --cli-input-json {}", 2, "exclude one another"},
 		{"explain --bogus", 2, "--bogus"},
 		{"cluster check", 2, "name a cluster, or say --all"},
 		{"cluster check c --output xml", 2, "--output"},
-		{"user drop", 2, "accepts 1 arg(s)"},
-		{"policy lint", 2, "requires at least 1 arg(s)"},
-		{"sessions --bogus", 252, "unknown flag: --bogus\nSee \"daypass sessions --help\".\n"},
-		{"sessions bogus", 252, "\"bogus\""},
-		{"sessions kill", 252, "requires at least 1 arg(s)"},
+		{"user drop", 2, "user drop: name one database user"},
+		{"policy lint", 2, "policy lint: name files"},
+		{"sessions --bogus", 252, "--bogus: is not a flag of daypass sessions\nSee \"daypass sessions --help\".\n"},
+		{"sessions bogus", 252, "bogus: is not a command"},
+		{"sessions kill", 252, "sessions kill: name sessions"},
 		{"sessions --output xml", 252, "--output"},
 		{"sessions --endpoint-url localhost:8440", 252, "scheme is missing"},
 		{"revoke", 252, "give one of"},
 		{"revoke list --bogus", 252, "--bogus"},
-		{"connect", 252, "name of a cluster"},
+		{"connect", 252, "name a cluster"},
 		{"connect c --bogus", 252, "--bogus"},
 		{"redshift bogus", 252, "Invalid choice"},
 
 		// Configuration or access key are missing or wrong.
-		{"sessions --profile gone", 253, "The config profile (gone) could not be found"},
-		{"connect c --user u --print uri --profile gone", 253, "The config profile (gone) could not be found"},
+		{"sessions --profile gone", 253, "profile \"gone\": is neither in"},
+		{"connect c --user u --print uri --profile gone", 253, "profile \"gone\": is neither in"},
 		{"explain --principal ana --db-user u --config " + none, 2, none},
 		{"cluster check c --config " + none, 2, none},
 		{"cluster clean c --config " + none, 2, none},
@@ -88,9 +93,9 @@ func TestExitCodes(t *testing.T) {
 		{"policy lint " + policy, 1, ""},
 
 		// Nobody is there.
-		{"sessions --endpoint-url " + down, 255, "connection refused"},
-		{"revoke --all --endpoint-url " + down, 255, "connection refused"},
-		{"connect c --user u --print uri --endpoint-url " + down, 255, "Could not connect"},
+		{"sessions --endpoint-url " + down, 255, "cannot connect (connection refused)"},
+		{"revoke --all --endpoint-url " + down, 255, "cannot connect (connection refused)"},
+		{"connect c --user u --print uri --endpoint-url " + down, 255, "cannot connect (connection refused)"},
 		{"redshift describe-clusters --endpoint-url " + down, 255, "Could not connect"},
 	} {
 		_, stderr, code := runDaypass(t, strings.Fields(test.line)...)
@@ -111,9 +116,9 @@ func TestExitCodes(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	for line, said := range map[string]string{
-		"sessions":                                          "No Daypass server is named",
-		"sessions --endpoint-url " + down:                   "Unable to locate credentials",
-		"revoke --all --endpoint-url " + down:               "Unable to locate credentials",
+		"sessions":                                          "no Daypass server is named",
+		"sessions --endpoint-url " + down:                   "no access key is configured",
+		"revoke --all --endpoint-url " + down:               "no access key is configured",
 		"redshift describe-clusters --endpoint-url " + down: "Unable to locate credentials",
 	} {
 		if _, stderr, code := runDaypass(t, strings.Fields(line)...); code != 253 || !strings.Contains(stderr, said) {

@@ -20,9 +20,9 @@ import (
 )
 
 func newExplainCommand(env environment) *cobra.Command {
-	var o explainOptions
+	o := explainOptions{duration: duration(15 * time.Minute)}
 	cmd := &cobra.Command{
-		Use:   "explain --config FILE --principal ARN --db-user USER",
+		Use:   "explain --principal ARN --db-user USER",
 		Short: "Say what a call for a credential needs, and which policy statement decides",
 		Long: `Answers every check that a call of GetClusterCredentials would need, from the
 configuration file alone: no server has to run, nothing is handed out. For each
@@ -33,9 +33,9 @@ Then it says whether the API takes the parameters, and with what it refuses them
 The principal is the ARN of an IAM user, an IAM role or a role session, or the
 name of an IAM user. The exit code is 1 when the call would be refused, and 2 when
 that could not be found out.`,
-		Example: `    daypass explain --config daypass.yaml --principal ana --db-user alice --db-name dev --db-groups analysts
-    daypass explain --config daypass.yaml --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
-		Args: cobra.NoArgs,
+		Example: `  daypass explain --principal ana --db-user alice --db-name dev --groups analysts
+  daypass explain --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
+		Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := config.LoadEnv(o.config, config.SomeSecret)
 			if err != nil {
@@ -45,16 +45,16 @@ that could not be found out.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.config, "config", "daypass.yaml", "the configuration `FILE`")
+	registerConfig(flags, &o.config)
 	flags.StringVar(&o.principal, "principal", "", "who would call: an `ARN`, or the name of an IAM user")
-	flags.StringVar(&o.cluster, "cluster-identifier", "", "the cluster; left out, the only one there is")
-	flags.StringVar(&o.cluster, "cluster", "", "the same")
+	flags.StringVar(&o.cluster, "cluster", "", "the cluster; left out, the only one there is")
+	alias(flags, "cluster-identifier", flags.Lookup("cluster").Value)
 	flags.StringVar(&o.dbUser, "db-user", "", "the database user")
 	flags.StringVar(&o.dbName, "db-name", "", "the database; left out, any")
-	flags.StringSliceVar(&o.groups, "db-groups", nil, "the groups, separated by commas")
-	flags.StringSliceVar(&o.groups, "groups", nil, "the same")
+	registerGroups(flags, &o.groups, "the groups: `A,B`")
 	flags.BoolVar(&o.autoCreate, "auto-create", false, "make the database user if it is missing")
-	flags.IntVar(&o.duration, "duration-seconds", 900, "900 to 3600")
+	flags.Var(&o.duration, "duration", "how long the password is to work, 15m to 60m")
+	alias(flags, "duration-seconds", &o.duration)
 	flags.BoolVar(&o.withIAM, "with-iam", false, "explain GetClusterCredentialsWithIAM")
 	flags.StringVar(&o.sourceIP, "source-ip", "127.0.0.1", "the `ADDRESS` the call would come from")
 	flags.BoolVar(&o.secure, "secure-transport", false, "the call would come over TLS")
@@ -66,9 +66,9 @@ that could not be found out.`,
 
 type explainOptions struct {
 	config, principal, cluster, dbUser, dbName string
-	groups                                     []string
+	groups                                     groupList
 	autoCreate, withIAM, secure, mfa           bool
-	duration                                   int
+	duration                                   duration
 	sourceIP, at, output                       string
 }
 
@@ -157,7 +157,7 @@ func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.Expla
 		if clusters := d.Clusters(); len(clusters) == 1 {
 			o.cluster = clusters[0].Identifier
 		} else {
-			return in, fmt.Errorf("--cluster-identifier is required: the configuration has %d clusters", len(clusters))
+			return in, fmt.Errorf("--cluster is required: the configuration has %d clusters", len(clusters))
 		}
 	}
 	set := func(name, value string) {
@@ -169,7 +169,7 @@ func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.Expla
 	in.Parameters.Set("Action", "GetClusterCredentials")
 	set("ClusterIdentifier", o.cluster)
 	set("DbName", o.dbName)
-	set("DurationSeconds", strconv.Itoa(o.duration))
+	set("DurationSeconds", strconv.FormatInt(int64(time.Duration(o.duration)/time.Second), 10))
 	if o.withIAM {
 		in.Parameters.Set("Action", "GetClusterCredentialsWithIAM")
 		return in, nil
@@ -246,9 +246,9 @@ func noteFor(d *directory.Directory, in api.ExplainInput, index int, statement j
 
 func (x *explanation) print(w io.Writer) error {
 	var b strings.Builder
-	verdict := "would be ALLOWED"
+	verdict := paint(w, quote.Green, "would be ALLOWED")
 	if !x.Allowed {
-		verdict = "would be REFUSED"
+		verdict = paint(w, quote.Red, "would be REFUSED")
 	}
 	fmt.Fprintf(&b, "The call by %s %s.\n", quote.Terminal(x.Principal), verdict)
 	for _, e := range x.Checks {

@@ -1,32 +1,136 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
-// improveHelp mends cobra's help command: one that does not know its topic ends as
-// every wrong command line does, and "help redshift ..." is the help of the AWS
-// CLI's kind, since cobra knows nothing of what is below that command.
-func improveHelp(root *cobra.Command) {
+// usualColumns is the width of help that does not go to a terminal, and widest the
+// width of lines that can still be read.
+const (
+	usualColumns = 80
+	widest       = 100
+)
+
+// improveHelp makes help fit the terminal, and mends cobra's help command: one that
+// does not know its topic ends as every wrong command line does, and "help redshift
+// ..." is the help of the AWS CLI's kind, since cobra knows nothing of what is below
+// that command.
+func improveHelp(root *cobra.Command, env environment) {
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(env.stdout, cmd, env.columns) })
+	root.SetUsageFunc(func(cmd *cobra.Command) error { writeHelp(env.stderr, cmd, env.columns); return nil })
 	root.InitDefaultHelpCmd()
 	help, _, err := root.Find([]string{"help"})
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
+	help.Use, help.Short = "help [COMMAND]", "Print the help of a command"
+	help.Long, help.Example = "Prints the help of a command, as --help does.", "  daypass help connect"
 	help.Run = nil
 	help.RunE = func(cmd *cobra.Command, args []string) error {
 		about, rest, err := root.Find(args)
 		switch {
 		case err != nil:
-			return &usageError{err}
+			return noSuchCommand(root, args[0])
 		case about.DisableFlagParsing:
 			about.SetContext(cmd.Context())
 			return about.RunE(about, append(rest, "help"))
 		case len(rest) > 0:
-			return usageErrorf("unknown command %q for %q", rest[0], about.CommandPath())
+			return noSuchCommand(about, rest[0])
 		}
 		about.InitDefaultHelpFlag()
 		about.InitDefaultVersionFlag()
 		return about.Help()
 	}
+}
+
+func writeHelp(w io.Writer, cmd *cobra.Command, columns int) {
+	if columns == 0 {
+		columns = usualColumns
+	}
+	columns = min(columns, widest)
+	about := cmd.Long
+	if about == "" {
+		about = cmd.Short
+	}
+	fmt.Fprintf(w, "%s\n\n%s\n", wrap(strings.TrimSpace(about), columns), paint(w, quote.Bold, "Usage:"))
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(w, "  %s COMMAND\n", cmd.CommandPath())
+	}
+	if cmd.Runnable() && (!cmd.HasAvailableSubCommands() || hasFlags(cmd)) {
+		fmt.Fprintf(w, "%s\n", wrap("  "+cmd.UseLine(), columns))
+	}
+	if cmd.HasExample() {
+		fmt.Fprintf(w, "\n%s\n%s\n", paint(w, quote.Bold, "Examples:"), strings.TrimRight(cmd.Example, "\n"))
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(w, "\n%s\n", paint(w, quote.Bold, "Commands:"))
+		for _, child := range cmd.Commands() {
+			if child.IsAvailableCommand() || child.Name() == "help" {
+				name := fmt.Sprintf("  %-*s  ", child.NamePadding(), child.Name())
+				fmt.Fprintln(w, hang(name, child.Short, columns))
+			}
+		}
+	}
+	if cmd.HasAvailableLocalFlags() {
+		fmt.Fprintf(w, "\n%s\n%s", paint(w, quote.Bold, "Flags:"), cmd.LocalFlags().FlagUsagesWrapped(columns))
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(w, "\n\"%s COMMAND --help\" says more about a command.\n", cmd.CommandPath())
+	}
+}
+
+// hasFlags reports whether a command has other flags than --help.
+func hasFlags(cmd *cobra.Command) (has bool) {
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		has = has || !f.Hidden && f.Name != "help" && f.Name != "version"
+	})
+	return has
+}
+
+// wrap breaks lines that are too long between words. A line's indentation is kept.
+// columns of 0 is any number.
+func wrap(text string, columns int) string {
+	if columns <= 0 {
+		return text
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if utf8.RuneCountInString(line) > columns {
+			indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
+			lines[i] = hang(indent, strings.TrimLeft(line, " "), columns)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// hang writes text behind a head, and its other lines below each other. A word that
+// is longer than a line has one of its own.
+func hang(head, text string, columns int) string {
+	var b strings.Builder
+	b.WriteString(head)
+	indent := utf8.RuneCountInString(head)
+	column := indent
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > columns:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
 }

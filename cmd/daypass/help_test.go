@@ -1,8 +1,13 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func TestHelp(t *testing.T) {
@@ -11,14 +16,14 @@ func TestHelp(t *testing.T) {
 		code         int
 		stdout, errs string
 	}{
-		{"help", 0, "Available Commands", ""},
+		{"help", 0, "Commands:", ""},
 		{"help connect", 0, "--print", ""},
 		{"help sessions kill", 0, "daypass sessions kill SESSION...", ""},
 		{"help redshift", 0, "SUBCOMMANDS", ""},
 		{"help redshift get-cluster-credentials", 0, "--db-user", ""},
 		{"help redshift bogus", 252, "", "Invalid choice"},
-		{"help bogus", 2, "", "unknown command \"bogus\" for \"daypass\"\nSee \"daypass --help\".\n"},
-		{"help cluster bogus", 2, "", "unknown command \"bogus\" for \"daypass cluster\""},
+		{"help bogus", 2, "", "bogus: is not a command of daypass\nSee \"daypass --help\".\n"},
+		{"help cluster bogus", 2, "", "bogus: is not a command of daypass cluster"},
 		{"--version", 0, "daypass " + buildVersion() + " go", ""},
 		{"version", 0, "daypass " + buildVersion() + " go", ""},
 	} {
@@ -26,5 +31,108 @@ func TestHelp(t *testing.T) {
 		if code != test.code || !strings.Contains(stdout, test.stdout) || !strings.Contains(stderr, test.errs) || (test.errs == "") != (stderr == "") {
 			t.Errorf("daypass %s = %d\n%s%s\nwant %d, %q and %q", test.line, code, stdout, stderr, test.code, test.stdout, test.errs)
 		}
+	}
+}
+
+// allCommands are those that a person may call.
+func allCommands(cmd *cobra.Command) []*cobra.Command {
+	list := []*cobra.Command{cmd}
+	for _, child := range cmd.Commands() {
+		if !child.Hidden {
+			list = append(list, allCommands(child)...)
+		}
+	}
+	return list
+}
+
+// TestEveryCommandHasAnExample, and each example is a command line that is taken.
+func TestEveryCommandHasAnExample(t *testing.T) {
+	for _, cmd := range allCommands(newRootCommand(environment{})) {
+		if cmd.Example == "" && cmd.HasParent() {
+			t.Errorf("%s has no example", cmd.CommandPath())
+		}
+		for _, line := range strings.Split(cmd.Example, "\n") {
+			if !strings.HasPrefix(line, "  ") || strings.HasPrefix(line, "   ") {
+				t.Errorf("%s: the example %q is not indented by two", cmd.CommandPath(), line)
+			}
+			i := strings.Index(line, "daypass ")
+			if i < 0 {
+				t.Errorf("%s: the example %q does not call daypass", cmd.CommandPath(), line)
+				continue
+			}
+			line, _, _ = strings.Cut(line[i:], " | ")
+			line, _, _ = strings.Cut(line, " < ")
+			checkCommandLine(t, strings.Fields(strings.TrimRight(line, `")'`))[1:])
+		}
+	}
+}
+
+// checkCommandLine reports what a command does not take of its words and flags.
+func checkCommandLine(t *testing.T, args []string) {
+	t.Helper()
+	root := newRootCommand(environment{})
+	cmd, rest, err := root.Find(spread(root, args))
+	if err != nil || cmd == root && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		t.Errorf("daypass %s: no such command", strings.Join(args, " "))
+		return
+	}
+	if cmd.DisableFlagParsing {
+		return
+	}
+	if err := cmd.ParseFlags(rest); err != nil && err != pflag.ErrHelp {
+		t.Errorf("daypass %s: %v", strings.Join(args, " "), err)
+	} else if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil && cmd.Name() != "connect" {
+		t.Errorf("daypass %s: %v", strings.Join(args, " "), err)
+	}
+}
+
+// TestHelpFits: no line of any help is wider than the terminal, but for examples, and
+// what is one word.
+func TestHelpFits(t *testing.T) {
+	for _, columns := range []int{60, 80, 200} {
+		for _, cmd := range allCommands(newRootCommand(environment{})) {
+			if cmd.DisableFlagParsing {
+				continue
+			}
+			var out strings.Builder
+			cmd.InitDefaultHelpFlag()
+			writeHelp(&out, cmd, columns)
+			examples := strings.Split(cmd.Example, "\n")
+			for _, line := range strings.Split(out.String(), "\n") {
+				if utf8.RuneCountInString(line) > min(columns, widest) && !slices.Contains(examples, line) && strings.Contains(strings.TrimSpace(line), " ") && columns > 60 {
+					t.Errorf("%s --help in %d columns has\n%s", cmd.CommandPath(), columns, line)
+				}
+			}
+			if columns < 80 {
+				continue
+			}
+			for _, one := range []string{"Usage:", "Flags:"} {
+				if !strings.Contains(out.String(), one) {
+					t.Errorf("%s --help has no %s", cmd.CommandPath(), one)
+				}
+			}
+		}
+	}
+}
+
+// TestOneWayOfEach: the same flag means the same wherever it is.
+func TestOneWayOfEach(t *testing.T) {
+	shorthands := map[string]string{}
+	for _, cmd := range allCommands(newRootCommand(environment{})) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Hidden {
+				return
+			}
+			if f.Value.Type() == "stringSlice" || f.Value.Type() == "duration" {
+				t.Errorf("%s --%s is a %s: there are groupList and duration", cmd.CommandPath(), f.Name, f.Value.Type())
+			}
+			if f.Name == "config" && f.Shorthand != "c" || f.Name == "groups" && f.Shorthand != "g" {
+				t.Errorf("%s --%s has the shorthand %q", cmd.CommandPath(), f.Name, f.Shorthand)
+			}
+			if other := shorthands[f.Shorthand]; f.Shorthand != "" && other != "" && other != f.Name {
+				t.Errorf("-%s is --%s and --%s", f.Shorthand, other, f.Name)
+			}
+			shorthands[f.Shorthand] = f.Name
+		})
 	}
 }

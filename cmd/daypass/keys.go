@@ -23,8 +23,10 @@ func newKeysCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Look after the keys that sign credentials",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  daypass keys list
+  daypass keys rotate`,
+		Args: noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeysListCommand(env), newKeysRotateCommand(env))
 	return cmd
@@ -37,7 +39,7 @@ const defaultConfigFile = "daypass.yaml"
 
 func (f *keyringFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.data, "data", "", "the data `DIR`ectory of the server")
-	flags.StringVar(&f.config, "config", "", "the configuration `FILE`, which names the data directory (default "+defaultConfigFile+")")
+	flags.StringVarP(&f.config, "config", "c", "", "the configuration `FILE`, which names the data directory (default "+defaultConfigFile+")")
 }
 
 // given says whether there is a flag, or a configuration in its usual place.
@@ -81,9 +83,11 @@ func newKeysListCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys, what they do and until when",
+		Example: `  daypass keys list
+  daypass keys list --data /var/lib/daypass --output json`,
 		Long: `Lists the keys of the keyring without their secrets. A key that is superseded is
 kept until nothing that it signed or sealed can be alive.`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
@@ -96,7 +100,7 @@ kept until nothing that it signed or sealed can be alive.`,
 			if output == "json" {
 				return writeKeysJSON(env.stdout, keys)
 			}
-			return writeKeys(env.stdout, keys)
+			return writeKeys(env.stdout, keys, env.columns)
 		},
 	}
 	from.register(cmd.Flags())
@@ -104,7 +108,7 @@ kept until nothing that it signed or sealed can be alive.`,
 	return cmd
 }
 
-func writeKeys(out io.Writer, keys []keyring.Info) error {
+func writeKeys(out io.Writer, keys []keyring.Info, columns int) error {
 	var t table
 	t.add("PURPOSE", "KEY", "STATE", "ACTIVE FROM", "REFUSED FROM")
 	for _, k := range keys {
@@ -114,7 +118,7 @@ func writeKeys(out io.Writer, keys []keyring.Info) error {
 		}
 		t.add(string(k.Purpose), k.ID, string(k.State), k.Active.Format(time.RFC3339), until)
 	}
-	return t.write(out)
+	return t.write(out, columns)
 }
 
 func writeKeysJSON(out io.Writer, keys []keyring.Info) error {
@@ -146,7 +150,7 @@ func writeIndented(out io.Writer, v any) error {
 
 func newKeysRotateCommand(env environment) *cobra.Command {
 	var from keyringFlags
-	var activateIn time.Duration
+	var activateIn duration
 	var upstream, discard bool
 	cmd := &cobra.Command{
 		Use:   "rotate",
@@ -161,8 +165,9 @@ to the others (each takes it up within a second), and all change over together.
 
 When somebody may have read the keys, give --discard and --upstream: everything
 issued so far stops working at once.`,
-		Example: "    daypass keys rotate\n    daypass keys rotate --data /var/lib/daypass --activate-in 30m",
-		Args:    cobra.NoArgs,
+		Example: `  daypass keys rotate
+  daypass keys rotate --data /var/lib/daypass --activate-in 30m`,
+		Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
 			switch {
 			case activateIn < 0:
@@ -181,7 +186,7 @@ issued so far stops working at once.`,
 				if discard {
 					k = k.Discard(now)
 				} else {
-					k = k.Rotate(now, now.Add(activateIn))
+					k = k.Rotate(now, now.Add(time.Duration(activateIn)))
 				}
 				if upstream {
 					k = k.RotateUpstream(now)
@@ -195,7 +200,7 @@ issued so far stops working at once.`,
 		},
 	}
 	from.register(cmd.Flags())
-	cmd.Flags().DurationVar(&activateIn, "activate-in", 0, "sign with the new keys only after this `DURATION`, 30m for instance")
+	cmd.Flags().Var(&activateIn, "activate-in", "sign with the new keys only after this `DURATION`, 30m for instance")
 	cmd.Flags().BoolVar(&discard, "discard", false, "drop the old keys: every credential and session token issued so far is refused")
 	cmd.Flags().BoolVar(&upstream, "upstream", false, "also change the key behind the passwords of session roles; logons mend them one by one")
 	return cmd
@@ -237,7 +242,7 @@ func reportRotation(out io.Writer, path string, before, after []keyring.Info) er
 			t.add("dropped", k.ID, why)
 		}
 	}
-	if err := t.write(out); err != nil {
+	if err := t.write(out, 0); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(out, "\nA running server uses %s within a second.\nOther machines of this installation need a copy of it.\n", path)

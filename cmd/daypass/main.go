@@ -31,18 +31,24 @@ func main() {
 // commands take it as a value, so that a test runs several side by side.
 type environment struct {
 	stdin          io.Reader
-	stdout, stderr io.Writer
-	columns        int // of the terminal that stdout is; 0: it is none
-	now            func() time.Time
+	stdout, stderr io.Writer // quoted where they are terminals
+	exact          io.Writer // stdout, for what quotes by itself; nil: stdout
+	// columns and errColumns are the widths of the terminals that stdout and stderr are;
+	// 0: none.
+	columns, errColumns int
+	now                 func() time.Time
 }
 
 // run executes one command line and returns the exit code of the process.
 func run(ctx context.Context, args []string, env environment) int {
+	if env.exact == nil {
+		env.exact = env.stdout
+	}
 	root := newRootCommand(env)
-	root.SetArgs(args)
+	root.SetArgs(spread(root, args))
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		return explainEnd(env.stderr, cmd, err)
+		return explainEnd(env, cmd, err)
 	}
 	return 0
 }
@@ -52,20 +58,23 @@ func newRootCommand(env environment) *cobra.Command {
 		Use:   "daypass",
 		Short: "Short-lived database logons for PostgreSQL, through the Amazon Redshift API",
 		Long: `Daypass answers GetClusterCredentials as Amazon Redshift does, and opens the
-PostgreSQL sessions that its passwords are good for.
-
-Try it, with nothing but PostgreSQL installed (or nothing at all):
-
-    daypass dev
-
-Run it in front of your own clusters:
-
-    daypass serve --config daypass.yaml`,
+PostgreSQL sessions that its passwords are good for. "daypass dev" tries everything on
+this machine; "daypass serve" runs it in front of your own clusters.`,
+		Example: `  daypass dev
+  daypass connect examplecluster --user alice
+  daypass serve --config daypass.yaml`,
 		Version:       versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return noSuchCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
@@ -84,7 +93,6 @@ Run it in front of your own clusters:
 	root.AddCommand(newRevokeCommand(env))
 	root.AddCommand(newSessionsCommand(env))
 	root.AddCommand(newCompletionCommand(env))
-	improveHelp(root)
-	usageErrors(root)
+	improveHelp(root, env)
 	return root
 }

@@ -22,8 +22,10 @@ func newPolicyCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Check IAM policies, and try out what they decide",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  daypass policy lint daypass.yaml
+  daypass policy simulate request.json`,
+		Args: noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newPolicyLintCommand(env), newPolicySimulateCommand(env))
 	return cmd
@@ -35,6 +37,8 @@ func newPolicyLintCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint FILE...",
 		Short: "Say what is wrong with policies, and what cannot have been meant",
+		Example: `  daypass policy lint daypass.yaml
+  daypass policy lint --strict --kind trust trust.json`,
 		Long: `Lint reads policy documents in JSON or YAML, or all the policies of a Daypass
 configuration file, and prints one line for each finding with file, line and
 element. "-" is the standard input. A document with principals is taken for a
@@ -44,7 +48,7 @@ Errors are what AWS refuses too; the exit code is then 1, and 2 when a file cann
 be read. Warnings are what is
 valid and cannot have been meant, such as a restriction of databases that a caller
 walks around by naming none, or a Deny that can never match and denies nothing.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: words(1, -1, "name files, or - for the standard input"),
 		RunE: func(_ *cobra.Command, files []string) error {
 			switch kind {
 			case "auto", "identity", "trust":
@@ -121,13 +125,13 @@ func (l *linter) document(name string, document []byte, kind iam.Kind) {
 
 func (l *linter) error(err error) {
 	l.errors++
-	fmt.Fprintf(l.env.stdout, "error: %s\n", quote.Terminal(err.Error()))
+	fmt.Fprintf(l.env.stdout, "%s %s\n", paint(l.env.stdout, quote.Red, "error:"), quote.Terminal(err.Error()))
 }
 
 func (l *linter) warn(warnings ...iam.Warning) {
 	for _, w := range warnings {
 		l.warnings++
-		fmt.Fprintf(l.env.stdout, "warning: %s\n", quote.Terminal(w.String()))
+		fmt.Fprintf(l.env.stdout, "%s %s\n", paint(l.env.stdout, quote.Yellow, "warning:"), quote.Terminal(w.String()))
 	}
 }
 
@@ -145,6 +149,8 @@ func newPolicySimulateCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "simulate [FILE]",
 		Short: "Decide requests by given policies, as iam simulate-custom-policy does",
+		Example: `  daypass policy simulate request.json
+  daypass policy simulate --cli-input-json file://request.json`,
 		Long: `Simulate reads the request of IAM's SimulateCustomPolicy as JSON from a file or the
 standard input, decides each action on each resource, and prints the answer. It
 needs no server and no AWS account. The members are those of the AWS CLI's
@@ -157,7 +163,7 @@ holds session policies:
      "ResourceArns": ["arn:aws:redshift:us-east-1:123456789012:dbgroup:examplecluster/analysts"],
      "ContextEntries": [{"ContextKeyName": "aws:username", "ContextKeyType": "string",
                          "ContextKeyValues": ["ana"]}]}`,
-		Args: cobra.MaximumNArgs(1),
+		Args: words(0, 1, "name one file, or - for the standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := simulationInput(env, args, input)
 			if err != nil {

@@ -20,7 +20,7 @@ func newRedshiftCommand(env environment) *cobra.Command {
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			code := awscli.Run(cmd.Context(), awscli.Env{
-				Stdout:  env.stdout,
+				Stdout:  env.exact,
 				Stderr:  env.stderr,
 				Getenv:  os.Getenv,
 				MFACode: env.mfaCode,

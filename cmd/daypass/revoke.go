@@ -32,7 +32,7 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
   daypass revoke --db-user alice --cluster examplecluster
   daypass revoke --all --issued-before 2026-01-02T15:04:05Z
   daypass revoke list`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			given := 0
 			for _, one := range []bool{s.CredentialID != "", s.Principal != "", s.DBUser != "", s.DBUser == "" && s.Cluster != "", s.All} {
@@ -115,10 +115,12 @@ func newRevokeListCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List what is revoked",
+		Example: `  daypass revoke list
+  daypass revoke list --output json`,
 		Long: `Lists the revocations that are remembered: those that can be about a credential
 that has not expired by itself, a little over an hour's worth. The audit log has
 all of them. The caller needs daypass:ListRevocations.`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "table", "json"); err != nil {
 				return err
@@ -139,7 +141,7 @@ all of them. The caller needs daypass:ListRevocations.`,
 			for _, r := range list {
 				t.add(r.RevokedAt.UTC().Format(time.RFC3339), describeRevocation(r), r.RevokedBy, r.ExpiresAt.UTC().Format(time.RFC3339))
 			}
-			return t.write(env.stdout)
+			return t.write(env.stdout, env.columns)
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "table", "table or json")

@@ -15,11 +15,13 @@ import (
 
 func newServeCommand(env environment) *cobra.Command {
 	var path string
-	var drain time.Duration
+	drain := duration(30 * time.Second)
 	var verbose bool
 	cmd := &cobra.Command{
-		Use:   "serve --config FILE",
+		Use:   "serve",
 		Short: "Run the API and the gateway",
+		Example: `  daypass serve
+  daypass serve --config /etc/daypass/daypass.yaml`,
 		Long: `Runs the AWS-compatible API and the PostgreSQL gateway in one process, as the
 configuration file says (docs/daypass.yaml has every key).
 
@@ -27,17 +29,14 @@ The file and every file it names are noticed within seconds when they change, an
 on SIGHUP at once; a faulty one changes nothing and the log says why.
 SIGTERM and Ctrl-C take no new logons, let running sessions finish for the time
 of --drain and then end the idle ones.`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if path == "" {
-				return usageErrorf("serve needs --config FILE; `daypass dev` needs none")
-			}
 			level := slog.LevelInfo
 			if verbose {
 				level = slog.LevelDebug
 			}
 			log := server.NewLog(env.stderr, level)
-			cfg, err := config.Load(path)
+			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
@@ -49,14 +48,14 @@ of --drain and then end the idle ones.`,
 				Version: buildVersion(),
 				Log:     log,
 				Now:     env.now,
-				Drain:   drain,
+				Drain:   time.Duration(drain),
 				Hangup:  hangup,
 				Load:    func() (*config.Config, error) { return config.Load(path) },
 			})
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "", "the configuration file")
-	cmd.Flags().DurationVar(&drain, "drain", 30*time.Second, "how long sessions may go on after SIGTERM")
+	registerConfig(cmd.Flags(), &path)
+	cmd.Flags().Var(&drain, "drain", "how long sessions may go on after SIGTERM")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log what is usually left out")
 	return cmd
 }

@@ -25,7 +25,7 @@ daypass:ListSessions on the clusters.`,
 		Example: `  daypass sessions --cluster examplecluster
   daypass sessions --output json | jq -r '.Sessions[] | select(.DbUser == "alice").SessionId'
   daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "table", "json"); err != nil {
 				return err
@@ -41,7 +41,7 @@ daypass:ListSessions on the clusters.`,
 			if output == "json" {
 				return writeIndented(env.stdout, struct{ Sessions []client.Session }{list})
 			}
-			return writeSessions(env.stdout, list)
+			return writeSessions(env.stdout, list, env.columns)
 		},
 	}
 	flags := cmd.Flags()
@@ -54,15 +54,46 @@ daypass:ListSessions on the clusters.`,
 	return cmd
 }
 
-func writeSessions(out io.Writer, list []client.Session) error {
+// writeSessions lists sessions, with as much of each as a terminal of so many columns has
+// room for. 0 columns are room for everything.
+func writeSessions(out io.Writer, list []client.Session, columns int) error {
 	var t table
-	t.add("SESSION", "CLUSTER", "DATABASE", "USER", "PRINCIPAL", "SINCE", "FROM", "STATE", "IN", "OUT")
+	for detail := mostDetail; detail >= 0; detail-- {
+		if t = sessionTable(list, detail); t.fits(columns) {
+			break
+		}
+	}
+	return t.write(out, columns)
+}
+
+// mostDetail is everything; each step down takes something away that is long, and seldom
+// what is looked for.
+const mostDetail = 4
+
+func sessionTable(list []client.Session, detail int) (t table) {
+	row := func(session, cluster, database, user, principal, since, from, state, in, out string) {
+		cells := []string{session}
+		for _, one := range []struct {
+			from int // detail that has it
+			cell string
+		}{{1, cluster}, {0, database}, {0, user}, {1, principal}, {0, since}, {2, from}, {0, state}, {3, in}, {3, out}} {
+			if detail >= one.from {
+				cells = append(cells, one.cell)
+			}
+		}
+		t.add(cells...)
+	}
+	row("SESSION", "CLUSTER", "DATABASE", "USER", "PRINCIPAL", "SINCE", "FROM", "STATE", "IN", "OUT")
 	for _, s := range list {
 		user := strings.Join(append([]string{s.DBUser}, s.DBGroups...), ":")
-		t.add(s.ID, s.Cluster, s.Database, user, s.Principal,
-			s.StartedAt.UTC().Format(time.RFC3339), s.ClientAddress, s.State, size(s.BytesFromClient), size(s.BytesToClient))
+		principal, since := s.Principal, s.StartedAt.UTC().Format(time.RFC3339)
+		if detail < mostDetail {
+			principal = principal[strings.LastIndexByte(principal, ':')+1:]
+			since = s.StartedAt.UTC().Format("01-02 15:04Z")
+		}
+		row(s.ID, s.Cluster, s.Database, user, principal, since, s.ClientAddress, s.State, size(s.BytesFromClient), size(s.BytesToClient))
 	}
-	return t.write(out)
+	return t
 }
 
 // size is a number of bytes for people: three digits or so.
@@ -81,12 +112,13 @@ func size(n uint64) string {
 func newSessionsKillCommand(env environment) *cobra.Command {
 	var caller callerFlags
 	cmd := &cobra.Command{
-		Use:   "kill SESSION...",
-		Short: "End sessions",
+		Use:     "kill SESSION...",
+		Short:   "End sessions",
+		Example: `  daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
 		Long: `Ends sessions, as pg_terminate_backend does: what runs is cancelled, and the
 client is told so with 57P01. The credential stays good; "daypass revoke" takes it
 back. The caller needs daypass:TerminateSession.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: words(1, -1, "name sessions, as daypass sessions lists them"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := caller.client(cmd.Context(), env)
 			if err != nil {

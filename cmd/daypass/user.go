@@ -10,17 +10,17 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/quote"
 )
 
 func newUserCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "user",
-		Short: "Look after database users",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "user",
+		Short:   "Look after database users",
+		Example: `  daypass user drop alice --cluster examplecluster --reassign-to archive`,
+		Args:    noWords,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newUserDropCommand(env))
 	return cmd
@@ -44,9 +44,9 @@ short leaves a user who cannot log on; run it again.
 
 The exit code is 0 when the user is gone, also when it was gone before, 1 when there
 are problems, and 2 when it could not be tried.`,
-		Example: `    daypass user drop alice --cluster examplecluster --reassign-to archive --dry-run
-    daypass user drop alice --cluster examplecluster --reassign-to archive --force --yes`,
-		Args: cobra.ExactArgs(1),
+		Example: `  daypass user drop alice --cluster examplecluster --reassign-to archive
+  daypass user drop alice --cluster examplecluster --reassign-to archive --force --yes`,
+		Args: words(1, 1, "name one database user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case cluster == "":
@@ -57,7 +57,7 @@ are problems, and 2 when it could not be tried.`,
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			c, err := config.Load(path)
+			c, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ are problems, and 2 when it could not be tried.`,
 			return dropUser(cmd.Context(), env.report(output), admin, args[0], o, yes, dryRun)
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "daypass.yaml", "the configuration `FILE`")
+	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().StringVar(&cluster, "cluster", "", "the `CLUSTER` that the user is dropped from")
 	cmd.Flags().StringVar(&o.ReassignTo, "reassign-to", "", "the `ROLE` that gets what the user owns")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "end the user's open sessions")

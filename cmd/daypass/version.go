@@ -14,9 +14,10 @@ var version = ""
 
 func newVersionCommand(env environment) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of this binary",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the version of this binary",
+		Example: `  daypass version`,
+		Args:    noWords,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(env.stdout, versionLine())
 			return err

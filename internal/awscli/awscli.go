@@ -61,7 +61,8 @@ type Env struct {
 type failure struct {
 	code    int
 	message string
-	usage   bool // print how the command is used first
+	plain   string // the same in the words of Plainly; empty: there are no others
+	usage   bool   // print how the command is used first
 	cause   error
 }
 

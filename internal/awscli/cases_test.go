@@ -108,7 +108,6 @@ func parameterCases() []awsCase {
 		ok(credentials("--no-auto-create")...),
 		ok(credentials("--auto-create", "--no-auto-create")...),
 		ok(credentials("--no-auto-create", "--auto-create")...),
-		ok(credentials("--db-groups", "a,b")...),
 		ok(credentials("--db-groups", `["a", "b"]`)...),
 		ok(credentials("--db-groups", `[]`)...),
 		ok(credentials("--db-groups")...),

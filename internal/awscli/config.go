@@ -2,6 +2,7 @@ package awscli
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,7 +23,7 @@ func LoadConfig(ctx context.Context, s Settings, services ...string) (cfg aws.Co
 
 // noEndpoint is said in place of asking Amazon, as the AWS CLI would: it would be told
 // what was meant for a Daypass server.
-const noEndpoint = `No Daypass server is named. Name one in the profile %q of ~/.aws/config:
+const noEndpoint = `%s Daypass server is named. Name one in the profile %q of ~/.aws/config:
 
     endpoint_url = https://daypass.example.com:8440
     region = us-east-1
@@ -51,11 +52,12 @@ func load(ctx context.Context, s Settings, services []string) (p profile, cfg aw
 			return p, cfg, "", err
 		}
 		if endpoint == "" {
-			return p, cfg, "", fail(ExitConfiguration, noEndpoint, p.name)
+			return p, cfg, "", &failure{code: ExitConfiguration, message: fmt.Sprintf(noEndpoint, "No", p.name), plain: fmt.Sprintf(noEndpoint, "no", p.name)}
 		}
 	}
 	if cfg.Region == "" {
-		return p, cfg, "", fail(ExitConfiguration, `You must specify a region. You can also configure your region by running "aws configure".`)
+		return p, cfg, "", &failure{code: ExitConfiguration, message: `You must specify a region. You can also configure your region by running "aws configure".`,
+			plain: fmt.Sprintf("no region is configured: set region in the profile %q, AWS_REGION or --region", p.name)}
 	}
 	if !validRegion(cfg.Region) {
 		return p, cfg, "", fail(ExitConfiguration, "Provided region_name '%s' doesn't match a supported format.", cfg.Region)

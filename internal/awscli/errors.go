@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
@@ -32,6 +33,25 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("An error occurred (%s) when calling the %s operation%s: %s", quote.Terminal(e.Code), e.Operation, retries, quote.Terminal(e.Message))
 }
 
+// Plainly gives an error of Client the words of commands that are not the AWS CLI's:
+// the thing, the problem and what to do, without its capitals.
+func Plainly(err error) error {
+	var f *failure
+	var api *APIError
+	switch {
+	case errors.As(err, &api):
+		// What a caller added around it stays.
+		text := fmt.Sprintf("%s: %s: %s", api.Operation, quote.Terminal(api.Code), quote.Terminal(api.Message))
+		if api.Retries > 0 {
+			text += fmt.Sprintf(" (tried %d times)", api.Retries+1)
+		}
+		return errors.New(strings.Replace(err.Error(), api.Error(), text, 1))
+	case errors.As(err, &f) && f.plain != "":
+		return errors.New(strings.Replace(err.Error(), f.message, f.plain, 1))
+	}
+	return err
+}
+
 // ExitCode returns the exit code that the AWS CLI has for an error of Client.
 func ExitCode(err error) int {
 	var f *failure
@@ -40,6 +60,10 @@ func ExitCode(err error) int {
 	}
 	return explain(err).code
 }
+
+// Unreachable gives an error of a request to url, which got no answer, the text and the
+// exit code that it has for Client.
+func Unreachable(url string, err error) error { return explain(&transportError{url, err}) }
 
 func asFailure(err error) error {
 	var f *failure
@@ -69,12 +93,16 @@ func explain(err error) *failure {
 		f.code, f.message = ExitInterrupted, "interrupted"
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
 		f.message = fmt.Sprintf("SSL validation failed for %s %s", transport.url, quote.Terminal(innermost(transport.err).Error()))
+		f.plain = fmt.Sprintf("%s: its certificate is not accepted (%s): name its CA with --ca-bundle, AWS_CA_BUNDLE or ca_bundle of the profile", transport.url, quote.Terminal(innermost(transport.err).Error()))
 	case errors.As(err, &op) && op.Op == "dial" && op.Timeout():
 		f.message = fmt.Sprintf("Connect timeout on endpoint URL: %q", transport.url)
+		f.plain = fmt.Sprintf("%s: does not answer: check endpoint_url, and whether the server can be reached", transport.url)
 	case errors.As(err, &op) && op.Op == "dial":
 		f.message = fmt.Sprintf("Could not connect to the endpoint URL: %q", transport.url)
+		f.plain = fmt.Sprintf("%s: cannot connect (%s): check endpoint_url, and whether the server runs", transport.url, quote.Terminal(innermost(op).Error()))
 	case isTimeout(err):
 		f.message = fmt.Sprintf("Read timeout on endpoint URL: %q", transport.url)
+		f.plain = fmt.Sprintf("%s: does not answer in time: try again", transport.url)
 	default:
 		f.message = fmt.Sprintf("Connection was closed before we received a valid response from endpoint URL: %q. (%s)", transport.url, quote.Terminal(innermost(transport.err).Error()))
 	}
@@ -131,7 +159,8 @@ func credentialsError(ctx context.Context, err error) error {
 	// nothing to say, there was nothing before it either.
 	var call *smithy.OperationError
 	if errors.As(err, &call) && call.ServiceID == "ec2imds" {
-		return &failure{code: ExitConfiguration, message: `Unable to locate credentials. You can configure credentials by running "aws configure".`, cause: err}
+		return &failure{code: ExitConfiguration, message: `Unable to locate credentials. You can configure credentials by running "aws configure".`, cause: err,
+			plain: "no access key is configured: name a profile with --profile or AWS_PROFILE, or make one with `aws configure`"}
 	}
 	return &failure{code: ExitConfiguration, message: fmt.Sprintf("Error when retrieving credentials: %v", err), cause: err}
 }

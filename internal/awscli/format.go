@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 func (c *command) newClient(ctx context.Context) (*Client, error) {
@@ -76,11 +77,14 @@ func (c *command) print(ctx context.Context, op *operation, form string, answer 
 	}
 	switch {
 	case form == "table":
+		if c.env.Width > 0 {
+			value = terminalValue(value)
+		}
 		text, err := tableText(op.name, value, c.colored(), c.env.Width)
 		if err != nil {
 			return fail(ExitGeneral, "%v", err)
 		}
-		return c.write(text)
+		return c.writeExactly(text) // its colours are its own
 	case isEmpty(value):
 		return nil
 	case form == "yaml":
@@ -90,7 +94,7 @@ func (c *command) print(ctx context.Context, op *operation, form string, answer 
 }
 
 func (c *command) colored() bool {
-	return c.globals.color == "on" || c.globals.color != "off" && c.env.Width > 0
+	return c.globals.color == "on" || c.globals.color != "off" && c.env.Width > 0 && c.env.Getenv("NO_COLOR") == ""
 }
 
 // query applies --query.
@@ -111,7 +115,36 @@ func isEmpty(v any) bool {
 	return ok && o.Len() == 0
 }
 
+// terminalValue quotes the text in a value for a terminal.
+func terminalValue(v any) any {
+	switch v := v.(type) {
+	case string:
+		return quote.Terminal(v)
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = terminalValue(v[i])
+		}
+		return list
+	case *object:
+		o := new(object)
+		for key, value := range v.All() {
+			o.Set(quote.Terminal(key), terminalValue(value))
+		}
+		return o
+	}
+	return v
+}
+
+// write writes text, quoted where it goes to a terminal.
 func (c *command) write(text string) error {
+	if c.env.Width > 0 {
+		text = quote.TerminalText(text)
+	}
+	return c.writeExactly(text)
+}
+
+func (c *command) writeExactly(text string) error {
 	if _, err := io.WriteString(c.env.Stdout, text); err != nil {
 		return fail(ExitGeneral, "writing the answer: %v", err)
 	}

@@ -127,9 +127,13 @@ func paramValue(s *shape, name string, given any) (any, error) {
 				return jsonList(name, text, isFile)
 			}
 		}
-		values := make([]any, len(given))
-		for i, value := range given {
-			values[i] = value
+		values := make([]any, 0, len(given))
+		for _, value := range given {
+			// The AWS CLI sends "a,b" as one name, which cannot be one: it has a comma in
+			// it. Here it is what the other commands take it for.
+			for name := range strings.SplitSeq(value, ",") {
+				values = append(values, name)
+			}
 		}
 		return values, nil
 	case string:

@@ -2,6 +2,7 @@ package awscli
 
 import (
 	"bufio"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -59,7 +60,8 @@ func loadProfile(option string, getenv func(string) string) (profile, error) {
 		}
 	}
 	if name != "" && !known {
-		return p, fail(ExitConfiguration, "The config profile (%s) could not be found", name)
+		return p, &failure{code: ExitConfiguration, message: fmt.Sprintf("The config profile (%s) could not be found", name),
+			plain: fmt.Sprintf("profile %q: is neither in ~/.aws/config nor in ~/.aws/credentials: `aws configure list-profiles` has those that are", name)}
 	}
 	return p, nil
 }

@@ -252,6 +252,25 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+// TestPaint: the Writer lets the colours through that it made, and no others.
+func TestPaint(t *testing.T) {
+	var out strings.Builder
+	w := quote.NewPainter(&out)
+	other := quote.NewPainter(&out)
+	fmt.Fprintf(w, "%s: %s %s|", w.Paint(quote.Red, "err\x1b[32mor"), "\x1b[31mno", other.Paint(quote.Bold, "no"))
+	key := strings.TrimSuffix(w.Paint(quote.Red, "x"), "0m")
+	fmt.Fprint(w, key[strings.LastIndex(key, "\x1b"):]+"2J")
+	got := out.String()
+	if !strings.HasPrefix(got, "\x1b[31merr\\u001b[32mor\x1b[0m: \\u001b[31mno \\u001b") || !strings.HasSuffix(got, "|2J") || strings.Count(got, "\x1b") != 2 {
+		t.Errorf("written as %q", got)
+	}
+	out.Reset()
+	w = quote.NewWriter(&out)
+	if fmt.Fprint(w, w.Paint(quote.Red, "a\nb")); out.String() != `a\u000ab` {
+		t.Errorf("without colours, written as %q", out.String())
+	}
+}
+
 func TestShell(t *testing.T) {
 	for in, want := range map[string]string{
 		"/tmp/a-b_c.d": "/tmp/a-b_c.d",

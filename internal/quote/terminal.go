@@ -1,8 +1,10 @@
 package quote
 
 import (
+	"crypto/rand"
 	"io"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -73,10 +75,38 @@ func appendTerminal(to []byte, text, keep string) []byte {
 type Writer struct {
 	w    io.Writer
 	rest []byte // the beginning of a character, at most three bytes
+	// key begins the styles that Paint made. It is random, so that text from elsewhere
+	// has none of them. Empty without colours.
+	key string
 }
 
-// NewWriter returns a Writer to w.
+// NewWriter returns a Writer to w that knows no colours.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// NewPainter returns a Writer to w that lets Paint's colours through.
+func NewPainter(w io.Writer) *Writer { return &Writer{w: w, key: "\x1b" + rand.Text()} }
+
+// Style is how Paint shows a text.
+type Style string
+
+// The styles, as parameters of SGR (ECMA-48).
+const (
+	Bold       Style = "1"
+	Red        Style = "31"
+	Green      Style = "32"
+	Yellow     Style = "33"
+	plainStyle Style = "0"
+)
+
+// Paint returns a text as Terminal has it, in a style that the Writer knows: to be
+// written in one piece. Without colours it is the text alone.
+func (w *Writer) Paint(style Style, text string) string {
+	text = Terminal(text)
+	if w.key == "" || text == "" {
+		return text
+	}
+	return w.key + string(style) + "m" + text + w.key + string(plainStyle) + "m"
+}
 
 // Write writes all of p, but for the beginning of a character at its end, which the
 // next call completes.
@@ -92,8 +122,28 @@ func (w *Writer) Write(p []byte) (int, error) {
 		}
 	}
 	w.rest = append([]byte(nil), text[whole:]...)
-	if _, err := w.w.Write(appendTerminal(nil, string(text[:whole]), "\n\t")); err != nil {
+	if _, err := w.w.Write(w.quoted(string(text[:whole]))); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// quoted is text as TerminalText has it, with the styles that Paint made.
+func (w *Writer) quoted(text string) []byte {
+	var to []byte
+	for w.key != "" {
+		before, after, found := strings.Cut(text, w.key)
+		if !found {
+			break
+		}
+		to = appendTerminal(to, before, "\n\t")
+		for _, style := range []Style{plainStyle, Bold, Red, Green, Yellow} {
+			if rest, ok := strings.CutPrefix(after, string(style)+"m"); ok {
+				to, after = append(to, "\x1b["+style+"m"...), rest
+				break
+			}
+		}
+		text = after
+	}
+	return appendTerminal(to, text, "\n\t")
 }
