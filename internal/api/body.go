@@ -18,7 +18,7 @@ const (
 	// largeBody is what a body may have without asking for a place. Few actions
 	// take larger ones, and a stranger could send a great many.
 	largeBody = 64 << 10
-	// smallBody is the room that is made for a body before it has arrived.
+	// smallBody is the largest body for which room is made before it has arrived.
 	smallBody = 4 << 10
 	// largePlaces is how many larger bodies are read at a time, and largeShare how
 	// many of one address.
@@ -47,8 +47,14 @@ func (c *call) readBody() ([]byte, error) {
 	if c.http.Body == nil || c.http.ContentLength == 0 {
 		return nil, nil
 	}
+	if n := c.http.ContentLength; n > 0 && n <= smallBody {
+		body := make([]byte, n)
+		if _, err := io.ReadFull(c.http.Body, body); err != nil {
+			return nil, errBodyUnread
+		}
+		return body, nil
+	}
 	var body bytes.Buffer
-	body.Grow(int(min(max(c.http.ContentLength, 512), smallBody)))
 	whole, err := readUpTo(&body, c.http.Body, min(limit, largeBody))
 	if err == nil && !whole && limit > largeBody {
 		whole, err = c.readLarge(&body, limit)

@@ -185,7 +185,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 	case c.action != nil:
 		record.EventName, record.ReadOnly = c.action.name, c.action.readOnly
 	case c.query == nil:
-	case short(128, "")(c.query.Action):
+	case isAction(c.query.Action):
 		record.EventName = c.query.Action
 	default:
 		record.Request = append(record.Request, audit.Omitted("action", len(c.query.Action)))

@@ -12,43 +12,54 @@ import (
 // and plain. A parameter without a rule here is recorded by its length, and so are
 // documents.
 func recordable(parameter string) func(string) bool {
-	switch parameter {
-	case "DbUser":
-		// Also as a logon calls it: IAMA:alice:analysts, IAM:a=b.
-		return short(256, "_+.@-:=,")
-	case "DbName", "DbGroups":
-		return short(64, "_+.@-:=,")
-	case "ClusterIdentifier":
-		return short(63, "._-")
-	case "CustomDomainName":
-		return short(253, "._-")
-	case "DurationSeconds", "MaxRecords", "MaxItems":
-		return short(11, "-")
-	case "AutoCreate":
-		return short(5, "")
-	case "CredentialId", "SessionId":
-		return short(64, "-_")
-	case "IssuedBefore":
-		return short(40, ":.+-")
-	case "Marker":
-		return short(1024, "+/=-_")
-	case "Principal", "CustomDomainCertificateArn", "CallerArn", "ResourceOwner":
-		return isPlainARN
-	case "ResourceArns":
-		return func(value string) bool { return value == "*" || isPlainARN(value) }
-	case "ActionNames":
-		return short(128, ":*?-")
-	case "TagKeys", "TagValues", "TransitiveTagKeys":
-		return func(value string) bool { return tagValue.check("", value) == nil }
+	if valid, ok := recordables[parameter]; ok {
+		return valid
 	}
-	return func(string) bool { return false }
+	return isNothing
 }
 
-// short accepts up to most ASCII letters, digits and others.
+func isNothing(string) bool { return false }
+
+// recordables does not change.
+var recordables = map[string]func(string) bool{
+	"DbUser":                     short(256, "_+.@-:=,"), // also as a logon calls it: IAMA:alice:analysts, IAM:a=b
+	"DbName":                     short(64, "_+.@-:=,"),
+	"DbGroups":                   short(64, "_+.@-:=,"),
+	"ClusterIdentifier":          short(63, "._-"),
+	"CustomDomainName":           short(253, "._-"),
+	"CustomDomainCertificateArn": isPlainARN,
+	"DurationSeconds":            short(11, "-"),
+	"AutoCreate":                 short(5, ""),
+	"MaxRecords":                 short(11, "-"),
+	"MaxItems":                   short(11, "-"),
+	"Marker":                     short(1024, "+/=-_"),
+	"TagKeys":                    isTagText,
+	"TagValues":                  isTagText,
+	"TransitiveTagKeys":          isTagText,
+	"CredentialId":               short(64, "-_"),
+	"SessionId":                  short(64, "-_"),
+	"Principal":                  isPlainARN,
+	"IssuedBefore":               short(40, ":.+-"),
+	"CallerArn":                  isPlainARN,
+	"ResourceOwner":              isPlainARN,
+	"ResourceArns":               func(value string) bool { return value == "*" || isPlainARN(value) },
+	"ActionNames":                short(128, ":*?-"),
+}
+
+func isTagText(value string) bool { return tagValue.check("", value) == nil }
+
+// short accepts up to most ASCII letters, digits and characters of others.
 func short(most int, others string) func(string) bool {
-	allowed := wordOr(others)
 	return func(value string) bool {
-		return len(value) <= most && !strings.ContainsFunc(value, func(r rune) bool { return !allowed(r) })
+		if len(value) > most {
+			return false
+		}
+		for i := 0; i < len(value); i++ {
+			if c := value[i]; !isLetter(c) && (c < '0' || c > '9') && strings.IndexByte(others, c) < 0 {
+				return false
+			}
+		}
+		return true
 	}
 }
 
@@ -60,3 +71,6 @@ func isPlainARN(value string) bool {
 	_, err := iam.ParseARN(value)
 	return err == nil
 }
+
+// isAction accepts what may be the name of an action.
+var isAction = short(128, "")

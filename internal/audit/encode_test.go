@@ -223,6 +223,31 @@ func TestLinesAreBounded(t *testing.T) {
 	}
 }
 
+// TestSize: what is charged for a record is not less than its line has, and hardly
+// more.
+func TestSize(t *testing.T) {
+	w, path := open(t)
+	w.SetOrigin("123456789012", "ap-northeast-1")
+	call := audit.CallRecord{EventName: "GetClusterCredentials", UserAgent: "\x01\"", Request: []audit.Field{audit.String("dbUser", "alice")}}
+	logon := audit.LogonRecord{User: "IAM:alice", DBGroups: []string{"a"}, Message: strings.Repeat("\x01", 9000)}
+	end := audit.SessionRecord{DBUser: "alice", Started: noon, Reason: "client closed"}
+	check(t, w.Call(call))
+	check(t, w.Logon(logon))
+	check(t, w.SessionEnd(end))
+	check(t, w.Close())
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, size := range []int{call.Size(), logon.Size(), end.Size()} {
+		line, rest, _ := bytes.Cut(data, []byte("\n"))
+		if n := len(line) + 1; size < n || size > n+50 {
+			t.Errorf("line %d has %d bytes, Size() = %d", i, n, size)
+		}
+		data = rest
+	}
+}
+
 // TestGolden shows one line of each kind whole.
 func TestGolden(t *testing.T) {
 	w, path := open(t)

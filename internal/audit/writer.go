@@ -137,20 +137,31 @@ func (w *Writer) SessionEnd(r SessionRecord) error {
 // with long ones.
 
 // Size is the length of the record's line.
-func (r *CallRecord) Size() int { return size(func(o *object) { o.call(r, longest, anyTime) }) }
+func (r *CallRecord) Size() int {
+	known := *r
+	known.EventID = or(r.EventID, anyID)
+	return size(func(o *object) { o.call(&known, longest, anyTime) })
+}
 
 // Size is the length of the record's line.
-func (r *LogonRecord) Size() int { return size(func(o *object) { o.logon(r, longest, anyTime) }) }
+func (r *LogonRecord) Size() int {
+	known := *r
+	known.EventID = or(r.EventID, anyID)
+	return size(func(o *object) { o.logon(&known, longest, anyTime) })
+}
 
 // Size is the length of the record's line.
 func (r *SessionRecord) Size() int {
-	return size(func(o *object) { o.sessionEnd(r, longest, anyTime) })
+	known := *r
+	known.EventID = or(r.EventID, anyID)
+	return size(func(o *object) { o.sessionEnd(&known, longest, anyTime) })
 }
 
 // What size takes for what a record leaves out. They do not change.
 var (
 	longest = origin{account: "123456789012", region: strings.Repeat("x", 32)}
 	anyTime = time.Unix(0, 0)
+	anyID   = strings.Repeat("0", 36)
 )
 
 // sizing are buffers for size, of *[]byte.
