@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -196,6 +197,10 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 			return nil, err
 		}
 	}
+	if v.DBUser != "" && !registry.IsDBUser(v.DBUser) {
+		return nil, awsquery.Invalid("DbUser", "must be the name of a database user: a letter, then letters, numbers and _ + . @ -, "+
+			"64 characters at most; or an identity, such as IAM:ana")
+	}
 	if p.target.err != nil {
 		return nil, p.target.err
 	}
@@ -215,7 +220,11 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 	switch {
 	case errors.Is(err, registry.ErrInvalid):
 		return nil, &awsquery.Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest, Cause: err,
-			Message: "A name is too long, or not plain text."}
+			Message: "What is to be revoked is not the identifier, ARN or name of anything that a credential can be about."}
+	case errors.Is(err, registry.ErrTooMany):
+		return nil, &awsquery.Error{Code: "LimitExceeded", Status: http.StatusConflict, Cause: err,
+			Message: "There are too many revocations: " + strconv.Itoa(registry.MaxByOne) + " of one principal, " + strconv.Itoa(registry.MaxInAll) +
+				" in all, are remembered for 65 minutes each. Revoke by Principal or DbUser instead of one credential after the other; ClusterIdentifier and All are always taken."}
 	case err != nil:
 		return nil, errRegistry(err)
 	}

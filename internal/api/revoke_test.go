@@ -454,3 +454,48 @@ func TestRevocationsOfDeniedClusters(t *testing.T) {
 		}
 	}
 }
+
+// TestRevokeNames: what no credential can be about is refused, and what one can be
+// about is taken, however long its ARN.
+func TestRevokeNames(t *testing.T) {
+	s := newSite(t, operators(t))
+	for _, name := range []string{"al ice", "alice\n", "älice", strings.Repeat("a", 65), "IAM:", "IAM:a b", "-alice", "a'b", "a/b"} {
+		s.refused(s.call("root", "Action", "RevokeCredentials", "DbUser", name), 400, "InvalidParameterValue", "DbUser")
+	}
+	const user = "arn:aws:iam::123456789012:user/"
+	for _, principal := range []string{user + "a b", user + "ä", user + "ana\n", user + strings.Repeat("a", 2048)} {
+		if a := s.call("root", "Action", "RevokeCredentials", "Principal", principal); a.status != 400 {
+			t.Errorf("%.60q: %d %s, want 400", principal, a.status, a.body)
+		}
+	}
+	if list, err := s.registry.Revocations(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%d revocations, %v, want none", len(list), err)
+	}
+	long := user + strings.Repeat("p/", 255) + "ana"
+	s.mu.Lock()
+	s.sessions[0].Principal = long
+	s.mu.Unlock()
+	if a := s.call("root", "Action", "RevokeCredentials", "Principal", long); a.status != 200 || !strings.Contains(a.body, "<Sessions>1</Sessions>") {
+		t.Errorf("an ARN of %d bytes: %d %s, want one session", len(long), a.status, a.body)
+	}
+}
+
+// TestRevokeLimit: one principal can record so many revocations and no more, and is told
+// what is always taken.
+func TestRevokeLimit(t *testing.T) {
+	s := newSite(t, operators(t))
+	for i := range registry.MaxByOne {
+		if _, err := s.registry.Revoke(t.Context(), registry.Revocation{CredentialID: credentialID(i), RevokedBy: "arn:aws:iam::123456789012:user/root"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.refused(s.call("root", "Action", "RevokeCredentials", "CredentialId", "01JG3F5D4T0A1B2C3D4E5F7000"), 409, "LimitExceeded", "All are always taken")
+	for _, form := range [][]string{{"ClusterIdentifier", "examplecluster"}, {"All", "true"}, {"CredentialId", credentialID(1)}} {
+		if a := s.call("root", append([]string{"Action", "RevokeCredentials"}, form...)...); a.status != 200 {
+			t.Errorf("%v: %d %s", form, a.status, a.body)
+		}
+	}
+	if a := s.call("self", "Action", "RevokeCredentials", "Principal", "arn:aws:iam::123456789012:user/self"); a.status != 200 {
+		t.Errorf("another caller: %d %s", a.status, a.body)
+	}
+}

@@ -59,6 +59,10 @@ type Registry struct {
 	err    error           // why there is no index, guarded by mu
 	told   map[string]bool // the problems told since it was known last, guarded by mu
 	change chan struct{}   // closed and replaced at each change of index, guarded by mu
+	// writing are the narrow revocations that are being written, in all and by each
+	// principal. Guarded by mu.
+	writing   int
+	writingBy map[string]int
 }
 
 var errNotStarted = errors.New("the registry has not been read yet")
@@ -68,7 +72,8 @@ func New(config Config) *Registry {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Registry{config: config, begun: time.Now(), err: errNotStarted, told: map[string]bool{}, change: make(chan struct{})}
+	return &Registry{config: config, begun: time.Now(), err: errNotStarted, told: map[string]bool{}, change: make(chan struct{}),
+		writingBy: map[string]int{}}
 }
 
 // sighting is when this process first saw a record as it is.
@@ -241,8 +246,8 @@ func (r *Registry) until(ctx context.Context, done func(*index) bool) error {
 // Revoke takes credentials back, and returns the revocation as it is in force now.
 // When one with the same selector already says as much, that one is returned. When
 // Revoke returns nil, this process honours none of the credentials any more, and
-// the others follow within a second. An error other than ErrInvalid leaves open
-// whether it is in force; it may be called again.
+// the others follow within a second. An error other than ErrInvalid and
+// ErrTooMany leaves open whether it is in force; it may be called again.
 func (r *Registry) Revoke(ctx context.Context, revocation Revocation) (Revocation, error) {
 	now := r.config.Now().UTC().Round(0)
 	revocation.RevokedAt = now
@@ -251,9 +256,14 @@ func (r *Registry) Revoke(ctx context.Context, revocation Revocation) (Revocatio
 	}
 	revocation.IssuedBefore = revocation.IssuedBefore.UTC().Round(0)
 	revocation.Principal = normal(revocation.Principal)
-	if err := revocation.check(now); err != nil {
+	if err := errors.Join(revocation.check(now), revocation.checkNames()); err != nil {
 		return Revocation{}, err
 	}
+	leave, err := r.enter(&revocation, now)
+	if err != nil {
+		return Revocation{}, err
+	}
+	defer leave()
 	for {
 		record, inForce, err := r.write(ctx, &revocation)
 		switch {

@@ -2,9 +2,12 @@ package registry
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -53,6 +56,15 @@ type Credential struct {
 // much or nonsense.
 var ErrInvalid = errors.New("registry: invalid revocation")
 
+const (
+	// maxName bounds a name that a revocation can be about.
+	maxName = 256
+	// maxPrincipal bounds an ARN, as AWS does.
+	maxPrincipal = 2048
+)
+
+// check is of every revocation, also of one that was recorded long ago by an older
+// program.
 func (r *Revocation) check(now time.Time) error {
 	selectors := 0
 	for _, given := range []bool{r.CredentialID != "", r.Principal != "", r.DBUser != "", r.DBUser == "" && r.Cluster != "", r.All} {
@@ -63,8 +75,12 @@ func (r *Revocation) check(now time.Time) error {
 	if selectors != 1 {
 		return fmt.Errorf("%w: exactly one of credential, principal, database user, cluster and all is needed", ErrInvalid)
 	}
-	for _, text := range []string{r.CredentialID, r.Principal, r.DBUser, r.Cluster} {
-		if len(text) > 256 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+	for i, text := range []string{r.CredentialID, r.DBUser, r.Cluster, r.Principal} {
+		most := maxName
+		if i == 3 {
+			most = maxPrincipal
+		}
+		if len(text) > most || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
 			return fmt.Errorf("%w: a name is too long, or not plain text", ErrInvalid)
 		}
 	}
@@ -72,6 +88,47 @@ func (r *Revocation) check(now time.Time) error {
 		return fmt.Errorf("%w: what is issued in the future is for policies to refuse", ErrInvalid)
 	}
 	return nil
+}
+
+// checkNames is of a revocation that is to be recorded: what it is about has to be
+// something that a credential can have.
+func (r *Revocation) checkNames() error {
+	switch {
+	case r.CredentialID != "" && !credentialIDs.MatchString(r.CredentialID):
+		return fmt.Errorf("%w: that is not the identifier of a credential", ErrInvalid)
+	case r.Principal != "" && !principals.MatchString(r.Principal):
+		return fmt.Errorf("%w: that is not the ARN of a principal", ErrInvalid)
+	case r.DBUser != "" && !IsDBUser(r.DBUser):
+		return fmt.Errorf("%w: that is not the name of a database user", ErrInvalid)
+	case r.Cluster != "" && !clusters.MatchString(r.Cluster):
+		return fmt.Errorf("%w: that is not the identifier of a cluster", ErrInvalid)
+	}
+	return nil
+}
+
+// IsDBUser reports whether a credential can be for a database user of this name.
+func IsDBUser(name string) bool { return dbUsers.MatchString(name) }
+
+// What can be in a credential. They do not change.
+var (
+	credentialIDs = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
+	principals    = regexp.MustCompile(`^arn:[a-z0-9-]{1,32}:(iam|sts)::[0-9]{12}:(user|role|assumed-role|federated-user)/[!-~]+$|^arn:[a-z0-9-]{1,32}:iam::[0-9]{12}:root$`)
+	// A name as GetClusterCredentials takes it, or an identity's.
+	dbUsers  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_+.@-]{0,63}|IAMR?:[A-Za-z0-9_+=,.@-]{1,64})$`)
+	clusters = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+)
+
+// narrow reports whether the revocation is about some credentials of a cluster only.
+// There can be any number of these; of the others there are as many as clusters.
+func (r *Revocation) narrow() bool { return !r.All && (r.Cluster == "" || r.DBUser != "") }
+
+// revoker is the IAM user, or the IAM role, that decided a revocation; the sessions of a
+// role are one.
+func revoker(arn string) string {
+	if role := roleOf(arn); role != "" {
+		return role
+	}
+	return arn
 }
 
 // everyIssue says that the revocation has no bound in time.
@@ -85,11 +142,15 @@ func (r *Revocation) covers(other *Revocation) bool {
 
 const revocationPrefix = "revocation/"
 
-// key is the record's key: one record for each selector.
+// key is the record's key: one record for each selector. The ARN of a principal that is
+// too long for a key is there by its hash, which no ARN looks like.
 func (r *Revocation) key() string {
 	switch {
 	case r.CredentialID != "":
 		return revocationPrefix + "credential/" + escape(r.CredentialID)
+	case len(r.Principal) > maxName:
+		sum := sha256.Sum256([]byte(r.Principal))
+		return revocationPrefix + "principal/sha256-" + hex.EncodeToString(sum[:])
 	case r.Principal != "":
 		return revocationPrefix + "principal/" + escape(r.Principal)
 	case r.DBUser != "":

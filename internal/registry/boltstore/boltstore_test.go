@@ -36,6 +36,15 @@ func TestConformance(t *testing.T) {
 		})
 }
 
+func TestLongPrincipal(t *testing.T) {
+	s, err := boltstore.Open(filepath.Join(t.TempDir(), "registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	registrytest.LongPrincipal(t, s)
+}
+
 // filled is the path of a closed registry with some records.
 func filled(t *testing.T, n int) string {
 	t.Helper()

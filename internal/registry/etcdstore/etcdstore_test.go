@@ -170,6 +170,11 @@ func TestConformance(t *testing.T) {
 		})
 }
 
+func TestLongPrincipal(t *testing.T) {
+	t.Parallel()
+	registrytest.LongPrincipal(t, open(t, at(etcdtest.Start(t))))
+}
+
 // TestTwoStores: what one writes the other is told within a second, and the one who
 // wrote at once.
 func TestTwoStores(t *testing.T) {
