@@ -67,10 +67,11 @@ run as root; for root it runs as the account postgres or nobody.`,
 
 // dev is what one `daypass dev` runs and keeps.
 type dev struct {
-	env    environment
-	dirs   devDirs
-	key    devAccessKey
-	server *postgres.Server
+	env  environment
+	dirs devDirs
+	// key is ana's, operatorKey the operator's.
+	key, operatorKey devAccessKey
+	server           *postgres.Server
 	// adminPassword is the administrative login's, new in every run.
 	adminPassword keyring.Secret
 	api           net.Listener
@@ -94,7 +95,10 @@ func runDev(ctx context.Context, env environment, opts devOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.dirs.close()) }()
-	if d.key, err = d.dirs.accessKey(); err != nil {
+	if d.key, err = d.dirs.accessKey("access-key"); err != nil {
+		return err
+	}
+	if d.operatorKey, err = d.dirs.accessKey("operator-access-key"); err != nil {
 		return err
 	}
 	if d.api, err = d.listen("API", opts.apiListen, opts.apiListenGiven); err != nil {

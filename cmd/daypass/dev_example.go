@@ -23,6 +23,7 @@ const (
 	devCluster  = "examplecluster"
 	devDatabase = "dev"
 	devIAMUser  = "ana"
+	devOperator = "operator"
 )
 
 // devConfiguration is the configuration of `daypass dev`. The same code reads it
@@ -70,6 +71,16 @@ iam:
               Effect: Allow
               Action: [redshift:DescribeClusters, redshift:DescribeCustomDomainAssociations]
               Resource: "*"
+    - name: ` + devOperator + `
+      access_keys: [{id: <operator key>, secret_env: OPERATOR_SECRET_ACCESS_KEY}]
+      policies:
+        - Version: "2012-10-17"
+          Statement:
+            - Sid: SeeAndEndSessionsAndTakeBackCredentials
+              Effect: Allow
+              Action: [daypass:ListSessions, daypass:TerminateSession, daypass:RevokeCredentials, daypass:ListRevocations]
+              Resource: "*"
+            - {Sid: SeeTheClusters, Effect: Allow, Action: redshift:DescribeClusters, Resource: "*"}
 `
 
 // devRoles are the example's users and groups. The administrative login makes
@@ -131,10 +142,13 @@ func (d *dev) config() (*config.Config, error) {
 		"<port>", strconv.Itoa(d.gatewayPort()),
 		"<upstream>", yamlText(d.server.ConnString(devAdmin, "postgres")),
 		"<key>", d.key.ID,
+		"<operator key>", d.operatorKey.ID,
 	).Replace(devConfiguration)
 	secrets := map[string]string{
 		"UPSTREAM_PASSWORD": d.adminPassword.Reveal(),
 		"SECRET_ACCESS_KEY": d.key.Secret.Reveal(),
+
+		"OPERATOR_SECRET_ACCESS_KEY": d.operatorKey.Secret.Reveal(),
 	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)

@@ -32,6 +32,10 @@ func (d *dev) printPaste() error {
 	if err != nil {
 		return err
 	}
+	config, credentials, err := d.dirs.writeProfiles(d.endpointURL(), map[string]devAccessKey{devIAMUser: d.key, devOperator: d.operatorKey})
+	if err != nil {
+		return err
+	}
 	_, err = fmt.Fprintf(d.env.stdout, `
 In another terminal, be the IAM user %[1]s:
 
@@ -39,6 +43,7 @@ In another terminal, be the IAM user %[1]s:
   export AWS_ACCESS_KEY_ID=%[2]s
   export AWS_SECRET_ACCESS_KEY=%[3]s
   export AWS_DEFAULT_REGION=%[4]s AWS_REGION=%[4]s AWS_ENDPOINT_URL=%[5]s
+  export AWS_CONFIG_FILE=%[15]s AWS_SHARED_CREDENTIALS_FILE=%[16]s
 
 Ask for a credential of the database user alice in the group analysts%[6]s:
 
@@ -56,6 +61,13 @@ Be refused:
 
   %[12]s
 
+Be the operator, who sees sessions and takes credentials back (both IAM users are
+profiles of AWS_CONFIG_FILE):
+
+  %[17]s sessions --profile %[18]s
+  %[17]s revoke --db-user alice --profile %[18]s
+  %[17]s revoke list --profile %[18]s
+
 Look at SELECT current_user, session_user, at the tables sales and events, and at
 what changes without the group. The policies are in %[13]s;
 which statement decided is in the audit log, %[14]s.
@@ -64,7 +76,8 @@ Ctrl-C here stops everything.
 		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(),
 		note, aws, psqlNote, psql, shellLine(conninfo), d.connectCommand(daypass, psql),
 		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1),
-		filepath.Join(d.dirs.root, "daypass.yaml"), filepath.Join(d.dirs.server, "audit"))
+		filepath.Join(d.dirs.root, "daypass.yaml"), filepath.Join(d.dirs.server, "audit"),
+		shellLine(config), shellLine(credentials), daypass, devOperator)
 	return err
 }
 

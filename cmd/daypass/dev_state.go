@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/daypass/daypass/internal/keyring"
@@ -19,7 +22,10 @@ import (
 //	postgres      PostgreSQL's data, log and superuser password
 //	server        the data directory of daypass serve
 //	daypass.yaml  the configuration of the last run
-//	access-key    the IAM user's access key, as JSON
+//	access-key, operator-access-key
+//	              the IAM users' access keys, as JSON
+//	aws-config, aws-credentials
+//	              profiles of both, for AWS clients
 //	lock          held by the process that uses the directory
 //
 // Without --data they are temporary, and close removes them.
@@ -97,17 +103,18 @@ func (d *devDirs) close() error {
 	return os.RemoveAll(d.root)
 }
 
-// devAccessKey is the access key of the example's IAM user.
+// devAccessKey is the access key of an IAM user of the example.
 type devAccessKey struct {
 	ID     string
 	Secret keyring.Secret
 }
 
-// accessKey reads the access key of an earlier run or makes one.
-func (d *devDirs) accessKey() (devAccessKey, error) {
+// accessKey reads the access key of an earlier run, from the file of that name, or makes
+// one.
+func (d *devDirs) accessKey(name string) (devAccessKey, error) {
 	// The file has the names that `aws iam create-access-key` answers with.
 	var file struct{ AccessKeyId, SecretAccessKey string }
-	path := filepath.Join(d.root, "access-key")
+	path := filepath.Join(d.root, name)
 	data, err := os.ReadFile(path)
 	switch {
 	case err == nil:
@@ -130,4 +137,21 @@ func (d *devDirs) accessKey() (devAccessKey, error) {
 		return devAccessKey{}, err
 	}
 	return devAccessKey{ID: file.AccessKeyId, Secret: keyring.Secret(file.SecretAccessKey)}, nil
+}
+
+// writeProfiles writes an AWS configuration with a profile for each of the IAM users.
+func (d *devDirs) writeProfiles(endpoint string, keys map[string]devAccessKey) (config, credentials string, err error) {
+	config, credentials = filepath.Join(d.root, "aws-config"), filepath.Join(d.root, "aws-credentials")
+	var settings, secrets strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		fmt.Fprintf(&settings, "[profile %s]\nendpoint_url = %s\nregion = %s\n\n", name, endpoint, devRegion)
+		fmt.Fprintf(&secrets, "[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n\n", name, keys[name].ID, keys[name].Secret.Reveal())
+	}
+	if err := os.WriteFile(config, []byte(settings.String()), 0o600); err != nil {
+		return "", "", fmt.Errorf("writing the AWS profiles: %w", err)
+	}
+	if err := os.WriteFile(credentials, []byte(secrets.String()), 0o600); err != nil {
+		return "", "", fmt.Errorf("writing the AWS profiles: %w", err)
+	}
+	return config, credentials, nil
 }

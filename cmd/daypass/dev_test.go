@@ -142,6 +142,7 @@ func TestDevPaste(t *testing.T) {
 	dev := startDev(t)
 	commands := dev.commands()
 	var setup, psql, refusal, connect string
+	var operator []string
 	for _, c := range commands {
 		switch {
 		case strings.HasPrefix(c, "export "), strings.HasPrefix(c, "unset "):
@@ -152,6 +153,8 @@ func TestDevPaste(t *testing.T) {
 			connect = c
 		case strings.Contains(c, "--db-groups finance"):
 			refusal = c
+		case strings.Contains(c, "--profile operator"):
+			operator = append(operator, c)
 		}
 	}
 	for _, tool := range []string{"aws", "psql", "sh"} {
@@ -179,6 +182,28 @@ func TestDevPaste(t *testing.T) {
 	out, err = paste(connect + ` -- -XAtc 'SELECT current_user, (SELECT count(*) FROM sales)'`)
 	if err != nil || out != "IAM:alice:analysts|4\n" {
 		t.Errorf("%s\n= %q, %v", connect, out, err)
+	}
+	// The operator sees a session, and ends it.
+	uri, err := paste(connect + " --print uri")
+	if err != nil {
+		t.Fatal(uri, err)
+	}
+	session, err := pgx.Connect(t.Context(), strings.TrimSpace(uri))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close(context.Background())
+	for i, want := range []string{"alice:analysts", "Sessions being ended: 1", "credentials for alice of any cluster"} {
+		if out, err := paste(operator[i]); err != nil || !strings.Contains(out, want) {
+			t.Errorf("%s\n= %q, %v, want %q", operator[i], out, err, want)
+		}
+	}
+	if _, err := session.Exec(t.Context(), "SELECT pg_sleep(30)"); err == nil {
+		t.Error("the session goes on after its credential was taken back")
+	}
+	out, err = paste(strings.ReplaceAll(operator[0], "operator", "ana"))
+	if err == nil || !strings.Contains(out, "AccessDenied") {
+		t.Errorf("ana lists sessions: %q, %v", out, err)
 	}
 }
 
