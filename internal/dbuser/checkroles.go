@@ -179,7 +179,7 @@ func (k *checker) standing(l lendable) {
 func (k *checker) marker(ctx context.Context) error {
 	var (
 		exists, login, super, admin bool
-		of, odd                     []string
+		of                          []string
 		members                     int
 	)
 	mayGrant := "me.rolcreaterole"
@@ -189,11 +189,9 @@ func (k *checker) marker(ctx context.Context) error {
 	err := k.c.QueryRow(ctx, `
 		select true, r.rolcanlogin, r.rolsuper, me.rolsuper or `+mayGrant+`,
 		  (select coalesce(array_agg(distinct g.rolname::text), '{}') from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid),
-		  (select coalesce(array_agg(distinct x.rolname::text), '{}') from pg_auth_members m join pg_roles x on x.oid = m.member
-		    where m.roleid = r.oid and x.rolname !~ '^IAMA?:' and x.oid <> me.oid and not `+k.makers()+`),
 		  (select count(distinct m.member)::int from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid)
 		from pg_roles r join pg_roles me on me.rolname = current_user where r.rolname = $1`, MarkerRole).
-		Scan(&exists, &login, &super, &admin, &of, &odd, &members)
+		Scan(&exists, &login, &super, &admin, &of, &members)
 	if errors.Is(err, pgx.ErrNoRows) {
 		k.add(OK, "marker", "the role %q is made at the first logon", MarkerRole)
 		return nil
@@ -219,8 +217,12 @@ func (k *checker) marker(ctx context.Context) error {
 		k.add(Broken, "marker", "the role %q is a member of %q; so is every session", MarkerRole, g).SQL =
 			[]string{fmt.Sprintf("revoke %s from %s cascade", ident(g), marker)}
 	}
+	odd, err := readForeign(ctx, k.c)
+	if err != nil {
+		return err
+	}
 	for _, x := range odd {
-		k.add(Warning, "marker", "the role %q is a member of %q, which is for session roles only; it cannot be lent", x, MarkerRole).SQL =
+		k.add(Warning, "marker", "the role %q is a member of %q, which is for session roles only; it cannot be lent, and is left alone", x, MarkerRole).SQL =
 			[]string{fmt.Sprintf("revoke %s from %s", marker, ident(x))}
 	}
 	k.add(OK, "marker", "session roles: %d", members-len(odd))

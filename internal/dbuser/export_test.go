@@ -86,3 +86,6 @@ func RoleNameIsOf(name, user string) (ok, of bool) {
 
 // RetiredName is the name of a session role that stepped aside.
 var RetiredName = retiredName
+
+// KeyedName is the third name of the session role for n.
+func (a *Admin) KeyedName(n Need) string { return a.cfg.names(n).keyed }

@@ -151,7 +151,7 @@ func parseRoleName(name string) (n roleName, ok bool) {
 
 // isOf reports whether the name is that of a session role of user.
 func (n roleName) isOf(user string) bool {
-	return n.user == user || n.user == "" && n.userHash == userHash(user)
+	return n.userHash == userHash(user)
 }
 
 // cutRunes shortens s to at most n bytes without splitting a character.

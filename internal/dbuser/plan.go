@@ -90,6 +90,9 @@ func (p *planner) build() (plan, error) {
 		return plan{}, err
 	}
 	for _, e := range p.Into {
+		if existing == nil || e.Role != existing.Name {
+			continue // not ours
+		}
 		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", ident(e.Role), ident(e.Member))
 		p.plan.verify = true
 	}

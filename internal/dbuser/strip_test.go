@@ -2,10 +2,14 @@ package dbuser_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgtest"
@@ -166,4 +170,164 @@ func TestRightsEndWithTheSession(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStripOfTheRevoked: a role whose credential was revoked loses its rights at the
+// end of its last session although it owns nothing, and may not log in before
+// that. The next logon has everything again, and is not stripped for it.
+func TestStripOfTheRevoked(t *testing.T) {
+	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
+		other := a.logon(a.role, a.db) // of another valid credential
+		run(t, c, "alter role current_user password 'mine'")
+		_ = c.Close(t.Context())
+		a.admin.SessionRevoked(a.role.Name, a.db, nil)
+		shut := func() bool {
+			return one(t, a.super, "select rolcanlogin::text from pg_roles where rolname = $1", a.role.Name) == "false"
+		}
+		a.eventually("nologin", shut)
+		if !strings.Contains(a.memberships(a.role.Name), a.group) {
+			t.Error("the rights of a session that goes on were taken away")
+		}
+		_ = other.Close(t.Context())
+		a.noSessions(a.role.Name)
+		a.admin.SessionEnded(a.role.Name, a.db, nil)
+		a.stripped(a.role.Name)
+		n := dbuser.Need{User: a.alice, Groups: []string{a.group}}
+		again := a.session(n)
+		_ = again.Close(t.Context())
+		a.noSessions(a.role.Name)
+		a.admin.SessionEnded(a.role.Name, a.db, nil)
+		a.admin.Wait()
+		if got := a.memberships(a.role.Name); !strings.Contains(got, a.group) {
+			t.Errorf("a role that owns nothing was stripped for a revocation that is dealt with: %q", got)
+		}
+	})
+}
+
+// TestNothingToDoForThoseWhoOwnNothing: the end of a session of a role that owns
+// nothing changes nothing, so the next logon finds everything as it was.
+func TestNothingToDoForThoseWhoOwnNothing(t *testing.T) {
+	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
+		a.admin.SetBefore(func(sql string, _ *pgconn.PgConn) {
+			if sql != "commit" && !strings.HasPrefix(sql, "begin") && !strings.HasPrefix(sql, "set local") && !strings.HasPrefix(sql, "select pg_") {
+				t.Errorf("a statement at the end of a session that leaves nothing behind: %s", sql)
+			}
+		})
+		a.ends(c)
+		a.admin.Wait()
+		if left, err := a.admin.StatePlans(t.Context(), dbuser.Need{User: a.alice, Groups: []string{a.group}}); err != nil || len(left) > 0 {
+			t.Errorf("left to do: %q, %v", left, err)
+		}
+	})
+}
+
+// TestStripOfTheExpired: a role that has not been logged on with for as long
+// as VALID UNTIL says is stripped although it owns nothing.
+func TestStripOfTheExpired(t *testing.T) {
+	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
+		a.ends(c)
+		a.exec("alter role %s valid until '2020-01-01'", a.role.Name)
+		if _, err := a.another().Sweep(t.Context(), dbuser.SweepOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		a.stripped(a.role.Name)
+	})
+}
+
+// TestASessionBeginsDuringAStrip, at another gateway, before each statement: it has
+// its rights afterwards. In this process the logon waits instead.
+func TestASessionBeginsDuringAStrip(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		alice, group := f.user("alice", ""), f.group("analysts")
+		f.lendAlone(alice, group)
+		db := f.database(group)
+		n := dbuser.Need{User: alice, Groups: []string{group}}
+		for at := 1; ; at++ {
+			role := f.ensure(n)
+			c := f.logon(role, db)
+			run(t, c, fmt.Sprintf("create table lab.t%d (x int)", at))
+			_ = c.Close(t.Context())
+			f.noSessions(role.Name)
+			sweeper, count := f.another(), 0
+			var began *pgx.Conn
+			sweeper.SetBefore(func(sql string, _ *pgconn.PgConn) {
+				if count++; count == at {
+					began, _ = f.tryLogon(role, db) // refused once it is NOLOGIN
+				}
+			})
+			if _, err := sweeper.Sweep(t.Context(), dbuser.SweepOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if count < at {
+				return
+			}
+			if began == nil {
+				continue
+			}
+			if got := one(t, began, "select pg_has_role($1, 'member')::text", group); got != "true" {
+				t.Errorf("a session that began before statement %d has lost its group: %s", at, f.memberships(role.Name))
+			}
+			_ = began.Close(t.Context())
+			f.noSessions(role.Name)
+		}
+	})
+}
+
+// TestALogonKeepsItsRoleFromBeingStripped between Ensure and the server's showing the
+// session, in this process; and a logon waits for a strip that has begun.
+func TestALogonKeepsItsRoleFromBeingStripped(t *testing.T) {
+	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
+		a.leak(c, "lab")
+		_ = c.Close(t.Context())
+		a.noSessions(a.role.Name)
+		n := dbuser.Need{User: a.alice, Groups: []string{a.group}}
+		role, err := a.admin.Ensure(t.Context(), n) // a logon that takes its time
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.admin.Sweep(t.Context(), dbuser.SweepOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.memberships(role.Name); !strings.Contains(got, a.group) {
+			t.Errorf("the role was stripped under a logon: %q", got)
+		}
+		inside, goOn := make(chan struct{}), make(chan struct{})
+		a.admin.Opened(role.Name)
+		a.admin.Wait()
+		a.admin.SetBefore(func(sql string, _ *pgconn.PgConn) {
+			if strings.HasPrefix(sql, "revoke") && strings.Contains(sql, role.Name) {
+				select {
+				case <-inside:
+				default:
+					close(inside)
+					<-goOn
+				}
+			}
+		})
+		swept := make(chan error, 1)
+		go func() {
+			_, err := a.admin.Sweep(context.Background(), dbuser.SweepOptions{})
+			swept <- err
+		}()
+		<-inside
+		ensured := make(chan error, 1)
+		go func() {
+			_, err := a.admin.Ensure(context.Background(), n)
+			ensured <- err
+		}()
+		select {
+		case err := <-ensured:
+			t.Errorf("a logon did not wait for the strip: %v", err)
+		case <-time.After(50 * time.Millisecond): // it is waiting, or has not begun
+		}
+		close(goOn)
+		if err := errors.Join(<-swept, <-ensured); err != nil {
+			t.Error(err)
+		}
+		if left, err := a.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+			t.Errorf("left to do after the logon: %q, %v", left, err)
+		}
+	})
 }

@@ -1,0 +1,210 @@
+package dbuser_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// TestTheMarkerAloneProvesNothing: before 16 a user with CREATEROLE puts a role of
+// another's into the marker and gives it a parent of their own; from 16 on a careless
+// superuser may. Nothing of it changes hands, is stripped, renamed or dropped, and it
+// is reported.
+func TestTheMarkerAloneProvesNothing(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		for _, options := range []string{"CREATEROLE", "SUPERUSER"} {
+			t.Run(options, func(t *testing.T) {
+				f := alone(t, s, options)
+				f.exec("create role alice login")
+				f.lendAlone("alice")
+				f.ensure(dbuser.Need{User: "alice"})
+				for _, name := range []string{"dba", "IAM:dba", "svc", "IAM~svc", "IAM:nobody~x", "IAM:"} {
+					f.exec("create role %s login valid until '2020-01-01'", name)
+					f.exec("create role %s login", "cr of "+name)
+					f.exec("grant daypass_session_roles to %s", name)
+					f.exec("grant %s to %s", "cr of "+name, name)
+					f.exec("create schema %s authorization %s", "of "+name, name)
+				}
+				f.exec(`alter role dba superuser; alter role "IAM:dba" superuser`)
+				report, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{Unused: time.Hour})
+				if err != nil || len(report.HandedOver)+len(report.Stripped)+len(report.Dropped) > 0 {
+					t.Errorf("Sweep = %+v, %v", report, err)
+				}
+				check := text(f.check())
+				for _, name := range []string{"dba", "IAM:dba", "svc", "IAM~svc", "IAM:nobody~x", "IAM:"} {
+					if got := one(t, f.super, "select o.rolname::text || ' ' || o.rolcanlogin from pg_namespace n join pg_roles o on o.oid = n.nspowner where nspname = $1", "of "+name); got != name+" true" {
+						t.Errorf("the schema of %s belongs to %s", name, got)
+					}
+					if got := f.memberships(name); got != "cr of "+name+" daypass_session_roles" {
+						t.Errorf("%s is in %q", name, got)
+					}
+					if !strings.Contains(fmt.Sprintf("%+v", report.Kept), "Role:"+name+" Reason:it is a member of daypass_session_roles") {
+						t.Errorf("no word of %s: %+v", name, report.Kept)
+					}
+					if !strings.Contains(check, fmt.Sprintf(`the role \"%s\" is a member of \"daypass_session_roles\"`, name)) {
+						t.Errorf("cluster check says nothing of %s", name)
+					}
+				}
+				// A logon for alice does not touch one that has her session role's name.
+				f.exec(`alter role "IAM:alice" rename to x; create role "IAM:alice" superuser login password 'theirs'; grant daypass_session_roles to "IAM:alice"`)
+				if role := f.ensure(dbuser.Need{User: "alice"}); role.Name == "IAM:alice" {
+					t.Error("a superuser was made a session role")
+				}
+				if one(t, f.super, "select rolsuper::text from pg_roles where rolname = 'IAM:alice'") != "true" {
+					t.Error("a superuser was changed")
+				}
+			})
+		}
+	})
+}
+
+// TestUsersWithCreateRole: before 16 CREATEROLE can grant any role, and lending it
+// is lending a superuser. From 16 on it reaches only what its holder administers,
+// as the attempts show.
+func TestUsersWithCreateRole(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, member, analysts, bob := f.user("alice", "CREATEROLE"), f.user("member", ""), f.group("analysts"), f.user("bob", "")
+		f.exec("grant %s to %s", alice, member)
+		bobs := f.ensure(dbuser.Need{User: bob})
+		attempts := []string{
+			"grant pg_execute_server_program to " + pgtest.Quote(alice),
+			"grant " + pgtest.Quote(analysts) + " to " + pgtest.Quote(alice),
+			"grant " + dbuser.MarkerRole + " to " + pgtest.Quote(bob),
+			"alter role " + pgtest.Quote(bob) + " password 'mine'",
+			"alter role " + pgtest.Quote(bobs.Name) + " password 'mine'",
+			"grant " + pgtest.Quote(bobs.Name) + " to " + pgtest.Quote(alice),
+		}
+		if f.Major() < 16 {
+			for _, user := range []string{alice, member} {
+				if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: user}); !errors.Is(err, dbuser.ErrUserRefused) || !strings.Contains(err.Error(), "allow_superusers") {
+					t.Errorf("Ensure(%s) = %v, want a refusal that names allow_superusers", user, err)
+				}
+			}
+			f.admin = f.another(allowSuperusers)
+		}
+		c := f.session(dbuser.Need{User: alice})
+		for _, sql := range attempts {
+			_, err := c.Exec(t.Context(), sql)
+			if (err == nil) != (f.Major() < 16) {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+	})
+}
+
+// TestTheUserFollowsFromTheName also for names that are not readable, and for
+// nothing else.
+func TestTheUserFollowsFromTheName(t *testing.T) {
+	long := strings.Repeat("x", 60)
+	for _, tt := range []struct {
+		user     string
+		groups   []string
+		identity bool
+	}{
+		{"alice", nil, false}, {"alice", []string{"a", "b"}, false}, {long, nil, false}, {long, []string{"a"}, false}, {"a:b", nil, false}, {"a~b", []string{"g"}, false},
+		{"IAM:ana", nil, true}, {"IAMR:etl", []string{"g"}, true}, {"IAM:" + long[:59], []string{"g"}, true}, {"a", []string{"b:c"}, false}, {"IAM", []string{"x"}, false},
+	} {
+		preferred, fallback := dbuser.SessionRoleNames(tt.user, tt.groups, tt.identity)
+		for _, name := range []string{preferred, fallback, dbuser.RetiredName(preferred, tt.user, 7)} {
+			if ok, of := dbuser.RoleNameIsOf(name, tt.user); !ok || !of || len(name) > 63 {
+				t.Errorf("%q is not known to be of %q", name, tt.user)
+			}
+			for _, other := range []string{"", "bob", "alic", "alice:a", "IAM", "IAM:ana", "ana", long[:59], "a"} {
+				if _, of := dbuser.RoleNameIsOf(name, other); of && other != tt.user {
+					t.Errorf("%q is taken to be of %q, not %q", name, other, tt.user)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"", "alice", "IAM", "IAM:", "IAMA:", "IAMA:x", "IAMA:ana:g", "IAMA:IAM:", "IAM::g", "IAM:alice:", "IAM:alice::g", "IAM:a~b", "IAM:a~h" + strings.Repeat("0", 45), "iam:alice"} {
+		if ok, _ := dbuser.RoleNameIsOf(name, "alice"); ok {
+			t.Errorf("%q is taken for the name of a session role", name)
+		}
+	}
+}
+
+// FuzzRoleName: whatever a role is called, its name is of at most one user, and
+// names that we give are of theirs.
+func FuzzRoleName(f *testing.F) {
+	f.Add("IAM:alice:analysts", "alice", "analysts", false)
+	f.Add("IAMA:IAM:ana", "IAM:ana", "", true)
+	f.Add("IAM:a~h", "a~b", "x", false)
+	f.Fuzz(func(t *testing.T, name, user, group string, identity bool) {
+		if ok, of := dbuser.RoleNameIsOf(name, user); of && ok {
+			if _, other := dbuser.RoleNameIsOf(name, user+"x"); other {
+				t.Errorf("%q is of two users", name)
+			}
+		}
+		if user == "" || len(user) > 63 || len(group) > 63 {
+			return
+		}
+		var groups []string
+		if group != "" {
+			groups = []string{group}
+		}
+		preferred, fallback := dbuser.SessionRoleNames(user, groups, identity)
+		for _, own := range []string{preferred, fallback} {
+			if ok, of := dbuser.RoleNameIsOf(own, user); !ok || !of {
+				t.Errorf("the name %q is not of its user %q", own, user)
+			}
+		}
+	})
+}
+
+// TestNamesThatAreSquatted: from 16 on a user with CREATEROLE makes roles of the names
+// that somebody's session role would have. The logon works under a name that
+// cannot be guessed, and that is kept as long as the others are taken.
+func TestNamesThatAreSquatted(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		bob, group := f.user("bob", ""), f.group("analysts")
+		squatter := pgtest.Connect(t, f.ConnString(f.Login(t, "mallory", "CREATEROLE"), "postgres"))
+		for _, groups := range [][]string{nil, {group}} {
+			preferred, fallback := dbuser.SessionRoleNames(bob, groups, false)
+			for _, name := range []string{preferred, fallback} {
+				run(t, squatter, "create role "+pgtest.Quote(name))
+			}
+			n := dbuser.Need{User: bob, Groups: groups}
+			role := f.ensure(n)
+			c := f.logon(role, "postgres")
+			if got := one(t, c, "select pg_has_role($1, 'member')::text", bob); got != "true" || role.Name == preferred || role.Name == fallback {
+				t.Errorf("the session of %s is not bob's", role.Name)
+			}
+			if !strings.Contains(f.log.String(), "run `daypass cluster check`") {
+				t.Errorf("no word in the log: %s", f.log)
+			}
+			if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+				t.Errorf("left to do: %q, %v", left, err)
+			}
+			if f.another(func(c *dbuser.Config) { c.Key[0]++ }).KeyedName(n) == role.Name {
+				t.Error("the name does not depend on the key")
+			}
+			_ = c.Close(t.Context())
+			f.noSessions(role.Name)
+			f.exec("alter role %s valid until '2020-01-01'", role.Name)
+			f.sweepUntil(role.Name, time.Hour)
+			if !f.roleExists(role.Name) {
+				t.Error("the role was dropped, and its name can be taken now")
+			}
+			for _, name := range []string{preferred, fallback} {
+				run(t, squatter, "drop role "+pgtest.Quote(name))
+			}
+			f.sweepUntil(role.Name, time.Hour)
+			if f.roleExists(role.Name) {
+				t.Error("the role stays when its own names are free")
+			}
+			if got := f.ensure(n).Name; got != preferred {
+				t.Errorf("session role = %s, want %s", got, preferred)
+			}
+		}
+	})
+}
