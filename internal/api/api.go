@@ -24,6 +24,7 @@ package api
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -114,8 +115,9 @@ func New(config Config) *Handler {
 	return h
 }
 
-// ServeHTTP answers one HTTP request. Whatever goes wrong, the answer is AWS
-// XML: never HTML, an empty body or a redirect.
+// ServeHTTP answers one HTTP request. Whatever goes wrong, the answer is AWS XML, or
+// AWS JSON for a client of one of its JSON protocols: never HTML, an empty body or a
+// redirect.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{
 		handler:   h,
@@ -153,6 +155,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = h.translate(c, err)
 	}
 	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(&record) {
+		if errors.Is(err, sigv4.ErrSignature) {
+			h.config.Log.InfoContext(r.Context(), "signature does not match", "request", c.id, "access_key", c.claimed,
+				"client", c.source.address, "host", clip(r.Host, 255))
+		}
 		if err := h.config.Audit.Call(record); err != nil {
 			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
 				"request", c.id, "taken_back", c.taken, "error", err)
@@ -170,7 +176,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.denial != "" {
 			w.Header().Set(authorizationMessageHeader, c.denial)
 		}
-		awsquery.WriteError(w, c.service.namespace, c.id, answer)
+		c.writeError(answer)
 		return
 	}
 	awsquery.WriteResult(w, c.service.namespace, c.action.name, c.id, result)

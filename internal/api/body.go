@@ -38,6 +38,8 @@ func (c *call) readBody() ([]byte, error) {
 		}
 		if s, ok := serviceByName(claim.Service); ok {
 			c.service = s
+		} else if sigv4.IsScopeName(claim.Service) {
+			c.foreign = claim.Service
 		}
 	}
 	limit := c.service.maxBody

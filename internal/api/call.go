@@ -1,6 +1,8 @@
 package api
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/sigv4"
 	"github.com/daypass/daypass/internal/sts"
 	"github.com/daypass/daypass/internal/throttle"
 )
@@ -31,6 +34,7 @@ type call struct {
 
 	service *service // whose error format it is; redshift until known
 	query   *awsquery.Request
+	foreign string  // service that the request is signed for, if that is none of ours
 	claimed string  // access key id that the request says it is signed with; empty: not a valid one
 	caller  *Caller // nil until authenticated, and for unsigned actions
 	action  *action // nil until found
@@ -195,8 +199,13 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 		return record
 	}
 	record.ErrorCode, record.ErrorMessage = answer.Code, clip(answer.Message, 512)
+	if c.foreign != "" && errors.Is(cause, sigv4.ErrScopeService) {
+		record.EventSource = c.foreign + ".amazonaws.com"
+	}
 	// What the caller was told less of than is known.
 	switch told := error(answer); {
+	case errors.Is(cause, sigv4.ErrSignature):
+		record.Reason = fmt.Sprintf("%v: the request arrived with Host %.255q, and has to be signed for this one", cause, c.http.Host)
 	case answer.Cause != nil:
 		record.Reason = clip(answer.Cause.Error(), 512)
 	case cause != told:

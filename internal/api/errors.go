@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -67,6 +68,27 @@ type panicError struct {
 }
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// writeError sends the answer of a call that failed. A client of one of AWS's JSON
+// protocols, which names its target in a header, has come to the wrong endpoint; it
+// could not read XML.
+func (c *call) writeError(answer *awsquery.Error) {
+	if c.http.Header.Get("X-Amz-Target") == "" {
+		awsquery.WriteError(c.writer, c.service.namespace, c.id, answer)
+		return
+	}
+	body, err := json.Marshal(map[string]string{"__type": answer.Code, "message": answer.Message})
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	h := c.writer.Header()
+	h.Set("Content-Type", "application/x-amz-json-1.1")
+	h.Set("X-Amzn-ErrorType", answer.Code)
+	h.Set("X-Amzn-RequestId", c.id)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	c.writer.WriteHeader(answer.Status)
+	_, _ = c.writer.Write(body) // a caller that is gone needs no answer
+}
 
 // answerTo is the border between what we know and what the caller may learn: nil
 // for an error that is nobody's business but ours.

@@ -204,7 +204,7 @@ func plainText(w http.ResponseWriter) {
 // reach nothing else, and leaves the rest to next.
 func (h *health) probes(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && len(r.URL.Path) > 1 {
+		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && len(r.URL.Path) > 1 {
 			switch r.URL.Path {
 			case "/healthz":
 				h.alive(w, r)

@@ -53,7 +53,7 @@ var (
 type Error struct {
 	Code    string // AWS error code
 	Status  int    // HTTP status
-	Message string // names what is wrong; of what was sent, only times and header names
+	Message string // names what is wrong; of what was sent, only times and names of headers, services and regions
 	reason  error
 }
 
@@ -92,6 +92,28 @@ func refuse(reason error, message string) *Error {
 		e.Code, e.Status = "SignatureDoesNotMatch", http.StatusForbidden
 	}
 	return e
+}
+
+// signedFor adds what the request was signed for, where that can be a name.
+func (e *Error) signedFor(name, problem string) *Error {
+	if !IsScopeName(name) {
+		return e
+	}
+	text := "signed for '" + name + "', " + problem
+	e.Message += " The request is " + text + "."
+	e.reason = fmt.Errorf("%w: %s", e.reason, text)
+	return e
+}
+
+// IsScopeName reports whether a service or region of a credential scope can be one of
+// AWS's.
+func IsScopeName(name string) bool {
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 63
 }
 
 // refuseKey makes the error for what a lookup answered, and keeps what it wrapped.

@@ -200,9 +200,11 @@ func (v *Verifier) checkScope(a *authorization) error {
 	case a.date != a.timestamp[:len("20060102")]:
 		return refuse(ErrScopeDate, "Date in Credential scope does not match the date of the request, "+a.timestamp+".")
 	case !slices.Contains(v.Services, a.service):
-		return refuse(ErrScopeService, "Credential should be scoped to correct service: '"+strings.Join(v.Services, "', '")+"'.")
+		e := refuse(ErrScopeService, "Credential should be scoped to correct service: '"+strings.Join(v.Services, "', '")+"'.")
+		return e.signedFor(a.service, "which is not a service of this endpoint")
 	case a.region != v.Region && (a.region != v.GlobalRegion || !slices.Contains(v.GlobalServices, a.service)):
-		return refuse(ErrScopeRegion, "Credential should be scoped to a valid region: '"+v.Region+"'.")
+		e := refuse(ErrScopeRegion, "Credential should be scoped to a valid region: '"+v.Region+"'.")
+		return e.signedFor(a.region, "which is not the region of this endpoint")
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func TestLines(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			l := throttle.NewLines(one, all)
-			const attempts, within = 60_000, 60 * time.Second
+			const attempts, within = 20_000, 60 * time.Second
 			lines, told := 0, int64(0)
 			for i := range attempts {
 				write, omitted := l.Next(row.who(i), row.bytes, noon.Add(within*time.Duration(i)/attempts))
