@@ -1,4 +1,6 @@
 # make build   bin/daypass, one static binary
+# make docs    docs/configuration.md, from the table of keys
+# make man     a manual page for each command, in bin/man
 # make check   everything that must hold before a commit lands
 # make bench   the speed of issuing, logging on and relaying, against a direct connection
 # make bench-peers   the same with PgBouncer and moto beside it; writes docs/performance.md
@@ -10,10 +12,17 @@ FUZZTIME ?= 1m
 DURATION ?= 1h
 SEED     ?= 0
 
-.PHONY: build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers soak fuzz postgres
+.PHONY: docs man build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers soak fuzz postgres
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/daypass ./cmd/daypass
+
+# What is made of the program itself: the reference of the configuration, and the manual pages.
+docs:
+	go run ./cmd/daypass config reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+
+man:
+	go run -ldflags "-X main.version=$(VERSION)" ./cmd/daypass man bin/man
 
 test:
 	go test ./...

@@ -70,7 +70,7 @@ type dev struct {
 	env  environment
 	dirs devDirs
 	// key is ana's, operatorKey the operator's.
-	key, operatorKey devAccessKey
+	key, operatorKey accessKey
 	server           *postgres.Server
 	// adminPassword is the administrative login's, new in every run.
 	adminPassword keyring.Secret
@@ -132,7 +132,7 @@ func runDev(ctx context.Context, env environment, opts devOptions) (err error) {
 	defer stopServing()
 	go func() {
 		serving <- server.Run(serveCtx, cfg, server.Options{
-			Log:     server.NewLog(env.stderr, slog.LevelWarn),
+			Log:     server.NewLog(env.stderr, slog.LevelWarn, false),
 			Version: buildVersion(),
 			Now:     env.now,
 			Drain:   devDrain,

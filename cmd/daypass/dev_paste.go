@@ -32,7 +32,7 @@ func (d *dev) printPaste() error {
 	if err != nil {
 		return err
 	}
-	config, credentials, err := d.dirs.writeProfiles(d.endpointURL(), map[string]devAccessKey{devIAMUser: d.key, devOperator: d.operatorKey})
+	config, credentials, err := d.dirs.writeProfiles(d.endpointURL(), map[string]accessKey{devIAMUser: d.key, devOperator: d.operatorKey})
 	if err != nil {
 		return err
 	}

@@ -103,15 +103,22 @@ func (d *devDirs) close() error {
 	return os.RemoveAll(d.root)
 }
 
-// devAccessKey is the access key of an IAM user of the example.
-type devAccessKey struct {
+// accessKey is a new access key of an IAM user.
+type accessKey struct {
 	ID     string
 	Secret keyring.Secret
 }
 
+// newAccessKey makes one that looks like AWS's.
+func newAccessKey() accessKey {
+	secret := make([]byte, 30)
+	rand.Read(secret)
+	return accessKey{ID: "AKIA" + rand.Text()[:16], Secret: keyring.Secret(base64.StdEncoding.EncodeToString(secret))}
+}
+
 // accessKey reads the access key of an earlier run, from the file of that name, or makes
 // one.
-func (d *devDirs) accessKey(name string) (devAccessKey, error) {
+func (d *devDirs) accessKey(name string) (accessKey, error) {
 	// The file has the names that `aws iam create-access-key` answers with.
 	var file struct{ AccessKeyId, SecretAccessKey string }
 	path := filepath.Join(d.root, name)
@@ -119,28 +126,26 @@ func (d *devDirs) accessKey(name string) (devAccessKey, error) {
 	switch {
 	case err == nil:
 		if err := json.Unmarshal(data, &file); err != nil || file.AccessKeyId == "" || file.SecretAccessKey == "" {
-			return devAccessKey{}, fmt.Errorf("%s holds no access key; remove it to have a new one made", path)
+			return accessKey{}, fmt.Errorf("%s holds no access key; remove it to have a new one made", path)
 		}
 	case errors.Is(err, os.ErrNotExist):
-		secret := make([]byte, 30)
-		rand.Read(secret)
-		file.AccessKeyId = "AKIA" + rand.Text()[:16]
-		file.SecretAccessKey = base64.StdEncoding.EncodeToString(secret)
+		key := newAccessKey()
+		file.AccessKeyId, file.SecretAccessKey = key.ID, key.Secret.Reveal()
 		data, err := json.Marshal(file)
 		if err != nil {
-			return devAccessKey{}, err
+			return accessKey{}, err
 		}
 		if err := os.WriteFile(path, append(data, '\n'), 0o600); err != nil {
-			return devAccessKey{}, err
+			return accessKey{}, err
 		}
 	default:
-		return devAccessKey{}, err
+		return accessKey{}, err
 	}
-	return devAccessKey{ID: file.AccessKeyId, Secret: keyring.Secret(file.SecretAccessKey)}, nil
+	return accessKey{ID: file.AccessKeyId, Secret: keyring.Secret(file.SecretAccessKey)}, nil
 }
 
 // writeProfiles writes an AWS configuration with a profile for each of the IAM users.
-func (d *devDirs) writeProfiles(endpoint string, keys map[string]devAccessKey) (config, credentials string, err error) {
+func (d *devDirs) writeProfiles(endpoint string, keys map[string]accessKey) (config, credentials string, err error) {
 	config, credentials = filepath.Join(d.root, "aws-config"), filepath.Join(d.root, "aws-credentials")
 	var settings, secrets strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(keys)) {

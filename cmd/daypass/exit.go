@@ -32,6 +32,7 @@ var exitCodesOf = map[string]exitCodes{
 	"daypass sessions":           likeAWS,
 	"daypass cluster check":      questions,
 	"daypass cluster clean":      questions,
+	"daypass config check":       questions,
 	"daypass credential inspect": questions,
 	"daypass explain":            questions,
 	"daypass policy lint":        questions,

@@ -80,7 +80,9 @@ this machine; "daypass serve" runs it in front of your own clusters.`,
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	root.AddCommand(newDevCommand(env))
+	root.AddCommand(newInitCommand(env))
 	root.AddCommand(newServeCommand(env))
+	root.AddCommand(newConfigCommand(env))
 	root.AddCommand(newExplainCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	root.AddCommand(newClusterCommand(env))
@@ -93,6 +95,7 @@ this machine; "daypass serve" runs it in front of your own clusters.`,
 	root.AddCommand(newRevokeCommand(env))
 	root.AddCommand(newSessionsCommand(env))
 	root.AddCommand(newCompletionCommand(env))
+	root.AddCommand(newManCommand(env))
 	improveHelp(root, env)
 	return root
 }

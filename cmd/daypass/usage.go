@@ -110,7 +110,7 @@ func noSuchConfig(path string, err error) error {
 	if _, missing := os.Stat(path); missing == nil {
 		return err // a file that the configuration names
 	}
-	return fmt.Errorf("%s: does not exist: name the configuration with --config FILE (docs/daypass.yaml is one to begin with; `daypass dev` needs none)", path)
+	return fmt.Errorf("%s: does not exist: name the configuration with --config FILE (`daypass init` writes one to begin with; `daypass dev` needs none)", path)
 }
 
 // registerConfig is the flag of all commands that read the configuration.

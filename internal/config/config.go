@@ -9,6 +9,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,8 +59,11 @@ var (
 	serialPattern     = regexp.MustCompile(`^[\w+=/:,.@-]{9,256}$`) // as API_GetSessionToken takes it
 )
 
+// ErrUnreadable is wrapped by the error of Load when the file itself cannot be read.
+var ErrUnreadable = errors.New("reading the configuration")
+
 // Load reads the configuration file. The error names every fault found, each with
-// file, line and key.
+// file, line and key, one to a line.
 func Load(path string) (*Config, error) {
 	return LoadEnv(path, os.LookupEnv)
 }
@@ -72,7 +76,7 @@ func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	}
 	file := readFile(absolute)
 	if file.err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", file.err)
+		return nil, fmt.Errorf("%w: %w", ErrUnreadable, file.err)
 	}
 	c, err := Parse(path, file.data, getenv)
 	if err != nil {

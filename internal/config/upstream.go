@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/filemode"
 )
 
 // defaultUpstream is the administrative login of a cluster that names none.
@@ -202,6 +203,11 @@ func (c *Cluster) seal(s *section, info connInfo) {
 		if file := info[name]; file != "" && file != "system" {
 			sum := s.file.sum(file)
 			both.Write(sum[:])
+			kind := filemode.Public
+			if name == "sslkey" || name == "passfile" {
+				kind = filemode.Private
+			}
+			s.file.judge(s.place("upstream"), s.path("upstream"), file, kind)
 		}
 	}
 	connection.Sum(c.Connection[:0])

@@ -275,17 +275,22 @@ func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error
 	return group.Wait()
 }
 
-// NewLog writes the log to w, without the database passwords that strangers put in
-// the place of names.
-func NewLog(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindString {
-			a.Value = slog.StringValue(keyring.Redact(a.Value.String()))
-		} else if err, ok := a.Value.Any().(error); ok {
-			a.Value = slog.StringValue(keyring.Redact(err.Error()))
+// NewLog writes the log to w, as lines of key=value or as JSON, without the database
+// passwords that strangers put in the place of names.
+func NewLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		switch v := a.Value.Any().(type) {
+		case string:
+			a.Value = slog.StringValue(keyring.Redact(v))
+		case error:
+			a.Value = slog.StringValue(keyring.Redact(v.Error()))
 		}
 		return a
-	}}))
+	}}
+	if asJSON {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
 }
 
 func listen(given net.Listener, address string) (net.Listener, error) {
