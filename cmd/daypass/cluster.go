@@ -31,13 +31,14 @@ func newClusterCommand(env environment) *cobra.Command {
 
 func newClusterCheckCommand(env environment) *cobra.Command {
 	var path, output string
-	var all bool
+	var all, sql bool
 	cmd := &cobra.Command{
 		Use:   "check NAME... | --all",
 		Short: "Say whether logons to a cluster will work, and print what mends it",
 		Long: `Connects to the cluster with its administrative login and looks at everything a
-logon depends on. What is missing comes with the SQL, to be run by a superuser,
-or the pg_hba.conf lines that mend it. Nothing is changed.
+logon depends on. Errors and warnings come with the SQL, to be run by a superuser,
+or the pg_hba.conf lines that mend them; --sql prints it for notices too, and where
+it is long. Nothing is changed.
 
 The exit code is 0 when there is nothing worse than warnings, 1 when something has
 to be mended, and 2 when it could not be asked.`,
@@ -57,18 +58,19 @@ to be mended, and 2 when it could not be asked.`,
 			if err != nil {
 				return err
 			}
-			return checkClusters(cmd.Context(), env.report(output), clusters, output)
+			return checkClusters(cmd.Context(), env.report(output), clusters, output, sql)
 		},
 	}
 	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().BoolVar(&all, "all", false, "check every cluster of the configuration")
+	cmd.Flags().BoolVar(&sql, "sql", false, "print all SQL and all lines of pg_hba.conf")
 	cmd.Flags().StringVar(&output, "output", "text", "text or json")
 	return cmd
 }
 
 // checkClusters checks one after the other, so that text appears as it is found
 // out. A cluster that cannot be reached does not keep the others from it.
-func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, output string) error {
+func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, output string, sql bool) error {
 	reports := []dbuser.Report{}
 	broken := false
 	for _, cluster := range clusters {
@@ -81,7 +83,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 		broken = broken || report.Broken()
 		reports = append(reports, report)
 		if output == "text" {
-			printReport(w, report)
+			printReport(w, report, sql)
 		}
 	}
 	if output == "json" {
@@ -99,30 +101,42 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 	return nil
 }
 
-func printReport(w io.Writer, r dbuser.Report) {
+// shortSQL is how many lines of SQL are printed without being asked for.
+const shortSQL = 5
+
+// printReport prints findings with what mends them. SQL that is long, or that
+// nothing depends on, is printed on demand: it would bury the errors.
+func printReport(w io.Writer, r dbuser.Report, sql bool) {
 	fmt.Fprintf(w, "cluster %s at %s\n\n", r.Cluster, r.Address)
-	count, printed := map[dbuser.Severity]int{}, map[string]bool{}
+	count, printed, more := map[dbuser.Severity]int{}, map[string]bool{}, false
 	for _, f := range r.Findings {
 		count[f.Severity]++
 		fmt.Fprintf(w, "  %s %s\n", paintSeverity(w, f.Severity), quote.Terminal(f.Message))
-		if len(f.SQL) > 0 {
-			where := ""
-			if f.Database != "" {
-				where = fmt.Sprintf(", in database %q", f.Database)
-			}
-			script := strings.Join(f.SQL, ";\n")
-			if printed[script] {
-				fmt.Fprintf(w, "           Run the same as above%s.\n", where)
-				continue
-			}
+		script := strings.Join(f.SQL, ";\n")
+		quiet := f.Severity == dbuser.Notice && !sql
+		switch {
+		case len(f.SQL) == 0:
+		case quiet || !sql && strings.Count(script, "\n") >= shortSQL:
+			more = true
+		case printed[script]:
+			fmt.Fprintf(w, "           Run the same as above%s.\n", inDatabase(f))
+		default:
 			printed[script] = true
-			fmt.Fprintf(w, "           Run as a superuser%s:\n\n", where)
-			for _, sql := range f.SQL {
-				fmt.Fprintf(w, "               %s;\n", strings.ReplaceAll(strings.TrimSpace(sql), "\n", "\n               "))
+			which := ""
+			if f.Choose {
+				which = ", of these only what is wanted"
+			}
+			fmt.Fprintf(w, "           Run as a superuser%s%s:\n\n", inDatabase(f), which)
+			for _, statement := range f.SQL {
+				fmt.Fprintf(w, "               %s;\n", strings.ReplaceAll(strings.TrimSpace(statement), "\n", "\n               "))
 			}
 			fmt.Fprintln(w)
 		}
-		if len(f.HBA) > 0 {
+		switch {
+		case len(f.HBA) == 0:
+		case quiet:
+			more = true
+		default:
 			fmt.Fprint(w, "           Put before all other lines of pg_hba.conf, which go on counting for everybody else, and reload:\n\n")
 			for _, line := range f.HBA {
 				fmt.Fprintf(w, "               %s\n", quote.Terminal(line))
@@ -131,6 +145,16 @@ func printReport(w io.Writer, r dbuser.Report) {
 		}
 	}
 	fmt.Fprintf(w, "\n%s, %s, %s\n", plural(count[dbuser.Broken], "error"), plural(count[dbuser.Warning], "warning"), plural(count[dbuser.Notice], "notice"))
+	if more {
+		fmt.Fprintln(w, "There is more SQL: run this again with --sql to see it.")
+	}
+}
+
+func inDatabase(f dbuser.Finding) string {
+	if f.Database == "" {
+		return ""
+	}
+	return fmt.Sprintf(", in database %q", f.Database)
 }
 
 func paintSeverity(w io.Writer, s dbuser.Severity) string {

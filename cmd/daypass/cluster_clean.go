@@ -118,6 +118,7 @@ func administer(cluster config.Cluster) *dbuser.Admin {
 		AllowSuperusers:      cluster.AllowSuperusers,
 		AllowPredefinedRoles: cluster.AllowPredefinedRoles,
 		RemovePasswords:      cluster.RemovePasswords,
+		NeverLend:            cluster.NeverLend,
 	})
 }
 

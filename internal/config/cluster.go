@@ -23,6 +23,8 @@ type Cluster struct {
 	AllowSuperusers    bool
 	// AllowPredefinedRoles lets pg_* roles be named as groups.
 	AllowPredefinedRoles bool
+	// NeverLend names roles that are no DbUser and no DbGroup; * is any characters.
+	NeverLend []string
 	// RemovePasswords says of which users no password of their own is valid.
 	RemovePasswords dbuser.PasswordRemoval
 	Sessions        SessionLimits
@@ -85,6 +87,7 @@ func (c *Config) readCluster(s *section, only bool, spec *directory.Spec, seen m
 		Database:             s.text("database"),
 		AllowSuperusers:      s.boolean("allow_superusers"),
 		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
+		NeverLend:            s.texts("never_lend"),
 		RemovePasswords:      passwordRemovals[s.text("remove_passwords")],
 		Sessions:             s.sessionLimits("session_limits"),
 	}

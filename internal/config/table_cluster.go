@@ -21,6 +21,8 @@ var clusterKeys = join([]key{
 		doc: "Whether DbUser may name a superuser."},
 	{name: "allow_predefined_roles", value: boolean, absent: "false", change: reconnect,
 		doc: "Whether DbGroups may name `pg_*` roles."},
+	{name: "never_lend", value: texts, change: reconnect, none: true,
+		doc: "Roles of the target that neither DbUser nor DbGroups may name; a `*` stands for any characters. `daypass cluster check` does not ask for rights on them."},
 	{name: "remove_passwords", value: text, absent: "autocreated", change: reconnect,
 		pattern: regexp.MustCompile(`^(autocreated|all|none)$`), want: "autocreated, all or none",
 		doc: "The database users whom no password of their own lets in past the gateway: those that AutoCreate makes; all, from their next logon on; or none."},

@@ -31,7 +31,10 @@ type Finding struct {
 	Message  string   `json:"message"`
 	// SQL mends it when a superuser runs it in Database, or anywhere when
 	// Database is empty. The statements have no semicolons.
-	SQL      []string `json:"sql,omitempty"`
+	SQL []string `json:"sql,omitempty"`
+	// Choose says that SQL has a statement for each of several roles or settings:
+	// only those that are meant are to be run.
+	Choose   bool     `json:"choose,omitempty"`
 	Database string   `json:"database,omitempty"`
 	HBA      []string `json:"pg_hba,omitempty"` // lines that belong in pg_hba.conf
 }
@@ -57,7 +60,13 @@ type checker struct {
 	report  Report
 	admin   string // the role whose rights count
 	super   bool
-	reserve int // standing connections
+	reserve int     // standing connections
+	host    *hosted // the provider; nil: none that is known
+	lent    []lendable
+	// open are the users that may have a password of their own that is valid, and
+	// openSeen says that they are known to have one.
+	open     []string
+	openSeen bool
 }
 
 func (k *checker) add(s Severity, code, format string, args ...any) *Finding {
@@ -85,7 +94,7 @@ func (a *Admin) Check(ctx context.Context) (Report, error) {
 	}
 	defer closeConn(c)
 	k.c = c
-	for _, step := range []func(context.Context) error{k.server, k.login, k.roles, k.settings, k.hba, k.triggers} {
+	for _, step := range []func(context.Context) error{k.server, k.login, k.roles, k.passwords, k.settings, k.hba, k.databases} {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := step(ctx)
 		cancel()
@@ -208,6 +217,9 @@ func (k *checker) login(ctx context.Context) error {
 	default:
 		k.add(Broken, "login", "the administrative login %q may not make roles", k.admin).SQL = []string{"alter role " + ident(k.admin) + " createrole"}
 	}
+	if k.host, err = k.provider(ctx); err != nil {
+		return err
+	}
 	if session != k.admin {
 		k.add(Notice, "login-role", "the login is %q and acts as %q", session, k.admin)
 	}
@@ -276,44 +288,6 @@ func (k *checker) settings(ctx context.Context) error {
 		}
 	}
 	return run("rollback")
-}
-
-// triggers looks into every database for the event trigger of earlier builds.
-func (k *checker) triggers(ctx context.Context) error {
-	var databases []string
-	err := k.c.QueryRow(ctx, `select coalesce(array_agg(datname::text order by datname), '{}') from pg_database
-		where datallowconn and not datistemplate and has_database_privilege(oid, 'connect')`).Scan(&databases)
-	if err != nil {
-		return err
-	}
-	const most = 50
-	for _, db := range databases[:min(len(databases), most)] {
-		if err := k.trigger(ctx, db); err != nil {
-			k.add(Notice, "event-trigger", "database %q cannot be checked: %v", db, plainError(err))
-		}
-	}
-	if len(databases) > most {
-		k.add(Notice, "event-trigger", "%d more databases were not checked", len(databases)-most)
-	}
-	return nil
-}
-
-func (k *checker) trigger(ctx context.Context, database string) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	c, err := k.a.pool.connect(ctx, database)
-	if err != nil {
-		return err
-	}
-	defer closeConn(c)
-	var there bool
-	if err := c.QueryRow(ctx, triggerQuery).Scan(&there); err != nil || !there {
-		return err
-	}
-	f := k.add(Warning, "event-trigger", "database %q has the event trigger %s, which is no longer used: it changes the owner of objects "+
-		"under the session that makes them", database, eventTrigger)
-	f.Database, f.SQL = database, removeTrigger()
-	return nil
 }
 
 // list writes names as text, the first few of many.

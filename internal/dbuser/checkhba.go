@@ -40,11 +40,7 @@ func (k *checker) hba(ctx context.Context) error {
 		err = rows.Err()
 	}
 	if isCode(err, "42501") {
-		f := k.add(Notice, "pg_hba", "the administrative login may not read pg_hba.conf; see that only the gateway reaches the database")
-		f.HBA = k.hbaLines(gateway)
-		f.SQL = []string{"grant select on pg_hba_file_rules to " + ident(k.admin),
-			"grant execute on function pg_hba_file_rules() to " + ident(k.admin)}
-		f.Database = k.config.Database
+		k.cannotReadHBA(gateway)
 		return nil
 	}
 	if err != nil {
@@ -54,59 +50,70 @@ func (k *checker) hba(ctx context.Context) error {
 	return nil
 }
 
+// cannotReadHBA says what to do where only superusers see pg_hba.conf.
+func (k *checker) cannotReadHBA(gateway string) {
+	if k.host != nil {
+		k.add(Notice, "pg_hba", "%s: nobody can edit pg_hba.conf here. Let only the gateway reach the server: %s (docs/managed-postgresql.md)", k.host.name, k.host.wall)
+		return
+	}
+	f := k.add(Notice, "pg_hba", "the administrative login may not read pg_hba.conf: make sure that only the gateway reaches the database")
+	f.HBA = k.hbaLines(gateway)
+	f.SQL = []string{"grant select on pg_catalog.pg_hba_file_rules to " + ident(k.admin),
+		"grant execute on function pg_catalog.pg_hba_file_rules() to " + ident(k.admin)}
+	f.Database = k.config.Database
+}
+
 // judgeHBA asks the rules about logons that should and should not be possible.
 // They are those in the file; a server that was not told to reload still
 // follows older ones.
 func (k *checker) judgeHBA(rules []hbaRule, gateway string) {
 	const session, anybody = "+" + MarkerRole, ""
-	elsewhere := []string{"203.0.113.77", "2001:db8::77", "127.0.0.1", "::1", "local"}
 	from := gateway
 	if from == "" {
 		from = "local"
 	}
 	tls := k.config.TLSConfig != nil
-	problems := 0
-	problem := func(s Severity, format string, args ...any) {
-		problems++
-		k.add(s, "pg_hba", format, args...)
-	}
-	switch r, ok := firstHBA(rules, session, from, tls); {
-	case !ok || r.Method == "reject":
-		problem(Broken, "pg_hba.conf does not let session roles in from the gateway (%s)", from)
-	case r.Method == "trust" && !IsLoopback(k.config.Host) && !verifies(k.config.TLSConfig):
-		problem(Broken, "pg_hba.conf, line %d: session roles log on without a password, and the server's certificate is not verified: "+
-			"the gateway takes no such session; set scram-sha-256 there", r.Line)
-	case r.Method == "trust":
-		problem(Warning, "pg_hba.conf, line %d: session roles log on without a password from the gateway's address", r.Line)
-	case !slices.Contains([]string{"scram-sha-256", "md5"}, r.Method): // md5 asks for SCRAM where the password is stored for it
-		problem(Broken, "pg_hba.conf, line %d: session roles cannot log on with %s, only with scram-sha-256", r.Line, r.Method)
-	}
-	for _, who := range []string{session, anybody} {
+	open := func(user string) string {
 		var open []string
-		for _, address := range elsewhere {
+		for _, address := range []string{"203.0.113.77", "2001:db8::77", "127.0.0.1", "::1", "local"} {
 			if address == from {
 				continue
 			}
-			if r, ok := firstHBA(rules, who, address, tls); ok && r.Method != "reject" {
+			if r, ok := firstHBA(rules, user, address, tls); ok && r.Method != "reject" {
 				open = append(open, fmt.Sprintf("%s (line %d, %s)", address, r.Line, r.Method))
 			}
 		}
-		if len(open) == 0 {
-			continue
-		}
-		if who == session {
-			problem(Warning, "pg_hba.conf lets session roles in from other addresses than the gateway's, such as %s; "+
-				"a holder who sets a password for the session role could come back without a credential", strings.Join(open, ", "))
-		} else {
-			problem(Warning, "pg_hba.conf lets users in from other addresses than the gateway's, such as %s; "+
-				"a user who sets a password could come back without a credential", strings.Join(open, ", "))
-		}
+		return strings.Join(open, ", ")
 	}
-	if problems == 0 {
+	before := len(k.report.Findings)
+	switch r, ok := firstHBA(rules, session, from, tls); {
+	case !ok || r.Method == "reject":
+		k.add(Broken, "pg_hba", "pg_hba.conf does not let session roles in from the gateway (%s)", from)
+	case r.Method == "trust" && !IsLoopback(k.config.Host) && !verifies(k.config.TLSConfig):
+		k.add(Broken, "pg_hba", "pg_hba.conf, line %d: session roles log on without a password, and the server's certificate is not verified: "+
+			"the gateway takes no such session; set scram-sha-256 there", r.Line)
+	case r.Method == "trust":
+		k.add(Warning, "pg_hba", "pg_hba.conf, line %d: session roles log on without a password from the gateway's address", r.Line)
+	case !slices.Contains([]string{"scram-sha-256", "md5"}, r.Method): // md5 asks for SCRAM where the password is stored for it
+		k.add(Broken, "pg_hba", "pg_hba.conf, line %d: session roles cannot log on with %s, only with scram-sha-256", r.Line, r.Method)
+	}
+	if where := open(session); where != "" {
+		k.add(Warning, "pg_hba", "pg_hba.conf lets session roles in from other addresses than the gateway's, such as %s: "+
+			"a holder who sets a password for the session role can come back without a credential for some minutes", where)
+	}
+	if len(k.report.Findings) > before {
+		k.report.Findings[len(k.report.Findings)-1].HBA = k.hbaLines(gateway)
+	} else {
+		k.add(OK, "pg_hba", "session roles log on from the gateway's address (%s) only", from)
+	}
+	switch where := open(anybody); {
+	case where == "":
 		k.add(OK, "pg_hba", "only the gateway's address (%s) reaches the database", from)
-		return
+	case len(k.open) == 0:
+		k.add(OK, "pg_hba", "pg_hba.conf lets users in from other addresses, such as %s; no user that is lent has a valid password", where)
+	default:
+		k.add(Notice, "pg_hba", "pg_hba.conf lets users in from other addresses, such as %s; see which may have a password above", where)
 	}
-	k.report.Findings[len(k.report.Findings)-1].HBA = k.hbaLines(gateway)
 }
 
 // hbaLines are the lines that make the gateway the only door for session roles

@@ -15,6 +15,7 @@ import (
 type lendable struct {
 	name                        string
 	login, super                bool
+	closed                      bool // no password of its own is valid
 	createDB, bypass            bool
 	admin                       bool // the login may grant it
 	member                      bool // the login is a member of it, in more than name
@@ -39,11 +40,14 @@ func (k *checker) roles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var users, groups, missing int
+	var users, groups int
+	var missing []lendable
 	for _, l := range all {
-		what, err := "group", error(nil)
+		if k.a.cfg.neverLends(l.name) {
+			continue
+		}
+		var err error
 		if l.login {
-			what = "user"
 			_, _, err = st.checkUser(Need{User: l.name}, &k.a.cfg)
 		} else {
 			_, err = st.checkGroup(l.name, &k.a.cfg)
@@ -53,22 +57,47 @@ func (k *checker) roles(ctx context.Context) error {
 			k.add(Notice, "not-lent", "%s", refused.Message)
 			continue
 		}
-		if !k.mayLend(l, what) {
-			missing++
-		} else if l.login {
+		switch {
+		case !l.admin:
+			missing = append(missing, l)
+			continue
+		case l.login:
 			users++
-		} else {
+		default:
 			groups++
 		}
+		k.lent = append(k.lent, l)
 		if err := k.attributes(ctx, l); err != nil {
 			return err
 		}
 		k.standing(l)
 	}
-	if missing == 0 {
-		k.add(OK, "lending", "can be lent: users %d, groups %d; others are made with AutoCreate", users, groups)
-	}
+	k.add(OK, "lending", "can be lent: users %d, groups %d; others are made with AutoCreate", users, groups)
+	k.notLent(missing)
 	return nil
+}
+
+// notLent tells of the roles that the login may not lend. Which of them are to be
+// lent at all is the operator's to say: never_lend names the others.
+func (k *checker) notLent(missing []lendable) {
+	var names, supers, sql []string
+	for _, l := range missing {
+		if l.super {
+			supers = append(supers, l.name)
+			continue
+		}
+		names = append(names, l.name)
+		sql = append(sql, lendStatement(l.name, k.admin))
+	}
+	if len(supers) > 0 {
+		k.add(Notice, "admin-option", "superusers can be lent by an administrative login that is a superuser only: %s", list(supers))
+	}
+	if len(names) == 0 || k.c.version < 160000 {
+		return // before 16 it takes CREATEROLE, and that is missing already
+	}
+	f := k.add(Warning, "admin-option", "the administrative login has no ADMIN OPTION on %s: logons that name them fail. Grant it on those "+
+		"that are to be lent, and name the others in never_lend", list(names))
+	f.SQL, f.Choose = sql, true
 }
 
 func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
@@ -84,7 +113,7 @@ func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
 		inherits, sets = fmt.Sprintf(rows, "m.inherit_option"), fmt.Sprintf(rows, "m.set_option")
 	}
 	rows, err := k.c.Query(ctx, `
-		select r.rolname::text, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolbypassrls, me.rolsuper or `+admin+`, `+member+`, `+inherits+`, `+sets+`
+		select r.rolname::text, r.rolcanlogin, r.rolsuper, coalesce(r.rolvaliduntil <= now(), false), r.rolcreatedb, r.rolbypassrls, me.rolsuper or `+admin+`, `+member+`, `+inherits+`, `+sets+`
 		from pg_roles r join pg_roles me on me.rolname = current_user
 		where r.rolname not in (current_user, session_user, $1) and r.rolname !~ '^pg_'
 		  and not exists (select from pg_auth_members m join pg_roles k on k.oid = m.roleid where m.member = r.oid and k.rolname = $1)
@@ -96,29 +125,12 @@ func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
 	var all []lendable
 	for rows.Next() {
 		var l lendable
-		if err := rows.Scan(&l.name, &l.login, &l.super, &l.createDB, &l.bypass, &l.admin, &l.member, &l.grantedInherit, &l.grantedFull); err != nil {
+		if err := rows.Scan(&l.name, &l.login, &l.super, &l.closed, &l.createDB, &l.bypass, &l.admin, &l.member, &l.grantedInherit, &l.grantedFull); err != nil {
 			return nil, err
 		}
 		all = append(all, l)
 	}
 	return all, rows.Err()
-}
-
-func (k *checker) mayLend(l lendable, what string) bool {
-	if l.admin {
-		return true
-	}
-	if l.super {
-		k.add(Warning, "admin-option", "only an administrative login that is a superuser may lend the superuser %q", l.name)
-		return false
-	}
-	f := k.add(Broken, "admin-option", "the administrative login may not lend %s %q", what, l.name)
-	if k.c.version >= 160000 {
-		f.SQL = []string{lendStatement(l.name, k.admin)}
-	} else {
-		f.SQL = []string{"alter role " + ident(k.admin) + " createrole"}
-	}
-	return false
 }
 
 // lendStatement lets the login grant a role without having it.

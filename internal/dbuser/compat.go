@@ -84,7 +84,7 @@ type compatState struct {
 	adminSuper   bool
 	owner        string // of the schema; empty: there is none
 	ownerSuper   bool
-	foreign      string // something in the schema that is neither the owner's nor a superuser's
+	foreign      string // what makes the schema untrustworthy; empty: nothing does
 	version      string
 	mayCreate    bool
 	ownsDatabase bool
@@ -97,10 +97,6 @@ func readCompat(ctx context.Context, c *conn) (*compatState, error) {
 	var st compatState
 	err := c.QueryRow(ctx, `
 		select current_user::text, me.rolsuper, coalesce(o.rolname::text, ''), coalesce(o.rolsuper, false),
-		  coalesce((select min(x.name) from (
-		      select relname::text as name, relowner as owner from pg_class where relnamespace = n.oid
-		      union all select proname::text, proowner from pg_proc where pronamespace = n.oid) x
-		    join pg_roles xo on xo.oid = x.owner where x.owner <> n.nspowner and not xo.rolsuper), ''),
 		  coalesce(obj_description(n.oid, 'pg_namespace'), ''),
 		  has_database_privilege(d.oid, 'create'), pg_has_role(d.datdba, 'usage'), d.datname::text,
 		  coalesce((select substr(e, length('search_path=') + 1) from pg_db_role_setting s, unnest(s.setconfig) e
@@ -109,7 +105,10 @@ func readCompat(ctx context.Context, c *conn) (*compatState, error) {
 		from pg_database d join pg_roles me on me.rolname = current_user
 		left join pg_namespace n on n.nspname = $1 left join pg_roles o on o.oid = n.nspowner
 		where d.datname = current_database()`, compatSchema).
-		Scan(&st.admin, &st.adminSuper, &st.owner, &st.ownerSuper, &st.foreign, &st.version, &st.mayCreate, &st.ownsDatabase, &st.database, &st.path, &st.serverPath)
+		Scan(&st.admin, &st.adminSuper, &st.owner, &st.ownerSuper, &st.version, &st.mayCreate, &st.ownsDatabase, &st.database, &st.path, &st.serverPath)
+	if err == nil && st.owner != "" {
+		st.foreign, err = st.foreignIn(ctx, c)
+	}
 	return &st, err
 }
 
@@ -122,12 +121,9 @@ func (st *compatState) plan(o CompatOptions) ([]string, error) {
 		return nil, &Error{Kind: ErrRights, Name: st.admin, Message: fmt.Sprintf(
 			"the administrative login %q may not create a schema in database %q: grant create on database %s to %s, or have a superuser run what --dry-run prints",
 			st.admin, st.database, ident(st.database), ident(st.admin))}
-	case st.owner != "" && st.owner != st.admin && !st.ownerSuper:
-		return nil, &Error{Kind: ErrRights, Name: st.owner, Message: fmt.Sprintf(
-			"schema %s in database %q belongs to %q, who could make db_user() say anything; it is left alone", compatSchema, st.database, st.owner)}
 	case st.foreign != "":
-		return nil, &Error{Kind: ErrRights, Name: st.foreign, Message: fmt.Sprintf(
-			"schema %s in database %q holds %q, which belongs to somebody else; it is left alone", compatSchema, st.database, st.foreign)}
+		return nil, &Error{Kind: ErrRights, Name: st.owner, Message: fmt.Sprintf(
+			"database %q: %s: drop it or take it away, so that nobody else can change what db_user() says, and run this again", st.database, st.foreign)}
 	case st.owner != "" && st.owner != st.admin && !st.adminSuper:
 		if !o.Remove && st.version == compatVersion() {
 			return nil, nil

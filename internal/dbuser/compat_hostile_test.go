@@ -123,7 +123,7 @@ func TestCompatRefusesCreators(t *testing.T) {
 		run(t, root, "create schema daypass authorization "+pgtest.Quote(f.login.Name))
 		run(t, root, "grant create, usage on schema daypass to "+pgtest.Quote(hers))
 		_, err := f.admin.Compat(t.Context(), dbuser.CompatOptions{Database: database})
-		if err == nil || !strings.Contains(err.Error(), "revoke create on schema daypass from "+hers) {
+		if err == nil || !strings.Contains(err.Error(), "revoke create on schema daypass from "+pgtest.Quote(hers)) {
 			t.Errorf("%s: she may create: %v, want the REVOKE", name, err)
 		}
 		run(t, mallory, "create type daypass.hers as enum ('a')")

@@ -1,8 +1,12 @@
 package dbuser
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Anybody with CREATE on a database can make a schema of any name there, and stays
@@ -54,9 +58,9 @@ begin
 end $daypass$`
 }
 
-// compatVerify fails when anybody but the administrative login and superusers owns
-// something in the schema, or may create something there.
-func (st *compatState) compatVerify() string {
+// foreignInSchema is a query for what in the schema belongs to anybody but the
+// administrative login and superusers, and for who else may create something there.
+func (st *compatState) foreignInSchema() string {
 	var owned strings.Builder
 	for _, c := range []struct{ catalog, prefix string }{
 		{"pg_class", "rel"}, {"pg_proc", "pro"}, {"pg_type", "typ"}, {"pg_operator", "opr"}, {"pg_collation", "coll"},
@@ -65,27 +69,49 @@ func (st *compatState) compatVerify() string {
 	} {
 		fmt.Fprintf(&owned, "\n    union all select x.%[2]sname::pg_catalog.text, x.%[2]sowner, false from pg_catalog.%[1]s x, s where x.%[2]snamespace = s.oid", c.catalog, c.prefix)
 	}
-	return `do $daypass$
-declare
-  thing pg_catalog.text;
-  who pg_catalog.text;
-  creates pg_catalog.bool;
-begin
+	return `
   with s as (select n.oid, n.nspowner, n.nspacl from pg_catalog.pg_namespace n where n.nspname = '` + compatSchema + `'),
   held (thing, who, creates) as (
     select '` + compatSchema + `', s.nspowner, false from s
     union all select '` + compatSchema + `', a.grantee, true from s, pg_catalog.aclexplode(s.nspacl) a where a.privilege_type = 'CREATE'` + owned.String() + `)
-  select h.thing, coalesce(o.rolname, 'public'), h.creates into thing, who, creates
+  select h.thing, coalesce(o.rolname, 'public')::pg_catalog.text as who, h.creates
   from held h left join pg_catalog.pg_roles o on o.oid = h.who
   where ` + trustedOwner(st.admin) + ` is not true
-  order by h.creates, h.thing collate "C" desc limit 1; -- not the array type, whose name begins with an underscore
-  if creates then
-    raise exception 'schema ` + compatSchema + `: "%" may create objects in it; nothing was changed', who
-      using errcode = '` + refusedInScript + `', hint = pg_catalog.format('Run: revoke create on schema ` + compatSchema + ` from %I', who);
-  elsif found then
-    raise exception 'schema ` + compatSchema + `: "%" in it belongs to "%"; nothing was changed', thing, who
+  order by h.creates, h.thing collate "C" desc limit 1 -- not the array type, whose name begins with an underscore
+`
+}
+
+// foreignIn says what in the schema makes it untrustworthy; empty: nothing does.
+func (st *compatState) foreignIn(ctx context.Context, c *conn) (problem string, err error) {
+	var thing, who string
+	var creates bool
+	switch err := c.QueryRow(ctx, st.foreignInSchema()).Scan(&thing, &who, &creates); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", nil
+	case err != nil:
+		return "", err
+	case creates:
+		return fmt.Sprintf("schema %s: %q may create objects in it (revoke create on schema %[1]s from %[3]s)", compatSchema, who, ident(who)), nil
+	case thing == compatSchema:
+		return fmt.Sprintf("schema %s: it belongs to %q", compatSchema, who), nil
+	}
+	return fmt.Sprintf("schema %s: %q in it belongs to %q", compatSchema, thing, who), nil
+}
+
+// compatVerify fails when there is anything of the kind.
+func (st *compatState) compatVerify() string {
+	return `do $daypass$
+declare
+  bad record;
+begin
+  for bad in` + st.foreignInSchema() + `  loop
+    if bad.creates then
+      raise exception 'schema ` + compatSchema + `: "%" may create objects in it; nothing was changed', bad.who
+        using errcode = '` + refusedInScript + `', hint = pg_catalog.format('Run: revoke create on schema ` + compatSchema + ` from %I', bad.who);
+    end if;
+    raise exception 'schema ` + compatSchema + `: "%" in it belongs to "%"; nothing was changed', bad.thing, bad.who
       using errcode = '` + refusedInScript + `', hint = 'Find out what it is for, then drop it, and run this again.';
-  end if;
+  end loop;
 end $daypass$`
 }
 

@@ -55,6 +55,9 @@ type Config struct {
 	AllowSuperusers      bool // DbUser may name a superuser
 	AllowPredefinedRoles bool // DbGroups may name pg_* roles
 	RemovePasswords      PasswordRemoval
+	// NeverLend names roles that are lent neither as users nor as groups; a * in a
+	// name stands for any characters.
+	NeverLend []string
 
 	MaxConns int              // standing connections; default 3
 	Timeout  time.Duration    // one Ensure, all in all; default 8 s

@@ -57,8 +57,9 @@ func HBALines(host, login, gateway string) []string {
 }
 
 var (
-	Verifier  = verifier
-	SplitList = splitList
+	Verifier    = verifier
+	SplitList   = splitList
+	MatchesName = matchesName
 )
 
 // SessionRoleNames returns the preferred and the fallback name.

@@ -38,6 +38,8 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 		return refuse("it marks session roles")
 	case s.isAdmin(n.User):
 		return refuse("it is the administrative login")
+	case c.neverLends(n.User):
+		return refuse("never_lend of the configuration names it")
 	case n.User == "public" || n.User == "none":
 		return refuse("PostgreSQL reserves the name")
 	}
@@ -105,6 +107,8 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 		return refuse("it marks session roles")
 	case s.isAdmin(name):
 		return refuse("it is the administrative login")
+	case c.neverLends(name):
+		return refuse("never_lend of the configuration names it")
 	}
 	g := s.role(name)
 	switch {

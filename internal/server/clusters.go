@@ -87,6 +87,7 @@ func newAdmin(settings clusterSettings, opts Options) *dbuser.Admin {
 		AllowSuperusers:      cc.AllowSuperusers,
 		AllowPredefinedRoles: cc.AllowPredefinedRoles,
 		RemovePasswords:      cc.RemovePasswords,
+		NeverLend:            cc.NeverLend,
 		Timeout:              opts.Patience * 4 / 5,
 		Now:                  opts.Now,
 		Log:                  opts.Log, // each line names the cluster by itself

@@ -1,0 +1,145 @@
+package dbuser_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// about are the findings of one code that mention a text.
+func about(r dbuser.Report, code, text string) []dbuser.Finding {
+	var found []dbuser.Finding
+	for _, x := range r.Findings {
+		if x.Code == code && strings.Contains(x.Message, text) {
+			found = append(found, x)
+		}
+	}
+	return found
+}
+
+// TestCheckOfDatabases: a database that sessions can use and the administrative
+// login cannot enter is an error, with what mends it; one that is nobody's is none.
+func TestCheckOfDatabases(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		alice, shut, full, internal, closed := f.user("alice", ""), f.Database(t), f.Database(t), f.Database(t), f.Database(t)
+		f.exec("revoke connect on database %s from public; grant connect on database %s to %s", shut, shut, alice)
+		f.exec("alter database %s connection limit 0", full)
+		f.exec("revoke connect on database %s from public", internal)
+		f.exec("alter database %s allow_connections false", closed)
+		codes := map[string]int{shut: 1, full: 1, internal: 0, closed: 0, "postgres": 0}
+		if f.Major() >= 17 {
+			refusing := f.Database(t)
+			f.Exec(t, refusing, `create function public.no() returns event_trigger language plpgsql as 'begin raise ''not you''; end';
+				create event trigger no on login execute function public.no(); alter event trigger no enable always`)
+			codes[refusing] = 1
+		}
+		report := f.check()
+		for database, want := range codes {
+			found := about(report, "connect", `"`+database+`"`)
+			if len(found) != want || want > 0 && found[0].Severity != dbuser.Broken {
+				t.Errorf("database %s: %+v, want %d errors", database, found, want)
+			}
+		}
+		if sql := about(report, "connect", `"`+shut+`"`)[0].SQL; !slices.Equal(sql, []string{"grant connect on database " + pgtest.Quote(shut) + " to " + pgtest.Quote(f.login.Name)}) {
+			t.Errorf("SQL = %q", sql)
+		}
+		f.mend(report)
+		report = f.check()
+		for _, database := range []string{shut, full} {
+			if found := about(report, "connect", `"`+database+`"`); len(found) > 0 {
+				t.Errorf("after the printed SQL: %+v", found)
+			}
+		}
+	})
+}
+
+// TestCheckFindsForgeries: a schema daypass or an event trigger of earlier builds
+// that a user has made for themselves is an error.
+func TestCheckFindsForgeries(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		db := f.Database(t)
+		mallory := f.Login(t, "mallory", "")
+		f.exec("grant create on database %s to %s, %s", db, mallory.Name, f.login.Name)
+		hers, root := pgtest.Connect(t, f.ConnString(mallory, db)), pgtest.Connect(t, f.Superuser(db))
+		// She makes schema and function before a superuser runs what an earlier build
+		// printed: create schema if not exists, create or replace function.
+		all(t, hers, "create schema daypass_private",
+			"create function daypass_private.hand_over() returns event_trigger language plpgsql as 'begin end'")
+		all(t, root, "create schema if not exists daypass_private",
+			"create or replace function daypass_private.hand_over() returns event_trigger language plpgsql security definer as 'begin end'",
+			"create event trigger daypass_hand_over on ddl_command_end execute function daypass_private.hand_over()")
+		all(t, hers, forgery...)
+		report := f.check()
+		for _, code := range []string{"event-trigger", "compat"} {
+			if found := about(report, code, `"`+db+`"`); len(found) != 1 || found[0].Severity != dbuser.Broken {
+				t.Errorf("%s: %+v, want one error", code, found)
+			}
+		}
+		f.mend(report)
+		run(t, root, "drop schema daypass cascade")
+		if _, err := f.admin.Compat(t.Context(), dbuser.CompatOptions{Database: db}); err != nil {
+			t.Fatal(err)
+		}
+		report = f.check()
+		if found := about(report, "event-trigger", db); len(found) > 0 {
+			t.Errorf("after the printed SQL: %+v", found)
+		}
+		if found := about(report, "compat", `"`+db+`"`); len(found) != 1 || found[0].Severity != dbuser.OK {
+			t.Errorf("of our own: %+v", found)
+		}
+		run(t, root, "comment on schema daypass is 'older'")
+		if found := about(f.check(), "compat", "another version"); len(found) != 1 {
+			t.Errorf("of another version: %+v", found)
+		}
+	})
+}
+
+// TestCheckOfGivenSettings: what the start-up message cannot pin is told, with the
+// SQL that takes it away.
+func TestCheckOfGivenSettings(t *testing.T) {
+	s := pgtest.Start(t)
+	f := alone(t, s, "CREATEROLE")
+	db := f.Database(t)
+	f.exec("alter database %s set session_preload_libraries = 'auto_explain'; alter database %s set statement_timeout = '1ms'; alter database %s set log_statement = 'all'", db, db, db)
+	f.exec("alter role %s set max_stack_depth = '100kB'", f.login.Name)
+	found := about(f.check(), "given-setting", "")
+	if len(found) != 2 {
+		t.Errorf("%+v, want two", found)
+	}
+	f.mend(dbuser.Report{Findings: found})
+	if found = about(f.check(), "given-setting", ""); len(found) > 0 {
+		t.Errorf("after the printed SQL: %+v", found)
+	}
+}
+
+// TestCheckOfPasswords: who may have a password of their own is told as well as it
+// can be seen.
+func TestCheckOfPasswords(t *testing.T) {
+	s := pgtest.Start(t)
+	for _, options := range []string{"CREATEROLE", "SUPERUSER"} {
+		f := alone(t, s, options)
+		f.lend(dbuser.MarkerRole)
+		with, without := f.Login(t, "with", "").Name, f.Login(t, "without", "").Name
+		if f.Major() >= 16 {
+			f.exec("grant %s, %s to %s with admin option", with, without, f.login.Name)
+		}
+		f.exec("alter role %s password null", without)
+		f.ensure(dbuser.Need{User: "made", AutoCreate: true})
+		found := about(f.check(), "passwords", "")
+		if len(found) != 1 || !strings.Contains(found[0].Message, with) || strings.Contains(found[0].Message, "made") ||
+			strings.Contains(found[0].Message, without) != (options == "CREATEROLE") {
+			t.Errorf("%s: %+v", options, found)
+		}
+		f.mend(dbuser.Report{Findings: found})
+		if found = about(f.check(), "passwords", ""); len(found) != 1 || found[0].Severity != dbuser.OK {
+			t.Errorf("%s, after the printed SQL: %+v", options, found)
+		}
+	}
+}
