@@ -15,7 +15,6 @@ import (
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/directory"
-	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -26,9 +25,12 @@ func newExplainCommand(env environment) *cobra.Command {
 		Short: "Say what a call for a credential needs, and which policy statement decides",
 		Long: `Answers every check that a call of GetClusterCredentials would need, from the
 configuration file alone: no server has to run, nothing is handed out. For each
-check it names the statement that decides, by file, policy, Sid or index, and line;
-for a refusal also the statement that would allow exactly this and nothing more.
-Then it says whether the API takes the parameters, and with what it refuses them.
+check it names the statement that decides, by file, policy, Sid or index, and line.
+For a refusal it also names the statements that nearly allow it, and what of the
+call could be changed (each change is tried). Last comes a statement that would
+allow exactly this and nothing more, unless it would weaken what the policies
+demand, or policy lint would warn of it. Then it says whether the API takes the
+parameters, and with what it refuses them.
 
 The principal is the ARN of an IAM user, an IAM role or a role session, or the
 name of an IAM user. The exit code is 1 when the call would be refused, and 2 when
@@ -88,15 +90,19 @@ type refusal struct {
 
 // explained is one check.
 type explained struct {
-	Action    string          `json:"action"`
-	Resource  string          `json:"resource"`
-	Decision  string          `json:"decision"` // allowed, explicitDeny, implicitDeny
-	Layer     string          `json:"layer"`
-	Policy    string          `json:"policy,omitempty"`
-	Statement string          `json:"statement,omitempty"` // Sid or index
-	Line      int             `json:"line,omitempty"`
-	Add       json.RawMessage `json:"add,omitempty"` // the statement that would allow it
-	Note      string          `json:"note,omitempty"`
+	Action    string `json:"action"`
+	Resource  string `json:"resource"`
+	Decision  string `json:"decision"` // allowed, explicitDeny, implicitDeny
+	Layer     string `json:"layer"`
+	Policy    string `json:"policy,omitempty"`
+	Statement string `json:"statement,omitempty"` // Sid or index
+	Line      int    `json:"line,omitempty"`
+	// NearMisses are statements that nearly allow it, Try what could be changed in
+	// the call, Add the statement that would allow it.
+	NearMisses []string        `json:"nearMisses,omitempty"`
+	Try        []string        `json:"try,omitempty"`
+	Add        json.RawMessage `json:"add,omitempty"`
+	Note       string          `json:"note,omitempty"`
 }
 
 func explain(w io.Writer, d *directory.Directory, o explainOptions, now time.Time) error {
@@ -109,8 +115,10 @@ func explain(w io.Writer, d *directory.Directory, o explainOptions, now time.Tim
 		return &exitError{code: 2, err: err}
 	}
 	answer := explanation{Principal: input.Principal, Allowed: outcome.Allowed(), Checks: make([]explained, len(outcome.Checks))}
+	advice := adviser{d, input, outcome}
 	for i, check := range outcome.Checks {
-		answer.Checks[i] = describe(d, input, i, check)
+		answer.Checks[i] = describe(check)
+		advice.advise(&answer.Checks[i], i)
 	}
 	if r := outcome.Refusal; r != nil {
 		answer.Refusal = &refusal{r.Code, r.Message}
@@ -187,7 +195,7 @@ func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.Expla
 	return in, nil
 }
 
-func describe(d *directory.Directory, in api.ExplainInput, index int, check api.Explanation) explained {
+func describe(check api.Explanation) explained {
 	decision := check.Decision
 	e := explained{
 		Action:   check.Action,
@@ -203,45 +211,7 @@ func describe(d *directory.Directory, in api.ExplainInput, index int, check api.
 			e.Statement = "Statement[" + strconv.Itoa(decision.Index) + "]"
 		}
 	}
-	switch decision.Effect {
-	case iam.Allowed:
-	case iam.ExplicitDeny:
-		e.Note = "a statement denies it: no other statement can allow it while that one matches"
-	default:
-		e.Add = statementFor(check)
-		e.Note = noteFor(d, in, index, e.Add)
-	}
 	return e
-}
-
-// statementFor allows exactly one check: this action, this resource, and the
-// values that this call has for the action's own condition keys.
-func statementFor(check api.Explanation) json.RawMessage {
-	equal, atMost := map[string]string{}, map[string]string{}
-	if name, given := check.Conditions["redshift:DbName"]; given {
-		equal["redshift:DbName"] = name
-	}
-	if seconds, given := check.Conditions["redshift:DurationSeconds"]; given {
-		atMost["redshift:DurationSeconds"] = seconds
-	}
-	return json.RawMessage(iam.AllowStatement(check.Action, check.Resource, equal, atMost))
-}
-
-// noteFor tries the statement out, and says where it has to stand.
-func noteFor(d *directory.Directory, in api.ExplainInput, index int, statement json.RawMessage) string {
-	policy, err := iam.ParsePolicy(iam.IdentityPolicy, "the statement to add", []byte(`{"Version":"2012-10-17","Statement":`+string(statement)+`}`))
-	if err != nil {
-		return "no statement can allow it: " + err.Error()
-	}
-	in.Extra = []*iam.Policy{policy}
-	again, err := api.Explain(d, in)
-	if err != nil || index >= len(again.Checks) {
-		return ""
-	}
-	if decision := again.Checks[index].Decision; !decision.Allowed() {
-		return "in an identity-based policy this is not enough: the " + decision.Layer.String() + " has to allow it too"
-	}
-	return "in an identity-based policy of the principal this is enough"
 }
 
 func (x *explanation) print(w io.Writer) error {
@@ -259,6 +229,12 @@ func (x *explanation) print(w io.Writer) error {
 			fmt.Fprintf(&b, ": no statement of the %s allows it", e.Layer)
 		}
 		b.WriteByte('\n')
+		for _, miss := range e.NearMisses {
+			fmt.Fprintf(&b, "  almost   %s\n", miss)
+		}
+		for _, change := range e.Try {
+			fmt.Fprintf(&b, "  try      %s\n", change)
+		}
 		if e.Add != nil {
 			fmt.Fprintf(&b, "  to add   %s\n", quote.Terminal(string(e.Add)))
 		}

@@ -154,14 +154,18 @@ func (a *asking) decide(k *check) iam.Decision {
 		trusting.Resource = k.trust
 		policies = &trusting
 	}
-	return policies.Evaluate(&iam.Request{
+	return policies.Evaluate(a.request(k))
+}
+
+func (a *asking) request(k *check) *iam.Request {
+	return &iam.Request{
 		Principal: a.call.caller.Principal,
 		Action:    k.action,
 		Resource:  k.resource,
-		Context:   context,
+		Context:   a.context,
 		Every:     k.every,
 		EveryKey:  k.everyKey,
-	})
+	}
 }
 
 func (k *check) resourceTags() map[string]string {

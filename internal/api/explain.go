@@ -45,6 +45,9 @@ type Explanation struct {
 	// their values.
 	Conditions map[string]string
 	Decision   iam.Decision
+	// NearMisses are, after an implicit deny, the statements that would allow it
+	// but for one thing.
+	NearMisses []iam.NearMiss
 }
 
 // Outcome is what would come of a call.
@@ -52,6 +55,8 @@ type Outcome struct {
 	// Checks are all that the call needs, also those behind the first refusal.
 	// There are none when the call leaves nothing to authorize.
 	Checks []Explanation
+	// Policies are the caller's.
+	Policies *iam.Policies
 	// Refusal is the API's answer to a caller who may do all that: nil, unless a
 	// parameter breaks a rule or there is no such cluster.
 	Refusal *awsquery.Error
@@ -72,6 +77,7 @@ func Explain(d *directory.Directory, in ExplainInput) (Outcome, error) {
 	if err != nil {
 		return outcome, err
 	}
+	outcome.Policies = caller.Policies
 	if len(in.Extra) > 0 {
 		policies := *caller.Policies
 		policies.Identity = append(policies.Identity[:len(policies.Identity):len(policies.Identity)], in.Extra...)
@@ -138,6 +144,9 @@ func explain[P any](c *call, o *Outcome,
 			e.Conditions[key.name] = key.value
 		}
 		e.Decision = ask.decide(&k)
+		if e.Decision.Effect == iam.ImplicitDeny {
+			e.NearMisses = c.caller.Policies.NearMisses(e.Decision.Layer, ask.request(&k))
+		}
 		o.Checks = append(o.Checks, e)
 	}
 	_, err := act(p, c)

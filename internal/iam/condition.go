@@ -21,6 +21,7 @@ type condition struct {
 	ifExists bool
 	set      setOperator
 
+	written []string // the values
 	// The values, by test. Exactly one of the lists is filled.
 	count    int
 	texts    []pattern
@@ -174,6 +175,7 @@ func (c *condition) parseOperator(name string) error {
 // policy variables are variables in 2012-10-17 alone.
 func (c *condition) addValue(text string, variables bool) error {
 	c.count++
+	c.written = append(c.written, text)
 	switch c.test {
 	case testString, testStringFold, testLike:
 		p, err := compilePattern(text, patternMode{wildcards: c.test == testLike, variables: variables})

@@ -90,7 +90,7 @@ func ExamplePolicies_Trace() {
 	for _, m := range policies.Trace(request) {
 		fmt.Printf("%s: matched %v %s\n", m.Sid, m.Matched, m.Mismatch)
 	}
-	fmt.Println(iam.AllowStatement(request.Action, request.Resource, nil, nil))
+	fmt.Println(iam.AllowStatement(request.Action, request.Resource, nil, nil, nil))
 	// Output:
 	// Groups: matched false Resource
 	// Office: matched false Condition.IpAddress.aws:SourceIp

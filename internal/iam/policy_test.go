@@ -408,7 +408,7 @@ func TestEvaluateNothing(t *testing.T) {
 func TestAllowStatement(t *testing.T) {
 	for _, name := range []string{"ana", "a*", "a?", "a$", "${aws:username}", `a"b\`, "ü<>&", "${*}", "a:b"} {
 		resource := "arn:aws:redshift:us-east-1:123456789012:dbuser:c/" + name
-		p := mustParse(t, iam.IdentityPolicy, `{"Version":"2012-10-17","Statement":`+iam.AllowStatement("redshift:CreateClusterUser", resource, nil, nil)+`}`)
+		p := mustParse(t, iam.IdentityPolicy, `{"Version":"2012-10-17","Statement":`+iam.AllowStatement("redshift:CreateClusterUser", resource, nil, nil, nil)+`}`)
 		policies := iam.Policies{Identity: []*iam.Policy{p}}
 		ctx := iam.NewContext()
 		ctx.Set("aws:username", "ana")

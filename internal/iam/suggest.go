@@ -8,28 +8,38 @@ import (
 
 // AllowStatement is the statement that allows one action on one resource and
 // nothing more, as JSON on one line. equal are condition keys with the values they
-// have to have, atMost those that may not be over a number; both are optional.
-// Characters that mean something in a policy are written as the variables that
-// stand for them, which needs a document of version 2012-10-17. For an action of a
-// role trust policy it is not the statement to add: that names principals, and no
-// resource.
-func AllowStatement(action, resource string, equal, atMost map[string]string) string {
-	type conditions map[string]map[string]string
-	statement := struct {
-		Effect, Action, Resource string
-		Condition                conditions `json:",omitempty"`
-	}{"Allow", action, resource, conditions{}}
-	if resource != "*" {
-		statement.Resource = literalReplacer.Replace(resource)
+// have to have, atMost those that may not be over a number, as are more conditions;
+// all are optional. Characters that mean something in a policy are written as the
+// variables that stand for them, but in more, which needs a document of version
+// 2012-10-17. For an action of a role trust policy it is not the statement to add:
+// that names principals, and no resource.
+func AllowStatement(action, resource string, equal, atMost map[string]string, more []WrittenCondition) string {
+	conditions := map[string]map[string]any{}
+	set := func(operator, key string, value any) {
+		if conditions[operator] == nil {
+			conditions[operator] = map[string]any{}
+		}
+		conditions[operator][key] = value
+	}
+	for _, c := range more {
+		if len(c.Values) == 1 {
+			set(c.Operator, c.Key, c.Values[0])
+		} else {
+			set(c.Operator, c.Key, c.Values)
+		}
 	}
 	for key, value := range equal {
-		if statement.Condition["StringEquals"] == nil {
-			statement.Condition["StringEquals"] = map[string]string{}
-		}
-		statement.Condition["StringEquals"][key] = literalReplacer.Replace(value)
+		set("StringEquals", key, literalReplacer.Replace(value))
 	}
-	if len(atMost) > 0 {
-		statement.Condition["NumericLessThanEquals"] = atMost
+	for key, value := range atMost {
+		set("NumericLessThanEquals", key, value)
+	}
+	statement := struct {
+		Effect, Action, Resource string
+		Condition                map[string]map[string]any `json:",omitempty"`
+	}{"Allow", action, resource, conditions}
+	if resource != "*" {
+		statement.Resource = literalReplacer.Replace(resource)
 	}
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)

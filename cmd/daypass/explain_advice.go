@@ -1,0 +1,371 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/iam"
+)
+
+// adviser says what would help a check that is refused. First come the statements
+// that nearly allow it, then what can be changed in the call; each change is tried.
+// A statement to add comes last, and only where it takes nothing from what the
+// policies demand and lint has nothing to say about it.
+type adviser struct {
+	d       *directory.Directory
+	input   api.ExplainInput
+	outcome api.Outcome
+}
+
+// change is something in the call that could be another way.
+type change struct {
+	flag    string // as on the command line
+	meaning string // of the flag in a real call. Optional
+	apply   func(*api.ExplainInput)
+	// whence: it is a circumstance of the call, which a policy demands on purpose.
+	whence bool
+}
+
+// mostAdvice is how many of a kind are printed for one check.
+const mostAdvice = 3
+
+func (a *adviser) advise(e *explained, index int) {
+	check := a.outcome.Checks[index]
+	if check.Decision.Allowed() {
+		return
+	}
+	for _, miss := range check.NearMisses[:min(len(check.NearMisses), mostAdvice)] {
+		e.NearMisses = append(e.NearMisses, describeMiss(miss))
+	}
+	whence := false
+	changes := a.changes(check)
+	for _, c := range append(changes, a.together(changes, check)...) {
+		if len(e.Try) < mostAdvice && a.helps(c, check) {
+			e.Try = append(e.Try, strings.TrimSuffix(c.flag+": "+c.meaning, ": "))
+			whence = whence || c.whence
+		}
+	}
+	switch {
+	case check.Decision.Effect == iam.ExplicitDeny && len(e.Try) > 0:
+		e.Note = "a statement denies the call as it is: no other statement can allow it while that one matches"
+	case check.Decision.Effect == iam.ExplicitDeny:
+		e.Note = "a statement denies it: no other statement can allow it while that one matches"
+	case whence || slices.ContainsFunc(check.NearMisses, demands):
+		if len(e.Try) == 0 {
+			e.Note = "the policies demand what this call does not have; a statement without that would weaken them"
+		}
+	default:
+		a.add(e, check, index)
+	}
+}
+
+// demands reports whether a statement wants something that is not a parameter of
+// the call: who calls, from where, how, when.
+func demands(miss iam.NearMiss) bool { return slices.ContainsFunc(miss.Unmet, circumstance) }
+
+func circumstance(c iam.WrittenCondition) bool {
+	return !strings.HasPrefix(strings.ToLower(c.Key), "redshift:")
+}
+
+func describeMiss(miss iam.NearMiss) string {
+	name := miss.Sid
+	if name == "" {
+		name = "Statement[" + strconv.Itoa(miss.Index) + "]"
+	}
+	where := fmt.Sprintf("%s of %s, line %d", name, miss.Policy, miss.Line)
+	if len(miss.Unmet) == 0 {
+		return where + ", is for " + strings.Join(clipList(miss.Resources), ", ")
+	}
+	var but []string
+	for _, u := range miss.Unmet {
+		but = append(but, fmt.Sprintf("%s (%s %s)", u.Key, u.Operator, strings.Join(clipList(u.Values), ", ")))
+	}
+	return where + ", would allow this but for " + strings.Join(but, " and ")
+}
+
+func clipList(list []string) []string {
+	if len(list) > mostAdvice {
+		return append(slices.Clone(list[:mostAdvice]), "…")
+	}
+	return list
+}
+
+// changes are those that might help, the likeliest first.
+func (a *adviser) changes(check api.Explanation) (list []change) {
+	if !a.input.MFA {
+		list = append(list, change{"--mfa", "call with the keys of get-session-token and a one-time password",
+			func(in *api.ExplainInput) { in.MFA = true }, true})
+	}
+	if !a.input.Secure {
+		list = append(list, change{"--secure-transport", "call over TLS", func(in *api.ExplainInput) { in.Secure = true }, true})
+	}
+	for _, address := range addresses(check.NearMisses) {
+		list = append(list, change{"--source-ip " + address.String(), "call from there", func(in *api.ExplainInput) { in.Source = address }, true})
+	}
+	set := func(flag, parameter string, values []string) {
+		for _, value := range values {
+			known := slices.ContainsFunc(list, func(c change) bool { return c.flag == flag+" "+value })
+			if value != "" && value != a.input.Parameters.Get(parameter) && !known {
+				list = append(list, change{flag: flag + " " + value, apply: func(in *api.ExplainInput) { in.Parameters.Set(parameter, value) }})
+			}
+		}
+	}
+	set("--duration-seconds", "DurationSeconds", []string{"900"})
+	set("--db-name", "DbName", append(a.named(check, "redshift:DbName", "dbname"), a.database()))
+	if check.Action == "redshift:GetClusterCredentials" {
+		set("--db-user", "DbUser", a.named(check, "redshift:DbUser", "dbuser"))
+	}
+	switch check.Action {
+	case "redshift:JoinGroup":
+		group := check.Resource[strings.LastIndexByte(check.Resource, '/')+1:]
+		list = append(list, change{flag: "without --db-groups " + group, apply: func(in *api.ExplainInput) { leaveOut(in.Parameters, group) }})
+	case "redshift:CreateClusterUser":
+		list = append(list, change{flag: "without --auto-create", meaning: "if the database user exists",
+			apply: func(in *api.ExplainInput) { in.Parameters.Del("AutoCreate") }})
+	}
+	return list
+}
+
+// together is what several changes make, the fewest that help, where none does alone.
+func (a *adviser) together(changes []change, check api.Explanation) []change {
+	var parts []change
+	for _, c := range changes {
+		flag, _, _ := strings.Cut(c.flag, " ")
+		if !slices.ContainsFunc(parts, func(p change) bool { return strings.HasPrefix(p.flag, flag) }) {
+			parts = append(parts, c)
+		}
+		if a.helps(c, check) {
+			return nil
+		}
+	}
+	if all := joined(parts); !a.helps(all, check) {
+		return nil
+	}
+	for i := 0; i < len(parts); {
+		if fewer := slices.Delete(slices.Clone(parts), i, i+1); a.helps(joined(fewer), check) {
+			parts = fewer
+		} else {
+			i++
+		}
+	}
+	return []change{joined(parts)}
+}
+
+func joined(parts []change) change {
+	var flags, meanings []string
+	whence := false
+	for _, c := range parts {
+		flags, whence = append(flags, c.flag), whence || c.whence
+		if c.meaning != "" {
+			meanings = append(meanings, c.meaning)
+		}
+	}
+	return change{strings.Join(flags, " "), strings.Join(meanings, ", "), func(in *api.ExplainInput) {
+		for _, c := range parts {
+			c.apply(in)
+		}
+	}, whence}
+}
+
+// leaveOut takes a group out of a call.
+func leaveOut(parameters url.Values, group string) {
+	var kept []string
+	for i := 1; parameters.Has("DbGroups.DbGroup." + strconv.Itoa(i)); i++ {
+		name := "DbGroups.DbGroup." + strconv.Itoa(i)
+		if g := parameters.Get(name); g != group {
+			kept = append(kept, g)
+		}
+		parameters.Del(name)
+	}
+	for i, g := range kept {
+		parameters.Set("DbGroups.DbGroup."+strconv.Itoa(i+1), g)
+	}
+}
+
+// named are the names that near misses are about: values of a condition key, and the
+// last part of resources of a kind.
+func (a *adviser) named(check api.Explanation, key, kind string) (names []string) {
+	add := func(name string) {
+		name = strings.ReplaceAll(name, "${aws:username}", a.input.Principal[strings.LastIndexByte(a.input.Principal, '/')+1:])
+		if !strings.ContainsAny(name, "*?$") && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, miss := range check.NearMisses {
+		for _, u := range miss.Unmet {
+			if strings.EqualFold(u.Key, key) {
+				for _, value := range u.Values {
+					add(value)
+				}
+			}
+		}
+		for _, resource := range miss.Resources {
+			if _, name, found := strings.Cut(resource, ":"+kind+":"); found {
+				_, name, _ = strings.Cut(name, "/")
+				add(name)
+			}
+		}
+	}
+	return names
+}
+
+// addresses are examples of those that near misses want.
+func addresses(misses []iam.NearMiss) (list []netip.Addr) {
+	for _, miss := range misses {
+		for _, u := range miss.Unmet {
+			if !strings.EqualFold(u.Key, "aws:SourceIp") {
+				continue
+			}
+			for _, value := range u.Values {
+				if prefix, err := netip.ParsePrefix(value); err == nil {
+					list = append(list, prefix.Addr())
+				} else if address, err := netip.ParseAddr(value); err == nil {
+					list = append(list, address)
+				}
+			}
+		}
+	}
+	return list
+}
+
+// database is the default one of the call's cluster.
+func (a *adviser) database() string {
+	if cluster, ok := a.d.Cluster(a.input.Parameters.Get("ClusterIdentifier")); ok {
+		return cluster.Database
+	}
+	return ""
+}
+
+// try explains the call with a change.
+func (a *adviser) try(c change) (api.Outcome, bool) {
+	in := a.input
+	in.Parameters = url.Values(maps.Clone(map[string][]string(a.input.Parameters)))
+	c.apply(&in)
+	outcome, err := api.Explain(a.d, in)
+	return outcome, err == nil && (outcome.Refusal == nil || a.outcome.Refusal != nil)
+}
+
+// helps reports whether a check is allowed with a change, and no other is refused
+// that was not.
+func (a *adviser) helps(c change, check api.Explanation) bool {
+	outcome, ok := a.try(c)
+	if !ok || len(outcome.Checks) == 0 {
+		return false
+	}
+	for _, other := range outcome.Checks {
+		if !other.Decision.Allowed() && (sameQuestion(other, check) || !a.refused(other)) {
+			return false
+		}
+	}
+	return true
+}
+
+// refused reports whether the call as it is has a check like this one that is
+// refused.
+func (a *adviser) refused(check api.Explanation) bool {
+	return slices.ContainsFunc(a.outcome.Checks, func(e api.Explanation) bool { return sameQuestion(e, check) && !e.Decision.Allowed() })
+}
+
+// sameQuestion compares two checks, of calls that differ in one name.
+func sameQuestion(x, y api.Explanation) bool {
+	kind := func(resource string) string {
+		arn, err := iam.ParseARN(resource)
+		if err != nil {
+			return resource
+		}
+		return arn.Resource[:max(0, strings.IndexByte(arn.Resource, ':'))]
+	}
+	return x.Action == y.Action && kind(x.Resource) == kind(y.Resource) && (x.Action != "redshift:JoinGroup" || x.Resource == y.Resource)
+}
+
+// add finds the statement that allows a check, this call and no more. Where the call
+// names no database it is for the cluster's default one: without a name it would open
+// all of them.
+func (a *adviser) add(e *explained, check api.Explanation, index int) {
+	before, named := a.input, ""
+	_, given := a.input.Parameters["DbName"]
+	if !given && strings.HasPrefix(check.Action, "redshift:GetClusterCredentials") {
+		const trap = "name the database with --db-name: a statement that names none opens all of them"
+		if named = a.database(); named == "" {
+			e.Note = trap
+			return
+		}
+		outcome, ok := a.try(change{apply: func(in *api.ExplainInput) { in.Parameters.Set("DbName", named) }})
+		if !ok || index >= len(outcome.Checks) {
+			e.Note = trap
+			return
+		}
+		if check = outcome.Checks[index]; check.Decision.Allowed() {
+			return // naming it is all there is to do
+		}
+		before.Parameters = url.Values(maps.Clone(map[string][]string(a.input.Parameters)))
+		before.Parameters.Set("DbName", named)
+	}
+	statement := statementFor(check)
+	policy, err := iam.ParsePolicy(iam.IdentityPolicy, "the statement to add", []byte(`{"Version":"2012-10-17","Statement":`+string(statement)+`}`))
+	if err != nil {
+		e.Note = "no statement can allow it: " + err.Error()
+		return
+	}
+	if objection := a.objection(policy); objection != "" {
+		e.Note = "a statement for this alone would not do what it says: " + objection
+		return
+	}
+	e.Add = statement
+	before.Extra = []*iam.Policy{policy}
+	again, err := api.Explain(a.d, before)
+	if err != nil || index >= len(again.Checks) {
+		return
+	}
+	e.Note = "in an identity-based policy of the principal this is enough"
+	if decision := again.Checks[index].Decision; !decision.Allowed() {
+		e.Note = "in an identity-based policy this is not enough: the " + decision.Layer.String() + " has to allow it too"
+	}
+	if named != "" {
+		e.Note += ", with --db-name " + named + "; a call that names no database opens all of them"
+	}
+}
+
+// objection is what lint says of the statement, by itself and beside the principal's
+// policies, which it does not say without it.
+func (a *adviser) objection(policy *iam.Policy) string {
+	site := iam.Site{Partition: a.d.Partition, Region: a.d.Region, Account: a.d.Account}
+	for _, w := range append(policy.Warnings(), policy.Elsewhere(site)...) {
+		return w.Reason
+	}
+	with := *a.outcome.Policies
+	before := with.Warnings()
+	with.Identity = append(slices.Clone(with.Identity), policy)
+	for _, w := range with.Warnings() {
+		if !slices.Contains(before, w) {
+			return w.Reason
+		}
+	}
+	return ""
+}
+
+// statementFor allows exactly one check: this action, this resource, and the
+// values that this call has for the action's own condition keys. What the statement
+// that comes nearest demands of the circumstances, this one demands too.
+func statementFor(check api.Explanation) json.RawMessage {
+	equal, atMost := map[string]string{}, map[string]string{}
+	if name, given := check.Conditions["redshift:DbName"]; given {
+		equal["redshift:DbName"] = name
+	}
+	if seconds, given := check.Conditions["redshift:DurationSeconds"]; given {
+		atMost["redshift:DurationSeconds"] = seconds
+	}
+	var more []iam.WrittenCondition
+	if len(check.NearMisses) > 0 {
+		more = slices.DeleteFunc(slices.Clone(check.NearMisses[0].Met), func(c iam.WrittenCondition) bool { return !circumstance(c) })
+	}
+	return json.RawMessage(iam.AllowStatement(check.Action, check.Resource, equal, atMost, more))
+}

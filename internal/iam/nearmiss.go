@@ -1,0 +1,91 @@
+package iam
+
+import "strings"
+
+// NearMiss is an Allow that does not match a request, and would if the request were
+// another in one respect: its conditions, or the name of its resource.
+type NearMiss struct {
+	Policy, Sid string
+	Index, Line int
+	// Unmet are the conditions that do not hold, where all else matches.
+	Unmet []WrittenCondition
+	// Resources are what the statement is for, as written: resources of the same
+	// kind, where all else matches, and Met are its conditions.
+	Resources []string
+	Met       []WrittenCondition
+}
+
+// WrittenCondition is a condition as written in a document of version 2012-10-17.
+type WrittenCondition struct {
+	Operator, Key string
+	Values        []string
+}
+
+// NearMisses are those of a layer, for explaining its implicit deny.
+func (p *Policies) NearMisses(layer Layer, r *Request) []NearMiss {
+	var misses []NearMiss
+	p.each(func(of Layer, policy *Policy) {
+		if of != layer {
+			return
+		}
+		for _, s := range policy.allows {
+			q := newQuery(r)
+			if !s.matchesAction(&q) || !s.matchesPrincipal(&q) {
+				continue
+			}
+			miss := NearMiss{Policy: policy.name, Sid: s.sid, Index: s.index, Line: s.start.Line}
+			for i := range s.conditions {
+				c := &s.conditions[i]
+				if w := (WrittenCondition{c.operator, c.name, policy.written(c)}); c.holds(q.Context, false, &q.work) {
+					miss.Met = append(miss.Met, w)
+				} else {
+					miss.Unmet = append(miss.Unmet, w)
+				}
+			}
+			if !s.matchesResource(&q) {
+				miss.Resources = s.sameKind(r.Resource)
+				if len(miss.Unmet) > 0 || miss.Resources == nil {
+					continue
+				}
+			}
+			if len(miss.Unmet)+len(miss.Resources) > 0 {
+				misses = append(misses, miss)
+			}
+		}
+	})
+	return misses
+}
+
+// written are a condition's values. In a document without variables ${ is text.
+func (p *Policy) written(c *condition) []string {
+	if p.variables {
+		return c.written
+	}
+	list := make([]string, len(c.written))
+	for i, text := range c.written {
+		list[i] = strings.ReplaceAll(text, "$", "${$}")
+	}
+	return list
+}
+
+// sameKind are the entries for resources of the same service, kind and cluster.
+func (s *statement) sameKind(resource string) (list []string) {
+	arn, err := ParseARN(resource)
+	if err != nil || s.notResource {
+		return nil
+	}
+	kind := func(resource string) string { return resource[:max(0, strings.IndexAny(resource, ":/"))] }
+	cluster := func(resource string) string {
+		in, _, _ := strings.Cut(strings.TrimPrefix(resource, kind(resource))[1:], "/")
+		return in
+	}
+	for i := range s.resources {
+		e := &s.resources[i]
+		parts := splitOutsideVariables(e.text, 6, true)
+		if len(parts) == 6 && parts[2] == arn.Service && kind(parts[5]) != "" && kind(parts[5]) == kind(arn.Resource) &&
+			mayBeSame(cluster(parts[5]), cluster(arn.Resource)) {
+			list = append(list, e.text)
+		}
+	}
+	return list
+}
