@@ -120,7 +120,9 @@ func encodeSession(e *awsquery.Encoder, s *Session) {
 	e.Bool("TLS", s.TLS)
 	e.Int("ProcessId", int(s.PID))
 	e.Time("StartedAt", s.Started)
-	e.Time("Expiration", s.NotAfter)
+	if !s.NotAfter.IsZero() { // a session that waits for its logon has no credential
+		e.Time("Expiration", s.NotAfter)
+	}
 	e.String("State", s.State)
 	e.Int("BytesFromClient", int(s.BytesFromClient))
 	e.Int("BytesToClient", int(s.BytesToClient))

@@ -111,7 +111,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 	if err != nil {
 		return SessionRole{}, err
 	}
-	role := a.sessionRole(p.role, n, st.version)
+	role := a.sessionRole(p.role, n, st)
 	switch {
 	case len(p.steps) == 0 && !p.stuck:
 		role.Seen = st.seen
@@ -124,8 +124,9 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 	return role, nil
 }
 
-func (a *Admin) sessionRole(name string, n Need, version int) SessionRole {
-	role := SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.cfg.Cluster, name), ServerVersion: version}
+func (a *Admin) sessionRole(name string, n Need, st *state) SessionRole {
+	role := SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.cfg.Cluster, name), ServerVersion: st.version,
+		LoginTrigger: st.Database != nil && st.Database.LoginTrigger}
 	if len(n.Groups) == 0 {
 		role.User = n.User
 	}

@@ -93,7 +93,7 @@ func (a *Admin) changeOnce(ctx context.Context, r request, looked *time.Time) (S
 				return nil, err
 			}
 		}
-		role = a.sessionRole(p.role, r.need, st.version)
+		role = a.sessionRole(p.role, r.need, st)
 		if !p.verify {
 			return p.steps, nil
 		}

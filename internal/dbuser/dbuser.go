@@ -83,9 +83,14 @@ type SessionRole struct {
 	Password      keyring.Secret
 	ServerVersion int // as server_version_num: 150018
 	// Seen stands for all that was found to be right: roles, memberships and
-	// settings. While it is the same, so is what a session of the role begins
-	// with. Zero: something was changed, or is about to be.
+	// settings, the right to connect to the database, and when the server last read
+	// its configuration. While it is the same, so is what a session of the role
+	// begins with, and whether it may begin. Zero: something was changed, or is about
+	// to be.
 	Seen [sha256.Size]byte
+	// LoginTrigger says that the database may have a login event trigger, which
+	// decides about each session when it begins.
+	LoginTrigger bool
 }
 
 // Ensure makes sure that the session role for n exists with exactly the rights

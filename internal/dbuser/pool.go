@@ -319,6 +319,9 @@ func (c *conn) prepare(ctx context.Context) error {
 		return err
 	}
 	var pid uint32
+	if len(results) == 0 || len(results[len(results)-1].Rows) != 1 || len(results[len(results)-1].Rows[0]) != 3 {
+		return errors.New("the server answers what it was not asked")
+	}
 	row := results[len(results)-1].Rows[0]
 	if _, err := fmt.Sscan(string(row[0]), &c.version); err != nil {
 		return fmt.Errorf("reading server_version_num: %w", err)

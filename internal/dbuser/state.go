@@ -33,8 +33,11 @@ type state struct {
 	Of       []member  `json:"of"`       // memberships of the candidates
 	Into     []edge    `json:"into"`     // members of the candidates; there must be none
 	Settings []setting `json:"settings"` // of the user and of the candidates
-	version  int
-	seen     [sha256.Size]byte // the hash of all but the time
+	Database *struct {
+		LoginTrigger bool `json:"logintrigger"` // it has, or had, a login event trigger
+	} `json:"database"` // nil: it does not exist, or is not named
+	version int
+	seen    [sha256.Size]byte // the hash of all but the time
 }
 
 type role struct {
@@ -99,7 +102,7 @@ const maxSettings = 64 << 10
 var serverRoles = []string{"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"}
 
 // stateQuery is the one query of a logon. $1 is the user and the groups, $2 the
-// names the session role may have. It reads pg_auth_members itself, not a
+// names the session role may have, $3 the database. It reads pg_auth_members itself, not a
 // view of it, so that no grantor hides a membership. It takes the same time with
 // ten roles as with ten thousand, which is why settings are looked up by
 // database and role, the key of their index. From 16 on there can be
@@ -114,11 +117,15 @@ func stateQuery(version int) string {
              where m.roleid = r.oid and m.member = me.oid), false) then true
            else pg_has_role(me.oid, r.oid, 'member with admin option') end`
 	}
+	loginTrigger := "false"
+	if version >= 170000 {
+		loginTrigger = "d.dathasloginevt"
+	}
 	// A scalar subquery, as EXISTS would be hashed: over all session roles.
 	const session = `coalesce((select true from pg_auth_members m
            where m.member = r.oid and m.roleid = (select oid from marker) limit 1), false)`
 	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{alterable}", alterable, "{inherit}", inherit, "{set}", set,
-		"{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
+		"{loginTrigger}", loginTrigger, "{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
 with recursive
 marker as (select oid from pg_roles where rolname = {marker}),
 named as materialized (
@@ -140,6 +147,12 @@ select json_build_object(
   'recovery', pg_is_in_recovery(),
   'now', extract(epoch from clock_timestamp())::float8,
   'marker', (select oid::int8 from marker),
+  'loaded', pg_conf_load_time(), -- pg_hba.conf, too
+  'database', (select json_build_object('oid', d.oid::int8, 'row', d.xmin::text, 'logintrigger', {loginTrigger},
+      'connect', (select json_agg(has_database_privilege(c.oid, d.oid, 'connect') order by c.oid) from candidate c),
+      'defaults', (select json_agg(s.xmin::text order by s.setdatabase) from pg_db_role_setting s
+        where s.setdatabase in (0, d.oid) and s.setrole = 0))
+    from pg_database d where d.datname = $3::text::name),
   'admin', (select json_build_object('name', current_user, 'login', session_user, 'super', rolsuper,
       'createdb', rolcreatedb, 'createrole', rolcreaterole, 'bypassrls', rolbypassrls)
     from pg_roles where rolname = current_user),
@@ -176,7 +189,7 @@ select json_build_object(
 func readState(ctx context.Context, c *conn, n Need, s sessionNames) (*state, error) {
 	lent := append([]string{n.User}, n.Groups...)
 	var text []byte
-	if err := c.QueryRow(ctx, stateStatement, lent, s.all()).Scan(&text); err != nil {
+	if err := c.QueryRow(ctx, stateStatement, lent, s.all(), n.Database).Scan(&text); err != nil {
 		return nil, err
 	}
 	st := &state{version: c.version, seen: hashState(text)}

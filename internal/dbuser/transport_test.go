@@ -90,6 +90,46 @@ func TestServerFloods(t *testing.T) {
 	}
 }
 
+// TestServerAnswersSomethingElse: a server that answers the gateway's questions with
+// anything it likes makes a logon fail, and nothing else.
+func TestServerAnswersSomethingElse(t *testing.T) {
+	text := func(values ...string) []pgproto3.BackendMessage {
+		description, row := &pgproto3.RowDescription{}, &pgproto3.DataRow{}
+		for _, v := range values {
+			description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte("x"), DataTypeOID: 25})
+			row.Values = append(row.Values, []byte(v))
+		}
+		return []pgproto3.BackendMessage{description, row, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}}
+	}
+	for name, answer := range map[string][]pgproto3.BackendMessage{
+		"nothing":      nil,
+		"no result":    {&pgproto3.EmptyQueryResponse{}},
+		"no row":       {&pgproto3.RowDescription{}, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 0")}},
+		"too little":   text("150001"),
+		"no number":    text("many", "4711", "f"),
+		"null":         {&pgproto3.RowDescription{Fields: make([]pgproto3.FieldDescription, 3)}, &pgproto3.DataRow{Values: make([][]byte, 3)}, &pgproto3.CommandComplete{}},
+		"another pid":  text("150001", "4712", "f"),
+		"a row alone":  {&pgproto3.DataRow{Values: [][]byte{[]byte("x")}}},
+		"a parameter":  {&pgproto3.ParameterStatus{Name: "x", Value: "y"}},
+		"copy":         {&pgproto3.CopyInResponse{}},
+		"copy out":     {&pgproto3.CopyOutResponse{}, &pgproto3.CopyData{Data: []byte("x")}},
+		"both ways":    {&pgproto3.CopyBothResponse{}},
+		"a notify":     {&pgproto3.NotificationResponse{Channel: "x"}},
+		"authenticate": {&pgproto3.AuthenticationCleartextPassword{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			peer := pgtest.NewPeer(t, pgtest.Always(pgtest.Accept("15.1"), pgtest.Answer(func(string) []pgproto3.BackendMessage { return answer })))
+			a := administer(t, peer.ConnString("daypass", "postgres"))
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			if _, err := a.Ensure(ctx, dbuser.Need{User: "alice"}); err == nil {
+				t.Error("Ensure succeeded")
+			}
+		})
+	}
+}
+
 // TestAdministrativePassword: it is given away in no other way than the operator
 // has allowed.
 func TestAdministrativePassword(t *testing.T) {

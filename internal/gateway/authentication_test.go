@@ -190,8 +190,9 @@ func TestHolderSetsAnotherVerifier(t *testing.T) {
 	})
 }
 
-// setHBA has the server ask everyone for a password in one way.
-func setHBA(t testing.TB, pg *pgtest.Server, method string) {
+// setHBA has the server treat the users in one way, "all" by default, and ask the
+// others for a password with SCRAM.
+func setHBA(t testing.TB, pg *pgtest.Server, method string, users ...string) {
 	t.Helper()
 	super := pgtest.Connect(t, pg.Superuser("postgres"))
 	file := value[string](t, super, "SHOW hba_file")
@@ -200,7 +201,8 @@ func setHBA(t testing.TB, pg *pgtest.Server, method string) {
 		t.Fatal(err)
 	}
 	// Written in place, so that the server's account keeps it.
-	lines := "local all all " + method + "\nhost all all all " + method + "\n"
+	who := strings.Join(append(users, "all")[:max(1, len(users))], ",")
+	lines := "local all all scram-sha-256\nhost all " + who + " all " + method + "\nhost all all all scram-sha-256\n"
 	if err := os.WriteFile(file, []byte(lines), owner.Mode()); err != nil {
 		t.Fatal(err)
 	}

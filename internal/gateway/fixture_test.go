@@ -330,6 +330,8 @@ func (a *fakeAdmin) Heal(context.Context, dbuser.Need) (dbuser.SessionRole, erro
 
 func (a *fakeAdmin) Opened(string) {}
 
+func (a *fakeAdmin) DatabasesInDemand(context.Context) ([]string, error) { return nil, nil }
+
 func (a *fakeAdmin) SessionRevoked(role, database string, left *dbuser.Backend) {
 	a.SessionEnded(role, database, left)
 }

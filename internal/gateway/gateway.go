@@ -92,6 +92,9 @@ type Admin interface {
 	SessionEnded(role, database string, left *dbuser.Backend)
 	// SessionRevoked is SessionEnded for a session whose credential was revoked.
 	SessionRevoked(role, database string, left *dbuser.Backend)
+	// DatabasesInDemand names the databases that somebody wants to have without any
+	// session in them. It is asked while sessions wait that were started ahead.
+	DatabasesInDemand(ctx context.Context) ([]string, error)
 }
 
 // Cluster is one target. It must not change after the Server has seen it.

@@ -245,7 +245,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 	key, sparing := l.spareKey(cluster)
 	if sparing {
 		if up, again := s.spares.take(key); up != nil {
-			l.ahead, l.next = true, &spareOrder{key, cluster, l.role, again.params}
+			l.ahead, l.next = true, &spareOrder{key: key, cluster: cluster, role: l.role, user: need.User, groups: need.Groups, params: again.params}
 			return up, nil
 		}
 	}
@@ -290,7 +290,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		}
 	}
 	if err == nil && sparing {
-		l.next = &spareOrder{key, cluster, l.role, params}
+		l.next = &spareOrder{key: key, cluster: cluster, role: l.role, user: need.User, groups: need.Groups, params: params}
 	}
 	return up, err
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -21,13 +22,18 @@ import (
 // started, and waits. It is still one session for one logon: none is used twice.
 //
 // A spare has never run a query, and is as good as a new session as long as what
-// it began with is what a new one would begin with. The check of the session role
-// is made for every logon, and says whether anything that it looks at, rights and
-// settings, has changed. Beyond that a spare is thrown away when the server has
-// said anything to it, when the password was healed, when the cluster's settings
-// are others, when another logon lacks the connection that it takes, and when it
-// is old. What remains, and is accepted: it takes up to spareAge until a role or
-// database that pg_hba.conf or a CONNECT privilege has shut out is shut out here.
+// it began with is what a new one would begin with, and a new one would begin at
+// all. The check of the session role is made for every logon, and covers rights,
+// settings, the right to connect, and whether the server has read pg_hba.conf again
+// since; a spare that was started under another state is thrown away. So it is when
+// the server has said anything to it, when the password was healed, when the
+// cluster's settings are others, when another logon lacks the connection that it
+// takes, when somebody wants the database for themselves (DROP DATABASE), and when it
+// is old. A database with a login event trigger has none: the trigger decides about
+// each session when it begins.
+//
+// A session role's rights end with its last session. A spare would put that off, so
+// a session role with groups has spares only while a session of it lives.
 //
 // Spares move work, and save none: they are started one at a time for a cluster,
 // so that they do not get in the way of those who wait.
@@ -37,6 +43,9 @@ const (
 	spareStay    = 5 * time.Second  // before one makes room for another session role's
 	spareTimeout = 10 * time.Second // to start one
 	spareParting = time.Second      // to make sure that one is gone
+	// demandInterval is how often spares look whether their database is wanted. Who
+	// wants it waits for five seconds.
+	demandInterval = 2 * time.Second
 )
 
 // spareKey is all that sessions have to have in common to stand in for each other.
@@ -53,10 +62,13 @@ type spareOrder struct {
 	key     spareKey
 	cluster *Cluster
 	role    dbuser.SessionRole
+	user    string // the database user
+	groups  []string
 	params  []param // all of them
 }
 
 type spare struct {
+	id    string
 	up    *upstream
 	order *spareOrder
 	since time.Time
@@ -67,10 +79,13 @@ type spare struct {
 type spares struct {
 	start func(context.Context, *spareOrder) (*upstream, error)
 	log   func(message string, order *spareOrder, err error)
+	// live reports whether a session of the role lives. It is called with mu held.
+	live func(admin Admin, role string) bool
 
 	mu       sync.Mutex // guards what follows
 	waiting  map[spareKey][]*spare
 	clusters map[Admin]*spareCluster
+	watching bool // watchDemand runs
 	closed   bool
 }
 
@@ -97,13 +112,14 @@ func newSpares(s *Server) *spares {
 		log: func(message string, o *spareOrder, err error) {
 			s.log.Debug(message, "cluster", o.cluster.Identifier, "role", o.role.Name, "error", err)
 		},
+		live: s.sessions.live,
 	}
 }
 
 // spareKey is the key of the session that the logon needs. It is not to be used
 // when ok is false.
 func (l *logon) spareKey(cluster *Cluster) (key spareKey, ok bool) {
-	if cluster.Prewarm <= 0 || !rawRelay || l.role.Seen == [sha256.Size]byte{} {
+	if cluster.Prewarm <= 0 || !rawRelay || l.role.LoginTrigger || l.role.Seen == [sha256.Size]byte{} {
 		return spareKey{}, false
 	}
 	var params strings.Builder
@@ -113,10 +129,16 @@ func (l *logon) spareKey(cluster *Cluster) (key spareKey, ok bool) {
 	return spareKey{cluster.Admin, cluster.Upstream, l.role.Name, l.database, l.role.Seen, params.String()}, true
 }
 
-// take returns a spare, or nil, and how to start another.
+// take returns a spare, or nil, and how to start another. Spares of the same role
+// and database that were started under another state are thrown away.
 func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
 	for {
 		p.mu.Lock()
+		for other := range p.waiting {
+			if other.admin == key.admin && other.role == key.role && other.database == key.database && other.seen != key.seen {
+				p.leaveLocked(other)
+			}
+		}
 		list := p.waiting[key]
 		if len(list) == 0 {
 			p.mu.Unlock()
@@ -147,6 +169,26 @@ func (p *spares) removeLocked(key spareKey, one *spare) bool {
 	one.timer.Stop()
 	p.lessLocked(key.admin)
 	return true
+}
+
+// leaveLocked throws away all spares of a key.
+func (p *spares) leaveLocked(key spareKey) {
+	for _, one := range slices.Clone(p.waiting[key]) {
+		p.removeLocked(key, one)
+		go one.up.leave()
+	}
+}
+
+// sessionEnded throws away the spares of a session role with groups when the last
+// session of it has ended.
+func (p *spares) sessionEnded(admin Admin, role string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, list := range p.waiting {
+		if key.admin == admin && key.role == role && len(list[0].order.groups) > 0 && !p.live(admin, role) {
+			p.leaveLocked(key)
+		}
+	}
 }
 
 func (p *spares) lessLocked(admin Admin) {
@@ -222,10 +264,14 @@ func (p *spares) startAll(c *spareCluster, admin Admin) {
 			err = up.SetDeadline(time.Time{})
 		}
 		p.mu.Lock()
-		if err == nil && !p.closed && discards == c.discards {
-			one := &spare{up: up, order: o, since: time.Now()}
+		if err == nil && !p.closed && discards == c.discards && (len(o.groups) == 0 || p.live(admin, o.key.role)) {
+			one := &spare{id: rand.Text(), up: up, order: o, since: time.Now()}
 			one.timer = time.AfterFunc(spareAge, func() { p.expire(o.key, one) })
 			p.waiting[o.key] = append(p.waiting[o.key], one)
+			if !p.watching {
+				p.watching = true
+				go p.watchDemand()
+			}
 			p.mu.Unlock()
 			close(over)
 			continue
@@ -295,6 +341,67 @@ func (p *spares) discard(admin Admin, match func(*spareKey) bool) int {
 }
 
 func everySpare(*spareKey) bool { return true }
+
+// watchDemand runs while spares wait, and throws those away whose database
+// somebody wants for themselves.
+func (p *spares) watchDemand() {
+	for {
+		time.Sleep(demandInterval)
+		databases := map[Admin]map[string]bool{}
+		p.mu.Lock()
+		for key := range p.waiting {
+			databases[key.admin] = nil
+		}
+		if p.watching = len(databases) > 0; !p.watching {
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+		for admin := range databases {
+			ctx, cancel := context.WithTimeout(context.Background(), demandInterval)
+			names, err := admin.DatabasesInDemand(ctx)
+			cancel()
+			if err != nil || len(names) == 0 {
+				continue // the next logon tells of a cluster that is not there
+			}
+			p.discard(admin, func(key *spareKey) bool { return slices.Contains(names, key.database) })
+		}
+	}
+}
+
+// list describes the spares, as sessions that nobody has.
+func (p *spares) list() []Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []Session
+	for key, waiting := range p.waiting {
+		for _, one := range waiting {
+			o := one.order
+			list = append(list, Session{ID: one.id, Cluster: o.cluster.Identifier, Database: key.database, DBUser: o.user,
+				DBGroups: slices.Clone(o.groups), SessionRole: key.role, PID: one.up.pid, Started: one.since, State: statePrewarmed})
+		}
+	}
+	return list
+}
+
+// kill throws away the spare with this id, and reports whether there was one.
+func (p *spares) kill(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, list := range p.waiting {
+		for _, one := range list {
+			if one.id == id {
+				p.removeLocked(key, one)
+				go one.up.leave()
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// statePrewarmed is the State of a session that was started ahead of its logon.
+const statePrewarmed = "prewarmed"
 
 // close throws all spares away and starts no more.
 func (p *spares) close() {

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,8 @@ func TestPrewarmedSessionIsUsedOnce(t *testing.T) {
 // TestPrewarmDoubts: after each of these the session that waits is not what a new
 // one would be, and is not used.
 func TestPrewarmDoubts(t *testing.T) {
-	f, pg, _ := prewarming(t, 20)
+	f, pg, cluster := prewarming(t, 20)
+	defer func() { pg.Exec(t, "postgres", "ALTER ROLE ALL RESET lock_timeout") }()
 	for _, row := range []struct {
 		name     string
 		change   func(t *testing.T, user string, pid int)
@@ -97,6 +99,12 @@ func TestPrewarmDoubts(t *testing.T) {
 		{"setting of the user", func(t *testing.T, user string, _ int) {
 			pg.Exec(t, "postgres", "ALTER ROLE "+user+" SET work_mem = '7MB'")
 		}, nil, "SHOW work_mem", "7MB"},
+		{"setting of the database", func(t *testing.T, _ string, _ int) {
+			pg.Exec(t, "postgres", "ALTER DATABASE "+cluster.Database+" SET statement_timeout = '76s'")
+		}, nil, "SHOW statement_timeout", "76s"},
+		{"setting of all roles", func(t *testing.T, _ string, _ int) {
+			pg.Exec(t, "postgres", "ALTER ROLE ALL SET lock_timeout = '75s'")
+		}, nil, "SHOW lock_timeout", "75s"},
 		{"setting of the session role", func(t *testing.T, user string, _ int) {
 			pg.Exec(t, "postgres", `ALTER ROLE "IAM:`+user+`" SET work_mem = '9MB'`)
 		}, nil, "SHOW work_mem", "4MB"},
@@ -177,4 +185,140 @@ func TestShutdownLeavesNoSpare(t *testing.T) {
 	if left := pids(t, pg, g.DBUser); len(left) != 0 {
 		t.Errorf("processes %v are left", left)
 	}
+}
+
+// TestPrewarmIsShutOut: a session that waits is not handed out when a new one would
+// not be let in.
+func TestPrewarmIsShutOut(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, shared *pgtest.Server) {
+		pg := shared.StartAlone(t, nil)
+		f := newFixture(t, nil)
+		cluster := *f.real(pg)
+		cluster.Prewarm = 4
+		f.add(&cluster)
+		database := pgtest.Quote(cluster.Database)
+		for _, row := range []struct {
+			name        string
+			shut, open  func(user string)
+			state, text string
+		}{
+			{"CONNECT revoked", func(string) { pg.Exec(t, "postgres", "REVOKE CONNECT ON DATABASE "+database+" FROM PUBLIC") },
+				func(string) { pg.Exec(t, "postgres", "GRANT CONNECT ON DATABASE "+database+" TO PUBLIC") }, "42501", "permission denied for database"},
+			{"no connections allowed", func(string) { pg.Exec(t, "postgres", "ALTER DATABASE "+database+" ALLOW_CONNECTIONS false") },
+				func(string) { pg.Exec(t, "postgres", "ALTER DATABASE "+database+" ALLOW_CONNECTIONS true") }, "55000", "not currently accepting"},
+			{"pg_hba.conf", func(user string) { setHBA(t, pg, "reject", `"IAM:`+user+`"`) }, func(string) { setHBA(t, pg, "scram-sha-256", "nobody") },
+				"08004", "does not let the gateway"},
+		} {
+			g := f.grant(pg.Name("shut"))
+			waiting := spare(t, f, pg, g)
+			row.shut(g.DBUser)
+			conn, err := f.try(g.LogonName(), f.mint(g), "")
+			if err == nil {
+				t.Errorf("%s: the logon got process %d; %d waited", row.name, value[int](t, conn, "SELECT pg_backend_pid()"), waiting)
+			} else {
+				f.refused(err, row.state, row.text)
+			}
+			eventually(t, "the session that waited goes", func() bool { return !pids(t, pg, g.DBUser)[waiting] })
+			row.open(g.DBUser)
+		}
+	})
+}
+
+// TestPrewarmMakesWayForDropDatabase: what waits is no session that somebody would
+// have to look for.
+func TestPrewarmMakesWayForDropDatabase(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel()
+		for _, sql := range []string{"DROP DATABASE %s", "ALTER DATABASE %[1]s RENAME TO %[2]s", "CREATE DATABASE %[2]s TEMPLATE %[1]s"} {
+			f := newFixture(t, nil)
+			cluster := *f.real(pg)
+			cluster.Prewarm = 4
+			f.add(&cluster)
+			g := f.grant(pg.Name("way"))
+			spare(t, f, pg, g)
+			other := pg.Name("other")
+			pg.Exec(t, "postgres", fmt.Sprintf(sql+"%.0[2]s", pgtest.Quote(cluster.Database), pgtest.Quote(other)))
+			pg.Exec(t, "postgres", "DROP DATABASE IF EXISTS "+pgtest.Quote(other)+" WITH (FORCE)")
+		}
+	})
+}
+
+// TestPrewarmAndLoginTriggers: a login event trigger decides about each session when
+// it begins, and what it raises is for the client.
+func TestPrewarmAndLoginTriggers(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel()
+		if pg.Major() < 17 {
+			return // it has none
+		}
+		f := newFixture(t, nil)
+		cluster := *f.real(pg)
+		cluster.Prewarm = 4
+		f.add(&cluster)
+		g := f.grant(pg.Name("trigger"))
+		waiting := spare(t, f, pg, g)
+		pg.Exec(t, cluster.Database, `CREATE TABLE logins (who text); GRANT INSERT ON logins TO PUBLIC;
+			CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO logins VALUES (session_user); END $$;
+			CREATE EVENT TRIGGER noted ON login EXECUTE FUNCTION noted()`)
+		for range 3 {
+			conn := f.connect(g, "")
+			if value[int](t, conn, "SELECT pg_backend_pid()") == waiting {
+				t.Error("the logon got a session from before the trigger")
+			}
+			_ = conn.Close(context.Background())
+		}
+		super := pgtest.Connect(t, pg.Superuser(cluster.Database))
+		if got := value[int](t, super, "SELECT count(*)::int FROM logins WHERE who = 'IAM:' || $1", g.DBUser); got != 3 {
+			t.Errorf("the trigger fired %d times for 3 logons", got)
+		}
+		for _, state := range []string{"28P01", "28000", "P0001"} {
+			pg.Exec(t, cluster.Database, `CREATE OR REPLACE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS $$
+				BEGIN IF session_user LIKE 'IAM:%' THEN RAISE 'closed on Sundays' USING ERRCODE = '`+state+`'; END IF; END $$`)
+			_, err := f.try(g.LogonName(), f.mint(g), "")
+			f.refused(err, state, "closed on Sundays")
+		}
+		if strings.Contains(f.log.String(), "password set anew") {
+			t.Error("what the trigger raised set the password anew")
+		}
+	})
+}
+
+// TestPrewarmedSessionsAreListed, and can be ended.
+func TestPrewarmedSessionsAreListed(t *testing.T) {
+	f, pg, cluster := prewarming(t, 2)
+	g := f.grant(pg.Name("listed"))
+	waiting := spare(t, f, pg, g)
+	list := f.server.Sessions()
+	if len(list) != 1 || list[0].State != "prewarmed" || list[0].PID != uint32(waiting) || list[0].DBUser != g.DBUser ||
+		list[0].Database != cluster.Database || list[0].SessionRole != "IAM:"+g.DBUser || list[0].Started.IsZero() {
+		t.Fatalf("sessions = %+v, want the one that waits", list)
+	}
+	if !f.server.Kill(list[0].ID) || f.server.Kill(list[0].ID) {
+		t.Error("Kill does not end it once")
+	}
+	eventually(t, "it goes", func() bool { return len(pids(t, pg, g.DBUser)) == 0 })
+	if list := f.server.Sessions(); len(list) != 0 {
+		t.Errorf("sessions = %+v, want none", list)
+	}
+}
+
+// TestPrewarmPutsNothingOff: the rights of a session role with groups end with its
+// last session, so nothing waits beyond it.
+func TestPrewarmPutsNothingOff(t *testing.T) {
+	f, pg, _ := prewarming(t, 4)
+	user, group := pg.Name("grouped"), pg.Group(t, "group")
+	g := f.grant(user, group)
+	first, second := f.connect(g, ""), f.connect(g, "")
+	eventually(t, "a session is started ahead", func() bool {
+		return slices.ContainsFunc(f.server.Sessions(), func(s gateway.Session) bool { return s.State == "prewarmed" })
+	})
+	_ = first.Close(context.Background())
+	eventually(t, "one is left", func() bool {
+		return len(slices.DeleteFunc(f.server.Sessions(), func(s gateway.Session) bool { return s.State == "prewarmed" })) == 1
+	})
+	if len(f.server.Sessions()) < 2 {
+		t.Error("what waited went with a session that was not the last")
+	}
+	_ = second.Close(context.Background())
+	eventually(t, "nothing waits", func() bool { return len(f.server.Sessions()) == 0 && len(pids(t, pg, user)) == 0 })
 }

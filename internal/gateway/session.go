@@ -33,7 +33,7 @@ type Session struct {
 	IssuedAt     time.Time // of the credential
 	NotAfter     time.Time // the credential's expiry, which the session outlives
 
-	State           string // active, idle, idle in transaction, idle in transaction (aborted)
+	State           string // active, idle, idle in transaction, idle in transaction (aborted), prewarmed
 	BytesFromClient uint64
 	BytesToClient   uint64
 }
@@ -54,6 +54,7 @@ type session struct {
 	target      *target
 	admin       Admin // of the cluster: hears of the end
 
+	over       atomic.Bool            // it counts as one of its session role no more
 	why        atomic.Pointer[ending] // set once
 	halfClosed atomic.Bool            // the client sends no more
 	farewell   atomic.Bool            // the client has sent Terminate
@@ -164,6 +165,8 @@ func (c *session) finish() {
 	_ = c.client.CloseWrite()
 	c.client.socket.Conn.Close()
 	c.release(why.imposed || parting != nil)
+	c.over.Store(true)
+	s.spares.sessionEnded(c.admin, c.info.SessionRole)
 	if why.reason == reasonRevoked {
 		c.admin.SessionRevoked(c.info.SessionRole, c.info.Database, c.backend())
 	} else {
@@ -209,12 +212,14 @@ func (c *session) describe() Session {
 	return info
 }
 
-// Sessions lists the sessions that are logged on, oldest first.
+// Sessions lists the sessions that are logged on, and those that wait for their
+// logon with the state "prewarmed", oldest first.
 func (s *Server) Sessions() []Session {
 	var list []Session
 	for _, c := range s.sessions.all() {
 		list = append(list, c.describe())
 	}
+	list = append(list, s.spares.list()...)
 	slices.SortFunc(list, func(a, b Session) int {
 		if order := a.Started.Compare(b.Started); order != 0 {
 			return order
@@ -228,7 +233,7 @@ func (s *Server) Sessions() []Session {
 // cancelled, and a client that can be told gets 57P01. It reports whether there
 // was such a session; it does not wait for its end.
 func (s *Server) Kill(id string) bool {
-	return s.KillWhere(func(c *Session) bool { return c.ID == id }) > 0
+	return s.KillWhere(func(c *Session) bool { return c.ID == id }) > 0 || s.spares.kill(id)
 }
 
 // KillWhere ends all sessions that match, and returns how many it found. match
@@ -369,6 +374,18 @@ func (r *registry) forget(c *session) {
 	} else {
 		r.byPID[c.pid] = others
 	}
+}
+
+// live reports whether a session of a session role lives.
+func (r *registry) live(admin Admin, role string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.sessions {
+		if c.admin == admin && c.info.SessionRole == role && !c.over.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *registry) all() []*session {
