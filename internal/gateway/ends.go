@@ -77,11 +77,11 @@ func (s *Server) refuseRevoked(grant *credential.Grant) *refusal {
 	revoked, err := s.isRevoked(grant)
 	switch {
 	case err != nil:
-		return &refusal{state: stateCannotConnectNow, cause: fmt.Errorf("%w: %w", errUnknown, err),
+		return &refusal{reason: ReasonUnknown, state: stateCannotConnectNow, cause: fmt.Errorf("%w: %w", errUnknown, err),
 			message: "logons are refused while the registry of revocations cannot be read",
 			hint:    "Try again; an operator finds the cause in the log."}
 	case revoked:
-		return &refusal{state: stateInvalidAuthorization, cause: errRevoked, message: "IAM Authentication token has been revoked",
+		return &refusal{reason: ReasonRevoked, state: stateInvalidAuthorization, cause: errRevoked, message: "IAM Authentication token has been revoked",
 			hint: "Ask for a new one with GetClusterCredentials."}
 	}
 	return nil

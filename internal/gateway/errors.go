@@ -11,6 +11,7 @@ import (
 // refusal is why a logon does not become a session: what the client is told, and
 // what is the matter in truth.
 type refusal struct {
+	reason  string // one of the Reason constants, or notALogon
 	state   string // SQLSTATE
 	message string
 	detail  string
@@ -21,7 +22,7 @@ type refusal struct {
 	silent bool // there is nobody to tell, or it would not be understood
 	forged bool // a password that is not a credential: slowed down, and never told why
 	untold bool // answered, but not written down: one like it was a moment ago
-	v2     bool // answer in the form of protocol 2
+	old    bool // answer in the form of protocol 1 and 2
 }
 
 func (r *refusal) Error() string {
@@ -64,37 +65,39 @@ const (
 var (
 	credentialRefusals = []struct {
 		err            error
+		reason         string
 		state, message string
 		hint           string
 	}{
 		// Only behind a right signature: the holder is told the truth. The
 		// text of the first is Redshift's, and drivers look for it.
-		{credential.ErrExpired, stateInvalidAuthorization, "IAM Authentication token has expired", "Ask for a new one with GetClusterCredentials."},
-		{credential.ErrNotYetValid, stateInvalidAuthorization, "IAM Authentication token is not valid yet", "The clock of the gateway or of the API is wrong."},
+		{credential.ErrExpired, ReasonExpired, stateInvalidAuthorization, "IAM Authentication token has expired", "Ask for a new one with GetClusterCredentials."},
+		{credential.ErrNotYetValid, ReasonNotYetValid, stateInvalidAuthorization, "IAM Authentication token is not valid yet", "The clock of the gateway or of the API is wrong."},
 	}
 
 	roleRefusals = []struct {
 		err            error
+		reason         string
 		state, message string
 		hint           string
 	}{
-		{dbuser.ErrUserMissing, stateInvalidAuthorization, "", "Ask for the credential with AutoCreate, or have the user created."},
-		{dbuser.ErrUserCannotLogin, stateInvalidAuthorization, "", ""},
-		{dbuser.ErrUserRefused, stateInsufficientRights, "", ""},
-		{dbuser.ErrGroupMissing, stateUndefinedObject, "", ""},
-		{dbuser.ErrNotAGroup, stateWrongObjectType, "", ""},
-		{dbuser.ErrGroupRefused, stateInsufficientRights, "", ""},
-		{dbuser.ErrNameTooLong, stateNameTooLong, "", ""},
-		{dbuser.ErrNameInvalid, stateInvalidName, "", ""},
-		{dbuser.ErrDatabaseMissing, stateUndefinedDatabase, "", ""},
-		{dbuser.ErrRights, stateSystemError, "", ""},
+		{dbuser.ErrUserMissing, ReasonRefused, stateInvalidAuthorization, "", "Ask for the credential with AutoCreate, or have the user created."},
+		{dbuser.ErrUserCannotLogin, ReasonRefused, stateInvalidAuthorization, "", ""},
+		{dbuser.ErrUserRefused, ReasonRefused, stateInsufficientRights, "", ""},
+		{dbuser.ErrGroupMissing, ReasonRefused, stateUndefinedObject, "", ""},
+		{dbuser.ErrNotAGroup, ReasonRefused, stateWrongObjectType, "", ""},
+		{dbuser.ErrGroupRefused, ReasonRefused, stateInsufficientRights, "", ""},
+		{dbuser.ErrNameTooLong, ReasonRefused, stateNameTooLong, "", ""},
+		{dbuser.ErrNameInvalid, ReasonRefused, stateInvalidName, "", ""},
+		{dbuser.ErrDatabaseMissing, ReasonRefused, stateUndefinedDatabase, "", ""},
+		{dbuser.ErrRights, ReasonRights, stateSystemError, "", ""},
 		// Clients and proxies take 57P03 for a reason to try again, or to go on to
 		// the next host.
-		{dbuser.ErrNotReady, stateCannotConnectNow, "", ""},
-		{dbuser.ErrLagging, stateCannotConnectNow, "", ""},
-		{dbuser.ErrReadOnly, stateCannotConnectNow, "", ""},
-		{dbuser.ErrFull, stateTooManyConnections, "", ""},
-		{dbuser.ErrUnreachable, stateCannotConnect, "", ""},
+		{dbuser.ErrNotReady, ReasonNotReady, stateCannotConnectNow, "", ""},
+		{dbuser.ErrLagging, ReasonNotReady, stateCannotConnectNow, "", ""},
+		{dbuser.ErrReadOnly, ReasonNotReady, stateCannotConnectNow, "", ""},
+		{dbuser.ErrFull, ReasonFull, stateTooManyConnections, "", ""},
+		{dbuser.ErrUnreachable, ReasonUnreachable, stateCannotConnect, "", ""},
 	}
 )
 
@@ -103,7 +106,7 @@ var (
 // at all.
 func refuseForged(user string, cause error) *refusal {
 	return &refusal{
-		state: stateInvalidAuthorization, forged: true, cause: cause,
+		reason: ReasonForged, state: stateInvalidAuthorization, forged: true, cause: cause,
 		message: fmt.Sprintf("IAM authentication failed for user \"%s\"", clip(user)),
 		hint:    "Log on as the DbUser and with the whole DbPassword of one answer of GetClusterCredentials, at the cluster that it is for.",
 	}
@@ -113,7 +116,7 @@ func refuseForged(user string, cause error) *refusal {
 func refuseCredential(user string, err error) *refusal {
 	for _, row := range credentialRefusals {
 		if errors.Is(err, row.err) {
-			return &refusal{state: row.state, message: row.message, hint: row.hint, cause: err}
+			return &refusal{reason: row.reason, state: row.state, message: row.message, hint: row.hint, cause: err}
 		}
 	}
 	return refuseForged(user, err)
@@ -121,13 +124,13 @@ func refuseCredential(user string, err error) *refusal {
 
 // refuseRole translates an error of preparing the session role.
 func refuseRole(cluster string, err error) *refusal {
-	r := &refusal{state: stateInternalError, message: "internal error while preparing the session", cause: err}
+	r := &refusal{reason: ReasonInternal, state: stateInternalError, message: "internal error while preparing the session", cause: err}
 	var known *dbuser.Error
 	for _, row := range roleRefusals {
 		if !errors.Is(err, row.err) {
 			continue
 		}
-		r.state, r.message, r.hint = row.state, row.message, row.hint
+		r.reason, r.state, r.message, r.hint = row.reason, row.state, row.message, row.hint
 		if r.message == "" && errors.As(err, &known) {
 			r.message = known.Message
 		}
@@ -137,13 +140,24 @@ func refuseRole(cluster string, err error) *refusal {
 		return r
 	}
 	if timedOut(err) {
-		r.state, r.message = stateConnectionFailure, fmt.Sprintf("cluster \"%s\" did not answer in time", cluster)
+		r.reason, r.state, r.message = ReasonUnreachable, stateConnectionFailure, fmt.Sprintf("cluster \"%s\" did not answer in time", cluster)
 	}
 	return r
 }
 
 func refuseProtocol(message string) *refusal {
-	return &refusal{state: stateProtocolViolation, message: message}
+	return &refusal{reason: ReasonProtocol, state: stateProtocolViolation, message: message}
+}
+
+// refuseSilently is for what PostgreSQL answers with nothing but the end of the
+// connection: it may come from anything, and not everything takes an error for one.
+func refuseSilently(cause error) *refusal {
+	return &refusal{reason: ReasonProtocol, silent: true, cause: cause}
+}
+
+// refuseGone is for a client that is not there any more, or cannot be talked to.
+func refuseGone(cause error) *refusal {
+	return &refusal{reason: ReasonGone, silent: true, cause: cause}
 }
 
 // appendError appends an ErrorResponse.
@@ -167,7 +181,7 @@ func (r *refusal) answer() []byte {
 		return nil
 	case r.body != nil:
 		return appendMessage(nil, 'E', r.body)
-	case r.v2: // no length, no fields
+	case r.old: // no length, no fields
 		return appendString([]byte{'E'}, "FATAL:  "+r.message+"\n")
 	}
 	return appendError(nil, "FATAL", r.state, r.message, r.detail, r.hint)

@@ -91,7 +91,7 @@ func (l *logon) run() (*session, *refusal) {
 	l.asked, l.greeted = asked, time.Now()
 	s := l.server
 	if l.client.tls == nil && !isLocal(l.conn.RemoteAddr()) {
-		return nil, &refusal{state: stateInvalidAuthorization, message: "TLS is required to log on here",
+		return nil, &refusal{reason: ReasonProtocol, state: stateInvalidAuthorization, message: "TLS is required to log on here",
 			hint: "Connect with sslmode=verify-full, or at least sslmode=require."}
 	}
 	if s.draining.Load() {
@@ -117,7 +117,7 @@ func (l *logon) run() (*session, *refusal) {
 }
 
 func refuseShutdown() *refusal {
-	return &refusal{state: stateCannotConnectNow, message: "the gateway is shutting down"}
+	return &refusal{reason: ReasonShutdown, state: stateCannotConnectNow, message: "the gateway is shutting down"}
 }
 
 // checkPassword decides whether the password is a credential for this user and
@@ -144,7 +144,7 @@ func (l *logon) checkPassword(password string) *refusal {
 		return r
 	}
 	if may, tell := l.server.record.mayLogOn(grant.Principal); !may {
-		return &refusal{state: stateLimitReached, untold: !tell, message: "too many logons with credentials of the same principal",
+		return &refusal{reason: ReasonLimit, state: stateLimitReached, untold: !tell, message: "too many logons with credentials of the same principal",
 			hint: "Try again in a moment, or keep connections open in a pool."}
 	}
 	return nil
@@ -155,7 +155,7 @@ func (l *logon) open() (*session, *refusal) {
 	s, grant := l.server, &l.grant
 	cluster, ok := s.cluster(grant.Cluster)
 	if !ok {
-		return nil, &refusal{state: stateRejected, message: fmt.Sprintf("cluster \"%s\" is not served here", grant.Cluster)}
+		return nil, &refusal{reason: ReasonRefused, state: stateRejected, message: fmt.Sprintf("cluster \"%s\" is not served here", grant.Cluster)}
 	}
 	if r := l.chooseDatabase(cluster); r != nil {
 		return nil, r
@@ -188,7 +188,7 @@ func (l *logon) chooseDatabase(cluster *Cluster) *refusal {
 	case asked == "" || asked == granted:
 		l.database = granted
 	default:
-		return &refusal{state: stateInvalidAuthorization,
+		return &refusal{reason: ReasonRefused, state: stateInvalidAuthorization,
 			message: fmt.Sprintf("the credential is for database \"%s\", not for \"%s\"", granted, clip(asked))}
 	}
 	return nil
@@ -215,7 +215,7 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 	if err := s.record.logon(l.record(nil)); err != nil {
 		s.sessions.forget(session)
 		up.Close()
-		return nil, &refusal{state: stateIOError, message: "logon refused: its audit record could not be written",
+		return nil, &refusal{reason: ReasonAudit, state: stateIOError, message: "logon refused: its audit record could not be written",
 			cause: fmt.Errorf("writing the audit record: %w", err)}
 	}
 	if err := l.greetSession(session, up); err != nil {
@@ -312,26 +312,26 @@ func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
 	var said *serverError
 	theirs := errors.As(err, &said)
 	if theirs && !said.late && (said.state == "28P01" || said.state == "28000") || errors.Is(err, errAuthentication) {
-		return &refusal{state: stateRejected, cause: err,
+		return &refusal{reason: ReasonUpstream, state: stateRejected, cause: err,
 			message: fmt.Sprintf("cluster \"%s\" does not let the gateway open a session", cluster.Identifier),
 			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
 	}
 	if wrong := (*identityError)(nil); errors.As(err, &wrong) {
-		return &refusal{state: stateSystemError, cause: err,
+		return &refusal{reason: ReasonUpstream, state: stateSystemError, cause: err,
 			message: fmt.Sprintf("cluster \"%s\" gives sessions that do not work as their user", cluster.Identifier),
 			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
 	}
 	if theirs {
 		if said.body == nil {
-			return &refusal{state: said.state, message: said.message, cause: err}
+			return &refusal{reason: ReasonUpstream, state: said.state, message: said.message, cause: err}
 		}
-		return &refusal{state: said.state, message: said.message, body: said.body, cause: err}
+		return &refusal{reason: ReasonUpstream, state: said.state, message: said.message, body: said.body, cause: err}
 	}
 	var known *dbuser.Error
 	if errors.As(err, &known) {
 		return refuseRole(cluster.Identifier, err)
 	}
-	r := &refusal{state: stateCannotConnect, cause: err, message: fmt.Sprintf("cluster \"%s\" cannot be reached", cluster.Identifier)}
+	r := &refusal{reason: ReasonUnreachable, state: stateCannotConnect, cause: err, message: fmt.Sprintf("cluster \"%s\" cannot be reached", cluster.Identifier)}
 	var failed *connectError
 	if errors.As(err, &failed) && failed.reached {
 		r.state, r.message = stateConnectionFailure, fmt.Sprintf("the connection to cluster \"%s\" failed", cluster.Identifier)
@@ -401,7 +401,7 @@ func (l *logon) refuse(r *refusal) {
 func (l *logon) recordRefusal(r *refusal) {
 	s := l.server
 	switch {
-	case r.silent:
+	case r.silent && r.reason != ReasonProtocol:
 		s.log.Debug("connection ended before a logon", "client", l.peer, "reason", r.Error())
 		return
 	case r.untold:

@@ -1,12 +1,8 @@
 package gateway
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
-
-	"github.com/daypass/daypass/internal/credential"
-	"github.com/daypass/daypass/internal/dbuser"
 )
 
 // LogonEvent is an attempt to log on that has become a session, or not. Times are
@@ -36,11 +32,13 @@ const (
 	ReasonForged      = "forged"  // not a credential for this user
 	ReasonExpired     = "expired" // a credential that was
 	ReasonNotYetValid = "not yet valid"
-	ReasonRevoked     = "revoked" // a credential that was taken back
-	ReasonUnknown     = "unknown" // nobody can tell what is revoked
-	ReasonRefused     = "refused" // the user, group or database is not to be had
-	ReasonLimit       = "limit"   // too many sessions
-	ReasonShutdown    = "shutdown"
+	ReasonRevoked     = "revoked"     // a credential that was taken back
+	ReasonUnknown     = "unknown"     // nobody can tell what is revoked
+	ReasonRefused     = "refused"     // the user, group or database is not to be had
+	ReasonLimit       = "limit"       // too many sessions
+	ReasonShutdown    = "shutdown"    // of the gateway
+	ReasonNotReady    = "not ready"   // the cluster starts, stops, lags behind or is read-only
+	ReasonFull        = "full"        // the cluster has no connection left for the gateway
 	ReasonAudit       = "audit"       // the record could not be written
 	ReasonUnreachable = "unreachable" // no server of the cluster answered, or not in time
 	ReasonRights      = "rights"      // the administrative login lacks rights
@@ -50,11 +48,15 @@ const (
 	ReasonInternal    = "internal"
 )
 
+// notALogon is the reason of a refusal that nobody is told of: it is of no attempt to
+// log on.
+const notALogon = ""
+
 // observe tells what became of the logon. Neither result is set for a cancel
 // request, which is none.
 func (l *logon) observe(session *session, r *refusal) {
 	tell := l.server.observer
-	if tell == nil || session == nil && r == nil {
+	if tell == nil || session == nil && (r == nil || r.reason == notALogon) {
 		return
 	}
 	e := LogonEvent{
@@ -71,48 +73,12 @@ func (l *logon) observe(session *session, r *refusal) {
 	if session != nil {
 		e.Upstream = session.target.address
 	} else {
-		e.SQLState, e.Reason, e.Err = r.state, r.reason(l), r
+		e.SQLState, e.Reason, e.Err = r.state, r.reason, r
 		if r.silent {
 			e.SQLState = ""
 		}
 	}
 	tell(e)
-}
-
-// reason sorts a refusal.
-func (r *refusal) reason(l *logon) string {
-	var said *serverError
-	switch {
-	case r.silent:
-		return ReasonGone
-	case r.forged:
-		return ReasonForged
-	case errors.Is(r.cause, credential.ErrExpired):
-		return ReasonExpired
-	case errors.Is(r.cause, errRevoked):
-		return ReasonRevoked
-	case errors.Is(r.cause, errUnknown):
-		return ReasonUnknown
-	case errors.Is(r.cause, credential.ErrNotYetValid):
-		return ReasonNotYetValid
-	case r.state == stateIOError && r.body == nil:
-		return ReasonAudit
-	case errors.As(r.cause, &said):
-		return ReasonUpstream
-	case r.state == stateCannotConnectNow:
-		return ReasonShutdown
-	case l.password.IsZero():
-		return ReasonProtocol
-	case r.state == stateTooManyConnections:
-		return ReasonLimit
-	case errors.Is(r.cause, dbuser.ErrRights):
-		return ReasonRights
-	case r.state == stateCannotConnect, r.state == stateConnectionFailure:
-		return ReasonUnreachable
-	case r.state == stateInternalError:
-		return ReasonInternal
-	}
-	return ReasonRefused
 }
 
 // Stats are what the gateway holds and has done since New.

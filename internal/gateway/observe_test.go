@@ -2,6 +2,11 @@ package gateway_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -86,11 +91,50 @@ func TestObserve(t *testing.T) {
 		}
 	}
 
+	for kind, want := range map[error]string{
+		dbuser.ErrNotReady: gateway.ReasonNotReady, dbuser.ErrLagging: gateway.ReasonNotReady, dbuser.ErrReadOnly: gateway.ReasonNotReady,
+		dbuser.ErrFull: gateway.ReasonFull, dbuser.ErrRights: gateway.ReasonRights, dbuser.ErrGroupRefused: gateway.ReasonRefused,
+		errors.New("no kind of its own"): gateway.ReasonInternal,
+	} {
+		f.add(&gateway.Cluster{Identifier: "down", Admin: &fakeAdmin{err: fmt.Errorf("preparing: %w", kind)}})
+		if _, err := f.try(down.LogonName(), f.mint(down), ""); err == nil {
+			t.Errorf("%v: logged on", kind)
+		}
+		if e := last(); e.Reason != want {
+			t.Errorf("%v: reason %q, want %q", kind, e.Reason, want)
+		}
+	}
+	f.dial().send(packet(80877102, make([]byte, 8))) // no attempt to log on
+	f.dial().send([]byte("GET / HTTP/1.1\r\n\r\n"))
+	if e := last(); e.Reason != gateway.ReasonProtocol || e.SQLState != "" {
+		t.Errorf("event of an HTTP request = %+v", e)
+	}
+
 	f.audit.setBroken(errors.New("disk full"))
 	if _, err := f.try(grant.LogonName(), f.mint(grant), ""); err == nil {
 		t.Error("logged on without a record")
 	}
 	if e := last(); e.Reason != gateway.ReasonAudit {
 		t.Errorf("event = %+v, want reason audit", e)
+	}
+}
+
+// TestAlertKnowsTheReasons: the critical alert counts every reason that is not of the
+// client's making.
+func TestAlertKnowsTheReasons(t *testing.T) {
+	alerts, err := os.ReadFile("../../deploy/prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`daypass_logons_total\{result=~"([^"]*unreachable[^"]*)"\}`).FindSubmatch(alerts)
+	if match == nil {
+		t.Fatal("no alert by result")
+	}
+	counted := strings.Split(string(match[1]), "|")
+	for _, reason := range []string{gateway.ReasonUnreachable, gateway.ReasonNotReady, gateway.ReasonFull, gateway.ReasonRights, gateway.ReasonUpstream,
+		gateway.ReasonAudit, gateway.ReasonUnknown, gateway.ReasonInternal} {
+		if !slices.Contains(counted, reason) {
+			t.Errorf("the alert does not count %q", reason)
+		}
 	}
 }

@@ -74,7 +74,7 @@ func (m *startup) take(given []param) *refusal {
 		case p.name == "replication":
 			// "true" and its spellings, "database", and what is no boolean.
 			if !isFalse(p.value) {
-				return &refusal{state: stateFeatureNotSupported, message: "replication connections are not supported through the gateway"}
+				return &refusal{reason: ReasonProtocol, state: stateFeatureNotSupported, message: "replication connections are not supported through the gateway"}
 			}
 		case isProtocolOption(p.name):
 			m.negotiate = append(m.negotiate, p.name)
@@ -101,11 +101,11 @@ func (m *startup) take(given []param) *refusal {
 func (m *startup) set(name, value string) *refusal {
 	folded := strings.ToLower(name) // PostgreSQL ignores the case of setting names
 	if forbiddenSettings[folded] {
-		return &refusal{state: stateInsufficientRights,
+		return &refusal{reason: ReasonProtocol, state: stateInsufficientRights,
 			message: fmt.Sprintf("parameter \"%s\" cannot be set when logging on through the gateway", clip(name))}
 	}
 	if structural[folded] || isProtocolOption(folded) {
-		return &refusal{state: stateUndefinedObject, message: fmt.Sprintf("unrecognized configuration parameter \"%s\"", clip(name))}
+		return &refusal{reason: ReasonProtocol, state: stateUndefinedObject, message: fmt.Sprintf("unrecognized configuration parameter \"%s\"", clip(name))}
 	}
 	if redshiftParameters[folded] || m.redshift && !redshiftAllowed[folded] {
 		return nil
@@ -131,12 +131,12 @@ func (m *startup) takeOptions(options string) *refusal {
 		case strings.HasPrefix(word, "--") && len(word) > 2:
 			setting = word[2:]
 		default:
-			return &refusal{state: stateSyntaxError,
+			return &refusal{reason: ReasonProtocol, state: stateSyntaxError,
 				message: fmt.Sprintf("invalid command-line argument for server process: %s", clip(word))}
 		}
 		name, value, ok := strings.Cut(setting, "=")
 		if !ok || name == "" {
-			return &refusal{state: stateSyntaxError, message: fmt.Sprintf("-c %s requires a value", clip(setting))}
+			return &refusal{reason: ReasonProtocol, state: stateSyntaxError, message: fmt.Sprintf("-c %s requires a value", clip(setting))}
 		}
 		if r := m.set(strings.ReplaceAll(name, "-", "_"), value); r != nil {
 			return r

@@ -328,11 +328,11 @@ func (r *registry) reserve(cluster *Cluster, user string) *refusal {
 	case r.closed:
 		return refuseShutdown()
 	case r.max > 0 && r.total >= r.max:
-		return &refusal{state: stateTooManyConnections, message: "the gateway has as many sessions as it may have"}
+		return &refusal{reason: ReasonLimit, state: stateTooManyConnections, message: "the gateway has as many sessions as it may have"}
 	case cluster.MaxSessions > 0 && r.counts[all] >= cluster.MaxSessions:
-		return &refusal{state: stateTooManyConnections, message: fmt.Sprintf("too many sessions for cluster \"%s\"", cluster.Identifier)}
+		return &refusal{reason: ReasonLimit, state: stateTooManyConnections, message: fmt.Sprintf("too many sessions for cluster \"%s\"", cluster.Identifier)}
 	case cluster.MaxSessionsPerUser > 0 && r.counts[own] >= cluster.MaxSessionsPerUser:
-		return &refusal{state: stateTooManyConnections, message: fmt.Sprintf("too many sessions for user \"%s\"", user)}
+		return &refusal{reason: ReasonLimit, state: stateTooManyConnections, message: fmt.Sprintf("too many sessions for user \"%s\"", user)}
 	}
 	r.total++
 	r.counts[all]++

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// maxStartupPacket is PostgreSQL's MAX_STARTUP_PACKET_LENGTH.
+// maxStartupPacket is PostgreSQL's MAX_STARTUP_PACKET_LENGTH, without the length itself.
 const maxStartupPacket = 10000
 
 // tlsHandshake is the first byte of a TLS connection: the record type of a
@@ -38,7 +38,7 @@ func (l *logon) greet() (*startup, *refusal) {
 	var askedTLS, askedGSS bool
 	in := newReader(l.client.socket)
 	if err := in.need(1); err != nil {
-		return nil, &refusal{silent: true, cause: err}
+		return nil, refuseGone(err)
 	}
 	if in.buf[0] == tlsHandshake {
 		l.client.ahead = append([]byte(nil), in.rest()...)
@@ -49,18 +49,18 @@ func (l *logon) greet() (*startup, *refusal) {
 		askedTLS, askedGSS = true, true // nothing may be negotiated inside
 	}
 	for {
-		packet, err := in.startupPacket(maxStartupPacket)
+		packet, err := in.startupPacket(4 + maxStartupPacket)
 		switch {
 		case errors.Is(err, errTooLong):
-			return nil, refuseProtocol("invalid length of startup packet")
+			return nil, refuseSilently(errors.New("invalid length of startup packet"))
 		case err != nil:
-			return nil, &refusal{silent: true, cause: err}
+			return nil, refuseGone(err)
 		}
 		switch code := binary.BigEndian.Uint32(packet); {
 		case code == codeCancelRequest:
 			l.visitor.Serve()
 			if !l.server.cancel(packet[4:], l.peer) {
-				return nil, &refusal{silent: true, forged: true, cause: errors.New("cancel request for no session")}
+				return nil, &refusal{reason: notALogon, silent: true, forged: true, cause: errors.New("cancel request for no session")}
 			}
 			return nil, nil
 
@@ -69,12 +69,14 @@ func (l *logon) greet() (*startup, *refusal) {
 			// What was sent with the request was sent in the clear, perhaps by
 			// somebody in between, and must not be taken for what comes inside
 			// TLS (CVE-2021-23214).
-			if len(packet) != 4 || len(in.rest()) > 0 {
-				return nil, refuseProtocol("received unencrypted data after SSL request")
-			}
+			// PostgreSQL, too, answers before it looks, and says no more to a client
+			// that does not do a handshake.
 			askedTLS = true
 			if _, err := l.client.Write([]byte{'S'}); err != nil {
-				return nil, &refusal{silent: true, cause: err}
+				return nil, refuseGone(err)
+			}
+			if len(in.rest()) > 0 {
+				return nil, refuseSilently(errors.New("received unencrypted data after SSL request"))
 			}
 			if r := l.startTLS(false); r != nil {
 				return nil, r
@@ -83,12 +85,12 @@ func (l *logon) greet() (*startup, *refusal) {
 			in = newReader(l.client)
 
 		case code == codeGSSENCRequest && !askedGSS:
-			if len(packet) != 4 || len(in.rest()) > 0 {
-				return nil, refuseProtocol("received unencrypted data after GSSAPI encryption request")
-			}
 			askedGSS = true
 			if _, err := l.client.Write([]byte{'N'}); err != nil {
-				return nil, &refusal{silent: true, cause: err}
+				return nil, refuseGone(err)
+			}
+			if len(in.rest()) > 0 {
+				return nil, refuseProtocol("received unencrypted data after GSSAPI encryption request")
 			}
 
 		default:
@@ -102,12 +104,12 @@ func (l *logon) greet() (*startup, *refusal) {
 func (l *logon) startTLS(direct bool) *refusal {
 	conn := tls.Server(l.client.socket, l.server.tls)
 	if err := conn.Handshake(); err != nil {
-		return &refusal{silent: true, cause: fmt.Errorf("TLS handshake: %w", err)}
+		return refuseGone(fmt.Errorf("TLS handshake: %w", err))
 	}
 	if direct && conn.ConnectionState().NegotiatedProtocol != alpnProtocol {
 		// As PostgreSQL does: without ALPN this may be a connection that was
 		// meant for another service.
-		return &refusal{silent: true, cause: errors.New("direct TLS without ALPN protocol " + alpnProtocol)}
+		return refuseSilently(errors.New("direct TLS without ALPN protocol " + alpnProtocol))
 	}
 	l.client.tls = conn
 	return nil
@@ -120,7 +122,7 @@ func (l *logon) startTLS(direct bool) *refusal {
 func parseStartup(packet []byte) (*startup, *refusal) {
 	asked := binary.BigEndian.Uint32(packet)
 	if major := asked >> 16; major != 3 {
-		return nil, &refusal{state: stateFeatureNotSupported, v2: major == 2, message: fmt.Sprintf(
+		return nil, &refusal{reason: ReasonProtocol, state: stateFeatureNotSupported, old: asked != 0 && major < 3, message: fmt.Sprintf(
 			"unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", major, asked&0xffff)}
 	}
 	m := &startup{version: min(asked, protocol32)}
@@ -149,7 +151,7 @@ func parseStartup(packet []byte) (*startup, *refusal) {
 		return m, r
 	}
 	if m.user == "" {
-		return nil, &refusal{state: stateInvalidAuthorization, message: "no PostgreSQL user name specified in startup packet"}
+		return nil, &refusal{reason: ReasonProtocol, state: stateInvalidAuthorization, message: "no PostgreSQL user name specified in startup packet"}
 	}
 	if asked > protocol32 && m.negotiate == nil {
 		m.negotiate = []string{}
@@ -187,7 +189,7 @@ func (l *logon) askPassword(m *startup) (string, *refusal) {
 	out := m.appendNegotiation(nil)
 	out = appendMessage(out, 'R', []byte{0, 0, 0, 3})
 	if _, err := l.client.Write(out); err != nil {
-		return "", &refusal{silent: true, cause: err}
+		return "", refuseGone(err)
 	}
 	kind, body, err := l.in.message(maxPassword + 1)
 	if err == nil || errors.Is(err, errTooLong) || errors.Is(err, errMalformed) {
@@ -203,7 +205,7 @@ func (l *logon) askPassword(m *startup) (string, *refusal) {
 		if !errors.Is(err, io.EOF) {
 			err = fmt.Errorf("waiting for the password: %w", err)
 		}
-		return "", &refusal{silent: true, cause: err}
+		return "", refuseGone(err)
 	}
 	password, ok := parsePassword(body)
 	if !ok {
