@@ -15,7 +15,7 @@ import (
 
 func newServeCommand(env environment) *cobra.Command {
 	var path string
-	drain := duration(30 * time.Second)
+	drain, delay := duration(15*time.Second), duration(0)
 	var verbose bool
 	var logFormat string
 	cmd := &cobra.Command{
@@ -29,10 +29,15 @@ writes a file to begin with).
 
 The file and every file it names are noticed within seconds when they change, and
 on SIGHUP at once; a faulty one changes nothing and the log says why.
-SIGTERM and Ctrl-C take no new logons, let running sessions finish for the time
-of --drain and then end the idle ones.`,
+On SIGTERM or Ctrl-C readiness fails at once, the listeners close after
+--shutdown-delay, and sessions may go on for the time of --drain; then they end with
+57P01, and queries that still run are cancelled. A second signal ends them at once, a
+third one ends the process.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if drain == 0 {
+				drain = -1 // not at all, where zero is the default
+			}
 			if logFormat != "text" && logFormat != "json" {
 				return usageErrorf("--log-format %s: want text or json", logFormat)
 			}
@@ -48,21 +53,49 @@ of --drain and then end the idle ones.`,
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
 			defer signal.Stop(hangup)
+			hurry, quiet := secondSignal()
+			defer quiet()
 			go server.TidyMemory(cmd.Context())
 			return server.Run(cmd.Context(), cfg, server.Options{
 				Version: buildVersion(),
 				Log:     log,
 				Now:     env.now,
 				Drain:   time.Duration(drain),
-				Hangup:  hangup,
-				Load:    func() (*config.Config, error) { return config.Load(path) },
+
+				ShutdownDelay: time.Duration(delay),
+				Hurry:         hurry,
+				Hangup:        hangup,
+				Load:          func() (*config.Config, error) { return config.Load(path) },
 			})
 		},
 	}
 	registerConfig(cmd.Flags(), &path)
-	cmd.Flags().Var(&drain, "drain", "how long sessions may go on after SIGTERM")
+	cmd.Flags().Var(&drain, "drain", "how long sessions may go on after SIGTERM, once the listeners are closed")
+	cmd.Flags().Var(&delay, "shutdown-delay", "how long after SIGTERM the listeners stay open, for load balancers to notice that /readyz fails")
 	cmd.Flags().StringVar(&logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	completeWith(cmd, "log-format", "text", "json")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log what is usually left out")
 	return cmd
+}
+
+// secondSignal returns a channel that is closed when the process is asked to end for
+// the second time; the third time ends it. stop takes that back.
+func secondSignal() (again <-chan struct{}, stop func()) {
+	signals, closed, stopped := make(chan os.Signal, 2), make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for range 2 {
+			select {
+			case <-signals:
+			case <-stopped:
+				return
+			}
+		}
+		signal.Reset(os.Interrupt, syscall.SIGTERM)
+		close(closed)
+	}()
+	return closed, func() {
+		signal.Stop(signals)
+		close(stopped)
+	}
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -116,13 +115,13 @@ func (s *Server) Recheck() {
 	}
 }
 
-// watchEnds sweeps until ctx is done.
-func (s *Server) watchEnds(ctx context.Context) {
+// watchEnds sweeps until Shutdown has ended.
+func (s *Server) watchEnds() {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-s.done:
 			return
 		case <-ticker.C:
 		case <-s.recheck:

@@ -32,6 +32,9 @@ type Server struct {
 	recheck    chan struct{}                         // wakes watchEnds
 	cancelling chan struct{}                         // bounds the cancels of sessions that have to end
 	sweeping   sync.Mutex
+	watching   sync.Once     // begins watchEnds
+	over       sync.Once     // closes done
+	done       chan struct{} // closed at the end of Shutdown
 
 	waiting  *admission.Room     // connections that are not logged on yet
 	failures *admission.Failures // addresses that failed to log on
@@ -56,7 +59,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		cluster: config.Cluster, check: config.Check,
 		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log, observer: config.Observe,
-		revoked: config.Revoked, recheck: make(chan struct{}, 1), cancelling: make(chan struct{}, 32),
+		revoked: config.Revoked, recheck: make(chan struct{}, 1), cancelling: make(chan struct{}, 32), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{},
 	}
 	if s.now == nil {
@@ -83,7 +86,7 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve accepts connections from l until ctx is done or Shutdown has ended, and
+// Serve accepts connections from l until ctx is done or Shutdown begins, and
 // then returns nil. It closes l. Sessions go on after ctx is done; Shutdown ends
 // them. Errors of l other than passing ones (no descriptors, a connection that
 // was aborted) end Serve.
@@ -91,12 +94,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
+	if s.draining.Load() {
+		l.Close() // Shutdown may have looked before it was there
+	}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
-	swept, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
-	go s.watchEnds(swept)
+	s.watching.Do(func() { go s.watchEnds() })
 	defer func() {
 		stop()
-		stopSweeping()
 		l.Close()
 		s.mu.Lock()
 		delete(s.listeners, l)
@@ -171,23 +175,24 @@ func (s *Server) tune(conn net.Conn) {
 	}
 }
 
-// Shutdown ends the Server: from now on logons are refused with 57P03, while
-// cancel requests are still carried out. Sessions go on until ctx is done; then
-// idle ones end with 57P01, and running queries are cancelled first. Shutdown
-// returns when the last session has ended and been recorded: nil when that was
-// before ctx was done, else ctx's error.
+// Shutdown ends the Server: it closes the listeners, and refuses logons that are under
+// way with 57P03. Sessions go on until ctx is done; then those that wait for their
+// client end with 57P01, the others too, after their query was cancelled. Revocations
+// and limits hold meanwhile. Shutdown returns when the last session has ended and been
+// recorded: nil when that was before ctx was done, else ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	s.spares.close()
-	err := s.sessions.wait(ctx)
-	if err != nil {
-		s.endAll()
-	}
 	s.mu.Lock()
 	for l := range s.listeners {
 		l.Close()
 	}
 	s.mu.Unlock()
+	s.spares.close()
+	err := s.sessions.wait(ctx)
+	if err != nil {
+		s.endAll()
+	}
 	s.waiting.Close()
+	s.over.Do(func() { close(s.done) })
 	return err
 }

@@ -260,36 +260,8 @@ func shutdown() *ending {
 func (s *Server) endAll() {
 	s.ending.Store(true)
 	why := shutdown()
-	var asked sync.WaitGroup
-	lanes := make(chan struct{}, 32)
 	for _, c := range s.sessions.all() {
-		if !c.busy() {
-			c.end(why)
-			continue
-		}
-		asked.Go(func() {
-			lanes <- struct{}{}
-			defer func() { <-lanes }()
-			_ = s.sendCancel(c.target, c.pid, c.upstreamKey)
-		})
-	}
-	asked.Wait()
-	for range 50 { // a second for the cancelled to say so to their clients
-		busy := false
-		for _, c := range s.sessions.all() {
-			if !c.busy() {
-				c.end(why)
-			} else {
-				busy = true
-			}
-		}
-		if !busy {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	for _, c := range s.sessions.all() {
-		c.end(why)
+		c.part(why)
 	}
 	// Every step of an ending has a deadline, so this one is not reached.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

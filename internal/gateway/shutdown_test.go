@@ -3,11 +3,13 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/pgtest"
@@ -28,20 +30,20 @@ func TestShutdown(t *testing.T) {
 	idler.until('Z')
 	eventually(t, "the queries run", func() bool { return sleeping(t, pg, g.DBUser) == 2 })
 
+	early, canceller := f.dial(), f.dial() // connected before the shutdown begins
 	limit, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- f.server.Shutdown(limit) }()
-	var fields map[byte]string
-	eventually(t, "logons are refused", func() bool {
-		c := f.dial()
-		c.send(startup(version30, "user", g.LogonName()))
-		kind, body := c.message()
-		fields = errorFields(body)
-		c.Close()
-		return kind == 'E'
+	eventually(t, "the gateway listens no more", func() bool {
+		conn, err := net.Dial("tcp", f.addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
 	})
-	if fields['C'] != "57P03" {
+	early.send(startup(version30, "user", g.LogonName()))
+	if fields := early.fatal(); fields['C'] != "57P03" {
 		t.Errorf("logon during the shutdown: %q", fields)
 	}
 	// Until the limit everybody works on, and queries can be cancelled.
@@ -49,7 +51,8 @@ func TestShutdown(t *testing.T) {
 	short.until('Z')
 	short.send(typed('Q', []byte("SELECT 1\x00")))
 	short.until('Z')
-	f.cancel(pid, key, false)
+	canceller.send(packet(80877102, be32(pid), key))
+	canceller.rest()
 	if got := errorFields(running.until('E')); got['C'] != "57014" {
 		t.Errorf("after the cancel request: %q", got)
 	}
@@ -84,10 +87,6 @@ func TestShutdown(t *testing.T) {
 	}
 	if logons, ends := f.audit.count(); logons != 4 || ends != 4 {
 		t.Errorf("%d logons and %d ends recorded, want 4 each", logons, ends)
-	}
-	if conn, err := net.Dial("tcp", f.addr); err == nil {
-		conn.Close()
-		t.Error("the gateway still listens")
 	}
 	eventually(t, "the upstream sessions end", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
 }
@@ -125,11 +124,11 @@ func TestShutdownDuringLogon(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- f.server.Shutdown(over) }()
 	eventually(t, "the gateway shuts down", func() bool {
-		other := f.dial()
-		defer other.Close()
-		other.send(startup(version30, "user", "IAM:x"))
-		kind, _ := other.message()
-		return kind == 'E'
+		conn, err := net.Dial("tcp", f.addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
 	})
 	time.Sleep(50 * time.Millisecond) // the sessions have been looked at by now
 	close(admin.answer)
@@ -148,4 +147,65 @@ func TestShutdownEarly(t *testing.T) {
 	if err := f.server.Shutdown(context.Background()); err != nil {
 		t.Errorf("Shutdown() = %v", err)
 	}
+}
+
+// TestShutdownMany: however many run what does not stop, on a server that does not
+// answer, each client is told, each end is recorded, and it takes no time for each.
+func TestShutdownMany(t *testing.T) {
+	f := newFixture(t, nil)
+	addr, _ := scripted(t, func(conn net.Conn) {
+		sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
+		_ = conn.SetDeadline(noDeadline)
+		_, _ = io.Copy(io.Discard, conn) // of cancel requests, too
+		<-t.Context().Done()
+	})
+	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
+	const many = 200
+	g := f.grant("alice")
+	var clients []*client
+	for range many {
+		c := f.session(g, "disable")
+		c.send(sleep)
+		clients = append(clients, c)
+	}
+	over, stop := context.WithCancel(context.Background())
+	stop()
+	began := time.Now()
+	_ = f.server.Shutdown(over)
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for _, c := range clients {
+		c.wantFatal("57P01", "administrator command")
+	}
+	if _, ends := f.audit.count(); ends != many {
+		t.Errorf("%d ends recorded, want %d", ends, many)
+	}
+}
+
+// TestRevokedDuringShutdown: what is revoked ends while others are waited for.
+func TestRevokedDuringShutdown(t *testing.T) {
+	registry := &revocations{}
+	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+	pg := pgtest.Start(t)
+	f.real(pg)
+	bad, good := f.grant(pg.Name("alice")), f.grant(pg.Name("alice"))
+	c := f.session(bad, "disable")
+	f.session(good, "disable")
+	limit, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.server.Shutdown(limit) }()
+	eventually(t, "the gateway listens no more", func() bool {
+		conn, err := net.Dial("tcp", f.addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	registry.set(func(g *credential.Grant) bool { return g.ID == bad.ID }, nil)
+	f.server.Recheck()
+	c.wantFatal("57P01", "revoked")
+	stop()
+	<-ended
 }

@@ -43,6 +43,9 @@ type served struct {
 	config string // path of the file
 	where  Running
 	hangup chan os.Signal
+	drain  time.Duration
+	delay  time.Duration // before the listeners close
+	hurry  chan struct{}
 	log    *lockedBuffer
 	offset atomic.Int64 // of the clock, in nanoseconds
 	stop   func() error
@@ -54,7 +57,7 @@ func (s *served) now() time.Time { return time.Now().Add(time.Duration(s.offset.
 // address where nobody has to be.
 func newServed(t *testing.T, upstream, more string) *served {
 	t.Helper()
-	s := &served{t: t, dir: t.TempDir(), log: &lockedBuffer{}, hangup: make(chan os.Signal, 1)}
+	s := &served{t: t, dir: t.TempDir(), log: &lockedBuffer{}, hangup: make(chan os.Signal, 1), drain: 5 * time.Second, hurry: make(chan struct{})}
 	s.config = filepath.Join(s.dir, "daypass.yaml")
 	s.write(upstream, more)
 	if err := os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600); err != nil {
@@ -86,14 +89,14 @@ func (s *served) tryStart() error {
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- Run(ctx, cfg, Options{
-			Log: slog.New(slog.NewTextHandler(s.log, nil)), Now: s.now, Drain: 5 * time.Second, Hangup: s.hangup,
+			Log: slog.New(slog.NewTextHandler(s.log, nil)), Now: s.now, Drain: s.drain, ShutdownDelay: s.delay, Hurry: s.hurry, Hangup: s.hangup,
 			Load:  func() (*config.Config, error) { return config.Load(s.config) },
 			Ready: func(where Running) { s.where = where; close(ready) },
 		})
 	}()
 	select {
 	case <-ready:
-		s.stop = func() error { cancel(); return <-done }
+		s.stop = sync.OnceValue(func() error { cancel(); return <-done })
 		return nil
 	case err := <-done:
 		cancel()

@@ -35,8 +35,15 @@ import (
 type Options struct {
 	Log     *slog.Logger
 	Now     func() time.Time
-	Version string        // of this binary, for metrics and traces
-	Drain   time.Duration // 30 s when zero
+	Version string // of this binary, for metrics and traces
+	// Drain is how long sessions may go on once ctx has ended; 15 s when zero, not
+	// at all when negative.
+	Drain time.Duration
+	// ShutdownDelay is how long the server goes on as before when ctx has ended,
+	// except that it is not ready: for load balancers to notice. Optional.
+	ShutdownDelay time.Duration
+	// Hurry ends delay and drain when it is closed. Optional.
+	Hurry <-chan struct{}
 	// Hangup asks for the configuration to be read again, with Load. Both
 	// optional.
 	Hangup <-chan os.Signal
@@ -217,8 +224,7 @@ func (s *service) run(ctx context.Context) error {
 		}
 		return nil
 	})
-	// Not serving: a logon during the shutdown is refused in so many words, and
-	// Shutdown closes the listener.
+	// Not serving: Shutdown closes the listener.
 	group.Go(func() error { return front.Serve(context.WithoutCancel(ctx), gatewayListener) })
 	group.Go(func() error { return s.watch(serving) })
 	group.Go(func() error {
@@ -244,34 +250,6 @@ func (s *service) run(ctx context.Context) error {
 	if s.opts.Ready != nil {
 		s.opts.Ready(where)
 	}
-	return group.Wait()
-}
-
-// shutdown takes no new calls and logons, and gives those that run the drain
-// time.
-func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error {
-	drain := s.opts.Drain
-	if drain == 0 {
-		drain = 30 * time.Second
-	}
-	s.health.draining.Store(true)
-	s.log.Info("shutting down", "drain", drain)
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
-	var group errgroup.Group
-	group.Go(func() error {
-		if err := httpServer.Shutdown(ctx); err != nil {
-			return httpServer.Close()
-		}
-		return nil
-	})
-	group.Go(func() error {
-		if err := front.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
-		s.log.Warn("sessions were ended at the drain limit")
-		return nil
-	})
 	return group.Wait()
 }
 

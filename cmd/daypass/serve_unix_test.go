@@ -1,0 +1,72 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestSecondSignal: the first signal waits for what runs, the second does not.
+func TestSecondSignal(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			config := filepath.Join(dir, "daypass.yaml")
+			text := "account: \"123456789012\"\nregion: us-east-1\ndata: " + filepath.Join(dir, "data") +
+				"\napi: {listen: \"127.0.0.1:0\"}\ngateway: {listen: \"127.0.0.1:0\"}\n"
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("daypass", "serve", "--config", config, "--drain", "10m")
+			log := &lockedBuffer{}
+			cmd.Stderr = log
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- cmd.Wait() }()
+			defer func() { _ = cmd.Process.Kill() }()
+			says := func(text string) string {
+				for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+					if _, rest, found := strings.Cut(log.String(), text); found {
+						return rest
+					}
+				}
+				t.Fatalf("the log does not say %q:\n%s", text, log)
+				return ""
+			}
+			api, _, _ := strings.Cut(says("api=http://"), " ")
+			conn, err := net.Dial("tcp", api) // a call that goes on
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nAction=")
+			time.Sleep(200 * time.Millisecond) // or it would not have begun
+			_ = cmd.Process.Signal(signal)
+			says("shutting down")
+			select {
+			case err := <-done:
+				t.Fatalf("the first signal ended the server: %v\n%s", err, log)
+			case <-time.After(500 * time.Millisecond):
+			}
+			_ = cmd.Process.Signal(signal)
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("the server ended with %v\n%s", err, log)
+				}
+			case <-time.After(10 * time.Second):
+				t.Errorf("the second signal did not end the server:\n%s", log)
+			}
+		})
+	}
+}

@@ -1,0 +1,150 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// toldWhy waits for the last word that a session's client is sent.
+func toldWhy(t *testing.T, conn *pgx.Conn, state string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := conn.PgConn().WaitForNotification(ctx)
+	var said *pgconn.PgError
+	if !errors.As(err, &said) || said.Code != state {
+		t.Errorf("the client is told %v, want %s", err, state)
+	}
+}
+
+// sessionEnds counts the records of ends in the audit log.
+func (s *served) sessionEnds() int {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.dir, "data", "audit", "*.jsonl"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n := 0
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		n += bytes.Count(data, []byte(`"eventName":"SessionEnd"`))
+	}
+	return n
+}
+
+func listening(address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+// TestShutdownSteps: readiness fails at once, the listeners close after the
+// delay, sessions go on, and another signal ends them; each client is told, and each end
+// is in the audit log before the process ends.
+func TestShutdownSteps(t *testing.T) {
+	s := newServed(t, startDatabase(t), adminListener)
+	s.drain, s.delay = 10*time.Minute, 2*time.Second
+	s.start()
+	credential := s.issue(s.now())
+	idle, err := s.logon(credential)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := s.logon(credential)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := make(chan error, 1)
+	go func() {
+		_, err := running.Exec(context.Background(), "select pg_sleep(600)")
+		query <- err
+	}()
+	eventually(t, "the query runs", func() bool {
+		_, _, metrics := s.get("http://" + s.where.Admin + "/metrics")
+		return strings.Contains(metrics, `daypass_sessions{cluster="examplecluster"} 2`)
+	})
+
+	done := make(chan error, 1)
+	go func() { done <- s.stop() }()
+	eventually(t, "the server is not ready", func() bool {
+		status, _, _ := s.get("http://" + s.where.Admin + "/readyz")
+		return status == 503
+	})
+	if !strings.Contains(s.log.String(), "sessions=2") {
+		t.Error("the log does not say how many sessions there are")
+	}
+	late, err := s.logon(credential)
+	if err != nil {
+		t.Errorf("a logon while load balancers have not noticed: %v", err)
+	}
+	eventually(t, "the gateway's listener closes", func() bool { return !listening(s.where.Gateway.String()) })
+	eventually(t, "the API's listener closes", func() bool { return !listening(strings.TrimPrefix(s.where.API, "http://")) })
+	if status, _, _ := s.get("http://" + s.where.Admin + "/readyz"); status != 503 {
+		t.Errorf("readiness during the drain = %d", status)
+	}
+	if _, err := idle.Exec(t.Context(), "select 1"); err != nil {
+		t.Errorf("a session during the drain: %v", err)
+	}
+	eventually(t, "the log says what is waited for", func() bool { return strings.Contains(s.log.String(), "waiting for sessions") })
+
+	began := time.Now()
+	close(s.hurry)
+	toldWhy(t, idle, "57P01")
+	toldWhy(t, late, "57P01")
+	var said *pgconn.PgError
+	if err := <-query; !errors.As(err, &said) || said.Code != "57014" && said.Code != "57P01" {
+		t.Errorf("the query that ran = %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the second signal took %v", took)
+	}
+	if n := s.sessionEnds(); n != 3 {
+		t.Errorf("%d ends in the audit log, want 3", n)
+	}
+}
+
+// TestDefaultDrain: what Kubernetes, systemd and Docker give by default is enough, or the
+// documents say what to set.
+func TestDefaultDrain(t *testing.T) {
+	if defaultDrain > 20*time.Second {
+		t.Errorf("the drain is %v: with what follows it does not end well within 30 s", defaultDrain)
+	}
+	s := newServed(t, startDatabase(t), adminListener)
+	s.drain = -1
+	s.start()
+	idle, err := s.logon(s.issue(s.now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- s.stop() }()
+	toldWhy(t, idle, "57P01")
+	if err := <-done; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("without a drain it took %v", took)
+	}
+	if n := s.sessionEnds(); n != 1 {
+		t.Errorf("%d ends in the audit log, want 1", n)
+	}
+}
