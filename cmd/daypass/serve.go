@@ -30,9 +30,9 @@ writes a file to begin with).
 The file and every file it names are noticed within seconds when they change, and
 on SIGHUP at once; a faulty one changes nothing and the log says why.
 On SIGTERM or Ctrl-C readiness fails at once, the listeners close after
---shutdown-delay, and sessions may go on for the time of --drain; then they end with
-57P01, and queries that still run are cancelled. A second signal ends them at once, a
-third one ends the process.`,
+--shutdown-delay, and sessions may go on for the time of --drain; then they
+end with 57P01, and queries that still run are cancelled. A second signal ends
+them at once, a third one ends the process.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if drain == 0 {
