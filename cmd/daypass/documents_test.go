@@ -1,0 +1,194 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// block is a fenced block of a document.
+type block struct {
+	file string // from the root of the repository
+	line int
+	lang string
+	text string
+}
+
+// id names a block by its file and its first line, which moves less than its number.
+func (b block) id() string {
+	first, _, _ := strings.Cut(strings.TrimSpace(b.text), "\n")
+	return b.file + ": " + first
+}
+
+var fence = regexp.MustCompile("(?ms)^( *)```(\\w*)\n(.*?)^ *```$")
+
+// documents are the files that tell people what to type.
+func documents(t *testing.T) []string {
+	t.Helper()
+	files := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/decisions/*.md", "deploy/*/*.md"} {
+		found, err := filepath.Glob("../../" + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range found {
+			files = append(files, strings.TrimPrefix(filepath.ToSlash(path), "../../"))
+		}
+	}
+	return files
+}
+
+func blocks(t *testing.T) []block {
+	t.Helper()
+	var all []block
+	for _, file := range documents(t) {
+		data, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range fence.FindAllSubmatchIndex(data, -1) {
+			indent := string(data[at[2]:at[3]])
+			text := strings.ReplaceAll("\n"+string(data[at[6]:at[7]]), "\n"+indent, "\n")[1:]
+			all = append(all, block{file, 1 + strings.Count(string(data[:at[0]]), "\n"), string(data[at[4]:at[5]]), text})
+		}
+	}
+	if len(all) < 40 {
+		t.Fatalf("only %d blocks are found in the documents", len(all))
+	}
+	return all
+}
+
+// blockOf is the one block that begins so.
+func blockOf(t *testing.T, file, begins string) block {
+	t.Helper()
+	for _, b := range blocks(t) {
+		if b.file == file && strings.HasPrefix(strings.TrimSpace(b.text), begins) {
+			return b
+		}
+	}
+	t.Fatalf("%s has no block that begins with %q", file, begins)
+	return block{}
+}
+
+// TestBlocksHaveALanguage, so that it is known what is a command: sh is run, console
+// is run and its output compared, text is neither.
+func TestBlocksHaveALanguage(t *testing.T) {
+	known := []string{"sh", "console", "text", "yaml", "json", "ini", "sql", "go", "python", "js", "java"}
+	for _, b := range blocks(t) {
+		if !slices.Contains(known, b.lang) {
+			t.Errorf("%s:%d: the block is in %q, want one of %v", b.file, b.line, b.lang, known)
+		}
+	}
+}
+
+// TestPoliciesOfDocuments: every statement in a document is one that AWS takes, and the
+// examples to begin with have nothing that lint warns of.
+func TestPoliciesOfDocuments(t *testing.T) {
+	clean := []string{"docs/policy.md: groups:", "docs/operations.md: Version: \"2012-10-17\"", "docs/identities.md: iam:"}
+	policies := 0
+	for _, b := range blocks(t) {
+		if b.lang != "yaml" && b.lang != "json" {
+			continue
+		}
+		var root yaml.Node
+		if err := yaml.Unmarshal([]byte(b.text), &root); err != nil {
+			t.Errorf("%s:%d: %v", b.file, b.line, err)
+			continue
+		}
+		for _, document := range policyDocuments(t, &root) {
+			policies++
+			path := filepath.Join(t.TempDir(), "policy.yaml")
+			if err := os.WriteFile(path, document, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			stdout, stderr, code := runDaypass(t, "policy", "lint", path)
+			if code != 0 || strings.Contains(stdout, "warning:") && slices.Contains(clean, b.id()) {
+				t.Errorf("%s:%d: lint says %s%s of\n%s", b.file, b.line, stdout, stderr, document)
+			}
+		}
+	}
+	if policies < 10 {
+		t.Errorf("only %d policies are found in the documents", policies)
+	}
+}
+
+// policyDocuments are the policies in a piece of YAML: what has a Statement, and lists of
+// statements without one around them.
+func policyDocuments(t *testing.T, node *yaml.Node) (documents [][]byte) {
+	t.Helper()
+	var whole struct {
+		Statement yaml.Node `yaml:"Statement"`
+	}
+	if node.Kind == yaml.MappingNode && node.Decode(&whole) == nil && whole.Statement.Kind != 0 {
+		text, err := yaml.Marshal(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(documents, text)
+	}
+	if node.Kind == yaml.DocumentNode {
+		return policyDocuments(t, node.Content[0])
+	}
+	type effect struct {
+		Effect string `yaml:"Effect"`
+	}
+	var statements []effect
+	var one effect
+	if node.Decode(&statements) == nil && len(statements) > 0 && statements[0].Effect != "" || node.Kind == yaml.MappingNode && node.Decode(&one) == nil && one.Effect != "" {
+		text, err := yaml.Marshal(map[string]any{"Version": "2012-10-17", "Statement": node})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(documents, text)
+	}
+	for _, child := range node.Content {
+		documents = append(documents, policyDocuments(t, child)...)
+	}
+	return documents
+}
+
+var inlineCommand = regexp.MustCompile("`daypass ([^`]+)`")
+
+// TestInlineCommands: a command in the middle of a sentence is one that there is, with
+// flags that it has.
+func TestInlineCommands(t *testing.T) {
+	found := 0
+	for _, file := range documents(t) {
+		data, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file == "CHANGELOG.md" {
+			continue
+		}
+		text := fence.ReplaceAllString(string(data), "")
+		for _, m := range inlineCommand.FindAllStringSubmatch(text, -1) {
+			found++
+			words := strings.Fields(m[1])
+			root := newRootCommand(environment{})
+			cmd, rest, err := root.Find(spread(root, words))
+			if err != nil || cmd == root && !strings.HasPrefix(words[0], "-") {
+				t.Errorf("%s: `daypass %s`: there is no such command", file, m[1])
+				continue
+			}
+			if cmd.DisableFlagParsing {
+				continue
+			}
+			for _, word := range rest {
+				name, isFlag := strings.CutPrefix(word, "--")
+				name, _, _ = strings.Cut(name, "=")
+				if isFlag && name != "" && name != "help" && cmd.Flags().Lookup(name) == nil {
+					t.Errorf("%s: `daypass %s`: %s has no flag --%s", file, m[1], cmd.CommandPath(), name)
+				}
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d commands are found in sentences", found)
+	}
+}
