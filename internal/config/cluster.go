@@ -11,6 +11,7 @@ import (
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/keyring"
 )
 
 // Cluster is one PostgreSQL target.
@@ -18,6 +19,8 @@ type Cluster struct {
 	Identifier string
 	Database   string
 	Upstream   *pgx.ConnConfig
+	// ReadPassword reads upstream_password_file again; nil without one.
+	ReadPassword func() (keyring.Secret, error)
 	// TargetSessionAttrs is libpq's setting in the upstream connection string.
 	TargetSessionAttrs string
 	AllowSuperusers    bool

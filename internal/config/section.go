@@ -259,15 +259,20 @@ func (s *section) soundSecret(k *key, value string) bool {
 			return false
 		}
 		s.file.judge(s.place(k.name), s.path(k.name), path, filemode.Private)
-		found := strings.TrimRight(string(data), "\r\n")
+		found := secretOf(data)
 		if found == "" {
 			s.errorf(k.name, "%s is empty", value)
 			return false
 		}
-		value = found
+		value = found.Reveal()
 	}
 	s.secrets[k.oneOf] = keyring.Secret(value)
 	return true
+}
+
+// secretOf is the secret in a file.
+func secretOf(data []byte) keyring.Secret {
+	return keyring.Secret(strings.TrimRight(string(data), "\r\n"))
 }
 
 // holdsSecret notes that the value of a key is a secret that is written out.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/filemode"
+	"github.com/daypass/daypass/internal/keyring"
 )
 
 // defaultUpstream is the administrative login of a cluster that names none.
@@ -47,7 +49,7 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 		return
 	}
 	own := s.at["upstream_password_env"] != nil || s.at["upstream_password_file"] != nil
-	secret, _ := s.secret("upstream_password")
+	secret, from := s.secret("upstream_password")
 	password := info["password"]
 	if password != "" || info["sslpassword"] != "" {
 		s.holdsSecret("upstream")
@@ -87,6 +89,13 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 	maps.DeleteFunc(parsed.RuntimeParams, func(name, value string) bool { return complete[name] == "" })
 	if password != "" {
 		parsed.Password = password
+	}
+	if from == "upstream_password_file" {
+		path := s.file.resolve(s.values[from].Value)
+		c.ReadPassword = func() (keyring.Secret, error) {
+			data, err := os.ReadFile(path)
+			return secretOf(data), err
+		}
 	}
 	c.Upstream, c.TargetSessionAttrs, c.servers = parsed, complete["target_session_attrs"], info.servers()
 	c.seal(s, complete)

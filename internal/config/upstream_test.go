@@ -259,3 +259,27 @@ func FuzzConnInfo(f *testing.F) {
 		}
 	})
 }
+
+// TestReadPassword reads the file as it is then.
+func TestReadPassword(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "password")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first\n")
+	c, err := Parse(filepath.Join(dir, "f.yaml"), []byte(clusterConfigWith("upstream_password_file: password")), testEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("second\r\n")
+	if got, err := c.Clusters[0].ReadPassword(); err != nil || got != "second" || c.Clusters[0].Upstream.Password != "first" {
+		t.Errorf("ReadPassword = %q, %v, after %q", got.Reveal(), err, c.Clusters[0].Upstream.Password)
+	}
+	c, err = Parse("f.yaml", []byte(clusterConfigWith("upstream_password_env: DAYPASS_UPSTREAM_PASSWORD")), testEnvironment)
+	if err != nil || c.Clusters[0].ReadPassword != nil {
+		t.Errorf("a password of the environment is read again: %v", err)
+	}
+}

@@ -69,7 +69,7 @@ func New(cfg Config) *Admin {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Admin{
-		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
+		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.Password, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
 		flights: map[string]*flight{}, skips: map[string]time.Time{}, retries: map[string]*retry{},
 		ended:    endedQueue{until: map[string]time.Time{}, left: map[string][]Backend{}, revoked: map[string]*revocation{}},
 		openings: openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},

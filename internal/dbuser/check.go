@@ -113,12 +113,10 @@ func (k *checker) cannotConnect(err error) {
 	case errors.Is(err, errMethod):
 		k.add(Broken, "authentication", "the administrative login %q does not authenticate: %v", k.config.User, err)
 	case isCode(err, "28P01"):
-		k.add(Broken, "password", "the server refuses the password of the administrative login %q: set one (psql's \\password does not show it) "+
-			"and give daypass the same", k.config.User)
+		k.add(Broken, "password", "the server refuses the password of the administrative login %q, or has no such login: set one (psql's \\password "+
+			"does not show it) and put the same into upstream_password_file or upstream_password_env", k.config.User)
 	case isCode(err, "28000"):
-		f := k.add(Broken, "logon", "the server refuses the administrative login: %v", err)
-		f.SQL = []string{"create role " + login + " login createrole"}
-		f.HBA = k.hbaLines("")
+		k.refused(err)
 	case isCode(err, "3D000"):
 		k.add(Broken, "database", "the database %q of the administrative connection does not exist", k.config.Database)
 	case isCode(err, "53300"):

@@ -46,6 +46,9 @@ type Config struct {
 	Cluster string          // identifier, for errors and logs
 	Conn    *pgx.ConnConfig // the administrative login; made by pgx.ParseConfig
 	Key     [32]byte        // upstream passwords are derived from it
+	// Password reads the password of the administrative login again, when the server
+	// has refused the one in Conn. Optional.
+	Password func() (keyring.Secret, error)
 
 	// TargetSessionAttrs is libpq's setting of that name for the sessions. Where
 	// it lets them go to a standby of several hosts in Conn, a logon that changes

@@ -77,7 +77,9 @@ func (a *Admin) BelieveMajor(major int) {
 
 // RequiredAuth is what the driver is told to accept from the first of config's
 // servers.
-func RequiredAuth(config *pgx.ConnConfig) string { return splitHosts(config)[0].config.RequireAuth }
+func RequiredAuth(config *pgx.ConnConfig) string {
+	return splitHosts(config, nil)[0].config.RequireAuth
+}
 
 // RoleNameIsOf reports whether a session role's name is one, and says of whom.
 func RoleNameIsOf(name, user string) (ok, of bool) {

@@ -27,14 +27,15 @@ const (
 
 // host is one server of a cluster.
 type host struct {
-	config *pgx.ConnConfig
-	major  atomic.Int32 // its version when it last answered; 0: it never has
+	config   *pgx.ConnConfig
+	password *loginPassword
+	major    atomic.Int32 // its version when it last answered; 0: it never has
 }
 
 // splitHosts makes a host for each server that config names. The entries of one
 // server differ in TLS only and stay together. What target_session_attrs says is
 // about sessions; administration needs the primary, and connect looks for it.
-func splitHosts(config *pgx.ConnConfig) []*host {
+func splitHosts(config *pgx.ConnConfig, password *loginPassword) []*host {
 	type entry = pgconn.FallbackConfig
 	entries := []*entry{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}
 	var hosts []*host
@@ -46,7 +47,7 @@ func splitHosts(config *pgx.ConnConfig) []*host {
 		}
 		c := config.Copy()
 		c.Host, c.Port, c.TLSConfig, c.Fallbacks, c.ValidateConnect = e.Host, e.Port, e.TLSConfig, nil, nil
-		hosts = append(hosts, &host{config: c})
+		hosts = append(hosts, &host{config: c, password: password})
 	}
 	for _, h := range hosts {
 		protect(h.config)
@@ -172,13 +173,16 @@ func (h *host) connect(ctx context.Context, database string) (*conn, error) {
 	if major == 0 {
 		major = newestMajor
 	}
-	stepped := false
+	stepped, again := false, false
 	for attempt := 0; ; attempt++ {
-		c, err := h.connectOnce(ctx, database, major)
+		password := h.password.get()
+		c, err := h.connectOnce(ctx, database, password, major)
 		switch {
 		case err == nil:
 			h.major.Store(int32(c.version / 10000))
 			return c, nil
+		case isCode(err, "28P01") && !again && h.password.another(password):
+			again = true
 		case isCode(err, "42704") && major >= pinnedSince[0].major:
 			major, stepped = olderThan(major, err), true
 		case isCode(err, "53300") && stepped && attempt < 20:
@@ -192,8 +196,9 @@ func (h *host) connect(ctx context.Context, database string) (*conn, error) {
 	}
 }
 
-func (h *host) connectOnce(ctx context.Context, database string, major int) (*conn, error) {
+func (h *host) connectOnce(ctx context.Context, database, password string, major int) (*conn, error) {
 	config := h.config.Copy()
+	config.Password = password
 	if database != "" {
 		config.Database = database
 	}

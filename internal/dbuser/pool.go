@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/keyring"
 )
 
 const (
@@ -63,7 +65,7 @@ type pool struct {
 	reached  bool
 }
 
-func newPool(cluster string, config *pgx.ConnConfig, max int, now func() time.Time) *pool {
+func newPool(cluster string, config *pgx.ConnConfig, password func() (keyring.Secret, error), max int, now func() time.Time) *pool {
 	c := config.Copy()
 	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectTimeout {
 		c.ConnectTimeout = connectTimeout
@@ -71,7 +73,7 @@ func newPool(cluster string, config *pgx.ConnConfig, max int, now func() time.Ti
 	c.StatementCacheCapacity = 0
 	c.DescriptionCacheCapacity = 0
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
-	p := &pool{cluster: cluster, config: c, hosts: splitHosts(c), now: now, slots: make(chan struct{}, max), failed: make(chan struct{})}
+	p := &pool{cluster: cluster, config: c, hosts: splitHosts(c, &loginPassword{current: c.Password, read: password}), now: now, slots: make(chan struct{}, max), failed: make(chan struct{})}
 	p.base, p.end = context.WithCancel(context.Background())
 	return p
 }
@@ -360,8 +362,12 @@ func (p *pool) connectError(err error) *Error {
 			Message: fmt.Sprintf("cluster %q wants the administrative login to authenticate in an unsafe way; run `daypass cluster check %s`", p.cluster, p.cluster)}
 	}
 	if isCode(err, "28P01", "28000", "42501") {
+		hint := ""
+		if isCode(err, "28P01") {
+			hint = " (28P01): check the password in upstream_password_file or upstream_password_env"
+		}
 		return &Error{Kind: ErrRights, Cause: err,
-			Message: fmt.Sprintf("cluster %q refuses the administrative login; run `daypass cluster check %s`", p.cluster, p.cluster)}
+			Message: fmt.Sprintf("cluster %q refuses the administrative login%s; run `daypass cluster check %s`", p.cluster, hint, p.cluster)}
 	}
 	return p.unreachable(err)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/pgtest"
 )
 
@@ -230,4 +231,106 @@ func TestOldMinors(t *testing.T) {
 			t.Errorf("MinorFault(%q) = %q, want one: %v", version, fault, faulty)
 		}
 	}
+}
+
+// TestPasswordFileIsReadAgain: when the server refuses the administrative login, its
+// password file has the new password already.
+func TestPasswordFileIsReadAgain(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		login := s.NewAdmin(t)
+		config, err := pgx.ParseConfig(s.ConnString(login, "postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file atomic.Value
+		file.Store(login.Password)
+		reads := 0
+		a := dbuser.New(dbuser.Config{Cluster: "rotated", Conn: config, Key: [32]byte{7},
+			Password: func() (keyring.Secret, error) { reads++; return keyring.Secret(file.Load().(string)), nil }})
+		t.Cleanup(a.Close)
+		need := dbuser.Need{User: s.Login(t, "alice", "").Name}
+		ensure := func() error {
+			role, err := a.Ensure(t.Context(), need)
+			a.Opened(role.Name)
+			return err
+		}
+		lend(t, s, login, need.User)
+		if err := ensure(); err != nil || reads != 0 {
+			t.Fatalf("Ensure = %v after %d reads", err, reads)
+		}
+		rotate := func(password string) {
+			s.Exec(t, "postgres", "ALTER ROLE "+pgtest.Quote(login.Name)+" PASSWORD '"+password+"'")
+			s.Exec(t, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+login.Name+"'")
+		}
+		file.Store("second")
+		rotate("second")
+		if err := ensure(); err != nil {
+			t.Errorf("with the new password in the file: %v", err)
+		}
+		rotate("third")
+		err = ensure()
+		if !errors.Is(err, dbuser.ErrRights) || !strings.Contains(err.Error(), "28P01") || !strings.Contains(err.Error(), "upstream_password_file") {
+			t.Errorf("with the old password in the file: %v, want what to do", err)
+		}
+		file.Store("third")
+		deadline := time.Now().Add(20 * time.Second)
+		for err = ensure(); err != nil && time.Now().Before(deadline); err = ensure() {
+			time.Sleep(20 * time.Millisecond) // the circuit lets somebody try within a second
+		}
+		if err != nil {
+			t.Errorf("after the file was replaced: %v", err)
+		}
+	})
+}
+
+// lend lets an administrative login lend a user, as a superuser does from 16 on.
+func lend(t testing.TB, s *pgtest.Server, login pgtest.Login, users ...string) {
+	t.Helper()
+	s.Exec(t, "postgres", "do $$ begin create role "+dbuser.MarkerRole+" nologin; exception when duplicate_object or unique_violation then null; end $$")
+	for _, user := range append(users, dbuser.MarkerRole) {
+		if s.Major() >= 16 {
+			s.Exec(t, "postgres", "GRANT "+pgtest.Quote(user)+" TO "+pgtest.Quote(login.Name)+" WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
+		}
+	}
+}
+
+// TestRefusedLogins: the advice fits the cause.
+func TestRefusedLogins(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, shared *pgtest.Server) {
+		s := shared.StartAlone(t, nil)
+		for _, row := range []struct {
+			name, hba, options string
+			missing            bool
+			code, text, sql    string
+			lines              bool
+		}{
+			{"wrong password", "scram-sha-256", "LOGIN", false, "password", "upstream_password_file", "", false},
+			{"missing, with passwords", "scram-sha-256", "", true, "password", "has no such login", "", false},
+			{"NOLOGIN", "trust", "NOLOGIN", false, "logon", "may not log in (NOLOGIN)", "alter role %s login", false},
+			{"missing", "trust", "", true, "logon", "does not exist", "create role %s login createrole", false},
+			{"shut out", "reject", "LOGIN", false, "logon", "pg_hba.conf does not let", "", true},
+			{"another method", "ident", "LOGIN", false, "logon", "does not authenticate", "", true},
+		} {
+			name := s.Name("login")
+			if !row.missing {
+				s.Exec(t, "postgres", "CREATE ROLE "+name+" "+row.options+" PASSWORD 'right'")
+			}
+			s.SetHBA(t, row.hba, name)
+			report, err := administer(t, s.ConnString(pgtest.Login{Name: name, Password: "wrong"}, "postgres")).Check(t.Context())
+			if err != nil || len(report.Findings) != 1 {
+				t.Errorf("%s: %+v, %v", row.name, report.Findings, err)
+				continue
+			}
+			f := report.Findings[0]
+			sql := strings.Join(f.SQL, ";")
+			want := row.sql
+			if want != "" {
+				want = fmt.Sprintf(want, pgtest.Quote(name))
+			}
+			if f.Code != row.code || !strings.Contains(f.Message, row.text) || sql != want || (len(f.HBA) > 0) != row.lines {
+				t.Errorf("%s: %+v", row.name, f)
+			}
+		}
+	})
 }

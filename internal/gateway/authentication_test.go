@@ -170,7 +170,7 @@ func TestHolderSetsAnotherVerifier(t *testing.T) {
 			"ALTER ROLE CURRENT_USER PASSWORD 'md5" + strings.Repeat("a", 32) + "'",
 		}
 		for _, method := range []string{"scram-sha-256", "md5"} {
-			setHBA(t, pg, method)
+			pg.SetHBA(t, method)
 			for _, change := range changes {
 				conn := f.connect(g, "")
 				if _, err := conn.Exec(context.Background(), "SET ROLE NONE"); err != nil {
@@ -188,27 +188,6 @@ func TestHolderSetsAnotherVerifier(t *testing.T) {
 			}
 		}
 	})
-}
-
-// setHBA has the server treat the users in one way, "all" by default, and ask the
-// others for a password with SCRAM.
-func setHBA(t testing.TB, pg *pgtest.Server, method string, users ...string) {
-	t.Helper()
-	super := pgtest.Connect(t, pg.Superuser("postgres"))
-	file := value[string](t, super, "SHOW hba_file")
-	owner, err := os.Stat(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Written in place, so that the server's account keeps it.
-	who := strings.Join(append(users, "all")[:max(1, len(users))], ",")
-	lines := "local all all scram-sha-256\nhost all " + who + " all " + method + "\nhost all all all scram-sha-256\n"
-	if err := os.WriteFile(file, []byte(lines), owner.Mode()); err != nil {
-		t.Fatal(err)
-	}
-	before := strings.Count(pg.Log(t), "reloading configuration files")
-	pg.Exec(t, "postgres", "SELECT pg_reload_conf()")
-	eventually(t, "reload", func() bool { return strings.Count(pg.Log(t), "reloading configuration files") > before })
 }
 
 // TestEd25519Certificate: SCRAM cannot be bound to such a certificate. Where TLS has

@@ -206,7 +206,7 @@ func TestPrewarmIsShutOut(t *testing.T) {
 				func(string) { pg.Exec(t, "postgres", "GRANT CONNECT ON DATABASE "+database+" TO PUBLIC") }, "42501", "permission denied for database"},
 			{"no connections allowed", func(string) { pg.Exec(t, "postgres", "ALTER DATABASE "+database+" ALLOW_CONNECTIONS false") },
 				func(string) { pg.Exec(t, "postgres", "ALTER DATABASE "+database+" ALLOW_CONNECTIONS true") }, "55000", "not currently accepting"},
-			{"pg_hba.conf", func(user string) { setHBA(t, pg, "reject", `"IAM:`+user+`"`) }, func(string) { setHBA(t, pg, "scram-sha-256", "nobody") },
+			{"pg_hba.conf", func(user string) { pg.SetHBA(t, "reject", `"IAM:`+user+`"`) }, func(string) { pg.SetHBA(t, "scram-sha-256", "nobody") },
 				"08004", "does not let the gateway"},
 		} {
 			g := f.grant(pg.Name("shut"))

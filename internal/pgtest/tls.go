@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,39 @@ func (s *Server) SecureWith(t testing.TB, certificate, key []byte) {
 	s.Hand(t, "server.key", key)
 	s.Exec(t, "postgres", "ALTER SYSTEM SET ssl = on")
 	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+}
+
+// SetHBA has a server that only this test uses (StartAlone) treat the users, "all" by
+// default, in one way when they come over TCP, and ask everyone else for a password
+// with SCRAM.
+func (s *Server) SetHBA(t testing.TB, method string, users ...string) {
+	t.Helper()
+	conn := Connect(t, s.Superuser("postgres"))
+	var file string
+	if err := conn.QueryRow(t.Context(), "SHOW hba_file").Scan(&file); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(users) == 0 {
+		users = []string{"all"}
+	}
+	lines := "local all all scram-sha-256\nhost all " + strings.Join(users, ",") + " all " + method + "\nhost all all all scram-sha-256\n"
+	// Written in place, so that it stays the server's own.
+	if err := os.WriteFile(file, []byte(lines), info.Mode()); err != nil {
+		t.Fatal(err)
+	}
+	const reloaded = "reloading configuration files"
+	before := strings.Count(s.Log(t), reloaded)
+	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	for end := time.Now().Add(30 * time.Second); strings.Count(s.Log(t), reloaded) == before; {
+		if time.Now().After(end) {
+			t.Fatal("the server did not read its configuration again")
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 // Ed25519Certificate makes a self-signed certificate of the loopback address, in

@@ -83,6 +83,7 @@ func newAdmin(settings clusterSettings, opts Options) *dbuser.Admin {
 		Cluster:              cc.Identifier,
 		Conn:                 cc.Upstream.Copy(),
 		Key:                  settings.key,
+		Password:             cc.ReadPassword,
 		TargetSessionAttrs:   cc.TargetSessionAttrs,
 		AllowSuperusers:      cc.AllowSuperusers,
 		AllowPredefinedRoles: cc.AllowPredefinedRoles,
