@@ -26,8 +26,13 @@ permission away first.
 
 --credential-id takes back one credential; "daypass credential inspect", the audit
 log and "daypass sessions" show its identifier. --principal is the ARN of an IAM
-user, an IAM role (all its sessions) or one role session. It may be repeated
-without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`,
+user, an IAM role (all its sessions) or one role session. --db-user is the plain
+database user, as the column USER of "daypass sessions" has it: neither the prefix
+IAM: or IAMA: of a logon nor groups belong to it, and it takes in all sets of groups;
+IAM:ana and IAMR:etl are the identities of get-cluster-credentials-with-iam. When
+nobody of the name is known the command warns, and revokes all the same. It may be
+repeated without harm, and cannot be undone. The caller needs
+daypass:RevokeCredentials.`,
 		Example: `  daypass revoke --principal arn:aws:iam::123456789012:user/ana
   daypass revoke --db-user alice --cluster examplecluster
   daypass revoke --all --issued-before 2026-01-02T15:04:05Z
@@ -43,6 +48,9 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 			if given != 1 {
 				return usageErrorf("give one of --credential-id, --principal, --db-user, --cluster and --all; --cluster may go with --db-user")
 			}
+			if err := checkDBUser(s.DBUser); err != nil {
+				return err
+			}
 			if issuedBefore != "" {
 				at, err := time.Parse(time.RFC3339, issuedBefore)
 				if err != nil {
@@ -57,17 +65,17 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 			if err != nil {
 				return err
 			}
-			inForce, sessions, err := api.Revoke(cmd.Context(), s)
+			revoked, err := api.Revoke(cmd.Context(), s)
 			if err != nil {
 				return callFailed(err)
 			}
-			if output == "json" {
-				return writeIndented(env.stdout, struct {
-					Revocation client.Revocation
-					Sessions   int
-				}{inForce, sessions})
+			for _, warning := range revoked.Warnings {
+				fmt.Fprintf(env.stderr, "daypass: warning: %s\n", quote.Terminal(warning))
 			}
-			fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", quote.Terminal(describeRevocation(inForce)), sessions)
+			if output == "json" {
+				return writeIndented(env.stdout, revoked)
+			}
+			fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", quote.Terminal(describeRevocation(revoked.Revocation)), revoked.Sessions)
 			if name, ok := strings.CutPrefix(s.DBUser, "IAM:"); ok {
 				fmt.Fprintf(env.stderr, "%s is the identity of get-cluster-credentials-with-iam; for the database user give --db-user %s\n", quote.Terminal(s.DBUser), quote.Terminal(name))
 			}
@@ -77,7 +85,7 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 	flags := cmd.Flags()
 	flags.StringVar(&s.CredentialID, "credential-id", "", "one credential")
 	flags.StringVar(&s.Principal, "principal", "", "all credentials of whoever asked for them: ARN of an IAM user, an IAM role or a role session")
-	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, as \"daypass sessions\" shows it, of --cluster or of all clusters")
+	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, as the column USER of \"daypass sessions\" has it, of --cluster or of all clusters")
 	flags.StringVar(&s.Cluster, "cluster", "", "all credentials for a cluster")
 	flags.BoolVar(&s.All, "all", false, "all credentials")
 	flags.StringVar(&issuedBefore, "issued-before", "", "only what was issued before this time: 2026-01-02T15:04:05Z (default now)")
@@ -86,6 +94,23 @@ without harm, and cannot be undone. The caller needs daypass:RevokeCredentials.`
 	caller.register(flags)
 	cmd.AddCommand(newRevokeListCommand(env))
 	return cmd
+}
+
+// checkDBUser refuses a database user with groups behind it, as in a session role's
+// name and in the long form of a logon's.
+func checkDBUser(name string) error {
+	kind, rest, found := strings.Cut(name, ":")
+	plain := kind
+	switch kind {
+	case "IAM", "IAMA", "IAMR":
+		if plain, _, found = strings.Cut(rest, ":"); kind != "IAMA" && found {
+			plain = kind + ":" + plain
+		}
+	}
+	if !found {
+		return nil
+	}
+	return usageErrorf("--db-user is %q: groups do not belong to it; give --db-user %s, which takes in all sets of groups", name, plain)
 }
 
 // describeRevocation says in words what is revoked.

@@ -30,6 +30,9 @@ daypass:ListSessions on the clusters.`,
 			if err := checkOutput(output, "table", "json"); err != nil {
 				return err
 			}
+			if err := checkDBUser(dbUser); err != nil {
+				return err
+			}
 			api, err := caller.client(cmd.Context(), env)
 			if err != nil {
 				return err
@@ -46,7 +49,7 @@ daypass:ListSessions on the clusters.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cluster, "cluster", "", "only sessions of this cluster")
-	flags.StringVar(&dbUser, "db-user", "", "only sessions of this database user")
+	flags.StringVar(&dbUser, "db-user", "", "only sessions of this database user, as the column USER has it")
 	flags.StringVar(&output, "output", "table", "table or json")
 	completeWith(cmd, "output", "table", "json")
 	caller.register(flags)
@@ -71,27 +74,26 @@ func writeSessions(out io.Writer, list []client.Session, columns int) error {
 const mostDetail = 4
 
 func sessionTable(list []client.Session, detail int) (t table) {
-	row := func(session, cluster, database, user, principal, since, from, state, in, out string) {
+	row := func(session, cluster, database, user, groups, principal, since, from, state, in, out string) {
 		cells := []string{session}
 		for _, one := range []struct {
 			from int // detail that has it
 			cell string
-		}{{1, cluster}, {0, database}, {0, user}, {1, principal}, {0, since}, {2, from}, {0, state}, {3, in}, {3, out}} {
+		}{{1, cluster}, {0, database}, {0, user}, {0, groups}, {1, principal}, {0, since}, {2, from}, {0, state}, {3, in}, {3, out}} {
 			if detail >= one.from {
 				cells = append(cells, one.cell)
 			}
 		}
 		t.add(cells...)
 	}
-	row("SESSION", "CLUSTER", "DATABASE", "USER", "PRINCIPAL", "SINCE", "FROM", "STATE", "IN", "OUT")
+	row("SESSION", "CLUSTER", "DATABASE", "USER", "GROUPS", "PRINCIPAL", "SINCE", "FROM", "STATE", "IN", "OUT")
 	for _, s := range list {
-		user := strings.Join(append([]string{s.DBUser}, s.DBGroups...), ":")
 		principal, since := s.Principal, s.StartedAt.UTC().Format(time.RFC3339)
 		if detail < mostDetail {
 			principal = principal[strings.LastIndexByte(principal, ':')+1:]
 			since = s.StartedAt.UTC().Format("01-02 15:04Z")
 		}
-		row(s.ID, s.Cluster, s.Database, user, principal, since, s.ClientAddress, s.State, size(s.BytesFromClient), size(s.BytesToClient))
+		row(s.ID, s.Cluster, s.Database, s.DBUser, strings.Join(s.DBGroups, ","), principal, since, s.ClientAddress, s.State, size(s.BytesFromClient), size(s.BytesToClient))
 	}
 	return t
 }

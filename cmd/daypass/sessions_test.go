@@ -27,7 +27,7 @@ func TestSessionsFit(t *testing.T) {
 				t.Errorf("in %d columns, a line has %d:\n%s", columns, utf8.RuneCountInString(line), out.String())
 			}
 		}
-		for _, word := range []string{"PQ5TSPKVMQHSLZYPGQ3OWEZDLK", "alice:analysts:finance", "idle", `dev\u001b[2J\u202e`} {
+		for _, word := range []string{"PQ5TSPKVMQHSLZYPGQ3OWEZDLK", "alice", "analysts,finance", "idle", `dev\u001b[2J\u202e`} {
 			if !strings.Contains(out.String(), word) {
 				t.Errorf("in %d columns there is no %s:\n%s", columns, word, out.String())
 			}

@@ -83,6 +83,7 @@ type Handler struct {
 	sessions   sts.Opener
 	mfa        sts.MFA
 	identities sts.WebIdentities
+	issued     issued
 
 	// nobody is the trust policy of a role that does not exist.
 	nobody *iam.Policy

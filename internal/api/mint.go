@@ -36,6 +36,9 @@ func (c *call) mint(g credential.Grant, duration time.Duration) (*clusterCredent
 	if err != nil {
 		return nil, err
 	}
+	if c.handler != nil { // nil: the call is explained, and the credential thrown away
+		c.handler.issued.add(g.Cluster, g.DBUser, c.now, g.NotAfter)
+	}
 	c.credentialID = g.ID
 	c.response = []audit.Field{
 		audit.String("dbUser", g.LogonName()),

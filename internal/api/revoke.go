@@ -236,9 +236,18 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 		}
 	}
 	c.response = []audit.Field{audit.Time("revokedAt", inForce.RevokedAt), audit.Int("sessions", int64(found))}
+	var warnings []string
+	if found == 0 {
+		if warning := c.unknown(&v); warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
 	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
 		e.Element("Revocation", func() { encodeRevocation(e, &inForce) })
 		e.Int("Sessions", found)
+		if len(warnings) > 0 {
+			e.Strings("Warnings", "Warning", warnings)
+		}
 	}), nil
 }
 

@@ -499,3 +499,58 @@ func TestRevokeLimit(t *testing.T) {
 		t.Errorf("another caller: %d %s", a.status, a.body)
 	}
 }
+
+// Who names nobody is warned, and the revocation is in force all the same.
+func TestRevokingNobodyWarns(t *testing.T) {
+	spec := withRoles(t)
+	spec.Users = append(spec.Users, directory.UserSpec{Name: "ben", Path: "/staff/"})
+	s := newSite(t, spec)
+	credentials := func(user string) {
+		if a := s.redshiftCall("root", "Action", "GetClusterCredentials", "ClusterIdentifier", "examplecluster", "DbUser", user); a.status != 200 {
+			t.Fatal(a.body)
+		}
+	}
+	credentials("carol")
+	const iam, sts = "arn:aws:iam::123456789012:", "arn:aws:sts::123456789012:"
+	for _, row := range []struct {
+		form []string
+		want string // in the warning; empty: none
+	}{
+		{[]string{"DbUser", "alice"}, ""},                               // has a session
+		{[]string{"DbUser", "alice", "ClusterIdentifier", "Other"}, ""}, // the same
+		{[]string{"DbUser", "carol"}, ""},                               // has a credential
+		{[]string{"DbUser", "carol", "ClusterIdentifier", "Other"}, "of cluster Other"},
+		{[]string{"DbUser", "Carol"}, "DbUser Carol is not known: this server has no session of it"},
+		{[]string{"DbUser", "nosuchuser"}, "of any cluster"},
+		{[]string{"DbUser", "IAM:ana"}, ""},
+		{[]string{"DbUser", "IAM:benn"}, "no such IAM user or IAM role"},
+		{[]string{"DbUser", "IAMR:etl"}, ""},
+		{[]string{"DbUser", "IAMR:ana"}, "no such IAM user or IAM role"},
+		{[]string{"Principal", iam + "user/ana"}, ""},
+		{[]string{"Principal", iam + "user/staff/ben"}, ""},
+		{[]string{"Principal", iam + "user/staff/benn"}, "no such IAM user. Check the name; is " + iam + "user/staff/ben meant?"},
+		{[]string{"Principal", iam + "user/ben"}, "no such IAM user"},
+		{[]string{"Principal", iam + "user/somebody"}, "no such IAM user. Check the name"},
+		{[]string{"Principal", iam + "role/jobs/etl"}, ""},
+		{[]string{"Principal", iam + "role/jobs/etk"}, "is " + iam + "role/jobs/etl meant?"},
+		{[]string{"Principal", sts + "assumed-role/etl/any"}, ""},
+		{[]string{"Principal", sts + "assumed-role/nope/any"}, "no such IAM role"},
+		{[]string{"CredentialId", credentialID(99)}, ""},
+		{[]string{"ClusterIdentifier", "Other"}, ""},
+		{[]string{"All", "true"}, ""},
+	} {
+		a := s.call("root", append([]string{"Action", "RevokeCredentials"}, row.form...)...)
+		if a.status != 200 || strings.Contains(a.body, "<Warning>") != (row.want != "") || !strings.Contains(a.body, row.want) {
+			t.Errorf("%q: got %d %s, want the warning %q", row.form, a.status, a.body, row.want)
+		}
+		list, err := s.registry.Revocations(t.Context())
+		if err != nil || len(list) == 0 {
+			t.Errorf("%q: not in force: %v", row.form, err)
+		}
+	}
+	// What has expired is not known any more.
+	s.now = start.Add(time.Hour)
+	if a := s.call("root", "Action", "RevokeCredentials", "DbUser", "carol"); !strings.Contains(a.body, "carol is not known") {
+		t.Errorf("an hour later: %s", a.body)
+	}
+}

@@ -27,9 +27,17 @@ type Revocation struct {
 	ExpiresAt    time.Time  `xml:"ExpiresAt" json:"ExpiresAt"`
 }
 
-// Revoke takes credentials back. sessions is how many sessions of the gateway that
-// answered are ended by it.
-func (c *Client) Revoke(ctx context.Context, s Selector) (inForce Revocation, sessions int, err error) {
+// Revoked is what came of a revocation.
+type Revoked struct {
+	Revocation Revocation
+	// Sessions is how many sessions of the gateway that answered are ended by it.
+	Sessions int
+	// Warnings say that nobody of the name is known there.
+	Warnings []string `xml:"Warnings>Warning" json:"Warnings,omitempty"`
+}
+
+// Revoke takes credentials back.
+func (c *Client) Revoke(ctx context.Context, s Selector) (Revoked, error) {
 	form := url.Values{}
 	for name, value := range map[string]string{
 		"CredentialId": s.CredentialID, "Principal": s.Principal, "DbUser": s.DBUser, "ClusterIdentifier": s.Cluster,
@@ -44,12 +52,9 @@ func (c *Client) Revoke(ctx context.Context, s Selector) (inForce Revocation, se
 	if !s.IssuedBefore.IsZero() {
 		form.Set("IssuedBefore", s.IssuedBefore.UTC().Format(time.RFC3339Nano))
 	}
-	var result struct {
-		Revocation Revocation
-		Sessions   int
-	}
-	err = c.call(ctx, "RevokeCredentials", form, &result)
-	return result.Revocation, result.Sessions, err
+	var result Revoked
+	err := c.call(ctx, "RevokeCredentials", form, &result)
+	return result, err
 }
 
 // Revocations lists what is revoked, the oldest first.

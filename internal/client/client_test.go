@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,11 +80,12 @@ func TestRevoke(t *testing.T) {
 				t.Errorf("sent %s, want %s", got, row.form)
 			}
 			return 200, result("RevokeCredentials", `<Revocation><DbUser>a&amp;b</DbUser><IssuedBefore>2026-01-02T03:04:05.000Z</IssuedBefore>`+
-				`<RevokedAt>2026-01-02T03:04:06.000Z</RevokedAt><RevokedBy>arn</RevokedBy><ExpiresAt>2026-01-02T04:09:06.000Z</ExpiresAt></Revocation><Sessions>7</Sessions>`)
+				`<RevokedAt>2026-01-02T03:04:06.000Z</RevokedAt><RevokedBy>arn</RevokedBy><ExpiresAt>2026-01-02T04:09:06.000Z</ExpiresAt></Revocation><Sessions>7</Sessions><Warnings><Warning>w &lt; x</Warning></Warnings>`)
 		})
-		got, sessions, err := c.Revoke(t.Context(), row.selector)
-		if err != nil || sessions != 7 || got.DBUser != "a&b" || !got.IssuedBefore.Equal(when.Truncate(time.Second)) || got.RevokedBy != "arn" {
-			t.Errorf("Revoke() = %+v, %d, %v", got, sessions, err)
+		revoked, err := c.Revoke(t.Context(), row.selector)
+		got := revoked.Revocation
+		if err != nil || revoked.Sessions != 7 || !slices.Equal(revoked.Warnings, []string{"w < x"}) || got.DBUser != "a&b" || !got.IssuedBefore.Equal(when.Truncate(time.Second)) || got.RevokedBy != "arn" {
+			t.Errorf("Revoke() = %+v, %v", revoked, err)
 		}
 	}
 }

@@ -373,6 +373,22 @@ func (d *Directory) User(name string) (*User, bool) {
 	return u, ok
 }
 
+// UserARNs are those of all IAM users, in no particular order.
+func (d *Directory) UserARNs() (arns []string) {
+	for _, u := range d.users {
+		arns = append(arns, u.ARN)
+	}
+	return arns
+}
+
+// RoleARNs are those of all IAM roles, in no particular order.
+func (d *Directory) RoleARNs() (arns []string) {
+	for _, r := range d.roles {
+		arns = append(arns, r.ARN)
+	}
+	return arns
+}
+
 // Role finds an IAM role by its friendly name.
 func (d *Directory) Role(name string) (*Role, bool) {
 	r, ok := d.roles[name]

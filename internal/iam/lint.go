@@ -144,6 +144,21 @@ func suggestion(text string) string {
 	return "; is " + best + " meant?"
 }
 
+// Nearest is the text of a list that a misspelt one is nearest to, empty when none is
+// within two letters of it.
+func Nearest(text string, list []string) string {
+	best, distance := "", 3
+	for _, one := range list {
+		if len(one)-len(text) > 2 || len(text)-len(one) > 2 {
+			continue
+		}
+		if d := editDistance(strings.ToLower(text), strings.ToLower(one)); d < distance || d == distance && best != "" && one < best {
+			best, distance = one, d
+		}
+	}
+	return best
+}
+
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -112,7 +112,7 @@ func (h *hostile) revoke(ctx context.Context, r *mathrand.Rand, operator *client
 		which = client.Selector{CredentialID: seen.CredentialID}
 	}
 	begin := time.Now()
-	if _, _, err := operator.Revoke(ctx, which); err != nil {
+	if _, err := operator.Revoke(ctx, which); err != nil {
 		if ctx.Err() == nil {
 			h.ledger.failed(classCall, "RevokeCredentials", begin, err)
 		}

@@ -1,0 +1,122 @@
+package api
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// maxIssued bounds what issued remembers. With more names nobody is called unknown.
+const maxIssued = 1 << 16
+
+// issued are the database users for whom this server has issued a credential that
+// can be alive. The zero value is ready.
+type issued struct {
+	mu    sync.Mutex
+	until map[issuedTo]time.Time // when the last credential expires; guarded by mu
+	full  bool                   // some were not kept; guarded by mu
+}
+
+type issuedTo struct{ cluster, user string }
+
+// add keeps one.
+func (i *issued) add(cluster, user string, now, until time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.until == nil {
+		i.until = make(map[issuedTo]time.Time)
+	}
+	to := issuedTo{cluster, user}
+	if _, there := i.until[to]; !there && len(i.until) >= maxIssued {
+		for old, expired := range i.until {
+			if !now.Before(expired) {
+				delete(i.until, old)
+			}
+		}
+		if i.full = len(i.until) >= maxIssued; i.full {
+			return
+		}
+	}
+	i.until[to] = until
+}
+
+// knows reports whether a credential for the user may be alive; an empty cluster is
+// any.
+func (i *issued) knows(cluster, user string, now time.Time) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.full {
+		return true
+	}
+	for to, until := range i.until {
+		if to.user == user && (cluster == "" || to.cluster == cluster) && now.Before(until) {
+			return true
+		}
+	}
+	return false
+}
+
+// unknown is a warning about a revocation that names somebody of whom nothing is
+// known here, empty if something is. It is in force all the same: another server
+// may know better.
+func (c *call) unknown(v *registry.Revocation) string {
+	switch {
+	case v.Principal != "":
+		return c.unknownPrincipal(v.Principal)
+	case v.DBUser == "":
+		return ""
+	}
+	kind, name, identity := strings.Cut(v.DBUser, ":")
+	_, user := c.directory.User(name)
+	_, role := c.directory.Role(name)
+	switch {
+	case identity && (kind == "IAM" && user || kind == "IAMR" && role):
+		return ""
+	case identity:
+		return "DbUser " + v.DBUser + " is not known: the configuration has no such IAM user or IAM role. Check the name"
+	case c.handler.issued.knows(v.Cluster, v.DBUser, c.now):
+		return ""
+	}
+	where := "any cluster"
+	if v.Cluster != "" {
+		where = "cluster " + v.Cluster
+	}
+	return "DbUser " + v.DBUser + " is not known: this server has no session of it and no credential for it that can be alive, of " +
+		where + ". Check the name; upper and lower case differ"
+}
+
+func (c *call) unknownPrincipal(principal string) string {
+	arn, err := iam.ParseARN(principal)
+	if err != nil {
+		return ""
+	}
+	kind, name, _ := strings.Cut(arn.Resource, "/")
+	last := name[strings.LastIndexByte(name, '/')+1:]
+	what, known := "IAM user", false
+	var nearest string
+	switch kind {
+	case "user":
+		u, ok := c.directory.User(last)
+		known = ok && u.ARN == principal
+		nearest = iam.Nearest(principal, c.directory.UserARNs())
+	case "role":
+		what = "IAM role"
+		_, known = c.directory.Role(last) // its path has been checked
+		nearest = iam.Nearest(principal, c.directory.RoleARNs())
+	default: // assumed-role/ROLE/SESSION
+		what = "IAM role"
+		role, _, _ := strings.Cut(name, "/")
+		_, known = c.directory.Role(role)
+	}
+	if known {
+		return ""
+	}
+	warning := "Principal " + principal + " is not known: the configuration has no such " + what + ". Check the name"
+	if nearest != "" {
+		warning += "; is " + nearest + " meant?"
+	}
+	return warning
+}
