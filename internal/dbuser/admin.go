@@ -46,7 +46,8 @@ type Admin struct {
 	closed     bool
 	ended      endedQueue
 	openings   openings
-	retries    map[string]*retry // session roles that could not be cleared
+	refusals   map[string]refusal // databases that do not let the login in
+	retries    map[string]*retry  // session roles that could not be cleared
 
 	// testOnlyBefore runs before each statement that changes something, which is
 	// then sent by itself.
@@ -70,7 +71,7 @@ func New(cfg Config) *Admin {
 	}
 	a := &Admin{
 		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.Password, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
-		flights: map[string]*flight{}, skips: map[string]time.Time{}, retries: map[string]*retry{},
+		flights: map[string]*flight{}, skips: map[string]time.Time{}, retries: map[string]*retry{}, refusals: map[string]refusal{},
 		ended:    endedQueue{until: map[string]time.Time{}, left: map[string][]Backend{}, revoked: map[string]*revocation{}},
 		openings: openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
 	}

@@ -229,7 +229,11 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 				again[o.Role] = true
 				continue
 			}
-			if _, err := a.handOver(ctx, o.Role, database, eachFor); err != nil {
+			_, err := a.handOver(ctx, o.Role, database, eachFor)
+			var closed *entryError
+			switch {
+			case errors.As(err, &closed): // the sweep tells of it, and tries again
+			case err != nil:
 				again[o.Role] = true
 				if !errors.Is(err, errMore) && !errors.Is(err, errInUse) {
 					a.cfg.Log.Warn("objects not handed over yet", "cluster", a.cfg.Cluster, "role", o.Role, "database", database, "err", err)

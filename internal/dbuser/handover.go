@@ -22,6 +22,9 @@ type Ownership struct {
 type KeptRole struct {
 	Role   string `json:"role"`
 	Reason string `json:"reason"`
+	// Database is set when the reason is that this database does not let the
+	// administrative login in: it is the same for all roles.
+	Database string `json:"database,omitempty"`
 }
 
 // errMore is why a hand-over is to be continued: its time is up.
@@ -92,7 +95,7 @@ func (a *Admin) onDatabase(ctx context.Context, database string, use func(transa
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	c, err := a.pool.openDatabase(ctx, database)
+	c, err := a.enter(ctx, database)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package dbuser
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -27,7 +28,8 @@ const (
 const piecesQuery = `
 select case o.type when 'statistics object' then 'statistics' when 'composite type' then 'type'
     when 'foreign-data wrapper' then 'foreign data wrapper'
-    when 'function' then 'routine' when 'procedure' then 'routine' when 'aggregate' then 'routine' else o.type end, o.identity
+    when 'function' then 'routine' when 'procedure' then 'routine' when 'aggregate' then 'routine' else o.type end, o.identity,
+  d.classid::int8, d.objid::int8
 from pg_shdepend d
 cross join lateral pg_identify_object(d.classid, d.objid, 0) o
 left join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
@@ -43,7 +45,53 @@ order by exists (select from pg_locks l where l.relation = c.oid and l.granted a
 limit $2`
 
 // piece is an object as ALTER names it: "table", "public.t".
-type piece struct{ kind, identity string }
+type piece struct {
+	kind, identity string
+	object
+}
+
+// object is an object of a database, whatever its name.
+type object struct{ class, id int64 }
+
+// ALTER takes a name, and who owns the schemas can give the name to another object
+// between the look and the ALTER, which would then change hands: by a superuser's
+// ALTER anybody's. So what has changed hands is looked at by its oid, before the
+// commit. The first query lists what may: the pieces that are still the role's, and
+// the sequences that follow its tables. The second lists what did: its dependency on
+// an owner was written by this transaction.
+const (
+	mayChangeQuery = `
+select s.classid::int8, s.objid::int8 from pg_shdepend s
+where s.refclassid = 'pg_authid'::regclass and s.refobjid = (select oid from pg_roles where rolname = $1)
+  and s.deptype = 'o' and s.dbid = (select oid from pg_database where datname = current_database())
+  and (s.objid = any ($2::int8[]::oid[]) or s.classid = 'pg_class'::regclass and s.objid in (
+    select p.objid from pg_depend p where p.classid = 'pg_class'::regclass and p.refclassid = 'pg_class'::regclass
+      and p.refobjid = any ($2::int8[]::oid[]) and p.deptype in ('a', 'i')))`
+	didChangeQuery = `
+select s.classid::int8, s.objid::int8 from pg_shdepend s
+where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and s.xmin = pg_current_xact_id()::xid
+  and s.dbid = (select oid from pg_database where datname = current_database())`
+)
+
+func readObjects(ctx context.Context, c *conn, query string, args ...any) (map[object]bool, error) {
+	rows, err := c.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[object]bool{}
+	for rows.Next() {
+		var o object
+		if err := rows.Scan(&o.class, &o.id); err != nil {
+			return nil, err
+		}
+		all[o] = true
+	}
+	return all, rows.Err()
+}
+
+// errSwapped is why a hand-over was rolled back.
+var errSwapped = errors.New("an object was given the name of another one while they were handed over")
 
 // handingOver is one hand-over in one database.
 type handingOver struct {
@@ -106,7 +154,7 @@ func (h *handingOver) pieces(whole error) (n int, err error) {
 		defer rows.Close()
 		for rows.Next() {
 			var p piece
-			if err := rows.Scan(&p.kind, &p.identity); err != nil {
+			if err := rows.Scan(&p.kind, &p.identity, &p.class, &p.id); err != nil {
 				return err
 			}
 			pieces = append(pieces, p)
@@ -135,7 +183,7 @@ func (h *handingOver) pieces(whole error) (n int, err error) {
 				return n, errMore
 			}
 			if err := h.together(together[i : i+1]); err != nil {
-				if !isCode(err, "53200", "55P03") && !refused(err) {
+				if !isCode(err, "53200", "55P03") && !refused(err) && !errors.Is(err, errSwapped) {
 					return n, err // it is not about the object
 				}
 				keep(err)
@@ -158,10 +206,25 @@ func (h *handingOver) together(together []piece) error {
 			return err
 		}
 		var steps []step
+		var ids []int64
 		for _, p := range together {
+			ids = append(ids, p.id)
 			steps = append(steps, step{sql: fmt.Sprintf("alter %s %s owner to %s", p.kind, p.identity, ident(lent.user)), name: p.identity})
 		}
+		may, err := readObjects(ctx, c, mayChangeQuery, h.role, ids)
+		if err != nil {
+			return err
+		}
 		err = h.a.runSteps(ctx, c, lent.around(steps...))
+		if err == nil {
+			var did map[object]bool
+			did, err = readObjects(ctx, c, didChangeQuery)
+			for o := range did {
+				if err == nil && !may[o] {
+					err = errSwapped
+				}
+			}
+		}
 		if err != nil && len(together) == 1 {
 			return fmt.Errorf("%s %s: %w", together[0].kind, strings.ToValidUTF8(together[0].identity, "?"), err)
 		}

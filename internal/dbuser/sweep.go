@@ -182,7 +182,12 @@ func (s *sweeping) role(ctx context.Context, o owner) {
 		if errors.Is(err, errMore) || errors.Is(err, errInUse) {
 			return // at the next sweep
 		}
-		if err != nil {
+		var closed *entryError
+		switch {
+		case errors.As(err, &closed):
+			s.report.add(&s.options, SweepStep{Kept: &KeptRole{Role: o.Role, Reason: closed.Error(), Database: database}})
+			return
+		case err != nil:
 			s.keep(o.Role, fmt.Errorf("handing over in database %q: %w", database, err))
 			return
 		}

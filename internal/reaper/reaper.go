@@ -138,10 +138,14 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 		}
 		kept := map[dbuser.KeptRole]bool{}
 		for _, k := range report.Kept {
-			kept[k] = true
-			if !said[k] {
-				log.Warn("session role not cleaned up", "role", k.Role, "reason", k.Reason)
+			role := k.Role
+			if k.Database != "" {
+				k.Role = "" // one line for all roles that own something there
 			}
+			if !said[k] && !kept[k] {
+				log.Warn("session role not cleaned up", "role", role, "reason", k.Reason)
+			}
+			kept[k] = true
 		}
 		said = kept
 		pause := c.Interval

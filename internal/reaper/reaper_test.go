@@ -33,7 +33,8 @@ func (s *sweeper) Sweep(ctx context.Context, o dbuser.SweepOptions) (dbuser.Swee
 func TestSweepsAtOnceAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		good := &sweeper{report: dbuser.SweepReport{Kept: []dbuser.KeptRole{{Role: "IAM:alice", Reason: "somebody granted to it"}}}}
+		good := &sweeper{report: dbuser.SweepReport{Kept: []dbuser.KeptRole{{Role: "IAM:alice", Reason: "somebody granted to it"},
+			{Role: "IAM:alice", Reason: "it is shut", Database: "shut"}, {Role: "IAM:bob", Reason: "it is shut", Database: "shut"}}}}
 		bad, stuck := &sweeper{err: errors.New("down")}, &sweeper{block: true}
 		var log bytes.Buffer
 		clusters := atomic.Pointer[map[string]reaper.Sweeper]{}
@@ -81,6 +82,9 @@ func TestSweepsAtOnceAndAgain(t *testing.T) {
 		}
 		if n := strings.Count(log.String(), "somebody granted"); n != 1 {
 			t.Errorf("what cannot be done was logged %d times, want once:\n%s", n, &log)
+		}
+		if n := strings.Count(log.String(), "it is shut"); n != 1 {
+			t.Errorf("a database that refuses the login was logged %d times, want once for all roles:\n%s", n, &log)
 		}
 		if n := strings.Count(log.String(), "not swept"); n != 1 {
 			t.Errorf("an outage was logged %d times, want once", n)
