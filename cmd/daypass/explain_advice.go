@@ -118,7 +118,7 @@ func (a *adviser) changes(check api.Explanation) (list []change) {
 			}
 		}
 	}
-	set("--duration-seconds", "DurationSeconds", []string{"900"})
+	set("--duration", "DurationSeconds", []string{"900"})
 	set("--db-name", "DbName", append(a.named(check, "redshift:DbName", "dbname"), a.database()))
 	if check.Action == "redshift:GetClusterCredentials" {
 		set("--db-user", "DbUser", a.named(check, "redshift:DbUser", "dbuser"))
@@ -126,7 +126,7 @@ func (a *adviser) changes(check api.Explanation) (list []change) {
 	switch check.Action {
 	case "redshift:JoinGroup":
 		group := check.Resource[strings.LastIndexByte(check.Resource, '/')+1:]
-		list = append(list, change{flag: "without --db-groups " + group, apply: func(in *api.ExplainInput) { leaveOut(in.Parameters, group) }})
+		list = append(list, change{flag: "without --groups " + group, apply: func(in *api.ExplainInput) { leaveOut(in.Parameters, group) }})
 	case "redshift:CreateClusterUser":
 		list = append(list, change{flag: "without --auto-create", meaning: "if the database user exists",
 			apply: func(in *api.ExplainInput) { in.Parameters.Del("AutoCreate") }})

@@ -71,7 +71,7 @@ func TestExplainAdvice(t *testing.T) {
 		{"another database, with MFA", []string{own + `, Condition: {` + mfa + `, ` + dev + `}}`, name}, "--db-user ana --db-name prod --mfa",
 			"redshift:DbName", "--db-name dev", `"aws:MultiFactorAuthPresent":"true"`, "is enough"},
 		{"a longer session", []string{own + `, Condition: {NumericLessThanEquals: {"redshift:DurationSeconds": 900}, ` + dev + `}}`, name}, "--db-user ana --db-name dev --duration-seconds 3600",
-			"redshift:DurationSeconds", "--duration-seconds 900", `"redshift:DurationSeconds":"3600"`, "is enough"},
+			"redshift:DurationSeconds", "--duration 900", `"redshift:DurationSeconds":"3600"`, "is enough"},
 		{"another user", []string{own + `, Condition: {` + mfa + `, ` + dev + `}}`, name}, "--db-user boss --db-name dev --mfa",
 			"is for " + arn + "dbuser:c/${aws:username}", "--db-user ana", `"aws:MultiFactorAuthPresent":"true"`, "is enough"},
 		{"nothing at all, and no database", []string{`{Effect: Allow, Action: "sts:GetAccessKeyInfo", Resource: "*"}`}, "--db-user ana",

@@ -1,0 +1,427 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/jackc/pgx/v5"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/internal/server"
+)
+
+// documentSite is what the documents speak of: a PostgreSQL with alice and the
+// analysts, and a server with the policies, profiles, roles and providers that stand in
+// the documents themselves.
+type documentSite struct {
+	t            *testing.T
+	dir          string // where commands are run; daypass.yaml is there
+	database     *postgres.Server
+	api, gateway string // addresses
+	issuer       *issuer
+	replace      []string // what stands in the documents, and what is there in its place
+	environ      []string
+}
+
+// run is what a block of commands needs beside the site. The zero value is: run as
+// ana, and it succeeds.
+type documentRun struct {
+	not     string // why it is not run
+	as      string // the profile; "": daypass, which is ana's
+	before  string // shell commands to run first
+	code    int
+	replace []string
+	input   string // standard input
+	want    string // in the output
+}
+
+// documentRuns are the blocks that need anything, by id. Each has to be there.
+var documentRuns = map[string]documentRun{
+	"README.md: go run ./cmd/daypass dev --once":   {not: "TestDevOnce runs it"},
+	"README.md: go test ./...":                     {not: "runs this test"},
+	"README.md: cp docs/daypass.yaml daypass.yaml": {not: "TestReadmeInFrontOfPostgreSQL runs it"},
+	"README.md: export AWS_ENDPOINT_URL=http://127.0.0.1:8440 AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1":                                 {not: "TestReadmeInFrontOfPostgreSQL runs it"},
+	"README.md: export PGPASSWORD=$(daypass redshift get-cluster-credentials --cluster-identifier examplecluster --db-name dev --db-user ana \\": {not: "TestReadmeInFrontOfPostgreSQL runs it"},
+	"README.md: $ daypass explain --config docs/daypass.yaml --principal ana --db-user ana --db-name dev --groups finance":                       {code: 1},
+	"docs/operations.md: daypass init                                  # writes daypass.yaml and makes an access key":                            {not: "TestInit and TestReadmeInFrontOfPostgreSQL run them"},
+	"docs/operations.md: psql \"host=db.example.com port=5439 dbname=dev user=IAM:alice sslmode=verify-full sslrootcert=ca.crt\"": {
+		before:  "export PGPASSWORD=$(daypass redshift get-cluster-credentials --cluster-identifier examplecluster --db-user alice --db-name dev --query DbPassword --output text)",
+		replace: []string{"db.example.com", "localhost"},
+	},
+	"docs/operations.md: jq -r 'select(.eventName==\"Logon\") | [.eventTime, .userIdentity.arn, .errorCode] | @tsv' data/audit/*.jsonl": {want: "user/ana"},
+	"docs/operations.md: daypass revoke --principal arn:aws:iam::123456789012:user/ana      # or an IAM role, or one role session":      {as: "operator", want: "credentials for alice of examplecluster"},
+	"docs/operations.md: daypass sessions                       # who is logged on to what, as whom, since when, from where, bytes each way": {
+		as: "operator", want: "is being ended",
+		// What was issued in the second of the revocation before is revoked, too.
+		before: `until daypass connect examplecluster dev --user alice --profile daypass -- -qc '' >/dev/null 2>&1; do :; done; ` +
+			`daypass connect examplecluster dev --user alice --profile daypass -- -qc 'SELECT pg_sleep(60)' >/dev/null 2>&1 & ` +
+			`id=; while [ -z "$id" ]; do id=$(daypass sessions --output json | jq -r '.Sessions[0].SessionId // empty'); done`,
+		replace: []string{"PQ5TSPKVMQHSLZYPGQ3OWEZDLK", `"$id"`},
+	},
+	"docs/operations.md: etcdctl role add daypass": {not: "etcd is no part of Daypass; TestRoleOfEtcd of internal/registry/etcdstore asks for the same"},
+	"docs/identities.md: export AWS_ENDPOINT_URL=https://daypass.example.com:8440 AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1    # version 1 of the AWS CLI reads the last": {
+		before: "unset AWS_PROFILE", want: "IAMA:ci",
+	},
+	"docs/policy.md: daypass policy lint policy.json            # refuses what AWS refuses, warns of what cannot have been meant or never matches": {
+		replace: []string{"--db-user alice", "--db-user alice --cluster examplecluster"}, // the site has two
+	},
+}
+
+// TestDocumentedCommands runs every command that stands in a block of a document.
+func TestDocumentedCommands(t *testing.T) {
+	s := newDocumentSite(t)
+	left := map[string]bool{}
+	for id := range documentRuns {
+		left[id] = true
+	}
+	for _, b := range blocks(t) {
+		if b.lang != "sh" && b.lang != "console" {
+			continue
+		}
+		delete(left, b.id())
+		spec := documentRuns[b.id()]
+		t.Run(fmt.Sprintf("%s:%d", b.file, b.line), func(t *testing.T) {
+			if spec.not != "" {
+				t.Logf("not run here: %s", spec.not)
+				return
+			}
+			s.t = t
+			if b.lang == "console" {
+				s.console(b, spec)
+				return
+			}
+			s.shell(b, spec, b.text)
+		})
+	}
+	for id := range left {
+		t.Errorf("there is no block %q any more", id)
+	}
+}
+
+// shell runs commands as they stand.
+func (s *documentSite) shell(b block, spec documentRun, commands string) string {
+	s.t.Helper()
+	for _, tool := range []string{"aws", "jq", "psql", "pg_dump"} {
+		if regexp.MustCompile(`(?m)(^|\$\(|\| )` + tool + ` `).MatchString(commands + spec.before) {
+			if _, err := exec.LookPath(tool); err != nil {
+				missing(s.t, tool, "apt-get install awscli jq postgresql-client")
+			}
+		}
+	}
+	script := strings.NewReplacer(append(spec.replace, s.replace...)...).Replace(commands)
+	as := "daypass"
+	if spec.as != "" {
+		as = spec.as
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-eu", "-c", "export AWS_PROFILE="+as+"\n"+spec.before+"\n"+script)
+	cmd.Dir, cmd.Env, cmd.Stdin = s.dir, s.environ, strings.NewReader(spec.input)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != spec.code || !strings.Contains(string(out), spec.want) {
+		s.t.Errorf("%s:%d: %v, want code %d and %q\n%s\n%s", b.file, b.line, err, spec.code, spec.want, script, out)
+	}
+	return string(out)
+}
+
+// console runs the lines behind "$ ", with the lines behind "dev=> " as their input, and
+// wants the rest printed, but for "..." and for what differs each time.
+func (s *documentSite) console(b block, spec documentRun) {
+	s.t.Helper()
+	var command string
+	var want []string
+	for _, line := range strings.Split(strings.TrimRight(b.text, "\n"), "\n") {
+		switch {
+		case strings.HasPrefix(line, "$ "):
+			command = line[2:]
+		case strings.HasPrefix(line, "dev=> "):
+			spec.input += line[6:] + "\n"
+		default:
+			want = append(want, line)
+		}
+	}
+	got := s.shell(b, spec, command)
+	changing := regexp.MustCompile(`"(DbPassword|Expiration)": "[^"]*"|, (line) [0-9]+`)
+	got = changing.ReplaceAllString(got, `"$1$2"`)
+	for _, line := range want {
+		if line == "..." {
+			continue
+		}
+		line = changing.ReplaceAllString(line, `"$1$2"`)
+		_, rest, found := strings.Cut(got, line)
+		if !found {
+			s.t.Errorf("%s:%d: the output lacks, in its place, %q\n%s", b.file, b.line, line, got)
+			return
+		}
+		got = rest
+	}
+}
+
+func newDocumentSite(t *testing.T) *documentSite {
+	t.Helper()
+	s := &documentSite{t: t, dir: t.TempDir(), issuer: newIssuer(t)}
+	s.issuer.use("second", jose.RS256, s.issuer.key)
+	s.startPostgres()
+	s.api, s.gateway = freeTCP(t), freeTCP(t)
+	host := strings.TrimPrefix(s.issuer.URL, "http://")
+	s.replace = []string{
+		"https://daypass.example.com:8440", "http://" + s.api, "http://127.0.0.1:8440", "http://" + s.api,
+		"https://token.example.com", s.issuer.URL, "oidc-provider/token.example.com", "oidc-provider/" + host, "token.example.com:", host + ":",
+		"port=5439", "port=" + s.gateway[strings.LastIndexByte(s.gateway, ':')+1:], "/var/run/token", filepath.Join(s.dir, "token"),
+	}
+	s.write("token", s.issuer.token(t, "repo:example/warehouse:ref:refs/heads/main"))
+	s.write("daypass.yaml", s.configuration())
+	s.write("upstream.password", "administrative secret\n")
+	s.write("policy.json", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "*"}]}`)
+	s.write("request.json", `{"PolicyInputList": ["{\"Version\": \"2012-10-17\", \"Statement\": {\"Effect\": \"Allow\", \"Action\": \"redshift:JoinGroup\", \"Resource\": \"*\"}}"], "ActionNames": ["redshift:JoinGroup"]}`)
+	sample, err := os.ReadFile("../../docs/daypass.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("docs/daypass.yaml", string(sample))
+	s.profiles()
+	s.serve()
+	ca, err := os.ReadFile(filepath.Join(s.dir, "data", "tls", "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("ca.crt", string(ca))
+	return s
+}
+
+func freeTCP(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (s *documentSite) write(name, text string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *documentSite) startPostgres() {
+	s.t.Helper()
+	installation, err := pgtest.Installation()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.database, err = postgres.Start(s.t.Context(), installation, postgres.Options{}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = s.database.Stop() })
+	execute(s.t, s.database, "postgres", "CREATE DATABASE dev")
+	execute(s.t, s.database, "postgres", `CREATE ROLE daypass LOGIN CREATEROLE PASSWORD 'administrative secret';
+		SET ROLE daypass; CREATE ROLE alice LOGIN; CREATE ROLE analysts; CREATE ROLE archive`)
+	execute(s.t, s.database, "dev", `CREATE TABLE sales (region text, amount numeric); GRANT SELECT ON sales TO analysts; CREATE TABLE notes (owner text); ALTER TABLE notes OWNER TO alice`)
+}
+
+func execute(t *testing.T, database *postgres.Server, name, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), database.ConnString(postgres.Superuser, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// configuration has the policies of policy.md and operations.md and the roles and
+// providers of identities.md.
+func (s *documentSite) configuration() string {
+	s.t.Helper()
+	var root struct {
+		Account  string         `yaml:"account"`
+		Region   string         `yaml:"region"`
+		Data     string         `yaml:"data"`
+		API      any            `yaml:"api"`
+		Gateway  any            `yaml:"gateway"`
+		Clusters []any          `yaml:"clusters"`
+		IAM      map[string]any `yaml:"iam"`
+	}
+	decode := func(text string, into any) {
+		if err := yaml.Unmarshal([]byte(strings.NewReplacer(s.replace...).Replace(text)), into); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	var people, operator, role, federated map[string]any
+	decode(blockOf(s.t, "docs/policy.md", "groups:").text, &people)
+	decode(blockOf(s.t, "docs/operations.md", `Version: "2012-10-17"`).text, &operator)
+	decode(blockOf(s.t, "docs/identities.md", "iam:\n  users:").text, &role)
+	decode(blockOf(s.t, "docs/identities.md", "iam:\n  oidc_providers:").text, &federated)
+	iamOf := func(m map[string]any, name string) []any { return m["iam"].(map[string]any)[name].([]any) }
+	const arn = "arn:aws:redshift:us-east-1:123456789012:"
+	alice := map[string]any{"Version": "2012-10-17", "Statement": []any{
+		map[string]any{"Effect": "Allow", "Action": "redshift:GetClusterCredentials", "Resource": []string{arn + "dbuser:examplecluster/alice", arn + "dbname:examplecluster/dev"},
+			"Condition": map[string]any{"StringEquals": map[string]string{"redshift:DbName": "dev"}}},
+		map[string]any{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": arn + "dbgroup:examplecluster/analysts"},
+		map[string]any{"Effect": "Allow", "Action": "redshift:DescribeClusters", "Resource": arn + "cluster:examplecluster"},
+	}}
+	root.Account, root.Region, root.Data = "123456789012", "us-east-1", "./data"
+	root.API, root.Gateway = map[string]string{"listen": s.api}, map[string]string{"listen": s.gateway}
+	for _, name := range []string{"examplecluster", "warehouse"} {
+		root.Clusters = append(root.Clusters, map[string]string{"identifier": name, "database": "dev", "upstream_password_file": "upstream.password",
+			"upstream": fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.database.Port())})
+	}
+	root.IAM = map[string]any{
+		"groups":         people["groups"],
+		"oidc_providers": iamOf(federated, "oidc_providers"),
+		"roles":          append(iamOf(role, "roles"), iamOf(federated, "roles")...),
+		"users": []any{
+			map[string]any{"name": "ana", "groups": []string{"people"}, "policies": []any{alice},
+				"access_keys": []any{map[string]string{"id": "AKIAIOSFODNN7EXAMPLE", "secret": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}}},
+			map[string]any{"name": "operator", "policies": []any{operator},
+				"access_keys": []any{map[string]string{"id": "AKIAI44QH8DHBEXAMPLE", "secret": "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"}}},
+		},
+	}
+	text, err := yaml.Marshal(root)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// profiles are those of clients.md and identities.md, and the operator's.
+func (s *documentSite) profiles() {
+	s.t.Helper()
+	profile := blockOf(s.t, "docs/clients.md", "# ~/.aws/config").text
+	profile = regexp.MustCompile(`(?m)^ca_bundle.*\n`).ReplaceAllString(profile, "") // the API of the test has no TLS
+	etl := blockOf(s.t, "docs/identities.md", "# ~/.aws/config").text
+	comment := regexp.MustCompile(`(?m) +#.*$`) // the AWS CLI knows comments on lines of their own only
+	all := strings.NewReplacer(s.replace...).Replace(profile + "\n" + comment.ReplaceAllString(etl, "") + "\n")
+	s.write("home/.aws/config", all+strings.Replace(strings.NewReplacer(s.replace...).Replace(profile), "profile daypass", "profile operator", 1))
+	s.write("home/.aws/credentials", "[daypass]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n"+
+		"[operator]\naws_access_key_id = AKIAI44QH8DHBEXAMPLE\naws_secret_access_key = je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY\n")
+	s.environ = []string{"HOME=" + filepath.Join(s.dir, "home"), "PATH=" + os.Getenv("PATH"), "PYENV_VERSION=" + os.Getenv("PYENV_VERSION"), "AWS_EC2_METADATA_DISABLED=true", "LC_ALL=C.UTF-8",
+		"TESTSCRIPT_COMMAND=" + os.Getenv("TESTSCRIPT_COMMAND")}
+}
+
+func (s *documentSite) serve() {
+	s.t.Helper()
+	cfg, err := config.Load(filepath.Join(s.dir, "daypass.yaml"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	log := &lockedBuffer{}
+	go func() {
+		done <- server.Run(ctx, cfg, server.Options{Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Drain: time.Second, Ready: func(server.Running) { close(ready) }})
+	}()
+	select {
+	case <-ready:
+	case err := <-done:
+		s.t.Fatal(err, log)
+	}
+	t := s.t
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", log)
+		}
+	})
+}
+
+// TestReadmeInFrontOfPostgreSQL follows the README on a machine that has nothing but a
+// PostgreSQL: its three blocks, one after the other, with other ports.
+func TestReadmeInFrontOfPostgreSQL(t *testing.T) {
+	if _, err := exec.LookPath("psql"); err != nil {
+		missing(t, "psql", "apt-get install postgresql-client")
+	}
+	installation, err := pgtest.Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	database, err := postgres.Start(t.Context(), installation, postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = database.Stop() })
+	s := &documentSite{t: t, dir: t.TempDir(), database: database, api: freeTCP(t), gateway: freeTCP(t)}
+	superuser, err := pgx.ParseConfig(database.ConnString(postgres.Superuser, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gatewayPort := s.gateway[strings.LastIndexByte(s.gateway, ':')+1:]
+	replace := strings.NewReplacer("127.0.0.1:8440", s.api, "127.0.0.1:5439", s.gateway, "127.0.0.1:5432", fmt.Sprintf("127.0.0.1:%d", database.Port()),
+		"port=5439", "port="+gatewayPort, "psql -h 127.0.0.1 -U postgres", fmt.Sprintf("psql -v ON_ERROR_STOP=1 -h 127.0.0.1 -p %d -U %s postgres", database.Port(), superuser.User))
+	sample, err := os.ReadFile("../../docs/daypass.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("docs/daypass.yaml", replace.Replace(string(sample)))
+	environ := []string{"HOME=" + s.dir, "PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", "PGPASSWORD=" + superuser.Password}
+	set, call, byHand := blockOf(t, "README.md", "cp docs/daypass.yaml").text, blockOf(t, "README.md", "export AWS_ENDPOINT_URL").text, blockOf(t, "README.md", "export PGPASSWORD").text
+	if !strings.HasSuffix(strings.TrimSpace(set), "\ndaypass serve") {
+		t.Fatalf("the server is not the last command of %s", set)
+	}
+	serve := exec.Command("sh", "-eu", "-c", strings.Replace(replace.Replace(set), "\ndaypass serve", "\nexec daypass serve", 1))
+	var log bytes.Buffer
+	serve.Dir, serve.Env, serve.Stdout, serve.Stderr = s.dir, environ, &log, &log
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- serve.Wait() }()
+	t.Cleanup(func() {
+		_ = serve.Process.Signal(os.Interrupt)
+		if err := <-ended; err != nil || t.Failed() {
+			t.Errorf("the first terminal: %v\n%s", err, log.String())
+		}
+	})
+	for {
+		conn, err := net.Dial("tcp", s.gateway)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatal("the server does not start")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	environ = environ[:len(environ)-1]
+	for name, script := range map[string]string{"connect": call, "by hand": call[:strings.Index(call, "daypass connect")] + byHand} {
+		cmd := exec.Command("sh", "-eu", "-c", replace.Replace(script))
+		cmd.Dir, cmd.Env, cmd.Stdin = s.dir, environ, strings.NewReader("SELECT current_user || ' of ' || session_user;\n")
+		out, err := cmd.CombinedOutput()
+		want := "IAM:ana:analysts of IAM:ana:analysts"
+		if name == "by hand" {
+			want = "ana of IAM:ana"
+		}
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, want %s\n%s\n%s", name, err, want, script, out)
+		}
+	}
+}
