@@ -118,8 +118,12 @@ func (a *Admin) Ensure(ctx context.Context, n Need) (SessionRole, error) {
 	role, err := a.ensure(ctx, n, s)
 	if err != nil {
 		a.endOpening(o)
+		return SessionRole{}, err
 	}
-	return role, err
+	a.mu.Lock()
+	o.version = role.ServerVersion
+	a.mu.Unlock()
+	return role, nil
 }
 
 // Heal is Ensure after the upstream refused the password (28P01): it rewrites

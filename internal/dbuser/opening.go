@@ -12,14 +12,18 @@ const (
 	openingFor = 15 * time.Second
 	// openedDelay gathers the logons whose roles are looked at again together.
 	openedDelay = 250 * time.Millisecond
+	// passedOnEvery is how often session roles are looked for that their holders
+	// have granted to others, while sessions last.
+	passedOnEvery = time.Second
 )
 
 // opening is a logon between Ensure, which has found its session role to be right,
 // and Opened, by when the server shows its backend.
 type opening struct {
-	need  Need
-	names []string
-	until time.Time
+	need    Need
+	names   []string
+	until   time.Time
+	version int // of the server
 }
 
 // openings are the logons of this process that are under way, by the names that
@@ -30,6 +34,7 @@ type openings struct {
 	stripping map[string]chan struct{} // closed when it is over
 	opened    map[string]Need          // logons to be looked at again, by session role
 	looking   bool                     // lookAgain runs
+	watching  bool                     // watchPassedOn runs
 }
 
 // beginOpening waits until none of the logon's session roles is being stripped,
@@ -94,6 +99,11 @@ func (a *Admin) Opened(role string) {
 	}
 	o := list[0]
 	a.endOpeningLocked(o)
+	if o.version < 150000 && !a.openings.watching {
+		a.openings.watching = true
+		a.work.Add(1)
+		go a.watchPassedOn()
+	}
 	if len(a.openings.opened) >= maxEnded {
 		return
 	}
@@ -179,4 +189,50 @@ func (a *Admin) beginStrip(roles []string) (free []string, release func()) {
 		}
 		close(over)
 	}
+}
+
+// watchPassedOn takes everybody out of session roles while any has a session. Until
+// version 14 a role that is logged on is its own administrator: its holder can
+// grant it, and nothing in PostgreSQL prevents that or tells of it.
+func (a *Admin) watchPassedOn() {
+	defer a.work.Done()
+	for {
+		timer := time.NewTimer(passedOnEvery)
+		select {
+		case <-timer.C:
+		case <-a.base.Done():
+			timer.Stop()
+		}
+		live, err := a.passedOn()
+		if err != nil {
+			a.cfg.Log.Debug("session roles that were passed on not looked for", "cluster", a.cfg.Cluster, "err", err)
+		}
+		a.mu.Lock()
+		if !live || a.base.Err() != nil {
+			a.openings.watching = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+	}
+}
+
+// passedOn looks once, and reports whether there are sessions.
+func (a *Admin) passedOn() (live bool, err error) {
+	ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
+	defer cancel()
+	c, err := a.pool.acquire(ctx)
+	if err != nil {
+		return true, err
+	}
+	var edges bool
+	err = c.QueryRow(ctx, `with s as materialized (`+sessionRoles+`)
+		select exists (select from pg_auth_members m where m.roleid in (select member from s) and pg_get_userbyid(m.member) not in (current_user, session_user)),
+		  exists (select from pg_stat_activity where usesysid in (select member from s))`).Scan(&edges, &live)
+	a.pool.release(c)
+	if err == nil && edges {
+		a.cfg.Log.Warn("members taken out of session roles that were passed on by their holders", "cluster", a.cfg.Cluster)
+		err = a.takeOut(ctx)
+	}
+	return live || err != nil, err
 }
