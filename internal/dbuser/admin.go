@@ -35,6 +35,7 @@ type Admin struct {
 	// lane may use it.
 	laneless time.Time
 	errand   chan struct{} // one token: the connection to another database
+	asking   chan struct{} // one token: who asks for the server's search_path
 	base     context.Context
 	cancel   context.CancelFunc
 	work     sync.WaitGroup // what runs behind the callers
@@ -48,6 +49,7 @@ type Admin struct {
 	openings   openings
 	refusals   map[string]refusal // databases that do not let the login in
 	retries    map[string]*retry  // session roles that could not be cleared
+	path       serverPath
 
 	// testOnlyBefore runs before each statement that changes something, which is
 	// then sent by itself.
@@ -70,7 +72,7 @@ func New(cfg Config) *Admin {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Admin{
-		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.Password, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1),
+		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.Password, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1), asking: make(chan struct{}, 1),
 		flights: map[string]*flight{}, skips: map[string]time.Time{}, retries: map[string]*retry{}, refusals: map[string]refusal{},
 		ended:    endedQueue{until: map[string]time.Time{}, left: map[string][]Backend{}, revoked: map[string]*revocation{}},
 		openings: openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
@@ -107,6 +109,9 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 	a.observe(Look, began, err)
 	if err != nil {
 		return SessionRole{}, err
+	}
+	if len(n.Groups) > 0 {
+		a.learnPath(ctx)
 	}
 	p, err := a.planFor(st, &request{need: n, names: s})
 	if err != nil {

@@ -113,7 +113,7 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 		return plan{}, err
 	}
 	r.user = user
-	p := planner{state: st, request: *r, config: &a.cfg, skipped: a.isSkipped}
+	p := planner{state: st, request: *r, config: &a.cfg, path: a.serverPath(), skipped: a.isSkipped}
 	result, err := p.build()
 	if len(result.taken) > 0 && err == nil {
 		a.once("taken\x00"+result.role, "the session role has another name: roles that the administrative login may not change have its own; run `daypass cluster check`",
@@ -167,7 +167,7 @@ func (a *Admin) verify(ctx context.Context, c *conn, r request) error {
 			Message: fmt.Sprintf("user %q or one of its groups is a member of another user's session role", r.need.User)}
 	}
 	r.user = user
-	p := planner{state: st, request: r, config: &a.cfg, skipped: a.isSkipped}
+	p := planner{state: st, request: r, config: &a.cfg, path: a.serverPath(), skipped: a.isSkipped}
 	left, err := p.build()
 	if err != nil {
 		return err

@@ -238,7 +238,33 @@ func (k *checker) marker(ctx context.Context) error {
 			[]string{fmt.Sprintf("revoke %s from %s", marker, ident(x))}
 	}
 	k.add(OK, "marker", "session roles: %d", members-len(odd))
+	if err := k.otherLogins(ctx); err != nil {
+		return err
+	}
 	return k.edges(ctx)
+}
+
+// otherLogins finds session roles that the login may not change, from 16 on:
+// another one made them, or they come from before an upgrade, a restore or the loss
+// of superuser. Logons work, with session roles of another name; these stay with
+// what they have until they are handed over or dropped.
+func (k *checker) otherLogins(ctx context.Context) error {
+	all, err := readOwners(ctx, k.c, nil)
+	if err != nil {
+		return err
+	}
+	var names, sql []string
+	for _, o := range all {
+		if !o.Alterable {
+			names = append(names, o.Role)
+			sql = append(sql, lendStatement(o.Role, k.admin))
+		}
+	}
+	if names != nil {
+		k.add(Warning, "session-role-login", "the administrative login may not change the session roles %s: another login made them. "+
+			"Logons use session roles of its own; these keep their rights until it may clean them up", list(names)).SQL = sql
+	}
+	return nil
 }
 
 // edges finds members of session roles: they have the rights of somebody else's

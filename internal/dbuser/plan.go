@@ -65,6 +65,7 @@ type planner struct {
 	*state
 	request
 	config  *Config
+	path    string                // the server's own search_path; empty: not known
 	skipped func(key string) bool // settings that the admin may not copy
 	plan    plan
 }
@@ -270,8 +271,8 @@ func (p *planner) keep(m member, wanted []string) bool {
 		if !m.Admin && !m.Inherit && !m.Set {
 			return true
 		}
-	case slices.Contains(wanted, m.Role) && !m.Admin:
-		return true
+	case slices.Contains(wanted, m.Role) && !m.Admin && (p.version < 160000 || p.Admin.Super || m.Grantor == p.Admin.Name):
+		return true // and it can be taken away when the last session ends
 	case p.version >= 160000 && m.Creator && m.Admin && !m.Inherit && !m.Set && p.user != nil && p.user.CreateRole:
 		// A role that the holder made, with the user's own CREATEROLE. The row is
 		// how PostgreSQL lets the maker administer it, and gives nothing else.
@@ -308,6 +309,8 @@ func (p *planner) settings(user, existing *role) {
 			want[""] = map[string]string{}
 		}
 		want[""]["role"] = p.need.User
+	} else {
+		p.searchPaths(want)
 	}
 	have := map[string]map[string]string{}
 	if existing != nil {
@@ -332,7 +335,7 @@ func (p *planner) settings(user, existing *role) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(want[db])) {
 			value := want[db][name]
-			if now, ok := have[db][name]; !ok || now != value {
+			if now, ok := have[db][name]; !ok || !sameValue(name, now, value) {
 				p.setting(settingKey(db, name, value), name, fmt.Sprintf("alter role %s set %s", target, assignment(name, value)))
 			}
 		}

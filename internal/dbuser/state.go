@@ -33,6 +33,7 @@ type state struct {
 	Of       []member  `json:"of"`       // memberships of the candidates
 	Into     []edge    `json:"into"`     // members of the candidates; there must be none
 	Settings []setting `json:"settings"` // of the user and of the candidates
+	Paths    []path    `json:"paths"`    // where there are groups: search_path as databases have it
 	Database *struct {
 		LoginTrigger bool `json:"logintrigger"` // it has, or had, a login event trigger
 	} `json:"database"` // nil: it does not exist, or is not named
@@ -91,6 +92,13 @@ type setting struct {
 	Database string   `json:"db"` // empty: all databases
 	Config   []string `json:"config"`
 	Large    bool     `json:"large"` // Config is left out: it has more than maxSettings bytes
+}
+
+// path is the search_path that a database gives to its sessions, or all sessions
+// have where Database is empty.
+type path struct {
+	Database string `json:"db"`
+	Value    string `json:"value"`
 }
 
 // maxSettings is how many bytes of settings a role may have, for all databases and
@@ -181,7 +189,12 @@ select json_build_object(
     cross join (select oid from named where rolname = $1[1]::name or rolname = any ($2::text[]::name[])) r
     join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = r.oid
     cross join lateral (select case when pg_column_size(s.setconfig) > {most} / 4 then false
-      else octet_length(s.setconfig::text) <= {most} end as fits) f) -- the first is of the compressed
+      else octet_length(s.setconfig::text) <= {most} end as fits) f), -- the first is of the compressed
+  'paths', (select json_agg(json_build_object('db', coalesce(d.datname, ''), 'value', substr(e, length('search_path=') + 1)))
+    from (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database) d
+    join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = 0
+    cross join unnest(case when pg_column_size(s.setconfig) <= {most} / 4 then s.setconfig end) e
+    where array_length($1, 1) > 1 and e like 'search\_path=%' and octet_length(e) <= {most})
 )::text`)
 }
 

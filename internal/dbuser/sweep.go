@@ -114,6 +114,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 			a.cfg.Log.Warn("members of session roles not taken out", "cluster", a.cfg.Cluster, "err", err)
 		}
 	}
+	all = s.leaveOthers(all)
 	failed := s.strip(ctx, all)
 	for _, owner := range all {
 		if err := ctx.Err(); err != nil {
@@ -127,6 +128,23 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 		}
 	}
 	return report, nil
+}
+
+// leaveOthers leaves out the session roles that another login made, and says so once
+// for all of them.
+func (s *sweeping) leaveOthers(all []owner) []owner {
+	var others []string
+	all = slices.DeleteFunc(all, func(o owner) bool {
+		if !o.Alterable {
+			others = append(others, o.Role)
+		}
+		return !o.Alterable
+	})
+	if len(others) > 0 {
+		s.keep(others[0], fmt.Errorf("the administrative login may not change it, as another login made it (of such session roles there are %d): "+
+			"`daypass cluster check %s` prints what hands them over", len(others), s.a.cfg.Cluster))
+	}
+	return all
 }
 
 const sweepQuery = `select pg_is_in_recovery(), exists (

@@ -1,0 +1,139 @@
+package dbuser
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// "$user" in search_path is the schema named as current_user. In a session with groups
+// that is the session role, and alice would not find her own schema. So the session
+// role of such a session has the search_path that a session of the user would have,
+// with the user's name in the place of "$user".
+
+const (
+	userSchema = "$user"
+	// pathAgain is how long the server's own search_path is taken for granted.
+	pathAgain = 10 * time.Minute
+	pathRetry = 10 * time.Second // when the question was not answered
+)
+
+// serverPath is the search_path that the server's configuration gives to sessions.
+// Guarded by Admin.mu.
+type serverPath struct {
+	value string // empty: not known
+	until time.Time
+}
+
+// searchPaths adds the search_path of the session role to the settings that are
+// wanted, by database. A role's own setting comes before that of a database, so
+// where one is set for all databases, those that have another need it too.
+func (p *planner) searchPaths(want map[string]map[string]string) {
+	set := func(db, value string) {
+		if want[db] == nil {
+			want[db] = map[string]string{}
+		}
+		want[db]["search_path"] = pathOf(value, p.need.User)
+	}
+	for db, values := range want {
+		if value, ok := values["search_path"]; ok {
+			set(db, value)
+		}
+	}
+	if _, ok := want[""]["search_path"]; ok {
+		return
+	}
+	base := p.path
+	for _, each := range p.Paths {
+		if each.Database == "" {
+			base = each.Value
+		}
+	}
+	forAll := slices.Contains(splitList(base), userSchema)
+	if forAll {
+		set("", base)
+	}
+	for _, each := range p.Paths {
+		if _, ok := want[each.Database]["search_path"]; !ok && each.Database != "" && (forAll || slices.Contains(splitList(each.Value), userSchema)) {
+			set(each.Database, each.Value)
+		}
+	}
+}
+
+// pathOf is a search_path with the user's name in the place of "$user".
+func pathOf(value, user string) string {
+	elements := splitList(value)
+	for i, e := range elements {
+		if e == userSchema {
+			e = user
+		}
+		elements[i] = ident(e)
+	}
+	return strings.Join(elements, ", ")
+}
+
+// sameValue reports whether two stored values of a setting mean the same: PostgreSQL
+// quotes the elements of a list only where it has to.
+func sameValue(name, a, b string) bool {
+	if slices.Contains(listSettings, strings.ToLower(name)) {
+		return slices.Equal(splitList(a), splitList(b))
+	}
+	return a == b
+}
+
+func (a *Admin) serverPath() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.path.value
+}
+
+// learnPath asks for the server's own search_path from time to time. Our
+// connections have another, so it takes one without. What is not known, since the
+// administrative login or its database has a search_path of its own, stays as it is.
+func (a *Admin) learnPath(ctx context.Context) {
+	select {
+	case a.asking <- struct{}{}:
+		defer func() { <-a.asking }()
+	case <-ctx.Done():
+		return
+	}
+	a.mu.Lock()
+	known := a.path.until.After(a.cfg.Now())
+	a.mu.Unlock()
+	if known {
+		return
+	}
+	value, err := a.pool.serverPath(ctx)
+	again := pathAgain
+	switch {
+	case err != nil:
+		again = pathRetry
+		a.cfg.Log.Debug("search_path of the server not asked for", "cluster", a.cfg.Cluster, "err", err)
+	case value == "":
+		a.once("search_path", "\"$user\" in the server's search_path is left out of sessions with groups: the administrative login has a search_path of its own, or its database")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.path.until = a.cfg.Now().Add(again)
+	if err == nil {
+		a.path.value = value
+	}
+}
+
+// serverPath opens a connection without our settings and asks for the search_path.
+func (p *pool) serverPath(ctx context.Context) (value string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, reusedAnswers)
+	defer cancel()
+	h := p.hosts[p.primary()]
+	config := h.config.Copy()
+	config.Password = h.password.get()
+	raw, _, err := connectMetered(ctx, config)
+	if err != nil {
+		return "", err
+	}
+	defer closeConn(&conn{Conn: raw})
+	err = raw.QueryRow(ctx, `select case when source in ('default', 'configuration file', 'command line', 'environment variable') then setting else '' end
+		from pg_catalog.pg_settings where name = 'search_path'`).Scan(&value)
+	return value, err
+}

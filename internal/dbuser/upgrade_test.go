@@ -1,0 +1,109 @@
+package dbuser_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// TestSessionRolesOfAnotherLogin: from 16 on a login may change the roles that it has
+// made. After an upgrade from 15, a restore, a change of login or the loss of
+// superuser the session roles are somebody else's. With what `cluster check` demands
+// logons work at once, under other names, and with the rest of what it prints
+// everything is as before, and nothing is left.
+func TestSessionRolesOfAnotherLogin(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		for name, before := range map[string]func(f *fixture){
+			// pg_upgrade and pg_dumpall have a superuser make every role and grant, without
+			// what makes a login an administrator.
+			"upgrade or restore": func(f *fixture) {
+				f.exec(`create role daypass_session_roles; create role "IAM:alice" login valid until '2020-01-01'; create role "IAM:alice:analysts" login valid until '2020-01-01';
+					alter role "IAM:alice" set role = alice;
+					grant daypass_session_roles, alice to "IAM:alice"; grant daypass_session_roles, alice, analysts to "IAM:alice:analysts"`)
+			},
+			"loss of superuser": func(f *fixture) {
+				f.exec("alter role %s superuser", f.login.Name)
+				f.ensure(dbuser.Need{User: "alice"})
+				f.ensure(dbuser.Need{User: "alice", Groups: []string{"analysts"}})
+				f.exec("alter role %s nosuperuser createrole", f.login.Name)
+				f.admin = f.another()
+			},
+			"another login": func(f *fixture) {
+				f.lendAlone("alice", "analysts")
+				f.ensure(dbuser.Need{User: "alice"})
+				f.ensure(dbuser.Need{User: "alice", Groups: []string{"analysts"}})
+				f.login = f.NewAdmin(f.t)
+				f.admin = f.another()
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				f := alone(t, s, "CREATEROLE")
+				f.exec("create role alice login; create role analysts")
+				before(f)
+				db := f.Database(t)
+				f.Exec(t, db, `create schema lab authorization alice; create table lab.payments (x int); grant usage on schema lab to public; grant select on lab.payments to analysts;
+					set role "IAM:alice:analysts";
+					create function lab.leak() returns bigint language sql security definer as 'select count(*) from lab.payments'`)
+				needs := []dbuser.Need{{User: "alice"}, {User: "alice", Groups: []string{"analysts"}}}
+				report := f.check()
+				for _, x := range report.Findings { // first the errors
+					if x.Severity == dbuser.Broken && len(x.SQL) > 0 {
+						f.Exec(t, "postgres", strings.Join(x.SQL, ";"))
+					}
+				}
+				for _, n := range needs {
+					c := f.session(n)
+					if got := one(t, c, "select pg_has_role('alice', 'member')::text"); got != "true" {
+						t.Error("the session is not alice's")
+					}
+					if n.Groups == nil && one(t, c, "select current_user::text") != "alice" {
+						t.Error("the session does not work as alice")
+					}
+					_ = c.Close(t.Context())
+				}
+				report = f.check()
+				if report.Broken() {
+					t.Errorf("still broken: %s", text(report))
+				}
+				sweep, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{})
+				others := strings.Contains(text(report), "session-role-login")
+				if err != nil || others != (f.Major() >= 16) || others != strings.Contains(strings.Join(reasons(sweep), ""), "another login made it") {
+					t.Errorf("session roles of another login: Check = %s, Sweep = %+v, %v", text(report), sweep, err)
+				}
+				f.mend(report) // then the rest
+				for _, n := range needs {
+					preferred, _ := dbuser.SessionRoleNames(n.User, n.Groups, false)
+					role := f.ensure(n)
+					if role.Name != preferred {
+						t.Errorf("session role = %s, want %s", role.Name, preferred)
+					}
+					_ = f.logon(role, "postgres").Close(t.Context())
+				}
+				for range 2 { // some were put aside in the first
+					f.exec(`do $$ declare r name; begin for r in select rolname from pg_roles where rolname ~ '^IAM' loop
+						execute format('alter role %I valid until %L', r, '2020-01-01'); end loop; end $$`)
+					f.eventually("end of sessions", func() bool {
+						return one(t, f.super, "select count(*)::text from pg_stat_activity where usename ~ '^IAM'") == "0"
+					})
+					if sweep, err = f.another().Sweep(t.Context(), dbuser.SweepOptions{Unused: time.Hour}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := one(t, f.super, "select coalesce(string_agg(rolname, ' '), '') from pg_roles where rolname ~ '^IAM'"); got != "" || len(sweep.Kept) > 0 {
+					t.Errorf("left: %s; kept: %+v", got, sweep.Kept)
+				}
+			})
+		}
+	})
+}
+
+func reasons(r dbuser.SweepReport) (all []string) {
+	for _, k := range r.Kept {
+		all = append(all, k.Reason)
+	}
+	return all
+}
