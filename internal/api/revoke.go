@@ -109,9 +109,10 @@ func isDBUser(name string) bool {
 // needs is the resource that the parameters name, and what a wider form reaches
 // beside. DbUser without a cluster is the user in each cluster, All is each cluster:
 // both have to be allowed there, with the cluster's tags. A Deny for one cluster
-// holds for every form that can reach it, one for a database user, a principal or a
-// credential for the forms that take in all of them. A Deny for all of a kind
-// (cluster/*) is about the form, and holds for that form alone.
+// holds for every form that can reach it, one for database users, principals or
+// credentials for the forms that take them in. A Deny for every cluster there is,
+// cluster/*, is about these forms: who may revoke for single users, never for
+// clusters.
 func (p *revokeCredentials) needs(c *call) []check {
 	own := p.target.check(revokeAction, c.own(revocationResource(&p.revocation, c.directory.Account)), nil)
 	r := reach{c, c.ask(), own.resource, []check{own}}
@@ -122,7 +123,8 @@ func (p *revokeCredentials) needs(c *call) []check {
 	} else if v.Cluster != "" {
 		clusters = nil // there is none
 	}
-	protected := !r.denies("cluster/*") // by name: the form as such is not what is denied
+	whole := v.All || v.Cluster != "" && v.DBUser == ""
+	protected := !whole && !r.deniesEveryCluster()
 	for _, cluster := range clusters {
 		at := "cluster/" + cluster.Identifier
 		switch {
@@ -131,15 +133,17 @@ func (p *revokeCredentials) needs(c *call) []check {
 		case v.All:
 			r.add(check{resource: c.own(at), tags: &cluster.Tags})
 		}
-		if v.All || v.Cluster != "" && v.DBUser == "" {
-			r.all("dbuser/"+cluster.Identifier+"/*", &cluster.Tags)
-		} else if protected {
+		switch {
+		case whole:
+			r.add(check{resource: c.own("dbuser/" + cluster.Identifier + "/*"), tags: &cluster.Tags, denyOnly: true, every: true})
+		case protected:
 			r.add(check{resource: c.own(at), tags: &cluster.Tags, denyOnly: true})
 		}
 	}
 	if v.All {
-		r.all("principal/*", nil)
-		r.all("credential/*", nil)
+		for _, kind := range []string{"principal/*", "credential/*"} {
+			r.add(check{resource: c.own(kind), denyOnly: true, every: true})
+		}
 	}
 	return r.checks
 }
@@ -160,17 +164,22 @@ func (r *reach) add(k check) {
 	r.checks = append(r.checks, k)
 }
 
-// all asks for a Deny for one of a kind.
-func (r *reach) all(resource string, tags *map[string]string) {
-	if !r.denies(resource) {
-		r.add(check{resource: r.call.own(resource), tags: tags, denyOnly: true, every: true})
+// deniesEveryCluster reports a Deny for all clusters, those that do not exist among
+// them.
+func (r *reach) deniesEveryCluster() bool {
+	denied := func(k check) bool {
+		k.action = revokeAction
+		return r.ask.decide(&k).Effect == iam.ExplicitDeny
 	}
-}
-
-// denies reports a Deny for a whole kind.
-func (r *reach) denies(resource string) bool {
-	k := check{action: revokeAction, resource: r.call.own(resource)}
-	return r.ask.decide(&k).Effect == iam.ExplicitDeny
+	if !denied(check{resource: r.call.own("cluster/*")}) {
+		return false
+	}
+	for _, cluster := range r.call.directory.Clusters() {
+		if !denied(check{resource: r.call.own("cluster/" + cluster.Identifier), tags: &cluster.Tags}) {
+			return false
+		}
+	}
+	return true
 }
 
 // revocationResource names what a revocation is about. A principal of another

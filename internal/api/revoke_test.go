@@ -401,7 +401,7 @@ func TestWiderRevocationsRespectADeny(t *testing.T) {
 		{"no Deny", `{"Effect":"Allow","Action":"*","Resource":"*"}`, ""},
 		{"a cluster", deny(`"Resource":"` + arn + `cluster/Other"`), "all,user,cluster,user at,principal,credential"},
 		{"a cluster and its users", deny(`"Resource":["` + arn + `cluster/Other","` + arn + `dbuser/Other/*"]`), "all,user,cluster,user at,principal,credential"},
-		{"the users of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/*"`), "user,user at"},
+		{"the users of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/*"`), "all,user,cluster,user at"},
 		{"a cluster by its tag", deny(`"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"prod"}}`), "all,user,cluster,user at,principal,credential"},
 		{"all but a cluster", deny(`"NotResource":["` + arn + `cluster/examplecluster","` + arn + `dbuser/examplecluster/*"]`), "all,user,cluster,user at,principal,credential"},
 		{"a user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/alice"`), "all,user,cluster,user at"},
@@ -410,12 +410,15 @@ func TestWiderRevocationsRespectADeny(t *testing.T) {
 		{"a principal", deny(`"Resource":"` + arn + `principal/user/boss"`), "all"},
 		{"a credential", deny(`"Resource":"` + arn + `credential/01JG3F5D4T0A1B2C3D4E5F6999"`), "all"},
 		{"the form for clusters", deny(`"Resource":"` + arn + `cluster/*"`), "all,cluster,elsewhere"},
-		{"the form for users", deny(`"Resource":"` + arn + `dbuser/*"`), "user,user at,user there"},
+		{"all users", deny(`"Resource":"` + arn + `dbuser/*"`), "all,user,cluster,user at,elsewhere,user there"},
+		{"all principals", deny(`"Resource":"` + arn + `principal/*"`), "all,principal"},
+		{"all clusters but those with a tag", deny(`"Resource":"` + arn + `cluster/*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"dev"}}`), "all,user,cluster,user at,principal,credential"},
 		{"the form for all", deny(`"Resource":"` + arn + `cluster/${*}"`), "all"},
 		{"an Allow by tag", `{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"prod"}}}`, "all,user,cluster,user at"},
 	} {
 		for name, form := range forms {
 			spec := example(t)
+			spec.Clusters[0].Tags = map[string]string{"env": "dev"}
 			spec.Clusters[1].Tags = map[string]string{"env": "prod"}
 			spec.Users = append(spec.Users, user("on", policy(t, "p", row.statements)))
 			s := newSite(t, spec)

@@ -88,3 +88,20 @@ func FuzzEvery(f *testing.F) {
 		}
 	})
 }
+
+// The simulator asks as the API does.
+func TestSimulateEvery(t *testing.T) {
+	for resource, want := range map[string]string{"dbname:c/*": "explicitDeny", "dbname:c/prod": "explicitDeny", "dbname:c/dev": "allowed", "dbname:d/*": "allowed"} {
+		out, err := iam.Simulate(t.Context(), &iam.SimulateInput{
+			PolicyInputList: []string{identity(`"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"redshift:*","Resource":"arn:aws:redshift:*:*:dbname:c/prod"`)},
+			ActionNames:     []string{"redshift:GetClusterCredentialsWithIAM"},
+			ResourceArns:    []string{"arn:aws:redshift:us-east-1:123456789012:" + resource},
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := out.EvaluationResults[0]; r.EvalDecision != want || len(r.MatchedStatements) != 1 {
+			t.Errorf("%s: got %s by %+v, want %s by one statement", resource, r.EvalDecision, r.MatchedStatements, want)
+		}
+	}
+}

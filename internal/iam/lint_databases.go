@@ -11,7 +11,11 @@ import (
 // around every restriction of databases so, unless a condition or a Deny is in the
 // way.
 
-const getCredentials = "redshift:GetClusterCredentials"
+const (
+	getCredentials        = "redshift:GetClusterCredentials"
+	getCredentialsWithIAM = "redshift:GetClusterCredentialsWithIAM"
+	databaseKey           = "redshift:DbName"
+)
 
 // databases warns of a restriction that a caller walks around.
 func (l *linter) databases(s *statement) {

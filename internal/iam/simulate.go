@@ -220,6 +220,10 @@ func textSize(s string) int {
 // evaluate answers one question.
 func (s *simulation) evaluate(action, resource string) (EvaluationResult, error) {
 	r := &Request{Principal: s.principal, Action: action, Resource: resource, Owner: s.owner, Context: s.context}
+	// As the API asks it: a call without DbName is about every database.
+	if strings.EqualFold(action, getCredentialsWithIAM) && strings.HasSuffix(resource, "/*") && len(s.context.Lookup(databaseKey)) == 0 {
+		r.Every, r.EveryKey = true, databaseKey
+	}
 	decided, looked := newQuery(r), newQuery(r)
 	d := s.policies.evaluate(&decided)
 	result := EvaluationResult{
@@ -249,7 +253,7 @@ func (s *simulation) matched(q *query, allow bool) []MatchedStatement {
 			list = p.allows
 		}
 		for _, one := range list {
-			if q.work.spent() || !one.matches(q) {
+			if q.work.spent() || !one.matches(q) && (allow || !q.Every || !one.mayDeny(q)) {
 				continue
 			}
 			matched = append(matched, MatchedStatement{
