@@ -352,15 +352,17 @@ func (s *documentSite) serve() {
 }
 
 // TestReadmeInFrontOfPostgreSQL follows the README on a machine that has nothing but a
-// PostgreSQL: its three blocks, one after the other, with other ports.
+// PostgreSQL of any version: its three blocks, one after the other, with other ports.
 func TestReadmeInFrontOfPostgreSQL(t *testing.T) {
 	if _, err := exec.LookPath("psql"); err != nil {
 		missing(t, "psql", "apt-get install postgresql-client")
 	}
-	installation, err := pgtest.Installation()
-	if err != nil {
-		t.Fatal(err)
+	for _, installation := range pgtest.Versions() {
+		t.Run(installation.Version, func(t *testing.T) { followReadme(t, installation) })
 	}
+}
+
+func followReadme(t *testing.T, installation postgres.Installation) {
 	database, err := postgres.Start(t.Context(), installation, postgres.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -230,10 +230,10 @@ func (x *explanation) print(w io.Writer) error {
 		}
 		b.WriteByte('\n')
 		for _, miss := range e.NearMisses {
-			fmt.Fprintf(&b, "  almost   %s\n", miss)
+			fmt.Fprintf(&b, "  almost   %s\n", quote.Terminal(miss))
 		}
 		for _, change := range e.Try {
-			fmt.Fprintf(&b, "  try      %s\n", change)
+			fmt.Fprintf(&b, "  try      %s\n", quote.Terminal(change))
 		}
 		if e.Add != nil {
 			fmt.Fprintf(&b, "  to add   %s\n", quote.Terminal(string(e.Add)))
