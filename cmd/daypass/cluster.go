@@ -80,6 +80,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 		if err != nil {
 			return err
 		}
+		report.Compare(reports)
 		broken = broken || report.Broken()
 		reports = append(reports, report)
 		if output == "text" {

@@ -41,10 +41,13 @@ type Finding struct {
 
 // Report is what Check found out about a cluster.
 type Report struct {
-	Cluster       string    `json:"cluster"`
-	Address       string    `json:"address"`
-	ServerVersion string    `json:"server_version,omitempty"`
-	Findings      []Finding `json:"findings"`
+	Cluster       string `json:"cluster"`
+	Address       string `json:"address"`
+	ServerVersion string `json:"server_version,omitempty"`
+	// SystemIdentifier is the same for a primary and its standbys, and for no two
+	// other servers. Empty: it may not be read.
+	SystemIdentifier string    `json:"system_identifier,omitempty"`
+	Findings         []Finding `json:"findings"`
 }
 
 // Broken reports whether something has to be mended before every logon works.
@@ -160,6 +163,8 @@ func (k *checker) server(ctx context.Context) error {
 		k.add(OK, "version", "PostgreSQL %s", k.report.ServerVersion)
 	}
 	k.minor()
+	// Where it may not be read, as on managed PostgreSQL, there is nothing to compare.
+	_ = k.c.QueryRow(ctx, "select system_identifier::text from pg_control_system()").Scan(&k.report.SystemIdentifier)
 	if recovery {
 		k.add(Broken, "recovery", "the server is in recovery: the administrative connection must lead to the primary")
 	}

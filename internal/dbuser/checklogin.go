@@ -2,6 +2,7 @@ package dbuser
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,5 +36,17 @@ func (k *checker) refused(err error) {
 	default:
 		k.add(Broken, "logon", "the server does not authenticate the administrative login %q: %s. Set scram-sha-256 for it in pg_hba.conf", k.config.User, pg.Message).HBA =
 			k.hbaLines("")
+	}
+}
+
+// Compare warns where one of the other reports is about the same server.
+func (r *Report) Compare(others []Report) {
+	for _, other := range others {
+		if r.SystemIdentifier != "" && other.SystemIdentifier == r.SystemIdentifier && other.Cluster != r.Cluster {
+			r.Findings = append(r.Findings, Finding{Severity: Warning, Code: "shared", Message: fmt.Sprintf("cluster %q leads to the same server: "+
+				"both make session roles of the same names, and each takes the other's password away at every logon; "+
+				"use one cluster, with custom_domains for a second name", other.Cluster)})
+			return
+		}
 	}
 }

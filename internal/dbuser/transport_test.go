@@ -334,3 +334,35 @@ func TestRefusedLogins(t *testing.T) {
 		}
 	})
 }
+
+// TestSharedServer: two clusters of one server are found out whatever their
+// addresses look like.
+func TestSharedServer(t *testing.T) {
+	s := pgtest.Start(t)
+	var reports []dbuser.Report
+	for _, cluster := range []string{"east", "west"} {
+		config, err := pgx.ParseConfig(s.ConnString(s.Admin(t), "postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := dbuser.New(dbuser.Config{Cluster: cluster, Conn: config})
+		t.Cleanup(a.Close)
+		report, err := a.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		report.Compare(reports)
+		reports = append(reports, report)
+	}
+	shared := func(r dbuser.Report) (n int) {
+		for _, f := range r.Findings {
+			if f.Code == "shared" && f.Severity == dbuser.Warning && strings.Contains(f.Message, `"east"`) {
+				n++
+			}
+		}
+		return n
+	}
+	if shared(reports[0]) != 0 || shared(reports[1]) != 1 {
+		t.Errorf("findings %+v and %+v, want a warning in the second", reports[0].Findings, reports[1].Findings)
+	}
+}

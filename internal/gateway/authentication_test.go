@@ -2,6 +2,11 @@ package gateway_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -240,6 +245,55 @@ func TestEd25519Certificate(t *testing.T) {
 		}
 		_ = conn.Close(context.Background())
 	}
+}
+
+// TestCertificatesOfServers: SCRAM is bound to certificates of every other kind, by
+// the driver and by the gateway, as PostgreSQL does it.
+func TestCertificatesOfServers(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pg := pgtest.Start(t).StartAlone(t, nil)
+	f := newFixture(t, nil)
+	login := pg.Login(t, "root", "SUPERUSER")
+	for name, row := range map[string]struct {
+		key       crypto.Signer
+		algorithm x509.SignatureAlgorithm
+	}{
+		"RSA":          {rsaKey, x509.SHA256WithRSA},
+		"RSA, SHA-384": {rsaKey, x509.SHA384WithRSA},
+		"RSA, SHA-512": {rsaKey, x509.SHA512WithRSA},
+		"RSA-PSS":      {rsaKey, x509.SHA256WithRSAPSS},
+		"P-256":        {ecdsaKey(t, elliptic.P256()), 0},
+		"P-384":        {ecdsaKey(t, elliptic.P384()), 0},
+		"P-521":        {ecdsaKey(t, elliptic.P521()), 0},
+	} {
+		certificate, key := pgtest.Certificate(t, row.key, row.algorithm)
+		pg.SecureWith(t, certificate, key)
+		config, err := pgx.ParseConfig(strings.Replace(pg.ConnString(login, "postgres"), "sslmode=disable", "sslmode=require&channel_binding=require", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		admin := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{1}})
+		f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin, Upstream: &config.Config})
+		g := f.grant("alice")
+		conn, err := f.try(g.LogonName(), f.mint(g), "")
+		if err != nil {
+			t.Errorf("%s: %v: %s", name, err, f.audit.lastLogon(t).Reason)
+		} else {
+			_ = conn.Close(context.Background())
+		}
+		admin.Close()
+	}
+}
+
+func ecdsaKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 // TestChannelBindingDowngrade: what the client says when nobody offers to bind.

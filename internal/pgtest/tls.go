@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
@@ -27,7 +28,7 @@ func (s *Server) SecureWith(t testing.TB, certificate, key []byte) {
 	s.Hand(t, "server.crt", certificate)
 	s.Hand(t, "server.key", key)
 	s.Exec(t, "postgres", "ALTER SYSTEM SET ssl = on")
-	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	s.Reload(t)
 }
 
 // SetHBA has a server that only this test uses (StartAlone) treat the users, "all" by
@@ -52,6 +53,12 @@ func (s *Server) SetHBA(t testing.TB, method string, users ...string) {
 	if err := os.WriteFile(file, []byte(lines), info.Mode()); err != nil {
 		t.Fatal(err)
 	}
+	s.Reload(t)
+}
+
+// Reload has the server read its configuration again, and returns when it has.
+func (s *Server) Reload(t testing.TB) {
+	t.Helper()
 	const reloaded = "reloading configuration files"
 	before := strings.Count(s.Log(t), reloaded)
 	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
@@ -63,27 +70,34 @@ func (s *Server) SetHBA(t testing.TB, method string, users ...string) {
 	}
 }
 
-// Ed25519Certificate makes a self-signed certificate of the loopback address, in
-// PEM. TLS's channel binding is not defined for its signature.
-func Ed25519Certificate(t testing.TB) (certificate, key []byte) {
+// Certificate makes a self-signed certificate of the loopback address with a key, in
+// PEM. algorithm may be 0, for the key's usual one.
+func Certificate(t testing.TB, key crypto.Signer, algorithm x509.SignatureAlgorithm) (certificate, keyPEM []byte) {
 	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "database"},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "database"}, SignatureAlgorithm: algorithm,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
 		IsCA: true, BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := x509.MarshalPKCS8PrivateKey(private)
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
+}
+
+// Ed25519Certificate makes a Certificate for whose signature TLS's channel binding is
+// not defined.
+func Ed25519Certificate(t testing.TB) (certificate, key []byte) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Certificate(t, private, 0)
 }
