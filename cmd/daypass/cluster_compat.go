@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,10 @@ func newClusterCompatCommand(env environment) *cobra.Command {
                       session with groups current_user is the session role; a row
                       security policy that says daypass.db_user() where it said
                       current_user sees the user in both.
+  daypass.pg_cancel_backend(pid), daypass.pg_terminate_backend(pid), daypass.my_sessions
+                      for the sessions of one's own database user, whatever their
+                      groups. The administrative login needs to be a member of
+                      pg_signal_backend and pg_read_all_stats for them.
   views               svv_tables, svv_columns, stv_sessions, pg_user_info and
                       others that the metadata calls of Redshift's drivers ask for.
                       They find them by the database's search path, at whose end
@@ -31,8 +36,9 @@ The administrative login needs the right to create schemas in the database
 is printed. It can be run again at any time. With --dry-run it prints the SQL and
 changes nothing: a superuser who runs it keeps db_user() out of the
 administrative login's hands. The script is one transaction, and ends without
-having changed anything where somebody else's objects are in its way. --remove takes it all away, and refuses as long as a
-policy, a view or anything else depends on it.`,
+having changed anything where somebody else's objects are in its way. --remove
+takes it all away, and refuses as long as a policy, a view or anything else depends
+on it.`,
 		Example: `  daypass cluster compat examplecluster
   daypass cluster compat examplecluster --database dev --dry-run | psql -d dev`,
 		Args: words(1, 1, "name one cluster"),
@@ -86,5 +92,8 @@ func printCompat(w io.Writer, r dbuser.CompatReport, o dbuser.CompatOptions) {
 	}
 	for _, sql := range r.ForOwner {
 		fmt.Fprintf(w, "The owner of the database or a superuser has to run, for Redshift's drivers:\n\n    %s;\n", sql)
+	}
+	if len(r.ForSuperuser) > 0 {
+		fmt.Fprintf(w, "A superuser has to run, for daypass.pg_cancel_backend() and the like:\n\n    %s;\n", strings.Join(r.ForSuperuser, ";\n    "))
 	}
 }

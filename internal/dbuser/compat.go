@@ -30,6 +30,9 @@ type CompatReport struct {
 	// end of the search path, where Redshift's drivers look for their views;
 	// db_user() works without.
 	ForOwner []string
+	// ForSuperuser are statements without which the functions that act on one's own
+	// sessions are refused, as their owner may not do it either.
+	ForSuperuser []string
 }
 
 // Compat installs, in one database, the schema daypass: db_user(), which row
@@ -50,7 +53,7 @@ func (a *Admin) Compat(ctx context.Context, o CompatOptions) (CompatReport, erro
 	defer cancel()
 	report := CompatReport{Cluster: a.cfg.Cluster, Database: o.Database}
 	err := a.inDatabase(ctx, o.Database, func(ctx context.Context, _, c *conn) error {
-		report.SQL, report.ForOwner = nil, nil // it may be the second attempt
+		report.SQL, report.ForOwner, report.ForSuperuser = nil, nil, nil // it may be the second attempt
 		st, err := readCompat(ctx, c)
 		if err != nil {
 			return err
@@ -63,6 +66,7 @@ func (a *Admin) Compat(ctx context.Context, o CompatOptions) (CompatReport, erro
 		} else if sql != "" {
 			report.ForOwner = []string{sql}
 		}
+		report.ForSuperuser = st.rights(o)
 		if o.DryRun {
 			return nil
 		}
@@ -87,6 +91,7 @@ type compatState struct {
 	foreign      string // what makes the schema untrustworthy; empty: nothing does
 	version      string
 	mayCreate    bool
+	lacks        []string // of signalRights, what the administrative login has not
 	ownsDatabase bool
 	database     string
 	path         string // the database's own search_path; empty: it has none
@@ -98,14 +103,17 @@ func readCompat(ctx context.Context, c *conn) (*compatState, error) {
 	err := c.QueryRow(ctx, `
 		select current_user::text, me.rolsuper, coalesce(o.rolname::text, ''), coalesce(o.rolsuper, false),
 		  coalesce(obj_description(n.oid, 'pg_namespace'), ''),
-		  has_database_privilege(d.oid, 'create'), pg_has_role(d.datdba, 'usage'), d.datname::text,
+		  has_database_privilege(d.oid, 'create'),
+		  (select coalesce(array_agg(r.rolname::text order by 1), '{}') from pg_roles r
+		    where r.rolname = any ($2::text[]::name[]) and not pg_has_role(me.oid, r.oid, 'usage')),
+		  pg_has_role(d.datdba, 'usage'), d.datname::text,
 		  coalesce((select substr(e, length('search_path=') + 1) from pg_db_role_setting s, unnest(s.setconfig) e
 		    where s.setdatabase = d.oid and s.setrole = 0 and e like 'search\_path=%'), ''),
 		  (select case source when 'configuration file' then reset_val else boot_val end from pg_settings where name = 'search_path')
 		from pg_database d join pg_roles me on me.rolname = current_user
 		left join pg_namespace n on n.nspname = $1 left join pg_roles o on o.oid = n.nspowner
-		where d.datname = current_database()`, compatSchema).
-		Scan(&st.admin, &st.adminSuper, &st.owner, &st.ownerSuper, &st.version, &st.mayCreate, &st.ownsDatabase, &st.database, &st.path, &st.serverPath)
+		where d.datname = current_database()`, compatSchema, signalRights).
+		Scan(&st.admin, &st.adminSuper, &st.owner, &st.ownerSuper, &st.version, &st.mayCreate, &st.lacks, &st.ownsDatabase, &st.database, &st.path, &st.serverPath)
 	if err == nil && st.owner != "" {
 		st.foreign, err = st.foreignIn(ctx, c)
 	}
@@ -138,6 +146,19 @@ func (st *compatState) plan(o CompatOptions) ([]string, error) {
 		return append(sql, compatRemove()...), nil
 	}
 	return append(append(sql, compatInstall()...), st.compatVerify()), nil
+}
+
+// rights returns what the administrative login has to be granted when it owns the
+// functions, or will.
+func (st *compatState) rights(o CompatOptions) []string {
+	if o.Remove || len(st.lacks) == 0 || st.owner != st.admin && (st.owner != "" || o.DryRun) {
+		return nil // what a superuser runs belongs to the superuser
+	}
+	var sql []string
+	for _, role := range st.lacks {
+		sql = append(sql, "grant "+role+" to "+ident(st.admin))
+	}
+	return sql
 }
 
 // searchPath returns the statement that puts the schema at the end of the

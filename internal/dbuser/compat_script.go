@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -121,7 +122,7 @@ end $daypass$`
 func (r CompatReport) Script() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "-- database %q of cluster %s: for psql, as a superuser\n", r.Database, r.Cluster)
-	statements := append(append([]string{}, r.SQL...), r.ForOwner...)
+	statements := slices.Concat(r.SQL, r.ForOwner, r.ForSuperuser)
 	if len(statements) == 0 {
 		return b.String() + "-- nothing to do\n"
 	}

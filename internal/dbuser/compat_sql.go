@@ -67,6 +67,9 @@ select a.backend_start as starttime, a.pid as process, a.usename::varchar(128) a
   a.datname::varchar(128) as db_name, 0 as timeout_sec
 from pg_catalog.pg_stat_activity a where a.backend_type = 'client backend'`},
 
+	{"my_sessions", `
+select * from ` + compatSchema + `.my_sessions()`},
+
 	{"svv_tables", `
 select current_database()::varchar(128) as table_catalog, n.nspname::varchar(128) as table_schema,
   c.relname::varchar(128) as table_name,
@@ -122,6 +125,14 @@ var compatFunctions = []struct{ name, sql string }{
 		" set search_path = pg_catalog, pg_temp as $daypass$" + dbUserBody + "$daypass$"},
 	{"pg_get_late_binding_view_cols()", "returns setof record language plpgsql stable parallel safe security invoker" +
 		" set search_path = pg_catalog, pg_temp as $daypass$begin return; end$daypass$"},
+	{"session_roles()", "returns setof oid language plpgsql stable security invoker" +
+		" set search_path = pg_catalog, pg_temp as $daypass$" + sessionRolesBody + "$daypass$"},
+	{"pg_cancel_backend(pid int)", "returns boolean language plpgsql volatile strict security definer" +
+		" set search_path = pg_catalog, pg_temp as $daypass$" + signalBody("pg_cancel_backend") + "$daypass$"},
+	{"pg_terminate_backend(pid int)", "returns boolean language plpgsql volatile strict security definer" +
+		" set search_path = pg_catalog, pg_temp as $daypass$" + signalBody("pg_terminate_backend") + "$daypass$"},
+	{"my_sessions()", "returns table (" + mySessionsColumns + ") language plpgsql stable security definer" +
+		" set search_path = pg_catalog, pg_temp as $daypass$" + mySessionsBody + "$daypass$"},
 }
 
 // compatInstall are the statements that install it all in a schema that is known to

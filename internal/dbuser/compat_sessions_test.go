@@ -1,0 +1,134 @@
+package dbuser_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgtest"
+)
+
+// signalling is a database with the functions, whose owner may do what they do.
+func (f *fixture) signalling() string {
+	f.t.Helper()
+	database, report := f.compatible(dbuser.CompatOptions{})
+	for _, sql := range report.ForSuperuser {
+		f.exec(sql)
+	}
+	report, err := f.admin.Compat(context.Background(), dbuser.CompatOptions{Database: database})
+	if err != nil || len(report.ForSuperuser) > 0 {
+		f.t.Fatalf("after the printed grants: %+v, %v", report, err)
+	}
+	return database
+}
+
+// asleep starts a query that ends only when it is cancelled.
+func asleep(t *testing.T, c *pgx.Conn) (done <-chan error) {
+	t.Helper()
+	result := make(chan error, 1)
+	go func() {
+		_, err := c.Exec(context.Background(), "select pg_sleep(600) /* mine */")
+		result <- err
+	}()
+	return result
+}
+
+func pid(c *pgx.Conn) string { return fmt.Sprint(c.PgConn().PID()) }
+
+// TestOwnSessions: a user sees, cancels and terminates the sessions of her own, with
+// whatever groups, and nobody else's.
+func TestOwnSessions(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		for name, f := range map[string]*fixture{"plain": plain(t, s), "superuser": super(t, s)} {
+			t.Run(name, func(t *testing.T) {
+				f.t = t
+				db := f.signalling()
+				alice, bob, group, other := f.user("alice", ""), f.user("bob", ""), f.group("analysts"), f.group("reporting")
+				root := pgtest.Connect(t, s.Superuser(db))
+				session := func(user string, groups ...string) *pgx.Conn {
+					return f.session(dbuser.Need{User: user, Groups: groups, Database: db})
+				}
+				running := func(c *pgx.Conn) func() bool {
+					return func() bool {
+						return one(t, root, "select count(*)::text from pg_stat_activity where pid = $1::int and query like '%mine%'", pid(c)) == "1"
+					}
+				}
+				for _, groups := range [][]string{nil, {group}} {
+					caller := session(alice, groups...)
+					for _, targets := range [][]string{nil, {group}, {group, other}} {
+						target := session(alice, targets...)
+						done := asleep(t, target)
+						f.eventually("the query runs", running(target))
+						const seen = "select coalesce(min(query), 'none') from daypass.my_sessions where pid = $1::int"
+						if got := one(t, caller, seen, pid(target)); !strings.Contains(got, "mine") {
+							t.Errorf("with %v: the session with %v shows %q", groups, targets, got)
+						}
+						if got := one(t, caller, "select daypass.pg_cancel_backend($1::int)::text", pid(target)); got != "true" {
+							t.Errorf("with %v: cancelling %v = %s", groups, targets, got)
+						}
+						refused(t, <-done, "57014")
+						if got := one(t, caller, "select daypass.pg_terminate_backend($1::int)::text", pid(target)); got != "true" {
+							t.Errorf("with %v: terminating %v = %s", groups, targets, got)
+						}
+						f.eventually("the session ends", func() bool { return !running(target)() })
+					}
+					// Whatever role she takes, she is who she is.
+					target := session(alice, other)
+					run(t, caller, "set role none")
+					if got := one(t, caller, "select daypass.pg_terminate_backend($1::int)::text", pid(target)); got != "true" {
+						t.Errorf("after SET ROLE NONE: %s", got)
+					}
+				}
+
+				// Nobody else's, whatever is tried.
+				victim := session(alice, group)
+				done := asleep(t, victim)
+				f.eventually("the query runs", running(victim))
+				thief := session(bob, group)
+				run(t, root, "create function public.as_alice(int) returns boolean language sql security definer as 'select daypass.pg_cancel_backend($1)'; alter function public.as_alice(int) owner to "+alice)
+				all(t, thief,
+					"create temp table pg_roles (oid oid, rolname name, rolcanlogin boolean, rolsuper boolean)",
+					"create temp table pg_auth_members (roleid oid, member oid, admin_option boolean)",
+					"create temp table pg_stat_activity (pid int, usesysid oid, backend_type text)",
+					"insert into pg_stat_activity values ("+pid(victim)+", (select oid from pg_catalog.pg_roles where rolname = session_user), 'client backend')",
+					"create function pg_temp.left(text, int) returns text language sql as $$select 'IAM'$$",
+					"set search_path = pg_temp, public, pg_catalog")
+				for _, sql := range []string{
+					"select daypass.pg_cancel_backend(%s)", "select daypass.pg_terminate_backend(%s)", "select public.as_alice(%s)",
+				} {
+					_, err := thief.Exec(context.Background(), fmt.Sprintf(sql, pid(victim)))
+					refused(t, err, "42501")
+					_, err = thief.Exec(context.Background(), fmt.Sprintf(sql, pid(root)))
+					refused(t, err, "42501")
+				}
+				if got := one(t, thief, "select count(*)::text from daypass.my_sessions where pid = $1::int or query like '%mine%' and usename !~ $2", pid(victim), bob); got != "0" {
+					t.Errorf("bob sees %s sessions of alice's", got)
+				}
+				if got := one(t, thief, "select daypass.pg_cancel_backend(1)::text"); got != "false" {
+					t.Errorf("a process that is no backend: %s", got)
+				}
+				if got := one(t, thief, "select coalesce(daypass.pg_cancel_backend(null)::text, 'null')"); got != "null" {
+					t.Errorf("null: %s", got)
+				}
+				select {
+				case err := <-done:
+					t.Errorf("alice's query ended: %v", err)
+				default:
+				}
+
+				// A superuser that is put among alice's session roles is not hers.
+				boss := f.Login(t, "IAM:boss", "superuser")
+				f.exec("grant %s, %s to %s", dbuser.MarkerRole, alice, boss.Name)
+				c := pgtest.Connect(t, f.ConnString(boss, db))
+				_, err := session(alice).Exec(context.Background(), "select daypass.pg_terminate_backend("+pid(c)+")")
+				refused(t, err, "42501")
+				f.exec("revoke %s, %s from %s", dbuser.MarkerRole, alice, boss.Name)
+			})
+		}
+	})
+}
