@@ -87,7 +87,12 @@ func New(cfg Config) *Admin {
 func (a *Admin) Close() {
 	a.mu.Lock()
 	a.closed = true
+	left := a.ended.left
+	a.ended.left = map[string][]Backend{}
 	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(a.base, closeFor)
+	a.endBackends(ctx, left)
+	cancel()
 	a.cancel()
 	a.pool.close()
 	a.work.Wait()

@@ -17,6 +17,10 @@ const (
 	endedAgain = 2 * time.Second
 	// endedFor is how long an ended session is followed; the sweep does the rest.
 	endedFor = 20 * time.Second
+	// leftFor is how much longer its backend is, as long as it is there.
+	leftFor = 100 * time.Second
+	// closeFor is how long Close looks after the backends of the last sessions.
+	closeFor = 2 * time.Second
 	// eachFor is how long the objects of one role are handed over before it is the
 	// next one's turn, and allFor how long those of all are before the roles are
 	// looked at again whose sessions have ended since. So a holder's locks take up
@@ -61,9 +65,9 @@ type Backend struct {
 // is handed to its user, in every database. It never blocks and changes nothing
 // about roles that own nothing.
 //
-// left is the session's backend, if it was told to stop what it did and need not
-// have obeyed: when it is there a moment later it is terminated. nil: there is
-// nothing to see to.
+// left is the session's backend; nil if that is not known. It should be gone. When it
+// is there a moment later, as one that catches its cancellation is, it is terminated,
+// until it is gone.
 func (a *Admin) SessionEnded(role, database string, left *Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -134,19 +138,17 @@ func (a *Admin) followEnded() {
 			return
 		}
 		a.mu.Unlock()
-		for role, list := range left {
-			if err := a.endBackends(role, list); err != nil {
-				a.cfg.Log.Warn("backends that were told to stop not terminated", "cluster", a.cfg.Cluster, "role", role, "err", err)
-				a.mu.Lock()
-				a.ended.left[role] = append(a.ended.left[role], list...)
-				a.mu.Unlock()
-			}
-		}
+		left = a.endBackends(a.base, left)
 		again := a.lookAfter(roles)
 		delay = endedAgain
 		a.mu.Lock()
+		now := a.cfg.Now()
 		for _, r := range roles {
-			if !again[r] || a.cfg.Now().After(a.ended.until[r]) {
+			until := a.ended.until[r]
+			switch {
+			case len(left[r]) > 0 && now.Before(until.Add(leftFor)):
+				a.ended.left[r] = append(a.ended.left[r], left[r]...)
+			case !again[r] || now.After(until):
 				delete(a.ended.until, r)
 				delete(a.ended.left, r)
 				delay = endedDelay
@@ -156,34 +158,79 @@ func (a *Admin) followEnded() {
 	}
 }
 
-// endBackends terminates those of a role's backends that are still there, on the
-// server that the administrative login is connected to.
-func (a *Admin) endBackends(role string, list []Backend) error {
-	ctx, cancel := context.WithTimeout(a.base, endedAgain)
+// endBackends terminates those of the backends that are still there, on the server that
+// the administrative login is connected to, and returns them: whether they are gone is
+// seen the next time.
+func (a *Admin) endBackends(ctx context.Context, left map[string][]Backend) map[string][]Backend {
+	if len(left) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, endedAgain)
 	defer cancel()
-	return a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
-		here := c.PgConn().Conn().RemoteAddr().String()
-		var pids, there []int32
+	there, err := a.present(ctx, left)
+	if err != nil {
+		a.cfg.Log.Warn("backends of sessions that ended not looked at", "cluster", a.cfg.Cluster, "roles", len(left), "err", err)
+		return left
+	}
+	for role, list := range there {
+		a.cfg.Log.Info("terminating backends of sessions that ended", "cluster", a.cfg.Cluster, "role", role, "backends", len(list))
+		err := a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
+			l, err := readLoan(ctx, c, role, "")
+			if err != nil {
+				return nil, err
+			}
+			var steps []step
+			for _, b := range list {
+				if b.Address == c.PgConn().Conn().RemoteAddr().String() {
+					steps = append(steps, step{sql: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usename = %s", b.PID, literal(role))})
+				}
+			}
+			return l.around(steps...), nil
+		})
+		if err != nil {
+			a.cfg.Log.Warn("backends of sessions that ended not terminated", "cluster", a.cfg.Cluster, "role", role, "err", err)
+		}
+	}
+	return there
+}
+
+// present returns those of the backends that are there, on the server that the
+// administrative login is connected to. It is one query, whatever their number.
+func (a *Admin) present(ctx context.Context, left map[string][]Backend) (map[string][]Backend, error) {
+	c, err := a.pool.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.pool.release(c)
+	here := c.PgConn().Conn().RemoteAddr().String()
+	var pids []int32
+	var roles []string
+	for role, list := range left {
 		for _, b := range list {
 			if b.Address == here {
-				pids = append(pids, int32(b.PID))
+				pids, roles = append(pids, int32(b.PID)), append(roles, role)
 			}
 		}
-		err := c.QueryRow(ctx, "select coalesce(array_agg(pid), '{}') from pg_stat_activity where pid = any ($1::int[]) and usename = $2", pids, role).Scan(&there)
-		if err != nil || len(there) == 0 {
+	}
+	if len(pids) == 0 {
+		return nil, nil
+	}
+	rows, err := c.Query(ctx, `
+		select a.pid, a.usename::text from unnest($1::int[], $2::text[]) b (pid, role)
+		join pg_stat_activity a on a.pid = b.pid and a.usename = b.role::name`, pids, roles)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	there := map[string][]Backend{}
+	for rows.Next() {
+		b, role := Backend{Address: here}, ""
+		if err := rows.Scan(&b.PID, &role); err != nil {
 			return nil, err
 		}
-		l, err := readLoan(ctx, c, role, "")
-		if err != nil {
-			return nil, err
-		}
-		a.cfg.Log.Info("terminating backends that were told to stop and go on", "cluster", a.cfg.Cluster, "role", role, "pids", there)
-		var steps []step
-		for _, pid := range there {
-			steps = append(steps, step{sql: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usename = %s", pid, literal(role))})
-		}
-		return l.around(steps...), nil
-	})
+		there[role] = append(there[role], b)
+	}
+	return there, rows.Err()
 }
 
 // lookAfter strips the roles that have no session any more, all of them first, and

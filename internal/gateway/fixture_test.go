@@ -312,6 +312,7 @@ type fakeAdmin struct {
 	mu    sync.Mutex
 	needs []dbuser.Need
 	ended []string
+	left  []*dbuser.Backend
 }
 
 func (a *fakeAdmin) Ensure(_ context.Context, need dbuser.Need) (dbuser.SessionRole, error) {
@@ -336,10 +337,11 @@ func (a *fakeAdmin) SessionRevoked(role, database string, left *dbuser.Backend) 
 	a.SessionEnded(role, database, left)
 }
 
-func (a *fakeAdmin) SessionEnded(role, database string, _ *dbuser.Backend) {
+func (a *fakeAdmin) SessionEnded(role, database string, left *dbuser.Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = append(a.ended, role+"@"+database)
+	a.left = append(a.left, left)
 }
 
 // client is a client of the raw protocol.

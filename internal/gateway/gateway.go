@@ -87,8 +87,9 @@ type Admin interface {
 	// Opened follows each Ensure that succeeded, when the session is open or will
 	// not be. It never blocks.
 	Opened(role string)
-	// SessionEnded says that a session is over. left is its backend where that was
-	// at work and has been told to stop; nil: it ends by itself. It never blocks.
+	// SessionEnded says that a session is over. left is its backend, which should be
+	// gone and is to be ended if it is not; nil: the server has not named it. It never
+	// blocks.
 	SessionEnded(role, database string, left *dbuser.Backend)
 	// SessionRevoked is SessionEnded for a session whose credential was revoked.
 	SessionRevoked(role, database string, left *dbuser.Backend)

@@ -5,12 +5,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/pgtest"
 )
 
@@ -262,6 +268,75 @@ func TestListenersOfABusyChannel(t *testing.T) {
 				t.Errorf("a listener over the idle limit was told %q", got)
 			}
 			f.wantEnd(id, "idle limit", "57P05")
+		}
+	})
+}
+
+// TestEveryEndNamesItsBackend: whoever ends a session, the administrative login hears
+// which backend it had, and can see that it is gone.
+func TestEveryEndNamesItsBackend(t *testing.T) {
+	pg := pgtest.Start(t)
+	login := pg.Login(t, "plain", "")
+	config, err := pgconn.ParseConfig(pg.ConnString(login, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func(f *fixture, c *client, pid uint32){
+		"client says Terminate": func(_ *fixture, c *client, _ uint32) { c.send(typed('X', nil)) },
+		"client closes":         func(_ *fixture, c *client, _ uint32) { c.Close() },
+		"client resets":         func(_ *fixture, c *client, _ uint32) { _ = tcpOf(c).SetLinger(0); tcpOf(c).Close() },
+		"client breaks the protocol": func(_ *fixture, c *client, _ uint32) {
+			c.send([]byte{'Q', 0, 0, 0, 0})
+			c.wantFatal("08P01", "invalid message length")
+		},
+		"server terminates": func(_ *fixture, _ *client, pid uint32) {
+			pg.Exec(t, "postgres", fmt.Sprintf("select pg_terminate_backend(%d)", pid))
+		},
+		"kill": func(f *fixture, _ *client, _ uint32) { f.server.KillWhere(func(*gateway.Session) bool { return true }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfClose = 100 * time.Millisecond })
+			admin := &fakeAdmin{role: dbuser.SessionRole{Name: login.Name, Password: keyring.Secret(login.Password)}}
+			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin, Upstream: config})
+			c, pid, _ := f.sessionVersion(f.grant("alice"), "verify-full", version30)
+			end(f, c, pid)
+			eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+			admin.mu.Lock()
+			defer admin.mu.Unlock()
+			want := net.JoinHostPort(pg.Host(), strconv.Itoa(pg.Port()))
+			if len(admin.left) != 1 || admin.left[0] == nil || admin.left[0].PID != pid || admin.left[0].Address != want {
+				t.Errorf("the administrative login was told %+v, want process %d at %s", admin.left, pid, want)
+			}
+		})
+	}
+}
+
+// TestRebelsAtTheEnd: what catches its cancellation is terminated when the process ends
+// right after its sessions, and when a reload has replaced the cluster meanwhile.
+func TestRebelsAtTheEnd(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		for name, end := range map[string]func(f *fixture, cluster *gateway.Cluster){
+			"shutdown": func(f *fixture, cluster *gateway.Cluster) {
+				over, stop := context.WithCancel(context.Background())
+				stop()
+				_ = f.server.Shutdown(over)
+				cluster.Admin.(*dbuser.Admin).Close()
+			},
+			"reload": func(f *fixture, cluster *gateway.Cluster) {
+				f.real(pg)
+				cluster.Admin.(*dbuser.Admin).Close()
+				f.server.KillWhere(func(*gateway.Session) bool { return true })
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				f := newFixture(t, nil)
+				cluster := f.real(pg)
+				g := f.grant(pg.Name("mallory"))
+				f.unwatched(pg, g, "rebel").send(simple("do $$ begin " + rebel + " end $$"))
+				eventually(t, "it runs", func() bool { return workers(t, pg, g.DBUser) == 1 })
+				end(f, cluster)
+				eventually(t, "its backend ends", func() bool { return len(backends(t, pg, g.DBUser)) == 0 })
+			})
 		}
 	})
 }

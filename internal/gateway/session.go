@@ -167,10 +167,14 @@ func (c *session) finish() {
 	c.release(why.imposed || parting != nil)
 	c.over.Store(true)
 	s.spares.sessionEnded(c.admin, c.info.SessionRole)
+	admin := c.admin
+	if cluster, ok := s.cluster(c.info.Cluster); ok {
+		admin = cluster.Admin // a reload may have closed the one that opened the session
+	}
 	if why.reason == reasonRevoked {
-		c.admin.SessionRevoked(c.info.SessionRole, c.info.Database, c.backend())
+		admin.SessionRevoked(c.info.SessionRole, c.info.Database, c.backend())
 	} else {
-		c.admin.SessionEnded(c.info.SessionRole, c.info.Database, c.backend())
+		admin.SessionEnded(c.info.SessionRole, c.info.Database, c.backend())
 	}
 
 	now := s.now()

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"sync"
+
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
@@ -107,10 +109,12 @@ func (c *clusters) find(id string) (*gateway.Cluster, bool) {
 // close ends the connections of the clusters that kept does not have; kept may be
 // nil. Sessions that are open go on.
 func (c *clusters) close(kept *clusters) {
+	var all sync.WaitGroup
 	for id, cluster := range c.byID {
 		if kept != nil && kept.byID[id] != nil && kept.byID[id].admin == cluster.admin {
 			continue
 		}
-		cluster.admin.Close()
+		all.Go(cluster.admin.Close) // which may wait for a cluster that does not answer
 	}
+	all.Wait()
 }
