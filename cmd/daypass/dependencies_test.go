@@ -47,6 +47,7 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/directory", []string{"internal/iam", "internal/keyring"}, leaf, "a snapshot does no I/O"},
 		{"internal/audit", []string{"internal/keyring"}, []string{"net/http"}, "the record of what happened depends on nothing that happens"},
 		{"internal/dbuser", []string{"internal/keyring", "internal/pgwire"}, []string{"net/http"}, "role DDL does not know who asked for it"},
+		{"internal/proxyproto", nil, leaf, "a leaf: bytes in, an address out"},
 		{"internal/admission", nil, []string{"os", "log", "log/slog", "net/http"}, "chooses, and knows nothing of what it chooses from"},
 		{"internal/throttle", nil, []string{"os", "log", "log/slog"}, "counts, and knows nothing of what it counts"},
 		{"internal/metrics", []string{"internal/admission", "internal/api", "internal/audit", "internal/dbuser", "internal/gateway", "internal/keyring", "internal/throttle"}, nil, "whatever is measured does not know that it is"},
@@ -59,12 +60,12 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/quote", nil, leaf, "text in, text out"},
 		{"internal/pgwire", nil, leaf, "rules of the protocol: bytes in, verdicts out"},
 		{"internal/postgres", nil, nil, "a local PostgreSQL, for dev and for tests"},
-		{"internal/gateway", []string{"internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/pgwire", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
+		{"internal/gateway", []string{"internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/pgwire", "internal/proxyproto", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
 		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
 		{"internal/registry/registrytest", []string{"internal/registry"}, nil, "tests only"},
 		{"internal/config", []string{"internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"}, []string{"log", "log/slog"}, "a file in, values out"},
 		{"internal/server", []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"}, []string{"github.com/spf13/cobra"}, "the wiring of a server knows no command line"},
-		{"internal/api", []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
+		{"internal/api", []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/proxyproto", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
 	}
 	imports := ourImports(t)
 	for _, rule := range rules {

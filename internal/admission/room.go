@@ -77,17 +77,17 @@ func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 	return 0, nil
 }
 
-// Move counts v for another address from now on: a proxy has said whose connection
-// it is. v must be in the room, and no one else may use it meanwhile. When the address
+// Move counts v for another address from now on, or for none: a proxy has said whose
+// connection it is. v must be in the room, or Move returns ErrClosed. When the address
 // holds all it may, Move returns ErrShare, and v is not in the room any more.
-func (r *Room) Move(v *Visitor, address netip.Addr) error {
+func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, there := r.visitors[v]; !there {
 		return ErrClosed // it was turned out
 	}
 	r.removeLocked(v)
-	v.Address, v.Exempt = Network(address), false
+	v.Address, v.Exempt = Network(address), exempt
 	if r.shareLocked(v) {
 		r.refused++
 		return ErrShare

@@ -201,7 +201,7 @@ func TestMove(t *testing.T) {
 			if !let(room, g) {
 				t.Fatal("a proxy's connection is refused")
 			}
-			switch err := room.Move(g.Visitor, address(7)); {
+			switch err := room.Move(g.Visitor, address(7), false); {
 			case errors.Is(err, admission.ErrShare):
 				refused++
 			case err != nil:

@@ -3,11 +3,15 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
+	"time"
 
 	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/proxyproto"
 )
 
 // Connections bounds the connections of the API's listener, in all and for each
@@ -15,8 +19,18 @@ import (
 // admission has the rule. Connections that a caller has authenticated on go last.
 // Safe for concurrent use.
 type Connections struct {
-	room   *admission.Room
-	exempt func(netip.Addr) bool
+	room    *admission.Room
+	exempt  func(netip.Addr) bool
+	proxies func(netip.Addr) bool
+	refused func(client net.Addr, err error)
+}
+
+// ProxyProtocol has connections from the addresses that proxies names begin with a
+// header of the PROXY protocol, and be its client's from then on: for the bounds, and as
+// the connection's RemoteAddr. refused is told of those that do not. Both are called
+// from several goroutines. It must be called before Listener, or not at all.
+func (c *Connections) ProxyProtocol(proxies func(netip.Addr) bool, refused func(client net.Addr, err error)) {
+	c.proxies, c.refused = proxies, refused
 }
 
 // NewConnections returns a bound of limit connections, perAddress of them from one
@@ -26,7 +40,8 @@ func NewConnections(limit, perAddress int, exempt func(netip.Addr) bool) *Connec
 	if exempt == nil {
 		exempt = func(netip.Addr) bool { return false }
 	}
-	return &Connections{room: admission.NewRoom(limit, perAddress), exempt: exempt}
+	none := func(netip.Addr) bool { return false }
+	return &Connections{room: admission.NewRoom(limit, perAddress), exempt: exempt, proxies: none}
 }
 
 // counted is a connection within the bounds.
@@ -34,13 +49,55 @@ type counted struct {
 	net.Conn
 	all     *Connections
 	visitor *admission.Visitor
+
+	// header is of a connection from a proxy: it is read when the server first asks
+	// for the address or for bytes, which it does in a goroutine of the connection's.
+	header    bool
+	once      sync.Once
+	client    netip.AddrPort // set by once; not valid: the proxy speaks for itself
+	headerErr error          // set by once
 }
 
+// headerTime is how long a proxy may take to say whose connection it is.
+const headerTime = 5 * time.Second
+
 func (c *counted) Read(b []byte) (int, error) {
-	c.visitor.Listen()
-	n, err := c.Conn.Read(b)
-	c.visitor.Heard(n > 0)
-	return n, err
+	if c.identify(); c.headerErr != nil {
+		return 0, c.headerErr
+	}
+	return attended{c.Conn, c.visitor}.Read(b)
+}
+
+// RemoteAddr is the client's address, which is the peer's where there is no proxy.
+func (c *counted) RemoteAddr() net.Addr {
+	if c.identify(); c.client.IsValid() {
+		return net.TCPAddrFromAddrPort(c.client)
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// identify reads the header of a connection that has to have one.
+func (c *counted) identify() {
+	if !c.header {
+		return
+	}
+	c.once.Do(func() {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(headerTime))
+		client, err := proxyproto.Read(attended{c.Conn, c.visitor})
+		if err == nil && client.IsValid() {
+			err = c.all.room.Move(c.visitor, client.Addr(), c.all.exempt(client.Addr()))
+		}
+		if err != nil {
+			c.headerErr = err
+			c.Close()
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, admission.ErrClosed) {
+				c.all.refused(c.Conn.RemoteAddr(), err) // no probe that only connects, and none that made room
+			}
+			return
+		}
+		c.client = client
+		_ = c.Conn.SetReadDeadline(time.Time{})
+	})
 }
 
 func (c *counted) Close() error {
@@ -84,7 +141,8 @@ func (b *boundedListener) Accept() (net.Conn, error) {
 			peer = tcp.AddrPort().Addr().Unmap().WithZone("")
 		}
 		v := admission.NewVisitor(peer, func() { conn.Close() })
-		v.Exempt = !peer.IsValid() || b.all.exempt(peer)
+		behind := peer.IsValid() && b.all.proxies(peer)
+		v.Exempt = !peer.IsValid() || behind || b.all.exempt(peer)
 		if err := b.all.room.Admit(b.ctx, v); err != nil {
 			conn.Close()
 			if b.ctx.Err() != nil {
@@ -92,7 +150,7 @@ func (b *boundedListener) Accept() (net.Conn, error) {
 			}
 			continue
 		}
-		return &counted{Conn: conn, all: b.all, visitor: v}, nil
+		return &counted{Conn: conn, all: b.all, visitor: v, header: behind}, nil
 	}
 }
 

@@ -121,7 +121,7 @@ func crowded(t *testing.T, limit, perAddress int, spec directory.Spec) (s *serve
 }
 
 // from dials from an address of its own.
-func from(t *testing.T, n int, address string) net.Conn {
+func from(t testing.TB, n int, address string) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(1+n))}}
 	conn, err := dialer.Dial("tcp", address)

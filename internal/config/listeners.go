@@ -15,14 +15,16 @@ type API struct {
 	Listen         string
 	TLS            CertificateFiles
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	ProxyProtocol  []netip.Prefix // whose connections begin with a header of the PROXY protocol
 	Limits         Limits
 }
 
 // Gateway is the listener that people log on to.
 type Gateway struct {
-	Listen    string
-	TLS       CertificateFiles // empty: the gateway's own CA makes one
-	Advertise Endpoint
+	Listen        string
+	TLS           CertificateFiles // empty: the gateway's own CA makes one
+	Advertise     Endpoint
+	ProxyProtocol []netip.Prefix // as of API
 }
 
 // Endpoint is where clients are told to log on.
@@ -85,14 +87,36 @@ func (a *API) read(s *section) {
 		s.errorf("listen", "%s is not a loopback address: it needs api.tls with a certificate and a key, since credentials are handed out there", a.Listen)
 	}
 	a.Limits.read(s.subOrDefaults("limits"))
-	for i, text := range s.texts("trusted_proxies") {
+	a.TrustedProxies = s.prefixes("trusted_proxies")
+	a.ProxyProtocol = s.proxyProtocol()
+}
+
+// prefixes reads a list of addresses and CIDR blocks.
+func (s *section) prefixes(key string) []netip.Prefix {
+	var list []netip.Prefix
+	for i, text := range s.texts(key) {
 		prefix, err := parsePrefix(text)
 		if err != nil {
-			s.errorf("trusted_proxies", "[%d] is %q, want an address or a CIDR block", i, text)
+			s.errorf(key, "[%d] is %q, want an address or a CIDR block", i, text)
 			continue
 		}
-		a.TrustedProxies = append(a.TrustedProxies, prefix)
+		list = append(list, prefix)
 	}
+	return list
+}
+
+func (s *section) proxyProtocol() []netip.Prefix {
+	sub := s.sub("proxy_protocol")
+	if sub == nil {
+		return nil
+	}
+	list := sub.prefixes("from")
+	for _, prefix := range list {
+		if prefix.Bits() == 0 {
+			sub.errorf("from", "has %v, which is every address: anyone could pass for anyone; name the balancers' addresses", prefix)
+		}
+	}
+	return list
 }
 
 func (l *Limits) read(s *section) {
@@ -106,6 +130,7 @@ func (l *Limits) read(s *section) {
 func (g *Gateway) read(s *section) {
 	g.Listen = s.listenAddress("listen")
 	g.TLS = s.certificate("tls")
+	g.ProxyProtocol = s.proxyProtocol()
 	host, port, err := net.SplitHostPort(g.Listen)
 	if err != nil {
 		return

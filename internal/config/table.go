@@ -50,8 +50,16 @@ var apiKeys = []key{
 		doc: "The certificate of the listener. Renewed files are put in force within seconds."},
 	{name: "trusted_proxies", value: texts, change: live, none: true,
 		doc: "Addresses or CIDR blocks of proxies whose `X-Forwarded-For` is believed, for `aws:SourceIp`, limits and the audit log."},
+	{name: "proxy_protocol", value: mapping, change: live, keys: proxyProtocolKeys, unset: "no connection has a header",
+		doc: "TCP balancers in front of the listener that say whose each connection is."},
 	{name: "limits", value: mapping, change: live, keys: limitKeys,
 		doc: "Bounds on what callers can take. Beyond them calls get `Throttling` or 503."},
+}
+
+var proxyProtocolKeys = []key{
+	{name: "from", value: texts, required: true, change: live,
+		doc: "Addresses or CIDR blocks of the balancers. Connections from there have to begin with a header of the PROXY protocol, " +
+			"version 1 or 2, and are the client's that it names: for `aws:SourceIp`, limits and the audit log. Nobody else can send one."},
 }
 
 // mostLimit is the largest limit that can be configured.
@@ -76,6 +84,8 @@ var gatewayKeys = []key{
 		doc: "The address to listen on."},
 	{name: "tls", value: mapping, change: live, keys: certificateKeys(live, false), unset: "a CA and a server certificate are made in `data/tls`",
 		doc: "The certificate of the listener. Renewed files are put in force within seconds."},
+	{name: "proxy_protocol", value: mapping, change: live, keys: proxyProtocolKeys, unset: "no connection has a header",
+		doc: "TCP balancers in front of the listener that say whose each connection is."},
 	{name: "advertise", value: mapping, change: live,
 		doc: "The address that `DescribeClusters` reports and `daypass connect` logs on at.",
 		keys: []key{

@@ -24,11 +24,13 @@ api:
   listen: 127.0.0.1:8440
   tls: {certificate: server.crt, key: server.key}
   trusted_proxies: [10.0.0.0/8]
+  proxy_protocol: {from: [10.0.0.0/8]}
   limits: {rate: 100, burst: 200, concurrent: 10, connections: 50, per_address: 20}
 gateway:
   listen: 127.0.0.1:5439
   tls: {certificate: server.crt, key: server.key}
   advertise: {host: db.example.com, port: 5440}
+  proxy_protocol: {from: [10.0.0.1]}
 admin: {listen: "127.0.0.1:9440", pprof: true}
 audit: {principal_bytes: 20000}
 tracing: {endpoint: "http://127.0.0.1:4318"}

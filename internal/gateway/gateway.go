@@ -26,6 +26,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -57,6 +58,11 @@ type Config struct {
 	// leaves sessions alone. It must be cheap, and safe for concurrent use.
 	// Optional.
 	Revoked func(*credential.Grant) (bool, error)
+
+	// Proxies reports whether connections from an address have to begin with a header
+	// of the PROXY protocol, and are its client's from then on. Safe for concurrent
+	// use. Optional: none has.
+	Proxies func(netip.Addr) bool
 
 	// Audit keeps the record of logons and sessions.
 	Audit Auditor

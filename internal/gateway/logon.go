@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/proxyproto"
 	"github.com/daypass/daypass/internal/throttle"
 )
 
@@ -31,7 +33,9 @@ type logon struct {
 	visitor  *admission.Visitor
 	client   end
 	in       *reader
-	peer     netip.AddrPort
+	peer     netip.AddrPort // the client, behind a proxy that says whose connection it is
+	proxied  bool           // it is behind one,
+	known    bool           // which has said so
 	deadline time.Time
 
 	id       string // of the session to be; set when it was tried to log on
@@ -51,7 +55,8 @@ type logon struct {
 
 // receive takes a connection to its session, or to its end. The session goes on
 // in goroutines of its own, so that the stack that TLS needed is not kept.
-func (s *Server) receive(conn net.Conn, v *admission.Visitor) {
+// behind: the connection comes from a proxy that has to say whose it is.
+func (s *Server) receive(conn net.Conn, v *admission.Visitor, behind bool) {
 	l := &logon{server: s, conn: conn, visitor: v, peer: peerOf(conn.RemoteAddr()), deadline: v.Arrived.Add(s.limits.LogonTimeout)}
 	l.client = end{socket: newSocket(conn, v)}
 	defer s.waiting.Leave(v)
@@ -67,6 +72,12 @@ func (s *Server) receive(conn net.Conn, v *admission.Visitor) {
 	if err := conn.SetDeadline(l.deadline); err != nil {
 		conn.Close()
 		return
+	}
+	if behind {
+		if err := l.identify(); err != nil {
+			conn.Close()
+			return
+		}
 	}
 	session, r := l.run()
 	l.observe(session, r)
@@ -90,7 +101,7 @@ func (l *logon) run() (*session, *refusal) {
 	}
 	l.asked, l.greeted = asked, time.Now()
 	s := l.server
-	if l.client.tls == nil && !isLocal(l.conn.RemoteAddr()) {
+	if l.client.tls == nil && !l.local() {
 		return nil, &refusal{reason: ReasonProtocol, state: stateInvalidAuthorization, message: "TLS is required to log on here",
 			hint: "Connect with sslmode=verify-full, or at least sslmode=require."}
 	}
@@ -114,6 +125,36 @@ func (l *logon) run() (*session, *refusal) {
 	}
 	l.visitor.Serve()
 	return l.open()
+}
+
+// identify reads the header of the PROXY protocol, under the deadline of the logon. From
+// then on the connection is its client's.
+func (l *logon) identify() error {
+	client, err := proxyproto.Read(l.client.socket)
+	if err == nil && client.IsValid() {
+		err = l.server.waiting.Move(l.visitor, client.Addr(), false)
+	}
+	switch {
+	case errors.Is(err, admission.ErrShare):
+		l.server.warn("connection refused: too many half-open from its address", "client", client, "proxy", l.peer)
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, admission.ErrClosed):
+		// A probe that only connects, or one that made room.
+	case err != nil:
+		l.server.warn("connection refused: an address of gateway.proxy_protocol.from has to send the PROXY protocol first: "+
+			"switch it on there, or take the address out", "proxy", l.peer, "error", err)
+	default:
+		if l.proxied = true; client.IsValid() {
+			l.peer, l.known = client, true
+		}
+	}
+	return err
+}
+
+// local reports whether nobody but this machine can listen in. Behind a proxy that
+// takes a client on this machine, too, and a proxy that does not know its client has
+// none.
+func (l *logon) local() bool {
+	return isLocal(l.conn.RemoteAddr()) && (!l.proxied || l.known && l.peer.Addr().IsLoopback())
 }
 
 func refuseShutdown() *refusal {

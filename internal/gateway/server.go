@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 // concurrent use.
 type Server struct {
 	cluster func(string) (*Cluster, bool)
+	proxies func(netip.Addr) bool
 	check   func(string) (credential.Grant, error)
 	limits  Limits
 	now     func() time.Time
@@ -67,6 +69,9 @@ func New(config Config) (*Server, error) {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.proxies = config.Proxies; s.proxies == nil {
+		s.proxies = func(netip.Addr) bool { return false }
 	}
 	s.tls = config.TLS.Clone()
 	s.tls.NextProtos = []string{alpnProtocol}
@@ -146,19 +151,26 @@ func passing(err error) bool {
 // admit starts a logon as soon as there is room for it. While there is none, the
 // accept loop waits here, and the kernel keeps those who come.
 func (s *Server) admit(ctx context.Context, conn net.Conn) {
-	v := admission.NewVisitor(peerOf(conn.RemoteAddr()).Addr(), func() { conn.Close() })
+	peer := peerOf(conn.RemoteAddr()).Addr()
+	v := admission.NewVisitor(peer, func() { conn.Close() })
+	v.Exempt = peer.IsValid() && s.proxies(peer)
+	behind := v.Exempt
 	err := s.waiting.Admit(ctx, v)
 	if err == nil {
 		s.tune(conn)
-		go s.receive(conn, v)
+		go s.receive(conn, v, behind)
 		return
 	}
 	conn.Close()
 	if errors.Is(err, admission.ErrShare) {
-		// One line a second is enough.
-		if now, last := v.Arrived.Unix(), s.warned.Load(); now != last && s.warned.CompareAndSwap(last, now) {
-			s.log.Warn("connection refused: too many half-open from its address", "client", conn.RemoteAddr())
-		}
+		s.warn("connection refused: too many half-open from its address", "client", conn.RemoteAddr())
+	}
+}
+
+// warn writes a line about a connection that is refused, once a second at most.
+func (s *Server) warn(message string, attributes ...any) {
+	if now, last := time.Now().Unix(), s.warned.Load(); now != last && s.warned.CompareAndSwap(last, now) {
+		s.log.Warn(message, attributes...)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -153,9 +152,9 @@ func (s *service) run(ctx context.Context) error {
 	defer gatewayListener.Close()
 
 	proxies := func() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies }
-	connections := api.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, func(a netip.Addr) bool {
-		return slices.ContainsFunc(proxies(), func(p netip.Prefix) bool { return p.Contains(a) })
-	})
+	connections := api.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, within(proxies))
+	connections.ProxyProtocol(within(func() []netip.Prefix { return s.live.Load().cfg.API.ProxyProtocol }),
+		withoutHeader(s.log, "api.proxy_protocol.from"))
 	apiListener = connections.Listener(apiListener)
 	scheme := "http://"
 	if s.apiTLS.given() {
@@ -196,6 +195,7 @@ func (s *service) run(ctx context.Context) error {
 		Check: func(password string) (credential.Grant, error) {
 			return credential.Check(s.keys.Current().Verifier(), password, s.opts.Now())
 		},
+		Proxies: within(func() []netip.Prefix { return s.live.Load().cfg.Gateway.ProxyProtocol }),
 		Revoked: s.revoked.revoked,
 		Audit:   s.audit,
 		Observe: s.watchers.logon(),

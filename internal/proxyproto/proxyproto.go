@@ -1,0 +1,181 @@
+// Package proxyproto reads the header that a TCP balancer puts in front of a
+// connection to say whose it is: the PROXY protocol of HAProxy, versions 1 and 2
+// (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
+//
+//	v1  PROXY TCP4 192.0.2.7 10.0.0.1 50432 5439\r\n
+//	v2  0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A  21 11 000C  addresses and ports, then TLVs
+//
+// Only a connection from a proxy that the operator has named may be read in this way:
+// anyone can send a header. There it has to be the first thing that comes, as the
+// protocol demands, and is never guessed.
+//
+// Read takes not one byte more than the header has, so that the connection can be used
+// as it is afterwards: TLS and the relay work on the plain socket. That, and refusing
+// what is not exactly as specified, is why this is not a library's reader. TLVs are
+// skipped: they are bounded, and nothing here depends on them.
+package proxyproto
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// ErrMalformed is wrapped by Read's error for bytes that are no header.
+var ErrMalformed = errors.New("not a PROXY protocol header")
+
+const (
+	// maxV1 is the longest header of version 1, line end included.
+	maxV1 = 107
+	// maxV2 bounds what follows the first 16 bytes of version 2. Addresses are 36 bytes
+	// at most; what balancers add takes some hundreds.
+	maxV2 = 4096
+	// shortest header of all: "PROXY UNKNOWN\r\n".
+	shortest = 15
+)
+
+const signature = "\r\n\r\n\x00\r\nQUIT\n"
+
+// Read reads a header from the beginning of a connection, and returns the client's
+// address. It is the zero AddrPort when the proxy speaks for itself (a health check) or
+// does not know the client.
+//
+// The caller sets a deadline: a proxy sends the header at once.
+func Read(r io.Reader) (client netip.AddrPort, err error) {
+	var space [maxV1]byte
+	head := space[:shortest]
+	// The first byte tells at once of a client that sends no header, and waits for an
+	// answer to what it sent instead.
+	if _, err := io.ReadFull(r, head[:1]); err != nil {
+		return netip.AddrPort{}, unread(err)
+	}
+	if head[0] != 'P' && head[0] != signature[0] {
+		return netip.AddrPort{}, fmt.Errorf("%w: it begins with %q", ErrMalformed, head[:1])
+	}
+	if err := readRest(r, head[1:]); err != nil {
+		return netip.AddrPort{}, err
+	}
+	switch {
+	case string(head[:len(signature)]) == signature:
+		return readV2(r, head)
+	case string(head[:6]) == "PROXY ":
+		return readV1(r, space[:], shortest)
+	}
+	return netip.AddrPort{}, fmt.Errorf("%w: it begins with %q", ErrMalformed, head)
+}
+
+// readRest reads on in a header that has begun.
+func readRest(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	switch {
+	case err == io.EOF && len(b) > 0:
+		return unread(io.ErrUnexpectedEOF)
+	case err != nil:
+		return unread(err)
+	}
+	return nil
+}
+
+func unread(err error) error { return fmt.Errorf("reading the PROXY protocol header: %w", err) }
+
+// readV1 reads on byte by byte, n of which are there, since only the line's end says
+// where it ends.
+func readV1(r io.Reader, line []byte, n int) (netip.AddrPort, error) {
+	for string(line[n-2:n]) != "\r\n" {
+		if n == len(line) {
+			return netip.AddrPort{}, fmt.Errorf("%w: the line has no end within %d bytes", ErrMalformed, maxV1)
+		}
+		if err := readRest(r, line[n:n+1]); err != nil {
+			return netip.AddrPort{}, err
+		}
+		n++
+	}
+	text := string(line[:n-2])
+	if text == "PROXY UNKNOWN" || strings.HasPrefix(text, "PROXY UNKNOWN ") {
+		return netip.AddrPort{}, nil // the rest is to be ignored
+	}
+	parts := strings.Split(text, " ")
+	bad := fmt.Errorf("%w: %q", ErrMalformed, text)
+	if len(parts) != 6 || parts[1] != "TCP4" && parts[1] != "TCP6" {
+		return netip.AddrPort{}, bad
+	}
+	source, ok := parseAddress(parts[2], parts[1] == "TCP6")
+	if _, right := parseAddress(parts[3], parts[1] == "TCP6"); !ok || !right {
+		return netip.AddrPort{}, bad
+	}
+	port, ok := parsePort(parts[4])
+	if _, right := parsePort(parts[5]); !ok || !right {
+		return netip.AddrPort{}, bad
+	}
+	return netip.AddrPortFrom(source, port), nil
+}
+
+func parseAddress(text string, six bool) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" || a.Is6() != six {
+		return netip.Addr{}, false
+	}
+	return a.Unmap(), true
+}
+
+// parsePort takes a decimal number without leading zeros.
+func parsePort(text string) (uint16, bool) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return uint16(n), err == nil && strconv.FormatUint(n, 10) == text
+}
+
+// The commands and families of version 2 that there are for streams.
+const (
+	commandLocal = 0x20
+	commandProxy = 0x21
+
+	familyUnspecified = 0x00
+	familyTCP4        = 0x11
+	familyTCP6        = 0x21
+	familyUnix        = 0x31
+)
+
+// readV2 reads on after the signature and the bytes that came with it.
+func readV2(r io.Reader, head []byte) (netip.AddrPort, error) {
+	var fixed [16]byte
+	n := copy(fixed[:], head)
+	if err := readRest(r, fixed[n:]); err != nil {
+		return netip.AddrPort{}, err
+	}
+	command, family, length := fixed[12], fixed[13], int(binary.BigEndian.Uint16(fixed[14:]))
+	if length > maxV2 {
+		return netip.AddrPort{}, fmt.Errorf("%w: %d bytes of addresses and TLVs, and %d are the most", ErrMalformed, length, maxV2)
+	}
+	rest := make([]byte, length)
+	if err := readRest(r, rest); err != nil {
+		return netip.AddrPort{}, err
+	}
+	bad := fmt.Errorf("%w: version and command %#x, family %#x, %d bytes", ErrMalformed, command, family, length)
+	switch command {
+	case commandLocal: // the proxy's own connection, whatever is said of addresses
+		return netip.AddrPort{}, nil
+	case commandProxy:
+	default:
+		return netip.AddrPort{}, bad
+	}
+	size := 0 // of an address
+	switch family {
+	case familyUnspecified, familyUnix: // nothing that is an address here
+		return netip.AddrPort{}, nil
+	case familyTCP4:
+		size = 4
+	case familyTCP6:
+		size = 16
+	default: // datagrams, or unknown
+		return netip.AddrPort{}, bad
+	}
+	if length < 2*size+4 {
+		return netip.AddrPort{}, bad
+	}
+	source, _ := netip.AddrFromSlice(rest[:size])
+	return netip.AddrPortFrom(source.Unmap(), binary.BigEndian.Uint16(rest[2*size:])), nil
+}
