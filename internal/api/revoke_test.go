@@ -405,6 +405,8 @@ func TestWiderRevocationsRespectADeny(t *testing.T) {
 		{"a cluster by its tag", deny(`"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"prod"}}`), "all,user,cluster,user at,principal,credential"},
 		{"all but a cluster", deny(`"NotResource":["` + arn + `cluster/examplecluster","` + arn + `dbuser/examplecluster/*"]`), "all,user,cluster,user at,principal,credential"},
 		{"a user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/alice"`), "all,user,cluster,user at"},
+		{"a user of a cluster, anywhere", deny(`"Resource":"arn:aws:daypass:*:*:dbuser/Other/alice"`), "all,user,cluster,user at"},
+		{"an identity of a cluster", deny(`"Resource":"arn:aws:daypass:*:*:dbuser/Other/IAM:ana"`), "all,cluster"},
 		{"another user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/bob"`), "all,cluster"},
 		{"a user everywhere", deny(`"Resource":"` + arn + `dbuser/*/bob"`), "all,cluster,elsewhere"},
 		{"a principal", deny(`"Resource":"` + arn + `principal/user/boss"`), "all"},

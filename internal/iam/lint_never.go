@@ -28,47 +28,55 @@ func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 			form = f.form
 		}
 	}
-	region := site.Region
-	if service == "iam" {
-		region = "-" // none
-	}
 	clusters := []string{""}
 	if strings.Contains(form, "CLUSTER") || resourceType == "cluster" {
 		if site.Clusters != nil {
 			clusters = append(slices.Clone(site.Clusters), "*") // * is all of them, as a resource
 		}
 	}
+	// Names have no colon, or a * could stand for another resource's ARN within one;
+	// but for those of identities.
+	prefixes, tail := []string{""}, segmentChar
+	switch {
+	case service == "redshift":
+		tail = nameChar
+	case service == "daypass" && resourceType == "dbuser":
+		prefixes = []string{"", "IAM:", "IAMR:"}
+	}
 	for _, cluster := range clusters {
-		var list []charSet
-		part := func(known string, c class) {
-			if known == "-" {
-				return
+		for _, prefix := range prefixes {
+			var list []charSet
+			text := func(known string) {
+				for i := range len(known) {
+					list = append(list, charSet{byte: known[i]})
+				}
 			}
-			for i := range len(known) {
-				list = append(list, charSet{byte: known[i]})
+			part := func(known string, c class) {
+				if text(known); known == "" {
+					list = append(list, charSet{class: c, many: true})
+				}
 			}
-			if known == "" {
-				list = append(list, charSet{class: c, many: true})
+			text("arn:")
+			part(site.Partition, segmentChar)
+			text(":" + service + ":")
+			if service != "iam" {
+				part(site.Region, segmentChar)
 			}
+			text(":")
+			part(site.Account, digit)
+			text(":" + form[:len(resourceType)+1])
+			switch rest := form[len(resourceType)+1:]; {
+			case strings.HasPrefix(rest, "CLUSTER/"):
+				part(cluster, nameChar)
+				text("/" + prefix)
+				part("", tail)
+			case resourceType == "cluster":
+				part(cluster, nameChar)
+			default: // paths, and what callers invent
+				part("", tail)
+			}
+			shapes = append(shapes, list)
 		}
-		part("arn:", 0)
-		part(site.Partition, segmentChar)
-		part(":"+service+":", 0)
-		part(region, segmentChar)
-		part(":", 0)
-		part(site.Account, digit)
-		part(":"+resourceType+form[len(resourceType):len(resourceType)+1], 0)
-		switch rest := form[len(resourceType)+1:]; {
-		case strings.HasPrefix(rest, "CLUSTER/"):
-			part(cluster, nameChar)
-			part("/", 0)
-			part("", anyChar)
-		case resourceType == "cluster":
-			part(cluster, nameChar)
-		default: // paths, and what callers invent
-			part("", anyChar)
-		}
-		shapes = append(shapes, list)
 	}
 	return shapes
 }

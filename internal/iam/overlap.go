@@ -150,15 +150,26 @@ func (s *statement) matchesOneOf(q *query) bool {
 		// Unless one entry has them all, one is left.
 		return !s.hasAll(q)
 	}
-	wanted := make([]charSet, 0, len(prefix)+1)
-	for i := range len(prefix) {
-		wanted = append(wanted, charSet{byte: prefix[i]})
-	}
-	wanted = append(wanted, charSet{class: anyChar, many: true})
 	for i := range s.resources {
 		e := &s.resources[i]
-		if list, ok := places(e.tokens, q.context(), false); ok && !e.never && overlap(list, wanted, &q.work) {
-			return true
+		list, ok := places(e.tokens, q.context(), false)
+		if !ok || e.never {
+			continue
+		}
+		// Names have no colon, or a * in a Deny could stand for another resource's
+		// ARN within one; but for those of identities.
+		for _, name := range []struct {
+			prefix string
+			class  class
+		}{{"", segmentChar}, {"IAM:", nameChar}, {"IAMR:", nameChar}} {
+			text := prefix + name.prefix
+			wanted := make([]charSet, 0, len(text)+1)
+			for i := range len(text) {
+				wanted = append(wanted, charSet{byte: text[i]})
+			}
+			if overlap(list, append(wanted, charSet{class: name.class, many: true}), &q.work) {
+				return true
+			}
 		}
 	}
 	return false
