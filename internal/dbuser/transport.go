@@ -71,18 +71,22 @@ func protect(config *pgx.ConnConfig) {
 		config.RequireAuth = "scram-sha-256"
 	}
 	config.MaxProtocolMessageBodyLen = maxReply
-	binding := config.ChannelBinding
+	binding, direct := config.ChannelBinding, config.SSLNegotiation == "direct"
 	config.AfterNetConnect = func(ctx context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
 		secure, ok := conn.(*tls.Conn)
-		if !ok || binding == "disable" {
+		if !ok {
 			return conn, nil
 		}
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return conn, err
 		}
-		certificates := secure.ConnectionState().PeerCertificates
+		state := secure.ConnectionState()
+		if direct && state.NegotiatedProtocol != "postgresql" {
+			return conn, errors.New("the server did not agree on PostgreSQL's protocol (ALPN): direct TLS needs PostgreSQL 17 or later")
+		}
+		certificates := state.PeerCertificates
 		switch {
-		case len(certificates) == 0 || pgwire.EndPointBinding(certificates[0]) != nil || binding == "require":
+		case len(certificates) == 0 || binding == "disable" || pgwire.EndPointBinding(certificates[0]) != nil || binding == "require":
 			return conn, nil
 		case verified:
 			// The driver would claim that it can bind, and the server would refuse

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
@@ -127,11 +128,7 @@ func TestTrust(t *testing.T) {
 	})
 	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
 	near, far := upstreamAt(t, addr), upstreamAt(t, addr)
-	dial := far.DialFunc
-	far.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		return remote{conn}, err
-	}
+	far.DialFunc = remoteDial(far.DialFunc)
 	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: near})
 	f.session(f.grant("alice"), "disable")
 	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: far})
@@ -327,5 +324,16 @@ func TestChannelBindingDowngrade(t *testing.T) {
 		if (err == nil) != (test.want != "") || !strings.HasPrefix(first, test.want) {
 			t.Errorf("%s: first message %q, %v; want %q", test.name, first, err, test.want)
 		}
+	}
+}
+
+// remoteDial makes connections that seem to lead to another machine.
+func remoteDial(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return remote{conn}, nil
 	}
 }

@@ -317,7 +317,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		up, err = s.connect(ctx, cluster, role, l.database, params)
 		sparing = false
 	}
-	if errors.As(err, &said) && (said.state == "28000" || said.state == "42501") {
+	if errors.As(err, &said) && (said.state == "28000" && !said.late || said.state == "42501") {
 		// Another gateway may have taken the role's rights away, as none of its
 		// sessions was left, just before this one.
 		role, againErr := cluster.Admin.Ensure(ctx, need)

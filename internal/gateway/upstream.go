@@ -210,6 +210,9 @@ func (t *target) startTLS(e *end) error {
 	if err := conn.Handshake(); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
+	if t.direct && conn.ConnectionState().NegotiatedProtocol != alpnProtocol {
+		return errors.New("server did not agree on PostgreSQL's protocol (ALPN): direct TLS needs PostgreSQL 17 or later")
+	}
 	e.tls = conn
 	return nil
 }
