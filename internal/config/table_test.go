@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/daypass/daypass/internal/ca"
+	"github.com/daypass/daypass/internal/iam"
 )
 
 // whole has every key that there is, secrets in each of the ways to give them.
@@ -336,6 +337,28 @@ func TestEmptyWhereNothingIsMeant(t *testing.T) {
 	} {
 		if _, err := Parse("f.yaml", []byte(smallConfig+text), testEnvironment); err == nil || !strings.Contains(err.Error(), "has no value") {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestLintReadsTheSame: what lint says of a configuration's policies is what its
+// reader says, null and empty ones included; the rest is the server's business.
+func TestLintReadsTheSame(t *testing.T) {
+	for text, want := range map[string]string{
+		"iam:\n  users:\n    - {name: ana, permissions_boundary: }\n":                    "iam.users[0].permissions_boundary: has no value",
+		"iam:\n  users:\n    - {name: ana, permissions_boundary: {}}\n":                  "iam.users[0].permissions_boundary: is empty",
+		"iam:\n  users:\n    - {name: ana, policies: }\n":                                "iam.users[0].policies: has no value",
+		"iam:\n  users:\n    - {name: ana, policies: [null]}\n":                          "iam.users[0].policies[0]: has no value",
+		"iam:\n  groups:\n    - {name: g, policies: none.json}\n":                        "iam.groups[0].policies: is a single value, want a list",
+		"iam:\n  groups:\n    - {name: g, policies: [none.json]}\n":                      "iam.groups[0].policies[0]: open ",
+		"iam:\n  roles:\n    - {name: r, trust_policy: ~}\n":                             "iam.roles[0].trust_policy: has no value",
+		"iam:\n  policies:\n    - {name: p, document: {Statement: [], X: 1}}\n":          "iam.policies[0].document",
+		"nonsense: 1\niam: {users: [{name: ana, unknown: 1, access_keys: [{id: x}]}]}\n": "",
+	} {
+		_, errs := LintPolicies("f.yaml", []byte(text), func([]byte) iam.Kind { return iam.IdentityPolicy })
+		switch {
+		case want == "" && len(errs) > 0, want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), want)):
+			t.Errorf("%s: lint = %v, want %q", text, errs, want)
 		}
 	}
 }
