@@ -247,6 +247,7 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 		}
 		return again
 	}
+	a.markElsewhere(ctx, found, 0)
 	var strip []string
 	for _, o := range found {
 		switch {

@@ -151,13 +151,18 @@ func (a *Admin) restore(opened map[string]Need) error {
 	if err != nil {
 		return err
 	}
-	var shut []string
+	var shut, live []string
 	err = c.QueryRow(ctx, `select coalesce(array_agg(r.rolname::text), '{}') from pg_roles r
-		where r.rolname = any ($1::text[]::name[]) and not r.rolcanlogin and exists (select from pg_stat_activity a where a.usesysid = r.oid)`, roles).Scan(&shut)
+		where r.rolname = any ($1::text[]::name[]) and not r.rolcanlogin`, roles).Scan(&shut)
+	if err == nil && len(shut) > 0 {
+		live, err = liveAmong(ctx, c, shut)
+	}
 	a.pool.release(c)
-	if err != nil {
+	if err != nil || len(shut) == 0 {
 		return err
 	}
+	live = append(live, a.liveElsewhere(ctx, shut)...)
+	shut = slices.DeleteFunc(shut, func(role string) bool { return !slices.Contains(live, role) })
 	for _, role := range shut {
 		n := opened[role]
 		if _, err := a.join(ctx, n, a.cfg.names(n), false); err != nil {

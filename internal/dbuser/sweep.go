@@ -115,6 +115,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 		}
 	}
 	all = s.leaveOthers(all)
+	a.markElsewhere(ctx, all, o.Unused)
 	failed := s.strip(ctx, all)
 	for _, owner := range all {
 		if err := ctx.Err(); err != nil {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/internal/postgres"
 )
 
 // otherGateway is an Admin whose session roles another gateway strips once, at one
@@ -116,4 +119,73 @@ func TestOptionsOfTheClient(t *testing.T) {
 			t.Errorf("with options of the client's: %q", got)
 		}
 	}
+}
+
+// TestSessionsOfAStandby: the primary does not show the sessions of a standby. They
+// keep their rights as long as they last, whatever their session role owns.
+func TestSessionsOfAStandby(t *testing.T) {
+	f := newFixture(t, nil)
+	primary, standby := pair(t)
+	primary.exec("create role analysts; grant analysts to daypass with admin option; create schema lab; grant create, usage on schema lab to analysts")
+	cluster := f.behind("replica", "standby", primary.addr(), standby.addr())
+	conn, _, err := f.logon(f.to("replica", "alice", "analysts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const role = "IAM:alice:analysts"
+	primary.exec(`set role "IAM:alice:analysts"; create table lab.t (x int)`)
+	primary.exec(`alter role "IAM:alice:analysts" valid until '2020-01-01'`)
+	admin := cluster.Admin.(*dbuser.Admin)
+	memberships := func() int {
+		c := pgtest.Connect(t, primary.ConnString(postgres.Superuser, "postgres"))
+		defer c.Close(t.Context())
+		return value[int](t, c, "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1", role)
+	}
+	admin.SessionEnded(role, "postgres", nil)
+	if report, err := admin.Sweep(t.Context(), dbuser.SweepOptions{Unused: time.Hour}); err != nil || report.InUse != 1 || len(report.Stripped) > 0 {
+		t.Errorf("Sweep = %+v, %v", report, err)
+	}
+	if got := memberships(); got != 3 {
+		t.Errorf("the session role of a session on the standby has %d memberships, want 3", got)
+	}
+	_ = conn.Close(t.Context())
+	eventually(t, "strip after the session's end", func() bool { return memberships() == 1 })
+}
+
+// TestRevocationReachesTheSessionRole: a password that the holder has given it is of no
+// use, and the rights are gone, although it owns nothing. Another credential for
+// the same user and groups gets them again.
+func TestRevocationReachesTheSessionRole(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel()
+		registry := &revocations{}
+		f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
+		f.real(pg)
+		group := pg.Group(t, "analysts")
+		user := pg.Name("alice")
+		bad, good := f.grant(user, group), f.grant(user, group)
+		for name, work := range map[string]string{"idle": "", "busy": "do $$ begin perform pg_sleep(600); end $$"} {
+			conn := f.connect(bad, "")
+			role := value[string](t, conn, "SELECT session_user::text")
+			if _, err := conn.Exec(t.Context(), "alter role current_user password 'mine'"); err != nil {
+				t.Fatal(err)
+			}
+			if work != "" {
+				go conn.Exec(context.Background(), work)
+			}
+			registry.set(func(g *credential.Grant) bool { return g.ID == bad.ID }, nil)
+			f.server.Recheck()
+			super := pgtest.Connect(t, pg.Superuser("postgres"))
+			eventually(t, name+": the session role is stripped", func() bool {
+				return value[int](t, super, "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1", role) == 1 &&
+					!value[bool](t, super, "select rolcanlogin from pg_roles where rolname = $1", role)
+			})
+			if !value[bool](t, f.connect(good, ""), "SELECT pg_has_role($1, 'member')", group) {
+				t.Errorf("%s: the holder of another credential is without the group", name)
+			}
+			registry.set(nil, nil)
+			f.server.KillWhere(func(*gateway.Session) bool { return true })
+			eventually(t, "no session is left", func() bool { return len(f.server.Sessions()) == 0 })
+		}
+	})
 }
