@@ -158,12 +158,12 @@ func (c *Cluster) soundUpstream(s *section, info connInfo) bool {
 			"where the server's certificate is not one of a public authority", names)
 		return false
 	case "disable":
-		s.warnf("upstream", "sslmode=disable: what sessions at %s ask and get is not encrypted, and anybody in between can change it; use sslmode=verify-full", names)
+		s.warnf("upstream", "sslmode=disable: sessions at %s are not encrypted, and anyone on the network can read and change them; use sslmode=verify-full", names)
 	case "allow", "prefer":
-		s.warnf("upstream", "sslmode=%s: whoever is between here and %s can do without encryption; use sslmode=verify-full", mode, names)
+		s.warnf("upstream", "sslmode=%s: anyone on the network can turn the encryption off for %s; use sslmode=verify-full", mode, names)
 	case "require":
 		if info["sslrootcert"] == "" {
-			s.warnf("upstream", "sslmode=require: encrypted, but anybody could answer as %s; use sslmode=verify-full with sslrootcert", names)
+			s.warnf("upstream", "sslmode=require: encrypted, but any machine could answer as %s; use sslmode=verify-full with sslrootcert", names)
 		}
 	}
 	return true

@@ -145,6 +145,50 @@ func refuseRole(cluster string, err error) *refusal {
 	return r
 }
 
+// passwordRefused reports whether the server refuses the session role's password,
+// which setting it anew mends. What a session's own login trigger raises does not
+// count, whatever its SQLSTATE.
+func passwordRefused(err error) bool {
+	var said *serverError
+	if errors.As(err, &said) {
+		return said.state == "28P01" && !said.late
+	}
+	return errors.Is(err, errPasswordNotOurs)
+}
+
+// refuseUpstream passes the server's own errors on, except where they are about
+// the gateway's logon and would send the client looking in the wrong place.
+func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
+	var said *serverError
+	theirs := errors.As(err, &said)
+	if theirs && !said.late && (said.state == "28P01" || said.state == "28000") || errors.Is(err, errAuthentication) {
+		return &refusal{reason: ReasonUpstream, state: stateRejected, cause: err,
+			message: fmt.Sprintf("cluster \"%s\" does not let the gateway open a session", cluster.Identifier),
+			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
+	}
+	if wrong := (*identityError)(nil); errors.As(err, &wrong) {
+		return &refusal{reason: ReasonUpstream, state: stateSystemError, cause: err,
+			message: fmt.Sprintf("cluster \"%s\" gives sessions that do not work as their user", cluster.Identifier),
+			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
+	}
+	if theirs {
+		if said.body == nil {
+			return &refusal{reason: ReasonUpstream, state: said.state, message: said.message, cause: err}
+		}
+		return &refusal{reason: ReasonUpstream, state: said.state, message: said.message, body: said.body, cause: err}
+	}
+	var known *dbuser.Error
+	if errors.As(err, &known) {
+		return refuseRole(cluster.Identifier, err)
+	}
+	r := &refusal{reason: ReasonUnreachable, state: stateCannotConnect, cause: err, message: fmt.Sprintf("cluster \"%s\" cannot be reached", cluster.Identifier)}
+	var failed *connectError
+	if errors.As(err, &failed) && failed.reached {
+		r.state, r.message = stateConnectionFailure, fmt.Sprintf("the connection to cluster \"%s\" failed", cluster.Identifier)
+	}
+	return r
+}
+
 func refuseProtocol(message string) *refusal {
 	return &refusal{reason: ReasonProtocol, state: stateProtocolViolation, message: message}
 }
