@@ -38,7 +38,7 @@ type Config struct {
 	Clusters []Cluster
 
 	Directory *directory.Directory
-	// Warnings are what the file can hardly have meant, with file and line.
+	// Warnings are what is valid and probably not meant, with file and line.
 	Warnings []string
 	// Files are the configuration file and the files it names, as they were when
 	// they were read.

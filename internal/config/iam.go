@@ -123,8 +123,8 @@ func (s *section) provider(seen map[string]bool) directory.Provider {
 	return p
 }
 
-// policyWarnings collects what the policies can hardly have meant. It goes by what
-// was read, so that it works on a configuration with faults, too.
+// policyWarnings collects what is valid in the policies and probably not meant. It
+// goes by what was read, so that it works on a configuration with faults, too.
 func policyWarnings(spec *directory.Spec) []iam.Warning {
 	var warnings []iam.Warning
 	warn := func(list []iam.Warning) {
@@ -206,7 +206,7 @@ func (s *section) accessKeys(seen map[string]bool) []directory.AccessKey {
 		}
 		seen["key "+id] = true
 		secret, from := k.secret("secret")
-		k.strong(from, secret, "whoever sees one signed request can try short secrets out at home; AWS's have 40")
+		k.strong(from, secret, "anyone who captures one signed request can guess a short secret offline; AWS's have 40")
 		keys = append(keys, directory.AccessKey{ID: id, Secret: secret})
 	}
 	return keys
@@ -254,7 +254,7 @@ func (s *section) mfaDevices(unnamed string, seen map[string]bool) []directory.M
 		if from != "" && sts.CheckSeed(device.Seed) != nil {
 			d.errorf(from, "is not the key of an MFA device in base32 (letters and the digits 2 to 7)")
 		} else {
-			d.strong(from, device.Seed, "whoever sees one code can try short keys out at home; most have 32 or more")
+			d.strong(from, device.Seed, "anyone who sees one code can guess a short key offline; most have 32 or more")
 		}
 		devices = append(devices, device)
 	}

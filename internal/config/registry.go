@@ -68,7 +68,7 @@ func (e *Etcd) readEndpoints(s *section) (secure bool) {
 		case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 			s.errorf("endpoints", "[%d] is %q, want a URL such as https://10.0.0.1:2379", i, text)
 		case u.Scheme == "http" && !IsLoopback(u.Hostname()):
-			s.errorf("endpoints", "[%d] is %q, which is not a loopback address: it needs https, since whoever is in between could take revocations back", i, text)
+			s.errorf("endpoints", "[%d] is %q, which is not a loopback address: it needs https, or anyone on the way could take revocations back", i, text)
 		default:
 			e.Endpoints = append(e.Endpoints, u.Scheme+"://"+u.Host)
 			schemes = append(schemes, u.Scheme)

@@ -348,7 +348,7 @@ func (s *section) errorf(name, format string, args ...any) {
 	}
 }
 
-// warnf notes something about a key that is hardly meant.
+// warnf notes something about a key that is valid and probably not meant.
 func (s *section) warnf(name, format string, args ...any) {
 	s.file.warn(s.place(name), s.path(name), format, args...)
 }

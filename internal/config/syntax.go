@@ -62,7 +62,7 @@ func syntaxError(path string, data []byte, err error) error {
 	return fmt.Errorf("%s:%d: %snot YAML: %s", path, line, key, reason)
 }
 
-// isYAML says whether the text has no syntax error.
+// isYAML reports whether the text has no syntax error.
 func isYAML(data []byte) bool {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	for {

@@ -35,7 +35,7 @@ type fault struct {
 	err    error
 }
 
-// warning is something that the file can hardly have meant.
+// warning is something in the file that is valid and probably not meant.
 type warning struct {
 	line int
 	text string

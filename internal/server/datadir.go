@@ -72,7 +72,7 @@ func (d *dataDir) checkModes(log *slog.Logger) error {
 	for _, name := range d.contents() {
 		info, err := os.Stat(name)
 		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
-			continue // gone meanwhile, or nothing to read: whoever opens it reports it
+			continue // gone meanwhile, or a device; opening it reports the fault
 		}
 		kind := filemode.Private
 		if filepath.Ext(name) == ".crt" {

@@ -71,7 +71,7 @@ func TestVolumeOfAGroup(t *testing.T) {
 }
 
 // TestOpenToOthers: what others may read may have been read. All of it is named at
-// once, whoever runs the server, and nothing is changed.
+// once, for root too, and nothing is changed.
 func TestOpenToOthers(t *testing.T) {
 	s := ranOnce(t)
 	data := filepath.Join(s.dir, "data")

@@ -25,7 +25,7 @@ type revocations struct {
 	stop    func()
 }
 
-// registryStore is a registry.Store that whoever opened it closes.
+// registryStore is a registry.Store that its opener closes.
 type registryStore interface {
 	registry.Store
 	Close() error
