@@ -56,7 +56,7 @@ func (p *getClusterCredentials) needs(c *call) []check {
 		keys = append(keys, conditionKey{"redshift:DbName", p.database.value})
 	}
 	k := check{action: "redshift:GetClusterCredentials", keys: keys}
-	checks := slices.Grow(c.first(&p.target, k, "dbuser", p.user), 2+len(p.groups))
+	checks := c.first(make([]check, 0, 3+len(p.groups)), &p.target, k, "dbuser", p.user)
 	if p.database.given {
 		checks = append(checks, c.within(&p.target, k, "dbname", p.database.value))
 	}

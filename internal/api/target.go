@@ -74,27 +74,30 @@ const domainHint = ". The address of the gateway may stand for several clusters;
 
 // within is a check on something in the target: k with its resource.
 func (c *call) within(t *target, k check, kind, name string) check {
-	unknown := k
+	if t.domain != "" {
+		k.hint, k.told = domainHint, c.resource(kind, t.domain, name)
+		k.unknown = unknownDomain(k)
+	}
 	k.resource = c.resource(kind, t.name, name)
 	if t.cluster != nil {
 		k.tags = &t.cluster.Tags
 	}
-	if t.domain != "" {
-		k.hint, unknown.hint = domainHint, domainHint
-		k.told = c.resource(kind, t.domain, name)
-		unknown.resource = k.told
-		k.unknown = func() []check { return []check{unknown} }
-	}
 	return k
 }
 
-// first are the checks on what a call is about first. A domain that no cluster has
+// unknownDomain is the check on the text of a domain that no cluster has.
+func unknownDomain(k check) func() []check {
+	k.resource, k.told = k.told, ""
+	return func() []check { return []check{k} }
+}
+
+// first appends the checks on what a call is about first. A domain that no cluster has
 // is every cluster's: who may not know of each of them is refused, as for the domain
 // of a cluster that is not theirs.
-func (c *call) first(t *target, k check, kind, name string) []check {
+func (c *call) first(checks []check, t *target, k check, kind, name string) []check {
 	one := c.within(t, k, kind, name)
 	if t.domain == "" {
-		return []check{one}
+		return append(checks, one)
 	}
 	named := one.unknown()[0]
 	one.unknown = func() []check {
@@ -108,9 +111,9 @@ func (c *call) first(t *target, k check, kind, name string) []check {
 		return checks
 	}
 	if t.cluster == nil {
-		return one.unknown()
+		return append(checks, one.unknown()...)
 	}
-	return []check{one}
+	return append(checks, one)
 }
 
 // resource is the ARN of something in a cluster, or of a cluster. The account is

@@ -45,7 +45,7 @@ func (p *withIAM) needs(c *call) []check {
 	} else {
 		k.every, k.everyKey = true, "redshift:DbName"
 	}
-	return c.first(&p.target, k, "dbname", database)
+	return c.first(nil, &p.target, k, "dbname", database)
 }
 
 func (p *withIAM) act(c *call) (awsquery.Result, error) {
