@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 type apiStub struct {
 	url      string
 	answers  map[string]string // elements of answers, in place of the usual ones
+	mu       sync.Mutex        // guards requests
 	requests []url.Values
 	denied   bool   // whether calls are refused
 	host     string // of the endpoint; "" for a cluster without one
@@ -45,7 +47,9 @@ func newAPIStub(t *testing.T, host string) *apiStub {
 		if err != nil {
 			t.Error(err)
 		}
+		s.mu.Lock()
 		s.requests = append(s.requests, form)
+		s.mu.Unlock()
 		action := form.Get("Action")
 		answer := func(name, usual string) string {
 			if odd, ok := s.answers[name]; ok {

@@ -193,7 +193,7 @@ func TestDevPaste(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer session.Close(context.Background())
-	for i, want := range []string{"alice:analysts", "Sessions being ended: 1", "credentials for alice of any cluster"} {
+	for i, want := range []string{"alice  analysts", "Sessions being ended: 1", "credentials for alice of any cluster"} {
 		if out, err := paste(operator[i]); err != nil || !strings.Contains(out, want) {
 			t.Errorf("%s\n= %q, %v, want %q", operator[i], out, err, want)
 		}

@@ -118,12 +118,6 @@ func registerConfig(flags *pflag.FlagSet, path *string) {
 	flags.StringVarP(path, "config", "c", defaultConfigFile, "the configuration `FILE`")
 }
 
-// registerOutput is the flag of all commands that print for people and for programs.
-func registerOutput(cmd *cobra.Command, output *string, usual string) {
-	cmd.Flags().StringVar(output, "output", usual, "`FORMAT`: "+usual+" or json")
-	completeWith(cmd, "output", usual, "json")
-}
-
 // groupList is the value of --groups: A,B; also given more than once, or as words,
 // which spreadGroups makes of "--groups A B".
 type groupList []string
