@@ -215,3 +215,36 @@ func TestCheckFindsTheOldEventTrigger(t *testing.T) {
 		one(t, c, "select count(*)::text from daypass_private.theirs")
 	})
 }
+
+// TestCheckSeesTheLinesOfHBA: with the printed lines in force it has nothing more to
+// print.
+func TestCheckSeesTheLinesOfHBA(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		f.exec("create role alice login")
+		f.exec("grant execute on function pg_hba_file_rules() to %s; grant select on pg_hba_file_rules to %s", f.login.Name, f.login.Name)
+		f.exec("create role daypass_session_roles; grant daypass_session_roles to %s with admin option", f.login.Name)
+		var lines []string
+		for _, x := range about(f.check(), "pg_hba", "") {
+			lines = append(lines, x.HBA...)
+		}
+		if len(lines) == 0 {
+			t.Fatal("it prints no lines")
+		}
+		file := one(t, f.super, "show hba_file")
+		before, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, append([]byte(strings.Join(lines, "\n")+"\n"), before...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.exec("select pg_reload_conf()")
+		for _, x := range about(f.check(), "pg_hba", "") {
+			if x.Severity == dbuser.Warning || x.Severity == dbuser.Broken || len(x.HBA) > 0 {
+				t.Errorf("with the lines in force: %s: %s %q", x.Severity, x.Message, x.HBA)
+			}
+		}
+	})
+}
