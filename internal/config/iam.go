@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -219,7 +220,12 @@ const (
 	fairSecret  = 16
 )
 
-// strong judges a secret by its length; why says what a short one is open to.
+// placeholder is what a template leaves where it was not run: ${NAME}, $NAME, $(NAME),
+// {{ name }}, <name>.
+var placeholder = regexp.MustCompile(`^\s*(\$\{[^{}]*\}|\$[A-Z_][A-Z0-9_]*|\$\([^()]*\)|\{\{.*\}\}|<[^<>]*>)\s*$`)
+
+// strong judges a secret that callers prove they know; why says what a short one is
+// open to.
 func (s *section) strong(name string, secret keyring.Secret, why string) {
 	n := len(secret)
 	characters := fmt.Sprintf("%d characters", n)
@@ -228,6 +234,8 @@ func (s *section) strong(name string, secret keyring.Secret, why string) {
 	}
 	switch {
 	case name == "": // reported already
+	case placeholder.MatchString(secret.Reveal()):
+		s.errorf(name, "is a placeholder that no template has filled in, which anyone can guess")
 	case n < leastSecret:
 		s.errorf(name, "has %s, want at least %d: %s", characters, leastSecret, why)
 	case n < fairSecret:

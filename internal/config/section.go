@@ -227,7 +227,7 @@ func (s *section) soundScalar(k *key, node *yaml.Node) bool {
 		return true
 	}
 	switch {
-	case node.Value == "":
+	case strings.TrimSpace(node.Value) == "":
 		s.errorf(k.name, "is empty: %s", k.mend("write a value"))
 		return false
 	case k.pattern != nil && !k.pattern.MatchString(node.Value):
@@ -246,8 +246,8 @@ func (s *section) soundSecret(k *key, value string) bool {
 		s.holdsSecret(k.name)
 	case secretEnv:
 		found, ok := s.file.getenv(value)
-		if !ok || found == "" {
-			s.errorf(k.name, "the environment variable %s is not set", value)
+		if !ok || strings.TrimSpace(found) == "" {
+			s.errorf(k.name, "the environment variable %s is not set, or empty", value)
 			return false
 		}
 		value = found
@@ -260,7 +260,7 @@ func (s *section) soundSecret(k *key, value string) bool {
 		}
 		s.file.judge(s.place(k.name), s.path(k.name), path, filemode.Private)
 		found := secretOf(data)
-		if found == "" {
+		if strings.TrimSpace(found.Reveal()) == "" {
 			s.errorf(k.name, "%s is empty", value)
 			return false
 		}

@@ -527,6 +527,17 @@ func TestSecretsHaveALength(t *testing.T) {
 			t.Errorf("a secret of %d: warnings = %q, want %q", len(secret), c.Warnings, want[1])
 		}
 	}
+	for _, secret := range []string{"${ANA_SECRET}", "$ANA_SECRET_KEY", "$(ANA_SECRET)", "{{ .Values.secret }}", "<secret access key>", "                "} {
+		text := smallConfig + "iam:\n  users:\n    - name: ana\n      access_keys:\n        - {id: AKIAIOSFODNN7EXAMPLE, secret_env: S}\n        - {id: AKIAI44QH8DHBEXAMPLE, secret: \"" + secret + "\"}\n"
+		_, err := Parse("f.yaml", []byte(text), func(string) (string, bool) { return secret, true })
+		want := "is a placeholder that no template has filled in"
+		if strings.TrimSpace(secret) == "" {
+			want = "empty"
+		}
+		if err == nil || strings.Count(err.Error(), want) != 2 || !strings.Contains(err.Error(), "f.yaml:11: iam.users[0].access_keys[1].secret: ") {
+			t.Errorf("the secret %q: %v", secret, err)
+		}
+	}
 	for seed, ok := range map[string]bool{"JBSWY3A": false, "JBSWY3DPEHPK3PXP": true} {
 		text := smallConfig + "iam:\n  users:\n    - name: ana\n      mfa_devices: [{seed: " + seed + "}]\n"
 		if _, err := Parse("f.yaml", []byte(text), testEnvironment); (err == nil) != ok {
