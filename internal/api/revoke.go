@@ -145,7 +145,26 @@ func (p *revokeCredentials) needs(c *call) []check {
 			r.add(check{resource: c.own(kind), denyOnly: true, every: true})
 		}
 	}
+	if arn, err := iam.ParseARN(v.Principal); err == nil {
+		r.role(arn.Resource)
+	}
 	return r.checks
+}
+
+// role asks about the sessions of an IAM role that is named, and about the IAM role
+// of a session that is.
+func (r *reach) role(resource string) {
+	kind, name, _ := strings.Cut(resource, "/")
+	switch kind {
+	case "role":
+		name = name[strings.LastIndexByte(name, '/')+1:]
+		r.add(check{resource: r.call.own("principal/assumed-role/" + name + "/*"), denyOnly: true, every: true})
+	case "assumed-role":
+		name, _, _ = strings.Cut(name, "/")
+		if role, ok := r.call.directory.Role(name); ok {
+			r.add(check{resource: r.call.own("principal/" + role.ARN[strings.LastIndexByte(role.ARN, ':')+1:]), denyOnly: true})
+		}
+	}
 }
 
 const revokeAction = "daypass:RevokeCredentials"

@@ -25,17 +25,19 @@ func TestWiderRevocationsRespectADeny(t *testing.T) {
 		"user there": {"DbUser", "alice", "ClusterIdentifier", "examplecluster"},
 		"principal":  {"Principal", "arn:aws:iam::123456789012:user/ana"},
 		"credential": {"CredentialId", credentialID(1)},
+		"role":       {"Principal", "arn:aws:iam::123456789012:role/jobs/etl"},
+		"session":    {"Principal", "arn:aws:sts::123456789012:assumed-role/etl/nightly"},
 	}
 	for n, row := range []struct {
 		name, statements string
 		denied           string // the forms, with commas
 	}{
 		{"no Deny", `{"Effect":"Allow","Action":"*","Resource":"*"}`, ""},
-		{"a cluster", deny(`"Resource":"` + arn + `cluster/Other"`), "all,user,cluster,user at,principal,credential"},
-		{"a cluster and its users", deny(`"Resource":["` + arn + `cluster/Other","` + arn + `dbuser/Other/*"]`), "all,user,cluster,user at,principal,credential"},
+		{"a cluster", deny(`"Resource":"` + arn + `cluster/Other"`), "all,user,cluster,user at,principal,credential,role,session"},
+		{"a cluster and its users", deny(`"Resource":["` + arn + `cluster/Other","` + arn + `dbuser/Other/*"]`), "all,user,cluster,user at,principal,credential,role,session"},
 		{"the users of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/*"`), "all,user,cluster,user at"},
-		{"a cluster by its tag", deny(`"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"prod"}}`), "all,user,cluster,user at,principal,credential"},
-		{"all but a cluster", deny(`"NotResource":["` + arn + `cluster/examplecluster","` + arn + `dbuser/examplecluster/*"]`), "all,user,cluster,user at,principal,credential"},
+		{"a cluster by its tag", deny(`"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"prod"}}`), "all,user,cluster,user at,principal,credential,role,session"},
+		{"all but a cluster", deny(`"NotResource":["` + arn + `cluster/examplecluster","` + arn + `dbuser/examplecluster/*"]`), "all,user,cluster,user at,principal,credential,role,session"},
 		{"a user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/alice"`), "all,user,cluster,user at"},
 		{"a user of a cluster, anywhere", deny(`"Resource":"arn:aws:daypass:*:*:dbuser/Other/alice"`), "all,user,cluster,user at"},
 		{"an identity of a cluster", deny(`"Resource":"arn:aws:daypass:*:*:dbuser/Other/IAM:ana"`), "all,cluster"},
@@ -45,13 +47,17 @@ func TestWiderRevocationsRespectADeny(t *testing.T) {
 		{"a credential", deny(`"Resource":"` + arn + `credential/01JG3F5D4T0A1B2C3D4E5F6999"`), "all"},
 		{"the form for clusters", deny(`"Resource":"` + arn + `cluster/*"`), "all,cluster,elsewhere"},
 		{"all users", deny(`"Resource":"` + arn + `dbuser/*"`), "all,user,cluster,user at,elsewhere,user there"},
-		{"all principals", deny(`"Resource":"` + arn + `principal/*"`), "all,principal"},
-		{"all clusters but those with a tag", deny(`"Resource":"` + arn + `cluster/*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"dev"}}`), "all,user,cluster,user at,principal,credential"},
+		{"all principals", deny(`"Resource":"` + arn + `principal/*"`), "all,principal,role,session"},
+		{"a role", deny(`"Resource":"` + arn + `principal/role/jobs/etl"`), "all,role,session"},
+		{"a session of a role", deny(`"Resource":"` + arn + `principal/assumed-role/etl/nightly"`), "all,role,session"},
+		{"another session of a role", deny(`"Resource":"` + arn + `principal/assumed-role/etl/daily"`), "all,role"},
+		{"a session of another role", deny(`"Resource":"` + arn + `principal/assumed-role/other/nightly"`), "all"},
+		{"all clusters but those with a tag", deny(`"Resource":"` + arn + `cluster/*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"dev"}}`), "all,user,cluster,user at,principal,credential,role,session"},
 		{"the form for all", deny(`"Resource":"` + arn + `cluster/${*}"`), "all"},
 		{"an Allow by tag", `{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"prod"}}}`, "all,user,cluster,user at"},
 	} {
 		for name, form := range forms {
-			spec := example(t)
+			spec := withRoles(t)
 			spec.Clusters[0].Tags = map[string]string{"env": "dev"}
 			spec.Clusters[1].Tags = map[string]string{"env": "prod"}
 			spec.Users = append(spec.Users, user("on", policy(t, "p", row.statements)))
