@@ -62,7 +62,8 @@ The gateway's certificate is checked (sslmode=verify-full) with the CA that
 --sslrootcert, DAYPASS_SSLROOTCERT or PGSSLROOTCERT names: data/tls/ca.crt of the
 gateway, or "system" for a certificate from a public CA. Without one a gateway at
 a loopback address is taken as it is (sslmode=require), and any other refused.
-AWS_CA_BUNDLE is for the API only.
+PGSSLMODE can ask for more than that; only --sslmode can ask for less. AWS_CA_BUNDLE
+is for the API only.
 
 With --print the credential is printed for another program, and psql is not
 started:

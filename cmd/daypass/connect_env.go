@@ -103,7 +103,8 @@ func (l *logon) environ(base []string, getenv func(string) string) []string {
 	}
 	var all []string
 	for _, entry := range base {
-		if name, _, _ := strings.Cut(entry, "="); !drop[name] {
+		// Windows ignores the case of names, and no program has a pghost beside PGHOST.
+		if name, _, _ := strings.Cut(entry, "="); !drop[strings.ToUpper(name)] {
 			all = append(all, entry)
 		}
 	}

@@ -75,13 +75,12 @@ func blockOf(t *testing.T, file, begins string) block {
 	return block{}
 }
 
-// TestBlocksHaveALanguage, so that it is known what is a command: sh is run, console
-// is run and its output compared, text is neither.
+// TestBlocksHaveALanguage, so that it is known what is a command: sh is run, console is
+// run and its output compared. Shells have one name.
 func TestBlocksHaveALanguage(t *testing.T) {
-	known := []string{"sh", "console", "text", "yaml", "json", "ini", "sql", "go", "python", "js", "java"}
 	for _, b := range blocks(t) {
-		if !slices.Contains(known, b.lang) {
-			t.Errorf("%s:%d: the block is in %q, want one of %v", b.file, b.line, b.lang, known)
+		if b.lang == "" || b.lang == "bash" || b.lang == "shell" {
+			t.Errorf("%s:%d: the block is in %q; commands are sh, commands with their output console, other text is text", b.file, b.line, b.lang)
 		}
 	}
 }
@@ -190,5 +189,28 @@ func TestInlineCommands(t *testing.T) {
 	}
 	if found < 30 {
 		t.Errorf("only %d commands are found in sentences", found)
+	}
+}
+
+// TestEveryDocumentIsFound from the README, and every link to a file leads to one.
+func TestEveryDocumentIsFound(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	for _, file := range documents(t) {
+		if !strings.Contains(string(readme), "("+file+")") && file != "README.md" && !strings.HasPrefix(file, "docs/decisions/") && !strings.HasPrefix(file, "deploy/") {
+			t.Errorf("README.md does not lead to %s", file)
+		}
+		data, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(fence.ReplaceAllString(string(data), ""), -1) {
+			if _, err := os.Stat(filepath.Join("../..", filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s leads to %s: %v", file, m[1], err)
+			}
+		}
 	}
 }

@@ -69,9 +69,15 @@ type usageError struct{ error }
 
 func usageErrorf(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
+// maxError bounds what is printed of an error, in bytes: a server may send megabytes.
+const maxError = 8 << 10
+
 // explainEnd says what ended a command and returns the exit code.
 func explainEnd(env environment, cmd *cobra.Command, err error) int {
 	say := func(text, more string) {
+		if len(text) > maxError {
+			text = strings.ToValidUTF8(text[:maxError], "") + "…"
+		}
 		text = quote.TerminalText(strings.TrimRight(text, "\n"))
 		fmt.Fprintf(env.stderr, "%s %s%s\n", paint(env.stderr, quote.Red, "daypass:"), strings.TrimPrefix(wrap("daypass: "+text, env.errColumns), "daypass: "), more)
 	}

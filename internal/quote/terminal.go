@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -70,9 +71,10 @@ func appendTerminal(to []byte, text, keep string) []byte {
 }
 
 // Writer is for a terminal: what is written goes to w as TerminalText has it. JSON
-// keeps its value. A character may be split between two calls; Writer is not safe
-// for concurrent use.
+// keeps its value. A character may be split between two calls. Writer is safe for
+// concurrent use.
 type Writer struct {
+	mu   sync.Mutex // guards w and rest
 	w    io.Writer
 	rest []byte // the beginning of a character, at most three bytes
 	// key begins the styles that Paint made. It is random, so that text from elsewhere
@@ -111,6 +113,8 @@ func (w *Writer) Paint(style Style, text string) string {
 // Write writes all of p, but for the beginning of a character at its end, which the
 // next call completes.
 func (w *Writer) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	text := append(w.rest, p...)
 	whole := len(text)
 	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
