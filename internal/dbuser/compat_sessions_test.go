@@ -120,6 +120,8 @@ func TestOwnSessions(t *testing.T) {
 					t.Errorf("alice's query ended: %v", err)
 				default:
 				}
+				run(t, root, "select pg_terminate_backend("+pid(victim)+")")
+				refused(t, <-done, "57P01")
 
 				// A superuser that is put among alice's session roles is not hers.
 				boss := f.Login(t, "IAM:boss", "superuser")
