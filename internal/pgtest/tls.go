@@ -68,6 +68,9 @@ func (s *Server) Reload(t testing.TB) {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+	// The log line comes first. A server that takes another connection has told all
+	// its processes.
+	s.Exec(t, "postgres", "SELECT 1")
 }
 
 // Certificate makes a self-signed certificate of the loopback address with a key, in
