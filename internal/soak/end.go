@@ -147,7 +147,7 @@ func (l *load) aftermath(ctx context.Context) (*ending, error) {
 			where m.roleid in ` + sessionRoles + ` and u.rolname <> 'daypass'`,
 		"session role of another user or group": `select s.rolname || ' in ' || g.rolname from pg_auth_members m join pg_roles s on s.oid = m.member join pg_roles g on g.oid = m.roleid
 			where m.member in ` + sessionRoles + ` and g.rolname <> '` + dbuser.MarkerRole + `' and s.rolname like 'IAM:%'
-			and not (g.rolname::text = any (string_to_array(substr(s.rolname, 5), ':'))) and s.rolname not similar to 'IAM:(victim|holder|gone)%'`,
+			and not (g.rolname::text = any (string_to_array(substr(s.rolname, 5), ':'))) and s.rolname not similar to 'IAM:(victim|holder|gone|lender)%'`,
 		"advisory lock":        "select pid::text from pg_locks where locktype = 'advisory'",
 		"prepared transaction": "select gid from pg_prepared_xacts",
 	} {
@@ -202,7 +202,7 @@ func (l *load) sweep(ctx context.Context, e *ending, su *pgx.Conn, sessionRoles 
 	}
 	var members int
 	err = su.QueryRow(ctx, `select count(*) from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles u on u.oid = m.member
-		where (g.rolname ~ '^([ung][0-9]|victim|holder|gone)' or u.rolname like 'IAM%') and u.rolname <> 'daypass'`).Scan(&members)
+		where (g.rolname ~ '^([ung][0-9]|victim|holder|gone|lender|rebel)' or u.rolname like 'IAM%') and u.rolname <> 'daypass'`).Scan(&members)
 	if err == nil && members > 0 {
 		l.ledger.violate("left behind", "%d memberships", members)
 	}

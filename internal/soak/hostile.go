@@ -33,7 +33,7 @@ func (h *hostile) run(ctx context.Context) {
 	for name, actor := range map[string]func(context.Context, *mathrand.Rand){
 		"forger": h.forger, "garbage": h.garbage, "flood": h.flood, "loris": h.loris, "api": h.apiAbuse,
 		"reloads": h.reloads, "rotations": h.rotations, "victims": h.victims, "holders": h.holders, "expiry": h.expiry,
-		"revocations": h.revocations,
+		"revocations": h.revocations, "chatter": h.chatter, "rebels": h.rebels, "other rebels": h.rebels, "lenders": h.lenders,
 	} {
 		all.Go(func() { actor(ctx, random(h.seed, name)) })
 	}

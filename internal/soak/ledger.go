@@ -63,9 +63,10 @@ type ledger struct {
 	mu         sync.Mutex // guards what follows
 	excuses    []*excuse
 	violations []violation
-	total      int            // violations, also those not kept
-	counts     map[string]int // what was done, by name
-	excused    map[string]int // what failed with an excuse, by fault and class
+	total      int                      // violations, also those not kept
+	counts     map[string]int           // what was done, by name
+	excused    map[string]int           // what failed with an excuse, by fault and class
+	longest    map[string]time.Duration // what is bounded in time, by name
 	latencies  []time.Duration
 }
 
@@ -73,7 +74,7 @@ type ledger struct {
 const keptViolations = 200
 
 func newLedger(now func() time.Time, say func(string, ...any)) *ledger {
-	return &ledger{now: now, say: say, counts: map[string]int{}, excused: map[string]int{}}
+	return &ledger{now: now, say: say, counts: map[string]int{}, excused: map[string]int{}, longest: map[string]time.Duration{}}
 }
 
 // open begins an excuse, before the fault does; from then on, or now when zero.
@@ -100,6 +101,13 @@ func (l *ledger) count(name string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts[name] += n
+}
+
+// slowest keeps the longest time of a kind, for the report.
+func (l *ledger) slowest(name string, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.longest[name] = max(l.longest[name], took)
 }
 
 // violate records what must not happen, whatever else is going on.

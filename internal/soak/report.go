@@ -108,6 +108,9 @@ func (r *result) markdown() string {
 	p("Logons away from faults took %s at the median, %s at the 99th percentile, %s at most, on the machine that also ran",
 		ms(percentile(l.latencies, 50)), ms(percentile(l.latencies, 99)), ms(percentile(l.latencies, 100)))
 	p("clients, proxies, PostgreSQL, and whatever else it had to do.\n")
+	for _, name := range slices.Sorted(maps.Keys(l.longest)) {
+		p("%s: %s.\n", strings.ToUpper(name[:1])+name[1:], ms(l.longest[name]))
+	}
 
 	r.faults(p)
 	r.left(p)

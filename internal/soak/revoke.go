@@ -23,9 +23,9 @@ const (
 	endedWithin   = 5 * time.Second
 )
 
-// revocations takes credentials back, and ends sessions. What was revoked once
-// stays so, whatever happens to daypass in between.
-func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
+// operator is the way to revoke, to list sessions and to end them; nil when that cannot be
+// had, which is on record then.
+func (h *hostile) operator() *client.Client {
 	operator, err := client.New(client.Config{
 		Endpoint: "http://" + h.stack.api, Region: region, UserAgent: "soak",
 		Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, ""),
@@ -33,6 +33,16 @@ func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
 	})
 	if err != nil {
 		h.ledger.violate("soak", "making a client: %v", err)
+		return nil
+	}
+	return operator
+}
+
+// revocations takes credentials back, and ends sessions. What was revoked once
+// stays so, whatever happens to daypass in between.
+func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
+	operator := h.operator()
+	if operator == nil {
 		return
 	}
 	var revoked []*pass
@@ -60,8 +70,18 @@ func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
 
 // find is the session as the operator sees it.
 func (h *hostile) find(ctx context.Context, operator *client.Client, s *session) *client.Session {
+	seen := h.findNamed(ctx, operator, s.pass, s.Config().RuntimeParams["application_name"])
+	// It is not there, so it must be over.
+	if seen == nil && s.identity(ctx) && ctx.Err() == nil {
+		h.ledger.violate("sessions are not told right", "%s works and is not listed", s.pass.logon)
+	}
+	return seen
+}
+
+// findNamed is the session with an application_name, nil when the operator sees none.
+func (h *hostile) findNamed(ctx context.Context, operator *client.Client, p *pass, name string) *client.Session {
 	begin := time.Now()
-	list, err := operator.Sessions(ctx, cluster, s.pass.user)
+	list, err := operator.Sessions(ctx, cluster, p.user)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.ledger.failed(classCall, "ListSessions", begin, err)
@@ -69,14 +89,10 @@ func (h *hostile) find(ctx context.Context, operator *client.Client, s *session)
 		return nil
 	}
 	for i := range list {
-		if list[i].ApplicationName == s.Config().RuntimeParams["application_name"] {
+		if list[i].ApplicationName == name {
 			h.ledger.done(classCall, "sessions listed", begin)
 			return &list[i]
 		}
-	}
-	// It is not there, so it must be over.
-	if s.identity(ctx) && ctx.Err() == nil {
-		h.ledger.violate("sessions are not told right", "%s works and is not among the %d listed", s.pass.logon, len(list))
 	}
 	return nil
 }

@@ -176,8 +176,10 @@ func (s *session) identity(ctx context.Context) bool {
 	return s.do(ctx, "identity checks", func(ctx context.Context) error {
 		var current, role, application string
 		var defaults int
+		// A session with groups has a search_path of its own, in which $user is the user.
 		err := s.QueryRow(ctx, `select current_user::text, session_user::text, current_setting('application_name'),
-			(select count(*) from pg_settings where name in ('work_mem', 'statement_timeout', 'search_path') and source in ('user', 'database user'))`).
+			(select count(*) from pg_settings where source in ('user', 'database user') and
+				(name in ('work_mem', 'statement_timeout') or name = 'search_path' and setting = 'pg_catalog'))`).
 			Scan(&current, &role, &application, &defaults)
 		if err != nil {
 			return err

@@ -204,6 +204,9 @@ func (s *stack) prepareDatabase(ctx context.Context) error {
 	for i := range 3 {
 		names = append(names, fmt.Sprintf("victim%d", i), fmt.Sprintf("holder%d", i))
 	}
+	for i := range lenderUsers {
+		names = append(names, lenderName(i))
+	}
 	var batch []string
 	for _, name := range names {
 		batch = append(batch, "CREATE ROLE "+name+" LOGIN")
@@ -225,6 +228,9 @@ func (s *stack) prepareDatabase(ctx context.Context) error {
 	}
 	defer dev.Close(ctx)
 	batch = []string{"GRANT CREATE ON SCHEMA public TO PUBLIC"}
+	for i := range lenderUsers {
+		batch = append(batch, "GRANT CREATE ON DATABASE "+database+" TO "+lenderName(i))
+	}
 	for i := range groups {
 		table := groupName(i) + "_rows"
 		batch = append(batch,
