@@ -30,8 +30,8 @@ type change struct {
 	flag    string // as on the command line
 	meaning string // of the flag in a real call. Optional
 	apply   func(*api.ExplainInput)
-	// whence: it is a circumstance of the call, which a policy demands on purpose.
-	whence bool
+	// secures: policies require it for security, as MFA.
+	secures bool
 }
 
 // mostAdvice is how many of a kind are printed for one check.
@@ -45,12 +45,12 @@ func (a *adviser) advise(e *explained, index int) {
 	for _, miss := range check.NearMisses[:min(len(check.NearMisses), mostAdvice)] {
 		e.NearMisses = append(e.NearMisses, describeMiss(miss))
 	}
-	whence := false
+	secures := false
 	changes := a.changes(check)
 	for _, c := range append(changes, a.together(changes, check)...) {
 		if len(e.Try) < mostAdvice && a.helps(c, check) {
 			e.Try = append(e.Try, strings.TrimSuffix(c.flag+": "+c.meaning, ": "))
-			whence = whence || c.whence
+			secures = secures || c.secures
 		}
 	}
 	switch {
@@ -58,9 +58,9 @@ func (a *adviser) advise(e *explained, index int) {
 		e.Note = "a statement denies the call as it is: no other statement can allow it while that one matches"
 	case check.Decision.Effect == iam.ExplicitDeny:
 		e.Note = "a statement denies it: no other statement can allow it while that one matches"
-	case whence || slices.ContainsFunc(check.NearMisses, demands):
+	case secures || slices.ContainsFunc(check.NearMisses, demands):
 		if len(e.Try) == 0 {
-			e.Note = "the policies demand what this call does not have; a statement without that would weaken them"
+			e.Note = "the policies require what this call does not have; a statement without it would weaken them"
 		}
 	default:
 		a.add(e, check, index)
@@ -161,9 +161,9 @@ func (a *adviser) together(changes []change, check api.Explanation) []change {
 
 func joined(parts []change) change {
 	var flags, meanings []string
-	whence := false
+	secures := false
 	for _, c := range parts {
-		flags, whence = append(flags, c.flag), whence || c.whence
+		flags, secures = append(flags, c.flag), secures || c.secures
 		if c.meaning != "" {
 			meanings = append(meanings, c.meaning)
 		}
@@ -172,7 +172,7 @@ func joined(parts []change) change {
 		for _, c := range parts {
 			c.apply(in)
 		}
-	}, whence}
+	}, secures}
 }
 
 // leaveOut takes a group out of a call.

@@ -12,7 +12,7 @@ const arn = "arn:aws:redshift:us-east-1:123456789012:"
 // Each of the four checks refuses by itself, with the resource that it was about.
 func TestRefusals(t *testing.T) {
 	const user = "User: arn:aws:iam::123456789012:user/ana is not authorized to perform: "
-	const domainHint = ". The address of the gateway may stand for several clusters; ClusterIdentifier names one"
+	const domainHint = ". If CustomDomainName is the address of several clusters, give ClusterIdentifier"
 	none := func(action, resource string) string {
 		return user + action + " on resource: " + arn + resource +
 			" because no identity-based policy allows the " + action + " action"

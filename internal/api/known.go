@@ -9,7 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// maxIssued bounds what issued remembers. With more names nobody is called unknown.
+// maxIssued bounds what issued remembers. With more names none is called unknown.
 const maxIssued = 1 << 16
 
 // issued are the database users for whom this server has issued a credential that
@@ -59,9 +59,9 @@ func (i *issued) knows(cluster, user string, now time.Time) bool {
 	return false
 }
 
-// unknown is a warning about a revocation that names somebody of whom nothing is
-// known here, empty if something is. It is in force all the same: another server
-// may know better.
+// unknown is a warning about a revocation whose database user or principal is not
+// known here; empty if it is known. The revocation is in force all the same: another
+// server may have issued the credentials.
 func (c *call) unknown(v *registry.Revocation) string {
 	switch {
 	case v.Principal != "":
@@ -84,8 +84,8 @@ func (c *call) unknown(v *registry.Revocation) string {
 	if v.Cluster != "" {
 		where = "cluster " + v.Cluster
 	}
-	return "DbUser " + v.DBUser + " is not known: this server has no session of it and no credential for it that can be alive, of " +
-		where + ". Check the name; upper and lower case differ"
+	return "DbUser " + v.DBUser + " is not known: this server has no session and no live credential for it in " + where +
+		". Check the name, which is case-sensitive"
 }
 
 func (c *call) unknownPrincipal(principal string) string {

@@ -179,7 +179,7 @@ type reach struct {
 
 func (r *reach) add(k check) {
 	k.action, k.told, k.wider = revokeAction, r.told, true
-	k.hint = ". The call reaches more than one cluster, database user or principal, and one of them is not the caller's to revoke: name less"
+	k.hint = ". The call affects more than it names, and the caller may not revoke part of that: narrow it, for example with ClusterIdentifier"
 	r.checks = append(r.checks, k)
 }
 

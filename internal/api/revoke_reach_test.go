@@ -162,9 +162,9 @@ func TestRevokingNobodyWarns(t *testing.T) {
 		{[]string{"DbUser", "alice"}, ""},                               // has a session
 		{[]string{"DbUser", "alice", "ClusterIdentifier", "Other"}, ""}, // the same
 		{[]string{"DbUser", "carol"}, ""},                               // has a credential
-		{[]string{"DbUser", "carol", "ClusterIdentifier", "Other"}, "of cluster Other"},
-		{[]string{"DbUser", "Carol"}, "DbUser Carol is not known: this server has no session of it"},
-		{[]string{"DbUser", "nosuchuser"}, "of any cluster"},
+		{[]string{"DbUser", "carol", "ClusterIdentifier", "Other"}, "in cluster Other"},
+		{[]string{"DbUser", "Carol"}, "DbUser Carol is not known: this server has no session and no live credential"},
+		{[]string{"DbUser", "nosuchuser"}, "in any cluster"},
 		{[]string{"DbUser", "IAM:ana"}, ""},
 		{[]string{"DbUser", "IAM:benn"}, "no such IAM user or IAM role"},
 		{[]string{"DbUser", "IAMR:etl"}, ""},

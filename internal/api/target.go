@@ -70,7 +70,7 @@ func (t *target) check(action, resource string, keys []conditionKey) check {
 
 // domainHint follows every refusal of a call that names its cluster by a domain,
 // known or not.
-const domainHint = ". The address of the gateway may stand for several clusters; ClusterIdentifier names one"
+const domainHint = ". If CustomDomainName is the address of several clusters, give ClusterIdentifier"
 
 // within is a check on something in the target: k with its resource.
 func (c *call) within(t *target, k check, kind, name string) check {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// A Deny that matches nothing is a hole that nobody sees: the call it was written
-// against goes through. So it is said of each entry of a Deny, in so many words,
-// when it can match no request of the actions that are served here.
+// A Deny that matches nothing is a hole that no one sees: the call that it was
+// written against goes through. Each entry of a Deny that can match no request of the
+// actions served here has a warning that says so.
 
 const deniesNothing = "this Deny can never match and denies nothing: "
 
@@ -117,8 +117,8 @@ func (s *statement) canMatch(e *entry, site *Site, loose bool) bool {
 	return s.known == 0
 }
 
-// never is what follows the warnings that an entry of a resource element has got from
-// the number on. Of an entry that can match nothing it says so.
+// never adds to the warnings about an entry of a resource element, which begin at a
+// number, that the entry can match nothing, if it is so.
 func (l *linter) never(s *statement, e *entry, from int) {
 	if s.notResource || e.never || s.canMatch(e, &Site{}, false) {
 		return
@@ -255,15 +255,15 @@ func (l *linter) elsewherePrincipals(s *statement, site *Site) {
 		if account == site.Account {
 			here++
 		} else {
-			l.warn(e.at, e.path(), "the account %s is not that of this server, %s; it matches nobody", account, site.Account)
+			l.warn(e.at, e.path(), "the account %s is not that of this server, %s; it matches no one", account, site.Account)
 		}
 	}
 	for _, text := range slices.Concat(e.users, e.roles, e.federated) {
 		switch arn, err := ParseARN(text); {
 		case err == nil && arn.Account != site.Account:
-			l.warn(e.at, e.path(), "%s is of another account than this server, %s; it matches nobody", text, site.Account)
+			l.warn(e.at, e.path(), "%s is of another account than this server, %s; it matches no one", text, site.Account)
 		case err == nil && arn.Partition != site.Partition:
-			l.warn(e.at, e.path(), "%s is of another partition than this server, %s; it matches nobody", text, site.Partition)
+			l.warn(e.at, e.path(), "%s is of another partition than this server, %s; it matches no one", text, site.Partition)
 		default:
 			here++
 		}

@@ -180,7 +180,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.Identities != nil {
 		for _, s := range c.Identities() {
 			if s.Err == nil && s.Read.IsZero() {
-				continue // nobody has come with a token of it yet
+				continue // no token of it has arrived yet
 			}
 			gauge(providerOK, truth(s.Err == nil), s.Issuer)
 			gauge(providerKeys, float64(s.Keys), s.Issuer)
