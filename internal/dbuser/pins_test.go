@@ -3,6 +3,7 @@ package dbuser_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -152,14 +153,17 @@ func hostile(t *testing.T, f *fixture) {
 // refuses settings that it does not know, and is asked again without them.
 func TestVersionChangesBehindTheAdmin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
-		t.Parallel()
-		f := plain(t, s)
+		f := plain(t, s) // not parallel: it counts lines of the server's log
 		need := dbuser.Need{User: f.user("alice", "")}
 		for _, believed := range []int{0, 13, 15, 18, 99} {
 			admin := f.another()
 			admin.BelieveMajor(believed)
+			refusals := strings.Count(s.Log(t), "unrecognized configuration parameter")
 			if _, err := admin.Ensure(t.Context(), need); err != nil {
 				t.Errorf("a server taken for version %d: %v", believed, err)
+			}
+			if n := strings.Count(s.Log(t), "unrecognized configuration parameter") - refusals; n > 4 {
+				t.Errorf("a server taken for version %d refused %d connections", believed, n)
 			}
 		}
 	})
