@@ -12,7 +12,7 @@ import (
 var (
 	// ErrShare means that the visitor's own address holds all it may.
 	ErrShare = errors.New("the address has too many connections")
-	// ErrClosed means that the room takes nobody in any more.
+	// ErrClosed means that the room takes no one in any more.
 	ErrClosed = errors.New("closed")
 )
 

@@ -67,7 +67,7 @@ type pressure struct {
 	outside    *outside        // calls that may wait for an identity provider
 	large      *admission.Room // large bodies while they are read
 
-	strangers *throttle.Lines // in the audit log, of calls by nobody knows whom
+	strangers *throttle.Lines // audit lines of callers that have proved nothing
 }
 
 func newPressure() *pressure {

@@ -102,7 +102,7 @@ func TestPrincipalIsThrottled(t *testing.T) {
 	if a := call("bob"); a.fault(t).Code != "AccessDenied" {
 		t.Errorf("root's calls keep bob out: %s", a.body)
 	}
-	// Whoever cannot sign spends nothing of it.
+	// A caller that cannot sign uses up nothing of it.
 	p.handler.SetLimits(api.Limits{Principal: throttle.Limit{Rate: 0.001, Burst: 1}})
 	for range 5 {
 		r := p.signed("root", "redshift", "POST", query("2012-12-01", "Action", "DescribeClusters"))

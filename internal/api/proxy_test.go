@@ -74,7 +74,8 @@ func (p *behindProxy) ask(n int, before string, times int) (recorded string) {
 	return recorded
 }
 
-// TestProxyProtocol: who the client is behind a proxy, and that nobody else has a say.
+// TestProxyProtocol: the client behind a proxy is the one in its header, and a header from elsewhere is
+// refused.
 func TestProxyProtocol(t *testing.T) {
 	p := newBehindProxy(t, 100)
 	const v2 = "\r\n\r\n\x00\r\nQUIT\n"

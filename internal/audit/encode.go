@@ -147,7 +147,7 @@ func appendASCII(b []byte, c byte) []byte {
 	return append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 }
 
-// misleading says whether r is escaped although it is a character. All of them are
+// misleading reports whether r is escaped although it is a character. All of them are
 // below U+10000.
 func misleading(r rune) bool {
 	return r < 0xa0 || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)

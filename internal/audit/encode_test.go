@@ -85,7 +85,7 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
-// TestPasswordsAreRedacted: whichever field somebody put one into.
+// TestPasswordsAreRedacted: whichever field they are put into.
 func TestPasswordsAreRedacted(t *testing.T) {
 	w, path := open(t)
 	password := "2D3ShE2iAScES" + strings.Repeat("Ab0_", 60)

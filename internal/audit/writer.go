@@ -81,7 +81,7 @@ type Writer struct {
 type batch struct {
 	data  []byte // in the buffer of the first one's line
 	lines int64
-	done  chan struct{} // closed when err is set; nil: nobody waits
+	done  chan struct{} // closed when err is set; nil: no one waits
 	err   error
 }
 
@@ -205,8 +205,8 @@ func (w *Writer) put(line *[]byte) error {
 	w.next = b
 	w.mu.Unlock()
 
-	// Whoever can run is let run first, and joins the batch if that is what it comes
-	// to: under load one write serves many lines, and without it this costs nothing.
+	// Other goroutines run first, and join the batch if they are about to write: under
+	// load one write serves many lines, and without it this costs nothing.
 	runtime.Gosched()
 	w.disk.Lock() // others join while it waits here, too
 	w.mu.Lock()

@@ -133,7 +133,7 @@ func TestFilesArePrivate(t *testing.T) {
 	}
 }
 
-// Every call that returned nil has its line, once, whoever came at the same time.
+// Every call that returned nil has its line, once, however many came at the same time.
 func TestConcurrentCallers(t *testing.T) {
 	w, dir := openOn(t, &disk{}, fixed)
 	var wg sync.WaitGroup
@@ -332,7 +332,7 @@ func TestSyncFails(t *testing.T) {
 	})
 }
 
-// Nobody calls any more, because the service says it is not ready. It mends itself.
+// No more calls come, because the service says it is not ready. It mends itself.
 func TestMendsItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{}

@@ -37,7 +37,7 @@ func (s *served) replace(old, new string) {
 
 // TestSourceIPBehindProxies: conditions on aws:SourceIp, and the audit log, see the
 // client behind a balancer that speaks the PROXY protocol, and behind a proxy that is
-// trusted with X-Forwarded-For; nobody else has a say, and the list changes with the
+// trusted with X-Forwarded-For; other headers are not believed, and the list changes with the
 // file.
 func TestSourceIPBehindProxies(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")

@@ -5,7 +5,7 @@
 //
 // Who is over a limit is told so at once. A queue that is longer than the work it
 // waits for only makes everybody late, so there is hardly one. All of it is bounded
-// memory: a table that is full forgets whoever has nothing to be remembered for.
+// memory: a full table forgets the keys that have most of their limit left.
 //
 // Time is passed in, and should be time.Now's, whose monotonic reading no clock
 // step moves: after a step back of another clock an empty bucket stays empty until

@@ -34,7 +34,7 @@ func TestRate(t *testing.T) {
 	}{
 		{0, "ana", 5},
 		{0, "ana", 0},
-		{0, "bob", 5}, // has a bucket of his own
+		{0, "bob", 5}, // has its own bucket
 		{100 * time.Millisecond, "ana", 1},
 		{time.Second, "ana", 5},               // no more than the burst
 		{-time.Hour, "ana", 0},                // a clock that is set back gives nothing
@@ -92,11 +92,11 @@ func TestConcurrent(t *testing.T) {
 	k.Leave("ana", second)
 	k.Leave("ana", third)
 	if k.Len() != 0 {
-		t.Errorf("%d keys are kept of nobody", k.Len())
+		t.Errorf("%d keys are kept after the last call", k.Len())
 	}
 }
 
-// TestTableIsBounded floods the table with keys; whoever has used his tokens up
+// TestTableIsBounded floods the table with keys; a key that has used its tokens up
 // is not forgotten for it.
 func TestTableIsBounded(t *testing.T) {
 	const most = 1600
@@ -112,7 +112,7 @@ func TestTableIsBounded(t *testing.T) {
 		t.Errorf("greedy was forgotten: %d more calls", got)
 	}
 
-	// Nobody who is at work is forgotten, or he would be counted wrongly.
+	// A key at work is not forgotten, or it would be counted wrongly.
 	busy := throttle.NewKeys[int](throttle.Limit{Concurrent: 1}, 160)
 	in := 0
 	for i := range 1000 {
