@@ -50,9 +50,14 @@ func (a *Admin) beginOpening(ctx context.Context, n Need, s sessionNames) (*open
 			}
 		}
 		if wait == nil {
-			o.until = a.cfg.Now().Add(openingFor)
+			now := a.cfg.Now()
+			o.until = now.Add(openingFor)
 			for _, name := range o.names {
-				a.openings.logons[name] = append(a.openings.logons[name], o)
+				list := a.openings.logons[name]
+				for len(list) > 0 && !list[0].until.After(now) {
+					list = list[1:] // nothing was heard of it
+				}
+				a.openings.logons[name] = append(list, o)
 			}
 			a.mu.Unlock()
 			return o, nil

@@ -18,6 +18,13 @@ const sessionRoles = `select x.member from pg_auth_members x join pg_roles k on 
   where k.rolname = '` + MarkerRole + `' and v.rolname not in (current_user, session_user) and not v.rolsuper and v.rolname ~ '^IAMA?:'
   group by x.member having not bool_or(x.admin_option)`
 
+// isSession is the condition that a row a of pg_stat_activity is a session. The worker
+// of a subscription is none: it runs as the subscription's owner, whose rights would
+// last as long as it runs. A plain login is not told what kind of process another
+// role's is, but it is told which processes work for subscriptions.
+const isSession = `coalesce(a.backend_type = 'client backend',
+  a.pid not in (select w.pid from pg_stat_get_subscription(null) w where w.pid is not null))`
+
 // owner is a session role, as the clean-up sees it.
 type owner struct {
 	Role       string
@@ -54,7 +61,7 @@ with session_role as (
   where r.oid in (` + sessionRoles + `) and ($1::text[] is null or r.rolname = any ($1::text[]::name[])))
 select r.rolname::text, clock_timestamp(),
   case when isfinite(r.rolvaliduntil) then r.rolvaliduntil else 'epoch' end,
-  exists (select from pg_stat_activity a where a.usesysid = r.oid),
+  exists (select from pg_stat_activity a where a.usesysid = r.oid and ` + isSession + `),
   exists (select from pg_prepared_xacts x where x.owner = r.rolname),
   r.rolcanlogin,
   exists (select from pg_auth_members m where m.member = r.oid

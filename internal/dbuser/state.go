@@ -121,7 +121,7 @@ func stateQuery(version int) string {
 		inherit, set = "m.inherit_option", "m.set_option"
 		// The direct membership comes first: pg_has_role collects all the roles that
 		// the login has made.
-		alterable = `case when me.rolsuper or coalesce((select bool_or(m.admin_option) from pg_auth_members m
+		alterable = `case when not {session} then true when me.rolsuper or coalesce((select bool_or(m.admin_option) from pg_auth_members m
              where m.roleid = r.oid and m.member = me.oid), false) then true
            else pg_has_role(me.oid, r.oid, 'member with admin option') end`
 	}
@@ -132,7 +132,7 @@ func stateQuery(version int) string {
 	// A scalar subquery, as EXISTS would be hashed: over all session roles.
 	const session = `coalesce((select true from pg_auth_members m
            where m.member = r.oid and m.roleid = (select oid from marker) limit 1), false)`
-	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{alterable}", alterable, "{inherit}", inherit, "{set}", set,
+	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{alterable}", strings.ReplaceAll(alterable, "{session}", session), "{inherit}", inherit, "{set}", set,
 		"{loginTrigger}", loginTrigger, "{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
 with recursive
 marker as (select oid from pg_roles where rolname = {marker}),

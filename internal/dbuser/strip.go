@@ -276,7 +276,7 @@ func liveAmong(ctx context.Context, c *conn, roles []string) (live []string, err
 		return nil, err
 	}
 	err = c.QueryRow(ctx, `select coalesce(array_agg(distinct r.rolname::text), '{}') from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
-		where r.rolname = any ($1::text[]::name[])`, roles).Scan(&live)
+		where r.rolname = any ($1::text[]::name[]) and `+isSession, roles).Scan(&live)
 	return live, err
 }
 

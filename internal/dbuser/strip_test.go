@@ -331,3 +331,38 @@ func TestALogonKeepsItsRoleFromBeingStripped(t *testing.T) {
 		}
 	})
 }
+
+// TestASubscriptionIsNoSession: its worker runs as its owner for as long as it likes,
+// and does not keep the rights of a session role alive.
+func TestASubscriptionIsNoSession(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		if s.Major() < 16 {
+			return // subscriptions belong to superusers
+		}
+		for _, options := range []string{"CREATEROLE", "SUPERUSER"} {
+			own := s.StartAlone(t, map[string]string{"wal_level": "logical"})
+			f := &fixture{Server: own, t: t, log: &logBuffer{}, login: own.Login(t, "daypass", options), super: pgtest.Connect(t, own.Superuser("postgres"))}
+			f.admin = f.another()
+			alice, group := f.user("alice", ""), f.group("analysts")
+			f.lendAlone(alice, group)
+			role := f.ensure(dbuser.Need{User: alice, Groups: []string{group}})
+			f.exec("create publication p")
+			f.exec("select pg_create_logical_replication_slot('s', 'pgoutput')")
+			db := f.Database(t)
+			c := pgtest.Connect(t, f.Superuser(db))
+			run(t, c, "create subscription s connection '"+f.Superuser("postgres")+"' publication p with (enabled = false, connect = false, slot_name = 's', password_required = false)")
+			run(t, c, "grant create on database "+pgtest.Quote(db)+" to "+pgtest.Quote(role.Name))
+			run(t, c, "alter subscription s owner to "+pgtest.Quote(role.Name))
+			run(t, c, "alter subscription s enable")
+			f.eventually("the worker runs", func() bool {
+				return one(t, f.super, "select count(*)::text from pg_stat_activity where usename = $1", role.Name) == "1"
+			})
+			f.admin.SessionEnded(role.Name, db, nil)
+			f.eventually("strip", func() bool { return f.memberships(role.Name) == dbuser.MarkerRole })
+			run(t, c, "alter subscription s disable")
+			run(t, c, "alter subscription s set (slot_name = none)")
+			run(t, c, "drop subscription s")
+		}
+	})
+}
