@@ -167,7 +167,8 @@ func TestCompatViews(t *testing.T) {
 		root := pgtest.Connect(t, s.Superuser(database))
 		run(t, root, `create table seen (id int generated always as identity, name varchar(20)); create table unseen (id int);
 			comment on table seen is 'a table'; comment on column seen.name is 'a column'; grant select on seen to public`)
-		c := f.session(dbuser.Need{User: f.user("alice", ""), Groups: []string{f.group("analysts")}, Database: database})
+		alice := f.user("alice", "")
+		c := f.session(dbuser.Need{User: alice, Groups: []string{f.group("analysts")}, Database: database})
 		for sql, want := range map[string]string{
 			"select string_agg(table_name || ' ' || table_type || ' ' || remarks, ',') from svv_tables where table_schema = 'public'":                                 "seen BASE TABLE a table",
 			"select string_agg(column_name || ' ' || data_type || ' ' || is_autoincrement, ',' order by ordinal_position) from svv_columns where table_name = 'seen'": "id integer YES,name character varying NO",
@@ -176,7 +177,7 @@ func TestCompatViews(t *testing.T) {
 			"select usename::text from pg_user_info where usename = 'postgres'":                                                                                       "postgres",
 			"select count(*)::text from pg_get_late_binding_view_cols() cols(view_schema name, view_name name, col_name name, col_type varchar, col_num int)":         "0",
 			"select (select count(*) from svv_external_schemas) + (select count(*) from svv_external_tables) + (select count(*) from svv_external_columns) || ''":     "0",
-			"show search_path": `"$user", public, daypass`,
+			"show search_path": alice + ", public, daypass",
 		} {
 			if got := one(t, c, sql); got != want {
 				t.Errorf("%s = %q, want %q", sql, got, want)

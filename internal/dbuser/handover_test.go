@@ -109,8 +109,8 @@ func (f *fixture) usable() string {
 func (f *fixture) lentOut(user string) string {
 	f.t.Helper()
 	left := f.memberships(user)
-	if n := one(f.t, f.super, `select count(*)::text from pg_auth_members m join pg_roles x on x.oid = m.member
-		where x.rolname = $1 and `+f.usable(), f.login.Name); n != "0" {
+	if n := one(f.t, f.super, `select count(*)::text from pg_auth_members m join pg_roles x on x.oid = m.member join pg_roles r on r.oid = m.roleid
+		where x.rolname = $1 and r.rolname !~ '^pg_' and `+f.usable(), f.login.Name); n != "0" {
 		left += " and " + n + " memberships of the administrative login"
 	}
 	return left
