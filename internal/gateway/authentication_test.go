@@ -156,6 +156,19 @@ func TestErrorsOfTheSession(t *testing.T) {
 	}
 }
 
+// TestSessionRoleMayNotLogIn: that is found out after AuthenticationOk too, and is
+// about the gateway's logon all the same.
+func TestSessionRoleMayNotLogIn(t *testing.T) {
+	f := newFixture(t, nil)
+	locked := typed('E', []byte("SFATAL\x00VFATAL\x00C28000\x00Mrole \"IAM:alice\" is not permitted to log in\x00RInitializeSessionUserId\x00\x00"))
+	addr, _ := scripted(t, sends(authOK, locked))
+	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
+	g := f.grant("alice")
+	_, err := f.try(g.LogonName(), f.mint(g), "")
+	f.refused(err, "08004", "does not let the gateway")
+}
+
 // TestHolderSetsAnotherVerifier: a holder can give the session role a verifier that
 // takes long to compute, or one of another kind. The next logon sets its own.
 func TestHolderSetsAnotherVerifier(t *testing.T) {

@@ -235,7 +235,8 @@ func (r *refusal) answer() []byte {
 type serverError struct {
 	state, message string
 	body           []byte
-	late           bool // it came after AuthenticationOk: it is about the session, not about the gateway's logon
+	routine        string // of the server's source, in every language the same
+	late           bool   // it came after AuthenticationOk and is about the session, not about the gateway's logon
 }
 
 func (e *serverError) Error() string { return e.message + " (SQLSTATE " + e.state + ")" }
@@ -253,6 +254,8 @@ func parseServerError(body []byte) *serverError {
 			e.state = text
 		case 'M':
 			e.message = text
+		case 'R':
+			e.routine = text
 		}
 		body = rest
 	}

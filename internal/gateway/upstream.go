@@ -272,7 +272,8 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 			}
 		case 'E':
 			if said := parseServerError(body); len(said.state) == 5 {
-				said.late = auth.done
+				// That a role may not log in is found out after AuthenticationOk.
+				said.late = auth.done && said.routine != "InitializeSessionUserId"
 				return said
 			}
 			return fmt.Errorf("logging on: error without SQLSTATE: %w", errMalformed)
