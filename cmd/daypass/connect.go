@@ -15,6 +15,7 @@ import (
 
 	"github.com/daypass/daypass/internal/awscli"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 // connectOptions are the options of the connect command.
@@ -242,5 +243,5 @@ func (o *connectOptions) again() string {
 	if len(o.psqlArgs) > 0 {
 		words = append(append(words, "--"), o.psqlArgs...)
 	}
-	return shellLine(words...)
+	return quote.MustShell(words...)
 }

@@ -50,13 +50,3 @@ func (env *environment) report(format string) io.Writer {
 	}
 	return quote.NewWriter(env.stdout)
 }
-
-// shellLine is a command line for a shell. The words are of this process's command
-// line or its own, which have no NUL bytes.
-func shellLine(words ...string) string {
-	line, err := quote.Shell(words...)
-	if err != nil {
-		panic("internal error: " + err.Error())
-	}
-	return line
-}

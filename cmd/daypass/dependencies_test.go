@@ -65,6 +65,7 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/registry/registrytest", []string{"internal/registry"}, nil, "tests only"},
 		{"internal/config", []string{"internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"}, []string{"log", "log/slog"}, "a file in, values out"},
 		{"internal/server", []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"}, []string{"github.com/spf13/cobra"}, "the wiring of a server knows no command line"},
+		{"internal/devserver", []string{"internal/config", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"}, []string{"github.com/spf13/cobra"}, "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
 		{"internal/api", []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/proxyproto", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
 	}
 	imports := ourImports(t)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -249,42 +248,6 @@ func TestDevKeepsState(t *testing.T) {
 	}
 }
 
-// TestDevSweeps leaves a directory as a killed run does.
-func TestDevSweeps(t *testing.T) {
-	check := cleanTemp(t)
-	held, err := makeDevDirs("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead, err := makeDevDirs("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.lock.Close()
-	old := time.Now().Add(-time.Hour)
-	for _, dir := range []string{held.root, dead.root} {
-		if err := os.Chtimes(dir, old, old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	next, err := makeDevDirs("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(dead.root); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the directory of a dead run is still there: %v", err)
-	}
-	for _, d := range []devDirs{held, next} {
-		if _, err := os.Stat(d.root); err != nil {
-			t.Errorf("the directory of a running dev is gone: %v", err)
-		}
-		if err := d.close(); err != nil {
-			t.Error(err)
-		}
-	}
-	check()
-}
-
 // TestDevOutputCloses has a reader that has seen enough.
 func TestDevOutputCloses(t *testing.T) {
 	check := cleanTemp(t)
@@ -322,30 +285,6 @@ func TestDevStops(t *testing.T) {
 		}
 	}
 	check()
-}
-
-func TestDevListen(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	var stderr bytes.Buffer
-	d := &dev{env: environment{stderr: &stderr}}
-	free, err := d.listen("API", taken.Addr().String(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
-	if want := fmt.Sprintf("%s is taken: the API listens on %s\n", taken.Addr(), free.Addr()); stderr.String() != want {
-		t.Errorf("note = %q, want %q", stderr.String(), want)
-	}
-	for _, address := range []string{taken.Addr().String(), "0.0.0.0:0", "nonsense"} {
-		if l, err := d.listen("API", address, true); err == nil {
-			l.Close()
-			t.Errorf("listening on %s, asked for by name, succeeded on %s", address, l.Addr())
-		}
-	}
 }
 
 func TestDevFindsDataOfAnotherVersion(t *testing.T) {

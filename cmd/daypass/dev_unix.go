@@ -17,6 +17,3 @@ func notifyHangup() <-chan os.Signal {
 	signal.Notify(hangup, syscall.SIGHUP)
 	return hangup
 }
-
-// errAddressInUse is what listening on a taken port fails with.
-const errAddressInUse = syscall.EADDRINUSE

@@ -1,13 +1,6 @@
 package main
 
-import (
-	"os"
-	"syscall"
-)
+import "os"
 
 // notifyHangup never tells: a console that is closed ends its programs.
 func notifyHangup() <-chan os.Signal { return nil }
-
-// errAddressInUse is what listening on a taken port fails with: WSAEADDRINUSE,
-// which syscall.EADDRINUSE is not.
-const errAddressInUse = syscall.Errno(10048)

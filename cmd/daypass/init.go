@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/quote"
 )
@@ -45,13 +46,13 @@ type initOptions struct {
 }
 
 func (o *initOptions) run() error {
-	key := newAccessKey()
+	key := directory.NewAccessKey()
 	secret := o.user + ".secret"
-	text := strings.NewReplacer("<account>", yamlText(o.account), "<region>", yamlText(o.region), "<user>", yamlText(o.user),
-		"<key>", key.ID, "<secret>", yamlText(secret), "<partition>", iam.PartitionOf(o.region), "<number>", o.account, "<place>", o.region).Replace(initialConfiguration)
+	text := strings.NewReplacer("<account>", config.Quote(o.account), "<region>", config.Quote(o.region), "<user>", config.Quote(o.user),
+		"<key>", key.ID, "<secret>", config.Quote(secret), "<partition>", iam.PartitionOf(o.region), "<number>", o.account, "<place>", o.region).Replace(initialConfiguration)
 	// What the flags say is checked as the server does, before anything is written.
 	within := func(string) (string, bool) { return "", false }
-	if _, err := config.Parse(o.path, []byte(strings.Replace(text, "secret_file: "+yamlText(secret), "secret: "+yamlText(key.Secret.Reveal()), 1)), within); err != nil {
+	if _, err := config.Parse(o.path, []byte(strings.Replace(text, "secret_file: "+config.Quote(secret), "secret: "+config.Quote(key.Secret.Reveal()), 1)), within); err != nil {
 		return usageErrorf("%w", err)
 	}
 	secretPath := filepath.Join(filepath.Dir(o.path), secret)

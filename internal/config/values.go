@@ -111,3 +111,7 @@ func (s *section) fingerprint(changes ...change) hash.Hash {
 	}
 	return h
 }
+
+// Quote writes a text as a value of the configuration file: in single quotes, which are
+// doubled inside. A line break does not survive it.
+func Quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -17,8 +17,10 @@
 package directory
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/base64"
 	"fmt"
 	"sort"
 	"strings"
@@ -52,6 +54,13 @@ type AccessKey struct {
 	ID     string
 	Secret keyring.Secret
 	User   *User
+}
+
+// NewAccessKey makes a random access key that looks like AWS's and is no user's yet.
+func NewAccessKey() AccessKey {
+	secret := make([]byte, 30)
+	rand.Read(secret)
+	return AccessKey{ID: "AKIA" + rand.Text()[:16], Secret: keyring.Secret(base64.StdEncoding.EncodeToString(secret))}
 }
 
 // User is an IAM user.

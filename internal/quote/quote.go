@@ -40,6 +40,16 @@ func Shell(words ...string) (string, error) {
 	return strings.Join(quoted, " "), nil
 }
 
+// MustShell is Shell for words that cannot have NUL bytes in them: paths that exist and
+// the words of this process's own command line. It panics where one has.
+func MustShell(words ...string) string {
+	line, err := Shell(words...)
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return line
+}
+
 // Conninfo writes a value of a libpq connection string of keywords and values.
 func Conninfo(value string) (string, error) {
 	if strings.IndexByte(value, 0) >= 0 {

@@ -1,13 +1,13 @@
-package main
+package devserver
 
 import (
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 
+	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -16,7 +16,7 @@ import (
 // shell that is like sh. There are no comments among them: an interactive zsh
 // would run those.
 func (d *dev) printPaste() error {
-	daypass := daypassCommand()
+	daypass := d.opts.Command
 	aws, note := d.askCommand("aws"), ""
 	if _, err := exec.LookPath("aws"); err != nil {
 		aws, note = d.askCommand(daypass), " (the AWS CLI is not installed here; daypass has the same command)"
@@ -25,18 +25,18 @@ func (d *dev) printPaste() error {
 	if _, err := exec.LookPath("psql"); err != nil {
 		psqlNote = " (psql is not installed here: it is in the PostgreSQL client package)"
 		if own := filepath.Join(d.server.Installation().BinDir, "psql"); isFile(own) {
-			psql, psqlNote = shellLine(own), ""
+			psql, psqlNote = quote.MustShell(own), ""
 		}
 	}
 	conninfo, err := d.conninfo("IAM:alice")
 	if err != nil {
 		return err
 	}
-	config, credentials, err := d.dirs.writeProfiles(d.endpointURL(), map[string]accessKey{devIAMUser: d.key, devOperator: d.operatorKey})
+	config, credentials, err := d.dirs.writeProfiles(d.endpointURL(), map[string]directory.AccessKey{exampleIAMUser: d.key, exampleOperator: d.operatorKey})
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(d.env.stdout, `
+	_, err = fmt.Fprintf(d.opts.Stdout, `
 In another terminal, be the IAM user %[1]s:
 
   unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_SECURITY_TOKEN AWS_CREDENTIAL_EXPIRATION
@@ -73,23 +73,23 @@ what changes without the group. The policies are in %[13]s;
 which statement decided is in the audit log, %[14]s.
 Ctrl-C here stops everything.
 `,
-		devIAMUser, d.key.ID, d.key.Secret.Reveal(), devRegion, d.endpointURL(),
-		note, aws, psqlNote, psql, shellLine(conninfo), d.connectCommand(daypass, psql),
+		exampleIAMUser, d.key.ID, d.key.Secret.Reveal(), exampleRegion, d.endpointURL(),
+		note, aws, psqlNote, psql, quote.MustShell(conninfo), d.connectCommand(daypass, psql),
 		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1),
 		filepath.Join(d.dirs.root, "daypass.yaml"), filepath.Join(d.dirs.server, "audit"),
-		shellLine(config), shellLine(credentials), daypass, devOperator)
+		quote.MustShell(config), quote.MustShell(credentials), daypass, exampleOperator)
 	return err
 }
 
 // askCommand is the command that asks for alice's credential.
 func (d *dev) askCommand(program string) string {
 	return fmt.Sprintf("%s redshift get-cluster-credentials --endpoint-url %s --cluster-identifier %s --db-name %s --db-user alice --db-groups analysts",
-		program, d.endpointURL(), devCluster, devDatabase)
+		program, d.endpointURL(), exampleCluster, exampleDatabase)
 }
 
 func (d *dev) connectCommand(daypass, psql string) string {
 	command := fmt.Sprintf("%s connect %s %s --endpoint-url %s --sslrootcert %s --user alice --groups analysts",
-		daypass, devCluster, devDatabase, d.endpointURL(), shellLine(d.caFile))
+		daypass, exampleCluster, exampleDatabase, d.endpointURL(), quote.MustShell(d.caFile))
 	if psql != "psql" {
 		command += " --psql " + psql
 	}
@@ -102,64 +102,10 @@ func (d *dev) connectCommand(daypass, psql string) string {
 func (d *dev) conninfo(user string) (string, error) {
 	ca, err := quote.Conninfo(d.caFile)
 	return fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s",
-		d.gatewayPort(), devDatabase, user, ca), err
-}
-
-// daypassCommand is how a shell in any directory starts this program again.
-func daypassCommand() string {
-	if builtByGoRun() {
-		// The go command removes the program when it ends, and builds it anew
-		// in no time.
-		if root, ok := checkout(); ok {
-			return "go -C " + shellLine(root) + " run ./cmd/daypass"
-		}
-		if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
-			return "go run " + info.Path + "@" + info.Main.Version
-		}
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return "daypass"
-	}
-	if inPath, err := exec.LookPath("daypass"); err == nil && sameFile(inPath, self) {
-		return "daypass"
-	}
-	return shellLine(self)
-}
-
-// builtByGoRun reports whether the go command built this program for one run,
-// into a directory that it will remove.
-func builtByGoRun() bool {
-	self, err := os.Executable()
-	return err == nil && strings.Contains(filepath.ToSlash(self), "/go-build")
-}
-
-// checkout finds the source directory of this module, from the working directory
-// up.
-func checkout() (string, bool) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", false
-	}
-	for {
-		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil {
-			return dir, strings.HasPrefix(string(mod), "module github.com/daypass/daypass\n")
-		}
-		if dir == filepath.Dir(dir) {
-			return "", false
-		}
-		dir = filepath.Dir(dir)
-	}
+		d.gatewayPort(), exampleDatabase, user, ca), err
 }
 
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
-}
-
-func sameFile(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }

@@ -1,8 +1,6 @@
-package main
+package devserver
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,11 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/server"
 )
 
-// devDirs are the directories of one `daypass dev`:
+// dirs are the directories of one `daypass dev`:
 //
 //	postgres      PostgreSQL's data, log and superuser password
 //	server        the data directory of daypass serve
@@ -29,7 +28,7 @@ import (
 //	lock          held by the process that uses the directory
 //
 // Without --data they are temporary, and close removes them.
-type devDirs struct {
+type dirs struct {
 	root     string
 	postgres string
 	server   string
@@ -37,8 +36,8 @@ type devDirs struct {
 	lock     *os.File
 }
 
-func makeDevDirs(data string) (_ devDirs, err error) {
-	d := devDirs{kept: data != ""}
+func makeDirs(data string) (_ dirs, err error) {
+	d := dirs{kept: data != ""}
 	if d.kept {
 		if d.root, err = filepath.Abs(data); err != nil {
 			return d, err
@@ -49,8 +48,8 @@ func makeDevDirs(data string) (_ devDirs, err error) {
 			return d, fmt.Errorf("making the data directory: %w", err)
 		}
 	} else {
-		sweepDevDirs()
-		if d.root, err = os.MkdirTemp("", devPrefix); err != nil {
+		sweepDirs()
+		if d.root, err = os.MkdirTemp("", prefix); err != nil {
 			return d, err
 		}
 		if err := os.Chmod(d.root, 0o711); err != nil {
@@ -72,13 +71,13 @@ func makeDevDirs(data string) (_ devDirs, err error) {
 	return d, nil
 }
 
-// devPrefix begins the names of temporary directories.
-const devPrefix = "daypass-dev-"
+// prefix begins the names of temporary directories.
+const prefix = "daypass-dev-"
 
-// sweepDevDirs removes the temporary directories of runs that were killed: those
+// sweepDirs removes the temporary directories of runs that were killed: those
 // whose lock nobody holds. A fresh one may just not have got there yet.
-func sweepDevDirs() {
-	found, _ := filepath.Glob(filepath.Join(os.TempDir(), devPrefix+"*"))
+func sweepDirs() {
+	found, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
 	for _, dir := range found {
 		info, err := os.Lstat(dir)
 		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
@@ -95,7 +94,7 @@ func sweepDevDirs() {
 	}
 }
 
-func (d *devDirs) close() error {
+func (d *dirs) close() error {
 	d.lock.Close()
 	if d.kept {
 		return nil
@@ -103,22 +102,9 @@ func (d *devDirs) close() error {
 	return os.RemoveAll(d.root)
 }
 
-// accessKey is a new access key of an IAM user.
-type accessKey struct {
-	ID     string
-	Secret keyring.Secret
-}
-
-// newAccessKey makes one that looks like AWS's.
-func newAccessKey() accessKey {
-	secret := make([]byte, 30)
-	rand.Read(secret)
-	return accessKey{ID: "AKIA" + rand.Text()[:16], Secret: keyring.Secret(base64.StdEncoding.EncodeToString(secret))}
-}
-
 // accessKey reads the access key of an earlier run, from the file of that name, or makes
 // one.
-func (d *devDirs) accessKey(name string) (accessKey, error) {
+func (d *dirs) accessKey(name string) (directory.AccessKey, error) {
 	// The file has the names that `aws iam create-access-key` answers with.
 	var file struct{ AccessKeyId, SecretAccessKey string }
 	path := filepath.Join(d.root, name)
@@ -126,30 +112,30 @@ func (d *devDirs) accessKey(name string) (accessKey, error) {
 	switch {
 	case err == nil:
 		if err := json.Unmarshal(data, &file); err != nil || file.AccessKeyId == "" || file.SecretAccessKey == "" {
-			return accessKey{}, fmt.Errorf("%s holds no access key; remove it to have a new one made", path)
+			return directory.AccessKey{}, fmt.Errorf("%s holds no access key; remove it to have a new one made", path)
 		}
 	case errors.Is(err, os.ErrNotExist):
-		key := newAccessKey()
+		key := directory.NewAccessKey()
 		file.AccessKeyId, file.SecretAccessKey = key.ID, key.Secret.Reveal()
 		data, err := json.Marshal(file)
 		if err != nil {
-			return accessKey{}, err
+			return directory.AccessKey{}, err
 		}
 		if err := os.WriteFile(path, append(data, '\n'), 0o600); err != nil {
-			return accessKey{}, err
+			return directory.AccessKey{}, err
 		}
 	default:
-		return accessKey{}, err
+		return directory.AccessKey{}, err
 	}
-	return accessKey{ID: file.AccessKeyId, Secret: keyring.Secret(file.SecretAccessKey)}, nil
+	return directory.AccessKey{ID: file.AccessKeyId, Secret: keyring.Secret(file.SecretAccessKey)}, nil
 }
 
 // writeProfiles writes an AWS configuration with a profile for each of the IAM users.
-func (d *devDirs) writeProfiles(endpoint string, keys map[string]accessKey) (config, credentials string, err error) {
+func (d *dirs) writeProfiles(endpoint string, keys map[string]directory.AccessKey) (config, credentials string, err error) {
 	config, credentials = filepath.Join(d.root, "aws-config"), filepath.Join(d.root, "aws-credentials")
 	var settings, secrets strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
-		fmt.Fprintf(&settings, "[profile %s]\nendpoint_url = %s\nregion = %s\n\n", name, endpoint, devRegion)
+		fmt.Fprintf(&settings, "[profile %s]\nendpoint_url = %s\nregion = %s\n\n", name, endpoint, exampleRegion)
 		fmt.Fprintf(&secrets, "[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n\n", name, keys[name].ID, keys[name].Secret.Reveal())
 	}
 	if err := os.WriteFile(config, []byte(settings.String()), 0o600); err != nil {

@@ -1,4 +1,4 @@
-package main
+package devserver
 
 import (
 	"context"
@@ -35,10 +35,10 @@ func (d *dev) walk(ctx context.Context) error {
 		stop: stop,
 		ctx:  ctx,
 		dev:  d,
-		out:  d.env.stdout,
+		out:  d.opts.Stdout,
 		aws: redshift.New(redshift.Options{
 			BaseEndpoint: aws.String(d.endpointURL()),
-			Region:       devRegion,
+			Region:       exampleRegion,
 			Credentials:  credentials.NewStaticCredentialsProvider(d.key.ID, d.key.Secret.Reveal(), ""),
 		}),
 	}
@@ -86,24 +86,24 @@ func (w *walk) sideBySide() {
 
 func (w *walk) autoCreate() {
 	w.title("A database user that does not exist yet is made at the logon, where AutoCreate is asked for and allowed")
-	conn := w.logon(&redshift.GetClusterCredentialsInput{DbUser: aws.String(devIAMUser), AutoCreate: aws.Bool(true)})
-	w.query(conn, "SELECT current_user, session_user", devIAMUser+" | IAM:"+devIAMUser)
+	conn := w.logon(&redshift.GetClusterCredentialsInput{DbUser: aws.String(exampleIAMUser), AutoCreate: aws.Bool(true)})
+	w.query(conn, "SELECT current_user, session_user", exampleIAMUser+" | IAM:"+exampleIAMUser)
 }
 
 func (w *walk) refusals() {
 	w.title("What the policy does not allow is refused, with the reason")
 	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice"), DbGroups: []string{"finance"}},
-		"statement FinanceIsForOthers", "redshift:JoinGroup", "dbgroup:"+devCluster+"/finance", "with an explicit deny in an identity-based policy")
+		"statement FinanceIsForOthers", "redshift:JoinGroup", "dbgroup:"+exampleCluster+"/finance", "with an explicit deny in an identity-based policy")
 	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("bob")},
-		"no statement", "redshift:GetClusterCredentials", "dbuser:"+devCluster+"/bob", "because no identity-based policy allows the redshift:GetClusterCredentials action")
+		"no statement", "redshift:GetClusterCredentials", "dbuser:"+exampleCluster+"/bob", "because no identity-based policy allows the redshift:GetClusterCredentials action")
 	w.denied(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice"), AutoCreate: aws.Bool(true)},
-		"no statement", "redshift:CreateClusterUser", "dbuser:"+devCluster+"/alice", "because no identity-based policy allows the redshift:CreateClusterUser action")
+		"no statement", "redshift:CreateClusterUser", "dbuser:"+exampleCluster+"/alice", "because no identity-based policy allows the redshift:CreateClusterUser action")
 }
 
 // ask fills in what all calls have in common, prints the call and makes it.
 func (w *walk) ask(in *redshift.GetClusterCredentialsInput) (*redshift.GetClusterCredentialsOutput, error) {
-	in.ClusterIdentifier, in.DbName = aws.String(devCluster), aws.String(devDatabase)
-	line := "GetClusterCredentials ClusterIdentifier=" + devCluster + " DbName=" + devDatabase + " DbUser=" + *in.DbUser
+	in.ClusterIdentifier, in.DbName = aws.String(exampleCluster), aws.String(exampleDatabase)
+	line := "GetClusterCredentials ClusterIdentifier=" + exampleCluster + " DbName=" + exampleDatabase + " DbUser=" + *in.DbUser
 	if len(in.DbGroups) > 0 {
 		line += " DbGroups=" + strings.Join(in.DbGroups, ",")
 	}
@@ -136,7 +136,7 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 	}
 	// Set afterwards, so that nothing in the environment can be in the way.
 	config.Host, config.Port, config.Fallbacks = "127.0.0.1", uint16(w.dev.gatewayPort()), nil
-	config.User, config.Password, config.Database = user, password, devDatabase
+	config.User, config.Password, config.Database = user, password, exampleDatabase
 	config.RuntimeParams = map[string]string{"application_name": "daypass dev"}
 	began := time.Now()
 	conn, err := pgx.ConnectConfig(w.ctx, config)
@@ -145,7 +145,7 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 		return nil
 	}
 	w.conns = append(w.conns, conn)
-	w.say("psql> connected as %s to localhost:%d/%s in %d ms", user, w.dev.gatewayPort(), devDatabase, time.Since(began).Milliseconds())
+	w.say("psql> connected as %s to localhost:%d/%s in %d ms", user, w.dev.gatewayPort(), exampleDatabase, time.Since(began).Milliseconds())
 	return conn
 }
 

@@ -1,4 +1,4 @@
-package main
+package devserver
 
 import (
 	"context"
@@ -18,31 +18,31 @@ import (
 // The example's names, as the configuration, the database, the walk and what is
 // to be pasted use them.
 const (
-	devAccount  = "123456789012"
-	devRegion   = "us-east-1"
-	devCluster  = "examplecluster"
-	devDatabase = "dev"
-	devIAMUser  = "ana"
-	devOperator = "operator"
+	exampleAccount  = "123456789012"
+	exampleRegion   = "us-east-1"
+	exampleCluster  = "examplecluster"
+	exampleDatabase = "dev"
+	exampleIAMUser  = "ana"
+	exampleOperator = "operator"
 )
 
-// devConfiguration is the configuration of `daypass dev`. The same code reads it
+// exampleConfiguration is the configuration of `daypass dev`. The same code reads it
 // as reads the file of `daypass serve`, and it is left in the data directory to
 // be looked at.
-const devConfiguration = `# Made by daypass dev, anew at each start.
-account: "` + devAccount + `"
-region: ` + devRegion + `
+const exampleConfiguration = `# Made by daypass dev, anew at each start.
+account: "` + exampleAccount + `"
+region: ` + exampleRegion + `
 data: <data>
 api: {listen: <api>}
 gateway: {listen: <gateway>, advertise: {host: localhost, port: <port>}}
 clusters:
-  - identifier: ` + devCluster + `
-    database: ` + devDatabase + `
+  - identifier: ` + exampleCluster + `
+    database: ` + exampleDatabase + `
     upstream: <upstream>
     upstream_password_env: UPSTREAM_PASSWORD
 iam:
   users:
-    - name: ` + devIAMUser + `
+    - name: ` + exampleIAMUser + `
       access_keys: [{id: <key>, secret_env: SECRET_ACCESS_KEY}]
       policies:
         - Version: "2012-10-17"
@@ -50,28 +50,28 @@ iam:
             - Sid: LogOnAsAliceOrAsHerself
               Effect: Allow
               Action: redshift:GetClusterCredentials
-              Condition: {StringEquals: {"redshift:DbName": ` + devDatabase + `}}
+              Condition: {StringEquals: {"redshift:DbName": ` + exampleDatabase + `}}
               Resource:
-                - arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbuser:` + devCluster + `/alice
-                - arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbuser:` + devCluster + `/${aws:username}
-                - arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbname:` + devCluster + `/` + devDatabase + `
+                - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbuser:` + exampleCluster + `/alice
+                - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbuser:` + exampleCluster + `/${aws:username}
+                - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbname:` + exampleCluster + `/` + exampleDatabase + `
             - Sid: MakeHerOwnDatabaseUser
               Effect: Allow
               Action: redshift:CreateClusterUser
-              Resource: arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbuser:` + devCluster + `/${aws:username}
+              Resource: arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbuser:` + exampleCluster + `/${aws:username}
             - Sid: JoinAnalysts
               Effect: Allow
               Action: redshift:JoinGroup
-              Resource: arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbgroup:` + devCluster + `/analysts
+              Resource: arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbgroup:` + exampleCluster + `/analysts
             - Sid: FinanceIsForOthers
               Effect: Deny
               Action: redshift:JoinGroup
-              Resource: arn:aws:redshift:` + devRegion + `:` + devAccount + `:dbgroup:` + devCluster + `/finance
+              Resource: arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbgroup:` + exampleCluster + `/finance
             - Sid: SeeTheClusters
               Effect: Allow
               Action: [redshift:DescribeClusters, redshift:DescribeCustomDomainAssociations]
               Resource: "*"
-    - name: ` + devOperator + `
+    - name: ` + exampleOperator + `
       access_keys: [{id: <operator key>, secret_env: OPERATOR_SECRET_ACCESS_KEY}]
       policies:
         - Version: "2012-10-17"
@@ -83,19 +83,19 @@ iam:
             - {Sid: SeeTheClusters, Effect: Allow, Action: redshift:DescribeClusters, Resource: "*"}
 `
 
-// devRoles are the example's users and groups. The administrative login makes
+// exampleRoles are the example's users and groups. The administrative login makes
 // them, as it would on a real cluster: from PostgreSQL 16 on that is what lets
 // it lend them.
-var devRoles = []string{
+var exampleRoles = []string{
 	"CREATE ROLE alice LOGIN",
 	"CREATE ROLE bob LOGIN",
 	"CREATE ROLE analysts NOLOGIN",
 	"CREATE ROLE finance NOLOGIN",
 }
 
-// devTables are the example's tables. What may be seen in sales depends on the
+// exampleTables are the example's tables. What may be seen in sales depends on the
 // groups of the session, what may be seen in events on its user.
-const devTables = `
+const exampleTables = `
 CREATE TABLE sales (
 	id      integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
 	sold_on date    NOT NULL,
@@ -128,22 +128,22 @@ GRANT SELECT, INSERT ON events TO PUBLIC;
 GRANT CREATE ON SCHEMA public TO alice, analysts;
 `
 
-// devAdmin is the administrative login of the example's cluster.
-const devAdmin = "daypass"
+// exampleAdmin is the administrative login of the example's cluster.
+const exampleAdmin = "daypass"
 
 // config writes the configuration of this run and reads it. The secrets are not
 // in it.
 func (d *dev) config() (*config.Config, error) {
 	path := filepath.Join(d.dirs.root, "daypass.yaml")
 	text := strings.NewReplacer(
-		"<data>", yamlText(d.dirs.server),
-		"<api>", yamlText(d.api.Addr().String()),
-		"<gateway>", yamlText(d.gateway.Addr().String()),
+		"<data>", config.Quote(d.dirs.server),
+		"<api>", config.Quote(d.api.Addr().String()),
+		"<gateway>", config.Quote(d.gateway.Addr().String()),
 		"<port>", strconv.Itoa(d.gatewayPort()),
-		"<upstream>", yamlText(d.server.ConnString(devAdmin, "postgres")),
+		"<upstream>", config.Quote(d.server.ConnString(exampleAdmin, "postgres")),
 		"<key>", d.key.ID,
 		"<operator key>", d.operatorKey.ID,
-	).Replace(devConfiguration)
+	).Replace(exampleConfiguration)
 	secrets := map[string]string{
 		"UPSTREAM_PASSWORD": d.adminPassword.Reveal(),
 		"SECRET_ACCESS_KEY": d.key.Secret.Reveal(),
@@ -159,14 +159,11 @@ func (d *dev) config() (*config.Config, error) {
 	})
 }
 
-// yamlText writes a text as a YAML scalar: single quotes, doubled inside.
-func yamlText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-
 // makeAdmin makes the administrative login, or gives the one that is there this
 // run's password.
 func (d *dev) makeAdmin(ctx context.Context) error {
 	return withConn(ctx, d.superuser("postgres"), func(conn *pgx.Conn) error {
-		have, err := exists(ctx, conn, "SELECT FROM pg_roles WHERE rolname = $1", devAdmin)
+		have, err := exists(ctx, conn, "SELECT FROM pg_roles WHERE rolname = $1", exampleAdmin)
 		if err != nil {
 			return err
 		}
@@ -175,7 +172,7 @@ func (d *dev) makeAdmin(ctx context.Context) error {
 			verb = "ALTER"
 		}
 		// rand.Text has letters and digits only: nothing in it to quote.
-		_, err = conn.Exec(ctx, verb+" ROLE "+devAdmin+" LOGIN CREATEROLE PASSWORD '"+d.adminPassword.Reveal()+"'")
+		_, err = conn.Exec(ctx, verb+" ROLE "+exampleAdmin+" LOGIN CREATEROLE PASSWORD '"+d.adminPassword.Reveal()+"'")
 		return err
 	})
 }
@@ -188,36 +185,36 @@ func (d *dev) makeExample(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return withConn(ctx, d.superuser(devDatabase), func(conn *pgx.Conn) error {
+	return withConn(ctx, d.superuser(exampleDatabase), func(conn *pgx.Conn) error {
 		have, err := exists(ctx, conn, "SELECT FROM pg_class WHERE oid = to_regclass($1)", "public.sales")
 		if err != nil || have {
 			return err
 		}
 		// Several statements in one message are one transaction.
-		_, err = conn.PgConn().Exec(ctx, devTables).ReadAll()
+		_, err = conn.PgConn().Exec(ctx, exampleTables).ReadAll()
 		return err
 	})
 }
 
 func (d *dev) makeDatabase(ctx context.Context) error {
 	return withConn(ctx, d.superuser("postgres"), func(conn *pgx.Conn) error {
-		have, err := exists(ctx, conn, "SELECT FROM pg_database WHERE datname = $1", devDatabase)
+		have, err := exists(ctx, conn, "SELECT FROM pg_database WHERE datname = $1", exampleDatabase)
 		if err != nil || have {
 			return err
 		}
-		_, err = conn.Exec(ctx, "CREATE DATABASE "+devDatabase)
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+exampleDatabase)
 		return err
 	})
 }
 
 func (d *dev) makeRoles(ctx context.Context) error {
-	config, err := pgx.ParseConfig(d.server.ConnString(devAdmin, "postgres"))
+	config, err := pgx.ParseConfig(d.server.ConnString(exampleAdmin, "postgres"))
 	if err != nil {
 		return err
 	}
 	config.Password = d.adminPassword.Reveal()
 	return withConn(ctx, config, func(conn *pgx.Conn) error {
-		for _, statement := range devRoles {
+		for _, statement := range exampleRoles {
 			have, err := exists(ctx, conn, "SELECT FROM pg_roles WHERE rolname = $1", strings.Fields(statement)[2])
 			if err == nil && !have {
 				_, err = conn.Exec(ctx, statement)

