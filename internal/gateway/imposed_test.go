@@ -122,7 +122,7 @@ func TestImposedEnds(t *testing.T) {
 				cluster.Ends = gateway.Ends{Total: time.Hour}
 				f.add(&cluster)
 				g := f.grant(pg.Name("mallory"))
-				looks := map[string]string{} // by row
+				var looks map[string]string // by row
 				states := func() map[string]string {
 					list := map[string]string{}
 					for _, s := range f.server.Sessions() {

@@ -151,7 +151,7 @@ func TestWeakKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, y := elliptic.P224().ScalarBaseMult([]byte{1})
+	x, y := elliptic.P224().Params().Gx, elliptic.P224().Params().Gy
 	encode := func(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
 	private, _ := json.Marshal(jose.JSONWebKey{Key: real, KeyID: "1"})
 	ec := `{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"`
