@@ -1,6 +1,7 @@
 package main
 
 import (
+	"go/build"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -15,102 +16,248 @@ import (
 
 const module = "github.com/daypass/daypass/"
 
-// testOnly are the packages that no binary of ours has in it but those that
-// measure and shake it.
-var testOnly = map[string]bool{
-	"internal/bench":                 true,
-	"internal/etcdtest":              true,
-	"internal/pgtest":                true,
-	"internal/registry/registrytest": true,
-	"internal/soak":                  true,
+// leaf lists what a package must not import when it does no I/O and no logging.
+var leaf = []string{"os", "net", "net/http", "log", "log/slog", "database/sql"}
+
+// packages has one row for each package of the module. It may import the packages
+// of ours that its row lists, and must not import the others under never. Packages
+// marked forTests are imported by tests and by each other only.
+var packages = []struct {
+	pkg      string
+	ours     []string
+	never    []string
+	forTests bool
+	because  string
+}{
+	// Leaves.
+	{pkg: "internal/awsquery", never: []string{"os", "log", "log/slog"}, because: "parsing a request needs its bytes and nothing else"},
+	{pkg: "internal/sigv4", never: []string{"os", "log", "log/slog"}, because: "verifying a signature needs the request, a key and the time"},
+	{pkg: "internal/iam", never: leaf, because: "a decision is a pure function of policies and request"},
+	{pkg: "internal/filemode", never: []string{"net", "net/http", "log", "log/slog"}, because: "it holds one rule about file modes"},
+	{pkg: "internal/pgwire", never: leaf, because: "the protocol's rules are tested and fuzzed without a socket"},
+	{pkg: "internal/proxyproto", never: leaf, because: "the header is parsed and fuzzed without a socket"},
+	{pkg: "internal/quote", never: leaf, because: "quoting is text in, text out"},
+	{pkg: "internal/admission", never: []string{"os", "log", "log/slog", "net/http"}, because: "one eviction rule serves both listeners, so it knows neither"},
+	{pkg: "internal/throttle", never: []string{"os", "log", "log/slog"}, because: "it counts events and does not know which"},
+	{pkg: "internal/ca", never: []string{"net/http"}, because: "it makes certificates and serves none"},
+	{pkg: "internal/postgres", because: "starting a local PostgreSQL has nothing to do with Daypass"},
+	{pkg: "internal/keyring", ours: []string{"internal/filemode"}, never: []string{"net/http", "log"}, because: "keys do not know what they sign"},
+
+	// What is remembered.
+	{pkg: "internal/registry", ours: []string{"internal/keyring"}, never: []string{"net/http", "log", "log/slog"}, because: "the records do not depend on the store that keeps them"},
+	{pkg: "internal/registry/boltstore", ours: []string{"internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
+	{pkg: "internal/registry/etcdstore", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
+
+	// What the service means.
+	{pkg: "internal/credential", ours: []string{"internal/keyring"}, never: leaf, because: "checking a credential needs no lookup"},
+	{pkg: "internal/directory", ours: []string{"internal/iam", "internal/keyring"}, never: leaf, because: "a snapshot of the configuration does no I/O"},
+	{pkg: "internal/audit", ours: []string{"internal/keyring"}, never: []string{"net/http"}, because: "the audit log does not depend on what it records"},
+	{pkg: "internal/dbuser", ours: []string{"internal/keyring", "internal/pgwire"}, never: []string{"net/http"}, because: "role DDL does not know who asked for it"},
+	{pkg: "internal/sts", ours: []string{"internal/directory", "internal/iam", "internal/keyring"}, because: "temporary access keys know nothing of databases"},
+
+	// What runs.
+	{pkg: "internal/gateway", ours: []string{"internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/pgwire", "internal/proxyproto", "internal/throttle"},
+		never: []string{"net/http"}, because: "nothing on the data path decides who may have a credential: no API, no IAM"},
+	{pkg: "internal/api", ours: []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/proxyproto", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"},
+		never: []string{"github.com/jackc/pgx/v5"}, because: "issuing a credential touches no database"},
+	{pkg: "internal/reaper", ours: []string{"internal/dbuser"}, never: []string{"net/http"}, because: "the database is the only source for what to clean up"},
+	{pkg: "internal/metrics", ours: []string{"internal/admission", "internal/api", "internal/audit", "internal/dbuser", "internal/gateway", "internal/keyring", "internal/throttle"},
+		because: "the packages that are measured do not import the metrics"},
+	{pkg: "internal/tracing", ours: []string{"internal/api", "internal/gateway"}, because: "the packages that are traced do not import the tracing"},
+	{pkg: "internal/config", ours: []string{"internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"},
+		never: []string{"log", "log/slog"}, because: "the file is parsed into values, and faults are returned"},
+	{pkg: "internal/server", ours: []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"},
+		never: []string{"github.com/spf13/cobra"}, because: "the server is started by a command and by tests, and knows no command line"},
+
+	// Clients and commands.
+	{pkg: "internal/client", ours: []string{"internal/quote"}, because: "a client shares no code with the server it calls"},
+	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/quote"}, because: "a client shares no code with the server it calls"},
+	{pkg: "internal/awscli/jmespath", never: leaf, because: "evaluating a query is a pure function"},
+	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
+		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awscli/jmespath", "internal/client", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
+		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
+
+	// Programs and helpers for tests.
+	{pkg: "internal/bench", forTests: true, ours: []string{"internal/ca", "internal/iam", "internal/postgres"}, because: "it measures the binary from outside"},
+	{pkg: "internal/soak", forTests: true, ours: []string{"internal/client", "internal/dbuser", "internal/postgres"}, because: "it drives the binary from outside"},
+	{pkg: "internal/pgtest", forTests: true, ours: []string{"internal/postgres"}, because: "any package's tests may use it, so it imports none that they test"},
+	{pkg: "internal/etcdtest", forTests: true, because: "any package's tests may use it, so it imports none that they test"},
+	{pkg: "internal/registry/registrytest", forTests: true, ours: []string{"internal/registry"}, because: "it tests any store through the interface"},
 }
 
-// TestDependencyDirection keeps the arrows of ARCHITECTURE.md: a package may
-// import only what its row names, of ours and of the listed others.
+// modules has one row for each module outside the standard library: the packages of
+// ours that may import it, or a package below it.
+var modules = []struct {
+	path    string
+	homes   []string
+	because string
+}{
+	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awscli", "internal/client", "internal/devserver", "internal/soak"}, "clients only: the server verifies signatures with its own code"},
+	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/devserver", "internal/soak"}, "it comes with the SDK"},
+	{"github.com/coreos/go-oidc/v3", []string{"internal/sts"}, "web identity tokens become access keys in one place"},
+	{"github.com/go-jose/go-jose/v4", []string{"internal/sts"}, "web identity tokens become access keys in one place"},
+	{"github.com/fergusstrange/embedded-postgres", []string{"internal/postgres"}, "it downloads programs: no server does"},
+	{"github.com/fxamacker/cbor/v2", []string{"internal/credential", "internal/sts"}, "only what is signed or sealed is CBOR"},
+	{"github.com/jackc/pgx/v5", []string{"internal/bench", "internal/config", "internal/dbuser", "internal/devserver", "internal/gateway", "internal/pgtest", "internal/postgres", "internal/soak"}, "the packages that speak to PostgreSQL are listed"},
+	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, "metrics are collected from callbacks"},
+	{"github.com/spf13/cobra", []string{"cmd/daypass"}, "flags are the commands'"},
+	{"github.com/spf13/pflag", []string{"cmd/daypass"}, "flags are the commands'"},
+	{"go.etcd.io/bbolt", []string{"internal/registry/boltstore"}, "a store's client reaches the binary through its package only"},
+	{"go.etcd.io/etcd/api/v3", []string{"internal/registry/etcdstore"}, "a store's client reaches the binary through its package only"},
+	{"go.etcd.io/etcd/client/v3", []string{"internal/etcdtest", "internal/registry/etcdstore"}, "a store's client reaches the binary through its package only"},
+	{"go.etcd.io/etcd/server/v3", []string{"internal/etcdtest"}, "the server of etcd is for tests"},
+	{"go.opentelemetry.io/otel", []string{"internal/tracing"}, "traces are made from callbacks"},
+	{"go.uber.org/zap", []string{"internal/etcdtest", "internal/registry/etcdstore"}, "etcd's client wants its logger; ours is log/slog"},
+	{"go.yaml.in/yaml/v3", []string{"internal/awscli", "internal/config"}, "one package reads the configuration, one the AWS CLI's input files"},
+	{"golang.org/x/sync", []string{"internal/devserver", "internal/server"}, "only wiring starts groups of goroutines"},
+	{"golang.org/x/sys", []string{"internal/awscli", "internal/gateway", "internal/server"}, "the packages with system calls are listed"},
+	{"golang.org/x/term", []string{"cmd/daypass"}, "only commands ask people"},
+	{"golang.org/x/text", []string{"internal/awscli"}, "only the AWS CLI's tables measure characters"},
+	{"golang.org/x/time", []string{"internal/throttle"}, "token buckets are made in one place"},
+	{"google.golang.org/grpc", []string{"internal/registry/etcdstore"}, "a store's client reaches the binary through its package only"},
+}
+
+// TestDependencyDirection keeps the arrows of ARCHITECTURE.md, and the tables above
+// free of rules that nothing needs.
 func TestDependencyDirection(t *testing.T) {
-	leaf := []string{"os", "net", "net/http", "log", "log/slog", "database/sql"}
-	rules := []struct {
-		pkg     string
-		ours    []string // packages of ours it may import
-		never   []string // others it may not
-		because string
-	}{
-		{"internal/awsquery", nil, []string{"os", "log", "log/slog"}, "a leaf: bytes in, values out"},
-		{"internal/sigv4", nil, []string{"os", "log", "log/slog"}, "a leaf: a request in, who signed it out"},
-		{"internal/iam", nil, leaf, "a decision is a pure function"},
-		{"internal/filemode", nil, []string{"net", "net/http", "log", "log/slog"}, "a rule about modes, and no more"},
-		{"internal/keyring", []string{"internal/filemode"}, []string{"net/http", "log"}, "keys know nothing of what they are for"},
-		{"internal/credential", []string{"internal/keyring"}, leaf, "a credential is checked without asking anybody"},
-		{"internal/registry", []string{"internal/keyring"}, []string{"net/http", "log", "log/slog"}, "what is remembered, whoever remembers it"},
-		{"internal/registry/boltstore", []string{"internal/registry"}, []string{"net/http"}, "a store"},
-		{"internal/registry/etcdstore", []string{"internal/keyring", "internal/registry"}, []string{"net/http"}, "a store"},
-		{"internal/directory", []string{"internal/iam", "internal/keyring"}, leaf, "a snapshot does no I/O"},
-		{"internal/audit", []string{"internal/keyring"}, []string{"net/http"}, "the record of what happened depends on nothing that happens"},
-		{"internal/dbuser", []string{"internal/keyring", "internal/pgwire"}, []string{"net/http"}, "role DDL does not know who asked for it"},
-		{"internal/proxyproto", nil, leaf, "a leaf: bytes in, an address out"},
-		{"internal/admission", nil, []string{"os", "log", "log/slog", "net/http"}, "chooses, and knows nothing of what it chooses from"},
-		{"internal/throttle", nil, []string{"os", "log", "log/slog"}, "counts, and knows nothing of what it counts"},
-		{"internal/metrics", []string{"internal/admission", "internal/api", "internal/audit", "internal/dbuser", "internal/gateway", "internal/keyring", "internal/throttle"}, nil, "whatever is measured does not know that it is"},
-		{"internal/tracing", []string{"internal/api", "internal/gateway"}, nil, "whatever is traced does not know that it is"},
-		{"internal/ca", nil, []string{"net/http"}, "certificates"},
-		{"internal/sts", []string{"internal/directory", "internal/iam", "internal/keyring"}, nil, "temporary access keys know nothing of databases"},
-		{"internal/client", []string{"internal/quote"}, nil, "signs calls to the API"},
-		{"internal/awscli", []string{"internal/awscli/jmespath", "internal/quote"}, nil, "the client is a client: nothing of the server"},
-		{"internal/awscli/jmespath", nil, leaf, "a query language"},
-		{"internal/quote", nil, leaf, "text in, text out"},
-		{"internal/pgwire", nil, leaf, "rules of the protocol: bytes in, verdicts out"},
-		{"internal/postgres", nil, nil, "a local PostgreSQL, for dev and for tests"},
-		{"internal/gateway", []string{"internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/keyring", "internal/pgwire", "internal/proxyproto", "internal/registry", "internal/throttle"}, []string{"net/http"}, "the data path cannot mint: no API, no IAM"},
-		{"internal/reaper", []string{"internal/dbuser"}, []string{"net/http"}, "clean-up asks the database, nobody else"},
-		{"internal/registry/registrytest", []string{"internal/registry"}, nil, "tests only"},
-		{"internal/config", []string{"internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"}, []string{"log", "log/slog"}, "a file in, values out"},
-		{"internal/server", []string{"internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"}, []string{"github.com/spf13/cobra"}, "the wiring of a server knows no command line"},
-		{"internal/devserver", []string{"internal/config", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"}, []string{"github.com/spf13/cobra"}, "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-		{"internal/api", []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/proxyproto", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"}, []string{"github.com/jackc/pgx/v5"}, "issuing touches no database"},
-	}
 	imports := ourImports(t)
-	for _, rule := range rules {
-		if _, there := imports[rule.pkg]; !there {
-			t.Errorf("%s has two rules here, or is no package", rule.pkg)
+	ruled, forTests := map[string]bool{}, map[string]bool{}
+	for _, rule := range packages {
+		if ruled[rule.pkg] {
+			t.Errorf("%s has two rows", rule.pkg)
 		}
-		for _, imported := range imports[rule.pkg] {
-			if name, ours := strings.CutPrefix(imported, module); ours && !slices.Contains(rule.ours, name) {
-				t.Errorf("%s imports %s: %s", rule.pkg, name, rule.because)
-			}
-			if slices.Contains(rule.never, imported) {
-				t.Errorf("%s imports %s: %s", rule.pkg, imported, rule.because)
-			}
+		ruled[rule.pkg], forTests[rule.pkg] = true, rule.forTests
+		if imports[rule.pkg] == nil {
+			t.Errorf("%s has a row and does not exist", rule.pkg)
 		}
-		delete(imports, rule.pkg)
+		if rule.because == "" {
+			t.Errorf("the row of %s gives no reason", rule.pkg)
+		}
 	}
 	for pkg, list := range imports {
-		if strings.HasPrefix(pkg, "cmd/") || testOnly[pkg] {
-			continue
+		if !ruled[pkg] {
+			t.Errorf("%s has no row; it imports %v", pkg, list)
 		}
-		t.Errorf("%s has no rule here; it imports %v", pkg, list)
 	}
-	only := map[string][]string{
-		"github.com/fxamacker/cbor/v2":                   {"internal/credential", "internal/sts"},
-		"github.com/fergusstrange/embedded-postgres":     {"internal/postgres"},
-		"github.com/coreos/go-oidc/v3/oidc":              {"internal/sts"},
-		"github.com/prometheus/client_golang/prometheus": {"internal/metrics"},
-		"go.opentelemetry.io/otel/sdk/trace":             {"internal/tracing"},
-		"go.yaml.in/yaml/v3":                             {"internal/awscli", "internal/config"},
-		"go.etcd.io/bbolt":                               {"internal/registry/boltstore"},
-		"go.etcd.io/etcd/client/v3":                      {"internal/registry/etcdstore", "internal/etcdtest"},
-		"go.etcd.io/etcd/server/v3/embed":                {"internal/etcdtest"},
-		"google.golang.org/grpc":                         {"internal/registry/etcdstore"},
+	for _, rule := range packages {
+		for _, name := range rule.ours {
+			if !slices.Contains(imports[rule.pkg], module+name) {
+				t.Errorf("%s may import %s and does not: take it out of the row", rule.pkg, name)
+			}
+		}
+		for _, imported := range imports[rule.pkg] {
+			name, ours := strings.CutPrefix(imported, module)
+			if ours && !slices.Contains(rule.ours, name) {
+				t.Errorf("%s imports %s: %s", rule.pkg, name, rule.because)
+			}
+			if ours && forTests[name] && !rule.forTests {
+				t.Errorf("%s imports %s, which is for tests", rule.pkg, name)
+			}
+			for _, never := range rule.never {
+				if imported == never || !standard(never) && within(imported, never) {
+					t.Errorf("%s imports %s: %s", rule.pkg, imported, rule.because)
+				}
+			}
+		}
 	}
-	for pkg, list := range ourImports(t) {
+	required := requiredModules(t)
+	for _, rule := range packages {
+		for _, never := range rule.never {
+			if standard(never) {
+				if _, err := os.Stat(filepath.Join(build.Default.GOROOT, "src", never)); err != nil {
+					t.Errorf("%s must not import %s, which does not exist: %v", rule.pkg, never, err)
+				}
+			} else if !required[never] {
+				t.Errorf("%s must not import %s, which is not in go.mod", rule.pkg, never)
+			}
+		}
+	}
+}
+
+// TestModulesHaveHomes keeps each module of others in the packages that it was taken
+// into the project for.
+func TestModulesHaveHomes(t *testing.T) {
+	imports := ourImports(t)
+	used := map[[2]string]bool{}
+	for pkg, list := range imports {
 		for _, imported := range list {
-			if homes, bound := only[imported]; bound && !slices.Contains(homes, pkg) {
-				t.Errorf("%s imports %s, which belongs to %v", pkg, imported, homes)
+			if standard(imported) || strings.HasPrefix(imported, module) {
+				continue
 			}
-			if name, ours := strings.CutPrefix(imported, module); ours && testOnly[name] {
-				t.Errorf("%s imports %s outside its tests", pkg, name)
+			at := -1
+			for i, rule := range modules {
+				if within(imported, rule.path) && (at < 0 || len(rule.path) > len(modules[at].path)) {
+					at = i
+				}
+			}
+			switch {
+			case at < 0:
+				t.Errorf("%s imports %s, which has no row", pkg, imported)
+			case !slices.Contains(modules[at].homes, pkg):
+				t.Errorf("%s imports %s, which is for %v: %s", pkg, imported, modules[at].homes, modules[at].because)
+			default:
+				used[[2]string{modules[at].path, pkg}] = true
 			}
 		}
 	}
+	for _, rule := range modules {
+		for _, home := range rule.homes {
+			if !used[[2]string{rule.path, home}] {
+				t.Errorf("%s may import %s and does not: take it out of the row", home, rule.path)
+			}
+		}
+		if len(rule.homes) == 0 || rule.because == "" {
+			t.Errorf("the row of %s has no homes or gives no reason", rule.path)
+		}
+	}
+}
+
+// TestArchitectureNamesEveryPackage reads the table of ARCHITECTURE.md. A package below
+// another may be named in that one's row.
+func TestArchitectureNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range ourImports(t) {
+		named := false
+		for line := range strings.Lines(string(text)) {
+			parent := strings.HasPrefix(line, "| ") && strings.Contains(line, "`"+path.Dir(pkg)+"`") && strings.Contains(line, "`"+path.Base(pkg)+"`")
+			named = named || parent || strings.HasPrefix(line, "| ") && strings.Contains(line, "`"+pkg+"`")
+		}
+		if !named {
+			t.Errorf("no row of ARCHITECTURE.md names %s", pkg)
+		}
+	}
+}
+
+// standard reports whether an import path is the standard library's: its first element
+// has no dot.
+func standard(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return !strings.Contains(first, ".")
+}
+
+// within reports whether an import path is a module or a package below it.
+func within(imported, module string) bool {
+	return imported == module || strings.HasPrefix(imported, module+"/")
+}
+
+// requiredModules lists the modules that go.mod requires.
+func requiredModules(t *testing.T) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	required := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(strings.TrimPrefix(line, "require ")); len(words) > 1 {
+			required[words[0]] = true
+		}
+	}
+	return required
 }
 
 // ourImports lists what the non-test files of each package import.
@@ -133,7 +280,9 @@ func ourImports(t *testing.T) map[string][]string {
 			return err
 		}
 		pkg := path.Dir(name)
-		imports[pkg] = append(imports[pkg], []string{}...)
+		if imports[pkg] == nil {
+			imports[pkg] = []string{}
+		}
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
