@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -313,14 +314,31 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+// FuzzArguments spells what was understood in full and wants the same understood again.
+// What was not understood stands in the command line, in that order.
 func FuzzArguments(f *testing.F) {
 	f.Add("--db-user\x00alice\x00--db-groups\x00a\x00b\x00--auto-create")
 	f.Add("--db-u=x\x00--\x00-1\x00--dur=9\x00help")
+	f.Add("--db-user=alice\x00--cluster-id\x00c\x00--db-groups=-x\x00--no-auto\x00--dur\x00900\x00-1\x00--else\x00word")
+	f.Add("--db-user\x00a\x00--cluster-identifier\x00c\x00--generate-cli-skeleton\x00--query=\x00--\x00-x\x00y")
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Split(line, "\x00")
 		parsed, rest, err := awscli.ParseArguments(slices.Clone(args))
-		if err == nil && len(rest) > len(args) {
-			t.Errorf("%q: %d words are left of %d: %v %v", args, len(rest), len(args), parsed, rest)
+		if err != nil {
+			return
+		}
+		at := 0
+		for _, word := range rest {
+			skipped := slices.Index(args[at:], word)
+			if skipped < 0 {
+				t.Fatalf("%q: %q is left, which is not in order in the command line", args, rest)
+			}
+			at += skipped + 1
+		}
+		spelled := awscli.SpellArguments(parsed)
+		again, rest, err := awscli.ParseArguments(spelled)
+		if err != nil || len(rest) > 0 || !reflect.DeepEqual(again, parsed) {
+			t.Errorf("%q is %v, but %q is %v, %q, %v", args, parsed, spelled, again, rest, err)
 		}
 	})
 }

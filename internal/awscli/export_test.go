@@ -5,10 +5,48 @@ import "github.com/daypass/daypass/internal/awscli/jmespath"
 // YAMLText is the printer of the yaml format.
 var YAMLText = yamlText
 
+func operationParser() *argParser {
+	return &argParser{program: "daypass", options: append(getClusterCredentials().options(), globalOptions...), positional: &positional{name: "help", optional: true}}
+}
+
 // ParseArguments runs the parser of an operation's options.
 func ParseArguments(args []string) (map[string]any, []string, error) {
-	p := argParser{program: "daypass", options: append(getClusterCredentials().options(), globalOptions...), positional: &positional{name: "help", optional: true}}
-	return p.parse(args)
+	return operationParser().parse(args)
+}
+
+// SpellArguments writes what ParseArguments returned as a command line again, with every
+// name in full and in the order of the options.
+func SpellArguments(parsed map[string]any) []string {
+	p := operationParser()
+	var args []string
+	spelled := map[string]bool{}
+	for i := range p.options {
+		o := &p.options[i]
+		value, given := parsed[o.destination()]
+		if !given || spelled[o.destination()] {
+			continue
+		}
+		values, several := value.([]string)
+		text, single := value.(string)
+		switch {
+		case o.nargs == anyValues && several && len(values) == 1:
+			args = append(args, "--"+o.name+"="+values[0])
+		case o.nargs == anyValues && several:
+			args = append(append(args, "--"+o.name), values...)
+		case o.nargs == noValue || o.nargs == optionalValue && value == o.value:
+			if value != o.value {
+				continue // the other option of the same destination
+			}
+			args = append(args, "--"+o.name)
+		case single:
+			args = append(args, "--"+o.name+"="+text)
+		}
+		spelled[o.destination()] = true
+	}
+	if word, ok := parsed[p.positional.name]; ok {
+		args = append(args, "--", word.(string))
+	}
+	return args
 }
 
 // Decode reads an answer of DescribeClusters.

@@ -165,22 +165,58 @@ func TestObjectKeepsOrder(t *testing.T) {
 	}
 }
 
+// FuzzCompile holds the language against itself: what the specification says about
+// parentheses, pipes, operators and multi-selects has to hold for every expression. The
+// values themselves are compared with Python's in TestAgainstPython.
 func FuzzCompile(f *testing.F) {
-	for _, seed := range []string{"a.b[?c==`1`].{d: e}", "sort_by(@, &a)[::-1]", "'x' | \"y\"", "a[*][0:2]"} {
+	for _, seed := range []string{"a.b[?c==`1`].{d: e}", "sort_by(@, &a)[::-1]", "'x' | \"y\"", "a[*][0:2]", "n[1:]", "*", "!a", "&a", "a.b[].e || n", "to_string(n)", "abs(a)"} {
 		f.Add(seed)
 	}
-	document, err := jmespath.ParseJSON(`{"a": {"b": [{"c": 1, "e": "x"}]}, "n": [1, 2.5, null]}`)
+	const text = `{"a": {"b": [{"c": 1, "e": "x"}]}, "n": [1, 2.5, null]}`
+	document, err := jmespath.ParseJSON(text)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
-		compiled, err := jmespath.Compile(text)
+	// search returns the value as JSON, or the error.
+	search := func(t *testing.T, expression string) string {
+		compiled, err := jmespath.Compile(expression)
 		if err != nil {
+			t.Fatalf("Compile(%q): %v", expression, err)
+		}
+		value, err := compiled.Search(document)
+		if err != nil {
+			return "error: " + err.Error()
+		}
+		return jmespath.JSON(value, 0, false)
+	}
+	f.Fuzz(func(t *testing.T, expression string) {
+		compiled, err := jmespath.Compile(expression)
+		if err != nil || len(expression) > 400 { // longer ones may nest as deep as is allowed
 			return
 		}
-		if value, err := compiled.Search(document); err == nil {
-			_ = jmespath.JSON(value, 4, false)
-			_ = jmespath.Str(value)
+		if compiled.String() != expression {
+			t.Errorf("Compile(%q).String() = %q", expression, compiled.String())
+		}
+		want := search(t, expression)
+		if again := jmespath.JSON(document, 0, false); again != text {
+			t.Fatalf("Search(%q) changed its document to %s", expression, again)
+		}
+		inner := "(" + expression + ")"
+		for _, same := range []string{inner, inner + " | @", "@ | " + inner, inner + " || " + inner, inner + " && " + inner, "[" + inner + "] | [0]", "{k: " + inner + "}.k"} {
+			if got := search(t, same); got != want {
+				t.Errorf("%q = %s, but %q = %s", expression, want, same, got)
+			}
+		}
+		if strings.HasPrefix(want, "error: ") {
+			return
+		}
+		no, yes := search(t, "!"+inner), search(t, "!!"+inner)
+		if no == yes || no != "true" && no != "false" {
+			t.Errorf("!%s = %s, !!%s = %s", inner, no, inner, yes)
+		}
+		value, err := jmespath.ParseJSON(want)
+		if err == nil && jmespath.JSON(value, 0, false) != want {
+			t.Errorf("%q = %s, which is read as %s", expression, want, jmespath.JSON(value, 0, false))
 		}
 	})
 }
