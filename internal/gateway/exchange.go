@@ -42,6 +42,8 @@ type exchange struct {
 
 	mu     sync.Mutex // guards what follows
 	asked  []request
+	owed   int         // how many of asked keep the session active
+	maybes int         // asked begins with at least so many doubtful Syncs
 	room   [16]request // where asked begins, so that most sessions allocate nothing
 	taking bool        // a COPY FROM STDIN takes what the client sends
 	lost   bool        // more was asked for than is kept track of
@@ -65,6 +67,9 @@ const (
 	maybeSync                // Sync that is ignored if the COPY it was sent into succeeds
 	copyEnd                  // CopyDone or CopyFail, sent before the server asked for data
 )
+
+// active reports whether the server works for the session until it has answered this.
+func (r request) active() bool { return r != maybeSync && r != copyEnd }
 
 // maxAsked bounds the queue. What PostgreSQL ignores without an answer would fill
 // memory otherwise.
@@ -139,7 +144,8 @@ func (x *exchange) askLocked(kind byte) {
 		x.asked = x.room[:0]
 	}
 	x.asked = append(x.asked, what)
-	if what != maybeSync && what != copyEnd {
+	if what.active() {
+		x.owed++
 		x.state.Store(stateBusy)
 	}
 }
@@ -184,7 +190,8 @@ func (x *exchange) fromServer(b []byte) error {
 	return nil
 }
 
-// answered is called for ReadyForQuery.
+// answered is called for ReadyForQuery. A client can have it called for each of many
+// thousand doubtful Syncs, so it does not look at all that is queued.
 func (x *exchange) answered(status byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -193,21 +200,35 @@ func (x *exchange) answered(status byte) {
 	if x.talked {
 		// A Sync that was answered would have been so before anything else was.
 		q = withoutMaybes(q)
+		x.maybes = 0
 	}
 	x.talked = false
+	known := x.maybes
+	x.maybes = 0
 	for i, what := range q {
 		if what == extended || what == copyEnd {
 			continue
+		}
+		for _, gone := range q[:i+1] {
+			if gone.active() {
+				x.owed--
+			}
 		}
 		if what == maybeSync {
 			// It answers this Sync or the first certain one behind it. One of
 			// them is left in doubt.
 			last := i
+			if i == 0 {
+				last = known
+			}
 			for last < len(q) && q[last] == maybeSync {
 				last++
 			}
+			x.maybes = last - i - 1
 			if last < len(q) && q[last] == syncing {
 				q[last] = maybeSync
+				x.owed--
+				x.maybes++
 			}
 		}
 		q = q[i+1:]
@@ -217,7 +238,7 @@ func (x *exchange) answered(status byte) {
 		q = q[1:]
 	}
 	x.asked = q
-	if !x.lost && !slices.ContainsFunc(q, func(r request) bool { return r != maybeSync && r != copyEnd }) {
+	if !x.lost && x.owed == 0 {
 		x.state.Store(uint32(status))
 	}
 }
@@ -235,11 +256,12 @@ func withoutMaybes(q []request) []request {
 func (x *exchange) copyBegins() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.asked = withoutMaybes(x.asked)
+	x.asked, x.maybes = withoutMaybes(x.asked), 0
 	x.copying, x.taking = true, true
 	for i := 1; i < len(x.asked); i++ {
 		if x.asked[i] == syncing {
 			x.asked[i] = maybeSync
+			x.owed--
 			continue
 		}
 		if x.asked[i] == copyEnd {
@@ -256,7 +278,7 @@ func (x *exchange) copied() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.copying, x.taking = false, false
-	x.asked = slices.DeleteFunc(x.asked, func(r request) bool { return r == maybeSync })
+	x.asked, x.maybes = slices.DeleteFunc(x.asked, func(r request) bool { return r == maybeSync }), 0
 }
 
 // ready reports whether the last thing the server sent, to its end, was a

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/daypass/daypass/internal/gateway"
 )
@@ -161,6 +162,26 @@ func TestExchangeIsBounded(t *testing.T) {
 	}
 }
 
+// TestManyDoubtfulSyncs: a COPY that fails, with as many Syncs behind it as are kept
+// track of, costs about what as many plain ones do. Looking at all that is queued for
+// each answer took seconds for 300 KB of a client's.
+func TestManyDoubtfulSyncs(t *testing.T) {
+	const syncs = 1<<16 - 2
+	x := gateway.NewExchange()
+	x.FromClient(stream("PBE"))
+	x.FromServer(stream("G"))
+	x.FromClient(bytes.Repeat(stream("S"), syncs))
+	began := time.Now()
+	x.FromServer(stream("E"))
+	x.FromServer(bytes.Repeat(stream("Z"), syncs))
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("%d answers took %v", syncs, took)
+	}
+	if x.Asked() != 0 || x.State() == 0 || x.Miscounted() {
+		t.Error(x.Verdict())
+	}
+}
+
 // FuzzExchange: however the streams are cut, the verdict is that of whole messages,
 // which a parser of the simplest kind has taken apart.
 func FuzzExchange(f *testing.F) {
@@ -264,6 +285,9 @@ func play(t *testing.T, seed uint64, honest bool) {
 	c := &modelClient{r: r}
 	var trace []string
 	check := func() {
+		if x.Miscounted() {
+			t.Fatalf("seed %d, honest %v: miscounted: %s\n%s", seed, honest, x.Verdict(), strings.Join(trace, " "))
+		}
 		if s.working && x.State() != 0 {
 			t.Fatalf("seed %d, honest %v: the server works, and the session looks idle: %s\n%s", seed, honest, x.Verdict(), strings.Join(trace, " "))
 		}

@@ -99,5 +99,19 @@ func (e *Exchange) Verdict() string {
 	return fmt.Sprintf("state %q, queue %d, client at a boundary %v, server %v, ready %v", e.State(), e.x.asked, e.x.up.boundary(), e.x.down.boundary(), e.x.ready())
 }
 
+// Miscounted reports whether what is counted along is not what is there.
+func (e *Exchange) Miscounted() bool {
+	owed, maybes := 0, 0
+	for i, r := range e.x.asked {
+		if r.active() {
+			owed++
+		}
+		if r == maybeSync && i == maybes {
+			maybes++
+		}
+	}
+	return !e.x.lost && (e.x.owed != owed || e.x.maybes > maybes)
+}
+
 // Asked is the length of the queue.
 func (e *Exchange) Asked() int { return len(e.x.asked) }
