@@ -86,7 +86,61 @@ func (k *checker) inside(ctx context.Context, d target) error {
 	if err := k.trigger(ctx, c, database); err != nil {
 		return err
 	}
+	if err := k.groupsOwn(ctx, c, database); err != nil {
+		return err
+	}
 	return k.compat(ctx, c, database)
+}
+
+// lendingQuery lists what the groups $1 own that runs with the rights of its owner,
+// whoever uses it, and how much of it there is.
+const lendingQuery = `
+select g.rolname::text, count(*)::int, (array_agg(o.what order by o.what))[1:3]
+from (
+  select relowner, format(case relkind when 'v' then 'view' when 'm' then 'materialized view' else 'the rules of table' end || ' %I.%I', nspname, relname)
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where relkind in ('v', 'm') and coalesce(reloptions, '{}') && array['security_invoker=true', 'security_invoker=on', 'security_invoker=yes', 'security_invoker=1'] is false
+      or relkind in ('r', 'p') and relhasrules
+  union all select proowner, 'function ' || p.oid::regprocedure from pg_proc p where prosecdef) o (owner, what)
+join pg_roles g on g.oid = o.owner
+where g.rolname = any ($1::text[]::name[])
+group by 1 order by 1`
+
+// groupsOwn finds what groups own that lends their rights. A holder can make it:
+// REASSIGN OWNED BY CURRENT_USER TO a group gives it views without asking where the
+// group may create anything, and SET ROLE works as the group. Nothing tells it from
+// what an operator has made, and it stays when the session has ended.
+func (k *checker) groupsOwn(ctx context.Context, c *conn, database string) error {
+	var groups []string
+	for _, l := range k.lent {
+		if !l.login {
+			groups = append(groups, l.name)
+		}
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	rows, err := c.Query(ctx, lendingQuery, groups)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var group string
+		var n int
+		var some []string
+		if err := rows.Scan(&group, &n, &some); err != nil {
+			return err
+		}
+		more := ""
+		if n > len(some) {
+			more = fmt.Sprintf(" and %d more", n-len(some))
+		}
+		k.add(Warning, "group-owns", "database %q: the group %q owns %s%s: that lends the group's rights to everybody who may use it, without a session. "+
+			"Whoever is lent the group can make such objects, and keeps the group's rights with them. Drop those that no one should have; if the group is never to be lent, name it in never_lend",
+			database, group, strings.Join(some, ", "), more).Database = database
+	}
+	return rows.Err()
 }
 
 // cannotEnter says why a database does not let the login in, and what mends it.

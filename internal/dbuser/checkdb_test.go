@@ -143,3 +143,33 @@ func TestCheckOfPasswords(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckFindsWhatGroupsOwn: a holder of a group, who may create in a schema of her
+// own only, leaves objects to the group that lend its rights to her when the session
+// has ended. Nobody can prevent that, so the check names them.
+func TestCheckFindsWhatGroupsOwn(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		alice, group, db := f.user("alice", ""), f.group("analysts"), f.Database(t)
+		quoted := pgtest.Quote(group)
+		f.Exec(t, db, "create schema mine authorization "+pgtest.Quote(alice)+"; create table public.pay (x int); grant select on public.pay to "+quoted)
+		if found := about(f.check(), "group-owns", `"`+group+`"`); len(found) > 0 {
+			t.Fatalf("of a group that owns nothing: %+v", found)
+		}
+		c := f.logon(f.ensure(dbuser.Need{User: alice, Groups: []string{group}}), db)
+		run(t, c, "create view mine.pay as select * from public.pay")
+		run(t, c, "reassign owned by current_user to "+quoted)
+		if f.Major() >= 15 {
+			run(t, c, "create view mine.harmless with (security_invoker) as select * from public.pay")
+			run(t, c, "reassign owned by current_user to "+quoted)
+		}
+		run(t, c, "grant create, usage on schema mine to "+quoted)
+		run(t, c, "set role "+quoted)
+		run(t, c, "create function mine.leak() returns bigint language sql security definer as 'select count(*) from public.pay'")
+		found := about(f.check(), "group-owns", `"`+group+`"`)
+		if len(found) != 1 || found[0].Database != db || !strings.Contains(found[0].Message, `owns function mine.leak(), view mine.pay:`) {
+			t.Errorf("%+v", found)
+		}
+	})
+}
