@@ -74,7 +74,7 @@ func New(cfg Config) *Admin {
 	a := &Admin{
 		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.Password, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1), asking: make(chan struct{}, 1),
 		flights: map[string]*flight{}, skips: map[string]time.Time{}, retries: map[string]*retry{}, refusals: map[string]refusal{},
-		ended:    endedQueue{until: map[string]time.Time{}, left: map[string][]Backend{}, revoked: map[string]*revocation{}},
+		ended:    endedQueue{until: map[string]time.Time{}, left: map[string][]leftBackend{}, revoked: map[string]*revocation{}, outlasting: map[Backend]uint32{}},
 		openings: openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
 	}
 	a.replica.turn = make(chan struct{}, 1)
@@ -88,7 +88,7 @@ func (a *Admin) Close() {
 	a.mu.Lock()
 	a.closed = true
 	left := a.ended.left
-	a.ended.left = map[string][]Backend{}
+	a.ended.left = map[string][]leftBackend{}
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(a.base, closeFor)
 	a.endBackends(ctx, left)

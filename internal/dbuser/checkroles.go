@@ -249,7 +249,7 @@ func (k *checker) marker(ctx context.Context) error {
 // of superuser. Logons work, with session roles of another name; these stay with
 // what they have until they are handed over or dropped.
 func (k *checker) otherLogins(ctx context.Context) error {
-	all, err := readOwners(ctx, k.c, nil)
+	all, err := k.a.readOwners(ctx, k.c, nil)
 	if err != nil {
 		return err
 	}

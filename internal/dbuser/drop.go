@@ -67,7 +67,7 @@ func (a *Admin) clearAndDrop(ctx context.Context, role string, drop bool, unused
 	for range 2 {
 		var databases []string
 		err := a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
-			now, err := readOwners(ctx, c, []string{role})
+			now, err := a.readOwners(ctx, c, []string{role})
 			if err != nil || len(now) == 0 {
 				return nil, err // gone already: as it should be
 			}
@@ -174,7 +174,7 @@ func readMentions(ctx context.Context, c *conn, role string) ([]string, error) {
 func (a *Admin) forget(ctx context.Context, role, database string) error {
 	var left []grant
 	err := a.inDatabase(ctx, database, func(ctx context.Context, lane, c *conn) error {
-		live, err := liveAmong(ctx, lane, []string{role})
+		live, err := a.liveAmong(ctx, lane, []string{role})
 		if err == nil && len(live) > 0 {
 			err = errInUse
 		}

@@ -98,7 +98,7 @@ func (d *dropper) user(ctx context.Context) error {
 // sessionRoles finds the session roles of the user, by their names: also those that
 // were left when somebody else dropped it.
 func (d *dropper) sessionRoles(ctx context.Context) error {
-	all, err := readOwners(ctx, d.c, nil)
+	all, err := d.a.readOwners(ctx, d.c, nil)
 	if err != nil {
 		return err
 	}

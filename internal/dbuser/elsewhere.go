@@ -50,7 +50,7 @@ func (a *Admin) liveElsewhere(ctx context.Context, roles []string) (live []strin
 				return
 			}
 			defer closeConn(c)
-			found, err := liveAmong(ctx, c, roles)
+			found, err := a.liveAmong(ctx, c, roles)
 			if err != nil {
 				return
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -41,9 +42,12 @@ const (
 // Admin.mu.
 type endedQueue struct {
 	until   map[string]time.Time
-	left    map[string][]Backend
+	left    map[string][]leftBackend
 	revoked map[string]*revocation
-	running bool
+	// outlasting are backends that were terminated and are there all the same, with the
+	// oids of their session roles. They do not count as sessions.
+	outlasting map[Backend]uint32
+	running    bool
 }
 
 // revocation is what is remembered about a session role with a credential that was
@@ -58,6 +62,14 @@ type revocation struct {
 type Backend struct {
 	PID     uint32
 	Address string
+}
+
+// leftBackend is a backend that may be left.
+type leftBackend struct {
+	Backend
+	role  string // the present name of its session role, which may have stepped aside
+	oid   uint32
+	asked bool // to terminate
 }
 
 // SessionEnded says that a session of role in database has ended. When it was the
@@ -76,7 +88,7 @@ func (a *Admin) SessionEnded(role, database string, left *Backend) {
 	}
 	a.ended.until[role] = a.cfg.Now().Add(endedFor)
 	if left != nil && len(a.ended.left[role]) < maxLeft {
-		a.ended.left[role] = append(a.ended.left[role], *left)
+		a.ended.left[role] = append(a.ended.left[role], leftBackend{Backend: *left})
 	}
 	if !a.ended.running {
 		a.ended.running = true
@@ -131,7 +143,7 @@ func (a *Admin) followEnded() {
 			roles = append(roles, r)
 		}
 		left := a.ended.left
-		a.ended.left = map[string][]Backend{}
+		a.ended.left = map[string][]leftBackend{}
 		if len(roles) == 0 || a.base.Err() != nil {
 			a.ended.running = false
 			a.mu.Unlock()
@@ -160,8 +172,10 @@ func (a *Admin) followEnded() {
 
 // endBackends terminates those of the backends that are still there, on the server that
 // the administrative login is connected to, and returns them: whether they are gone is
-// seen the next time.
-func (a *Admin) endBackends(ctx context.Context, left map[string][]Backend) map[string][]Backend {
+// seen the next time. One that is there after it was terminated is no session any more:
+// PostgreSQL looks for signals between steps, and some steps of a holder's query take
+// as long as the holder likes (an XPath expression).
+func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) map[string][]leftBackend {
 	if len(left) == 0 {
 		return nil
 	}
@@ -173,19 +187,26 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]Backend) map[
 		return left
 	}
 	for role, list := range there {
+		for i := range list {
+			if list[i].asked {
+				a.outlasts(list[i])
+			}
+			list[i].asked = true
+		}
 		a.cfg.Log.Info("terminating backends of sessions that ended", "cluster", a.cfg.Cluster, "role", role, "backends", len(list))
 		err := a.inLane(ctx, func(ctx context.Context, c *conn) ([]step, error) {
-			l, err := readLoan(ctx, c, role, "")
-			if err != nil {
-				return nil, err
-			}
 			var steps []step
 			for _, b := range list {
-				if b.Address == c.PgConn().Conn().RemoteAddr().String() {
-					steps = append(steps, step{sql: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usename = %s", b.PID, literal(role))})
+				if b.Address != address(c) {
+					continue
 				}
+				l, err := readLoan(ctx, c, b.role, "")
+				if err != nil {
+					return nil, err
+				}
+				steps = append(steps, l.around(step{sql: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usesysid = %d", b.PID, b.oid)})...)
 			}
-			return l.around(steps...), nil
+			return steps, nil
 		})
 		if err != nil {
 			a.cfg.Log.Warn("backends of sessions that ended not terminated", "cluster", a.cfg.Cluster, "role", role, "err", err)
@@ -196,41 +217,98 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]Backend) map[
 
 // present returns those of the backends that are there, on the server that the
 // administrative login is connected to. It is one query, whatever their number.
-func (a *Admin) present(ctx context.Context, left map[string][]Backend) (map[string][]Backend, error) {
+func (a *Admin) present(ctx context.Context, left map[string][]leftBackend) (map[string][]leftBackend, error) {
 	c, err := a.pool.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer a.pool.release(c)
-	here := c.PgConn().Conn().RemoteAddr().String()
+	here := address(c)
 	var pids []int32
-	var roles []string
-	for role, list := range left {
+	for _, list := range left {
 		for _, b := range list {
 			if b.Address == here {
-				pids, roles = append(pids, int32(b.PID)), append(roles, role)
+				pids = append(pids, int32(b.PID))
 			}
 		}
 	}
 	if len(pids) == 0 {
 		return nil, nil
 	}
-	rows, err := c.Query(ctx, `
-		select a.pid, a.usename::text from unnest($1::int[], $2::text[]) b (pid, role)
-		join pg_stat_activity a on a.pid = b.pid and a.usename = b.role::name`, pids, roles)
+	rows, err := c.Query(ctx, `select pid, usename::text, usesysid from pg_stat_activity where pid = any ($1::int[]) and usename is not null`, pids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	there := map[string][]Backend{}
+	found := map[Backend]leftBackend{}
 	for rows.Next() {
-		b, role := Backend{Address: here}, ""
-		if err := rows.Scan(&b.PID, &role); err != nil {
+		b := leftBackend{Backend: Backend{Address: here}}
+		if err := rows.Scan(&b.PID, &b.role, &b.oid); err != nil {
 			return nil, err
 		}
-		there[role] = append(there[role], b)
+		found[b.Backend] = b
+	}
+	there := map[string][]leftBackend{}
+	for role, list := range left {
+		for _, b := range list {
+			if f, ok := found[b.Backend]; ok && (f.role == role || isRetired(f.role, role, f.oid)) {
+				f.asked = b.asked
+				there[role] = append(there[role], f)
+			}
+		}
 	}
 	return there, rows.Err()
+}
+
+// address is the server's, as Backend has it.
+func address(c *conn) string { return c.PgConn().Conn().RemoteAddr().String() }
+
+func (a *Admin) outlasts(b leftBackend) {
+	a.mu.Lock()
+	_, known := a.ended.outlasting[b.Backend]
+	if !known && len(a.ended.outlasting) < maxEnded {
+		a.ended.outlasting[b.Backend] = b.oid
+	}
+	a.mu.Unlock()
+	if !known {
+		a.cfg.Log.Warn("a backend does not end although it was terminated; its session role loses its rights under it",
+			"cluster", a.cfg.Cluster, "role", b.role, "pid", b.PID)
+	}
+}
+
+// outlasting returns the backends of the server of c that do not count as sessions.
+func (a *Admin) outlasting(c *conn) (pids []int32, roles []int64) {
+	pids, roles = []int32{}, []int64{} // null would be a condition that is never true
+	here := address(c)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for b, oid := range a.ended.outlasting {
+		if b.Address == here {
+			pids, roles = append(pids, int32(b.PID)), append(roles, int64(oid))
+		}
+	}
+	return pids, roles
+}
+
+// forgetGone forgets those of them that have ended.
+func (a *Admin) forgetGone(ctx context.Context, c *conn) error {
+	pids, roles := a.outlasting(c)
+	here, there := address(c), map[Backend]bool{}
+	if len(pids) > 0 {
+		var still []int32
+		err := c.QueryRow(ctx, `select coalesce(array_agg(a.pid), '{}') from unnest($1::int[], $2::int8[]) o (pid, role)
+			join pg_stat_activity a on a.pid = o.pid and a.usesysid = o.role::oid`, pids, roles).Scan(&still)
+		if err != nil {
+			return err
+		}
+		for _, pid := range still {
+			there[Backend{uint32(pid), here}] = true
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.ended.outlasting, func(b Backend, _ uint32) bool { return !there[b] })
+	return nil
 }
 
 // lookAfter strips the roles that have no session any more, all of them first, and

@@ -41,7 +41,7 @@ func (a *Admin) handOver(ctx context.Context, role, database string, limit time.
 	}
 	err = a.onDatabase(ctx, database, func(do transaction) error {
 		h := handingOver{a: a, role: role, until: until, do: do, lend: func(ctx context.Context, lane, c *conn) (l lent, err error) {
-			live, err := liveAmong(ctx, lane, []string{role})
+			live, err := a.liveAmong(ctx, lane, []string{role})
 			if err == nil && len(live) > 0 {
 				err = errInUse
 			}

@@ -65,7 +65,14 @@ func sessionRoleNames(user string, groups []string, identity bool) sessionNames 
 // retiredName is the name of a session role of user that had to step aside
 // because the administrative login cannot put it right.
 func retiredName(name, user string, oid uint32) string {
-	return taggedName(tagRetired, name, user, "retired", name, fmt.Sprint(oid))
+	return tagged(tagRetired, name, userHash(user), "retired", name, fmt.Sprint(oid))
+}
+
+// isRetired reports whether now is the name that the session role was had to take
+// when it stepped aside.
+func isRetired(now, was string, oid uint32) bool {
+	n, ok := parseRoleName(was)
+	return ok && now == tagged(tagRetired, was, n.userHash, "retired", was, fmt.Sprint(oid))
 }
 
 // The tags of names that are not readable.
@@ -86,7 +93,11 @@ const (
 // with those of the roles that exist. It is hexadecimal since PostgreSQL can
 // compute that.
 func taggedName(tag byte, plain, user string, parts ...string) string {
-	return cutRunes(plain, maxName-tagSize) + "~" + string(tag) + userHash(user) + hashOf(parts...)[:hashSize]
+	return tagged(tag, plain, userHash(user), parts...)
+}
+
+func tagged(tag byte, plain, userHash string, parts ...string) string {
+	return cutRunes(plain, maxName-tagSize) + "~" + string(tag) + userHash + hashOf(parts...)[:hashSize]
 }
 
 func userHash(user string) string {

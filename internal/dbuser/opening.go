@@ -160,7 +160,7 @@ func (a *Admin) restore(opened map[string]Need) error {
 	err = c.QueryRow(ctx, `select coalesce(array_agg(r.rolname::text), '{}') from pg_roles r
 		where r.rolname = any ($1::text[]::name[]) and not r.rolcanlogin`, roles).Scan(&shut)
 	if err == nil && len(shut) > 0 {
-		live, err = liveAmong(ctx, c, shut)
+		live, err = a.liveAmong(ctx, c, shut)
 	}
 	a.pool.release(c)
 	if err != nil || len(shut) == 0 {

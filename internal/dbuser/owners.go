@@ -61,7 +61,8 @@ with session_role as (
   where r.oid in (` + sessionRoles + `) and ($1::text[] is null or r.rolname = any ($1::text[]::name[])))
 select r.rolname::text, clock_timestamp(),
   case when isfinite(r.rolvaliduntil) then r.rolvaliduntil else 'epoch' end,
-  exists (select from pg_stat_activity a where a.usesysid = r.oid and ` + isSession + `),
+  exists (select from pg_stat_activity a where a.usesysid = r.oid and ` + isSession + `
+    and not exists (select from unnest($2::int[], $3::int8[]) o (pid, role) where o.pid = a.pid and o.role = a.usesysid::int8)),
   exists (select from pg_prepared_xacts x where x.owner = r.rolname),
   r.rolcanlogin,
   exists (select from pg_auth_members m where m.member = r.oid
@@ -84,11 +85,12 @@ func (a *Admin) owners(ctx context.Context, roles []string) ([]owner, error) {
 		return nil, err
 	}
 	defer a.pool.release(c)
-	return readOwners(ctx, c, roles)
+	return a.readOwners(ctx, c, roles)
 }
 
-func readOwners(ctx context.Context, c *conn, roles []string) ([]owner, error) {
-	rows, err := c.Query(ctx, ownersQuery(c.version), roles)
+func (a *Admin) readOwners(ctx context.Context, c *conn, roles []string) ([]owner, error) {
+	pids, oids := a.outlasting(c)
+	rows, err := c.Query(ctx, ownersQuery(c.version), roles, pids, oids)
 	if err != nil {
 		return nil, err
 	}

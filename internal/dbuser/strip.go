@@ -147,7 +147,7 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 		if len(free) == 0 {
 			return nil, nil
 		}
-		now, err := readOwners(ctx, c, free)
+		now, err := a.readOwners(ctx, c, free)
 		if err != nil {
 			return nil, err
 		}
@@ -208,7 +208,7 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 				nologin = append(nologin, role)
 			}
 		}
-		if live, err := liveAmong(ctx, c, touched); err != nil || len(live) > 0 {
+		if live, err := a.liveAmong(ctx, c, touched); err != nil || len(live) > 0 {
 			return nil, errors.Join(err, errSlipped)
 		}
 		return nil, nil
@@ -246,7 +246,7 @@ func (a *Admin) giveBack(ctx context.Context, touched []string, taken []membersh
 	if err != nil {
 		return err
 	}
-	live, err := liveAmong(ctx, c, touched)
+	live, err := a.liveAmong(ctx, c, touched)
 	a.pool.release(c)
 	live = slices.DeleteFunc(live, func(role string) bool { return wasRevoked[role] })
 	if err != nil || len(live) == 0 {
@@ -269,14 +269,16 @@ func (a *Admin) giveBack(ctx context.Context, touched []string, taken []membersh
 	})
 }
 
-// liveAmong names the roles that have a backend now, also within a transaction that
+// liveAmong names the roles that have a backend now that counts as a session, also within a transaction that
 // has looked before.
-func liveAmong(ctx context.Context, c *conn, roles []string) (live []string, err error) {
+func (a *Admin) liveAmong(ctx context.Context, c *conn, roles []string) (live []string, err error) {
+	pids, oids := a.outlasting(c)
 	if _, err := c.Exec(ctx, "select pg_stat_clear_snapshot()"); err != nil {
 		return nil, err
 	}
 	err = c.QueryRow(ctx, `select coalesce(array_agg(distinct r.rolname::text), '{}') from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
-		where r.rolname = any ($1::text[]::name[]) and `+isSession, roles).Scan(&live)
+		where r.rolname = any ($1::text[]::name[]) and `+isSession+`
+		  and not exists (select from unnest($2::int[], $3::int8[]) o (pid, role) where o.pid = a.pid and o.role = a.usesysid::int8)`, roles, pids, oids).Scan(&live)
 	return live, err
 }
 

@@ -92,7 +92,10 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	var all []owner
 	var foreign []string
 	if err == nil && !recovery {
-		if all, err = readOwners(ctx, c, nil); err == nil {
+		err = a.forgetGone(ctx, c)
+	}
+	if err == nil && !recovery {
+		if all, err = a.readOwners(ctx, c, nil); err == nil {
 			foreign, err = readForeign(ctx, c)
 		}
 	}
