@@ -110,9 +110,11 @@ func isDBUser(name string) bool {
 // beside. DbUser without a cluster is the user in each cluster, All is each cluster:
 // both have to be allowed there, with the cluster's tags. A Deny for one cluster
 // holds for every form that can reach it, one for database users, principals or
-// credentials for the forms that take them in. A Deny for every cluster there is,
+// credentials for the forms that take them in: All, a cluster, and the database user
+// that is a principal's identity. A Deny for every cluster there is,
 // cluster/*, is about these forms: who may revoke for single users, never for
-// clusters.
+// clusters. So is one for every principal or credential, principal/*: it protects them
+// from All only.
 func (p *revokeCredentials) needs(c *call) []check {
 	own := p.target.check(revokeAction, c.own(revocationResource(&p.revocation, c.directory.Account)), nil)
 	r := reach{c, c.ask(), own.resource, []check{own}}
@@ -140,16 +142,43 @@ func (p *revokeCredentials) needs(c *call) []check {
 			r.add(check{resource: c.own(at), tags: &cluster.Tags, denyOnly: true})
 		}
 	}
-	if v.All {
-		for _, kind := range []string{"principal/*", "credential/*"} {
+	for _, kind := range []string{"principal/*", "credential/*"} {
+		if v.All || whole && !r.denies(check{resource: c.own(kind)}) {
 			r.add(check{resource: c.own(kind), denyOnly: true, every: true})
 		}
+	}
+	if !r.denies(check{resource: c.own("principal/*")}) {
+		r.identity(v.DBUser)
 	}
 	if arn, err := iam.ParseARN(v.Principal); err == nil {
 		r.role(arn.Resource)
 	}
 	return r.checks
 }
+
+// identity asks about the principal whose identity a database user is: the
+// credentials of IAM:ana are those that the IAM user ana has asked for, and no others.
+func (r *reach) identity(dbUser string) {
+	kind, name, _ := strings.Cut(dbUser, ":")
+	switch kind {
+	case "IAM":
+		resource := "user/" + name
+		if user, ok := r.call.directory.User(name); ok {
+			resource = lastField(user.ARN)
+		}
+		r.add(check{resource: r.call.own("principal/" + resource), denyOnly: true})
+	case "IAMR":
+		resource := "role/" + name
+		if role, ok := r.call.directory.Role(name); ok {
+			resource = lastField(role.ARN)
+		}
+		r.add(check{resource: r.call.own("principal/" + resource), denyOnly: true})
+		r.role(resource)
+	}
+}
+
+// lastField is what an ARN has behind its last colon.
+func lastField(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
 
 // role asks about the sessions of an IAM role that is named, and about the IAM role
 // of a session that is.
@@ -162,7 +191,7 @@ func (r *reach) role(resource string) {
 	case "assumed-role":
 		name, _, _ = strings.Cut(name, "/")
 		if role, ok := r.call.directory.Role(name); ok {
-			r.add(check{resource: r.call.own("principal/" + role.ARN[strings.LastIndexByte(role.ARN, ':')+1:]), denyOnly: true})
+			r.add(check{resource: r.call.own("principal/" + lastField(role.ARN)), denyOnly: true})
 		}
 	}
 }
@@ -186,19 +215,21 @@ func (r *reach) add(k check) {
 // deniesEveryCluster reports a Deny for all clusters, those that do not exist among
 // them.
 func (r *reach) deniesEveryCluster() bool {
-	denied := func(k check) bool {
-		k.action = revokeAction
-		return r.ask.decide(&k).Effect == iam.ExplicitDeny
-	}
-	if !denied(check{resource: r.call.own("cluster/*")}) {
+	if !r.denies(check{resource: r.call.own("cluster/*")}) {
 		return false
 	}
 	for _, cluster := range r.call.directory.Clusters() {
-		if !denied(check{resource: r.call.own("cluster/" + cluster.Identifier), tags: &cluster.Tags}) {
+		if !r.denies(check{resource: r.call.own("cluster/" + cluster.Identifier), tags: &cluster.Tags}) {
 			return false
 		}
 	}
 	return true
+}
+
+// denies reports a Deny for a resource as it is named.
+func (r *reach) denies(k check) bool {
+	k.action = revokeAction
+	return r.ask.decide(&k).Effect == iam.ExplicitDeny
 }
 
 // revocationResource names what a revocation is about. A principal of another

@@ -27,40 +27,46 @@ func TestWiderRevocationsRespectADeny(t *testing.T) {
 		"credential": {"CredentialId", credentialID(1)},
 		"role":       {"Principal", "arn:aws:iam::123456789012:role/jobs/etl"},
 		"session":    {"Principal", "arn:aws:sts::123456789012:assumed-role/etl/nightly"},
+		"ana's":      {"DbUser", "IAM:ana"},
+		"ana's at":   {"DbUser", "IAM:ana", "ClusterIdentifier", "examplecluster"},
+		"ben's":      {"DbUser", "IAM:ben"},
+		"etl's":      {"DbUser", "IAMR:etl"},
 	}
 	for n, row := range []struct {
 		name, statements string
 		denied           string // the forms, with commas
 	}{
 		{"no Deny", `{"Effect":"Allow","Action":"*","Resource":"*"}`, ""},
-		{"a cluster", deny(`"Resource":"` + arn + `cluster/Other"`), "all,user,cluster,user at,principal,credential,role,session"},
-		{"a cluster and its users", deny(`"Resource":["` + arn + `cluster/Other","` + arn + `dbuser/Other/*"]`), "all,user,cluster,user at,principal,credential,role,session"},
-		{"the users of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/*"`), "all,user,cluster,user at"},
-		{"a cluster by its tag", deny(`"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"prod"}}`), "all,user,cluster,user at,principal,credential,role,session"},
-		{"all but a cluster", deny(`"NotResource":["` + arn + `cluster/examplecluster","` + arn + `dbuser/examplecluster/*"]`), "all,user,cluster,user at,principal,credential,role,session"},
+		{"a cluster", deny(`"Resource":"` + arn + `cluster/Other"`), "all,user,cluster,user at,principal,credential,role,session,ana's,ben's,etl's"},
+		{"a cluster and its users", deny(`"Resource":["` + arn + `cluster/Other","` + arn + `dbuser/Other/*"]`), "all,user,cluster,user at,principal,credential,role,session,ana's,ben's,etl's"},
+		{"the users of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/*"`), "all,user,cluster,user at,ana's,ben's,etl's"},
+		{"a cluster by its tag", deny(`"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/env":"prod"}}`), "all,user,cluster,user at,principal,credential,role,session,ana's,ben's,etl's"},
+		{"all but a cluster", deny(`"NotResource":["` + arn + `cluster/examplecluster","` + arn + `dbuser/examplecluster/*"]`), "all,user,cluster,user at,principal,credential,role,session,ana's,ben's,etl's"},
 		{"a user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/alice"`), "all,user,cluster,user at"},
 		{"a user of a cluster, anywhere", deny(`"Resource":"arn:aws:daypass:*:*:dbuser/Other/alice"`), "all,user,cluster,user at"},
-		{"an identity of a cluster", deny(`"Resource":"arn:aws:daypass:*:*:dbuser/Other/IAM:ana"`), "all,cluster"},
+		{"an identity of a cluster", deny(`"Resource":"arn:aws:daypass:*:*:dbuser/Other/IAM:ana"`), "all,cluster,ana's"},
 		{"another user of a cluster", deny(`"Resource":"` + arn + `dbuser/Other/bob"`), "all,cluster"},
 		{"a user everywhere", deny(`"Resource":"` + arn + `dbuser/*/bob"`), "all,cluster,elsewhere"},
-		{"a principal", deny(`"Resource":"` + arn + `principal/user/boss"`), "all"},
-		{"a credential", deny(`"Resource":"` + arn + `credential/01JG3F5D4T0A1B2C3D4E5F6999"`), "all"},
+		{"a principal", deny(`"Resource":"` + arn + `principal/user/boss"`), "all,cluster,elsewhere"},
+		{"the principal that an identity is", deny(`"Resource":"` + arn + `principal/user/ana"`), "all,cluster,elsewhere,principal,ana's,ana's at"},
+		{"a principal with a path", deny(`"Resource":"` + arn + `principal/user/staff/ben"`), "all,cluster,elsewhere,ben's"},
+		{"a credential", deny(`"Resource":"` + arn + `credential/01JG3F5D4T0A1B2C3D4E5F6999"`), "all,cluster,elsewhere"},
 		{"the form for clusters", deny(`"Resource":"` + arn + `cluster/*"`), "all,cluster,elsewhere"},
-		{"all users", deny(`"Resource":"` + arn + `dbuser/*"`), "all,user,cluster,user at,elsewhere,user there"},
+		{"all users", deny(`"Resource":"` + arn + `dbuser/*"`), "all,user,cluster,user at,elsewhere,user there,ana's,ana's at,ben's,etl's"},
 		{"all principals", deny(`"Resource":"` + arn + `principal/*"`), "all,principal,role,session"},
-		{"a role", deny(`"Resource":"` + arn + `principal/role/jobs/etl"`), "all,role,session"},
-		{"a session of a role", deny(`"Resource":"` + arn + `principal/assumed-role/etl/nightly"`), "all,role,session"},
-		{"another session of a role", deny(`"Resource":"` + arn + `principal/assumed-role/etl/daily"`), "all,role"},
-		{"a session of another role", deny(`"Resource":"` + arn + `principal/assumed-role/other/nightly"`), "all"},
-		{"all clusters but those with a tag", deny(`"Resource":"` + arn + `cluster/*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"dev"}}`), "all,user,cluster,user at,principal,credential,role,session"},
+		{"a role", deny(`"Resource":"` + arn + `principal/role/jobs/etl"`), "all,cluster,elsewhere,role,session,etl's"},
+		{"a session of a role", deny(`"Resource":"` + arn + `principal/assumed-role/etl/nightly"`), "all,cluster,elsewhere,role,session,etl's"},
+		{"another session of a role", deny(`"Resource":"` + arn + `principal/assumed-role/etl/daily"`), "all,cluster,elsewhere,role,etl's"},
+		{"a session of another role", deny(`"Resource":"` + arn + `principal/assumed-role/other/nightly"`), "all,cluster,elsewhere"},
+		{"all clusters but those with a tag", deny(`"Resource":"` + arn + `cluster/*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"dev"}}`), "all,user,cluster,user at,principal,credential,role,session,ana's,ben's,etl's"},
 		{"the form for all", deny(`"Resource":"` + arn + `cluster/${*}"`), "all"},
-		{"an Allow by tag", `{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"prod"}}}`, "all,user,cluster,user at"},
+		{"an Allow by tag", `{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:ResourceTag/env":"prod"}}}`, "all,user,cluster,user at,ana's,ben's,etl's"},
 	} {
 		for name, form := range forms {
 			spec := withRoles(t)
 			spec.Clusters[0].Tags = map[string]string{"env": "dev"}
 			spec.Clusters[1].Tags = map[string]string{"env": "prod"}
-			spec.Users = append(spec.Users, user("on", policy(t, "p", row.statements)))
+			spec.Users = append(spec.Users, user("on", policy(t, "p", row.statements)), directory.UserSpec{Name: "ben", Path: "/staff/"})
 			s := newSite(t, spec)
 			a := s.call("on", append([]string{"Action", "RevokeCredentials"}, form...)...)
 			want := 200
