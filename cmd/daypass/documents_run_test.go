@@ -75,7 +75,7 @@ var documentRuns = map[string]documentRun{
 			`id=; while [ -z "$id" ]; do id=$(daypass sessions --output json | jq -r '.Sessions[0].SessionId // empty'); done`,
 		replace: []string{"PQ5TSPKVMQHSLZYPGQ3OWEZDLK", `"$id"`},
 	},
-	"docs/operations.md: etcdctl role add daypass": {not: "etcd is no part of Daypass; TestRoleOfEtcd of internal/registry/etcdstore asks for the same"},
+	"docs/operations.md: etcdctl role add daypass": {not: "etcd is no part of Daypass; TestUsers of internal/registry/etcdstore asks for the same"},
 	"docs/identities.md: export AWS_ENDPOINT_URL=https://daypass.example.com:8440 AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1    # version 1 of the AWS CLI reads the last": {
 		before: "unset AWS_PROFILE", want: "IAMA:ci",
 	},

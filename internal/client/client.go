@@ -38,7 +38,7 @@ type Config struct {
 	Endpoint    string // URL of the API
 	Region      string
 	Credentials aws.CredentialsProvider
-	HTTP        aws.HTTPClient // Optional: http.DefaultClient.
+	HTTP        aws.HTTPClient // Optional: a plain client.
 	Now         func() time.Time
 	UserAgent   string
 }
@@ -62,7 +62,7 @@ func New(config Config) (*Client, error) {
 		return nil, errors.New("no access key")
 	}
 	if config.HTTP == nil {
-		config.HTTP = http.DefaultClient
+		config.HTTP = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -125,6 +125,9 @@ func (c *Client) send(ctx context.Context, body string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Without a body to send again, no client follows a redirect: the API has none, and
+	// another server's word for what is revoked or who is logged on counts for nothing.
+	request.GetBody = nil
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	if c.config.UserAgent != "" {
 		request.Header.Set("User-Agent", c.config.UserAgent)

@@ -9,10 +9,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/daypass/daypass/internal/client"
@@ -173,5 +175,30 @@ func TestNew(t *testing.T) {
 	}
 	if _, err := client.New(good); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRedirects: another server is not asked, whichever client is used: its answer would
+// pass for the API's, over a connection that nobody has checked.
+func TestRedirects(t *testing.T) {
+	var asked atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		_, _ = io.WriteString(w, result("TerminateSession", "<SessionId>S</SessionId>"))
+	}))
+	t.Cleanup(other.Close)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		api := httptest.NewServer(http.RedirectHandler(other.URL, status))
+		t.Cleanup(api.Close)
+		for name, through := range map[string]aws.HTTPClient{"none given": nil, "the SDK's": awshttp.NewBuildableClient()} {
+			c, err := client.New(client.Config{Endpoint: api.URL, Region: "us-east-1", HTTP: through,
+				Credentials: credentials.NewStaticCredentialsProvider("AKIAIOSFODNN7EXAMPLE", "secret", "token")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Terminate(t.Context(), "S"); err == nil || !strings.Contains(err.Error(), "is this a Daypass API?") || asked.Load() != 0 {
+				t.Errorf("%d, client %s: %v, %d calls of the other server", status, name, err, asked.Swap(0))
+			}
+		}
 	}
 }
