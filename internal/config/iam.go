@@ -224,6 +224,10 @@ const (
 // {{ name }}, <name>.
 var placeholder = regexp.MustCompile(`^\s*(\$\{[^{}]*\}|\$[A-Z_][A-Z0-9_]*|\$\([^()]*\)|\{\{.*\}\}|<[^<>]*>)\s*$`)
 
+// isPlaceholder is what is wrong with one. A name that is none keeps nothing from being
+// lent and matches no token, without a word.
+const isPlaceholder = "a placeholder that no template has filled in: write a value"
+
 // strong judges a secret that callers prove they know; why says what a short one is
 // open to.
 func (s *section) strong(name string, secret keyring.Secret, why string) {

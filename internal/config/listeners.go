@@ -91,7 +91,8 @@ func (a *API) read(s *section) {
 	a.ProxyProtocol = s.proxyProtocol()
 }
 
-// prefixes reads a list of addresses and CIDR blocks.
+// prefixes reads a list of addresses and CIDR blocks of proxies, which are believed when
+// they say whose a connection or a call is.
 func (s *section) prefixes(key string) []netip.Prefix {
 	var list []netip.Prefix
 	for i, text := range s.texts(key) {
@@ -99,6 +100,9 @@ func (s *section) prefixes(key string) []netip.Prefix {
 		if err != nil {
 			s.errorf(key, "[%d] is %q, want an address or a CIDR block", i, text)
 			continue
+		}
+		if prefix.Bits() == 0 {
+			s.errorf(key, "has %v, which is every address: anyone could pass for anyone; name the proxies' addresses", prefix)
 		}
 		list = append(list, prefix)
 	}
@@ -110,13 +114,7 @@ func (s *section) proxyProtocol() []netip.Prefix {
 	if sub == nil {
 		return nil
 	}
-	list := sub.prefixes("from")
-	for _, prefix := range list {
-		if prefix.Bits() == 0 {
-			sub.errorf("from", "has %v, which is every address: anyone could pass for anyone; name the balancers' addresses", prefix)
-		}
-	}
-	return list
+	return sub.prefixes("from")
 }
 
 func (l *Limits) read(s *section) {
@@ -206,11 +204,17 @@ func (s *section) pair() CertificateFiles {
 	return files
 }
 
+// parsePrefix reads an address or a CIDR block. IPv4 in IPv6 clothes is IPv4, as the
+// addresses are that it is compared with.
 func parsePrefix(text string) (netip.Prefix, error) {
-	if address, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(address, address.BitLen()), nil
+	prefix, err := netip.ParsePrefix(text)
+	if address, addressErr := netip.ParseAddr(text); addressErr == nil {
+		prefix, err = netip.PrefixFrom(address, address.BitLen()), nil
 	}
-	return netip.ParsePrefix(text)
+	if address := prefix.Addr(); err == nil && address.Is4In6() && prefix.Bits() >= 96 {
+		prefix = netip.PrefixFrom(address.Unmap(), prefix.Bits()-96)
+	}
+	return prefix, err
 }
 
 var hostPattern = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)

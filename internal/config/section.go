@@ -153,6 +153,8 @@ func (s *section) soundList(k *key, node *yaml.Node) bool {
 			s.items[k.name] = append(s.items[k.name], s.file.open(item, name, k.keys))
 		case k.value == texts && (item.Kind != yaml.ScalarNode || item.Value == ""):
 			s.file.errorf(item, name, "is %s, want a text", kindOf(item))
+		case k.value == texts && placeholder.MatchString(item.Value):
+			s.file.errorf(item, name, "is %q, %s", item.Value, isPlaceholder)
 		}
 	}
 	return true
@@ -229,6 +231,9 @@ func (s *section) soundScalar(k *key, node *yaml.Node) bool {
 	switch {
 	case strings.TrimSpace(node.Value) == "":
 		s.errorf(k.name, "is empty: %s", k.mend("write a value"))
+		return false
+	case (k.value == text || k.value == path) && placeholder.MatchString(node.Value):
+		s.errorf(k.name, "is %q, %s", node.Value, isPlaceholder)
 		return false
 	case k.pattern != nil && !k.pattern.MatchString(node.Value):
 		s.errorf(k.name, "is %q, want %s", node.Value, k.want)

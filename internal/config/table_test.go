@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -542,6 +543,45 @@ func TestSecretsHaveALength(t *testing.T) {
 		text := smallConfig + "iam:\n  users:\n    - name: ana\n      mfa_devices: [{seed: " + seed + "}]\n"
 		if _, err := Parse("f.yaml", []byte(text), testEnvironment); (err == nil) != ok {
 			t.Errorf("a seed of %d: %v", len(seed), err)
+		}
+	}
+}
+
+// TestPlaceholders: what a template has left unfilled is no value of any key, least of all
+// where a wrong one is not noticed.
+func TestPlaceholders(t *testing.T) {
+	for key, text := range map[string]string{
+		"data":                                      smallConfig,
+		"clusters[0].never_lend[0]":                 smallConfig + "clusters: [{identifier: c, database: dev, never_lend: [VALUE]}]\n",
+		"iam.oidc_providers[0].audiences[0]":        smallConfig + "iam:\n  oidc_providers: [{issuer: 'https://id.example.com', audiences: [VALUE]}]\n",
+		"iam.users[0].mfa_devices[0].serial_number": smallConfig + "iam:\n  users: [{name: ana, mfa_devices: [{serial_number: VALUE, seed: JBSWY3DPEHPK3PXP}]}]\n",
+	} {
+		if key == "data" {
+			text = regexp.MustCompile(`(?m)^data: .*$`).ReplaceAllString(text, "data: VALUE")
+		}
+		for _, value := range []string{"'${NAME}'", "$NAME", "'{{ .Values.name }}'", "$(NAME)", "<name>"} {
+			filled := strings.Replace(text, "VALUE", value, 1)
+			if _, err := Parse("f.yaml", []byte(filled), testEnvironment); err == nil || !strings.Contains(err.Error(), ": "+key+": is ") || !strings.Contains(err.Error(), isPlaceholder) {
+				t.Errorf("%s: %s: %v", key, value, err)
+			}
+		}
+	}
+}
+
+// TestProxyNetworks: not everybody is a proxy, and IPv4 networks are known in both of
+// their spellings.
+func TestProxyNetworks(t *testing.T) {
+	for _, list := range []string{"0.0.0.0/0", "'::/0'", "'::ffff:0.0.0.0/96'"} {
+		for key, value := range map[string]string{"trusted_proxies": "[" + list + "]", "proxy_protocol": "{from: [" + list + "]}"} {
+			text := regexp.MustCompile(`(?m)^api: \{`).ReplaceAllString(smallConfig, "api: {"+key+": "+value+", ")
+			if _, err := Parse("f.yaml", []byte(text), testEnvironment); err == nil || !strings.Contains(err.Error(), "which is every address") {
+				t.Errorf("%s: %s: %v", key, list, err)
+			}
+		}
+	}
+	for text, want := range map[string]string{"10.0.0.1": "10.0.0.1/32", "::ffff:10.0.0.1": "10.0.0.1/32", "::ffff:10.0.0.0/104": "10.0.0.0/8", "2001:db8::/32": "2001:db8::/32"} {
+		if got, err := parsePrefix(text); err != nil || got.String() != want {
+			t.Errorf("%s is %v, %v, want %s", text, got, err, want)
 		}
 	}
 }
