@@ -13,8 +13,10 @@
 //     the newcomer's address, the one of these that has kept the server waiting
 //     longest.
 //
-// An IPv6 address counts as its /64, see Network. Whatever strangers do, a newcomer
-// from another address waits for a fraction of a second.
+// An IPv6 address counts as its /64, see Network. Whatever strangers
+// at a few addresses do, a newcomer from another one waits for a fraction of a second.
+// Strangers at so many addresses that none has a crowd keep the newcomer waiting until
+// the patience with one of them is used up, behind their own newcomers.
 package admission
 
 import (

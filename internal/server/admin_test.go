@@ -48,6 +48,7 @@ type served struct {
 	hurry  chan struct{}
 	log    *lockedBuffer
 	offset atomic.Int64 // of the clock, in nanoseconds
+	read   func()       // after the configuration was read again. Optional
 	stop   func() error
 }
 
@@ -90,7 +91,13 @@ func (s *served) tryStart() error {
 	go func() {
 		done <- Run(ctx, cfg, Options{
 			Log: slog.New(slog.NewTextHandler(s.log, nil)), Now: s.now, Drain: s.drain, ShutdownDelay: s.delay, Hurry: s.hurry, Hangup: s.hangup,
-			Load:  func() (*config.Config, error) { return config.Load(s.config) },
+			Load: func() (*config.Config, error) {
+				cfg, err := config.Load(s.config)
+				if s.read != nil {
+					s.read()
+				}
+				return cfg, err
+			},
 			Ready: func(where Running) { s.where = where; close(ready) },
 		})
 	}()

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -206,6 +207,43 @@ iam:
 	}
 	s.offset.Add(int64(time.Minute))
 	eventually(t, "the end of the refusal", metric("daypass_config_reload_ok 1"))
+}
+
+// TestFilesReplacedInTheMiddle: a volume is swapped while its files are read, after a
+// change and after SIGHUP. What was read is not put in force, since it may be half of
+// each; what is there now is, without another signal.
+func TestFilesReplacedInTheMiddle(t *testing.T) {
+	for _, signal := range []bool{false, true} {
+		s := newServed(t, "127.0.0.1:1", "")
+		text, err := os.ReadFile(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := &volume{t: t, dir: filepath.Join(s.dir, "volume")}
+		put := func(version int) {
+			v.put(map[string][]byte{"daypass.yaml": fmt.Appendf(text[:len(text):len(text)], "  # version %d\n", version), "upstream.password": []byte("administrative secret\n")})
+		}
+		put(0)
+		s.config = filepath.Join(v.dir, "daypass.yaml")
+		const inForce = "configuration reloaded"
+		reads := make(chan int, 100) // how many configurations were put in force before each read
+		s.read = func() {
+			reads <- strings.Count(s.log.String(), inForce)
+			if len(reads) == 1 {
+				put(2)
+			}
+		}
+		s.start()
+		if signal {
+			s.hangup <- syscall.SIGHUP
+		} else {
+			put(1)
+		}
+		eventually(t, "the files that are there in the end", func() bool { return len(reads) > 1 && strings.Contains(s.log.String(), inForce) })
+		if first, second := <-reads, <-reads; first != 0 || second != 0 {
+			t.Errorf("SIGHUP %t: %d and %d configurations were put in force before the files had been read in one piece", signal, first, second)
+		}
+	}
 }
 
 // TestCertificatesExpire: each certificate that ends is told of once a day, in time,

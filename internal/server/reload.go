@@ -110,6 +110,11 @@ func (s *service) followFiles() {
 func (s *service) readConfiguration() {
 	before := s.live.Load().cfg
 	cfg, err := s.opts.Load()
+	if err == nil && !config.SameContent(look(cfg.Files, nil), cfg.Files) {
+		// Files were replaced while they were read: these may be some of the old ones and
+		// some of the new. They are read again as soon as they stay as they are.
+		return
+	}
 	if err == nil {
 		err = before.MayBecome(cfg)
 	}
