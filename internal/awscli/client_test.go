@@ -315,7 +315,7 @@ func TestComplete(t *testing.T) {
 }
 
 // FuzzArguments spells what was understood in full and wants the same understood again.
-// What was not understood stands in the command line, in that order.
+// Values, and what was not understood, stand in the command line.
 func FuzzArguments(f *testing.F) {
 	f.Add("--db-user\x00alice\x00--db-groups\x00a\x00b\x00--auto-create")
 	f.Add("--db-u=x\x00--\x00-1\x00--dur=9\x00help")
@@ -334,6 +334,21 @@ func FuzzArguments(f *testing.F) {
 				t.Fatalf("%q: %q is left, which is not in order in the command line", args, rest)
 			}
 			at += skipped + 1
+		}
+		for name, value := range parsed {
+			values, _ := value.([]string)
+			if text, ok := value.(string); ok {
+				values = []string{text}
+			}
+			for _, value := range values {
+				stands := func(word string) bool {
+					_, behind, equals := strings.Cut(word, "=")
+					return word == value || equals && behind == value
+				}
+				if !slices.ContainsFunc(args, stands) && !(name == "generate-cli-skeleton" && value == "input") {
+					t.Errorf("%q: %s is %q, which is not in the command line", args, name, value)
+				}
+			}
 		}
 		spelled := awscli.SpellArguments(parsed)
 		again, rest, err := awscli.ParseArguments(spelled)
