@@ -112,7 +112,7 @@ func newClientSite(t *testing.T) *clientSite {
 	must(err)
 	ctx, stop := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
-	var log lockedBuffer
+	var log pgtest.Log
 	go func() {
 		done <- server.Run(ctx, cfg, server.Options{
 			Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now, Drain: time.Second,

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/pgtest"
 )
 
 // devRun is a `daypass dev` in this process.
@@ -23,7 +25,7 @@ type devRun struct {
 	t      *testing.T
 	stop   context.CancelFunc
 	code   chan int
-	stderr *lockedBuffer
+	stderr *pgtest.Log
 	lines  []string // what it printed up to its last line
 }
 
@@ -31,7 +33,7 @@ type devRun struct {
 func startDev(t *testing.T, args ...string) *devRun {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	r := &devRun{t: t, stop: stop, code: make(chan int, 1), stderr: &lockedBuffer{}}
+	r := &devRun{t: t, stop: stop, code: make(chan int, 1), stderr: &pgtest.Log{}}
 	out, stdout := io.Pipe()
 	go func() {
 		args := append([]string{"dev", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"}, args...)

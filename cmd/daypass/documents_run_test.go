@@ -330,7 +330,7 @@ func (s *documentSite) serve() {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
-	log := &lockedBuffer{}
+	log := &pgtest.Log{}
 	go func() {
 		done <- server.Run(ctx, cfg, server.Options{Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Drain: time.Second, Ready: func(server.Running) { close(ready) }})
 	}()

@@ -77,7 +77,7 @@ type serverRun struct {
 	stop   context.CancelFunc
 	hangup chan os.Signal
 	done   chan error
-	log    *lockedBuffer
+	log    *pgtest.Log
 }
 
 func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
@@ -163,7 +163,7 @@ func (s *site) begin(ts *testscript.TestScript) {
 	cfg, err := config.Load(path)
 	ts.Check(err)
 	ctx, stop := context.WithCancel(context.Background())
-	run := &serverRun{stop: stop, hangup: make(chan os.Signal, 1), done: make(chan error, 1), log: &lockedBuffer{}}
+	run := &serverRun{stop: stop, hangup: make(chan os.Signal, 1), done: make(chan error, 1), log: &pgtest.Log{}}
 	ready := make(chan struct{})
 	go func() {
 		run.done <- server.Run(ctx, cfg, server.Options{
@@ -214,7 +214,7 @@ func cmdReload(ts *testscript.TestScript, neg bool, args []string) {
 			fmt.Fprint(ts.Stdout(), text)
 			return
 		}
-		s.server.log.wait()
+		s.server.log.Wait()
 	}
 }
 
@@ -406,45 +406,5 @@ func report(ts *testscript.TestScript, neg bool, what, text string, err error) {
 	}
 	if err != nil && !neg {
 		ts.Fatalf("%s: %v", what, err)
-	}
-}
-
-// lockedBuffer is a log that a script can wait for.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-	more chan struct{}
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.more != nil {
-		close(b.more)
-		b.more = nil
-	}
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *lockedBuffer) Len() int { return len(b.String()) }
-
-// wait returns when something is written after the call, or after a while, since
-// it may have been before.
-func (b *lockedBuffer) wait() {
-	b.mu.Lock()
-	if b.more == nil {
-		b.more = make(chan struct{})
-	}
-	more := b.more
-	b.mu.Unlock()
-	select {
-	case <-more:
-	case <-time.After(100 * time.Millisecond):
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/daypass/daypass/internal/pgtest"
 )
 
 // TestSecondSignal: the first signal waits for what runs, the second does not.
@@ -26,7 +28,7 @@ func TestSecondSignal(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.Command("daypass", "serve", "--config", config, "--drain", "10m")
-			log := &lockedBuffer{}
+			log := &pgtest.Log{}
 			cmd.Stderr = log
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)

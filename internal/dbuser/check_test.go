@@ -32,7 +32,7 @@ func text(r dbuser.Report) string {
 func alone(t *testing.T, s *pgtest.Server, options string) *fixture {
 	t.Helper()
 	own := s.StartAlone(t, nil)
-	f := &fixture{Server: own, t: t, log: &logBuffer{}, login: own.Login(t, "daypass", options)}
+	f := &fixture{Server: own, t: t, log: &pgtest.Log{}, login: own.Login(t, "daypass", options)}
 	f.super = pgtest.Connect(t, own.Superuser("postgres"))
 	f.admin = f.another()
 	return f

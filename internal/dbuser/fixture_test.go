@@ -21,7 +21,7 @@ type fixture struct {
 	login pgtest.Login
 	admin *dbuser.Admin
 	super *pgx.Conn // the superuser, in the database "postgres"
-	log   *logBuffer
+	log   *pgtest.Log
 }
 
 type option func(*dbuser.Config)
@@ -43,7 +43,7 @@ func super(t testing.TB, s *pgtest.Server, options ...option) *fixture {
 
 func newFixture(t testing.TB, s *pgtest.Server, login pgtest.Login, options ...option) *fixture {
 	t.Helper()
-	f := &fixture{Server: s, t: t, login: login, log: &logBuffer{}}
+	f := &fixture{Server: s, t: t, login: login, log: &pgtest.Log{}}
 	f.super = pgtest.Connect(t, s.Superuser("postgres"))
 	// Tests share the server, and so the marker; a superuser makes it here, since
 	// from 16 on the login that makes it is the only one that may grant it.

@@ -53,14 +53,7 @@ func (f *fixture) database(group string) string {
 
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
-		}
-		if time.Now().After(deadline) {
-			f.t.Fatalf("%s: not within 20 s; log:\n%s", what, f.log)
-		}
-	}
+	pgtest.Eventually(f.t, what, ok, f.log)
 }
 
 func TestHandOverWhenTheSessionEnds(t *testing.T) {

@@ -38,7 +38,7 @@ func TestManagedPostgreSQL(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		own := s.StartAlone(t, nil)
-		f := &fixture{Server: own, t: t, log: &logBuffer{}, super: pgtest.Connect(t, own.Superuser("postgres"))}
+		f := &fixture{Server: own, t: t, log: &pgtest.Log{}, super: pgtest.Connect(t, own.Superuser("postgres"))}
 		// What the provider does.
 		f.exec(`create role rdsadmin login superuser; create role rds_superuser; create role rds_password;
 			create role master login createdb createrole password 'master';

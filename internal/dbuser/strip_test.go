@@ -343,7 +343,7 @@ func TestASubscriptionIsNoSession(t *testing.T) {
 		}
 		for _, options := range []string{"CREATEROLE", "SUPERUSER"} {
 			own := s.StartAlone(t, map[string]string{"wal_level": "logical"})
-			f := &fixture{Server: own, t: t, log: &logBuffer{}, login: own.Login(t, "daypass", options), super: pgtest.Connect(t, own.Superuser("postgres"))}
+			f := &fixture{Server: own, t: t, log: &pgtest.Log{}, login: own.Login(t, "daypass", options), super: pgtest.Connect(t, own.Superuser("postgres"))}
 			f.admin = f.another()
 			alice, group := f.user("alice", ""), f.group("analysts")
 			f.lendAlone(alice, group)

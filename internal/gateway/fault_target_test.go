@@ -455,7 +455,7 @@ func pgbouncer(t *testing.T, pg *hosted) string {
 		args = []string{"-u", "nobody", ini}
 	}
 	cmd := exec.Command(path, args...)
-	log := &logBuffer{}
+	log := &pgtest.Log{}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ type fixture struct {
 	port   string
 	ahead  atomic.Int64 // how much the clock of the gateway is ahead
 	audit  *auditLog
-	log    *logBuffer
+	log    *pgtest.Log
 
 	mu       sync.Mutex
 	clusters map[string]*gateway.Cluster
@@ -52,7 +52,7 @@ type fixture struct {
 // newFixture starts a gateway. adjust may be nil.
 func newFixture(t testing.TB, adjust func(*gateway.Config)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, keys: keyring.New(time.Now().Add(-2 * time.Hour)), audit: &auditLog{}, log: &logBuffer{}, clusters: map[string]*gateway.Cluster{}}
+	f := &fixture{t: t, keys: keyring.New(time.Now().Add(-2 * time.Hour)), audit: &auditLog{}, log: &pgtest.Log{}, clusters: map[string]*gateway.Cluster{}}
 	authority, err := ca.Open(t.TempDir(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -210,12 +210,7 @@ func value[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
 // eventually waits for something that happens by itself.
 func eventually(t testing.TB, what string, happened func() bool) {
 	t.Helper()
-	for end := time.Now().Add(40 * time.Second); !happened(); {
-		if time.Now().After(end) {
-			t.Fatalf("did not happen: %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	pgtest.Eventually(t, what, happened)
 }
 
 // auditLog keeps records, or refuses to.
@@ -284,24 +279,6 @@ func (a *auditLog) count() (logons, ends int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.logons), len(a.ends)
-}
-
-// logBuffer is a log that tests can read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // fakeAdmin says that every session role is there.

@@ -46,7 +46,7 @@ type served struct {
 	drain  time.Duration
 	delay  time.Duration // before the listeners close
 	hurry  chan struct{}
-	log    *lockedBuffer
+	log    *pgtest.Log
 	offset atomic.Int64 // of the clock, in nanoseconds
 	read   func()       // after the configuration was read again. Optional
 	stop   func() error
@@ -58,7 +58,7 @@ func (s *served) now() time.Time { return time.Now().Add(time.Duration(s.offset.
 // address where nobody has to be.
 func newServed(t *testing.T, upstream, more string) *served {
 	t.Helper()
-	s := &served{t: t, dir: t.TempDir(), log: &lockedBuffer{}, hangup: make(chan os.Signal, 1), drain: 5 * time.Second, hurry: make(chan struct{})}
+	s := &served{t: t, dir: t.TempDir(), log: &pgtest.Log{}, hangup: make(chan os.Signal, 1), drain: 5 * time.Second, hurry: make(chan struct{})}
 	s.config = filepath.Join(s.dir, "daypass.yaml")
 	s.write(upstream, more)
 	if err := os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600); err != nil {
@@ -197,11 +197,7 @@ func (s *served) logon(c issued) (*pgx.Conn, error) {
 // eventually waits for something that happens by itself.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !happened(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not after 20 s", what)
-		}
-	}
+	pgtest.Eventually(t, what, happened)
 }
 
 const adminListener = "\nadmin: {listen: \"127.0.0.1:0\", pprof: true}\n"

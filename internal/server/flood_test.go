@@ -27,6 +27,7 @@ import (
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/throttle"
 )
 
@@ -136,7 +137,7 @@ func TestAuditLogCannotBeFilled(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", fmt.Sprintf("\naudit: {principal_bytes: %d}\n", perPrincipal))
 	tokens := s.addIssuer()
 	s.start()
-	s.log = &lockedBuffer{} // the flood's is of no interest
+	s.log = &pgtest.Log{} // the flood's is of no interest
 	const addresses = 50
 	clients, dialers := make([]*http.Client, addresses), make([]*net.Dialer, addresses)
 	for i := range addresses {

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/daypass/daypass/internal/config"
@@ -34,23 +32,3 @@ func parse(t *testing.T, text string) *config.Config {
 	}
 	return c
 }
-
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *lockedBuffer) Len() int { return len(b.String()) }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/daypass/daypass/internal/pgtest"
 )
 
 // TestAlerts has promtool see every alert fire when it should, and none when all is
@@ -54,7 +56,7 @@ func TestPrometheus(t *testing.T) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log lockedBuffer
+	var log pgtest.Log
 	prometheus := exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(s.dir, "tsdb"), "--web.listen-address="+address)
 	prometheus.Stdout, prometheus.Stderr = &log, &log
 	if err := prometheus.Start(); err != nil {

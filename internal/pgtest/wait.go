@@ -1,0 +1,69 @@
+package pgtest
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Eventually waits for something that happens by itself and fails the test where it does
+// not. The failure prints what show holds, such as a log.
+func Eventually(t testing.TB, what string, happened func() bool, show ...fmt.Stringer) {
+	t.Helper()
+	const patience = 40 * time.Second
+	for deadline := time.Now().Add(patience); !happened(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			for _, s := range show {
+				t.Log(s)
+			}
+			t.Fatalf("did not happen within %v: %s", patience, what)
+		}
+	}
+}
+
+// Log is a log that is read while it is written. Its zero value is empty.
+type Log struct {
+	mu   sync.Mutex
+	text strings.Builder
+	more chan struct{} // closed by the next write; nil: no one waits
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
+	return l.text.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// Len returns how many bytes were written.
+func (l *Log) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Len()
+}
+
+// Wait returns when something is written after the call, or after a while, since it may
+// have been written before.
+func (l *Log) Wait() {
+	l.mu.Lock()
+	if l.more == nil {
+		l.more = make(chan struct{})
+	}
+	more := l.more
+	l.mu.Unlock()
+	select {
+	case <-more:
+	case <-time.After(100 * time.Millisecond):
+	}
+}
