@@ -91,6 +91,16 @@ func TestUsersWithCreateRole(t *testing.T) {
 			f.admin = f.another(allowSuperusers)
 		}
 		c := f.session(dbuser.Need{User: alice})
+		if f.Major() >= 16 {
+			// What she makes she may put anybody into: it must not keep them out.
+			maker := pgtest.Quote(f.Name("maker"))
+			for _, sql := range []string{"create role " + maker + " createrole", "grant " + maker + " to " + pgtest.Quote(analysts) + ", " + pgtest.Quote(bob)} {
+				if _, err := c.Exec(t.Context(), sql); err != nil {
+					t.Errorf("%s: %v", sql, err)
+				}
+			}
+			f.ensure(dbuser.Need{User: bob, Groups: []string{analysts}})
+		}
 		for _, sql := range attempts {
 			_, err := c.Exec(t.Context(), sql)
 			if (err == nil) != (f.Major() < 16) {

@@ -138,7 +138,9 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 			return refuse("it is a member of %s, which amounts to a superuser", r.Name)
 		case r.Session || r.Name == MarkerRole:
 			heal = true
-		case r.CreateRole:
+		case r.CreateRole && s.makesAnything():
+			// From 16 on any user with CREATEROLE can make such a role and put any
+			// group into it, which gives the group nothing of anybody else's.
 			return refuse("it is a member of %q, which can create roles", r.Name)
 		}
 	}
