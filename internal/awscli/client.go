@@ -305,8 +305,9 @@ func (x *exchange) serialize(ctx context.Context, in middleware.SerializeInput, 
 	return next.HandleSerialize(ctx, in)
 }
 
-// maxAnswer bounds what is read of an answer.
-const maxAnswer = 64 << 20
+// maxAnswer bounds what is read of an answer. A page of a list is far smaller, and what
+// is read takes several times its size to decode.
+const maxAnswer = 8 << 20
 
 func (x *exchange) deserialize(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	var target url.URL
@@ -329,7 +330,7 @@ func (x *exchange) deserialize(ctx context.Context, in middleware.DeserializeInp
 	}
 	x.log("%s, request id %s, %d bytes", response.Status, response.Header.Get("X-Amzn-Requestid"), len(x.answer))
 	if len(x.answer) > maxAnswer {
-		return out, metadata, errors.New("the answer is larger than 64 MiB")
+		return out, metadata, errors.New("the answer is larger than 8 MiB")
 	}
 	if response.StatusCode >= 301 {
 		return out, metadata, decodeError(response.StatusCode, x.answer)
