@@ -361,9 +361,13 @@ func TestASubscriptionIsNoSession(t *testing.T) {
 			})
 			f.admin.SessionEnded(role.Name, db, nil)
 			f.eventually("strip", func() bool { return f.memberships(role.Name) == dbuser.MarkerRole })
-			run(t, c, "alter subscription s disable")
-			run(t, c, "alter subscription s set (slot_name = none)")
-			run(t, c, "drop subscription s")
+			// What the role owned is being handed over meanwhile.
+			for _, sql := range []string{"alter subscription s disable", "alter subscription s set (slot_name = none)", "drop subscription s"} {
+				f.eventually(sql, func() bool {
+					_, err := c.Exec(t.Context(), sql)
+					return err == nil
+				})
+			}
 		}
 	})
 }

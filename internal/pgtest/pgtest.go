@@ -14,9 +14,9 @@
 // PATH does, and in the repository's .cache/postgres, where scripts/fetch-postgres
 // puts them; where there are none they are fetched, as `daypass dev` does. A test
 // never skips: where there is no server it fails and says what to install.
-// DAYPASS_TEST_POSTGRES_MAJORS lists, with commas, the major versions
-// that Each must run, and the minor versions that EachMinor must; left out, they
-// run what there is and say what is missing.
+// DAYPASS_TEST_POSTGRES_MAJORS lists, with commas, the major versions that Each
+// runs, no others, and the minor versions that EachMinor must; one that is missing
+// fails the test. Left out, they run what there is and say what is missing.
 package pgtest
 
 import (
@@ -119,6 +119,9 @@ func (s *shared) installations() []postgres.Installation {
 	slices.SortStableFunc(all, func(a, b postgres.Installation) int { return b.Major - a.Major })
 	// Within a major version the listed directories go before the machine's.
 	s.found = slices.CompactFunc(all, func(a, b postgres.Installation) bool { return a.Major == b.Major })
+	if majors := demandedMajors(); len(majors) > 0 {
+		s.found = slices.DeleteFunc(s.found, func(i postgres.Installation) bool { return !slices.Contains(majors, strconv.Itoa(i.Major)) })
+	}
 	if len(s.found) == 0 {
 		var inst postgres.Installation
 		if inst, s.problem = Installation(); s.problem == nil {
@@ -126,6 +129,16 @@ func (s *shared) installations() []postgres.Installation {
 		}
 	}
 	return s.found
+}
+
+// demandedMajors are the major versions in DAYPASS_TEST_POSTGRES_MAJORS.
+func demandedMajors() (majors []string) {
+	for version := range strings.SplitSeq(os.Getenv("DAYPASS_TEST_POSTGRES_MAJORS"), ",") {
+		if version = strings.TrimSpace(version); version != "" && !strings.Contains(version, ".") {
+			majors = append(majors, version)
+		}
+	}
+	return majors
 }
 
 // repositoryRoot is the nearest directory above a test's with a go.mod.
@@ -210,16 +223,17 @@ func Each(t *testing.T, test func(t *testing.T, s *Server)) {
 		have[major] = true
 		t.Run("PostgreSQL"+major, func(t *testing.T) { test(t, start(t, inst)) })
 	}
-	if len(have) == 0 {
+	demanded := demandedMajors()
+	if len(have) == 0 && len(demanded) == 0 {
 		t.Fatalf("no PostgreSQL found\n%v\n%s", servers.problem, howToGet(""))
 	}
 	for major := postgres.OldestMajor; major <= NewestMajor; major++ {
-		if !have[strconv.Itoa(major)] {
+		if !have[strconv.Itoa(major)] && len(demanded) == 0 {
 			t.Logf("not tested with PostgreSQL %d, which is not here: %s", major, howToGet(strconv.Itoa(major)))
 		}
 	}
-	for major := range strings.SplitSeq(os.Getenv("DAYPASS_TEST_POSTGRES_MAJORS"), ",") {
-		if major = strings.TrimSpace(major); major != "" && !strings.Contains(major, ".") && !have[major] {
+	for _, major := range demanded {
+		if !have[major] {
 			t.Errorf("DAYPASS_TEST_POSTGRES_MAJORS demands PostgreSQL %s, which is not here: %s", major, howToGet(major))
 		}
 	}
