@@ -56,7 +56,7 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 	return c, nil
 }
 
-const allowHTTPHelp = "accept an http:// URL of another machine: whoever is in between reads and changes the answers"
+const allowHTTPHelp = "accept an http:// URL of another machine: anyone in between can read and change the answers"
 
 // checkEndpoint refuses the URL of another machine without TLS. The AWS CLI takes it,
 // and so does "daypass redshift", with a warning. But an answer of this API is a

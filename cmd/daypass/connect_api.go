@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// gatewayPort is the port of a gateway that nobody says otherwise of: Amazon
-// Redshift's.
+// gatewayPort is the default port of a gateway, as of an Amazon
+// Redshift cluster.
 const gatewayPort = 5439
 
 // locate finds out where the gateway is and which database is meant.

@@ -64,7 +64,7 @@ const noCA = `no CA certificate is known to check the gateway with. Give one of
 
     --sslrootcert PATH      a copy of data/tls/ca.crt of the gateway, or DAYPASS_SSLROOTCERT=PATH
     --sslrootcert system    when its certificate is from a public CA (needs psql 16 or newer)
-    --sslmode require       to send the password to whoever answers; PGSSLMODE is not enough for that`
+    --sslmode require       to send the password to any server that answers; PGSSLMODE is not enough for that`
 
 // sslModes are libpq's, from the weakest to the strongest.
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
