@@ -26,8 +26,8 @@ import (
 // apiStub is a Redshift endpoint for the connect command.
 type apiStub struct {
 	url      string
+	mu       sync.Mutex        // guards the rest, for a command in a process of its own
 	answers  map[string]string // elements of answers, in place of the usual ones
-	mu       sync.Mutex        // guards requests
 	requests []url.Values
 	denied   bool   // whether calls are refused
 	host     string // of the endpoint; "" for a cluster without one
@@ -49,10 +49,11 @@ func newAPIStub(t *testing.T, host string) *apiStub {
 		}
 		s.mu.Lock()
 		s.requests = append(s.requests, form)
+		answers, denied, host := s.answers, s.denied, s.host
 		s.mu.Unlock()
 		action := form.Get("Action")
 		answer := func(name, usual string) string {
-			if odd, ok := s.answers[name]; ok {
+			if odd, ok := answers[name]; ok {
 				usual = odd
 			}
 			var b strings.Builder
@@ -64,15 +65,15 @@ func newAPIStub(t *testing.T, host string) *apiStub {
 			user = "IAMR:etl"
 		}
 		members := answer("DbUser", user) + answer("DbPassword", oddPassword) + answer("Expiration", "2026-01-02T03:04:05.678Z")
-		if s.denied {
+		if denied {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, "<ErrorResponse><Error><Code>AccessDenied</Code>%s</Error></ErrorResponse>", answer("Message", "no"))
 			return
 		}
 		if action == "DescribeClusters" {
 			endpoint := ""
-			if s.host != "" {
-				endpoint = "<Endpoint>" + answer("Address", s.host) + answer("Port", "5440") + "</Endpoint>"
+			if host != "" {
+				endpoint = "<Endpoint>" + answer("Address", host) + answer("Port", "5440") + "</Endpoint>"
 			}
 			members = "<Clusters><Cluster><ClusterIdentifier>c</ClusterIdentifier>" + answer("ClusterStatus", "creating") + answer("DBName", "dev") + endpoint + "</Cluster></Clusters>"
 		}

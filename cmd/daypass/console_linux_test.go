@@ -137,7 +137,9 @@ func TestMFACodeIsAskedFor(t *testing.T) {
 func TestTerminal(t *testing.T) {
 	const name = "d\u009b2J\u202ev ö 日本"
 	s := newAPIStub(t, "db.example.com")
+	s.mu.Lock()
 	s.answers = map[string]string{"DBName": name}
+	s.mu.Unlock()
 	for _, format := range []string{"json", "text", "table", "yaml"} {
 		args := []string{"redshift", "describe-clusters", "--output", format, "--color", "off", "--query", "Clusters[].DBName"}
 		seen := onTerminal(t, 80, args...)
