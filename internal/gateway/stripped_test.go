@@ -170,9 +170,13 @@ func TestRevocationReachesTheSessionRole(t *testing.T) {
 			if _, err := conn.Exec(t.Context(), "alter role current_user password 'mine'"); err != nil {
 				t.Fatal(err)
 			}
-			if work != "" {
-				go conn.Exec(context.Background(), work)
-			}
+			worked := make(chan struct{})
+			go func() {
+				defer close(worked)
+				if work != "" {
+					_, _ = conn.Exec(context.Background(), work)
+				}
+			}()
 			registry.set(func(g *credential.Grant) bool { return g.ID == bad.ID }, nil)
 			f.server.Recheck()
 			super := pgtest.Connect(t, pg.Superuser("postgres"))
@@ -186,6 +190,7 @@ func TestRevocationReachesTheSessionRole(t *testing.T) {
 			registry.set(nil, nil)
 			f.server.KillWhere(func(*gateway.Session) bool { return true })
 			eventually(t, "no session is left", func() bool { return len(f.server.Sessions()) == 0 })
+			<-worked
 		}
 	})
 }
