@@ -69,7 +69,7 @@ const noCA = `no CA certificate is known to check the gateway with. Give one of
 // sslModes are libpq's, from the weakest to the strongest.
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-// strength orders values of sslmode; -1 is none of them.
+// strength orders values of sslmode; -1 stands for any other text.
 func strength(mode string) int { return slices.Index(sslModes, mode) }
 
 // hasDefaultRootCert reports whether libpq finds a CA by itself.

@@ -30,7 +30,7 @@ user, an IAM role (all its sessions) or one role session. --db-user is the plain
 database user, as the column USER of "daypass sessions" has it: neither the prefix
 IAM: or IAMA: of a logon nor groups belong to it, and it takes in all sets of groups;
 IAM:ana and IAMR:etl are the identities of get-cluster-credentials-with-iam. When
-nobody of the name is known the command warns, and revokes all the same. It may be
+no one of that name is known, the command warns and revokes all the same. It may be
 repeated without harm, and cannot be undone. The caller needs
 daypass:RevokeCredentials.`,
 		Example: `  daypass revoke --principal arn:aws:iam::123456789012:user/ana

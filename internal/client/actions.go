@@ -32,7 +32,7 @@ type Revoked struct {
 	Revocation Revocation
 	// Sessions is how many sessions of the gateway that answered are ended by it.
 	Sessions int
-	// Warnings say that nobody of the name is known there.
+	// Warnings say that no one of that name is known there.
 	Warnings []string `xml:"Warnings>Warning" json:"Warnings,omitempty"`
 }
 

@@ -29,7 +29,7 @@ func TestBackendThatOutlastsItsEnd(t *testing.T) {
 		a.leak(c, "lab")
 		b := backend(t, c)
 		if err := syscall.Kill(int(b.PID), syscall.SIGSTOP); err != nil {
-			t.Skip("the server's processes cannot be stopped: ", err)
+			t.Fatal("stopping the server's process: ", err)
 		}
 		goOn := func() { _ = syscall.Kill(int(b.PID), syscall.SIGCONT) }
 		t.Cleanup(goOn)
