@@ -39,7 +39,7 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-// For tests only: a real etcd, in the process of the test (internal/etcdtest).
+// For tests only: a real etcd, in the process of the test (test/etcdtest).
 require go.etcd.io/etcd/server/v3 v3.7.3
 
 require (

@@ -25,9 +25,9 @@ import (
 
 	"github.com/daypass/daypass/internal/ca"
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/internal/server"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestClients lets the programs that people use do what they use them for:

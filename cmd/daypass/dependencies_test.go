@@ -78,11 +78,11 @@ var packages = []struct {
 	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awscli/jmespath", "internal/client", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
-	// Programs and helpers for tests.
-	{pkg: "internal/bench", forTests: true, ours: []string{"internal/ca", "internal/iam", "internal/postgres"}, because: "it measures the binary from outside"},
-	{pkg: "internal/soak", forTests: true, ours: []string{"internal/client", "internal/dbuser", "internal/postgres"}, because: "it drives the binary from outside"},
-	{pkg: "internal/pgtest", forTests: true, ours: []string{"internal/postgres"}, because: "any package's tests may use it, so it imports none that they test"},
-	{pkg: "internal/etcdtest", forTests: true, because: "any package's tests may use it, so it imports none that they test"},
+	// Programs and helpers for tests: no part of the product.
+	{pkg: "test/bench", forTests: true, ours: []string{"internal/ca", "internal/iam", "internal/postgres"}, because: "it measures the binary from outside"},
+	{pkg: "test/soak", forTests: true, ours: []string{"internal/client", "internal/dbuser", "internal/postgres"}, because: "it drives the binary from outside"},
+	{pkg: "test/pgtest", forTests: true, ours: []string{"internal/postgres"}, because: "any package's tests may use it, so it imports none that they test"},
+	{pkg: "test/etcdtest", forTests: true, because: "any package's tests may use it, so it imports none that they test"},
 	{pkg: "internal/registry/registrytest", forTests: true, ours: []string{"internal/registry"}, because: "it tests any store through the interface"},
 }
 
@@ -93,22 +93,22 @@ var modules = []struct {
 	homes   []string
 	because string
 }{
-	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awscli", "internal/client", "internal/devserver", "internal/soak"}, "clients only: the server verifies signatures with its own code"},
-	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/devserver", "internal/soak"}, "it comes with the SDK"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awscli", "internal/client", "internal/devserver", "test/soak"}, "clients only: the server verifies signatures with its own code"},
+	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/devserver", "test/soak"}, "it comes with the SDK"},
 	{"github.com/coreos/go-oidc/v3", []string{"internal/sts"}, "web identity tokens become access keys in one place"},
 	{"github.com/go-jose/go-jose/v4", []string{"internal/sts"}, "web identity tokens become access keys in one place"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"internal/postgres"}, "it downloads programs: no server does"},
 	{"github.com/fxamacker/cbor/v2", []string{"internal/credential", "internal/sts"}, "only what is signed or sealed is CBOR"},
-	{"github.com/jackc/pgx/v5", []string{"internal/bench", "internal/config", "internal/dbuser", "internal/devserver", "internal/gateway", "internal/pgtest", "internal/postgres", "internal/soak"}, "the packages that speak to PostgreSQL are listed"},
+	{"github.com/jackc/pgx/v5", []string{"internal/config", "internal/dbuser", "internal/devserver", "internal/gateway", "internal/postgres", "test/bench", "test/pgtest", "test/soak"}, "the packages that speak to PostgreSQL are listed"},
 	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, "metrics are collected from callbacks"},
 	{"github.com/spf13/cobra", []string{"cmd/daypass"}, "flags are the commands'"},
 	{"github.com/spf13/pflag", []string{"cmd/daypass"}, "flags are the commands'"},
 	{"go.etcd.io/bbolt", []string{"internal/registry/boltstore"}, "a store's client reaches the binary through its package only"},
 	{"go.etcd.io/etcd/api/v3", []string{"internal/registry/etcdstore"}, "a store's client reaches the binary through its package only"},
-	{"go.etcd.io/etcd/client/v3", []string{"internal/etcdtest", "internal/registry/etcdstore"}, "a store's client reaches the binary through its package only"},
-	{"go.etcd.io/etcd/server/v3", []string{"internal/etcdtest"}, "the server of etcd is for tests"},
+	{"go.etcd.io/etcd/client/v3", []string{"internal/registry/etcdstore", "test/etcdtest"}, "a store's client reaches the binary through its package only"},
+	{"go.etcd.io/etcd/server/v3", []string{"test/etcdtest"}, "the server of etcd is for tests"},
 	{"go.opentelemetry.io/otel", []string{"internal/tracing"}, "traces are made from callbacks"},
-	{"go.uber.org/zap", []string{"internal/etcdtest", "internal/registry/etcdstore"}, "etcd's client wants its logger; ours is log/slog"},
+	{"go.uber.org/zap", []string{"internal/registry/etcdstore", "test/etcdtest"}, "etcd's client wants its logger; ours is log/slog"},
 	{"go.yaml.in/yaml/v3", []string{"internal/awscli", "internal/config"}, "one package reads the configuration, one the AWS CLI's input files"},
 	{"golang.org/x/sync", []string{"internal/devserver", "internal/server"}, "only wiring starts groups of goroutines"},
 	{"golang.org/x/sys", []string{"internal/awscli", "internal/gateway", "internal/server"}, "the packages with system calls are listed"},

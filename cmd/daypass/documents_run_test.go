@@ -22,9 +22,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/internal/server"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // documentSite is what the documents speak of: a PostgreSQL with alice and the

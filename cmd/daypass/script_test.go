@@ -20,9 +20,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/internal/server"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 func TestMain(m *testing.M) {

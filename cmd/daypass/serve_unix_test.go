@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestSecondSignal: the first signal waits for what runs, the second does not.

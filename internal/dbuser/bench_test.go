@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // BenchmarkEnsure is what a logon adds: of a known user, and of a new one.

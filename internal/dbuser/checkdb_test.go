@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // about are the findings of one code that mention a text.

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 func TestSessionWithoutGroups(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestDatabaseThatRefusesTheLogin: what session roles own in a database that does not

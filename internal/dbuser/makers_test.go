@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestRolesMadeInSessions: a user with CREATEROLE makes roles in sessions; the

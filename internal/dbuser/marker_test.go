@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestTheMarkerAloneProvesNothing: before 16 a user with CREATEROLE puts a role of

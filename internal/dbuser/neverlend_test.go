@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 func TestNeverLend(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestOutage asks a cluster that is not there, a thousand times at once.

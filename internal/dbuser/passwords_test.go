@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // direct logs on past the gateway, and returns what comes of it.

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestUsersOwnSchema: "$user" is the same schema in both kinds of session, wherever

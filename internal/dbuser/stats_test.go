@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestStatsAndPing looks at a cluster that is there and one that is not.

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestSessionRolesOfAnotherLogin: from 16 on a login may change the roles that it has

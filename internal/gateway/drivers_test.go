@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // exchange is what one of Redshift's drivers sends, and must get, from its

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestThousandsOfStrangers: 4000 peers from 200 addresses that begin a logon in

@@ -15,8 +15,8 @@ import (
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // network is a stretch of network before a server, at an address that stays

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // firstPackets is what strangers and broken clients begin with.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/throttle"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestSilentPeers: 300 peers from 300 addresses say nothing, where 100 connections

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // dialProxied connects from 127.0.3.n, where proxies are up to 15, and sends a header.

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestPreStartup sends what comes before the start-up message, and wants the

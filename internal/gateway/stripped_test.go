@@ -9,8 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // otherGateway is an Admin whose session roles another gateway strips once, at one

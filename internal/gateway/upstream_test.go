@@ -20,7 +20,7 @@ import (
 	"github.com/daypass/daypass/internal/ca"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // stuckAdmin never answers.

@@ -32,8 +32,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // served is a Daypass server in this process, whose clock a test can move.

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/client"
-	"github.com/daypass/daypass/internal/etcdtest"
+	"github.com/daypass/daypass/test/etcdtest"
 )
 
 // operator calls a server as admin does.

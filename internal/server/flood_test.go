@@ -27,8 +27,8 @@ import (
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/gateway"
-	"github.com/daypass/daypass/internal/pgtest"
 	"github.com/daypass/daypass/internal/throttle"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // issuer signs the tokens of https://idp.example.com.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/daypass/daypass/internal/pgtest"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // TestAlerts has promtool see every alert fire when it should, and none when all is

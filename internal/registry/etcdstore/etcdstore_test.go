@@ -14,11 +14,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/daypass/daypass/internal/etcdtest"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/registry"
 	"github.com/daypass/daypass/internal/registry/etcdstore"
 	"github.com/daypass/daypass/internal/registry/registrytest"
+	"github.com/daypass/daypass/test/etcdtest"
 )
 
 const prefix = "daypass/"

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/daypass/daypass/internal/etcdtest"
+	"github.com/daypass/daypass/test/etcdtest"
 )
 
 // authority signs certificates for a test.
