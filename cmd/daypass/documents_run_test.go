@@ -19,7 +19,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/jackc/pgx/v5"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/postgres"

@@ -288,7 +288,7 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	}
 }
 
-// TestSyntaxErrors: each with the line where the fault is, not where the parser
+// TestSyntaxErrors: each error names the line to mend, not the line where the parser
 // noticed.
 func TestSyntaxErrors(t *testing.T) {
 	data, err := os.ReadFile("../../docs/daypass.yaml")
@@ -316,6 +316,24 @@ func TestSyntaxErrors(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: Parse = %v, want %q", row.to, err, want)
 		}
+	}
+}
+
+// TestSyntaxErrorInLargeFile: the line is found in a file of any size.
+func TestSyntaxErrorInLargeFile(t *testing.T) {
+	const users = 20000
+	var text strings.Builder
+	text.WriteString(smallConfig + "iam:\n  users:\n")
+	for i := range users {
+		fmt.Fprintf(&text, "    - name: user%d\n", i)
+	}
+	text.WriteString("      tags: {team: data\n")
+	for i := range users {
+		fmt.Fprintf(&text, "    - name: other%d\n", i)
+	}
+	want := fmt.Sprintf("f.yaml:%d: tags: not YAML: ", lineOf(text.String(), "tags:"))
+	if _, err := Parse("f.yaml", []byte(text.String()), testEnvironment); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("Parse = %v, want %q", err, want)
 	}
 }
 

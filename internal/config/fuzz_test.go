@@ -3,12 +3,13 @@ package config
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// FuzzParse: whatever the text, reading it comes to an end, every fault names the
-// file and a line, and what is taken has a directory.
+// FuzzParse: reading any text ends, every fault names the file and a line in it, and
+// a configuration that is accepted has a directory.
 func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Add(smallConfig)
@@ -33,8 +34,13 @@ func FuzzParse(f *testing.F) {
 			faults = several.Unwrap()
 		}
 		for _, fault := range faults {
-			if _, line, _ := strings.Cut(fault.Error(), ":"); !strings.HasSuffix(strings.SplitN(fault.Error(), ":", 2)[0], ".yaml") || line == "" {
-				t.Errorf("%v names no file and line", fault)
+			parts := strings.SplitN(fault.Error(), ":", 3)
+			if len(parts) < 3 || parts[0] != "f.yaml" {
+				t.Errorf("%v does not begin with file and line", fault)
+				continue
+			}
+			if line, err := strconv.Atoi(parts[1]); err != nil || line < 1 || line > strings.Count(text, "\n")+1 {
+				t.Errorf("%v does not name a line of the file", fault)
 			}
 		}
 	})

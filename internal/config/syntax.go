@@ -4,71 +4,63 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 )
 
 var (
-	syntaxPattern = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
-	keyPattern    = regexp.MustCompile(`^[\s-]*["']?([\w.-]+)["']?\s*:`)
-	// starPattern finds a value that begins with *, an alias in YAML. What it makes
-	// of one in quotes or in a comment does not matter: it is looked for only when
-	// there is an alias that cannot be one.
+	keyPattern = regexp.MustCompile(`^[\s-]*["']?([\w.-]+)["']?\s*:`)
+	// openQuotePattern finds a value whose quote does not end on its line.
+	openQuotePattern = regexp.MustCompile(`^[\s-]*[\w.-]+:\s+(?:"(?:[^"\\]|\\.)*|'(?:[^']|'')*)$`)
+	// starPattern finds a value that begins with *, which is an alias in YAML.
 	starPattern = regexp.MustCompile(`[:\[,-]\s*\*`)
 )
 
-// maxSyntaxLines bounds the search for the line of a syntax error, which reads the
-// text again and again.
-const maxSyntaxLines = 3000
-
-// syntaxError gives the YAML parser's errors the form of all others. The parser
-// names the line where what it was in the middle of began, from 0 or from 1, or no
-// line. The fault is in the line after the last one up to which the text is YAML;
-// where it is within a list or a text of many lines, that is where this begins.
+// syntaxError gives the YAML parser's errors the form of all others. The parser says
+// where it stopped, and where the list, mapping or text began that it was reading
+// then. The line to mend is where a list or mapping in brackets, or a quoted text,
+// was left open; otherwise it is the line where the parser stopped.
 func syntaxError(path string, data []byte, err error) error {
-	match := syntaxPattern.FindStringSubmatch(err.Error())
-	if match == nil {
+	var at *yaml.LoadError
+	if !errors.As(err, &at) {
 		return fmt.Errorf("%s:1: not YAML: %w", path, err)
 	}
-	line, reason := 1, match[2]
-	if n, err := strconv.Atoi(match[1]); err == nil {
-		line = n
-	}
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	if len(lines) <= maxSyntaxLines {
-		line = len(lines)
-		for line > 1 && !isYAML(bytes.Join(lines[:line-1], nil)) {
-			line--
+	lines := bytes.Split(data, []byte("\n"))
+	line, reason := at.Mark.Line, at.Message
+	switch {
+	case at.Stage == yaml.ReaderStage:
+		line = firstLine(lines, func(text []byte) bool { return !utf8.Valid(text) })
+	case strings.HasPrefix(reason, "unknown anchor"), strings.HasSuffix(at.ContextMsg, "scanning an alias"):
+		if line <= len(lines) && starPattern.Match(lines[line-1]) {
+			reason += `; a value that begins with * needs quotes: "*"`
 		}
-	}
-	if strings.Contains(reason, "alphabetic or numeric character") || strings.HasPrefix(reason, "unknown anchor") {
-		for i := line - 1; i < len(lines); i++ {
-			if starPattern.Match(lines[i]) {
-				line, reason = i+1, reason+`; a value that begins with * needs quotes: "*"`
-				break
-			}
+	case strings.Contains(at.ContextMsg, "parsing a block"):
+		// The text of an open quote ends at the next quote of the file, and the parser
+		// stops behind that.
+		if open := firstLine(lines[:min(line, len(lines))], openQuotePattern.Match); open > 0 {
+			line = open
 		}
+	case at.ContextMark.Line > 0:
+		line = at.ContextMark.Line
 	}
+	line = min(max(line, 1), len(lines))
 	key := ""
-	if line <= len(lines) {
-		if match := keyPattern.FindSubmatch(lines[line-1]); match != nil {
-			key = string(match[1]) + ": "
-		}
+	if match := keyPattern.FindSubmatch(lines[line-1]); match != nil {
+		key = string(match[1]) + ": "
 	}
 	return fmt.Errorf("%s:%d: %snot YAML: %s", path, line, key, reason)
 }
 
-// isYAML reports whether the text has no syntax error.
-func isYAML(data []byte) bool {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var node yaml.Node
-		if err := decoder.Decode(&node); err != nil {
-			return errors.Is(err, io.EOF)
+// firstLine returns the number of the first line for which match is true, counted
+// from 1, or 0.
+func firstLine(lines [][]byte, match func([]byte) bool) int {
+	for i, text := range lines {
+		if match(text) {
+			return i + 1
 		}
 	}
+	return 0
 }
