@@ -8,6 +8,7 @@ import (
 
 	"github.com/daypass/daypass/internal/awscli"
 	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 	"github.com/daypass/daypass/internal/keyring"
 )
 
@@ -56,8 +57,8 @@ func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *
 	return to.checkPlace()
 }
 
-func object(pairs ...any) *jmespath.Object {
-	o := new(jmespath.Object)
+func object(pairs ...any) *pyvalue.Object {
+	o := new(pyvalue.Object)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		o.Set(pairs[i].(string), pairs[i+1])
 	}
@@ -65,7 +66,7 @@ func object(pairs ...any) *jmespath.Object {
 }
 
 // findCluster reads the endpoint of the one cluster that was asked for.
-func findCluster(answer *jmespath.Object) (logon, error) {
+func findCluster(answer *pyvalue.Object) (logon, error) {
 	var at logon
 	expression, err := jmespath.Compile("Clusters[0].[Endpoint.Address, Endpoint.Port, DBName, ClusterStatus]")
 	if err != nil {
@@ -78,9 +79,9 @@ func findCluster(answer *jmespath.Object) (logon, error) {
 	}
 	at.host, _ = fields[0].(string)
 	at.database, _ = fields[2].(string)
-	port, err := strconv.Atoi(jmespath.Str(fields[1]))
+	port, err := strconv.Atoi(pyvalue.Str(fields[1]))
 	if at.host == "" || err != nil {
-		return at, fmt.Errorf("it has no endpoint (its status is %.40q): say where the gateway is with --host and --port", jmespath.Str(fields[3]))
+		return at, fmt.Errorf("it has no endpoint (its status is %.40q): say where the gateway is with --host and --port", pyvalue.Str(fields[3]))
 	}
 	at.port = port
 	return at, nil
@@ -94,7 +95,7 @@ func (o *connectOptions) ask(ctx context.Context, client *awscli.Client, seconds
 		params.Set("DbName", to.database)
 	}
 	if seconds != 0 {
-		params.Set("DurationSeconds", jmespath.Int(seconds))
+		params.Set("DurationSeconds", pyvalue.Int(seconds))
 	}
 	if !o.withIAM {
 		call = "GetClusterCredentials"

@@ -71,11 +71,12 @@ var packages = []struct {
 
 	// Clients and commands.
 	{pkg: "internal/client", ours: []string{"internal/quote"}, because: "a client shares no code with the server it calls"},
-	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/quote"}, because: "a client shares no code with the server it calls"},
-	{pkg: "internal/awscli/jmespath", never: leaf, because: "evaluating a query is a pure function"},
+	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/quote"}, because: "a client shares no code with the server it calls"},
+	{pkg: "internal/awscli/pyvalue", never: leaf, because: "values and their text need no files"},
+	{pkg: "internal/awscli/jmespath", ours: []string{"internal/awscli/pyvalue"}, never: leaf, because: "evaluating a query is a pure function"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awscli/jmespath", "internal/client", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/client", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests: no part of the product.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // nargs says how many values an option takes.
@@ -243,7 +243,7 @@ func (p *argParser) take(parsed arguments, w word, args []string, from int, isVa
 	end := from
 	if w.explicit != nil {
 		if o.nargs == noValue {
-			return 0, p.optionError(o, "ignored explicit argument %s", jmespath.Repr(*w.explicit))
+			return 0, p.optionError(o, "ignored explicit argument %s", pyvalue.Repr(*w.explicit))
 		}
 		values = []string{*w.explicit}
 	} else {
@@ -254,8 +254,8 @@ func (p *argParser) take(parsed arguments, w word, args []string, from int, isVa
 		}
 	}
 	for _, value := range values {
-		if _, ok := jmespath.ParseInt(value); o.integer && !ok {
-			return 0, p.optionError(o, "invalid int value: %s", jmespath.Repr(value))
+		if _, ok := pyvalue.ParseInt(value); o.integer && !ok {
+			return 0, p.optionError(o, "invalid int value: %s", pyvalue.Repr(value))
 		}
 		if err := p.checkChoice("--"+o.name, o.choices, value); err != nil {
 			return 0, err
@@ -312,7 +312,7 @@ func (p *argParser) checkChoice(name string, choices []string, value string) err
 		}
 	}
 	if len(close) > 0 {
-		fmt.Fprintf(&b, "\n\n\nInvalid choice: %s, maybe you meant:\n\n%s", jmespath.Repr(value), strings.Join(close, "\n"))
+		fmt.Fprintf(&b, "\n\n\nInvalid choice: %s, maybe you meant:\n\n%s", pyvalue.Repr(value), strings.Join(close, "\n"))
 	}
 	return p.error("argument %s: %s", name, b.String())
 }

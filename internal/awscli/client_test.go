@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/awscli"
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // TestOnlyOurs are the cases that version 1 of the AWS CLI has no answer to.
@@ -239,7 +239,7 @@ func TestClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var params jmespath.Object
+	var params pyvalue.Object
 	_, err = client.Call(t.Context(), "DescribeClusters", &params)
 	var api *awscli.APIError
 	if !errors.As(err, &api) || api.Code != "ClusterNotFound" || api.Operation != "DescribeClusters" || awscli.ExitCode(err) != awscli.ExitService {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // element is one element of an answer: its name without the namespace, the
@@ -142,15 +142,15 @@ func (d decoder) value(s *shape, e *element) (any, error) {
 	case kindBoolean:
 		return e.text == "true", nil
 	case kindInteger:
-		n, ok := jmespath.ParseInt(e.text)
+		n, ok := pyvalue.ParseInt(e.text)
 		if !ok {
-			return nil, fail(ExitGeneral, "invalid literal for int() with base 10: %s", jmespath.Repr(e.text))
+			return nil, fail(ExitGeneral, "invalid literal for int() with base 10: %s", pyvalue.Repr(e.text))
 		}
 		return n, nil
 	case kindDouble:
-		f, ok := jmespath.ParseFloat(e.text)
+		f, ok := pyvalue.ParseFloat(e.text)
 		if !ok {
-			return nil, fail(ExitGeneral, "could not convert string to float: %s", jmespath.Repr(e.text))
+			return nil, fail(ExitGeneral, "could not convert string to float: %s", pyvalue.Repr(e.text))
 		}
 		return f, nil
 	case kindTimestamp:
@@ -204,7 +204,7 @@ func timestampFormat(name string) (func(string) (any, error), error) {
 }
 
 func iso8601(text string) (any, error) {
-	if f, ok := jmespath.ParseFloat(text); ok {
+	if f, ok := pyvalue.ParseFloat(text); ok {
 		whole := int64(f)
 		return render(time.Unix(whole, int64((f-float64(whole))*1e6)*1000).Local(), true), nil
 	}

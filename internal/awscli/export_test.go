@@ -1,6 +1,6 @@
 package awscli
 
-import "github.com/daypass/daypass/internal/awscli/jmespath"
+import "github.com/daypass/daypass/internal/awscli/pyvalue"
 
 // YAMLText is the printer of the yaml format.
 var YAMLText = yamlText
@@ -50,7 +50,7 @@ func SpellArguments(parsed map[string]any) []string {
 }
 
 // Decode reads an answer of DescribeClusters.
-func Decode(body []byte) (*jmespath.Object, error) {
+func Decode(body []byte) (*pyvalue.Object, error) {
 	return decode(describeClusters(), body, func(s string) (any, error) { return iso8601(s) })
 }
 

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/language"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -90,7 +90,7 @@ func (c *command) print(ctx context.Context, op *operation, form string, answer 
 	case form == "yaml":
 		return c.write(yamlText(value))
 	}
-	return c.write(jmespath.JSON(value, 4, false) + "\n")
+	return c.write(pyvalue.JSON(value, 4, false) + "\n")
 }
 
 func (c *command) colored() bool {
@@ -193,7 +193,7 @@ func (t *textPrinter) item(v any, label *string, columns []string) error {
 	case []any:
 		return t.list(v, label)
 	}
-	t.line(jmespath.Str(v))
+	t.line(pyvalue.Str(v))
 	return nil
 }
 
@@ -223,7 +223,7 @@ func (t *textPrinter) list(list []any, label *string) error {
 	var scalars []string
 	for _, element := range list {
 		if isScalar(element) {
-			scalars = append(scalars, jmespath.Str(element))
+			scalars = append(scalars, pyvalue.Str(element))
 		}
 	}
 	switch {
@@ -252,7 +252,7 @@ func scalarKeys(list []any) ([]string, error) {
 	for _, element := range list {
 		o, ok := element.(*object)
 		if !ok {
-			return nil, fmt.Errorf("'%s' object has no attribute 'items'", jmespath.PythonType(element))
+			return nil, fmt.Errorf("'%s' object has no attribute 'items'", pyvalue.TypeName(element))
 		}
 		for key, value := range o.All() {
 			if isScalar(value) && !slices.Contains(keys, key) {
@@ -271,7 +271,7 @@ func (t *textPrinter) object(o *object, label *string, columns []string) error {
 	if columns == nil {
 		for _, key := range keys {
 			if value, _ := o.Get(key); isScalar(value) {
-				fields = append(fields, jmespath.Str(value))
+				fields = append(fields, pyvalue.Str(value))
 			} else {
 				rest = append(rest, key)
 			}
@@ -282,7 +282,7 @@ func (t *textPrinter) object(o *object, label *string, columns []string) error {
 			if !ok {
 				value = ""
 			}
-			fields = append(fields, jmespath.Str(value))
+			fields = append(fields, pyvalue.Str(value))
 		}
 		for _, key := range keys {
 			if !slices.Contains(columns, key) {

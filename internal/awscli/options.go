@@ -4,9 +4,10 @@ import (
 	"strings"
 
 	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-type object = jmespath.Object
+type object = pyvalue.Object
 
 // globalOptions are the options that every command of the AWS CLI takes, in
 // its order.
@@ -114,7 +115,7 @@ func seconds(parsed arguments, name string) (int, error) {
 	if !parsed.has(name) {
 		return defaultTimeout, nil
 	}
-	n, ok := jmespath.ParseInt(parsed.text(name))
+	n, ok := pyvalue.ParseInt(parsed.text(name))
 	if !ok {
 		return 0, notAnInteger(parsed.text(name))
 	}
@@ -125,7 +126,7 @@ func seconds(parsed arguments, name string) (int, error) {
 }
 
 func notAnInteger(text string) error {
-	return fail(ExitUsage, "invalid literal for int() with base 10: %s", jmespath.Repr(text))
+	return fail(ExitUsage, "invalid literal for int() with base 10: %s", pyvalue.Repr(text))
 }
 
 // The options that take the place of all others.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // response is what a command prints: the answer of one call, or the pages of a
@@ -49,11 +49,11 @@ func (c *command) pagination(op *operation, parsed arguments) (bool, error) {
 	var used []string
 	for _, name := range []string{"starting-token", "page-size", "max-items"} {
 		text := parsed.text(name)
-		if n, ok := jmespath.ParseInt(text); text != "" && (!ok || name == "starting-token" || n.Sign() != 0) {
+		if n, ok := pyvalue.ParseInt(text); text != "" && (!ok || name == "starting-token" || n.Sign() != 0) {
 			used = append(used, "--"+name)
 		}
 	}
-	if n, ok := jmespath.ParseInt(parsed.text("max-items")); ok && n.Sign() <= 0 && (paginate || len(used) == 0) {
+	if n, ok := pyvalue.ParseInt(parsed.text("max-items")); ok && n.Sign() <= 0 && (paginate || len(used) == 0) {
 		fmt.Fprintln(c.env.Stderr, "warning: Non-positive values for --max-items may result in undefined behavior.")
 	}
 	if !paginate && len(used) > 0 {
@@ -94,7 +94,7 @@ func (p *pages) startAt(token string) error {
 	p.resumed = true
 	data, err := base64.StdEncoding.DecodeString(token)
 	if err == nil {
-		if value, err := jmespath.ParseJSON(string(data)); err == nil {
+		if value, err := pyvalue.ParseJSON(string(data)); err == nil {
 			if o, ok := value.(*object); ok {
 				return p.startAtObject(token, o)
 			}
@@ -102,7 +102,7 @@ func (p *pages) startAt(token string) error {
 	}
 	parts := strings.Split(token, "___")
 	if len(parts) == 2 {
-		if n, ok := jmespath.ParseInt(parts[1]); ok && n.IsInt64() {
+		if n, ok := pyvalue.ParseInt(parts[1]); ok && n.IsInt64() {
 			parts, p.skip = parts[:1], int(n.Int64())
 		} else {
 			parts = []string{token}
@@ -159,7 +159,7 @@ func (p *pages) items(ctx context.Context, visit func(page *object, items []any)
 		if p.most != nil {
 			if over := new(big.Int).Sub(big.NewInt(int64(total+len(list))), p.most); over.Sign() > 0 {
 				keep := len(list) - int(min(over.Int64(), int64(2*len(list)+1)))
-				p.setResume(token, jmespath.Int(int64(keep+skipped)))
+				p.setResume(token, pyvalue.Int(int64(keep+skipped)))
 				return visit(page, list[:cut(keep, len(list))])
 			}
 		}
@@ -176,7 +176,7 @@ func (p *pages) items(ctx context.Context, visit func(page *object, items []any)
 			return nil
 		}
 		if token == previous {
-			return fail(ExitGeneral, "Error during pagination: The same next token was received twice: {'%s': %s}", names.token, jmespath.Repr(token))
+			return fail(ExitGeneral, "Error during pagination: The same next token was received twice: {'%s': %s}", names.token, pyvalue.Repr(token))
 		}
 		p.setToken(token)
 		previous = token
@@ -205,7 +205,7 @@ func (p *pages) setResume(token, printed any) {
 	if printed != nil {
 		o.Set(truncateKey, printed)
 	}
-	p.resume = base64.StdEncoding.EncodeToString([]byte(jmespath.JSON(o, 0, true)))
+	p.resume = base64.StdEncoding.EncodeToString([]byte(pyvalue.JSON(o, 0, true)))
 }
 
 func (p *pages) whole(ctx context.Context) (*object, error) {

@@ -13,7 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // paging are the options that cut a list into pages; nil where not given.
@@ -65,10 +65,10 @@ func buildParams(op *operation, parsed arguments) (*object, paging, error) {
 		}
 		// The parser has checked that these two are numbers.
 		if parsed.has("page-size") {
-			pages.pageSize, _ = jmespath.ParseInt(parsed.text("page-size"))
+			pages.pageSize, _ = pyvalue.ParseInt(parsed.text("page-size"))
 		}
 		if parsed.has("max-items") {
-			pages.maxItems, _ = jmespath.ParseInt(parsed.text("max-items"))
+			pages.maxItems, _ = pyvalue.ParseInt(parsed.text("max-items"))
 		}
 	}
 	return params, pages, addInput(params, parsed)
@@ -86,7 +86,7 @@ func addInput(params *object, parsed arguments) error {
 		if err != nil {
 			return err
 		}
-		if input, err = jmespath.ParseJSON(text); err != nil {
+		if input, err = pyvalue.ParseJSON(text); err != nil {
 			return paramError(inputJSON, "Invalid JSON: %v\nJSON received: %s", err, text)
 		}
 	case parsed.has(inputYAML):
@@ -102,7 +102,7 @@ func addInput(params *object, parsed arguments) error {
 	}
 	given, ok := input.(*object)
 	if !ok {
-		return fail(ExitUsage, "'%s' object has no attribute 'keys'", jmespath.PythonType(input))
+		return fail(ExitUsage, "'%s' object has no attribute 'keys'", pyvalue.TypeName(input))
 	}
 	for key, value := range given.All() {
 		if _, ok := params.Get(key); !ok {
@@ -142,7 +142,7 @@ func paramValue(s *shape, name string, given any) (any, error) {
 			return nil, err
 		}
 		if s.kind == kindInteger {
-			n, ok := jmespath.ParseInt(text)
+			n, ok := pyvalue.ParseInt(text)
 			if !ok {
 				return nil, notAnInteger(text)
 			}
@@ -157,7 +157,7 @@ func jsonList(name, text string, isFile bool) (any, error) {
 	if isFile && !strings.HasPrefix(strings.TrimSpace(text), "[") {
 		return nil, paramError(name, `the file must hold a JSON list, like ["a", "b"]`)
 	}
-	value, err := jmespath.ParseJSON(text)
+	value, err := pyvalue.ParseJSON(text)
 	if err != nil {
 		return nil, paramError(name, "Invalid JSON: %v\nJSON received: %s", err, text)
 	}
@@ -196,7 +196,7 @@ func loadFile(name, value string) (text string, isFile bool, err error) {
 }
 
 func fileError(err error, path string) string {
-	quoted := jmespath.Repr(path)
+	quoted := pyvalue.Repr(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "[Errno 2] No such file or directory: " + quoted

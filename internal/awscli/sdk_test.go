@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/awscli"
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // TestEndpointOfTheChain: the role that a profile names is assumed where the AWS CLI
@@ -58,7 +58,7 @@ region = us-east-1
 			if err != nil {
 				t.Fatal(err)
 			}
-			var params jmespath.Object
+			var params pyvalue.Object
 			if _, err := client.Call(t.Context(), "DescribeClusters", &params); err != nil {
 				t.Fatal(err)
 			}

@@ -5,7 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // inputSkeleton is a form of an operation's parameters.
@@ -20,7 +20,7 @@ func inputSkeleton(s *shape) any {
 	case kindList:
 		return []any{inputSkeleton(s.element)}
 	case kindInteger:
-		return jmespath.Int(0)
+		return pyvalue.Int(0)
 	case kindDouble:
 		return 0.0
 	case kindBoolean:
@@ -30,7 +30,7 @@ func inputSkeleton(s *shape) any {
 }
 
 func printInputSkeleton(w io.Writer, op *operation) error {
-	_, err := fmt.Fprintln(w, jmespath.JSON(inputSkeleton(op.input), 4, true))
+	_, err := fmt.Fprintln(w, pyvalue.JSON(inputSkeleton(op.input), 4, true))
 	return err
 }
 
@@ -88,13 +88,13 @@ func sample(s *shape, name string) any {
 	case kindList:
 		return []any{sample(s.element, s.element.name)}
 	case kindInteger:
-		return jmespath.Int(0)
+		return pyvalue.Int(0)
 	case kindDouble:
 		return 0.0
 	case kindBoolean:
 		return true
 	case kindTimestamp:
-		return jmespath.Time{Date: "1970-01-01", Clock: "00:00:00"}
+		return pyvalue.Time{Date: "1970-01-01", Clock: "00:00:00"}
 	}
 	return name
 }

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/text/width"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // section is one titled box of a table: an optional row of headers and rows of
@@ -39,7 +39,7 @@ func (s *section) addRow(values []any) error {
 	}
 	cells := make([]string, len(values))
 	for i, value := range values {
-		cells[i] = jmespath.Str(value)
+		cells[i] = pyvalue.Str(value)
 	}
 	s.rows = append(s.rows, cells)
 	s.widen(cells)
@@ -148,7 +148,7 @@ func isNothing(v any) bool {
 	case *object:
 		return v.Len() == 0
 	}
-	return jmespath.Equal(v, jmespath.Int(0))
+	return pyvalue.Equal(v, pyvalue.Int(0))
 }
 
 // build adds the sections of a value. It reports whether there is anything to

@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // validate checks parameters against the model. All faults are reported, in
@@ -63,7 +63,7 @@ func validateValue(name string, value any, s *shape) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("Invalid type for parameter %s, value: %s, type: <class '%s'>, valid types: %s",
-		name, jmespath.Str(value), jmespath.PythonType(value), want)}
+		name, pyvalue.Str(value), pyvalue.TypeName(value), want)}
 }
 
 // encode writes valid parameters as the form that is sent, in their order.
@@ -86,17 +86,17 @@ func encode(op *operation, params *object) string {
 			if s.kind == kindBoolean {
 				add(key, fmt.Sprint(value))
 			} else {
-				add(key, jmespath.Str(value))
+				add(key, pyvalue.Str(value))
 			}
 		case []any:
 			if len(value) == 0 {
 				add(key, "")
 			}
 			for i, element := range value {
-				add(fmt.Sprintf("%s.%s.%d", key, s.tag, i+1), jmespath.Str(element))
+				add(fmt.Sprintf("%s.%s.%d", key, s.tag, i+1), pyvalue.Str(element))
 			}
 		default:
-			add(key, jmespath.Str(value))
+			add(key, pyvalue.Str(value))
 		}
 	}
 	return b.String()

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // yamlText renders a value as version 2 of the AWS CLI does: block style with
@@ -15,8 +15,8 @@ import (
 // where it cannot be taken for something else, long ones folded at column 80.
 // A value that is no list and no object is printed as JSON.
 func yamlText(v any) string {
-	if _, isTime := v.(jmespath.Time); isTime || isScalar(v) {
-		return jmespath.JSON(v, 0, false) + "\n"
+	if _, isTime := v.(pyvalue.Time); isTime || isScalar(v) {
+		return pyvalue.JSON(v, 0, false) + "\n"
 	}
 	var p yamlPrinter
 	p.node(v, 0, false)
@@ -131,7 +131,7 @@ func (p *yamlPrinter) scalar(v any, indent int, key bool) {
 		p.put(v.String())
 	case float64:
 		p.put(yamlFloat(v))
-	case jmespath.Time:
+	case pyvalue.Time:
 		p.put(v.String())
 	case string:
 		p.text(v, indent, key)
@@ -139,7 +139,7 @@ func (p *yamlPrinter) scalar(v any, indent int, key bool) {
 }
 
 func yamlFloat(f float64) string {
-	switch text := strings.ToLower(jmespath.Repr(f)); text {
+	switch text := strings.ToLower(pyvalue.Repr(f)); text {
 	case "inf", "nan":
 		return "." + text
 	case "-inf":

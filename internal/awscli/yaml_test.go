@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/awscli"
-	"github.com/daypass/daypass/internal/awscli/jmespath"
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // TestYAML holds the yaml format against a recording of PyYAML, whose rules
@@ -36,7 +36,7 @@ func TestYAML(t *testing.T) {
 		if err := json.Unmarshal(line, &want); err != nil {
 			t.Fatal(err)
 		}
-		value, err := jmespath.ParseJSON(want.Value)
+		value, err := pyvalue.ParseJSON(want.Value)
 		if err != nil {
 			t.Fatal(err)
 		}

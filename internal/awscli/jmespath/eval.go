@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 type opcode int
@@ -51,7 +53,7 @@ func (n *node) eval(value any) (any, error) {
 	case opLiteral:
 		return n.value, nil
 	case opField:
-		if object, ok := value.(*Object); ok {
+		if object, ok := value.(*pyvalue.Object); ok {
 			field, _ := object.Get(n.name)
 			return field, nil
 		}
@@ -98,7 +100,7 @@ func (n *node) eval(value any) (any, error) {
 		if value == nil {
 			return nil, nil
 		}
-		object := new(Object)
+		object := new(pyvalue.Object)
 		for i, arg := range n.args {
 			field, err := arg.eval(value)
 			if err != nil {
@@ -144,7 +146,7 @@ func (n *node) project(value any) (any, error) {
 			return nil, nil
 		}
 		elements = base
-	case *Object:
+	case *pyvalue.Object:
 		if n.op != opValues {
 			return nil, nil
 		}
@@ -248,10 +250,10 @@ func slice(value any, bounds [3]*big.Int) (any, error) {
 }
 
 func clamp(n *big.Int, low, high int) int {
-	if n.Cmp(Int(int64(low))) < 0 {
+	if n.Cmp(pyvalue.Int(int64(low))) < 0 {
 		return low
 	}
-	if n.Cmp(Int(int64(high))) > 0 {
+	if n.Cmp(pyvalue.Int(int64(high))) > 0 {
 		return high
 	}
 	return int(n.Int64())
@@ -272,11 +274,11 @@ func compare(op string, left, right any) (any, error) {
 	switch {
 	case leftText && rightText:
 		order = strings.Compare(l, r)
-	case isNumber(left) && isNumber(right):
-		order, ok = compareNumbers(left, right)
-	case (leftText || isNumber(left)) && (rightText || isNumber(right)):
+	case pyvalue.IsNumber(left) && pyvalue.IsNumber(right):
+		order, ok = pyvalue.CompareNumbers(left, right)
+	case (leftText || pyvalue.IsNumber(left)) && (rightText || pyvalue.IsNumber(right)):
 		return nil, &EvalError{fmt.Sprintf("'%s' not supported between instances of '%s' and '%s'",
-			operatorSigns[op], pythonType(left), pythonType(right))}
+			operatorSigns[op], pyvalue.TypeName(left), pyvalue.TypeName(right))}
 	default:
 		return nil, nil
 	}

@@ -6,6 +6,9 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // function is one function of the language: the types each argument may have,
@@ -111,7 +114,7 @@ func callFunction(name string, args []any) (any, error) {
 
 func typeError(function string, value any, got string, want []string) error {
 	return &EvalError{fmt.Sprintf("In function %s(), invalid type for value: %s, expected one of: %s, received: \"%s\"",
-		function, Str(value), nameList(want), got)}
+		function, pyvalue.Str(value), nameList(want), got)}
 }
 
 // checkType checks an argument against the types it may have. A type like
@@ -139,12 +142,12 @@ func checkType(function string, value any, types []string) error {
 	allowed := elements[0]
 	if len(elements) > 1 {
 		if allowed = typeName(list[0]); !slices.Contains(elements, allowed) {
-			return typeError(function, list[0], pythonType(list[0]), types)
+			return typeError(function, list[0], pyvalue.TypeName(list[0]), types)
 		}
 	}
 	for _, element := range list {
 		if typeName(element) != allowed {
-			return typeError(function, element, pythonType(element), types)
+			return typeError(function, element, pyvalue.TypeName(element), types)
 		}
 	}
 	return nil
@@ -192,7 +195,7 @@ func toFloat(n any) float64 {
 }
 
 func sum(list []any) any {
-	var total any = Int(0)
+	var total any = pyvalue.Int(0)
 	for _, n := range list {
 		total = add(total, n)
 	}
@@ -206,7 +209,7 @@ func avg(args []any) (any, error) {
 	}
 	total := sum(list)
 	if n, ok := total.(*big.Int); ok {
-		f, _ := new(big.Rat).SetFrac(n, Int(int64(len(list)))).Float64()
+		f, _ := new(big.Rat).SetFrac(n, pyvalue.Int(int64(len(list)))).Float64()
 		return f, nil
 	}
 	return total.(float64) / float64(len(list)), nil
@@ -217,12 +220,12 @@ func contains(args []any) (any, error) {
 	case string:
 		search, ok := args[1].(string)
 		if !ok {
-			return nil, &EvalError{fmt.Sprintf("'in <string>' requires string as left operand, not %s", pythonType(args[1]))}
+			return nil, &EvalError{fmt.Sprintf("'in <string>' requires string as left operand, not %s", pyvalue.TypeName(args[1]))}
 		}
 		return strings.Contains(subject, search), nil
 	case []any:
 		for _, element := range subject {
-			if Equal(element, args[1]) {
+			if pyvalue.Equal(element, args[1]) {
 				return true, nil
 			}
 		}
@@ -240,7 +243,7 @@ func join(args []any) (any, error) {
 
 func keys(args []any) (any, error) {
 	list := []any{}
-	for key := range args[0].(*Object).All() {
+	for key := range args[0].(*pyvalue.Object).All() {
 		list = append(list, key)
 	}
 	return list, nil
@@ -248,7 +251,7 @@ func keys(args []any) (any, error) {
 
 func values(args []any) (any, error) {
 	list := []any{}
-	for _, value := range args[0].(*Object).All() {
+	for _, value := range args[0].(*pyvalue.Object).All() {
 		list = append(list, value)
 	}
 	return list, nil
@@ -257,11 +260,11 @@ func values(args []any) (any, error) {
 func length(args []any) (any, error) {
 	switch v := args[0].(type) {
 	case string:
-		return Int(runeCount(v)), nil
+		return pyvalue.Int(int64(utf8.RuneCountInString(v))), nil
 	case []any:
-		return Int(int64(len(v))), nil
+		return pyvalue.Int(int64(len(v))), nil
 	}
-	return Int(int64(args[0].(*Object).Len())), nil
+	return pyvalue.Int(int64(args[0].(*pyvalue.Object).Len())), nil
 }
 
 func mapEach(args []any) (any, error) {
@@ -277,10 +280,10 @@ func mapEach(args []any) (any, error) {
 }
 
 func merge(args []any) (any, error) {
-	merged := new(Object)
+	merged := new(pyvalue.Object)
 	for _, arg := range args {
 		switch arg := arg.(type) {
-		case *Object:
+		case *pyvalue.Object:
 			for key, value := range arg.All() {
 				merged.Set(key, value)
 			}
@@ -289,7 +292,7 @@ func merge(args []any) (any, error) {
 				return nil, &EvalError{"cannot convert dictionary update sequence element #0 to a sequence"}
 			}
 		default:
-			return nil, &EvalError{fmt.Sprintf("'%s' object is not iterable", pythonType(arg))}
+			return nil, &EvalError{fmt.Sprintf("'%s' object is not iterable", pyvalue.TypeName(arg))}
 		}
 	}
 	return merged, nil
@@ -326,7 +329,7 @@ func toString(args []any) (any, error) {
 	if _, ok := args[0].(string); ok {
 		return args[0], nil
 	}
-	return compactJSON(args[0]), nil
+	return pyvalue.CompactJSON(args[0]), nil
 }
 
 func typeOf(args []any) (any, error) {

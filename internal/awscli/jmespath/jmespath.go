@@ -1,19 +1,15 @@
-// Package jmespath evaluates JMESPath expressions, the language of the --query
-// option of the AWS CLI, over values whose objects keep the order of their
-// keys.
+// Package jmespath evaluates JMESPath expressions, the language of the AWS CLI's
+// --query option (https://jmespath.org/specification.html): the whole grammar and all
+// functions.
 //
-// It implements the JMESPath specification (https://jmespath.org/specification.html):
-// the whole grammar and all its functions. Where the specification leaves a
-// choice, or where the AWS CLI differs from it, the CLI is followed, because
-// output that is equal byte for byte is the point: numbers keep the difference
-// between integers and fractions, ordering compares strings too, a
-// multi-select hash keeps the order in which it was written, a comma may be
-// left out where the CLI's parser lets it be left out, and the texts of the
-// errors are the same.
+// Where the specification leaves a choice, or the AWS CLI differs from it, this package
+// does what the AWS CLI does, so that output and error messages are equal byte for
+// byte: objects keep the order of their keys, integers are told from fractions, <
+// compares strings too, and commas may be left out where the AWS CLI's parser allows
+// it. docs/decisions has the reasons for not using a library.
 //
-// Values are nil, bool, string, *big.Int, float64, []any, *Object and Time.
-// The package does no I/O, and its functions never change a value they were
-// given. An Expression is safe for concurrent use.
+// Values are those of package pyvalue. The package does no I/O and never changes a
+// value. An Expression is safe for concurrent use.
 package jmespath
 
 // Expression is a compiled JMESPath expression.
@@ -39,22 +35,21 @@ func Compile(text string) (*Expression, error) {
 // String returns the text that was compiled.
 func (e *Expression) String() string { return e.text }
 
-// Search evaluates the expression over a value. What is not there is nil; an
-// error means that a function was called with arguments it does not take, or
-// does not exist.
+// Search evaluates the expression over a value. A field that does not exist is nil. The
+// error is an *EvalError: an unknown function, or arguments of the wrong type.
 func (e *Expression) Search(value any) (any, error) {
 	return e.root.eval(value)
 }
 
-// SyntaxError says why an expression could not be compiled, in the words of
-// the AWS CLI, with a line that points at the place.
+// SyntaxError is the AWS CLI's message for an expression that cannot be compiled. Its
+// last line points at the place.
 type SyntaxError struct {
 	message string
 }
 
 func (e *SyntaxError) Error() string { return e.message }
 
-// EvalError says why a compiled expression could not be evaluated.
+// EvalError is the AWS CLI's message for an expression that cannot be evaluated.
 type EvalError struct {
 	message string
 }

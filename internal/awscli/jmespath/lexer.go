@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // Token types carry the names that the messages of the AWS CLI use.
@@ -53,7 +55,7 @@ func tokenize(text string) ([]token, error) {
 }
 
 func (l *lexer) fail(at int, message string) error {
-	return &SyntaxError{fmt.Sprintf("Bad jmespath expression: %s:\n%s\n%s^", message, l.text, repeat(" ", at))}
+	return &SyntaxError{fmt.Sprintf("Bad jmespath expression: %s:\n%s\n%s^", message, l.text, strings.Repeat(" ", at))}
 }
 
 func (l *lexer) emit(kind string, value any, start, end int) {
@@ -115,9 +117,9 @@ func (l *lexer) next() error {
 		if err != nil {
 			return err
 		}
-		name, err := ParseJSON(`"` + body + `"`)
+		name, err := pyvalue.ParseJSON(`"` + body + `"`)
 		if err != nil {
-			return l.fail(start, err.(*JSONError).Reason)
+			return l.fail(start, err.(*pyvalue.JSONError).Reason)
 		}
 		l.emit("quoted_identifier", name, start, end)
 	case isDigit(c) || c == '-':
@@ -170,9 +172,9 @@ func (l *lexer) jsonLiteral() error {
 		return err
 	}
 	body = strings.ReplaceAll(body, "\\`", "`")
-	value, err := ParseJSON(body)
+	value, err := pyvalue.ParseJSON(body)
 	if err != nil {
-		value, err = ParseJSON(`"` + strings.TrimLeft(body, " \t\n\r\v\f") + `"`)
+		value, err = pyvalue.ParseJSON(`"` + strings.TrimLeft(body, " \t\n\r\v\f") + `"`)
 	}
 	if err != nil {
 		return l.fail(start, "Bad token "+body)

@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
 // The parser is a top-down operator-precedence parser: prefix parses what can
@@ -61,12 +63,12 @@ func (p *parser) advance() token {
 
 func (p *parser) fail(t token, reason string) error {
 	return &SyntaxError{fmt.Sprintf("%s: Parse error at column %d, token \"%s\" (%s), for expression:\n\"%s\"\n%s^",
-		reason, t.start, Str(t.value), strings.ToUpper(t.kind), p.text, repeat(" ", t.start+1))}
+		reason, t.start, pyvalue.Str(t.value), strings.ToUpper(t.kind), p.text, strings.Repeat(" ", t.start+1))}
 }
 
 func (p *parser) incomplete() error {
 	return &SyntaxError{fmt.Sprintf("Invalid jmespath expression: Incomplete expression:\n\"%s\"\n%s^",
-		p.text, repeat(" ", len([]rune(p.text))+1))}
+		p.text, strings.Repeat(" ", len([]rune(p.text))+1))}
 }
 
 func (p *parser) expect(kinds ...string) error {
@@ -89,7 +91,7 @@ func nameList(names []string) string {
 	for i, name := range names {
 		list[i] = name
 	}
-	return Repr(list)
+	return pyvalue.Repr(list)
 }
 
 func (p *parser) parse() (*node, error) {
@@ -98,7 +100,7 @@ func (p *parser) parse() (*node, error) {
 		return nil, err
 	}
 	if t := p.current(); t.kind != "eof" {
-		return nil, p.fail(t, "Unexpected token: "+Str(t.value))
+		return nil, p.fail(t, "Unexpected token: "+pyvalue.Str(t.value))
 	}
 	return root, nil
 }
@@ -278,7 +280,7 @@ func (p *parser) filter(left *node) (*node, error) {
 func (p *parser) call(left *node) (*node, error) {
 	if left.op != opField {
 		t := p.tokens[max(p.at-2, 0)]
-		return nil, p.fail(t, fmt.Sprintf("Invalid function name '%s'", Str(t.value)))
+		return nil, p.fail(t, fmt.Sprintf("Invalid function name '%s'", pyvalue.Str(t.value)))
 	}
 	n := &node{op: opCall, name: left.name}
 	for p.kind() != "rparen" {

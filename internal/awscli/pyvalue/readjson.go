@@ -1,4 +1,4 @@
-package jmespath
+package pyvalue
 
 import (
 	"fmt"

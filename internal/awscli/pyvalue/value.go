@@ -1,11 +1,9 @@
-package jmespath
+package pyvalue
 
 import (
 	"iter"
 	"math"
 	"math/big"
-	"strings"
-	"unicode/utf8"
 )
 
 // Object is a JSON object that keeps its keys in the order in which they were
@@ -64,8 +62,7 @@ func (o *Object) All() iter.Seq2[string, any] {
 	}
 }
 
-// Time is a moment that the formats print differently: "T" between date and
-// time as JSON, a space as text. No function of the language knows its type.
+// Time is a moment. JSON has a "T" between date and time, text has a space.
 type Time struct {
 	Date, Clock string
 }
@@ -75,7 +72,8 @@ func (t Time) String() string { return t.Date + " " + t.Clock }
 // Int returns an integer value.
 func Int(i int64) *big.Int { return big.NewInt(i) }
 
-func isNumber(v any) bool {
+// IsNumber reports whether a value is an integer or a fraction.
+func IsNumber(v any) bool {
 	switch v.(type) {
 	case *big.Int, float64:
 		return true
@@ -83,16 +81,16 @@ func isNumber(v any) bool {
 	return false
 }
 
-// compareNumbers orders two numbers exactly, an integer of any size against a
-// fraction too. ok is false when one is not a number that can be ordered.
-func compareNumbers(a, b any) (order int, ok bool) {
+// CompareNumbers orders two numbers exactly, also an integer of any size and a
+// fraction. ok is false when one of them is NaN or not a number.
+func CompareNumbers(a, b any) (order int, ok bool) {
 	switch a := a.(type) {
 	case *big.Int:
 		switch b := b.(type) {
 		case *big.Int:
 			return a.Cmp(b), true
 		case float64:
-			order, ok = compareNumbers(b, a)
+			order, ok = CompareNumbers(b, a)
 			return -order, ok
 		}
 	case float64:
@@ -142,7 +140,7 @@ func Equal(a, b any) bool {
 		y, ok := b.(string)
 		return ok && x == y
 	case bool, *big.Int, float64:
-		order, ok := compareNumbers(asNumber(a), asNumber(b))
+		order, ok := CompareNumbers(asNumber(a), asNumber(b))
 		return ok && order == 0
 	case []any:
 		y, ok := b.([]any)
@@ -170,63 +168,13 @@ func Equal(a, b any) bool {
 	case Time:
 		y, ok := b.(Time)
 		return ok && x == y
-	case *expref:
-		return a == b
 	}
-	return false
+	return a == b // expressions of the query language
 }
 
-// operandsEqual is == of the language: 0 and 1 are not false and true there.
-func operandsEqual(a, b any) bool {
-	_, aBool := a.(bool)
-	_, bBool := b.(bool)
-	if aBool != bBool && (isNumber(a) || isNumber(b)) {
-		return false
-	}
-	return Equal(a, b)
-}
-
-// isFalse is the language's idea of false, in which 0 is true.
-func isFalse(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return true
-	case bool:
-		return !v
-	case string:
-		return v == ""
-	case []any:
-		return len(v) == 0
-	case *Object:
-		return v.Len() == 0
-	}
-	return false
-}
-
-// typeName is the name of a value's type, as errors and type() call it.
-func typeName(v any) string {
-	switch v.(type) {
-	case nil:
-		return "null"
-	case bool:
-		return "boolean"
-	case string:
-		return "string"
-	case *big.Int, float64:
-		return "number"
-	case []any:
-		return "array"
-	case *Object:
-		return "object"
-	case *expref:
-		return "expref"
-	}
-	return "unknown"
-}
-
-// pythonType is the name that the AWS CLI gives the type of an element in an
-// error.
-func pythonType(v any) string {
+// TypeName returns the name of a value's type in the AWS CLI's messages: str, int,
+// float, bool, list, dict, NoneType.
+func TypeName(v any) string {
 	switch v.(type) {
 	case nil:
 		return "NoneType"
@@ -246,17 +194,4 @@ func pythonType(v any) string {
 		return "datetime"
 	}
 	return "_Expression"
-}
-
-// PythonType returns the name of a value's type in the AWS CLI's messages:
-// str, int, float, bool, list, dict, NoneType.
-func PythonType(v any) string { return pythonType(v) }
-
-func runeCount(s string) int64 { return int64(utf8.RuneCountInString(s)) }
-
-func repeat(s string, n int) string {
-	if n <= 0 {
-		return ""
-	}
-	return strings.Repeat(s, n)
 }
