@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -24,10 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/ca"
-	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/postgres"
-	"github.com/daypass/daypass/internal/server"
-	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // TestClients lets the programs that people use do what they use them for:
@@ -56,84 +52,21 @@ type clientSite struct {
 
 func newClientSite(t *testing.T) *clientSite {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	installation, err := pgtest.Installation()
-	must(err)
-	database, err := postgres.Start(context.Background(), installation, postgres.Options{})
-	must(err)
-	t.Cleanup(func() {
-		if err := database.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	execute := func(name, sql string) {
-		t.Helper()
-		conn, err := pgx.Connect(t.Context(), database.ConnString(postgres.Superuser, name))
-		must(err)
-		defer conn.Close(context.Background())
-		_, err = conn.PgConn().Exec(t.Context(), sql).ReadAll()
-		must(err)
-	}
-	execute("postgres", "CREATE DATABASE dev")
-	roles, err := os.ReadFile(filepath.Join("testdata", "example.sql"))
-	must(err)
-	execute("postgres", string(roles))
-	s := &clientSite{dir: t.TempDir(), home: t.TempDir(), issuer: newIssuer(t), psql: filepath.Join(installation.BinDir, "psql")}
+	inst := installation(t)
+	site := newSite(t, inst, sitetest.Step{Database: "postgres", SQL: "CREATE DATABASE dev"}, sitetest.Roles())
+	s := &clientSite{dir: site.Dir, api: "http://" + site.API, host: "localhost", home: t.TempDir(), issuer: newIssuer(t), psql: filepath.Join(inst.BinDir, "psql")}
 	if found, err := exec.LookPath("psql"); err == nil {
 		s.psql = found
 	}
-	var listeners [2]net.Listener
-	for i := range listeners {
-		listeners[i], err = net.Listen("tcp", "127.0.0.1:0")
-		must(err)
+	_, s.port, _ = net.SplitHostPort(site.Gateway)
+	configuration, err := os.ReadFile("testdata/clients/daypass.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.api = "http://" + listeners[0].Addr().String()
-	_, s.port, _ = net.SplitHostPort(listeners[1].Addr().String())
-	s.host = "localhost"
-
-	template, err := os.ReadFile("testdata/clients/daypass.yaml")
-	must(err)
-	text := strings.NewReplacer(
-		"API_LISTEN", listeners[0].Addr().String(),
-		"GATEWAY_LISTEN", listeners[1].Addr().String(),
-		"GATEWAY_PORT", s.port,
-		"UPSTREAM", fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", database.Port()),
-		"ISSUER_URL", s.issuer.URL,
-		"ISSUER_NAME", strings.TrimPrefix(s.issuer.URL, "http://"),
-	).Replace(string(template))
-	must(os.WriteFile(filepath.Join(s.dir, "daypass.yaml"), []byte(text), 0o600))
-	must(os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600))
-	cfg, err := config.Load(filepath.Join(s.dir, "daypass.yaml"))
-	must(err)
-	ctx, stop := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	var log pgtest.Log
-	go func() {
-		done <- server.Run(ctx, cfg, server.Options{
-			Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now, Drain: time.Second,
-			API: listeners[0], Gateway: listeners[1], Ready: func(server.Running) { close(ready) },
-		})
-	}()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("server log:\n%s", &log)
-		}
-	})
-	select {
-	case <-ready:
-	case err := <-done:
-		done <- err
-		t.Fatalf("serve: %v", err)
+	if err := site.Configure(string(configuration), "ISSUER_URL", s.issuer.URL, "ISSUER_NAME", strings.TrimPrefix(s.issuer.URL, "http://")); err != nil {
+		t.Fatal(err)
 	}
+	startSite(t, site)
 	return s
 }
 

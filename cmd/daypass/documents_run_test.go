@@ -3,12 +3,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,23 +17,20 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/postgres"
-	"github.com/daypass/daypass/internal/server"
 	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // documentSite is what the documents speak of: a PostgreSQL with alice and the
 // analysts, and a server with the policies, profiles, roles and providers that stand in
 // the documents themselves.
 type documentSite struct {
-	t            *testing.T
-	dir          string // where commands are run; daypass.yaml is there
-	database     *postgres.Server
-	api, gateway string // addresses
-	issuer       *issuer
-	replace      []string // what stands in the documents, and what is there in its place
-	environ      []string
+	*sitetest.Site // commands are run in its directory
+	t              *testing.T
+	issuer         *issuer
+	replace        []string // what stands in the documents, and what is there in its place
+	environ        []string
 }
 
 // run is what a block of commands needs beside the site. The zero value is: run as
@@ -133,7 +126,7 @@ func (s *documentSite) shell(b block, spec documentRun, commands string) string 
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-eu", "-c", "export AWS_PROFILE="+as+"\n"+spec.before+"\n"+script)
-	cmd.Dir, cmd.Env, cmd.Stdin = s.dir, s.environ, strings.NewReader(spec.input)
+	cmd.Dir, cmd.Env, cmd.Stdin = s.Dir, s.environ, strings.NewReader(spec.input)
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != spec.code || !strings.Contains(string(out), spec.want) {
 		s.t.Errorf("%s:%d: %v, want code %d and %q\n%s\n%s", b.file, b.line, err, spec.code, spec.want, script, out)
@@ -176,19 +169,21 @@ func (s *documentSite) console(b block, spec documentRun) {
 
 func newDocumentSite(t *testing.T) *documentSite {
 	t.Helper()
-	s := &documentSite{t: t, dir: t.TempDir(), issuer: newIssuer(t)}
+	s := &documentSite{t: t, issuer: newIssuer(t), Site: newSite(t, installation(t),
+		sitetest.Step{Database: "postgres", SQL: "CREATE DATABASE dev"},
+		sitetest.Step{Database: "postgres", SQL: "CREATE ROLE daypass LOGIN CREATEROLE PASSWORD '" + sitetest.AdminPassword + "';" +
+			"SET ROLE daypass; CREATE ROLE alice LOGIN; CREATE ROLE analysts; CREATE ROLE archive"},
+		sitetest.Step{Database: "dev", SQL: "CREATE TABLE sales (region text, amount numeric); GRANT SELECT ON sales TO analysts;" +
+			"CREATE TABLE notes (owner text); ALTER TABLE notes OWNER TO alice"})}
 	s.issuer.use("second", jose.RS256, s.issuer.key)
-	s.startPostgres()
-	s.api, s.gateway = freeTCP(t), freeTCP(t)
 	host := strings.TrimPrefix(s.issuer.URL, "http://")
 	s.replace = []string{
-		"https://daypass.example.com:8440", "http://" + s.api, "http://127.0.0.1:8440", "http://" + s.api,
+		"https://daypass.example.com:8440", "http://" + s.API, "http://127.0.0.1:8440", "http://" + s.API,
 		"https://token.example.com", s.issuer.URL, "oidc-provider/token.example.com", "oidc-provider/" + host, "token.example.com:", host + ":",
-		"port=5439", "port=" + s.gateway[strings.LastIndexByte(s.gateway, ':')+1:], "/var/run/token", filepath.Join(s.dir, "token"),
+		"port=5439", "port=" + s.Gateway[strings.LastIndexByte(s.Gateway, ':')+1:], "/var/run/token", filepath.Join(s.Dir, "token"),
 	}
 	s.write("token", s.issuer.token(t, "repo:example/warehouse:ref:refs/heads/main"))
 	s.write("daypass.yaml", s.configuration())
-	s.write("upstream.password", "administrative secret\n")
 	s.write("policy.json", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "*"}]}`)
 	s.write("request.json", `{"PolicyInputList": ["{\"Version\": \"2012-10-17\", \"Statement\": {\"Effect\": \"Allow\", \"Action\": \"redshift:JoinGroup\", \"Resource\": \"*\"}}"], "ActionNames": ["redshift:JoinGroup"]}`)
 	sample, err := os.ReadFile("../../docs/daypass.yaml")
@@ -197,8 +192,8 @@ func newDocumentSite(t *testing.T) *documentSite {
 	}
 	s.write("docs/daypass.yaml", string(sample))
 	s.profiles()
-	s.serve()
-	ca, err := os.ReadFile(filepath.Join(s.dir, "data", "tls", "ca.crt"))
+	startSite(t, s.Site)
+	ca, err := os.ReadFile(s.CACert())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,49 +201,10 @@ func newDocumentSite(t *testing.T) *documentSite {
 	return s
 }
 
-func freeTCP(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func (s *documentSite) write(name, text string) {
 	s.t.Helper()
-	path := filepath.Join(s.dir, name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+	if err := s.Write(name, text); err != nil {
 		s.t.Fatal(err)
-	}
-}
-
-func (s *documentSite) startPostgres() {
-	s.t.Helper()
-	installation, err := pgtest.Installation()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if s.database, err = postgres.Start(s.t.Context(), installation, postgres.Options{}); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = s.database.Stop() })
-	execute(s.t, s.database, "postgres", "CREATE DATABASE dev")
-	execute(s.t, s.database, "postgres", `CREATE ROLE daypass LOGIN CREATEROLE PASSWORD 'administrative secret';
-		SET ROLE daypass; CREATE ROLE alice LOGIN; CREATE ROLE analysts; CREATE ROLE archive`)
-	execute(s.t, s.database, "dev", `CREATE TABLE sales (region text, amount numeric); GRANT SELECT ON sales TO analysts; CREATE TABLE notes (owner text); ALTER TABLE notes OWNER TO alice`)
-}
-
-func execute(t *testing.T, database *postgres.Server, name, sql string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), database.ConnString(postgres.Superuser, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	if _, err := conn.Exec(t.Context(), sql); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -284,10 +240,10 @@ func (s *documentSite) configuration() string {
 		map[string]any{"Effect": "Allow", "Action": "redshift:DescribeClusters", "Resource": arn + "cluster:examplecluster"},
 	}}
 	root.Account, root.Region, root.Data = "123456789012", "us-east-1", "./data"
-	root.API, root.Gateway = map[string]string{"listen": s.api}, map[string]string{"listen": s.gateway}
+	root.API, root.Gateway = map[string]string{"listen": s.API}, map[string]string{"listen": s.Gateway}
 	for _, name := range []string{"examplecluster", "warehouse"} {
 		root.Clusters = append(root.Clusters, map[string]string{"identifier": name, "database": "dev", "upstream_password_file": "upstream.password",
-			"upstream": fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.database.Port())})
+			"upstream": s.Upstream()})
 	}
 	root.IAM = map[string]any{
 		"groups":         people["groups"],
@@ -318,37 +274,8 @@ func (s *documentSite) profiles() {
 	s.write("home/.aws/config", all+strings.Replace(strings.NewReplacer(s.replace...).Replace(profile), "profile daypass", "profile operator", 1))
 	s.write("home/.aws/credentials", "[daypass]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n"+
 		"[operator]\naws_access_key_id = AKIAI44QH8DHBEXAMPLE\naws_secret_access_key = je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY\n")
-	s.environ = []string{"HOME=" + filepath.Join(s.dir, "home"), "PATH=" + os.Getenv("PATH"), "PYENV_VERSION=" + os.Getenv("PYENV_VERSION"), "AWS_EC2_METADATA_DISABLED=true", "LC_ALL=C.UTF-8",
+	s.environ = []string{"HOME=" + filepath.Join(s.Dir, "home"), "PATH=" + os.Getenv("PATH"), "PYENV_VERSION=" + os.Getenv("PYENV_VERSION"), "AWS_EC2_METADATA_DISABLED=true", "LC_ALL=C.UTF-8",
 		"TESTSCRIPT_COMMAND=" + os.Getenv("TESTSCRIPT_COMMAND")}
-}
-
-func (s *documentSite) serve() {
-	s.t.Helper()
-	cfg, err := config.Load(filepath.Join(s.dir, "daypass.yaml"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	log := &pgtest.Log{}
-	go func() {
-		done <- server.Run(ctx, cfg, server.Options{Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Drain: time.Second, Ready: func(server.Running) { close(ready) }})
-	}()
-	select {
-	case <-ready:
-	case err := <-done:
-		s.t.Fatal(err, log)
-	}
-	t := s.t
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("the server's log:\n%s", log)
-		}
-	})
 }
 
 // TestReadmeInFrontOfPostgreSQL follows the README on a machine that has nothing but a
@@ -363,60 +290,39 @@ func TestReadmeInFrontOfPostgreSQL(t *testing.T) {
 }
 
 func followReadme(t *testing.T, installation postgres.Installation) {
-	database, err := postgres.Start(t.Context(), installation, postgres.Options{})
+	s := &documentSite{t: t, Site: newSite(t, installation)}
+	superuser, err := pgx.ParseConfig(s.Database.ConnString(postgres.Superuser, "postgres"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = database.Stop() })
-	s := &documentSite{t: t, dir: t.TempDir(), database: database, api: freeTCP(t), gateway: freeTCP(t)}
-	superuser, err := pgx.ParseConfig(database.ConnString(postgres.Superuser, "postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	gatewayPort := s.gateway[strings.LastIndexByte(s.gateway, ':')+1:]
-	replace := strings.NewReplacer("127.0.0.1:8440", s.api, "127.0.0.1:5439", s.gateway, "127.0.0.1:5432", fmt.Sprintf("127.0.0.1:%d", database.Port()),
-		"port=5439", "port="+gatewayPort, "psql -h 127.0.0.1 -U postgres", fmt.Sprintf("psql -v ON_ERROR_STOP=1 -h 127.0.0.1 -p %d -U %s postgres", database.Port(), superuser.User))
+	gatewayPort := s.Gateway[strings.LastIndexByte(s.Gateway, ':')+1:]
+	replace := strings.NewReplacer("127.0.0.1:8440", s.API, "127.0.0.1:5439", s.Gateway, "127.0.0.1:5432", fmt.Sprintf("127.0.0.1:%d", s.Database.Port()),
+		"port=5439", "port="+gatewayPort, "psql -h 127.0.0.1 -U postgres", fmt.Sprintf("psql -v ON_ERROR_STOP=1 -h 127.0.0.1 -p %d -U %s postgres", s.Database.Port(), superuser.User))
 	sample, err := os.ReadFile("../../docs/daypass.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.write("docs/daypass.yaml", replace.Replace(string(sample)))
-	environ := []string{"HOME=" + s.dir, "PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", "PGPASSWORD=" + superuser.Password}
+	environ := []string{"HOME=" + s.Dir, "PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", "PGPASSWORD=" + superuser.Password}
 	set, call, byHand := blockOf(t, "README.md", "cp docs/daypass.yaml").text, blockOf(t, "README.md", "export AWS_ENDPOINT_URL").text, blockOf(t, "README.md", "export PGPASSWORD").text
 	if !strings.HasSuffix(strings.TrimSpace(set), "\ndaypass serve") {
 		t.Fatalf("the server is not the last command of %s", set)
 	}
-	serve := exec.Command("sh", "-eu", "-c", strings.Replace(replace.Replace(set), "\ndaypass serve", "\nexec daypass serve", 1))
-	var log bytes.Buffer
-	serve.Dir, serve.Env, serve.Stdout, serve.Stderr = s.dir, environ, &log, &log
-	if err := serve.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- serve.Wait() }()
+	command := strings.Replace(replace.Replace(set), "\ndaypass serve", "\nexec daypass serve", 1)
+	log := &pgtest.Log{}
 	t.Cleanup(func() {
-		_ = serve.Process.Signal(os.Interrupt)
-		if err := <-ended; err != nil || t.Failed() {
-			t.Errorf("the first terminal: %v\n%s", err, log.String())
+		if t.Failed() {
+			t.Logf("the first terminal:\n%s", log)
 		}
 	})
-	for {
-		conn, err := net.Dial("tcp", s.gateway)
-		if err == nil {
-			conn.Close()
-			break
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatal("the server does not start")
-		case <-time.After(20 * time.Millisecond):
-		}
+	// In the site's directory and with nothing else in the environment.
+	if err := s.Start(sitetest.Program(log, []string{s.Gateway}, "env", append(append([]string{"-i", "-C", s.Dir}, environ...), "sh", "-eu", "-c", command)...)); err != nil {
+		t.Fatal(err)
 	}
 	environ = environ[:len(environ)-1]
 	for name, script := range map[string]string{"connect": call, "by hand": call[:strings.Index(call, "daypass connect")] + byHand} {
 		cmd := exec.Command("sh", "-eu", "-c", replace.Replace(script))
-		cmd.Dir, cmd.Env, cmd.Stdin = s.dir, environ, strings.NewReader("SELECT current_user || ' of ' || session_user;\n")
+		cmd.Dir, cmd.Env, cmd.Stdin = s.Dir, environ, strings.NewReader("SELECT current_user || ' of ' || session_user;\n")
 		out, err := cmd.CombinedOutput()
 		want := "IAM:ana:analysts of IAM:ana:analysts"
 		if name == "by hand" {

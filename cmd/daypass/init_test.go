@@ -2,9 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"log/slog"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -19,8 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/client"
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/server"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // commandLine runs one command in this process.
@@ -55,34 +54,22 @@ func TestInit(t *testing.T) {
 		t.Errorf("policy lint = %d\n%s", code, stdout)
 	}
 
-	cfg, err := config.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ready, done := make(chan server.Running, 1), make(chan error, 1)
+	var where server.Running
 	var listeners [2]net.Listener
 	for i := range listeners {
 		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	go func() {
-		done <- server.Run(ctx, cfg, server.Options{Log: slog.New(slog.DiscardHandler), Now: time.Now, Drain: time.Second,
-			API: listeners[0], Gateway: listeners[1], Ready: func(where server.Running) { ready <- where }})
-	}()
+	life, err := sitetest.Start(inProcess(path, io.Discard, server.Options{API: listeners[0], Gateway: listeners[1], Ready: func(r server.Running) { where = r }}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer func() {
-		cancel()
-		if err := <-done; err != nil {
+		if err := life.Stop(); err != nil {
 			t.Error(err)
 		}
 	}()
-	var where server.Running
-	select {
-	case where = <-ready:
-	case err := <-done:
-		t.Fatal(err)
-	}
 	_, rest, _ := strings.Cut(stdout, "aws configure set aws_access_key_id ")
 	id, _, _ := strings.Cut(rest, " ")
 	provider := credentials.NewStaticCredentialsProvider(id, strings.TrimSpace(string(secret)), "")

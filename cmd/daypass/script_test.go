@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +21,7 @@ import (
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/internal/server"
 	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 func TestMain(m *testing.M) {
@@ -63,41 +62,24 @@ type siteKey struct{}
 
 // site is what one script has at its disposal.
 type site struct {
-	database *postgres.Server
-	dir      string
-	offset   atomic.Int64 // of the server's clock, in nanoseconds
-
-	apiAddr, gatewayAddr string
-	server               *serverRun
-	open                 map[string]*pgx.Conn // sessions that stay, by the name the script gave them
-}
-
-// serverRun is one life of the Daypass server.
-type serverRun struct {
-	stop   context.CancelFunc
+	*sitetest.Site
+	offset atomic.Int64 // of the server's clock, in nanoseconds
 	hangup chan os.Signal
-	done   chan error
-	log    *pgtest.Log
+	log    *pgtest.Log          // of the server that runs
+	open   map[string]*pgx.Conn // sessions that stay, by the name the script gave them
 }
 
 func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
 func theSite(ts *testscript.TestScript) *site {
 	s := ts.Value(siteKey{}).(*site)
-	if s.database == nil {
+	if s.Site == nil {
 		ts.Fatalf("the script has no site yet")
 	}
 	return s
 }
 
-// principals are the access keys that the scripts' configuration has.
-var principals = map[string][2]string{
-	"ana":   {"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"},
-	"bob":   {"AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"},
-	"admin": {"AKIAJADMINADMINADMIN", "adminadminadminadminadminadminadmin+/adm"},
-}
-
-// site starts PostgreSQL with the example of testdata/example.sql and a Daypass
+// site starts PostgreSQL with the example of sitetest and a Daypass
 // server in front of it, and points the script's AWS settings at it as ana.
 func cmdSite(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
@@ -106,90 +88,54 @@ func cmdSite(ts *testscript.TestScript, neg bool, args []string) {
 	s := ts.Value(siteKey{}).(*site)
 	installation, err := pgtest.Installation()
 	ts.Check(err)
-	s.database, err = postgres.Start(context.Background(), installation, postgres.Options{Settings: map[string]string{"max_connections": "260"}})
+	started, err := sitetest.New(ts.Getenv("WORK"))
 	ts.Check(err)
-	ts.Defer(func() { ts.Check(s.database.Stop()) })
-	s.dir = ts.Getenv("WORK")
-	for _, database := range []string{"dev", "other"} {
-		ts.Check(s.execute("postgres", "CREATE DATABASE "+database))
-	}
-	for _, file := range []struct{ name, database string }{{"example.sql", "postgres"}, {"example-dev.sql", "dev"}} {
-		text, err := os.ReadFile(filepath.Join("testdata", file.name))
-		ts.Check(err)
-		ts.Check(s.execute(file.database, string(text)))
-	}
-	s.apiAddr, s.gatewayAddr = freeAddress(ts), freeAddress(ts)
-	template, err := os.ReadFile(filepath.Join("testdata", "daypass.yaml"))
-	ts.Check(err)
-	text := strings.NewReplacer(
-		"API_LISTEN", s.apiAddr,
-		"GATEWAY_LISTEN", s.gatewayAddr,
-		"UPSTREAM", fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.database.Port()),
-	).Replace(string(template))
-	ts.Check(os.WriteFile(filepath.Join(s.dir, "daypass.yaml"), []byte(text), 0o600))
-	ts.Check(os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600))
+	ts.Defer(func() { ts.Check(started.Close()) })
+	settings := map[string]string{"max_connections": "260"}
+	ts.Check(started.StartDatabase(context.Background(), installation, postgres.Options{Settings: settings}, sitetest.Example()...))
+	ts.Check(started.Configure(sitetest.Configuration))
+	s.Site = started
 
-	ts.Setenv("AWS_ENDPOINT_URL", "http://"+s.apiAddr)
+	ts.Setenv("AWS_ENDPOINT_URL", "http://"+s.API)
 	ts.Setenv("AWS_REGION", "us-east-1")
 	ts.Setenv("AWS_DEFAULT_REGION", "us-east-1")
-	host, port, err := net.SplitHostPort(s.gatewayAddr)
+	host, port, err := net.SplitHostPort(s.Gateway)
 	ts.Check(err)
 	ts.Setenv("PGHOST", host)
 	ts.Setenv("PGPORT", port)
 	ts.Setenv("PGSSLMODE", "verify-full")
-	ts.Setenv("PGSSLROOTCERT", filepath.Join(s.dir, "data", "tls", "ca.crt"))
+	ts.Setenv("PGSSLROOTCERT", s.CACert())
 	cmdPrincipal(ts, false, []string{"ana"})
 	s.open = map[string]*pgx.Conn{}
 	ts.Defer(func() {
 		for _, conn := range s.open {
 			conn.Close(context.Background())
 		}
-		if s.server != nil {
+		if s.log != nil {
 			s.end(ts)
 		}
 	})
 	s.begin(ts)
 }
 
-func freeAddress(ts *testscript.TestScript) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func (s *site) begin(ts *testscript.TestScript) {
-	path := filepath.Join(s.dir, "daypass.yaml")
-	cfg, err := config.Load(path)
-	ts.Check(err)
-	ctx, stop := context.WithCancel(context.Background())
-	run := &serverRun{stop: stop, hangup: make(chan os.Signal, 1), done: make(chan error, 1), log: &pgtest.Log{}}
-	ready := make(chan struct{})
-	go func() {
-		run.done <- server.Run(ctx, cfg, server.Options{
-			Log:   slog.New(slog.NewTextHandler(run.log, nil)),
-			Now:   s.now,
-			Drain: 5 * time.Second,
-			// Two hundred logons at once take their time on a busy machine.
-			Patience: time.Minute,
-			Hangup:   run.hangup,
-			Load:     func() (*config.Config, error) { return config.Load(path) },
-			Ready:    func(server.Running) { close(ready) },
-		})
-	}()
-	select {
-	case <-ready:
-	case err := <-run.done:
-		ts.Fatalf("serve: %v\n%s", err, run.log)
+	s.hangup, s.log = make(chan os.Signal, 1), &pgtest.Log{}
+	if err := s.Start(inProcess(s.ConfigFile(), s.log, server.Options{
+		Now:   s.now,
+		Drain: 5 * time.Second,
+		// Two hundred logons at once take their time on a busy machine.
+		Patience: time.Minute,
+		Hangup:   s.hangup,
+		Load:     func() (*config.Config, error) { return config.Load(s.ConfigFile()) },
+	})); err != nil {
+		ts.Fatalf("serve: %v\n%s", err, s.log)
 	}
-	s.server = run
 }
 
 func (s *site) end(ts *testscript.TestScript) {
-	s.server.stop()
-	err := <-s.server.done
-	ts.Logf("server log:\n%s", s.server.log)
-	s.server = nil
+	err := s.Stop()
+	ts.Logf("server log:\n%s", s.log)
+	s.log = nil
 	ts.Check(err)
 }
 
@@ -203,10 +149,10 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).
 // what came of it.
 func cmdReload(ts *testscript.TestScript, neg bool, args []string) {
 	s := theSite(ts)
-	mark := s.server.log.Len()
-	s.server.hangup <- os.Interrupt
+	mark := s.log.Len()
+	s.hangup <- os.Interrupt
 	for {
-		text := s.server.log.String()[mark:]
+		text := s.log.String()[mark:]
 		if strings.Contains(text, "configuration reloaded") != strings.Contains(text, "configuration is refused") {
 			if neg != strings.Contains(text, "configuration is refused") {
 				ts.Fatalf("reload: %s", text)
@@ -214,7 +160,7 @@ func cmdReload(ts *testscript.TestScript, neg bool, args []string) {
 			fmt.Fprint(ts.Stdout(), text)
 			return
 		}
-		s.server.log.Wait()
+		s.log.Wait()
 	}
 }
 
@@ -227,7 +173,7 @@ func cmdClock(ts *testscript.TestScript, neg bool, args []string) {
 
 // principal signs what follows as another IAM user.
 func cmdPrincipal(ts *testscript.TestScript, neg bool, args []string) {
-	key, ok := principals[args[0]]
+	key, ok := sitetest.Keys[args[0]]
 	if !ok {
 		ts.Fatalf("no principal %q", args[0])
 	}
@@ -245,15 +191,10 @@ func (s *site) connect(ts *testscript.TestScript, file, database string) (*pgx.C
 }
 
 func (s *site) connectAs(a answer, database string) (*pgx.Conn, error) {
-	host, port, err := net.SplitHostPort(s.gatewayAddr)
+	config, err := s.Logon(a.DbUser, a.DbPassword, database)
 	if err != nil {
 		return nil, err
 	}
-	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s sslmode=verify-full sslrootcert=%s", host, port, filepath.Join(s.dir, "data", "tls", "ca.crt")))
-	if err != nil {
-		return nil, err
-	}
-	config.User, config.Password, config.Database = a.DbUser, a.DbPassword, database
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	return pgx.ConnectConfig(context.Background(), config)
 }
@@ -339,21 +280,11 @@ func cmdAdmin(ts *testscript.TestScript, neg bool, args []string) {
 	if args[0] == "-db" {
 		database, args = args[1], args[2:]
 	}
-	conn, err := pgx.Connect(context.Background(), s.database.ConnString(postgres.Superuser, database))
+	conn, err := pgx.Connect(context.Background(), s.Database.ConnString(postgres.Superuser, database))
 	ts.Check(err)
 	defer conn.Close(context.Background())
 	text, err := rows(conn, args[0])
 	report(ts, neg, "admin", text, err)
-}
-
-func (s *site) execute(database, sql string) error {
-	conn, err := pgx.Connect(context.Background(), s.database.ConnString(postgres.Superuser, database))
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.Background())
-	_, err = conn.PgConn().Exec(context.Background(), sql).ReadAll()
-	return err
 }
 
 // alter FILE OUT makes a credential file whose password differs in one character.

@@ -35,6 +35,10 @@ type Options struct {
 	// Settings are configuration parameters, beyond and over Start's own.
 	// Optional.
 	Settings map[string]string
+	// Templates is a directory that keeps what initdb makes, for each installation: the
+	// next server of the same installation begins with a copy, which takes a third of
+	// the time. Servers that share a template share the superuser's password. Optional.
+	Templates string
 	// StartTimeout limits initdb and the start together. Optional: a minute.
 	StartTimeout time.Duration
 }
@@ -165,25 +169,44 @@ func (s *Server) initialize(ctx context.Context, as account, opts Options) error
 		return err
 	}
 
+	// The directory gets its name when it is complete, so that an initdb that
+	// was killed half-way is done again.
+	fresh := s.pgdata() + ".new"
+	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(passwordFile)); err != nil {
+		return err
+	}
+	args := []string{"--username", Superuser, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--wal-segsize", "1"}
+	if !opts.Durable {
+		args = append(args, "--no-sync")
+	}
+	if template := s.template(opts, args); template.exists() {
+		if err := template.use(fresh, passwordFile, as); err != nil {
+			return fmt.Errorf("copying %s: %w", template, err)
+		}
+		password, err := os.ReadFile(passwordFile)
+		if err != nil {
+			return err
+		}
+		s.password = strings.TrimSpace(string(password))
+	} else {
+		if err := s.initdb(ctx, as, append(args, "--pgdata", fresh, "--pwfile", passwordFile), passwordFile); err != nil {
+			return err
+		}
+		if err := template.keep(fresh, passwordFile); err != nil {
+			return fmt.Errorf("keeping a copy in %s: %w", template, err)
+		}
+	}
+	return os.Rename(fresh, s.pgdata())
+}
+
+// initdb makes a password for the superuser and runs initdb.
+func (s *Server) initdb(ctx context.Context, as account, args []string, passwordFile string) error {
 	s.password = rand.Text()
 	if err := os.WriteFile(passwordFile, []byte(s.password+"\n"), 0o600); err != nil {
 		return err
 	}
 	if err := as.give(passwordFile); err != nil {
 		return err
-	}
-	// The directory gets its name when it is complete, so that an initdb that
-	// was killed half-way is done again.
-	fresh := s.pgdata() + ".new"
-	if err := os.RemoveAll(fresh); err != nil {
-		return err
-	}
-	args := []string{
-		"--pgdata", fresh, "--username", Superuser, "--pwfile", passwordFile, "--auth", "scram-sha-256",
-		"--encoding", "UTF8", "--locale", "C", "--wal-segsize", "1",
-	}
-	if !opts.Durable {
-		args = append(args, "--no-sync")
 	}
 	var out bytes.Buffer
 	initdb := s.command("initdb", args...)
@@ -195,7 +218,7 @@ func (s *Server) initialize(ctx context.Context, as account, opts Options) error
 		}
 		return fmt.Errorf("initdb: %w\n%s", err, tail(out.Bytes()))
 	}
-	return os.Rename(fresh, s.pgdata())
+	return nil
 }
 
 // launch starts the server program on a free port and waits until it accepts

@@ -229,3 +229,67 @@ func TestServerEndsByItself(t *testing.T) {
 		t.Error("Done is not closed though the server ended")
 	}
 }
+
+// TestTemplate starts servers on copies of what one initdb made, two at a time.
+func TestTemplate(t *testing.T) {
+	inst, templates := installation(t), t.TempDir()
+	var passwords []string
+	for i := range 3 {
+		s, err := postgres.Start(t.Context(), inst, postgres.Options{Templates: templates})
+		if err != nil {
+			t.Fatalf("server %d: %v", i, err)
+		}
+		defer s.Stop()
+		superuser := s.ConnString(postgres.Superuser, "postgres")
+		config, err := pgx.ParseConfig(superuser)
+		if err != nil {
+			t.Fatal(err)
+		}
+		passwords = append(passwords, config.Password)
+		if got := query(t, superuser, "SELECT coalesce(to_regclass('mark')::text, 'new')"); got != "new" {
+			t.Errorf("server %d has what another server was told", i)
+		}
+		conn, err := pgx.Connect(t.Context(), superuser)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(t.Context(), "CREATE TABLE mark ()"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if passwords[0] == "" || passwords[1] != passwords[0] || passwords[2] != passwords[0] {
+		t.Error("a later server did not begin with the copy: its superuser has another password")
+	}
+	left, err := os.ReadDir(templates)
+	if err != nil || len(left) != 1 || !strings.HasPrefix(left[0].Name(), inst.Version+"-") {
+		t.Errorf("templates: %v, %v, want one of version %s", left, err, inst.Version)
+	}
+	// One that cannot be read is not passed over in silence.
+	if err := os.RemoveAll(filepath.Join(templates, left[0].Name(), "pgdata")); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := postgres.Start(t.Context(), inst, postgres.Options{Templates: templates}); err == nil {
+		s.Stop()
+		t.Error("a server started on a template without data")
+	} else if !strings.Contains(err.Error(), left[0].Name()) {
+		t.Errorf("a broken template: %v, want its name", err)
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	inst := installation(b)
+	for name, templates := range map[string]string{"initdb": "", "template": b.TempDir()} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				s, err := postgres.Start(b.Context(), inst, postgres.Options{Templates: templates})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Stop(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -34,12 +34,14 @@ import (
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // served is a Daypass server in this process, whose clock a test can move.
 type served struct {
 	t      *testing.T
-	dir    string
+	site   *sitetest.Site
+	dir    string // the site's
 	config string // path of the file
 	where  Running
 	hangup chan os.Signal
@@ -54,28 +56,23 @@ type served struct {
 
 func (s *served) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
-// site is the configuration of testdata in a directory of its own. upstream is an
-// address where nobody has to be.
+// newServed is the example's configuration in a directory of its own, with more. upstream
+// is an address, where nothing has to listen.
 func newServed(t *testing.T, upstream, more string) *served {
 	t.Helper()
-	s := &served{t: t, dir: t.TempDir(), log: &pgtest.Log{}, hangup: make(chan os.Signal, 1), drain: 5 * time.Second, hurry: make(chan struct{})}
-	s.config = filepath.Join(s.dir, "daypass.yaml")
-	s.write(upstream, more)
-	if err := os.WriteFile(filepath.Join(s.dir, "upstream.password"), []byte("administrative secret\n"), 0o600); err != nil {
+	site, err := sitetest.New(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
+	s := &served{t: t, site: site, dir: site.Dir, config: site.ConfigFile(), log: &pgtest.Log{}, hangup: make(chan os.Signal, 1), drain: 5 * time.Second, hurry: make(chan struct{})}
+	s.write(upstream, more)
 	return s
 }
 
 func (s *served) write(upstream, more string) {
 	s.t.Helper()
-	template, err := os.ReadFile(testdata + "daypass.yaml")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	text := strings.NewReplacer("API_LISTEN", "127.0.0.1:0, limits: {rate: 0}", "GATEWAY_LISTEN", "127.0.0.1:0",
-		"UPSTREAM", "postgres://daypass@"+upstream+"/postgres?sslmode=disable&connect_timeout=2").Replace(string(template))
-	if err := os.WriteFile(s.config, []byte(text+more), 0o600); err != nil {
+	if err := s.site.Configure(sitetest.Configuration+more, "API_LISTEN", "127.0.0.1:0, limits: {rate: 0}", "GATEWAY_LISTEN", "127.0.0.1:0",
+		"UPSTREAM", "postgres://daypass@"+upstream+"/postgres?sslmode=disable&connect_timeout=2"); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -86,10 +83,8 @@ func (s *served) tryStart() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		done <- Run(ctx, cfg, Options{
+	life, err := sitetest.Start(func(ctx context.Context, ready func()) error {
+		return Run(ctx, cfg, Options{
 			Log: slog.New(slog.NewTextHandler(s.log, nil)), Now: s.now, Drain: s.drain, ShutdownDelay: s.delay, Hurry: s.hurry, Hangup: s.hangup,
 			Load: func() (*config.Config, error) {
 				cfg, err := config.Load(s.config)
@@ -98,17 +93,13 @@ func (s *served) tryStart() error {
 				}
 				return cfg, err
 			},
-			Ready: func(where Running) { s.where = where; close(ready) },
+			Ready: func(where Running) { s.where = where; ready() },
 		})
-	}()
-	select {
-	case <-ready:
-		s.stop = sync.OnceValue(func() error { cancel(); return <-done })
-		return nil
-	case err := <-done:
-		cancel()
-		return err
+	})
+	if err == nil {
+		s.stop = life.Stop
 	}
+	return err
 }
 
 func (s *served) start() {
@@ -163,7 +154,7 @@ func (s *served) issueAs(principal string, at time.Time) issued {
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	sum := sha256.Sum256([]byte(body))
-	key := principals[principal]
+	key := sitetest.Keys[principal]
 	if err := v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: key[0], SecretAccessKey: key[1]}, r,
 		hex.EncodeToString(sum[:]), "redshift", "us-east-1", at); err != nil {
 		s.t.Fatal(err)
@@ -182,58 +173,36 @@ func (s *served) issueAs(principal string, at time.Time) issued {
 
 // logon logs on with a credential.
 func (s *served) logon(c issued) (*pgx.Conn, error) {
-	host, port, err := net.SplitHostPort(s.where.Gateway.String())
+	s.site.Gateway = s.where.Gateway.String()
+	config, err := s.site.Logon(c.DbUser, c.DbPassword, "dev")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s sslmode=verify-full sslrootcert=%s dbname=dev", host, port, s.where.CACert))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	config.User, config.Password = c.DbUser, c.DbPassword
 	return pgx.ConnectConfig(context.Background(), config)
-}
-
-// eventually waits for something that happens by itself.
-func eventually(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	pgtest.Eventually(t, what, happened)
 }
 
 const adminListener = "\nadmin: {listen: \"127.0.0.1:0\", pprof: true}\n"
 
-// startDatabase starts a PostgreSQL server with the example of testdata.
+// startDatabase starts a PostgreSQL server with the example, and returns its address.
 func startDatabase(t *testing.T) string {
 	t.Helper()
 	installation, err := pgtest.Installation()
 	if err != nil {
 		t.Fatal(err)
 	}
-	database, err := postgres.Start(t.Context(), installation, postgres.Options{})
+	site, err := sitetest.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = database.Stop() })
-	for _, step := range []struct{ database, file, sql string }{
-		{"postgres", "", "CREATE DATABASE dev"}, {"postgres", "example.sql", ""}, {"dev", "example-dev.sql", ""},
-	} {
-		if step.file != "" {
-			text, err := os.ReadFile(testdata + step.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			step.sql = string(text)
+	t.Cleanup(func() {
+		if err := site.Close(); err != nil {
+			t.Error(err)
 		}
-		conn, err := pgx.Connect(t.Context(), database.ConnString(postgres.Superuser, step.database))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Exec(t.Context(), step.sql); err != nil {
-			t.Fatalf("%s%s: %v", step.file, step.sql, err)
-		}
-		conn.Close(t.Context())
+	})
+	if err := site.StartDatabase(t.Context(), installation, postgres.Options{}, sitetest.Example()...); err != nil {
+		t.Fatal(err)
 	}
-	return fmt.Sprintf("127.0.0.1:%d", database.Port())
+	return fmt.Sprintf("127.0.0.1:%d", site.Database.Port())
 }
 
 // TestWatching issues, logs on and fails in front of a real server, and then looks
@@ -267,7 +236,7 @@ func TestWatching(t *testing.T) {
 	}
 
 	var text string
-	eventually(t, "the reaper's first sweep, and the events", func() bool {
+	pgtest.Eventually(t, "the reaper's first sweep, and the events", func() bool {
 		_, _, text = s.get(admin + "/metrics")
 		return strings.Contains(text, `daypass_reaper_sweeps_total{cluster="examplecluster",result="ok"}`) &&
 			strings.Contains(text, `result="forged"`)
@@ -325,20 +294,20 @@ func TestWatching(t *testing.T) {
 	}
 	_ = os.WriteFile(s.config, append(good, "nonsense: 1\n"...), 0o600)
 	s.hangup <- os.Interrupt
-	eventually(t, "the refusal of the configuration", func() bool {
+	pgtest.Eventually(t, "the refusal of the configuration", func() bool {
 		_, _, text := s.get(admin + "/metrics")
 		return strings.Contains(text, "\ndaypass_config_reload_ok 0\n")
 	})
 	_ = os.WriteFile(s.config, good, 0o600)
 	s.hangup <- os.Interrupt
-	eventually(t, "the configuration in force", func() bool {
+	pgtest.Eventually(t, "the configuration in force", func() bool {
 		_, _, text := s.get(admin + "/metrics")
 		return strings.Contains(text, "\ndaypass_config_reload_ok 1\n")
 	})
 
 	// The traces: issue and logon meet in the credential.
 	var call, logon, upstream *otlp.Span
-	eventually(t, "the spans", func() bool {
+	pgtest.Eventually(t, "the spans", func() bool {
 		call, logon, upstream = spans.find("redshift/GetClusterCredentials"), spans.find("logon"), spans.find("upstream")
 		return call != nil && logon != nil && upstream != nil
 	})
@@ -439,12 +408,12 @@ func TestReadiness(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = os.WriteFile(path, good[:len(good)/2], 0o600)
-	eventually(t, "the warning", func() bool { _, now := state(""); return len(now.Warnings) == 1 })
+	pgtest.Eventually(t, "the warning", func() bool { _, now := state(""); return len(now.Warnings) == 1 })
 	if status, now := state(""); status != 200 || !strings.Contains(now.Warnings[0], "restore it from a backup") {
 		t.Errorf("with a damaged keyring file: %d %+v", status, now)
 	}
 	_ = os.WriteFile(path, good, 0o600)
-	eventually(t, "no warning", func() bool { _, now := state(""); return len(now.Warnings) == 0 })
+	pgtest.Eventually(t, "no warning", func() bool { _, now := state(""); return len(now.Warnings) == 0 })
 	// Without a record nothing is issued.
 	restore := breakAuditLog(t, s)
 	if got := s.issue(time.Now()); got.status != 503 || got.DbPassword != "" {
@@ -457,7 +426,7 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("the API's listener says %d %q", status, body)
 	}
 	restore()
-	eventually(t, "the record", func() bool { status, _ := state(""); return status == 200 })
+	pgtest.Eventually(t, "the record", func() bool { status, _ := state(""); return status == 200 })
 }
 
 func TestNoAdminListener(t *testing.T) {

@@ -17,12 +17,14 @@ import (
 
 	"github.com/daypass/daypass/internal/client"
 	"github.com/daypass/daypass/test/etcdtest"
+	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // operator calls a server as admin does.
 func (s *served) operator() *client.Client {
 	s.t.Helper()
-	key := principals["admin"]
+	key := sitetest.Keys["admin"]
 	c, err := client.New(client.Config{
 		Endpoint: s.where.API, Region: "us-east-1", HTTP: http.DefaultClient, Now: s.now,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -117,7 +119,7 @@ func TestTwoServers(t *testing.T) {
 	defer session.Close(context.Background())
 	etcd.Stop()
 	for _, s := range []*served{here, there} {
-		eventually(t, "logons to be refused", func() bool { return strings.HasPrefix(s.refusal(credential), "57P03 ") })
+		pgtest.Eventually(t, "logons to be refused", func() bool { return strings.HasPrefix(s.refusal(credential), "57P03 ") })
 		if status, _, body := s.get("http://" + s.where.Admin + "/readyz"); status != http.StatusServiceUnavailable ||
 			!strings.Contains(body, "etcd at "+etcd.Host+": ") {
 			t.Errorf("/readyz = %d %s", status, body)
@@ -137,7 +139,7 @@ func TestTwoServers(t *testing.T) {
 	}
 	etcd.Start()
 	for _, s := range []*served{here, there} {
-		eventually(t, "logons again", func() bool { return s.refusal(credential) == "" })
+		pgtest.Eventually(t, "logons again", func() bool { return s.refusal(credential) == "" })
 		if status, _, body := s.get("http://" + s.where.Admin + "/readyz"); status != http.StatusOK {
 			t.Errorf("/readyz = %d %s", status, body)
 		}
@@ -149,7 +151,7 @@ func TestTwoServers(t *testing.T) {
 	// Where the registry is does not change under way.
 	there.write(database, adminListener)
 	there.hangup <- os.Interrupt
-	eventually(t, "the reload to be refused", func() bool {
+	pgtest.Eventually(t, "the reload to be refused", func() bool {
 		return strings.Contains(there.log.String(), "registry.etcd: cannot be taken away")
 	})
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // breakAuditLog fills the disk under the audit log: today's file becomes the
@@ -124,9 +125,9 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(given) }
-	eventually(t, "credentials", func() bool { return count() > 20 })
+	pgtest.Eventually(t, "credentials", func() bool { return count() > 20 })
 	restore := breakAuditLog(t, s)
-	eventually(t, "refusals", func() bool { return refused.Load() > 20 })
+	pgtest.Eventually(t, "refusals", func() bool { return refused.Load() > 20 })
 	during := count()
 	for before := refused.Load(); refused.Load() < before+20; {
 		time.Sleep(time.Millisecond)
@@ -135,7 +136,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%d credentials were issued on a full disk", n)
 	}
 	restore()
-	eventually(t, "credentials again", func() bool { return count() > during+20 })
+	pgtest.Eventually(t, "credentials again", func() bool { return count() > during+20 })
 	close(stop)
 	callers.Wait()
 	if wrong.Load() > 0 {
@@ -194,7 +195,7 @@ func TestKeyringRotatedUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		mark := s.log.Len()
-		eventually(t, "the server to take the keys up", func() bool { return strings.Contains(s.log.String()[mark:], "keyring reloaded") })
+		pgtest.Eventually(t, "the server to take the keys up", func() bool { return strings.Contains(s.log.String()[mark:], "keyring reloaded") })
 	}
 	close(stop)
 	callers.Wait()

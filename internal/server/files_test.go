@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/metrics"
+	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // makeCertificate is a certificate for 127.0.0.1 with its key, both as PEM.
@@ -113,7 +115,7 @@ func TestFilesAreFollowed(t *testing.T) {
 	v := &volume{t: t, dir: filepath.Join(s.dir, "volume")}
 	day := 24 * time.Hour
 	files := map[string][]byte{
-		"secret":      []byte(principals["bob"][1] + "\n"),
+		"secret":      []byte(sitetest.Keys["bob"][1] + "\n"),
 		"password":    []byte("administrative secret\n"),
 		"policy.json": []byte(`{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}`),
 		"jwks.json":   []byte(`{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`),
@@ -149,7 +151,7 @@ iam:
 		mark := s.log.Len()
 		files[name] = data
 		v.put(files)
-		eventually(t, "the new "+name, func() bool {
+		pgtest.Eventually(t, "the new "+name, func() bool {
 			text := s.log.String()[mark:]
 			return strings.Contains(text, "configuration reloaded") && strings.Contains(text, name)
 		})
@@ -182,10 +184,10 @@ iam:
 			return strings.Contains(text, "\n"+line+"\n")
 		}
 	}
-	eventually(t, "the refusal", metric("daypass_config_reload_ok 0"))
+	pgtest.Eventually(t, "the refusal", metric("daypass_config_reload_ok 0"))
 	s.offset.Add(int64(time.Minute)) // several attempts are due
 	live, ticks := s.log.Len(), 0
-	eventually(t, "another attempt", func() bool { ticks++; return ticks > 120 })
+	pgtest.Eventually(t, "another attempt", func() bool { ticks++; return ticks > 120 })
 	if text := s.log.String(); strings.Count(text[mark:], "the configuration is refused") != 1 || !strings.Contains(text[mark:], "policy.json:1") || len(text) != live {
 		t.Errorf("the log does not say once what is wrong:\n%s", text[mark:])
 	}
@@ -194,19 +196,19 @@ iam:
 	}
 	files["policy.json"] = []byte(`{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}`)
 	v.put(files)
-	eventually(t, "the end of the refusal", metric("daypass_config_reload_ok 1"))
+	pgtest.Eventually(t, "the end of the refusal", metric("daypass_config_reload_ok 1"))
 
 	// A file that goes and comes back.
 	path := filepath.Join(v.dir, "secret")
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the refusal", metric("daypass_config_reload_ok 0"))
+	pgtest.Eventually(t, "the refusal", metric("daypass_config_reload_ok 0"))
 	if err := os.Rename(path+".away", path); err != nil {
 		t.Fatal(err)
 	}
 	s.offset.Add(int64(time.Minute))
-	eventually(t, "the end of the refusal", metric("daypass_config_reload_ok 1"))
+	pgtest.Eventually(t, "the end of the refusal", metric("daypass_config_reload_ok 1"))
 }
 
 // TestFilesReplacedInTheMiddle: a volume is swapped while its files are read, after a
@@ -239,7 +241,7 @@ func TestFilesReplacedInTheMiddle(t *testing.T) {
 		} else {
 			put(1)
 		}
-		eventually(t, "the files that are there in the end", func() bool { return len(reads) > 1 && strings.Contains(s.log.String(), inForce) })
+		pgtest.Eventually(t, "the files that are there in the end", func() bool { return len(reads) > 1 && strings.Contains(s.log.String(), inForce) })
 		if first, second := <-reads, <-reads; first != 0 || second != 0 {
 			t.Errorf("SIGHUP %t: %d and %d configurations were put in force before the files had been read in one piece", signal, first, second)
 		}
@@ -298,7 +300,7 @@ func TestCertificatesInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.start()
-	eventually(t, "the warning", func() bool { return strings.Contains(s.log.String(), "a certificate expires soon") })
+	pgtest.Eventually(t, "the warning", func() bool { return strings.Contains(s.log.String(), "a certificate expires soon") })
 	_, _, scrape := s.get("http://" + s.where.Admin + "/metrics")
 	for _, use := range []string{"api", "gateway", "gateway authority"} {
 		if !strings.Contains(scrape, `daypass_certificate_not_after_timestamp_seconds{cluster="",use="`+use+`"} `) ||
@@ -311,5 +313,5 @@ func TestCertificatesInUse(t *testing.T) {
 		t.Errorf("/readyz = %s", body)
 	}
 	s.offset.Store(int64(5 * time.Hour))
-	eventually(t, "the error", func() bool { return strings.Contains(s.log.String(), "a certificate has expired") })
+	pgtest.Eventually(t, "the error", func() bool { return strings.Contains(s.log.String(), "a certificate has expired") })
 }

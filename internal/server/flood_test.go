@@ -29,6 +29,7 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/throttle"
 	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // issuer signs the tokens of https://idp.example.com.
@@ -222,7 +223,7 @@ func TestAuditLogCannotBeFilled(t *testing.T) {
 		}},
 		{name: "strangers at the gateway", limit: gateway.AllStrangerLines, attack: func(n int) { refused(n, hostile, "") }},
 		{name: "a key without rights", limit: principal, attack: func(n int) {
-			send(clients[n%addresses], long, signed(principals["bob"], long))
+			send(clients[n%addresses], long, signed(sitetest.Keys["bob"], long))
 		}},
 		{name: "a token that may", limit: principal.Share(8), attack: func(n int) { send(clients[n%addresses], form, nil) }},
 		{name: "a token that may not", limit: one(api.AllStrangerLines), attack: func(n int) { send(clients[n%addresses], stranger, nil) }},

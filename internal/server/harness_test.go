@@ -6,16 +6,6 @@ import (
 	"github.com/daypass/daypass/internal/config"
 )
 
-// testdata is the site that the scripts of the command have too.
-const testdata = "../../cmd/daypass/testdata/"
-
-// principals are the access keys that the configuration of testdata has.
-var principals = map[string][2]string{
-	"ana":   {"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"},
-	"bob":   {"AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"},
-	"admin": {"AKIAJADMINADMINADMIN", "adminadminadminadminadminadminadmin+/adm"},
-}
-
 const smallConfig = `account: "123456789012"
 region: us-east-1
 data: ./data

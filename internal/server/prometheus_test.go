@@ -99,7 +99,7 @@ func TestPrometheus(t *testing.T) {
 		get("/api/v1/query?query="+url.QueryEscape(query), &answer)
 		return len(answer.Data.Result)
 	}
-	eventually(t, "rates in Prometheus", func() bool {
+	pgtest.Eventually(t, "rates in Prometheus", func() bool {
 		work()
 		return results(`rate(daypass_logons_total{result="ok"}[5s]) > 0`) > 0 && results(`rate(daypass_logons_total{result="forged"}[5s]) > 0`) > 0
 	})
@@ -147,7 +147,7 @@ func TestPrometheus(t *testing.T) {
 		}
 		return len(rules.Data.Groups) > 0
 	}
-	eventually(t, "the alerts to be evaluated", evaluated)
+	pgtest.Eventually(t, "the alerts to be evaluated", evaluated)
 	count := 0
 	for _, group := range rules.Data.Groups {
 		for _, rule := range group.Rules {
@@ -162,7 +162,7 @@ func TestPrometheus(t *testing.T) {
 	// And one that is not quiet.
 	restore := breakAuditLog(t, s)
 	s.issue(time.Now())
-	eventually(t, "DaypassAuditLogBroken", func() bool {
+	pgtest.Eventually(t, "DaypassAuditLogBroken", func() bool {
 		return results(`ALERTS{alertname="DaypassAuditLogBroken",alertstate="firing"}`) > 0
 	})
 	restore()

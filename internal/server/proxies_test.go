@@ -18,6 +18,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // replace changes the configuration file.
@@ -62,7 +64,7 @@ func TestSourceIPBehindProxies(t *testing.T) {
 		}
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		sum := sha256.Sum256([]byte(body))
-		if err := v4.NewSigner().SignHTTP(t.Context(), aws.Credentials{AccessKeyID: principals["ana"][0], SecretAccessKey: principals["ana"][1]}, r,
+		if err := v4.NewSigner().SignHTTP(t.Context(), aws.Credentials{AccessKeyID: sitetest.Keys["ana"][0], SecretAccessKey: sitetest.Keys["ana"][1]}, r,
 			hex.EncodeToString(sum[:]), "redshift", "us-east-1", s.now()); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +126,7 @@ func TestSourceIPBehindProxies(t *testing.T) {
 	}
 	s.replace("{from: [127.0.5.1]}", "{from: [127.0.5.2]}")
 	s.hangup <- syscall.SIGHUP
-	eventually(t, "the file is read again", func() bool { return strings.Contains(s.log.String(), "configuration reloaded") })
+	pgtest.Eventually(t, "the file is read again", func() bool { return strings.Contains(s.log.String(), "configuration reloaded") })
 	check(
 		row{"the new balancer", 2, client, "", 200, "192.0.2.7"},
 		row{"the old one", 1, "", "", 403, "127.0.5.1"},

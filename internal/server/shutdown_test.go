@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/test/pgtest"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -74,14 +75,14 @@ func TestShutdownSteps(t *testing.T) {
 		_, err := running.Exec(context.Background(), "select pg_sleep(600)")
 		query <- err
 	}()
-	eventually(t, "the query runs", func() bool {
+	pgtest.Eventually(t, "the query runs", func() bool {
 		_, _, metrics := s.get("http://" + s.where.Admin + "/metrics")
 		return strings.Contains(metrics, `daypass_sessions{cluster="examplecluster"} 2`)
 	})
 
 	done := make(chan error, 1)
 	go func() { done <- s.stop() }()
-	eventually(t, "the server is not ready", func() bool {
+	pgtest.Eventually(t, "the server is not ready", func() bool {
 		status, _, _ := s.get("http://" + s.where.Admin + "/readyz")
 		return status == 503
 	})
@@ -92,15 +93,15 @@ func TestShutdownSteps(t *testing.T) {
 	if err != nil {
 		t.Errorf("a logon while load balancers have not noticed: %v", err)
 	}
-	eventually(t, "the gateway's listener closes", func() bool { return !listening(s.where.Gateway.String()) })
-	eventually(t, "the API's listener closes", func() bool { return !listening(strings.TrimPrefix(s.where.API, "http://")) })
+	pgtest.Eventually(t, "the gateway's listener closes", func() bool { return !listening(s.where.Gateway.String()) })
+	pgtest.Eventually(t, "the API's listener closes", func() bool { return !listening(strings.TrimPrefix(s.where.API, "http://")) })
 	if status, _, _ := s.get("http://" + s.where.Admin + "/readyz"); status != 503 {
 		t.Errorf("readiness during the drain = %d", status)
 	}
 	if _, err := idle.Exec(t.Context(), "select 1"); err != nil {
 		t.Errorf("a session during the drain: %v", err)
 	}
-	eventually(t, "the log says what is waited for", func() bool { return strings.Contains(s.log.String(), "waiting for sessions") })
+	pgtest.Eventually(t, "the log says what is waited for", func() bool { return strings.Contains(s.log.String(), "waiting for sessions") })
 
 	began := time.Now()
 	close(s.hurry)

@@ -165,6 +165,16 @@ func Installation() (postgres.Installation, error) {
 	return postgres.FindOrFetch(context.Background(), "", postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 }
 
+// Templates is where the data directories are kept that servers of tests begin with a
+// copy of: initdb runs once for each installation, and not for each server.
+func Templates() string {
+	root, ok := repositoryRoot()
+	if !ok {
+		return ""
+	}
+	return filepath.Join(root, ".cache", "pgtest")
+}
+
 // Versions returns the installations that tests can use, one of each major
 // version, newest first.
 func Versions() []postgres.Installation { return slices.Clone(servers.installations()) }
@@ -309,7 +319,7 @@ func start(t testing.TB, inst postgres.Installation) *Server {
 
 func launch(inst postgres.Installation, settings map[string]string) (*Server, error) {
 	// Not the test's context: the server outlives the test that starts it.
-	p, err := postgres.Start(context.Background(), inst, postgres.Options{Settings: settings})
+	p, err := postgres.Start(context.Background(), inst, postgres.Options{Settings: settings, Templates: Templates()})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,119 @@
+package sitetest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// Process is a program that runs beside this one and ends with it, as far as the system
+// can do that. It is safe for concurrent use.
+type Process struct {
+	Started time.Time
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has been waited for
+	err  error         // of Wait; read after done
+}
+
+// Run starts a program, found as exec.LookPath does, with more in its environment.
+func Run(log io.Writer, environ []string, program string, args ...string) (*Process, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), environ...)
+	cmd.SysProcAttr = attributes()
+	p := &Process{Started: time.Now(), cmd: cmd, done: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		// The signal at the parent's death is the starting thread's (prctl(2)), which
+		// is kept for as long as the program runs.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.done)
+		}
+	}()
+	return p, <-started
+}
+
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err returns how the process ended. It is for after Done.
+func (p *Process) Err() error { return p.err }
+
+// Alive reports whether the process still runs.
+func (p *Process) Alive() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Signal sends a signal, unless the process has ended.
+func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
+
+// End sends a signal and waits for the end, which it forces after a time. It reports
+// whether force was needed. A nil Process is one that was not started.
+func (p *Process) End(signal os.Signal, within time.Duration) (forced bool) {
+	if p == nil {
+		return false
+	}
+	p.Signal(signal)
+	select {
+	case <-p.done:
+		return false
+	case <-time.After(within):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		return true
+	}
+}
+
+// Stop ends the process as SIGTERM does.
+func (p *Process) Stop() { p.End(syscall.SIGTERM, 10*time.Second) }
+
+// Reachable waits until something listens at every address, or the process has ended.
+func (p *Process) Reachable(ctx context.Context, addresses ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, address := range addresses {
+		for {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				conn.Close()
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("nothing listens at %s: %w", address, context.Cause(ctx))
+			case <-p.done:
+				return fmt.Errorf("%s ended at its start: %v", filepath.Base(p.cmd.Path), p.err)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package sitetest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+)
+
+// Serve serves until ctx ends and then returns nil. It calls ready once, when it serves.
+type Serve func(ctx context.Context, ready func()) error
+
+// Life is the time that a Serve runs.
+type Life struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when serve has returned
+	err    error         // of serve; read after done
+}
+
+// Start runs serve beside its caller and returns when it serves, or why it does not.
+func Start(serve Serve) (*Life, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Life{cancel: cancel, done: make(chan struct{})}
+	ready := make(chan struct{})
+	go func() {
+		l.err = serve(ctx, func() { close(ready) })
+		close(l.done)
+	}()
+	select {
+	case <-ready:
+		return l, nil
+	case <-l.done:
+		cancel()
+		if l.err == nil {
+			return nil, fmt.Errorf("it ended before it was ready")
+		}
+		return nil, l.err
+	}
+}
+
+// Stop asks for the end, waits for it, and returns what serve returned.
+func (l *Life) Stop() error {
+	l.cancel()
+	<-l.done
+	return l.err
+}
+
+// Program is a Serve that runs a program and is ready when something listens at every
+// address. It ends it with SIGTERM.
+func Program(log io.Writer, addresses []string, program string, args ...string) Serve {
+	return func(ctx context.Context, ready func()) error {
+		p, err := Run(log, nil, program, args...)
+		if err != nil {
+			return err
+		}
+		if err := p.Reachable(ctx, addresses...); err != nil {
+			p.End(syscall.SIGTERM, time.Minute)
+			return err
+		}
+		ready()
+		select {
+		case <-ctx.Done():
+			if p.End(syscall.SIGTERM, time.Minute) {
+				return fmt.Errorf("%s was still there a minute after SIGTERM", program)
+			}
+			return p.Err()
+		case <-p.Done():
+			return fmt.Errorf("%s ended by itself: %v", program, p.Err())
+		}
+	}
+}
+
+// FreeAddress is an address of loopback that nothing listens at.
+func FreeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
