@@ -24,7 +24,7 @@ type measurement struct {
 // compares the others with.
 type target struct {
 	name    string
-	pid     func() int // whose CPU time is counted, unless measure does; nil: nobody's
+	spent   func() time.Duration // the CPU time that is counted, unless measure does; nil: none
 	measure func(context.Context) (measurement, error)
 }
 
@@ -48,15 +48,15 @@ func (f figure) run(ctx context.Context, rounds int) (*result, error) {
 		for i, t := range f.targets {
 			progress("%s, round %d of %d: %s", f.title, round+1, rounds, t.name)
 			var before time.Duration
-			if t.pid != nil {
-				before = cpuTime(t.pid())
+			if t.spent != nil {
+				before = t.spent()
 			}
 			m, err := t.measure(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", t.name, err)
 			}
-			if m.cpu == 0 && m.units > 0 && t.pid != nil {
-				m.cpu = time.Duration(float64(cpuTime(t.pid())-before) / m.units)
+			if m.cpu == 0 && m.units > 0 && t.spent != nil {
+				m.cpu = time.Duration(float64(t.spent()-before) / m.units)
 			}
 			got[i] = m
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // keys are what -only knows, in the order of the report.
@@ -62,12 +64,12 @@ func transport(mode string) string {
 
 func (s *stack) issue(o options) figure {
 	f := figure{key: "issue", title: "Credentials issued", unit: "per s", targets: []target{
-		{hellos, s.hello.pid, requests(o, endpoint{s.at, s.server.keys}, issueForm("bench"))},
+		{hellos, s.hello.CPU, requests(o, endpoint{s.at, s.server.keys}, issueForm("bench"))},
 	}}
 	if s.moto != nil {
-		f.targets = append(f.targets, target{motos, s.moto.pid, requests(o, s.moto.endpoint, issueForm("bench"))})
+		f.targets = append(f.targets, target{motos, s.moto.CPU, requests(o, s.moto.endpoint, issueForm("bench"))})
 	}
-	f.targets = append(f.targets, target{daypass, s.server.pid, requests(o, s.server.endpoint(1), issueForm("bench"))})
+	f.targets = append(f.targets, target{daypass, s.server.CPU, requests(o, s.server.endpoint(1), issueForm("bench"))})
 	return f
 }
 
@@ -76,9 +78,9 @@ func (s *stack) logon(o options) figure {
 		{name: direct, measure: logons(o, clients, 0, s.small.direct("require"))},
 	}}
 	if s.once != nil {
-		f.targets = append(f.targets, target{onceOnly, s.once.pid, logons(o, clients, 0, s.once.login("require"))})
+		f.targets = append(f.targets, target{onceOnly, s.once.CPU, logons(o, clients, 0, s.once.login("require"))})
 	}
-	f.targets = append(f.targets, target{daypass, s.server.pid, logons(o, clients, 0, s.server.through("require"))})
+	f.targets = append(f.targets, target{daypass, s.server.CPU, logons(o, clients, 0, s.server.through("require"))})
 	return f
 }
 
@@ -88,8 +90,8 @@ func (s *stack) latency(o options) figure {
 	const pause = 25 * time.Millisecond
 	return figure{key: "latency", title: "Logons, TLS, 2 clients with pauses of 25 ms", unit: "per s", targets: []target{
 		{name: direct, measure: logons(o, 2, pause, s.small.direct("require"))},
-		{daypass, s.server.pid, logons(o, 2, pause, s.server.through("require"))},
-		{prewarmed, s.ahead.pid, logons(o, 2, pause, s.ahead.through("require"))},
+		{daypass, s.server.CPU, logons(o, 2, pause, s.server.through("require"))},
+		{prewarmed, s.ahead.CPU, logons(o, 2, pause, s.ahead.through("require"))},
 	}}
 }
 
@@ -98,9 +100,9 @@ func (s *stack) tps(o options, n int, mode string) figure {
 		{name: direct, measure: s.small.transactions(o, n, s.small.direct(mode), nil)},
 	}}
 	if s.pgbouncer != nil {
-		f.targets = append(f.targets, target{bouncer, s.pgbouncer.pid, s.small.transactions(o, n, s.pgbouncer.login(mode), s.pgbouncer.pid)})
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.CPU, s.small.transactions(o, n, s.pgbouncer.login(mode), s.pgbouncer.CPU)})
 	}
-	f.targets = append(f.targets, target{daypass, s.server.pid, s.small.transactions(o, n, s.server.through(mode), s.server.pid)})
+	f.targets = append(f.targets, target{daypass, s.server.CPU, s.small.transactions(o, n, s.server.through(mode), s.server.CPU)})
 	return f
 }
 
@@ -113,9 +115,9 @@ func (s *stack) copy(o options, into bool, mode string) figure {
 		{name: direct, measure: copies(o, into, s.small.direct(mode))},
 	}}
 	if s.pgbouncer != nil {
-		f.targets = append(f.targets, target{bouncer, s.pgbouncer.pid, copies(o, into, s.pgbouncer.login(mode))})
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.CPU, copies(o, into, s.pgbouncer.login(mode))})
 	}
-	f.targets = append(f.targets, target{daypass, s.server.pid, copies(o, into, s.server.through(mode))})
+	f.targets = append(f.targets, target{daypass, s.server.CPU, copies(o, into, s.server.through(mode))})
 	return f
 }
 
@@ -123,26 +125,26 @@ func (s *stack) copy(o options, into bool, mode string) figure {
 func (s *stack) memory(o options, mode string) figure {
 	f := figure{key: "memory", title: "Resident memory of an idle session, " + transport(mode), unit: "per s"}
 	if s.pgbouncer != nil {
-		f.targets = append(f.targets, target{name: bouncer, measure: idleSessions(o, func(ctx context.Context) (int, login, func(), error) {
+		f.targets = append(f.targets, target{name: bouncer, measure: idleSessions(o, func(ctx context.Context) (*sitetest.Process, login, func(), error) {
 			p, err := startPgBouncer(ctx, o, filepath.Join(s.dir, "pgbouncer-idle"), s.small, false)
 			if err != nil {
-				return 0, login{}, nil, err
+				return nil, login{}, nil, err
 			}
-			return p.pid(), p.login(mode), p.stop, nil
+			return p.Process, p.login(mode), p.stop, nil
 		})})
 	}
-	f.targets = append(f.targets, target{name: daypass, measure: idleSessions(o, func(ctx context.Context) (int, login, func(), error) {
+	f.targets = append(f.targets, target{name: daypass, measure: idleSessions(o, func(ctx context.Context) (*sitetest.Process, login, func(), error) {
 		// Its keys stay, so that the session roles' passwords do.
 		server, err := startServer(ctx, o, filepath.Join(s.dir, "daypass-idle"), s.small, smallSize, 0)
 		if err != nil {
-			return 0, login{}, nil, err
+			return nil, login{}, nil, err
 		}
 		to, err := issue(server.endpoint(1), "idle", true)
 		if err != nil {
 			server.stop()
-			return 0, login{}, nil, err
+			return nil, login{}, nil, err
 		}
-		return server.pid(), server.login(to, mode), server.stop, nil
+		return server.Process, server.login(to, mode), server.stop, nil
 	})})
 	return f
 }
@@ -152,21 +154,21 @@ func (s *stack) scale(o options) []figure {
 	mode := "disable"
 	principals := figure{key: "scale", title: "Credentials issued to principals in turn, 10 000 registered", unit: "per s"}
 	for _, n := range []int{1, 100, largeSize.users} {
-		principals.targets = append(principals.targets, target{principalCount(n), s.registry.pid, requests(o, s.registry.endpoint(n), issueForm("bench"))})
+		principals.targets = append(principals.targets, target{principalCount(n), s.registry.CPU, requests(o, s.registry.endpoint(n), issueForm("bench"))})
 	}
 	return []figure{
 		{key: "scale", title: "Scale: credentials issued", unit: "per s", targets: []target{
-			{one, s.server.pid, requests(o, s.server.endpoint(1), issueForm("bench"))},
-			{many, s.registry.pid, requests(o, s.registry.endpoint(1), issueForm("bench"))},
+			{one, s.server.CPU, requests(o, s.server.endpoint(1), issueForm("bench"))},
+			{many, s.registry.CPU, requests(o, s.registry.endpoint(1), issueForm("bench"))},
 		}},
 		principals,
 		{key: "scale", title: "Scale: logons, TLS", unit: "per s", targets: []target{
-			{one, s.server.pid, logons(o, clients, 0, s.server.through("require"))},
-			{many, s.registry.pid, logons(o, clients, 0, s.registry.through("require"))},
+			{one, s.server.CPU, logons(o, clients, 0, s.server.through("require"))},
+			{many, s.registry.CPU, logons(o, clients, 0, s.registry.through("require"))},
 		}},
 		{key: "scale", title: "Scale: transactions, plain", unit: "per s", targets: []target{
-			{one, s.server.pid, s.small.transactions(o, clients, s.server.through(mode), s.server.pid)},
-			{many, s.registry.pid, s.large.transactions(o, clients, s.registry.through(mode), s.registry.pid)},
+			{one, s.server.CPU, s.small.transactions(o, clients, s.server.through(mode), s.server.CPU)},
+			{many, s.registry.CPU, s.large.transactions(o, clients, s.registry.through(mode), s.registry.CPU)},
 		}},
 	}
 }

@@ -3,23 +3,21 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // idleSessions opens sessions to a process that was started for this, keeps them
 // idle and says by how much the process has grown for each. start returns the
 // process and how to log on to it.
-func idleSessions(o options, start func(context.Context) (pid int, to login, stop func(), err error)) func(context.Context) (measurement, error) {
+func idleSessions(o options, start func(context.Context) (process *sitetest.Process, to login, stop func(), err error)) func(context.Context) (measurement, error) {
 	return func(ctx context.Context) (m measurement, err error) {
-		pid, to, stop, err := start(ctx)
+		process, to, stop, err := start(ctx)
 		if err != nil {
 			return m, err
 		}
@@ -32,10 +30,7 @@ func idleSessions(o options, start func(context.Context) (pid int, to login, sto
 			return m, err
 		}
 		time.Sleep(500 * time.Millisecond)
-		before, err := residentKiB(pid)
-		if err != nil {
-			return m, err
-		}
+		before := process.Resident()
 
 		var mu sync.Mutex
 		var held []*pgconn.PgConn
@@ -65,28 +60,11 @@ func idleSessions(o options, start func(context.Context) (pid int, to login, sto
 			return m, err
 		}
 		time.Sleep(idleSettle)
-		after, err := residentKiB(pid)
-		if err != nil {
-			return m, err
-		}
-		m.memory = (after - before) / float64(len(held))
+		after := process.Resident()
+		m.memory = float64(after-before) / 1024 / float64(len(held))
 		return m, nil
 	}
 }
 
 // idleSettle is how long the sessions have been idle when they are weighed.
 const idleSettle = 5 * time.Second
-
-// residentKiB is VmRSS, on Linux.
-func residentKiB(pid int) (float64, error) {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			return strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
-		}
-	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
-}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 func (s *stack) startPeers(ctx context.Context, o options) (err error) {
@@ -32,14 +33,14 @@ func (s *stack) startPeers(ctx context.Context, o options) (err error) {
 
 // moto is moto_server with its checks of signatures and policies on.
 type moto struct {
-	*process
+	*sitetest.Process
 	endpoint
 	version string
 }
 
 func (m *moto) stop() {
 	if m != nil {
-		m.process.stop()
+		m.Stop()
 	}
 }
 
@@ -64,7 +65,7 @@ func startMoto(ctx context.Context, o options, dir string) (_ *moto, err error) 
 		{"iam", url.Values{"Action": {"CreateAccessKey"}, "Version": {"2010-05-08"}, "UserName": {"bench"}}},
 	}
 	m := &moto{}
-	if m.address, err = freeAddress(); err != nil {
+	if m.address, err = sitetest.FreeAddress(); err != nil {
 		return nil, err
 	}
 	program := o.moto
@@ -72,7 +73,7 @@ func startMoto(ctx context.Context, o options, dir string) (_ *moto, err error) 
 		program = "moto_server"
 	}
 	_, port, _ := net.SplitHostPort(m.address)
-	m.process, err = start(dir, program, []string{fmt.Sprintf("INITIAL_NO_AUTH_ACTION_COUNT=%d", len(calls))}, "-H", "127.0.0.1", "-p", port)
+	m.Process, err = start(dir, program, []string{fmt.Sprintf("INITIAL_NO_AUTH_ACTION_COUNT=%d", len(calls))}, "-H", "127.0.0.1", "-p", port)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func startMoto(ctx context.Context, o options, dir string) (_ *moto, err error) 
 			m.stop()
 		}
 	}()
-	if err := reachable(ctx, m.address); err != nil {
+	if err := m.Reachable(ctx, m.address); err != nil {
 		return nil, err
 	}
 	var answer []byte
@@ -127,14 +128,14 @@ func motoVersion(program string) string {
 // pgbouncer is PgBouncer with session pooling and stored SCRAM secrets, TLS for
 // clients who ask for it, none to the server, as the gateway has it here.
 type pgbouncer struct {
-	*process
+	*sitetest.Process
 	host, port string
 	version    string
 }
 
 func (p *pgbouncer) stop() {
 	if p != nil {
-		p.process.stop()
+		p.Stop()
 	}
 }
 
@@ -154,7 +155,7 @@ func startPgBouncer(ctx context.Context, o options, dir string, d *database, onc
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	address, err := freeAddress()
+	address, err := sitetest.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -212,10 +213,10 @@ log_disconnections = 0
 	if out, err := exec.CommandContext(ctx, program, "--version").Output(); err == nil {
 		p.version, _, _ = strings.Cut(string(out), "\n")
 	}
-	if p.process, err = start(dir, program, nil, args...); err != nil {
+	if p.Process, err = start(dir, program, nil, args...); err != nil {
 		return nil, err
 	}
-	if err := reachable(ctx, address); err != nil {
+	if err := p.Reachable(ctx, address); err != nil {
 		p.stop()
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 func (s *server) profiled(o options, f figure) {
 	for i := range f.targets {
 		t := &f.targets[i]
-		if t.name != daypass || t.pid == nil {
+		if t.name != daypass || t.spent == nil {
 			continue
 		}
 		measure, first := t.measure, true

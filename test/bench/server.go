@@ -7,37 +7,36 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
+
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // server is a running `daypass serve`.
 type server struct {
-	*process
-	api, gateway string // host:port
-	admin        string // host:port of its profiles; empty: none are taken
-	keys         []accessKey
-	version      string
-	login0       login // a credential of the user bench, without an address
-	users        int   // database users made so far, for names that nobody had
+	*sitetest.Process
+	site    *sitetest.Site
+	admin   string // host:port of its profiles; empty: none are taken
+	keys    []accessKey
+	version string
+	login0  login // a credential of the user bench, without an address
+	users   int   // database users made so far, for names that were not used before
 }
 
 // startServer runs Daypass over a database, with as much registered as n says.
 // The cluster bench is the one that is used, and may have as many sessions started
 // ahead as prewarm says; the other clusters answer nothing.
 func startServer(ctx context.Context, o options, dir string, d *database, n size, prewarm int) (_ *server, err error) {
-	s := &server{}
-	if s.api, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	if s.gateway, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	nowhere, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	s := &server{}
+	if s.site, err = sitetest.New(dir); err != nil {
+		return nil, err
+	}
+	s.site.Database = d.server
+	nowhere, err := sitetest.FreeAddress()
+	if err != nil {
 		return nil, err
 	}
 	statement := func(actions ...string) any {
@@ -54,8 +53,8 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		cluster := map[string]any{
 			"identifier":             "bench",
 			"database":               "bench",
-			"upstream":               fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", d.server.Port()),
-			"upstream_password_file": "password",
+			"upstream":               s.site.Upstream(),
+			"upstream_password_file": "upstream.password",
 			"prewarm":                map[string]any{"max": prewarm},
 		}
 		if i > 0 {
@@ -81,15 +80,15 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 	config := map[string]any{
 		"account":  "123456789012",
 		"region":   "us-east-1",
-		"data":     filepath.Join(dir, "data"),
-		"api":      map[string]any{"listen": s.api, "limits": map[string]any{"rate": 0}}, // all calls are one principal's
+		"data":     s.site.Path("data"),
+		"api":      map[string]any{"listen": s.site.API, "limits": map[string]any{"rate": 0}}, // all calls are one principal's
 		"audit":    map[string]any{"principal_bytes": 0},
-		"gateway":  map[string]any{"listen": s.gateway},
+		"gateway":  map[string]any{"listen": s.site.Gateway},
 		"clusters": clusters,
 		"iam":      map[string]any{"users": users, "groups": groups},
 	}
 	if o.profiles != "" {
-		if s.admin, err = freeAddress(); err != nil {
+		if s.admin, err = sitetest.FreeAddress(); err != nil {
 			return nil, err
 		}
 		config["admin"] = map[string]any{"listen": s.admin, "pprof": true}
@@ -98,20 +97,16 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, "daypass.yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(adminPassword), 0o600); err != nil {
+	if err := s.site.Write("daypass.yaml", string(text)); err != nil {
 		return nil, err
 	}
 	if out, err := exec.CommandContext(ctx, o.daypass, "version").Output(); err == nil {
 		s.version, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(out)), "daypass "), " ")
 	}
-	if s.process, err = start(dir, o.daypass, nil, "serve", "--config", file); err != nil {
+	if s.Process, err = start(dir, o.daypass, nil, "serve", "--config", s.site.ConfigFile()); err != nil {
 		return nil, err
 	}
-	if err := reachable(ctx, s.api, s.gateway); err != nil {
+	if err := s.Reachable(ctx, s.site.API, s.site.Gateway); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -128,16 +123,16 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 
 func (s *server) stop() {
 	if s != nil {
-		s.process.stop()
+		s.Stop()
 	}
 }
 
 // endpoint is the API with as many principals as asked for.
-func (s *server) endpoint(principals int) endpoint { return endpoint{s.api, s.keys[:principals]} }
+func (s *server) endpoint(principals int) endpoint { return endpoint{s.site.API, s.keys[:principals]} }
 
 // login completes a credential.
 func (s *server) login(credential login, sslmode string) login {
-	credential.host, credential.port, _ = net.SplitHostPort(s.gateway)
+	credential.host, credential.port, _ = net.SplitHostPort(s.site.Gateway)
 	credential.sslmode = sslmode
 	return credential
 }

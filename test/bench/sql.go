@@ -108,25 +108,25 @@ var (
 
 // transactions runs pgbench -S for a second longer than it measures: CPU counts
 // from its first report, when all sessions are open, to its last, so that no logon
-// is among the transactions. p50 is the mean, which is all that pgbench tells. pid
-// is nil where nobody's CPU is counted.
-func (d *database) transactions(o options, n int, to login, pid func() int) func(context.Context) (measurement, error) {
+// is among the transactions. p50 is the mean, which is all that pgbench tells. cpu
+// is nil where no process's CPU is counted.
+func (d *database) transactions(o options, n int, to login, cpu func() time.Duration) func(context.Context) (measurement, error) {
 	return func(ctx context.Context) (measurement, error) {
 		var began, spent time.Duration // CPU
 		var last, units float64        // seconds and transactions
 		seconds := max(1, int(o.duration.Seconds())) + 1
 		out, err := d.pgbench(ctx, to, func(line string) {
 			fields := progressLine.FindStringSubmatch(line)
-			if fields == nil || pid == nil {
+			if fields == nil || cpu == nil {
 				return
 			}
 			at, _ := strconv.ParseFloat(fields[1], 64)
 			tps, _ := strconv.ParseFloat(fields[2], 64)
 			if last == 0 {
-				began = cpuTime(pid())
+				began = cpu()
 			} else {
 				units += tps * (at - last)
-				spent = cpuTime(pid()) - began
+				spent = cpu() - began
 			}
 			last = at
 		}, "-n", "-S", "-M", "simple", "-P", "1", "-c", strconv.Itoa(n), "-j", "2", "-T", strconv.Itoa(seconds))
@@ -134,14 +134,14 @@ func (d *database) transactions(o options, n int, to login, pid func() int) func
 			return measurement{}, err
 		}
 		tps, latency := tpsLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
-		if tps == nil || latency == nil || pid != nil && units == 0 {
+		if tps == nil || latency == nil || cpu != nil && units == 0 {
 			return measurement{}, fmt.Errorf("pgbench: %s", out)
 		}
 		var m measurement
 		m.rate, _ = strconv.ParseFloat(tps[1], 64)
 		average, _ := strconv.ParseFloat(latency[1], 64)
 		m.p50 = time.Duration(average * float64(time.Millisecond))
-		if pid != nil {
+		if cpu != nil {
 			m.cpu = time.Duration(float64(spent) / units)
 		}
 		return m, nil

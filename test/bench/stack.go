@@ -11,21 +11,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/daypass/daypass/internal/ca"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
-const (
-	benchPassword = "a password for the direct connections"
-	adminPassword = "an administrative password"
-)
+const benchPassword = "a password for the direct connections"
 
 // stack is everything that a run needs, started for it and ended with it.
 type stack struct {
 	dir   string
-	hello *process
+	hello *sitetest.Process
 	at    string // where hello listens
 
 	small    *database // one of each
@@ -61,7 +57,7 @@ func startStack(ctx context.Context, o options) (_ *stack, err error) {
 		return nil, err
 	}
 	progress("starting PostgreSQL, Daypass and the fixed answer")
-	if s.at, err = freeAddress(); err != nil {
+	if s.at, err = sitetest.FreeAddress(); err != nil {
 		return nil, err
 	}
 	own, err := os.Executable()
@@ -97,7 +93,7 @@ func startStack(ctx context.Context, o options) (_ *stack, err error) {
 			return nil, err
 		}
 	}
-	return s, reachable(ctx, s.at)
+	return s, s.hello.Reachable(ctx, s.at)
 }
 
 // stop ends what was started, by its process id, and removes the files.
@@ -110,7 +106,7 @@ func (s *stack) stop() {
 	s.registry.stop()
 	s.small.stop()
 	s.large.stop()
-	s.hello.stop()
+	s.hello.Stop()
 	_ = os.RemoveAll(s.dir)
 }
 
@@ -138,14 +134,20 @@ func startDatabase(ctx context.Context, o options, dir string, n size) (_ *datab
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, err
 	}
-	d.server, err = postgres.Start(ctx, installation, postgres.Options{
-		Durable:  true,
-		Settings: map[string]string{"max_connections": strconv.Itoa(o.idle + 300), "shared_buffers": "256MB"},
-	})
+	steps, err := d.steps(installation.Major, n)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.prepare(ctx, n); err != nil {
+	site := sitetest.Site{}
+	err = site.StartDatabase(ctx, installation, postgres.Options{
+		Durable:  true,
+		Settings: map[string]string{"max_connections": strconv.Itoa(o.idle + 300), "shared_buffers": "256MB"},
+	}, steps...)
+	d.server = site.Database
+	if err == nil {
+		_, err = d.pgbench(ctx, d.direct("disable"), nil, "-i", "-q", "-s", "10")
+	}
+	if err != nil {
 		d.stop()
 		return nil, fmt.Errorf("preparing the database: %w", err)
 	}
@@ -163,30 +165,14 @@ func (d *database) direct(sslmode string) login {
 	return login{"127.0.0.1", strconv.Itoa(d.server.Port()), "bench", benchPassword, "bench", sslmode}
 }
 
-func (d *database) prepare(ctx context.Context, n size) error {
-	conn, err := pgx.Connect(ctx, d.server.ConnString(postgres.Superuser, "postgres"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
+// steps make the roles and the database, and turn TLS on.
+func (d *database) steps(major int, n size) (steps []sitetest.Step, err error) {
 	if _, err := ca.Open(d.tls, nil, time.Now); err != nil {
-		return err
-	}
-	certificate, err := os.ReadFile(filepath.Join(d.tls, "server.crt"))
-	if err != nil {
-		return err
-	}
-	key, err := os.ReadFile(filepath.Join(d.tls, "server.key"))
-	if err != nil {
-		return err
-	}
-	var data string
-	if err := conn.QueryRow(ctx, "SHOW data_directory").Scan(&data); err != nil {
-		return err
+		return nil, err
 	}
 	own := []string{"bench", "group0"}
 	statements := []string{
-		"CREATE ROLE daypass LOGIN CREATEROLE PASSWORD '" + adminPassword + "'",
+		"CREATE ROLE daypass LOGIN CREATEROLE PASSWORD '" + sitetest.AdminPassword + "'",
 		"CREATE ROLE bench LOGIN PASSWORD '" + benchPassword + "'",
 		"CREATE DATABASE bench OWNER bench",
 		// Users and groups that are only there; each user is in one group.
@@ -194,20 +180,21 @@ func (d *database) prepare(ctx context.Context, n size) error {
 			FOR i IN 0..%d LOOP EXECUTE format('CREATE ROLE group%%s', i); END LOOP;
 			FOR i IN 1..%d LOOP EXECUTE format('CREATE ROLE user%%s LOGIN IN ROLE group%%s', i, i %% %d); END LOOP;
 		END $$`, n.groups-1, n.users-1, n.groups),
-		// The server writes its own key, so that it belongs to the account it runs as.
-		"COPY (SELECT line FROM unnest(string_to_array('" + string(certificate) + "', E'\\n')) line) TO PROGRAM 'umask 077; cat > \"" + data + "/server.crt\"'",
-		"COPY (SELECT line FROM unnest(string_to_array('" + string(key) + "', E'\\n')) line) TO PROGRAM 'umask 077; cat > \"" + data + "/server.key\"'",
-		"ALTER SYSTEM SET ssl = on",
-		"SELECT pg_reload_conf()",
 	}
-	if d.server.Installation().Major >= 16 {
+	for _, name := range []string{"server.crt", "server.key"} {
+		text, err := os.ReadFile(filepath.Join(d.tls, name))
+		if err != nil {
+			return nil, err
+		}
+		// The server writes its own files, below its data directory, so that they belong to the account it runs as.
+		statements = append(statements, "COPY (SELECT line FROM unnest(string_to_array('"+string(text)+"', E'\\n')) line) TO PROGRAM 'umask 077; cat > "+name+"'")
+	}
+	statements = append(statements, "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
+	if major >= 16 {
 		statements = append(statements, "GRANT "+strings.Join(own, ", ")+" TO daypass WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
 	}
 	for _, sql := range statements {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("%.40s: %w", sql, err)
-		}
+		steps = append(steps, sitetest.Step{Database: "postgres", SQL: sql})
 	}
-	_, err = d.pgbench(ctx, d.direct("disable"), nil, "-i", "-q", "-s", "10")
-	return err
+	return steps, nil
 }

@@ -1,6 +1,7 @@
 package sitetest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -116,4 +119,32 @@ func (p *Process) Reachable(ctx context.Context, addresses ...string) error {
 		}
 	}
 	return nil
+}
+
+// CPU is what the process has spent, user and system, on Linux; elsewhere 0.
+func (p *Process) CPU() time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	const ticksPerSecond = 100 // USER_HZ, which Linux has fixed for user space
+	return time.Duration(user+system) * time.Second / ticksPerSecond
+}
+
+// Resident is the process's memory in bytes, on Linux; elsewhere 0.
+func (p *Process) Resident() int64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // still is what a daypass process holds while nobody uses it.
@@ -37,9 +38,9 @@ const (
 func (l *load) standstill(ctx context.Context) (*still, error) {
 	s := &still{}
 	c := l.stack.process()
-	s.resident = resident(c.pid())
+	s.resident = c.Resident()
 	var err error
-	if s.descriptors, err = descriptors(c.pid()); err != nil {
+	if s.descriptors, err = descriptors(c.PID()); err != nil {
 		return nil, err
 	}
 	su, err := l.stack.superuser(ctx, "postgres")
@@ -176,7 +177,7 @@ func (l *load) sweep(ctx context.Context, e *ending, su *pgx.Conn, sessionRoles 
 	if err != nil {
 		return err
 	}
-	config.Password = adminPassword
+	config.Password = sitetest.AdminPassword
 	admin := dbuser.New(dbuser.Config{Cluster: cluster, Conn: config, Now: time.Now})
 	defer admin.Close()
 	for range 3 {

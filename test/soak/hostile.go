@@ -44,7 +44,7 @@ func (h *hostile) run(ctx context.Context) {
 func (h *hostile) stranger(ctx context.Context, r *mathrand.Rand) (net.Conn, error) {
 	from := net.IPv4(127, 0, byte(1+r.IntN(3)), byte(1+r.IntN(250)))
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: 5 * time.Second}
-	return dialer.DialContext(ctx, "tcp", h.stack.gateway)
+	return dialer.DialContext(ctx, "tcp", h.stack.Gateway)
 }
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -208,7 +208,7 @@ func (h *hostile) apiAbuse(ctx context.Context, r *mathrand.Rand) {
 		case 3:
 			body := make([]byte, r.IntN(3<<20))
 			rand.Read(body)
-			answer, err := client.Post("http://"+h.stack.api+"/", "application/x-www-form-urlencoded", bytes.NewReader(body))
+			answer, err := client.Post("http://"+h.stack.API+"/", "application/x-www-form-urlencoded", bytes.NewReader(body))
 			if err == nil {
 				if answer.StatusCode < 400 {
 					h.ledger.violate("the API took garbage", "%d bytes: %s", len(body), answer.Status)
@@ -217,7 +217,7 @@ func (h *hostile) apiAbuse(ctx context.Context, r *mathrand.Rand) {
 			}
 			h.ledger.count("garbage calls", 1)
 		case 4:
-			if conn, err := net.Dial("tcp", h.stack.api); err == nil {
+			if conn, err := net.Dial("tcp", h.stack.API); err == nil {
 				fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nAction=")
 				h.ledger.count("calls that never end", 1)
 				time.AfterFunc(time.Minute, func() { conn.Close() })
@@ -274,7 +274,7 @@ func (h *hostile) reloads(ctx context.Context, r *mathrand.Rand) {
 func (h *hostile) rotations(ctx context.Context, r *mathrand.Rand) {
 	for pause(ctx, between(r, 30*time.Second, 3*time.Minute)) {
 		before := h.issuer.issue(ctx, wish{user: userName(r.IntN(users))})
-		if out, err := exec.CommandContext(ctx, h.binary, "keys", "rotate", "--data", h.stack.path("data")).CombinedOutput(); err != nil && ctx.Err() == nil {
+		if out, err := exec.CommandContext(ctx, h.binary, "keys", "rotate", "--data", h.stack.Path("data")).CombinedOutput(); err != nil && ctx.Err() == nil {
 			h.ledger.violate("keys rotate failed", "%v: %s", err, out)
 			continue
 		}

@@ -86,14 +86,14 @@ func soak(ctx context.Context, o options) (bool, error) {
 	if o.keep != "" {
 		defer keep(s, o.keep)
 	}
-	say("seed %d, %v, PostgreSQL %s, files in %s", o.seed, o.duration, s.installation.Version, s.dir)
+	say("seed %d, %v, PostgreSQL %s, files in %s", o.seed, o.duration, s.installation.Version, s.Dir)
 
 	ledger := newLedger(time.Now, say)
 	gate, err := newGate(s, ledger)
 	if err != nil {
 		return false, err
 	}
-	l := &load{stack: s, ledger: ledger, issuer: newIssuer(ledger, s.api), gate: gate, seed: o.seed}
+	l := &load{stack: s, ledger: ledger, issuer: newIssuer(ledger, s.API), gate: gate, seed: o.seed}
 	result := &result{options: o, load: l, began: began}
 	if result.before, err = l.baseline(ctx); err != nil {
 		return false, fmt.Errorf("measuring a fresh process: %w", err)
@@ -138,7 +138,7 @@ func (l *load) everything(ctx context.Context, o options, w *watch, say func(str
 		for pause(watching, time.Minute) {
 			l.ledger.mu.Lock()
 			say("%d credentials, %d logons, %d excused failures, %d violations; %d MiB",
-				l.ledger.counts["credentials issued"], l.gate.number.Load(), sum(l.ledger.excused), l.ledger.total, resident(l.stack.process().pid())>>20)
+				l.ledger.counts["credentials issued"], l.gate.number.Load(), sum(l.ledger.excused), l.ledger.total, l.stack.process().Resident()>>20)
 			l.ledger.mu.Unlock()
 		}
 	})
@@ -167,7 +167,7 @@ func (r *result) finish(ctx context.Context, say func(string, ...any)) error {
 		return fmt.Errorf("looking at PostgreSQL after the load: %w", err)
 	}
 	pause(ctx, stillFor)
-	r.lastLife = time.Since(l.stack.process().started)
+	r.lastLife = time.Since(l.stack.process().Started)
 	if r.after, err = l.standstill(ctx); err != nil {
 		return fmt.Errorf("measuring the last process: %w", err)
 	}
@@ -192,7 +192,7 @@ func keep(s *stack, dir string) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return
 	}
-	for name, path := range map[string]string{"daypass.log": s.logFile(), "postgres.log": s.path("postgres/postgres.log")} {
+	for name, path := range map[string]string{"daypass.log": s.logFile(), "postgres.log": s.Path("postgres/postgres.log")} {
 		from, err := os.Open(path)
 		if err != nil {
 			continue

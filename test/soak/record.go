@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // line is what the checks need of an audit line.
@@ -120,7 +122,7 @@ func (l *load) compare() (*records, error) {
 		}
 	}
 	unwritten := map[string]bool{} // sessions whose end could not be recorded
-	for _, file := range []string{l.stack.logFile(), l.stack.path("postgres/postgres.log")} {
+	for _, file := range []string{l.stack.logFile(), l.stack.Path("postgres/postgres.log")} {
 		size, err := lines(file, func(text []byte) {
 			finder.look(text, l.ledger, file)
 			if _, rest, ok := strings.Cut(string(text), `msg="writing the audit record of a session's end" session=`); ok {
@@ -251,7 +253,7 @@ func newFinder(passwords []string) *finder {
 	for _, p := range passwords {
 		f.ends[p[:piece]], f.ends[p[len(p)-piece:]] = true, true
 	}
-	for _, s := range []string{secretKey, weakKey, passingKey, adminPassword} {
+	for _, s := range []string{secretKey, weakKey, passingKey, sitetest.AdminPassword} {
 		f.whole = append(f.whole, []byte(s))
 	}
 	return f

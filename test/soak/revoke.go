@@ -27,7 +27,7 @@ const (
 // had, which is on record then.
 func (h *hostile) operator() *client.Client {
 	operator, err := client.New(client.Config{
-		Endpoint: "http://" + h.stack.api, Region: region, UserAgent: "soak",
+		Endpoint: "http://" + h.stack.API, Region: region, UserAgent: "soak",
 		Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, ""),
 		HTTP:        &http.Client{Transport: h.issuer.transport, Timeout: 20 * time.Second},
 	})

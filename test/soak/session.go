@@ -41,7 +41,7 @@ type gate struct {
 }
 
 func newGate(s *stack, l *ledger) (*gate, error) {
-	pem, err := os.ReadFile(s.path("data/tls/ca.crt"))
+	pem, err := os.ReadFile(s.Path("data/tls/ca.crt"))
 	if err != nil {
 		return nil, err
 	}

@@ -18,15 +18,15 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 const (
-	cluster       = "soak"
-	database      = "dev"
-	account       = "123456789012"
-	region        = "us-east-1"
-	drain         = 4 * time.Second
-	adminPassword = "administrative-password-of-the-soak"
+	cluster  = "soak"
+	database = "dev"
+	account  = "123456789012"
+	region   = "us-east-1"
+	drain    = 4 * time.Second
 
 	accessKeyID  = "AKIASOAKSOAKSOAKSOAK" // of ana, who may ask for everybody
 	secretKey    = "soak/secret/access/key/of/forty/letters1"
@@ -46,20 +46,20 @@ func newcomerName(i int) string { return fmt.Sprintf("n%02d", i) }
 
 // stack is what is under test and what it stands on.
 type stack struct {
-	dir, binary  string
-	installation postgres.Installation
-	upstream     *proxy // between the gateway and PostgreSQL
-	front        *proxy // between clients and the gateway
-	api, gateway string // where daypass itself listens
-	adminListen  string
-	adminConfig  bool // this build knows the key admin
+	*sitetest.Site // whose addresses are those that daypass itself listens at
+	binary         string
+	installation   postgres.Installation
+	upstream       *proxy // between the gateway and PostgreSQL
+	front          *proxy // between clients and the gateway
+	adminListen    string
+	adminConfig    bool // this build knows the key admin
 
 	config sync.Mutex // held while the configuration file is not what it should be
 	extra  bool       // eve is configured. Guarded by config
 
 	mu       sync.Mutex // guards what follows
 	pg       *postgres.Server
-	server   *child
+	server   *sitetest.Process
 	lives    []life
 	spentCPU time.Duration
 }
@@ -80,33 +80,29 @@ func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error)
 	if s.binary, err = filepath.Abs(binary); err != nil {
 		return nil, err
 	}
-	if s.dir, err = os.MkdirTemp("", "daypass-soak-"); err != nil {
+	dir, err := os.MkdirTemp("", "daypass-soak-")
+	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(s.dir, 0o711); err != nil { // PostgreSQL's account passes through
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's account passes through
+		return nil, err
+	}
+	if s.Site, err = sitetest.New(dir); err != nil {
 		return nil, err
 	}
 	if s.installation, err = postgres.FindOrFetch(ctx, pgDir, postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) }); err != nil {
 		return nil, err
 	}
-	if err := s.startPostgres(ctx); err != nil {
+	if err := s.startPostgres(ctx, s.example()...); err != nil {
 		return nil, err
 	}
 	if s.upstream, err = newProxy(s.postgresAddress); err != nil {
 		return nil, err
 	}
-	if err := s.prepareDatabase(ctx); err != nil {
-		return nil, fmt.Errorf("preparing the database: %w", err)
-	}
-	for _, address := range []*string{&s.api, &s.gateway, &s.adminListen} {
-		if *address, err = freeAddress(); err != nil {
-			return nil, err
-		}
-	}
-	if s.front, err = newProxy(func() string { return s.gateway }); err != nil {
+	if s.adminListen, err = sitetest.FreeAddress(); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(s.path("password"), []byte(adminPassword), 0o600); err != nil {
+	if s.front, err = newProxy(func() string { return s.Gateway }); err != nil {
 		return nil, err
 	}
 	// An older build does not know the key, and says so at once.
@@ -126,14 +122,11 @@ func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error)
 	return s, nil
 }
 
-func (s *stack) path(name string) string { return filepath.Join(s.dir, name) }
-func (s *stack) logFile() string         { return s.path("daypass.log") }
-func (s *stack) auditDir() string        { return s.path("data/audit") }
+func (s *stack) logFile() string  { return s.Path("daypass.log") }
+func (s *stack) auditDir() string { return s.Path("data/audit") }
 
 func (s *stack) stop() {
-	if server := s.process(); server != nil && server.alive() {
-		server.end(syscall.SIGTERM, 20*time.Second)
-	}
+	s.process().End(syscall.SIGTERM, 20*time.Second)
 	for _, p := range []*proxy{s.front, s.upstream} {
 		if p != nil {
 			p.close()
@@ -142,25 +135,27 @@ func (s *stack) stop() {
 	if s.pg != nil {
 		s.pg.Stop()
 	}
-	os.RemoveAll(s.dir)
+	if s.Site != nil {
+		os.RemoveAll(s.Dir)
+	}
 }
 
 // startPostgres starts PostgreSQL on its files; the port is another every time.
-func (s *stack) startPostgres(ctx context.Context) error {
-	pg, err := postgres.Start(ctx, s.installation, postgres.Options{
-		Dir: s.path("postgres"), Durable: true,
+func (s *stack) startPostgres(ctx context.Context, steps ...sitetest.Step) error {
+	life := sitetest.Site{}
+	err := life.StartDatabase(ctx, s.installation, postgres.Options{
+		Dir: s.Path("postgres"), Durable: true,
 		Settings: map[string]string{
 			"max_connections": "200", "shared_buffers": "64MB", "synchronous_commit": "off",
 			"log_connections": "off", "log_min_messages": "warning",
 		},
-	})
-	if err != nil {
-		return err
-	}
+	}, steps...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pg = pg
-	return nil
+	if life.Database != nil {
+		s.pg = life.Database
+	}
+	return err
 }
 
 func (s *stack) postgres() *postgres.Server {
@@ -175,7 +170,7 @@ func (s *stack) postgresAddress() string {
 
 // postmaster is PostgreSQL's main process.
 func (s *stack) postmaster() (int, error) {
-	data, err := os.ReadFile(s.path("postgres/pgdata/postmaster.pid"))
+	data, err := os.ReadFile(s.Path("postgres/pgdata/postmaster.pid"))
 	if err != nil {
 		return 0, err
 	}
@@ -190,12 +185,13 @@ func (s *stack) superuser(ctx context.Context, name string) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, s.postgres().ConnString(postgres.Superuser, name))
 }
 
-func (s *stack) prepareDatabase(ctx context.Context) error {
-	conn, err := s.superuser(ctx, "postgres")
-	if err != nil {
-		return err
+// example is the roles, tables and policies that the load works with.
+func (s *stack) example() (steps []sitetest.Step) {
+	add := func(database string, batch ...string) {
+		for _, sql := range batch {
+			steps = append(steps, sitetest.Step{Database: database, SQL: sql})
+		}
 	}
-	defer conn.Close(ctx)
 	var names []string
 	for i := range users {
 		names = append(names, userName(i))
@@ -215,18 +211,11 @@ func (s *stack) prepareDatabase(ctx context.Context) error {
 		batch = append(batch, "CREATE ROLE "+groupName(i)+" NOLOGIN")
 		names = append(names, groupName(i))
 	}
-	batch = append(batch, "CREATE ROLE daypass LOGIN CREATEROLE PASSWORD '"+adminPassword+"'", "CREATE DATABASE "+database)
+	batch = append(batch, "CREATE ROLE daypass LOGIN CREATEROLE PASSWORD '"+sitetest.AdminPassword+"'", "CREATE DATABASE "+database)
 	if s.installation.Major >= 16 {
 		batch = append(batch, "GRANT "+strings.Join(names, ", ")+" TO daypass WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
 	}
-	if err := run(ctx, conn, batch...); err != nil {
-		return err
-	}
-	dev, err := s.superuser(ctx, database)
-	if err != nil {
-		return err
-	}
-	defer dev.Close(ctx)
+	add("postgres", batch...)
 	batch = []string{"GRANT CREATE ON SCHEMA public TO PUBLIC"}
 	for i := range lenderUsers {
 		batch = append(batch, "GRANT CREATE ON DATABASE "+database+" TO "+lenderName(i))
@@ -244,7 +233,8 @@ func (s *stack) prepareDatabase(ctx context.Context) error {
 		"ALTER TABLE diary ENABLE ROW LEVEL SECURITY",
 		"CREATE POLICY own ON diary USING (owner = current_user)",
 		"GRANT SELECT ON diary TO PUBLIC")
-	return run(ctx, dev, batch...)
+	add(database, batch...)
+	return steps
 }
 
 func run(ctx context.Context, conn *pgx.Conn, batch ...string) error {
@@ -277,13 +267,13 @@ func (s *stack) writeConfig(faulty string) error {
 		people = append(people, user("eve", passingKeyID, passingKey, allow("*")))
 	}
 	config := map[string]any{
-		"account": account, "region": region, "data": s.path("data"),
-		"api":     map[string]any{"listen": s.api},
-		"gateway": map[string]any{"listen": s.gateway},
+		"account": account, "region": region, "data": s.Path("data"),
+		"api":     map[string]any{"listen": s.API},
+		"gateway": map[string]any{"listen": s.Gateway},
 		"clusters": []any{map[string]any{
 			"identifier": cluster, "database": database,
 			"upstream":               fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.upstream.port()),
-			"upstream_password_file": s.path("password"),
+			"upstream_password_file": "upstream.password",
 		}},
 		"iam": map[string]any{"users": people},
 	}
@@ -294,14 +284,19 @@ func (s *stack) writeConfig(faulty string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.path("daypass.yaml"), append(text, faulty...), 0o600)
+	return s.Write("daypass.yaml", string(text)+faulty)
 }
 
 // startDaypass starts the server and waits until it answers.
 func (s *stack) startDaypass(ctx context.Context) error {
 	s.config.Lock() // not with a configuration that is wrong on purpose
 	defer s.config.Unlock()
-	c, err := spawn(s.logFile(), s.binary, "serve", "--config", s.path("daypass.yaml"), "--drain", drain.String())
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c, err := sitetest.Run(log, []string{"GOTRACEBACK=all"}, s.binary, "serve", "--config", s.ConfigFile(), "--drain", drain.String())
 	if err != nil {
 		return err
 	}
@@ -309,14 +304,14 @@ func (s *stack) startDaypass(ctx context.Context) error {
 	s.server = c
 	s.lives = append(s.lives, life{began: time.Now()})
 	s.mu.Unlock()
-	return reachable(ctx, c, s.api, s.gateway)
+	return c.Reachable(ctx, s.API, s.Gateway)
 }
 
 // endDaypass ends the server with a signal, within its time.
 func (s *stack) endDaypass(signal syscall.Signal, within time.Duration, how string) error {
 	c := s.process()
-	spent := cpuTime(c.pid())
-	forced := c.end(signal, within)
+	spent := c.CPU()
+	forced := c.End(signal, within)
 	s.mu.Lock()
 	last := &s.lives[len(s.lives)-1]
 	last.ended, last.how = time.Now(), how
@@ -325,48 +320,16 @@ func (s *stack) endDaypass(signal syscall.Signal, within time.Duration, how stri
 	if forced {
 		return fmt.Errorf("daypass was still there %v after %v", within, signal)
 	}
-	if signal == syscall.SIGTERM && c.err != nil {
-		return fmt.Errorf("daypass ended with %w after SIGTERM", c.err)
+	if signal == syscall.SIGTERM && c.Err() != nil {
+		return fmt.Errorf("daypass ended with %w after SIGTERM", c.Err())
 	}
 	return nil
 }
 
-func (s *stack) process() *child {
+func (s *stack) process() *sitetest.Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.server
 }
 
-func (s *stack) signal(signal syscall.Signal) { _ = s.process().cmd.Process.Signal(signal) }
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-// reachable waits until something listens at every address.
-func reachable(ctx context.Context, c *child, addresses ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for _, address := range addresses {
-		for {
-			conn, err := net.Dial("tcp", address)
-			if err == nil {
-				conn.Close()
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("nothing listens at %s: %w", address, err)
-			case <-c.done:
-				return fmt.Errorf("daypass ended at its start: %v", c.err)
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
-	}
-	return nil
-}
+func (s *stack) signal(signal syscall.Signal) { s.process().Signal(signal) }

@@ -39,8 +39,8 @@ func (w *watch) run(ctx context.Context) {
 // look takes one sample. A process that is just ending gives none.
 func (w *watch) look() {
 	c := w.stack.process()
-	rss := resident(c.pid())
-	kinds, err := descriptors(c.pid())
+	rss := c.Resident()
+	kinds, err := descriptors(c.PID())
 	if err != nil || rss == 0 {
 		return
 	}
