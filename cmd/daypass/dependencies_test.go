@@ -215,6 +215,57 @@ func TestModulesHaveHomes(t *testing.T) {
 	}
 }
 
+// TestModulesOfTestsHaveTheirBlock keeps the modules that no package of the binary imports
+// in a block of their own in go.mod, and the others out of it.
+func TestModulesOfTestsHaveTheirBlock(t *testing.T) {
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forTests := map[string]bool{}
+	for _, rule := range packages {
+		forTests[rule.pkg] = rule.forTests
+	}
+	direct := map[string]bool{} // whether it stands in the block
+	block := ""
+	for line := range strings.Lines(string(text)) {
+		switch words := strings.Fields(line); {
+		case strings.HasPrefix(line, "//"):
+			block = line
+		case len(words) == 0:
+			block = ""
+		case len(words) == 2 && strings.HasPrefix(words[1], "v"):
+			direct[words[0]] = strings.HasPrefix(block, "// For tests only")
+		}
+	}
+	if len(direct) == 0 {
+		t.Fatal("go.mod requires nothing")
+	}
+	inBinary := map[string]bool{}
+	for pkg, list := range ourImports(t) {
+		if forTests[pkg] {
+			continue
+		}
+		for _, imported := range list {
+			home := ""
+			for path := range direct {
+				if within(imported, path) && len(path) > len(home) {
+					home = path
+				}
+			}
+			inBinary[home] = true
+		}
+	}
+	for path, own := range direct {
+		if own && inBinary[path] {
+			t.Errorf("go.mod: %s is imported by the binary, and stands in the block for tests", path)
+		}
+		if !own && !inBinary[path] {
+			t.Errorf("go.mod: %s is imported by tests only: put it into their block", path)
+		}
+	}
+}
+
 // TestArchitectureNamesEveryPackage reads the table of ARCHITECTURE.md. A package below
 // another may be named in that one's row.
 func TestArchitectureNamesEveryPackage(t *testing.T) {

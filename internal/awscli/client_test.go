@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -16,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/smithy-go"
 
 	"github.com/daypass/daypass/internal/awscli"
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
@@ -358,17 +362,132 @@ func FuzzArguments(f *testing.F) {
 	})
 }
 
+// FuzzDecode: each text of a value stands in an element of the answer that has its name,
+// and a value that is written as an answer again is read as the same value.
 func FuzzDecode(f *testing.F) {
 	for name := range scenarios {
 		_, body := scenarios[name](nil)
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if value, err := awscli.Decode(body); err == nil {
-			_ = awscli.YAMLText(value)
+		said := textsOf(body)
+		var code *smithy.GenericAPIError
+		switch err := awscli.DecodeError(400, body); {
+		case err == nil:
+			t.Error("a refusal is read as no error")
+		case errors.As(err, &code):
+			for _, part := range []struct{ name, text, otherwise string }{{"Code", code.Code, "Unknown"}, {"Message", code.Message, "Unknown"}} {
+				if part.text != part.otherwise && part.text != "None" && !slices.Contains(said[part.name], part.text) {
+					t.Errorf("%s %q, which stands in no element of that name", part.name, part.text)
+				}
+			}
 		}
-		if awscli.DecodeError(400, body) == nil {
-			t.Error("an error that is none")
+		value, err := awscli.Decode(body, "wire")
+		if err != nil {
+			return
+		}
+		stands(t, said, "", value)
+		var answer bytes.Buffer
+		answer.WriteString("<R>")
+		writeElement(&answer, "DescribeClustersResult", value)
+		answer.WriteString("</R>")
+		again, err := awscli.Decode(answer.Bytes(), "wire")
+		if err != nil || pyvalue.Repr(again) != pyvalue.Repr(value) {
+			t.Errorf("%s is written as %s, which is read as %s, %v", pyvalue.Repr(value), answer.String(), pyvalue.Repr(again), err)
+		}
+		if rendered, err := awscli.Decode(body, "iso8601"); err == nil {
+			answer.Reset()
+			answer.WriteString("<R>")
+			writeElement(&answer, "DescribeClustersResult", rendered)
+			answer.WriteString("</R>")
+			if again, err := awscli.Decode(answer.Bytes(), "iso8601"); err != nil || pyvalue.Repr(again) != pyvalue.Repr(rendered) {
+				t.Errorf("%s with its timestamps rendered twice is %s, %v", pyvalue.Repr(rendered), pyvalue.Repr(again), err)
+			}
 		}
 	})
+}
+
+// textsOf are the texts before the first child of the elements, by their names; those of
+// all elements have the name "".
+func textsOf(body []byte) map[string][]string {
+	texts := map[string][]string{}
+	type element struct {
+		name, text string
+		parent     bool
+	}
+	var open []element
+	for decoder := xml.NewDecoder(bytes.NewReader(body)); ; {
+		token, err := decoder.Token()
+		if err != nil {
+			return texts
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			if len(open) > 0 {
+				open[len(open)-1].parent = true
+			}
+			open = append(open, element{name: token.Name.Local})
+		case xml.CharData:
+			if len(open) > 0 && !open[len(open)-1].parent {
+				open[len(open)-1].text += string(token)
+			}
+		case xml.EndElement:
+			e := open[len(open)-1]
+			open = open[:len(open)-1]
+			texts[e.name] = append(texts[e.name], e.text)
+			texts[""] = append(texts[""], e.text)
+		}
+	}
+}
+
+// stands wants every text of a value in an element that has the value's name.
+func stands(t *testing.T, said map[string][]string, name string, value any) {
+	t.Helper()
+	switch value := value.(type) {
+	case *pyvalue.Object:
+		for name, member := range value.All() {
+			stands(t, said, name, member)
+		}
+	case []any:
+		for _, member := range value {
+			stands(t, said, "", member)
+		}
+	case string:
+		if !slices.Contains(said[name], value) {
+			t.Errorf("%s is %q, which stands in no element of that name", name, value)
+		}
+	case bool:
+		if value && !slices.Contains(said[name], "true") {
+			t.Errorf("%s is true, which stands in no element of that name", name)
+		}
+	default:
+		read := func(text string) bool {
+			n, whole := pyvalue.ParseInt(text)
+			f, real := pyvalue.ParseFloat(text)
+			return whole && pyvalue.Repr(n) == pyvalue.Repr(value) || real && pyvalue.Repr(f) == pyvalue.Repr(value)
+		}
+		if !slices.ContainsFunc(said[name], read) {
+			t.Errorf("%s is %s, which stands in no element of that name", name, pyvalue.Repr(value))
+		}
+	}
+}
+
+// writeElement writes a value as an answer has it.
+func writeElement(b *bytes.Buffer, name string, value any) {
+	fmt.Fprintf(b, "<%s>", name)
+	switch value := value.(type) {
+	case *pyvalue.Object:
+		for name, member := range value.All() {
+			writeElement(b, name, member)
+		}
+	case []any:
+		for _, member := range value {
+			writeElement(b, "member", member)
+		}
+	case string:
+		_ = xml.EscapeText(b, []byte(value))
+	default:
+		b.WriteString(pyvalue.CompactJSON(value))
+	}
+	fmt.Fprintf(b, "</%s>", name)
 }

@@ -49,9 +49,14 @@ func SpellArguments(parsed map[string]any) []string {
 	return args
 }
 
-// Decode reads an answer of DescribeClusters.
-func Decode(body []byte) (*pyvalue.Object, error) {
-	return decode(describeClusters(), body, func(s string) (any, error) { return iso8601(s) })
+// Decode reads an answer of DescribeClusters, with timestamps in a format of
+// cli_timestamp_format.
+func Decode(body []byte, timestamps string) (*pyvalue.Object, error) {
+	format, err := timestampFormat(timestamps)
+	if err != nil {
+		return nil, err
+	}
+	return decode(describeClusters(), body, format)
 }
 
 // DecodeError reads the answer of a call that failed.
