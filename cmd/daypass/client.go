@@ -4,25 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"runtime"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/awsconfig"
 	"github.com/daypass/daypass/internal/client"
 )
 
-// callerFlags say where the API is and as whom it is called, for the commands that
-// call Daypass's own actions. What is not given is found as by every AWS client.
+// The environment variables that configure the endpoint of the two APIs.
+const (
+	redshiftEndpoint = "AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL"
+	daypassEndpoint  = "AWS_ENDPOINT_URL_DAYPASS, " + redshiftEndpoint
+)
+
+// callerFlags configure how a command calls the API. A flag that is not given is
+// configured as for every AWS client.
 type callerFlags struct {
 	endpointURL, region, profile, caBundle string
 	noVerifySSL, allowHTTP                 bool
 }
 
-func (f *callerFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.endpointURL, "endpoint-url", "", "URL of the API (default AWS_ENDPOINT_URL_DAYPASS, AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL or the AWS configuration)")
+// register adds the flags to a command. variables names what configures its endpoint.
+func (f *callerFlags) register(flags *pflag.FlagSet, variables string) {
+	flags.StringVar(&f.endpointURL, "endpoint-url", "", "URL of the API (default "+variables+" or the AWS configuration)")
 	flags.StringVar(&f.region, "region", "", "region of the API (default AWS_REGION, AWS_DEFAULT_REGION or the AWS configuration)")
 	flags.StringVar(&f.profile, "profile", "", "profile of the AWS configuration to use")
 	flags.StringVar(&f.caBundle, "ca-bundle", "", "file of CA certificates to check the API's certificate with (default AWS_CA_BUNDLE)")
@@ -30,28 +36,36 @@ func (f *callerFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.allowHTTP, "allow-http", false, allowHTTPHelp)
 }
 
-func (f *callerFlags) client(ctx context.Context, env environment) (*client.Client, error) {
+// find finds endpoint, region and access key for the API of the first of services that
+// has an endpoint.
+func (f *callerFlags) find(ctx context.Context, env environment, services ...string) (awsconfig.Found, error) {
 	const timeout = 30 * time.Second
-	// One listener answers for all services, so what says where Redshift's is will do.
-	cfg, endpoint, err := awscli.LoadConfig(ctx, awscli.Settings{
+	found, err := awsconfig.Load(ctx, awsconfig.Settings{
 		Profile: f.profile, Region: f.region, EndpointURL: f.endpointURL, CABundle: f.caBundle, NoVerifySSL: f.noVerifySSL,
 		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode,
-	}, "daypass", "redshift")
+	}, services...)
 	if err != nil {
-		return nil, callFailed(err)
+		return found, callFailed(err)
 	}
 	if f.noVerifySSL {
 		env.warn("the certificate of the API is not checked (--no-verify-ssl)")
 	}
-	if err := checkEndpoint(endpoint, f.allowHTTP); err != nil {
+	return found, checkEndpoint(found.Endpoint, f.allowHTTP)
+}
+
+func (f *callerFlags) client(ctx context.Context, env environment) (*client.Client, error) {
+	// One listener answers for all services: where Daypass's own endpoint is not
+	// configured, Redshift's is used.
+	found, err := f.find(ctx, env, "daypass", "redshift")
+	if err != nil {
 		return nil, err
 	}
 	c, err := client.New(client.Config{
-		Endpoint: endpoint, Region: cfg.Region, Credentials: cfg.Credentials, HTTP: cfg.HTTPClient, Now: env.now,
+		Endpoint: found.Endpoint, Region: found.SDK.Region, Credentials: found.SDK.Credentials, HTTP: found.SDK.HTTPClient, Now: env.now,
 		UserAgent: fmt.Sprintf("daypass/%s %s %s/%s", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH),
 	})
 	if err != nil {
-		return nil, &exitError{awscli.ExitConfiguration, err}
+		return nil, &exitError{awsconfig.ExitConfiguration, err}
 	}
 	return c, nil
 }
@@ -64,10 +78,10 @@ const allowHTTPHelp = "accept an http:// URL of another machine: anyone in betwe
 // is sent; "revoked" would be anyone's word. A Daypass server listens off loopback with
 // TLS only, so that a URL like this is a mistake, or a proxy's that should not be there.
 func checkEndpoint(endpoint string, allowHTTP bool) error {
-	if !awscli.Plaintext(endpoint) || allowHTTP {
+	if !awsconfig.Plaintext(endpoint) || allowHTTP {
 		return nil
 	}
-	return &exitError{awscli.ExitConfiguration, fmt.Errorf("the endpoint %.200s is on another machine and has no TLS: passwords would cross the network in clear text. "+
+	return &exitError{awsconfig.ExitConfiguration, fmt.Errorf("the endpoint %.200s is on another machine and has no TLS: passwords would cross the network in clear text. "+
 		"Use its https:// URL (--endpoint-url, AWS_ENDPOINT_URL or endpoint_url of the profile), or accept that with --allow-http", endpoint)}
 }
 
@@ -78,13 +92,9 @@ func callFailed(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &refused):
-		return &exitError{awscli.ExitService, err}
+		return &exitError{awsconfig.ExitService, err}
 	case errors.Is(err, context.Canceled):
-		return &exitError{awscli.ExitInterrupted, errors.New("interrupted")}
+		return &exitError{awsconfig.ExitInterrupted, errors.New("interrupted")}
 	}
-	var transport *url.Error
-	if errors.As(err, &transport) {
-		err = awscli.Unreachable(transport.URL, transport.Err)
-	}
-	return &exitError{awscli.ExitCode(err), awscli.Plainly(err)}
+	return &exitError{awsconfig.ExitCode(err), awsconfig.Plainly(err)}
 }

@@ -11,9 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/redshift"
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/awsconfig"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/quote"
 )
@@ -34,8 +36,7 @@ type connectOptions struct {
 	psql              string
 	psqlArgs          []string
 
-	endpointURL, region, profile, caBundle string
-	noVerifySSL, allowHTTP                 bool
+	api callerFlags
 }
 
 // logon is what a PostgreSQL client needs to log on.
@@ -47,7 +48,7 @@ type logon struct {
 	password    keyring.Secret
 	sslMode     string
 	sslRootCert string
-	expiration  string
+	expiration  time.Time
 }
 
 func newConnectCommand(env environment) *cobra.Command {
@@ -111,12 +112,7 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 	flags.StringVar(&o.sslRootCert, "sslrootcert", "", `file of the CA that signed the gateway's certificate, or "system"`)
 	flags.StringVar(&o.printAs, "print", "", "print the credential instead: env, uri, dsn, json or pgpass")
 	flags.StringVar(&o.psql, "psql", defaultPsql, "the psql program to start")
-	flags.StringVar(&o.endpointURL, "endpoint-url", "", "URL of the API (default AWS_ENDPOINT_URL_REDSHIFT, AWS_ENDPOINT_URL or the AWS configuration)")
-	flags.StringVar(&o.region, "region", "", "region of the API (default AWS_REGION, AWS_DEFAULT_REGION or the AWS configuration)")
-	flags.StringVar(&o.profile, "profile", "", "profile of the AWS configuration to use")
-	flags.StringVar(&o.caBundle, "ca-bundle", "", "file of CA certificates to check the API's certificate with (default AWS_CA_BUNDLE)")
-	flags.BoolVar(&o.noVerifySSL, "no-verify-ssl", false, "do not check the API's certificate")
-	flags.BoolVar(&o.allowHTTP, "allow-http", false, allowHTTPHelp)
+	o.api.register(flags, redshiftEndpoint)
 	completeWith(cmd, "print", printFormats...)
 	completeWith(cmd, "sslmode", sslModes...)
 	return cmd
@@ -144,27 +140,23 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 			return err
 		}
 	}
-	if o.noVerifySSL {
-		env.warn("the certificate of the API is not checked (--no-verify-ssl)")
-	}
-	const timeout = 30 * time.Second
-	client, err := awscli.NewClient(ctx, awscli.Settings{
-		Profile: o.profile, Region: o.region, EndpointURL: o.endpointURL, CABundle: o.caBundle, NoVerifySSL: o.noVerifySSL,
-		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode,
-	})
+	found, err := o.api.find(ctx, env, "redshift")
 	if err != nil {
-		return callFailed(err)
-	}
-	if err := checkEndpoint(client.Endpoint(), o.allowHTTP); err != nil {
 		return err
 	}
+	// Before the first call, so that a missing access key is not reported as an error of
+	// that call.
+	if _, err := found.SDK.Credentials.Retrieve(ctx); err != nil {
+		return callFailed(err)
+	}
+	client := redshift.NewFromConfig(found.SDK, func(options *redshift.Options) { options.BaseEndpoint = aws.String(found.Endpoint) })
 	var to logon
 	if err := o.locate(ctx, client, &to); err != nil {
 		return callFailed(err)
 	}
 	note, err := o.secure(&to, os.Getenv)
 	if err != nil {
-		return &exitError{awscli.ExitConfiguration, err}
+		return &exitError{awsconfig.ExitConfiguration, err}
 	}
 	if note != "" {
 		env.warn("%s", note)
@@ -186,7 +178,7 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 }
 
 // check checks the options, and returns the duration in seconds, 0 for none.
-func (o *connectOptions) check() (seconds int64, err error) {
+func (o *connectOptions) check() (seconds int32, err error) {
 	switch {
 	case o.user == "" && !o.withIAM:
 		return 0, errors.New("say who to log on as: --user USER, or --with-iam for the database user of your own IAM identity")
@@ -210,7 +202,7 @@ func (o *connectOptions) check() (seconds int64, err error) {
 	case d < 15*time.Minute || d > time.Hour || d%time.Second != 0:
 		return 0, fmt.Errorf("--duration %s: is not 15m to 60m, in whole seconds", o.duration)
 	}
-	return int64(d / time.Second), nil
+	return int32(d / time.Second), nil
 }
 
 // defaultPsql is looked for in PATH.
@@ -223,7 +215,7 @@ func (o *connectOptions) again() string {
 	for _, flag := range []struct{ name, value string }{
 		{"--user", o.user}, {"--groups", strings.Join(o.groups, ",")}, {"--duration", o.duration},
 		{"--sslmode", o.sslMode}, {"--sslrootcert", o.sslRootCert}, {"--print", o.printAs},
-		{"--endpoint-url", o.endpointURL}, {"--region", o.region}, {"--profile", o.profile}, {"--ca-bundle", o.caBundle},
+		{"--endpoint-url", o.api.endpointURL}, {"--region", o.api.region}, {"--profile", o.api.profile}, {"--ca-bundle", o.api.caBundle},
 	} {
 		if flag.value != "" {
 			words = append(words, flag.name, flag.value)
@@ -232,7 +224,7 @@ func (o *connectOptions) again() string {
 	for _, flag := range []struct {
 		name  string
 		given bool
-	}{{"--with-iam", o.withIAM}, {"--auto-create", o.autoCreate}, {"--no-verify-ssl", o.noVerifySSL}, {"--allow-http", o.allowHTTP}} {
+	}{{"--with-iam", o.withIAM}, {"--auto-create", o.autoCreate}, {"--no-verify-ssl", o.api.noVerifySSL}, {"--allow-http", o.api.allowHTTP}} {
 		if flag.given {
 			words = append(words, flag.name)
 		}

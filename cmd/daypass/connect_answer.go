@@ -6,15 +6,14 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
-	"time"
 )
 
-// What the API answers goes into shells, connection strings and password files, so
-// each value has to be what it can be: an API in the wrong hands, or somebody between
-// it and a caller without TLS, would otherwise choose where the password goes. The
-// rules are those of the API reference, and of host names.
+// The API's answers go into shells, connection strings and password files, so each
+// value is checked first. Otherwise an attacker who controls the API, or the network
+// between it and a caller without TLS, would choose where the password is sent. The
+// rules are those of the API reference and of host names.
 var (
-	// A host name, with underscores, which some networks have.
+	// A host name. Some networks have names with underscores.
 	hostNameRule = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$`)
 	// DbName: "GetClusterCredentials", Request Parameters.
 	databaseRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+.@-]{0,63}$`)
@@ -38,8 +37,8 @@ func checkHost(host string) error {
 	return nil
 }
 
-// check makes sure of a logon before anything is done with it. dbUser is the database
-// user who was asked for, "" for the caller's own.
+// check checks every value of a logon before it is used. dbUser is the database user
+// that the caller asked for, "" for the user of the caller's own IAM identity.
 func (l *logon) check(dbUser string) error {
 	if err := l.checkPlace(); err != nil {
 		return err
@@ -54,16 +53,13 @@ func (l *logon) check(dbUser string) error {
 		return fmt.Errorf("the API's answer is for the database user %.80q, and %.80q was asked for: check --endpoint-url", match[2], dbUser)
 	case len(l.password) > maxPassword || !passwordRule.MatchString(l.password.Reveal()):
 		return errors.New("the API's answer has a DbPassword that is too long, or has characters in it that no password has: check --endpoint-url")
+	case l.expiration.IsZero():
+		return errors.New("the API's answer has no Expiration: check --endpoint-url")
 	}
-	expiration, err := time.Parse(time.RFC3339Nano, l.expiration)
-	if err != nil {
-		return fmt.Errorf("the API's answer has Expiration %.80q, which is not a time: check --endpoint-url", l.expiration)
-	}
-	l.expiration = expiration.UTC().Format("2006-01-02T15:04:05.000Z")
 	return nil
 }
 
-// checkPlace is check for what is known before there is a credential.
+// checkPlace checks host, port and database, which are known before the credential.
 func (l *logon) checkPlace() error {
 	if err := checkHost(l.host); err != nil {
 		return fmt.Errorf("the gateway's host: %w: check --endpoint-url, or give --host", err)

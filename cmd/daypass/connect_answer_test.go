@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,7 +25,8 @@ func FuzzConnectAnswer(f *testing.F) {
 	f.Add("evil,host", 0, "dev hostaddr=192.0.2.1", "IAM:alice\nx", "a b", "soon")
 	f.Add("_h.", 65535, "A", "IAMR:a=b,c", "'", "0000-01-01T00:00:00Z")
 	f.Fuzz(func(t *testing.T, host string, port int, database, user, password, expiration string) {
-		l := logon{host: host, port: port, database: database, user: user, password: keyring.Secret(password), sslMode: "disable", expiration: expiration}
+		expires, _ := time.Parse(time.RFC3339Nano, expiration)
+		l := logon{host: host, port: port, database: database, user: user, password: keyring.Secret(password), sslMode: "disable", expiration: expires}
 		if l.check("") != nil {
 			return
 		}
@@ -97,6 +101,34 @@ func TestConnectBelievesNoAnswer(t *testing.T) {
 		newAPIStub(t, "db.example.com").answers = map[string]string{"DbUser": user, "Address": "2001:db8::1"}
 		if stdout, stderr, code := runConnect(t, "c", "--user", "alice", "--sslmode", "require", "--print", "pgpass"); code != 0 || !strings.HasPrefix(stdout, `2001\:db8\:\:1:5440:dev:`) {
 			t.Errorf("%s: %d %s%s", user, code, stdout, stderr)
+		}
+	}
+}
+
+// TestConnectIsNotAnsweredByAnAPI: an endpoint that is another server's is named as the
+// thing to check.
+func TestConnectIsNotAnsweredByAnAPI(t *testing.T) {
+	for _, row := range []struct {
+		status     int
+		body, want string
+		code       int
+	}{
+		{http.StatusOK, "<html>welcome</html>", "the answer is not one of this API", 255},
+		{http.StatusOK, "", "the API knows no such cluster", 255},
+		{http.StatusOK, strings.Repeat("<a>", 100000), "the answer is not one of this API", 255},
+		{http.StatusNotFound, "<html>no such page</html>", "DescribeClusters: UnknownError: status 404 without an error of this API", 254},
+		{http.StatusFound, "", "DescribeClusters: UnknownError: status 302 without an error of this API", 254},
+	} {
+		newAPIStub(t, "db.example.com")
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(row.status)
+			_, _ = io.WriteString(w, row.body)
+		}))
+		t.Setenv("AWS_ENDPOINT_URL", server.URL)
+		stdout, stderr, code := runConnect(t, "c", "--user", "alice", "--sslmode", "require", "--print", "uri")
+		server.Close()
+		if code != row.code || stdout != "" || !strings.Contains(stderr, row.want) || !strings.Contains(strings.ReplaceAll(stderr, "\n", " "), "check") || len(stderr) > 500 {
+			t.Errorf("%d %.40q: connect = %d %s%.600s, want %d %q", row.status, row.body, code, stdout, stderr, row.code, row.want)
 		}
 	}
 }

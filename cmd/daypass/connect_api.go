@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"time"
 
-	"github.com/daypass/daypass/internal/awscli"
-	"github.com/daypass/daypass/internal/awscli/jmespath"
-	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/redshift"
+
+	"github.com/daypass/daypass/internal/awsconfig"
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// gatewayPort is the default port of a gateway, as of an Amazon
-// Redshift cluster.
+// gatewayPort is the default port of a gateway, as of an Amazon Redshift cluster.
 const gatewayPort = 5439
 
-// locate finds out where the gateway is and which database is meant.
-func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *logon) error {
+// locate finds the host and port of the gateway and the database to log on to.
+func (o *connectOptions) locate(ctx context.Context, client *redshift.Client, to *logon) error {
 	to.host, to.port, to.database = o.host, o.port, o.database
 	if to.host != "" && to.port == 0 {
 		to.port = gatewayPort
@@ -25,21 +25,9 @@ func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *
 	if to.host != "" && to.database != "" {
 		return to.checkPlace()
 	}
-	answer, err := client.Call(ctx, "DescribeClusters", object("ClusterIdentifier", o.cluster))
+	answer, err := client.DescribeClusters(ctx, &redshift.DescribeClustersInput{ClusterIdentifier: aws.String(o.cluster)})
 	if err != nil {
-		var api *awscli.APIError
-		if errors.As(err, &api) && api.Code == "AccessDenied" {
-			missing := "where it is: --host HOST --port PORT"
-			switch {
-			case to.host != "":
-				missing = "which database to log on to"
-			case to.database == "":
-				missing += ", and which database to log on to"
-			}
-			return fmt.Errorf("%w\n\nYour policies do not allow redshift:DescribeClusters, which says where a cluster is. Have it allowed, or say %s:\n\n    %s", err,
-				missing, o.again())
-		}
-		return err
+		return o.notLocated(to, awsconfig.Explain(err))
 	}
 	at, err := findCluster(answer)
 	if err != nil {
@@ -57,67 +45,68 @@ func (o *connectOptions) locate(ctx context.Context, client *awscli.Client, to *
 	return to.checkPlace()
 }
 
-func object(pairs ...any) *pyvalue.Object {
-	o := new(pyvalue.Object)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		o.Set(pairs[i].(string), pairs[i+1])
+// notLocated adds to the error of DescribeClusters how to do without that call, where
+// the caller may not make it.
+func (o *connectOptions) notLocated(to *logon, err error) error {
+	var refused *awsconfig.APIError
+	if !errors.As(err, &refused) || refused.Code != "AccessDenied" {
+		return err
 	}
-	return o
+	missing := "where it is: --host HOST --port PORT"
+	switch {
+	case to.host != "":
+		missing = "which database to log on to"
+	case to.database == "":
+		missing += ", and which database to log on to"
+	}
+	return fmt.Errorf("%w\n\nYour policies do not allow redshift:DescribeClusters, which tells clients where a cluster is. Ask for permission, or name %s:\n\n    %s", err,
+		missing, o.again())
 }
 
 // findCluster reads the endpoint of the one cluster that was asked for.
-func findCluster(answer *pyvalue.Object) (logon, error) {
-	var at logon
-	expression, err := jmespath.Compile("Clusters[0].[Endpoint.Address, Endpoint.Port, DBName, ClusterStatus]")
-	if err != nil {
-		return at, err
+func findCluster(answer *redshift.DescribeClustersOutput) (logon, error) {
+	if len(answer.Clusters) == 0 {
+		return logon{}, errors.New("the API knows no such cluster: check the name and --endpoint-url")
 	}
-	value, err := expression.Search(answer)
-	fields, ok := value.([]any)
-	if err != nil || !ok {
-		return at, errors.New("the API returned no such cluster")
+	cluster := answer.Clusters[0]
+	if cluster.Endpoint == nil || aws.ToString(cluster.Endpoint.Address) == "" || cluster.Endpoint.Port == nil {
+		return logon{}, fmt.Errorf("it has no endpoint (its status is %.40q): name the gateway with --host and --port", aws.ToString(cluster.ClusterStatus))
 	}
-	at.host, _ = fields[0].(string)
-	at.database, _ = fields[2].(string)
-	port, err := strconv.Atoi(pyvalue.Str(fields[1]))
-	if at.host == "" || err != nil {
-		return at, fmt.Errorf("it has no endpoint (its status is %.40q): say where the gateway is with --host and --port", pyvalue.Str(fields[3]))
-	}
-	at.port = port
-	return at, nil
+	return logon{host: *cluster.Endpoint.Address, port: int(*cluster.Endpoint.Port), database: aws.ToString(cluster.DBName)}, nil
 }
 
-// ask gets the credential.
-func (o *connectOptions) ask(ctx context.Context, client *awscli.Client, seconds int64, to *logon) error {
-	call := "GetClusterCredentialsWithIAM"
-	params := object("ClusterIdentifier", o.cluster)
-	if to.database != "" {
-		params.Set("DbName", to.database)
-	}
-	if seconds != 0 {
-		params.Set("DurationSeconds", pyvalue.Int(seconds))
-	}
-	if !o.withIAM {
-		call = "GetClusterCredentials"
-		params.Set("DbUser", o.user)
-		params.Set("AutoCreate", o.autoCreate)
-		if len(o.groups) > 0 {
-			groups := make([]any, len(o.groups))
-			for i, group := range o.groups {
-				groups[i] = group
-			}
-			params.Set("DbGroups", groups)
+// ask gets the credential. seconds is how long it is to work, 0 for the default.
+func (o *connectOptions) ask(ctx context.Context, client *redshift.Client, seconds int32, to *logon) error {
+	var cluster, database, duration = aws.String(o.cluster), optional(to.database), optional(seconds)
+	if o.withIAM {
+		answer, err := client.GetClusterCredentialsWithIAM(ctx, &redshift.GetClusterCredentialsWithIAMInput{
+			ClusterIdentifier: cluster, DbName: database, DurationSeconds: duration})
+		if err != nil {
+			return awsconfig.Explain(err)
 		}
+		to.take(answer.DbUser, answer.DbPassword, answer.Expiration)
+		return to.check("")
 	}
-	answer, err := client.Call(ctx, call, params)
+	answer, err := client.GetClusterCredentials(ctx, &redshift.GetClusterCredentialsInput{
+		ClusterIdentifier: cluster, DbName: database, DurationSeconds: duration,
+		DbUser: aws.String(o.user), AutoCreate: aws.Bool(o.autoCreate), DbGroups: o.groups})
 	if err != nil {
-		return err
+		return awsconfig.Explain(err)
 	}
-	text := func(name string) string {
-		value, _ := answer.Get(name)
-		s, _ := value.(string)
-		return s
-	}
-	to.user, to.password, to.expiration = text("DbUser"), keyring.Secret(text("DbPassword")), text("Expiration")
+	to.take(answer.DbUser, answer.DbPassword, answer.Expiration)
 	return to.check(o.user)
+}
+
+// optional returns nil for a parameter that is left out.
+func optional[T comparable](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
+}
+
+// take keeps the credential of an answer.
+func (l *logon) take(user, password *string, expiration *time.Time) {
+	l.user, l.password, l.expiration = aws.ToString(user), keyring.Secret(aws.ToString(password)), aws.ToTime(expiration)
 }

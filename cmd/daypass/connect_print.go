@@ -113,6 +113,6 @@ func (l *logon) json() (string, error) {
 		SSLRootCert string `json:"sslrootcert,omitempty"`
 		Expiration  string `json:"expiration"`
 		URI         string `json:"uri"`
-	}{l.host, l.port, l.database, l.user, l.password.Reveal(), l.sslMode, l.sslRootCert, l.expiration, uri})
+	}{l.host, l.port, l.database, l.user, l.password.Reveal(), l.sslMode, l.sslRootCert, l.expiration.UTC().Format("2006-01-02T15:04:05.000Z"), uri})
 	return strings.TrimSuffix(b.String(), "\n"), err
 }

@@ -5,23 +5,34 @@ import (
 	"io"
 	"os"
 
-	"github.com/daypass/daypass/internal/awscli"
+	"golang.org/x/term"
+
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// newEnvironment is the process's own. What goes to a terminal cannot command it:
-// names and messages are from servers, databases and files of other people. What goes
-// to a pipe or a file is exact.
+// newEnvironment returns the process's own streams. Text for a terminal is quoted,
+// because names and messages come from servers, databases and other people's files, and
+// escape sequences in them would command the terminal. A pipe or a file gets the exact
+// bytes.
 func newEnvironment() environment {
 	return environment{stdin: os.Stdin, stdout: console(os.Stdout), stderr: console(os.Stderr), exact: os.Stdout,
-		columns: awscli.TerminalWidth(os.Stdout), errColumns: awscli.TerminalWidth(os.Stderr)}
+		columns: terminalWidth(os.Stdout), errColumns: terminalWidth(os.Stderr)}
 }
 
-// console is a file that may be a terminal, with colours unless NO_COLOR
-// (https://no-color.org) or a dumb terminal speaks against them.
+// terminalWidth returns the number of columns of a terminal, or 0 for other files.
+func terminalWidth(file *os.File) int {
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err == nil && width == 0 {
+		return 80 // a terminal that does not know its size
+	}
+	return width
+}
+
+// console returns a writer to a file. To a terminal it quotes, and paints unless
+// NO_COLOR (https://no-color.org) is set or TERM is dumb.
 func console(file *os.File) io.Writer {
 	switch {
-	case awscli.TerminalWidth(file) == 0:
+	case terminalWidth(file) == 0:
 		return file
 	case os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb":
 		return quote.NewWriter(file)
@@ -29,7 +40,7 @@ func console(file *os.File) io.Writer {
 	return quote.NewPainter(file)
 }
 
-// paint is a text in a style, where w shows styles.
+// paint quotes a text, and puts it in a style where w shows styles.
 func paint(w io.Writer, style quote.Style, text string) string {
 	if w, ok := w.(*quote.Writer); ok {
 		return w.Paint(style, text)
@@ -37,13 +48,13 @@ func paint(w io.Writer, style quote.Style, text string) string {
 	return quote.Terminal(text)
 }
 
-// warn tells the caller what they should know of a command that goes on.
+// warn prints a warning. The command goes on.
 func (env *environment) warn(format string, args ...any) {
 	fmt.Fprintf(env.stderr, "daypass: %s %s\n", paint(env.stderr, quote.Yellow, "warning:"), quote.TerminalText(fmt.Sprintf(format, args...)))
 }
 
-// report is where a report in the given format goes. Text that people read is written
-// as quote.TerminalText has it, into a pipe too, which may end at a terminal.
+// report returns the writer for a report in the given format. Text for people is quoted
+// in a pipe too, since the pipe may end at a terminal.
 func (env *environment) report(format string) io.Writer {
 	if _, terminal := env.stdout.(*quote.Writer); terminal || format == "json" {
 		return env.stdout

@@ -71,12 +71,13 @@ var packages = []struct {
 
 	// Clients and commands.
 	{pkg: "internal/client", ours: []string{"internal/quote"}, because: "a client shares no code with the server it calls"},
-	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/quote"}, because: "a client shares no code with the server it calls"},
+	{pkg: "internal/awsconfig", ours: []string{"internal/quote"}, because: "all clients find the API and fail in the same way"},
+	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/awsconfig", "internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/awscli/pyvalue", never: leaf, because: "values and their text need no files"},
 	{pkg: "internal/awscli/jmespath", ours: []string{"internal/awscli/pyvalue"}, never: leaf, because: "evaluating a query is a pure function"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/client", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests: no part of the product.
@@ -95,8 +96,8 @@ var modules = []struct {
 	homes   []string
 	because string
 }{
-	{"github.com/aws/aws-sdk-go-v2", []string{"internal/awscli", "internal/client", "internal/devserver", "test/soak"}, "clients only: the server verifies signatures with its own code"},
-	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/devserver", "test/soak"}, "it comes with the SDK"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"cmd/daypass", "internal/awscli", "internal/awsconfig", "internal/client", "internal/devserver", "test/soak"}, "clients only: the server verifies signatures with its own code"},
+	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/awsconfig", "internal/devserver", "test/soak"}, "it comes with the SDK"},
 	{"github.com/coreos/go-oidc/v3", []string{"internal/sts"}, "web identity tokens become access keys in one place"},
 	{"github.com/go-jose/go-jose/v4", []string{"internal/sts"}, "web identity tokens become access keys in one place"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"internal/postgres"}, "it downloads programs: no server does"},
@@ -113,8 +114,8 @@ var modules = []struct {
 	{"go.uber.org/zap", []string{"internal/registry/etcdstore", "test/etcdtest"}, "etcd's client wants its logger; ours is log/slog"},
 	{"go.yaml.in/yaml/v4", []string{"internal/awscli", "internal/config"}, "one package reads the configuration, one the AWS CLI's input files"},
 	{"golang.org/x/sync", []string{"internal/devserver", "internal/server"}, "only wiring starts groups of goroutines"},
-	{"golang.org/x/sys", []string{"internal/awscli", "internal/gateway", "internal/server"}, "the packages with system calls are listed"},
-	{"golang.org/x/term", []string{"cmd/daypass"}, "only commands ask people"},
+	{"golang.org/x/sys", []string{"internal/gateway", "internal/server"}, "the packages with system calls are listed"},
+	{"golang.org/x/term", []string{"cmd/daypass"}, "only commands know the terminal"},
 	{"golang.org/x/text", []string{"internal/awscli"}, "only the AWS CLI's tables measure characters"},
 	{"golang.org/x/time", []string{"internal/throttle"}, "token buckets are made in one place"},
 	{"google.golang.org/grpc", []string{"internal/registry/etcdstore"}, "a store's client reaches the binary through its package only"},

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/internal/awsconfig"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -19,7 +19,7 @@ type exitCodes struct {
 }
 
 var (
-	likeAWS   = exitCodes{usage: awscli.ExitUsage, failure: awscli.ExitGeneral}
+	likeAWS   = exitCodes{usage: awsconfig.ExitUsage, failure: awsconfig.ExitGeneral}
 	questions = exitCodes{usage: 2, failure: 2}
 	others    = exitCodes{usage: 2, failure: 1}
 )

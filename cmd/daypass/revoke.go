@@ -91,7 +91,7 @@ daypass:RevokeCredentials.`,
 	flags.StringVar(&issuedBefore, "issued-before", "", "only what was issued before this time: 2026-01-02T15:04:05Z (default now)")
 	flags.StringVar(&output, "output", "text", "text or json")
 	completeWith(cmd, "output", "text", "json")
-	caller.register(flags)
+	caller.register(flags, daypassEndpoint)
 	cmd.AddCommand(newRevokeListCommand(env))
 	return cmd
 }
@@ -171,7 +171,7 @@ all of them. The caller needs daypass:ListRevocations.`,
 	}
 	cmd.Flags().StringVar(&output, "output", "table", "table or json")
 	completeWith(cmd, "output", "table", "json")
-	caller.register(cmd.Flags())
+	caller.register(cmd.Flags(), daypassEndpoint)
 	return cmd
 }
 

@@ -52,7 +52,7 @@ daypass:ListSessions on the clusters.`,
 	flags.StringVar(&dbUser, "db-user", "", "only sessions of this database user, as the column USER has it")
 	flags.StringVar(&output, "output", "table", "table or json")
 	completeWith(cmd, "output", "table", "json")
-	caller.register(flags)
+	caller.register(flags, daypassEndpoint)
 	cmd.AddCommand(newSessionsKillCommand(env))
 	return cmd
 }
@@ -137,6 +137,6 @@ back. The caller needs daypass:TerminateSession.`,
 			return callFailed(errors.Join(failed...))
 		},
 	}
-	caller.register(cmd.Flags())
+	caller.register(cmd.Flags(), daypassEndpoint)
 	return cmd
 }

@@ -24,21 +24,12 @@ package awscli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"github.com/daypass/daypass/internal/awsconfig"
 	"github.com/daypass/daypass/internal/quote"
-)
-
-// The exit codes of version 2 of the AWS CLI.
-const (
-	ExitUsage         = 252 // the command line or a parameter is wrong
-	ExitConfiguration = 253 // configuration or credentials are missing or wrong
-	ExitService       = 254 // the service answered with an error
-	ExitGeneral       = 255 // anything else
-	ExitInterrupted   = 130 // SIGINT
 )
 
 // Env is what a command needs of the process it runs in.
@@ -57,28 +48,16 @@ type Env struct {
 	Width int
 }
 
-// failure ends a command with an exit code and a text on standard error.
-type failure struct {
-	code    int
-	message string
-	plain   string // the same in the words of Plainly; empty: there are no others
-	usage   bool   // print how the command is used first
-	cause   error
-}
-
-func (f *failure) Error() string { return f.message }
-func (f *failure) Unwrap() error { return f.cause }
-
 func usageError(format string, args ...any) error {
-	return &failure{code: ExitUsage, message: fmt.Sprintf(format, args...), usage: true}
+	return &awsconfig.Failure{Code: awsconfig.ExitUsage, Message: fmt.Sprintf(format, args...), Usage: true}
 }
 
 func paramError(name, format string, args ...any) error {
-	return &failure{code: ExitUsage, message: fmt.Sprintf("Error parsing parameter '%s': %s", name, fmt.Sprintf(format, args...))}
+	return &awsconfig.Failure{Code: awsconfig.ExitUsage, Message: fmt.Sprintf("Error parsing parameter '%s': %s", name, fmt.Sprintf(format, args...))}
 }
 
 func fail(code int, format string, args ...any) error {
-	return &failure{code: code, message: fmt.Sprintf(format, args...)}
+	return &awsconfig.Failure{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // Run executes what follows "redshift" on a command line and returns the exit
@@ -89,19 +68,16 @@ func Run(ctx context.Context, env Env, args []string) int {
 	if err == nil {
 		return 0
 	}
-	var f *failure
-	if !errors.As(err, &f) {
-		f = explain(err)
+	f := awsconfig.Explain(err)
+	if ctx.Err() != nil && f.Code == awsconfig.ExitGeneral {
+		return awsconfig.ExitInterrupted
 	}
-	if ctx.Err() != nil && f.code == ExitGeneral {
-		return ExitInterrupted
-	}
-	if f.usage {
-		fmt.Fprintf(env.Stderr, "usage: %s\n%s\n", usageText(env.Program), quote.TerminalText(f.message))
+	if f.Usage {
+		fmt.Fprintf(env.Stderr, "usage: %s\n%s\n", usageText(env.Program), quote.TerminalText(f.Message))
 	} else {
-		fmt.Fprintf(env.Stderr, "\n%s\n", quote.TerminalText(f.message))
+		fmt.Fprintf(env.Stderr, "\n%s\n", quote.TerminalText(f.Message))
 	}
-	return f.code
+	return f.Code
 }
 
 func usageText(program string) string {
@@ -190,7 +166,7 @@ func (c *command) runOperation(ctx context.Context, op *operation, args []string
 	if err != nil {
 		return err
 	}
-	if Plaintext(client.endpoint) {
+	if awsconfig.Plaintext(client.endpoint) {
 		// The AWS CLI says nothing, and scripts go on; on standard error they may know.
 		fmt.Fprintf(c.env.Stderr, "warning: the endpoint %s is on another machine and has no TLS: the password crosses the network in clear text\n", quote.Terminal(client.endpoint))
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/daypass/daypass/internal/awscli"
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 // TestOnlyOurs are the cases that version 1 of the AWS CLI has no answer to.
@@ -196,7 +197,7 @@ func TestNoAnswer(t *testing.T) {
 			<-arrived
 			cancel()
 		}()
-		if code, stderr := run(ctx); code != awscli.ExitInterrupted {
+		if code, stderr := run(ctx); code != awsconfig.ExitInterrupted {
 			t.Errorf("exit %d, %s", code, stderr)
 		}
 	})
@@ -239,27 +240,27 @@ func TestTerminal(t *testing.T) {
 func TestClient(t *testing.T) {
 	s := newStub(t, "not found")
 	awsCase{}.prepare(t, s.server.URL)
-	client, err := awscli.NewClient(t.Context(), awscli.Settings{EndpointURL: s.server.URL, ConnectTimeout: time.Second, ReadTimeout: time.Second})
+	client, err := awscli.NewClient(t.Context(), awsconfig.Settings{EndpointURL: s.server.URL, ConnectTimeout: time.Second, ReadTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var params pyvalue.Object
-	_, err = client.Call(t.Context(), "DescribeClusters", &params)
-	var api *awscli.APIError
-	if !errors.As(err, &api) || api.Code != "ClusterNotFound" || api.Operation != "DescribeClusters" || awscli.ExitCode(err) != awscli.ExitService {
+	_, err = awscli.CallByName(client, t.Context(), "DescribeClusters", &params)
+	var api *awsconfig.APIError
+	if !errors.As(err, &api) || api.Code != "ClusterNotFound" || api.Operation != "DescribeClusters" || awsconfig.ExitCode(err) != awsconfig.ExitService {
 		t.Errorf("Call = %v", err)
 	}
 	if err.Error() != "An error occurred (ClusterNotFound) when calling the DescribeClusters operation: Cluster x not found." {
 		t.Errorf("Call = %v", err)
 	}
 	params.Set("Bogus", true)
-	if _, err := client.Call(t.Context(), "DescribeClusters", &params); awscli.ExitCode(err) != awscli.ExitUsage {
+	if _, err := awscli.CallByName(client, t.Context(), "DescribeClusters", &params); awsconfig.ExitCode(err) != awsconfig.ExitUsage {
 		t.Errorf("Call with a bogus parameter = %v", err)
 	}
-	if _, err := client.Call(t.Context(), "DropEverything", &params); err == nil {
+	if _, err := awscli.CallByName(client, t.Context(), "DropEverything", &params); err == nil {
 		t.Error("Call of an unknown operation gave no error")
 	}
-	if _, err := awscli.NewClient(t.Context(), awscli.Settings{EndpointURL: "localhost:8440"}); awscli.ExitCode(err) != awscli.ExitUsage {
+	if _, err := awscli.NewClient(t.Context(), awsconfig.Settings{EndpointURL: "localhost:8440"}); awsconfig.ExitCode(err) != awsconfig.ExitUsage {
 		t.Errorf("NewClient with a bad URL = %v", err)
 	}
 }

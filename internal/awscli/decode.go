@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 // element is one element of an answer: its name without the namespace, the
@@ -76,7 +77,7 @@ func parseXML(data []byte) (*element, error) {
 }
 
 func unreadable(err error, body []byte) error {
-	return fail(ExitGeneral, "Unable to parse response (%v), invalid XML received. Further retries may succeed:\n%s", err, excerpt(body))
+	return fail(awsconfig.ExitGeneral, "Unable to parse response (%v), invalid XML received. Further retries may succeed:\n%s", err, excerpt(body))
 }
 
 // excerpt is the beginning of an answer that nobody understands.
@@ -94,12 +95,12 @@ func decode(op *operation, body []byte, timestamps func(string) (any, error)) (*
 	root, err := parseXML(body)
 	if err != nil {
 		// The body may hold a password: it is not repeated.
-		return nil, fail(ExitGeneral, "Unable to parse response (%v), invalid XML received. Further retries may succeed", err)
+		return nil, fail(awsconfig.ExitGeneral, "Unable to parse response (%v), invalid XML received. Further retries may succeed", err)
 	}
 	wrapper := op.name + "Result"
 	result := root.child(wrapper)
 	if result == nil {
-		return nil, fail(ExitGeneral, "'%s': the answer has no such element", wrapper)
+		return nil, fail(awsconfig.ExitGeneral, "'%s': the answer has no such element", wrapper)
 	}
 	d := decoder{timestamps: timestamps}
 	value, err := d.value(op.output, result)
@@ -144,13 +145,13 @@ func (d decoder) value(s *shape, e *element) (any, error) {
 	case kindInteger:
 		n, ok := pyvalue.ParseInt(e.text)
 		if !ok {
-			return nil, fail(ExitGeneral, "invalid literal for int() with base 10: %s", pyvalue.Repr(e.text))
+			return nil, fail(awsconfig.ExitGeneral, "invalid literal for int() with base 10: %s", pyvalue.Repr(e.text))
 		}
 		return n, nil
 	case kindDouble:
 		f, ok := pyvalue.ParseFloat(e.text)
 		if !ok {
-			return nil, fail(ExitGeneral, "could not convert string to float: %s", pyvalue.Repr(e.text))
+			return nil, fail(awsconfig.ExitGeneral, "could not convert string to float: %s", pyvalue.Repr(e.text))
 		}
 		return f, nil
 	case kindTimestamp:
@@ -200,7 +201,7 @@ func timestampFormat(name string) (func(string) (any, error), error) {
 	case "iso8601":
 		return iso8601, nil
 	}
-	return nil, fail(ExitConfiguration, `Unknown cli_timestamp_format value: %s, valid values are "none", "wire" or "iso8601"`, name)
+	return nil, fail(awsconfig.ExitConfiguration, `Unknown cli_timestamp_format value: %s, valid values are "none", "wire" or "iso8601"`, name)
 }
 
 func iso8601(text string) (any, error) {
@@ -221,7 +222,7 @@ func iso8601(text string) (any, error) {
 			return render(t, false), nil
 		}
 	}
-	return nil, fail(ExitGeneral, `Invalid timestamp "%s"`, text)
+	return nil, fail(awsconfig.ExitGeneral, `Invalid timestamp "%s"`, text)
 }
 
 func render(t time.Time, zone bool) string {

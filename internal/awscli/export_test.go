@@ -61,3 +61,9 @@ func Decode(body []byte, timestamps string) (*pyvalue.Object, error) {
 
 // DecodeError reads the answer of a call that failed.
 var DecodeError = decodeError
+
+// NewClient and CallByName are the client without a command line.
+var (
+	NewClient  = newClient
+	CallByName = (*client).callByName
+)

@@ -12,11 +12,12 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 	"github.com/daypass/daypass/internal/quote"
 )
 
-func (c *command) newClient(ctx context.Context) (*Client, error) {
-	s := Settings{
+func (c *command) newClient(ctx context.Context) (*client, error) {
+	s := awsconfig.Settings{
 		Profile:        c.globals.profile,
 		Region:         c.globals.region,
 		EndpointURL:    c.globals.endpointURL,
@@ -34,17 +35,17 @@ func (c *command) newClient(ctx context.Context) (*Client, error) {
 	if s.NoVerifySSL {
 		fmt.Fprintln(c.env.Stderr, "warning: the certificate of the endpoint is not checked (--no-verify-ssl)")
 	}
-	return NewClient(ctx, s)
+	return newClient(ctx, s)
 }
 
 // outputFormat is the format to print in, found out before anything is called.
-func (c *command) outputFormat(client *Client) (string, error) {
-	for _, form := range []string{c.globals.output, c.env.Getenv("AWS_DEFAULT_OUTPUT"), client.profile.values["output"], "json"} {
+func (c *command) outputFormat(client *client) (string, error) {
+	for _, form := range []string{c.globals.output, c.env.Getenv("AWS_DEFAULT_OUTPUT"), client.profile.Setting("output"), "json"} {
 		if form == "" {
 			continue
 		}
 		if !slices.Contains([]string{"json", "text", "table", "yaml", "yaml-stream", "off"}, form) {
-			return "", fail(ExitGeneral, "Unknown output type: %s", form)
+			return "", fail(awsconfig.ExitGeneral, "Unknown output type: %s", form)
 		}
 		return form, nil
 	}
@@ -82,7 +83,7 @@ func (c *command) print(ctx context.Context, op *operation, form string, answer 
 		}
 		text, err := tableText(op.name, value, c.colored(), c.env.Width)
 		if err != nil {
-			return fail(ExitGeneral, "%v", err)
+			return fail(awsconfig.ExitGeneral, "%v", err)
 		}
 		return c.writeExactly(text) // its colours are its own
 	case isEmpty(value):
@@ -104,7 +105,7 @@ func (c *command) query(value *object) (any, error) {
 	}
 	result, err := c.globals.query.Search(value)
 	if err != nil {
-		return nil, fail(ExitGeneral, "%v", err)
+		return nil, fail(awsconfig.ExitGeneral, "%v", err)
 	}
 	return result, nil
 }
@@ -146,7 +147,7 @@ func (c *command) write(text string) error {
 
 func (c *command) writeExactly(text string) error {
 	if _, err := io.WriteString(c.env.Stdout, text); err != nil {
-		return fail(ExitGeneral, "writing the answer: %v", err)
+		return fail(awsconfig.ExitGeneral, "writing the answer: %v", err)
 	}
 	return nil
 }
@@ -165,7 +166,7 @@ func (c *command) printText(ctx context.Context, answer response) error {
 			return err
 		}
 		if formatErr != nil {
-			return fail(ExitGeneral, "%v", formatErr)
+			return fail(awsconfig.ExitGeneral, "%v", formatErr)
 		}
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 
 	"github.com/daypass/daypass/internal/awscli/jmespath"
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 type object = pyvalue.Object
@@ -85,12 +86,12 @@ func resolveGlobals(parsed arguments) (globals, error) {
 	if parsed.has("query") {
 		query, err := jmespath.Compile(parsed.text("query"))
 		if err != nil {
-			return g, fail(ExitUsage, "Bad value for --query %s: %v", parsed.text("query"), err)
+			return g, fail(awsconfig.ExitUsage, "Bad value for --query %s: %v", parsed.text("query"), err)
 		}
 		g.query = query
 	}
 	if parsed.has("endpoint-url") {
-		if err := checkEndpoint(g.endpointURL); err != nil {
+		if err := awsconfig.CheckScheme(g.endpointURL); err != nil {
 			return g, err
 		}
 	}
@@ -102,15 +103,6 @@ func resolveGlobals(parsed arguments) (globals, error) {
 	return g, err
 }
 
-// checkEndpoint wants a scheme, so that "localhost:8440" is not taken for one.
-func checkEndpoint(url string) error {
-	scheme, _, found := strings.Cut(url, "://")
-	if !found || scheme == "" {
-		return fail(ExitUsage, `Bad value for --endpoint-url "%s": scheme is missing.  Must be of the form http://<hostname>/ or https://<hostname>/`, url)
-	}
-	return nil
-}
-
 func seconds(parsed arguments, name string) (int, error) {
 	if !parsed.has(name) {
 		return defaultTimeout, nil
@@ -120,13 +112,13 @@ func seconds(parsed arguments, name string) (int, error) {
 		return 0, notAnInteger(parsed.text(name))
 	}
 	if !n.IsInt64() || n.Sign() < 0 || n.Int64() > 1<<31 {
-		return 0, fail(ExitUsage, "Bad value for --%s: %s seconds", name, n)
+		return 0, fail(awsconfig.ExitUsage, "Bad value for --%s: %s seconds", name, n)
 	}
 	return int(n.Int64()), nil
 }
 
 func notAnInteger(text string) error {
-	return fail(ExitUsage, "invalid literal for int() with base 10: %s", pyvalue.Repr(text))
+	return fail(awsconfig.ExitUsage, "invalid literal for int() with base 10: %s", pyvalue.Repr(text))
 }
 
 // The options that take the place of all others.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 // response is what a command prints: the answer of one call, or the pages of a
@@ -31,7 +32,7 @@ func (s *single) each(_ context.Context, print func(*object) error) error { retu
 
 func (s *single) raw(_ context.Context, print func(*object) error) error { return print(s.value) }
 
-func callOnce(ctx context.Context, op *operation, client *Client, params *object) (response, error) {
+func callOnce(ctx context.Context, op *operation, client *client, params *object) (response, error) {
 	value, err := client.call(ctx, op, params)
 	if err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func (c *command) pagination(op *operation, parsed arguments) (bool, error) {
 		fmt.Fprintln(c.env.Stderr, "warning: Non-positive values for --max-items may result in undefined behavior.")
 	}
 	if !paginate && len(used) > 0 {
-		return false, fail(ExitGeneral, "Error during pagination: Cannot specify --no-paginate along with pagination arguments: %s", strings.Join(used, ", "))
+		return false, fail(awsconfig.ExitGeneral, "Error during pagination: Cannot specify --no-paginate along with pagination arguments: %s", strings.Join(used, ", "))
 	}
 	return paginate, nil
 }
@@ -67,7 +68,7 @@ func (c *command) pagination(op *operation, parsed arguments) (bool, error) {
 // printed; it is the one that the AWS CLI would print.
 type pages struct {
 	op      *operation
-	client  *Client
+	client  *client
 	params  *object
 	start   any // the service's own token to begin with, nil for the beginning
 	skip    int // so many items of the first page were printed before
@@ -77,7 +78,7 @@ type pages struct {
 	resume  string   // the token to go on with, when the list was cut off
 }
 
-func newPages(op *operation, client *Client, params *object, p paging) (*pages, error) {
+func newPages(op *operation, client *client, params *object, p paging) (*pages, error) {
 	it := &pages{op: op, client: client, params: params, size: p.pageSize, most: p.maxItems}
 	if p.startingToken != nil {
 		if err := it.startAt(*p.startingToken); err != nil {
@@ -109,7 +110,7 @@ func (p *pages) startAt(token string) error {
 		}
 	}
 	if len(parts) > 1 {
-		return fail(ExitUsage, "Bad starting token: %s", token)
+		return fail(awsconfig.ExitUsage, "Bad starting token: %s", token)
 	}
 	if parts[0] != "None" {
 		p.start = parts[0]
@@ -126,7 +127,7 @@ func (p *pages) startAtObject(token string, o *object) error {
 		case key == truncateKey && isNumber && n.IsInt64():
 			p.skip = int(n.Int64())
 		default:
-			return fail(ExitUsage, "Bad starting token: %s", token)
+			return fail(awsconfig.ExitUsage, "Bad starting token: %s", token)
 		}
 	}
 	return nil
@@ -176,7 +177,7 @@ func (p *pages) items(ctx context.Context, visit func(page *object, items []any)
 			return nil
 		}
 		if token == previous {
-			return fail(ExitGeneral, "Error during pagination: The same next token was received twice: {'%s': %s}", names.token, pyvalue.Repr(token))
+			return fail(awsconfig.ExitGeneral, "Error during pagination: The same next token was received twice: {'%s': %s}", names.token, pyvalue.Repr(token))
 		}
 		p.setToken(token)
 		previous = token

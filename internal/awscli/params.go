@@ -6,14 +6,13 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 // paging are the options that cut a list into pages; nil where not given.
@@ -77,7 +76,7 @@ func buildParams(op *operation, parsed arguments) (*object, paging, error) {
 // addInput adds what the whole-input options hold to params.
 func addInput(params *object, parsed arguments) error {
 	if parsed.has(inputJSON) && parsed.has(inputYAML) {
-		return fail(ExitUsage, "Only one --cli-input- parameter may be specified.")
+		return fail(awsconfig.ExitUsage, "Only one --cli-input- parameter may be specified.")
 	}
 	var input any
 	switch {
@@ -102,7 +101,7 @@ func addInput(params *object, parsed arguments) error {
 	}
 	given, ok := input.(*object)
 	if !ok {
-		return fail(ExitUsage, "'%s' object has no attribute 'keys'", pyvalue.TypeName(input))
+		return fail(awsconfig.ExitUsage, "'%s' object has no attribute 'keys'", pyvalue.TypeName(input))
 	}
 	for key, value := range given.All() {
 		if _, ok := params.Get(key); !ok {
@@ -180,7 +179,7 @@ func loadFile(name, value string) (text string, isFile bool, err error) {
 			return value, false, nil
 		}
 	}
-	path = expandPath(path)
+	path = awsconfig.ExpandPath(path)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", true, paramError(name, "Unable to load paramfile %s: %s", value, fileError(err, path))
@@ -208,21 +207,6 @@ func fileError(err error, path string) string {
 		err = pathErr.Err
 	}
 	return fmt.Sprintf("%v: %s", err, quoted)
-}
-
-// expandPath expands ~ and environment variables, as the AWS CLI does.
-func expandPath(path string) string {
-	if path == "~" || strings.HasPrefix(path, "~/") || runtime.GOOS == "windows" && strings.HasPrefix(path, `~\`) {
-		if home, err := os.UserHomeDir(); err == nil {
-			path = filepath.Join(home, path[1:])
-		}
-	}
-	return os.Expand(path, func(name string) string {
-		if value, ok := os.LookupEnv(name); ok {
-			return value
-		}
-		return "$" + name
-	})
 }
 
 // parseYAML reads a YAML document into ordered values.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/daypass/daypass/internal/awscli"
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 // TestEndpointOfTheChain: the role that a profile names is assumed where the AWS CLI
@@ -54,12 +55,12 @@ role_arn = arn:aws:iam::123456789012:role/etl
 source_profile = base
 region = us-east-1
 ` + test.config}.prepare(t, server.URL)
-			client, err := awscli.NewClient(t.Context(), awscli.Settings{Profile: "etl", ConnectTimeout: time.Second, ReadTimeout: time.Second})
+			client, err := awscli.NewClient(t.Context(), awsconfig.Settings{Profile: "etl", ConnectTimeout: time.Second, ReadTimeout: time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}
 			var params pyvalue.Object
-			if _, err := client.Call(t.Context(), "DescribeClusters", &params); err != nil {
+			if _, err := awscli.CallByName(client, t.Context(), "DescribeClusters", &params); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(actions, test.want) {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/text/width"
 
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 // section is one titled box of a table: an optional row of headers and rows of
@@ -35,7 +36,7 @@ func (s *section) addRow(values []any) error {
 		s.columns = len(values)
 	}
 	if len(values) != s.columns {
-		return fail(ExitGeneral, "Row should have %d elements, instead it has %d", s.columns, len(values))
+		return fail(awsconfig.ExitGeneral, "Row should have %d elements, instead it has %d", s.columns, len(values))
 	}
 	cells := make([]string, len(values))
 	for i, value := range values {

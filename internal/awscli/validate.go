@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
 )
 
 // validate checks parameters against the model. All faults are reported, in
@@ -30,7 +31,7 @@ func validate(params *object, input *shape) error {
 		}
 	}
 	if len(faults) > 0 {
-		return fail(ExitUsage, "Parameter validation failed:\n%s", strings.Join(faults, "\n"))
+		return fail(awsconfig.ExitUsage, "Parameter validation failed:\n%s", strings.Join(faults, "\n"))
 	}
 	return nil
 }

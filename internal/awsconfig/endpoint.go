@@ -1,4 +1,4 @@
-package awscli
+package awsconfig
 
 import (
 	"context"
@@ -71,4 +71,13 @@ func parseEndpoint(text string) (*url.URL, error) {
 		return nil, fail(ExitConfiguration, "Invalid endpoint: %s: its scheme is neither http nor https", text)
 	}
 	return u, nil
+}
+
+// CheckScheme refuses a URL without a scheme, such as "localhost:8440".
+func CheckScheme(url string) error {
+	scheme, _, found := strings.Cut(url, "://")
+	if !found || scheme == "" {
+		return fail(ExitUsage, `Bad value for --endpoint-url "%s": scheme is missing.  Must be of the form http://<hostname>/ or https://<hostname>/`, url)
+	}
+	return nil
 }

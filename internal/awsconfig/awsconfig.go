@@ -1,0 +1,117 @@
+// Package awsconfig finds what a call of an AWS API needs — endpoint, region, access
+// key, CA certificates — where the AWS CLI finds it, and explains a failed call as the
+// AWS CLI does: the same exit codes, and its messages or plainer ones.
+//
+// It reads the options it is given, the environment and the shared AWS configuration.
+// The AWS SDK for Go does most of this; the package adds what the AWS CLI does beyond
+// that. It never falls back to an endpoint of Amazon's: a server has to be named.
+package awsconfig
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// Settings say where the API is and as whom it is called. What is empty comes
+// from the environment and the shared AWS configuration, as with every AWS
+// client.
+type Settings struct {
+	Profile     string
+	Region      string
+	EndpointURL string
+	CABundle    string // a file of CA certificates for the endpoint
+	// NoVerifySSL leaves the endpoint's certificate unchecked.
+	NoVerifySSL bool
+	// NoSignRequest sends requests without a signature.
+	NoSignRequest bool
+	// ConnectTimeout and ReadTimeout bound the two halves of a call; 0 is no
+	// bound.
+	ConnectTimeout, ReadTimeout time.Duration
+	// MFACode asks for a code of the MFA device that a profile names as mfa_serial.
+	// Optional: without it such a profile is an error.
+	MFACode func(ctx context.Context, serial string) (string, error)
+	// Getenv looks up an environment variable. Optional.
+	Getenv func(string) string
+	// Debug, when not nil, is told what is sent and answered, without secrets.
+	Debug io.Writer
+}
+
+// Found is what a client needs to call an API.
+type Found struct {
+	SDK      aws.Config
+	Endpoint string // URL
+	Profile  Profile
+}
+
+// noEndpoint is said in place of asking Amazon, as the AWS CLI would: it would be told
+// what was meant for a Daypass server.
+const noEndpoint = `%s Daypass server is named. Name one in the profile %q of ~/.aws/config:
+
+    endpoint_url = https://daypass.example.com:8440
+    region = us-east-1
+
+or by AWS_ENDPOINT_URL, or --endpoint-url. A private CA goes into ca_bundle of the profile.`
+
+// Load finds endpoint, region and access key. services are the names that environment
+// variables and the services section of a profile have for the API, in small letters;
+// the first of them with an endpoint is used. A missing endpoint is an error. The error
+// is a *Failure, and so is that of the credentials.
+func Load(ctx context.Context, s Settings, services ...string) (Found, error) {
+	if s.Getenv == nil {
+		s.Getenv = os.Getenv
+	}
+	if s.EndpointURL != "" {
+		if err := CheckScheme(s.EndpointURL); err != nil {
+			return Found{}, err
+		}
+	}
+	p, err := loadProfile(s.Profile, s.Getenv)
+	if err != nil {
+		return Found{}, err
+	}
+	cfg, err := loadSDKConfig(ctx, s, p)
+	if err != nil {
+		return Found{}, err
+	}
+	endpoint := s.EndpointURL
+	if endpoint == "" {
+		if endpoint, err = findEndpoint(ctx, cfg, s.Getenv, services...); err != nil {
+			return Found{}, err
+		}
+		if endpoint == "" {
+			return Found{}, &Failure{Code: ExitConfiguration, Message: fmt.Sprintf(noEndpoint, "No", p.Name), Plain: fmt.Sprintf(noEndpoint, "no", p.Name)}
+		}
+	}
+	if cfg.Region == "" {
+		return Found{}, &Failure{Code: ExitConfiguration, Message: `You must specify a region. You can also configure your region by running "aws configure".`,
+			Plain: fmt.Sprintf("no region is configured: set region in the profile %q, AWS_REGION or --region", p.Name)}
+	}
+	if !validRegion(cfg.Region) {
+		return Found{}, fail(ExitConfiguration, "Provided region_name '%s' doesn't match a supported format.", cfg.Region)
+	}
+	if _, err := parseEndpoint(endpoint); err != nil && s.EndpointURL != "" {
+		return Found{}, fail(ExitUsage, "%v", err)
+	} else if err != nil {
+		return Found{}, err
+	}
+	if cfg.Credentials != nil {
+		cfg.Credentials = explainedCredentials{cfg.Credentials}
+	}
+	return Found{SDK: cfg, Endpoint: endpoint, Profile: p}, nil
+}
+
+// explainedCredentials fail with the words and the exit code of the AWS CLI.
+type explainedCredentials struct{ aws.CredentialsProvider }
+
+func (c explainedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	found, err := c.CredentialsProvider.Retrieve(ctx)
+	if err != nil {
+		err = credentialsError(ctx, err)
+	}
+	return found, err
+}

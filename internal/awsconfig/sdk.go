@@ -1,0 +1,199 @@
+package awsconfig
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, error) {
+	// Half an access key is not a reason to look for another one.
+	if s.Profile == "" && !s.NoSignRequest && s.Getenv("AWS_ACCESS_KEY_ID") != "" && s.Getenv("AWS_SECRET_ACCESS_KEY") == "" {
+		return aws.Config{}, fail(ExitConfiguration, "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY")
+	}
+	client := awshttp.NewBuildableClient().
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = s.ConnectTimeout }).
+		WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = s.ReadTimeout
+			t.TLSHandshakeTimeout = s.ConnectTimeout
+			if s.NoVerifySSL {
+				if t.TLSClientConfig == nil {
+					t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+				}
+				t.TLSClientConfig.InsecureSkipVerify = true
+			}
+		})
+	// The SDK warns on standard error, which is not its to write to.
+	log := logging.Logger(logging.Nop{})
+	if s.Debug != nil {
+		log = logging.NewStandardLogger(s.Debug)
+	}
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithLogger(log), mfa(ctx, s, p)}
+	if s.Region != "" {
+		options = append(options, config.WithRegion(s.Region))
+	}
+	// Only an option means "this profile's credentials, whatever the
+	// environment holds", and the SDK is told of a profile by an option alone. Of
+	// the two variables the AWS CLI reads this one first, the SDK the other.
+	other := s.Getenv("AWS_DEFAULT_PROFILE")
+	if s.Profile == "" && other != "" && other != s.Getenv("AWS_PROFILE") {
+		s.Profile = other
+		if id := s.Getenv("AWS_ACCESS_KEY_ID"); id != "" {
+			options = append(options, config.WithCredentialsProvider(
+				credentials.NewStaticCredentialsProvider(id, s.Getenv("AWS_SECRET_ACCESS_KEY"), s.Getenv("AWS_SESSION_TOKEN"))))
+		}
+	}
+	if s.Profile != "" {
+		options = append(options, config.WithSharedConfigProfile(s.Profile))
+	}
+	bundle, err := readBundle(s, p)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	if bundle != nil {
+		// Not WithCustomCABundle: the options are read twice, a reader only once.
+		options = append(options, func(o *config.LoadOptions) error {
+			o.CustomCABundle = bytes.NewReader(bundle)
+			return nil
+		})
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err == nil {
+		var sts config.LoadOptionsFunc
+		if sts, err = stsEndpoint(ctx, cfg, s.Getenv); err == nil {
+			cfg, err = config.LoadDefaultConfig(ctx, append(options, sts)...)
+		}
+	}
+	var explained *Failure
+	switch {
+	case err == nil:
+	case errors.As(err, &explained):
+		return aws.Config{}, explained
+	case p.partial != "":
+		return aws.Config{}, fail(ExitConfiguration, "Partial credentials found in %s", p.partial)
+	default:
+		return aws.Config{}, &Failure{Code: ExitConfiguration, Message: err.Error(), Err: err}
+	}
+	cfg.HTTPClient = wholeBody{cfg.HTTPClient}
+	return cfg, nil
+}
+
+// readBundle returns the CA certificates that check the endpoint's, nil for the
+// system's. The error says where the name of the file is from, since nobody may
+// have typed it just now.
+func readBundle(s Settings, p Profile) ([]byte, error) {
+	for _, one := range []struct{ source, path string }{
+		{"--ca-bundle", s.CABundle},
+		{"AWS_CA_BUNDLE", s.Getenv("AWS_CA_BUNDLE")},
+		{"ca_bundle of profile " + p.Name, p.values["ca_bundle"]},
+	} {
+		if one.path == "" || s.NoVerifySSL && one.source == "--ca-bundle" {
+			continue
+		}
+		bundle, err := os.ReadFile(ExpandPath(one.path))
+		if err != nil {
+			return nil, fail(ExitConfiguration, "Could not find a suitable TLS CA certificate bundle, invalid path: %s (%s)", one.path, one.source)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(bundle) {
+			return nil, fail(ExitConfiguration, "The TLS CA certificate bundle has no certificate in it: %s (%s)", one.path, one.source)
+		}
+		return bundle, nil
+	}
+	return nil, nil
+}
+
+// validRegion accepts what can be part of a host name.
+func validRegion(region string) bool {
+	for _, r := range region {
+		if r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+			return false
+		}
+	}
+	return len(region) <= 63 && region[0] != '-' && region[len(region)-1] != '-'
+}
+
+// MaxAnswer bounds what is read of an answer. A page of a list is far smaller, and what
+// is read takes several times its size to decode.
+const MaxAnswer = 8 << 20
+
+// wholeBody reads an answer to its end before the SDK sees it. smithy-go closes
+// the request's body as soon as the answer begins; where that is before net/http's
+// writer has looked at the body's end, net/http closes the connection, and what is
+// left of a long answer is lost. It takes a server as near as this machine.
+type wholeBody struct{ client config.HTTPClient }
+
+func (w wholeBody) Do(r *http.Request) (*http.Response, error) {
+	response, err := w.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, MaxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, nil
+}
+
+// mfa makes the credential chain ask for the code of an MFA device where a profile
+// has mfa_serial.
+func mfa(ctx context.Context, s Settings, p Profile) config.LoadOptionsFunc {
+	return config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+		o.TokenProvider = func() (string, error) {
+			if s.MFACode == nil {
+				return "", fail(ExitConfiguration, "profile %q wants a code of an MFA device (mfa_serial), and there is nobody to ask", p.Name)
+			}
+			code, err := s.MFACode(ctx, aws.ToString(o.SerialNumber))
+			if err != nil {
+				return "", &Failure{Code: ExitConfiguration, Message: err.Error(), Err: err}
+			}
+			return code, nil
+		}
+	})
+}
+
+// stsEndpoint makes the credential chain ask for role sessions where the AWS CLI
+// would. AWS_ENDPOINT_URL, or endpoint_url of the profile, is for all services; the
+// SDK reads it after it has made the STS client of its chain.
+func stsEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) string) (config.LoadOptionsFunc, error) {
+	found, err := findEndpoint(ctx, cfg, getenv, "sts")
+	if err != nil || found == "" {
+		return func(*config.LoadOptions) error { return nil }, err
+	}
+	// Whether it can be used matters when it is.
+	endpoint, bad := parseEndpoint(found)
+	redirect := middleware.FinalizeMiddlewareFunc("daypass:stsEndpoint", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		if request, ok := in.Request.(*smithyhttp.Request); ok && awsmiddleware.GetServiceID(ctx) == "STS" {
+			if bad != nil {
+				return middleware.FinalizeOutput{}, middleware.Metadata{}, bad
+			}
+			request.URL.Scheme, request.URL.Host = endpoint.Scheme, endpoint.Host
+			request.URL.Path, request.Host = cmp.Or(endpoint.Path, "/"), endpoint.Host
+		}
+		return next.HandleFinalize(ctx, in)
+	})
+	return config.WithAPIOptions([]func(*middleware.Stack) error{func(stack *middleware.Stack) error {
+		if _, ok := stack.Finalize.Get("ResolveEndpointV2"); !ok {
+			return nil
+		}
+		return stack.Finalize.Insert(redirect, "ResolveEndpointV2", middleware.After)
+	}}), nil
+}
