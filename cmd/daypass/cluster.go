@@ -169,9 +169,16 @@ func paintSeverity(w io.Writer, s dbuser.Severity) string {
 	return word
 }
 
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
+// administer opens nothing yet. Upstream passwords are not needed, and so
+// neither is the keyring: session roles are made by the server alone.
+func administer(cluster config.Cluster) *dbuser.Admin {
+	return dbuser.New(dbuser.Config{
+		Cluster:              cluster.Identifier,
+		Conn:                 cluster.Upstream,
+		TargetSessionAttrs:   cluster.TargetSessionAttrs,
+		AllowSuperusers:      cluster.AllowSuperusers,
+		AllowPredefinedRoles: cluster.AllowPredefinedRoles,
+		RemovePasswords:      cluster.RemovePasswords,
+		NeverLend:            cluster.NeverLend,
+	})
 }

@@ -108,20 +108,6 @@ func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 	return nil
 }
 
-// administer opens nothing yet. Upstream passwords are not needed, and so
-// neither is the keyring: session roles are made by the server alone.
-func administer(cluster config.Cluster) *dbuser.Admin {
-	return dbuser.New(dbuser.Config{
-		Cluster:              cluster.Identifier,
-		Conn:                 cluster.Upstream,
-		TargetSessionAttrs:   cluster.TargetSessionAttrs,
-		AllowSuperusers:      cluster.AllowSuperusers,
-		AllowPredefinedRoles: cluster.AllowPredefinedRoles,
-		RemovePasswords:      cluster.RemovePasswords,
-		NeverLend:            cluster.NeverLend,
-	})
-}
-
 func printStep(w io.Writer, s dbuser.SweepStep, dryRun bool) {
 	would := func(done, plan string) string {
 		if dryRun {

@@ -118,14 +118,6 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 	return cmd
 }
 
-// completeWith offers words as values of a flag.
-func completeWith(cmd *cobra.Command, flag string, words ...string) {
-	// It fails only for a flag that does not exist, or twice for one.
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic("internal error: " + err.Error())
-	}
-}
-
 var printFormats = []string{"env", "uri", "dsn", "json", "pgpass"}
 
 // run checks everything that can be checked before a credential is made.

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
+	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -60,4 +65,106 @@ func (env *environment) report(format string) io.Writer {
 		return env.stdout
 	}
 	return quote.NewWriter(env.stdout)
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+func writeIndented(out io.Writer, v any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "    ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// wrap breaks lines that are too long between words. A line's indentation is kept.
+// columns of 0 is any number.
+func wrap(text string, columns int) string {
+	if columns <= 0 {
+		return text
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if utf8.RuneCountInString(line) > columns {
+			indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
+			lines[i] = hang(indent, strings.TrimLeft(line, " "), columns)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// hang writes text behind a head, and its other lines below each other. A word that
+// is longer than a line has one of its own.
+func hang(head, text string, columns int) string {
+	var b strings.Builder
+	b.WriteString(head)
+	indent := utf8.RuneCountInString(head)
+	column := indent
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > columns:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
+}
+
+// readPassword takes the password from the argument or from in, by itself or in
+// the JSON that get-cluster-credentials prints.
+func readPassword(in io.Reader, args []string) (keyring.Secret, error) {
+	text := "-"
+	if len(args) > 0 {
+		text = args[0]
+	}
+	if text == "-" {
+		const limit = 64 << 10
+		data, err := io.ReadAll(io.LimitReader(in, limit+1))
+		if err != nil {
+			return "", fmt.Errorf("reading standard input: %w", err)
+		}
+		if len(data) > limit {
+			return "", errors.New("standard input is too long for a password")
+		}
+		text = string(data)
+	}
+	if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "{") {
+		var answer struct{ DbPassword string }
+		// The decoder's errors could quote the input, which is a secret.
+		if json.Unmarshal([]byte(trimmed), &answer) != nil || answer.DbPassword == "" {
+			return "", errors.New("the input begins like JSON, but is not an object with a DbPassword")
+		}
+		return keyring.Secret(answer.DbPassword), nil
+	}
+	text = strings.TrimSuffix(text, "\n")
+	text = strings.TrimSuffix(text, "\r")
+	return keyring.Secret(text), nil
+}
+
+// readInput reads a file, or the standard input for "-".
+func readInput(env environment, path string) (data []byte, name string, err error) {
+	if path == "-" {
+		data, err = io.ReadAll(env.stdin)
+		return data, "standard input", err
+	}
+	data, err = os.ReadFile(path)
+	return data, path, err
 }

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,37 +75,6 @@ none to read or the keyring cannot be opened.`,
 	}
 	from.register(cmd.Flags())
 	return cmd
-}
-
-// readPassword takes the password from the argument or from in, by itself or in
-// the JSON that get-cluster-credentials prints.
-func readPassword(in io.Reader, args []string) (keyring.Secret, error) {
-	text := "-"
-	if len(args) > 0 {
-		text = args[0]
-	}
-	if text == "-" {
-		const limit = 64 << 10
-		data, err := io.ReadAll(io.LimitReader(in, limit+1))
-		if err != nil {
-			return "", fmt.Errorf("reading standard input: %w", err)
-		}
-		if len(data) > limit {
-			return "", errors.New("standard input is too long for a password")
-		}
-		text = string(data)
-	}
-	if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "{") {
-		var answer struct{ DbPassword string }
-		// The decoder's errors could quote the input, which is a secret.
-		if json.Unmarshal([]byte(trimmed), &answer) != nil || answer.DbPassword == "" {
-			return "", errors.New("the input begins like JSON, but is not an object with a DbPassword")
-		}
-		return keyring.Secret(answer.DbPassword), nil
-	}
-	text = strings.TrimSuffix(text, "\n")
-	text = strings.TrimSuffix(text, "\r")
-	return keyring.Secret(text), nil
 }
 
 // writeInspection prints the finding as JSON. What a malformed credential does not

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -93,44 +92,4 @@ func hasFlags(cmd *cobra.Command) (has bool) {
 		has = has || !f.Hidden && f.Name != "help" && f.Name != "version"
 	})
 	return has
-}
-
-// wrap breaks lines that are too long between words. A line's indentation is kept.
-// columns of 0 is any number.
-func wrap(text string, columns int) string {
-	if columns <= 0 {
-		return text
-	}
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		if utf8.RuneCountInString(line) > columns {
-			indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
-			lines[i] = hang(indent, strings.TrimLeft(line, " "), columns)
-		}
-	}
-	return strings.Join(lines, "\n")
-}
-
-// hang writes text behind a head, and its other lines below each other. A word that
-// is longer than a line has one of its own.
-func hang(head, text string, columns int) string {
-	var b strings.Builder
-	b.WriteString(head)
-	indent := utf8.RuneCountInString(head)
-	column := indent
-	for i, word := range strings.Split(text, " ") {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case column+1+n > columns:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			column = indent
-		default:
-			b.WriteByte(' ')
-			column++
-		}
-		b.WriteString(word)
-		column += n
-	}
-	return b.String()
 }

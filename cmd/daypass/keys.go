@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +33,6 @@ func newKeysCommand(env environment) *cobra.Command {
 
 // keyringFlags say where the keyring is.
 type keyringFlags struct{ data, config string }
-
-const defaultConfigFile = "daypass.yaml"
 
 func (f *keyringFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.data, "data", "", "the data `DIR`ectory of the server")
@@ -139,13 +136,6 @@ func writeKeysJSON(out io.Writer, keys []keyring.Info) error {
 		list = append(list, one)
 	}
 	return writeIndented(out, list)
-}
-
-func writeIndented(out io.Writer, v any) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "    ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
 }
 
 func newKeysRotateCommand(env environment) *cobra.Command {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -213,14 +212,4 @@ func simulate(ctx context.Context, env environment, data []byte) error {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "    ")
 	return encoder.Encode(out)
-}
-
-// readInput reads a file, or the standard input for "-".
-func readInput(env environment, path string) (data []byte, name string, err error) {
-	if path == "-" {
-		data, err = io.ReadAll(env.stdin)
-		return data, "standard input", err
-	}
-	data, err = os.ReadFile(path)
-	return data, path, err
 }

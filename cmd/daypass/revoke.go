@@ -96,23 +96,6 @@ daypass:RevokeCredentials.`,
 	return cmd
 }
 
-// checkDBUser refuses a database user with groups behind it, as in a session role's
-// name and in the long form of a logon's.
-func checkDBUser(name string) error {
-	kind, rest, found := strings.Cut(name, ":")
-	plain := kind
-	switch kind {
-	case "IAM", "IAMA", "IAMR":
-		if plain, _, found = strings.Cut(rest, ":"); kind != "IAMA" && found {
-			plain = kind + ":" + plain
-		}
-	}
-	if !found {
-		return nil
-	}
-	return usageErrorf("--db-user is %q: groups do not belong to it; give --db-user %s, which takes in all sets of groups", name, plain)
-}
-
 // describeRevocation says in words what is revoked.
 func describeRevocation(r client.Revocation) string {
 	what := "all credentials"
@@ -173,12 +156,4 @@ all of them. The caller needs daypass:ListRevocations.`,
 	completeWith(cmd, "output", "table", "json")
 	caller.register(cmd.Flags(), daypassEndpoint)
 	return cmd
-}
-
-// checkOutput refuses a value of --output that is none of the two.
-func checkOutput(output, a, b string) error {
-	if output != a && output != b {
-		return usageErrorf("--output is %q, want %s or %s", output, a, b)
-	}
-	return nil
 }

@@ -186,13 +186,6 @@ func printDropPlan(w io.Writer, p dbuser.DropPlan, o dbuser.DropOptions) {
 	printProblems(w, p)
 }
 
-func isAre(n int) string {
-	if n == 1 {
-		return "is"
-	}
-	return "are"
-}
-
 func printProblems(w io.Writer, p dbuser.DropPlan) {
 	if len(p.Problems) > 0 {
 		fmt.Fprint(w, "\nIt cannot be done yet:\n\n")
