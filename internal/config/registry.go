@@ -23,6 +23,7 @@ type Etcd struct {
 	Password  keyring.Secret
 
 	CA     string           // path, absolute; empty: the system's authorities
+	CAPEM  []byte           // what is in it
 	Client CertificateFiles // empty: none
 	TLS    *tls.Config      // nil: plain HTTP, on loopback
 }
@@ -85,6 +86,7 @@ func (e *Etcd) readTLS(s *section) {
 	e.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	e.CA = s.filePath("ca")
 	if pem := s.contents("ca"); pem != nil {
+		e.CAPEM = pem
 		e.TLS.RootCAs = x509.NewCertPool()
 		if !e.TLS.RootCAs.AppendCertsFromPEM(pem) {
 			s.errorf("ca", "%s has no certificate in PEM form", e.CA)

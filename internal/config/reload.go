@@ -35,19 +35,11 @@ func (c *Config) MayBecome(next *Config) error {
 
 func cannotChange(before, after string) error {
 	const how = "while the server runs: restart it"
-	before, wasHidden := strings.CutPrefix(before, hidden)
-	after, isHidden := strings.CutPrefix(after, hidden)
-	beforeFile, _, wasFile := strings.Cut(before, " "+hidden)
-	afterFile, _, isFile := strings.Cut(after, " "+hidden)
 	switch {
-	case wasHidden || isHidden:
-		return errors.New("its secret cannot change " + how)
-	case wasFile && isFile && beforeFile == afterFile:
-		return fmt.Errorf("the content of %s cannot change %s", afterFile, how)
 	case before == "given":
 		return errors.New("cannot be taken away " + how)
 	case after == "given":
 		return errors.New("cannot be added " + how)
 	}
-	return fmt.Errorf("cannot change from %q to %q %s", beforeFile, afterFile, how)
+	return fmt.Errorf("cannot change from %q to %q %s", before, after, how)
 }

@@ -128,11 +128,11 @@ var registryKeys = []key{
 			{name: "tls", value: mapping, change: restart, unset: "the system's authorities, no client certificate",
 				doc: "What TLS to etcd trusts and shows.",
 				keys: []key{
-					{name: "ca", value: path, change: restart, unset: "the system's authorities", doc: "A PEM file: the authorities that etcd's certificate may come from."},
+					{name: "ca", value: path, change: live, unset: "the system's authorities", doc: "A PEM file: the authorities that etcd's certificate may come from."},
 					{name: "certificate", value: path, change: restart, reread: true, doc: "A PEM file: the client certificate. It is read again for each connection."},
 					{name: "key", value: path, change: restart, reread: true, private: true, doc: "A PEM file: the private key of the client certificate."},
 				}},
 			{name: "username", value: text, change: restart,
 				doc: "The etcd user. With a client certificate, its common name is the user, and this is left out."},
-		}, secretKeys("password", "The password of `username`", "", false, restart))},
+		}, secretKeys("password", "The password of `username`", "", false, live))},
 }

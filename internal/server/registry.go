@@ -34,11 +34,22 @@ type registryStore interface {
 // openStore opens the registry where the configuration has it.
 func openStore(cfg *config.Config, data *dataDir) (registryStore, error) {
 	if etcd := cfg.Registry.Etcd; etcd != nil {
-		return etcdstore.Open(etcdstore.Config{
-			Endpoints: etcd.Endpoints, Prefix: etcd.Prefix, TLS: etcd.TLS, Username: etcd.Username, Password: etcd.Password,
-		})
+		return etcdstore.Open(etcdConfig(etcd))
 	}
 	return boltstore.Open(data.join("registry.db"))
+}
+
+func etcdConfig(e *config.Etcd) etcdstore.Config {
+	return etcdstore.Config{Endpoints: e.Endpoints, Prefix: e.Prefix, TLS: e.TLS, Authorities: e.CAPEM, Username: e.Username, Password: e.Password}
+}
+
+// renew hands a password and authorities that have changed to etcd's client.
+func (r *revocations) renew(cfg *config.Config, log *slog.Logger) {
+	if store, ok := r.store.(*etcdstore.Store); ok && cfg.Registry.Etcd != nil {
+		store.Renew(etcdConfig(cfg.Registry.Etcd), func(err error) {
+			log.Warn("etcd does not take the changed password or authorities yet; the connection with those before goes on, and they are tried every second", "error", err)
+		})
+	}
 }
 
 // openRevocations opens the registry, and returns when it is known what is

@@ -135,6 +135,7 @@ func (s *service) readConfiguration() {
 	s.refused.Store(nil)
 	s.swap(cfg)
 	s.setLimits(cfg)
+	s.revoked.renew(cfg, s.log)
 	s.watchers.reloaded(cfg, s.opts.Now())
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("configuration", "warning", warning)

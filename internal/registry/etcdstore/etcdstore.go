@@ -41,9 +41,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -56,17 +54,25 @@ type Config struct {
 	Endpoints []string // URLs of members, all with the same scheme
 	Prefix    string   // of every key; no other program writes under it
 	TLS       *tls.Config
-	Username  string // Optional: a client certificate may say it
-	Password  keyring.Secret
+	// Authorities are the certificates, in PEM form, that TLS trusts. Renew tells by
+	// them whether TLS is another one. Empty: the system's.
+	Authorities []byte
+	Username    string // Optional: a client certificate may say it
+	Password    keyring.Secret
 }
 
 // Store is a registry.Store. Make it with Open, and Close it.
 type Store struct {
-	client *clientv3.Client
 	prefix string
 	hosts  string // for messages
+	base   context.Context
+	stop   context.CancelFunc
+	work   sync.WaitGroup // what runs behind the callers
 
 	mu      sync.Mutex
+	link    *link         // of every new call; guarded by mu
+	config  Config        // what link is to be; guarded by mu
+	renewal *renewal      // under way, or nil; guarded by mu
 	written chan struct{} // closed and replaced at each write; guarded by mu
 	latest  moment        // of what was answered; guarded by mu
 }
@@ -105,38 +111,18 @@ const (
 // Open makes a Store. It asks etcd nothing unless there is a password, so that the
 // first call is the first to fail.
 func Open(config Config) (*Store, error) {
-	s := &Store{prefix: config.Prefix, written: make(chan struct{})}
+	s := &Store{prefix: config.Prefix, config: config, written: make(chan struct{})}
 	hosts := make([]string, len(config.Endpoints))
 	for i, endpoint := range config.Endpoints {
 		_, hosts[i], _ = strings.Cut(endpoint, "://")
 	}
 	s.hosts = strings.Join(hosts, ", ")
-	var err error
-	s.client, err = clientv3.New(clientv3.Config{
-		Endpoints:   config.Endpoints,
-		TLS:         config.TLS,
-		Username:    config.Username,
-		Password:    config.Password.Reveal(),
-		DialTimeout: callTimeout,
-		// A member that has vanished without a word is given up by TCP after the
-		// time-out of the keep-alive.
-		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: 3 * time.Second,
-		MaxCallSendMsgSize:   2 * maxRecord,
-		MaxCallRecvMsgSize:   maxMessage,
-		// As many as a token that has expired needs; the rest is done here, where
-		// the cause of a failure is kept.
-		MaxUnaryRetries: 3,
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			// Left alone, gRPC tries again after up to two minutes.
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: patience,
-		}), grpc.WithChainUnaryInterceptor(withoutWaiting)},
-		Logger: zap.NewNop(), // what is wrong is in the errors
-	})
+	s.base, s.stop = context.WithCancel(context.Background())
+	l, err := dial(config)
 	if err != nil {
 		return nil, fmt.Errorf("opening the registry: %w", s.explain(err))
 	}
+	s.link = l
 	return s, nil
 }
 
@@ -148,10 +134,12 @@ func withoutWaiting(ctx context.Context, method string, req, reply any, conn *gr
 
 // Close ends the connections. What runs fails.
 func (s *Store) Close() error {
-	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) { // its own
-		return err
-	}
-	return nil
+	s.stop()
+	s.work.Wait()
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
+	return l.close()
 }
 
 // Get implements registry.Store.
@@ -229,7 +217,9 @@ func (s *Store) Delete(ctx context.Context, old registry.Record) error {
 func (s *Store) swap(ctx context.Context, old registry.Record, then clientv3.Op) (revision int64, err error) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	answer, err := s.client.Txn(limited).
+	l := s.use()
+	defer l.calls.Done()
+	answer, err := l.client.Txn(limited).
 		If(clientv3.Compare(clientv3.ModRevision(s.prefix+old.Key), "=", int64(old.Revision))).
 		Then(then).
 		Commit()
@@ -308,7 +298,9 @@ func (s *Store) read(ctx context.Context, until time.Time, key string, options .
 		before := s.latest
 		s.mu.Unlock()
 		attempt, done := context.WithTimeout(limited, attemptTimeout)
-		answer, err := s.client.Get(attempt, key, options...)
+		l := s.use()
+		answer, err := l.client.Get(attempt, key, options...)
+		l.calls.Done()
 		done()
 		switch {
 		case err == nil:

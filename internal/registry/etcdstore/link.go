@@ -1,0 +1,146 @@
+package etcdstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// link is one client of etcd. A Store that is given another password or other
+// authorities makes a new one; calls that are under way keep the old.
+type link struct {
+	client *clientv3.Client
+	calls  sync.WaitGroup
+}
+
+// dial makes a client. It asks etcd nothing unless there is a password.
+func dial(config Config) (*link, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:   config.Endpoints,
+		TLS:         config.TLS,
+		Username:    config.Username,
+		Password:    config.Password.Reveal(),
+		DialTimeout: callTimeout,
+		// A member that has vanished without a word is given up by TCP after the
+		// time-out of the keep-alive.
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		MaxCallSendMsgSize:   2 * maxRecord,
+		MaxCallRecvMsgSize:   maxMessage,
+		// As many as a token that has expired needs; the rest is done here, where
+		// the cause of a failure is kept.
+		MaxUnaryRetries: 3,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			// Left alone, gRPC tries again after up to two minutes.
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: patience,
+		}), grpc.WithChainUnaryInterceptor(withoutWaiting)},
+		Logger: zap.NewNop(), // what is wrong is in the errors
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &link{client: client}, nil
+}
+
+func (l *link) close() error {
+	if err := l.client.Close(); err != nil && !errors.Is(err, context.Canceled) { // its own
+		return err
+	}
+	return nil
+}
+
+// use returns the link for one call, which ends with calls.Done.
+func (s *Store) use() *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.link.calls.Add(1)
+	return s.link
+}
+
+// renewal is the change to another link.
+type renewal struct{ cancel context.CancelFunc }
+
+// renewPause is between two attempts to change the link.
+const renewPause = time.Second
+
+// Renew has the Store use another password and other authorities, as soon as etcd
+// takes them: until then it goes on with those before. So the file and etcd may change
+// in either order. refused is told, once, why etcd does not take them yet; it is
+// optional. Renew returns at once, and does nothing where config says nothing new.
+func (s *Store) Renew(config Config, refused func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.base.Err() != nil || s.config.same(config) {
+		return
+	}
+	if s.renewal != nil {
+		s.renewal.cancel()
+	}
+	ctx, cancel := context.WithCancel(s.base)
+	mine := &renewal{cancel}
+	s.config, s.renewal = config, mine
+	s.work.Go(func() {
+		defer cancel()
+		for first := true; ; first = false {
+			l, err := s.try(ctx, config)
+			if err == nil {
+				s.change(l, mine)
+				return
+			}
+			if first && refused != nil && ctx.Err() == nil {
+				refused(s.explain(err))
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(renewPause):
+			}
+		}
+	})
+}
+
+// same reports whether two configurations make the same link.
+func (c Config) same(other Config) bool {
+	return c.Username == other.Username && c.Password == other.Password && bytes.Equal(c.Authorities, other.Authorities) &&
+		slices.Equal(c.Endpoints, other.Endpoints)
+}
+
+// try makes a link that etcd has answered.
+func (s *Store) try(ctx context.Context, config Config) (*link, error) {
+	l, err := dial(config)
+	if err != nil {
+		return nil, err
+	}
+	asking, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := l.client.Get(asking, s.prefix, clientv3.WithCountOnly()); err != nil {
+		_ = l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// change puts a link in the place of the one before, which is closed when its last
+// call has ended.
+func (s *Store) change(l *link, mine *renewal) {
+	s.mu.Lock()
+	if s.renewal != mine { // another one has begun since
+		s.mu.Unlock()
+		_ = l.close()
+		return
+	}
+	before := s.link
+	s.link, s.renewal = l, nil
+	s.mu.Unlock()
+	before.calls.Wait()
+	_ = before.close()
+}
