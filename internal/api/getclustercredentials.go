@@ -1,8 +1,10 @@
 package api
 
 import (
+	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/daypass/daypass/internal/awsquery"
@@ -66,7 +68,7 @@ func (p *getClusterCredentials) needs(c *call) []check {
 		checks = append(checks, c.within(&p.target, check{action: "redshift:CreateClusterUser", keys: keys[:1]}, "dbuser", p.user))
 	}
 	for _, group := range p.groups {
-		checks = append(checks, c.within(&p.target, check{action: "redshift:JoinGroup"}, "dbgroup", group))
+		checks = append(checks, c.within(&p.target, check{action: "redshift:JoinGroup", hint: severalGroups(group)}, "dbgroup", group))
 	}
 	return checks
 }
@@ -82,6 +84,10 @@ func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {
 	}
 	for i, group := range p.groups {
 		if err := checkName("DbGroups.DbGroup."+strconv.Itoa(i+1), group, lowerCaseOnly); err != nil {
+			var invalid *awsquery.Error
+			if several := severalGroups(group); several != "" && errors.As(err, &invalid) {
+				invalid.Message = strings.TrimSuffix(invalid.Message, ".") + several + "."
+			}
 			return nil, err
 		}
 	}
@@ -103,6 +109,15 @@ func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {
 		AutoCreate: p.autoCreate,
 		Kind:       credential.DatabaseUser,
 	}, lifetime)
+}
+
+// severalGroups is what to say of a name that can only be several. The AWS CLI takes
+// `--db-groups a,b` for one.
+func severalGroups(group string) string {
+	if len(strings.FieldsFunc(group, func(r rune) bool { return r == ',' || r == ' ' })) < 2 {
+		return ""
+	}
+	return ". Several groups are several parameters; the AWS CLI separates them by spaces: --db-groups a b"
 }
 
 // duration is DurationSeconds of a credential, read once: what policies are asked

@@ -110,8 +110,9 @@ func isDBUser(name string) bool {
 // beside. DbUser without a cluster is the user in each cluster, All is each cluster:
 // both have to be allowed there, with the cluster's tags. A Deny for one cluster
 // holds for every form that can reach it, one for database users, principals or
-// credentials for the forms that take them in: All, a cluster, and the database user
-// that is a principal's identity. A Deny for every cluster there is,
+// credentials for the forms that take them in: All, a cluster, and for principals and
+// credentials a database user, whose credentials can be anyone's. Principal and
+// CredentialId name the one that they are about. A Deny for every cluster there is,
 // cluster/*, is about these forms: who may revoke for single users, never for
 // clusters. So is one for every principal or credential, principal/*: it protects them
 // from All only.
@@ -142,8 +143,11 @@ func (p *revokeCredentials) needs(c *call) []check {
 			r.add(check{resource: c.own(at), tags: &cluster.Tags, denyOnly: true})
 		}
 	}
+	// The credentials of a database user can be anyone's: a Deny for one principal is one
+	// for all that may reach its credentials. Those of an identity are one principal's.
+	anyones := whole || v.DBUser != "" && !strings.Contains(v.DBUser, ":")
 	for _, kind := range []string{"principal/*", "credential/*"} {
-		if v.All || whole && !r.denies(check{resource: c.own(kind)}) {
+		if v.All || anyones && !r.denies(check{resource: c.own(kind)}) {
 			r.add(check{resource: c.own(kind), denyOnly: true, every: true})
 		}
 	}

@@ -148,15 +148,20 @@ func (r *reader) tags() (tags []sts.Tag, transitive []string) {
 	}
 	var fields []audit.Field
 	size := 0
-	for _, p := range list {
-		key, _, err := p.String("Key")
-		if err != nil {
-			r.fail(err)
+	for i, p := range list {
+		// Both are required. A Value that is left out is not the empty one: the caller
+		// may have meant another tag.
+		text := func(member string) string {
+			value, given, err := p.String(member)
+			if err == nil && !given {
+				err = errConstraint("tags."+strconv.Itoa(i+1)+".member."+lowerCamel(member), "not be null")
+			}
+			if err != nil {
+				r.fail(err)
+			}
+			return value
 		}
-		value, _, err := p.String("Value")
-		if err != nil {
-			r.fail(err)
-		}
+		key, value := text("Key"), text("Value")
 		tags = append(tags, sts.Tag{Key: key, Value: value})
 		fields = append(fields, audit.String(key, value))
 		size += len(key) + len(value)

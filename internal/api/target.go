@@ -75,7 +75,7 @@ const domainHint = ". If CustomDomainName is the address of several clusters, gi
 // within is a check on something in the target: k with its resource.
 func (c *call) within(t *target, k check, kind, name string) check {
 	if t.domain != "" {
-		k.hint, k.told = domainHint, c.resource(kind, t.domain, name)
+		k.hint, k.told = domainHint+k.hint, c.resource(kind, t.domain, name)
 		k.unknown = unknownDomain(k)
 	}
 	k.resource = c.resource(kind, t.name, name)

@@ -40,6 +40,7 @@ const (
 	colon     = "it must not contain a colon (:) or slash (/)."
 	letter    = "it must begin with a letter."
 	character = "it must contain only letters, numbers, underscore, plus sign, period (dot), at symbol (@), or hyphen."
+	several   = " Several groups are several parameters; the AWS CLI separates them by spaces: --db-groups a b."
 	lower     = "it must contain only lowercase letters, numbers, underscore, plus sign, period (dot), at symbol (@), or hyphen."
 	reserved  = "it must not be a reserved word."
 )
@@ -77,7 +78,10 @@ func TestNames(t *testing.T) {
 		{":", colon, ""},
 		{"a/b", colon, ""},
 		{"a b", character, "DbUser DbName"},
-		{"a b", lower, "DbGroups.DbGroup.1"},
+		{"a b", lower + several, "DbGroups.DbGroup.1"},
+		{"a,b", lower + several, "DbGroups.DbGroup.1"},
+		{"a, b", lower + several, "DbGroups.DbGroup.1"},
+		{"a,", lower, "DbGroups.DbGroup.1"},
 		{"a\n", character, "DbUser DbName"},
 		{"a\x00b", character, "DbUser DbName"},
 		{"a\"b", character, "DbUser DbName"},
@@ -119,6 +123,21 @@ func TestNames(t *testing.T) {
 						parameter, n.value, a.status, f.Code, f.Message, want)
 				}
 			}
+		}
+	}
+}
+
+// A policy refuses two groups in one name before the name is looked at, and says as much.
+func TestGroupsInOneName(t *testing.T) {
+	const want = ". Several groups are several parameters; the AWS CLI separates them by spaces: --db-groups a b"
+	spec := example(t)
+	spec.Users = append(spec.Users, user("eve", policy(t, "p", `{"Effect":"Allow","Action":"redshift:GetClusterCredentials","Resource":"*"},
+		{"Effect":"Allow","Action":"redshift:JoinGroup","Resource":"`+arn+`dbgroup:examplecluster/analysts"}`)))
+	s := newServer(t, spec)
+	for group, hint := range map[string]bool{"analysts,finance": true, "analysts finance": true, "finance": false} {
+		f := s.redshiftCall("eve", valid("DbGroups.DbGroup.1", group)...).fault(t)
+		if f.Code != "AccessDenied" || !strings.Contains(f.Message, "dbgroup:examplecluster/"+group) || strings.HasSuffix(f.Message, want) != hint {
+			t.Errorf("%s: %s %s", group, f.Code, f.Message)
 		}
 	}
 }
