@@ -221,8 +221,9 @@ const (
 )
 
 // placeholder is what a template leaves where it was not run: ${NAME}, $NAME, $(NAME),
-// {{ name }}, <name>.
-var placeholder = regexp.MustCompile(`^\s*(\$\{[^{}]*\}|\$[A-Z_][A-Z0-9_]*|\$\([^()]*\)|\{\{.*\}\}|<[^<>]*>)\s*$`)
+// {{ name }}, <name>, %NAME%, @NAME@, __NAME__; one of them, or several and nothing else.
+var placeholder = regexp.MustCompile(`^\s*((\$\{[^{}]*\}|\$[A-Z_][A-Z0-9_]*|\$\([^()]*\)|\{\{.*\}\}|<[^<>]*>|` +
+	`%[A-Z][A-Z0-9_]*%|@[A-Z][A-Z0-9_]*@|__[A-Z][A-Z0-9_]*__)\s*)+$`)
 
 // isPlaceholder is what is wrong with one. A name that is none keeps nothing from being
 // lent and matches no token, without a word.
@@ -238,8 +239,6 @@ func (s *section) strong(name string, secret keyring.Secret, why string) {
 	}
 	switch {
 	case name == "": // reported already
-	case placeholder.MatchString(secret.Reveal()):
-		s.errorf(name, "is a placeholder that no template has filled in, which anyone can guess")
 	case n < leastSecret:
 		s.errorf(name, "has %s, want at least %d: %s", characters, leastSecret, why)
 	case n < fairSecret:

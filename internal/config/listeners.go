@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -101,12 +102,46 @@ func (s *section) prefixes(key string) []netip.Prefix {
 			s.errorf(key, "[%d] is %q, want an address or a CIDR block", i, text)
 			continue
 		}
-		if prefix.Bits() == 0 {
-			s.errorf(key, "has %v, which is every address: anyone could pass for anyone; name the proxies' addresses", prefix)
-		}
 		list = append(list, prefix)
 	}
+	for _, family := range []struct{ name, all string }{{"IPv4", "0.0.0.0/0"}, {"IPv6", "2000::/3"}} {
+		if share := shareOf(netip.MustParsePrefix(family.all), list); share >= mostOfInternet {
+			s.errorf(key, "has %.3g%% of the %s internet: anyone there could pass for anyone; name the proxies' addresses", 100*share, family.name)
+		}
+	}
 	return list
+}
+
+// mostOfInternet is how much of the public internet may not be proxies. Those of the
+// largest operators are a thousandth of it.
+const mostOfInternet = 1.0 / 16
+
+// private are networks that the internet does not reach.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+}
+
+// shareOf is how much of the addresses of all, but for private ones, the list has.
+func shareOf(all netip.Prefix, list []netip.Prefix) float64 {
+	var share float64
+	size := func(p netip.Prefix) float64 { return math.Ldexp(1, all.Bits()-p.Bits()) }
+	for i, p := range list {
+		if p.Overlaps(all) && p.Bits() < all.Bits() {
+			return 1
+		}
+		contained := !p.Overlaps(all)
+		for j, other := range list {
+			contained = contained || other.Overlaps(p) && (other.Bits() < p.Bits() || other == p && j < i)
+		}
+		for _, other := range private {
+			contained = contained || other.Overlaps(p) && other.Bits() <= p.Bits()
+		}
+		if !contained {
+			share += size(p)
+		}
+	}
+	return share
 }
 
 func (s *section) proxyProtocol() []netip.Prefix {

@@ -271,6 +271,10 @@ func (s *section) soundSecret(k *key, value string) bool {
 		}
 		value = found.Reveal()
 	}
+	if placeholder.MatchString(value) {
+		s.errorf(k.name, "is a placeholder that no template has filled in, which anyone can guess: write the secret")
+		return false
+	}
 	s.secrets[k.oneOf] = keyring.Secret(value)
 	return true
 }
