@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/daypass/daypass/internal/quote"
+
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // onTerminal runs the real program with a terminal of so many columns as its standard
@@ -71,12 +73,13 @@ func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...s
 		data.Write(buffer[:n])
 		if prompt != "" && bytes.HasSuffix(data.Bytes(), []byte(prompt)) {
 			// The program turns the echo off after it has asked.
-			for hidden := false; !hidden; time.Sleep(time.Millisecond) {
+			pgtest.Eventually(t, "the terminal shows no input", func() (hidden bool) {
 				_ = conn.Control(func(fd uintptr) {
 					state, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
 					hidden = err != nil || state.Lflag&unix.ECHO == 0
 				})
-			}
+				return hidden
+			})
 			prompt = ""
 			if _, err := io.WriteString(master, line); err != nil {
 				t.Fatal(err)

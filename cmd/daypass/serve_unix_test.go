@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -37,13 +38,13 @@ func TestSecondSignal(t *testing.T) {
 			go func() { done <- cmd.Wait() }()
 			defer func() { _ = cmd.Process.Kill() }()
 			says := func(text string) string {
-				for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-					if _, rest, found := strings.Cut(log.String(), text); found {
-						return rest
-					}
-				}
-				t.Fatalf("the log does not say %q:\n%s", text, log)
-				return ""
+				t.Helper()
+				var rest string
+				pgtest.Eventually(t, "the log has "+text, func() (found bool) {
+					_, rest, found = strings.Cut(log.String(), text)
+					return found
+				}, log)
+				return rest
 			}
 			api, _, _ := strings.Cut(says("api=http://"), " ")
 			conn, err := net.Dial("tcp", api) // a call that goes on
@@ -51,14 +52,18 @@ func TestSecondSignal(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nAction=")
-			time.Sleep(200 * time.Millisecond) // or it would not have begun
+			// The server asks for the body when the call has begun.
+			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
+			if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 100") {
+				t.Fatalf("the call has not begun: %q, %v", line, err)
+			}
 			_ = cmd.Process.Signal(signal)
 			says("shutting down")
 			select {
 			case err := <-done:
 				t.Fatalf("the first signal ended the server: %v\n%s", err, log)
-			case <-time.After(500 * time.Millisecond):
+			case <-time.After(100 * time.Millisecond):
 			}
 			_ = cmd.Process.Signal(signal)
 			select {
@@ -66,7 +71,7 @@ func TestSecondSignal(t *testing.T) {
 				if err != nil {
 					t.Errorf("the server ended with %v\n%s", err, log)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Errorf("the second signal did not end the server:\n%s", log)
 			}
 		})

@@ -18,6 +18,8 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/throttle"
+
+	"github.com/daypass/daypass/test/pgtest"
 )
 
 // pressed is a server whose limits a test can set, and what was told of its calls.
@@ -48,18 +50,17 @@ func newPressed(t *testing.T) *pressed {
 // event is the next thing that was told; it comes after the answer.
 func (p *pressed) event() api.CallEvent {
 	p.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	var e api.CallEvent
+	pgtest.Eventually(p.t, "an event", func() bool {
 		p.mu.Lock()
-		if len(p.events) > 0 {
-			e := p.events[0]
-			p.events = p.events[1:]
-			p.mu.Unlock()
-			return e
+		defer p.mu.Unlock()
+		if len(p.events) == 0 {
+			return false
 		}
-		p.mu.Unlock()
-	}
-	p.t.Fatal("nothing was told")
-	return api.CallEvent{}
+		e, p.events = p.events[0], p.events[1:]
+		return true
+	})
+	return e
 }
 
 func (p *pressed) lineCount() int {
@@ -251,11 +252,7 @@ func TestAddressIsBounded(t *testing.T) {
 	}
 	try := func() answer { return p.redshiftCall("root", "Action", "DescribeClusters") }
 	var a answer
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		if a = try(); a.status == 503 || time.Now().After(deadline) {
-			break
-		}
-	}
+	pgtest.Eventually(t, "a refusal of a third call of the address", func() bool { a = try(); return a.status == 503 })
 	before := p.lineCount()
 	if a = try(); a.status != 503 || a.fault(t).Code != "ServiceUnavailable" || a.fault(t).Type != "Receiver" {
 		t.Fatalf("a third call of the address: %d %s", a.status, a.body)
@@ -264,14 +261,7 @@ func TestAddressIsBounded(t *testing.T) {
 		t.Errorf("%d audit lines for a call that nothing is known of", n-before)
 	}
 	slow[0].Close()
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		if a = try(); a.status == 200 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after one of them is gone: %d %s", a.status, a.body)
-		}
-	}
+	pgtest.Eventually(t, "an answer after one of them is gone", func() bool { return try().status == 200 })
 }
 
 func TestOverloadSheds(t *testing.T) {

@@ -206,7 +206,7 @@ func TestStartGivesUp(t *testing.T) {
 		}
 		t.Errorf("Start with an ended context = %v, want context.Canceled", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("Start with an ended context took %v", took)
 	}
 }
@@ -225,7 +225,7 @@ func TestServerEndsByItself(t *testing.T) {
 	_, _ = conn.Exec(t.Context(), `COPY (SELECT 1) TO PROGRAM 'kill -INT $(head -1 "$PWD"/postmaster.pid)'`)
 	select {
 	case <-s.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("Done is not closed though the server ended")
 	}
 }

@@ -90,11 +90,11 @@ func TestTwoServers(t *testing.T) {
 			t.Logf("refused at the other server after %v", began.Sub(revoked).Round(time.Millisecond))
 			break
 		}
-		if refusal != "" || began.Sub(revoked) > 10*time.Second {
+		if refusal != "" || began.Sub(revoked) > time.Minute {
 			t.Fatalf("%v after the revocation a logon at the other server gets %q", began.Sub(revoked), refusal)
 		}
 	}
-	over, cancel := context.WithDeadline(t.Context(), revoked.Add(20*time.Second))
+	over, cancel := context.WithDeadline(t.Context(), revoked.Add(time.Minute))
 	defer cancel()
 	var ended *pgconn.PgError
 	if _, err := session.WaitForNotification(over); !errors.As(err, &ended) || ended.Code != "57P01" {
@@ -184,7 +184,7 @@ func TestStartWithoutEtcd(t *testing.T) {
 				_ = s.stop()
 				t.Fatal("the server starts")
 			}
-			if took := time.Since(began); took > 30*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 			for _, want := range []string{"daypass.yaml:", ": registry.etcd: ", "the registry: etcd at " + row.address, row.want,

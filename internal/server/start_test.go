@@ -33,7 +33,7 @@ func TestServeFaultsNameFileLineAndKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(base, row.old, row.new, 1)
 			cfg := parse(t, text)
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			err := Run(ctx, cfg, Options{Log: slog.New(slog.DiscardHandler), Now: time.Now})
 			if err == nil || !strings.HasPrefix(err.Error(), row.want) {

