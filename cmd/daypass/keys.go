@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -54,19 +55,14 @@ func (f *keyringFlags) open() (*keyring.File, string, error) {
 	if f.data != "" && f.config != "" {
 		return nil, "", usageErrorf("--data and --config exclude one another")
 	}
-	dir := f.data
-	if dir == "" {
-		path := f.config
-		if path == "" {
-			path = defaultConfigFile
-		}
-		cfg, err := config.LoadEnv(path, config.SomeSecret)
+	path := filepath.Join(f.data, "keyring.json")
+	if f.data == "" {
+		cfg, err := config.LoadEnv(cmp.Or(f.config, defaultConfigFile), config.SomeSecret)
 		if err != nil {
 			return nil, "", fmt.Errorf("%w\n(--data DIR names the data directory without a configuration)", err)
 		}
-		dir = cfg.Data
+		path = cfg.Keyring
 	}
-	path := filepath.Join(dir, "keyring.json")
 	file, err := keyring.LoadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", fmt.Errorf("there is no keyring at %s: the server makes one when it first starts", path)

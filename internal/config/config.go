@@ -28,10 +28,12 @@ type Config struct {
 	Account string
 	Region  string
 	Data    string // absolute
+	Keyring string // absolute: the file
 
 	API      API
 	Gateway  Gateway
 	Admin    Admin
+	Metrics  Metrics
 	Audit    Audit
 	Tracing  Tracing
 	Registry Registry
@@ -171,6 +173,10 @@ func (c *Config) read(top *section) *directory.Spec {
 	c.Region = top.text("region")
 	if data := top.text("data"); data != "" {
 		c.Data = top.file.resolve(data)
+		c.Keyring = filepath.Join(c.Data, "keyring.json")
+	}
+	if keys := top.text("keyring"); keys != "" {
+		c.Keyring = top.file.resolve(keys)
 	}
 	if s := top.sub("api"); s != nil {
 		c.API.read(s)
@@ -180,6 +186,9 @@ func (c *Config) read(top *section) *directory.Spec {
 	}
 	if s := top.sub("admin"); s != nil {
 		c.Admin.read(s)
+	}
+	if s := top.sub("metrics"); s != nil {
+		c.Metrics.read(s)
 	}
 	c.Audit.read(top.subOrDefaults("audit"))
 	if s := top.sub("tracing"); s != nil {

@@ -50,6 +50,12 @@ type Admin struct {
 	Profiles bool
 }
 
+// Metrics is the listener of metrics for other machines.
+type Metrics struct {
+	Listen string // empty: none
+	TLS    CertificateFiles
+}
+
 // Audit bounds the audit log.
 type Audit struct {
 	PrincipalBytes int // a second, of the calls of one principal; 0: no limit
@@ -192,6 +198,11 @@ func (a *Admin) read(s *section) {
 			"have a local agent scrape it, or put a proxy that asks for one in front of it", a.Listen)
 	}
 	a.Profiles = s.boolean("pprof")
+}
+
+func (m *Metrics) read(s *section) {
+	m.Listen = s.listenAddress("listen")
+	m.TLS = s.certificate("tls")
 }
 
 func (t *Tracing) read(s *section) {

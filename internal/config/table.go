@@ -16,12 +16,17 @@ var fileKeys = []key{
 		doc: "The region of the credential scope and of every ARN."},
 	{name: "data", value: text, required: true, change: restart,
 		doc: "The directory for keys, certificates, the audit log and the registry. It is made with mode 0700 when it is missing."},
+	{name: "keyring", value: text, change: restart, unset: "`keyring.json` in `data`",
+		doc: "The file with the keys that sign credentials, where it is not in `data`: a secret that several servers mount. " +
+			"It is made when it is missing, and a changed one is put in force within seconds."},
 	{name: "api", value: mapping, required: true, change: live, keys: apiKeys,
 		doc: "The AWS-compatible HTTP endpoint: redshift, sts and iam on one listener."},
 	{name: "gateway", value: mapping, required: true, change: live, keys: gatewayKeys,
 		doc: "The PostgreSQL endpoint that people log on to."},
 	{name: "admin", value: mapping, change: restart, keys: adminKeys, unset: "no listener",
 		doc: "A listener for the operator: metrics, readiness and profiles."},
+	{name: "metrics", value: mapping, change: restart, keys: metricsKeys, unset: "no listener; `admin` serves metrics too",
+		doc: "A listener for Prometheus on other machines. It serves `/metrics` alone, which names clusters, and asks for no password: let the network decide who reaches it."},
 	{name: "audit", value: mapping, change: live, keys: auditKeys,
 		doc: "Bounds on the audit log."},
 	{name: "tracing", value: mapping, change: restart, keys: tracingKeys, unset: "as `OTEL_EXPORTER_OTLP_ENDPOINT` says, else none",
@@ -103,6 +108,14 @@ var adminKeys = []key{
 		doc: "The address to listen on, on loopback: there is no password."},
 	{name: "pprof", value: boolean, absent: "false", change: restart,
 		doc: "Serve `/debug/pprof/` too."},
+}
+
+var metricsKeys = []key{
+	{name: "listen", value: text, required: true, change: restart,
+		pattern: hostPort, want: "HOST:PORT, such as 0.0.0.0:9441",
+		doc: "The address to listen on."},
+	{name: "tls", value: mapping, change: restart, keys: certificateKeys(live, false), unset: "plain HTTP",
+		doc: "The certificate of the listener. Renewed files are put in force within seconds."},
 }
 
 var auditKeys = []key{

@@ -22,6 +22,7 @@ import (
 const whole = `account: "123456789012"
 region: us-east-1
 data: data
+keyring: keys/keyring.json
 api:
   listen: 127.0.0.1:8440
   tls: {certificate: server.crt, key: server.key}
@@ -34,6 +35,7 @@ gateway:
   advertise: {host: db.example.com, port: 5440}
   proxy_protocol: {from: [10.0.0.1]}
 admin: {listen: "127.0.0.1:9440", pprof: true}
+metrics: {listen: "0.0.0.0:9441", tls: {certificate: server.crt, key: server.key}}
 audit: {principal_bytes: 20000}
 tracing: {endpoint: "http://127.0.0.1:4318"}
 registry:

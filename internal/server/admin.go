@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -15,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/daypass/daypass/internal/config"
@@ -259,12 +262,49 @@ func (s *service) startAdmin(cfg config.Admin) (address string, stop func(), err
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
+	return l.Addr().String(), s.serveBeside("admin", server, l), nil
+}
+
+// startMetrics serves metrics to other machines: nothing else is on that listener,
+// and what it says names clusters, never users, principals or addresses.
+func (s *service) startMetrics(cfg config.Metrics) (address string, stop func(), err error) {
+	if cfg.Listen == "" && s.opts.Metrics == nil {
+		return "", func() {}, nil
+	}
+	l, err := listen(s.opts.Metrics, cfg.Listen)
+	if err != nil {
+		return "", nil, s.live.Load().cfg.Fault("metrics.listen", err)
+	}
+	address = l.Addr().String()
+	if s.metricsTLS.given() {
+		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.metricsTLS.GetCertificate, NextProtos: []string{"http/1.1"}})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics.Handler())
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return address, s.serveBeside("metrics", server, netutil.LimitListener(l, metricsConnections)), nil
+}
+
+// metricsConnections is how many connections the listener of metrics has at a time:
+// strangers may reach it, and must not take the gateway's descriptors.
+const metricsConnections = 64
+
+// serveBeside serves a listener until the returned function is called.
+func (s *service) serveBeside(name string, server *http.Server, l net.Listener) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("the admin listener has ended", "error", err)
+			s.log.Error("a listener has ended", "listener", name, "error", err)
 		}
 	}()
-	return l.Addr().String(), func() { server.Close(); <-done }, nil
+	return func() { server.Close(); <-done }
 }

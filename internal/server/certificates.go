@@ -54,6 +54,9 @@ func (s *service) loadCertificates(cfg *config.Config) error {
 	if cfg.API.TLS.Given() {
 		s.apiTLS.set(always(cfg.API.TLS.Pair))
 	}
+	if cfg.Metrics.TLS.Given() {
+		s.metricsTLS.set(always(cfg.Metrics.TLS.Pair))
+	}
 	s.gatewayTLS.set(gateway)
 	s.authority.Store(authority)
 	return nil
@@ -87,6 +90,7 @@ func (s *service) inUse() []metrics.Certificate {
 	}
 	pair("api", cfg.API.TLS)
 	pair("gateway", cfg.Gateway.TLS)
+	pair("metrics", cfg.Metrics.TLS)
 	if etcd := cfg.Registry.Etcd; etcd != nil {
 		pair("etcd client", etcd.Client)
 	}

@@ -51,6 +51,7 @@ type Options struct {
 	// addresses. Optional; Run closes them.
 	API, Gateway net.Listener
 	Admin        net.Listener // without one and an address: none
+	Metrics      net.Listener // as Admin
 	// Patience is how long a logon may take. Optional: 10 s.
 	Patience time.Duration
 	// Ready is called once both listeners are served. Optional.
@@ -65,6 +66,7 @@ type Running struct {
 	API     string // URL
 	Gateway net.Addr
 	Admin   string // host and port of the operator's listener; empty: none
+	Metrics string // of the listener of metrics for other machines; empty: none
 	CACert  string // path of the PEM file for sslrootcert; empty when the operator gave the certificate
 }
 
@@ -76,7 +78,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 		return cfg.Fault("data", err)
 	}
 	defer data.close()
-	keys, err := keyring.OpenFile(data.join("keyring.json"), opts.Now())
+	keys, err := keyring.OpenFile(cfg.Keyring, opts.Now())
 	if err != nil {
 		return cfg.Fault("data", fmt.Errorf("opening the keyring: %w", err))
 	}
@@ -126,6 +128,7 @@ type service struct {
 	front      *gateway.Server
 	apiTLS     certificates // unset: plain HTTP, on loopback
 	gatewayTLS certificates
+	metricsTLS certificates                 // unset: plain HTTP
 	authority  atomic.Pointer[ca.Authority] // nil: the operator gave the gateway's certificate
 	expiry     expiry
 	files      fileWatch
@@ -213,6 +216,11 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	defer stopAdmin()
+	metricsAddress, stopMetrics, err := s.startMetrics(cfg.Metrics)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	sessions.server = front
 	recheck := front.Recheck
 	s.revoked.changed.Store(&recheck)
@@ -242,7 +250,7 @@ func (s *service) run(ctx context.Context) error {
 		<-serving.Done()
 		return s.shutdown(httpServer, front)
 	})
-	where := Running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), Admin: adminAddress}
+	where := Running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), Admin: adminAddress, Metrics: metricsAddress}
 	if authority := s.authority.Load(); authority != nil {
 		where.CACert = authority.CertificateFile()
 	}

@@ -24,7 +24,7 @@ type watchers struct {
 
 func newWatchers(ctx context.Context, cfg *config.Config, opts Options) (watchers, error) {
 	var w watchers
-	if cfg.Admin.Listen != "" || opts.Admin != nil {
+	if cfg.Admin.Listen != "" || opts.Admin != nil || cfg.Metrics.Listen != "" || opts.Metrics != nil {
 		w.metrics = metrics.New(opts.Version)
 		w.reloaded(cfg, opts.Now())
 	}
