@@ -27,13 +27,18 @@ changed.
 
 The user may issue credentials for the database user of the same name, see and
 end sessions, and revoke what was issued. The cluster is a PostgreSQL on this
-machine; the comments in the file say what to change for another one.`,
+machine; the comments in the file say what to change for another one.
+
+Run by root, the files go to the group of their directory, for the account that the
+server runs as: /etc/daypass of the packages belongs to the group daypass.`,
 		Example: `  daypass init
-  daypass init --config /etc/daypass/daypass.yaml --user ana --account 210987654321 --region eu-central-1`,
+  daypass init --config /etc/daypass/daypass.yaml --data /var/lib/daypass
+  daypass init --user ana --account 210987654321 --region eu-central-1`,
 		Args: noWords,
 		RunE: func(*cobra.Command, []string) error { return o.run() },
 	}
 	registerConfig(cmd.Flags(), &o.path)
+	cmd.Flags().StringVar(&o.data, "data", "./daypass-data", "the `DIRECTORY` for keys, certificates and the audit log")
 	cmd.Flags().StringVar(&o.user, "user", "admin", "`NAME` of the IAM user")
 	cmd.Flags().StringVar(&o.account, "account", "123456789012", "the account `NUMBER`, 12 digits, in every ARN")
 	cmd.Flags().StringVar(&o.region, "region", "us-east-1", "the `REGION` that requests are signed for")
@@ -41,15 +46,15 @@ machine; the comments in the file say what to change for another one.`,
 }
 
 type initOptions struct {
-	env                         environment
-	path, user, account, region string
+	env                               environment
+	path, data, user, account, region string
 }
 
 func (o *initOptions) run() error {
 	key := directory.NewAccessKey()
 	secret := o.user + ".secret"
 	text := strings.NewReplacer("<account>", config.Quote(o.account), "<region>", config.Quote(o.region), "<user>", config.Quote(o.user),
-		"<key>", key.ID, "<secret>", config.Quote(secret), "<partition>", iam.PartitionOf(o.region), "<number>", o.account, "<place>", o.region).Replace(initialConfiguration)
+		"<data>", config.Quote(o.data), "<key>", key.ID, "<secret>", config.Quote(secret), "<partition>", iam.PartitionOf(o.region), "<number>", o.account, "<place>", o.region).Replace(initialConfiguration)
 	// What the flags say is checked as the server does, before anything is written.
 	within := func(string) (string, bool) { return "", false }
 	if _, err := config.Parse(o.path, []byte(strings.Replace(text, "secret_file: "+config.Quote(secret), "secret: "+config.Quote(key.Secret.Reveal()), 1)), within); err != nil {
@@ -104,6 +109,9 @@ func writeNew(path, text string) error {
 		return err
 	}
 	_, err = file.WriteString(text)
+	if err == nil {
+		err = lendToGroup(file)
+	}
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
@@ -114,7 +122,7 @@ const initialConfiguration = `# The configuration of Daypass. docs/configuration
 # "daypass config schema" makes editors know the keys. The server reads the file again when it changes.
 account: <account>          # the account part of every ARN: 12 digits in quotes
 region: <region>                 # what requests are signed for
-data: ./daypass-data                # keys, certificates, audit log; made when it is missing. Back it up like a secret
+data: <data>              # keys, certificates, audit log; made when it is missing. Back it up like a secret
 
 api:                                # the AWS-compatible endpoint (AWS_ENDPOINT_URL)
   listen: 127.0.0.1:8440            # an address that others reach needs tls
@@ -122,7 +130,7 @@ api:                                # the AWS-compatible endpoint (AWS_ENDPOINT_
 
 gateway:                            # where people log on, with any PostgreSQL client
   listen: 127.0.0.1:5439
-  # tls: {certificate: gateway.crt, key: gateway.key}   # left out: a certificate is made; clients need daypass-data/tls/ca.crt
+  # tls: {certificate: gateway.crt, key: gateway.key}   # left out: a certificate is made; clients need tls/ca.crt from data
   # advertise: {host: db.example.com, port: 5439}
 
 # admin: {listen: "127.0.0.1:9440"}   # metrics and readiness
