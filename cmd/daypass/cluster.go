@@ -9,8 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/clustercheck"
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -71,11 +73,11 @@ to be mended, and 2 when it could not be asked.`,
 // checkClusters checks one after the other, so that text appears as it is found
 // out. A cluster that cannot be reached does not keep the others from it.
 func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, output string, sql bool) error {
-	reports := []dbuser.Report{}
+	reports := []clustercheck.Report{}
 	broken := false
 	for _, cluster := range clusters {
 		admin := administer(cluster)
-		report, err := admin.Check(ctx)
+		report, err := clustercheck.Check(ctx, admin.Admin)
 		admin.Close()
 		if err != nil {
 			return err
@@ -91,7 +93,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		if err := encoder.Encode(struct {
-			Clusters []dbuser.Report `json:"clusters"`
+			Clusters []clustercheck.Report `json:"clusters"`
 		}{reports}); err != nil {
 			return err
 		}
@@ -107,14 +109,14 @@ const shortSQL = 5
 
 // printReport prints findings with what mends them. SQL that is long, or that
 // nothing depends on, is printed on demand: it would bury the errors.
-func printReport(w io.Writer, r dbuser.Report, sql bool) {
+func printReport(w io.Writer, r clustercheck.Report, sql bool) {
 	fmt.Fprintf(w, "cluster %s at %s\n\n", r.Cluster, r.Address)
-	count, printed, more := map[dbuser.Severity]int{}, map[string]bool{}, false
+	count, printed, more := map[clustercheck.Severity]int{}, map[string]bool{}, false
 	for _, f := range r.Findings {
 		count[f.Severity]++
 		fmt.Fprintf(w, "  %s %s\n", paintSeverity(w, f.Severity), quote.Terminal(f.Message))
 		script := strings.Join(f.SQL, ";\n")
-		quiet := f.Severity == dbuser.Notice && !sql
+		quiet := f.Severity == clustercheck.Notice && !sql
 		switch {
 		case len(f.SQL) == 0:
 		case quiet || !sql && strings.Count(script, "\n") >= shortSQL:
@@ -145,25 +147,25 @@ func printReport(w io.Writer, r dbuser.Report, sql bool) {
 			fmt.Fprintln(w)
 		}
 	}
-	fmt.Fprintf(w, "\n%s, %s, %s\n", plural(count[dbuser.Broken], "error"), plural(count[dbuser.Warning], "warning"), plural(count[dbuser.Notice], "notice"))
+	fmt.Fprintf(w, "\n%s, %s, %s\n", plural(count[clustercheck.Broken], "error"), plural(count[clustercheck.Warning], "warning"), plural(count[clustercheck.Notice], "notice"))
 	if more {
 		fmt.Fprintln(w, "There is more SQL: run this again with --sql to see it.")
 	}
 }
 
-func inDatabase(f dbuser.Finding) string {
+func inDatabase(f clustercheck.Finding) string {
 	if f.Database == "" {
 		return ""
 	}
 	return fmt.Sprintf(", in database %q", f.Database)
 }
 
-func paintSeverity(w io.Writer, s dbuser.Severity) string {
+func paintSeverity(w io.Writer, s clustercheck.Severity) string {
 	word := fmt.Sprintf("%-8s", s)
 	switch s {
-	case dbuser.Broken:
+	case clustercheck.Broken:
 		return paint(w, quote.Red, word)
-	case dbuser.Warning:
+	case clustercheck.Warning:
 		return paint(w, quote.Yellow, word)
 	}
 	return word
@@ -171,8 +173,8 @@ func paintSeverity(w io.Writer, s dbuser.Severity) string {
 
 // administer opens nothing yet. Upstream passwords are not needed, and so
 // neither is the keyring: session roles are made by the server alone.
-func administer(cluster config.Cluster) *dbuser.Admin {
-	return dbuser.New(dbuser.Config{
+func administer(cluster config.Cluster) *handover.Admin {
+	return handover.New(dbuser.Config{
 		Cluster:              cluster.Identifier,
 		Conn:                 cluster.Upstream,
 		TargetSessionAttrs:   cluster.TargetSessionAttrs,

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/quote"
 	"github.com/daypass/daypass/internal/reaper"
 )
@@ -50,7 +50,7 @@ be asked for.`,
 				return err
 			}
 			// To the sweep 0 means never; here it means every role without a session.
-			o := dbuser.SweepOptions{DryRun: dryRun, Unused: max(time.Duration(unused), 1)}
+			o := handover.SweepOptions{DryRun: dryRun, Unused: max(time.Duration(unused), 1)}
 			return cleanClusters(cmd.Context(), env.report(output), clusters, o, output)
 		},
 	}
@@ -66,19 +66,19 @@ be asked for.`,
 type cleaned struct {
 	Cluster string `json:"cluster"`
 	DryRun  bool   `json:"dry_run"`
-	dbuser.SweepReport
+	handover.SweepReport
 	Error string `json:"error,omitempty"`
 }
 
 // cleanClusters cleans one after the other. A cluster that cannot be reached
 // does not keep the others from it.
-func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, o dbuser.SweepOptions, output string) error {
+func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, o handover.SweepOptions, output string) error {
 	var reports []cleaned
 	failed := false
 	for _, cluster := range clusters {
 		if output == "text" {
 			fmt.Fprintf(w, "cluster %s\n\n", cluster.Identifier)
-			o.Progress = func(s dbuser.SweepStep) { printStep(w, s, o.DryRun) }
+			o.Progress = func(s handover.SweepStep) { printStep(w, s, o.DryRun) }
 		}
 		admin := administer(cluster)
 		report, err := admin.Sweep(ctx, o)
@@ -108,7 +108,7 @@ func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 	return nil
 }
 
-func printStep(w io.Writer, s dbuser.SweepStep, dryRun bool) {
+func printStep(w io.Writer, s handover.SweepStep, dryRun bool) {
 	would := func(done, plan string) string {
 		if dryRun {
 			return plan

@@ -7,12 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/compat"
 )
 
 func newClusterCompatCommand(env environment) *cobra.Command {
 	var path string
-	var o dbuser.CompatOptions
+	var o compat.Options
 	cmd := &cobra.Command{
 		Use:   "compat NAME",
 		Short: "Install what sessions with groups and Redshift's drivers look for in a database",
@@ -59,7 +59,7 @@ on it.`,
 			}
 			admin := administer(clusters[0])
 			defer admin.Close()
-			report, err := admin.Compat(cmd.Context(), o)
+			report, err := compat.Install(cmd.Context(), admin.Pool, o)
 			if err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ on it.`,
 }
 
 // printCompat prints a script for psql, or what was done.
-func printCompat(w io.Writer, r dbuser.CompatReport, o dbuser.CompatOptions) {
+func printCompat(w io.Writer, r compat.Report, o compat.Options) {
 	if o.DryRun {
 		fmt.Fprint(w, r.Script())
 		return

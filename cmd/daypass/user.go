@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -29,7 +29,7 @@ func newUserCommand(env environment) *cobra.Command {
 func newUserDropCommand(env environment) *cobra.Command {
 	var path, cluster, output string
 	var dryRun, yes bool
-	var o dbuser.DropOptions
+	var o handover.DropOptions
 	cmd := &cobra.Command{
 		Use:   "drop NAME --cluster CLUSTER",
 		Short: "Drop a database user, whatever it owns and wherever it is named",
@@ -83,7 +83,7 @@ are problems, and 2 when it could not be tried.`,
 	return cmd
 }
 
-func dropUser(ctx context.Context, w io.Writer, admin *dbuser.Admin, user string, o dbuser.DropOptions, yes, dryRun bool) error {
+func dropUser(ctx context.Context, w io.Writer, admin *handover.Admin, user string, o handover.DropOptions, yes, dryRun bool) error {
 	plan, err := admin.PlanDrop(ctx, user, o)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func dropUser(ctx context.Context, w io.Writer, admin *dbuser.Admin, user string
 	fmt.Fprintln(w)
 	o.Progress = func(text string) { fmt.Fprintf(w, "  %s\n", quote.Terminal(text)) }
 	switch plan, err = admin.DropUser(ctx, user, o); {
-	case errors.Is(err, dbuser.ErrBlocked): // something has come up since the plan
+	case errors.Is(err, handover.ErrBlocked): // something has come up since the plan
 		printProblems(w, plan)
 		return &exitError{code: 1}
 	case err != nil:
@@ -112,17 +112,17 @@ func dropUser(ctx context.Context, w io.Writer, admin *dbuser.Admin, user string
 
 // dropped is what `user drop --output json` prints.
 type dropped struct {
-	dbuser.DropPlan
+	handover.DropPlan
 	Done bool `json:"done"`
 }
 
-func dropUserJSON(ctx context.Context, w io.Writer, admin *dbuser.Admin, user string, o dbuser.DropOptions, yes bool) error {
+func dropUserJSON(ctx context.Context, w io.Writer, admin *handover.Admin, user string, o handover.DropOptions, yes bool) error {
 	act := admin.PlanDrop
 	if yes {
 		act = admin.DropUser
 	}
 	plan, err := act(ctx, user, o)
-	if err != nil && !errors.Is(err, dbuser.ErrBlocked) {
+	if err != nil && !errors.Is(err, handover.ErrBlocked) {
 		return err
 	}
 	encoder := json.NewEncoder(w)
@@ -136,7 +136,7 @@ func dropUserJSON(ctx context.Context, w io.Writer, admin *dbuser.Admin, user st
 	return nil
 }
 
-func printDropPlan(w io.Writer, p dbuser.DropPlan, o dbuser.DropOptions) {
+func printDropPlan(w io.Writer, p handover.DropPlan, o handover.DropOptions) {
 	if p.Nothing() {
 		fmt.Fprintf(w, "There is no user %q in cluster %s, and nothing is left of it.\n", p.User, p.Cluster)
 		return
@@ -186,7 +186,7 @@ func printDropPlan(w io.Writer, p dbuser.DropPlan, o dbuser.DropOptions) {
 	printProblems(w, p)
 }
 
-func printProblems(w io.Writer, p dbuser.DropPlan) {
+func printProblems(w io.Writer, p handover.DropPlan) {
 	if len(p.Problems) > 0 {
 		fmt.Fprint(w, "\nIt cannot be done yet:\n\n")
 	}

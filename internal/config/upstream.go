@@ -12,7 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/filemode"
 	"github.com/daypass/daypass/internal/keyring"
 )
@@ -137,7 +137,7 @@ func (c *Cluster) soundUpstream(s *section, info connInfo) bool {
 			s.errorf("upstream", "names no host: write one, such as 127.0.0.1 or the directory of a Unix socket")
 			return false
 		}
-		if !dbuser.IsLoopback(server.host) {
+		if !adminconn.IsLoopback(server.host) {
 			far = append(far, server.host)
 		}
 	}

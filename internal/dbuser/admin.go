@@ -3,81 +3,56 @@ package dbuser
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/daypass/daypass/internal/adminconn"
 )
 
 const (
-	defaultMaxConns = 3
-	// minMaxConns leaves one connection for logons while the lane holds another.
-	minMaxConns    = 2
 	defaultTimeout = 8 * time.Second
 	// skipFor is how long a setting that could not be copied is left alone.
 	skipFor = 10 * time.Minute
-	// reusedAnswers is how long a connection that has stood idle may take to show
-	// that it is alive. After a failover the old server may not even say no.
-	reusedAnswers = time.Second
 	// maxRefreshing bounds the changes that run behind logons.
 	maxRefreshing = 64
 )
 
-// Admin administers one cluster. Make it with New; safe for concurrent use.
+// Admin makes and keeps the session roles of one cluster. Make it with New; safe for
+// concurrent use.
 type Admin struct {
-	cfg     Config
-	pool    *pool
-	replica replica
-	lane    chan struct{} // one token: the transaction of this process that may hold the lock
-	// laneless is until when the lock is not waited for. Who has the token of
-	// lane may use it.
-	laneless time.Time
-	errand   chan struct{} // one token: the connection to another database
-	asking   chan struct{} // one token: who asks for the server's search_path
-	base     context.Context
-	cancel   context.CancelFunc
-	work     sync.WaitGroup // what runs behind the callers
+	Pool *adminconn.Pool // the connections of the administrative login
+
+	cfg    Config
+	asking chan struct{} // one token: who asks for the server's search_path
+	base   context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup // what runs behind the callers
 
 	mu         sync.Mutex // guards what follows
 	flights    map[string]*flight
 	refreshing int
 	skips      map[string]time.Time // settings that may not be copied and warnings that are not repeated, until when
 	closed     bool
-	ended      endedQueue
 	openings   openings
-	refusals   map[string]refusal // databases that do not let the login in
-	retries    map[string]*retry  // session roles that could not be cleared
 	path       serverPath
-
-	// testOnlyBefore runs before each statement that changes something, which is
-	// then sent by itself.
-	testOnlyBefore func(sql string, c *pgconn.PgConn)
+	// outlastingBackends are backends that were terminated and are there all the same,
+	// with the oids of their session roles. They do not count as sessions.
+	outlastingBackends map[Backend]uint32
 }
 
 // New does no I/O; the first Ensure connects.
 func New(cfg Config) *Admin {
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = defaultMaxConns
-	}
-	cfg.MaxConns = max(cfg.MaxConns, minMaxConns)
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
 	a := &Admin{
-		cfg: cfg, pool: newPool(cfg.Cluster, cfg.Conn, cfg.Password, cfg.MaxConns, cfg.Now), lane: make(chan struct{}, 1), errand: make(chan struct{}, 1), asking: make(chan struct{}, 1),
-		flights: map[string]*flight{}, skips: map[string]time.Time{}, retries: map[string]*retry{}, refusals: map[string]refusal{},
-		ended:    endedQueue{until: map[string]time.Time{}, left: map[string][]leftBackend{}, revoked: map[string]*revocation{}, outlasting: map[Backend]uint32{}},
-		openings: openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
+		Pool: adminconn.New(adminconn.Config{Cluster: cfg.Cluster, Conn: cfg.Conn, Password: cfg.Password, TargetSessionAttrs: cfg.TargetSessionAttrs,
+			State: stateQuery, MaxConns: cfg.MaxConns, Now: cfg.Now, Log: cfg.Log}),
+		cfg: cfg, asking: make(chan struct{}, 1), flights: map[string]*flight{}, skips: map[string]time.Time{},
+		openings:           openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
+		outlastingBackends: map[Backend]uint32{},
 	}
-	a.replica.turn = make(chan struct{}, 1)
 	a.base, a.cancel = context.WithCancel(context.Background())
 	return a
 }
@@ -87,16 +62,10 @@ func New(cfg Config) *Admin {
 func (a *Admin) Close() {
 	a.mu.Lock()
 	a.closed = true
-	left := a.ended.left
-	a.ended.left = map[string][]leftBackend{}
 	a.mu.Unlock()
-	ctx, cancel := context.WithTimeout(a.base, closeFor)
-	a.endBackends(ctx, left)
-	cancel()
 	a.cancel()
-	a.pool.close()
+	a.Pool.Close()
 	a.work.Wait()
-	a.closeReplica()
 }
 
 // flight is one change that several logons wait for.
@@ -136,7 +105,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 }
 
 func (a *Admin) sessionRole(name string, n Need, st *state) SessionRole {
-	role := SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.cfg.Cluster, name), ServerVersion: st.version,
+	role := SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.Pool.Cluster, name), ServerVersion: st.version,
 		LoginTrigger: st.Database != nil && st.Database.LoginTrigger}
 	if len(n.Groups) == 0 {
 		role.User = n.User
@@ -144,38 +113,16 @@ func (a *Admin) sessionRole(name string, n Need, st *state) SessionRole {
 	return role
 }
 
-// look reads the state on a standing connection, once more on a new one when
-// the connection turns out to be dead: the server was restarted in between.
-func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (*state, error) {
-	for {
-		c, err := a.pool.acquire(ctx)
-		if err != nil {
-			return nil, err
-		}
-		// The query runs on when the caller goes away: breaking it off would
-		// cost the connection, and it takes less than a millisecond.
-		deadline, _ := ctx.Deadline()
-		if soon := time.Now().Add(reusedAnswers); c.reused && soon.Before(deadline) {
-			deadline = soon
-		}
-		query, cancel := context.WithDeadline(a.base, deadline)
-		st, err := readState(query, c, n, s)
-		cancel()
-		reused := c.reused
-		if err != nil && (connectionLost(err) || reused && c.IsClosed() && a.base.Err() == nil) {
-			a.pool.discard(c)
-			if reused {
-				a.pool.flush()
-				continue
-			}
-			return nil, a.pool.unreachable(err)
-		}
-		a.pool.release(c)
-		if err != nil {
-			return nil, a.changeError(err, n)
-		}
-		return st, nil
+// look reads the state on a standing connection.
+func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (st *state, err error) {
+	err = a.Pool.Read(ctx, func(ctx context.Context, c *adminconn.Conn) error {
+		st, err = readState(ctx, c, n, s)
+		return err
+	})
+	if err != nil {
+		return nil, a.changeError(err, n)
 	}
+	return st, nil
 }
 
 // join waits for the change this need asks for, and starts it if nobody has.
@@ -195,7 +142,7 @@ func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (Se
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return SessionRole{}, a.pool.unreachable(ctx.Err())
+			return SessionRole{}, a.Pool.Unreachable(ctx.Err())
 		}
 		if f.err != nil || !f.looked.Before(found) {
 			return f.role, f.err
@@ -218,11 +165,11 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		return f, nil
 	}
 	if a.closed {
-		return nil, a.pool.unreachable(errClosed)
+		return nil, a.Pool.Unreachable(errClosed)
 	}
 	if behind {
 		if a.refreshing >= maxRefreshing {
-			return nil, a.pool.unreachable(errors.New("busy"))
+			return nil, a.Pool.Unreachable(errors.New("busy"))
 		}
 		a.refreshing++
 	}
@@ -236,7 +183,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		began := time.Now()
 		f.role, f.err = a.change(ctx, n, s, heal || behind, &f.looked)
 		if f.err == nil && !behind {
-			if f.err = a.awaitReplay(ctx); f.err != nil {
+			if f.err = a.Pool.AwaitReplay(ctx); f.err != nil {
 				f.role = SessionRole{}
 			}
 		}
@@ -249,7 +196,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		a.mu.Unlock()
 		close(f.done)
 		if behind && f.err != nil {
-			a.cfg.Log.Warn("session role not refreshed", "cluster", a.cfg.Cluster, "role", s.preferred, "err", f.err)
+			a.Pool.Log.Warn("session role not refreshed", "cluster", a.Pool.Cluster, "role", s.preferred, "err", f.err)
 		}
 	}()
 	return f, nil
@@ -275,7 +222,7 @@ func (a *Admin) skip(s step, cause error) {
 // once logs a warning, unless it has lately logged one with the same key.
 func (a *Admin) once(key, message string, attributes ...any) {
 	a.mu.Lock()
-	now := a.cfg.Now()
+	now := a.Pool.Now()
 	for key, until := range a.skips {
 		if !until.After(now) {
 			delete(a.skips, key)
@@ -285,7 +232,7 @@ func (a *Admin) once(key, message string, attributes ...any) {
 	a.skips[key] = now.Add(skipFor)
 	a.mu.Unlock()
 	if !known {
-		a.cfg.Log.Warn(message, append([]any{"cluster", a.cfg.Cluster}, attributes...)...)
+		a.Pool.Log.Warn(message, append([]any{"cluster", a.Pool.Cluster}, attributes...)...)
 	}
 }
 
@@ -293,5 +240,5 @@ func (a *Admin) isSkipped(key string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	until, ok := a.skips[key]
-	return ok && until.After(a.cfg.Now())
+	return ok && until.After(a.Pool.Now())
 }

@@ -12,13 +12,13 @@ import (
 func BenchmarkEnsure(b *testing.B) {
 	s := pgtest.Start(b)
 	f := plain(b, s)
-	alice, groups := f.user("alice", ""), []string{f.group("analysts"), f.group("finance")}
-	f.exec("alter role %s set work_mem = '5MB'", alice)
+	alice, groups := f.LentUser("alice", ""), []string{f.LentGroup("analysts"), f.LentGroup("finance")}
+	f.Run("alter role %s set work_mem = '5MB'", alice)
 	for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: groups}} {
-		f.ensure(n)
+		f.Ensure(n)
 		b.Run(fmt.Sprintf("known/groups=%d", len(n.Groups)), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := f.admin.Ensure(b.Context(), n); err != nil {
+				if _, err := f.Admin.Ensure(b.Context(), n); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -27,7 +27,7 @@ func BenchmarkEnsure(b *testing.B) {
 			b.SetParallelism(4)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := f.admin.Ensure(b.Context(), n); err != nil {
+					if _, err := f.Admin.Ensure(b.Context(), n); err != nil {
 						b.Error(err)
 					}
 				}
@@ -38,7 +38,7 @@ func BenchmarkEnsure(b *testing.B) {
 		prefix, i := f.Name("fresh"), 0
 		for b.Loop() {
 			i++
-			if _, err := f.admin.Ensure(b.Context(), dbuser.Need{User: fmt.Sprintf("%s_%d", prefix, i), AutoCreate: true}); err != nil {
+			if _, err := f.Admin.Ensure(b.Context(), dbuser.Need{User: fmt.Sprintf("%s_%d", prefix, i), AutoCreate: true}); err != nil {
 				b.Fatal(err)
 			}
 		}

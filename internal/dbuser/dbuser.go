@@ -1,5 +1,5 @@
 // Package dbuser makes and keeps the PostgreSQL roles that the gateway logs on
-// as, and is the only package that issues role DDL.
+// as. Package handover takes their rights away again.
 //
 // A session role stands for one database user and one set of groups. It is a
 // LOGIN role that is a member of that user, of those groups and of the marker
@@ -7,11 +7,8 @@
 // exactly these rights. Ensure looks at the role with one query per logon, on
 // one of a few standing connections of the administrative login, and rewrites
 // it only when something differs. Everything that changes a role of a cluster
-// runs in one transaction that holds one advisory lock ([LaneKey]); "already
+// runs in one transaction that holds one advisory lock ([adminconn.LaneKey]); "already
 // there" and "already gone" are success.
-//
-// What a session role comes to own belongs to its user: it is handed over when
-// the role's last session ends, or by the sweep after a crash.
 //
 // The package never alters an attribute or a setting of a database user, a password
 // only as RemovePasswords says, never grants anything on an object, and never reads
@@ -33,13 +30,6 @@ import (
 // nothing else is. It is how the sweep, pg_hba.conf and an operator recognise
 // session roles; their names are never taken as proof.
 const MarkerRole = "daypass_session_roles"
-
-// LaneKey is the key of the advisory lock (pg_advisory_xact_lock) under which
-// all role DDL of a cluster runs: "daypass" in ASCII. Advisory locks belong to
-// a database, so every gateway of one cluster should name the same database in
-// its administrative connection; where they do not, retries still keep the
-// outcome right.
-const LaneKey int64 = 0x0064617970617373
 
 // Config says how to administer one cluster.
 type Config struct {
@@ -70,6 +60,14 @@ type Config struct {
 	Observe func(op Operation, took time.Duration, err error)
 }
 
+// Operation is what Config.Observe is told the time of.
+type Operation string
+
+const (
+	Look   Operation = "look"   // the query of every logon, with the wait for a connection
+	Change Operation = "change" // making or mending a session role, with the wait for its turn
+)
+
 // Need is what one logon asks for.
 type Need struct {
 	User       string   // the database user, bare
@@ -98,7 +96,7 @@ type SessionRole struct {
 
 // Ensure makes sure that the session role for n exists with exactly the rights
 // n asks for, and returns it. When nothing has to change it costs one query on
-// a standing connection. Errors are *Error with one of the sentinels of this
+// a standing connection. Errors are *adminconn.Error with one of the sentinels of this
 // package. Safe for concurrent use; calls with equal needs share the work.
 //
 // Until Opened is called for the role that it returned, this process does not take
@@ -138,4 +136,11 @@ func (a *Admin) Heal(ctx context.Context, n Need) (SessionRole, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
 	return a.join(ctx, n, a.cfg.names(n), true)
+}
+
+// observe tells how long something took, when somebody asks.
+func (a *Admin) observe(op Operation, start time.Time, err error) {
+	if a.cfg.Observe != nil {
+		a.cfg.Observe(op, time.Since(start), err)
+	}
 }

@@ -6,7 +6,7 @@ import "context"
 // DATABASE, ALTER DATABASE … RENAME and CREATE DATABASE … TEMPLATE wait for up to
 // five seconds until nobody is connected to one, and give up then.
 func (a *Admin) DatabasesInDemand(ctx context.Context) ([]string, error) {
-	c, err := a.pool.acquire(ctx)
+	c, err := a.Pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -14,6 +14,6 @@ func (a *Admin) DatabasesInDemand(ctx context.Context) ([]string, error) {
 	err = c.QueryRow(ctx, `select coalesce(array_agg(distinct d.datname::text), '{}') from pg_locks l join pg_database d on d.oid = l.objid
 		where l.locktype = 'object' and l.database = 0 and l.classid = 'pg_database'::regclass
 		  and l.mode in ('ShareLock', 'ExclusiveLock', 'AccessExclusiveLock')`).Scan(&names)
-	a.pool.release(c)
+	a.Pool.Release(c)
 	return names, err
 }

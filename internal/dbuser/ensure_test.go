@@ -7,7 +7,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
+	"github.com/daypass/daypass/test/clustertest"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -15,25 +18,25 @@ func TestSessionWithoutGroups(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice := f.user("alice", "")
-		c := f.session(dbuser.Need{User: alice})
+		alice := f.LentUser("alice", "")
+		c := f.Session(dbuser.Need{User: alice})
 		check := func(when, current string) {
 			t.Helper()
-			if got := one(t, c, "select current_user || ' ' || session_user"); got != current+" IAM:"+alice {
+			if got := clustertest.One(t, c, "select current_user || ' ' || session_user"); got != current+" IAM:"+alice {
 				t.Errorf("%s: current_user, session_user = %s, want %s IAM:%s", when, got, current, alice)
 			}
 		}
 		check("at logon", alice)
-		run(t, c, "reset role")
+		clustertest.Exec(t, c, "reset role")
 		check("after RESET ROLE", alice)
-		run(t, c, "discard all")
+		clustertest.Exec(t, c, "discard all")
 		check("after DISCARD ALL", alice)
-		run(t, c, "set role none")
+		clustertest.Exec(t, c, "set role none")
 		check("after SET ROLE NONE", "IAM:"+alice)
-		if got, want := f.memberships("IAM:"+alice), alice+" "+dbuser.MarkerRole; got != want {
+		if got, want := f.Memberships("IAM:"+alice), alice+" "+dbuser.MarkerRole; got != want {
 			t.Errorf("the session role is a member of %s, want %s", got, want)
 		}
-		if got := one(t, f.super, "select rolpassword from pg_authid where rolname = $1", "IAM:"+alice); !strings.HasPrefix(got, "SCRAM-SHA-256$1:") {
+		if got := clustertest.One(t, f.Super, "select rolpassword from pg_authid where rolname = $1", "IAM:"+alice); !strings.HasPrefix(got, "SCRAM-SHA-256$1:") {
 			t.Errorf("verifier is %.20s..., want one iteration", got)
 		}
 	})
@@ -43,12 +46,12 @@ func TestNothingToDoIsOneQuery(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		for name, f := range map[string]*fixture{"plain": plain(t, s), "superuser": super(t, s)} {
-			alice, g := f.user("alice", "CONNECTION LIMIT 7"), f.group("analysts")
-			f.exec("alter role %s set search_path = '$user', \"Odd, name\", public", alice)
-			f.exec("alter role %s in database postgres set work_mem = '7MB'", alice)
+			alice, g := f.LentUser("alice", "CONNECTION LIMIT 7"), f.LentGroup("analysts")
+			f.Run("alter role %s set search_path = '$user', \"Odd, name\", public", alice)
+			f.Run("alter role %s in database postgres set work_mem = '7MB'", alice)
 			for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: []string{g}}, {User: f.Name("newcomer"), AutoCreate: true}} {
-				f.ensure(n)
-				if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+				f.Ensure(n)
+				if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 					t.Errorf("%s: after Ensure(%v) there is left to do: %q, %v", name, n, left, err)
 				}
 			}
@@ -60,18 +63,18 @@ func TestTwoSessionsWithDifferentGroups(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, own, analysts, finance := f.user("alice", ""), f.group("own"), f.group("analysts"), f.group("finance")
-		f.exec("grant %s to %s", own, alice)
+		alice, own, analysts, finance := f.LentUser("alice", ""), f.LentGroup("own"), f.LentGroup("analysts"), f.LentGroup("finance")
+		f.Run("grant %s to %s", own, alice)
 		for _, g := range []string{own, analysts, finance} {
-			f.exec("create table %s (x int)", "t_"+g)
-			f.exec("grant select on %s to %s", "t_"+g, g)
+			f.Run("create table %s (x int)", "t_"+g)
+			f.Run("grant select on %s to %s", "t_"+g, g)
 		}
 		sees := func(groups ...string) string {
 			t.Helper()
-			c := f.session(dbuser.Need{User: alice, Groups: groups})
+			c := f.Session(dbuser.Need{User: alice, Groups: groups})
 			var seen []string
 			for _, g := range []string{own, analysts, finance} {
-				if one(t, c, "select has_table_privilege($1, 'select')::text", "t_"+g) == "true" {
+				if clustertest.One(t, c, "select has_table_privilege($1, 'select')::text", "t_"+g) == "true" {
 					seen = append(seen, g)
 				}
 			}
@@ -90,7 +93,7 @@ func TestTwoSessionsWithDifferentGroups(t *testing.T) {
 				t.Errorf("a session with groups %v reads %q, want %q", tt.groups, got, tt.want)
 			}
 		}
-		if got := f.memberships(alice); got != own {
+		if got := f.Memberships(alice); got != own {
 			t.Errorf("the user is a member of %q afterwards, want %q", got, own)
 		}
 	})
@@ -99,7 +102,7 @@ func TestTwoSessionsWithDifferentGroups(t *testing.T) {
 func TestTwoHundredFirstLogons(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		f := plain(t, s)
-		gateways := []*dbuser.Admin{f.admin, f.another(), f.another()}
+		gateways := []*handover.Admin{f.Admin, f.Another(), f.Another()}
 		user := f.Name("newcomer")
 		var wg sync.WaitGroup
 		errs := make(chan error, 200)
@@ -116,8 +119,8 @@ func TestTwoHundredFirstLogons(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		f.logon(f.ensure(dbuser.Need{User: user}), "postgres")
-		if got := one(t, f.super, "select rolcanlogin || ' ' || (rolpassword is null) from pg_authid where rolname = $1", user); got != "true true" {
+		f.Logon(f.Ensure(dbuser.Need{User: user}), "postgres")
+		if got := clustertest.One(t, f.Super, "select rolcanlogin || ' ' || (rolpassword is null) from pg_authid where rolname = $1", user); got != "true true" {
 			t.Errorf("the new user can log in, has no password = %s", got)
 		}
 	})
@@ -126,8 +129,8 @@ func TestTwoHundredFirstLogons(t *testing.T) {
 func TestManyNewUsersAtOnce(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		f := plain(t, s)
-		gateways := []*dbuser.Admin{f.admin, f.another()}
-		group, prefix := f.group("everybody"), f.Name("crowd")
+		gateways := []*handover.Admin{f.Admin, f.Another()}
+		group, prefix := f.LentGroup("everybody"), f.Name("crowd")
 		var wg sync.WaitGroup
 		for i := range 100 {
 			wg.Go(func() {
@@ -145,25 +148,25 @@ func TestRefused(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, group := f.user("alice", ""), f.group("group")
-		f.ensure(dbuser.Need{User: alice})
+		alice, group := f.LentUser("alice", ""), f.LentGroup("group")
+		f.Ensure(dbuser.Need{User: alice})
 
-		root, chief := f.Login(t, "boss", "SUPERUSER").Name, f.user("chief", "")
-		deputy, between := f.user("deputy", "NOINHERIT"), f.group("between")
-		f.exec("grant %s to %s", root, chief)
-		f.exec("grant %s to %s", root, between)
-		f.exec("grant %s to %s", between, deputy)
-		rootGroup, nologin := f.Group(t, "wheel"), f.group("nologin")
-		f.exec("alter role %s superuser", rootGroup)
+		root, chief := f.Login(t, "boss", "SUPERUSER").Name, f.LentUser("chief", "")
+		deputy, between := f.LentUser("deputy", "NOINHERIT"), f.LentGroup("between")
+		f.Run("grant %s to %s", root, chief)
+		f.Run("grant %s to %s", root, between)
+		f.Run("grant %s to %s", between, deputy)
+		rootGroup, nologin := f.Group(t, "wheel"), f.LentGroup("nologin")
+		f.Run("alter role %s superuser", rootGroup)
 		operator, operators := f.Login(t, "operator", "").Name, f.Group(t, "operators")
-		f.exec("grant %s to %s", f.login.Name, operators)
-		f.exec("grant %s to %s", operators, operator)
-		filer, makers, viaMakers := f.user("filer", ""), f.group("makers"), f.group("via_makers")
-		f.exec("grant pg_write_server_files to %s", filer)
-		f.exec("alter role %s createrole", makers)
-		f.exec("grant %s to %s", makers, viaMakers)
-		files := f.group("files")
-		f.exec("grant pg_execute_server_program to %s", files)
+		f.Run("grant %s to %s", f.As.Name, operators)
+		f.Run("grant %s to %s", operators, operator)
+		filer, makers, viaMakers := f.LentUser("filer", ""), f.LentGroup("makers"), f.LentGroup("via_makers")
+		f.Run("grant pg_write_server_files to %s", filer)
+		f.Run("alter role %s createrole", makers)
+		f.Run("grant %s to %s", makers, viaMakers)
+		files := f.LentGroup("files")
+		f.Run("grant pg_execute_server_program to %s", files)
 
 		long := strings.Repeat("x", 64)
 		for _, tt := range []struct {
@@ -176,7 +179,7 @@ func TestRefused(t *testing.T) {
 			{"superuser, auto-created", dbuser.Need{User: root, AutoCreate: true}, dbuser.ErrUserRefused},
 			{"member of a superuser", dbuser.Need{User: chief}, dbuser.ErrUserRefused},
 			{"member of a member of a superuser, without inheritance", dbuser.Need{User: deputy}, dbuser.ErrUserRefused},
-			{"administrative login", dbuser.Need{User: f.login.Name}, dbuser.ErrUserRefused},
+			{"administrative login", dbuser.Need{User: f.As.Name}, dbuser.ErrUserRefused},
 			{"member of a member of the administrative login", dbuser.Need{User: operator}, dbuser.ErrUserRefused},
 			{"member of a role that amounts to a superuser", dbuser.Need{User: filer}, dbuser.ErrUserRefused},
 			{"session role", dbuser.Need{User: "IAM:" + alice}, dbuser.ErrUserRefused},
@@ -197,7 +200,7 @@ func TestRefused(t *testing.T) {
 			{"group is a superuser", dbuser.Need{User: alice, Groups: []string{rootGroup}}, dbuser.ErrGroupRefused},
 			{"group is a member of a superuser", dbuser.Need{User: alice, Groups: []string{between}}, dbuser.ErrGroupRefused},
 			{"group is a member of the administrative login", dbuser.Need{User: alice, Groups: []string{operators}}, dbuser.ErrGroupRefused},
-			{"group is the administrative login", dbuser.Need{User: alice, Groups: []string{f.login.Name}}, dbuser.ErrGroupRefused},
+			{"group is the administrative login", dbuser.Need{User: alice, Groups: []string{f.As.Name}}, dbuser.ErrGroupRefused},
 			{"group makes roles", dbuser.Need{User: alice, Groups: []string{makers}}, dbuser.ErrGroupRefused},
 			{"group is a member of one that makes roles", dbuser.Need{User: alice, Groups: []string{viaMakers}}, map[bool]error{true: dbuser.ErrGroupRefused}[s.Major() < 16]},
 			{"group runs programs", dbuser.Need{User: alice, Groups: []string{files}}, dbuser.ErrGroupRefused},
@@ -206,12 +209,12 @@ func TestRefused(t *testing.T) {
 			{"group is a session role", dbuser.Need{User: alice, Groups: []string{"IAM:" + alice}}, dbuser.ErrGroupRefused},
 			{"group of 64 bytes", dbuser.Need{User: alice, Groups: []string{long}}, dbuser.ErrNameTooLong},
 		} {
-			role, err := f.admin.Ensure(t.Context(), tt.need)
+			role, err := f.Admin.Ensure(t.Context(), tt.need)
 			if !errors.Is(err, tt.want) {
 				t.Errorf("%s: Ensure(%+v) = %q, %v, want %v", tt.name, tt.need, role.Name, err, tt.want)
 			}
 		}
-		if got := one(t, f.super, "select count(*)::text from pg_roles where rolname in ('fresh', 'none')"); got != "0" {
+		if got := clustertest.One(t, f.Super, "select count(*)::text from pg_roles where rolname in ('fresh', 'none')"); got != "0" {
 			t.Error("a refused logon left a user behind")
 		}
 	})
@@ -220,23 +223,23 @@ func TestRefused(t *testing.T) {
 func TestAllowed(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
-		f := super(t, s, allowSuperusers, allowPredefinedRoles)
-		root, alice := f.user("boss", "SUPERUSER"), f.user("alice", "")
-		c := f.session(dbuser.Need{User: root})
-		if got := one(t, c, "select current_user || ' ' || current_setting('is_superuser')"); got != root+" on" {
+		f := super(t, s, clustertest.AllowSuperusers, clustertest.AllowPredefinedRoles)
+		root, alice := f.LentUser("boss", "SUPERUSER"), f.LentUser("alice", "")
+		c := f.Session(dbuser.Need{User: root})
+		if got := clustertest.One(t, c, "select current_user || ' ' || current_setting('is_superuser')"); got != root+" on" {
 			t.Errorf("a superuser's session is %s", got)
 		}
-		c = f.session(dbuser.Need{User: alice, Groups: []string{"pg_monitor"}})
-		if got := one(t, c, "select pg_has_role('pg_monitor', 'usage')::text"); got != "true" {
+		c = f.Session(dbuser.Need{User: alice, Groups: []string{"pg_monitor"}})
+		if got := clustertest.One(t, c, "select pg_has_role('pg_monitor', 'usage')::text"); got != "true" {
 			t.Errorf("pg_monitor's rights are usable = %s", got)
 		}
 
-		f = plain(t, s, allowSuperusers)
-		if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: root + "_other", AutoCreate: true}); err != nil {
+		f = plain(t, s, clustertest.AllowSuperusers)
+		if _, err := f.Admin.Ensure(t.Context(), dbuser.Need{User: root + "_other", AutoCreate: true}); err != nil {
 			t.Error(err)
 		}
-		if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: f.Login(t, "boss", "SUPERUSER").Name}); !errors.Is(err, dbuser.ErrRights) {
-			t.Errorf("a plain login lends a superuser: %v, want ErrRights", err)
+		if _, err := f.Admin.Ensure(t.Context(), dbuser.Need{User: f.Login(t, "boss", "SUPERUSER").Name}); !errors.Is(err, adminconn.ErrRights) {
+			t.Errorf("a plain login lends a superuser: %v, want adminconn.ErrRights", err)
 		}
 	})
 }

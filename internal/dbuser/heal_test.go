@@ -10,7 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
+	"github.com/daypass/daypass/test/clustertest"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -20,36 +23,36 @@ func TestHolderChangesTheRole(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, group := f.user("alice", ""), f.group("analysts")
+		alice, group := f.LentUser("alice", ""), f.LentGroup("analysts")
 		for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: []string{group}}} {
-			role := f.ensure(n)
-			c := f.logon(role, "postgres")
-			run(t, c, "set role none")
-			run(t, c, "alter role current_user set work_mem = '1GB'")
-			run(t, c, "alter role current_user in database postgres set search_path = trap")
-			run(t, c, "alter role current_user set role = none")
-			run(t, c, "alter role current_user in database postgres set role = none")
-			run(t, c, "alter role current_user password 'mine'")
-			again := f.ensure(n) // cannot see that the password differs
-			if _, err := f.tryLogon(again, "postgres"); err == nil {
+			role := f.Ensure(n)
+			c := f.Logon(role, "postgres")
+			clustertest.Exec(t, c, "set role none")
+			clustertest.Exec(t, c, "alter role current_user set work_mem = '1GB'")
+			clustertest.Exec(t, c, "alter role current_user in database postgres set search_path = trap")
+			clustertest.Exec(t, c, "alter role current_user set role = none")
+			clustertest.Exec(t, c, "alter role current_user in database postgres set role = none")
+			clustertest.Exec(t, c, "alter role current_user password 'mine'")
+			again := f.Ensure(n) // cannot see that the password differs
+			if _, err := f.TryLogon(again, "postgres"); err == nil {
 				t.Error("the holder's password is not in force: nothing to heal")
 			}
-			healed, err := f.admin.Heal(t.Context(), n)
+			healed, err := f.Admin.Heal(t.Context(), n)
 			if err != nil || healed != again {
 				t.Fatalf("Heal = %q, %v", healed.Name, err)
 			}
-			c = f.logon(healed, "postgres")
+			c = f.Logon(healed, "postgres")
 			want := alice
 			if n.Groups != nil {
 				want = role.Name
 			}
-			if got := one(t, c, "select current_user::text"); got != want {
+			if got := clustertest.One(t, c, "select current_user::text"); got != want {
 				t.Errorf("current_user = %s, want %s", got, want)
 			}
-			if got := one(t, c, "show work_mem"); got == "1GB" {
+			if got := clustertest.One(t, c, "show work_mem"); got == "1GB" {
 				t.Error("a setting of the holder's reached the next session")
 			}
-			if got := one(t, c, "show search_path"); strings.Contains(got, "trap") {
+			if got := clustertest.One(t, c, "show search_path"); strings.Contains(got, "trap") {
 				t.Error("a setting for one database reached the next session")
 			}
 		}
@@ -60,18 +63,18 @@ func TestSettingsAreCopied(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, group, db := f.user("alice", "CONNECTION LIMIT 3"), f.group("analysts"), f.Database(t)
-		f.exec("alter role %s set work_mem = '7MB'", alice)
-		f.exec(`alter role %s set search_path = "$user", "Odd, ""name""", public, ''`, alice)
-		f.exec("alter role %s set application_name = 'it''s \\ alice'", alice)
-		f.exec("alter role %s set log_statement = 'all'", alice) // superuser only
-		f.exec("alter role %s set role = %s", alice, group)
-		f.exec("alter role %s in database %s set work_mem = '9MB'", alice, db)
-		f.exec("alter role %s in database %s set statement_timeout = '77s'", alice, db)
+		alice, group, db := f.LentUser("alice", "CONNECTION LIMIT 3"), f.LentGroup("analysts"), f.Database(t)
+		f.Run("alter role %s set work_mem = '7MB'", alice)
+		f.Run(`alter role %s set search_path = "$user", "Odd, ""name""", public, ''`, alice)
+		f.Run("alter role %s set application_name = 'it''s \\ alice'", alice)
+		f.Run("alter role %s set log_statement = 'all'", alice) // superuser only
+		f.Run("alter role %s set role = %s", alice, group)
+		f.Run("alter role %s in database %s set work_mem = '9MB'", alice, db)
+		f.Run("alter role %s in database %s set statement_timeout = '77s'", alice, db)
 		for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: []string{group}}} {
-			role := f.ensure(n)
+			role := f.Ensure(n)
 			show := func(c *pgx.Conn) string {
-				return one(t, c, `select concat_ws(' | ', current_setting('work_mem'), current_setting('search_path'),
+				return clustertest.One(t, c, `select concat_ws(' | ', current_setting('work_mem'), current_setting('search_path'),
 					current_setting('statement_timeout'), current_user)`)
 			}
 			who := alice
@@ -82,29 +85,29 @@ func TestSettingsAreCopied(t *testing.T) {
 			if n.Groups != nil {
 				path = strings.Replace(path, `"$user"`, alice, 1)
 			}
-			if got, want := show(f.logon(role, "postgres")), "7MB | "+path+" | 0 | "+who; got != want {
+			if got, want := show(f.Logon(role, "postgres")), "7MB | "+path+" | 0 | "+who; got != want {
 				t.Errorf("settings in postgres = %s, want %s", got, want)
 			}
-			if got, want := show(f.logon(role, db)), "9MB | "+path+" | 77s | "+who; got != want {
+			if got, want := show(f.Logon(role, db)), "9MB | "+path+" | 77s | "+who; got != want {
 				t.Errorf("settings in %s = %s, want %s", db, got, want)
 			}
-			if got := one(t, f.super, "select rolconnlimit::text from pg_roles where rolname = $1", role.Name); got != "3" {
+			if got := clustertest.One(t, f.Super, "select rolconnlimit::text from pg_roles where rolname = $1", role.Name); got != "3" {
 				t.Errorf("connection limit = %s, want 3", got)
 			}
-			if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+			if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 				t.Errorf("left to do: %q, %v", left, err)
 			}
 			// What changes about the user reaches the next logon.
-			f.exec("alter role %s set work_mem = '8MB'", alice)
-			f.exec("alter role %s in database %s reset statement_timeout", alice, db)
-			if got, want := show(f.logon(f.ensure(n), db)), "9MB | "+path+" | 0 | "+who; got != want {
+			f.Run("alter role %s set work_mem = '8MB'", alice)
+			f.Run("alter role %s in database %s reset statement_timeout", alice, db)
+			if got, want := show(f.Logon(f.Ensure(n), db)), "9MB | "+path+" | 0 | "+who; got != want {
 				t.Errorf("settings after a change = %s, want %s", got, want)
 			}
-			f.exec("alter role %s set work_mem = '7MB'", alice)
-			f.exec("alter role %s in database %s set statement_timeout = '77s'", alice, db)
+			f.Run("alter role %s set work_mem = '7MB'", alice)
+			f.Run("alter role %s in database %s set statement_timeout = '77s'", alice, db)
 		}
-		if n := strings.Count(f.log.String(), "setting left out"); n != 1 || !strings.Contains(f.log.String(), "log_statement") {
-			t.Errorf("%d warnings, want one, of log_statement:\n%s", n, f.log)
+		if n := strings.Count(f.Log.String(), "setting left out"); n != 1 || !strings.Contains(f.Log.String(), "log_statement") {
+			t.Errorf("%d warnings, want one, of log_statement:\n%s", n, f.Log)
 		}
 	})
 }
@@ -115,13 +118,13 @@ func TestSettingsThatStay(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		n := dbuser.Need{User: f.user("alice", "")}
-		role := f.ensure(n)
-		f.exec("alter role %s set log_statement = 'all'", role.Name) // superusers only
-		if got := one(t, f.logon(f.ensure(n), "postgres"), "show log_statement"); got != "none" {
+		n := dbuser.Need{User: f.LentUser("alice", "")}
+		role := f.Ensure(n)
+		f.Run("alter role %s set log_statement = 'all'", role.Name) // superusers only
+		if got := clustertest.One(t, f.Logon(f.Ensure(n), "postgres"), "show log_statement"); got != "none" {
 			t.Errorf("log_statement = %s: a setting that is not the user's reached the next session", got)
 		}
-		if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+		if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 			t.Errorf("left to do: %q, %v", left, err)
 		}
 	})
@@ -133,18 +136,18 @@ func TestDefaultPrivileges(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, group, mallory, db := f.user("alice", ""), f.group("analysts"), f.user("mallory", ""), f.Database(t)
+		alice, group, mallory, db := f.LentUser("alice", ""), f.LentGroup("analysts"), f.LentUser("mallory", ""), f.Database(t)
 		n := dbuser.Need{User: alice, Groups: []string{group}, Database: db}
-		f.exec("grant create on database %s to %s", db, group)
-		first := f.ensure(n)
-		c := f.logon(first, db)
-		run(t, c, "alter default privileges grant select on tables to "+pgx.Identifier{mallory}.Sanitize())
-		run(t, c, "create schema theirs create table before ()")
-		second := f.logon(f.ensure(n), db)
-		run(t, second, "create schema mine create table after ()")
+		f.Run("grant create on database %s to %s", db, group)
+		first := f.Ensure(n)
+		c := f.Logon(first, db)
+		clustertest.Exec(t, c, "alter default privileges grant select on tables to "+pgx.Identifier{mallory}.Sanitize())
+		clustertest.Exec(t, c, "create schema theirs create table before ()")
+		second := f.Logon(f.Ensure(n), db)
+		clustertest.Exec(t, second, "create schema mine create table after ()")
 		inspector := pgtest.Connect(t, s.Superuser(db))
 		reads := func(table string) string {
-			return one(t, inspector, "select has_table_privilege($1, $2::regclass::oid, 'select')::text", mallory, table)
+			return clustertest.One(t, inspector, "select has_table_privilege($1, $2::regclass::oid, 'select')::text", mallory, table)
 		}
 		if reads("theirs.before") != "true" {
 			t.Error("the default privileges are not in force: nothing to guard against")
@@ -152,18 +155,18 @@ func TestDefaultPrivileges(t *testing.T) {
 		if reads("mine.after") != "false" {
 			t.Error("the holder's default privileges hold for the table of the next session")
 		}
-		if got := one(t, second, "select session_user::text"); got != first.Name {
+		if got := clustertest.One(t, second, "select session_user::text"); got != first.Name {
 			t.Errorf("session_user = %s, want %s as before", got, first.Name)
 		}
-		if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+		if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 			t.Errorf("left to do: %q, %v", left, err)
 		}
 		// The old role goes when nobody is left on it.
-		retired := one(t, c, "select session_user::text")
+		retired := clustertest.One(t, c, "select session_user::text")
 		_ = c.Close(t.Context())
-		f.exec("alter role %s valid until '2020-01-01'", retired)
-		f.sweepUntil(retired, time.Hour)
-		if got := one(t, f.super, "select count(*)::text from pg_roles where rolname = $1", retired); got != "0" || retired == first.Name {
+		f.Run("alter role %s valid until '2020-01-01'", retired)
+		f.SweepUntil(retired, time.Hour)
+		if got := clustertest.One(t, f.Super, "select count(*)::text from pg_roles where rolname = $1", retired); got != "0" || retired == first.Name {
 			t.Errorf("%s is still there", retired)
 		}
 	})
@@ -175,29 +178,29 @@ func TestLargeSettings(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice := f.user("alice", "")
-		f.exec("alter role %s set work_mem = '7MB'", alice)
+		alice := f.LentUser("alice", "")
+		f.Run("alter role %s set work_mem = '7MB'", alice)
 		n := dbuser.Need{User: alice}
 		show := func() string {
-			return one(t, f.logon(f.ensure(n), "postgres"), "select concat(current_setting('work_mem'), length(current_setting('application_name')))")
+			return clustertest.One(t, f.Logon(f.Ensure(n), "postgres"), "select concat(current_setting('work_mem'), length(current_setting('application_name')))")
 		}
 		large := "alter role %s set search_path = '" + strings.Repeat("x", 60) + strings.Repeat("', '"+strings.Repeat("y", 60), 20000) + "'"
-		f.exec(large, f.ensure(n).Name)
+		f.Run(large, f.Ensure(n).Name)
 		if got := show(); got != "7MB0" {
 			t.Errorf("settings = %s, want the user's", got)
 		}
-		f.exec("alter role %s in database postgres "+strings.TrimPrefix(large, "alter role %s "), f.ensure(n).Name)
+		f.Run("alter role %s in database postgres "+strings.TrimPrefix(large, "alter role %s "), f.Ensure(n).Name)
 		if got := show(); got != "7MB0" {
 			t.Errorf("settings = %s, want the user's", got)
 		}
-		f.exec(large, alice)
+		f.Run(large, alice)
 		if got := show(); !strings.HasPrefix(got, "4MB") {
 			t.Errorf("settings = %s, want none of a user's who has too many", got)
 		}
-		if log := f.log.String(); !strings.Contains(log, "setting left out") || !strings.Contains(log, "bytes of settings") {
+		if log := f.Log.String(); !strings.Contains(log, "setting left out") || !strings.Contains(log, "bytes of settings") {
 			t.Errorf("the log says nothing of it:\n%.2000s", log)
 		}
-		f.exec("alter role %s reset search_path", alice)
+		f.Run("alter role %s reset search_path", alice)
 		if got := show(); got != "7MB0" {
 			t.Errorf("settings = %s, want the user's again", got)
 		}
@@ -208,25 +211,25 @@ func TestExactMemberships(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, group, other, mallory := f.user("alice", ""), f.group("analysts"), f.group("other"), f.user("mallory", "")
+		alice, group, other, mallory := f.LentUser("alice", ""), f.LentGroup("analysts"), f.LentGroup("other"), f.LentUser("mallory", "")
 		n := dbuser.Need{User: alice, Groups: []string{group}}
-		role := f.ensure(n)
-		want := f.memberships(role.Name)
-		f.exec("grant %s to %s", other, role.Name)                   // by the superuser, whose grants a plain login cannot revoke from 16 on
-		f.exec("grant %s to %s with admin option", group, role.Name) // could be passed on
-		f.exec("grant %s to %s", role.Name, mallory)
-		again := f.ensure(n)
-		if got := f.memberships(again.Name); got != want {
+		role := f.Ensure(n)
+		want := f.Memberships(role.Name)
+		f.Run("grant %s to %s", other, role.Name)                   // by the superuser, whose grants a plain login cannot revoke from 16 on
+		f.Run("grant %s to %s with admin option", group, role.Name) // could be passed on
+		f.Run("grant %s to %s", role.Name, mallory)
+		again := f.Ensure(n)
+		if got := f.Memberships(again.Name); got != want {
 			t.Errorf("memberships of the session role = %s, want %s", got, want)
 		}
-		if got := f.memberships(mallory); f.Major() < 16 && got != "" {
+		if got := f.Memberships(mallory); f.Major() < 16 && got != "" {
 			t.Errorf("mallory is in %s", got)
 		}
-		if got := one(t, f.super, "select count(*)::text from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1 and m.admin_option", again.Name); got != "0" {
+		if got := clustertest.One(t, f.Super, "select count(*)::text from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1 and m.admin_option", again.Name); got != "0" {
 			t.Error("the session role may pass on what it has")
 		}
-		f.logon(again, "postgres")
-		if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+		f.Logon(again, "postgres")
+		if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 			t.Errorf("left to do: %q, %v", left, err)
 		}
 	})
@@ -245,27 +248,27 @@ func TestChangedUnderAChange(t *testing.T) {
 			}
 		}
 	})
-	n := dbuser.Need{User: f.user("alice", "")}
-	role := f.ensure(n)
+	n := dbuser.Need{User: f.LentUser("alice", "")}
+	role := f.Ensure(n)
 	<-looks
-	f.exec("alter role %s valid until '"+time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339)+"'", role.Name)
+	f.Run("alter role %s valid until '"+time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339)+"'", role.Name)
 	refreshed, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	f.admin.Wait()
-	f.admin.SetBefore(func(sql string, _ *pgconn.PgConn) {
+	f.Admin.TestOnlyWait()
+	clustertest.Before(f.Admin, func(sql string, _ *pgconn.PgConn) {
 		if sql == "commit" {
 			once.Do(func() { close(refreshed); <-goOn })
 		}
 	})
-	f.ensure(n)
+	f.Ensure(n)
 	<-looks
 	<-refreshed
-	f.exec("alter role %s set work_mem = '1GB'", role.Name)
+	f.Run("alter role %s set work_mem = '1GB'", role.Name)
 	go func() {
 		<-looks
 		close(goOn)
 	}()
-	if got := one(t, f.session(n), "show work_mem"); got == "1GB" {
+	if got := clustertest.One(t, f.Session(n), "show work_mem"); got == "1GB" {
 		t.Error("a setting of the holder's reached the next session")
 	}
 }
@@ -276,20 +279,20 @@ func TestForeignGrant(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, group, other := f.user("alice", ""), f.group("analysts"), f.group("other")
+		alice, group, other := f.LentUser("alice", ""), f.LentGroup("analysts"), f.LentGroup("other")
 		n := dbuser.Need{User: alice, Groups: []string{group}}
-		role := f.ensure(n)
-		want := f.memberships(role.Name)
+		role := f.Ensure(n)
+		want := f.Memberships(role.Name)
 		for _, late := range []bool{false, true} { // when the role would be refreshed all the same, after the logon
-			f.exec("grant %s to %s", other, role.Name)
+			f.Run("grant %s to %s", other, role.Name)
 			if late {
-				f.exec("alter role %s valid until '"+time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339)+"'", role.Name)
+				f.Run("alter role %s valid until '"+time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339)+"'", role.Name)
 			}
-			role = f.ensure(n)
-			if got := f.memberships(role.Name); got != want {
+			role = f.Ensure(n)
+			if got := f.Memberships(role.Name); got != want {
 				t.Errorf("memberships of the session role = %s, want %s", got, want)
 			}
-			f.logon(role, "postgres")
+			f.Logon(role, "postgres")
 		}
 	})
 }
@@ -302,21 +305,21 @@ func TestSelfGrant(t *testing.T) {
 			return
 		}
 		f := plain(t, s)
-		alice, group, mallory := f.user("alice", ""), f.group("analysts"), f.user("mallory", "")
-		c := f.session(dbuser.Need{User: alice, Groups: []string{group}})
-		run(t, c, "grant "+pgtest.Quote("IAM:"+alice+":"+group)+" to "+pgtest.Quote(mallory))
-		if f.memberships(mallory) == "" {
+		alice, group, mallory := f.LentUser("alice", ""), f.LentGroup("analysts"), f.LentUser("mallory", "")
+		c := f.Session(dbuser.Need{User: alice, Groups: []string{group}})
+		clustertest.Exec(t, c, "grant "+pgtest.Quote("IAM:"+alice+":"+group)+" to "+pgtest.Quote(mallory))
+		if f.Memberships(mallory) == "" {
 			t.Fatal("no hole")
 		}
-		f.ensure(dbuser.Need{User: mallory})
-		if got := f.memberships(mallory); got != "" {
+		f.Ensure(dbuser.Need{User: mallory})
+		if got := f.Memberships(mallory); got != "" {
 			t.Errorf("mallory is in %s", got)
 		}
-		run(t, c, "grant "+pgtest.Quote("IAM:"+alice+":"+group)+" to "+pgtest.Quote(mallory))
-		if _, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{}); err != nil {
+		clustertest.Exec(t, c, "grant "+pgtest.Quote("IAM:"+alice+":"+group)+" to "+pgtest.Quote(mallory))
+		if _, err := f.Admin.Sweep(t.Context(), handover.SweepOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		if got := f.memberships(mallory); got != "" {
+		if got := f.Memberships(mallory); got != "" {
 			t.Errorf("after a sweep mallory is in %s", got)
 		}
 	})
@@ -325,11 +328,11 @@ func TestSelfGrant(t *testing.T) {
 func TestAttributesAreCopied(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
-		f := super(t, s, allowSuperusers) // before 16 a user with CREATEROLE is as good as one
-		alice, group := f.user("alice", "CREATEDB CREATEROLE BYPASSRLS"), f.group("analysts")
+		f := super(t, s, clustertest.AllowSuperusers) // before 16 a user with CREATEROLE is as good as one
+		alice, group := f.LentUser("alice", "CREATEDB CREATEROLE BYPASSRLS"), f.LentGroup("analysts")
 		n := dbuser.Need{User: alice, Groups: []string{group}}
 		attributes := func() string {
-			return one(t, f.super, "select concat_ws(' ', rolcreatedb, rolcreaterole, rolbypassrls, rolsuper, rolreplication) from pg_roles where rolname = $1", f.ensure(n).Name)
+			return clustertest.One(t, f.Super, "select concat_ws(' ', rolcreatedb, rolcreaterole, rolbypassrls, rolsuper, rolreplication) from pg_roles where rolname = $1", f.Ensure(n).Name)
 		}
 		want := "t t t f f"
 		if f.Major() >= 16 {
@@ -338,16 +341,16 @@ func TestAttributesAreCopied(t *testing.T) {
 		if got := attributes(); got != want {
 			t.Errorf("attributes = %s, want %s", got, want)
 		}
-		f.exec("alter role %s nocreatedb nocreaterole nobypassrls", alice)
+		f.Run("alter role %s nocreatedb nocreaterole nobypassrls", alice)
 		if got := attributes(); got != "f f f f f" {
 			t.Errorf("attributes after they were taken away = %s", got)
 		}
-		f.exec("alter role %s superuser replication", "IAM:"+alice+":"+group)
+		f.Run("alter role %s superuser replication", "IAM:"+alice+":"+group)
 		if got := attributes(); got != "f f f f f" {
 			t.Errorf("attributes after somebody added some = %s", got)
 		}
-		f.exec("alter role %s nologin", alice)
-		if _, err := f.admin.Ensure(t.Context(), n); !errors.Is(err, dbuser.ErrUserCannotLogin) {
+		f.Run("alter role %s nologin", alice)
+		if _, err := f.Admin.Ensure(t.Context(), n); !errors.Is(err, dbuser.ErrUserCannotLogin) {
 			t.Errorf("after NOLOGIN: %v", err)
 		}
 	})
@@ -357,12 +360,12 @@ func TestRowSecuritySeesTheUser(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, db := f.user("alice", ""), f.Database(t)
+		alice, db := f.LentUser("alice", ""), f.Database(t)
 		f.Exec(t, db, "create table notes (owner text, x text); alter table notes enable row level security;"+
 			"create policy own on notes using (owner = current_user); grant select on notes to public;"+
 			"insert into notes values ('"+alice+"', 'hers'), ('bob', 'his')")
-		c := f.session(dbuser.Need{User: alice, Database: db})
-		if got := one(t, c, "select string_agg(x, ' ') from notes"); got != "hers" {
+		c := f.Session(dbuser.Need{User: alice, Database: db})
+		if got := clustertest.One(t, c, "select string_agg(x, ' ') from notes"); got != "hers" {
 			t.Errorf("alice reads %q, want her row", got)
 		}
 	})
@@ -371,11 +374,11 @@ func TestRowSecuritySeesTheUser(t *testing.T) {
 func TestValidUntilMovesAhead(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)
-	alice := f.user("alice", "")
-	role := f.ensure(dbuser.Need{User: alice})
+	alice := f.LentUser("alice", "")
+	role := f.Ensure(dbuser.Need{User: alice})
 	left := func() time.Duration {
 		var seconds float64
-		if err := f.super.QueryRow(t.Context(), "select extract(epoch from rolvaliduntil - now())::float8 from pg_roles where rolname = $1", role.Name).Scan(&seconds); err != nil {
+		if err := f.Super.QueryRow(t.Context(), "select extract(epoch from rolvaliduntil - now())::float8 from pg_roles where rolname = $1", role.Name).Scan(&seconds); err != nil {
 			t.Fatal(err)
 		}
 		return time.Duration(seconds) * time.Second
@@ -384,9 +387,9 @@ func TestValidUntilMovesAhead(t *testing.T) {
 		t.Errorf("VALID UNTIL is %v ahead", got)
 	}
 	for _, sql := range []string{"now() + interval '5 minutes'", "now() - interval '1 day'", "now() + interval '1 day'"} {
-		f.exec("do $$ begin execute format('alter role %I valid until %L', '" + role.Name + "', " + sql + "); end $$")
-		f.logon(f.ensure(dbuser.Need{User: alice}), "postgres")
-		f.admin.Wait()
+		f.Run("do $$ begin execute format('alter role %I valid until %L', '" + role.Name + "', " + sql + "); end $$")
+		f.Logon(f.Ensure(dbuser.Need{User: alice}), "postgres")
+		f.Admin.TestOnlyWait()
 		if got := left(); got < 14*time.Minute || got > 15*time.Minute {
 			t.Errorf("VALID UNTIL is %v ahead after a logon with it at %s", got, sql)
 		}
@@ -397,36 +400,36 @@ func TestNamesThatAreTaken(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, ana := f.user("alice", ""), f.user("ana", "")
+		alice, ana := f.LentUser("alice", ""), f.LentUser("ana", "")
 
 		// A role that is no session role has the name.
-		f.exec("create role %s login password 'its own'", "IAM:"+alice)
-		role := f.ensure(dbuser.Need{User: alice})
+		f.Run("create role %s login password 'its own'", "IAM:"+alice)
+		role := f.Ensure(dbuser.Need{User: alice})
 		if _, fallback := dbuser.SessionRoleNames(alice, nil, false); role.Name != fallback {
 			t.Errorf("session role = %s, want %s", role.Name, fallback)
 		}
-		if got := one(t, f.logon(role, "postgres"), "select current_user::text"); got != alice {
+		if got := clustertest.One(t, f.Logon(role, "postgres"), "select current_user::text"); got != alice {
 			t.Errorf("current_user = %s", got)
 		}
 
 		// A session role has an identity's name.
-		before := f.logon(f.ensure(dbuser.Need{User: ana}), "postgres")
+		before := f.Logon(f.Ensure(dbuser.Need{User: ana}), "postgres")
 		identity := dbuser.Need{User: "IAM:" + ana, Identity: true}
-		c := f.session(identity)
-		if got, want := one(t, c, "select current_user || ' ' || session_user"), "IAM:"+ana+" IAMA:IAM:"+ana; got != want {
+		c := f.Session(identity)
+		if got, want := clustertest.One(t, c, "select current_user || ' ' || session_user"), "IAM:"+ana+" IAMA:IAM:"+ana; got != want {
 			t.Errorf("identity session = %s, want %s", got, want)
 		}
-		after := f.ensure(dbuser.Need{User: ana})
+		after := f.Ensure(dbuser.Need{User: ana})
 		if _, fallback := dbuser.SessionRoleNames(ana, nil, false); after.Name != fallback {
 			t.Errorf("session role of the user = %s, want %s", after.Name, fallback)
 		}
-		if got := one(t, f.logon(after, "postgres"), "select current_user::text"); got != ana {
+		if got := clustertest.One(t, f.Logon(after, "postgres"), "select current_user::text"); got != ana {
 			t.Errorf("current_user = %s, want %s", got, ana)
 		}
-		if got := one(t, before, "select current_user::text"); got != ana {
+		if got := clustertest.One(t, before, "select current_user::text"); got != ana {
 			t.Errorf("current_user of the session before = %s, want %s", got, ana)
 		}
-		f.session(identity)
+		f.Session(identity)
 	})
 }
 
@@ -437,8 +440,8 @@ func TestLongNames(t *testing.T) {
 		for _, size := range []int{59, 60, 63} {
 			user := f.Name("long")
 			user += strings.Repeat("x", size-len(user))
-			c := f.session(dbuser.Need{User: user, AutoCreate: true})
-			if got := one(t, c, "select current_user || ' ' || (length(session_user) <= 63)"); got != user+" true" {
+			c := f.Session(dbuser.Need{User: user, AutoCreate: true})
+			if got := clustertest.One(t, c, "select current_user || ' ' || (length(session_user) <= 63)"); got != user+" true" {
 				t.Errorf("user of %d bytes: %s", size, got)
 			}
 		}
@@ -450,9 +453,9 @@ func TestPlainLoginLacksRights(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t, s, s.Login(t, "powerless", ""))
 		alice := f.Login(t, "alice", "").Name
-		_, err := f.admin.Ensure(t.Context(), dbuser.Need{User: alice})
-		if !errors.Is(err, dbuser.ErrRights) || !strings.Contains(err.Error(), "cluster check examplecluster") {
-			t.Errorf("Ensure = %v, want ErrRights that names cluster check", err)
+		_, err := f.Admin.Ensure(t.Context(), dbuser.Need{User: alice})
+		if !errors.Is(err, adminconn.ErrRights) || !strings.Contains(err.Error(), "cluster check examplecluster") {
+			t.Errorf("Ensure = %v, want adminconn.ErrRights that names cluster check", err)
 		}
 	})
 }
@@ -462,8 +465,8 @@ func TestOddNames(t *testing.T) {
 	f := plain(t, s)
 	for _, odd := range []string{`a"b`, `a'b\`, "Zoë", "a@b.com+c-d", "a:b", "x~y", "select", "DROP TABLE x; --", "$daypass$", "%I"} {
 		name := f.Name(odd)
-		c := f.session(dbuser.Need{User: name, AutoCreate: true})
-		if got := one(t, c, "select current_user::text"); got != name {
+		c := f.Session(dbuser.Need{User: name, AutoCreate: true})
+		if got := clustertest.One(t, c, "select current_user::text"); got != name {
 			t.Errorf("current_user = %s, want %s", got, name)
 		}
 	}

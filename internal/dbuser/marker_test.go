@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
+	"github.com/daypass/daypass/test/clustertest"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -21,27 +23,27 @@ func TestTheMarkerAloneProvesNothing(t *testing.T) {
 		for _, options := range []string{"CREATEROLE", "SUPERUSER"} {
 			t.Run(options, func(t *testing.T) {
 				f := alone(t, s, options)
-				f.exec("create role alice login")
-				f.lendAlone("alice")
-				f.ensure(dbuser.Need{User: "alice"})
+				f.Run("create role alice login")
+				f.LendAlone("alice")
+				f.Ensure(dbuser.Need{User: "alice"})
 				for _, name := range []string{"dba", "IAM:dba", "svc", "IAM~svc", "IAM:nobody~x", "IAM:"} {
-					f.exec("create role %s login valid until '2020-01-01'", name)
-					f.exec("create role %s login", "cr of "+name)
-					f.exec("grant daypass_session_roles to %s", name)
-					f.exec("grant %s to %s", "cr of "+name, name)
-					f.exec("create schema %s authorization %s", "of "+name, name)
+					f.Run("create role %s login valid until '2020-01-01'", name)
+					f.Run("create role %s login", "cr of "+name)
+					f.Run("grant daypass_session_roles to %s", name)
+					f.Run("grant %s to %s", "cr of "+name, name)
+					f.Run("create schema %s authorization %s", "of "+name, name)
 				}
-				f.exec(`alter role dba superuser; alter role "IAM:dba" superuser`)
-				report, err := f.admin.Sweep(t.Context(), dbuser.SweepOptions{Unused: time.Hour})
+				f.Run(`alter role dba superuser; alter role "IAM:dba" superuser`)
+				report, err := f.Admin.Sweep(t.Context(), handover.SweepOptions{Unused: time.Hour})
 				if err != nil || len(report.HandedOver)+len(report.Stripped)+len(report.Dropped) > 0 {
 					t.Errorf("Sweep = %+v, %v", report, err)
 				}
-				check := text(f.check())
+				check := clustertest.Text(f.Check())
 				for _, name := range []string{"dba", "IAM:dba", "svc", "IAM~svc", "IAM:nobody~x", "IAM:"} {
-					if got := one(t, f.super, "select o.rolname::text || ' ' || o.rolcanlogin from pg_namespace n join pg_roles o on o.oid = n.nspowner where nspname = $1", "of "+name); got != name+" true" {
+					if got := clustertest.One(t, f.Super, "select o.rolname::text || ' ' || o.rolcanlogin from pg_namespace n join pg_roles o on o.oid = n.nspowner where nspname = $1", "of "+name); got != name+" true" {
 						t.Errorf("the schema of %s belongs to %s", name, got)
 					}
-					if got := f.memberships(name); got != "cr of "+name+" daypass_session_roles" {
+					if got := f.Memberships(name); got != "cr of "+name+" daypass_session_roles" {
 						t.Errorf("%s is in %q", name, got)
 					}
 					if !strings.Contains(fmt.Sprintf("%+v", report.Kept), "Role:"+name+" Reason:it is a member of daypass_session_roles") {
@@ -52,11 +54,11 @@ func TestTheMarkerAloneProvesNothing(t *testing.T) {
 					}
 				}
 				// A logon for alice does not touch one that has her session role's name.
-				f.exec(`alter role "IAM:alice" rename to x; create role "IAM:alice" superuser login password 'theirs'; grant daypass_session_roles to "IAM:alice"`)
-				if role := f.ensure(dbuser.Need{User: "alice"}); role.Name == "IAM:alice" {
+				f.Run(`alter role "IAM:alice" rename to x; create role "IAM:alice" superuser login password 'theirs'; grant daypass_session_roles to "IAM:alice"`)
+				if role := f.Ensure(dbuser.Need{User: "alice"}); role.Name == "IAM:alice" {
 					t.Error("a superuser was made a session role")
 				}
-				if one(t, f.super, "select rolsuper::text from pg_roles where rolname = 'IAM:alice'") != "true" {
+				if clustertest.One(t, f.Super, "select rolsuper::text from pg_roles where rolname = 'IAM:alice'") != "true" {
 					t.Error("a superuser was changed")
 				}
 			})
@@ -71,9 +73,9 @@ func TestUsersWithCreateRole(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		alice, member, analysts, bob := f.user("alice", "CREATEROLE"), f.user("member", ""), f.group("analysts"), f.user("bob", "")
-		f.exec("grant %s to %s", alice, member)
-		bobs := f.ensure(dbuser.Need{User: bob})
+		alice, member, analysts, bob := f.LentUser("alice", "CREATEROLE"), f.LentUser("member", ""), f.LentGroup("analysts"), f.LentUser("bob", "")
+		f.Run("grant %s to %s", alice, member)
+		bobs := f.Ensure(dbuser.Need{User: bob})
 		attempts := []string{
 			"grant pg_execute_server_program to " + pgtest.Quote(alice),
 			"grant " + pgtest.Quote(analysts) + " to " + pgtest.Quote(alice),
@@ -84,13 +86,13 @@ func TestUsersWithCreateRole(t *testing.T) {
 		}
 		if f.Major() < 16 {
 			for _, user := range []string{alice, member} {
-				if _, err := f.admin.Ensure(t.Context(), dbuser.Need{User: user}); !errors.Is(err, dbuser.ErrUserRefused) || !strings.Contains(err.Error(), "allow_superusers") {
+				if _, err := f.Admin.Ensure(t.Context(), dbuser.Need{User: user}); !errors.Is(err, dbuser.ErrUserRefused) || !strings.Contains(err.Error(), "allow_superusers") {
 					t.Errorf("Ensure(%s) = %v, want a refusal that names allow_superusers", user, err)
 				}
 			}
-			f.admin = f.another(allowSuperusers)
+			f.Admin = f.Another(clustertest.AllowSuperusers)
 		}
-		c := f.session(dbuser.Need{User: alice})
+		c := f.Session(dbuser.Need{User: alice})
 		if f.Major() >= 16 {
 			// What she makes she may put anybody into: it must not keep them out.
 			maker := pgtest.Quote(f.Name("maker"))
@@ -99,7 +101,7 @@ func TestUsersWithCreateRole(t *testing.T) {
 					t.Errorf("%s: %v", sql, err)
 				}
 			}
-			f.ensure(dbuser.Need{User: bob, Groups: []string{analysts}})
+			f.Ensure(dbuser.Need{User: bob, Groups: []string{analysts}})
 		}
 		for _, sql := range attempts {
 			_, err := c.Exec(t.Context(), sql)
@@ -176,43 +178,43 @@ func TestNamesThatAreSquatted(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
-		bob, group := f.user("bob", ""), f.group("analysts")
+		bob, group := f.LentUser("bob", ""), f.LentGroup("analysts")
 		squatter := pgtest.Connect(t, f.ConnString(f.Login(t, "mallory", "CREATEROLE"), "postgres"))
 		for _, groups := range [][]string{nil, {group}} {
 			preferred, fallback := dbuser.SessionRoleNames(bob, groups, false)
 			for _, name := range []string{preferred, fallback} {
-				run(t, squatter, "create role "+pgtest.Quote(name))
+				clustertest.Exec(t, squatter, "create role "+pgtest.Quote(name))
 			}
 			n := dbuser.Need{User: bob, Groups: groups}
-			role := f.ensure(n)
-			c := f.logon(role, "postgres")
-			if got := one(t, c, "select pg_has_role($1, 'member')::text", bob); got != "true" || role.Name == preferred || role.Name == fallback {
+			role := f.Ensure(n)
+			c := f.Logon(role, "postgres")
+			if got := clustertest.One(t, c, "select pg_has_role($1, 'member')::text", bob); got != "true" || role.Name == preferred || role.Name == fallback {
 				t.Errorf("the session of %s is not bob's", role.Name)
 			}
-			if !strings.Contains(f.log.String(), "run `daypass cluster check`") {
-				t.Errorf("no word in the log: %s", f.log)
+			if !strings.Contains(f.Log.String(), "run `daypass cluster check`") {
+				t.Errorf("no word in the log: %s", f.Log)
 			}
-			if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+			if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 				t.Errorf("left to do: %q, %v", left, err)
 			}
-			if f.another(func(c *dbuser.Config) { c.Key[0]++ }).KeyedName(n) == role.Name {
+			if f.Another(func(c *dbuser.Config) { c.Key[0]++ }).KeyedName(n) == role.Name {
 				t.Error("the name does not depend on the key")
 			}
 			_ = c.Close(t.Context())
-			f.noSessions(role.Name)
-			f.exec("alter role %s valid until '2020-01-01'", role.Name)
-			f.sweepUntil(role.Name, time.Hour)
-			if !f.roleExists(role.Name) {
+			f.NoSessions(role.Name)
+			f.Run("alter role %s valid until '2020-01-01'", role.Name)
+			f.SweepUntil(role.Name, time.Hour)
+			if !f.RoleExists(role.Name) {
 				t.Error("the role was dropped, and its name can be taken now")
 			}
 			for _, name := range []string{preferred, fallback} {
-				run(t, squatter, "drop role "+pgtest.Quote(name))
+				clustertest.Exec(t, squatter, "drop role "+pgtest.Quote(name))
 			}
-			f.sweepUntil(role.Name, time.Hour)
-			if f.roleExists(role.Name) {
+			f.SweepUntil(role.Name, time.Hour)
+			if f.RoleExists(role.Name) {
 				t.Error("the role stays when its own names are free")
 			}
-			if got := f.ensure(n).Name; got != preferred {
+			if got := f.Ensure(n).Name; got != preferred {
 				t.Errorf("session role = %s, want %s", got, preferred)
 			}
 		}

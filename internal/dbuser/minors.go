@@ -42,16 +42,9 @@ func parseVersion(version string) (major, minor int, ok bool) {
 	return major, minor, err1 == nil && err2 == nil
 }
 
-// minor looks at the server's minor version.
-func (k *checker) minor() {
-	major, minor, ok := parseVersion(k.report.ServerVersion)
-	fault := MinorFault(k.report.ServerVersion)
-	switch {
-	case !ok || fault == "":
-	case minor == minimumMinor[major]-1:
-		k.add(Broken, "minor-version", "PostgreSQL %d.%d %s. Logons without groups are refused until then", major, minor, fault)
-	default:
-		k.add(Warning, "minor-version", "PostgreSQL %d.%d %s. Until then connection pools that send it work as the session role, "+
-			"which row security that compares current_user does not know", major, minor, fault)
-	}
+// LosesRoleAtLogon reports whether the version does not apply the role at logon, so
+// that logons without groups are refused.
+func LosesRoleAtLogon(version string) bool {
+	major, minor, ok := parseVersion(version)
+	return ok && minimumMinor[major] > 0 && minor == minimumMinor[major]-1
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/daypass/daypass/internal/adminconn"
 )
 
 // maxName is NAMEDATALEN - 1. PostgreSQL counts bytes and cuts what is longer,
@@ -56,7 +56,7 @@ func sessionRoleNames(user string, groups []string, identity bool) sessionNames 
 		regular = regular && !strings.ContainsAny(g, ":~")
 	}
 	n := sessionNames{preferred: plain, fallback: taggedName(tagHashed, plain, user, append([]string{prefix, user}, groups...)...)}
-	if _, readable := parseRoleName(plain); !regular || !readable {
+	if _, readable := ParseRoleName(plain); !regular || !readable {
 		n.preferred = n.fallback
 	}
 	return n
@@ -68,10 +68,10 @@ func retiredName(name, user string, oid uint32) string {
 	return tagged(tagRetired, name, userHash(user), "retired", name, fmt.Sprint(oid))
 }
 
-// isRetired reports whether now is the name that the session role was had to take
+// IsRetired reports whether now is the name that the session role was had to take
 // when it stepped aside.
-func isRetired(now, was string, oid uint32) bool {
-	n, ok := parseRoleName(was)
+func IsRetired(now, was string, oid uint32) bool {
+	n, ok := ParseRoleName(was)
 	return ok && now == tagged(tagRetired, was, n.userHash, "retired", was, fmt.Sprint(oid))
 }
 
@@ -120,8 +120,8 @@ func hashOf(parts ...string) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)))
 }
 
-// roleName is what the name of a session role says about it.
-type roleName struct {
+// RoleName is what the name of a session role says about it.
+type RoleName struct {
 	user     string // empty: only its hash is known
 	userHash string
 	groups   []string // of a readable name
@@ -129,9 +129,9 @@ type roleName struct {
 	tag      byte // 0: readable
 }
 
-// parseRoleName takes the name of a session role apart. ok is false for names
+// ParseRoleName takes the name of a session role apart. ok is false for names
 // that this package does not give.
-func parseRoleName(name string) (n roleName, ok bool) {
+func ParseRoleName(name string) (n RoleName, ok bool) {
 	rest, isUser := strings.CutPrefix(name, "IAM:")
 	if !isUser {
 		if rest, n.identity = strings.CutPrefix(name, "IAMA:"); !n.identity {
@@ -160,8 +160,8 @@ func parseRoleName(name string) (n roleName, ok bool) {
 	return n, n.user != "" && !slices.Contains(n.groups, "") && len(name) <= maxName
 }
 
-// isOf reports whether the name is that of a session role of user.
-func (n roleName) isOf(user string) bool {
+// IsOf reports whether the name is that of a session role of user.
+func (n RoleName) IsOf(user string) bool {
 	return n.userHash == userHash(user)
 }
 
@@ -179,50 +179,50 @@ func cutRunes(s string, n int) string {
 // normalize sorts and deduplicates the groups and refuses what can never be
 // the name of a role or a database, before anything is sent anywhere.
 func (n Need) normalize() (Need, error) {
-	if err := checkName("user", n.User); err != nil {
+	if err := CheckName("user", n.User); err != nil {
 		return n, err
 	}
 	n.Groups = slices.Clone(n.Groups)
 	slices.Sort(n.Groups)
 	n.Groups = slices.Compact(n.Groups)
 	for _, g := range n.Groups {
-		if err := checkName("group", g); err != nil {
+		if err := CheckName("group", g); err != nil {
 			return n, err
 		}
 	}
 	if n.Database != "" {
-		if err := checkName("database", n.Database); err != nil {
+		if err := CheckName("database", n.Database); err != nil {
 			return n, err
 		}
 	}
 	if n.Identity {
 		if !strings.HasPrefix(n.User, "IAM:") && !strings.HasPrefix(n.User, "IAMR:") {
-			return n, &Error{Kind: ErrNameInvalid, Name: n.User, Message: fmt.Sprintf("identity user %q does not begin with IAM: or IAMR:", n.User)}
+			return n, &adminconn.Error{Kind: ErrNameInvalid, Name: n.User, Message: fmt.Sprintf("identity user %q does not begin with IAM: or IAMR:", n.User)}
 		}
 		n.AutoCreate = true
 	}
 	return n, nil
 }
 
-func checkName(what, name string) error {
+// CheckName refuses what can never be the name of a role or a database; what says
+// which of them it is.
+func CheckName(what, name string) error {
 	switch {
 	case len(name) > maxName:
-		return &Error{Kind: ErrNameTooLong, Name: name,
+		return &adminconn.Error{Kind: ErrNameTooLong, Name: name,
 			Message: fmt.Sprintf("%s name %q has %d bytes; PostgreSQL keeps %d", what, name, len(name), maxName)}
 	case name == "" || strings.IndexByte(name, 0) >= 0 || !utf8.ValidString(name):
-		return &Error{Kind: ErrNameInvalid, Name: name, Message: fmt.Sprintf("%s name %q is not a name", what, name)}
+		return &adminconn.Error{Kind: ErrNameInvalid, Name: name, Message: fmt.Sprintf("%s name %q is not a name", what, name)}
 	}
 	return nil
 }
 
-// ident quotes an identifier.
-func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
+// IsPredefined reports whether PostgreSQL reserves the name.
+func IsPredefined(name string) bool { return strings.HasPrefix(name, "pg_") }
 
-// literal quotes a string. The connections of this package run with
-// standard_conforming_strings on, so a backslash is a backslash.
-func literal(s string) string {
-	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, "\x00", ""), "'", "''") + "'"
-}
+// Keyed reports whether the name cannot be guessed: the role stands in for one whose
+// names others have taken.
+func (n RoleName) Keyed() bool { return n.tag == tagKeyed }
 
-// isPredefined reports whether PostgreSQL reserves the name.
-func isPredefined(name string) bool { return strings.HasPrefix(name, "pg_") }
+// User is the database user of a readable name; empty: only IsOf knows.
+func (n RoleName) User() string { return n.user }

@@ -3,7 +3,6 @@ package dbuser_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -89,23 +88,6 @@ func TestVerifier(t *testing.T) {
 	for name, s := range map[string]string{"salt": salt64, "StoredKey": stored64, "ServerKey": server64} {
 		if raw, err := base64.StdEncoding.DecodeString(s); err != nil || name != "salt" && len(raw) != sha256.Size || name == "salt" && len(raw) != 16 {
 			t.Errorf("%s = %q, %v", name, s, err)
-		}
-	}
-}
-
-func TestSplitList(t *testing.T) {
-	for _, tt := range []struct {
-		stored string
-		want   []string
-	}{
-		{`public`, []string{"public"}},
-		{`"$user", public`, []string{"$user", "public"}},
-		{`"a, b", "c""d",e`, []string{"a, b", `c"d`, "e"}},
-		{`""`, []string{""}},
-		{``, []string{""}},
-	} {
-		if got := dbuser.SplitList(tt.stored); fmt.Sprint(got) != fmt.Sprint(tt.want) {
-			t.Errorf("SplitList(%q) = %q, want %q", tt.stored, got, tt.want)
 		}
 	}
 }

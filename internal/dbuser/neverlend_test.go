@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/test/clustertest"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -12,11 +13,11 @@ func TestNeverLend(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := alone(t, s, "CREATEROLE")
-		app, svc, alice, powers := f.user("app", ""), f.user("svc", ""), f.user("alice", ""), f.group("powers")
+		app, svc, alice, powers := f.LentUser("app", ""), f.LentUser("svc", ""), f.LentUser("alice", ""), f.LentGroup("powers")
 		if f.Major() >= 16 {
-			f.exec("grant %s to %s with admin true, inherit false, set false", alice, f.login.Name)
+			f.Run("grant %s to %s with admin true, inherit false, set false", alice, f.As.Name)
 		}
-		f.admin = f.another(func(c *dbuser.Config) { c.NeverLend = []string{app, "svc*", "*owers*", "none_*_such"} })
+		f.Admin = f.Another(func(c *dbuser.Config) { c.NeverLend = []string{app, "svc*", "*owers*", "none_*_such"} })
 		for _, tt := range []struct {
 			need dbuser.Need
 			want error
@@ -27,11 +28,11 @@ func TestNeverLend(t *testing.T) {
 			{dbuser.Need{User: "svc_new", AutoCreate: true}, dbuser.ErrUserRefused},
 			{dbuser.Need{User: alice, Groups: []string{powers}}, dbuser.ErrGroupRefused},
 		} {
-			if _, err := f.admin.Ensure(t.Context(), tt.need); !errors.Is(err, tt.want) {
+			if _, err := f.Admin.Ensure(t.Context(), tt.need); !errors.Is(err, tt.want) {
 				t.Errorf("Ensure(%+v) = %v, want %v", tt.need, err, tt.want)
 			}
 		}
-		if found := about(f.check(), "admin-option", ""); len(found) > 0 {
+		if found := clustertest.Findings(f.Check(), "admin-option", ""); len(found) > 0 {
 			t.Errorf("the check asks for rights on what is never lent: %+v", found)
 		}
 	})

@@ -12,6 +12,8 @@ const (
 	openingFor = 15 * time.Second
 	// openedDelay gathers the logons whose roles are looked at again together.
 	openedDelay = 250 * time.Millisecond
+	// maxOpened bounds the logons that are looked at again.
+	maxOpened = 10000
 	// passedOnEvery is how often session roles are looked for that their holders
 	// have granted to others, while sessions last.
 	passedOnEvery = time.Second
@@ -50,7 +52,7 @@ func (a *Admin) beginOpening(ctx context.Context, n Need, s sessionNames) (*open
 			}
 		}
 		if wait == nil {
-			now := a.cfg.Now()
+			now := a.Pool.Now()
 			o.until = now.Add(openingFor)
 			for _, name := range o.names {
 				list := a.openings.logons[name]
@@ -66,7 +68,7 @@ func (a *Admin) beginOpening(ctx context.Context, n Need, s sessionNames) (*open
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, a.pool.unreachable(ctx.Err())
+			return nil, a.Pool.Unreachable(ctx.Err())
 		}
 	}
 }
@@ -109,7 +111,7 @@ func (a *Admin) Opened(role string) {
 		a.work.Add(1)
 		go a.watchPassedOn()
 	}
-	if len(a.openings.opened) >= maxEnded {
+	if len(a.openings.opened) >= maxOpened {
 		return
 	}
 	a.openings.opened[role] = o.need
@@ -140,7 +142,7 @@ func (a *Admin) lookAgain() {
 		a.openings.opened = map[string]Need{}
 		a.mu.Unlock()
 		if err := a.restore(opened); err != nil {
-			a.cfg.Log.Debug("session roles not looked at again after logons", "cluster", a.cfg.Cluster, "err", err)
+			a.Pool.Log.Debug("session roles not looked at again after logons", "cluster", a.Pool.Cluster, "err", err)
 		}
 	}
 }
@@ -152,7 +154,7 @@ func (a *Admin) restore(opened map[string]Need) error {
 	for role := range opened {
 		roles = append(roles, role)
 	}
-	c, err := a.pool.acquire(ctx)
+	c, err := a.Pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,30 +162,30 @@ func (a *Admin) restore(opened map[string]Need) error {
 	err = c.QueryRow(ctx, `select coalesce(array_agg(r.rolname::text), '{}') from pg_roles r
 		where r.rolname = any ($1::text[]::name[]) and not r.rolcanlogin`, roles).Scan(&shut)
 	if err == nil && len(shut) > 0 {
-		live, err = a.liveAmong(ctx, c, shut)
+		live, err = a.LiveAmong(ctx, c, shut)
 	}
-	a.pool.release(c)
+	a.Pool.Release(c)
 	if err != nil || len(shut) == 0 {
 		return err
 	}
-	live = append(live, a.liveElsewhere(ctx, shut)...)
+	live = append(live, a.LiveElsewhere(ctx, shut)...)
 	shut = slices.DeleteFunc(shut, func(role string) bool { return !slices.Contains(live, role) })
 	for _, role := range shut {
 		n := opened[role]
 		if _, err := a.join(ctx, n, a.cfg.names(n), false); err != nil {
-			a.cfg.Log.Warn("session role not granted again; its new session has no rights", "cluster", a.cfg.Cluster, "role", role, "err", err)
+			a.Pool.Log.Warn("session role not granted again; its new session has no rights", "cluster", a.Pool.Cluster, "role", role, "err", err)
 		}
 	}
 	return nil
 }
 
-// beginStrip leaves out the roles that logons of this process are under way for,
+// BeginStrip leaves out the roles that logons of this process are under way for,
 // and keeps new ones of the others waiting until release.
-func (a *Admin) beginStrip(roles []string) (free []string, release func()) {
+func (a *Admin) BeginStrip(roles []string) (free []string, release func()) {
 	over := make(chan struct{})
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := a.cfg.Now()
+	now := a.Pool.Now()
 	for _, role := range roles {
 		busy := slices.ContainsFunc(a.openings.logons[role], func(o *opening) bool { return o.until.After(now) })
 		if !busy && a.openings.stripping[role] == nil {
@@ -215,7 +217,7 @@ func (a *Admin) watchPassedOn() {
 		}
 		live, err := a.passedOn()
 		if err != nil {
-			a.cfg.Log.Debug("session roles that were passed on not looked for", "cluster", a.cfg.Cluster, "err", err)
+			a.Pool.Log.Debug("session roles that were passed on not looked for", "cluster", a.Pool.Cluster, "err", err)
 		}
 		a.mu.Lock()
 		if !live || a.base.Err() != nil {
@@ -231,18 +233,18 @@ func (a *Admin) watchPassedOn() {
 func (a *Admin) passedOn() (live bool, err error) {
 	ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 	defer cancel()
-	c, err := a.pool.acquire(ctx)
+	c, err := a.Pool.Acquire(ctx)
 	if err != nil {
 		return true, err
 	}
 	var edges bool
-	err = c.QueryRow(ctx, `with s as materialized (`+sessionRoles+`)
+	err = c.QueryRow(ctx, `with s as materialized (`+SessionRoles+`)
 		select exists (select from pg_auth_members m where m.roleid in (select member from s) and pg_get_userbyid(m.member) not in (current_user, session_user)),
 		  exists (select from pg_stat_activity where usesysid in (select member from s))`).Scan(&edges, &live)
-	a.pool.release(c)
+	a.Pool.Release(c)
 	if err == nil && edges {
-		a.cfg.Log.Warn("members taken out of session roles that were passed on by their holders", "cluster", a.cfg.Cluster)
-		err = a.takeOut(ctx)
+		a.Pool.Log.Warn("members taken out of session roles that were passed on by their holders", "cluster", a.Pool.Cluster)
+		err = a.TakeOut(ctx)
 	}
 	return live || err != nil, err
 }

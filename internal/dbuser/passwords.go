@@ -16,9 +16,9 @@ const (
 	RemoveNoPasswords
 )
 
-// noPassword are the options of a role that no password lets in, now or later.
+// NoPassword are the options of a role that no password lets in, now or later.
 // PostgreSQL compares VALID UNTIL with its clock whenever it checks a password, of
 // every kind, so one that the user sets in a session is refused from the start, not
 // only once somebody has removed it. To change VALID UNTIL takes CREATEROLE, and
 // from 16 on ADMIN OPTION on the role. It is also the durable mark of these users.
-const noPassword = "password null valid until '-infinity'"
+const NoPassword = "password null valid until '-infinity'"

@@ -1,11 +1,15 @@
 package dbuser
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/pgsql"
 )
 
 const (
@@ -26,6 +30,25 @@ type step struct {
 	name    string // the role or setting
 	setting string // key under which a setting that cannot be copied is remembered
 	reset   bool   // takes away a setting that is not the user's
+}
+
+// statements are the steps as a connection runs them.
+func statements(steps []step) []adminconn.Step {
+	all := make([]adminconn.Step, len(steps))
+	for i, s := range steps {
+		all[i] = adminconn.Step{SQL: s.sql, Parameter: s.setting != "", About: s}
+	}
+	return all
+}
+
+// failedStep is the step that an error is about.
+func failedStep(err error) (step, bool) {
+	var failed *adminconn.StepError
+	if !errors.As(err, &failed) {
+		return step{}, false
+	}
+	s, ok := failed.About.(step)
+	return s, ok
 }
 
 type about int
@@ -60,6 +83,13 @@ type request struct {
 	retire bool  // do not mend the session role that is there: put a new one in its place
 }
 
+// neverCopied are the settings that decide who a session is. The session role's
+// own `role` says it, nobody else's.
+var neverCopied = []string{"role", "session_authorization"}
+
+// NeverCopied reports whether a setting of a user is none of its session roles'.
+func NeverCopied(name string) bool { return slices.Contains(neverCopied, strings.ToLower(name)) }
+
 // planner builds a plan from a state. It is a pure function of its fields.
 type planner struct {
 	*state
@@ -76,7 +106,7 @@ func (p *planner) add(about about, name, format string, args ...any) {
 
 func (p *planner) build() (plan, error) {
 	if p.Marker == nil {
-		p.add(aboutMarker, MarkerRole, "create role %s nologin noinherit", ident(MarkerRole))
+		p.add(aboutMarker, MarkerRole, "create role %s nologin noinherit", pgsql.Ident(MarkerRole))
 	}
 	user := p.user
 	switch {
@@ -84,7 +114,7 @@ func (p *planner) build() (plan, error) {
 		p.makeUser()
 		user = &role{Name: p.need.User, ConnLimit: -1}
 	case p.config.RemovePasswords == RemoveAllPasswords && !user.Closed && !user.Super:
-		p.add(aboutUser, user.Name, "alter role %s %s", ident(user.Name), noPassword)
+		p.add(aboutUser, user.Name, "alter role %s %s", pgsql.Ident(user.Name), NoPassword)
 	}
 	existing, err := p.choose()
 	if err != nil {
@@ -94,7 +124,7 @@ func (p *planner) build() (plan, error) {
 		if existing == nil || e.Role != existing.Name {
 			continue // not ours
 		}
-		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", ident(e.Role), ident(e.Member))
+		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", pgsql.Ident(e.Role), pgsql.Ident(e.Member))
 		p.plan.verify = true
 	}
 	// Default privileges that a holder gave the session role would open what the
@@ -127,9 +157,9 @@ func (p *planner) choose() (*role, error) {
 			p.plan.taken = append(p.plan.taken, name)
 		}
 	}
-	return nil, &Error{Kind: ErrRights, Name: p.names.preferred,
+	return nil, &adminconn.Error{Kind: adminconn.ErrRights, Name: p.names.preferred,
 		Message: fmt.Sprintf("the roles %s exist and are not session roles that the administrative login may change; run `daypass cluster check %s`",
-			list(p.plan.taken), p.config.Cluster)}
+			pgsql.Names(p.plan.taken), p.config.Cluster)}
 }
 
 // makeUser makes the user, who can log in and has no password. An identity's
@@ -137,22 +167,22 @@ func (p *planner) choose() (*role, error) {
 // steps aside.
 func (p *planner) makeUser() {
 	if held := p.role(p.need.User); held != nil && held.ours() {
-		name, _ := parseRoleName(held.Name)
+		name, _ := ParseRoleName(held.Name)
 		p.stepAside(held, name.user)
 	}
 	closed := ""
 	if p.config.RemovePasswords != RemoveNoPasswords {
-		closed = " " + noPassword
+		closed = " " + NoPassword
 	}
-	p.add(aboutUser, p.need.User, "create role %s login%s", ident(p.need.User), closed)
+	p.add(aboutUser, p.need.User, "create role %s login%s", pgsql.Ident(p.need.User), closed)
 }
 
 // stepAside has a session role of user make room for another role of its name. The
 // sessions that it has go on.
 func (p *planner) stepAside(held *role, user string) {
 	retired := retiredName(held.Name, user, held.OID)
-	p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", ident(held.Name), ident(retired))
-	p.add(aboutSessionRole, retired, "alter role %s nologin", ident(retired))
+	p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", pgsql.Ident(held.Name), pgsql.Ident(retired))
+	p.add(aboutSessionRole, retired, "alter role %s nologin", pgsql.Ident(retired))
 }
 
 // attributes makes the session role or puts its attributes right. It reports
@@ -197,12 +227,12 @@ func (p *planner) attributes(user, existing *role) (late bool) {
 		late = left >= validAtLeast && left < refreshBelow
 	}
 	until := time.Unix(int64(p.Now), 0).UTC().Add(validFor).Format("2006-01-02 15:04:05+00")
-	words = append(words, "valid until "+literal(until), "password "+literal(verifier(p.config.Key, p.config.Cluster, p.plan.role)))
+	words = append(words, "valid until "+pgsql.Literal(until), "password "+pgsql.Literal(verifier(p.config.Key, p.config.Cluster, p.plan.role)))
 	verb := "alter"
 	if existing == nil {
 		verb = "create"
 	}
-	p.add(aboutSessionRole, p.plan.role, "%s role %s %s", verb, ident(p.plan.role), strings.Join(words, " "))
+	p.add(aboutSessionRole, p.plan.role, "%s role %s %s", verb, pgsql.Ident(p.plan.role), strings.Join(words, " "))
 	return late
 }
 
@@ -260,7 +290,7 @@ func (p *planner) memberships(existing *role) {
 				options = " with inherit false, set false" // it marks, and gives nothing
 			}
 		}
-		p.add(about, w, "grant %s to %s%s", ident(w), ident(p.plan.role), options)
+		p.add(about, w, "grant %s to %s%s", pgsql.Ident(w), pgsql.Ident(p.plan.role), options)
 	}
 }
 
@@ -279,13 +309,13 @@ func (p *planner) keep(m member, wanted []string) bool {
 		return true
 	}
 	p.plan.verify = true
-	sql := fmt.Sprintf("revoke %s from %s", ident(m.Role), ident(p.plan.role))
+	sql := fmt.Sprintf("revoke %s from %s", pgsql.Ident(m.Role), pgsql.Ident(p.plan.role))
 	if p.version >= 160000 {
 		if m.Grantor != p.Admin.Name && !p.Admin.Super {
 			p.plan.stuck = true
 			return false
 		}
-		sql += " granted by " + ident(m.Grantor)
+		sql += " granted by " + pgsql.Ident(m.Grantor)
 	}
 	p.add(aboutSessionRole, m.Role, "%s cascade", sql)
 	return false
@@ -301,7 +331,7 @@ func (p *planner) settings(user, existing *role) {
 	}
 	for db, values := range want {
 		maps.DeleteFunc(values, func(name, value string) bool {
-			return slices.Contains(neverCopied, strings.ToLower(name)) || p.skipped(settingKey(db, name, value))
+			return NeverCopied(name) || p.skipped(settingKey(db, name, value))
 		})
 	}
 	if len(p.need.Groups) == 0 {
@@ -330,13 +360,13 @@ func (p *planner) settings(user, existing *role) {
 		target := p.roleIn(db)
 		for _, name := range slices.Sorted(maps.Keys(have[db])) {
 			if _, ok := want[db][name]; !ok {
-				p.reset(name, "alter role %s reset %s", target, settingName(name))
+				p.reset(name, "alter role %s reset %s", target, pgsql.SettingName(name))
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(want[db])) {
 			value := want[db][name]
 			if now, ok := have[db][name]; !ok || !sameValue(name, now, value) {
-				p.setting(settingKey(db, name, value), name, fmt.Sprintf("alter role %s set %s", target, assignment(name, value)))
+				p.setting(settingKey(db, name, value), name, fmt.Sprintf("alter role %s set %s", target, pgsql.Assignment(name, value)))
 			}
 		}
 	}
@@ -345,9 +375,9 @@ func (p *planner) settings(user, existing *role) {
 // roleIn is the session role, as ALTER ROLE names it for a database's settings.
 func (p *planner) roleIn(database string) string {
 	if database == "" {
-		return ident(p.plan.role)
+		return pgsql.Ident(p.plan.role)
 	}
-	return ident(p.plan.role) + " in database " + ident(database)
+	return pgsql.Ident(p.plan.role) + " in database " + pgsql.Ident(database)
 }
 
 // reset adds the end of a setting. "reset all" raises no error for those that the

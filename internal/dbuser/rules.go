@@ -1,8 +1,13 @@
 package dbuser
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/pgsql"
 )
 
 // checkLent applies the rules for what may be lent at all. It returns the user,
@@ -28,11 +33,11 @@ func (s *state) checkLent(n Need, c *Config) (user *role, heal bool, err error) 
 
 func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 	refuse := func(format string, args ...any) (*role, bool, error) {
-		return nil, false, &Error{Kind: ErrUserRefused, Name: n.User,
+		return nil, false, &adminconn.Error{Kind: ErrUserRefused, Name: n.User,
 			Message: fmt.Sprintf("user %q may not be used: ", n.User) + fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case isPredefined(n.User):
+	case IsPredefined(n.User):
 		return refuse("PostgreSQL reserves names that begin with pg_")
 	case n.User == MarkerRole:
 		return refuse("it marks session roles")
@@ -49,7 +54,7 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 	}
 	if u == nil {
 		if !n.AutoCreate {
-			return nil, false, &Error{Kind: ErrUserMissing, Name: n.User, Message: fmt.Sprintf("user %q does not exist", n.User)}
+			return nil, false, &adminconn.Error{Kind: ErrUserMissing, Name: n.User, Message: fmt.Sprintf("user %q does not exist", n.User)}
 		}
 		return nil, false, nil
 	}
@@ -80,7 +85,7 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 		}
 	}
 	if !u.Login {
-		return nil, false, &Error{Kind: ErrUserCannotLogin, Name: n.User, Message: fmt.Sprintf("user %q is not permitted to log in", n.User)}
+		return nil, false, &adminconn.Error{Kind: ErrUserCannotLogin, Name: n.User, Message: fmt.Sprintf("user %q is not permitted to log in", n.User)}
 	}
 	return u, heal, nil
 }
@@ -95,11 +100,11 @@ const mayMakeRoles = "it has CREATEROLE, which before PostgreSQL 16 amounts to a
 
 func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 	refuse := func(format string, args ...any) (bool, error) {
-		return false, &Error{Kind: ErrGroupRefused, Name: name,
+		return false, &adminconn.Error{Kind: ErrGroupRefused, Name: name,
 			Message: fmt.Sprintf("group %q may not be joined: ", name) + fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case isPredefined(name) && !c.AllowPredefinedRoles:
+	case IsPredefined(name) && !c.AllowPredefinedRoles:
 		return refuse("it is a predefined role")
 	case slices.Contains(serverRoles, name) && !c.AllowSuperusers:
 		return refuse("it amounts to a superuser")
@@ -113,13 +118,13 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 	g := s.role(name)
 	switch {
 	case g == nil:
-		return false, &Error{Kind: ErrGroupMissing, Name: name, Message: fmt.Sprintf("group %q does not exist", name)}
+		return false, &adminconn.Error{Kind: ErrGroupMissing, Name: name, Message: fmt.Sprintf("group %q does not exist", name)}
 	case g.Session:
 		return refuse("it is a session role")
 	case g.Super:
 		return refuse("it is a superuser")
 	case g.Login:
-		return false, &Error{Kind: ErrNotAGroup, Name: name, Message: fmt.Sprintf("%q is a user, not a group: it can log in", name)}
+		return false, &adminconn.Error{Kind: ErrNotAGroup, Name: name, Message: fmt.Sprintf("%q is a user, not a group: it can log in", name)}
 	case g.CreateRole:
 		return refuse("it can create roles")
 	case g.Repl:
@@ -145,4 +150,37 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 		}
 	}
 	return heal, nil
+}
+
+// NeverLends reports whether never_lend of the configuration names a role.
+func (a *Admin) NeverLends(name string) bool { return a.cfg.neverLends(name) }
+
+// NotLent applies the rules to users and groups that exist, all with one look at the
+// database, and returns why those that may not be lent are refused, by name.
+func (a *Admin) NotLent(ctx context.Context, c *adminconn.Conn, users, groups []string) (map[string]*adminconn.Error, error) {
+	st, err := readState(ctx, c, Need{Groups: slices.Concat(users, groups)}, sessionNames{})
+	if err != nil {
+		return nil, err
+	}
+	refusals := map[string]*adminconn.Error{}
+	refused := func(name string, err error) {
+		var refusal *adminconn.Error
+		if errors.As(err, &refusal) {
+			refusals[name] = refusal
+		}
+	}
+	for _, name := range users {
+		_, _, err := st.checkUser(Need{User: name}, &a.cfg)
+		refused(name, err)
+	}
+	for _, name := range groups {
+		_, err := st.checkGroup(name, &a.cfg)
+		refused(name, err)
+	}
+	return refusals, nil
+}
+
+// LendStatement lets an administrative login lend a role without having its rights.
+func LendStatement(role, admin string) string {
+	return fmt.Sprintf("grant %s to %s with admin true, inherit false, set false", pgsql.Ident(role), pgsql.Ident(admin))
 }

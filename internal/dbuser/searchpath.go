@@ -5,6 +5,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/pgsql"
 )
 
 // "$user" in search_path is the schema named as current_user. In a session with groups
@@ -50,12 +54,12 @@ func (p *planner) searchPaths(want map[string]map[string]string) {
 			base = each.Value
 		}
 	}
-	forAll := slices.Contains(splitList(base), userSchema)
+	forAll := slices.Contains(pgsql.SplitList(base), userSchema)
 	if forAll {
 		set("", base)
 	}
 	for _, each := range p.Paths {
-		if _, ok := want[each.Database]["search_path"]; !ok && each.Database != "" && (forAll || slices.Contains(splitList(each.Value), userSchema)) {
+		if _, ok := want[each.Database]["search_path"]; !ok && each.Database != "" && (forAll || slices.Contains(pgsql.SplitList(each.Value), userSchema)) {
 			set(each.Database, each.Value)
 		}
 	}
@@ -63,12 +67,12 @@ func (p *planner) searchPaths(want map[string]map[string]string) {
 
 // pathOf is a search_path with the user's name in the place of "$user".
 func pathOf(value, user string) string {
-	elements := splitList(value)
+	elements := pgsql.SplitList(value)
 	for i, e := range elements {
 		if e == userSchema {
 			e = user
 		}
-		elements[i] = ident(e)
+		elements[i] = pgsql.Ident(e)
 	}
 	return strings.Join(elements, ", ")
 }
@@ -76,8 +80,8 @@ func pathOf(value, user string) string {
 // sameValue reports whether two stored values of a setting mean the same: PostgreSQL
 // quotes the elements of a list only where it has to.
 func sameValue(name, a, b string) bool {
-	if slices.Contains(listSettings, strings.ToLower(name)) {
-		return slices.Equal(splitList(a), splitList(b))
+	if pgsql.IsList(name) {
+		return slices.Equal(pgsql.SplitList(a), pgsql.SplitList(b))
 	}
 	return a == b
 }
@@ -99,41 +103,28 @@ func (a *Admin) learnPath(ctx context.Context) {
 		return
 	}
 	a.mu.Lock()
-	known := a.path.until.After(a.cfg.Now())
+	known := a.path.until.After(a.Pool.Now())
 	a.mu.Unlock()
 	if known {
 		return
 	}
-	value, err := a.pool.serverPath(ctx)
+	var value string
+	err := a.Pool.Unpinned(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, `select case when source in ('default', 'configuration file', 'command line', 'environment variable') then setting else '' end
+			from pg_catalog.pg_settings where name = 'search_path'`).Scan(&value)
+	})
 	again := pathAgain
 	switch {
 	case err != nil:
 		again = pathRetry
-		a.cfg.Log.Debug("search_path of the server not asked for", "cluster", a.cfg.Cluster, "err", err)
+		a.Pool.Log.Debug("search_path of the server not asked for", "cluster", a.Pool.Cluster, "err", err)
 	case value == "":
 		a.once("search_path", "\"$user\" in the server's search_path is left out of sessions with groups: the administrative login has a search_path of its own, or its database")
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.path.until = a.cfg.Now().Add(again)
+	a.path.until = a.Pool.Now().Add(again)
 	if err == nil {
 		a.path.value = value
 	}
-}
-
-// serverPath opens a connection without our settings and asks for the search_path.
-func (p *pool) serverPath(ctx context.Context) (value string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, reusedAnswers)
-	defer cancel()
-	h := p.hosts[p.primary()]
-	config := h.config.Copy()
-	config.Password = h.password.get()
-	raw, _, err := connectMetered(ctx, config)
-	if err != nil {
-		return "", err
-	}
-	defer closeConn(&conn{Conn: raw})
-	err = raw.QueryRow(ctx, `select case when source in ('default', 'configuration file', 'command line', 'environment variable') then setting else '' end
-		from pg_catalog.pg_settings where name = 'search_path'`).Scan(&value)
-	return value, err
 }

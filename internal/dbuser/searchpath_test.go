@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/test/clustertest"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -14,30 +15,30 @@ func TestUsersOwnSchema(t *testing.T) {
 		t.Parallel()
 		f := alone(t, s, "CREATEROLE")
 		alice, group := "Alice O'Neil", "analysts"
-		f.exec("create role %s login", alice)
-		f.exec("create role %s", group)
-		f.lendAlone(alice, group)
+		f.Run("create role %s login", alice)
+		f.Run("create role %s", group)
+		f.LendAlone(alice, group)
 		for _, db := range []string{"plain", "own", "other", "users", "mixed"} {
-			f.exec("create database %s", db)
+			f.Run("create database %s", db)
 			f.Exec(t, db, "create schema app; create schema theirs; create schema "+pgtest.Quote(alice)+" authorization "+pgtest.Quote(alice)+
 				"; create table public.t as select 'public' as x; create table app.t as select 'app' as x; create table theirs.t as select 'theirs' as x"+
 				"; create table "+pgtest.Quote(alice)+".t as select 'hers' as x; grant usage on schema public, app, theirs to public; grant select on public.t, app.t, theirs.t to public; alter table "+
 				pgtest.Quote(alice)+".t owner to "+pgtest.Quote(alice))
 		}
-		f.exec(`alter database own set search_path = app, "$user"`)
-		f.exec(`alter database other set search_path = theirs, app`)
-		f.exec("alter role %s in database users set search_path = theirs, app", alice)
-		f.exec(`alter database mixed set search_path = app`)
-		f.exec(`alter role %s in database mixed set search_path = "$user", app`, alice)
+		f.Run(`alter database own set search_path = app, "$user"`)
+		f.Run(`alter database other set search_path = theirs, app`)
+		f.Run("alter role %s in database users set search_path = theirs, app", alice)
+		f.Run(`alter database mixed set search_path = app`)
+		f.Run(`alter role %s in database mixed set search_path = "$user", app`, alice)
 		look := func(when string) {
 			t.Helper()
-			f.admin = f.another() // asks the server anew
+			f.Admin = f.Another() // asks the server anew
 			for _, db := range []string{"plain", "own", "other", "users", "mixed"} {
 				var sees [2]string
 				for i, groups := range [][]string{nil, {group}} {
 					n := dbuser.Need{User: alice, Groups: groups, Database: db}
-					sees[i] = one(t, f.session(n), "select x from t")
-					if left, err := f.admin.StatePlans(t.Context(), n); err != nil || len(left) > 0 {
+					sees[i] = clustertest.One(t, f.Session(n), "select x from t")
+					if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 						t.Errorf("%s: left to do: %q, %v", when, left, err)
 					}
 				}
@@ -47,16 +48,16 @@ func TestUsersOwnSchema(t *testing.T) {
 			}
 		}
 		look("as installed")
-		f.exec(`alter role all set search_path = app, public`)
+		f.Run(`alter role all set search_path = app, public`)
 		look("with a path for all roles")
-		f.exec(`alter role all reset search_path`)
-		f.exec(`alter system set search_path = theirs, "$user"`)
-		f.exec("select pg_reload_conf()")
+		f.Run(`alter role all reset search_path`)
+		f.Run(`alter system set search_path = theirs, "$user"`)
+		f.Run("select pg_reload_conf()")
 		look("with a path in the server's configuration")
-		f.exec(`alter system set search_path = theirs`)
-		f.exec("select pg_reload_conf()")
+		f.Run(`alter system set search_path = theirs`)
+		f.Run("select pg_reload_conf()")
 		look("with a path without the user in the server's configuration")
-		f.exec("alter role %s set search_path = app, \"$user\"", alice)
+		f.Run("alter role %s set search_path = app, \"$user\"", alice)
 		look("with a path of the user's")
 	})
 }

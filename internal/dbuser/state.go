@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// stateStatement is the name of the prepared statement that reads a state.
-const stateStatement = "daypass_state"
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/pgsql"
+)
 
 // state is what the database says about one Need: everything that decides
 // whether it may be served and whether something has to change.
@@ -53,7 +53,7 @@ type role struct {
 	BypassRLS  bool     `json:"bypassrls"`
 	ConnLimit  int      `json:"connlimit"`
 	ValidUntil *float64 `json:"validuntil"` // nil: none, or infinity
-	Closed     bool     `json:"closed"`     // no password is valid: see noPassword
+	Closed     bool     `json:"closed"`     // no password is valid: see NoPassword
 	Session    bool     `json:"session"`    // a direct member of the marker role
 	Alterable  bool     `json:"alterable"`  // the administrative login may change it; from 16 on that takes ADMIN OPTION
 	Arranged   bool     `json:"arranged"`   // a candidate with default privileges or user mappings, in any database
@@ -133,7 +133,7 @@ func stateQuery(version int) string {
 	const session = `coalesce((select true from pg_auth_members m
            where m.member = r.oid and m.roleid = (select oid from marker) limit 1), false)`
 	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{alterable}", strings.ReplaceAll(alterable, "{session}", session), "{inherit}", inherit, "{set}", set,
-		"{loginTrigger}", loginTrigger, "{marker}", literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
+		"{loginTrigger}", loginTrigger, "{marker}", pgsql.Literal(MarkerRole), "{server}", "'"+strings.Join(serverRoles, "','")+"'").Replace(`
 with recursive
 marker as (select oid from pg_roles where rolname = {marker}),
 named as materialized (
@@ -199,13 +199,13 @@ select json_build_object(
 }
 
 // readState runs the query.
-func readState(ctx context.Context, c *conn, n Need, s sessionNames) (*state, error) {
+func readState(ctx context.Context, c *adminconn.Conn, n Need, s sessionNames) (*state, error) {
 	lent := append([]string{n.User}, n.Groups...)
 	var text []byte
-	if err := c.QueryRow(ctx, stateStatement, lent, s.all(), n.Database).Scan(&text); err != nil {
+	if err := c.QueryRow(ctx, adminconn.StateStatement, lent, s.all(), n.Database).Scan(&text); err != nil {
 		return nil, err
 	}
-	st := &state{version: c.version, seen: hashState(text)}
+	st := &state{version: c.Version, seen: hashState(text)}
 	if err := json.Unmarshal(text, st); err != nil {
 		return nil, fmt.Errorf("internal error: reading the state of a session role: %w", err)
 	}
@@ -234,7 +234,7 @@ func (s *state) role(name string) *role {
 // ours reports whether a role is a session role that may be changed. The marker
 // alone is no proof: before 16 a user with CREATEROLE can put anything into it.
 func (r *role) ours() bool {
-	_, named := parseRoleName(r.Name)
+	_, named := ParseRoleName(r.Name)
 	return named && r.Session && !r.Super && r.Alterable
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -237,7 +238,7 @@ func TestEd25519Certificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		admin := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: plain, Key: [32]byte{1}})
+		admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: plain, Key: [32]byte{1}})
 		t.Cleanup(admin.Close)
 		f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin, Upstream: &config.Config})
 		g := f.grant("alice")
@@ -285,7 +286,7 @@ func TestCertificatesOfServers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		admin := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{1}})
+		admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{1}})
 		f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin, Upstream: &config.Config})
 		g := f.grant("alice")
 		conn, err := f.try(g.LogonName(), f.mint(g), "")

@@ -13,8 +13,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -102,7 +104,7 @@ func TestManInTheMiddle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			addr := between(t, pg, change)
 			f := newFixture(t, nil)
-			direct := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: config(net.JoinHostPort(pg.Host(), strconv.Itoa(pg.Port()))), Key: [32]byte{1}})
+			direct := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: config(net.JoinHostPort(pg.Host(), strconv.Itoa(pg.Port()))), Key: [32]byte{1}})
 			t.Cleanup(direct.Close)
 			upstream := config(addr)
 			far := upstream.Copy()
@@ -116,11 +118,11 @@ func TestManInTheMiddle(t *testing.T) {
 			if strings.Contains(name, "elsewhere") {
 				return // the driver of the administrative login goes by the name of the host
 			}
-			admin := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: upstream, Key: [32]byte{1}})
+			admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: upstream, Key: [32]byte{1}})
 			t.Cleanup(admin.Close)
 			_, err = admin.Ensure(t.Context(), dbuser.Need{User: "alice", AutoCreate: true})
-			if !errors.Is(err, dbuser.ErrRights) {
-				t.Errorf("the administrative login: %v, want %v", err, dbuser.ErrRights)
+			if !errors.Is(err, adminconn.ErrRights) {
+				t.Errorf("the administrative login: %v, want %v", err, adminconn.ErrRights)
 			}
 		})
 	}

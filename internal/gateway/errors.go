@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 )
@@ -90,14 +91,14 @@ var (
 		{dbuser.ErrNameTooLong, ReasonRefused, stateNameTooLong, "", ""},
 		{dbuser.ErrNameInvalid, ReasonRefused, stateInvalidName, "", ""},
 		{dbuser.ErrDatabaseMissing, ReasonRefused, stateUndefinedDatabase, "", ""},
-		{dbuser.ErrRights, ReasonRights, stateSystemError, "", ""},
+		{adminconn.ErrRights, ReasonRights, stateSystemError, "", ""},
 		// Clients and proxies take 57P03 for a reason to try again, or to go on to
 		// the next host.
-		{dbuser.ErrNotReady, ReasonNotReady, stateCannotConnectNow, "", ""},
-		{dbuser.ErrLagging, ReasonNotReady, stateCannotConnectNow, "", ""},
-		{dbuser.ErrReadOnly, ReasonNotReady, stateCannotConnectNow, "", ""},
-		{dbuser.ErrFull, ReasonFull, stateTooManyConnections, "", ""},
-		{dbuser.ErrUnreachable, ReasonUnreachable, stateCannotConnect, "", ""},
+		{adminconn.ErrNotReady, ReasonNotReady, stateCannotConnectNow, "", ""},
+		{adminconn.ErrLagging, ReasonNotReady, stateCannotConnectNow, "", ""},
+		{adminconn.ErrReadOnly, ReasonNotReady, stateCannotConnectNow, "", ""},
+		{adminconn.ErrFull, ReasonFull, stateTooManyConnections, "", ""},
+		{adminconn.ErrUnreachable, ReasonUnreachable, stateCannotConnect, "", ""},
 	}
 )
 
@@ -125,7 +126,7 @@ func refuseCredential(user string, err error) *refusal {
 // refuseRole translates an error of preparing the session role.
 func refuseRole(cluster string, err error) *refusal {
 	r := &refusal{reason: ReasonInternal, state: stateInternalError, message: "internal error while preparing the session", cause: err}
-	var known *dbuser.Error
+	var known *adminconn.Error
 	for _, row := range roleRefusals {
 		if !errors.Is(err, row.err) {
 			continue
@@ -177,7 +178,7 @@ func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
 		}
 		return &refusal{reason: ReasonUpstream, state: said.state, message: said.message, body: said.body, cause: err}
 	}
-	var known *dbuser.Error
+	var known *adminconn.Error
 	if errors.As(err, &known) {
 		return refuseRole(cluster.Identifier, err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/test/pgtest"
 )
@@ -286,7 +287,7 @@ func (f *fixture) behind(identifier, attrs string, addresses ...string) *gateway
 		f.t.Fatal(err)
 	}
 	config.Password = adminPassword
-	admin := dbuser.New(dbuser.Config{Cluster: identifier, Conn: config.Copy(), Key: [32]byte{7, 8, 9}, TargetSessionAttrs: attrs})
+	admin := handover.New(dbuser.Config{Cluster: identifier, Conn: config.Copy(), Key: [32]byte{7, 8, 9}, TargetSessionAttrs: attrs})
 	f.t.Cleanup(admin.Close)
 	return f.add(&gateway.Cluster{Identifier: identifier, Database: "postgres", Admin: admin, Upstream: &config.Config, TargetSessionAttrs: attrs})
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/test/pgtest"
 )
@@ -132,7 +133,7 @@ func (f *fixture) real(pg *pgtest.Server) *gateway.Cluster {
 		f.t.Fatal(err)
 	}
 	// Tests share the server; roles of the same name have the same password.
-	admin := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{4, 5, 6}})
+	admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{4, 5, 6}})
 	f.t.Cleanup(admin.Close)
 	return f.add(&gateway.Cluster{Identifier: "examplecluster", Database: pg.Database(f.t), Admin: admin, Upstream: &config.Config})
 }

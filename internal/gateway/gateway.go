@@ -83,7 +83,7 @@ type Auditor interface {
 	SessionEnd(audit.SessionRecord) error
 }
 
-// Admin prepares the session roles of one cluster; *dbuser.Admin is one. Errors
+// Admin prepares the session roles of one cluster; *handover.Admin is one. Errors
 // wrap the sentinels of package dbuser. Safe for concurrent use.
 type Admin interface {
 	// Ensure makes sure that the session role exists and is right.

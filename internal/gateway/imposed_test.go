@@ -16,6 +16,7 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/test/pgtest"
 )
@@ -320,11 +321,11 @@ func TestRebelsAtTheEnd(t *testing.T) {
 				over, stop := context.WithCancel(context.Background())
 				stop()
 				_ = f.server.Shutdown(over)
-				cluster.Admin.(*dbuser.Admin).Close()
+				cluster.Admin.(*handover.Admin).Close()
 			},
 			"reload": func(f *fixture, cluster *gateway.Cluster) {
 				f.real(pg)
-				cluster.Admin.(*dbuser.Admin).Close()
+				cluster.Admin.(*handover.Admin).Close()
 				f.server.KillWhere(func(*gateway.Session) bool { return true })
 			},
 		} {

@@ -16,6 +16,7 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -201,7 +202,7 @@ func TestTruth(t *testing.T) {
 	}
 	f.add(&gateway.Cluster{Identifier: "down", Database: "dev", Admin: &fakeAdmin{}, Upstream: &config.Config})
 	f.add(&gateway.Cluster{Identifier: "admin-down", Database: "dev", Upstream: &config.Config,
-		Admin: dbuser.New(dbuser.Config{Cluster: "admin-down", Conn: config})})
+		Admin: handover.New(dbuser.Config{Cluster: "admin-down", Conn: config})})
 
 	for _, test := range []struct {
 		name     string

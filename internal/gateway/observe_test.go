@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/test/pgtest"
@@ -67,7 +68,7 @@ func TestObserve(t *testing.T) {
 		t.Errorf("Stats() after it = %+v, before %+v: bytes are lost", over, running)
 	}
 
-	f.add(&gateway.Cluster{Identifier: "down", Admin: &fakeAdmin{err: &dbuser.Error{Kind: dbuser.ErrUnreachable, Message: "down"}}})
+	f.add(&gateway.Cluster{Identifier: "down", Admin: &fakeAdmin{err: &adminconn.Error{Kind: adminconn.ErrUnreachable, Message: "down"}}})
 	elsewhere, down, missing := grant, grant, f.grant("nobody "+pg.Name("x"))
 	elsewhere.Cluster, down.Cluster, missing.AutoCreate = "elsewhere", "down", false
 	expired := grant
@@ -92,8 +93,8 @@ func TestObserve(t *testing.T) {
 	}
 
 	for kind, want := range map[error]string{
-		dbuser.ErrNotReady: gateway.ReasonNotReady, dbuser.ErrLagging: gateway.ReasonNotReady, dbuser.ErrReadOnly: gateway.ReasonNotReady,
-		dbuser.ErrFull: gateway.ReasonFull, dbuser.ErrRights: gateway.ReasonRights, dbuser.ErrGroupRefused: gateway.ReasonRefused,
+		adminconn.ErrNotReady: gateway.ReasonNotReady, adminconn.ErrLagging: gateway.ReasonNotReady, adminconn.ErrReadOnly: gateway.ReasonNotReady,
+		adminconn.ErrFull: gateway.ReasonFull, adminconn.ErrRights: gateway.ReasonRights, dbuser.ErrGroupRefused: gateway.ReasonRefused,
 		errors.New("no kind of its own"): gateway.ReasonInternal,
 	} {
 		f.add(&gateway.Cluster{Identifier: "down", Admin: &fakeAdmin{err: fmt.Errorf("preparing: %w", kind)}})

@@ -9,6 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/test/pgtest"
 )
@@ -135,14 +136,14 @@ func TestSessionsOfAStandby(t *testing.T) {
 	const role = "IAM:alice:analysts"
 	primary.exec(`set role "IAM:alice:analysts"; create table lab.t (x int)`)
 	primary.exec(`alter role "IAM:alice:analysts" valid until '2020-01-01'`)
-	admin := cluster.Admin.(*dbuser.Admin)
+	admin := cluster.Admin.(*handover.Admin)
 	memberships := func() int {
 		c := pgtest.Connect(t, primary.ConnString(postgres.Superuser, "postgres"))
 		defer c.Close(t.Context())
 		return value[int](t, c, "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1", role)
 	}
 	admin.SessionEnded(role, "postgres", nil)
-	if report, err := admin.Sweep(t.Context(), dbuser.SweepOptions{Unused: time.Hour}); err != nil || report.InUse != 1 || len(report.Stripped) > 0 {
+	if report, err := admin.Sweep(t.Context(), handover.SweepOptions{Unused: time.Hour}); err != nil || report.InUse != 1 || len(report.Stripped) > 0 {
 		t.Errorf("Sweep = %+v, %v", report, err)
 	}
 	if got := memberships(); got != 3 {

@@ -20,6 +20,7 @@ import (
 	"github.com/daypass/daypass/internal/ca"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -293,7 +294,7 @@ func TestUpstreamTLS(t *testing.T) {
 	}
 	super := pgtest.Connect(t, pg.Superuser("postgres"))
 	root := "&sslrootcert=" + authority.CertificateFile()
-	admin := dbuser.New(dbuser.Config{Cluster: "examplecluster", Conn: parse("sslmode=verify-full" + root), Key: [32]byte{1}})
+	admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: parse("sslmode=verify-full" + root), Key: [32]byte{1}})
 	t.Cleanup(admin.Close)
 	settings := []string{"sslmode=verify-full" + root, "sslmode=verify-ca" + root, "sslmode=require", "sslmode=prefer"}
 	if pg.Major() >= 17 {

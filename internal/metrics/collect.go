@@ -6,10 +6,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/audit"
-	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/throttle"
@@ -19,7 +19,7 @@ import (
 // are nil have no series.
 type Sources struct {
 	Gateway     func() gateway.Stats
-	Clusters    func() map[string]dbuser.Stats // of the configuration, by identifier
+	Clusters    func() map[string]adminconn.Stats // of the configuration, by identifier
 	Pressure    func() api.Pressure
 	Connections func() admission.Stats
 	Audit       interface {
@@ -112,7 +112,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
-	var clusters map[string]dbuser.Stats
+	var clusters map[string]adminconn.Stats
 	if c.Clusters != nil {
 		clusters = c.Clusters()
 	}
@@ -223,5 +223,5 @@ func truth(b bool) float64 {
 
 // clusterFault says whether an error is the cluster's, not the asker's.
 func clusterFault(err error) bool {
-	return errors.Is(err, dbuser.ErrUnreachable) || errors.Is(err, dbuser.ErrRights)
+	return errors.Is(err, adminconn.ErrUnreachable) || errors.Is(err, adminconn.ErrRights)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 )
 
 // Metrics takes what happens as it happens, and what is as it is at each scrape.
@@ -257,7 +258,7 @@ func (m *Metrics) Admin(cluster string, op dbuser.Operation, took time.Duration,
 }
 
 // Sweep is for reaper.Config.Observe.
-func (m *Metrics) Sweep(cluster string, report dbuser.SweepReport, took time.Duration, err error) {
+func (m *Metrics) Sweep(cluster string, report handover.SweepReport, took time.Duration, err error) {
 	id := m.cluster(cluster)
 	result := "ok"
 	switch {

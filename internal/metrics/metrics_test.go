@@ -8,11 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/metrics"
 	"github.com/daypass/daypass/internal/throttle"
@@ -61,14 +63,14 @@ func want(t *testing.T, text string, lines ...string) {
 func TestSeries(t *testing.T) {
 	m := metrics.New("1.2.3")
 	m.ConfigLoaded([]string{"one", "two"}, noon)
-	down := &dbuser.Error{Kind: dbuser.ErrUnreachable, Message: "down"}
+	down := &adminconn.Error{Kind: adminconn.ErrUnreachable, Message: "down"}
 	m.Collect(metrics.Sources{
 		Gateway: func() gateway.Stats {
 			return gateway.Stats{HalfOpen: 3, Cancels: gateway.CancelStats{Sent: 1, Unknown: 2},
 				Clusters: map[string]gateway.ClusterStats{"one": {Sessions: 4, Ended: 5, BytesToClient: 6}, "gone": {Ended: 1}, "leaving": {Sessions: 1}}}
 		},
-		Clusters: func() map[string]dbuser.Stats {
-			return map[string]dbuser.Stats{"one": {Reached: true, Idle: 2}, "two": {Reached: true, Err: down}, "new": {}}
+		Clusters: func() map[string]adminconn.Stats {
+			return map[string]adminconn.Stats{"one": {Reached: true, Idle: 2}, "two": {Reached: true, Err: down}, "new": {}}
 		},
 		Pressure:    func() api.Pressure { return api.Pressure{Work: throttle.GateStats{Slots: 64, Busy: 1, Shed: 9}} },
 		Connections: func() admission.Stats { return admission.Stats{Limit: 10, Open: 1} },
@@ -86,9 +88,9 @@ func TestSeries(t *testing.T) {
 	m.Logon(gateway.LogonEvent{Cluster: "one", Reason: gateway.ReasonUpstream, SQLState: "QQ123"})
 	m.Logon(gateway.LogonEvent{Cluster: "of somebody's making", Reason: gateway.ReasonGone})
 	m.Admin("one", dbuser.Look, time.Millisecond, down)
-	m.Admin("one", dbuser.Look, time.Millisecond, &dbuser.Error{Kind: dbuser.ErrUserMissing})
-	m.Sweep("one", dbuser.SweepReport{Dropped: []string{"a", "b"}, Kept: []dbuser.KeptRole{{}}}, time.Second, nil)
-	m.Sweep("two", dbuser.SweepReport{}, time.Second, down)
+	m.Admin("one", dbuser.Look, time.Millisecond, &adminconn.Error{Kind: dbuser.ErrUserMissing})
+	m.Sweep("one", handover.SweepReport{Dropped: []string{"a", "b"}, Kept: []handover.KeptRole{{}}}, time.Second, nil)
+	m.Sweep("two", handover.SweepReport{}, time.Second, down)
 
 	text := scrape(t, m)
 	want(t, text,

@@ -20,7 +20,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
 )
 
 const (
@@ -39,9 +39,9 @@ const (
 	sweepTimeout = 10 * time.Minute
 )
 
-// Sweeper is a cluster to be swept: a *dbuser.Admin.
+// Sweeper is a cluster to be swept: a *handover.Admin.
 type Sweeper interface {
-	Sweep(context.Context, dbuser.SweepOptions) (dbuser.SweepReport, error)
+	Sweep(context.Context, handover.SweepOptions) (handover.SweepReport, error)
 }
 
 // Config says what is swept and when. The zero durations mean the defaults.
@@ -54,7 +54,7 @@ type Config struct {
 	Unused   time.Duration // negative: never drop a session role
 	Log      *slog.Logger  // default: discarded
 	// Observe is told how each sweep ended; it must not block. Optional.
-	Observe func(cluster string, report dbuser.SweepReport, took time.Duration, err error)
+	Observe func(cluster string, report handover.SweepReport, took time.Duration, err error)
 }
 
 // Run sweeps until ctx ends, and returns when the last sweep has. It returns
@@ -120,12 +120,12 @@ func (r *cluster) stop() {
 // role that cannot be dropped would else be a line every few seconds.
 func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 	log := c.Log.With("cluster", id)
-	said := map[dbuser.KeptRole]bool{}
+	said := map[handover.KeptRole]bool{}
 	failures := 0
 	for {
 		began := time.Now()
 		once, cancel := context.WithTimeout(ctx, sweepTimeout)
-		report, err := s.Sweep(once, dbuser.SweepOptions{Unused: max(c.Unused, 0), Each: eachRole})
+		report, err := s.Sweep(once, handover.SweepOptions{Unused: max(c.Unused, 0), Each: eachRole})
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -136,7 +136,7 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 		if len(report.Stripped)+len(report.HandedOver)+len(report.Dropped) > 0 {
 			log.Info("swept", "stripped", len(report.Stripped), "handed_over", len(report.HandedOver), "dropped", len(report.Dropped))
 		}
-		kept := map[dbuser.KeptRole]bool{}
+		kept := map[handover.KeptRole]bool{}
 		for _, k := range report.Kept {
 			role := k.Role
 			if k.Database != "" {

@@ -11,18 +11,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/reaper"
 )
 
 type sweeper struct {
 	swept  atomic.Int64
 	err    error
-	report dbuser.SweepReport
+	report handover.SweepReport
 	block  bool
 }
 
-func (s *sweeper) Sweep(ctx context.Context, o dbuser.SweepOptions) (dbuser.SweepReport, error) {
+func (s *sweeper) Sweep(ctx context.Context, o handover.SweepOptions) (handover.SweepReport, error) {
 	s.swept.Add(1)
 	if s.block {
 		<-ctx.Done()
@@ -33,7 +33,7 @@ func (s *sweeper) Sweep(ctx context.Context, o dbuser.SweepOptions) (dbuser.Swee
 func TestSweepsAtOnceAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		good := &sweeper{report: dbuser.SweepReport{Kept: []dbuser.KeptRole{{Role: "IAM:alice", Reason: "somebody granted to it"},
+		good := &sweeper{report: handover.SweepReport{Kept: []handover.KeptRole{{Role: "IAM:alice", Reason: "somebody granted to it"},
 			{Role: "IAM:alice", Reason: "it is shut", Database: "shut"}, {Role: "IAM:bob", Reason: "it is shut", Database: "shut"}}}}
 		bad, stuck := &sweeper{err: errors.New("down")}, &sweeper{block: true}
 		var log bytes.Buffer
@@ -45,7 +45,7 @@ func TestSweepsAtOnceAndAgain(t *testing.T) {
 			done <- reaper.Run(ctx, reaper.Config{
 				Clusters: func() map[string]reaper.Sweeper { return *clusters.Load() },
 				Log:      slog.New(slog.NewTextHandler(&log, nil)),
-				Observe: func(cluster string, report dbuser.SweepReport, _ time.Duration, err error) {
+				Observe: func(cluster string, report handover.SweepReport, _ time.Duration, err error) {
 					if told.Add(1); (cluster == "bad") != (err != nil) {
 						t.Errorf("told of cluster %s: %+v, %v", cluster, report, err)
 					}

@@ -109,7 +109,7 @@ func (h *health) clusters() []clusterHealth {
 	group.SetLimit(32)
 	for i := range states {
 		group.Go(func() error {
-			err := live.byID[states[i].Cluster].admin.Ping(ctx)
+			err := live.byID[states[i].Cluster].admin.Pool.Ping(ctx)
 			if states[i].OK = err == nil; err != nil {
 				states[i].Reason = err.Error()
 			}

@@ -6,6 +6,7 @@ import (
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/reaper"
 )
@@ -21,7 +22,7 @@ type clusters struct {
 type cluster struct {
 	settings clusterSettings
 	gateway  gateway.Cluster
-	admin    *dbuser.Admin
+	admin    *handover.Admin
 }
 
 // clusterSettings are all that a cluster is made of.
@@ -79,9 +80,9 @@ func newCluster(old *cluster, settings clusterSettings, opts Options) *cluster {
 	return next
 }
 
-func newAdmin(settings clusterSettings, opts Options) *dbuser.Admin {
+func newAdmin(settings clusterSettings, opts Options) *handover.Admin {
 	cc := settings.config
-	return dbuser.New(dbuser.Config{
+	return handover.New(dbuser.Config{
 		Cluster:              cc.Identifier,
 		Conn:                 cc.Upstream.Copy(),
 		Key:                  settings.key,

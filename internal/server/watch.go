@@ -6,10 +6,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/metrics"
 	"github.com/daypass/daypass/internal/tracing"
 )
@@ -98,7 +100,7 @@ func (w watchers) admin(cluster string) func(dbuser.Operation, time.Duration, er
 	return func(op dbuser.Operation, took time.Duration, err error) { w.metrics.Admin(cluster, op, took, err) }
 }
 
-func (w watchers) sweep() func(string, dbuser.SweepReport, time.Duration, error) {
+func (w watchers) sweep() func(string, handover.SweepReport, time.Duration, error) {
 	if w.metrics == nil {
 		return nil
 	}
@@ -112,11 +114,11 @@ func (s *service) measure(front *gateway.Server, connections *api.Connections) {
 	}
 	s.metrics.Collect(metrics.Sources{
 		Gateway: front.Stats,
-		Clusters: func() map[string]dbuser.Stats {
+		Clusters: func() map[string]adminconn.Stats {
 			live := s.live.Load().clusters
-			stats := make(map[string]dbuser.Stats, len(live.byID))
+			stats := make(map[string]adminconn.Stats, len(live.byID))
 			for id, c := range live.byID {
-				stats[id] = c.admin.Stats()
+				stats[id] = c.admin.Pool.Stats()
 			}
 			return stats
 		},

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/test/sitetest"
 )
 
@@ -178,10 +179,10 @@ func (l *load) sweep(ctx context.Context, e *ending, su *pgx.Conn, sessionRoles 
 		return err
 	}
 	config.Password = sitetest.AdminPassword
-	admin := dbuser.New(dbuser.Config{Cluster: cluster, Conn: config, Now: time.Now})
+	admin := handover.New(dbuser.Config{Cluster: cluster, Conn: config, Now: time.Now})
 	defer admin.Close()
 	for range 3 {
-		report, err := admin.Sweep(ctx, dbuser.SweepOptions{Unused: time.Nanosecond})
+		report, err := admin.Sweep(ctx, handover.SweepOptions{Unused: time.Nanosecond})
 		if err != nil {
 			return err
 		}

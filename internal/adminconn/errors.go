@@ -1,0 +1,128 @@
+package adminconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Why a cluster cannot be administered. Test with errors.Is.
+var (
+	ErrRights      = errors.New("administrative login lacks rights")
+	ErrUnreachable = errors.New("cluster unreachable")
+)
+
+// Kinds of ErrUnreachable, for which errors.Is is true as well: the cluster is
+// there and cannot serve now. Each passes, so trying again makes sense.
+var (
+	ErrNotReady = fmt.Errorf("%w: starting up or shutting down", ErrUnreachable)
+	ErrFull     = fmt.Errorf("%w: out of connections", ErrUnreachable)
+	ErrReadOnly = fmt.Errorf("%w: in recovery", ErrUnreachable)  // and something has to be changed
+	ErrLagging  = fmt.Errorf("%w: standby lags", ErrUnreachable) // it has not replayed the session role
+)
+
+// Causes of an Error.
+var (
+	// ErrPooler is the cause when something that is not PostgreSQL answers.
+	ErrPooler = errors.New("a connection pooler answers in place of PostgreSQL; name the server itself")
+	// ErrRecovery is the cause when a change is needed and the server only reads.
+	ErrRecovery = errors.New("the server is in recovery and cannot change roles")
+
+	errClosed = errors.New("shutting down")
+)
+
+// Error is what the packages that administer a cluster return: which rule, about
+// which name, and why.
+type Error struct {
+	Kind    error  // a sentinel of this package or of dbuser
+	Name    string // the user or group it is about; may be empty
+	Message string // may be shown to the holder of a credential
+	Cause   error  // for the log only; may be nil
+}
+
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return e.Message + ": " + e.Cause.Error()
+	}
+	return e.Message
+}
+
+// Unwrap makes errors.Is work for the sentinel and errors.As for the cause, a
+// *pgconn.PgError for instance.
+func (e *Error) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Cause}
+}
+
+// IsCode reports whether err is the server's answer with one of the SQLSTATEs.
+func IsCode(err error, codes ...string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && slices.Contains(codes, pg.Code)
+}
+
+// PlainError is the server's message without severity and code.
+func PlainError(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Message
+	}
+	return err.Error()
+}
+
+// Transient reports whether the same change may succeed when it is tried again
+// on what is there now: somebody else changed the same rows, made what was
+// missing or removed what was there.
+func Transient(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code {
+	case "40001", "40P01", // serialization failure, deadlock
+		"42710", "23505", // already exists, and its race
+		"55P03": // lock not available
+		return true
+	case "42704": // the role is gone; of a setting it says that there is none
+		var bad *StepError
+		return !(errors.As(err, &bad) && bad.Parameter)
+	case "XX000":
+		return strings.Contains(pg.Message, "tuple concurrently") || strings.Contains(pg.Message, "cache lookup failed")
+	}
+	return false
+}
+
+// Refused reports whether PostgreSQL has judged the statement, and will say the
+// same again. That it did not come to that, because of a lock or the time, says
+// nothing about a setting.
+func Refused(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || Transient(err) || len(pg.Code) != 5 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "22", "42", "0A", "0L", "F0":
+		return true
+	}
+	return pg.Code == "55P02"
+}
+
+// ConnectionLost reports whether the connection broke, rather than the
+// statement. Every change may be tried again: done twice it is the same.
+func ConnectionLost(err error) bool {
+	var pg *pgconn.PgError
+	var ours *Error
+	if errors.As(err, &ours) || errors.Is(err, ErrRecovery) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	if errors.As(err, &pg) {
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08")
+	}
+	return true
+}

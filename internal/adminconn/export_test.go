@@ -1,0 +1,16 @@
+package adminconn
+
+import "github.com/jackc/pgx/v5"
+
+// BelieveMajor makes a Pool take its hosts for servers of a major version.
+func (p *Pool) BelieveMajor(major int) {
+	for _, h := range p.hosts {
+		h.major.Store(int32(major))
+	}
+}
+
+// RequiredAuth is what the driver is told to accept from the first of config's
+// servers.
+func RequiredAuth(config *pgx.ConnConfig) string {
+	return splitHosts(config, nil, nil)[0].config.RequireAuth
+}

@@ -1,0 +1,267 @@
+package adminconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// nextHost is how long a host may take before the next one is asked too. A
+	// machine that is gone answers nothing at all.
+	nextHost = 300 * time.Millisecond
+	// primaryWithin is how long a standby that has answered waits for a primary
+	// to turn up.
+	primaryWithin = time.Second
+	// staleStandby is how long a connection to a standby serves, where there are
+	// other hosts: by then there may be a primary again.
+	staleStandby = 3 * time.Second
+)
+
+// host is one server of a cluster.
+type host struct {
+	config   *pgx.ConnConfig
+	password *loginPassword
+	state    func(version int) string
+	major    atomic.Int32 // its version when it last answered; 0: it never has
+}
+
+// splitHosts makes a host for each server that config names. The entries of one
+// server differ in TLS only and stay together. What target_session_attrs says is
+// about sessions; administration needs the primary, and connect looks for it.
+func splitHosts(config *pgx.ConnConfig, password *loginPassword, state func(version int) string) []*host {
+	type entry = pgconn.FallbackConfig
+	entries := []*entry{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}
+	var hosts []*host
+	for _, e := range append(entries, config.Fallbacks...) {
+		i := slices.IndexFunc(hosts, func(h *host) bool { return h.config.Host == e.Host && h.config.Port == e.Port })
+		if i >= 0 {
+			hosts[i].config.Fallbacks = append(hosts[i].config.Fallbacks, e)
+			continue
+		}
+		c := config.Copy()
+		c.Host, c.Port, c.TLSConfig, c.Fallbacks, c.ValidateConnect = e.Host, e.Port, e.TLSConfig, nil, nil
+		hosts = append(hosts, &host{config: c, password: password, state: state})
+	}
+	for _, h := range hosts {
+		protect(h.config)
+	}
+	return hosts
+}
+
+// Connect opens a connection, outside of the pool, to a database of the primary; empty means the
+// administrative one. It asks the host that served last, and the others when
+// that one is slow, fails or is a standby. Where there is no primary a standby
+// will do, for reading.
+func (p *Pool) Connect(ctx context.Context, database string) (*Conn, error) {
+	first := p.primary()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		host int
+		c    *Conn
+		err  error
+	}
+	results := make(chan result)
+	running := 0
+	ask := func(host int) {
+		running++
+		go func() {
+			c, err := p.hosts[host].connect(ctx, database)
+			results <- result{host, c, err}
+		}()
+	}
+	asked := 0
+	next := func() {
+		if asked < len(p.hosts) {
+			ask((first + asked) % len(p.hosts))
+			asked++
+		}
+	}
+	var standby *Conn
+	var failures []error
+	next()
+	timer := time.NewTimer(nextHost)
+	defer timer.Stop()
+	wait := func() <-chan time.Time {
+		if asked < len(p.hosts) || standby != nil {
+			return timer.C
+		}
+		return nil
+	}
+	defer func() { // what comes too late is closed
+		go func(left int) {
+			for range left {
+				if r := <-results; r.c != nil {
+					r.c.CloseNow()
+				}
+			}
+		}(running)
+	}()
+	for {
+		select {
+		case r := <-results:
+			running--
+			switch {
+			case r.err != nil:
+				failures = append(failures, r.err)
+			case !r.c.Standby:
+				if standby != nil {
+					standby.CloseNow()
+				}
+				p.mu.Lock()
+				p.lastHost = r.host
+				p.mu.Unlock()
+				return r.c, nil
+			case standby == nil:
+				standby = r.c
+				timer.Reset(primaryWithin)
+			default:
+				r.c.CloseNow()
+			}
+			next()
+		case <-wait():
+			if standby != nil && asked == len(p.hosts) {
+				return standby, nil
+			}
+			next()
+			timer.Reset(nextHost)
+		}
+		if running > 0 {
+			continue
+		}
+		if standby != nil {
+			return standby, nil
+		}
+		return nil, worst(failures)
+	}
+}
+
+// primary is the index of the host where the primary was last.
+func (p *Pool) primary() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastHost
+}
+
+// worst is the failure that says most: an answer of PostgreSQL's, the first one
+// of them, before silence.
+func worst(failures []error) error {
+	var answer *pgconn.PgError
+	for _, err := range failures {
+		if errors.As(err, &answer) || errors.Is(err, ErrPooler) {
+			return err
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// connect opens a connection to a database of the server; empty means the
+// administrative one.
+//
+// Which settings the start-up message may have depends on the server's version,
+// which is not known before its first answer. It is taken for the newest one until
+// it refuses a setting.
+func (h *host) connect(ctx context.Context, database string) (*Conn, error) {
+	major := int(h.major.Load())
+	if major == 0 {
+		major = newestMajor
+	}
+	stepped, again := false, false
+	for attempt := 0; ; attempt++ {
+		password := h.password.get()
+		c, err := h.connectOnce(ctx, database, password, major)
+		switch {
+		case err == nil:
+			h.major.Store(int32(c.Version / 10000))
+			return c, nil
+		case IsCode(err, "28P01") && !again && h.password.another(password):
+			again = true
+		case IsCode(err, "42704") && major >= pinnedSince[0].major:
+			major, stepped = olderThan(major, err), true
+		case IsCode(err, "53300") && stepped && attempt < 20:
+			// The refused backend counts as a connection of the login until it ends.
+			if pauseErr := Pause(ctx, attempt+1, err); pauseErr != nil {
+				return nil, err
+			}
+		default:
+			return nil, err
+		}
+	}
+}
+
+func (h *host) connectOnce(ctx context.Context, database, password string, major int) (*Conn, error) {
+	config := h.config.Copy()
+	config.Password = password
+	if database != "" {
+		config.Database = database
+	}
+	pin(config, major)
+	raw, meter, err := connectMetered(ctx, config)
+	if err != nil {
+		return nil, poolerError(err)
+	}
+	c := &Conn{Conn: raw, meter: meter, opened: time.Now()}
+	if err := c.prepare(ctx, h.state); err != nil {
+		c.CloseNow()
+		return nil, fmt.Errorf("%s: %w", config.Host, err)
+	}
+	return c, nil
+}
+
+// poolerError recognises poolers by their refusal of start-up parameters that
+// PostgreSQL takes.
+func poolerError(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && strings.Contains(pg.Message, "unsupported startup parameter") {
+		return fmt.Errorf("%w: %w", ErrPooler, err)
+	}
+	return err
+}
+
+// SeveralHosts reports whether the cluster has more than one host.
+func (p *Pool) SeveralHosts() bool { return len(p.hosts) > 1 }
+
+// Others runs f on a new connection to each host but the primary, at the same time,
+// and waits for all. Hosts that do not answer are left out.
+func (p *Pool) Others(ctx context.Context, f func(*Conn)) {
+	var group sync.WaitGroup
+	for i, h := range p.hosts {
+		if i == p.primary() {
+			continue
+		}
+		group.Go(func() {
+			c, err := h.connect(ctx, "")
+			if err != nil {
+				return
+			}
+			defer c.CloseNow()
+			f(c)
+		})
+	}
+	group.Wait()
+}
+
+// Unpinned runs read on a new connection to the primary, which has none of the pinned
+// settings.
+func (p *Pool) Unpinned(ctx context.Context, read func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, reusedAnswers)
+	defer cancel()
+	h := p.hosts[p.primary()]
+	config := h.config.Copy()
+	config.Password = h.password.get()
+	raw, _, err := connectMetered(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer (&Conn{Conn: raw}).CloseNow()
+	return read(ctx, raw)
+}

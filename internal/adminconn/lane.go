@@ -1,0 +1,126 @@
+package adminconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// laneWait is how long the lock is waited for before anybody asks who has it.
+	laneWait = "1s"
+	// lanePatience is how long a gateway that has it is waited for.
+	lanePatience = 5 * time.Second
+	// rowWait is how long a statement in the lane waits for a row or a table. Whoever
+	// may log on can keep a row of his session role locked for as long as he likes:
+	// the others in the lane are not to wait for that.
+	rowWait = "100ms"
+	// withoutLane is how long the lock is not waited for once somebody was found
+	// to have it who is no gateway.
+	withoutLane = time.Minute
+)
+
+// InLane runs f, and then the statements it returns, in one transaction that
+// holds the cluster's advisory lock. One such transaction at a time uses
+// a connection of this process; the others stay free for logons that change
+// nothing.
+//
+// Anybody who may log on to the database of the administrative login may take
+// an advisory lock there, this one too, and keep it. A gateway is waited for;
+// nobody else is: the transaction goes on without the lock, and what two of
+// them then do to the same rows is tried again.
+func (p *Pool) InLane(ctx context.Context, f func(context.Context, *Conn) ([]Step, error)) error {
+	select {
+	case p.lane <- struct{}{}:
+		defer func() { <-p.lane }()
+	case <-ctx.Done():
+		return p.Unreachable(ctx.Err())
+	}
+	c, err := p.AcquireAlive(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.Release(c)
+	err = p.enterLane(ctx, c)
+	var last []Step
+	if err == nil {
+		last, err = f(ctx, c)
+	}
+	if err == nil {
+		err = p.Run(ctx, c, append(last, Step{SQL: "commit"}))
+	}
+	if err != nil && !c.IsClosed() {
+		rollback(ctx, c)
+	}
+	return err
+}
+
+// enterLane begins the transaction and takes the lock, unless it is held by
+// somebody who is no gateway. Its caller has the token of p.lane.
+func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
+	began := time.Now()
+	for p.laneless.Before(p.Now()) {
+		err := p.Run(ctx, c, []Step{
+			{SQL: "begin"},
+			{SQL: "set local lock_timeout = '" + laneWait + "'"},
+			{SQL: fmt.Sprintf("select pg_advisory_xact_lock(%d)", LaneKey)},
+			{SQL: "set local lock_timeout = '" + rowWait + "'"},
+		})
+		var pg *pgconn.PgError
+		if err == nil || !errors.As(err, &pg) || pg.Code != "55P03" {
+			return err
+		}
+		rollback(ctx, c)
+		holder, outsider, err := laneHolder(ctx, c)
+		switch {
+		case err != nil:
+			return err
+		case outsider:
+			p.laneless = p.Now().Add(withoutLane)
+			p.Log.Warn("another login holds the lock of the role DDL; going on without it",
+				"cluster", p.Cluster, "database", p.config.Database, "key", LaneKey, "holder", holder)
+		case time.Since(began) > lanePatience:
+			return &pgconn.PgError{Severity: "ERROR", Code: "55P03", Message: "another gateway changes roles"}
+		}
+	}
+	return p.Run(ctx, c, []Step{
+		{SQL: "begin"},
+		{SQL: "set local lock_timeout = '" + rowWait + "'"},
+		{SQL: fmt.Sprintf("select pg_try_advisory_xact_lock(%d)", LaneKey)},
+	})
+}
+
+// laneHolder names who has the lock, and whether that is another login than
+// ours: a session of it, or a prepared transaction, which has no session.
+func laneHolder(ctx context.Context, c *Conn) (holder string, outsider bool, err error) {
+	err = c.QueryRow(ctx, fmt.Sprintf(`
+		select coalesce(a.usename::text || ' (pid ' || l.pid || ')', 'a prepared transaction'),
+			a.usename is distinct from session_user
+		from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+		where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+			and l.classid = %d and l.objid = %d
+			and l.database = (select oid from pg_database where datname = current_database())
+		union all select '', false
+		order by 2 desc limit 1`, uint32(LaneKey>>32), uint32(LaneKey&0xffffffff))).Scan(&holder, &outsider)
+	return holder, outsider, err
+}
+
+func rollback(ctx context.Context, c *Conn) {
+	_, _ = c.PgConn().Exec(ctx, "rollback").ReadAll() // or release closes the connection
+}
+
+// Retried is InLane with another try for what another one will not meet.
+func (p *Pool) Retried(ctx context.Context, f func(context.Context, *Conn) ([]Step, error)) error {
+	for attempt := 0; ; attempt++ {
+		err := p.InLane(ctx, f)
+		if err == nil || !Transient(err) && !ConnectionLost(err) || attempt == 5 {
+			return err
+		}
+		if pauseErr := Pause(ctx, attempt, err); pauseErr != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package adminconn_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/test/clustertest"
+	"github.com/daypass/daypass/test/pgtest"
+)
+
+// TestLaneHeldByAnOutsider: whoever may log on to the database of the
+// administrative login may take the lock of the role DDL and keep it, for
+// everybody's first logons to wait for.
+func TestLaneHeldByAnOutsider(t *testing.T) {
+	for name, hold := range map[string]string{
+		"exclusive": "select pg_advisory_lock($1)",
+		"shared":    "select pg_advisory_lock_shared($1)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := plain(t, pgtest.Start(t))
+			holder := pgtest.Connect(t, f.ConnString(f.Login(t, "holder", ""), "postgres"))
+			if _, err := holder.Exec(context.Background(), hold, adminconn.LaneKey); err != nil {
+				t.Fatal(err)
+			}
+			for _, user := range []string{"kim", "lee"} {
+				if _, err := f.Admin.Ensure(context.Background(), dbuser.Need{User: f.Name(user), AutoCreate: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// Once: the second does not wait for somebody who has been found out.
+			if log := f.Log.String(); strings.Count(log, "another login holds the lock") != 1 || !strings.Contains(log, "holder") {
+				t.Errorf("the log does not say once who holds the lock: %s", log)
+			}
+		})
+	}
+}
+
+// locked has the holder of a session role give it a setting, and then keep it
+// locked by changing it again in a transaction that stays open.
+func (f *fixture) locked(r dbuser.SessionRole) (unlock func()) {
+	f.T.Helper()
+	c := f.Logon(r, "postgres")
+	clustertest.Exec(f.T, c, "set role none")
+	clustertest.Exec(f.T, c, "alter role current_user set search_path = trap")
+	clustertest.Exec(f.T, c, "begin")
+	clustertest.Exec(f.T, c, "alter role current_user set search_path = another_trap")
+	return func() { clustertest.Exec(f.T, c, "rollback") }
+}
+
+// TestHolderLocksTheRole: a setting of the holder's that cannot be taken away,
+// because he keeps the row locked, lets nobody in, and is taken away when that is
+// over. It does not pass for one that may not be copied.
+func TestHolderLocksTheRole(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		n := dbuser.Need{User: f.LentUser("alice", "")}
+		impatient := f.Another(func(c *dbuser.Config) { c.Timeout = 500 * time.Millisecond })
+		unlock := f.locked(f.Ensure(n))
+		for range 2 {
+			if role, err := impatient.Ensure(t.Context(), n); err == nil {
+				t.Fatalf("Ensure = %q with a setting of the holder's", role.Name)
+			}
+		}
+		unlock()
+		var role dbuser.SessionRole
+		err := errors.New("not tried")
+		for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); {
+			role, err = impatient.Ensure(t.Context(), n)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path := clustertest.One(t, f.Logon(role, "postgres"), "show search_path"); strings.Contains(path, "trap") {
+			t.Errorf("search_path = %s: a setting of the holder's reached the next session", path)
+		}
+		if log := f.Log.String(); strings.Contains(log, "left out") {
+			t.Errorf("a setting that was locked is left out:\n%s", log)
+		}
+	})
+}
+
+// TestHoldersKeepTheLane: logons that wait for rows which their holders keep locked
+// leave the lane to the others.
+func TestHoldersKeepTheLane(t *testing.T) {
+	f := plain(t, pgtest.Start(t))
+	alice := f.LentUser("alice", "")
+	admin := f.Another(func(c *dbuser.Config) { c.Timeout = 3 * time.Second })
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, groups := range [][]string{nil, {f.LentGroup("one")}, {f.LentGroup("two")}} {
+		n := dbuser.Need{User: alice, Groups: groups}
+		defer f.locked(f.Ensure(n))()
+		waiting.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := admin.Ensure(ctx, n); err == nil {
+					t.Error("a locked role was put right")
+				}
+			}
+		})
+	}
+	// Each of the three would keep the lane for as long as a lock is waited for,
+	// which is all the time there is, were they not sent to the end of the queue.
+	for range 5 {
+		if _, err := admin.Ensure(ctx, dbuser.Need{User: f.Name("kim"), AutoCreate: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+}

@@ -1,0 +1,35 @@
+package adminconn
+
+import (
+	"sync"
+
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// loginPassword is the password of the administrative login. Where it is in a file,
+// the file is read again when the server refuses the password: it has been replaced,
+// and nobody has told the gateway. Safe for concurrent use.
+type loginPassword struct {
+	read func() (keyring.Secret, error) // nil: it stays what it is
+
+	mu      sync.Mutex // guards what follows
+	current string
+}
+
+func (p *loginPassword) get() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current
+}
+
+// another reports whether there is another password than the one that was refused.
+func (p *loginPassword) another(refused string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == refused && p.read != nil {
+		if secret, err := p.read(); err == nil && secret != "" {
+			p.current = secret.Reveal()
+		}
+	}
+	return p.current != refused
+}

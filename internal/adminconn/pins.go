@@ -1,0 +1,170 @@
+package adminconn
+
+import (
+	"errors"
+	"maps"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// lockTimeout is how long a statement of ours waits for a lock.
+const lockTimeout = "5s"
+
+// pinned are the settings that the meaning of our statements, or their survival,
+// depends on. The owner of a database can give its sessions other values (ALTER
+// DATABASE … SET), and before PostgreSQL 16 a user with CREATEROLE can give them
+// to the administrative login (ALTER ROLE … SET). A value in the start-up message
+// comes before both and holds from the first statement on: a SET afterwards would
+// be ended by a statement_timeout or a transaction_timeout of a millisecond, and a
+// library to be loaded would have failed the logon already.
+//
+// Every setting here can be set by any user in every supported version. A setting
+// that only superusers can set cannot be in the start-up message of a plain login;
+// the owner of a database cannot set it either, unless a superuser has granted SET
+// on it, which Check reports.
+var pinned = map[string]string{
+	"application_name": "daypass",
+
+	// How statements and values are read and written.
+	"client_encoding":             "UTF8",
+	"search_path":                 "pg_catalog, pg_temp",
+	"standard_conforming_strings": "on",
+	"backslash_quote":             "safe_encoding",
+	"transform_null_equals":       "off",
+	"array_nulls":                 "on",
+	"quote_all_identifiers":       "off",
+	"bytea_output":                "hex",
+	"datestyle":                   "ISO, MDY",
+	"intervalstyle":               "postgres",
+	"timezone":                    "UTC",
+	"extra_float_digits":          "1",
+	"check_function_bodies":       "on",
+	"row_security":                "on",
+	"client_min_messages":         "warning",
+	"plpgsql.extra_errors":        "none",
+	"plpgsql.extra_warnings":      "none",
+
+	// What a transaction is, and how long it may take.
+	"default_transaction_isolation":       "read committed",
+	"default_transaction_read_only":       "off",
+	"default_transaction_deferrable":      "off",
+	"statement_timeout":                   "7s",
+	"lock_timeout":                        lockTimeout,
+	"idle_in_transaction_session_timeout": "15s",
+	"exit_on_error":                       "off",
+	"tcp_user_timeout":                    "0",
+
+	// What is loaded, made and written to the server's log.
+	"local_preload_libraries": "",
+	"default_tablespace":      "",
+	"temp_tablespaces":        "",
+	"debug_print_parse":       "off",
+	"debug_print_rewritten":   "off",
+	"debug_print_plan":        "off",
+
+	// The plans, the same with ten roles as with ten thousand, and the memory that
+	// they take. Server-wide tuning goes with the rest: these few statements are
+	// written for these values.
+	"plan_cache_mode":                 "force_generic_plan",
+	"enable_seqscan":                  "off",
+	"enable_indexscan":                "on",
+	"enable_indexonlyscan":            "on",
+	"enable_bitmapscan":               "on",
+	"enable_tidscan":                  "on",
+	"enable_nestloop":                 "on",
+	"enable_hashjoin":                 "on",
+	"enable_mergejoin":                "on",
+	"enable_hashagg":                  "on",
+	"enable_sort":                     "on",
+	"enable_incremental_sort":         "on",
+	"enable_material":                 "on",
+	"max_parallel_workers_per_gather": "0",
+	"jit":                             "off",
+	"seq_page_cost":                   "1",
+	"random_page_cost":                "4",
+	"cpu_tuple_cost":                  "0.01",
+	"cpu_index_tuple_cost":            "0.005",
+	"cpu_operator_cost":               "0.0025",
+	"effective_cache_size":            "4GB",
+	"cursor_tuple_fraction":           "0.1",
+	"from_collapse_limit":             "8",
+	"join_collapse_limit":             "8",
+	"geqo":                            "on",
+	"geqo_threshold":                  "12",
+	"geqo_effort":                     "5",
+	"geqo_pool_size":                  "0",
+	"geqo_generations":                "0",
+	"constraint_exclusion":            "partition",
+	"work_mem":                        "4MB",
+	"hash_mem_multiplier":             "2",
+	"maintenance_work_mem":            "64MB",
+	"temp_buffers":                    "8MB",
+}
+
+// pinnedSince are the settings that older servers do not know, and refuse; in the
+// order of the versions.
+var pinnedSince = []struct {
+	major       int
+	name, value string
+}{
+	{14, "idle_session_timeout", "0"},
+	{14, "client_connection_check_interval", "0"},
+	{14, "enable_memoize", "on"},
+	{15, "recursive_worktable_factor", "10"},
+	{16, "createrole_self_grant", ""}, // or the login would become a member of what it creates
+	{17, "transaction_timeout", "0"},
+}
+
+// newestMajor is what a server is taken for that is not known yet: it knows every
+// setting.
+const newestMajor = 99
+
+// olderThan is the version that a server is taken for next, when it has refused a
+// setting of major.
+func olderThan(major int, refusal error) int {
+	var pg *pgconn.PgError
+	older := pinnedSince[0].major - 1
+	for _, p := range pinnedSince {
+		if errors.As(refusal, &pg) && strings.Contains(pg.Message, `"`+p.name+`"`) {
+			return min(p.major, major) - 1
+		}
+		if p.major <= major {
+			older = p.major - 1
+		}
+	}
+	return older
+}
+
+// roleOption matches a role that the options of a connection string name.
+var roleOption = regexp.MustCompile(`(^|\s)(-c\s*|--)role=`)
+
+// pin puts the settings into the start-up message of a connection to a server of
+// a major version. A role that the connection
+// string names is the operator's choice and stays; one that the database or the
+// login is given as a setting is not.
+func pin(config *pgx.ConnConfig, major int) {
+	named, chosen := config.RuntimeParams["role"]
+	params := maps.Clone(pinned)
+	for name, value := range config.RuntimeParams {
+		// The server takes names in any case, and the last of several.
+		if _, ours := params[strings.ToLower(name)]; !ours {
+			params[name] = value
+		}
+	}
+	for _, p := range pinnedSince {
+		if major >= p.major {
+			params[p.name] = p.value
+		}
+	}
+	switch {
+	case chosen:
+		params["role"] = named
+	case !roleOption.MatchString(params["options"]):
+		params["role"] = "none"
+	}
+	params["session_authorization"] = config.User
+	config.RuntimeParams = params
+}

@@ -1,0 +1,405 @@
+package adminconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// maxWaiting bounds the calls that wait for a connection of one cluster, so
+	// that a slow cluster costs a bounded number of goroutines.
+	maxWaiting = 1000
+	// ConnectTimeout bounds one attempt to connect; a logon has 10 s in all.
+	ConnectTimeout = 4 * time.Second
+	// After a failure to connect, calls fail at once for a while that doubles up
+	// to circuitMax; then one of them tries (half-open) while the others still
+	// fail. It is short enough for a logon to succeed within seconds of a
+	// cluster's return.
+	circuitMin = 100 * time.Millisecond
+	circuitMax = time.Second
+)
+
+// Conn is one standing connection of the administrative login.
+type Conn struct {
+	*pgx.Conn
+	meter   *meter
+	Version int  // server_version_num
+	Standby bool // it was in recovery when it was opened
+	Reused  bool // it was idle, so it may have died unnoticed
+	opened  time.Time
+	used    time.Time // when it was given back
+}
+
+// Pool holds the standing connections of one cluster: at most MaxConns of them,
+// those to other databases included, a bounded queue before them, and a circuit
+// that turns an outage into quick failures. Make it with New; safe for concurrent use.
+type Pool struct {
+	Cluster string           // identifier, for errors and logs
+	Log     *slog.Logger     // never nil
+	Now     func() time.Time // never nil
+
+	config       *pgx.ConnConfig
+	hosts        []*host // config, for each of its servers
+	sessionAttrs string
+	replica      replica
+	lane         chan struct{} // one token: the transaction of this process that may hold the lock
+	// laneless is until when the lock is not waited for. Who has the token of
+	// lane may use it.
+	laneless time.Time
+	errand   chan struct{}   // one token: the connection to another database
+	slots    chan struct{}   // one token for each connection in use or being opened
+	base     context.Context // ends with Close
+	end      context.CancelFunc
+
+	mu       sync.Mutex // guards what follows
+	idle     []*Conn
+	waiting  int
+	closed   bool
+	failure  error         // the last failure to connect; nil while the circuit is closed
+	failed   chan struct{} // closed at the next failure, to wake those who wait
+	backoff  time.Duration
+	retryAt  time.Time
+	probing  bool
+	lastHost int // index in hosts: where the primary was
+	connects int // for tests and for the check
+	reached  bool
+	refusals map[string]refusal // databases that do not let the login in
+
+	// TestOnlyBefore runs before each statement that changes something, which is
+	// then sent by itself.
+	TestOnlyBefore func(sql string, c *pgconn.PgConn)
+}
+
+// New does no I/O; the first Acquire connects.
+func New(cfg Config) *Pool {
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = defaultMaxConns
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	c := cfg.Conn.Copy()
+	if c.ConnectTimeout == 0 || c.ConnectTimeout > ConnectTimeout {
+		c.ConnectTimeout = ConnectTimeout
+	}
+	c.StatementCacheCapacity = 0
+	c.DescriptionCacheCapacity = 0
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	p := &Pool{Cluster: cfg.Cluster, Log: cfg.Log, Now: cfg.Now, config: c,
+		hosts: splitHosts(c, &loginPassword{current: c.Password, read: cfg.Password}, cfg.State), sessionAttrs: cfg.TargetSessionAttrs,
+		lane: make(chan struct{}, 1), errand: make(chan struct{}, 1), slots: make(chan struct{}, max(cfg.MaxConns, minMaxConns)),
+		failed: make(chan struct{}), refusals: map[string]refusal{}}
+	p.replica.turn = make(chan struct{}, 1)
+	p.base, p.end = context.WithCancel(context.Background())
+	return p
+}
+
+// Config is the connection string of the administrative login; not to be changed.
+func (p *Pool) Config() *pgx.ConnConfig { return p.config }
+
+// acquire returns a connection, to be given back with release.
+func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, p.Unreachable(errClosed)
+	}
+	probe, err := p.admitLocked()
+	if err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	if p.waiting >= maxWaiting {
+		p.mu.Unlock()
+		return nil, p.Unreachable(errors.New("too many logons wait for the administrative connections"))
+	}
+	p.waiting++
+	failed := p.failed
+	p.mu.Unlock()
+
+	err = p.wait(ctx, failed)
+	p.mu.Lock()
+	p.waiting--
+	if err != nil {
+		if probe {
+			p.probing = false
+		}
+		p.mu.Unlock()
+		return nil, err
+	}
+	for n := len(p.idle); n > 0 && !probe; n = len(p.idle) {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		if c.Standby && len(p.hosts) > 1 && time.Since(c.opened) > staleStandby {
+			defer c.CloseNow()
+			continue
+		}
+		p.mu.Unlock()
+		c.Reused = true
+		return c, nil
+	}
+	p.mu.Unlock()
+	return p.open(ctx)
+}
+
+// admitLocked applies the circuit: nobody while it is open, one prober when it
+// is half open.
+func (p *Pool) admitLocked() (probe bool, err error) {
+	if p.failure == nil || len(p.idle) > 0 {
+		return false, nil
+	}
+	if p.probing || p.Now().Before(p.retryAt) {
+		return false, p.failure
+	}
+	p.probing = true
+	return true, nil
+}
+
+func (p *Pool) wait(ctx context.Context, failed <-chan struct{}) error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-failed:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.failure != nil {
+			return p.failure
+		}
+		return p.Unreachable(errors.New("connection failed"))
+	case <-p.base.Done():
+		return p.Unreachable(errClosed)
+	case <-ctx.Done():
+		return p.Unreachable(ctx.Err())
+	}
+}
+
+// open connects in a slot that the caller holds, and tells the circuit. The
+// attempt runs to its own deadline: that a caller goes away says nothing about
+// the cluster, and the connection serves the next one.
+func (p *Pool) open(ctx context.Context) (*Conn, error) {
+	type result struct {
+		c   *Conn
+		err error
+	}
+	ready := make(chan result)
+	go func() {
+		connecting, cancel := context.WithTimeout(context.Background(), ConnectTimeout)
+		defer cancel()
+		stop := context.AfterFunc(p.base, cancel)
+		defer stop()
+		c, err := p.Connect(connecting, "")
+		if err = p.opened(err); err != nil {
+			if c != nil {
+				c.CloseNow()
+			}
+			c = nil
+			<-p.slots
+		}
+		select {
+		case ready <- result{c, err}:
+		case <-ctx.Done():
+			if c != nil {
+				p.Release(c)
+			}
+		}
+	}()
+	select {
+	case r := <-ready:
+		return r.c, r.err
+	case <-ctx.Done():
+		return nil, p.Unreachable(ctx.Err())
+	}
+}
+
+// opened tells the circuit how an attempt to connect ended, and returns what to
+// tell the caller.
+func (p *Pool) opened(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probing = false
+	p.connects++
+	if p.closed {
+		return p.Unreachable(errClosed)
+	}
+	if err == nil {
+		p.failure, p.backoff, p.reached = nil, 0, true
+		return nil
+	}
+	e := p.connectError(err)
+	if IsCode(err, "53300") && len(p.slots) > 1 {
+		return e // no room for one more, while those that stand still serve
+	}
+	p.failure = e
+	p.backoff = min(max(2*p.backoff, circuitMin), circuitMax)
+	p.retryAt = p.Now().Add(p.backoff)
+	close(p.failed)
+	p.failed = make(chan struct{})
+	return e
+}
+
+// openDatabase connects to another database of the cluster for one errand. It
+// takes a slot like a standing connection, and does not touch the circuit: a
+// database that refuses connections says nothing about the cluster.
+func (p *Pool) OpenDatabase(ctx context.Context, database string) (*Conn, error) {
+	p.mu.Lock()
+	failed := p.failed
+	p.mu.Unlock()
+	if err := p.wait(ctx, failed); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	var surplus *Conn
+	if n := len(p.idle); n > 0 && n+len(p.slots) > cap(p.slots) {
+		surplus, p.idle = p.idle[0], p.idle[1:]
+	}
+	p.mu.Unlock()
+	if surplus != nil {
+		surplus.CloseNow()
+	}
+	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	defer cancel()
+	c, err := p.Connect(ctx, database)
+	if err != nil {
+		<-p.slots
+		return nil, err
+	}
+	return c, nil
+}
+
+// release gives a connection back; one that is broken, or in the middle of a
+// transaction, is closed.
+func (p *Pool) Release(c *Conn) {
+	p.mu.Lock()
+	healthy := !c.IsClosed() && !c.PgConn().IsBusy() && c.PgConn().TxStatus() == 'I' && !c.meter.worn() && !p.closed
+	if healthy {
+		c.used = time.Now()
+		p.idle = append(p.idle, c)
+		// It answered, so the cluster is there: a failure to open one more that
+		// is long past must not refuse the next logon that finds none idle.
+		p.failure, p.backoff = nil, 0
+	}
+	p.mu.Unlock()
+	if !healthy {
+		c.CloseNow()
+	}
+	<-p.slots
+}
+
+// discard closes a connection instead of giving it back.
+func (p *Pool) Discard(c *Conn) {
+	c.CloseNow()
+	<-p.slots
+}
+
+// flush closes the idle connections: they lead to a server that is gone, or
+// that has become a standby.
+func (p *Pool) Flush() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.CloseNow()
+	}
+}
+
+// Close ends the standing connections. Calls in progress fail.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.end()
+	p.Flush()
+	p.closeReplica()
+}
+
+// CloseNow closes the connection, without waiting long for the server.
+func (c *Conn) CloseNow() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.Close(ctx) // the connection is gone either way
+}
+
+// setup asks what the connection leads to. An asynchronous commit that the
+// database or the login is given as a setting would lose what was answered for;
+// one that holds for the whole server is the operator's choice, and is waited for
+// on this server only.
+const setup = `
+select set_config('synchronous_commit', case when source in ('database', 'user', 'database user') then 'on' else 'local' end, false)
+from pg_settings where name = 'synchronous_commit' and (setting = 'off' or source in ('database', 'user', 'database user'));
+select current_setting('server_version_num'), pg_backend_pid(), pg_is_in_recovery();`
+
+func (c *Conn) prepare(ctx context.Context, state func(version int) string) error {
+	results, err := c.PgConn().Exec(ctx, setup).ReadAll()
+	if err != nil {
+		return err
+	}
+	var pid uint32
+	if len(results) == 0 || len(results[len(results)-1].Rows) != 1 || len(results[len(results)-1].Rows[0]) != 3 {
+		return errors.New("the server answers what it was not asked")
+	}
+	row := results[len(results)-1].Rows[0]
+	if _, err := fmt.Sscan(string(row[0]), &c.Version); err != nil {
+		return fmt.Errorf("reading server_version_num: %w", err)
+	}
+	if _, err := fmt.Sscan(string(row[1]), &pid); err != nil {
+		return fmt.Errorf("reading pg_backend_pid: %w", err)
+	}
+	c.Standby = string(row[2]) == "t"
+	// A pooler hands out keys of its own. Behind one, the next statement may
+	// run on another backend, and roles may be logged on that are not ours.
+	if told := c.PgConn().PID(); told != 0 && told != pid {
+		return ErrPooler
+	}
+	if state == nil {
+		return nil
+	}
+	_, err = c.Prepare(ctx, StateStatement, state(c.Version))
+	return err
+}
+
+func (p *Pool) Unreachable(cause error) *Error {
+	e := &Error{Kind: ErrUnreachable, Message: fmt.Sprintf("cluster %q cannot be reached", p.Cluster), Cause: cause}
+	switch {
+	case IsCode(cause, "53300"):
+		e.Kind, e.Message = ErrFull, fmt.Sprintf("cluster %q has no connection left", p.Cluster)
+	case IsCode(cause, "57P01", "57P02", "57P03"):
+		e.Kind, e.Message = ErrNotReady, fmt.Sprintf("cluster %q is starting up or shutting down", p.Cluster)
+	case errors.Is(cause, ErrRecovery):
+		e.Kind, e.Message = ErrReadOnly, fmt.Sprintf("cluster %q has no primary that session roles could be made on", p.Cluster)
+	case errors.Is(cause, ErrPooler):
+		e.Message = fmt.Sprintf("cluster %q is behind a connection pooler; its upstream has to name the PostgreSQL server itself", p.Cluster)
+	}
+	return e
+}
+
+func (p *Pool) connectError(err error) *Error {
+	if errors.Is(err, ErrMethod) {
+		return &Error{Kind: ErrRights, Cause: err,
+			Message: fmt.Sprintf("cluster %q wants the administrative login to authenticate in an unsafe way; run `daypass cluster check %s`", p.Cluster, p.Cluster)}
+	}
+	if IsCode(err, "28P01", "28000", "42501") {
+		hint := ""
+		if IsCode(err, "28P01") {
+			hint = " (28P01): check the password in upstream_password_file or upstream_password_env"
+		}
+		return &Error{Kind: ErrRights, Cause: err,
+			Message: fmt.Sprintf("cluster %q refuses the administrative login%s; run `daypass cluster check %s`", p.Cluster, hint, p.Cluster)}
+	}
+	return p.Unreachable(err)
+}

@@ -1,0 +1,140 @@
+package adminconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// replayFor bounds how long a logon waits for the standby it goes to.
+	replayFor   = 4 * time.Second
+	replayAgain = 10 * time.Millisecond
+	// standbyAnswers is how long the standby may take for one answer; one that
+	// does not is left alone for standbyAgain.
+	standbyAnswers = time.Second
+	standbyAgain   = 5 * time.Second
+)
+
+// replica is where sessions go when it may be a standby: session roles are
+// changed on the primary and reach it later. It holds one standing connection.
+type replica struct {
+	turn  chan struct{} // one token: who uses the rest
+	c     *Conn
+	after time.Time // not to be asked before
+}
+
+// follows reports whether sessions may go to a standby at all.
+func (p *Pool) follows() bool {
+	if p.anyHost() && p.primary() == 0 {
+		return false // sessions go to the first host that answers: the primary
+	}
+	return len(p.hosts) > 1 && !slices.Contains([]string{"read-write", "primary"}, p.sessionAttrs)
+}
+
+func (p *Pool) anyHost() bool {
+	return p.sessionAttrs == "" || p.sessionAttrs == "any"
+}
+
+// AwaitReplay waits until the standby that sessions go to has what was just
+// committed on the primary. ErrLagging says that it takes too long. A standby
+// that cannot be asked is not waited for: the session's own logon will say what
+// is the matter with it.
+func (p *Pool) AwaitReplay(ctx context.Context) error {
+	if !p.follows() {
+		return nil
+	}
+	c, err := p.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	var position *string
+	err = c.QueryRow(ctx, "select case when pg_is_in_recovery() then null else pg_current_wal_flush_lsn()::text end").Scan(&position)
+	p.Release(c)
+	if err != nil {
+		return p.Unreachable(err)
+	}
+	if position == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, replayFor)
+	defer cancel()
+	for {
+		there, err := p.replayed(ctx, *position)
+		if err != nil || there {
+			return nil
+		}
+		timer := time.NewTimer(replayAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return &Error{Kind: ErrLagging, Cause: ctx.Err(),
+				Message: fmt.Sprintf("the standby of cluster %q has not received the session role yet; try again", p.Cluster)}
+		}
+	}
+}
+
+// replayed asks whether the standby has replayed up to a position.
+func (p *Pool) replayed(ctx context.Context, position string) (there bool, err error) {
+	r := &p.replica
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return false, nil
+	}
+	asking, cancel := context.WithTimeout(ctx, standbyAnswers)
+	defer cancel()
+	if r.c == nil && (time.Now().Before(r.after) || p.base.Err() != nil) {
+		return false, errNoStandby
+	}
+	if r.c == nil {
+		if r.c, err = p.openReplica(asking); err != nil {
+			r.after = time.Now().Add(standbyAgain)
+			return false, err
+		}
+	}
+	err = r.c.QueryRow(asking, "select not pg_is_in_recovery() or coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, true)", position).Scan(&there)
+	if err != nil {
+		r.c.CloseNow()
+		r.c = nil
+		if ctx.Err() != nil {
+			return false, nil // the time is up, not the standby down
+		}
+	}
+	return there, err
+}
+
+// errNoStandby is why there is nothing to wait for.
+var errNoStandby = errors.New("no standby answers")
+
+// openReplica connects where the gateway's sessions go: to the first host, in
+// the order given, that answers and is of the right kind.
+func (p *Pool) openReplica(ctx context.Context) (*Conn, error) {
+	var last error
+	for _, host := range p.hosts {
+		c, err := host.connect(ctx, "")
+		if err != nil {
+			last = err
+			continue
+		}
+		if c.Standby || p.anyHost() {
+			return c, nil
+		}
+		c.CloseNow()
+	}
+	return nil, errors.Join(errNoStandby, last)
+}
+
+// closeReplica ends the standing connection.
+func (p *Pool) closeReplica() {
+	p.replica.turn <- struct{}{}
+	defer func() { <-p.replica.turn }()
+	if p.replica.c != nil {
+		p.replica.c.CloseNow()
+		p.replica.c = nil
+	}
+}

@@ -1,0 +1,139 @@
+package adminconn
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// Step is one statement of a change.
+type Step struct {
+	SQL string
+	// Parameter is set where the statement sets a parameter: "does not exist" (42704)
+	// is then said of the parameter, and of no role that somebody has dropped.
+	Parameter bool
+	About     any // what its author wants back in a StepError
+}
+
+// StepError says which statement failed.
+type StepError struct {
+	Step
+	err error
+}
+
+func (e *StepError) Error() string { return e.err.Error() }
+func (e *StepError) Unwrap() error { return e.err }
+
+// Run sends the statements in one message. A test that wants to fall
+// between two of them has them sent one by one.
+func (p *Pool) Run(ctx context.Context, c *Conn, steps []Step) error {
+	if p.TestOnlyBefore != nil {
+		for _, s := range steps {
+			p.TestOnlyBefore(s.SQL, c.PgConn())
+			if err := runMessage(ctx, c, []Step{s}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return runMessage(ctx, c, steps)
+}
+
+func runMessage(ctx context.Context, c *Conn, steps []Step) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	var sql strings.Builder
+	for _, s := range steps {
+		sql.WriteString(s.SQL)
+		sql.WriteString(";\n")
+	}
+	reader := c.PgConn().Exec(ctx, sql.String())
+	done := 0
+	for reader.NextResult() {
+		if _, err := reader.ResultReader().Close(); err == nil {
+			done++
+		}
+	}
+	if err := reader.Close(); err != nil {
+		return &StepError{Step: steps[min(done, len(steps)-1)], err: err}
+	}
+	return nil
+}
+
+// AcquireAlive is acquire for what may take long, where silence could mean
+// either that it does or that the server is gone.
+func (p *Pool) AcquireAlive(ctx context.Context) (*Conn, error) {
+	for {
+		c, err := p.Acquire(ctx)
+		if err != nil || !c.Reused || time.Since(c.used) < reusedAnswers {
+			return c, err
+		}
+		asking, cancel := context.WithTimeout(ctx, reusedAnswers)
+		err = c.PgConn().Exec(asking, "").Close()
+		cancel()
+		if err == nil {
+			return c, nil
+		}
+		p.Discard(c)
+		if ctx.Err() != nil {
+			return nil, p.Unreachable(ctx.Err())
+		}
+		p.Flush()
+	}
+}
+
+// Pause waits a little longer after each attempt, at random so that gateways
+// do not meet again. What failed for a row that somebody keeps locked waits longer
+// than it has had the lane, so that most of the lane is the others'.
+func Pause(ctx context.Context, attempt int, cause error) error {
+	unit := 2 * time.Millisecond
+	switch {
+	case IsCode(cause, "55P03"):
+		unit = 200 * time.Millisecond
+		attempt++
+	case attempt == 0:
+		return ctx.Err()
+	}
+	t := time.NewTimer(time.Duration((1 + rand.Float64()*float64(min(attempt, 5))) * float64(unit)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Read runs read on a standing connection, and once more on a new one when the
+// connection turns out to be dead: the server was restarted in between. What read
+// returns is returned as it is, unless the connection broke.
+func (p *Pool) Read(ctx context.Context, read func(context.Context, *Conn) error) error {
+	for {
+		c, err := p.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		// The query runs on when the caller goes away: breaking it off would
+		// cost the connection, and it takes less than a millisecond.
+		deadline, _ := ctx.Deadline()
+		if soon := time.Now().Add(reusedAnswers); c.Reused && soon.Before(deadline) {
+			deadline = soon
+		}
+		query, cancel := context.WithDeadline(p.base, deadline)
+		err = read(query, c)
+		cancel()
+		reused := c.Reused
+		if err != nil && (ConnectionLost(err) || reused && c.IsClosed() && p.base.Err() == nil) {
+			p.Discard(c)
+			if reused {
+				p.Flush()
+				continue
+			}
+			return p.Unreachable(err)
+		}
+		p.Release(c)
+		return err
+	}
+}

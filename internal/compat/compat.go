@@ -1,0 +1,237 @@
+// Package compat installs SQL functions and views in a database: what row security
+// and Redshift's drivers miss in a plain PostgreSQL. `daypass cluster compat` and
+// docs/clients.md are about it.
+//
+// The gateway works without any of it. What is installed runs with the rights of the
+// schema's owner, so the schema is made and never adopted.
+package compat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgsql"
+)
+
+// Options say what Install is to do.
+type Options struct {
+	Database string
+	Remove   bool // take it away again
+	DryRun   bool // change nothing
+}
+
+// Report is what Install has done or, with DryRun, would do.
+type Report struct {
+	Cluster  string
+	Database string
+	// SQL are the statements, for one transaction, without semicolons. None: there
+	// is nothing to do.
+	SQL []string
+	// ForOwner are statements that the administrative login may not run: the
+	// owner of the database or a superuser has to. They put the schema at the
+	// end of the search path, where Redshift's drivers look for their views;
+	// db_user() works without.
+	ForOwner []string
+	// ForSuperuser are statements without which the functions that act on one's own
+	// sessions are refused, as their owner may not do it either.
+	ForSuperuser []string
+}
+
+// Install installs, in one database, the schema daypass: db_user(), which row
+// security policies can compare with in sessions with groups, and the views that
+// the metadata calls of Redshift's drivers ask for. It can be repeated. It needs
+// the right to create schemas in the database. What it grants, to everybody and on
+// its own schema, is all that Daypass ever grants on objects.
+//
+// The schema's owner decides what db_user() says. Install therefore refuses one
+// that belongs to neither the administrative login nor a superuser, or in which
+// anybody else owns something or may create something, and leaves alone what a
+// superuser has made.
+//
+// Errors are *adminconn.Error with adminconn.ErrRights, dbuser.ErrDatabaseMissing or ErrUnreachable, or
+// what PostgreSQL said.
+func Install(ctx context.Context, pool *adminconn.Pool, o Options) (Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	report := Report{Cluster: pool.Cluster, Database: o.Database}
+	err := pool.InDatabase(ctx, o.Database, func(ctx context.Context, _, c *adminconn.Conn) error {
+		report.SQL, report.ForOwner, report.ForSuperuser = nil, nil, nil // it may be the second attempt
+		st, err := readState(ctx, c)
+		if err != nil {
+			return err
+		}
+		if report.SQL, err = st.plan(o); err != nil {
+			return err
+		}
+		if sql := st.searchPath(o); sql != "" && st.ownsDatabase {
+			report.SQL = append(report.SQL, sql)
+		} else if sql != "" {
+			report.ForOwner = []string{sql}
+		}
+		report.ForSuperuser = st.rights(o)
+		if o.DryRun {
+			return nil
+		}
+		var steps []adminconn.Step
+		for _, sql := range report.SQL {
+			steps = append(steps, adminconn.Step{SQL: sql})
+		}
+		if len(steps) == 0 {
+			return nil
+		}
+		return pool.Run(ctx, c, steps)
+	})
+	return report, installError(err, o)
+}
+
+// state is what decides about Install in a database.
+type state struct {
+	admin        string
+	adminSuper   bool
+	owner        string // of the schema; empty: there is none
+	ownerSuper   bool
+	foreign      string // what makes the schema untrustworthy; empty: nothing does
+	version      string
+	mayCreate    bool
+	lacks        []string // of signalRights, what the administrative login has not
+	ownsDatabase bool
+	database     string
+	path         string // the database's own search_path; empty: it has none
+	serverPath   string // what holds without it
+}
+
+func readState(ctx context.Context, c *adminconn.Conn) (*state, error) {
+	var st state
+	err := c.QueryRow(ctx, `
+		select current_user::text, me.rolsuper, coalesce(o.rolname::text, ''), coalesce(o.rolsuper, false),
+		  coalesce(obj_description(n.oid, 'pg_namespace'), ''),
+		  has_database_privilege(d.oid, 'create'),
+		  (select coalesce(array_agg(r.rolname::text order by 1), '{}') from pg_roles r
+		    where r.rolname = any ($2::text[]::name[]) and not pg_has_role(me.oid, r.oid, 'usage')),
+		  pg_has_role(d.datdba, 'usage'), d.datname::text,
+		  coalesce((select substr(e, length('search_path=') + 1) from pg_db_role_setting s, unnest(s.setconfig) e
+		    where s.setdatabase = d.oid and s.setrole = 0 and e like 'search\_path=%'), ''),
+		  (select case source when 'configuration file' then reset_val else boot_val end from pg_settings where name = 'search_path')
+		from pg_database d join pg_roles me on me.rolname = current_user
+		left join pg_namespace n on n.nspname = $1 left join pg_roles o on o.oid = n.nspowner
+		where d.datname = current_database()`, Schema, signalRights).
+		Scan(&st.admin, &st.adminSuper, &st.owner, &st.ownerSuper, &st.version, &st.mayCreate, &st.lacks, &st.ownsDatabase, &st.database, &st.path, &st.serverPath)
+	if err == nil && st.owner != "" {
+		st.foreign, err = st.foreignIn(ctx, c)
+	}
+	return &st, err
+}
+
+// Installed is what Look finds of an installation.
+type Installed struct {
+	Present  bool   // there is a schema of its name
+	Foreign  string // what makes the schema untrustworthy; empty: nothing does
+	UpToDate bool
+}
+
+// Look finds out what is installed in the database of a connection.
+func Look(ctx context.Context, c *adminconn.Conn) (Installed, error) {
+	st, err := readState(ctx, c)
+	if err != nil {
+		return Installed{}, err
+	}
+	return Installed{Present: st.owner != "", Foreign: st.foreign, UpToDate: st.version == version()}, nil
+}
+
+// plan returns the statements for the schema.
+func (st *state) plan(o Options) ([]string, error) {
+	switch {
+	case st.owner == "" && o.Remove:
+		return nil, nil
+	case st.owner == "" && !st.mayCreate && !o.DryRun:
+		return nil, &adminconn.Error{Kind: adminconn.ErrRights, Name: st.admin, Message: fmt.Sprintf(
+			"the administrative login %q may not create a schema in database %q: grant create on database %s to %s, or have a superuser run what --dry-run prints",
+			st.admin, st.database, pgsql.Ident(st.database), pgsql.Ident(st.admin))}
+	case st.foreign != "":
+		return nil, &adminconn.Error{Kind: adminconn.ErrRights, Name: st.owner, Message: fmt.Sprintf(
+			"database %q: %s: drop it or take it away, so that nobody else can change what db_user() says, and run this again", st.database, st.foreign)}
+	case st.owner != "" && st.owner != st.admin && !st.adminSuper:
+		if !o.Remove && st.version == version() {
+			return nil, nil
+		}
+		if !o.DryRun {
+			return nil, &adminconn.Error{Kind: adminconn.ErrRights, Name: st.owner, Message: fmt.Sprintf(
+				"schema %s in database %q belongs to the superuser %q, who has to run what --dry-run prints", Schema, st.database, st.owner)}
+		}
+	}
+	sql := []string{st.guard(o.Remove)}
+	if o.Remove {
+		return append(sql, removal()...), nil
+	}
+	return append(append(sql, installation()...), st.verify()), nil
+}
+
+// rights returns what the administrative login has to be granted when it owns the
+// functions, or will.
+func (st *state) rights(o Options) []string {
+	if o.Remove || len(st.lacks) == 0 || st.owner != st.admin && (st.owner != "" || o.DryRun) {
+		return nil // what a superuser runs belongs to the superuser
+	}
+	var sql []string
+	for _, role := range st.lacks {
+		sql = append(sql, "grant "+role+" to "+pgsql.Ident(st.admin))
+	}
+	return sql
+}
+
+// searchPath returns the statement that puts the schema at the end of the
+// database's search path, or takes it out, if it is not there, or is. At the end it
+// shadows nothing, and CREATE TABLE goes where it went.
+func (st *state) searchPath(o Options) string {
+	path := st.path
+	if path == "" {
+		path = st.serverPath
+	}
+	schemas := pgsql.SplitList(path)
+	if slices.Contains(schemas, Schema) == !o.Remove {
+		return ""
+	}
+	if o.Remove {
+		schemas = slices.DeleteFunc(schemas, func(s string) bool { return s == Schema })
+	} else {
+		schemas = append(schemas, Schema)
+	}
+	target := "alter database " + pgsql.Ident(st.database)
+	if o.Remove && slices.Equal(schemas, pgsql.SplitList(st.serverPath)) {
+		return target + " reset search_path"
+	}
+	for i, schema := range schemas {
+		schemas[i] = pgsql.Ident(schema)
+	}
+	return target + " set " + pgsql.Assignment("search_path", strings.Join(schemas, ", "))
+}
+
+func installError(err error, o Options) error {
+	var pg *pgconn.PgError
+	var ours *adminconn.Error
+	switch {
+	case err == nil || errors.As(err, &ours):
+		return err
+	case adminconn.IsCode(err, refusedInScript, "42P06", "23505") && errors.As(err, &pg):
+		message := pg.Message
+		if pg.Hint != "" {
+			message += ": " + pg.Hint
+		}
+		return &adminconn.Error{Kind: adminconn.ErrRights, Name: o.Database, Message: fmt.Sprintf("database %q: %s", o.Database, message)}
+	case adminconn.IsCode(err, "3D000"):
+		return &adminconn.Error{Kind: dbuser.ErrDatabaseMissing, Name: o.Database, Message: fmt.Sprintf("database %q does not exist", o.Database), Cause: err}
+	case adminconn.IsCode(err, "2BP01") && errors.As(err, &pg):
+		return fmt.Errorf("not removed, since something uses it: %s (%s)", pg.Message, strings.ReplaceAll(pg.Detail, "\n", "; "))
+	case adminconn.IsCode(err, "42501"):
+		return &adminconn.Error{Kind: adminconn.ErrRights, Message: fmt.Sprintf("the administrative login may not: %s", adminconn.PlainError(err)), Cause: err}
+	}
+	return fmt.Errorf("database %q: %w", o.Database, err)
+}

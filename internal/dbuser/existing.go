@@ -1,0 +1,192 @@
+package dbuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/pgsql"
+)
+
+// SessionRoles selects the oids of what may be changed, handed over and dropped
+// as session roles. The marker alone proves nothing: before 16 a user with
+// CREATEROLE can put any role into it. The name must be one that we give, and the
+// role no superuser; existing.go and names.go see to the rest of the name. From 16
+// on the login that made the marker is a member of it too, in order to administer
+// it: an administrative login is not a session role.
+const SessionRoles = `select x.member from pg_auth_members x join pg_roles k on k.oid = x.roleid join pg_roles v on v.oid = x.member
+  where k.rolname = '` + MarkerRole + `' and v.rolname not in (current_user, session_user) and not v.rolsuper and v.rolname ~ '^IAMA?:'
+  group by x.member having not bool_or(x.admin_option)`
+
+// isSession is the condition that a row a of pg_stat_activity is a session. The worker
+// of a subscription is none: it runs as the subscription's owner, whose rights would
+// last as long as it runs. A plain login is not told what kind of process another
+// role's is, but it is told which processes work for subscriptions.
+const isSession = `coalesce(a.backend_type = 'client backend',
+  a.pid not in (select w.pid from pg_stat_get_subscription(null) w where w.pid is not null))`
+
+// ExistingRole is a session role, as the clean-up sees it.
+type ExistingRole struct {
+	Role       string
+	Name       RoleName
+	Live       bool // has backends
+	Prepared   bool // has prepared transactions
+	Login      bool // may log in
+	Held       bool // is a member of more than the marker
+	Members    bool // others are members of it
+	Alterable  bool // the administrative login may change it
+	ValidUntil time.Time
+	Databases  []string // where it owns something; "" for what belongs to the whole cluster
+	Mentioned  bool     // an ACL, a policy or default privileges name it
+	Now        time.Time
+}
+
+// existingQuery reads pg_shdepend, which covers all databases, for all session
+// roles ($1 null) or the named ones. Default privileges and user mappings
+// of a session role concern nobody else and are not handed over.
+func existingQuery(version int) string {
+	// What a role may only administer since it made it (16 on) gives it nothing.
+	held, members, alterable := "", "", "true"
+	if version >= 160000 {
+		held = "and (m.inherit_option or m.set_option or m.grantor <> 10)"
+		members = "and (m.inherit_option or m.set_option)"
+		alterable = `case when me.rolsuper or coalesce((select bool_or(m.admin_option) from pg_auth_members m
+      where m.roleid = r.oid and m.member = me.oid), false) then true
+    else pg_has_role(me.oid, r.oid, 'member with admin option') end`
+	}
+	return strings.NewReplacer("{held}", held, "{members}", members, "{alterable}", alterable).Replace(`
+with session_role as (
+  select r.oid, r.rolname, r.rolvaliduntil, r.rolcanlogin
+  from pg_roles r
+  where r.oid in (` + SessionRoles + `) and ($1::text[] is null or r.rolname = any ($1::text[]::name[])))
+select r.rolname::text, clock_timestamp(),
+  case when isfinite(r.rolvaliduntil) then r.rolvaliduntil else 'epoch' end,
+  exists (select from pg_stat_activity a where a.usesysid = r.oid and ` + isSession + `
+    and not exists (select from unnest($2::int[], $3::int8[]) o (pid, role) where o.pid = a.pid and o.role = a.usesysid::int8)),
+  exists (select from pg_prepared_xacts x where x.owner = r.rolname),
+  r.rolcanlogin,
+  exists (select from pg_auth_members m where m.member = r.oid
+    and m.roleid <> (select oid from pg_roles where rolname = '` + MarkerRole + `') {held}),
+  exists (select from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid
+    and pg_get_userbyid(m.member) <> session_user {members}),
+  {alterable},
+  coalesce((select array_agg(distinct coalesce(d.datname::text, '') order by coalesce(d.datname::text, ''))
+    from pg_shdepend s left join pg_database d on d.oid = s.dbid
+    where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid and s.deptype = 'o'
+      and s.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)), '{}'),
+  exists (select from pg_shdepend s where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid
+    and (s.deptype <> 'o' or s.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)))
+from session_role r cross join (select oid, rolsuper from pg_roles where rolname = current_user) me order by 1`)
+}
+
+// Existing lists the session roles that exist, all of them (roles nil) or the named ones.
+func (a *Admin) Existing(ctx context.Context, c *adminconn.Conn, roles []string) ([]ExistingRole, error) {
+	pids, oids := a.outlasting(c)
+	rows, err := c.Query(ctx, existingQuery(c.Version), roles, pids, oids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []ExistingRole
+	for rows.Next() {
+		var o ExistingRole
+		if err := rows.Scan(&o.Role, &o.Now, &o.ValidUntil, &o.Live, &o.Prepared, &o.Login, &o.Held, &o.Members, &o.Alterable, &o.Databases, &o.Mentioned); err != nil {
+			return nil, err
+		}
+		var ok bool
+		if o.Name, ok = ParseRoleName(o.Role); ok {
+			all = append(all, o)
+		}
+	}
+	return all, rows.Err()
+}
+
+// Retired reports whether another role took its place: nobody will log on with it
+// again.
+func (o *ExistingRole) Retired() bool { return o.Name.tag == tagRetired }
+
+// Expired reports whether its VALID UNTIL has passed: the next logon has to change
+// it in any case. A role without VALID UNTIL is not one of ours to judge by it.
+func (o *ExistingRole) Expired() bool { return o.ValidUntil.Unix() > 0 && o.Now.After(o.ValidUntil) }
+
+// UnusedFor reports whether the last logon is longer ago than d. Every logon
+// keeps VALID UNTIL ahead, so it tells, through restarts and for all gateways
+// alike. A role without it is not one of ours to drop. One that was retired is
+// not waited for: a holder can have that done at every logon.
+func (o *ExistingRole) UnusedFor(d time.Duration) bool {
+	return !o.Live && !o.Prepared && o.ValidUntil.Unix() > 0 && (o.Retired() || o.Now.Sub(o.ValidUntil.Add(-validFor)) > d)
+}
+
+// ReadForeign names the members of the marker that are left alone because they are
+// neither session roles nor administrative logins.
+func ReadForeign(ctx context.Context, c *adminconn.Conn) ([]string, error) {
+	rows, err := c.Query(ctx, `select r.rolname::text, r.rolsuper
+		from pg_auth_members m join pg_roles k on k.oid = m.roleid join pg_roles r on r.oid = m.member
+		where k.rolname = $1 and r.rolname not in (current_user, session_user)
+		group by 1, 2 having not bool_or(m.admin_option) order by 1`, MarkerRole)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var foreign []string
+	for rows.Next() {
+		var name string
+		var super bool
+		if err := rows.Scan(&name, &super); err != nil {
+			return nil, err
+		}
+		if _, ok := ParseRoleName(name); super || !ok {
+			foreign = append(foreign, name)
+		}
+	}
+	return foreign, rows.Err()
+}
+
+// ErrForeign is why a member of the marker is left alone.
+var ErrForeign = errors.New("it is a member of " + MarkerRole + " without being a session role; it is left alone: " +
+	"REVOKE " + MarkerRole + " from it")
+
+// errNoUser is why something cannot be handed over: its user is gone.
+var errNoUser = errors.New("the user of the session role does not exist")
+
+// UserOf finds the user of a session role by the role's name, and applies the rules
+// for what may be lent. Memberships do not count: they are taken away before, and a
+// holder may have added to them.
+func (a *Admin) UserOf(ctx context.Context, c *adminconn.Conn, role string) (string, error) {
+	name, ok := ParseRoleName(role)
+	if !ok {
+		return "", ErrForeign
+	}
+	var users []string
+	err := c.QueryRow(ctx, `select coalesce(array_agg(u.rolname::text), '{}') from pg_roles u
+		where case when $1 <> '' then u.rolname = $1::text::name else `+userHashed+` = $2 end`, name.user, name.userHash).Scan(&users)
+	switch {
+	case err != nil:
+		return "", err
+	case len(users) == 0:
+		return "", errNoUser
+	case len(users) > 1:
+		return "", fmt.Errorf("the users %s fit the name of the session role", pgsql.Names(users))
+	}
+	st, err := readState(ctx, c, Need{User: users[0]}, sessionNames{})
+	if err != nil {
+		return "", err
+	}
+	_, _, err = st.checkUser(Need{User: users[0]}, &a.cfg)
+	if errors.Is(err, ErrUserCannotLogin) {
+		// Somebody who was locked out; a group has members.
+		var members bool
+		err = c.QueryRow(ctx, `select exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
+			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user) and m.member not in (`+SessionRoles+`))`, users[0]).Scan(&members)
+		if err == nil && members {
+			err = fmt.Errorf("%q is a group by now", users[0])
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return users[0], nil
+}

@@ -1,0 +1,108 @@
+package dbuser
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+)
+
+// askElsewhere bounds how long the other hosts are asked for sessions.
+const (
+	askElsewhere = 2 * time.Second
+	// maxOutlasting bounds the backends that are remembered as no sessions any more.
+	maxOutlasting = 10000
+)
+
+// LiveElsewhere names the roles that have a session at another host.
+func (a *Admin) LiveElsewhere(ctx context.Context, roles []string) (live []string) {
+	if len(roles) == 0 || !a.Pool.SeveralHosts() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askElsewhere)
+	defer cancel()
+	var mu sync.Mutex
+	a.Pool.Others(ctx, func(c *adminconn.Conn) {
+		found, err := a.LiveAmong(ctx, c, roles)
+		if err != nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		live = append(live, found...)
+	})
+	return live
+}
+
+// Backend is a server process, and the address at which the gateway had it: a
+// cluster has several servers, each with process ids of its own.
+type Backend struct {
+	PID     uint32
+	Address string
+}
+
+// LiveAmong names the roles that have a backend now that counts as a session, also within a transaction that
+// has looked before.
+func (a *Admin) LiveAmong(ctx context.Context, c *adminconn.Conn, roles []string) (live []string, err error) {
+	pids, oids := a.outlasting(c)
+	if _, err := c.Exec(ctx, "select pg_stat_clear_snapshot()"); err != nil {
+		return nil, err
+	}
+	err = c.QueryRow(ctx, `select coalesce(array_agg(distinct r.rolname::text), '{}') from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
+		where r.rolname = any ($1::text[]::name[]) and `+isSession+`
+		  and not exists (select from unnest($2::int[], $3::int8[]) o (pid, role) where o.pid = a.pid and o.role = a.usesysid::int8)`, roles, pids, oids).Scan(&live)
+	return live, err
+}
+
+// Outlasts says that a backend, of a session role with that oid, is there although it
+// was terminated: it does not count as a session from now on. It reports whether that
+// is new.
+func (a *Admin) Outlasts(b Backend, oid uint32) (first bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, known := a.outlastingBackends[b]
+	if !known && len(a.outlastingBackends) < maxOutlasting {
+		a.outlastingBackends[b] = oid
+	}
+	return !known
+}
+
+// outlasting returns the backends of the server of c that do not count as sessions.
+func (a *Admin) outlasting(c *adminconn.Conn) (pids []int32, roles []int64) {
+	pids, roles = []int32{}, []int64{} // null would be a condition that is never true
+	here := Address(c)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for b, oid := range a.outlastingBackends {
+		if b.Address == here {
+			pids, roles = append(pids, int32(b.PID)), append(roles, int64(oid))
+		}
+	}
+	return pids, roles
+}
+
+// ForgetGone forgets the backends that Outlasts was told of and that have ended.
+func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) error {
+	pids, roles := a.outlasting(c)
+	here, there := Address(c), map[Backend]bool{}
+	if len(pids) > 0 {
+		var still []int32
+		err := c.QueryRow(ctx, `select coalesce(array_agg(a.pid), '{}') from unnest($1::int[], $2::int8[]) o (pid, role)
+			join pg_stat_activity a on a.pid = o.pid and a.usesysid = o.role::oid`, pids, roles).Scan(&still)
+		if err != nil {
+			return err
+		}
+		for _, pid := range still {
+			there[Backend{uint32(pid), here}] = true
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.outlastingBackends, func(b Backend, _ uint32) bool { return !there[b] })
+	return nil
+}
+
+// Address is the server's, as Backend has it.
+func Address(c *adminconn.Conn) string { return c.PgConn().Conn().RemoteAddr().String() }

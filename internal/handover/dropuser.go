@@ -1,0 +1,259 @@
+package handover
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgsql"
+)
+
+// DropOptions say how a database user is dropped.
+type DropOptions struct {
+	ReassignTo string       // who gets what the user owns; needed when there is anything
+	Force      bool         // end the user's sessions
+	Progress   func(string) // told of each thing that is done. Optional.
+}
+
+// DropPlan is what it takes to drop a user, as the database has it now.
+type DropPlan struct {
+	Cluster      string         `json:"cluster"`
+	User         string         `json:"user"`
+	Exists       bool           `json:"exists"`
+	ReassignTo   string         `json:"reassign_to,omitempty"`
+	SessionRoles []string       `json:"session_roles,omitempty"`
+	Sessions     []LiveSessions `json:"sessions,omitempty"`
+	Databases    []RoleUse      `json:"databases,omitempty"`
+	// Orphans are the roles that, from PostgreSQL 16 on, only superusers can
+	// administer afterwards.
+	Orphans  []string  `json:"orphans,omitempty"`
+	Problems []Problem `json:"problems,omitempty"` // what has to be settled first
+}
+
+// LiveSessions are the sessions of one role in one database.
+type LiveSessions struct {
+	Role     string `json:"role"`
+	Database string `json:"database"`
+	Count    int    `json:"count"`
+}
+
+// RoleUse is what depends on a role in one database. An empty Database means
+// what belongs to the whole cluster, such as a database.
+type RoleUse struct {
+	Role     string   `json:"role"`
+	Database string   `json:"database,omitempty"`
+	Owned    int      `json:"owned"`
+	Examples []string `json:"examples,omitempty"` // some of what is owned
+	// Named counts grants, policies, default privileges and user mappings,
+	// which are removed.
+	Named int `json:"named"`
+}
+
+// Problem keeps a user from being dropped.
+type Problem struct {
+	Message string   `json:"message"`
+	SQL     []string `json:"sql,omitempty"` // mends it when a superuser runs it; without semicolons
+}
+
+// Nothing reports whether there is nothing to drop.
+func (p DropPlan) Nothing() bool { return !p.Exists && len(p.SessionRoles) == 0 }
+
+// Owns reports whether anything has to be given to somebody else.
+func (p DropPlan) Owns() bool {
+	return slices.ContainsFunc(p.Databases, func(u RoleUse) bool { return u.Owned > 0 })
+}
+
+// ErrBlocked is why DropUser did nothing: the plan has problems.
+var ErrBlocked = errors.New("the user cannot be dropped yet")
+
+// PlanDrop says what DropUser would do, and changes nothing. A user who is gone
+// has a plan with Exists false, and with the session roles that were left.
+// Errors are *adminconn.Error: what may not be dropped at all is dbuser.ErrUserRefused.
+func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropPlan, error) {
+	p := DropPlan{Cluster: a.Pool.Cluster, User: user, ReassignTo: o.ReassignTo}
+	if err := dbuser.CheckName("user", user); err != nil {
+		return p, err
+	}
+	c, err := a.Pool.Acquire(ctx)
+	if err != nil {
+		return p, err
+	}
+	d := dropper{a: a, c: c, plan: &p, options: o}
+	err = d.look(ctx)
+	a.Pool.Release(c)
+	if err == nil {
+		err = d.lookInside(ctx)
+	}
+	var ours *adminconn.Error
+	if err != nil && !errors.As(err, &ours) {
+		err = a.Pool.Unreachable(err)
+	}
+	return p, err
+}
+
+// DropUser drops a database user and its session roles: it keeps them from
+// logging on, ends their sessions when that is wanted, gives what they own to
+// another role, removes what names them, in every database, and drops them. It
+// goes in small transactions, each of which may be done again, so a run that
+// was cut short is finished by the next. A user who is gone is success.
+//
+// The plan is the one it worked from. With problems in it, nothing was done and
+// the error is ErrBlocked.
+func (a *Admin) DropUser(ctx context.Context, user string, o DropOptions) (DropPlan, error) {
+	p, err := a.PlanDrop(ctx, user, o)
+	switch {
+	case err != nil:
+		return p, err
+	case len(p.Problems) > 0:
+		return p, ErrBlocked
+	case p.Nothing():
+		return p, nil
+	}
+	roles := slices.Clone(p.SessionRoles)
+	if p.Exists {
+		roles = append(roles, user)
+	}
+	say := func(format string, args ...any) {
+		if o.Progress != nil {
+			o.Progress(fmt.Sprintf(format, args...))
+		}
+	}
+	if err := a.forbidLogon(ctx, roles); err != nil {
+		return p, fmt.Errorf("forbidding logons: %w", err)
+	}
+	say("no more logons as %s", pgsql.Names(roles))
+	if len(p.Sessions) > 0 {
+		if err := a.endSessions(ctx, roles); err != nil {
+			return p, fmt.Errorf("ending sessions: %w", err)
+		}
+		say("sessions ended")
+	}
+	for _, role := range roles {
+		if err := a.dropRole(ctx, role, o.ReassignTo, say); err != nil {
+			return p, fmt.Errorf("dropping %q: %w", role, err)
+		}
+		say("dropped %q", role)
+	}
+	return p, nil
+}
+
+// forbidLogon comes first, so that nothing appears behind what follows. It also
+// tells the gateways: a user that may not log in is not lent.
+func (a *Admin) forbidLogon(ctx context.Context, roles []string) error {
+	return a.Pool.Retried(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
+		var there []string
+		err := c.QueryRow(ctx, `select coalesce(array_agg(rolname::text), '{}') from pg_roles
+			where rolcanlogin and rolname = any ($1::text[]::name[])`, roles).Scan(&there)
+		var steps []adminconn.Step
+		for _, r := range there {
+			steps = append(steps, adminconn.Step{SQL: "alter role " + pgsql.Ident(r) + " nologin"})
+		}
+		return steps, err
+	})
+}
+
+const (
+	endSessionsFor   = 10 * time.Second
+	endSessionsAgain = 50 * time.Millisecond
+)
+
+// endSessions ends the sessions of roles and waits until they are gone. A plain
+// login may end those of roles it is a member of.
+func (a *Admin) endSessions(ctx context.Context, roles []string) error {
+	ctx, cancel := context.WithTimeout(ctx, endSessionsFor)
+	defer cancel()
+	for {
+		var left []string
+		err := a.Pool.Retried(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
+			err := c.QueryRow(ctx, `select coalesce(array_agg(distinct usename::text), '{}') from pg_stat_activity
+				where usename = any ($1::text[]::name[])`, roles).Scan(&left)
+			var steps []adminconn.Step
+			for _, r := range left {
+				l, err := readLoan(ctx, c, r, "")
+				if err != nil {
+					return nil, err
+				}
+				steps = append(steps, l.around(adminconn.Step{SQL: "select pg_terminate_backend(pid) from pg_stat_activity where usename = " + pgsql.Literal(r)})...)
+			}
+			return steps, err
+		})
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		timer := time.NewTimer(endSessionsAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("sessions of %s do not end: %w", pgsql.Names(left), ctx.Err())
+		}
+	}
+}
+
+// dropRole clears a role out of every database and drops it.
+func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, ...any)) error {
+	for attempt := 0; ; attempt++ {
+		var databases []string
+		err := a.Pool.Retried(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
+			var err error
+			if databases, err = readMentions(ctx, c, role); err != nil || len(databases) > 0 {
+				return nil, err
+			}
+			return []adminconn.Step{{SQL: "drop role if exists " + pgsql.Ident(role)}}, nil
+		})
+		switch {
+		case adminconn.IsCode(err, "2BP01") && attempt < 3: // something new names it
+			continue
+		case err != nil || len(databases) == 0:
+			return err
+		case attempt == 3:
+			return errors.New("something still names it")
+		}
+		if databases[0] == "" && len(databases) > 1 {
+			databases = databases[1:] // any database will do for what belongs to none
+		}
+		for _, database := range databases {
+			if err := a.clear(ctx, role, to, database); err != nil {
+				return fmt.Errorf("in database %q: %w", database, err)
+			}
+			say("cleared %q out of database %q", role, cmp.Or(database, a.Pool.Config().Database))
+		}
+	}
+}
+
+// clear gives what a role owns in one database to another, takes back what it
+// was granted, and removes what else names it there. What is too much for one
+// transaction is given away before. DROP OWNED would drop what is owned as well;
+// so there is a look that nothing is, in the same transaction, and the role has no
+// session.
+func (a *Admin) clear(ctx context.Context, role, to, database string) error {
+	return a.Pool.OnDatabase(ctx, database, func(do adminconn.Transaction) error {
+		if to != "" {
+			h := handingOver{a: a, role: role, do: do, lend: func(ctx context.Context, lane, _ *adminconn.Conn) (lent, error) { return readLoan(ctx, lane, role, to) }}
+			if err := h.surplus(); err != nil {
+				return err
+			}
+		}
+		return do(func(ctx context.Context, lane, c *adminconn.Conn) error {
+			l, err := readLoan(ctx, lane, role, to)
+			if err != nil {
+				return err
+			}
+			var inner []adminconn.Step
+			if to != "" {
+				inner = append(inner, adminconn.Step{SQL: fmt.Sprintf("reassign owned by %s to %s", pgsql.Ident(role), pgsql.Ident(to))})
+			}
+			grants, err := readGrants(ctx, c, role)
+			if err != nil {
+				return err
+			}
+			inner = append(inner, adminconn.Step{SQL: ownsNothing(role)}, adminconn.Step{SQL: "drop owned by " + pgsql.Ident(role)})
+			return a.Pool.Run(ctx, c, append(takeBack(grants, role, c.Version), l.around(inner...)...))
+		})
+	})
+}

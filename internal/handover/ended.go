@@ -1,0 +1,347 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgsql"
+)
+
+const (
+	// endedDelay gathers the sessions that end together, so that a thousand of
+	// them cost one query; endedAgain is the pause before looking again at a role
+	// that still has sessions, or whose objects were in use.
+	endedDelay = 300 * time.Millisecond
+	endedAgain = 2 * time.Second
+	// endedFor is how long an ended session is followed; the sweep does the rest.
+	endedFor = 20 * time.Second
+	// leftFor is how much longer its backend is, as long as it is there.
+	leftFor = 100 * time.Second
+	// closeFor is how long Close looks after the backends of the last sessions.
+	closeFor = 2 * time.Second
+	// eachFor is how long the objects of one role are handed over before it is the
+	// next one's turn, and allFor how long those of all are before the roles are
+	// looked at again whose sessions have ended since. So a holder's locks take up
+	// no more of the others' time.
+	eachFor = 1 * time.Second
+	allFor  = 4 * time.Second
+	// maxLeft bounds the backends of a role in the queue. What does not fit is the
+	// sweep's.
+	maxLeft = 1000
+	// revokedFor is how long it is remembered that a role's credential was revoked:
+	// longer than any credential lives.
+	revokedFor = 2 * time.Hour
+)
+
+// endedQueue holds the session roles whose sessions ended, each with the time
+// until which it is followed and the backends that may be left. Guarded by
+// Admin.mu.
+type endedQueue struct {
+	until   map[string]time.Time
+	left    map[string][]leftBackend
+	revoked map[string]*revocation
+	running bool
+}
+
+// revocation is what is remembered about a session role with a credential that was
+// revoked.
+type revocation struct {
+	until time.Time
+	shut  bool // the role was kept from logging on
+}
+
+// leftBackend is a backend that may be left.
+type leftBackend struct {
+	dbuser.Backend
+	role  string // the present name of its session role, which may have stepped aside
+	oid   uint32
+	asked bool // to terminate
+}
+
+// SessionEnded says that a session of role in database has ended. When it was the
+// last one of the role, the role is stripped if it owns anything, and what it owns
+// is handed to its user, in every database. It never blocks and changes nothing
+// about roles that own nothing.
+//
+// left is the session's backend; nil if that is not known. It should be gone. When it
+// is there a moment later, as one that catches its cancellation is, it is terminated,
+// until it is gone.
+func (a *Admin) SessionEnded(role, database string, left *dbuser.Backend) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || len(a.ended.until) >= maxEnded {
+		return
+	}
+	a.ended.until[role] = a.Pool.Now().Add(endedFor)
+	if left != nil && len(a.ended.left[role]) < maxLeft {
+		a.ended.left[role] = append(a.ended.left[role], leftBackend{Backend: *left})
+	}
+	if !a.ended.running {
+		a.ended.running = true
+		a.work.Add(1)
+		go a.followEnded()
+	}
+}
+
+// SessionRevoked is SessionEnded for a session whose credential was revoked. The
+// role may not log in from now on, and it is stripped at the end of its last
+// session whether it owns anything or not. A logon with another valid credential
+// has it granted again.
+func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
+	a.mu.Lock()
+	if now := a.Pool.Now(); len(a.ended.revoked) < maxEnded {
+		for other, r := range a.ended.revoked {
+			if !r.until.After(now) {
+				delete(a.ended.revoked, other)
+			}
+		}
+		a.ended.revoked[role] = &revocation{until: now.Add(revokedFor)}
+	}
+	a.mu.Unlock()
+	a.SessionEnded(role, database, left)
+}
+
+// wasRevoked reports whether a credential of a session of role was revoked since
+// the role was last stripped.
+func (a *Admin) wasRevoked(role string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.ended.revoked[role]
+	return r != nil && r.until.After(a.Pool.Now())
+}
+
+// followEnded looks after ended sessions until none is left. A backend may
+// still be finishing a statement, whose objects appear when it commits; so a
+// role is looked at again as long as it has sessions.
+func (a *Admin) followEnded() {
+	defer a.work.Done()
+	delay := endedDelay
+	for {
+		timer := time.NewTimer(delay)
+		select {
+		case <-timer.C:
+		case <-a.base.Done():
+			timer.Stop()
+		}
+		a.mu.Lock()
+		var roles []string
+		for r := range a.ended.until {
+			roles = append(roles, r)
+		}
+		left := a.ended.left
+		a.ended.left = map[string][]leftBackend{}
+		if len(roles) == 0 || a.base.Err() != nil {
+			a.ended.running = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		left = a.endBackends(a.base, left)
+		again := a.lookAfter(roles)
+		delay = endedAgain
+		a.mu.Lock()
+		now := a.Pool.Now()
+		for _, r := range roles {
+			until := a.ended.until[r]
+			switch {
+			case len(left[r]) > 0 && now.Before(until.Add(leftFor)):
+				a.ended.left[r] = append(a.ended.left[r], left[r]...)
+			case !again[r] || now.After(until):
+				delete(a.ended.until, r)
+				delete(a.ended.left, r)
+				delay = endedDelay
+			}
+		}
+		a.mu.Unlock()
+	}
+}
+
+// endBackends terminates those of the backends that are still there, on the server that
+// the administrative login is connected to, and returns them: whether they are gone is
+// seen the next time. One that is there after it was terminated is no session any more:
+// PostgreSQL looks for signals between steps, and some steps of a holder's query take
+// as long as the holder likes (an XPath expression).
+func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) map[string][]leftBackend {
+	if len(left) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, endedAgain)
+	defer cancel()
+	there, err := a.present(ctx, left)
+	if err != nil {
+		a.Pool.Log.Warn("backends of sessions that ended not looked at", "cluster", a.Pool.Cluster, "roles", len(left), "err", err)
+		return left
+	}
+	for role, list := range there {
+		for i := range list {
+			if list[i].asked {
+				if a.Outlasts(list[i].Backend, list[i].oid) {
+					a.Pool.Log.Warn("a backend does not end although it was terminated; its session role loses its rights under it",
+						"cluster", a.Pool.Cluster, "role", list[i].role, "pid", list[i].PID)
+				}
+			}
+			list[i].asked = true
+		}
+		a.Pool.Log.Info("terminating backends of sessions that ended", "cluster", a.Pool.Cluster, "role", role, "backends", len(list))
+		err := a.Pool.InLane(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
+			var steps []adminconn.Step
+			for _, b := range list {
+				if b.Address != dbuser.Address(c) {
+					continue
+				}
+				l, err := readLoan(ctx, c, b.role, "")
+				if err != nil {
+					return nil, err
+				}
+				steps = append(steps, l.around(adminconn.Step{SQL: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usesysid = %d", b.PID, b.oid)})...)
+			}
+			return steps, nil
+		})
+		if err != nil {
+			a.Pool.Log.Warn("backends of sessions that ended not terminated", "cluster", a.Pool.Cluster, "role", role, "err", err)
+		}
+	}
+	return there
+}
+
+// present returns those of the backends that are there, on the server that the
+// administrative login is connected to. It is one query, whatever their number.
+func (a *Admin) present(ctx context.Context, left map[string][]leftBackend) (map[string][]leftBackend, error) {
+	c, err := a.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Pool.Release(c)
+	here := dbuser.Address(c)
+	var pids []int32
+	for _, list := range left {
+		for _, b := range list {
+			if b.Address == here {
+				pids = append(pids, int32(b.PID))
+			}
+		}
+	}
+	if len(pids) == 0 {
+		return nil, nil
+	}
+	rows, err := c.Query(ctx, `select pid, usename::text, usesysid from pg_stat_activity where pid = any ($1::int[]) and usename is not null`, pids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := map[dbuser.Backend]leftBackend{}
+	for rows.Next() {
+		b := leftBackend{Backend: dbuser.Backend{Address: here}}
+		if err := rows.Scan(&b.PID, &b.role, &b.oid); err != nil {
+			return nil, err
+		}
+		found[b.Backend] = b
+	}
+	there := map[string][]leftBackend{}
+	for role, list := range left {
+		for _, b := range list {
+			if f, ok := found[b.Backend]; ok && (f.role == role || dbuser.IsRetired(f.role, role, f.oid)) {
+				f.asked = b.asked
+				there[role] = append(there[role], f)
+			}
+		}
+	}
+	return there, rows.Err()
+}
+
+// lookAfter strips the roles that have no session any more, all of them first, and
+// then hands over what they own, a while for each. It says which to look at again.
+func (a *Admin) lookAfter(roles []string) map[string]bool {
+	again := map[string]bool{}
+	ctx, cancel := context.WithTimeout(a.base, endedFor)
+	defer cancel()
+	found, err := a.existing(ctx, roles)
+	if err != nil {
+		a.Pool.Log.Warn("ended sessions not looked at", "cluster", a.Pool.Cluster, "roles", len(roles), "err", err)
+		for _, r := range roles {
+			again[r] = true
+		}
+		return again
+	}
+	a.markElsewhere(ctx, found, 0)
+	var strip []string
+	for _, o := range found {
+		switch {
+		case o.Live:
+			again[o.Role] = true
+			a.shut(ctx, o)
+		case mustStrip(o, a.wasRevoked(o.Role)):
+			strip = append(strip, o.Role)
+		}
+	}
+	result := a.strip(ctx, strip, a.wasRevoked)
+	for _, role := range strip {
+		r := result[role]
+		again[role] = !r.done || r.left != nil
+		if r.left != nil {
+			a.Pool.Log.Warn("rights not taken away from a session role yet", "cluster", a.Pool.Cluster, "role", role, "err", r.left)
+		}
+	}
+	until := time.Now().Add(allFor)
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	for _, o := range found {
+		for _, database := range o.Databases {
+			if o.Live || slices.Contains(strip, o.Role) && !result[o.Role].done {
+				continue
+			}
+			if time.Now().After(until) {
+				again[o.Role] = true
+				continue
+			}
+			_, err := a.handOver(ctx, o.Role, database, eachFor)
+			var closed *adminconn.EntryError
+			switch {
+			case errors.As(err, &closed): // the sweep tells of it, and tries again
+			case err != nil:
+				again[o.Role] = true
+				if !errors.Is(err, errMore) && !errors.Is(err, errInUse) {
+					a.Pool.Log.Warn("objects not handed over yet", "cluster", a.Pool.Cluster, "role", o.Role, "database", database, "err", err)
+				}
+			}
+		}
+	}
+	return again
+}
+
+func (a *Admin) existing(ctx context.Context, roles []string) ([]dbuser.ExistingRole, error) {
+	c, err := a.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Pool.Release(c)
+	return a.Existing(ctx, c, roles)
+}
+
+// shut keeps a role from logging on whose credential was revoked and that has
+// sessions left: its holder may have given it a password of their own. It is done
+// once; a logon with another valid credential opens it again.
+func (a *Admin) shut(ctx context.Context, o dbuser.ExistingRole) {
+	a.mu.Lock()
+	r := a.ended.revoked[o.Role]
+	done := r == nil || r.shut
+	a.mu.Unlock()
+	if done || !o.Alterable {
+		return
+	}
+	err := a.Pool.Retried(ctx, func(context.Context, *adminconn.Conn) ([]adminconn.Step, error) {
+		return []adminconn.Step{{SQL: "alter role " + pgsql.Ident(o.Role) + " nologin"}}, nil
+	})
+	if err != nil {
+		a.Pool.Log.Warn("session role of a revoked credential may still log in", "cluster", a.Pool.Cluster, "role", o.Role, "err", err)
+		return
+	}
+	a.mu.Lock()
+	r.shut = true
+	a.mu.Unlock()
+}

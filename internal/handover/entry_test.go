@@ -1,0 +1,71 @@
+package handover_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
+	"github.com/daypass/daypass/test/clustertest"
+	"github.com/daypass/daypass/test/pgtest"
+)
+
+// TestDatabaseThatRefusesTheLogin: what session roles own in a database that does not
+// let the administrative login in stays there, without a line for each of them and
+// without asking again and again, until it does.
+func TestDatabaseThatRefusesTheLogin(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		var ahead atomic.Int64
+		f.Admin = f.Another(func(c *dbuser.Config) {
+			c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		})
+		makers := f.LentGroup("makers")
+		db := f.LabDatabase(makers)
+		var roles []dbuser.SessionRole
+		for range 3 {
+			alice := f.LentUser("alice", "")
+			f.Run("grant connect on database %s to %s", db, alice)
+			if f.Major() >= 16 {
+				f.Run("grant %s, %s to %s with admin true, inherit false, set false", alice, makers, f.As.Name)
+			}
+			role := f.Ensure(dbuser.Need{User: alice, Groups: []string{makers}})
+			c := f.Logon(role, db)
+			clustertest.Exec(t, c, "create table lab."+alice+" (x int)")
+			_ = c.Close(context.Background())
+			roles = append(roles, role)
+		}
+		f.Run("revoke connect on database %s from public", db)
+		for _, r := range roles {
+			f.NoSessions(r.Name)
+			f.Admin.SessionEnded(r.Name, db, nil)
+		}
+		f.Admin.Wait()
+		if strings.Contains(f.Log.String(), "WARN") {
+			t.Errorf("at the sessions' end: %s", f.Log)
+		}
+		for range 3 {
+			report, err := f.Admin.Sweep(t.Context(), handover.SweepOptions{})
+			if err != nil || len(report.Kept) != len(roles) {
+				t.Fatalf("Sweep = %+v, %v, want all kept", report, err)
+			}
+			for _, k := range report.Kept {
+				if k.Database != db || !strings.Contains(k.Reason, "cluster check") {
+					t.Errorf("kept %+v", k)
+				}
+			}
+		}
+		if n := strings.Count(f.Server.Log(t), "permission denied for database"); n != 1 {
+			t.Errorf("the database was asked %d times", n)
+		}
+		f.Run("grant connect on database %s to %s", db, f.As.Name)
+		ahead.Store(int64(2 * time.Minute))
+		if report, err := f.Admin.Sweep(t.Context(), handover.SweepOptions{}); err != nil || len(report.Kept) > 0 || len(report.HandedOver) != len(roles) {
+			t.Errorf("after the GRANT: %+v, %v", report, err)
+		}
+	})
+}

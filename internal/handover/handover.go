@@ -1,0 +1,73 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+)
+
+// handOverLock bounds how long a change of owner waits for a table that is in use,
+// and with it how long it keeps others waiting behind it.
+const handOverLock = "300ms"
+
+// Ownership is what a session role owns in one database. An empty Database
+// means what belongs to the whole cluster, such as a database.
+type Ownership struct {
+	Role     string `json:"role"`
+	User     string `json:"user"`
+	Database string `json:"database,omitempty"`
+}
+
+// KeptRole is a session role that could not be handed over or dropped, and why.
+type KeptRole struct {
+	Role   string `json:"role"`
+	Reason string `json:"reason"`
+	// Database is set when the reason is that this database does not let the
+	// administrative login in: it is the same for all roles.
+	Database string `json:"database,omitempty"`
+}
+
+// errMore is why a hand-over is to be continued: its time is up.
+var errMore = errors.New("there is more to hand over")
+
+// handOver gives what a session role owns in one database to its user, when the
+// role has no session: at one stroke, and object by object where that does not work
+// or would be too much. It ends with errMore soon after limit, if that is not zero,
+// and with errInUse when there is a session.
+func (a *Admin) handOver(ctx context.Context, role, database string, limit time.Duration) (user string, err error) {
+	until := time.Time{}
+	if limit > 0 {
+		until = time.Now().Add(limit)
+	}
+	err = a.Pool.OnDatabase(ctx, database, func(do adminconn.Transaction) error {
+		h := handingOver{a: a, role: role, until: until, do: do, lend: func(ctx context.Context, lane, c *adminconn.Conn) (l lent, err error) {
+			live, err := a.LiveAmong(ctx, lane, []string{role})
+			if err == nil && len(live) > 0 {
+				err = errInUse
+			}
+			if err != nil {
+				return l, err
+			}
+			if user, err = a.UserOf(ctx, lane, role); err != nil {
+				return l, err
+			}
+			return a.readLent(ctx, lane, c, role, user)
+		}}
+		if database != "" {
+			if err := h.surplus(); err != nil {
+				return err
+			}
+		}
+		whole := h.whole()
+		if database == "" || !adminconn.IsCode(whole, "53200", "55P03") && !adminconn.Refused(whole) {
+			return whole
+		}
+		if _, err := h.pieces(whole); err != nil {
+			return err
+		}
+		return h.whole() // what ALTER has no words for, as extensions
+	})
+	return user, err
+}

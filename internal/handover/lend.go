@@ -1,0 +1,161 @@
+package handover
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/pgsql"
+)
+
+// lent says what a plain administrative login and the user have to be lent, for one
+// transaction, to change the owner of a session role's objects.
+type lent struct {
+	role, user string
+	version    int
+	super      bool
+	hasRole    bool     // the admin is a member of the session role for good
+	hasUser    bool     // and of its user
+	missing    []string // roles that the user joins for the new owner's rights
+	rights     []right  // what the user is granted for them
+}
+
+// right is a right on what objects are in, that their new owner needs.
+type right struct{ privilege, on string }
+
+// roomsQuery finds what the objects of the session role $1 are in and in which the
+// user $2, who is to get them, lacks a right that PostgreSQL wants of the new
+// owner: CREATE on the schema or the database, USAGE on the foreign-data wrapper.
+// For each it names the user when they own it, else a role that has the right or
+// could give it, and that the administrative login may lend: so a schema that is
+// open to the session role, or to a group that was its, keeps nothing.
+func roomsQuery(version int) string {
+	lendable := "me.rolcreaterole"
+	if version >= 160000 {
+		lendable = "pg_has_role(me.oid, g.oid, 'member with admin option')"
+	}
+	return strings.ReplaceAll(`
+with r as (select oid from pg_roles where rolname = $1), t as (select oid, rolname from pg_roles where rolname = $2),
+me as (select oid, rolsuper, rolcreaterole from pg_roles where rolname = current_user),
+room (what, privilege, owner, acl, has) as (
+  select 'schema ' || quote_ident(nspname), 'CREATE', nspowner, coalesce(nspacl, acldefault('n', nspowner)), has_schema_privilege(t.oid, n.oid, 'create')
+    from pg_namespace n, t where n.oid in (
+      select relnamespace from pg_class where relowner = (select oid from r)
+      union select pronamespace from pg_proc where proowner = (select oid from r)
+      union select typnamespace from pg_type where typowner = (select oid from r)
+      union select oprnamespace from pg_operator where oprowner = (select oid from r)
+      union select opcnamespace from pg_opclass where opcowner = (select oid from r)
+      union select opfnamespace from pg_opfamily where opfowner = (select oid from r)
+      union select collnamespace from pg_collation where collowner = (select oid from r)
+      union select connamespace from pg_conversion where conowner = (select oid from r)
+      union select stxnamespace from pg_statistic_ext where stxowner = (select oid from r)
+      union select dictnamespace from pg_ts_dict where dictowner = (select oid from r)
+      union select cfgnamespace from pg_ts_config where cfgowner = (select oid from r))
+  union all select 'database ' || quote_ident(datname), 'CREATE', datdba, coalesce(datacl, acldefault('d', datdba)), has_database_privilege(t.oid, d.oid, 'create')
+    from pg_database d, t where datname = current_database() and (
+      exists (select from pg_namespace where nspowner = (select oid from r)) or exists (select from pg_publication where pubowner = (select oid from r))
+      or exists (select from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = (select oid from r) and classid = 'pg_subscription'::regclass))
+  union all select 'foreign data wrapper ' || quote_ident(fdwname), 'USAGE', fdwowner, coalesce(fdwacl, acldefault('F', fdwowner)),
+      has_foreign_data_wrapper_privilege(t.oid, f.oid, 'usage')
+    from pg_foreign_data_wrapper f, t where f.oid in (select srvfdw from pg_foreign_server where srvowner = (select oid from r)))
+select what, privilege, owner = t.oid, (
+  select g.rolname::text from (
+      select a.grantee as oid from aclexplode(room.acl) a where a.privilege_type = room.privilege and a.grantee <> 0
+      union select room.owner) c
+    join pg_roles g on g.oid = c.oid, me
+  where g.oid not in (t.oid, me.oid) and not g.rolsuper and g.rolname !~ '^pg_'
+    and (g.oid = (select oid from r) or {lendable})
+    and not pg_has_role(g.oid, t.oid, 'member')
+    and not exists (select from pg_auth_members m where m.roleid = g.oid and m.member = t.oid)
+  order by g.oid <> (select oid from r), g.rolcanlogin, g.rolname limit 1)
+from room, t where not has
+order by 1`, "{lendable}", lendable)
+}
+
+// readLent says what has to be lent to hand what role owns to user, in the database
+// of c.
+func (a *Admin) readLent(ctx context.Context, lane, c *adminconn.Conn, role, user string) (lent, error) {
+	l, err := readLoan(ctx, lane, role, user)
+	l.missing = nil
+	if err != nil || l.super {
+		return l, err
+	}
+	rows, err := c.Query(ctx, roomsQuery(c.Version), role, user)
+	if err != nil {
+		return l, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r right
+		var own bool
+		var lender *string
+		if err := rows.Scan(&r.on, &r.privilege, &own, &lender); err != nil {
+			return l, err
+		}
+		switch {
+		case own:
+			l.rights = append(l.rights, r)
+		case lender != nil && !slices.Contains(l.missing, *lender):
+			l.missing = append(l.missing, *lender)
+		}
+	}
+	return l, rows.Err()
+}
+
+// readLoan says what the administrative login has to be lent, for one
+// transaction, to act for a role and to give what it owns to another. The other
+// also joins the role, unless that goes round in a circle: PostgreSQL wants the
+// new owner of a function or a type to have CREATE on its schema.
+func readLoan(ctx context.Context, c *adminconn.Conn, role, to string) (lent, error) {
+	l := lent{role: role, user: to, version: c.Version, hasUser: to == ""}
+	usable := ""
+	if c.Version >= 160000 {
+		usable = "and x.inherit_option and x.set_option"
+	}
+	var circle bool
+	err := c.QueryRow(ctx, strings.ReplaceAll(`
+		select me.rolsuper,
+		  r.oid = me.oid or exists (select from pg_auth_members x where x.roleid = r.oid and x.member = me.oid {usable}),
+		  $2 = '' or t.oid = me.oid or exists (select from pg_auth_members x where x.roleid = t.oid and x.member = me.oid {usable}),
+		  coalesce(t.rolsuper or pg_has_role(r.oid, t.oid, 'member') or pg_has_role(t.oid, r.oid, 'usage'), true)
+		from pg_roles r join pg_roles me on me.rolname = current_user left join pg_roles t on t.rolname = $2
+		where r.rolname = $1`, "{usable}", usable), role, to).Scan(&l.super, &l.hasRole, &l.hasUser, &circle)
+	if err == nil && !circle {
+		l.missing = []string{role}
+	}
+	return l, err
+}
+
+// around puts the memberships around statements that the admin may run only as
+// a member of both roles, and what the user lacks in order to be the new owner.
+// Nobody else sees any of it, and a crash leaves nothing.
+func (l lent) around(inner ...adminconn.Step) []adminconn.Step {
+	if l.super {
+		return inner
+	}
+	options := ""
+	if l.version >= 160000 {
+		options = " with inherit true, set true"
+	}
+	var before, after []adminconn.Step
+	grant := func(role, to, options string) {
+		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s to %s%s", pgsql.Ident(role), to, options)})
+		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s from %s", pgsql.Ident(role), to)}}, after...)
+	}
+	if !l.hasRole {
+		grant(l.role, "current_user", options)
+	}
+	if !l.hasUser {
+		grant(l.user, "current_user", options)
+	}
+	for _, g := range l.missing {
+		grant(g, pgsql.Ident(l.user), options)
+	}
+	for _, r := range l.rights {
+		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s on %s to %s", r.privilege, r.on, pgsql.Ident(l.user))})
+		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s on %s from %s", r.privilege, r.on, pgsql.Ident(l.user))}}, after...)
+	}
+	return append(append(before, inner...), after...)
+}

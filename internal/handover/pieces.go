@@ -1,0 +1,236 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/pgsql"
+)
+
+const (
+	// maxPieces is how many objects are handed over one by one in one go, and
+	// maxTogether how many in a transaction: each takes some locks, of which a
+	// server has a few thousand for everybody.
+	maxPieces   = 10000
+	maxTogether = 32
+	// maxWhole is how many tables and the like are handed over at one stroke. It
+	// locks them all, with their indexes: thousands would leave no locks to anybody.
+	// Of other objects, which take none, it is maxPieces: they take their time, for
+	// which others that change roles wait.
+	maxWhole = 256
+)
+
+// piecesQuery names what a session role owns in a database, in the words of ALTER.
+// What follows something else, as the sequence of a column, is left out; so are
+// temporary tables, which are their session's, and extensions, whose owner ALTER
+// cannot change. What somebody has locked comes last, so that it keeps only itself.
+const piecesQuery = `
+select case o.type when 'statistics object' then 'statistics' when 'composite type' then 'type'
+    when 'foreign-data wrapper' then 'foreign data wrapper'
+    when 'function' then 'routine' when 'procedure' then 'routine' when 'aggregate' then 'routine' else o.type end, o.identity,
+  d.classid::int8, d.objid::int8
+from pg_shdepend d
+cross join lateral pg_identify_object(d.classid, d.objid, 0) o
+left join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
+where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
+  and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())
+  and d.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass, 'pg_extension'::regclass)
+  and o.identity is not null
+  and (c.oid is null or c.relpersistence <> 't' and not (c.relkind = 'S' and exists (
+    select from pg_depend p where p.classid = 'pg_class'::regclass and p.objid = c.oid
+      and p.refclassid = 'pg_class'::regclass and p.deptype in ('a', 'i'))))
+order by exists (select from pg_locks l where l.relation = c.oid and l.granted and l.pid is distinct from pg_backend_pid()),
+  c.oid is null, d.objid
+limit $2`
+
+// piece is an object as ALTER names it: "table", "public.t".
+type piece struct {
+	kind, identity string
+	object
+}
+
+// object is an object of a database, whatever its name.
+type object struct{ class, id int64 }
+
+// ALTER takes a name, and who owns the schemas can give the name to another object
+// between the look and the ALTER, which would then change hands: by a superuser's
+// ALTER anybody's. So what has changed hands is looked at by its oid, before the
+// commit. The first query lists what may: the pieces that are still the role's, and
+// the sequences that follow its tables. The second lists what did: its dependency on
+// an owner was written by this transaction.
+const (
+	mayChangeQuery = `
+select s.classid::int8, s.objid::int8 from pg_shdepend s
+where s.refclassid = 'pg_authid'::regclass and s.refobjid = (select oid from pg_roles where rolname = $1)
+  and s.deptype = 'o' and s.dbid = (select oid from pg_database where datname = current_database())
+  and (s.objid = any ($2::int8[]::oid[]) or s.classid = 'pg_class'::regclass and s.objid in (
+    select p.objid from pg_depend p where p.classid = 'pg_class'::regclass and p.refclassid = 'pg_class'::regclass
+      and p.refobjid = any ($2::int8[]::oid[]) and p.deptype in ('a', 'i')))`
+	didChangeQuery = `
+select s.classid::int8, s.objid::int8 from pg_shdepend s
+where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and s.xmin = pg_current_xact_id()::xid
+  and s.dbid = (select oid from pg_database where datname = current_database())`
+)
+
+func readObjects(ctx context.Context, c *adminconn.Conn, query string, args ...any) (map[object]bool, error) {
+	rows, err := c.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[object]bool{}
+	for rows.Next() {
+		var o object
+		if err := rows.Scan(&o.class, &o.id); err != nil {
+			return nil, err
+		}
+		all[o] = true
+	}
+	return all, rows.Err()
+}
+
+// errSwapped is why a hand-over was rolled back.
+var errSwapped = errors.New("an object was given the name of another one while they were handed over")
+
+// handingOver is one hand-over in one database.
+type handingOver struct {
+	a     *Admin
+	role  string
+	until time.Time // zero: it may take its time
+	do    adminconn.Transaction
+	// lend says what has to be lent, or that this is not the time.
+	lend func(ctx context.Context, lane, c *adminconn.Conn) (lent, error)
+}
+
+func (h *handingOver) late() bool { return !h.until.IsZero() && time.Now().After(h.until) }
+
+// whole hands everything over at one stroke.
+func (h *handingOver) whole() error {
+	return h.do(func(ctx context.Context, lane, c *adminconn.Conn) error {
+		lent, err := h.lend(ctx, lane, c)
+		if err != nil {
+			return err
+		}
+		return h.a.Pool.Run(ctx, c, lent.around(adminconn.Step{SQL: fmt.Sprintf("reassign owned by %s to %s", pgsql.Ident(h.role), pgsql.Ident(lent.user))}))
+	})
+}
+
+const surplusQuery = `
+select count(*) filter (where d.classid = 'pg_class'::regclass) > $2 or count(*) > $3
+from pg_shdepend d
+where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
+  and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())`
+
+// surplus hands over object by object until what the role owns is few enough for
+// one stroke.
+func (h *handingOver) surplus() error {
+	for {
+		var surplus bool
+		err := h.do(func(ctx context.Context, _, c *adminconn.Conn) error {
+			return c.QueryRow(ctx, surplusQuery, h.role, maxWhole, maxPieces).Scan(&surplus)
+		})
+		if err != nil || !surplus {
+			return err
+		}
+		if n, err := h.pieces(nil); err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// pieces hands over object by object, in small transactions, what could
+// not be handed over whole: a table that is in use, a schema in which the user may
+// not create, or too many objects for the server's locks do not keep the rest. The
+// error is the first of an object that stays, or whole when there is no object. n
+// is how many were tried.
+func (h *handingOver) pieces(whole error) (n int, err error) {
+	var pieces []piece
+	err = h.do(func(ctx context.Context, _, c *adminconn.Conn) error {
+		rows, err := c.Query(ctx, piecesQuery, h.role, maxPieces)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var p piece
+			if err := rows.Scan(&p.kind, &p.identity, &p.class, &p.id); err != nil {
+				return err
+			}
+			pieces = append(pieces, p)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return 0, err
+	}
+	if len(pieces) == 0 {
+		return 0, whole
+	}
+	n = len(pieces)
+	var first error
+	keep := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	for len(pieces) > 0 {
+		together := pieces[:min(maxTogether, len(pieces))]
+		pieces = pieces[len(together):]
+		err := h.together(together)
+		for i := 0; err != nil && i < len(together) && len(together) > 1; i++ {
+			if h.late() {
+				return n, errMore
+			}
+			if err := h.together(together[i : i+1]); err != nil {
+				if !adminconn.IsCode(err, "53200", "55P03") && !adminconn.Refused(err) && !errors.Is(err, errSwapped) {
+					return n, err // it is not about the object
+				}
+				keep(err)
+			}
+		}
+		if err != nil && len(together) == 1 {
+			keep(err)
+		}
+		if h.late() && len(pieces) > 0 {
+			return n, errMore
+		}
+	}
+	return n, first
+}
+
+func (h *handingOver) together(together []piece) error {
+	return h.do(func(ctx context.Context, lane, c *adminconn.Conn) error {
+		lent, err := h.lend(ctx, lane, c)
+		if err != nil {
+			return err
+		}
+		var steps []adminconn.Step
+		var ids []int64
+		for _, p := range together {
+			ids = append(ids, p.id)
+			steps = append(steps, adminconn.Step{SQL: fmt.Sprintf("alter %s %s owner to %s", p.kind, p.identity, pgsql.Ident(lent.user))})
+		}
+		may, err := readObjects(ctx, c, mayChangeQuery, h.role, ids)
+		if err != nil {
+			return err
+		}
+		err = h.a.Pool.Run(ctx, c, lent.around(steps...))
+		if err == nil {
+			var did map[object]bool
+			did, err = readObjects(ctx, c, didChangeQuery)
+			for o := range did {
+				if err == nil && !may[o] {
+					err = errSwapped
+				}
+			}
+		}
+		if err != nil && len(together) == 1 {
+			return fmt.Errorf("%s %s: %w", together[0].kind, strings.ToValidUTF8(together[0].identity, "?"), err)
+		}
+		return err
+	})
+}

@@ -1,0 +1,245 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/dbuser"
+)
+
+// SweepOptions say what a sweep does.
+type SweepOptions struct {
+	Unused time.Duration // drop session roles without a logon for this long; 0 drops none
+	// Each bounds how long the objects of one role are handed over, so that one
+	// holder's locks do not use up the others' time. 0: until all are tried.
+	Each   time.Duration
+	DryRun bool // only say what would be done
+	// Progress is told of each thing that is done, or would be. Optional.
+	Progress func(SweepStep)
+}
+
+// SweepStep is one thing that a sweep did, would do, or could not do: of the
+// four exactly one is set.
+type SweepStep struct {
+	Stripped   string
+	HandedOver *Ownership
+	Dropped    string
+	Kept       *KeptRole
+}
+
+func (r *SweepReport) add(o *SweepOptions, s SweepStep) {
+	switch {
+	case s.Stripped != "":
+		r.Stripped = append(r.Stripped, s.Stripped)
+	case s.HandedOver != nil:
+		r.HandedOver = append(r.HandedOver, *s.HandedOver)
+	case s.Kept != nil:
+		r.Kept = append(r.Kept, *s.Kept)
+	default:
+		r.Dropped = append(r.Dropped, s.Dropped)
+	}
+	if o.Progress != nil {
+		o.Progress(s)
+	}
+}
+
+// SweepReport says what a sweep did, or would do.
+type SweepReport struct {
+	// Stripped are the session roles whose user and groups were taken away, as no
+	// session is left that needs them.
+	Stripped   []string    `json:"stripped,omitempty"`
+	HandedOver []Ownership `json:"handed_over,omitempty"`
+	Dropped    []string    `json:"dropped,omitempty"`
+	Kept       []KeptRole  `json:"kept,omitempty"` // should go or be handed over, but cannot
+	// Roles is how many session roles there were, and InUse how many of them
+	// had sessions and were left alone.
+	Roles int `json:"roles"`
+	InUse int `json:"in_use"`
+	// Standby says that the server is in recovery: nothing was looked at.
+	Standby bool `json:"standby,omitempty"`
+}
+
+// sweeping is one sweep.
+type sweeping struct {
+	a       *Admin
+	options SweepOptions
+	report  *SweepReport
+}
+
+func (s *sweeping) keep(role string, err error) {
+	s.report.add(&s.options, SweepStep{Kept: &KeptRole{Role: role, Reason: err.Error()}})
+}
+
+// Sweep puts right what no session looks after any more: it takes everybody
+// out of session roles; takes their user and groups away from session roles that
+// have no session and would lend them; then hands over what session roles without
+// a session own, takes back what others have granted to them, and drops those that
+// nobody has logged on with for a while. It goes in small transactions, asks the
+// database what is true just before each, and takes "already gone" for success. The
+// error says that the cluster could not be asked; what could not be done is in the
+// report.
+//
+// Objects do not change hands under a session: a role that has one is left alone.
+func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) {
+	var report SweepReport
+	c, err := a.Pool.Acquire(ctx)
+	if err != nil {
+		return report, err
+	}
+	var recovery, edges bool
+	err = c.QueryRow(ctx, sweepQuery).Scan(&recovery, &edges)
+	var all []dbuser.ExistingRole
+	var foreign []string
+	if err == nil && !recovery {
+		err = a.ForgetGone(ctx, c)
+	}
+	if err == nil && !recovery {
+		if all, err = a.Existing(ctx, c, nil); err == nil {
+			foreign, err = dbuser.ReadForeign(ctx, c)
+		}
+	}
+	a.Pool.Release(c)
+	if err != nil {
+		return report, a.Pool.Unreachable(err)
+	}
+	if recovery {
+		report.Standby = true
+		return report, nil // the primary is swept
+	}
+	report.Roles = len(all)
+	s := sweeping{a: a, options: o, report: &report}
+	for _, role := range foreign {
+		s.keep(role, dbuser.ErrForeign)
+	}
+	if edges && !o.DryRun {
+		if err := a.TakeOut(ctx); err != nil {
+			a.Pool.Log.Warn("members of session roles not taken out", "cluster", a.Pool.Cluster, "err", err)
+		}
+	}
+	all = s.leaveOthers(all)
+	a.markElsewhere(ctx, all, o.Unused)
+	failed := s.strip(ctx, all)
+	for _, owner := range all {
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		switch {
+		case owner.Live:
+			report.InUse++
+		case !slices.Contains(failed, owner.Role):
+			s.role(ctx, owner)
+		}
+	}
+	return report, nil
+}
+
+// leaveOthers leaves out the session roles that another login made, and says so once
+// for all of them.
+func (s *sweeping) leaveOthers(all []dbuser.ExistingRole) []dbuser.ExistingRole {
+	var others []string
+	all = slices.DeleteFunc(all, func(o dbuser.ExistingRole) bool {
+		if !o.Alterable {
+			others = append(others, o.Role)
+		}
+		return !o.Alterable
+	})
+	if len(others) > 0 {
+		s.keep(others[0], fmt.Errorf("the administrative login may not change it, as another login made it (of such session roles there are %d): "+
+			"`daypass cluster check %s` prints what hands them over", len(others), s.a.Pool.Cluster))
+	}
+	return all
+}
+
+const sweepQuery = `select pg_is_in_recovery(), exists (
+  select from pg_auth_members m
+  where m.roleid in (` + dbuser.SessionRoles + `)
+    and pg_get_userbyid(m.member) not in (current_user, session_user))`
+
+// strip strips all roles that must be, before anything else is done that could take
+// long. It returns those that it was not done for.
+func (s *sweeping) strip(ctx context.Context, all []dbuser.ExistingRole) (failed []string) {
+	var strip []string
+	for _, o := range all {
+		if mustStrip(o, s.a.wasRevoked(o.Role)) {
+			strip = append(strip, o.Role)
+		}
+	}
+	if s.options.DryRun {
+		for _, role := range strip {
+			s.report.add(&s.options, SweepStep{Stripped: role})
+		}
+		return nil
+	}
+	result := s.a.strip(ctx, strip, s.a.wasRevoked)
+	for _, role := range strip {
+		switch r := result[role]; {
+		case r.left != nil:
+			s.keep(role, fmt.Errorf("taking its rights away: %w", r.left))
+		case r.done:
+			s.report.add(&s.options, SweepStep{Stripped: role})
+		}
+		if !result[role].done {
+			failed = append(failed, role)
+		}
+	}
+	return failed
+}
+
+// role hands over what a role owns, takes back what names it, and drops it when its
+// time has come.
+func (s *sweeping) role(ctx context.Context, o dbuser.ExistingRole) {
+	a := s.a
+	for _, database := range o.Databases {
+		hand := a.handOver
+		if s.options.DryRun {
+			hand = a.wouldHandOver
+		}
+		user, err := hand(ctx, o.Role, database, s.options.Each)
+		if errors.Is(err, errMore) || errors.Is(err, errInUse) {
+			return // at the next sweep
+		}
+		var closed *adminconn.EntryError
+		switch {
+		case errors.As(err, &closed):
+			s.report.add(&s.options, SweepStep{Kept: &KeptRole{Role: o.Role, Reason: closed.Error(), Database: database}})
+			return
+		case err != nil:
+			s.keep(o.Role, fmt.Errorf("handing over in database %q: %w", database, err))
+			return
+		}
+		s.report.add(&s.options, SweepStep{HandedOver: &Ownership{Role: o.Role, User: user, Database: database}})
+	}
+	drop := s.options.Unused > 0 && o.UnusedFor(s.options.Unused)
+	switch {
+	case !drop && !o.Mentioned:
+		return
+	case s.options.DryRun:
+	case !a.dueAgain(o.Role):
+		s.keep(o.Role, fmt.Errorf("clearing: %w", a.whyKept(o.Role)))
+		return
+	default:
+		dropped, err := a.clearAndDrop(ctx, o.Role, drop, s.options.Unused)
+		a.triedAgain(o.Role, err)
+		if err != nil && !errors.Is(err, errInUse) {
+			s.keep(o.Role, fmt.Errorf("clearing: %w", err))
+		}
+		drop = dropped
+	}
+	if drop {
+		s.report.add(&s.options, SweepStep{Dropped: o.Role})
+	}
+}
+
+// wouldHandOver only finds out who would get what the role owns.
+func (a *Admin) wouldHandOver(ctx context.Context, role, _ string, _ time.Duration) (user string, err error) {
+	c, err := a.Pool.Acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer a.Pool.Release(c)
+	return a.UserOf(ctx, c, role)
+}
