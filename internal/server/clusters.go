@@ -18,22 +18,22 @@ type clusters struct {
 	sweepers map[string]reaper.Sweeper
 }
 
-// cluster is one target at work.
+// cluster is one target with its connections.
 type cluster struct {
 	settings clusterSettings
 	gateway  gateway.Cluster
 	admin    *handover.Admin
 }
 
-// clusterSettings are all that a cluster is made of.
+// clusterSettings are everything that a cluster depends on.
 type clusterSettings struct {
 	config config.Cluster
 	key    [32]byte
 }
 
-// newClusters makes the targets of cfg. What before has with the same settings is
-// taken over as it is; before may be nil.
-func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, opts Options) *clusters {
+// newClusters makes the targets of cfg. Those that before has with the same settings are
+// taken over unchanged; before may be nil.
+func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, opts Options, observe observers) *clusters {
 	c := &clusters{
 		byID:     make(map[string]*cluster, len(cfg.Clusters)),
 		sweepers: make(map[string]reaper.Sweeper, len(cfg.Clusters)),
@@ -44,16 +44,16 @@ func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, op
 		if before != nil {
 			old = before.byID[cc.Identifier]
 		}
-		c.byID[cc.Identifier] = newCluster(old, settings, opts)
+		c.byID[cc.Identifier] = newCluster(old, settings, opts, observe)
 		c.sweepers[cc.Identifier] = c.byID[cc.Identifier].admin
 	}
 	return c
 }
 
-// newCluster makes a cluster at work; old, which may be nil, is the one of its name
-// that is in force. It is taken over when nothing has changed, and its
-// administrative connections are when nothing has that they depend on.
-func newCluster(old *cluster, settings clusterSettings, opts Options) *cluster {
+// newCluster makes a cluster. old is the cluster of that name in force, or nil: it is
+// returned if no setting has changed, and its administrative connections are kept if no
+// setting that they depend on has.
+func newCluster(old *cluster, settings clusterSettings, opts Options, observe observers) *cluster {
 	cc := settings.config
 	same := old != nil && old.settings.key == settings.key && old.settings.config.Connection == cc.Connection
 	if same && old.settings.config.Settings == cc.Settings {
@@ -62,9 +62,9 @@ func newCluster(old *cluster, settings clusterSettings, opts Options) *cluster {
 	next := &cluster{settings: settings}
 	upstream := &cc.Upstream.Config
 	if same {
-		next.admin, upstream = old.admin, old.gateway.Upstream // spares are kept by it
+		next.admin, upstream = old.admin, old.gateway.Upstream // prewarmed sessions stay
 	} else {
-		next.admin = newAdmin(settings, opts)
+		next.admin = newAdmin(settings, opts, observe)
 	}
 	next.gateway = gateway.Cluster{
 		Identifier:         cc.Identifier,
@@ -80,7 +80,7 @@ func newCluster(old *cluster, settings clusterSettings, opts Options) *cluster {
 	return next
 }
 
-func newAdmin(settings clusterSettings, opts Options) *handover.Admin {
+func newAdmin(settings clusterSettings, opts Options, observe observers) *handover.Admin {
 	cc := settings.config
 	return handover.New(dbuser.Config{
 		Cluster:              cc.Identifier,
@@ -95,7 +95,7 @@ func newAdmin(settings clusterSettings, opts Options) *handover.Admin {
 		Timeout:              opts.Patience * 4 / 5,
 		Now:                  opts.Now,
 		Log:                  opts.Log, // each line names the cluster by itself
-		Observe:              opts.watch.admin(cc.Identifier),
+		Observe:              observe.admin(cc.Identifier),
 	})
 }
 
@@ -107,15 +107,15 @@ func (c *clusters) find(id string) (*gateway.Cluster, bool) {
 	return &found.gateway, true
 }
 
-// close ends the connections of the clusters that kept does not have; kept may be
-// nil. Sessions that are open go on.
+// close closes the administrative connections of the clusters that kept, which may be
+// nil, does not have. Open sessions continue.
 func (c *clusters) close(kept *clusters) {
 	var all sync.WaitGroup
 	for id, cluster := range c.byID {
 		if kept != nil && kept.byID[id] != nil && kept.byID[id].admin == cluster.admin {
 			continue
 		}
-		all.Go(cluster.admin.Close) // which may wait for a cluster that does not answer
+		all.Go(cluster.admin.Close) // may wait for a cluster that does not answer
 	}
 	all.Wait()
 }

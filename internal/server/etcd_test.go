@@ -188,7 +188,7 @@ func TestStartWithoutEtcd(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 			for _, want := range []string{"daypass.yaml:", ": registry.etcd: ", "the registry: etcd at " + row.address, row.want,
-				"`etcdctl --endpoints=http://" + row.address + " endpoint health` says more"} {
+				"`etcdctl --endpoints=http://" + row.address + " endpoint health`"} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%v, want %q", err, want)
 				}

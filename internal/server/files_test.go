@@ -188,10 +188,10 @@ iam:
 	s.offset.Add(int64(time.Minute)) // several attempts are due
 	live, ticks := s.log.Len(), 0
 	pgtest.Eventually(t, "another attempt", func() bool { ticks++; return ticks > 120 })
-	if text := s.log.String(); strings.Count(text[mark:], "the configuration is refused") != 1 || !strings.Contains(text[mark:], "policy.json:1") || len(text) != live {
+	if text := s.log.String(); strings.Count(text[mark:], "the configuration was refused") != 1 || !strings.Contains(text[mark:], "policy.json:1") || len(text) != live {
 		t.Errorf("the log does not say once what is wrong:\n%s", text[mark:])
 	}
-	if _, _, body := s.get("http://" + s.where.Admin + "/readyz"); !strings.Contains(body, "which is refused") || !strings.Contains(body, "policy.json:1") {
+	if _, _, body := s.get("http://" + s.where.Admin + "/readyz"); !strings.Contains(body, "was refused") || !strings.Contains(body, "policy.json:1") {
 		t.Errorf("/readyz does not warn: %s", body)
 	}
 	files["policy.json"] = []byte(`{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}`)

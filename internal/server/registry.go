@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/credential"
-	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/registry"
 	"github.com/daypass/daypass/internal/registry/boltstore"
 	"github.com/daypass/daypass/internal/registry/etcdstore"
@@ -21,17 +18,17 @@ import (
 type revocations struct {
 	*registry.Registry
 	store   registryStore
-	changed atomic.Pointer[func()] // whom to tell of changes
+	changed chan struct{} // holds one element after a change
 	stop    func()
 }
 
-// registryStore is a registry.Store that its opener closes.
+// registryStore is a registry.Store that we opened and have to close.
 type registryStore interface {
 	registry.Store
 	Close() error
 }
 
-// openStore opens the registry where the configuration has it.
+// openStore opens the store that the configuration names.
 func openStore(cfg *config.Config, data *dataDir) (registryStore, error) {
 	if etcd := cfg.Registry.Etcd; etcd != nil {
 		return etcdstore.Open(etcdConfig(etcd))
@@ -43,21 +40,21 @@ func etcdConfig(e *config.Etcd) etcdstore.Config {
 	return etcdstore.Config{Endpoints: e.Endpoints, Prefix: e.Prefix, TLS: e.TLS, Authorities: e.CAPEM, Username: e.Username, Password: e.Password}
 }
 
-// renew hands a password and authorities that have changed to etcd's client.
+// renew gives etcd's client a changed password and changed authorities.
 func (r *revocations) renew(cfg *config.Config, log *slog.Logger) {
 	if store, ok := r.store.(*etcdstore.Store); ok && cfg.Registry.Etcd != nil {
 		store.Renew(etcdConfig(cfg.Registry.Etcd), func(err error) {
-			log.Warn("etcd does not take the changed password or authorities yet; the connection with those before goes on, and they are tried every second", "error", err)
+			log.Warn("etcd does not accept the changed password or authorities yet; the earlier connection stays, and they are tried every second", "err", err)
 		})
 	}
 }
 
-// openRevocations opens the registry, and returns when it is known what is
-// revoked. It is kept up to date until close, through the drain as well.
+// openRevocations opens the registry and returns once it has been read. It is kept up to
+// date until close, also during the drain.
 func openRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log *slog.Logger) (*revocations, error) {
 	r, err := tryRevocations(cfg, data, now, log)
 	if etcd := cfg.Registry.Etcd; err != nil && etcd != nil {
-		err = cfg.Fault("registry.etcd", fmt.Errorf("%w (a server starts only when it knows what is revoked; `etcdctl --endpoints=%s endpoint health` says more)",
+		err = cfg.Fault("registry.etcd", fmt.Errorf("%w (a server starts only once it has read the revocations; check etcd: `etcdctl --endpoints=%s endpoint health`)",
 			err, strings.Join(etcd.Endpoints, ",")))
 	}
 	return r, err
@@ -68,10 +65,11 @@ func tryRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log
 	if err != nil {
 		return nil, err
 	}
-	r := &revocations{store: store}
+	r := &revocations{store: store, changed: make(chan struct{}, 1)}
 	changed := func() {
-		if tell := r.changed.Load(); tell != nil {
-			(*tell)()
+		select {
+		case r.changed <- struct{}{}:
+		default: // a change is pending already
 		}
 	}
 	r.Registry = registry.New(registry.Config{
@@ -80,7 +78,7 @@ func tryRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log
 		Changed: changed,
 		Problem: func(err error) {
 			if err != nil {
-				log.Error("logons are refused: nobody can tell what is revoked", "error", err)
+				log.Error("logons are refused: the revocations are not known", "err", err)
 			} else {
 				log.Info("the registry can be read again")
 			}
@@ -112,28 +110,24 @@ func (r *revocations) close() {
 	_ = r.store.Close() // what was written is synced
 }
 
-// revoked is the gateway's question.
+// follow calls recheck after each change, until stop is called.
+func (r *revocations) follow(recheck func()) (stop func()) {
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-end:
+				return
+			case <-r.changed:
+				recheck()
+			}
+		}
+	}()
+	return func() { close(end); <-done }
+}
+
+// revoked reports whether a credential is revoked.
 func (r *revocations) revoked(g *credential.Grant) (bool, error) {
 	return r.Revoked(registry.Credential{ID: g.ID, Principal: g.Principal, Cluster: g.Cluster, DBUser: g.DBUser, IssuedAt: g.IssuedAt})
 }
-
-// gatewaySessions are the gateway's sessions in the words of the API. The server is
-// made after the API is.
-type gatewaySessions struct{ server *gateway.Server }
-
-func (g *gatewaySessions) List() []*api.Session {
-	sessions := g.server.Sessions()
-	list := make([]*api.Session, 0, len(sessions))
-	for i := range sessions {
-		s := &sessions[i]
-		list = append(list, &api.Session{
-			ID: s.ID, CredentialID: s.CredentialID, Principal: s.Principal, Cluster: s.Cluster, Database: s.Database,
-			DBUser: s.DBUser, DBGroups: s.DBGroups, SessionRole: s.SessionRole, Application: s.Application,
-			Client: s.Client, TLS: s.TLS, PID: s.PID, Started: s.Started, IssuedAt: s.IssuedAt, NotAfter: s.NotAfter,
-			State: s.State, BytesFromClient: s.BytesFromClient, BytesToClient: s.BytesToClient,
-		})
-	}
-	return list
-}
-
-func (g *gatewaySessions) Kill(id string) bool { return g.server.Kill(id) }

@@ -10,14 +10,14 @@ import (
 const (
 	// watchInterval is how often files are looked at.
 	watchInterval = time.Second
-	// retryInterval is how often a configuration that was refused is tried again
-	// while its files stay as they are: what it lacked may have come since.
+	// retryInterval is how often a refused configuration is tried again while its files
+	// stay the same: the reason may be outside of them, such as a missing directory.
 	retryInterval = 5 * time.Second
 )
 
-// watch reads what may change while the server runs: the keyring, and the
-// configuration with every file it names. SIGHUP does it at once.
-func (s *service) watch(ctx context.Context) error {
+// followChanges reads the keyring, the configuration and every file that it names again
+// when they change, and at once after SIGHUP.
+func (s *service) followChanges(ctx context.Context) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	for {
@@ -37,7 +37,7 @@ func (s *service) watch(ctx context.Context) error {
 func (s *service) reloadKeyring() {
 	switch changed, err := s.keys.Reload(); {
 	case err != nil:
-		s.log.Error("the keyring file is refused; the keys in force stay", "error", err)
+		s.log.Error("the keyring file was refused: the earlier keys stay in force", "err", err)
 	case changed:
 		s.log.Info("keyring reloaded", "keys", s.keys.Current().String())
 		live := s.live.Load()
@@ -45,30 +45,30 @@ func (s *service) reloadKeyring() {
 	}
 }
 
-// reload does what SIGHUP asks for.
+// reload handles SIGHUP.
 func (s *service) reload() {
 	s.reloadKeyring()
 	if err := s.audit.Reopen(); err != nil {
-		s.log.Error("reopening the audit log", "error", err)
+		s.log.Error("reopening the audit log", "err", err)
 	}
 	if s.opts.Load == nil {
 		return
 	}
-	s.files.told = "" // who asks is answered
+	s.files.told = "" // log the reason again: the operator asked
 	s.readConfiguration()
 }
 
 // fileWatch notices when the files of the configuration change.
 type fileWatch struct {
-	last    []config.File // as they were at the last look
-	refused []config.File // as they were when the configuration was refused; nil: it is in force
-	tried   time.Time
-	told    string // why it was refused, as the log has it
+	last    []config.File // at the last look
+	refused []config.File // when the configuration was refused; nil if it is in force
+	tried   time.Time     // when it was refused
+	told    string        // the reason that was logged
 }
 
-// changed looks at the files of the configuration in force and reports whether it
-// has to be read again: they are others, and have been the same for two looks, since
-// several of them may be replaced one after the other.
+// changed looks at the files of the configuration in force and reports whether to read
+// it again: the files differ from those in force and have not changed since the last
+// look, because somebody may be replacing several files one after the other.
 func (w *fileWatch) changed(live []config.File, now time.Time) bool {
 	before := w.last
 	w.last = look(live, before)
@@ -82,7 +82,7 @@ func (w *fileWatch) changed(live []config.File, now time.Time) bool {
 	return w.refused == nil || !config.SameContent(w.last, w.refused) || now.Sub(w.tried) >= retryInterval
 }
 
-// look looks at each of the files, which were as in before when that has them.
+// look looks at each of the files. before has what an earlier look found.
 func look(files, before []config.File) []config.File {
 	known := make(map[string]config.File, len(before))
 	for _, f := range before {
@@ -105,14 +105,14 @@ func (s *service) followFiles() {
 	}
 }
 
-// readConfiguration puts a changed configuration in force, whole or not at all. Why
-// one is refused is logged once, however often it is tried.
+// readConfiguration puts a changed configuration in force, as a whole or not at all. The
+// reason for a refusal is logged once, however often the file is tried.
 func (s *service) readConfiguration() {
 	before := s.live.Load().cfg
 	cfg, err := s.opts.Load()
 	if err == nil && !config.SameContent(look(cfg.Files, nil), cfg.Files) {
-		// Files were replaced while they were read: these may be some of the old ones and
-		// some of the new. They are read again as soon as they stay as they are.
+		// Files were replaced while they were read, so this may be a mixture of old and
+		// new ones. They are read again once they stop changing.
 		return
 	}
 	if err == nil {
@@ -124,10 +124,10 @@ func (s *service) readConfiguration() {
 	if err != nil {
 		s.files.refused, s.files.tried = look(before.Files, s.files.last), s.opts.Now()
 		s.refused.Store(&err)
-		s.watchers.reloaded(nil, s.opts.Now())
+		s.observers.reloaded(nil, s.opts.Now())
 		if text := err.Error(); text != s.files.told {
 			s.files.told = text
-			s.log.Error("the configuration is refused; the one in force stays", "error", err)
+			s.log.Error("the configuration was refused: the earlier one stays in force", "err", err)
 		}
 		return
 	}
@@ -136,7 +136,7 @@ func (s *service) readConfiguration() {
 	s.swap(cfg)
 	s.setLimits(cfg)
 	s.revoked.renew(cfg, s.log)
-	s.watchers.reloaded(cfg, s.opts.Now())
+	s.observers.reloaded(cfg, s.opts.Now())
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("configuration", "warning", warning)
 	}
@@ -158,11 +158,11 @@ func changedFiles(before, after []config.File) []string {
 	return names
 }
 
-// swap puts a configuration in force. Clusters whose settings are the same keep
-// their standing connections.
+// swap puts a configuration in force. Clusters with unchanged settings keep their
+// connections.
 func (s *service) swap(cfg *config.Config) {
 	before := s.live.Load()
-	after := &snapshot{cfg: cfg, clusters: newClusters(before.clusters, cfg, s.keys.Current(), s.opts)}
+	after := &snapshot{cfg: cfg, clusters: newClusters(before.clusters, cfg, s.keys.Current(), s.opts, s.observers)}
 	s.live.Store(after)
 	before.clusters.close(after.clusters)
 }

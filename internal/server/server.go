@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -35,43 +34,37 @@ type Options struct {
 	Log     *slog.Logger
 	Now     func() time.Time
 	Version string // of this binary, for metrics and traces
-	// Drain is how long sessions may go on once ctx has ended; 15 s when zero, not
-	// at all when negative.
+	// Drain is how long sessions may continue once ctx has ended. Zero means 15 s, a
+	// negative value means not at all.
 	Drain time.Duration
-	// ShutdownDelay is how long the server goes on as before when ctx has ended,
-	// except that it is not ready: for load balancers to notice. Optional.
+	// ShutdownDelay is how long the server accepts connections after ctx has ended,
+	// while /readyz fails, so that load balancers notice. Optional.
 	ShutdownDelay time.Duration
-	// Hurry ends delay and drain when it is closed. Optional.
+	// Closing Hurry ends delay and drain. Optional.
 	Hurry <-chan struct{}
-	// Hangup asks for the configuration to be read again, with Load. Both
-	// optional.
+	// Hangup asks for the configuration to be read again, with Load. Both are optional.
 	Hangup <-chan os.Signal
 	Load   func() (*config.Config, error)
-	// API and Gateway are listened on instead of the configuration's
-	// addresses. Optional; Run closes them.
-	API, Gateway net.Listener
-	Admin        net.Listener // without one and an address: none
-	Metrics      net.Listener // as Admin
+	// API, Gateway, Admin and Metrics replace the addresses of the configuration.
+	// Optional; Run closes them.
+	API, Gateway, Admin, Metrics net.Listener
 	// Patience is how long a logon may take. Optional: 10 s.
 	Patience time.Duration
 	// Ready is called once both listeners are served. Optional.
 	Ready func(Running)
-
-	// watch is who is told what happens; Run makes it.
-	watch watchers
 }
 
-// Running says where a server can be reached.
+// Running is where a server can be reached.
 type Running struct {
 	API     string // URL
 	Gateway net.Addr
 	Admin   string // host and port of the operator's listener; empty: none
-	Metrics string // of the listener of metrics for other machines; empty: none
-	CACert  string // path of the PEM file for sslrootcert; empty when the operator gave the certificate
+	Metrics string // host and port of the listener for metrics only; empty: none
+	CACert  string // path of the PEM file for sslrootcert; empty if the operator provides the certificate
 }
 
-// Run runs API, gateway and clean-up until ctx ends, then drains and returns
-// nil. An error is why it could not start or had to stop.
+// Run runs API, gateway and reaper until ctx ends, then drains and returns nil. It
+// returns an error if it cannot start or has to stop.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	data, err := openDataDir(cfg.Data, opts.Log)
 	if err != nil {
@@ -88,19 +81,19 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	}
 	defer record.Close()
 	record.SetOrigin(cfg.Account, cfg.Region)
-	if opts.watch, err = newWatchers(ctx, cfg, opts); err != nil {
+	observe, err := newObservers(ctx, cfg, opts)
+	if err != nil {
 		return err
 	}
-	defer opts.watch.close(opts.Log)
+	defer observe.close(opts.Log)
 	revoked, err := openRevocations(cfg, data, opts.Now, opts.Log)
 	if err != nil {
 		return err
 	}
 	defer revoked.close()
 
-	s := &service{opts: opts, log: opts.Log, data: data, keys: keys, audit: record, revoked: revoked}
-	s.watchers, s.health.service = opts.watch, s
-	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, keys.Current(), opts)})
+	s := &service{opts: opts, log: opts.Log, data: data, keys: keys, audit: record, observers: observe, revoked: revoked}
+	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, keys.Current(), opts, observe)})
 	defer func() { s.live.Load().clusters.close(nil) }()
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("configuration", "warning", warning)
@@ -113,29 +106,27 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 
 // service is one running server.
 type service struct {
-	opts  Options
-	log   *slog.Logger
-	data  *dataDir
-	keys  *keyring.File
-	audit *audit.Writer
-	watchers
-	health health
-	// revoked is what was taken back.
-	revoked *revocations
+	opts      Options
+	log       *slog.Logger
+	data      *dataDir
+	keys      *keyring.File
+	audit     *audit.Writer
+	observers observers
+	revoked   *revocations
+	front     *gateway.Server
+	api       *api.Handler
 
 	live       atomic.Pointer[snapshot]
-	api        *api.Handler
-	front      *gateway.Server
 	apiTLS     certificates // unset: plain HTTP, on loopback
 	gatewayTLS certificates
 	metricsTLS certificates                 // unset: plain HTTP
-	authority  atomic.Pointer[ca.Authority] // nil: the operator gave the gateway's certificate
+	authority  atomic.Pointer[ca.Authority] // nil if the operator provides the gateway's certificate
 	expiry     expiry
 	files      fileWatch
-	refused    atomic.Pointer[error] // why the configuration file is not what is in force
+	refused    atomic.Pointer[error] // why the configuration file was refused; nil: it is in force
 }
 
-// snapshot is what a reload swaps as a whole.
+// snapshot is the part of a service that a reload replaces as a whole.
 type snapshot struct {
 	cfg      *config.Config
 	clusters *clusters
@@ -168,30 +159,7 @@ func (s *service) run(ctx context.Context) error {
 			NextProtos:     []string{"http/1.1"},
 		})
 	}
-	sessions := &gatewaySessions{}
-	s.api = api.New(api.Config{
-		Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
-		Keyring:        s.keys.Current,
-		Audit:          s.audit,
-		Revocations:    s.revoked,
-		Sessions:       sessions,
-		TrustedProxies: proxies,
-		Observe:        s.watchers.call(),
-		Log:            s.log,
-		Now:            s.opts.Now,
-	})
-	httpServer := &http.Server{
-		Handler:           s.health.probes(s.api),
-		ConnState:         connections.Track,
-		ConnContext:       connections.Context,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	front, err := gateway.New(gateway.Config{
+	s.front, err = gateway.New(gateway.Config{
 		Limits:  gateway.Limits{LogonTimeout: s.opts.Patience},
 		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
 		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
@@ -201,17 +169,42 @@ func (s *service) run(ctx context.Context) error {
 		Proxies: within(func() []netip.Prefix { return s.live.Load().cfg.Gateway.ProxyProtocol }),
 		Revoked: s.revoked.revoked,
 		Audit:   s.audit,
-		Observe: s.watchers.logon(),
+		Observe: s.observers.logon(),
 		Log:     s.log,
 		Now:     s.opts.Now,
 	})
 	if err != nil {
 		return err
 	}
-	s.front = front
+	s.api = api.New(api.Config{
+		Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
+		Keyring:        s.keys.Current,
+		Audit:          s.audit,
+		Revocations:    s.revoked,
+		Sessions:       gatewaySessions{s.front},
+		TrustedProxies: proxies,
+		Observe:        s.observers.call(),
+		Log:            s.log,
+		Now:            s.opts.Now,
+	})
+	health := &health{
+		audit: s.audit.Err, registry: s.revoked.Err, warnings: s.warnings,
+		live: func() *clusters { return s.live.Load().clusters },
+	}
+	httpServer := &http.Server{
+		Handler:           health.probes(s.api),
+		ConnState:         connections.Track,
+		ConnContext:       connections.Context,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
 	s.setLimits(cfg)
-	s.measure(front, connections)
-	adminAddress, stopAdmin, err := s.startAdmin(cfg.Admin)
+	s.measure(connections)
+	adminAddress, stopAdmin, err := s.startAdmin(cfg.Admin, health)
 	if err != nil {
 		return err
 	}
@@ -221,9 +214,7 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	defer stopMetrics()
-	sessions.server = front
-	recheck := front.Recheck
-	s.revoked.changed.Store(&recheck)
+	defer s.revoked.follow(s.front.Recheck)()
 
 	group, serving := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -233,13 +224,13 @@ func (s *service) run(ctx context.Context) error {
 		return nil
 	})
 	// Not serving: Shutdown closes the listener.
-	group.Go(func() error { return front.Serve(context.WithoutCancel(ctx), gatewayListener) })
-	group.Go(func() error { return s.watch(serving) })
+	group.Go(func() error { return s.front.Serve(context.WithoutCancel(ctx), gatewayListener) })
+	group.Go(func() error { return s.followChanges(serving) })
 	group.Go(func() error {
 		err := reaper.Run(serving, reaper.Config{
 			Clusters: func() map[string]reaper.Sweeper { return s.live.Load().clusters.sweepers },
 			Log:      s.log,
-			Observe:  s.watchers.sweep(),
+			Observe:  s.observers.sweep(),
 		})
 		if serving.Err() != nil {
 			return nil
@@ -248,7 +239,7 @@ func (s *service) run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		<-serving.Done()
-		return s.shutdown(httpServer, front)
+		return s.shutdown(health, httpServer)
 	})
 	where := Running{API: scheme + apiListener.Addr().String(), Gateway: gatewayListener.Addr(), Admin: adminAddress, Metrics: metricsAddress}
 	if authority := s.authority.Load(); authority != nil {
@@ -259,24 +250,6 @@ func (s *service) run(ctx context.Context) error {
 		s.opts.Ready(where)
 	}
 	return group.Wait()
-}
-
-// NewLog writes the log to w, as lines of key=value or as JSON, without the database
-// passwords that strangers put in the place of names.
-func NewLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		switch v := a.Value.Any().(type) {
-		case string:
-			a.Value = slog.StringValue(keyring.Redact(v))
-		case error:
-			a.Value = slog.StringValue(keyring.Redact(v.Error()))
-		}
-		return a
-	}}
-	if asJSON {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }
 
 func listen(given net.Listener, address string) (net.Listener, error) {

@@ -11,11 +11,11 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 )
 
-// defaultDrain leaves time enough, of the 30 s that Kubernetes gives, to tell every
-// client and to write every record.
+// defaultDrain leaves enough of the 30 s that Kubernetes allows to notify every client
+// and to write the audit log.
 const defaultDrain = 15 * time.Second
 
-// progressInterval is how often the log says what a shutdown waits for.
+// progressInterval is how often a shutdown logs how many sessions it waits for.
 const progressInterval = 5 * time.Second
 
 // shutdown ends the server in steps:
@@ -24,8 +24,8 @@ const progressInterval = 5 * time.Second
 //	after a delay  both listeners close; sessions go on
 //	after a while  sessions end with 57P01, queries are cancelled first
 //
-// A closed Hurry skips what is left of the times.
-func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error {
+// Closing Hurry skips the remaining waits.
+func (s *service) shutdown(health *health, httpServer *http.Server) error {
 	drain := s.opts.Drain
 	switch {
 	case drain == 0:
@@ -33,8 +33,8 @@ func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error
 	case drain < 0:
 		drain = 0
 	}
-	s.health.draining.Store(true)
-	sessions, active := count(front)
+	health.draining.Store(true)
+	sessions, active := count(s.front)
 	s.log.Info("shutting down", "listeners_close_in", s.opts.ShutdownDelay, "sessions", sessions, "active", active, "sessions_end_in", s.opts.ShutdownDelay+drain)
 	if s.opts.ShutdownDelay > 0 {
 		select {
@@ -54,7 +54,7 @@ func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error
 		case <-over:
 		}
 	}()
-	go s.report(ctx, front)
+	go s.report(ctx)
 
 	var group errgroup.Group
 	group.Go(func() error {
@@ -64,9 +64,9 @@ func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error
 		return nil
 	})
 	group.Go(func() error {
-		err := front.Shutdown(ctx)
+		err := s.front.Shutdown(ctx)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			s.log.Warn("sessions were ended that had not left by themselves")
+			s.log.Warn("remaining sessions were ended")
 			return nil
 		}
 		return err
@@ -76,8 +76,8 @@ func (s *service) shutdown(httpServer *http.Server, front *gateway.Server) error
 	return err
 }
 
-// report logs what is waited for, until ctx is done.
-func (s *service) report(ctx context.Context, front *gateway.Server) {
+// report logs how many sessions are left, until ctx is done.
+func (s *service) report(ctx context.Context) {
 	ticker := time.NewTicker(progressInterval)
 	defer ticker.Stop()
 	for {
@@ -85,14 +85,14 @@ func (s *service) report(ctx context.Context, front *gateway.Server) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			sessions, active := count(front)
+			sessions, active := count(s.front)
 			end, _ := ctx.Deadline()
 			s.log.Info("waiting for sessions", "sessions", sessions, "active", active, "sessions_end_in", time.Until(end).Round(time.Second))
 		}
 	}
 }
 
-// count is how many sessions there are, and how many of them run a query.
+// count returns the number of sessions, and of those that run a query.
 func count(front *gateway.Server) (sessions, active int) {
 	for _, c := range front.Sessions() {
 		if sessions++; c.State == "active" {

@@ -16,59 +16,59 @@ import (
 	"github.com/daypass/daypass/internal/tracing"
 )
 
-// watchers are told what the packages at work do: metrics when there is a listener
-// that serves them, traces when somebody receives them. Its callbacks are nil when
-// nobody watches, so that watching costs nothing then.
-type watchers struct {
+// observers turn the callbacks of the other packages into metrics, if a listener serves
+// them, and traces, if they are sent anywhere. A callback that no observer needs is nil
+// and costs nothing.
+type observers struct {
 	metrics *metrics.Metrics
 	tracer  *tracing.Tracer
 }
 
-func newWatchers(ctx context.Context, cfg *config.Config, opts Options) (watchers, error) {
-	var w watchers
+func newObservers(ctx context.Context, cfg *config.Config, opts Options) (observers, error) {
+	var o observers
 	if cfg.Admin.Listen != "" || opts.Admin != nil || cfg.Metrics.Listen != "" || opts.Metrics != nil {
-		w.metrics = metrics.New(opts.Version)
-		w.reloaded(cfg, opts.Now())
+		o.metrics = metrics.New(opts.Version)
+		o.reloaded(cfg, opts.Now())
 	}
 	if cfg.Tracing.Endpoint != "" || tracing.Enabled(os.LookupEnv) {
 		tracer, err := tracing.New(ctx, tracing.Config{Endpoint: cfg.Tracing.Endpoint, Version: opts.Version, Log: opts.Log})
 		if err != nil {
-			return w, err
+			return o, err
 		}
-		w.tracer = tracer
+		o.tracer = tracer
 	}
-	return w, nil
+	return o, nil
 }
 
-// close sends the spans that are left.
-func (w watchers) close(log *slog.Logger) {
-	if w.tracer == nil {
+// close sends the remaining spans.
+func (o observers) close(log *slog.Logger) {
+	if o.tracer == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	if err := w.tracer.Close(ctx); err != nil {
-		log.Warn("the last traces were not sent", "error", err)
+	if err := o.tracer.Close(ctx); err != nil {
+		log.Warn("the last traces were not sent", "err", err)
 	}
 }
 
-// reloaded says that cfg is in force; nil: the configuration file was refused.
-func (w watchers) reloaded(cfg *config.Config, now time.Time) {
+// reloaded records that cfg is in force, or, with nil, that the file was refused.
+func (o observers) reloaded(cfg *config.Config, now time.Time) {
 	switch {
-	case w.metrics == nil:
+	case o.metrics == nil:
 	case cfg == nil:
-		w.metrics.ConfigRefused()
+		o.metrics.ConfigRefused()
 	default:
 		clusters := make([]string, len(cfg.Clusters))
 		for i, c := range cfg.Clusters {
 			clusters[i] = c.Identifier
 		}
-		w.metrics.ConfigLoaded(clusters, now)
+		o.metrics.ConfigLoaded(clusters, now)
 	}
 }
 
-func (w watchers) call() func(api.CallEvent) {
-	switch m, t := w.metrics, w.tracer; {
+func (o observers) call() func(api.CallEvent) {
+	switch m, t := o.metrics, o.tracer; {
 	case m == nil && t == nil:
 		return nil
 	case t == nil:
@@ -80,8 +80,8 @@ func (w watchers) call() func(api.CallEvent) {
 	}
 }
 
-func (w watchers) logon() func(gateway.LogonEvent) {
-	switch m, t := w.metrics, w.tracer; {
+func (o observers) logon() func(gateway.LogonEvent) {
+	switch m, t := o.metrics, o.tracer; {
 	case m == nil && t == nil:
 		return nil
 	case t == nil:
@@ -93,27 +93,27 @@ func (w watchers) logon() func(gateway.LogonEvent) {
 	}
 }
 
-func (w watchers) admin(cluster string) func(dbuser.Operation, time.Duration, error) {
-	if w.metrics == nil {
+func (o observers) admin(cluster string) func(dbuser.Operation, time.Duration, error) {
+	if o.metrics == nil {
 		return nil
 	}
-	return func(op dbuser.Operation, took time.Duration, err error) { w.metrics.Admin(cluster, op, took, err) }
+	return func(op dbuser.Operation, took time.Duration, err error) { o.metrics.Admin(cluster, op, took, err) }
 }
 
-func (w watchers) sweep() func(string, handover.SweepReport, time.Duration, error) {
-	if w.metrics == nil {
+func (o observers) sweep() func(string, handover.SweepReport, time.Duration, error) {
+	if o.metrics == nil {
 		return nil
 	}
-	return w.metrics.Sweep
+	return o.metrics.Sweep
 }
 
-// measure names what scrapes ask.
-func (s *service) measure(front *gateway.Server, connections *api.Connections) {
-	if s.metrics == nil {
+// measure sets the sources of the metrics that are read at each scrape.
+func (s *service) measure(connections *api.Connections) {
+	if s.observers.metrics == nil {
 		return
 	}
-	s.metrics.Collect(metrics.Sources{
-		Gateway: front.Stats,
+	s.observers.metrics.Collect(metrics.Sources{
+		Gateway: s.front.Stats,
 		Clusters: func() map[string]adminconn.Stats {
 			live := s.live.Load().clusters
 			stats := make(map[string]adminconn.Stats, len(live.byID))
