@@ -16,7 +16,7 @@ var (
 	redshiftService = &service{"redshift", "2012-12-01", "http://redshift.amazonaws.com/doc/2012-12-01/", 64 << 10, "redshift.amazonaws.com"}
 	stsService      = &service{"sts", "2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", 128 << 10, "sts.amazonaws.com"}
 	iamService      = &service{"iam", "2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", 1 << 20, "iam.amazonaws.com"}
-	// daypassService is our own, for what AWS has no action for.
+	// daypassService has our own actions, which AWS does not have.
 	daypassService = &service{"daypass", "2026-11-01", "https://daypass.dev/doc/2026-11-01/", 64 << 10, "daypass.dev"}
 )
 
@@ -35,17 +35,17 @@ type actionKey struct {
 	name    string
 }
 
-// action is one row of the table: all there is to say about one operation.
+// action is one row of the table: everything there is to say about one operation.
 type action struct {
 	service  *service
 	name     string
-	readOnly bool // as CloudTrail has it
-	unsigned bool // the proof of who calls is in a parameter
+	readOnly bool // CloudTrail's readOnly
+	unsigned bool // the caller proves who they are with a parameter, not a signature
 	run      func(*call) (awsquery.Result, error)
 }
 
-// actions is the whole API. A row cannot be written without the function that
-// says what the caller has to be allowed: see operation.
+// actions is the whole API. Every row is made by operation, so there is no row without
+// the permissions that the caller needs.
 func actions() []action {
 	return []action{
 		{service: redshiftService, name: "GetClusterCredentials",
@@ -85,12 +85,12 @@ func actions() []action {
 	}
 }
 
-// operation puts an action together from the parameters it reads, the
-// permissions they need and what it does, in this order.
+// operation makes an action of three functions: read reads the parameters, needs lists
+// the permissions that they require, act does the work.
 //
-// read refuses only what leaves nothing to authorise: a parameter that has to be
-// there and is not, a list where a plain value belongs. Values are judged in act,
-// so that a caller without rights learns nothing from the answer.
+// read fails only if there is nothing to authorise: a required parameter is missing, or
+// a list was sent as a plain value. All other checks of values are in act, so that a
+// caller without permission learns nothing from the error.
 func operation[P any](
 	read func(*reader) *P,
 	needs func(*P, *call) []check,
@@ -109,6 +109,6 @@ func operation[P any](
 	}
 }
 
-// anyCaller needs no permission: who is authenticated may always ask, even where
-// a policy denies it (STS API Reference, GetCallerIdentity and GetSessionToken).
+// anyCaller requires no permission. Every authenticated caller may use the action, even
+// where a policy denies it (STS API Reference, GetCallerIdentity and GetSessionToken).
 func anyCaller[P any](*P, *call) []check { return nil }

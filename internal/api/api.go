@@ -3,7 +3,7 @@
 // Redshift API Reference, version 2012-12-01, and of the STS API Reference,
 // version 2011-06-15).
 //
-// Every call takes the same way, in Handler.call, and there is no other:
+// Every call goes through the same steps, in Handler.call:
 //
 //	read       a bounded body, a bounded query
 //	who        SigV4, and the session token when there is one
@@ -11,14 +11,14 @@
 //	may they   every (action, resource) pair that the row names
 //	act        validate, find the cluster, make the answer
 //	audit      one line, for refused calls too
-//	answer     only now does anything leave the process
+//	answer     nothing leaves the process before this
 //
-// What an audit line cannot be written for does not happen: no credential is
-// handed out. Errors of all layers become AWS codes in errors.go; what is not
-// recognised there is an InternalFailure, whose cause goes to the log only.
+// If the audit line cannot be written, no credential is handed out. errors.go turns the
+// errors of all layers into AWS codes; an error that it does not know becomes
+// InternalFailure, and only the log has its cause.
 //
-// What is remembered between calls are caches (signing keys, opened session
-// tokens, identity providers' keys) and the one-time passwords already used.
+// Only caches outlive a call (signing keys, opened session tokens, identity providers'
+// keys), and the one-time passwords that were used.
 package api
 
 import (
@@ -49,15 +49,14 @@ type Config struct {
 	// Audit takes one record per call. A nil error means that the line is
 	// written; *audit.Writer keeps that promise.
 	Audit Recorder
-	// Revocations and Sessions are behind the actions of our own service, which
-	// does not have any without them. Optional, both or neither.
+	// Revocations and Sessions serve the actions of our own service, which is absent
+	// without them. Optional, both or neither.
 	Revocations Revocations
 	Sessions    Sessions
-	// TrustedProxies returns the addresses whose X-Forwarded-For and
-	// X-Forwarded-Proto are believed. Optional: none.
+	// TrustedProxies returns the addresses whose X-Forwarded-For and X-Forwarded-Proto
+	// are trusted. Optional: none.
 	TrustedProxies func() []netip.Prefix
-	// Observe is told of each call when it has been answered. It must not
-	// block. Optional.
+	// Observe is called after each call has been answered. It must not block. Optional.
 	Observe func(CallEvent)
 	// Log gets internal errors, with the request id. Optional.
 	Log *slog.Logger
@@ -74,8 +73,8 @@ type Recorder interface {
 type Handler struct {
 	config  Config
 	actions map[actionKey]*action
-	// current is for the region in force. A reload that changes the region
-	// gets a new one.
+	// current verifies signatures for the region in force. A reload that changes the
+	// region replaces it.
 	current atomic.Pointer[sigv4.Verifier]
 
 	pressure *pressure
@@ -116,9 +115,8 @@ func New(config Config) *Handler {
 	return h
 }
 
-// ServeHTTP answers one HTTP request. Whatever goes wrong, the answer is AWS XML, or
-// AWS JSON for a client of one of its JSON protocols: never HTML, an empty body or a
-// redirect.
+// ServeHTTP answers one HTTP request. Errors are AWS XML, or AWS JSON for a client of
+// one of its JSON protocols, never HTML, an empty body or a redirect.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{
 		handler:   h,
@@ -148,7 +146,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer c.done()
 	result, err := c.serve()
 	if err == nil {
-		c.visitor.Known() // also where no signature says who it is
+		c.visitor.Known() // unsigned calls too
 	}
 	c.mark(&c.acted)
 	var answer *awsquery.Error
@@ -183,7 +181,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	awsquery.WriteResult(w, c.service.namespace, c.action.name, c.id, result)
 }
 
-// verifier returns the one for a region.
+// verifier returns the verifier for a region.
 func (h *Handler) verifier(region string) *sigv4.Verifier {
 	v := h.current.Load()
 	if v != nil && v.Region == region {

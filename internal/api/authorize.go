@@ -10,13 +10,12 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// check is one question that has to be answered with yes.
+// check is one permission that a call needs.
 type check struct {
 	action   string // redshift:JoinGroup
 	resource string // an ARN
-	// keys are the condition keys that the Service Authorization Reference
-	// lists for this action, and no others: what it does not list is absent,
-	// at AWS as here.
+	// keys are the condition keys that the Service Authorization Reference lists for
+	// this action. Other keys are absent, as at AWS.
 	keys []conditionKey
 	// tags are the resource's, for aws:ResourceTag. Optional.
 	tags *map[string]string
@@ -25,22 +24,23 @@ type check struct {
 	// every and everyKey are Every and EveryKey of iam.Request.
 	every    bool
 	everyKey string
-	// denyOnly: another check has asked for an Allow; here only a Deny refuses.
+	// denyOnly: only a Deny refuses here. Another check requires the Allow.
 	denyOnly bool
-	// wider: the check is for one of the things that the call reaches, and not for
-	// what it names. It is recorded when it refuses.
+	// wider: the resource is one that the call reaches, not the one that it names. The
+	// check is recorded only if it refuses.
 	wider bool
 
-	// What a refused caller is told must not depend on what exists. told is the
-	// resource as the caller named it, if that is another one; unknown are the
-	// checks as they would be if there were nothing of the name; hint follows the
-	// message. Optional.
+	// The answer to a refused caller must not depend on what exists. told is the
+	// resource as the caller named it, where resource is another one. unknown returns
+	// the checks that the call would need if the name did not exist. hint is appended
+	// to the message. Optional.
 	told    string
 	unknown func() []check
 	hint    string
-	// assume leaves the reason out: it would be the trust policy's.
+	// assume leaves the reason out of the message, because it would describe the trust
+	// policy.
 	assume bool
-	// fill sets more keys, the same in all checks of a call. Optional.
+	// fill sets further condition keys, the same in all checks of a call. Optional.
 	fill func(*iam.Context)
 }
 
@@ -54,7 +54,7 @@ func (k *check) refuses(d iam.Decision) bool {
 	return !d.Allowed()
 }
 
-// authorize asks the checks one after the other. The first refusal ends the call.
+// authorize decides the checks in order. The first refusal ends the call.
 func (c *call) authorize(checks []check) error {
 	if len(checks) == 0 {
 		return nil
@@ -76,9 +76,9 @@ func (c *call) authorize(checks []check) error {
 	return nil
 }
 
-// refusal is the message for a caller who is refused. It is the one that there
-// would be if nothing of the name existed, where that is a refusal too: a cluster,
-// its tags, a session and a role are told to those who may know of them.
+// refusal returns the message for a refused caller. It is the message for a name that
+// does not exist, if that would be refused too, so that it reveals a cluster, its tags,
+// a session or a role only to callers who may see them.
 func (c *call) refusal(ask *asking, k *check, d iam.Decision) string {
 	hint := k.hint
 	for _, other := range k.asUnknown(c) {
@@ -97,7 +97,7 @@ func (c *call) refusal(ask *asking, k *check, d iam.Decision) string {
 	return iam.DenialMessage(c.caller.Principal.ARN, k.action, resource, d) + hint
 }
 
-// asUnknown are the checks that there would be if nothing of the name existed.
+// asUnknown returns the checks that the call would need if the name did not exist.
 func (k *check) asUnknown(c *call) []check {
 	if k.unknown != nil {
 		return k.unknown()
@@ -113,8 +113,8 @@ func (k *check) asUnknown(c *call) []check {
 	return []check{other}
 }
 
-// asking answers the checks of one call. The context still has the keys of the last
-// one; checks of one call have most of theirs in common.
+// asking decides the checks of one call. It keeps the context of the last check,
+// because the checks of a call have most condition keys in common.
 type asking struct {
 	call    *call
 	context *iam.Context
@@ -123,7 +123,7 @@ type asking struct {
 
 func (c *call) ask() *asking { return &asking{call: c, context: c.requestContext()} }
 
-// decide answers one check.
+// decide decides one check.
 func (a *asking) decide(k *check) iam.Decision {
 	context, last := a.context, &a.last
 	for _, key := range last.keys {
@@ -175,9 +175,9 @@ func (k *check) resourceTags() map[string]string {
 	return *k.tags
 }
 
-// requestContext holds the condition keys that every action has (IAM User Guide,
-// reference_policies_condition-keys). A key that the request has no value for is
-// absent, which is not the same as empty.
+// requestContext returns the condition keys that every action has (IAM User Guide,
+// reference_policies_condition-keys). A key without a value in the request is absent,
+// which is not the same as empty.
 func (c *call) requestContext() *iam.Context {
 	k := iam.NewContext()
 	c.caller.fill(k)
@@ -209,8 +209,8 @@ func (c *call) requestContext() *iam.Context {
 	return k
 }
 
-// fill sets the condition keys that are the caller's own. Who has no identity of
-// ours, as the holder of a web identity token, has none of them.
+// fill sets the caller's own condition keys. A caller without an identity of ours, such
+// as the holder of a web identity token, has none.
 func (c *Caller) fill(k *iam.Context) {
 	if c.PrincipalARN == "" {
 		return

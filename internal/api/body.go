@@ -15,20 +15,21 @@ import (
 )
 
 const (
-	// largeBody is what a body may have without asking for a place. Few actions
-	// take larger ones, and a stranger could send a great many.
+	// largeBody is the size up to which a body is read without taking a place. Few
+	// actions take larger ones, and unauthenticated clients could send many.
 	largeBody = 64 << 10
-	// smallBody is the largest body for which room is made before it has arrived.
+	// smallBody is the largest body for which memory is allocated before it has
+	// arrived.
 	smallBody = 4 << 10
-	// largePlaces is how many larger bodies are read at a time, and largeShare how
-	// many of one address.
+	// largePlaces is how many larger bodies are read at the same time, and largeShare
+	// how many of them may come from one address.
 	largePlaces = 16
 	largeShare  = 4
 )
 
-// readBody reads the body, as much of it as the service named in the signature
-// may need. The signature is not verified yet, so this is no more than a limit
-// on what a stranger can make us hold.
+// readBody reads the body, up to the limit of the service that the signature names. The
+// signature is not verified yet, so the limit bounds only the memory that an
+// unauthenticated client can take.
 func (c *call) readBody() ([]byte, error) {
 	if claim, err := sigv4.Peek(c.http); err == nil {
 		if accessKeyID.check("", claim.AccessKeyID) == nil {
@@ -70,8 +71,8 @@ func (c *call) readBody() ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-// readUpTo reads r until body has more than most bytes, and reports whether r ended
-// before that.
+// readUpTo reads r into body until it ends or body has more than most bytes, and
+// reports whether it ended.
 func readUpTo(body *bytes.Buffer, r io.Reader, most int64) (whole bool, err error) {
 	switch _, err := io.CopyN(body, r, most+1-int64(body.Len())); {
 	case errors.Is(err, io.EOF):
@@ -82,16 +83,16 @@ func readUpTo(body *bytes.Buffer, r io.Reader, most int64) (whole bool, err erro
 	return false, nil
 }
 
-// readLarge reads the rest of a large body. It takes one of the places for these,
-// which have shares by address; a caller that keeps the server waiting loses its
-// place to the next one, and its call ends.
+// readLarge reads the rest of a large body. It takes one of the places for large
+// bodies, which are shared out by address. A slow client loses its place to the next
+// one, and its call ends.
 func (c *call) readLarge(body *bytes.Buffer, limit int64) (whole bool, err error) {
 	var turnedOut atomic.Bool
 	v := admission.NewVisitor(c.source.address, func() {
 		turnedOut.Store(true)
 		c.breakOff()
 	})
-	v.Heard(true) // it has sent as much as others may
+	v.Heard(true) // it has sent as much as any other may
 	ctx, cancel := context.WithTimeout(c.http.Context(), workWait)
 	defer cancel()
 	if c.handler.pressure.large.Admit(ctx, v) != nil {
@@ -107,7 +108,7 @@ func (c *call) readLarge(body *bytes.Buffer, limit int64) (whole bool, err error
 	return whole, err
 }
 
-// attended tells a visitor how long its bytes are waited for.
+// attended reports to a visitor how long its bytes take to arrive.
 type attended struct {
 	io.Reader
 	visitor *admission.Visitor
@@ -120,7 +121,7 @@ func (a attended) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// breakOff ends a read of the request's body that waits.
+// breakOff ends a pending read of the request's body.
 func (c *call) breakOff() {
 	_ = http.NewResponseController(c.writer).SetReadDeadline(time.Unix(1, 0))
 }

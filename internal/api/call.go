@@ -18,7 +18,7 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// call is one API call on its way: each step fills what the next one needs.
+// call is one API call in progress. Each step sets what the next one needs.
 type call struct {
 	handler *Handler
 	http    *http.Request
@@ -26,35 +26,36 @@ type call struct {
 	visitor *admission.Visitor // the connection, as the listener's bounds know it
 	id      string             // the request id
 
-	// One configuration and one time from the first check to the last.
+	// The configuration and the time stay the same for the whole call.
 	directory *directory.Directory
 	keyring   *keyring.Keyring
 	now       time.Time
 	source    source
 
-	service *service // whose error format it is; redshift until known
+	service *service // determines the error format; redshift until known
 	query   *awsquery.Request
-	foreign string  // service that the request is signed for, if that is none of ours
-	claimed string  // access key id that the request says it is signed with; empty: not a valid one
+	foreign string  // the service that the request is signed for, if it is not one of ours
+	claimed string  // access key id in the request, not verified; empty if it has no valid form
 	caller  *Caller // nil until authenticated, and for unsigned actions
 	action  *action // nil until found
-	// federated is who an unsigned action found its caller to be.
+	// federated is the caller of an unsigned action, once the token is verified.
 	federated *audit.Identity
-	// mfaChecked says that the call carried a one-time password that is right.
+	// mfaChecked is true if the call carried a correct one-time password.
 	mfaChecked bool
-	// denial is what DecodeAuthorizationMessage explains, when access was denied.
+	// denial is the sealed message for DecodeAuthorizationMessage, after an
+	// AccessDenied.
 	denial string
 
-	gate *throttle.Gate // where the call has a place; nil: nowhere
-	// unrecorded: refused for being too much, before anything was done.
+	gate *throttle.Gate // that the call has a place at; nil if none
+	// unrecorded: the call was refused by a limit before anything was done.
 	unrecorded bool
 	charged    []account // for the audit line
-	leaves     []func()  // give back what the call counts for
-	// subject is the key of the holder of a web identity token that is genuine.
+	leaves     []func()  // release the call's places and counts
+	// subject identifies the holder of a verified web identity token, for the limits.
 	subject                               string
-	began, authenticated, acted, recorded time.Time // zero when nobody asks
+	began, authenticated, acted, recorded time.Time // zero without Config.Observe
 
-	// taken: something was taken back, whether or not it can be recorded.
+	// taken: credentials were revoked, even if that cannot be recorded.
 	taken bool
 
 	// For the audit line.
@@ -64,7 +65,7 @@ type call struct {
 	credentialID string
 }
 
-// serve takes the call from the wire to its result. It writes nothing.
+// serve runs the call up to its result. It writes nothing to the client.
 func (c *call) serve() (result awsquery.Result, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -88,7 +89,7 @@ func (c *call) serve() (result awsquery.Result, err error) {
 	if malformed == nil {
 		c.query = query
 		if c.claimed == "" && query.Version == stsService.version {
-			c.service = stsService // so that it gets its answer in its own form
+			c.service = stsService // for the error format
 		}
 	}
 	if malformed == nil && c.findUnsigned() {
@@ -128,8 +129,8 @@ func (c *call) authenticate(body []byte) error {
 	return nil
 }
 
-// findAction finds the row of the table. The service is the one that was signed
-// for; the version has to be that service's.
+// findAction finds the row of the table. Version has to be that of the service that the
+// request is signed for.
 func (c *call) findAction() error {
 	if c.query.Action == "" {
 		return errMissingAction
@@ -142,8 +143,8 @@ func (c *call) findAction() error {
 	return c.sessionMay()
 }
 
-// findUnsigned finds the row of an action that carries its proof in a parameter. A
-// signature on such a call is not looked at, as at AWS.
+// findUnsigned finds the row of an action without a signature, which is authenticated
+// by a parameter. A signature on such a call is ignored, as at AWS.
 func (c *call) findUnsigned() bool {
 	a, ok := c.handler.actions[actionKey{stsService, c.query.Action}]
 	if !ok || !a.unsigned || c.query.Version != stsService.version {
@@ -153,8 +154,8 @@ func (c *call) findUnsigned() bool {
 	return true
 }
 
-// sessionMay keeps sessions of GetSessionToken from what they may not do, whatever
-// policies say (STS API Reference, GetSessionToken).
+// sessionMay refuses what sessions of GetSessionToken may not do, whatever policies
+// allow (STS API Reference, GetSessionToken).
 func (c *call) sessionMay() error {
 	s := c.caller.Session
 	if s == nil || s.Kind != sts.UserSession {
@@ -169,8 +170,8 @@ func (c *call) sessionMay() error {
 	return nil
 }
 
-// auditRecord is the call's line in the audit log. answer is nil when the call
-// succeeded; cause is what answer was made of.
+// auditRecord returns the call's line for the audit log. answer is nil if the call
+// succeeded; cause is the error behind answer.
 func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord {
 	record := audit.CallRecord{
 		Time:        c.now,
@@ -202,7 +203,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 	if c.foreign != "" && errors.Is(cause, sigv4.ErrScopeService) {
 		record.EventSource = c.foreign + ".amazonaws.com"
 	}
-	// What the caller was told less of than is known.
+	// Details that the answer leaves out.
 	switch told := error(answer); {
 	case errors.Is(cause, sigv4.ErrSignature):
 		record.Reason = fmt.Sprintf("%v: the request arrived with Host %.255q, and has to be signed for this one", cause, c.http.Host)
@@ -214,7 +215,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 	return record
 }
 
-// clip cuts what is written to the audit log and may repeat what a caller sent.
+// clip shortens a text that may repeat the caller's input, for the audit log.
 func clip(text string, most int) string {
 	if len(text) <= most {
 		return text

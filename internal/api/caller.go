@@ -10,8 +10,8 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// Caller is who makes a call: the signature has been verified, and the session
-// token opened if there was one.
+// Caller is an authenticated caller: the signature is verified, and the session token
+// opened if there is one.
 type Caller struct {
 	// Principal is how policies see the caller.
 	Principal iam.Principal
@@ -22,19 +22,19 @@ type Caller struct {
 	// role session is the IAM role's.
 	PrincipalARN string
 	AccessKeyID  string
-	// Policies are all that bear on the caller. They may be shared with other
+	// Policies are all policies that apply to the caller. They may be shared with other
 	// calls and must not be changed.
 	Policies *iam.Policies
 	// Tags are the principal tags.
 	Tags map[string]string
-	// User or Role is whose access key it is; the other one is nil.
+	// User or Role has the access key; the other one is nil.
 	User *directory.User
 	Role *directory.Role
 	// Session is nil for a long-term access key.
 	Session *sts.Session
 }
 
-// ofUser is the caller who signed with an access key of an IAM user.
+// ofUser returns the caller who signed with an access key of an IAM user.
 func ofUser(d *directory.Directory, u *directory.User, accessKeyID string) *Caller {
 	return &Caller{
 		Principal:    iam.Principal{Type: iam.UserPrincipal, ARN: u.ARN, Account: d.Account},
@@ -47,8 +47,8 @@ func ofUser(d *directory.Directory, u *directory.User, accessKeyID string) *Call
 	}
 }
 
-// ofSession is the caller who signed with a temporary access key. The IAM role or
-// user has to be there still, and to be the same one.
+// ofSession returns the caller who signed with a temporary access key. ok is false if
+// the IAM role or user no longer exists, or was made anew under the same name.
 func ofSession(d *directory.Directory, s *sts.Session) (*Caller, bool) {
 	if s.Account != d.Account {
 		return nil, false
@@ -88,13 +88,13 @@ func ofSession(d *directory.Directory, s *sts.Session) (*Caller, bool) {
 	return c, true
 }
 
-// sessionARN is the ARN of a role session. The role's path is not in it.
+// sessionARN returns the ARN of a role session, which does not have the role's path.
 func sessionARN(d *directory.Directory, role *directory.Role, session string) string {
 	return "arn:" + d.Partition + ":sts::" + d.Account + ":assumed-role/" + role.Name + "/" + session
 }
 
-// sessionPolicies are the session's policies as they are now. A managed one that
-// is gone allows nothing, and none at all allow nothing.
+// sessionPolicies returns the session's policies. A managed policy that no longer
+// exists allows nothing, and so does an empty list.
 func sessionPolicies(d *directory.Directory, s *sts.Session) []*iam.Policy {
 	policies := make([]*iam.Policy, 0, 1+len(s.PolicyARNs))
 	if inline := s.InlinePolicy(); inline != nil {
@@ -108,8 +108,8 @@ func sessionPolicies(d *directory.Directory, s *sts.Session) []*iam.Policy {
 	return policies
 }
 
-// withSessionTags are the tags of a role session: a session tag takes the place of
-// the IAM role's with the same key, and of no other that policies tell apart.
+// withSessionTags returns the tags of a role session. A session tag replaces the IAM
+// role's tag whose key differs from its key in case only, as policies ignore case.
 func withSessionTags(role map[string]string, session []sts.Tag) map[string]string {
 	tags := make(map[string]string, len(role)+len(session))
 	set := make(map[string]bool, len(session))
@@ -125,8 +125,9 @@ func withSessionTags(role map[string]string, session []sts.Tag) map[string]strin
 	return tags
 }
 
-// origin is what a session that the caller makes is made with. Nil: the access key
-// has left the configuration, and nothing can be made with it.
+// origin returns what a session that the caller makes is derived from, so that it ends
+// with it. It is nil if the access key is no longer in the configuration; then no
+// session can be made.
 func (c *call) origin() *sts.Origin {
 	if s := c.caller.Session; s != nil {
 		return s.Origin
@@ -138,8 +139,9 @@ func (c *call) origin() *sts.Origin {
 	return sts.KeyOrigin(key.ID, key.Secret)
 }
 
-// lookup finds the secret of an access key for sigv4, and keeps the caller whose
-// it is: not authenticated yet.
+// lookup returns a function that finds the secret of an access key for sigv4. It stores
+// the caller that the key belongs to, who is not authenticated until the signature is
+// verified.
 func (c *call) lookup(candidate **Caller) sigv4.Lookup {
 	return func(id, token string) (string, error) {
 		if token == "" {
@@ -166,8 +168,8 @@ func (c *call) lookup(candidate **Caller) sigv4.Lookup {
 	}
 }
 
-// identity is the caller as the audit log names it. Of someone who was not
-// authenticated there is no more to say than which key he named.
+// identity returns the caller for the audit log. If the caller was not authenticated,
+// it has only the access key id that the request names.
 func (c *call) identity() audit.Identity {
 	caller := c.caller
 	switch {

@@ -15,9 +15,8 @@ import (
 )
 
 // Connections bounds the connections of the API's listener, in all and for each
-// address, and chooses which one makes room when there are too many: package
-// admission has the rule. Connections that a caller has authenticated on go last.
-// Safe for concurrent use.
+// address, and chooses which one is closed when there are too many (package admission
+// has the rule). Authenticated connections are closed last. Safe for concurrent use.
 type Connections struct {
 	room    *admission.Room
 	exempt  func(netip.Addr) bool
@@ -25,17 +24,17 @@ type Connections struct {
 	refused func(client net.Addr, err error)
 }
 
-// ProxyProtocol has connections from the addresses that proxies names begin with a
-// header of the PROXY protocol, and be its client's from then on: for the bounds, and as
-// the connection's RemoteAddr. refused is told of those that do not. Both are called
-// from several goroutines. It must be called before Listener, or not at all.
+// ProxyProtocol makes connections from the addresses of proxies begin with a header of
+// the PROXY protocol. The client that it names counts for the bounds and is the
+// connection's RemoteAddr. refused is called for connections without a header. Both
+// functions are called concurrently. Call ProxyProtocol before Listener, or not at all.
 func (c *Connections) ProxyProtocol(proxies func(netip.Addr) bool, refused func(client net.Addr, err error)) {
 	c.proxies, c.refused = proxies, refused
 }
 
-// NewConnections returns a bound of limit connections, perAddress of them from one
-// address. exempt names addresses that are not counted one by one, such as proxies;
-// nil: none.
+// NewConnections bounds all connections to limit and those of one address to
+// perAddress. exempt reports whether an address, such as a proxy's, has no bound of its
+// own; nil: none.
 func NewConnections(limit, perAddress int, exempt func(netip.Addr) bool) *Connections {
 	if exempt == nil {
 		exempt = func(netip.Addr) bool { return false }
@@ -44,21 +43,21 @@ func NewConnections(limit, perAddress int, exempt func(netip.Addr) bool) *Connec
 	return &Connections{room: admission.NewRoom(limit, perAddress), exempt: exempt, proxies: none}
 }
 
-// counted is a connection within the bounds.
+// counted is a connection that counts for the bounds.
 type counted struct {
 	net.Conn
 	all     *Connections
 	visitor *admission.Visitor
 
-	// header is of a connection from a proxy: it is read when the server first asks
-	// for the address or for bytes, which it does in a goroutine of the connection's.
+	// header: the connection comes from a proxy. The header is read when the server
+	// first asks for the address or for bytes, in the goroutine of the connection.
 	header    bool
 	once      sync.Once
-	client    netip.AddrPort // set by once; not valid: the proxy speaks for itself
+	client    netip.AddrPort // set by once; not valid if the proxy itself is the client
 	headerErr error          // set by once
 }
 
-// headerTime is how long a proxy may take to say whose connection it is.
+// headerTime is how long a proxy may take to send the header.
 const headerTime = 5 * time.Second
 
 func (c *counted) Read(b []byte) (int, error) {
@@ -68,7 +67,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	return attended{c.Conn, c.visitor}.Read(b)
 }
 
-// RemoteAddr is the client's address, which is the peer's where there is no proxy.
+// RemoteAddr is the client's address: the one in the header, or the peer's.
 func (c *counted) RemoteAddr() net.Addr {
 	if c.identify(); c.client.IsValid() {
 		return net.TCPAddrFromAddrPort(c.client)
@@ -76,7 +75,7 @@ func (c *counted) RemoteAddr() net.Addr {
 	return c.Conn.RemoteAddr()
 }
 
-// identify reads the header of a connection that has to have one.
+// identify reads the header, if the connection has to have one.
 func (c *counted) identify() {
 	if !c.header {
 		return
@@ -91,7 +90,7 @@ func (c *counted) identify() {
 			c.headerErr = err
 			c.Close()
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, admission.ErrClosed) {
-				c.all.refused(c.Conn.RemoteAddr(), err) // no probe that only connects, and none that made room
+				c.all.refused(c.Conn.RemoteAddr(), err) // not a probe that only connects, and not evicted
 			}
 			return
 		}
@@ -105,9 +104,9 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// Listener accepts from l within the bounds. While there is no place it waits for
-// one, and the kernel keeps the connections that come; a connection of an address
-// that has its share is closed at once.
+// Listener accepts connections from l within the bounds. While all places are taken it
+// does not accept, and the kernel queues connections. Connections of an address beyond
+// its bound are closed at once.
 func (c *Connections) Listener(l net.Listener) net.Listener {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &boundedListener{Listener: l, all: c, ctx: ctx, cancel: cancel}
@@ -130,7 +129,8 @@ func (b *boundedListener) Accept() (net.Conn, error) {
 		conn, err := b.Listener.Accept()
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
-			// Out of descriptors, perhaps: a peer that keeps us waiting holds one.
+			// Accept may have run out of descriptors; a connection that keeps the
+			// server waiting holds one.
 			b.all.room.Evict()
 		}
 		if err != nil {
@@ -161,8 +161,8 @@ func (c *Connections) Track(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// Context is for http.Server.ConnContext: it tells the Handler which connection a
-// call has come on.
+// Context is for http.Server.ConnContext. It lets the Handler find the connection of a
+// call.
 func (c *Connections) Context(ctx context.Context, conn net.Conn) context.Context {
 	if one := countedOf(conn); one != nil {
 		return context.WithValue(ctx, visitorKey{}, one.visitor)
@@ -170,7 +170,7 @@ func (c *Connections) Context(ctx context.Context, conn net.Conn) context.Contex
 	return ctx
 }
 
-// Stats takes a moment's picture.
+// Stats returns the current numbers.
 func (c *Connections) Stats() admission.Stats { return c.room.Stats() }
 
 // countedOf finds the connection below TLS.
@@ -184,8 +184,8 @@ func countedOf(conn net.Conn) *counted {
 
 type visitorKey struct{}
 
-// visitorOf is the connection of a call. Where connections are not bounded it is one
-// that is in no room.
+// visitorOf returns the visitor of a call's connection, or, where connections are not
+// bounded, a new one that is in no room.
 func visitorOf(ctx context.Context) *admission.Visitor {
 	if v, ok := ctx.Value(visitorKey{}).(*admission.Visitor); ok {
 		return v

@@ -5,9 +5,9 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// describeCustomDomains tells which cluster a host name stands for: Redshift API
-// Reference, DescribeCustomDomainAssociations. Redshift's drivers ask it for
-// every host that is not one of Amazon's.
+// describeCustomDomains returns the cluster that a host name stands for: Redshift API
+// Reference, DescribeCustomDomainAssociations. Redshift's drivers call it for every
+// host that is not one of Amazon's.
 type describeCustomDomains struct {
 	domain      string // empty: all
 	certificate string
@@ -22,8 +22,8 @@ func readDescribeCustomDomains(r *reader) *describeCustomDomains {
 	}
 }
 
-// needs is the action on everything: the Service Authorization Reference knows
-// no resource type for it. A Deny for one cluster hides it all the same, see hidden.
+// needs is the action on all resources: the Service Authorization Reference has no
+// resource type for it. A Deny for one cluster still hides that cluster (see hidden).
 func (p *describeCustomDomains) needs(*call) []check {
 	return []check{{action: "redshift:DescribeCustomDomainAssociations", resource: "*"}}
 }
@@ -61,16 +61,15 @@ func (p *describeCustomDomains) act(c *call) (awsquery.Result, error) {
 	return &result, nil
 }
 
-// hidden reports whether a Deny is for this cluster.
+// hidden reports whether a Deny hides this cluster.
 func hidden(ask *asking, cluster *directory.Cluster) bool {
 	k := check{action: "redshift:DescribeCustomDomainAssociations", resource: ask.call.resource("cluster", cluster.Identifier, ""),
 		tags: &cluster.Tags, denyOnly: true}
 	return k.refuses(ask.decide(&k))
 }
 
-// associationList is DescribeCustomDomainAssociationsResult. Each cluster's
-// domains make one association; there is no certificate to name, since the
-// gateway's is the same for all.
+// associationList is DescribeCustomDomainAssociationsResult. The domains of one cluster
+// are one association. No certificate is named, since all clusters share the gateway's.
 type associationList struct {
 	marker       string
 	associations []association

@@ -1,13 +1,9 @@
 package api
 
 import (
-	"encoding/base64"
-	"encoding/binary"
-	"hash/crc32"
 	"maps"
 	"net/http"
 	"slices"
-	"sort"
 	"unicode/utf8"
 
 	"github.com/daypass/daypass/internal/awsquery"
@@ -39,8 +35,8 @@ func readDescribeClusters(r *reader) *describeClusters {
 	return p
 }
 
-// needs is the cluster that is named. Without a name it is every cluster,
-// cluster:*, as Redshift asks for it.
+// needs is the cluster that the call names or, without a name, cluster:*, as Redshift
+// asks for it.
 func (p *describeClusters) needs(c *call) []check {
 	name := p.identifier
 	if name == "" {
@@ -74,8 +70,7 @@ func (p *describeClusters) act(c *call) (awsquery.Result, error) {
 		if !p.matches(cluster) {
 			continue
 		}
-		// Who may list all clusters does not see one that a statement
-		// keeps from him.
+		// A Deny for one cluster hides it from a caller who may list all clusters.
 		k := check{action: "redshift:DescribeClusters", resource: c.resource("cluster", cluster.Identifier, ""), tags: &cluster.Tags}
 		if !ask.decide(&k).Allowed() {
 			continue
@@ -89,8 +84,8 @@ func (p *describeClusters) act(c *call) (awsquery.Result, error) {
 	return &result, nil
 }
 
-// matches reports whether the cluster has a tag with one of the keys and one of
-// the values; a list that is empty asks for nothing.
+// matches reports whether the cluster has a tag with one of the keys and one of the
+// values. An empty list matches all.
 func (p *describeClusters) matches(cluster *directory.Cluster) bool {
 	if len(p.tagKeys) == 0 && len(p.tagValues) == 0 {
 		return true
@@ -104,8 +99,8 @@ func (p *describeClusters) matches(cluster *directory.Cluster) bool {
 	return false
 }
 
-// clusterList is DescribeClustersResult. Lists are there when they are empty:
-// clients index them without asking.
+// clusterList is DescribeClustersResult. Empty lists are written too, because clients
+// index them without a check.
 type clusterList struct {
 	marker   string
 	clusters []*directory.Cluster
@@ -118,10 +113,9 @@ func (l *clusterList) EncodeXML(e *awsquery.Encoder) {
 	awsquery.List(e, "Clusters", "Cluster", l.clusters, encodeCluster)
 }
 
-// encodeCluster writes those of a Redshift cluster's members that are true of a
-// PostgreSQL server behind a gateway, and the lists that every Redshift cluster
-// has. The administrative login, which MasterUsername would be, is nobody's
-// business.
+// encodeCluster writes the members of a Redshift cluster that make sense for a
+// PostgreSQL server behind a gateway, and the lists that every Redshift cluster has. It
+// leaves out MasterUsername, because callers need not know the administrative login.
 func encodeCluster(e *awsquery.Encoder, c *directory.Cluster) {
 	e.String("ClusterIdentifier", c.Identifier)
 	e.String("ClusterStatus", "available")
@@ -148,66 +142,10 @@ func encodeCluster(e *awsquery.Encoder, c *directory.Cluster) {
 	e.Strings("IamRoles", "", nil)
 	e.Strings("PendingActions", "", nil)
 	e.Strings("DeferredMaintenanceWindows", "", nil)
-	// Terraform takes the lack of either for an error.
+	// Terraform fails if one of these is missing.
 	e.String("AvailabilityZoneRelocationStatus", "disabled")
 	e.String("MultiAZ", "Disabled")
 	if len(c.CustomDomains) > 0 {
 		e.String("CustomDomainName", c.CustomDomains[0])
 	}
-}
-
-// page is a piece of a list that is sorted by cluster identifier.
-type page struct {
-	size  int
-	after string // the last identifier of the page before, or empty
-}
-
-// readMarker reads both parameters of paging for the audit line, and returns
-// Marker.
-func readMarker(r *reader) string {
-	r.text("MaxRecords")
-	return r.text("Marker").value
-}
-
-// readPage judges MaxRecords, 20 to 100 and 100 when it is not given, and Marker.
-func readPage(c *call, marker string) (page, error) {
-	size, given, err := c.query.Params.Int("MaxRecords")
-	switch {
-	case err != nil:
-		return page{}, err
-	case !given:
-		size = 100
-	case size < 20 || size > 100:
-		return page{}, awsquery.Invalid("MaxRecords", "must be between 20 and 100")
-	}
-	p := page{size: size}
-	if marker != "" {
-		after, err := base64.RawURLEncoding.Strict().DecodeString(marker)
-		if err != nil || len(after) <= 4 || markerOf(string(after[4:])) != marker {
-			return page{}, awsquery.Invalid("Marker", "must be one that an earlier call returned")
-		}
-		p.after = string(after[4:])
-	}
-	return p, nil
-}
-
-// start is the index of the page's first cluster. A cluster that has gone since
-// the last page was made does not matter: the marker is a place, not a row.
-func (p page) start(clusters []*directory.Cluster) int {
-	if p.after == "" {
-		return 0
-	}
-	return sort.Search(len(clusters), func(i int) bool { return clusters[i].Identifier > p.after })
-}
-
-// markerOf is the marker of the page that begins behind a place. Its first bytes
-// tell a mistake from a marker: a list that ends early looks like a whole one.
-func markerOf(place string) string {
-	sum := crc32.ChecksumIEEE([]byte(place))
-	return base64.RawURLEncoding.EncodeToString(append(binary.BigEndian.AppendUint32(nil, sum), place...))
-}
-
-// markerAfter is the marker of the page that begins behind this cluster.
-func markerAfter(c *directory.Cluster) string {
-	return markerOf(c.Identifier)
 }

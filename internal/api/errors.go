@@ -12,7 +12,7 @@ import (
 	"github.com/daypass/daypass/internal/sigv4"
 )
 
-// The answers that no layer below has words for: Redshift API Reference, "Common
+// Answers that the packages below have no error for: Redshift API Reference, "Common
 // Errors".
 var (
 	errNoSuchPath = &awsquery.Error{Code: "UnknownOperationException", Status: http.StatusNotFound,
@@ -29,14 +29,14 @@ var (
 		Message: "The request must contain the parameter Action."}
 	errInternal = &awsquery.Error{Code: "InternalFailure", Status: http.StatusInternalServerError,
 		Message: "The request failed because of an internal error. The server's log has the cause under this request id."}
-	// errGone is for the audit line: there is nobody left to read it.
+	// errGone is for the audit line only, since the client has left.
 	errGone = &awsquery.Error{Code: "RequestAborted", Status: http.StatusBadRequest,
 		Message: "The caller closed the connection before there was an answer."}
-	// errNoAudit is a 5xx: the caller may try again, and should when the disk
-	// has room again.
+	// errNoAudit is a 5xx: clients try again, and succeed once the disk has space.
 	errNoAudit = &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable,
 		Message: "The request was not carried out because it could not be recorded."}
-	// errUnrecorded is of what was taken back, which is not undone.
+	// errUnrecorded is the answer when credentials were revoked but the audit log
+	// failed. The revocation stays in force.
 	errUnrecorded = &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable,
 		Message: "The request was carried out, but could not be recorded. It may be repeated."}
 )
@@ -49,8 +49,8 @@ func errInvalidAction(action, version string) error {
 		Message: "Could not find operation " + action + " for version " + version}
 }
 
-// errClusterNotFound has the text that Redshift answers with. The SDKs know the
-// exception by its code, which is not its name.
+// errClusterNotFound has Redshift's text. SDKs recognise the exception by this code,
+// which differs from its name.
 func errClusterNotFound(identifier string) error {
 	return &awsquery.Error{Code: "ClusterNotFound", Status: http.StatusNotFound,
 		Message: "Cluster " + identifier + " not found."}
@@ -61,7 +61,7 @@ func errDomainNotFound(domain string) error {
 		Message: "Custom domain " + domain + " not found."}
 }
 
-// panicError is what a call panicked with.
+// panicError is the value that a call panicked with.
 type panicError struct {
 	value any
 	stack []byte
@@ -69,9 +69,9 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// writeError sends the answer of a call that failed. A client of one of AWS's JSON
-// protocols, which names its target in a header, has come to the wrong endpoint; it
-// could not read XML.
+// writeError sends the answer of a failed call. A client of one of AWS's JSON
+// protocols, recognised by a header, has called the wrong endpoint and gets JSON, since
+// it cannot read XML.
 func (c *call) writeError(answer *awsquery.Error) {
 	if c.http.Header.Get("X-Amz-Target") == "" {
 		awsquery.WriteError(c.writer, c.service.namespace, c.id, answer)
@@ -87,11 +87,10 @@ func (c *call) writeError(answer *awsquery.Error) {
 	h.Set("X-Amzn-RequestId", c.id)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	c.writer.WriteHeader(answer.Status)
-	_, _ = c.writer.Write(body) // a caller that is gone needs no answer
+	_, _ = c.writer.Write(body) // fails only if the client has left
 }
 
-// answerTo is the border between what we know and what the caller may learn: nil
-// for an error that is nobody's business but ours.
+// answerTo returns the error that the caller may see, or nil for an internal error.
 func answerTo(err error) *awsquery.Error {
 	var answer *awsquery.Error
 	if errors.As(err, &answer) {
@@ -108,7 +107,7 @@ func answerTo(err error) *awsquery.Error {
 	return nil
 }
 
-// translate answers the caller, and logs what the answer does not say.
+// translate returns the caller's answer, and logs the cause of an internal error.
 func (h *Handler) translate(c *call, err error) *awsquery.Error {
 	if answer := answerTo(err); answer != nil {
 		return answer

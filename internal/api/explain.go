@@ -17,60 +17,57 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// ExplainInput is a call that is not made: who would make it, with which
-// parameters, when and from where.
+// ExplainInput describes a call to explain: who would make it, with which parameters,
+// when and from where.
 type ExplainInput struct {
-	// Principal is the ARN of an IAM user, of an IAM role, or of a role session
-	// (arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION). A role alone is taken as
-	// a session called "explain".
+	// Principal is the ARN of an IAM user, an IAM role, or a role session
+	// (arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION). An IAM role stands for its
+	// session called "explain".
 	Principal string
-	// Parameters are the call's, with Action, as on the wire.
+	// Parameters are the call's, including Action, as on the wire.
 	Parameters url.Values
 	Source     netip.Addr // aws:SourceIp
 	Secure     bool       // aws:SecureTransport
-	// MFA makes it a session of GetSessionToken that a one-time password was used
-	// for; false leaves a user's long-term key. Role sessions never have it.
+	// MFA makes the caller a session of GetSessionToken with a one-time password.
+	// Without it the caller has a user's long-term key. Role sessions never have MFA.
 	MFA bool
 	Now time.Time
-	// Extra are policies that the caller is supposed to hold as well, to see
-	// what they would change.
+	// Extra are additional policies of the caller, to see what they would change.
 	Extra []*iam.Policy
 }
 
-// Explanation is one check of the call and what came of it.
+// Explanation is one check of the call with its decision.
 type Explanation struct {
 	Action   string
 	Resource string
-	// Conditions are the condition keys that this action has of its own, with
-	// their values.
+	// Conditions are the condition keys of this action with their values.
 	Conditions map[string]string
 	Decision   iam.Decision
-	// NearMisses are, after an implicit deny, the statements that would allow it
-	// but for one thing.
+	// NearMisses are the statements that would allow the check if one part of them were
+	// different. They are set after an implicit deny.
 	NearMisses []iam.NearMiss
 }
 
-// Outcome is what would come of a call.
+// Outcome is the result that a call would have.
 type Outcome struct {
-	// Checks are all that the call needs, also those behind the first refusal.
-	// There are none when the call leaves nothing to authorize.
+	// Checks are all checks of the call, also those after the first refusal. There are
+	// none if the parameters leave nothing to authorize.
 	Checks []Explanation
 	// Policies are the caller's.
 	Policies *iam.Policies
-	// Refusal is the API's answer to a caller who may do all that: nil, unless a
-	// parameter breaks a rule or there is no such cluster.
+	// Refusal is the API's answer to a caller with all permissions. It is nil unless a
+	// parameter is invalid or the cluster does not exist.
 	Refusal *awsquery.Error
 }
 
-// Allowed reports whether the call would be carried out.
+// Allowed reports whether the call would succeed.
 func (o Outcome) Allowed() bool {
 	return o.Refusal == nil && !slices.ContainsFunc(o.Checks, func(e Explanation) bool { return !e.Decision.Allowed() })
 }
 
-// Explain answers every check that a call of GetClusterCredentials or
-// GetClusterCredentialsWithIAM needs, and says whether its parameters would be
-// taken. It asks the functions that the API itself asks. An error says what is
-// wrong with the input.
+// Explain decides every check of a call of GetClusterCredentials or
+// GetClusterCredentialsWithIAM, and validates its parameters, with the functions that
+// the API itself uses. An error is about the input.
 func Explain(d *directory.Directory, in ExplainInput) (Outcome, error) {
 	var outcome Outcome
 	caller, err := supposedCaller(d, in)
@@ -96,8 +93,8 @@ func Explain(d *directory.Directory, in ExplainInput) (Outcome, error) {
 	c := &call{
 		http:      request,
 		directory: d,
-		// The credential is made, as the last rules are about it, and thrown away:
-		// nobody trusts these keys.
+		// The last rules apply when the credential is made, so it is made, with keys
+		// that no gateway trusts, and thrown away.
 		keyring: keyring.New(in.Now),
 		now:     in.Now,
 		source:  source{address: in.Source, secure: in.Secure},
@@ -117,8 +114,7 @@ func Explain(d *directory.Directory, in ExplainInput) (Outcome, error) {
 	return outcome, err
 }
 
-// refuse keeps what the API would answer with; what it would call an internal
-// failure comes back.
+// refuse stores the answer that the API would give. It returns an internal error.
 func (o *Outcome) refuse(err error) error {
 	if o.Refusal = answerTo(err); o.Refusal != nil {
 		return nil
@@ -126,7 +122,7 @@ func (o *Outcome) refuse(err error) error {
 	return err
 }
 
-// explain is operation for a call that is not made: it goes on after a refusal.
+// explain is operation for a call that is only explained: it continues after a refusal.
 func explain[P any](c *call, o *Outcome,
 	read func(*reader) *P,
 	needs func(*P, *call) []check,
@@ -153,7 +149,7 @@ func explain[P any](c *call, o *Outcome,
 	return err
 }
 
-// supposedCaller is the caller that a principal's ARN stands for.
+// supposedCaller returns the caller that the principal's ARN stands for.
 func supposedCaller(d *directory.Directory, in ExplainInput) (*Caller, error) {
 	principal, err := iam.PrincipalFromARN(in.Principal)
 	switch {
@@ -188,7 +184,7 @@ func supposedCaller(d *directory.Directory, in ExplainInput) (*Caller, error) {
 		SessionName: session,
 		IssuedAt:    in.Now,
 	})
-	// The rest of the ARN has to be right too: partition and path.
+	// Partition and path have to match too.
 	if !ok || in.Principal != role.ARN && in.Principal != caller.Principal.ARN {
 		return nil, fmt.Errorf("principal: there is no IAM role for %s", in.Principal)
 	}

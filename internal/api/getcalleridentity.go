@@ -2,7 +2,7 @@ package api
 
 import "github.com/daypass/daypass/internal/awsquery"
 
-// getCallerIdentity tells who signed: STS API Reference, GetCallerIdentity.
+// getCallerIdentity returns who signed the call: STS API Reference, GetCallerIdentity.
 type getCallerIdentity struct{}
 
 func readGetCallerIdentity(*reader) *getCallerIdentity { return &getCallerIdentity{} }

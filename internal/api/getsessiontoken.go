@@ -13,8 +13,8 @@ const (
 	defaultUserSession = 43200
 )
 
-// getSessionToken gives an IAM user a temporary access key, with or without having
-// checked a one-time password: STS API Reference, GetSessionToken.
+// getSessionToken gives an IAM user a temporary access key, with or without a one-time
+// password: STS API Reference, GetSessionToken.
 type getSessionToken struct{ seconds int }
 
 func readGetSessionToken(r *reader) *getSessionToken {
@@ -39,9 +39,9 @@ func (p *getSessionToken) act(c *call) (awsquery.Result, error) {
 	return awsquery.ResultFunc(func(e *awsquery.Encoder) { encodeCredentials(e, credentials) }), nil
 }
 
-// readMFA reads SerialNumber and TokenCode and, when they are given, checks the
-// code. A wrong code is a refusal of its own, before any policy is asked: the
-// condition keys depend on it.
+// readMFA reads SerialNumber and TokenCode and checks the code if they are given. A
+// wrong code is refused before any policy is evaluated, because condition keys depend
+// on it.
 func (r *reader) readMFA() {
 	serial, named := r.constrained("SerialNumber", serialNumber)
 	code, given := r.hidden("TokenCode", tokenCode)

@@ -9,20 +9,21 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// maxIssued bounds what issued remembers. With more names none is called unknown.
+// maxIssued bounds the names that issued keeps. Once it is full, no name is reported as
+// unknown.
 const maxIssued = 1 << 16
 
-// issued are the database users for whom this server has issued a credential that
-// can be alive. The zero value is ready.
+// issued has the database users that this server issued a credential for which has not
+// expired. The zero value is ready.
 type issued struct {
 	mu    sync.Mutex
 	until map[issuedTo]time.Time // when the last credential expires; guarded by mu
-	full  bool                   // some were not kept; guarded by mu
+	full  bool                   // a name did not fit; guarded by mu
 }
 
 type issuedTo struct{ cluster, user string }
 
-// add keeps one.
+// add records a credential.
 func (i *issued) add(cluster, user string, now, until time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -43,8 +44,8 @@ func (i *issued) add(cluster, user string, now, until time.Time) {
 	i.until[to] = until
 }
 
-// knows reports whether a credential for the user may be alive; an empty cluster is
-// any.
+// knows reports whether a credential for the user may be in force. An empty cluster
+// stands for all.
 func (i *issued) knows(cluster, user string, now time.Time) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -59,8 +60,8 @@ func (i *issued) knows(cluster, user string, now time.Time) bool {
 	return false
 }
 
-// unknown is a warning about a revocation whose database user or principal is not
-// known here; empty if it is known. The revocation is in force all the same: another
+// unknown returns a warning if the database user or principal of a revocation is not
+// known here, and "" otherwise. The revocation is in force either way, since another
 // server may have issued the credentials.
 func (c *call) unknown(v *registry.Revocation) string {
 	switch {
@@ -104,7 +105,7 @@ func (c *call) unknownPrincipal(principal string) string {
 		nearest = iam.Nearest(principal, c.directory.UserARNs())
 	case "role":
 		what = "IAM role"
-		_, known = c.directory.Role(last) // its path has been checked
+		_, known = c.directory.Role(last) // the path was checked before
 		nearest = iam.Nearest(principal, c.directory.RoleARNs())
 	default: // assumed-role/ROLE/SESSION
 		what = "IAM role"

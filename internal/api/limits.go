@@ -15,34 +15,34 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// Limits bound what callers can take. A zero value means no limit.
+// Limits bound what callers can use. A zero value means no limit.
 type Limits struct {
-	// Principal is what one IAM user or one IAM role may call, and what may be
-	// written to the audit log of its calls. The sessions of a role share it: their
-	// names are the caller's to choose. One subject of an identity provider has an
-	// eighth of it for the calls with its tokens; of all subjects of a provider
-	// together as much is written as of one principal.
+	// Principal bounds the calls of one IAM user or one IAM role, and what their calls
+	// write to the audit log. All sessions of a role share it, because callers choose
+	// session names. One subject of an identity provider has an eighth of it for calls
+	// with its tokens; all subjects of a provider together may write as much as one
+	// principal.
 	Principal throttle.Limit
-	// Address is how many calls one address may have in progress. It is all that
-	// is known of a caller before the signature is verified. An IPv6 address
-	// counts as its /64.
+	// Address is how many calls one address may have in progress, which is all that is
+	// known of a caller before the signature is verified. An IPv6 address counts as its
+	// /64.
 	Address int
 }
 
 const (
 	maxPrincipals = 1 << 16
 	maxAddresses  = 1 << 16
-	// A call is a fraction of a millisecond of work and no waiting. Ones that
-	// have waited this long will not be the last.
+	// A call takes a fraction of a millisecond, without waiting. If one has waited this
+	// long, the server is overloaded.
 	workWait = 100 * time.Millisecond
 )
 
-// Subjects is which part of a principal's limit one subject of an identity provider has.
+// Subjects is the divisor of a principal's limit for one subject of an identity
+// provider.
 const Subjects = 8
 
-// What strangers can have written to the audit log: one address, or under the name of
-// one access key or of one subject of an identity provider; and all of them. They do
-// not change.
+// Bounds on the audit lines of unauthenticated callers: for one address, for one access
+// key id or subject that they name, and for all together. They do not change.
 var (
 	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000, Bytes: 4 << 10, BytesBurst: 1 << 20}
 	AllStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000, Bytes: 32 << 10, BytesBurst: 8 << 20}
@@ -57,17 +57,17 @@ var (
 		Message: "Too many calls from this address at once. Try again in a moment."}
 )
 
-// pressure is what a Handler has in progress.
+// pressure counts what a Handler has in progress.
 type pressure struct {
 	principals *throttle.Keys[string]
 	providers  *throttle.Keys[string] // identity providers, by issuer
 	subjects   *throttle.Keys[string] // of identity providers, see federatedKey
 	addresses  *throttle.Keys[netip.Addr]
-	work       *throttle.Gate  // calls at work: as many as the machine has use for
+	work       *throttle.Gate  // calls that are being computed, as many as the machine has processors for
 	outside    *outside        // calls that may wait for an identity provider
-	large      *admission.Room // large bodies while they are read
+	large      *admission.Room // large bodies that are being read
 
-	strangers *throttle.Lines // audit lines of callers that have proved nothing
+	strangers *throttle.Lines // audit lines of unauthenticated callers
 }
 
 func newPressure() *pressure {
@@ -85,22 +85,22 @@ func newPressure() *pressure {
 	}
 }
 
-// SetLimits changes the limits, from the next call on. A Handler begins with
-// none.
+// SetLimits sets the limits for calls from now on. A new Handler has none.
 func (h *Handler) SetLimits(l Limits) {
 	h.pressure.principals.SetLimit(l.Principal)
-	// Strangers may have tokens of a provider, too: their calls must not count.
+	// The number of calls is not limited by provider: anyone may be able to get a token
+	// from it.
 	h.pressure.providers.SetLimit(throttle.Limit{Bytes: l.Principal.Bytes, BytesBurst: l.Principal.BytesBurst})
 	h.pressure.subjects.SetLimit(l.Principal.Share(Subjects))
 	h.pressure.addresses.SetLimit(throttle.Limit{Concurrent: l.Address})
 }
 
-// Pressure is a moment's picture of the calls in progress.
+// Pressure is the number of calls in progress at one moment.
 type Pressure struct {
 	Work, Outside, Large throttle.GateStats
 }
 
-// Pressure takes one. Outside is the sum over the identity providers.
+// Pressure returns the current numbers. Outside is the sum over all identity providers.
 func (h *Handler) Pressure() Pressure {
 	p := h.pressure
 	large := p.large.Stats()
@@ -108,7 +108,7 @@ func (h *Handler) Pressure() Pressure {
 		Large: throttle.GateStats{Slots: large.Limit, Busy: large.Open, Shed: large.Refused}}
 }
 
-// enter takes a place at g for the rest of the call, or until leave.
+// enter takes a place at g until the end of the call, or until leave.
 func (c *call) enter(g *throttle.Gate) error {
 	ctx := c.http.Context()
 	if ctx == nil {
@@ -130,8 +130,8 @@ func (c *call) leave() {
 	}
 }
 
-// admitAddress is the first thing asked of a call. Its refusals are not recorded:
-// nothing has been done yet, and a flood of them is not to fill the disk.
+// admitAddress applies the first limit. Its refusals are not recorded: nothing has been
+// done yet, and a flood of calls must not fill the disk.
 func (c *call) admitAddress() error {
 	network := admission.Network(c.source.address)
 	if admit(c, c.handler.pressure.addresses, network) != throttle.Admitted {
@@ -141,13 +141,12 @@ func (c *call) admitAddress() error {
 	return nil
 }
 
-// admitPrincipal asks whether the caller, now known, may make one more call.
+// admitPrincipal applies the limit of the authenticated caller.
 func (c *call) admitPrincipal() error {
 	return c.admitAs(c.handler.pressure.principals, c.caller.PrincipalARN)
 }
 
-// admitFederated asks whether the holder of a web identity token, now known to be
-// genuine, may make one more call.
+// admitFederated applies the limit of the holder of a verified web identity token.
 func (c *call) admitFederated(provider, subject string) error {
 	c.subject = federatedKey(provider, subject)
 	if err := c.admitAs(c.handler.pressure.subjects, c.subject); err != nil {
@@ -156,14 +155,14 @@ func (c *call) admitFederated(provider, subject string) error {
 	return c.admitAs(c.handler.pressure.providers, provider)
 }
 
-// federatedKey is a subject of an identity provider, of bounded length.
+// federatedKey returns a key of bounded length for a subject of an identity provider.
 func federatedKey(provider, subject string) string {
 	sum := sha256.Sum256([]byte(subject))
 	return provider + " " + string(sum[:])
 }
 
-// admitAs has the call count for key, until done. What is written of it is charged to
-// key as well. Of the refusals of a key one a second is recorded.
+// admitAs counts the call for key until done, and charges its audit line to key. Of the
+// calls that it refuses for one key, one a second is recorded.
 func (c *call) admitAs(keys *throttle.Keys[string], key string) error {
 	c.charged = append(c.charged, account{keys, key})
 	verdict := admit(c, keys, key)
@@ -174,7 +173,7 @@ func (c *call) admitAs(keys *throttle.Keys[string], key string) error {
 	return nil
 }
 
-// admit enters key in keys, until done.
+// admit counts the call for key until done.
 func admit[K comparable](c *call, keys *throttle.Keys[K], key K) throttle.Verdict {
 	pass, verdict := keys.Enter(key, c.now)
 	if verdict == throttle.Admitted {
@@ -183,13 +182,13 @@ func admit[K comparable](c *call, keys *throttle.Keys[K], key K) throttle.Verdic
 	return verdict
 }
 
-// account is what the audit line of a call is charged to.
+// account is where the audit line of a call is charged.
 type account struct {
 	keys *throttle.Keys[string]
 	key  string
 }
 
-// done gives back what the call has taken.
+// done releases the places and counts of the call.
 func (c *call) done() {
 	c.leave()
 	for _, leave := range c.leaves {
@@ -197,10 +196,10 @@ func (c *call) done() {
 	}
 }
 
-// mayRecord charges the record's line, and reports whether it is to be written. A
-// caller that may do what it asks for, or is known to have an access key, is
-// recorded always, and has to pay before its next call. Others have bounds, and the
-// next line says how many of them have none.
+// mayRecord charges the record's line and reports whether to write it. The lines of
+// callers who are authorised, or known to have an access key, are always written; such
+// a caller pays before its next call. Lines of other callers are bounded, and the next
+// one that is written has the number of those left out.
 func (c *call) mayRecord(record *audit.CallRecord) bool {
 	size := record.Size()
 	if c.caller != nil && c.subject == "" || record.ErrorCode == "" {

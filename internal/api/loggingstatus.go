@@ -2,8 +2,8 @@ package api
 
 import "github.com/daypass/daypass/internal/awsquery"
 
-// loggingStatus tells that a cluster logs nothing to S3 or CloudWatch: Redshift API
-// Reference, DescribeLoggingStatus. Terraform's data source of a cluster asks.
+// loggingStatus answers that a cluster logs nothing to S3 or CloudWatch: Redshift API
+// Reference, DescribeLoggingStatus. Terraform's data source for a cluster calls it.
 type loggingStatus struct{ target target }
 
 func readLoggingStatus(r *reader) *loggingStatus {

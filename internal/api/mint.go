@@ -9,8 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// clusterCredentials is a credential on its way to the caller: the members of
-// GetClusterCredentialsResult.
+// clusterCredentials is GetClusterCredentialsResult.
 type clusterCredentials struct {
 	user       string
 	password   keyring.Secret
@@ -24,9 +23,9 @@ func (m *clusterCredentials) EncodeXML(e *awsquery.Encoder) {
 	e.Time("Expiration", m.expiration)
 }
 
-// mint signs a grant for the caller, good from now on for the duration. The
-// Expiration that the caller is told is the instant from which the gateway
-// refuses the password: drivers use it until then.
+// mint signs a grant for the caller, valid for duration from now. Expiration in the
+// answer is the moment from which the gateway refuses the password, because drivers use
+// it until then.
 func (c *call) mint(g credential.Grant, duration time.Duration) (*clusterCredentials, error) {
 	g.ID = credential.NewID()
 	g.Principal = c.caller.Principal.ARN
@@ -36,7 +35,7 @@ func (c *call) mint(g credential.Grant, duration time.Duration) (*clusterCredent
 	if err != nil {
 		return nil, err
 	}
-	if c.handler != nil { // nil: the call is explained, and the credential thrown away
+	if c.handler != nil { // nil if the call is only explained
 		c.handler.issued.add(g.Cluster, g.DBUser, c.now, g.NotAfter)
 	}
 	c.credentialID = g.ID

@@ -9,24 +9,24 @@ import (
 	"github.com/daypass/daypass/internal/awsquery"
 )
 
-// maxName is the length of a database user's, database's and group's name in
-// the API. PostgreSQL stops at 63 bytes: a name of 64 passes here, as the
-// contract has it, and fails at logon.
+// maxName is the maximum length of the names of database users, databases and groups in
+// the API. PostgreSQL's is 63 bytes: a name of 64 is accepted here, as the API
+// Reference says, and fails at logon.
 const maxName = 64
 
-// nameRule is what a name has to keep beside the rules that all names share.
+// nameRule is a rule in addition to those for all names.
 type nameRule uint8
 
 const (
-	// lowerCaseOnly holds for DbGroups. DbUser and DbName keep their case.
+	// lowerCaseOnly is for DbGroups. DbUser and DbName keep their case.
 	lowerCaseOnly nameRule = 1 << iota
-	// notPublic holds for DbUser: PUBLIC means everyone in a GRANT.
+	// notPublic is for DbUser: PUBLIC means everyone in a GRANT.
 	notPublic
 )
 
-// checkName checks a name against the constraints of the API reference
-// ("GetClusterCredentials", Request Parameters). The error names the parameter
-// and the first rule that is broken, never the value.
+// checkName checks a name against the constraints of the API Reference
+// ("GetClusterCredentials", Request Parameters). The error names the parameter and the
+// first rule that it breaks, never the value.
 func checkName(parameter, value string, rule nameRule) error {
 	if value == "" {
 		return blank(parameter)
@@ -87,9 +87,9 @@ func isReserved(name string) bool {
 	return isReservedWord(string(upper[:len(name)]))
 }
 
-// isReservedWord knows the list of the Amazon Redshift Database Developer Guide,
-// "Reserved words". The page's own note says that START and CONNECT are not
-// reserved; they are on its list, and refused (docs/divergences.md).
+// isReservedWord reports whether a word is in the Amazon Redshift Database Developer
+// Guide, "Reserved words". A note on that page says that START and CONNECT are not
+// reserved, but its list has them, so they are refused (docs/divergences.md).
 func isReservedWord(word string) bool {
 	switch word {
 	case "AES128", "AES256", "ALL", "ALLOWOVERWRITE", "ANALYSE", "ANALYZE", "AND", "ANY", "ARRAY", "AS", "ASC",
@@ -113,8 +113,8 @@ func isReservedWord(word string) bool {
 	return false
 }
 
-// blank is the error for a parameter that has to have a value, in the words of the
-// Query services.
+// blank returns the error for a parameter without a value, as the Query services word
+// it.
 func blank(parameter string) error {
 	return &awsquery.Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest,
 		Message: "The parameter " + parameter + " must be provided and must not be blank."}

@@ -7,29 +7,30 @@ import (
 	"github.com/daypass/daypass/internal/awsquery"
 )
 
-// CallEvent is an API call that has been answered. Times are the machine's own,
-// not Config.Now's: they are for measuring.
+// CallEvent is an API call that has been answered. Its times are real times, not those
+// of Config.Now: they are for measuring.
 type CallEvent struct {
 	RequestID    string
-	Service      string // as far as it is known; else redshift
-	Action       string // empty: not known, or none that there is
+	Service      string // redshift if it is not known
+	Action       string // empty if it is not known or does not exist
 	Code         string // of the error; empty: success
 	Status       int    // of HTTP
 	Principal    string // ARN; empty: not authenticated
 	CredentialID string // of a credential that was issued
-	// Effect and Layer say what denied an AccessDenied: Deny or ImplicitDeny, and
-	// the kind of policy. Empty: no policy did.
+	// Effect and Layer describe the denial behind an AccessDenied: Deny or
+	// ImplicitDeny, and the kind of policy. Both are empty if no policy denied the
+	// call.
 	Effect, Layer string
-	Header        http.Header // the request's; not to be kept
+	Header        http.Header // the request's; must not be kept
 
 	Began         time.Time
-	Authenticated time.Time // the signature is right; zero: it was not
+	Authenticated time.Time // when the signature was verified; zero if it was not
 	Acted         time.Time // the answer was made, or the error
 	Recorded      time.Time // the audit line is written
 	Ended         time.Time // the answer was written to the connection
 }
 
-// observe tells about the call, when somebody asks.
+// observe calls Config.Observe, if there is one.
 func (c *call) observe(answer *awsquery.Error) {
 	e := CallEvent{
 		RequestID: c.id, Service: c.service.name, Status: http.StatusOK, Header: c.http.Header,
@@ -52,7 +53,7 @@ func (c *call) observe(answer *awsquery.Error) {
 	c.handler.config.Observe(e)
 }
 
-// mark notes the time of a step, when somebody asks.
+// mark notes the time of a step if there is an observer.
 func (c *call) mark(step *time.Time) {
 	if c.handler.config.Observe != nil {
 		*step = time.Now()

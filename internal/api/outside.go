@@ -8,14 +8,13 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// outsidePlaces is how many calls may have their tokens looked at at a time, for each
-// identity provider. Fewer than these wait for a provider's answer, see package sts:
-// one that hangs keeps out neither the others nor the tokens of its own whose keys
-// are known.
+// outsidePlaces is how many calls of one identity provider may be verifying tokens at
+// the same time. Package sts lets fewer wait for the provider's answer, so a provider
+// that hangs delays neither other providers nor its own tokens whose keys are known.
 const outsidePlaces = 64
 
-// outside holds the calls whose proof is an identity provider's token. Each provider
-// has places of its own. Safe for concurrent use.
+// outside bounds the calls that are authenticated by an identity provider's token. Each
+// provider has its own places. Safe for concurrent use.
 type outside struct {
 	places int
 
@@ -27,8 +26,8 @@ func newOutside(places int) *outside {
 	return &outside{places: places, gates: map[string]*throttle.Gate{}}
 }
 
-// gate returns the places for a token. Its issuer is not verified; one that is not
-// configured shares the places of all such tokens, which wait for no provider.
+// gate returns the places for a token. Its issuer is not verified yet. Tokens of
+// issuers that are not configured share one gate; they wait for no provider.
 func (o *outside) gate(d *directory.Directory, token string) *throttle.Gate {
 	issuer := sts.ClaimedIssuer(token)
 	if _, known := d.Provider(issuer); !known {
@@ -44,7 +43,7 @@ func (o *outside) gate(d *directory.Directory, token string) *throttle.Gate {
 	return g
 }
 
-// stats is the sum over all providers.
+// stats returns the sum over all providers.
 func (o *outside) stats() (sum throttle.GateStats) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -8,11 +8,11 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// KeyState is what is known of an identity provider's keys.
+// KeyState describes the keys of an identity provider.
 type KeyState = sts.KeyState
 
-// ProviderKeys are the states of the keys of all identity providers, by issuer.
-// Files are read; no provider is asked.
+// ProviderKeys returns the state of the keys of each identity provider, by issuer. It
+// may read files, but calls no provider.
 func (h *Handler) ProviderKeys() []KeyState {
 	states := h.identities.States(h.config.Directory(), h.config.Now())
 	slices.SortFunc(states, func(a, b KeyState) int { return strings.Compare(a.Issuer, b.Issuer) })

@@ -1,21 +1,21 @@
 package api
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/awsquery"
 )
 
-// optional is a parameter that may be left out. One that is there and empty is
-// there.
+// optional is a parameter that may be left out. An empty value counts as given.
 type optional struct {
 	value string
 	given bool
 }
 
-// reader reads an action's parameters as they were sent, and keeps each of them
-// for the audit line. Secret parameters have to be read in another way.
+// reader reads an action's parameters as they were sent, and keeps each of them for the
+// audit line. Secret parameters are read with hidden.
 type reader struct {
 	*call
 	err error // the first one
@@ -36,13 +36,13 @@ func (r *reader) keep(f audit.Field) {
 	r.request = append(r.request, f)
 }
 
-// text reads a plain parameter.
+// text reads a parameter that is a single value.
 func (r *reader) text(name string) optional {
 	return r.textAs(name, recordable(name))
 }
 
-// textAs reads a plain parameter, and keeps it for the audit line if it is valid.
-// Of one that is not, its length is kept.
+// textAs reads a parameter that is a single value. The audit line has it if it is
+// valid, otherwise its length.
 func (r *reader) textAs(name string, valid func(string) bool) optional {
 	value, given, err := r.query.Params.String(name)
 	if err != nil {
@@ -59,7 +59,7 @@ func (r *reader) textAs(name string, valid func(string) bool) optional {
 	return optional{value, given}
 }
 
-// required reads a plain parameter without which there is nothing to authorise.
+// required reads a parameter without which there is nothing to authorise.
 func (r *reader) required(name string) string {
 	p := r.text(name)
 	switch {
@@ -71,7 +71,7 @@ func (r *reader) required(name string) string {
 	return p.value
 }
 
-// list reads a list of plain values of at most most members.
+// list reads a list of at most most values.
 func (r *reader) list(name, member string, most int) []string {
 	values, given, err := r.query.Params.List(name, member)
 	if err != nil {
@@ -88,7 +88,8 @@ func (r *reader) list(name, member string, most int) []string {
 	return values
 }
 
-// keepList keeps a list of values if all of them are valid, else their length in all.
+// keepList keeps a list for the audit line if all its values are valid, otherwise their
+// total length.
 func (r *reader) keepList(name string, values []string, valid func(string) bool) {
 	size, whole := 0, true
 	for _, value := range values {
@@ -102,7 +103,18 @@ func (r *reader) keepList(name string, values []string, valid func(string) bool)
 	}
 }
 
-// lowerCamel is how CloudTrail writes the name of a parameter.
+// lowerCamel returns the name of a parameter as CloudTrail writes it.
 func lowerCamel(name string) string {
 	return string(name[0]|0x20) + name[1:]
+}
+
+// unique removes duplicates.
+func unique(names []string) []string {
+	for i := 1; i < len(names); i++ {
+		if slices.Contains(names[:i], names[i]) {
+			names = slices.Delete(names, i, i+1)
+			i--
+		}
+	}
+	return names
 }

@@ -6,11 +6,10 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// recordable returns what a parameter's value has to look like to be written to the
-// audit log as it is. It is looser than what the action takes, so that a name that is
-// refused for another reason can be read in the log, but whatever is written is short
-// and plain. A parameter without a rule here is recorded by its length, and so are
-// documents.
+// recordable returns the test for values of a parameter that are written to the audit
+// log as they are. It accepts more than the action does, so that most refused names can
+// be read in the log, but only values that are short and have no special characters.
+// Parameters without a test, and documents, are recorded by their length.
 func recordable(parameter string) func(string) bool {
 	if valid, ok := recordables[parameter]; ok {
 		return valid
@@ -22,7 +21,7 @@ func isNothing(string) bool { return false }
 
 // recordables does not change.
 var recordables = map[string]func(string) bool{
-	"DbUser":                     short(256, "_+.@-:=,"), // also as a logon calls it: IAMA:alice:analysts, IAM:a=b
+	"DbUser":                     short(256, "_+.@-:=,"), // also the name at logon: IAMA:alice:analysts, IAM:a=b
 	"DbName":                     short(64, "_+.@-:=,"),
 	"DbGroups":                   short(64, "_+.@-:=,"),
 	"ClusterIdentifier":          short(63, "._-"),
@@ -63,7 +62,7 @@ func short(most int, others string) func(string) bool {
 	}
 }
 
-// isPlainARN accepts ARNs of printable ASCII, as long as AWS has them.
+// isPlainARN accepts ARNs of printable ASCII up to AWS's maximum length.
 func isPlainARN(value string) bool {
 	if len(value) > arnText.max || strings.ContainsFunc(value, func(r rune) bool { return r < '!' || r > '~' }) {
 		return false
@@ -72,5 +71,5 @@ func isPlainARN(value string) bool {
 	return err == nil
 }
 
-// isAction accepts what may be the name of an action.
+// isAction accepts texts that may be the name of an action.
 var isAction = short(128, "")

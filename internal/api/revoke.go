@@ -18,39 +18,25 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// Revocations is where credentials are taken back; *registry.Registry is one.
-// Safe for concurrent use.
+// Revocations revokes credentials; *registry.Registry does. Safe for concurrent use.
 type Revocations interface {
 	Revoke(context.Context, registry.Revocation) (registry.Revocation, error)
 	Revocations(context.Context) ([]registry.Revocation, error)
 }
 
-// errRegistry is a 5xx: trying again is right, and does no harm.
+// errRegistry is a 5xx, because the client should try again, which is safe.
 func errRegistry(cause error) error {
 	return &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable, Cause: cause,
 		Message: "The registry of revocations cannot be read or written at the moment. It is not known whether the request was carried out; it may be repeated."}
 }
 
-// own is an ARN of our own service. Resource types are
-//
-//	credential/ID                 one credential
-//	principal/user/ana            whoever asked for credentials: the last part of
-//	principal/role/etl            the ARN of an IAM user, an IAM role
-//	principal/assumed-role/etl/s  or a role session
-//	dbuser/CLUSTER/NAME           a database user; CLUSTER is * for all clusters
-//	cluster/NAME                  a cluster; NAME is * for all
-//	session/CLUSTER/ID            a session at the gateway
-func (c *call) own(resource string) string {
-	return "arn:" + c.directory.Partition + ":daypass:" + c.directory.Region + ":" + c.directory.Account + ":" + resource
-}
-
-// revokeCredentials takes credentials back. It is carried out before it is
-// recorded, unlike everything that hands something out: what is taken back stays
-// taken back when the audit log has failed, and the caller is told so.
+// revokeCredentials revokes credentials. Unlike all actions that hand something out, it
+// acts before it is recorded: a revocation stays in force if the audit log fails, and
+// the caller gets an error.
 type revokeCredentials struct {
 	revocation   registry.Revocation
 	issuedBefore string
-	target       target // of the cluster, if one is named
+	target       target // the cluster, if the call names one
 }
 
 func readRevokeCredentials(r *reader) *revokeCredentials {
@@ -99,23 +85,25 @@ func readRevokeCredentials(r *reader) *revokeCredentials {
 	return p
 }
 
-// isDBUser says whether a credential can be for a database user of this name. What
-// a logon is called is not, and would revoke nothing.
+// isDBUser reports whether a credential can have this database user. The name at logon,
+// such as IAM:alice:analysts, is not one and would revoke nothing.
 func isDBUser(name string) bool {
 	kind, rest, identity := strings.Cut(name, ":")
 	return !identity || (kind == "IAM" || kind == "IAMR") && !strings.Contains(rest, ":")
 }
 
-// needs is the resource that the parameters name, and what a wider form reaches
-// beside. DbUser without a cluster is the user in each cluster, All is each cluster:
-// both have to be allowed there, with the cluster's tags. A Deny for one cluster
-// holds for every form that can reach it, one for database users, principals or
-// credentials for the forms that take them in: All, a cluster, and for principals and
-// credentials a database user, whose credentials can be anyone's. Principal and
-// CredentialId name the one that they are about. A Deny for every cluster there is,
-// cluster/*, is about these forms: who may revoke for single users, never for
-// clusters. So is one for every principal or credential, principal/*: it protects them
-// from All only.
+// needs is the resource that the parameters name, and the resources that a wide
+// revocation reaches as well:
+//
+//   - DbUser without a cluster reaches the user in each cluster, All reaches each
+//     cluster. Both have to be allowed for each, with the cluster's tags.
+//   - A Deny for one cluster refuses every revocation that can reach it. A Deny for
+//     database users, principals or credentials refuses All and a whole cluster. One for
+//     principals or credentials refuses a database user too, whose credentials can be
+//     anyone's. Principal and CredentialId reach only the one that they name.
+//   - A Deny for cluster/* is about those wide revocations: the caller may revoke for
+//     single users, never for whole clusters. A Deny for principal/* or credential/*
+//     refuses All only.
 func (p *revokeCredentials) needs(c *call) []check {
 	own := p.target.check(revokeAction, c.own(revocationResource(&p.revocation, c.directory.Account)), nil)
 	r := reach{c, c.ask(), own.resource, []check{own}}
@@ -124,7 +112,7 @@ func (p *revokeCredentials) needs(c *call) []check {
 	if p.target.cluster != nil {
 		clusters = []*directory.Cluster{p.target.cluster}
 	} else if v.Cluster != "" {
-		clusters = nil // there is none
+		clusters = nil // it does not exist
 	}
 	whole := v.All || v.Cluster != "" && v.DBUser == ""
 	protected := !whole && !r.deniesEveryCluster()
@@ -143,8 +131,9 @@ func (p *revokeCredentials) needs(c *call) []check {
 			r.add(check{resource: c.own(at), tags: &cluster.Tags, denyOnly: true})
 		}
 	}
-	// The credentials of a database user can be anyone's: a Deny for one principal is one
-	// for all that may reach its credentials. Those of an identity are one principal's.
+	// The credentials of a database user can be anyone's, so a Deny for one principal
+	// refuses a revocation that may reach its credentials. An identity's credentials are
+	// those of one principal.
 	anyones := whole || v.DBUser != "" && !strings.Contains(v.DBUser, ":")
 	for _, kind := range []string{"principal/*", "credential/*"} {
 		if v.All || anyones && !r.denies(check{resource: c.own(kind)}) {
@@ -160,84 +149,10 @@ func (p *revokeCredentials) needs(c *call) []check {
 	return r.checks
 }
 
-// identity asks about the principal whose identity a database user is: the
-// credentials of IAM:ana are those that the IAM user ana has asked for, and no others.
-func (r *reach) identity(dbUser string) {
-	kind, name, _ := strings.Cut(dbUser, ":")
-	switch kind {
-	case "IAM":
-		resource := "user/" + name
-		if user, ok := r.call.directory.User(name); ok {
-			resource = lastField(user.ARN)
-		}
-		r.add(check{resource: r.call.own("principal/" + resource), denyOnly: true})
-	case "IAMR":
-		resource := "role/" + name
-		if role, ok := r.call.directory.Role(name); ok {
-			resource = lastField(role.ARN)
-		}
-		r.add(check{resource: r.call.own("principal/" + resource), denyOnly: true})
-		r.role(resource)
-	}
-}
-
-// lastField is what an ARN has behind its last colon.
-func lastField(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
-
-// role asks about the sessions of an IAM role that is named, and about the IAM role
-// of a session that is.
-func (r *reach) role(resource string) {
-	kind, name, _ := strings.Cut(resource, "/")
-	switch kind {
-	case "role":
-		name = name[strings.LastIndexByte(name, '/')+1:]
-		r.add(check{resource: r.call.own("principal/assumed-role/" + name + "/*"), denyOnly: true, every: true})
-	case "assumed-role":
-		name, _, _ = strings.Cut(name, "/")
-		if role, ok := r.call.directory.Role(name); ok {
-			r.add(check{resource: r.call.own("principal/" + lastField(role.ARN)), denyOnly: true})
-		}
-	}
-}
-
 const revokeAction = "daypass:RevokeCredentials"
 
-// reach gathers the checks on what a revocation reaches.
-type reach struct {
-	call   *call
-	ask    *asking
-	told   string
-	checks []check
-}
-
-func (r *reach) add(k check) {
-	k.action, k.told, k.wider = revokeAction, r.told, true
-	k.hint = ". The call affects more than it names, and the caller may not revoke part of that: narrow it, for example with ClusterIdentifier"
-	r.checks = append(r.checks, k)
-}
-
-// deniesEveryCluster reports a Deny for all clusters, those that do not exist among
-// them.
-func (r *reach) deniesEveryCluster() bool {
-	if !r.denies(check{resource: r.call.own("cluster/*")}) {
-		return false
-	}
-	for _, cluster := range r.call.directory.Clusters() {
-		if !r.denies(check{resource: r.call.own("cluster/" + cluster.Identifier), tags: &cluster.Tags}) {
-			return false
-		}
-	}
-	return true
-}
-
-// denies reports a Deny for a resource as it is named.
-func (r *reach) denies(k check) bool {
-	k.action = revokeAction
-	return r.ask.decide(&k).Effect == iam.ExplicitDeny
-}
-
-// revocationResource names what a revocation is about. A principal of another
-// account, or what is no ARN, stands for itself.
+// revocationResource returns the resource of a revocation. A principal of another
+// account, or a text that is not an ARN, is used as it is.
 func revocationResource(v *registry.Revocation, account string) string {
 	switch {
 	case v.CredentialID != "":
@@ -278,7 +193,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 		v.IssuedBefore = before
 	}
 	v.RevokedBy = c.caller.Principal.ARN
-	sessions := c.handler.config.Sessions.List() // before, since they end at once
+	sessions := c.handler.config.Sessions.List() // before the revocation, which ends them
 	inForce, err := c.handler.config.Revocations.Revoke(c.http.Context(), v)
 	switch {
 	case errors.Is(err, registry.ErrInvalid):
@@ -314,8 +229,8 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 	}), nil
 }
 
-// checkPrincipal wants the ARN by which policies know a principal. An IAM role has
-// one only, so that no policy about it can be gone around with another spelling.
+// checkPrincipal requires the ARN that policies use for the principal. An IAM role has
+// only one, so another spelling cannot get past a policy.
 func (c *call) checkPrincipal(principal string) error {
 	arn, err := iam.ParseARN(principal)
 	if err != nil || arn.Partition != c.directory.Partition || arn.Account != c.directory.Account || arn.Region != "" {
@@ -357,7 +272,7 @@ func encodeRevocation(e *awsquery.Encoder, v *registry.Revocation) {
 	e.Time("ExpiresAt", v.Expires())
 }
 
-// listRevocations lists what is remembered, the oldest first.
+// listRevocations lists the revocations in force, the oldest first.
 type listRevocations struct{ marker string }
 
 func readListRevocations(r *reader) *listRevocations { return &listRevocations{readMarker(r)} }
@@ -375,8 +290,7 @@ func (p *listRevocations) act(c *call) (awsquery.Result, error) {
 	if err != nil {
 		return nil, errRegistry(err)
 	}
-	// Who may list all does not see those of a cluster that a statement keeps from
-	// them.
+	// A Deny for one cluster hides its revocations from a caller who may list all.
 	ask := c.ask()
 	list = slices.DeleteFunc(list, func(v registry.Revocation) bool {
 		if v.Cluster == "" {
@@ -397,25 +311,4 @@ func (p *listRevocations) act(c *call) (awsquery.Result, error) {
 		}
 		awsquery.List(e, "Revocations", "Revocation", list, func(e *awsquery.Encoder, v registry.Revocation) { encodeRevocation(e, &v) })
 	}), nil
-}
-
-// sortableTime is a time as text that sorts like it.
-func sortableTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z ") }
-
-// pageOf cuts the page out of a list, which it sorts by place, and returns the
-// marker of the next page. A marker is a place, not a row: what has come or gone
-// since the last page does not matter.
-func pageOf[T any](p page, list []T, place func(T) string) (cut []T, marker string) {
-	slices.SortFunc(list, func(a, b T) int { return strings.Compare(place(a), place(b)) })
-	from, _ := slices.BinarySearchFunc(list, p.after, func(row T, after string) int {
-		if place(row) > after {
-			return 1
-		}
-		return -1
-	})
-	list = list[from:]
-	if len(list) <= p.size {
-		return list, ""
-	}
-	return list[:p.size], markerOf(place(list[p.size-1]))
 }

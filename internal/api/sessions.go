@@ -38,14 +38,14 @@ func (s *Session) credential() registry.Credential {
 	return registry.Credential{ID: s.CredentialID, Principal: s.Principal, Cluster: s.Cluster, DBUser: s.DBUser, IssuedAt: s.IssuedAt}
 }
 
-// Sessions are the gateway's. Safe for concurrent use.
+// Sessions lists and ends the gateway's sessions. Safe for concurrent use.
 type Sessions interface {
 	List() []*Session
-	// Kill ends a session, and says whether there was one.
+	// Kill ends a session and reports whether it exists.
 	Kill(id string) bool
 }
 
-// listSessions lists who is logged on, the oldest session first.
+// listSessions lists the open sessions, the oldest first.
 type listSessions struct {
 	cluster string // empty: all
 	dbUser  string
@@ -75,11 +75,11 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 		return nil, err
 	}
 	list := c.handler.config.Sessions.List()
-	// A cluster that was taken out of the configuration may have sessions still.
+	// A cluster that was removed from the configuration may still have sessions.
 	if p.target.err != nil && !slices.ContainsFunc(list, func(s *Session) bool { return s.Cluster == p.cluster }) {
 		return nil, p.target.err
 	}
-	// Who may list all clusters does not see one that a statement keeps from him.
+	// A Deny for one cluster hides its sessions from a caller who may list all.
 	visible := map[string]bool{}
 	ask := c.ask()
 	list = slices.DeleteFunc(list, func(s *Session) bool {
@@ -120,7 +120,7 @@ func encodeSession(e *awsquery.Encoder, s *Session) {
 	e.Bool("TLS", s.TLS)
 	e.Int("ProcessId", int(s.PID))
 	e.Time("StartedAt", s.Started)
-	if !s.NotAfter.IsZero() { // a session that waits for its logon has no credential
+	if !s.NotAfter.IsZero() { // prewarmed sessions have no credential
 		e.Time("Expiration", s.NotAfter)
 	}
 	e.String("State", s.State)
@@ -131,7 +131,7 @@ func encodeSession(e *awsquery.Encoder, s *Session) {
 // terminateSession ends one session, as pg_terminate_backend does.
 type terminateSession struct {
 	id      string
-	session *Session // nil: there is none
+	session *Session // nil if it does not exist
 }
 
 func readTerminateSession(r *reader) *terminateSession {
@@ -143,9 +143,9 @@ func readTerminateSession(r *reader) *terminateSession {
 	return p
 }
 
-// needs is the session in its cluster. One that is not there belongs to all
-// clusters: only who may end it in each of them learns that there is none. A refusal
-// says the same of both.
+// needs is the session in its cluster. A session that does not exist is checked in all
+// clusters, so that only a caller who may end it in each of them learns that it does
+// not exist. The refusal is the same in both cases.
 func (p *terminateSession) needs(c *call) []check {
 	const action = "daypass:TerminateSession"
 	told := c.own("session/*/" + p.id)

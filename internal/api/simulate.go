@@ -9,14 +9,13 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// simulation asks what policies would decide: IAM API Reference,
-// SimulateCustomPolicy and SimulatePrincipalPolicy. It reads the parameters and
-// writes the answer; what there is between them is iam.Simulate's, as for `daypass
-// policy simulate`.
+// simulation evaluates policies for a supposed request: IAM API Reference,
+// SimulateCustomPolicy and SimulatePrincipalPolicy. It reads the parameters and writes
+// the answer; iam.Simulate does the work, also for `daypass policy simulate`.
 type simulation struct {
-	permission string // the IAM action that allows asking
+	permission string // the IAM action that the caller needs
 	arn        string // PolicySourceArn, or "*"
-	missing    bool   // there is no such source
+	missing    bool   // the source does not exist
 	source     *iam.PolicySource
 	input      iam.SimulateInput
 }
@@ -30,7 +29,7 @@ func readSimulateCustom(r *reader) *simulation {
 	return p
 }
 
-// readSimulatePrincipal begins with the policies of an IAM user or role of the
+// readSimulatePrincipal starts with the policies of an IAM user or role of the
 // directory, and with the condition keys that it always has.
 func readSimulatePrincipal(r *reader) *simulation {
 	p := &simulation{permission: "iam:SimulatePrincipalPolicy"}
@@ -53,13 +52,13 @@ func readSimulatePrincipal(r *reader) *simulation {
 	return p
 }
 
-// needs is the permission to ask at all, about this source.
+// needs is the permission to simulate this source.
 func (p *simulation) needs(*call) []check {
 	return []check{{action: p.permission, resource: p.arn}}
 }
 
-// read takes the parameters that both calls have. It looks at none of them: a
-// document is parsed for those who may ask.
+// read reads the parameters that both actions have. It validates none of them:
+// documents are parsed only for callers with the permission.
 func (p *simulation) read(r *reader) {
 	in := &p.input
 	in.PolicyInputList = r.list("PolicyInputList", "member", 100)

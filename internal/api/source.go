@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// source is where a request comes from, as far as that can be believed.
+// source is where a request comes from, as far as that can be trusted.
 type source struct {
-	address netip.Addr // not valid when the listener is no TCP socket
-	secure  bool       // TLS to us, or to a trusted proxy that says so
+	address netip.Addr // not valid if the listener is not a TCP socket
+	secure  bool       // TLS to us, or to a trusted proxy, according to its header
 }
 
 // sourceOf finds the client behind the proxies that the operator trusts.
 //
-// Every proxy appends the address it took the request from to X-Forwarded-For,
-// so only the part that trusted proxies wrote can be believed: it is read from
-// the right, and the first address that is not a trusted proxy is the client's.
-// What stands left of it is the client's own invention. Without trusted proxies
-// the headers mean nothing.
+// Every proxy appends to X-Forwarded-For the address that the request came from, so
+// only the entries of trusted proxies can be trusted. The header is read from the
+// right: the first address that is not a trusted proxy is the client's. Everything to
+// the left of it was written by the client. Without trusted proxies the headers are
+// ignored.
 func sourceOf(r *http.Request, trusted []netip.Prefix) source {
 	peer := addressOf(r.RemoteAddr)
 	s := source{address: peer, secure: r.TLS != nil}
@@ -40,7 +40,7 @@ func sourceOf(r *http.Request, trusted []netip.Prefix) source {
 			}
 			hop := addressOf(strings.TrimSpace(entry))
 			if !hop.IsValid() {
-				return s // not an address: what is left of it is unknown
+				return s // not an address: the client is unknown
 			}
 			s.address = hop
 			if !contains(trusted, hop) {
@@ -51,8 +51,8 @@ func sourceOf(r *http.Request, trusted []netip.Prefix) source {
 	return s
 }
 
-// addressOf reads an address with or without a port. IPv4 in IPv6 clothes is
-// IPv4, as policies write it.
+// addressOf reads an address with or without a port. An IPv4 address in IPv6 form
+// becomes IPv4, as policies write it.
 func addressOf(text string) netip.Addr {
 	if ap, err := netip.ParseAddrPort(text); err == nil {
 		return ap.Addr().Unmap().WithZone("")
@@ -77,11 +77,11 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// fromWebPage reports whether a browser sent the request for a web page. Unsigned
-// actions could be called by any page that a person near the API has open: a form or
-// an image needs no permission of the API, and the browser would carry strangers'
-// requests into a closed network. A URL that a person types is none of a page's, and
-// programs other than browsers send neither header.
+// fromWebPage reports whether a browser sent the request for a web page. Otherwise any
+// page that is open in a browser near the API could call unsigned actions: a form or an
+// image needs no permission, and would carry the page author's requests into a closed
+// network. Requests for a URL that a person typed, and those of other programs, have
+// neither header.
 func fromWebPage(r *http.Request) bool {
 	site := r.Header.Get("Sec-Fetch-Site")
 	return r.Header.Get("Origin") != "" || site != "" && site != "none"

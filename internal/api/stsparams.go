@@ -13,9 +13,9 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// STS states the constraints of its service model in its own words, with the names
-// of parameters in lower camel case, before it asks whether the caller is allowed.
-// Values are not repeated: a token or a code may be among them.
+// STS reports a broken constraint in these words, with names of parameters in lower
+// camel case, before it authorises the caller. The messages do not repeat values, since
+// a value may be a token or a code.
 
 func errConstraint(parameter, constraint string) error {
 	return errValidation("1 validation error detected: Value at '" + parameter +
@@ -30,10 +30,10 @@ func errAccessDenied(message string) error {
 	return &awsquery.Error{Code: "AccessDenied", Status: http.StatusForbidden, Message: message}
 }
 
-// constraint is what the service model says about a text.
+// constraint is the service model's constraint on a text.
 type constraint struct {
 	min, max int
-	pattern  string // as AWS writes it; matches is what it means
+	pattern  string // as AWS writes it; matches implements it
 	matches  func(rune) bool
 }
 
@@ -51,7 +51,7 @@ var (
 	encodedMessage = constraint{1, 10240, "", nil}
 )
 
-// check holds a value against the constraint.
+// check checks a value against the constraint.
 func (k constraint) check(parameter, value string) error {
 	n := utf8.RuneCountInString(value)
 	switch {
@@ -65,7 +65,7 @@ func (k constraint) check(parameter, value string) error {
 	return nil
 }
 
-// wordOr is \w, in ASCII, and the characters given.
+// wordOr accepts \w, in ASCII, and the given characters.
 func wordOr(others string) func(rune) bool {
 	return func(r rune) bool {
 		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_' ||
@@ -85,7 +85,7 @@ func isTagRune(r rune) bool {
 	return unicode.In(r, unicode.L, unicode.Z, unicode.N) || strings.ContainsRune("_.:/=+-@", r)
 }
 
-// constrained reads a parameter that may be left out; given tells whether it was.
+// constrained reads a parameter that may be left out, and reports whether it was given.
 func (r *reader) constrained(name string, k constraint) (value string, given bool) {
 	p := r.textAs(name, func(value string) bool { return k.matches != nil && k.check("", value) == nil })
 	if p.given {
@@ -96,7 +96,7 @@ func (r *reader) constrained(name string, k constraint) (value string, given boo
 	return p.value, p.given
 }
 
-// needed reads a parameter that has to be there.
+// needed reads a required parameter.
 func (r *reader) needed(name string, k constraint) string {
 	value, given := r.constrained(name, k)
 	if !given {
@@ -105,8 +105,7 @@ func (r *reader) needed(name string, k constraint) string {
 	return value
 }
 
-// hidden reads a secret parameter; the audit line says no more than that it was
-// there.
+// hidden reads a secret parameter. The audit line records only that it was given.
 func (r *reader) hidden(name string, k constraint) (value string, given bool) {
 	value, given, err := r.query.Params.String(name)
 	if err == nil && given {
@@ -119,7 +118,7 @@ func (r *reader) hidden(name string, k constraint) (value string, given bool) {
 	return value, given
 }
 
-// seconds reads DurationSeconds; none is the default.
+// seconds reads DurationSeconds; none is its default.
 func (r *reader) seconds(least, most, none int) int {
 	n, given, err := r.query.Params.Int("DurationSeconds")
 	r.text("DurationSeconds")
@@ -136,7 +135,7 @@ func (r *reader) seconds(least, most, none int) int {
 	return n
 }
 
-// maxTags is how many session tags a session has.
+// maxTags is how many session tags a session may have.
 const maxTags = 50
 
 // tags reads Tags and TransitiveTagKeys.
@@ -180,8 +179,8 @@ func (r *reader) tags() (tags []sts.Tag, transitive []string) {
 	return tags, transitive
 }
 
-// checkTags holds session tags against the rules for tags (IAM User Guide,
-// id_tags and id_session-tags). nil when they are kept.
+// checkTags checks session tags against the rules for tags (IAM User Guide, id_tags and
+// id_session-tags).
 func checkTags(tags []sts.Tag, transitive []string) error {
 	switch {
 	case len(tags) > maxTags:

@@ -7,22 +7,21 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// target is the cluster that a request means. It has a name for ARNs before
-// anybody may know whether it exists.
+// target is the cluster that a request means. It has a name for ARNs even while the
+// caller may not know whether the cluster exists.
 type target struct {
-	// name is the cluster's part of the ARNs to authorise: the identifier as
-	// given, or the one that the custom domain name stands for. An unknown
-	// domain stands for itself.
+	// name is the cluster's part of the ARNs: the given identifier, or the cluster of
+	// the custom domain name. A domain that is not known stands for itself.
 	name    string
-	domain  string             // the custom domain name that the request means it by, if any
-	cluster *directory.Cluster // nil: there is none
-	err     error              // why not
+	domain  string             // the custom domain name of the request, if any
+	cluster *directory.Cluster // nil if it does not exist
+	err     error              // the reason
 }
 
-// target finds the cluster by either parameter. Redshift's drivers send the
-// other one empty, so empty is not given. They also send the address that
-// DescribeClusters told them as a custom domain name; the directory knows it, and
-// where several clusters have it the identifier says which.
+// target finds the cluster by ClusterIdentifier or CustomDomainName. Redshift's drivers
+// send the unused one empty, so empty means not given. They also send the address from
+// DescribeClusters as the custom domain name; the directory knows that address, and if
+// several clusters share it the identifier decides.
 func (r *reader) target() target {
 	identifier, domain := r.text("ClusterIdentifier").value, r.text("CustomDomainName").value
 	if identifier == "" && domain == "" {
@@ -50,7 +49,7 @@ func (r *reader) target() target {
 	return t
 }
 
-// cluster is the target with this identifier.
+// cluster returns the target with this identifier.
 func (c *call) cluster(identifier string) target {
 	cluster, ok := c.directory.Cluster(identifier)
 	if !ok {
@@ -59,7 +58,7 @@ func (c *call) cluster(identifier string) target {
 	return target{name: identifier, cluster: cluster}
 }
 
-// check is one on a resource of the target, which has the cluster's tags.
+// check returns a check on a resource of the target, with the cluster's tags.
 func (t *target) check(action, resource string, keys []conditionKey) check {
 	k := check{action: action, resource: resource, keys: keys}
 	if t.cluster != nil {
@@ -68,11 +67,11 @@ func (t *target) check(action, resource string, keys []conditionKey) check {
 	return k
 }
 
-// domainHint follows every refusal of a call that names its cluster by a domain,
-// known or not.
+// domainHint is appended to every refusal of a call with CustomDomainName, whether the
+// domain is known or not.
 const domainHint = ". If CustomDomainName is the address of several clusters, give ClusterIdentifier"
 
-// within is a check on something in the target: k with its resource.
+// within returns k for a resource within the target.
 func (c *call) within(t *target, k check, kind, name string) check {
 	if t.domain != "" {
 		k.hint, k.told = domainHint+k.hint, c.resource(kind, t.domain, name)
@@ -85,15 +84,15 @@ func (c *call) within(t *target, k check, kind, name string) check {
 	return k
 }
 
-// unknownDomain is the check on the text of a domain that no cluster has.
+// unknownDomain returns the checks for a domain that no cluster has, by its text.
 func unknownDomain(k check) func() []check {
 	k.resource, k.told = k.told, ""
 	return func() []check { return []check{k} }
 }
 
-// first appends the checks on what a call is about first. A domain that no cluster has
-// is every cluster's: who may not know of each of them is refused, as for the domain
-// of a cluster that is not theirs.
+// first appends the checks on the call's first resource. A domain that no cluster has
+// is checked for every cluster: a caller who may not see each of them is refused as for
+// another caller's cluster.
 func (c *call) first(checks []check, t *target, k check, kind, name string) []check {
 	one := c.within(t, k, kind, name)
 	if t.domain == "" {
@@ -116,8 +115,8 @@ func (c *call) first(checks []check, t *target, k check, kind, name string) []ch
 	return append(checks, one)
 }
 
-// resource is the ARN of something in a cluster, or of a cluster. The account is
-// the caller's: there are no calls across accounts.
+// resource returns the ARN of a cluster, or of something in it. The account is the
+// caller's, since there are no calls across accounts.
 func (c *call) resource(kind, cluster, name string) string {
 	slash := "/"
 	if kind == "cluster" {
@@ -125,4 +124,17 @@ func (c *call) resource(kind, cluster, name string) string {
 	}
 	return "arn:" + c.directory.Partition + ":redshift:" + c.directory.Region + ":" + c.directory.Account +
 		":" + kind + ":" + cluster + slash + name
+}
+
+// own returns an ARN of our own service. Resource types are
+//
+//	credential/ID                 one credential
+//	principal/user/ana            who asked for credentials: the last part of the
+//	principal/role/etl            ARN of an IAM user, an IAM role or
+//	principal/assumed-role/etl/s  a role session
+//	dbuser/CLUSTER/NAME           a database user; CLUSTER is * for all clusters
+//	cluster/NAME                  a cluster; NAME is * for all
+//	session/CLUSTER/ID            a session at the gateway
+func (c *call) own(resource string) string {
+	return "arn:" + c.directory.Partition + ":daypass:" + c.directory.Region + ":" + c.directory.Account + ":" + resource
 }

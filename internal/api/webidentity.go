@@ -11,9 +11,9 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// webIdentity exchanges a token of an OpenID Connect provider for a session of an
-// IAM role: STS API Reference, AssumeRoleWithWebIdentity. Nobody signs the call; the
-// token is the proof, and the trust policy decides alone.
+// webIdentity exchanges a token of an OpenID Connect provider for a session of an IAM
+// role: STS API Reference, AssumeRoleWithWebIdentity. The call is not signed: the token
+// authenticates it, and only the trust policy authorises it.
 type webIdentity struct {
 	assumption
 	identity *sts.WebIdentity
@@ -56,7 +56,7 @@ func readWebIdentity(r *reader) *webIdentity {
 	}
 	p.identity = identity
 	p.tags, p.transitive, p.sourceIdentity = identity.Tags, identity.Transitive, identity.SourceIdentity
-	// The identity provider is who asks: it has no policies of its own.
+	// The principal is the identity provider, which has no policies of its own.
 	provider := r.directory.ProviderARN(identity.Provider)
 	r.caller = &Caller{
 		Principal: iam.Principal{Type: iam.WebIdentityPrincipal, ARN: provider, Account: r.directory.Account},
@@ -96,7 +96,7 @@ func (p *webIdentity) act(c *call) (awsquery.Result, error) {
 	return result, nil
 }
 
-// webTokenError is the AWS error for a token that was not accepted.
+// webTokenError returns AWS's error for a token that was refused.
 func webTokenError(err error) error {
 	answer := &awsquery.Error{Code: "InvalidIdentityToken", Status: http.StatusBadRequest, Cause: err}
 	var algorithm *sts.AlgorithmError

@@ -9,15 +9,14 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// groupsTag is the principal tag whose value is the groups of the session, with
-// colons between them.
+// groupsTag is the principal tag with the groups of the session, separated by colons.
 const groupsTag = "RedshiftDbGroups"
 
-// refreshMargin is how long before the expiry a client should ask again.
+// refreshMargin is how long before the expiry a client should ask for a new password.
 const refreshMargin = time.Minute
 
-// withIAM is a request for a password of the database user that is the caller:
-// Redshift API Reference, GetClusterCredentialsWithIAM.
+// withIAM asks for a password of the caller's own database user: Redshift API
+// Reference, GetClusterCredentialsWithIAM.
 type withIAM struct {
 	target   target
 	database optional
@@ -32,9 +31,9 @@ func readWithIAM(r *reader) *withIAM {
 	}
 }
 
-// needs is the action on the database. Without a name it is every database of the
-// cluster: a policy for one of them does not allow that, and a Deny for one of them
-// denies it, which AWS does not say.
+// needs is the action on the database or, without a name, on every database of the
+// cluster. A policy for one database does not allow that. A Deny for one of them denies
+// it, which AWS does not document.
 func (p *withIAM) needs(c *call) []check {
 	k := check{action: "redshift:GetClusterCredentialsWithIAM", keys: make([]conditionKey, 1, 2)}
 	k.keys[0] = p.duration.key()
@@ -88,9 +87,9 @@ func (p *withIAM) act(c *call) (awsquery.Result, error) {
 	}), nil
 }
 
-// taggedGroups are the groups that the caller's tags name. The tag is the
-// operator's or the identity provider's word, so a group needs no JoinGroup; one
-// that cannot be is an error, since the session would lack what the tag promises.
+// taggedGroups returns the groups that the caller's tags name. They need no JoinGroup,
+// since the operator or the identity provider set the tag. A group that cannot be
+// joined is an error, so that no session lacks a group that its tag promises.
 func taggedGroups(tags map[string]string) ([]string, error) {
 	var groups []string
 	for key, value := range tags {
