@@ -153,8 +153,8 @@ func cmdReload(ts *testscript.TestScript, neg bool, args []string) {
 	s.hangup <- os.Interrupt
 	for {
 		text := s.log.String()[mark:]
-		if strings.Contains(text, "configuration reloaded") != strings.Contains(text, "configuration is refused") {
-			if neg != strings.Contains(text, "configuration is refused") {
+		if strings.Contains(text, "configuration reloaded") != strings.Contains(text, "configuration was refused") {
+			if neg != strings.Contains(text, "configuration was refused") {
 				ts.Fatalf("reload: %s", text)
 			}
 			fmt.Fprint(ts.Stdout(), text)

@@ -169,7 +169,7 @@ iam:
 	replace("jwks.json", []byte(`{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw"}]}`))
 	replace("policy.json", []byte(`{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "sts:*", "Resource": "*"}}`))
 	replace("daypass.yaml", []byte(config+"  # nothing\n"))
-	if strings.Contains(s.log.String(), "is refused") {
+	if strings.Contains(s.log.String(), "was refused") {
 		t.Errorf("a good file was refused")
 	}
 
