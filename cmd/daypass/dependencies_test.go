@@ -61,7 +61,8 @@ var packages = []struct {
 	{pkg: "internal/sts", ours: []string{"internal/directory", "internal/iam", "internal/keyring"}, because: "temporary access keys know nothing of databases"},
 
 	// What runs.
-	{pkg: "internal/gateway", ours: []string{"internal/adminconn", "internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/pgwire", "internal/proxyproto", "internal/throttle"},
+	{pkg: "internal/session", ours: []string{"internal/pgwire"}, never: []string{"net/http", "log", "log/slog"}, because: "a session's life does not depend on who is logged on, or on who is told of its end"},
+	{pkg: "internal/gateway", ours: []string{"internal/adminconn", "internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/pgwire", "internal/proxyproto", "internal/session", "internal/throttle"},
 		never: []string{"net/http"}, because: "nothing on the data path decides who may have a credential: no API, no IAM"},
 	{pkg: "internal/api", ours: []string{"internal/admission", "internal/audit", "internal/awsquery", "internal/credential", "internal/directory", "internal/iam", "internal/keyring", "internal/proxyproto", "internal/registry", "internal/sigv4", "internal/sts", "internal/throttle"},
 		never: []string{"github.com/jackc/pgx/v5"}, because: "issuing a credential touches no database"},
@@ -69,7 +70,7 @@ var packages = []struct {
 	{pkg: "internal/metrics", ours: []string{"internal/adminconn", "internal/admission", "internal/api", "internal/audit", "internal/dbuser", "internal/gateway", "internal/handover", "internal/keyring", "internal/throttle"},
 		because: "the packages that are measured do not import the metrics"},
 	{pkg: "internal/tracing", ours: []string{"internal/api", "internal/gateway"}, because: "the packages that are traced do not import the tracing"},
-	{pkg: "internal/config", ours: []string{"internal/adminconn", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/iam", "internal/keyring", "internal/sts"},
+	{pkg: "internal/config", ours: []string{"internal/adminconn", "internal/dbuser", "internal/directory", "internal/filemode", "internal/iam", "internal/keyring", "internal/session", "internal/sts"},
 		never: []string{"log", "log/slog"}, because: "the file is parsed into values, and faults are returned"},
 	{pkg: "internal/server", ours: []string{"internal/adminconn", "internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/handover", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"},
 		never: []string{"github.com/spf13/cobra"}, because: "the server is started by a command and by tests, and knows no command line"},

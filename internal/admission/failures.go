@@ -10,14 +10,14 @@ const (
 	maxFailingAddresses = 4096
 	maxHeld             = 1024 // answers held back, in all
 	maxHeldPerAddress   = 32
-	failureForgotten    = 10 * time.Second // one failure of an address is forgotten each
+	failureForgotten    = 10 * time.Second // one failure of an address is forgotten in this time
 )
 
 // Failures slows down addresses that keep failing. Guessing cannot succeed where
-// passwords are signatures; what is saved is the machine's time and the audit log.
-// Only the answer to a failure is held back, by a timer: a peer at the same address
-// that has a credential is not slowed, and no goroutine sleeps. Safe for concurrent
-// use.
+// passwords are signatures; slowing it down saves the machine's time and space in the
+// audit log. Only the answer to a failure is delayed, by a timer: a peer at the same
+// address that has a credential is not slowed, and no goroutine sleeps. Safe for
+// concurrent use.
 type Failures struct {
 	delay, most time.Duration
 
@@ -32,15 +32,15 @@ type failing struct {
 	held  int
 }
 
-// NewFailures returns Failures that hold the answer to an address's second failure
-// back for delay, and twice as long each time, up to most.
+// NewFailures returns Failures that delay the answer to an address's second failure by
+// delay, and by twice as much each time, up to most.
 func NewFailures(delay, most time.Duration) *Failures {
 	return &Failures{delay: delay, most: most, seen: map[netip.Addr]failing{}}
 }
 
-// Hold counts a failure of address, and calls answer when its time has come, from
-// another goroutine. The time counts from since, so that it does not show how far
-// a check got before it failed; zero: from now.
+// Hold counts a failure of address and calls answer after the delay, from another
+// goroutine. The delay begins at since, so that it does not show how far a check got
+// before it failed; zero means now.
 func (f *Failures) Hold(address netip.Addr, since time.Time, answer func()) {
 	now := time.Now()
 	if since.IsZero() {
@@ -49,7 +49,7 @@ func (f *Failures) Hold(address netip.Addr, since time.Time, answer func()) {
 	f.mu.Lock()
 	entry, known := f.seen[address]
 	if !known && len(f.seen) >= maxFailingAddresses {
-		for a, e := range f.seen { // any one; those that wait for an answer stay
+		for a, e := range f.seen { // any address that waits for no answer
 			if e.held == 0 {
 				delete(f.seen, a)
 				break
@@ -87,7 +87,7 @@ func (f *Failures) Hold(address netip.Addr, since time.Time, answer func()) {
 	})
 }
 
-// Held is how many answers are held back.
+// Held returns how many answers are being delayed.
 func (f *Failures) Held() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

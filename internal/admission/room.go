@@ -12,11 +12,11 @@ import (
 var (
 	// ErrShare means that the visitor's own address holds all it may.
 	ErrShare = errors.New("the address has too many connections")
-	// ErrClosed means that the room takes no one in any more.
+	// ErrClosed means that the room is closed, or that the visitor is not in it.
 	ErrClosed = errors.New("closed")
 )
 
-// Room bounds the visitors that are there at a time, in all and for each address.
+// Room bounds the number of visitors at a time, in all and for each address.
 // Safe for concurrent use.
 type Room struct {
 	limit, perAddress int
@@ -34,8 +34,8 @@ func NewRoom(limit, perAddress int) *Room {
 		visitors: map[*Visitor]struct{}{}, addresses: map[netip.Addr]int{}}
 }
 
-// Admit takes v in, and waits until there is a place. The errors are ErrShare,
-// ErrClosed and ctx's.
+// Admit waits for a place and gives it to v. The errors are ErrShare, ErrClosed and
+// ctx's.
 func (r *Room) Admit(ctx context.Context, v *Visitor) error {
 	for {
 		wait, err := r.Enter(v)
@@ -55,8 +55,8 @@ func (r *Room) Admit(ctx context.Context, v *Visitor) error {
 	}
 }
 
-// Enter takes v in if there is a place, or one can be made. If not, wait is when to
-// ask again. The errors are ErrShare and ErrClosed.
+// Enter gives v a place if there is one, or if another visitor can make room. If not,
+// wait is the time after which to call it again. The errors are ErrShare and ErrClosed.
 func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,8 +68,8 @@ func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 		return 0, ErrShare
 	}
 	if len(r.visitors) >= r.limit {
-		wait := r.evictLocked(func(*Visitor) bool { return true })
-		if wait > 0 && !r.crowdLocked(v) {
+		evicted, wait := r.evictLocked(everyVisitor)
+		if !evicted && !r.crowdLocked(v) {
 			return wait, nil
 		}
 	}
@@ -77,14 +77,14 @@ func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 	return 0, nil
 }
 
-// Move counts v for another address from now on, or for none: a proxy has said whose
-// connection it is. v must be in the room, or Move returns ErrClosed. When the address
-// holds all it may, Move returns ErrShare, and v is not in the room any more.
+// Move counts v for another address from now on, or for none if it is exempt: a proxy
+// has named the client. If v is not in the room Move returns ErrClosed. If the address
+// has used up its share, Move returns ErrShare and takes v out.
 func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, there := r.visitors[v]; !there {
-		return ErrClosed // it was turned out
+		return ErrClosed // it was evicted
 	}
 	r.removeLocked(v)
 	v.Address, v.Exempt = Network(address), exempt
@@ -96,28 +96,33 @@ func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	return nil
 }
 
-// shareLocked reports whether the visitor's address holds all it may, and none of its
-// visitors makes room.
+// shareLocked reports whether the visitor's address has used up its share, and none of
+// its visitors can make room.
 func (r *Room) shareLocked(v *Visitor) bool {
-	return !v.Exempt && r.addresses[v.Address] >= r.perAddress &&
-		r.evictLocked(func(o *Visitor) bool { return !o.Exempt && o.Address == v.Address }) > 0
+	if v.Exempt || r.addresses[v.Address] < r.perAddress {
+		return false
+	}
+	evicted, _ := r.evictLocked(func(o *Visitor) bool { return !o.Exempt && o.Address == v.Address })
+	return !evicted
 }
 
-// Leave takes v out. It may have been turned out before.
+func everyVisitor(*Visitor) bool { return true }
+
+// Leave takes v out. It does nothing for a visitor that was evicted.
 func (r *Room) Leave(v *Visitor) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.removeLocked(v)
 }
 
-// Evict turns out the visitor that has kept the server waiting longest.
+// Evict closes the visitor that has kept the server waiting longest.
 func (r *Room) Evict() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.evictLocked(func(*Visitor) bool { return true })
+	r.evictLocked(everyVisitor)
 }
 
-// Close turns out all visitors that are not being served, and keeps newcomers out.
+// Close evicts all visitors that are not being served, and admits no more.
 func (r *Room) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,13 +135,13 @@ func (r *Room) Close() {
 	}
 }
 
-// Stats are a moment's picture of a Room.
+// Stats are a snapshot of a Room.
 type Stats struct {
 	Limit, Open int
 	Refused     uint64 // turned away since the start
 }
 
-// Stats takes one.
+// Stats takes a snapshot.
 func (r *Room) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,14 +169,14 @@ func (r *Room) removeLocked(v *Visitor) {
 	}
 }
 
-// choice is the visitor that makes room, as far as one has been looked for.
+// choice is the visitor that is to make room, among those considered so far.
 type choice struct {
 	visitor *Visitor
 	known   bool
-	waited  time.Duration // more than this, for another one to be chosen
+	waited  time.Duration // another visitor must have waited longer to be chosen
 }
 
-// consider takes v if it is to go before the one that was chosen.
+// consider chooses v if it has to go before the visitor chosen so far.
 func (c *choice) consider(v *Visitor, waited, least time.Duration) {
 	if waited < least {
 		return
@@ -182,10 +187,10 @@ func (c *choice) consider(v *Visitor, waited, least time.Duration) {
 	}
 }
 
-// evictLocked turns one visitor out, and returns 0; or it returns how long it takes
-// at least until the patience with one is used up. It looks at all of them, which is
-// bounded and happens only when the room is full.
-func (r *Room) evictLocked(candidate func(*Visitor) bool) time.Duration {
+// evictLocked evicts one visitor, if the patience with one is used up. If not, wait is
+// the shortest time until it may be. It looks at all visitors, whose number is bounded,
+// and is called only when the room is full.
+func (r *Room) evictLocked(candidate func(*Visitor) bool) (evicted bool, wait time.Duration) {
 	const longest = 20 * time.Millisecond
 	var victim choice
 	next, now := longest, time.Now()
@@ -194,25 +199,27 @@ func (r *Room) evictLocked(candidate func(*Visitor) bool) time.Duration {
 		if !candidate(v) {
 			continue
 		}
-		impatience := v.impatience(now)
-		victim.consider(v, impatience, 0)
-		next = min(next, max(-impatience, time.Millisecond))
+		over, left := v.overdue(now)
+		if left == 0 {
+			victim.consider(v, over, 0)
+		}
+		next = min(next, max(left, time.Millisecond))
 		strangers = strangers || !v.known.Load() && !v.served.Load()
 	}
 	if victim.visitor == nil || victim.known && strangers {
-		return next
+		return false, next
 	}
 	r.turnOutLocked(victim.visitor)
-	return 0
+	return true, 0
 }
 
-// crowd is how many times more connections than a newcomer's an address has, when
-// one of them makes room for the newcomer.
+// crowd is how many times more connections than a newcomer's address another address
+// must have for one of them to make room for the newcomer.
 const crowd = 16
 
-// crowdLocked turns out a visitor of the address that has most, where those are a
-// crowd beside the newcomer's: the one that has kept the server waiting longest, if
-// that is longer than a peer needs that is on its way.
+// crowdLocked evicts a visitor of the address that has most, if those are a crowd
+// compared with the newcomer's address: the one that has kept the server waiting
+// longest, if that is longer than an honest peer needs. It reports whether it did.
 func (r *Room) crowdLocked(newcomer *Visitor) bool {
 	if newcomer.Exempt {
 		return false

@@ -1,22 +1,20 @@
-// Package admission decides which connections may wait for a listener's attention,
-// and which one has to make room when there is no place left.
+// Package admission decides which connections may wait for a listener, and which one
+// has to make room when there is no place left.
 //
 // Both listeners, the gateway's and the API's, keep their strangers in a Room. A
 // stranger is a peer that has proved nothing yet. One rule chooses the connection
 // that is closed for a newcomer:
 //
 //   - the stranger that has kept the server waiting longest, once the patience with
-//     it is used up. A connection for which the server is at work is never closed;
-//   - a peer that has proved who it is only when there is no stranger that could be
-//     waited for;
-//   - where no patience is used up but one address holds many more connections than
-//     the newcomer's address, the one of these that has kept the server waiting
-//     longest.
+//     it is used up. A connection that the server is working for is never closed;
+//   - a peer that has proved who it is, only if there is no stranger to wait for;
+//   - if no patience is used up, but one address has many more connections than the
+//     newcomer's address: the one of these that has kept the server waiting longest.
 //
-// An IPv6 address counts as its /64, see Network. Whatever strangers
-// at a few addresses do, a newcomer from another one waits for a fraction of a second.
-// Strangers at so many addresses that none has a crowd keep the newcomer waiting until
-// the patience with one of them is used up, behind their own newcomers.
+// An IPv6 address counts as its /64, see Network. Whatever strangers at a few
+// addresses do, a newcomer from another address waits for a fraction of a second.
+// Strangers at so many addresses that none of them is a crowd keep the newcomer waiting
+// until the patience with one of them is used up, behind their own newcomers.
 package admission
 
 import (
@@ -25,10 +23,10 @@ import (
 	"time"
 )
 
-// A connection may be closed for a newcomer when it has kept the server waiting for
-// this long: since it came when it has sent nothing at all; else since its last
-// byte, or for all bytes of one request together. A logon comes in four or five
-// pieces.
+// The patience with a connection: how long it may keep the server waiting before it can
+// be closed for a newcomer. It counts from the connection's arrival if it has sent
+// nothing; else from its last byte, and for all bytes of one request together. A logon
+// arrives in four or five pieces.
 const (
 	patienceSilent  = 250 * time.Millisecond
 	patienceTalking = time.Second
@@ -42,7 +40,7 @@ type Visitor struct {
 	// Address is what the place is counted for, as Network returns it. It must not
 	// change while the visitor is in a Room; see Room.Move.
 	Address netip.Addr
-	// Arrived is when the visitor came.
+	// Arrived is when the connection was accepted.
 	Arrived time.Time
 	// Exempt visitors are not counted by address: those behind a proxy.
 	Exempt bool
@@ -50,24 +48,24 @@ type Visitor struct {
 	turnOut func()
 
 	known  atomic.Bool  // the peer has proved who it is
-	served atomic.Bool  // the server is at work, and the peer waits
-	rests  atomic.Int64 // when the peer last had its answer and had asked for nothing more; 0: it asks
-	last   atomic.Int64 // when the last byte came; 0: none yet
-	since  atomic.Int64 // when the read that now waits began; 0: none does
+	served atomic.Bool  // the server is working, and the peer waits
+	rests  atomic.Int64 // when the peer had its last answer and nothing more to ask; 0: a request is under way
+	last   atomic.Int64 // when the last byte arrived; 0: none yet
+	since  atomic.Int64 // when the current read began to wait; 0: no read waits
 	placed atomic.Int64 // when it got its place
-	waited atomic.Int64 // nanoseconds, of reads that are over
+	waited atomic.Int64 // nanoseconds, of earlier reads
 }
 
-// NewVisitor returns a visitor that has just come. turnOut ends it: it is called
-// once at most, with a lock held, and must return soon.
+// NewVisitor returns a visitor that has just arrived. turnOut closes its connection: it
+// is called at most once, with a lock held, and must return soon.
 func NewVisitor(address netip.Addr, turnOut func()) *Visitor {
 	return &Visitor{Address: Network(address), Arrived: time.Now(), turnOut: turnOut}
 }
 
-// Listen notes that the server begins to wait for bytes of the peer.
+// Listen notes that the server waits for bytes from the peer.
 func (v *Visitor) Listen() { v.since.Store(time.Now().UnixNano()) }
 
-// Heard notes that the wait is over; something: bytes came.
+// Heard notes that the wait has ended; something means that bytes arrived.
 func (v *Visitor) Heard(something bool) {
 	now := time.Now().UnixNano()
 	if since := v.since.Swap(0); since != 0 {
@@ -82,14 +80,14 @@ func (v *Visitor) Heard(something bool) {
 	}
 }
 
-// Serve notes that the server has what it needs, and that the peer waits from now on.
+// Serve notes that the request is complete, and that the peer waits for the server.
 func (v *Visitor) Serve() {
 	v.rests.Store(0)
 	v.served.Store(true)
 }
 
-// Served notes that the work is done: from now on the server waits for the peer, to
-// take its answer or to ask for more.
+// Served notes that the answer is ready: from now on the server waits for the peer, to
+// read the answer or to send another request.
 func (v *Visitor) Served() {
 	now := time.Now().UnixNano()
 	v.waited.Store(0)
@@ -100,8 +98,8 @@ func (v *Visitor) Served() {
 	v.served.Store(false)
 }
 
-// Rest notes that the peer has its answer and has asked for nothing more. A
-// connection that rests makes room at once: its client can open another one.
+// Rest notes that the peer has its answer and has sent no other request. A connection
+// that rests makes room at once: its client can open another one.
 func (v *Visitor) Rest() {
 	v.Served()
 	v.rests.Store(time.Now().UnixNano())
@@ -110,7 +108,7 @@ func (v *Visitor) Rest() {
 // Known notes that the peer has proved who it is.
 func (v *Visitor) Known() { v.known.Store(true) }
 
-// kept is how long the visitor has kept the server waiting in all.
+// kept returns how long the visitor has kept the server waiting in all.
 func (v *Visitor) kept(now time.Time) time.Duration {
 	if v.served.Load() {
 		return 0
@@ -122,23 +120,31 @@ func (v *Visitor) kept(now time.Time) time.Duration {
 	return time.Duration(kept)
 }
 
-// impatience is how long the visitor has kept the server waiting, beyond patience.
-// Negative: not yet.
-func (v *Visitor) impatience(now time.Time) time.Duration {
-	if v.served.Load() {
-		return -time.Hour
+// overdue returns for how long the patience with the visitor has been used up; or, if it
+// is not, how much of it is left.
+func (v *Visitor) overdue(now time.Time) (over, left time.Duration) {
+	since := func(nanoseconds int64) time.Duration { return now.Sub(time.Unix(0, nanoseconds)) }
+	switch rests, last := v.rests.Load(), v.last.Load(); {
+	case v.served.Load():
+		return 0, never
+	case rests != 0:
+		over = since(rests)
+	case last != 0:
+		over = max(since(last)-patienceTalking, v.kept(now)-patienceInAll)
+	default:
+		over = since(v.placed.Load()) - patienceSilent
 	}
-	if rests := v.rests.Load(); rests != 0 {
-		return now.Sub(time.Unix(0, rests))
+	if over < 0 {
+		return 0, -over
 	}
-	if last := v.last.Load(); last != 0 {
-		return max(now.Sub(time.Unix(0, last))-patienceTalking, v.kept(now)-patienceInAll)
-	}
-	return now.Sub(time.Unix(0, v.placed.Load())) - patienceSilent
+	return over, 0
 }
 
-// Network is what counts as one address: an IPv4 address, an IPv6 /64. The zero Addr
-// stands for a Unix socket.
+// never is longer than any patience.
+const never = time.Hour
+
+// Network returns what counts as one address: an IPv4 address, or the /64 of an IPv6
+// address. The zero Addr stands for a Unix socket.
 func Network(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is6() {

@@ -20,7 +20,7 @@ type source struct {
 // the left of it was written by the client. Without trusted proxies the headers are
 // ignored.
 func sourceOf(r *http.Request, trusted []netip.Prefix) source {
-	peer := addressOf(r.RemoteAddr)
+	peer := parseAddress(r.RemoteAddr)
 	s := source{address: peer, secure: r.TLS != nil}
 	if !contains(trusted, peer) {
 		return s
@@ -38,7 +38,7 @@ func sourceOf(r *http.Request, trusted []netip.Prefix) source {
 			} else {
 				entry, more = rest, false
 			}
-			hop := addressOf(strings.TrimSpace(entry))
+			hop := parseAddress(strings.TrimSpace(entry))
 			if !hop.IsValid() {
 				return s // not an address: the client is unknown
 			}
@@ -51,9 +51,9 @@ func sourceOf(r *http.Request, trusted []netip.Prefix) source {
 	return s
 }
 
-// addressOf reads an address with or without a port. An IPv4 address in IPv6 form
+// parseAddress reads an address with or without a port. An IPv4 address in IPv6 form
 // becomes IPv4, as policies write it.
-func addressOf(text string) netip.Addr {
+func parseAddress(text string) netip.Addr {
 	if ap, err := netip.ParseAddrPort(text); err == nil {
 		return ap.Addr().Unmap().WithZone("")
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/directory"
-	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/session"
 )
 
 // Cluster is one PostgreSQL target.
@@ -44,7 +44,7 @@ type Cluster struct {
 // SessionLimits bound the sessions of a cluster. The zero value is no limit.
 type SessionLimits struct {
 	Max, PerUser int
-	Ends         gateway.Ends
+	session.Limits
 }
 
 // ClustersNamed returns the named clusters, or all for no names.
@@ -132,14 +132,14 @@ func (s *section) sessionLimits(name string) SessionLimits {
 	limits := SessionLimits{
 		Max:     sub.integer("max"),
 		PerUser: sub.integer("per_user"),
-		Ends: gateway.Ends{
+		Limits: session.Limits{
 			Idle:     sub.seconds("idle"),
 			Total:    sub.seconds("total"),
 			AtExpiry: sub.boolean("end_at_expiry"),
 			Notice:   sub.seconds("notice"),
 		},
 	}
-	if sub.has("notice") && limits.Ends.Total == 0 && !limits.Ends.AtExpiry {
+	if sub.has("notice") && limits.Total == 0 && !limits.AtExpiry {
 		sub.errorf("notice", "has nothing to tell without total or end_at_expiry")
 	}
 	return limits

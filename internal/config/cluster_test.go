@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
-	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/session"
 )
 
 // clusterConfigWith is the configuration of one cluster with this line in it.
@@ -24,10 +24,10 @@ func TestSessionLimits(t *testing.T) {
 		want SessionLimits
 	}{
 		{"database: dev", SessionLimits{}},
-		{"session_limits: {max: 100, per_user: 5}", SessionLimits{Max: 100, PerUser: 5, Ends: gateway.Ends{Notice: 5 * time.Minute}}},
+		{"session_limits: {max: 100, per_user: 5}", SessionLimits{Max: 100, PerUser: 5, Limits: session.Limits{Notice: 5 * time.Minute}}},
 		{"session_limits: {idle: 30m, total: 12h, end_at_expiry: true, notice: 0}",
-			SessionLimits{Ends: gateway.Ends{Idle: 30 * time.Minute, Total: 12 * time.Hour, AtExpiry: true}}},
-		{"session_limits: {end_at_expiry: true, notice: 90}", SessionLimits{Ends: gateway.Ends{AtExpiry: true, Notice: 90 * time.Second}}},
+			SessionLimits{Limits: session.Limits{Idle: 30 * time.Minute, Total: 12 * time.Hour, AtExpiry: true}}},
+		{"session_limits: {end_at_expiry: true, notice: 90}", SessionLimits{Limits: session.Limits{AtExpiry: true, Notice: 90 * time.Second}}},
 	} {
 		c, err := Parse("daypass.yaml", []byte(clusterConfigWith(row.line)), testEnvironment)
 		if err != nil {

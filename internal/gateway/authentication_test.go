@@ -84,7 +84,7 @@ func TestPasswordIsNotGivenAway(t *testing.T) {
 		heals   int
 	}{
 		{"cleartext", typed('R', be32(3)), 0},
-		// The holder may have set an MD5 password, so the verifier is set anew, once.
+		// The holder may have set an MD5 password, so the verifier is set again, once.
 		{"MD5", typed('R', append(be32(5), 1, 2, 3, 4)), 1},
 		{"SCRAM, and then cleartext", slices.Concat(typed('R', append(be32(10), "SCRAM-SHA-256\x00\x00"...)), typed('R', be32(3))), 0},
 		{"GSSAPI", typed('R', be32(7)), 0},

@@ -1,60 +1,96 @@
 package gateway
 
 import (
-	"crypto/subtle"
 	"encoding/binary"
+	"errors"
+	"io"
 	"net/netip"
 	"time"
 
 	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// A cancel key of ours names a session of ours. The process id in front of it is
-// the upstream's own, since tools compare it with pg_stat_activity or hand it to
-// pg_terminate_backend; it is not a secret. The key is 4 random bytes for
+// A cancel key of ours names a session of ours. The process ID in front of it is
+// the upstream's own, since tools compare it with pg_stat_activity or pass it to
+// pg_terminate_backend; it is not a secret. The key has 4 random bytes for
 // protocol 3.0, which has room for no more, and 32 for 3.2.
 const (
 	shortCancelKey = 4
 	longCancelKey  = 32
 )
 
-// cancelLine is about how long the log line of a cancel request is that names no
-// session.
-const cancelLine = 150
+const (
+	// cancelPatience is how long a cancel waits for its turn.
+	cancelPatience = 1500 * time.Millisecond
+	// cancelTimeout is how long the server may take to carry one out.
+	cancelTimeout = 5 * time.Second
+	// cancelLine is the length of the log line of a cancel request that names no
+	// session, roughly.
+	cancelLine = 150
+)
 
-// cancel carries out a CancelRequest: process id, then the key. There is no
-// answer, whether or not it names a session; the client waits for the end of the
-// connection. It may come without TLS, as libpq has always sent it.
+// cancelKey is what it takes to cancel a session's query.
+type cancelKey struct {
+	pid    uint32
+	ours   []byte // the client has this one; nil: the server gave none
+	theirs []byte // the server's
+	target *target
+}
+
+// cancel carries out a CancelRequest: process ID, then the key. There is no answer,
+// whether or not it names a session; the client waits for the end of the connection.
+// It may come without TLS, as libpq has always sent it. The result is whether it named
+// a session.
 func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	if len(request) < 4+shortCancelKey || len(request) > 4+256 {
 		return false
 	}
 	start := time.Now()
-	session := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
-	if session == nil {
+	e := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
+	if e == nil {
 		s.cancels.unknown.Add(1)
 		if write, omitted := s.record.strangers.Next(throttle.Stranger{Address: admission.Network(from.Addr())}, cancelLine, s.now()); write {
 			s.log.Info("cancel request names no session", "client", from, "omitted", omitted)
 		}
 		return false
 	}
-	err := s.sendCancel(session.target, session.pid, session.upstreamKey)
-	s.cancels.done(err)
-	s.log.Info("cancel", "session", session.id, "client", from, "took", time.Since(start).Round(time.Microsecond), "error", err)
+	err := s.sendCancel(&e.cancel)
+	s.cancels.count(err)
+	s.log.Info("cancel", "session", e.info.ID, "client", from, "took", time.Since(start).Round(time.Microsecond), "error", err)
 	return true
 }
 
-// find looks a session up by its cancel key. All sessions with the process id are
-// compared, each in constant time.
-func (r *registry) find(pid uint32, key []byte) *session {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var found *session
-	for _, s := range r.byPID[pid] {
-		if subtle.ConstantTimeCompare(s.key(), key) == 1 {
-			found = s
+// cancelQuery has the server cancel what a session runs that has to end. Cancels that
+// hang at one server must not hold up the others for long.
+func (s *Server) cancelQuery(e *entry) {
+	const failed = "the query of a session that has to end was not cancelled"
+	select {
+	case s.cancelling <- struct{}{}:
+		defer func() { <-s.cancelling }()
+		if err := s.sendCancel(&e.cancel); err != nil {
+			s.log.Warn(failed, "session", e.info.ID, "error", err)
 		}
+	case <-time.After(cancelPatience):
+		s.log.Warn(failed, "session", e.info.ID, "error", "too many others are being cancelled")
 	}
-	return found
+}
+
+// sendCancel asks the server to cancel what the session runs. As with libpq there
+// is no answer; the server closes the connection when it has acted.
+func (s *Server) sendCancel(key *cancelKey) error {
+	if key.theirs == nil {
+		return errors.New("the server gave no cancel key")
+	}
+	conn, err := s.reach(key.target, time.Now().Add(cancelTimeout))
+	if err != nil {
+		return err
+	}
+	defer conn.Abort()
+	if _, err := conn.Write(pgwire.AppendPacket(nil, pgwire.CancelRequest, append(pgwire.AppendUint32(nil, key.pid), key.theirs...))); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(conn, 1<<10))
+	return err
 }

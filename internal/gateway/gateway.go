@@ -1,4 +1,4 @@
-// Package gateway is the PostgreSQL front door: people log on here with the
+// Package gateway is the PostgreSQL front door: clients log on here with the
 // credential that GetClusterCredentials gave them, and work in a real PostgreSQL
 // session that the gateway opened for them.
 //
@@ -9,16 +9,15 @@
 //	gateway → client    AuthenticationCleartextPassword, inside TLS
 //	client → gateway    password message: the credential, checked offline
 //	gateway → upstream  session role ensured, start-up, SCRAM-SHA-256, parameters
-//	gateway → client    AuthenticationOk, what the upstream said, an own cancel key
+//	gateway → client    AuthenticationOk, what the upstream said, a cancel key of ours
 //
-// After that the gateway copies bytes and reads no message. User, database and
-// groups come from the signed credential; what the client says must agree with
-// it. Safety does not rest on reading SQL: the session is logged on as a role
-// that has the holder's rights and no others.
+// After that package session copies bytes. User, database and groups come from the
+// signed credential; what the client says must agree with it. Safety does not rest on
+// reading SQL: the session is logged on as a role that has the holder's rights and no
+// others.
 //
-// The protocol is that of PostgreSQL 18 ("Frontend/Backend Protocol" in its
-// manual): versions 3.0 and 3.2. SQLSTATEs and texts are in errors.go, the
-// parameters that Redshift's drivers send and PostgreSQL refuses in parameters.go.
+// The protocol is in package pgwire, the life of a session in package session. Which
+// SQLSTATE and text a refusal has is in errors.go.
 package gateway
 
 import (
@@ -34,9 +33,10 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/session"
 )
 
-// Config says what a Server needs. Check, Cluster, Audit and TLS are required.
+// Config is what a Server needs. Check, Cluster, Audit and TLS are required.
 type Config struct {
 	// TLS holds the certificates; a GetCertificate function serves ones that
 	// change. The Server works on a copy, with the protocol's ALPN name and TLS
@@ -52,8 +52,8 @@ type Config struct {
 	// concurrent use.
 	Check func(password string) (credential.Grant, error)
 
-	// Revoked says whether a credential was taken back. It is asked at each logon,
-	// and about every session once a second and at Recheck; of the grant it gets
+	// Revoked reports whether a credential was revoked. It is called at each logon,
+	// and for every session once a second and at Recheck. Of the grant it gets
 	// ID, Principal, Cluster, DBUser and the times. An error refuses logons and
 	// leaves sessions alone. It must be cheap, and safe for concurrent use.
 	// Optional.
@@ -67,7 +67,7 @@ type Config struct {
 	// Audit keeps the record of logons and sessions.
 	Audit Auditor
 
-	// Observe is told what became of each attempt to log on, after its record is
+	// Observe is called with the outcome of each attempt to log on, after its record is
 	// written. It must not block. Optional.
 	Observe func(LogonEvent)
 
@@ -76,8 +76,8 @@ type Config struct {
 	Log    *slog.Logger     // Optional. Default: discarded.
 }
 
-// Auditor writes the lines that must be there; *audit.Writer is one. A logon
-// fails when its line cannot be written. Safe for concurrent use.
+// Auditor writes the audit log; *audit.Writer is one. A logon fails when its line
+// cannot be written. Safe for concurrent use.
 type Auditor interface {
 	Logon(audit.LogonRecord) error
 	SessionEnd(audit.SessionRecord) error
@@ -90,17 +90,18 @@ type Admin interface {
 	Ensure(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
 	// Heal rewrites the session role's password after the upstream refused it.
 	Heal(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
-	// Opened follows each Ensure that succeeded, when the session is open or will
-	// not be. It never blocks.
+	// Opened follows each Ensure that succeeded, once the session is open or has
+	// failed to open. It never blocks.
 	Opened(role string)
-	// SessionEnded says that a session is over. left is its backend, which should be
-	// gone and is to be ended if it is not; nil: the server has not named it. It never
-	// blocks.
+	// SessionEnded follows the end of each session. left is its backend, which should be
+	// gone and has to be terminated if it is not; nil: the server has not named it. It
+	// never blocks.
 	SessionEnded(role, database string, left *dbuser.Backend)
 	// SessionRevoked is SessionEnded for a session whose credential was revoked.
 	SessionRevoked(role, database string, left *dbuser.Backend)
-	// DatabasesInDemand names the databases that somebody wants to have without any
-	// session in them. It is asked while sessions wait that were started ahead.
+	// DatabasesInDemand names the databases that a command waits to have without any
+	// session in them, such as DROP DATABASE. It is called while prewarmed sessions
+	// wait.
 	DatabasesInDemand(ctx context.Context) ([]string, error)
 }
 
@@ -116,38 +117,39 @@ type Cluster struct {
 	// password, database and parameters are not used: each session has its own.
 	Upstream *pgconn.Config
 	// TargetSessionAttrs is libpq's setting of that name: any (the default),
-	// read-write, read-only, primary, standby, prefer-standby. Config.Upstream
-	// cannot tell it.
+	// read-write, read-only, primary, standby, prefer-standby. Upstream does not keep
+	// it in a form that can be read.
 	TargetSessionAttrs string
 	// MaxSessions and MaxSessionsPerUser limit sessions and logons in progress,
 	// of the cluster and of one database user of it. 0 is no limit.
 	MaxSessions        int
 	MaxSessionsPerUser int
-	Ends               Ends // how long sessions last
-	// Prewarm is how many upstream sessions may be started ahead of their logons.
-	// Only on Linux. 0 is none.
+	SessionLimits      session.Limits // how long sessions last
+	// Prewarm is how many upstream sessions may be started ahead of their logons,
+	// on Linux. 0 is none.
 	Prewarm int
 }
 
-// Limits bound what strangers and friends can take. Zero values mean the defaults.
+// Limits bound what clients can take, with a credential or without. Zero values mean the
+// defaults.
 type Limits struct {
 	LogonTimeout time.Duration // from accept to the first query; default 10 s
 	// HalfOpen and HalfOpenPerAddress bound connections that are not logged on
-	// yet; defaults 2048 and 1024. When they are reached, whoever has kept the
-	// gateway waiting longest makes room. An IPv6 address counts as its /64.
+	// yet; defaults 2048 and 1024. When they are reached, the connection that has kept
+	// the gateway waiting longest makes room. An IPv6 address counts as its /64.
 	HalfOpen           int
 	HalfOpenPerAddress int
 	MaxSessions        int // sessions and logons past the password, in all; 0 is no limit
 	// FailureDelay is how long the answer to an address's second failed logon is
-	// held back; it doubles with each failure up to FailureDelayMax. Defaults
-	// 100 ms and 2 s. Successful logons are never held back.
+	// delayed; it doubles with each failure up to FailureDelayMax. Defaults
+	// 100 ms and 2 s. Successful logons are never delayed.
 	FailureDelay    time.Duration
 	FailureDelayMax time.Duration
-	// KeepAlive is how long a connection may be silent before TCP asks whether
-	// the peer is there; default 60 s, then every 15 s, given up after 4.
+	// KeepAlive is how long a connection may be silent before TCP probes the peer;
+	// default 60 s. It probes every 15 s and gives up after 4.
 	KeepAlive time.Duration
-	// UserTimeout is TCP_USER_TIMEOUT on both ends, where there is one: how long
-	// sent bytes may go unacknowledged, or wait for a reader who has stopped
+	// UserTimeout is TCP_USER_TIMEOUT on both ends, where the system has it: how long
+	// sent bytes may go unacknowledged, or wait for a peer that has stopped
 	// reading. Default 5 min; negative leaves the system's default.
 	UserTimeout time.Duration
 	// HalfClose is how long a session whose client has closed its sending side

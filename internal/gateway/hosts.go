@@ -7,23 +7,22 @@ import (
 )
 
 const (
-	// silenceLimit is how long one of several hosts may leave a logon without an
-	// answer before the next one is tried. The last one has all the time that
-	// is left.
+	// silenceLimit is how long a logon waits for one of several hosts before it tries
+	// the next one. The last one has all the time that is left.
 	silenceLimit = 2 * time.Second
-	// silenceFor is how long a host that left one without an answer goes last.
+	// silenceFor is how long a host that did not answer is tried last.
 	silenceFor = 30 * time.Second
 )
 
 // silentHosts remembers the hosts that did not answer, such as a primary whose
-// machine is gone, so that after a failover only the first logons wait for it.
+// machine has failed, so that after a failover only the first logons wait for it.
 // The zero value remembers none. Safe for concurrent use.
 type silentHosts struct {
 	mu    sync.Mutex
 	until map[string]time.Time // by address
 }
 
-// order moves those that were silent behind the others.
+// order returns the targets with the silent hosts last.
 func (h *silentHosts) order(list []*target) []*target {
 	h.mu.Lock()
 	defer h.mu.Unlock()

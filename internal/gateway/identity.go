@@ -8,29 +8,30 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// A session without groups works as its user because the session role says
-// ALTER ROLE … SET role. Some minor versions of PostgreSQL do not apply that at
+// A session without groups works as its user because of a setting of the session role
+// (ALTER ROLE … SET role). Some minor versions of PostgreSQL do not apply the setting at
 // logon, and others drop it at DISCARD ALL and SET SESSION AUTHORIZATION DEFAULT
-// (dbuser.MinorFaults). There current_user is the session role, and row security
-// that compares it with a user's name fails open or shut. So the gateway looks at
-// the first session at each server before it hands it out: a session that does not
-// work as its user is refused, and a role that can be dropped is a warning in the
-// log.
+// (dbuser.MinorFaults). Then current_user is the session role, and row security that
+// compares it with a user's name shows too much or too little. So the gateway checks
+// the first session at each server before it gives it to a client: a session that does
+// not work as its user is refused, and a setting that can be dropped is logged as a
+// warning.
 //
-// What a server does depends on its programs, so one look is enough for an address
-// and a version that the server reports. It is repeated after lookAgain, for an
-// address behind which another server has taken over.
+// This depends on the server's version alone, so one check is enough for an address
+// and a reported version. It is repeated after lookAgain, in case another server has
+// taken over the address.
 
 const (
 	lookAgain = 10 * time.Minute
-	// mostServers bounds what is remembered, should addresses never repeat.
+	// mostServers bounds the memory, in case addresses never repeat.
 	mostServers = 1000
 )
 
-// looks remembers the servers whose sessions work as their user. The zero value
-// remembers none. Safe for concurrent use.
+// looks remembers the servers that were checked and passed. The zero value remembers
+// none. Safe for concurrent use.
 type looks struct {
 	mu   sync.Mutex
 	seen map[string]look // by address
@@ -58,7 +59,7 @@ func (l *looks) note(address, version string, dropped bool) {
 	l.seen[address] = look{version: version, until: time.Now().Add(lookAgain), dropped: dropped}
 }
 
-// identityError is a session that does not work as its user.
+// identityError means that a session does not work as its user.
 type identityError struct {
 	address, version string
 	user, got        string
@@ -67,13 +68,13 @@ type identityError struct {
 func (e *identityError) Error() string {
 	text := fmt.Sprintf("%s: a session for user %q works as %q", e.address, e.user, e.got)
 	if fault := dbuser.MinorFault(e.version); fault != "" {
-		text += ": PostgreSQL " + bareVersion(e.version) + " " + fault
+		text += ": PostgreSQL " + pgwire.BareVersion(e.version) + " " + fault
 	}
 	return text
 }
 
-// lookAtIdentity asks a session who it works as, now and after what pools do
-// between two users. It leaves the session as it was.
+// lookAtIdentity asks for the session's current_user, at once and after the command
+// that pools run between two users. It leaves the session as it was.
 const lookAtIdentity = "BEGIN; SELECT current_user; SET SESSION AUTHORIZATION DEFAULT; SELECT current_user; ROLLBACK"
 
 // identify makes sure that a session works as its user.

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/session"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -120,7 +122,7 @@ func TestImposedEnds(t *testing.T) {
 				registry := &revocations{}
 				f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
 				cluster := *f.real(pg)
-				cluster.Ends = gateway.Ends{Total: time.Hour}
+				cluster.SessionLimits = session.Limits{Total: time.Hour}
 				f.add(&cluster)
 				g := f.grant(pg.Name("mallory"))
 				var looks map[string]string // by row
@@ -200,7 +202,7 @@ func TestListenersOfABusyChannel(t *testing.T) {
 		registry := &revocations{}
 		f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
 		cluster := *f.real(pg)
-		cluster.Ends = gateway.Ends{Idle: 10 * time.Minute}
+		cluster.SessionLimits = session.Limits{Idle: 10 * time.Minute}
 		f.add(&cluster)
 		g := f.grant(pg.Name("alice"))
 		talker := f.connect(f.grant(pg.Name("bob")), "")
@@ -340,4 +342,21 @@ func TestRebelsAtTheEnd(t *testing.T) {
 			})
 		}
 	})
+}
+
+// messagesOf takes a stream apart; the last piece may be less than a message.
+func messagesOf(b []byte) [][]byte {
+	var list [][]byte
+	for len(b) >= 5 {
+		size := int(binary.BigEndian.Uint32(b[1:])) + 1
+		if size < 5 || size > len(b) {
+			break
+		}
+		list = append(list, b[:size])
+		b = b[size:]
+	}
+	if len(b) > 0 {
+		list = append(list, b)
+	}
+	return list
 }

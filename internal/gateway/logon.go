@@ -17,51 +17,52 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/proxyproto"
+	"github.com/daypass/daypass/internal/session"
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// answerMargin is what is left of a logon's time for telling the client that the
-// cluster did not answer.
+// answerMargin is the part of a logon's time that is kept for telling the client that
+// the cluster did not answer.
 const answerMargin = 500 * time.Millisecond
 
-// logon is one attempt to log on, from accept to a session or a refusal. Nothing
-// of it outlives the attempt.
+// logon is one attempt to log on, from accept to a session or a refusal. It does not
+// outlive the attempt.
 type logon struct {
 	server   *Server
-	conn     net.Conn
 	visitor  *admission.Visitor
-	client   end
-	in       *reader
-	peer     netip.AddrPort // the client, behind a proxy that says whose connection it is
-	proxied  bool           // it is behind one,
-	known    bool           // which has said so
+	client   *session.Conn
+	in       *pgwire.Reader
+	peer     netip.AddrPort // the client's address; behind a proxy, the one that the proxy names
+	proxied  bool           // the connection comes from a proxy
+	known    bool           // the proxy has named the client
 	deadline time.Time
 
-	id       string // of the session to be; set when it was tried to log on
-	asked    *startup
-	greeted  time.Time // when the start-up message was there
-	password time.Time // when it arrived; zero: it has not
+	id       string // of the session; set once a start-up message has arrived over a permitted connection
+	asked    *pgwire.Startup
+	greeted  time.Time // when the start-up message had arrived
+	password time.Time // when the password had; zero: it has not
 	grant    credential.Grant
 	genuine  bool // grant is set
 	role     dbuser.SessionRole
 	database string
 
 	ahead     bool        // the upstream session was started ahead
-	next      *spareOrder // for the next one; nil: none
+	next      *spareOrder // how to start the next one ahead; nil: none
 	prepared  time.Time   // when the session role was ready
 	connected time.Time   // when the upstream session was
 }
 
 // receive takes a connection to its session, or to its end. The session goes on
 // in goroutines of its own, so that the stack that TLS needed is not kept.
-// behind: the connection comes from a proxy that has to say whose it is.
-func (s *Server) receive(conn net.Conn, v *admission.Visitor, behind bool) {
-	l := &logon{server: s, conn: conn, visitor: v, peer: peerOf(conn.RemoteAddr()), deadline: v.Arrived.Add(s.limits.LogonTimeout)}
-	l.client = end{socket: newSocket(conn, v)}
+// proxied: the connection comes from a proxy that has to name its client first.
+func (s *Server) receive(conn net.Conn, v *admission.Visitor, proxied bool) {
+	l := &logon{server: s, visitor: v, peer: session.Peer(conn.RemoteAddr()), deadline: v.Arrived.Add(s.limits.LogonTimeout)}
+	l.client = session.NewConn(conn, v)
 	defer s.waiting.Leave(v)
 	defer func() {
-		// A message that brings one logon down must not take the others along.
+		// A message that makes one logon panic must not end the others.
 		if problem := recover(); problem != nil {
 			conn.Close()
 			s.log.Error("internal error during a logon", "client", l.peer, "problem", problem, "stack", string(debug.Stack()))
@@ -73,25 +74,25 @@ func (s *Server) receive(conn net.Conn, v *admission.Visitor, behind bool) {
 		conn.Close()
 		return
 	}
-	if behind {
-		if err := l.identify(); err != nil {
+	if proxied {
+		if err := l.readProxyHeader(); err != nil {
 			conn.Close()
 			return
 		}
 	}
-	session, r := l.run()
-	l.observe(session, r)
+	e, r := l.run()
+	l.observe(e, r)
 	switch {
 	case r != nil:
 		l.refuse(r)
-	case session != nil:
-		session.start()
+	case e != nil:
+		e.Start()
 	}
 }
 
 // run returns a session that is ready to start, a refusal, or neither when the
 // connection was for something else.
-func (l *logon) run() (*session, *refusal) {
+func (l *logon) run() (*entry, *refusal) {
 	asked, r := l.greet()
 	if asked == nil {
 		if r == nil {
@@ -101,8 +102,8 @@ func (l *logon) run() (*session, *refusal) {
 	}
 	l.asked, l.greeted = asked, time.Now()
 	s := l.server
-	if l.client.tls == nil && !l.local() {
-		return nil, &refusal{reason: ReasonProtocol, state: stateInvalidAuthorization, message: "TLS is required to log on here",
+	if l.client.TLS() == nil && !l.local() {
+		return nil, &refusal{reason: ReasonProtocol, state: pgwire.StateInvalidAuthorization, message: "TLS is required to log on here",
 			hint: "Connect with sslmode=verify-full, or at least sslmode=require."}
 	}
 	if s.draining.Load() {
@@ -127,10 +128,10 @@ func (l *logon) run() (*session, *refusal) {
 	return l.open()
 }
 
-// identify reads the header of the PROXY protocol, under the deadline of the logon. From
-// then on the connection is its client's.
-func (l *logon) identify() error {
-	client, err := proxyproto.Read(l.client.socket)
+// readProxyHeader reads the header of the PROXY protocol, under the deadline of the
+// logon. From then on the connection counts as its client's.
+func (l *logon) readProxyHeader() error {
+	client, err := proxyproto.Read(l.client)
 	if err == nil && client.IsValid() {
 		err = l.server.waiting.Move(l.visitor, client.Addr(), false)
 	}
@@ -138,65 +139,64 @@ func (l *logon) identify() error {
 	case errors.Is(err, admission.ErrShare):
 		l.server.warn("connection refused: too many half-open from its address", "client", client, "proxy", l.peer)
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, admission.ErrClosed):
-		// A probe that only connects, or one that made room.
+		// A health check that only connects, or a connection that made room.
 	case err != nil:
 		l.server.warn("connection refused: an address of gateway.proxy_protocol.from has to send the PROXY protocol first: "+
 			"switch it on there, or take the address out", "proxy", l.peer, "error", err)
 	default:
-		if l.proxied = true; client.IsValid() {
+		l.proxied = true
+		if client.IsValid() {
 			l.peer, l.known = client, true
 		}
 	}
 	return err
 }
 
-// local reports whether nobody but this machine can listen in. Behind a proxy that
-// takes a client on this machine, too, and a proxy that does not know its client has
-// none.
+// local reports whether what the client sends stays on this machine. Behind a proxy
+// that means that the proxy has named a client on this machine as well.
 func (l *logon) local() bool {
-	return isLocal(l.conn.RemoteAddr()) && (!l.proxied || l.known && l.peer.Addr().IsLoopback())
+	return l.client.Local() && (!l.proxied || l.known && l.peer.Addr().IsLoopback())
 }
 
 func refuseShutdown() *refusal {
-	return &refusal{reason: ReasonShutdown, state: stateCannotConnectNow, message: "the gateway is shutting down"}
+	return &refusal{reason: ReasonShutdown, state: pgwire.StateCannotConnectNow, message: "the gateway is shutting down"}
 }
 
-// checkPassword decides whether the password is a credential for this user and
-// database. Whatever is wrong before the signature is known to be right, and for
-// this user, gets the same answer.
+// checkPassword decides whether the password is a valid credential for this user. Until
+// its signature is known to be right, and to be for this user, every fault gets the
+// same answer.
 func (l *logon) checkPassword(password string) *refusal {
 	grant, err := l.server.check(password)
 	if err != nil && !errors.Is(err, credential.ErrExpired) && !errors.Is(err, credential.ErrNotYetValid) {
-		return refuseForged(l.asked.user, err)
+		return refuseForged(l.asked.User, err)
 	}
-	// An expired credential says whose it was; one that says nothing is no better
-	// than a forged one.
+	// An expired credential names its user; one that does not is treated as forged.
 	if grant.DBUser == "" {
-		return refuseForged(l.asked.user, errors.Join(err, errors.New("the check told no user")))
+		return refuseForged(l.asked.User, errors.Join(err, errors.New("the credential names no user")))
 	}
 	l.grant, l.genuine = grant, true
-	if !grant.AcceptsUser(l.asked.user) {
-		return refuseForged(l.asked.user, fmt.Errorf("credential is for user %q", grant.LogonName()))
+	if !grant.AcceptsUser(l.asked.User) {
+		return refuseForged(l.asked.User, fmt.Errorf("credential is for user %q", grant.LogonName()))
 	}
 	if err != nil {
-		return refuseCredential(l.asked.user, err)
+		return refuseCredential(l.asked.User, err)
 	}
 	if r := l.server.refuseRevoked(&l.grant); r != nil {
 		return r
 	}
 	if may, tell := l.server.record.mayLogOn(grant.Principal); !may {
-		return &refusal{reason: ReasonLimit, state: stateLimitReached, untold: !tell, message: "too many logons with credentials of the same principal",
+		return &refusal{reason: ReasonLimit, state: pgwire.StateLimitReached, unrecorded: !tell, message: "too many logons with credentials of the same principal",
 			hint: "Try again in a moment, or keep connections open in a pool."}
 	}
 	return nil
 }
 
-// open goes from a good credential to a session.
-func (l *logon) open() (*session, *refusal) {
+// open goes from a valid credential to a session.
+func (l *logon) open() (*entry, *refusal) {
 	s, grant := l.server, &l.grant
 	cluster, ok := s.cluster(grant.Cluster)
 	if !ok {
-		return nil, &refusal{reason: ReasonRefused, state: stateRejected, message: fmt.Sprintf("cluster \"%s\" is not served here", grant.Cluster)}
+		return nil, &refusal{reason: ReasonRefused, state: pgwire.StateRejected, message: fmt.Sprintf("cluster \"%s\" is not served here", grant.Cluster)}
 	}
 	if r := l.chooseDatabase(cluster); r != nil {
 		return nil, r
@@ -204,21 +204,21 @@ func (l *logon) open() (*session, *refusal) {
 	if r := s.sessions.reserve(cluster, grant.DBUser); r != nil {
 		return nil, r
 	}
-	session, r := l.openReserved(cluster)
+	e, r := l.openReserved(cluster)
 	if r != nil {
 		s.sessions.release(cluster.Identifier, grant.DBUser)
 	}
-	return session, r
+	return e, r
 }
 
-// chooseDatabase: the credential's database counts, and the client must agree or
-// say nothing. Saying nothing includes naming the user again, which is what libpq
-// sends when it was given no database (and no database is called "IAM:alice").
-// A credential for any database leaves the choice to the client, and one who says
-// nothing then gets the cluster's default database.
+// chooseDatabase sets the session's database. The credential's database counts: the
+// client must name the same one or none. Naming the user as database counts as none,
+// because libpq does so when it was given no database (and no database is called
+// "IAM:alice"). A credential for any database leaves the choice to the client; a client
+// that names none then gets the cluster's default database.
 func (l *logon) chooseDatabase(cluster *Cluster) *refusal {
-	asked := l.asked.database
-	if asked == l.asked.user {
+	asked := l.asked.Database
+	if asked == l.asked.User {
 		asked = ""
 	}
 	switch granted := l.grant.Database; {
@@ -229,13 +229,13 @@ func (l *logon) chooseDatabase(cluster *Cluster) *refusal {
 	case asked == "" || asked == granted:
 		l.database = granted
 	default:
-		return &refusal{reason: ReasonRefused, state: stateInvalidAuthorization,
-			message: fmt.Sprintf("the credential is for database \"%s\", not for \"%s\"", granted, clip(asked))}
+		return &refusal{reason: ReasonRefused, state: pgwire.StateInvalidAuthorization,
+			message: fmt.Sprintf("the credential is for database \"%s\", not for \"%s\"", granted, pgwire.Clip(asked))}
 	}
 	return nil
 }
 
-func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
+func (l *logon) openReserved(cluster *Cluster) (*entry, *refusal) {
 	s, grant := l.server, &l.grant
 	ctx, cancel := context.WithDeadline(context.Background(), l.deadline.Add(-answerMargin))
 	defer cancel()
@@ -252,35 +252,35 @@ func (l *logon) openReserved(cluster *Cluster) (*session, *refusal) {
 		return nil, l.refuseUpstream(cluster, err)
 	}
 	l.connected = time.Now()
-	session := s.newSession(l, cluster, up)
+	e := s.newSession(l, cluster, up)
 	if err := s.record.logon(l.record(nil)); err != nil {
-		s.sessions.forget(session)
+		s.sessions.forget(e)
 		up.Close()
-		return nil, &refusal{reason: ReasonAudit, state: stateIOError, message: "logon refused: its audit record could not be written",
+		return nil, &refusal{reason: ReasonAudit, state: pgwire.StateIOError, message: "logon refused: its audit record could not be written",
 			cause: fmt.Errorf("writing the audit record: %w", err)}
 	}
-	if err := l.greetSession(session, up); err != nil {
+	if err := l.welcome(e, up); err != nil {
 		// The record says that the session began, so it has to end.
-		session.end(&ending{reason: reasonClientGone})
+		e.End(session.Cause{Reason: session.ReasonClientGone})
 	}
-	s.endIfRevoked(session) // the sweep may have looked before the session was there
-	if s.ending.Load() {    // endAll may have looked before the session was there
-		session.end(shutdown())
+	s.endIfRevoked(e)    // the sweep may have looked before the session was in the table
+	if s.ending.Load() { // and so may endAll
+		e.End(shutdown())
 	}
 	if l.next != nil {
 		s.spares.order(l.next)
 	}
 	s.log.Info("logon", append(l.attributes(), "prewarmed", l.ahead)...)
-	return session, nil
+	return e, nil
 }
 
-// checkInterval is how often a running query looks whether the gateway is still
-// there, on servers that can (PostgreSQL 14 on).
+// checkInterval is how often a running query checks whether the gateway is still
+// connected, on servers that can (PostgreSQL 14 on).
 const checkInterval = "5s"
 
-// connect opens the upstream session, or takes one that was started ahead. A
-// session role's holder can change its password, so a password that is refused is
-// set anew, once.
+// connect opens the upstream session, or takes one that was started ahead. A holder can
+// change the password of their session role, so a password that is refused is set again,
+// once.
 func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
 	s := l.server
 	key, sparing := l.spareKey(cluster)
@@ -290,20 +290,20 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 			return up, nil
 		}
 	}
-	params := l.asked.params
-	checked := l.role.ServerVersion >= 140000 && !l.asked.has("client_connection_check_interval")
+	params := l.asked.Params
+	checked := l.role.ServerVersion >= 140000 && !l.asked.Has("client_connection_check_interval")
 	if checked {
-		params = append(params[:len(params):len(params)], param{"client_connection_check_interval", checkInterval})
+		params = append(params[:len(params):len(params)], pgwire.Param{Name: "client_connection_check_interval", Value: checkInterval})
 	}
 	up, err := s.connect(ctx, cluster, l.role, l.database, params)
 	var said *serverError
-	if checked && errors.As(err, &said) && said.state == stateInvalidParameter {
-		// Not every operating system can tell that a peer has gone. If it was
-		// the client's own parameter, the server says so again.
-		params = l.asked.params
+	if checked && errors.As(err, &said) && said.state == pgwire.StateInvalidParameter {
+		// Not every operating system can tell that a peer has gone. If the server
+		// refused one of the client's own parameters, it refuses it again.
+		params = l.asked.Params
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
-	if errors.As(err, &said) && said.state == stateTooManyConnections && s.spares.discard(cluster.Admin, everySpare) > 0 {
+	if errors.As(err, &said) && said.state == pgwire.StateTooManyConnections && s.spares.discard(cluster.Admin, everySpare) > 0 {
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
 	if passwordRefused(err) {
@@ -312,14 +312,14 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		if healErr != nil {
 			return nil, healErr
 		}
-		s.log.Warn("session role's password set anew", "session", l.id, "cluster", cluster.Identifier, "role", role.Name)
+		s.log.Warn("session role's password set again after the server had refused it", "session", l.id, "cluster", cluster.Identifier, "role", role.Name)
 		l.role = role
 		up, err = s.connect(ctx, cluster, role, l.database, params)
 		sparing = false
 	}
-	if errors.As(err, &said) && (said.state == "28000" && !said.late || said.state == "42501") {
-		// Another gateway may have taken the role's rights away, as none of its
-		// sessions was left, just before this one.
+	if errors.As(err, &said) && (said.state == pgwire.StateInvalidAuthorization && !said.late || said.state == pgwire.StateInsufficientRights) {
+		// Another gateway may just have taken the role's rights away, after the role's
+		// last session had ended there.
 		role, againErr := cluster.Admin.Ensure(ctx, need)
 		if againErr != nil {
 			return nil, againErr
@@ -336,20 +336,20 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 	return up, err
 }
 
-// greetSession tells the client that it is logged on: what the upstream said, and
-// a cancel key of ours.
-func (l *logon) greetSession(session *session, up *upstream) error {
-	out := appendMessage(make([]byte, 0, 1024), 'R', []byte{0, 0, 0, 0})
-	if version := up.status["server_version"]; l.asked.redshift && version != "" {
-		out = appendStatuses(out, up.settings, "server_version", bareVersion(version))
+// welcome tells the client that it is logged on: what the upstream said, and a cancel
+// key of ours.
+func (l *logon) welcome(e *entry, up *upstream) error {
+	out := appendAuthentication(make([]byte, 0, 1024), pgwire.AuthOK)
+	if version := up.status["server_version"]; l.asked.Redshift && version != "" {
+		out = pgwire.AppendWithStatus(out, up.settings, "server_version", pgwire.BareVersion(version))
 	} else {
 		out = append(out, up.settings...)
 	}
-	if key := session.key(); key != nil {
-		b, at := begin(out, 'K')
-		out = finish(append(appendUint32(b, session.pid), key...), at)
+	if key := e.cancel.ours; key != nil {
+		b, at := pgwire.Begin(out, pgwire.MsgBackendKeyData)
+		out = pgwire.Finish(append(pgwire.AppendUint32(b, e.cancel.pid), key...), at)
 	}
-	out = appendMessage(out, 'Z', []byte{up.ready})
+	out = pgwire.AppendMessage(out, pgwire.MsgReadyForQuery, []byte{up.ready})
 	if err := l.client.SetDeadline(l.deadline); err != nil {
 		return err
 	}
@@ -357,31 +357,14 @@ func (l *logon) greetSession(session *session, up *upstream) error {
 	return err
 }
 
-// appendStatuses appends messages, with the value of one ParameterStatus replaced.
-func appendStatuses(b, messages []byte, name, value string) []byte {
-	for len(messages) >= 5 {
-		size := 1 + int(uint32(messages[1])<<24|uint32(messages[2])<<16|uint32(messages[3])<<8|uint32(messages[4]))
-		message := messages[:size]
-		messages = messages[size:]
-		if got, _, ok := cutString(message[5:]); ok && message[0] == 'S' && got == name {
-			var at int
-			b, at = begin(b, 'S')
-			b = finish(appendString(appendString(b, name), value), at)
-			continue
-		}
-		b = append(b, message...)
-	}
-	return b
-}
-
-// refuse records a refusal and answers it. The record comes first; when it cannot
-// be written there is nothing more to refuse, and the log says so.
+// refuse records a refusal and answers it. The record comes first. If it cannot be
+// written the log says so: a logon that is refused already needs no other refusal.
 func (l *logon) refuse(r *refusal) {
 	l.recordRefusal(r)
 	answer := func() {
 		if out := r.answer(); out != nil {
 			_ = l.client.SetDeadline(time.Now().Add(time.Second))
-			_, _ = l.client.Write(out) // who does not read it does not want it
+			_, _ = l.client.Write(out) // a client that does not read it has left
 		}
 		l.close()
 	}
@@ -389,19 +372,19 @@ func (l *logon) refuse(r *refusal) {
 		answer()
 		return
 	}
-	l.server.waiting.Leave(l.visitor) // what is held back is bounded elsewhere
+	l.server.waiting.Leave(l.visitor) // Failures bounds the answers that are held back
 	l.server.failures.Hold(l.visitor.Address, l.password, answer)
 }
 
-// recordRefusal writes the refusal to the audit log when a user was named, and to the
-// log.
+// recordRefusal writes the refusal to the log, and to the audit log if a user was
+// named.
 func (l *logon) recordRefusal(r *refusal) {
 	s := l.server
 	switch {
 	case r.silent && r.reason != ReasonProtocol:
 		s.log.Debug("connection ended before a logon", "client", l.peer, "reason", r.Error())
 		return
-	case r.untold:
+	case r.unrecorded:
 		return
 	}
 	who, lines := throttle.Stranger{Address: l.visitor.Address, Name: l.grant.ID}, s.record.refused
@@ -421,38 +404,38 @@ func (l *logon) recordRefusal(r *refusal) {
 	}
 	record.Omitted = omitted
 	if err := s.record.audit.Logon(*record); err != nil {
-		s.log.Error("writing the audit record of a refused logon", "session", l.id, "error", err)
+		s.log.Error("the audit record of a refused logon could not be written", "session", l.id, "error", err)
 	}
 	s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)...)
 }
 
-// refusalLine is about how long the log line of a connection is that is refused before
-// a user is named.
+// refusalLine is the length of the log line of a connection that is refused before a
+// user is named, roughly.
 const refusalLine = 200
 
-// stranger reports whether nothing that is good now says who was refused.
+// stranger reports whether the peer has no credential that is valid now.
 func (l *logon) stranger(r *refusal) bool {
 	return !l.genuine || errors.Is(r.cause, credential.ErrExpired) || errors.Is(r.cause, credential.ErrNotYetValid)
 }
 
-// attempted reports whether this is on record as an attempt to log on: somebody
-// named a user, where passwords are asked for. Probes that only want to know
-// whether the gateway is there, and who leaves without a password, are not.
-func (l *logon) attempted() bool { return l.id != "" && l.asked.user != "" }
+// attempted reports whether this is recorded as an attempt to log on: the client named a
+// user, on a connection that passwords are asked for on. Probes of the port, and clients
+// that leave without a password, are not recorded.
+func (l *logon) attempted() bool { return l.id != "" && l.asked.User != "" }
 
-// close ends the connection, under TLS with a word, and without waiting for a
-// peer that does not read.
+// close ends the connection; under TLS it tells the peer first, and does not wait for
+// one that does not read.
 func (l *logon) close() {
 	_ = l.client.SetDeadline(time.Now().Add(time.Second))
 	_ = l.client.CloseWrite()
-	l.client.socket.Conn.Close()
+	l.client.Abort()
 }
 
 // record is the audit record of the logon; r is nil when it succeeded.
 func (l *logon) record(r *refusal) *audit.LogonRecord {
 	record := &audit.LogonRecord{
-		Time: l.server.now(), SessionID: l.id, Client: l.peer, TLS: audit.TLSDetails(l.client.state()),
-		User: clip(l.asked.user), Database: clip(l.asked.database), ApplicationName: clip(l.asked.application()),
+		Time: l.server.now(), SessionID: l.id, Client: l.peer, TLS: audit.TLSDetails(l.client.TLS()),
+		User: pgwire.Clip(l.asked.User), Database: pgwire.Clip(l.asked.Database), ApplicationName: pgwire.Clip(l.asked.Application()),
 		SessionRole: l.role.Name, Took: time.Since(l.visitor.Arrived),
 	}
 	if l.genuine {
@@ -466,9 +449,9 @@ func (l *logon) record(r *refusal) *audit.LogonRecord {
 	return record
 }
 
-// attributes are what every log line about the logon carries.
+// attributes are those that every log line about the logon has.
 func (l *logon) attributes() []any {
-	list := []any{"session", l.id, "client", l.peer, "user", clip(l.asked.user)}
+	list := []any{"session", l.id, "client", l.peer, "user", pgwire.Clip(l.asked.User)}
 	if l.genuine {
 		list = append(list, "credential", l.grant.ID, "principal", l.grant.Principal, "cluster", l.grant.Cluster,
 			"database", l.database, slog.Duration("took", time.Since(l.visitor.Arrived).Round(time.Microsecond)))

@@ -296,8 +296,8 @@ func TestHeal(t *testing.T) {
 	if got := value[string](t, f.connect(g, "postgres"), "SELECT session_user"); got != role {
 		t.Errorf("session_user = %q, want %q", got, role)
 	}
-	if !strings.Contains(f.log.String(), "password set anew") {
-		t.Error("the log does not say that the password was set anew")
+	if !strings.Contains(f.log.String(), "password set again") {
+		t.Error("the log does not say that the password was set again")
 	}
 }
 

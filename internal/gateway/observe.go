@@ -5,36 +5,36 @@ import (
 	"time"
 )
 
-// LogonEvent is an attempt to log on that has become a session, or not. Times are
-// the machine's own, not Config.Now's: they are for measuring.
+// LogonEvent is the outcome of an attempt to log on. Times are from the machine's clock,
+// not from Config.Now: they are for measuring.
 type LogonEvent struct {
 	Cluster      string // of the credential, if it is served here; else empty
 	Database     string
-	CredentialID string // empty: none that was genuine
+	CredentialID string // empty: the password was no genuine credential
 	SessionID    string
 	Upstream     string // address of the server that was logged on to
-	SQLState     string // of the refusal; empty: a session, or nobody was told
+	SQLState     string // of the refusal; empty: a session, or no answer was sent
 	Reason       string // one of the Reason constants
-	Err          error  // why it was refused, in truth; nil: a session
+	Err          error  // the real cause of the refusal; nil: a session
 
-	// When each step was done. Zero: it was not, and so the later ones.
+	// When each step was done. Zero: neither it nor a later one was.
 	Accepted  time.Time // the connection
 	Greeted   time.Time // TLS and the start-up message
 	Password  time.Time // the password message
 	Prepared  time.Time // the session role
 	Connected time.Time // the upstream session
-	Ended     time.Time // the client has its answer, or is about to
+	Ended     time.Time // the client has been answered, or is about to be
 }
 
 // Reasons of a LogonEvent. There are no others.
 const (
 	ReasonOK          = "ok"
 	ReasonForged      = "forged"  // not a credential for this user
-	ReasonExpired     = "expired" // a credential that was
+	ReasonExpired     = "expired" // an expired credential
 	ReasonNotYetValid = "not yet valid"
-	ReasonRevoked     = "revoked"     // a credential that was taken back
-	ReasonUnknown     = "unknown"     // nobody can tell what is revoked
-	ReasonRefused     = "refused"     // the user, group or database is not to be had
+	ReasonRevoked     = "revoked"     // a revoked credential
+	ReasonUnknown     = "unknown"     // revocations cannot be read
+	ReasonRefused     = "refused"     // the user, group or database does not exist or may not be used
 	ReasonLimit       = "limit"       // too many sessions
 	ReasonShutdown    = "shutdown"    // of the gateway
 	ReasonNotReady    = "not ready"   // the cluster starts, stops, lags behind or is read-only
@@ -42,43 +42,43 @@ const (
 	ReasonAudit       = "audit"       // the record could not be written
 	ReasonUnreachable = "unreachable" // no server of the cluster answered, or not in time
 	ReasonRights      = "rights"      // the administrative login lacks rights
-	ReasonUpstream    = "upstream"    // the server said no
-	ReasonGone        = "gone"        // the client left before it was told anything
-	ReasonProtocol    = "protocol"    // before a password
+	ReasonUpstream    = "upstream"    // the server refused
+	ReasonGone        = "gone"        // the client left before it had an answer
+	ReasonProtocol    = "protocol"    // a fault in the protocol, before a password
 	ReasonInternal    = "internal"
 )
 
-// notALogon is the reason of a refusal that nobody is told of: it is of no attempt to
-// log on.
+// notALogon is the reason of a refusal that is not observed, because the connection was
+// not an attempt to log on.
 const notALogon = ""
 
-// observe tells what became of the logon. Neither result is set for a cancel
-// request, which is none.
-func (l *logon) observe(session *session, r *refusal) {
+// observe reports the outcome of the logon. Both results are nil for a cancel request,
+// which is not reported.
+func (l *logon) observe(e *entry, r *refusal) {
 	tell := l.server.observer
-	if tell == nil || session == nil && (r == nil || r.reason == notALogon) {
+	if tell == nil || e == nil && (r == nil || r.reason == notALogon) {
 		return
 	}
-	e := LogonEvent{
+	event := LogonEvent{
 		Database: l.database, SessionID: l.id, Reason: ReasonOK,
 		Accepted: l.visitor.Arrived, Greeted: l.greeted, Password: l.password,
 		Prepared: l.prepared, Connected: l.connected, Ended: time.Now(),
 	}
 	if l.genuine {
-		e.CredentialID = l.grant.ID
+		event.CredentialID = l.grant.ID
 		if _, ok := l.server.cluster(l.grant.Cluster); ok {
-			e.Cluster = l.grant.Cluster
+			event.Cluster = l.grant.Cluster
 		}
 	}
-	if session != nil {
-		e.Upstream = session.target.address
+	if e != nil {
+		event.Upstream = e.cancel.target.address
 	} else {
-		e.SQLState, e.Reason, e.Err = r.state, r.reason, r
+		event.SQLState, event.Reason, event.Err = r.state, r.reason, r
 		if r.silent {
-			e.SQLState = ""
+			event.SQLState = ""
 		}
 	}
-	tell(e)
+	tell(event)
 }
 
 // Stats are what the gateway holds and has done since New.
@@ -89,11 +89,11 @@ type Stats struct {
 	Clusters map[string]ClusterStats // those that had a session, by identifier
 }
 
-// CancelStats count cancel requests by what became of them.
+// CancelStats count cancel requests by outcome.
 type CancelStats struct{ Sent, Unknown, Failed uint64 }
 
-// ClusterStats are of one cluster. Bytes are those of ended and of open sessions,
-// and never go down.
+// ClusterStats are of one cluster. Bytes are those of ended and of running sessions,
+// and never decrease.
 type ClusterStats struct {
 	Sessions        int
 	Ended           uint64
@@ -101,10 +101,11 @@ type ClusterStats struct {
 	BytesToClient   uint64
 }
 
-// cancelCounts are counted where cancel requests are carried out.
+// cancelCounts count cancel requests.
 type cancelCounts struct{ sent, unknown, failed atomic.Uint64 }
 
-func (c *cancelCounts) done(err error) {
+// count counts a request that named a session.
+func (c *cancelCounts) count(err error) {
 	if err != nil {
 		c.failed.Add(1)
 		return
@@ -112,7 +113,7 @@ func (c *cancelCounts) done(err error) {
 	c.sent.Add(1)
 }
 
-// Stats takes a moment's picture. It visits every session once.
+// Stats takes a snapshot. It visits every session once.
 func (s *Server) Stats() Stats {
 	stats := Stats{
 		Cancels:  CancelStats{s.cancels.sent.Load(), s.cancels.unknown.Load(), s.cancels.failed.Load()},
@@ -121,31 +122,35 @@ func (s *Server) Stats() Stats {
 	stats.HalfOpen = s.waiting.Stats().Open
 	stats.Held = s.failures.Held()
 
-	r := s.sessions
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for cluster, past := range r.past {
+	t := s.sessions
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for cluster, past := range t.past {
 		stats.Clusters[cluster] = past
 	}
-	for _, c := range r.sessions {
-		of := stats.Clusters[c.info.Cluster]
+	for _, e := range t.sessions {
+		of := stats.Clusters[e.info.Cluster]
 		of.Sessions++
-		of.BytesFromClient += c.up.bytes.Load()
-		of.BytesToClient += c.down.bytes.Load()
-		stats.Clusters[c.info.Cluster] = of
+		of.add(e)
+		stats.Clusters[e.info.Cluster] = of
 	}
 	return stats
 }
 
-// pastLocked keeps what a session that is forgotten has moved, under the lock
-// that Stats adds it up with: a sum neither misses it nor has it twice.
-func (r *registry) pastLocked(c *session) {
-	if r.past == nil {
-		r.past = map[string]ClusterStats{}
+func (c *ClusterStats) add(e *entry) {
+	fromClient, toClient := e.Traffic()
+	c.BytesFromClient += fromClient
+	c.BytesToClient += toClient
+}
+
+// pastLocked keeps the traffic of a session that is being forgotten, under the lock
+// that Stats holds for the sum: a sum neither misses the session nor counts it twice.
+func (t *table) pastLocked(e *entry) {
+	if t.past == nil {
+		t.past = map[string]ClusterStats{}
 	}
-	of := r.past[c.info.Cluster]
+	of := t.past[e.info.Cluster]
 	of.Ended++
-	of.BytesFromClient += c.up.bytes.Load()
-	of.BytesToClient += c.down.bytes.Load()
-	r.past[c.info.Cluster] = of
+	of.add(e)
+	t.past[e.info.Cluster] = of
 }

@@ -8,47 +8,53 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgwire"
+	"github.com/daypass/daypass/internal/session"
 )
 
-// Most of the time of a logon goes into the start of a process in the server. A
-// cluster may let the gateway do that ahead: whenever a session role has logged
-// on, the next session of the same role, database and start-up parameters is
-// started, and waits. It is still one session for one logon: none is used twice.
+// Most of a logon's time goes into starting a process in the server. A cluster may have
+// the gateway do that ahead: whenever a session role has logged on, the next session of
+// the same role, database and start-up parameters is started, and waits. It is a spare.
+// A session still belongs to one logon: none is used twice.
 //
-// A spare has never run a query, and is as good as a new session as long as what
-// it began with is what a new one would begin with, and a new one would begin at
-// all. The check of the session role is made for every logon, and covers rights,
-// settings, the right to connect, and whether the server has read pg_hba.conf again
-// since; a spare that was started under another state is thrown away. So it is when
-// the server has said anything to it, when the password was healed, when the
-// cluster's settings are others, when another logon lacks the connection that it
-// takes, when somebody wants the database for themselves (DROP DATABASE), and when it
-// is old. A database with a login event trigger has none: the trigger decides about
-// each session when it begins.
+// A spare has never run a query. It may stand in for a new session as long as a new one
+// would be let in, and would begin with the same rights and settings. The session role
+// is checked at every logon: rights, settings, the right to connect, and whether the
+// server has reloaded pg_hba.conf. A spare that was started under another state is
+// discarded. It is also discarded when
 //
-// A session role's rights end with its last session. A spare would put that off, so
-// a session role with groups has spares only while a session of it lives.
+//   - the server has sent it anything,
+//   - the session role's password was healed,
+//   - the cluster's settings have changed,
+//   - another logon finds no free connection in the server,
+//   - a command waits to have the database to itself, such as DROP DATABASE,
+//   - it is old.
 //
-// Spares move work, and save none: they are started one at a time for a cluster,
-// so that they do not get in the way of those who wait.
+// A database with a login event trigger has no spares: the trigger decides about each
+// session when it begins.
+//
+// A session role's rights end with its last session. A spare would delay that, so a
+// session role with groups has spares only while it has a session.
+//
+// Spares move work and save none, so a cluster's are started one at a time, to keep out
+// of the way of clients that wait.
 
 const (
 	spareAge     = time.Minute
 	spareStay    = 5 * time.Second  // before one makes room for another session role's
 	spareTimeout = 10 * time.Second // to start one
-	spareParting = time.Second      // to make sure that one is gone
-	// demandInterval is how often spares look whether their database is wanted. Who
-	// wants it waits for five seconds.
+	spareParting = time.Second      // for the server to close one
+	// demandInterval is how often it is checked whether a command waits for a spare's
+	// database. Such a command waits for five seconds.
 	demandInterval = 2 * time.Second
 )
 
-// spareKey is all that sessions have to have in common to stand in for each other.
+// spareKey is what two sessions must have in common to stand in for each other.
 type spareKey struct {
 	admin          Admin
 	upstream       *pgconn.Config
@@ -57,14 +63,14 @@ type spareKey struct {
 	params         string // of the client
 }
 
-// spareOrder says how to start another session like one that was started.
+// spareOrder is how to start another session like one that was started.
 type spareOrder struct {
 	key     spareKey
 	cluster *Cluster
 	role    dbuser.SessionRole
 	user    string // the database user
 	groups  []string
-	params  []param // all of them
+	params  []pgwire.Param // all of them
 }
 
 type spare struct {
@@ -72,7 +78,7 @@ type spare struct {
 	up    *upstream
 	order *spareOrder
 	since time.Time
-	timer *time.Timer // throws it away
+	timer *time.Timer // discards it
 }
 
 // spares are the upstream sessions started ahead. Safe for concurrent use.
@@ -95,7 +101,7 @@ type spareCluster struct {
 	ordered  []*spareOrder
 	busy     bool          // startAll runs
 	starting chan struct{} // nil: none; closed when that one waits or is gone
-	discards int           // how often those being started were thrown away
+	discards int           // how often those being started were discarded
 }
 
 func newSpares(s *Server) *spares {
@@ -116,21 +122,21 @@ func newSpares(s *Server) *spares {
 	}
 }
 
-// spareKey is the key of the session that the logon needs. It is not to be used
-// when ok is false.
+// spareKey returns the key of the session that the logon needs. ok is false when the
+// logon can neither use nor leave a spare.
 func (l *logon) spareKey(cluster *Cluster) (key spareKey, ok bool) {
-	if cluster.Prewarm <= 0 || !rawRelay || l.role.LoginTrigger || l.role.Seen == [sha256.Size]byte{} {
+	if cluster.Prewarm <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Seen == [sha256.Size]byte{} {
 		return spareKey{}, false
 	}
 	var params strings.Builder
-	for _, p := range l.asked.params {
-		params.WriteString(p.name + "\x00" + p.value + "\x00")
+	for _, p := range l.asked.Params {
+		params.WriteString(p.Name + "\x00" + p.Value + "\x00")
 	}
 	return spareKey{cluster.Admin, cluster.Upstream, l.role.Name, l.database, l.role.Seen, params.String()}, true
 }
 
 // take returns a spare, or nil, and how to start another. Spares of the same role
-// and database that were started under another state are thrown away.
+// and database that were started under another state are discarded.
 func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
 	for {
 		p.mu.Lock()
@@ -154,14 +160,15 @@ func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
 	}
 }
 
-// removeLocked takes a spare out, and says whether it was there.
+// removeLocked takes a spare out, and reports whether it was there.
 func (p *spares) removeLocked(key spareKey, one *spare) bool {
 	list := p.waiting[key]
 	i := slices.Index(list, one)
 	if i < 0 {
 		return false
 	}
-	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+	list = slices.Delete(list, i, i+1)
+	if len(list) == 0 {
 		delete(p.waiting, key)
 	} else {
 		p.waiting[key] = list
@@ -171,7 +178,7 @@ func (p *spares) removeLocked(key spareKey, one *spare) bool {
 	return true
 }
 
-// leaveLocked throws away all spares of a key.
+// leaveLocked discards all spares of a key.
 func (p *spares) leaveLocked(key spareKey) {
 	for _, one := range slices.Clone(p.waiting[key]) {
 		p.removeLocked(key, one)
@@ -179,8 +186,8 @@ func (p *spares) leaveLocked(key spareKey) {
 	}
 }
 
-// sessionEnded throws away the spares of a session role with groups when the last
-// session of it has ended.
+// sessionEnded discards the spares of a session role with groups when its last session
+// has ended.
 func (p *spares) sessionEnded(admin Admin, role string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -198,7 +205,7 @@ func (p *spares) lessLocked(admin Admin) {
 	}
 }
 
-// order has another session started like the one that a logon has got. It returns
+// order has another session started like the one that a logon was given. It returns
 // at once.
 func (p *spares) order(o *spareOrder) {
 	p.mu.Lock()
@@ -222,8 +229,8 @@ func (p *spares) order(o *spareOrder) {
 	}
 }
 
-// makeRoomLocked throws away the oldest spare of another kind, if it has had its
-// time: who logged on last is more likely to come again.
+// makeRoomLocked discards the oldest spare with another key, if it has waited for
+// spareStay: the session role that logged on last is the most likely to log on again.
 func (p *spares) makeRoomLocked(o *spareOrder) bool {
 	var oldest *spare
 	for key, list := range p.waiting {
@@ -282,7 +289,7 @@ func (p *spares) startAll(c *spareCluster, admin Admin) {
 			up.leave()
 		}
 		if err != nil {
-			p.log("no session started ahead", o, err)
+			p.log("a session was not started ahead", o, err)
 		}
 		close(over)
 	}
@@ -297,9 +304,9 @@ func (p *spares) expire(key spareKey, one *spare) {
 	}
 }
 
-// discard throws away the spares that match, and those that are being started for
-// the cluster, and waits until the server has let go of them. It returns their
-// number. A nil admin is all clusters.
+// discard ends the spares that match, and those that are being started for the
+// cluster, and waits until the server has closed them. It returns their number. A nil
+// admin stands for all clusters.
 func (p *spares) discard(admin Admin, match func(*spareKey) bool) int {
 	p.mu.Lock()
 	var gone []*upstream
@@ -342,8 +349,8 @@ func (p *spares) discard(admin Admin, match func(*spareKey) bool) int {
 
 func everySpare(*spareKey) bool { return true }
 
-// watchDemand runs while spares wait, and throws those away whose database
-// somebody wants for themselves.
+// watchDemand runs while spares wait, and discards those in a database that a command
+// waits to have to itself.
 func (p *spares) watchDemand() {
 	for {
 		time.Sleep(demandInterval)
@@ -352,7 +359,8 @@ func (p *spares) watchDemand() {
 		for key := range p.waiting {
 			databases[key.admin] = nil
 		}
-		if p.watching = len(databases) > 0; !p.watching {
+		p.watching = len(databases) > 0
+		if !p.watching {
 			p.mu.Unlock()
 			return
 		}
@@ -362,14 +370,14 @@ func (p *spares) watchDemand() {
 			names, err := admin.DatabasesInDemand(ctx)
 			cancel()
 			if err != nil || len(names) == 0 {
-				continue // the next logon tells of a cluster that is not there
+				continue // the next logon reports a cluster that cannot be reached
 			}
 			p.discard(admin, func(key *spareKey) bool { return slices.Contains(names, key.database) })
 		}
 	}
 }
 
-// list describes the spares, as sessions that nobody has.
+// list describes the spares, as sessions without a client.
 func (p *spares) list() []Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -384,7 +392,7 @@ func (p *spares) list() []Session {
 	return list
 }
 
-// kill throws away the spare with this id, and reports whether there was one.
+// kill ends the spare with this ID, and reports whether there was one.
 func (p *spares) kill(id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -400,10 +408,7 @@ func (p *spares) kill(id string) bool {
 	return false
 }
 
-// statePrewarmed is the State of a session that was started ahead of its logon.
-const statePrewarmed = "prewarmed"
-
-// close throws all spares away and starts no more.
+// close ends all spares and starts no more.
 func (p *spares) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -411,33 +416,18 @@ func (p *spares) close() {
 	p.discard(nil, everySpare)
 }
 
-// untouched says that the server has neither said anything since ReadyForQuery
-// nor gone away.
+// untouched reports whether the server has neither sent anything since ReadyForQuery
+// nor closed the connection.
 func (u *upstream) untouched() bool {
-	raw := rawConn(u.socket.Conn)
-	if raw == nil || len(u.early) > 0 || u.ready != 'I' {
-		return false
-	}
-	quiet := false
-	err := raw.Control(func(fd uintptr) {
-		var b [1]byte // what it reads is lost, and so is the spare
-		_, err := rawRead(int(fd), b[:])
-		quiet = err == syscall.EAGAIN
-	})
-	return err == nil && quiet
+	return len(u.early) == 0 && u.ready == pgwire.StatusIdle && u.Untouched()
 }
 
-// leave ends a session that nobody has used, and waits until the server has
-// closed it: its place is free then.
+// leave ends a session that was not used, and waits until the server has closed it:
+// only then is its connection free.
 func (u *upstream) leave() {
 	_ = u.SetDeadline(time.Now().Add(spareParting))
-	if _, err := u.Write([]byte{'X', 0, 0, 0, 4}); err == nil {
-		var b [256]byte
-		for {
-			if _, err := u.socket.Conn.Read(b[:]); err != nil {
-				break
-			}
-		}
+	if _, err := u.Write([]byte(pgwire.Terminate)); err == nil {
+		u.Drain()
 	}
-	u.socket.Conn.Close()
+	u.Abort()
 }

@@ -277,7 +277,7 @@ func TestPrewarmAndLoginTriggers(t *testing.T) {
 			_, err := f.try(g.LogonName(), f.mint(g), "")
 			f.refused(err, state, "closed on Sundays")
 		}
-		if strings.Contains(f.log.String(), "password set anew") {
+		if strings.Contains(f.log.String(), "password set again") {
 			t.Error("what the trigger raised set the password anew")
 		}
 	})
@@ -288,6 +288,7 @@ func TestPrewarmedSessionsAreListed(t *testing.T) {
 	f, pg, cluster := prewarming(t, 2)
 	g := f.grant(pg.Name("listed"))
 	waiting := spare(t, f, pg, g)
+	eventually(t, "the session that was used is over", func() bool { return len(f.server.Sessions()) == 1 })
 	list := f.server.Sessions()
 	if len(list) != 1 || list[0].State != "prewarmed" || list[0].PID != uint32(waiting) || list[0].DBUser != g.DBUser ||
 		list[0].Database != cluster.Database || list[0].SessionRole != "IAM:"+g.DBUser || list[0].Started.IsZero() {

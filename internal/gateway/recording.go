@@ -8,15 +8,15 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// What strangers can have written to the audit log and the log: one address, and all
-// of them. The holders of credentials have as much, by address and credential, for
-// logons that are refused. They do not change.
+// strangerLines and AllStrangerLines bound what strangers can cause to be written to
+// the audit log and the log: one address, and all of them together. The holders of
+// credentials have as much for refused logons, by address and credential.
 var (
 	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000, Bytes: 4 << 10, BytesBurst: 1 << 20}
 	AllStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000, Bytes: 32 << 10, BytesBurst: 8 << 20}
 )
 
-// maxPrincipals is how many principals are told apart.
+// maxPrincipals is the number of principals that are counted separately.
 const maxPrincipals = 1 << 16
 
 // recorder writes the audit records of logons and sessions, and bounds them. Safe for
@@ -24,11 +24,11 @@ const maxPrincipals = 1 << 16
 type recorder struct {
 	audit Auditor
 	now   func() time.Time
-	// strangers bounds what is written down of peers without a good credential, refused
-	// of those who have one and are refused for another reason.
+	// strangers bounds what is written about peers without a valid credential, refused
+	// about peers that have one and are refused for another reason.
 	strangers, refused *throttle.Lines
-	// principals bounds what is written of sessions: beyond it, those who log on with
-	// credentials of the principal have to wait.
+	// principals bounds what is written about the sessions of each principal: beyond the
+	// bound, logons with the principal's credentials are refused.
 	principals *throttle.Keys[string]
 }
 
@@ -37,15 +37,15 @@ func newRecorder(auditor Auditor, now func() time.Time) *recorder {
 		refused: throttle.NewLines(strangerLines, AllStrangerLines), principals: throttle.NewKeys[string](throttle.Limit{}, maxPrincipals)}
 }
 
-// SetPrincipalLimit sets what may be written to the audit log of the logons and sessions
-// of one principal: Bytes and BytesBurst of the limit. A principal that has caused more
-// cannot log on until it has waited. A Server begins without a limit.
+// SetPrincipalLimit bounds what may be written to the audit log about the logons and
+// sessions of one principal, by Bytes and BytesBurst of the limit. Beyond it, logons with
+// the principal's credentials are refused. A Server begins without a limit.
 func (s *Server) SetPrincipalLimit(l throttle.Limit) {
 	s.record.principals.SetLimit(throttle.Limit{Bytes: l.Bytes, BytesBurst: l.BytesBurst})
 }
 
-// principalKey is what the bounds know a principal by: the IAM user, or the IAM role,
-// whose sessions' names are the caller's to choose.
+// principalKey identifies a principal for the bounds: the IAM user, or the IAM role
+// without the session's name, which the caller may choose.
 func principalKey(arn string) string {
 	head, kind, found := strings.Cut(arn, ":assumed-role/")
 	if !found {
@@ -55,8 +55,8 @@ func principalKey(arn string) string {
 	return head + ":assumed-role/" + role
 }
 
-// mayLogOn reports whether the principal may log on; tell: the refusal is worth a
-// line, which one a second is.
+// mayLogOn reports whether the principal may log on. If not, tell reports whether the
+// refusal is to be recorded: one a second is.
 func (r *recorder) mayLogOn(principal string) (may, tell bool) {
 	key := principalKey(principal)
 	pass, verdict := r.principals.Enter(key, r.now())

@@ -14,6 +14,8 @@ import (
 
 	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/pgwire"
+	"github.com/daypass/daypass/internal/session"
 )
 
 // Server accepts logons and carries sessions. Make it with New; safe for
@@ -27,14 +29,14 @@ type Server struct {
 	log     *slog.Logger
 	tls     *tls.Config
 
-	observer func(LogonEvent) // nil: nobody asks
+	observer func(LogonEvent) // nil: there is none
 	cancels  cancelCounts
 
-	revoked    func(*credential.Grant) (bool, error) // nil: nothing is ever revoked
-	recheck    chan struct{}                         // wakes watchEnds
+	revoked    func(*credential.Grant) (bool, error) // nil: nothing is revoked
+	recheck    chan struct{}                         // wakes watchSessions
 	cancelling chan struct{}                         // bounds the cancels of sessions that have to end
 	sweeping   sync.Mutex
-	watching   sync.Once     // begins watchEnds
+	watching   sync.Once     // starts watchSessions
 	over       sync.Once     // closes done
 	done       chan struct{} // closed at the end of Shutdown
 
@@ -44,10 +46,10 @@ type Server struct {
 	silent   silentHosts // upstream hosts that do not answer
 	looks    looks       // upstream servers whose sessions work as their user
 	spares   *spares     // upstream sessions started ahead
-	sessions *registry
-	draining atomic.Bool  // no new logons
-	ending   atomic.Bool  // no sessions either
-	warned   atomic.Int64 // when a refused connection was last worth a line
+	sessions *table
+	draining atomic.Bool  // logons are refused
+	ending   atomic.Bool  // sessions are ended
+	warned   atomic.Int64 // second of the last line about a refused connection
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{} // guarded by mu
@@ -70,12 +72,13 @@ func New(config Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if s.proxies = config.Proxies; s.proxies == nil {
+	s.proxies = config.Proxies
+	if s.proxies == nil {
 		s.proxies = func(netip.Addr) bool { return false }
 	}
 	s.tls = config.TLS.Clone()
-	s.tls.NextProtos = []string{alpnProtocol}
-	s.tls.GetConfigForClient = nil // it would go around what is set here
+	s.tls.NextProtos = []string{pgwire.ALPN}
+	s.tls.GetConfigForClient = nil // it could return a configuration without the settings below
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS12)
 	// libpq and the drivers do not resume sessions, and PostgreSQL sends no
 	// tickets either.
@@ -86,7 +89,7 @@ func New(config Config) (*Server, error) {
 	s.waiting = admission.NewRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
 	s.failures = admission.NewFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
 	s.record = newRecorder(config.Audit, s.now)
-	s.sessions = newRegistry(s.limits.MaxSessions)
+	s.sessions = newTable(s.limits.MaxSessions)
 	s.spares = newSpares(s)
 	return s, nil
 }
@@ -103,7 +106,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		l.Close() // Shutdown may have looked before it was there
 	}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
-	s.watching.Do(func() { go s.watchEnds() })
+	s.watching.Do(func() { go s.watchSessions() })
 	defer func() {
 		stop()
 		l.Close()
@@ -122,8 +125,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case passing(err):
-			// The connection stays in the kernel's queue. A peer that keeps us waiting
-			// holds the descriptor that is missing.
+			// The connection stays in the kernel's queue. The peer that keeps us waiting
+			// holds a descriptor that is needed.
 			s.waiting.Evict()
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			s.log.Warn("accept failed", "error", err, "retry_in", pause)
@@ -137,7 +140,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// passing says whether Accept may work when it is called again.
+// passing reports whether Accept may work when it is called again.
 func passing(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
 		if errors.Is(err, e) {
@@ -148,17 +151,17 @@ func passing(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// admit starts a logon as soon as there is room for it. While there is none, the
-// accept loop waits here, and the kernel keeps those who come.
+// admit starts a logon as soon as there is room for it. Until then the accept loop waits
+// here, and new connections stay in the kernel's queue.
 func (s *Server) admit(ctx context.Context, conn net.Conn) {
-	peer := peerOf(conn.RemoteAddr()).Addr()
+	peer := session.Peer(conn.RemoteAddr()).Addr()
 	v := admission.NewVisitor(peer, func() { conn.Close() })
 	v.Exempt = peer.IsValid() && s.proxies(peer)
-	behind := v.Exempt
+	proxied := v.Exempt
 	err := s.waiting.Admit(ctx, v)
 	if err == nil {
 		s.tune(conn)
-		go s.receive(conn, v, behind)
+		go s.receive(conn, v, proxied)
 		return
 	}
 	conn.Close()
@@ -174,13 +177,13 @@ func (s *Server) warn(message string, attributes ...any) {
 	}
 }
 
-// tune sets what TCP can do to notice that a peer has gone.
+// tune makes TCP notice that a peer has gone.
 func (s *Server) tune(conn net.Conn) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return
 	}
-	// Errors are of no consequence: the connection works without.
+	// Errors do not matter: the connection works without.
 	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: s.limits.KeepAlive, Interval: 15 * time.Second, Count: 4})
 	if s.limits.UserTimeout > 0 {
 		setUserTimeout(tcp, s.limits.UserTimeout)

@@ -18,17 +18,18 @@ import (
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgwire"
+	"github.com/daypass/daypass/internal/session"
 )
 
 // upstream is a session with the target, logged on and ready for its first query.
 type upstream struct {
-	end
-	settings []byte // ParameterStatus and notices as they came, for the client
+	*session.Conn
+	settings []byte // ParameterStatus and notices as they arrived, for the client
 	status   map[string]string
 	pid      uint32
 	key      []byte // cancel key; nil when the server gave none
 	ready    byte   // the status of ReadyForQuery
-	early    []byte // what came after ReadyForQuery
+	early    []byte // bytes that were read after ReadyForQuery
 	target   *target
 }
 
@@ -68,7 +69,7 @@ func targets(config *pgconn.Config) []*target {
 	return list
 }
 
-// connectError says that a host could not be reached, or broke off.
+// connectError means that a host was not reached, or that its connection broke.
 type connectError struct {
 	reached bool
 	address string
@@ -79,9 +80,9 @@ func (e *connectError) Error() string { return e.address + ": " + e.err.Error() 
 func (e *connectError) Unwrap() error { return e.err }
 
 // connect logs on upstream as role, at the first of the cluster's hosts that
-// takes the session. The deadline of ctx is shared among the hosts. An error is a
-// *serverError when a server said no, else a *connectError.
-func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRole, database string, params []param) (*upstream, error) {
+// accepts the session. The hosts share the time until the deadline of ctx. An error is
+// a *serverError if a server refused, else a *connectError.
+func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRole, database string, params []pgwire.Param) (*upstream, error) {
 	list := targets(c.Upstream)
 	up, err := s.connectAny(ctx, c, list, role, database, params, c.TargetSessionAttrs)
 	if err != nil && c.TargetSessionAttrs == "prefer-standby" {
@@ -90,9 +91,9 @@ func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRol
 	return up, err
 }
 
-func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []param, attrs string) (*upstream, error) {
+func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []pgwire.Param, attrs string) (*upstream, error) {
 	var first, refused error
-	refusedBy := "" // the address of a server that has spoken
+	refusedBy := "" // the address of a server that has refused
 	list = s.silent.order(list)
 	last := list[len(list)-1].address
 	for i, t := range list {
@@ -123,7 +124,7 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		if ctx.Err() != nil {
 			break
 		}
-		if wrong := (*identityError)(nil); errors.As(err, &wrong) || errors.Is(err, errPasswordNotOurs) {
+		if wrong := (*identityError)(nil); errors.As(err, &wrong) || errors.Is(err, pgwire.ErrForeignVerifier) {
 			refused, refusedBy = cmp.Or(refused, err), t.address
 			continue
 		}
@@ -132,12 +133,12 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 			continue
 		}
 		switch {
-		case said.state == "28000" && t.tls == nil:
-			// pg_hba.conf may want TLS, which is the next entry then.
+		case said.state == pgwire.StateInvalidAuthorization && t.tls == nil:
+			// pg_hba.conf may demand TLS, which the next entry has then.
 			continue
-		case refused == nil && slices.Contains([]string{"28000", "28P01", "3D000", "42501"}, said.state):
-			// It is about who wants in, and so the answer, unless another host knows
-			// more: a standby learns of a session role a little later.
+		case refused == nil && slices.Contains([]string{pgwire.StateInvalidAuthorization, pgwire.RefusedPassword, pgwire.StateUndefinedDatabase, pgwire.StateInsufficientRights}, said.state):
+			// It is about the session role, so every host should say the same. Another
+			// one may still accept it: a standby knows a new role a little later.
 			refused = said
 		}
 		refusedBy = t.address
@@ -146,14 +147,14 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 }
 
 // connectTo logs on to one server.
-func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRole, database string, params []param) (*upstream, error) {
-	end, err := s.reach(t, deadline)
+func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRole, database string, params []pgwire.Param) (*upstream, error) {
+	conn, err := s.reach(t, deadline)
 	if err != nil {
 		return nil, &connectError{address: t.address, err: err}
 	}
-	up := &upstream{end: end, target: t.at(end.RemoteAddr()), status: map[string]string{}}
+	up := &upstream{Conn: conn, target: t.at(conn.RemoteAddr()), status: map[string]string{}}
 	if err := up.logon(role, database, params); err != nil {
-		up.socket.Conn.Close()
+		up.Abort()
 		var said *serverError
 		if errors.As(err, &said) {
 			return nil, said
@@ -164,61 +165,58 @@ func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRol
 }
 
 // reach opens a connection to t, up to and including TLS, that has a deadline.
-func (s *Server) reach(t *target, deadline time.Time) (end, error) {
+func (s *Server) reach(t *target, deadline time.Time) (*session.Conn, error) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	conn, err := t.dial(ctx, t.network, t.address)
 	if err != nil {
-		return end{}, err
+		return nil, err
 	}
 	s.tune(conn)
-	e := end{socket: newSocket(conn, nil)}
+	c := session.NewConn(conn, nil)
 	if err := conn.SetDeadline(deadline); err != nil {
 		conn.Close()
-		return end{}, err
+		return nil, err
 	}
 	if t.tls == nil {
-		return e, nil
+		return c, nil
 	}
-	if err := t.startTLS(&e); err != nil {
+	if err := t.startTLS(c); err != nil {
 		conn.Close()
-		return end{}, err
+		return nil, err
 	}
-	return e, nil
+	return c, nil
 }
 
-func (t *target) startTLS(e *end) error {
+func (t *target) startTLS(c *session.Conn) error {
 	config := t.tls.Clone()
 	config.DynamicRecordSizingDisabled = true
 	if t.direct {
-		config.NextProtos = []string{alpnProtocol}
+		config.NextProtos = []string{pgwire.ALPN}
 	} else {
-		request := appendUint32(appendUint32(nil, 8), codeSSLRequest)
-		if _, err := e.Write(request); err != nil {
+		if _, err := c.Write(pgwire.AppendPacket(nil, pgwire.SSLRequest, nil)); err != nil {
 			return err
 		}
-		// One byte and no more: what follows it belongs to TLS.
+		// Exactly one byte: those that follow it belong to TLS.
 		var answer [1]byte
-		if _, err := io.ReadFull(e, answer[:]); err != nil {
+		if _, err := io.ReadFull(c, answer[:]); err != nil {
 			return fmt.Errorf("asking for TLS: %w", err)
 		}
-		if answer[0] != 'S' {
-			return errors.New("server does not do TLS")
+		if answer[0] != pgwire.Accepted {
+			return errors.New("server does not support TLS")
 		}
 	}
-	conn := tls.Client(e.socket, config)
-	if err := conn.Handshake(); err != nil {
+	if err := c.StartClientTLS(config); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
-	if t.direct && conn.ConnectionState().NegotiatedProtocol != alpnProtocol {
+	if t.direct && c.TLS().NegotiatedProtocol != pgwire.ALPN {
 		return errors.New("server did not agree on PostgreSQL's protocol (ALPN): direct TLS needs PostgreSQL 17 or later")
 	}
-	e.tls = conn
 	return nil
 }
 
-// at is t, pinned to the server that answered: of a name with several addresses
-// only one knows the session that is to be cancelled.
+// at returns t, pinned to the server that answered: if a name has several addresses,
+// only the server at one of them can cancel the session's query.
 func (t *target) at(a net.Addr) *target {
 	if a == nil || a.Network() != "tcp" || a.String() == t.address {
 		return t
@@ -229,35 +227,29 @@ func (t *target) at(a net.Addr) *target {
 }
 
 // logon goes from the start-up message to ReadyForQuery.
-func (u *upstream) logon(role dbuser.SessionRole, database string, params []param) error {
-	version := uint32(protocol30)
+func (u *upstream) logon(role dbuser.SessionRole, database string, params []pgwire.Param) error {
+	version := uint32(pgwire.Version30)
 	if role.ServerVersion >= 180000 {
-		version = protocol32 // for its longer cancel keys
+		version = pgwire.Version32 // for its longer cancel keys
 	}
-	packet := appendUint32(make([]byte, 0, 256), 0)
-	packet = appendUint32(packet, version)
-	packet = appendString(appendString(packet, "user"), role.Name)
-	packet = appendString(appendString(packet, "database"), database)
-	for _, p := range beginAs(role.User, params) {
-		packet = appendString(appendString(packet, p.name), p.value)
-	}
-	packet = finish(append(packet, 0), 0)
-	if len(packet) > maxStartupPacket {
-		return &serverError{state: stateLimitExceeded, message: "start-up parameters are too long"}
+	all := append([]pgwire.Param{{Name: "user", Value: role.Name}, {Name: "database", Value: database}}, beginAs(role.User, params)...)
+	packet := pgwire.AppendStartup(make([]byte, 0, 256), version, all)
+	if len(packet) > pgwire.MaxStartupPacket {
+		return &serverError{state: pgwire.StateLimitExceeded, message: "start-up parameters are too long"}
 	}
 	if _, err := u.Write(packet); err != nil {
 		return err
 	}
-	in := newReader(u.end)
-	auth := authentication{password: role.Password.Reveal(), state: u.state(), target: u.target, local: isLocal(u.RemoteAddr())}
+	in := pgwire.NewReader(u.Conn)
+	auth := authentication{password: role.Password.Reveal(), state: u.TLS(), target: u.target, local: u.Local()}
 	var opening pgwire.Opening
 	for {
-		kind, body, err := in.admitted(opening.Admit)
+		kind, body, err := in.Admitted(opening.Admit)
 		if err != nil {
 			return fmt.Errorf("logging on: %w", err)
 		}
 		switch kind {
-		case 'R':
+		case pgwire.MsgAuthentication:
 			answer, err := auth.answer(body)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errAuthentication, err)
@@ -266,63 +258,64 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []para
 				opening.Authenticated()
 			}
 			if answer != nil {
-				if _, err := u.Write(appendMessage(nil, 'p', answer)); err != nil {
+				if _, err := u.Write(pgwire.AppendMessage(nil, pgwire.MsgPassword, answer)); err != nil {
 					return err
 				}
 			}
-		case 'E':
+		case pgwire.MsgErrorResponse:
 			if said := parseServerError(body); len(said.state) == 5 {
-				// That a role may not log in is found out after AuthenticationOk.
+				// PostgreSQL checks whether a role may log in after AuthenticationOk.
 				said.late = auth.done && said.routine != "InitializeSessionUserId"
 				return said
 			}
-			return fmt.Errorf("logging on: error without SQLSTATE: %w", errMalformed)
-		case 'S':
-			if name, rest, ok := cutString(body); ok {
-				value, _, _ := cutString(rest)
+			return fmt.Errorf("logging on: error without SQLSTATE: %w", pgwire.ErrMalformed)
+		case pgwire.MsgParameterStatus:
+			if name, rest, ok := pgwire.CutString(body); ok {
+				value, _, _ := pgwire.CutString(rest)
 				u.status[name] = value
 			}
-			u.settings = appendMessage(u.settings, kind, body)
-		case 'N':
-			if auth.done { // before that, clients expect nothing but 'R' and 'E'
-				u.settings = appendMessage(u.settings, kind, body)
+			u.settings = pgwire.AppendMessage(u.settings, kind, body)
+		case pgwire.MsgNoticeResponse:
+			if auth.done { // before that, clients expect only Authentication and ErrorResponse
+				u.settings = pgwire.AppendMessage(u.settings, kind, body)
 			}
-		case 'K':
+		case pgwire.MsgBackendKeyData:
 			u.pid = binary.BigEndian.Uint32(body)
 			u.key = append([]byte(nil), body[4:]...)
-		case 'v': // a standby that is older than its primary
-		case 'Z':
+		case pgwire.MsgNegotiateProtocolVersion: // from a standby that is older than its primary
+		case pgwire.MsgReadyForQuery:
 			u.ready = body[0]
-			u.early = append([]byte(nil), in.rest()...)
+			u.early = in.Rest()
 			return nil
 		}
 	}
 }
 
-// beginAs has the session begin as a role, by the first of its start-up options. The
-// session role has the same setting; but when that cannot be applied, since the
-// session role has lost its user, the server lets the session in just the same.
-func beginAs(role string, params []param) []param {
+// beginAs makes the session begin as a role, by the first of its start-up options. The
+// session role has the same setting, but the server ignores it when it cannot be
+// applied, because the session role has lost its user. An option that cannot be applied
+// refuses the session.
+func beginAs(role string, params []pgwire.Param) []pgwire.Param {
 	if role == "" {
 		return params
 	}
 	option := "-c role=" + optionEscaper.Replace(role)
-	all := make([]param, 0, len(params)+1)
+	all := make([]pgwire.Param, 0, len(params)+1)
 	for _, p := range params {
-		if p.name == "options" {
-			option += " " + p.value
+		if p.Name == "options" {
+			option += " " + p.Value
 		} else {
 			all = append(all, p)
 		}
 	}
-	return append(all, param{"options", option})
+	return append(all, pgwire.Param{Name: "options", Value: option})
 }
 
-// optionEscaper escapes what separates the words of the start-up parameter options.
+// optionEscaper escapes the separators of words in the start-up parameter options.
 var optionEscaper = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n", "\v", "\\\v", "\f", "\\\f", "\r", "\\\r")
 
-// accept says whether the server is of the kind that target_session_attrs wants,
-// from what servers report since PostgreSQL 14, by asking otherwise.
+// accept checks that the server is of the kind that target_session_attrs demands. From
+// PostgreSQL 14 on servers report what is needed for that; older ones are asked.
 func (u *upstream) accept(attrs string) error {
 	if attrs == "" || attrs == "any" {
 		return nil
@@ -353,8 +346,8 @@ func (u *upstream) accept(attrs string) error {
 	return nil
 }
 
-// maxAnswer and maxAnswerMessages bound the answer to a question of the gateway's
-// own, which is a word or two.
+// maxAnswer and maxAnswerMessages bound the answer to a query of the gateway's own,
+// which is a word or two.
 const (
 	maxAnswer         = 64 << 10
 	maxAnswerMessages = 100
@@ -363,66 +356,43 @@ const (
 // ask runs a query of the gateway's own and returns the first column of each row
 // of each result.
 func (u *upstream) ask(query string) ([]string, error) {
-	if _, err := u.Write(appendMessage(nil, 'Q', appendString(nil, query))); err != nil {
+	if _, err := u.Write(pgwire.AppendMessage(nil, pgwire.MsgQuery, pgwire.AppendString(nil, query))); err != nil {
 		return nil, err
 	}
-	in := newReader(u.end)
-	if len(u.early) > 0 {
-		in.buf, in.w = append(u.early, in.buf...), len(u.early)
-		u.early = nil
-	}
+	in := pgwire.NewReaderAhead(u.early, u.Conn)
+	u.early = nil
 	var values []string
 	var failure error
 	bytes := 0
 	for range maxAnswerMessages {
-		kind, body, err := in.message(maxAnswer - bytes)
+		kind, body, err := in.Message(maxAnswer - bytes)
 		if err != nil {
 			return nil, err
 		}
 		bytes += len(body)
 		switch {
-		case kind == 'E':
+		case kind == pgwire.MsgErrorResponse:
 			said := parseServerError(body)
 			said.late = true
 			failure = said
-		case kind == 'D' && len(body) >= 6:
+		case kind == pgwire.MsgDataRow && len(body) >= 6:
 			size := binary.BigEndian.Uint32(body[2:])
 			if int64(size) > int64(len(body)-6) {
-				return nil, errMalformed
+				return nil, pgwire.ErrMalformed
 			}
 			values = append(values, string(body[6:6+size]))
-		case kind == 'Z':
+		case kind == pgwire.MsgReadyForQuery:
 			if len(body) != 1 {
-				return nil, errMalformed
+				return nil, pgwire.ErrMalformed
 			}
-			u.ready, u.early = body[0], append([]byte(nil), in.rest()...)
+			u.ready, u.early = body[0], in.Rest()
 			return values, failure
 		}
 	}
-	return nil, errTooLong
+	return nil, pgwire.ErrTooLong
 }
 
-// sendCancel asks the server to cancel what the session runs. As with libpq there
-// is no answer; the server closing the connection says that it has acted.
-func (s *Server) sendCancel(t *target, pid uint32, key []byte) error {
-	if key == nil {
-		return errors.New("the server gave no cancel key")
-	}
-	e, err := s.reach(t, time.Now().Add(5*time.Second))
-	if err != nil {
-		return err
-	}
-	defer e.socket.Conn.Close()
-	request := appendUint32(nil, uint32(12+len(key)))
-	request = appendUint32(appendUint32(request, codeCancelRequest), pid)
-	if _, err := e.Write(append(request, key...)); err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, io.LimitReader(e, 1<<10))
-	return err
-}
-
-// timedOut says whether an error is a deadline's.
+// timedOut reports whether an error is a deadline's.
 func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -224,7 +224,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestHealOnce: a password that is refused is set anew once, not for ever.
+// TestHealOnce: a password that is refused is set again once, not for ever.
 func TestHealOnce(t *testing.T) {
 	f := newFixture(t, nil)
 	addr, asked := scripted(t, sends(fatalMessage("28P01", "password authentication failed")))

@@ -1,9 +1,3 @@
-// Package pgwire holds the rules of PostgreSQL's protocol that the gateway's
-// sessions and its administrative connections share. It is pure: bytes in,
-// verdicts out, no sockets.
-//
-// The protocol is the one of PostgreSQL 18's manual, "Frontend/Backend
-// Protocol", versions 3.0 and 3.2.
 package pgwire
 
 import (
@@ -25,7 +19,7 @@ const (
 )
 
 // MaxIterations is the largest iteration count of a SCRAM exchange that an
-// administrative login answers. The server names the number, and the client does
+// administrative login computes. The server chooses the count, and the client does
 // the work: this many take a quarter of a second.
 const MaxIterations = 1 << 20
 
@@ -34,9 +28,9 @@ const MaxIterations = 1 << 20
 var ErrOpening = errors.New("server does not follow the protocol")
 
 // Opening follows what a server sends from the start-up message to
-// ReadyForQuery. A server that is not the one it claims to be must not be able to
-// fill the memory of who connects to it, or to say anything before it has
-// authenticated its client. The zero value is ready for use.
+// ReadyForQuery. A hostile server must not be able to fill the memory of its client,
+// or to send anything else before authentication is complete. The zero value is ready
+// for use.
 type Opening struct {
 	bytes, messages int
 	authenticated   bool // AuthenticationOk was seen
@@ -45,8 +39,8 @@ type Opening struct {
 	ready           bool // ReadyForQuery was seen
 }
 
-// Admit judges a message by its kind and the size of its body, before the body is
-// read.
+// Admit accepts or refuses a message by its type and the size of its body, before the
+// body is read.
 func (o *Opening) Admit(kind byte, size int) error {
 	o.messages++
 	o.bytes += 5 + size
@@ -60,19 +54,19 @@ func (o *Opening) Admit(kind byte, size int) error {
 	}
 	ok := false
 	switch kind {
-	case 'E', 'N': // ErrorResponse, NoticeResponse
+	case MsgErrorResponse, MsgNoticeResponse:
 		ok = true
-	case 'R': // Authentication…
+	case MsgAuthentication:
 		ok = !o.authenticated && size >= 4 && size <= maxAuthentication
-	case 'v': // NegotiateProtocolVersion
+	case MsgNegotiateProtocolVersion:
 		ok = !o.authenticated && !o.negotiated
 		o.negotiated = true
-	case 'S': // ParameterStatus
+	case MsgParameterStatus:
 		ok = o.authenticated
-	case 'K': // BackendKeyData
+	case MsgBackendKeyData:
 		ok = o.authenticated && !o.keyed && size >= 4 && size <= 4+maxCancelKey
 		o.keyed = true
-	case 'Z': // ReadyForQuery
+	case MsgReadyForQuery:
 		ok = o.authenticated && size == 1
 		o.ready = ok
 	}
@@ -91,8 +85,8 @@ func (o *Opening) Authenticated() { o.authenticated = true }
 // Ready reports whether ReadyForQuery has been admitted.
 func (o *Opening) Ready() bool { return o.ready }
 
-// Scanner follows an Opening in a stream of bytes that somebody else reads and
-// parses. The zero value is ready for use.
+// Scanner follows an Opening in a stream of bytes that another package reads and
+// parses, as pgconn does. The zero value is ready for use.
 type Scanner struct {
 	opening Opening
 	head    [5]byte
@@ -113,7 +107,7 @@ func (s *Scanner) Scan(b []byte) (int, error) {
 		n := 0
 		if s.left > 0 {
 			n = min(s.left, len(b))
-			if s.head[0] == 'R' {
+			if s.head[0] == MsgAuthentication {
 				s.body = append(s.body, b[:n]...)
 			}
 			s.left -= n
@@ -143,7 +137,7 @@ func (s *Scanner) Ready() bool { return s.opening.Ready() && s.left == 0 }
 func (s *Scanner) begin() error {
 	length := binary.BigEndian.Uint32(s.head[1:])
 	if length < 4 || length > MaxOpeningBytes {
-		return fmt.Errorf("%w: message %q says that it has %d bytes", ErrOpening, s.head[0], length)
+		return fmt.Errorf("%w: message %q claims a length of %d bytes", ErrOpening, s.head[0], length)
 	}
 	s.left = int(length) - 4
 	s.body = s.body[:0]
@@ -152,16 +146,16 @@ func (s *Scanner) begin() error {
 
 func (s *Scanner) end() error {
 	s.filled = 0
-	if s.head[0] != 'R' {
+	if s.head[0] != MsgAuthentication {
 		return nil
 	}
 	switch binary.BigEndian.Uint32(s.body) { // Admit has seen to its four bytes
-	case 0:
+	case AuthOK:
 		s.opening.Authenticated()
-	case 11: // AuthenticationSASLContinue
+	case AuthSASLContinue:
 		_, count, found := bytes.Cut(s.body[4:], []byte(",i="))
 		if n, err := strconv.Atoi(string(count)); found && (err != nil || n > MaxIterations) {
-			return fmt.Errorf("%w: it asks for %.20q SCRAM iterations, more than %d", ErrOpening, count, MaxIterations)
+			return fmt.Errorf("%w: it asks for %.20q SCRAM iterations, %d are the limit", ErrOpening, count, MaxIterations)
 		}
 	}
 	return nil

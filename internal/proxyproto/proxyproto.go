@@ -1,18 +1,17 @@
-// Package proxyproto reads the header that a TCP balancer puts in front of a
-// connection to say whose it is: the PROXY protocol of HAProxy, versions 1 and 2
+// Package proxyproto reads the header that a TCP balancer sends ahead of a connection's
+// bytes to name the client: the PROXY protocol of HAProxy, versions 1 and 2
 // (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
 //
 //	v1  PROXY TCP4 192.0.2.7 10.0.0.1 50432 5439\r\n
 //	v2  0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A  21 11 000C  addresses and ports, then TLVs
 //
-// Only a connection from a proxy that the operator has named may be read in this way:
-// anyone can send a header. There it has to be the first thing that comes, as the
-// protocol demands, and is never guessed.
+// Anyone can send a header, so only connections from proxies that the operator has named
+// may be read in this way. On these the header is required and has to come first, as the
+// protocol demands; it is never guessed whether there is one.
 //
-// Read takes not one byte more than the header has, so that the connection can be used
-// as it is afterwards: TLS and the relay work on the plain socket. That, and refusing
-// what is not exactly as specified, is why this is not a library's reader. TLVs are
-// skipped: they are bounded, and nothing here depends on them.
+// Read takes no byte beyond the header, because TLS and the relay use the plain socket
+// afterwards. For that reason, and to refuse headers that are not exactly as specified,
+// this is not a library's reader. TLVs are bounded and skipped.
 package proxyproto
 
 import (
@@ -25,16 +24,16 @@ import (
 	"strings"
 )
 
-// ErrMalformed is wrapped by Read's error for bytes that are no header.
+// ErrMalformed is wrapped by Read's error for bytes that are not a header.
 var ErrMalformed = errors.New("not a PROXY protocol header")
 
 const (
 	// maxV1 is the longest header of version 1, line end included.
 	maxV1 = 107
-	// maxV2 bounds what follows the first 16 bytes of version 2. Addresses are 36 bytes
-	// at most; what balancers add takes some hundreds.
+	// maxV2 bounds what follows the first 16 bytes of version 2. Addresses take at most
+	// 36 bytes, the TLVs of balancers some hundreds.
 	maxV2 = 4096
-	// shortest header of all: "PROXY UNKNOWN\r\n".
+	// shortest is the length of the shortest header, "PROXY UNKNOWN\r\n".
 	shortest = 15
 )
 
@@ -48,8 +47,8 @@ const signature = "\r\n\r\n\x00\r\nQUIT\n"
 func Read(r io.Reader) (client netip.AddrPort, err error) {
 	var space [maxV1]byte
 	head := space[:shortest]
-	// The first byte tells at once of a client that sends no header, and waits for an
-	// answer to what it sent instead.
+	// The first byte shows a client that sends no header. It may be waiting for an answer
+	// to what it sent instead, so it must not be waited for.
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
 		return netip.AddrPort{}, unread(err)
 	}
@@ -68,7 +67,7 @@ func Read(r io.Reader) (client netip.AddrPort, err error) {
 	return netip.AddrPort{}, fmt.Errorf("%w: it begins with %q", ErrMalformed, head)
 }
 
-// readRest reads on in a header that has begun.
+// readRest reads more of a header that has begun.
 func readRest(r io.Reader, b []byte) error {
 	_, err := io.ReadFull(r, b)
 	switch {
@@ -82,12 +81,12 @@ func readRest(r io.Reader, b []byte) error {
 
 func unread(err error) error { return fmt.Errorf("reading the PROXY protocol header: %w", err) }
 
-// readV1 reads on byte by byte, n of which are there, since only the line's end says
-// where it ends.
+// readV1 reads the rest of a line of which n bytes are there, byte by byte, because the
+// line's end is not known before.
 func readV1(r io.Reader, line []byte, n int) (netip.AddrPort, error) {
 	for string(line[n-2:n]) != "\r\n" {
 		if n == len(line) {
-			return netip.AddrPort{}, fmt.Errorf("%w: the line has no end within %d bytes", ErrMalformed, maxV1)
+			return netip.AddrPort{}, fmt.Errorf("%w: no line end within %d bytes", ErrMalformed, maxV1)
 		}
 		if err := readRest(r, line[n:n+1]); err != nil {
 			return netip.AddrPort{}, err
@@ -128,7 +127,7 @@ func parsePort(text string) (uint16, bool) {
 	return uint16(n), err == nil && strconv.FormatUint(n, 10) == text
 }
 
-// The commands and families of version 2 that there are for streams.
+// The commands and families of version 2 for streams.
 const (
 	commandLocal = 0x20
 	commandProxy = 0x21
@@ -139,7 +138,7 @@ const (
 	familyUnix        = 0x31
 )
 
-// readV2 reads on after the signature and the bytes that came with it.
+// readV2 reads the rest of a header of version 2.
 func readV2(r io.Reader, head []byte) (netip.AddrPort, error) {
 	var fixed [16]byte
 	n := copy(fixed[:], head)
@@ -148,7 +147,7 @@ func readV2(r io.Reader, head []byte) (netip.AddrPort, error) {
 	}
 	command, family, length := fixed[12], fixed[13], int(binary.BigEndian.Uint16(fixed[14:]))
 	if length > maxV2 {
-		return netip.AddrPort{}, fmt.Errorf("%w: %d bytes of addresses and TLVs, and %d are the most", ErrMalformed, length, maxV2)
+		return netip.AddrPort{}, fmt.Errorf("%w: %d bytes of addresses and TLVs, %d are the limit", ErrMalformed, length, maxV2)
 	}
 	rest := make([]byte, length)
 	if err := readRest(r, rest); err != nil {
@@ -156,7 +155,7 @@ func readV2(r io.Reader, head []byte) (netip.AddrPort, error) {
 	}
 	bad := fmt.Errorf("%w: version and command %#x, family %#x, %d bytes", ErrMalformed, command, family, length)
 	switch command {
-	case commandLocal: // the proxy's own connection, whatever is said of addresses
+	case commandLocal: // the proxy's own connection; its addresses are ignored
 		return netip.AddrPort{}, nil
 	case commandProxy:
 	default:
@@ -164,7 +163,7 @@ func readV2(r io.Reader, head []byte) (netip.AddrPort, error) {
 	}
 	size := 0 // of an address
 	switch family {
-	case familyUnspecified, familyUnix: // nothing that is an address here
+	case familyUnspecified, familyUnix: // no address
 		return netip.AddrPort{}, nil
 	case familyTCP4:
 		size = 4

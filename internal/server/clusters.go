@@ -74,7 +74,7 @@ func newCluster(old *cluster, settings clusterSettings, opts Options, observe ob
 		TargetSessionAttrs: cc.TargetSessionAttrs,
 		MaxSessions:        cc.Sessions.Max,
 		MaxSessionsPerUser: cc.Sessions.PerUser,
-		Ends:               cc.Sessions.Ends,
+		SessionLimits:      cc.Sessions.Limits,
 		Prewarm:            cc.Prewarm,
 	}
 	return next

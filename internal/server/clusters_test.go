@@ -23,7 +23,7 @@ func TestLimitsKeepConnections(t *testing.T) {
 	after := newClusters(before, configOf("session_limits: {max: 5, idle: 1h}"), keys, opts, observers{})
 	before.close(after)
 	next, _ := after.find("east")
-	if next.Admin != old.Admin || next.MaxSessions != 5 || next.Ends.Idle != time.Hour || old.MaxSessions != 3 {
+	if next.Admin != old.Admin || next.MaxSessions != 5 || next.SessionLimits.Idle != time.Hour || old.MaxSessions != 3 {
 		t.Errorf("before %+v, after %+v", old, next)
 	}
 	same, _ := newClusters(after, configOf("session_limits: {max: 5, idle: 1h}"), keys, opts, observers{}).find("east")

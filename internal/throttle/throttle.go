@@ -1,15 +1,15 @@
-// Package throttle bounds what callers can take from a server: Keys gives each of
-// them token buckets of calls and of bytes, and a number of calls at a time, Lines
-// bounds what is written down of strangers, Gate bounds the work that is done at once
-// and the queue before it.
+// Package throttle bounds what callers can take from a server. Keys gives each caller
+// token buckets of calls and of bytes, and a number of calls at a time. Lines bounds
+// what is written about strangers. Gate bounds how much work is done at once, and the
+// queue for it.
 //
-// Who is over a limit is told so at once. A queue that is longer than the work it
-// waits for only makes everybody late, so there is hardly one. All of it is bounded
-// memory: a full table forgets the keys that have most of their limit left.
+// A caller over its limit is refused at once: a long queue would only make every caller
+// wait. Memory is bounded: a full table forgets the keys that have most of their limit
+// left.
 //
-// Time is passed in, and should be time.Now's, whose monotonic reading no clock
-// step moves: after a step back of another clock an empty bucket stays empty until
-// the clock is where it was.
+// The time that is passed in should be time.Now's, because its monotonic reading does
+// not jump. With another clock that is set back, an empty bucket stays empty until the
+// clock has caught up.
 package throttle
 
 import (
@@ -27,11 +27,11 @@ type Limit struct {
 	Rate       float64 // calls per second in the long run; 0: no limit
 	Burst      int     // calls at once after a pause; at least 1 counts
 	Concurrent int     // calls at a time; 0: no limit
-	Bytes      float64 // bytes per second that are written down of the calls; 0: no limit
+	Bytes      float64 // bytes per second that are written about the calls; 0: no limit
 	BytesBurst int     // bytes at once after a pause
 }
 
-// Share returns the limit divided by n, which is what one of many may take.
+// Share returns the limit divided by n: the share of one of n callers.
 func (l Limit) Share(n int) Limit {
 	least := func(whole int) int {
 		if whole == 0 {
@@ -42,13 +42,13 @@ func (l Limit) Share(n int) Limit {
 	return Limit{l.Rate / float64(n), least(l.Burst), least(l.Concurrent), l.Bytes / float64(n), least(l.BytesBurst)}
 }
 
-// Most is how many bytes can be written of one caller within a time, if no call writes
-// more than line.
+// Most returns how many bytes can be written about one caller within a time, if no call
+// writes more than line.
 func (l Limit) Most(within time.Duration, line int) int64 {
 	return int64(l.Bytes*within.Seconds()) + int64(l.BytesBurst) + int64(l.Concurrent)*int64(line)
 }
 
-// shards keep callers from waiting for one another's locks.
+// shards is the number of locks, so that callers seldom wait for one another.
 const shards = 16
 
 // Keys limits callers by key. Safe for concurrent use.
@@ -65,16 +65,16 @@ type shard[K comparable] struct {
 	_    [40]byte
 }
 
-// Pass is the leave to make a call, given back with Leave.
+// Pass is the permission for a call. It has to be returned with Leave.
 type Pass struct {
 	calls   *rate.Limiter // nil: the limit has no rate
-	bytes   *rate.Limiter // nil: the limit has none of bytes
-	limit   *Limit        // that the buckets were made for
+	bytes   *rate.Limiter // nil: the limit has no bytes
+	limit   *Limit        // the limit that the buckets were made for
 	running int
-	told    time.Time // when Enter last said no
+	told    time.Time // when Enter last returned Refused
 }
 
-// NewKeys returns a table of at most about most keys.
+// NewKeys returns a table of roughly most keys at most.
 func NewKeys[K comparable](limit Limit, most int) *Keys[K] {
 	k := &Keys[K]{most: max(1, most/shards), seed: maphash.MakeSeed()}
 	for i := range k.shards {
@@ -84,20 +84,20 @@ func NewKeys[K comparable](limit Limit, most int) *Keys[K] {
 	return k
 }
 
-// SetLimit changes the limit of everybody, from the next Enter on.
+// SetLimit changes the limit of every key, from the next Enter on.
 func (k *Keys[K]) SetLimit(limit Limit) { k.limit.Store(&limit) }
 
-// Verdict is what Enter says.
+// Verdict is the result of Enter.
 type Verdict int
 
 const (
 	Admitted     Verdict = iota
-	Refused              // over the limit, and told so for the first time within a second
-	RefusedAgain         // over the limit, as was said a moment ago
+	Refused              // over the limit, for the first time within a second
+	RefusedAgain         // over the limit, less than a second after Refused
 )
 
-// Enter asks leave for a call of key. When it is Admitted the pass must be given
-// back with Leave; otherwise there is none.
+// Enter asks for a call of key. If it is Admitted the pass must be returned with Leave;
+// otherwise there is no pass.
 func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 	limit := k.limit.Load()
 	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
@@ -105,7 +105,7 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 	defer s.mu.Unlock()
 	p := s.passLocked(key, limit, k.most, now)
 	if p == nil {
-		// Every key in the table is at work: no room to count one more.
+		// Every key in the table has calls running: there is no room for another.
 		return nil, RefusedAgain
 	}
 	if limit.Concurrent > 0 && p.running >= limit.Concurrent ||
@@ -121,7 +121,7 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 }
 
 // passLocked finds the pass of key, or makes one. It returns nil when the table is
-// full of keys at work.
+// full of keys with running calls.
 func (s *shard[K]) passLocked(key K, limit *Limit, most int, now time.Time) *Pass {
 	p := s.keys[key]
 	if p == nil {
@@ -143,9 +143,9 @@ func (s *shard[K]) passLocked(key K, limit *Limit, most int, now time.Time) *Pas
 	return p
 }
 
-// Charge takes bytes from the bucket of key, which may be in debt afterwards: then
-// Enter refuses calls until it is paid. Calls that are at work when it begins are at
-// most as many as the limit lets run at a time.
+// Charge takes bytes from the bucket of key, even more than are in it: then Enter
+// refuses calls until the bucket is above zero again. Calls that run already are not
+// stopped; the limit bounds their number.
 func (k *Keys[K]) Charge(key K, bytes int, now time.Time) {
 	limit := k.limit.Load()
 	if limit.Bytes == 0 {
@@ -159,8 +159,8 @@ func (k *Keys[K]) Charge(key K, bytes int, now time.Time) {
 	}
 }
 
-// Take takes one call and bytes for key, or nothing, and reports whether there was
-// enough. It does not look at calls that run.
+// Take takes one call and bytes for key, or neither, and reports whether there was
+// enough. Running calls do not matter.
 func (k *Keys[K]) Take(key K, bytes int, now time.Time) bool {
 	limit := k.limit.Load()
 	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
@@ -176,13 +176,13 @@ func (k *Keys[K]) Take(key K, bytes int, now time.Time) bool {
 	return true
 }
 
-// Leave gives a pass of key back.
+// Leave returns a pass of key.
 func (k *Keys[K]) Leave(key K, p *Pass) {
 	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.running--; p.running == 0 && p.calls == nil && p.bytes == nil && s.keys[key] == p {
-		delete(s.keys, key) // nothing to be remembered for
+		delete(s.keys, key) // there is nothing to remember
 	}
 }
 
@@ -198,9 +198,9 @@ func (k *Keys[K]) Len() int {
 	return n
 }
 
-// evict makes room: of a few, the key that has the most left of its limit, so that one
-// that has used its own up stays. It reports whether there was any that is not at
-// work.
+// evict makes room: of a few keys it forgets the one that has most of its limit left, so
+// that keys that have used theirs up stay. It reports whether there was a key without a
+// running call.
 func (s *shard[K]) evict(now time.Time) bool {
 	var victim K
 	best, looked, found := 0.0, 0, false
@@ -221,7 +221,7 @@ func (s *shard[K]) evict(now time.Time) bool {
 	return found
 }
 
-// left is how full the emptier one of the buckets is, 1: full.
+// left returns how full the emptier of the buckets is; 1 means full.
 func (p *Pass) left(now time.Time) float64 {
 	left := 1.0
 	for _, bucket := range []*rate.Limiter{p.calls, p.bytes} {
@@ -232,7 +232,7 @@ func (p *Pass) left(now time.Time) float64 {
 	return left
 }
 
-// Gate bounds how much is done at a time. Safe for concurrent use.
+// Gate bounds how many callers work at a time. Safe for concurrent use.
 type Gate struct {
 	slots   chan struct{}
 	wait    time.Duration
@@ -241,13 +241,13 @@ type Gate struct {
 	shed    atomic.Uint64
 }
 
-// NewGate lets slots through at a time; queue more may wait for their turn, no
-// longer than wait.
+// NewGate admits slots callers at a time; queue more may wait for their turn, no longer
+// than wait.
 func NewGate(slots, queue int, wait time.Duration) *Gate {
 	return &Gate{slots: make(chan struct{}, slots), queue: int64(queue), wait: wait}
 }
 
-// Enter waits for a turn, and reports whether it came. Leave ends it.
+// Enter waits for a turn, and reports whether the caller has one. Leave ends it.
 func (g *Gate) Enter(ctx context.Context) bool {
 	select {
 	case g.slots <- struct{}{}:
@@ -271,16 +271,16 @@ func (g *Gate) Enter(ctx context.Context) bool {
 	return false
 }
 
-// Leave ends what Enter let through.
+// Leave ends a turn.
 func (g *Gate) Leave() { <-g.slots }
 
-// GateStats are a moment's picture of a Gate.
+// GateStats are a snapshot of a Gate.
 type GateStats struct {
 	Slots, Busy, Waiting int
 	Shed                 uint64 // turned away since the start
 }
 
-// Stats takes one.
+// Stats takes a snapshot.
 func (g *Gate) Stats() GateStats {
 	return GateStats{Slots: cap(g.slots), Busy: len(g.slots), Waiting: int(g.waiting.Load()), Shed: g.shed.Load()}
 }

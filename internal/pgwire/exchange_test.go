@@ -1,4 +1,4 @@
-package gateway_test
+package pgwire_test
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgwire"
 )
 
 // stream writes messages down briefly: each letter is one, a space nothing. What
@@ -26,7 +26,7 @@ func stream(short string) []byte {
 		} else if kind == 'Z' {
 			body = "I"
 		}
-		b = append(b, typed(kind, []byte(body))...)
+		b = append(b, message(kind, body)...)
 	}
 	return b
 }
@@ -78,7 +78,7 @@ func TestExchange(t *testing.T) {
 		{"a way around by COPY", ">PBES active <12G active >d[bad] ScSQ active <EZ active <Z active <DDD active"},
 		{"query after an error without Sync", ">PBE active <E active >QS active <Z active"},
 	} {
-		x := gateway.NewExchange()
+		x := pgwire.NewTracked()
 		for i, step := range regroup(row.script) {
 			switch step[0] {
 			case '>':
@@ -116,21 +116,21 @@ func TestExchangeMalformed(t *testing.T) {
 		"2 GiB": {'d', 0x80, 0, 0, 0}, "over 1 GiB": {'d', 0x40, 0, 0, 5},
 	} {
 		for _, split := range []int{0, 1, 3, 5} {
-			if _, err := pieces(b, split, gateway.NewExchange().FromClient); err == nil {
+			if _, err := pieces(b, split, pgwire.NewTracked().FromClient); err == nil {
 				t.Errorf("%s from the client, split at %d: no error", name, split)
 			}
-			x := gateway.NewExchange()
+			x := pgwire.NewTracked()
 			if _, err := pieces(b, split, func(b []byte) (bool, error) { return false, x.FromServer(b) }); err == nil {
 				t.Errorf("%s from the server, split at %d: no error", name, split)
 			}
 		}
 	}
-	for _, b := range [][]byte{typed('Z', nil), typed('Z', []byte("II"))} {
-		if err := gateway.NewExchange().FromServer(b); err == nil {
+	for _, b := range [][]byte{message('Z', ""), message('Z', "II")} {
+		if err := pgwire.NewTracked().FromServer(b); err == nil {
 			t.Errorf("%q: no error", b)
 		}
 	}
-	if _, err := gateway.NewExchange().FromClient([]byte{'d', 0x40, 0, 0, 4}); err != nil {
+	if _, err := pgwire.NewTracked().FromClient([]byte{'d', 0x40, 0, 0, 4}); err != nil {
 		t.Errorf("a message of 1 GiB: %v", err)
 	}
 }
@@ -147,7 +147,7 @@ func pieces(b []byte, at int, f func([]byte) (bool, error)) (bool, error) {
 // TestExchangeIsBounded: what PostgreSQL ignores without an answer fills no memory,
 // and does not make a session look idle.
 func TestExchangeIsBounded(t *testing.T) {
-	x := gateway.NewExchange()
+	x := pgwire.NewTracked()
 	x.FromClient(stream("PBE"))
 	for range 200 {
 		x.FromClient(bytes.Repeat(stream("PcQ"), 1000))
@@ -167,7 +167,7 @@ func TestExchangeIsBounded(t *testing.T) {
 // each answer took seconds for 300 KB of a client's.
 func TestManyDoubtfulSyncs(t *testing.T) {
 	const syncs = 1<<16 - 2
-	x := gateway.NewExchange()
+	x := pgwire.NewTracked()
 	x.FromClient(stream("PBE"))
 	x.FromServer(stream("G"))
 	x.FromClient(bytes.Repeat(stream("S"), syncs))
@@ -189,7 +189,7 @@ func FuzzExchange(f *testing.F) {
 	f.Add(stream("PBES dddcS"), stream("12G CZ A Z[T]"), uint64(2))
 	f.Add([]byte{'Q', 0, 0, 0, 3}, []byte{'Z', 0, 0, 0, 5}, uint64(3))
 	f.Fuzz(func(t *testing.T, up, down []byte, seed uint64) {
-		whole := gateway.NewExchange()
+		whole := pgwire.NewTracked()
 		wantTerminated, wantErr := false, false
 		for _, m := range messagesOf(up) {
 			terminated, err := whole.FromClient(m)
@@ -202,7 +202,7 @@ func FuzzExchange(f *testing.F) {
 			wantErr = whole.FromServer(m) != nil
 		}
 		r := rand.New(rand.NewPCG(seed, 1))
-		cut := gateway.NewExchange()
+		cut := pgwire.NewTracked()
 		terminated, failed := false, false
 		for _, piece := range cuts(r, up) {
 			if failed {
@@ -280,7 +280,7 @@ func TestExchangeModel(t *testing.T) {
 // all that an honest client has asked for is answered, it must.
 func play(t *testing.T, seed uint64, honest bool) {
 	r := rand.New(rand.NewPCG(seed, 2))
-	x := gateway.NewExchange()
+	x := pgwire.NewTracked()
 	s := &modelServer{r: r, status: 'I'}
 	c := &modelClient{r: r}
 	var trace []string
@@ -534,7 +534,7 @@ func BenchmarkExchange(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(bench.up) + len(bench.down)))
-			x := gateway.NewExchange()
+			x := pgwire.NewTracked()
 			for b.Loop() {
 				x.FromClient(bench.up)
 				x.FromServer(bench.down)

@@ -1,4 +1,4 @@
-package gateway
+package pgwire
 
 import (
 	"bytes"
@@ -14,20 +14,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// scramClient is the client's side of SCRAM-SHA-256 (RFC 5802, RFC 7677) as the
-// gateway needs it: the password is ASCII, so SASLprep changes nothing, and the
+// ErrForeignVerifier means that the server has a verifier for the session role that
+// the gateway did not set: its holder has changed the password, and the gateway has to
+// set it again.
+var ErrForeignVerifier = errors.New("the session role has a password that is not the gateway's")
+
+// SCRAM is the client's side of SCRAM-SHA-256 (RFC 5802, RFC 7677), as far as a
+// session role needs it: the password is ASCII, so SASLprep changes nothing, and the
 // user name is empty, since PostgreSQL takes the one of the start-up message.
 //
 //	client → server    gs2 header, r=nonce
 //	server → client    r=nonce and more, s=salt, i=iterations
 //	client → server    c=channel binding, r=, p=proof
 //	server → client    v=signature
-type scramClient struct {
-	mechanism string
+type SCRAM struct {
+	Mechanism string // the mechanism that was chosen
 	password  string
 	nonce     string
 	header    string // gs2 header
@@ -40,19 +43,19 @@ const (
 	scramSHA256Plus = "SCRAM-SHA-256-PLUS"
 )
 
-// maxIterations is the largest iteration count that is answered. The gateway's own
-// verifiers have one iteration; a holder may set a password of any number, which
-// everyone who logs on with the session role would have to compute.
-const maxIterations = 1 << 14
+// maxSessionIterations is the largest iteration count that is computed for a session
+// role. The gateway's own verifiers have one iteration. A holder can set a password
+// with any count, and every logon with the session role would have to compute it.
+const maxSessionIterations = 1 << 14
 
-// newSCRAM chooses among the mechanisms that the server offers. Under TLS the
-// exchange is bound to the server's certificate, so that nobody can sit in between
-// even where the certificate is not verified. Where the server does not offer that,
-// it is told that the gateway would have been able to ("y"): a server that did
-// offer it then knows that somebody has taken the offer away. binding is libpq's
-// channel_binding; verified says that TLS has verified the certificate.
-func newSCRAM(offered []string, password string, state *tls.ConnectionState, binding string, verified bool) (*scramClient, error) {
-	c := &scramClient{password: password, nonce: rand.Text(), header: "n,,"}
+// NewSCRAM chooses among the mechanisms that the server offers. Under TLS the
+// exchange is bound to the server's certificate, which keeps a man in the middle out
+// even where the certificate is not verified. If the server does not offer that, the
+// exchange says that the gateway supports it ("y"): a server that did offer it then
+// knows that its offer was removed on the way. binding is libpq's channel_binding;
+// verified means that TLS has verified the certificate.
+func NewSCRAM(offered []string, password string, state *tls.ConnectionState, binding string, verified bool) (*SCRAM, error) {
+	c := &SCRAM{password: password, nonce: rand.Text(), header: "n,,"}
 	plus, required := slices.Contains(offered, scramSHA256Plus), binding == "require"
 	if state != nil && binding != "disable" {
 		data := endPointBinding(state)
@@ -62,7 +65,7 @@ func newSCRAM(offered []string, password string, state *tls.ConnectionState, bin
 				"use a certificate with an RSA or ECDSA signature, or set channel_binding=disable", signatureOf(state))
 		case data == nil: // TLS has verified who the server is
 		case plus:
-			c.mechanism, c.header, c.binding = scramSHA256Plus, "p=tls-server-end-point,,", data
+			c.Mechanism, c.header, c.binding = scramSHA256Plus, "p=tls-server-end-point,,", data
 			return c, nil
 		default:
 			c.header = "y,,"
@@ -72,18 +75,19 @@ func newSCRAM(offered []string, password string, state *tls.ConnectionState, bin
 	case required:
 		return nil, errors.New("upstream has channel_binding=require, and the server does not offer SCRAM-SHA-256-PLUS")
 	case !slices.Contains(offered, scramSHA256):
-		return nil, fmt.Errorf("server offers none of the SASL mechanisms we know: %s", clip(strings.Join(offered, ", ")))
+		return nil, fmt.Errorf("server offers no SASL mechanism that the gateway knows: %s", Clip(strings.Join(offered, ", ")))
 	}
-	c.mechanism = scramSHA256
+	c.Mechanism = scramSHA256
 	return c, nil
 }
 
-func (c *scramClient) first() string { return c.header + c.bare() }
+// First returns the first message.
+func (c *SCRAM) First() string { return c.header + c.bare() }
 
-func (c *scramClient) bare() string { return "n=,r=" + c.nonce }
+func (c *SCRAM) bare() string { return "n=,r=" + c.nonce }
 
-// final answers the server's first message.
-func (c *scramClient) final(serverFirst string) (string, error) {
+// Final answers the server's first message.
+func (c *SCRAM) Final(serverFirst string) (string, error) {
 	fields := strings.Split(serverFirst, ",")
 	if len(fields) < 3 || !strings.HasPrefix(fields[0], "r=") || !strings.HasPrefix(fields[1], "s=") || !strings.HasPrefix(fields[2], "i=") {
 		return "", errors.New("malformed SCRAM server-first message")
@@ -100,8 +104,8 @@ func (c *scramClient) final(serverFirst string) (string, error) {
 	switch {
 	case err != nil || iterations < 1:
 		return "", errors.New("SCRAM iteration count out of range")
-	case iterations > maxIterations:
-		return "", fmt.Errorf("server asks for %d SCRAM iterations: %w", iterations, errPasswordNotOurs)
+	case iterations > maxSessionIterations:
+		return "", fmt.Errorf("server asks for %d SCRAM iterations: %w", iterations, ErrForeignVerifier)
 	}
 	salted, err := pbkdf2.Key(sha256.New, c.password, salt, iterations, sha256.Size)
 	if err != nil {
@@ -119,8 +123,9 @@ func (c *scramClient) final(serverFirst string) (string, error) {
 	return withoutProof + ",p=" + base64.StdEncoding.EncodeToString(proof), nil
 }
 
-// verify checks the server's last message: only who has the verifier can know it.
-func (c *scramClient) verify(serverFinal string) error {
+// Verify checks the server's last message: only a server that has the verifier can
+// compute it.
+func (c *SCRAM) Verify(serverFinal string) error {
 	text, ok := strings.CutPrefix(serverFinal, "v=")
 	if !ok || c.signature == nil {
 		return errors.New("malformed SCRAM server-final message")
@@ -147,17 +152,16 @@ func signatureOf(state *tls.ConnectionState) string {
 	return state.PeerCertificates[0].SignatureAlgorithm.String()
 }
 
-// endPointBinding is the channel binding data of a connection; nil where there is
-// none.
+// endPointBinding returns the channel binding data of a connection, or nil.
 func endPointBinding(state *tls.ConnectionState) []byte {
 	if len(state.PeerCertificates) == 0 {
 		return nil
 	}
-	return pgwire.EndPointBinding(state.PeerCertificates[0])
+	return EndPointBinding(state.PeerCertificates[0])
 }
 
-// mechanisms reads the list in an AuthenticationSASL message.
-func mechanisms(body []byte) []string {
+// ParseMechanisms reads the list in an AuthenticationSASL message.
+func ParseMechanisms(body []byte) []string {
 	var list []string
 	for len(body) > 1 {
 		name, rest, ok := bytes.Cut(body, []byte{0})

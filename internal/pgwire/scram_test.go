@@ -1,4 +1,4 @@
-package gateway_test
+package pgwire_test
 
 import (
 	"crypto/hmac"
@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/pgwire"
 )
 
 // TestSCRAM plays the server's part of RFC 5802, section 3.
@@ -55,12 +55,12 @@ func TestSCRAM(t *testing.T) {
 		{"an error", []string{"SCRAM-SHA-256"}, password, serve(1, func(string) string { return "e=other-error" }), false},
 		{"only with channel binding, without TLS", []string{"SCRAM-SHA-256-PLUS"}, password, serve(1, keep), false},
 	} {
-		if err := gateway.SCRAM(test.offered, test.password, nil, test.server); (err == nil) != test.ok {
+		if err := pgwire.RunSCRAM(test.offered, test.password, nil, test.server); (err == nil) != test.ok {
 			t.Errorf("%s: %v, want ok %v", test.name, err, test.ok)
 		}
 	}
 	for _, first := range []string{"", "r=abc", "r=abcd,s=,i=1", "r=abcd,s=!,i=1", "r=abcd,s=c2FsdA==", "r=abcd,s=c2FsdA==,i=x", "r=abc,s=c2FsdA==,i=1", "r=xabcd,s=c2FsdA==,i=1", "m=x,r=abcd,s=c2FsdA==,i=1"} {
-		if _, _, err := gateway.SCRAMWithNonce("abc", password, first); err == nil {
+		if _, _, err := pgwire.SCRAMWithNonce("abc", password, first); err == nil {
 			t.Errorf("server-first message %q was taken", first)
 		}
 	}

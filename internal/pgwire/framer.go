@@ -1,4 +1,4 @@
-package gateway
+package pgwire
 
 import "encoding/binary"
 
@@ -6,25 +6,25 @@ import "encoding/binary"
 // included. PostgreSQL builds none longer: a StringInfo ends at 1 GiB.
 const maxRelayedMessage = 1<<30 + 4
 
-// framer follows a stream of messages, each a type byte, a length and a body, and
-// keeps nothing of it but where it is. The zero value stands between two messages.
+// framer follows a stream of messages, each a type byte, a length and a body. It
+// keeps the position in the stream and none of its content. The zero value stands
+// between two messages.
 type framer struct {
-	kind byte   // of the message under way, or of the last one
-	have uint8  // bytes of its head that have come; 5: the body is under way
-	size uint32 // of the whole message, as far as the head has come
-	left uint32 // bytes of the body still to come
+	kind byte   // type of the current message, or of the last one between two
+	have uint8  // bytes of its head that have arrived; 5: the body is arriving
+	size uint32 // of the whole message, as far as the head has arrived
+	left uint32 // bytes of the body that are missing
 }
 
 // next takes up to one message from b, which must not be empty, and returns how
-// many bytes that was. ended reports whether the message ended with them. The
-// error is errMalformed for a length that no message has; the framer cannot be
-// used any more then.
+// many bytes it took. ended reports whether the message ended with them. The error is
+// ErrMalformed for a length that no message has; the framer is unusable after it.
 func (f *framer) next(b []byte) (n int, ended bool, err error) {
 	if f.have == 0 && len(b) >= 5 {
 		f.kind = b[0]
 		size := binary.BigEndian.Uint32(b[1:])
 		if size-4 > maxRelayedMessage-4 {
-			return 0, false, errMalformed
+			return 0, false, ErrMalformed
 		}
 		f.size = size + 1
 		if int(f.size) <= len(b) {
@@ -43,7 +43,7 @@ func (f *framer) next(b []byte) (n int, ended bool, err error) {
 		n++
 		if f.have == 5 {
 			if f.size-4 > maxRelayedMessage-4 {
-				return n, false, errMalformed
+				return n, false, ErrMalformed
 			}
 			f.left = f.size - 4
 			f.size++
@@ -61,14 +61,14 @@ func (f *framer) next(b []byte) (n int, ended bool, err error) {
 	return n, true, nil
 }
 
-// rows takes whole CopyData messages, and those of one more type, off b, as next does
-// with one, only faster: rows are what most messages are.
+// rows takes whole messages of CopyData, and of one more type, off the front of b. It
+// does what next does, only faster: most messages are rows.
 func (f *framer) rows(b []byte, kind byte) []byte {
 	if f.have != 0 {
 		return b
 	}
 	last := f.kind
-	for len(b) >= 5 && (b[0] == 'd' || b[0] == kind) {
+	for len(b) >= 5 && (b[0] == MsgCopyData || b[0] == kind) {
 		size := binary.BigEndian.Uint32(b[1:5])
 		if size-4 > maxRelayedMessage-4 || int(size) >= len(b) {
 			break
@@ -83,7 +83,8 @@ func (f *framer) rows(b []byte, kind byte) []byte {
 // boundary reports whether the stream stands between two messages.
 func (f *framer) boundary() bool { return f.have == 0 }
 
-// remainder is what b has of the message under way; nothing, between two messages.
+// remainder returns the part of b that belongs to the current message; nothing
+// between two messages.
 func (f *framer) remainder(b []byte) ([]byte, error) {
 	if f.boundary() {
 		return nil, nil

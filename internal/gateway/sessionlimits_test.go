@@ -16,6 +16,7 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/session"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -186,13 +187,13 @@ func TestRevokedMeanwhile(t *testing.T) {
 
 // limited is a fixture whose cluster has limits, with a session in the raw
 // protocol. look has the gateway look at its sessions once more.
-func limited(t *testing.T, ends gateway.Ends, sslmode string) (f *fixture, c *client, look func()) {
+func limited(t *testing.T, limits session.Limits, sslmode string) (f *fixture, c *client, look func()) {
 	t.Helper()
 	registry := &revocations{}
 	f = newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
 	pg := pgtest.Start(t)
 	cluster := *f.real(pg)
-	cluster.Ends = ends
+	cluster.SessionLimits = limits
 	f.add(&cluster)
 	look = func() {
 		asked := func() int { registry.mu.Lock(); defer registry.mu.Unlock(); return registry.asked }
@@ -244,7 +245,7 @@ func (f *fixture) wantEnd(id, reason, state string) {
 // end when it is time.
 func TestEndAtExpiry(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
-		f, c, look := limited(t, gateway.Ends{AtExpiry: true, Total: time.Hour, Notice: 5 * time.Minute}, sslmode)
+		f, c, look := limited(t, session.Limits{AtExpiry: true, Total: time.Hour, Notice: 5 * time.Minute}, sslmode)
 		id := f.server.Sessions()[0].ID
 		f.forward(9 * time.Minute)
 		look()
@@ -275,7 +276,7 @@ func TestEndAtExpiry(t *testing.T) {
 // client that is never idle for long gets it too.
 func TestNoticeUnderLoad(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
-		f, c, _ := limited(t, gateway.Ends{Total: time.Hour, Notice: 30 * time.Minute}, sslmode)
+		f, c, _ := limited(t, session.Limits{Total: time.Hour, Notice: 30 * time.Minute}, sslmode)
 		f.forward(45 * time.Minute)
 		notices := 0
 		for end := time.Now().Add(15 * time.Second); notices == 0 && time.Now().Before(end); {
@@ -301,7 +302,7 @@ func TestNoticeUnderLoad(t *testing.T) {
 
 // TestTotalLimit: a query that runs is cancelled, and the client told.
 func TestTotalLimit(t *testing.T) {
-	f, c, _ := limited(t, gateway.Ends{Total: time.Hour}, "verify-full")
+	f, c, _ := limited(t, session.Limits{Total: time.Hour}, "verify-full")
 	id := f.server.Sessions()[0].ID
 	c.send(sleep)
 	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
@@ -322,7 +323,7 @@ func TestIdleLimit(t *testing.T) {
 		{"SELECT 1", "57P05", "idle-session timeout"},
 		{"BEGIN", "25P03", "idle-in-transaction timeout"},
 	} {
-		f, c, look := limited(t, gateway.Ends{Idle: 10 * time.Minute}, "verify-full")
+		f, c, look := limited(t, session.Limits{Idle: 10 * time.Minute}, "verify-full")
 		id := f.server.Sessions()[0].ID
 		for range 5 { // who works now and then stays
 			look()
@@ -339,7 +340,7 @@ func TestIdleLimit(t *testing.T) {
 	}
 
 	// Waiting for a slow query is not being idle.
-	f, c, look := limited(t, gateway.Ends{Idle: 10 * time.Minute}, "verify-full")
+	f, c, look := limited(t, session.Limits{Idle: 10 * time.Minute}, "verify-full")
 	c.send(sleep)
 	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 	for range 3 {
@@ -355,7 +356,7 @@ func TestIdleLimit(t *testing.T) {
 // TestLimitsOfReload: new limits hold for sessions that run, and the end of a
 // cluster is not the end of its sessions.
 func TestLimitsOfReload(t *testing.T) {
-	f, c, look := limited(t, gateway.Ends{Total: time.Hour}, "verify-full")
+	f, c, look := limited(t, session.Limits{Total: time.Hour}, "verify-full")
 	old, _ := f.cluster("examplecluster")
 	f.mu.Lock()
 	delete(f.clusters, "examplecluster")
@@ -366,7 +367,7 @@ func TestLimitsOfReload(t *testing.T) {
 		t.Errorf("cluster gone: %s", got)
 	}
 	longer := *old
-	longer.Ends.Total = 3 * time.Hour
+	longer.SessionLimits.Total = 3 * time.Hour
 	f.add(&longer)
 	look()
 	if got := c.query("SELECT 1"); got != "TDCZ" {

@@ -1,0 +1,347 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgwire"
+	"github.com/daypass/daypass/internal/session"
+)
+
+// Session describes a session that is logged on.
+type Session struct {
+	ID           string
+	CredentialID string
+	Principal    string // ARN of the caller who asked for the credential
+	Cluster      string
+	Database     string
+	DBUser       string
+	DBGroups     []string
+	SessionRole  string
+	Application  string // application_name of the start-up message
+	Client       netip.AddrPort
+	TLS          bool
+	PID          uint32 // of the upstream's backend
+	Started      time.Time
+	IssuedAt     time.Time // of the credential
+	NotAfter     time.Time // the credential's expiry, which the session may outlive
+
+	State           string // active, idle, idle in transaction, idle in transaction (aborted), prewarmed
+	BytesFromClient uint64
+	BytesToClient   uint64
+}
+
+// The States that pg_stat_activity has too, by the status of a session.
+var states = map[byte]string{
+	pgwire.Busy:                "active",
+	pgwire.StatusIdle:          "idle",
+	pgwire.StatusInTransaction: "idle in transaction",
+	pgwire.StatusFailed:        "idle in transaction (aborted)",
+}
+
+// statePrewarmed is the State of a session that was started ahead of its logon.
+const statePrewarmed = "prewarmed"
+
+// Reasons of a session's end that the gateway has; package session has the others.
+const (
+	reasonShutdown   = "shutdown"
+	reasonTerminated = "terminated"
+	reasonRevoked    = "credential revoked"
+)
+
+// entry is a session in the table, with what the gateway knows of it beside.
+type entry struct {
+	*session.Session
+	info    Session
+	details *audit.TLS
+	admin   Admin // of the cluster, as it was at the logon
+	cancel  cancelKey
+	backend *dbuser.Backend // nil: the server has not named it
+}
+
+// newSession adds a session to the table; it does not run yet.
+func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
+	g := &l.grant
+	state := l.client.TLS()
+	e := &entry{
+		details: audit.TLSDetails(state), admin: cluster.Admin, cancel: cancelKey{pid: up.pid, theirs: up.key, target: up.target},
+		info: Session{
+			ID: l.id, CredentialID: g.ID, Principal: g.Principal, Cluster: cluster.Identifier, Database: l.database,
+			DBUser: g.DBUser, DBGroups: g.DBGroups, SessionRole: l.role.Name, Application: pgwire.Clip(l.asked.Application()),
+			Client: l.peer, TLS: state != nil, PID: up.pid, Started: s.now(), IssuedAt: g.IssuedAt, NotAfter: g.NotAfter,
+		},
+	}
+	if up.pid != 0 {
+		e.backend = &dbuser.Backend{PID: up.pid, Address: up.RemoteAddr().String()}
+	}
+	if up.key != nil {
+		e.cancel.ours = make([]byte, shortCancelKey)
+		if l.asked.Version >= pgwire.Version32 {
+			e.cancel.ours = make([]byte, longCancelKey)
+		}
+		rand.Read(e.cancel.ours)
+	}
+	e.Session = session.New(session.Config{
+		Client: l.client, Upstream: up.Conn, FromClient: l.in.Rest(), FromUpstream: up.early,
+		Status: up.ready, HalfClose: s.limits.HalfClose,
+		CancelQuery: func() { s.cancelQuery(e) }, Ended: func(cause session.Cause) { s.sessionEnded(e, cause) },
+	})
+	s.sessions.add(e)
+	return e
+}
+
+// sessionEnded tells the rest of the gateway that a session is over, and records it.
+func (s *Server) sessionEnded(e *entry, cause session.Cause) {
+	info := &e.info
+	s.spares.sessionEnded(e.admin, info.SessionRole)
+	admin := e.admin
+	if cluster, ok := s.cluster(info.Cluster); ok {
+		admin = cluster.Admin // a reload may have closed the one of the logon
+	}
+	if cause.Reason == reasonRevoked {
+		admin.SessionRevoked(info.SessionRole, info.Database, e.backend)
+	} else {
+		admin.SessionEnded(info.SessionRole, info.Database, e.backend)
+	}
+
+	now := s.now()
+	fromClient, toClient := e.Traffic()
+	record := audit.SessionRecord{
+		Time: now, SessionID: info.ID, Client: info.Client, TLS: e.details, CredentialID: info.CredentialID, Principal: info.Principal,
+		Cluster: info.Cluster, Database: info.Database, DBUser: info.DBUser, DBGroups: info.DBGroups, SessionRole: info.SessionRole,
+		ApplicationName: info.Application, Started: info.Started, Duration: now.Sub(info.Started),
+		BytesFromClient: int64(fromClient), BytesToClient: int64(toClient), Reason: cause.Reason, SQLState: cause.SQLState,
+	}
+	if err := s.record.sessionEnd(&record); err != nil {
+		s.log.Error("the audit record of a session's end could not be written", "session", info.ID, "error", err)
+	}
+	attributes := []any{"session", info.ID, "reason", cause.Reason, "duration", record.Duration.Round(time.Millisecond),
+		"bytes_from_client", record.BytesFromClient, "bytes_to_client", record.BytesToClient}
+	if cause.Err != nil {
+		attributes = append(attributes, "error", cause.Err)
+	}
+	s.log.Info("session ended", attributes...)
+	s.sessions.forget(e)
+	s.sessions.release(info.Cluster, info.DBUser)
+}
+
+// describe is a snapshot of the session.
+func (e *entry) describe() Session {
+	info := e.info
+	info.DBGroups = slices.Clone(info.DBGroups)
+	info.BytesFromClient, info.BytesToClient = e.Traffic()
+	info.State = states[e.Status()]
+	return info
+}
+
+// Sessions lists the sessions that are logged on, and those that wait for their
+// logon with the state "prewarmed", oldest first.
+func (s *Server) Sessions() []Session {
+	var list []Session
+	for _, e := range s.sessions.all() {
+		list = append(list, e.describe())
+	}
+	list = append(list, s.spares.list()...)
+	slices.SortFunc(list, func(a, b Session) int {
+		if order := a.Started.Compare(b.Started); order != 0 {
+			return order
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list
+}
+
+// Kill ends the session with this ID, as pg_terminate_backend does: its query is
+// cancelled, and the client gets 57P01 where that is possible. Kill reports whether
+// there was such a session; it does not wait for its end.
+func (s *Server) Kill(id string) bool {
+	return s.KillWhere(func(c *Session) bool { return c.ID == id }) > 0 || s.spares.kill(id)
+}
+
+// KillWhere ends all sessions that match, and returns how many it found. match
+// must not keep the Session.
+func (s *Server) KillWhere(match func(*Session) bool) int {
+	n := 0
+	for _, e := range s.sessions.all() {
+		if info := e.describe(); match(&info) && e.End(imposed(reasonTerminated, "terminating connection due to administrator command")) {
+			n++
+		}
+	}
+	return n
+}
+
+// imposed is the cause of an end that the gateway imposes.
+func imposed(reason, message string) session.Cause {
+	return session.Cause{Reason: reason, SQLState: pgwire.StateAdminShutdown, Message: message, Imposed: true}
+}
+
+func shutdown() session.Cause {
+	return imposed(reasonShutdown, "terminating connection due to administrator command")
+}
+
+// endAll ends every session: those that wait for their client at once, the others
+// after their query was cancelled. It returns when all have ended and been
+// recorded.
+func (s *Server) endAll() {
+	s.ending.Store(true)
+	for _, e := range s.sessions.all() {
+		e.CancelAndEnd(shutdown())
+	}
+	// Every step of an end has a deadline, so this one is not reached.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_ = s.sessions.wait(ctx)
+}
+
+// table holds the sessions, and counts them and the logons in progress. Safe for
+// concurrent use.
+type table struct {
+	max int // 0: no limit
+
+	mu       sync.Mutex // guards what follows
+	sessions map[string]*entry
+	byPID    map[uint32][]*entry
+	counts   map[place]int
+	past     map[string]ClusterStats // of sessions that ended, by cluster
+	total    int
+	closed   bool
+	empty    chan struct{} // closed when closed and total is 0
+}
+
+// place is what a session counts for: its cluster, or its user there.
+type place struct{ cluster, user string }
+
+func newTable(most int) *table {
+	return &table{max: most, sessions: map[string]*entry{}, byPID: map[uint32][]*entry{},
+		counts: map[place]int{}, empty: make(chan struct{})}
+}
+
+// reserve counts a logon before it costs the cluster anything.
+func (t *table) reserve(cluster *Cluster, user string) *refusal {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all, own := place{cluster: cluster.Identifier}, place{cluster.Identifier, user}
+	full := func(message string) *refusal {
+		return &refusal{reason: ReasonLimit, state: pgwire.StateTooManyConnections, message: message}
+	}
+	switch {
+	case t.closed:
+		return refuseShutdown()
+	case t.max > 0 && t.total >= t.max:
+		return full("the gateway has as many sessions as it may have")
+	case cluster.MaxSessions > 0 && t.counts[all] >= cluster.MaxSessions:
+		return full(fmt.Sprintf("too many sessions for cluster \"%s\"", cluster.Identifier))
+	case cluster.MaxSessionsPerUser > 0 && t.counts[own] >= cluster.MaxSessionsPerUser:
+		return full(fmt.Sprintf("too many sessions for user \"%s\"", user))
+	}
+	t.total++
+	t.counts[all]++
+	t.counts[own]++
+	return nil
+}
+
+// release undoes reserve.
+func (t *table) release(cluster, user string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range []place{{cluster: cluster}, {cluster, user}} {
+		if t.counts[p]--; t.counts[p] == 0 {
+			delete(t.counts, p)
+		}
+	}
+	if t.total--; t.total == 0 && t.closed {
+		close(t.empty)
+	}
+}
+
+func (t *table) add(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sessions[e.info.ID] = e
+	t.byPID[e.cancel.pid] = append(t.byPID[e.cancel.pid], e)
+}
+
+// forget takes a session out. What it has moved stays in the sums of Stats.
+func (t *table) forget(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.sessions[e.info.ID]; ok {
+		t.pastLocked(e)
+	}
+	delete(t.sessions, e.info.ID)
+	others := slices.DeleteFunc(t.byPID[e.cancel.pid], func(o *entry) bool { return o == e })
+	if len(others) == 0 {
+		delete(t.byPID, e.cancel.pid)
+	} else {
+		t.byPID[e.cancel.pid] = others
+	}
+}
+
+// find looks a session up by its cancel key. All sessions with the process ID are
+// compared, each in constant time.
+func (t *table) find(pid uint32, key []byte) *entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found *entry
+	for _, e := range t.byPID[pid] {
+		if subtle.ConstantTimeCompare(e.cancel.ours, key) == 1 {
+			found = e
+		}
+	}
+	return found
+}
+
+// live reports whether a session of a session role lives.
+func (t *table) live(admin Admin, role string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.sessions {
+		if e.admin == admin && e.info.SessionRole == role && !e.Over() {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) all() []*entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*entry, 0, len(t.sessions))
+	for _, e := range t.sessions {
+		list = append(list, e)
+	}
+	return list
+}
+
+// wait keeps new logons out, and waits until the last session is gone.
+func (t *table) wait(ctx context.Context) error {
+	t.mu.Lock()
+	if !t.closed {
+		t.closed = true
+		if t.total == 0 {
+			close(t.empty)
+		}
+	}
+	t.mu.Unlock()
+	select {
+	case <-t.empty:
+		return nil
+	default:
+	}
+	select {
+	case <-t.empty:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(errors.New("sessions were still running"), ctx.Err())
+	}
+}

@@ -1,0 +1,467 @@
+// Package session carries a logged-on session: it copies bytes between a client and
+// its upstream, knows from the boundaries of messages what the session is doing, and
+// ends it, at both connections, when either side or the gateway wants that.
+//
+// It does not know who is logged on or why: package gateway opens the connections,
+// decides when sessions have to end, and records that they did.
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/daypass/daypass/internal/pgwire"
+)
+
+// A session is in one of these phases. The phase, and everything else about the
+// session's life, is guarded by one lock; the relay asks before it passes anything on.
+//
+//	phase       what happens in it
+//	opened      the client is being told that it is logged on; nothing is copied
+//	relaying    both directions are copied
+//	halfClosed  the client has closed its sending side; the server's answers go on
+//	lastWords   the server takes nothing more; what it still says goes on
+//	stopping    the cause of the end is known; the server's message that the client has
+//	            a part of is completed, and nothing else is copied
+//	over        both connections are closed
+//
+//	event                               caused by        in phase               leads to
+//	Start                               gateway          opened                 relaying
+//	the client closes its sending side  client           relaying               halfClosed
+//	a read from the client fails        client, network  relaying               stopping
+//	a write to the server fails         server, network  relaying               lastWords
+//	the server closes                   server           relaying to lastWords  stopping
+//	a read from the server fails        server, network  relaying to lastWords  stopping
+//	a write to the client fails         client, network  relaying to lastWords  stopping
+//	a length that no message has        either side      relaying to lastWords  stopping
+//	silence of the server for           time             halfClosed             stopping
+//	  Config.HalfClose
+//	lastWordsTime passes                time             lastWords              stopping
+//	End                                 gateway          opened to lastWords    stopping
+//	CancelAndEnd, session waits         gateway          opened to lastWords    stopping
+//	CancelAndEnd, server works          gateway          opened to lastWords    the query is cancelled; stopping
+//	                                                                            when the server has answered,
+//	                                                                            or cancelTime has passed
+//	Apply, a limit has passed           time             opened to lastWords    as End or CancelAndEnd
+//	Apply, a limit is near              time             relaying               a NOTICE to the client
+//	both directions have stopped        relay            stopping               over
+//
+// The first cause of an end counts. It stays the one that is recorded, with two
+// exceptions: a server that closes after the client has taken its leave is "client
+// closed", and an end that CancelAndEnd began is not taken over by a client that leaves
+// meanwhile.
+type phase uint8
+
+const (
+	opened phase = iota
+	relaying
+	halfClosed
+	lastWords
+	stopping
+	over
+)
+
+const (
+	// writeTime is how long a write may take once the session is stopping.
+	writeTime = time.Second
+	// stopTime is how long the server may take to complete the message that it is
+	// sending, so that the client can be told why the session ends.
+	stopTime = time.Second
+	// lastWordsTime is how long a server is listened to that takes nothing more.
+	lastWordsTime = time.Second
+	// cancelTime is how long the server may take to answer after its query was
+	// cancelled for an end of the session.
+	cancelTime = 1500 * time.Millisecond
+)
+
+// Cause is why a session ends.
+type Cause struct {
+	Reason   string // for the record
+	SQLState string // of a last message to the client; empty: there is none
+	Message  string
+	// Imposed means that neither the server has ended the session nor the client has
+	// taken its leave, so that the backend has to be ended.
+	Imposed bool
+	Err     error // for the log; nil: none
+}
+
+// The reasons of the ends that a session finds itself.
+const (
+	ReasonClientClosed = "client closed"
+	ReasonClientGone   = "client gone"
+	ReasonServerClosed = "server closed"
+	ReasonServerGone   = "server gone"
+	ReasonProtocol     = "protocol violation"
+	ReasonIdleLimit    = "idle limit"
+	ReasonTotalLimit   = "session limit"
+	ReasonExpired      = "credential expired"
+)
+
+// errStopped ends a direction of a session that is stopping.
+var errStopped = errors.New("session is ending")
+
+// Config is what a session is made of. All of it is required, except for what was
+// read ahead.
+type Config struct {
+	Client, Upstream *Conn
+	// FromClient and FromUpstream are bytes that were read during the logon. They are
+	// passed on first.
+	FromClient, FromUpstream []byte
+	// Status is the status of the upstream's ReadyForQuery.
+	Status byte
+	// HalfClose is how long the server may be silent after the client has closed its
+	// sending side.
+	HalfClose time.Duration
+	// CancelQuery has the server cancel what the session runs. It is called from a
+	// goroutine of its own.
+	CancelQuery func()
+	// Ended is called once, when both connections are closed.
+	Ended func(Cause)
+}
+
+// Session is a client and its upstream. Make it with New; safe for concurrent use.
+type Session struct {
+	config   Config
+	up, down direction // client to upstream, upstream to client
+	_        [64]byte  // the directions read the above, and both write what follows
+
+	mu         sync.Mutex // guards what follows
+	phase      phase
+	leaving    bool   // the client has sent Terminate
+	closed     bool   // the client has closed its sending side
+	noticed    bool   // the client has had its notice
+	cause      *Cause // set when stopping begins
+	cancelled  *Cause // set when the query was cancelled for an end of the session
+	fromClient uint64 // bytes passed on
+	toClient   uint64
+	exchange   pgwire.Exchange
+
+	directions  int       // that run
+	writeBy     time.Time // in stopping
+	stopBy      time.Time // in stopping: for the message that is being completed
+	silentUntil time.Time // of the server, in halfClosed and lastWords
+	lastSent    uint64    // toClient, when silentUntil was set
+	notice      []byte    // to be sent to the client
+	quiet       quiet
+}
+
+// New returns a session that does not run yet.
+func New(config Config) *Session {
+	s := &Session{config: config, exchange: pgwire.NewExchange(config.Status)}
+	s.up = direction{session: s, from: config.Client, to: config.Upstream, ahead: config.FromClient}
+	s.down = direction{session: s, from: config.Upstream, to: config.Client, ahead: config.FromUpstream, toClient: true}
+	s.config.FromClient, s.config.FromUpstream = nil, nil
+	return s
+}
+
+// Start lets the session run. It returns at once.
+func (s *Session) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == opened {
+		s.phase = relaying
+	}
+	s.directions = 2
+	s.startLocked()
+}
+
+// Status returns pgwire.Busy while the server owes the client an answer, else the
+// status of the last ReadyForQuery.
+func (s *Session) Status() byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.exchange.Status()
+}
+
+// Traffic returns how many bytes of each side were passed on.
+func (s *Session) Traffic() (fromClient, toClient uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fromClient, s.toClient
+}
+
+// Ending reports whether the cause of the session's end is known.
+func (s *Session) Ending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase >= stopping || s.cancelled != nil
+}
+
+// Over reports whether both connections are closed.
+func (s *Session) Over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == over
+}
+
+// End ends the session, and reports whether the cause is this one. It does not wait.
+func (s *Session) End(cause Cause) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endLocked(&cause)
+}
+
+func (s *Session) endLocked(cause *Cause) bool {
+	if s.phase >= stopping {
+		return false
+	}
+	s.phase, s.cause, s.writeBy = stopping, cause, time.Now().Add(writeTime)
+	s.armLocked()
+	return true
+}
+
+// CancelAndEnd ends the session. A query that runs is cancelled first, so that the
+// client can be told the cause where the server's answer has ended. It does not wait.
+func (s *Session) CancelAndEnd(cause Cause) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.phase >= stopping || s.exchange.Status() != pgwire.Busy:
+		s.endLocked(&cause)
+	case s.cancelled == nil:
+		s.cancelled = &cause
+		go s.config.CancelQuery()
+		time.AfterFunc(cancelTime, func() { s.End(cause) })
+	}
+}
+
+// admit is asked by a direction before it passes on bytes that it has read. It
+// returns those that may go, and what the direction does after them.
+func (s *Session) admit(d *direction, chunk []byte) (out []byte, next step, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.toClient {
+		return s.admitToClientLocked(chunk)
+	}
+	if s.phase >= stopping {
+		return nil, 0, errStopped
+	}
+	terminated, err := s.exchange.FromClient(chunk)
+	if err != nil {
+		s.endLocked(&Cause{Reason: ReasonProtocol, SQLState: pgwire.StateProtocolViolation, Message: "invalid message length", Imposed: true,
+			Err: fmt.Errorf("from the client: %w", err)})
+		return nil, 0, err
+	}
+	s.leaving = s.leaving || terminated
+	s.fromClient += uint64(len(chunk))
+	return chunk, 0, nil
+}
+
+func (s *Session) admitToClientLocked(chunk []byte) (out []byte, next step, err error) {
+	if s.phase >= stopping {
+		if s.cause.SQLState == "" {
+			return nil, 0, errStopped
+		}
+		if chunk, err = s.exchange.ServerRemainder(chunk); err != nil || len(chunk) == 0 {
+			return nil, 0, errStopped
+		}
+	}
+	if err := s.exchange.FromServer(chunk); err != nil {
+		s.endLocked(&Cause{Reason: ReasonServerGone, Imposed: true, Err: fmt.Errorf("from the server: %w", err)})
+		return nil, 0, err
+	}
+	s.toClient += uint64(len(chunk))
+	switch {
+	case s.phase >= stopping:
+		if s.exchange.ServerBoundary() {
+			next = stop
+		}
+	case s.cancelled != nil && s.exchange.Status() != pgwire.Busy:
+		next = answerToCancel
+	case s.phase == relaying && !s.leaving && s.exchange.Ready():
+		next = wait
+	}
+	return chunk, next, nil
+}
+
+// step is what a direction does after it has passed bytes on.
+type step uint8
+
+const (
+	goOn step = iota
+	// wait means that it is not worth looking for more before waiting for it. The
+	// server has just sent ReadyForQuery to a client that stays, so it does not hang
+	// up; if it crashed at this very moment the next query finds out.
+	wait
+	// stop means that the session is ending, and that nothing more may go.
+	stop
+	// answerToCancel means that the server has answered after its query was cancelled
+	// for an end of the session.
+	answerToCancel
+)
+
+// unsent corrects what admit counted: the last n bytes could not be written.
+func (s *Session) unsent(d *direction, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.toClient {
+		s.toClient -= uint64(n)
+	} else {
+		s.fromClient -= uint64(n)
+	}
+}
+
+// endCancelled ends the session for the cause that its query was cancelled for. It
+// reports whether the direction to the client has to stop at once.
+func (s *Session) endCancelled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked(s.cancelled)
+	return s.stoppedLocked()
+}
+
+// wakeTimesLocked is when the directions have to be woken from waiting for bytes,
+// to ask what to do: a time that has passed means at once, zero means never.
+func (s *Session) wakeTimesLocked() (up, down time.Time) {
+	switch {
+	case s.phase >= stopping:
+		down = s.stopBy
+		if down.IsZero() {
+			down = longAgo
+		}
+		return longAgo, down
+	case s.notice != nil:
+		return time.Time{}, longAgo
+	case s.phase == halfClosed, s.phase == lastWords:
+		return time.Time{}, s.silentUntil
+	}
+	return time.Time{}, time.Time{}
+}
+
+var longAgo = time.Unix(1, 0)
+
+// woken is asked by the direction to the client when it was woken. It returns a
+// notice to send, if there is one, and whether the direction goes on.
+func (s *Session) woken() (notice []byte, goesOn bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.armLocked()
+	switch {
+	case s.phase >= stopping:
+		return nil, !s.stoppedLocked()
+	case s.notice != nil:
+		notice, s.notice = s.notice, nil
+		// If a message of the server's is on its way, the next Apply tries again.
+		if s.phase != relaying || !s.exchange.ServerBoundary() || s.exchange.Status() == pgwire.Busy {
+			return nil, true
+		}
+		s.noticed = true
+		return notice, true
+	case s.phase == halfClosed && s.toClient != s.lastSent:
+		s.listenLocked(s.config.HalfClose)
+		return nil, true
+	}
+	return nil, s.silentUntil.IsZero() || time.Now().Before(s.silentUntil)
+}
+
+// listenLocked gives the server time to say something.
+func (s *Session) listenLocked(patience time.Duration) {
+	s.lastSent, s.silentUntil = s.toClient, time.Now().Add(patience)
+}
+
+// stoppedLocked reports whether the direction to the client has to end because the
+// session does. It goes on to the end of a message that the client has a part of.
+func (s *Session) stoppedLocked() bool {
+	switch {
+	case s.cause.SQLState == "" || s.exchange.ServerBoundary():
+		return true
+	case s.stopBy.IsZero():
+		s.stopBy = time.Now().Add(stopTime)
+	}
+	return time.Now().After(s.stopBy)
+}
+
+// clientDone is called when nothing more comes from the client, or nothing more goes
+// to the server.
+func (s *Session) clientDone(readErr, writeErr error) {
+	s.mu.Lock()
+	halfClose := false
+	switch {
+	case s.phase >= stopping:
+	case writeErr != nil:
+		s.phase = lastWords
+		s.listenLocked(lastWordsTime)
+		s.armLocked()
+	case errors.Is(readErr, io.EOF):
+		// The client may still read, as on a direct connection. A client that is gone
+		// is noticed when the server has been silent for a while.
+		s.phase, s.closed, halfClose = halfClosed, true, true
+		s.listenLocked(s.config.HalfClose)
+		s.armLocked()
+	default:
+		s.endLocked(&Cause{Reason: ReasonClientGone, Imposed: true, Err: readErr})
+	}
+	s.mu.Unlock()
+	if halfClose {
+		_ = s.config.Upstream.CloseWrite()
+	}
+	s.directionDone()
+}
+
+// serverDone is called when nothing more comes from the server, or nothing more goes
+// to the client.
+func (s *Session) serverDone(readErr, writeErr error) {
+	s.mu.Lock()
+	switch {
+	case s.phase >= stopping:
+	case writeErr != nil:
+		s.endLocked(&Cause{Reason: ReasonClientGone, Imposed: true, Err: writeErr})
+	case errors.Is(readErr, io.EOF):
+		s.endLocked(&Cause{Reason: ReasonServerClosed})
+	case timedOut(readErr) && s.phase == halfClosed:
+		s.endLocked(&Cause{Reason: ReasonClientClosed, Imposed: true})
+	default:
+		s.endLocked(&Cause{Reason: ReasonServerGone, SQLState: pgwire.StateConnectionFailure,
+			Message: "the connection to the cluster was lost", Err: readErr})
+	}
+	s.mu.Unlock()
+	s.directionDone()
+}
+
+func (s *Session) directionDone() {
+	s.mu.Lock()
+	s.directions--
+	last := s.directions == 0
+	s.mu.Unlock()
+	if last {
+		s.finish()
+	}
+}
+
+// finish closes both connections. Nothing else uses them any more.
+func (s *Session) finish() {
+	s.mu.Lock()
+	cause := *s.cause
+	if cause.Reason == ReasonServerClosed && (s.leaving || s.closed) {
+		cause = Cause{Reason: ReasonClientClosed}
+	}
+	if s.cancelled != nil {
+		imposed := *s.cancelled
+		if cause.SQLState != "" {
+			imposed = cause
+		}
+		cause, cause.Imposed = imposed, true
+	}
+	boundary, status, clientBoundary := s.exchange.ServerBoundary(), s.exchange.Status(), s.exchange.ClientBoundary()
+	s.mu.Unlock()
+
+	client := s.config.Client
+	_ = client.SetWriteDeadline(time.Now().Add(writeTime))
+	// A message of ours fits only where a message of the server's has ended.
+	if cause.SQLState != "" && boundary && s.down.writeErr == nil {
+		_, _ = client.Write(pgwire.AppendError(nil, pgwire.ErrorFields{Severity: pgwire.Fatal, SQLState: cause.SQLState, Message: cause.Message}))
+	} else {
+		cause.SQLState = ""
+	}
+	_ = client.CloseWrite()
+	client.Abort()
+	s.release(cause.Imposed, status == pgwire.Busy, clientBoundary)
+
+	s.mu.Lock()
+	s.phase = over
+	s.mu.Unlock()
+	s.config.Ended(cause)
+}
