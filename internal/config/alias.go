@@ -12,15 +12,15 @@ const (
 	// characters, counted again for each alias. Ten lines of aliases of aliases
 	// stand for billions of values.
 	maxAliased = 1 << 20
-	// maxNested is how deep values may be in one another, where an alias is as
-	// deep as what it stands for. A configuration needs twenty.
+	// maxNested bounds how deep values nest. An alias is as deep as the value that it
+	// refers to. A configuration needs about twenty levels.
 	maxNested = 100
 )
 
-// checkAliases reports whether the file can be read as a tree: what comes after
-// follows aliases wherever they are, and has to come to an end. It refuses an alias
-// within what it stands for, aliases that make too much of a small file, aliases as
-// keys, and merge keys, which nothing here knows.
+// checkAliases reports whether the file can be read as a tree, since the code after it
+// follows aliases everywhere and has to terminate. It refuses an alias inside the value
+// that it refers to, aliases that make a small file huge, aliases as keys, and merge
+// keys, which are not supported.
 func (f *yamlFile) checkAliases(root *yaml.Node) bool {
 	c := aliasChecker{file: f, anchors: map[*yaml.Node]extent{}}
 	c.measure(root)
@@ -29,13 +29,13 @@ func (f *yamlFile) checkAliases(root *yaml.Node) bool {
 
 type aliasChecker struct {
 	file    *yamlFile
-	anchors map[*yaml.Node]extent // zero for those that we are within
+	anchors map[*yaml.Node]extent // zero for a node that is being measured
 	path    []string              // of the keys and indexes that lead to the node
 	aliased int
 	failed  bool
 }
 
-// extent is what a node takes with its aliases followed.
+// extent is the size of a node, with its aliases followed.
 type extent struct{ size, depth int }
 
 // fail ends the check: one fault of this kind makes a thousand.
@@ -107,7 +107,7 @@ func (c *aliasChecker) key(node *yaml.Node) extent {
 	return e
 }
 
-// follow measures what an alias stands for, which stands above it.
+// follow measures the value that an alias refers to, which is above it in the file.
 func (c *aliasChecker) follow(node *yaml.Node) extent {
 	e := c.anchors[node.Alias]
 	c.aliased += e.size

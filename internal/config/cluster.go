@@ -28,14 +28,13 @@ type Cluster struct {
 	AllowPredefinedRoles bool
 	// NeverLend names roles that are no DbUser and no DbGroup; * is any characters.
 	NeverLend []string
-	// RemovePasswords says of which users no password of their own is valid.
+	// RemovePasswords selects the database users whose own passwords are made invalid.
 	RemovePasswords dbuser.PasswordRemoval
 	Sessions        SessionLimits
 	Prewarm         int // sessions started ahead at most
 
-	// Connection stands for everything that needs new administrative connections
-	// when it changes, and Settings for everything there is: clusters that are the
-	// same here are the same.
+	// Connection is a hash of everything that needs new administrative connections when
+	// it changes, and Settings of all settings.
 	Connection, Settings [sha256.Size]byte
 
 	servers []server // of Upstream

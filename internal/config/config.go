@@ -1,11 +1,11 @@
-// Package config reads the configuration file and checks it. What comes out is
-// parsed values: nothing else in the program sees YAML. Every fault is named with
-// file, line and key, and all of them at once.
+// Package config reads and checks the configuration file. The result is parsed values:
+// no other package of the server sees YAML. An error names every fault at once, each
+// with file, line and key.
 //
-// The tables of keys (table*.go) say what there is; the reader, the JSON schema and
-// docs/configuration.md come from them. The file is read strictly: an unknown key,
-// a key that appears twice, a value of the wrong form or a key without a value is an
-// error, since what is silently ignored could have been a restriction.
+// The tables of keys (table*.go) describe the file; the reader, the JSON schema and
+// docs/configuration.md are derived from them. The file is read strictly: an unknown
+// key, a duplicate key, a value of the wrong form or a key without a value is an error,
+// because a setting that is silently ignored could be a restriction.
 package config
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/daypass/daypass/internal/filemode"
 )
 
-// Config is the configuration file, read and checked. Packages never see it: the
-// server hands each of them its own Config of parsed values.
+// Config is the configuration file, read and checked. The server gives each package its
+// own Config of parsed values instead.
 type Config struct {
 	Path    string // of the file, as given
 	Account string
@@ -40,7 +40,8 @@ type Config struct {
 	Clusters []Cluster
 
 	Directory *directory.Directory
-	// Warnings are what is valid and probably not meant, with file and line.
+	// Warnings name, with file and line, settings that are valid but probably not
+	// intended.
 	Warnings []string
 	// Files are the configuration file and the files it names, as they were when
 	// they were read.
@@ -70,7 +71,7 @@ func Load(path string) (*Config, error) {
 	return LoadEnv(path, os.LookupEnv)
 }
 
-// LoadEnv is Load with an environment of its own.
+// LoadEnv is Load with another environment.
 func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -100,8 +101,8 @@ func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	return c, nil
 }
 
-// Parse is Load for a text at hand; path is what messages call it and what relative
-// paths in it start from.
+// Parse is Load for a text. path is its name in messages and the start of relative
+// paths in it.
 func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
 	f, err := newYAMLFile(path, getenv)
 	if err != nil {
@@ -116,7 +117,8 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	spec := c.read(top)
 	if len(f.faults) == 0 {
 		if c.Directory, err = directory.New(*spec); err != nil {
-			// The names were checked above, each at its line; what is left has none.
+			// The names were checked above, each at its line. Other errors have no
+			// line.
 			return nil, fmt.Errorf("%s: %w", f.path, err)
 		}
 	}
@@ -141,9 +143,9 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	return c, nil
 }
 
-// SomeSecret stands for secrets in the environment of the server, which a command
-// that reads names and policies only does without. The value passes for a
-// password and for the seed of an MFA device.
+// SomeSecret is an environment for commands that read only names and policies: secrets
+// that are not set get a value that passes for a password and for the seed of an MFA
+// device.
 func SomeSecret(name string) (string, bool) {
 	if value, ok := os.LookupEnv(name); ok && value != "" {
 		return value, true
@@ -166,8 +168,8 @@ func (c *Config) Fault(key string, err error) error {
 	return fmt.Errorf("%s:1: %s: %w", c.Path, key, err)
 }
 
-// read takes the values out of the checked file. It reports what the tables of keys
-// cannot say.
+// read takes the values out of the checked file, and reports faults that the tables of
+// keys cannot express.
 func (c *Config) read(top *section) *directory.Spec {
 	c.Account = top.text("account")
 	c.Region = top.text("region")

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// connInfo is a connection string taken apart: libpq's parameters by keyword. The
-// driver reads connection strings itself, and fills in what they leave out from the
-// environment and from files in the home directory; what the configuration file
-// leaves out has to mean the same on every machine. So it is taken apart here, with
-// libpq's rules (conninfo_parse and conninfo_uri_parse in fe-connect.c), completed,
-// and given to the driver with nothing left out.
+// connInfo is a parsed connection string: libpq's parameters by keyword. The driver
+// could parse it, but would fill in missing parameters from the environment and from
+// files in the home directory, so the same configuration would mean different things on
+// different machines. So it is parsed here, with libpq's rules (conninfo_parse and
+// conninfo_uri_parse in fe-connect.c), completed, and given to the driver with nothing
+// left out.
 //
-// Errors never quote the text: a password may be anywhere in one that is wrong.
+// Errors never quote the text, since an invalid one may have a password anywhere.
 type connInfo map[string]string
 
 var (

@@ -13,20 +13,18 @@ import (
 // maxFile bounds the configuration file and each file that it names.
 const maxFile = 4 << 20
 
-// File is one file that a configuration was read from, as it was when it was looked
-// at.
+// File is one file that a configuration was read from, with its state at that time.
 type File struct {
 	Path string // absolute
-	// Sum tells one content from another. A file that cannot be read has a sum of
-	// its own.
+	// Sum is a hash of the content. A file that cannot be read has a sum of its own.
 	Sum [sha256.Size]byte
 
 	info fs.FileInfo // nil: it could not be read
 	at   time.Time
 }
 
-// settled is how much older than a look a file's time has to be for its content to
-// be known by its time: clocks of file systems are coarse.
+// settled is how much older than a look the modification time of a file must be before
+// an unchanged time means unchanged content: the clocks of file systems are coarse.
 const settled = 3 * time.Second
 
 // Look looks at the file again. Content is read only where the file's identity, time
@@ -53,8 +51,7 @@ type outside struct {
 	judged bool // its mode was warned of
 }
 
-// regular reports whether the file can be looked at again: what comes out of a pipe
-// cannot.
+// regular reports whether the file can be read again. A pipe cannot.
 func (o outside) regular() bool { return o.file.info == nil || o.file.info.Mode().IsRegular() }
 
 func readFile(path string) outside {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -73,8 +72,8 @@ func readIAM(s *section, spec *directory.Spec) {
 	}
 }
 
-// iamName reads the name of something that IAM names; names of one kind are
-// told apart without regard to case, as at AWS.
+// iamName reads the name of an IAM entity. As at AWS, names of one kind must differ in
+// more than case.
 func (s *section) iamName(kind string, seen map[string]bool) string {
 	name := s.text("name")
 	folded := "folded " + kind + " " + strings.ToLower(name)
@@ -124,76 +123,6 @@ func (s *section) provider(seen map[string]bool) directory.Provider {
 	return p
 }
 
-// policyWarnings collects what is valid in the policies and probably not meant. It
-// goes by what was read, so that it works on a configuration with faults, too.
-func policyWarnings(spec *directory.Spec) []iam.Warning {
-	var warnings []iam.Warning
-	warn := func(list []iam.Warning) {
-		for _, w := range list {
-			if !slices.Contains(warnings, w) { // those who hold the same policies have the same warnings
-				warnings = append(warnings, w)
-			}
-		}
-	}
-	site := iam.Site{Partition: iam.PartitionOf(spec.Region), Region: spec.Region, Account: spec.Account, Clusters: []string{}}
-	for _, c := range spec.Clusters {
-		site.Clusters = append(site.Clusters, c.Identifier)
-	}
-	add := func(policies ...*iam.Policy) {
-		for _, p := range policies {
-			if p != nil {
-				warn(p.Warnings())
-				if spec.Region != "" && spec.Account != "" {
-					warn(p.Elsewhere(site))
-				}
-			}
-		}
-	}
-	named := map[string]*iam.Policy{}
-	for _, p := range spec.Policies {
-		add(p.Policy)
-		named[p.Name] = p.Policy
-	}
-	identity := func(inline []*iam.Policy, attached []string) []*iam.Policy {
-		list := slices.Clone(inline)
-		for _, name := range attached {
-			if p := named[name]; p != nil {
-				list = append(list, p)
-			}
-		}
-		return list
-	}
-	groups := map[string][]*iam.Policy{}
-	for _, g := range spec.Groups {
-		add(g.Inline...)
-		groups[g.Name] = identity(g.Inline, g.Attached)
-		warn((&iam.Policies{Identity: groups[g.Name]}).Warnings())
-	}
-	for _, u := range spec.Users {
-		add(u.Inline...)
-		add(u.Boundary)
-		held := iam.Policies{Identity: identity(u.Inline, u.Attached), Boundary: u.Boundary}
-		for _, group := range u.Groups {
-			held.Identity = append(held.Identity, groups[group]...)
-		}
-		warn(held.Warnings())
-	}
-	for _, r := range spec.Roles {
-		add(r.Inline...)
-		add(r.Boundary, r.Trust)
-		held := iam.Policies{Identity: identity(r.Inline, r.Attached), Boundary: r.Boundary}
-		warn(held.Warnings())
-	}
-	return warnings
-}
-
-// located is a warning with its place in the form of all others. A policy of the
-// file is called by the file and its key.
-func located(w iam.Warning) string {
-	file, key, _ := strings.Cut(w.Policy, " ")
-	return fmt.Sprintf("%s:%d: %s: %s", file, w.Line, strings.Trim(key+"."+w.Path, "."), w.Reason)
-}
-
 // accessKeys reads the access keys of an IAM user.
 func (s *section) accessKeys(seen map[string]bool) []directory.AccessKey {
 	var keys []directory.AccessKey
@@ -220,17 +149,16 @@ const (
 	fairSecret  = 16
 )
 
-// placeholder is what a template leaves where it was not run: ${NAME}, $NAME, $(NAME),
-// {{ name }}, <name>, %NAME%, @NAME@, __NAME__; one of them, or several and nothing else.
+// placeholder matches a text that a template was to replace: ${NAME}, $NAME, $(NAME),
+// {{ name }}, <name>, %NAME%, @NAME@, __NAME__, once or several times and nothing else.
 var placeholder = regexp.MustCompile(`^\s*((\$\{[^{}]*\}|\$[A-Z_][A-Z0-9_]*|\$\([^()]*\)|\{\{.*\}\}|<[^<>]*>|` +
 	`%[A-Z][A-Z0-9_]*%|@[A-Z][A-Z0-9_]*@|__[A-Z][A-Z0-9_]*__)\s*)+$`)
 
-// isPlaceholder is what is wrong with one. A name that is none keeps nothing from being
-// lent and matches no token, without a word.
+// isPlaceholder is the reason in an error about a placeholder. Such a value has no
+// effect anywhere, without an error: no group has that name, no token that audience.
 const isPlaceholder = "a placeholder that no template has filled in: write a value"
 
-// strong judges a secret that callers prove they know; why says what a short one is
-// open to.
+// strong reports a secret that is too short to resist guessing; why names the attack.
 func (s *section) strong(name string, secret keyring.Secret, why string) {
 	n := len(secret)
 	characters := fmt.Sprintf("%d characters", n)

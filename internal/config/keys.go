@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// key is one key of the configuration file. The tables of keys (table*.go) are the
-// only description of the file that there is: the reader checks against them and
-// takes its defaults from them, and the JSON schema and docs/configuration.md are
-// made of them.
+// key is one key of the configuration file. The tables of keys (table*.go) are the only
+// description of the file: the reader checks against them and takes defaults from them,
+// and the JSON schema and docs/configuration.md are generated from them.
 type key struct {
 	name     string
 	value    kind
@@ -19,16 +18,16 @@ type key struct {
 	change   change
 
 	pattern     *regexp.Regexp // of a text. Optional
-	want        string         // what a text that does not match should have been
+	want        string         // what pattern asks for, for the error
 	least, most int64          // of an integer, and of a duration in seconds
-	none        bool           // an empty list or mapping is a value of its own
+	none        bool           // an empty list or mapping is a valid value
 	oneOf       string         // of the keys with the same word here only one may be given
 	reread      bool           // of a path: the file is read whenever it is used
-	private     bool           // of a path: the file is no one else's to read
-	keys        []key          // of a mapping, and of each one in a list of them
+	private     bool           // of a path: no other account may read the file
+	keys        []key          // of a mapping, or of each mapping in a list
 }
 
-// kind is what the value of a key has to be.
+// kind is the form of a key's value.
 type kind int
 
 const (
@@ -38,27 +37,27 @@ const (
 	seconds    // a duration: a number of seconds, or a number with a unit
 	path       // of a file that is read; relative ones start at the configuration
 	secretText // a secret, written out
-	secretEnv  // the name of an environment variable that holds a secret
-	secretFile // the path of a file that holds a secret
+	secretEnv  // the name of an environment variable with a secret
+	secretFile // the path of a file with a secret
 	policy     // a policy document, or the path of one
 	texts      // a list
 	policies   // a list
 	tags       // texts by name
 	mapping    // a section of keys
-	mappings   // a list of them
+	mappings   // a list of mappings
 )
 
-// change is what it takes to put a changed key in force.
+// change is what puts a changed key in force.
 type change int
 
 const (
 	unknown   change = iota // never in the table: a key that forgets to say
 	live                    // nothing
-	reconnect               // new administrative connections, of its cluster; sessions go on
+	reconnect               // new administrative connections of its cluster; sessions continue
 	restart                 // a restart: a reload that changes it is refused
 )
 
-// wanted says what a value has to be, for errors.
+// wanted names the form of the value, for errors.
 func (k kind) wanted() string {
 	switch k {
 	case boolean:

@@ -3,15 +3,13 @@ package config
 import (
 	"os"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// LintPolicies looks at a policy document in YAML, or at all the policies of a
-// configuration file, whose other faults are the server's business. kindOf tells the
-// kind of a single document, given as JSON.
+// LintPolicies checks a policy document in YAML, or all policies of a configuration
+// file, and ignores other faults of that file. kindOf returns the kind of a single
+// document, given as JSON.
 func LintPolicies(name string, data []byte, kindOf func([]byte) iam.Kind) ([]iam.Warning, []error) {
 	f, err := newYAMLFile(name, os.LookupEnv)
 	if err != nil {
@@ -44,13 +42,4 @@ func LintPolicies(name string, data []byte, kindOf func([]byte) iam.Kind) ([]iam
 		}
 	}
 	return policyWarnings(&spec), errs
-}
-
-func mappingValue(node *yaml.Node, key string) *yaml.Node {
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Value == key {
-			return dealias(node.Content[i+1])
-		}
-	}
-	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -28,13 +27,13 @@ type Gateway struct {
 	ProxyProtocol []netip.Prefix // as of API
 }
 
-// Endpoint is where clients are told to log on.
+// Endpoint is the address of the gateway for clients.
 type Endpoint struct {
 	Host string
 	Port int
 }
 
-// CertificateFiles are two PEM files, absolute, and what is in them; both or
+// CertificateFiles are two PEM files, with absolute paths, and their content; both or
 // neither.
 type CertificateFiles struct {
 	Certificate, Key string
@@ -56,29 +55,10 @@ type Metrics struct {
 	TLS    CertificateFiles
 }
 
-// Audit bounds the audit log.
-type Audit struct {
-	PrincipalBytes int // a second, of the calls of one principal; 0: no limit
-}
-
-// leastPrincipalBytes leaves room for a line a second, which tells of refusals.
-const leastPrincipalBytes = 16 << 10
-
-func (a *Audit) read(s *section) {
-	a.PrincipalBytes = s.integer("principal_bytes")
-	if n := a.PrincipalBytes; n > 0 && n < leastPrincipalBytes {
-		s.errorf("principal_bytes", "is %d, want 0 for no limit, or at least %d: a line of the log may have 8192 bytes", n, leastPrincipalBytes)
-	}
-}
-
-// Tracing says where traces go. Empty: nowhere, unless the environment says so, as
-// OpenTelemetry has it.
-type Tracing struct{ Endpoint string }
-
 // Limits bounds what callers of the API can take.
 type Limits struct {
 	Rate, Burst, Concurrent int // of a principal
-	Connections             int // in all
+	Connections             int // total
 	PerAddress              int // connections, and calls in progress
 }
 
@@ -118,8 +98,8 @@ func (s *section) prefixes(key string) []netip.Prefix {
 	return list
 }
 
-// mostOfInternet is how much of the public internet may not be proxies. Those of the
-// largest operators are a thousandth of it.
+// mostOfInternet is the largest part of the public internet that may be proxies. The
+// networks of the largest cloud operators are a thousandth of it.
 const mostOfInternet = 1.0 / 16
 
 // private are networks that the internet does not reach.
@@ -203,14 +183,6 @@ func (a *Admin) read(s *section) {
 func (m *Metrics) read(s *section) {
 	m.Listen = s.listenAddress("listen")
 	m.TLS = s.certificate("tls")
-}
-
-func (t *Tracing) read(s *section) {
-	t.Endpoint = s.text("endpoint")
-	u, err := url.Parse(t.Endpoint)
-	if t.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		s.errorf("endpoint", "is %q, want the URL of an OTLP/HTTP receiver, such as http://127.0.0.1:4318", t.Endpoint)
-	}
 }
 
 func (s *section) listenAddress(name string) string {

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/filemode"
 	"github.com/daypass/daypass/internal/iam"
 )
@@ -47,9 +49,8 @@ func (f *yamlFile) policyErrorf(node *yaml.Node, key, format string, args ...any
 	f.faults[len(f.faults)-1].policy = true
 }
 
-// policy reads a policy document that is written out as YAML or JSON, given as
-// JSON text in a string, or kept in a .json file. Decisions name it by the file
-// and the key it stands under.
+// policy reads a policy document: written out as YAML, as JSON text in a string, or the
+// path of a .json file. Decisions name it by its file and key.
 func (f *yamlFile) policy(node *yaml.Node, kind iam.Kind, key string) *iam.Policy {
 	file, line, name := f.path, node.Line, filepath.Base(f.path)+" "+key
 	var document []byte
@@ -95,10 +96,9 @@ func (f *yamlFile) policy(node *yaml.Node, kind iam.Kind, key string) *iam.Polic
 	return read
 }
 
-// jsonOf writes a YAML node as JSON, each token on the line that it has in the
-// YAML file: white space means nothing in JSON, and so the lines that the policy
-// parser counts, in errors and in decisions, are those of the configuration
-// file.
+// jsonOf writes a YAML node as JSON, with each token on its line in the YAML file. So
+// the policy parser's line numbers, in errors and in decisions, are those of the
+// configuration file.
 func jsonOf(node *yaml.Node) []byte {
 	w := &jsonWriter{line: 1}
 	w.value(node)
@@ -146,9 +146,9 @@ func (w *jsonWriter) value(node *yaml.Node) {
 	}
 }
 
-// scalar keeps numbers and booleans as such, which IAM's conditions may be.
-// Everything else is text, a date too: an unquoted 2012-10-17 is a time stamp in
-// YAML.
+// scalar writes numbers and booleans as such, since IAM's conditions may use them.
+// Everything else becomes text, also an unquoted date like 2012-10-17, which YAML reads
+// as a timestamp.
 func (w *jsonWriter) scalar(node *yaml.Node) {
 	switch node.Tag {
 	case "!!bool":
@@ -175,4 +175,83 @@ func (w *jsonWriter) text(value string) {
 		panic("internal error: a string has no JSON form: " + err.Error())
 	}
 	w.buf.Truncate(w.buf.Len() - 1) // Encode ends with a line feed
+}
+
+// policyWarnings returns warnings about valid policies. It works on a configuration
+// with faults too.
+func policyWarnings(spec *directory.Spec) []iam.Warning {
+	var warnings []iam.Warning
+	warn := func(list []iam.Warning) {
+		for _, w := range list {
+			if !slices.Contains(warnings, w) { // those who hold the same policies have the same warnings
+				warnings = append(warnings, w)
+			}
+		}
+	}
+	site := iam.Site{Partition: iam.PartitionOf(spec.Region), Region: spec.Region, Account: spec.Account, Clusters: []string{}}
+	for _, c := range spec.Clusters {
+		site.Clusters = append(site.Clusters, c.Identifier)
+	}
+	add := func(policies ...*iam.Policy) {
+		for _, p := range policies {
+			if p != nil {
+				warn(p.Warnings())
+				if spec.Region != "" && spec.Account != "" {
+					warn(p.Elsewhere(site))
+				}
+			}
+		}
+	}
+	named := map[string]*iam.Policy{}
+	for _, p := range spec.Policies {
+		add(p.Policy)
+		named[p.Name] = p.Policy
+	}
+	identity := func(inline []*iam.Policy, attached []string) []*iam.Policy {
+		list := slices.Clone(inline)
+		for _, name := range attached {
+			if p := named[name]; p != nil {
+				list = append(list, p)
+			}
+		}
+		return list
+	}
+	groups := map[string][]*iam.Policy{}
+	for _, g := range spec.Groups {
+		add(g.Inline...)
+		groups[g.Name] = identity(g.Inline, g.Attached)
+		warn((&iam.Policies{Identity: groups[g.Name]}).Warnings())
+	}
+	for _, u := range spec.Users {
+		add(u.Inline...)
+		add(u.Boundary)
+		held := iam.Policies{Identity: identity(u.Inline, u.Attached), Boundary: u.Boundary}
+		for _, group := range u.Groups {
+			held.Identity = append(held.Identity, groups[group]...)
+		}
+		warn(held.Warnings())
+	}
+	for _, r := range spec.Roles {
+		add(r.Inline...)
+		add(r.Boundary, r.Trust)
+		held := iam.Policies{Identity: identity(r.Inline, r.Attached), Boundary: r.Boundary}
+		warn(held.Warnings())
+	}
+	return warnings
+}
+
+// located is a warning with its place in the form of all others. A policy of the
+// file is called by the file and its key.
+func located(w iam.Warning) string {
+	file, key, _ := strings.Cut(w.Policy, " ")
+	return fmt.Sprintf("%s:%d: %s: %s", file, w.Line, strings.Trim(key+"."+w.Path, "."), w.Reason)
+}
+
+func mappingValue(node *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Value == key {
+			return dealias(node.Content[i+1])
+		}
+	}
+	return nil
 }

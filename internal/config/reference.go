@@ -60,7 +60,7 @@ func under(path, name string) string {
 	return path + "." + name
 }
 
-// valueText says what a value looks like.
+// valueText describes the value.
 func (k *key) valueText() string {
 	empty := ""
 	if k.none {

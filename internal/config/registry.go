@@ -23,7 +23,7 @@ type Etcd struct {
 	Password  keyring.Secret
 
 	CA     string           // path, absolute; empty: the system's authorities
-	CAPEM  []byte           // what is in it
+	CAPEM  []byte           // the content of the CA file
 	Client CertificateFiles // empty: none
 	TLS    *tls.Config      // nil: plain HTTP, on loopback
 }
@@ -63,7 +63,7 @@ func (e *Etcd) readEndpoints(s *section) (secure bool) {
 	for i, text := range s.texts("endpoints") {
 		u, err := url.Parse(text)
 		switch {
-		// Not told: what it says instead may be a password.
+		// The error is left out: it may quote a password.
 		case err != nil || u.User != nil:
 			s.errorf("endpoints", "[%d] is not a URL such as https://10.0.0.1:2379; a password has keys of its own", i)
 		case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
@@ -99,7 +99,7 @@ func (e *Etcd) readTLS(s *section) {
 		}
 	}
 	if e.Client = s.pair(); e.Client.Given() {
-		// Read again for each connection, so that one that was renewed is used.
+		// It is read for each connection, so that a renewed certificate is used.
 		e.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			cert, err := tls.LoadX509KeyPair(e.Client.Certificate, e.Client.Key)
 			return &cert, err

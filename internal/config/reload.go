@@ -19,7 +19,7 @@ func (c *Config) MayBecome(next *Config) error {
 	}
 	slices.Sort(keys)
 	var errs []error
-	within := "\x00" // of a section that was added or taken away, whose keys say no more
+	within := "\x00" // a section that was added or removed; its keys are not reported one by one
 	for _, key := range keys {
 		before, after := c.fixed[key], next.fixed[key]
 		if before == after || strings.HasPrefix(key, within) {

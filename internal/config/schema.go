@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// Schema is the JSON Schema (draft 2020-12) of the configuration file, for editors.
-// It knows the form of every key; what depends on other keys or on files is for the
-// reader to check.
+// Schema returns the JSON Schema (draft 2020-12) of the configuration file, for
+// editors. It has the form of every key; the reader checks what depends on other keys
+// or on files.
 func Schema() []byte {
 	root := object(fileKeys)
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -65,7 +65,7 @@ func object(table []key) schema {
 	return o
 }
 
-// requires reports whether one of the keys of a group has to be given.
+// requires reports whether one key of a group is required.
 func requires(table []key, group string) bool {
 	for i := range table {
 		if table[i].oneOf == group && table[i].required {
@@ -75,7 +75,7 @@ func requires(table []key, group string) bool {
 	return false
 }
 
-// schema is what a key's value has to be.
+// schema returns the schema of a key's value.
 func (k *key) schema() schema {
 	s := k.form()
 	s["description"] = k.describe()
@@ -145,7 +145,7 @@ func (k *key) describe() string {
 	return text + " A change takes effect: " + k.change.describe() + "."
 }
 
-// describe says what it takes to put a changed key in force.
+// describe describes how a changed key is put in force.
 func (c change) describe() string {
 	switch c {
 	case live:

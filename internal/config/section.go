@@ -13,9 +13,9 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// section is one mapping of the file, checked against its table of keys: what is
-// here has the form that the table asks for, everything else was reported and is
-// absent. The getters take keys of the table only.
+// section is one mapping of the file, checked against its table of keys. It has only
+// the values of the form that the table asks for; others were reported and count as
+// absent. The getters accept only keys of the table.
 type section struct {
 	file    *yamlFile
 	name    string // "clusters[0]", empty at the top
@@ -49,7 +49,7 @@ func (f *yamlFile) open(node *yaml.Node, name string, table []key) *section {
 	return s
 }
 
-// readKeys takes the keys of the table out of the mapping and reports the others.
+// readKeys reads the keys of the table from the mapping and reports all others.
 func (s *section) readKeys() {
 	for i := 0; i+1 < len(s.node.Content); i += 2 {
 		at, value := s.node.Content[i], dealias(s.node.Content[i+1])
@@ -65,7 +65,7 @@ func (s *section) readKeys() {
 	}
 }
 
-// missing reports a key that has to be there and is not.
+// missing reports a missing key.
 func (s *section) missing(k *key) {
 	if !k.required {
 		return
@@ -92,9 +92,9 @@ func (s *section) missing(k *key) {
 	s.errorf(k.oneOf, "one of %s and %s is required", strings.Join(names[:last], ", "), names[last])
 }
 
-// sound checks one value. A key that is there has to say something: a template
-// whose variable was not set leaves null, "" or {}, and to take that for a key
-// that was left out could give everything.
+// sound checks one value. A key needs a value: a template whose variable is not set
+// leaves null, "" or {}, and treating that as a key that was left out could remove a
+// restriction.
 func (s *section) sound(k *key, node *yaml.Node) bool {
 	if isNull(node) {
 		s.errorf(k.name, "has no value: %s", k.mend("write one"))
@@ -160,8 +160,8 @@ func (s *section) soundList(k *key, node *yaml.Node) bool {
 	return true
 }
 
-// soundTags checks a mapping of texts to texts, at most 50 as at AWS. A tag may be
-// an empty text, which has to be written ("").
+// soundTags checks a mapping of texts to texts, with at most 50 entries as at AWS. An
+// empty text has to be written as "".
 func (s *section) soundTags(k *key, node *yaml.Node) bool {
 	if node.Kind != yaml.MappingNode {
 		s.errorf(k.name, "is %s, want a mapping of keys to values", kindOf(node))
@@ -192,8 +192,7 @@ func (s *section) soundTags(k *key, node *yaml.Node) bool {
 	return true
 }
 
-// soundPolicy refuses a document that says nothing; what a document says is checked
-// when it is read.
+// soundPolicy refuses an empty document. The content is checked when it is parsed.
 func (s *section) soundPolicy(k *key, node *yaml.Node) bool {
 	if node.Kind == yaml.MappingNode && len(node.Content) == 0 || node.Kind == yaml.ScalarNode && strings.TrimSpace(node.Value) == "" {
 		s.errorf(k.name, "is empty: %s", k.mend("write a policy document or the path of one"))

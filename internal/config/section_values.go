@@ -12,7 +12,7 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// given is the value of a text key, or what it is when it is left out.
+// given returns the value of a text key, or its default.
 func (s *section) given(k *key) string {
 	if node := s.values[k.name]; node != nil {
 		return node.Value

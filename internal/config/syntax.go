@@ -38,8 +38,8 @@ func syntaxError(path string, data []byte, err error) error {
 			reason += `; a value that begins with * needs quotes: "*"`
 		}
 	case strings.Contains(at.ContextMsg, "parsing a block"):
-		// The text of an open quote ends at the next quote of the file, and the parser
-		// stops behind that.
+		// A text with an open quote ends at the next quote of the file, and the parser
+		// stops after that.
 		if open := firstLine(lines[:min(line, len(lines))], openQuotePattern.Match); open > 0 {
 			line = open
 		}

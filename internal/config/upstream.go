@@ -20,13 +20,13 @@ import (
 // defaultUpstream is the administrative login of a cluster that names none.
 const defaultUpstream = "postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable"
 
-// defaultPasswordVariable has the password of the administrative login where there
-// is one cluster and it names no other.
+// defaultPasswordVariable has the password of the administrative login if there is only
+// one cluster and it configures no other source.
 const defaultPasswordVariable = "DAYPASS_UPSTREAM_PASSWORD"
 
-// upstreamDefaults are the parameters that upstream may have, with what each is when
-// it is left out; no environment variable and no file in the home directory stands
-// in. host and user have to be there.
+// upstreamDefaults are the parameters that upstream may have, with their defaults.
+// Environment variables and files in the home directory are not used. host and user are
+// required.
 var upstreamDefaults = connInfo{
 	"host": "", "port": "5432", "database": "", "user": "", "password": "", "passfile": "",
 	"connect_timeout": "0", "target_session_attrs": "any",
@@ -117,8 +117,8 @@ func plainParseError(err error) error {
 	return errors.New(text)
 }
 
-// soundUpstream checks that upstream names a server and a login, and how far the
-// server is to be trusted.
+// soundUpstream checks that upstream names a server and a login, and how the server is
+// authenticated.
 func (c *Cluster) soundUpstream(s *section, info connInfo) bool {
 	for _, name := range slices.Sorted(maps.Keys(info)) {
 		switch _, known := upstreamDefaults[name]; {
@@ -169,8 +169,8 @@ func (c *Cluster) soundUpstream(s *section, info connInfo) bool {
 	return true
 }
 
-// warnOfSharing notes clusters that lead to one server. Their session roles have the
-// same names there, and each cluster gives them a password of its own.
+// warnOfSharing warns of clusters on the same server: their session roles have the same
+// names, but each cluster sets passwords of its own.
 func (c *Config) warnOfSharing(sections []*section) {
 	seen := map[server]string{}
 	for i := range c.Clusters {
@@ -202,8 +202,8 @@ func (s server) canonical() server {
 	return s
 }
 
-// seal fills in what stands for the cluster's settings: the keys of the file, and
-// what the connection string takes from elsewhere.
+// seal sets the hashes of the cluster's settings: the keys of the file, and the files
+// that the connection string refers to.
 func (c *Cluster) seal(s *section, info connInfo) {
 	connection, settings := s.fingerprint(reconnect), s.fingerprint(live, reconnect, restart)
 	both := io.MultiWriter(connection, settings)

@@ -11,13 +11,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// canonical hands over every key of a table whose change takes what c says, with
-// its value in one form: two files that mean the same have the same values. s is nil
-// for a section that is absent, whose keys have their defaults. Secrets, and files
-// that are read once, count with what is in them, as a hash.
+// canonical calls put for every key of a table with change c, with its value in one
+// form, so that files that mean the same give the same values. s is nil for an absent
+// section, whose keys have their defaults. Secrets, and files that are read once, are
+// represented by a hash of their content.
 //
-// That a reload compares is not written down twice: what a new key takes is in the
-// table, and there is no other list.
+// There is no second list of the keys that a reload compares: the table has what each
+// key needs.
 func canonical(table []key, s *section, prefix string, c change, put func(key, value string)) {
 	for i := range table {
 		k := &table[i]
@@ -38,7 +38,7 @@ func canonical(table []key, s *section, prefix string, c change, put func(key, v
 	}
 }
 
-// canonical is one value. That of a section only says that it is there.
+// canonical returns the value of one key. A section's value is only that it exists.
 func (s *section) canonical(k *key) string {
 	if s == nil || s.values[k.name] == nil {
 		return normal(k, k.absent)
@@ -66,10 +66,10 @@ func (s *section) canonical(k *key) string {
 	}
 }
 
-// hidden begins what is no value to show.
+// hidden is the prefix of values that are not shown.
 const hidden = "sha256:"
 
-// normal writes a value that can be spelled in several ways in one of them.
+// normal returns one form of a value that can be written in several.
 func normal(k *key, value string) string {
 	switch k.value {
 	case boolean:
@@ -103,7 +103,7 @@ func flatten(b *strings.Builder, node *yaml.Node) {
 	b.WriteByte(']')
 }
 
-// fingerprint is a hash of the keys of a section whose change takes one of these.
+// fingerprint returns a hash of the section's keys with one of these changes.
 func (s *section) fingerprint(changes ...change) hash.Hash {
 	h := sha256.New()
 	for _, c := range changes {

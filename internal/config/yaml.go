@@ -14,15 +14,15 @@ import (
 	"github.com/daypass/daypass/internal/filemode"
 )
 
-// yamlFile is one configuration file while it is read. Reading goes on after a
-// fault, so that one run names all of them.
+// yamlFile is one configuration file while it is read. Reading continues after a fault,
+// so that one run reports all of them.
 type yamlFile struct {
 	path     string // as given, for messages
 	dir      string // what relative paths in the file start from
 	getenv   func(string) (string, bool)
 	faults   []fault
 	warnings []warning
-	lines    map[string]int     // of every key and list item that is there
+	lines    map[string]int     // of every key and list item in the file
 	files    map[string]outside // that the file names, by absolute path
 	asked    map[*key]bool      // rows of the table that the program has read
 	inline   string             // the place of a secret that is written out; empty: none
@@ -89,8 +89,7 @@ func (f *yamlFile) read(path string) ([]byte, error) {
 	return known.data, known.err
 }
 
-// judge warns when a file that a key names is open to accounts that it should be
-// closed to.
+// judge warns if other accounts can access a file that should be private.
 func (f *yamlFile) judge(node *yaml.Node, key, path string, kind filemode.Kind) {
 	known, ok := f.files[path]
 	if !ok || known.judged || !known.regular() || known.file.info == nil {
@@ -107,14 +106,13 @@ func (f *yamlFile) warn(node *yaml.Node, key, format string, args ...any) {
 	f.warnings = append(f.warnings, warning{node.Line, fmt.Sprintf("%s:%d: %s: %s", f.path, node.Line, key, fmt.Sprintf(format, args...))})
 }
 
-// sum tells one content of a file from another.
+// sum returns a hash of a file's content.
 func (f *yamlFile) sum(path string) [sha256.Size]byte {
 	_, _ = f.read(path)
 	return f.files[path].file.Sum
 }
 
-// document parses the text of a file that has to be one mapping without aliases
-// that cannot be followed.
+// document parses a text, which has to be one mapping with valid aliases.
 func (f *yamlFile) document(data []byte) (*yaml.Node, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, another yaml.Node
