@@ -15,9 +15,9 @@ const cacheGeneration = 2048
 // same token with every call of an hour. Its zero value is ready. It is safe for
 // concurrent use.
 //
-// The cache holds two generations; a full young one becomes the old one, whose
-// entries live on only if they are asked for. It belongs to one keyring: what an
-// operator took out of the keyring is not honoured from memory.
+// The cache has two generations. A full young one becomes the old one, whose entries
+// are dropped unless they are used again. The cache belongs to one keyring, so tokens
+// of a key that was removed from the keyring are refused.
 type Opener struct {
 	mu         sync.Mutex
 	keyring    *keyring.Keyring        // guarded by mu, as are

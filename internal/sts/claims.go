@@ -11,18 +11,19 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// claims are what a token says, by the exact names of RFC 7519. They are decoded
-// once: what is decided on, what is told and what is sealed are the same. Objects
-// are map[string]any, lists are []any, numbers json.Number, as written.
+// claims are the claims of a token, by their exact names (RFC 7519). They are decoded
+// once, so that decisions, answers and sealed sessions agree. Objects are
+// map[string]any, lists are []any, numbers are json.Number.
 type claims map[string]any
 
-// maxNesting is for objects and lists in a token. Ours need four.
+// maxNesting bounds how deep objects and lists in a token nest. The tokens that we use
+// need four levels.
 const maxNesting = 32
 
-// parseClaims decodes the payload of a token, which nobody needs to have verified. A
-// name that is there twice could mean one thing here and another elsewhere, so it is
-// refused. Claims become names of condition keys: two that policies cannot tell
-// apart are one name, at the top and in the claim with the tags.
+// parseClaims decodes the payload of a token, which need not be verified. A duplicate
+// name is refused, because another parser may take the other value. Claims become
+// condition keys, so two names that policies cannot distinguish count as duplicates,
+// also within the claim with the tags.
 func parseClaims(payload []byte) (claims, error) {
 	if !json.Valid(payload) {
 		return nil, ErrNotJWT
@@ -43,8 +44,8 @@ func parseClaims(payload []byte) (claims, error) {
 // claimDecoder reads the tokens of a JSON document that is known to be valid.
 type claimDecoder struct{ *json.Decoder }
 
-// value reads one value. Members of an object are told apart by what fold makes of
-// their names.
+// value reads one value. fold maps the names of an object's members; two with the same
+// result are duplicates.
 func (d *claimDecoder) value(depth int, fold func(string) string) (any, error) {
 	token, err := d.Token()
 	if err != nil {
@@ -99,7 +100,7 @@ func (d *claimDecoder) value(depth int, fold func(string) string) (any, error) {
 
 func exactly(name string) string { return name }
 
-// texts is a list of texts; none when there is no such claim.
+// texts returns a list of texts, which is empty if there is no such claim.
 func texts(value any) ([]string, bool) {
 	if value == nil {
 		return nil, true
@@ -122,7 +123,7 @@ func textOrTexts(value any) ([]string, bool) {
 	return texts(value)
 }
 
-// audience is aud: one text or a list of them.
+// audience returns aud: one text or a list.
 func (c claims) audience() ([]string, error) {
 	list, ok := textOrTexts(c["aud"])
 	if !ok {

@@ -16,9 +16,9 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// signingAlgorithms are those that providers may use: RFC 7518, section 3.1, without
-// the symmetric ones and "none", and RFC 8037. Which key goes with which is checked
-// by the library: an ES algorithm has one curve, EdDSA is Ed25519.
+// signingAlgorithms are the algorithms that providers may use: RFC 7518, section 3.1,
+// without the symmetric ones and "none", and RFC 8037. The library checks that key and
+// algorithm match: each ES algorithm has one curve, EdDSA means Ed25519.
 var signingAlgorithms = []jose.SignatureAlgorithm{
 	jose.RS256, jose.RS384, jose.RS512,
 	jose.PS256, jose.PS384, jose.PS512,
@@ -26,7 +26,7 @@ var signingAlgorithms = []jose.SignatureAlgorithm{
 	jose.EdDSA,
 }
 
-// AlgorithmError says that a token is signed with an algorithm that is not taken.
+// AlgorithmError is an error about a token with an algorithm that is not accepted.
 type AlgorithmError struct {
 	Algorithm string // as the token has it; empty: it is not a name
 }
@@ -43,7 +43,7 @@ func (e *AlgorithmError) Error() string {
 // Unwrap returns ErrAlgorithm.
 func (*AlgorithmError) Unwrap() error { return ErrAlgorithm }
 
-// algorithmError takes the algorithm out of an error of parsing, if that is why.
+// algorithmError returns the algorithm if it is the reason of a parse error, or nil.
 func algorithmError(err error) *AlgorithmError {
 	var unexpected *jose.ErrUnexpectedSignatureAlgorithm
 	if !errors.As(err, &unexpected) {
@@ -53,7 +53,7 @@ func algorithmError(err error) *AlgorithmError {
 	if len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
 	}) {
-		name = "" // somebody's own text
+		name = "" // not an algorithm's name
 	}
 	return &AlgorithmError{name}
 }
@@ -92,9 +92,8 @@ func readKeyFile(path string) ([]byte, error) {
 	return data, err
 }
 
-// parseKeys reads a JWK set. Keys that cannot be for us are left out, as RFC 7517,
-// section 5, asks for; what is left may be none. A document that is no JWK set is an
-// error.
+// parseKeys reads a JWK set. Keys that we cannot use are skipped, as RFC 7517, section
+// 5, demands, so the result may be empty. Anything but a JWK set is an error.
 func parseKeys(data []byte) ([]jose.JSONWebKey, error) {
 	var set struct {
 		Keys *[]json.RawMessage `json:"keys"`
@@ -123,14 +122,14 @@ func parseKeys(data []byte) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// RSA keys have at least the bits that RFC 7518, section 3.3, asks for, and so many
-// at most that verifying stays cheap.
+// RSA keys have at least the size that RFC 7518, section 3.3, requires, and a maximum
+// that keeps verification cheap.
 const (
 	leastRSA = 2048
 	mostRSA  = 4096 // the library's too
 )
 
-// strong reports whether a key is public, of a kind that is taken, and not weak.
+// strong reports whether a key is public, of an accepted kind, and not weak.
 func strong(key any) bool {
 	switch key := key.(type) {
 	case *rsa.PublicKey:

@@ -23,10 +23,10 @@ const (
 	keysStale = time.Hour
 	// fetchPause is between two attempts when the first has failed.
 	fetchPause = 5 * time.Second
-	// A token with an unknown key asks for the keys again. Anyone can send one, so
-	// there are so many of these fetches in so long a time and no more. Each brings
-	// all keys there are, whoever caused it: a new key is in use unknownEvery after
-	// it was published, at the latest.
+	// A token with an unknown key makes us fetch the keys again. Anyone can send such a
+	// token, so these fetches are limited to unknownBurst at once and one every
+	// unknownEvery. Each fetch brings all keys, so a new key is in use at most
+	// unknownEvery after it was published.
 	unknownBurst = 5
 	unknownEvery = 10 * time.Second
 	// clockStep is how far the clock may be set back before keys count as old.
@@ -45,10 +45,9 @@ var errBusy = fmt.Errorf("%w: too many tokens wait for the provider's answer", E
 // keySource has the public keys of one identity provider, from a file or by
 // discovery (OpenID Connect Discovery 1.0; RFC 7517).
 //
-// What a source says replaces what it said before, at once: a set that has become
-// smaller or empty too. A file is read for each token, so that what it holds now is
-// what counts, and a file that is gone or damaged leaves no keys. Discovered keys
-// are kept within the bounds above.
+// A new answer of a source replaces the earlier one at once, even if it has fewer keys
+// or none. A file is read for each token; if it is missing or damaged there are no
+// keys. Keys from discovery are kept within the bounds above.
 type keySource struct {
 	issuer   string
 	jwksFile string
@@ -56,25 +55,24 @@ type keySource struct {
 	changed  func(KeyState)
 	current  atomic.Pointer[keySet]
 	waiting  atomic.Int32  // callers of refresh
-	fetching chan struct{} // holds one token: one fetch at a time
+	fetching chan struct{} // capacity 1: one fetch at a time
 
 	mu       sync.Mutex // guards what follows
 	failure  error      // the last attempt's,
 	failed   time.Time  // and when
 	allowed  float64    // fetches for unknown keys left, and
 	refilled time.Time  // when they were counted
-	told     keyStatus  // what changed was last told
+	told     keyStatus  // the last status that Changed was called with
 }
 
-// keySet is what a provider said at one time. It may be empty.
+// keySet are the keys of a provider at one time. It may be empty.
 type keySet struct {
 	keys []jose.JSONWebKey
 	read time.Time
 	data []byte // of the file
 }
 
-// KeyState is what is known of a provider's keys. Keys that are too old are not
-// counted.
+// KeyState describes a provider's keys. Keys that are too old do not count.
 type KeyState struct {
 	Issuer string
 	File   string    // jwks_file; empty: discovery
@@ -199,7 +197,7 @@ func (s *keySource) keys(ctx context.Context, now time.Time) (*keySet, error) {
 	}
 	usable := set != nil && age(now, set.read) < keysStale
 	if usable && len(s.fetching) > 0 {
-		return set, nil // the answer is on its way; a provider that hangs holds up one call
+		return set, nil // another call fetches them: only one waits for a provider that hangs
 	}
 	fresh, err := s.refresh(ctx, now, set, false)
 	switch {
@@ -211,11 +209,10 @@ func (s *keySource) keys(ctx context.Context, now time.Time) (*keySet, error) {
 	return nil, err
 }
 
-// refresh asks the provider for its keys, unless that was done since known was
-// current, or has just failed. For an unknown key, which a stranger may have made
-// up, it also asks no more often than unknownBurst and unknownEvery say; keys that
-// are due are asked for however many such tokens there are. maxWaiting callers wait
-// for the answer.
+// refresh fetches the provider's keys, unless they were fetched after known, or the
+// last attempt failed a moment ago. For an unknown key, which anyone can make up,
+// unknownBurst and unknownEvery limit the fetches; keys that are due are fetched
+// regardless. At most maxWaiting callers wait.
 func (s *keySource) refresh(ctx context.Context, now time.Time, known *keySet, unknown bool) (*keySet, error) {
 	defer s.waiting.Add(-1)
 	if s.waiting.Add(1) > maxWaiting {
@@ -265,7 +262,7 @@ func (s *keySource) mayFetch(now time.Time, unknown bool) error {
 	return nil
 }
 
-// note keeps the outcome of an attempt, and tells of a change.
+// note records the result of an attempt, and calls Changed if the status has changed.
 func (s *keySource) note(now time.Time, err error) {
 	s.mu.Lock()
 	s.failure, s.failed = err, now
@@ -281,8 +278,7 @@ func (s *keySource) note(now time.Time, err error) {
 	}
 }
 
-// readFile reads the file. What it holds now is what counts: without it there are
-// no keys.
+// readFile reads the file. Without it there are no keys.
 func (s *keySource) readFile(now time.Time) (*keySet, error) {
 	set, err := s.parseFile(now)
 	if err != nil {

@@ -44,10 +44,10 @@ func totp(seed []byte, step uint64) string {
 	return fmt.Sprintf("%06d", code%1e6)
 }
 
-// MFA checks one-time passwords. A code is accepted once (RFC 6238, section 5.2);
-// what was used is remembered by this process only, so that a code seen by another
-// can be used once more within its 90 seconds after a restart or on another
-// machine. Its zero value is ready. It is safe for concurrent use.
+// MFA checks one-time passwords. A code is accepted once (RFC 6238, section 5.2). Only
+// this process remembers it: a code can be used once more within its 90 seconds after a
+// restart, or on another server. The zero value is ready. MFA is safe for concurrent
+// use.
 type MFA struct {
 	mu      sync.Mutex
 	devices map[string]*deviceState // by serial number; guarded by mu
@@ -56,11 +56,11 @@ type MFA struct {
 type deviceState struct {
 	used     uint64 // the last step whose code was accepted
 	step     uint64 // the step in which
-	failures int    // so many codes were wrong
+	failures int    // number of wrong codes
 }
 
-// Check holds a code against the device's seed, which is base32 as authenticator
-// apps take it. It returns ErrWrongCode, ErrTooMany or ErrBadSeed.
+// Check checks a code against the device's seed, in base32 as authenticator apps take
+// it. It returns ErrWrongCode, ErrTooMany or ErrBadSeed.
 func (m *MFA) Check(now time.Time, serial string, seed keyring.Secret, code string) error {
 	key, err := decodeSeed(seed)
 	if err != nil {

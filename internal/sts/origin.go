@@ -18,16 +18,16 @@ type Origin struct {
 	// Digest is of the access key's id and secret: a secret that is replaced under
 	// the same id is another key.
 	Digest []byte
-	// Issuer names the identity provider, if there is no access key.
+	// Issuer is the identity provider, if the origin is not an access key.
 	Issuer string
 }
 
-// KeyOrigin is the origin of what is made with an access key.
+// KeyOrigin returns the origin of a session made with an access key.
 func KeyOrigin(id string, secret keyring.Secret) *Origin {
 	return &Origin{AccessKeyID: id, Digest: keyDigest(id, secret)}
 }
 
-// ProviderOrigin is the origin of what is made with a token of a provider.
+// ProviderOrigin returns the origin of a session made with a provider's token.
 func ProviderOrigin(p *directory.Provider) *Origin { return &Origin{Issuer: p.Issuer} }
 
 // keyDigest is sealed with the session and never leaves it in the clear.
@@ -36,10 +36,10 @@ func keyDigest(id string, secret keyring.Secret) []byte {
 	return sum[:16]
 }
 
-// Stands reports whether the session's origin is still in the configuration: the
-// access key with its secret, and for a session of GetSessionToken in the hands of
-// its user; or the identity provider. A session without an origin does not stand:
-// it was issued by a version that did not write it down.
+// Stands reports whether the configuration still has the session's origin: the access
+// key with the same secret, still the same user's for a session of GetSessionToken; or
+// the identity provider. A session without an origin, from an earlier version, does not
+// stand.
 func (s *Session) Stands(d *directory.Directory) bool {
 	o := s.Origin
 	switch {

@@ -1,7 +1,6 @@
-// Package sts is what the Security Token Service means here: temporary access
-// keys, and the proofs that they are given for (STS API Reference, version
-// 2011-06-15; IAM User Guide, id_credentials_temp, id_session-tags,
-// id_roles_providers_oidc).
+// Package sts makes temporary access keys and verifies the proofs that they are issued
+// for (STS API Reference, version 2011-06-15; IAM User Guide, id_credentials_temp,
+// id_session-tags, id_roles_providers_oidc).
 //
 // A session token is self-contained: it is the Session, sealed by the keyring.
 // Nothing is stored. A token survives a restart and works on every machine with
@@ -14,12 +13,12 @@
 //	session    secret access key, whose it is, session name, times, and packed:
 //	           DEFLATE of CBOR of session policies and tags
 //
-// What a caller may do is not decided here: package api asks the trust policy,
+// Package sts makes no authorization decisions: package api evaluates the trust policy
 // with the condition keys that this package finds in tokens.
 //
-// Beside opened sessions and identity providers' public keys, which are caches,
-// the package remembers the last one-time password of each MFA device, so that
-// none is accepted twice. That memory is this process's.
+// Opened sessions and identity providers' public keys are cached. The last one-time
+// password of each MFA device is remembered, by this process only, so that it is not
+// accepted twice.
 package sts
 
 import (
@@ -30,7 +29,7 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// Kind tells whose session it is.
+// Kind is the kind of a session.
 type Kind uint8
 
 // The kinds of sessions.
@@ -42,7 +41,7 @@ const (
 	UserSession Kind = 2
 )
 
-// Session is what a session token says.
+// Session is the content of a session token.
 type Session struct {
 	AccessKeyID string
 	Secret      keyring.Secret
@@ -55,12 +54,12 @@ type Session struct {
 	// SessionName is the role session's. Empty for a UserSession.
 	SessionName    string
 	SourceIdentity string
-	// Tags are the session tags, those inherited from the session before among
-	// them; Transitive are the keys of those that the next session inherits.
+	// Tags are the session tags, including inherited ones. Transitive are the keys of
+	// the tags that further sessions inherit.
 	Tags       []Tag
 	Transitive []string
-	// Policy is the inline session policy, PolicyARNs name the managed ones.
-	// With either, the session may do only what they allow as well.
+	// Policy is the inline session policy, PolicyARNs are the managed ones. If there
+	// are any, the session may do only what they allow too.
 	Policy     string
 	PolicyARNs []string
 	// Federated is who vouched in AssumeRoleWithWebIdentity, or nil.
@@ -69,8 +68,8 @@ type Session struct {
 	// UserSession has it: the credentials of an IAM role do not carry it (IAM
 	// User Guide, id_credentials_mfa_configure-api-require).
 	MFA time.Time
-	// Origin is what the session was made with. Nil in tokens of versions that did
-	// not seal it: see Stands.
+	// Origin is the access key or provider that the session was made with. It is nil in
+	// tokens of earlier versions; see Stands.
 	Origin             *Origin
 	IssuedAt, NotAfter time.Time // whole seconds; at NotAfter it is expired
 
@@ -123,10 +122,10 @@ func (s *Session) Inherited() []Tag {
 
 // Ways in which opening a session token fails.
 var (
-	// ErrInvalidToken means that the keyring did not seal it, not for this access
-	// key, or so long ago that the key is gone.
+	// ErrInvalidToken means that the keyring did not seal the token, or sealed it for
+	// another access key, or has dropped the key since.
 	ErrInvalidToken = errors.New("session token is not one of ours for this access key")
-	// ErrExpired means that it was good once.
+	// ErrExpired means that the session was valid but has expired.
 	ErrExpired = errors.New("session is expired")
 	// ErrPackedTooLarge means that session policies and tags do not fit into a
 	// token.

@@ -23,19 +23,18 @@ import (
 // below 6 KiB, and within the header limits of common proxies.
 const maxPacked = 4096
 
-// Credentials are what a caller gets: the Credentials element of the answers.
+// Credentials are the Credentials element of the answers.
 type Credentials struct {
 	AccessKeyID string
 	Secret      keyring.Secret
 	Token       keyring.Secret
 	Expiration  time.Time
-	// PackedPolicySize is how much of the room for session policies and tags is
-	// used, in per cent; 0 when there are none.
+	// PackedPolicySize is the percentage of the space for session policies and tags
+	// that is used, 0 if there are none.
 	PackedPolicySize int
 }
 
-// sealed is the plaintext of a token. Numbers are never used again for something
-// else.
+// sealed is the plaintext of a token. A number is never used again for another field.
 type sealed struct {
 	Secret         []byte     `cbor:"1,keyasint"`
 	Kind           Kind       `cbor:"2,keyasint"`
@@ -108,8 +107,8 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 	}, nil
 }
 
-// boundTo is the additional data of a token: nothing else that the keyring seals
-// has data that begins like it.
+// boundTo returns the additional data of a token. Nothing else that the keyring seals
+// has additional data with this prefix.
 func boundTo(accessKeyID string) []byte { return []byte("access key " + accessKeyID) }
 
 // secretOf is the secret access key for 30 random bytes: 40 characters, as AWS's
@@ -203,9 +202,9 @@ func unpack(data []byte) (p packed, err error) {
 	return p, err
 }
 
-// newAccessKeyID makes "ASIA" and sixteen characters of base32. As at AWS the
-// first of its 80 bits say which account it is for, so that GetAccessKeyInfo needs
-// no store; 40 are random, which tells keys apart and guards nothing.
+// newAccessKeyID makes "ASIA" and sixteen characters of base32. As at AWS, the first of
+// its 80 bits are the account, so that GetAccessKeyInfo needs no store; 40 bits are
+// random and serve only to distinguish keys.
 func newAccessKeyID(account string) string {
 	n, err := strconv.ParseUint(account, 10, 40)
 	if err != nil {
@@ -218,8 +217,8 @@ func newAccessKeyID(account string) string {
 	return "ASIA" + base32.StdEncoding.EncodeToString(b[:])
 }
 
-// AccountOf returns the account that an access key id carries, as AWS's and ours
-// do. It says nothing about whether the key exists.
+// AccountOf returns the account in an access key id, in AWS's form, which is also ours.
+// The key need not exist.
 func AccountOf(accessKeyID string) (string, bool) {
 	if len(accessKeyID) != 20 {
 		return "", false

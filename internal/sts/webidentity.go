@@ -27,14 +27,14 @@ var (
 	ErrAudience      = errors.New("not for any audience of the identity provider")
 	ErrTokenExpired  = errors.New("web identity token is expired")
 	ErrTokenTooEarly = errors.New("web identity token is from the future")
-	// ErrUnreachable means that the provider's keys cannot be had. It is the one
-	// that is worth another try.
+	// ErrUnreachable means that the provider's keys are not available. It is the only
+	// error after which a client should try again.
 	ErrUnreachable = errors.New("identity provider's keys cannot be read")
 )
 
-// webSkew is how far ahead of ours the clock of an identity provider may be: nbf and
-// iat only say when a token began. An expiry knows no such tolerance. AWS takes a
-// token for five minutes after it, and who has stolen one would have them too.
+// webSkew is how far an identity provider's clock may be ahead of ours, for nbf and
+// iat, which only mark the beginning. The expiry has no tolerance: AWS accepts a token
+// for five more minutes, and so would a thief.
 const webSkew = 5 * time.Minute
 
 // The claims that AWS gives a meaning: IAM User Guide, id_session-tags and
@@ -44,14 +44,14 @@ const (
 	claimSourceIdentity = "https://aws.amazon.com/source_identity"
 )
 
-// WebIdentity is what a verified token of an identity provider says.
+// WebIdentity is the content of a verified token of an identity provider.
 type WebIdentity struct {
 	Provider *directory.Provider
 	Subject  string
-	// Audience is who the token is for: azp where it is set, else aud.
+	// Audience is azp if it is set, otherwise aud.
 	Audience []string
-	// Claims are all claims that can be condition keys: text, numbers as written,
-	// truth values, and lists of them.
+	// Claims are all claims that can be condition keys: texts, numbers as written,
+	// booleans, and lists of them.
 	Claims []Claim
 	// Tags, Transitive and SourceIdentity are for the session. They are as the
 	// token has them, and not checked yet.
@@ -67,7 +67,7 @@ type Claim struct {
 	List   bool
 }
 
-// Federated is what the role session keeps of it.
+// Federated returns the part that the role session keeps.
 func (w *WebIdentity) Federated(d *directory.Directory) *Federated {
 	f := &Federated{ProviderARN: d.ProviderARN(w.Provider), Provider: w.Provider.Name(), Subject: w.Subject, Audience: w.Audience}
 	for _, c := range w.Claims {
@@ -81,17 +81,17 @@ func (w *WebIdentity) Federated(d *directory.Directory) *Federated {
 // WebIdentities verifies the tokens of OpenID Connect providers. Its zero value is
 // ready. It is safe for concurrent use.
 type WebIdentities struct {
-	// Changed is told when a provider's keys can no longer be read, when there are
-	// none any more, and when there are some again; once for each change. It must
-	// not block. Optional; it is set before the first use.
+	// Changed is called once when a provider's keys can no longer be read, when none
+	// are left, and when there are keys again. It must not block. Optional; set it
+	// before the first use.
 	Changed func(KeyState)
 
 	mu      sync.Mutex
 	sources map[sourceKey]*keySource // guarded by mu
 }
 
-// sourceKey is all of a provider that its keys depend on: after a reload that
-// changed none of it, the keys are still good.
+// sourceKey is everything that a provider's keys depend on. A reload that changes none
+// of it keeps the keys.
 type sourceKey struct{ issuer, jwksFile, caFile string }
 
 // Verify finds out who a token speaks for. It believes nothing of the token before
@@ -175,7 +175,7 @@ func audienceKey(name string, audience []string) Claim {
 	return Claim{Name: name, Values: audience, List: len(audience) > 1}
 }
 
-// checkTimes holds exp, nbf and iat against the clock. exp has to be there.
+// checkTimes checks exp, which is required, nbf and iat against the clock.
 func checkTimes(c claims, now time.Time) error {
 	expiry, there, err := c.seconds("exp")
 	switch {
@@ -198,8 +198,8 @@ func checkTimes(c claims, now time.Time) error {
 	return nil
 }
 
-// conditionKeys are the claims that a condition can compare with, by name, but for
-// the audience. A claim that calls itself oaud is none.
+// conditionKeys returns the claims that a condition can compare with, by name, except
+// for the audience. A claim named oaud is left out.
 func conditionKeys(c claims) []Claim {
 	var keys []Claim
 	for name, value := range c {

@@ -14,7 +14,7 @@ const (
 	claimFlatTransitive = claimTags + "/transitive_tag_keys"
 )
 
-// readFlatTags reads the tags in the flat form. It reports whether there are any.
+// readFlatTags reads the tags in the flat form, and reports whether there are any.
 func (w *WebIdentity) readFlatTags(claims map[string]any) (found bool, err error) {
 	for name, value := range claims {
 		key, isTag := strings.CutPrefix(name, claimFlatTag)
