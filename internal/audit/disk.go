@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What follows works on the files. The caller holds disk, but for syncer and settle.
+// These methods work on the files. All but syncer and settle need the lock disk.
 
 // write writes a batch. The caller holds disk.
 func (w *Writer) write(b *batch) error {
@@ -35,9 +35,9 @@ func (w *Writer) write(b *batch) error {
 	return nil
 }
 
-// ready sees to it that today's file is open and still in its place: a log that was
-// moved away is left behind for a new one, and a directory that was removed or
-// unmounted is an error, not a place to write to unseen.
+// ready makes sure that today's file is open and still in its directory. If the file
+// was moved away, a new one is begun. If the directory was removed or unmounted, that
+// is an error: nobody would see what is written there.
 func (w *Writer) ready(now time.Time) error {
 	day := now.Unix() / (24 * 60 * 60)
 	if w.file != nil {
@@ -105,9 +105,9 @@ func (w *Writer) append(data []byte, now time.Time) error {
 	return nil
 }
 
-// whole writes data to the open file, all of it or nothing: what a full disk took of
-// a line would be no line for those who read the log, and of an act that is refused.
-// Where the rest cannot be taken back it is ended with a newline later.
+// whole writes data to the open file, or nothing of it: a partial line on a full disk
+// would look like a damaged record, of an act that was refused. If the part cannot be
+// removed, the next write ends it with a newline.
 func (w *Writer) whole(data []byte) error {
 	n, err := w.file.Write(data)
 	if err == nil && n < len(data) {
@@ -122,8 +122,8 @@ func (w *Writer) whole(data []byte) error {
 	return err
 }
 
-// mend writes to a file that was opened anew after a fault: what may be lost, then
-// what the fault kept out, and that durably.
+// mend writes to a file that was opened again after a fault: the lines that may be
+// lost, then the line about the gap, and syncs them.
 func (w *Writer) mend(now time.Time) error {
 	repair := fit(nil, func(o *object) { o.gap(w.refused, w.since, w.fault, *w.origin.Load(), now) })
 	if w.lost {
@@ -143,8 +143,8 @@ func (w *Writer) mend(now time.Time) error {
 	return nil
 }
 
-// sync waits for the open file to be durable. After an error the kernel may have
-// dropped what was not (and will not say so again), so it counts as lost.
+// sync syncs the open file. After an error the kernel may have dropped the unsynced
+// data and does not report that again, so the data counts as lost.
 func (w *Writer) sync() error {
 	w.counters.syncs.Add(1)
 	if err := w.file.Sync(); err != nil {
@@ -180,8 +180,8 @@ func (w *Writer) leave() error {
 	return err
 }
 
-// fail begins or continues a fault. The file is opened anew for the next attempt,
-// which ends a line of which only a part was written.
+// fail begins or continues a fault. The next attempt opens the file again and ends a
+// partial line.
 func (w *Writer) fail(err error, now time.Time) {
 	w.counters.faults.Add(1)
 	if w.fault == nil {
@@ -195,8 +195,8 @@ func (w *Writer) fail(err error, now time.Time) {
 	w.signal()
 }
 
-// syncer syncs what was written, a moment later so that one sync serves many lines,
-// and tries to mend a log that does not work.
+// syncer syncs the file a moment after a write, so that one sync serves many lines, and
+// tries to mend the log after a fault.
 func (w *Writer) syncer() {
 	defer close(w.idle)
 	for {
@@ -236,7 +236,7 @@ func (w *Writer) settle() {
 	}
 	w.counters.syncs.Add(1)
 	w.disk.Unlock()
-	err := f.Sync() // acts go on meanwhile
+	err := f.Sync() // without the lock, so that acts continue
 	w.disk.Lock()
 	if w.file != f {
 		return // it was left, and synced before
@@ -246,7 +246,7 @@ func (w *Writer) settle() {
 		w.fail(fmt.Errorf("syncing: %w", err), w.now())
 		return
 	}
-	// Another sync may have been faster; what came after mark is not covered.
+	// Another sync may have been faster. Bytes written after mark are not covered.
 	if after := int(w.written - mark); after < len(w.unsynced) {
 		w.setSynced(len(w.unsynced) - after)
 	}

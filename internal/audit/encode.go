@@ -10,13 +10,13 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// MaxLine bounds a line of the log, newline included, in bytes as they are written.
-// Callers that are not known have a say in many of its fields.
+// MaxLine bounds the bytes of a line, newline included. Unauthenticated callers choose
+// many of its fields.
 const MaxLine = 8 << 10
 
-// detail is how much of a record is written. A record is tried with one after the
-// other until its line fits. What a caller has chosen gives way first, then what
-// policies say; who it was and the identifiers that lines are found by come last.
+// detail is how much of a record is written. The levels are tried in order until the
+// line fits: first the caller's own values are cut, then policy names. The caller's
+// identity and the identifiers that lines are searched by are cut last.
 type detail struct {
 	id     int  // bytes of a name or an identifier, escaped
 	text   int  // bytes of any other text, escaped
@@ -25,8 +25,8 @@ type detail struct {
 	bare   bool // requestParameters and responseElements are left out
 }
 
-// details do not change. A line with the last one fits, whatever is in the record:
-// there are no more than 20 identifiers and 40 other texts in any.
+// details do not change. Any line fits with the last one, since a record has no more
+// than 20 identifiers and 40 other texts.
 var details = [...]detail{
 	{id: 2048, text: 4096, list: 256, fields: 64},
 	{id: 2048, text: 256, list: 64, fields: 64},
@@ -75,7 +75,7 @@ func appendString(b []byte, s string, most int) []byte {
 	return append(b, '"')
 }
 
-// asIs are the bytes that are written as they are. It does not change.
+// asIs has the bytes that need no escaping. It does not change.
 var asIs = func() (table [256]bool) {
 	for c := ' '; c < 0x7f; c++ {
 		table[c] = c != '"' && c != '\\'
@@ -86,7 +86,7 @@ var asIs = func() (table [256]bool) {
 // appendEscaped appends at most most bytes, and reports whether that is all of s.
 func appendEscaped(b []byte, s string, most int) (_ []byte, whole bool) {
 	end := len(b) + most
-	plain := 0 // s[plain:i] goes as it is
+	plain := 0 // s[plain:i] needs no escaping
 	for i := 0; i < len(s); {
 		if asIs[s[i]] {
 			i++
@@ -120,8 +120,8 @@ func appendRunes(b []byte, s string, end int) []byte {
 	return append(b, s[:n]...)
 }
 
-// escape returns the size of the first character of s, and what is written in its
-// place; nil: itself.
+// escape returns the size of the first character of s and its replacement, which is nil
+// if it needs none.
 func escape(b []byte, s string) (size int, _ []byte) {
 	if s[0] < utf8.RuneSelf {
 		return 1, appendASCII(b, s[0])
@@ -147,8 +147,8 @@ func appendASCII(b []byte, c byte) []byte {
 	return append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 }
 
-// misleading reports whether r is escaped although it is a character. All of them are
-// below U+10000.
+// misleading reports whether r is escaped because it could mislead a reader, such as
+// characters that change the direction of text. All of them are below U+10000.
 func misleading(r rune) bool {
 	return r < 0xa0 || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
 }

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// fileSystem is what the writer needs of one. Tests put in one that fails.
+// fileSystem has the operations that the writer uses, so that tests can make them fail.
 type fileSystem interface {
 	// Append opens a file for appending and reading, and makes it with mode 0600.
 	Append(path string) (file, error)

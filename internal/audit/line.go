@@ -21,7 +21,7 @@ const (
 // origin is what records have in common.
 type origin struct{ account, region string }
 
-// common is what every record has besides its own.
+// common has the fields that every record has.
 type common struct {
 	id, eventType, account string
 	readOnly               bool

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// None of the types in this file has a place for a password, a secret access key
-// or a session token.
+// No type in this file has a field for a password, a secret access key or a session
+// token.
 
 // CallRecord is one API call: CloudTrail's record of an AwsApiCall event, with the
 // credential and the deciding policy statements in additionalEventData. Strings
@@ -16,17 +16,17 @@ type CallRecord struct {
 	EventID      string    // Optional. A random UUID when empty.
 	Time         time.Time // When the call came in. Optional: when the record is written.
 	EventSource  string    // redshift.amazonaws.com, sts.amazonaws.com, iam.amazonaws.com
-	EventName    string    // The action, or what the caller sent in its place.
+	EventName    string    // The action, or the text that the caller sent as one.
 	Region       string    // Optional. The writer's, see SetOrigin.
 	AccountID    string    // Optional. The writer's, see SetOrigin.
 	RequestID    string    // x-amzn-RequestId of the answer
 	Identity     Identity
-	Source       netip.Addr // The caller's address, behind trusted proxies.
+	Source       netip.Addr // The caller's address, as trusted proxies report it.
 	UserAgent    string
 	TLS          *TLS   // nil: no TLS
 	ErrorCode    string // Empty: the call succeeded.
-	ErrorMessage string // What the caller was told.
-	// Reason is the true reason of a failure where the caller was told less.
+	ErrorMessage string // The message that the caller got.
+	// Reason is the true reason of a failure, if the caller got a less precise one.
 	Reason string
 	// Omitted is how many calls by callers who were not authenticated have no
 	// record, since the last such call that has one.
@@ -54,7 +54,7 @@ type Identity struct {
 // SessionContext says where temporary access keys come from: CloudTrail's
 // sessionContext element.
 type SessionContext struct {
-	Issuer            *SessionIssuer // The IAM role or user behind it.
+	Issuer            *SessionIssuer // The IAM role or user that the session belongs to.
 	FederatedProvider string         // The OpenID Connect issuer, if one vouched.
 	SourceIdentity    string
 	CreationDate      time.Time
@@ -115,9 +115,9 @@ type LogonRecord struct {
 	SessionID string    // The thread from Logon to SessionEnd.
 	Client    netip.AddrPort
 	TLS       *TLS // nil: no TLS
-	// What the start-up message asked for.
+	// From the start-up message.
 	User, Database, ApplicationName string
-	// What the credential says. All empty when it was not genuine.
+	// From the credential; empty if it was not genuine.
 	CredentialID string
 	Principal    string // ARN
 	Cluster      string
@@ -154,8 +154,8 @@ type SessionRecord struct {
 	Duration        time.Duration
 	BytesFromClient int64
 	BytesToClient   int64
-	// Reason says who ended it and why: "client closed", "server closed",
-	// "client gone", "shutdown", "idle limit", ….
+	// Reason is why the session ended: "client closed", "server closed", "client gone",
+	// "shutdown", "idle limit", ….
 	Reason   string
 	SQLState string // Code of the last message to the client. Empty: an orderly end.
 }
@@ -211,12 +211,11 @@ func Object(name string, fields ...Field) Field {
 	return Field{name: name, kind: kindObject, fields: fields}
 }
 
-// Omitted stands for a value that is not recorded since it is not a valid one: that it
-// was there, and how long it was.
+// Omitted returns a field for a value that is not recorded because it is not valid; it
+// has the value's length.
 func Omitted(name string, size int) Field {
 	return Object(name, Bool("omitted", true), Int("originalSize", int64(size)))
 }
 
-// Hidden stands for a value that was there and is not to be seen, in the words that
-// CloudTrail uses.
+// Hidden returns a field for a secret value, in CloudTrail's words.
 func Hidden(name string) Field { return String(name, "HIDDEN_DUE_TO_SECURITY_REASONS") }

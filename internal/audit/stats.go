@@ -2,13 +2,13 @@ package audit
 
 import "time"
 
-// Stats are counters since Open, and how far behind the disk is.
+// Stats are counters since Open, and how far the disk is behind.
 type Stats struct {
 	Lines   int64 // lines written
 	Bytes   int64 // bytes written
 	Refused int64 // lines that could not be written: acts refused
 	Writes  int64 // writes; Lines/Writes is how many callers shared one
-	Syncs   int64 // syncs, also those that failed
+	Syncs   int64 // including failed ones
 	Faults  int64 // failed attempts to write, sync or mend
 	// Lag is the age of the oldest line that may not be on disk yet.
 	Lag time.Duration

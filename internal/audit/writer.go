@@ -5,18 +5,18 @@
 // all three, the session's through the last two, and each has the principal's ARN.
 //
 // It is not logging. When a method returns nil, the line is in the file; when it
-// returns an error, the act must not happen. The file is synced within a second. A
-// write or sync that failed makes every act fail until both work again, which each
-// following act and the writer itself try. Then a line AuditGap says how many acts
-// were refused in between and why. What a failed sync may have lost is written again
-// and may be there twice, with the same eventID. Lines of acts that were refused can
-// be there, if others of the same write failed: the log may tell too much, never too
-// little. What a crash has left of a line is ended and kept; what a full disk took of
-// one is taken back.
+// returns an error, the act must not happen. The file is synced within a second. After
+// a failed write or sync every act fails until both work again; each following act
+// tries, and so does the writer itself. Then a line AuditGap has the number of refused
+// acts and the reason. Lines that a failed sync may have lost are written again and may
+// be duplicates, with the same eventID. Lines of refused acts can appear if other lines
+// of the same write failed: the log may have too much, never too little. A partial line
+// is completed with a newline and kept after a crash, and removed after a write to a
+// full disk.
 //
-// Callers that come at the same time share one write. No record has a place for a
-// secret, and whatever a caller sent is escaped: a line is valid JSON, one line, and
-// has at most MaxLine bytes. What does not fit is cut, and the line says so.
+// Concurrent callers share one write. No record has a field for a secret, and
+// everything that a caller sent is escaped: a line is valid JSON, on one line, with at
+// most MaxLine bytes. A record that is too long is cut, and its line says so.
 package audit
 
 import (
@@ -50,7 +50,7 @@ type Writer struct {
 	now    func() time.Time
 	files  fileSystem
 	origin atomic.Pointer[origin]
-	wake   chan struct{} // there is something to sync or to mend
+	wake   chan struct{} // wakes syncer
 	done   chan struct{} // closed by Close
 	idle   chan struct{} // closed when the syncer has returned
 	lines  sync.Pool     // of *[]byte
@@ -58,8 +58,8 @@ type Writer struct {
 	mu   sync.Mutex
 	next *batch // guarded by mu: collects lines while another batch is written
 
-	// disk is held while the files are worked on, but not by the syncer while it
-	// waits for a sync. It guards what follows.
+	// disk is locked while the files are used, except by the syncer during a sync. It
+	// guards the fields below.
 	disk     sync.Mutex
 	file     file        // nil: not open
 	info     fs.FileInfo // of file
@@ -67,7 +67,7 @@ type Writer struct {
 	day      int64       // of file, in days since 1970
 	written  int64       // bytes of callers' lines written, in all files
 	unsynced []byte      // the last of them, since the last sync
-	lost     bool        // a sync failed: unsynced has to be written again
+	lost     bool        // a sync failed: write unsynced again
 	fault    error
 	refused  int64 // lines since fault
 	since    time.Time
@@ -77,7 +77,7 @@ type Writer struct {
 	err      atomic.Pointer[error]
 }
 
-// batch is the lines of callers that share a write. The first of them writes.
+// batch has the lines of callers that share a write. The first caller writes.
 type batch struct {
 	data  []byte // in the buffer of the first one's line
 	lines int64
@@ -124,17 +124,16 @@ func (w *Writer) Logon(r LogonRecord) error {
 	return w.put(line)
 }
 
-// SessionEnd writes the record of a session's end. There is no act left to refuse:
-// the error is for the log.
+// SessionEnd writes the record of a session's end. Nothing is left to refuse, so
+// callers log the error.
 func (w *Writer) SessionEnd(r SessionRecord) error {
 	line := w.buffer()
 	*line = fit((*line)[:0], func(o *object) { o.sessionEnd(&r, *w.origin.Load(), w.now()) })
 	return w.put(line)
 }
 
-// The lengths of the lines that records become, for bounds on what is written. They
-// do not depend on a Writer: a record that names neither account nor region counts
-// with long ones.
+// Size returns the length of a record's line, for limits. It needs no Writer, so
+// account and region count with their maximum length if the record has none.
 
 // Size is the length of the record's line.
 func (r *CallRecord) Size() int {
@@ -157,7 +156,7 @@ func (r *SessionRecord) Size() int {
 	return size(func(o *object) { o.sessionEnd(&known, longest, anyTime) })
 }
 
-// What size takes for what a record leaves out. They do not change.
+// The values that size uses for missing ones. They do not change.
 var (
 	longest = origin{account: "123456789012", region: strings.Repeat("x", 32)}
 	anyTime = time.Unix(0, 0)
@@ -174,7 +173,7 @@ func size(encode func(*object)) int {
 	return len(*buffer)
 }
 
-// buffer returns a buffer for a line, which put takes back.
+// buffer returns a buffer for a line. put takes it back.
 func (w *Writer) buffer() *[]byte {
 	if line, ok := w.lines.Get().(*[]byte); ok {
 		return line
@@ -186,7 +185,7 @@ func (w *Writer) buffer() *[]byte {
 // maxKept is the size of a buffer that is kept for the next line.
 const maxKept = 2 * MaxLine
 
-// put writes a line, together with those that come while it waits for its turn.
+// put writes a line, together with other callers' lines that arrive while it waits.
 func (w *Writer) put(line *[]byte) error {
 	w.mu.Lock()
 	if b := w.next; b != nil {
@@ -232,8 +231,8 @@ func (w *Writer) signal() {
 	}
 }
 
-// Reopen closes the file and opens it again, after it was moved away (logrotate).
-// The writer also notices by itself, with the next line.
+// Reopen closes the file and opens it again after logrotate moved it. The writer also
+// notices by itself, with the next line.
 func (w *Writer) Reopen() error {
 	w.disk.Lock()
 	defer w.disk.Unlock()
