@@ -3,7 +3,7 @@
 # make man     a manual page for each command, in bin/man
 # make check   everything that must hold before a commit lands
 # make bench   the speed of issuing, logging on and relaying, against a direct connection
-# make bench-peers   the same with PgBouncer and moto beside it; writes docs/performance.md
+# make bench-peers   the same with PgBouncer and moto beside it, within ten minutes on an idle machine; writes docs/performance.md
 # make soak    an hour under faults (DURATION, SEED), as docs/reliability.md reports it
 # make fuzz    every fuzz target, FUZZTIME each (default 1m)
 

@@ -17,8 +17,8 @@ const copyRow = 1000
 
 // copies streams rows out of the server or into it; one unit is a gigabyte, the
 // rate is MB/s. The client walks message headers and no more.
-func copies(o options, into bool, to login) func(context.Context) (measurement, error) {
-	return func(ctx context.Context) (measurement, error) {
+func copies(o options, into bool, to login) func(context.Context, cpuTime) (measurement, error) {
+	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		config, err := to.config()
 		if err != nil {
 			return measurement{}, err
@@ -35,11 +35,12 @@ func copies(o options, into bool, to login) func(context.Context) (measurement, 
 			}
 			query = "COPY copied FROM STDIN WHERE false" // parsed, and thrown away
 		}
+		before := spent.now()
 		moved, took, err := stream(pg, query, rows, into)
 		if err != nil {
 			return measurement{}, err
 		}
-		return measurement{rate: float64(moved) / 1e6 / took.Seconds(), units: float64(moved) / 1e9}, nil
+		return measurement{rate: float64(moved) / 1e6 / took.Seconds(), cpu: time.Duration(float64(spent.now()-before) / (float64(moved) / 1e9))}, nil
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 func (s *stack) decision() figure {
 	f := figure{key: "decision", title: "One IAM decision", unit: "per s"}
 	for _, n := range []int{1, 10, 100} {
-		f.targets = append(f.targets, target{name: statementCount(n), measure: func(context.Context) (measurement, error) {
+		f.targets = append(f.targets, target{name: statementCount(n), measure: func(context.Context, cpuTime) (measurement, error) {
 			policies, request, err := principalWith(n)
 			if err != nil {
 				return measurement{}, err

@@ -17,21 +17,32 @@ type measurement struct {
 	p50, p99 time.Duration
 	cpu      time.Duration // of the process measured, for one unit
 	memory   float64       // KiB for one unit
-	units    float64       // how many were done
+	cold     float64       // units per second with sessions that have just been opened
+}
+
+// cpuTime returns what a process has spent so far; nil: no process's is counted.
+type cpuTime func() time.Duration
+
+func (c cpuTime) now() time.Duration {
+	if c == nil {
+		return 0
+	}
+	return c()
 }
 
 // target is one of the things compared; the first of a figure is what the table
 // compares the others with.
 type target struct {
 	name    string
-	spent   func() time.Duration // the CPU time that is counted, unless measure does; nil: none
-	measure func(context.Context) (measurement, error)
+	spent   cpuTime // given to measure
+	measure func(context.Context, cpuTime) (measurement, error)
 }
 
 // figure is something that is measured for several targets.
 type figure struct {
 	key, title, unit string
 	targets          []target
+	once             bool // one round is enough
 }
 
 // result is what the rounds of a figure gave.
@@ -42,21 +53,17 @@ type result struct {
 
 // run measures every target in every round.
 func (f figure) run(ctx context.Context, rounds int) (*result, error) {
+	if f.once {
+		rounds = 1
+	}
 	r := &result{figure: f}
 	for round := range rounds {
 		got := make([]measurement, len(f.targets))
 		for i, t := range f.targets {
 			progress("%s, round %d of %d: %s", f.title, round+1, rounds, t.name)
-			var before time.Duration
-			if t.spent != nil {
-				before = t.spent()
-			}
-			m, err := t.measure(ctx)
+			m, err := t.measure(ctx, t.spent)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", t.name, err)
-			}
-			if m.cpu == 0 && m.units > 0 && t.spent != nil {
-				m.cpu = time.Duration(float64(t.spent()-before) / m.units)
 			}
 			got[i] = m
 		}
@@ -73,6 +80,7 @@ func p50(m measurement) float64    { return m.p50.Seconds() * 1000 }
 func p99(m measurement) float64    { return m.p99.Seconds() * 1000 }
 func cpu(m measurement) float64    { return float64(m.cpu.Nanoseconds()) / 1000 }
 func memory(m measurement) float64 { return m.memory }
+func cold(m measurement) float64   { return m.cold }
 
 func (r *result) index(name string) int {
 	return slices.IndexFunc(r.targets, func(t target) bool { return t.name == name })
@@ -128,7 +136,7 @@ type column struct {
 func (r *result) columns() []column {
 	var list []column
 	for _, c := range []column{
-		{r.unit, rate}, {"p50 ms", p50}, {"p99 ms", p99}, {"CPU µs", cpu}, {"KiB", memory},
+		{r.unit, rate}, {"cold " + r.unit, cold}, {"p50 ms", p50}, {"p99 ms", p99}, {"CPU µs", cpu}, {"KiB", memory},
 	} {
 		for _, t := range r.targets {
 			if m, _ := r.median(t.name, c.of); m != 0 {

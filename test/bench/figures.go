@@ -10,7 +10,7 @@ import (
 )
 
 // keys are what -only knows, in the order of the report.
-var keys = []string{"decision", "issue", "logon", "latency", "tps", "copy", "memory", "scale", "newuser"}
+var keys = []string{"decision", "issue", "logon", "latency", "query", "tps", "copy", "memory", "scale", "newuser"}
 
 // The targets' names.
 const (
@@ -28,9 +28,9 @@ const (
 )
 
 func (s *stack) figures(o options) []figure {
-	list := []figure{s.decision(), s.issue(o), s.logon(o)}
-	if s.ahead != nil {
-		list = append(list, s.latency(o))
+	list := []figure{s.decision(), s.issue(o), s.logon(o), s.latency(o)}
+	for _, mode := range modes {
+		list = append(list, s.query(o, mode))
 	}
 	for _, mode := range modes {
 		list = append(list, s.tps(o, clients, mode))
@@ -84,25 +84,49 @@ func (s *stack) logon(o options) figure {
 	return f
 }
 
+// idleLogons is the title of the logons on a machine with time to spare.
+const idleLogons = "Logons, TLS, 1 client with pauses of 25 ms"
+
 // latency is that of logons on a machine with time to spare, which is when
 // sessions can be started ahead.
 func (s *stack) latency(o options) figure {
 	const pause = 25 * time.Millisecond
-	return figure{key: "latency", title: "Logons, TLS, 2 clients with pauses of 25 ms", unit: "per s", targets: []target{
-		{name: direct, measure: logons(o, 2, pause, s.small.direct("require"))},
-		{daypass, s.server.CPU, logons(o, 2, pause, s.server.through("require"))},
-		{prewarmed, s.ahead.CPU, logons(o, 2, pause, s.ahead.through("require"))},
+	f := figure{key: "latency", title: idleLogons, unit: "per s", targets: []target{
+		{name: direct, measure: logons(o, 1, pause, s.small.direct("require"))},
 	}}
+	if s.once != nil {
+		f.targets = append(f.targets, target{onceOnly, s.once.CPU, logons(o, 1, pause, s.once.login("require"))})
+	}
+	f.targets = append(f.targets, target{daypass, s.server.CPU, logons(o, 1, pause, s.server.through("require"))})
+	if s.ahead != nil {
+		f.targets = append(f.targets, target{prewarmed, s.ahead.CPU, logons(o, 1, pause, s.ahead.through("require"))})
+	}
+	return f
 }
 
-func (s *stack) tps(o options, n int, mode string) figure {
-	f := figure{key: "tps", title: fmt.Sprintf("Transactions, %s, %d clients", transport(mode), n), unit: "per s", targets: []target{
-		{name: direct, measure: s.small.transactions(o, n, s.small.direct(mode), nil)},
+// query is the latency of one query at a time.
+func (s *stack) query(o options, mode string) figure {
+	f := figure{key: "query", title: "One query at a time, " + transport(mode) + ", 1 client", unit: "per s", targets: []target{
+		{name: direct, measure: queries(o, s.small.direct(mode))},
 	}}
 	if s.pgbouncer != nil {
-		f.targets = append(f.targets, target{bouncer, s.pgbouncer.CPU, s.small.transactions(o, n, s.pgbouncer.login(mode), s.pgbouncer.CPU)})
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.CPU, queries(o, s.pgbouncer.login(mode))})
 	}
-	f.targets = append(f.targets, target{daypass, s.server.CPU, s.small.transactions(o, n, s.server.through(mode), s.server.CPU)})
+	f.targets = append(f.targets, target{daypass, s.server.CPU, queries(o, s.server.through(mode))})
+	return f
+}
+
+// tps has PgBouncer twice: with sessions that it keeps for the next client, and with one
+// for each client, as all the others have. All are warm when the clock starts.
+func (s *stack) tps(o options, n int, mode string) figure {
+	f := figure{key: "tps", title: fmt.Sprintf("Transactions, %s, %d clients", transport(mode), n), unit: "per s", targets: []target{
+		{name: direct, measure: s.small.transactions(o, n, s.small.direct(mode))},
+	}}
+	if s.pgbouncer != nil {
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.CPU, s.small.transactions(o, n, s.pgbouncer.login(mode))})
+		f.targets = append(f.targets, target{onceOnly, s.once.CPU, s.small.transactions(o, n, s.once.login(mode))})
+	}
+	f.targets = append(f.targets, target{daypass, s.server.CPU, s.small.transactions(o, n, s.server.through(mode))})
 	return f
 }
 
@@ -123,7 +147,7 @@ func (s *stack) copy(o options, into bool, mode string) figure {
 
 // memory starts a fresh process for each measurement.
 func (s *stack) memory(o options, mode string) figure {
-	f := figure{key: "memory", title: "Resident memory of an idle session, " + transport(mode), unit: "per s"}
+	f := figure{key: "memory", title: "Resident memory of an idle session, " + transport(mode), unit: "per s", once: true}
 	if s.pgbouncer != nil {
 		f.targets = append(f.targets, target{name: bouncer, measure: idleSessions(o, func(ctx context.Context) (*sitetest.Process, login, func(), error) {
 			p, err := startPgBouncer(ctx, o, filepath.Join(s.dir, "pgbouncer-idle"), s.small, false)
@@ -167,8 +191,8 @@ func (s *stack) scale(o options) []figure {
 			{many, s.registry.CPU, logons(o, clients, 0, s.registry.through("require"))},
 		}},
 		{key: "scale", title: "Scale: transactions, plain", unit: "per s", targets: []target{
-			{one, s.server.CPU, s.small.transactions(o, clients, s.server.through(mode), s.server.CPU)},
-			{many, s.registry.CPU, s.large.transactions(o, clients, s.registry.through(mode), s.registry.CPU)},
+			{one, s.server.CPU, s.small.transactions(o, clients, s.server.through(mode))},
+			{many, s.registry.CPU, s.large.transactions(o, clients, s.registry.through(mode))},
 		}},
 	}
 }

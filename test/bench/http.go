@@ -37,14 +37,14 @@ func issueForm(user string) string {
 
 // requests sends signed calls over connections that are kept where the server
 // keeps them, each signed afresh.
-func requests(o options, e endpoint, body string) func(context.Context) (measurement, error) {
-	return func(ctx context.Context) (measurement, error) {
+func requests(o options, e endpoint, body string) func(context.Context, cpuTime) (measurement, error) {
+	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		signers := e.signers()
 		var callers [clients]*caller
 		for i := range callers {
 			callers[i] = &caller{address: e.address, signers: signers, next: i, step: clients}
 		}
-		return closedLoop(ctx, clients, o.duration, 0, func(i int) (client, error) {
+		return closedLoop(ctx, o, clients, 0, spent, func(i int) (client, error) {
 			return client{work: func() (time.Duration, error) {
 				_, err := callers[i].call(body)
 				return 0, err

@@ -15,8 +15,8 @@ import (
 // idleSessions opens sessions to a process that was started for this, keeps them
 // idle and says by how much the process has grown for each. start returns the
 // process and how to log on to it.
-func idleSessions(o options, start func(context.Context) (process *sitetest.Process, to login, stop func(), err error)) func(context.Context) (measurement, error) {
-	return func(ctx context.Context) (m measurement, err error) {
+func idleSessions(o options, start func(context.Context) (process *sitetest.Process, to login, stop func(), err error)) func(context.Context, cpuTime) (measurement, error) {
+	return func(ctx context.Context, _ cpuTime) (m measurement, err error) {
 		process, to, stop, err := start(ctx)
 		if err != nil {
 			return m, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,14 +17,17 @@ type client struct {
 }
 
 // closedLoop runs clients that do one unit after the other, with a pause between
-// them, until the time is over.
-func closedLoop(ctx context.Context, n int, d, pause time.Duration, start func(i int) (client, error)) (measurement, error) {
-	ctx, cancel := context.WithTimeout(ctx, d)
+// them. What they do in the time to warm up is not counted.
+func closedLoop(ctx context.Context, o options, n int, pause time.Duration, spent cpuTime, start func(i int) (client, error)) (measurement, error) {
+	warmUp := o.warm / 4 // nothing here has sessions that get faster for seconds
+	ctx, cancel := context.WithTimeout(ctx, warmUp+o.duration)
 	defer cancel()
 	latencies := make([][]time.Duration, n)
 	errs := make([]error, n)
+	var cpu atomic.Int64 // nanoseconds spent before the clock started
+	began := time.Now().Add(warmUp)
+	warm := time.AfterFunc(warmUp, func() { cpu.Store(int64(spent.now())) })
 	var group sync.WaitGroup
-	began := time.Now()
 	for i := range n {
 		group.Go(func() {
 			c, err := start(i)
@@ -44,7 +48,9 @@ func closedLoop(ctx context.Context, n int, d, pause time.Duration, start func(i
 				if took == 0 {
 					took = time.Since(from)
 				}
-				latencies[i] = append(latencies[i], took)
+				if from.After(began) {
+					latencies[i] = append(latencies[i], took)
+				}
 				if pause > 0 {
 					time.Sleep(pause)
 				}
@@ -54,6 +60,7 @@ func closedLoop(ctx context.Context, n int, d, pause time.Duration, start func(i
 	group.Wait()
 	elapsed := time.Since(began)
 	if err := errors.Join(errs...); err != nil {
+		warm.Stop()
 		return measurement{}, err
 	}
 	all := slices.Concat(latencies...)
@@ -61,10 +68,7 @@ func closedLoop(ctx context.Context, n int, d, pause time.Duration, start func(i
 		return measurement{}, errors.New("nothing was done in the time")
 	}
 	slices.Sort(all)
-	return measurement{
-		rate:  float64(len(all)) / elapsed.Seconds(),
-		p50:   all[len(all)/2],
-		p99:   all[len(all)*99/100],
-		units: float64(len(all)),
-	}, nil
+	m := measurement{rate: float64(len(all)) / elapsed.Seconds(), p50: all[len(all)/2], p99: all[len(all)*99/100]}
+	m.cpu = time.Duration(float64(spent.now()-time.Duration(cpu.Load())) / float64(len(all)))
+	return m, nil
 }

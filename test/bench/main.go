@@ -3,7 +3,7 @@
 // for logons, transactions and COPY.
 //
 // Every round visits every target in turn, so that the drift of a machine hits
-// all alike. A ratio is taken within a round, and the median of the rounds' ratios
+// all alike, and lets it warm up before the clock starts. A ratio is taken within a round, and the median of the rounds' ratios
 // is what counts. Ratios travel between machines, rates do not. Clients, servers
 // and PostgreSQL share the machine: the CPU that one takes, the others lose.
 //
@@ -37,16 +37,18 @@ func main() {
 	flag.BoolVar(&o.peers, "peers", false, "measure PgBouncer and moto too")
 	flag.StringVar(&o.pgbouncer, "pgbouncer", "", "the pgbouncer program; left out, looked for in PATH and /usr/sbin")
 	flag.StringVar(&o.moto, "moto", "", "the moto_server program; left out, looked for in PATH")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds, each of which visits every target")
-	flag.DurationVar(&o.duration, "seconds", 3*time.Second, "time of one measurement")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds, each of which visits every target")
+	flag.DurationVar(&o.duration, "seconds", 2*time.Second, "time of one measurement")
+	flag.DurationVar(&o.warm, "warm", 2*time.Second, "time in which the sessions of transactions warm up before they are measured; a quarter of it for the rest")
 	flag.IntVar(&o.megabytes, "megabytes", 400, "what one COPY moves")
 	flag.IntVar(&o.idle, "idle", 1000, "idle sessions to weigh")
 	flag.StringVar(&o.profiles, "profiles", "", "directory for CPU profiles of Daypass, one for each target and its first round; what is profiled is a little slower")
 	flag.StringVar(&o.write, "write", "", "file to write the results to, between its marks")
 	flag.StringVar(&o.note, "note", "", "a sentence about the run for the file: how busy the machine was")
-	only := flag.String("only", "", "what to measure, separated by commas: "+strings.Join(keys, ", ")+"; left out, all")
+	only := flag.String("only", "", "what to measure, separated by commas: "+strings.Join(keys, ", ")+"; left out, all but scale")
 	flag.Parse()
-	o.only = keys
+	// Growth has a page of its own: -only scale.
+	o.only = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == "scale" })
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 		for _, key := range o.only {
@@ -70,7 +72,7 @@ type options struct {
 	daypass, postgres, pgbouncer, moto string
 	peers                              bool
 	rounds, megabytes, idle            int
-	duration                           time.Duration
+	duration, warm                     time.Duration
 	only                               []string
 	profiles, write, note              string
 }
@@ -79,14 +81,20 @@ type options struct {
 const clients = 8
 
 func bench(ctx context.Context, o options) error {
-	began := time.Now()
+	r := &report{options: o, began: time.Now()}
+	if err := r.machine.look(ctx); err != nil {
+		return fmt.Errorf("looking at the machine: %w", err)
+	}
 	s, err := startStack(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	r := &report{options: o, began: began, machine: machine(), versions: s.versions()}
-	fmt.Printf("%s\n%s\n%d rounds of %v\n", r.machine, strings.Join(r.versions, "; "), o.rounds, o.duration)
+	if err := r.machine.logOn(s.small); err != nil {
+		return err
+	}
+	r.versions = s.versions()
+	fmt.Printf("%s\n%s\n%d rounds of %v\n%s\n", r.machine.model, strings.Join(r.versions, "; "), o.rounds, o.duration, r.machine.costs())
 	for _, f := range s.figures(o) {
 		if !slices.Contains(o.only, f.key) {
 			continue
@@ -101,7 +109,11 @@ func bench(ctx context.Context, o options) error {
 		r.results = append(r.results, got)
 		got.print(os.Stdout)
 	}
+	s.stop()
+	r.machine.busy[1] = busy(ctx)
+	r.took = time.Since(r.began)
 	r.printGoals(os.Stdout)
+	fmt.Printf("%s\nThe run took %v.\n", r.machine.quiet(), r.took.Round(time.Second))
 	if o.write == "" {
 		return nil
 	}

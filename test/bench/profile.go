@@ -20,14 +20,14 @@ func (s *server) profiled(o options, f figure) {
 			continue
 		}
 		measure, first := t.measure, true
-		t.measure = func(ctx context.Context) (measurement, error) {
+		t.measure = func(ctx context.Context, spent cpuTime) (measurement, error) {
 			if !first {
-				return measure(ctx)
+				return measure(ctx, spent)
 			}
 			first = false
 			done := make(chan error, 1)
 			go func() { done <- s.profile(ctx, o, f.title) }()
-			m, err := measure(ctx)
+			m, err := measure(ctx, spent)
 			if problem := <-done; err == nil {
 				err = problem
 			}

@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,7 +15,8 @@ import (
 type report struct {
 	options
 	began    time.Time
-	machine  string
+	took     time.Duration
+	machine  machine
 	versions []string
 	results  []*result
 }
@@ -32,36 +33,37 @@ func (r *report) printGoals(out io.Writer) {
 	w.Flush()
 }
 
-// The marks between which write puts a run. What stands outside of them is
-// written by people.
-const (
-	beginMark = "<!-- begin: written by make bench-peers -->\n"
-	endMark   = "<!-- end: written by make bench-peers -->\n"
-)
+// marks are those between which write puts a run on a kind of machine. What stands
+// outside of them is written by people.
+func marks(kind string) (begin, end []byte) {
+	return fmt.Appendf(nil, "<!-- begin: written by make bench-peers where page faults are %s -->\n", kind),
+		fmt.Appendf(nil, "<!-- end: written by make bench-peers where page faults are %s -->\n", kind)
+}
 
-// write replaces what stands between the marks of a file.
+// write replaces what stands between the marks of a file for this kind of machine.
 func (r *report) write(name string) error {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	before, rest, ok := bytes.Cut(text, []byte(beginMark))
-	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
+	begin, end := marks(r.machine.kind())
+	before, rest, ok := bytes.Cut(text, begin)
+	_, after, ok2 := bytes.Cut(rest, end)
 	if !ok || !ok2 {
-		return errors.New(name + " does not have the marks between which the results go")
+		return fmt.Errorf("%s does not have the marks between which the results go: %s", name, bytes.TrimSpace(begin))
 	}
 	var b bytes.Buffer
 	b.Write(before)
-	b.WriteString(beginMark)
+	b.Write(begin)
 	r.markdown(&b)
-	b.WriteString(endMark)
+	b.Write(end)
 	b.Write(after)
 	return os.WriteFile(name, b.Bytes(), 0o644) // #nosec G306 -- a document
 }
 
 func (r *report) markdown(b *bytes.Buffer) {
-	fmt.Fprintf(b, "\n%s, %s. %s.\n", r.began.UTC().Format("2 January 2006"), strings.Join(r.versions, ", "), r.machine)
-	fmt.Fprintf(b, "%d rounds of %v; %d MB for each COPY; %d idle sessions. Load average at the end: %s.", r.rounds, r.duration, r.megabytes, r.idle, load())
+	fmt.Fprintf(b, "\n%s, %s. %s.\n%s\n%s\n", r.began.UTC().Format("2 January 2006"), strings.Join(r.versions, ", "), r.machine.model, r.machine.costs(), r.machine.quiet())
+	fmt.Fprintf(b, "%d rounds of %v, each target warm; %d MB for each COPY; %d idle sessions. The run took %v.", r.rounds, r.duration, r.megabytes, r.idle, r.took.Round(time.Second))
 	if r.note != "" {
 		fmt.Fprintf(b, " %s", r.note)
 	}
@@ -70,12 +72,15 @@ func (r *report) markdown(b *bytes.Buffer) {
 		measured, verdict := "not measured", "-"
 		if v, ok := g.value(r.results); ok {
 			measured, verdict = g.format(v), g.verdict(v)
+		} else if g.growth && !slices.Contains(r.only, "scale") {
+			continue
 		}
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", g.name, g.format(g.least), g.format(g.aim), measured, verdict)
 	}
 	b.WriteString("\nThe medians behind them. A ratio is to the first line, and the median of the rounds' ratios; CPU is that of the named\n" +
 		"process for one unit (a credential, a logon, a transaction, a GB). For transactions p50 is pgbench's\n" +
-		"mean, and CPU is counted once all sessions are open.\n")
+		"mean; \"cold\" is the second after all sessions are open, in which backends that were just started run slowly,\n" +
+		"and what PgBouncer keeps for the next client is warm already. All other columns are taken once all are warm.\n")
 	for _, result := range r.results {
 		table := result.table()
 		b.WriteString("\n")

@@ -55,13 +55,13 @@ func logOn(config *pgconn.Config) (time.Duration, error) {
 }
 
 // logons opens and closes connections, n at a time.
-func logons(o options, n int, pause time.Duration, to login) func(context.Context) (measurement, error) {
-	return func(ctx context.Context) (measurement, error) {
+func logons(o options, n int, pause time.Duration, to login) func(context.Context, cpuTime) (measurement, error) {
+	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		config, err := to.config()
 		if err != nil {
 			return measurement{}, err
 		}
-		return closedLoop(ctx, n, o.duration, pause, func(int) (client, error) {
+		return closedLoop(ctx, o, n, pause, spent, func(int) (client, error) {
 			return client{work: func() (time.Duration, error) { return logOn(config) }}, nil
 		})
 	}
@@ -100,59 +100,84 @@ func (d *database) pgbench(ctx context.Context, to login, progress func(line str
 	return out.String(), nil
 }
 
-var (
-	tpsLine      = regexp.MustCompile(`tps = ([\d.]+)`)
-	latencyLine  = regexp.MustCompile(`latency average = ([\d.]+) ms`)
-	progressLine = regexp.MustCompile(`^progress: ([\d.]+) s, ([\d.]+) tps`)
-)
+var progressLine = regexp.MustCompile(`^progress: ([\d.]+) s, ([\d.]+) tps, lat ([\d.]+) ms`)
 
-// transactions runs pgbench -S for a second longer than it measures: CPU counts
-// from its first report, when all sessions are open, to its last, so that no logon
-// is among the transactions. p50 is the mean, which is all that pgbench tells. cpu
-// is nil where no process's CPU is counted.
-func (d *database) transactions(o options, n int, to login, cpu func() time.Duration) func(context.Context) (measurement, error) {
-	return func(ctx context.Context) (measurement, error) {
-		var began, spent time.Duration // CPU
-		var last, units float64        // seconds and transactions
-		seconds := max(1, int(o.duration.Seconds())) + 1
+// transactions runs pgbench -S. Its reports come once a second: what they say of the
+// second after the first one, when all sessions are open, is cold, and what they say
+// once the sessions have had their time to warm up is counted. So the backends of all
+// targets are equally warm, also those that were started for this measurement. p50 is
+// the mean, which is all that pgbench tells.
+func (d *database) transactions(o options, n int, to login) func(context.Context, cpuTime) (measurement, error) {
+	return func(ctx context.Context, spent cpuTime) (measurement, error) {
+		warm, counted := 1+max(1, seconds(o.warm)), seconds(o.duration)
+		var m measurement
+		var cpu time.Duration
+		var last, units, latency, time0 float64
 		out, err := d.pgbench(ctx, to, func(line string) {
 			fields := progressLine.FindStringSubmatch(line)
-			if fields == nil || cpu == nil {
+			if fields == nil {
 				return
 			}
 			at, _ := strconv.ParseFloat(fields[1], 64)
 			tps, _ := strconv.ParseFloat(fields[2], 64)
-			if last == 0 {
-				began = cpu()
-			} else {
+			ms, _ := strconv.ParseFloat(fields[3], 64)
+			switch {
+			case last == 0:
+			case m.cold == 0:
+				m.cold = tps
+			}
+			if time0 > 0 {
 				units += tps * (at - last)
-				spent = cpu() - began
+				latency += ms * tps * (at - last)
+				m.rate = units / (at - time0)
+				m.cpu = time.Duration(float64(spent.now()-cpu) / units)
+			} else if at >= float64(warm)-0.5 {
+				time0, cpu = at, spent.now()
 			}
 			last = at
-		}, "-n", "-S", "-M", "simple", "-P", "1", "-c", strconv.Itoa(n), "-j", "2", "-T", strconv.Itoa(seconds))
+		}, "-n", "-S", "-M", "simple", "-P", "1", "-c", strconv.Itoa(n), "-j", strconv.Itoa(min(n, 2)), "-T", strconv.Itoa(warm+counted+1)) // there may be no report at the very end
+		if err != nil {
+			return m, err
+		}
+		if units == 0 {
+			return m, fmt.Errorf("pgbench: no report once it was warm: %s", out)
+		}
+		m.p50 = time.Duration(latency / units * float64(time.Millisecond))
+		return m, nil
+	}
+}
+
+func seconds(d time.Duration) int { return max(1, int(d.Round(time.Second)/time.Second)) }
+
+// queries asks one query after the other in one session, for the latency that the way
+// to the server adds.
+func queries(o options, to login) func(context.Context, cpuTime) (measurement, error) {
+	return func(ctx context.Context, spent cpuTime) (measurement, error) {
+		config, err := to.config()
 		if err != nil {
 			return measurement{}, err
 		}
-		tps, latency := tpsLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
-		if tps == nil || latency == nil || cpu != nil && units == 0 {
-			return measurement{}, fmt.Errorf("pgbench: %s", out)
-		}
-		var m measurement
-		m.rate, _ = strconv.ParseFloat(tps[1], 64)
-		average, _ := strconv.ParseFloat(latency[1], 64)
-		m.p50 = time.Duration(average * float64(time.Millisecond))
-		if cpu != nil {
-			m.cpu = time.Duration(float64(spent) / units)
-		}
-		return m, nil
+		return closedLoop(ctx, o, 1, 0, spent, func(int) (client, error) {
+			conn, err := open(config)
+			if err != nil {
+				return client{}, err
+			}
+			return client{
+				work: func() (time.Duration, error) {
+					_, err := conn.Exec(context.Background(), "select abalance from pgbench_accounts where aid = 1").ReadAll()
+					return 0, err
+				},
+				end: func() { _ = conn.Close(context.Background()) },
+			}, nil
+		})
 	}
 }
 
 // newUsers logs on as a database user that nobody has logged on as before; known
 // logs on as one of them again, under otherwise the same conditions.
-func newUsers(o options, s *server, known bool) func(context.Context) (measurement, error) {
-	return func(ctx context.Context) (measurement, error) {
-		return closedLoop(ctx, 1, o.duration, 0, func(int) (client, error) {
+func newUsers(o options, s *server, known bool) func(context.Context, cpuTime) (measurement, error) {
+	return func(ctx context.Context, spent cpuTime) (measurement, error) {
+		return closedLoop(ctx, o, 1, 0, spent, func(int) (client, error) {
 			return client{work: func() (time.Duration, error) {
 				s.users++
 				to, err := issue(s.endpoint(1), fmt.Sprintf("new%06d", s.users), true)

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// machine is what rates belong to: the hardware, and what a page fault and a logon cost
+// on it. Where the machine is virtual and its memory is mapped twice, faults are dear, and
+// so is all that starts processes: logons, and the first seconds of a backend.
+type machine struct {
+	model string
+	fault time.Duration // CPU of one, of a page of fresh memory
+	start time.Duration // of a process that does nothing, median
+	logon time.Duration // direct, plain, one at a time, median
+	// busy is how much of the CPUs others used in the second before the run, and in
+	// the one after it.
+	busy [2]float64
+}
+
+// idleEnough is how much of the CPUs others may use in a run whose figures count.
+const idleEnough = 0.1
+
+// kind is what faults are on the machine: two kinds of machine give figures that cannot
+// be compared.
+func (m *machine) kind() string {
+	if m.fault > 1500*time.Nanosecond {
+		return "dear"
+	}
+	return "cheap"
+}
+
+// quiet says whether the machine was idle but for the run.
+func (m *machine) quiet() string {
+	if max(m.busy[0], m.busy[1]) <= idleEnough {
+		return fmt.Sprintf("The machine was idle: others used %.0f %% of its CPUs before the run and %.0f %% after it.", 100*m.busy[0], 100*m.busy[1])
+	}
+	return fmt.Sprintf("**The machine was not idle**: others used %.0f %% of its CPUs before the run and %.0f %% after it. These figures do not count.", 100*m.busy[0], 100*m.busy[1])
+}
+
+func (m *machine) costs() string {
+	return fmt.Sprintf("Page faults are %s here: %.2f µs of CPU each. A process that does nothing takes %.2f ms, a direct logon %.2f ms.",
+		m.kind(), float64(m.fault.Nanoseconds())/1e3, m.start.Seconds()*1e3, m.logon.Seconds()*1e3)
+}
+
+// look measures what needs no server.
+func (m *machine) look(ctx context.Context) error {
+	m.model = model()
+	m.busy[0] = busy(ctx)
+	const pages, size = 1 << 14, 4096
+	var faults []time.Duration
+	for range 5 {
+		memory, err := syscall.Mmap(-1, 0, pages*size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		if err != nil {
+			return fmt.Errorf("mapping memory: %w", err)
+		}
+		if runtime.GOOS == "linux" {
+			const noHugePage = 15 // MADV_NOHUGEPAGE: a fault for each page
+			if err := syscall.Madvise(memory, noHugePage); err != nil {
+				return fmt.Errorf("asking for small pages: %w", err)
+			}
+		}
+		began := ownCPU()
+		for at := 0; at < len(memory); at += size {
+			memory[at] = 1
+		}
+		faults = append(faults, (ownCPU()-began)/pages)
+		if err := syscall.Munmap(memory); err != nil {
+			return fmt.Errorf("unmapping memory: %w", err)
+		}
+	}
+	slices.Sort(faults)
+	m.fault = faults[len(faults)/2]
+	var starts []time.Duration
+	for range 51 {
+		began := time.Now()
+		if err := exec.CommandContext(ctx, "true").Run(); err != nil {
+			return err
+		}
+		starts = append(starts, time.Since(began))
+	}
+	slices.Sort(starts)
+	m.start = starts[len(starts)/2]
+	return nil
+}
+
+// ownCPU is what this process has spent: it does not grow while others have the CPUs.
+func ownCPU() time.Duration {
+	var usage syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// logOn measures a direct logon.
+func (m *machine) logOn(d *database) error {
+	config, err := d.direct("disable").config()
+	if err != nil {
+		return err
+	}
+	var took []time.Duration
+	for range 21 {
+		one, err := logOn(config)
+		if err != nil {
+			return err
+		}
+		took = append(took, one)
+	}
+	slices.Sort(took)
+	m.logon = took[len(took)/2]
+	return nil
+}
+
+// busy is how much of the CPUs is used in a second in which this process sleeps, on Linux.
+func busy(ctx context.Context) float64 {
+	before, idleBefore := ticks()
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	after, idleAfter := ticks()
+	if after == before {
+		return 0
+	}
+	return 1 - float64(idleAfter-idleBefore)/float64(after-before)
+}
+
+// ticks are those of all CPUs since the machine's start, and those in which they idled.
+func ticks() (all, idle int64) {
+	data, _ := os.ReadFile("/proc/stat")
+	first, _, _ := strings.Cut(string(data), "\n")
+	for i, field := range strings.Fields(first) {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil || i > 8 {
+			continue // the line's name, and guests, which are counted already
+		}
+		all += n
+		if i == 4 || i == 5 { // idle, and waiting for a disk
+			idle += n
+		}
+	}
+	return all, idle
+}
+
+func model() string {
+	model := runtime.GOARCH
+	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(data)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return fmt.Sprintf("%s, %d CPUs, %s %s", model, runtime.NumCPU(), runtime.GOOS, strings.TrimSpace(string(kernel)))
+}
