@@ -47,18 +47,16 @@ none to read or the keyring cannot be opened.`,
 		Example: `  daypass redshift get-cluster-credentials --cluster-identifier examplecluster --db-user alice | daypass credential inspect
   daypass credential inspect --data ./daypass-data < password`,
 		Args: words(0, 1, "give one password, or - for the standard input"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			password, err := readPassword(env.stdin, args)
 			if err != nil {
 				return err
 			}
 			var verifier *keyring.Verifier
 			if from.given() {
-				file, _, err := from.open()
-				if err != nil {
+				if verifier, err = from.verifier(cmd.Context(), env); err != nil {
 					return err
 				}
-				verifier = file.Current().Verifier()
 			}
 			found := credential.Inspect(verifier, password.Reveal(), env.now())
 			if found.Status == credential.Unverified {

@@ -47,6 +47,7 @@ var packages = []struct {
 	// What is remembered.
 	{pkg: "internal/registry", ours: []string{"internal/keyring"}, never: []string{"net/http", "log", "log/slog"}, because: "the records do not depend on the store that keeps them"},
 	{pkg: "internal/registry/boltstore", ours: []string{"internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
+	{pkg: "internal/fleet", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http", "log", "log/slog"}, because: "who is alive and which keys are good is in records, whatever store keeps them"},
 	{pkg: "internal/registry/etcdstore", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
 
 	// What the service means.
@@ -72,7 +73,7 @@ var packages = []struct {
 	{pkg: "internal/tracing", ours: []string{"internal/api", "internal/gateway"}, because: "the packages that are traced do not import the tracing"},
 	{pkg: "internal/config", ours: []string{"internal/adminconn", "internal/dbuser", "internal/directory", "internal/filemode", "internal/iam", "internal/keyring", "internal/session", "internal/sts"},
 		never: []string{"log", "log/slog"}, because: "the file is parsed into values, and faults are returned"},
-	{pkg: "internal/server", ours: []string{"internal/adminconn", "internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/gateway", "internal/handover", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"},
+	{pkg: "internal/server", ours: []string{"internal/adminconn", "internal/api", "internal/audit", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/fleet", "internal/gateway", "internal/handover", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/throttle", "internal/tracing"},
 		never: []string{"github.com/spf13/cobra"}, because: "the server is started by a command and by tests, and knows no command line"},
 
 	// Clients and commands.
@@ -83,7 +84,7 @@ var packages = []struct {
 	{pkg: "internal/awscli/jmespath", ours: []string{"internal/awscli/pyvalue"}, never: leaf, because: "evaluating a query is a pure function"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/handover", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests: no part of the product.

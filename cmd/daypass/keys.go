@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/fleet"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/server"
 )
 
 func newKeysCommand(env environment) *cobra.Command {
@@ -28,7 +31,7 @@ func newKeysCommand(env environment) *cobra.Command {
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeysListCommand(env), newKeysRotateCommand(env))
+	cmd.AddCommand(newKeysListCommand(env), newKeysRotateCommand(env), newKeysRevokeCommand(env), newKeysMoveCommand(env))
 	return cmd
 }
 
@@ -49,25 +52,57 @@ func (f *keyringFlags) given() bool {
 	return err == nil
 }
 
-// open opens the keyring that the flags name. It need not be this machine's server
-// that uses it, and none has to run.
-func (f *keyringFlags) open() (*keyring.File, string, error) {
+// keySource is where keys are: in a keyring file, or in etcd, where several servers
+// share them. One of both is set.
+type keySource struct {
+	file   *keyring.File
+	path   string // of the file
+	shared *server.Keys
+}
+
+func (k *keySource) close() {
+	if k.shared != nil {
+		_ = k.shared.Close() // nothing is left to write
+	}
+}
+
+// open opens the keys that the flags name. It need not be this machine's server that
+// uses them, and none has to run.
+func (f *keyringFlags) open(ctx context.Context, env environment) (*keySource, error) {
+	path, cfg, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	if cfg != nil && cfg.RootKey != nil {
+		shared, err := server.OpenKeys(ctx, cfg, env.now)
+		return &keySource{shared: shared}, err
+	}
+	file, err := openKeyringFile(path)
+	return &keySource{file: file, path: path}, err
+}
+
+// read returns the path of the keyring file, and the configuration that names it where
+// there is one.
+func (f *keyringFlags) read() (path string, cfg *config.Config, err error) {
 	if f.data != "" && f.config != "" {
-		return nil, "", usageErrorf("--data and --config exclude one another")
+		return "", nil, usageErrorf("--data and --config exclude one another")
 	}
-	path := filepath.Join(f.data, "keyring.json")
-	if f.data == "" {
-		cfg, err := config.LoadEnv(cmp.Or(f.config, defaultConfigFile), config.SomeSecret)
-		if err != nil {
-			return nil, "", fmt.Errorf("%w\n(--data DIR names the data directory without a configuration)", err)
-		}
-		path = cfg.Keyring
+	if f.data != "" {
+		return filepath.Join(f.data, "keyring.json"), nil, nil
 	}
+	cfg, err = config.LoadEnv(cmp.Or(f.config, defaultConfigFile), config.SomeSecret)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w\n(--data DIR names the data directory without a configuration)", err)
+	}
+	return cfg.Keyring, cfg, nil
+}
+
+func openKeyringFile(path string) (*keyring.File, error) {
 	file, err := keyring.LoadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("there is no keyring at %s: the server makes one when it first starts", path)
+		return nil, fmt.Errorf("there is no keyring at %s: the server makes one when it first starts", path)
 	}
-	return file, path, err
+	return file, err
 }
 
 func newKeysListCommand(env environment) *cobra.Command {
@@ -79,17 +114,24 @@ func newKeysListCommand(env environment) *cobra.Command {
 		Example: `  daypass keys list
   daypass keys list --data /var/lib/daypass --output json`,
 		Long: `Lists the keys of the keyring without their secrets. A key that is superseded is
-kept until nothing that it signed or sealed can be alive.`,
+kept until nothing that it signed or sealed can be alive.
+
+Where the configuration has a root_key, the keys of all servers are listed, with the
+server that each belongs to.`,
 		Args: noWords,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			file, _, err := from.open()
+			source, err := from.open(cmd.Context(), env)
 			if err != nil {
 				return err
 			}
-			keys := file.Current().Keys(env.now())
+			defer source.close()
+			if source.shared != nil {
+				return listSharedKeys(cmd.Context(), env, source.shared, output)
+			}
+			keys := source.file.Current().Keys(env.now())
 			if output == "json" {
 				return writeKeysJSON(env.stdout, keys)
 			}
@@ -146,25 +188,35 @@ A running server uses them within a second; none has to run. The keys they
 supersede go on checking what they signed: credentials for 1 h 5 min, session
 tokens for 36 h 5 min. Keys whose time is over are dropped.
 
-Where several machines share a keyring, give --activate-in, copy the keyring file
-to the others (each takes it up within a second), and all change over together.
+Where the configuration has a root_key, every server makes a new key of its own: it
+signs when each server that is alive has seen it, which the command waits for. Servers
+without root_key that share a keyring file: give --activate-in, copy the file to the
+others (each takes it up within a second), and all change over together.
 
 When somebody may have read the keys, give --discard and --upstream: everything
 issued so far stops working at once.`,
 		Example: `  daypass keys rotate
   daypass keys rotate --data /var/lib/daypass --activate-in 30m`,
 		Args: noWords,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case activateIn < 0:
 				return usageErrorf("--activate-in is negative")
 			case activateIn > 0 && (discard || upstream):
 				return usageErrorf("--activate-in does not go with --discard or --upstream, which take effect at once")
 			}
-			file, path, err := from.open()
+			source, err := from.open(cmd.Context(), env)
 			if err != nil {
 				return err
 			}
+			defer source.close()
+			if source.shared != nil {
+				if activateIn > 0 {
+					return usageErrorf("--activate-in is for a keyring file that is copied; with root_key, keys sign when every server has seen them")
+				}
+				return rotateSharedKeys(cmd.Context(), env, source.shared, fleet.Rotation{Discard: discard, Upstream: upstream})
+			}
+			file, path := source.file, source.path
 			now := env.now()
 			before := file.Current()
 			after, err := file.Update(func(k *keyring.Keyring) *keyring.Keyring {

@@ -104,6 +104,10 @@ func answerTo(err error) *awsquery.Error {
 		return awsquery.Invalid("DbGroups", "must have fewer characters in all: the password would be longer than "+
 			strconv.Itoa(credential.MaxLength)+" characters. 2400 characters of groups fit")
 	}
+	if errors.Is(err, credential.ErrNoKey) {
+		return &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable,
+			Message: "This server has no key that may sign credentials now. Try again, or ask another server."}
+	}
 	return nil
 }
 

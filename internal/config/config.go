@@ -9,6 +9,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -37,6 +38,7 @@ type Config struct {
 	Audit    Audit
 	Tracing  Tracing
 	Registry Registry
+	RootKey  *RootKey // nil: the keys are a file in Data
 	Clusters []Cluster
 
 	Directory *directory.Directory
@@ -46,6 +48,10 @@ type Config struct {
 	// Files are the configuration file and the files it names, as they were when
 	// they were read.
 	Files []File
+
+	// Common is a hash of what has to be the same on each of several servers: all but
+	// the addresses, paths and certificates that are each server's own.
+	Common [sha256.Size]byte
 
 	lines  map[string]int    // of the keys that are in the file
 	fixed  map[string]string // values that only a restart can change, by key
@@ -134,6 +140,7 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	}
 	c.inline = f.inline
 	canonical(fileKeys, top, "", restart, func(key, value string) { c.fixed[key] = value })
+	c.Common = common(top)
 	for _, file := range f.files {
 		if file.regular() {
 			c.Files = append(c.Files, file.file)
@@ -198,6 +205,13 @@ func (c *Config) read(top *section) *directory.Spec {
 	}
 	if s := top.sub("registry"); s != nil {
 		c.Registry.read(s)
+	}
+	if s := top.sub("root_key"); s != nil {
+		c.RootKey = &RootKey{}
+		c.RootKey.read(s)
+		if c.Registry.Etcd == nil {
+			top.errorf("root_key", "needs registry.etcd, where the servers share keys; one server alone needs neither")
+		}
 	}
 	spec := &directory.Spec{Account: c.Account, Region: c.Region}
 	seen := map[string]bool{}

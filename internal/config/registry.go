@@ -35,6 +35,17 @@ func (r *Registry) read(s *section) {
 	}
 }
 
+// RootKey is where the root key of several servers comes from. One of both is set.
+type RootKey struct {
+	File    string   // path, absolute
+	Command []string // a program and its arguments
+}
+
+func (r *RootKey) read(s *section) {
+	r.File, r.Command = s.filePath("file"), s.texts("command")
+	_ = s.contents("file") // so that a file which cannot be read is reported with its line
+}
+
 func (e *Etcd) read(s *section) {
 	secure := e.readEndpoints(s)
 	e.Prefix = s.text("prefix")

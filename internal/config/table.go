@@ -33,6 +33,8 @@ var fileKeys = []key{
 		doc: "Where OpenTelemetry traces are sent."},
 	{name: "registry", value: mapping, change: live, keys: registryKeys, unset: "`registry.db` in `data`",
 		doc: "Where several servers share what is revoked."},
+	{name: "root_key", value: mapping, change: restart, keys: rootKeys, unset: "one keyring, `keyring.json` in `data`",
+		doc: "The key above those that several servers share in `registry.etcd`. With it each server signs with a key of its own, and no key is copied: [Several servers](several-servers.md)."},
 	{name: "clusters", value: mappings, change: live, none: true, keys: clusterKeys,
 		doc: "The PostgreSQL servers that people log on to."},
 	{name: "iam", value: mapping, change: live, none: true, keys: iamKeys,
@@ -127,6 +129,14 @@ var auditKeys = []key{
 var tracingKeys = []key{
 	{name: "endpoint", value: text, required: true, change: restart,
 		doc: "The URL of an OTLP/HTTP receiver, such as `http://127.0.0.1:4318`."},
+}
+
+var rootKeys = []key{
+	{name: "file", value: path, oneOf: "file", required: true, change: restart, reread: true, private: true,
+		doc: "A file with the root key: 32 random bytes in base64 on one line, as `openssl rand -base64 32` prints them. " +
+			"A second line may have the previous one. It is read at the start."},
+	{name: "command", value: texts, oneOf: "file", required: true, change: restart,
+		doc: "A program and its arguments that prints what `file` would hold, within 30 seconds: a client of a KMS, of Vault or of a PKCS#11 token. It is run at the start, without a shell."},
 }
 
 var registryKeys = []key{

@@ -45,6 +45,7 @@ registry:
     tls: {ca: ca.crt, certificate: server.crt, key: server.key}
     username: daypass
     password_env: ANA_SECRET_ACCESS_KEY
+root_key: {file: root.key}
 clusters:
   - identifier: east
     database: sales
@@ -101,7 +102,7 @@ iam:
 `
 
 // variants are whole, and whole with what it cannot have at the same time.
-var variants = []string{whole, strings.Replace(whole, "    password_env: ANA_SECRET_ACCESS_KEY\nclusters", "    password_file: secret\nclusters", 1)}
+var variants = []string{whole, strings.Replace(whole, "    password_env: ANA_SECRET_ACCESS_KEY\nroot_key: {file: root.key}", "    password_file: secret\nroot_key: {command: [cat, root.key]}", 1)}
 
 // wholeSite is a directory with the files that whole names, and the path of the
 // configuration in it.
@@ -114,6 +115,7 @@ func wholeSite(t *testing.T) string {
 	for name, text := range map[string]string{
 		"secret":      "a secret that is long enough\n",
 		"othersecret": "another secret that is long enough\n",
+		"root.key":    "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ=\n",
 		"seed":        "JBSWY3DPEHPK3PXPJBSWY3DP\n",
 		"jwks.json":   `{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`,
 	} {
@@ -121,7 +123,7 @@ func wholeSite(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for from, to := range map[string]string{"ca.crt": "other.crt", "server.key": "other.key", "server.crt": "other-server.crt", "jwks.json": "other.json"} {
+	for from, to := range map[string]string{"ca.crt": "other.crt", "server.key": "other.key", "server.crt": "other-server.crt", "jwks.json": "other.json", "root.key": "root.key2"} {
 		data, err := os.ReadFile(filepath.Join(dir, from))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, to), data, 0o600)
@@ -368,6 +370,7 @@ func TestLintReadsTheSame(t *testing.T) {
 
 // anotherValue is a second sound value for a text, by its key.
 var anotherValue = map[string]string{
+	"command": "vault",
 	"account": "210987654321", "region": "eu-central-1", "listen": "127.0.0.1:1234", "endpoint": "http://127.0.0.1:4319",
 	"endpoints": "https://10.0.0.2:2379", "host": "db2.example.com", "trusted_proxies": "10.1.0.0/16", "prefix": "third/",
 	"custom_domains": "house.example.com", "upstream": "postgres://daypass@127.0.0.1:5433/postgres?sslmode=disable",

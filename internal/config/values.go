@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,6 +111,36 @@ func (s *section) fingerprint(changes ...change) hash.Hash {
 		canonical(s.table, s, "", c, func(key, value string) { fmt.Fprintf(h, "%q=%q\n", key, value) })
 	}
 	return h
+}
+
+// ownKeys are what may differ between servers of one installation: each has addresses,
+// paths and certificates of its own.
+var ownKeys = []string{"data", "api.listen", "api.tls", "gateway.listen", "gateway.tls", "gateway.advertise", "admin", "tracing", "registry", "root_key", "peers"}
+
+// common is a hash of all keys but ownKeys. A file counts with its content, wherever
+// it is.
+func common(top *section) [sha256.Size]byte {
+	var lines []string
+	for _, c := range []change{live, reconnect, restart} {
+		canonical(top.table, top, "", c, func(name, value string) {
+			for _, own := range ownKeys {
+				if name == own || strings.HasPrefix(name, own+".") {
+					return
+				}
+			}
+			if _, sum, ok := strings.Cut(value, " "+hidden); ok {
+				value = sum
+			}
+			lines = append(lines, fmt.Sprintf("%q=%q", name, value))
+		})
+	}
+	for path, read := range top.file.files {
+		if strings.HasSuffix(path, ".json") { // a policy document, or keys of an identity provider
+			lines = append(lines, hex.EncodeToString(read.file.Sum[:]))
+		}
+	}
+	slices.Sort(lines)
+	return sha256.Sum256([]byte(strings.Join(lines, "\n")))
 }
 
 // Quote writes a text as a value of the configuration file: in single quotes, which are

@@ -82,6 +82,9 @@ func Mint(k *keyring.Keyring, g Grant) (keyring.Secret, error) {
 	if fault := g.fault(); fault != "" {
 		return "", errors.New("minting a credential: " + fault)
 	}
+	if !k.MaySign(g.IssuedAt) {
+		return "", ErrNoKey
+	}
 	id, sign := k.Signer(g.IssuedAt)
 	c := g.claims()
 	t := token{

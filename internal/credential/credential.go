@@ -81,6 +81,9 @@ var (
 // MaxLength: its groups have too many characters in all.
 var ErrTooLong = errors.New("credential too long")
 
+// ErrNoKey is returned by Mint while the server has no key that may sign.
+var ErrNoKey = errors.New("no key may sign credentials now: it could not be certified for hours, because the registry cannot be reached")
+
 // Error is why Check refused a password. The reason never quotes the password.
 type Error struct {
 	Err    error  // one of the sentinels

@@ -91,6 +91,10 @@ type Keyring struct {
 	session    []*key // the same
 	upstream   *key
 	verifier   *Verifier
+
+	// Of one of several servers (Shared.With):
+	waiting    *key      // a session key that opens and does not seal yet; nil: none
+	signsUntil time.Time // when the key that signs has to be certified again; zero: never
 }
 
 // New returns a keyring with fresh random keys, all of them active at now.
@@ -103,7 +107,7 @@ func New(now time.Time) *Keyring {
 }
 
 func assemble(credential, session []*key, upstream *key) *Keyring {
-	return &Keyring{credential, session, upstream, newVerifier(credential)}
+	return &Keyring{credential: credential, session: session, upstream: upstream, verifier: newVerifier(credential)}
 }
 
 func generate(purpose Purpose, active time.Time) *key {
@@ -114,23 +118,32 @@ func generate(purpose Purpose, active time.Time) *key {
 
 func newKey(purpose Purpose, active time.Time, secret [secretSize]byte) *key {
 	k := &key{active: active.UTC().Truncate(time.Second), secret: secret}
-	// The identifier is a hash of the public key where there is one, else of the
-	// secret, under a label of its own. A key that was damaged in the file no longer
-	// matches its identifier.
 	material := secret[:]
 	switch purpose {
 	case Credential:
 		k.private = ed25519.NewKeyFromSeed(secret[:])
-		material = k.private[ed25519.PublicKeySize:]
+		material = k.public()
 	case Session:
 		k.sealer = newXAES(secret)
 	}
+	k.identify(purpose, material)
+	return k
+}
+
+// identify names a key by a hash of its public half where it has one, else of its
+// secret, under a label of its own. A key that was damaged in the file no longer
+// matches its identifier.
+func (k *key) identify(purpose Purpose, material []byte) {
 	h := sha256.New()
 	h.Write([]byte("daypass key identifier: " + string(purpose) + "\x00"))
 	h.Write(material)
 	copy(k.id[:], h.Sum(nil))
-	return k
 }
+
+// public is the public half of a credential key.
+func (k *key) public() ed25519.PublicKey { return ed25519.PublicKey(k.private[ed25519.PublicKeySize:]) }
+
+func (k *key) hexID() string { return hex.EncodeToString(k.id[:]) }
 
 // Rotate returns a keyring with a new credential key and a new session key that
 // become active at activate, or at now if that is later, and without the keys
@@ -229,6 +242,13 @@ func (k *Keyring) Signer(now time.Time) (keyID []byte, sign func(msg []byte) []b
 	}
 }
 
+// MaySign reports whether a key may sign at now. It always may, but for one of
+// several servers that could not have its key certified for hours, or that has none
+// of its own yet.
+func (k *Keyring) MaySign(now time.Time) bool {
+	return len(k.credential) > 0 && (k.signsUntil.IsZero() || now.Before(k.signsUntil))
+}
+
 // Verifier returns the public half of the credential keys.
 func (k *Keyring) Verifier() *Verifier { return k.verifier }
 
@@ -247,7 +267,7 @@ func newVerifier(keys []*key) *Verifier {
 	v := &Verifier{keys: make(map[keyID]verifyingKey, len(keys))}
 	for i, k := range keys {
 		v.keys[k.id] = verifyingKey{
-			public: ed25519.PublicKey(k.private[ed25519.PublicKeySize:]),
+			public: k.public(),
 			until:  until(keys, i, Credential),
 		}
 	}
@@ -318,7 +338,7 @@ func (k *Keyring) Keys(now time.Time) []Info {
 	var infos []Info
 	describe := func(purpose Purpose, keys []*key) {
 		for i, one := range keys {
-			info := Info{Purpose: purpose, ID: hex.EncodeToString(one.id[:]), Active: one.active, Until: until(keys, i, purpose)}
+			info := Info{Purpose: purpose, ID: one.hexID(), Active: one.active, Until: until(keys, i, purpose)}
 			switch used := inUse(keys, now); {
 			case i == used:
 				info.State = InUse
@@ -330,13 +350,16 @@ func (k *Keyring) Keys(now time.Time) []Info {
 				info.State = Expired
 			}
 			if one.private != nil {
-				info.Public = ed25519.PublicKey(slices.Clone(one.private[ed25519.PublicKeySize:]))
+				info.Public = slices.Clone(one.public())
 			}
 			infos = append(infos, info)
 		}
 	}
 	describe(Credential, k.credential)
 	describe(Session, k.session)
+	if k.waiting != nil {
+		infos = append(infos, Info{Purpose: Session, ID: k.waiting.hexID(), Active: k.waiting.active, State: Pending})
+	}
 	describe(Upstream, []*key{k.upstream})
 	return infos
 }

@@ -47,25 +47,28 @@ type storedKey struct {
 // Marshal returns the keyring as a JSON document that Parse reads. It has the
 // secrets in it.
 func (k *Keyring) Marshal() []byte {
-	store := func(one *key) storedKey {
-		return storedKey{
-			ID:     hex.EncodeToString(one.id[:]),
-			Active: one.active.Format(time.RFC3339),
-			Secret: base64.RawURLEncoding.EncodeToString(one.secret[:]),
-		}
-	}
-	file := stored{Version: formatVersion, Upstream: store(k.upstream)}
-	for _, one := range k.credential {
-		file.Credential = append(file.Credential, store(one))
-	}
-	for _, one := range k.session {
-		file.Session = append(file.Session, store(one))
-	}
+	file := stored{Version: formatVersion, Credential: storeAll(k.credential), Session: storeAll(k.session), Upstream: store(k.upstream)}
 	data, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
 		panic("internal error: keyring: " + err.Error())
 	}
 	return append(data, '\n')
+}
+
+func store(one *key) storedKey {
+	return storedKey{
+		ID:     one.hexID(),
+		Active: one.active.Format(time.RFC3339),
+		Secret: base64.RawURLEncoding.EncodeToString(one.secret[:]),
+	}
+}
+
+func storeAll(keys []*key) []storedKey {
+	var list []storedKey
+	for _, one := range keys {
+		list = append(list, store(one))
+	}
+	return list
 }
 
 // Parse reads what Marshal wrote, and nothing else: apart from white space the

@@ -123,7 +123,11 @@ func (h *health) readiness() readiness {
 // warnings lists what would keep the server from becoming ready after a restart.
 func (s *service) warnings() (warnings []string) {
 	if err := s.keys.Err(); err != nil {
-		warnings = append(warnings, "the keyring file was refused, earlier keys stay in force: "+err.Error())
+		about := "the keyring file was refused, earlier keys stay in force: "
+		if s.member != nil {
+			about = "the keys in force may not be the latest: "
+		}
+		warnings = append(warnings, about+err.Error())
 	}
 	if err := s.refused.Load(); err != nil {
 		warnings = append(warnings, "the configuration file was refused, an earlier one stays in force: "+(*err).Error())

@@ -20,6 +20,10 @@ const (
 func (s *service) followChanges(ctx context.Context) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
+	var rekeyed <-chan struct{} // never, for keys of a file
+	if s.member != nil {
+		rekeyed = s.member.changed
+	}
 	for {
 		s.expiry.look(s.log, s.inUse(), s.opts.Now())
 		select {
@@ -27,6 +31,8 @@ func (s *service) followChanges(ctx context.Context) error {
 			return nil
 		case <-s.opts.Hangup:
 			s.reload()
+		case <-rekeyed:
+			s.swap(s.live.Load().cfg) // passwords of session roles may come from another key
 		case <-ticker.C:
 			s.reloadKeyring()
 			s.followFiles()
@@ -35,7 +41,10 @@ func (s *service) followChanges(ctx context.Context) error {
 }
 
 func (s *service) reloadKeyring() {
-	switch changed, err := s.keys.Reload(); {
+	if s.keysFile == nil {
+		return
+	}
+	switch changed, err := s.keysFile.Reload(); {
 	case err != nil:
 		s.log.Error("the keyring file was refused: the earlier keys stay in force", "err", err)
 	case changed:
@@ -134,6 +143,7 @@ func (s *service) readConfiguration() {
 	s.files = fileWatch{}
 	s.refused.Store(nil)
 	s.swap(cfg)
+	s.configRead.Store(s.opts.Now().Unix())
 	s.setLimits(cfg)
 	s.revoked.renew(cfg, s.log)
 	s.observers.reloaded(cfg, s.opts.Now())

@@ -22,7 +22,6 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/ca"
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
@@ -71,9 +70,11 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 		return cfg.Fault("data", err)
 	}
 	defer data.close()
-	keys, err := keyring.OpenFile(cfg.Keyring, opts.Now())
-	if err != nil {
-		return cfg.Fault("data", fmt.Errorf("opening the keyring: %w", err))
+	var file *keyring.File
+	if cfg.RootKey == nil {
+		if file, err = openKeysFile(cfg, opts.Now()); err != nil {
+			return err
+		}
 	}
 	record, err := audit.Open(data.join("audit"), opts.Now)
 	if err != nil {
@@ -92,8 +93,16 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	}
 	defer revoked.close()
 
-	s := &service{opts: opts, log: opts.Log, data: data, keys: keys, audit: record, observers: observe, revoked: revoked}
-	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, keys.Current(), opts, observe)})
+	s := &service{opts: opts, log: opts.Log, data: data, keysFile: file, keys: file, audit: record, observers: observe, revoked: revoked}
+	if cfg.RootKey != nil {
+		if s.member, err = joinFleet(ctx, cfg, revoked, opts); err != nil {
+			return err
+		}
+		defer s.member.leave()
+		s.keys = s.member
+	}
+	s.configRead.Store(opts.Now().Unix())
+	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, s.keys.Current(), opts, observe)})
 	defer func() { s.live.Load().clusters.close(nil) }()
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("configuration", "warning", warning)
@@ -109,7 +118,9 @@ type service struct {
 	opts      Options
 	log       *slog.Logger
 	data      *dataDir
-	keys      *keyring.File
+	keys      keySource
+	keysFile  *keyring.File // the same of a server that shares no keys, else nil
+	member    *member       // the same of one of several servers, else nil
 	audit     *audit.Writer
 	observers observers
 	revoked   *revocations
@@ -123,6 +134,7 @@ type service struct {
 	authority  atomic.Pointer[ca.Authority] // nil if the operator provides the gateway's certificate
 	expiry     expiry
 	files      fileWatch
+	configRead atomic.Int64          // when the configuration in force was read, Unix time
 	refused    atomic.Pointer[error] // why the configuration file was refused; nil: it is in force
 }
 
@@ -163,9 +175,7 @@ func (s *service) run(ctx context.Context) error {
 		Limits:  gateway.Limits{LogonTimeout: s.opts.Patience},
 		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
 		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
-		Check: func(password string) (credential.Grant, error) {
-			return credential.Check(s.keys.Current().Verifier(), password, s.opts.Now())
-		},
+		Check:   s.check,
 		Proxies: within(func() []netip.Prefix { return s.live.Load().cfg.Gateway.ProxyProtocol }),
 		Revoked: s.revoked.revoked,
 		Audit:   s.audit,
@@ -187,6 +197,9 @@ func (s *service) run(ctx context.Context) error {
 		Log:            s.log,
 		Now:            s.opts.Now,
 	})
+	if s.member != nil {
+		s.member.describe(s.announced)
+	}
 	health := &health{
 		audit: s.audit.Err, registry: s.revoked.Err, warnings: s.warnings,
 		live: func() *clusters { return s.live.Load().clusters },

@@ -34,6 +34,9 @@ func (s *service) shutdown(health *health, httpServer *http.Server) error {
 		drain = 0
 	}
 	health.draining.Store(true)
+	if s.member != nil {
+		s.member.leaving.Store(true)
+	}
 	sessions, active := count(s.front)
 	s.log.Info("shutting down", "listeners_close_in", s.opts.ShutdownDelay, "sessions", sessions, "active", active, "sessions_end_in", s.opts.ShutdownDelay+drain)
 	if s.opts.ShutdownDelay > 0 {

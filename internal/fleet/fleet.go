@@ -1,0 +1,358 @@
+// Package fleet makes any number of servers one service: they share keys without
+// copying files, and know of one another. What they share is in the registry, where
+// others may write; a root key, which is never there, says what of it is true.
+//
+// Keys. Each server signs credentials with a key of its own, whose private half never
+// leaves the process. Its public half is a record that the root key has certified:
+// who can write the registry cannot add a signer. A key goes through phases:
+//
+//	published   the record is written; the key signs nothing yet
+//	seen        every server that is alive has read it (each says how far it has read)
+//	signing     and is certified again every hour, for six
+//	retired     another has taken its place, or its server has left; it checks
+//	forgotten   nothing that it signed can be alive
+//
+// A server that vanished is forgotten when its last certificate has run out and what
+// it could have signed until then is over, since it may only be frozen. A key that was
+// revoked checks nothing from the moment in which a server has read so.
+//
+// What all servers need alike, the keys of session tokens and the one behind upstream
+// passwords, is one record, sealed under the root key (keyring.Shared). A new session
+// key seals when every server that is alive has seen it.
+//
+// What a server has read it remembers. A record that vanishes without having been taken
+// back, or an older one in the place of a later one, changes nothing for it, and it
+// puts the record back: a writer of the registry, or a registry that was restored from
+// a backup, takes nothing away that a server still knows.
+//
+// Servers. Each announces itself under a lease, signed by the root key (Self). One that
+// has said nothing for fifteen seconds counts for nothing.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+const (
+	// window is for how long a key is certified, and renewal how often it is.
+	window  = 6 * time.Hour
+	renewal = time.Hour
+	// unseen is how long a key is published at least before it signs: a server that
+	// starts may have read the records just before and not be announced yet.
+	unseen = 2 * registry.Beat
+	// lease is how long a server is announced after it has gone without a word, and
+	// silence how long one counts that says nothing new.
+	lease   = 10 * time.Second
+	silence = 15 * time.Second
+	// stale is how old what was read may be for decisions.
+	stale = 3 * time.Second
+	// settle is how long a server that is cut off signs with keys that are not its
+	// own (keyring.Shared has the same for those who check).
+	settle = 5 * time.Minute
+	// slack is how long after its time a record stays, for clocks that disagree.
+	slack = 10 * time.Minute
+	// callTimeout bounds the writes of one round.
+	callTimeout = 5 * time.Second
+)
+
+// Store is the registry, with leases.
+type Store interface {
+	registry.Store
+	// Announce keeps a record under a lease, as etcdstore's does.
+	Announce(ctx context.Context, key string, lifetime time.Duration, value func() []byte, again <-chan struct{}, tell func(error))
+}
+
+// Config is what a Fleet needs. All but the callbacks is required.
+type Config struct {
+	Store Store
+	Roots *keyring.Roots
+	Now   func() time.Time
+	// Self is asked whenever the server is announced.
+	Self func() Self
+	// Legacy is the keyring file that an installation without root key has; nil: none.
+	// Where it is there and nothing in the registry, Open refuses.
+	Legacy string
+	// Changed is called after each change of Current. Optional.
+	Changed func()
+	// Problem is told what goes wrong, once until it is over, and nil then. Optional.
+	Problem func(about string, err error)
+}
+
+// Fleet is one server's part in it. It is safe for concurrent use.
+type Fleet struct {
+	config  Config
+	self    string
+	current atomic.Pointer[keyring.Keyring]
+	begun   time.Time
+	beat    atomic.Int64 // of the last look, since begun
+	again   chan struct{}
+	poke    chan struct{}
+
+	mu        sync.Mutex // guards what follows
+	view      *view
+	print     string // of current
+	own       *own   // signs; nil: none yet
+	candidate *own   // is published; nil: none
+	looked    chan struct{}
+	told      map[string]bool
+	err       error
+}
+
+// own is a key of this server's.
+type own struct {
+	*keyring.Signer
+	epoch   uint64
+	created time.Time
+	since   time.Time // when it was first seen in the registry; monotonic
+}
+
+// Open reads what the servers share, and makes it where there is nothing yet.
+func Open(ctx context.Context, config Config) (*Fleet, error) {
+	f := &Fleet{config: config, self: config.Self().ID, begun: time.Now(), view: newView(), told: map[string]bool{},
+		again: make(chan struct{}, 1), poke: make(chan struct{}, 1), looked: make(chan struct{})}
+	records, err := config.Store.List(ctx, prefix)
+	if err != nil {
+		return nil, fmt.Errorf("reading what the servers share: %w", err)
+	}
+	v := f.view.next(config.Roots, records, config.Now(), true)
+	if err := v.problems[sharedKey]; err != nil {
+		return nil, unopened(err)
+	}
+	if v.shared == nil {
+		if config.Legacy != "" {
+			return nil, fmt.Errorf("%s has the keys of this installation and etcd has none: take them along with `daypass keys move`, "+
+				"or move the file away to begin with new keys", config.Legacy)
+		}
+		record, err := config.Store.Create(ctx, sharedKey, seal(config.Roots, keyring.NewShared(config.Now())))
+		if errors.Is(err, registry.ErrConflict) { // another server was faster
+			return Open(ctx, config)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("writing what the servers share: %w", err)
+		}
+		v = f.view.next(config.Roots, append(records, record), config.Now(), true)
+	}
+	f.look(v)
+	return f, nil
+}
+
+func unopened(err error) error {
+	if errors.Is(err, keyring.ErrUnknownRoot) {
+		return fmt.Errorf("the keys that the servers share are sealed under another root key: give this server the root key that the "+
+			"others have (root_key), or the previous one on a second line: %w", err)
+	}
+	return fmt.Errorf("the keys that the servers share, record %s of the registry, cannot be read: %w", sharedKey, err)
+}
+
+// Run keeps up to date, and tends the keys, until ctx is done.
+func (f *Fleet) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	all.Go(func() { f.watch(ctx) })
+	all.Go(func() { f.tendLoop(ctx) })
+	all.Go(func() {
+		f.config.Store.Announce(ctx, serverPrefix+f.self, lease, f.announcement, f.again, func(err error) {
+			if err != nil {
+				err = fmt.Errorf("announcing this server: %w", err)
+			}
+			f.tell("announcing", err)
+		})
+	})
+	all.Wait()
+}
+
+func (f *Fleet) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		first := true
+		err := f.config.Store.Watch(ctx, prefix, func(records []registry.Record, changed bool) {
+			f.beat.Store(int64(time.Since(f.begun)))
+			if changed {
+				f.mu.Lock()
+				v := f.view
+				f.mu.Unlock()
+				f.look(v.next(f.config.Roots, records, f.config.Now(), first))
+			}
+			first = false
+			f.mu.Lock()
+			close(f.looked)
+			f.looked = make(chan struct{})
+			f.mu.Unlock()
+			f.tell(reading, nil)
+			if changed {
+				nudge(f.poke)
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		f.tell(reading, fmt.Errorf("reading what the servers share: %w", err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(registry.Beat / 2):
+		}
+	}
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// look takes a view over, and what follows from it.
+func (f *Fleet) look(v *view) {
+	f.mu.Lock()
+	before := f.view
+	f.view = v
+	if v.seen != before.seen {
+		nudge(f.again)
+	}
+	changed := f.renew(v)
+	f.mu.Unlock()
+	for key, err := range v.problems {
+		f.tell(key, fmt.Errorf("registry record %s is not believed: %w", key, err))
+	}
+	for key := range before.problems {
+		if v.problems[key] == nil {
+			f.tell(key, nil)
+		}
+	}
+	if changed && f.config.Changed != nil {
+		f.config.Changed()
+	}
+}
+
+// renew makes the keyring in force. It needs mu.
+func (f *Fleet) renew(v *view) (changed bool) {
+	now := f.config.Now()
+	var key *keyring.Signer
+	until := time.Time{}
+	switch {
+	case f.own != nil:
+		if s := v.signers[f.own.ID()]; s != nil && v.revoked[f.own.ID()] == nil && f.own.epoch >= v.shared.Floor() {
+			key, until = f.own.Signer, s.SignsUntil
+		} else {
+			key, until = f.own.Signer, time.Unix(0, 0) // it is not certified, or not any more
+		}
+	default:
+		// Keys that a file brought along, until this server has one of its own.
+		until = now.Add(settle).Truncate(time.Minute)
+	}
+	id := ""
+	if key != nil {
+		id = key.ID()
+	}
+	print := fmt.Sprintf("%s %s %d", v.fingerprint(now), id, until.Unix())
+	if print == f.print {
+		return false
+	}
+	f.print = print
+	f.current.Store(v.shared.With(key, until, v.known(now), now))
+	return true
+}
+
+// tell passes a problem on, once until it is over.
+func (f *Fleet) tell(about string, err error) {
+	f.mu.Lock()
+	known := f.told[about]
+	if err == nil {
+		delete(f.told, about)
+	} else {
+		f.told[about] = true
+	}
+	if about == reading {
+		f.err = err
+	}
+	f.mu.Unlock()
+	if known == (err == nil) && f.config.Problem != nil {
+		f.config.Problem(about, err)
+	}
+}
+
+// reading is what a problem is about that has to do with no single record.
+const reading = "reading"
+
+// Current returns the keyring in force.
+func (f *Fleet) Current() *keyring.Keyring { return f.current.Load() }
+
+// Err is why the servers' records cannot be read, nil when they can.
+func (f *Fleet) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err
+	}
+	if silent := time.Since(f.begun) - time.Duration(f.beat.Load()); silent > stale {
+		return fmt.Errorf("reading what the servers share: no answer for %v", silent.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// Await returns when the records have been read as they are after the call, or after
+// two seconds: a credential may have been signed with a key that was published a
+// moment ago.
+func (f *Fleet) Await() {
+	limit := time.After(4 * registry.Beat)
+	for range 2 { // the first look may have begun before
+		f.mu.Lock()
+		looked := f.looked
+		f.mu.Unlock()
+		select {
+		case <-looked:
+		case <-limit:
+			return
+		}
+	}
+}
+
+// WaitSigning returns when this server has a key that signs, or why it has none when
+// ctx is done.
+func (f *Fleet) WaitSigning(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		looked := f.looked
+		why := f.waitsFor()
+		f.mu.Unlock()
+		if f.Current().MaySign(f.config.Now()) {
+			return nil
+		}
+		select {
+		case <-looked:
+		case <-ctx.Done():
+			return errors.New(why)
+		}
+	}
+}
+
+// waitsFor needs mu.
+func (f *Fleet) waitsFor() string {
+	if f.candidate == nil {
+		return "no signing key could be published"
+	}
+	s := f.view.signers[f.candidate.ID()]
+	if s == nil || !s.there {
+		return "the signing key could not be published"
+	}
+	return "the signing key was not seen by " + strings.Join(f.view.behind(s.record.Revision, f.self), ", ")
+}
+
+// announcement is what the server says of itself now.
+func (f *Fleet) announcement() []byte {
+	s := serverStatement{Version: recordVersion, Self: f.config.Self(), Clock: f.config.Now(), Roots: f.config.Roots.IDs()}
+	f.mu.Lock()
+	s.Seen = f.view.seen
+	if f.own != nil {
+		s.Signing, s.Epoch = f.own.ID(), f.own.epoch
+	}
+	f.mu.Unlock()
+	return certify(f.config.Roots, serverPrefix+s.ID, s)
+}

@@ -1,0 +1,209 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// Operator changes what the servers share, from outside of them.
+type Operator struct {
+	Store registry.Store
+	Roots *keyring.Roots
+	Now   func() time.Time
+}
+
+// ErrNoKeys is returned where no server has made keys yet, and none were taken along.
+var ErrNoKeys = errors.New("etcd has no keys of servers yet: the first server makes them when it starts, and `daypass keys move` takes those of a keyring file along")
+
+// Key is one key of the installation.
+type Key struct {
+	keyring.Info
+	Server string // whose key it is; empty: all servers'
+	// Revoked reports that the key checks nothing since an operator took it back.
+	Revoked bool
+}
+
+func (o *Operator) read(ctx context.Context) (*view, error) {
+	records, err := o.Store.List(ctx, prefix)
+	if err != nil {
+		return nil, fmt.Errorf("reading what the servers share: %w", err)
+	}
+	v := newView().next(o.Roots, records, o.Now(), true)
+	if err := v.problems[sharedKey]; err != nil {
+		return nil, unopened(err)
+	}
+	if v.shared == nil {
+		return nil, ErrNoKeys
+	}
+	return v, nil
+}
+
+// Keys lists all keys: those of servers first, by server and age.
+func (o *Operator) Keys(ctx context.Context) ([]Key, error) {
+	v, err := o.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := o.Now()
+	var list []Key
+	for id, s := range v.signers {
+		k := Key{Info: keyring.Info{Purpose: keyring.Credential, ID: id, Active: s.Created, Until: s.until(), Public: s.Public}, Server: s.Server}
+		server := v.servers[s.Server]
+		switch {
+		case v.revoked[id] != nil:
+			k.Revoked, k.Until, k.State = true, v.revoked[id].Revoked, keyring.Expired
+		case !now.Before(s.until()) || s.Epoch < v.shared.Floor():
+			k.State = keyring.Expired
+		case server == nil:
+			k.State = keyring.Kept
+		case server.Signing == id:
+			k.State, k.Until = keyring.InUse, time.Time{}
+		case now.Before(s.SignsUntil) && s.Epoch > server.Epoch || server.Signing == "":
+			k.State, k.Until = keyring.Pending, time.Time{}
+		default:
+			k.State = keyring.Kept
+		}
+		list = append(list, k)
+	}
+	for id, r := range v.revoked {
+		if v.signers[id] == nil {
+			list = append(list, Key{Info: keyring.Info{Purpose: keyring.Credential, ID: id, Until: r.Revoked, State: keyring.Expired}, Server: r.Server, Revoked: true})
+		}
+	}
+	slices.SortFunc(list, func(a, b Key) int {
+		if by := strings.Compare(a.Server, b.Server); by != 0 {
+			return by
+		}
+		return a.Active.Compare(b.Active)
+	})
+	for _, info := range v.shared.Describe(now) {
+		list = append(list, Key{Info: info})
+	}
+	return list, nil
+}
+
+// Verifier returns the keys that credentials are checked with now.
+func (o *Operator) Verifier(ctx context.Context) (*keyring.Verifier, error) {
+	v, err := o.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := o.Now()
+	return v.shared.With(nil, now, v.known(now), now).Verifier(), nil
+}
+
+// change replaces what is shared by what change makes of it.
+func (o *Operator) change(ctx context.Context, change func(*keyring.Shared) *keyring.Shared) error {
+	for {
+		v, err := o.read(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = o.Store.Replace(ctx, v.sharedRecord, seal(o.Roots, change(v.shared)))
+		switch {
+		case errors.Is(err, registry.ErrConflict) && ctx.Err() == nil:
+			continue // somebody was faster; look again
+		case err != nil:
+			return fmt.Errorf("writing what the servers share: %w", err)
+		}
+		return nil
+	}
+}
+
+// Rotation says what to replace.
+type Rotation struct {
+	Discard  bool // and refuse what the keys before have made
+	Upstream bool // also the key behind upstream passwords
+}
+
+// Rotate asks every server for a new signing key, and all of them for a new session
+// key. Settled reports how far they are.
+func (o *Operator) Rotate(ctx context.Context, r Rotation) error {
+	now := o.Now()
+	return o.change(ctx, func(s *keyring.Shared) *keyring.Shared {
+		if r.Discard {
+			s = s.Discard(now)
+		} else {
+			s = s.Rotate(now)
+		}
+		if r.Upstream {
+			s = s.RotateUpstream(now)
+		}
+		return s
+	})
+}
+
+// Settled names the servers that still sign with an earlier key than the last Rotate
+// asked for, or have not seen the latest session key. None: it is done.
+func (o *Operator) Settled(ctx context.Context) (late []string, servers int, err error) {
+	v, err := o.read(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.servers)) {
+		s := v.servers[id]
+		if s.Epoch < v.shared.Epoch() || s.Seen < v.sharedRecord.Revision || v.revoked[s.Signing] != nil {
+			late = append(late, id)
+		}
+	}
+	if len(late) == 0 && v.shared.Pending() && len(v.servers) > 0 {
+		late = slices.Sorted(maps.Keys(v.servers))
+	}
+	return late, len(v.servers), nil
+}
+
+// Revoke has keys refused at once, with everything that they signed: one key by its
+// identifier, or all keys of a server by its name. It returns the identifiers.
+func (o *Operator) Revoke(ctx context.Context, name string) ([]string, error) {
+	v, err := o.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := o.Now()
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(v.signers)) {
+		s := v.signers[id]
+		if id != name && s.Server != name {
+			continue
+		}
+		ids = append(ids, id)
+		if v.revoked[id] != nil {
+			continue
+		}
+		key := revokedPrefix + id
+		// A server that has not read this may certify the key once more.
+		until := s.until().Add(window)
+		_, err := o.Store.Create(ctx, key, certify(o.Roots, key, revokedStatement{Version: recordVersion, Server: s.Server, Revoked: now.UTC(), Until: until}))
+		if err != nil && !errors.Is(err, registry.ErrConflict) {
+			return nil, fmt.Errorf("writing what the servers share: %w", err)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("there is no key and no server %q: `daypass keys list` has both", name)
+	}
+	return ids, nil
+}
+
+// Move takes the keys of a keyring file along. It refuses where servers share keys
+// already.
+func (o *Operator) Move(ctx context.Context, k *keyring.Keyring) error {
+	_, err := o.Store.Create(ctx, sharedKey, seal(o.Roots, keyring.SharedOf(k)))
+	if errors.Is(err, registry.ErrConflict) {
+		if _, err := o.read(ctx); err != nil {
+			return err
+		}
+		return errors.New("the servers share keys in etcd already: those of the keyring file are not taken along")
+	}
+	if err != nil {
+		return fmt.Errorf("writing what the servers share: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package fleet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// Where the records are in the registry:
+//
+//	fleet/key/shared           what all servers share, sealed
+//	fleet/key/signer/KEYID     one server's key, public
+//	fleet/key/revoked/KEYID    that a key is revoked
+//	fleet/server/SERVER        a server that is alive, under a lease
+//
+// Everything but the first is a statement that a root key signed for this very record:
+//
+//	{"version":1,"statement":"{\"version\":1,\"server\":\"db1-k3v9\",…}","signature":"…"}
+//
+// A statement that a later release wrote may say more than this one reads. A record
+// with a version that is not known is left alone, and what it says is not believed.
+const (
+	prefix        = "fleet/"
+	keyPrefix     = prefix + "key/"
+	sharedKey     = keyPrefix + "shared"
+	signerPrefix  = keyPrefix + "signer/"
+	revokedPrefix = keyPrefix + "revoked/"
+	serverPrefix  = prefix + "server/"
+
+	recordVersion = 1
+	// maxRecord is what the registry keeps in one record.
+	maxRecord = 64 << 10
+)
+
+type envelope struct {
+	Version   int    `json:"version"`
+	Statement string `json:"statement"`
+	Signature []byte `json:"signature"`
+}
+
+// signerStatement certifies the public half of a server's key.
+type signerStatement struct {
+	Version int       `json:"version"`
+	Server  string    `json:"server"`
+	Public  []byte    `json:"public"` // Ed25519
+	Epoch   uint64    `json:"epoch"`
+	Created time.Time `json:"created"`
+	// Certified is when this was said: the latest statement about a key is the one that
+	// is true.
+	Certified time.Time `json:"certified"`
+	// SignsUntil is when the key stops signing unless it is certified again.
+	SignsUntil time.Time `json:"signs_until"`
+}
+
+// until is when nothing that the key signed can be alive.
+func (s *signerStatement) until() time.Time {
+	return s.SignsUntil.Add(keyring.CredentialLifetime + keyring.Margin)
+}
+
+// revokedStatement says that a key checks nothing any more.
+type revokedStatement struct {
+	Version int       `json:"version"`
+	Server  string    `json:"server"`
+	Revoked time.Time `json:"revoked"`
+	Until   time.Time `json:"until"` // when the key would have been forgotten
+}
+
+// serverStatement is what a server says of itself.
+type serverStatement struct {
+	Version int `json:"version"`
+	Self
+	// Clock is the time at the server when it wrote this.
+	Clock time.Time `json:"clock"`
+	// Seen is the latest revision of a record of a key that the server has read.
+	Seen uint64 `json:"seen"`
+	// Signing is the key it signs with; empty: keys that a keyring file brought along,
+	// or none.
+	Signing string `json:"signing,omitempty"`
+	Epoch   uint64 `json:"epoch,omitempty"`
+	// Roots are the root keys that it has, the one that it signs with first.
+	Roots []string `json:"roots"`
+}
+
+// Self is what a server tells the others about itself.
+type Self struct {
+	ID         string    `json:"id"`
+	Release    string    `json:"release"`
+	Started    time.Time `json:"started"`
+	Sessions   int       `json:"sessions"`
+	Config     string    `json:"config"` // a hash of what has to be the same everywhere
+	ConfigRead time.Time `json:"config_read"`
+	// Peers is where the other servers reach it, empty: nowhere.
+	Peers string `json:"peers,omitempty"`
+	// Mark is found again in the cancel keys that the server gives out.
+	Mark byte `json:"mark"`
+	// Leaving reports that the server was asked to stop.
+	Leaving bool `json:"leaving,omitempty"`
+}
+
+type sealedRecord struct {
+	Version int    `json:"version"`
+	Sealed  []byte `json:"sealed"`
+}
+
+// certify makes the value of a record.
+func certify(roots *keyring.Roots, key string, statement any) []byte {
+	text := marshal(statement)
+	return marshal(envelope{recordVersion, string(text), roots.Sign("record", key, text)})
+}
+
+func marshal(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic("internal error: a record that JSON cannot hold: " + err.Error())
+	}
+	return data
+}
+
+// readStatement reads a record that certify made, for this key, into statement.
+func readStatement(roots *keyring.Roots, record registry.Record, statement any) error {
+	var e envelope
+	if err := readJSON(record.Value, &e); err != nil {
+		return err
+	}
+	if err := roots.Verify("record", record.Key, []byte(e.Statement), e.Signature); err != nil {
+		return err
+	}
+	return readJSON([]byte(e.Statement), statement)
+}
+
+var errLater = errors.New("is not known here: a later release wrote it")
+
+// readJSON reads a document of a version that is known.
+func readJSON(data []byte, v any) error {
+	if len(data) > maxRecord {
+		return fmt.Errorf("longer than %d bytes", maxRecord)
+	}
+	var version struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return errors.New("not JSON")
+	}
+	if version.Version != recordVersion {
+		return fmt.Errorf("version %d %w", version.Version, errLater)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return errors.New("not what this program writes there")
+	}
+	return nil
+}
+
+func readSigner(roots *keyring.Roots, record registry.Record) (s signerStatement, err error) {
+	if err := readStatement(roots, record, &s); err != nil {
+		return s, err
+	}
+	if len(s.Public) != 32 || keyring.PublicID(s.Public) != strings.TrimPrefix(record.Key, signerPrefix) {
+		return s, errors.New("it is not the key that its name says")
+	}
+	return s, nil
+}
+
+func readServer(roots *keyring.Roots, record registry.Record) (s serverStatement, err error) {
+	if err := readStatement(roots, record, &s); err != nil {
+		return s, err
+	}
+	if s.ID != strings.TrimPrefix(record.Key, serverPrefix) {
+		return s, errors.New("it is not the server that its name says")
+	}
+	return s, nil
+}
+
+func seal(roots *keyring.Roots, shared *keyring.Shared) []byte {
+	return marshal(sealedRecord{recordVersion, roots.Seal(sharedKey, shared.Marshal())})
+}
+
+// openShared also returns the root key that the secrets are sealed under.
+func openShared(roots *keyring.Roots, record registry.Record) (shared *keyring.Shared, under string, err error) {
+	var s sealedRecord
+	if err := readJSON(record.Value, &s); err != nil {
+		return nil, "", err
+	}
+	plain, under, err := roots.Open(sharedKey, s.Sealed)
+	if err != nil {
+		return nil, "", err
+	}
+	shared, err = keyring.ParseShared(plain)
+	return shared, under, err
+}

@@ -1,0 +1,212 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// tendLoop does after each look what the keys need. Every write is compare-and-swap,
+// so that it does not matter how many servers have the same idea.
+func (f *Fleet) tendLoop(ctx context.Context) {
+	ticker := time.NewTicker(2 * registry.Beat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.poke:
+		case <-ticker.C:
+		}
+		if f.Err() != nil {
+			continue // who is alive, and what they have seen, is not known
+		}
+		f.tend(ctx)
+	}
+}
+
+// step is one write.
+type step func(ctx context.Context, store Store) error
+
+func (f *Fleet) tend(ctx context.Context) {
+	f.mu.Lock()
+	steps := f.plan()
+	changed := f.renew(f.view) // a key may have begun to sign, or have run out
+	f.mu.Unlock()
+	if changed {
+		nudge(f.again)
+		if f.config.Changed != nil {
+			f.config.Changed()
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var failed error
+	for _, one := range steps {
+		if err := one(limited, f.config.Store); err != nil && !errors.Is(err, registry.ErrConflict) && ctx.Err() == nil {
+			failed = err // the next round finds what is left to do
+			break
+		}
+	}
+	if failed != nil {
+		failed = fmt.Errorf("writing what the servers share: %w", failed)
+	}
+	f.tell("writing", failed)
+}
+
+// plan lists the writes that the view asks for. It needs mu.
+func (f *Fleet) plan() (steps []step) {
+	now, v := f.config.Now(), f.view
+	if next := f.planShared(now); next != nil {
+		steps = append(steps, next)
+	}
+	steps = append(steps, f.planOwn(now)...)
+	mine := func(id string) bool {
+		return f.own != nil && f.own.ID() == id || f.candidate != nil && f.candidate.ID() == id
+	}
+	for id, s := range v.signers {
+		switch {
+		case v.revoked[id] != nil:
+			if s.there {
+				steps = append(steps, remove(s.record))
+			}
+		case !s.there && !mine(id) && now.Before(s.until()):
+			steps = append(steps, create(s.record.Key, s.value))
+		case s.there && !bytes.Equal(s.value, s.record.Value):
+			steps = append(steps, replace(s.record, s.value))
+		case s.there && over(s.until(), s.since, now):
+			steps = append(steps, remove(s.record))
+		}
+	}
+	for _, r := range v.revoked {
+		switch {
+		case !r.there:
+			steps = append(steps, create(r.record.Key, r.record.Value))
+		case over(r.Until, r.since, now):
+			steps = append(steps, remove(r.record))
+		}
+	}
+	return steps
+}
+
+// over reports whether a record may go: its time is over by the clock, and this
+// process has seen it unchanged for as long as something it signed could be alive,
+// since a clock may be far ahead.
+func over(until, since, now time.Time) bool {
+	return now.After(until.Add(slack)) && time.Since(since) > keyring.CredentialLifetime+keyring.Margin
+}
+
+func create(key string, value []byte) step {
+	return func(ctx context.Context, store Store) error {
+		_, err := store.Create(ctx, key, value)
+		return err
+	}
+}
+
+func remove(record registry.Record) step {
+	return func(ctx context.Context, store Store) error { return store.Delete(ctx, record) }
+}
+
+func replace(record registry.Record, value []byte) step {
+	return func(ctx context.Context, store Store) error {
+		_, err := store.Replace(ctx, record, value)
+		return err
+	}
+}
+
+func (f *Fleet) planShared(now time.Time) step {
+	v := f.view
+	switch {
+	case v.sharedRecord.Key == "":
+		return create(sharedKey, seal(f.config.Roots, v.shared))
+	case v.problems[sharedKey] != nil:
+		// Another server may have the root key, or be of the release that reads it.
+		if err := v.problems[sharedKey]; errors.Is(err, keyring.ErrUnknownRoot) || errors.Is(err, errLater) {
+			return nil
+		}
+		return replace(v.sharedRecord, seal(f.config.Roots, v.shared))
+	case v.sharedSerial < v.shared.Serial(), v.sharedRoot != f.config.Roots.ID() && !v.sealsWith(v.sharedRoot, f.self):
+		return replace(v.sharedRecord, seal(f.config.Roots, v.shared))
+	case v.shared.Pending() && len(v.behind(v.sharedRecord.Revision, f.self)) == 0:
+		return replace(v.sharedRecord, seal(f.config.Roots, v.shared.Activate(now)))
+	}
+	return nil
+}
+
+// planOwn takes this server's key through its phases.
+func (f *Fleet) planOwn(now time.Time) (steps []step) {
+	v := f.view
+	useless := func(o *own) bool { return o.epoch < v.shared.Epoch() || v.revoked[o.ID()] != nil }
+	if f.candidate != nil && useless(f.candidate) {
+		f.candidate = nil
+	}
+	if v.shared.Epoch() > 0 && f.candidate == nil && (f.own == nil || useless(f.own)) {
+		f.candidate = &own{Signer: keyring.NewSigner(now), epoch: v.shared.Epoch(), created: now}
+	}
+	if c := f.candidate; c != nil {
+		s := v.signers[c.ID()]
+		switch {
+		case s == nil || !s.there:
+			steps = append(steps, f.publish(c, now))
+			c.since = time.Time{}
+		case c.since.IsZero():
+			c.since = time.Now()
+		case time.Since(c.since) >= unseen && len(v.behind(s.record.Revision, f.self)) == 0:
+			if retired := f.retire(now); retired != nil {
+				steps = append(steps, retired)
+			}
+			f.own, f.candidate = c, nil
+		}
+	}
+	if o := f.own; o != nil && v.revoked[o.ID()] == nil {
+		s := v.signers[o.ID()]
+		switch {
+		case s == nil || !s.there:
+			steps = append(steps, f.publish(o, now))
+		case s.SignsUntil.Sub(now) < window-renewal || s.SignsUntil.Sub(now) > window+renewal: // or the clock was put right
+			steps = append(steps, replace(s.record, f.certificate(o, now, now.Add(window))))
+		}
+	}
+	return steps
+}
+
+func (f *Fleet) publish(o *own, now time.Time) step {
+	return create(signerPrefix+o.ID(), f.certificate(o, now, now.Add(window)))
+}
+
+func (f *Fleet) certificate(o *own, now, until time.Time) []byte {
+	return certify(f.config.Roots, signerPrefix+o.ID(), signerStatement{Version: recordVersion, Server: f.self, Public: slices.Clone(o.Public()),
+		Epoch: o.epoch, Created: o.created.UTC(), Certified: now.UTC(), SignsUntil: until.UTC().Truncate(time.Second)})
+}
+
+// retire says that the key which signs does so no longer. It needs mu.
+func (f *Fleet) retire(now time.Time) step {
+	if f.own == nil {
+		return nil
+	}
+	s := f.view.signers[f.own.ID()]
+	if s == nil || !s.there || f.view.revoked[f.own.ID()] != nil {
+		return nil
+	}
+	// What was signed a moment ago has this second's time.
+	return replace(s.record, f.certificate(f.own, now, now.Add(2*time.Second)))
+}
+
+// Leave retires this server's key, so that it is forgotten soon. Nothing may be signed
+// any more. Run must have returned.
+func (f *Fleet) Leave(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	f.mu.Lock()
+	retired := f.retire(f.config.Now())
+	f.mu.Unlock()
+	if retired != nil {
+		_ = retired(limited, f.config.Store) // it runs out by itself
+	}
+}

@@ -1,0 +1,213 @@
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// view is what the records of one moment say, and what earlier ones said that is
+// still true. A record that vanished without having been taken back is remembered: a
+// signer for as long as its certificate says, the shared secrets until later ones are
+// seen.
+type view struct {
+	shared       *keyring.Shared // the latest that were seen; nil: none yet
+	sharedRecord registry.Record // as it is now; without a key: there is none
+	sharedSerial uint64          // of what is in sharedRecord
+	sharedRoot   string          // that it is sealed under
+
+	signers map[string]*signer
+	revoked map[string]*revoked
+	servers map[string]*server
+	// seen is the latest revision of a record of a key.
+	seen     uint64
+	problems map[string]error // of records that are not believed, by key
+}
+
+type signer struct {
+	signerStatement
+	record registry.Record
+	value  []byte    // of the record that the statement is from
+	there  bool      // in the registry
+	since  time.Time // when this process first saw it as it is; monotonic
+}
+
+type revoked struct {
+	revokedStatement
+	record registry.Record
+	there  bool
+	since  time.Time
+}
+
+type server struct {
+	serverStatement
+	record registry.Record
+	since  time.Time     // when this process first saw what it says now; monotonic
+	offset time.Duration // of its clock, from this process's
+}
+
+func newView() *view {
+	return &view{signers: map[string]*signer{}, revoked: map[string]*revoked{}, servers: map[string]*server{}, problems: map[string]error{}}
+}
+
+// next is the view after before: records are all that there are now, and renewed
+// reports that revisions may have gone back since.
+func (before *view) next(roots *keyring.Roots, records []registry.Record, now time.Time, renewed bool) *view {
+	v := newView()
+	v.shared = before.shared
+	if !renewed {
+		v.seen = before.seen
+	}
+	at := time.Now()
+	for _, record := range records {
+		if strings.HasPrefix(record.Key, keyPrefix) {
+			v.seen = max(v.seen, record.Revision)
+		}
+		if err := v.add(before, roots, record, now, at); err != nil {
+			v.problems[record.Key] = err
+		}
+	}
+	// Remembered for as long as they say something.
+	for id, s := range before.signers {
+		if v.signers[id] == nil && now.Before(s.until()) {
+			gone := *s
+			gone.there = false
+			v.signers[id] = &gone
+		}
+	}
+	for id, r := range before.revoked {
+		if v.revoked[id] == nil && now.Before(r.Until) {
+			gone := *r
+			gone.there = false
+			v.revoked[id] = &gone
+		}
+	}
+	return v
+}
+
+func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, now, at time.Time) error {
+	kind, id := split(record.Key)
+	switch kind {
+	case sharedKey:
+		v.sharedRecord = record
+		if before.sharedRecord.Revision == record.Revision && before.sharedSerial != 0 {
+			v.sharedSerial, v.sharedRoot = before.sharedSerial, before.sharedRoot
+			return nil
+		}
+		shared, under, err := openShared(roots, record)
+		if err != nil {
+			return err
+		}
+		v.sharedSerial, v.sharedRoot = shared.Serial(), under
+		// An older copy, out of a backup for instance, changes nothing.
+		if v.shared == nil || shared.Serial() > v.shared.Serial() {
+			v.shared = shared
+		}
+	case signerPrefix:
+		if old := before.signers[id]; old != nil && old.there && old.record.Revision == record.Revision {
+			v.signers[id] = old
+			return nil
+		}
+		statement, err := readSigner(roots, record)
+		if err != nil {
+			return err
+		}
+		next := &signer{statement, record, record.Value, true, at}
+		if old := before.signers[id]; old != nil && old.Certified.After(statement.Certified) {
+			// Somebody has put an earlier certificate in the place of a later one.
+			next.signerStatement, next.value = old.signerStatement, old.value
+		}
+		v.signers[id] = next
+	case revokedPrefix:
+		if old := before.revoked[id]; old != nil && old.there && old.record.Revision == record.Revision {
+			v.revoked[id] = old
+			return nil
+		}
+		var statement revokedStatement
+		if err := readStatement(roots, record, &statement); err != nil {
+			return err
+		}
+		v.revoked[id] = &revoked{statement, record, true, at}
+	case serverPrefix:
+		old := before.servers[id]
+		if old != nil && old.record.Revision == record.Revision {
+			v.servers[id] = old
+			return nil
+		}
+		statement, err := readServer(roots, record)
+		if err != nil {
+			return err
+		}
+		next := &server{statement, record, at, statement.Clock.Sub(now)}
+		if old != nil && !statement.Clock.After(old.Clock) {
+			next.since, next.offset = old.since, old.offset // said again, not said anew
+		}
+		v.servers[id] = next
+	}
+	return nil
+}
+
+func split(key string) (kind, id string) {
+	for _, kind := range []string{signerPrefix, revokedPrefix, serverPrefix} {
+		if id, ok := strings.CutPrefix(key, kind); ok {
+			return kind, id
+		}
+	}
+	return key, ""
+}
+
+// live lists the servers that have said something lately, by name.
+func (v *view) live() []*server {
+	var list []*server
+	for _, id := range slices.Sorted(maps.Keys(v.servers)) {
+		if s := v.servers[id]; time.Since(s.since) < silence {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// behind names the live servers that have not seen a revision of a key, other than
+// the one that asks.
+func (v *view) behind(revision uint64, self string) []string {
+	var names []string
+	for _, s := range v.live() {
+		if s.ID != self && s.Seen < revision {
+			names = append(names, s.ID)
+		}
+	}
+	return names
+}
+
+// sealsWith reports whether another live server seals under a root key: while root keys
+// are replaced, some servers have the new one and some the old one in front.
+func (v *view) sealsWith(root, self string) bool {
+	return slices.ContainsFunc(v.live(), func(s *server) bool { return s.ID != self && len(s.Roots) > 0 && s.Roots[0] == root })
+}
+
+// known are the keys that credentials are checked with.
+func (v *view) known(now time.Time) []keyring.Public {
+	var list []keyring.Public
+	for _, id := range slices.Sorted(maps.Keys(v.signers)) {
+		s := v.signers[id]
+		if v.revoked[id] == nil && s.Epoch >= v.shared.Floor() && now.Before(s.until()) {
+			list = append(list, keyring.Public{Key: s.Public, Until: s.until()})
+		}
+	}
+	return list
+}
+
+// fingerprint differs where keyrings do.
+func (v *view) fingerprint(now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d", v.shared.Serial())
+	for _, p := range v.known(now) {
+		fmt.Fprintf(&b, " %x %d", p.Key, p.Until.Unix())
+	}
+	return b.String()
+}

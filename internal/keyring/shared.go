@@ -1,0 +1,264 @@
+package keyring
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Shared are the secrets that all servers of an installation have in common: the keys
+// that seal session tokens and the one that upstream passwords are derived from. What
+// signs credentials is each server's own (Signer), except for keys that a keyring file
+// brought along (SharedOf), which every server signs with until the first Rotate.
+//
+// Shared is immutable; its methods return a changed copy with the next serial number,
+// so that of two copies the later one is known. Marshal writes it with the secrets in
+// it, to be sealed by Roots.
+type Shared struct {
+	serial uint64
+	epoch  uint64 // signers of an earlier one are to be replaced
+	floor  uint64 // signers of an earlier one are refused
+
+	// brought are credential keys out of a keyring file. They sign while epoch is 0,
+	// and check until broughtUntil.
+	brought      []*key
+	broughtUntil time.Time
+
+	session  []*key // in the order in which they became active
+	next     *key   // a session key that not every server has seen yet; nil: none
+	upstream *key
+}
+
+// settle is how long a server may take to sign with a key of its own after Rotate: it
+// is cut off from the others for no longer, or issues nothing.
+const settle = 10 * time.Minute
+
+// NewShared returns fresh secrets.
+func NewShared(now time.Time) *Shared {
+	return &Shared{serial: 1, epoch: 1, session: []*key{generate(Session, now)}, upstream: generate(Upstream, now)}
+}
+
+// SharedOf returns the secrets of a keyring file. All servers sign with its credential
+// keys until Rotate, so that servers with the file and servers without it check one
+// another's credentials.
+func SharedOf(k *Keyring) *Shared {
+	return &Shared{serial: 1, brought: k.credential, session: k.session, upstream: k.upstream}
+}
+
+// Serial grows with every change.
+func (s *Shared) Serial() uint64 { return s.serial }
+
+// Epoch is that of signers which need not be replaced. 0: the keys that were brought
+// along sign.
+func (s *Shared) Epoch() uint64 { return s.epoch }
+
+// Floor is the earliest epoch of signers that are accepted.
+func (s *Shared) Floor() uint64 { return s.floor }
+
+// Pending reports whether a session key waits for Activate.
+func (s *Shared) Pending() bool { return s.next != nil }
+
+func (s *Shared) changed(now time.Time) *Shared {
+	next := *s
+	next.serial++
+	next.session = alive(s.session, Session, now)
+	if !next.broughtUntil.IsZero() && !now.Before(next.broughtUntil) {
+		next.brought, next.broughtUntil = nil, time.Time{}
+	}
+	return &next
+}
+
+// Rotate asks every server for a new signing key and adds a session key, which seals
+// nothing before Activate.
+func (s *Shared) Rotate(now time.Time) *Shared {
+	next := s.changed(now)
+	if next.epoch == 0 && len(next.brought) > 0 {
+		next.broughtUntil = now.Add(settle + retention(Credential)).UTC().Truncate(time.Second)
+	}
+	next.epoch++
+	if next.next == nil {
+		next.next = generate(Session, now)
+	}
+	return next
+}
+
+// Activate has the session key that Rotate added seal from now on.
+func (s *Shared) Activate(now time.Time) *Shared {
+	next := s.changed(now)
+	if next.next != nil {
+		active := now
+		if last := next.session[len(next.session)-1].active; active.Before(last) {
+			active = last // a clock that is behind
+		}
+		next.session = append(slices.Clone(next.session), newKey(Session, active, next.next.secret))
+		next.next = nil
+	}
+	return next
+}
+
+// Discard replaces all keys that sign or seal, and has what they made refused.
+func (s *Shared) Discard(now time.Time) *Shared {
+	next := s.changed(now)
+	next.epoch++
+	next.floor = next.epoch
+	next.brought, next.broughtUntil, next.next = nil, time.Time{}, nil
+	next.session = []*key{generate(Session, now)}
+	return next
+}
+
+// RotateUpstream replaces the key that upstream passwords are derived from.
+func (s *Shared) RotateUpstream(now time.Time) *Shared {
+	next := s.changed(now)
+	next.upstream = generate(Upstream, now)
+	return next
+}
+
+// storedShared is the document; the keys are as in a keyring file.
+type storedShared struct {
+	Version      int         `json:"version"`
+	Serial       uint64      `json:"serial"`
+	Epoch        uint64      `json:"epoch"`
+	Floor        uint64      `json:"floor"`
+	Brought      []storedKey `json:"brought,omitempty"`
+	BroughtUntil *time.Time  `json:"brought_until,omitempty"`
+	Session      []storedKey `json:"session"`
+	Next         *storedKey  `json:"next,omitempty"`
+	Upstream     storedKey   `json:"upstream"`
+}
+
+// Marshal returns a document that ParseShared reads. It has the secrets in it.
+func (s *Shared) Marshal() []byte {
+	d := storedShared{Version: formatVersion, Serial: s.serial, Epoch: s.epoch, Floor: s.floor,
+		Brought: storeAll(s.brought), Session: storeAll(s.session), Upstream: store(s.upstream)}
+	if !s.broughtUntil.IsZero() {
+		d.BroughtUntil = &s.broughtUntil
+	}
+	if s.next != nil {
+		next := store(s.next)
+		d.Next = &next
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		panic("internal error: keyring: " + err.Error())
+	}
+	return data
+}
+
+// ParseShared reads what Marshal wrote. Names that it does not know are left out:
+// a later release may write more. The error never quotes the document.
+func ParseShared(data []byte) (*Shared, error) {
+	if len(data) > maxSize {
+		return nil, fmt.Errorf("longer than %d bytes", maxSize)
+	}
+	var d storedShared
+	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&d); err != nil {
+		return nil, jsonError(data, err)
+	}
+	if d.Version != formatVersion {
+		return nil, fmt.Errorf("version %d of the shared keys; this daypass reads version %d", d.Version, formatVersion)
+	}
+	if d.Serial == 0 {
+		return nil, errors.New("no serial number")
+	}
+	s := &Shared{serial: d.Serial, epoch: d.Epoch, floor: d.Floor}
+	var err error
+	if s.session, err = parseKeys(Session, d.Session); err != nil {
+		return nil, err
+	}
+	upstream, err := parseKeys(Upstream, []storedKey{d.Upstream})
+	if err != nil {
+		return nil, err
+	}
+	s.upstream = upstream[0]
+	if len(d.Brought) > 0 {
+		if s.brought, err = parseKeys(Credential, d.Brought); err != nil {
+			return nil, err
+		}
+	}
+	if d.BroughtUntil != nil {
+		s.broughtUntil = d.BroughtUntil.UTC()
+	}
+	if d.Next != nil {
+		next, err := parseKeys(Session, []storedKey{*d.Next})
+		if err != nil {
+			return nil, err
+		}
+		s.next = next[0]
+	}
+	if s.epoch == 0 && len(s.brought) == 0 {
+		return nil, errors.New("no key that signs")
+	}
+	return s, nil
+}
+
+// Signer is the key that one server signs credentials with. Its private half never
+// leaves the process.
+type Signer struct{ key *key }
+
+// NewSigner returns a fresh key.
+func NewSigner(now time.Time) *Signer { return &Signer{generate(Credential, now)} }
+
+// ID names the key: 16 hexadecimal digits.
+func (s *Signer) ID() string { return s.key.hexID() }
+
+// Public is what checks what the key signs.
+func (s *Signer) Public() ed25519.PublicKey { return s.key.public() }
+
+// Public is a credential key of any server, to check with.
+type Public struct {
+	Key   ed25519.PublicKey
+	Until time.Time // when nothing that it signed can be alive
+}
+
+// PublicID is the identifier of a key with this public half.
+func PublicID(public ed25519.PublicKey) string {
+	k := key{}
+	k.identify(Credential, public)
+	return k.hexID()
+}
+
+// With returns the keyring of one of several servers: it signs with own, until
+// signsUntil, and checks with every known key. Without an own key it signs with those
+// that were brought along from a keyring file. now decides which of those are left.
+func (s *Shared) With(own *Signer, signsUntil time.Time, known []Public, now time.Time) *Keyring {
+	k := &Keyring{session: s.session, waiting: s.next, upstream: s.upstream, signsUntil: signsUntil}
+	v := &Verifier{keys: make(map[keyID]verifyingKey, len(known)+len(s.brought)+1)}
+	if s.broughtUntil.IsZero() || now.Before(s.broughtUntil) {
+		for i, one := range s.brought {
+			u := until(s.brought, i, Credential)
+			if u.IsZero() {
+				u = s.broughtUntil
+			}
+			v.keys[one.id] = verifyingKey{one.public(), u}
+		}
+		if own == nil {
+			k.credential = s.brought
+		}
+	}
+	for _, p := range known {
+		var one key
+		one.identify(Credential, p.Key)
+		v.keys[one.id] = verifyingKey{p.Key, p.Until}
+	}
+	if own != nil {
+		k.credential = []*key{own.key}
+	}
+	k.verifier = v
+	return k
+}
+
+// Describe lists what is shared, as Keyring.Keys does.
+func (s *Shared) Describe(now time.Time) []Info {
+	k := s.With(nil, time.Time{}, nil, now)
+	infos := k.Keys(now)
+	for i := range infos {
+		if infos[i].Purpose == Credential && !s.broughtUntil.IsZero() && infos[i].Until.IsZero() {
+			infos[i].State, infos[i].Until = Kept, s.broughtUntil
+		}
+	}
+	return infos
+}

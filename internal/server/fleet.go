@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/fleet"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// startPatience is how long a server waits at its start for the others to see its key.
+// One that is frozen counts for a quarter of a minute.
+const startPatience = 40 * time.Second
+
+// member is this server among several.
+type member struct {
+	*fleet.Fleet
+	roots   *keyring.Roots
+	fixed   fleet.Self
+	varying atomic.Pointer[func(*fleet.Self)] // fills in what changes while the server runs; nil: it does not serve yet
+	leaving atomic.Bool                       // the server was asked to stop
+	changed chan struct{}                     // has one in it after a change of the keys
+	stop    func()                            // ends it, and returns when it has ended
+}
+
+// joinFleet reads the keys that the servers share, and returns when this one has a key
+// that signs.
+func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, opts Options) (*member, error) {
+	store, ok := revoked.store.(fleet.Store)
+	if !ok {
+		return nil, cfg.Fault("root_key", errors.New("needs registry.etcd"))
+	}
+	roots, err := readRoot(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	var mark [1]byte
+	_, _ = rand.Read(mark[:]) // never fails: crypto/rand ends the process instead
+	m := &member{roots: roots, changed: make(chan struct{}, 1),
+		fixed: fleet.Self{ID: serverName(), Release: opts.Version, Started: opts.Now().UTC().Truncate(time.Second), Mark: mark[0]}}
+	first, over := context.WithTimeout(ctx, startPatience)
+	defer over()
+	m.Fleet, err = fleet.Open(first, fleet.Config{
+		Store: store, Roots: roots, Now: opts.Now, Self: m.announced, Legacy: legacyKeyring(cfg),
+		Changed: func() {
+			select {
+			case m.changed <- struct{}{}:
+			default:
+			}
+		},
+		Problem: func(about string, err error) { tellProblem(opts.Log, about, err) },
+	})
+	if err != nil {
+		return nil, cfg.Fault("root_key", err)
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() { defer close(done); m.Run(running) }()
+	m.stop = func() { cancel(); <-done }
+	if err := m.WaitSigning(first); err != nil {
+		m.stop()
+		return nil, cfg.Fault("root_key", fmt.Errorf("this server has no key that signs after %v: %w", startPatience, err))
+	}
+	return m, nil
+}
+
+func tellProblem(log *slog.Logger, about string, err error) {
+	if err != nil {
+		log.Warn("sharing keys with the other servers", "about", about, "err", err)
+	} else {
+		log.Info("sharing keys with the other servers works again", "about", about)
+	}
+}
+
+// leave retires the key of this server.
+func (m *member) leave() {
+	m.stop()
+	m.Leave(context.Background())
+}
+
+// describe has varying fill in what changes while the server runs.
+func (m *member) describe(varying func(*fleet.Self)) { m.varying.Store(&varying) }
+
+func (m *member) announced() fleet.Self {
+	self := m.fixed
+	self.Leaving = m.leaving.Load()
+	if varying := m.varying.Load(); varying != nil {
+		(*varying)(&self)
+	}
+	return self
+}
+
+// configuration is what is announced of one: equal where the configurations are, and
+// of no use to guess what is in it.
+func (m *member) configuration(cfg *config.Config) string {
+	key := m.roots.Derive("configuration")[0]
+	mac := hmac.New(sha256.New, key[:])
+	mac.Write(cfg.Common[:])
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// serverName names this process among the servers: by its machine, and so that one
+// which is started again is another.
+func serverName() string {
+	host, _ := os.Hostname()
+	host = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '.':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, host)
+	return host[:min(len(host), 80)] + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// check is the gateway's question. A key that is not known may have been published a
+// moment ago.
+func (s *service) check(password string) (credential.Grant, error) {
+	grant, err := credential.Check(s.keys.Current().Verifier(), password, s.opts.Now())
+	if s.member != nil && errors.Is(err, credential.ErrUnknownKey) {
+		s.member.Await()
+		grant, err = credential.Check(s.keys.Current().Verifier(), password, s.opts.Now())
+	}
+	return grant, err
+}
+
+// announced fills in what changes about this server.
+func (s *service) announced(self *fleet.Self) {
+	cfg := s.live.Load().cfg
+	self.Config, self.ConfigRead = s.member.configuration(cfg), time.Unix(s.configRead.Load(), 0).UTC()
+	for _, of := range s.front.Stats().Clusters {
+		self.Sessions += of.Sessions
+	}
+}
+
+// Keys are the operator's view of the keys that the servers of a configuration share.
+// Close it.
+type Keys struct {
+	fleet.Operator
+	close func() error
+}
+
+// OpenKeys opens the registry of a configuration that has a root key. No server has to
+// run.
+func OpenKeys(ctx context.Context, cfg *config.Config, now func() time.Time) (*Keys, error) {
+	roots, err := readRoot(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	store, err := openStore(cfg, nil)
+	if err != nil {
+		return nil, cfg.Fault("registry.etcd", err)
+	}
+	return &Keys{fleet.Operator{Store: store, Roots: roots, Now: now}, store.Close}, nil
+}
+
+// Close closes the registry.
+func (k *Keys) Close() error { return k.close() }

@@ -1,0 +1,280 @@
+package server
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/fleet"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/test/etcdtest"
+	"github.com/daypass/daypass/test/pgtest"
+)
+
+const testRootKey = "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ="
+
+// newMember is a server that shares keys with the others on an etcd, and an etcd-free
+// directory of its own.
+func newMember(t *testing.T, database, etcd, more string) *served {
+	t.Helper()
+	s := newServed(t, database, adminListener+fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\nroot_key: {file: root.key}\n", etcd)+more)
+	if err := os.WriteFile(filepath.Join(s.dir, "root.key"), []byte(testRootKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// keys are an operator's on the machine of a server.
+func (s *served) keys() *Keys {
+	s.t.Helper()
+	cfg, err := config.Load(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	keys, err := OpenKeys(s.t.Context(), cfg, s.now)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { keys.Close() })
+	return keys
+}
+
+// settled waits for the end of a rotation.
+func settled(t *testing.T, keys *Keys) {
+	t.Helper()
+	pgtest.Eventually(t, "the rotation to be over", func() bool {
+		late, _, err := keys.Settled(t.Context())
+		return err == nil && len(late) == 0
+	})
+}
+
+// signerOf is the identifier of the key that signed a credential.
+func signerOf(t *testing.T, c issued) string {
+	t.Helper()
+	token, err := base64.RawURLEncoding.DecodeString(c.DbPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(token), "\x04\x48") // 4: an identifier of 8 bytes
+	if !found {
+		t.Fatalf("no key in %x", token)
+	}
+	return fmt.Sprintf("%x", after[:8])
+}
+
+// TestServersShareKeys has three servers with nothing in common but an etcd and the
+// root key: what any of them issues is good at each, while keys are rotated, one
+// server's key is revoked, and servers come and go.
+func TestServersShareKeys(t *testing.T) {
+	etcd, database := etcdtest.Start(t), startDatabase(t)
+	var all []*served
+	for range 3 {
+		s := newMember(t, database, etcd.URL, "")
+		s.start()
+		all = append(all, s)
+	}
+	keys := all[0].keys()
+	signers := map[string]bool{}
+	agree := func(when string, servers ...*served) {
+		t.Helper()
+		for _, a := range servers {
+			c := a.issue(a.now())
+			if c.DbPassword == "" {
+				t.Errorf("%s: issuing: %d %s", when, c.status, c.Code)
+				continue
+			}
+			signers[signerOf(t, c)] = true
+			for _, b := range servers {
+				if refusal := b.refusal(c); refusal != "" {
+					t.Errorf("%s: a credential of a moment ago is refused: %s", when, refusal)
+				}
+			}
+		}
+	}
+	agree("at the start", all...)
+	if len(signers) != 3 {
+		t.Errorf("3 servers have signed with %d keys", len(signers))
+	}
+	old := all[1].issue(all[1].now())
+	if err := keys.Rotate(t.Context(), fleet.Rotation{Upstream: true}); err != nil {
+		t.Fatal(err)
+	}
+	agree("in a rotation", all...)
+	settled(t, keys)
+	agree("after a rotation", all...)
+	if len(signers) < 6 {
+		t.Errorf("after a rotation %d keys have signed", len(signers))
+	}
+	if refusal := all[2].refusal(old); refusal != "" {
+		t.Errorf("a credential of before the rotation is refused: %s", refusal)
+	}
+
+	bad, good := all[1].issue(all[1].now()), all[0].issue(all[0].now())
+	if _, err := keys.Revoke(t.Context(), signerOf(t, bad)); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		pgtest.Eventually(t, "the revoked key's credential to be refused", func() bool { return strings.HasPrefix(s.refusal(bad), "28000 ") })
+		if refusal := s.refusal(good); refusal != "" {
+			t.Errorf("another server's credential is refused: %s", refusal)
+		}
+	}
+	settled(t, keys)
+	agree("after a revocation", all...)
+
+	// A server leaves, and another comes: what the first one issued stays good.
+	last := all[2].issue(all[2].now())
+	if err := all[2].stop(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := newMember(t, database, etcd.URL, "")
+	fresh.start()
+	agree("after a server came", all[0], all[1], fresh)
+	for _, s := range []*served{all[0], fresh} {
+		if refusal := s.refusal(last); refusal != "" {
+			t.Errorf("a credential of the server that left is refused: %s", refusal)
+		}
+		if _, err := os.Stat(filepath.Join(s.dir, "data", "keyring.json")); err == nil {
+			t.Error("a server that shares keys has a keyring file")
+		}
+	}
+	list, err := keys.Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[keyring.State]int{}
+	for _, k := range list {
+		if k.Server != "" && !k.Revoked {
+			count[k.State]++
+		}
+	}
+	if count[keyring.InUse] != 3 || count[keyring.Kept] < 4 {
+		t.Errorf("Keys() has %v of servers, want 3 in use and the earlier ones kept", count)
+	}
+}
+
+// TestMoveToEtcd moves two servers from a copied keyring file to shared keys, one
+// after the other, and loses no credential.
+func TestMoveToEtcd(t *testing.T) {
+	etcd, database := etcdtest.Start(t), startDatabase(t)
+	shared := adminListener + fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\n", etcd.URL)
+	a, b := newServed(t, database, shared), newServed(t, database, shared)
+	a.start()
+	file, err := os.ReadFile(filepath.Join(a.dir, "data", "keyring.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(b.dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, "data", "keyring.json"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	for _, s := range []*served{a, b} {
+		if err := os.WriteFile(filepath.Join(s.dir, "root.key"), []byte(testRootKey), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var issuedBefore []issued
+	agree := func(when string) {
+		t.Helper()
+		for _, s := range []*served{a, b} {
+			issuedBefore = append(issuedBefore, s.issue(s.now()))
+		}
+		for _, c := range issuedBefore {
+			for _, s := range []*served{a, b} {
+				if refusal := s.refusal(c); refusal != "" {
+					t.Errorf("%s: refused: %s", when, refusal)
+				}
+			}
+		}
+	}
+	agree("with a file")
+	restart := func(s *served) {
+		t.Helper()
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+		s.write(database, shared+"root_key: {command: [cat, "+filepath.Join(s.dir, "root.key")+"]}\n")
+		s.start()
+	}
+	// Without the move a server does not start, and says what to do.
+	b.write(database, shared+"root_key: {file: root.key}\n")
+	if err := b.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.tryStart(); err == nil || !strings.Contains(err.Error(), "root_key: ") || !strings.Contains(err.Error(), "daypass keys move") {
+		t.Fatalf("with keys in a file the start: %v", err)
+	}
+	keys, err := keyring.Parse(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.keys().Move(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	agree("one has moved")
+	restart(a)
+	agree("both have moved")
+	operator := a.keys()
+	if err := operator.Rotate(t.Context(), fleet.Rotation{}); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, operator)
+	agree("keys of their own")
+}
+
+// TestRootKeyFaults: what is wrong with the root key is said with its place.
+func TestRootKeyFaults(t *testing.T) {
+	for name, row := range map[string]struct {
+		text, config string
+		mode         os.FileMode
+		want         []string
+	}{
+		"nothing":         {"", "{file: root.key}", 0o600, []string{"root_key.file: ", "openssl rand -base64 32"}},
+		"a password":      {"correct horse battery staple", "{file: root.key}", 0o600, []string{"line 1: not 32 bytes", "openssl"}},
+		"zeros":           {strings.Repeat("00", 32), "{file: root.key}", 0o600, []string{"not random"}},
+		"twice":           {testRootKey + "\n" + testRootKey, "{file: root.key}", 0o600, []string{"line 2: the same root key twice"}},
+		"open to others":  {testRootKey, "{file: root.key}", 0o644, []string{"root.key can be read by others", "chmod"}},
+		"command fails":   {"", `{command: [sh, "-c", "echo no such secret >&2; exit 3"]}`, 0o600, []string{"root_key.command: sh: exit status 3: no such secret"}},
+		"command missing": {"", "{command: [no-such-program]}", 0o600, []string{"root_key.command: no-such-program: "}},
+		"command prints":  {"", "{command: [echo, nonsense]}", 0o600, []string{"what echo prints: line 1: not 32 bytes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServed(t, "127.0.0.1:1", "registry: {etcd: {endpoints: [\"http://127.0.0.1:1\"]}}\nroot_key: "+row.config+"\n")
+			path := filepath.Join(s.dir, "root.key")
+			if err := os.WriteFile(path, []byte(row.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, row.mode); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := config.Load(s.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err = readRoot(ctx, cfg)
+			if err == nil {
+				t.Fatal("it is taken")
+			}
+			for _, want := range row.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v, want %q", err, want)
+				}
+			}
+			if row.text != "" && strings.Contains(err.Error(), row.text) {
+				t.Errorf("the error quotes the file: %v", err)
+			}
+		})
+	}
+}

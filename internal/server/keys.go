@@ -1,0 +1,124 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/filemode"
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// keySource is where the keys of a server come from: a file, or a fleet.
+type keySource interface {
+	Current() *keyring.Keyring
+	// Err is why the keys in force may not be the latest, nil when they are.
+	Err() error
+}
+
+const (
+	// rootTimeout is how long the program may take that prints the root key, and
+	// maxRoot how much it may print.
+	rootTimeout = 30 * time.Second
+	maxRoot     = 4 << 10
+)
+
+// readRoot reads the root key where the configuration has it.
+func readRoot(ctx context.Context, cfg *config.Config) (*keyring.Roots, error) {
+	if cfg.RootKey.File != "" {
+		roots, err := readRootFile(cfg.RootKey.File)
+		if err != nil {
+			return nil, cfg.Fault("root_key.file", err)
+		}
+		return roots, nil
+	}
+	roots, err := runRootCommand(ctx, cfg.RootKey.Command)
+	if err != nil {
+		return nil, cfg.Fault("root_key.command", err)
+	}
+	return roots, nil
+}
+
+func readRootFile(path string) (*keyring.Roots, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if fault := filemode.Check(path, info, filemode.Private); fault != nil {
+		return nil, fault
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxRoot))
+	if err != nil {
+		return nil, err
+	}
+	roots, err := keyring.ParseRoots(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return roots, nil
+}
+
+func runRootCommand(ctx context.Context, command []string) (*keyring.Roots, error) {
+	limited, cancel := context.WithTimeout(ctx, rootTimeout)
+	defer cancel()
+	run := exec.CommandContext(limited, command[0], command[1:]...)
+	run.WaitDelay = time.Second // children that keep the pipe open
+	var output, complaint capped
+	run.Stdout, run.Stderr = &output, &complaint
+	err := run.Run()
+	switch {
+	case limited.Err() != nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("%s has not ended within %v", command[0], rootTimeout)
+	case err != nil:
+		said, _, _ := strings.Cut(strings.TrimSpace(complaint.String()), "\n")
+		if said != "" {
+			err = fmt.Errorf("%w: %s", err, keyring.Redact(said))
+		}
+		return nil, fmt.Errorf("%s: %w", command[0], err)
+	}
+	roots, err := keyring.ParseRoots(output.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("what %s prints: %w", command[0], err)
+	}
+	return roots, nil
+}
+
+// capped keeps the beginning of what is written to it.
+type capped struct{ bytes.Buffer }
+
+func (c *capped) Write(p []byte) (int, error) {
+	if left := maxRoot - c.Len(); left > 0 {
+		c.Buffer.Write(p[:min(left, len(p))])
+	}
+	return len(p), nil
+}
+
+// openKeysFile opens the keyring of a server that shares no keys.
+func openKeysFile(cfg *config.Config, now time.Time) (*keyring.File, error) {
+	file, err := keyring.OpenFile(cfg.Keyring, now)
+	if err != nil {
+		return nil, cfg.Fault("data", fmt.Errorf("opening the keyring: %w", err))
+	}
+	return file, nil
+}
+
+// legacyKeyring is the path of the keyring file of a configuration, empty where there
+// is none.
+func legacyKeyring(cfg *config.Config) string {
+	if _, err := os.Stat(cfg.Keyring); errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	return cfg.Keyring
+}
