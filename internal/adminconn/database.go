@@ -28,8 +28,8 @@ func (p *Pool) OnDatabase(ctx context.Context, database string, use func(Transac
 		})
 	}
 	select {
-	case p.errand <- struct{}{}:
-		defer func() { <-p.errand }()
+	case p.elsewhere <- struct{}{}:
+		defer func() { <-p.elsewhere }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -52,11 +52,11 @@ type Pool struct {
 	lane         chan struct{} // one token: the transaction of this process that may hold the lock
 	// laneless is until when the lock is not waited for. Who has the token of
 	// lane may use it.
-	laneless time.Time
-	errand   chan struct{}   // one token: the connection to another database
-	slots    chan struct{}   // one token for each connection in use or being opened
-	base     context.Context // ends with Close
-	end      context.CancelFunc
+	laneless  time.Time
+	elsewhere chan struct{}   // one token: the connection to another database
+	slots     chan struct{}   // one token for each connection in use or being opened
+	base      context.Context // ends with Close
+	end       context.CancelFunc
 
 	mu       sync.Mutex // guards what follows
 	idle     []*Conn
@@ -97,7 +97,7 @@ func New(cfg Config) *Pool {
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	p := &Pool{Cluster: cfg.Cluster, Log: cfg.Log, Now: cfg.Now, config: c,
 		hosts: splitHosts(c, &loginPassword{current: c.Password, read: cfg.Password}, cfg.State), sessionAttrs: cfg.TargetSessionAttrs,
-		lane: make(chan struct{}, 1), errand: make(chan struct{}, 1), slots: make(chan struct{}, max(cfg.MaxConns, minMaxConns)),
+		lane: make(chan struct{}, 1), elsewhere: make(chan struct{}, 1), slots: make(chan struct{}, max(cfg.MaxConns, minMaxConns)),
 		failed: make(chan struct{}), refusals: map[string]refusal{}}
 	p.replica.turn = make(chan struct{}, 1)
 	p.base, p.end = context.WithCancel(context.Background())
@@ -252,7 +252,7 @@ func (p *Pool) opened(err error) error {
 	return e
 }
 
-// openDatabase connects to another database of the cluster for one errand. It
+// openDatabase connects to another database of the cluster for one task. It
 // takes a slot like a standing connection, and does not touch the circuit: a
 // database that refuses connections says nothing about the cluster.
 func (p *Pool) OpenDatabase(ctx context.Context, database string) (*Conn, error) {

@@ -30,7 +30,7 @@ type Admin struct {
 	work   sync.WaitGroup // what runs behind the callers
 
 	mu         sync.Mutex // guards what follows
-	flights    map[string]*flight
+	pending    map[string]*pendingChange
 	refreshing int
 	skips      map[string]time.Time // settings that may not be copied and warnings that are not repeated, until when
 	closed     bool
@@ -49,7 +49,7 @@ func New(cfg Config) *Admin {
 	a := &Admin{
 		Pool: adminconn.New(adminconn.Config{Cluster: cfg.Cluster, Conn: cfg.Conn, Password: cfg.Password, TargetSessionAttrs: cfg.TargetSessionAttrs,
 			State: stateQuery, MaxConns: cfg.MaxConns, Now: cfg.Now, Log: cfg.Log}),
-		cfg: cfg, asking: make(chan struct{}, 1), flights: map[string]*flight{}, skips: map[string]time.Time{},
+		cfg: cfg, asking: make(chan struct{}, 1), pending: map[string]*pendingChange{}, skips: map[string]time.Time{},
 		openings:           openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
 		outlastingBackends: map[Backend]uint32{},
 	}
@@ -68,8 +68,8 @@ func (a *Admin) Close() {
 	a.work.Wait()
 }
 
-// flight is one change that several logons wait for.
-type flight struct {
+// pendingChange is one change that several logons wait for.
+type pendingChange struct {
 	done chan struct{}
 	// What follows is read after done.
 	looked time.Time // when the change last looked what is there; zero: it failed before
@@ -93,10 +93,10 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 	}
 	role := a.sessionRole(p.role, n, st)
 	switch {
-	case len(p.steps) == 0 && !p.stuck:
+	case len(p.steps) == 0 && !p.foreign:
 		role.Seen = st.seen
-	case p.late && st.Recovery: // there is no primary to refresh it on
-	case p.late:
+	case p.canWait && st.Recovery: // there is no primary to refresh it on
+	case p.canWait:
 		a.refresh(n, s)
 	default:
 		return a.join(ctx, n, s, false)
@@ -157,11 +157,11 @@ func (a *Admin) refresh(n Need, s sessionNames) {
 
 var errClosed = errors.New("shutting down")
 
-func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error) {
-	key := flightKey(n, s, heal)
+func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange, error) {
+	key := pendingKey(n, s, heal)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if f := a.flights[key]; f != nil {
+	if f := a.pending[key]; f != nil {
 		return f, nil
 	}
 	if a.closed {
@@ -173,8 +173,8 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		}
 		a.refreshing++
 	}
-	f := &flight{done: make(chan struct{})}
-	a.flights[key] = f
+	f := &pendingChange{done: make(chan struct{})}
+	a.pending[key] = f
 	a.work.Add(1)
 	go func() {
 		defer a.work.Done()
@@ -189,7 +189,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 		}
 		a.observe(Change, began, f.err)
 		a.mu.Lock()
-		delete(a.flights, key)
+		delete(a.pending, key)
 		if behind {
 			a.refreshing--
 		}
@@ -202,7 +202,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*flight, error
 	return f, nil
 }
 
-func flightKey(n Need, s sessionNames, heal bool) string {
+func pendingKey(n Need, s sessionNames, heal bool) string {
 	var flags strings.Builder
 	for _, set := range []bool{n.AutoCreate, n.Identity, heal} {
 		if set {

@@ -57,10 +57,10 @@ func (a *Admin) changeOnce(ctx context.Context, r request, looked *time.Time) (S
 		if err != nil {
 			return nil, err
 		}
-		if st.Recovery && (len(p.steps) > 0 || p.stuck) {
+		if st.Recovery && (len(p.steps) > 0 || p.foreign) {
 			return nil, adminconn.ErrRecovery
 		}
-		if p.stuck && !r.retire {
+		if p.foreign && !r.retire {
 			r.retire = true
 			if p, err = a.planFor(st, &r); err != nil {
 				return nil, err
@@ -79,7 +79,7 @@ func (a *Admin) changeOnce(ctx context.Context, r request, looked *time.Time) (S
 }
 
 // planFor applies the rules and plans. A state that nothing has to be changed
-// in gives a plan without steps that is not stuck.
+// in gives a plan without steps that is not foreign.
 func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	user, healEdges, err := st.checkLent(r.need, &a.cfg)
 	if err != nil {
@@ -99,7 +99,7 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 		// Somebody made a session role a group of others. Its members are found
 		// and taken out first: what they have through it is not theirs.
 		result.steps = append([]step{{sql: cutEdges, about: aboutSessionRole, name: MarkerRole}}, result.steps...)
-		result.late, result.verify = false, true
+		result.canWait, result.verify = false, true
 	}
 	return result, err
 }
@@ -145,7 +145,7 @@ func (a *Admin) verify(ctx context.Context, c *adminconn.Conn, r request) error 
 	if err != nil {
 		return err
 	}
-	if left.stuck {
+	if left.foreign {
 		return errLeft
 	}
 	for _, s := range left.steps {

@@ -63,11 +63,11 @@ const (
 
 // plan is what has to be done for a Need.
 type plan struct {
-	role   string // the session role's name
-	steps  []step
-	late   bool // nothing is wrong yet; the steps may run after the logon
-	verify bool // something may remain that raised no error
-	stuck  bool // something is another grantor's and cannot be undone by the admin
+	role    string // the session role's name
+	steps   []step
+	canWait bool // nothing is wrong yet; the steps may run after the logon
+	verify  bool // something may remain that raised no error
+	foreign bool // a membership was granted by another role, which alone can revoke it
 	// taken are the names the role would have had, if other roles had not.
 	taken []string
 	// tooLarge names the databases for which the user has too many settings to copy.
@@ -131,15 +131,15 @@ func (p *planner) build() (plan, error) {
 	// next one creates, and a user mapping shows the password in it. They are in a
 	// database, where nobody looks at a logon, so they go with the role.
 	if existing != nil && (p.retire || existing.Arranged) {
-		p.stepAside(existing, p.need.User)
+		p.retireRole(existing, p.need.User)
 		existing = nil
 	}
 	broken := len(p.plan.steps) > 0
-	late := p.attributes(user, existing)
+	canWait := p.attributes(user, existing)
 	before := len(p.plan.steps)
 	p.memberships(existing)
 	p.settings(user, existing)
-	p.plan.late = late && !broken && !p.plan.stuck && len(p.plan.steps) == before
+	p.plan.canWait = canWait && !broken && !p.plan.foreign && len(p.plan.steps) == before
 	return p.plan, nil
 }
 
@@ -164,11 +164,11 @@ func (p *planner) choose() (*role, error) {
 
 // makeUser makes the user, who can log in and has no password. An identity's
 // name may be held by a session role ("IAM:ana" is the one of ana), which then
-// steps aside.
+// is retired.
 func (p *planner) makeUser() {
 	if held := p.role(p.need.User); held != nil && held.ours() {
 		name, _ := ParseRoleName(held.Name)
-		p.stepAside(held, name.user)
+		p.retireRole(held, name.user)
 	}
 	closed := ""
 	if p.config.RemovePasswords != RemoveNoPasswords {
@@ -177,9 +177,9 @@ func (p *planner) makeUser() {
 	p.add(aboutUser, p.need.User, "create role %s login%s", pgsql.Ident(p.need.User), closed)
 }
 
-// stepAside has a session role of user make room for another role of its name. The
+// retireRole has a session role of user make room for another role of its name. The
 // sessions that it has go on.
-func (p *planner) stepAside(held *role, user string) {
+func (p *planner) retireRole(held *role, user string) {
 	retired := retiredName(held.Name, user, held.OID)
 	p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", pgsql.Ident(held.Name), pgsql.Ident(retired))
 	p.add(aboutSessionRole, retired, "alter role %s nologin", pgsql.Ident(retired))
@@ -190,7 +190,7 @@ func (p *planner) stepAside(held *role, user string) {
 //
 // Attributes that differ are named one by one: PostgreSQL refuses even
 // NOSUPERUSER and NOREPLICATION to a login that could not grant them.
-func (p *planner) attributes(user, existing *role) (late bool) {
+func (p *planner) attributes(user, existing *role) (canWait bool) {
 	have := existing
 	if have == nil {
 		have = &role{Inherit: true, ConnLimit: -1}
@@ -215,8 +215,8 @@ func (p *planner) attributes(user, existing *role) (late bool) {
 		words = append(words, fmt.Sprintf("connection limit %d", user.ConnLimit))
 	}
 
-	late = existing != nil && len(words) == 0 && !p.heal
-	if late {
+	canWait = existing != nil && len(words) == 0 && !p.heal
+	if canWait {
 		left := time.Duration(0)
 		if have.ValidUntil != nil {
 			left = time.Duration((*have.ValidUntil - p.Now) * float64(time.Second))
@@ -224,7 +224,7 @@ func (p *planner) attributes(user, existing *role) (late bool) {
 		if left >= refreshBelow && left <= validFor+time.Minute {
 			return true
 		}
-		late = left >= validAtLeast && left < refreshBelow
+		canWait = left >= validAtLeast && left < refreshBelow
 	}
 	until := time.Unix(int64(p.Now), 0).UTC().Add(validFor).Format("2006-01-02 15:04:05+00")
 	words = append(words, "valid until "+pgsql.Literal(until), "password "+pgsql.Literal(verifier(p.config.Key, p.config.Cluster, p.plan.role)))
@@ -233,7 +233,7 @@ func (p *planner) attributes(user, existing *role) (late bool) {
 		verb = "create"
 	}
 	p.add(aboutSessionRole, p.plan.role, "%s role %s %s", verb, pgsql.Ident(p.plan.role), strings.Join(words, " "))
-	return late
+	return canWait
 }
 
 // copied says what an attribute should be: the user's where the admin may set
@@ -312,7 +312,7 @@ func (p *planner) keep(m member, wanted []string) bool {
 	sql := fmt.Sprintf("revoke %s from %s", pgsql.Ident(m.Role), pgsql.Ident(p.plan.role))
 	if p.version >= 160000 {
 		if m.Grantor != p.Admin.Name && !p.Admin.Super {
-			p.plan.stuck = true
+			p.plan.foreign = true
 			return false
 		}
 		sql += " granted by " + pgsql.Ident(m.Grantor)

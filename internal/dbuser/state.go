@@ -1,7 +1,6 @@
 package dbuser
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -18,7 +17,7 @@ import (
 // whether it may be served and whether something has to change.
 type state struct {
 	Recovery bool    `json:"recovery"`
-	Now      float64 `json:"now"` // the server's clock, seconds since 1970
+	Now      float64 `json:"-"` // the server's clock, seconds since 1970
 	Marker   *uint32 `json:"marker"`
 	Admin    struct {
 		Name       string `json:"name"`
@@ -153,7 +152,6 @@ reach (root, oid) as (
   select c.root, m.roleid from reach c join pg_auth_members m on m.member = c.oid)
 select json_build_object(
   'recovery', pg_is_in_recovery(),
-  'now', extract(epoch from clock_timestamp())::float8,
   'marker', (select oid::int8 from marker),
   'loaded', pg_conf_load_time(), -- pg_hba.conf, too
   'database', (select json_build_object('oid', d.oid::int8, 'row', d.xmin::text, 'logintrigger', {loginTrigger},
@@ -195,31 +193,21 @@ select json_build_object(
     join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = 0
     cross join unnest(case when pg_column_size(s.setconfig) <= {most} / 4 then s.setconfig end) e
     where array_length($1, 1) > 1 and e like 'search\_path=%' and octet_length(e) <= {most})
-)::text`)
+)::text, extract(epoch from clock_timestamp())::float8`)
 }
 
 // readState runs the query.
 func readState(ctx context.Context, c *adminconn.Conn, n Need, s sessionNames) (*state, error) {
-	lent := append([]string{n.User}, n.Groups...)
 	var text []byte
-	if err := c.QueryRow(ctx, adminconn.StateStatement, lent, s.all(), n.Database).Scan(&text); err != nil {
+	var now float64
+	if err := c.QueryRow(ctx, adminconn.StateStatement, append([]string{n.User}, n.Groups...), s.all(), n.Database).Scan(&text, &now); err != nil {
 		return nil, err
 	}
-	st := &state{version: c.Version, seen: hashState(text)}
+	st := &state{Now: now, version: c.Version, seen: sha256.Sum256(text)}
 	if err := json.Unmarshal(text, st); err != nil {
 		return nil, fmt.Errorf("internal error: reading the state of a session role: %w", err)
 	}
 	return st, nil
-}
-
-// hashState hashes what stateQuery answers, but for the time, which comes second.
-func hashState(text []byte) [sha256.Size]byte {
-	h := sha256.New()
-	recovery, rest, _ := bytes.Cut(text, []byte(`"now"`))
-	_, rest, _ = bytes.Cut(rest, []byte(","))
-	h.Write(recovery)
-	h.Write(rest)
-	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // role returns the role of that name, or nil.

@@ -190,7 +190,7 @@ func (a *Admin) forget(ctx context.Context, role, database string) error {
 			return err
 		}
 		back := slices.DeleteFunc(slices.Clone(grants), func(g grant) bool { return !g.lendable && !g.held })
-		l, err := readLoan(ctx, lane, role, "")
+		temp, err := tempGrantsToAct(ctx, lane, role, "")
 		if err != nil {
 			return err
 		}
@@ -204,13 +204,13 @@ func (a *Admin) forget(ctx context.Context, role, database string) error {
 			if err != nil {
 				return err
 			}
-			if l, err = a.readLent(ctx, lane, c, role, user); err != nil {
+			if temp, err = a.tempGrantsToGive(ctx, lane, c, role, user); err != nil {
 				return err
 			}
 			inner = append(inner, adminconn.Step{SQL: fmt.Sprintf("reassign owned by %s to %s", pgsql.Ident(role), pgsql.Ident(user))})
 		}
 		inner = append(inner, adminconn.Step{SQL: ownsNothing(role)}, adminconn.Step{SQL: "drop owned by " + pgsql.Ident(role)})
-		if err := a.Pool.Run(ctx, c, append(takeBack(back, role, c.Version), l.around(inner...)...)); err != nil {
+		if err := a.Pool.Run(ctx, c, append(takeBack(back, role, c.Version), temp.around(inner...)...)); err != nil {
 			return err
 		}
 		left, err = readGrants(ctx, c, role)

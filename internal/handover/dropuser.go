@@ -174,11 +174,11 @@ func (a *Admin) endSessions(ctx context.Context, roles []string) error {
 				where usename = any ($1::text[]::name[])`, roles).Scan(&left)
 			var steps []adminconn.Step
 			for _, r := range left {
-				l, err := readLoan(ctx, c, r, "")
+				temp, err := tempGrantsToAct(ctx, c, r, "")
 				if err != nil {
 					return nil, err
 				}
-				steps = append(steps, l.around(adminconn.Step{SQL: "select pg_terminate_backend(pid) from pg_stat_activity where usename = " + pgsql.Literal(r)})...)
+				steps = append(steps, temp.around(adminconn.Step{SQL: "select pg_terminate_backend(pid) from pg_stat_activity where usename = " + pgsql.Literal(r)})...)
 			}
 			return steps, err
 		})
@@ -234,13 +234,15 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 	return a.Pool.OnDatabase(ctx, database, func(do adminconn.Transaction) error {
 		if to != "" {
-			h := handingOver{a: a, role: role, do: do, lend: func(ctx context.Context, lane, _ *adminconn.Conn) (lent, error) { return readLoan(ctx, lane, role, to) }}
+			h := handingOver{a: a, role: role, do: do, grants: func(ctx context.Context, lane, _ *adminconn.Conn) (tempGrants, error) {
+				return tempGrantsToAct(ctx, lane, role, to)
+			}}
 			if err := h.surplus(); err != nil {
 				return err
 			}
 		}
 		return do(func(ctx context.Context, lane, c *adminconn.Conn) error {
-			l, err := readLoan(ctx, lane, role, to)
+			temp, err := tempGrantsToAct(ctx, lane, role, to)
 			if err != nil {
 				return err
 			}
@@ -253,7 +255,7 @@ func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 				return err
 			}
 			inner = append(inner, adminconn.Step{SQL: ownsNothing(role)}, adminconn.Step{SQL: "drop owned by " + pgsql.Ident(role)})
-			return a.Pool.Run(ctx, c, append(takeBack(grants, role, c.Version), l.around(inner...)...))
+			return a.Pool.Run(ctx, c, append(takeBack(grants, role, c.Version), temp.around(inner...)...))
 		})
 	})
 }

@@ -195,11 +195,11 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) 
 				if b.Address != dbuser.Address(c) {
 					continue
 				}
-				l, err := readLoan(ctx, c, b.role, "")
+				temp, err := tempGrantsToAct(ctx, c, b.role, "")
 				if err != nil {
 					return nil, err
 				}
-				steps = append(steps, l.around(adminconn.Step{SQL: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usesysid = %d", b.PID, b.oid)})...)
+				steps = append(steps, temp.around(adminconn.Step{SQL: fmt.Sprintf("select pg_terminate_backend(pid) from pg_stat_activity where pid = %d and usesysid = %d", b.PID, b.oid)})...)
 			}
 			return steps, nil
 		})

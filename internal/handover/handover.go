@@ -42,18 +42,18 @@ func (a *Admin) handOver(ctx context.Context, role, database string, limit time.
 		until = time.Now().Add(limit)
 	}
 	err = a.Pool.OnDatabase(ctx, database, func(do adminconn.Transaction) error {
-		h := handingOver{a: a, role: role, until: until, do: do, lend: func(ctx context.Context, lane, c *adminconn.Conn) (l lent, err error) {
+		h := handingOver{a: a, role: role, until: until, do: do, grants: func(ctx context.Context, lane, c *adminconn.Conn) (t tempGrants, err error) {
 			live, err := a.LiveAmong(ctx, lane, []string{role})
 			if err == nil && len(live) > 0 {
 				err = errInUse
 			}
 			if err != nil {
-				return l, err
+				return t, err
 			}
 			if user, err = a.UserOf(ctx, lane, role); err != nil {
-				return l, err
+				return t, err
 			}
-			return a.readLent(ctx, lane, c, role, user)
+			return a.tempGrantsToGive(ctx, lane, c, role, user)
 		}}
 		if database != "" {
 			if err := h.surplus(); err != nil {

@@ -102,20 +102,20 @@ type handingOver struct {
 	role  string
 	until time.Time // zero: it may take its time
 	do    adminconn.Transaction
-	// lend says what has to be lent, or that this is not the time.
-	lend func(ctx context.Context, lane, c *adminconn.Conn) (lent, error)
+	// grants returns what has to be granted, or errInUse.
+	grants func(ctx context.Context, lane, c *adminconn.Conn) (tempGrants, error)
 }
 
-func (h *handingOver) late() bool { return !h.until.IsZero() && time.Now().After(h.until) }
+func (h *handingOver) timeUp() bool { return !h.until.IsZero() && time.Now().After(h.until) }
 
 // whole hands everything over at one stroke.
 func (h *handingOver) whole() error {
 	return h.do(func(ctx context.Context, lane, c *adminconn.Conn) error {
-		lent, err := h.lend(ctx, lane, c)
+		temp, err := h.grants(ctx, lane, c)
 		if err != nil {
 			return err
 		}
-		return h.a.Pool.Run(ctx, c, lent.around(adminconn.Step{SQL: fmt.Sprintf("reassign owned by %s to %s", pgsql.Ident(h.role), pgsql.Ident(lent.user))}))
+		return h.a.Pool.Run(ctx, c, temp.around(adminconn.Step{SQL: fmt.Sprintf("reassign owned by %s to %s", pgsql.Ident(h.role), pgsql.Ident(temp.user))}))
 	})
 }
 
@@ -182,7 +182,7 @@ func (h *handingOver) pieces(whole error) (n int, err error) {
 		pieces = pieces[len(together):]
 		err := h.together(together)
 		for i := 0; err != nil && i < len(together) && len(together) > 1; i++ {
-			if h.late() {
+			if h.timeUp() {
 				return n, errMore
 			}
 			if err := h.together(together[i : i+1]); err != nil {
@@ -195,7 +195,7 @@ func (h *handingOver) pieces(whole error) (n int, err error) {
 		if err != nil && len(together) == 1 {
 			keep(err)
 		}
-		if h.late() && len(pieces) > 0 {
+		if h.timeUp() && len(pieces) > 0 {
 			return n, errMore
 		}
 	}
@@ -204,7 +204,7 @@ func (h *handingOver) pieces(whole error) (n int, err error) {
 
 func (h *handingOver) together(together []piece) error {
 	return h.do(func(ctx context.Context, lane, c *adminconn.Conn) error {
-		lent, err := h.lend(ctx, lane, c)
+		temp, err := h.grants(ctx, lane, c)
 		if err != nil {
 			return err
 		}
@@ -212,13 +212,13 @@ func (h *handingOver) together(together []piece) error {
 		var ids []int64
 		for _, p := range together {
 			ids = append(ids, p.id)
-			steps = append(steps, adminconn.Step{SQL: fmt.Sprintf("alter %s %s owner to %s", p.kind, p.identity, pgsql.Ident(lent.user))})
+			steps = append(steps, adminconn.Step{SQL: fmt.Sprintf("alter %s %s owner to %s", p.kind, p.identity, pgsql.Ident(temp.user))})
 		}
 		may, err := readObjects(ctx, c, mayChangeQuery, h.role, ids)
 		if err != nil {
 			return err
 		}
-		err = h.a.Pool.Run(ctx, c, lent.around(steps...))
+		err = h.a.Pool.Run(ctx, c, temp.around(steps...))
 		if err == nil {
 			var did map[object]bool
 			did, err = readObjects(ctx, c, didChangeQuery)

@@ -51,7 +51,7 @@ type Config struct {
 	// Sweeper at any time.
 	Clusters func() map[string]Sweeper
 	Interval time.Duration
-	Unused   time.Duration // negative: never drop a session role
+	Unused   time.Duration
 	Log      *slog.Logger  // default: discarded
 	// Observe is told how each sweep ended; it must not block. Optional.
 	Observe func(cluster string, report handover.SweepReport, took time.Duration, err error)
@@ -125,7 +125,7 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 	for {
 		began := time.Now()
 		once, cancel := context.WithTimeout(ctx, sweepTimeout)
-		report, err := s.Sweep(once, handover.SweepOptions{Unused: max(c.Unused, 0), Each: eachRole})
+		report, err := s.Sweep(once, handover.SweepOptions{Unused: c.Unused, Each: eachRole})
 		cancel()
 		if ctx.Err() != nil {
 			return

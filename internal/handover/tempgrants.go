@@ -10,9 +10,10 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// lent says what a plain administrative login and the user have to be lent, for one
-// transaction, to change the owner of a session role's objects.
-type lent struct {
+// tempGrants are what a plain administrative login and the database user are granted
+// for one transaction, so that the login can act for a session role and the user can
+// become the owner of its objects.
+type tempGrants struct {
 	role, user string
 	version    int
 	super      bool
@@ -74,17 +75,17 @@ from room, t where not has
 order by 1`, "{lendable}", lendable)
 }
 
-// readLent says what has to be lent to hand what role owns to user, in the database
-// of c.
-func (a *Admin) readLent(ctx context.Context, lane, c *adminconn.Conn, role, user string) (lent, error) {
-	l, err := readLoan(ctx, lane, role, user)
-	l.missing = nil
-	if err != nil || l.super {
-		return l, err
+// tempGrantsToGive returns what it takes to give what role owns to user, in the
+// database of c.
+func (a *Admin) tempGrantsToGive(ctx context.Context, lane, c *adminconn.Conn, role, user string) (tempGrants, error) {
+	t, err := tempGrantsToAct(ctx, lane, role, user)
+	t.missing = nil
+	if err != nil || t.super {
+		return t, err
 	}
 	rows, err := c.Query(ctx, roomsQuery(c.Version), role, user)
 	if err != nil {
-		return l, err
+		return t, err
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -92,24 +93,23 @@ func (a *Admin) readLent(ctx context.Context, lane, c *adminconn.Conn, role, use
 		var own bool
 		var lender *string
 		if err := rows.Scan(&r.on, &r.privilege, &own, &lender); err != nil {
-			return l, err
+			return t, err
 		}
 		switch {
 		case own:
-			l.rights = append(l.rights, r)
-		case lender != nil && !slices.Contains(l.missing, *lender):
-			l.missing = append(l.missing, *lender)
+			t.rights = append(t.rights, r)
+		case lender != nil && !slices.Contains(t.missing, *lender):
+			t.missing = append(t.missing, *lender)
 		}
 	}
-	return l, rows.Err()
+	return t, rows.Err()
 }
 
-// readLoan says what the administrative login has to be lent, for one
-// transaction, to act for a role and to give what it owns to another. The other
-// also joins the role, unless that goes round in a circle: PostgreSQL wants the
-// new owner of a function or a type to have CREATE on its schema.
-func readLoan(ctx context.Context, c *adminconn.Conn, role, to string) (lent, error) {
-	l := lent{role: role, user: to, version: c.Version, hasUser: to == ""}
+// tempGrantsToAct returns what it takes to act for a role, and to give what it owns to
+// another role. The other one also joins the role, unless it is a member the other way
+// round: the new owner of a function or a type needs CREATE on its schema.
+func tempGrantsToAct(ctx context.Context, c *adminconn.Conn, role, to string) (tempGrants, error) {
+	t := tempGrants{role: role, user: to, version: c.Version, hasUser: to == ""}
 	usable := ""
 	if c.Version >= 160000 {
 		usable = "and x.inherit_option and x.set_option"
@@ -121,22 +121,21 @@ func readLoan(ctx context.Context, c *adminconn.Conn, role, to string) (lent, er
 		  $2 = '' or t.oid = me.oid or exists (select from pg_auth_members x where x.roleid = t.oid and x.member = me.oid {usable}),
 		  coalesce(t.rolsuper or pg_has_role(r.oid, t.oid, 'member') or pg_has_role(t.oid, r.oid, 'usage'), true)
 		from pg_roles r join pg_roles me on me.rolname = current_user left join pg_roles t on t.rolname = $2
-		where r.rolname = $1`, "{usable}", usable), role, to).Scan(&l.super, &l.hasRole, &l.hasUser, &circle)
+		where r.rolname = $1`, "{usable}", usable), role, to).Scan(&t.super, &t.hasRole, &t.hasUser, &circle)
 	if err == nil && !circle {
-		l.missing = []string{role}
+		t.missing = []string{role}
 	}
-	return l, err
+	return t, err
 }
 
-// around puts the memberships around statements that the admin may run only as
-// a member of both roles, and what the user lacks in order to be the new owner.
-// Nobody else sees any of it, and a crash leaves nothing.
-func (l lent) around(inner ...adminconn.Step) []adminconn.Step {
-	if l.super {
+// around puts the grants before the statements that need them, and their revocation
+// after. No other transaction sees them, and a crash leaves none.
+func (t tempGrants) around(inner ...adminconn.Step) []adminconn.Step {
+	if t.super {
 		return inner
 	}
 	options := ""
-	if l.version >= 160000 {
+	if t.version >= 160000 {
 		options = " with inherit true, set true"
 	}
 	var before, after []adminconn.Step
@@ -144,18 +143,18 @@ func (l lent) around(inner ...adminconn.Step) []adminconn.Step {
 		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s to %s%s", pgsql.Ident(role), to, options)})
 		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s from %s", pgsql.Ident(role), to)}}, after...)
 	}
-	if !l.hasRole {
-		grant(l.role, "current_user", options)
+	if !t.hasRole {
+		grant(t.role, "current_user", options)
 	}
-	if !l.hasUser {
-		grant(l.user, "current_user", options)
+	if !t.hasUser {
+		grant(t.user, "current_user", options)
 	}
-	for _, g := range l.missing {
-		grant(g, pgsql.Ident(l.user), options)
+	for _, g := range t.missing {
+		grant(g, pgsql.Ident(t.user), options)
 	}
-	for _, r := range l.rights {
-		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s on %s to %s", r.privilege, r.on, pgsql.Ident(l.user))})
-		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s on %s from %s", r.privilege, r.on, pgsql.Ident(l.user))}}, after...)
+	for _, r := range t.rights {
+		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s on %s to %s", r.privilege, r.on, pgsql.Ident(t.user))})
+		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s on %s from %s", r.privilege, r.on, pgsql.Ident(t.user))}}, after...)
 	}
 	return append(append(before, inner...), after...)
 }
