@@ -28,7 +28,7 @@ const (
 	// minMaxConns leaves one connection for logons while the lane holds another.
 	minMaxConns = 2
 	// reusedAnswers is how long a connection that has stood idle may take to show
-	// that it is alive. After a failover the old server may not even say no.
+	// that it is alive. After a failover the old server may not answer at all.
 	reusedAnswers = time.Second
 )
 

@@ -13,8 +13,8 @@ const databaseLock = "300ms"
 // another database.
 type Transaction func(f func(ctx context.Context, lane, c *Conn) error) error
 
-// OnDatabase connects to a database, and runs use with what runs a transaction
-// there. Of other databases than the login's, one at a time is connected to.
+// OnDatabase connects to a database and calls use with a function that runs a
+// transaction there. It connects to one database at a time, besides the login's own.
 func (p *Pool) OnDatabase(ctx context.Context, database string, use func(Transaction) error) error {
 	begin := Step{SQL: "set local lock_timeout = '" + databaseLock + "'"}
 	if database == "" || database == p.config.Database {

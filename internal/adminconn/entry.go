@@ -18,8 +18,8 @@ const (
 	maxRefusals = 10000
 )
 
-// EntryError says that a database does not let the administrative login in: for
-// want of CONNECT, by pg_hba.conf, a connection limit or a login event trigger.
+// EntryError is returned where a database does not let the administrative login in:
+// for lack of CONNECT, by pg_hba.conf, a connection limit or a login event trigger.
 type EntryError struct {
 	Database string
 	err      error
@@ -38,8 +38,8 @@ type refusal struct {
 }
 
 // Enter connects to another database of the cluster. While it is known to refuse
-// the login it is not asked: session roles of hundreds of users may own something
-// there, and nothing but an operator can help.
+// the login, Enter does not try again: session roles of hundreds of users may own
+// something there, and only an operator can fix it.
 func (p *Pool) Enter(ctx context.Context, database string) (*Conn, error) {
 	p.mu.Lock()
 	known := p.refusals[database]
@@ -62,8 +62,8 @@ func (p *Pool) Enter(ctx context.Context, database string) (*Conn, error) {
 	return nil, refused
 }
 
-// refusesEntry reports whether the server has answered for the database, rather
-// than not at all, or for itself.
+// refusesEntry reports whether the error is about this database, rather than about the
+// connection or the whole server.
 func refusesEntry(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {

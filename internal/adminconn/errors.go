@@ -76,8 +76,7 @@ func PlainError(err error) string {
 }
 
 // Transient reports whether the same change may succeed when it is tried again
-// on what is there now: somebody else changed the same rows, made what was
-// missing or removed what was there.
+// on the current state: another transaction changed, created or removed the same rows.
 func Transient(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -88,7 +87,7 @@ func Transient(err error) bool {
 		"42710", "23505", // already exists, and its race
 		"55P03": // lock not available
 		return true
-	case "42704": // the role is gone; of a setting it says that there is none
+	case "42704": // the role does not exist any more, or the parameter never did
 		var bad *StepError
 		return !(errors.As(err, &bad) && bad.Parameter)
 	case "XX000":
@@ -97,9 +96,8 @@ func Transient(err error) bool {
 	return false
 }
 
-// Refused reports whether PostgreSQL has judged the statement, and will say the
-// same again. That it did not come to that, because of a lock or the time, says
-// nothing about a setting.
+// Refused reports whether PostgreSQL rejected the statement itself and would reject it
+// again. A lock or a timeout does not count.
 func Refused(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || Transient(err) || len(pg.Code) != 5 {

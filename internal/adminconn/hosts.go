@@ -35,8 +35,8 @@ type host struct {
 }
 
 // splitHosts makes a host for each server that config names. The entries of one
-// server differ in TLS only and stay together. What target_session_attrs says is
-// about sessions; administration needs the primary, and connect looks for it.
+// server differ in TLS only and stay together. target_session_attrs is about sessions;
+// administration needs the primary, which Connect looks for.
 func splitHosts(config *pgx.ConnConfig, password *loginPassword, state func(version int) string) []*host {
 	type entry = pgconn.FallbackConfig
 	entries := []*entry{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}
@@ -97,7 +97,7 @@ func (p *Pool) Connect(ctx context.Context, database string) (*Conn, error) {
 		}
 		return nil
 	}
-	defer func() { // what comes too late is closed
+	defer func() { // close connections that arrive too late
 		go func(left int) {
 			for range left {
 				if r := <-results; r.c != nil {
@@ -152,8 +152,8 @@ func (p *Pool) primary() int {
 	return p.lastHost
 }
 
-// worst is the failure that says most: an answer of PostgreSQL's, the first one
-// of them, before silence.
+// worst returns the most telling failure: the first error that PostgreSQL sent, if
+// there is one.
 func worst(failures []error) error {
 	var answer *pgconn.PgError
 	for _, err := range failures {
@@ -168,8 +168,8 @@ func worst(failures []error) error {
 // administrative one.
 //
 // Which settings the start-up message may have depends on the server's version,
-// which is not known before its first answer. It is taken for the newest one until
-// it refuses a setting.
+// which is unknown before its first answer. Until it refuses a setting it is assumed
+// to be the newest version.
 func (h *host) connect(ctx context.Context, database string) (*Conn, error) {
 	major := int(h.major.Load())
 	if major == 0 {

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// laneWait is how long the lock is waited for before anybody asks who has it.
+	// laneWait is how long to wait for the lock before finding out who holds it.
 	laneWait = "1s"
-	// lanePatience is how long a gateway that has it is waited for.
+	// lanePatience is how long to wait for another gateway that holds it.
 	lanePatience = 5 * time.Second
-	// rowWait is how long a statement in the lane waits for a row or a table. Whoever
-	// may log on can keep a row of his session role locked for as long as he likes:
-	// the others in the lane are not to wait for that.
+	// rowWait is how long a statement in the lane waits for a row or a table. A holder
+	// can keep the row of their session role locked for as long as they like; other
+	// changes must not wait for that.
 	rowWait = "100ms"
-	// withoutLane is how long the lock is not waited for once somebody was found
-	// to have it who is no gateway.
+	// withoutLane is how long the lock is ignored after a login that is not a gateway's
+	// was found to hold it.
 	withoutLane = time.Minute
 )
 
@@ -28,10 +28,9 @@ const (
 // a connection of this process; the others stay free for logons that change
 // nothing.
 //
-// Anybody who may log on to the database of the administrative login may take
-// an advisory lock there, this one too, and keep it. A gateway is waited for;
-// nobody else is: the transaction goes on without the lock, and what two of
-// them then do to the same rows is tried again.
+// Any login of that database can take this advisory lock too, and keep it. InLane waits
+// for a gateway and for no other login: the transaction goes on without the lock, and
+// two that change the same rows are retried.
 func (p *Pool) InLane(ctx context.Context, f func(context.Context, *Conn) ([]Step, error)) error {
 	select {
 	case p.lane <- struct{}{}:
@@ -58,8 +57,8 @@ func (p *Pool) InLane(ctx context.Context, f func(context.Context, *Conn) ([]Ste
 	return err
 }
 
-// enterLane begins the transaction and takes the lock, unless it is held by
-// somebody who is no gateway. Its caller has the token of p.lane.
+// enterLane begins the transaction and takes the lock, unless a login that is not a
+// gateway's holds it. Its caller has the token of p.lane.
 func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 	began := time.Now()
 	for p.laneless.Before(p.Now()) {
@@ -93,8 +92,8 @@ func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 	})
 }
 
-// laneHolder names who has the lock, and whether that is another login than
-// ours: a session of it, or a prepared transaction, which has no session.
+// laneHolder returns who holds the lock and whether that is a login other than ours. A
+// prepared transaction, which has no session, counts as one.
 func laneHolder(ctx context.Context, c *Conn) (holder string, outsider bool, err error) {
 	err = c.QueryRow(ctx, fmt.Sprintf(`
 		select coalesce(a.usename::text || ' (pid ' || l.pid || ')', 'a prepared transaction'),
@@ -112,7 +111,7 @@ func rollback(ctx context.Context, c *Conn) {
 	_, _ = c.PgConn().Exec(ctx, "rollback").ReadAll() // or release closes the connection
 }
 
-// Retried is InLane with another try for what another one will not meet.
+// Retried is InLane, tried again after errors that pass.
 func (p *Pool) Retried(ctx context.Context, f func(context.Context, *Conn) ([]Step, error)) error {
 	for attempt := 0; ; attempt++ {
 		err := p.InLane(ctx, f)

@@ -7,10 +7,10 @@ import (
 )
 
 // loginPassword is the password of the administrative login. Where it is in a file,
-// the file is read again when the server refuses the password: it has been replaced,
-// and nobody has told the gateway. Safe for concurrent use.
+// the file is read again when the server refuses the password: it may have been
+// replaced without a SIGHUP. Safe for concurrent use.
 type loginPassword struct {
-	read func() (keyring.Secret, error) // nil: it stays what it is
+	read func() (keyring.Secret, error) // nil: the password never changes
 
 	mu      sync.Mutex // guards what follows
 	current string

@@ -118,12 +118,12 @@ var pinnedSince = []struct {
 	{17, "transaction_timeout", "0"},
 }
 
-// newestMajor is what a server is taken for that is not known yet: it knows every
+// newestMajor is the version that an unknown server is assumed to have: it knows every
 // setting.
 const newestMajor = 99
 
-// olderThan is the version that a server is taken for next, when it has refused a
-// setting of major.
+// olderThan returns the version to assume next for a server that refused a setting of
+// major.
 func olderThan(major int, refusal error) int {
 	var pg *pgconn.PgError
 	older := pinnedSince[0].major - 1

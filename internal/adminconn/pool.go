@@ -152,8 +152,8 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 	return p.open(ctx)
 }
 
-// admitLocked applies the circuit: nobody while it is open, one prober when it
-// is half open.
+// admitLocked applies the circuit: it admits no call while the circuit is open and one
+// while it is half open.
 func (p *Pool) admitLocked() (probe bool, err error) {
 	if p.failure == nil || len(p.idle) > 0 {
 		return false, nil
@@ -188,9 +188,9 @@ func (p *Pool) wait(ctx context.Context, failed <-chan struct{}) error {
 	}
 }
 
-// open connects in a slot that the caller holds, and tells the circuit. The
-// attempt runs to its own deadline: that a caller goes away says nothing about
-// the cluster, and the connection serves the next one.
+// open connects in a slot that the caller holds, and updates the circuit. The attempt
+// runs to its own deadline: a caller that goes away is no fault of the cluster, and the
+// next caller gets the connection.
 func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	type result struct {
 		c   *Conn
@@ -226,8 +226,8 @@ func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	}
 }
 
-// opened tells the circuit how an attempt to connect ended, and returns what to
-// tell the caller.
+// opened updates the circuit after an attempt to connect, and returns the error for the
+// caller.
 func (p *Pool) opened(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -253,8 +253,8 @@ func (p *Pool) opened(err error) error {
 }
 
 // openDatabase connects to another database of the cluster for one task. It
-// takes a slot like a standing connection, and does not touch the circuit: a
-// database that refuses connections says nothing about the cluster.
+// takes a slot like a standing connection and leaves the circuit alone: a database that
+// refuses connections is no fault of the cluster.
 func (p *Pool) OpenDatabase(ctx context.Context, database string) (*Conn, error) {
 	p.mu.Lock()
 	failed := p.failed
@@ -289,8 +289,8 @@ func (p *Pool) Release(c *Conn) {
 	if healthy {
 		c.used = time.Now()
 		p.idle = append(p.idle, c)
-		// It answered, so the cluster is there: a failure to open one more that
-		// is long past must not refuse the next logon that finds none idle.
+		// It answered, so the cluster is up: an old failure to open one more must
+		// not refuse the next logon that finds no idle connection.
 		p.failure, p.backoff = nil, 0
 	}
 	p.mu.Unlock()
@@ -335,10 +335,10 @@ func (c *Conn) CloseNow() {
 	_ = c.Close(ctx) // the connection is gone either way
 }
 
-// setup asks what the connection leads to. An asynchronous commit that the
-// database or the login is given as a setting would lose what was answered for;
-// one that holds for the whole server is the operator's choice, and is waited for
-// on this server only.
+// setup finds out where the connection leads. An asynchronous commit, set for the
+// database or the login, could lose a change that was reported as done. Where it is set
+// for the whole server it is the operator's choice; then commits wait for this server
+// only.
 const setup = `
 select set_config('synchronous_commit', case when source in ('database', 'user', 'database user') then 'on' else 'local' end, false)
 from pg_settings where name = 'synchronous_commit' and (setting = 'off' or source in ('database', 'user', 'database user'));
@@ -351,7 +351,7 @@ func (c *Conn) prepare(ctx context.Context, state func(version int) string) erro
 	}
 	var pid uint32
 	if len(results) == 0 || len(results[len(results)-1].Rows) != 1 || len(results[len(results)-1].Rows[0]) != 3 {
-		return errors.New("the server answers what it was not asked")
+		return errors.New("the server sent an unexpected answer")
 	}
 	row := results[len(results)-1].Rows[0]
 	if _, err := fmt.Sscan(string(row[0]), &c.Version); err != nil {

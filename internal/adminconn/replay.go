@@ -21,9 +21,9 @@ const (
 // replica is where sessions go when it may be a standby: session roles are
 // changed on the primary and reach it later. It holds one standing connection.
 type replica struct {
-	turn  chan struct{} // one token: who uses the rest
+	turn  chan struct{} // one token: for using the other fields
 	c     *Conn
-	after time.Time // not to be asked before
+	after time.Time // do not connect before
 }
 
 // follows reports whether sessions may go to a standby at all.
@@ -39,9 +39,8 @@ func (p *Pool) anyHost() bool {
 }
 
 // AwaitReplay waits until the standby that sessions go to has what was just
-// committed on the primary. ErrLagging says that it takes too long. A standby
-// that cannot be asked is not waited for: the session's own logon will say what
-// is the matter with it.
+// committed on the primary, and returns ErrLagging when that takes too long. It does
+// not wait for a standby that does not answer: the session's own logon will report that.
 func (p *Pool) AwaitReplay(ctx context.Context) error {
 	if !p.follows() {
 		return nil

@@ -10,13 +10,13 @@ import (
 // Step is one statement of a change.
 type Step struct {
 	SQL string
-	// Parameter is set where the statement sets a parameter: "does not exist" (42704)
-	// is then said of the parameter, and of no role that somebody has dropped.
+	// Parameter is set where the statement sets a parameter: "does not exist" (42704) is
+	// then about the parameter, not about a role that has just been dropped.
 	Parameter bool
-	About     any // what its author wants back in a StepError
+	About     any // handed back in a StepError
 }
 
-// StepError says which statement failed.
+// StepError names the statement that failed.
 type StepError struct {
 	Step
 	err error
@@ -62,8 +62,8 @@ func runMessage(ctx context.Context, c *Conn, steps []Step) error {
 	return nil
 }
 
-// AcquireAlive is acquire for what may take long, where silence could mean
-// either that it does or that the server is gone.
+// AcquireAlive is Acquire for work that may take long: it first makes sure that the
+// server answers, since silence later on could mean either.
 func (p *Pool) AcquireAlive(ctx context.Context) (*Conn, error) {
 	for {
 		c, err := p.Acquire(ctx)
@@ -85,8 +85,8 @@ func (p *Pool) AcquireAlive(ctx context.Context) (*Conn, error) {
 }
 
 // Pause waits a little longer after each attempt, at random so that gateways
-// do not meet again. What failed for a row that somebody keeps locked waits longer
-// than it has had the lane, so that most of the lane is the others'.
+// do not meet again. After a lock timeout it waits longer than the statement held the
+// lane, so that most of the lane is left to others.
 func Pause(ctx context.Context, attempt int, cause error) error {
 	unit := 2 * time.Millisecond
 	switch {
@@ -107,8 +107,8 @@ func Pause(ctx context.Context, attempt int, cause error) error {
 }
 
 // Read runs read on a standing connection, and once more on a new one when the
-// connection turns out to be dead: the server was restarted in between. What read
-// returns is returned as it is, unless the connection broke.
+// connection turns out to be dead: the server was restarted in between. Errors of read
+// are returned as they are, unless the connection broke.
 func (p *Pool) Read(ctx context.Context, read func(context.Context, *Conn) error) error {
 	for {
 		c, err := p.Acquire(ctx)

@@ -4,7 +4,7 @@ import (
 	"context"
 )
 
-// Stats say how the administrative connections of a cluster are.
+// Stats describe the administrative connections of a cluster.
 type Stats struct {
 	Limit    int   // connections there may be
 	InUse    int   // at work, or being opened
@@ -12,7 +12,7 @@ type Stats struct {
 	Waiting  int   // calls that wait for one
 	Connects int   // attempts to connect since New
 	Reached  bool  // a connection has been made, ever
-	Err      error // why the last attempt to connect failed; nil: it did not
+	Err      error // why the last attempt to connect failed; nil if it succeeded
 }
 
 // Stats takes a moment's picture, without asking the cluster.

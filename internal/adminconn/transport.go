@@ -17,10 +17,10 @@ import (
 	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// A server may be hostile, or somebody between it and the gateway. What an
-// administrative connection takes from it is bounded here, and so is what it gives
-// to it: the password proves itself with SCRAM, unless the server's certificate is
-// verified or the operator says otherwise with require_auth.
+// A server may be hostile, and so may a machine between it and the gateway. This file
+// bounds what an administrative connection reads, and keeps the password from it: only
+// SCRAM is used, unless the server's certificate is verified or require_auth allows
+// another method.
 
 const (
 	// maxReply bounds what a server sends in answer to one request. The longest
@@ -49,8 +49,7 @@ func IsLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// verifies reports whether a TLS configuration of pgconn's makes sure who the
-// server is. pgconn puts verify-ca into VerifyPeerCertificate.
+// Verifies reports whether a TLS configuration of pgconn verifies the server. pgconn puts verify-ca into VerifyPeerCertificate.
 func Verifies(config *tls.Config) bool {
 	return config != nil && (!config.InsecureSkipVerify || config.VerifyPeerCertificate != nil)
 }
@@ -89,8 +88,8 @@ func protect(config *pgx.ConnConfig) {
 		case len(certificates) == 0 || binding == "disable" || pgwire.EndPointBinding(certificates[0]) != nil || binding == "require":
 			return conn, nil
 		case verified:
-			// The driver would claim that it can bind, and the server would refuse
-			// it. It does not claim that of a connection that does not look like TLS.
+			// The driver would offer channel binding, and the server would refuse it.
+			// It does not offer it on a connection that does not look like TLS.
 			return struct{ net.Conn }{conn}, nil
 		}
 		return conn, fmt.Errorf("channel binding is not defined for the server's certificate (%s): set sslmode=verify-full in upstream, "+

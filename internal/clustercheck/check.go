@@ -42,14 +42,14 @@ type Finding struct {
 	// SQL mends it when a superuser runs it in Database, or anywhere when
 	// Database is empty. The statements have no semicolons.
 	SQL []string `json:"sql,omitempty"`
-	// Choose says that SQL has a statement for each of several roles or settings:
-	// only those that are meant are to be run.
+	// Choose is set where SQL has a statement for each of several roles or settings,
+	// and the operator picks those to run.
 	Choose   bool     `json:"choose,omitempty"`
 	Database string   `json:"database,omitempty"`
 	HBA      []string `json:"pg_hba,omitempty"` // lines that belong in pg_hba.conf
 }
 
-// Report is what Check found out about a cluster.
+// Report is the result of Check for one cluster.
 type Report struct {
 	Cluster       string `json:"cluster"`
 	Address       string `json:"address"`
@@ -74,7 +74,7 @@ type checker struct {
 	admin   string // the role whose rights count
 	super   bool
 	reserve int     // standing connections
-	host    *hosted // the provider; nil: none that is known
+	host    *hosted // the provider; nil if unknown
 	lent    []lendable
 	// open are the users that may have a password of their own that is valid, and
 	// openSeen says that they are known to have one.
@@ -204,7 +204,7 @@ func (k *checker) transport(tls bool, version string) {
 	case local:
 		k.add(OK, "tls", "the connection does not leave the machine")
 	case tls:
-		k.add(Warning, "tls", "the connection is encrypted (%s), but anybody could answer it: set sslmode=verify-full and sslrootcert in upstream", version)
+		k.add(Warning, "tls", "the connection is encrypted (%s), but the server is not verified: set sslmode=verify-full and sslrootcert in upstream", version)
 	default:
 		k.add(Warning, "tls", "the connection is not encrypted: set sslmode=verify-full in upstream")
 	}

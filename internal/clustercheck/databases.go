@@ -20,7 +20,7 @@ type target struct {
 	here     bool // the administrative connection leads to it
 	open     bool // it accepts connections
 	mayEnter bool // the login has CONNECT
-	used     bool // somebody who can be lent, or everybody, has CONNECT
+	used     bool // a role that can be lent, or PUBLIC, has CONNECT
 	owned    bool // session roles own something there
 }
 
@@ -97,8 +97,8 @@ func (k *checker) inside(ctx context.Context, d target) error {
 	return k.compat(ctx, c, database)
 }
 
-// lendingQuery lists what the groups $1 own that runs with the rights of its owner,
-// whoever uses it, and how much of it there is.
+// lendingQuery lists and counts the objects of the groups $1 that run with their owner's
+// rights.
 const lendingQuery = `
 select g.rolname::text, count(*)::int, (array_agg(o.what order by o.what))[1:3]
 from (
@@ -111,10 +111,10 @@ join pg_roles g on g.oid = o.owner
 where g.rolname = any ($1::text[]::name[])
 group by 1 order by 1`
 
-// groupsOwn finds what groups own that lends their rights. A holder can make it:
-// REASSIGN OWNED BY CURRENT_USER TO a group gives it views without asking where the
-// group may create anything, and SET ROLE works as the group. Nothing tells it from
-// what an operator has made, and it stays when the session has ended.
+// groupsOwn finds objects of groups that lend the group's rights. A holder can make them:
+// REASSIGN OWNED BY CURRENT_USER TO a group gives it views even where it may not create
+// any, and SET ROLE works as the group. They look like an operator's objects and remain
+// after the session.
 func (k *checker) groupsOwn(ctx context.Context, c *adminconn.Conn, database string) error {
 	var groups []string
 	for _, l := range k.lent {
@@ -142,13 +142,13 @@ func (k *checker) groupsOwn(ctx context.Context, c *adminconn.Conn, database str
 			more = fmt.Sprintf(" and %d more", n-len(some))
 		}
 		k.add(Warning, "group-owns", "database %q: the group %q owns %s%s: that lends the group's rights to everybody who may use it, without a session. "+
-			"Whoever is lent the group can make such objects, and keeps the group's rights with them. Drop those that no one should have; if the group is never to be lent, name it in never_lend",
+			"Any holder with this group can make such objects and keep the group's rights. Drop those that should not exist; if the group is never lent, name it in never_lend",
 			database, group, strings.Join(some, ", "), more).Database = database
 	}
 	return rows.Err()
 }
 
-// cannotEnter says why a database does not let the login in, and what mends it.
+// cannotEnter reports why a database does not let the login in, and the fix.
 func (k *checker) cannotEnter(database string, err error) {
 	var pg *pgconn.PgError
 	switch {
@@ -156,7 +156,7 @@ func (k *checker) cannotEnter(database string, err error) {
 	case adminconn.IsCode(err, "28000"):
 		k.add(Broken, "connect", "database %q: pg_hba.conf does not let the administrative login in (%s): what sessions create there is not handed over",
 			database, adminconn.PlainError(err))
-	case adminconn.IsCode(err, "53300") && strings.Contains(adminconn.PlainError(err), "role"): // login-limit tells of it
+	case adminconn.IsCode(err, "53300") && strings.Contains(adminconn.PlainError(err), "role"): // reported as login-limit
 		k.add(Notice, "database", "database %q was not looked into: %s", database, adminconn.PlainError(err))
 	case adminconn.IsCode(err, "53300"):
 		k.add(Broken, "connect", "database %q: it has no connection left (%s)", database, adminconn.PlainError(err)).SQL =
@@ -170,8 +170,8 @@ func (k *checker) cannotEnter(database string, err error) {
 }
 
 // trigger looks for the event trigger of earlier builds. Its function runs with the
-// rights of whoever executes DDL, a superuser's too: one that a superuser does not
-// own is an attack.
+// rights of the session that executes DDL, even a superuser's: one that a superuser does
+// not own is an attack.
 func (k *checker) trigger(ctx context.Context, c *adminconn.Conn, database string) error {
 	var there, forged bool
 	if err := c.QueryRow(ctx, triggerQuery).Scan(&there, &forged); err != nil || !there {
@@ -195,7 +195,7 @@ func (k *checker) compat(ctx context.Context, c *adminconn.Conn, database string
 	}
 	switch {
 	case found.Foreign != "":
-		k.add(Broken, "compat", "database %q: %s. Its functions can say anything: drop it, or what is somebody else's in it, and run `daypass cluster compat %s --database %s`",
+		k.add(Broken, "compat", "database %q: %s. Its functions cannot be trusted: drop it, or the foreign objects in it, and run `daypass cluster compat %s --database %s`",
 			database, found.Foreign, k.a.Pool.Cluster, database)
 	case !found.UpToDate:
 		k.add(Notice, "compat", "database %q: the schema %s is of another version: run `daypass cluster compat %s --database %s`",

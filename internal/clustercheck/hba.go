@@ -21,9 +21,9 @@ type hbaRule struct {
 	Method           string
 }
 
-// hba looks at who may reach the database besides the gateway. Session roles
-// belong to it alone; that is the wall behind everything that a holder can do
-// to a password.
+// hba finds out which addresses besides the gateway's may reach the database. Only the
+// gateway should log on with session roles: that is the last defence against passwords
+// that a holder sets.
 func (k *checker) hba(ctx context.Context) error {
 	var gateway string
 	if err := k.c.QueryRow(ctx, "select coalesce(host(inet_client_addr()), '')").Scan(&gateway); err != nil {
@@ -54,10 +54,10 @@ func (k *checker) hba(ctx context.Context) error {
 	return nil
 }
 
-// cannotReadHBA says what to do where only superusers see pg_hba.conf.
+// cannotReadHBA reports what to do where only superusers can read pg_hba.conf.
 func (k *checker) cannotReadHBA(gateway string) {
 	if k.host != nil {
-		k.add(Notice, "pg_hba", "%s: nobody can edit pg_hba.conf here. Let only the gateway reach the server: %s (docs/managed-postgresql.md)", k.host.name, k.host.wall)
+		k.add(Notice, "pg_hba", "%s: pg_hba.conf cannot be edited here. Let only the gateway reach the server: %s (docs/managed-postgresql.md)", k.host.name, k.host.wall)
 		return
 	}
 	f := k.add(Notice, "pg_hba", "the administrative login may not read pg_hba.conf: make sure that only the gateway reaches the database")
@@ -67,9 +67,8 @@ func (k *checker) cannotReadHBA(gateway string) {
 	f.Database = k.config.Database
 }
 
-// judgeHBA asks the rules about logons that should and should not be possible.
-// They are those in the file; a server that was not told to reload still
-// follows older ones.
+// judgeHBA applies the rules to logons that should and should not be possible. The rules
+// are those of the file; a server that was not reloaded still follows older ones.
 func (k *checker) judgeHBA(rules []hbaRule, gateway string) {
 	const session, anybody = "+" + dbuser.MarkerRole, ""
 	from := gateway
@@ -122,8 +121,7 @@ func (k *checker) judgeHBA(rules []hbaRule, gateway string) {
 
 // hbaLines are the lines that make the gateway the only door for session roles
 // and for the administrative login, to stand before all others. Nobody else is
-// shut out, the operator least of all: which users have to come through the
-// gateway only is for him to say.
+// shut out: which users may only come through the gateway is the operator's decision.
 func (k *checker) hbaLines(gateway string) []string {
 	kind, address := "host", gateway+"/32"
 	if k.config.TLSConfig != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
-// hosted is a provider of PostgreSQL as a service, where nobody is a superuser and
-// nobody edits pg_hba.conf.
+// hosted is a provider of PostgreSQL as a service, where customers get no superuser and
+// cannot edit pg_hba.conf.
 type hosted struct {
 	role string // a role that every server of the provider has
 	name string
@@ -24,7 +24,7 @@ var providers = []hosted{
 	{"azure_pg_admin", "Azure Database for PostgreSQL", "firewall rules, or private access, for the gateway alone"},
 }
 
-// provider recognises the provider of the server; nil: none that is known.
+// provider recognises the provider of the server. It returns nil if it is unknown.
 func (k *checker) provider(ctx context.Context) (*hosted, error) {
 	var roles []string
 	for _, p := range providers {

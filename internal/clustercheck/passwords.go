@@ -7,9 +7,8 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// passwords finds the users that could log on past the gateway with a password of
-// their own: whoever has had a session can have set one. Only those that are lent
-// are looked at; what other users do is not the gateway's business.
+// passwords finds the users that could bypass the gateway with a password of their own:
+// any session can set one. It checks only users that are lent.
 func (k *checker) passwords(ctx context.Context) error {
 	var open, sql []string
 	for _, l := range k.lent {
@@ -44,7 +43,7 @@ func (k *checker) passwords(ctx context.Context) error {
 			"Set remove_passwords: all, or remove those that are not wanted", pgsql.Names(open))
 		f.SQL, f.Choose = sql, true
 	default:
-		f := k.add(Notice, "passwords", "whether users have a password is for superusers to see; these may, and can then log on past the gateway "+
+		f := k.add(Notice, "passwords", "only superusers can see which users have a password; these may have one and could then bypass the gateway "+
 			"wherever the server lets them in: %s. Set remove_passwords: all, or remove those that are not wanted", pgsql.Names(open))
 		f.SQL, f.Choose = sql, true
 	}

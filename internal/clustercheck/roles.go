@@ -76,8 +76,8 @@ func (k *checker) roles(ctx context.Context) error {
 	return nil
 }
 
-// notLent tells of the roles that the login may not lend. Which of them are to be
-// lent at all is the operator's to say: never_lend names the others.
+// notLent reports the roles that the login may not lend. The operator decides which of
+// them should be lent, and names the others in never_lend.
 func (k *checker) notLent(missing []lendable) {
 	var names, supers, sql []string
 	for _, l := range missing {
@@ -132,7 +132,7 @@ func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
 	return all, rows.Err()
 }
 
-// attributes says which attributes of a user its session roles cannot have.
+// attributes reports attributes of a user that its session roles cannot have.
 func (k *checker) attributes(ctx context.Context, l lendable) error {
 	if !l.login || k.super || !l.createDB && !l.bypass {
 		return nil
@@ -152,7 +152,7 @@ func (k *checker) attributes(ctx context.Context, l lendable) error {
 		if !a.has || a.may {
 			continue
 		}
-		f := k.add(Notice, "attribute", "user %q has %s; sessions with groups have not, as the administrative login may not give it", l.name, strings.ToUpper(a.word))
+		f := k.add(Notice, "attribute", "user %q has %s, and its sessions with groups do not: the administrative login may not grant it", l.name, strings.ToUpper(a.word))
 		if k.c.Version >= 160000 {
 			f.SQL = []string{"alter role " + pgsql.Ident(k.admin) + " " + a.word}
 		}
@@ -160,8 +160,8 @@ func (k *checker) attributes(ctx context.Context, l lendable) error {
 	return nil
 }
 
-// standing finds memberships of the login in what it lends. It needs none, and
-// with one, whatever the login is used for has that role's rights.
+// standing finds permanent memberships of the login in roles that it lends. It needs
+// none, and each one gives the login that role's rights.
 func (k *checker) standing(l lendable) {
 	if k.super {
 		return
@@ -177,11 +177,11 @@ func (k *checker) standing(l lendable) {
 		sql = append(sql, fmt.Sprintf("revoke set option for %s from %s granted by %s", pgsql.Ident(l.name), pgsql.Ident(k.admin), pgsql.Ident(grantor)))
 	}
 	if sql != nil {
-		k.add(Warning, "standing-membership", "the administrative login is a member of %q for good", l.name).SQL = sql
+		k.add(Warning, "standing-membership", "the administrative login is a permanent member of %q", l.name).SQL = sql
 	}
 }
 
-// marker looks at the marker role and at who is in it, or in session roles.
+// marker checks the marker role, its members, and the members of session roles.
 func (k *checker) marker(ctx context.Context) error {
 	var (
 		exists, login, super, admin bool
@@ -210,7 +210,7 @@ func (k *checker) marker(ctx context.Context) error {
 		k.add(Broken, "marker", "the role %q can log in; it only marks session roles", dbuser.MarkerRole).SQL = []string{"alter role " + marker + " nologin"}
 	}
 	if super {
-		k.add(Broken, "marker", "the role %q is a superuser; so could every session be", dbuser.MarkerRole).SQL = []string{"alter role " + marker + " nosuperuser"}
+		k.add(Broken, "marker", "the role %q is a superuser: every session could become one", dbuser.MarkerRole).SQL = []string{"alter role " + marker + " nosuperuser"}
 	}
 	if !admin {
 		f := k.add(Broken, "marker", "the administrative login may not grant the role %q", dbuser.MarkerRole)
@@ -220,7 +220,7 @@ func (k *checker) marker(ctx context.Context) error {
 		}
 	}
 	for _, g := range of {
-		k.add(Broken, "marker", "the role %q is a member of %q; so is every session", dbuser.MarkerRole, g).SQL =
+		k.add(Broken, "marker", "the role %q is a member of %q: so is every session", dbuser.MarkerRole, g).SQL =
 			[]string{fmt.Sprintf("revoke %s from %s cascade", pgsql.Ident(g), marker)}
 	}
 	odd, err := dbuser.ReadForeign(ctx, k.c)
@@ -241,7 +241,7 @@ func (k *checker) marker(ctx context.Context) error {
 // otherLogins finds session roles that the login may not change, from 16 on:
 // another one made them, or they come from before an upgrade, a restore or the loss
 // of superuser. Logons work, with session roles of another name; these stay with
-// what they have until they are handed over or dropped.
+// their rights until they are handed over or dropped.
 func (k *checker) otherLogins(ctx context.Context) error {
 	all, err := k.a.Existing(ctx, k.c, nil)
 	if err != nil {
@@ -261,8 +261,7 @@ func (k *checker) otherLogins(ctx context.Context) error {
 	return nil
 }
 
-// edges finds members of session roles: they have the rights of somebody else's
-// session.
+// edges finds members of session roles, which have the rights of another user's session.
 func (k *checker) edges(ctx context.Context) error {
 	grantor := "''"
 	if k.c.Version >= 160000 {

@@ -7,8 +7,8 @@ const (
 
 // triggerQuery reports whether the database has the event trigger of earlier
 // builds, which handed objects over while the session that made them was still
-// working with them, and whether somebody other than a superuser owns its function
-// or the schema of it. By its name alone: dropping it gives nobody anything.
+// working with them, and whether a role that is not a superuser owns its function or the
+// function's schema. The name alone is enough: dropping it gives no one a right.
 const triggerQuery = `
 select count(*) > 0, coalesce(bool_or(not fo.rolsuper or not no.rolsuper), false)
 from pg_event_trigger t join pg_proc p on p.oid = t.evtfoid join pg_roles fo on fo.oid = p.proowner

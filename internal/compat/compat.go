@@ -21,7 +21,7 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// Options say what Install is to do.
+// Options configure Install.
 type Options struct {
 	Database string
 	Remove   bool // take it away again
@@ -53,8 +53,7 @@ type Report struct {
 //
 // The schema's owner decides what db_user() says. Install therefore refuses one
 // that belongs to neither the administrative login nor a superuser, or in which
-// anybody else owns something or may create something, and leaves alone what a
-// superuser has made.
+// another role owns or may create objects, and leaves alone what a superuser has made.
 //
 // Errors are *adminconn.Error with adminconn.ErrRights, dbuser.ErrDatabaseMissing or ErrUnreachable, or
 // what PostgreSQL said.
@@ -92,20 +91,20 @@ func Install(ctx context.Context, pool *adminconn.Pool, o Options) (Report, erro
 	return report, installError(err, o)
 }
 
-// state is what decides about Install in a database.
+// state is what Install needs to know about a database.
 type state struct {
 	admin        string
 	adminSuper   bool
-	owner        string // of the schema; empty: there is none
+	owner        string // of the schema; empty if it does not exist
 	ownerSuper   bool
-	foreign      string // what makes the schema untrustworthy; empty: nothing does
+	foreign      string // why the schema cannot be trusted; empty if it can
 	version      string
 	mayCreate    bool
-	lacks        []string // of signalRights, what the administrative login has not
+	lacks        []string // the signalRights that the administrative login lacks
 	ownsDatabase bool
 	database     string
-	path         string // the database's own search_path; empty: it has none
-	serverPath   string // what holds without it
+	path         string // the database's own search_path; may be empty
+	serverPath   string // the server's search_path
 }
 
 func readState(ctx context.Context, c *adminconn.Conn) (*state, error) {
@@ -130,10 +129,10 @@ func readState(ctx context.Context, c *adminconn.Conn) (*state, error) {
 	return &st, err
 }
 
-// Installed is what Look finds of an installation.
+// Installed describes an installation.
 type Installed struct {
 	Present  bool   // there is a schema of its name
-	Foreign  string // what makes the schema untrustworthy; empty: nothing does
+	Foreign  string // why the schema cannot be trusted; empty if it can
 	UpToDate bool
 }
 
@@ -157,7 +156,7 @@ func (st *state) plan(o Options) ([]string, error) {
 			st.admin, st.database, pgsql.Ident(st.database), pgsql.Ident(st.admin))}
 	case st.foreign != "":
 		return nil, &adminconn.Error{Kind: adminconn.ErrRights, Name: st.owner, Message: fmt.Sprintf(
-			"database %q: %s: drop it or take it away, so that nobody else can change what db_user() says, and run this again", st.database, st.foreign)}
+			"database %q: %s: drop it or revoke it, so that no other role can change db_user(), and run this again", st.database, st.foreign)}
 	case st.owner != "" && st.owner != st.admin && !st.adminSuper:
 		if !o.Remove && st.version == version() {
 			return nil, nil
@@ -174,7 +173,7 @@ func (st *state) plan(o Options) ([]string, error) {
 	return append(append(sql, installation()...), st.verify()), nil
 }
 
-// rights returns what the administrative login has to be granted when it owns the
+// rights returns the grants that the administrative login needs if it owns the
 // functions, or will.
 func (st *state) rights(o Options) []string {
 	if o.Remove || len(st.lacks) == 0 || st.owner != st.admin && (st.owner != "" || o.DryRun) {
@@ -229,7 +228,7 @@ func installError(err error, o Options) error {
 	case adminconn.IsCode(err, "3D000"):
 		return &adminconn.Error{Kind: dbuser.ErrDatabaseMissing, Name: o.Database, Message: fmt.Sprintf("database %q does not exist", o.Database), Cause: err}
 	case adminconn.IsCode(err, "2BP01") && errors.As(err, &pg):
-		return fmt.Errorf("not removed, since something uses it: %s (%s)", pg.Message, strings.ReplaceAll(pg.Detail, "\n", "; "))
+		return fmt.Errorf("not removed because other objects depend on it: %s (%s)", pg.Message, strings.ReplaceAll(pg.Detail, "\n", "; "))
 	case adminconn.IsCode(err, "42501"):
 		return &adminconn.Error{Kind: adminconn.ErrRights, Message: fmt.Sprintf("the administrative login may not: %s", adminconn.PlainError(err)), Cause: err}
 	}

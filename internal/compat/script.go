@@ -13,14 +13,13 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// Anybody with CREATE on a database can make a schema of any name there, and stays
-// its owner: what is installed into it later is the owner's to replace, and runs
-// with the rights of those who call it. So nothing is ever installed into a schema
-// that was found there. It is made with a plain CREATE SCHEMA, which fails when
-// there is one, or belongs to the administrative login or a superuser; and when all
-// is made the owner of everything is looked at once more, in the same transaction.
-// By then each row that counts was written by this transaction, so nobody can
-// change it before the commit.
+// Any role with CREATE on a database can make a schema of any name there. As its owner it
+// can replace what is installed into it later, which runs with the rights of its callers.
+// So Install never uses another role's schema. It makes one with a plain CREATE SCHEMA,
+// which fails where the schema exists, or uses one that belongs to the administrative
+// login or a superuser. At the end of the same transaction it checks the owner of every
+// object once more. By then this transaction has written all rows that matter, so no
+// other one can change them before the commit.
 //
 // A superuser runs the same statements from a script (Report.Script).
 
@@ -33,7 +32,7 @@ func trustedOwner(admin string) string {
 const refusedInScript = "P0D01"
 
 // guard fails in another database than the one that was looked at, and where
-// a schema is there that somebody else owns; it makes the schema if there is none.
+// the schema belongs to another role; it makes the schema if it does not exist.
 func (st *state) guard(remove bool) string {
 	create := "\n    create schema " + Schema + ";"
 	if remove {
@@ -62,8 +61,8 @@ begin
 end $daypass$`
 }
 
-// foreignInSchema is a query for what in the schema belongs to anybody but the
-// administrative login and superusers, and for who else may create something there.
+// foreignInSchema is a query for objects in the schema that belong to neither the
+// administrative login nor a superuser, and for other roles that may create some.
 func (st *state) foreignInSchema() string {
 	var owned strings.Builder
 	for _, c := range []struct{ catalog, prefix string }{
@@ -85,7 +84,7 @@ func (st *state) foreignInSchema() string {
 `
 }
 
-// foreignIn says what in the schema makes it untrustworthy; empty: nothing does.
+// foreignIn returns why the schema cannot be trusted. It is empty if it can.
 func (st *state) foreignIn(ctx context.Context, c *adminconn.Conn) (problem string, err error) {
 	var thing, who string
 	var creates bool
@@ -102,7 +101,7 @@ func (st *state) foreignIn(ctx context.Context, c *adminconn.Conn) (problem stri
 	return fmt.Sprintf("schema %s: %q in it belongs to %q", Schema, thing, who), nil
 }
 
-// verify fails when there is anything of the kind.
+// verify is a statement that fails where foreignInSchema finds something.
 func (st *state) verify() string {
 	return `do $daypass$
 declare
@@ -119,9 +118,8 @@ begin
 end $daypass$`
 }
 
-// Script is what a superuser runs in psql, in one transaction: it checks by itself
-// that nothing of anybody else's is in its way, whatever has been changed since it
-// was printed.
+// Script is what a superuser runs in psql, in one transaction. It checks again that no
+// other role's objects are in its way, since things may have changed after it was printed.
 func (r Report) Script() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "-- database %q of cluster %s: for psql, as a superuser\n", r.Database, r.Cluster)

@@ -18,7 +18,7 @@ const Schema = "daypass"
 //
 // It runs with the rights of the caller, so that current_user is the caller's:
 // after SET ROLE, and in a SECURITY DEFINER function, it is what current_user
-// would be. It decides by the membership in the marker role, which nobody but the
+// would be. It decides by the membership in the marker role, which only the
 // administrative login can grant, and by the session role's one membership
 // in a role that can log in; never by a name. From PostgreSQL 16 on whoever makes
 // a role is a member of it in order to administer it, without its rights; such a
@@ -62,7 +62,7 @@ end`
 
 // views are what the metadata calls of Redshift's drivers ask for, with the
 // columns of the Redshift documentation that PostgreSQL has something to say
-// about. The functions in a view run with the rights of who asks, and
+// about. The functions in a view run with the rights of the role that reads it, and
 // pg_stat_activity and the information schema show what that role may see.
 var views = []struct{ name, sql string }{
 	{"stv_sessions", `

@@ -24,7 +24,7 @@ type Admin struct {
 	Pool *adminconn.Pool // the connections of the administrative login
 
 	cfg    Config
-	asking chan struct{} // one token: who asks for the server's search_path
+	asking chan struct{} // one token: for reading the server's search_path
 	base   context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup // what runs behind the callers
@@ -36,8 +36,8 @@ type Admin struct {
 	closed     bool
 	openings   openings
 	path       serverPath
-	// outlastingBackends are backends that were terminated and are there all the same,
-	// with the oids of their session roles. They do not count as sessions.
+	// outlastingBackends are backends that still run although they were terminated, with
+	// the oids of their session roles. They do not count as sessions.
 	outlastingBackends map[Backend]uint32
 }
 
@@ -72,7 +72,7 @@ func (a *Admin) Close() {
 type pendingChange struct {
 	done chan struct{}
 	// What follows is read after done.
-	looked time.Time // when the change last looked what is there; zero: it failed before
+	looked time.Time // when the change last read the state; zero: it failed before
 	role   SessionRole
 	err    error
 }
@@ -125,13 +125,12 @@ func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (st *state, er
 	return st, nil
 }
 
-// join waits for the change this need asks for, and starts it if nobody has.
-// The change runs to its own deadline: the first to want it may go away while
-// two hundred others wait.
+// join waits for the change that this need asks for, and starts it if there is none.
+// The change runs to its own deadline: the logon that started it may go away while two
+// hundred others wait.
 //
-// A change that is under way may have looked before what the caller has found
-// was there, such as a setting that the holder has changed since. Then there is
-// one more change, which looks again.
+// A change that is under way may have read the state before something that the caller
+// found, such as a setting that the holder changed since. Then join starts one more.
 func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
 	found := time.Now()
 	for {
@@ -150,7 +149,7 @@ func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (Se
 	}
 }
 
-// refresh starts a change that nobody waits for.
+// refresh starts a change in the background.
 func (a *Admin) refresh(n Need, s sessionNames) {
 	_, _ = a.start(n, s, false, true) // too busy or closed: the next logon asks again
 }
@@ -214,7 +213,7 @@ func pendingKey(n Need, s sessionNames, heal bool) string {
 	return flags.String() + s.fallback // the fallback name is a hash over user and groups
 }
 
-// skip remembers that a setting may not be copied, and says so once.
+// skip remembers that a setting may not be copied, and logs it once.
 func (a *Admin) skip(s step, cause error) {
 	a.once(s.setting, "setting left out of a session role", "setting", s.name, "err", cause)
 }

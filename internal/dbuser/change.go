@@ -9,14 +9,13 @@ import (
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
-// errLeft reports that statements succeeded and the role is still not right,
-// as REVOKE does for what another role granted.
+// errLeft is returned where all statements succeeded and the role is still wrong:
+// REVOKE, for instance, silently skips what another role granted.
 var errLeft = errors.New("the session role cannot be put right")
 
-// change brings the session role in line, in one transaction in the lane. What
-// another gateway or an operator does at the same moment makes it start again
-// from the state that is then there. looked is set to just before it last asked
-// what is there.
+// change corrects the session role, in one transaction in the lane. When another
+// gateway or an operator changes the same rows, it starts again from the new state.
+// looked is set to the time just before it last read the state.
 func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool, looked *time.Time) (SessionRole, error) {
 	retire := false
 	var last error
@@ -96,17 +95,17 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 		a.skip(step{name: "all", setting: settingKey(database, r.need.User)}, fmt.Errorf("user %q has more than %d bytes of settings", r.need.User, maxSettings))
 	}
 	if healEdges {
-		// Somebody made a session role a group of others. Its members are found
-		// and taken out first: what they have through it is not theirs.
+		// A session role was granted to other roles. Revoke that first: the rights
+		// they have through it are not theirs.
 		result.steps = append([]step{{sql: cutEdges, about: aboutSessionRole, name: MarkerRole}}, result.steps...)
 		result.canWait, result.verify = false, true
 	}
 	return result, err
 }
 
-// cutEdges takes everybody out of every session role. Until version 14 a role
-// that is logged on may grant itself to others, and so could its holder. One that
-// cannot be taken out now keeps none of the others in.
+// cutEdges revokes every session role from all its members. Up to version 14 a role
+// that is logged on may grant itself to others, and so may its holder. A member that
+// cannot be removed now does not stop the others from being removed.
 var cutEdges = `do $$
 declare e record;
 begin
@@ -123,8 +122,8 @@ begin
   end loop;
 end $$`
 
-// verify looks again, inside the transaction, for what raised no error and is
-// there all the same.
+// verify reads the state again, inside the transaction, and looks for what the
+// statements left in place without an error.
 func (a *Admin) verify(ctx context.Context, c *adminconn.Conn, r request) error {
 	st, err := readState(ctx, c, r.need, r.names)
 	if err != nil {
@@ -157,7 +156,7 @@ func (a *Admin) verify(ctx context.Context, c *adminconn.Conn, r request) error 
 	return nil
 }
 
-// changeError says in the gateway's terms why a change cannot be made.
+// changeError translates why a change cannot be made into the gateway's errors.
 func (a *Admin) changeError(err error, n Need) error {
 	var ours *adminconn.Error
 	if errors.As(err, &ours) {
@@ -183,7 +182,7 @@ func (a *Admin) lacksRights(what, name string, cause error) *adminconn.Error {
 		Message: fmt.Sprintf("the administrative login of cluster %q may not %s%q; run `daypass cluster check %s`", a.Pool.Cluster, what, name, a.Pool.Cluster)}
 }
 
-// TakeOut takes everybody out of all session roles.
+// TakeOut revokes all session roles from their members.
 func (a *Admin) TakeOut(ctx context.Context) error {
 	return a.Pool.InLane(ctx, func(context.Context, *adminconn.Conn) ([]adminconn.Step, error) {
 		return []adminconn.Step{{SQL: cutEdges}}, nil

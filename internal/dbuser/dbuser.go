@@ -31,7 +31,7 @@ import (
 // session roles; their names are never taken as proof.
 const MarkerRole = "daypass_session_roles"
 
-// Config says how to administer one cluster.
+// Config describes one cluster and how to administer it.
 type Config struct {
 	Cluster string          // identifier, for errors and logs
 	Conn    *pgx.ConnConfig // the administrative login; made by pgx.ParseConfig
@@ -56,11 +56,11 @@ type Config struct {
 	Timeout  time.Duration    // one Ensure, all in all; default 8 s
 	Now      func() time.Time // default time.Now; schedules retries, never decides validity
 	Log      *slog.Logger     // default: discarded
-	// Observe is told how long each operation took; it must not block. Optional.
+	// Observe gets the duration of each operation; it must not block. Optional.
 	Observe func(op Operation, took time.Duration, err error)
 }
 
-// Operation is what Config.Observe is told the time of.
+// Operation is the operation that Config.Observe gets the duration of.
 type Operation string
 
 const (
@@ -83,14 +83,14 @@ type SessionRole struct {
 	User          string // the role that a new session works as (ALTER ROLE … SET role); empty: the session role itself
 	Password      keyring.Secret
 	ServerVersion int // as server_version_num: 150018
-	// Seen stands for all that was found to be right: roles, memberships and
-	// settings, the right to connect to the database, and when the server last read
-	// its configuration. While it is the same, so is what a session of the role
-	// begins with, and whether it may begin. Zero: something was changed, or is about
+	// Seen is a hash of the state that was found to be correct: roles, memberships,
+	// settings, the right to connect to the database, and when the server last read its
+	// configuration. As long as it does not change, a new session of the role would
+	// begin with the same rights and settings. Zero: the state was changed, or is about
 	// to be.
 	Seen [sha256.Size]byte
-	// LoginTrigger says that the database may have a login event trigger, which
-	// decides about each session when it begins.
+	// LoginTrigger is set where the database may have a login event trigger, which can
+	// refuse each new session.
 	LoginTrigger bool
 }
 
@@ -138,7 +138,7 @@ func (a *Admin) Heal(ctx context.Context, n Need) (SessionRole, error) {
 	return a.join(ctx, n, a.cfg.names(n), true)
 }
 
-// observe tells how long something took, when somebody asks.
+// observe reports how long an operation took.
 func (a *Admin) observe(op Operation, start time.Time, err error) {
 	if a.cfg.Observe != nil {
 		a.cfg.Observe(op, time.Since(start), err)

@@ -22,9 +22,9 @@ const SessionRoles = `select x.member from pg_auth_members x join pg_roles k on 
   group by x.member having not bool_or(x.admin_option)`
 
 // isSession is the condition that a row a of pg_stat_activity is a session. The worker
-// of a subscription is none: it runs as the subscription's owner, whose rights would
-// last as long as it runs. A plain login is not told what kind of process another
-// role's is, but it is told which processes work for subscriptions.
+// of a subscription is not one: it runs as the subscription's owner, whose rights would
+// last as long as it runs. A plain login does not see the type of another role's
+// backend, but it sees which ones work for subscriptions.
 const isSession = `coalesce(a.backend_type = 'client backend',
   a.pid not in (select w.pid from pg_stat_get_subscription(null) w where w.pid is not null))`
 
@@ -46,7 +46,7 @@ type ExistingRole struct {
 
 // existingQuery reads pg_shdepend, which covers all databases, for all session
 // roles ($1 null) or the named ones. Default privileges and user mappings
-// of a session role concern nobody else and are not handed over.
+// of a session role matter to no other role and are not handed over.
 func existingQuery(version int) string {
 	// What a role may only administer since it made it (16 on) gives it nothing.
 	held, members, alterable := "", "", "true"
@@ -104,18 +104,17 @@ func (a *Admin) Existing(ctx context.Context, c *adminconn.Conn, roles []string)
 	return all, rows.Err()
 }
 
-// Retired reports whether another role took its place: nobody will log on with it
-// again.
+// Retired reports whether another role took its place, so that it gets no more logons.
 func (o *ExistingRole) Retired() bool { return o.Name.tag == tagRetired }
 
 // Expired reports whether its VALID UNTIL has passed: the next logon has to change
-// it in any case. A role without VALID UNTIL is not one of ours to judge by it.
+// it in any case. A role without VALID UNTIL never counts as expired.
 func (o *ExistingRole) Expired() bool { return o.ValidUntil.Unix() > 0 && o.Now.After(o.ValidUntil) }
 
-// UnusedFor reports whether the last logon is longer ago than d. Every logon
-// keeps VALID UNTIL ahead, so it tells, through restarts and for all gateways
-// alike. A role without it is not one of ours to drop. One that was retired is
-// not waited for: a holder can have that done at every logon.
+// UnusedFor reports whether the last logon is longer ago than d. Every logon pushes
+// VALID UNTIL forward, so the answer survives restarts and covers all gateways. A role
+// without VALID UNTIL is never unused; a retired one always is, since a holder can have
+// roles retired at every logon.
 func (o *ExistingRole) UnusedFor(d time.Duration) bool {
 	return !o.Live && !o.Prepared && o.ValidUntil.Unix() > 0 && (o.Retired() || o.Now.Sub(o.ValidUntil.Add(-validFor)) > d)
 }
@@ -177,7 +176,7 @@ func (a *Admin) UserOf(ctx context.Context, c *adminconn.Conn, role string) (str
 	}
 	_, _, err = st.checkUser(Need{User: users[0]}, &a.cfg)
 	if errors.Is(err, ErrUserCannotLogin) {
-		// Somebody who was locked out; a group has members.
+		// It may be a user that was locked out (NOLOGIN); a group has members.
 		var members bool
 		err = c.QueryRow(ctx, `select exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
 			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user) and m.member not in (`+SessionRoles+`))`, users[0]).Scan(&members)

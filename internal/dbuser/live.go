@@ -56,9 +56,9 @@ func (a *Admin) LiveAmong(ctx context.Context, c *adminconn.Conn, roles []string
 	return live, err
 }
 
-// Outlasts says that a backend, of a session role with that oid, is there although it
-// was terminated: it does not count as a session from now on. It reports whether that
-// is new.
+// Outlasts records that a backend, of a session role with that oid, still runs although
+// it was terminated: from now on it does not count as a session. It reports whether this
+// was not recorded before.
 func (a *Admin) Outlasts(b Backend, oid uint32) (first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -83,7 +83,7 @@ func (a *Admin) outlasting(c *adminconn.Conn) (pids []int32, roles []int64) {
 	return pids, roles
 }
 
-// ForgetGone forgets the backends that Outlasts was told of and that have ended.
+// ForgetGone forgets the backends recorded by Outlasts that have ended.
 func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) error {
 	pids, roles := a.outlasting(c)
 	here, there := Address(c), map[Backend]bool{}

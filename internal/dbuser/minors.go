@@ -9,14 +9,14 @@ import (
 // minimumMinor is the first minor version of a major version on which a session
 // keeps the role that ALTER ROLE … SET role gives it. The minor before it does not
 // apply the setting at logon at all (the fix of CVE-2024-10978 was incomplete);
-// those before that drop it at DISCARD ALL. 18 and later never had either fault.
+// older ones drop it at DISCARD ALL. 18 and later never had either fault.
 var minimumMinor = map[int]int{13: 18, 14: 15, 15: 10, 16: 6, 17: 2}
 
 // MinimumMinors names the versions for messages.
 const MinimumMinors = "at least 13.18, 14.15, 15.10, 16.6 or 17.2"
 
-// MinorFault says what is wrong with the minor version of a server_version such as
-// "15.9 (Debian 15.9-1)", as a predicate; empty: nothing that is known.
+// MinorFault returns the known fault of the minor version in a server_version such as
+// "15.9 (Debian 15.9-1)", as a predicate. It is empty if there is none.
 func MinorFault(version string) string {
 	major, minor, ok := parseVersion(version)
 	least, old := minimumMinor[major]

@@ -26,8 +26,7 @@ const maxName = 63
 //
 // Database users and groups hold no colon, identities exactly one. A name that
 // is longer than PostgreSQL allows, or that breaks these rules, is tagged (see
-// taggedName). So the user follows from the name alone, whatever the role is a
-// member of.
+// taggedName). So the name alone identifies the user, and memberships do not matter.
 type sessionNames struct {
 	preferred string
 	fallback  string // tagged, for when the preferred name is not ours
@@ -62,14 +61,14 @@ func sessionRoleNames(user string, groups []string, identity bool) sessionNames 
 	return n
 }
 
-// retiredName is the name of a session role of user that had to step aside
-// because the administrative login cannot put it right.
+// retiredName is the name that a session role of user gets when the administrative
+// login cannot correct it and makes another in its place.
 func retiredName(name, user string, oid uint32) string {
 	return tagged(tagRetired, name, userHash(user), "retired", name, fmt.Sprint(oid))
 }
 
-// IsRetired reports whether now is the name that the session role was had to take
-// when it stepped aside.
+// IsRetired reports whether now is the name that the session role named was got when it
+// was retired.
 func IsRetired(now, was string, oid uint32) bool {
 	n, ok := ParseRoleName(was)
 	return ok && now == tagged(tagRetired, was, n.userHash, "retired", was, fmt.Sprint(oid))
@@ -89,9 +88,8 @@ const (
 )
 
 // taggedName is a readable prefix, "~", a tag, 80 bits of a hash over the user,
-// and 130 bits of a hash over parts. The first hash tells the user: it is compared
-// with those of the roles that exist. It is hexadecimal since PostgreSQL can
-// compute that.
+// and 130 bits of a hash over parts. The first hash identifies the user among the roles
+// that exist; it is hexadecimal so that PostgreSQL can compute it.
 func taggedName(tag byte, plain, user string, parts ...string) string {
 	return tagged(tag, plain, userHash(user), parts...)
 }
@@ -120,7 +118,7 @@ func hashOf(parts ...string) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)))
 }
 
-// RoleName is what the name of a session role says about it.
+// RoleName is the name of a session role, taken apart.
 type RoleName struct {
 	user     string // empty: only its hash is known
 	userHash string
@@ -204,8 +202,8 @@ func (n Need) normalize() (Need, error) {
 	return n, nil
 }
 
-// CheckName refuses what can never be the name of a role or a database; what says
-// which of them it is.
+// CheckName returns an error for what can never be the name of a role or a database.
+// what is the word for it in the message.
 func CheckName(what, name string) error {
 	switch {
 	case len(name) > maxName:

@@ -90,13 +90,12 @@ func (a *Admin) endOpening(o *opening) {
 	a.endOpeningLocked(o)
 }
 
-// Opened says that a logon for which Ensure returned role has its session, or will
-// have none. Each Ensure that succeeded is followed by one Opened; a logon that is
-// not heard of again counts for some seconds.
+// Opened ends a logon for which Ensure returned role: it has its session, or failed.
+// Each successful Ensure is followed by one Opened; without it the logon counts for
+// some seconds.
 //
-// Another gateway may have stripped the role between the two. Its logon has then
-// failed, or it has got a session just the same, without rights: so the role is
-// looked at once more, behind the callers.
+// Another gateway may have stripped the role in between. Then the logon failed, or it
+// got a session without rights: so the role is checked once more in the background.
 func (a *Admin) Opened(role string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -122,7 +121,7 @@ func (a *Admin) Opened(role string) {
 	}
 }
 
-// lookAgain puts right what another gateway has stripped under a logon of ours.
+// lookAgain restores roles that another gateway stripped during one of our logons.
 func (a *Admin) lookAgain() {
 	defer a.work.Done()
 	for {
@@ -179,8 +178,8 @@ func (a *Admin) restore(opened map[string]Need) error {
 	return nil
 }
 
-// BeginStrip leaves out the roles that logons of this process are under way for,
-// and keeps new ones of the others waiting until release.
+// BeginStrip returns the roles that no logon of this process is opening a session with.
+// New logons with these wait until release.
 func (a *Admin) BeginStrip(roles []string) (free []string, release func()) {
 	over := make(chan struct{})
 	a.mu.Lock()
@@ -203,9 +202,9 @@ func (a *Admin) BeginStrip(roles []string) (free []string, release func()) {
 	}
 }
 
-// watchPassedOn takes everybody out of session roles while any has a session. Until
-// version 14 a role that is logged on is its own administrator: its holder can
-// grant it, and nothing in PostgreSQL prevents that or tells of it.
+// watchPassedOn revokes session roles from their members, again and again while any has
+// a session. Up to version 14 a role that is logged on administers itself: its holder
+// can grant it to others, which PostgreSQL neither prevents nor reports.
 func (a *Admin) watchPassedOn() {
 	defer a.work.Done()
 	for {

@@ -68,7 +68,7 @@ type plan struct {
 	canWait bool // nothing is wrong yet; the steps may run after the logon
 	verify  bool // something may remain that raised no error
 	foreign bool // a membership was granted by another role, which alone can revoke it
-	// taken are the names the role would have had, if other roles had not.
+	// taken are names for the role that other roles already have.
 	taken []string
 	// tooLarge names the databases for which the user has too many settings to copy.
 	tooLarge []string
@@ -83,11 +83,11 @@ type request struct {
 	retire bool  // do not mend the session role that is there: put a new one in its place
 }
 
-// neverCopied are the settings that decide who a session is. The session role's
-// own `role` says it, nobody else's.
+// neverCopied are the settings that decide which role a session works as. Only the
+// session role's own `role` may decide that.
 var neverCopied = []string{"role", "session_authorization"}
 
-// NeverCopied reports whether a setting of a user is none of its session roles'.
+// NeverCopied reports whether a setting is never copied from a user to its session roles.
 func NeverCopied(name string) bool { return slices.Contains(neverCopied, strings.ToLower(name)) }
 
 // planner builds a plan from a state. It is a pure function of its fields.
@@ -127,9 +127,9 @@ func (p *planner) build() (plan, error) {
 		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", pgsql.Ident(e.Role), pgsql.Ident(e.Member))
 		p.plan.verify = true
 	}
-	// Default privileges that a holder gave the session role would open what the
-	// next one creates, and a user mapping shows the password in it. They are in a
-	// database, where nobody looks at a logon, so they go with the role.
+	// Default privileges that a holder set for the session role would open what the next
+	// session creates, and a user mapping shows its password. Both are inside a database,
+	// which a logon does not look into, so the whole role is retired.
 	if existing != nil && (p.retire || existing.Arranged) {
 		p.retireRole(existing, p.need.User)
 		existing = nil
@@ -144,8 +144,8 @@ func (p *planner) build() (plan, error) {
 }
 
 // choose settles the session role's name, and returns the role if it exists. A role
-// of that name that is not ours is left alone: somebody else's, or one that another
-// administrative login made, which ours may not change from 16 on.
+// of that name that is not ours is left alone: it is no session role, or another
+// administrative login made it, so that ours may not change it from 16 on.
 func (p *planner) choose() (*role, error) {
 	for _, name := range p.names.all() {
 		r := p.role(name)
@@ -236,8 +236,8 @@ func (p *planner) attributes(user, existing *role) (canWait bool) {
 	return canWait
 }
 
-// copied says what an attribute should be: the user's where the admin may set
-// it; else it may stay, but never be more than the user has.
+// copied returns what an attribute should be: the user's where the admin may set it.
+// Otherwise it stays as it is, but is never more than the user has.
 func (p *planner) copied(user, have, may bool) bool {
 	if may {
 		return user
@@ -245,9 +245,9 @@ func (p *planner) copied(user, have, may bool) bool {
 	return user && have
 }
 
-// CREATEROLE is not copied from 16 on. A role belongs to who makes it there, and
-// would belong to the session role: nobody could look after it once that is
-// dropped. The user makes it, without groups or after SET ROLE.
+// CREATEROLE is not copied from 16 on, where the role that makes another one
+// administers it. Were that a session role, only superusers could administer the new
+// role once it is dropped. Users make roles in sessions without groups or after SET ROLE.
 
 // From 16 on a role gives only the attributes that it has itself.
 func (p *planner) mayCreateDB() bool {
@@ -321,9 +321,9 @@ func (p *planner) keep(m member, wanted []string) bool {
 	return false
 }
 
-// settings copies the user's settings, for all databases and for single ones,
-// and removes what else the role has come by. What cannot be removed is not left:
-// the role makes room for a new one.
+// settings copies the user's settings, for all databases and for single ones, and
+// removes all others that the role has. A role with a setting that cannot be removed is
+// retired.
 func (p *planner) settings(user, existing *role) {
 	want := map[string]map[string]string{}
 	if user.OID != 0 {
@@ -380,14 +380,14 @@ func (p *planner) roleIn(database string) string {
 	return pgsql.Ident(p.plan.role) + " in database " + pgsql.Ident(database)
 }
 
-// reset adds the end of a setting. "reset all" raises no error for those that the
-// login may not end; a look afterwards finds them.
+// reset adds the removal of a setting. "reset all" silently skips those that the login
+// may not reset; verify finds them.
 func (p *planner) reset(name, format string, args ...any) {
 	p.plan.verify = true
 	p.plan.steps = append(p.plan.steps, step{sql: fmt.Sprintf(format, args...), about: aboutSetting, name: name, reset: true})
 }
 
-// settingKey is what a setting is remembered under when it may not be copied.
+// settingKey is the key under which a setting that may not be copied is remembered.
 func settingKey(parts ...string) string { return strings.Join(parts, "\x00") }
 
 func (p *planner) setting(key, name, sql string) {

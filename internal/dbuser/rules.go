@@ -145,7 +145,7 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 			heal = true
 		case r.CreateRole && s.makesAnything():
 			// From 16 on any user with CREATEROLE can make such a role and put any
-			// group into it, which gives the group nothing of anybody else's.
+			// group into it, which gives the group no rights of other roles.
 			return refuse("it is a member of %q, which can create roles", r.Name)
 		}
 	}

@@ -92,9 +92,9 @@ func (a *Admin) serverPath() string {
 	return a.path.value
 }
 
-// learnPath asks for the server's own search_path from time to time. Our
-// connections have another, so it takes one without. What is not known, since the
-// administrative login or its database has a search_path of its own, stays as it is.
+// learnPath reads the server's own search_path from time to time, on a connection
+// without our settings. It stays unknown where the administrative login or its database
+// has a search_path of its own.
 func (a *Admin) learnPath(ctx context.Context) {
 	select {
 	case a.asking <- struct{}{}:

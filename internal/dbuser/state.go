@@ -13,8 +13,8 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// state is what the database says about one Need: everything that decides
-// whether it may be served and whether something has to change.
+// state is what the database knows about one Need: everything that decides whether it
+// may be served and whether something has to change.
 type state struct {
 	Recovery bool    `json:"recovery"`
 	Now      float64 `json:"-"` // the server's clock, seconds since 1970
@@ -28,7 +28,7 @@ type state struct {
 		BypassRLS  bool   `json:"bypassrls"`
 	} `json:"admin"`
 	Roles    []role    `json:"roles"`    // user, groups and session role candidates, where they exist
-	Carries  []carried `json:"carries"`  // what user and groups reach through membership and must not
+	Carries  []carried `json:"carries"`  // roles that user and groups must not reach through membership
 	Of       []member  `json:"of"`       // memberships of the candidates
 	Into     []edge    `json:"into"`     // members of the candidates; there must be none
 	Settings []setting `json:"settings"` // of the user and of the candidates
@@ -79,7 +79,7 @@ type member struct {
 	Creator bool   `json:"creator"` // the grantor is the bootstrap superuser, as for a role's creator from 16 on
 }
 
-// edge says that Member belongs to the session role Role.
+// edge is a member of a session role.
 type edge struct {
 	Role   string `json:"role"`
 	Member string `json:"member"`

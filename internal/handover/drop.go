@@ -13,17 +13,17 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// errInUse says that a role was logged on with since the sweep looked.
+// errInUse is returned where a session began after the sweep looked.
 var errInUse = errors.New("in use again")
 
-// What cannot be cleared or dropped for a reason that only somebody else can do
-// away with is tried again after retryMin, and then less and less often.
+// A role that cannot be cleared or dropped until an operator acts is tried again after
+// retryMin, and then less and less often.
 const (
 	retryMin = time.Minute
 	retryMax = time.Hour
 )
 
-// retry is what is remembered of a session role that could not be cleared.
+// retry remembers a session role that could not be cleared.
 type retry struct {
 	err   error
 	after time.Time
@@ -115,11 +115,11 @@ func (a *Admin) clearAndDrop(ctx context.Context, role string, drop bool, unused
 			}
 		}
 	}
-	return false, errors.New("something still names it")
+	return false, errors.New("an object or a grant still refers to it")
 }
 
-// guards reports whether a role is to be kept although it is not used: its name
-// cannot be guessed, and stands in for names that others have taken.
+// guards reports whether an unused role must be kept: its name cannot be guessed, and it
+// replaces names that other roles have taken.
 func (a *Admin) guards(ctx context.Context, c *adminconn.Conn, o dbuser.ExistingRole) bool {
 	if !o.Name.Keyed() {
 		return false
@@ -131,8 +131,8 @@ func (a *Admin) guards(ctx context.Context, c *adminconn.Conn, o dbuser.Existing
 	return err != nil || taken
 }
 
-// passOn has the user administer the roles that the session role made: from 16 on
-// they would be left with nobody but superusers, who alone can do this.
+// passOn makes the user the administrator of roles that the session role made. Otherwise,
+// from 16 on, only superusers could administer them. Only a superuser can do it.
 func (a *Admin) passOn(ctx context.Context, c *adminconn.Conn, role string) ([]adminconn.Step, error) {
 	if c.Version < 160000 {
 		return nil, nil
@@ -169,12 +169,11 @@ func readMentions(ctx context.Context, c *adminconn.Conn, role string) ([]string
 	return databases, err
 }
 
-// forget removes what names a session role in one database: grants that
-// somebody made to it, policies, default privileges. DROP OWNED also drops
-// what the role owns, so everything is handed over first, in the same
-// transaction, and looked for once more in between; the role cannot log in and
-// has no session that could add to it. What is left afterwards was granted by
-// somebody whose grants the login may not take back.
+// forget removes what names a session role in one database: grants to it, policies,
+// default privileges. DROP OWNED also drops the role's objects, so they are handed over
+// first in the same transaction, which then checks that none is left. The role cannot log
+// in and has no session that could make more. Grants that remain afterwards were made by
+// roles whose grants the login may not revoke.
 func (a *Admin) forget(ctx context.Context, role, database string) error {
 	var left []grant
 	err := a.Pool.InDatabase(ctx, database, func(ctx context.Context, lane, c *adminconn.Conn) error {

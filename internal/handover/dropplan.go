@@ -12,7 +12,7 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// dropper finds out what dropping a user takes.
+// dropper makes the plan for dropping a user.
 type dropper struct {
 	a       *Admin
 	c       *adminconn.Conn
@@ -27,7 +27,7 @@ func (d *dropper) problem(format string, args ...any) *Problem {
 	return &d.plan.Problems[len(d.plan.Problems)-1]
 }
 
-// look asks what is the same from every database.
+// look reads what is visible from any database.
 func (d *dropper) look(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{d.user, d.sessionRoles, d.orphans, d.target, d.sessions, d.uses} {
 		if err := step(ctx); err != nil {
@@ -70,14 +70,14 @@ func (d *dropper) user(ctx context.Context) error {
 	case session:
 		return refuse("it is a session role; `daypass cluster clean` drops those")
 	case super && !adminSuper:
-		return refuse("it is a superuser, and the administrative login is none")
+		return refuse("it is a superuser, and the administrative login is not one")
 	}
 	d.plan.Exists = exists
 	if !exists {
 		return nil
 	}
 	if !login {
-		// Perhaps a group; perhaps a user that an earlier run kept from logging on.
+		// It is a group, or a user that an earlier run made NOLOGIN.
 		var members bool
 		if err := d.c.QueryRow(ctx, `select exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
 			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user)
@@ -99,8 +99,8 @@ func (d *dropper) user(ctx context.Context) error {
 	return nil
 }
 
-// sessionRoles finds the session roles of the user, by their names: also those that
-// were left when somebody else dropped it.
+// sessionRoles finds the session roles of the user by their names, even if the user
+// itself was dropped by other means.
 func (d *dropper) sessionRoles(ctx context.Context) error {
 	all, err := d.a.Existing(ctx, d.c, nil)
 	if err != nil {
@@ -123,7 +123,7 @@ func (d *dropper) sessionRoles(ctx context.Context) error {
 	return nil
 }
 
-// orphans finds the roles that nobody else administers.
+// orphans finds the roles that no other role administers.
 func (d *dropper) orphans(ctx context.Context) error {
 	if d.c.Version < 160000 {
 		return nil
@@ -135,7 +135,7 @@ func (d *dropper) orphans(ctx context.Context) error {
 		d.roles).Scan(&d.plan.Orphans)
 }
 
-// target looks at the role that gets what the user owns.
+// target checks the role that will own the user's objects.
 func (d *dropper) target(ctx context.Context) error {
 	to := d.options.ReassignTo
 	if to == "" || len(d.roles) == 0 {
@@ -159,15 +159,15 @@ func (d *dropper) target(ctx context.Context) error {
 	case err != nil:
 		return err
 	case to == d.plan.User:
-		d.problem("%q cannot get what it owns itself", to)
+		d.problem("%q is the user to be dropped: name another one with --reassign-to", to)
 	case !exists:
-		d.problem("%q, who is to get what %q owns, does not exist", to, d.plan.User)
+		d.problem("%q does not exist, so it cannot become the owner of what %q owns", to, d.plan.User)
 	case session, dbuser.IsPredefined(to), to == dbuser.MarkerRole:
 		d.problem("%q may not own anything", to)
 	case super && !adminSuper:
-		d.problem("%q is a superuser, and the administrative login is none: it cannot give anything to it", to)
+		d.problem("%q is a superuser and the administrative login is not one: name another user with --reassign-to", to)
 	case !lendable:
-		p := d.problem("the administrative login may not give anything to %q", to)
+		p := d.problem("the administrative login may not make %q the owner of anything", to)
 		if d.c.Version >= 160000 {
 			p.SQL = []string{dbuser.LendStatement(to, me)}
 		}
@@ -240,7 +240,7 @@ func (d *dropper) uses(ctx context.Context) error {
 		return nil
 	})
 	if err == nil && d.plan.Owns() && d.options.ReassignTo == "" {
-		d.problem("it owns objects; --reassign-to names the user who gets them")
+		d.problem("it owns objects: name their new owner with --reassign-to")
 	}
 	return err
 }
@@ -253,8 +253,8 @@ func (d *dropper) opening(database string) []string {
 // maxExamples is how many objects of a role are named for each database.
 const maxExamples = 5
 
-// lookInside connects to each database in which something is owned: names are
-// known there only. What cannot be looked at cannot be cleared either.
+// lookInside connects to each database in which the roles own objects, whose names are
+// visible only there. A database that it cannot connect to cannot be cleared either.
 func (d *dropper) lookInside(ctx context.Context) error {
 	for i := range d.plan.Databases {
 		u := &d.plan.Databases[i]
@@ -311,7 +311,7 @@ func (d *dropper) lookInto(ctx context.Context, u *RoleUse) error {
 	return nil
 }
 
-// grants finds what only somebody else can take back.
+// grants finds grants that the administrative login cannot revoke.
 func (d *dropper) grants(ctx context.Context, c *adminconn.Conn, role string) error {
 	grants, err := readGrants(ctx, c, role)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 type DropOptions struct {
 	ReassignTo string       // who gets what the user owns; needed when there is anything
 	Force      bool         // end the user's sessions
-	Progress   func(string) // told of each thing that is done. Optional.
+	Progress   func(string) // gets each action that was done. Optional.
 }
 
 // DropPlan is what it takes to drop a user, as the database has it now.
@@ -71,8 +71,8 @@ func (p DropPlan) Owns() bool {
 // ErrBlocked is why DropUser did nothing: the plan has problems.
 var ErrBlocked = errors.New("the user cannot be dropped yet")
 
-// PlanDrop says what DropUser would do, and changes nothing. A user who is gone
-// has a plan with Exists false, and with the session roles that were left.
+// PlanDrop returns what DropUser would do, and changes nothing. For a user that does not
+// exist, the plan has Exists false and the session roles that were left behind.
 // Errors are *adminconn.Error: what may not be dropped at all is dbuser.ErrUserRefused.
 func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropPlan, error) {
 	p := DropPlan{Cluster: a.Pool.Cluster, User: user, ReassignTo: o.ReassignTo}
@@ -96,11 +96,10 @@ func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropP
 	return p, err
 }
 
-// DropUser drops a database user and its session roles: it keeps them from
-// logging on, ends their sessions when that is wanted, gives what they own to
-// another role, removes what names them, in every database, and drops them. It
-// goes in small transactions, each of which may be done again, so a run that
-// was cut short is finished by the next. A user who is gone is success.
+// DropUser drops a database user and its session roles: it forbids logons, ends sessions
+// with Force, reassigns objects, removes grants to them in every database, and drops
+// them. Each of its small transactions can be repeated, so the next run finishes one that
+// was interrupted. It succeeds if the user does not exist.
 //
 // The plan is the one it worked from. With problems in it, nothing was done and
 // the error is ErrBlocked.
@@ -142,8 +141,8 @@ func (a *Admin) DropUser(ctx context.Context, user string, o DropOptions) (DropP
 	return p, nil
 }
 
-// forbidLogon comes first, so that nothing appears behind what follows. It also
-// tells the gateways: a user that may not log in is not lent.
+// forbidLogon comes first, so that no new session interferes. It also stops the gateways:
+// a user that may not log in is not lent.
 func (a *Admin) forbidLogon(ctx context.Context, roles []string) error {
 	return a.Pool.Retried(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
 		var there []string
@@ -212,7 +211,7 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 		case err != nil || len(databases) == 0:
 			return err
 		case attempt == 3:
-			return errors.New("something still names it")
+			return errors.New("an object or a grant still refers to it")
 		}
 		if databases[0] == "" && len(databases) > 1 {
 			databases = databases[1:] // any database will do for what belongs to none
@@ -226,11 +225,10 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 	}
 }
 
-// clear gives what a role owns in one database to another, takes back what it
-// was granted, and removes what else names it there. What is too much for one
-// transaction is given away before. DROP OWNED would drop what is owned as well;
-// so there is a look that nothing is, in the same transaction, and the role has no
-// session.
+// clear reassigns what a role owns in one database, revokes what it was granted, and
+// removes what else refers to it there. What is too much for one transaction is
+// reassigned before. DROP OWNED would also drop owned objects, so the same transaction
+// checks that there are none; the role has no session that could make one.
 func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 	return a.Pool.OnDatabase(ctx, database, func(do adminconn.Transaction) error {
 		if to != "" {

@@ -21,21 +21,20 @@ const (
 	endedAgain = 2 * time.Second
 	// endedFor is how long an ended session is followed; the sweep does the rest.
 	endedFor = 20 * time.Second
-	// leftFor is how much longer its backend is, as long as it is there.
+	// leftFor is how much longer its backend is followed while it still runs.
 	leftFor = 100 * time.Second
 	// closeFor is how long Close looks after the backends of the last sessions.
 	closeFor = 2 * time.Second
-	// eachFor is how long the objects of one role are handed over before it is the
-	// next one's turn, and allFor how long those of all are before the roles are
-	// looked at again whose sessions have ended since. So a holder's locks take up
-	// no more of the others' time.
+	// eachFor bounds how long the objects of one role are handed over before the next
+	// role gets its turn. allFor bounds it for all roles, before those whose sessions
+	// ended meanwhile are looked at. So one holder's locks delay the others no longer.
 	eachFor = 1 * time.Second
 	allFor  = 4 * time.Second
 	// maxLeft bounds the backends of a role in the queue. What does not fit is the
 	// sweep's.
 	maxLeft = 1000
-	// revokedFor is how long it is remembered that a role's credential was revoked:
-	// longer than any credential lives.
+	// revokedFor is how long a revocation is remembered: longer than any credential
+	// lives.
 	revokedFor = 2 * time.Hour
 )
 
@@ -59,19 +58,18 @@ type revocation struct {
 // leftBackend is a backend that may be left.
 type leftBackend struct {
 	dbuser.Backend
-	role  string // the present name of its session role, which may have stepped aside
+	role  string // the present name of its session role, which may have been retired
 	oid   uint32
 	asked bool // to terminate
 }
 
-// SessionEnded says that a session of role in database has ended. When it was the
-// last one of the role, the role is stripped if it owns anything, and what it owns
-// is handed to its user, in every database. It never blocks and changes nothing
-// about roles that own nothing.
+// SessionEnded reports that a session of role in database has ended. If it was the last
+// one of the role and the role owns anything, the role is stripped and its objects are
+// handed over, in every database. SessionEnded never blocks.
 //
-// left is the session's backend; nil if that is not known. It should be gone. When it
-// is there a moment later, as one that catches its cancellation is, it is terminated,
-// until it is gone.
+// left is the session's backend, or nil if it is unknown. It should have ended. One that
+// still runs a moment later, because the session catches its cancellation for instance,
+// is terminated until it has ended.
 func (a *Admin) SessionEnded(role, database string, left *dbuser.Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -163,10 +161,10 @@ func (a *Admin) followEnded() {
 }
 
 // endBackends terminates those of the backends that are still there, on the server that
-// the administrative login is connected to, and returns them: whether they are gone is
-// seen the next time. One that is there after it was terminated is no session any more:
-// PostgreSQL looks for signals between steps, and some steps of a holder's query take
-// as long as the holder likes (an XPath expression).
+// the administrative login is connected to, and returns them, so that the next call can
+// check whether they have ended. One that still runs after that no longer counts as a
+// session: PostgreSQL checks for signals between steps, and a holder can make one step
+// (an XPath expression) last as long as they like.
 func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) map[string][]leftBackend {
 	if len(left) == 0 {
 		return nil
@@ -175,20 +173,20 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) 
 	defer cancel()
 	there, err := a.present(ctx, left)
 	if err != nil {
-		a.Pool.Log.Warn("backends of sessions that ended not looked at", "cluster", a.Pool.Cluster, "roles", len(left), "err", err)
+		a.Pool.Log.Warn("backends of ended sessions not checked", "cluster", a.Pool.Cluster, "roles", len(left), "err", err)
 		return left
 	}
 	for role, list := range there {
 		for i := range list {
 			if list[i].asked {
 				if a.Outlasts(list[i].Backend, list[i].oid) {
-					a.Pool.Log.Warn("a backend does not end although it was terminated; its session role loses its rights under it",
+					a.Pool.Log.Warn("a terminated backend still runs; its session role loses its rights anyway",
 						"cluster", a.Pool.Cluster, "role", list[i].role, "pid", list[i].PID)
 				}
 			}
 			list[i].asked = true
 		}
-		a.Pool.Log.Info("terminating backends of sessions that ended", "cluster", a.Pool.Cluster, "role", role, "backends", len(list))
+		a.Pool.Log.Info("terminating backends of ended sessions", "cluster", a.Pool.Cluster, "role", role, "backends", len(list))
 		err := a.Pool.InLane(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
 			var steps []adminconn.Step
 			for _, b := range list {
@@ -204,14 +202,14 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) 
 			return steps, nil
 		})
 		if err != nil {
-			a.Pool.Log.Warn("backends of sessions that ended not terminated", "cluster", a.Pool.Cluster, "role", role, "err", err)
+			a.Pool.Log.Warn("backends of ended sessions not terminated", "cluster", a.Pool.Cluster, "role", role, "err", err)
 		}
 	}
 	return there
 }
 
-// present returns those of the backends that are there, on the server that the
-// administrative login is connected to. It is one query, whatever their number.
+// present returns the backends that still run on the server that the administrative login
+// is connected to, with one query for all.
 func (a *Admin) present(ctx context.Context, left map[string][]leftBackend) (map[string][]leftBackend, error) {
 	c, err := a.Pool.Acquire(ctx)
 	if err != nil {
@@ -255,15 +253,15 @@ func (a *Admin) present(ctx context.Context, left map[string][]leftBackend) (map
 	return there, rows.Err()
 }
 
-// lookAfter strips the roles that have no session any more, all of them first, and
-// then hands over what they own, a while for each. It says which to look at again.
+// lookAfter first strips all roles that no longer have a session, then hands over their
+// objects, a short time for each role. It returns the roles to look at again.
 func (a *Admin) lookAfter(roles []string) map[string]bool {
 	again := map[string]bool{}
 	ctx, cancel := context.WithTimeout(a.base, endedFor)
 	defer cancel()
 	found, err := a.existing(ctx, roles)
 	if err != nil {
-		a.Pool.Log.Warn("ended sessions not looked at", "cluster", a.Pool.Cluster, "roles", len(roles), "err", err)
+		a.Pool.Log.Warn("ended sessions not checked", "cluster", a.Pool.Cluster, "roles", len(roles), "err", err)
 		for _, r := range roles {
 			again[r] = true
 		}
@@ -302,7 +300,7 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 			_, err := a.handOver(ctx, o.Role, database, eachFor)
 			var closed *adminconn.EntryError
 			switch {
-			case errors.As(err, &closed): // the sweep tells of it, and tries again
+			case errors.As(err, &closed): // the sweep reports it and tries again
 			case err != nil:
 				again[o.Role] = true
 				if !errors.Is(err, errMore) && !errors.Is(err, errInUse) {
@@ -323,9 +321,9 @@ func (a *Admin) existing(ctx context.Context, roles []string) ([]dbuser.Existing
 	return a.Existing(ctx, c, roles)
 }
 
-// shut keeps a role from logging on whose credential was revoked and that has
-// sessions left: its holder may have given it a password of their own. It is done
-// once; a logon with another valid credential opens it again.
+// shut sets NOLOGIN, once, on a role whose credential was revoked and that still has
+// sessions: the holder may have given it a password of their own. A logon with another
+// valid credential undoes it.
 func (a *Admin) shut(ctx context.Context, o dbuser.ExistingRole) {
 	a.mu.Lock()
 	r := a.ended.revoked[o.Role]

@@ -16,12 +16,12 @@ type grant struct {
 	grantor  string
 	super    bool // the grantor is a superuser
 	lendable bool // the administrative login may act as the grantor
-	held     bool // it is a member of the grantor for good
+	held     bool // it is a permanent member of the grantor
 }
 
 // grantsQuery lists what was granted to $1 by others in one database, and on
 // databases and tablespaces. DROP OWNED takes back only what its caller, or the
-// owner its caller is a member of, has granted, and says nothing of the rest.
+// owner its caller is a member of, has granted, and silently skips the rest.
 func grantsQuery(version int) string {
 	parameters, lendable, usable := "", "me.rolcreaterole", ""
 	if version >= 150000 {
@@ -73,7 +73,7 @@ func readGrants(ctx context.Context, c *adminconn.Conn, role string) ([]grant, e
 	return all, rows.Err()
 }
 
-// takeBack are the statements that take the grants back, each as its grantor.
+// takeBack returns the statements that revoke the grants, each as its grantor.
 func takeBack(grants []grant, role string, version int) []adminconn.Step {
 	options := ""
 	if version >= 160000 {
@@ -102,7 +102,7 @@ func takeBack(grants []grant, role string, version int) []adminconn.Step {
 	return steps
 }
 
-// revokeStatement also takes back what columns have been granted.
+// revokeStatement also revokes grants on columns.
 func revokeStatement(object, role string) string {
 	return fmt.Sprintf("revoke all on %s from %s cascade", object, pgsql.Ident(role))
 }

@@ -8,10 +8,6 @@ import (
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
-// handOverLock bounds how long a change of owner waits for a table that is in use,
-// and with it how long it keeps others waiting behind it.
-const handOverLock = "300ms"
-
 // Ownership is what a session role owns in one database. An empty Database
 // means what belongs to the whole cluster, such as a database.
 type Ownership struct {
@@ -29,13 +25,13 @@ type KeptRole struct {
 	Database string `json:"database,omitempty"`
 }
 
-// errMore is why a hand-over is to be continued: its time is up.
+// errMore is returned where a hand-over has to be continued: its time is up.
 var errMore = errors.New("there is more to hand over")
 
-// handOver gives what a session role owns in one database to its user, when the
-// role has no session: at one stroke, and object by object where that does not work
-// or would be too much. It ends with errMore soon after limit, if that is not zero,
-// and with errInUse when there is a session.
+// handOver makes the user the owner of what a session role without a session owns in one
+// database: with one statement, or object by object where that fails or would be too
+// much. It returns errMore soon after limit, unless that is zero, and errInUse if there
+// is a session.
 func (a *Admin) handOver(ctx context.Context, role, database string, limit time.Duration) (user string, err error) {
 	until := time.Time{}
 	if limit > 0 {
@@ -67,7 +63,7 @@ func (a *Admin) handOver(ctx context.Context, role, database string, limit time.
 		if _, err := h.pieces(whole); err != nil {
 			return err
 		}
-		return h.whole() // what ALTER has no words for, as extensions
+		return h.whole() // the rest: ALTER cannot change the owner of an extension
 	})
 	return user, err
 }

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// maxPieces is how many objects are handed over one by one in one go, and
-	// maxTogether how many in a transaction: each takes some locks, of which a
-	// server has a few thousand for everybody.
+	// maxPieces is how many objects are handed over one by one in a round, and
+	// maxTogether how many in a transaction: each takes some locks, of which a server
+	// has only a few thousand for all sessions.
 	maxPieces   = 10000
 	maxTogether = 32
-	// maxWhole is how many tables and the like are handed over at one stroke. It
-	// locks them all, with their indexes: thousands would leave no locks to anybody.
-	// Of other objects, which take none, it is maxPieces: they take their time, for
-	// which others that change roles wait.
+	// maxWhole is how many tables and the like are handed over with one statement. It
+	// locks them all, with their indexes: thousands would use up the server's locks.
+	// Other objects need no locks, so their limit is maxPieces: other role changes wait
+	// for as long as it takes.
 	maxWhole = 256
 )
 
-// piecesQuery names what a session role owns in a database, in the words of ALTER.
-// What follows something else, as the sequence of a column, is left out; so are
-// temporary tables, which are their session's, and extensions, whose owner ALTER
-// cannot change. What somebody has locked comes last, so that it keeps only itself.
+// piecesQuery lists what a session role owns in a database, with the type and the name
+// that ALTER takes. It leaves out objects that change hands with another one, such as a
+// column's sequence, temporary tables, which belong to their session, and extensions,
+// whose owner ALTER cannot change. Locked objects come last, so that they delay no other.
 const piecesQuery = `
 select case o.type when 'statistics object' then 'statistics' when 'composite type' then 'type'
     when 'foreign-data wrapper' then 'foreign data wrapper'
@@ -56,12 +56,12 @@ type piece struct {
 // object is an object of a database, whatever its name.
 type object struct{ class, id int64 }
 
-// ALTER takes a name, and who owns the schemas can give the name to another object
-// between the look and the ALTER, which would then change hands: by a superuser's
-// ALTER anybody's. So what has changed hands is looked at by its oid, before the
-// commit. The first query lists what may: the pieces that are still the role's, and
-// the sequences that follow its tables. The second lists what did: its dependency on
-// an owner was written by this transaction.
+// ALTER takes a name, and the owner of a schema can give that name to another object just
+// before the ALTER, which would then change hands. If the login is a superuser, that could
+// be any object. So before the commit the objects that changed hands are checked by oid.
+// The first query lists those that may: the pieces that the role still owns, and the
+// sequences of its tables. The second lists those that did: their dependency on an owner
+// was written by this transaction.
 const (
 	mayChangeQuery = `
 select s.classid::int8, s.objid::int8 from pg_shdepend s
@@ -125,8 +125,7 @@ from pg_shdepend d
 where d.refclassid = 'pg_authid'::regclass and d.refobjid = (select oid from pg_roles where rolname = $1)
   and d.deptype = 'o' and d.dbid = (select oid from pg_database where datname = current_database())`
 
-// surplus hands over object by object until what the role owns is few enough for
-// one stroke.
+// surplus hands over object by object until few enough are left for one statement.
 func (h *handingOver) surplus() error {
 	for {
 		var surplus bool
@@ -142,11 +141,10 @@ func (h *handingOver) surplus() error {
 	}
 }
 
-// pieces hands over object by object, in small transactions, what could
-// not be handed over whole: a table that is in use, a schema in which the user may
-// not create, or too many objects for the server's locks do not keep the rest. The
-// error is the first of an object that stays, or whole when there is no object. n
-// is how many were tried.
+// pieces hands over object by object, in small transactions, so that a table in use, a
+// schema in which the user may not create, or a shortage of locks holds up only the
+// objects concerned. It returns how many it tried, and the first error of an object that
+// stays, or whole if there was no object.
 func (h *handingOver) pieces(whole error) (n int, err error) {
 	var pieces []piece
 	err = h.do(func(ctx context.Context, _, c *adminconn.Conn) error {

@@ -13,27 +13,25 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// What a session role may do ends with its last session, whatever it owns by then:
-// a function or a view of its would lend the user's and the groups' rights to
-// whom it was granted. So the role is stripped: its memberships are taken away
-// and it may not log in, before and apart from sorting out what it owns. That
-// needs nothing that a holder could lock, set, own or delay: it touches only the
-// catalogs of roles, in the database of the administrative login. The next logon
-// finds the memberships missing and grants them again.
+// The rights of a session role end with its last session. Otherwise a function or a view
+// that it owns would keep lending the rights of the user and the groups to others. So the
+// role is stripped first: its memberships are revoked and it may not log in. Its objects
+// are handed over afterwards. A strip touches only the catalogs of roles, in the database
+// of the administrative login, so a holder has nothing to lock, set, own or delay in its
+// way. The next logon grants the memberships again.
 
 // maxStripped is how many roles are stripped in one transaction.
 const maxStripped = 32
 
-// mustStrip reports whether a role that is not in use has rights it should not
-// keep. One that owns nothing, is nobody's group and was not revoked gives its
-// rights to nobody; it keeps them, so that the next logon has nothing to do, as
-// long as a logon would find VALID UNTIL in the future.
+// mustStrip reports whether a role that is not in use has rights that it must not keep.
+// A role that owns nothing, has no members and was not revoked lends its rights to no
+// one. It keeps them until VALID UNTIL passes, so that the next logon has nothing to do.
 func mustStrip(o dbuser.ExistingRole, revoked bool) bool {
 	return !o.Live && (o.Held || o.Members || revoked && o.Login) &&
 		(len(o.Databases) > 0 || o.Mentioned || o.Members || o.Retired() || o.Expired() || revoked)
 }
 
-// membership is what the strip takes away: Member is no longer in Role.
+// membership is one that a strip revokes: Member is a member of Role.
 type membership struct {
 	Role, Member        string
 	Admin, Inherit, Set bool
@@ -62,8 +60,8 @@ func (m membership) grant(version int) string {
 	return sql
 }
 
-// membershipsQuery lists what the roles in $1 are members of but the marker, and
-// who is a member of them. From 16 on a plain login revokes what it has granted.
+// membershipsQuery lists the memberships of the roles in $1, except in the marker, and
+// their members. From 16 on a plain login may revoke only what it has granted.
 func membershipsQuery(version int) string {
 	inherit, set, mine, held, members := "true", "true", "true", "", ""
 	if version >= 160000 {
@@ -97,7 +95,7 @@ func readMemberships(ctx context.Context, c *adminconn.Conn, roles []string) ([]
 	return all, rows.Err()
 }
 
-// stripped says how it went with one role. Both empty: the role is in use.
+// stripped is the result for one role. Both fields empty: the role is in use.
 type stripped struct {
 	done bool
 	left error // what could not be taken away
@@ -115,8 +113,8 @@ func (a *Admin) strip(ctx context.Context, roles []string, revoked func(role str
 		if err == nil {
 			continue
 		}
-		// Something is locked, or may not be taken away: then each statement by
-		// itself, so that it keeps nothing but itself.
+		// A row is locked, or a membership may not be revoked. Run each statement by
+		// itself, so that one that fails does not stop the others.
 		for _, role := range some {
 			if err := a.stripSome(ctx, []string{role}, revoked, true, result); err != nil {
 				result[role] = stripped{left: err}
@@ -129,16 +127,16 @@ func (a *Admin) strip(ctx context.Context, roles []string, revoked func(role str
 // errSlipped is why a strip is undone: a session began in the meantime.
 var errSlipped = errors.New("a session began in the meantime")
 
-// stripSome is one transaction of strip. careful has it go on after a statement that
+// stripSome is one transaction of strip. With careful it goes on after a statement that
 // fails.
 //
-// A logon of this process cannot come in between: it waits for the strip, or the
-// strip leaves its role out. One through another gateway can. Before the commit it
-// may be logged on already, and everything is rolled back; after it, it fails for
-// NOLOGIN and the other gateway puts the role right (Ensure). What is left is a
-// logon that the server has let in before the commit and shows after it. This
-// looks for it and gives back what it took; one that shows still later is found
-// by its own gateway, which looks at the role again after each logon (Opened).
+// A logon of this process cannot interfere: it waits for the strip, or the strip leaves
+// its role out. A logon through another gateway can. If its session shows before the
+// commit, everything is rolled back. If it comes after the commit, it fails because of
+// NOLOGIN, and the other gateway restores the role (Ensure). In between, the server may
+// admit a session before the commit and show it only afterwards: stripSome looks for it
+// and gives the memberships back. A session that shows even later is found by its own
+// gateway, which checks the role again after each logon (Opened).
 func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role string) bool, careful bool, result map[string]stripped) error {
 	var taken []membership
 	var nologin, touched []string
@@ -243,9 +241,8 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 	return nil
 }
 
-// giveBack undoes the strip of roles that have a session all the same. Where a
-// credential was revoked it does not: a logon with another one has the role
-// granted again.
+// giveBack undoes the strip of roles that turn out to have a session, unless a credential
+// was revoked: then the next logon with another credential grants the role again.
 func (a *Admin) giveBack(ctx context.Context, touched []string, taken []membership, nologin []string, wasRevoked map[string]bool, version int) error {
 	c, err := a.Pool.Acquire(ctx)
 	if err != nil {
@@ -282,9 +279,9 @@ func errOtherLogin(role, login string) error {
 
 // markElsewhere marks the roles as live that have a session at another host of the
 // cluster: pg_stat_activity of the primary does not show the sessions of standbys.
-// Only roles are asked for that something would happen to; where there are none, or
-// one host, nobody is asked. A host that does not answer has no say: rights do not
-// last because it is gone.
+// It asks only about roles that would otherwise be changed, and only where there are
+// several hosts. A host that does not answer is ignored: rights must not last because a
+// host is down.
 func (a *Admin) markElsewhere(ctx context.Context, all []dbuser.ExistingRole, unused time.Duration) {
 	if !a.Pool.SeveralHosts() {
 		return

@@ -11,14 +11,14 @@ import (
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
-// SweepOptions say what a sweep does.
+// SweepOptions configure a sweep.
 type SweepOptions struct {
 	Unused time.Duration // drop session roles without a logon for this long; 0 drops none
 	// Each bounds how long the objects of one role are handed over, so that one
-	// holder's locks do not use up the others' time. 0: until all are tried.
+	// holder's locks do not use up the time of others. 0: until all were tried.
 	Each   time.Duration
-	DryRun bool // only say what would be done
-	// Progress is told of each thing that is done, or would be. Optional.
+	DryRun bool // only report what would be done
+	// Progress gets each step that was done, or would be. Optional.
 	Progress func(SweepStep)
 }
 
@@ -47,7 +47,7 @@ func (r *SweepReport) add(o *SweepOptions, s SweepStep) {
 	}
 }
 
-// SweepReport says what a sweep did, or would do.
+// SweepReport is what a sweep did, or would do.
 type SweepReport struct {
 	// Stripped are the session roles whose user and groups were taken away, as no
 	// session is left that needs them.
@@ -59,7 +59,7 @@ type SweepReport struct {
 	// had sessions and were left alone.
 	Roles int `json:"roles"`
 	InUse int `json:"in_use"`
-	// Standby says that the server is in recovery: nothing was looked at.
+	// Standby is set where the server is in recovery and nothing was done.
 	Standby bool `json:"standby,omitempty"`
 }
 
@@ -74,14 +74,12 @@ func (s *sweeping) keep(role string, err error) {
 	s.report.add(&s.options, SweepStep{Kept: &KeptRole{Role: role, Reason: err.Error()}})
 }
 
-// Sweep puts right what no session looks after any more: it takes everybody
-// out of session roles; takes their user and groups away from session roles that
-// have no session and would lend them; then hands over what session roles without
-// a session own, takes back what others have granted to them, and drops those that
-// nobody has logged on with for a while. It goes in small transactions, asks the
-// database what is true just before each, and takes "already gone" for success. The
-// error says that the cluster could not be asked; what could not be done is in the
-// report.
+// Sweep cleans up after sessions that have ended. It removes all members of session
+// roles; revokes user and groups from session roles that have no session and would lend
+// them to others; then hands over what session roles without a session own, revokes what
+// was granted to them, and drops those without a recent logon. Each small transaction
+// reads the current state first and takes "already gone" for success. An error means that
+// the cluster could not be read; what could not be done is in the report.
 //
 // Objects do not change hands under a session: a role that has one is left alone.
 func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) {
@@ -137,8 +135,8 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	return report, nil
 }
 
-// leaveOthers leaves out the session roles that another login made, and says so once
-// for all of them.
+// leaveOthers removes the session roles that another login made from the list, and
+// reports them once for all.
 func (s *sweeping) leaveOthers(all []dbuser.ExistingRole) []dbuser.ExistingRole {
 	var others []string
 	all = slices.DeleteFunc(all, func(o dbuser.ExistingRole) bool {
@@ -189,8 +187,8 @@ func (s *sweeping) strip(ctx context.Context, all []dbuser.ExistingRole) (failed
 	return failed
 }
 
-// role hands over what a role owns, takes back what names it, and drops it when its
-// time has come.
+// role hands over what a role owns, revokes what was granted to it, and drops it if it is
+// unused.
 func (s *sweeping) role(ctx context.Context, o dbuser.ExistingRole) {
 	a := s.a
 	for _, database := range o.Databases {
@@ -234,7 +232,7 @@ func (s *sweeping) role(ctx context.Context, o dbuser.ExistingRole) {
 	}
 }
 
-// wouldHandOver only finds out who would get what the role owns.
+// wouldHandOver only finds the user that would own the role's objects.
 func (a *Admin) wouldHandOver(ctx context.Context, role, _ string, _ time.Duration) (user string, err error) {
 	c, err := a.Pool.Acquire(ctx)
 	if err != nil {

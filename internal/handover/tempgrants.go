@@ -17,21 +17,21 @@ type tempGrants struct {
 	role, user string
 	version    int
 	super      bool
-	hasRole    bool     // the admin is a member of the session role for good
+	hasRole    bool     // the admin is a permanent member of the session role
 	hasUser    bool     // and of its user
 	missing    []string // roles that the user joins for the new owner's rights
 	rights     []right  // what the user is granted for them
 }
 
-// right is a right on what objects are in, that their new owner needs.
+// right is one that the new owner of objects needs on their schema or database.
 type right struct{ privilege, on string }
 
-// roomsQuery finds what the objects of the session role $1 are in and in which the
-// user $2, who is to get them, lacks a right that PostgreSQL wants of the new
-// owner: CREATE on the schema or the database, USAGE on the foreign-data wrapper.
-// For each it names the user when they own it, else a role that has the right or
-// could give it, and that the administrative login may lend: so a schema that is
-// open to the session role, or to a group that was its, keeps nothing.
+// roomsQuery finds the schemas, databases and foreign-data wrappers of the objects that
+// the session role $1 owns, where the user $2 lacks a right that PostgreSQL requires of a
+// new owner: CREATE, or USAGE on the wrapper. For each it reports whether the user owns
+// it, or else a role that has the right, or can grant it, and that the administrative
+// login may lend. So objects in a schema that only a group could create in are handed
+// over too.
 func roomsQuery(version int) string {
 	lendable := "me.rolcreaterole"
 	if version >= 160000 {

@@ -7,8 +7,8 @@
 // URIs, its password file, and a terminal. A value that a format cannot hold is an
 // error; it is never dropped or shortened.
 //
-// What quotes do not do is decide whether a value makes sense. A host name that
-// looks like a socket directory is quoted as it is: check it first.
+// Quoting does not decide whether a value makes sense. A host name that looks like a
+// socket directory is quoted as it is: check it first.
 package quote
 
 import (
@@ -19,11 +19,11 @@ import (
 	"unicode/utf8"
 )
 
-var errNUL = errors.New("the value has a NUL byte in it")
+var errNUL = errors.New("the value contains a NUL byte")
 
-// Shell writes words for a POSIX shell, separated by spaces, plainly where it can. A
-// word that looks like an option is the caller's to avoid. The error is for a NUL
-// byte, which no shell word can hold.
+// Shell writes words for a POSIX shell, separated by spaces, and quotes only those that
+// need it. The caller has to avoid words that look like options. A NUL byte, which no
+// shell word can hold, is an error.
 func Shell(words ...string) (string, error) {
 	quoted := make([]string, len(words))
 	for i, word := range words {
@@ -94,10 +94,10 @@ func URI(part string) (string, error) {
 }
 
 // PassFile writes one line of a libpq password file, without its end: host, port,
-// database, user and password. The error is for what a line cannot hold, or holds
-// with another meaning: control characters, an empty field, a field that is the
-// wildcard *, and a host that begins like a comment. Space around the line is one of
-// these: readers differ in whether they remove it.
+// database, user and password. It returns an error for a value that a line cannot hold
+// or would give another meaning: control characters, an empty field, a field that is
+// the wildcard *, a host that begins like a comment, and space at either end of the
+// line, which some readers remove.
 func PassFile(host, port, database, user, password string) (string, error) {
 	fields := []string{host, port, database, user, password}
 	for i, field := range fields {

@@ -1,17 +1,17 @@
-// Package reaper tidies up behind sessions: a session role without a session loses
-// its user and groups, what it owns goes to its user, and a session role that
-// nobody uses any more goes away.
+// Package reaper cleans up after sessions: a session role without a session loses its
+// user and groups, its objects go to its user, and session roles that are no longer
+// used are dropped.
 //
-// A gateway hands over what its own sessions made when they end. The reaper
-// owns what outlives a process: it sweeps each cluster once at start, so that
-// a crash is mended within seconds of the next start, and then again and again.
-// It keeps no list of what should be gone. What is true, the database says at
-// the moment of each step (internal/dbuser does the asking), so an old backup,
-// a second gateway or an operator's hand never makes it remove what is in use.
+// A gateway hands over the objects of its own sessions when they end. The reaper does
+// the same for sessions that outlived their gateway: it sweeps each cluster once at
+// start, so that a crash is cleaned up within seconds of the next start, and then at
+// every interval. It keeps no list of its own. Each step reads the current state from
+// the database (internal/handover), so it never removes what is in use, whatever a
+// restored backup, a second gateway or an operator has changed.
 //
-// Every cluster has a goroutine of its own; one that does not answer delays no
-// other. Nothing waits for the reaper, and nothing it does takes a lock that a
-// logon without changes would wait for.
+// Every cluster has its own goroutine, so one that does not answer delays no other.
+// Nothing waits for the reaper, and it takes no lock that a logon without changes would
+// wait for.
 package reaper
 
 import (
@@ -33,7 +33,7 @@ const (
 	// maxBackoff bounds the pause after sweeps that failed.
 	maxBackoff = time.Minute
 	// eachRole bounds how long the objects of one role are handed over in a sweep:
-	// a holder who keeps them locked does not use up the others' time.
+	// a holder who keeps them locked must not use up the time of others.
 	eachRole = 3 * time.Second
 	// sweepTimeout bounds one sweep of one cluster.
 	sweepTimeout = 10 * time.Minute
@@ -44,7 +44,7 @@ type Sweeper interface {
 	Sweep(context.Context, handover.SweepOptions) (handover.SweepReport, error)
 }
 
-// Config says what is swept and when. The zero durations mean the defaults.
+// Config lists the clusters to sweep and how often. Zero durations mean the defaults.
 type Config struct {
 	// Clusters returns the clusters of the running configuration, by identifier.
 	// It is called every second or so, and may give an identifier another
@@ -52,8 +52,8 @@ type Config struct {
 	Clusters func() map[string]Sweeper
 	Interval time.Duration
 	Unused   time.Duration
-	Log      *slog.Logger  // default: discarded
-	// Observe is told how each sweep ended; it must not block. Optional.
+	Log      *slog.Logger // default: discarded
+	// Observe gets the result of each sweep; it must not block. Optional.
 	Observe func(cluster string, report handover.SweepReport, took time.Duration, err error)
 }
 
@@ -116,8 +116,8 @@ func (r *cluster) stop() {
 	<-r.done
 }
 
-// sweepAll sweeps one cluster until ctx ends. What repeats is logged once: a
-// role that cannot be dropped would else be a line every few seconds.
+// sweepAll sweeps one cluster until ctx ends. It logs a repeated problem once: a role
+// that cannot be dropped would otherwise be a line every few seconds.
 func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 	log := c.Log.With("cluster", id)
 	said := map[handover.KeptRole]bool{}
