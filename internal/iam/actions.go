@@ -6,7 +6,7 @@ import "strings"
 // Daypass serves.
 type action struct {
 	name string
-	// resources are the resource types, empty for an action that knows only "*".
+	// resources are the resource types. They are empty for an action that has only "*".
 	resources []string
 	// keys are the service's own condition keys; aws: keys come on top. A key
 	// that ends in / is a prefix.

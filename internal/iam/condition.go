@@ -86,9 +86,8 @@ const (
 	forAnyValue
 )
 
-// baseOperator knows the condition operators of
-// UG reference_policies_elements_condition_operators, without set operator and
-// suffix.
+// baseOperator parses a condition operator (UG
+// reference_policies_elements_condition_operators) without set operator and suffix.
 func baseOperator(name string) (t test, o order, negated, ok bool) {
 	switch name {
 	case "StringEquals":
@@ -144,7 +143,7 @@ func baseOperator(name string) (t test, o order, negated, ok bool) {
 	return 0, 0, false, false
 }
 
-// parseOperator takes an operator as written apart.
+// parseOperator parses an operator.
 func (c *condition) parseOperator(name string) error {
 	c.operator = name
 	base := name
@@ -224,9 +223,9 @@ func (c *condition) addValue(text string, variables bool) error {
 	return errors.New("the value is not " + wanted)
 }
 
-// holds evaluates the condition. The effect of its statement decides what the
-// documents leave open, always for the refusal: a value that cannot be read, a
-// plain operator on a list, an empty list of values with a negated operator.
+// holds evaluates the condition. Where the documents leave the result open, it is the
+// one that refuses, depending on the effect of the statement: for a value that cannot
+// be parsed, a plain operator on a list, and a negated operator with an empty list.
 func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
 	w.add(1 + ctx.lookupWork())
 	v := ctx.lookup(c.key, c.hash)
@@ -252,8 +251,8 @@ func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
 			return c.negated
 		}
 	}
-	// A plain operator on a list is for all values in an Allow and for any in
-	// a Deny; on one value there is no difference.
+	// A plain operator on a list requires all values in an Allow, and any value in a
+	// Deny. For one value there is no difference.
 	all := c.set == forAllValues || c.set == noSet && !deny
 	holds, values := all, v.values()
 	for _, value := range values {
@@ -263,9 +262,9 @@ func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
 		}
 	}
 	if c.set != noSet && len(values) == 1 && values[0] == "" {
-		// The guide calls a lone empty string a null data set: true for
-		// ForAllValues, false for ForAnyValue, whatever the values are. It is
-		// taken so where that refuses.
+		// The guide calls a single empty string a null data set: true for ForAllValues,
+		// false for ForAnyValue, whatever the policy's values are. That is applied only
+		// where it refuses.
 		documented := c.set == forAllValues
 		if deny {
 			return holds || documented

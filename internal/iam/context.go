@@ -22,7 +22,7 @@ type contextValue struct {
 	list bool
 }
 
-// values are none when the key is absent.
+// values returns the values, which are empty if the key is absent.
 func (v *contextValue) values() []string {
 	if v.list {
 		return v.many
@@ -104,7 +104,7 @@ func (c *Context) lookup(lower string, hash uint32) *contextValue {
 	return nil
 }
 
-// lookupWork is what looking for a key takes, beyond what is usual.
+// lookupWork returns the steps of looking up a key beyond the usual number.
 func (c *Context) lookupWork() int {
 	if c == nil {
 		return 0
@@ -121,8 +121,7 @@ func (c *Context) find(lower string, hash uint32) int {
 	return -1
 }
 
-// contextKey is lowerKey and hashKey of a key, without the work for one that is
-// known.
+// contextKey returns lowerKey and hashKey of a key, from a table for well-known keys.
 func contextKey(key string) (lower string, hash uint32) {
 	hash = fnvOffset
 	for i := range len(key) {
@@ -154,9 +153,9 @@ var lowerKeys = func() map[uint32]string {
 	return keys
 }()
 
-// lowerKey is the form in which key names are compared. Only letters that a
-// policy can hold have a case: were a Kelvin sign a k, a caller could choose a tag
-// key that passes a check of aws:TagKeys and then stands for another.
+// lowerKey returns the form in which key names are compared. Only letters that a policy
+// can contain are folded: if the Kelvin sign folded to k, a caller could choose a tag
+// key that passes a check of aws:TagKeys and then counts as another key.
 func lowerKey(key string) string {
 	return strings.Map(func(r rune) rune {
 		if r > 0xFF {
@@ -166,9 +165,9 @@ func lowerKey(key string) string {
 	}, key)
 }
 
-// FoldKey is the form in which names of condition keys are compared, and with them
-// the keys of tags and the names of claims, which become part of such names.
-// Whoever looks one up in another way decides about another one than the policies.
+// FoldKey returns the form in which names of condition keys are compared, and the keys
+// of tags and the names of claims, which become part of such names. Code that compares
+// them in another way would decide differently from the policies.
 func FoldKey(key string) string { return lowerKey(key) }
 
 // 32-bit FNV-1a.

@@ -36,8 +36,8 @@ const (
 	SessionLayer
 	// TrustLayer is that of the trust policy of the IAM role to be assumed.
 	TrustLayer
-	// LimitLayer is no kind of policy: deciding the request takes more steps
-	// than one decision may have.
+	// LimitLayer is not a kind of policy: the decision took more steps than are
+	// allowed.
 	LimitLayer
 )
 
@@ -61,12 +61,12 @@ func (l Layer) String() string {
 // is an implicit deny.
 type Decision struct {
 	Effect Effect
-	// Layer is where the request was decided: the layer of the deciding
-	// statement, or for an implicit deny the first one that does not allow.
+	// Layer is the layer that decided: that of the deciding statement or, for an
+	// implicit deny, the first layer that does not allow.
 	Layer Layer
-	// Policy, Sid, Index (from 0), Line and Column are of the deciding
-	// statement: the matching Deny, or the Allow that granted. For an
-	// implicit deny there is none: Policy is empty and Index is -1.
+	// Policy, Sid, Index (from 0), Line and Column describe the deciding statement: the
+	// matching Deny, or the Allow. After an implicit deny Policy is empty and Index is
+	// -1.
 	Policy       string
 	Sid          string
 	Index        int

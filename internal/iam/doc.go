@@ -3,14 +3,14 @@
 // against them without allocating.
 //
 // It follows the IAM User Guide (UG, docs.aws.amazon.com/IAM/latest/UserGuide):
-// reference_policies_grammar and the pages on the elements for what a document
-// may say, reference_policies_evaluation-logic for what wins, and
-// reference_policies_elements_condition_operators and reference_policies_variables
-// for conditions. Warnings and the table of actions follow the Service
-// Authorization Reference (SAR) and IAM Access Analyzer's policy checks.
+// reference_policies_grammar and the pages on the elements for documents,
+// reference_policies_evaluation-logic for precedence, and
+// reference_policies_elements_condition_operators and reference_policies_variables for
+// conditions. Warnings and the table of actions follow the Service Authorization
+// Reference (SAR) and IAM Access Analyzer's policy checks.
 //
-// Where the documents leave a rule open, a statement is read for the refusal: the
-// same doubt keeps an Allow from matching and makes a Deny match. That holds for
+// Where the documents leave a rule open, the statement is read in the way that refuses:
+// the same doubt makes an Allow not match and a Deny match. That applies to
 //   - a request value that the operator cannot read (no number, date, address, ARN…);
 //   - a plain operator on a key with several values, a lone empty string under a
 //     set operator, an empty list of values with a negated operator;
@@ -18,15 +18,15 @@
 //   - NotPrincipal that does not name the whole chain of account, IAM role and
 //     session; "*" as principal, which in an Allow leaves identity providers out.
 //
-// What a policy variable stands for is plain text, and letters fold only within
-// the characters that a policy can hold.
+// The value of a policy variable is plain text, and only characters that a policy can
+// contain are compared without regard to case.
 //
 // Both sides of a decision may be the caller's own: a session policy, and a header.
 // So parsing is bounded by the size of the document, and a decision by a number of
 // steps, beyond which the request is denied.
 //
-// The package does no I/O, has no clock and logs nothing: the time of a request is
-// a condition key like others. It knows of no organizations: service control
-// policies, resource control policies and endpoint policies do not exist here, nor
-// do resource-based policies other than role trust policies.
+// The package does no I/O, has no clock and logs nothing: the time of a request is a
+// condition key like any other. Service control policies, resource control policies,
+// endpoint policies, and resource-based policies other than role trust policies do not
+// exist here.
 package iam

@@ -1,15 +1,14 @@
 package iam
 
-// Policies are all the policies that bear on one principal's requests.
+// Policies are all policies that apply to the requests of one principal.
 type Policies struct {
 	// Identity are the identity-based policies: the user's own, its groups'
 	// and the attached ones, or the IAM role's.
 	Identity []*Policy
 	// Boundary is the permissions boundary. Optional.
 	Boundary *Policy
-	// Session are the session policies: the inline one and the managed ones,
-	// of which one must allow. Nil means that none were passed; an empty
-	// slice that is not nil allows nothing.
+	// Session are the session policies, inline and managed; one of them must allow. Nil
+	// means that none were passed; an empty slice allows nothing.
 	Session []*Policy
 	// Resource is the trust policy of the IAM role being assumed. Nil for
 	// every other action.
@@ -25,10 +24,10 @@ type Request struct {
 	// matters for trust policies only.
 	Owner   string
 	Context *Context
-	// Every says that the request is about every resource that Resource, which
-	// ends in *, stands for: a Deny for one of them denies it. AWS compares the
-	// text alone. EveryKey is the condition key that would name the resource; a
-	// Deny's conditions on it hold for one of them. Optional.
+	// Every means that the request is about every resource that Resource, which ends in
+	// *, matches: a Deny for one of them denies the request. AWS compares only the
+	// text. EveryKey is the condition key that would name the resource; a Deny's
+	// conditions on it hold if they hold for one of the resources. Optional.
 	Every    bool
 	EveryKey string
 }
@@ -49,8 +48,8 @@ func newQuery(r *Request) query {
 	return q
 }
 
-// work counts the steps that matching takes, each a few nanoseconds: a statement,
-// a value, 64 characters looked through, a token that was matched in vain.
+// work counts the steps of matching, each a few nanoseconds: a statement, a value, 64
+// characters compared, a token matched without success.
 type work int
 
 // maxWork bounds one decision. 200 statements take a thousand steps. A session
@@ -66,10 +65,10 @@ func (w *work) spent() bool { return *w > maxWork }
 // UG reference_policies_evaluation-logic. It is a pure function of the policies
 // and the request and safe for concurrent use.
 //
-// A Deny that matches, in any layer, ends it. Otherwise the identity-based
-// policies must allow, and the boundary and the session policies where there are
-// any. Where there is a trust policy it must allow too; within the role's account
-// it may free a principal that it names from the other layers.
+// A matching Deny in any layer decides. Otherwise the identity-based policies must
+// allow, and so must the boundary and the session policies, if there are any. A trust
+// policy must allow too; within the role's account it can make the other layers
+// unnecessary for a principal that it names.
 //
 // The work is bounded, whatever policies and values are. A request that needs more
 // is denied at LimitLayer: whether a Deny matches is not known then.
@@ -164,7 +163,7 @@ func (p *Policy) firstDeny(q *query) *statement {
 	return nil
 }
 
-// owner is the account that owns the resource, empty when nothing tells.
+// owner returns the account that owns the resource, or "" if it is not known.
 func (r *Request) owner() string {
 	if arn, err := ParseARN(r.Resource); err == nil && arn.Account != "" {
 		return arn.Account
@@ -240,8 +239,8 @@ func (s *statement) matchActionText(action string, w *work) bool {
 	return s.notAction
 }
 
-// covers reports whether the entry matches an action of the table. The names there
-// are too short for the work to be spent.
+// covers reports whether the entry matches an action of the table. Their names are too
+// short to exceed the limit of work.
 func (e *entry) covers(a *action) bool {
 	var w work
 	return e.matchAction(a.name, &w)

@@ -7,10 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// encoding/json is too forgiving for policies: it takes duplicate keys, names in
-// any case and invalid UTF-8, and it forgets where a value stood. This parser
-// takes RFC 8259 and nothing else, restricted to the characters that IAM allows,
-// and keeps positions.
+// encoding/json is too lenient for policies: it accepts duplicate keys, names in any
+// case and invalid UTF-8, and it loses positions. This parser accepts exactly RFC 8259,
+// restricted to the characters that IAM allows, and keeps positions.
 
 const (
 	maxDocument = 131072 // characters, IAM's policyDocumentType
@@ -32,9 +31,9 @@ func (k nodeKind) String() string {
 	return [...]string{"an object", "a list", "a string", "a number", "a boolean", "null"}[k]
 }
 
-// node is a JSON value with its place. Where it stands is told by its parents and
-// not by a text of its own: a document of 128 KB has tens of thousands of values,
-// and the names above them may be as long as the document.
+// node is a JSON value with its position. Its path is derived from its parents, because
+// a document of 128 KB can have tens of thousands of values with names as long as the
+// document.
 type node struct {
 	kind       nodeKind
 	text       string   // a string decoded; a number or boolean as written
@@ -69,7 +68,7 @@ func (n *node) path() string {
 	return strings.TrimPrefix(path, ".")
 }
 
-// clip keeps what a document says from filling its error message.
+// clip shortens a name from the document for an error message.
 func clip(name string) string {
 	const most = 128
 	for i := range name {
@@ -120,8 +119,8 @@ func parseJSON(document []byte) (root *node, size int, err *PolicyError) {
 	return root, characters - p.space, nil
 }
 
-// checkCharacters refuses what the policy grammar's character set leaves out. It
-// goes first, so that the parser proper may count one column for a character.
+// checkCharacters refuses characters outside the policy grammar's character set. It
+// runs first, so that the parser can count one column for each character.
 func (p *jsonParser) checkCharacters() (int, *PolicyError) {
 	at, count := Position{1, 1}, 0
 	for i, r := range p.text {
@@ -154,7 +153,7 @@ func (p *jsonParser) peek() byte {
 	if p.off < len(p.text) {
 		return p.text[p.off]
 	}
-	return 0 // not an allowed character, so it stands for the end
+	return 0 // the end: no allowed character
 }
 
 // next consumes one byte.
@@ -190,7 +189,7 @@ func (p *jsonParser) unexpected(n *node, wanted string) *PolicyError {
 	return n.failAt(p.at, "not JSON: found %q where %s should be", r, wanted)
 }
 
-// value reads what n is to be; its place is known.
+// value reads the value of n, whose position is set.
 func (p *jsonParser) value(n *node, depth int) (err *PolicyError) {
 	p.skipSpace()
 	if depth > maxDepth {
@@ -233,7 +232,7 @@ func (p *jsonParser) keyword(n *node) *PolicyError {
 
 func (p *jsonParser) object(n *node, depth int) *PolicyError {
 	n.kind = objectNode
-	var names map[string]bool // once there are many
+	var names map[string]bool // if there are many
 	p.next()
 	for {
 		p.skipSpace()
@@ -353,7 +352,7 @@ func (p *jsonParser) escape(n *node) (rune, *PolicyError) {
 		if len(p.text)-p.off < 5 {
 			break
 		}
-		// ParseUint takes no sign, and underscores only with base 0.
+		// ParseUint accepts no sign, and underscores only with base 0.
 		if v, err := strconv.ParseUint(p.text[p.off+1:p.off+5], 16, 16); err == nil {
 			r = rune(v)
 			p.off += 4
@@ -370,7 +369,7 @@ func (p *jsonParser) escape(n *node) (rune, *PolicyError) {
 	return r, nil
 }
 
-// number takes -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?
+// number accepts -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?
 func (p *jsonParser) number(n *node) (string, *PolicyError) {
 	start := p.off
 	digits := func() bool {

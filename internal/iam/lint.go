@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Warnings are the places in the document that cannot have been meant as they
-// are written, in the order of the document.
+// Warnings returns the parts of the document that are probably not intended, in the
+// order of the document.
 func (p *Policy) Warnings() []Warning {
 	l := linter{p: p}
 	if limit := p.quota(); p.size > limit {
@@ -144,8 +144,8 @@ func suggestion(text string) string {
 	return "; is " + best + " meant?"
 }
 
-// Nearest is the text of a list that a misspelt one is nearest to, empty when none is
-// within two letters of it.
+// Nearest returns the text of a list that a misspelt one resembles most, or "" if none
+// is within two letters.
 func Nearest(text string, list []string) string {
 	best, distance := "", 3
 	for _, one := range list {
@@ -178,7 +178,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// unusedAction warns of an action that none of the statement's resources is for.
+// unusedAction warns of an action that applies to none of the statement's resources.
 func (l *linter) unusedAction(s *statement, e *entry) {
 	if s.anyResource {
 		return
@@ -189,7 +189,7 @@ func (l *linter) unusedAction(s *statement, e *entry) {
 			continue
 		}
 		if len(a.resources) == 0 {
-			continue // wants "*", which a wildcard entry may not have meant
+			continue // it needs the resource "*", which a wildcard entry may not intend
 		}
 		for j := range s.resources {
 			if s.resources[j].mayBeFor(a) {
@@ -213,13 +213,13 @@ func (e *entry) mayBeFor(a *action) bool {
 	}
 	owner, _, _ := strings.Cut(a.name, ":")
 	if owner == "sts" {
-		owner = "iam" // roles and users are resources of IAM, whoever acts on them
+		owner = "iam" // roles and users are resources of IAM for all services
 	}
 	return service == owner && (resourceType == "" || slices.Contains(a.resources, resourceType))
 }
 
-// resourceType is what an entry says of the service and the type of a resource;
-// the type is empty when a wildcard stands for it.
+// resourceType returns the service and the type of an entry's resource. The type is
+// empty if a wildcard covers it.
 func (e *entry) resourceType() (service, resourceType string, known bool) {
 	if e.text == "*" {
 		return "", "", false
@@ -298,7 +298,7 @@ var resourceForms = [...]struct{ service, form string }{
 	{"daypass", "session/CLUSTER/ID"},
 }
 
-// resourceForm is the form for a resource's type, empty when there is none.
+// resourceForm returns the form for a resource's type, or "".
 func resourceForm(service, resource string) string {
 	for _, f := range resourceForms {
 		n := strings.IndexAny(f.form, ":/")
@@ -310,7 +310,7 @@ func resourceForm(service, resource string) string {
 }
 
 // plausibleResource reports whether a resource, as a pattern, can match one of its
-// form. A wildcard or a variable behind the type may stand for a slash.
+// form. A wildcard or a variable after the type may include a slash.
 func plausibleResource(service, resource string) bool {
 	form := resourceForm(service, resource)
 	n := strings.IndexAny(form, ":/")
@@ -322,8 +322,7 @@ func plausibleResource(service, resource string) bool {
 		(strings.Count(rest, "/") >= strings.Count(form[n:], "/") || strings.ContainsAny(rest, "*?$"))
 }
 
-// unusedResource warns of a resource that none of the statement's actions is
-// about.
+// unusedResource warns of a resource to which none of the statement's actions applies.
 func (l *linter) unusedResource(s *statement, e *entry) {
 	if s.notAction || s.notResource || e.never {
 		return

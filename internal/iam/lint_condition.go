@@ -79,8 +79,8 @@ func (l *linter) conditions(s *statement) {
 	}
 }
 
-// key warns of keys that a request of the statement's actions never has, and says
-// what comes of it.
+// key warns of condition keys that requests for the statement's actions never have, and
+// describes the consequence.
 func (l *linter) key(s *statement, at Position, path, key, name, consequence string) {
 	service, _, found := strings.Cut(key, ":")
 	if _, known := findGlobalKey(key); known && service == "aws" {
@@ -132,7 +132,7 @@ func (a *action) hasKey(key string) bool {
 	return slices.ContainsFunc(a.keys, func(k string) bool { return isKey(lowerKey(k), key) })
 }
 
-// absence says what comes of a key that is never there.
+// absence describes the consequence of a key that is always absent.
 func (c *condition) absence(s *statement) string {
 	switch {
 	case c.holds(nil, !s.allow, new(work)):
@@ -164,7 +164,7 @@ func (l *linter) conditionSet(s *statement, c *condition) {
 	}
 }
 
-// guarded reports whether the statement demands that a key is there.
+// guarded reports whether the statement requires a key to be present.
 func (s *statement) guarded(key string) bool {
 	return slices.ContainsFunc(s.conditions, func(c condition) bool {
 		return c.key == key && c.set != forAllValues && !c.holds(nil, false, new(work))

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// The trap of docs/policy.md: without DbName no dbname is checked, and the
-// credentials are good for every database. Whoever may have a database user walks
-// around every restriction of databases so, unless a condition or a Deny is in the
-// way.
+// These warnings are about the trap of docs/policy.md: a call without DbName is not
+// checked against any dbname, and its credentials work for every database. So a caller
+// who may have a database user gets around every restriction of databases, unless a
+// condition or a Deny prevents it.
 
 const (
 	getCredentials        = "redshift:GetClusterCredentials"
@@ -41,9 +41,9 @@ func (l *linter) warnAround(e *entry, opener string) {
 		`add the condition {"StringEquals": {"redshift:DbName": …}} there, or deny {"Null": {"redshift:DbName": "true"}}`, opener)
 }
 
-// Warnings are what cannot have been meant and shows only where a principal's
-// policies are read together: one restricts what another one opens. What a single
-// document shows is in Policy.Warnings and not repeated.
+// Warnings returns warnings that need all policies of a principal: one policy opens
+// what another restricts. Warnings about a single document are in Policy.Warnings and
+// not repeated.
 func (p *Policies) Warnings() []Warning {
 	if slices.ContainsFunc(p.Identity, (*Policy).deniesNoDatabase) || p.Boundary != nil && p.Boundary.deniesNoDatabase() {
 		return nil
@@ -69,9 +69,9 @@ func (p *Policies) Warnings() []Warning {
 	return warnings
 }
 
-// walkAround finds a statement that gives credentials for all databases of a
-// cluster to whoever names none. A statement that gives each of them by name means
-// it, and where one does so without a condition nothing is restricted.
+// walkAround finds a statement that gives credentials for all databases of a cluster to
+// a call without DbName. A statement that names every database does so on purpose, and
+// if it has no condition nothing is restricted.
 func walkAround(cluster string, policies ...*Policy) (in *Policy, opener *statement) {
 	for _, p := range policies {
 		for _, s := range p.allows {
@@ -98,7 +98,7 @@ func (s *statement) restrictions() iter.Seq2[*entry, string] {
 	}
 }
 
-// database takes an entry for a dbname apart.
+// database parses an entry for a dbname.
 func (e *entry) database() (cluster, database string, ok bool) {
 	if service, resourceType, _ := e.resourceType(); service != "redshift" || resourceType != "dbname" {
 		return "", "", false
@@ -146,7 +146,7 @@ func (s *statement) everyDatabase(cluster string) bool {
 	})
 }
 
-// anyOf reports an entry whose wildcard stands for users and databases alike.
+// anyOf reports whether the entry's wildcard covers users as well as databases.
 func (e *entry) anyOf() bool {
 	service, resourceType, known := e.resourceType()
 	return !known || !e.never && service == "redshift" && resourceType == ""
@@ -156,7 +156,7 @@ func (e *entry) anyOf() bool {
 // anything.
 func mayBeSame(a, b string) bool { return a == b || strings.ContainsAny(a+b, "*?$") }
 
-// String is what a warning calls the statement.
+// String returns the statement's name in warnings.
 func (s *statement) String() string {
 	if s.sid != "" {
 		return s.sid

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// A Deny that matches nothing is a hole that no one sees: the call that it was
-// written against goes through. Each entry of a Deny that can match no request of the
-// actions served here has a warning that says so.
+// A Deny that matches nothing goes unnoticed: the call that it was written against
+// succeeds. Each entry of a Deny that can match no request of the actions served here
+// gets a warning.
 
 const deniesNothing = "this Deny can never match and denies nothing: "
 
 // Site is where policies are used: what ARNs there have in common.
 type Site struct {
 	Partition, Region, Account string
-	// Clusters are the identifiers of the clusters that there are. Nil: not known.
+	// Clusters are the identifiers of all clusters, nil if they are not known.
 	Clusters []string
 }
 
-// shape is a resource as a pattern: what is not known of it may be any name.
+// shape returns a resource as a pattern. Names that are not known may be anything.
 func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 	var form string
 	for _, f := range resourceForms {
@@ -31,11 +31,11 @@ func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 	clusters := []string{""}
 	if strings.Contains(form, "CLUSTER") || resourceType == "cluster" {
 		if site.Clusters != nil {
-			clusters = append(slices.Clone(site.Clusters), "*") // * is all of them, as a resource
+			clusters = append(slices.Clone(site.Clusters), "*") // the resource that means all clusters
 		}
 	}
-	// Names have no colon, or a * could stand for another resource's ARN within one;
-	// but for those of identities.
+	// Names have no colons, except those of identities. Otherwise a * could match
+	// another resource's ARN inside a name.
 	prefixes, tail := []string{""}, segmentChar
 	switch {
 	case service == "redshift":
@@ -96,9 +96,8 @@ func (site *Site) actionResources(a *action) (shapes [][]charSet) {
 	return shapes
 }
 
-// canMatch reports whether an entry matches a resource of one of the statement's
-// actions. Entries of statements with actions that are not served, and nothing else,
-// are not judged.
+// canMatch reports whether an entry can match a resource of one of the statement's
+// actions. Statements that have only actions that are not served are skipped.
 func (s *statement) canMatch(e *entry, site *Site, loose bool) bool {
 	if e.text == "*" {
 		return true
@@ -237,8 +236,8 @@ func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
 	case !s.canMatch(e, &anywhere, false):
 		l.warn(e.at, e.path(), "%s", s.why(e, &anywhere))
 	case !s.allow && site.Clusters != nil && !s.canMatch(e, site, false):
-		// A cluster of another name may come. A Deny for one that was misspelt is
-		// worth a word.
+		// A cluster of that name may be added later. Still, a Deny with a misspelt name
+		// deserves a warning.
 		l.warn(e.at, e.path(), "the entry is for none of the clusters of this server (%s)", strings.Join(site.Clusters, ", "))
 	}
 }

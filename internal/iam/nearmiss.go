@@ -7,10 +7,10 @@ import "strings"
 type NearMiss struct {
 	Policy, Sid string
 	Index, Line int
-	// Unmet are the conditions that do not hold, where all else matches.
+	// Unmet are the conditions that do not hold, if everything else matches.
 	Unmet []WrittenCondition
-	// Resources are what the statement is for, as written: resources of the same
-	// kind, where all else matches, and Met are its conditions.
+	// Resources are the statement's resources, as written, of the same kind as the
+	// request's, if everything else matches. Met are its conditions.
 	Resources []string
 	Met       []WrittenCondition
 }
@@ -21,7 +21,8 @@ type WrittenCondition struct {
 	Values        []string
 }
 
-// NearMisses are those of a layer, for explaining its implicit deny.
+// NearMisses returns the statements of a layer that nearly allow the request, to
+// explain its implicit deny.
 func (p *Policies) NearMisses(layer Layer, r *Request) []NearMiss {
 	var misses []NearMiss
 	p.each(func(of Layer, policy *Policy) {

@@ -1,14 +1,13 @@
 package iam
 
-// Two patterns overlap when one text matches both. It is asked where a request is
-// about many resources at once, and where a linter wants to know whether an entry
-// can match anything at all.
+// Two patterns overlap if one text matches both. Requests about many resources need
+// that, and so does a linter that asks whether an entry can match anything.
 
 // charSet is what one place of a pattern may be: one byte, or any of a class.
 type charSet struct {
 	byte  byte // where class is noClass
 	class class
-	// many: any number of them, also none.
+	// many: any number of characters, including none.
 	many bool
 }
 
@@ -44,12 +43,12 @@ func (s charSet) common(t charSet) bool {
 	case t.class == noClass:
 		return s.class.has(t.byte)
 	}
-	return true // digits are in all classes
+	return true // all classes have the digits
 }
 
-// places writes tokens out. A variable stands for what it has in ctx, or for
-// anything where ctx is nil; one without a value makes the pattern match nothing.
-// loose lets every wildcard cross colons.
+// places returns the character sets of tokens. A variable has its value in ctx, or can
+// be anything if ctx is nil; a variable without a value makes the pattern match
+// nothing. loose lets every wildcard match colons.
 func places(tokens []token, ctx *Context, loose bool) (list []charSet, ok bool) {
 	text := func(s string) {
 		for i := range len(s) {
@@ -92,7 +91,7 @@ func places(tokens []token, ctx *Context, loose bool) (list []charSet, ok bool) 
 }
 
 // overlap reports whether one text matches both. The work is the product of the
-// lengths; when it is spent there is no answer.
+// lengths; once w is used up there is no result.
 func overlap(a, b []charSet, w *work) bool {
 	width := len(b) + 1
 	if w.add((len(a) + 1) * width >> 6); w.spent() {
@@ -139,8 +138,8 @@ func (s *statement) mayDeny(q *query) bool {
 	return s.matchesAction(q) && s.matchesPrincipal(q) && s.matchesOneOf(q) && s.mayHold(q)
 }
 
-// matchesOneOf reports whether the resources have one in common with those that
-// begin like the request's.
+// matchesOneOf reports whether one of the statement's resources overlaps with the
+// resources that begin like the request's.
 func (s *statement) matchesOneOf(q *query) bool {
 	if s.anyResource {
 		return true
@@ -175,8 +174,8 @@ func (s *statement) matchesOneOf(q *query) bool {
 	return false
 }
 
-// hasAll reports whether an entry matches the request's resource with its * and
-// what that stands for: it ends in a * itself.
+// hasAll reports whether an entry matches everything that the request's resource, which
+// ends in *, can match: the entry ends in a * itself.
 func (s *statement) hasAll(q *query) bool {
 	for i := range s.resources {
 		e := &s.resources[i]

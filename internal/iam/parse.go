@@ -116,8 +116,8 @@ func isAlphanumeric(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
-// oneOf finds an element that comes in a positive and a negative form, of which
-// exactly one has to be there.
+// oneOf finds an element that has a positive and a negative form, of which exactly one
+// is required.
 func oneOf(n *node, name string) (value *node, not bool, err *PolicyError) {
 	positive, negative := n.get(name), n.get("Not"+name)
 	switch {
@@ -225,8 +225,8 @@ func (p *Policy) parseResources(s *statement, n *node) *PolicyError {
 			return e.fail("%v", err)
 		}
 		compiled.place = placeOf(e, value, s)
-		// The resource type has to be written out (UG reference-arns). A
-		// wildcard there neither grants nor spares anything.
+		// The resource type has to be written out (UG reference-arns). An entry with a
+		// wildcard there neither allows nor exempts anything.
 		compiled.never = s.allow != not && wildResourceType(splitOutsideVariables(e.text, 6, p.variables))
 		s.resources = append(s.resources, compiled)
 		s.anyResource = s.anyResource || e.text == "*" && !not
@@ -252,12 +252,12 @@ func (p *Policy) compileResource(text string) (entry, error) {
 	if strings.ContainsAny(parts[2], "*?") {
 		return entry{}, errors.New("the service of an ARN cannot have wildcards")
 	}
-	// A star may stand for several parts, and a variable that is none have a colon:
-	// the account is then further on.
+	// A star may cover several parts, and a text like a variable can contain a colon:
+	// then the account is further on.
 	if len(parts) == 6 && !plausibleAccount(parts[4]) && !strings.ContainsAny(parts[1]+parts[3], "*$") {
 		return entry{}, fmt.Errorf("the account %q of the ARN is not made of twelve digits", parts[4])
 	}
-	// Variables stand behind the fifth colon only (UG
+	// Variables are allowed after the fifth colon only (UG
 	// reference_policies_variables); before it they are plain text.
 	last := ""
 	if len(parts) == 6 {

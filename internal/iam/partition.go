@@ -2,9 +2,9 @@ package iam
 
 import "strings"
 
-// partitions are AWS's, with what the names of their regions begin with, and the
-// region that requests to their global endpoints are signed for. Every other region
-// is of the first, "aws".
+// partitions are AWS's partitions, with the prefixes of their regions and the region
+// that requests to their global endpoints are signed for. Regions that match none
+// belong to the first, "aws".
 var partitions = [...]struct{ name, regions, global string }{
 	{"aws", "", "us-east-1"},
 	{"aws-cn", "cn-", "cn-north-1"},

@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// A pattern is a text of a policy cut into tokens at load: literal runs,
-// wildcards and policy variables. Matching walks the tokens; nothing is
-// substituted, so what a variable stands for is compared as plain text and can
-// bring in neither a wildcard nor another variable.
+// A pattern is a text of a policy, split into tokens at load: literal runs, wildcards
+// and policy variables. Matching walks the tokens without substituting anything, so the
+// value of a variable is compared as plain text and cannot introduce a wildcard or
+// another variable.
 type pattern struct {
 	text   string // as written
 	tokens []token
@@ -27,7 +27,7 @@ const (
 	anyToken     // *
 	anyInSegment // * that does not cross a colon
 	oneToken     // a run of ?
-	oneInSegment // a run of ? of which none is a colon
+	oneInSegment // a run of ? that match no colon
 )
 
 const maxPatternTokens = 1024
@@ -46,7 +46,7 @@ type variable struct {
 	hasDefault bool
 }
 
-// patternMode says what has a meaning in a text beside itself.
+// patternMode is the set of special characters in a text.
 type patternMode struct {
 	wildcards bool
 	variables bool
@@ -127,7 +127,7 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 	return p, nil
 }
 
-// prepare derives what matching takes shortcuts by.
+// prepare computes the shortcuts for matching.
 func (p *pattern) prepare() {
 	p.literal, p.least = "", 0
 	for i := range p.tokens {
@@ -150,8 +150,8 @@ func (p *pattern) prepare() {
 // parseVariable reads the variable at the start of s: ${key}, ${key, 'default'}
 // or one of the literals ${*}, ${?} and ${$}.
 //
-// It looks no further than to the first character that cannot be part of it:
-// where many of these stand in a row, each is read once.
+// It stops at the first character that cannot be part of a variable, so each character
+// of a long run is read once.
 func parseVariable(s string) (t token, width int, err error) {
 	if len(s) > 3 && s[3] == '}' && strings.IndexByte("*?$", s[2]) >= 0 {
 		return token{kind: literalToken, text: s[2:3]}, 4, nil
@@ -187,8 +187,8 @@ func parseVariable(s string) (t token, width int, err error) {
 	return token{kind: variableToken, text: value, variable: v}, len(s) - len(rest) + 1, nil
 }
 
-// resolve gives the text a variable stands for. It has a value when its key is
-// in the context with a single value, or a default.
+// resolve returns the value of a variable: its key's value, if the context has exactly
+// one, or the default.
 func (t *token) resolve(ctx *Context) (string, bool) {
 	if v := ctx.lookup(t.variable.key, t.variable.hash); v != nil && !v.list {
 		return v.one[0], true
@@ -218,10 +218,9 @@ func (p *pattern) match(s string, ctx *Context, fold bool, w *work) bool {
 // of the same sort leaves the later one every choice, and a * that keeps within
 // its segment has no choice left once a colon has been matched after it.
 //
-// The tokens that are thrown away when a star takes one character more are added
-// to w, and so are long texts. It could be as much as the tokens times the length
-// of s, and a caller may have written both. When w is spent there is no match, and
-// no answer either.
+// Discarded tokens, when a star takes one character more, and long texts count for w.
+// They could be as many as the tokens times the length of s, and a caller may have
+// written both. Once w is used up there is no result.
 func glob(tokens []token, s string, ctx *Context, fold bool, w *work) bool {
 	const none = -1
 	ti, si := 0, 0
@@ -342,10 +341,9 @@ func hasPrefix(s, prefix string, fold bool) bool {
 	return equalFold(s[:len(prefix)], prefix)
 }
 
-// equalFold compares two texts of equal length in bytes, ignoring the case of
-// the letters that a policy can hold (U+0041 to U+00FE). Unlike Unicode folding
-// it never takes a character outside that range for one inside (the Kelvin sign
-// is no k).
+// equalFold compares two texts of equal length in bytes, ignoring the case of letters
+// that a policy can contain (U+0041 to U+00FE). Unlike Unicode folding it never equates
+// a character outside that range with one inside (the Kelvin sign is not a k).
 func equalFold(a, b string) bool {
 	for i := range len(a) {
 		x, y := a[i], b[i]

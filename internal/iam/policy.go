@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Kind tells the two grammars of policy documents apart.
+// Kind is the grammar of a policy document.
 type Kind int
 
 const (
@@ -13,8 +13,8 @@ const (
 	// managed policy of a user, group or IAM role, a permissions boundary, a
 	// session policy. Its statements name resources and no principals.
 	IdentityPolicy Kind = iota
-	// TrustPolicy is the document of an IAM role that says who may assume it.
-	// Its statements name principals and no resources.
+	// TrustPolicy is the document of an IAM role that defines who may assume it. Its
+	// statements name principals, not resources.
 	TrustPolicy
 )
 
@@ -25,9 +25,9 @@ func (k Kind) String() string {
 	return "identity-based policy"
 }
 
-// Quotas on the size of documents, in the characters that Policy.Size counts
-// (UG reference_iam-quotas). ParsePolicy does not enforce them: which one holds
-// depends on where the document is used, and a configuration file has none.
+// Quotas on the size of documents, in the characters that Policy.Size counts (UG
+// reference_iam-quotas). ParsePolicy does not enforce them, because they depend on
+// where the document is used, and configuration files have none.
 const (
 	MaxManagedPolicySize = 6144
 	MaxTrustPolicySize   = 2048
@@ -74,7 +74,7 @@ type Policy struct {
 	name      string
 	kind      Kind
 	size      int
-	variables bool // the document's version knows policy variables
+	variables bool // the document's version has policy variables
 	at        Position
 	// Both lists are in the order of the document.
 	allows, denies []*statement
@@ -97,12 +97,12 @@ type statement struct {
 	anyResource  bool // Resource: "*"
 	principals   *principals
 	conditions   []condition
-	hasCondition bool    // an element Condition is there, be it empty
+	hasCondition bool    // it has an element Condition, which may be empty
 	unfilled     []place // it, or an operator in it, where nothing is in there
 }
 
-// place is where a part of a statement stands. Its path is put together when
-// somebody asks: a document has thousands of parts and few warnings.
+// place is the position of a part of a statement. Its path is built on demand, since a
+// document has thousands of parts and few warnings.
 type place struct {
 	at    Position
 	in    *statement

@@ -28,15 +28,14 @@ const (
 	ServicePrincipal PrincipalType = "Service"
 )
 
-// Principal is who makes a request, as trust policies match it. The zero value
-// is nobody: only a Deny for everybody matches it.
+// Principal is the maker of a request, as trust policies match it. The zero value
+// matches only a Deny for everybody.
 type Principal struct {
 	Type PrincipalType
-	// ARN is that of the user, of the role session
-	// (arn:P:sts::ACCOUNT:assumed-role/ROLE/SESSION) or of the identity
-	// provider; for a service it is the service's name (redshift.amazonaws.com).
-	// A provider that AWS knows without an ARN may have its domain name here
-	// (accounts.google.com).
+	// ARN is the ARN of the user, of the role session
+	// (arn:P:sts::ACCOUNT:assumed-role/ROLE/SESSION) or of the identity provider. For a
+	// service it is the service's name (redshift.amazonaws.com), and for a provider
+	// that AWS knows without an ARN it may be its domain name (accounts.google.com).
 	ARN string
 	// Account is the twelve digits of the principal's account.
 	Account string
@@ -47,11 +46,10 @@ type Principal struct {
 // ErrNotAPrincipal says that an ARN does not name a principal.
 var ErrNotAPrincipal = errors.New("not the ARN of a user, role, role session, account or identity provider")
 
-// PrincipalFromARN makes the principal that an ARN names: an IAM user, a role
-// session, a federated user, an account's root or an identity provider. The ARN of an IAM
-// role stands for a session of it, and a session's role is taken to have no
-// path, since a session's ARN does not tell it. It returns ErrNotAPrincipal for
-// anything else.
+// PrincipalFromARN returns the principal of an ARN: an IAM user, a role session, a
+// federated user, an account's root or an identity provider. The ARN of an IAM role
+// stands for a session of it. The role of a session is assumed to have no path, because
+// a session's ARN does not have it. Other ARNs are ErrNotAPrincipal.
 func PrincipalFromARN(s string) (Principal, error) {
 	arn, err := ParseARN(s)
 	if err != nil || !isAccount(arn.Account) || arn.Region != "" {
@@ -128,7 +126,7 @@ const (
 	// grantRole makes identity-based policies unnecessary; boundary and
 	// session policy still limit.
 	grantRole
-	// grantDirect needs nothing else.
+	// grantDirect needs no other policy.
 	grantDirect
 )
 
@@ -158,11 +156,11 @@ func (e *principals) match(p *Principal, deny bool) grant {
 	return best
 }
 
-// matchNot evaluates NotPrincipal. A principal is a chain: account, then IAM role,
-// then the user or session. A Deny spares only who is named at every link, as the
-// guide warns (UG reference_policies_elements_notprincipal); an Allow leaves out
-// whoever is named at any, grants identities only, and grants them no more than
-// an account would.
+// matchNot evaluates NotPrincipal. A principal is a chain: account, then IAM role, then
+// the user or session. A Deny exempts only a principal that it names at every link, as
+// the guide warns (UG reference_policies_elements_notprincipal). An Allow excludes a
+// principal that it names at any link, applies to identities only, and gives them no
+// more than naming their account would.
 func (e *principals) matchNot(p *Principal, deny bool) grant {
 	var all, any bool
 	switch {
@@ -191,9 +189,9 @@ func (e *principals) matchNot(p *Principal, deny bool) grant {
 	return grantNone
 }
 
-// names reports whether the element has an identity provider: its ARN, or the name
-// that the ARN ends in. AWS knows four public providers by their names alone
-// (accounts.google.com); here each is in the configuration and has an ARN.
+// names reports whether the element has an identity provider: its ARN, or the name at
+// the end of the ARN. AWS knows four public providers by name only
+// (accounts.google.com); here each is configured and has an ARN.
 func (e *principals) names(p *Principal) bool {
 	_, name, _ := strings.Cut(p.ARN, ":oidc-provider/")
 	return contains(e.federated, p.ARN) || contains(e.federated, name)

@@ -37,8 +37,8 @@ type SimulateInput struct {
 	MaxItems                           int            `json:",omitempty"` // 100 when zero, 1000 at most
 	Marker                             string         `json:",omitempty"`
 
-	// SessionPolicyInputList is not AWS's: session policies, of which one has
-	// to allow. Left out: the caller passed none.
+	// SessionPolicyInputList is not AWS's: session policies, one of which has to allow.
+	// Leave it out if the caller passed none.
 	SessionPolicyInputList []string `json:",omitempty"`
 }
 
@@ -61,8 +61,8 @@ type EvaluationResult struct {
 	EvalActionName   string
 	EvalResourceName string
 	EvalDecision     string // allowed, explicitDeny or implicitDeny
-	// MatchedStatements are the statements that determine the result: the
-	// Deny statements that match, or else the Allow statements.
+	// MatchedStatements are the statements that determine the result: the matching Deny
+	// statements or, without one, the Allow statements.
 	MatchedStatements []MatchedStatement
 	// MissingContextValues are the condition keys that the policies use and
 	// the context does not have.
@@ -74,17 +74,17 @@ type EvaluationResult struct {
 type MatchedStatement struct {
 	SourcePolicyId   string //nolint:staticcheck // AWS's spelling
 	SourcePolicyType string // user or role: the source's own; resource: the ResourcePolicy; else none
-	// StartPosition is just behind the statement's opening brace and
-	// EndPosition just behind the closing one, as AWS counts.
+	// StartPosition is right after the statement's opening brace and EndPosition right
+	// after the closing one, as AWS counts.
 	StartPosition, EndPosition Position
 }
 
-// PermissionsBoundaryDecisionDetail is there when a boundary was.
+// PermissionsBoundaryDecisionDetail is set if there is a boundary.
 type PermissionsBoundaryDecisionDetail struct {
 	AllowedByPermissionsBoundary bool
 }
 
-// InputError says what is wrong with a simulation request; AWS's code for it is
+// InputError is the reason why a simulation request is invalid; AWS's code for it is
 // InvalidInput, with status 400.
 type InputError struct {
 	Member string // of SimulateInput
@@ -107,19 +107,18 @@ func (e *InputError) Unwrap() error { return e.Err }
 type PolicySource struct {
 	Type      string // user or role
 	Policies  *Policies
-	Principal Principal // the caller, if there is no CallerArn
+	Principal Principal // the caller without a CallerArn
 	// Context has the condition keys that the source always has. ContextEntries
 	// take their place.
 	Context *Context
 }
 
-// Simulate answers SimulateCustomPolicy, and with a source SimulatePrincipalPolicy.
-// The context is taken exactly as given, for every action. Between two decisions it
-// asks whether ctx is done, and then returns its error. All other errors are an
-// *InputError.
+// Simulate answers SimulateCustomPolicy and, with a source, SimulatePrincipalPolicy. It
+// uses exactly the given context for every action. Between decisions it checks ctx and
+// returns its error. All other errors are an *InputError.
 //
-// Beyond AWS's simulator it takes role sessions and identity providers as
-// CallerArn, role trust policies as ResourcePolicy, and session policies.
+// Unlike AWS's simulator it accepts role sessions and identity providers as CallerArn,
+// role trust policies as ResourcePolicy, and session policies.
 func Simulate(ctx context.Context, in *SimulateInput, source *PolicySource) (*SimulateOutput, error) {
 	s, err := in.compile(source)
 	if err != nil {
@@ -195,7 +194,8 @@ func (s *simulation) page(ctx context.Context, in *SimulateInput) (*SimulateOutp
 	return out, nil
 }
 
-// size is at least what the result takes as XML, but for the missing context values.
+// size returns a lower bound of the result's size as XML, without the missing context
+// values.
 func (r *EvaluationResult) size() int {
 	const names, statement = 400, 300 // of the elements around the values
 	size := names + textSize(r.EvalActionName) + textSize(r.EvalResourceName)
@@ -205,8 +205,8 @@ func (r *EvaluationResult) size() int {
 	return size
 }
 
-// textSize is at least what a text takes in XML, where a quotation mark is five
-// characters.
+// textSize returns a lower bound of a text's size in XML, where a quotation mark takes
+// five characters.
 func textSize(s string) int {
 	size := len(s)
 	for i := range len(s) {

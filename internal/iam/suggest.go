@@ -6,13 +6,12 @@ import (
 	"strings"
 )
 
-// AllowStatement is the statement that allows one action on one resource and
-// nothing more, as JSON on one line. equal are condition keys with the values they
-// have to have, atMost those that may not be over a number, as are more conditions;
-// all are optional. Characters that mean something in a policy are written as the
-// variables that stand for them, but in more, which needs a document of version
-// 2012-10-17. For an action of a role trust policy it is not the statement to add:
-// that names principals, and no resource.
+// AllowStatement returns the statement that allows one action on one resource and
+// nothing more, as JSON on one line. equal are required values of condition keys,
+// atMost are upper bounds, more are further conditions; all are optional. Characters
+// with a meaning in policies are written as variables, except in more, which needs a
+// document of version 2012-10-17. It does not fit an action of a role trust policy,
+// whose statements name principals and no resources.
 func AllowStatement(action, resource string, equal, atMost map[string]string, more []WrittenCondition) string {
 	conditions := map[string]map[string]any{}
 	set := func(operator, key string, value any) {

@@ -10,8 +10,8 @@ type StatementMatch struct {
 	Allow      bool     // the effect: Allow or Deny
 	Start, End Position // of the first character of the statement, and just past the last
 	Matched    bool
-	// Mismatch is what does not match when Matched is false: "Action",
-	// "Resource", "Principal", or the first condition that does not hold, as in
+	// Mismatch is the first part that does not match if Matched is false: "Action",
+	// "Resource", "Principal", or a condition such as
 	// "Condition.StringEquals.aws:username".
 	Mismatch string
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// decimal is a number as text, so that comparing is exact for any number of
-// digits. The parts are substrings of what was parsed: whole without leading
-// zeros, fraction without trailing ones.
+// decimal is a number as text, so that comparisons are exact for any number of digits.
+// The parts are substrings of the input: whole without leading zeros, fraction without
+// trailing ones.
 type decimal struct {
 	negative        bool
 	whole, fraction string
@@ -18,7 +18,7 @@ type decimal struct {
 
 const maxExponent = 400
 
-// parseDecimal takes what JSON takes for a number, with leading zeros allowed.
+// parseDecimal parses a number as in JSON, with leading zeros allowed.
 func parseDecimal(s string) (decimal, bool) {
 	var d decimal
 	for i := range len(s) {
