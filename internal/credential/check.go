@@ -15,8 +15,8 @@ import (
 // latest is the last second of the year 9999.
 const latest = 253402300799
 
-// fault says what is wrong with a grant, for the one who signs it as for the one
-// who checks it; empty: nothing.
+// fault returns the reason why a grant is invalid, for the signer and the checker
+// alike, or "".
 func (g Grant) fault() string {
 	if _, ok := parseID(g.ID); !ok {
 		return "the identifier is not one of NewID"
@@ -99,14 +99,14 @@ func Mint(k *keyring.Keyring, g Grant) (keyring.Secret, error) {
 	return keyring.Secret(password), nil
 }
 
-// Check returns the grant that a password stands for at now. Whatever is not
-// exactly a password that Mint returned is refused: an *Error that wraps one of
-// ErrMalformed, ErrUnknownKey, ErrForged, ErrExpired and ErrNotYetValid. With the
-// last two the grant is returned as well: the signature is right, and the holder
-// may be told the truth. With the others the grant is empty.
+// Check returns the grant of a password at the time now. Any text but a password that
+// Mint returned is refused with an *Error that wraps ErrMalformed, ErrUnknownKey,
+// ErrForged, ErrExpired or ErrNotYetValid. For the last two the grant is returned as
+// well: the signature is valid, so the holder may learn the reason. For the others the
+// grant is empty.
 //
-// The time of expiry is the first instant at which it is refused. What the cluster,
-// database and user of the grant mean for a logon is the caller's to compare.
+// The password is refused from NotAfter on. The caller compares cluster, database and
+// user of the grant with the logon.
 func Check(v *keyring.Verifier, password string, now time.Time) (Grant, error) {
 	t, h, reason := parseToken(password)
 	if reason != "" {
@@ -157,19 +157,18 @@ const (
 	Unverified  Status = "unverified" // there was no keyring to check it with
 )
 
-// Inspection is what a password says of itself, and whether that is true.
+// Inspection is the content of a password, and whether it is genuine.
 type Inspection struct {
 	Status Status
 	Reason string // why it is not valid
 	KeyID  string // hexadecimal; empty: malformed
-	// Grant is what it says, also when that is not true. Nil: it says nothing that
-	// can be read.
+	// Grant is the content, even if it is not genuine. It is nil if nothing can be
+	// read.
 	Grant *Grant
 }
 
-// Inspect takes a password apart for an operator to look at. With a nil verifier
-// it cannot tell whether what it finds is true. Nothing may be allowed because of
-// it: that is Check's.
+// Inspect parses a password for an operator. With a nil verifier it cannot tell whether
+// the password is genuine. Use Check for decisions.
 func Inspect(v *keyring.Verifier, password string, now time.Time) Inspection {
 	t, h, reason := parseToken(password)
 	if reason != "" {

@@ -12,8 +12,8 @@ import (
 // refused even when it is signed.
 const MaxLifetime = keyring.CredentialLifetime
 
-// MaxClockSkew is how far ahead of the checking machine's clock the time of issue
-// may be, for clocks that disagree. The expiry knows no such tolerance.
+// MaxClockSkew is how far the time of issue may be ahead of the checking machine's
+// clock. The expiry has no such tolerance.
 const MaxClockSkew = time.Minute
 
 // MaxLength is the longest password that Mint makes and Check looks at.
@@ -31,10 +31,10 @@ const (
 	Identity
 )
 
-// Grant is what a credential allows its holder.
+// Grant is the content of a credential.
 type Grant struct {
 	ID         string   // from NewID
-	Cluster    string   // the only cluster it is good for
+	Cluster    string   // the only cluster that it is valid for
 	Database   string   // the only database, or empty: any
 	DBUser     string   // the database user
 	DBGroups   []string // the groups, for the session only, in the order of the request
@@ -57,9 +57,9 @@ func (g Grant) LogonName() string {
 	return "IAM:" + g.DBUser
 }
 
-// AcceptsUser says whether the user name of a start-up message is the credential's:
-// its LogonName, or the long form that AWS's guide shows, with all groups appended
-// in the order of the grant ("IAMA:alice:analysts:finance").
+// AcceptsUser reports whether the user name of a start-up message is the credential's:
+// its LogonName, or the long form in AWS's guide, with all groups appended in the order
+// of the grant ("IAMA:alice:analysts:finance").
 func (g Grant) AcceptsUser(user string) bool {
 	name := g.LogonName()
 	if user == name {
@@ -68,7 +68,7 @@ func (g Grant) AcceptsUser(user string) bool {
 	return len(g.DBGroups) > 0 && user == name+":"+strings.Join(g.DBGroups, ":")
 }
 
-// Ways in which a check fails. Error wraps one of them.
+// Reasons why a check fails. Error wraps one of them.
 var (
 	ErrMalformed   = errors.New("malformed")     // not a credential, or one whose signed claims make no sense
 	ErrUnknownKey  = errors.New("unknown key")   // signed by a key that the keyring does not have (any more)
@@ -77,8 +77,8 @@ var (
 	ErrNotYetValid = errors.New("not yet valid") // genuine, and issued in the future: a clock is wrong
 )
 
-// ErrTooLong is returned by Mint for a grant whose credential would be longer than
-// MaxLength: its groups have too many characters in all.
+// ErrTooLong is returned by Mint if the credential would be longer than MaxLength
+// because its groups have too many characters.
 var ErrTooLong = errors.New("credential too long")
 
 // ErrNoKey is returned by Mint while the server has no key that may sign.
@@ -87,7 +87,7 @@ var ErrNoKey = errors.New("no key may sign credentials now: it could not be cert
 // Error is why Check refused a password. The reason never quotes the password.
 type Error struct {
 	Err    error  // one of the sentinels
-	Reason string // for the operator; a client is told less
+	Reason string // for the operator; the client gets a less precise one
 }
 
 func (e *Error) Error() string { return "credential: " + e.Err.Error() + ": " + e.Reason }

@@ -1,13 +1,13 @@
-// Package credential mints and checks the passwords that GetClusterCredentials
-// hands out. A password is a signed statement of what was granted: a CBOR Web Token
-// (CWT, RFC 8392) in COSE_Sign1 (RFC 9052) in base64url without padding, so that it
-// goes unquoted through URLs, .pgpass, connection strings and shells. Nothing is
-// stored: a restart or a second gateway with the same keyring loses none.
+// Package credential mints and checks the passwords that GetClusterCredentials returns.
+// A password is a signed statement of the grant: a CBOR Web Token (CWT, RFC 8392) in
+// COSE_Sign1 (RFC 9052) in base64url without padding, so that URLs, .pgpass, connection
+// strings and shells need no quoting. Nothing is stored: after a restart, or at a
+// second gateway with the same keyring, every password still works.
 //
-// There is exactly one password for a grant and a key, and every other string is
-// refused: CBOR is in its core deterministic encoding (RFC 8949 section 4.2.1),
-// Ed25519 has one signature for a message, unused bits of base64 are zero, and there
-// are no line breaks. A password is at most 4096 characters; 300 are typical.
+// There is exactly one password for a grant and a key, and any other string is refused:
+// CBOR uses the core deterministic encoding (RFC 8949 section 4.2.1), Ed25519 has one
+// signature for a message, unused bits of base64 are zero, and line breaks are not
+// allowed. A password has at most 4096 characters; 300 are typical.
 //
 // # Format
 //

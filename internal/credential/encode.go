@@ -5,10 +5,9 @@ import (
 	"encoding/binary"
 )
 
-// What Mint signs is written by hand, onto one buffer: beside the signature it
-// would otherwise be the dearest part of issuing. There is no second opinion on
-// what the bytes have to be, since decode holds whatever it reads against what
-// package cbor makes of it.
+// The signed bytes are written by hand into one buffer; with a library this would be
+// the most expensive part of issuing besides the signature. decode compares every token
+// with the encoding of package cbor, so the two cannot diverge.
 
 // The major types of CBOR (RFC 8949 section 3.1), in their place.
 const (

@@ -16,9 +16,9 @@ const (
 // crockford is the alphabet of ULIDs (https://github.com/ulid/spec): no I, L, O, U.
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-// NewID returns a fresh credential identifier: a ULID, 26 characters that sort by
-// the time they were made, with 80 random bits. The time is there for people who
-// read audit logs; nothing is decided by it, so it comes from the system's clock.
+// NewID returns a new credential identifier: a ULID, 26 characters that sort by the
+// time of creation, with 80 random bits. The time is from the system's clock; it is
+// only for people who read audit logs.
 func NewID() string {
 	var id [idSize]byte
 	binary.BigEndian.PutUint64(id[:], uint64(time.Now().UnixMilli())<<16)
@@ -45,8 +45,8 @@ func formatID(id [idSize]byte) string {
 	return string(text[:])
 }
 
-// parseID accepts exactly what formatID returns: capitals only, and none of the
-// look-alikes that the ULID specification lets a reader accept.
+// parseID accepts exactly the output of formatID: capital letters only, and no
+// look-alikes, which the ULID specification allows readers to accept.
 func parseID(text string) (id [idSize]byte, ok bool) {
 	if len(text) != idLength || text[0] > '7' {
 		return id, false

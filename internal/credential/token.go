@@ -52,9 +52,9 @@ type claims struct {
 	Kind       uint8    `cbor:"-65541,keyasint,omitempty"` // absent: DatabaseUser
 }
 
-// parseToken takes a password apart without believing any of it. There is one
-// password for every token: the characters, the CBOR and the headers must be
-// exactly those that this package writes. The reason of an error says what is not.
+// parseToken parses a password without verifying it. The characters, the CBOR and the
+// headers must be exactly those that this package writes, so that there is one password
+// for every token. The reason is for an error.
 func parseToken(password string) (t token, h header, reason string) {
 	if len(password) > MaxLength {
 		return t, h, fmt.Sprintf("longer than %d characters", MaxLength)
@@ -86,7 +86,7 @@ func parseToken(password string) (t token, h header, reason string) {
 	return t, h, ""
 }
 
-// parseClaims reads the payload. The reason says what is wrong with it.
+// parseClaims reads the payload. The reason is empty if it is valid.
 func (t *token) parseClaims() (g Grant, reason string) {
 	var c claims
 	if !decode(t.Payload, &c) {
@@ -130,9 +130,8 @@ func (g Grant) claims() claims {
 	}
 }
 
-// encode returns the core deterministic encoding (RFC 8949 section 4.2.1) of one
-// of this file's types. It is what checks hold a token against; Mint writes its
-// own (encode.go).
+// encode returns the core deterministic encoding (RFC 8949 section 4.2.1) of one of
+// this file's types, for comparison with a token. Mint writes its own (encode.go).
 func encode(v any) []byte {
 	data, err := encoding.Marshal(v)
 	if err != nil {
@@ -141,8 +140,8 @@ func encode(v any) []byte {
 	return data
 }
 
-// decode fills v, a pointer to one of this file's types, and says whether data is
-// exactly what encode makes of it: no other map order, length of a number, unknown
+// decode fills v, a pointer to one of this file's types, and reports whether data is
+// exactly what encode returns for it: no other map order, length of a number, unknown
 // or repeated key, null, or trailing byte.
 func decode(data []byte, v any) bool {
 	return decoding.Unmarshal(data, v) == nil && bytes.Equal(encode(v), data)
