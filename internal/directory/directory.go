@@ -1,17 +1,16 @@
-// Package directory is who and what the running configuration knows: IAM users
-// with their access keys, groups, IAM roles, named policies, identity providers
+// Package directory holds the identities and clusters of the running configuration: IAM
+// users with their access keys, groups, IAM roles, named policies, identity providers
 // and clusters.
 //
-// A Directory is an immutable snapshot. A reload builds a new one and swaps it
-// in whole, so that one request sees one configuration from the first check to
-// the last. What a group, an attached policy or a permissions boundary adds to a
-// user or an IAM role is put together when the snapshot is built; a request
-// finds it ready.
+// A Directory is an immutable snapshot. A reload builds a new one and replaces it as a
+// whole, so that a request sees one configuration from the first check to the last. The
+// policies of groups, attached policies and permissions boundaries are resolved when
+// the snapshot is built.
 //
-// The unique ids (AIDA…, AROA…, AGPA…) are derived from the ARN, since the
-// configuration file has none: the same name in the same account has the same
-// id after every restart and on every machine. Unlike at AWS, a user who is
-// deleted and made again therefore gets the old id back (docs/divergences.md).
+// The unique ids (AIDA…, AROA…, AGPA…) are derived from the ARN, because the
+// configuration file has none: the same name in the same account has the same id after
+// every restart and on every machine. So a user who is deleted and created again gets
+// the old id, unlike at AWS (docs/divergences.md).
 //
 // The package does no I/O and keeps no secret other than as keyring.Secret.
 package directory
@@ -99,7 +98,7 @@ type Provider struct {
 	Issuer    string // the URL as in the tokens' iss claim
 	Audiences []string
 	JWKSFile  string // in place of discovery. Optional
-	CAFile    string // trusted, beside the system's, for discovery. Optional
+	CAFile    string // trusted for discovery in addition to the system's. Optional
 }
 
 // Name is the issuer without its scheme, the prefix of the provider's condition
@@ -112,8 +111,8 @@ func (p *Provider) Name() string {
 	return name
 }
 
-// Cluster is one PostgreSQL target as the API speaks of it. How it is reached
-// and administered is the gateway's business.
+// Cluster is one PostgreSQL target as the API describes it. The gateway knows how to
+// reach and administer it.
 type Cluster struct {
 	Identifier      string
 	Database        string // the default one, DBName in DescribeClusters
@@ -145,7 +144,7 @@ type NamedPolicy struct {
 	Policy *iam.Policy
 }
 
-// UserSpec is an IAM user with names where User has what they stand for.
+// UserSpec is an IAM user as configured, with the names of groups and policies.
 type UserSpec struct {
 	Name       string
 	Path       string // "/" when empty
@@ -165,7 +164,7 @@ type GroupSpec struct {
 	Attached []string
 }
 
-// RoleSpec is an IAM role with names where Role has what they stand for.
+// RoleSpec is an IAM role as configured, with the names of policies.
 type RoleSpec struct {
 	Name               string
 	Path               string // "/" when empty
@@ -382,7 +381,7 @@ func (d *Directory) User(name string) (*User, bool) {
 	return u, ok
 }
 
-// UserARNs are those of all IAM users, in no particular order.
+// UserARNs returns the ARNs of all IAM users, in no particular order.
 func (d *Directory) UserARNs() (arns []string) {
 	for _, u := range d.users {
 		arns = append(arns, u.ARN)
@@ -390,7 +389,7 @@ func (d *Directory) UserARNs() (arns []string) {
 	return arns
 }
 
-// RoleARNs are those of all IAM roles, in no particular order.
+// RoleARNs returns the ARNs of all IAM roles, in no particular order.
 func (d *Directory) RoleARNs() (arns []string) {
 	for _, r := range d.roles {
 		arns = append(arns, r.ARN)
@@ -435,17 +434,17 @@ func (d *Directory) Cluster(identifier string) (*Cluster, bool) {
 // the slice.
 func (d *Directory) Clusters() []*Cluster { return d.sorted }
 
-// SharedAddress says whether a host is the endpoint address of several clusters,
-// so that it alone does not say which.
+// SharedAddress reports whether a host is the endpoint address of several clusters, so
+// that the host alone does not identify one.
 func (d *Directory) SharedAddress(host string) bool {
 	c, known := d.byHost[normalDomain(host)]
 	return known && c == nil
 }
 
-// ClusterByDomain finds the cluster that a custom domain name stands for. A
-// cluster's endpoint address, and the gateway's own, count when only one cluster
-// has them: Redshift drivers send the host they were given, or the address that
-// DescribeClusters told them, as a custom domain name.
+// ClusterByDomain returns the cluster of a custom domain name. A cluster's endpoint
+// address, and the gateway's own, count if only one cluster has them: Redshift drivers
+// send their host, or the address that DescribeClusters returned, as a custom domain
+// name.
 func (d *Directory) ClusterByDomain(host string) (*Cluster, bool) {
 	host = normalDomain(host)
 	if c, ok := d.byDomain[host]; ok {
