@@ -2,13 +2,13 @@ package registry
 
 import "time"
 
-// index answers whether a credential is revoked with a handful of map look-ups,
-// however many revocations there are. It is not changed once it is made.
+// index finds out with a few map look-ups whether a credential is revoked, however many
+// revocations there are. It is immutable.
 type index struct {
 	revisions map[string]uint64 // by key, of what went into the index
 	decoded   map[string]Revocation
 
-	// Each revokes what was issued before the time.
+	// Each entry revokes the credentials issued before its time.
 	credentials map[string]bound
 	principals  map[string]bound
 	users       map[user]bound
@@ -29,7 +29,8 @@ type bound struct {
 // includes compares in whole seconds, as credentials have them: in doubt, revoked.
 func (b bound) includes(issued time.Time) bool { return b.every || issued.Before(b.before) }
 
-// newIndex takes over what is the same in before, which may be nil.
+// newIndex makes an index of records. It reuses unchanged parts of before, which may be
+// nil.
 func newIndex(before *index, records []Record) (*index, error) {
 	x := &index{
 		revisions: make(map[string]uint64, len(records)), decoded: make(map[string]Revocation, len(records)),
@@ -63,7 +64,7 @@ func newIndex(before *index, records []Record) (*index, error) {
 	return x, nil
 }
 
-// Revokes says whether the revocation takes this credential back.
+// Revokes reports whether the revocation applies to a credential.
 func (r *Revocation) Revokes(c Credential) bool {
 	x, err := newIndex(nil, []Record{{Key: r.key(), Value: r.encode()}})
 	return err == nil && x.revoked(&c)

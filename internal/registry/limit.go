@@ -6,23 +6,25 @@ import (
 	"time"
 )
 
-// How many revocations are remembered at a time. What takes back everything, or all
-// credentials of a cluster, is never refused, and takes the place of any number.
+// Limits on the number of revocations. A revocation of all credentials, or of all
+// credentials of a cluster, is never refused, and makes any number of others
+// unnecessary.
 const (
 	// MaxByOne is of one principal: an IAM user, or an IAM role with all its sessions.
 	MaxByOne = 1000
-	// MaxInAll is of all principals. One that has few is not kept out by the others:
-	// it may always have MaxReserved.
+	// MaxInAll is the limit for all principals together. Each principal may have
+	// MaxReserved of its own even when it is reached.
 	MaxInAll    = 10_000
 	MaxReserved = 20
 )
 
-// ErrTooMany is wrapped by Revoke's error when there are too many revocations. It has
-// changed nothing.
+// ErrTooMany is wrapped by Revoke's error if there are too many revocations. Nothing
+// was changed.
 var ErrTooMany = errors.New("registry: too many revocations")
 
-// enter counts a revocation that is about to be written, until leave. Several servers
-// count what they have read: together they may be a few calls beyond the bounds.
+// enter counts a revocation that is about to be written, until leave is called. Each
+// server counts the records that it has read, so several together may exceed the limits
+// by a few.
 func (r *Registry) enter(revocation *Revocation, now time.Time) (leave func(), err error) {
 	if !revocation.narrow() {
 		return func() {}, nil
@@ -30,8 +32,7 @@ func (r *Registry) enter(revocation *Revocation, now time.Time) (leave func(), e
 	by, key := revoker(revocation.RevokedBy), revocation.key()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// What is not known cannot be counted, and is not a reason to leave credentials in
-	// force.
+	// Without an index nothing can be counted; that must not prevent a revocation.
 	if x := r.index.Load(); x != nil {
 		if _, there := x.decoded[key]; !there {
 			all, own := x.count(by, now)
@@ -53,8 +54,8 @@ func (r *Registry) enter(revocation *Revocation, now time.Time) (leave func(), e
 	}, nil
 }
 
-// count is how many narrow revocations there are, in all and by one principal. What has
-// expired may not be forgotten yet, and does not count.
+// count returns the number of narrow revocations, in total and by one principal.
+// Expired ones that are still stored do not count.
 func (x *index) count(by string, now time.Time) (all, own int) {
 	for _, r := range x.decoded {
 		if !r.narrow() || !now.Before(r.Expires()) {

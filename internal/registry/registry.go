@@ -1,13 +1,11 @@
-// Package registry is what the nodes of an installation have to agree on beside
-// the configuration: revocations. A credential is checked without asking anybody;
-// that one was taken back is the exception, and has to be remembered for as long
-// as the credential can be alive, an hour at most.
+// Package registry keeps revocations, which all servers of an installation share. A
+// credential is checked without a lookup, so a revoked one has to be remembered until
+// it has expired, an hour at most.
 //
-// A Registry keeps them in a Store, and an index of them in memory, which a Watch
-// keeps up to date: asking whether a credential is revoked costs a few map
-// look-ups. It fails closed. When the store cannot be read, holds a record that
-// is not understood, or has not confirmed for a while that nothing has changed,
-// nobody can tell that a credential is not revoked, and Revoked returns an error.
+// A Registry keeps them in a Store, and in an index in memory, which a Watch keeps up
+// to date, so that checking a credential costs a few map look-ups. It fails closed: if
+// the store cannot be read, has a record that cannot be parsed, or has not confirmed
+// for a while that nothing has changed, Revoked returns an error.
 //
 // Registry does not end sessions and knows no policies: the gateway asks it about
 // its sessions after each change, and the API decides who may revoke what.
@@ -30,7 +28,8 @@ const Beat = 500 * time.Millisecond
 // staleAfter is how long an index is believed without a sign of life.
 const staleAfter = 3 * time.Second
 
-// maxTold is how many causes are told until the store can be read again.
+// maxTold is how many different problems are reported until the store can be read
+// again.
 const maxTold = 64
 
 // Config is what a Registry needs. Store is required.
@@ -40,15 +39,15 @@ type Config struct {
 	// be, and how long a revocation is kept at least, is measured with the machine's
 	// monotonic clock instead.
 	Now func() time.Time
-	// Changed is called after each change of what is revoked. Optional. It must
-	// return soon: the registry waits for it.
+	// Changed is called after each change of the revocations. Optional. It must return
+	// soon, since the registry waits for it.
 	Changed func()
 	// Problem is called when the store cannot be read, once for each cause however
 	// often causes take turns, and with nil when it can be read again. Optional.
 	Problem func(error)
 }
 
-// Registry knows what is revoked. It is safe for concurrent use.
+// Registry has the revocations in force. It is safe for concurrent use.
 type Registry struct {
 	config Config
 	begun  time.Time    // what beats are measured from
@@ -57,9 +56,9 @@ type Registry struct {
 
 	mu     sync.Mutex
 	err    error           // why there is no index, guarded by mu
-	told   map[string]bool // the problems told since it was known last, guarded by mu
+	told   map[string]bool // the problems reported since the store was last readable, guarded by mu
 	change chan struct{}   // closed and replaced at each change of index, guarded by mu
-	// writing are the narrow revocations that are being written, in all and by each
+	// writing counts the narrow revocations that are being written, in total and by
 	// principal. Guarded by mu.
 	writing   int
 	writingBy map[string]int
@@ -67,7 +66,7 @@ type Registry struct {
 
 var errNotStarted = errors.New("the registry has not been read yet")
 
-// New makes a Registry that knows nothing before Run.
+// New makes a Registry. It has no records before Run.
 func New(config Config) *Registry {
 	if config.Now == nil {
 		config.Now = time.Now
@@ -76,7 +75,7 @@ func New(config Config) *Registry {
 		writingBy: map[string]int{}}
 }
 
-// sighting is when this process first saw a record as it is.
+// sighting is when this process first saw a record in its present form.
 type sighting struct {
 	record Record
 	at     time.Time // of the monotonic clock
@@ -137,7 +136,7 @@ func (r *Registry) replace(records []Record) {
 	}
 }
 
-// fail takes the index away.
+// fail removes the index.
 func (r *Registry) fail(err error) {
 	r.mu.Lock()
 	known := r.told[err.Error()] || len(r.told) >= maxTold
@@ -152,7 +151,8 @@ func (r *Registry) fail(err error) {
 	}
 }
 
-// sightings takes over what is the same in before.
+// sightings returns the sightings of records. Unchanged records keep their time in
+// before.
 func sightings(before map[string]sighting, records []Record) map[string]sighting {
 	known := make(map[string]sighting, len(records))
 	for _, record := range records {
@@ -165,12 +165,12 @@ func sightings(before map[string]sighting, records []Record) map[string]sighting
 	return known
 }
 
-// tidy forgets what is over, and says whether it is through: the Watch waits for
-// it, and must not be kept from its next sign of life. What is over by the clock is
-// kept for as long as this process has not known it for its whole time: a clock that
-// was ahead when the machine started, or is put right again, must not bring
-// credentials back. Errors do not matter: the next round finds it again, and
-// a conflict says that somebody has revoked anew, or that another node was faster.
+// tidy deletes expired records. It reports whether it deleted all; it stops early
+// rather than delay the Watch beyond the next beat. An expired record is kept until
+// this process has seen it for its whole lifetime: otherwise a clock that is ahead, or
+// was corrected, could bring revoked credentials back. Errors do not matter: the next
+// round tries again, and a conflict means that the record was renewed, or deleted by
+// another server.
 func (r *Registry) tidy(ctx context.Context, known map[string]sighting) bool {
 	ctx, cancel := context.WithTimeout(ctx, Beat/2)
 	defer cancel()
@@ -189,7 +189,7 @@ func (r *Registry) tidy(ctx context.Context, known map[string]sighting) bool {
 	return true
 }
 
-// Err says why nobody can tell what is revoked, nil when it is known.
+// Err returns the reason why the revocations are not known, or nil.
 func (r *Registry) Err() error {
 	_, err := r.fresh()
 	return err
@@ -211,8 +211,8 @@ func (r *Registry) fresh() (*index, error) {
 	return x, nil
 }
 
-// Revoked says whether a credential is revoked. An error means that it is not
-// known, and the credential must not be honoured.
+// Revoked reports whether a credential is revoked. An error means that it is not known,
+// and the credential must be refused.
 func (r *Registry) Revoked(c Credential) (bool, error) {
 	x, err := r.fresh()
 	if err != nil {
@@ -221,7 +221,7 @@ func (r *Registry) Revoked(c Credential) (bool, error) {
 	return x.revoked(&c), nil
 }
 
-// Wait returns as soon as it is known what is revoked, or with ctx's error.
+// Wait returns once the revocations are known, or with ctx's error.
 func (r *Registry) Wait(ctx context.Context) error {
 	return r.until(ctx, func(x *index) bool { return x != nil })
 }
@@ -243,11 +243,11 @@ func (r *Registry) until(ctx context.Context, done func(*index) bool) error {
 	}
 }
 
-// Revoke takes credentials back, and returns the revocation as it is in force now.
-// When one with the same selector already says as much, that one is returned. When
-// Revoke returns nil, this process honours none of the credentials any more, and
-// the others follow within a second. An error other than ErrInvalid and
-// ErrTooMany leaves open whether it is in force; it may be called again.
+// Revoke revokes credentials and returns the revocation in force. If one with the same
+// selector already covers it, that one is returned. After it returns nil, this process
+// refuses the credentials, and other servers do within a second. After an error other
+// than ErrInvalid and ErrTooMany the revocation may or may not be in force; it may be
+// called again.
 func (r *Registry) Revoke(ctx context.Context, revocation Revocation) (Revocation, error) {
 	now := r.config.Now().UTC().Round(0)
 	revocation.RevokedAt = now
@@ -268,7 +268,7 @@ func (r *Registry) Revoke(ctx context.Context, revocation Revocation) (Revocatio
 		record, inForce, err := r.write(ctx, &revocation)
 		switch {
 		case errors.Is(err, ErrConflict) && ctx.Err() == nil:
-			continue // somebody else was faster; look again
+			continue // another writer was faster: read again
 		case err != nil:
 			return Revocation{}, fmt.Errorf("writing the registry: %w", err)
 		}
@@ -294,8 +294,8 @@ func (r *Registry) write(ctx context.Context, revocation *Revocation) (Record, R
 	if err != nil {
 		return Record{}, Revocation{}, err
 	}
-	// One that is about to be forgotten is renewed, so that sessions which
-	// outlive their credentials are found on every node.
+	// A revocation close to its expiry is renewed, so that every server finds sessions
+	// that outlive their credentials.
 	if before.covers(revocation) && revocation.RevokedAt.Before(before.Expires().Add(-Keep/2)) {
 		return old, before, nil
 	}
@@ -307,7 +307,7 @@ func (r *Registry) write(ctx context.Context, revocation *Revocation) (Record, R
 	return record, next, err
 }
 
-// Revocations lists what is remembered, the newest first.
+// Revocations returns the stored revocations, the newest first.
 func (r *Registry) Revocations(ctx context.Context) ([]Revocation, error) {
 	records, err := r.config.Store.List(ctx, revocationPrefix)
 	if err != nil {

@@ -20,9 +20,8 @@ import (
 // about can be alive, and a margin for clocks that disagree.
 const Keep = keyring.CredentialLifetime + 5*time.Minute
 
-// Revocation takes back credentials: those of one selector that were issued before
-// a time. Exactly one of CredentialID, Principal, DBUser, Cluster (by itself) and
-// All is set.
+// Revocation revokes the credentials of one selector that were issued before a time.
+// Exactly one of CredentialID, Principal, DBUser, Cluster (by itself) and All is set.
 type Revocation struct {
 	CredentialID string
 	// Principal is the ARN of who asked for the credentials. The ARN of an IAM
@@ -34,9 +33,9 @@ type Revocation struct {
 	Cluster string
 	All     bool
 
-	// IssuedBefore bounds what is revoked. Zero means the time of the revocation,
-	// and for a CredentialID no bound. Credentials know whole seconds only: one
-	// that was issued in the second of IssuedBefore is revoked.
+	// IssuedBefore limits the revocation to earlier credentials. Zero means the time of
+	// the revocation, and for a CredentialID no limit. Credentials have whole seconds
+	// only: one that was issued in the second of IssuedBefore is revoked.
 	IssuedBefore time.Time
 
 	RevokedAt time.Time // set by Revoke
@@ -46,7 +45,7 @@ type Revocation struct {
 // Expires is when the revocation is forgotten: nothing that it is about is alive.
 func (r *Revocation) Expires() time.Time { return r.RevokedAt.Add(Keep) }
 
-// Credential is what a revocation can be about.
+// Credential has the properties of a credential that revocations refer to.
 type Credential struct {
 	ID, Principal, Cluster, DBUser string
 	IssuedAt                       time.Time
@@ -63,8 +62,7 @@ const (
 	maxPrincipal = 2048
 )
 
-// check is of every revocation, also of one that was recorded long ago by an older
-// program.
+// check checks any revocation, including one that an earlier version recorded.
 func (r *Revocation) check(now time.Time) error {
 	selectors := 0
 	for _, given := range []bool{r.CredentialID != "", r.Principal != "", r.DBUser != "", r.DBUser == "" && r.Cluster != "", r.All} {
@@ -90,8 +88,8 @@ func (r *Revocation) check(now time.Time) error {
 	return nil
 }
 
-// checkNames is of a revocation that is to be recorded: what it is about has to be
-// something that a credential can have.
+// checkNames checks a new revocation: its names must be names that a credential can
+// have.
 func (r *Revocation) checkNames() error {
 	switch {
 	case r.CredentialID != "" && !credentialIDs.MatchString(r.CredentialID):
@@ -113,13 +111,13 @@ func IsDBUser(name string) bool { return dbUsers.MatchString(name) }
 var (
 	credentialIDs = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 	principals    = regexp.MustCompile(`^arn:[a-z0-9-]{1,32}:(iam|sts)::[0-9]{12}:(user|role|assumed-role|federated-user)/[!-~]+$|^arn:[a-z0-9-]{1,32}:iam::[0-9]{12}:root$`)
-	// A name as GetClusterCredentials takes it, or an identity's.
+	// A name that GetClusterCredentials accepts, or an identity's.
 	dbUsers  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_+.@-]{0,63}|IAMR?:[A-Za-z0-9_+=,.@-]{1,64})$`)
 	clusters = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 )
 
 // narrow reports whether the revocation is about some credentials of a cluster only.
-// There can be any number of these; of the others there are as many as clusters.
+// The number of these is not bounded by the number of clusters.
 func (r *Revocation) narrow() bool { return !r.All && (r.Cluster == "" || r.DBUser != "") }
 
 // revoker is the IAM user, or the IAM role, that decided a revocation; the sessions of a
@@ -142,8 +140,8 @@ func (r *Revocation) covers(other *Revocation) bool {
 
 const revocationPrefix = "revocation/"
 
-// key is the record's key: one record for each selector. The ARN of a principal that is
-// too long for a key is there by its hash, which no ARN looks like.
+// key returns the record's key: one record for each selector. A principal's ARN that is
+// too long for a key is replaced by its hash, which cannot be mistaken for an ARN.
 func (r *Revocation) key() string {
 	switch {
 	case r.CredentialID != "":
@@ -230,8 +228,7 @@ func (r *Revocation) encode() []byte {
 	return data
 }
 
-// decode reads a record. One that is not understood is an error: what it revokes
-// may not pass for not revoked.
+// decode parses a record. An unknown form is an error: it might revoke a credential.
 func decode(record Record) (Revocation, error) {
 	var s stored
 	d := json.NewDecoder(bytes.NewReader(record.Value))

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// Store keeps records that every node of an installation agrees on. It is
-// compare-and-swap: nobody overwrites what he has not seen.
+// Store keeps records that all servers of an installation share. It is
+// compare-and-swap: a writer can only replace the version that it has read.
 //
 // A key is 1 to 1024 bytes of printable ASCII, a value at most 64 KiB; both are
 // the caller's to keep. Records are values: neither side changes a slice that it
@@ -14,10 +14,10 @@ import (
 // and is never given twice, so that a record that was deleted and made again has
 // another one.
 //
-// A method that returns nil has persisted what it did: it is there after a crash
-// of the process or the machine, and whoever reads on any node sees it. One that
-// returns ErrNotFound or ErrConflict has changed nothing. After any other error of
-// a write it is open whether the write happened; who needs to know reads again.
+// A method that returns nil has persisted its change: it survives a crash of the
+// process or the machine, and readers on any server see it. ErrNotFound and ErrConflict
+// mean that nothing changed. After any other error of a write the change may or may not
+// have happened; read again to find out.
 //
 // Stores are safe for concurrent use.
 type Store interface {
@@ -28,23 +28,22 @@ type Store interface {
 	// bytewise, as they were at one moment.
 	List(ctx context.Context, prefix string) ([]Record, error)
 
-	// Create makes a record and returns it with its revision. ErrConflict: there
-	// is one with this key.
+	// Create makes a record and returns it with its revision. It returns ErrConflict if
+	// the key exists.
 	Create(ctx context.Context, key string, value []byte) (Record, error)
 
-	// Replace gives old a new value and returns it with its new revision.
-	// ErrConflict: the record is not at old's revision any more, or is gone.
+	// Replace gives old a new value and returns it with its new revision. It returns
+	// ErrConflict if the record was changed or deleted since.
 	Replace(ctx context.Context, old Record, value []byte) (Record, error)
 
 	// Delete removes old. ErrConflict: as for Replace.
 	Delete(ctx context.Context, old Record) error
 
-	// Watch tells what is under prefix for as long as it is certain of it. It
-	// calls see at once with all records (changed is true), again with all
-	// records soon after each change, and with none at least every Beat while
-	// nothing has changed, which says that what was seen last still holds.
-	// Changes in quick succession may be told as one. What this process wrote is
-	// told within milliseconds, what another one wrote within a second.
+	// Watch reports the records under prefix for as long as it can be sure of them. It
+	// calls see at once with all records (changed is true), again with all records soon
+	// after each change, and at least every Beat without records, which confirms the
+	// last ones. Changes in quick succession may be reported together. This process's
+	// own changes are reported within milliseconds, others within a second.
 	//
 	// Watch returns ctx's error when ctx is done, and another one as soon as it
 	// cannot read or cannot be certain any more; it does not try again. Calls of
@@ -59,7 +58,7 @@ type Record struct {
 	Revision uint64
 }
 
-// What the methods of a Store return beside errors of their own.
+// Errors of a Store's methods, beside its own.
 var (
 	ErrNotFound = errors.New("registry: no such record")
 	ErrConflict = errors.New("registry: the record has changed")

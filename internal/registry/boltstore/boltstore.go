@@ -1,11 +1,11 @@
 // Package boltstore keeps a registry in one file of the data directory, with
 // go.etcd.io/bbolt: the store of an installation of one machine.
 //
-// The file belongs to one process at a time. bbolt syncs it before a write
-// returns, and a crash at any moment leaves the state before or after the write.
-// It has no checksums of its own except on its root, so each record carries one.
-// A file that is damaged, truncated while it is open, or of another version is an
-// error that says what to do, never a crash and never an empty registry.
+// The file belongs to one process at a time. bbolt syncs it before a write returns, so
+// a crash leaves the state before or after the write. bbolt has checksums only for its
+// root, so each record has one. A file that is damaged, truncated while it is open, or
+// of another version is an error with the steps to mend it, never a crash and never an
+// empty registry.
 //
 // Layout: bucket "registry" has key "version" = "1"; bucket "records" has key →
 // revision (8 bytes, big endian), CRC-32C of key, revision and value (4 bytes),
@@ -54,8 +54,8 @@ const version = "1"
 // lockWait is how long Open waits for another process to let go of the file.
 const lockWait = time.Second
 
-// Open opens the file, and makes it (mode 0600) where there is none. Its directory
-// must exist. The whole file is read once: a damaged one is not opened.
+// Open opens the file, or creates it with mode 0600. Its directory must exist. The
+// whole file is read once, so a damaged one is refused.
 func Open(path string) (*Store, error) {
 	s := &Store{path: path, changed: make(chan struct{})}
 	if info, err := os.Stat(path); err == nil && info.Size() == 0 {
@@ -119,9 +119,8 @@ type otherVersion struct{ version string }
 
 func (e *otherVersion) Error() string { return "version " + e.version }
 
-// whole looks for what bbolt itself would trip over: a file that is shorter than
-// its root says, pages that are not what they should be. Where that is so, reading
-// on may end the process, so it comes first.
+// whole checks that the file is as long as its root requires and that its pages are
+// valid. bbolt could end the process when it reads a damaged file, so this comes first.
 func (s *Store) whole() error {
 	return s.view(func(tx *bbolt.Tx) error {
 		info, err := os.Stat(s.path)
@@ -141,14 +140,14 @@ func (s *Store) whole() error {
 	})
 }
 
-// damaged tells the operator what to do.
+// damaged adds the operator's next step to an error.
 func (s *Store) damaged(err error) error {
 	return fmt.Errorf("the registry %s cannot be read: %w. Restore it from a backup; or move it away, start the server again and run "+
 		"`daypass revoke --all`, since what was revoked in the last hour is forgotten with it", s.path, err)
 }
 
-// errDamaged is wrapped by what is found wrong with the content of the file, as
-// opposed to what the disk has against a write.
+// errDamaged is wrapped by errors about the content of the file, in contrast to errors
+// of the disk.
 var errDamaged = errors.New("damaged")
 
 // guard runs f and makes errors of its panics: bbolt panics on pages that make no
@@ -235,7 +234,8 @@ func (s *Store) Replace(ctx context.Context, old registry.Record, value []byte) 
 	return s.write(ctx, old.Key, old.Revision, value)
 }
 
-// write puts a value where the record has the revision old; 0: where there is none.
+// write sets the value of a record with the revision old, where 0 means that it does
+// not exist.
 func (s *Store) write(ctx context.Context, key string, old uint64, value []byte) (record registry.Record, err error) {
 	if err := ctx.Err(); err != nil {
 		return record, err
@@ -280,7 +280,7 @@ func (s *Store) Delete(ctx context.Context, old registry.Record) error {
 	return err
 }
 
-// expect compares what is there with what the caller has seen.
+// expect checks that a record still has the revision that the caller has read.
 func expect(b *bbolt.Bucket, key string, revision uint64) error {
 	record, err := get(b, key)
 	switch {
@@ -341,8 +341,8 @@ func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 // sequence is the revision of the last write.
 func (s *Store) sequence() (n uint64, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
-		// The mapping of a file that has shrunk still shows what was there for
-		// as long as nobody needs the memory.
+		// The memory mapping of a truncated file may still show the old content for a
+		// while.
 		info, err := os.Stat(s.path)
 		if err != nil {
 			return err
@@ -379,7 +379,7 @@ func get(b *bbolt.Bucket, key string) (registry.Record, error) {
 	return parse(key, value)
 }
 
-// parse copies: what bbolt returns is gone with the transaction.
+// parse copies the value, because bbolt's bytes are invalid after the transaction.
 func parse(key string, stored []byte) (registry.Record, error) {
 	if len(stored) < headSize || binary.BigEndian.Uint32(stored[8:]) != checksum(key, stored[:8], stored[headSize:]) {
 		return registry.Record{}, fmt.Errorf("record %q is %w", key, errDamaged)

@@ -9,18 +9,18 @@
 // of a cut. A look costs one round trip four times a second, and needs no more
 // rights than reading the keys.
 //
-// Whether anything has changed since a list of n records at revision r follows from
-// two numbers of one answer: no record has been modified after r, and there are n.
-// A record that was made or replaced since then fails the first, and where there is
-// none, one that was removed fails the second.
+// Two numbers of one answer show whether a list of n records at revision r is still
+// current: no record was modified after r, and there are n records. A record that was
+// created or replaced since fails the first test, one that was deleted fails the
+// second.
 //
 // Layout: key PREFIX + the record's key, value "1 " (the version), CRC-32C of key
 // and value in hex, a space, the record's value:
 //
 //	daypass/revocation/all → 1 4a17b156 {"version":1,"all":true,…}
 //
-// Revisions are etcd's. A cluster whose revisions have gone back was restored from
-// a backup, or is another one: that is an error once, and what it says now is the
+// Revisions are etcd's. If they have gone back, etcd was restored from a backup, or it
+// is another cluster: that is reported once as an error, and its present content is the
 // registry from then on.
 package etcdstore
 
@@ -49,13 +49,13 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// Config says where etcd is and who asks. Endpoints and Prefix are required.
+// Config is the address of etcd and the login. Endpoints and Prefix are required.
 type Config struct {
 	Endpoints []string // URLs of members, all with the same scheme
 	Prefix    string   // of every key; no other program writes under it
 	TLS       *tls.Config
-	// Authorities are the certificates, in PEM form, that TLS trusts. Renew tells by
-	// them whether TLS is another one. Empty: the system's.
+	// Authorities are the certificates, in PEM form, that TLS trusts. Renew compares
+	// them to see whether TLS has changed. Empty: the system's.
 	Authorities []byte
 	Username    string // Optional: a client certificate may say it
 	Password    keyring.Secret
@@ -67,7 +67,7 @@ type Store struct {
 	hosts  string // for messages
 	base   context.Context
 	stop   context.CancelFunc
-	work   sync.WaitGroup // what runs behind the callers
+	work   sync.WaitGroup // goroutines of the Store
 
 	mu      sync.Mutex
 	link    *link         // of every new call; guarded by mu
@@ -93,8 +93,8 @@ const (
 	callTimeout    = 5 * time.Second
 	attemptTimeout = registry.Beat
 
-	// patience is how old what Watch has told may become before it gives up. It
-	// outlasts most elections of a leader.
+	// patience is how old the last report of Watch may become before it gives up. Most
+	// elections of a leader are shorter.
 	patience = 2 * time.Second
 
 	// pause is between two attempts.
@@ -108,8 +108,8 @@ const (
 	_          = uint(maxMessage - pageSize*maxRecord) // or it does not compile
 )
 
-// Open makes a Store. It asks etcd nothing unless there is a password, so that the
-// first call is the first to fail.
+// Open makes a Store. It does not contact etcd unless there is a password, so an
+// unreachable etcd fails the first call.
 func Open(config Config) (*Store, error) {
 	s := &Store{prefix: config.Prefix, config: config, written: make(chan struct{})}
 	hosts := make([]string, len(config.Endpoints))
@@ -193,7 +193,7 @@ func (s *Store) list(ctx context.Context, until time.Time, prefix string) (list 
 
 // Create implements registry.Store.
 func (s *Store) Create(ctx context.Context, key string, value []byte) (registry.Record, error) {
-	// etcd has revision 0 for what is not there.
+	// In etcd, a key that does not exist has revision 0.
 	return s.Replace(ctx, registry.Record{Key: key}, value)
 }
 
@@ -212,8 +212,8 @@ func (s *Store) Delete(ctx context.Context, old registry.Record) error {
 	return err
 }
 
-// swap does what the caller wants where old is still as he has seen it. It is not
-// tried again: an attempt without an answer may have succeeded.
+// swap makes the change if old is unchanged. It does not retry: an attempt without an
+// answer may have succeeded.
 func (s *Store) swap(ctx context.Context, old registry.Record, then clientv3.Op) (revision int64, err error) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -237,8 +237,8 @@ func (s *Store) swap(ctx context.Context, old registry.Record, then clientv3.Op)
 	return answer.Header.Revision, nil
 }
 
-// Watch implements registry.Store. What it has told is at most patience old, or it
-// has returned.
+// Watch implements registry.Store. It returns before its last report is older than
+// patience.
 func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
 	ticker := time.NewTicker(registry.Beat / 2)
 	defer ticker.Stop()
@@ -277,8 +277,8 @@ func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 	}
 }
 
-// same says that what is under prefix is what it was when there were count records
-// at revision.
+// same reports whether the records under prefix are unchanged since there were count
+// records at revision.
 func (s *Store) same(ctx context.Context, until time.Time, prefix string, count int, revision int64) (bool, error) {
 	answer, err := s.read(ctx, until, s.prefix+prefix, clientv3.WithPrefix(),
 		clientv3.WithMinModRev(revision+1), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
@@ -288,7 +288,7 @@ func (s *Store) same(ctx context.Context, until time.Time, prefix string, count 
 	return len(answer.Kvs) == 0 && answer.Count == int64(count), nil // Count is of all, whatever the limits
 }
 
-// read asks until a member answers for the whole cluster, or the time is over.
+// read asks until a member answers for the whole cluster, or the time has passed.
 func (s *Store) read(ctx context.Context, until time.Time, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -318,8 +318,8 @@ func (s *Store) read(ctx context.Context, until time.Time, key string, options .
 	}
 }
 
-// follow notes how far the cluster is. An answer to what was asked after before was
-// answered cannot be older.
+// follow records the revision of an answer. An answer to a request that was sent after
+// before cannot be older.
 func (s *Store) follow(before moment, header *etcdserverpb.ResponseHeader) error {
 	now := moment{header.ClusterId, header.Revision}
 	s.mu.Lock()
@@ -344,7 +344,7 @@ func (s *Store) advance(now moment) {
 	}
 }
 
-// code is a gRPC status code, whoever made the error.
+// code returns the gRPC status code of an error.
 func code(err error) codes.Code {
 	var known rpctypes.EtcdError
 	switch {
@@ -405,8 +405,7 @@ func format(key string, value []byte) string {
 	return fmt.Sprintf("%s %08x %s", version, checksum(key, value), value)
 }
 
-// parse reads a record. One that is not understood is an error: what it revokes may
-// not pass for not revoked.
+// parse parses a record. An unknown form is an error: it might revoke a credential.
 func (s *Store) parse(key string, stored []byte, revision int64) (registry.Record, error) {
 	first, rest, _ := bytes.Cut(stored, []byte(" "))
 	sum, value, found := bytes.Cut(rest, []byte(" "))

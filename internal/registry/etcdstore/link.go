@@ -21,7 +21,7 @@ type link struct {
 	calls  sync.WaitGroup
 }
 
-// dial makes a client. It asks etcd nothing unless there is a password.
+// dial makes a client. It does not contact etcd unless there is a password.
 func dial(config Config) (*link, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   config.Endpoints,
@@ -72,10 +72,10 @@ type renewal struct{ cancel context.CancelFunc }
 // renewPause is between two attempts to change the link.
 const renewPause = time.Second
 
-// Renew has the Store use another password and other authorities, as soon as etcd
-// takes them: until then it goes on with those before. So the file and etcd may change
-// in either order. refused is told, once, why etcd does not take them yet; it is
-// optional. Renew returns at once, and does nothing where config says nothing new.
+// Renew makes the Store use another password and other authorities once etcd accepts
+// them. Until then it keeps the present connection, so the file and etcd may be changed
+// in either order. refused is called once with the reason why etcd does not accept them
+// yet; it is optional. Renew returns at once, and does nothing if config is unchanged.
 func (s *Store) Renew(config Config, refused func(error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
