@@ -15,8 +15,7 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// Sources are asked at each scrape. None of them may wait for anything. Those that
-// are nil have no series.
+// Sources are read at each scrape. They must not block. A nil source has no series.
 type Sources struct {
 	Gateway     func() gateway.Stats
 	Clusters    func() map[string]adminconn.Stats // of the configuration, by identifier
@@ -33,12 +32,12 @@ type Sources struct {
 	Registry interface{ Err() error }
 	// Identities are the keys of identity providers.
 	Identities func() []api.KeyState
-	// Certificates are those that the server shows to others.
+	// Certificates returns the certificates that the server presents.
 	Certificates func() []Certificate
 	Now          func() time.Time // that keys are dated by
 }
 
-// Certificate is one that is in use.
+// Certificate is a certificate in use.
 type Certificate struct {
 	Use      string // api, gateway, gateway authority, etcd client, upstream client
 	Cluster  string // of an upstream client
@@ -101,7 +100,7 @@ var (
 	keys      = describe("keyring_keys", "Keys, those kept for checking and those not yet in use included.", "purpose")
 )
 
-// Describe sends nothing: the series depend on what there is.
+// Describe sends nothing, because the series vary.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect makes collector a prometheus.Collector.
@@ -180,7 +179,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.Identities != nil {
 		for _, s := range c.Identities() {
 			if s.Err == nil && s.Read.IsZero() {
-				continue // no token of it has arrived yet
+				continue // no token of this provider has arrived yet
 			}
 			gauge(providerOK, truth(s.Err == nil), s.Issuer)
 			gauge(providerKeys, float64(s.Keys), s.Issuer)
@@ -221,7 +220,7 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// clusterFault says whether an error is the cluster's, not the asker's.
+// clusterFault reports whether an error is the cluster's fault, not the caller's.
 func clusterFault(err error) bool {
 	return errors.Is(err, adminconn.ErrUnreachable) || errors.Is(err, adminconn.ErrRights)
 }

@@ -1,12 +1,11 @@
-// Package metrics counts and times what Daypass does, for Prometheus
-// (https://prometheus.io/docs/concepts/data_model/). What is measured knows nothing
-// of it: the packages at work have callbacks and Stats methods, and here they
-// become series.
+// Package metrics counts and times Daypass's work for Prometheus
+// (https://prometheus.io/docs/concepts/data_model/). The measured packages do not
+// import it: it turns their callbacks and Stats methods into series.
 //
-// Labels come from bounded sets: actions of the API's table, AWS error codes,
-// clusters of the configuration, SQLSTATE classes, reasons. There are no names of
-// users, principals, databases or addresses in them; those are in the audit log.
-// Series of a cluster go when the cluster leaves the configuration.
+// Labels come from bounded sets: actions of the API's table, AWS error codes, clusters
+// of the configuration, SQLSTATE classes, reasons. They have no names of users,
+// principals, databases or addresses; those are in the audit log. The series of a
+// cluster are removed when it leaves the configuration.
 package metrics
 
 import (
@@ -26,8 +25,8 @@ import (
 	"github.com/daypass/daypass/internal/handover"
 )
 
-// Metrics takes what happens as it happens, and what is as it is at each scrape.
-// Make it with New; safe for concurrent use.
+// Metrics counts events as they happen and reads states at each scrape. Make it with
+// New; it is safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -54,7 +53,7 @@ type Metrics struct {
 	}
 
 	mu       sync.Mutex
-	clusters map[string]bool // guarded by mu: those of the configuration
+	clusters map[string]bool // of the configuration, guarded by mu
 	codes    map[string]bool // guarded by mu: error codes that have a series
 }
 
@@ -68,8 +67,8 @@ var (
 	adminBuckets = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 8}
 )
 
-// New returns the metrics of a server of the given version. Collect adds what is
-// asked for at each scrape.
+// New returns the metrics of a server of the given version. Collect adds the series
+// that are read at each scrape.
 func New(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), clusters: map[string]bool{}, codes: map[string]bool{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -125,8 +124,8 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 }
 
-// ConfigLoaded says which clusters there are now, and that the configuration file
-// is in force. What does not belong to one of them any more is dropped.
+// ConfigLoaded records that the configuration file is in force, and its clusters.
+// Series of other clusters are removed.
 func (m *Metrics) ConfigLoaded(clusters []string, now time.Time) {
 	m.reloadOK.Set(1)
 	m.reloaded.Set(float64(now.UnixMilli()) / 1e3)
@@ -160,8 +159,8 @@ func (m *Metrics) ConfigLoaded(clusters []string, now time.Time) {
 // ConfigRefused says that the configuration file was refused.
 func (m *Metrics) ConfigRefused() { m.reloadOK.Set(0) }
 
-// cluster is the label of a cluster, empty for one that is not of the
-// configuration: a session may outlive its cluster's entry.
+// cluster returns the label of a cluster. It is empty for a cluster that is no longer
+// configured but still has sessions.
 func (m *Metrics) cluster(id string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -171,8 +170,8 @@ func (m *Metrics) cluster(id string) string {
 	return ""
 }
 
-// code is the label of an error code. All there are come from our own tables, so
-// the bound is not reached.
+// code returns the label of an error code. All codes come from our own tables, so the
+// bound is not reached.
 func (m *Metrics) code(code string) string {
 	if code == "" {
 		return "OK"
@@ -215,15 +214,15 @@ func (m *Metrics) Logon(e gateway.LogonEvent) {
 		if step.done.IsZero() {
 			return
 		}
-		if step.name != "" { // how long a client takes for its password is its own affair
+		if step.name != "" { // the client's time for its password is not measured
 			m.logonStep.WithLabelValues(step.name).Observe(step.done.Sub(before).Seconds())
 		}
 		before = step.done
 	}
 }
 
-// sqlstateClass is the first two characters of a SQLSTATE. An upstream may answer
-// with any; what is not of the standard's form becomes XX, internal error.
+// sqlstateClass returns the first two characters of a SQLSTATE. An upstream may send
+// any text; other forms than the standard's become XX, internal error.
 func sqlstateClass(e gateway.LogonEvent) string {
 	if e.Reason == gateway.ReasonOK {
 		return "00"
@@ -237,7 +236,7 @@ func sqlstateClass(e gateway.LogonEvent) string {
 	return e.SQLState[:2]
 }
 
-// known says whether PostgreSQL has the class (its manual, appendix A).
+// known reports whether PostgreSQL has the class (its manual, appendix A).
 func known(class string) bool {
 	const classes = "00 01 02 03 08 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 28 2B 2D 2F 34 38 39 3B 3D 3F 40 42 44 53 54 55 57 58 72 F0 HV P0 XX"
 	for i := 0; i < len(classes); i += 3 {
