@@ -2,13 +2,13 @@
 // OTLP over HTTP (https://opentelemetry.io/docs/specs/otlp/): one trace for each API
 // call, with its steps, and one for each attempt to log on, down to the upstream.
 //
-// The two meet in the credential: both spans have its id as daypass.credential.id,
-// and the logon's is linked to the call that issued the credential, if this process
-// did. A caller's traceparent header is followed once he is authenticated.
+// Both spans have the credential's id as daypass.credential.id, and the logon's is
+// linked to the call that issued the credential if this process did. The traceparent
+// header of a caller is used once the caller is authenticated.
 //
-// Spans are made when everything is over, of the times that were taken on the way;
-// what is traced does not know of it, and nothing waits for a collector. One that
-// cannot be reached costs spans, and a line in the log a minute.
+// Spans are made afterwards from recorded times, so the traced code does not know of
+// them and nothing waits for a collector. While the collector is unreachable, spans are
+// lost, and the log has a line a minute.
 package tracing
 
 import (
@@ -36,15 +36,14 @@ const maxIssued = 8192
 
 // Config says where spans go.
 type Config struct {
-	// Endpoint is the receiver's URL, such as http://127.0.0.1:4318. Empty: the
-	// environment says it, with OTEL_EXPORTER_OTLP_ENDPOINT and what else
-	// OpenTelemetry has.
+	// Endpoint is the receiver's URL, such as http://127.0.0.1:4318. If it is empty,
+	// OTEL_EXPORTER_OTLP_ENDPOINT and OpenTelemetry's other variables apply.
 	Endpoint string
 	Version  string
 	Log      *slog.Logger // default: discarded
 }
 
-// Enabled says whether the environment asks for traces.
+// Enabled reports whether the environment configures traces.
 func Enabled(getenv func(string) (string, bool)) bool {
 	if off, _ := getenv("OTEL_SDK_DISABLED"); off == "true" {
 		return false
@@ -100,7 +99,7 @@ func New(ctx context.Context, c Config) (*Tracer, error) {
 		issued: map[string]trace.SpanContext{}}, nil
 }
 
-// Close sends what is left, as long as ctx lasts.
+// Close sends the remaining spans until ctx ends.
 func (t *Tracer) Close(ctx context.Context) error { return t.provider.Shutdown(ctx) }
 
 // reporting logs what could not be sent, instead of OpenTelemetry's global handler.
@@ -146,7 +145,7 @@ func (t *Tracer) Call(e api.CallEvent) {
 		attributes = append(attributes, attribute.String("daypass.denied.effect", e.Effect), attribute.String("daypass.denied.layer", e.Layer))
 	}
 	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(e.Began), trace.WithAttributes(attributes...))
-	if e.Status >= 500 { // what the caller did wrong is no error of the server's span
+	if e.Status >= 500 { // a caller's mistake is not an error of the server
 		span.SetStatus(codes.Error, e.Code)
 	}
 	if !e.Authenticated.IsZero() {
@@ -182,8 +181,8 @@ func (t *Tracer) Logon(e gateway.LogonEvent) {
 	case gateway.ReasonUnreachable, gateway.ReasonRights, gateway.ReasonUpstream, gateway.ReasonAudit, gateway.ReasonInternal:
 		span.SetStatus(codes.Error, e.Reason)
 	}
-	// Each step begins where the one before ended. The one that was under way when
-	// the logon was refused is the last.
+	// Each step begins where the previous one ended. The step during which a logon was
+	// refused is the last.
 	before := e.Accepted
 	for _, s := range []struct {
 		name string
