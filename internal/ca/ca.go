@@ -9,15 +9,15 @@
 //	server.crt  the server's certificate
 //	server.key  its key, mode 0600
 //
-// All keys are ECDSA P-256: a handshake costs half of what it does with RSA. The
-// server certificate lives 90 days and is made anew 30 days before its end, also
+// All keys are ECDSA P-256, with which a handshake costs half as much as with RSA. The
+// server certificate is valid for 90 days. It is renewed 30 days before its end, also
 // while the server runs, and when the names change.
 //
-// Some clients can only be made to trust the CA by adding it to the operating
-// system's store. Its certificate is therefore constrained (RFC 5280, section
-// 4.2.1.10): it can sign server certificates, no further CAs, and only for
-// loopback and the names it was made for and their siblings. Whoever steals ca.key
-// can pose as this gateway, and not as a bank.
+// Some clients trust the CA only if it is added to the operating system's store. So its
+// certificate is constrained (RFC 5280, section 4.2.1.10): it can sign server
+// certificates but no further CAs, and only for loopback, the names that it was made
+// for and their siblings. A thief of ca.key can impersonate this gateway, but not a
+// bank.
 //
 // The package does no logging. It follows RFC 5280, and RFC 6125 in that a
 // certificate has subject alternative names and no common name that counts.
@@ -49,7 +49,7 @@ const (
 	caLifetime     = 10 * 365 * 24 * time.Hour
 	serverLifetime = 90 * 24 * time.Hour
 	renewBefore    = 30 * 24 * time.Hour
-	backdated      = time.Hour // for clients whose clocks are behind
+	backdated      = time.Hour // for clients whose clocks are slow
 	// retryAfter is how long a certificate that is near its end, and could not be
 	// renewed, is used before the next attempt.
 	retryAfter = time.Minute
@@ -72,11 +72,11 @@ type Authority struct {
 	retryAt time.Time
 }
 
-// Open reads the CA in dir, making what is missing, and sees to it that there is a
-// server certificate for names and for localhost, 127.0.0.1 and ::1. names are
-// host names and IP addresses; empty ones and the unspecified addresses are passed
-// over. now is time.Now when nil. A CA that is damaged, over, or does not cover a
-// name is an error, never replaced: clients hold copies of it.
+// Open reads the CA in dir, or makes it, and makes sure that there is a server
+// certificate for names, localhost, 127.0.0.1 and ::1. names are host names and IP
+// addresses; empty and unspecified ones are ignored. now is time.Now if nil. A CA that
+// is damaged, has expired or does not cover a name is an error, and is never replaced,
+// because clients hold copies of it.
 func Open(dir string, names []string, now func() time.Time) (*Authority, error) {
 	if now == nil {
 		now = time.Now
@@ -103,15 +103,15 @@ func (a *Authority) CertificateFile() string { return filepath.Join(a.dir, "ca.c
 // Certificate is the CA's certificate.
 func (a *Authority) Certificate() *x509.Certificate { return a.certificate }
 
-// Pool holds the CA's certificate, for clients in Go.
+// Pool returns a pool with the CA's certificate, for clients in Go.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.certificate)
 	return pool
 }
 
-// GetCertificate returns the server certificate, and makes a new one when it is
-// time. It has the form that tls.Config wants; its argument is not used.
+// GetCertificate returns the server certificate, renewed if necessary. It fits
+// tls.Config; its argument is not used.
 func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -137,7 +137,7 @@ func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, erro
 	return renewed, nil
 }
 
-// openCA reads the CA, or makes one when there is none at all.
+// openCA reads the CA, or makes one if both files are missing.
 func (a *Authority) openCA() error {
 	certificate, key, err := load(a.CertificateFile(), filepath.Join(a.dir, "ca.key"))
 	switch {
@@ -152,7 +152,7 @@ func (a *Authority) openCA() error {
 		a.certificate, a.key = certificate, key
 		return nil
 	case errors.Is(err, fs.ErrNotExist) && !exists(a.CertificateFile()):
-		// The key is written first, so a key alone is what a crash has left.
+		// The key is written first, so a key without a certificate is from a crash.
 		return a.makeCA()
 	}
 	return fmt.Errorf("certificate authority: %s with ca.key beside it cannot be used: %w; restore both from a backup. "+
@@ -255,8 +255,8 @@ func (a *Authority) issue(now time.Time) (*tls.Certificate, error) {
 	return a.pair(leaf, key), nil
 }
 
-// pair is what the server presents. The CA's certificate is not sent along: who
-// trusts it has it.
+// pair returns the server's certificate and key. The CA's certificate is not sent
+// along, because clients have it.
 func (a *Authority) pair(leaf *x509.Certificate, key crypto.Signer) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }
@@ -291,8 +291,8 @@ func subjects(names []string) []string {
 	return slices.Compact(all)
 }
 
-// domain is what a new CA may sign for on account of a host: its siblings, unless
-// what they share may be no one's own, like co.uk of example.co.uk.
+// domain returns the domain that a new CA may sign for because of a host: its siblings,
+// unless the shared part is a public suffix, like co.uk of example.co.uk.
 func domain(host string) string {
 	labels := strings.Split(host, ".")
 	if n := len(labels); n >= 4 || n == 3 && len(labels[2]) > 2 {
@@ -301,8 +301,8 @@ func domain(host string) string {
 	return host
 }
 
-// constraints are what a new CA may sign for: the siblings of a host with a
-// domain, private networks as a whole, anything else by itself.
+// constraints returns what a new CA may sign for: the siblings of a host with a domain,
+// private networks as a whole, and any other address by itself.
 func constraints(names []string) (domains []string, ranges []*net.IPNet) {
 	add := func(cidr string) {
 		_, network, err := net.ParseCIDR(cidr)
