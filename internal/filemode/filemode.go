@@ -1,15 +1,14 @@
-// Package filemode has the one rule for who may read and write the files that the
-// server keeps and those that it is given.
+// Package filemode has the rule for the modes of the files that the server writes and
+// reads.
 //
-// A private file (a key, a secret, the record) is for the server's account: nothing
-// for its group and for others. A public one (a certificate, a policy) is for anyone
-// to read and for the server's account to write. One exception: where root owns a
-// file and the server, which is not root, is in the file's group, the group has what
-// it needs. That is how root hands a file to one account, and what a Kubernetes
-// volume with fsGroup looks like. PostgreSQL has the same rule for its keys.
+// Only the server's account may read and write a private file (a key, a secret, the
+// audit log). Anyone may read a public one (a certificate, a policy), and only the
+// server's account may write it. One exception: if root owns a file and the server,
+// which is not root, is in the file's group, the group may have the access that the
+// server needs. That is how root gives a file to one account, and how a Kubernetes
+// volume with fsGroup looks. PostgreSQL has the same rule for its keys.
 //
-// The rule is the same for root as for anyone else. Systems without Unix modes have
-// no rule.
+// The rule applies to root too. Systems without Unix modes have no rule.
 package filemode
 
 import (
@@ -17,7 +16,7 @@ import (
 	"io/fs"
 )
 
-// Kind is what a file is to those who are not its owner.
+// Kind is private or public.
 type Kind int
 
 const (
@@ -30,15 +29,14 @@ type Fault struct {
 	Path string
 	Mode fs.FileMode
 	Kind Kind
-	// Mendable reports that the owner is the account that looks, and that only
-	// the group has too much, which is what a volume with fsGroup does to each file
-	// whenever it is mounted.
+	// Mendable is true if this process's account owns the file and only the group has
+	// too much access, as fsGroup sets it on each file whenever a volume is mounted.
 	Mendable bool
 	excess   fs.FileMode
 	who      string
 }
 
-// Error says who can do what, and how to mend it.
+// Error names the accounts that have too much access, and how to mend that.
 func (f *Fault) Error() string {
 	done, mend := "read", "go-rwx"
 	if f.Kind == Public {
@@ -50,7 +48,7 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("%s can be %s by %s (mode %04o): run chmod %s %s", f.Path, done, f.who, f.Mode.Perm(), mend, f.Path)
 }
 
-// Allowed is what a kind leaves to those who are not the owner.
+// Allowed returns the mode bits that a kind leaves to group and others.
 func (k Kind) Allowed() fs.FileMode {
 	if k == Public {
 		return 0o055
