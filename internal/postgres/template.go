@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// template is the directory in Options.Templates that holds what initdb made, before a
+// template is the directory in Options.Templates with the result of initdb, before a
 // server ran on it: pgdata and the superuser's password.
 type template string
 
@@ -25,7 +25,8 @@ func (s *Server) template(opts Options, initdb []string) template {
 	return template(filepath.Join(opts.Templates, s.inst.Version+"-"+hex.EncodeToString(sum[:4])))
 }
 
-// exists reports whether there is a template. It is complete: keep renames it into place.
+// exists reports whether there is a template. If there is, it is complete, because keep
+// renames it into place.
 func (t template) exists() bool {
 	_, err := os.Stat(string(t))
 	return t != "" && err == nil
@@ -57,7 +58,7 @@ func (t template) keep(pgdata, passwordFile string) error {
 	return nil
 }
 
-// use makes a data directory and a password file, both of which the account owns.
+// use makes a data directory and a password file that the account owns.
 func (t template) use(pgdata, passwordFile string, as account) error {
 	return errors.Join(copyTree(filepath.Join(string(t), "pgdata"), pgdata, as),
 		copyTree(filepath.Join(string(t), "superuser-password"), passwordFile, as))
