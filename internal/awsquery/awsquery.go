@@ -15,9 +15,9 @@
 // clients know: a parameter given twice, a list with a gap, text that is not
 // UTF-8. Unknown parameters are ignored, as AWS does.
 //
-// The package knows no action and no service, does no I/O but on the
-// ResponseWriter, and does not authenticate. What a signature has to cover is all
-// that Parse reads: the query string and the body (package sigv4).
+// The package knows no actions and no services, does no I/O except on the
+// ResponseWriter, and does not authenticate. A signature has to cover everything that
+// Parse reads: the query string and the body (package sigv4).
 package awsquery
 
 import (
@@ -31,8 +31,8 @@ import (
 // Limits of what Parse accepts. They are far above what any call needs and keep
 // the work that a stranger can ask for small.
 const (
-	// MaxBytes is the length of the body, and of the query string, in bytes. A
-	// server that knows what it serves limits the body further before it reads it.
+	// MaxBytes bounds the body, and the query string, in bytes. The server applies
+	// lower bounds for its services before it reads a body.
 	MaxBytes = 1 << 20
 	// MaxParameters is the number of parameters of one request.
 	MaxParameters = 4096
@@ -45,8 +45,8 @@ const (
 	MaxList = 1000
 )
 
-// Request is one call. Action or Version is empty when the request does not name
-// it: which error that is, is for the one who knows the actions to say.
+// Request is one call. Action or Version is empty if the request does not have it; the
+// caller chooses the error.
 type Request struct {
 	Action  string
 	Version string
@@ -54,15 +54,14 @@ type Request struct {
 	Params *Params
 }
 
-// Parse reads the call that r and its body make. The body is what was read from
-// r.Body, which Parse leaves alone.
+// Parse reads the call from r and its body. body is the content of r.Body, which Parse
+// does not touch.
 //
-// A GET has its parameters in the query string and no body. A POST has them in a
-// form in the body; parameters in its query string count too (curl -X POST
-// "…/?Action=…" is how people try the API), but none may be in both. The
-// parameters of a presigned URL, X-Amz-…, belong to the signature and are left
-// out. A body has to be application/x-www-form-urlencoded in UTF-8; a missing
-// Content-Type means that, for there is no other kind of body here.
+// A GET has its parameters in the query string and no body. A POST has them in a form
+// in the body; parameters in its query string count too (people try the API with curl
+// -X POST "…/?Action=…"), but no parameter may be in both. The parameters of a
+// presigned URL, X-Amz-…, belong to the signature and are left out. A body has to be
+// application/x-www-form-urlencoded in UTF-8, which is also the default.
 //
 // The error is an *Error.
 func Parse(r *http.Request, body []byte) (*Request, error) {
@@ -108,8 +107,8 @@ func Parse(r *http.Request, body []byte) (*Request, error) {
 	return request, nil
 }
 
-// checkForm refuses a body that is not a form, or in an encoding that would make
-// its bytes mean something else.
+// checkForm refuses a body that is not a form, or has an encoding in which its bytes
+// have another meaning.
 func checkForm(h http.Header) *Error {
 	if len(h["Content-Encoding"]) > 0 {
 		return malformedHTTP("The request body must not have a Content-Encoding.")
@@ -211,7 +210,7 @@ func unescape(s string) (string, bool) {
 	return string(b), utf8.Valid(b)
 }
 
-// unhex returns the value of a hexadecimal digit, 255 when it is none.
+// unhex returns the value of a hexadecimal digit, or 255.
 func unhex(c byte) byte {
 	switch {
 	case '0' <= c && c <= '9':
@@ -224,7 +223,7 @@ func unhex(c byte) byte {
 	return 255
 }
 
-// cut takes a parameter out of the list.
+// cut removes a parameter from the list and returns its value.
 func cut(sorted []parameter, name string) (string, []parameter) {
 	i, ok := search(sorted, name)
 	if !ok {

@@ -28,13 +28,12 @@ type ResultFunc func(*Encoder)
 func (f ResultFunc) EncodeXML(e *Encoder) { f(e) }
 
 // Encoder appends XML elements to a buffer, without reflection: an answer costs a
-// fraction of what signing the password in it does. Element names are the
-// program's and written as they are; values are escaped. Each method writes its
-// element whatever the value; what a client is to see as absent is left out by not
-// calling it.
+// fraction of the signature of its password. Element names are written as they are,
+// values are escaped. Each method writes its element, also for an empty value; callers
+// leave the call out if the element should be absent.
 //
-// Text that XML 1.0 cannot carry, control characters and what is not UTF-8, becomes
-// U+FFFD: a client can then still parse the answer.
+// Text that XML 1.0 cannot represent, such as control characters and invalid UTF-8,
+// becomes U+FFFD, so that clients can parse the answer.
 type Encoder struct {
 	buf []byte
 }
@@ -84,8 +83,8 @@ func (e *Encoder) Element(name string, members func()) {
 	e.close(name)
 }
 
-// List writes a list of structures: <name><member>…</member>…</name>, with encode
-// writing what is in each member.
+// List writes a list of structures: <name><member>…</member>…</name>. encode writes the
+// content of a member.
 func List[T any](e *Encoder, name, member string, values []T, encode func(*Encoder, T)) {
 	e.start(name)
 	for _, value := range values {
@@ -116,9 +115,9 @@ func (e *Encoder) close(name string) {
 	e.buf = append(e.buf, '>')
 }
 
-// text appends character data. A carriage return would be read back as a line
-// feed if it were not written as a reference (XML 1.0, section 2.11); tab and line
-// feed are references too, so that the text also holds in an attribute.
+// text appends character data. A carriage return becomes a reference, since it would be
+// read back as a line feed (XML 1.0, section 2.11); so do tab and line feed, which
+// makes the text valid in an attribute too.
 func (e *Encoder) text(s string) {
 	done := 0
 	for i := 0; i < len(s); {
@@ -141,7 +140,7 @@ func (e *Encoder) text(s string) {
 	e.buf = append(e.buf, s[done:]...)
 }
 
-// references returns what stands for an ASCII character, "" for itself.
+// references returns the replacement of an ASCII character, or "".
 func references(c byte) string {
 	switch c {
 	case '<':

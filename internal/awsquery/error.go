@@ -2,8 +2,8 @@ package awsquery
 
 import "net/http"
 
-// Error is a refusal as the client gets it. Code is what SDKs make exceptions of,
-// so it has to be AWS's to the letter.
+// Error is an error as the client gets it. SDKs turn Code into exceptions, so it has to
+// be exactly AWS's.
 type Error struct {
 	Code    string
 	Status  int    // HTTP status; 4xx is the sender's fault, 5xx the receiver's
@@ -26,7 +26,7 @@ func Invalid(parameter, rule string) *Error {
 		Message: "Invalid value for the parameter " + parameter + ": it " + rule + "."}
 }
 
-// Missing is the error for a parameter that has to be there.
+// Missing returns the error for a missing parameter.
 func Missing(parameter string) *Error {
 	return &Error{Code: "MissingParameter", Status: http.StatusBadRequest,
 		Message: "The request must contain the parameter " + parameter + "."}
@@ -113,5 +113,5 @@ func (e *Encoder) send(w http.ResponseWriter, status int, requestID string) {
 	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = contentType, cacheControl, contentTypeOptions
 	h["X-Amzn-Requestid"] = []string{requestID}
 	w.WriteHeader(status)
-	w.Write(e.buf) // an error is the client's, who is gone
+	w.Write(e.buf) // fails only if the client has left
 }

@@ -55,10 +55,9 @@ func compareDotted(p parameter, name string) int {
 	return strings.Compare(p.name[n:], ".")
 }
 
-// String returns a parameter's value, and whether the request has the parameter.
-// One that is there and empty is there: callers for whom blank is as good as
-// absent compare with "". The error is about a list or a structure in the place
-// of a plain value.
+// String returns a parameter's value, and whether the request has the parameter. An
+// empty parameter is present; callers for which blank means absent compare with "". The
+// error is about a list or a structure in place of a single value.
 func (p *Params) String(name string) (value string, present bool, err error) {
 	name = p.prefix + name
 	if len(p.below(name)) > 0 {
@@ -101,11 +100,10 @@ func (p *Params) Bool(name string) (value, present bool, err error) {
 	return false, true, Invalid(p.prefix+name, "must be true or false")
 }
 
-// List returns a list of plain values in the order of their numbers, and whether
-// the request has the list. Members are called name.member.1, name.member.2 and
-// so on, where member is what the service's model says ("DbGroup", else
-// "member"); the word "member" is always understood, for clients that write
-// requests by hand. "name=" is the list without members.
+// List returns a list of values in the order of their numbers, and whether the request
+// has the list. Members are named name.member.1, name.member.2 and so on, with the
+// member name of the service's model ("DbGroup") or "member", which is always accepted
+// for requests that were written by hand. "name=" is the empty list.
 //
 // Refused are: a plain value, both ways of naming members in one list, numbers
 // that do not run from 1 without a gap, numbers in any other form than plain
@@ -125,10 +123,9 @@ func (p *Params) List(name, member string) (values []string, present bool, err e
 	return values, true, nil
 }
 
-// Structs returns a list of structures: name.member.1.Key, name.member.1.Value
-// and so on. The names in each are those behind the number ("Key"); errors name
-// the parameter in full. Rules are those of List; a list that is absent and a list
-// without members are both nil.
+// Structs returns a list of structures: name.member.1.Key, name.member.1.Value and so
+// on. The names in each are those after the number ("Key"); errors have the full names.
+// The rules are List's; an absent list and an empty one are both nil.
 func (p *Params) Structs(name, member string) ([]*Params, error) {
 	members, prefix, _, err := p.members(name, member)
 	if err != nil || len(members) == 0 {
@@ -137,8 +134,8 @@ func (p *Params) Structs(name, member string) ([]*Params, error) {
 	structs := make([]*Params, len(members))
 	for i, m := range members {
 		inner := prefix + strconv.Itoa(i+1)
-		// The name without anything behind the number sorts first. Empty, it
-		// is a structure without members.
+		// The name that ends with the number sorts first. If it is empty, the structure
+		// has no members.
 		if m[0].name == inner {
 			if len(m) > 1 || m[0].value != "" {
 				return nil, Invalid(inner, "must be a structure")
@@ -198,15 +195,15 @@ func (p *Params) members(name, member string) (members [][]parameter, prefix str
 	return members, prefix, true, nil
 }
 
-// run is what a list says about one of its members.
+// run has the parameters of one member of a list.
 type run struct {
 	number     int
 	parameters []parameter
 }
 
 // splitMembers splits the parameters of a list by member, in the order of their
-// numbers, or returns the rule that they break. Those of one member stand side by
-// side: no character that a number may be followed by sorts before the dot.
+// numbers, or returns the rule that they break. The parameters of one member are
+// adjacent, since no character that can follow a number sorts before the dot.
 func splitMembers(all []parameter, prefix string) (runs []run, rule string) {
 	for i, one := range all {
 		number, ok := strings.CutPrefix(one.name, prefix)
@@ -232,8 +229,8 @@ func splitMembers(all []parameter, prefix string) (runs []run, rule string) {
 	return runs, ""
 }
 
-// memberNumber reads 1, 2, 3 …; not 01, which would be a second name for 1. What
-// is too long to be a number within any limit comes out as MaxList+1.
+// memberNumber parses 1, 2, 3 …, but not 01, which would be a second name for 1. A
+// number that is too long for any limit becomes MaxList+1.
 func memberNumber(s string) (int, bool) {
 	if s == "" || s[0] == '0' {
 		return 0, false
