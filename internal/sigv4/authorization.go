@@ -29,11 +29,11 @@ const (
 	querySignedHeaders = "X-Amz-SignedHeaders"
 	queryToken         = "X-Amz-Security-Token"
 	querySignature     = "X-Amz-Signature"
-	// queryContentHash does not make a URL presigned; it is held against the body.
+	// queryContentHash does not make a URL presigned; it is compared with the body.
 	queryContentHash = "X-Amz-Content-Sha256"
 )
 
-// authorization is what a request claims: well-formed, nothing of it verified.
+// authorization is the claim of a request: well-formed, but not verified.
 type authorization struct {
 	accessKeyID string
 	// The credential scope and its parts.
@@ -51,7 +51,7 @@ type authorization struct {
 	query       []queryPair
 }
 
-// readAuthorization finds the signature of a request, and that there is one only.
+// readAuthorization finds the signature of a request, which must be the only one.
 func readAuthorization(r *http.Request) (*authorization, error) {
 	a := new(authorization)
 	var err error
@@ -142,9 +142,9 @@ func (a *authorization) fromHeader(h http.Header, value string) error {
 	return a.setHeaderDate(h)
 }
 
-// setHeaderDate takes the time from X-Amz-Date, else from Date, which may be in
-// either of two formats. Both are bound by the signature, as the string to sign
-// has the time in it.
+// setHeaderDate reads the time from X-Amz-Date or else from Date, which may have either
+// of two formats. The signature covers both, because the string to sign has the time in
+// it.
 func (a *authorization) setHeaderDate(h http.Header) error {
 	value, ok, err := only(h, "X-Amz-Date")
 	if err != nil {
@@ -184,7 +184,7 @@ func (a *authorization) fromQuery(h http.Header, p signing) error {
 	a.presigned = true
 	a.signedHeaders, a.signature, a.token = p.signedHeaders, p.signature, p.token
 	if p.hasExpires {
-		// Atoi takes signs; a life of "+60" is nobody's.
+		// Atoi accepts signs, but no client sends "+60".
 		n, err := strconv.Atoi(p.expires)
 		if err != nil || p.expires[0] == '+' || n < 1 || n > maxExpires {
 			return refuse(ErrExpires, "X-Amz-Expires must be a number of seconds from 1 to "+strconv.Itoa(maxExpires)+".")
@@ -234,8 +234,8 @@ func only(h http.Header, name string) (value string, ok bool, err error) {
 	return values[0], true, nil
 }
 
-// missingParts takes names and values in turn and says of each empty value that
-// it is missing.
+// missingParts takes names and values in turn and returns the error for the empty
+// values.
 func missingParts(text string, namesAndValues ...string) string {
 	var missing []string
 	for i := 0; i < len(namesAndValues); i += 2 {

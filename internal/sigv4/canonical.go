@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// appendCanonicalRequest appends what the client hashed and signed. token says
-// whether a presigned URL's session token was there already.
+// appendCanonicalRequest appends the canonical request that the client signed. token is
+// whether the URL was signed with its session token.
 func (v *Verifier) appendCanonicalRequest(b []byte, r *http.Request, a *authorization, headers []byte, payload string, token bool) []byte {
 	b = append(b, r.Method...)
 	b = append(b, '\n')
@@ -48,8 +48,8 @@ func stringToSign(a *authorization, canonicalRequest []byte) []byte {
 	return hex.AppendEncode(b, hash[:])
 }
 
-// requestPath returns the path as it was on the wire, which is what was signed:
-// r.URL has it decoded, or changed by a handler on the way here.
+// requestPath returns the path as it was on the wire, because that was signed. r.URL
+// has it decoded, and handlers may have changed it.
 func requestPath(r *http.Request) string {
 	if r.RequestURI == "" {
 		return r.URL.EscapedPath()
@@ -66,9 +66,9 @@ func requestPath(r *http.Request) string {
 	return path
 }
 
-// appendPath removes empty and dot segments and encodes what is left once more, so
-// that what was encoded on the wire is encoded twice: the rule of all services but
-// S3.
+// appendPath removes empty and dot segments and encodes the rest once more, so that
+// characters that were encoded on the wire are encoded twice, which is the rule of all
+// services but S3.
 func appendPath(b []byte, path string, keep bool) []byte {
 	if path == "" || path == "/" {
 		return append(b, '/')
@@ -103,10 +103,9 @@ const maxSignedHeaders = 2 << 10
 // clip keeps a header's name in a message short.
 func clip(name string) string { return name[:min(len(name), 64)] }
 
-// checkHeaders appends the canonical form of the signed headers. It requires that
-// the list is as the specification has it (lower case, sorted, no name twice),
-// that it has all names that have to be signed, and that all of them are in the
-// request.
+// checkHeaders appends the canonical form of the signed headers. The list of names must
+// follow the specification (lower case, sorted, no duplicates) and have all names that
+// must be signed, and the request must have all of them.
 func checkHeaders(canonical []byte, r *http.Request, a *authorization) ([]byte, error) {
 	if len(a.signedHeaders) > maxSignedHeaders {
 		return nil, refuse(ErrSignedHeaders, "SignedHeaders must not be longer than "+strconv.Itoa(maxSignedHeaders)+" bytes.")
@@ -120,7 +119,7 @@ func checkHeaders(canonical []byte, r *http.Request, a *authorization) ([]byte, 
 		last = name
 		var values []string
 		if name == "host" {
-			// net/http takes it out of the headers.
+			// net/http removes Host from the headers.
 			host, values = true, []string{r.Host}
 		} else if values = r.Header[textproto.CanonicalMIMEHeaderKey(name)]; len(values) == 0 {
 			if name != "content-length" || r.ContentLength < 0 {
@@ -199,8 +198,8 @@ func appendTrimmed(b []byte, value string) []byte {
 	}
 }
 
-// checkPayload holds a stated hash of the body against the body. It may be absent;
-// the signature covers the hash anyhow. The values by which S3 leaves a body
+// checkPayload compares a hash in the headers with the body. It may be absent, since
+// the signature covers the body's hash anyway. The values with which S3 leaves a body
 // unsigned are refused: DbUser is in the body.
 func checkPayload(r *http.Request, a *authorization, payload string) error {
 	stated, ok, err := only(r.Header, "X-Amz-Content-Sha256")

@@ -6,14 +6,14 @@ import (
 	"net/http"
 )
 
-// Each way in which a request can fail to prove who sent it has a sentinel, for
-// errors.Is. What the caller is told is in the *Error around it.
+// One sentinel, for errors.Is, for each reason why a signature is refused. The *Error
+// around it has the message for the caller.
 var (
 	// Nothing was claimed: no Authorization header and no X-Amz- parameter of a
 	// presigned URL. Actions that take unsigned calls branch on it.
 	ErrUnsigned = errors.New("request is not signed")
 
-	// IncompleteSignature: what is claimed cannot be understood.
+	// IncompleteSignature: the claim cannot be parsed.
 	ErrTwoSignatures = errors.New("request is signed in the header and in the query string")
 	ErrDuplicate     = errors.New("part of the signature is given more than once")
 	ErrMalformed     = errors.New("authorization header is malformed")
@@ -24,10 +24,10 @@ var (
 	ErrExpires       = errors.New("X-Amz-Expires is out of range")
 	ErrSignedHeaders = errors.New("list of signed headers is malformed")
 
-	// MalformedQueryString: there is no canonical form of the query string.
+	// MalformedQueryString: the query string has no canonical form.
 	ErrQuery = errors.New("query string is malformed")
 
-	// SignatureDoesNotMatch: what is claimed is not true, or not enough.
+	// SignatureDoesNotMatch: the claim is false or incomplete.
 	ErrScopeDate       = errors.New("credential scope has another date than the request")
 	ErrScopeRegion     = errors.New("credential scope has another region")
 	ErrScopeService    = errors.New("credential scope has another service")
@@ -41,19 +41,19 @@ var (
 	ErrPayloadHash     = errors.New("payload has another hash than stated")
 	ErrSignature       = errors.New("signature does not match")
 
-	// What a lookup answers. Other errors of a lookup are passed on, wrapped.
+	// Errors of a lookup. Other errors of a lookup are returned wrapped.
 	ErrUnknownKey   = errors.New("access key is unknown or inactive")              // InvalidClientTokenId
 	ErrInvalidToken = errors.New("session token is invalid or not of this key")    // InvalidClientTokenId
 	ErrTokenExpired = errors.New("session token, and the access key, are expired") // ExpiredToken
 )
 
-// Error is a refusal with what an AWS client is told about it: "Common Errors" of
-// the API references, "Troubleshoot Signature Version 4 signing" in the IAM User
-// Guide. It wraps one of the sentinels.
+// Error is a refusal with the message for an AWS client: "Common Errors" of the API
+// references, "Troubleshoot Signature Version 4 signing" in the IAM User Guide. It
+// wraps one of the sentinels.
 type Error struct {
 	Code    string // AWS error code
 	Status  int    // HTTP status
-	Message string // names what is wrong; of what was sent, only times and names of headers, services and regions
+	Message string // quotes nothing of the request but times and names of headers, services and regions
 	reason  error
 }
 
@@ -94,7 +94,7 @@ func refuse(reason error, message string) *Error {
 	return e
 }
 
-// signedFor adds what the request was signed for, where that can be a name.
+// signedFor adds the name that the request was signed for, if it is a plausible one.
 func (e *Error) signedFor(name, problem string) *Error {
 	if !IsScopeName(name) {
 		return e
@@ -116,7 +116,7 @@ func IsScopeName(name string) bool {
 	return name != "" && len(name) <= 63
 }
 
-// refuseKey makes the error for what a lookup answered, and keeps what it wrapped.
+// refuseKey turns an error of a lookup into an Error, and wraps it.
 func refuseKey(err error) error {
 	var e *Error
 	switch {

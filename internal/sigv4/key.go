@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// signingKey is what a secret access key becomes for one day, region and service.
+// signingKey is the key derived from a secret access key for one day, region and
+// service.
 type signingKey [sha256.Size]byte
 
 func (k signingKey) sign(message []byte) [sha256.Size]byte {
@@ -43,9 +44,9 @@ func (p keyParts) clone() keyParts {
 // installation has one per access key in use and service.
 const cacheGeneration = 8192
 
-// keyCache remembers signing keys. It holds two generations: a full young one
-// becomes the old one, whose entries live on only if they are asked for. Its zero
-// value is empty and ready.
+// keyCache caches signing keys. It has two generations: a full young one becomes the
+// old one, whose entries are dropped unless they are used again. The zero value is
+// ready.
 type keyCache struct {
 	mu         sync.RWMutex
 	young, old map[keyParts]signingKey // guarded by mu

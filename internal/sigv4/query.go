@@ -15,10 +15,10 @@ type queryPair struct {
 	name, value string
 }
 
-// parseQuery returns the query string's parameters in canonical order: percent-
-// decoded, encoded again by the one rule there is, sorted by encoded name and then
-// by encoded value. "+" is a space, as in a form; a name without "=" has the empty
-// value; empty pairs are nothing.
+// parseQuery returns the parameters of the query string in canonical order:
+// percent-decoded, encoded again in one way, sorted by encoded name and then by encoded
+// value. "+" is a space, as in a form; a name without "=" has the empty value; empty
+// pairs are ignored.
 func parseQuery(raw string) ([]queryPair, error) {
 	if raw == "" {
 		return nil, nil
@@ -51,12 +51,12 @@ func parseQuery(raw string) ([]queryPair, error) {
 	return pairs, nil
 }
 
-// signing holds the decoded values of the parameters that presign a URL.
+// signing has the decoded values of the parameters that presign a URL.
 type signing struct {
 	algorithm, credential, date, expires, signedHeaders, token, signature, contentHash string
 
 	hasExpires bool
-	any        bool // one of them is there
+	any        bool // the URL has at least one
 }
 
 // signingParameters picks them out. None may be there twice: which one counts
@@ -121,7 +121,7 @@ func unescape(s string) (string, bool) {
 	return string(b), true
 }
 
-// unhex returns the value of a hexadecimal digit, 255 when it is none.
+// unhex returns the value of a hexadecimal digit, or 255.
 func unhex(c byte) byte {
 	switch {
 	case '0' <= c && c <= '9':

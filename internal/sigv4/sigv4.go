@@ -34,20 +34,19 @@ import (
 	"time"
 )
 
-// DefaultMaxSkew is how far the clocks of a client and ours may be apart, and so
-// how long a signed request can be replayed.
+// DefaultMaxSkew is how far the clocks of client and server may differ, and so how long
+// a signed request can be replayed.
 const DefaultMaxSkew = 15 * time.Minute
 
 // Verifier verifies signatures. Its fields must not change once it is in use; it
 // is safe for concurrent use and must not be copied.
 type Verifier struct {
-	// Region is the one that credential scopes have to name.
+	// Region is the region that credential scopes have to name.
 	Region string
-	// Services are those that credential scopes may name.
+	// Services are the services that credential scopes may name.
 	Services []string
-	// GlobalServices are those of Services for which a scope may also name
-	// GlobalRegion, wherever we are: SDKs sign iam that way always, and sts when
-	// set to its global endpoint. Optional.
+	// GlobalServices are the services for which a scope may name GlobalRegion too: SDKs
+	// always sign iam that way, and sts for its global endpoint. Optional.
 	GlobalServices []string
 	GlobalRegion   string
 	// MaxSkew is the distance allowed between a request's time and Now, either
@@ -65,8 +64,8 @@ type Verifier struct {
 // Signature is a signature that was verified.
 type Signature struct {
 	AccessKeyID string
-	// SessionToken is what came with the access key, "" for long-term keys.
-	// Whose it is, is for the lookup to judge.
+	// SessionToken is the session token of the request, "" for long-term keys. The
+	// lookup verifies it.
 	SessionToken string
 	Region       string
 	Service      string
@@ -76,15 +75,14 @@ type Signature struct {
 	Presigned bool
 }
 
-// Lookup returns the secret access key that belongs to an access key id and the
-// session token that came with it ("": none). It returns ErrUnknownKey,
-// ErrInvalidToken (also for a token beside a long-term key) or ErrTokenExpired,
-// wrapped or not, where there is none.
+// Lookup returns the secret access key for an access key id and its session token (""
+// if there is none). It returns ErrUnknownKey, ErrInvalidToken (also for a token with a
+// long-term key) or ErrTokenExpired, which may be wrapped.
 type Lookup = func(accessKeyID, sessionToken string) (secret string, err error)
 
-// Verify returns who signed r. body is the whole body as it arrived; r.Body is not
-// read. The error is an *Error around one of the sentinels, or wraps an error of
-// the lookup that is none of ours. An unsigned request is ErrUnsigned.
+// Verify returns the signature of r once it is verified. body is the whole body as it
+// arrived; r.Body is not read. The error is an *Error around one of the sentinels, or
+// wraps another error of the lookup. An unsigned request is ErrUnsigned.
 //
 // An unknown access key takes as long as a known one with a wrong signature.
 func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signature, error) {
@@ -134,16 +132,16 @@ func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signatur
 	}, nil
 }
 
-// noSecret stands in for the secret of an access key that is unknown. What it
-// would verify is not looked at.
+// noSecret replaces the secret of an unknown access key. The result of verifying with
+// it is ignored.
 const noSecret = "no access key has this secret"
 
 // matches computes the signature and compares.
 //
-// A client may add the session token to a presigned URL before or after signing
-// (the test vectors have both), and nothing in the URL says which. Both forms are
-// tried. That opens nothing: a token that is not signed is still the one that
-// the secret access key was looked up with.
+// A client may add the session token to a presigned URL before or after signing (the
+// test vectors have both), and the URL does not show which. So both forms are tried.
+// That is safe: also without a signature on the token, the secret access key was looked
+// up with it.
 func (v *Verifier) matches(r *http.Request, a *authorization, headers []byte, payload string, key signingKey) bool {
 	if v.signedAs(r, a, headers, payload, key, true) {
 		return true
@@ -160,8 +158,8 @@ func (v *Verifier) signedAs(r *http.Request, a *authorization, headers []byte, p
 	return subtle.ConstantTimeCompare(want[:], []byte(a.signature)) == 1
 }
 
-// checkTime holds the request's time against ours, in whole seconds. The bounds
-// themselves are inside. A presigned URL that says how long it lives may be old.
+// checkTime compares the request's time with ours, in whole seconds. The bounds are
+// inclusive. A presigned URL with a lifetime may be older.
 func (v *Verifier) checkTime(a *authorization) error {
 	now := time.Now
 	if v.Now != nil {
@@ -191,8 +189,8 @@ func (v *Verifier) checkTime(a *authorization) error {
 
 func stamp(t time.Time) string { return t.Format(basicFormat) }
 
-// checkScope requires that the credential is for this day, this region and one of
-// our services: a signature made for somebody else's service must not work here.
+// checkScope requires a credential scope for this day, this region and one of our
+// services, so that a signature for another service does not work here.
 func (v *Verifier) checkScope(a *authorization) error {
 	switch {
 	case a.terminator != terminator:
@@ -209,7 +207,7 @@ func (v *Verifier) checkScope(a *authorization) error {
 	return nil
 }
 
-// Claim is what a request says about its signature, true or not.
+// Claim is the signature's claim, which may be false.
 type Claim struct {
 	AccessKeyID string
 	Region      string
@@ -217,9 +215,9 @@ type Claim struct {
 	Presigned   bool
 }
 
-// Peek returns what r claims, without verifying any of it, to choose limits and
-// the form of an error answer by. The errors are those of Verify for a signature
-// that is not there or cannot be understood.
+// Peek returns the claim of r without verifying it, to choose limits and the format of
+// errors. Its errors are those of Verify for a missing signature or one that cannot be
+// parsed.
 func Peek(r *http.Request) (Claim, error) {
 	a, err := readAuthorization(r)
 	if err != nil {
