@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Selector says which credentials are to be revoked: exactly one of CredentialID,
-// Principal, DBUser, Cluster (by itself) and All. Cluster may narrow DBUser.
+// Selector selects the credentials to revoke: exactly one of CredentialID, Principal,
+// DBUser, Cluster (by itself) and All. Cluster may narrow DBUser.
 type Selector struct {
 	CredentialID, Principal, DBUser, Cluster string
 	All                                      bool
 	IssuedBefore                             time.Time // zero: now, and for a CredentialID any time
 }
 
-// Revocation is one that is in force.
+// Revocation is a revocation in force.
 type Revocation struct {
 	CredentialID string     `xml:"CredentialId" json:"CredentialId,omitempty"`
 	Principal    string     `xml:"Principal" json:"Principal,omitempty"`
@@ -27,7 +27,7 @@ type Revocation struct {
 	ExpiresAt    time.Time  `xml:"ExpiresAt" json:"ExpiresAt"`
 }
 
-// Revoked is what came of a revocation.
+// Revoked is the result of a revocation.
 type Revoked struct {
 	Revocation Revocation
 	// Sessions is how many sessions of the gateway that answered are ended by it.
@@ -36,7 +36,7 @@ type Revoked struct {
 	Warnings []string `xml:"Warnings>Warning" json:"Warnings,omitempty"`
 }
 
-// Revoke takes credentials back.
+// Revoke revokes credentials.
 func (c *Client) Revoke(ctx context.Context, s Selector) (Revoked, error) {
 	form := url.Values{}
 	for name, value := range map[string]string{
@@ -57,7 +57,7 @@ func (c *Client) Revoke(ctx context.Context, s Selector) (Revoked, error) {
 	return result, err
 }
 
-// Revocations lists what is revoked, the oldest first.
+// Revocations returns the revocations in force, the oldest first.
 func (c *Client) Revocations(ctx context.Context) ([]Revocation, error) {
 	list := []Revocation{}
 	for marker := ""; ; {
@@ -82,7 +82,7 @@ func paged(form url.Values, marker string) url.Values {
 	return form
 }
 
-// Session is somebody who is logged on.
+// Session is an open session.
 type Session struct {
 	ID              string    `xml:"SessionId" json:"SessionId"`
 	CredentialID    string    `xml:"CredentialId" json:"CredentialId"`
@@ -103,8 +103,8 @@ type Session struct {
 	BytesToClient   uint64    `json:"BytesToClient"`
 }
 
-// Sessions lists who is logged on at the gateway that answers, the oldest session
-// first. Empty parameters select nothing.
+// Sessions returns the sessions at the gateway that answers, the oldest first. An empty
+// parameter selects all.
 func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) ([]Session, error) {
 	list := []Session{}
 	for marker := ""; ; {

@@ -3,8 +3,8 @@
 // the AWS SDK's signer. Redshift's, STS's and IAM's actions are called with any AWS
 // client instead.
 //
-// It does not retry: what a call did when its answer was lost is the caller's to
-// judge. All actions may be repeated.
+// It does not retry, because it cannot know whether a call without an answer was
+// carried out. All actions may be repeated safely.
 package client
 
 import (
@@ -93,7 +93,7 @@ func (c *Client) call(ctx context.Context, action string, form url.Values, resul
 	if err != nil {
 		return fmt.Errorf("calling %s: %w", action, err)
 	}
-	// The Result element is beside ResponseMetadata.
+	// The Result element and ResponseMetadata are siblings.
 	var outer struct {
 		Children []child `xml:",any"`
 	}
@@ -125,8 +125,8 @@ func (c *Client) send(ctx context.Context, body string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without a body to send again, no client follows a redirect: the API has none, and
-	// another server's word for what is revoked or who is logged on counts for nothing.
+	// Without GetBody no client follows a redirect. The API never redirects, and the
+	// answer of another server about revocations or sessions must not be trusted.
 	request.GetBody = nil
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	if c.config.UserAgent != "" {
