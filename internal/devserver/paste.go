@@ -11,10 +11,9 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// printPaste prints what to paste into another terminal. Every command works as
-// it stands, whatever directory and AWS settings that terminal has, in every
-// shell that is like sh. There are no comments among them: an interactive zsh
-// would run those.
+// printPaste prints commands to paste into another terminal. Each works in any
+// directory, with any AWS settings, and in every shell like sh. There are no comments
+// between them, because an interactive zsh would run those.
 func (d *dev) printPaste() error {
 	daypass := d.opts.Command
 	aws, note := d.askCommand("aws"), ""

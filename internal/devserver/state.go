@@ -42,8 +42,8 @@ func makeDirs(data string) (_ dirs, err error) {
 		if d.root, err = filepath.Abs(data); err != nil {
 			return d, err
 		}
-		// Not 0700: PostgreSQL runs as another account than root and has to
-		// get through to its own directory. What is secret is closed by itself.
+		// Not 0700: when this process is root, PostgreSQL runs as another account and
+		// has to reach its own directory. Secrets have modes of their own.
 		if err := os.MkdirAll(d.root, 0o711); err != nil {
 			return d, fmt.Errorf("making the data directory: %w", err)
 		}
@@ -74,8 +74,8 @@ func makeDirs(data string) (_ dirs, err error) {
 // prefix begins the names of temporary directories.
 const prefix = "daypass-dev-"
 
-// sweepDirs removes the temporary directories of runs that were killed: those
-// whose lock nobody holds. A fresh one may just not have got there yet.
+// sweepDirs removes the temporary directories of runs that were killed: those whose
+// lock is free. A new run may not have locked its directory yet, so recent ones stay.
 func sweepDirs() {
 	found, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
 	for _, dir := range found {

@@ -23,9 +23,8 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// walk does the main job once, with the AWS SDK and a PostgreSQL driver that
-// know nothing of Daypass, and prints what happens. What goes another way than
-// it should is an error.
+// walk goes through the main steps once, with the AWS SDK and a PostgreSQL driver that
+// know nothing of Daypass, and prints the results. An unexpected result is an error.
 func (d *dev) walk(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -149,7 +148,7 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 	return conn
 }
 
-// query runs a query and wants exactly the given rows.
+// query runs a query, which has to return exactly the given rows.
 func (w *walk) query(conn *pgx.Conn, sql string, want ...string) {
 	if conn == nil {
 		return
@@ -270,7 +269,7 @@ func rowTexts(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error)
 
 func (w *walk) title(text string) { w.say("\n%s.\n", text) }
 
-// say prints a line. There is no point in going on when nobody reads it.
+// say prints a line. It ends the walk if the output is closed.
 func (w *walk) say(format string, args ...any) {
 	if _, err := fmt.Fprintln(w.out, quote.TerminalText(fmt.Sprintf(format, args...))); err != nil && w.ctx.Err() == nil {
 		w.errs = append(w.errs, err)
@@ -278,7 +277,7 @@ func (w *walk) say(format string, args ...any) {
 	}
 }
 
-// fault is a step that went wrong; the walk goes on.
+// fault reports a failed step. The walk continues.
 func (w *walk) fault(format string, args ...any) {
 	if errors.Is(w.ctx.Err(), context.Canceled) {
 		return // it follows from being interrupted
