@@ -67,6 +67,6 @@ func TestKeyringElsewhere(t *testing.T) {
 	}
 	pgtest.Eventually(t, "a warning of the file", func() bool {
 		_, _, body := s.get("http://" + s.where.Admin + "/readyz")
-		return strings.Contains(body, "the keys in force are not those of the file")
+		return strings.Contains(body, "the keyring file was refused")
 	})
 }
