@@ -23,8 +23,7 @@ func (env environment) mfaCode(ctx context.Context, serial string) (string, erro
 	return askHidden(ctx, in, out, "Enter MFA code for "+serial+": ")
 }
 
-// askHidden reads a line that the terminal does not show. Ctrl-C ends it, and the
-// terminal is then as it was.
+// askHidden reads a line without showing it. Ctrl-C ends it and restores the terminal.
 func askHidden(ctx context.Context, in, out *os.File, prompt string) (string, error) {
 	before, err := term.GetState(int(in.Fd()))
 	if err != nil {

@@ -72,11 +72,11 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 
 const allowHTTPHelp = "accept an http:// URL of another machine: anyone in between can read and change the answers"
 
-// checkEndpoint refuses the URL of another machine without TLS. The AWS CLI takes it,
-// and so does "daypass redshift", with a warning. But an answer of this API is a
-// password, which would cross the network in clear text, and says where the password
-// is sent; "revoked" would be anyone's word. A Daypass server listens off loopback with
-// TLS only, so that a URL like this is a mistake, or a proxy's that should not be there.
+// checkEndpoint refuses the URL of another machine without TLS. The AWS CLI accepts it,
+// and so does "daypass redshift", with a warning. But this API's answers contain a
+// password and the address that it is sent to, in clear text, and anyone in between
+// could answer "revoked". A Daypass server listens on other addresses than loopback
+// with TLS only, so the URL is a mistake or that of a misplaced proxy.
 func checkEndpoint(endpoint string, allowHTTP bool) error {
 	if !awsconfig.Plaintext(endpoint) || allowHTTP {
 		return nil

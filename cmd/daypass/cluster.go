@@ -70,8 +70,8 @@ to be mended, and 2 when it could not be asked.`,
 	return cmd
 }
 
-// checkClusters checks one after the other, so that text appears as it is found
-// out. A cluster that cannot be reached does not keep the others from it.
+// checkClusters checks the clusters in order and prints each result as soon as it has
+// it. It continues after a cluster that cannot be reached.
 func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, output string, sql bool) error {
 	reports := []clustercheck.Report{}
 	broken := false

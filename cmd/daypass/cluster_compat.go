@@ -74,7 +74,7 @@ on it.`,
 	return cmd
 }
 
-// printCompat prints a script for psql, or what was done.
+// printCompat prints a script for psql, or a report of the changes.
 func printCompat(w io.Writer, r compat.Report, o compat.Options) {
 	if o.DryRun {
 		fmt.Fprint(w, r.Script())

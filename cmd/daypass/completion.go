@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newCompletionCommand makes the command that prints what a shell needs to
-// complete daypass's commands, options and their values.
+// newCompletionCommand makes the command that prints the script with which a shell
+// completes daypass's commands, options and values.
 func newCompletionCommand(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
@@ -45,7 +45,7 @@ fish:
 	}
 }
 
-// completionShell wants one shell.
+// completionShell requires the name of one shell.
 func completionShell(cmd *cobra.Command, args []string) error {
 	const wanted = "name a shell: bash, zsh or fish"
 	if err := words(1, 1, wanted)(cmd, args); err != nil {

@@ -15,7 +15,7 @@ func loadConfig(path string) (*config.Config, error) {
 	return cfg, noSuchConfig(path, err)
 }
 
-// noSuchConfig says what to do where there is no configuration at all.
+// noSuchConfig adds the next step to the error for a missing configuration.
 func noSuchConfig(path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -39,7 +39,7 @@ type connectOptions struct {
 	api callerFlags
 }
 
-// logon is what a PostgreSQL client needs to log on.
+// logon has the values that a PostgreSQL client needs to log on.
 type logon struct {
 	host        string
 	port        int
@@ -200,8 +200,8 @@ func (o *connectOptions) check() (seconds int32, err error) {
 // defaultPsql is looked for in PATH.
 const defaultPsql = "psql"
 
-// again is the command line once more, as a shell takes it, with what makes it do
-// without DescribeClusters.
+// again returns the command line for a shell, with the flags that make DescribeClusters
+// unnecessary.
 func (o *connectOptions) again() string {
 	words := []string{"daypass", "connect", o.cluster, cmp.Or(o.database, "DATABASE"), "--host", cmp.Or(o.host, "HOST"), "--port", strconv.Itoa(cmp.Or(o.port, gatewayPort))}
 	for _, flag := range []struct{ name, value string }{

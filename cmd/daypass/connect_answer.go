@@ -24,7 +24,7 @@ var (
 	passwordRule = regexp.MustCompile(`^[!-~]+$`)
 )
 
-// maxPassword is what the gateway reads of a password, in bytes.
+// maxPassword is the longest password that the gateway reads, in bytes.
 const maxPassword = 4096
 
 func checkHost(host string) error {

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// libpq reads more than thirty variables. Those that say where to log on and as whom
-// are set by the logon. Of the others, these are taken away, because they lead the
-// password elsewhere or make less of the connection's safety; the logon fails with
-// some of them. What only makes it stricter, or is about the session, stays:
-// PGSSLCRL, PGOPTIONS, PGAPPNAME, PGCONNECT_TIMEOUT and the like.
+// libpq reads more than thirty variables. The logon sets those for the server and the
+// user. Of the others it removes these, which would send the password elsewhere, make
+// the connection less safe, or make the logon fail. Variables that only make the
+// connection stricter, or concern the session, stay: PGSSLCRL, PGOPTIONS, PGAPPNAME,
+// PGCONNECT_TIMEOUT and so on.
 var diverting = []string{
 	"PGHOSTADDR",           // another server than the host that is checked
 	"PGSERVICE",            // the same, out of a file
@@ -20,12 +20,12 @@ var diverting = []string{
 	"PGSSLKEY",             // of that certificate
 	"PGSSLCERTMODE",        // require: fails, the gateway asks for none
 	"PGGSSDELEGATION",      // hands Kerberos tickets to the server
-	"PGREQUIREAUTH",        // the gateway asks for a password, and for nothing else
+	"PGREQUIREAUTH",        // the gateway asks for a password only
 	"PGCHANNELBINDING",     // not with a password
 	"PGTARGETSESSIONATTRS", // the cluster's configuration decides
 }
 
-// tlsVersions are taken away when they allow what libpq does not by itself.
+// tlsVersions are removed if they allow versions that libpq does not allow by default.
 var tlsVersions = []string{"PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION"}
 
 // unwanted are the variables that the logon does without.
@@ -46,9 +46,9 @@ func oldTLS(version string) bool {
 	return strings.EqualFold(version, "TLSv1") || strings.EqualFold(version, "TLSv1.1")
 }
 
-// diverted says what of the environment, which is likely to be the environment of the
-// program that takes what --print prints, goes before a URI or a line of a password
-// file. "" is nothing. What env prints takes care of it.
+// diverted returns a warning about variables that take precedence over a URI or a line
+// of a password file, or "". The environment is probably that of the program that uses
+// what --print prints. The output of --print env clears them itself.
 func (l *logon) diverted(as string, getenv func(string) string) string {
 	var elsewhere, weaker []string
 	for _, name := range []string{"PGHOSTADDR", "PGSERVICE"} {
@@ -103,7 +103,8 @@ func (l *logon) environ(base []string, getenv func(string) string) []string {
 	}
 	var all []string
 	for _, entry := range base {
-		// Windows ignores the case of names, and no program has a pghost beside PGHOST.
+		// Windows ignores the case of names, and no program uses a variable pghost as
+		// well as PGHOST.
 		if name, _, _ := strings.Cut(entry, "="); !drop[strings.ToUpper(name)] {
 			all = append(all, entry)
 		}

@@ -9,8 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// format returns a logon as other programs take it, by check's leave. It holds the
-// password.
+// format returns a logon for other programs, password included. Call check first.
 func (l *logon) format(as string, getenv func(string) string) (string, error) {
 	switch as {
 	case "env":
@@ -37,8 +36,8 @@ func (l *logon) environment() []setting {
 		{"PGUSER", l.user},
 		{"PGPASSWORD", l.password.Reveal()},
 		{"PGSSLMODE", l.sslMode},
-		// Where there is a Kerberos ticket, libpq prefers a GSSAPI connection to one
-		// with TLS, and asks for no certificate then, whatever sslmode says.
+		// With a Kerberos ticket libpq prefers GSSAPI to TLS, and then checks no
+		// certificate, whatever sslmode is.
 		{"PGGSSENCMODE", "disable"},
 	}
 	if l.sslRootCert != "" {

@@ -17,12 +17,12 @@ import (
 // trusts.
 const systemCA = "system"
 
-// secure decides how the gateway's certificate is checked, and returns what the
-// caller should know of it. The password is sent as it is inside of TLS, so whoever
-// answers gets it: unless a flag says otherwise, the certificate is checked in full. Only
-// at a loopback address, where no one is in between, a certificate without a CA to
-// check it with will do. The environment can ask for more than that, and not for less:
-// PGSSLMODE may be there for other servers.
+// secure decides how to check the gateway's certificate, and returns a note for the
+// caller. The password is sent as it is inside TLS, so whoever answers gets it. Unless
+// a flag says otherwise the certificate is fully checked. Only at a loopback address,
+// where no one is in between, it is not checked if no CA is configured. The environment
+// can make the check stricter, but not weaker, because PGSSLMODE may be meant for other
+// servers.
 func (o *connectOptions) secure(to *logon, getenv func(string) string) (note string, err error) {
 	to.sslRootCert = cmp.Or(o.sslRootCert, getenv("DAYPASS_SSLROOTCERT"), getenv("PGSSLROOTCERT"))
 	if to.sslRootCert != "" && to.sslRootCert != systemCA {
@@ -69,10 +69,10 @@ const noCA = `no CA certificate is known to check the gateway with. Give one of
 // sslModes are libpq's, from the weakest to the strongest.
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-// strength orders values of sslmode; -1 stands for any other text.
+// strength returns the rank of a value of sslmode, or -1 for any other text.
 func strength(mode string) int { return slices.Index(sslModes, mode) }
 
-// hasDefaultRootCert reports whether libpq finds a CA by itself.
+// hasDefaultRootCert reports whether libpq finds a CA in its default place.
 func hasDefaultRootCert() bool {
 	dir := ""
 	if runtime.GOOS == "windows" {

@@ -53,7 +53,7 @@ func paint(w io.Writer, style quote.Style, text string) string {
 	return quote.Terminal(text)
 }
 
-// warn prints a warning. The command goes on.
+// warn prints a warning. The command continues.
 func (env *environment) warn(format string, args ...any) {
 	fmt.Fprintf(env.stderr, "daypass: %s %s\n", paint(env.stderr, quote.Yellow, "warning:"), quote.TerminalText(fmt.Sprintf(format, args...)))
 }
@@ -104,8 +104,8 @@ func wrap(text string, columns int) string {
 	return strings.Join(lines, "\n")
 }
 
-// hang writes text behind a head, and its other lines below each other. A word that
-// is longer than a line has one of its own.
+// hang writes text after a head, wrapped and indented by the head's width. A word that
+// is longer than a line gets its own line.
 func hang(head, text string, columns int) string {
 	var b strings.Builder
 	b.WriteString(head)
@@ -128,8 +128,8 @@ func hang(head, text string, columns int) string {
 	return b.String()
 }
 
-// readPassword takes the password from the argument or from in, by itself or in
-// the JSON that get-cluster-credentials prints.
+// readPassword reads the password from the argument or from in, which may also be the
+// JSON that get-cluster-credentials prints.
 func readPassword(in io.Reader, args []string) (keyring.Secret, error) {
 	text := "-"
 	if len(args) > 0 {

@@ -75,8 +75,8 @@ none to read or the keyring cannot be opened.`,
 	return cmd
 }
 
-// writeInspection prints the finding as JSON. What a malformed credential does not
-// say is left out.
+// writeInspection prints the result as JSON. Fields that a malformed credential does
+// not have are left out.
 func writeInspection(out io.Writer, found credential.Inspection) error {
 	type grant struct {
 		ID         string    `json:"id"`
@@ -93,7 +93,7 @@ func writeInspection(out io.Writer, found credential.Inspection) error {
 	report := struct {
 		Status credential.Status `json:"status"`
 		Reason string            `json:"reason,omitempty"`
-		// Revocation keeps "valid" from being taken for more than it is.
+		// Revocation explains that "valid" does not mean "not revoked".
 		Revocation string `json:"revocation,omitempty"`
 		*grant
 		Key string `json:"key,omitempty"`

@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// notifyHangup tells when the terminal goes away. From then on a standard output
-// that nobody reads is an error of the write to it, in place of the end of the
-// process, which would leave everything lying about.
+// notifyHangup returns a channel that gets a signal when the terminal closes.
+// Afterwards writing to a closed output fails with an error instead of ending the
+// process, which would leave all files behind.
 func notifyHangup() <-chan os.Signal {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	hangup := make(chan os.Signal, 1)

@@ -2,5 +2,5 @@ package main
 
 import "os"
 
-// notifyHangup never tells: a console that is closed ends its programs.
+// notifyHangup returns nil: Windows ends the programs of a console that is closed.
 func notifyHangup() <-chan os.Signal { return nil }

@@ -15,7 +15,7 @@ import (
 // has the table. A command that answers a question keeps 1 for "no".
 type exitCodes struct {
 	usage   int // the command line is wrong
-	failure int // any other error that has no code of its own
+	failure int // any other error without a code of its own
 }
 
 var (
@@ -24,7 +24,8 @@ var (
 	others    = exitCodes{usage: 2, failure: 1}
 )
 
-// exitCodesOf has the commands that are not others, with what is below them.
+// exitCodesOf lists the commands, with their subcommands, whose codes differ from
+// others.
 var exitCodesOf = map[string]exitCodes{
 	"daypass connect":            likeAWS,
 	"daypass redshift":           likeAWS,
@@ -48,8 +49,8 @@ func codesOf(cmd *cobra.Command) exitCodes {
 	return others
 }
 
-// exitError ends the process with a code of its own. A nil err prints nothing:
-// the command has said what there was to say.
+// exitError ends the process with its code. A nil err prints nothing, because the
+// command has reported already.
 type exitError struct {
 	code int
 	err  error
@@ -64,12 +65,13 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// usageError is about the command line, and not about what it asks for.
+// usageError is an error in the command line.
 type usageError struct{ error }
 
 func usageErrorf(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// maxError bounds what is printed of an error, in bytes: a server may send megabytes.
+// maxError bounds the printed part of an error, in bytes, since a server may send
+// megabytes.
 const maxError = 8 << 10
 
 // explainEnd says what ended a command and returns the exit code.
@@ -90,7 +92,7 @@ func explainEnd(env environment, cmd *cobra.Command, err error) int {
 	}
 	codes := codesOf(cmd)
 	var usage *usageError
-	// The root command does nothing by itself: what it lacks is a command.
+	// The root command does nothing by itself, so its error is a missing command.
 	if errors.As(err, &usage) || !cmd.HasParent() {
 		if cmd.Name() == "help" {
 			cmd = cmd.Parent()

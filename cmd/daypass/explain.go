@@ -79,7 +79,7 @@ type explanation struct {
 	Principal string      `json:"principal"`
 	Allowed   bool        `json:"allowed"`
 	Checks    []explained `json:"checks"`
-	// Refusal is the API's answer to somebody who may do all that.
+	// Refusal is the API's answer to a caller with all permissions.
 	Refusal *refusal `json:"refusal,omitempty"`
 }
 

@@ -15,10 +15,10 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// adviser says what would help a check that is refused. First come the statements
-// that nearly allow it, then what can be changed in the call; each change is tried.
-// A statement to add comes last, and only where it takes nothing from what the
-// policies demand and lint has nothing to say about it.
+// adviser finds changes that would make a refused check succeed. First come the
+// statements that nearly allow it, then changes of the call, each of which is tried. A
+// new statement comes last, and only if it weakens no requirement of the policies and
+// lint does not object.
 type adviser struct {
 	d       *directory.Directory
 	input   api.ExplainInput
@@ -67,8 +67,8 @@ func (a *adviser) advise(e *explained, index int) {
 	}
 }
 
-// demands reports whether a statement wants something that is not a parameter of
-// the call: who calls, from where, how, when.
+// demands reports whether a statement requires something other than a parameter of the
+// call: a caller, an address, a time, MFA.
 func demands(miss iam.NearMiss) bool { return slices.ContainsFunc(miss.Unmet, circumstance) }
 
 func circumstance(c iam.WrittenCondition) bool {
@@ -98,7 +98,7 @@ func clipList(list []string) []string {
 	return list
 }
 
-// changes are those that might help, the likeliest first.
+// changes returns the changes that might help, the most likely first.
 func (a *adviser) changes(check api.Explanation) (list []change) {
 	if !a.input.MFA {
 		list = append(list, change{"--mfa", "call with the keys of get-session-token and a one-time password",
@@ -175,7 +175,7 @@ func joined(parts []change) change {
 	}, secures}
 }
 
-// leaveOut takes a group out of a call.
+// leaveOut removes a group from a call.
 func leaveOut(parameters url.Values, group string) {
 	var kept []string
 	for i := 1; parameters.Has("DbGroups.DbGroup." + strconv.Itoa(i)); i++ {
@@ -217,7 +217,7 @@ func (a *adviser) named(check api.Explanation, key, kind string) (names []string
 	return names
 }
 
-// addresses are examples of those that near misses want.
+// addresses returns examples of the addresses that near misses require.
 func addresses(misses []iam.NearMiss) (list []netip.Addr) {
 	for _, miss := range misses {
 		for _, u := range miss.Unmet {
@@ -268,8 +268,7 @@ func (a *adviser) helps(c change, check api.Explanation) bool {
 	return true
 }
 
-// refused reports whether the call as it is has a check like this one that is
-// refused.
+// refused reports whether the unchanged call has a check like this one that is refused.
 func (a *adviser) refused(check api.Explanation) bool {
 	return slices.ContainsFunc(a.outcome.Checks, func(e api.Explanation) bool { return sameQuestion(e, check) && !e.Decision.Allowed() })
 }
@@ -286,9 +285,9 @@ func sameQuestion(x, y api.Explanation) bool {
 	return x.Action == y.Action && kind(x.Resource) == kind(y.Resource) && (x.Action != "redshift:JoinGroup" || x.Resource == y.Resource)
 }
 
-// add finds the statement that allows a check, this call and no more. Where the call
-// names no database it is for the cluster's default one: without a name it would open
-// all of them.
+// add adds the statement that allows this check of this call and nothing more. If the
+// call names no database, the statement is for the cluster's default one, since
+// otherwise it would allow all databases.
 func (a *adviser) add(e *explained, check api.Explanation, index int) {
 	before, named := a.input, ""
 	_, given := a.input.Parameters["DbName"]
@@ -304,7 +303,7 @@ func (a *adviser) add(e *explained, check api.Explanation, index int) {
 			return
 		}
 		if check = outcome.Checks[index]; check.Decision.Allowed() {
-			return // naming it is all there is to do
+			return // the call only has to name it
 		}
 		before.Parameters = url.Values(maps.Clone(map[string][]string(a.input.Parameters)))
 		before.Parameters.Set("DbName", named)
@@ -334,8 +333,8 @@ func (a *adviser) add(e *explained, check api.Explanation, index int) {
 	}
 }
 
-// objection is what lint says of the statement, by itself and beside the principal's
-// policies, which it does not say without it.
+// objection returns lint's warning about the statement, alone or together with the
+// principal's policies, unless it warns without the statement too.
 func (a *adviser) objection(policy *iam.Policy) string {
 	site := iam.Site{Partition: a.d.Partition, Region: a.d.Region, Account: a.d.Account}
 	for _, w := range append(policy.Warnings(), policy.Elsewhere(site)...) {
@@ -352,9 +351,9 @@ func (a *adviser) objection(policy *iam.Policy) string {
 	return ""
 }
 
-// statementFor allows exactly one check: this action, this resource, and the
-// values that this call has for the action's own condition keys. What the statement
-// that comes nearest demands of the circumstances, this one demands too.
+// statementFor returns a statement that allows exactly one check: this action, this
+// resource, and this call's values of the action's own condition keys. It repeats the
+// conditions of the nearest statement on the circumstances of the call.
 func statementFor(check api.Explanation) json.RawMessage {
 	equal, atMost := map[string]string{}, map[string]string{}
 	if name, given := check.Conditions["redshift:DbName"]; given {

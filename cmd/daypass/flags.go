@@ -63,9 +63,9 @@ func spread(root *cobra.Command, args []string) []string {
 	return append(strings.Fields(cmd.CommandPath())[1:], spreadGroups(cmd.Flags(), taken, rest)...)
 }
 
-// spreadGroups rewrites "--groups a b", as the AWS CLI has lists, to "--groups a
-// --groups b", in the arguments of one command. Words are groups only where they can
-// be nothing else: after taken of them, which the command has other uses for.
+// spreadGroups rewrites "--groups a b", the AWS CLI's form, to "--groups a --groups b",
+// in the arguments of one command. The first taken words are never groups, because the
+// command uses them otherwise.
 func spreadGroups(flags *pflag.FlagSet, taken int, args []string) []string {
 	var all []string
 	seen := 0
@@ -150,7 +150,7 @@ func completeWith(cmd *cobra.Command, flag string, words ...string) {
 	}
 }
 
-// checkOutput refuses a value of --output that is none of the two.
+// checkOutput refuses a value of --output other than a and b.
 func checkOutput(output, a, b string) error {
 	if output != a && output != b {
 		return usageErrorf("--output is %q, want %s or %s", output, a, b)
@@ -158,8 +158,8 @@ func checkOutput(output, a, b string) error {
 	return nil
 }
 
-// checkDBUser refuses a database user with groups behind it, as in a session role's
-// name and in the long form of a logon's.
+// checkDBUser refuses a database user with groups appended, as in the name of a session
+// role.
 func checkDBUser(name string) error {
 	kind, rest, found := strings.Cut(name, ":")
 	plain := kind

@@ -18,10 +18,10 @@ const (
 	widest       = 100
 )
 
-// improveHelp makes help fit the terminal, and mends cobra's help command: one that
-// does not know its topic ends as every wrong command line does, and "help redshift
-// ..." is the help of the AWS CLI's kind, since cobra knows nothing of what is below
-// that command.
+// improveHelp makes help fit the terminal, and changes cobra's help command in two
+// ways: an unknown topic is an error like any wrong command line, and "help redshift
+// ..." prints the help in the AWS CLI's form, because cobra does not know the
+// subcommands of redshift.
 func improveHelp(root *cobra.Command, env environment) {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(env.stdout, cmd, env.columns) })
 	root.SetUsageFunc(func(cmd *cobra.Command) error { writeHelp(env.stderr, cmd, env.columns); return nil })

@@ -55,7 +55,7 @@ func (o *initOptions) run() error {
 	secret := o.user + ".secret"
 	text := strings.NewReplacer("<account>", config.Quote(o.account), "<region>", config.Quote(o.region), "<user>", config.Quote(o.user),
 		"<data>", config.Quote(o.data), "<key>", key.ID, "<secret>", config.Quote(secret), "<partition>", iam.PartitionOf(o.region), "<number>", o.account, "<place>", o.region).Replace(initialConfiguration)
-	// What the flags say is checked as the server does, before anything is written.
+	// The flags are checked as the server checks them, before anything is written.
 	within := func(string) (string, bool) { return "", false }
 	if _, err := config.Parse(o.path, []byte(strings.Replace(text, "secret_file: "+config.Quote(secret), "secret: "+config.Quote(key.Secret.Reveal()), 1)), within); err != nil {
 		return usageErrorf("%w", err)

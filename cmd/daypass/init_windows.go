@@ -2,5 +2,5 @@ package main
 
 import "os"
 
-// lendToGroup does nothing: there are no groups of files.
+// lendToGroup does nothing: files have no groups on Windows.
 func lendToGroup(*os.File) error { return nil }

@@ -43,7 +43,7 @@ func (f *keyringFlags) register(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.config, "config", "c", "", "the configuration `FILE`, which names the data directory (default "+defaultConfigFile+")")
 }
 
-// given says whether there is a flag, or a configuration in its usual place.
+// given reports whether there is a flag, or a configuration in its default place.
 func (f *keyringFlags) given() bool {
 	if f.data != "" || f.config != "" {
 		return true
@@ -81,7 +81,7 @@ func (f *keyringFlags) open(ctx context.Context, env environment) (*keySource, e
 	return &keySource{file: file, path: path}, err
 }
 
-// read returns the path of the keyring file, and the configuration that names it where
+// read returns the path of the keyring file, and the configuration that names it, if
 // there is one.
 func (f *keyringFlags) read() (path string, cfg *config.Config, err error) {
 	if f.data != "" && f.config != "" {
@@ -244,7 +244,8 @@ issued so far stops working at once.`,
 	return cmd
 }
 
-// reportRotation says what is new, what stays and until when, and what is gone.
+// reportRotation prints the new keys, the ones that stay and until when, and the
+// removed ones.
 func reportRotation(out io.Writer, path string, before, after []keyring.Info) error {
 	does := map[keyring.Purpose]string{
 		keyring.Credential: "signs credentials",

@@ -1,10 +1,9 @@
-// Command daypass hands out short-lived database logons for PostgreSQL through
-// the API that Amazon Redshift made for it, and opens the sessions they are
-// good for.
+// Command daypass issues short-lived database logons for PostgreSQL through Amazon
+// Redshift's API, and opens the sessions for them.
 //
-// This package holds the flags and the exit codes, and nothing else: one file per
-// command. What runs is in internal/server, the file it reads in internal/config.
-// What the words mean is in ARCHITECTURE.md.
+// This package has the flags and the exit codes, one file per command, and the output
+// that commands share. internal/server runs the server, internal/config reads its file.
+// ARCHITECTURE.md has a glossary.
 package main
 
 import (
@@ -27,12 +26,12 @@ func main() {
 	os.Exit(code)
 }
 
-// environment is what a command may touch of the process it runs in. The
-// commands take it as a value, so that a test runs several side by side.
+// environment has the parts of the process that a command may use. It is passed to the
+// commands, so that tests can run several side by side.
 type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer // quoted where they are terminals
-	exact          io.Writer // stdout, for what quotes by itself; nil: stdout
+	exact          io.Writer // stdout without quoting; nil: stdout
 	// columns and errColumns are the widths of the terminals that stdout and stderr are;
 	// 0: none.
 	columns, errColumns int

@@ -71,7 +71,7 @@ walks around by naming none, or a Deny that can never match and denies nothing.`
 	return cmd
 }
 
-// linter goes through files and prints what it finds.
+// linter checks files and prints its findings.
 type linter struct {
 	env              environment
 	kind             string
@@ -93,8 +93,8 @@ func (l *linter) file(path string) error {
 	return nil
 }
 
-// kindOf tells a trust policy by its principals. A document that is not JSON has
-// no principals: parsing will say so.
+// kindOf recognises a trust policy by its principals. For a document that is not JSON
+// parsing will report the error.
 func (l *linter) kindOf(document []byte) iam.Kind {
 	if l.kind == "trust" {
 		return iam.TrustPolicy

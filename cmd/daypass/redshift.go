@@ -8,9 +8,9 @@ import (
 	"github.com/daypass/daypass/internal/awscli"
 )
 
-// newRedshiftCommand makes the command that is used like "aws redshift". What
-// follows its name is read by the awscli package, not by cobra: the AWS CLI has
-// its own rules for options, and its own help.
+// newRedshiftCommand makes the command that is used like "aws redshift". The awscli
+// package parses its arguments, not cobra, because the AWS CLI has its own rules for
+// options and its own help.
 func newRedshiftCommand(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "redshift",

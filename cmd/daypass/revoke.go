@@ -96,7 +96,7 @@ daypass:RevokeCredentials.`,
 	return cmd
 }
 
-// describeRevocation says in words what is revoked.
+// describeRevocation describes a revocation in words.
 func describeRevocation(r client.Revocation) string {
 	what := "all credentials"
 	switch {

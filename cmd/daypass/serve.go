@@ -78,8 +78,8 @@ them at once, a third one ends the process.`,
 	return cmd
 }
 
-// secondSignal returns a channel that is closed when the process is asked to end for
-// the second time; the third time ends it. stop takes that back.
+// secondSignal returns a channel that is closed when the process gets a second signal
+// to end; a third one kills it. stop undoes this.
 func secondSignal() (again <-chan struct{}, stop func()) {
 	signals, closed, stopped := make(chan os.Signal, 2), make(chan struct{}), make(chan struct{})
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -57,8 +57,8 @@ daypass:ListSessions on the clusters.`,
 	return cmd
 }
 
-// writeSessions lists sessions, with as much of each as a terminal of so many columns has
-// room for. 0 columns are room for everything.
+// writeSessions lists sessions, each with as many details as fit into the columns of
+// the terminal. With 0 columns everything fits.
 func writeSessions(out io.Writer, list []client.Session, columns int) error {
 	var t table
 	for detail := mostDetail; detail >= 0; detail-- {
@@ -69,8 +69,8 @@ func writeSessions(out io.Writer, list []client.Session, columns int) error {
 	return t.write(out, columns)
 }
 
-// mostDetail is everything; each step down takes something away that is long, and seldom
-// what is looked for.
+// mostDetail is all details. Each lower level leaves out one that is long and rarely
+// needed.
 const mostDetail = 4
 
 func sessionTable(list []client.Session, detail int) (t table) {

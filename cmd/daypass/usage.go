@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// What is wrong with a command line is said in one way: the word, what is wrong with
-// it, what to do. cobra and pflag have words of their own.
+// All errors in a command line have one form: the word, the problem, the next step.
+// They replace the messages of cobra and pflag.
 
-// words bounds the arguments of a command that are no flags. wanted says what they are.
+// words bounds the number of arguments of a command. wanted describes them.
 func words(least, most int, wanted string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -27,13 +27,13 @@ func words(least, most int, wanted string) cobra.PositionalArgs {
 	}
 }
 
-// noWords are words for a command that takes flags only.
+// noWords is for a command that takes flags only.
 var noWords = words(0, 0, "there are flags only")
 
-// noSuchCommand says so of a word where a command should be.
+// noSuchCommand returns the error for a word that is not a command.
 func noSuchCommand(parent *cobra.Command, word string) error {
 	text := fmt.Sprintf("%s: is not a command of %s", word, parent.CommandPath())
-	parent.SuggestionsMinimumDistance = 2 // cobra's, where it suggests by itself
+	parent.SuggestionsMinimumDistance = 2 // cobra's default for its own suggestions
 	if near := parent.SuggestionsFor(word); len(near) > 0 {
 		text += "; did you mean " + strings.Join(near, " or ") + "?"
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker for a build whose version Go does not know by itself.
+// version is set by the linker for a build whose version Go does not record.
 var version = ""
 
 func newVersionCommand(env environment) *cobra.Command {
