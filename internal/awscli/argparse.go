@@ -9,7 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-// nargs says how many values an option takes.
+// nargs is how many values an option takes.
 type nargs int
 
 const (
@@ -24,14 +24,14 @@ type option struct {
 	name    string
 	dest    string // where the value goes; the name when empty
 	nargs   nargs
-	value   any // what the option means when it stands without a value
+	value   any // the meaning of the option without a value
 	choices []string
 	integer bool
 	// required options must be given, unless the whole input comes from
 	// elsewhere.
 	required bool
-	// later options came with version 2 of the AWS CLI: an abbreviation that
-	// version 1 understood never means one of them.
+	// later: the option came with version 2 of the AWS CLI. An abbreviation that
+	// version 1 accepts never means it.
 	later bool
 	// hidden options work but are not shown.
 	hidden bool
@@ -45,17 +45,17 @@ func (o *option) destination() string {
 	return o.name
 }
 
-// positional is the one word that a parser takes.
+// positional is the argument of a parser that is not an option.
 type positional struct {
 	name     string
 	choices  []string // nil for any
 	optional bool
 }
 
-// argParser reads a command line as the AWS CLI's parsers do. The AWS CLI runs
-// three of them one after the other: each takes the options it knows wherever
-// they stand and leaves the rest to the next. Options may be abbreviated while
-// that is not ambiguous, and the last one wins.
+// argParser parses a command line as the AWS CLI's parsers do. The AWS CLI runs three
+// of them in turn: each takes its own options, wherever they are, and leaves the rest
+// to the next. Options may be abbreviated if that is not ambiguous, and the last one
+// wins.
 type argParser struct {
 	program         string
 	options         []option
@@ -80,7 +80,7 @@ type word struct {
 	isOption bool
 	option   *option // nil when the parser does not know it
 	name     string  // as it stood there
-	explicit *string // behind an equals sign
+	explicit *string // after an equals sign
 }
 
 var negativeNumber = regexp.MustCompile(`^-\d+$|^-\d*\.\d+$`)
@@ -94,7 +94,7 @@ func (p *argParser) find(name string) *option {
 	return nil
 }
 
-// classify says what a word is before anything is known of its neighbours.
+// classify decides what a word is, without its neighbours.
 func (p *argParser) classify(arg string) (word, error) {
 	if !strings.HasPrefix(arg, "-") || arg == "-" {
 		return word{}, nil
@@ -147,8 +147,8 @@ func (p *argParser) optionError(o *option, format string, args ...any) error {
 	return p.error("argument --%s: %s", o.name, fmt.Sprintf(format, args...))
 }
 
-// parse returns the values of the options and of the positional, and what it
-// did not understand, in order.
+// parse returns the values of the options and of the positional, and the words that it
+// does not know, in order.
 func (p *argParser) parse(args []string) (arguments, []string, error) {
 	words := make([]word, len(args))
 	literal := len(args) // from here on everything is a value

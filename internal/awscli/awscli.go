@@ -2,13 +2,12 @@
 // AWS CLI: the same options, the same input and output formats, the same
 // messages.
 //
-// Standard output is, byte for byte, what version 1 of the AWS CLI prints; the
-// exit codes are those of version 2, which tell apart a command line that is
-// wrong (252), a configuration or credential that is missing (253), an error
-// answered by the service (254) and anything else (255). What only version 2
-// has (the yaml formats, --cli-input-yaml, --no-cli-pager) works as there.
-// Three operations are there: GetClusterCredentials,
-// GetClusterCredentialsWithIAM and DescribeClusters.
+// Standard output is, byte for byte, what version 1 of the AWS CLI prints; the exit
+// codes are those of version 2, which distinguish a wrong command line (252), a missing
+// configuration or credential (253), an error of the service (254) and anything else
+// (255). Features that only version 2 has (the yaml formats, --cli-input-yaml,
+// --no-cli-pager) work as in version 2. There are three operations:
+// GetClusterCredentials, GetClusterCredentialsWithIAM and DescribeClusters.
 //
 // A command line is read as the AWS CLI reads it (argparse.go), made into the
 // parameters of an operation (params.go) and checked against its model
@@ -32,11 +31,11 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// Env is what a command needs of the process it runs in.
+// Env has the parts of the process that a command uses.
 type Env struct {
 	Stdout, Stderr io.Writer
-	// Getenv looks up an environment variable. The AWS SDK reads the
-	// process's own environment for what it resolves itself.
+	// Getenv looks up an environment variable. The AWS SDK reads the process's own
+	// environment for some settings.
 	Getenv func(string) string
 	// MFACode asks for a code of an MFA device. Optional.
 	MFACode func(ctx context.Context, serial string) (string, error)
@@ -44,7 +43,7 @@ type Env struct {
 	Program string
 	// Version is what --version prints.
 	Version string
-	// Width is the width of the terminal that Stdout is, or 0 when it is none.
+	// Width is the width of the terminal that Stdout is, or 0 if it is not a terminal.
 	Width int
 }
 
@@ -60,8 +59,8 @@ func fail(code int, format string, args ...any) error {
 	return &awsconfig.Failure{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Run executes what follows "redshift" on a command line and returns the exit
-// code of the process. It has then written what there was to say.
+// Run executes the words after "redshift" on a command line, prints the result or the
+// error, and returns the exit code of the process.
 func Run(ctx context.Context, env Env, args []string) int {
 	c := command{env: env}
 	err := c.run(ctx, args)
@@ -167,7 +166,7 @@ func (c *command) runOperation(ctx context.Context, op *operation, args []string
 		return err
 	}
 	if awsconfig.Plaintext(client.endpoint) {
-		// The AWS CLI says nothing, and scripts go on; on standard error they may know.
+		// The AWS CLI prints no warning. On standard error it does not disturb scripts.
 		fmt.Fprintf(c.env.Stderr, "warning: the endpoint %s is on another machine and has no TLS: the password crosses the network in clear text\n", quote.Terminal(client.endpoint))
 	}
 	form, err := c.outputFormat(client)

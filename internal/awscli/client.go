@@ -29,8 +29,8 @@ type client struct {
 	debug       io.Writer
 }
 
-// newClient makes a client. It opens no connection. The error says what is missing
-// from the configuration.
+// newClient makes a client. It opens no connection. The error names the missing part of
+// the configuration.
 func newClient(ctx context.Context, s awsconfig.Settings) (*client, error) {
 	found, err := awsconfig.Load(ctx, s, "redshift")
 	if err != nil {
@@ -91,9 +91,9 @@ func (c *client) call(ctx context.Context, op *operation, params *object) (*obje
 	return decode(op, x.answer, c.timestamps)
 }
 
-// exchange is one request and its answer. The SDK signs, sends and retries;
-// the form and the reading of the answer are ours, so that what was typed is
-// sent as it was typed and what was answered is printed as it was answered.
+// exchange is one request and its answer. The SDK signs, sends and retries. The form is
+// encoded and the answer decoded here, so that the user's values are sent, and the
+// answer's printed, unchanged.
 type exchange struct {
 	form   string
 	answer []byte
@@ -115,8 +115,8 @@ func (x *exchange) send(ctx context.Context, api *redshift.Client, op *operation
 	return err
 }
 
-// install puts our serializer and deserializer in the place of the SDK's.
-// result is what the SDK's method wants to see; nobody reads it.
+// install replaces the SDK's serializer and deserializer. result satisfies the SDK's
+// method and is not used.
 func (x *exchange) install(result any) func(*redshift.Options) {
 	return func(o *redshift.Options) {
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Complete returns what can stand in the place of word, the last one of a
-// command line, behind the words before it. A tab separates a word from what
-// it means. files says that only the name of a file can stand there.
+// Complete returns the words that can complete word, the last one of a command line,
+// after the words before it. A tab separates a word from its description. files reports
+// that a file name is expected.
 func Complete(before []string, word string) (words []string, files bool) {
 	options := slices.Clone(globalOptions)
 	var op *operation

@@ -80,7 +80,7 @@ func unreadable(err error, body []byte) error {
 	return fail(awsconfig.ExitGeneral, "Unable to parse response (%v), invalid XML received. Further retries may succeed:\n%s", err, excerpt(body))
 }
 
-// excerpt is the beginning of an answer that nobody understands.
+// excerpt returns the beginning of an answer that cannot be parsed.
 func excerpt(body []byte) string {
 	const most = 1000
 	if len(body) > most {

@@ -85,7 +85,7 @@ func (c *command) print(ctx context.Context, op *operation, form string, answer 
 		if err != nil {
 			return fail(awsconfig.ExitGeneral, "%v", err)
 		}
-		return c.writeExactly(text) // its colours are its own
+		return c.writeExactly(text) // it has colours
 	case isEmpty(value):
 		return nil
 	case form == "yaml":
@@ -152,8 +152,7 @@ func (c *command) writeExactly(text string) error {
 	return nil
 }
 
-// printText prints each page as soon as it is there. What was printed before
-// an error stays.
+// printText prints each page as soon as it arrives. Pages before an error stay printed.
 func (c *command) printText(ctx context.Context, answer response) error {
 	return answer.each(ctx, func(page *object) error {
 		value, err := c.query(page)
@@ -172,9 +171,9 @@ func (c *command) printText(ctx context.Context, answer response) error {
 	})
 }
 
-// textPrinter prints the text format: one line of tab-separated values for
-// what is scalar, in the order of the sorted keys, and then what is nested,
-// each line led by the name of its key in upper case.
+// textPrinter prints the text format: one line with the scalars, separated by tabs and
+// sorted by key, then the nested values, each line beginning with its key in upper
+// case.
 type textPrinter struct{ b strings.Builder }
 
 func isScalar(v any) bool {
@@ -246,8 +245,8 @@ func (t *textPrinter) list(list []any, label *string) error {
 	return nil
 }
 
-// scalarKeys returns the sorted keys that have a scalar in any of the objects.
-// A list that holds anything else beside objects cannot be printed.
+// scalarKeys returns the sorted keys that are scalar in any of the objects. A list that
+// mixes objects and other values cannot be printed.
 func scalarKeys(list []any) ([]string, error) {
 	keys := []string{}
 	for _, element := range list {

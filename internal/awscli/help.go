@@ -10,8 +10,8 @@ import (
 type operationText struct {
 	summary     string
 	description string
-	// parameters say what each one means, by name. The first sentence stands
-	// in the YAML skeleton.
+	// parameters describe each parameter by name. The YAML skeleton has the first
+	// sentence.
 	parameters map[string]string
 	examples   string // with PROGRAM for the name of the program
 	output     [][2]string

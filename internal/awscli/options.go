@@ -10,8 +10,7 @@ import (
 
 type object = pyvalue.Object
 
-// globalOptions are the options that every command of the AWS CLI takes, in
-// its order.
+// globalOptions are the options of all commands of the AWS CLI, in its order.
 var globalOptions = []option{
 	{name: "debug", nargs: noValue, value: true,
 		doc: "Write what is sent and answered, without the password, to standard error."},
@@ -128,8 +127,8 @@ const (
 	skeleton  = "generate-cli-skeleton"
 )
 
-// options returns the options of an operation: one for each parameter, two for
-// a boolean one, and those that the AWS CLI adds.
+// options returns the options of an operation: one for each parameter, two for a
+// boolean one, and the AWS CLI's additions.
 func (op *operation) options() []option {
 	var all []option
 	for _, m := range op.input.members {

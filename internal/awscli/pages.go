@@ -12,12 +12,11 @@ import (
 	"github.com/daypass/daypass/internal/awsconfig"
 )
 
-// response is what a command prints: the answer of one call, or the pages of a
-// list.
+// response is printed by a command: the answer of one call, or the pages of a list.
 type response interface {
 	// whole returns everything as one object.
 	whole(ctx context.Context) (*object, error)
-	// each calls print for what is printed page by page.
+	// each calls print for each page.
 	each(ctx context.Context, print func(*object) error) error
 	// raw calls print for each answer of the service.
 	raw(ctx context.Context, print func(*object) error) error
@@ -40,8 +39,8 @@ func callOnce(ctx context.Context, op *operation, client *client, params *object
 	return &single{value}, nil
 }
 
-// pagination says whether a list is to be read page by page: not when that was
-// refused, and not when the caller pages by hand.
+// pagination reports whether to read a list page by page: not if the user refused that,
+// and not if the user pages by hand.
 func (c *command) pagination(op *operation, parsed arguments) (bool, error) {
 	if op.paginated == nil {
 		return false, nil
@@ -63,19 +62,18 @@ func (c *command) pagination(op *operation, parsed arguments) (bool, error) {
 	return paginate, nil
 }
 
-// pages reads a list page by page. Where --max-items cuts it off, the token to
-// go on with says which page that was on and how many of its items were
-// printed; it is the one that the AWS CLI would print.
+// pages reads a list page by page. If --max-items cuts it off, the token to resume
+// encodes the page and how many of its items were printed; it equals the AWS CLI's.
 type pages struct {
 	op      *operation
 	client  *client
 	params  *object
 	start   any // the service's own token to begin with, nil for the beginning
-	skip    int // so many items of the first page were printed before
+	skip    int // how many items of the first page were printed before
 	resumed bool
-	size    *big.Int // of a page, nil for what the service likes
+	size    *big.Int // of a page, nil for the service's default
 	most    *big.Int // nil for all
-	resume  string   // the token to go on with, when the list was cut off
+	resume  string   // the token to resume with, if the list was cut off
 }
 
 func newPages(op *operation, client *client, params *object, p paging) (*pages, error) {
@@ -90,7 +88,7 @@ func newPages(op *operation, client *client, params *object, p paging) (*pages, 
 
 const truncateKey = "boto_truncate_amount"
 
-// startAt reads a token of ours, an old one (TOKEN___N), or one of the service.
+// startAt parses a token: ours, one in the old form (TOKEN___N), or the service's.
 func (p *pages) startAt(token string) error {
 	p.resumed = true
 	data, err := base64.StdEncoding.DecodeString(token)
@@ -133,8 +131,8 @@ func (p *pages) startAtObject(token string, o *object) error {
 	return nil
 }
 
-// items calls visit for each page with the items of it that are to be printed.
-// They are nil when the page has no list.
+// items calls visit for each page with the items to print, which are nil if the page
+// has no list.
 func (p *pages) items(ctx context.Context, visit func(page *object, items []any) error) error {
 	names := p.op.paginated
 	token, previous := p.start, any(nil)

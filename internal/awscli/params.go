@@ -23,7 +23,7 @@ type paging struct {
 
 func (p paging) given() bool { return p.startingToken != nil || p.pageSize != nil || p.maxItems != nil }
 
-// object is what the AWS CLI hands on to an operation that does not page.
+// object returns the parameters that the AWS CLI sends for an operation without paging.
 func (p paging) object() *object {
 	o := new(object)
 	if p.startingToken != nil {
@@ -73,7 +73,7 @@ func buildParams(op *operation, parsed arguments) (*object, paging, error) {
 	return params, pages, addInput(params, parsed)
 }
 
-// addInput adds what the whole-input options hold to params.
+// addInput adds the content of --cli-input-json or --cli-input-yaml to params.
 func addInput(params *object, parsed arguments) error {
 	if parsed.has(inputJSON) && parsed.has(inputYAML) {
 		return fail(awsconfig.ExitUsage, "Only one --cli-input- parameter may be specified.")
@@ -128,8 +128,8 @@ func paramValue(s *shape, name string, given any) (any, error) {
 		}
 		values := make([]any, 0, len(given))
 		for _, value := range given {
-			// The AWS CLI sends "a,b" as one name, which cannot be one: it has a comma in
-			// it. Here it is what the other commands take it for.
+			// The AWS CLI sends "a,b" as one name, which is invalid because of the
+			// comma. Here it is two names, as in the other commands.
 			for name := range strings.SplitSeq(value, ",") {
 				values = append(values, name)
 			}
@@ -168,10 +168,9 @@ func loadText(name, value string) (string, error) {
 	return text, err
 }
 
-// loadFile returns what a value names: the content of the file, to the last
-// line break, for file:// and fileb://, and else the value itself. A URL is
-// taken as it is, as version 2 of the AWS CLI does it: a name that happens to
-// look like one never makes a request.
+// loadFile returns the content of the file that a file:// or fileb:// value names, up
+// to the last line break, or else the value itself. As in version 2 of the AWS CLI, a
+// URL is only a value, so that a name that looks like one never makes a request.
 func loadFile(name, value string) (text string, isFile bool, err error) {
 	path, found := strings.CutPrefix(value, "file://")
 	if !found {

@@ -19,7 +19,7 @@ type section struct {
 	indent  int
 	headers []string
 	rows    [][]string
-	columns int // -1 until the first row says so
+	columns int // -1 before the first row
 	widest  []int
 }
 
@@ -56,7 +56,7 @@ func (s *section) widen(cells []string) {
 	}
 }
 
-// displayWidth counts the columns a text takes on a terminal: two for wide
+// displayWidth returns the number of columns of a text on a terminal: two for wide
 // characters, and for those whose width depends on the font.
 func displayWidth(text string) int {
 	n := 0
@@ -70,7 +70,7 @@ func displayWidth(text string) int {
 	return n
 }
 
-// cellPadding is what a column takes beside its widest cell.
+// cellPadding is the width of a column beyond its widest cell.
 const cellPadding = 4
 
 // width is the width of the section with all its frames.
@@ -126,8 +126,8 @@ func (s *section) vertical() *section {
 	return turned
 }
 
-// tableBuilder makes sections of a value, as the AWS CLI does: an object is a
-// section with its scalars as columns, and sections for what is nested.
+// tableBuilder makes sections of a value, as the AWS CLI does: an object is a section
+// with its scalars as columns, followed by sections for nested values.
 type tableBuilder struct{ sections []*section }
 
 func (t *tableBuilder) current() *section { return t.sections[len(t.sections)-1] }
@@ -152,8 +152,8 @@ func isNothing(v any) bool {
 	return pyvalue.Equal(v, pyvalue.Int(0))
 }
 
-// build adds the sections of a value. It reports whether there is anything to
-// print. Without a title the rows go to the section that is open.
+// build adds the sections of a value, and reports whether there is anything to print.
+// Without a title the rows belong to the current section.
 func (t *tableBuilder) build(title *string, v any, indent int) (bool, error) {
 	if isNothing(v) {
 		return false, nil

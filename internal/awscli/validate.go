@@ -10,9 +10,9 @@ import (
 	"github.com/daypass/daypass/internal/awsconfig"
 )
 
-// validate checks parameters against the model. All faults are reported, in
-// the words and in the order of the AWS CLI. The model knows types and what is
-// required; whether a name is a good one is for the service to say.
+// validate checks parameters against the model, and reports all faults in the AWS CLI's
+// words and order. The model has types and required members; the service checks the
+// values.
 func validate(params *object, input *shape) error {
 	var faults []string
 	for _, m := range input.members {

@@ -10,10 +10,10 @@ import (
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-// yamlText renders a value as version 2 of the AWS CLI does: block style with
-// sorted keys, lists not indented below their key, a string without quotes
-// where it cannot be taken for something else, long ones folded at column 80.
-// A value that is no list and no object is printed as JSON.
+// yamlText renders a value as version 2 of the AWS CLI does: block style, sorted keys,
+// lists not indented below their key, strings without quotes unless they could be read
+// as another type, long ones folded at column 80. A value that is neither a list nor an
+// object is printed as JSON.
 func yamlText(v any) string {
 	if _, isTime := v.(pyvalue.Time); isTime || isScalar(v) {
 		return pyvalue.JSON(v, 0, false) + "\n"
@@ -87,10 +87,10 @@ func (p *yamlPrinter) node(v any, indent int, inline bool) {
 	}
 }
 
-// longKey is the length from which a key stands on a line of its own.
+// longKey is the length from which a key gets its own line.
 const longKey = 128
 
-// element writes a value that goes on on its line.
+// element writes a value that begins on the current line.
 func (p *yamlPrinter) element(v any, indent int) {
 	if isScalar(v) {
 		p.scalar(v, indent+2, false)
@@ -99,7 +99,7 @@ func (p *yamlPrinter) element(v any, indent int) {
 	}
 }
 
-// member writes the value behind a key.
+// member writes the value of a key.
 func (p *yamlPrinter) member(v any, indent int) {
 	switch v := v.(type) {
 	case *object:
@@ -152,7 +152,7 @@ func yamlFloat(f float64) string {
 	}
 }
 
-// notText matches what YAML 1.2 takes for something other than a string.
+// notText matches plain texts that YAML 1.2 reads as something other than a string.
 var notText = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`true|True|TRUE|false|False|FALSE`,
 	`~|null|Null|NULL|`,
@@ -228,9 +228,8 @@ func (p *yamlPrinter) text(s string, indent int, key bool) {
 	}
 }
 
-// flow writes a plain or single-quoted string: a single space behind the
-// column to fold at becomes the end of the line, and a line break an empty
-// line.
+// flow writes a plain or single-quoted string: a single space after the column to fold
+// at becomes a line end, and a line break an empty line.
 func (p *yamlPrinter) flow(s []rune, indent int, fold, quoted bool) {
 	for i := 0; i < len(s); {
 		end := i + 1
@@ -270,7 +269,7 @@ var yamlEscapes = map[rune]string{
 
 func (p *yamlPrinter) doubleQuoted(s []rune, indent int, fold bool) {
 	p.put(`"`)
-	start := 0 // of what is not written yet
+	start := 0 // of the part that is not written yet
 	for end := 0; end <= len(s); end++ {
 		if end == len(s) || mustEscape(s[end]) {
 			p.put(string(s[start:end]))

@@ -133,7 +133,7 @@ func evalAll(nodes []*node, value any) ([]any, error) {
 	return results, nil
 }
 
-// project applies args[1] to each element, and drops what is null.
+// project applies args[1] to each element, and drops null results.
 func (n *node) project(value any) (any, error) {
 	base, err := n.args[0].eval(value)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-// function is one function of the language: the types each argument may have,
-// as the specification names them, and what it does. With variadic the last
-// argument may come any number of times.
+// function is a function of the language: the types that each argument may have, in the
+// specification's words, and the implementation. With variadic the last argument may be
+// repeated.
 type function struct {
 	signature [][]string
 	variadic  bool

@@ -143,8 +143,8 @@ func (l *lexer) next() error {
 	return nil
 }
 
-// until returns what stands between the delimiter at the current position and
-// the next one that has no backslash before it, and the place behind that.
+// until returns the text between the delimiter at the current position and the next one
+// without a backslash before it, and the position after that.
 func (l *lexer) until(delimiter rune) (string, int, error) {
 	var b strings.Builder
 	for at := l.at + 1; at < len(l.in); at++ {
@@ -163,8 +163,8 @@ func (l *lexer) until(delimiter rune) (string, int, error) {
 	return "", 0, l.fail(l.at, fmt.Sprintf("Unclosed %c delimiter", delimiter))
 }
 
-// jsonLiteral reads `…`. What is not JSON is taken for a string without its
-// quotes, as it was in the first edition of the language.
+// jsonLiteral reads `…`. A text that is not JSON is a string without quotes, as in the
+// first version of the language.
 func (l *lexer) jsonLiteral() error {
 	start := l.at
 	body, end, err := l.until('`')

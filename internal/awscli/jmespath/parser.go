@@ -9,9 +9,9 @@ import (
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-// The parser is a top-down operator-precedence parser: prefix parses what can
-// begin an expression, infix what can follow one, and a token binds as tightly
-// as its number here says. What is not listed ends an expression.
+// The parser is a top-down operator-precedence parser: prefix parses the beginning of
+// an expression, infix its continuation. A token binds as tightly as its number here; a
+// token that is not listed ends an expression.
 var bindingPower = map[string]int{
 	"pipe":    1,
 	"or":      2,
@@ -221,7 +221,7 @@ func (p *parser) binary(op opcode, left *node, t token) (*node, error) {
 	return &node{op: op, args: []*node{left, right}}, nil
 }
 
-// projection parses what is applied to each element of left.
+// projection parses the expression that is applied to each element of left.
 func (p *parser) projection(op opcode, left *node, power int) (*node, error) {
 	right, err := p.projected(power)
 	if err != nil {
@@ -297,8 +297,8 @@ func (p *parser) call(left *node) (*node, error) {
 	return n, nil
 }
 
-// indexed parses [n] or a slice behind left. A slice is a projection, except
-// directly behind another index, where the AWS CLI takes its result as a list.
+// indexed parses [n] or a slice after left. A slice is a projection, except directly
+// after another index, where the AWS CLI treats its result as a list.
 func (p *parser) indexed(left *node) (*node, error) {
 	if p.kind() != "colon" && p.ahead(1) != "colon" {
 		index := &node{op: opIndex, value: p.advance().value}

@@ -1,5 +1,5 @@
-// Package pyvalue holds values as the AWS CLI, a Python program, has them, and writes
-// them as it does. Scripts depend on that text.
+// Package pyvalue represents values as the AWS CLI does, which is a Python program, and
+// writes them in the same form, on which scripts depend.
 //
 // A value is nil, bool, string, *big.Int, float64, []any, *Object or Time. Objects
 // keep the order of their keys, and integers of any size are told from fractions. JSON

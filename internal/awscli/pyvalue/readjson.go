@@ -9,8 +9,7 @@ import (
 	"unicode/utf16"
 )
 
-// JSONError says what is wrong with a JSON text and where, in the words of the
-// AWS CLI.
+// JSONError is the AWS CLI's message for a text that is not JSON, with the position.
 type JSONError struct {
 	Reason       string
 	Line, Column int
@@ -21,9 +20,9 @@ func (e *JSONError) Error() string {
 	return fmt.Sprintf("%s: line %d column %d (char %d)", e.Reason, e.Line, e.Column, e.Offset)
 }
 
-// ParseJSON reads one JSON value. It accepts exactly what the AWS CLI accepts:
-// JSON, and also NaN, Infinity and -Infinity; a key that is given twice has
-// the later value. The error is a *JSONError.
+// ParseJSON parses one JSON value. It accepts exactly what the AWS CLI accepts: JSON,
+// and also NaN, Infinity and -Infinity. The last one of duplicate keys counts. The
+// error is a *JSONError.
 func ParseJSON(text string) (any, error) {
 	r := jsonReader{text: []rune(text)}
 	if strings.HasPrefix(text, "\ufeff") {
@@ -45,7 +44,7 @@ const maxJSONDepth = 900
 
 type jsonReader struct {
 	text []rune
-	at   int // behind the value that was read last
+	at   int // after the last value
 }
 
 func (r *jsonReader) fail(reason string, at int) error {

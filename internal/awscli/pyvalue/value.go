@@ -14,7 +14,7 @@ type Object struct {
 	values map[string]any
 }
 
-// Set sets a key. A key that is there keeps its place.
+// Set sets a key. An existing key keeps its place.
 func (o *Object) Set(key string, value any) {
 	if o.values == nil {
 		o.values = make(map[string]any)
@@ -25,13 +25,13 @@ func (o *Object) Set(key string, value any) {
 	o.values[key] = value
 }
 
-// Get returns the value of a key, and whether the key is there.
+// Get returns the value of a key, and whether the object has the key.
 func (o *Object) Get(key string) (any, bool) {
 	value, ok := o.values[key]
 	return value, ok
 }
 
-// Delete removes a key. A key that is not there is no error.
+// Delete removes a key, if the object has it.
 func (o *Object) Delete(key string) {
 	if _, ok := o.values[key]; !ok {
 		return
