@@ -1,6 +1,6 @@
-// Package awsconfig finds what a call of an AWS API needs — endpoint, region, access
-// key, CA certificates — where the AWS CLI finds it, and explains a failed call as the
-// AWS CLI does: the same exit codes, and its messages or plainer ones.
+// Package awsconfig finds endpoint, region, access key and CA certificates for calls of
+// an AWS API where the AWS CLI finds them. It explains a failed call as the AWS CLI
+// does: with the same exit codes, and either its messages or plainer ones.
 //
 // It reads the options it is given, the environment and the shared AWS configuration.
 // The AWS SDK for Go does most of this; the package adds what the AWS CLI does beyond
@@ -17,9 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Settings say where the API is and as whom it is called. What is empty comes
-// from the environment and the shared AWS configuration, as with every AWS
-// client.
+// Settings are the options of a call. Empty ones are taken from the environment and the
+// shared AWS configuration, as by every AWS client.
 type Settings struct {
 	Profile     string
 	Region      string
@@ -37,19 +36,19 @@ type Settings struct {
 	MFACode func(ctx context.Context, serial string) (string, error)
 	// Getenv looks up an environment variable. Optional.
 	Getenv func(string) string
-	// Debug, when not nil, is told what is sent and answered, without secrets.
+	// Debug, if not nil, gets requests and answers without secrets.
 	Debug io.Writer
 }
 
-// Found is what a client needs to call an API.
+// Found has what a client needs to call an API.
 type Found struct {
 	SDK      aws.Config
 	Endpoint string // URL
 	Profile  Profile
 }
 
-// noEndpoint is said in place of asking Amazon, as the AWS CLI would: it would be told
-// what was meant for a Daypass server.
+// noEndpoint is the error in place of calling Amazon, as the AWS CLI would: the request
+// is meant for a Daypass server.
 const noEndpoint = `%s Daypass server is named. Name one in the profile %q of ~/.aws/config:
 
     endpoint_url = https://daypass.example.com:8440

@@ -49,9 +49,9 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 	if s.Region != "" {
 		options = append(options, config.WithRegion(s.Region))
 	}
-	// Only an option means "this profile's credentials, whatever the
-	// environment holds", and the SDK is told of a profile by an option alone. Of
-	// the two variables the AWS CLI reads this one first, the SDK the other.
+	// Only a profile that is given as an option takes precedence over an access key in
+	// the environment, and the SDK accepts a profile only as an option. Of the two
+	// variables for the profile the AWS CLI prefers this one, the SDK the other.
 	other := s.Getenv("AWS_DEFAULT_PROFILE")
 	if s.Profile == "" && other != "" && other != s.Getenv("AWS_PROFILE") {
 		s.Profile = other
@@ -95,9 +95,9 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 	return cfg, nil
 }
 
-// readBundle returns the CA certificates that check the endpoint's, nil for the
-// system's. The error says where the name of the file is from, since nobody may
-// have typed it just now.
+// readBundle returns the CA certificates for the endpoint, or nil for the system's. The
+// error names the setting that the file's name comes from, because the user may not
+// have typed it.
 func readBundle(s Settings, p Profile) ([]byte, error) {
 	for _, one := range []struct{ source, path string }{
 		{"--ca-bundle", s.CABundle},
@@ -129,14 +129,14 @@ func validRegion(region string) bool {
 	return len(region) <= 63 && region[0] != '-' && region[len(region)-1] != '-'
 }
 
-// MaxAnswer bounds what is read of an answer. A page of a list is far smaller, and what
-// is read takes several times its size to decode.
+// MaxAnswer bounds the size of an answer. A page of a list is far smaller, and decoding
+// takes several times the size.
 const MaxAnswer = 8 << 20
 
-// wholeBody reads an answer to its end before the SDK sees it. smithy-go closes
-// the request's body as soon as the answer begins; where that is before net/http's
-// writer has looked at the body's end, net/http closes the connection, and what is
-// left of a long answer is lost. It takes a server as near as this machine.
+// wholeBody reads an answer to its end before the SDK gets it. smithy-go closes the
+// request's body as soon as the answer begins. If net/http has not yet seen the end of
+// that body, it then closes the connection, and the rest of a long answer is lost. This
+// happens with a server on the same machine.
 type wholeBody struct{ client config.HTTPClient }
 
 func (w wholeBody) Do(r *http.Request) (*http.Response, error) {
