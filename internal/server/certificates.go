@@ -27,7 +27,7 @@ func (c *certificates) set(get func(*tls.ClientHelloInfo) (*tls.Certificate, err
 
 func (c *certificates) given() bool { return c.get.Load() != nil }
 
-// GetCertificate has the form that tls.Config wants.
+// GetCertificate is for tls.Config.
 func (c *certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return (*c.get.Load())(hello)
 }
@@ -63,9 +63,9 @@ func (s *service) loadCertificates(cfg *config.Config) error {
 }
 
 const (
-	// fairNotice is how long before its end a certificate is warned of, at most;
-	// one that lives for a short time is warned of in the last fifth of it, since
-	// those who renew do so when a third is left.
+	// fairNotice is how long before its expiry a certificate gets a warning. One with a
+	// short lifetime gets it in the last fifth, since most programs renew when a third
+	// is left.
 	fairNotice = 14 * 24 * time.Hour
 	// authorityNotice is fairNotice for a certificate that clients hold copies of.
 	authorityNotice = 90 * 24 * time.Hour

@@ -20,8 +20,8 @@ type dataDir struct {
 	lock *os.File
 }
 
-// openDataDir makes the directory where it is missing and locks it. A second
-// server on the same directory fails at once and is told which process holds it.
+// openDataDir makes the directory if necessary and locks it. A second server on the
+// same directory fails at once, with the first one's process id.
 func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w; data in the configuration has to name a directory that this account may write to", err)
@@ -43,7 +43,7 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 	return d, nil
 }
 
-// take locks the directory and writes down who holds it.
+// take locks the directory and writes this process's id into the lock file.
 func (d *dataDir) take() error {
 	if err := Lock(d.lock); err != nil {
 		if errors.Is(err, ErrLocked) {
@@ -62,17 +62,17 @@ func (d *dataDir) take() error {
 	return nil
 }
 
-// checkModes finds everything in the directory that is open to other accounts. What
-// only a group was let in to, as a volume with fsGroup does at each mount, is closed
-// again; the rest is refused, all of it at once: the keys may have been read, which
-// is for the operator to judge.
+// checkModes checks the modes of everything in the directory. Access that only a group
+// has, as with fsGroup at each mount, is removed. Any other access of other accounts is
+// an error that names all files: somebody may have read the keys, and the operator has
+// to decide what to do.
 func (d *dataDir) checkModes(log *slog.Logger) error {
 	var errs []error
 	var closed []string
 	for _, name := range d.contents() {
 		info, err := os.Stat(name)
 		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
-			continue // gone meanwhile, or a device; opening it reports the fault
+			continue // removed meanwhile, or a device: opening it will report the fault
 		}
 		kind := filemode.Private
 		if filepath.Ext(name) == ".crt" {

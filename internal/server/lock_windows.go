@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Lock takes an exclusive lock that the system gives up with the process.
-// The locked range lies behind the process id, so that others may read that.
+// Lock takes an exclusive lock, which the system releases when the process ends. The
+// locked range is after the process id, so that others can read the id.
 func Lock(f *os.File) error {
 	at := &windows.Overlapped{Offset: 1 << 20}
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)

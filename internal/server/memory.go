@@ -10,9 +10,8 @@ import (
 )
 
 const (
-	// tidyQuiet is how little has to be allocated in tidyInterval for the server
-	// to have time to tidy up, and tidyWorth how much since the last time for it
-	// to be worth it.
+	// TidyMemory acts if less than tidyQuiet was allocated within tidyInterval, and
+	// more than tidyWorth since it last acted.
 	tidyQuiet    = 256 << 10
 	tidyWorth    = 4 << 20
 	tidyInterval = time.Second
@@ -25,11 +24,11 @@ const (
 	mostPercent = 400
 )
 
-// TidyMemory collects and gives back memory in the quiet after much was done, and
-// returns when ctx ends. Beginning a session takes ten times what keeping it does,
-// and an idle server would have its stacks and buffers for minutes. Under load it
-// sees to it that a small heap is not collected all the time, unless GOGC says how
-// often that is to be.
+// TidyMemory runs until ctx ends. In quiet times after heavy load it collects garbage
+// and returns memory to the system, because a logon takes ten times the memory of an
+// open session and an idle server would keep that for minutes. Under load it raises
+// GOGC for a small heap, which would otherwise be collected all the time, unless the
+// environment sets GOGC.
 func TidyMemory(ctx context.Context) {
 	heap := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	_, told := os.LookupEnv("GOGC")
@@ -59,8 +58,8 @@ func TidyMemory(ctx context.Context) {
 	}
 }
 
-// gcPercent is the setting for a heap of which so much lives, in steps, so that
-// it seldom changes: changing it stops the world for a moment.
+// gcPercent returns GOGC for the size of the live heap, in steps, so that it seldom
+// changes: a change stops the world for a moment.
 func gcPercent(live uint64) int {
 	const step = 50
 	percent := slack * 100 / max(live, 1)

@@ -107,7 +107,7 @@ func tryRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log
 
 func (r *revocations) close() {
 	r.stop()
-	_ = r.store.Close() // what was written is synced
+	_ = r.store.Close() // all writes are synced already
 }
 
 // follow calls recheck after each change, until stop is called.

@@ -82,7 +82,7 @@ func (w *fileWatch) changed(live []config.File, now time.Time) bool {
 	before := w.last
 	w.last = look(live, before)
 	if config.SameContent(w.last, live) {
-		// The files may be back to what is in force, after they were refused.
+		// The files may again be those in force, after a refused version.
 		return w.refused != nil && now.Sub(w.tried) >= retryInterval
 	}
 	if !config.SameContent(w.last, before) {

@@ -28,7 +28,7 @@ import (
 	"github.com/daypass/daypass/internal/reaper"
 )
 
-// Options are what Run needs beside the configuration.
+// Options are Run's parameters apart from the configuration.
 type Options struct {
 	Log     *slog.Logger
 	Now     func() time.Time
