@@ -23,7 +23,8 @@ func newDevCommand(env environment) *cobra.Command {
 		Short: "Try everything on this machine: a PostgreSQL, an example and the server",
 		Long: `dev starts a PostgreSQL of its own with a small example in it, makes keys, an
 IAM user and a policy, starts the API and the gateway, and prints what to paste
-into another terminal. Ctrl-C stops all of it and leaves nothing behind, unless
+into another terminal. It has an identity provider too, with two people in it who
+have no passwords, so that signing in at a browser can be tried. Ctrl-C stops all of it and leaves nothing behind, unless
 --data says where to keep it.
 
 PostgreSQL's server programs are looked for in --postgres, in PATH and in the
@@ -39,6 +40,7 @@ run as root; for root it runs as the account postgres or nobody.`,
 			defer endWithParent(cancel)()
 			opts.API.Strict = cmd.Flags().Changed("api-listen")
 			opts.Gateway.Strict = cmd.Flags().Changed("gateway-listen")
+			opts.Provider.Strict = cmd.Flags().Changed("provider-listen")
 			opts.Command = daypassCommand()
 			return devserver.Run(ctx, opts)
 		},
@@ -52,6 +54,7 @@ run as root; for root it runs as the account postgres or nobody.`,
 	flags.BoolVar(&opts.Once, "once", false, "walk through the main job, print what happens, and end")
 	flags.StringVar(&opts.API.Listen, "api-listen", "127.0.0.1:8440", "`ADDRESS` of the API; left out and taken, a free port is used")
 	flags.StringVar(&opts.Gateway.Listen, "gateway-listen", "127.0.0.1:5439", "`ADDRESS` of the gateway; left out and taken, a free port is used")
+	flags.StringVar(&opts.Provider.Listen, "provider-listen", "127.0.0.1:8441", "`ADDRESS` of the identity provider; left out and taken, a free port is used")
 	flags.StringVar(&opts.Repository, "postgres-repository", os.Getenv("DAYPASS_POSTGRES_REPOSITORY"), "`URL` of the Maven repository to fetch PostgreSQL from where it is not installed, in place of npm and Maven Central")
 	return cmd
 }

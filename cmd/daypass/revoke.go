@@ -126,7 +126,7 @@ func newRevokeListCommand(env environment) *cobra.Command {
 		Example: `  daypass revoke list
   daypass revoke list --output json`,
 		Long: `Lists the revocations that are remembered: those that can be about a credential
-that has not expired by itself, a little over an hour's worth. The audit log has
+that has not expired by itself, at most some hours' worth. The audit log has
 all of them. The caller needs daypass:ListRevocations.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -16,6 +16,9 @@ var (
 	redshiftService = &service{"redshift", "2012-12-01", "http://redshift.amazonaws.com/doc/2012-12-01/", 64 << 10, "redshift.amazonaws.com"}
 	stsService      = &service{"sts", "2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", 128 << 10, "sts.amazonaws.com"}
 	iamService      = &service{"iam", "2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", 1 << 20, "iam.amazonaws.com"}
+	// signinService signs people in: its calls come from package signin, and are no rows
+	// of the table.
+	signinService = &service{"signin", "2023-01-01", "", 64 << 10, "signin.amazonaws.com"}
 	// daypassService has our own actions, which AWS does not have.
 	daypassService = &service{"daypass", "2026-11-01", "https://daypass.dev/doc/2026-11-01/", 64 << 10, "daypass.dev"}
 )

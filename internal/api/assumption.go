@@ -23,6 +23,7 @@ type assumption struct {
 	tags           []sts.Tag
 	transitive     []string
 	sourceIdentity string
+	signedIn       time.Time // see sts.Session
 }
 
 func readAssumption(r *reader) assumption {
@@ -133,6 +134,7 @@ func (c *call) assume(p *assumption, origin *sts.Origin, federated *sts.Federate
 		Policy:         p.policy,
 		PolicyARNs:     p.policyARNs,
 		Federated:      federated,
+		SignedIn:       p.signedIn,
 		Origin:         origin,
 	}
 	credentials, err := c.issue(s, p.seconds)

@@ -163,6 +163,11 @@ func (c *call) lookup(candidate **Caller) sigv4.Lookup {
 		if !ok || !session.Stands(c.directory) {
 			return "", sigv4.ErrInvalidToken
 		}
+		if !session.SignedIn.IsZero() {
+			if err := c.stillSignedIn(caller.Principal.ARN, session.SignedIn); err != nil {
+				return "", err
+			}
+		}
 		*candidate = caller
 		return session.Secret.Reveal(), nil
 	}

@@ -22,6 +22,9 @@ import (
 type Revocations interface {
 	Revoke(context.Context, registry.Revocation) (registry.Revocation, error)
 	Revocations(context.Context) ([]registry.Revocation, error)
+	// Revoked reports whether a revocation reaches what a principal was given. An error
+	// means that it is not known, and it must not be honoured.
+	Revoked(registry.Credential) (bool, error)
 }
 
 // errRegistry is a 5xx, because the client should try again, which is safe.
@@ -202,7 +205,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 	case errors.Is(err, registry.ErrTooMany):
 		return nil, &awsquery.Error{Code: "LimitExceeded", Status: http.StatusConflict, Cause: err,
 			Message: "There are too many revocations: " + strconv.Itoa(registry.MaxByOne) + " of one principal, " + strconv.Itoa(registry.MaxInAll) +
-				" in all, are remembered for 65 minutes each. Revoke by Principal or DbUser instead of one credential after the other; ClusterIdentifier and All are always taken."}
+				" in all, are remembered, for 65 minutes each or, of principals, 12 hours. Revoke by Principal or DbUser instead of one credential after the other; ClusterIdentifier and All are always taken."}
 	case err != nil:
 		return nil, errRegistry(err)
 	}

@@ -36,33 +36,42 @@ func readWebIdentity(r *reader) *webIdentity {
 		r.fail(webTokenError(err))
 		return p
 	}
-	r.federated = &audit.Identity{
-		Type:             "WebIdentityUser",
-		PrincipalID:      r.directory.ProviderARN(identity.Provider) + ":" + strings.Join(identity.Audience, ",") + ":" + identity.Subject,
-		UserName:         identity.Subject,
-		IdentityProvider: r.directory.ProviderARN(identity.Provider),
-	}
-	if err := r.admitFederated(identity.Provider.Issuer, identity.Subject); err != nil {
+	if err := p.read(r.call, identity); err != nil {
 		r.fail(err)
-		return p
+	}
+	return p
+}
+
+// read takes the caller, and what sets up the session, from a verified token. An error
+// says that the caller is over its limits, or that the token asks for what no session
+// can have.
+func (p *webIdentity) read(c *call, identity *sts.WebIdentity) error {
+	provider := c.directory.ProviderARN(identity.Provider)
+	c.federated = &audit.Identity{
+		Type:             "WebIdentityUser",
+		PrincipalID:      provider + ":" + strings.Join(identity.Audience, ",") + ":" + identity.Subject,
+		UserName:         identity.Subject,
+		IdentityProvider: provider,
+	}
+	if err := c.admitFederated(identity.Provider.Issuer, identity.Subject); err != nil {
+		return err
 	}
 	if err := checkTags(identity.Tags, identity.Transitive); err != nil {
-		r.fail(err)
+		return err
 	}
 	if identity.SourceIdentity != "" {
 		if err := sessionName.check("sourceIdentity", identity.SourceIdentity); err != nil {
-			r.fail(err)
+			return err
 		}
 	}
 	p.identity = identity
 	p.tags, p.transitive, p.sourceIdentity = identity.Tags, identity.Transitive, identity.SourceIdentity
 	// The principal is the identity provider, which has no policies of its own.
-	provider := r.directory.ProviderARN(identity.Provider)
-	r.caller = &Caller{
-		Principal: iam.Principal{Type: iam.WebIdentityPrincipal, ARN: provider, Account: r.directory.Account},
+	c.caller = &Caller{
+		Principal: iam.Principal{Type: iam.WebIdentityPrincipal, ARN: provider, Account: c.directory.Account},
 		Policies:  &iam.Policies{},
 	}
-	return p
+	return nil
 }
 
 func (p *webIdentity) needs(c *call) []check {

@@ -39,6 +39,7 @@ type Config struct {
 	Tracing  Tracing
 	Registry Registry
 	RootKey  *RootKey // nil: the keys are a file in Data
+	SignIn   SignIn
 	Clusters []Cluster
 
 	Directory *directory.Directory
@@ -222,6 +223,9 @@ func (c *Config) read(top *section) *directory.Spec {
 	c.warnOfSharing(clusters)
 	if s := top.sub("iam"); s != nil {
 		readIAM(s, spec)
+	}
+	if s := top.sub("sign_in"); s != nil {
+		c.SignIn.read(s, spec)
 	}
 	return spec
 }

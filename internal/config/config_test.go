@@ -183,7 +183,20 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	const user = smallConfig + "iam:\n  users:\n    - name: ana\n"
 	const key = user + "      access_keys:\n        - id: AKIAIOSFODNN7EXAMPLE\n"
 	const provider = smallConfig + "iam:\n  oidc_providers:\n    - issuer: https://token.example.com\n      audiences: [daypass]\n"
+	signIn := func(text string) string {
+		return smallConfig + "sign_in: {" + text + "}\niam:\n  oidc_providers:\n    - {issuer: \"https://token.example.com\", audiences: [daypass]}\n"
+	}
+	const signingIn = `issuer: "https://token.example.com", client_id: daypass, url: `
 	rows := map[string]struct{ text, want string }{
+		"sign-in, http":           {signIn(signingIn + `"http://daypass.example.com"`), `f.yaml:6: sign_in.url: is "http://daypass.example.com", want an https URL without a path`},
+		"sign-in, path":           {signIn(signingIn + `"https://daypass.example.com/"`), `f.yaml:6: sign_in.url: is "https://daypass.example.com/"`},
+		"sign-in, user":           {signIn(signingIn + `"https://a@daypass.example.com"`), `f.yaml:6: sign_in.url: `},
+		"sign-in, capital":        {signIn(signingIn + `"HTTPS://daypass.example.com"`), `f.yaml:6: sign_in.url: `},
+		"sign-in, no provider":    {signIn(`issuer: "https://other.example.com", client_id: daypass, url: "https://d.example.com"`), `f.yaml:6: sign_in.issuer: "https://other.example.com" is not an issuer of iam.oidc_providers: add it there`},
+		"sign-in, audience":       {signIn(`issuer: "https://token.example.com", client_id: other, url: "https://d.example.com"`), `f.yaml:6: sign_in.client_id: "other" is not among the audiences`},
+		"sign-in, scopes":         {signIn(signingIn + `"https://d.example.com", scopes: [email]`), `f.yaml:6: sign_in.scopes: has no openid`},
+		"sign-in, too long":       {signIn(signingIn + `"https://d.example.com", duration: 13h`), `f.yaml:6: sign_in.duration: is "13h"`},
+		"sign-in, no url":         {signIn(`issuer: "https://token.example.com", client_id: daypass`), `f.yaml:6: sign_in.url: is required`},
 		"empty":                   {"", "f.yaml:1: the file is empty"},
 		"not yaml":                {"account: [", "f.yaml:1: account: not YAML: "},
 		"not a mapping":           {"- a", "f.yaml:1: the file is a list, want a mapping"},

@@ -35,6 +35,8 @@ var fileKeys = []key{
 		doc: "Where several servers share what is revoked."},
 	{name: "root_key", value: mapping, change: restart, keys: rootKeys, unset: "one keyring, `keyring.json` in `data`",
 		doc: "The key above those that several servers share in `registry.etcd`. With it each server signs with a key of its own, and no key is copied: [Several servers](several-servers.md)."},
+	{name: "sign_in", value: mapping, change: live, keys: signInKeys, unset: "no one signs in at a browser",
+		doc: "People sign in at a browser with their company's account, for `aws login` and `daypass login` (docs/people.md)."},
 	{name: "clusters", value: mappings, change: live, none: true, keys: clusterKeys,
 		doc: "The PostgreSQL servers that people log on to."},
 	{name: "iam", value: mapping, change: live, none: true, keys: iamKeys,

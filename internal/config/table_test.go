@@ -46,6 +46,14 @@ registry:
     username: daypass
     password_env: ANA_SECRET_ACCESS_KEY
 root_key: {file: root.key}
+sign_in:
+  url: https://daypass.example.com
+  issuer: https://token.example.com
+  client_id: daypass
+  client_secret_env: ANA_SECRET_ACCESS_KEY
+  scopes: [openid, groups]
+  session_name: preferred_username
+  duration: 8h
 clusters:
   - identifier: east
     database: sales
@@ -102,7 +110,12 @@ iam:
 `
 
 // variants are whole, and whole with what it cannot have at the same time.
-var variants = []string{whole, strings.Replace(whole, "    password_env: ANA_SECRET_ACCESS_KEY\nroot_key: {file: root.key}", "    password_file: secret\nroot_key: {command: [cat, root.key]}", 1)}
+var variants = []string{
+	whole,
+	strings.NewReplacer("    password_env: ANA_SECRET_ACCESS_KEY\nroot_key: {file: root.key}", "    password_file: secret\nroot_key: {command: [cat, root.key]}",
+		"client_secret_env: ANA_SECRET_ACCESS_KEY", "client_secret_file: secret").Replace(whole),
+	strings.Replace(whole, "client_secret_env: ANA_SECRET_ACCESS_KEY", "client_secret: a secret that is long enough", 1),
+}
 
 // wholeSite is a directory with the files that whole names, and the path of the
 // configuration in it.

@@ -32,6 +32,7 @@ type Options struct {
 	Once       bool   // walk through the main job and end, in place of serving until ctx ends
 
 	API, Gateway Address
+	Provider     Address // of the identity provider that people sign in at
 
 	Stdout, Stderr io.Writer
 	// Command is how a shell in any directory starts this program again.
@@ -58,7 +59,8 @@ type dev struct {
 	adminPassword keyring.Secret
 	api           net.Listener
 	gateway       net.Listener
-	caFile        string // of the gateway's certificate authority
+	provider      net.Listener // of the identity provider
+	caFile        string       // of the gateway's certificate authority
 }
 
 // drain is how long running queries may continue after Ctrl-C.
@@ -87,6 +89,14 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer d.gateway.Close()
+	if d.provider, err = d.listen("identity provider", opts.Provider); err != nil {
+		return err
+	}
+	stopProvider, err := d.serveProvider()
+	if err != nil {
+		return err
+	}
+	defer stopProvider()
 
 	inst, err := d.findPostgres(ctx)
 	if err != nil {

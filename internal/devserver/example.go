@@ -24,6 +24,7 @@ const (
 	exampleDatabase = "dev"
 	exampleIAMUser  = "ana"
 	exampleOperator = "operator"
+	exampleClient   = "daypass" // at the identity provider
 )
 
 // exampleConfiguration is the configuration of `daypass dev`. The same code reads it
@@ -35,12 +36,56 @@ region: ` + exampleRegion + `
 data: <data>
 api: {listen: <api>}
 gateway: {listen: <gateway>, advertise: {host: localhost, port: <port>}}
+sign_in: {url: <api url>, issuer: <provider>, client_id: ` + exampleClient + `}
 clusters:
   - identifier: ` + exampleCluster + `
     database: ` + exampleDatabase + `
     upstream: <upstream>
     upstream_password_env: UPSTREAM_PASSWORD
 iam:
+  oidc_providers: [{issuer: <provider>, audiences: [` + exampleClient + `]}]
+  roles:
+    - name: analyst
+      trust_policy:
+        Version: "2012-10-17"
+        Statement:
+          - Sid: PeopleInTheGroupAnalysts
+            Effect: Allow
+            Principal: {Federated: "arn:aws:iam::` + exampleAccount + `:oidc-provider/<provider name>"}
+            Action: sts:AssumeRoleWithWebIdentity
+            Condition: {"ForAnyValue:StringEquals": {"<provider name>:groups": analysts}}
+      policies:
+        - Version: "2012-10-17"
+          Statement:
+            - Sid: LogOnAsAlice
+              Effect: Allow
+              Action: redshift:GetClusterCredentials
+              Condition: {StringEquals: {"redshift:DbName": ` + exampleDatabase + `}}
+              Resource:
+                - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbuser:` + exampleCluster + `/alice
+                - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbname:` + exampleCluster + `/` + exampleDatabase + `
+            - {Sid: JoinAnalysts, Effect: Allow, Action: redshift:JoinGroup, Resource: "arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbgroup:` + exampleCluster + `/analysts"}
+            - {Sid: SeeTheClusters, Effect: Allow, Action: redshift:DescribeClusters, Resource: "*"}
+    - name: engineer
+      trust_policy:
+        Version: "2012-10-17"
+        Statement:
+          - Sid: PeopleInTheGroupEngineers
+            Effect: Allow
+            Principal: {Federated: "arn:aws:iam::` + exampleAccount + `:oidc-provider/<provider name>"}
+            Action: sts:AssumeRoleWithWebIdentity
+            Condition: {"ForAnyValue:StringEquals": {"<provider name>:groups": engineers}}
+      policies:
+        - Version: "2012-10-17"
+          Statement:
+            - Sid: LogOnAsBob
+              Effect: Allow
+              Action: redshift:GetClusterCredentials
+              Condition: {StringEquals: {"redshift:DbName": ` + exampleDatabase + `}}
+              Resource:
+                - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbuser:` + exampleCluster + `/bob
+                - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbname:` + exampleCluster + `/` + exampleDatabase + `
+            - {Sid: SeeTheClusters, Effect: Allow, Action: redshift:DescribeClusters, Resource: "*"}
   users:
     - name: ` + exampleIAMUser + `
       access_keys: [{id: <key>, secret_env: SECRET_ACCESS_KEY}]
@@ -141,6 +186,9 @@ func (d *dev) config() (*config.Config, error) {
 		"<gateway>", config.Quote(d.gateway.Addr().String()),
 		"<port>", strconv.Itoa(d.gatewayPort()),
 		"<upstream>", config.Quote(d.server.ConnString(exampleAdmin, "postgres")),
+		"<api url>", config.Quote(d.endpointURL()),
+		"<provider>", config.Quote(d.providerURL()),
+		"<provider name>", d.provider.Addr().String(),
 		"<key>", d.key.ID,
 		"<operator key>", d.operatorKey.ID,
 	).Replace(exampleConfiguration)

@@ -6,7 +6,8 @@
 //     public half and all that a gateway needs.
 //   - session: AES-256 keys that seal the session tokens of temporary access keys
 //     (XAES-256-GCM, https://c2sp.org/XAES-256-GCM: 192-bit random nonces, so no
-//     number of tokens wears a key out).
+//     number of tokens wears a key out). Keys derived from them seal what signs people
+//     in (SealSignIn).
 //   - upstream: one key from which the passwords of session roles are derived
 //     (HKDF-Expand, RFC 5869, with an unambiguous encoding of what they are for).
 //
@@ -83,6 +84,7 @@ type key struct {
 	secret  [secretSize]byte
 	private ed25519.PrivateKey
 	sealer  *xaes
+	signIn  *xaes // of a session key: see SealSignIn
 }
 
 // Keyring is a set of keys. Make one with New or Parse.
@@ -125,6 +127,7 @@ func newKey(purpose Purpose, active time.Time, secret [secretSize]byte) *key {
 		material = k.public()
 	case Session:
 		k.sealer = newXAES(secret)
+		k.signIn = newXAES(signInSecret(secret))
 	}
 	k.identify(purpose, material)
 	return k

@@ -53,6 +53,8 @@ type Registry struct {
 	begun  time.Time    // what beats are measured from
 	beat   atomic.Int64 // of the last sign of life, since begun
 	index  atomic.Pointer[index]
+	// onceTidied is when records of UseOnce were last tidied, since begun.
+	onceTidied atomic.Int64
 
 	mu     sync.Mutex
 	err    error           // why there is no index, guarded by mu
@@ -179,7 +181,7 @@ func (r *Registry) tidy(ctx context.Context, known map[string]sighting) bool {
 		if time.Since(seen.at) < Keep {
 			continue
 		}
-		if revocation, err := decode(seen.record); err == nil && !now.Before(revocation.Expires()) {
+		if revocation, err := decode(seen.record); err == nil && time.Since(seen.at) >= revocation.keep() && !now.Before(revocation.Expires()) {
 			_ = r.config.Store.Delete(ctx, seen.record)
 		}
 		if ctx.Err() != nil {

@@ -20,6 +20,11 @@ import (
 // about can be alive, and a margin for clocks that disagree.
 const Keep = keyring.CredentialLifetime + 5*time.Minute
 
+// KeepSignIns is how long a revocation is remembered that reaches people who have signed
+// in: one of a principal, or of everything. What they were given can be refreshed until
+// their sign-in is over.
+const KeepSignIns = keyring.SignInLifetime + 5*time.Minute
+
 // Revocation revokes the credentials of one selector that were issued before a time.
 // Exactly one of CredentialID, Principal, DBUser, Cluster (by itself) and All is set.
 type Revocation struct {
@@ -43,7 +48,14 @@ type Revocation struct {
 }
 
 // Expires is when the revocation is forgotten: nothing that it is about is alive.
-func (r *Revocation) Expires() time.Time { return r.RevokedAt.Add(Keep) }
+func (r *Revocation) Expires() time.Time { return r.RevokedAt.Add(r.keep()) }
+
+func (r *Revocation) keep() time.Duration {
+	if r.Principal != "" || r.All {
+		return KeepSignIns
+	}
+	return Keep
+}
 
 // Credential has the properties of a credential that revocations refer to.
 type Credential struct {

@@ -205,7 +205,7 @@ func (s *service) run(ctx context.Context) error {
 		live: func() *clusters { return s.live.Load().clusters },
 	}
 	httpServer := &http.Server{
-		Handler:           health.probes(s.api),
+		Handler:           health.probes(s.newSignIn().Before(s.api)),
 		ConnState:         connections.Track,
 		ConnContext:       connections.Context,
 		ReadHeaderTimeout: 10 * time.Second,

@@ -27,7 +27,7 @@ const (
 // time, since the keys may have moved. It is not ended with the call that it is
 // for: others wait for it.
 func (s *keySource) fetch(ctx context.Context, now time.Time) (*keySet, error) {
-	client, err := s.client()
+	client, err := ProviderClient(s.caFile)
 	if err != nil {
 		return nil, err
 	}
@@ -70,12 +70,14 @@ func (s *keySource) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	return &keySet{keys: keys, read: now}, nil
 }
 
-// client follows no redirect away from TLS and reads no endless document.
-func (s *keySource) client() (*http.Client, error) {
+// ProviderClient returns a client for requests to an identity provider, which the system's
+// authorities vouch for, and those in caFile unless it is empty. It follows no redirect
+// away from TLS and reads no endless document.
+func ProviderClient(caFile string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes = maxKeyHeader
-	if s.caFile != "" {
-		pem, err := os.ReadFile(s.caFile)
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +86,7 @@ func (s *keySource) client() (*http.Client, error) {
 			pool = x509.NewCertPool()
 		}
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificate", s.caFile)
+			return nil, fmt.Errorf("%s has no certificate", caFile)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}

@@ -68,6 +68,9 @@ type Session struct {
 	// UserSession has it: the credentials of an IAM role do not carry it (IAM
 	// User Guide, id_credentials_mfa_configure-api-require).
 	MFA time.Time
+	// SignedIn is when the person signed in for whom the session was made; zero when
+	// nobody did. A revocation of the principal reaches such a session: see package api.
+	SignedIn time.Time
 	// Origin is the access key or provider that the session was made with. It is nil in
 	// tokens of earlier versions; see Stands.
 	Origin             *Origin

@@ -49,6 +49,7 @@ type sealed struct {
 	NotAfter       int64      `cbor:"11,keyasint"`
 	Packed         []byte     `cbor:"12,keyasint,omitempty"`
 	Origin         *Origin    `cbor:"13,keyasint,omitempty"`
+	SignedIn       int64      `cbor:"14,keyasint,omitempty"`
 }
 
 type packed struct {
@@ -85,6 +86,9 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 	out.IssuedAt, out.NotAfter = s.IssuedAt.Unix(), s.NotAfter.Unix()
 	if !s.MFA.IsZero() {
 		out.MFA = s.MFA.Unix()
+	}
+	if !s.SignedIn.IsZero() {
+		out.SignedIn = s.SignedIn.Unix()
 	}
 	if s.Restricted() || len(s.Tags) > 0 {
 		out.Packed = pack(packed{s.Policy, s.PolicyARNs, s.Tags, s.Transitive})
@@ -149,6 +153,9 @@ func open(k *keyring.Keyring, now time.Time, accessKeyID, token string) (*Sessio
 	}
 	if in.MFA != 0 {
 		s.MFA = time.Unix(in.MFA, 0).UTC()
+	}
+	if in.SignedIn != 0 {
+		s.SignedIn = time.Unix(in.SignedIn, 0).UTC()
 	}
 	if len(in.Packed) > 0 {
 		more, err := unpack(in.Packed)

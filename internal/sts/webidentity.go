@@ -58,6 +58,8 @@ type WebIdentity struct {
 	Tags           []Tag
 	Transitive     []string
 	SourceIdentity string
+	// Payload is the token's payload, for Reread.
+	Payload []byte
 }
 
 // Claim is one claim as a condition key has it.
@@ -106,14 +108,14 @@ func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now 
 		}
 		return nil, fmt.Errorf("%w: %w", ErrNotJWT, err)
 	}
-	c, err := parseClaims(jws.UnsafePayloadWithoutVerification())
+	payload := jws.UnsafePayloadWithoutVerification()
+	c, err := parseClaims(payload)
 	if err != nil {
 		return nil, err
 	}
-	issuer, _ := c["iss"].(string)
-	provider, ok := d.Provider(issuer)
-	if !ok {
-		return nil, fmt.Errorf("%w: %s", ErrNoProvider, issuer)
+	provider, err := providerOf(d, c)
+	if err != nil {
+		return nil, err
 	}
 	if err := w.source(provider).verify(ctx, now, jws); err != nil {
 		return nil, err
@@ -121,7 +123,35 @@ func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now 
 	if err := checkTimes(c, now); err != nil {
 		return nil, err
 	}
-	identity := &WebIdentity{Provider: provider}
+	return identityOf(provider, c, payload)
+}
+
+// Reread is Verify for the payload of a token that was verified when its holder signed
+// in, and has been kept sealed since then. It asks neither for the signature nor for the
+// times, and whether the provider and the audience are still the directory's.
+func Reread(d *directory.Directory, payload []byte) (*WebIdentity, error) {
+	c, err := parseClaims(payload)
+	if err != nil {
+		return nil, err
+	}
+	provider, err := providerOf(d, c)
+	if err != nil {
+		return nil, err
+	}
+	return identityOf(provider, c, payload)
+}
+
+func providerOf(d *directory.Directory, c claims) (*directory.Provider, error) {
+	issuer, _ := c["iss"].(string)
+	provider, ok := d.Provider(issuer)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNoProvider, issuer)
+	}
+	return provider, nil
+}
+
+func identityOf(provider *directory.Provider, c claims, payload []byte) (*WebIdentity, error) {
+	identity := &WebIdentity{Provider: provider, Payload: payload}
 	if identity.Subject, _ = c["sub"].(string); identity.Subject == "" {
 		return nil, fmt.Errorf("%w: sub", ErrBadClaims)
 	}
@@ -129,6 +159,16 @@ func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now 
 		return nil, err
 	}
 	return identity, identity.readSession(c)
+}
+
+// Claim is the one value of a claim that is no list.
+func (w *WebIdentity) Claim(name string) (string, bool) {
+	for _, c := range w.Claims {
+		if c.Name == name && !c.List {
+			return c.Values[0], true
+		}
+	}
+	return "", false
 }
 
 // ClaimedIssuer is the issuer that a token names, true or not; "" when it names none.

@@ -143,7 +143,7 @@ func (s *Store) whole() error {
 // damaged adds the operator's next step to an error.
 func (s *Store) damaged(err error) error {
 	return fmt.Errorf("the registry %s cannot be read: %w. Restore it from a backup; or move it away, start the server again and run "+
-		"`daypass revoke --all`, since what was revoked in the last hour is forgotten with it", s.path, err)
+		"`daypass revoke --all`, since what was revoked is forgotten with it", s.path, err)
 }
 
 // errDamaged is wrapped by errors about the content of the file, in contrast to errors

@@ -1,0 +1,237 @@
+package api
+
+import (
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/registry"
+	"github.com/daypass/daypass/internal/sigv4"
+	"github.com/daypass/daypass/internal/sts"
+)
+
+// This file is what package signin asks of the API: the decisions of
+// AssumeRoleWithWebIdentity for people who have signed in at an identity provider, under
+// the same limits and with the same record.
+
+// signInKeys is how long the keys of someone who has signed in are good. They are
+// refreshed, and decided anew, for as long as the sign-in lasts.
+const signInKeys = 15 * time.Minute
+
+// SignInRole is an IAM role whose trust policy names the person's identity provider.
+type SignInRole struct {
+	Name, ID string
+	Open     bool // the person may have it
+	// Unmet are the condition keys that keep the person out, as in
+	// "idp.example.com:groups". Empty: a Deny does, or the conditions of the tags.
+	Unmet []string
+}
+
+// SignInKeys are temporary access keys of a role session, and its ARN.
+type SignInKeys struct {
+	sts.Credentials
+	ARN string
+}
+
+// ErrSignedOut is the answer when a revocation has reached a sign-in.
+var ErrSignedOut = &awsquery.Error{Code: "SignedOut", Status: http.StatusForbidden,
+	Message: "The sign-in was ended by an administrator. Sign in again."}
+
+// Source is the client of a request, behind the trusted proxies.
+func (h *Handler) Source(r *http.Request) netip.Addr {
+	return sourceOf(r, h.config.TrustedProxies()).address
+}
+
+// Attend keeps the connection of a request, for which the server is at work, until the
+// function that it returns is called.
+func (h *Handler) Attend(r *http.Request) func() {
+	visitor := visitorOf(r.Context())
+	visitor.Serve()
+	return visitor.Served
+}
+
+// VerifyIdentity is for the token of a provider with which somebody signs in.
+func (h *Handler) VerifyIdentity(r *http.Request, token string) (*sts.WebIdentity, error) {
+	return h.identities.Verify(r.Context(), h.config.Directory(), h.config.Now(), token)
+}
+
+// SignInRoles decides for each IAM role whether its trust policy lets a person in, and
+// returns those that name the person's provider, sorted by name. An error is an
+// *awsquery.Error. The record has a line for a person who may have none.
+func (h *Handler) SignInRoles(r *http.Request, who *sts.Person) (roles []SignInRole, err error) {
+	err = h.signIn(r, "Authorize", func(c *call) error {
+		identity := &webIdentity{}
+		if err := identity.read(c, who.Identity); err != nil {
+			return err
+		}
+		open := false
+		for _, arn := range c.directory.RoleARNs() {
+			role, _ := c.directory.Role(arn[strings.LastIndexByte(arn, '/')+1:])
+			if found, ok := c.signInRole(who, role); ok {
+				roles = append(roles, found)
+				open = open || found.Open
+			}
+		}
+		slices.SortFunc(roles, func(a, b SignInRole) int { return strings.Compare(a.Name, b.Name) })
+		if !open {
+			return errAccessDenied("Not authorized to perform sts:AssumeRoleWithWebIdentity on any IAM role")
+		}
+		c.unrecorded = true // nothing has been handed out; Assume will be recorded
+		return nil
+	})
+	if answer := answerTo(err); answer != nil && answer.Code == "AccessDenied" {
+		err = nil
+	}
+	return roles, err
+}
+
+// signInRole decides for one role, and reports whether its trust policy has to do with
+// the person's provider at all.
+func (c *call) signInRole(who *sts.Person, role *directory.Role) (SignInRole, bool) {
+	p := newSignIn(who, role)
+	found := SignInRole{Name: role.Name, ID: role.ID, Open: true}
+	ask := c.ask()
+	for _, k := range p.needs(c) {
+		d := ask.decide(&k)
+		if d.Allowed() {
+			continue
+		}
+		found.Open = false
+		trusting := iam.Policies{Resource: role.Trust}
+		misses := trusting.NearMisses(iam.TrustLayer, ask.request(&k))
+		for _, miss := range misses {
+			for _, unmet := range miss.Unmet {
+				if !slices.Contains(found.Unmet, unmet.Key) {
+					found.Unmet = append(found.Unmet, unmet.Key)
+				}
+			}
+		}
+		return found, len(misses) > 0 || d.Effect == iam.ExplicitDeny || k.action != "sts:AssumeRoleWithWebIdentity"
+	}
+	return found, true
+}
+
+func newSignIn(who *sts.Person, role *directory.Role) *webIdentity {
+	return &webIdentity{identity: who.Identity, assumption: assumption{
+		arn: role.ARN, role: role, session: who.Session, signedIn: who.Since,
+		tags: who.Identity.Tags, transitive: who.Identity.Transitive, sourceIdentity: who.Identity.SourceIdentity,
+	}}
+}
+
+// SignInAs decides whether a person may have an IAM role, named by its name and id, and
+// makes the keys, for lifetime at most. clientID and grantType are for the record. The error is an *awsquery.Error: ErrSignedOut, AccessDenied, Throttling or
+// one of the 5xx.
+func (h *Handler) SignInAs(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (keys *SignInKeys, err error) {
+	err = h.signIn(r, "CreateOAuth2Token", func(c *call) error {
+		c.request = append(c.request, audit.String("clientId", clientID), audit.String("grantType", grantType))
+		identity := &webIdentity{}
+		if err := identity.read(c, who.Identity); err != nil {
+			return err
+		}
+		known, ok := c.directory.Role(role)
+		if !ok || known.ID != id {
+			return errAccessDenied("The IAM role " + role + " does not exist any more")
+		}
+		p := newSignIn(who, known)
+		p.seconds = int(min(lifetime, signInKeys) / time.Second)
+		c.request = append(c.request, audit.String("roleArn", known.ARN), audit.String("roleSessionName", who.Session))
+		if err := c.stillSignedIn(sessionARN(c.directory, known, who.Session), who.Since); err != nil {
+			return err
+		}
+		if err := c.authorize(p.needs(c)); err != nil {
+			return err
+		}
+		made, err := c.assume(&p.assumption, sts.ProviderOrigin(who.Identity.Provider), who.Identity.Federated(c.directory))
+		if err != nil {
+			return err
+		}
+		keys = &SignInKeys{Credentials: made.credentials, ARN: made.arn}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keys, nil
+}
+
+// stillSignedIn asks whether a revocation has reached someone who signed in at a time. In
+// doubt it has.
+func (c *call) stillSignedIn(principal string, since time.Time) error {
+	if c.handler.config.Revocations == nil {
+		return nil
+	}
+	revoked, err := c.handler.config.Revocations.Revoked(registry.Credential{Principal: principal, IssuedAt: since})
+	switch {
+	case err != nil:
+		return errRegistry(err)
+	case revoked && c.service == signinService:
+		return ErrSignedOut
+	case revoked:
+		return sigv4.ErrInvalidToken
+	}
+	return nil
+}
+
+// signIn takes a call of package signin through the limits and into the record. What
+// cannot be recorded is an error.
+func (h *Handler) signIn(r *http.Request, event string, run func(*call) error) error {
+	c := &call{
+		handler:   h,
+		http:      r,
+		visitor:   visitorOf(r.Context()),
+		id:        newRequestID(),
+		directory: h.config.Directory(),
+		keyring:   h.config.Keyring(),
+		now:       h.config.Now(),
+		service:   signinService,
+		action:    &action{service: signinService, name: event},
+		source:    sourceOf(r, h.config.TrustedProxies()),
+	}
+	c.mark(&c.began)
+	defer c.done()
+	err := c.runSignIn(run)
+	if err == nil {
+		c.visitor.Known()
+	}
+	c.mark(&c.acted)
+	var answer *awsquery.Error
+	if err != nil {
+		answer = h.translate(c, err)
+	}
+	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(&record) {
+		if err := h.config.Audit.Call(record); err != nil {
+			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused", "request", c.id, "error", err)
+			answer = errNoAudit
+		}
+	}
+	c.mark(&c.recorded)
+	if h.config.Observe != nil {
+		c.observe(answer)
+	}
+	if answer != nil {
+		return answer
+	}
+	return nil
+}
+
+func (c *call) runSignIn(run func(*call) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+	}()
+	if err := c.admitAddress(); err != nil {
+		return err
+	}
+	if err := c.enter(c.handler.pressure.work); err != nil {
+		return err
+	}
+	return run(c)
+}

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/registry"
+	"github.com/daypass/daypass/internal/signin"
+	"github.com/daypass/daypass/internal/sts"
+)
+
+// newSignIn makes what people sign in with, for the configuration in force.
+func (s *service) newSignIn() *signin.Handler {
+	return signin.New(signin.Config{
+		Settings:  s.signInSettings,
+		Directory: func() *directory.Directory { return s.live.Load().cfg.Directory },
+		Keyring:   s.keys.Current,
+		Authority: signInAuthority{s.api},
+		UseOnce: func(ctx context.Context, id []byte, until time.Time) error {
+			err := s.revoked.UseOnce(ctx, id, until)
+			if errors.Is(err, registry.ErrUsed) {
+				return signin.ErrUsed
+			}
+			return err
+		},
+		Log: s.log,
+		Now: s.opts.Now,
+	})
+}
+
+func (s *service) signInSettings() *signin.Settings {
+	given := &s.live.Load().cfg.SignIn
+	if !given.Given() {
+		return nil
+	}
+	return &signin.Settings{
+		URL: given.URL, Issuer: given.Issuer, ClientID: given.ClientID, ClientSecret: given.ClientSecret,
+		Scopes: given.Scopes, SessionClaim: given.SessionName, Duration: given.Duration,
+	}
+}
+
+// signInAuthority is the API in the words of package signin.
+type signInAuthority struct{ *api.Handler }
+
+func (a signInAuthority) Roles(r *http.Request, who *sts.Person) ([]signin.Role, error) {
+	found, err := a.SignInRoles(r, who)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	roles := make([]signin.Role, len(found))
+	for i, role := range found {
+		roles[i] = signin.Role{Name: role.Name, ID: role.ID, Open: role.Open, Unmet: role.Unmet}
+	}
+	return roles, nil
+}
+
+func (a signInAuthority) Assume(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (*signin.Keys, error) {
+	keys, err := a.SignInAs(r, who, role, id, lifetime, clientID, grantType)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &signin.Keys{Credentials: keys.Credentials, ARN: keys.ARN}, nil
+}
+
+func (a signInAuthority) Verify(r *http.Request, token string) (*sts.WebIdentity, error) {
+	return a.VerifyIdentity(r, token)
+}
+
+// refusal sorts an answer of the API's.
+func refusal(err error) error {
+	var answer *awsquery.Error
+	switch {
+	case !errors.As(err, &answer):
+		return err
+	case errors.Is(err, api.ErrSignedOut):
+		return &signin.Refusal{Kind: signin.SignedOut, Message: answer.Message}
+	case answer.Code == "Throttling":
+		return &signin.Refusal{Kind: signin.TooMany, Message: "There are too many requests of yours at once."}
+	case answer.Status >= http.StatusInternalServerError:
+		return &signin.Refusal{Kind: signin.Unavailable, Message: answer.Message}
+	}
+	return &signin.Refusal{Kind: signin.Denied, Message: answer.Message}
+}

@@ -1,0 +1,309 @@
+package signin
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/daypass/daypass/internal/sts"
+)
+
+const (
+	// requestLifetime is for the person to sign in at the provider and to choose.
+	requestLifetime = 15 * time.Minute
+	// codeLifetime is for the client to exchange its code, and for a person to carry it
+	// to another machine.
+	codeLifetime = 10 * time.Minute
+	// maxPasted is the longest line that a terminal takes (POSIX: MAX_CANON may be as
+	// little as 255; Linux takes 4095).
+	maxPasted = 4000
+)
+
+const (
+	runAgain = "Run the command again."
+	askAdmin = "Ask the person who runs Daypass; the server's log has the reason."
+	tryLater = "Try again in a minute. If it goes on, tell the person who runs Daypass."
+)
+
+// authorize begins: the browser goes to the provider.
+func (e *exchange) authorize() {
+	if e.elsewhere() {
+		return
+	}
+	q, err := parseRequest(e.r.URL.RawQuery, e.settings.URL)
+	if err != nil {
+		e.refuse(http.StatusBadRequest, "This link is not one of a tool that can sign in here: "+err.Error()+".",
+			"Sign in with aws login; do not follow a link that somebody has sent you.")
+		return
+	}
+	var client *oauth2.Config
+	if !e.askProvider(func() (err error) {
+		client, _, err = e.client()
+		return err
+	}) {
+		return
+	}
+	q.Browser, q.Nonce, q.Verifier = e.browser(), rand.Text(), oauth2.GenerateVerifier()
+	q.NotAfter = e.now.Add(requestLifetime).Unix()
+	state, err := seal(e.keyring, e.now, forState, q)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	http.Redirect(e.w, e.r, client.AuthCodeURL(state, oauth2.S256ChallengeOption(q.Verifier), oauth2.SetAuthURLParam("nonce", q.Nonce)), http.StatusSeeOther)
+}
+
+// elsewhere sends a browser that has come to another name of this machine to the one that
+// the provider sends it back to: cookies go by the name.
+func (e *exchange) elsewhere() bool {
+	to, err := url.Parse(e.settings.URL)
+	if err != nil || !isLoopback(to.Hostname()) || e.r.Host == to.Host {
+		return false
+	}
+	if from, err := url.Parse("//" + e.r.Host); err != nil || !isLoopback(from.Hostname()) || from.Port() != to.Port() {
+		return false
+	}
+	http.Redirect(e.w, e.r, e.settings.URL+e.r.URL.Path+"?"+e.r.URL.RawQuery, http.StatusSeeOther)
+	return true
+}
+
+func isLoopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
+
+// askProvider asks, in a place among those that wait for the provider. When it fails the
+// browser has its answer.
+func (e *exchange) askProvider(ask func() error) (ok bool) {
+	defer e.config.Authority.Attend(e.r)()
+	if !e.outside.Enter(e.r.Context()) {
+		e.refuse(http.StatusServiceUnavailable, "Your company's sign-in does not answer at the moment.", tryLater)
+		return false
+	}
+	defer e.outside.Leave()
+	err := ask()
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, sts.ErrSessionName):
+		e.refuse(http.StatusForbidden, "Your company's sign-in does not say what to call you: "+err.Error()+".",
+			"Ask the person who runs Daypass to set sign_in.session_name, or the people who run the sign-in to send the claim.")
+	default:
+		e.refuse(http.StatusBadGateway, "Your company's sign-in, "+e.settings.Issuer+", has not said who you are.", tryLater)
+	}
+	e.config.Log.WarnContext(e.r.Context(), "signing in: asking the identity provider", "issuer", e.settings.Issuer, "error", err)
+	return false
+}
+
+// callback is where the provider sends the browser back to.
+func (e *exchange) callback() {
+	values, err := url.ParseQuery(e.r.URL.RawQuery)
+	if err != nil || len(e.r.URL.RawQuery) > 32<<10 {
+		e.refuse(http.StatusBadRequest, "The answer of your company's sign-in is malformed.", runAgain)
+		return
+	}
+	for name, list := range values {
+		if len(list) != 1 {
+			e.refuse(http.StatusBadRequest, "The answer of your company's sign-in has "+quoted(name)+" twice.", runAgain)
+			return
+		}
+	}
+	var q request
+	switch err := unseal(e.keyring, e.now, forState, values.Get("state"), &q); {
+	case err != nil || !e.began(&q):
+		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", runAgain+" If a link has brought you here, somebody else may be trying to sign in as you.")
+		return
+	case e.now.Unix() >= q.NotAfter:
+		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", runAgain)
+		return
+	}
+	if issuer := values.Get("iss"); issuer != "" && issuer != e.settings.Issuer {
+		e.refuse(http.StatusBadRequest, "The answer is of another sign-in service than your company's.", askAdmin)
+		return
+	}
+	if problem := values.Get("error"); problem != "" {
+		e.refuse(http.StatusForbidden, "Your company's sign-in has refused: "+quoted(problem)+" "+quoted(values.Get("error_description"))+".",
+			"Run the command again and sign in, or ask the people who run the sign-in.")
+		return
+	}
+	var who *sts.Person
+	if e.askProvider(func() error {
+		token, err := e.idToken(values.Get("code"), q.Verifier)
+		if err != nil {
+			return err
+		}
+		who, err = e.person(token, &q)
+		return err
+	}) {
+		e.choose(&q, who)
+	}
+}
+
+// person verifies the ID token: OpenID Connect Core 1.0, section 3.1.3.7.
+func (e *exchange) person(token string, q *request) (*sts.Person, error) {
+	found, err := e.config.Authority.Verify(e.r, token)
+	if err != nil {
+		return nil, err
+	}
+	nonce, _ := found.Claim("nonce")
+	switch {
+	case found.Provider.Issuer != e.settings.Issuer:
+		return nil, errors.New("the ID token is of another provider than sign_in.issuer")
+	case subtle.ConstantTimeCompare([]byte(nonce), []byte(q.Nonce)) != 1:
+		return nil, errors.New("the ID token has another nonce")
+	case !slices.Contains(found.Audience, e.settings.ClientID):
+		return nil, errors.New("the ID token is not for sign_in.client_id")
+	case len(found.Payload) > maxClaims:
+		return nil, errors.New("the ID token is too long")
+	}
+	session, err := found.SessionName(e.settings.SessionClaim)
+	if err != nil {
+		return nil, err
+	}
+	return &sts.Person{Identity: found, Session: session, Since: e.now.UTC().Truncate(time.Second)}, nil
+}
+
+// choose shows the page with the roles that the person may have.
+func (e *exchange) choose(q *request, who *sts.Person) {
+	roles, err := e.config.Authority.Roles(e.r, who)
+	if err != nil {
+		e.refused(err)
+		return
+	}
+	page := choicePage{Session: who.Session, Issuer: e.settings.Issuer, Remote: q.Remote, Action: pathContinue}
+	remembered := e.cookie(cookieRole)
+	for _, role := range roles {
+		if role.Open {
+			page.Roles = append(page.Roles, roleChoice{role.Name, role.Name == remembered})
+		} else {
+			page.Closed = append(page.Closed, closedRole{role.Name, role.Unmet})
+		}
+	}
+	if len(page.Roles) == 0 {
+		page.Claims = claimsOf(who.Identity)
+		e.show(http.StatusForbidden, "none", page)
+		return
+	}
+	if !slices.ContainsFunc(page.Roles, func(r roleChoice) bool { return r.Chosen }) {
+		page.Roles[0].Chosen = true
+	}
+	page.Sealed, err = seal(e.keyring, e.now, forConsent, consent{*q, identity{deflate(who.Identity.Payload), who.Session, who.Since.Unix()}})
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	if !q.Remote {
+		// Some browsers hold the redirect that answers the form against form-action, too.
+		to, _ := url.Parse(q.Redirect)
+		e.w.Header().Set("Content-Security-Policy", contentPolicy("'self' http://"+to.Host))
+	}
+	e.show(http.StatusOK, "choose", page)
+}
+
+// proceed makes the code for the role that was chosen.
+func (e *exchange) proceed() {
+	e.r.Body = http.MaxBytesReader(e.w, e.r.Body, 2*maxSealed)
+	if !e.ownPage() {
+		e.refuse(http.StatusForbidden, "This form was sent by a page of another site.", runAgain)
+		return
+	}
+	if err := e.r.ParseForm(); err != nil || len(e.r.PostForm["sealed"]) != 1 || len(e.r.PostForm["role"]) != 1 {
+		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
+		return
+	}
+	var given consent
+	switch err := unseal(e.keyring, e.now, forConsent, e.r.PostForm.Get("sealed"), &given); {
+	case err != nil || !e.began(&given.Request):
+		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", runAgain)
+		return
+	case e.now.Unix() >= given.Request.NotAfter:
+		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", runAgain)
+		return
+	}
+	who, err := e.again(&given.Identity)
+	if err != nil {
+		e.refuse(http.StatusForbidden, "The configuration has changed meanwhile.", runAgain)
+		return
+	}
+	roles, err := e.config.Authority.Roles(e.r, who)
+	if err != nil {
+		e.refused(err)
+		return
+	}
+	at := slices.IndexFunc(roles, func(r Role) bool { return r.Open && r.Name == e.r.PostForm.Get("role") })
+	if at < 0 {
+		e.refuse(http.StatusForbidden, "The IAM role that was chosen is not open to you.", runAgain)
+		return
+	}
+	q := &given.Request
+	id := make([]byte, 16)
+	rand.Read(id) // never fails
+	text, err := seal(e.keyring, e.now, forCode, code{ID: id, Identity: given.Identity, Role: roles[at].Name, RoleID: roles[at].ID,
+		ClientID: q.clientID(), Redirect: q.Redirect, Challenge: q.Challenge, NotAfter: e.now.Add(codeLifetime).Unix()})
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	e.setCookie(cookieRole, roles[at].Name, roleAge)
+	answer := url.Values{"code": {text}, "state": {q.State}}.Encode()
+	if !q.Remote {
+		http.Redirect(e.w, e.r, q.Redirect+"?"+answer, http.StatusSeeOther)
+		return
+	}
+	pasted := base64.StdEncoding.EncodeToString([]byte(answer))
+	if len(pasted) > maxPasted {
+		e.refuse(http.StatusForbidden, "The code would be longer than a terminal takes, because your account has so many groups or claims.",
+			"Sign in on a machine with a browser, or ask the person who runs the sign-in to send fewer claims.")
+		return
+	}
+	e.show(http.StatusOK, "code", codePage{Session: who.Session, Role: roles[at].Name, Code: pasted})
+}
+
+// again is the person that a sealed identity is of, if the configuration still knows the
+// provider as the one to sign in at.
+func (e *exchange) again(of *identity) (*sts.Person, error) {
+	payload, err := inflate(of.Claims)
+	if err != nil {
+		return nil, err
+	}
+	found, err := sts.Reread(e.directory, payload)
+	if err != nil {
+		return nil, err
+	}
+	if found.Provider.Issuer != e.settings.Issuer || !slices.Contains(found.Audience, e.settings.ClientID) {
+		return nil, errors.New("people sign in at another provider by now")
+	}
+	return &sts.Person{Identity: found, Session: of.Session, Since: time.Unix(of.Since, 0).UTC()}, nil
+}
+
+// confirmation is the address that clients on other machines name; nobody is sent there.
+func (e *exchange) confirmation() {
+	e.refuse(http.StatusNotFound, "There is no code here.", runAgain)
+}
+
+// refused answers a refusal of the Authority's with a page.
+func (e *exchange) refused(err error) {
+	var refusal *Refusal
+	if !errors.As(err, &refusal) {
+		e.fail(err)
+		return
+	}
+	status, next := http.StatusForbidden, askAdmin
+	switch refusal.Kind {
+	case TooMany:
+		status, next = http.StatusTooManyRequests, tryLater
+	case Unavailable:
+		status, next = http.StatusServiceUnavailable, tryLater
+	}
+	e.refuse(status, refusal.Message, next)
+}
+
+// fail answers what cannot happen.
+func (e *exchange) fail(err error) {
+	e.config.Log.ErrorContext(e.r.Context(), "signing in", "error", err)
+	e.refuse(http.StatusInternalServerError, "Signing in has failed because of an internal error.", askAdmin)
+}

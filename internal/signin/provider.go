@@ -1,0 +1,125 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/sts"
+)
+
+const (
+	// discoveryFresh is how long the provider's addresses are believed.
+	discoveryFresh = 15 * time.Minute
+	// discoveryPause is between two attempts after one has failed.
+	discoveryPause = 5 * time.Second
+	// providerTimeout is for one conversation with the provider.
+	providerTimeout = 10 * time.Second
+	// maxToken is the longest ID token.
+	maxToken = maxClaims
+)
+
+// providers remembers where the provider's endpoints are. The zero value is ready.
+type providers struct {
+	mu    sync.Mutex // guards what follows, and is held while the provider is asked
+	of    providerKey
+	found oauth2.Endpoint
+	err   error
+	until time.Time // of found or err
+}
+
+type providerKey struct{ issuer, caFile string }
+
+// endpoint discovers the provider's endpoints. Those who come meanwhile wait for the
+// answer; there are few of them, see Handler.outside.
+func (p *providers) endpoint(ctx context.Context, provider *directory.Provider, now time.Time) (oauth2.Endpoint, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of := providerKey{provider.Issuer, provider.CAFile}
+	if p.of == of && now.Before(p.until) && p.until.Sub(now) <= discoveryFresh {
+		return p.found, p.err
+	}
+	p.of, p.until = of, now.Add(discoveryFresh)
+	if p.found, p.err = discover(ctx, provider); p.err != nil {
+		p.until = now.Add(discoveryPause)
+	}
+	return p.found, p.err
+}
+
+func discover(ctx context.Context, provider *directory.Provider) (oauth2.Endpoint, error) {
+	client, err := sts.ProviderClient(provider.CAFile)
+	if err != nil {
+		return oauth2.Endpoint{}, err
+	}
+	defer client.CloseIdleConnections()
+	// Others wait for the answer, so it does not end with the request that asks.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), providerTimeout)
+	defer cancel()
+	document, err := oidc.NewProvider(oidc.ClientContext(ctx, client), provider.Issuer)
+	if err != nil {
+		return oauth2.Endpoint{}, fmt.Errorf("discovering %s: %w", provider.Issuer, err)
+	}
+	endpoint := document.Endpoint()
+	for _, address := range []string{endpoint.AuthURL, endpoint.TokenURL} {
+		if !strings.HasPrefix(address, "https://") && (strings.HasPrefix(provider.Issuer, "https://") || !strings.HasPrefix(address, "http://")) {
+			return oauth2.Endpoint{}, fmt.Errorf("discovering %s: an endpoint is not an https URL", provider.Issuer)
+		}
+	}
+	return endpoint, nil
+}
+
+// client is ours at the provider.
+func (e *exchange) client() (*oauth2.Config, *directory.Provider, error) {
+	provider, ok := e.directory.Provider(e.settings.Issuer)
+	if !ok {
+		return nil, nil, errors.New("the provider is not configured any more")
+	}
+	endpoint, err := e.providers.endpoint(e.r.Context(), provider, e.now)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &oauth2.Config{
+		ClientID:     e.settings.ClientID,
+		ClientSecret: e.settings.ClientSecret.Reveal(),
+		Endpoint:     endpoint,
+		RedirectURL:  e.settings.URL + pathCallback,
+		Scopes:       e.settings.Scopes,
+	}, provider, nil
+}
+
+// idToken exchanges the provider's code.
+func (e *exchange) idToken(code, verifier string) (string, error) {
+	client, provider, err := e.client()
+	if err != nil {
+		return "", err
+	}
+	transport, err := sts.ProviderClient(provider.CAFile)
+	if err != nil {
+		return "", err
+	}
+	defer transport.CloseIdleConnections()
+	// The client's secret must not follow a redirect.
+	transport.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	ctx, cancel := context.WithTimeout(e.r.Context(), providerTimeout)
+	defer cancel()
+	token, err := client.Exchange(context.WithValue(ctx, oauth2.HTTPClient, transport), code, oauth2.VerifierOption(verifier))
+	if err != nil {
+		return "", fmt.Errorf("exchanging the code: %w", err)
+	}
+	text, _ := token.Extra("id_token").(string)
+	switch {
+	case text == "":
+		return "", errors.New("the provider has sent no ID token: is openid among sign_in.scopes?")
+	case len(text) > maxToken:
+		return "", fmt.Errorf("the ID token has %d characters, more than %d", len(text), maxToken)
+	}
+	return text, nil
+}

@@ -1,0 +1,97 @@
+package signin
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// The clients that AWS's tools and SDKs name themselves as.
+const (
+	sameDevice  = "arn:aws:signin:::devtools/same-device"
+	crossDevice = "arn:aws:signin:::devtools/cross-device"
+)
+
+// clientID is the one that a request has come with.
+func (q *request) clientID() string {
+	if q.Remote {
+		return crossDevice
+	}
+	return sameDevice
+}
+
+// requestError is why a request of a client is not taken.
+type requestError struct{ parameter, problem string }
+
+func (e *requestError) Error() string { return e.parameter + " " + e.problem }
+
+// parseRequest reads the query of /v1/authorize: RFC 6749, section 4.1.1, and RFC 7636,
+// section 4.3, as AWS's clients send it. Every parameter is there once. A redirect_uri that
+// is not taken must never be redirected to.
+//
+// redirect_uri is this machine of the browser's, by address and with a port: a name could
+// be made to lead elsewhere. A client that runs on another machine gets no redirect; its
+// redirect_uri is our own page.
+func parseRequest(query, base string) (*request, error) {
+	if len(query) > 8<<10 {
+		return nil, &requestError{"the query", "is too long"}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, &requestError{"the query", "is malformed"}
+	}
+	for name, list := range values {
+		if len(list) != 1 {
+			return nil, &requestError{quoted(name), "is duplicated"}
+		}
+	}
+	q := &request{Redirect: values.Get("redirect_uri"), State: values.Get("state")}
+	switch values.Get("client_id") {
+	case sameDevice:
+		if !isLoopbackRedirect(q.Redirect) {
+			return nil, &requestError{"redirect_uri", "must be http://127.0.0.1:PORT/oauth/callback"}
+		}
+	case crossDevice:
+		q.Remote = true
+		if q.Redirect != base+pathConfirmation {
+			return nil, &requestError{"redirect_uri", "must be " + base + pathConfirmation + ": the client was given another address of this server"}
+		}
+	default:
+		return nil, &requestError{"client_id", "is not that of a client known here"}
+	}
+	if values.Get("response_type") != "code" {
+		return nil, &requestError{"response_type", "must be code"}
+	}
+	if len(q.State) == 0 || len(q.State) > 512 || strings.ContainsFunc(q.State, func(r rune) bool { return r < '!' || r > '~' }) {
+		return nil, &requestError{"state", "must be 1 to 512 characters of ASCII without spaces"}
+	}
+	// AWS's clients write SHA-256 where RFC 7636 has S256.
+	if method := values.Get("code_challenge_method"); method != "SHA-256" && method != "S256" {
+		return nil, &requestError{"code_challenge_method", "must be SHA-256"}
+	}
+	q.Challenge, err = base64.RawURLEncoding.Strict().DecodeString(values.Get("code_challenge"))
+	if err != nil || len(q.Challenge) != 32 || strings.ContainsAny(values.Get("code_challenge"), "\r\n") {
+		return nil, &requestError{"code_challenge", "must be a SHA-256 in base64url without padding"}
+	}
+	return q, nil
+}
+
+// isLoopbackRedirect takes one spelling only.
+func isLoopbackRedirect(text string) bool {
+	const prefix, suffix = "http://", "/oauth/callback"
+	middle, ok := strings.CutPrefix(text, prefix)
+	if !ok {
+		return false
+	}
+	middle, ok = strings.CutSuffix(middle, suffix)
+	if !ok {
+		return false
+	}
+	address, err := netip.ParseAddrPort(middle)
+	return err == nil && address.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) && address.Port() != 0 && address.String() == middle
+}
+
+// quoted is a text of a stranger's, short and printable.
+func quoted(text string) string { return fmt.Sprintf("%.64q", text) }

@@ -1,0 +1,135 @@
+package signin
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+// What travels is sealed for one step; nothing opens as what it was not sealed for.
+const (
+	forState   = "state"   // of the provider: request
+	forConsent = "consent" // in the page with the roles: consent
+	forCode    = "code"    // code
+	forRefresh = "refresh" // refresh
+)
+
+// maxSealed bounds what is opened, in characters.
+const maxSealed = 16 << 10
+
+// request is what a client has asked for, until the provider sends the browser back.
+type request struct {
+	Remote    bool   `cbor:"1,keyasint,omitempty"`
+	Redirect  string `cbor:"2,keyasint"`
+	State     string `cbor:"3,keyasint"`
+	Challenge []byte `cbor:"4,keyasint"`
+	// Browser is the hash of the cookie, Nonce is the ID token's, Verifier is ours for
+	// the provider.
+	Browser  []byte `cbor:"5,keyasint"`
+	Nonce    string `cbor:"6,keyasint"`
+	Verifier string `cbor:"7,keyasint"`
+	NotAfter int64  `cbor:"8,keyasint"`
+}
+
+// identity is a person as a provider's token has them.
+type identity struct {
+	Claims  []byte `cbor:"1,keyasint"` // the token's payload, DEFLATE
+	Session string `cbor:"2,keyasint"`
+	Since   int64  `cbor:"3,keyasint"`
+}
+
+// consent is a request whose person has signed in and has not chosen yet.
+type consent struct {
+	Request  request  `cbor:"1,keyasint"`
+	Identity identity `cbor:"2,keyasint"`
+}
+
+// code is what the client exchanges for keys.
+type code struct {
+	ID        []byte   `cbor:"1,keyasint"`
+	Identity  identity `cbor:"2,keyasint"`
+	Role      string   `cbor:"3,keyasint"`
+	RoleID    string   `cbor:"4,keyasint"`
+	ClientID  string   `cbor:"5,keyasint"`
+	Redirect  string   `cbor:"6,keyasint"`
+	Challenge []byte   `cbor:"7,keyasint"`
+	NotAfter  int64    `cbor:"8,keyasint"`
+}
+
+// refresh is a refresh token. It is good for the holder of the key only.
+type refresh struct {
+	Identity identity `cbor:"1,keyasint"`
+	Role     string   `cbor:"2,keyasint"`
+	RoleID   string   `cbor:"3,keyasint"`
+	ClientID string   `cbor:"4,keyasint"`
+	Key      []byte   `cbor:"5,keyasint"` // thumbprint, RFC 7638
+	NotAfter int64    `cbor:"6,keyasint"`
+}
+
+// errSealed is for everything that does not open: one answer for forgeries, whatever is
+// wrong with them.
+var errSealed = errors.New("not one of ours, altered, or for something else")
+
+// seal makes text of a value that opens for the same step only.
+func seal(k *keyring.Keyring, now time.Time, step string, value any) (string, error) {
+	plain, err := cbor.Marshal(value)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(k.SealSignIn(now, plain, []byte(step))), nil
+}
+
+// unseal opens what seal made. There is one form of it: the decoder skips line breaks.
+func unseal(k *keyring.Keyring, now time.Time, step, text string, value any) error {
+	if len(text) > maxSealed || strings.ContainsAny(text, "\r\n") {
+		return errSealed
+	}
+	box, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return errSealed
+	}
+	plain, err := k.OpenSignIn(now, box, []byte(step))
+	if err != nil {
+		return errSealed
+	}
+	if err := decoding.Unmarshal(plain, value); err != nil {
+		return errSealed
+	}
+	return nil
+}
+
+// decoding refuses what this version would not have written.
+var decoding = func() cbor.DecMode {
+	mode, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField}.DecMode()
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return mode
+}()
+
+// maxClaims is the longest payload of a token, as AssumeRoleWithWebIdentity takes them.
+const maxClaims = 20_000
+
+func deflate(plain []byte) []byte {
+	var out bytes.Buffer
+	w, _ := flate.NewWriter(&out, flate.BestCompression)
+	_, _ = w.Write(plain) // to memory: never fails
+	_ = w.Close()
+	return out.Bytes()
+}
+
+func inflate(data []byte) ([]byte, error) {
+	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(data)), maxClaims+1))
+	if err != nil || len(plain) > maxClaims {
+		return nil, errSealed
+	}
+	return plain, nil
+}

@@ -1,0 +1,258 @@
+// Package signin is where people sign in with their company's account (docs/people.md). It
+// serves, beside the API and at its address,
+//
+//   - pages, for a browser: an OpenID Connect client of one of the configured identity
+//     providers (OpenID Connect Core 1.0, section 3.1: authorization code with PKCE,
+//     RFC 7636, state and nonce);
+//   - the sign-in service of AWS (botocore's model signin/2023-01-01), for `aws login` and
+//     the login providers of the SDKs: OAuth 2.0 with PKCE, and keys bound to a key of the
+//     client's with DPoP (RFC 9449).
+//
+// The way of one sign-in:
+//
+//	client    opens  GET /v1/authorize          with its challenge and a loopback address
+//	browser   goes to the provider              state: all of the request, sealed; a cookie
+//	provider  sends it to /sign-in/callback     code, state
+//	we        ask the provider for the ID token, decide on the IAM roles, show a page
+//	browser   sends  POST /sign-in/continue     the chosen role, and the identity, sealed
+//	browser   goes to the client's address      our code: the identity and the role, sealed
+//	client    sends  POST /v1/token             code, verifier, DPoP: keys and a refresh token
+//	client    sends  POST /v1/token             refresh token, DPoP: new keys
+//
+// Nothing is stored between these steps but which codes were used, in the registry. What
+// travels is sealed by the keyring for its step, and bound: to the browser by a cookie, to
+// the client by its challenge, to the client's key by the key's thumbprint. Who may have
+// which IAM role is not decided here: see Authority.
+package signin
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/admission"
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/sts"
+	"github.com/daypass/daypass/internal/throttle"
+)
+
+// Settings are what the configuration says of signing in.
+type Settings struct {
+	URL          string // of the API as browsers and clients reach it, without a path
+	Issuer       string // of the provider that people sign in at
+	ClientID     string // ours, at the provider
+	ClientSecret keyring.Secret
+	Scopes       []string
+	SessionClaim string        // what the role session is called by
+	Duration     time.Duration // of a sign-in, at most keyring.SignInLifetime
+}
+
+// Role is an IAM role that a person may be let into, or not.
+type Role struct {
+	Name, ID string
+	Open     bool
+	Unmet    []string // condition keys that keep the person out
+}
+
+// Keys are temporary access keys of a role session.
+type Keys struct {
+	sts.Credentials
+	ARN string // of the role session
+}
+
+// Authority decides who may have which IAM role, keeps the limits and the record. Its
+// errors are *Refusal.
+type Authority interface {
+	// Roles are those whose trust policy names the person's provider.
+	Roles(r *http.Request, who *sts.Person) ([]Role, error)
+	// Assume makes keys for a role that the person may have.
+	Assume(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (*Keys, error)
+	// Verify checks a token of a provider.
+	Verify(r *http.Request, token string) (*sts.WebIdentity, error)
+	// Attend keeps the client's connection while the server is at work, until the
+	// function that it returns is called.
+	Attend(r *http.Request) func()
+	// Source is the client's address.
+	Source(r *http.Request) netip.Addr
+}
+
+// Refusal is why an Authority does not do what it is asked for.
+type Refusal struct {
+	Kind    RefusalKind
+	Message string // for the person
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+// RefusalKind tells refusals apart.
+type RefusalKind int
+
+// The kinds of refusals.
+const (
+	Denied      RefusalKind = iota // by policies
+	SignedOut                      // by a revocation
+	TooMany                        // by a limit
+	Unavailable                    // for now
+)
+
+// Config is what a Handler needs. All of it is required.
+type Config struct {
+	// Settings returns those in force; nil: nobody can sign in. A request asks once.
+	Settings  func() *Settings
+	Directory func() *directory.Directory
+	Keyring   func() *keyring.Keyring
+	Authority Authority
+	// UseOnce uses a code up, on all servers: nil once, ErrUsed after that.
+	UseOnce func(ctx context.Context, id []byte, until time.Time) error
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Handler answers the requests of signing in. It is safe for concurrent use.
+type Handler struct {
+	config    Config
+	addresses *throttle.Keys[netip.Addr]
+	outside   *throttle.Gate // requests that wait for the provider
+	providers providers
+	proofs    proofs
+}
+
+// What one address may ask for. An office behind one address signs in and refreshes
+// within it: a thousand people refresh once in 15 minutes, on average one in a second.
+var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
+
+// outsidePlaces is how many requests wait for the provider at a time.
+const outsidePlaces = 32
+
+// New makes a Handler.
+func New(config Config) *Handler {
+	return &Handler{
+		config:    config,
+		addresses: throttle.NewKeys[netip.Addr](perAddress, 1<<16),
+		outside:   throttle.NewGate(outsidePlaces, outsidePlaces, time.Second),
+	}
+}
+
+// The paths. Those of AWS's service are its clients'.
+const (
+	pathAuthorize    = "/v1/authorize"
+	pathToken        = "/v1/token"
+	pathConfirmation = "/v1/sessions/confirmation"
+	pathCallback     = "/sign-in/callback"
+	pathContinue     = "/sign-in/continue"
+	pathStyle        = "/sign-in/style.css"
+)
+
+// Before serves the paths of signing in, and everything else with next.
+func (h *Handler) Before(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.URL.Path) > 1 && h.serve(w, r) {
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// exchange is one request on its way. It sees one configuration.
+type exchange struct {
+	*Handler
+	w         http.ResponseWriter
+	r         *http.Request
+	settings  *Settings
+	directory *directory.Directory
+	keyring   *keyring.Keyring
+	now       time.Time
+}
+
+// serve reports whether the request was one of ours.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) bool {
+	var answer func(*exchange)
+	method := http.MethodGet
+	switch r.URL.Path {
+	case pathAuthorize:
+		answer = (*exchange).authorize
+	case pathCallback:
+		answer = (*exchange).callback
+	case pathContinue:
+		answer, method = (*exchange).proceed, http.MethodPost
+	case pathToken:
+		answer, method = (*exchange).token, http.MethodPost
+	case pathConfirmation:
+		answer = (*exchange).confirmation
+	case pathStyle:
+		answer = (*exchange).style
+	default:
+		return false
+	}
+	settings := h.config.Settings()
+	if settings == nil {
+		return false
+	}
+	e := &exchange{Handler: h, w: w, r: r, settings: settings, directory: h.config.Directory(), keyring: h.config.Keyring(), now: h.config.Now()}
+	e.setHeaders()
+	if r.Method != method {
+		w.Header().Set("Allow", method)
+		e.refuse(http.StatusMethodNotAllowed, "This page takes "+method+" requests only.", "")
+		return true
+	}
+	address := admission.Network(h.config.Authority.Source(r))
+	pass, verdict := h.addresses.Enter(address, e.now)
+	if verdict != throttle.Admitted {
+		e.refuse(http.StatusTooManyRequests, "There are too many requests from your network at once.", "Wait a minute, then try again.")
+		return true
+	}
+	defer h.addresses.Leave(address, pass)
+	answer(e)
+	return true
+}
+
+// setHeaders is for every answer: none may be kept, framed or read by another site's
+// page, and no page of ours loads or runs anything but the style sheet.
+func (e *exchange) setHeaders() {
+	header := e.w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Security-Policy", contentPolicy("'self'"))
+	header.Set("X-Frame-Options", "DENY")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// contentPolicy names where a page's form may lead.
+func contentPolicy(forms string) string {
+	return "default-src 'none'; style-src 'self'; form-action " + forms + "; frame-ancestors 'none'; base-uri 'none'"
+}
+
+// wantsPage reports whether a person reads the answer, and not a program.
+func (e *exchange) wantsPage() bool { return e.r.URL.Path != pathToken }
+
+// refuse answers with an error page, or an OAuth error.
+func (e *exchange) refuse(status int, problem, next string) {
+	if e.wantsPage() {
+		e.show(status, "problem", problemPage{Problem: problem, Next: next})
+		return
+	}
+	code := errInvalidRequest
+	if status >= 500 {
+		code = errServer
+	}
+	e.tokenError(&tokenError{status, code, strings.TrimSpace(problem + " " + next)})
+}
+
+// secure reports whether browsers reach us with TLS. Without it we are on loopback.
+func (s *Settings) secure() bool { return strings.HasPrefix(s.URL, "https://") }
+
+// host is that of the URL, with its port.
+func (s *Settings) host() string {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
