@@ -189,8 +189,9 @@ func TestShutdownLeavesNoSpare(t *testing.T) {
 
 // TestPrewarmIsShutOut: a session that waits is not handed out when a new one would
 // not be let in.
+// What shuts sessions out is alike in all versions.
 func TestPrewarmIsShutOut(t *testing.T) {
-	pgtest.Each(t, func(t *testing.T, shared *pgtest.Server) {
+	pgtest.Ends(t, func(t *testing.T, shared *pgtest.Server) {
 		pg := shared.StartAlone(t, nil)
 		f := newFixture(t, nil)
 		cluster := *f.real(pg)
@@ -226,8 +227,9 @@ func TestPrewarmIsShutOut(t *testing.T) {
 
 // TestPrewarmMakesWayForDropDatabase: what waits is no session that somebody would
 // have to look for.
+// DROP DATABASE is alike in all versions.
 func TestPrewarmMakesWayForDropDatabase(t *testing.T) {
-	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
 		for _, sql := range []string{"DROP DATABASE %s", "ALTER DATABASE %[1]s RENAME TO %[2]s", "CREATE DATABASE %[2]s TEMPLATE %[1]s"} {
 			f := newFixture(t, nil)

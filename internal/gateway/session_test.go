@@ -175,8 +175,9 @@ func sessionsOf(t testing.TB, pg *pgtest.Server, user string) int {
 
 var sleep = typed('Q', []byte("SELECT pg_sleep(120)\x00"))
 
+// TestCancel needs one version of each kind only: the request is alike in all versions.
 func TestCancel(t *testing.T) {
-	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		f := newFixture(t, func(c *gateway.Config) { c.Limits.FailureDelay, c.Limits.FailureDelayMax = 1, 1 })
 		f.real(pg)
 		for _, test := range []struct {

@@ -40,8 +40,9 @@ func (o *otherGateway) Opened(role string) {
 // TestStrippedDuringALogon: another gateway takes the rights of the session role
 // away in the middle of a logon. The session has them all the same, at once or, when
 // the server had let it in already, a moment later.
+// One version of either kind: memberships have options from 16 on.
 func TestStrippedDuringALogon(t *testing.T) {
-	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
 		super := pgtest.Connect(t, pg.Superuser("postgres"))
 		strip := func(sql string) func(role string) {
@@ -156,8 +157,9 @@ func TestSessionsOfAStandby(t *testing.T) {
 // TestRevocationReachesTheSessionRole: a password that the holder has given it is of no
 // use, and the rights are gone, although it owns nothing. Another credential for
 // the same user and groups gets them again.
+// One version of either kind: memberships have options from 16 on.
 func TestRevocationReachesTheSessionRole(t *testing.T) {
-	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
 		registry := &revocations{}
 		f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })

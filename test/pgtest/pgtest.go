@@ -24,6 +24,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -229,9 +230,8 @@ func Each(t *testing.T, test func(t *testing.T, s *Server)) {
 	t.Helper()
 	have := make(map[string]bool)
 	for _, inst := range servers.installations() {
-		major := strconv.Itoa(inst.Major)
-		have[major] = true
-		t.Run("PostgreSQL"+major, func(t *testing.T) { test(t, start(t, inst)) })
+		have[strconv.Itoa(inst.Major)] = true
+		on(t, inst, test)
 	}
 	demanded := demandedMajors()
 	if len(have) == 0 && len(demanded) == 0 {
@@ -247,6 +247,26 @@ func Each(t *testing.T, test func(t *testing.T, s *Server)) {
 			t.Errorf("DAYPASS_TEST_POSTGRES_MAJORS demands PostgreSQL %s, which is not here: %s", major, howToGet(major))
 		}
 	}
+}
+
+// Ends runs a subtest for the oldest and the newest of the versions that Each runs: for
+// tests of what PostgreSQL does alike in all of them, as their comments say.
+func Ends(t *testing.T, test func(t *testing.T, s *Server)) {
+	t.Helper()
+	found := servers.installations()
+	if len(found) == 0 {
+		t.Fatalf("no PostgreSQL found\n%v\n%s", servers.problem, howToGet(""))
+	}
+	on(t, found[0], test)
+	if last := len(found) - 1; last > 0 {
+		on(t, found[last], test)
+	}
+}
+
+// on runs a subtest with the shared server of an installation.
+func on(t *testing.T, inst postgres.Installation, test func(t *testing.T, s *Server)) {
+	t.Helper()
+	t.Run("PostgreSQL"+strconv.Itoa(inst.Major), func(t *testing.T) { test(t, start(t, inst)) })
 }
 
 // EachMinor runs a subtest for each of the minor versions, such as "15.9", with a
@@ -318,8 +338,11 @@ func start(t testing.TB, inst postgres.Installation) *Server {
 }
 
 func launch(inst postgres.Installation, settings map[string]string) (*Server, error) {
+	// Backends of tests touch little memory, and a page fault is dear on some machines.
+	all := map[string]string{"shared_buffers": "16MB"}
+	maps.Copy(all, settings)
 	// Not the test's context: the server outlives the test that starts it.
-	p, err := postgres.Start(context.Background(), inst, postgres.Options{Settings: settings, Templates: Templates()})
+	p, err := postgres.Start(context.Background(), inst, postgres.Options{Settings: all, Templates: Templates()})
 	if err != nil {
 		return nil, err
 	}
