@@ -71,6 +71,7 @@ var documentRuns = map[string]documentRun{
 	},
 	"docs/several-servers.md: (umask 077; openssl rand -base64 32 > root.key)":                 {},
 	"docs/several-servers.md: daypass keys list --config /etc/daypass/daypass.yaml":            {not: "TestSharedKeysCommands runs it"},
+	"docs/several-servers.md: daypass servers --config /etc/daypass/daypass.yaml":              {not: "TestSharedKeysCommands runs it"},
 	"docs/several-servers.md: kubectl create secret generic daypass-root --from-file=root.key": {not: "it needs a Kubernetes"},
 	"docs/several-servers.md: etcdctl role add daypass":                                        {not: "etcd is no part of Daypass; TestUsers of internal/registry/etcdstore asks for the same"},
 	"docs/identities.md: export AWS_ENDPOINT_URL=https://daypass.example.com:8440 AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1    # version 1 of the AWS CLI reads the last": {

@@ -71,6 +71,8 @@ upstream    KEY  all     in use   2026-01-01T12:00:00Z  -`)
 	if !strings.Contains(expect(0, "", "keys", "list", "--output", "json"), `"purpose": "session"`) {
 		t.Error("the JSON has no session key")
 	}
+	expect(0, "SERVER", "servers")
+	expect(0, `"servers": []`, "servers", "--output", "json")
 	// Someone with another root key reads nothing.
 	write("root.key", "q4d61qyQyxyvhhAIz9wUURnLlaVnVRcGgCYHxnIfm0o=\n")
 	expect(1, "another root key", "keys", "list")

@@ -93,6 +93,7 @@ this machine; "daypass serve" runs it in front of your own clusters.`,
 	root.AddCommand(newPolicyCommand(env))
 	root.AddCommand(newRevokeCommand(env))
 	root.AddCommand(newSessionsCommand(env))
+	root.AddCommand(newServersCommand(env))
 	root.AddCommand(newCompletionCommand(env))
 	root.AddCommand(newManCommand(env))
 	improveHelp(root, env)

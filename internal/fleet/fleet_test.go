@@ -44,7 +44,7 @@ func (s *store) Announce(ctx context.Context, key string, lifetime time.Duration
 		select {
 		case <-ctx.Done():
 		case <-again:
-		case <-time.After(lifetime): // seldom, since hours pass here
+		case <-time.After(lifetime / 2): // seldom, since hours pass here
 		}
 	}
 	_ = s.Delete(context.Background(), last)
@@ -535,6 +535,60 @@ func TestMove(t *testing.T) {
 			t.Error("the key of the file checks 90 min after the rotation")
 		}
 	})
+}
+
+// TestServers: who is there is seen by servers and from outside, with in what they
+// differ.
+func TestServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+		a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+		o := operator(memory, roots)
+		lists := func() map[string][]fleet.Server {
+			t.Helper()
+			outside, err := o.Servers(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return map[string][]fleet.Server{"a": a.Servers(), "b": b.Servers(), "outside": outside}
+		}
+		for who, list := range lists() {
+			if len(list) != 2 || list[0].ID != "a" || list[1].ID != "b" || list[0].Signing == "" || list[0].Behind || list[0].Release != "1" {
+				t.Errorf("%s sees %+v", who, list)
+			}
+			if found := fleet.Differences(list); len(found) != 0 {
+				t.Errorf("%s finds differences: %v", who, found)
+			}
+		}
+		c := start(t, memory, roots, "c", 2*time.Minute)
+		time.Sleep(15 * time.Second)
+		for who, list := range lists() {
+			found := fleet.Differences(list)
+			if len(list) != 3 || len(found) != 1 || found[fleet.Clocks] != "c is 2m0s ahead of a" {
+				t.Errorf("%s sees %d servers and %v", who, len(list), found)
+			}
+		}
+		c.stop()
+		b.frozen.Store(true)
+		time.Sleep(20 * time.Second)
+		for who, list := range map[string][]fleet.Server{"a": a.Servers(), "outside": lists()["outside"]} {
+			if len(list) != 1 {
+				t.Errorf("%s sees %d servers, want the one that is awake", who, len(list))
+			}
+		}
+	})
+	for want, list := range map[string][]fleet.Server{
+		"map[]": {{Self: fleet.Self{ID: "a", Config: "x"}}, {Self: fleet.Self{ID: "b"}}},
+		"map[configuration:x on a, c; y on b]": {{Self: fleet.Self{ID: "a", Config: "x"}}, {Self: fleet.Self{ID: "b", Config: "y"}},
+			{Self: fleet.Self{ID: "c", Config: "x"}}},
+		"map[release:1 on a; 2 on b root key:r on a; s on b]": {{Self: fleet.Self{ID: "a", Release: "1"}, Roots: []string{"r", "s"}},
+			{Self: fleet.Self{ID: "b", Release: "2"}, Roots: []string{"s"}}},
+		"map[clock:b is 9s ahead of a]": {{Self: fleet.Self{ID: "a"}, Offset: -3 * time.Second}, {Self: fleet.Self{ID: "b"}, Offset: 6 * time.Second}},
+	} {
+		if got := fmt.Sprint(fleet.Differences(list)); got != want {
+			t.Errorf("Differences() = %s, want %s", got, want)
+		}
+	}
 }
 
 // TestCut: a server that cannot reach the registry signs while its certificate is good

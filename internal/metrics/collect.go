@@ -30,6 +30,9 @@ type Sources struct {
 		Err() error
 	}
 	Registry interface{ Err() error }
+	// Servers returns how many servers share keys with this one, itself included, and in
+	// what they differ. Optional.
+	Servers func() (servers int, differ map[string]bool)
 	// Identities are the keys of identity providers.
 	Identities func() []api.KeyState
 	// Certificates returns the certificates that the server presents.
@@ -85,6 +88,9 @@ var (
 	auditSyncs   = describe("audit_syncs_total", "Syncs of the file.")
 	auditFaults  = describe("audit_faults_total", "Attempts to write, sync or mend the audit log that failed.")
 	auditLag     = describe("audit_lag_seconds", "Age of the oldest line that may not be on disk yet.")
+
+	servers       = describe("servers", "Servers of this installation that are alive, as this one sees them.")
+	serversDiffer = describe("servers_differ", "1 if the servers differ in this, 0 if they do not.", "about")
 
 	registryOK = describe("registry_ok", "1 if it is known what is revoked, 0 if logons are refused because it is not.")
 
@@ -192,6 +198,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		for _, s := range c.Certificates() {
 			gauge(certificateEnd, float64(s.NotAfter.Unix()), s.Use, s.Cluster)
 			gauge(certificateRenew, float64(s.RenewBy.Unix()), s.Use, s.Cluster)
+		}
+	}
+	if c.Servers != nil {
+		count, differ := c.Servers()
+		gauge(servers, float64(count))
+		for about, differs := range differ {
+			gauge(serversDiffer, truth(differs), about)
 		}
 	}
 	if c.Registry != nil {

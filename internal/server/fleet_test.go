@@ -80,6 +80,9 @@ func TestServersShareKeys(t *testing.T) {
 		all = append(all, s)
 	}
 	keys := all[0].keys()
+	if list, err := keys.Servers(t.Context()); err != nil || len(list) != 3 || len(fleet.Differences(list)) != 0 || list[0].Config == "" {
+		t.Errorf("Servers() = %+v, %v, %v", list, fleet.Differences(list), err)
+	}
 	signers := map[string]bool{}
 	agree := func(when string, servers ...*served) {
 		t.Helper()
@@ -133,8 +136,14 @@ func TestServersShareKeys(t *testing.T) {
 	if err := all[2].stop(); err != nil {
 		t.Fatal(err)
 	}
-	fresh := newMember(t, database, etcd.URL, "")
+	fresh := newMember(t, database, etcd.URL, "audit: {principal_bytes: 30000}\n")
 	fresh.start()
+	pgtest.Eventually(t, "the other configuration to be noticed", func() bool {
+		_, _, metrics := all[0].get("http://" + all[0].where.Admin + "/metrics")
+		_, _, ready := all[0].get("http://" + all[0].where.Admin + "/readyz")
+		return strings.Contains(metrics, "daypass_servers_differ{about=\"configuration\"} 1\n") && strings.Contains(metrics, "daypass_servers_differ{about=\"clock\"} 0\n") &&
+			strings.Contains(metrics, "daypass_servers 3\n") && strings.Contains(ready, "the servers differ in configuration: ")
+	})
 	agree("after a server came", all[0], all[1], fresh)
 	for _, s := range []*served{all[0], fresh} {
 		if refusal := s.refusal(last); refusal != "" {

@@ -132,6 +132,7 @@ func (s *service) warnings() (warnings []string) {
 	if err := s.refused.Load(); err != nil {
 		warnings = append(warnings, "the configuration file was refused, an earlier one stays in force: "+(*err).Error())
 	}
+	warnings = append(warnings, s.differing()...)
 	return append(append(warnings, s.identities()...), s.expiring()...)
 }
 

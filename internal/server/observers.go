@@ -112,7 +112,12 @@ func (s *service) measure(connections *api.Connections) {
 	if s.observers.metrics == nil {
 		return
 	}
+	var servers func() (int, map[string]bool)
+	if s.member != nil {
+		servers = s.member.stats
+	}
 	s.observers.metrics.Collect(metrics.Sources{
+		Servers: servers,
 		Gateway: s.front.Stats,
 		Clusters: func() map[string]adminconn.Stats {
 			live := s.live.Load().clusters

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/fleet"
 )
 
 const (
@@ -24,8 +25,12 @@ func (s *service) followChanges(ctx context.Context) error {
 	if s.member != nil {
 		rekeyed = s.member.changed
 	}
+	var differences differences
 	for {
 		s.expiry.look(s.log, s.inUse(), s.opts.Now())
+		if s.member != nil {
+			differences.look(s.log, fleet.Differences(s.member.Servers()))
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -1,0 +1,132 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Server is one that is alive, as it announces itself.
+type Server struct {
+	Self
+	Signing string   // the key that it signs with; empty: one that a keyring file brought along
+	Roots   []string // the root keys that it has, the one that it uses first
+	// Behind reports that the server has not read the latest keys yet.
+	Behind bool
+	// Offset is by how much its clock is ahead of the one that asks; it is a fraction of
+	// a second off.
+	Offset time.Duration
+}
+
+// maxOffset is how far clocks may be apart before it is a difference.
+const maxOffset = 5 * time.Second
+
+func (v *view) list() []Server {
+	var list []Server
+	for _, s := range v.live() {
+		list = append(list, Server{Self: s.Self, Signing: s.Signing, Roots: s.Roots, Behind: s.Seen < v.seen, Offset: s.offset})
+	}
+	return list
+}
+
+// Servers lists the servers that are alive, by name.
+func (f *Fleet) Servers() []Server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.view.list()
+}
+
+// Servers lists the servers that are alive, by name. It waits until each has spoken, to
+// know its clock, and leaves out one that does not speak within lease.
+func (o *Operator) Servers(ctx context.Context) ([]Server, error) {
+	limited, cancel := context.WithTimeout(ctx, lease)
+	defer cancel()
+	v, err := o.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	first := v.servers
+	for {
+		silent := slices.ContainsFunc(slices.Collect(maps.Values(v.servers)), func(s *server) bool {
+			before := first[s.ID]
+			return before != nil && !s.Clock.After(before.Clock)
+		})
+		if !silent {
+			return v.list(), nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-limited.Done():
+			maps.DeleteFunc(v.servers, func(id string, s *server) bool { return first[id] != nil && !s.Clock.After(first[id].Clock) })
+			return v.list(), nil
+		case <-time.After(100 * time.Millisecond):
+		}
+		records, err := o.Store.List(ctx, prefix)
+		if err != nil {
+			return nil, fmt.Errorf("reading what the servers share: %w", err)
+		}
+		v = v.next(o.Roots, records, o.Now(), false)
+	}
+}
+
+// The subjects of Differences.
+const (
+	Configurations = "configuration"
+	Releases       = "release"
+	Clocks         = "clock"
+	RootKeys       = "root key"
+)
+
+// Subjects are all that servers may differ in.
+var Subjects = []string{Configurations, Releases, Clocks, RootKeys}
+
+// Differences says, by subject, in what servers differ that should not for long.
+func Differences(servers []Server) map[string]string {
+	found := map[string]string{}
+	for subject, of := range map[string]func(*Server) string{
+		Configurations: func(s *Server) string { return s.Config },
+		Releases:       func(s *Server) string { return s.Release },
+		RootKeys:       func(s *Server) string { return first(s.Roots) },
+	} {
+		groups := map[string][]string{}
+		for i := range servers {
+			s := &servers[i]
+			if value := of(s); value != "" { // one that starts has not read its configuration
+				groups[value] = append(groups[value], s.ID)
+			}
+		}
+		if len(groups) < 2 {
+			continue
+		}
+		var parts []string
+		for _, value := range slices.Sorted(maps.Keys(groups)) {
+			parts = append(parts, value+" on "+strings.Join(groups[value], ", "))
+		}
+		found[subject] = strings.Join(parts, "; ")
+	}
+	var ahead, behind *Server
+	for i := range servers {
+		s := &servers[i]
+		if ahead == nil || s.Offset > ahead.Offset {
+			ahead = s
+		}
+		if behind == nil || s.Offset < behind.Offset {
+			behind = s
+		}
+	}
+	if ahead != nil && ahead.Offset-behind.Offset > maxOffset {
+		found[Clocks] = fmt.Sprintf("%s is %v ahead of %s", ahead.ID, (ahead.Offset - behind.Offset).Round(time.Second), behind.ID)
+	}
+	return found
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
