@@ -20,6 +20,7 @@ type lendable struct {
 	closed                      bool // no password of its own is valid
 	createDB, bypass            bool
 	admin                       bool // the login may grant it
+	finite                      bool // it has a VALID UNTIL that is a time
 	member                      bool // the login is a member of it, in more than name
 	grantedInherit, grantedFull []string
 }
@@ -48,8 +49,13 @@ func (k *checker) roles(ctx context.Context) error {
 	}
 	var users, groups int
 	var missing []lendable
+	var lost []string
 	for _, l := range all {
 		if k.a.NeverLends(l.name) {
+			continue
+		}
+		if l.wasSession() {
+			lost = append(lost, l.name)
 			continue
 		}
 		if refusal := refused[l.name]; refusal != nil {
@@ -73,7 +79,27 @@ func (k *checker) roles(ctx context.Context) error {
 	}
 	k.add(OK, "lending", "can be lent: users %d, groups %d; others are made with AutoCreate", users, groups)
 	k.notLent(missing)
+	k.lostSessions(lost)
 	return nil
+}
+
+// wasSession reports whether a role was a session role once. By its name it can be an
+// identity's user as well, which has no time in its VALID UNTIL.
+func (l *lendable) wasSession() bool {
+	name, ok := dbuser.ParseRoleName(l.name)
+	return ok && l.login && !l.super && (l.finite || !name.IsIdentity())
+}
+
+// lostSessions tells of roles that were session roles before a restore. There is no SQL
+// for them here: anyone who may make roles can give one such a name, and what it owns
+// would be handed over.
+func (k *checker) lostSessions(lost []string) {
+	if len(lost) == 0 {
+		return
+	}
+	k.add(Warning, "session-role-lost", "the roles %s are named as session roles and are not in %q: what they own is handed over to nobody, and logons use other names. "+
+		"A dump made by pg_dumpall of PostgreSQL 15 or before loses all memberships in a restore on 16 or later: grant them again from the dump, as docs/upgrade-postgresql.md says; "+
+		"drop the roles if nothing of the kind was restored", pgsql.Names(lost), dbuser.MarkerRole)
 }
 
 // notLent reports the roles that the login may not lend. The operator decides which of
@@ -112,7 +138,7 @@ func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
 		inherits, sets = fmt.Sprintf(rows, "m.inherit_option"), fmt.Sprintf(rows, "m.set_option")
 	}
 	rows, err := k.c.Query(ctx, `
-		select r.rolname::text, r.rolcanlogin, r.rolsuper, coalesce(r.rolvaliduntil <= now(), false), r.rolcreatedb, r.rolbypassrls, me.rolsuper or `+admin+`, `+member+`, `+inherits+`, `+sets+`
+		select r.rolname::text, r.rolcanlogin, r.rolsuper, coalesce(r.rolvaliduntil <= now(), false), coalesce(isfinite(r.rolvaliduntil), false), r.rolcreatedb, r.rolbypassrls, me.rolsuper or `+admin+`, `+member+`, `+inherits+`, `+sets+`
 		from pg_roles r join pg_roles me on me.rolname = current_user
 		where r.rolname not in (current_user, session_user, $1) and r.rolname !~ '^pg_'
 		  and not exists (select from pg_auth_members m join pg_roles k on k.oid = m.roleid where m.member = r.oid and k.rolname = $1)
@@ -124,7 +150,7 @@ func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
 	var all []lendable
 	for rows.Next() {
 		var l lendable
-		if err := rows.Scan(&l.name, &l.login, &l.super, &l.closed, &l.createDB, &l.bypass, &l.admin, &l.member, &l.grantedInherit, &l.grantedFull); err != nil {
+		if err := rows.Scan(&l.name, &l.login, &l.super, &l.closed, &l.finite, &l.createDB, &l.bypass, &l.admin, &l.member, &l.grantedInherit, &l.grantedFull); err != nil {
 			return nil, err
 		}
 		all = append(all, l)
@@ -255,7 +281,7 @@ func (k *checker) otherLogins(ctx context.Context) error {
 		}
 	}
 	if names != nil {
-		k.add(Warning, "session-role-login", "the administrative login may not change the session roles %s: another login made them. "+
+		k.add(Warning, "session-role-login", "the administrative login may not change the session roles %s: another login made them, or an upgrade or a restore did. "+
 			"Logons use session roles of its own; these keep their rights until it may clean them up", pgsql.Names(names)).SQL = sql
 	}
 	return nil

@@ -127,6 +127,10 @@ type RoleName struct {
 	tag      byte // 0: readable
 }
 
+// IsIdentity reports whether the database user of an identity can have the name too:
+// IAM:ana is the one of the IAM user ana, and a session role of ana.
+func (n RoleName) IsIdentity() bool { return n.tag == 0 && !n.identity && len(n.groups) == 0 }
+
 // ParseRoleName takes the name of a session role apart. ok is false for names
 // that this package does not give.
 func ParseRoleName(name string) (n RoleName, ok bool) {

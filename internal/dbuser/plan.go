@@ -334,12 +334,14 @@ func (p *planner) settings(user, existing *role) {
 			return NeverCopied(name) || p.skipped(settingKey(db, name, value))
 		})
 	}
-	if len(p.need.Groups) == 0 {
-		if want[""] == nil {
-			want[""] = map[string]string{}
-		}
-		want[""]["role"] = p.need.User
-	} else {
+	if want[""] == nil {
+		want[""] = map[string]string{}
+	}
+	want[""]["role"] = p.need.User
+	if len(p.need.Groups) > 0 {
+		// Without it a database's owner could say who the session is there, with ALTER
+		// DATABASE … SET role.
+		want[""]["role"] = "none"
 		p.searchPaths(want)
 	}
 	have := map[string]map[string]string{}

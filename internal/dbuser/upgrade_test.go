@@ -21,13 +21,8 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		for name, before := range map[string]func(f *fixture){
-			// pg_upgrade and pg_dumpall have a superuser make every role and grant, without
-			// what makes a login an administrator.
-			"upgrade or restore": func(f *fixture) {
-				f.Run(`create role daypass_session_roles; create role "IAM:alice" login valid until '2020-01-01'; create role "IAM:alice:analysts" login valid until '2020-01-01';
-					alter role "IAM:alice" set role = alice;
-					grant daypass_session_roles, alice to "IAM:alice"; grant daypass_session_roles, alice, analysts to "IAM:alice:analysts"`)
-			},
+			"upgrade, or a dump by pg_dumpall of 16 or later": func(f *fixture) { f.Run(dumped + grants("")) },
+			"a dump by pg_dumpall of 15 or before":            loseMemberships,
 			"loss of superuser": func(f *fixture) {
 				f.Run("alter role %s superuser", f.As.Name)
 				f.Ensure(dbuser.Need{User: "alice"})
@@ -45,7 +40,9 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				f := alone(t, s, "CREATEROLE")
-				f.Run("create role alice login; create role analysts")
+				if name == "loss of superuser" || name == "another login" {
+					f.Run("create role alice login; create role analysts")
+				}
 				before(f)
 				db := f.Database(t)
 				f.Exec(t, db, `create schema lab authorization alice; create table lab.payments (x int); grant usage on schema lab to public; grant select on lab.payments to analysts;
@@ -86,6 +83,15 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 					}
 					_ = f.Logon(role, "postgres").Close(t.Context())
 				}
+				// Those that stepped aside are dropped. That a superuser's grants to them cannot be
+				// taken back is not worth a word then.
+				f.Eventually("the end of sessions", func() bool {
+					return clustertest.One(t, f.Super, "select count(*)::text from pg_stat_activity where usename ~ '^IAM'") == "0"
+				})
+				if sweep, err = f.Another().Sweep(t.Context(), handover.SweepOptions{Unused: 24 * time.Hour}); err != nil ||
+					strings.Contains(strings.Join(reasons(sweep), ""), "may not take back") {
+					t.Errorf("Sweep = %+v, %v", sweep, err)
+				}
 				for range 2 { // some were put aside in the first
 					f.Run(`do $$ declare r name; begin for r in select rolname from pg_roles where rolname ~ '^IAM' loop
 						execute format('alter role %I valid until %L', r, '2020-01-01'); end loop; end $$`)
@@ -102,6 +108,71 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 			})
 		}
 	})
+}
+
+// dumped is what pg_dumpall prints of the roles on 13 and on 15, and what pg_upgrade runs
+// on the new server: as a superuser, and without what makes a login an administrator.
+const dumped = `
+CREATE ROLE "IAM:alice";
+ALTER ROLE "IAM:alice" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS PASSWORD 'SCRAM-SHA-256$1:cKcKlxe7OcXnh28nXFR3Yw==$3Ks0tJd7vUzXwYxqjQGm6OOmW2bVZ8kRr8ZsVn3w0pE=:pVq6Vq0dY1cCkq7Ue5tEo6cT9bXQWm3tE7mYpQ4n5rA=' VALID UNTIL '2020-01-01 00:00:00+00';
+CREATE ROLE "IAM:alice:analysts";
+ALTER ROLE "IAM:alice:analysts" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS VALID UNTIL '2020-01-01 00:00:00+00';
+CREATE ROLE alice;
+ALTER ROLE alice WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS;
+CREATE ROLE analysts;
+ALTER ROLE analysts WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS;
+CREATE ROLE daypass_session_roles;
+ALTER ROLE daypass_session_roles WITH NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS;
+ALTER ROLE "IAM:alice" SET role TO 'alice';
+ALTER ROLE "IAM:alice:analysts" SET search_path TO 'alice', 'public';
+ALTER ROLE "IAM:alice:analysts" SET role TO 'none';
+`
+
+// grants are the memberships as pg_dumpall prints them: to 15 with their grantor, the
+// administrative login, and without it from 16 on, of older servers.
+func grants(grantor string) string {
+	if grantor != "" {
+		grantor = " GRANTED BY " + grantor
+	}
+	var b strings.Builder
+	for _, g := range []string{`alice TO "IAM:alice"`, `alice TO "IAM:alice:analysts"`, `analysts TO "IAM:alice:analysts"`,
+		`daypass_session_roles TO "IAM:alice"`, `daypass_session_roles TO "IAM:alice:analysts"`} {
+		b.WriteString("GRANT " + g + grantor + ";\n")
+	}
+	return b.String()
+}
+
+// loseMemberships restores a dump by an older pg_dumpall. From 16 on each of its grants
+// is refused, since the administrative login may not administer the roles; the check says
+// what has happened, and advises nothing that would adopt roles for their names. Then it
+// grants them as docs/upgrade-postgresql.md says.
+func loseMemberships(f *fixture) {
+	f.Run(dumped)
+	var failed int
+	for line := range strings.Lines(grants(f.As.Name)) {
+		if _, err := f.Super.Exec(f.T.Context(), line); err != nil {
+			failed++
+		}
+	}
+	if all := strings.Count(grants(""), "\n"); failed != all && f.Major() >= 16 || failed != 0 && f.Major() < 16 {
+		f.T.Errorf("%d of %d grants failed", failed, all)
+	}
+	if f.Major() < 16 {
+		return
+	}
+	report := f.Check()
+	var lost bool
+	for _, x := range report.Findings {
+		if strings.Contains(strings.Join(x.SQL, ";"), "IAM:alice") {
+			f.T.Errorf("the check advises %q", x.SQL)
+		}
+		lost = lost || x.Code == "session-role-lost" && x.Severity == clustercheck.Warning &&
+			strings.Contains(x.Message, `"IAM:alice", "IAM:alice:analysts"`)
+	}
+	if !lost {
+		f.T.Errorf("Check = %s, want it to name the roles that were session roles", clustertest.Text(report))
+	}
+	f.Run(grants(""))
 }
 
 func reasons(r handover.SweepReport) (all []string) {

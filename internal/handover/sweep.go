@@ -120,7 +120,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	}
 	all = s.leaveOthers(all)
 	a.markElsewhere(ctx, all, o.Unused)
-	failed := s.strip(ctx, all)
+	failed, left := s.strip(ctx, all)
 	for _, owner := range all {
 		if err := ctx.Err(); err != nil {
 			return report, err
@@ -130,6 +130,10 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 			report.InUse++
 		case !slices.Contains(failed, owner.Role):
 			s.role(ctx, owner)
+		}
+		// One that was dropped has lost what could not be taken away.
+		if err := left[owner.Role]; err != nil && !slices.Contains(report.Dropped, owner.Role) {
+			s.keep(owner.Role, fmt.Errorf("taking its rights away: %w", err))
 		}
 	}
 	return report, nil
@@ -158,8 +162,8 @@ const sweepQuery = `select pg_is_in_recovery(), exists (
     and pg_get_userbyid(m.member) not in (current_user, session_user))`
 
 // strip strips all roles that must be, before anything else is done that could take
-// long. It returns those that it was not done for.
-func (s *sweeping) strip(ctx context.Context, all []dbuser.ExistingRole) (failed []string) {
+// long. It returns those that it was not done for, and what could not be taken away.
+func (s *sweeping) strip(ctx context.Context, all []dbuser.ExistingRole) (failed []string, left map[string]error) {
 	var strip []string
 	for _, o := range all {
 		if mustStrip(o, s.a.wasRevoked(o.Role)) {
@@ -170,13 +174,14 @@ func (s *sweeping) strip(ctx context.Context, all []dbuser.ExistingRole) (failed
 		for _, role := range strip {
 			s.report.add(&s.options, SweepStep{Stripped: role})
 		}
-		return nil
+		return nil, nil
 	}
+	left = map[string]error{}
 	result := s.a.strip(ctx, strip, s.a.wasRevoked)
 	for _, role := range strip {
 		switch r := result[role]; {
 		case r.left != nil:
-			s.keep(role, fmt.Errorf("taking its rights away: %w", r.left))
+			left[role] = r.left
 		case r.done:
 			s.report.add(&s.options, SweepStep{Stripped: role})
 		}
@@ -184,7 +189,7 @@ func (s *sweeping) strip(ctx context.Context, all []dbuser.ExistingRole) (failed
 			failed = append(failed, role)
 		}
 	}
-	return failed
+	return failed, left
 }
 
 // role hands over what a role owns, revokes what was granted to it, and drops it if it is

@@ -1,0 +1,39 @@
+package dbuser_test
+
+import (
+	"testing"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/test/clustertest"
+	"github.com/daypass/daypass/test/pgtest"
+)
+
+// TestRoleOfADatabase: the owner of a database may give it a role that its sessions begin
+// with. Those of the gateway stay who they are, with groups and without.
+func TestRoleOfADatabase(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		user, group := f.LentUser("owner", ""), f.LentGroup("group")
+		db := f.Database(t)
+		f.Run("alter database %s owner to %s", db, user)
+		f.Exec(t, db, `set role "`+user+`"; alter database "`+db+`" set role = '`+user+`'`)
+		for _, n := range []dbuser.Need{{User: user, Database: db}, {User: user, Groups: []string{group}, Database: db}} {
+			role := f.Ensure(n)
+			want := user
+			if n.Groups != nil {
+				want = role.Name
+			}
+			c := f.Logon(role, db)
+			for _, statement := range []string{"select 1", "reset role", "discard all"} {
+				clustertest.Exec(t, c, statement)
+				if got := clustertest.One(t, c, "select current_user::text"); got != want {
+					t.Errorf("groups %v, after %q: current_user is %q, want %q", n.Groups, statement, got, want)
+				}
+			}
+			if n.Groups != nil && clustertest.One(t, c, "select pg_has_role('"+group+"', 'usage')::text") != "true" {
+				t.Error("the session has lost its group")
+			}
+		}
+	})
+}
