@@ -39,6 +39,7 @@ type target struct {
 	tls              *tls.Config // nil: plain
 	direct           bool        // TLS at once, without SSLRequest
 	channelBinding   string      // libpq's setting: disable, require, else prefer
+	certificate      bool        // the server has to ask for the client certificate (sslcertmode=require)
 	dial             pgconn.DialFunc
 }
 
@@ -51,7 +52,7 @@ func (t *target) verified() bool {
 func targets(config *pgconn.Config) []*target {
 	list := make([]*target, 0, 1+len(config.Fallbacks))
 	add := func(host string, port uint16, tlsConfig *tls.Config) {
-		t := &target{tls: tlsConfig, channelBinding: config.ChannelBinding, dial: config.DialFunc}
+		t := &target{tls: tlsConfig, channelBinding: config.ChannelBinding, certificate: config.SSLCertMode == "require", dial: config.DialFunc}
 		t.network, t.address = pgconn.NetworkAddress(host, port)
 		if t.network == "unix" {
 			t.tls = nil
@@ -179,6 +180,10 @@ func (s *Server) reach(t *target, deadline time.Time) (*session.Conn, error) {
 		return nil, err
 	}
 	if t.tls == nil {
+		if t.certificate {
+			conn.Close()
+			return nil, errNoCertificate
+		}
 		return c, nil
 	}
 	if err := t.startTLS(c); err != nil {
@@ -188,8 +193,34 @@ func (s *Server) reach(t *target, deadline time.Time) (*session.Conn, error) {
 	return c, nil
 }
 
+// errNoCertificate means that sslcertmode=require is not met.
+var errNoCertificate = errors.New("server did not ask for the client certificate, which sslcertmode=require wants")
+
+// showing returns a configuration that notes whether the server was shown the client
+// certificate.
+func showing(config *tls.Config, shown *bool) *tls.Config {
+	config = config.Clone()
+	config.ClientSessionCache = nil // a session that is resumed shows none
+	choose, certificates := config.GetClientCertificate, config.Certificates
+	config.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		chosen, err := &tls.Certificate{}, error(nil)
+		if choose != nil {
+			chosen, err = choose(request)
+		} else if i := slices.IndexFunc(certificates, func(c tls.Certificate) bool { return request.SupportsCertificate(&c) == nil }); i >= 0 {
+			chosen = &certificates[i]
+		}
+		*shown = err == nil && len(chosen.Certificate) > 0
+		return chosen, err
+	}
+	return config
+}
+
 func (t *target) startTLS(c *session.Conn) error {
-	config := t.tls.Clone()
+	config, shown := t.tls.Clone(), true
+	if t.certificate {
+		shown = false
+		config = showing(config, &shown)
+	}
 	config.DynamicRecordSizingDisabled = true
 	if t.direct {
 		config.NextProtos = []string{pgwire.ALPN}
@@ -208,6 +239,9 @@ func (t *target) startTLS(c *session.Conn) error {
 	}
 	if err := c.StartClientTLS(config); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	if !shown {
+		return errNoCertificate
 	}
 	if t.direct && c.TLS().NegotiatedProtocol != pgwire.ALPN {
 		return errors.New("server did not agree on PostgreSQL's protocol (ALPN): direct TLS needs PostgreSQL 17 or later")

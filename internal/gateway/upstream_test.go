@@ -2,8 +2,15 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -331,6 +338,91 @@ func TestUpstreamTLS(t *testing.T) {
 	g := f.grant("alice")
 	_, err = f.try(g.LogonName(), f.mint(g), "")
 	f.refused(err, "08001", "cannot be reached")
+}
+
+// TestClientCertificate: with sslcertmode=require a session is opened only where the server
+// asks for the client certificate and is shown it.
+func TestClientCertificate(t *testing.T) {
+	dir := t.TempDir()
+	authority, err := ca.Open(dir, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pg := pgtest.Start(t).StartAlone(t, nil)
+	var pems [2][]byte
+	for i, name := range []string{"server.crt", "server.key"} {
+		if pems[i], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pg.SecureWith(t, pems[0], pems[1])
+	// The client's certificate signs itself, and the server trusts it alone.
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "daypass"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+	for name, data := range map[string][]byte{"client.crt": certificate, "client.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	login := pg.Login(t, "root", "SUPERUSER")
+	parse := func(settings string) *pgx.ConnConfig {
+		t.Helper()
+		config, err := pgx.ParseConfig(strings.Replace(pg.ConnString(login, "postgres"), "sslmode=disable", settings, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return config
+	}
+	f := newFixture(t, nil)
+	admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: parse("sslmode=require"), Key: [32]byte{1}})
+	t.Cleanup(admin.Close)
+	shown := "sslmode=verify-full&sslrootcert=" + authority.CertificateFile() + "&sslcert=" + filepath.Join(dir, "client.crt") + "&sslkey=" + filepath.Join(dir, "client.key")
+	try := func(settings string, ok bool) {
+		t.Helper()
+		f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin, Upstream: &parse(settings).Config})
+		g := f.grant("alice")
+		conn, err := f.try(g.LogonName(), f.mint(g), "")
+		switch {
+		case !ok:
+			f.refused(err, "08001", "cannot be reached")
+		case err != nil:
+			t.Errorf("%s: %v", settings, err)
+		default:
+			conn.Close(context.Background())
+		}
+	}
+	try(shown, true)
+	try(shown+"&sslcertmode=require", false) // the server does not ask
+	try("sslmode=disable&sslcertmode=require", false)
+
+	super := pgtest.Connect(t, pg.Superuser("postgres"))
+	file := value[string](t, super, "SELECT current_setting('data_directory') || '/clients.crt'")
+	for _, sql := range []string{
+		"COPY (SELECT unnest(string_to_array('" + strings.TrimSpace(string(certificate)) + "', E'\\n'))) TO '" + file + "'",
+		"ALTER SYSTEM SET ssl_ca_file = '" + file + "'", "SELECT pg_reload_conf()",
+	} {
+		if _, err := super.Exec(context.Background(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pgtest.Eventually(t, "the server to have read its configuration", func() bool {
+		return value[string](t, pgtest.Connect(t, pg.Superuser("postgres")), "SHOW ssl_ca_file") == file
+	})
+	try(shown+"&sslcertmode=require", true)
+	try("sslmode=require&sslcertmode=require", false) // asked, and there is none
 }
 
 // TestUnixSocket reaches the database without TCP.
