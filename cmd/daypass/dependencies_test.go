@@ -85,9 +85,11 @@ var packages = []struct {
 	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/awsconfig", "internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/awscli/pyvalue", never: leaf, because: "values and their text need no files"},
 	{pkg: "internal/awscli/jmespath", ours: []string{"internal/awscli/pyvalue"}, never: leaf, because: "evaluating a query is a pure function"},
+	{pkg: "internal/doctor", ours: []string{"internal/clustercheck", "internal/config", "internal/keyring", "internal/server"},
+		never: []string{"github.com/spf13/cobra"}, because: "it looks at what the server has and says what it sees; how the API is called is the commands'"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/devidp", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests: no part of the product.
@@ -107,7 +109,7 @@ var modules = []struct {
 	homes   []string
 	because string
 }{
-	{"github.com/aws/aws-sdk-go-v2", []string{"cmd/daypass", "internal/awscli", "internal/awsconfig", "internal/client", "internal/devserver", "test/soak"}, "clients only: the server verifies signatures with its own code"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"cmd/daypass", "internal/awscli", "internal/awsconfig", "internal/client", "internal/devserver", "internal/doctor", "test/soak"}, "clients only: the server verifies signatures with its own code"},
 	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/awsconfig", "internal/devserver", "test/soak"}, "it comes with the SDK"},
 	{"github.com/coreos/go-oidc/v3", []string{"internal/signin", "internal/sts"}, "web identity tokens become access keys in one place, and come from one other"},
 	{"github.com/go-jose/go-jose/v4", []string{"internal/devidp", "internal/sts"}, "web identity tokens become access keys in one place, and are made for trying out in another"},
@@ -128,7 +130,7 @@ var modules = []struct {
 	{"go.yaml.in/yaml/v4", []string{"internal/awscli", "internal/config"}, "one package reads the configuration, one the AWS CLI's input files"},
 	{"golang.org/x/net", []string{"internal/server"}, "it bounds the connections of a listener that strangers may reach"},
 	{"golang.org/x/sync", []string{"internal/devserver", "internal/server"}, "only wiring starts groups of goroutines"},
-	{"golang.org/x/sys", []string{"internal/gateway", "internal/server"}, "the packages with system calls are listed"},
+	{"golang.org/x/sys", []string{"internal/doctor", "internal/gateway", "internal/server"}, "the packages with system calls are listed"},
 	{"golang.org/x/term", []string{"cmd/daypass"}, "only commands know the terminal"},
 	{"golang.org/x/text", []string{"internal/awscli"}, "only the AWS CLI's tables measure characters"},
 	{"golang.org/x/time", []string{"internal/throttle"}, "token buckets are made in one place"},

@@ -35,6 +35,7 @@ var exitCodesOf = map[string]exitCodes{
 	"daypass cluster clean":      questions,
 	"daypass config check":       questions,
 	"daypass credential inspect": questions,
+	"daypass doctor":             questions,
 	"daypass explain":            questions,
 	"daypass policy lint":        questions,
 	"daypass user drop":          questions,

@@ -82,6 +82,7 @@ this machine; "daypass serve" runs it in front of your own clusters.`,
 	root.AddCommand(newInitCommand(env))
 	root.AddCommand(newServeCommand(env))
 	root.AddCommand(newConfigCommand(env))
+	root.AddCommand(newDoctorCommand(env))
 	root.AddCommand(newExplainCommand(env))
 	root.AddCommand(newVersionCommand(env))
 	root.AddCommand(newClusterCommand(env))

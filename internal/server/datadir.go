@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/daypass/daypass/internal/filemode"
 )
 
 // dataDir is the data directory of one running server. It stays locked until
@@ -70,15 +68,7 @@ func (d *dataDir) checkModes(log *slog.Logger) error {
 	var errs []error
 	var closed []string
 	for _, name := range d.contents() {
-		info, err := os.Stat(name)
-		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
-			continue // removed meanwhile, or a device: opening it will report the fault
-		}
-		kind := filemode.Private
-		if filepath.Ext(name) == ".crt" {
-			kind = filemode.Public
-		}
-		fault := filemode.Check(name, info, kind)
+		fault := modeFault(name)
 		if fault == nil {
 			continue
 		}
@@ -86,7 +76,7 @@ func (d *dataDir) checkModes(log *slog.Logger) error {
 			errs = append(errs, fault)
 			continue
 		}
-		if err := os.Chmod(name, info.Mode()&^fs.FileMode(0o077)|info.Mode()&kind.Allowed()); err != nil {
+		if err := os.Chmod(name, fault.Mode&^fs.FileMode(0o077)|fault.Mode&fault.Kind.Allowed()); err != nil {
 			errs = append(errs, fmt.Errorf("%w; it cannot be done here: %w", fault, err))
 			continue
 		}

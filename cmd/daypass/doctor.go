@@ -1,0 +1,221 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/redshift"
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/internal/clustercheck"
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/doctor"
+	"github.com/daypass/daypass/internal/quote"
+)
+
+// packagedConfig is where the packages have the configuration.
+const packagedConfig = "/etc/daypass/daypass.yaml"
+
+type doctorOptions struct {
+	env                environment
+	path, output       string
+	showNames, offline bool
+	sslRootCert        string
+	api                callerFlags
+}
+
+func newDoctorCommand(env environment) *cobra.Command {
+	o := doctorOptions{env: env}
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look at everything, and say what to do about what is odd",
+		Long: `Looks at an installation and says what is odd, each time with what to do. Nothing is
+changed.
+
+On the server's machine (there is a daypass.yaml here or in /etc/daypass, or --config
+names one): configuration, files and disk, clock, keys, certificates, the registry of
+revocations, the endpoint, and each cluster, as "daypass cluster check" does.
+
+Anywhere else, or with --profile or --endpoint-url: the AWS configuration, the
+endpoint and its certificate, the clock, the access key, the gateway and its
+certificate, psql.
+
+The output can be pasted into an issue: secrets are never printed, and account
+numbers, host names, addresses and directories are masked unless --show-names is
+given. Read it all the same before you publish it.
+
+The exit code is 0 when there is nothing worse than warnings, 1 when something has to
+be mended, and 2 when the command line is wrong.`,
+		Example: `  daypass doctor
+  daypass doctor --config /etc/daypass/daypass.yaml
+  daypass doctor --profile daypass --output json`,
+		Args: noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(o.output, "text", "json"); err != nil {
+				return err
+			}
+			given := cmd.Flags().Changed
+			asPerson := given("profile") || given("endpoint-url") || given("region") || given("ca-bundle") || given("sslrootcert")
+			if asPerson && given("config") {
+				return usageErrorf("--config looks at a server, --profile and --endpoint-url at a person's access: give one of them")
+			}
+			return o.run(cmd.Context(), asPerson, given("config"))
+		},
+	}
+	registerConfig(cmd.Flags(), &o.path)
+	o.api.register(cmd.Flags(), redshiftEndpoint)
+	cmd.Flags().StringVar(&o.sslRootCert, "sslrootcert", "", "`FILE` of the CA that the gateway's certificate is checked with (default DAYPASS_SSLROOTCERT, PGSSLROOTCERT or what libpq finds)")
+	cmd.Flags().BoolVar(&o.offline, "skip-clusters", false, "do not connect to the databases")
+	cmd.Flags().BoolVar(&o.showNames, "show-names", false, "print account numbers, host names, addresses and directories as they are")
+	cmd.Flags().StringVar(&o.output, "output", "text", "text or json")
+	completeWith(cmd, "output", "text", "json")
+	return cmd
+}
+
+func (o *doctorOptions) run(ctx context.Context, asPerson, configGiven bool) error {
+	if !configGiven && !exists(o.path) {
+		o.path = packagedConfig
+		asPerson = asPerson || !exists(o.path)
+	}
+	b := readBuild()
+	w := o.env.report(o.output)
+	mask := &doctor.Mask{ShowNames: o.showNames}
+	report := doctor.NewReport(mask, func(f doctor.Finding) {
+		if o.output == "text" {
+			o.print(f)
+		}
+	})
+	if o.output == "text" {
+		if err := b.print(w, false); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	built := time.Time{}
+	if b.Date != nil {
+		built = *b.Date
+	}
+	if asPerson {
+		ca, err := o.gatewayCA()
+		if err != nil {
+			return err
+		}
+		(&doctor.Person{Now: o.env.now, Built: built, Find: o.find, CAFile: ca}).Run(ctx, mask, report)
+	} else {
+		operator := &doctor.Operator{Config: o.path, Getenv: os.LookupEnv, Now: o.env.now, Built: built, Check: checkCluster, SkipClusters: o.offline}
+		operator.Learn(mask)
+		operator.Run(ctx, report)
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if o.output == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(struct {
+			Version  string           `json:"version"`
+			Commit   string           `json:"commit,omitempty"`
+			Platform string           `json:"platform"`
+			Go       string           `json:"go"`
+			Findings []doctor.Finding `json:"findings"`
+		}{b.Version, b.Commit, b.Platform, b.Go, report.Findings}); err != nil {
+			return err
+		}
+	} else {
+		o.summary(report)
+	}
+	if report.Failed() {
+		return &exitError{code: 1}
+	}
+	return nil
+}
+
+func (o *doctorOptions) print(f doctor.Finding) {
+	w := o.env.stdout
+	word := fmt.Sprintf("%-8s", f.Severity)
+	switch f.Severity {
+	case doctor.Error:
+		word = paint(w, quote.Red, word)
+	case doctor.Warning:
+		word = paint(w, quote.Yellow, word)
+	}
+	fmt.Fprintf(w, "%s %s: %s\n", word, f.About, quote.Terminal(f.Message))
+	if f.Do != "" {
+		fmt.Fprintf(w, "         %s\n", quote.Terminal(f.Do))
+	}
+}
+
+func (o *doctorOptions) summary(report *doctor.Report) {
+	count := map[doctor.Severity]int{}
+	for _, f := range report.Findings {
+		count[f.Severity]++
+	}
+	fmt.Fprintf(o.env.stdout, "\n%s, %s\n", plural(count[doctor.Error], "error"), plural(count[doctor.Warning], "warning"))
+}
+
+// checkCluster does what "daypass cluster check" does.
+func checkCluster(ctx context.Context, cluster config.Cluster) (clustercheck.Report, error) {
+	admin := administer(cluster)
+	defer admin.Close()
+	return clustercheck.Check(ctx, admin.Admin)
+}
+
+// find finds out how a person calls the API, as connect does.
+func (o *doctorOptions) find(ctx context.Context) (doctor.Access, error) {
+	found, err := o.api.find(ctx, o.env, "redshift")
+	if err != nil {
+		return doctor.Access{}, err
+	}
+	client := redshift.NewFromConfig(found.SDK, func(options *redshift.Options) { options.BaseEndpoint = aws.String(found.Endpoint) })
+	return doctor.Access{
+		Endpoint: found.Endpoint, Plaintext: awsconfig.Plaintext(found.Endpoint), Credentials: found.SDK.Credentials, HTTP: found.SDK.HTTPClient,
+		Call: func(ctx context.Context) ([]doctor.Cluster, error) {
+			answer, err := client.DescribeClusters(ctx, &redshift.DescribeClustersInput{})
+			if err != nil {
+				return nil, awsconfig.Explain(err)
+			}
+			var clusters []doctor.Cluster
+			for _, c := range answer.Clusters {
+				if c.Endpoint != nil {
+					clusters = append(clusters, doctor.Cluster{Identifier: aws.ToString(c.ClusterIdentifier), Host: aws.ToString(c.Endpoint.Address), Port: int(aws.ToInt32(c.Endpoint.Port))})
+				}
+			}
+			return clusters, nil
+		},
+		Allowed: func(err error) bool {
+			var refused *awsconfig.APIError
+			return errors.As(err, &refused) && refused.Code == "AccessDenied"
+		},
+	}, nil
+}
+
+// gatewayCA is the file that connect checks the gateway with; empty: the system's
+// authorities.
+func (o *doctorOptions) gatewayCA() (string, error) {
+	file := cmp.Or(o.sslRootCert, os.Getenv("DAYPASS_SSLROOTCERT"), os.Getenv("PGSSLROOTCERT"))
+	if file == systemCA {
+		return "", nil
+	}
+	if file != "" || !hasDefaultRootCert() {
+		return file, nil
+	}
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("APPDATA"), "postgresql", "root.crt"), nil
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, ".postgresql", "root.crt"), err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/daypass/daypass/internal/doctor"
+	"github.com/daypass/daypass/internal/server"
+	"github.com/daypass/daypass/test/sitetest"
+)
+
+// plantedSecrets are in the configuration, its files and the environment of
+// TestDoctor, none of them in a form that gives it away.
+var plantedSecrets = []string{"correct horse battery", "planted-upstream-pw", "planted-inline-key", "JBSWY3DPEHPK3PXP", "planted-session-token", "planted-person-secret"}
+
+// plantedNames are what is masked unless someone asks for it.
+var plantedNames = []string{"210987654321", "warehouse-primary", "db.customer.example", "198.51.100.7"}
+
+// doctorSite is a configuration with everything in it that must not be printed.
+func doctorSite(t *testing.T, upstream, advertise, more string) (path string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "customer-name")
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	address := func() string {
+		free, err := sitetest.FreeAddress()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return free
+	}
+	write("ana.secret", "correct horse battery\n")
+	write("upstream.password", "planted-upstream-pw\n")
+	t.Setenv("PLANTED_SEED", "JBSWY3DPEHPK3PXP")
+	write("daypass.yaml", fmt.Sprintf(`account: "210987654321"
+region: us-east-1
+data: data
+api: {listen: %q}
+gateway: {listen: %q, advertise: {host: %s}}
+clusters:
+  - identifier: examplecluster
+    upstream: %s
+    upstream_password_file: upstream.password
+iam:
+  users:
+    - name: ana
+      access_keys: [{id: AKIAIOSFODNN7EXAMPLE, secret_file: ana.secret}, {id: AKIAI44QH8DHBEXAMPLE, secret: planted-inline-key}]
+      mfa_devices: [{seed_env: PLANTED_SEED}]
+%s`, address(), address(), advertise, upstream, more))
+	return filepath.Join(dir, "daypass.yaml")
+}
+
+// clean fails when something is printed that must not be.
+func clean(t *testing.T, out string, names ...string) {
+	t.Helper()
+	for _, planted := range append(names, plantedSecrets...) {
+		if strings.Contains(out, planted) {
+			t.Errorf("the output has %q:\n%s", planted, out)
+		}
+	}
+}
+
+// TestDoctorOfAServer goes from a configuration that no server has read yet, over one
+// that runs, to what can be wrong with it.
+func TestDoctorOfAServer(t *testing.T) {
+	path := doctorSite(t, "postgres://daypass@warehouse-primary,198.51.100.7:1/postgres?sslmode=require&connect_timeout=1", "db.customer.example", "")
+	data := filepath.Join(filepath.Dir(path), "data")
+
+	stdout, stderr, code := runDaypass(t, "doctor", "--config", path, "--skip-clusters")
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "the data directory does not exist yet") {
+		t.Errorf("before the first start: doctor = %d\n%s%s", code, stdout, stderr)
+	}
+	clean(t, stdout, plantedNames...)
+
+	life, _ := startForDoctor(t, path)
+	stdout, _, code = runDaypass(t, "doctor", "--config", path, "--skip-clusters")
+	for _, want := range []string{"a server runs on the data directory", "keys: the key that signs credentials is 0 days old", "certificates: server.crt of the gateway is valid"} {
+		if code != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("while it runs: doctor = %d, want 0 and %q\n%s", code, want, stdout)
+		}
+	}
+	clean(t, stdout, plantedNames...)
+
+	// A cluster that cannot be reached, and its names.
+	stdout, _, code = runDaypass(t, "doctor", "--config", path)
+	if code != 1 || !strings.Contains(stdout, "examplecluster: logons do not work") || !strings.Contains(stdout, "daypass cluster check examplecluster") {
+		t.Errorf("a cluster that is away: doctor = %d\n%s", code, stdout)
+	}
+	clean(t, stdout, plantedNames...)
+	shown, _, _ := runDaypass(t, "doctor", "--config", path, "--skip-clusters", "--show-names")
+	clean(t, shown)
+	if err := life.Stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	// What can be wrong with the files.
+	for _, test := range []struct {
+		name string
+		do   func() error
+		want string
+	}{
+		{"open keyring", func() error { return os.Chmod(filepath.Join(data, "keyring.json"), 0o644) }, "keyring.json can be read by"},
+		{"damaged keyring", func() error { return os.WriteFile(filepath.Join(data, "keyring.json"), []byte("{}"), 0o600) }, "error    keys: "},
+		{"damaged registry", func() error { return os.WriteFile(filepath.Join(data, "registry.db"), []byte("no bolt"), 0o600) }, "it is not known what is revoked"},
+		{"damaged authority", func() error { return os.WriteFile(filepath.Join(data, "tls", "ca.crt"), []byte("none"), 0o644) }, "ca.crt of the gateway cannot be read"},
+		{"faulty configuration", func() error {
+			text, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(path, append(text, "nonsense: planted-inline-key\n"...), 0o600)
+			}
+			return err
+		}, "nonsense"},
+	} {
+		if err := test.do(); err != nil {
+			t.Fatal(err)
+		}
+		stdout, _, code := runDaypass(t, "doctor", "--config", path, "--skip-clusters", "--output", "json")
+		var said struct {
+			Version  string
+			Findings []doctor.Finding
+		}
+		if err := json.Unmarshal([]byte(stdout), &said); err != nil {
+			t.Fatalf("%v\n%s", err, stdout)
+		}
+		if text, _, _ := runDaypass(t, "doctor", "--config", path, "--skip-clusters"); code != 1 || !strings.Contains(text, test.want) {
+			t.Errorf("%s: doctor = %d, want 1 and %q\n%s", test.name, code, test.want, text)
+		}
+		for _, finding := range said.Findings {
+			if finding.Severity == doctor.Error && finding.Do == "" && finding.About != "files" {
+				t.Errorf("%s: %q says nothing of what to do", test.name, finding.Message)
+			}
+		}
+		clean(t, stdout, plantedNames...)
+	}
+}
+
+func startForDoctor(t *testing.T, path string) (life *sitetest.Life, where server.Running) {
+	t.Helper()
+	life, err := sitetest.Start(inProcess(path, io.Discard, server.Options{Ready: func(r server.Running) { where = r }}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return life, where
+}
+
+// TestDoctorOfAPerson: what a person has who calls the API, from nothing at all to a
+// gateway that can be trusted.
+func TestDoctorOfAPerson(t *testing.T) {
+	path := doctorSite(t, "postgres://daypass@127.0.0.1:1/postgres", "localhost",
+		`      policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "redshift:DescribeClusters", Resource: "*"}]}]`+"\n")
+	life, where := startForDoctor(t, path)
+	defer func() {
+		if err := life.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	awsSettings(t, "", map[string]string{"AWS_ENDPOINT_URL": where.API, "AWS_REGION": "us-east-1",
+		"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "correct horse battery"})
+	for _, test := range []struct {
+		set  map[string]string
+		args []string
+		code int
+		want string
+	}{
+		{nil, []string{"--sslrootcert", where.CACert}, 0, "answers, and its certificate is checked with the CA file"},
+		{nil, []string{"--sslrootcert", path}, 1, "the CA file of the gateway cannot be used"},
+		{map[string]string{"AWS_SECRET_ACCESS_KEY": "planted-person-secret"}, nil, 1, "(SignatureDoesNotMatch)"},
+		{map[string]string{"AWS_SESSION_TOKEN": "planted-session-token"}, nil, 1, "the API refuses it"},
+		{nil, []string{"--endpoint-url", "http://127.0.0.1:1"}, 1, "cannot be reached"},
+		{nil, []string{"--profile", "gone"}, 1, "is neither in"},
+		{nil, []string{"--endpoint-url", "http://db.customer.example:1"}, 1, "has no TLS"},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			for name, value := range test.set {
+				t.Setenv(name, value)
+			}
+			args := append([]string{"doctor"}, test.args...)
+			if len(test.args) == 0 {
+				args = append(args, "--region", "us-east-1")
+			}
+			stdout, stderr, code := runDaypass(t, args...)
+			if code != test.code || !strings.Contains(stdout, test.want) {
+				t.Errorf("%v = %d, want %d and %q\n%s%s", args, code, test.code, test.want, stdout, stderr)
+			}
+			clean(t, stdout+stderr, plantedNames...)
+		})
+	}
+}

@@ -1,0 +1,92 @@
+package doctor
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestMask: each text has something that must not be in an issue, and something that
+// has to stay, or the report is of no use.
+func TestMask(t *testing.T) {
+	for _, test := range []struct{ text, not, keep string }{
+		{`dial tcp: lookup db.internal.example.com on 10.20.30.40:53: no such host`, "db.internal.example.com", "no such host"},
+		{`dial tcp 10.20.30.40:5432: connect: connection refused`, "10.20.30.40", ":5432: connect: connection refused"},
+		{`dial tcp [2001:db8::17]:5432: i/o timeout`, "2001:db8", "i/o timeout"},
+		{`User: arn:aws:iam::210987654321:user/x is not authorized`, "210987654321", "is not authorized"},
+		{`open /home/jane.doe/customer/daypass.yaml: permission denied`, "jane", "daypass.yaml: permission denied"},
+		{`open C:\Users\Jane\daypass.yaml: denied`, "Jane", "daypass.yaml: denied"},
+		{`/etc/daypass/db.example.com.crt expired`, "example", ".crt expired"},
+		{`the key AKIAIOSFODNN7EXAMPLE is refused`, "IOSFODNN", "is refused"},
+		{`postgres://daypass:hunter2@db:5432/x?sslmode=require is wrong`, "hunter2", "sslmode=require is wrong"},
+		{`cannot parse "host=db password=hunter2 user=x"`, "hunter2", "user=x"},
+		{`secret: "tops3cret"`, "tops3cret", "secret: "},
+		{`upstream_password: tops3cret`, "tops3cret", "upstream_password: "},
+		{`got FwoGZXIvYXdzEBYaDEXAMPLEtokenThatIsLong1234567890`, "FwoGZXIvYXdz", "got "},
+		{`mail jane@example.com about it`, "jane", "about it"},
+		{"-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY----- is no key", "MIGHAgEA", "is no key"},
+		{`server warehouse-primary refused`, "warehouse-primary", "refused"},
+		{`it said planted-secret-1 and PLANTED in turn`, "planted-secret-1", "in turn"},
+		{`the certificate is for DB.EXAMPLE.COM.`, "EXAMPLE", "the certificate is for "},
+	} {
+		m := &Mask{}
+		m.Host("warehouse-primary")
+		m.Secret("planted-secret-1")
+		if got := m.Text(test.text); strings.Contains(got, test.not) || !strings.Contains(got, test.keep) {
+			t.Errorf("Text(%q) = %q, want %q and not %q", test.text, got, test.keep, test.not)
+		}
+	}
+}
+
+// TestMaskKeeps what a reader needs, and what tells no one anything.
+func TestMaskKeeps(t *testing.T) {
+	for _, text := range []string{
+		"daypass.yaml:12: gateway.listen: is \"x\", want HOST:PORT",
+		"the API at http://127.0.0.1:8440 answers and is ready",
+		"localhost:5439 cannot be reached: connection refused",
+		"server.crt of the gateway expires on 2027-01-02T15:04:05Z",
+		"examplecluster: logons do not work, or not all: 2 errors, 1 warnings",
+		"run daypass cluster check examplecluster",
+		"the certificate of registry.etcd is valid until 2030-01-01",
+		"[::1]:8440 answers",
+		"keyring.json can be read by others (mode 0644): run chmod go-rwx",
+	} {
+		if got := new(Mask).Text(text); got != text {
+			t.Errorf("Text(%q) = %q", text, got)
+		}
+	}
+}
+
+// TestMaskTellsHostsApart: two lines about one host have the same name for it.
+func TestMaskTellsHostsApart(t *testing.T) {
+	m := &Mask{}
+	first, second, third := m.Text("a.example.com"), m.Text("b.example.com"), m.Text("A.example.com")
+	if first == second || first != third {
+		t.Errorf("three hosts are %q, %q and %q, want the first and the third the same", first, second, third)
+	}
+	m.ShowNames = true
+	if got := m.Text("a.example.com with password=hunter2"); !strings.Contains(got, "a.example.com") || strings.Contains(got, "hunter2") {
+		t.Errorf("with ShowNames: %q", got)
+	}
+}
+
+// FuzzMask: whatever is around it, a planted secret, account number and address are
+// gone, and what was masked once stays as it is.
+func FuzzMask(f *testing.F) {
+	f.Add("a ", " b")
+	f.Add("password=", "&x")
+	f.Add("://u:", "@host/")
+	f.Add("/etc/", ".crt")
+	f.Add("[redacted]", "[host 1]")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		const secret, account, host = "pl4nted-s3cret", "210987654321", "198.51.100.77"
+		m := &Mask{}
+		m.Secret(secret)
+		m.Host("planted-host")
+		got := m.Text(before + secret + after + " " + account + " " + host + " planted-host ")
+		for _, planted := range []string{secret, " " + account + " ", " " + host + " ", " planted-host "} {
+			if strings.Contains(got, planted) && !strings.Contains(before+after, planted) {
+				t.Errorf("Text(%q, %q) = %q, which has %q", before, after, got, planted)
+			}
+		}
+	})
+}

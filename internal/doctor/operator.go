@@ -1,0 +1,401 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/clustercheck"
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/server"
+)
+
+// Operator looks at a server on this machine, which need not run.
+type Operator struct {
+	Config string // path of the configuration
+	Getenv func(string) (string, bool)
+	Now    func() time.Time
+	Built  time.Time // of the commit of this program; zero: not known
+	// Check looks at a cluster, as "daypass cluster check" does.
+	Check func(context.Context, config.Cluster) (clustercheck.Report, error)
+	// SkipClusters leaves the databases alone.
+	SkipClusters bool
+}
+
+// Learn tells the mask what is secret, before anything is reported: what the
+// configuration has, names and takes from the environment. It reads the text, so that
+// it works for a configuration that nothing else can read.
+func (o *Operator) Learn(mask *Mask) {
+	text, err := os.ReadFile(o.Config)
+	if err != nil {
+		return
+	}
+	for _, found := range assigned.FindAllStringSubmatch(string(text), -1) {
+		mask.Secret(found[2])
+	}
+	for _, found := range inConfigURL.FindAllStringSubmatch(string(text), -1) {
+		mask.Secret(found[1])
+	}
+	for _, found := range secretFile.FindAllStringSubmatch(string(text), -1) {
+		path := found[1]
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(filepath.Dir(o.Config), path)
+		}
+		if data, err := os.ReadFile(path); err == nil && len(data) < 64<<10 {
+			for line := range strings.Lines(string(data)) {
+				mask.Secret(line)
+			}
+		}
+	}
+	for _, found := range secretVariable.FindAllStringSubmatch(string(text), -1) {
+		if value, ok := o.Getenv(found[1]); ok {
+			mask.Secret(value)
+		}
+	}
+	for _, found := range hostInConfig.FindAllStringSubmatch(string(text), -1) {
+		for _, host := range strings.Split(found[1], ",") {
+			if name, _, err := net.SplitHostPort(host); err == nil {
+				host = name
+			}
+			mask.Host(host)
+		}
+	}
+	if name, err := os.Hostname(); err == nil {
+		mask.Host(name)
+	}
+}
+
+var (
+	inConfigURL    = regexp.MustCompile(`://[^/@\s:]*:([^/@\s]+)@`)
+	secretFile     = regexp.MustCompile(`(?:secret|password|seed|key)(?:_file)?\s*:\s*["']?([^\s"',}]+)`)
+	secretVariable = regexp.MustCompile(`(?:secret|password|seed)_env\s*:\s*["']?([^\s"',}]+)`)
+	hostInConfig   = regexp.MustCompile(`(?:://(?:[^/@\s]*@)?|\bhost(?:addr)?\s*[=:]\s*["']?)([^\s"'/?},]+(?:,[^\s"'/?}, ]+)*)`)
+)
+
+// Run looks at everything.
+func (o *Operator) Run(ctx context.Context, r *Report) {
+	r.built(o.Built, o.Now())
+	cfg := o.configuration(r)
+	if cfg == nil {
+		return
+	}
+	running := o.files(r, cfg)
+	o.keys(r, cfg)
+	o.certificates(r, cfg)
+	o.registry(r, cfg, running)
+	o.endpoint(ctx, r, cfg, running)
+	if !o.SkipClusters {
+		o.clusters(ctx, r, cfg)
+	}
+}
+
+// configuration reads the file. Variables that the server has and this shell does not
+// are no fault of the file.
+func (o *Operator) configuration(r *Report) *config.Config {
+	const about, do = "configuration", "run daypass config check with the same --config"
+	cfg, err := config.LoadEnv(o.Config, o.Getenv)
+	if err != nil {
+		lenient, lenientErr := config.LoadEnv(o.Config, config.SomeSecret)
+		if lenientErr != nil {
+			for line := range strings.Lines(lenientErr.Error()) {
+				r.fail(about, do, "%s", strings.TrimSpace(line))
+			}
+			return nil
+		}
+		for line := range strings.Lines(err.Error()) {
+			r.warn(about, "if the server has the variable, run this with the server's environment", "%s", strings.TrimSpace(line))
+		}
+		cfg = lenient
+		o.SkipClusters = true
+		r.warn("clusters", "run this with the server's environment", "not looked at: their passwords are in variables that are not set here")
+	}
+	for _, warning := range cfg.Warnings {
+		r.warn(about, do, "%s", warning)
+	}
+	if err == nil && len(cfg.Warnings) == 0 {
+		r.ok(about, "is valid: clusters %d, identity providers %d", len(cfg.Clusters), len(cfg.Directory.Providers()))
+	}
+	return cfg
+}
+
+// files looks at the data directory: who may read it, who holds it, how much room its
+// disk has. It reports whether a server runs.
+func (o *Operator) files(r *Report, cfg *config.Config) (running bool) {
+	const about = "files"
+	state, err := server.InspectData(cfg.Data)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.warn(about, "start the server, which makes it", "the data directory does not exist yet")
+		return false
+	}
+	if err != nil {
+		r.fail(about, "run this as root, or as the account of the server", "the data directory cannot be read: %v", err)
+		return false
+	}
+	for _, fault := range state.Faults {
+		r.fail(about, "", "%v", fault)
+	}
+	if len(state.Faults) == 0 {
+		r.ok(about, "the data directory is closed to other accounts")
+	}
+	if free, total, ok := room(cfg.Data); ok {
+		const do = "make room: move days of data/audit away, or give it a larger disk"
+		switch mib := free >> 20; {
+		case mib < 64:
+			r.fail(about, do, "the disk of the data directory has %d MiB left: what cannot be recorded is refused", mib)
+		case free < total/20:
+			r.warn(about, do, "the disk of the data directory has %d MiB left, less than 5%%", mib)
+		default:
+			r.ok(about, "the disk of the data directory has room")
+		}
+	}
+	if state.Running {
+		r.ok(about, "a server runs on the data directory")
+	} else {
+		r.warn(about, "start it (systemctl start daypass), unless it is meant to be down", "no server runs on the data directory")
+	}
+	return state.Running
+}
+
+// oldKey is from when on the alert DaypassKeyOld fires.
+const oldKey = 90 * 24 * time.Hour
+
+func (o *Operator) keys(r *Report, cfg *config.Config) {
+	const about = "keys"
+	file, err := keyring.LoadFile(cfg.Keyring)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.warn(about, "start the server, which makes it; if there was one, restore it from a backup first", "there is no keyring yet")
+		return
+	case err != nil:
+		r.fail(about, "restore the keyring from a backup, or copy it from another server", "%v", err)
+		return
+	}
+	signing := 0
+	for _, key := range file.Current().Keys(o.Now()) {
+		if key.Purpose != keyring.Credential || key.State != keyring.InUse {
+			continue
+		}
+		signing++
+		if age := o.Now().Sub(key.Active); age > oldKey {
+			r.warn(about, "run daypass keys rotate", "the key that signs credentials is %d days old", int(age.Hours()/24))
+		} else {
+			r.ok(about, "the key that signs credentials is %d days old", int(age.Hours()/24))
+		}
+	}
+	if signing == 0 {
+		r.fail(about, "look at daypass keys list, and at the clock", "no key signs credentials now")
+	}
+}
+
+func (o *Operator) certificates(r *Report, cfg *config.Config) {
+	now := o.Now()
+	pair := func(name string, files config.CertificateFiles, host string) {
+		if !files.Given() || files.Pair.Leaf == nil {
+			return
+		}
+		leaf := files.Pair.Leaf
+		r.expiry("the certificate of "+name, "replace the files of "+name+".tls; they are put in force within seconds", leaf.NotBefore, leaf.NotAfter, now)
+		if host != "" && leaf.VerifyHostname(host) != nil {
+			r.fail("certificates", "have one made with that name, or change gateway.advertise", "the certificate of %s is not for %s, where clients are told to log on", name, host)
+		}
+	}
+	pair("api", cfg.API.TLS, "")
+	pair("gateway", cfg.Gateway.TLS, cfg.Gateway.Advertise.Host)
+	pair("metrics", cfg.Metrics.TLS, "")
+	if etcd := cfg.Registry.Etcd; etcd != nil {
+		pair("registry.etcd", etcd.Client, "")
+	}
+	if cfg.Gateway.TLS.Given() {
+		return
+	}
+	for name, do := range map[string]string{"ca.crt": "remove ca.crt and ca.key, restart the server, and give clients the new ca.crt", "server.crt": "restart the server, which makes another one"} {
+		leaf, err := readCertificate(filepath.Join(cfg.Data, "tls", name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // the server has not started yet
+		case err != nil:
+			r.fail("certificates", do, "%s of the gateway cannot be read: %v", name, err)
+		default:
+			r.expiry(name+" of the gateway", do, leaf.NotBefore, leaf.NotAfter, now)
+			if host := cfg.Gateway.Advertise.Host; name == "server.crt" && leaf.VerifyHostname(host) != nil {
+				r.fail("certificates", do, "server.crt of the gateway is not for %s, where clients are told to log on", host)
+			}
+		}
+	}
+}
+
+func readCertificate(path string) (*x509.Certificate, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	first, _ := pem.Decode(data)
+	if first == nil || first.Type != "CERTIFICATE" {
+		return nil, errors.New("it has no certificate")
+	}
+	return x509.ParseCertificate(first.Bytes)
+}
+
+// registry asks where it is kept. A server that runs has the file, and is asked by
+// endpoint instead.
+func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
+	const about = "registry"
+	if cfg.Registry.Etcd == nil && running {
+		return
+	}
+	count, err := server.InspectRegistry(cfg, o.Now)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.ok(about, "there is none yet; the server makes it")
+	case err != nil:
+		do := "restore registry.db, or move it away, start the server and run daypass revoke --all"
+		if cfg.Registry.Etcd != nil {
+			do = "run etcdctl endpoint health with the endpoints of registry.etcd"
+		}
+		r.fail(about, do, "it is not known what is revoked: %v", err)
+	default:
+		r.ok(about, "can be read: %d revocations are in force", count)
+	}
+}
+
+// endpoint asks the server what it thinks of itself.
+func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, running bool) {
+	const about = "endpoint"
+	scheme := "http"
+	if cfg.API.TLS.Given() {
+		scheme = "https"
+	}
+	address := reachable(cfg.API.Listen)
+	ready, err := probe(ctx, scheme+"://"+address+"/readyz", nil)
+	switch {
+	case err != nil && !running:
+		return // no server runs, which was said
+	case err != nil:
+		r.fail(about, "look at the server's log", "a server runs, and the API at %s does not answer: %v", address, err)
+	case ready.status == http.StatusOK:
+		r.ok(about, "the API at %s answers and is ready", address)
+	default:
+		r.fail(about, "look at the server's log", "the API at %s is not ready (%d)", address, ready.status)
+	}
+	if err == nil && scheme == "https" && cfg.API.TLS.Given() && ready.leaf != nil && !ready.leaf.Equal(cfg.API.TLS.Pair.Leaf) {
+		r.warn(about, "look at the server's log: it may refuse the files; or something else listens there", "the API at %s shows another certificate than the one in api.tls", address)
+	}
+	if cfg.Admin.Listen == "" {
+		return
+	}
+	state, err := probe(ctx, "http://"+reachable(cfg.Admin.Listen)+"/readyz", nil)
+	if err != nil {
+		if running {
+			r.fail(about, "look at the server's log", "the listener of admin does not answer: %v", err)
+		}
+		return
+	}
+	var said struct {
+		Issue, Logons struct{ Reason string }
+		Warnings      []string
+	}
+	if json.Unmarshal(state.body, &said) != nil {
+		return
+	}
+	for _, reason := range []string{said.Issue.Reason, said.Logons.Reason} {
+		if reason != "" {
+			r.fail(about, "docs/operations.md, \"Act on an alert\", has what to do", "the server says: %s", reason)
+		}
+	}
+	for _, warning := range said.Warnings {
+		r.warn(about, "mend it before the next restart", "the server says: %s", warning)
+	}
+}
+
+// clusters counts what "cluster check" finds. Its findings name roles, and stay out.
+func (o *Operator) clusters(ctx context.Context, r *Report, cfg *config.Config) {
+	const about = "clusters"
+	for _, cluster := range cfg.Clusters {
+		ctx, cancel := context.WithTimeout(ctx, 2*patience)
+		report, err := o.Check(ctx, cluster)
+		cancel()
+		if err != nil {
+			r.fail(about, "", "%s: %s", cluster.Identifier, plainly(err))
+			continue
+		}
+		count := map[clustercheck.Severity]int{}
+		for _, finding := range report.Findings {
+			count[finding.Severity]++
+		}
+		do := "run daypass cluster check " + cluster.Identifier
+		switch {
+		case report.Broken():
+			r.fail(about, do, "%s: logons do not work, or not all: %d errors, %d warnings", cluster.Identifier, count[clustercheck.Broken], count[clustercheck.Warning])
+		case count[clustercheck.Warning] > 0:
+			r.warn(about, do, "%s: logons work: %d warnings", cluster.Identifier, count[clustercheck.Warning])
+		default:
+			r.ok(about, "%s: logons work", cluster.Identifier)
+		}
+	}
+}
+
+// reachable is the address of a listener as seen from this machine.
+func reachable(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return listen
+}
+
+// answer is that of a probe.
+type answer struct {
+	status int
+	date   time.Time
+	body   []byte
+	leaf   *x509.Certificate // nil: no TLS
+}
+
+// probe asks a URL. Without roots the certificate is not checked: it is compared
+// afterwards, or what answers is on this machine.
+func probe(ctx context.Context, url string, client *http.Client) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if client == nil {
+		client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return answer{}, errors.New(plainly(unwrapped(err)))
+	}
+	defer response.Body.Close()
+	a := answer{status: response.StatusCode}
+	a.date, _ = http.ParseTime(response.Header.Get("Date"))
+	if a.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil {
+		return answer{}, fmt.Errorf("the answer ends early: %w", err)
+	}
+	if response.TLS != nil && len(response.TLS.PeerCertificates) > 0 {
+		a.leaf = response.TLS.PeerCertificates[0]
+	}
+	return a, nil
+}
+
+// unwrapped is the cause behind the method and URL that net/http puts before it.
+func unwrapped(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/filemode"
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// DataState is what InspectData finds.
+type DataState struct {
+	Running bool    // a server holds the directory
+	Faults  []error // what is open to other accounts
+}
+
+// InspectData looks at a data directory as a server does that opens it, and changes
+// nothing. The error wraps fs.ErrNotExist where there is no directory.
+func InspectData(path string) (DataState, error) {
+	var state DataState
+	if _, err := os.ReadDir(path); err != nil {
+		return state, err
+	}
+	d := &dataDir{path: path}
+	for _, name := range d.contents() {
+		if fault := modeFault(name); fault != nil {
+			state.Faults = append(state.Faults, fault)
+		}
+	}
+	lock, err := os.Open(filepath.Join(path, "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return state, nil
+	}
+	if err != nil {
+		return state, err
+	}
+	defer lock.Close() // which gives the lock up
+	err = Lock(lock)
+	state.Running = errors.Is(err, ErrLocked)
+	if state.Running {
+		err = nil
+	}
+	return state, err
+}
+
+// modeFault is why a file of the data directory is open to too many, or nil. What has
+// gone meanwhile and what is no file is left to whoever opens it.
+func modeFault(name string) *filemode.Fault {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+		return nil
+	}
+	kind := filemode.Private
+	if filepath.Ext(name) == ".crt" {
+		kind = filemode.Public
+	}
+	return filemode.Check(name, info, kind)
+}
+
+// InspectRegistry reads the registry of a configuration, and returns how many
+// revocations are in force. A registry in a file must not be in use, and its error
+// wraps fs.ErrNotExist where there is none.
+func InspectRegistry(cfg *config.Config, now func() time.Time) (int, error) {
+	data := &dataDir{path: cfg.Data}
+	if cfg.Registry.Etcd == nil {
+		if _, err := os.Stat(data.join("registry.db")); err != nil {
+			return 0, err
+		}
+	}
+	store, err := openStore(cfg, data)
+	if err != nil {
+		return 0, err
+	}
+	defer store.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	list, err := registry.New(registry.Config{Store: store, Now: now}).Revocations(ctx)
+	return len(list), err
+}
