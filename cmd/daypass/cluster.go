@@ -37,17 +37,17 @@ func newClusterCheckCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check NAME... | --all",
 		Short: "Say whether logons to a cluster will work, and print what mends it",
-		Long: `Connects to the cluster with its administrative login and looks at everything a
-logon depends on. Errors and warnings come with the SQL, to be run by a superuser,
-or the pg_hba.conf lines that mend them; --sql prints it for notices too, and where
-it is long. Nothing is changed.
+		Long: `Connects to the cluster with its administrative login and checks everything that
+logons need. For errors and warnings it prints the fix: SQL for a superuser, or lines
+for pg_hba.conf. --sql also prints long SQL and SQL for notices. The command changes
+nothing.
 
-The exit code is 0 when there is nothing worse than warnings, 1 when something has
-to be mended, and 2 when it could not be asked.`,
+The exit code is 0 if there are no errors, 1 if there are, and 2 if the cluster could
+not be checked.`,
 		Example: "  daypass cluster check examplecluster\n  daypass cluster check --all --output json",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if all == (len(names) > 0) {
-				return usageErrorf("name a cluster, or say --all")
+				return usageErrorf("name a cluster, or give --all")
 			}
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
@@ -104,11 +104,11 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 	return nil
 }
 
-// shortSQL is how many lines of SQL are printed without being asked for.
+// shortSQL is how many lines of SQL are printed without --sql.
 const shortSQL = 5
 
-// printReport prints findings with what mends them. SQL that is long, or that
-// nothing depends on, is printed on demand: it would bury the errors.
+// printReport prints findings with their fixes. Long SQL, and SQL for notices, is
+// printed with --sql only, because it would bury the errors.
 func printReport(w io.Writer, r clustercheck.Report, sql bool) {
 	fmt.Fprintf(w, "cluster %s at %s\n\n", r.Cluster, r.Address)
 	count, printed, more := map[clustercheck.Severity]int{}, map[string]bool{}, false
@@ -127,7 +127,7 @@ func printReport(w io.Writer, r clustercheck.Report, sql bool) {
 			printed[script] = true
 			which := ""
 			if f.Choose {
-				which = ", of these only what is wanted"
+				which = ", only the ones that you want"
 			}
 			fmt.Fprintf(w, "           Run as a superuser%s%s:\n\n", inDatabase(f), which)
 			for _, statement := range f.SQL {
@@ -140,7 +140,7 @@ func printReport(w io.Writer, r clustercheck.Report, sql bool) {
 		case quiet:
 			more = true
 		default:
-			fmt.Fprint(w, "           Put before all other lines of pg_hba.conf, which go on counting for everybody else, and reload:\n\n")
+			fmt.Fprint(w, "           Put these lines before all others in pg_hba.conf, which still apply to everyone else, and reload:\n\n")
 			for _, line := range f.HBA {
 				fmt.Fprintf(w, "               %s\n", quote.Terminal(line))
 			}
@@ -171,8 +171,8 @@ func paintSeverity(w io.Writer, s clustercheck.Severity) string {
 	return word
 }
 
-// administer opens nothing yet. Upstream passwords are not needed, and so
-// neither is the keyring: session roles are made by the server alone.
+// administer returns the administration of a cluster. It opens no connection yet. It
+// has no key for the passwords of session roles, since only the server makes those.
 func administer(cluster config.Cluster) *handover.Admin {
 	return handover.New(dbuser.Config{
 		Cluster:              cluster.Identifier,

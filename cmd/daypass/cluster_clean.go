@@ -22,18 +22,17 @@ func newClusterCleanCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean NAME... | --all",
 		Short: "Hand over what session roles own and drop the unused ones",
-		Long: `Does at once what a running server does by and by: gives what session roles came
-to own to their users, in every database, and drops the session roles that nobody
-has logged on with for the time of --unused. Roles with open sessions are left
-alone, and a logon makes a role that was dropped anew. With --dry-run it only says
-what it would do.
+		Long: `Does at once what a running server does over time: gives the objects that session
+roles own to their users, in every database, and drops session roles without a logon
+for the time of --unused. Roles with open sessions are left alone, and the next logon
+creates a dropped role again. With --dry-run it prints the plan only.
 
-The exit code is 1 when something could not be cleaned up, and 2 when nothing could
-be asked for.`,
+The exit code is 1 if something could not be cleaned up, and 2 if the command could
+not start.`,
 		Example: "  daypass cluster clean examplecluster --dry-run\n  daypass cluster clean --all --unused 1h",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if all == (len(names) > 0) {
-				return usageErrorf("name a cluster, or say --all")
+				return usageErrorf("name a cluster, or give --all")
 			}
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
@@ -62,7 +61,7 @@ be asked for.`,
 	return cmd
 }
 
-// cleaned is what became of one cluster.
+// cleaned is the result for one cluster.
 type cleaned struct {
 	Cluster string `json:"cluster"`
 	DryRun  bool   `json:"dry_run"`
@@ -70,8 +69,8 @@ type cleaned struct {
 	Error string `json:"error,omitempty"`
 }
 
-// cleanClusters cleans one after the other. A cluster that cannot be reached
-// does not keep the others from it.
+// cleanClusters cleans the clusters in order. It continues after a cluster that cannot
+// be reached.
 func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, o handover.SweepOptions, output string) error {
 	var reports []cleaned
 	failed := false

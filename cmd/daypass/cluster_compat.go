@@ -15,30 +15,29 @@ func newClusterCompatCommand(env environment) *cobra.Command {
 	var o compat.Options
 	cmd := &cobra.Command{
 		Use:   "compat NAME",
-		Short: "Install what sessions with groups and Redshift's drivers look for in a database",
+		Short: "Install functions and views for sessions with groups and for Redshift's drivers",
 		Long: `Installs the schema daypass in one database of the cluster:
 
   daypass.db_user()   the database user, in sessions with and without groups. In a
-                      session with groups current_user is the session role; a row
-                      security policy that says daypass.db_user() where it said
-                      current_user sees the user in both.
+                      session with groups current_user is the session role, so
+                      row security policies should use daypass.db_user() in
+                      place of current_user.
   daypass.pg_cancel_backend(pid), daypass.pg_terminate_backend(pid), daypass.my_sessions
-                      for the sessions of one's own database user, whatever their
-                      groups. The administrative login needs to be a member of
-                      pg_signal_backend and pg_read_all_stats for them.
+                      for all sessions of the caller's own database user. The
+                      administrative login has to be a member of
+                      pg_signal_backend and pg_read_all_stats.
   views               svv_tables, svv_columns, stv_sessions, pg_user_info and
-                      others that the metadata calls of Redshift's drivers ask for.
-                      They find them by the database's search path, at whose end
-                      the schema is put.
+                      others that the metadata calls of Redshift's drivers use.
+                      The schema is added to the end of the database's search
+                      path.
 
 The administrative login needs the right to create schemas in the database
-(GRANT CREATE ON DATABASE), and for the search path to own it; what it may not do
-is printed. It can be run again at any time. With --dry-run it prints the SQL and
-changes nothing: a superuser who runs it keeps db_user() out of the
-administrative login's hands. The script is one transaction, and ends without
-having changed anything where somebody else's objects are in its way. --remove
-takes it all away, and refuses as long as a policy, a view or anything else depends
-on it.`,
+(GRANT CREATE ON DATABASE), and has to own the database to change its search path.
+The command prints the steps that it may not do. It can be run again at any time.
+With --dry-run it prints the SQL only; if a superuser runs that, the administrative
+login cannot change db_user(). The script is one transaction. It changes nothing if
+objects of other owners are in its way. --remove removes everything, unless a policy,
+a view or another object depends on it.`,
 		Example: `  daypass cluster compat examplecluster
   daypass cluster compat examplecluster --database dev --dry-run | psql -d dev`,
 		Args: words(1, 1, "name one cluster"),
@@ -68,9 +67,9 @@ on it.`,
 		},
 	}
 	registerConfig(cmd.Flags(), &path)
-	cmd.Flags().StringVar(&o.Database, "database", "", "the `DATABASE` (left out: the cluster's default)")
+	cmd.Flags().StringVar(&o.Database, "database", "", "the `DATABASE` (default the cluster's)")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "print the SQL and change nothing")
-	cmd.Flags().BoolVar(&o.Remove, "remove", false, "take it away again")
+	cmd.Flags().BoolVar(&o.Remove, "remove", false, "remove everything again")
 	return cmd
 }
 

@@ -20,7 +20,7 @@ bash, for this session, or for every one (needs the bash-completion package):
     source <(daypass completion bash)
     daypass completion bash > ~/.local/share/bash-completion/completions/daypass
 
-zsh, where a directory of your $fpath takes it:
+zsh, in a directory of your $fpath:
 
     daypass completion zsh > "${fpath[1]}/_daypass"
 
@@ -52,7 +52,7 @@ func completionShell(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if !slices.Contains(cmd.ValidArgs, args[0]) {
-		return usageErrorf("%s: is no shell that is known: %s", args[0], wanted)
+		return usageErrorf("%s: is not a supported shell: %s", args[0], wanted)
 	}
 	return nil
 }

@@ -30,14 +30,16 @@ func newConfigCheckCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Find the faults of a configuration file",
-		Long: `Reads the configuration file and every file it names as the server does, and
-prints one line for each fault with file, line and key. Warnings are what is valid
-and cannot have been meant, or is open to other accounts of this machine.
+		Long: `Reads the configuration file and every file that it names as the server does, and
+prints one line for each fault, with file, line and key. Warnings are about settings
+that are valid but probably not intended, and about files that other accounts can
+access.
 
-No server has to run and no cluster is asked: "daypass cluster check" does that.
+No server has to run. The clusters are not contacted; "daypass cluster check" checks
+them.
 
-The exit code is 0 when the server would take the file, 1 when it would not (with
---strict, also for warnings), and 2 when the file cannot be read.`,
+The exit code is 0 if the server would accept the file, 1 if it would not (with
+--strict, also for warnings), and 2 if the file cannot be read.`,
 		Example: `  daypass config check --config /etc/daypass/daypass.yaml
   daypass config check --ignore-environment --strict`,
 		Args: noWords,
@@ -59,7 +61,7 @@ The exit code is 0 when the server would take the file, 1 when it would not (wit
 			for _, warning := range c.Warnings {
 				fmt.Fprintf(env.stdout, "warning: %s\n", warning)
 			}
-			fmt.Fprintf(env.stdout, "%s: the server takes it: %s, %s\n", path, plural(len(c.Clusters), "cluster"), plural(len(c.Warnings), "warning"))
+			fmt.Fprintf(env.stdout, "%s: is valid: %s, %s\n", path, plural(len(c.Clusters), "cluster"), plural(len(c.Warnings), "warning"))
 			if strict && len(c.Warnings) > 0 {
 				return &exitError{code: 1}
 			}
@@ -68,7 +70,7 @@ The exit code is 0 when the server would take the file, 1 when it would not (wit
 	}
 	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 on warnings too")
-	cmd.Flags().BoolVar(&ignoreEnvironment, "ignore-environment", false, "take variables of the environment that are not set as if they were")
+	cmd.Flags().BoolVar(&ignoreEnvironment, "ignore-environment", false, "assume values for environment variables that are not set")
 	return cmd
 }
 
@@ -76,8 +78,8 @@ func newConfigSchemaCommand(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON schema of the configuration file",
-		Long: `Prints the JSON schema (draft 2020-12) of the configuration file. Editors that know
-YAML complete and check keys by it, with this as the file's first line:
+		Long: `Prints the JSON schema (draft 2020-12) of the configuration file. YAML editors use
+it to complete and check keys if this is the first line of the configuration:
 
     # yaml-language-server: $schema=daypass.schema.json`,
 		Example: "  daypass config schema | tee daypass.schema.json",

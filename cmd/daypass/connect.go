@@ -56,29 +56,29 @@ func newConnectCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "connect CLUSTER [DATABASE] --user USER [flags] [-- PSQL-ARGUMENT...]",
 		Short: "Get a credential and start psql with it",
-		Long: `Connect asks the API where the cluster is and for a credential, and starts psql
-with it. The password goes to psql in its environment: it stands in no argument
-and in no file. The API and the access key are found as by every AWS client.
+		Long: `Connect gets the cluster's address and a credential from the API, and starts psql.
+psql gets the password in its environment, never in an argument or a file. Endpoint
+and access key are configured as for every AWS client.
 
-The gateway's certificate is checked (sslmode=verify-full) with the CA that
---sslrootcert, DAYPASS_SSLROOTCERT or PGSSLROOTCERT names: data/tls/ca.crt of the
-gateway, or "system" for a certificate from a public CA. Without one a gateway at
-a loopback address is taken as it is (sslmode=require), and any other refused.
-PGSSLMODE can ask for more than that; only --sslmode can ask for less. AWS_CA_BUNDLE
-is for the API only.
+The gateway's certificate is checked (sslmode=verify-full) with the CA in the file of
+--sslrootcert, DAYPASS_SSLROOTCERT or PGSSLROOTCERT: data/tls/ca.crt of the gateway,
+or "system" for a certificate from a public CA. Without a CA, the certificate of a
+gateway at a loopback address is not checked (sslmode=require), and other gateways are
+refused. PGSSLMODE can make the check stricter; only --sslmode can make it weaker.
+AWS_CA_BUNDLE is for the API only.
 
 With --print the credential is printed for another program, and psql is not
 started:
 
-    env      lines for a shell, that export the logon and unset what would send
-             psql elsewhere: eval "$(daypass connect ... --print env)"
+    env      lines for a shell that export the logon, and unset variables that would
+             send psql elsewhere: eval "$(daypass connect ... --print env)"
     uri      postgresql://...
-    dsn      host=... port=... for libpq and its relatives
-    json     for anything else; also says when the password stops working
+    dsn      host=... port=... for libpq and programs that use it
+    json     all values, with the time at which the password expires
     pgpass   a line for ~/.pgpass
 
-What is not env does not clear the way: where PGHOSTADDR or PGSERVICE is set, libpq
-follows it, whatever host a URI names. There is a warning if they are set here.`,
+All forms but env leave the environment as it is: if PGHOSTADDR or PGSERVICE is set,
+libpq connects there, whatever host a URI names. The command warns if they are set.`,
 		Example: `  daypass connect examplecluster --user alice
   daypass connect examplecluster dev --user alice --auto-create --groups analysts,finance
   daypass connect examplecluster dev --user alice -- -c 'SELECT current_user'
@@ -88,7 +88,7 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 				args, o.psqlArgs = args[:dash], args[dash:]
 			}
 			if len(args) < 1 || len(args) > 2 {
-				return usageErrorf("connect: name a cluster, and a database if you like; arguments for psql come behind --")
+				return usageErrorf("connect: name a cluster and, optionally, a database; arguments for psql follow after --")
 			}
 			o.cluster = args[0]
 			if len(args) == 2 {
@@ -102,13 +102,13 @@ follows it, whatever host a URI names. There is a warning if they are set here.`
 	flags := cmd.Flags()
 	flags.StringVarP(&o.user, "user", "u", "", "database user to log on as")
 	flags.BoolVar(&o.withIAM, "with-iam", false, "log on as the database user of the caller's own IAM identity, instead of --user")
-	flags.BoolVar(&o.autoCreate, "auto-create", false, "make the database user if it does not exist")
+	flags.BoolVar(&o.autoCreate, "auto-create", false, "create the database user if it does not exist")
 	registerGroups(flags, &o.groups, "database groups to join for this session: `A,B`")
 	alias(flags, "db-user", flags.Lookup("user").Value)
-	flags.StringVar(&o.duration, "duration", "", "how long the password works, 15m to 60m (default 15m); an open session stays")
+	flags.StringVar(&o.duration, "duration", "", "how long the password works, 15m to 60m (default 15m); open sessions continue")
 	flags.StringVar(&o.host, "host", "", "host of the gateway, instead of asking the API for it")
-	flags.IntVar(&o.port, "port", 0, "port of the gateway (default what the API says, or 5439 with --host)")
-	flags.StringVar(&o.sslMode, "sslmode", "", "how the gateway's certificate is checked, as libpq has it (default verify-full)")
+	flags.IntVar(&o.port, "port", 0, "port of the gateway (default from the API, or 5439 with --host)")
+	flags.StringVar(&o.sslMode, "sslmode", "", "how the gateway's certificate is checked, as for libpq (default verify-full)")
 	flags.StringVar(&o.sslRootCert, "sslrootcert", "", `file of the CA that signed the gateway's certificate, or "system"`)
 	flags.StringVar(&o.printAs, "print", "", "print the credential instead: env, uri, dsn, json or pgpass")
 	flags.StringVar(&o.psql, "psql", defaultPsql, "the psql program to start")
@@ -173,17 +173,17 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 func (o *connectOptions) check() (seconds int32, err error) {
 	switch {
 	case o.user == "" && !o.withIAM:
-		return 0, errors.New("say who to log on as: --user USER, or --with-iam for the database user of your own IAM identity")
+		return 0, errors.New("no database user: give --user USER, or --with-iam for the user of your own IAM identity")
 	case o.withIAM && (o.user != "" || o.autoCreate || len(o.groups) > 0):
 		return 0, errors.New("--with-iam takes the user and the groups from your IAM identity: leave out --user, --auto-create and --groups")
 	case o.printAs != "" && !slices.Contains(printFormats, o.printAs):
-		return 0, fmt.Errorf("--print %s: it is one of %s", o.printAs, strings.Join(printFormats, ", "))
+		return 0, fmt.Errorf("--print %s: must be one of %s", o.printAs, strings.Join(printFormats, ", "))
 	case o.printAs != "" && len(o.psqlArgs) > 0:
-		return 0, errors.New("--print does not start psql: leave out the arguments behind --")
+		return 0, errors.New("--print does not start psql: leave out the arguments after --")
 	case o.sslMode != "" && !slices.Contains(sslModes, o.sslMode):
-		return 0, fmt.Errorf("--sslmode %s: it is one of %s", o.sslMode, strings.Join(sslModes, ", "))
+		return 0, fmt.Errorf("--sslmode %s: must be one of %s", o.sslMode, strings.Join(sslModes, ", "))
 	case o.port < 0 || o.port > 65535:
-		return 0, fmt.Errorf("--port %d: it is 1 to 65535", o.port)
+		return 0, fmt.Errorf("--port %d: must be 1 to 65535", o.port)
 	case o.duration == "":
 		return 0, nil
 	}
@@ -192,7 +192,7 @@ func (o *connectOptions) check() (seconds int32, err error) {
 	case err != nil:
 		return 0, fmt.Errorf("--duration %s: %w", o.duration, err)
 	case d < 15*time.Minute || d > time.Hour || d%time.Second != 0:
-		return 0, fmt.Errorf("--duration %s: is not 15m to 60m, in whole seconds", o.duration)
+		return 0, fmt.Errorf("--duration %s: must be 15m to 60m, in whole seconds", o.duration)
 	}
 	return int32(d / time.Second), nil
 }

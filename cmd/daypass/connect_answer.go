@@ -48,11 +48,11 @@ func (l *logon) check(dbUser string) error {
 	case l.user == "" || l.password == "":
 		return errors.New("the API's answer has no credential in it: check --endpoint-url")
 	case match == nil:
-		return fmt.Errorf("the API's answer has DbUser %.80q, which is not the name of a logon: check --endpoint-url", l.user)
+		return fmt.Errorf("the API's answer has DbUser %.80q, which is not a logon name: check --endpoint-url", l.user)
 	case dbUser != "" && !strings.EqualFold(match[2], dbUser):
 		return fmt.Errorf("the API's answer is for the database user %.80q, and %.80q was asked for: check --endpoint-url", match[2], dbUser)
 	case len(l.password) > maxPassword || !passwordRule.MatchString(l.password.Reveal()):
-		return errors.New("the API's answer has a DbPassword that is too long, or has characters in it that no password has: check --endpoint-url")
+		return errors.New("the API's answer has a DbPassword that is too long or has invalid characters: check --endpoint-url")
 	case l.expiration.IsZero():
 		return errors.New("the API's answer has no Expiration: check --endpoint-url")
 	}
@@ -71,7 +71,7 @@ func (l *logon) checkPlace() error {
 		return errors.New("the cluster has no default database: name one after the cluster")
 	}
 	if !databaseRule.MatchString(l.database) {
-		return fmt.Errorf("the database: %.80q is not the name of one (a letter, then up to 63 letters, digits and _ + . @ -): name another", l.database)
+		return fmt.Errorf("the database: %.80q is not a valid name (a letter, then up to 63 letters, digits and _ + . @ -): name another", l.database)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (o *connectOptions) secure(to *logon, getenv func(string) string) (note str
 	}
 	wish := getenv("PGSSLMODE")
 	if wish != "" && strength(wish) < 0 {
-		return "", fmt.Errorf("PGSSLMODE is %.40q: it is one of %s", wish, strings.Join(sslModes, ", "))
+		return "", fmt.Errorf("PGSSLMODE is %.40q: must be one of %s", wish, strings.Join(sslModes, ", "))
 	}
 	to.sslMode = "verify-full"
 	if to.sslRootCert == "" && !hasDefaultRootCert() {

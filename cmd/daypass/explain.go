@@ -22,19 +22,18 @@ func newExplainCommand(env environment) *cobra.Command {
 	o := explainOptions{duration: duration(15 * time.Minute)}
 	cmd := &cobra.Command{
 		Use:   "explain --principal ARN --db-user USER",
-		Short: "Say what a call for a credential needs, and which policy statement decides",
-		Long: `Answers every check that a call of GetClusterCredentials would need, from the
-configuration file alone: no server has to run, nothing is handed out. For each
-check it names the statement that decides, by file, policy, Sid or index, and line.
-For a refusal it also names the statements that nearly allow it, and what of the
-call could be changed (each change is tried). Last comes a statement that would
-allow exactly this and nothing more, unless it would weaken what the policies
-demand, or policy lint would warn of it. Then it says whether the API takes the
-parameters, and with what it refuses them.
+		Short: "Explain which policy statements decide a call for a credential",
+		Long: `Makes every decision that a call of GetClusterCredentials needs, from the configuration
+file alone: no server has to run, and no credential is issued. For each decision it
+names the deciding statement by file, policy, Sid or index, and line. For a refusal it
+also lists the statements that nearly allow it, and changes of the call that would
+help (each is tried). Then comes a statement that would allow exactly this and nothing
+more, unless it would weaken a requirement of the policies, or policy lint would warn
+of it. Finally it reports whether the API accepts the parameters.
 
 The principal is the ARN of an IAM user, an IAM role or a role session, or the
-name of an IAM user. The exit code is 1 when the call would be refused, and 2 when
-that could not be found out.`,
+name of an IAM user. The exit code is 1 if the call would be refused, and 2 if the
+question could not be answered.`,
 		Example: `  daypass explain --principal ana --db-user alice --db-name dev --groups analysts
   daypass explain --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
 		Args: noWords,
@@ -48,20 +47,20 @@ that could not be found out.`,
 	}
 	flags := cmd.Flags()
 	registerConfig(flags, &o.config)
-	flags.StringVar(&o.principal, "principal", "", "who would call: an `ARN`, or the name of an IAM user")
-	flags.StringVar(&o.cluster, "cluster", "", "the cluster; left out, the only one there is")
+	flags.StringVar(&o.principal, "principal", "", "the caller: an `ARN`, or the name of an IAM user")
+	flags.StringVar(&o.cluster, "cluster", "", "the cluster (default the only one)")
 	alias(flags, "cluster-identifier", flags.Lookup("cluster").Value)
 	flags.StringVar(&o.dbUser, "db-user", "", "the database user")
-	flags.StringVar(&o.dbName, "db-name", "", "the database; left out, any")
+	flags.StringVar(&o.dbName, "db-name", "", "the database (default any)")
 	registerGroups(flags, &o.groups, "the groups: `A,B`")
-	flags.BoolVar(&o.autoCreate, "auto-create", false, "make the database user if it is missing")
-	flags.Var(&o.duration, "duration", "how long the password is to work, 15m to 60m")
+	flags.BoolVar(&o.autoCreate, "auto-create", false, "create the database user if it does not exist")
+	flags.Var(&o.duration, "duration", "how long the password works, 15m to 60m")
 	alias(flags, "duration-seconds", &o.duration)
 	flags.BoolVar(&o.withIAM, "with-iam", false, "explain GetClusterCredentialsWithIAM")
 	flags.StringVar(&o.sourceIP, "source-ip", "127.0.0.1", "the `ADDRESS` the call would come from")
 	flags.BoolVar(&o.secure, "secure-transport", false, "the call would come over TLS")
 	flags.BoolVar(&o.mfa, "mfa", false, "the IAM user would call with a session of get-session-token and MFA")
-	flags.StringVar(&o.at, "at", "", "the `TIME` of the call, as 2026-01-02T15:04:05Z; left out, now")
+	flags.StringVar(&o.at, "at", "", "the `TIME` of the call, such as 2026-01-02T15:04:05Z (default now)")
 	flags.StringVar(&o.output, "output", "text", "text or json")
 	return cmd
 }

@@ -82,7 +82,7 @@ func writeHelp(w io.Writer, cmd *cobra.Command, columns int) {
 		fmt.Fprintf(w, "\n%s\n%s", paint(w, quote.Bold, "Flags:"), cmd.LocalFlags().FlagUsagesWrapped(columns))
 	}
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "\n\"%s COMMAND --help\" says more about a command.\n", cmd.CommandPath())
+		fmt.Fprintf(w, "\n\"%s COMMAND --help\" describes a command.\n", cmd.CommandPath())
 	}
 }
 

@@ -20,16 +20,16 @@ func newInitCommand(env environment) *cobra.Command {
 	o := initOptions{env: env}
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Write a configuration to begin with, and make an access key",
+		Short: "Write a first configuration, and make an access key",
 		Long: `Writes a configuration file with comments and an access key for its first IAM user,
-in a file of its own. "daypass serve" takes both as they are. Nothing that exists is
+in a file of its own. "daypass serve" works with both unchanged. Existing files are not
 changed.
 
 The user may issue credentials for the database user of the same name, see and
 end sessions, and revoke what was issued. The cluster is a PostgreSQL on this
-machine; the comments in the file say what to change for another one.
+machine; comments in the file explain how to use another one.
 
-Run by root, the files go to the group of their directory, for the account that the
+If root runs the command, the files get the group of their directory, for the account that the
 server runs as: /etc/daypass of the packages belongs to the group daypass.`,
 		Example: `  daypass init
   daypass init --config /etc/daypass/daypass.yaml --data /var/lib/daypass

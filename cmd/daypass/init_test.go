@@ -119,11 +119,11 @@ func TestConfigCheck(t *testing.T) {
 		code int
 		want []string
 	}{
-		"good":                   {good, nil, 0, []string{"the server takes it: 0 clusters, 0 warnings"}},
+		"good":                   {good, nil, 0, []string{"is valid: 0 clusters, 0 warnings"}},
 		"two faults":             {good + "nonsense: 1\niam:\n", nil, 1, []string{"error: ", "f.yaml:6: nonsense: is not a key", "error: ", "f.yaml:7: iam: has no value"}},
 		"no YAML":                {"a: [", nil, 1, []string{"error: "}},
 		"a variable":             {user, nil, 1, []string{"NOBODY_SET_THIS is not set"}},
-		"a variable, not looked": {user, []string{"--ignore-environment"}, 0, []string{"the server takes it"}},
+		"a variable, not looked": {user, []string{"--ignore-environment"}, 0, []string{"is valid"}},
 		"a warning":              {strings.Replace(user, "secret_env: NOBODY_SET_THIS", "secret: tensecrets", 1), nil, 0, []string{"warning: ", "has only 10 characters", "1 warning\n"}},
 		"a warning, strict":      {strings.Replace(user, "secret_env: NOBODY_SET_THIS", "secret: tensecrets", 1), []string{"--strict"}, 1, []string{"warning: "}},
 	} {

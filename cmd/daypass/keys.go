@@ -85,7 +85,7 @@ func (f *keyringFlags) open(ctx context.Context, env environment) (*keySource, e
 // there is one.
 func (f *keyringFlags) read() (path string, cfg *config.Config, err error) {
 	if f.data != "" && f.config != "" {
-		return "", nil, usageErrorf("--data and --config exclude one another")
+		return "", nil, usageErrorf("--data and --config exclude each other")
 	}
 	if f.data != "" {
 		return filepath.Join(f.data, "keyring.json"), nil, nil
@@ -110,11 +110,11 @@ func newKeysListCommand(env environment) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the keys, what they do and until when",
+		Short: "List the keys, their purpose and how long they are kept",
 		Example: `  daypass keys list
   daypass keys list --data /var/lib/daypass --output json`,
-		Long: `Lists the keys of the keyring without their secrets. A key that is superseded is
-kept until nothing that it signed or sealed can be alive.
+		Long: `Lists the keys of the keyring without their secrets. A superseded key
+is kept until everything that it signed or sealed has expired.
 
 Where the configuration has a root_key, the keys of all servers are listed, with the
 server that each belongs to.`,
@@ -182,11 +182,11 @@ func newKeysRotateCommand(env environment) *cobra.Command {
 	var upstream, discard bool
 	cmd := &cobra.Command{
 		Use:   "rotate",
-		Short: "Make new keys; the old ones check what they signed",
+		Short: "Make new keys; the old ones still verify what they signed",
 		Long: `Adds a new key that signs credentials and a new key that seals session tokens.
-A running server uses them within a second; none has to run. The keys they
-supersede go on checking what they signed: credentials for 1 h 5 min, session
-tokens for 36 h 5 min. Keys whose time is over are dropped.
+A running server uses them within a second; no server has to run. The old keys still
+verify what they signed: credentials for 1 h 5 min, session tokens for 36 h 5 min.
+Then they are dropped.
 
 Where the configuration has a root_key, every server makes a new key of its own: it
 signs when each server that is alive has seen it, which the command waits for. Servers
@@ -240,7 +240,7 @@ issued so far stops working at once.`,
 	from.register(cmd.Flags())
 	cmd.Flags().Var(&activateIn, "activate-in", "sign with the new keys only after this `DURATION`, 30m for instance")
 	cmd.Flags().BoolVar(&discard, "discard", false, "drop the old keys: every credential and session token issued so far is refused")
-	cmd.Flags().BoolVar(&upstream, "upstream", false, "also change the key behind the passwords of session roles; logons mend them one by one")
+	cmd.Flags().BoolVar(&upstream, "upstream", false, "also change the key for the passwords of session roles, which logons then renew one by one")
 	return cmd
 }
 

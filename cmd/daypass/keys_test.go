@@ -137,7 +137,7 @@ func TestKeysRefusals(t *testing.T) {
 		{"rotate --data " + empty, 1, "there is no keyring at " + filepath.Join(empty, "keyring.json")},
 		{"list --data " + damaged, 1, "restore it from a backup"},
 		{"rotate --data " + damaged, 1, "restore it from a backup"},
-		{"rotate --data " + dir + " --config x", 2, "exclude one another"},
+		{"rotate --data " + dir + " --config x", 2, "exclude each other"},
 		{"rotate --data " + dir + " --activate-in -1s", 2, "negative"},
 		{"rotate --data " + dir + " --activate-in 1h --discard", 2, "at once"},
 		{"rotate --data " + dir + " --activate-in 1h --upstream", 2, "at once"},

@@ -20,7 +20,7 @@ import (
 func newPolicyCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
-		Short: "Check IAM policies, and try out what they decide",
+		Short: "Check IAM policies, and simulate decisions",
 		Example: `  daypass policy lint daypass.yaml
   daypass policy simulate request.json`,
 		Args: noWords,
@@ -35,18 +35,18 @@ func newPolicyLintCommand(env environment) *cobra.Command {
 	var strict bool
 	cmd := &cobra.Command{
 		Use:   "lint FILE...",
-		Short: "Say what is wrong with policies, and what cannot have been meant",
+		Short: "Find errors and probable mistakes in policies",
 		Example: `  daypass policy lint daypass.yaml
   daypass policy lint --strict --kind trust trust.json`,
 		Long: `Lint reads policy documents in JSON or YAML, or all the policies of a Daypass
 configuration file, and prints one line for each finding with file, line and
-element. "-" is the standard input. A document with principals is taken for a
-role trust policy, unless --kind says what it is.
+element. "-" is the standard input. A document with principals counts as a
+role trust policy, unless --kind says otherwise.
 
-Errors are what AWS refuses too; the exit code is then 1, and 2 when a file cannot
-be read. Warnings are what is
-valid and cannot have been meant, such as a restriction of databases that a caller
-walks around by naming none, or a Deny that can never match and denies nothing.`,
+Errors are what AWS refuses too; the exit code is then 1, and 2 if a file cannot
+be read. Warnings are about valid policies that are probably not intended, such as a
+restriction of databases that a caller gets around by naming none, or a Deny that can
+never match.`,
 		Args: words(1, -1, "name files, or - for the standard input"),
 		RunE: func(_ *cobra.Command, files []string) error {
 			switch kind {
@@ -66,7 +66,7 @@ walks around by naming none, or a Deny that can never match and denies nothing.`
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&kind, "kind", "auto", "what the documents are: `KIND` is auto, identity or trust")
+	cmd.Flags().StringVar(&kind, "kind", "auto", "kind of the documents: `KIND` is auto, identity or trust")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 on warnings too")
 	return cmd
 }
@@ -147,7 +147,7 @@ func newPolicySimulateCommand(env environment) *cobra.Command {
 	var input string
 	cmd := &cobra.Command{
 		Use:   "simulate [FILE]",
-		Short: "Decide requests by given policies, as iam simulate-custom-policy does",
+		Short: "Decide requests with given policies, like iam simulate-custom-policy",
 		Example: `  daypass policy simulate request.json
   daypass policy simulate --cli-input-json file://request.json`,
 		Long: `Simulate reads the request of IAM's SimulateCustomPolicy as JSON from a file or the
@@ -178,7 +178,7 @@ holds session policies:
 func simulationInput(env environment, args []string, input string) ([]byte, error) {
 	switch {
 	case input != "" && len(args) > 0:
-		return nil, usageErrorf("FILE and --cli-input-json exclude one another")
+		return nil, usageErrorf("FILE and --cli-input-json exclude each other")
 	case strings.HasPrefix(input, "file://"):
 		args = []string{strings.TrimPrefix(input, "file://")}
 	case input != "":
@@ -198,7 +198,7 @@ func simulate(ctx context.Context, env environment, data []byte) error {
 		return fmt.Errorf("reading the request: %w", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("reading the request: something follows it")
+		return errors.New("reading the request: there is text after it")
 	}
 	out, err := iam.Simulate(ctx, &in, nil)
 	var bad *iam.InputError

@@ -158,7 +158,7 @@ func TestPolicySimulate(t *testing.T) {
 	}
 	for stdin, want := range map[string]string{
 		"{":                              "reading the request",
-		"{}{}":                           "something follows",
+		"{}{}":                           "there is text after it",
 		`{"Policy": []}`:                 `unknown field "Policy"`,
 		`{"ActionNames": ["JoinGroup"]}`: "InvalidInput: ActionNames",
 		`{"ActionNames": ["a:b"], "PolicyInputList": ["x"]}`: "InvalidInput: PolicyInputList.1: line 1, column 1: not JSON",

@@ -17,22 +17,20 @@ func newRevokeCommand(env environment) *cobra.Command {
 	var issuedBefore, output string
 	cmd := &cobra.Command{
 		Use:   "revoke --credential-id ID | --principal ARN | --db-user USER [--cluster CLUSTER] | --cluster CLUSTER | --all",
-		Short: "Take back database credentials, and end the sessions they opened",
-		Long: `Takes back the credentials that were issued until now, or until --issued-before:
-no gateway lets anybody log on with them any more, within a second, and sessions
-that were opened with them end within five. Credentials that are issued later are
-not affected: what somebody may ask for is decided by policies, so take the
-permission away first.
+		Short: "Revoke database credentials, and end the sessions they opened",
+		Long: `Revokes the credentials that were issued until now, or until --issued-before. Within a
+second every gateway refuses logons with them, and within five seconds the sessions
+that they opened end. Credentials that are issued later are not affected, so remove
+the permission in the policies first.
 
---credential-id takes back one credential; "daypass credential inspect", the audit
+--credential-id revokes one credential; "daypass credential inspect", the audit
 log and "daypass sessions" show its identifier. --principal is the ARN of an IAM
 user, an IAM role (all its sessions) or one role session. --db-user is the plain
-database user, as the column USER of "daypass sessions" has it: neither the prefix
-IAM: or IAMA: of a logon nor groups belong to it, and it takes in all sets of groups;
-IAM:ana and IAMR:etl are the identities of get-cluster-credentials-with-iam. When
-no one of that name is known, the command warns and revokes all the same. It may be
-repeated without harm, and cannot be undone. The caller needs
-daypass:RevokeCredentials.`,
+database user, as in the column USER of "daypass sessions", without the prefix IAM: or
+IAMA: of a logon and without groups; it covers all sets of groups. IAM:ana and IAMR:etl
+are the identities of get-cluster-credentials-with-iam. If the name is not known, the
+command warns and still revokes. It may be repeated safely, and cannot be undone. The
+caller needs daypass:RevokeCredentials.`,
 		Example: `  daypass revoke --principal arn:aws:iam::123456789012:user/ana
   daypass revoke --db-user alice --cluster examplecluster
   daypass revoke --all --issued-before 2026-01-02T15:04:05Z
@@ -84,11 +82,11 @@ daypass:RevokeCredentials.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&s.CredentialID, "credential-id", "", "one credential")
-	flags.StringVar(&s.Principal, "principal", "", "all credentials of whoever asked for them: ARN of an IAM user, an IAM role or a role session")
-	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, as the column USER of \"daypass sessions\" has it, of --cluster or of all clusters")
+	flags.StringVar(&s.Principal, "principal", "", "all credentials of one caller: ARN of an IAM user, an IAM role or a role session")
+	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, as in the column USER of \"daypass sessions\", of --cluster or of all clusters")
 	flags.StringVar(&s.Cluster, "cluster", "", "all credentials for a cluster")
 	flags.BoolVar(&s.All, "all", false, "all credentials")
-	flags.StringVar(&issuedBefore, "issued-before", "", "only what was issued before this time: 2026-01-02T15:04:05Z (default now)")
+	flags.StringVar(&issuedBefore, "issued-before", "", "only credentials issued before this time: 2026-01-02T15:04:05Z (default now)")
 	flags.StringVar(&output, "output", "text", "text or json")
 	completeWith(cmd, "output", "text", "json")
 	caller.register(flags, daypassEndpoint)
@@ -122,12 +120,12 @@ func newRevokeListCommand(env environment) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List what is revoked",
+		Short: "List the revocations in force",
 		Example: `  daypass revoke list
   daypass revoke list --output json`,
-		Long: `Lists the revocations that are remembered: those that can be about a credential
-that has not expired by itself, at most some hours' worth. The audit log has
-all of them. The caller needs daypass:ListRevocations.`,
+		Long: `Lists the revocations of the last hours. Older ones are forgotten, because the
+credentials have expired by then. The audit log has all of them. The caller needs
+daypass:ListRevocations.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "table", "json"); err != nil {

@@ -23,16 +23,16 @@ func newServeCommand(env environment) *cobra.Command {
 		Short: "Run the API and the gateway",
 		Example: `  daypass serve
   daypass serve --config /etc/daypass/daypass.yaml`,
-		Long: `Runs the AWS-compatible API and the PostgreSQL gateway in one process, as the
-configuration file says (docs/configuration.md has every key, "daypass init"
-writes a file to begin with).
+		Long: `Runs the AWS-compatible API and the PostgreSQL gateway in one process, with the
+configuration file (docs/configuration.md has every key, "daypass init" writes a
+first file).
 
-The file and every file it names are noticed within seconds when they change, and
-on SIGHUP at once; a faulty one changes nothing and the log says why.
+Changes of the file, and of the files that it names, take effect within seconds, and
+on SIGHUP at once. A faulty file changes nothing, and the log has the reason.
 On SIGTERM or Ctrl-C readiness fails at once, the listeners close after
---shutdown-delay, and sessions may go on for the time of --drain; then they
-end with 57P01, and queries that still run are cancelled. A second signal ends
-them at once, a third one ends the process.`,
+--shutdown-delay, and sessions may continue for the time of --drain. Then they end
+with 57P01, and running queries are cancelled. A second signal ends them at once, a
+third one kills the process.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if drain == 0 {
@@ -70,11 +70,11 @@ them at once, a third one ends the process.`,
 		},
 	}
 	registerConfig(cmd.Flags(), &path)
-	cmd.Flags().Var(&drain, "drain", "how long sessions may go on after SIGTERM, once the listeners are closed")
+	cmd.Flags().Var(&drain, "drain", "how long sessions may continue after SIGTERM, once the listeners are closed")
 	cmd.Flags().Var(&delay, "shutdown-delay", "how long after SIGTERM the listeners stay open, for load balancers to notice that /readyz fails")
 	cmd.Flags().StringVar(&logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	completeWith(cmd, "log-format", "text", "json")
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "log what is usually left out")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "log more details")
 	return cmd
 }
 

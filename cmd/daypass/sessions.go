@@ -18,10 +18,10 @@ func newSessionsCommand(env environment) *cobra.Command {
 	var cluster, dbUser, output string
 	cmd := &cobra.Command{
 		Use:   "sessions",
-		Short: "List who is logged on",
-		Long: `Lists the sessions at the gateway: who is logged on to what, as whom, since when,
-from where, what the session does and the bytes each way. The caller needs
-daypass:ListSessions on the clusters.`,
+		Short: "List open sessions",
+		Long: `Lists the sessions at the gateway: principal, cluster, database, user and groups, start,
+address, state, and the bytes in each direction. The caller needs daypass:ListSessions
+on the clusters.`,
 		Example: `  daypass sessions --cluster examplecluster
   daypass sessions --output json | jq -r '.Sessions[] | select(.DbUser == "alice").SessionId'
   daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
@@ -49,7 +49,7 @@ daypass:ListSessions on the clusters.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cluster, "cluster", "", "only sessions of this cluster")
-	flags.StringVar(&dbUser, "db-user", "", "only sessions of this database user, as the column USER has it")
+	flags.StringVar(&dbUser, "db-user", "", "only sessions of this database user, as in the column USER")
 	flags.StringVar(&output, "output", "table", "table or json")
 	completeWith(cmd, "output", "table", "json")
 	caller.register(flags, daypassEndpoint)
@@ -117,9 +117,9 @@ func newSessionsKillCommand(env environment) *cobra.Command {
 		Use:     "kill SESSION...",
 		Short:   "End sessions",
 		Example: `  daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
-		Long: `Ends sessions, as pg_terminate_backend does: what runs is cancelled, and the
-client is told so with 57P01. The credential stays good; "daypass revoke" takes it
-back. The caller needs daypass:TerminateSession.`,
+		Long: `Ends sessions, as pg_terminate_backend does: a running query is cancelled, and the
+client gets 57P01. The credential stays valid; "daypass revoke" revokes it. The caller
+needs daypass:TerminateSession.`,
 		Args: words(1, -1, "name sessions, as daypass sessions lists them"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := caller.client(cmd.Context(), env)

@@ -23,12 +23,12 @@ func words(least, most int, wanted string) cobra.PositionalArgs {
 		case cmd.HasSubCommands():
 			return noSuchCommand(cmd, args[0])
 		}
-		return usageErrorf("%s: is one word too many: %s", args[most], wanted)
+		return usageErrorf("%s: is one argument too many: %s", args[most], wanted)
 	}
 }
 
 // noWords is for a command that takes flags only.
-var noWords = words(0, 0, "there are flags only")
+var noWords = words(0, 0, "the command takes flags only")
 
 // noSuchCommand returns the error for a word that is not a command.
 func noSuchCommand(parent *cobra.Command, word string) error {

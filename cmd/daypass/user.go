@@ -32,25 +32,24 @@ func newUserDropCommand(env environment) *cobra.Command {
 	var o handover.DropOptions
 	cmd := &cobra.Command{
 		Use:   "drop NAME --cluster CLUSTER",
-		Short: "Drop a database user, whatever it owns and wherever it is named",
-		Long: `Drops a database user and its session roles. What the user owns in any database
-goes to the role of --reassign-to; grants to the user, its default privileges and
-its place in policies are removed, in every database. Nothing is dropped that holds
-data.
+		Short: "Drop a database user with its grants, and reassign its objects",
+		Long: `Drops a database user and its session roles. Its objects, in every database, go to the
+role of --reassign-to; grants to the user, its default privileges and its entries in
+policies are removed. No object with data is dropped.
 
-The plan is printed first. Without --yes that is all; a plan with problems is not
-begun. Open sessions are a problem unless --force ends them. A run that is cut
-short leaves a user who cannot log on; run it again.
+The command prints the plan first. Without --yes it does nothing else, and it does not
+begin a plan with problems. Open sessions are a problem unless --force ends them. If
+it is interrupted, the user cannot log on; run it again.
 
-The exit code is 0 when the user is gone, also when it was gone before, 1 when there
-are problems, and 2 when it could not be tried.`,
+The exit code is 0 if the user does not exist any more, 1 if there are problems, and 2
+if the command could not start.`,
 		Example: `  daypass user drop alice --cluster examplecluster --reassign-to archive
   daypass user drop alice --cluster examplecluster --reassign-to archive --force --yes`,
 		Args: words(1, 1, "name one database user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case cluster == "":
-				return usageErrorf("--cluster says of which cluster")
+				return usageErrorf("--cluster is required: the cluster to drop the user from")
 			case dryRun && yes:
 				return usageErrorf("--dry-run and --yes exclude each other")
 			}
@@ -75,9 +74,9 @@ are problems, and 2 when it could not be tried.`,
 	}
 	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().StringVar(&cluster, "cluster", "", "the `CLUSTER` that the user is dropped from")
-	cmd.Flags().StringVar(&o.ReassignTo, "reassign-to", "", "the `ROLE` that gets what the user owns")
+	cmd.Flags().StringVar(&o.ReassignTo, "reassign-to", "", "the `ROLE` that gets the user's objects")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "end the user's open sessions")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print the plan, which is what happens without --yes too")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print the plan, as without --yes")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
 	cmd.Flags().StringVar(&output, "output", "text", "text or json")
 	return cmd
