@@ -30,7 +30,7 @@ func (f *fixture) another() func() {
 		f.t.Helper()
 		began := time.Now()
 		conn := f.connect(f.grant("neighbour"), c.Database)
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > 10*time.Second+patience {
 			f.t.Errorf("a logon to another cluster took %v", took)
 		}
 		_ = conn.Close(context.Background())
@@ -38,6 +38,7 @@ func (f *fixture) another() func() {
 }
 
 func TestTargetDown(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -48,7 +49,7 @@ func TestTargetDown(t *testing.T) {
 	for range 5 {
 		_, took, err := f.logon(alice())
 		f.refused(err, "08001", `cluster "down" cannot be reached`)
-		if took > 10*time.Second {
+		if took > 10*time.Second+patience {
 			t.Errorf("a refused connection took %v", took)
 		}
 	}
@@ -68,6 +69,7 @@ func TestTargetDown(t *testing.T) {
 
 // TestTargetFrozen: it answered, and now it does not, in the middle of anything.
 func TestTargetFrozen(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -88,6 +90,7 @@ func TestTargetFrozen(t *testing.T) {
 }
 
 func TestTargetSlow(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -118,6 +121,7 @@ func TestTargetSlow(t *testing.T) {
 
 // TestTargetStarting: a server that starts says so to everybody.
 func TestTargetStarting(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -137,6 +141,7 @@ func TestTargetStarting(t *testing.T) {
 }
 
 func TestTargetOutOfConnections(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), map[string]string{"max_connections": "9", "superuser_reserved_connections": "3"})
@@ -177,6 +182,7 @@ func TestTargetOutOfConnections(t *testing.T) {
 }
 
 func TestTargetRestarted(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	pg := host(t, openDir(t), nil)
 	pg.admit()
@@ -189,7 +195,7 @@ func TestTargetRestarted(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "select 1"); !errors.As(err, &ended) || ended.Code != "57P01" {
 		t.Errorf("a session whose server shut down: %v, want 57P01", err)
 	}
-	eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+	pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 	pg.start(nil)
 	n.lead(pg.addr())
 	f.works(3*time.Second, alice)
@@ -198,6 +204,7 @@ func TestTargetRestarted(t *testing.T) {
 // TestFailover promotes a standby; logons work within 5 s of that, also for
 // users that have to be made.
 func TestFailover(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	for name, lose := range map[string]func(primary *hosted, n *network){
 		"stopped": func(primary *hosted, n *network) { n.cut(""); primary.stop() },
 		"silent":  func(_ *hosted, n *network) { n.freeze() },
@@ -218,13 +225,13 @@ func TestFailover(t *testing.T) {
 				conn = f.works(5*time.Second, func() grant { return f.to("pair", "newcomer") })
 				took := time.Since(began)
 				t.Logf("a new user logs on %v after the promotion", took)
-				if took > 20*time.Second {
+				if took > 20*time.Second+patience {
 					t.Errorf("that is too long")
 				}
 				if got := value[string](t, conn, "select current_user"); got != "newcomer" {
 					t.Errorf("current_user = %q", got)
 				}
-				if _, took, _ := f.logon(f.to("pair", "another")); took > 5*time.Second {
+				if _, took, _ := f.logon(f.to("pair", "another")); took > 5*time.Second+patience {
 					t.Errorf("the logon after that took %v", took)
 				}
 			})
@@ -234,6 +241,7 @@ func TestFailover(t *testing.T) {
 
 // TestStandby: sessions go to a standby, users are made on the primary.
 func TestStandby(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	primary, standby := pair(t)
 	primary.exec("create role analysts; grant analysts to daypass with admin option")
@@ -264,6 +272,7 @@ func TestStandby(t *testing.T) {
 // TestTargetSessionAttrs: sessions go where the setting says. From 14 on a server
 // reports what it is, and an older one is asked.
 func TestTargetSessionAttrs(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	versions := pgtest.Versions()
 	if len(versions) > 2 {
 		versions = []postgres.Installation{versions[0], versions[len(versions)-1]}
@@ -317,13 +326,14 @@ func TestTargetSessionAttrs(t *testing.T) {
 // TestOnlyAStandby: the cluster is read only as a whole; who has logged on lately
 // still can.
 func TestOnlyAStandby(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	primary, standby := pair(t)
 	n := newNetwork(t, primary.addr())
 	f.behind("pair", "any", n.addr(), standby.addr())
 	f.works(10*time.Second, func() grant { return f.to("pair", "alice") })
-	eventually(t, "replay", func() bool {
+	pgtest.Eventually(t, "replay", func() bool {
 		conn := pgtest.Connect(t, standby.ConnString(postgres.Superuser, "postgres"))
 		defer conn.Close(t.Context())
 		return value[int](t, conn, "select count(*) from pg_roles where rolname = 'IAM:alice'") == 1
@@ -348,7 +358,7 @@ func TestReadOnlyByDefault(t *testing.T) {
 	pg.admit()
 	pg.exec("alter system set default_transaction_read_only = on")
 	pg.exec("select pg_reload_conf()")
-	eventually(t, "reload", func() bool {
+	pgtest.Eventually(t, "reload", func() bool {
 		conn := pgtest.Connect(t, pg.ConnString(postgres.Superuser, "postgres"))
 		defer conn.Close(t.Context())
 		return value[string](t, conn, "show default_transaction_read_only") == "on"
@@ -363,6 +373,7 @@ func TestReadOnlyByDefault(t *testing.T) {
 // TestPooler: behind a pooler the next statement may run in another session, so
 // nothing runs there at all.
 func TestPooler(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -464,20 +475,20 @@ func pgbouncer(t *testing.T, pg *hosted) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", addr); err == nil {
+	pgtest.Eventually(t, "pgbouncer listens", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
 			conn.Close()
-			return addr
 		}
-		if time.Now().After(end) {
-			t.Fatalf("pgbouncer does not listen: %s", log)
-		}
-	}
+		return err == nil
+	}, log)
+	return addr
 }
 
 // TestRightsWithdrawn takes away what the administrative login needs, and gives
 // it back.
 func TestRightsWithdrawn(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -492,7 +503,7 @@ func TestRightsWithdrawn(t *testing.T) {
 	f.works(0, func() grant { return f.to("poor", "newcomer") })
 
 	pg.exec("alter role daypass nologin; select pg_terminate_backend(pid) from pg_stat_activity where usename = 'daypass'")
-	eventually(t, "end of the administrative connections", func() bool {
+	pgtest.Eventually(t, "end of the administrative connections", func() bool {
 		_, _, err := f.logon(f.to("poor", "alice"))
 		return err != nil
 	})
@@ -506,6 +517,7 @@ func TestRightsWithdrawn(t *testing.T) {
 // TestChangedByHand: whatever somebody does to a session role, the next logon
 // is right again.
 func TestChangedByHand(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
 	pg := host(t, openDir(t), nil)
 	pg.admit()

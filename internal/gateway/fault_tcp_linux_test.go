@@ -85,8 +85,8 @@ func TestClientStopsReading(t *testing.T) {
 		g := f.grant(pg.Name("alice"))
 		c := f.session(g, sslmode)
 		c.send(typed('Q', []byte("SELECT repeat('x', 1000) FROM generate_series(1, 1000000)\x00")))
-		eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
-		eventually(t, "and its query", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+		pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+		pgtest.Eventually(t, "and its query", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
 		if end := f.audit.end(t, f.audit.lastLogon(t).SessionID); end.Reason != "client gone" || end.BytesToClient == 0 {
 			t.Errorf("recorded %+v", end)
 		}

@@ -184,7 +184,7 @@ func TestFirstPackets(t *testing.T) {
 		certificate, key := pgtest.Ed25519Certificate(t)
 		alone.SecureWith(t, certificate, key)
 		addr := net.JoinHostPort(alone.Host(), strconv.Itoa(alone.Port()))
-		eventually(t, "the server does TLS", func() bool { return answersTo(t, addr, [][]byte{sslRequest}) == `"S"` })
+		pgtest.Eventually(t, "the server does TLS", func() bool { return answersTo(t, addr, [][]byte{sslRequest}) == `"S"` })
 		for name, packets := range firstPackets() {
 			if pg.Major() == 13 && (strings.Contains(name, "protocol 2.0") || strings.Contains(name, "protocol 0.0") || name == "GSS with more") {
 				continue // it still speaks protocol 2, and an error before any version is in its form

@@ -208,12 +208,6 @@ func value[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
 	return v
 }
 
-// eventually waits for something that happens by itself.
-func eventually(t testing.TB, what string, happened func() bool) {
-	t.Helper()
-	pgtest.Eventually(t, what, happened)
-}
-
 // auditLog keeps records, or refuses to.
 type auditLog struct {
 	mu     sync.Mutex
@@ -262,7 +256,7 @@ func (a *auditLog) lastLogon(t testing.TB) audit.LogonRecord {
 func (a *auditLog) end(t testing.TB, session string) audit.SessionRecord {
 	t.Helper()
 	var found audit.SessionRecord
-	eventually(t, "record of the session's end", func() bool {
+	pgtest.Eventually(t, "record of the session's end", func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, r := range a.ends {

@@ -145,7 +145,7 @@ func TestImposedEnds(t *testing.T) {
 					}
 				}
 				// What runs has sent all that it will before it is looked at.
-				eventually(t, "they run", func() bool { return workers(t, pg, g.DBUser) == len(rows)-5 })
+				pgtest.Eventually(t, "they run", func() bool { return workers(t, pg, g.DBUser) == len(rows)-5 })
 				looks = states()
 				for _, row := range rows {
 					if got := looks[row.name]; (got == "active") != row.busy {
@@ -153,16 +153,8 @@ func TestImposedEnds(t *testing.T) {
 					}
 				}
 				end.impose(f, registry)
-				eventually(t, "no session is left", func() bool { return len(f.server.Sessions()) == 0 })
-				var left []string
-				for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
-					if left = backends(t, pg, g.DBUser); len(left) == 0 {
-						break
-					}
-				}
-				if len(left) > 0 {
-					t.Errorf("backends left: %q", left)
-				}
+				pgtest.Eventually(t, "no session is left", func() bool { return len(f.server.Sessions()) == 0 })
+				pgtest.Eventually(t, "no backend is left", func() bool { return len(backends(t, pg, g.DBUser)) == 0 })
 				_, ended := f.audit.count()
 				if ended != len(rows) {
 					t.Errorf("%d ends recorded, want %d", ended, len(rows))
@@ -259,11 +251,11 @@ func TestListenersOfABusyChannel(t *testing.T) {
 		looked := func() int { registry.mu.Lock(); defer registry.mu.Unlock(); return registry.asked }
 		look := func() {
 			before := looked()
-			eventually(t, "the gateway looks twice", func() bool { f.server.Recheck(); return looked() > before+2*len(last)+2 })
+			pgtest.Eventually(t, "the gateway looks twice", func() bool { f.server.Recheck(); return looked() > before+2*len(last)+2 })
 		}
 		look()
 		before := sent()
-		eventually(t, "the talker talks", func() bool { return sent() > before })
+		pgtest.Eventually(t, "the talker talks", func() bool { return sent() > before })
 		f.forward(11 * time.Minute)
 		f.server.Recheck()
 		for id := range last {
@@ -303,7 +295,7 @@ func TestEveryEndNamesItsBackend(t *testing.T) {
 			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "postgres", Admin: admin, Upstream: config})
 			c, pid, _ := f.sessionVersion(f.grant("alice"), "verify-full", version30)
 			end(f, c, pid)
-			eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+			pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 			admin.mu.Lock()
 			defer admin.mu.Unlock()
 			want := net.JoinHostPort(pg.Host(), strconv.Itoa(pg.Port()))
@@ -336,9 +328,9 @@ func TestRebelsAtTheEnd(t *testing.T) {
 				cluster := f.real(pg)
 				g := f.grant(pg.Name("mallory"))
 				f.unwatched(pg, g, "rebel").send(simple("do $$ begin " + rebel + " end $$"))
-				eventually(t, "it runs", func() bool { return workers(t, pg, g.DBUser) == 1 })
+				pgtest.Eventually(t, "it runs", func() bool { return workers(t, pg, g.DBUser) == 1 })
 				end(f, cluster)
-				eventually(t, "its backend ends", func() bool { return len(backends(t, pg, g.DBUser)) == 0 })
+				pgtest.Eventually(t, "its backend ends", func() bool { return len(backends(t, pg, g.DBUser)) == 0 })
 			})
 		}
 	})

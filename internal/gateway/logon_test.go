@@ -317,7 +317,7 @@ func TestAuditUnwritable(t *testing.T) {
 	if n := len(f.server.Sessions()); n != 0 {
 		t.Errorf("%d sessions, want none", n)
 	}
-	eventually(t, "the upstream session ends", func() bool {
+	pgtest.Eventually(t, "the upstream session ends", func() bool {
 		conn := pgtest.Connect(t, pg.Superuser("postgres"))
 		return value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", "IAM:"+g.DBUser) == 0
 	})

@@ -32,7 +32,7 @@ func TestObserve(t *testing.T) {
 	last := func() gateway.LogonEvent {
 		t.Helper()
 		var e gateway.LogonEvent
-		eventually(t, "an event", func() bool {
+		pgtest.Eventually(t, "an event", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			if len(events) == 0 {
@@ -63,7 +63,7 @@ func TestObserve(t *testing.T) {
 		t.Errorf("Stats() with a session = %+v", running)
 	}
 	conn.Close(t.Context())
-	eventually(t, "the end", func() bool { return f.server.Stats().Clusters["examplecluster"].Ended == 1 })
+	pgtest.Eventually(t, "the end", func() bool { return f.server.Stats().Clusters["examplecluster"].Ended == 1 })
 	if over := f.server.Stats().Clusters["examplecluster"]; over.Sessions != 0 || over.BytesToClient < running.BytesToClient {
 		t.Errorf("Stats() after it = %+v, before %+v: bytes are lost", over, running)
 	}

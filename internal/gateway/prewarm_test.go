@@ -51,7 +51,7 @@ func pids(t testing.TB, pg *pgtest.Server, user string) map[int]bool {
 // process.
 func spare(t testing.TB, f *fixture, pg *pgtest.Server, g grant) (pid int) {
 	t.Helper()
-	eventually(t, "a session is started ahead", func() bool {
+	pgtest.Eventually(t, "a session is started ahead", func() bool {
 		conn := f.connect(g, "")
 		own := value[int](t, conn, "SELECT pg_backend_pid()")
 		_ = conn.Close(context.Background())
@@ -113,7 +113,7 @@ func TestPrewarmDoubts(t *testing.T) {
 		}, nil, "SELECT current_user::text", ""},
 		{"ended by the server", func(t *testing.T, user string, pid int) {
 			pg.Exec(t, "postgres", fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
-			eventually(t, "the process ends", func() bool { return !pids(t, pg, user)[pid] })
+			pgtest.Eventually(t, "the process ends", func() bool { return !pids(t, pg, user)[pid] })
 		}, nil, "SELECT 'alive'", "alive"},
 		{"another start-up parameter", func(*testing.T, string, int) {},
 			[]string{"application_name", "another"}, "SHOW application_name", "another"},
@@ -149,13 +149,13 @@ func TestPrewarmIsBounded(t *testing.T) {
 		}
 	}
 	// One where each was ready before the next logon, which then never found none.
-	eventually(t, "one or two are left", func() bool { n := len(pids(t, pg, g.DBUser)); return n == 1 || n == 2 })
+	pgtest.Eventually(t, "one or two are left", func() bool { n := len(pids(t, pg, g.DBUser)); return n == 1 || n == 2 })
 	other := *cluster
 	other.Prewarm = 0
 	f.add(&other)
 	quiet := f.grant(pg.Name("none"))
 	_ = f.connect(quiet, "").Close(context.Background())
-	eventually(t, "none is left", func() bool { return len(pids(t, pg, quiet.DBUser)) == 0 })
+	pgtest.Eventually(t, "none is left", func() bool { return len(pids(t, pg, quiet.DBUser)) == 0 })
 }
 
 // TestPrewarmMakesRoom: what waits is never the reason why a logon finds no
@@ -219,7 +219,7 @@ func TestPrewarmIsShutOut(t *testing.T) {
 			} else {
 				f.refused(err, row.state, row.text)
 			}
-			eventually(t, "the session that waited goes", func() bool { return !pids(t, pg, g.DBUser)[waiting] })
+			pgtest.Eventually(t, "the session that waited goes", func() bool { return !pids(t, pg, g.DBUser)[waiting] })
 			row.open(g.DBUser)
 		}
 	})
@@ -290,7 +290,7 @@ func TestPrewarmedSessionsAreListed(t *testing.T) {
 	f, pg, cluster := prewarming(t, 2)
 	g := f.grant(pg.Name("listed"))
 	waiting := spare(t, f, pg, g)
-	eventually(t, "the session that was used is over", func() bool { return len(f.server.Sessions()) == 1 })
+	pgtest.Eventually(t, "the session that was used is over", func() bool { return len(f.server.Sessions()) == 1 })
 	list := f.server.Sessions()
 	if len(list) != 1 || list[0].State != "prewarmed" || list[0].PID != uint32(waiting) || list[0].DBUser != g.DBUser ||
 		list[0].Database != cluster.Database || list[0].SessionRole != "IAM:"+g.DBUser || list[0].Started.IsZero() {
@@ -299,7 +299,7 @@ func TestPrewarmedSessionsAreListed(t *testing.T) {
 	if !f.server.Kill(list[0].ID) || f.server.Kill(list[0].ID) {
 		t.Error("Kill does not end it once")
 	}
-	eventually(t, "it goes", func() bool { return len(pids(t, pg, g.DBUser)) == 0 })
+	pgtest.Eventually(t, "it goes", func() bool { return len(pids(t, pg, g.DBUser)) == 0 })
 	if list := f.server.Sessions(); len(list) != 0 {
 		t.Errorf("sessions = %+v, want none", list)
 	}
@@ -312,16 +312,16 @@ func TestPrewarmPutsNothingOff(t *testing.T) {
 	user, group := pg.Name("grouped"), pg.Group(t, "group")
 	g := f.grant(user, group)
 	first, second := f.connect(g, ""), f.connect(g, "")
-	eventually(t, "a session is started ahead", func() bool {
+	pgtest.Eventually(t, "a session is started ahead", func() bool {
 		return slices.ContainsFunc(f.server.Sessions(), func(s gateway.Session) bool { return s.State == "prewarmed" })
 	})
 	_ = first.Close(context.Background())
-	eventually(t, "one is left", func() bool {
+	pgtest.Eventually(t, "one is left", func() bool {
 		return len(slices.DeleteFunc(f.server.Sessions(), func(s gateway.Session) bool { return s.State == "prewarmed" })) == 1
 	})
 	if len(f.server.Sessions()) < 2 {
 		t.Error("what waited went with a session that was not the last")
 	}
 	_ = second.Close(context.Background())
-	eventually(t, "nothing waits", func() bool { return len(f.server.Sessions()) == 0 && len(pids(t, pg, user)) == 0 })
+	pgtest.Eventually(t, "nothing waits", func() bool { return len(f.server.Sessions()) == 0 && len(pids(t, pg, user)) == 0 })
 }

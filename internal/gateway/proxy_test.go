@@ -84,7 +84,7 @@ func TestProxyProtocol(t *testing.T) {
 			if err := conn.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
-			eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+			pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 		})
 	}
 }
@@ -120,7 +120,7 @@ func TestProxiedCrowd(t *testing.T) {
 	for range 40 {
 		f.dialProxied(1, "PROXY TCP4 198.51.100.7 10.0.0.1 50432 5439\r\n")
 	}
-	eventually(t, "the client has its share", func() bool { return f.server.HalfOpen() <= 5 })
+	pgtest.Eventually(t, "the client has its share", func() bool { return f.server.HalfOpen() <= 5 })
 	g := f.grant("alice")
 	config, err := pgx.ParseConfig(f.url(g.LogonName(), f.mint(g), ""))
 	if err != nil {

@@ -90,7 +90,7 @@ func TestBackpressure(t *testing.T) {
 			t.Fatalf("message %q", kind)
 		}
 		var before uint64
-		eventually(t, "the relay stands still", func() bool {
+		pgtest.Eventually(t, "the relay stands still", func() bool {
 			time.Sleep(100 * time.Millisecond)
 			now := f.server.Sessions()[0].BytesToClient
 			still := now == before && now > 100000
@@ -191,7 +191,7 @@ func TestCancel(t *testing.T) {
 			}
 			other, _, otherKey := f.sessionVersion(f.grant(pg.Name("alice")), "verify-full", test.version)
 			c.send(sleep)
-			eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+			pgtest.Eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 
 			wrong := bytes.Clone(key)
 			wrong[len(wrong)-1] ^= 1
@@ -240,7 +240,7 @@ func TestCancelByDriver(t *testing.T) {
 		_, err := conn.Exec(context.Background(), "SELECT pg_sleep(120)")
 		done <- err
 	}()
-	eventually(t, "the query runs", func() bool { return sleeping(t, pg, "alice") > 0 })
+	pgtest.Eventually(t, "the query runs", func() bool { return sleeping(t, pg, "alice") > 0 })
 	if err := conn.PgConn().CancelRequest(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -267,10 +267,10 @@ func TestClientGone(t *testing.T) {
 				g := f.grant(pg.Name("alice"))
 				c := f.session(g, sslmode)
 				c.send(sleep)
-				eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+				pgtest.Eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 				leave(c)
-				eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
-				eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+				pgtest.Eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+				pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 				reason := f.audit.end(t, f.audit.lastLogon(t).SessionID).Reason
 				if want := map[string]string{"reset": "client gone", "closed": "client closed"}[name]; reason != want {
 					t.Errorf("reason = %q, want %q", reason, want)
@@ -322,17 +322,17 @@ func TestClientGoneIsCancelled(t *testing.T) {
 			c := f.session(f.grant("alice"), "verify-full")
 			<-packets
 			c.send(sleep)
-			eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+			pgtest.Eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 			leave(c)
 			select {
 			case got := <-packets:
 				if want := slices.Concat(be32(80877102), be32(9), []byte{1, 2, 3, 4}); !bytes.Equal(got, want) {
 					t.Errorf("the cluster was sent %x, want the cancel request %x", got, want)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Error("the cluster was sent no cancel request")
 			}
-			eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+			pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 		})
 	}
 }
@@ -354,7 +354,7 @@ func TestHalfClose(t *testing.T) {
 				t.Fatalf("%d bytes, want 3000 rows", got)
 			}
 		}
-		eventually(t, "the sessions end", func() bool { return len(f.server.Sessions()) == 0 })
+		pgtest.Eventually(t, "the sessions end", func() bool { return len(f.server.Sessions()) == 0 })
 	})
 }
 
@@ -388,7 +388,7 @@ func TestKill(t *testing.T) {
 		second := f.audit.lastLogon(t).SessionID
 		stays := f.session(f.grant(pg.Name("bob")), sslmode)
 		busy.send(sleep)
-		eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+		pgtest.Eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 
 		list := f.server.Sessions()
 		if len(list) != 3 || list[0].ID != first || list[0].State != "idle" || list[1].State != "active" || list[0].CredentialID != g.ID ||
@@ -410,7 +410,7 @@ func TestKill(t *testing.T) {
 		if n := f.server.KillWhere(func(s *gateway.Session) bool { return s.DBUser == g.DBUser && s.ID != first }); n != 1 {
 			t.Errorf("KillWhere() = %d, want 1", n)
 		}
-		eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+		pgtest.Eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
 		// The server had said nothing since the query, so there was room for a word.
 		if fields := busy.fatal(); fields['C'] != "57P01" {
 			t.Errorf("the busy session's last message: %q", fields)
@@ -437,7 +437,7 @@ func TestKillPipelined(t *testing.T) {
 		"in two pieces": func(c *client) {
 			// The second comes while the server is still at work on the first.
 			c.send(typed('Q', []byte("SELECT pg_sleep(0.5)\x00")))
-			eventually(t, "the first query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+			pgtest.Eventually(t, "the first query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 			c.send(sleep)
 		},
 	} {
@@ -450,9 +450,9 @@ func TestKillPipelined(t *testing.T) {
 			c.until('Z')
 			send(c)
 			c.until('Z')
-			eventually(t, "the second query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+			pgtest.Eventually(t, "the second query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 			f.server.KillWhere(func(*gateway.Session) bool { return true })
-			eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+			pgtest.Eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
 		})
 	}
 }
@@ -489,7 +489,7 @@ func TestKillUnderLoad(t *testing.T) {
 			if m := <-last; len(m) == 0 || m[0] != 'E' || errorFields(m[5:])['C'] != "57P01" {
 				t.Errorf("rows of %d: the last message is %.60q", size, m)
 			}
-			eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+			pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 		}
 	})
 }
@@ -523,18 +523,18 @@ func TestGoroutines(t *testing.T) {
 	f.real(pg)
 	g := f.grant(pg.Name("alice"))
 	f.session(g, "verify-full").send([]byte("X\x00\x00\x00\x04")) // connect the administrator
-	eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+	pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 	before := runtime.NumGoroutine()
 	var clients []*client
 	for i := range 20 {
 		clients = append(clients, f.session(g, []string{"verify-full", "disable"}[i%2]))
 	}
-	eventually(t, "two goroutines for each session", func() bool { return runtime.NumGoroutine() <= before+2*len(clients) })
+	pgtest.Eventually(t, "two goroutines for each session", func() bool { return runtime.NumGoroutine() <= before+2*len(clients) })
 	for _, c := range clients {
 		c.Close()
 	}
-	eventually(t, "no goroutines", func() bool { return runtime.NumGoroutine() <= before })
-	eventually(t, "no half-open connections are left", func() bool { return f.server.HalfOpen() == 0 })
+	pgtest.Eventually(t, "no goroutines", func() bool { return runtime.NumGoroutine() <= before })
+	pgtest.Eventually(t, "no half-open connections are left", func() bool { return f.server.HalfOpen() == 0 })
 }
 
 func TestSessionLimits(t *testing.T) {
@@ -553,7 +553,7 @@ func TestSessionLimits(t *testing.T) {
 	f.session(bob, "disable")
 	f.refused(try(bob), "53300", `too many sessions for cluster "examplecluster"`)
 	a.Close()
-	eventually(t, "there is room again", func() bool { return try(bob) == nil })
+	pgtest.Eventually(t, "there is room again", func() bool { return try(bob) == nil })
 
 	// The database's own limit comes as it says it.
 	pg.Exec(t, "postgres", "ALTER ROLE "+alice.DBUser+" CONNECTION LIMIT 1")

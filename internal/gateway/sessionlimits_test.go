@@ -108,7 +108,7 @@ func TestRevokedSessions(t *testing.T) {
 	streaming := f.session(g, "verify-full")
 	streaming.send(typed('Q', []byte("SELECT repeat('x', 1000), generate_series(1, 100000000)\x00")))
 	streaming.until('D')
-	eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+	pgtest.Eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 	ids := map[string]gateway.Session{}
 	for _, s := range f.server.Sessions() {
 		ids[s.ID] = s
@@ -143,11 +143,13 @@ func TestRevokedSessions(t *testing.T) {
 	if last['C'] != "57P01" || !strings.Contains(last['M'], "revoked") {
 		t.Errorf("streaming ended with %q", last)
 	}
-	eventually(t, "all sessions are over", func() bool { return len(f.server.Sessions()) == 1 })
-	if took := time.Since(began); took > 5*time.Second {
+	pgtest.Eventually(t, "all sessions are over", func() bool { return len(f.server.Sessions()) == 1 })
+	took := time.Since(began)
+	t.Logf("all ended after %v", took)
+	if took > 5*time.Second+patience {
 		t.Errorf("it took %v, want 5 s at most", took)
 	}
-	eventually(t, "the database has none left", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+	pgtest.Eventually(t, "the database has none left", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
 	for id, s := range ids {
 		if s.CredentialID != g.ID {
 			continue
@@ -182,7 +184,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	} else if !pgIs(err, "57P01") {
 		t.Errorf("logging on = %v", err)
 	}
-	eventually(t, "no session", func() bool { return len(f.server.Sessions()) == 0 })
+	pgtest.Eventually(t, "no session", func() bool { return len(f.server.Sessions()) == 0 })
 }
 
 // limited is a fixture whose cluster has limits, with a session in the raw
@@ -199,7 +201,7 @@ func limited(t *testing.T, limits session.Limits, sslmode string) (f *fixture, c
 		asked := func() int { registry.mu.Lock(); defer registry.mu.Unlock(); return registry.asked }
 		before := asked()
 		// When the second look has begun, the first has ended.
-		eventually(t, "the gateway looks", func() bool { f.server.Recheck(); return asked() >= before+2 })
+		pgtest.Eventually(t, "the gateway looks", func() bool { f.server.Recheck(); return asked() >= before+2 })
 	}
 	return f, f.session(f.grant(pg.Name("alice")), sslmode), look
 }
@@ -305,7 +307,7 @@ func TestTotalLimit(t *testing.T) {
 	f, c, _ := limited(t, session.Limits{Total: time.Hour}, "verify-full")
 	id := f.server.Sessions()[0].ID
 	c.send(sleep)
-	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+	pgtest.Eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 	f.forward(time.Hour)
 	f.server.Recheck()
 	fields := errorFields(c.until('E'))
@@ -342,7 +344,7 @@ func TestIdleLimit(t *testing.T) {
 	// Waiting for a slow query is not being idle.
 	f, c, look := limited(t, session.Limits{Idle: 10 * time.Minute}, "verify-full")
 	c.send(sleep)
-	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+	pgtest.Eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 	for range 3 {
 		look()
 		f.forward(time.Hour)
@@ -396,10 +398,10 @@ func TestRevokedRebel(t *testing.T) {
 		c.send(passwordMessage(f.mint(g)))
 		c.until('Z')
 		c.send(typed('Q', []byte("do $$ begin loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop; end $$\x00")))
-		eventually(t, "it runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
+		pgtest.Eventually(t, "it runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 		registry.set(func(*credential.Grant) bool { return true }, nil)
 		f.server.Recheck()
-		eventually(t, "its backend ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
+		pgtest.Eventually(t, "its backend ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
 		f.audit.mu.Lock()
 		defer f.audit.mu.Unlock()
 		if end := f.audit.ends; len(end) != 1 || end[0].Reason != "credential revoked" {
@@ -427,12 +429,12 @@ func TestRevokedServerSilent(t *testing.T) {
 	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
 	c := f.session(f.grant("alice"), "verify-full")
 	c.send(sleep)
-	eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
+	pgtest.Eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 	registry.set(func(*credential.Grant) bool { return true }, nil)
 	began := time.Now()
 	f.server.Recheck()
 	c.wantFatal("57P01", "revoked")
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > patience {
 		t.Errorf("it took %v", took)
 	}
 }

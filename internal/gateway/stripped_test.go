@@ -96,7 +96,7 @@ func TestStrippedDuringALogon(t *testing.T) {
 				}
 				has := func() bool { return value[bool](t, conn, "SELECT pg_has_role($1, 'member')", group) }
 				if tt.later {
-					eventually(t, "the group is granted again", has)
+					pgtest.Eventually(t, "the group is granted again", has)
 				} else if !has() {
 					t.Error("the session is without its group")
 				}
@@ -151,7 +151,7 @@ func TestSessionsOfAStandby(t *testing.T) {
 		t.Errorf("the session role of a session on the standby has %d memberships, want 3", got)
 	}
 	_ = conn.Close(t.Context())
-	eventually(t, "strip after the session's end", func() bool { return memberships() == 1 })
+	pgtest.Eventually(t, "strip after the session's end", func() bool { return memberships() == 1 })
 }
 
 // TestRevocationReachesTheSessionRole: a password that the holder has given it is of no
@@ -183,7 +183,7 @@ func TestRevocationReachesTheSessionRole(t *testing.T) {
 			registry.set(func(g *credential.Grant) bool { return g.ID == bad.ID }, nil)
 			f.server.Recheck()
 			super := pgtest.Connect(t, pg.Superuser("postgres"))
-			eventually(t, name+": the session role is stripped", func() bool {
+			pgtest.Eventually(t, name+": the session role is stripped", func() bool {
 				return value[int](t, super, "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1", role) == 1 &&
 					!value[bool](t, super, "select rolcanlogin from pg_roles where rolname = $1", role)
 			})
@@ -192,7 +192,7 @@ func TestRevocationReachesTheSessionRole(t *testing.T) {
 			}
 			registry.set(nil, nil)
 			f.server.KillWhere(func(*gateway.Session) bool { return true })
-			eventually(t, "no session is left", func() bool { return len(f.server.Sessions()) == 0 })
+			pgtest.Eventually(t, "no session is left", func() bool { return len(f.server.Sessions()) == 0 })
 			<-worked
 		}
 	})

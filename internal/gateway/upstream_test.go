@@ -486,7 +486,7 @@ func TestPlainRelay(t *testing.T) {
 			t.Errorf("%d bytes", got)
 		}
 		f.server.Kill(f.server.Sessions()[0].ID)
-		eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
+		pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 	})
 }
 

@@ -159,7 +159,7 @@ func TestAHoldersLocksAreTheirsAlone(t *testing.T) {
 		return f.Memberships(theirs.Name) == dbuser.MarkerRole && f.Memberships(hers.Name) == dbuser.MarkerRole
 	})
 	f.Eventually("hand-over", func() bool { return f.OwnedBy(hers.Name) == "0" })
-	if took := time.Since(began); took > 15*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("alice's objects took %v", took)
 	}
 	if got := f.OwnedBy(theirs.Name); got == "0" {

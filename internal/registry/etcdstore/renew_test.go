@@ -16,17 +16,9 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 	"github.com/daypass/daypass/internal/registry/etcdstore"
 	"github.com/daypass/daypass/test/etcdtest"
-)
 
-// eventually waits for what another goroutine does.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
-}
+	"github.com/daypass/daypass/test/pgtest"
+)
 
 // TestRenewPassword: the file and etcd may change in either order, and a password that
 // etcd does not take changes nothing.
@@ -77,15 +69,15 @@ func TestRenewPassword(t *testing.T) {
 	if _, err := root.UserChangePassword(t.Context(), "daypass", "second"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "reading with the second password", works)
+	pgtest.Eventually(t, "reading with the second password", works)
 
 	// etcd first.
 	if _, err := root.UserChangePassword(t.Context(), "daypass", "third"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the second password is refused", func() bool { return !works() })
+	pgtest.Eventually(t, "the second password is refused", func() bool { return !works() })
 	s.Renew(with("third"), nil)
-	eventually(t, "reading with the third password", works)
+	pgtest.Eventually(t, "reading with the third password", works)
 
 	// A mistake that is taken back.
 	s.Renew(with("typo"), nil)
@@ -142,7 +134,7 @@ func TestRenewAuthorities(t *testing.T) {
 		}
 	}
 	server.Start()
-	eventually(t, "reading from the server with the other certificate", func() bool {
+	pgtest.Eventually(t, "reading from the server with the other certificate", func() bool {
 		list, err := s.List(t.Context(), "")
 		return err == nil && slices.ContainsFunc(list, func(r registry.Record) bool { return r.Key == "a" })
 	})
