@@ -37,8 +37,21 @@ func (f *callerFlags) register(flags *pflag.FlagSet, variables string) {
 }
 
 // find finds endpoint, region and access key for the API of the first of services that
-// has an endpoint.
+// has an endpoint. Where the access key is that of a sign-in that is over, the person
+// signs in again.
 func (f *callerFlags) find(ctx context.Context, env environment, services ...string) (awsconfig.Found, error) {
+	found, err := f.load(ctx, env, services...)
+	if err != nil {
+		return found, err
+	}
+	if again, err := env.signInIfNeeded(ctx, found); !again || err != nil {
+		return found, err
+	}
+	return f.load(ctx, env, services...)
+}
+
+// load is find that asks nobody.
+func (f *callerFlags) load(ctx context.Context, env environment, services ...string) (awsconfig.Found, error) {
 	const timeout = 30 * time.Second
 	found, err := awsconfig.Load(ctx, awsconfig.Settings{
 		Profile: f.profile, Region: f.region, EndpointURL: f.endpointURL, CABundle: f.caBundle, NoVerifySSL: f.noVerifySSL,

@@ -81,6 +81,7 @@ var packages = []struct {
 
 	// Clients and commands.
 	{pkg: "internal/client", ours: []string{"internal/quote"}, because: "a client shares no code with the server it calls"},
+	{pkg: "internal/login", because: "a client shares no code with the server it calls"},
 	{pkg: "internal/awsconfig", ours: []string{"internal/quote"}, because: "all clients find the API and fail in the same way"},
 	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/awsconfig", "internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/awscli/pyvalue", never: leaf, because: "values and their text need no files"},
@@ -89,7 +90,7 @@ var packages = []struct {
 		never: []string{"github.com/spf13/cobra"}, because: "it looks at what the server has and says what it sees; how the API is called is the commands'"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/devidp", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests: no part of the product.
@@ -112,7 +113,7 @@ var modules = []struct {
 	{"github.com/aws/aws-sdk-go-v2", []string{"cmd/daypass", "internal/awscli", "internal/awsconfig", "internal/client", "internal/devserver", "internal/doctor", "test/soak"}, "clients only: the server verifies signatures with its own code"},
 	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/awsconfig", "internal/devserver", "test/soak"}, "it comes with the SDK"},
 	{"github.com/coreos/go-oidc/v3", []string{"internal/signin", "internal/sts"}, "web identity tokens become access keys in one place, and come from one other"},
-	{"github.com/go-jose/go-jose/v4", []string{"internal/devidp", "internal/sts"}, "web identity tokens become access keys in one place, and are made for trying out in another"},
+	{"github.com/go-jose/go-jose/v4", []string{"internal/devidp", "internal/login", "internal/sts"}, "web identity tokens become access keys in one place, and are made for trying out in another; a client proves its key"},
 	{"github.com/zitadel/oidc/v3", []string{"internal/devidp"}, "the server trusts providers and is none"},
 	{"golang.org/x/oauth2", []string{"internal/signin"}, "people sign in in one place"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"internal/postgres"}, "it downloads programs: no server does"},

@@ -79,9 +79,9 @@ var documentRuns = map[string]documentRun{
 	"docs/identities.md: export AWS_ENDPOINT_URL=https://daypass.example.com:8440 AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1    # version 1 of the AWS CLI reads the last": {
 		before: "unset AWS_PROFILE", want: "IAMA:ci",
 	},
-	"docs/people.md: aws login --profile work              # opens the browser; choose an IAM role, press Sign in":                   {not: "takes a browser and version 2 of the AWS CLI; TestSignIn of internal/server does the same"},
-	"docs/people.md: aws login --remote --profile work     # prints a link: open it anywhere, and paste the code that you are shown": {not: "takes a browser and version 2 of the AWS CLI; TestSignIn of internal/server does the same"},
-	"docs/people.md: daypass revoke --principal arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com":                      {as: "operator", want: "analyst/ana@example.com"},
+	"docs/people.md: daypass login --profile work              # opens the browser; choose an IAM role, press Sign in":                       {not: "takes a browser; TestDaypassLogin of internal/server does the same"},
+	"docs/people.md: daypass login --remote --profile work     # prints an address: open it anywhere, and paste the code that you are shown": {not: "takes a browser; TestDaypassLogin of internal/server does the same"},
+	"docs/people.md: daypass revoke --principal arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com":                              {as: "operator", want: "analyst/ana@example.com"},
 	"docs/policy.md: daypass policy lint policy.json            # refuses what AWS refuses, warns of what cannot have been meant or never matches": {
 		replace: []string{"--db-user alice", "--db-user alice --cluster examplecluster"}, // the site has two
 	},

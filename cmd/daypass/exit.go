@@ -28,6 +28,10 @@ var (
 // others.
 var exitCodesOf = map[string]exitCodes{
 	"daypass connect":            likeAWS,
+	"daypass credential-process": likeAWS,
+	"daypass login":              likeAWS,
+	"daypass logout":             likeAWS,
+	"daypass whoami":             likeAWS,
 	"daypass redshift":           likeAWS,
 	"daypass revoke":             likeAWS,
 	"daypass sessions":           likeAWS,

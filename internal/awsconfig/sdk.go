@@ -76,9 +76,12 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err == nil {
-		var sts config.LoadOptionsFunc
-		if sts, err = stsEndpoint(ctx, cfg, s.Getenv); err == nil {
-			cfg, err = config.LoadDefaultConfig(ctx, append(options, sts)...)
+		var sts, signIn config.LoadOptionsFunc
+		if sts, err = chainEndpoint(ctx, cfg, s, "sts", "STS"); err == nil {
+			signIn, err = chainEndpoint(ctx, cfg, s, "signin", "Signin")
+		}
+		if err == nil {
+			cfg, err = config.LoadDefaultConfig(ctx, append(options, sts, signIn)...)
 		}
 	}
 	var explained *Failure
@@ -170,23 +173,30 @@ func mfa(ctx context.Context, s Settings, p Profile) config.LoadOptionsFunc {
 	})
 }
 
-// stsEndpoint makes the credential chain ask for role sessions where the AWS CLI
-// would. AWS_ENDPOINT_URL, or endpoint_url of the profile, is for all services; the
-// SDK reads it after it has made the STS client of its chain.
-func stsEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) string) (config.LoadOptionsFunc, error) {
-	found, err := findEndpoint(ctx, cfg, getenv, "sts")
+// chainEndpoint makes the credential chain ask for role sessions, and refresh the keys of
+// people who have signed in, where the AWS CLI would. AWS_ENDPOINT_URL, or endpoint_url
+// of the profile, is for all services; the SDK reads it after it has made the clients of
+// its chain, which would send a refresh token to Amazon.
+func chainEndpoint(ctx context.Context, cfg aws.Config, s Settings, service, id string) (config.LoadOptionsFunc, error) {
+	found, err := findEndpoint(ctx, cfg, s.Getenv, service)
+	if service == "signin" && s.EndpointURL != "" {
+		found = s.EndpointURL
+	}
 	if err != nil || found == "" {
 		return func(*config.LoadOptions) error { return nil }, err
 	}
 	// Whether it can be used matters when it is.
 	endpoint, bad := parseEndpoint(found)
-	redirect := middleware.FinalizeMiddlewareFunc("daypass:stsEndpoint", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
-		if request, ok := in.Request.(*smithyhttp.Request); ok && awsmiddleware.GetServiceID(ctx) == "STS" {
+	redirect := middleware.FinalizeMiddlewareFunc("daypass:endpoint:"+service, func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		if request, ok := in.Request.(*smithyhttp.Request); ok && awsmiddleware.GetServiceID(ctx) == id {
 			if bad != nil {
 				return middleware.FinalizeOutput{}, middleware.Metadata{}, bad
 			}
 			request.URL.Scheme, request.URL.Host = endpoint.Scheme, endpoint.Host
-			request.URL.Path, request.Host = cmp.Or(endpoint.Path, "/"), endpoint.Host
+			request.Host = endpoint.Host
+			if service == "sts" {
+				request.URL.Path = cmp.Or(endpoint.Path, "/")
+			}
 		}
 		return next.HandleFinalize(ctx, in)
 	})

@@ -40,7 +40,7 @@ func (e *exchange) authorize() {
 	q, err := parseRequest(e.r.URL.RawQuery, e.settings.URL)
 	if err != nil {
 		e.refuse(http.StatusBadRequest, "This link is not one of a tool that can sign in here: "+err.Error()+".",
-			"Sign in with aws login; do not follow a link that somebody has sent you.")
+			"Sign in with daypass login or aws login; do not follow a link that somebody has sent you.")
 		return
 	}
 	var client *oauth2.Config

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/internal/login"
+	"github.com/daypass/daypass/internal/quote"
+)
+
+func newLoginCommand(env environment) *cobra.Command {
+	var api callerFlags
+	var remote bool
+	cmd := &cobra.Command{
+		Use:   "login",
+		Short: "Sign in at the browser with your company's account",
+		Long: `Login opens the browser, where you sign in with your company's account and choose
+an IAM role. It does what "aws login" does, without the AWS CLI, and leaves the same:
+keys of 15 minutes in ~/.aws/login/cache, which AWS CLI, SDKs and daypass refresh in
+silence for the working day, and a profile in ~/.aws/config that names the server.
+
+With --remote the browser may be on another machine: you open the address that is
+printed, and paste the code that you are shown. It is for machines that you reach by
+SSH. Paste the code into your own terminal only.`,
+		Example: `  daypass login --endpoint-url https://daypass.example.com --region us-east-1 --profile work
+  daypass login --profile work
+  daypass login --profile work --remote`,
+		Args: noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			found, err := api.findServer(cmd.Context(), env)
+			if err != nil {
+				return err
+			}
+			return env.signIn(cmd.Context(), found, remote)
+		},
+	}
+	cmd.Flags().BoolVar(&remote, "remote", false, "print the address and ask for a code, in place of opening a browser here")
+	cmd.Flags().BoolVar(&remote, "device", false, "the same as --remote")
+	api.register(cmd.Flags(), "AWS_ENDPOINT_URL_SIGNIN, AWS_ENDPOINT_URL")
+	return cmd
+}
+
+// findServer is find for commands that need no access key. A profile that does not exist
+// is made.
+func (f *callerFlags) findServer(ctx context.Context, env environment) (awsconfig.Found, error) {
+	path, err := awsconfig.File(os.Getenv)
+	if err != nil {
+		return awsconfig.Found{}, err
+	}
+	found, err := f.load(ctx, env, "signin")
+	if err != nil && f.profile != "" && f.endpointURL != "" && f.region != "" && !login.HasProfile(path, f.profile) {
+		named := *f
+		named.profile = ""
+		if found, err = named.load(ctx, env, "signin"); err == nil {
+			found.Profile = awsconfig.Profile{Name: f.profile}
+		}
+	}
+	return found, err
+}
+
+// signIn takes the person through the browser and keeps what comes of it.
+func (env environment) signIn(ctx context.Context, found awsconfig.Found, remote bool) error {
+	if err := login.CheckProfile(found.Profile.Name, found.Profile.Setting); err != nil {
+		return &exitError{awsconfig.ExitConfiguration, err}
+	}
+	config := login.Config{
+		Endpoint: found.Endpoint, HTTP: found.SDK.HTTPClient, Now: env.now,
+		Show: func(address string) {
+			how := "The browser opens. If it does not, open this address on this machine, or use --remote:"
+			if remote {
+				how = "Open this address in a browser, on any machine:"
+			}
+			fmt.Fprintf(env.stderr, "%s\n\n%s\n\n", how, quote.Terminal(address))
+		},
+		Open: func(address string) { login.OpenBrowser(address, os.Getenv("BROWSER")) },
+	}
+	if remote {
+		config.Paste = env.pastedCode
+	}
+	session, err := login.SignIn(ctx, config)
+	if err != nil {
+		return callFailed(err)
+	}
+	cache, err := login.CacheDir(os.Getenv)
+	if err == nil {
+		err = session.Save(cache)
+	}
+	path := ""
+	if err == nil {
+		path, err = awsconfig.File(os.Getenv)
+	}
+	if err == nil {
+		err = login.Profile{Name: found.Profile.Name, Session: session.ARN, Region: found.SDK.Region, Endpoint: found.Endpoint,
+			Services: found.Profile.Setting("services")}.Save(path)
+	}
+	if err != nil {
+		return &exitError{awsconfig.ExitConfiguration, fmt.Errorf("keeping the sign-in: %w", err)}
+	}
+	if before := found.Profile.Setting(awsconfig.LoginSession); before != "" && before != session.ARN {
+		_, _ = login.Forget(cache, before)
+	}
+	fmt.Fprintf(env.stderr, "You are signed in as %s, in the profile %s.\n", quote.Terminal(session.ARN), quote.Terminal(found.Profile.Name))
+	return nil
+}
+
+// pastedCode asks for the code on the terminal, or takes a line of standard input.
+func (env environment) pastedCode(ctx context.Context) (string, error) {
+	if in, out, err := openTerminal(); err == nil {
+		defer in.Close()
+		return askHidden(ctx, in, out, "Code (it is not shown): ")
+	}
+	line, err := bufio.NewReader(env.stdin).ReadString('\n')
+	if line = strings.TrimSpace(line); line == "" {
+		return "", errors.Join(errors.New("no code was entered"), err)
+	}
+	return line, nil
+}
+
+// signInIfNeeded signs in when the profile is that of somebody who is not, or not any
+// more, and a person is there. It reports whether it has.
+func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found) (bool, error) {
+	if found.Profile.Setting(awsconfig.LoginSession) == "" || found.SDK.Credentials == nil {
+		return false, nil
+	}
+	_, err := found.SDK.Credentials.Retrieve(ctx)
+	if !awsconfig.NeedsSignIn(found.Profile, err) {
+		return false, nil
+	}
+	terminal, _, ttyErr := openTerminal()
+	if ttyErr != nil {
+		return false, &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: nobody is signed in, and there is no terminal to ask: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)}
+	}
+	terminal.Close()
+	fmt.Fprintf(env.stderr, "Nobody is signed in any more, in the profile %s.\n", quote.Terminal(found.Profile.Name))
+	return true, env.signIn(ctx, found, os.Getenv("SSH_CONNECTION") != "")
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Where nobody is signed in, commands that no one can be asked by say what to do, and
+// logout is no error twice.
+func TestSignedOut(t *testing.T) {
+	dir := t.TempDir()
+	for name, value := range map[string]string{"HOME": dir, "AWS_CONFIG_FILE": filepath.Join(dir, "config"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "none"),
+		"AWS_LOGIN_CACHE_DIRECTORY": filepath.Join(dir, "cache"), "AWS_PROFILE": "", "AWS_DEFAULT_PROFILE": "", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "",
+		"AWS_ENDPOINT_URL": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": ""} {
+		t.Setenv(name, value)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(`[profile work]
+region = us-east-1
+endpoint_url = http://127.0.0.1:1
+login_session = arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com
+[profile other]
+region = us-east-1
+endpoint_url = http://127.0.0.1:1
+credential_process = true
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		line string
+		code int
+		errs string
+	}{
+		{"credential-process --profile work", 253, "nobody is signed in: run `daypass login --profile work`"},
+		{"logout --profile work", 0, "Nobody was signed in"},
+		{"logout --profile other", 253, "has no sign-in"},
+		{"logout --profile none", 253, "none"},
+		{"login --profile other", 253, "has other keys already (credential_process)"},
+		{"login --profile new", 253, "new"},
+		{"login work", 252, "work"},
+	} {
+		stdout, stderr, code := runDaypass(t, strings.Fields(row.line)...)
+		if code != row.code || !strings.Contains(stderr, row.errs) || stdout != "" {
+			t.Errorf("daypass %s = %d\n%s%s\nwant %d and %q", row.line, code, stdout, stderr, row.code, row.errs)
+		}
+	}
+}

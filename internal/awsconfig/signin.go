@@ -1,0 +1,38 @@
+package awsconfig
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// LoginSession is the key of a profile that names a sign-in, as `aws login` writes it.
+const LoginSession = "login_session"
+
+// NeedsSignIn reports whether the access key of a profile could not be had because nobody
+// is signed in, or the sign-in is over.
+func NeedsSignIn(p Profile, err error) bool {
+	if p.Setting(LoginSession) == "" || err == nil {
+		return false
+	}
+	// The SDK keeps the texts of its errors and drops what they were made of.
+	text := err.Error()
+	return strings.Contains(text, "load login token") || strings.Contains(text, "create oauth2 token") && strings.Contains(text, "reauthenticate")
+}
+
+// File is the path of the shared AWS configuration.
+func File(getenv func(string) string) (string, error) {
+	if path := getenv("AWS_CONFIG_FILE"); path != "" {
+		return ExpandPath(path), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".aws", "config"), nil
+}
+
+// ReadProfile reads one profile: that which the option or the environment names.
+func ReadProfile(option string, getenv func(string) string) (Profile, error) {
+	return loadProfile(option, getenv)
+}

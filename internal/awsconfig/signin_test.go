@@ -1,0 +1,81 @@
+package awsconfig_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/daypass/daypass/internal/awsconfig"
+)
+
+// The keys of a sign-in are refreshed at the server that is configured, however it is, and
+// never at Amazon's, which the SDK would call by default.
+func TestSignInStaysHere(t *testing.T) {
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.URL.Path != "/v1/token" || r.Header.Get("DPoP") == "" {
+			t.Errorf("%s %s, want a refresh with a proof", r.Method, r.URL)
+		}
+		w.Header().Set("X-Amzn-ErrorType", "AccessDeniedException")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write([]byte(`{"error": "TOKEN_EXPIRED", "message": "The sign-in has ended."}`))
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	const session = "arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com"
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cached, _ := json.Marshal(map[string]any{
+		"accessToken": map[string]any{"accessKeyId": "ASIA", "secretAccessKey": "x", "sessionToken": "x", "accountId": "123456789012", "expiresAt": "2020-01-01T00:00:00Z"},
+		"clientId":    "c", "refreshToken": "r", "dpopKey": string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})),
+	})
+	sum := sha256.Sum256([]byte(session))
+	for path, data := range map[string]string{
+		hex.EncodeToString(sum[:]) + ".json": string(cached),
+		"config": "[profile url]\nregion = us-east-1\nlogin_session = " + session + "\nendpoint_url = " + server.URL + "\n" +
+			"[profile bare]\nregion = us-east-1\nlogin_session = " + session + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, path), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, value := range map[string]string{"AWS_CONFIG_FILE": filepath.Join(dir, "config"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "none"),
+		"AWS_LOGIN_CACHE_DIRECTORY": dir, "AWS_PROFILE": "", "AWS_DEFAULT_PROFILE": "", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""} {
+		t.Setenv(name, value)
+	}
+	for name, row := range map[string]struct{ profile, option, env string }{
+		"endpoint_url":     {"url", "", ""},
+		"--endpoint-url":   {"bare", server.URL, ""},
+		"AWS_ENDPOINT_URL": {"bare", "", server.URL},
+	} {
+		t.Setenv("AWS_ENDPOINT_URL", row.env)
+		before := asked.Load()
+		found, err := awsconfig.Load(context.Background(), awsconfig.Settings{Profile: row.profile, EndpointURL: row.option}, "redshift")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_, err = found.SDK.Credentials.Retrieve(t.Context())
+		if asked.Load() == before || !awsconfig.NeedsSignIn(found.Profile, err) {
+			t.Errorf("%s: the server was asked %d times, and the error %v does not ask for a sign-in", name, asked.Load()-before, err)
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package login
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// CacheDir is where the AWS CLI and SDKs keep sign-ins.
+func CacheDir(getenv func(string) string) (string, error) {
+	if dir := getenv("AWS_LOGIN_CACHE_DIRECTORY"); dir != "" {
+		return dir, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".aws", "login", "cache"), nil
+}
+
+// cacheFile is the file of a sign-in, by its name.
+func cacheFile(dir, session string) string {
+	sum := sha256.Sum256([]byte(strings.TrimSpace(session)))
+	return filepath.Join(dir, hex.EncodeToString(sum[:])+".json")
+}
+
+// Save keeps the sign-in in the cache, for this user's eyes only.
+func (s *Session) Save(dir string) error {
+	data, err := json.Marshal(s.token)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return replaceFile(cacheFile(dir, s.ARN), data, 0o600)
+}
+
+// Forget removes a sign-in from the cache, and reports whether it was there.
+func Forget(dir, session string) (bool, error) {
+	err := os.Remove(cacheFile(dir, session))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// replaceFile writes a file as a whole or not at all.
+func replaceFile(path string, data []byte, mode fs.FileMode) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".daypass-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	_, err = temp.Write(data)
+	err = errors.Join(err, temp.Chmod(mode), temp.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), path)
+}
+
+// others are the keys with which a profile has other keys than those of a sign-in.
+var others = []string{"aws_access_key_id", "credential_process", "role_arn", "sso_account_id", "sso_role_name", "web_identity_token_file"}
+
+// CheckProfile refuses a profile that has other keys already: they would go before those
+// of the sign-in, or be lost.
+func CheckProfile(name string, setting func(string) string) error {
+	for _, key := range others {
+		if setting(key) != "" {
+			return fmt.Errorf("profile %q: has other keys already (%s): name another profile with --profile, which is made if it does not exist", name, key)
+		}
+	}
+	return nil
+}
+
+// HasProfile reports whether an AWS configuration has a profile. A file that cannot be read
+// has none.
+func HasProfile(path, name string) bool {
+	data, err := os.ReadFile(path)
+	return err == nil && strings.Contains(string(data), "[profile "+name+"]")
+}
+
+// Profile is what a profile has to say for all AWS clients to find the server and the
+// sign-in.
+type Profile struct {
+	Name, Session, Region, Endpoint string
+	// Services is what the profile names already; empty: a section is made. The SDK for
+	// Go refreshes at Amazon without one.
+	Services string
+}
+
+// Save writes the profile into an AWS configuration, and leaves everything else in it as
+// it is.
+func (p Profile) Save(path string) error {
+	data, err := os.ReadFile(path)
+	mode := fs.FileMode(0o600)
+	switch info, statErr := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case statErr == nil:
+		mode = info.Mode().Perm()
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	return replaceFile(path, []byte(p.edit(string(data))), mode)
+}
+
+func (p Profile) edit(text string) string {
+	section := "profile " + p.Name
+	if p.Name == "default" {
+		section = "default"
+	}
+	set := [][2]string{{"login_session", p.Session}, {"region", p.Region}, {"endpoint_url", p.Endpoint}}
+	if p.Services == "" {
+		name := "daypass-" + p.Name
+		set = append(set, [2]string{"services", name})
+		text = setKeys(text, section, set)
+		return setKeys(text, "services "+name, [][2]string{{"signin", "\n  endpoint_url = " + p.Endpoint}})
+	}
+	return setKeys(text, section, set)
+}
+
+// setKeys sets keys of a section, at its end where they are new. The lines of a nested
+// value go with its key.
+func setKeys(text, section string, set [][2]string) string {
+	lines := strings.SplitAfter(text, "\n")
+	var out []string
+	inside, done, drop := false, false, false
+	finish := func() {
+		at := len(out)
+		for at > 0 && strings.TrimSpace(out[at-1]) == "" {
+			at--
+		}
+		var added []string
+		for _, kv := range set {
+			separator := " = "
+			if strings.HasPrefix(kv[1], "\n") {
+				separator = " ="
+			}
+			added = append(added, kv[0]+separator+kv[1]+"\n")
+		}
+		out = append(out[:at], append(added, out[at:]...)...)
+		done = true
+	}
+	for _, line := range lines {
+		trimmed := strings.TrimSpace(line)
+		if strings.HasPrefix(trimmed, "[") {
+			if inside && !done {
+				finish()
+			}
+			name, _, _ := strings.Cut(trimmed[1:], "]")
+			word, rest, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(name), "\t", " "), " ")
+			inside = !done && strings.TrimSpace(word+" "+strings.Trim(strings.TrimSpace(rest), `"'`)) == section
+			drop = false
+		} else if inside {
+			nested := line != "" && (line[0] == ' ' || line[0] == '\t') && trimmed != ""
+			if !nested {
+				key, _, _ := strings.Cut(trimmed, "=")
+				drop = false
+				for _, kv := range set {
+					drop = drop || strings.EqualFold(strings.TrimSpace(key), kv[0])
+				}
+			}
+			if drop {
+				continue
+			}
+		}
+		if line != "" {
+			if !strings.HasSuffix(line, "\n") {
+				line += "\n"
+			}
+			out = append(out, line)
+		}
+	}
+	if inside && !done {
+		finish()
+	}
+	if !done {
+		if len(out) > 0 {
+			out = append(out, "\n")
+		}
+		out = append(out, "["+section+"]\n")
+		finish()
+	}
+	return strings.Join(out, "")
+}

@@ -1,0 +1,103 @@
+package login
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestProfileIsWrittenAmongOthers(t *testing.T) {
+	p := Profile{Name: "work", Session: "arn:new", Region: "us-east-1", Endpoint: "https://d.example.com"}
+	const written = "login_session = arn:new\nregion = us-east-1\nendpoint_url = https://d.example.com\n"
+	const services = "\n[services daypass-work]\nsignin =\n  endpoint_url = https://d.example.com\n"
+	for name, row := range map[string]struct {
+		services, before, after string
+	}{
+		"a new file":         {"", "", "[profile work]\n" + written + "services = daypass-work\n" + services},
+		"beside another":     {"", "[default]\nregion = eu-west-1 ; mine", "[default]\nregion = eu-west-1 ; mine\n\n[profile work]\n" + written + "services = daypass-work\n" + services},
+		"services of theirs": {"mine", "[profile work]\nservices = mine\n", "[profile work]\nservices = mine\n" + written},
+		"again": {"daypass-work", "# top\n[profile work]\nlogin_session = arn:old\n# kept\noutput = json\nregion = x\n\n[profile z]\nregion = y\n",
+			"# top\n[profile work]\n# kept\noutput = json\n" + written + "\n[profile z]\nregion = y\n"},
+		"quoted, with a nested value": {"x", "[profile \"work\"]\ns3 =\n  region = nested\nregion = z\n[profile workers]\nregion = w\n",
+			"[profile \"work\"]\ns3 =\n  region = nested\n" + written + "[profile workers]\nregion = w\n"},
+	} {
+		p.Services = row.services
+		if got := p.edit(row.before); got != row.after {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, row.after)
+		}
+	}
+	p.Services = ""
+	once := p.edit("[default]\nregion = x\n")
+	p.Services = "daypass-work"
+	if again := p.edit(once); strings.Count(again, "login_session") != 1 || strings.Count(again, "[services daypass-work]") != 1 {
+		t.Errorf("written twice:\n%s", again)
+	}
+}
+
+// Files of keys are closed to others, and a configuration keeps its mode and its place.
+func TestFilesOfASignIn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "login", "cache")
+	s := &Session{ARN: "arn:aws:sts::123456789012:assumed-role/r/s", token: token{RefreshToken: "x"}}
+	if err := s.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	// The name is that of botocore's generate_login_cache_key.
+	info, err := os.Stat(cacheFile(dir, s.ARN))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the cache: %v, %v, want mode 0600", info, err)
+	}
+	if there, err := Forget(dir, s.ARN); !there || err != nil {
+		t.Errorf("Forget = %t, %v", there, err)
+	}
+	if there, err := Forget(dir, s.ARN); there || err != nil {
+		t.Errorf("Forget again = %t, %v", there, err)
+	}
+	real, link := filepath.Join(t.TempDir(), "real"), filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(real, []byte("[default]\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(real, link); err != nil {
+		t.Skip(err)
+	}
+	if err := (Profile{Name: "work", Session: "s"}).Save(link); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(real); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the configuration has mode %v, %v, want 0640 as before", info.Mode(), err)
+	}
+	if text, _ := os.ReadFile(real); !strings.Contains(string(text), "[profile work]") {
+		t.Errorf("the file behind the link was not written:\n%s", text)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v, %v", info, err)
+	}
+	setting := func(key string) string { return map[string]string{"role_arn": "x"}[key] }
+	if err := CheckProfile("work", setting); err == nil {
+		t.Error("a profile with other keys was taken")
+	}
+}
+
+// FuzzProfile: whatever is in the file, every line of it that is no key of the sign-in
+// stays, and the profile is there once.
+func FuzzProfile(f *testing.F) {
+	f.Add("[default]\nregion = x\n\n[profile work]\nregion = y\n")
+	f.Add("[profile work\nx\n[[")
+	f.Add("  a = b\n[profile work]\n\tregion = z\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		p := Profile{Name: "work", Session: "arn:new", Region: "r", Endpoint: "e"}
+		got := p.edit(text)
+		if strings.Count(got, "login_session = arn:new\n") != 1 {
+			t.Fatalf("%q became %q", text, got)
+		}
+		for _, line := range strings.Split(text, "\n") {
+			if trimmed := strings.TrimSpace(line); strings.HasPrefix(trimmed, "[") && !strings.Contains(got, line) {
+				t.Fatalf("%q lost its section %q: %q", text, line, got)
+			}
+		}
+		p.Services = "daypass-work"
+		if again := p.edit(got); strings.Count(again, "login_session = arn:new\n") != 1 || len(again) > len(got)+1 {
+			t.Fatalf("written again, %q became %q", got, again)
+		}
+	})
+}

@@ -1,0 +1,226 @@
+// Package login is the client of signing in: it does what `aws login` does, and leaves
+// what the AWS CLI and SDKs read (their cache and a profile). The protocol is in package
+// signin, on the other side; the two share no code.
+package login
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	sameDevice  = "arn:aws:signin:::devtools/same-device"
+	crossDevice = "arn:aws:signin:::devtools/cross-device"
+
+	// patience is how long a person may take.
+	patience = 15 * time.Minute
+	// maxAnswer bounds what the server may send.
+	maxAnswer = 64 << 10
+)
+
+// Config says where and how to sign in. All of it is required, but Open or Paste.
+type Config struct {
+	Endpoint string // URL of the API
+	HTTP     interface {
+		Do(*http.Request) (*http.Response, error)
+	}
+	Now func() time.Time
+	// Show tells the person the address to open.
+	Show func(address string)
+	// Open opens it in a browser of this machine; it may fail without harm.
+	Open func(address string)
+	// Paste asks the person for the code that the browser shows. With it the browser may
+	// be on another machine, and Open is not called.
+	Paste func(context.Context) (string, error)
+}
+
+// Session is a sign-in as the AWS CLI keeps it.
+type Session struct {
+	ARN   string // of the role session; the name of the sign-in, too
+	token token
+}
+
+// token is the file of the AWS CLI's cache.
+type token struct {
+	AccessToken  accessToken `json:"accessToken"`
+	TokenType    string      `json:"tokenType"`
+	ClientID     string      `json:"clientId"`
+	RefreshToken string      `json:"refreshToken"`
+	IDToken      string      `json:"idToken"`
+	DPoPKey      string      `json:"dpopKey"`
+}
+
+type accessToken struct {
+	AccessKeyID     string `json:"accessKeyId"`
+	SecretAccessKey string `json:"secretAccessKey"`
+	SessionToken    string `json:"sessionToken"`
+	AccountID       string `json:"accountId"`
+	ExpiresAt       string `json:"expiresAt"`
+}
+
+// SignIn takes a person through the browser and returns what they are signed in as.
+func SignIn(ctx context.Context, c Config) (*Session, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("nobody signed in within 15 minutes: run the command again"))
+	defer cancel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	base := strings.TrimRight(c.Endpoint, "/")
+	client, redirect := crossDevice, base+"/v1/sessions/confirmation"
+	var listener *callbackListener
+	if c.Paste == nil {
+		if listener, err = listen(); err != nil {
+			return nil, err
+		}
+		defer listener.close()
+		client, redirect = sameDevice, listener.redirect
+	}
+	verifier, state := rand.Text()+rand.Text(), rand.Text()
+	challenge := sha256.Sum256([]byte(verifier))
+	address := base + "/v1/authorize?" + url.Values{
+		"response_type": {"code"}, "client_id": {client}, "state": {state}, "scope": {"openid"}, "redirect_uri": {redirect},
+		"code_challenge_method": {"SHA-256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])},
+	}.Encode()
+	c.Show(address)
+	var answer url.Values
+	if listener != nil {
+		c.Open(address)
+		answer, err = listener.wait(ctx)
+	} else {
+		answer, err = pasted(ctx, c.Paste)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.Get("state") != state:
+		return nil, errors.New("the answer of the browser is for another sign-in: run the command again")
+	case answer.Get("code") == "":
+		return nil, errors.New("the browser has sent no code: run the command again")
+	}
+	return c.redeem(ctx, key, client, map[string]string{"clientId": client, "grantType": "authorization_code",
+		"code": answer.Get("code"), "codeVerifier": verifier, "redirectUri": redirect})
+}
+
+func pasted(ctx context.Context, paste func(context.Context) (string, error)) (url.Values, error) {
+	text, err := paste(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil {
+		return nil, errors.New("that is not the code that the browser shows: copy the whole of it")
+	}
+	return url.ParseQuery(string(plain))
+}
+
+// redeem exchanges the code for keys.
+func (c Config) redeem(ctx context.Context, key *ecdsa.PrivateKey, client string, body map[string]string) (*Session, error) {
+	endpoint := strings.TrimRight(c.Endpoint, "/") + "/v1/token"
+	proof, err := c.proof(key, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("DPoP", proof)
+	response, err := c.HTTP.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	data, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		token
+		ExpiresIn int    `json:"expiresIn"`
+		Message   string `json:"message"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return nil, fmt.Errorf("%s: the answer (%s) is not that of a Daypass server: check the endpoint", endpoint, response.Status)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("signing in: %.500s", answer.Message)
+	}
+	arn, account, err := subject(answer.IDToken)
+	if err != nil {
+		return nil, err
+	}
+	pemKey, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{ARN: arn, token: answer.token}
+	s.token.ClientID = client
+	s.token.DPoPKey = string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: pemKey}))
+	s.token.AccessToken.AccountID = account
+	s.token.AccessToken.ExpiresAt = c.Now().Add(time.Duration(answer.ExpiresIn) * time.Second).UTC().Format(time.RFC3339)
+	if s.token.AccessToken.AccessKeyID == "" || s.token.AccessToken.SecretAccessKey == "" || s.token.RefreshToken == "" || answer.ExpiresIn <= 0 || answer.ExpiresIn > 3600 {
+		return nil, fmt.Errorf("%s: the answer has no keys in it", endpoint)
+	}
+	return s, nil
+}
+
+// proof is the DPoP header: RFC 9449, section 4.2.
+func (c Config) proof(key *ecdsa.PrivateKey, endpoint string) (string, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	if err != nil {
+		return "", err
+	}
+	claims, err := json.Marshal(map[string]any{"htm": http.MethodPost, "htu": endpoint, "iat": c.Now().Unix(), "jti": rand.Text()})
+	if err != nil {
+		return "", err
+	}
+	jws, err := signer.Sign(claims)
+	if err != nil {
+		return "", err
+	}
+	return jws.CompactSerialize()
+}
+
+// subject reads the ARN out of the idToken, which is for us alone to show.
+func subject(idToken string) (arn, account string, err error) {
+	bad := errors.New("the server does not say who is signed in: its idToken has no ARN")
+	parts := strings.Split(idToken, ".")
+	if len(parts) != 3 {
+		return "", "", bad
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		Subject string `json:"sub"`
+	}
+	if err != nil || json.Unmarshal(payload, &claims) != nil {
+		return "", "", bad
+	}
+	fields := strings.SplitN(claims.Subject, ":", 6)
+	if len(fields) != 6 || fields[0] != "arn" || len(claims.Subject) > 2048 || strings.ContainsFunc(claims.Subject, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", "", bad
+	}
+	return claims.Subject, fields[4], nil
+}
