@@ -160,7 +160,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if err := h.config.Audit.Call(record); err != nil {
 			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
-				"request", c.id, "taken_back", c.taken, "error", err)
+				"request", c.id, "taken_back", c.taken, "err", err)
 			if answer = errNoAudit; c.taken {
 				answer = errUnrecorded
 			}

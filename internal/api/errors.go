@@ -116,7 +116,7 @@ func (h *Handler) translate(c *call, err error) *awsquery.Error {
 	if answer := answerTo(err); answer != nil {
 		return answer
 	}
-	attributes := []any{"request", c.id, "error", err}
+	attributes := []any{"request", c.id, "err", err}
 	var panicked *panicError
 	if errors.As(err, &panicked) {
 		attributes = append(attributes, "stack", string(panicked.stack))

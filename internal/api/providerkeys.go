@@ -28,9 +28,9 @@ func (h *Handler) logKeys(s KeyState) {
 	switch {
 	case s.Err != nil && s.Keys > 0:
 		h.config.Log.Warn("identity provider's keys cannot be read: those at hand are used until they are an hour old",
-			append(attributes, "keys", s.Keys, "read", s.Read.UTC().Format(time.RFC3339), "error", s.Err)...)
+			append(attributes, "keys", s.Keys, "read", s.Read.UTC().Format(time.RFC3339), "err", s.Err)...)
 	case s.Err != nil:
-		h.config.Log.Error("identity provider's keys cannot be read: its tokens are refused", append(attributes, "error", s.Err)...)
+		h.config.Log.Error("identity provider's keys cannot be read: its tokens are refused", append(attributes, "err", s.Err)...)
 	case s.Keys == 0:
 		h.config.Log.Error("identity provider has no keys any more: its tokens are refused", attributes...)
 	default:

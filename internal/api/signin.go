@@ -207,7 +207,7 @@ func (h *Handler) signIn(r *http.Request, event string, run func(*call) error) e
 	}
 	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(&record) {
 		if err := h.config.Audit.Call(record); err != nil {
-			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused", "request", c.id, "error", err)
+			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused", "request", c.id, "err", err)
 			answer = errNoAudit
 		}
 	}

@@ -58,7 +58,7 @@ func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	}
 	err := s.sendCancel(&e.cancel)
 	s.cancels.count(err)
-	s.log.Info("cancel", "session", e.info.ID, "client", from, "took", time.Since(start).Round(time.Microsecond), "error", err)
+	s.log.Info("cancel", "session", e.info.ID, "client", from, "took", time.Since(start).Round(time.Microsecond), "err", err)
 	return true
 }
 
@@ -70,10 +70,10 @@ func (s *Server) cancelQuery(e *entry) {
 	case s.cancelling <- struct{}{}:
 		defer func() { <-s.cancelling }()
 		if err := s.sendCancel(&e.cancel); err != nil {
-			s.log.Warn(failed, "session", e.info.ID, "error", err)
+			s.log.Warn(failed, "session", e.info.ID, "err", err)
 		}
 	case <-time.After(cancelPatience):
-		s.log.Warn(failed, "session", e.info.ID, "error", "too many others are being cancelled")
+		s.log.Warn(failed, "session", e.info.ID, "err", "too many others are being cancelled")
 	}
 }
 

@@ -142,7 +142,7 @@ func (l *logon) readProxyHeader() error {
 		// A health check that only connects, or a connection that made room.
 	case err != nil:
 		l.server.warn("connection refused: an address of gateway.proxy_protocol.from has to send the PROXY protocol first: "+
-			"switch it on there, or take the address out", "proxy", l.peer, "error", err)
+			"switch it on there, or take the address out", "proxy", l.peer, "err", err)
 	default:
 		l.proxied = true
 		if client.IsValid() {
@@ -404,7 +404,7 @@ func (l *logon) recordRefusal(r *refusal) {
 	}
 	record.Omitted = omitted
 	if err := s.record.audit.Logon(*record); err != nil {
-		s.log.Error("the audit record of a refused logon could not be written", "session", l.id, "error", err)
+		s.log.Error("the audit record of a refused logon could not be written", "session", l.id, "err", err)
 	}
 	s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)...)
 }

@@ -116,7 +116,7 @@ func newSpares(s *Server) *spares {
 			return s.connect(ctx, o.cluster, o.role, o.key.database, o.params)
 		},
 		log: func(message string, o *spareOrder, err error) {
-			s.log.Debug(message, "cluster", o.cluster.Identifier, "role", o.role.Name, "error", err)
+			s.log.Debug(message, "cluster", o.cluster.Identifier, "role", o.role.Name, "err", err)
 		},
 		live: s.sessions.live,
 	}

@@ -129,7 +129,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			// holds a descriptor that is needed.
 			s.waiting.Evict()
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.log.Warn("accept failed", "error", err, "retry_in", pause)
+			s.log.Warn("accept failed", "err", err, "retry_in", pause)
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():

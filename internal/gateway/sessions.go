@@ -123,12 +123,12 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 		BytesFromClient: int64(fromClient), BytesToClient: int64(toClient), Reason: cause.Reason, SQLState: cause.SQLState,
 	}
 	if err := s.record.sessionEnd(&record); err != nil {
-		s.log.Error("the audit record of a session's end could not be written", "session", info.ID, "error", err)
+		s.log.Error("the audit record of a session's end could not be written", "session", info.ID, "err", err)
 	}
 	attributes := []any{"session", info.ID, "reason", cause.Reason, "duration", record.Duration.Round(time.Millisecond),
 		"bytes_from_client", record.BytesFromClient, "bytes_to_client", record.BytesToClient}
 	if cause.Err != nil {
-		attributes = append(attributes, "error", cause.Err)
+		attributes = append(attributes, "err", cause.Err)
 	}
 	s.log.Info("session ended", attributes...)
 	s.sessions.forget(e)

@@ -151,7 +151,7 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 		pause := c.Interval
 		if err != nil {
 			if failures == 0 {
-				log.Warn("cluster not swept", "error", err)
+				log.Warn("cluster not swept", "err", err)
 			}
 			failures++
 			pause = min(c.Interval<<min(failures, 8), maxBackoff)

@@ -95,7 +95,7 @@ func (e *exchange) askProvider(ask func() error) (ok bool) {
 	default:
 		e.refuse(http.StatusBadGateway, "Your company's sign-in, "+e.settings.Issuer+", has not said who you are.", tryLater)
 	}
-	e.config.Log.WarnContext(e.r.Context(), "signing in: asking the identity provider", "issuer", e.settings.Issuer, "error", err)
+	e.config.Log.WarnContext(e.r.Context(), "signing in: asking the identity provider", "issuer", e.settings.Issuer, "err", err)
 	return false
 }
 
@@ -304,6 +304,6 @@ func (e *exchange) refused(err error) {
 
 // fail answers what cannot happen.
 func (e *exchange) fail(err error) {
-	e.config.Log.ErrorContext(e.r.Context(), "signing in", "error", err)
+	e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", err)
 	e.refuse(http.StatusInternalServerError, "Signing in has failed because of an internal error.", askAdmin)
 }

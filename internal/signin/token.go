@@ -126,7 +126,7 @@ func (e *exchange) redeem(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenE
 		e.config.Log.WarnContext(e.r.Context(), "signing in: a code was sent twice", "session", c.Identity.Session, "client", e.config.Authority.Source(e.r))
 		return nil, &tokenError{http.StatusUnauthorized, errCodeExpired, "The code has been used. Sign in again."}
 	case err != nil:
-		e.config.Log.ErrorContext(e.r.Context(), "signing in: using a code", "error", err)
+		e.config.Log.ErrorContext(e.r.Context(), "signing in: using a code", "err", err)
 		return nil, &tokenError{http.StatusServiceUnavailable, errServer, "The registry cannot be written at the moment. Try again."}
 	}
 	return e.issue(&refresh{Identity: c.Identity, Role: c.Role, RoleID: c.RoleID, ClientID: c.ClientID, Key: shown.key,
@@ -170,7 +170,7 @@ func (e *exchange) issue(t *refresh, grant string) (*tokenAnswer, *tokenError) {
 	case errors.As(err, &refusal):
 		return nil, e.refusalAnswer(refusal)
 	case err != nil:
-		e.config.Log.ErrorContext(e.r.Context(), "signing in", "error", err)
+		e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", err)
 		return nil, &tokenError{http.StatusInternalServerError, errServer, "Signing in has failed because of an internal error."}
 	}
 	answer := &tokenAnswer{TokenType: "aws_sigv4", ExpiresIn: int(keys.Expiration.Sub(e.now) / time.Second)}
@@ -178,7 +178,7 @@ func (e *exchange) issue(t *refresh, grant string) (*tokenAnswer, *tokenError) {
 	answer.AccessToken.SecretAccessKey = keys.Secret.Reveal()
 	answer.AccessToken.SessionToken = keys.Token.Reveal()
 	if answer.RefreshToken, err = seal(e.keyring, e.now, forRefresh, t); err != nil {
-		e.config.Log.ErrorContext(e.r.Context(), "signing in", "error", err)
+		e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", err)
 		return nil, &tokenError{http.StatusInternalServerError, errServer, "Signing in has failed because of an internal error."}
 	}
 	if grant == grantCode {

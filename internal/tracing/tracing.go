@@ -113,7 +113,7 @@ func (r *reporting) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySp
 	err := r.SpanExporter.ExportSpans(ctx, spans)
 	if err != nil && time.Since(r.said) > time.Minute {
 		r.said = time.Now()
-		r.log.Warn("traces not sent", "spans", len(spans), "error", err)
+		r.log.Warn("traces not sent", "spans", len(spans), "err", err)
 	}
 	return nil
 }
