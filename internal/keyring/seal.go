@@ -23,22 +23,44 @@ const (
 //
 //	key identifier (8 bytes) | nonce (24, random) | ciphertext | tag (16)
 func (k *Keyring) Seal(now time.Time, plaintext, additional []byte) []byte {
-	key := k.session[inUse(k.session, now)]
-	box := make([]byte, idSize+nonceSize, idSize+nonceSize+len(plaintext)+tagSize)
-	copy(box, key.id[:])
-	nonce := box[idSize:]
-	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
-	return key.sealer.seal(box, nonce, plaintext, boundData(key.id, additional))
+	return k.seal(sessionTokens, now, plaintext, additional)
 }
 
 // Open returns what Seal sealed, if it was with the same additional data. It
 // returns ErrUnknownKey, also for a key whose last token cannot be alive at now,
 // or ErrBadBox.
 func (k *Keyring) Open(now time.Time, box, additional []byte) ([]byte, error) {
+	return k.open(sessionTokens, now, box, additional)
+}
+
+// sealing is one thing that session keys are for: what binds boxes to it, and the
+// cipher of a key for it.
+type sealing struct {
+	label  string
+	cipher func(*key) *xaes
+}
+
+var sessionTokens = sealing{sessionLabel, func(k *key) *xaes { return k.sealer }}
+
+func (s sealing) bound(id keyID, additional []byte) []byte {
+	return slices.Concat([]byte(s.label), id[:], additional)
+}
+
+func (k *Keyring) seal(s sealing, now time.Time, plaintext, additional []byte) []byte {
+	key := k.session[inUse(k.session, now)]
+	box := make([]byte, idSize+nonceSize, idSize+nonceSize+len(plaintext)+tagSize)
+	copy(box, key.id[:])
+	nonce := box[idSize:]
+	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
+	return s.cipher(key).seal(box, nonce, plaintext, s.bound(key.id, additional))
+}
+
+func (k *Keyring) open(s sealing, now time.Time, box, additional []byte) ([]byte, error) {
 	if len(box) < idSize+nonceSize+tagSize {
 		return nil, ErrBadBox
 	}
 	id, nonce, sealed := keyID(box[:idSize]), box[idSize:idSize+nonceSize], box[idSize+nonceSize:]
+	var by *key
 	for i, key := range k.session {
 		if key.id != id {
 			continue
@@ -46,24 +68,19 @@ func (k *Keyring) Open(now time.Time, box, additional []byte) ([]byte, error) {
 		if u := until(k.session, i, Session); !u.IsZero() && !now.Before(u) {
 			return nil, ErrUnknownKey
 		}
-		plaintext, err := key.sealer.open(nonce, sealed, boundData(id, additional))
-		if err != nil {
-			return nil, ErrBadBox
-		}
-		return plaintext, nil
+		by = key
 	}
-	if k.waiting != nil && k.waiting.id == id { // another server seals with it already
-		plaintext, err := k.waiting.sealer.open(nonce, sealed, boundData(id, additional))
-		if err != nil {
-			return nil, ErrBadBox
-		}
-		return plaintext, nil
+	if by == nil && k.waiting != nil && k.waiting.id == id {
+		by = k.waiting // another server seals with it already
 	}
-	return nil, ErrUnknownKey
-}
-
-func boundData(id keyID, additional []byte) []byte {
-	return slices.Concat([]byte(sessionLabel), id[:], additional)
+	if by == nil {
+		return nil, ErrUnknownKey
+	}
+	plaintext, err := s.cipher(by).open(nonce, sealed, s.bound(id, additional))
+	if err != nil {
+		return nil, ErrBadBox
+	}
+	return plaintext, nil
 }
 
 // xaes is XAES-256-GCM (https://c2sp.org/XAES-256-GCM): AES-256-GCM under a key

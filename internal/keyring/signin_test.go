@@ -39,4 +39,22 @@ func TestSealSignIn(t *testing.T) {
 	}
 }
 
+// A server that has not heard yet that a session key is in use opens what another one has
+// sealed with it.
+func TestOpenSignInDuringARotation(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	before := keyring.NewShared(now).Rotate(now)
+	after := before.Activate(now)
+	own := keyring.NewSigner(now)
+	late, early := before.With(own, now.Add(time.Hour), nil, now), after.With(own, now.Add(time.Hour), nil, now)
+	soon := now.Add(time.Hour)
+	for name, box := range map[string][]byte{"later key": early.SealSignIn(soon, []byte("code"), nil), "earlier key": late.SealSignIn(soon, []byte("code"), nil)} {
+		for server, k := range map[string]*keyring.Keyring{"late": late, "early": early} {
+			if got, err := k.OpenSignIn(soon, box, nil); err != nil || string(got) != "code" {
+				t.Errorf("sealed with the %s, opened by the %s server: %q, %v", name, server, got, err)
+			}
+		}
+	}
+}
+
 func errorOf(_ []byte, err error) error { return err }
