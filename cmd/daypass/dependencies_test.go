@@ -48,6 +48,7 @@ var packages = []struct {
 	{pkg: "internal/registry", ours: []string{"internal/keyring"}, never: []string{"net/http", "log", "log/slog"}, because: "the records do not depend on the store that keeps them"},
 	{pkg: "internal/registry/boltstore", ours: []string{"internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
 	{pkg: "internal/fleet", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http", "log", "log/slog"}, because: "who is alive and which keys are good is in records, whatever store keeps them"},
+	{pkg: "internal/peer", ours: []string{"internal/keyring"}, never: []string{"log", "log/slog"}, because: "the channel between servers does not know what a session is"},
 	{pkg: "internal/registry/etcdstore", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
 
 	// What the service means.
@@ -76,7 +77,7 @@ var packages = []struct {
 	{pkg: "internal/tracing", ours: []string{"internal/api", "internal/gateway"}, because: "the packages that are traced do not import the tracing"},
 	{pkg: "internal/config", ours: []string{"internal/adminconn", "internal/dbuser", "internal/directory", "internal/filemode", "internal/iam", "internal/keyring", "internal/session", "internal/sts"},
 		never: []string{"log", "log/slog"}, because: "the file is parsed into values, and faults are returned"},
-	{pkg: "internal/server", ours: []string{"internal/adminconn", "internal/api", "internal/audit", "internal/awsquery", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/fleet", "internal/gateway", "internal/handover", "internal/keyring", "internal/metrics", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/signin", "internal/sts", "internal/throttle", "internal/tracing"},
+	{pkg: "internal/server", ours: []string{"internal/adminconn", "internal/api", "internal/audit", "internal/awsquery", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/fleet", "internal/gateway", "internal/handover", "internal/keyring", "internal/metrics", "internal/peer", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/signin", "internal/sts", "internal/throttle", "internal/tracing"},
 		never: []string{"github.com/spf13/cobra"}, because: "the server is started by a command and by tests, and knows no command line"},
 
 	// Clients and commands.

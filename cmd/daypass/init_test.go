@@ -77,7 +77,7 @@ func TestInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := operator.Sessions(t.Context(), "", ""); err != nil {
+	if _, _, err := operator.Sessions(t.Context(), "", ""); err != nil {
 		t.Errorf("daypass sessions: %v", err)
 	}
 	answer, err := redshift.New(redshift.Options{Region: "eu-central-1", BaseEndpoint: aws.String(where.API), Credentials: provider}).

@@ -20,8 +20,9 @@ func newSessionsCommand(env environment) *cobra.Command {
 		Use:   "sessions",
 		Short: "List open sessions",
 		Long: `Lists the sessions at the gateway: principal, cluster, database, user and groups, start,
-address, state, and the bytes in each direction. The caller needs daypass:ListSessions
-on the clusters.`,
+address, state, and the bytes in each direction. Of several servers that have peers in
+their configuration all are asked, whichever answers; one that did not answer is named,
+and the exit code is 1. The caller needs daypass:ListSessions on the clusters.`,
 		Example: `  daypass sessions --cluster examplecluster
   daypass sessions --output json | jq -r '.Sessions[] | select(.DbUser == "alice").SessionId'
   daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
@@ -37,14 +38,23 @@ on the clusters.`,
 			if err != nil {
 				return err
 			}
-			list, err := api.Sessions(cmd.Context(), cluster, dbUser)
+			list, unanswered, err := api.Sessions(cmd.Context(), cluster, dbUser)
 			if err != nil {
 				return callFailed(err)
 			}
 			if output == "json" {
-				return writeIndented(env.stdout, struct{ Sessions []client.Session }{list})
+				err = writeIndented(env.stdout, struct {
+					Sessions   []client.Session
+					Unanswered []string `json:"Unanswered,omitempty"`
+				}{list, unanswered})
+			} else {
+				err = writeSessions(env.stdout, list, env.columns)
 			}
-			return writeSessions(env.stdout, list, env.columns)
+			if err == nil && len(unanswered) > 0 {
+				err = fmt.Errorf("the list lacks the sessions of servers that did not answer: %s: see `daypass servers`; they need `peers` in their configuration",
+					strings.Join(unanswered, ", "))
+			}
+			return err
 		},
 	}
 	flags := cmd.Flags()

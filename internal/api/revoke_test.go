@@ -38,6 +38,8 @@ func (s *site) List() []*api.Session {
 	return slices.Clone(s.sessions)
 }
 
+func (s *site) Elsewhere(context.Context, string) ([]*api.Session, []string) { return nil, nil }
+
 func (s *site) Kill(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

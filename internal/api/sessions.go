@@ -1,9 +1,11 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/daypass/daypass/internal/audit"
@@ -29,6 +31,7 @@ type Session struct {
 	IssuedAt     time.Time // of the credential
 	NotAfter     time.Time // of the credential
 
+	Server          string // that has it, by its name among several; empty: it is the only one
 	State           string
 	BytesFromClient uint64
 	BytesToClient   uint64
@@ -40,8 +43,11 @@ func (s *Session) credential() registry.Credential {
 
 // Sessions lists and ends the gateway's sessions. Safe for concurrent use.
 type Sessions interface {
-	List() []*Session
-	// Kill ends a session and reports whether it exists.
+	List() []*Session // at this server
+	// Elsewhere lists the sessions at the other servers: all, or the one with this
+	// identifier. unanswered names the servers that did not answer in time.
+	Elsewhere(ctx context.Context, id string) (list []*Session, unanswered []string)
+	// Kill ends a session, at whichever server, and reports whether it exists.
 	Kill(id string) bool
 }
 
@@ -75,6 +81,8 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 		return nil, err
 	}
 	list := c.handler.config.Sessions.List()
+	others, unanswered := c.handler.config.Sessions.Elsewhere(c.http.Context(), "")
+	list = append(list, others...)
 	// A cluster that was removed from the configuration may still have sessions.
 	if p.target.err != nil && !slices.ContainsFunc(list, func(s *Session) bool { return s.Cluster == p.cluster }) {
 		return nil, p.target.err
@@ -101,6 +109,9 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 			e.String("Marker", marker)
 		}
 		awsquery.List(e, "Sessions", "Session", list, encodeSession)
+		if len(unanswered) > 0 {
+			e.Strings("Unanswered", "Server", unanswered)
+		}
 	}), nil
 }
 
@@ -123,6 +134,9 @@ func encodeSession(e *awsquery.Encoder, s *Session) {
 	if !s.NotAfter.IsZero() { // prewarmed sessions have no credential
 		e.Time("Expiration", s.NotAfter)
 	}
+	if s.Server != "" {
+		e.String("Server", s.Server)
+	}
 	e.String("State", s.State)
 	e.Int("BytesFromClient", int(s.BytesFromClient))
 	e.Int("BytesToClient", int(s.BytesToClient))
@@ -132,12 +146,20 @@ func encodeSession(e *awsquery.Encoder, s *Session) {
 type terminateSession struct {
 	id      string
 	session *Session // nil if it does not exist
+	// unanswered are the servers that may have it and did not say.
+	unanswered []string
 }
 
 func readTerminateSession(r *reader) *terminateSession {
 	p := &terminateSession{id: r.required("SessionId")}
 	list := r.handler.config.Sessions.List()
-	if at := slices.IndexFunc(list, func(s *Session) bool { return s.ID == p.id }); at >= 0 {
+	named := func(s *Session) bool { return s.ID == p.id }
+	at := slices.IndexFunc(list, named)
+	if at < 0 && r.err == nil {
+		list, p.unanswered = r.handler.config.Sessions.Elsewhere(r.http.Context(), p.id)
+		at = slices.IndexFunc(list, named)
+	}
+	if at >= 0 {
 		p.session = list[at]
 	}
 	return p
@@ -168,8 +190,11 @@ func (p *terminateSession) needs(c *call) []check {
 
 func (p *terminateSession) act(c *call) (awsquery.Result, error) {
 	if p.session == nil || !c.handler.config.Sessions.Kill(p.id) {
-		return nil, &awsquery.Error{Code: "SessionNotFound", Status: http.StatusNotFound,
-			Message: "There is no such session at this gateway."}
+		message := "There is no such session at this gateway."
+		if len(p.unanswered) > 0 {
+			message += " These servers did not answer, and may have it: " + strings.Join(p.unanswered, ", ") + "."
+		}
+		return nil, &awsquery.Error{Code: "SessionNotFound", Status: http.StatusNotFound, Message: message}
 	}
 	c.taken, c.credentialID = true, p.session.CredentialID
 	c.response = []audit.Field{audit.String("dbUser", p.session.DBUser), audit.String("clusterIdentifier", p.session.Cluster)}

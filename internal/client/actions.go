@@ -97,7 +97,8 @@ type Session struct {
 	TLS             bool      `json:"TLS"`
 	ProcessID       uint32    `xml:"ProcessId" json:"ProcessId"`
 	StartedAt       time.Time `json:"StartedAt"`
-	Expiration      time.Time `json:"Expiration"` // of the credential
+	Expiration      time.Time `json:"Expiration"`       // of the credential
+	Server          string    `json:"Server,omitempty"` // empty: the only one
 	State           string    `json:"State"`
 	BytesFromClient uint64    `json:"BytesFromClient"`
 	BytesToClient   uint64    `json:"BytesToClient"`
@@ -105,8 +106,8 @@ type Session struct {
 
 // Sessions returns the sessions at the gateway that answers, the oldest first. An empty
 // parameter selects all.
-func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) ([]Session, error) {
-	list := []Session{}
+func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) (list []Session, unanswered []string, err error) {
+	list = []Session{}
 	for marker := ""; ; {
 		form := paged(url.Values{}, marker)
 		if cluster != "" {
@@ -116,12 +117,14 @@ func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) ([]Sessio
 			form.Set("DbUser", dbUser)
 		}
 		var page struct {
-			Marker   string
-			Sessions []Session `xml:"Sessions>Session"`
+			Marker     string
+			Sessions   []Session `xml:"Sessions>Session"`
+			Unanswered []string  `xml:"Unanswered>Server"`
 		}
 		if err := c.call(ctx, "ListSessions", form, &page); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		unanswered = page.Unanswered
 		for _, one := range page.Sessions {
 			if one.DBGroups == nil {
 				one.DBGroups = []string{} // none, also in JSON
@@ -129,7 +132,7 @@ func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) ([]Sessio
 			list = append(list, one)
 		}
 		if marker = page.Marker; marker == "" {
-			return list, nil
+			return list, unanswered, nil
 		}
 	}
 }

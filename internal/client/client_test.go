@@ -99,7 +99,7 @@ func TestPages(t *testing.T) {
 			return 200, result("ListSessions", `<Marker>next</Marker><Sessions><Session><SessionId>A</SessionId><DbGroups><DbGroup>g</DbGroup><DbGroup>h</DbGroup></DbGroups>`+
 				`<TLS>true</TLS><BytesToClient>1099511627776</BytesToClient><StartedAt>2026-01-02T03:04:05.678Z</StartedAt></Session></Sessions>`)
 		case "ListSessionsnext":
-			return 200, result("ListSessions", `<Sessions><Session><SessionId>B</SessionId><DbGroups></DbGroups></Session></Sessions>`)
+			return 200, result("ListSessions", `<Sessions><Session><SessionId>B</SessionId><DbGroups></DbGroups></Session></Sessions><Unanswered><Server>db2</Server></Unanswered>`)
 		case "ListRevocations":
 			return 200, result("ListRevocations", `<Revocations></Revocations>`)
 		case "TerminateSession":
@@ -108,8 +108,8 @@ func TestPages(t *testing.T) {
 		t.Errorf("called %q", form)
 		return 500, ""
 	})
-	sessions, err := c.Sessions(t.Context(), "", "")
-	if err != nil || len(sessions) != 2 || sessions[0].ID != "A" || len(sessions[0].DBGroups) != 2 || !sessions[0].TLS || sessions[0].BytesToClient != 1<<40 || sessions[1].ID != "B" {
+	sessions, unanswered, err := c.Sessions(t.Context(), "", "")
+	if err != nil || len(unanswered) != 1 || unanswered[0] != "db2" || len(sessions) != 2 || sessions[0].ID != "A" || len(sessions[0].DBGroups) != 2 || !sessions[0].TLS || sessions[0].BytesToClient != 1<<40 || sessions[1].ID != "B" {
 		t.Errorf("Sessions() = %+v, %v", sessions, err)
 	}
 	if groups := sessions[1].DBGroups; groups == nil {

@@ -39,6 +39,7 @@ type Config struct {
 	Tracing  Tracing
 	Registry Registry
 	RootKey  *RootKey // nil: the keys are a file in Data
+	Peers    *Peers   // nil: no listener
 	SignIn   SignIn
 	Clusters []Cluster
 
@@ -212,6 +213,12 @@ func (c *Config) read(top *section) *directory.Spec {
 		c.RootKey.read(s)
 		if c.Registry.Etcd == nil {
 			top.errorf("root_key", "needs registry.etcd, where the servers share keys; one server alone needs neither")
+		}
+	}
+	if s := top.sub("peers"); s != nil {
+		c.Peers = &Peers{Listen: s.text("listen"), Advertise: s.text("advertise")}
+		if c.RootKey == nil {
+			top.errorf("peers", "needs root_key: without it servers do not know one another")
 		}
 	}
 	spec := &directory.Spec{Account: c.Account, Region: c.Region}

@@ -35,6 +35,12 @@ func (r *Registry) read(s *section) {
 	}
 }
 
+// Peers is where other servers reach this one.
+type Peers struct {
+	Listen    string
+	Advertise string // empty: found out at the start
+}
+
 // RootKey is where the root key of several servers comes from. One of both is set.
 type RootKey struct {
 	File    string   // path, absolute

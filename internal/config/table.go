@@ -37,6 +37,8 @@ var fileKeys = []key{
 		doc: "The key above those that several servers share in `registry.etcd`. With it each server signs with a key of its own, and no key is copied: [Several servers](several-servers.md)."},
 	{name: "sign_in", value: mapping, change: live, keys: signInKeys, unset: "no one signs in at a browser",
 		doc: "People sign in at a browser with their company's account, for `aws login` and `daypass login` (docs/people.md)."},
+	{name: "peers", value: mapping, change: restart, keys: peersKeys, unset: "no listener: sessions and cancels of other servers are out of reach",
+		doc: "Where the other servers with the same `root_key` reach this one: [Several servers](several-servers.md)."},
 	{name: "clusters", value: mappings, change: live, none: true, keys: clusterKeys,
 		doc: "The PostgreSQL servers that people log on to."},
 	{name: "iam", value: mapping, change: live, none: true, keys: iamKeys,
@@ -131,6 +133,15 @@ var auditKeys = []key{
 var tracingKeys = []key{
 	{name: "endpoint", value: text, required: true, change: restart,
 		doc: "The URL of an OTLP/HTTP receiver, such as `http://127.0.0.1:4318`."},
+}
+
+var peersKeys = []key{
+	{name: "listen", value: text, required: true, change: restart,
+		pattern: hostPort, want: "HOST:PORT, such as 0.0.0.0:8443",
+		doc: "The address to listen on. Only servers with the root key get past the TLS handshake; let no one else reach it."},
+	{name: "advertise", value: text, change: restart, unset: "the host of `listen`, else the address from which this machine reaches etcd",
+		pattern: hostPort, want: "HOST:PORT, such as 10.0.0.1:8443",
+		doc: "Where the others find it."},
 }
 
 var rootKeys = []key{

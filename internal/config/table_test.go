@@ -46,6 +46,7 @@ registry:
     username: daypass
     password_env: ANA_SECRET_ACCESS_KEY
 root_key: {file: root.key}
+peers: {listen: "127.0.0.1:8443", advertise: "10.0.0.1:8443"}
 sign_in:
   url: https://daypass.example.com
   issuer: https://token.example.com

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -47,13 +48,46 @@ func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	if len(request) < 4+shortCancelKey || len(request) > 4+256 {
 		return false
 	}
+	if s.cancelHere(request, from) {
+		return true
+	}
+	if s.elsewhere != nil && s.elsewhere(request) {
+		s.cancels.passed.Add(1)
+		s.log.Info("cancel request passed on to another server", "client", from)
+		return true
+	}
+	return s.unknownCancel(from)
+}
+
+// unknownCancel notes a cancel request that names no session.
+func (s *Server) unknownCancel(from netip.AddrPort) bool {
+	s.cancels.unknown.Add(1)
+	if write, omitted := s.record.strangers.Next(throttle.Stranger{Address: admission.Network(from.Addr())}, cancelLine, s.now()); write {
+		s.log.Info("cancel request names no session", "client", from, "omitted", omitted)
+	}
+	return false
+}
+
+// CancelFromPeer carries out a cancel request that another server passes on, and
+// reports whether it names a session here.
+func (s *Server) CancelFromPeer(request []byte) bool {
+	return len(request) >= 4+shortCancelKey && len(request) <= 4+256 && s.cancelHere(request, netip.AddrPort{})
+}
+
+// fillCancelKey makes a random key that other servers know for one of this server's.
+func (s *Server) fillCancelKey(key []byte) {
+	rand.Read(key)
+	for s.mark != nil && !s.mark(key) {
+		rand.Read(key[:shortCancelKey])
+	}
+}
+
+// cancelHere cancels what a session of this server's runs. The address is that of the
+// client, and not valid where another server has passed the request on.
+func (s *Server) cancelHere(request []byte, from netip.AddrPort) bool {
 	start := time.Now()
 	e := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
 	if e == nil {
-		s.cancels.unknown.Add(1)
-		if write, omitted := s.record.strangers.Next(throttle.Stranger{Address: admission.Network(from.Addr())}, cancelLine, s.now()); write {
-			s.log.Info("cancel request names no session", "client", from, "omitted", omitted)
-		}
 		return false
 	}
 	err := s.sendCancel(&e.cancel)

@@ -64,6 +64,15 @@ type Config struct {
 	// use. Optional: none has.
 	Proxies func(netip.Addr) bool
 
+	// Mark reports whether a cancel key, by its first four bytes, may be given to a
+	// session here; one of some hundred random ones has to do. It is how other servers
+	// know whose a key is. Optional: all may.
+	Mark func(key []byte) bool
+
+	// Elsewhere passes on a cancel request that names no session here, and reports
+	// whether another server has it. It returns within seconds. Optional.
+	Elsewhere func(request []byte) bool
+
 	// Audit keeps the record of logons and sessions.
 	Audit Auditor
 

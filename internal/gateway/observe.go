@@ -90,7 +90,7 @@ type Stats struct {
 }
 
 // CancelStats count cancel requests by outcome.
-type CancelStats struct{ Sent, Unknown, Failed uint64 }
+type CancelStats struct{ Sent, Unknown, Failed, Passed uint64 }
 
 // ClusterStats are of one cluster. Bytes are those of ended and of running sessions,
 // and never decrease.
@@ -102,7 +102,7 @@ type ClusterStats struct {
 }
 
 // cancelCounts count cancel requests.
-type cancelCounts struct{ sent, unknown, failed atomic.Uint64 }
+type cancelCounts struct{ sent, unknown, failed, passed atomic.Uint64 }
 
 // count counts a request that named a session.
 func (c *cancelCounts) count(err error) {
@@ -116,7 +116,7 @@ func (c *cancelCounts) count(err error) {
 // Stats takes a snapshot. It visits every session once.
 func (s *Server) Stats() Stats {
 	stats := Stats{
-		Cancels:  CancelStats{s.cancels.sent.Load(), s.cancels.unknown.Load(), s.cancels.failed.Load()},
+		Cancels:  CancelStats{s.cancels.sent.Load(), s.cancels.unknown.Load(), s.cancels.failed.Load(), s.cancels.passed.Load()},
 		Clusters: map[string]ClusterStats{},
 	}
 	stats.HalfOpen = s.waiting.Stats().Open

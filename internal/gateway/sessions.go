@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -89,7 +88,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 		if l.asked.Version >= pgwire.Version32 {
 			e.cancel.ours = make([]byte, longCancelKey)
 		}
-		rand.Read(e.cancel.ours)
+		s.fillCancelKey(e.cancel.ours)
 	}
 	e.Session = session.New(session.Config{
 		Client: l.client, Upstream: up.Conn, FromClient: l.in.Rest(), FromUpstream: up.early,

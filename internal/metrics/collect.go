@@ -138,6 +138,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(cancels, float64(s.Cancels.Sent), "sent")
 		counter(cancels, float64(s.Cancels.Unknown), "unknown")
 		counter(cancels, float64(s.Cancels.Failed), "failed")
+		counter(cancels, float64(s.Cancels.Passed), "passed on")
 		for id := range clusters {
 			if _, there := s.Clusters[id]; !there {
 				s.Clusters[id] = gateway.ClusterStats{}

@@ -102,6 +102,16 @@ func (m *member) announced() fleet.Self {
 	return self
 }
 
+// others names the other servers that are alive.
+func (m *member) others() (names []string) {
+	for _, s := range m.Servers() {
+		if s.ID != m.fixed.ID {
+			names = append(names, s.ID)
+		}
+	}
+	return names
+}
+
 // configuration is what is announced of one: equal where the configurations are, and
 // of no use to guess what is in it.
 func (m *member) configuration(cfg *config.Config) string {
@@ -142,6 +152,9 @@ func (s *service) check(password string) (credential.Grant, error) {
 func (s *service) announced(self *fleet.Self) {
 	cfg := s.live.Load().cfg
 	self.Config, self.ConfigRead = s.member.configuration(cfg), time.Unix(s.configRead.Load(), 0).UTC()
+	if s.peers != nil {
+		self.Peers = s.peers.address
+	}
 	for _, of := range s.front.Stats().Clusters {
 		self.Sessions += of.Sessions
 	}

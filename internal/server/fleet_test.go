@@ -1,15 +1,25 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/client"
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/fleet"
 	"github.com/daypass/daypass/internal/keyring"
@@ -286,4 +296,116 @@ func TestRootKeyFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestServersReachOneAnother: whichever of three servers is asked lists every session
+// once, ends any, and has a cancel request carried out where the session is.
+func TestServersReachOneAnother(t *testing.T) {
+	etcd, database := etcdtest.Start(t), startDatabase(t)
+	var all []*served
+	for range 3 {
+		s := newMember(t, database, etcd.URL, "peers: {listen: \"127.0.0.1:0\"}\n")
+		s.start()
+		all = append(all, s)
+	}
+	a, b, c := all[0], all[1], all[2]
+	sessions := map[string]*pgx.Conn{}
+	for n, s := range []*served{a, b, b} {
+		conn, err := s.logon(s.issue(s.now()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close(context.Background()) })
+		sessions[fmt.Sprint(n)] = conn
+	}
+	var list []client.Session
+	pgtest.Eventually(t, "each server to list all sessions", func() bool {
+		for _, s := range all {
+			got, unanswered, err := s.operator().Sessions(t.Context(), "", "")
+			if err != nil || len(unanswered) > 0 || len(got) != 3 {
+				return false
+			}
+			list = got
+		}
+		return true
+	})
+	ids, servers := map[string]bool{}, map[string]int{}
+	for _, s := range list {
+		ids[s.ID] = true
+		servers[s.Server]++
+	}
+	if len(ids) != 3 || len(servers) != 2 {
+		t.Errorf("%d sessions are listed, at servers %v", len(ids), servers)
+	}
+
+	// A cancel request for a session of a's comes to c, as through a balancer, and one of
+	// a stranger's does nothing.
+	cancel := func(to *served, pid uint32, key []byte) {
+		t.Helper()
+		conn, err := net.Dial("tcp", to.where.Gateway.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		request := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
+		request = binary.BigEndian.AppendUint32(request, 80877102)
+		request = append(binary.BigEndian.AppendUint32(request, pid), key...)
+		if _, err := conn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.Copy(io.Discard, conn)
+	}
+	conn := sessions["0"].PgConn()
+	for _, to := range []*served{c, b, a} {
+		done := make(chan error, 1)
+		go func() {
+			_, err := conn.Exec(context.Background(), "SELECT pg_sleep(60)").ReadAll()
+			done <- err
+		}()
+		pgtest.Eventually(t, "the query to run", func() bool {
+			got, _, err := b.operator().Sessions(t.Context(), "", "")
+			return err == nil && slices.ContainsFunc(got, func(s client.Session) bool { return s.State == "active" })
+		})
+		wrong := bytes.Clone(conn.SecretKey())
+		wrong[0] ^= 1
+		cancel(to, conn.PID(), wrong)
+		cancel(to, conn.PID()+1, conn.SecretKey())
+		select {
+		case err := <-done:
+			t.Fatalf("a cancel request with a wrong key: %v", err)
+		default:
+		}
+		cancel(to, conn.PID(), conn.SecretKey())
+		select {
+		case err := <-done:
+			var refused *pgconn.PgError
+			if !errors.As(err, &refused) || refused.Code != "57014" {
+				t.Errorf("the query: %v, want 57014", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("a cancel request to another server does not arrive")
+		}
+	}
+
+	// Each is ended at another server than its own, and its own has the record.
+	for _, s := range list {
+		if err := c.operator().Terminate(t.Context(), s.ID); err != nil {
+			t.Errorf("ending a session of another server's: %v", err)
+		}
+	}
+	for _, conn := range sessions {
+		over, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		var ended *pgconn.PgError
+		if _, err := conn.WaitForNotification(over); !errors.As(err, &ended) || ended.Code != "57P01" {
+			t.Errorf("a session that was ended: %v", err)
+		}
+		stop()
+	}
+	if err := c.operator().Terminate(t.Context(), list[0].ID); err == nil || !strings.Contains(err.Error(), "SessionNotFound") {
+		t.Errorf("ending it again: %v", err)
+	}
+	pgtest.Eventually(t, "the ends to be recorded once, where the sessions were", func() bool {
+		return a.sessionEnds() == 1 && b.sessionEnds() == 2 && c.sessionEnds() == 0
+	})
 }

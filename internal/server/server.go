@@ -100,6 +100,12 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 		}
 		defer s.member.leave()
 		s.keys = s.member
+		if cfg.Peers != nil {
+			if s.peers, err = openPeers(cfg, s.member, opts); err != nil {
+				return err
+			}
+			defer s.peers.listener.Close()
+		}
 	}
 	s.configRead.Store(opts.Now().Unix())
 	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, s.keys.Current(), opts, observe)})
@@ -121,6 +127,7 @@ type service struct {
 	keys      keySource
 	keysFile  *keyring.File // the same of a server that shares no keys, else nil
 	member    *member       // the same of one of several servers, else nil
+	peers     *peers        // nil: none, or out of reach
 	audit     *audit.Writer
 	observers observers
 	revoked   *revocations
@@ -171,7 +178,13 @@ func (s *service) run(ctx context.Context) error {
 			NextProtos:     []string{"http/1.1"},
 		})
 	}
+	var elsewhere func([]byte) bool
+	var mark func([]byte) bool
+	if s.peers != nil {
+		elsewhere, mark = s.peers.cancelElsewhere, s.peers.is
+	}
 	s.front, err = gateway.New(gateway.Config{
+		Mark: mark, Elsewhere: elsewhere,
 		Limits:  gateway.Limits{LogonTimeout: s.opts.Patience},
 		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
 		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
@@ -191,7 +204,7 @@ func (s *service) run(ctx context.Context) error {
 		Keyring:        s.keys.Current,
 		Audit:          s.audit,
 		Revocations:    s.revoked,
-		Sessions:       gatewaySessions{s.front},
+		Sessions:       gatewaySessions{s.front, s.member, s.peers},
 		TrustedProxies: proxies,
 		Observe:        s.observers.call(),
 		Log:            s.log,
@@ -239,6 +252,19 @@ func (s *service) run(ctx context.Context) error {
 	// Not serving: Shutdown closes the listener.
 	group.Go(func() error { return s.front.Serve(context.WithoutCancel(ctx), gatewayListener) })
 	group.Go(func() error { return s.followChanges(serving) })
+	if s.peers != nil {
+		// Through the drain as well: sessions of this server are listed until they end.
+		answering, stop := context.WithCancel(context.WithoutCancel(ctx))
+		defer stop()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			if err := s.peers.serve(answering, s.front); err != nil {
+				s.log.Error("the other servers are not answered any more", "err", err)
+			}
+		}()
+		defer func() { stop(); <-served }()
+	}
 	group.Go(func() error {
 		err := reaper.Run(serving, reaper.Config{
 			Clusters: func() map[string]reaper.Sweeper { return s.live.Load().clusters.sweepers },

@@ -81,7 +81,7 @@ func (h *hostile) find(ctx context.Context, operator *client.Client, s *session)
 // findNamed is the session with an application_name, nil when the operator sees none.
 func (h *hostile) findNamed(ctx context.Context, operator *client.Client, p *pass, name string) *client.Session {
 	begin := time.Now()
-	list, err := operator.Sessions(ctx, cluster, p.user)
+	list, _, err := operator.Sessions(ctx, cluster, p.user)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.ledger.failed(classCall, "ListSessions", begin, err)

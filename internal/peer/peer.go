@@ -1,0 +1,312 @@
+// Package peer is the channel between the servers of one installation: who is logged
+// on at another, to end a session there, and to pass a cancel request on.
+//
+// It is HTTP/1.1 with JSON over TLS 1.3. Both sides show a certificate of an authority
+// whose key is derived from the root key, so that every server has it and nothing is
+// copied. A server's certificate is for its name among the servers, made when the process
+// starts, and renewed in memory: someone who has none gets no further than the handshake.
+//
+//	POST /v1/sessions  {}               → [{"ID":"…","DBUser":"alice",…},…]
+//	POST /v1/kill      {"id":"…"}       → {"found":true}
+//	POST /v1/cancel    {"request":"…"}  → {"found":true}     process ID and key, in base64
+//
+// Requests and answers are bounded in bytes and in time. A peer is trusted as much as
+// this process trusts itself: the root key makes both.
+package peer
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/daypass/daypass/internal/keyring"
+)
+
+const (
+	// lifetime of a certificate; it is renewed when half of it is over. allowance is for
+	// clocks that disagree.
+	lifetime  = 24 * time.Hour
+	allowance = time.Hour
+
+	// maxConnections bounds those of all peers, and of strangers who get no further than
+	// the handshake.
+	maxConnections = 512
+	// maxRequest and maxAnswer bound bodies.
+	maxRequest = 4 << 10
+	maxAnswer  = 64 << 20
+)
+
+// Identity is what a server shows to its peers, and what it takes from them. It is safe
+// for concurrent use.
+type Identity struct {
+	name        string
+	now         func() time.Time
+	authorities *x509.CertPool
+	authority   *x509.Certificate
+	signer      ed25519.PrivateKey
+
+	mu      sync.Mutex
+	current *tls.Certificate // guarded by mu
+}
+
+// NewIdentity makes an identity for a server's name under the first of the root keys.
+// Peers with any of the root keys are taken.
+func NewIdentity(roots *keyring.Roots, name string, now func() time.Time) (*Identity, error) {
+	i := &Identity{name: name, now: now, authorities: x509.NewCertPool()}
+	for n, seed := range roots.Derive("peer authority") {
+		signer := ed25519.NewKeyFromSeed(seed[:])
+		// The authority is its key and its name: each process makes the same one.
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Daypass peers"},
+			NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC),
+			KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+		if err != nil {
+			return nil, fmt.Errorf("making the authority of peers: %w", err)
+		}
+		authority, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("making the authority of peers: %w", err)
+		}
+		i.authorities.AddCert(authority)
+		if n == 0 {
+			i.authority, i.signer = authority, signer
+		}
+	}
+	_, err := i.certificate()
+	return i, err
+}
+
+// hostOf is the name in the certificate of a server.
+func hostOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:16]) + ".peer.daypass"
+}
+
+// certificate is the one in use.
+func (i *Identity) certificate() (*tls.Certificate, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	now := i.now()
+	if c := i.current; c != nil && now.Before(c.Leaf.NotAfter.Add(-lifetime/2)) && !now.Before(c.Leaf.NotBefore) {
+		return c, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: i.name[:min(len(i.name), 64)]}, DNSNames: []string{hostOf(i.name)},
+		NotBefore: now.Add(-allowance), NotAfter: now.Add(lifetime),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, i.authority, key.Public(), i.signer)
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate for peers: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate for peers: %w", err)
+	}
+	i.current = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return i.current, nil
+}
+
+func (i *Identity) serverTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return i.certificate() },
+		ClientAuth:     tls.RequireAndVerifyClientCert,
+		ClientCAs:      i.authorities,
+		NextProtos:     []string{"http/1.1"},
+		Time:           i.now,
+		// A resumed session would outlive a change of the root key.
+		SessionTicketsDisabled: true,
+	}
+}
+
+func (i *Identity) clientTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:           tls.VersionTLS13,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return i.certificate() },
+		RootCAs:              i.authorities,
+		Time:                 i.now,
+	}
+}
+
+// Service is what peers ask of a server.
+type Service struct {
+	// Sessions returns the sessions, or those with an identifier, as a value that JSON
+	// can hold.
+	Sessions func(id string) any
+	Kill     func(id string) bool
+	Cancel   func(request []byte) bool
+}
+
+// Serve answers peers until ctx is done. It closes the listener.
+func Serve(ctx context.Context, listener net.Listener, identity *Identity, service Service) error {
+	server := &http.Server{
+		Handler:           handler(service),
+		ReadHeaderTimeout: 5 * time.Second, // the handshake too
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          nil,
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	err := server.Serve(tls.NewListener(netutil.LimitListener(listener, maxConnections), identity.serverTLS()))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serving peers: %w", err)
+}
+
+// Peer is another server, and where it is.
+type Peer struct{ ID, Address string }
+
+// Client asks peers. It is safe for concurrent use.
+type Client struct {
+	http  *http.Client
+	peers func() []Peer
+	// cancels bounds the cancel requests that are on their way.
+	cancels chan struct{}
+}
+
+const (
+	// askTimeout is how long a peer may take to answer, and mostCancels how many cancel
+	// requests may be on their way.
+	askTimeout  = 2 * time.Second
+	mostCancels = 64
+)
+
+// NewClient makes a Client of the peers that peers lists at each question.
+func NewClient(identity *Identity, peers func() []Peer) *Client {
+	c := &Client{peers: peers, cancels: make(chan struct{}, mostCancels)}
+	dialer := net.Dialer{Timeout: askTimeout}
+	c.http = &http.Client{
+		Timeout:       askTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			TLSClientConfig: identity.clientTLS(),
+			// The URL has the name that the certificate has to be for; where that is, is
+			// announced.
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				host, _, _ := net.SplitHostPort(address)
+				for _, p := range c.peers() {
+					if hostOf(p.ID) == host {
+						return dialer.DialContext(ctx, network, p.Address)
+					}
+				}
+				return nil, errors.New("the server is not there any more")
+			},
+			TLSHandshakeTimeout:    askTimeout,
+			MaxIdleConnsPerHost:    4,
+			IdleConnTimeout:        30 * time.Second,
+			MaxResponseHeaderBytes: 8 << 10,
+		},
+	}
+	return c
+}
+
+// Close ends the connections that wait for a question.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Kill has the session ended where it is, and reports whether a peer has it.
+func (c *Client) Kill(ctx context.Context, id string) bool {
+	return c.any(ctx, c.peers(), "kill", killRequest{id})
+}
+
+// Cancel passes a cancel request on to those peers that may have the session, and
+// reports whether one has. Where too many are on their way it is dropped.
+func (c *Client) Cancel(ctx context.Context, request []byte, may func(Peer) bool) bool {
+	select {
+	case c.cancels <- struct{}{}:
+		defer func() { <-c.cancels }()
+	default:
+		return false
+	}
+	var list []Peer
+	for _, p := range c.peers() {
+		if may(p) {
+			list = append(list, p)
+		}
+	}
+	return c.any(ctx, list, "cancel", cancelRequest{request})
+}
+
+// any asks peers at once, and reports whether one of them has found what it was asked
+// for.
+func (c *Client) any(ctx context.Context, list []Peer, what string, request any) bool {
+	found := make(chan bool, len(list))
+	for _, p := range list {
+		go func() {
+			var answer foundAnswer
+			found <- c.ask(ctx, p, what, request, &answer) == nil && answer.Found
+		}()
+	}
+	for range list {
+		if <-found {
+			return true
+		}
+	}
+	return false
+}
+
+// Sessions asks every peer who is logged on there, or for the session with an
+// identifier. take gets each answer, one after the other; unanswered names the peers that
+// gave none in time.
+func (c *Client) Sessions(ctx context.Context, id string, take func(server string, answer []byte) error) (unanswered []string) {
+	type result struct {
+		peer   Peer
+		answer []byte
+		err    error
+	}
+	list := c.peers()
+	results := make(chan result, len(list))
+	for _, p := range list {
+		go func() {
+			answer, err := c.post(ctx, p, "sessions", sessionsRequest{id})
+			results <- result{p, answer, err}
+		}()
+	}
+	for range list {
+		r := <-results
+		if r.err == nil {
+			r.err = take(r.peer.ID, r.answer)
+		}
+		if r.err != nil {
+			unanswered = append(unanswered, r.peer.ID)
+		}
+	}
+	slices.Sort(unanswered)
+	return unanswered
+}
+
+func urlOf(p Peer, what string) string {
+	return "https://" + strings.ToLower(hostOf(p.ID)) + "/v1/" + what
+}

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+
+	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/peer"
+)
+
+// peers are the other servers, as this one reaches them.
+type peers struct {
+	member   *member
+	identity *peer.Identity
+	client   *peer.Client
+	listener net.Listener
+	address  string // where the others find this one
+	marks    marks
+}
+
+// openPeers listens for the other servers, and makes what this one asks them with.
+func openPeers(cfg *config.Config, m *member, opts Options) (*peers, error) {
+	p := &peers{member: m, marks: newMarks(m.roots)}
+	var err error
+	if p.identity, err = peer.NewIdentity(m.roots, m.fixed.ID, opts.Now); err != nil {
+		return nil, cfg.Fault("peers", err)
+	}
+	if p.listener, err = listen(nil, cfg.Peers.Listen); err != nil {
+		return nil, cfg.Fault("peers.listen", err)
+	}
+	if p.address, err = advertised(cfg, p.listener.Addr()); err != nil {
+		p.listener.Close()
+		return nil, cfg.Fault("peers.advertise", err)
+	}
+	p.client = peer.NewClient(p.identity, p.others)
+	return p, nil
+}
+
+// advertised is where other servers find a listener.
+func advertised(cfg *config.Config, at net.Addr) (string, error) {
+	if cfg.Peers.Advertise != "" {
+		return cfg.Peers.Advertise, nil
+	}
+	host, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
+		return at.String(), nil
+	}
+	// The address from which etcd is reached; nothing is sent.
+	u, err := url.Parse(cfg.Registry.Etcd.Endpoints[0])
+	if err != nil {
+		return "", err
+	}
+	conn, err := net.Dial("udp", u.Host)
+	if err != nil {
+		return "", fmt.Errorf("is required here: the address from which this machine reaches etcd is not known: %w", err)
+	}
+	defer conn.Close()
+	own, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	return net.JoinHostPort(own, port), err
+}
+
+// others are the servers that can be reached.
+func (p *peers) others() (list []peer.Peer) {
+	for _, s := range p.member.Servers() {
+		if s.ID != p.member.fixed.ID && s.Peers != "" {
+			list = append(list, peer.Peer{ID: s.ID, Address: s.Peers})
+		}
+	}
+	return list
+}
+
+// serve answers the other servers until ctx is done.
+func (p *peers) serve(ctx context.Context, front *gateway.Server) error {
+	defer p.client.Close()
+	sessions := gatewaySessions{server: front, member: p.member}
+	return peer.Serve(ctx, p.listener, p.identity, peer.Service{
+		Sessions: func(id string) any {
+			list := sessions.List()
+			if id != "" {
+				list = slices.DeleteFunc(list, func(s *api.Session) bool { return s.ID != id })
+			}
+			return list
+		},
+		Kill:   front.Kill,
+		Cancel: front.CancelFromPeer,
+	})
+}
+
+// sessions asks the other servers who is logged on. One that has no listener for peers
+// has not answered either.
+func (p *peers) sessions(ctx context.Context, id string) (list []*api.Session, unanswered []string) {
+	unanswered = p.client.Sessions(ctx, id, func(server string, answer []byte) error {
+		var some []*api.Session
+		if err := json.Unmarshal(answer, &some); err != nil {
+			return err
+		}
+		for _, s := range some {
+			if s == nil {
+				return fmt.Errorf("%s answered nonsense", server)
+			}
+			s.Server = server // whatever it says
+		}
+		list = append(list, some...)
+		return nil
+	})
+	for _, s := range p.member.Servers() {
+		if s.ID != p.member.fixed.ID && s.Peers == "" {
+			unanswered = append(unanswered, s.ID)
+		}
+	}
+	return list, unanswered
+}
+
+// cancelElsewhere passes a cancel request on to the servers that may have given out its
+// key.
+func (p *peers) cancelElsewhere(request []byte) bool {
+	of := p.marks.of(request[4:])
+	may := map[string]bool{}
+	for _, s := range p.member.Servers() {
+		may[s.ID] = slices.Contains(of, s.Mark)
+	}
+	return p.client.Cancel(context.Background(), request, func(p peer.Peer) bool { return may[p.ID] })
+}
+
+// marks says whose a cancel key is. A server gives out keys whose first four bytes,
+// encrypted under a key that all servers derive from the root key, begin with its mark.
+// To a stranger they are as random as any, and tell nothing.
+type marks []cipher.Block
+
+func newMarks(roots *keyring.Roots) (m marks) {
+	for _, key := range roots.Derive("cancel keys") {
+		block, err := aes.NewCipher(key[:])
+		if err != nil {
+			panic("internal error: aes: " + err.Error())
+		}
+		m = append(m, block)
+	}
+	return m
+}
+
+// of lists the marks that the servers with each of the root keys would see in a key.
+func (m marks) of(key []byte) (list []byte) {
+	for _, block := range m {
+		list = append(list, mark(block, key))
+	}
+	return list
+}
+
+func mark(block cipher.Block, key []byte) byte {
+	var b [aes.BlockSize]byte
+	copy(b[:], key[:4])
+	block.Encrypt(b[:], b[:])
+	return b[0]
+}
+
+// is reports whether a key has this server's mark.
+func (p *peers) is(key []byte) bool { return mark(p.marks[0], key) == p.member.fixed.Mark }
