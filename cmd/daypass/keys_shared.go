@@ -80,8 +80,8 @@ func stateOf(k fleet.Key) string {
 }
 
 const (
-	// rotationPatience is how long a rotation is waited for: for longer than a server
-	// counts that has died.
+	// rotationPatience is how long the command waits for a rotation. It is longer than
+	// a dead server still counts as alive.
 	rotationPatience = 30 * time.Second
 	rotationInterval = 250 * time.Millisecond
 )

@@ -123,8 +123,9 @@ func (env environment) pastedCode(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// signInIfNeeded signs in when the profile is that of somebody who is not, or not any
-// more, and a person is there. It reports whether it has.
+// signInIfNeeded signs in if the profile belongs to a person who has not signed in, or
+// whose sign-in has ended, and there is a terminal. It reports whether it has signed
+// in.
 func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found) (bool, error) {
 	if found.Profile.Setting(awsconfig.LoginSession) == "" || found.SDK.Credentials == nil {
 		return false, nil

@@ -162,8 +162,7 @@ func (p *page) text(indent int, text string) {
 	p.b.WriteByte('\n')
 }
 
-// paragraphs writes a text with its lines broken anew, but for the parts that
-// are indented.
+// paragraphs writes a text with new line breaks. Indented parts stay as they are.
 func (p *page) paragraphs(text string) {
 	for _, part := range strings.Split(text, "\n\n") {
 		if strings.HasPrefix(part, " ") {
@@ -213,7 +212,7 @@ func (p *page) isNegation(name string, options []option) bool {
 	return false
 }
 
-// usage is how an option is written.
+// usage returns the option as it is written in the help.
 func (o *option) usage() string {
 	switch {
 	case o.nargs == noValue && o.dest == o.name:

@@ -74,7 +74,7 @@ func (e *Etcd) read(s *section) {
 	}
 }
 
-// readEndpoints reports whether they are asked with TLS.
+// readEndpoints reads the endpoints, and reports whether they use TLS.
 func (e *Etcd) readEndpoints(s *section) (secure bool) {
 	var schemes []string
 	for i, text := range s.texts("endpoints") {

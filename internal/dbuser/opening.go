@@ -19,8 +19,8 @@ const (
 	passedOnEvery = time.Second
 )
 
-// opening is a logon between Ensure, which has found its session role to be right,
-// and Opened, by when the server shows its backend.
+// opening is a logon after Ensure has checked its session role, and before Opened
+// reports that the server has a backend for it.
 type opening struct {
 	need    Need
 	names   []string

@@ -29,7 +29,7 @@ type Person struct {
 	CAFile string
 }
 
-// Access is how a person calls the API.
+// Access is the configuration with which a person calls the API.
 type Access struct {
 	Endpoint    string // URL
 	Plaintext   bool   // it leads to another machine without TLS

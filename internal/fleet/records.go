@@ -50,8 +50,7 @@ type signerStatement struct {
 	Public  []byte    `json:"public"` // Ed25519
 	Epoch   uint64    `json:"epoch"`
 	Created time.Time `json:"created"`
-	// Certified is when this was said: the latest statement about a key is the one that
-	// is true.
+	// Certified is the time of this statement. The latest statement about a key counts.
 	Certified time.Time `json:"certified"`
 	// SignsUntil is when the key stops signing unless it is certified again.
 	SignsUntil time.Time `json:"signs_until"`

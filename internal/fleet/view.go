@@ -11,10 +11,9 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// view is what the records of one moment say, and what earlier ones said that is
-// still true. A record that vanished without having been taken back is remembered: a
-// signer for as long as its certificate says, the shared secrets until later ones are
-// seen.
+// view is the content of all records at one moment, with earlier statements that are
+// still valid. A record that vanished without being revoked is remembered: a signer
+// until its certificate expires, the shared secrets until later ones appear.
 type view struct {
 	shared       *keyring.Shared // the latest that were seen; nil: none yet
 	sharedRecord registry.Record // as it is now; without a key: there is none

@@ -60,8 +60,8 @@ type Config struct {
 	Revoked func(*credential.Grant) (bool, error)
 
 	// Proxies reports whether connections from an address have to begin with a header
-	// of the PROXY protocol, and are its client's from then on. Safe for concurrent
-	// use. Optional: none has.
+	// of the PROXY protocol. The client that the header names is then the connection's.
+	// Safe for concurrent use. Optional: no address has to.
 	Proxies func(netip.Addr) bool
 
 	// Mark reports whether a cancel key, by its first four bytes, may be given to a

@@ -196,7 +196,7 @@ func (s *Server) reach(t *target, deadline time.Time) (*session.Conn, error) {
 // errNoCertificate means that sslcertmode=require is not met.
 var errNoCertificate = errors.New("server did not ask for the client certificate, which sslcertmode=require wants")
 
-// showing returns a configuration that notes whether the server was shown the client
+// showing returns a TLS configuration that sets shown if the server asks for the client
 // certificate.
 func showing(config *tls.Config, shown *bool) *tls.Config {
 	config = config.Clone()

@@ -105,9 +105,10 @@ func (a *Admin) tempGrantsToGive(ctx context.Context, lane, c *adminconn.Conn, r
 	return t, rows.Err()
 }
 
-// tempGrantsToAct returns what it takes to act for a role, and to give what it owns to
-// another role. The other one also joins the role, unless it is a member the other way
-// round: the new owner of a function or a type needs CREATE on its schema.
+// tempGrantsToAct returns the temporary grants for acting as a role and giving its
+// objects to another role. The other role becomes a member of the first too, unless the
+// first is a member of the other: the new owner of a function or a type needs CREATE on
+// its schema.
 func tempGrantsToAct(ctx context.Context, c *adminconn.Conn, role, to string) (tempGrants, error) {
 	t := tempGrants{role: role, user: to, version: c.Version, hasUser: to == ""}
 	usable := ""

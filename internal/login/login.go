@@ -35,7 +35,7 @@ const (
 	maxAnswer = 64 << 10
 )
 
-// Config says where and how to sign in. All of it is required, but Open or Paste.
+// Config configures a sign-in. All fields are required except Open and Paste.
 type Config struct {
 	Endpoint string // URL of the API
 	HTTP     interface {

@@ -231,7 +231,7 @@ func (x *Exchange) answered(status byte) {
 	}
 }
 
-// withoutMaybes drops the Syncs in doubt that q begins with.
+// withoutMaybes removes the requests of kind maybeSync from the beginning of q.
 func withoutMaybes(q []request) []request {
 	for len(q) > 0 && q[0] == maybeSync {
 		q = q[1:]

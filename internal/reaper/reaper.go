@@ -26,9 +26,9 @@ import (
 const (
 	// DefaultInterval is how often a cluster is swept.
 	DefaultInterval = 15 * time.Second
-	// DefaultUnused is how long a session role is kept after the last logon. A
-	// logon makes it anew in a millisecond or two, so it need not be long; a day
-	// spares daily users even that.
+	// DefaultUnused is how long a session role is kept after the last logon. The next
+	// logon creates it again in a millisecond or two, which a day saves people who log
+	// on daily.
 	DefaultUnused = 24 * time.Hour
 	// maxBackoff bounds the pause after sweeps that failed.
 	maxBackoff = time.Minute

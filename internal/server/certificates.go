@@ -148,7 +148,7 @@ func (e *expiry) look(log *slog.Logger, list []metrics.Certificate, now time.Tim
 	e.told = told
 }
 
-// expiring is what readiness warns of.
+// expiring returns the warnings of /readyz about certificates.
 func (s *service) expiring() (warnings []string) {
 	now := s.opts.Now()
 	for _, c := range s.inUse() {

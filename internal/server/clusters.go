@@ -31,8 +31,8 @@ type clusterSettings struct {
 	key    [32]byte
 }
 
-// newClusters makes the targets of cfg. Those that before has with the same settings are
-// taken over unchanged; before may be nil.
+// newClusters makes the targets of cfg. A target with the same settings in before,
+// which may be nil, is reused.
 func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, opts Options, observe observers) *clusters {
 	c := &clusters{
 		byID:     make(map[string]*cluster, len(cfg.Clusters)),

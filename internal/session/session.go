@@ -88,7 +88,7 @@ type Cause struct {
 	Err     error // for the log; nil: none
 }
 
-// The reasons of the ends that a session finds itself.
+// Reasons of ends that the session itself detects.
 const (
 	ReasonClientClosed = "client closed"
 	ReasonClientGone   = "client gone"

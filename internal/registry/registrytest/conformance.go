@@ -1,6 +1,6 @@
-// Package registrytest holds what tests of registries need: Conformance, which
-// says what every registry.Store has to do, and Memory, a store that fails on
-// either side of a write.
+// Package registrytest helps to test registries: Conformance tests that a
+// registry.Store keeps its promises, and Memory is a store that fails before or after a
+// write.
 package registrytest
 
 import (
