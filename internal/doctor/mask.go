@@ -35,7 +35,7 @@ func (m *Mask) Secret(text string) {
 	}
 }
 
-// Host makes a name one that is masked, whatever it looks like.
+// Host adds a name to those that are masked, whatever its form.
 func (m *Mask) Host(name string) {
 	name = strings.ToLower(strings.Trim(name, "[]."))
 	if name != "" && !local(name) && !slices.Contains(m.hosts, name) {

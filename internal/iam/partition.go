@@ -16,8 +16,8 @@ var partitions = [...]struct{ name, regions, global string }{
 	{"aws-eusc", "eusc-", "eusc-de-east-1"},
 }
 
-// PartitionOf is the partition of a region: the second part of every ARN there. A
-// region that AWS does not have is of "aws".
+// PartitionOf returns the partition of a region, which is the second part of every ARN
+// there. It is "aws" for a region that AWS does not have.
 func PartitionOf(region string) string {
 	for _, p := range partitions[1:] {
 		if strings.HasPrefix(region, p.regions) {

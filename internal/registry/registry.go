@@ -42,8 +42,8 @@ type Config struct {
 	// Changed is called after each change of the revocations. Optional. It must return
 	// soon, since the registry waits for it.
 	Changed func()
-	// Problem is called when the store cannot be read, once for each cause however
-	// often causes take turns, and with nil when it can be read again. Optional.
+	// Problem is called with an error when the store cannot be read, once for each
+	// different cause, and with nil when it can be read again. Optional.
 	Problem func(error)
 }
 

@@ -74,8 +74,8 @@ type refresh struct {
 	NotAfter int64    `cbor:"6,keyasint"`
 }
 
-// errSealed is for everything that does not open: one answer for forgeries, whatever is
-// wrong with them.
+// errSealed is the error for every text that cannot be opened. It is the same for all
+// forgeries.
 var errSealed = errors.New("not one of ours, altered, or for something else")
 
 // seal makes text of a value that opens for the same step only.

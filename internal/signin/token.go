@@ -152,7 +152,8 @@ func (e *exchange) renew(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenEr
 	return e.issue(&t, grantRefresh)
 }
 
-// issue decides and makes the keys. t is the refresh token that goes with them.
+// issue evaluates the policies and issues the keys. t is the refresh token that goes
+// with them.
 func (e *exchange) issue(t *refresh, grant string) (*tokenAnswer, *tokenError) {
 	// A limit that was lowered since holds for those who are signed in, too.
 	t.NotAfter = min(t.NotAfter, t.Identity.Since+int64(e.settings.Duration/time.Second))

@@ -21,7 +21,7 @@ import (
 const (
 	keysFresh = 15 * time.Minute
 	keysStale = time.Hour
-	// fetchPause is between two attempts when the first has failed.
+	// fetchPause is the pause before a second attempt.
 	fetchPause = 5 * time.Second
 	// A token with an unknown key makes us fetch the keys again. Anyone can send such a
 	// token, so these fetches are limited to unknownBurst at once and one every
