@@ -195,7 +195,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 		a.mu.Unlock()
 		close(f.done)
 		if behind && f.err != nil {
-			a.Pool.Log.Warn("session role not refreshed", "cluster", a.Pool.Cluster, "role", s.preferred, "error", f.err)
+			a.Pool.Log.Warn("session role not refreshed", "cluster", a.Pool.Cluster, "role", s.preferred, "err", f.err)
 		}
 	}()
 	return f, nil
@@ -215,7 +215,7 @@ func pendingKey(n Need, s sessionNames, heal bool) string {
 
 // skip remembers that a setting may not be copied, and logs it once.
 func (a *Admin) skip(s step, cause error) {
-	a.once(s.setting, "setting left out of a session role", "setting", s.name, "error", cause)
+	a.once(s.setting, "setting left out of a session role", "setting", s.name, "err", cause)
 }
 
 // once logs a warning, unless it has lately logged one with the same key.

@@ -141,7 +141,7 @@ func (a *Admin) lookAgain() {
 		a.openings.opened = map[string]Need{}
 		a.mu.Unlock()
 		if err := a.restore(opened); err != nil {
-			a.Pool.Log.Debug("session roles not looked at again after logons", "cluster", a.Pool.Cluster, "error", err)
+			a.Pool.Log.Debug("session roles not looked at again after logons", "cluster", a.Pool.Cluster, "err", err)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func (a *Admin) restore(opened map[string]Need) error {
 	for _, role := range shut {
 		n := opened[role]
 		if _, err := a.join(ctx, n, a.cfg.names(n), false); err != nil {
-			a.Pool.Log.Warn("session role not granted again; its new session has no rights", "cluster", a.Pool.Cluster, "role", role, "error", err)
+			a.Pool.Log.Warn("session role not granted again; its new session has no rights", "cluster", a.Pool.Cluster, "role", role, "err", err)
 		}
 	}
 	return nil
@@ -216,7 +216,7 @@ func (a *Admin) watchPassedOn() {
 		}
 		live, err := a.passedOn()
 		if err != nil {
-			a.Pool.Log.Debug("session roles that were passed on not looked for", "cluster", a.Pool.Cluster, "error", err)
+			a.Pool.Log.Debug("session roles that were passed on not looked for", "cluster", a.Pool.Cluster, "err", err)
 		}
 		a.mu.Lock()
 		if !live || a.base.Err() != nil {

@@ -117,7 +117,7 @@ func (a *Admin) learnPath(ctx context.Context) {
 	switch {
 	case err != nil:
 		again = pathRetry
-		a.Pool.Log.Debug("search_path of the server not asked for", "cluster", a.Pool.Cluster, "error", err)
+		a.Pool.Log.Debug("search_path of the server not asked for", "cluster", a.Pool.Cluster, "err", err)
 	case value == "":
 		a.once("search_path", "\"$user\" in the server's search_path is left out of sessions with groups: the administrative login has a search_path of its own, or its database")
 	}

@@ -173,7 +173,7 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) 
 	defer cancel()
 	there, err := a.present(ctx, left)
 	if err != nil {
-		a.Pool.Log.Warn("backends of ended sessions not checked", "cluster", a.Pool.Cluster, "roles", len(left), "error", err)
+		a.Pool.Log.Warn("backends of ended sessions not checked", "cluster", a.Pool.Cluster, "roles", len(left), "err", err)
 		return left
 	}
 	for role, list := range there {
@@ -202,7 +202,7 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) 
 			return steps, nil
 		})
 		if err != nil {
-			a.Pool.Log.Warn("backends of ended sessions not terminated", "cluster", a.Pool.Cluster, "role", role, "error", err)
+			a.Pool.Log.Warn("backends of ended sessions not terminated", "cluster", a.Pool.Cluster, "role", role, "err", err)
 		}
 	}
 	return there
@@ -261,7 +261,7 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 	defer cancel()
 	found, err := a.existing(ctx, roles)
 	if err != nil {
-		a.Pool.Log.Warn("ended sessions not checked", "cluster", a.Pool.Cluster, "roles", len(roles), "error", err)
+		a.Pool.Log.Warn("ended sessions not checked", "cluster", a.Pool.Cluster, "roles", len(roles), "err", err)
 		for _, r := range roles {
 			again[r] = true
 		}
@@ -283,7 +283,7 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 		r := result[role]
 		again[role] = !r.done || r.left != nil
 		if r.left != nil {
-			a.Pool.Log.Warn("rights not taken away from a session role yet", "cluster", a.Pool.Cluster, "role", role, "error", r.left)
+			a.Pool.Log.Warn("rights not taken away from a session role yet", "cluster", a.Pool.Cluster, "role", role, "err", r.left)
 		}
 	}
 	until := time.Now().Add(allFor)
@@ -304,7 +304,7 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 			case err != nil:
 				again[o.Role] = true
 				if !errors.Is(err, errMore) && !errors.Is(err, errInUse) {
-					a.Pool.Log.Warn("objects not handed over yet", "cluster", a.Pool.Cluster, "role", o.Role, "database", database, "error", err)
+					a.Pool.Log.Warn("objects not handed over yet", "cluster", a.Pool.Cluster, "role", o.Role, "database", database, "err", err)
 				}
 			}
 		}
@@ -336,7 +336,7 @@ func (a *Admin) shut(ctx context.Context, o dbuser.ExistingRole) {
 		return []adminconn.Step{{SQL: "alter role " + pgsql.Ident(o.Role) + " nologin"}}, nil
 	})
 	if err != nil {
-		a.Pool.Log.Warn("session role of a revoked credential may still log in", "cluster", a.Pool.Cluster, "role", o.Role, "error", err)
+		a.Pool.Log.Warn("session role of a revoked credential may still log in", "cluster", a.Pool.Cluster, "role", o.Role, "err", err)
 		return
 	}
 	a.mu.Lock()

@@ -235,7 +235,7 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 	}
 	if len(taken)+len(nologin) > 0 {
 		if err := a.giveBack(ctx, touched, taken, nologin, wasRevoked, version); err != nil {
-			a.Pool.Log.Warn("sessions that began during a clean-up not looked for", "cluster", a.Pool.Cluster, "error", err)
+			a.Pool.Log.Warn("sessions that began during a clean-up not looked for", "cluster", a.Pool.Cluster, "err", err)
 		}
 	}
 	return nil

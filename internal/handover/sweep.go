@@ -115,7 +115,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	}
 	if edges && !o.DryRun {
 		if err := a.TakeOut(ctx); err != nil {
-			a.Pool.Log.Warn("members of session roles not taken out", "cluster", a.Pool.Cluster, "error", err)
+			a.Pool.Log.Warn("members of session roles not taken out", "cluster", a.Pool.Cluster, "err", err)
 		}
 	}
 	all = s.leaveOthers(all)

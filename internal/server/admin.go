@@ -96,7 +96,7 @@ func (s *service) serveBeside(name string, server *http.Server, l net.Listener) 
 	go func() {
 		defer close(done)
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("a listener has ended", "listener", name, "error", err)
+			s.log.Error("a listener has ended", "listener", name, "err", err)
 		}
 	}()
 	return func() { server.Close(); <-done }

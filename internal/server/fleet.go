@@ -78,7 +78,7 @@ func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, op
 
 func tellProblem(log *slog.Logger, about string, err error) {
 	if err != nil {
-		log.Warn("sharing keys with the other servers", "about", about, "error", err)
+		log.Warn("sharing keys with the other servers", "about", about, "err", err)
 	} else {
 		log.Info("sharing keys with the other servers works again", "about", about)
 	}

@@ -48,7 +48,7 @@ func (o observers) close(log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if err := o.tracer.Close(ctx); err != nil {
-		log.Warn("the last traces were not sent", "error", err)
+		log.Warn("the last traces were not sent", "err", err)
 	}
 }
 

@@ -24,7 +24,7 @@ func withoutHeader(log *slog.Logger, key string) func(net.Addr, error) {
 	return func(proxy net.Addr, err error) {
 		if now, last := time.Now().Unix(), told.Load(); now != last && told.CompareAndSwap(last, now) {
 			log.Warn("connection refused: an address of "+key+" has to send the PROXY protocol first: switch it on there, or take the address out",
-				"proxy", proxy, "error", err)
+				"proxy", proxy, "err", err)
 		}
 	}
 }

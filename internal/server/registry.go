@@ -44,7 +44,7 @@ func etcdConfig(e *config.Etcd) etcdstore.Config {
 func (r *revocations) renew(cfg *config.Config, log *slog.Logger) {
 	if store, ok := r.store.(*etcdstore.Store); ok && cfg.Registry.Etcd != nil {
 		store.Renew(etcdConfig(cfg.Registry.Etcd), func(err error) {
-			log.Warn("etcd does not accept the changed password or authorities yet; the earlier connection stays, and they are tried every second", "error", err)
+			log.Warn("etcd does not accept the changed password or authorities yet; the earlier connection stays, and they are tried every second", "err", err)
 		})
 	}
 }
@@ -78,7 +78,7 @@ func tryRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log
 		Changed: changed,
 		Problem: func(err error) {
 			if err != nil {
-				log.Error("logons are refused: the revocations are not known", "error", err)
+				log.Error("logons are refused: the revocations are not known", "err", err)
 			} else {
 				log.Info("the registry can be read again")
 			}

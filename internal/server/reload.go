@@ -51,7 +51,7 @@ func (s *service) reloadKeyring() {
 	}
 	switch changed, err := s.keysFile.Reload(); {
 	case err != nil:
-		s.log.Error("the keyring file was refused: the earlier keys stay in force", "error", err)
+		s.log.Error("the keyring file was refused: the earlier keys stay in force", "err", err)
 	case changed:
 		s.log.Info("keyring reloaded", "keys", s.keys.Current().String())
 		live := s.live.Load()
@@ -63,7 +63,7 @@ func (s *service) reloadKeyring() {
 func (s *service) reload() {
 	s.reloadKeyring()
 	if err := s.audit.Reopen(); err != nil {
-		s.log.Error("reopening the audit log", "error", err)
+		s.log.Error("reopening the audit log", "err", err)
 	}
 	if s.opts.Load == nil {
 		return
@@ -141,7 +141,7 @@ func (s *service) readConfiguration() {
 		s.observers.reloaded(nil, s.opts.Now())
 		if text := err.Error(); text != s.files.told {
 			s.files.told = text
-			s.log.Error("the configuration was refused: the earlier one stays in force", "error", err)
+			s.log.Error("the configuration was refused: the earlier one stays in force", "err", err)
 		}
 		return
 	}
