@@ -1,5 +1,7 @@
 # make build   bin/daypass, one static binary
 # make docs    docs/configuration.md, from the table of keys
+# make release RELEASE="-sign KEY"   everything that is published, in dist (docs/releasing.md)
+# make manifests   deploy/kubernetes and deploy/compose, from the Helm chart
 # make man     a manual page for each command, in bin/man
 # make check   everything that must hold before a commit lands
 # make bench   the speed of issuing, logging on and relaying, against a direct connection
@@ -12,7 +14,7 @@ FUZZTIME ?= 1m
 DURATION ?= 1h
 SEED     ?= 0
 
-.PHONY: docs man build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers soak fuzz postgres
+.PHONY: docs man release manifests build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers soak fuzz postgres
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/daypass ./cmd/daypass
@@ -24,16 +26,23 @@ docs:
 man:
 	go run -ldflags "-X main.version=$(VERSION)" ./cmd/daypass man bin/man
 
+release:
+	cd release && GOFLAGS= go run . -out ../dist $(RELEASE)
+
+manifests:
+	cd release && GOFLAGS= go run . generate
+
 test:
 	go test ./...
 
 check: format vet staticcheck tidy cross vulnerabilities race
 
 format:
-	@unformatted=$$(gofmt -l cmd internal test); if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l cmd internal release test); if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
 
 vet:
 	go vet ./...
+	cd release && go vet ./...
 
 staticcheck:
 	go tool staticcheck ./...

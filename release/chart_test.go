@@ -1,0 +1,280 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"go.yaml.in/yaml/v3"
+)
+
+// valueSets are the examples of deploy/helm/values.
+var valueSets = []string{"single", "several", "stateless"}
+
+func withHelm(t *testing.T) string {
+	t.Helper()
+	program, err := helm("..")
+	if errors.Is(err, errNoHelm) {
+		t.Skip("NOT TESTED with Helm: it is not available")
+	}
+	return program
+}
+
+// TestChart has Helm judge the chart and render it with three sets of values, a schema
+// of Kubernetes judge what comes out, and the server its own configuration in it.
+func TestChart(t *testing.T) {
+	program := withHelm(t)
+	for _, values := range valueSets {
+		t.Run(values, func(t *testing.T) {
+			if out, err := command("../deploy/helm", nil, program, "lint", "--strict", "daypass", "--values", "values/"+values+".yaml"); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			manifests, err := template("..", values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kinds := checkManifests(t, manifests)
+			want := map[string]string{"single": "Deployment", "several": "StatefulSet", "stateless": "Deployment"}[values]
+			if kinds[want] != 1 || kinds["Service"] != 3 || kinds["ConfigMap"] != 1 {
+				t.Errorf("the objects are %v, want a %s, three Services and a ConfigMap", kinds, want)
+			}
+			validate(t, manifests)
+			configuration, err := configurationOf(manifests)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkConfiguration(t, configuration)
+		})
+	}
+}
+
+// checkManifests looks for what must not be in any of them, and counts the kinds.
+func checkManifests(t *testing.T, manifests []byte) map[string]int {
+	t.Helper()
+	kinds := map[string]int{}
+	for decoder := yaml.NewDecoder(bytes.NewReader(manifests)); ; {
+		var object struct {
+			Kind string `yaml:"kind"`
+			Spec struct {
+				Template struct {
+					Spec struct {
+						AutomountServiceAccountToken  *bool `yaml:"automountServiceAccountToken"`
+						TerminationGracePeriodSeconds int   `yaml:"terminationGracePeriodSeconds"`
+						SecurityContext               struct {
+							RunAsNonRoot bool `yaml:"runAsNonRoot"`
+							RunAsUser    int  `yaml:"runAsUser"`
+						} `yaml:"securityContext"`
+						Containers []struct {
+							SecurityContext struct {
+								AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
+								ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
+								Capabilities             struct {
+									Drop []string `yaml:"drop"`
+								} `yaml:"capabilities"`
+							} `yaml:"securityContext"`
+							ReadinessProbe, LivenessProbe, StartupProbe map[string]any
+							VolumeMounts                                []map[string]any `yaml:"volumeMounts"`
+						} `yaml:"containers"`
+					} `yaml:"spec"`
+				} `yaml:"template"`
+			} `yaml:"spec"`
+		}
+		if err := decoder.Decode(&object); errors.Is(err, io.EOF) {
+			return kinds
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		kinds[object.Kind]++
+		if object.Kind != "Deployment" && object.Kind != "StatefulSet" {
+			continue
+		}
+		pod := object.Spec.Template.Spec
+		if len(pod.Containers) != 1 {
+			t.Fatalf("the pod has %d containers, want 1", len(pod.Containers))
+		}
+		c := pod.Containers[0]
+		if !pod.SecurityContext.RunAsNonRoot || pod.SecurityContext.RunAsUser != imageUser || pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken ||
+			!c.SecurityContext.ReadOnlyRootFilesystem || c.SecurityContext.AllowPrivilegeEscalation == nil || *c.SecurityContext.AllowPrivilegeEscalation ||
+			len(c.SecurityContext.Capabilities.Drop) != 1 || c.SecurityContext.Capabilities.Drop[0] != "ALL" {
+			t.Errorf("the pod may do more than it needs: %+v", pod)
+		}
+		if pod.TerminationGracePeriodSeconds < 30 {
+			t.Errorf("the pod has %d s to end, want 30 at least: the drain takes 15 s and the ends 5 s", pod.TerminationGracePeriodSeconds)
+		}
+		for _, mount := range c.VolumeMounts {
+			if mount["subPath"] != nil {
+				t.Errorf("%v is mounted by subPath: it would not change", mount)
+			}
+		}
+	}
+}
+
+// validate has Kubernetes' own schemas judge the manifests.
+func validate(t *testing.T, manifests []byte) {
+	t.Helper()
+	const tool = "../.cache/tools/kubectl-validate"
+	if _, err := os.Stat(tool); err != nil {
+		t.Log("NOT CHECKED against the schemas of Kubernetes: kubectl-validate is not available")
+		return
+	}
+	dir := t.TempDir()
+	var known []string
+	for _, document := range strings.Split(string(manifests), "\n---\n") {
+		if strings.Contains(document, "kind: ServiceMonitor") {
+			continue // TestServiceMonitor
+		}
+		known = append(known, document)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifests.yaml"), []byte(strings.Join(known, "\n---\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(tool, "--version", "1.30", dir).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// checkConfiguration has the program itself judge a configuration whose files are
+// mounted elsewhere: they are put where a copy of it says.
+func checkConfiguration(t *testing.T, configuration []byte) {
+	t.Helper()
+	s := released(t)
+	root, _ := unpackImage(t, s)
+	dir := t.TempDir()
+	text := strings.ReplaceAll(string(configuration), "/etc/daypass/", dir+"/")
+	put := func(name string, data []byte) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700), os.WriteFile(filepath.Join(dir, name), data, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, use := range []string{"api", "gateway", "etcd"} {
+		certificate, key := selfSigned(t)
+		put("tls/"+use+"/tls.crt", certificate)
+		put("tls/"+use+"/tls.key", key)
+		put("tls/"+use+"/ca.crt", certificate)
+		put("secrets/upstream/ca.crt", certificate)
+	}
+	for _, secret := range []string{"secrets/upstream/password", "secrets/access-keys/ana", "etcd-password/password"} {
+		put(secret, []byte("a secret of more than sixteen characters\n"))
+	}
+	put("daypass.yaml", []byte(text))
+	cmd := exec.Command(filepath.Join(root, "usr/bin/daypass"), "config", "check", "--strict", "--config", filepath.Join(dir, "daypass.yaml"))
+	cmd.Env = append(os.Environ(), "DAYPASS_UPSTREAM_PASSWORD=a secret of more than sixteen characters")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("the server does not take the chart's configuration: %v\n%s\n%s", err, out, text)
+	}
+}
+
+// TestChartRefuses what would start and not work.
+func TestChartRefuses(t *testing.T) {
+	program := withHelm(t)
+	for values, want := range map[string]string{
+		"replicas=2":                    "servers need etcd.endpoints",
+		"config.data=/data":             "config.data: is set by the chart",
+		"config.api.listen=0.0.0.0:80":  "use api.port",
+		"config.region=":                "region",
+		"config.account=12":             "account",
+		"persistance.enabled=false":     "persistance",
+		"api.tls.secretName=":           "secretName",
+		"image.digest=latest":           "digest",
+		"api.service.type=ExternalName": "type",
+		"drainSeconds=15s":              "drainSeconds",
+	} {
+		_, err := command("../deploy/helm", nil, program, "template", "daypass", "daypass", "--values", "values/single.yaml", "--set", values)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("--set %s = %v, want an error with %q", values, err, want)
+		}
+	}
+}
+
+// TestChartOfRelease: the packed chart is one that Helm takes, with the version.
+func TestChartOfRelease(t *testing.T) {
+	program, s := withHelm(t), released(t)
+	found, _ := filepath.Glob(filepath.Join(s.out, "daypass-chart-*.tgz"))
+	out, err := command("..", nil, program, "template", "daypass", found[0], "--values", "deploy/helm/values/single.yaml")
+	if err != nil || !strings.Contains(string(out), "image: \"ghcr.io/daypass/daypass:"+s.version+"\"") {
+		t.Errorf("%v, want the image of %s in\n%.3000s", err, s.version, out)
+	}
+}
+
+// TestGeneratedIsCurrent: manifests and the Compose project are what the chart says.
+func TestGeneratedIsCurrent(t *testing.T) {
+	withHelm(t)
+	g, err := render("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range g.files() {
+		got, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not what the chart says, %v: run make manifests", name, err)
+		}
+	}
+	validate(t, g.manifests)
+}
+
+// TestCompose reads the project with Compose's own library, and compares what it
+// mounts with what the configuration names.
+func TestCompose(t *testing.T) {
+	options, err := cli.NewProjectOptions([]string{"../deploy/compose/compose.yaml"}, cli.WithName("daypass"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := project.Services["daypass"]
+	if !service.ReadOnly || service.User != "65532:65532" || len(service.CapDrop) != 1 || service.CapDrop[0] != "ALL" {
+		t.Errorf("the service may do more than it needs: %+v", service)
+	}
+	configuration, err := os.ReadFile("../deploy/compose/config/daypass.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range strings.FieldsFunc(string(configuration), func(r rune) bool { return strings.ContainsRune(" =\n&?\"", r) }) {
+		if !strings.HasPrefix(word, "/") {
+			continue
+		}
+		mounted := false
+		for _, volume := range service.Volumes {
+			mounted = mounted || strings.HasPrefix(word, volume.Target+"/")
+		}
+		if !mounted {
+			t.Errorf("the configuration names %s, which is not mounted", word)
+		}
+	}
+}
+
+// TestSystemdUnit has systemd judge the unit of the packages.
+func TestSystemdUnit(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("NOT TESTED with systemd: systemd-analyze is not available")
+	}
+	text, err := os.ReadFile("../deploy/systemd/daypass.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := filepath.Join(t.TempDir(), "daypass.service")
+	program, err := exec.LookPath("true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(text, []byte("/usr/bin/daypass"), []byte(program)) // which is not installed here
+	if err := os.WriteFile(unit, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit).CombinedOutput()
+	if err != nil || len(bytes.TrimSpace(out)) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	out, err = exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", unit).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze security: more than 2.0 of 10 is open: %v\n%s", err, out)
+	}
+}
