@@ -90,6 +90,9 @@ func (o *object) logon(r *LogonRecord, from origin, now time.Time) {
 		o.bool("autoCreate", r.AutoCreate)
 	}
 	o.id("sessionRole", r.SessionRole)
+	if r.Upstream != "" {
+		o.word("upstreamSession", r.Upstream)
+	}
 	o.port(r.Client)
 	o.milliseconds("durationMs", r.Took)
 	o.close()

@@ -126,6 +126,9 @@ type LogonRecord struct {
 	AutoCreate   bool
 	// SessionRole is the role that the gateway logged on as.
 	SessionRole string
+	// Upstream is where the session with the server comes from: new, prewarmed or parked.
+	// Empty: there is none.
+	Upstream string
 	// SQLState is the code the client was answered with; empty: it is logged on.
 	// Message is the text it was answered with, Reason why in truth.
 	SQLState, Message, Reason string

@@ -32,6 +32,7 @@ type Cluster struct {
 	RemovePasswords dbuser.PasswordRemoval
 	Sessions        SessionLimits
 	Prewarm         int // sessions started ahead at most
+	Parking         session.Parking
 
 	// Connection is a hash of everything that needs new administrative connections when
 	// it changes, and Settings of all settings.
@@ -95,6 +96,9 @@ func (c *Config) readCluster(s *section, only bool, spec *directory.Spec, seen m
 	}
 	if prewarm := s.sub("prewarm"); prewarm != nil {
 		cluster.Prewarm = prewarm.integer("max")
+	}
+	if parked := s.sub("parked_sessions"); parked != nil {
+		cluster.Parking = session.Parking{Max: parked.integer("max"), Idle: parked.seconds("idle"), Age: parked.seconds("age")}
 	}
 	cluster.readUpstream(s, only)
 	c.Clusters = append(c.Clusters, cluster)

@@ -87,3 +87,23 @@ func TestPrewarm(t *testing.T) {
 		}
 	}
 }
+
+func TestParkedSessions(t *testing.T) {
+	for line, want := range map[string]session.Parking{
+		"database: dev":                                {},
+		"parked_sessions: {max: 4}":                    {Max: 4, Idle: 30 * time.Second, Age: 10 * time.Minute},
+		"parked_sessions: {max: 2, idle: 5s, age: 1h}": {Max: 2, Idle: 5 * time.Second, Age: time.Hour},
+	} {
+		c, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment)
+		if err != nil || c.Clusters[0].Parking != want {
+			t.Errorf("%s: %+v, %v, want %+v", line, c, err, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"parked_sessions: {}": "parked_sessions: is empty", "parked_sessions: {max: 1, idle: 0s}": "parked_sessions.idle", "parked_sessions: {number: 4}": "is not a key",
+	} {
+		if _, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}

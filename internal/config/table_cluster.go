@@ -48,6 +48,16 @@ var clusterKeys = join([]key{
 			{name: "max", value: integer, required: true, most: 1000, change: live,
 				doc: "Their number, at most."},
 		}},
+	{name: "parked_sessions", value: mapping, change: live, unset: "none",
+		doc: "Sessions with the server that are kept, after a reset, for the next logon of the same principal (docs/operations.md).",
+		keys: []key{
+			{name: "max", value: integer, required: true, most: 1000, change: live,
+				doc: "Their number, at most. 0: none."},
+			{name: "idle", value: seconds, absent: "30s", least: 1, most: inSeconds(time.Hour), change: live,
+				doc: "Time that one waits for a logon."},
+			{name: "age", value: seconds, absent: "10m", least: 1, most: inSeconds(24 * time.Hour), change: live,
+				doc: "Time since it began, at its first logon."},
+		}},
 	{name: "tags", value: tags, change: live, none: true,
 		doc: "Tags of the cluster: `aws:ResourceTag/NAME`, and in `DescribeClusters`."},
 })

@@ -67,6 +67,7 @@ clusters:
     never_lend: [app, "svc_*"]
     session_limits: {max: 100, per_user: 5, idle: 30m, total: 12h, end_at_expiry: true, notice: 1m}
     prewarm: {max: 4}
+    parked_sessions: {max: 20, idle: 30s, age: 10m}
     tags: {stage: production}
   - identifier: west
     upstream_password_file: secret

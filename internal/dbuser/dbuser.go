@@ -124,6 +124,27 @@ func (a *Admin) Ensure(ctx context.Context, n Need) (SessionRole, error) {
 	return role, nil
 }
 
+// Seen returns SessionRole.Seen as it is now, and changes nothing. It is zero where an
+// Ensure of n would change something or fail.
+func (a *Admin) Seen(ctx context.Context, n Need) ([sha256.Size]byte, error) {
+	n, err := n.normalize()
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	s := a.cfg.names(n)
+	st, err := a.look(ctx, n, s)
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	p, err := a.planFor(st, &request{need: n, names: s})
+	if err != nil || len(p.steps) > 0 || p.foreign {
+		return [sha256.Size]byte{}, nil // a logon would fail, or change it
+	}
+	return st.seen, nil
+}
+
 // Heal is Ensure after the upstream refused the password (28P01): it rewrites
 // the verifier whether or not anything else differs, since the administrative
 // login cannot see that the holder changed it. It is part of the logon that Ensure

@@ -21,3 +21,21 @@ func SCRAMFirst(offered []string, state *tls.ConnectionState, binding string, ve
 	}
 	return c.First(), nil
 }
+
+// Settled reports whether no session, nor one that is being parked, is counted.
+func (s *Server) Settled() bool {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	return s.sessions.total == 0
+}
+
+// ResetRefused is why a session of a server with that version is not reset; nil: it is.
+func ResetRefused(version string) error {
+	return (&upstream{status: map[string]string{"server_version": version}}).mayReset()
+}
+
+// CheckParked looks at the parked sessions now, as the gateway does from time to time.
+func (s *Server) CheckParked() {
+	s.checkParked()
+	s.sweep(s.now())
+}

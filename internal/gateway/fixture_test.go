@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -292,6 +293,10 @@ func (a *fakeAdmin) Ensure(_ context.Context, need dbuser.Need) (dbuser.SessionR
 	defer a.mu.Unlock()
 	a.needs = append(a.needs, need)
 	return a.role, a.err
+}
+
+func (a *fakeAdmin) Seen(context.Context, dbuser.Need) ([sha256.Size]byte, error) {
+	return a.role.Seen, a.err
 }
 
 func (a *fakeAdmin) Heal(context.Context, dbuser.Need) (dbuser.SessionRole, error) {

@@ -22,6 +22,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -108,9 +109,12 @@ type Admin interface {
 	SessionEnded(role, database string, left *dbuser.Backend)
 	// SessionRevoked is SessionEnded for a session whose credential was revoked.
 	SessionRevoked(role, database string, left *dbuser.Backend)
+	// Seen returns SessionRole.Seen of a need as it is now, and changes nothing. It is
+	// called while sessions are parked.
+	Seen(ctx context.Context, need dbuser.Need) ([sha256.Size]byte, error)
 	// DatabasesInDemand names the databases that a command waits to have without any
-	// session in them, such as DROP DATABASE. It is called while prewarmed sessions
-	// wait.
+	// session in them, such as DROP DATABASE. It is called while prewarmed or parked
+	// sessions wait.
 	DatabasesInDemand(ctx context.Context) ([]string, error)
 }
 
@@ -133,7 +137,8 @@ type Cluster struct {
 	// of the cluster and of one database user of it. 0 is no limit.
 	MaxSessions        int
 	MaxSessionsPerUser int
-	SessionLimits      session.Limits // how long sessions last
+	SessionLimits      session.Limits  // how long sessions last
+	Parking            session.Parking // which sessions are kept for the next logon
 	// Prewarm is how many upstream sessions may be started ahead of their logons,
 	// on Linux. 0 is none.
 	Prewarm int

@@ -48,6 +48,8 @@ type logon struct {
 	role     dbuser.SessionRole
 	database string
 
+	origin    *origin     // nil: the session is never parked
+	reused    bool        // the upstream session was parked
 	ahead     bool        // the upstream session was started ahead
 	next      *spareOrder // how to start the next one ahead; nil: none
 	prepared  time.Time   // when the session role was ready
@@ -270,7 +272,7 @@ func (l *logon) openReserved(cluster *Cluster) (*entry, *refusal) {
 	if l.next != nil {
 		s.spares.order(l.next)
 	}
-	s.log.Info("logon", append(l.attributes(), "prewarmed", l.ahead)...)
+	s.log.Info("logon", append(l.attributes(), "prewarmed", l.ahead, "parked", l.reused)...)
 	return e, nil
 }
 
@@ -283,6 +285,17 @@ const checkInterval = "5s"
 // once.
 func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
 	s := l.server
+	if l.origin = l.newOrigin(cluster, need); l.origin != nil {
+		if up := s.unpark(l.origin); up != nil {
+			l.reused = true
+			return up, nil
+		}
+		defer func() {
+			if l.origin.key.role != l.role.Name || l.origin.key.seen != l.role.Seen {
+				l.origin = nil
+			}
+		}()
+	}
 	key, sparing := l.spareKey(cluster)
 	if sparing {
 		if up, again := s.spares.take(key); up != nil {
@@ -303,11 +316,13 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		params = l.asked.Params
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
-	if errors.As(err, &said) && said.state == pgwire.StateTooManyConnections && s.spares.discard(cluster.Admin, everySpare) > 0 {
+	if errors.As(err, &said) && said.state == pgwire.StateTooManyConnections &&
+		s.spares.discard(cluster.Admin, everySpare)+s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin }) > 0 {
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
 	if passwordRefused(err) {
 		s.spares.discard(cluster.Admin, func(key *spareKey) bool { return key.role == l.role.Name })
+		s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin && p.origin.key.role == l.role.Name })
 		role, healErr := cluster.Admin.Heal(ctx, need)
 		if healErr != nil {
 			return nil, healErr
@@ -436,7 +451,7 @@ func (l *logon) record(r *refusal) *audit.LogonRecord {
 	record := &audit.LogonRecord{
 		Time: l.server.now(), SessionID: l.id, Client: l.peer, TLS: audit.TLSDetails(l.client.TLS()),
 		User: pgwire.Clip(l.asked.User), Database: pgwire.Clip(l.asked.Database), ApplicationName: pgwire.Clip(l.asked.Application()),
-		SessionRole: l.role.Name, Took: time.Since(l.visitor.Arrived),
+		SessionRole: l.role.Name, Upstream: l.upstreamKind(r), Took: time.Since(l.visitor.Arrived),
 	}
 	if l.genuine {
 		g := &l.grant
@@ -447,6 +462,19 @@ func (l *logon) record(r *refusal) *audit.LogonRecord {
 		record.SQLState, record.Message, record.Reason = r.state, r.message, r.Error()
 	}
 	return record
+}
+
+// upstreamKind is where the session with the server comes from, for the record.
+func (l *logon) upstreamKind(r *refusal) string {
+	switch {
+	case r != nil:
+		return ""
+	case l.reused:
+		return stateParked
+	case l.ahead:
+		return statePrewarmed
+	}
+	return "new"
 }
 
 // attributes are those that every log line about the logon has.

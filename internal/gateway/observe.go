@@ -96,6 +96,8 @@ type CancelStats struct{ Sent, Unknown, Failed, Passed uint64 }
 // and never decrease.
 type ClusterStats struct {
 	Sessions        int
+	Parked          int    // upstream sessions kept for the next logon
+	Unparked        uint64 // logons that got one
 	Ended           uint64
 	BytesFromClient uint64
 	BytesToClient   uint64
@@ -134,6 +136,7 @@ func (s *Server) Stats() Stats {
 		of.add(e)
 		stats.Clusters[e.info.Cluster] = of
 	}
+	s.parked.count(stats.Clusters)
 	return stats
 }
 

@@ -128,11 +128,16 @@ func (l *logon) spareKey(cluster *Cluster) (key spareKey, ok bool) {
 	if cluster.Prewarm <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Seen == [sha256.Size]byte{} {
 		return spareKey{}, false
 	}
+	return l.key(cluster), true
+}
+
+// key returns what a session must have in common with the logon's to stand in for it.
+func (l *logon) key(cluster *Cluster) spareKey {
 	var params strings.Builder
 	for _, p := range l.asked.Params {
 		params.WriteString(p.Name + "\x00" + p.Value + "\x00")
 	}
-	return spareKey{cluster.Admin, cluster.Upstream, l.role.Name, l.database, l.role.Seen, params.String()}, true
+	return spareKey{cluster.Admin, cluster.Upstream, l.role.Name, l.database, l.role.Seen, params.String()}
 }
 
 // take returns a spare, or nil, and how to start another. Spares of the same role

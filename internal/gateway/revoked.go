@@ -89,6 +89,7 @@ func (s *Server) watchSessions() {
 func (s *Server) sweep(now time.Time) {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
+	s.sweepParked(now)
 	limits := map[string]session.Limits{} // a cluster that was removed has none
 	for _, e := range s.sessions.all() {
 		if e.Ending() || s.endIfRevoked(e) {

@@ -48,6 +48,7 @@ type Server struct {
 	silent   silentHosts // upstream hosts that do not answer
 	looks    looks       // upstream servers whose sessions work as their user
 	spares   *spares     // upstream sessions started ahead
+	parked   *lot        // upstream sessions kept for the next logon
 	sessions *table
 	draining atomic.Bool  // logons are refused
 	ending   atomic.Bool  // sessions are ended
@@ -93,6 +94,7 @@ func New(config Config) (*Server, error) {
 	s.record = newRecorder(config.Audit, s.now)
 	s.sessions = newTable(s.limits.MaxSessions)
 	s.spares = newSpares(s)
+	s.parked = &lot{reused: map[string]uint64{}}
 	return s, nil
 }
 
@@ -205,6 +207,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.spares.close()
+	s.closeParked()
 	err := s.sessions.wait(ctx)
 	if err != nil {
 		s.endAll()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/daypass/daypass/internal/audit"
@@ -35,7 +36,7 @@ type Session struct {
 	IssuedAt     time.Time // of the credential
 	NotAfter     time.Time // the credential's expiry, which the session may outlive
 
-	State           string // active, idle, idle in transaction, idle in transaction (aborted), prewarmed
+	State           string // active, idle, idle in transaction, idle in transaction (aborted), prewarmed, parked
 	BytesFromClient uint64
 	BytesToClient   uint64
 }
@@ -66,6 +67,12 @@ type entry struct {
 	admin   Admin // of the cluster, as it was at the logon
 	cancel  cancelKey
 	backend *dbuser.Backend // nil: the server has not named it
+
+	// What it takes to park the upstream session.
+	origin    *origin // nil: it is never parked
+	upstream  *upstream
+	roleUser  string      // the role that it works as; empty: the session role
+	cancelled atomic.Bool // a cancel request was found to be for it, and may still be on its way
 }
 
 // newSession adds a session to the table; it does not run yet.
@@ -73,6 +80,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	g := &l.grant
 	state := l.client.TLS()
 	e := &entry{
+		origin: l.origin, upstream: up, roleUser: l.role.User,
 		details: audit.TLSDetails(state), admin: cluster.Admin, cancel: cancelKey{pid: up.pid, theirs: up.key, target: up.target},
 		info: Session{
 			ID: l.id, CredentialID: g.ID, Principal: g.Principal, Cluster: cluster.Identifier, Database: l.database,
@@ -92,7 +100,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	}
 	e.Session = session.New(session.Config{
 		Client: l.client, Upstream: up.Conn, FromClient: l.in.Rest(), FromUpstream: up.early,
-		Status: up.ready, HalfClose: s.limits.HalfClose,
+		Status: up.ready, HalfClose: s.limits.HalfClose, Keep: l.origin != nil,
 		CancelQuery: func() { s.cancelQuery(e) }, Ended: func(cause session.Cause) { s.sessionEnded(e, cause) },
 	})
 	s.sessions.add(e)
@@ -102,15 +110,19 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 // sessionEnded tells the rest of the gateway that a session is over, and records it.
 func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	info := &e.info
-	s.spares.sessionEnded(e.admin, info.SessionRole)
-	admin := e.admin
-	if cluster, ok := s.cluster(info.Cluster); ok {
-		admin = cluster.Admin // a reload may have closed the one of the logon
+	cleanUp := func() {
+		s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == e.admin && p.origin.key.role == info.SessionRole })
+		s.spares.sessionEnded(e.admin, info.SessionRole)
+		admin := s.adminOf(info.Cluster, e.admin)
+		if cause.Reason == reasonRevoked {
+			admin.SessionRevoked(info.SessionRole, info.Database, e.backend)
+		} else {
+			admin.SessionEnded(info.SessionRole, info.Database, e.backend)
+		}
 	}
-	if cause.Reason == reasonRevoked {
-		admin.SessionRevoked(info.SessionRole, info.Database, e.backend)
-	} else {
-		admin.SessionEnded(info.SessionRole, info.Database, e.backend)
+	kept := e.Kept()
+	if !kept {
+		cleanUp()
 	}
 
 	now := s.now()
@@ -130,7 +142,10 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 		attributes = append(attributes, "err", cause.Err)
 	}
 	s.log.Info("session ended", attributes...)
-	s.sessions.forget(e)
+	s.sessions.forget(e) // from now on no cancel request finds it
+	if kept && !s.park(e) {
+		cleanUp()
+	}
 	s.sessions.release(info.Cluster, info.DBUser)
 }
 
@@ -144,13 +159,16 @@ func (e *entry) describe() Session {
 }
 
 // Sessions lists the sessions that are logged on, and those that wait for their
-// logon with the state "prewarmed", oldest first.
+// logon with the state "prewarmed" or "parked", oldest first.
 func (s *Server) Sessions() []Session {
 	var list []Session
 	for _, e := range s.sessions.all() {
 		list = append(list, e.describe())
 	}
 	list = append(list, s.spares.list()...)
+	for _, p := range s.parked.all() {
+		list = append(list, p.describe())
+	}
 	slices.SortFunc(list, func(a, b Session) int {
 		if order := a.Started.Compare(b.Started); order != 0 {
 			return order
@@ -175,6 +193,10 @@ func (s *Server) KillWhere(match func(*Session) bool) int {
 		if info := e.describe(); match(&info) && e.End(imposed(reasonTerminated, "terminating connection due to administrator command")) {
 			n++
 		}
+	}
+	for _, p := range s.parked.take(func(p *parked) bool { info := p.describe(); return match(&info) }) {
+		n++
+		go s.endParked(p, false)
 	}
 	return n
 }
@@ -296,6 +318,9 @@ func (t *table) find(pid uint32, key []byte) *entry {
 		if subtle.ConstantTimeCompare(e.cancel.ours, key) == 1 {
 			found = e
 		}
+	}
+	if found != nil {
+		found.cancelled.Store(true)
 	}
 	return found
 }

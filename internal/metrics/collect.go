@@ -60,6 +60,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	sessions      = describe("sessions", "Sessions that are logged on.", "cluster")
+	parkedNow     = describe("parked_sessions", "Sessions with the server that are kept for the next logon of their principal (`parked_sessions`).", "cluster")
+	parkedUsed    = describe("parked_sessions_used_total", "Logons that got one of them.", "cluster")
 	sessionsEnded = describe("sessions_ended_total", "Sessions that have ended.", "cluster")
 	sessionBytes  = describe("session_bytes_total", "Bytes that sessions moved, from and to clients.", "cluster", "direction")
 	halfOpen      = describe("half_open_connections", "Connections to the gateway that are not logged on yet.")
@@ -149,6 +151,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 				continue // it left the configuration, and so did everybody
 			}
 			gauge(sessions, float64(of.Sessions), id)
+			gauge(parkedNow, float64(of.Parked), id)
+			counter(parkedUsed, float64(of.Unparked), id)
 			counter(sessionsEnded, float64(of.Ended), id)
 			counter(sessionBytes, float64(of.BytesFromClient), id, "from client")
 			counter(sessionBytes, float64(of.BytesToClient), id, "to client")

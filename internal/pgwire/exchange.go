@@ -269,6 +269,12 @@ func (x *Exchange) copied() {
 // arrived whole.
 func (x *Exchange) Ready() bool { return x.down.kind == MsgReadyForQuery && x.down.boundary() }
 
+// Quiet reports whether the session is idle outside of a transaction, both sides have
+// sent whole messages, and the server owes no answer, not even one in doubt.
+func (x *Exchange) Quiet() bool {
+	return x.status == StatusIdle && len(x.asked) == 0 && !x.lost && !x.copying && x.up.boundary() && x.down.boundary()
+}
+
 // ClientBoundary and ServerBoundary report whether what the client, or the server, has
 // sent ends with a whole message.
 func (x *Exchange) ClientBoundary() bool { return x.up.boundary() }

@@ -62,7 +62,7 @@ func newCluster(old *cluster, settings clusterSettings, opts Options, observe ob
 	next := &cluster{settings: settings}
 	upstream := &cc.Upstream.Config
 	if same {
-		next.admin, upstream = old.admin, old.gateway.Upstream // prewarmed sessions stay
+		next.admin, upstream = old.admin, old.gateway.Upstream // prewarmed and parked sessions stay
 	} else {
 		next.admin = newAdmin(settings, opts, observe)
 	}
@@ -76,6 +76,7 @@ func newCluster(old *cluster, settings clusterSettings, opts Options, observe ob
 		MaxSessionsPerUser: cc.Sessions.PerUser,
 		SessionLimits:      cc.Sessions.Limits,
 		Prewarm:            cc.Prewarm,
+		Parking:            cc.Parking,
 	}
 	return next
 }

@@ -207,6 +207,13 @@ func (c *Conn) prepare() {
 	c.relaying = c.fd >= 0
 }
 
+// restore undoes prepare: the connection is an ordinary one again, for one goroutine at
+// a time. The relay must have ended without reading or writing half a record.
+func (c *Conn) restore() {
+	c.relaying, c.fd = false, -1
+	_ = c.SetDeadline(time.Time{})
+}
+
 // rawConn returns the connection's descriptor for raw system calls, nil where the
 // relay has to do without.
 func rawConn(conn net.Conn) syscall.RawConn {

@@ -26,10 +26,11 @@ import (
 //	lastWords   the server takes nothing more; what it still says goes on
 //	stopping    the cause of the end is known; the server's message that the client has
 //	            a part of is completed, and nothing else is copied
-//	over        both connections are closed
+//	over        both connections are closed, or the client's is and the upstream's is kept
 //
 //	event                               caused by        in phase               leads to
 //	Start                               gateway          opened                 relaying
+//	Terminate alone, session idle, Keep client           relaying               stopping; the upstream is kept
 //	the client closes its sending side  client           relaying               halfClosed
 //	a read from the client fails        client, network  relaying               stopping
 //	a write to the server fails         server, network  relaying               lastWords
@@ -115,10 +116,14 @@ type Config struct {
 	// HalfClose is how long the server may be silent after the client has closed its
 	// sending side.
 	HalfClose time.Duration
+	// Keep leaves the upstream connection open when the client leaves in good order: it
+	// sends Terminate, and nothing else, while the session is idle and the server owes it
+	// nothing. See Kept.
+	Keep bool
 	// CancelQuery has the server cancel what the session runs. It is called from a
 	// goroutine of its own.
 	CancelQuery func()
-	// Ended is called once, when both connections are closed.
+	// Ended is called once, when both connections are closed, or the upstream one is kept.
 	Ended func(Cause)
 }
 
@@ -131,6 +136,7 @@ type Session struct {
 	mu         sync.Mutex // guards what follows
 	phase      phase
 	leaving    bool   // the client has sent Terminate
+	kept       bool   // the client left in good order, and the server has sent nothing since
 	closed     bool   // the client has closed its sending side
 	noticed    bool   // the client has had its notice
 	cause      *Cause // set when stopping begins
@@ -190,7 +196,15 @@ func (s *Session) Ending() bool {
 	return s.phase >= stopping || s.cancelled != nil
 }
 
-// Over reports whether both connections are closed.
+// Kept reports whether the upstream connection was left open, see Config.Keep. It may be
+// asked from Config.Ended on, and its caller owns the connection then.
+func (s *Session) Kept() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == over && s.kept
+}
+
+// Over reports whether the session has ended.
 func (s *Session) Over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,6 +253,7 @@ func (s *Session) admit(d *direction, chunk []byte) (out []byte, next step, err 
 	if s.phase >= stopping {
 		return nil, 0, errStopped
 	}
+	mayKeep := s.config.Keep && s.phase == relaying && s.cancelled == nil && s.exchange.Quiet() && string(chunk) == pgwire.Terminate
 	terminated, err := s.exchange.FromClient(chunk)
 	if err != nil {
 		s.endLocked(&Cause{Reason: ReasonProtocol, SQLState: pgwire.StateProtocolViolation, Message: "invalid message length", Imposed: true,
@@ -247,11 +262,17 @@ func (s *Session) admit(d *direction, chunk []byte) (out []byte, next step, err 
 	}
 	s.leaving = s.leaving || terminated
 	s.fromClient += uint64(len(chunk))
+	if mayKeep && terminated {
+		s.kept = true
+		s.endLocked(&Cause{Reason: ReasonClientClosed})
+		return nil, 0, errStopped
+	}
 	return chunk, 0, nil
 }
 
 func (s *Session) admitToClientLocked(chunk []byte) (out []byte, next step, err error) {
 	if s.phase >= stopping {
+		s.kept = false
 		if s.cause.SQLState == "" {
 			return nil, 0, errStopped
 		}
@@ -405,6 +426,7 @@ func (s *Session) clientDone(readErr, writeErr error) {
 // to the client.
 func (s *Session) serverDone(readErr, writeErr error) {
 	s.mu.Lock()
+	s.kept = s.kept && timedOut(readErr) && writeErr == nil
 	switch {
 	case s.phase >= stopping:
 	case writeErr != nil:
@@ -446,6 +468,8 @@ func (s *Session) finish() {
 		cause, cause.Imposed = imposed, true
 	}
 	boundary, status, clientBoundary := s.exchange.ServerBoundary(), s.exchange.Status(), s.exchange.ClientBoundary()
+	s.kept = s.kept && cause.Reason == ReasonClientClosed && !cause.Imposed
+	kept := s.kept
 	s.mu.Unlock()
 
 	client := s.config.Client
@@ -458,7 +482,11 @@ func (s *Session) finish() {
 	}
 	_ = client.CloseWrite()
 	client.Abort()
-	s.release(cause.Imposed, status == pgwire.Busy, clientBoundary)
+	if kept {
+		s.config.Upstream.restore()
+	} else {
+		s.release(cause.Imposed, status == pgwire.Busy, clientBoundary)
+	}
 
 	s.mu.Lock()
 	s.phase = over

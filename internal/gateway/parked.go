@@ -1,0 +1,348 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/session"
+)
+
+// A cluster may keep upstream sessions whose clients have left in good order, for the
+// next logon of the same principal with the same session role, database and start-up
+// parameters. Such a session is parked. It is reset before (reset.go), and what the reset
+// cannot prove to be gone ends the session instead.
+//
+// A parked session has the rights of its session role, as every session of that role
+// has, and nobody can use it but a logon with a valid credential of its own, whose
+// session role was found to be in the same state just before (dbuser.SessionRole.Seen).
+// It ends
+//
+//   - when the credential it was opened with, or any that used it since, expires or is
+//     revoked,
+//   - when the state of its session role changes: roles, memberships, settings, the
+//     database, or a reload of pg_hba.conf; that is checked every parkedCheck,
+//   - when a command waits to have the database to itself, such as DROP DATABASE,
+//   - when it, or its upstream session, gets old, or another one needs its place,
+//   - when another logon finds no free connection in the server,
+//   - when the server has sent it anything,
+//   - when the cluster's settings change, and when the gateway shuts down.
+//
+// Its session role is cleaned up after that, as after any session. A session whose role
+// owns something is not parked at all, and when a session of the role ends that is not
+// parked, the role's parked sessions end first, so that nothing delays the clean-up.
+
+// parkedCheck is how often the state of the session roles of parked sessions is checked.
+// A command that waits for a database waits for five seconds.
+const parkedCheck = 2 * time.Second
+
+// parkedKey is what a logon must have in common with the one before it to get its
+// session.
+type parkedKey struct {
+	spareKey
+	principal string
+}
+
+// origin is how a session began, which decides whether it can be parked.
+type origin struct {
+	key     parkedKey
+	need    dbuser.Need
+	opened  time.Time // the upstream session
+	expires time.Time // the earliest expiry of the credentials that have used it
+	grants  []credential.Grant
+}
+
+// maxParkedUses bounds how many credentials use one upstream session: each of them can
+// be revoked.
+const maxParkedUses = 50
+
+// parked is one parked session.
+type parked struct {
+	id      string
+	up      *upstream
+	cluster *Cluster
+	origin  origin
+	since   time.Time
+}
+
+// lot holds the parked sessions. Safe for concurrent use.
+type lot struct {
+	mu       sync.Mutex // guards what follows
+	sessions []*parked
+	closed   bool
+	watching bool              // watchParked runs
+	reused   map[string]uint64 // logons that got a parked session, by cluster
+}
+
+// newOrigin returns how the session of a logon begins; nil: it cannot be parked.
+func (l *logon) newOrigin(cluster *Cluster, need dbuser.Need) *origin {
+	if attrs := cluster.TargetSessionAttrs; attrs != "" && attrs != "any" {
+		return nil // a server may be promoted, or become a standby, while a session is parked
+	}
+	if cluster.Parking.Max <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Seen == ([len(l.role.Seen)]byte{}) {
+		return nil
+	}
+	return &origin{key: parkedKey{l.key(cluster), l.grant.Principal}, need: need, opened: time.Now(), expires: l.grant.NotAfter,
+		grants: []credential.Grant{l.grant}}
+}
+
+// unpark returns a parked session that the logon may have; nil if there is none.
+func (s *Server) unpark(o *origin) *upstream {
+	now := s.now()
+	var one *parked
+	s.parked.mu.Lock()
+	for i := len(s.parked.sessions) - 1; i >= 0 && one == nil; i-- {
+		p := s.parked.sessions[i]
+		if p.origin.key == o.key && s.staysParked(p, now) && len(p.origin.grants) < maxParkedUses {
+			one = p
+			s.parked.sessions = slices.Delete(s.parked.sessions, i, i+1)
+		}
+	}
+	s.parked.mu.Unlock()
+	if one == nil {
+		return nil
+	}
+	if revoked, err := s.anyRevoked(one); revoked || err != nil || !one.up.untouched() {
+		s.endParked(one, revoked)
+		return nil
+	}
+	o.opened, o.grants = one.origin.opened, append(one.origin.grants, o.grants...)
+	if one.origin.expires.Before(o.expires) {
+		o.expires = one.origin.expires
+	}
+	s.parked.mu.Lock()
+	s.parked.reused[one.cluster.Identifier]++
+	s.parked.mu.Unlock()
+	return one.up
+}
+
+// staysParked reports whether no time of the session has passed.
+func (s *Server) staysParked(p *parked, now time.Time) bool {
+	limits := p.cluster.Parking.WithDefaults()
+	return now.Before(p.origin.expires) && time.Since(p.since) < limits.Idle && time.Since(p.origin.opened) < limits.Age
+}
+
+func (s *Server) anyRevoked(p *parked) (bool, error) {
+	for i := range p.origin.grants {
+		if revoked, err := s.isRevoked(&p.origin.grants[i]); revoked || err != nil {
+			return revoked, err
+		}
+	}
+	return false, nil
+}
+
+// park resets the upstream session of a session that has ended and keeps it. It reports
+// whether it did; if not, the upstream session has been ended.
+func (s *Server) park(e *entry) bool {
+	up, o := e.upstream, *e.origin
+	cluster, ok := s.cluster(e.info.Cluster)
+	ok = ok && cluster.Admin == o.key.admin && cluster.Upstream == o.key.upstream && cluster.Parking.Max > 0 &&
+		!e.cancelled.Load() && !s.draining.Load() && s.now().Before(o.expires)
+	if ok {
+		if err := up.reset(e.roleUser, e.info.SessionRole); err != nil {
+			s.log.Debug("session not parked", "session", e.info.ID, "err", err)
+			ok = false
+		}
+	}
+	p := &parked{id: rand.Text(), up: up, cluster: cluster, origin: o, since: time.Now()}
+	var out *parked
+	if ok {
+		ok, out = s.parked.add(p)
+	}
+	if out != nil {
+		s.endParked(out, false)
+	}
+	if !ok {
+		up.leave()
+		return false
+	}
+	s.log.Info("session parked", "session", e.info.ID, "parked", p.id)
+	s.parked.mu.Lock()
+	defer s.parked.mu.Unlock()
+	if !s.parked.watching {
+		s.parked.watching = true
+		go s.watchParked()
+	}
+	return true
+}
+
+// add keeps a session, and returns one that has to make room for it.
+func (l *lot) add(p *parked) (added bool, out *parked) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false, nil
+	}
+	n, oldest := 0, -1
+	for i, other := range l.sessions {
+		if other.cluster.Identifier == p.cluster.Identifier {
+			if n++; oldest < 0 {
+				oldest = i
+			}
+		}
+	}
+	if n >= p.cluster.Parking.Max {
+		out = l.sessions[oldest]
+		l.sessions = slices.Delete(l.sessions, oldest, oldest+1)
+	}
+	l.sessions = append(l.sessions, p)
+	return true, out
+}
+
+// take removes the sessions that match.
+func (l *lot) take(match func(*parked) bool) []*parked {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []*parked
+	l.sessions = slices.DeleteFunc(l.sessions, func(p *parked) bool {
+		if match(p) {
+			out = append(out, p)
+			return true
+		}
+		return false
+	})
+	return out
+}
+
+func (l *lot) all() []*parked {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.sessions)
+}
+
+// count adds what is parked, and what was, to the statistics of the clusters.
+func (l *lot) count(clusters map[string]ClusterStats) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.sessions {
+		of := clusters[p.cluster.Identifier]
+		of.Parked++
+		clusters[p.cluster.Identifier] = of
+	}
+	for id, n := range l.reused {
+		of := clusters[id]
+		of.Unparked = n
+		clusters[id] = of
+	}
+}
+
+// endParked ends a parked session that was taken out, waits until the server has closed
+// it, and has its session role cleaned up.
+func (s *Server) endParked(p *parked, revoked bool) {
+	backend := &dbuser.Backend{PID: p.up.pid, Address: p.up.RemoteAddr().String()}
+	p.up.leave()
+	s.spares.sessionEnded(p.origin.key.admin, p.origin.key.role)
+	admin := s.adminOf(p.cluster.Identifier, p.origin.key.admin)
+	if revoked {
+		admin.SessionRevoked(p.origin.key.role, p.origin.key.database, backend)
+	} else {
+		admin.SessionEnded(p.origin.key.role, p.origin.key.database, backend)
+	}
+	s.log.Info("parked session ended", "parked", p.id, "cluster", p.cluster.Identifier, "role", p.origin.key.role, "revoked", revoked)
+}
+
+// endParkedWhere ends the parked sessions that match, waits for their end and returns
+// their number.
+func (s *Server) endParkedWhere(match func(*parked) bool) int {
+	out := s.parked.take(match)
+	var group sync.WaitGroup
+	for _, p := range out {
+		group.Go(func() { s.endParked(p, false) })
+	}
+	group.Wait()
+	return len(out)
+}
+
+// adminOf returns the Admin of a cluster now, or the one that it had.
+func (s *Server) adminOf(cluster string, was Admin) Admin {
+	if c, ok := s.cluster(cluster); ok {
+		return c.Admin // a reload may have closed the other one
+	}
+	return was
+}
+
+// sweepParked ends the parked sessions whose time is over, that were revoked, or whose
+// cluster has changed.
+func (s *Server) sweepParked(now time.Time) {
+	for _, p := range s.parked.all() {
+		revoked, err := s.anyRevoked(p)
+		cluster, served := s.cluster(p.cluster.Identifier)
+		same := served && cluster.Admin == p.origin.key.admin && cluster.Upstream == p.origin.key.upstream && cluster.Parking == p.cluster.Parking
+		if same && !revoked && err == nil && s.staysParked(p, now) {
+			continue
+		}
+		for _, p := range s.parked.take(func(other *parked) bool { return other == p }) {
+			go s.endParked(p, revoked)
+		}
+	}
+}
+
+// watchParked runs while sessions are parked. It ends those whose session role is in
+// another state than when they began, and those whose database a command waits for.
+func (s *Server) watchParked() {
+	for {
+		time.Sleep(parkedCheck)
+		s.parked.mu.Lock()
+		if s.parked.watching = len(s.parked.sessions) > 0; !s.parked.watching {
+			s.parked.mu.Unlock()
+			return
+		}
+		s.parked.mu.Unlock()
+		s.checkParked()
+	}
+}
+
+func (s *Server) checkParked() {
+	ctx, cancel := context.WithTimeout(context.Background(), parkedCheck)
+	defer cancel()
+	for _, p := range s.parked.take(func(p *parked) bool { return !p.up.untouched() }) {
+		go s.endParked(p, false)
+	}
+	wanted := map[Admin][]string{}
+	checked := map[parkedKey]bool{} // whether the state is still the same
+	for _, p := range s.parked.all() {
+		key := p.origin.key
+		if _, known := wanted[key.admin]; !known {
+			names, err := key.admin.DatabasesInDemand(ctx)
+			if err != nil {
+				s.log.Debug("databases in demand unknown; parked sessions end", "cluster", p.cluster.Identifier, "err", err)
+			}
+			wanted[key.admin] = names
+		}
+		same, known := checked[key]
+		if !known {
+			seen, err := key.admin.Seen(ctx, p.origin.need)
+			same = err == nil && seen == key.seen
+			checked[key] = same
+		}
+		if same && !slices.Contains(wanted[key.admin], key.database) {
+			continue
+		}
+		for _, p := range s.parked.take(func(other *parked) bool { return other == p }) {
+			go s.endParked(p, false)
+		}
+	}
+}
+
+// closeParked ends all parked sessions and parks no more.
+func (s *Server) closeParked() {
+	s.parked.mu.Lock()
+	s.parked.closed = true
+	s.parked.mu.Unlock()
+	s.endParkedWhere(func(*parked) bool { return true })
+}
+
+// describe is a snapshot of a parked session.
+func (p *parked) describe() Session {
+	g := p.origin.grants[len(p.origin.grants)-1]
+	return Session{ID: p.id, CredentialID: g.ID, Principal: g.Principal, Cluster: p.cluster.Identifier, Database: p.origin.key.database,
+		DBUser: g.DBUser, DBGroups: slices.Clone(g.DBGroups), SessionRole: p.origin.key.role, PID: p.up.pid,
+		Started: p.since, IssuedAt: g.IssuedAt, NotAfter: p.origin.expires, State: stateParked}
+}
+
+// stateParked is the State of a parked session.
+const stateParked = "parked"

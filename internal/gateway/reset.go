@@ -1,0 +1,150 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgwire"
+)
+
+const (
+	// resetTimeout bounds the reset of a session that is to be parked.
+	resetTimeout = 2 * time.Second
+	discardAll   = "DISCARD ALL"
+)
+
+// reset brings the session back to the state in which it began, and proves that it did.
+// user is the role that it works as; empty: the session role.
+//
+// DISCARD ALL has no effect on what follows, so a session that has any of it is refused:
+//
+//   - objects that the session role owns, and grants to it: they have to be cleaned up;
+//   - prepared transactions;
+//   - the seed of random(), which is set to a random value here;
+//   - the variables of procedural languages, and the state of libraries in C, such as
+//     connections of dblink and postgres_fdw. From PostgreSQL 18 on the server tells which
+//     libraries are loaded. Older ones do not, so there a session is refused in every
+//     database that has a function in another language than SQL and PL/pgSQL.
+//
+// All names in the query are qualified: the search_path of a database is its owner's.
+func (u *upstream) reset(user, role string) error {
+	if user == "" {
+		user = role
+	}
+	if err := u.mayReset(); err != nil {
+		return err
+	}
+	if err := u.SetDeadline(time.Now().Add(resetTimeout)); err != nil {
+		return err
+	}
+	answers, err := u.ask(discardAll)
+	if err != nil {
+		return fmt.Errorf("resetting: %w", err)
+	}
+	if len(answers) != 0 || u.ready != pgwire.StatusIdle {
+		return errors.New("resetting: an unexpected answer")
+	}
+	query, want, err := u.proof(user, role)
+	if err != nil {
+		return err
+	}
+	if answers, err = u.ask(query); err != nil {
+		return fmt.Errorf("verifying the reset: %w", err)
+	}
+	for i, w := range want {
+		if i >= len(answers) || answers[i] != w.value {
+			return fmt.Errorf("verifying the reset: %s", w.what)
+		}
+	}
+	if len(answers) != len(want) || u.ready != pgwire.StatusIdle || len(u.early) > 0 {
+		return errors.New("verifying the reset: an unexpected answer")
+	}
+	return u.SetDeadline(time.Time{})
+}
+
+// mayReset returns why sessions of the server are never parked; nil: they may be. On some
+// minor versions DISCARD ALL makes a session work as another role.
+func (u *upstream) mayReset() error {
+	if fault := dbuser.MinorFault(u.status["server_version"]); fault != "" {
+		return errors.New("the server " + fault)
+	}
+	if u.version() < 13 {
+		return errors.New("the server does not report a supported version")
+	}
+	return nil
+}
+
+// proven is a value that a session must have after its reset, and what it is about.
+type proven struct{ value, what string }
+
+// proof returns the query that verifies a reset and the values that it must return.
+func (u *upstream) proof(user, role string) (query string, want []proven, err error) {
+	var rows []string
+	expect := func(sql, value, what string) {
+		rows, want = append(rows, "("+sql+")"), append(want, proven{value, what})
+	}
+	none := func(from, what string) {
+		expect("(EXISTS (SELECT FROM "+from+"))::pg_catalog.text", "false", what)
+	}
+	nonce := rand.Text()
+	expect("'"+nonce+"'::pg_catalog.text", nonce, "not the answer to this query")
+	expect("current_user::pg_catalog.text", user, "it works as another role")
+	expect("session_user::pg_catalog.text", role, "it is logged on as another role")
+	// The new seed comes from the server, so that no one reads it in pg_stat_activity.
+	expect("(pg_catalog.setseed(pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::pg_catalog.text, 0)::pg_catalog.float8"+
+		" OPERATOR(pg_catalog./) 9223372036854775808::pg_catalog.float8))::pg_catalog.text", "", "random() has no new seed")
+	none("pg_catalog.pg_roles WHERE rolsuper AND (rolname OPERATOR(pg_catalog.=) current_user OR rolname OPERATOR(pg_catalog.=) session_user)",
+		"it is a superuser's, who can leave more behind than is known")
+	none("pg_catalog.pg_replication_slots WHERE active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()", "it uses a replication slot")
+	none("pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
+	none("pg_catalog.pg_prepared_xacts WHERE owner OPERATOR(pg_catalog.=) session_user", "there is a prepared transaction")
+	none("pg_catalog.pg_prepared_statements", "it has a prepared statement")
+	none("pg_catalog.pg_cursors", "it has a cursor")
+	none("pg_catalog.pg_listening_channels()", "it listens")
+	none("pg_catalog.pg_locks WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND locktype OPERATOR(pg_catalog.=) 'advisory'", "it holds an advisory lock")
+	for _, c := range []string{"pg_class WHERE relnamespace", "pg_proc WHERE pronamespace", "pg_type WHERE typnamespace"} {
+		none("pg_catalog."+c+" OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()", "it has a temporary object")
+	}
+	none("pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.refobjid"+
+		" WHERE s.refclassid OPERATOR(pg_catalog.=) 1260::pg_catalog.oid AND r.rolname OPERATOR(pg_catalog.=) session_user", "its session role owns something or has been granted something")
+	if u.version() >= 18 {
+		none("pg_catalog.pg_get_loaded_modules() m WHERE m.file_name OPERATOR(pg_catalog.!~) '^(plpgsql|llvmjit|dict_snowball|utf8_and_[a-z0-9_]+)[.]'", "it has loaded a library")
+	} else {
+		none("pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang"+
+			" WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND l.lanname OPERATOR(pg_catalog.!~) '^(internal|sql|plpgsql)$'",
+			"the database has functions in other languages than SQL and PL/pgSQL")
+	}
+	for _, name := range sortedNames(u.status) {
+		if !settingNamed(name) {
+			return "", nil, fmt.Errorf("the server reports a setting with the name %.100q", name)
+		}
+		expect("pg_catalog.current_setting('"+name+"')", u.status[name], "setting "+name+" has another value")
+	}
+	return "VALUES " + strings.Join(rows, ", "), want, nil
+}
+
+func sortedNames(status map[string]string) []string {
+	names := make([]string, 0, len(status))
+	for name := range status {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// settingNamed reports whether a name has nothing in it that a literal would have to
+// escape.
+func settingNamed(name string) bool {
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.0123456789") == ""
+}
+
+// version is the server's major version; 0 if it has not said it.
+func (u *upstream) version() (major int) {
+	_, _ = fmt.Sscan(strings.SplitN(u.status["server_version"], ".", 2)[0], &major)
+	return major
+}
