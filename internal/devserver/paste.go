@@ -67,6 +67,12 @@ profiles of AWS_CONFIG_FILE):
   %[17]s revoke --db-user alice --profile %[18]s
   %[17]s revoke list --profile %[18]s
 
+Sign in at the browser as Ana or Bob, who have no access key (docs/people.md). The
+page lets Ana choose between two IAM roles:
+
+  %[17]s login --endpoint-url %[5]s --region %[4]s --profile person
+  %[17]s whoami --profile person
+
 Look at SELECT current_user, session_user, at the tables sales and events, and at
 what changes without the group. The policies are in %[13]s;
 which statement decided is in the audit log, %[14]s.
