@@ -342,7 +342,7 @@ func launch(inst postgres.Installation, settings map[string]string) (*Server, er
 	all := map[string]string{"shared_buffers": "16MB"}
 	maps.Copy(all, settings)
 	// Not the test's context: the server outlives the test that starts it.
-	p, err := postgres.Start(context.Background(), inst, postgres.Options{Settings: all, Templates: Templates()})
+	p, err := postgres.Start(context.Background(), inst, postgres.Options{Settings: all, Root: Root(), Templates: Templates()})
 	if err != nil {
 		return nil, err
 	}

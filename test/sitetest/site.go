@@ -84,7 +84,7 @@ func New(dir string) (*Site, error) {
 // StartDatabase starts PostgreSQL and runs the steps.
 func (s *Site) StartDatabase(ctx context.Context, inst postgres.Installation, opts postgres.Options, steps ...Step) error {
 	if !opts.Durable {
-		opts.Templates = pgtest.Templates()
+		opts.Root, opts.Templates = pgtest.Root(), pgtest.Templates()
 	}
 	database, err := postgres.Start(context.WithoutCancel(ctx), inst, opts)
 	if err != nil {
