@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
@@ -12,19 +13,22 @@ import (
 
 // callbackListener waits for the browser, on this machine only.
 type callbackListener struct {
+	host     string // with the port
 	redirect string
+	state    string
 	server   *http.Server
 	answers  chan url.Values
 }
 
 const callbackPath = "/oauth/callback"
 
-func listen() (*callbackListener, error) {
+func listen(state string) (*callbackListener, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the browser: %w", err)
 	}
-	c := &callbackListener{redirect: fmt.Sprintf("http://%s%s", l.Addr(), callbackPath), answers: make(chan url.Values, 1)}
+	host := l.Addr().String()
+	c := &callbackListener{host: host, redirect: "http://" + host + callbackPath, state: state, answers: make(chan url.Values, 1)}
 	c.server = &http.Server{Handler: http.HandlerFunc(c.answer), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	go func() { _ = c.server.Serve(l) }() // it ends with close
 	return c, nil
@@ -32,15 +36,20 @@ func listen() (*callbackListener, error) {
 
 func (c *callbackListener) close() { _ = c.server.Close() }
 
-// answer takes the first request with a code. It shows nothing of it.
+// answer takes the first request with a code and the state of this sign-in. Any page can
+// send the browser here, so another state ends nothing: the right answer may still come.
 func (c *callbackListener) answer(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
-	if r.Method != http.MethodGet || r.URL.Path != callbackPath || query.Get("code") == "" {
+	if r.Method != http.MethodGet || r.Host != c.host || r.URL.Path != callbackPath || query.Get("code") == "" {
 		http.Error(w, "There is nothing here.", http.StatusNotFound)
+		return
+	}
+	if subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(c.state)) != 1 {
+		http.Error(w, "This is the answer to another sign-in. Run the command again if the terminal goes on waiting.", http.StatusBadRequest)
 		return
 	}
 	select {

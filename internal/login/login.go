@@ -85,15 +85,15 @@ func SignIn(ctx context.Context, c Config) (*Session, error) {
 	}
 	base := strings.TrimRight(c.Endpoint, "/")
 	client, redirect := crossDevice, base+"/v1/sessions/confirmation"
+	verifier, state := rand.Text()+rand.Text(), rand.Text()
 	var listener *callbackListener
 	if c.Paste == nil {
-		if listener, err = listen(); err != nil {
+		if listener, err = listen(state); err != nil {
 			return nil, err
 		}
 		defer listener.close()
 		client, redirect = sameDevice, listener.redirect
 	}
-	verifier, state := rand.Text()+rand.Text(), rand.Text()
 	challenge := sha256.Sum256([]byte(verifier))
 	address := base + "/v1/authorize?" + url.Values{
 		"response_type": {"code"}, "client_id": {client}, "state": {state}, "scope": {"openid"}, "redirect_uri": {redirect},

@@ -1,0 +1,75 @@
+package login
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+)
+
+// tokenEndpoint notes the code that it is sent, and gives nothing.
+type tokenEndpoint struct{ code string }
+
+func (e *tokenEndpoint) Do(r *http.Request) (*http.Response, error) {
+	var body struct {
+		Code string `json:"code"`
+	}
+	data, err := io.ReadAll(r.Body)
+	if err := errors.Join(err, json.Unmarshal(data, &body)); err != nil {
+		return nil, err
+	}
+	e.code = body.Code
+	return nil, errors.New("nothing here")
+}
+
+// Any page that the person has open can send requests to ports of this machine. None of
+// them ends the sign-in that waits, or gives it a code.
+func TestAnswersOfOthersEndNothing(t *testing.T) {
+	endpoint := &tokenEndpoint{}
+	open := func(address string) {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		redirect, state := u.Query().Get("redirect_uri"), u.Query().Get("state")
+		get := func(host string, query url.Values) int {
+			r, err := http.NewRequest("GET", redirect+"?"+query.Encode(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if host != "" {
+				r.Host = host
+			}
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			return response.StatusCode
+		}
+		for name, row := range map[string]struct {
+			host  string
+			query url.Values
+		}{
+			"no code":                {"", url.Values{"state": {state}}},
+			"no state":               {"", url.Values{"code": {"evil"}}},
+			"another state":          {"", url.Values{"code": {"evil"}, "state": {"other"}}},
+			"another state in front": {"", url.Values{"code": {"evil"}, "state": {"other", state}}},
+			"a name of this machine": {"evil.example", url.Values{"code": {"evil"}, "state": {state}}},
+		} {
+			if got := get(row.host, row.query); got < 400 {
+				t.Errorf("%s: %d, want a refusal", name, got)
+			}
+		}
+		if got := get("", url.Values{"code": {"mine"}, "state": {state}}); got != http.StatusOK {
+			t.Errorf("the right answer: %d", got)
+		}
+	}
+	_, err := SignIn(t.Context(), Config{Endpoint: "http://127.0.0.1:1", HTTP: endpoint, Now: time.Now, Show: func(string) {}, Open: open})
+	if endpoint.code != "mine" {
+		t.Errorf("the code %q was exchanged (%v), want the one with the state of this sign-in", endpoint.code, err)
+	}
+}
