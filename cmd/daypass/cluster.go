@@ -11,7 +11,6 @@ import (
 
 	"github.com/daypass/daypass/internal/clustercheck"
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/quote"
 )
@@ -76,7 +75,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 	reports := []clustercheck.Report{}
 	broken := false
 	for _, cluster := range clusters {
-		admin := administer(cluster)
+		admin := handover.New(cluster.Administration())
 		report, err := clustercheck.Check(ctx, admin.Admin)
 		admin.Close()
 		if err != nil {
@@ -169,18 +168,4 @@ func paintSeverity(w io.Writer, s clustercheck.Severity) string {
 		return paint(w, quote.Yellow, word)
 	}
 	return word
-}
-
-// administer returns the administration of a cluster. It opens no connection yet. It
-// has no key for the passwords of session roles, since only the server makes those.
-func administer(cluster config.Cluster) *handover.Admin {
-	return handover.New(dbuser.Config{
-		Cluster:              cluster.Identifier,
-		Conn:                 cluster.Upstream,
-		TargetSessionAttrs:   cluster.TargetSessionAttrs,
-		AllowSuperusers:      cluster.AllowSuperusers,
-		AllowPredefinedRoles: cluster.AllowPredefinedRoles,
-		RemovePasswords:      cluster.RemovePasswords,
-		NeverLend:            cluster.NeverLend,
-	})
 }

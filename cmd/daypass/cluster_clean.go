@@ -79,7 +79,7 @@ func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 			fmt.Fprintf(w, "cluster %s\n\n", cluster.Identifier)
 			o.Progress = func(s handover.SweepStep) { printStep(w, s, o.DryRun) }
 		}
-		admin := administer(cluster)
+		admin := handover.New(cluster.Administration())
 		report, err := admin.Sweep(ctx, o)
 		admin.Close()
 		c := cleaned{Cluster: cluster.Identifier, DryRun: o.DryRun, SweepReport: report}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/compat"
+	"github.com/daypass/daypass/internal/handover"
 )
 
 func newClusterCompatCommand(env environment) *cobra.Command {
@@ -56,7 +57,7 @@ a view or another object depends on it.`,
 			if o.Database == "" {
 				return fmt.Errorf("cluster %q has no default database: name one with --database", names[0])
 			}
-			admin := administer(clusters[0])
+			admin := handover.New(clusters[0].Administration())
 			defer admin.Close()
 			report, err := compat.Install(cmd.Context(), admin.Pool, o)
 			if err != nil {

@@ -91,7 +91,7 @@ var packages = []struct {
 		never: []string{"github.com/spf13/cobra"}, because: "it looks at what the server has and says what it sees; how the API is called is the commands'"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/devidp", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/dbuser", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests: no part of the product.

@@ -19,6 +19,7 @@ import (
 	"github.com/daypass/daypass/internal/clustercheck"
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/doctor"
+	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -164,7 +165,7 @@ func (o *doctorOptions) summary(report *doctor.Report) {
 
 // checkCluster does what "daypass cluster check" does.
 func checkCluster(ctx context.Context, cluster config.Cluster) (clustercheck.Report, error) {
-	admin := administer(cluster)
+	admin := handover.New(cluster.Administration())
 	defer admin.Close()
 	return clustercheck.Check(ctx, admin.Admin)
 }

@@ -64,7 +64,7 @@ if the command could not start.`,
 			if err != nil {
 				return err
 			}
-			admin := administer(found[0])
+			admin := handover.New(found[0].Administration())
 			defer admin.Close()
 			if output == "json" {
 				return dropUserJSON(cmd.Context(), env.stdout, admin, args[0], o, yes)

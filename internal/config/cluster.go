@@ -47,6 +47,21 @@ type SessionLimits struct {
 	session.Limits
 }
 
+// Administration returns what the file says of the cluster's administration. It has no
+// key for the passwords of session roles, since only a server makes those.
+func (c *Cluster) Administration() dbuser.Config {
+	return dbuser.Config{
+		Cluster:              c.Identifier,
+		Conn:                 c.Upstream.Copy(),
+		Password:             c.ReadPassword,
+		TargetSessionAttrs:   c.TargetSessionAttrs,
+		AllowSuperusers:      c.AllowSuperusers,
+		AllowPredefinedRoles: c.AllowPredefinedRoles,
+		RemovePasswords:      c.RemovePasswords,
+		NeverLend:            c.NeverLend,
+	}
+}
+
 // ClustersNamed returns the named clusters, or all for no names.
 func (c *Config) ClustersNamed(names []string) ([]Cluster, error) {
 	if len(names) == 0 {

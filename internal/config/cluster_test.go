@@ -1,6 +1,8 @@
 package config
 
 import (
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +106,26 @@ func TestParkedSessions(t *testing.T) {
 	} {
 		if _, err := Parse("daypass.yaml", []byte(clusterConfigWith(line)), testEnvironment); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}
+
+// TestAdministrationHasEverySetting: a setting of the administration that a cluster's
+// settings do not reach would be ignored in silence.
+func TestAdministrationHasEverySetting(t *testing.T) {
+	c, err := Parse(wholeSite(t), []byte(whole), wholeEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	east := c.Clusters[0]
+	east.ReadPassword = c.Clusters[1].ReadPassword // a cluster has one way to its password
+	east.TargetSessionAttrs = "primary"
+	server := []string{"Key", "MaxConns", "Timeout", "Now", "Log", "Observe"} // that a server adds
+	got := reflect.ValueOf(east.Administration())
+	for i := range got.NumField() {
+		name := got.Type().Field(i).Name
+		if got.Field(i).IsZero() != slices.Contains(server, name) {
+			t.Errorf("dbuser.Config.%s = %v from a cluster with every setting", name, got.Field(i))
 		}
 	}
 }

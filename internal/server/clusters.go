@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"github.com/daypass/daypass/internal/config"
-	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/keyring"
@@ -82,22 +81,13 @@ func newCluster(old *cluster, settings clusterSettings, opts Options, observe ob
 }
 
 func newAdmin(settings clusterSettings, opts Options, observe observers) *handover.Admin {
-	cc := settings.config
-	return handover.New(dbuser.Config{
-		Cluster:              cc.Identifier,
-		Conn:                 cc.Upstream.Copy(),
-		Key:                  settings.key,
-		Password:             cc.ReadPassword,
-		TargetSessionAttrs:   cc.TargetSessionAttrs,
-		AllowSuperusers:      cc.AllowSuperusers,
-		AllowPredefinedRoles: cc.AllowPredefinedRoles,
-		RemovePasswords:      cc.RemovePasswords,
-		NeverLend:            cc.NeverLend,
-		Timeout:              opts.Patience * 4 / 5,
-		Now:                  opts.Now,
-		Log:                  opts.Log, // each line names the cluster by itself
-		Observe:              observe.admin(cc.Identifier),
-	})
+	c := settings.config.Administration()
+	c.Key = settings.key
+	c.Timeout = opts.Patience * 4 / 5
+	c.Now = opts.Now
+	c.Log = opts.Log // each line names the cluster by itself
+	c.Observe = observe.admin(c.Cluster)
+	return handover.New(c)
 }
 
 func (c *clusters) find(id string) (*gateway.Cluster, bool) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"log/slog"
+	"reflect"
 	"testing"
 	"time"
 
@@ -30,4 +31,33 @@ func TestLimitsKeepConnections(t *testing.T) {
 	if same != next {
 		t.Error("the same configuration makes another cluster")
 	}
+}
+
+// TestClusterHasEverySetting: a setting of the gateway that a cluster's settings do not
+// reach would be ignored in silence.
+func TestClusterHasEverySetting(t *testing.T) {
+	cfg := parse(t, smallConfig+`clusters:
+  - identifier: east
+    database: sales
+    upstream: postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable&target_session_attrs=primary
+    session_limits: {max: 100, per_user: 5, idle: 30m, total: 12h, end_at_expiry: true, notice: 1m}
+    prewarm: {max: 4}
+    parked_sessions: {max: 4}
+`)
+	made := newClusters(nil, cfg, keyring.New(time.Now()), Options{Log: slog.New(slog.DiscardHandler), Now: time.Now}, observers{})
+	defer made.close(nil)
+	east, _ := made.find("east")
+	var walk func(path string, v reflect.Value)
+	walk = func(path string, v reflect.Value) {
+		for i := range v.NumField() {
+			name := path + "." + v.Type().Field(i).Name
+			switch field := v.Field(i); {
+			case field.Kind() == reflect.Struct:
+				walk(name, field)
+			case field.IsZero():
+				t.Errorf("%s is not set by a cluster with every setting", name)
+			}
+		}
+	}
+	walk("gateway.Cluster", reflect.ValueOf(*east))
 }
