@@ -160,35 +160,59 @@ func (o *Operator) Settled(ctx context.Context) (late []string, servers int, err
 	return late, len(v.servers), nil
 }
 
+// mostAttempts bounds how often a write is tried that others are faster than.
+const mostAttempts = 20
+
 // Revoke has keys refused at once, with everything that they signed: one key by its
-// identifier, or all keys of a server by its name. It returns the identifiers.
-func (o *Operator) Revoke(ctx context.Context, name string) ([]string, error) {
-	v, err := o.read(ctx)
-	if err != nil {
-		return nil, err
+// identifier, or all keys of a server by its name. It returns the identifiers, also of
+// keys that were revoked before.
+func (o *Operator) Revoke(ctx context.Context, name string) (ids []string, err error) {
+	for range mostAttempts {
+		v, err := o.read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ids, err = o.revoke(ctx, v, name)
+		switch {
+		case errors.Is(err, registry.ErrConflict):
+			continue // the record is another than was read
+		case err != nil:
+			return nil, fmt.Errorf("writing what the servers share: %w", err)
+		case len(ids) == 0:
+			return nil, fmt.Errorf("there is no key and no server %q: `daypass keys list` has both", name)
+		}
+		return ids, nil
 	}
+	return nil, fmt.Errorf("the key is not revoked: someone else changes its record all the time: who writes under %s in etcd?", revokedPrefix)
+}
+
+func (o *Operator) revoke(ctx context.Context, v *view, name string) (ids []string, err error) {
 	now := o.Now()
-	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(v.revoked)) {
+		if id == name || v.revoked[id].Server == name {
+			ids = append(ids, id)
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(v.signers)) {
 		s := v.signers[id]
-		if id != name && s.Server != name {
-			continue
-		}
-		ids = append(ids, id)
-		if v.revoked[id] != nil {
+		if v.revoked[id] != nil || id != name && s.Server != name {
 			continue
 		}
 		key := revokedPrefix + id
-		// A server that has not read this may certify the key once more.
-		until := s.until().Add(window)
-		_, err := o.Store.Create(ctx, key, certify(o.Roots, key, revokedStatement{Version: recordVersion, Server: s.Server, Revoked: now.UTC(), Until: until}))
-		if err != nil && !errors.Is(err, registry.ErrConflict) {
-			return nil, fmt.Errorf("writing what the servers share: %w", err)
+		// A server that has not read this may certify the key once more; and what was
+		// read here may be an earlier certificate, which somebody put in the place of a
+		// later one.
+		until := s.until()
+		if latest := now.Add(window + keyring.CredentialLifetime + keyring.Margin); latest.After(until) {
+			until = latest
 		}
+		statement := revokedStatement{Version: recordVersion, Server: s.Server, Revoked: now.UTC(), Until: until.Add(window).UTC()}
+		if err := v.put(key, certify(o.Roots, key, statement))(ctx, o.Store); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
 	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("there is no key and no server %q: `daypass keys list` has both", name)
-	}
+	slices.Sort(ids)
 	return ids, nil
 }
 

@@ -32,7 +32,7 @@ func (f *Fleet) tendLoop(ctx context.Context) {
 }
 
 // step is one write.
-type step func(ctx context.Context, store Store) error
+type step func(ctx context.Context, store registry.Store) error
 
 func (f *Fleet) tend(ctx context.Context) {
 	f.mu.Lock()
@@ -77,18 +77,18 @@ func (f *Fleet) plan() (steps []step) {
 				steps = append(steps, remove(s.record))
 			}
 		case !s.there && !mine(id) && now.Before(s.until()):
-			steps = append(steps, create(s.record.Key, s.value))
+			steps = append(steps, v.put(s.record.Key, s.value))
 		case s.there && !bytes.Equal(s.value, s.record.Value):
 			steps = append(steps, replace(s.record, s.value))
 		case s.there && over(s.until(), s.since, now):
 			steps = append(steps, remove(s.record))
 		}
 	}
-	for _, r := range v.revoked {
+	for id, r := range v.revoked {
 		switch {
 		case !r.there:
-			steps = append(steps, create(r.record.Key, r.record.Value))
-		case over(r.Until, r.since, now):
+			steps = append(steps, v.put(r.record.Key, r.record.Value))
+		case over(v.revokedUntil(id), r.since, now):
 			steps = append(steps, remove(r.record))
 		}
 	}
@@ -102,19 +102,28 @@ func over(until, since, now time.Time) bool {
 	return now.After(until.Add(slack)) && time.Since(since) > keyring.CredentialLifetime+keyring.Margin
 }
 
+// put writes a record that is not there. What is not believed makes room: someone wrote
+// it so that what is true cannot be written.
+func (v *view) put(key string, value []byte) step {
+	if unread, found := v.unread[key]; found {
+		return replace(unread, value)
+	}
+	return create(key, value)
+}
+
 func create(key string, value []byte) step {
-	return func(ctx context.Context, store Store) error {
+	return func(ctx context.Context, store registry.Store) error {
 		_, err := store.Create(ctx, key, value)
 		return err
 	}
 }
 
 func remove(record registry.Record) step {
-	return func(ctx context.Context, store Store) error { return store.Delete(ctx, record) }
+	return func(ctx context.Context, store registry.Store) error { return store.Delete(ctx, record) }
 }
 
 func replace(record registry.Record, value []byte) step {
-	return func(ctx context.Context, store Store) error {
+	return func(ctx context.Context, store registry.Store) error {
 		_, err := store.Replace(ctx, record, value)
 		return err
 	}
@@ -177,7 +186,7 @@ func (f *Fleet) planOwn(now time.Time) (steps []step) {
 }
 
 func (f *Fleet) publish(o *own, now time.Time) step {
-	return create(signerPrefix+o.ID(), f.certificate(o, now, now.Add(window)))
+	return f.view.put(signerPrefix+o.ID(), f.certificate(o, now, now.Add(window)))
 }
 
 func (f *Fleet) certificate(o *own, now, until time.Time) []byte {

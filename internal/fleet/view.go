@@ -25,7 +25,8 @@ type view struct {
 	servers map[string]*server
 	// seen is the latest revision of a record of a key.
 	seen     uint64
-	problems map[string]error // of records that are not believed, by key
+	problems map[string]error           // of records that are not believed, by key
+	unread   map[string]registry.Record // these records
 }
 
 type signer struct {
@@ -51,7 +52,8 @@ type server struct {
 }
 
 func newView() *view {
-	return &view{signers: map[string]*signer{}, revoked: map[string]*revoked{}, servers: map[string]*server{}, problems: map[string]error{}}
+	return &view{signers: map[string]*signer{}, revoked: map[string]*revoked{}, servers: map[string]*server{},
+		problems: map[string]error{}, unread: map[string]registry.Record{}}
 }
 
 // next is the view after before: records are all that there are now, and renewed
@@ -68,7 +70,7 @@ func (before *view) next(roots *keyring.Roots, records []registry.Record, now ti
 			v.seen = max(v.seen, record.Revision)
 		}
 		if err := v.add(before, roots, record, now, at); err != nil {
-			v.problems[record.Key] = err
+			v.problems[record.Key], v.unread[record.Key] = err, record
 		}
 	}
 	// Remembered for as long as they say something.
@@ -80,13 +82,23 @@ func (before *view) next(roots *keyring.Roots, records []registry.Record, now ti
 		}
 	}
 	for id, r := range before.revoked {
-		if v.revoked[id] == nil && now.Before(r.Until) {
+		if v.revoked[id] == nil && now.Before(before.revokedUntil(id)) {
 			gone := *r
 			gone.there = false
 			v.revoked[id] = &gone
 		}
 	}
 	return v
+}
+
+// revokedUntil is until when the revocation of a key matters: a statement may have been
+// made by someone who had not seen the latest certificate of the key.
+func (v *view) revokedUntil(id string) time.Time {
+	until := v.revoked[id].Until
+	if s := v.signers[id]; s != nil && s.until().After(until) {
+		until = s.until()
+	}
+	return until
 }
 
 func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, now, at time.Time) error {

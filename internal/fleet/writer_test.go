@@ -1,0 +1,121 @@
+package fleet_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/daypass/daypass/internal/fleet"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/registry"
+	"github.com/daypass/daypass/internal/registry/registrytest"
+)
+
+// put writes a record whatever is there, as someone who writes etcd does.
+func put(t *testing.T, memory *registrytest.Memory, key, value string) {
+	t.Helper()
+	for {
+		old, err := memory.Get(t.Context(), key)
+		if err == nil || errors.Is(err, registry.ErrNotFound) {
+			old.Key = key
+			_, err = memory.Replace(t.Context(), old, []byte(value))
+		}
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, registry.ErrConflict) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRevocationsAreKept: someone who writes the registry, and who may have the key that
+// is revoked, neither keeps it from being revoked nor takes that back.
+func TestRevocationsAreKept(t *testing.T) {
+	refused := func(t *testing.T, when string, s message, members ...*member) {
+		t.Helper()
+		for _, m := range members {
+			if err := m.checks(s); !errors.Is(err, keyring.ErrUnknownKey) {
+				t.Errorf("%s: %s checks what a revoked key signed: %v", when, m.name, err)
+			}
+		}
+	}
+	t.Run("nonsense in the place of the revocation", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+			a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+			bad, o := b.sign(), operator(memory, roots)
+			key := "fleet/key/revoked/" + bad.id
+			put(t, memory, key, "x")
+			for range 2 { // the second time there is no certificate of the key any more
+				if ids, err := o.Revoke(t.Context(), bad.id); err != nil || len(ids) != 1 {
+					t.Fatalf("Revoke() = %v, %v", ids, err)
+				}
+				time.Sleep(time.Second)
+				refused(t, "revoked", bad, a, b)
+			}
+			for _, value := range []string{"x", `{"version":2}`, string(fleet.CertifyForTest(keyring.NewRoots(), bad.id, "b"))} {
+				put(t, memory, key, value)
+				time.Sleep(time.Second)
+				refused(t, value, bad, a, b)
+				if record, err := memory.Get(t.Context(), key); err != nil || string(record.Value) == value {
+					t.Errorf("%s: the revocation is not put back: %v", value, err)
+				}
+			}
+		})
+	})
+	t.Run("an earlier certificate while it is revoked", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+			a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+			key := "fleet/key/signer/" + b.sign().id
+			earlier, err := memory.Get(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(14 * time.Hour) // longer than the earlier certificate counts
+			bad, o := b.sign(), operator(memory, roots)
+			later, err := memory.Get(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, memory, key, string(earlier.Value))
+			if _, err := o.Revoke(t.Context(), bad.id); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			record, err := memory.Get(t.Context(), "fleet/key/revoked/"+bad.id)
+			if err == nil {
+				err = memory.Delete(t.Context(), record)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			put(t, memory, key, string(later.Value))
+			time.Sleep(time.Second)
+			refused(t, "deleted, and the certificate put back", bad, a, b)
+		})
+	})
+}
+
+// TestKeysAreKept: nonsense in the place of a certificate does not stay.
+func TestKeysAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+		a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+		gone := start(t, memory, roots, "gone", 0)
+		signed := gone.sign()
+		gone.kill(memory)
+		for _, s := range []message{a.sign(), b.sign(), signed} {
+			put(t, memory, "fleet/key/signer/"+s.id, "x")
+		}
+		time.Sleep(2 * time.Second)
+		c := start(t, memory, roots, "c", 0)
+		agree(t, "put back", a, b, c)
+		if err := c.checks(signed); err != nil {
+			t.Errorf("a new server checks what one signed that is gone: %v", err)
+		}
+	})
+}
