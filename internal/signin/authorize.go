@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,7 +13,9 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/daypass/daypass/internal/admission"
 	"github.com/daypass/daypass/internal/sts"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 const (
@@ -79,6 +82,13 @@ func isLoopback(host string) bool { return host == "localhost" || host == "127.0
 // askProvider asks, in a place among those that wait for the provider. When it fails the
 // browser has its answer.
 func (e *exchange) askProvider(ask func() error) (ok bool) {
+	address := admission.Network(e.config.Authority.Source(e.r))
+	pass, verdict := e.asking.Enter(address, e.now)
+	if verdict != throttle.Admitted {
+		e.crowded()
+		return false
+	}
+	defer e.asking.Leave(address, pass)
 	defer e.config.Authority.Attend(e.r)()
 	if !e.outside.Enter(e.r.Context()) {
 		e.refuse(http.StatusServiceUnavailable, "Your company's sign-in does not answer at the moment.", tryLater)
@@ -95,7 +105,8 @@ func (e *exchange) askProvider(ask func() error) (ok bool) {
 	default:
 		e.refuse(http.StatusBadGateway, "Your company's sign-in, "+e.settings.Issuer+", has not said who you are.", tryLater)
 	}
-	e.config.Log.WarnContext(e.r.Context(), "signing in: asking the identity provider", "issuer", e.settings.Issuer, "err", err)
+	// What a provider answers can be in the error, whole.
+	e.config.Log.WarnContext(e.r.Context(), "signing in: asking the identity provider", "issuer", e.settings.Issuer, "err", fmt.Sprintf("%.500s", err.Error()))
 	return false
 }
 

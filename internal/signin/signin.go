@@ -117,7 +117,9 @@ type Config struct {
 type Handler struct {
 	config    Config
 	addresses *throttle.Keys[netip.Addr]
-	outside   *throttle.Gate // requests that wait for the provider
+	asking    *throttle.Keys[netip.Addr] // those whose requests ask the provider
+	people    *throttle.Keys[string]     // by session name
+	outside   *throttle.Gate             // requests that wait for the provider
 	providers providers
 	proofs    proofs
 }
@@ -125,6 +127,14 @@ type Handler struct {
 // What one address may ask for. An office behind one address signs in and refreshes
 // within it: a thousand people refresh once in 15 minutes, on average one in a second.
 var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
+
+// What one address may ask the provider for, which takes no account. Providers have limits
+// of their own, which a stranger must not use up, and there are few places to wait.
+var perAsking = throttle.Limit{Rate: 4, Burst: 200, Concurrent: outsidePlaces / 4}
+
+// What one person may redeem and renew. Each time takes a place among the proofs, and a
+// code one in the registry.
+var perPerson = throttle.Limit{Rate: 1, Burst: 300}
 
 // outsidePlaces is how many requests wait for the provider at a time.
 const outsidePlaces = 32
@@ -134,6 +144,8 @@ func New(config Config) *Handler {
 	return &Handler{
 		config:    config,
 		addresses: throttle.NewKeys[netip.Addr](perAddress, 1<<16),
+		asking:    throttle.NewKeys[netip.Addr](perAsking, 1<<16),
+		people:    throttle.NewKeys[string](perPerson, 1<<16),
 		outside:   throttle.NewGate(outsidePlaces, outsidePlaces, time.Second),
 	}
 }
@@ -203,12 +215,17 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) bool {
 	address := admission.Network(h.config.Authority.Source(r))
 	pass, verdict := h.addresses.Enter(address, e.now)
 	if verdict != throttle.Admitted {
-		e.refuse(http.StatusTooManyRequests, "There are too many requests from your network at once.", "Wait a minute, then try again.")
+		e.crowded()
 		return true
 	}
 	defer h.addresses.Leave(address, pass)
 	answer(e)
 	return true
+}
+
+// crowded refuses an address that is over its limit.
+func (e *exchange) crowded() {
+	e.refuse(http.StatusTooManyRequests, "There are too many requests from your network at once.", "Wait a minute, then try again.")
 }
 
 // setHeaders is for every answer: none may be kept, framed or read by another site's

@@ -117,8 +117,8 @@ func (e *exchange) redeem(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenE
 	if !e.now.Before(end) {
 		return nil, &tokenError{http.StatusUnauthorized, errCodeExpired, "The code has expired. Sign in again."}
 	}
-	if err := e.proofs.use(shown, e.now); err != nil {
-		return nil, invalid(err.Error() + ".")
+	if refused := e.take(c.Identity.Session, shown); refused != nil {
+		return nil, refused
 	}
 	// Used up before the keys are made: a client that gets none signs in again.
 	switch err := e.config.UseOnce(e.r.Context(), c.ID, end); {
@@ -146,10 +146,21 @@ func (e *exchange) renew(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenEr
 	if in.ClientID != t.ClientID || subtle.ConstantTimeCompare(t.Key, shown.key) != 1 {
 		return nil, invalid("refreshToken was given to another client.")
 	}
-	if err := e.proofs.use(shown, e.now); err != nil {
-		return nil, invalid(err.Error() + ".")
+	if refused := e.take(t.Identity.Session, shown); refused != nil {
+		return nil, refused
 	}
 	return e.issue(&t, grantRefresh)
+}
+
+// take counts a request of a person and uses its proof up.
+func (e *exchange) take(session string, shown *proof) *tokenError {
+	if !e.people.Take(session, 0, e.now) {
+		return &tokenError{http.StatusTooManyRequests, errInvalidRequest, "There are too many requests of yours at once. Try again in a minute."}
+	}
+	if err := e.proofs.use(shown, e.now); err != nil {
+		return invalid(err.Error() + ".")
+	}
+	return nil
 }
 
 // issue evaluates the policies and issues the keys. t is the refresh token that goes

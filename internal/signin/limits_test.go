@@ -1,0 +1,193 @@
+package signin
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/daypass/daypass/internal/directory"
+	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/internal/sts"
+)
+
+// allowing is an Authority that lets everybody in, and believes no token.
+type allowing struct{}
+
+func (allowing) Roles(*http.Request, *sts.Person) ([]Role, error) { return nil, nil }
+
+func (allowing) Assume(*http.Request, *sts.Person, string, string, time.Duration, string, string) (*Keys, error) {
+	return &Keys{Credentials: sts.Credentials{Expiration: proofTime.Add(time.Minute)}}, nil
+}
+
+func (allowing) Verify(*http.Request, string) (*sts.WebIdentity, error) {
+	return nil, errors.New("not believed")
+}
+
+func (allowing) Attend(*http.Request) func() { return func() {} }
+
+func (allowing) Source(r *http.Request) netip.Addr {
+	return netip.MustParseAddrPort(r.RemoteAddr).Addr()
+}
+
+// stand is a Handler whose provider answers the exchange of a code with token.
+type stand struct {
+	t       *testing.T
+	keys    *keyring.Keyring
+	issuer  string
+	log     bytes.Buffer
+	handler http.Handler
+}
+
+func newStand(t *testing.T, token http.HandlerFunc) *stand {
+	s := &stand{t: t, keys: keyring.New(proofTime)}
+	mux := http.NewServeMux()
+	provider := httptest.NewServer(mux)
+	t.Cleanup(provider.Close)
+	s.issuer = provider.URL
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q,"jwks_uri":%q}`, s.issuer, s.issuer+"/a", s.issuer+"/t", s.issuer+"/k")
+	})
+	mux.HandleFunc("/t", token)
+	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1", Providers: []directory.Provider{{Issuer: s.issuer, Audiences: []string{"daypass"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := &Settings{URL: base, Issuer: s.issuer, ClientID: "daypass", Scopes: []string{"openid"}, Duration: time.Hour}
+	s.handler = New(Config{
+		Settings: func() *Settings { return settings }, Directory: func() *directory.Directory { return d }, Keyring: func() *keyring.Keyring { return s.keys },
+		Authority: allowing{}, UseOnce: func(context.Context, []byte, time.Time) error { return nil },
+		Log: slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return proofTime },
+	}).Before(http.NotFoundHandler())
+	return s
+}
+
+func (s *stand) serve(from string, r *http.Request) *httptest.ResponseRecorder {
+	r.RemoteAddr = from + ":1"
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	return w
+}
+
+// callback is one that a browser may send, with a code that nobody has given.
+func (s *stand) callback() func() *http.Request {
+	began := s.serve("192.0.2.99", httptest.NewRequest("GET", base+"/v1/authorize?"+query(nil), nil)).Result()
+	to, err := began.Location()
+	if err != nil {
+		s.t.Fatal(began.Status, err)
+	}
+	return func() *http.Request {
+		r := httptest.NewRequest("GET", base+"/sign-in/callback?"+url.Values{"code": {"junk"}, "state": {to.Query().Get("state")}}.Encode(), nil)
+		for _, c := range began.Cookies() {
+			r.AddCookie(c)
+		}
+		return r
+	}
+}
+
+// One address, which takes no account, has its share of the places that wait for a
+// provider that hangs.
+func TestOneAddressDoesNotTakeTheProvider(t *testing.T) {
+	asked, release := make(chan bool, 2*outsidePlaces), make(chan bool)
+	s := newStand(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked <- true
+		<-release
+		w.WriteHeader(http.StatusBadRequest)
+	})
+	callback := s.callback()
+	answers := make(chan int, 2*outsidePlaces)
+	ask := func(from string) { answers <- s.serve(from, callback()).Code }
+	places := outsidePlaces / 4
+	for range places {
+		go ask("192.0.2.1")
+	}
+	for range places {
+		<-asked
+	}
+	go ask("192.0.2.1")
+	select {
+	case <-asked:
+		t.Error("an address has more than its share of the places")
+	case got := <-answers:
+		if got != http.StatusTooManyRequests {
+			t.Errorf("a request more: %d, want 429", got)
+		}
+	}
+	go ask("192.0.2.2")
+	<-asked // another address has a place
+	close(release)
+}
+
+// A stranger can have the provider refuse a code as often as the limits allow. What it
+// says of it does not fill the log.
+func TestLogOfAProviderIsShort(t *testing.T) {
+	s := newStand(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprint(w, strings.Repeat("x", 100_000))
+	})
+	if got := s.serve("192.0.2.1", s.callback()()).Code; got != http.StatusBadGateway {
+		t.Errorf("the callback: %d, want 502", got)
+	}
+	if text := s.log.String(); len(text) > 2000 || !strings.Contains(text, "exchanging the code") {
+		t.Errorf("the log has %d bytes, %.300s", len(text), text)
+	}
+}
+
+// Proofs are remembered for all people together, so one person has a share.
+func TestOnePersonDoesNotTakeAllProofs(t *testing.T) {
+	s := newStand(t, http.NotFound)
+	key := testKey(t, 7)
+	thumbprint, err := (&jose.JSONWebKey{Key: key.Public()}).Thumbprint(crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := deflate(fmt.Appendf(nil, `{"iss":%q,"sub":"1","aud":"daypass"}`, s.issuer))
+	renew := func(person string) int {
+		token, err := seal(s.keys, proofTime, forRefresh, refresh{Identity: identity{claims, person, proofTime.Unix()}, Role: "r", ClientID: sameDevice,
+			Key: thumbprint, NotAfter: proofTime.Add(time.Hour).Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, _ := json.Marshal(map[string]any{"htm": "POST", "htu": tokenURL, "iat": proofTime.Unix(), "jti": rand.Text()})
+		jws, err := signer.Sign(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof, err := jws.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := json.Marshal(map[string]string{"clientId": sameDevice, "grantType": "refresh_token", "refreshToken": token})
+		r := httptest.NewRequest("POST", tokenURL, bytes.NewReader(body))
+		r.Header.Set("DPoP", proof)
+		return s.serve("192.0.2.1", r).Code
+	}
+	for i := range perPerson.Burst {
+		if got := renew("ana@example.com"); got != http.StatusOK {
+			t.Fatalf("request %d: %d, want 200", i, got)
+		}
+	}
+	if got := renew("ana@example.com"); got != http.StatusTooManyRequests {
+		t.Errorf("after %d requests: %d, want 429", perPerson.Burst, got)
+	}
+	if got := renew("bob@example.com"); got != http.StatusOK {
+		t.Errorf("another person: %d, want 200", got)
+	}
+}
