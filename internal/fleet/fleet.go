@@ -173,13 +173,13 @@ func (f *Fleet) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		first := true
 		err := f.config.Store.Watch(ctx, prefix, func(records []registry.Record, changed bool) {
-			f.beat.Store(int64(time.Since(f.begun)))
 			if changed {
 				f.mu.Lock()
 				v := f.view
 				f.mu.Unlock()
 				f.look(v.next(f.config.Roots, records, f.config.Now(), first))
 			}
+			f.beat.Store(int64(time.Since(f.begun))) // now: Err is nil when Current is the latest
 			first = false
 			f.mu.Lock()
 			close(f.looked)

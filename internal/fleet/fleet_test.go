@@ -31,14 +31,13 @@ func (s *store) wait(ctx context.Context) {
 }
 
 func (s *store) Announce(ctx context.Context, key string, lifetime time.Duration, value func() []byte, again <-chan struct{}, tell func(error)) {
-	var last registry.Record
 	for ctx.Err() == nil {
 		s.wait(ctx)
 		old, err := s.Get(ctx, key)
 		if errors.Is(err, registry.ErrNotFound) {
-			last, err = s.Create(ctx, key, value())
+			_, err = s.Create(ctx, key, value())
 		} else if err == nil {
-			last, err = s.Replace(ctx, old, value())
+			_, err = s.Replace(ctx, old, value())
 		}
 		tell(err)
 		select {
@@ -47,7 +46,10 @@ func (s *store) Announce(ctx context.Context, key string, lifetime time.Duration
 		case <-time.After(lifetime / 2): // seldom, since hours pass here
 		}
 	}
-	_ = s.Delete(context.Background(), last)
+	// What a call that was cut off has written as well.
+	if last, err := s.Get(context.Background(), key); err == nil {
+		_ = s.Delete(context.Background(), last)
+	}
 }
 
 func (s *store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {

@@ -49,7 +49,7 @@ type Config struct {
 	Cluster func(identifier string) (*Cluster, bool)
 
 	// Check opens a password. Its errors wrap the sentinels of package
-	// credential; any other error refuses the logon as a forgery does. Safe for
+	// credential, or ErrKeysUnknown; any other error refuses the logon as a forgery does. Safe for
 	// concurrent use.
 	Check func(password string) (credential.Grant, error)
 

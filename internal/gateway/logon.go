@@ -169,6 +169,9 @@ func refuseShutdown() *refusal {
 // same answer.
 func (l *logon) checkPassword(password string) *refusal {
 	grant, err := l.server.check(password)
+	if errors.Is(err, ErrKeysUnknown) {
+		return refuseKeysUnknown(err)
+	}
 	if err != nil && !errors.Is(err, credential.ErrExpired) && !errors.Is(err, credential.ErrNotYetValid) {
 		return refuseForged(l.asked.User, err)
 	}

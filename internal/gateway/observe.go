@@ -33,7 +33,7 @@ const (
 	ReasonExpired     = "expired" // an expired credential
 	ReasonNotYetValid = "not yet valid"
 	ReasonRevoked     = "revoked"     // a revoked credential
-	ReasonUnknown     = "unknown"     // revocations cannot be read
+	ReasonUnknown     = "unknown"     // revocations, or keys, cannot be read
 	ReasonRefused     = "refused"     // the user, group or database does not exist or may not be used
 	ReasonLimit       = "limit"       // too many sessions
 	ReasonShutdown    = "shutdown"    // of the gateway

@@ -25,6 +25,17 @@ var (
 	errUnknown = errors.New("revocations cannot be read")
 )
 
+// ErrKeysUnknown is for Config.Check: which keys are in force cannot be read, so that one
+// that was revoked may be taken for good. The logon is refused as while revocations
+// cannot be read.
+var ErrKeysUnknown = errors.New("the keys in force cannot be read")
+
+func refuseKeysUnknown(err error) *refusal {
+	return &refusal{reason: ReasonUnknown, state: pgwire.StateCannotConnectNow, cause: err,
+		message: "logons are refused while the keys that the servers share cannot be read",
+		hint:    "Try again; an operator finds the cause in the log."}
+}
+
 // refuseRevoked refuses a valid credential that was revoked, and every credential
 // while revocations cannot be read.
 func (s *Server) refuseRevoked(grant *credential.Grant) *refusal {

@@ -17,6 +17,7 @@ import (
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/fleet"
+	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
 )
 
@@ -138,8 +139,15 @@ func serverName() string {
 }
 
 // check is the gateway's question. A key that is not known may have been published a
-// moment ago.
+// moment ago. A server that cannot read the keys, or was frozen, does not know which are
+// revoked: it refuses all.
 func (s *service) check(password string) (credential.Grant, error) {
+	if s.member != nil && s.member.Err() != nil {
+		s.member.Await()
+		if err := s.member.Err(); err != nil {
+			return credential.Grant{}, fmt.Errorf("%w: %w", gateway.ErrKeysUnknown, err)
+		}
+	}
 	grant, err := credential.Check(s.keys.Current().Verifier(), password, s.opts.Now())
 	if s.member != nil && errors.Is(err, credential.ErrUnknownKey) {
 		s.member.Await()

@@ -176,6 +176,22 @@ func TestServersShareKeys(t *testing.T) {
 	if count[keyring.InUse] != 3 || count[keyring.Kept] < 4 {
 		t.Errorf("Keys() has %v of servers, want 3 in use and the earlier ones kept", count)
 	}
+
+	// While what the servers share cannot be read, a revoked key is not known: logons are
+	// refused, though the revocations of credentials can be read.
+	good = fresh.issue(fresh.now())
+	client := etcd.Client()
+	if _, err := client.Put(t.Context(), "daypass/fleet/x", "another program's"); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Eventually(t, "logons to be refused", func() bool {
+		_, _, ready := fresh.get("http://" + fresh.where.Admin + "/readyz")
+		return strings.HasPrefix(fresh.refusal(good), "57P03 ") && strings.Contains(ready, "the keys in force are not known: ")
+	})
+	if _, err := client.Delete(t.Context(), "daypass/fleet/x"); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Eventually(t, "logons to be accepted again", func() bool { return fresh.refusal(good) == "" })
 }
 
 // TestMoveToEtcd moves two servers from a copied keyring file to shared keys, one

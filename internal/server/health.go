@@ -23,10 +23,10 @@ import (
 // down. A cluster that is down does not affect the others, so it does not make the
 // server unready. A balancer for one cluster asks /readyz?cluster=ID.
 type health struct {
-	audit, registry func() error // nil while they work
-	live            func() *clusters
-	warnings        func() []string
-	draining        atomic.Bool
+	audit, registry, keys func() error // nil while they work
+	live                  func() *clusters
+	warnings              func() []string
+	draining              atomic.Bool
 
 	mu     sync.Mutex // guards the fields below; held while clusters are asked
 	asked  time.Time
@@ -79,6 +79,9 @@ func (h *health) logons() ability {
 	if err := h.registry(); err != nil {
 		return ability{Reason: "the revocations are not known: " + err.Error()}
 	}
+	if err := h.keys(); err != nil {
+		return ability{Reason: "the keys in force are not known: " + err.Error()}
+	}
 	return ability{OK: true}
 }
 
@@ -118,6 +121,15 @@ func (h *health) readiness() readiness {
 	r.Ready = r.Issue.OK && r.Logons.OK
 	r.Warnings = h.warnings()
 	return r
+}
+
+// keysErr is why logons are refused, since the keys that the servers share cannot be
+// read. A keyring file that is refused keeps no one out: the operator wrote it.
+func (s *service) keysErr() error {
+	if s.member == nil {
+		return nil
+	}
+	return s.member.Err()
 }
 
 // warnings lists what would keep the server from becoming ready after a restart.

@@ -214,7 +214,7 @@ func (s *service) run(ctx context.Context) error {
 		s.member.describe(s.announced)
 	}
 	health := &health{
-		audit: s.audit.Err, registry: s.revoked.Err, warnings: s.warnings,
+		audit: s.audit.Err, registry: s.revoked.Err, keys: s.keysErr, warnings: s.warnings,
 		live: func() *clusters { return s.live.Load().clusters },
 	}
 	httpServer := &http.Server{
