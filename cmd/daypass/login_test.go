@@ -11,6 +11,7 @@ import (
 // logout is no error twice.
 func TestSignedOut(t *testing.T) {
 	dir := t.TempDir()
+	ran := filepath.Join(dir, "ran")
 	for name, value := range map[string]string{"HOME": dir, "AWS_CONFIG_FILE": filepath.Join(dir, "config"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "none"),
 		"AWS_LOGIN_CACHE_DIRECTORY": filepath.Join(dir, "cache"), "AWS_PROFILE": "", "AWS_DEFAULT_PROFILE": "", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "",
 		"AWS_ENDPOINT_URL": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": ""} {
@@ -23,7 +24,13 @@ login_session = arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com
 [profile other]
 region = us-east-1
 endpoint_url = http://127.0.0.1:1
-credential_process = true
+credential_process = touch `+ran+`
+[profile chained]
+region = us-east-1
+endpoint_url = http://127.0.0.1:1
+role_arn = arn:aws:iam::123456789012:role/x
+source_profile = other
+login_session = arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +40,8 @@ credential_process = true
 		errs string
 	}{
 		{"credential-process --profile work", 253, "nobody is signed in: run `daypass login --profile work`"},
+		{"credential-process --profile other", 253, "has no sign-in of its own"},
+		{"credential-process --profile chained", 253, "has no sign-in of its own"},
 		{"logout --profile work", 0, "Nobody was signed in"},
 		{"logout --profile other", 253, "has no sign-in"},
 		{"logout --profile none", 253, "none"},
@@ -44,5 +53,8 @@ credential_process = true
 		if code != row.code || !strings.Contains(stderr, row.errs) || stdout != "" {
 			t.Errorf("daypass %s = %d\n%s%s\nwant %d and %q", row.line, code, stdout, stderr, row.code, row.errs)
 		}
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("the credential_process of a profile was run, which may be this very command")
 	}
 }

@@ -105,6 +105,11 @@ It asks nobody anything. When the sign-in is over it fails: run "daypass login".
 			if err != nil {
 				return err
 			}
+			// A profile whose keys come from a credential_process may name this command, which
+			// would then run itself without end.
+			if found.Profile.Setting(awsconfig.LoginSession) == "" || found.Profile.Setting("source_profile") != "" {
+				return &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: has no sign-in of its own: name the profile of `daypass login` with --profile", found.Profile.Name)}
+			}
 			keys, err := found.SDK.Credentials.Retrieve(cmd.Context())
 			if awsconfig.NeedsSignIn(found.Profile, err) {
 				return &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: nobody is signed in: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)}
