@@ -56,6 +56,10 @@ type Config struct {
 	// TrustedProxies returns the addresses whose X-Forwarded-For and X-Forwarded-Proto
 	// are trusted. Optional: none.
 	TrustedProxies func() []netip.Prefix
+	// ForSignIn reports whether a token is one of those with which people sign in at the
+	// browser. AssumeRoleWithWebIdentity does not take them: its caller would choose the
+	// session name, and no revocation would reach the sign-in. Optional: none are.
+	ForSignIn func(issuer string, audience []string) bool
 	// Observe is called after each call has been answered. It must not block. Optional.
 	Observe func(CallEvent)
 	// Log gets internal errors, with the request id. Optional.

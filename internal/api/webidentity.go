@@ -38,9 +38,14 @@ func readWebIdentity(r *reader) *webIdentity {
 	}
 	if err := p.read(r.call, identity); err != nil {
 		r.fail(err)
+	} else if peoples := r.handler.config.ForSignIn; peoples != nil && peoples(identity.Provider.Issuer, identity.Audience) {
+		r.fail(errForSignIn)
 	}
 	return p
 }
+
+var errForSignIn = &awsquery.Error{Code: "InvalidIdentityToken", Status: http.StatusBadRequest,
+	Message: "The token is for sign_in.client_id, with which people sign in at the browser (daypass login). Get a token for another audience of the identity provider."}
 
 // read takes the caller, and what sets up the session, from a verified token. An error
 // says that the caller is over its limits, or that the token asks for what no session

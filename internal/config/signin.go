@@ -30,7 +30,8 @@ var signInKeys = join([]key{
 	{name: "issuer", value: text, required: true, change: live,
 		doc: "The provider that people sign in at: an `issuer` of `iam.oidc_providers`."},
 	{name: "client_id", value: text, required: true, change: live,
-		doc: "What the provider calls Daypass. It has to be among the provider's `audiences`."},
+		doc: "What the provider calls Daypass. It has to be among the provider's `audiences`. Tokens for it are for signing in: " +
+			"`AssumeRoleWithWebIdentity` refuses them."},
 	{name: "scopes", value: texts, change: live, unset: "openid, profile, email",
 		doc: "What to ask the provider for. `openid` has to be among them; some providers send groups only when they are asked for them."},
 	{name: "session_name", value: text, absent: "email", change: live,

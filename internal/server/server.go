@@ -206,6 +206,7 @@ func (s *service) run(ctx context.Context) error {
 		Revocations:    s.revoked,
 		Sessions:       gatewaySessions{s.front, s.member, s.peers},
 		TrustedProxies: proxies,
+		ForSignIn:      s.forSignIn,
 		Observe:        s.observers.call(),
 		Log:            s.log,
 		Now:            s.opts.Now,

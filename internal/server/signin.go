@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/daypass/daypass/internal/api"
@@ -42,6 +43,12 @@ func (s *service) signInSettings() *signin.Settings {
 		URL: given.URL, Issuer: given.Issuer, ClientID: given.ClientID, ClientSecret: given.ClientSecret,
 		Scopes: given.Scopes, SessionClaim: given.SessionName, Duration: given.Duration,
 	}
+}
+
+// forSignIn reports whether a provider's token is for the client with which people sign in.
+func (s *service) forSignIn(issuer string, audience []string) bool {
+	given := &s.live.Load().cfg.SignIn
+	return given.Given() && issuer == given.Issuer && slices.Contains(audience, given.ClientID)
 }
 
 // signInAuthority is the API in the words of package signin.
