@@ -32,6 +32,10 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(policy, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	incomplete := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("<ListSessionsResponse><ListSessionsResult><Unanswered><Server>db2</Server></Unanswered></ListSessionsResult></ListSessionsResponse>"))
+	}))
+	t.Cleanup(incomplete.Close)
 	const down = "http://127.0.0.1:1"
 	none := filepath.Join(t.TempDir(), "none")
 	for _, test := range []struct {
@@ -91,6 +95,9 @@ func TestExitCodes(t *testing.T) {
 		{"redshift describe-clusters --endpoint-url " + refusing.URL, 254, "AccessDenied"},
 		{"credential inspect nonsense", 1, ""},
 		{"policy lint " + policy, 1, ""},
+
+		// A part of the answer.
+		{"sessions --endpoint-url " + incomplete.URL, 1, "did not answer: db2"},
 
 		// Nobody is there.
 		{"sessions --endpoint-url " + down, 255, "cannot connect (connection refused)"},

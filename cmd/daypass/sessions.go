@@ -51,8 +51,8 @@ and the exit code is 1. The caller needs daypass:ListSessions on the clusters.`,
 				err = writeSessions(env.stdout, list, env.columns)
 			}
 			if err == nil && len(unanswered) > 0 {
-				err = fmt.Errorf("the list lacks the sessions of servers that did not answer: %s: see `daypass servers`; they need `peers` in their configuration",
-					strings.Join(unanswered, ", "))
+				err = &exitError{1, fmt.Errorf("the list lacks the sessions of servers that did not answer: %s: see `daypass servers`; they need `peers` in their configuration",
+					strings.Join(unanswered, ", "))}
 			}
 			return err
 		},
