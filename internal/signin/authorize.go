@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// requestLifetime is for the person to sign in at the provider and to choose.
+	// requestLifetime leaves the person time to sign in at the provider and to choose a role.
 	requestLifetime = 15 * time.Minute
-	// codeLifetime is for the client to exchange its code, and for a person to carry it
-	// to another machine.
+	// codeLifetime leaves the client time to exchange its code, and a person time to copy the
+	// code to another machine.
 	codeLifetime = 10 * time.Minute
-	// maxPasted is the longest line that a terminal takes (POSIX: MAX_CANON may be as
-	// little as 255; Linux takes 4095).
+	// maxPasted is the longest code that a person can paste. Terminals cut longer lines: POSIX
+	// allows MAX_CANON to be as low as 255, and Linux takes 4095.
 	maxPasted = 4000
 )
 
@@ -35,7 +35,7 @@ const (
 	tryLater = "Try again in a minute. If it goes on, tell the person who runs Daypass."
 )
 
-// authorize begins: the browser goes to the provider.
+// authorize starts a sign-in: it redirects the browser to the provider.
 func (e *exchange) authorize() {
 	if e.elsewhere() {
 		return
@@ -63,8 +63,8 @@ func (e *exchange) authorize() {
 	http.Redirect(e.w, e.r, client.AuthCodeURL(state, oauth2.S256ChallengeOption(q.Verifier), oauth2.SetAuthURLParam("nonce", q.Nonce)), http.StatusSeeOther)
 }
 
-// elsewhere sends a browser that has come to another name of this machine to the one that
-// the provider sends it back to: cookies go by the name.
+// elsewhere redirects a browser that used another name of this machine to the name that the
+// provider redirects back to, because cookies are bound to the name.
 func (e *exchange) elsewhere() bool {
 	to, err := url.Parse(e.settings.URL)
 	if err != nil || !isLoopback(to.Hostname()) || e.r.Host == to.Host {
@@ -79,8 +79,8 @@ func (e *exchange) elsewhere() bool {
 
 func isLoopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
 
-// askProvider asks, in a place among those that wait for the provider. When it fails the
-// browser has its answer.
+// askProvider calls ask while it holds one of the places for requests that wait for the
+// provider. If ask fails, askProvider has already answered the browser.
 func (e *exchange) askProvider(ask func() error) (ok bool) {
 	address := admission.Network(e.config.Authority.Source(e.r))
 	pass, verdict := e.asking.Enter(address, e.now)
@@ -163,7 +163,7 @@ func (e *exchange) person(token string, q *request) (*sts.Person, error) {
 	nonce, _ := found.Claim("nonce")
 	switch {
 	case found.Provider.Issuer != e.settings.Issuer:
-		return nil, errors.New("the ID token is of another provider than sign_in.issuer")
+		return nil, errors.New("the ID token comes from another provider than sign_in.issuer")
 	case subtle.ConstantTimeCompare([]byte(nonce), []byte(q.Nonce)) != 1:
 		return nil, errors.New("the ID token has another nonce")
 	case !slices.Contains(found.Audience, e.settings.ClientID):
@@ -208,14 +208,14 @@ func (e *exchange) choose(q *request, who *sts.Person) {
 		return
 	}
 	if !q.Remote {
-		// Some browsers hold the redirect that answers the form against form-action, too.
+		// Some browsers also apply form-action to the redirect that answers the form.
 		to, _ := url.Parse(q.Redirect)
 		e.w.Header().Set("Content-Security-Policy", contentPolicy("'self' http://"+to.Host))
 	}
 	e.show(http.StatusOK, "choose", page)
 }
 
-// proceed makes the code for the role that was chosen.
+// proceed makes the code for the chosen role.
 func (e *exchange) proceed() {
 	e.r.Body = http.MaxBytesReader(e.w, e.r.Body, 2*maxSealed)
 	if !e.ownPage() {
@@ -274,8 +274,8 @@ func (e *exchange) proceed() {
 	e.show(http.StatusOK, "code", codePage{Session: who.Session, Role: roles[at].Name, Code: pasted})
 }
 
-// again is the person that a sealed identity is of, if the configuration still knows the
-// provider as the one to sign in at.
+// again returns the person of a sealed identity, if that identity's provider is still the
+// configured one for sign-ins.
 func (e *exchange) again(of *identity) (*sts.Person, error) {
 	payload, err := inflate(of.Claims)
 	if err != nil {
@@ -286,17 +286,18 @@ func (e *exchange) again(of *identity) (*sts.Person, error) {
 		return nil, err
 	}
 	if found.Provider.Issuer != e.settings.Issuer || !slices.Contains(found.Audience, e.settings.ClientID) {
-		return nil, errors.New("people sign in at another provider by now")
+		return nil, errors.New("sign_in.issuer or sign_in.client_id was changed after this sign-in began")
 	}
 	return &sts.Person{Identity: found, Session: of.Session, Since: time.Unix(of.Since, 0).UTC()}, nil
 }
 
-// confirmation is the address that clients on other machines name; nobody is sent there.
+// confirmation answers the address that clients on other machines send as redirect_uri. The
+// server never redirects a browser to it.
 func (e *exchange) confirmation() {
 	e.refuse(http.StatusNotFound, "There is no code here.", runAgain)
 }
 
-// refused answers a refusal of the Authority's with a page.
+// refused answers a refusal of the Authority with a page.
 func (e *exchange) refused(err error) {
 	var refusal *Refusal
 	if !errors.As(err, &refusal) {
@@ -313,7 +314,7 @@ func (e *exchange) refused(err error) {
 	e.refuse(status, refusal.Message, next)
 }
 
-// fail answers what cannot happen.
+// fail answers an internal error, one that should never happen.
 func (e *exchange) fail(err error) {
 	e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", err)
 	e.refuse(http.StatusInternalServerError, "Signing in has failed because of an internal error.", askAdmin)

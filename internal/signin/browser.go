@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// A browser is known by a random cookie, which is worth nothing by itself: it binds what
-// the pages carry to the browser that began. The name's prefix keeps other hosts of the
-// domain, and plain HTTP, from setting it.
+// A browser is known by a random cookie, which is worth nothing by itself: it binds the contents
+// of the pages to the browser that started the sign-in. The prefix of the cookie's name keeps
+// other hosts of the domain, and plain HTTP, from setting it.
 const (
 	cookieBrowser = "daypass-browser"
 	cookieRole    = "daypass-role"
@@ -33,7 +33,7 @@ func (e *exchange) setCookie(name, value string, age int) {
 	})
 }
 
-// cookie is the value of a cookie that is there once.
+// cookie returns the value of a cookie that the browser sent exactly once.
 func (e *exchange) cookie(name string) string {
 	found := ""
 	for _, c := range e.r.Cookies() {
@@ -48,7 +48,7 @@ func (e *exchange) cookie(name string) string {
 	return found
 }
 
-// browser is the hash of the browser's cookie, which it gets if it has none.
+// browser returns the hash of the browser's cookie. A browser without a cookie gets one.
 func (e *exchange) browser() []byte {
 	value := e.cookie(cookieBrowser)
 	if len(value) != len(rand.Text()) || strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
@@ -59,17 +59,17 @@ func (e *exchange) browser() []byte {
 	return sum[:]
 }
 
-// began reports whether this is the browser that a request began in.
+// began reports whether this is the browser in which a request began.
 func (e *exchange) began(q *request) bool {
 	sum := sha256.Sum256([]byte(e.cookie(cookieBrowser)))
 	return subtle.ConstantTimeCompare(sum[:], q.Browser) == 1
 }
 
-// ownPage reports whether a form was sent by a page of ours. Browsers that send neither
-// header are stopped by what is in the form, which is bound to the cookie.
+// ownPage reports whether a form was sent by one of our pages. Some browsers send neither
+// header; for those, the form's content is the protection, because it is bound to the cookie.
 func (e *exchange) ownPage() bool {
 	site := e.r.Header.Get("Sec-Fetch-Site")
 	origin := e.r.Header.Get("Origin")
-	// With Referrer-Policy no-referrer, Origin is null in a form of our own.
+	// With Referrer-Policy no-referrer, our own forms are sent with the Origin null.
 	return (site == "" || site == "same-origin") && (origin == "" || origin == "null" && site == "same-origin" || origin == e.settings.URL)
 }

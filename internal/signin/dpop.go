@@ -24,27 +24,27 @@ type proof struct {
 }
 
 const (
-	// proofAge is how far a proof's time may be from ours. A proof is made for one
-	// request; clocks of laptops disagree.
+	// proofAge is how far a proof's time may be from our clock. A proof is made for one request,
+	// but the clocks of laptops are often wrong.
 	proofAge = 5 * time.Minute
 	maxProof = 4 << 10
-	// maxProofs is how many proofs are remembered, so that none is taken twice. Only
-	// those are remembered that came with a genuine code or refresh token.
+	// maxProofs is how many proofs are remembered, so that none is accepted twice. Only proofs
+	// that came with a genuine code or refresh token are remembered.
 	maxProofs = 1 << 16
 )
 
-// errProof is for every proof that is not taken; it says what is wrong, since clients
-// need to know and nothing in it is secret.
+// errProof is the reason why a proof is refused. It is sent to the client, which needs to know
+// it; nothing in it is secret.
 type errProof string
 
 func (e errProof) Error() string { return "the DPoP proof " + string(e) }
 
-// coordinate is one of a public key's. Some clients leave leading zeros out, against
-// RFC 7518, section 6.2.1.2; they have one key in 128, for which nothing would work.
+// coordinate is the length of a coordinate of a public key. Some clients drop leading zeros,
+// against RFC 7518, section 6.2.1.2. If they were refused, one key in 128 would never work.
 const coordinate = 32
 
-// checkProof verifies a DPoP header for a POST to one of the addresses that this server
-// has, at a time.
+// checkProof verifies a DPoP header for a POST to address, one of this server's addresses, at
+// the time now.
 func checkProof(header, address string, now time.Time) (*proof, error) {
 	if len(header) > maxProof {
 		return nil, errProof("is too long")
@@ -85,7 +85,7 @@ func checkProof(header, address string, now time.Time) (*proof, error) {
 	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
 	r, s := new(big.Int).SetBytes(signature[:coordinate]), new(big.Int).SetBytes(signature[coordinate:])
 	if !ecdsa.Verify(key, sum[:], r, s) {
-		return nil, errProof("has a signature that its key has not made")
+		return nil, errProof("has a signature that does not match its key")
 	}
 	at := time.Unix(claims.IssuedAt, 0)
 	switch {
@@ -120,8 +120,8 @@ func unmarshalPart(part string, into any) error {
 	return json.Unmarshal(data, into)
 }
 
-// parseKey reads a public key on P-256, and returns its thumbprint: of the key with
-// coordinates of full length, so that one key has one.
+// parseKey reads a public key on P-256 and returns it with its thumbprint. The thumbprint is
+// that of the key with full-length coordinates, so that each key has exactly one.
 func parseKey(data []byte) (*ecdsa.PublicKey, []byte, error) {
 	var jwk struct {
 		Type    string          `json:"kty"`
@@ -151,8 +151,8 @@ func parseKey(data []byte) (*ecdsa.PublicKey, []byte, error) {
 	return key, sum[:], nil
 }
 
-// sameAddress compares htu as RFC 9449, section 4.3, asks for: without query and fragment,
-// after the normalization of RFC 3986.
+// sameAddress compares htu with our address as RFC 9449, section 4.3, requires: without query
+// and fragment, after the normalization of RFC 3986.
 func sameAddress(given, ours string) bool {
 	a, errA := url.Parse(given)
 	b, errB := url.Parse(ours)
@@ -170,13 +170,13 @@ func portOf(u *url.URL) string {
 	return "80"
 }
 
-// proofs are those that were taken. The zero value is ready.
+// proofs remembers the proofs that were accepted. The zero value is ready.
 type proofs struct {
 	mu    sync.Mutex
 	until map[[sha256.Size]byte]time.Time // guarded by mu
 }
 
-// use takes a proof once.
+// use accepts a proof once, and refuses it after that.
 func (p *proofs) use(one *proof, now time.Time) error {
 	key := sha256.Sum256([]byte(string(one.key) + one.id))
 	p.mu.Lock()
@@ -191,7 +191,7 @@ func (p *proofs) use(one *proof, now time.Time) error {
 			}
 		}
 		if len(p.until) >= maxProofs {
-			return errProof("is one of too many at once: try again in a minute")
+			return errProof("is refused because too many arrive at once: try again in a minute")
 		}
 	}
 	if p.until == nil {

@@ -30,7 +30,7 @@ func testKey(t testing.TB, seed int64) *ecdsa.PrivateKey {
 	return key
 }
 
-// joseProof is a proof that another implementation has made.
+// joseProof returns a proof that was made by another implementation.
 func joseProof(t testing.TB, key *ecdsa.PrivateKey, at time.Time) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
@@ -61,7 +61,7 @@ func TestProofOfAnotherImplementation(t *testing.T) {
 	}
 }
 
-// Some clients leave out leading zeros of coordinates. The key is the same.
+// Some clients drop the leading zeros of coordinates. The key is still the same.
 func TestProofWithShortCoordinates(t *testing.T) {
 	for seed := int64(1); ; seed++ {
 		key := testKey(t, seed)
@@ -113,8 +113,8 @@ func TestSameAddress(t *testing.T) {
 	}
 }
 
-// A proof is taken once, for as long as it could be taken at all, and no number of them
-// takes memory without end.
+// TestProofsAreTakenOnce: a proof is accepted once during its whole lifetime, and a flood of
+// proofs uses bounded memory.
 func TestProofsAreTakenOnce(t *testing.T) {
 	var p proofs
 	one := &proof{[]byte("key"), "1", proofTime}
@@ -141,8 +141,8 @@ func TestProofsAreTakenOnce(t *testing.T) {
 	}
 }
 
-// FuzzProof holds every proof that is taken against another implementation, and one of a
-// key that signed once against that one.
+// FuzzProof: another implementation accepts every proof that checkProof accepts, and no proof
+// passes for one of a key that has not signed it.
 func FuzzProof(f *testing.F) {
 	key := testKey(f, 7)
 	good := joseProof(f, key, proofTime)

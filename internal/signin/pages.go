@@ -42,7 +42,7 @@ type claimRow struct{ Name, Value string }
 
 type codePage struct{ Session, Role, Code string }
 
-// claimsOf is what the provider says of a person, without what belongs to the protocol.
+// claimsOf returns the claims about the person, without those of the protocol itself.
 func claimsOf(w *sts.WebIdentity) []claimRow {
 	var rows []claimRow
 	for _, c := range w.Claims {

@@ -17,17 +17,17 @@ import (
 )
 
 const (
-	// discoveryFresh is how long the provider's addresses are believed.
+	// discoveryFresh is how long the discovered endpoints are used.
 	discoveryFresh = 15 * time.Minute
-	// discoveryPause is between two attempts after one has failed.
+	// discoveryPause is the pause before the next attempt after a discovery failed.
 	discoveryPause = 5 * time.Second
-	// providerTimeout is for one conversation with the provider.
+	// providerTimeout bounds each exchange with the provider.
 	providerTimeout = 10 * time.Second
 	// maxToken is the longest ID token.
 	maxToken = maxClaims
 )
 
-// providers remembers where the provider's endpoints are. The zero value is ready.
+// providers caches the endpoints of providers. The zero value is ready.
 type providers struct {
 	mu    sync.Mutex // guards what follows, and is held while the provider is asked
 	of    providerKey
@@ -38,8 +38,8 @@ type providers struct {
 
 type providerKey struct{ issuer, caFile string }
 
-// endpoint discovers the provider's endpoints. Those who come meanwhile wait for the
-// answer; there are few of them, see Handler.outside.
+// endpoint discovers the provider's endpoints. Requests that arrive during the discovery wait
+// for its result; Handler.outside bounds their number.
 func (p *providers) endpoint(ctx context.Context, provider *directory.Provider, now time.Time) (oauth2.Endpoint, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,7 +60,7 @@ func discover(ctx context.Context, provider *directory.Provider) (oauth2.Endpoin
 		return oauth2.Endpoint{}, err
 	}
 	defer client.CloseIdleConnections()
-	// Others wait for the answer, so it does not end with the request that asks.
+	// Other requests wait for the result, so the discovery does not end with this request.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), providerTimeout)
 	defer cancel()
 	document, err := oidc.NewProvider(oidc.ClientContext(ctx, client), provider.Issuer)
@@ -76,7 +76,7 @@ func discover(ctx context.Context, provider *directory.Provider) (oauth2.Endpoin
 	return endpoint, nil
 }
 
-// client is ours at the provider.
+// client returns our OAuth client at the provider.
 func (e *exchange) client() (*oauth2.Config, *directory.Provider, error) {
 	provider, ok := e.directory.Provider(e.settings.Issuer)
 	if !ok {
@@ -95,7 +95,7 @@ func (e *exchange) client() (*oauth2.Config, *directory.Provider, error) {
 	}, provider, nil
 }
 
-// idToken exchanges the provider's code.
+// idToken exchanges the provider's code for an ID token.
 func (e *exchange) idToken(code, verifier string) (string, error) {
 	client, provider, err := e.client()
 	if err != nil {
@@ -106,7 +106,7 @@ func (e *exchange) idToken(code, verifier string) (string, error) {
 		return "", err
 	}
 	defer transport.CloseIdleConnections()
-	// The client's secret must not follow a redirect.
+	// The client secret must not be sent along a redirect.
 	transport.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	ctx, cancel := context.WithTimeout(e.r.Context(), providerTimeout)
 	defer cancel()

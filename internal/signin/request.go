@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// The clients that AWS's tools and SDKs name themselves as.
+// The client IDs that AWS's tools and SDKs use.
 const (
 	sameDevice  = "arn:aws:signin:::devtools/same-device"
 	crossDevice = "arn:aws:signin:::devtools/cross-device"
 )
 
-// clientID is the one that a request has come with.
+// clientID returns the client ID that the request was sent with.
 func (q *request) clientID() string {
 	if q.Remote {
 		return crossDevice
@@ -22,18 +22,18 @@ func (q *request) clientID() string {
 	return sameDevice
 }
 
-// requestError is why a request of a client is not taken.
+// requestError is why a client's request is refused.
 type requestError struct{ parameter, problem string }
 
 func (e *requestError) Error() string { return e.parameter + " " + e.problem }
 
 // parseRequest reads the query of /v1/authorize: RFC 6749, section 4.1.1, and RFC 7636,
-// section 4.3, as AWS's clients send it. Every parameter is there once. A redirect_uri that
-// is not taken must never be redirected to.
+// section 4.3, as AWS's clients send it. Each parameter appears exactly once. The server must
+// never redirect to a redirect_uri that it does not accept.
 //
-// redirect_uri is this machine of the browser's, by address and with a port: a name could
-// be made to lead elsewhere. A client that runs on another machine gets no redirect; its
-// redirect_uri is our own page.
+// redirect_uri leads to the browser's own machine, by address and with a port, because a
+// name could be made to resolve elsewhere. A client on another machine gets no redirect;
+// its redirect_uri is our own page.
 func parseRequest(query, base string) (*request, error) {
 	if len(query) > 8<<10 {
 		return nil, &requestError{"the query", "is too long"}
@@ -78,7 +78,7 @@ func parseRequest(query, base string) (*request, error) {
 	return q, nil
 }
 
-// isLoopbackRedirect takes one spelling only.
+// isLoopbackRedirect accepts only one spelling of the address.
 func isLoopbackRedirect(text string) bool {
 	const prefix, suffix = "http://", "/oauth/callback"
 	middle, ok := strings.CutPrefix(text, prefix)
@@ -93,5 +93,5 @@ func isLoopbackRedirect(text string) bool {
 	return err == nil && address.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) && address.Port() != 0 && address.String() == middle
 }
 
-// quoted is a text of a stranger's, short and printable.
+// quoted returns text from a stranger, shortened and made printable.
 func quoted(text string) string { return fmt.Sprintf("%.64q", text) }

@@ -22,8 +22,8 @@ func query(change func(url.Values)) string {
 	return q.Encode()
 }
 
-// FuzzRequest: what is taken leads to this machine or to our own page, by every reading
-// of the URL, and says the same when it is written again.
+// FuzzRequest: an accepted redirect_uri leads to this machine or to our own page, however a
+// client parses the URL, and survives being parsed and written again.
 func FuzzRequest(f *testing.F) {
 	f.Add(query(nil))
 	f.Add(query(func(q url.Values) {
@@ -60,7 +60,8 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzSealed: nothing opens but what was sealed, for the step that it was sealed for.
+// FuzzSealed: a text opens only if it was sealed here, and only for the step that it was sealed
+// for.
 func FuzzSealed(f *testing.F) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	k := keyring.New(now)
@@ -87,7 +88,7 @@ func FuzzSealed(f *testing.F) {
 	})
 }
 
-// The claims of a token are bounded, also where a few bytes stand for many.
+// The claims of a token are bounded even if a few bytes decode to many.
 func TestInflateIsBounded(t *testing.T) {
 	if _, err := inflate(deflate(bytes.Repeat([]byte("a"), maxClaims+1))); err == nil {
 		t.Error("claims that are too long were taken")

@@ -14,7 +14,7 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// What travels is sealed for one step; nothing opens as what it was not sealed for.
+// State that travels with requests is sealed for one step, and opens for no other.
 const (
 	forState   = "state"   // of the provider: request
 	forConsent = "consent" // in the page with the roles: consent
@@ -22,37 +22,37 @@ const (
 	forRefresh = "refresh" // refresh
 )
 
-// maxSealed bounds what is opened, in characters.
+// maxSealed is the longest text that is opened, in characters.
 const maxSealed = 16 << 10
 
-// request is what a client has asked for, until the provider sends the browser back.
+// request is the client's request, kept until the provider sends the browser back.
 type request struct {
 	Remote    bool   `cbor:"1,keyasint,omitempty"`
 	Redirect  string `cbor:"2,keyasint"`
 	State     string `cbor:"3,keyasint"`
 	Challenge []byte `cbor:"4,keyasint"`
-	// Browser is the hash of the cookie, Nonce is the ID token's, Verifier is ours for
-	// the provider.
+	// Browser is the hash of the cookie, Nonce the nonce of the ID token, and Verifier our PKCE
+	// verifier for the provider.
 	Browser  []byte `cbor:"5,keyasint"`
 	Nonce    string `cbor:"6,keyasint"`
 	Verifier string `cbor:"7,keyasint"`
 	NotAfter int64  `cbor:"8,keyasint"`
 }
 
-// identity is a person as a provider's token has them.
+// identity is a person as the provider's token describes them.
 type identity struct {
 	Claims  []byte `cbor:"1,keyasint"` // the token's payload, DEFLATE
 	Session string `cbor:"2,keyasint"`
 	Since   int64  `cbor:"3,keyasint"`
 }
 
-// consent is a request whose person has signed in and has not chosen yet.
+// consent is a request of a person who has signed in and has not yet chosen a role.
 type consent struct {
 	Request  request  `cbor:"1,keyasint"`
 	Identity identity `cbor:"2,keyasint"`
 }
 
-// code is what the client exchanges for keys.
+// code is the authorization code that the client exchanges for keys.
 type code struct {
 	ID        []byte   `cbor:"1,keyasint"`
 	Identity  identity `cbor:"2,keyasint"`
@@ -64,7 +64,7 @@ type code struct {
 	NotAfter  int64    `cbor:"8,keyasint"`
 }
 
-// refresh is a refresh token. It is good for the holder of the key only.
+// refresh is a refresh token. Only the holder of the client's private key can use it.
 type refresh struct {
 	Identity identity `cbor:"1,keyasint"`
 	Role     string   `cbor:"2,keyasint"`
@@ -74,11 +74,10 @@ type refresh struct {
 	NotAfter int64    `cbor:"6,keyasint"`
 }
 
-// errSealed is the error for every text that cannot be opened. It is the same for all
-// forgeries.
+// errSealed is the error for every text that cannot be opened. All forgeries get the same one.
 var errSealed = errors.New("not one of ours, altered, or for something else")
 
-// seal makes text of a value that opens for the same step only.
+// seal turns a value into text that can be opened only for the same step.
 func seal(k *keyring.Keyring, now time.Time, step string, value any) (string, error) {
 	plain, err := cbor.Marshal(value)
 	if err != nil {
@@ -87,7 +86,8 @@ func seal(k *keyring.Keyring, now time.Time, step string, value any) (string, er
 	return base64.RawURLEncoding.EncodeToString(k.SealSignIn(now, plain, []byte(step))), nil
 }
 
-// unseal opens what seal made. There is one form of it: the decoder skips line breaks.
+// unseal opens the text that seal returned. It accepts only one form of the text, although
+// base64 decoders skip line breaks.
 func unseal(k *keyring.Keyring, now time.Time, step, text string, value any) error {
 	if len(text) > maxSealed || strings.ContainsAny(text, "\r\n") {
 		return errSealed
@@ -106,7 +106,7 @@ func unseal(k *keyring.Keyring, now time.Time, step, text string, value any) err
 	return nil
 }
 
-// decoding refuses what this version would not have written.
+// decoding refuses any CBOR that this version would not have written.
 var decoding = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField}.DecMode()
 	if err != nil {
@@ -115,7 +115,7 @@ var decoding = func() cbor.DecMode {
 	return mode
 }()
 
-// maxClaims is the longest payload of a token, as AssumeRoleWithWebIdentity takes them.
+// maxClaims is the longest payload of a token, the same as for AssumeRoleWithWebIdentity.
 const maxClaims = 20_000
 
 func deflate(plain []byte) []byte {

@@ -8,7 +8,7 @@
 //     the login providers of the SDKs: OAuth 2.0 with PKCE, and keys bound to a key of the
 //     client's with DPoP (RFC 9449).
 //
-// The way of one sign-in:
+// The steps of a sign-in:
 //
 //	client    opens  GET /v1/authorize          with its challenge and a loopback address
 //	browser   goes to the provider              state: all of the request, sealed; a cookie
@@ -19,10 +19,10 @@
 //	client    sends  POST /v1/token             code, verifier, DPoP: keys and a refresh token
 //	client    sends  POST /v1/token             refresh token, DPoP: new keys
 //
-// Nothing is stored between these steps but which codes were used, in the registry. What
-// travels is sealed by the keyring for its step, and bound: to the browser by a cookie, to
-// the client by its challenge, to the client's key by the key's thumbprint. Who may have
-// which IAM role is not decided here: see Authority.
+// Between these steps only the used codes are stored, in the registry. All other state
+// travels with the requests. The keyring seals it for its step, and it is bound to the
+// browser by a cookie, to the client by its challenge, and to the client's key by the key's
+// thumbprint. Authority decides who may have which IAM role.
 package signin
 
 import (
@@ -41,7 +41,7 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// Settings are what the configuration says of signing in.
+// Settings are the settings of sign-ins in the configuration.
 type Settings struct {
 	URL          string // of the API as browsers and clients reach it, without a path
 	Issuer       string // of the provider that people sign in at
@@ -52,7 +52,7 @@ type Settings struct {
 	Duration     time.Duration // of a sign-in, at most keyring.SignInLifetime
 }
 
-// Role is an IAM role that a person may be let into, or not.
+// Role is an IAM role of the sign-in page, and whether the person may assume it.
 type Role struct {
 	Name, ID string
 	Open     bool
@@ -65,23 +65,23 @@ type Keys struct {
 	ARN string // of the role session
 }
 
-// Authority decides who may have which IAM role, keeps the limits and the record. Its
-// errors are *Refusal.
+// Authority decides which IAM roles a person may have, enforces the limits and writes the
+// record. Its errors are *Refusal.
 type Authority interface {
-	// Roles are those whose trust policy names the person's provider.
+	// Roles returns the IAM roles whose trust policy names the person's provider.
 	Roles(r *http.Request, who *sts.Person) ([]Role, error)
-	// Assume makes keys for a role that the person may have.
+	// Assume issues keys for a role that the person may assume.
 	Assume(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (*Keys, error)
 	// Verify checks a token of a provider.
 	Verify(r *http.Request, token string) (*sts.WebIdentity, error)
-	// Attend keeps the client's connection while the server is at work, until the
-	// function that it returns is called.
+	// Attend keeps the client's connection from being closed while the server works on the
+	// request. Call the function that it returns when the work is done.
 	Attend(r *http.Request) func()
 	// Source is the client's address.
 	Source(r *http.Request) netip.Addr
 }
 
-// Refusal is why an Authority does not do what it is asked for.
+// Refusal is why an Authority refuses a request.
 type Refusal struct {
 	Kind    RefusalKind
 	Message string // for the person
@@ -89,7 +89,7 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Message }
 
-// RefusalKind tells refusals apart.
+// RefusalKind is the kind of a Refusal.
 type RefusalKind int
 
 // The kinds of refusals.
@@ -102,18 +102,20 @@ const (
 
 // Config is what a Handler needs. All of it is required.
 type Config struct {
-	// Settings returns those in force; nil: nobody can sign in. A request asks once.
+	// Settings returns the settings in force, or nil if sign-in is not configured. It is called
+	// once for each request.
 	Settings  func() *Settings
 	Directory func() *directory.Directory
 	Keyring   func() *keyring.Keyring
 	Authority Authority
-	// UseOnce uses a code up, on all servers: nil once, ErrUsed after that.
+	// UseOnce marks a code as used, on all servers. It returns nil the first time and ErrUsed
+	// after that.
 	UseOnce func(ctx context.Context, id []byte, until time.Time) error
 	Log     *slog.Logger
 	Now     func() time.Time
 }
 
-// Handler answers the requests of signing in. It is safe for concurrent use.
+// Handler answers the requests of sign-ins. Safe for concurrent use.
 type Handler struct {
 	config    Config
 	addresses *throttle.Keys[netip.Addr]
@@ -124,19 +126,20 @@ type Handler struct {
 	proofs    proofs
 }
 
-// What one address may ask for. An office behind one address signs in and refreshes
-// within it: a thousand people refresh once in 15 minutes, on average one in a second.
+// perAddress limits the requests of one address. It leaves room for an office behind one
+// address: a thousand people who refresh every 15 minutes make about one request a second.
 var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
 
-// What one address may ask the provider for, which takes no account. Providers have limits
-// of their own, which a stranger must not use up, and there are few places to wait.
+// perAsking limits the requests to the provider that one address causes; none needs an
+// account. A stranger must not use up the provider's own limits, or the few places for
+// waiting requests.
 var perAsking = throttle.Limit{Rate: 4, Burst: 200, Concurrent: outsidePlaces / 4}
 
-// What one person may redeem and renew. Each time takes a place among the proofs, and a
-// code one in the registry.
+// perPerson limits the codes and refresh tokens that one person exchanges. Each exchange
+// takes memory for its proof, and each code takes a record in the registry.
 var perPerson = throttle.Limit{Rate: 1, Burst: 300}
 
-// outsidePlaces is how many requests wait for the provider at a time.
+// outsidePlaces is how many requests may wait for the provider at a time.
 const outsidePlaces = 32
 
 // New makes a Handler.
@@ -150,7 +153,7 @@ func New(config Config) *Handler {
 	}
 }
 
-// The paths. Those of AWS's service are its clients'.
+// The paths of sign-ins. AWS's clients expect the ones under /v1.
 const (
 	pathAuthorize    = "/v1/authorize"
 	pathToken        = "/v1/token"
@@ -160,7 +163,7 @@ const (
 	pathStyle        = "/sign-in/style.css"
 )
 
-// Before serves the paths of signing in, and everything else with next.
+// Before serves the paths of sign-ins, and passes other requests to next.
 func (h *Handler) Before(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.URL.Path) > 1 && h.serve(w, r) {
@@ -170,7 +173,7 @@ func (h *Handler) Before(next http.Handler) http.Handler {
 	})
 }
 
-// exchange is one request on its way. It sees one configuration.
+// exchange is one request in progress. It uses the same configuration throughout.
 type exchange struct {
 	*Handler
 	w         http.ResponseWriter
@@ -181,7 +184,7 @@ type exchange struct {
 	now       time.Time
 }
 
-// serve reports whether the request was one of ours.
+// serve answers the request if its path is one of ours, and reports whether it did.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) bool {
 	var answer func(*exchange)
 	method := http.MethodGet
@@ -228,8 +231,8 @@ func (e *exchange) crowded() {
 	e.refuse(http.StatusTooManyRequests, "There are too many requests from your network at once.", "Wait a minute, then try again.")
 }
 
-// setHeaders is for every answer: none may be kept, framed or read by another site's
-// page, and no page of ours loads or runs anything but the style sheet.
+// setHeaders sets the headers of every answer: it may not be cached, framed or read by other
+// sites, and our pages load nothing but the style sheet.
 func (e *exchange) setHeaders() {
 	header := e.w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -241,12 +244,13 @@ func (e *exchange) setHeaders() {
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// contentPolicy names where a page's form may lead.
+// contentPolicy returns a Content-Security-Policy that lets the page's form lead to the sources
+// in forms.
 func contentPolicy(forms string) string {
 	return "default-src 'none'; style-src 'self'; form-action " + forms + "; frame-ancestors 'none'; base-uri 'none'"
 }
 
-// wantsPage reports whether a person reads the answer, and not a program.
+// wantsPage reports whether a person, not a program, will read the answer.
 func (e *exchange) wantsPage() bool { return e.r.URL.Path != pathToken }
 
 // refuse answers with an error page, or an OAuth error.
@@ -262,10 +266,10 @@ func (e *exchange) refuse(status int, problem, next string) {
 	e.tokenError(&tokenError{status, code, strings.TrimSpace(problem + " " + next)})
 }
 
-// secure reports whether browsers reach us with TLS. Without it we are on loopback.
+// secure reports whether browsers use TLS. They may do without only on loopback.
 func (s *Settings) secure() bool { return strings.HasPrefix(s.URL, "https://") }
 
-// host is that of the URL, with its port.
+// host returns the host and port of the URL.
 func (s *Settings) host() string {
 	u, err := url.Parse(s.URL)
 	if err != nil {

@@ -22,7 +22,7 @@ const (
 	errServer             = "server_error"
 )
 
-// tokenError is an answer of /v1/token that is an error.
+// tokenError is an error that /v1/token answers.
 type tokenError struct {
 	status  int
 	code    string
@@ -57,11 +57,12 @@ const (
 	grantRefresh = "refresh_token"
 )
 
-// token is CreateOAuth2Token.
+// token is the operation CreateOAuth2Token.
 func (e *exchange) token() {
-	// A page could send no DPoP header without asking first, and is not answered.
+	// Another site's page cannot send a DPoP header without a preflight request, which gets no
+	// answer.
 	if site := e.r.Header.Get("Sec-Fetch-Site"); e.r.Header.Get("Origin") != "" || site != "" && site != "none" {
-		e.tokenError(&tokenError{http.StatusForbidden, errInvalidRequest, "Requests of web pages are not taken."})
+		e.tokenError(&tokenError{http.StatusForbidden, errInvalidRequest, "Requests from web pages are not accepted."})
 		return
 	}
 	answer, refused := e.exchangeToken()
@@ -101,8 +102,8 @@ func invalid(message string) *tokenError {
 	return &tokenError{http.StatusBadRequest, errInvalidRequest, message}
 }
 
-// redeem exchanges a code. Why a code is not taken is told to nobody who has not the
-// verifier of its client.
+// redeem exchanges a code. Only the client that holds the code's verifier learns why the code is
+// refused.
 func (e *exchange) redeem(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenError) {
 	var c code
 	if err := unseal(e.keyring, e.now, forCode, in.Code, &c); err != nil {
@@ -120,7 +121,7 @@ func (e *exchange) redeem(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenE
 	if refused := e.take(c.Identity.Session, shown); refused != nil {
 		return nil, refused
 	}
-	// Used up before the keys are made: a client that gets none signs in again.
+	// The code is used up before the keys are made: if that fails, the client signs in again.
 	switch err := e.config.UseOnce(e.r.Context(), c.ID, end); {
 	case errors.Is(err, ErrUsed):
 		e.config.Log.WarnContext(e.r.Context(), "signing in: a code was sent twice", "session", c.Identity.Session, "client", e.config.Authority.Source(e.r))
@@ -136,8 +137,8 @@ func (e *exchange) redeem(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenE
 // ErrUsed is what Config.UseOnce returns for a code that has been used.
 var ErrUsed = errors.New("signin: the code has been used")
 
-// renew exchanges a refresh token, which may be used any number of times: clients share
-// one file.
+// renew exchanges a refresh token. The token may be used any number of times, because several
+// clients share one file.
 func (e *exchange) renew(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenError) {
 	var t refresh
 	if err := unseal(e.keyring, e.now, forRefresh, in.RefreshToken, &t); err != nil {
@@ -155,7 +156,7 @@ func (e *exchange) renew(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenEr
 // take counts a request of a person and uses its proof up.
 func (e *exchange) take(session string, shown *proof) *tokenError {
 	if !e.people.Take(session, 0, e.now) {
-		return &tokenError{http.StatusTooManyRequests, errInvalidRequest, "There are too many requests of yours at once. Try again in a minute."}
+		return &tokenError{http.StatusTooManyRequests, errInvalidRequest, "You sent too many requests at once. Try again in a minute."}
 	}
 	if err := e.proofs.use(shown, e.now); err != nil {
 		return invalid(err.Error() + ".")
@@ -163,10 +164,10 @@ func (e *exchange) take(session string, shown *proof) *tokenError {
 	return nil
 }
 
-// issue evaluates the policies and issues the keys. t is the refresh token that goes
-// with them.
+// issue evaluates the policies and issues the keys. t is the refresh token that is sent with
+// them.
 func (e *exchange) issue(t *refresh, grant string) (*tokenAnswer, *tokenError) {
-	// A limit that was lowered since holds for those who are signed in, too.
+	// A limit that was lowered in the meantime applies to people who are signed in, too.
 	t.NotAfter = min(t.NotAfter, t.Identity.Since+int64(e.settings.Duration/time.Second))
 	left := time.Unix(t.NotAfter, 0).Sub(e.now)
 	if left < time.Second {
@@ -211,9 +212,9 @@ func (e *exchange) refusalAnswer(r *Refusal) *tokenError {
 	return &tokenError{http.StatusForbidden, errNoPermission, r.Message}
 }
 
-// unsignedToken tells the client what it is signed in as; clients read the subject and
-// cannot verify anything. What comes from the token endpoint itself needs no signature
-// (OpenID Connect Core 1.0, section 2), and nobody here takes such a token.
+// unsignedToken tells the client who is signed in. Clients read the subject and cannot verify a
+// signature. A token that comes straight from the token endpoint needs none (OpenID Connect Core
+// 1.0, section 2), and this server never accepts such a token.
 func unsignedToken(subject, issuer string, now time.Time, end int64) string {
 	payload, err := json.Marshal(map[string]any{"sub": subject, "iss": issuer, "iat": now.Unix(), "exp": end})
 	if err != nil {
@@ -223,7 +224,7 @@ func unsignedToken(subject, issuer string, now time.Time, end int64) string {
 	return encode([]byte(`{"alg":"none"}`)) + "." + encode(payload) + "."
 }
 
-// tokenError answers with an error of AWS's model.
+// tokenError answers with an error of AWS's API model.
 func (e *exchange) tokenError(t *tokenError) {
 	exception := "AccessDeniedException"
 	switch {
