@@ -1,32 +1,34 @@
-// Package fleet makes any number of servers one service: they share keys without
-// copying files, and know of one another. What they share is in the registry, where
-// others may write; a root key, which is never there, says what of it is true.
+// Package fleet lets any number of servers act as one service: they share keys without
+// copying files, and know of one another. The shared records are in the registry, where
+// others may be able to write. The root key, which is never in the registry, proves which
+// records are genuine.
 //
 // Keys. Each server signs credentials with a key of its own, whose private half never
-// leaves the process. Its public half is a record that the root key has certified:
-// who can write the registry cannot add a signer. A key goes through phases:
+// leaves the process. The root key certifies the public half in a record, so that someone
+// who can write to the registry cannot add a signer. A key goes through these phases:
 //
-//	published   the record is written; the key signs nothing yet
-//	seen        every server that is alive has read it (each says how far it has read)
-//	signing     and is certified again every hour, for six
-//	retired     another has taken its place, or its server has left; it checks
-//	forgotten   nothing that it signed can be alive
+//	published   its record is written; the key signs nothing yet
+//	seen        every live server has read the record, as its announcement shows
+//	signing     the key signs; its certificate is valid for six hours and renewed every hour
+//	retired     a newer key signs, or the server has left; the key still checks
+//	forgotten   nothing that the key signed can be valid any more
 //
-// A server that vanished is forgotten when its last certificate has run out and what
-// it could have signed until then is over, since it may only be frozen. A key that was
-// revoked checks nothing from the moment in which a server has read so.
+// A server that vanished may only be frozen. So its key is forgotten when the key's last
+// certificate has expired, and so has everything that could have been signed until then. A
+// revoked key checks nothing as soon as a server has read its revocation.
 //
-// What all servers need alike, the keys of session tokens and the one behind upstream
-// passwords, is one record, sealed under the root key (keyring.Shared). A new session
-// key seals when every server that is alive has seen it.
+// The secrets that all servers need, the keys of session tokens and the key behind upstream
+// passwords, are in one record, sealed under the root key (keyring.Shared). A new session
+// key is not used for sealing until every live server has seen it.
 //
-// What a server has read it remembers. A record that vanishes without having been taken
-// back, or an older one in the place of a later one, changes nothing for it, and it
-// puts the record back: a writer of the registry, or a registry that was restored from
-// a backup, takes nothing away that a server still knows.
+// A server remembers what it has read. If a record is deleted, or replaced by an older
+// version, without having been revoked, the server ignores that and writes the record
+// again. So neither someone who writes to the registry nor a restore from a backup can take
+// away a record that a server still knows.
 //
-// Servers. Each announces itself under a lease, signed by the root key (Self). One that
-// has said nothing for fifteen seconds counts for nothing.
+// Servers. Each server announces itself under a lease, with a statement that the root key
+// signed (Self). A server whose announcement has not changed for fifteen seconds does not
+// count as live.
 package fleet
 
 import (
@@ -43,22 +45,22 @@ import (
 )
 
 const (
-	// window is for how long a key is certified, and renewal how often it is.
+	// window is how long a certificate of a key is valid, and renewal how often it is renewed.
 	window  = 6 * time.Hour
 	renewal = time.Hour
-	// unseen is how long a key is published at least before it signs: a server that
-	// starts may have read the records just before and not be announced yet.
+	// unseen is the least time between publishing a key and signing with it: a server that is
+	// starting may have read the records just before, and not be announced yet.
 	unseen = 2 * registry.Beat
-	// lease is how long a server is announced after it has gone without a word, and
-	// silence how long one counts that says nothing new.
+	// lease is how long the announcement of a server outlives the server, and silence how long
+	// an announcement counts that is not updated.
 	lease   = 10 * time.Second
 	silence = 15 * time.Second
-	// stale is how old what was read may be for decisions.
+	// stale is the greatest age of the records that decisions are based on.
 	stale = 3 * time.Second
-	// settle is how long a server that is cut off signs with keys that are not its
-	// own (keyring.Shared has the same for those who check).
+	// settle is how long a server that is cut off from the registry signs with keys other than
+	// its own. keyring.Shared has the same bound for the servers that check.
 	settle = 5 * time.Minute
-	// slack is how long after its time a record stays, for clocks that disagree.
+	// slack is how long a record is kept after its time, for clocks that disagree.
 	slack = 10 * time.Minute
 	// callTimeout bounds the writes of one round.
 	callTimeout = 5 * time.Second
@@ -71,23 +73,23 @@ type Store interface {
 	Announce(ctx context.Context, key string, lifetime time.Duration, value func() []byte, again <-chan struct{}, tell func(error))
 }
 
-// Config is what a Fleet needs. All but the callbacks is required.
+// Config is what a Fleet needs. All fields but the callbacks are required.
 type Config struct {
 	Store Store
 	Roots *keyring.Roots
 	Now   func() time.Time
-	// Self is asked whenever the server is announced.
+	// Self is called whenever the server announces itself.
 	Self func() Self
-	// Legacy is the keyring file that an installation without root key has; nil: none.
-	// Where it is there and nothing in the registry, Open refuses.
+	// Legacy is the keyring file of an installation without a root key, or nil if there is no
+	// such file. If the file exists and the registry is empty, Open refuses.
 	Legacy string
 	// Changed is called after each change of Current. Optional.
 	Changed func()
-	// Problem is told what goes wrong, once until it is over, and nil then. Optional.
+	// Problem is called once when a problem begins, and with nil when it is over. Optional.
 	Problem func(about string, err error)
 }
 
-// Fleet is one server's part in it. It is safe for concurrent use.
+// Fleet is one server's membership in the fleet. Safe for concurrent use.
 type Fleet struct {
 	config  Config
 	self    string
@@ -107,7 +109,7 @@ type Fleet struct {
 	err       error
 }
 
-// own is a key of this server's.
+// own is one of this server's own keys.
 type own struct {
 	*keyring.Signer
 	epoch   uint64
@@ -115,7 +117,7 @@ type own struct {
 	since   time.Time // when it was first seen in the registry; monotonic
 }
 
-// Open reads what the servers share, and makes it where there is nothing yet.
+// Open reads the shared secrets from the registry, or creates them if there are none yet.
 func Open(ctx context.Context, config Config) (*Fleet, error) {
 	f := &Fleet{config: config, self: config.Self().ID, begun: time.Now(), view: newView(), told: map[string]bool{},
 		again: make(chan struct{}, 1), poke: make(chan struct{}, 1), looked: make(chan struct{})}
@@ -129,8 +131,8 @@ func Open(ctx context.Context, config Config) (*Fleet, error) {
 	}
 	if v.shared == nil {
 		if config.Legacy != "" {
-			return nil, fmt.Errorf("%s has the keys of this installation and etcd has none: take them along with `daypass keys move`, "+
-				"or move the file away to begin with new keys", config.Legacy)
+			return nil, fmt.Errorf("%s has the keys of this installation and etcd has none: import them with `daypass keys move`, "+
+				"or move the file away to start with new keys", config.Legacy)
 		}
 		record, err := config.Store.Create(ctx, sharedKey, seal(config.Roots, keyring.NewShared(config.Now())))
 		if errors.Is(err, registry.ErrConflict) { // another server was faster
@@ -153,7 +155,7 @@ func unopened(err error) error {
 	return fmt.Errorf("the keys that the servers share, record %s of the registry, cannot be read: %w", sharedKey, err)
 }
 
-// Run keeps up to date, and tends the keys, until ctx is done.
+// Run keeps the records up to date and maintains the keys until ctx is done.
 func (f *Fleet) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	all.Go(func() { f.watch(ctx) })
@@ -208,7 +210,7 @@ func nudge(c chan struct{}) {
 	}
 }
 
-// look takes a view over, and what follows from it.
+// look adopts a new view and applies its consequences.
 func (f *Fleet) look(v *view) {
 	f.mu.Lock()
 	before := f.view
@@ -231,7 +233,7 @@ func (f *Fleet) look(v *view) {
 	}
 }
 
-// renew makes the keyring in force. It needs mu.
+// renew builds the current keyring. The caller holds mu.
 func (f *Fleet) renew(v *view) (changed bool) {
 	now := f.config.Now()
 	var key *keyring.Signer
@@ -244,7 +246,7 @@ func (f *Fleet) renew(v *view) (changed bool) {
 			key, until = f.own.Signer, time.Unix(0, 0) // it is not certified, or not any more
 		}
 	default:
-		// Keys that a file brought along, until this server has one of its own.
+		// Keys from a keyring file, until this server has a key of its own.
 		until = now.Add(settle).Truncate(time.Minute)
 	}
 	id := ""
@@ -260,7 +262,7 @@ func (f *Fleet) renew(v *view) (changed bool) {
 	return true
 }
 
-// tell passes a problem on, once until it is over.
+// tell reports a problem, once until it is over.
 func (f *Fleet) tell(about string, err error) {
 	f.mu.Lock()
 	known := f.told[about]
@@ -278,13 +280,13 @@ func (f *Fleet) tell(about string, err error) {
 	}
 }
 
-// reading is what a problem is about that has to do with no single record.
+// reading is the subject of problems that do not concern a single record.
 const reading = "reading"
 
-// Current returns the keyring in force.
+// Current returns the current keyring.
 func (f *Fleet) Current() *keyring.Keyring { return f.current.Load() }
 
-// Err is why the servers' records cannot be read, nil when they can.
+// Err returns why the servers' records cannot be read, or nil if they can.
 func (f *Fleet) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -297,9 +299,8 @@ func (f *Fleet) Err() error {
 	return nil
 }
 
-// Await returns when the records have been read as they are after the call, or after
-// two seconds: a credential may have been signed with a key that was published a
-// moment ago.
+// Await returns when the records have been read again after the call, or after two seconds. A
+// credential may have been signed with a key that was published a moment ago.
 func (f *Fleet) Await() {
 	limit := time.After(4 * registry.Beat)
 	for range 2 { // the first look may have begun before
@@ -314,8 +315,8 @@ func (f *Fleet) Await() {
 	}
 }
 
-// WaitSigning returns when this server has a key that signs, or why it has none when
-// ctx is done.
+// WaitSigning waits until this server has a key that may sign. When ctx is done it returns the
+// reason why there is none.
 func (f *Fleet) WaitSigning(ctx context.Context) error {
 	for {
 		f.mu.Lock()
@@ -333,7 +334,7 @@ func (f *Fleet) WaitSigning(ctx context.Context) error {
 	}
 }
 
-// waitsFor needs mu.
+// The caller of waitsFor holds mu.
 func (f *Fleet) waitsFor() string {
 	if f.candidate == nil {
 		return "no signing key could be published"
@@ -345,7 +346,7 @@ func (f *Fleet) waitsFor() string {
 	return "the signing key was not seen by " + strings.Join(f.view.behind(s.record.Revision, f.self), ", ")
 }
 
-// announcement is what the server says of itself now.
+// announcement returns the server's current announcement.
 func (f *Fleet) announcement() []byte {
 	s := serverStatement{Version: recordVersion, Self: f.config.Self(), Clock: f.config.Now(), Roots: f.config.Roots.IDs()}
 	f.mu.Lock()

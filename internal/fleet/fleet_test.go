@@ -104,8 +104,7 @@ func start(t *testing.T, memory *registrytest.Memory, roots *keyring.Roots, name
 	return m
 }
 
-// kill takes a server away as a crash does: its key is not retired, and its lease
-// runs out.
+// kill stops a server as a crash does: its key is not retired, and its lease runs out.
 func (m *member) kill(memory *registrytest.Memory) { m.stop() }
 
 // message is what a server signs.
@@ -131,7 +130,7 @@ func (m *member) checks(s message) error {
 	return m.Current().Verifier().Verify(id, []byte("x"), s.sig, m.now())
 }
 
-// agree fails unless every member checks what each signs, and opens what each seals.
+// agree fails unless every member accepts what each member signs, and opens what each seals.
 func agree(t *testing.T, when string, members ...*member) {
 	t.Helper()
 	for _, a := range members {
@@ -169,8 +168,8 @@ func settle(t *testing.T, o *fleet.Operator) {
 	t.Fatal("the rotation does not come to its end")
 }
 
-// TestThreeServers: keys of their own, rotated and revoked, with what is signed at any
-// moment good everywhere.
+// TestThreeServers: three servers have keys of their own, which are rotated and revoked. A
+// credential from one of them is valid at all of them at every moment.
 func TestThreeServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -212,7 +211,8 @@ func TestThreeServers(t *testing.T) {
 			t.Error("tokens are still sealed with the key of before the rotation")
 		}
 
-		// One server's key is revoked: what it signed is refused, and it goes on with another.
+		// Revoke one server's key: everything it signed is refused, and the server goes on with
+		// another key.
 		bad, good := b.sign(), a.sign()
 		if ids, err := o.Revoke(t.Context(), bad.id); err != nil || len(ids) != 1 {
 			t.Fatalf("Revoke() = %v, %v", ids, err)
@@ -229,8 +229,8 @@ func TestThreeServers(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		agree(t, "after a revocation", a, b, c)
 
-		// A copy of the record of the revoked key, put back, changes nothing: nor does the
-		// loss of the record that revokes it.
+		// Writing the revoked key's record again changes nothing, and neither does deleting the
+		// revocation.
 		records, _ := memory.List(t.Context(), "fleet/key/revoked/")
 		if len(records) != 1 {
 			t.Fatalf("%d records of revocations", len(records))
@@ -246,7 +246,7 @@ func TestThreeServers(t *testing.T) {
 			t.Error("the revocation is not put back")
 		}
 
-		// Everything is taken back.
+		// Revoke everything.
 		all := []message{a.sign(), b.sign(), c.sign()}
 		if err := o.Rotate(t.Context(), fleet.Rotation{Discard: true, Upstream: true}); err != nil {
 			t.Fatal(err)
@@ -267,9 +267,8 @@ func TestThreeServers(t *testing.T) {
 	})
 }
 
-// TestPhases: a key signs nothing while a server that is alive has not seen it. One
-// that is frozen holds it up until its lease counts for nothing, and is in step again
-// when it wakes.
+// TestPhases: a key does not sign before every live server has seen it. A frozen server delays
+// that until its lease has run out, and catches up when it wakes.
 func TestPhases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -302,9 +301,9 @@ func TestPhases(t *testing.T) {
 	})
 }
 
-// TestForgotten: a server that left is forgotten when nothing it signed can be alive,
-// and one that was killed when nothing it may have signed can. What they signed is good
-// until then.
+// TestForgotten: a server that left is forgotten once nothing that it signed can still be valid;
+// a server that was killed, once nothing that it may have signed can be. Until then their
+// credentials work.
 func TestForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -342,7 +341,7 @@ func TestForgotten(t *testing.T) {
 	})
 }
 
-// TestDamage is what somebody can do who writes the registry, or restores it.
+// TestDamage tries what someone can do who can write to the registry or restore a backup of it.
 func TestDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -361,7 +360,7 @@ func TestDamage(t *testing.T) {
 		good := []message{a.sign(), b.sign(), fromC}
 		sealed := a.Current().Seal(a.now(), []byte("token"), nil)
 
-		// The registry is what it was before, as after a restore from a backup.
+		// Put the registry back to an earlier state, as a restore from a backup does.
 		list, _ := memory.List(ctx, "")
 		for _, record := range list {
 			if err := memory.Delete(ctx, record); err != nil {
@@ -392,7 +391,7 @@ func TestDamage(t *testing.T) {
 		}
 		agree(t, "after a restore", a, b, d)
 
-		// Someone without the root key adds a signer, in every way there is.
+		// Someone without the root key tries to add a signer, in every possible way.
 		other := keyring.NewRoots()
 		stranger := start(t, &registrytest.Memory{}, other, "stranger", 0)
 		theirs := stranger.sign()
@@ -424,7 +423,7 @@ func TestDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// Damaged shared secrets are mended.
+		// Damaged shared secrets are repaired.
 		for name, value := range map[string][]byte{"nonsense": []byte("x"), "an older copy": snapshot[0].Value} {
 			record, err := memory.Get(ctx, "fleet/key/shared")
 			if err == nil {
@@ -445,8 +444,8 @@ func TestDamage(t *testing.T) {
 	})
 }
 
-// TestRootKeys: the root key is replaced server by server, and a server with another
-// one does not start.
+// TestRootKeys: the root key can be replaced server by server, and a server with an unknown root
+// key does not start.
 func TestRootKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := &registrytest.Memory{}
@@ -486,8 +485,8 @@ func TestRootKeys(t *testing.T) {
 	})
 }
 
-// TestMove: servers with a keyring file and servers that share keys check one
-// another's credentials, until the first rotation.
+// TestMove: until the first rotation, servers with a keyring file and servers that share keys
+// accept each other's credentials.
 func TestMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -539,8 +538,8 @@ func TestMove(t *testing.T) {
 	})
 }
 
-// TestServers: who is there is seen by servers and from outside, with in what they
-// differ.
+// TestServers: servers and operators see the same list of live servers, including the ways in
+// which they differ.
 func TestServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -593,8 +592,8 @@ func TestServers(t *testing.T) {
 	}
 }
 
-// TestCut: a server that cannot reach the registry signs while its certificate is good
-// for it, and not longer.
+// TestCut: a server that cannot reach the registry signs until its certificate expires, and no
+// longer.
 func TestCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()

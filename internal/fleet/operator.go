@@ -13,21 +13,21 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// Operator changes what the servers share, from outside of them.
+// Operator changes the shared records from outside the servers, for commands.
 type Operator struct {
 	Store registry.Store
 	Roots *keyring.Roots
 	Now   func() time.Time
 }
 
-// ErrNoKeys is returned where no server has made keys yet, and none were taken along.
+// ErrNoKeys is returned if no server has created keys yet, and none were imported.
 var ErrNoKeys = errors.New("etcd has no keys of servers yet: the first server makes them when it starts, and `daypass keys move` takes those of a keyring file along")
 
 // Key is one key of the installation.
 type Key struct {
 	keyring.Info
 	Server string // whose key it is; empty: all servers'
-	// Revoked reports that the key checks nothing since an operator took it back.
+	// Revoked reports that an operator revoked the key, so that it checks nothing.
 	Revoked bool
 }
 
@@ -90,7 +90,7 @@ func (o *Operator) Keys(ctx context.Context) ([]Key, error) {
 	return list, nil
 }
 
-// Verifier returns the keys that credentials are checked with now.
+// Verifier returns the keys that check credentials now.
 func (o *Operator) Verifier(ctx context.Context) (*keyring.Verifier, error) {
 	v, err := o.read(ctx)
 	if err != nil {
@@ -100,7 +100,7 @@ func (o *Operator) Verifier(ctx context.Context) (*keyring.Verifier, error) {
 	return v.shared.With(nil, now, v.known(now), now).Verifier(), nil
 }
 
-// change replaces what is shared by what change makes of it.
+// change replaces the shared secrets with the ones that change returns.
 func (o *Operator) change(ctx context.Context, change func(*keyring.Shared) *keyring.Shared) error {
 	for {
 		v, err := o.read(ctx)
@@ -124,8 +124,8 @@ type Rotation struct {
 	Upstream bool // also the key behind upstream passwords
 }
 
-// Rotate asks every server for a new signing key, and all of them for a new session
-// key. Settled reports how far they are.
+// Rotate asks every server for a new signing key, and adds a new session key for all of them.
+// Settled reports their progress.
 func (o *Operator) Rotate(ctx context.Context, r Rotation) error {
 	now := o.Now()
 	return o.change(ctx, func(s *keyring.Shared) *keyring.Shared {
@@ -141,8 +141,8 @@ func (o *Operator) Rotate(ctx context.Context, r Rotation) error {
 	})
 }
 
-// Settled names the servers that still sign with an earlier key than the last Rotate
-// asked for, or have not seen the latest session key. None: it is done.
+// Settled names the servers that still sign with a key from before the last Rotate, or have not
+// seen the latest session key. An empty list means that the rotation is complete.
 func (o *Operator) Settled(ctx context.Context) (late []string, servers int, err error) {
 	v, err := o.read(ctx)
 	if err != nil {
@@ -160,12 +160,12 @@ func (o *Operator) Settled(ctx context.Context) (late []string, servers int, err
 	return late, len(v.servers), nil
 }
 
-// mostAttempts bounds how often a write is tried that others are faster than.
+// mostAttempts bounds the attempts at a write while other writers keep getting there first.
 const mostAttempts = 20
 
-// Revoke has keys refused at once, with everything that they signed: one key by its
-// identifier, or all keys of a server by its name. It returns the identifiers, also of
-// keys that were revoked before.
+// Revoke revokes keys at once, and with them everything that they signed: one key by its
+// identifier, or all keys of a server by its name. It returns the identifiers, including those
+// of keys that were revoked before.
 func (o *Operator) Revoke(ctx context.Context, name string) (ids []string, err error) {
 	for range mostAttempts {
 		v, err := o.read(ctx)
@@ -183,7 +183,7 @@ func (o *Operator) Revoke(ctx context.Context, name string) (ids []string, err e
 		}
 		return ids, nil
 	}
-	return nil, fmt.Errorf("the key is not revoked: someone else changes its record all the time: who writes under %s in etcd?", revokedPrefix)
+	return nil, fmt.Errorf("the key is not revoked: its record keeps changing: find out what else writes under %s in etcd", revokedPrefix)
 }
 
 func (o *Operator) revoke(ctx context.Context, v *view, name string) (ids []string, err error) {
@@ -199,9 +199,8 @@ func (o *Operator) revoke(ctx context.Context, v *view, name string) (ids []stri
 			continue
 		}
 		key := revokedPrefix + id
-		// A server that has not read this may certify the key once more; and what was
-		// read here may be an earlier certificate, which somebody put in the place of a
-		// later one.
+		// A server that has not read the revocation may certify the key once more. Also, the
+		// certificate read here may be an old one that someone has put back.
 		until := s.until()
 		if latest := now.Add(window + keyring.CredentialLifetime + keyring.Margin); latest.After(until) {
 			until = latest
@@ -216,15 +215,14 @@ func (o *Operator) revoke(ctx context.Context, v *view, name string) (ids []stri
 	return ids, nil
 }
 
-// Move takes the keys of a keyring file along. It refuses where servers share keys
-// already.
+// Move imports the keys of a keyring file. It refuses if the servers share keys already.
 func (o *Operator) Move(ctx context.Context, k *keyring.Keyring) error {
 	_, err := o.Store.Create(ctx, sharedKey, seal(o.Roots, keyring.SharedOf(k)))
 	if errors.Is(err, registry.ErrConflict) {
 		if _, err := o.read(ctx); err != nil {
 			return err
 		}
-		return errors.New("the servers share keys in etcd already: those of the keyring file are not taken along")
+		return errors.New("the servers share keys in etcd already: the keys of the keyring file were not imported")
 	}
 	if err != nil {
 		return fmt.Errorf("writing what the servers share: %w", err)

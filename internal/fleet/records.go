@@ -13,17 +13,17 @@ import (
 
 // Where the records are in the registry:
 //
-//	fleet/key/shared           what all servers share, sealed
+//	fleet/key/shared           the secrets that all servers share, sealed
 //	fleet/key/signer/KEYID     one server's key, public
-//	fleet/key/revoked/KEYID    that a key is revoked
-//	fleet/server/SERVER        a server that is alive, under a lease
+//	fleet/key/revoked/KEYID    the revocation of a key
+//	fleet/server/SERVER        the announcement of a live server, under a lease
 //
-// Everything but the first is a statement that a root key signed for this very record:
+// Every record but the first is a statement that a root key signed for exactly that record:
 //
 //	{"version":1,"statement":"{\"version\":1,\"server\":\"db1-k3v9\",…}","signature":"…"}
 //
-// A statement that a later release wrote may say more than this one reads. A record
-// with a version that is not known is left alone, and what it says is not believed.
+// A later release may write fields that this one does not read. A record of an unknown
+// version is ignored, and not overwritten.
 const (
 	prefix        = "fleet/"
 	keyPrefix     = prefix + "key/"
@@ -33,7 +33,7 @@ const (
 	serverPrefix  = prefix + "server/"
 
 	recordVersion = 1
-	// maxRecord is what the registry keeps in one record.
+	// maxRecord is the largest record that the registry stores.
 	maxRecord = 64 << 10
 )
 
@@ -56,12 +56,12 @@ type signerStatement struct {
 	SignsUntil time.Time `json:"signs_until"`
 }
 
-// until is when nothing that the key signed can be alive.
+// until returns the time from which nothing that the key signed can be valid.
 func (s *signerStatement) until() time.Time {
 	return s.SignsUntil.Add(keyring.CredentialLifetime + keyring.Margin)
 }
 
-// revokedStatement says that a key checks nothing any more.
+// revokedStatement says that a key is revoked.
 type revokedStatement struct {
 	Version int       `json:"version"`
 	Server  string    `json:"server"`
@@ -69,19 +69,19 @@ type revokedStatement struct {
 	Until   time.Time `json:"until"` // when the key would have been forgotten
 }
 
-// serverStatement is what a server says of itself.
+// serverStatement is a server's announcement.
 type serverStatement struct {
 	Version int `json:"version"`
 	Self
-	// Clock is the time at the server when it wrote this.
+	// Clock is the server's time when it wrote this.
 	Clock time.Time `json:"clock"`
 	// Seen is the latest revision of a record of a key that the server has read.
 	Seen uint64 `json:"seen"`
-	// Signing is the key it signs with; empty: keys that a keyring file brought along,
-	// or none.
+	// Signing is the key that the server signs with. It is empty if the server signs with keys
+	// from a keyring file, or has no key.
 	Signing string `json:"signing,omitempty"`
 	Epoch   uint64 `json:"epoch,omitempty"`
-	// Roots are the root keys that it has, the one that it signs with first.
+	// Roots are the identifiers of the server's root keys. The first one signs.
 	Roots []string `json:"roots"`
 }
 
@@ -93,9 +93,9 @@ type Self struct {
 	Sessions   int       `json:"sessions"`
 	Config     string    `json:"config"` // a hash of what has to be the same everywhere
 	ConfigRead time.Time `json:"config_read"`
-	// Peers is where the other servers reach it, empty: nowhere.
+	// Peers is the address at which other servers reach this one. Empty: none.
 	Peers string `json:"peers,omitempty"`
-	// Mark is found again in the cancel keys that the server gives out.
+	// Mark is part of every cancel key that the server gives out.
 	Mark byte `json:"mark"`
 	// Leaving reports that the server was asked to stop.
 	Leaving bool `json:"leaving,omitempty"`
@@ -106,7 +106,7 @@ type sealedRecord struct {
 	Sealed  []byte `json:"sealed"`
 }
 
-// certify makes the value of a record.
+// certify returns the signed value of a record.
 func certify(roots *keyring.Roots, key string, statement any) []byte {
 	text := marshal(statement)
 	return marshal(envelope{recordVersion, string(text), roots.Sign("record", key, text)})
@@ -134,7 +134,7 @@ func readStatement(roots *keyring.Roots, record registry.Record, statement any) 
 
 var errLater = errors.New("is not known here: a later release wrote it")
 
-// readJSON reads a document of a version that is known.
+// readJSON reads a document whose version is known.
 func readJSON(data []byte, v any) error {
 	if len(data) > maxRecord {
 		return fmt.Errorf("longer than %d bytes", maxRecord)

@@ -11,10 +11,10 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// TestRecordsOfOtherReleases: the records in testdata are what the first release with
-// them wrote. Every later one has to read them, and one that writes more has to be read
-// by those before: that is how servers of two releases run side by side in an upgrade.
-// A release that must break this needs a version number of its own.
+// TestRecordsOfOtherReleases reads the records in testdata, which the first release with records
+// wrote. Every later release must read them, and if it writes more, earlier releases must read
+// that: servers of two releases run side by side during an upgrade. A release that has to break
+// this needs a new version number.
 func TestRecordsOfOtherReleases(t *testing.T) {
 	roots, err := keyring.ParseRoots([]byte("5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ="))
 	if err != nil {
@@ -42,7 +42,7 @@ func TestRecordsOfOtherReleases(t *testing.T) {
 		t.Errorf("the server is %+v", s)
 	}
 
-	// The next release says more in each statement, in the announcement for instance, and
+	// A later release writes additional fields in each statement, such as the announcement, and
 	// in the sealed document.
 	more := func(text string) string {
 		return strings.Replace(text, `{"version":1,`, `{"version":1,"later":{"x":[1]},`, 1)
@@ -66,21 +66,21 @@ func TestRecordsOfOtherReleases(t *testing.T) {
 		if next := newView().next(roots, []registry.Record{{Key: key, Value: []byte(value), Revision: 1}}, now, true); len(next.problems) > 0 {
 			t.Errorf("what a later release writes is not understood: %v", next.problems)
 		}
-		// One of a version of its own is left alone, and costs no more than itself.
+		// A record of an unknown version is skipped, and affects no other record.
 		other := strings.Replace(value, `{"version":1,`, `{"version":2,`, 1)
 		next := newView().next(roots, []registry.Record{{Key: key, Value: []byte(other), Revision: 1}}, now, true)
 		if err := next.problems[key]; err == nil || !strings.Contains(err.Error(), "later release") {
 			t.Errorf("%s of another version: %v", key, err)
 		}
 	}
-	// A kind of record that a later release adds is no problem.
+	// A kind of record that a later release adds is ignored.
 	if next := newView().next(roots, []registry.Record{{Key: "fleet/later/x", Value: []byte("x"), Revision: 1}}, now, true); len(next.problems) > 0 {
 		t.Errorf("a record of another kind: %v", next.problems)
 	}
 }
 
-// FuzzRecords: whatever someone without the root key writes, and a statement of another
-// record or another root key, is not believed.
+// FuzzRecords: no record that was written without the root key is believed, and neither is a
+// statement that was signed for another record or under another root key.
 func FuzzRecords(f *testing.F) {
 	roots, other := keyring.NewRoots(), keyring.NewRoots()
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -102,8 +102,8 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// signedAlike reports whether two records have one statement and one signature, however
-// they are written.
+// signedAlike reports whether two records have the same statement and the same signature,
+// whatever their JSON looks like.
 func signedAlike(a, b []byte) bool {
 	var x, y envelope
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && x.Statement == y.Statement && string(x.Signature) == string(y.Signature)

@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// Server is one that is alive, as it announces itself.
+// Server is a live server, as it announces itself.
 type Server struct {
 	Self
 	Signing string   // the key that it signs with; empty: one that a keyring file brought along
 	Roots   []string // the root keys that it has, the one that it uses first
-	// Behind reports that the server has not read the latest keys yet.
+	// Behind reports that the server has not yet read the latest keys.
 	Behind bool
-	// Offset is by how much its clock is ahead of the one that asks; it is a fraction of
-	// a second off.
+	// Offset is how far the server's clock is ahead of the caller's, to within a fraction of a
+	// second.
 	Offset time.Duration
 }
 
-// maxOffset is how far clocks may be apart before it is a difference.
+// maxOffset is how far clocks may be apart before Differences reports it.
 const maxOffset = 5 * time.Second
 
 func (v *view) list() []Server {
@@ -39,8 +39,8 @@ func (f *Fleet) Servers() []Server {
 	return f.view.list()
 }
 
-// Servers lists the servers that are alive, by name. It waits until each has spoken, to
-// know its clock, and leaves out one that does not speak within lease.
+// Servers lists the live servers, by name. To know their clocks it waits until each has updated
+// its announcement, and leaves out a server that does not within lease.
 func (o *Operator) Servers(ctx context.Context) ([]Server, error) {
 	limited, cancel := context.WithTimeout(ctx, lease)
 	defer cancel()
@@ -84,7 +84,7 @@ const (
 // Subjects are all that servers may differ in.
 var Subjects = []string{Configurations, Releases, Clocks, RootKeys}
 
-// Differences says, by subject, in what servers differ that should not for long.
+// Differences lists, by subject, the differences between servers that should not last.
 func Differences(servers []Server) map[string]string {
 	found := map[string]string{}
 	for subject, of := range map[string]func(*Server) string{

@@ -12,8 +12,8 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// tendLoop does after each look what the keys need. Every write is compare-and-swap,
-// so that it does not matter how many servers have the same idea.
+// tendLoop maintains the keys after each read of the records. Every write is compare-and-swap,
+// so several servers may try the same one.
 func (f *Fleet) tendLoop(ctx context.Context) {
 	ticker := time.NewTicker(2 * registry.Beat)
 	defer ticker.Stop()
@@ -60,7 +60,7 @@ func (f *Fleet) tend(ctx context.Context) {
 	f.tell("writing", failed)
 }
 
-// plan lists the writes that the view asks for. It needs mu.
+// plan lists the writes that the view calls for. The caller holds mu.
 func (f *Fleet) plan() (steps []step) {
 	now, v := f.config.Now(), f.view
 	if next := f.planShared(now); next != nil {
@@ -95,15 +95,15 @@ func (f *Fleet) plan() (steps []step) {
 	return steps
 }
 
-// over reports whether a record may go: its time is over by the clock, and this
-// process has seen it unchanged for as long as something it signed could be alive,
-// since a clock may be far ahead.
+// over reports whether a record may be deleted: its time has passed by the clock, and this
+// process has seen it unchanged for as long as anything that it signed could be valid. The
+// second condition is there because a clock may be far ahead.
 func over(until, since, now time.Time) bool {
 	return now.After(until.Add(slack)) && time.Since(since) > keyring.CredentialLifetime+keyring.Margin
 }
 
-// put writes a record that is not there. What is not believed makes room: someone wrote
-// it so that what is true cannot be written.
+// put writes a record that does not exist. It replaces a record that is not believed, which
+// someone may have written to block the true one.
 func (v *view) put(key string, value []byte) step {
 	if unread, found := v.unread[key]; found {
 		return replace(unread, value)
@@ -135,7 +135,7 @@ func (f *Fleet) planShared(now time.Time) step {
 	case v.sharedRecord.Key == "":
 		return create(sharedKey, seal(f.config.Roots, v.shared))
 	case v.problems[sharedKey] != nil:
-		// Another server may have the root key, or be of the release that reads it.
+		// Another server may have that root key, or run the release that can read this.
 		if err := v.problems[sharedKey]; errors.Is(err, keyring.ErrUnknownRoot) || errors.Is(err, errLater) {
 			return nil
 		}
@@ -194,7 +194,7 @@ func (f *Fleet) certificate(o *own, now, until time.Time) []byte {
 		Epoch: o.epoch, Created: o.created.UTC(), Certified: now.UTC(), SignsUntil: until.UTC().Truncate(time.Second)})
 }
 
-// retire says that the key which signs does so no longer. It needs mu.
+// retire records that the signing key no longer signs. The caller holds mu.
 func (f *Fleet) retire(now time.Time) step {
 	if f.own == nil {
 		return nil
@@ -203,12 +203,12 @@ func (f *Fleet) retire(now time.Time) step {
 	if s == nil || !s.there || f.view.revoked[f.own.ID()] != nil {
 		return nil
 	}
-	// What was signed a moment ago has this second's time.
+	// Credentials that were signed a moment ago bear the current second.
 	return replace(s.record, f.certificate(f.own, now, now.Add(2*time.Second)))
 }
 
-// Leave retires this server's key, so that it is forgotten soon. Nothing may be signed
-// any more. Run must have returned.
+// Leave retires this server's key, so that it is forgotten soon. Call it after Run has returned,
+// and sign nothing after it.
 func (f *Fleet) Leave(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

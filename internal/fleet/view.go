@@ -56,8 +56,8 @@ func newView() *view {
 		problems: map[string]error{}, unread: map[string]registry.Record{}}
 }
 
-// next is the view after before: records are all that there are now, and renewed
-// reports that revisions may have gone back since.
+// next returns the view that follows before. records are all current records; renewed reports
+// whether the registry's revisions may have gone back since.
 func (before *view) next(roots *keyring.Roots, records []registry.Record, now time.Time, renewed bool) *view {
 	v := newView()
 	v.shared = before.shared
@@ -73,7 +73,7 @@ func (before *view) next(roots *keyring.Roots, records []registry.Record, now ti
 			v.problems[record.Key], v.unread[record.Key] = err, record
 		}
 	}
-	// Remembered for as long as they say something.
+	// Keep earlier statements for as long as they are valid.
 	for id, s := range before.signers {
 		if v.signers[id] == nil && now.Before(s.until()) {
 			gone := *s
@@ -91,8 +91,8 @@ func (before *view) next(roots *keyring.Roots, records []registry.Record, now ti
 	return v
 }
 
-// revokedUntil is until when the revocation of a key matters: a statement may have been
-// made by someone who had not seen the latest certificate of the key.
+// revokedUntil returns until when the revocation of a key must be kept. Whoever wrote the
+// revocation may not have seen the key's latest certificate.
 func (v *view) revokedUntil(id string) time.Time {
 	until := v.revoked[id].Until
 	if s := v.signers[id]; s != nil && s.until().After(until) {
@@ -115,7 +115,7 @@ func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, n
 			return err
 		}
 		v.sharedSerial, v.sharedRoot = shared.Serial(), under
-		// An older copy, out of a backup for instance, changes nothing.
+		// An older copy, from a backup for instance, changes nothing.
 		if v.shared == nil || shared.Serial() > v.shared.Serial() {
 			v.shared = shared
 		}
@@ -130,7 +130,7 @@ func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, n
 		}
 		next := &signer{statement, record, record.Value, true, at}
 		if old := before.signers[id]; old != nil && old.Certified.After(statement.Certified) {
-			// Somebody has put an earlier certificate in the place of a later one.
+			// Someone has replaced a certificate with an earlier one.
 			next.signerStatement, next.value = old.signerStatement, old.value
 		}
 		v.signers[id] = next
@@ -172,7 +172,7 @@ func split(key string) (kind, id string) {
 	return key, ""
 }
 
-// live lists the servers that have said something lately, by name.
+// live lists the servers whose announcements are recent, by name.
 func (v *view) live() []*server {
 	var list []*server
 	for _, id := range slices.Sorted(maps.Keys(v.servers)) {
@@ -183,8 +183,7 @@ func (v *view) live() []*server {
 	return list
 }
 
-// behind names the live servers that have not seen a revision of a key, other than
-// the one that asks.
+// behind names the live servers, except self, that have not read a revision of a key.
 func (v *view) behind(revision uint64, self string) []string {
 	var names []string
 	for _, s := range v.live() {
@@ -195,13 +194,13 @@ func (v *view) behind(revision uint64, self string) []string {
 	return names
 }
 
-// sealsWith reports whether another live server seals under a root key: while root keys
-// are replaced, some servers have the new one and some the old one in front.
+// sealsWith reports whether another live server seals under the root key: while root keys are
+// replaced, the first root key differs between servers.
 func (v *view) sealsWith(root, self string) bool {
 	return slices.ContainsFunc(v.live(), func(s *server) bool { return s.ID != self && len(s.Roots) > 0 && s.Roots[0] == root })
 }
 
-// known are the keys that credentials are checked with.
+// known returns the keys that check credentials.
 func (v *view) known(now time.Time) []keyring.Public {
 	var list []keyring.Public
 	for _, id := range slices.Sorted(maps.Keys(v.signers)) {
@@ -213,7 +212,7 @@ func (v *view) known(now time.Time) []keyring.Public {
 	return list
 }
 
-// fingerprint differs where keyrings do.
+// fingerprint returns a value that differs between different keyrings.
 func (v *view) fingerprint(now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d", v.shared.Serial())

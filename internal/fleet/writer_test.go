@@ -12,7 +12,7 @@ import (
 	"github.com/daypass/daypass/internal/registry/registrytest"
 )
 
-// put writes a record whatever is there, as someone who writes etcd does.
+// put writes a record unconditionally, as someone who can write to etcd does.
 func put(t *testing.T, memory *registrytest.Memory, key, value string) {
 	t.Helper()
 	for {
@@ -30,8 +30,8 @@ func put(t *testing.T, memory *registrytest.Memory, key, value string) {
 	}
 }
 
-// TestRevocationsAreKept: someone who writes the registry, and who may have the key that
-// is revoked, neither keeps it from being revoked nor takes that back.
+// TestRevocationsAreKept: someone who can write to the registry, and may hold the revoked key
+// itself, can neither prevent nor undo its revocation.
 func TestRevocationsAreKept(t *testing.T) {
 	refused := func(t *testing.T, when string, s message, members ...*member) {
 		t.Helper()
@@ -100,7 +100,7 @@ func TestRevocationsAreKept(t *testing.T) {
 	})
 }
 
-// TestKeysAreKept: nonsense in the place of a certificate does not stay.
+// TestKeysAreKept: servers replace nonsense that someone has written over a certificate.
 func TestKeysAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
