@@ -2,5 +2,5 @@ package peer
 
 import "net/http"
 
-// HandlerForTest is what answers peers behind the handshake.
+// HandlerForTest is the handler that answers peers after the handshake.
 func HandlerForTest(service Service) http.Handler { return handler(service) }

@@ -1,17 +1,17 @@
-// Package peer is the channel between the servers of one installation: who is logged
-// on at another, to end a session there, and to pass a cancel request on.
+// Package peer is the channel between the servers of one installation. A server uses it to
+// list the sessions of the others, to end one of them, and to pass on cancel requests.
 //
-// It is HTTP/1.1 with JSON over TLS 1.3. Both sides show a certificate of an authority
-// whose key is derived from the root key, so that every server has it and nothing is
-// copied. A server's certificate is for its name among the servers, made when the process
-// starts, and renewed in memory: someone who has none gets no further than the handshake.
+// It is HTTP/1.1 with JSON over TLS 1.3. Both sides show a certificate of an authority whose
+// key is derived from the root key, so every server has it without copying anything. A
+// server makes its own certificate, in memory, for its name in the fleet. A client without
+// a certificate fails in the handshake.
 //
 //	POST /v1/sessions  {}               → [{"ID":"…","DBUser":"alice",…},…]
 //	POST /v1/kill      {"id":"…"}       → {"found":true}
 //	POST /v1/cancel    {"request":"…"}  → {"found":true}     process ID and key, in base64
 //
-// Requests and answers are bounded in bytes and in time. A peer is trusted as much as
-// this process trusts itself: the root key makes both.
+// Requests and answers are bounded in bytes and in time. A peer holds the root key, so it is
+// trusted as much as this process.
 package peer
 
 import (
@@ -41,21 +41,21 @@ import (
 )
 
 const (
-	// lifetime of a certificate; it is renewed when half of it is over. allowance is for
-	// clocks that disagree.
+	// lifetime is that of a certificate, which is renewed at half of it. allowance is for clocks
+	// that disagree.
 	lifetime  = 24 * time.Hour
 	allowance = time.Hour
 
-	// maxConnections bounds those of all peers, and of strangers who get no further than
-	// the handshake.
+	// maxConnections bounds the connections of all peers together, including those of strangers,
+	// which fail in the handshake.
 	maxConnections = 512
-	// maxRequest and maxAnswer bound bodies.
+	// maxRequest and maxAnswer bound the bodies of requests and answers.
 	maxRequest = 4 << 10
 	maxAnswer  = 64 << 20
 )
 
-// Identity is what a server shows to its peers, and what it takes from them. It is safe
-// for concurrent use.
+// Identity is the certificate that a server shows to its peers, and the authorities that it
+// accepts theirs from. Safe for concurrent use.
 type Identity struct {
 	name        string
 	now         func() time.Time
@@ -67,13 +67,13 @@ type Identity struct {
 	current *tls.Certificate // guarded by mu
 }
 
-// NewIdentity makes an identity for a server's name under the first of the root keys.
-// Peers with any of the root keys are taken.
+// NewIdentity returns the identity of the server called name, under the first of the root keys.
+// It accepts peers under any of the root keys.
 func NewIdentity(roots *keyring.Roots, name string, now func() time.Time) (*Identity, error) {
 	i := &Identity{name: name, now: now, authorities: x509.NewCertPool()}
 	for n, seed := range roots.Derive("peer authority") {
 		signer := ed25519.NewKeyFromSeed(seed[:])
-		// The authority is its key and its name: each process makes the same one.
+		// Only the key and the name make the authority, so each process makes the same one.
 		template := &x509.Certificate{
 			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Daypass peers"},
 			NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -96,13 +96,13 @@ func NewIdentity(roots *keyring.Roots, name string, now func() time.Time) (*Iden
 	return i, err
 }
 
-// hostOf is the name in the certificate of a server.
+// hostOf returns the host name in a server's certificate.
 func hostOf(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(sum[:16]) + ".peer.daypass"
 }
 
-// certificate is the one in use.
+// certificate returns the current certificate.
 func (i *Identity) certificate() (*tls.Certificate, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -157,10 +157,10 @@ func (i *Identity) clientTLS() *tls.Config {
 	}
 }
 
-// Service is what peers ask of a server.
+// Service answers the requests of peers.
 type Service struct {
-	// Sessions returns the sessions, or those with an identifier, as a value that JSON
-	// can hold.
+	// Sessions returns all sessions, or those with the identifier id, as a value that can be
+	// written as JSON.
 	Sessions func(id string) any
 	Kill     func(id string) bool
 	Cancel   func(request []byte) bool
@@ -186,25 +186,25 @@ func Serve(ctx context.Context, listener net.Listener, identity *Identity, servi
 	return fmt.Errorf("serving peers: %w", err)
 }
 
-// Peer is another server, and where it is.
+// Peer is another server and its address.
 type Peer struct{ ID, Address string }
 
-// Client asks peers. It is safe for concurrent use.
+// Client sends requests to peers. Safe for concurrent use.
 type Client struct {
 	http  *http.Client
 	peers func() []Peer
-	// cancels bounds the cancel requests that are on their way.
+	// cancels bounds the cancel requests in progress.
 	cancels chan struct{}
 }
 
 const (
-	// askTimeout is how long a peer may take to answer, and mostCancels how many cancel
-	// requests may be on their way.
+	// askTimeout is how long a peer may take to answer, and mostCancels how many cancel requests
+	// may be in progress.
 	askTimeout  = 2 * time.Second
 	mostCancels = 64
 )
 
-// NewClient makes a Client of the peers that peers lists at each question.
+// NewClient returns a Client. It calls peers for the list of peers at each request.
 func NewClient(identity *Identity, peers func() []Peer) *Client {
 	c := &Client{peers: peers, cancels: make(chan struct{}, mostCancels)}
 	dialer := net.Dialer{Timeout: askTimeout}
@@ -213,8 +213,8 @@ func NewClient(identity *Identity, peers func() []Peer) *Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			TLSClientConfig: identity.clientTLS(),
-			// The URL has the name that the certificate has to be for; where that is, is
-			// announced.
+			// The URL has the name that the certificate must be for. The address comes from the
+			// server's announcement.
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 				host, _, _ := net.SplitHostPort(address)
 				for _, p := range c.peers() {
@@ -222,7 +222,7 @@ func NewClient(identity *Identity, peers func() []Peer) *Client {
 						return dialer.DialContext(ctx, network, p.Address)
 					}
 				}
-				return nil, errors.New("the server is not there any more")
+				return nil, errors.New("the server has left")
 			},
 			TLSHandshakeTimeout:    askTimeout,
 			MaxIdleConnsPerHost:    4,
@@ -233,16 +233,16 @@ func NewClient(identity *Identity, peers func() []Peer) *Client {
 	return c
 }
 
-// Close ends the connections that wait for a question.
+// Close closes the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Kill has the session ended where it is, and reports whether a peer has it.
+// Kill asks all peers to end the session, and reports whether one of them had it.
 func (c *Client) Kill(ctx context.Context, id string) bool {
 	return c.any(ctx, c.peers(), "kill", killRequest{id})
 }
 
-// Cancel passes a cancel request on to those peers that may have the session, and
-// reports whether one has. Where too many are on their way it is dropped.
+// Cancel passes a cancel request on to the peers that may have the session, and reports whether
+// one of them has it. It drops the request if too many are in progress.
 func (c *Client) Cancel(ctx context.Context, request []byte, may func(Peer) bool) bool {
 	select {
 	case c.cancels <- struct{}{}:
@@ -259,8 +259,8 @@ func (c *Client) Cancel(ctx context.Context, request []byte, may func(Peer) bool
 	return c.any(ctx, list, "cancel", cancelRequest{request})
 }
 
-// any asks peers at once, and reports whether one of them has found what it was asked
-// for.
+// any sends a request to all peers at once, and reports whether one of them answered that it
+// found the session.
 func (c *Client) any(ctx context.Context, list []Peer, what string, request any) bool {
 	found := make(chan bool, len(list))
 	for _, p := range list {
@@ -277,9 +277,8 @@ func (c *Client) any(ctx context.Context, list []Peer, what string, request any)
 	return false
 }
 
-// Sessions asks every peer who is logged on there, or for the session with an
-// identifier. take gets each answer, one after the other; unanswered names the peers that
-// gave none in time.
+// Sessions asks every peer for its sessions, or for the session with the identifier id. It calls
+// take with each answer, one at a time; unanswered names the peers that did not answer in time.
 func (c *Client) Sessions(ctx context.Context, id string, take func(server string, answer []byte) error) (unanswered []string) {
 	type result struct {
 		peer   Peer

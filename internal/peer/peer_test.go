@@ -69,8 +69,8 @@ func client(t *testing.T, roots *keyring.Roots, name string, now func() time.Tim
 
 func all(peer.Peer) bool { return true }
 
-// TestPeers: questions reach the server that has what is asked for, and those that do
-// not answer are named.
+// TestPeers: requests reach the server that has the session, and servers that do not answer are
+// named.
 func TestPeers(t *testing.T) {
 	roots := keyring.NewRoots()
 	minutesAhead := func() time.Time { return time.Now().Add(10 * time.Minute) }
@@ -113,8 +113,8 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// TestStrangers: who has no certificate under the root key gets no further than the
-// handshake, and a server that shows another's is not believed.
+// TestStrangers: a client without a certificate under the root key fails in the handshake, and a
+// server that shows another server's certificate is not trusted.
 func TestStrangers(t *testing.T) {
 	roots, others := keyring.NewRoots(), keyring.NewRoots()
 	a := serve(t, roots, "a", time.Now)
@@ -146,8 +146,8 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestRootsOfPeers: servers with the new root key in front and servers with the old one
-// reach one another.
+// TestRootsOfPeers: servers whose first root key is the new one and servers whose first is the
+// old one can talk to each other.
 func TestRootsOfPeers(t *testing.T) {
 	parse := func(lines string) *keyring.Roots {
 		roots, err := keyring.ParseRoots([]byte(lines))
@@ -165,8 +165,8 @@ func TestRootsOfPeers(t *testing.T) {
 	}
 }
 
-// FuzzRequests: whatever a peer sends is answered or refused, and nothing is done but
-// what a well-formed request of bounded size asks for.
+// FuzzRequests: any request of a peer is answered or refused, and only a well-formed request of
+// bounded size has an effect.
 func FuzzRequests(f *testing.F) {
 	for _, body := range []string{`{}`, `{"id":"x"}`, `{"id":"x","later":[1]}`, `{"request":"AAAAAQIDBAU="}`, `{"request":1}`, `[`, ``} {
 		f.Add("kill", []byte(body))

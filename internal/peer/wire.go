@@ -27,8 +27,8 @@ type foundAnswer struct {
 }
 
 const (
-	// maxID bounds the identifier of a session, and maxCancel a cancel request: a
-	// process ID and the longest key there is.
+	// maxID bounds the identifier of a session, and maxCancel a cancel request: a process ID and
+	// the longest cancel key.
 	maxID     = 128
 	maxCancel = 4 + 256
 )
@@ -63,8 +63,8 @@ func handler(service Service) http.Handler {
 	return mux
 }
 
-// read reads one document. Names that it does not know are left out: a later release
-// may send more.
+// read reads one document. It ignores names that it does not know, because a later release may
+// send more.
 func read[T any](r io.Reader) (T, error) {
 	var v T
 	data, err := io.ReadAll(r)
