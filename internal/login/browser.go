@@ -5,8 +5,8 @@ import (
 	"runtime"
 )
 
-// OpenBrowser asks the system to open an address. The person has been shown it as well,
-// so that nothing is lost where it cannot.
+// OpenBrowser asks the system to open an address. It reports no error, because the address has
+// been shown to the person as well.
 func OpenBrowser(address, browser string) {
 	command := []string{"xdg-open", address}
 	switch {

@@ -36,8 +36,9 @@ func listen(state string) (*callbackListener, error) {
 
 func (c *callbackListener) close() { _ = c.server.Close() }
 
-// answer takes the first request with a code and the state of this sign-in. Any page can
-// send the browser here, so another state ends nothing: the right answer may still come.
+// answer takes the first request that has a code and the state of this sign-in. Any web page can
+// send the browser here, so a wrong state does not end the sign-in: the right answer may still
+// come.
 func (c *callbackListener) answer(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// tokenEndpoint notes the code that it is sent, and gives nothing.
+// tokenEndpoint records the code that it is sent, and answers with an error.
 type tokenEndpoint struct{ code string }
 
 func (e *tokenEndpoint) Do(r *http.Request) (*http.Response, error) {
@@ -25,8 +25,8 @@ func (e *tokenEndpoint) Do(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("nothing here")
 }
 
-// Any page that the person has open can send requests to ports of this machine. None of
-// them ends the sign-in that waits, or gives it a code.
+// TestAnswersOfOthersEndNothing: any page that the person has open can send requests to ports of
+// this machine. No such request ends the waiting sign-in or gives it a code.
 func TestAnswersOfOthersEndNothing(t *testing.T) {
 	endpoint := &tokenEndpoint{}
 	open := func(address string) {

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// CacheDir is where the AWS CLI and SDKs keep sign-ins.
+// CacheDir returns the directory where the AWS CLI and SDKs keep sign-ins.
 func CacheDir(getenv func(string) string) (string, error) {
 	if dir := getenv("AWS_LOGIN_CACHE_DIRECTORY"); dir != "" {
 		return dir, nil
@@ -24,13 +24,13 @@ func CacheDir(getenv func(string) string) (string, error) {
 	return filepath.Join(home, ".aws", "login", "cache"), nil
 }
 
-// cacheFile is the file of a sign-in, by its name.
+// cacheFile returns the name of a sign-in's file.
 func cacheFile(dir, session string) string {
 	sum := sha256.Sum256([]byte(strings.TrimSpace(session)))
 	return filepath.Join(dir, hex.EncodeToString(sum[:])+".json")
 }
 
-// Save keeps the sign-in in the cache, for this user's eyes only.
+// Save writes the sign-in to the cache, readable by this user only.
 func (s *Session) Save(dir string) error {
 	data, err := json.Marshal(s.token)
 	if err != nil {
@@ -66,11 +66,11 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	return os.Rename(temp.Name(), path)
 }
 
-// others are the keys with which a profile has other keys than those of a sign-in.
+// others are the settings that give a profile keys from somewhere else than a sign-in.
 var others = []string{"aws_access_key_id", "credential_process", "role_arn", "sso_account_id", "sso_role_name", "web_identity_token_file"}
 
-// CheckProfile refuses a profile that has other keys already: they would go before those
-// of the sign-in, or be lost.
+// CheckProfile refuses a profile that already has other keys: they would take precedence over
+// those of the sign-in, or be lost.
 func CheckProfile(name string, setting func(string) string) error {
 	for _, key := range others {
 		if setting(key) != "" {
@@ -87,17 +87,17 @@ func HasProfile(path, name string) bool {
 	return err == nil && strings.Contains(string(data), "[profile "+name+"]")
 }
 
-// Profile is what a profile has to say for all AWS clients to find the server and the
+// Profile holds the settings of a profile that lead AWS clients to the server and to the
 // sign-in.
 type Profile struct {
 	Name, Session, Region, Endpoint string
-	// Services is what the profile names already; empty: a section is made. The SDK for
-	// Go refreshes at Amazon without one.
+	// Services is the services section that the profile already names. If it is empty, Save adds
+	// one: without it the SDK for Go would refresh at Amazon.
 	Services string
 }
 
-// Save writes the profile into an AWS configuration, and leaves everything else in it as
-// it is.
+// Save writes the profile into an AWS configuration file, and leaves the rest of the file as it
+// is.
 func (p Profile) Save(path string) error {
 	data, err := os.ReadFile(path)
 	mode := fs.FileMode(0o600)
@@ -132,8 +132,8 @@ func (p Profile) edit(text string) string {
 	return setKeys(text, section, set)
 }
 
-// setKeys sets keys of a section, at its end where they are new. The lines of a nested
-// value go with its key.
+// setKeys sets keys of a section. New keys go to its end. The lines of a nested value are
+// replaced with their key.
 func setKeys(text, section string, set [][2]string) string {
 	lines := strings.SplitAfter(text, "\n")
 	var out []string

@@ -35,7 +35,8 @@ func TestProfileIsWrittenAmongOthers(t *testing.T) {
 	}
 }
 
-// Files of keys are closed to others, and a configuration keeps its mode and its place.
+// Files with keys are private. A configuration file keeps its mode, and a symbolic link stays
+// one.
 func TestFilesOfASignIn(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "login", "cache")
 	s := &Session{ARN: "arn:aws:sts::123456789012:assumed-role/r/s", token: token{RefreshToken: "x"}}
@@ -78,8 +79,8 @@ func TestFilesOfASignIn(t *testing.T) {
 	}
 }
 
-// FuzzProfile: whatever is in the file, every line of it that is no key of the sign-in
-// stays, and the profile is there once.
+// FuzzProfile: whatever the file contains, every line that is not a key of the sign-in is kept,
+// and the profile appears once.
 func FuzzProfile(f *testing.F) {
 	f.Add("[default]\nregion = x\n\n[profile work]\nregion = y\n")
 	f.Add("[profile work\nx\n[[")

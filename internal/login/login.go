@@ -1,6 +1,6 @@
-// Package login is the client of signing in: it does what `aws login` does, and leaves
-// what the AWS CLI and SDKs read (their cache and a profile). The protocol is in package
-// signin, on the other side; the two share no code.
+// Package login is the client side of signing in. It does what `aws login` does, and writes the
+// files that the AWS CLI and SDKs read: their cache and a profile. The protocol is described in
+// package signin, the server side; the two share no code.
 package login
 
 import (
@@ -31,7 +31,7 @@ const (
 
 	// patience is how long a person may take.
 	patience = 15 * time.Minute
-	// maxAnswer bounds what the server may send.
+	// maxAnswer is the longest answer of the server that is read.
 	maxAnswer = 64 << 10
 )
 
@@ -44,20 +44,20 @@ type Config struct {
 	Now func() time.Time
 	// Show tells the person the address to open.
 	Show func(address string)
-	// Open opens it in a browser of this machine; it may fail without harm.
+	// Open opens the address in a browser on this machine. It may fail without harm.
 	Open func(address string)
-	// Paste asks the person for the code that the browser shows. With it the browser may
+	// Paste asks the person for the code that the browser shows. If it is set, the browser may
 	// be on another machine, and Open is not called.
 	Paste func(context.Context) (string, error)
 }
 
-// Session is a sign-in as the AWS CLI keeps it.
+// Session is a sign-in in the form in which the AWS CLI keeps it.
 type Session struct {
 	ARN   string // of the role session; the name of the sign-in, too
 	token token
 }
 
-// token is the file of the AWS CLI's cache.
+// token is a file in the AWS CLI's cache.
 type token struct {
 	AccessToken  accessToken `json:"accessToken"`
 	TokenType    string      `json:"tokenType"`
@@ -75,9 +75,9 @@ type accessToken struct {
 	ExpiresAt       string `json:"expiresAt"`
 }
 
-// SignIn takes a person through the browser and returns what they are signed in as.
+// SignIn signs a person in through their browser, and returns the session.
 func SignIn(ctx context.Context, c Config) (*Session, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("nobody signed in within 15 minutes: run the command again"))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("no one signed in within 15 minutes: run the command again"))
 	defer cancel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -111,9 +111,9 @@ func SignIn(ctx context.Context, c Config) (*Session, error) {
 	case err != nil:
 		return nil, err
 	case answer.Get("state") != state:
-		return nil, errors.New("the answer of the browser is for another sign-in: run the command again")
+		return nil, errors.New("the browser's answer is for another sign-in: run the command again")
 	case answer.Get("code") == "":
-		return nil, errors.New("the browser has sent no code: run the command again")
+		return nil, errors.New("the browser sent no code: run the command again")
 	}
 	return c.redeem(ctx, key, client, map[string]string{"clientId": client, "grantType": "authorization_code",
 		"code": answer.Get("code"), "codeVerifier": verifier, "redirectUri": redirect})
@@ -163,7 +163,7 @@ func (c Config) redeem(ctx context.Context, key *ecdsa.PrivateKey, client string
 		Message   string `json:"message"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return nil, fmt.Errorf("%s: the answer (%s) is not that of a Daypass server: check the endpoint", endpoint, response.Status)
+		return nil, fmt.Errorf("%s: the answer (%s) did not come from a Daypass server: check the endpoint", endpoint, response.Status)
 	}
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("signing in: %.500s", answer.Message)
@@ -204,9 +204,9 @@ func (c Config) proof(key *ecdsa.PrivateKey, endpoint string) (string, error) {
 	return jws.CompactSerialize()
 }
 
-// subject reads the ARN out of the idToken, which is for us alone to show.
+// subject reads the ARN from the ID token. It is only displayed, so it is not verified.
 func subject(idToken string) (arn, account string, err error) {
-	bad := errors.New("the server does not say who is signed in: its idToken has no ARN")
+	bad := errors.New("the server's answer does not name the person: its idToken has no ARN")
 	parts := strings.Split(idToken, ".")
 	if len(parts) != 3 {
 		return "", "", bad
