@@ -1,7 +1,7 @@
-// Package devidp is an OpenID Connect provider for trying things out: `daypass dev` and
-// tests sign people in with it. Everybody who reaches it may be anyone, since its people
-// have no passwords. The protocol is that of github.com/zitadel/oidc; this package is its
-// storage, in memory, and the page on which a visitor says who they are.
+// Package devidp is an OpenID Connect provider for trying things out: `daypass dev` and tests
+// sign people in with it. Its people have no passwords, so anyone who can reach it can sign in
+// as any of them. The protocol is implemented by github.com/zitadel/oidc; this package adds the
+// storage, in memory, and the page on which visitors choose a person.
 package devidp
 
 import (
@@ -15,13 +15,13 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// Person is somebody who has an account.
+// Person is someone who has an account.
 type Person struct {
 	Subject, Name, Email string
 	Groups               []string
 }
 
-// Config says what a Provider is for.
+// Config configures a Provider.
 type Config struct {
 	Issuer       string // its own URL, http on loopback
 	ClientID     string
@@ -83,7 +83,7 @@ func (s *storage) showPeople(w http.ResponseWriter, r *http.Request) {
 	}{r.URL.Query().Get("id"), s.config.People()}) // to a browser that may be gone
 }
 
-// choose notes who a visitor says they are.
+// choose records who a visitor says they are.
 func (s *storage) choose(r *http.Request) (id string, err error) {
 	id, subject := r.PostFormValue("id"), r.PostFormValue("person")
 	if !slices.ContainsFunc(s.config.People(), func(p Person) bool { return p.Subject == subject }) {
@@ -104,5 +104,5 @@ var _ interface {
 	op.CanSetUserinfoFromRequest
 } = (*storage)(nil)
 
-// Health is always good: there is nothing that could fail.
+// Health always returns nil: nothing here can fail.
 func (s *storage) Health(context.Context) error { return nil }

@@ -14,7 +14,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// storage is the library's: requests that wait, and one signing key.
+// storage implements the library's storage: pending requests, and one signing key.
 type storage struct {
 	config Config
 	key    signingKey
@@ -24,7 +24,7 @@ type storage struct {
 	codes    map[string]string       // their codes
 }
 
-// maxRequests bounds what waits. The oldest ones are forgotten.
+// maxRequests bounds the pending requests. The oldest ones are forgotten.
 const maxRequests = 256
 
 var errNotFound = errors.New("not found")
@@ -37,7 +37,7 @@ func newStorage(config Config) (*storage, error) {
 	return &storage{config: config, key: signingKey{rand.Text(), key}, requests: map[string]*authRequest{}, codes: map[string]string{}}, nil
 }
 
-// authRequest is one sign-in. It is the library's AuthRequest.
+// authRequest is one sign-in. It implements the library's AuthRequest.
 type authRequest struct {
 	*oidc.AuthRequest
 	id      string
@@ -127,7 +127,7 @@ func (s *storage) forgetLocked(id string) {
 	}
 }
 
-// Access tokens open nothing.
+// Access tokens give access to nothing.
 func (s *storage) CreateAccessToken(context.Context, op.TokenRequest) (string, time.Time, error) {
 	return rand.Text(), time.Now().Add(5 * time.Minute), nil
 }
@@ -150,7 +150,7 @@ func (s *storage) TerminateSession(context.Context, string, string) error { retu
 
 func (s *storage) RevokeToken(context.Context, string, string, string) *oidc.Error { return nil }
 
-// signingKey is the provider's, for as long as the process lives.
+// signingKey is the provider's key. It lives as long as the process.
 type signingKey struct {
 	id  string
 	key *rsa.PrivateKey
@@ -188,12 +188,12 @@ func (s *storage) AuthorizeClientIDSecret(_ context.Context, id, secret string) 
 	return nil
 }
 
-// SetUserinfoFromScopes does nothing, as the library asks for.
+// SetUserinfoFromScopes does nothing, as the library recommends.
 func (s *storage) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
 	return nil
 }
 
-// SetUserinfoFromRequest puts what is known of a person into the ID token.
+// SetUserinfoFromRequest puts the person's claims into the ID token.
 func (s *storage) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, r op.IDTokenRequest, _ []string) error {
 	people := s.config.People()
 	at := slices.IndexFunc(people, func(p Person) bool { return p.Subject == r.GetSubject() })
@@ -226,7 +226,7 @@ func (s *storage) ValidateJWTProfileScopes(context.Context, string, []string) ([
 	return nil, errNotFound
 }
 
-// client is the one that there is.
+// client is the only client.
 type client struct{ config *Config }
 
 func (c client) GetID() string                       { return c.config.ClientID }
