@@ -114,7 +114,7 @@ func (s *shared) installations() []postgres.Installation {
 	s.looked = true
 	dirs := filepath.SplitList(os.Getenv("DAYPASS_TEST_POSTGRES"))
 	if root, ok := repositoryRoot(); ok {
-		dirs = append(dirs, filepath.Join(root, ".cache", "postgres"))
+		dirs = append(dirs, fetched(root, "postgres"))
 	}
 	all := append(postgres.All(dirs...), postgres.Installed()...)
 	slices.SortStableFunc(all, func(a, b postgres.Installation) int { return b.Major - a.Major })
@@ -278,7 +278,7 @@ func EachMinor(t *testing.T, test func(t *testing.T, s *Server), minors ...strin
 	t.Helper()
 	root, _ := repositoryRoot()
 	for _, minor := range minors {
-		inst, err := postgres.Find(filepath.Join(root, ".cache", "postgres-minors", minor))
+		inst, err := postgres.Find(filepath.Join(fetched(root, "postgres-minors"), minor))
 		switch {
 		case err == nil:
 			t.Run("PostgreSQL"+minor, func(t *testing.T) {
@@ -290,6 +290,16 @@ func EachMinor(t *testing.T, test func(t *testing.T, s *Server), minors ...strin
 			t.Logf("not tested with PostgreSQL %s, which is not here: run scripts/fetch-postgres %s", minor, minor)
 		}
 	}
+}
+
+// fetched is a directory that scripts/fetch-postgres keeps. Below a directory that only
+// root may enter it is a link, which the account that PostgreSQL runs as cannot follow.
+func fetched(root, name string) string {
+	dir := filepath.Join(root, ".cache", name)
+	if to, err := filepath.EvalSymlinks(dir); err == nil {
+		return to
+	}
+	return dir
 }
 
 func howToGet(major string) string {
