@@ -62,6 +62,11 @@ const (
 	settle = 5 * time.Minute
 	// slack is how long a record is kept after its time, for clocks that disagree.
 	slack = 10 * time.Minute
+	// abandoned is how long after its time a record goes in any case.
+	abandoned = 2 * 24 * time.Hour
+	// mostTold bounds the problems with records that are told in an hour: someone who
+	// writes the registry could fill the log.
+	mostTold = 64
 	// callTimeout bounds the writes of one round.
 	callTimeout = 5 * time.Second
 )
@@ -99,14 +104,16 @@ type Fleet struct {
 	again   chan struct{}
 	poke    chan struct{}
 
-	mu        sync.Mutex // guards what follows
-	view      *view
-	print     string // of current
-	own       *own   // signs; nil: none yet
-	candidate *own   // is published; nil: none
-	looked    chan struct{}
-	told      map[string]bool
-	err       error
+	mu          sync.Mutex // guards what follows
+	view        *view
+	print       string // of current
+	own         *own   // signs; nil: none yet
+	candidate   *own   // is published; nil: none
+	looked      chan struct{}
+	told        map[string]bool
+	recordsTold int // of the problems with records, since toldSince
+	toldSince   time.Time
+	err         error
 }
 
 // own is one of this server's own keys.
@@ -262,13 +269,25 @@ func (f *Fleet) renew(v *view) (changed bool) {
 	return true
 }
 
+// mayTell reports whether one more problem with a record may be told. It needs mu.
+func (f *Fleet) mayTell() bool {
+	if f.recordsTold == 0 || time.Since(f.toldSince) > time.Hour {
+		f.recordsTold, f.toldSince = 0, time.Now()
+	}
+	f.recordsTold++
+	return f.recordsTold <= mostTold
+}
+
 // tell reports a problem, once until it is over.
 func (f *Fleet) tell(about string, err error) {
 	f.mu.Lock()
 	known := f.told[about]
-	if err == nil {
+	switch {
+	case err == nil:
 		delete(f.told, about)
-	} else {
+	case !known && strings.HasPrefix(about, prefix) && !f.mayTell():
+		known = true // too many
+	default:
 		f.told[about] = true
 	}
 	if about == reading {

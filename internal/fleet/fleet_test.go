@@ -66,13 +66,14 @@ type member struct {
 	name   string
 	frozen atomic.Bool
 	offset time.Duration // of its clock
+	moved  atomic.Int64  // by how much the clock was set, nanoseconds
 	stop   func()
 
 	mu       sync.Mutex
 	problems []string
 }
 
-func (m *member) now() time.Time { return time.Now().Add(m.offset) }
+func (m *member) now() time.Time { return time.Now().Add(m.offset + time.Duration(m.moved.Load())) }
 
 func start(t *testing.T, memory *registrytest.Memory, roots *keyring.Roots, name string, offset time.Duration) *member {
 	t.Helper()

@@ -27,14 +27,21 @@ func (f *Fleet) tendLoop(ctx context.Context) {
 		if f.Err() != nil {
 			continue // who is alive, and what they have seen, is not known
 		}
-		f.tend(ctx)
+		if !f.tend(ctx) {
+			continue
+		}
+		select { // servers that disagree may write without end, but not without a pause
+		case <-ctx.Done():
+		case <-time.After(registry.Beat / 4):
+		}
 	}
 }
 
 // step is one write.
 type step func(ctx context.Context, store registry.Store) error
 
-func (f *Fleet) tend(ctx context.Context) {
+// tend reports whether there was something to write.
+func (f *Fleet) tend(ctx context.Context) bool {
 	f.mu.Lock()
 	steps := f.plan()
 	changed := f.renew(f.view) // a key may have begun to sign, or have run out
@@ -58,6 +65,7 @@ func (f *Fleet) tend(ctx context.Context) {
 		failed = fmt.Errorf("writing what the servers share: %w", failed)
 	}
 	f.tell("writing", failed)
+	return len(steps) > 0
 }
 
 // plan lists the writes that the view calls for. The caller holds mu.
@@ -97,9 +105,11 @@ func (f *Fleet) plan() (steps []step) {
 
 // over reports whether a record may be deleted: its time has passed by the clock, and this
 // process has seen it unchanged for as long as anything that it signed could be valid. The
-// second condition is there because a clock may be far ahead.
+// second condition is there because a clock may be far ahead;
+// no clock is days ahead unnoticed, and servers that are restarted again and again see no
+// record for long.
 func over(until, since, now time.Time) bool {
-	return now.After(until.Add(slack)) && time.Since(since) > keyring.CredentialLifetime+keyring.Margin
+	return now.After(until.Add(slack)) && time.Since(since) > keyring.CredentialLifetime+keyring.Margin || now.After(until.Add(abandoned))
 }
 
 // put writes a record that does not exist. It replaces a record that is not believed, which
@@ -189,9 +199,15 @@ func (f *Fleet) publish(o *own, now time.Time) step {
 	return f.view.put(signerPrefix+o.ID(), f.certificate(o, now, now.Add(window)))
 }
 
+// certificate needs mu. It is later than the one before also where the clock was put
+// back: of two the later one counts, with everyone.
 func (f *Fleet) certificate(o *own, now, until time.Time) []byte {
+	certified := now
+	if s := f.view.signers[o.ID()]; s != nil && !certified.After(s.Certified) {
+		certified = s.Certified.Add(time.Millisecond)
+	}
 	return certify(f.config.Roots, signerPrefix+o.ID(), signerStatement{Version: recordVersion, Server: f.self, Public: slices.Clone(o.Public()),
-		Epoch: o.epoch, Created: o.created.UTC(), Certified: now.UTC(), SignsUntil: until.UTC().Truncate(time.Second)})
+		Epoch: o.epoch, Created: o.created.UTC(), Certified: certified.UTC(), SignsUntil: until.UTC().Truncate(time.Second)})
 }
 
 // retire records that the signing key no longer signs. The caller holds mu.

@@ -2,6 +2,8 @@ package fleet_test
 
 import (
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +118,81 @@ func TestKeysAreKept(t *testing.T) {
 		agree(t, "put back", a, b, c)
 		if err := c.checks(signed); err != nil {
 			t.Errorf("a new server checks what one signed that is gone: %v", err)
+		}
+	})
+}
+
+// TestClockIsPutRight: a server whose clock was hours ahead certifies its key anew when
+// the clock is right again. The others believe it, and no one writes without end.
+func TestClockIsPutRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+		var replaced atomic.Int64
+		memory.Fail = func(method string, persisted bool) error {
+			if method == "Replace" && persisted && replaced.Add(1) > 10_000 {
+				time.Sleep(time.Minute) // or the test does not end
+			}
+			return nil
+		}
+		a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+		b.moved.Store(int64(3 * time.Hour))
+		time.Sleep(time.Minute)
+		before := replaced.Load()
+		b.moved.Store(0)
+		time.Sleep(time.Minute)
+		if wrote := replaced.Load() - before; wrote > 60 {
+			t.Errorf("%d writes in a minute", wrote)
+		}
+		agree(t, "with the clock put right", a, b)
+		signed := b.sign()
+		b.stop()
+		b.Leave(t.Context())
+		time.Sleep(90 * time.Minute)
+		if err := a.checks(signed); err == nil {
+			t.Error("a key that was retired checks for hours")
+		}
+	})
+}
+
+// TestManyBadRecords: someone who writes nonsense again and again does not fill the log.
+func TestManyBadRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+		a := start(t, memory, roots, "a", 0)
+		for i := range 300 {
+			put(t, memory, fmt.Sprintf("fleet/key/signer/%d", i%150), "x")
+			if i%150 == 149 {
+				time.Sleep(time.Second)
+				records, _ := memory.List(t.Context(), "fleet/key/signer/1")
+				for _, record := range records {
+					_ = memory.Delete(t.Context(), record)
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if len(a.problems) == 0 || len(a.problems) > 150 {
+			t.Errorf("%d lines of the log", len(a.problems))
+		}
+	})
+}
+
+// TestRestartedAgainAndAgain: what servers leave behind that never run for long is
+// forgotten.
+func TestRestartedAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+		most := 0
+		for i := range 150 {
+			a := start(t, memory, roots, fmt.Sprint("a", i), 0)
+			a.kill(memory)
+			records, _ := memory.List(t.Context(), "fleet/key/signer/")
+			most = max(most, len(records))
+			time.Sleep(time.Hour)
+		}
+		if most > 60 {
+			t.Errorf("%d records of 150 servers", most)
 		}
 	})
 }
