@@ -54,7 +54,7 @@ func (e *exchange) authorize() {
 		return
 	}
 	q.Browser, q.Nonce, q.Verifier = e.browser(), rand.Text(), oauth2.GenerateVerifier()
-	q.NotAfter = e.now.Add(requestLifetime).Unix()
+	q.NotAfter, q.Issuer = e.now.Add(requestLifetime).Unix(), e.settings.Issuer
 	state, err := seal(e.keyring, e.now, forState, q)
 	if err != nil {
 		e.fail(err)
@@ -130,6 +130,10 @@ func (e *exchange) callback() {
 		return
 	case e.now.Unix() >= q.NotAfter:
 		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", runAgain)
+		return
+	}
+	if q.Issuer != e.settings.Issuer { // whose code must not be sent to another provider
+		e.refuse(http.StatusBadRequest, "The configuration has changed meanwhile.", runAgain)
 		return
 	}
 	if issuer := values.Get("iss"); issuer != "" && issuer != e.settings.Issuer {

@@ -50,6 +50,8 @@ type stand struct {
 	issuer  string
 	log     bytes.Buffer
 	handler http.Handler
+
+	settings *Settings
 }
 
 func newStand(t *testing.T, token http.HandlerFunc) *stand {
@@ -62,13 +64,15 @@ func newStand(t *testing.T, token http.HandlerFunc) *stand {
 		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q,"jwks_uri":%q}`, s.issuer, s.issuer+"/a", s.issuer+"/t", s.issuer+"/k")
 	})
 	mux.HandleFunc("/t", token)
-	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1", Providers: []directory.Provider{{Issuer: s.issuer, Audiences: []string{"daypass"}}}})
+	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1", Providers: []directory.Provider{
+		{Issuer: s.issuer, Audiences: []string{"daypass"}}, {Issuer: "https://other.example.com", Audiences: []string{"daypass"}},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings := &Settings{URL: base, Issuer: s.issuer, ClientID: "daypass", Scopes: []string{"openid"}, Duration: time.Hour}
+	s.settings = &Settings{URL: base, Issuer: s.issuer, ClientID: "daypass", Scopes: []string{"openid"}, Duration: time.Hour}
 	s.handler = New(Config{
-		Settings: func() *Settings { return settings }, Directory: func() *directory.Directory { return d }, Keyring: func() *keyring.Keyring { return s.keys },
+		Settings: func() *Settings { return s.settings }, Directory: func() *directory.Directory { return d }, Keyring: func() *keyring.Keyring { return s.keys },
 		Authority: allowing{}, UseOnce: func(context.Context, []byte, time.Time) error { return nil },
 		Log: slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return proofTime },
 	}).Before(http.NotFoundHandler())
@@ -95,6 +99,23 @@ func (s *stand) callback() func() *http.Request {
 			r.AddCookie(c)
 		}
 		return r
+	}
+}
+
+// A provider's code is sent to no other provider: RFC 9700, section 4.4. One may have come
+// in its place since the browser left.
+func TestCodesOfAnotherProvider(t *testing.T) {
+	asked := false
+	s := newStand(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked = true
+		w.WriteHeader(http.StatusBadRequest)
+	})
+	callback := s.callback()
+	changed := *s.settings
+	changed.Issuer = "https://other.example.com"
+	s.settings = &changed
+	if got := s.serve("192.0.2.1", callback()); got.Code != http.StatusBadRequest || !strings.Contains(got.Body.String(), "configuration has changed") || asked {
+		t.Errorf("the callback of another provider: %d %s", got.Code, got.Body)
 	}
 }
 

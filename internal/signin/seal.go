@@ -37,6 +37,7 @@ type request struct {
 	Nonce    string `cbor:"6,keyasint"`
 	Verifier string `cbor:"7,keyasint"`
 	NotAfter int64  `cbor:"8,keyasint"`
+	Issuer   string `cbor:"9,keyasint"` // where the browser was sent
 }
 
 // identity is a person as the provider's token describes them.
