@@ -18,7 +18,14 @@ type Operator struct {
 	Store registry.Store
 	Roots *keyring.Roots
 	Now   func() time.Time
+
+	wrote *keyring.Shared // by the last Rotate; nil: none
 }
+
+// ErrLost is returned by Settled when what Rotate wrote was replaced by something later
+// that was made without it.
+var ErrLost = errors.New("the new keys are lost: when they were made, an earlier state of etcd was read, as of a backup, and the servers have put " +
+	"back what they know; or someone else has replaced all keys since: look at `daypass keys list`, and run the command again")
 
 // ErrNoKeys is returned if no server has created keys yet, and none were imported.
 var ErrNoKeys = errors.New("etcd has no keys of servers yet: the first server makes them when it starts, and `daypass keys move` takes those of a keyring file along")
@@ -107,13 +114,15 @@ func (o *Operator) change(ctx context.Context, change func(*keyring.Shared) *key
 		if err != nil {
 			return err
 		}
-		_, err = o.Store.Replace(ctx, v.sharedRecord, seal(o.Roots, change(v.shared)))
+		next := change(v.shared)
+		_, err = o.Store.Replace(ctx, v.sharedRecord, seal(o.Roots, next))
 		switch {
 		case errors.Is(err, registry.ErrConflict) && ctx.Err() == nil:
 			continue // somebody was faster; look again
 		case err != nil:
 			return fmt.Errorf("writing what the servers share: %w", err)
 		}
+		o.wrote = next
 		return nil
 	}
 }
@@ -142,15 +151,20 @@ func (o *Operator) Rotate(ctx context.Context, r Rotation) error {
 }
 
 // Settled names the servers that still sign with a key from before the last Rotate, or have not
-// seen the latest session key. An empty list means that the rotation is complete.
+// seen the latest session key. An empty list means that the rotation is complete, and ErrLost
+// that it never will be.
 func (o *Operator) Settled(ctx context.Context) (late []string, servers int, err error) {
 	v, err := o.read(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
+	lost := o.wrote != nil && !v.shared.Keeps(o.wrote)
+	if lost && v.shared.After(o.wrote) {
+		return nil, 0, ErrLost
+	}
 	for _, id := range slices.Sorted(maps.Keys(v.servers)) {
 		s := v.servers[id]
-		if s.Epoch < v.shared.Epoch() || s.Seen < v.sharedRecord.Revision || v.revoked[s.Signing] != nil {
+		if lost || s.Epoch < v.shared.Epoch() || s.Seen < v.sharedRecord.Revision || v.revoked[s.Signing] != nil {
 			late = append(late, id)
 		}
 	}

@@ -150,7 +150,7 @@ func (f *Fleet) planShared(now time.Time) step {
 			return nil
 		}
 		return replace(v.sharedRecord, seal(f.config.Roots, v.shared))
-	case v.sharedSerial < v.shared.Serial(), v.sharedRoot != f.config.Roots.ID() && !v.sealsWith(v.sharedRoot, f.self):
+	case v.shared.After(v.sharedThere), v.sharedRoot != f.config.Roots.ID() && !v.sealsWith(v.sharedRoot, f.self):
 		return replace(v.sharedRecord, seal(f.config.Roots, v.shared))
 	case v.shared.Pending() && len(v.behind(v.sharedRecord.Revision, f.self)) == 0:
 		return replace(v.sharedRecord, seal(f.config.Roots, v.shared.Activate(now)))

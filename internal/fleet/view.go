@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,7 +18,7 @@ import (
 type view struct {
 	shared       *keyring.Shared // the latest that were seen; nil: none yet
 	sharedRecord registry.Record // as it is now; without a key: there is none
-	sharedSerial uint64          // of what is in sharedRecord
+	sharedThere  *keyring.Shared // what is in sharedRecord; nil: it is not believed
 	sharedRoot   string          // that it is sealed under
 
 	signers map[string]*signer
@@ -106,17 +107,17 @@ func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, n
 	switch kind {
 	case sharedKey:
 		v.sharedRecord = record
-		if before.sharedRecord.Revision == record.Revision && before.sharedSerial != 0 {
-			v.sharedSerial, v.sharedRoot = before.sharedSerial, before.sharedRoot
+		if before.sharedRecord.Revision == record.Revision && before.sharedThere != nil {
+			v.sharedThere, v.sharedRoot = before.sharedThere, before.sharedRoot
 			return nil
 		}
 		shared, under, err := openShared(roots, record)
 		if err != nil {
 			return err
 		}
-		v.sharedSerial, v.sharedRoot = shared.Serial(), under
+		v.sharedThere, v.sharedRoot = shared, under
 		// An older copy, from a backup for instance, changes nothing.
-		if v.shared == nil || shared.Serial() > v.shared.Serial() {
+		if v.shared == nil || shared.After(v.shared) {
 			v.shared = shared
 		}
 	case signerPrefix:
@@ -215,7 +216,7 @@ func (v *view) known(now time.Time) []keyring.Public {
 // fingerprint returns a value that differs between different keyrings.
 func (v *view) fingerprint(now time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d", v.shared.Serial())
+	fmt.Fprintf(&b, "%d %x", v.shared.Serial(), sha256.Sum256(v.shared.Marshal()))
 	for _, p := range v.known(now) {
 		fmt.Fprintf(&b, " %x %d", p.Key, p.Until.Unix())
 	}

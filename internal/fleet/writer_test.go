@@ -196,3 +196,58 @@ func TestRestartedAgainAndAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestRotationOfAnEarlierState: someone puts an earlier record of the common secrets, or
+// restores one, at the moment at which keys are rotated. The servers stay of one mind, and
+// the operator hears of it when the rotation is lost.
+func TestRotationOfAnEarlierState(t *testing.T) {
+	for earlier, rotations := range map[string]int{"the one before": 0, "one of two rotations ago": 2} {
+		t.Run(earlier, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+				a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+				var records []string // as they were
+				o := operator(memory, roots)
+				look := func() {
+					record, err := memory.Get(t.Context(), "fleet/key/shared")
+					if err != nil {
+						t.Fatal(err)
+					}
+					records = append(records, string(record.Value)) // with a session key that waits
+				}
+				if err := o.Rotate(t.Context(), fleet.Rotation{}); err != nil {
+					t.Fatal(err)
+				}
+				look()
+				settle(t, o)
+				for range rotations {
+					if err := o.Rotate(t.Context(), fleet.Rotation{}); err != nil {
+						t.Fatal(err)
+					}
+					settle(t, o)
+				}
+				before := []message{a.sign(), b.sign()}
+				put(t, memory, "fleet/key/shared", records[0])
+				if err := o.Rotate(t.Context(), fleet.Rotation{Discard: true}); err != nil {
+					t.Fatal(err)
+				}
+				lost := false
+				for range 100 {
+					late, _, err := o.Settled(t.Context())
+					if lost = errors.Is(err, fleet.ErrLost); lost || err == nil && len(late) == 0 {
+						break
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				time.Sleep(5 * time.Second)
+				c := start(t, memory, roots, "c", 0)
+				agree(t, "afterwards", a, b, c)
+				for _, s := range before {
+					if err := a.checks(s); (err == nil) != lost {
+						t.Errorf("the rotation was lost: %t; what was signed before: %v", lost, err)
+					}
+				}
+			})
+		})
+	}
+}

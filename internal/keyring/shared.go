@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -51,6 +52,27 @@ func SharedOf(k *Keyring) *Shared {
 
 // Serial grows with every change.
 func (s *Shared) Serial() uint64 { return s.serial }
+
+// After reports whether s counts where both are there: the one with the later serial
+// number, and of two that were made from the same one, by whoever did not see the other,
+// the one that refuses and replaces more. Everyone decides alike, and never for both.
+func (s *Shared) After(other *Shared) bool {
+	if by := cmp.Or(cmp.Compare(s.serial, other.serial), cmp.Compare(s.floor, other.floor), cmp.Compare(s.epoch, other.epoch)); by != 0 {
+		return by > 0
+	}
+	return bytes.Compare(s.Marshal(), other.Marshal()) > 0
+}
+
+// Keeps reports whether s has what a change made other of: its latest session key, and
+// the signers that it asked for or had refused.
+func (s *Shared) Keeps(other *Shared) bool {
+	latest := other.session[len(other.session)-1]
+	if other.next != nil {
+		latest = other.next
+	}
+	has := s.next != nil && s.next.id == latest.id || slices.ContainsFunc(s.session, func(k *key) bool { return k.id == latest.id })
+	return has && s.epoch >= other.epoch && s.floor >= other.floor
+}
 
 // Epoch is that of signers which need not be replaced. 0: the keys that were brought
 // along sign.
