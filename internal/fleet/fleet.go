@@ -362,6 +362,9 @@ func (f *Fleet) waitsFor() string {
 	if s == nil || !s.there {
 		return "the signing key could not be published"
 	}
+	if names := f.view.without(f.config.Roots.ID(), f.self); len(names) > 0 {
+		return "the first root key of this server is unknown to " + strings.Join(names, ", ") + ": give it to them first, on a second line"
+	}
 	return "the signing key was not seen by " + strings.Join(f.view.behind(s.record.Revision, f.self), ", ")
 }
 

@@ -464,6 +464,21 @@ func TestRootKeys(t *testing.T) {
 		if !errors.Is(err, keyring.ErrUnknownRoot) || !strings.Contains(err.Error(), "another root key") {
 			t.Fatalf("with another root key Open() = %v", err)
 		}
+		// One that has both signs with nothing that the others do not believe.
+		hasty, err := fleet.Open(t.Context(), fleet.Config{Store: &store{memory, new(atomic.Bool)}, Roots: parse(second, first), Now: time.Now,
+			Self: func() fleet.Self { return fleet.Self{ID: "hasty"} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		done := make(chan struct{})
+		go func() { defer close(done); hasty.Run(ctx) }()
+		if err := hasty.WaitSigning(ctx); err == nil || !strings.Contains(err.Error(), "unknown to a, b") {
+			t.Errorf("a server whose first root key the others do not have: %v", err)
+		}
+		cancel()
+		<-done
+		agree(t, "without the hasty one", a, b)
 		again := func(m *member, roots *keyring.Roots) *member {
 			m.stop()
 			m.Leave(t.Context())

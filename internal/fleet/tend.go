@@ -176,7 +176,7 @@ func (f *Fleet) planOwn(now time.Time) (steps []step) {
 			c.since = time.Time{}
 		case c.since.IsZero():
 			c.since = time.Now()
-		case time.Since(c.since) >= unseen && len(v.behind(s.record.Revision, f.self)) == 0:
+		case time.Since(c.since) >= unseen && len(v.behind(s.record.Revision, f.self)) == 0 && len(v.without(f.config.Roots.ID(), f.self)) == 0:
 			if retired := f.retire(now); retired != nil {
 				steps = append(steps, retired)
 			}

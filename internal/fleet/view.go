@@ -195,6 +195,18 @@ func (v *view) behind(revision uint64, self string) []string {
 	return names
 }
 
+// without names the other live servers that do not have a root key: they do not believe
+// what it signs.
+func (v *view) without(root, self string) []string {
+	var names []string
+	for _, s := range v.live() {
+		if s.ID != self && len(s.Roots) > 0 && !slices.Contains(s.Roots, root) {
+			names = append(names, s.ID)
+		}
+	}
+	return names
+}
+
 // sealsWith reports whether another live server seals under the root key: while root keys are
 // replaced, the first root key differs between servers.
 func (v *view) sealsWith(root, self string) bool {
