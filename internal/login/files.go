@@ -91,8 +91,9 @@ func HasProfile(path, name string) bool {
 // sign-in.
 type Profile struct {
 	Name, Session, Region, Endpoint string
-	// Services is the services section that the profile already names. If it is empty, Save adds
-	// one: without it the SDK for Go would refresh at Amazon.
+	// Services is the services section that the profile already names. If it is empty, or the
+	// section of an earlier sign-in, Save writes the section: the SDK for Go refreshes at the
+	// address there, and at Amazon without one.
 	Services string
 }
 
@@ -123,8 +124,7 @@ func (p Profile) edit(text string) string {
 		section = "default"
 	}
 	set := [][2]string{{"login_session", p.Session}, {"region", p.Region}, {"endpoint_url", p.Endpoint}}
-	if p.Services == "" {
-		name := "daypass-" + p.Name
+	if name := "daypass-" + p.Name; p.Services == "" || p.Services == name {
 		set = append(set, [2]string{"services", name})
 		text = setKeys(text, section, set)
 		return setKeys(text, "services "+name, [][2]string{{"signin", "\n  endpoint_url = " + p.Endpoint}})

@@ -17,8 +17,10 @@ func TestProfileIsWrittenAmongOthers(t *testing.T) {
 		"a new file":         {"", "", "[profile work]\n" + written + "services = daypass-work\n" + services},
 		"beside another":     {"", "[default]\nregion = eu-west-1 ; mine", "[default]\nregion = eu-west-1 ; mine\n\n[profile work]\n" + written + "services = daypass-work\n" + services},
 		"services of theirs": {"mine", "[profile work]\nservices = mine\n", "[profile work]\nservices = mine\n" + written},
-		"again": {"daypass-work", "# top\n[profile work]\nlogin_session = arn:old\n# kept\noutput = json\nregion = x\n\n[profile z]\nregion = y\n",
-			"# top\n[profile work]\n# kept\noutput = json\n" + written + "\n[profile z]\nregion = y\n"},
+		"again, at another server": {"daypass-work", "# top\n[profile work]\nlogin_session = arn:old\n# kept\noutput = json\nregion = x\nservices = daypass-work\n\n[profile z]\nregion = y\n" +
+			"\n[services daypass-work]\nsignin =\n  endpoint_url = https://old.example.com\nsts =\n  endpoint_url = https://kept.example.com\n",
+			"# top\n[profile work]\n# kept\noutput = json\n" + written + "services = daypass-work\n\n[profile z]\nregion = y\n" +
+				"\n[services daypass-work]\nsts =\n  endpoint_url = https://kept.example.com\nsignin =\n  endpoint_url = https://d.example.com\n"},
 		"quoted, with a nested value": {"x", "[profile \"work\"]\ns3 =\n  region = nested\nregion = z\n[profile workers]\nregion = w\n",
 			"[profile \"work\"]\ns3 =\n  region = nested\n" + written + "[profile workers]\nregion = w\n"},
 	} {
