@@ -9,7 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// errAuthentication is wrapped by the reasons why the gateway does not log on at a
+// errAuthentication is wrapped by the reasons why the gateway refuses to authenticate to a
 // server that it has reached.
 var errAuthentication = errors.New("the gateway does not log on")
 

@@ -28,8 +28,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestTargetFloods: a server that never stops talking costs the gateway a bounded
-// number of bytes, and the logon ends long before its time is up.
+// TestTargetFloods: a server that never stops sending costs the gateway a bounded number of
+// bytes, and the logon ends long before its deadline.
 func TestTargetFloods(t *testing.T) {
 	notice := typed('N', append([]byte("SNOTICE\x00C00000\x00M"), strings.Repeat("x", 4000)+"\x00\x00"...))
 	for _, test := range []struct {
@@ -75,8 +75,8 @@ func TestTargetFloods(t *testing.T) {
 	}
 }
 
-// TestPasswordIsNotGivenAway: a server that asks for the session role's password,
-// or for a hash that does not prove that it knows it already, gets nothing.
+// TestPasswordIsNotGivenAway: the gateway does not send the session role's password to a server
+// that asks for it, nor a hash to a server that has not proved that it knows the password.
 func TestPasswordIsNotGivenAway(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -84,7 +84,7 @@ func TestPasswordIsNotGivenAway(t *testing.T) {
 		heals   int
 	}{
 		{"cleartext", typed('R', be32(3)), 0},
-		// The holder may have set an MD5 password, so the verifier is set again, once.
+		// The holder may have set an MD5 password, so the gateway sets the verifier again, once.
 		{"MD5", typed('R', append(be32(5), 1, 2, 3, 4)), 1},
 		{"SCRAM, and then cleartext", slices.Concat(typed('R', append(be32(10), "SCRAM-SHA-256\x00\x00"...)), typed('R', be32(3))), 0},
 		{"GSSAPI", typed('R', be32(7)), 0},
@@ -119,8 +119,8 @@ func TestPasswordIsNotGivenAway(t *testing.T) {
 	}
 }
 
-// TestTrust: a server that asks for no password has proved nothing. On this machine
-// that is the operator's choice; elsewhere its certificate has to say who it is.
+// TestTrust: a server that asks for no password has proved nothing. On the same machine that is
+// the operator's choice; anywhere else its certificate must prove its identity.
 func TestTrust(t *testing.T) {
 	f := newFixture(t, nil)
 	addr, _ := scripted(t, func(conn net.Conn) {
@@ -141,9 +141,9 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestErrorsOfTheSession: what a session's own start raises, in a login event
-// trigger for instance, is for the client, whatever its SQLSTATE, and no reason to
-// set a password anew.
+// TestErrorsOfTheSession: an error that the start of a session raises, in a login event trigger
+// for instance, is passed to the client with any SQLSTATE, and does not make the gateway set the
+// password again.
 func TestErrorsOfTheSession(t *testing.T) {
 	for _, state := range []string{"28000", "28P01", "P0001", "57P03"} {
 		f := newFixture(t, nil)
@@ -157,8 +157,8 @@ func TestErrorsOfTheSession(t *testing.T) {
 	}
 }
 
-// TestSessionRoleMayNotLogIn: that is found out after AuthenticationOk too, and is
-// about the gateway's logon all the same.
+// TestSessionRoleMayNotLogIn: the server may report this only after AuthenticationOk. The error
+// is still about the gateway's logon, so the client does not get it.
 func TestSessionRoleMayNotLogIn(t *testing.T) {
 	f := newFixture(t, nil)
 	locked := typed('E', []byte("SFATAL\x00VFATAL\x00C28000\x00Mrole \"IAM:alice\" is not permitted to log in\x00RInitializeSessionUserId\x00\x00"))
@@ -170,8 +170,8 @@ func TestSessionRoleMayNotLogIn(t *testing.T) {
 	f.refused(err, "08004", "does not let the gateway")
 }
 
-// TestHolderSetsAnotherVerifier: a holder can give the session role a verifier that
-// takes long to compute, or one of another kind. The next logon sets its own.
+// TestHolderSetsAnotherVerifier: a holder can give the session role a verifier that is slow to
+// compute, or one of another kind. The next logon replaces it.
 func TestHolderSetsAnotherVerifier(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, shared *pgtest.Server) {
 		pg := shared.StartAlone(t, nil)
@@ -206,8 +206,8 @@ func TestHolderSetsAnotherVerifier(t *testing.T) {
 	})
 }
 
-// TestEd25519Certificate: SCRAM cannot be bound to such a certificate. Where TLS has
-// verified it that is no matter; elsewhere the reason names the ways out.
+// TestEd25519Certificate: SCRAM has no channel binding for such a certificate. That does not
+// matter if TLS has verified it; otherwise the reason names the remedies.
 func TestEd25519Certificate(t *testing.T) {
 	shared := pgtest.Start(t)
 	certificate, key := pgtest.Ed25519Certificate(t)
@@ -233,7 +233,7 @@ func TestEd25519Certificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Administration is another matter (internal/dbuser), and in the clear here.
+		// The administrative login connects separately (internal/adminconn), here in the clear.
 		plain, err := pgx.ParseConfig(pg.ConnString(login, "postgres"))
 		if err != nil {
 			t.Fatal(err)
@@ -258,8 +258,8 @@ func TestEd25519Certificate(t *testing.T) {
 	}
 }
 
-// TestCertificatesOfServers: SCRAM is bound to certificates of every other kind, by
-// the driver and by the gateway, as PostgreSQL does it.
+// TestCertificatesOfServers: the driver and the gateway bind SCRAM to certificates of every
+// other kind, as PostgreSQL does.
 func TestCertificatesOfServers(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -307,7 +307,8 @@ func ecdsaKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
-// TestChannelBindingDowngrade: what the client says when nobody offers to bind.
+// TestChannelBindingDowngrade checks the client's first message to a server that offers no
+// channel binding.
 func TestChannelBindingDowngrade(t *testing.T) {
 	state := func(algorithm x509.SignatureAlgorithm) *tls.ConnectionState {
 		return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Raw: []byte("certificate"), SignatureAlgorithm: algorithm}}}
@@ -341,7 +342,7 @@ func TestChannelBindingDowngrade(t *testing.T) {
 	}
 }
 
-// remoteDial makes connections that seem to lead to another machine.
+// remoteDial opens connections that appear to lead to another machine.
 func remoteDial(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)

@@ -15,8 +15,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// echoing is a gateway whose server answers each 64 bytes with the same and a
-// ReadyForQuery, and 1 MiB with as much.
+// echoing starts a gateway whose server answers 64 bytes with 64 bytes and a ReadyForQuery, and
+// 1 MiB with 1 MiB.
 func echoing(b *testing.B, sslmode string) *client {
 	b.Helper()
 	f := newFixture(b, nil)
@@ -41,7 +41,7 @@ func echoing(b *testing.B, sslmode string) *client {
 	return c
 }
 
-// BenchmarkRoundTrip is one message to the server and one back.
+// BenchmarkRoundTrip measures one message to the server and one back.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, sslmode := range []string{"disable", "require"} {
 		b.Run("sslmode="+sslmode, func(b *testing.B) {
@@ -60,7 +60,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 }
 
-// BenchmarkStream is bytes in both directions at once.
+// BenchmarkStream measures bytes that flow in both directions at once.
 func BenchmarkStream(b *testing.B) {
 	for _, sslmode := range []string{"disable", "require"} {
 		b.Run("sslmode="+sslmode, func(b *testing.B) {
@@ -85,8 +85,8 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
-// BenchmarkLogon is a whole logon with one query, TLS and credential, beside a
-// direct one with SCRAM.
+// BenchmarkLogon measures a complete logon with TLS, a credential and one query, beside a direct
+// logon with SCRAM.
 func BenchmarkLogon(b *testing.B) {
 	pg := pgtest.Start(b)
 	login := pg.Login(b, "direct", "")

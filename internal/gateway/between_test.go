@@ -20,9 +20,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// between answers in the place of a server, with a certificate of its own, and passes
-// on what it hears, over TLS of its own. change may change what the server says
-// first.
+// between is a man in the middle: it terminates TLS with its own certificate, and relays to the
+// server over its own TLS. change may alter the server's first messages.
 func between(t testing.TB, pg *pgtest.Server, change func(first []byte) []byte) (addr string) {
 	t.Helper()
 	certificate, key := pgtest.Certificate(t, ecdsaKey(t, elliptic.P256()), 0)
@@ -73,8 +72,8 @@ func between(t testing.TB, pg *pgtest.Server, change func(first []byte) []byte) 
 	return l.Addr().String()
 }
 
-// TestManInTheMiddle: somebody who sits between the gateway and the server, and whose
-// certificate nobody verifies, gets neither a session nor the administrative login.
+// TestManInTheMiddle: a man in the middle, whose certificate the gateway does not verify, gets
+// neither a session nor the administrative login.
 func TestManInTheMiddle(t *testing.T) {
 	certificate, key := pgtest.Certificate(t, ecdsaKey(t, elliptic.P256()), 0)
 	pg := pgtest.Start(t).StartAlone(t, nil)

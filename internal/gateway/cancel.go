@@ -13,26 +13,26 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// A cancel key of ours names a session of ours. The process ID in front of it is
-// the upstream's own, since tools compare it with pg_stat_activity or pass it to
-// pg_terminate_backend; it is not a secret. The key has 4 random bytes for
-// protocol 3.0, which has room for no more, and 32 for 3.2.
+// A cancel key that the gateway gives out identifies a session of the gateway. The process ID
+// before it is the server's own: tools compare it with pg_stat_activity or pass it to
+// pg_terminate_backend, and it is not a secret. The key has 4 random bytes for protocol 3.0,
+// which has room for no more, and 32 for 3.2.
 const (
 	shortCancelKey = 4
 	longCancelKey  = 32
 )
 
 const (
-	// cancelPatience is how long a cancel waits for its turn.
+	// cancelPatience is how long a cancel request waits for a free place.
 	cancelPatience = 1500 * time.Millisecond
-	// cancelTimeout is how long the server may take to carry one out.
+	// cancelTimeout is how long the server may take for a cancel request.
 	cancelTimeout = 5 * time.Second
 	// cancelLine is the length of the log line of a cancel request that names no
 	// session, roughly.
 	cancelLine = 150
 )
 
-// cancelKey is what it takes to cancel a session's query.
+// cancelKey holds everything needed to cancel a session's query.
 type cancelKey struct {
 	pid    uint32
 	ours   []byte // the client has this one; nil: the server gave none
@@ -40,10 +40,9 @@ type cancelKey struct {
 	target *target
 }
 
-// cancel carries out a CancelRequest: process ID, then the key. There is no answer,
-// whether or not it names a session; the client waits for the end of the connection.
-// It may come without TLS, as libpq has always sent it. The result is whether it named
-// a session.
+// cancel carries out a CancelRequest, which is a process ID and a key. The client gets no answer
+// and waits for the end of the connection. A CancelRequest may come without TLS, as libpq has
+// always sent it. cancel reports whether it found the session.
 func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	if len(request) < 4+shortCancelKey || len(request) > 4+256 {
 		return false
@@ -59,7 +58,7 @@ func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 	return s.unknownCancel(from)
 }
 
-// unknownCancel notes a cancel request that names no session.
+// unknownCancel logs a cancel request that matches no session.
 func (s *Server) unknownCancel(from netip.AddrPort) bool {
 	s.cancels.unknown.Add(1)
 	if write, omitted := s.record.strangers.Next(throttle.Stranger{Address: admission.Network(from.Addr())}, cancelLine, s.now()); write {
@@ -68,13 +67,13 @@ func (s *Server) unknownCancel(from netip.AddrPort) bool {
 	return false
 }
 
-// CancelFromPeer carries out a cancel request that another server passes on, and
-// reports whether it names a session here.
+// CancelFromPeer carries out a cancel request that another server passed on, and reports whether
+// this server has the session.
 func (s *Server) CancelFromPeer(request []byte) bool {
 	return len(request) >= 4+shortCancelKey && len(request) <= 4+256 && s.cancelHere(request, netip.AddrPort{})
 }
 
-// fillCancelKey makes a random key that other servers know for one of this server's.
+// fillCancelKey makes a random key that other servers recognize as this server's.
 func (s *Server) fillCancelKey(key []byte) {
 	rand.Read(key)
 	for s.mark != nil && !s.mark(key) {
@@ -82,8 +81,8 @@ func (s *Server) fillCancelKey(key []byte) {
 	}
 }
 
-// cancelHere cancels what a session of this server's runs. The address is that of the
-// client, and not valid where another server has passed the request on.
+// cancelHere cancels the query of a session of this server. from is the client's address; it is
+// not valid if another server passed the request on.
 func (s *Server) cancelHere(request []byte, from netip.AddrPort) bool {
 	start := time.Now()
 	e := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
@@ -96,8 +95,8 @@ func (s *Server) cancelHere(request []byte, from netip.AddrPort) bool {
 	return true
 }
 
-// cancelQuery has the server cancel what a session runs that has to end. Cancels that
-// hang at one server must not hold up the others for long.
+// cancelQuery cancels the query of a session that has to end. Cancels that hang at one server
+// must not hold up others for long.
 func (s *Server) cancelQuery(e *entry) {
 	const failed = "the query of a session that has to end was not cancelled"
 	select {
@@ -111,8 +110,8 @@ func (s *Server) cancelQuery(e *entry) {
 	}
 }
 
-// sendCancel asks the server to cancel what the session runs. As with libpq there
-// is no answer; the server closes the connection when it has acted.
+// sendCancel sends the server a cancel request for the session. As with libpq there is no
+// answer; the server closes the connection once it has acted.
 func (s *Server) sendCancel(key *cancelKey) error {
 	if key.theirs == nil {
 		return errors.New("the server gave no cancel key")

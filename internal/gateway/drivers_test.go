@@ -11,9 +11,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// exchange is what one of Redshift's drivers sends, and must get, from its
-// start-up message on; testdata/drivers says where each is from. Texts are bytes,
-// one to a code point. The API half of the files is for cmd/daypass.
+// exchange is what one of Redshift's drivers sends, and must receive, from its start-up message
+// on. testdata/drivers names the sources. A string holds bytes, one per code point. The API half
+// of the files is for cmd/daypass.
 type exchange struct {
 	Driver   string            `json:"driver"`
 	Startup  [][2]string       `json:"startup"`
@@ -65,8 +65,8 @@ func replay(t *testing.T, e *exchange) {
 	// They offer no ALPN, and JDBC and ODBC always ask with an SSLRequest.
 	c := f.dialTLS()
 	c.send(startup(version30, params...))
-	// The question for a password comes first: JDBC takes NegotiateProtocolVersion,
-	// due for _pq_.compression, for a broken connection.
+	// The password request comes first: JDBC takes NegotiateProtocolVersion, which
+	// _pq_.compression calls for, for a broken connection.
 	if got := c.read(len(askPassword)); got != string(askPassword) {
 		t.Fatalf("answer to the start-up message = %q, want the question for a password", got)
 	}
@@ -88,7 +88,7 @@ func replay(t *testing.T, e *exchange) {
 	if types[0] != 'R' || strings.Trim(string(types), "RSKZ") != "" {
 		t.Errorf("messages after the password = %s, want R, S, K and Z alone", types)
 	}
-	// What the drivers insist on in ParameterStatus, or cannot read.
+	// Parameters that the drivers insist on, or that they cannot parse.
 	if v := status["server_version"]; v == "" || strings.Trim(v, "0123456789.") != "" {
 		t.Errorf("server_version = %q, want a bare number", v)
 	}
@@ -117,7 +117,7 @@ func replay(t *testing.T, e *exchange) {
 		}
 	}
 
-	// The rest is asked in a session that began in the same way.
+	// Query the other settings in a session that began in the same way.
 	conn := f.connect(grant, cluster.Database, withoutStructural(params)...)
 	for name, want := range e.Settings {
 		if got := value[string](t, conn, "SELECT current_setting($1)", name); got != want {
@@ -134,8 +134,8 @@ func replay(t *testing.T, e *exchange) {
 	}
 }
 
-// withoutStructural leaves the settings of a start-up message for a client that
-// fills in the rest by itself.
+// withoutStructural drops the parameters of a start-up message that a client sets by itself, and
+// keeps the settings.
 func withoutStructural(params []string) []string {
 	var settings []string
 	for i := 0; i < len(params); i += 2 {
@@ -146,7 +146,7 @@ func withoutStructural(params []string) []string {
 	return settings
 }
 
-// latin1 takes the bytes back out of a text of one code point a byte.
+// latin1 converts a string with one code point per byte back to the bytes.
 func latin1(s string) []byte {
 	b := make([]byte, 0, len(s))
 	for _, r := range s {

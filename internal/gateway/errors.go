@@ -10,8 +10,7 @@ import (
 	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// refusal is why a logon does not become a session: what the client is told, and the
-// real cause.
+// refusal is why a logon is refused: the message for the client, and the real cause.
 type refusal struct {
 	reason  string // one of the Reason constants, or notALogon
 	state   string // SQLSTATE
@@ -34,9 +33,9 @@ func (r *refusal) Error() string {
 	return r.message
 }
 
-// credentialRefusals translates the errors of a credential check, and roleRefusals
-// those of preparing the session role. The first row that matches counts. Rows without
-// a message take dbuser's, which is meant to be shown.
+// credentialRefusals translates the errors of a credential check, and roleRefusals those of
+// preparing the session role. The first matching row counts. A row without a message uses the
+// text of the dbuser error, which is meant for clients.
 var (
 	credentialRefusals = []struct {
 		err            error
@@ -44,8 +43,8 @@ var (
 		state, message string
 		hint           string
 	}{
-		// These are only reached with a right signature, so the holder is told the
-		// cause. The text of the first is Redshift's, and drivers look for it.
+		// A client gets here only with a valid signature, so it may be told the cause. The first
+		// text is Redshift's; drivers search for it.
 		{credential.ErrExpired, ReasonExpired, pgwire.StateInvalidAuthorization, "IAM Authentication token has expired", "Ask for a new one with GetClusterCredentials."},
 		{credential.ErrNotYetValid, ReasonNotYetValid, pgwire.StateInvalidAuthorization, "IAM Authentication token is not valid yet", "The clock of the gateway or of the API is wrong."},
 	}
@@ -86,7 +85,7 @@ func refuseForged(user string, cause error) *refusal {
 	}
 }
 
-// refuseCredential translates an error of the credential check.
+// refuseCredential returns the refusal for an error of the credential check.
 func refuseCredential(user string, err error) *refusal {
 	for _, row := range credentialRefusals {
 		if errors.Is(err, row.err) {
@@ -96,7 +95,7 @@ func refuseCredential(user string, err error) *refusal {
 	return refuseForged(user, err)
 }
 
-// refuseRole translates an error of preparing the session role.
+// refuseRole returns the refusal for an error of preparing the session role.
 func refuseRole(cluster string, err error) *refusal {
 	r := &refusal{reason: ReasonInternal, state: pgwire.StateInternalError, message: "internal error while preparing the session", cause: err}
 	var known *adminconn.Error
@@ -119,9 +118,9 @@ func refuseRole(cluster string, err error) *refusal {
 	return r
 }
 
-// passwordRefused reports whether the server refuses the session role's password, so
-// that setting it again helps. An error that a login trigger of the session raises does
-// not count, whatever its SQLSTATE.
+// passwordRefused reports whether the server refused the session role's password, so that
+// setting it again helps. An error that a login event trigger raises does not count, whatever
+// its SQLSTATE.
 func passwordRefused(err error) bool {
 	var said *serverError
 	if errors.As(err, &said) {
@@ -167,18 +166,18 @@ func refuseProtocol(message string) *refusal {
 	return &refusal{reason: ReasonProtocol, state: pgwire.StateProtocolViolation, message: message}
 }
 
-// refuseSilently closes the connection without an answer, as PostgreSQL does where the
-// peer may be anything and would not read an error as one.
+// refuseSilently closes the connection without an answer, as PostgreSQL does when the peer may
+// speak another protocol and would not understand an error.
 func refuseSilently(cause error) *refusal {
 	return &refusal{reason: ReasonProtocol, silent: true, cause: cause}
 }
 
-// refuseGone is for a client that has left or cannot be reached.
+// refuseGone is the refusal for a client that has left or cannot be reached.
 func refuseGone(cause error) *refusal {
 	return &refusal{reason: ReasonGone, silent: true, cause: cause}
 }
 
-// answer is what the client is sent.
+// answer returns the ErrorResponse for the client.
 func (r *refusal) answer() []byte {
 	switch {
 	case r.silent:
@@ -191,7 +190,7 @@ func (r *refusal) answer() []byte {
 	return pgwire.AppendError(nil, pgwire.ErrorFields{Severity: pgwire.Fatal, SQLState: r.state, Message: r.message, Detail: r.detail, Hint: r.hint})
 }
 
-// serverError is an ErrorResponse of the upstream.
+// serverError is an ErrorResponse from the upstream.
 type serverError struct {
 	state, message string
 	body           []byte // the whole of it; nil: the gateway has made it up

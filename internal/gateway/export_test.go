@@ -10,7 +10,7 @@ import (
 // SetStrangerLines bounds what is written about strangers.
 func (s *Server) SetStrangerLines(l throttle.Limit) { s.record.strangers = throttle.NewLines(l, l) }
 
-// HalfOpen is how many connections are not logged on yet.
+// HalfOpen returns the number of connections that are not logged on yet.
 func (s *Server) HalfOpen() int { return s.waiting.Stats().Open }
 
 // SCRAMFirst is the client's first message.
@@ -22,19 +22,20 @@ func SCRAMFirst(offered []string, state *tls.ConnectionState, binding string, ve
 	return c.First(), nil
 }
 
-// Settled reports whether no session, nor one that is being parked, is counted.
+// Settled reports whether the table counts no session, including sessions that are being parked.
 func (s *Server) Settled() bool {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	return s.sessions.total == 0
 }
 
-// ResetRefused is why a session of a server with that version is not reset; nil: it is.
+// ResetRefused returns why a session of a server with that version is not reset, or nil if it
+// is.
 func ResetRefused(version string) error {
 	return (&upstream{status: map[string]string{"server_version": version}}).mayReset()
 }
 
-// CheckParked looks at the parked sessions now, as the gateway does from time to time.
+// CheckParked checks the parked sessions now, as the gateway does periodically.
 func (s *Server) CheckParked() {
 	s.checkParked()
 	s.sweep(s.now())

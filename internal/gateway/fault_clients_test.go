@@ -12,9 +12,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestThousandsOfStrangers: 4000 peers from 200 addresses that begin a logon in
-// every way there is and do not end it. What they cost is bounded, honest
-// clients get in while they are there, and nothing stays of them.
+// TestThousandsOfStrangers: 4000 peers from 200 addresses begin a logon in every possible way
+// and never finish it. Their cost is bounded, honest clients get in meanwhile, and nothing is
+// left of them afterwards.
 func TestThousandsOfStrangers(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) { c.Limits.LogonTimeout = 20 * time.Second })
 	cluster := f.real(pgtest.Start(t))
@@ -78,7 +78,7 @@ func TestThousandsOfStrangers(t *testing.T) {
 	pgtest.Eventually(t, "so are their goroutines", func() bool { return runtime.NumGoroutine() <= goroutines+20 })
 }
 
-// memory is what heap and stacks hold after a collection.
+// memory returns the size of heap and stacks after a garbage collection.
 func memory() int64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -86,8 +86,8 @@ func memory() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// TestClientNetworkFails: the client's network freezes while its query runs and
-// is then cut; the query does not go on.
+// TestClientNetworkFails: the client's network freezes during its query and then breaks. The
+// query is cancelled.
 func TestClientNetworkFails(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// network is a stretch of network before a server, at an address that stays
-// when the server moves.
+// network is a faulty network in front of a server. Its address stays the same when the server
+// moves.
 type network struct {
 	t        testing.TB
 	listener net.Listener
@@ -54,14 +54,14 @@ func newNetwork(t testing.TB, server string) *network {
 
 func (n *network) addr() string { return n.listener.Addr().String() }
 
-// lead has new connections go to another server; those that are there stay.
+// lead sends new connections to another server; existing ones stay.
 func (n *network) lead(server string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.server = server
 }
 
-// cut resets every connection and leads to another server.
+// cut resets every connection and sends new ones to another server.
 func (n *network) cut(server string) {
 	n.lead(server)
 	n.mu.Lock()
@@ -81,7 +81,7 @@ func (n *network) slow(d time.Duration) {
 	n.delay = d
 }
 
-// freeze loses what is sent from now on, and says nothing.
+// freeze silently drops everything that is sent from now on.
 func (n *network) freeze() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -165,7 +165,7 @@ func (n *network) pump(to, from net.Conn) {
 	}
 }
 
-// hosted is a server of a test's own, whose directory outlives its processes.
+// hosted is a server that belongs to one test and whose directory outlives its processes.
 type hosted struct {
 	*postgres.Server
 	t    testing.TB
@@ -173,7 +173,7 @@ type hosted struct {
 	inst postgres.Installation
 }
 
-// openDir is a directory that the account PostgreSQL runs as may enter.
+// openDir makes a directory that PostgreSQL's account can enter.
 func openDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -229,14 +229,13 @@ func (h *hosted) exec(sql string) {
 
 const adminPassword = "administrative secret"
 
-// admit makes the administrative login of the documentation.
+// admit creates the administrative login as the documentation says.
 func (h *hosted) admit() {
 	h.t.Helper()
 	h.exec("create role daypass login createrole password '" + adminPassword + "'")
 }
 
-// pair is a primary with an administrative login, and a standby that streams
-// from it.
+// pair returns a primary with an administrative login, and a standby that streams from it.
 func pair(t testing.TB) (primary, standby *hosted) {
 	t.Helper()
 	return pairOf(t, pgtest.Start(t).Installation)
@@ -252,7 +251,7 @@ func pairOf(t testing.TB, inst postgres.Installation) (primary, standby *hosted)
 		t.Fatalf("copying the data directory: %v: %s", err, out)
 	}
 	data := filepath.Join(root, "b", "pgdata")
-	// With the owner of its neighbours. What is in it does not matter.
+	// Give the file the same owner as the files beside it. Its content does not matter.
 	if out, err := exec.Command("cp", "-a", filepath.Join(data, "PG_VERSION"), filepath.Join(data, "standby.signal")).CombinedOutput(); err != nil {
 		t.Fatalf("making standby.signal: %v: %s", err, out)
 	}
@@ -267,8 +266,8 @@ func pairOf(t testing.TB, inst postgres.Installation) (primary, standby *hosted)
 	return primary, standby
 }
 
-// behind makes a cluster known whose hosts are addresses, administered by the
-// login of the documentation. settings are more of a connection string.
+// behind adds a cluster whose hosts are at addresses, administered by the documented login.
+// settings are further settings of the connection string.
 func (f *fixture) behind(identifier, attrs string, addresses ...string) *gateway.Cluster {
 	f.t.Helper()
 	var hosts, ports string
@@ -292,14 +291,14 @@ func (f *fixture) behind(identifier, attrs string, addresses ...string) *gateway
 	return f.add(&gateway.Cluster{Identifier: identifier, Database: "postgres", Admin: admin, Upstream: &config.Config, TargetSessionAttrs: attrs})
 }
 
-// to is a grant in another cluster.
+// to returns the grant for another cluster.
 func (f *fixture) to(cluster, user string, groups ...string) grant {
 	g := f.grant(user, groups...)
 	g.Cluster = cluster
 	return g
 }
 
-// logon tries to log on and says how long it took.
+// logon tries to log on and returns how long it took.
 func (f *fixture) logon(g grant) (*pgx.Conn, time.Duration, error) {
 	f.t.Helper()
 	began := time.Now()
@@ -311,11 +310,11 @@ func (f *fixture) logon(g grant) (*pgx.Conn, time.Duration, error) {
 	return conn, took, err
 }
 
-// patience is what a machine that is busy with other tests may take longer. How
-// long a recovery takes by itself is logged.
+// patience is the extra time that a machine may take which is busy with other tests. The time of
+// the recovery itself is logged.
 const patience = 15 * time.Second
 
-// works wants logons to succeed within a time, trying again as clients do.
+// works fails unless logons succeed within a time. It retries as clients do.
 func (f *fixture) works(within time.Duration, g func() grant) *pgx.Conn {
 	f.t.Helper()
 	for end := time.Now().Add(within + patience); ; {

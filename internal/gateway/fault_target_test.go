@@ -20,8 +20,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// another is a healthy cluster beside the one under test; what it returns wants
-// that nobody there notices anything.
+// another adds a second, healthy cluster. The function that it returns fails the test unless
+// that cluster works undisturbed.
 func (f *fixture) another() func() {
 	f.t.Helper()
 	pg := pgtest.Start(f.t)
@@ -67,7 +67,7 @@ func TestTargetDown(t *testing.T) {
 	neighbour()
 }
 
-// TestTargetFrozen: it answered, and now it does not, in the middle of anything.
+// TestTargetFrozen: the target stops answering in the middle of anything.
 func TestTargetFrozen(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
@@ -119,7 +119,7 @@ func TestTargetSlow(t *testing.T) {
 	f.works(5*time.Second, func() grant { return f.to("slow", "alice") })
 }
 
-// TestTargetStarting: a server that starts says so to everybody.
+// TestTargetStarting: clients of a server that is starting are told so.
 func TestTargetStarting(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
@@ -201,8 +201,8 @@ func TestTargetRestarted(t *testing.T) {
 	f.works(3*time.Second, alice)
 }
 
-// TestFailover promotes a standby; logons work within 5 s of that, also for
-// users that have to be made.
+// TestFailover promotes a standby. Logons work within 5 s after that, even for users that have
+// to be created.
 func TestFailover(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	for name, lose := range map[string]func(primary *hosted, n *network){
@@ -269,8 +269,8 @@ func TestStandby(t *testing.T) {
 	f.works(5*time.Second, func() grant { return f.to("replica", "late") })
 }
 
-// TestTargetSessionAttrs: sessions go where the setting says. From 14 on a server
-// reports what it is, and an older one is asked.
+// TestTargetSessionAttrs: sessions go to the hosts that the setting allows. From PostgreSQL 14
+// on a server reports its kind; older ones have to be asked.
 func TestTargetSessionAttrs(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	versions := pgtest.Versions()
@@ -304,7 +304,7 @@ func TestTargetSessionAttrs(t *testing.T) {
 				}
 				_ = conn.Close(t.Context())
 			}
-			// A standby that has not heard of the session role is not asked for long.
+			// A standby that does not know the session role yet delays the logon only briefly.
 			standby.exec("select pg_wal_replay_pause()")
 			f.behind("behind", "read-write", standby.addr(), primary.addr())
 			if _, _, err := f.logon(f.to("behind", "newcomer")); err != nil {
@@ -323,8 +323,8 @@ func TestTargetSessionAttrs(t *testing.T) {
 	}
 }
 
-// TestOnlyAStandby: the cluster is read only as a whole; who has logged on lately
-// still can.
+// TestOnlyAStandby: the whole cluster is read-only. Users who logged on recently can still log
+// on.
 func TestOnlyAStandby(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
@@ -350,8 +350,8 @@ func TestOnlyAStandby(t *testing.T) {
 	f.works(8*time.Second, func() grant { return f.to("pair", "newcomer") })
 }
 
-// TestReadOnlyByDefault: a setting keeps sessions from writing, not the
-// administration.
+// TestReadOnlyByDefault: default_transaction_read_only keeps sessions from writing, but not the
+// administrative login.
 func TestReadOnlyByDefault(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := host(t, openDir(t), nil)
@@ -370,8 +370,8 @@ func TestReadOnlyByDefault(t *testing.T) {
 	}
 }
 
-// TestPooler: behind a pooler the next statement may run in another session, so
-// nothing runs there at all.
+// TestPooler: behind a pooler the next statement may run in another session, so the gateway
+// refuses to run any statement there.
 func TestPooler(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
@@ -396,7 +396,7 @@ func TestPooler(t *testing.T) {
 	}
 }
 
-// rekeyed passes everything on and gives out cancel keys of its own.
+// rekeyed relays everything, but replaces the cancel keys with its own.
 func rekeyed(t *testing.T, server string) string {
 	l := listen(t)
 	t.Cleanup(func() { l.Close() })
@@ -439,7 +439,7 @@ func rekeyed(t *testing.T, server string) string {
 	return l.Addr().String()
 }
 
-// pgbouncer starts one in transaction mode; it returns "" where there is none.
+// pgbouncer starts a PgBouncer in transaction mode. It returns "" if PgBouncer is not installed.
 func pgbouncer(t *testing.T, pg *hosted) string {
 	path, err := exec.LookPath("pgbouncer")
 	if err != nil {
@@ -485,8 +485,7 @@ func pgbouncer(t *testing.T, pg *hosted) string {
 	return addr
 }
 
-// TestRightsWithdrawn takes away what the administrative login needs, and gives
-// it back.
+// TestRightsWithdrawn revokes rights that the administrative login needs, and grants them again.
 func TestRightsWithdrawn(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
@@ -514,8 +513,8 @@ func TestRightsWithdrawn(t *testing.T) {
 	f.works(3*time.Second, func() grant { return f.to("poor", "alice") })
 }
 
-// TestChangedByHand: whatever somebody does to a session role, the next logon
-// is right again.
+// TestChangedByHand: however someone has changed a session role by hand, the next logon repairs
+// it.
 func TestChangedByHand(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)

@@ -12,7 +12,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// kept is a listener that keeps what it accepts, for a look at its options.
+// kept is a listener that keeps the accepted connections, so that tests can read their socket
+// options.
 type kept struct {
 	net.Listener
 	conns chan net.Conn
@@ -26,9 +27,9 @@ func (l *kept) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// TestPeersThatVanish: what TCP can do to notice a peer that is gone without a word
-// is asked of it at both ends. A machine that is switched off cannot be had in a
-// test: TestClientStopsReading shows that the kernel acts on one of the options.
+// TestPeersThatVanish: both ends have the TCP options that detect a peer that vanished. A test
+// cannot switch a machine off; TestClientStopsReading shows that the kernel acts on one of the
+// options.
 func TestPeersThatVanish(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) {
 		c.Limits.KeepAlive, c.Limits.UserTimeout = 17*time.Second, 23*time.Second
@@ -75,8 +76,8 @@ func TestPeersThatVanish(t *testing.T) {
 	}
 }
 
-// TestClientStopsReading: a client that is there and does not read holds its
-// session, and the query, for as long as TCP waits and no longer.
+// TestClientStopsReading: a client that stays connected without reading keeps its session and
+// query until the TCP timeout, and no longer.
 func TestClientStopsReading(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f := newFixture(t, func(c *gateway.Config) { c.Limits.UserTimeout = time.Second })

@@ -19,7 +19,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// firstPackets is what strangers and broken clients begin with.
+// firstPackets are the first bytes that strangers and broken clients send.
 func firstPackets() map[string][][]byte {
 	hello := startup(version30, "user", "IAM:alice", "database", "postgres")
 	layout := func(b []byte) []byte { return packet(version30, b) }
@@ -97,9 +97,8 @@ func firstPackets() map[string][][]byte {
 	}
 }
 
-// answersTo sends packets, each after the answer of one byte to the one before, and
-// returns the answer to all of it until the server hangs up. A nil packet does a TLS
-// handshake.
+// answersTo sends the packets, each after a one-byte answer to the previous one, and returns
+// everything that the server sends until it hangs up. A nil packet stands for a TLS handshake.
 func answersTo(t *testing.T, addr string, packets [][]byte) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -147,8 +146,8 @@ func answersTo(t *testing.T, addr string, packets [][]byte) string {
 	return answer + describeAnswer(b)
 }
 
-// describeAnswer is an answer without what differs between versions and servers: an
-// error's place in the source, the text of an old protocol.
+// describeAnswer describes an answer without the parts that differ between versions and servers,
+// such as source positions and the text for old protocols.
 func describeAnswer(b []byte) string {
 	text := ""
 	for len(b) > 0 {
@@ -174,9 +173,9 @@ func describeAnswer(b []byte) string {
 	return strings.TrimSpace(text)
 }
 
-// TestFirstPackets: whatever a connection begins with, the gateway answers as a real
-// server does. What has no length that makes sense is answered with the end of the
-// connection, since it may come from anything.
+// TestFirstPackets: whatever a connection begins with, the gateway answers as a real server
+// does. If the length makes no sense, it closes the connection, because the peer may speak
+// another protocol.
 func TestFirstPackets(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		f := newFixture(t, nil)
@@ -197,7 +196,7 @@ func TestFirstPackets(t *testing.T) {
 	})
 }
 
-// TestRefusalsHaveReasons: where a refusal is made, its reason is.
+// TestRefusalsHaveReasons: every refusal in the code has a reason.
 func TestRefusalsHaveReasons(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {

@@ -116,7 +116,7 @@ func (f *fixture) cluster(identifier string) (*gateway.Cluster, bool) {
 	return c, ok
 }
 
-// add makes a cluster known.
+// add adds a cluster.
 func (f *fixture) add(c *gateway.Cluster) *gateway.Cluster {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -124,8 +124,8 @@ func (f *fixture) add(c *gateway.Cluster) *gateway.Cluster {
 	return c
 }
 
-// real makes "examplecluster" a database server, administered by a superuser. Its
-// default database is made for the test.
+// real points "examplecluster" at a database server, administered by a superuser, with a new
+// default database.
 func (f *fixture) real(pg *pgtest.Server) *gateway.Cluster {
 	f.t.Helper()
 	login := pg.Login(f.t, "root", "SUPERUSER")
@@ -133,13 +133,13 @@ func (f *fixture) real(pg *pgtest.Server) *gateway.Cluster {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	// Tests share the server; roles of the same name have the same password.
+	// Tests share the server, so roles of the same name must have the same password.
 	admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{4, 5, 6}})
 	f.t.Cleanup(admin.Close)
 	return f.add(&gateway.Cluster{Identifier: "examplecluster", Database: pg.Database(f.t), Admin: admin, Upstream: &config.Config})
 }
 
-// grant is a good grant for user in "examplecluster", for any database.
+// grant returns a valid grant for user in "examplecluster", for any database.
 func (f *fixture) grant(user string, groups ...string) credential.Grant {
 	now := f.now().Truncate(time.Second)
 	return credential.Grant{ID: credential.NewID(), Cluster: "examplecluster", DBUser: user, DBGroups: groups, AutoCreate: true,
@@ -155,7 +155,7 @@ func (f *fixture) mint(g credential.Grant) string {
 	return password.Reveal()
 }
 
-// url is where a client connects. Empty parts are left out.
+// url returns the connection URL for a client. Empty parts are left out.
 func (f *fixture) url(user, password, database string, settings ...string) string {
 	query := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {f.ca.CertificateFile()}, "connect_timeout": {"20"}}
 	for i := 0; i < len(settings); i += 2 {
@@ -184,7 +184,7 @@ func (f *fixture) try(user, password, database string, settings ...string) (*pgx
 	return conn, err
 }
 
-// refused wants a logon to fail with a SQLSTATE and a text.
+// refused fails unless the logon fails with this SQLSTATE and text.
 func (f *fixture) refused(err error, state, text string) *pgconn.PgError {
 	f.t.Helper()
 	var pg *pgconn.PgError
@@ -209,7 +209,7 @@ func value[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
 	return v
 }
 
-// auditLog keeps records, or refuses to.
+// auditLog keeps records in memory, or refuses them.
 type auditLog struct {
 	mu     sync.Mutex
 	logons []audit.LogonRecord
@@ -277,7 +277,7 @@ func (a *auditLog) count() (logons, ends int) {
 	return len(a.logons), len(a.ends)
 }
 
-// fakeAdmin says that every session role is there.
+// fakeAdmin reports that every session role exists.
 type fakeAdmin struct {
 	role  dbuser.SessionRole
 	err   error

@@ -60,21 +60,21 @@ type Config struct {
 	// Optional.
 	Revoked func(*credential.Grant) (bool, error)
 
-	// Proxies reports whether connections from an address have to begin with a header
-	// of the PROXY protocol. The client that the header names is then the connection's.
-	// Safe for concurrent use. Optional: no address has to.
+	// Proxies reports whether connections from an address must begin with a PROXY protocol
+	// header. The connection then counts as that of the client in the header. Safe for
+	// concurrent use. Optional: without it no connection has a header.
 	Proxies func(netip.Addr) bool
 
-	// Mark reports whether a cancel key, by its first four bytes, may be given to a
-	// session here; one of some hundred random ones has to do. It is how other servers
-	// know whose a key is. Optional: all may.
+	// Mark reports whether this server may give out a cancel key with these first four bytes;
+	// about one random key in a few hundred must qualify. Other servers use it to tell whose key
+	// it is. Optional: without it all keys qualify.
 	Mark func(key []byte) bool
 
-	// Elsewhere passes on a cancel request that names no session here, and reports
-	// whether another server has it. It returns within seconds. Optional.
+	// Elsewhere passes on a cancel request that matches no session here, and reports whether
+	// another server has the session. It returns within seconds. Optional.
 	Elsewhere func(request []byte) bool
 
-	// Audit keeps the record of logons and sessions.
+	// Audit writes the record of logons and sessions.
 	Audit Auditor
 
 	// Observe is called with the outcome of each attempt to log on, after its record is
@@ -103,18 +103,17 @@ type Admin interface {
 	// Opened follows each Ensure that succeeded, once the session is open or has
 	// failed to open. It never blocks.
 	Opened(role string)
-	// SessionEnded follows the end of each session. left is its backend, which should be
-	// gone and has to be terminated if it is not; nil: the server has not named it. It
-	// never blocks.
+	// SessionEnded is called after the end of each session. left is the session's backend, which
+	// should have exited and is terminated if it has not; it is nil if the server did not name
+	// the backend. SessionEnded never blocks.
 	SessionEnded(role, database string, left *dbuser.Backend)
 	// SessionRevoked is SessionEnded for a session whose credential was revoked.
 	SessionRevoked(role, database string, left *dbuser.Backend)
-	// Seen returns SessionRole.Seen of a need as it is now, and changes nothing. It is
+	// Seen returns the present value of SessionRole.Seen for a need, and changes nothing. It is
 	// called while sessions are parked.
 	Seen(ctx context.Context, need dbuser.Need) ([sha256.Size]byte, error)
-	// DatabasesInDemand names the databases that a command waits to have without any
-	// session in them, such as DROP DATABASE. It is called while prewarmed or parked
-	// sessions wait.
+	// DatabasesInDemand names the databases for which a command, such as DROP DATABASE, is
+	// waiting until they have no sessions. It is called while prewarmed or parked sessions wait.
 	DatabasesInDemand(ctx context.Context) ([]string, error)
 }
 
@@ -144,8 +143,8 @@ type Cluster struct {
 	Prewarm int
 }
 
-// Limits bound what clients can take, with a credential or without. Zero values mean the
-// defaults.
+// Limits bound the resources that clients can use, with or without a credential. Zero values
+// mean the defaults.
 type Limits struct {
 	LogonTimeout time.Duration // from accept to the first query; default 10 s
 	// HalfOpen and HalfOpenPerAddress bound connections that are not logged on

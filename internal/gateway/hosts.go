@@ -10,7 +10,7 @@ const (
 	// silenceLimit is how long a logon waits for one of several hosts before it tries
 	// the next one. The last one has all the time that is left.
 	silenceLimit = 2 * time.Second
-	// silenceFor is how long a host that did not answer is tried last.
+	// silenceFor is how long a host that did not answer goes to the end of the list.
 	silenceFor = 30 * time.Second
 )
 

@@ -26,7 +26,7 @@ import (
 
 const (
 	lookAgain = 10 * time.Minute
-	// mostServers bounds the memory, in case addresses never repeat.
+	// mostServers bounds the number of remembered servers, in case addresses never repeat.
 	mostServers = 1000
 )
 
@@ -77,7 +77,7 @@ func (e *identityError) Error() string {
 // that pools run between two users. It leaves the session as it was.
 const lookAtIdentity = "BEGIN; SELECT current_user; SET SESSION AUTHORIZATION DEFAULT; SELECT current_user; ROLLBACK"
 
-// identify makes sure that a session works as its user.
+// identify verifies that a session works as its user.
 func (s *Server) identify(c *Cluster, up *upstream, role dbuser.SessionRole) error {
 	if role.User == "" {
 		return nil // the session role itself

@@ -14,8 +14,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestIdentityOnOldMinors: a server that does not apply the session role's default
-// role gives no session without groups; one that drops it later is warned of.
+// TestIdentityOnOldMinors: a server that does not apply the session role's default role gets no
+// session without groups; a server that drops the role later causes a warning.
 func TestIdentityOnOldMinors(t *testing.T) {
 	pgtest.EachMinor(t, func(t *testing.T, pg *pgtest.Server) {
 		f := newFixture(t, nil)
@@ -51,8 +51,8 @@ func TestIdentityOnOldMinors(t *testing.T) {
 	}, "15.8", "15.9")
 }
 
-// TestIdentityIsLookedAtOnce: once for a server and its version, and the session is
-// as it was.
+// TestIdentityIsLookedAtOnce: the check runs once for a server and its version, and leaves the
+// session unchanged.
 func TestIdentityIsLookedAtOnce(t *testing.T) {
 	var asked atomic.Int32
 	var version atomic.Value
@@ -89,7 +89,7 @@ func TestIdentityIsLookedAtOnce(t *testing.T) {
 	}
 }
 
-// TestIdentityAfterFailover: another host is looked at by itself.
+// TestIdentityAfterFailover: after a failover the new host is checked as well.
 func TestIdentityAfterFailover(t *testing.T) {
 	answering := func(user string) string {
 		addr, _ := scripted(t, func(conn net.Conn) {

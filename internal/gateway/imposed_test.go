@@ -23,8 +23,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// unwatched logs on in clear text, to a server that does not look whether its
-// client is there. The application name finds its backend.
+// unwatched logs on in clear text to a server that does not check whether its client is still
+// connected. The application name identifies its backend.
 func (f *fixture) unwatched(pg *pgtest.Server, g grant, name string) *client {
 	f.t.Helper()
 	settings := []string{"user", g.LogonName(), "application_name", name}
@@ -39,7 +39,7 @@ func (f *fixture) unwatched(pg *pgtest.Server, g grant, name string) *client {
 	return c
 }
 
-// extended is an extended query whose results are binary.
+// extended returns an extended query whose results are binary.
 func extended(sql string) []byte {
 	return slices.Concat(typed('P', []byte("\x00"+sql+"\x00\x00\x00")), typed('B', []byte("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01")),
 		typed('E', []byte("\x00\x00\x00\x00\x00")), typed('S', nil))
@@ -52,16 +52,15 @@ const (
 	rebel   = "loop begin perform pg_sleep(60); exception when query_canceled then null; end; end loop;"
 )
 
-// disguised returns bytes that look like many a ReadyForQuery, and then runs code
-// that does not end. What PostgreSQL sends of the bytes stops where its buffer of
-// 8192 bytes is full, which is behind such a sequence for one of the six shifts.
+// disguised returns a query whose result looks like many ReadyForQuery messages, and which then
+// runs forever. PostgreSQL sends the result up to the end of its 8192-byte buffer; with one of
+// the six shifts, that is right after such a message.
 func disguised(shift int) []byte {
 	return extended(fmt.Sprintf("select case n when 1 then decode(repeat('00', %d) || repeat('5a0000000549', 3000), 'hex') else pg_temp.f() end from generate_series(1, 2) n", shift))
 }
 
-// TestImposedEnds: whatever a session is at, and whatever it looks like, an end that
-// the gateway imposes ends its backend, on servers that would not notice by
-// themselves.
+// TestImposedEnds: an end that the gateway imposes ends the backend, whatever the session is
+// doing or appears to be doing, even on servers that would not notice by themselves.
 func TestImposedEnds(t *testing.T) {
 	type hostile struct {
 		name  string
@@ -144,7 +143,7 @@ func TestImposedEnds(t *testing.T) {
 						go io.Copy(io.Discard, c)
 					}
 				}
-				// What runs has sent all that it will before it is looked at.
+				// The query has sent all of its output before the backends are counted.
 				pgtest.Eventually(t, "they run", func() bool { return workers(t, pg, g.DBUser) == len(rows)-5 })
 				looks = states()
 				for _, row := range rows {
@@ -171,8 +170,8 @@ func TestImposedEnds(t *testing.T) {
 	})
 }
 
-// workers is how many backends of the user's sessions are not waiting for a request
-// of their client's.
+// workers counts the backends of the user's sessions that are not waiting for a request from
+// their client.
 func workers(t testing.TB, pg *pgtest.Server, user string) int {
 	t.Helper()
 	conn := pgtest.Connect(t, pg.Superuser("postgres"))
@@ -187,8 +186,9 @@ func backends(t testing.TB, pg *pgtest.Server, user string) []string {
 	return value[[]string](t, conn, "SELECT coalesce(array_agg(application_name || ' ' || state || ' ' || left(query, 60)), '{}') FROM pg_stat_activity WHERE usename LIKE 'IAM:' || $1 || '%'", user)
 }
 
-// TestListenersOfABusyChannel: what they are sent does not keep them, each is told
-// why it ends, by the idle limit and otherwise.
+// TestListenersOfABusyChannel: notifications do not keep a session that listens to a busy
+// channel from ending, and each client is told why its session ends: the idle limit, or another
+// cause.
 func TestListenersOfABusyChannel(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		registry := &revocations{}
@@ -267,8 +267,8 @@ func TestListenersOfABusyChannel(t *testing.T) {
 	})
 }
 
-// TestEveryEndNamesItsBackend: whoever ends a session, the administrative login hears
-// which backend it had, and can see that it is gone.
+// TestEveryEndNamesItsBackend: whatever ends a session, the administrative login is told which
+// backend it had, so that it can check that the backend has exited.
 func TestEveryEndNamesItsBackend(t *testing.T) {
 	pg := pgtest.Start(t)
 	login := pg.Login(t, "plain", "")
@@ -306,8 +306,9 @@ func TestEveryEndNamesItsBackend(t *testing.T) {
 	}
 }
 
-// TestRebelsAtTheEnd: what catches its cancellation is terminated when the process ends
-// right after its sessions, and when a reload has replaced the cluster meanwhile.
+// TestRebelsAtTheEnd: a statement that catches its cancellation is terminated even if the
+// process ends right after its sessions, and even if a reload has replaced the cluster in the
+// meantime.
 func TestRebelsAtTheEnd(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		for name, end := range map[string]func(f *fixture, cluster *gateway.Cluster){
@@ -336,7 +337,7 @@ func TestRebelsAtTheEnd(t *testing.T) {
 	})
 }
 
-// messagesOf takes a stream apart; the last piece may be less than a message.
+// messagesOf splits a stream into messages; the last piece may be an incomplete message.
 func messagesOf(b []byte) [][]byte {
 	var list [][]byte
 	for len(b) >= 5 {
