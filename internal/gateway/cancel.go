@@ -27,8 +27,8 @@ const (
 	cancelPatience = 1500 * time.Millisecond
 	// cancelTimeout is how long the server may take for a cancel request.
 	cancelTimeout = 5 * time.Second
-	// cancelLine is the length of the log line of a cancel request that names no
-	// session, roughly.
+	// cancelLine is the approximate length of the log line for a cancel request that matches no
+	// session.
 	cancelLine = 150
 )
 

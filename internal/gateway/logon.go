@@ -27,8 +27,8 @@ import (
 // the cluster did not answer.
 const answerMargin = 500 * time.Millisecond
 
-// logon is one attempt to log on, from accept to a session or a refusal. It does not
-// outlive the attempt.
+// logon is one attempt to log on, from accept to a session or a refusal. It is not kept after
+// the attempt.
 type logon struct {
 	server   *Server
 	visitor  *admission.Visitor
@@ -56,9 +56,9 @@ type logon struct {
 	connected time.Time   // when the upstream session was
 }
 
-// receive takes a connection to its session, or to its end. The session goes on
-// in goroutines of its own, so that the stack that TLS needed is not kept.
-// proxied: the connection comes from a proxy that has to name its client first.
+// receive handles a connection until its session starts or its logon fails. The session then
+// runs in goroutines of its own, so that the stack used by TLS is freed. proxied reports that
+// the connection comes from a proxy, which must name its client first.
 func (s *Server) receive(conn net.Conn, v *admission.Visitor, proxied bool) {
 	l := &logon{server: s, visitor: v, peer: session.Peer(conn.RemoteAddr()), deadline: v.Arrived.Add(s.limits.LogonTimeout)}
 	l.client = session.NewConn(conn, v)
@@ -70,8 +70,7 @@ func (s *Server) receive(conn net.Conn, v *admission.Visitor, proxied bool) {
 			s.log.Error("internal error during a logon", "client", l.peer, "problem", problem, "stack", string(debug.Stack()))
 		}
 	}()
-	// One deadline for everything: a peer that sends a byte now and then gains
-	// no time.
+	// One deadline covers everything, so a peer that sends a byte now and then gains no time.
 	if err := conn.SetDeadline(l.deadline); err != nil {
 		conn.Close()
 		return
@@ -92,8 +91,8 @@ func (s *Server) receive(conn net.Conn, v *admission.Visitor, proxied bool) {
 	}
 }
 
-// run returns a session that is ready to start, a refusal, or neither when the
-// connection was for something else.
+// run returns a session that is ready to start, or a refusal, or neither if the connection was
+// no logon, such as a cancel request.
 func (l *logon) run() (*entry, *refusal) {
 	asked, r := l.greet()
 	if asked == nil {
@@ -196,7 +195,7 @@ func (l *logon) checkPassword(password string) *refusal {
 	return nil
 }
 
-// open goes from a valid credential to a session.
+// open turns a valid credential into a session.
 func (l *logon) open() (*entry, *refusal) {
 	s, grant := l.server, &l.grant
 	cluster, ok := s.cluster(grant.Cluster)
@@ -283,9 +282,9 @@ func (l *logon) openReserved(cluster *Cluster) (*entry, *refusal) {
 // connected, on servers that can (PostgreSQL 14 on).
 const checkInterval = "5s"
 
-// connect opens the upstream session, or takes one that was started ahead. A holder can
-// change the password of their session role, so a password that is refused is set again,
-// once.
+// connect opens the upstream session, or takes one that was started ahead. A holder can change
+// the password of their session role, so if the server refuses the password, connect sets it
+// again, once.
 func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
 	s := l.server
 	if l.origin = l.newOrigin(cluster, need); l.origin != nil {
@@ -314,8 +313,9 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 	up, err := s.connect(ctx, cluster, l.role, l.database, params)
 	var said *serverError
 	if checked && errors.As(err, &said) && said.state == pgwire.StateInvalidParameter {
-		// Not every operating system can tell that a peer has gone. If the server
-		// refused one of the client's own parameters, it refuses it again.
+		// Try without the check interval: not every operating system can tell that a peer has
+		// gone. If the refused parameter was one of the client's own, the server refuses it
+		// again.
 		params = l.asked.Params
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
@@ -354,8 +354,8 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 	return up, err
 }
 
-// welcome tells the client that it is logged on: what the upstream said, and a cancel
-// key of ours.
+// welcome tells the client that it is logged on. It sends the upstream's parameters and a cancel
+// key of the gateway's.
 func (l *logon) welcome(e *entry, up *upstream) error {
 	out := appendAuthentication(make([]byte, 0, 1024), pgwire.AuthOK)
 	if version := up.status["server_version"]; l.asked.Redshift && version != "" {
@@ -375,8 +375,8 @@ func (l *logon) welcome(e *entry, up *upstream) error {
 	return err
 }
 
-// refuse records a refusal and answers it. The record comes first. If it cannot be
-// written the log says so: a logon that is refused already needs no other refusal.
+// refuse records a refusal and then answers it. If the record cannot be written, only the log
+// says so: the logon is refused anyway.
 func (l *logon) refuse(r *refusal) {
 	l.recordRefusal(r)
 	answer := func() {
@@ -427,8 +427,8 @@ func (l *logon) recordRefusal(r *refusal) {
 	s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)...)
 }
 
-// refusalLine is the length of the log line of a connection that is refused before a
-// user is named, roughly.
+// refusalLine is the approximate length of the log line for a connection that is refused before
+// it names a user.
 const refusalLine = 200
 
 // stranger reports whether the peer has no credential that is valid now.
@@ -436,20 +436,20 @@ func (l *logon) stranger(r *refusal) bool {
 	return !l.genuine || errors.Is(r.cause, credential.ErrExpired) || errors.Is(r.cause, credential.ErrNotYetValid)
 }
 
-// attempted reports whether this is recorded as an attempt to log on: the client named a
-// user, on a connection that passwords are asked for on. Probes of the port, and clients
-// that leave without a password, are not recorded.
+// attempted reports whether the connection counts as an attempt to log on: the client named a
+// user on a connection that asks for passwords. Port probes, and clients that leave without a
+// password, do not count and are not recorded.
 func (l *logon) attempted() bool { return l.id != "" && l.asked.User != "" }
 
-// close ends the connection; under TLS it tells the peer first, and does not wait for
-// one that does not read.
+// close closes the connection. Under TLS it notifies the peer first, but does not wait for a
+// peer that does not read.
 func (l *logon) close() {
 	_ = l.client.SetDeadline(time.Now().Add(time.Second))
 	_ = l.client.CloseWrite()
 	l.client.Abort()
 }
 
-// record is the audit record of the logon; r is nil when it succeeded.
+// record returns the audit record of the logon. r is nil if the logon succeeded.
 func (l *logon) record(r *refusal) *audit.LogonRecord {
 	record := &audit.LogonRecord{
 		Time: l.server.now(), SessionID: l.id, Client: l.peer, TLS: audit.TLSDetails(l.client.TLS()),
@@ -467,7 +467,7 @@ func (l *logon) record(r *refusal) *audit.LogonRecord {
 	return record
 }
 
-// upstreamKind is where the session with the server comes from, for the record.
+// upstreamKind returns the origin of the upstream session, for the record.
 func (l *logon) upstreamKind(r *refusal) string {
 	switch {
 	case r != nil:
@@ -480,7 +480,7 @@ func (l *logon) upstreamKind(r *refusal) string {
 	return "new"
 }
 
-// attributes are those that every log line about the logon has.
+// attributes returns the attributes of every log line about the logon.
 func (l *logon) attributes() []any {
 	list := []any{"session", l.id, "client", l.peer, "user", pgwire.Clip(l.asked.User)}
 	if l.genuine {

@@ -90,8 +90,8 @@ func TestLongName(t *testing.T) {
 	}
 }
 
-// TestForgeries changes one thing of a good credential in each row. All answers
-// must be the same.
+// TestForgeries changes one part of a valid credential in each row. All answers must be the
+// same.
 func TestForgeries(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) { c.Limits.FailureDelay, c.Limits.FailureDelayMax = 1, 1 })
 	f.real(pgtest.Start(t))
@@ -186,7 +186,7 @@ func TestForgeries(t *testing.T) {
 	}
 }
 
-// TestTruth: whoever holds a signed credential is told what is the matter.
+// TestTruth: the holder of a signed credential is told the real cause of a refusal.
 func TestTruth(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
@@ -261,7 +261,7 @@ func TestTruth(t *testing.T) {
 	f.t = t
 	f.ahead.Store(0)
 
-	// Not even an expired credential tells about another user.
+	// Even with an expired credential, a holder learns nothing about another user.
 	g := f.grant(user)
 	password := f.mint(g)
 	f.ahead.Store(int64(time.Hour))
@@ -301,7 +301,7 @@ func TestHeal(t *testing.T) {
 	}
 }
 
-// TestAuditUnwritable: no record, no logon.
+// TestAuditUnwritable: a logon fails if its record cannot be written.
 func TestAuditUnwritable(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
@@ -327,7 +327,7 @@ func TestAuditUnwritable(t *testing.T) {
 	}
 }
 
-// TestPlaintext: passwords travel in the clear only to oneself.
+// TestPlaintext: a password may travel in the clear only within one machine.
 func TestPlaintext(t *testing.T) {
 	f := newFixture(t, nil)
 	f.real(pgtest.Start(t))
@@ -348,7 +348,7 @@ func TestPlaintext(t *testing.T) {
 	}
 }
 
-// elsewhere is a listener whose clients seem to come from another machine.
+// elsewhere returns a listener whose clients appear to come from another machine.
 type elsewhere struct{ net.Listener }
 
 func (l elsewhere) Accept() (net.Conn, error) {

@@ -17,7 +17,8 @@ type LogonEvent struct {
 	Reason       string // one of the Reason constants
 	Err          error  // the real cause of the refusal; nil: a session
 
-	// When each step was done. Zero: neither it nor a later one was.
+	// The time when each step was done. It is zero if neither that step nor a later one was
+	// done.
 	Accepted  time.Time // the connection
 	Greeted   time.Time // TLS and the start-up message
 	Password  time.Time // the password message
@@ -26,7 +27,7 @@ type LogonEvent struct {
 	Ended     time.Time // the client has been answered, or is about to be
 }
 
-// Reasons of a LogonEvent. There are no others.
+// The reasons of a LogonEvent. The list is complete.
 const (
 	ReasonOK          = "ok"
 	ReasonForged      = "forged"  // not a credential for this user
@@ -48,8 +49,8 @@ const (
 	ReasonInternal    = "internal"
 )
 
-// notALogon is the reason of a refusal that is not observed, because the connection was
-// not an attempt to log on.
+// notALogon is the reason of a refusal that is not reported, because the connection was not an
+// attempt to log on.
 const notALogon = ""
 
 // observe reports the outcome of the logon. Both results are nil for a cancel request,
@@ -81,7 +82,7 @@ func (l *logon) observe(e *entry, r *refusal) {
 	tell(event)
 }
 
-// Stats are what the gateway holds and has done since New.
+// Stats are the gateway's present state, and what it has done since New.
 type Stats struct {
 	HalfOpen int // connections that are not logged on yet
 	Held     int // answers to failed logons that are held back
@@ -92,8 +93,8 @@ type Stats struct {
 // CancelStats count cancel requests by outcome.
 type CancelStats struct{ Sent, Unknown, Failed, Passed uint64 }
 
-// ClusterStats are of one cluster. Bytes are those of ended and of running sessions,
-// and never decrease.
+// ClusterStats are the statistics of one cluster. Bytes cover running and ended sessions, and
+// never decrease.
 type ClusterStats struct {
 	Sessions        int
 	Parked          int    // upstream sessions kept for the next logon

@@ -17,8 +17,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestObserve: each attempt to log on is told once, with its reason, and what
-// sessions move is counted whether they run or have ended.
+// TestObserve: each attempt to log on is reported once, with its reason, and the traffic of
+// running and ended sessions is counted.
 func TestObserve(t *testing.T) {
 	var mu sync.Mutex
 	var events []gateway.LogonEvent
@@ -120,8 +120,8 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// TestAlertKnowsTheReasons: the critical alert counts every reason that is not of the
-// client's making.
+// TestAlertKnowsTheReasons: the critical alert counts every reason that is not the client's
+// fault.
 func TestAlertKnowsTheReasons(t *testing.T) {
 	alerts, err := os.ReadFile("../../deploy/prometheus/alerts.yaml")
 	if err != nil {

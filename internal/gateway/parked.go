@@ -47,7 +47,7 @@ type parkedKey struct {
 	principal string
 }
 
-// origin is how a session began, which decides whether it can be parked.
+// origin describes how a session began, which decides whether it can be parked.
 type origin struct {
 	key     parkedKey
 	need    dbuser.Need
@@ -78,7 +78,7 @@ type lot struct {
 	reused   map[string]uint64 // logons that got a parked session, by cluster
 }
 
-// newOrigin returns how the session of a logon begins; nil: it cannot be parked.
+// newOrigin returns the origin of a logon's session, or nil if the session cannot be parked.
 func (l *logon) newOrigin(cluster *Cluster, need dbuser.Need) *origin {
 	if attrs := cluster.TargetSessionAttrs; attrs != "" && attrs != "any" {
 		return nil // a server may be promoted, or become a standby, while a session is parked
@@ -90,7 +90,7 @@ func (l *logon) newOrigin(cluster *Cluster, need dbuser.Need) *origin {
 		grants: []credential.Grant{l.grant}}
 }
 
-// unpark returns a parked session that the logon may have; nil if there is none.
+// unpark returns a parked session that the logon may use, or nil if there is none.
 func (s *Server) unpark(o *origin) *upstream {
 	now := s.now()
 	var one *parked
@@ -120,7 +120,7 @@ func (s *Server) unpark(o *origin) *upstream {
 	return one.up
 }
 
-// staysParked reports whether no time of the session has passed.
+// staysParked reports whether none of the session's time limits has passed.
 func (s *Server) staysParked(p *parked, now time.Time) bool {
 	limits := p.cluster.Parking.WithDefaults()
 	return now.Before(p.origin.expires) && time.Since(p.since) < limits.Idle && time.Since(p.origin.opened) < limits.Age
@@ -170,7 +170,7 @@ func (s *Server) park(e *entry) bool {
 	return true
 }
 
-// add keeps a session, and returns one that has to make room for it.
+// add parks a session, and returns another one that must end to make room for it.
 func (l *lot) add(p *parked) (added bool, out *parked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -214,7 +214,7 @@ func (l *lot) all() []*parked {
 	return slices.Clone(l.sessions)
 }
 
-// count adds what is parked, and what was, to the statistics of the clusters.
+// count adds the present and past parked sessions to the statistics of their clusters.
 func (l *lot) count(clusters map[string]ClusterStats) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -257,7 +257,7 @@ func (s *Server) endParkedWhere(match func(*parked) bool) int {
 	return len(out)
 }
 
-// adminOf returns the Admin of a cluster now, or the one that it had.
+// adminOf returns the cluster's current Admin, or the last one if the cluster is gone.
 func (s *Server) adminOf(cluster string, was Admin) Admin {
 	if c, ok := s.cluster(cluster); ok {
 		return c.Admin // a reload may have closed the other one
@@ -336,7 +336,7 @@ func (s *Server) closeParked() {
 	s.endParkedWhere(func(*parked) bool { return true })
 }
 
-// describe is a snapshot of a parked session.
+// describe returns a description of the parked session.
 func (p *parked) describe() Session {
 	g := p.origin.grants[len(p.origin.grants)-1]
 	return Session{ID: p.id, CredentialID: g.ID, Principal: g.Principal, Cluster: p.cluster.Identifier, Database: p.origin.key.database,

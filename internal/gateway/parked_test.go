@@ -22,7 +22,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// parking is a gateway that parks sessions of a database server.
+// parking starts a gateway that parks sessions of a database server.
 func parking(t *testing.T, pg *pgtest.Server, p session.Parking, adjust func(*gateway.Config)) (*fixture, *gateway.Cluster) {
 	t.Helper()
 	f := newFixture(t, adjust)
@@ -36,8 +36,8 @@ func (f *fixture) parkedSessions() []gateway.Session {
 	return slices.DeleteFunc(f.server.Sessions(), func(s gateway.Session) bool { return s.State != "parked" })
 }
 
-// leaves closes a client's connection in good order and waits until the gateway is done
-// with the session. It returns the number of parked sessions.
+// leaves closes a client's connection in good order, waits until the gateway has finished with
+// the session, and returns the number of parked sessions.
 func (f *fixture) leaves(conn *pgx.Conn) int {
 	f.t.Helper()
 	_, before := f.audit.count()
@@ -66,8 +66,8 @@ func run(t testing.TB, conn *pgx.Conn, sql string) {
 	}
 }
 
-// TestParkedSessionIsReused on every version, and only by a logon that is the same in
-// everything that counts.
+// TestParkedSessionIsReused: on every version, a parked session is reused, but only by a logon
+// that matches it in everything that matters.
 func TestParkedSessionIsReused(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
@@ -113,8 +113,7 @@ func TestParkedSessionIsReused(t *testing.T) {
 	})
 }
 
-// TestParkedSessionIsReset: what a session leaves behind that a reset can take away is
-// gone in the next one.
+// TestParkedSessionIsReset: session state that a reset can remove is gone in the next session.
 func TestParkedSessionIsReset(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
@@ -173,8 +172,8 @@ func TestParkedSessionIsReset(t *testing.T) {
 	})
 }
 
-// TestNeverParked: a session that leaves behind what no reset takes away is ended, and
-// so is one that does not leave in good order.
+// TestNeverParked: a session with state that no reset removes is ended, and so is one that does
+// not leave in good order.
 func TestNeverParked(t *testing.T) {
 	versions := pgtest.Versions()
 	test := func(t *testing.T, major int) {
@@ -228,7 +227,7 @@ func TestNeverParked(t *testing.T) {
 	}
 }
 
-// TestParkedSessionEnds with what it stands on.
+// TestParkedSessionEnds: a parked session ends together with anything that it depends on.
 func TestParkedSessionEnds(t *testing.T) {
 	pg := pgtest.Start(t)
 	registry := &revocations{}
@@ -269,7 +268,7 @@ func TestParkedSessionEnds(t *testing.T) {
 	}
 }
 
-// TestParkedSessionsAreBounded in number and time.
+// TestParkedSessionsAreBounded: parked sessions are bounded in number and time.
 func TestParkedSessionsAreBounded(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 2, Idle: time.Second}, nil)
@@ -302,7 +301,8 @@ func TestParkedSessionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestOldMinorsAreNeverParked: on them DISCARD ALL drops the user of a session.
+// TestOldMinorsAreNeverParked: on these versions DISCARD ALL makes a session work as its session
+// role, not as its user.
 func TestOldMinorsAreNeverParked(t *testing.T) {
 	for version, parked := range map[string]bool{
 		"13.16": false, "14.11": false, "15.8": false, "16.4 (Debian 16.4-1)": false, "17.0": false, "15.9": false, "": false, "12.20": false,
@@ -314,8 +314,8 @@ func TestOldMinorsAreNeverParked(t *testing.T) {
 	}
 }
 
-// TestParkingUnderAHostileSearchPath: the owner of a database puts functions of the names
-// that the verification uses in front of PostgreSQL's. They are not called.
+// TestParkingUnderAHostileSearchPath: the owner of a database puts functions with the same names
+// as PostgreSQL's first in the search_path. The verification does not call them.
 func TestParkingUnderAHostileSearchPath(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
@@ -386,8 +386,8 @@ func TestParkedSessionOverTLS(t *testing.T) {
 	}
 }
 
-// TestParkedSessionMakesWayForCleanUp: it does not delay the hand-over of what another
-// session of its role has made.
+// TestParkedSessionMakesWayForCleanUp: a parked session does not delay the hand-over of objects
+// that another session of its role has made.
 func TestParkedSessionMakesWayForCleanUp(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
@@ -407,7 +407,8 @@ func TestParkedSessionMakesWayForCleanUp(t *testing.T) {
 	})
 }
 
-// TestSuperusersAreNeverParked: what they can leave behind is not known.
+// TestSuperusersAreNeverParked: the gateway cannot know what a superuser's session leaves
+// behind.
 func TestSuperusersAreNeverParked(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)

@@ -63,7 +63,7 @@ type spareKey struct {
 	params         string // of the client
 }
 
-// spareOrder is how to start another session like one that was started.
+// spareOrder describes how to start another session like an earlier one.
 type spareOrder struct {
 	key     spareKey
 	cluster *Cluster
@@ -95,7 +95,7 @@ type spares struct {
 	closed   bool
 }
 
-// spareCluster is the spares of a cluster.
+// spareCluster holds the spares of one cluster.
 type spareCluster struct {
 	held     int // waiting, or about to
 	ordered  []*spareOrder
@@ -122,8 +122,8 @@ func newSpares(s *Server) *spares {
 	}
 }
 
-// spareKey returns the key of the session that the logon needs. ok is false when the
-// logon can neither use nor leave a spare.
+// spareKey returns the key of the session that the logon needs. ok is false if the logon can
+// neither use a spare nor have one started for the next logon.
 func (l *logon) spareKey(cluster *Cluster) (key spareKey, ok bool) {
 	if cluster.Prewarm <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Seen == [sha256.Size]byte{} {
 		return spareKey{}, false
@@ -140,8 +140,8 @@ func (l *logon) key(cluster *Cluster) spareKey {
 	return spareKey{cluster.Admin, cluster.Upstream, l.role.Name, l.database, l.role.Seen, params.String()}
 }
 
-// take returns a spare, or nil, and how to start another. Spares of the same role
-// and database that were started under another state are discarded.
+// take returns a spare, or nil, and the order for another one. It discards spares of the same
+// role and database that were started under another state.
 func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
 	for {
 		p.mu.Lock()
@@ -210,8 +210,7 @@ func (p *spares) lessLocked(admin Admin) {
 	}
 }
 
-// order has another session started like the one that a logon was given. It returns
-// at once.
+// order starts another session like the one that a logon got, in the background.
 func (p *spares) order(o *spareOrder) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -252,7 +251,7 @@ func (p *spares) makeRoomLocked(o *spareOrder) bool {
 	return true
 }
 
-// startAll starts what is ordered, one after the other.
+// startAll starts the ordered sessions, one after the other.
 func (p *spares) startAll(c *spareCluster, admin Admin) {
 	for {
 		p.mu.Lock()
@@ -427,8 +426,8 @@ func (u *upstream) untouched() bool {
 	return len(u.early) == 0 && u.ready == pgwire.StatusIdle && u.Untouched()
 }
 
-// leave ends a session that was not used, and waits until the server has closed it:
-// only then is its connection free.
+// leave ends an unused session and waits until the server has closed it, because only then is
+// its connection free.
 func (u *upstream) leave() {
 	_ = u.SetDeadline(time.Now().Add(spareParting))
 	if _, err := u.Write([]byte(pgwire.Terminate)); err == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// prewarming is a gateway that starts up to most sessions ahead.
+// prewarming starts a gateway that starts up to most sessions ahead.
 func prewarming(t *testing.T, most int) (*fixture, *pgtest.Server, *gateway.Cluster) {
 	f, pg := newFixture(t, nil), pgtest.Start(t)
 	cluster := *f.real(pg)
@@ -22,8 +22,8 @@ func prewarming(t *testing.T, most int) (*fixture, *pgtest.Server, *gateway.Clus
 	return f, pg, f.add(&cluster)
 }
 
-// pids are the server's processes of a user's session roles, those of the
-// sessions that are open and those of spares.
+// pids returns the process IDs of the server's backends for the user's session roles: of open
+// sessions and of spares.
 func pids(t testing.TB, pg *pgtest.Server, user string) map[int]bool {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), pg.Superuser("postgres"))
@@ -47,8 +47,7 @@ func pids(t testing.TB, pg *pgtest.Server, user string) map[int]bool {
 	return found
 }
 
-// spare logs on and off until a session waits for the next logon, and returns its
-// process.
+// spare logs on and off until a session waits for the next logon, and returns its process ID.
 func spare(t testing.TB, f *fixture, pg *pgtest.Server, g grant) (pid int) {
 	t.Helper()
 	pgtest.Eventually(t, "a session is started ahead", func() bool {
@@ -84,8 +83,8 @@ func TestPrewarmedSessionIsUsedOnce(t *testing.T) {
 	}
 }
 
-// TestPrewarmDoubts: after each of these the session that waits is not what a new
-// one would be, and is not used.
+// TestPrewarmDoubts: each of these changes makes the waiting session differ from a new one, so
+// it is not used.
 func TestPrewarmDoubts(t *testing.T) {
 	f, pg, cluster := prewarming(t, 20)
 	defer func() { pg.Exec(t, "postgres", "ALTER ROLE ALL RESET lock_timeout") }()
@@ -134,8 +133,8 @@ func TestPrewarmDoubts(t *testing.T) {
 	}
 }
 
-// TestPrewarmIsBounded: no more than the cluster's number wait, and none is
-// started for another database or by a cluster that does not ask for it.
+// TestPrewarmIsBounded: no more sessions wait than the cluster allows, and none is started for
+// another database, or by a cluster without the setting.
 func TestPrewarmIsBounded(t *testing.T) {
 	f, pg, cluster := prewarming(t, 2)
 	g := f.grant(pg.Name("many"))
@@ -158,8 +157,7 @@ func TestPrewarmIsBounded(t *testing.T) {
 	pgtest.Eventually(t, "none is left", func() bool { return len(pids(t, pg, quiet.DBUser)) == 0 })
 }
 
-// TestPrewarmMakesRoom: what waits is never the reason why a logon finds no
-// connection left.
+// TestPrewarmMakesRoom: waiting sessions never cause a logon to fail for lack of connections.
 func TestPrewarmMakesRoom(t *testing.T) {
 	f, pg, cluster := prewarming(t, 1)
 	a, b := f.grant(pg.Name("first")), f.grant(pg.Name("second"))
@@ -187,9 +185,8 @@ func TestShutdownLeavesNoSpare(t *testing.T) {
 	}
 }
 
-// TestPrewarmIsShutOut: a session that waits is not handed out when a new one would
-// not be let in.
-// What shuts sessions out is alike in all versions.
+// TestPrewarmIsShutOut: a waiting session is not used if the server would refuse a new one. The
+// reasons for that are the same in all versions.
 func TestPrewarmIsShutOut(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, shared *pgtest.Server) {
 		pg := shared.StartAlone(t, nil)
@@ -225,9 +222,8 @@ func TestPrewarmIsShutOut(t *testing.T) {
 	})
 }
 
-// TestPrewarmMakesWayForDropDatabase: what waits is no session that somebody would
-// have to look for.
-// DROP DATABASE is alike in all versions.
+// TestPrewarmMakesWayForDropDatabase: waiting sessions do not block DROP DATABASE, which is
+// alike in all versions.
 func TestPrewarmMakesWayForDropDatabase(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
@@ -245,8 +241,8 @@ func TestPrewarmMakesWayForDropDatabase(t *testing.T) {
 	})
 }
 
-// TestPrewarmAndLoginTriggers: a login event trigger decides about each session when
-// it begins, and what it raises is for the client.
+// TestPrewarmAndLoginTriggers: a login event trigger decides about each session when it begins,
+// and the client gets the errors that it raises.
 func TestPrewarmAndLoginTriggers(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
@@ -285,7 +281,7 @@ func TestPrewarmAndLoginTriggers(t *testing.T) {
 	})
 }
 
-// TestPrewarmedSessionsAreListed, and can be ended.
+// TestPrewarmedSessionsAreListed: waiting sessions are listed and can be killed.
 func TestPrewarmedSessionsAreListed(t *testing.T) {
 	f, pg, cluster := prewarming(t, 2)
 	g := f.grant(pg.Name("listed"))
@@ -305,8 +301,8 @@ func TestPrewarmedSessionsAreListed(t *testing.T) {
 	}
 }
 
-// TestPrewarmPutsNothingOff: the rights of a session role with groups end with its
-// last session, so nothing waits beyond it.
+// TestPrewarmPutsNothingOff: the rights of a session role with groups end with its last session,
+// so no spare waits longer than that.
 func TestPrewarmPutsNothingOff(t *testing.T) {
 	f, pg, _ := prewarming(t, 4)
 	user, group := pg.Name("grouped"), pg.Group(t, "group")

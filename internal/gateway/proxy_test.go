@@ -33,8 +33,8 @@ func (f *fixture) dialProxied(n byte, header string) net.Conn {
 
 func behindProxies(c *gateway.Config) { c.Proxies = netip.MustParsePrefix("127.0.3.0/28").Contains }
 
-// TestProxyProtocol: a session through a proxy is its client's, in the record and where
-// sessions are listed, and a header from anywhere else is none.
+// TestProxyProtocol: a session through a proxy counts as its client's, in the record and in the
+// list of sessions. A header from any other address is not believed.
 func TestProxyProtocol(t *testing.T) {
 	f := newFixture(t, behindProxies)
 	f.real(pgtest.Start(t))
@@ -89,8 +89,8 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-// TestProxiedIsNotLocal: without TLS only clients on this machine log on, whichever
-// machine the proxy is on.
+// TestProxiedIsNotLocal: without TLS only clients on this machine can log on, even if the proxy
+// is on this machine.
 func TestProxiedIsNotLocal(t *testing.T) {
 	f := newFixture(t, behindProxies)
 	f.real(pgtest.Start(t))
@@ -109,8 +109,8 @@ func TestProxiedIsNotLocal(t *testing.T) {
 	}
 }
 
-// TestProxiedCrowd: a client that fills the room through a proxy has the share of its
-// own address, and others get in through the same proxy.
+// TestProxiedCrowd: a client that fills the room through a proxy uses up its own address's
+// share, and others get in through the same proxy.
 func TestProxiedCrowd(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) {
 		behindProxies(c)

@@ -8,9 +8,9 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// strangerLines and AllStrangerLines bound what strangers can cause to be written to
-// the audit log and the log: one address, and all of them together. The holders of
-// credentials have as much for refused logons, by address and credential.
+// strangerLines and AllStrangerLines bound the lines that one stranger's address, and all
+// strangers together, can cause in the audit log and the log. Refused logons of credential
+// holders have the same bounds, by address and by credential.
 var (
 	strangerLines    = throttle.Limit{Rate: 10, Burst: 1000, Bytes: 4 << 10, BytesBurst: 1 << 20}
 	AllStrangerLines = throttle.Limit{Rate: 100, Burst: 10_000, Bytes: 32 << 10, BytesBurst: 8 << 20}
@@ -24,7 +24,7 @@ const maxPrincipals = 1 << 16
 type recorder struct {
 	audit Auditor
 	now   func() time.Time
-	// strangers bounds what is written about peers without a valid credential, refused
+	// strangers bounds the lines about peers without a valid credential; refused bounds those
 	// about peers that have one and are refused for another reason.
 	strangers, refused *throttle.Lines
 	// principals bounds what is written about the sessions of each principal: beyond the
@@ -55,8 +55,8 @@ func principalKey(arn string) string {
 	return head + ":assumed-role/" + role
 }
 
-// mayLogOn reports whether the principal may log on. If not, tell reports whether the
-// refusal is to be recorded: one a second is.
+// mayLogOn reports whether the principal may log on. If not, tell reports whether to record the
+// refusal, which happens once a second.
 func (r *recorder) mayLogOn(principal string) (may, tell bool) {
 	key := principalKey(principal)
 	pass, verdict := r.principals.Enter(key, r.now())

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// resetTimeout bounds the reset of a session that is to be parked.
+	// resetTimeout bounds the reset of a session before it is parked.
 	resetTimeout = 2 * time.Second
 	discardAll   = "DISCARD ALL"
 )
@@ -67,7 +67,7 @@ func (u *upstream) reset(user, role string) error {
 	return u.SetDeadline(time.Time{})
 }
 
-// mayReset returns why sessions of the server are never parked; nil: they may be. On some
+// mayReset returns why sessions of this server are never parked, or nil if they may be. On some
 // minor versions DISCARD ALL makes a session work as another role.
 func (u *upstream) mayReset() error {
 	if fault := dbuser.MinorFault(u.status["server_version"]); fault != "" {
@@ -79,7 +79,7 @@ func (u *upstream) mayReset() error {
 	return nil
 }
 
-// proven is a value that a session must have after its reset, and what it is about.
+// proven is a value that a session must have after its reset, with a description.
 type proven struct{ value, what string }
 
 // proof returns the query that verifies a reset and the values that it must return.
@@ -95,7 +95,7 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	expect("'"+nonce+"'::pg_catalog.text", nonce, "not the answer to this query")
 	expect("current_user::pg_catalog.text", user, "it works as another role")
 	expect("session_user::pg_catalog.text", role, "it is logged on as another role")
-	// The new seed comes from the server, so that no one reads it in pg_stat_activity.
+	// The server generates the new seed, so that no one can read it in pg_stat_activity.
 	expect("(pg_catalog.setseed(pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::pg_catalog.text, 0)::pg_catalog.float8"+
 		" OPERATOR(pg_catalog./) 9223372036854775808::pg_catalog.float8))::pg_catalog.text", "", "random() has no new seed")
 	none("pg_catalog.pg_roles WHERE rolsuper AND (rolname OPERATOR(pg_catalog.=) current_user OR rolname OPERATOR(pg_catalog.=) session_user)",
@@ -137,13 +137,12 @@ func sortedNames(status map[string]string) []string {
 	return names
 }
 
-// settingNamed reports whether a name has nothing in it that a literal would have to
-// escape.
+// settingNamed reports whether a name contains nothing that a literal would have to escape.
 func settingNamed(name string) bool {
 	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.0123456789") == ""
 }
 
-// version is the server's major version; 0 if it has not said it.
+// version returns the server's major version, or 0 if the server did not report it.
 func (u *upstream) version() (major int) {
 	_, _ = fmt.Sscan(strings.SplitN(u.status["server_version"], ".", 2)[0], &major)
 	return major

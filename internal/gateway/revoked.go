@@ -17,7 +17,7 @@ import (
 // Every end that is imposed on a session cancels its query and ends its backend,
 // whatever the session seems to be doing.
 
-// sweepInterval is how exact the limits are.
+// sweepInterval is the time between two sweeps, so limits are exact to within it.
 const sweepInterval = time.Second
 
 var (
@@ -25,9 +25,9 @@ var (
 	errUnknown = errors.New("revocations cannot be read")
 )
 
-// ErrKeysUnknown is for Config.Check: which keys are in force cannot be read, so that one
-// that was revoked may be taken for good. The logon is refused as while revocations
-// cannot be read.
+// ErrKeysUnknown is the error of Config.Check when the current keys cannot be read, so that a
+// revoked key might be accepted. The logon is refused in the same way as when revocations cannot
+// be read.
 var ErrKeysUnknown = errors.New("the keys in force cannot be read")
 
 func refuseKeysUnknown(err error) *refusal {
@@ -73,7 +73,7 @@ func (s *Server) endIfRevoked(e *entry) bool {
 	return true
 }
 
-// Recheck asks Config.Revoked about every session, soon. It returns at once.
+// Recheck has Config.Revoked called for every session soon. It returns at once.
 func (s *Server) Recheck() {
 	select {
 	case s.recheck <- struct{}{}:

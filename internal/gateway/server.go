@@ -129,8 +129,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case passing(err):
-			// The connection stays in the kernel's queue. The peer that keeps us waiting
-			// holds a descriptor that is needed.
+			// The connection stays in the kernel's queue. Closing the peer that has kept us
+			// waiting longest frees a descriptor.
 			s.waiting.Evict()
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			s.log.Warn("accept failed", "err", err, "retry_in", pause)
@@ -144,7 +144,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// passing reports whether Accept may work when it is called again.
+// passing reports whether calling Accept again may succeed after this error.
 func passing(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
 		if errors.Is(err, e) {
@@ -187,7 +187,7 @@ func (s *Server) tune(conn net.Conn) {
 	if !ok {
 		return
 	}
-	// Errors do not matter: the connection works without.
+	// Errors do not matter: the connection works without these options.
 	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: s.limits.KeepAlive, Interval: 15 * time.Second, Count: 4})
 	if s.limits.UserTimeout > 0 {
 		setUserTimeout(tcp, s.limits.UserTimeout)

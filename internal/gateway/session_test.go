@@ -76,8 +76,8 @@ func TestCopy(t *testing.T) {
 	})
 }
 
-// TestBackpressure: a client that does not read makes the server wait, and gets
-// everything in the end.
+// TestBackpressure: a client that does not read makes the server wait, and still receives
+// everything.
 func TestBackpressure(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f := newFixture(t, nil)
@@ -175,7 +175,7 @@ func sessionsOf(t testing.TB, pg *pgtest.Server, user string) int {
 
 var sleep = typed('Q', []byte("SELECT pg_sleep(120)\x00"))
 
-// TestCancel needs one version of each kind only: the request is alike in all versions.
+// TestCancel runs on one version of each kind only: the request is alike in all versions.
 func TestCancel(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		f := newFixture(t, func(c *gateway.Config) { c.Limits.FailureDelay, c.Limits.FailureDelayMax = 1, 1 })
@@ -250,7 +250,7 @@ func TestCancelByDriver(t *testing.T) {
 	}
 }
 
-// TestClientGone: what a client has left running ends.
+// TestClientGone: a query ends when its client has gone.
 func TestClientGone(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		for name, leave := range map[string]func(c *client){
@@ -280,9 +280,9 @@ func TestClientGone(t *testing.T) {
 	})
 }
 
-// TestClientGoneIsCancelled: the cluster is sent the cancel request of the very
-// session. TestClientGone cannot tell: what stops of itself when the connection
-// ends, and what is terminated, ends too.
+// TestClientGoneIsCancelled: the server receives a cancel request for exactly that session.
+// TestClientGone cannot show this, because its queries may also end when the connection does, or
+// be terminated.
 func TestClientGoneIsCancelled(t *testing.T) {
 	for name, leave := range map[string]func(c *client){
 		"reset":  func(c *client) { _ = tcpOf(c).SetLinger(0); tcpOf(c).Close() },
@@ -337,8 +337,8 @@ func TestClientGoneIsCancelled(t *testing.T) {
 	}
 }
 
-// TestHalfClose: a client that has sent all it has to say still gets its answers,
-// also when it hung up together with its last message.
+// TestHalfClose: a client that has closed its sending side still gets its answers, even if it
+// closed it right after its last message.
 func TestHalfClose(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f := newFixture(t, nil)
@@ -358,7 +358,7 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-// TestServerGone: the server ends a session, by a word or without.
+// TestServerGone: the server ends a session, with or without an error message.
 func TestServerGone(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
@@ -411,7 +411,8 @@ func TestKill(t *testing.T) {
 			t.Errorf("KillWhere() = %d, want 1", n)
 		}
 		pgtest.Eventually(t, "the query ends", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
-		// The server had said nothing since the query, so there was room for a word.
+		// The server had sent nothing since the query, so the gateway could insert an error
+		// message.
 		if fields := busy.fatal(); fields['C'] != "57P01" {
 			t.Errorf("the busy session's last message: %q", fields)
 		}
@@ -425,9 +426,9 @@ func TestKill(t *testing.T) {
 	})
 }
 
-// TestKillPipelined: a client that sends two queries at once has the answer to the
-// first while the second runs, and the session looks idle. Its end cancels the
-// second all the same; the server would not notice by itself.
+// TestKillPipelined: a client sends two queries at once. After the answer to the first, the
+// session looks idle while the second runs. Ending the session cancels the second as well; the
+// server would not notice by itself.
 func TestKillPipelined(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
@@ -435,7 +436,7 @@ func TestKillPipelined(t *testing.T) {
 	for name, send := range map[string]func(c *client){
 		"in one piece": func(c *client) { c.send(append(typed('Q', []byte("SELECT 1\x00")), sleep...)) },
 		"in two pieces": func(c *client) {
-			// The second comes while the server is still at work on the first.
+			// The second query arrives while the server is still working on the first.
 			c.send(typed('Q', []byte("SELECT pg_sleep(0.5)\x00")))
 			pgtest.Eventually(t, "the first query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 			c.send(sleep)
@@ -457,8 +458,8 @@ func TestKillPipelined(t *testing.T) {
 	}
 }
 
-// TestKillUnderLoad: a session whose bytes never stop ends too, and its client is told
-// why behind the message that was on its way.
+// TestKillUnderLoad: a session can be ended while data flows without a pause, and its client is
+// told why after the message in progress.
 func TestKillUnderLoad(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f := newFixture(t, nil)
@@ -494,7 +495,8 @@ func TestKillUnderLoad(t *testing.T) {
 	})
 }
 
-// TestPipelined: a client that does not wait for the questions gets its answers.
+// TestPipelined: a client that logs on without waiting for the server's requests gets its
+// answers.
 func TestPipelined(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f := newFixture(t, nil)
@@ -516,7 +518,7 @@ func TestPipelined(t *testing.T) {
 	})
 }
 
-// TestGoroutines: two for each session, and none left at the end.
+// TestGoroutines: each session has two goroutines, and none are left at the end.
 func TestGoroutines(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
@@ -555,7 +557,7 @@ func TestSessionLimits(t *testing.T) {
 	a.Close()
 	pgtest.Eventually(t, "there is room again", func() bool { return try(bob) == nil })
 
-	// The database's own limit comes as it says it.
+	// The client gets the error of the database's own limit unchanged.
 	pg.Exec(t, "postgres", "ALTER ROLE "+alice.DBUser+" CONNECTION LIMIT 1")
 	unlimited := *cluster
 	unlimited.MaxSessions, unlimited.MaxSessionsPerUser = 0, 0

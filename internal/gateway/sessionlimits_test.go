@@ -20,7 +20,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// revocations is a registry that tests write.
+// revocations is a registry that tests can change.
 type revocations struct {
 	mu     sync.Mutex
 	match  func(*credential.Grant) bool
@@ -41,7 +41,7 @@ func (r *revocations) set(match func(*credential.Grant) bool, broken error) {
 	r.match, r.broken = match, broken
 }
 
-// endsWith waits until the gateway ends conn, and wants its last words.
+// endsWith waits until the gateway ends conn, and checks the final error message.
 func endsWith(t *testing.T, conn *pgx.Conn, state, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -68,7 +68,7 @@ func TestRevokedLogon(t *testing.T) {
 	}
 	f.connect(good, "")
 
-	// What is said of a forged one does not tell whether it is revoked.
+	// The answer to a forged credential does not reveal whether it is revoked.
 	_, err = f.try("IAMA:somebody", f.mint(bad), "")
 	f.refused(err, "28000", "IAM authentication failed")
 
@@ -85,9 +85,9 @@ func TestRevokedLogon(t *testing.T) {
 	f.connect(good, "")
 }
 
-// TestRevokedSessions: idle, in a transaction, running a query, streaming: all end
-// within five seconds and are told why; others go on, and an unreadable registry
-// ends nobody.
+// TestRevokedSessions: sessions that are idle, in a transaction, running a query or streaming
+// end within five seconds, and are told why. Others go on, and an unreadable registry ends no
+// session.
 func TestRevokedSessions(t *testing.T) {
 	registry := &revocations{}
 	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
@@ -127,7 +127,7 @@ func TestRevokedSessions(t *testing.T) {
 	f.server.Recheck()
 	endsWith(t, idle, "57P01", "the credential was revoked")
 	endsWith(t, block, "57P01", "the credential was revoked")
-	// A running query hears the cancel, or that and the end.
+	// A running query gets the cancel error, or that and the final error.
 	if err := <-query; !pgIs(err, "57014") && !pgIs(err, "57P01") {
 		t.Errorf("the running query ended with %v", err)
 	}
@@ -168,8 +168,8 @@ func pgIs(err error, state string) bool {
 	return errors.As(err, &pg) && pg.Code == state
 }
 
-// TestRevokedMeanwhile: a revocation between the check and the session's birth
-// does not miss the session.
+// TestRevokedMeanwhile: a revocation between the check and the start of a session still ends the
+// session.
 func TestRevokedMeanwhile(t *testing.T) {
 	registry := &revocations{}
 	asked := 0
@@ -187,8 +187,8 @@ func TestRevokedMeanwhile(t *testing.T) {
 	pgtest.Eventually(t, "no session", func() bool { return len(f.server.Sessions()) == 0 })
 }
 
-// limited is a fixture whose cluster has limits, with a session in the raw
-// protocol. look has the gateway look at its sessions once more.
+// limited returns a fixture whose cluster has limits, and a session in the raw protocol. look
+// makes the gateway check its sessions again.
 func limited(t *testing.T, limits session.Limits, sslmode string) (f *fixture, c *client, look func()) {
 	t.Helper()
 	registry := &revocations{}
@@ -200,7 +200,7 @@ func limited(t *testing.T, limits session.Limits, sslmode string) (f *fixture, c
 	look = func() {
 		asked := func() int { registry.mu.Lock(); defer registry.mu.Unlock(); return registry.asked }
 		before := asked()
-		// When the second look has begun, the first has ended.
+		// When the second check has begun, the first has ended.
 		pgtest.Eventually(t, "the gateway looks", func() bool { f.server.Recheck(); return asked() >= before+2 })
 	}
 	return f, f.session(f.grant(pg.Name("alice")), sslmode), look
@@ -208,8 +208,7 @@ func limited(t *testing.T, limits session.Limits, sslmode string) (f *fixture, c
 
 func (f *fixture) forward(d time.Duration) { f.ahead.Add(int64(d)) }
 
-// query runs a query that has one row, and returns the kinds of messages of the
-// answer.
+// query runs a query that returns one row, and returns the types of the answer's messages.
 func (c *client) query(sql string) string {
 	c.t.Helper()
 	c.send(typed('Q', []byte(sql+"\x00")))
@@ -243,8 +242,8 @@ func (f *fixture) wantEnd(id, reason, state string) {
 	}
 }
 
-// TestEndAtExpiry: the notice comes once, between the server's messages, and the
-// end when it is time.
+// TestEndAtExpiry: the notice comes once, between the server's messages, and the session ends on
+// time.
 func TestEndAtExpiry(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f, c, look := limited(t, session.Limits{AtExpiry: true, Total: time.Hour, Notice: 5 * time.Minute}, sslmode)
@@ -274,8 +273,8 @@ func TestEndAtExpiry(t *testing.T) {
 	})
 }
 
-// TestNoticeUnderLoad: whenever the notice falls, the stream stays intact, and a
-// client that is never idle for long gets it too.
+// TestNoticeUnderLoad: the stream stays intact wherever the notice is inserted, and even a
+// client that is never idle for long gets it.
 func TestNoticeUnderLoad(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f, c, _ := limited(t, session.Limits{Total: time.Hour, Notice: 30 * time.Minute}, sslmode)
@@ -302,7 +301,7 @@ func TestNoticeUnderLoad(t *testing.T) {
 	})
 }
 
-// TestTotalLimit: a query that runs is cancelled, and the client told.
+// TestTotalLimit: a running query is cancelled, and the client is told.
 func TestTotalLimit(t *testing.T) {
 	f, c, _ := limited(t, session.Limits{Total: time.Hour}, "verify-full")
 	id := f.server.Sessions()[0].ID
@@ -341,7 +340,7 @@ func TestIdleLimit(t *testing.T) {
 		f.wantEnd(id, "idle limit", row.state)
 	}
 
-	// Waiting for a slow query is not being idle.
+	// A session that waits for a slow query is not idle.
 	f, c, look := limited(t, session.Limits{Idle: 10 * time.Minute}, "verify-full")
 	c.send(sleep)
 	pgtest.Eventually(t, "the query runs", func() bool { return f.server.Sessions()[0].State == "active" })
@@ -355,8 +354,8 @@ func TestIdleLimit(t *testing.T) {
 	}
 }
 
-// TestLimitsOfReload: new limits hold for sessions that run, and the end of a
-// cluster is not the end of its sessions.
+// TestLimitsOfReload: new limits apply to running sessions, and removing a cluster from the
+// configuration does not end its sessions.
 func TestLimitsOfReload(t *testing.T) {
 	f, c, look := limited(t, session.Limits{Total: time.Hour}, "verify-full")
 	old, _ := f.cluster("examplecluster")
@@ -380,8 +379,8 @@ func TestLimitsOfReload(t *testing.T) {
 	c.wantFatal("57P01", "limit of 1h0m0s")
 }
 
-// TestRevokedRebel: a statement that catches its cancellation and goes on does not
-// outlive its session, also where the server would not notice by itself.
+// TestRevokedRebel: a statement that catches its cancellation does not outlive its session, even
+// if the server would not notice by itself.
 func TestRevokedRebel(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		registry := &revocations{}
@@ -410,8 +409,8 @@ func TestRevokedRebel(t *testing.T) {
 	})
 }
 
-// TestRevokedServerSilent: a server that has stopped answering, to a cancel as
-// well, does not keep a session from ending in time.
+// TestRevokedServerSilent: a session ends in time even if the server has stopped answering,
+// cancel requests included.
 func TestRevokedServerSilent(t *testing.T) {
 	registry := &revocations{}
 	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })

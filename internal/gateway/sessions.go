@@ -52,14 +52,14 @@ var states = map[byte]string{
 // statePrewarmed is the State of a session that was started ahead of its logon.
 const statePrewarmed = "prewarmed"
 
-// Reasons of a session's end that the gateway has; package session has the others.
+// Reasons for the end of a session that the gateway adds to those of package session.
 const (
 	reasonShutdown   = "shutdown"
 	reasonTerminated = "terminated"
 	reasonRevoked    = "credential revoked"
 )
 
-// entry is a session in the table, with what the gateway knows of it beside.
+// entry is a session in the table, with the gateway's own data about it.
 type entry struct {
 	*session.Session
 	info    Session
@@ -68,14 +68,14 @@ type entry struct {
 	cancel  cancelKey
 	backend *dbuser.Backend // nil: the server has not named it
 
-	// What it takes to park the upstream session.
+	// The data needed to park the upstream session.
 	origin    *origin // nil: it is never parked
 	upstream  *upstream
 	roleUser  string      // the role that it works as; empty: the session role
 	cancelled atomic.Bool // a cancel request was found to be for it, and may still be on its way
 }
 
-// newSession adds a session to the table; it does not run yet.
+// newSession adds a session to the table. The session does not run yet.
 func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	g := &l.grant
 	state := l.client.TLS()
@@ -149,7 +149,7 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	s.sessions.release(info.Cluster, info.DBUser)
 }
 
-// describe is a snapshot of the session.
+// describe returns a description of the session.
 func (e *entry) describe() Session {
 	info := e.info
 	info.DBGroups = slices.Clone(info.DBGroups)
@@ -201,7 +201,7 @@ func (s *Server) KillWhere(match func(*Session) bool) int {
 	return n
 }
 
-// imposed is the cause of an end that the gateway imposes.
+// imposed returns the cause for an end that the gateway imposes.
 func imposed(reason, message string) session.Cause {
 	return session.Cause{Reason: reason, SQLState: pgwire.StateAdminShutdown, Message: message, Imposed: true}
 }
@@ -218,7 +218,7 @@ func (s *Server) endAll() {
 	for _, e := range s.sessions.all() {
 		e.CancelAndEnd(shutdown())
 	}
-	// Every step of an end has a deadline, so this one is not reached.
+	// Every step of an end has a deadline, so this timeout is never reached.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_ = s.sessions.wait(ctx)
@@ -239,7 +239,7 @@ type table struct {
 	empty    chan struct{} // closed when closed and total is 0
 }
 
-// place is what a session counts for: its cluster, or its user there.
+// place is what a session is counted under: its cluster, or its user in the cluster.
 type place struct{ cluster, user string }
 
 func newTable(most int) *table {
@@ -247,7 +247,7 @@ func newTable(most int) *table {
 		counts: map[place]int{}, empty: make(chan struct{})}
 }
 
-// reserve counts a logon before it costs the cluster anything.
+// reserve counts a logon before the logon causes the cluster any work.
 func (t *table) reserve(cluster *Cluster, user string) *refusal {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -292,7 +292,7 @@ func (t *table) add(e *entry) {
 	t.byPID[e.cancel.pid] = append(t.byPID[e.cancel.pid], e)
 }
 
-// forget takes a session out. What it has moved stays in the sums of Stats.
+// forget removes a session. Its traffic stays in the sums of Stats.
 func (t *table) forget(e *entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -325,7 +325,7 @@ func (t *table) find(pid uint32, key []byte) *entry {
 	return found
 }
 
-// live reports whether a session of a session role lives.
+// live reports whether a session role has a session.
 func (t *table) live(admin Admin, role string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -347,7 +347,7 @@ func (t *table) all() []*entry {
 	return list
 }
 
-// wait keeps new logons out, and waits until the last session is gone.
+// wait refuses new logons, and waits until the last session has ended.
 func (t *table) wait(ctx context.Context) error {
 	t.mu.Lock()
 	if !t.closed {

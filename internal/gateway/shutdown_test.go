@@ -46,7 +46,7 @@ func TestShutdown(t *testing.T) {
 	if fields := early.fatal(); fields['C'] != "57P03" {
 		t.Errorf("logon during the shutdown: %q", fields)
 	}
-	// Until the limit everybody works on, and queries can be cancelled.
+	// Until the deadline all sessions go on, and queries can be cancelled.
 	short.until('D')
 	short.until('Z')
 	short.send(typed('Q', []byte("SELECT 1\x00")))
@@ -78,7 +78,8 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("%s: last message %q %q", name, kind, got)
 		}
 	}
-	// What ran was cancelled, and its client is told both.
+	// A running query was cancelled, and its client is told about the cancellation and the
+	// shutdown.
 	if got := errorFields(running.until('E')); got['C'] != "57014" {
 		t.Errorf("running: %q", got)
 	}
@@ -91,7 +92,7 @@ func TestShutdown(t *testing.T) {
 	pgtest.Eventually(t, "the upstream sessions end", func() bool { return sessionsOf(t, pg, g.DBUser) == 0 })
 }
 
-// slowAdmin answers when it is told to.
+// slowAdmin answers only when the test lets it.
 type slowAdmin struct {
 	gateway.Admin
 	asked  atomic.Bool
@@ -104,8 +105,7 @@ func (a *slowAdmin) Ensure(ctx context.Context, need dbuser.Need) (dbuser.Sessio
 	return a.Admin.Ensure(ctx, need)
 }
 
-// TestShutdownDuringLogon: a logon that is under way when the limit is reached
-// leaves no session behind.
+// TestShutdownDuringLogon: a logon in progress at the deadline leaves no session behind.
 func TestShutdownDuringLogon(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
@@ -141,7 +141,7 @@ func TestShutdownDuringLogon(t *testing.T) {
 	}
 }
 
-// TestShutdownEarly: with nobody there it does not wait for the limit.
+// TestShutdownEarly: without sessions, Shutdown does not wait for the deadline.
 func TestShutdownEarly(t *testing.T) {
 	f := newFixture(t, nil)
 	if err := f.server.Shutdown(context.Background()); err != nil {
@@ -149,8 +149,8 @@ func TestShutdownEarly(t *testing.T) {
 	}
 }
 
-// TestShutdownMany: however many run what does not stop, on a server that does not
-// answer, each client is told, each end is recorded, and it takes no time for each.
+// TestShutdownMany: however many sessions run endless queries on a server that does not answer,
+// each client is told, each end is recorded, and the time does not grow with their number.
 func TestShutdownMany(t *testing.T) {
 	f := newFixture(t, nil)
 	addr, _ := scripted(t, func(conn net.Conn) {
@@ -184,7 +184,7 @@ func TestShutdownMany(t *testing.T) {
 	}
 }
 
-// TestRevokedDuringShutdown: what is revoked ends while others are waited for.
+// TestRevokedDuringShutdown: revoked sessions end while the gateway waits for others.
 func TestRevokedDuringShutdown(t *testing.T) {
 	registry := &revocations{}
 	f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })

@@ -13,10 +13,9 @@ import (
 // ClientHello. No start-up packet of a permitted length begins with it.
 const tlsHandshake = 0x16
 
-// greet takes the client from its first byte to its start-up message: TLS, GSS,
-// cancel requests. It returns neither a message nor a refusal when the connection
-// has served its purpose, and both when the message asks for something that is
-// refused.
+// greet reads from the client's first byte to its start-up message: TLS, GSS, cancel requests.
+// It returns neither a message nor a refusal if the connection has served its purpose, and both
+// if the message asks for something that is refused.
 func (l *logon) greet() (*pgwire.Startup, *refusal) {
 	var askedTLS, askedGSS bool
 	in := pgwire.NewReader(l.client)
@@ -50,10 +49,10 @@ func (l *logon) greet() (*pgwire.Startup, *refusal) {
 
 		// Each may be asked for once, in either order, and before TLS.
 		case code == pgwire.SSLRequest && !askedTLS:
-			// Bytes that came with the request came in the clear, perhaps from a man
-			// in the middle, and must not be taken for the content of TLS
-			// (CVE-2021-23214). PostgreSQL, too, answers before it looks, and says
-			// nothing more to a client that does not do a handshake.
+			// Bytes that arrived together with the request were sent in the clear, perhaps by a
+			// man in the middle, and must not be taken for the content of TLS (CVE-2021-23214).
+			// PostgreSQL also answers before it checks, and sends nothing more to a client that
+			// does not do a handshake.
 			askedTLS = true
 			if _, err := l.client.Write([]byte{pgwire.Accepted}); err != nil {
 				return nil, refuseGone(err)
@@ -100,7 +99,7 @@ func (l *logon) startTLS(direct bool) *refusal {
 	return nil
 }
 
-// maxPassword is the longest password that is read at all.
+// maxPassword is the longest password that the gateway reads.
 const maxPassword = 4096
 
 // askPassword asks for a password and reads it. Every family of drivers can answer

@@ -13,8 +13,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestPreStartup sends what comes before the start-up message, and wants the
-// gateway's bytes. Everything here is without TLS; the peer is local.
+// TestPreStartup sends each kind of packet that can precede the start-up message, and checks the
+// gateway's answer byte by byte. There is no TLS here; the peer is local.
 func TestPreStartup(t *testing.T) {
 	f := newFixture(t, nil)
 	hello := startup(version30, "user", "IAM:alice")
@@ -89,7 +89,7 @@ func TestPreStartup(t *testing.T) {
 		})
 	}
 	f.t = t
-	// A user was named, and what came with him was refused.
+	// The client named a user, and the rest of the message was refused.
 	if logons, _ := f.audit.count(); logons != 7 {
 		t.Errorf("%d logons recorded, want 7", logons)
 	}
@@ -98,7 +98,7 @@ func TestPreStartup(t *testing.T) {
 	}
 }
 
-// TestParametersBeforeTheUser: a record has the user, wherever he stands.
+// TestParametersBeforeTheUser: the record names the user wherever the user parameter is.
 func TestParametersBeforeTheUser(t *testing.T) {
 	f := newFixture(t, nil)
 	c := f.dial()
@@ -109,7 +109,7 @@ func TestParametersBeforeTheUser(t *testing.T) {
 	}
 }
 
-// TestSQLStatesAreInTheManual: each that the gateway itself answers with.
+// TestSQLStatesAreInTheManual: the manual lists every SQLSTATE that the gateway itself sends.
 func TestSQLStatesAreInTheManual(t *testing.T) {
 	manual, err := os.ReadFile("../../docs/api.md")
 	if err != nil {
@@ -128,7 +128,7 @@ func TestSQLStatesAreInTheManual(t *testing.T) {
 	}
 }
 
-// Protocol 2 had messages without a length.
+// Messages of protocol 2 have no length.
 func TestProtocol2(t *testing.T) {
 	f := newFixture(t, nil)
 	c := f.dial()
@@ -191,7 +191,7 @@ func TestTLSNegotiation(t *testing.T) {
 		}
 	}
 
-	// A start-up message where the ClientHello should be never reaches the parser.
+	// A start-up message in the place of the ClientHello never reaches the parser.
 	c = f.dial()
 	c.send(sslRequest)
 	c.read(1)
@@ -201,8 +201,8 @@ func TestTLSNegotiation(t *testing.T) {
 	}
 }
 
-// TestRedshiftDriver logs on with what redshift_connector sends, and looks at
-// each message as that driver does.
+// TestRedshiftDriver sends the same messages as redshift_connector, and reads each answer as
+// that driver does.
 func TestRedshiftDriver(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)

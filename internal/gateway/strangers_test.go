@@ -40,8 +40,8 @@ func TestSilentPeers(t *testing.T) {
 	}
 }
 
-// TestTalkingPeers: peers that send a byte now and then fill the room, from a few
-// addresses or from as many as they are. An honest client gets in.
+// TestTalkingPeers: peers that send a byte now and then fill the room, from a few addresses or
+// each from its own. An honest client gets in.
 func TestTalkingPeers(t *testing.T) {
 	for name, row := range map[string]struct{ addresses, each int }{"a few addresses": {4, 50}, "many addresses": {200, 1}} {
 		t.Run(name, func(t *testing.T) {
@@ -49,8 +49,8 @@ func TestTalkingPeers(t *testing.T) {
 				c.Limits.HalfOpen, c.Limits.HalfOpenPerAddress, c.Limits.LogonTimeout = 100, 100, time.Minute
 			})
 			f.real(pgtest.Start(t))
-			// A start-up packet of 9000 bytes takes a quarter of an hour like this,
-			// and whoever is turned out comes again.
+			// At this rate a start-up packet of 9000 bytes takes a quarter of an hour. A peer
+			// that is closed for a newcomer connects again.
 			ctx, stop := context.WithCancel(t.Context())
 			var talking sync.WaitGroup
 			defer talking.Wait()
@@ -75,8 +75,8 @@ func TestTalkingPeers(t *testing.T) {
 				}
 			}
 			pgtest.Eventually(t, "the room is full", func() bool { return f.server.HalfOpen() == 100 })
-			// On a busy machine the honest client may itself be slow, and turned out;
-			// it tries again.
+			// On a busy machine the honest client may itself be slow and be closed for a
+			// newcomer; it tries again.
 			g := f.grant("alice")
 			for range 3 {
 				start := time.Now()
@@ -93,7 +93,7 @@ func TestTalkingPeers(t *testing.T) {
 	}
 }
 
-// TestAddressLimit: one address holds its share, and others get in meanwhile.
+// TestAddressLimit: one address uses its whole share, and other addresses still get in.
 func TestAddressLimit(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfOpenPerAddress, c.Limits.HalfOpen = 5, 50 })
 	f.real(pgtest.Start(t))
@@ -110,8 +110,7 @@ func TestAddressLimit(t *testing.T) {
 	pgtest.Eventually(t, "5 half-open connections of one address at most", func() bool { return f.server.HalfOpen() <= 5 })
 }
 
-// TestBurst: many honest clients at once, of which only some find room at first,
-// all get in.
+// TestBurst: of many honest clients at once only some find room at first, but all get in.
 func TestBurst(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfOpen, c.Limits.HalfOpenPerAddress = 10, 10 })
 	f.real(pgtest.Start(t))
@@ -133,14 +132,15 @@ func TestBurst(t *testing.T) {
 			failed++
 		}
 	}
-	// Who comes from an address that has its share is sent away.
+	// A connection from an address that has used up its share is closed.
 	if failed > 30 {
 		t.Errorf("%d of 40 did not get in", failed)
 	}
 	pgtest.Eventually(t, "no half-open connections are left", func() bool { return f.server.HalfOpen() == 0 })
 }
 
-// TestDeadline: whatever a peer does before it is logged on, it does not last.
+// TestDeadline: whatever a peer does before it is logged on, its connection is closed at the
+// deadline.
 func TestDeadline(t *testing.T) {
 	const limit = 700 * time.Millisecond
 	f := newFixture(t, func(c *gateway.Config) { c.Limits.LogonTimeout = limit })
@@ -188,8 +188,8 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
-// TestSlowedFailures: an address that fails is answered later and later, one that
-// has a credential at once.
+// TestSlowedFailures: answers to an address that keeps failing are delayed more and more; a
+// client with a credential is answered at once.
 func TestSlowedFailures(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) {
 		c.Limits.FailureDelay, c.Limits.FailureDelayMax = 50*time.Millisecond, 400*time.Millisecond
@@ -223,8 +223,9 @@ func TestSlowedFailures(t *testing.T) {
 	pgtest.Eventually(t, "no half-open connections are left", func() bool { return f.server.HalfOpen() == 0 })
 }
 
-// TestStrangersFillNoDisk: each forged password is answered and slowed as ever, and
-// each start-up message that is refused answered; few of a flood are recorded, and the record says of how many there is none.
+// TestStrangersFillNoDisk: in a flood every forged password and every refused start-up message
+// is answered, the former with the usual delay. Only a few are recorded, and the record counts
+// the omitted ones.
 func TestStrangersFillNoDisk(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) {
 		c.Limits.FailureDelay, c.Limits.FailureDelayMax = time.Millisecond, time.Millisecond
@@ -270,7 +271,7 @@ func TestStrangersFillNoDisk(t *testing.T) {
 	if n := strings.Count(f.log.String(), "logon refused"); n != recorded() {
 		t.Errorf("%d lines in the log, want as many as records, %d", n, recorded())
 	}
-	// Who has a credential has a record for each attempt all the same.
+	// Every attempt of a credential holder is still recorded.
 	before := recorded()
 	for range 3 {
 		g := f.grant("alice")
@@ -283,7 +284,7 @@ func TestStrangersFillNoDisk(t *testing.T) {
 	}
 }
 
-// flaky is a listener that is out of descriptors now and then.
+// flaky is a listener that runs out of descriptors now and then.
 type flaky struct {
 	net.Listener
 	mu   sync.Mutex
@@ -319,7 +320,7 @@ func TestAcceptErrors(t *testing.T) {
 	}
 }
 
-// TestFirstLogons: many first logons of one new user at once.
+// TestFirstLogons: a new user logs on for the first time many times at once.
 func TestFirstLogons(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// otherGateway is an Admin whose session roles another gateway strips once, at one
-// of two moments of a logon.
+// otherGateway is an Admin whose session role is stripped by another gateway once, at one of two
+// moments during a logon.
 type otherGateway struct {
 	gateway.Admin
 	afterEnsure, beforeOpened func(role string)
@@ -37,10 +37,9 @@ func (o *otherGateway) Opened(role string) {
 	o.Admin.Opened(role)
 }
 
-// TestStrippedDuringALogon: another gateway takes the rights of the session role
-// away in the middle of a logon. The session has them all the same, at once or, when
-// the server had let it in already, a moment later.
-// One version of either kind: memberships have options from 16 on.
+// TestStrippedDuringALogon: another gateway strips the session role during a logon. The session
+// still gets its rights: at once, or a moment later if the server had already let it in. One
+// version below 16 and one from 16 on are enough, since only there memberships have options.
 func TestStrippedDuringALogon(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
@@ -105,8 +104,8 @@ func TestStrippedDuringALogon(t *testing.T) {
 	})
 }
 
-// TestOptionsOfTheClient: the option that has a session begin as its user takes its
-// place beside the client's own, for names of all kinds.
+// TestOptionsOfTheClient: the start-up option that makes a session begin as its user is sent in
+// addition to the client's own options, for all kinds of names.
 func TestOptionsOfTheClient(t *testing.T) {
 	pg := pgtest.Start(t)
 	f := newFixture(t, nil)
@@ -123,8 +122,8 @@ func TestOptionsOfTheClient(t *testing.T) {
 	}
 }
 
-// TestSessionsOfAStandby: the primary does not show the sessions of a standby. They
-// keep their rights as long as they last, whatever their session role owns.
+// TestSessionsOfAStandby: the primary does not show the sessions of a standby. They keep their
+// rights until they end, whatever their session role owns.
 func TestSessionsOfAStandby(t *testing.T) {
 	f := newFixture(t, nil)
 	primary, standby := pair(t)
@@ -154,10 +153,10 @@ func TestSessionsOfAStandby(t *testing.T) {
 	pgtest.Eventually(t, "strip after the session's end", func() bool { return memberships() == 1 })
 }
 
-// TestRevocationReachesTheSessionRole: a password that the holder has given it is of no
-// use, and the rights are gone, although it owns nothing. Another credential for
-// the same user and groups gets them again.
-// One version of either kind: memberships have options from 16 on.
+// TestRevocationReachesTheSessionRole: after a revocation, a password that the holder gave the
+// session role does not work, and the role's rights are gone although it owns nothing. Another
+// credential for the same user and groups restores them. One version below 16 and one from 16 on
+// are enough.
 func TestRevocationReachesTheSessionRole(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()

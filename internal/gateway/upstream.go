@@ -135,11 +135,11 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		}
 		switch {
 		case said.state == pgwire.StateInvalidAuthorization && t.tls == nil:
-			// pg_hba.conf may demand TLS, which the next entry has then.
+			// pg_hba.conf may demand TLS, which the next target uses.
 			continue
 		case refused == nil && slices.Contains([]string{pgwire.StateInvalidAuthorization, pgwire.RefusedPassword, pgwire.StateUndefinedDatabase, pgwire.StateInsufficientRights}, said.state):
-			// It is about the session role, so every host should say the same. Another
-			// one may still accept it: a standby knows a new role a little later.
+			// The error is about the session role, so every host should report the same. But
+			// another host may accept the role: a standby learns of a new role a little later.
 			refused = said
 		}
 		refusedBy = t.address
@@ -165,7 +165,7 @@ func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRol
 	return up, nil
 }
 
-// reach opens a connection to t, up to and including TLS, that has a deadline.
+// reach opens a connection to t, including TLS. The connection has a deadline.
 func (s *Server) reach(t *target, deadline time.Time) (*session.Conn, error) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
@@ -228,7 +228,7 @@ func (t *target) startTLS(c *session.Conn) error {
 		if _, err := c.Write(pgwire.AppendPacket(nil, pgwire.SSLRequest, nil)); err != nil {
 			return err
 		}
-		// Exactly one byte: those that follow it belong to TLS.
+		// Read exactly one byte: later bytes belong to TLS.
 		var answer [1]byte
 		if _, err := io.ReadFull(c, answer[:]); err != nil {
 			return fmt.Errorf("asking for TLS: %w", err)
@@ -260,7 +260,7 @@ func (t *target) at(a net.Addr) *target {
 	return &pinned
 }
 
-// logon goes from the start-up message to ReadyForQuery.
+// logon logs on to the server, from the start-up message to ReadyForQuery.
 func (u *upstream) logon(role dbuser.SessionRole, database string, params []pgwire.Param) error {
 	version := uint32(pgwire.Version30)
 	if role.ServerVersion >= 180000 {
@@ -298,7 +298,7 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []pgwi
 			}
 		case pgwire.MsgErrorResponse:
 			if said := parseServerError(body); len(said.state) == 5 {
-				// PostgreSQL checks whether a role may log in after AuthenticationOk.
+				// PostgreSQL checks only after AuthenticationOk whether the role may log in.
 				said.late = auth.done && said.routine != "InitializeSessionUserId"
 				return said
 			}
@@ -345,7 +345,7 @@ func beginAs(role string, params []pgwire.Param) []pgwire.Param {
 	return append(all, pgwire.Param{Name: "options", Value: option})
 }
 
-// optionEscaper escapes the separators of words in the start-up parameter options.
+// optionEscaper escapes the characters that separate words in the start-up parameter options.
 var optionEscaper = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n", "\v", "\\\v", "\f", "\\\f", "\r", "\\\r")
 
 // accept checks that the server is of the kind that target_session_attrs demands. From
@@ -426,7 +426,7 @@ func (u *upstream) ask(query string) ([]string, error) {
 	return nil, pgwire.ErrTooLong
 }
 
-// timedOut reports whether an error is a deadline's.
+// timedOut reports whether an error means that a deadline passed.
 func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }

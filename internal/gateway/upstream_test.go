@@ -56,8 +56,8 @@ func upstreamAt(t testing.TB, addrs ...string) *pgconn.Config {
 	return config
 }
 
-// scripted is a server that plays the same part in each connection, from the
-// start-up message on.
+// scripted starts a server that plays the same part in each connection, from the start-up
+// message on.
 func scripted(t testing.TB, part func(conn net.Conn)) (addr string, connections *atomic.Int32) {
 	t.Helper()
 	l := listen(t)
@@ -100,8 +100,8 @@ var (
 	ready  = typed('Z', []byte("I"))
 )
 
-// TestHostileUpstream: whatever a server answers, the client learns within its
-// time what is the matter, and nothing comes of it.
+// TestHostileUpstream: whatever a server answers, the client gets an explanation in time, and no
+// harm is done.
 func TestHostileUpstream(t *testing.T) {
 	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 	then := func(b []byte, next func(net.Conn)) func(net.Conn) {
@@ -164,7 +164,7 @@ func TestHostileUpstream(t *testing.T) {
 	}
 }
 
-// TestHosts: the first host that takes the session counts.
+// TestHosts: the session goes to the first host that accepts it.
 func TestHosts(t *testing.T) {
 	closed := listen(t)
 	closed.Close()
@@ -231,7 +231,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestHealOnce: a password that is refused is set again once, not for ever.
+// TestHealOnce: a refused password is set again once, not over and over.
 func TestHealOnce(t *testing.T) {
 	f := newFixture(t, nil)
 	addr, asked := scripted(t, sends(fatalMessage("28P01", "password authentication failed")))
@@ -247,7 +247,7 @@ func TestHealOnce(t *testing.T) {
 	}
 }
 
-// TestServerWithoutInterval: some systems cannot check for a client that is gone.
+// TestServerWithoutInterval: some systems cannot detect that a client is gone.
 func TestServerWithoutInterval(t *testing.T) {
 	f := newFixture(t, nil)
 	var asked atomic.Int32
@@ -261,7 +261,7 @@ func TestServerWithoutInterval(t *testing.T) {
 	})
 	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw", ServerVersion: 150000}}
 	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
-	// The server gave no cancel key, so the client gets none.
+	// The server sent no cancel key, so the client gets none.
 	c, pid, key := f.sessionVersion(f.grant("alice"), "verify-full", version30)
 	if pid != 0 || key != nil {
 		t.Errorf("cancel key %d %x, want none", pid, key)
@@ -269,8 +269,8 @@ func TestServerWithoutInterval(t *testing.T) {
 	c.Close()
 }
 
-// TestUpstreamTLS: TLS to the database, verified, with channel binding, also for
-// cancel requests; and refused when the certificate is somebody else's.
+// TestUpstreamTLS: connections to the database, those for cancel requests included, use verified
+// TLS with channel binding. A certificate of someone else is refused.
 func TestUpstreamTLS(t *testing.T) {
 	shared := pgtest.Start(t)
 	if newest := pgtest.Versions(); len(newest) > 0 { // for what 17 brought
@@ -340,8 +340,8 @@ func TestUpstreamTLS(t *testing.T) {
 	f.refused(err, "08001", "cannot be reached")
 }
 
-// TestClientCertificate: with sslcertmode=require a session is opened only where the server
-// asks for the client certificate and is shown it.
+// TestClientCertificate: with sslcertmode=require a session is opened only if the server asks
+// for the client certificate and receives it.
 func TestClientCertificate(t *testing.T) {
 	dir := t.TempDir()
 	authority, err := ca.Open(dir, nil, nil)
@@ -356,7 +356,7 @@ func TestClientCertificate(t *testing.T) {
 		}
 	}
 	pg.SecureWith(t, pems[0], pems[1])
-	// The client's certificate signs itself, and the server trusts it alone.
+	// The client's certificate is self-signed, and the server trusts only that one.
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -425,7 +425,7 @@ func TestClientCertificate(t *testing.T) {
 	try("sslmode=require&sslcertmode=require", false) // asked, and there is none
 }
 
-// TestUnixSocket reaches the database without TCP.
+// TestUnixSocket connects to the database through a Unix socket.
 func TestUnixSocket(t *testing.T) {
 	dir, err := os.MkdirTemp("", "daypass-*")
 	if err != nil {
@@ -435,7 +435,7 @@ func TestUnixSocket(t *testing.T) {
 	pg := pgtest.Start(t)
 	f := newFixture(t, nil)
 	cluster := f.real(pg)
-	// A socket of our own that leads to the server.
+	// A Unix socket of the test that leads to the server.
 	l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL."+strconv.Itoa(pg.Port())))
 	if err != nil {
 		t.Fatal(err)
@@ -466,7 +466,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-// TestPlainRelay carries a session over connections that have no descriptor.
+// TestPlainRelay relays a session over connections that have no file descriptor.
 func TestPlainRelay(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		pg := pgtest.Start(t)
