@@ -1,13 +1,12 @@
-// Package doctor looks at an installation as a whole and says what is odd, each time
-// with what to do. Operator looks at a server from its configuration, Person at what
-// someone needs who logs on. Nothing is changed.
+// Package doctor checks an installation as a whole, and reports each problem with its remedy.
+// Operator checks a server from its configuration, Person what someone needs in order to log on.
+// Neither changes anything.
 //
-// A report is made to be pasted into a public issue. Everything that is printed goes
-// through Mask: secrets that are known or look like one are taken out, and so are
-// account numbers, access key ids, host names and addresses, unless the caller asks for
-// these. What other programs said (an error of the resolver, of PostgreSQL) is masked
-// like everything else. Names of users, roles and policies are not reported at all:
-// findings about them are counted, and the command that lists them is named.
+// A report can be pasted into a public issue. Mask removes everything that is or looks like a
+// secret and, unless the caller asks for them, account numbers, access key IDs, host names and
+// addresses. Errors of other programs, such as the resolver or PostgreSQL, are masked like
+// everything else. Names of users, roles and policies are never reported: the report counts such
+// findings, and names the command that lists them.
 package doctor
 
 import (
@@ -27,7 +26,7 @@ const (
 	Error   Severity = "error"
 )
 
-// Finding is one thing that was looked at.
+// Finding is the result of one check.
 type Finding struct {
 	About    string   `json:"about"` // what was looked at, such as "clock"
 	Severity Severity `json:"severity"`
@@ -42,12 +41,12 @@ type Report struct {
 	see      func(Finding)
 }
 
-// NewReport makes a report. see is called with each finding as it is found; optional.
+// NewReport returns a report. If see is not nil, it is called with each finding.
 func NewReport(mask *Mask, see func(Finding)) *Report {
 	return &Report{Findings: []Finding{}, mask: mask, see: see}
 }
 
-// Failed reports whether something has to be mended.
+// Failed reports whether something has to be repaired.
 func (r *Report) Failed() bool {
 	for _, f := range r.Findings {
 		if f.Severity == Error {
@@ -73,11 +72,11 @@ func (r *Report) fail(about, do, format string, args ...any) {
 	r.add(about, Error, do, format, args...)
 }
 
-// patience is how long one look at something on the network may take.
+// patience bounds each check that uses the network.
 const patience = 10 * time.Second
 
-// maxSkew is how far two clocks may be apart before signatures are refused; from
-// fairSkew on it is worth a warning.
+// maxSkew is the clock difference from which signatures are refused; fairSkew is that from which
+// the report warns.
 const maxSkew, fairSkew = 5 * time.Minute, 20 * time.Second
 
 // clock compares this machine's clock with another's.
@@ -101,15 +100,15 @@ func aheadOrBehind(skew time.Duration) string {
 	return "behind"
 }
 
-// built compares the clock with the time of the commit that the program was built
-// from: no clock is before that.
+// built compares the clock with the time of the commit that the program was built from: a
+// correct clock is never before that.
 func (r *Report) built(at, now time.Time) {
 	if !at.IsZero() && now.Before(at) {
 		r.fail("clock", "set it (timedatectl set-ntp true)", "this machine's clock says %s, which is before this program was written", now.UTC().Format(time.RFC3339))
 	}
 }
 
-// expiry looks at the end of a certificate.
+// expiry checks when a certificate expires.
 func (r *Report) expiry(name, do string, from, until, now time.Time) {
 	switch {
 	case now.After(until):
@@ -123,7 +122,7 @@ func (r *Report) expiry(name, do string, from, until, now time.Time) {
 	}
 }
 
-// plainly is an error without the operation and the address that net puts before it.
+// plainly returns an error without the operation and address that package net prefixes.
 func plainly(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"

@@ -10,11 +10,11 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// Mask takes out of a text what must not be in a public issue. The zero value knows
-// no secret yet. It is not safe for concurrent use.
+// Mask removes from a text whatever must not be in a public issue. The zero value knows no
+// secrets yet. Not safe for concurrent use.
 type Mask struct {
-	// ShowNames leaves host names, addresses, account numbers and directories as they
-	// are. Secrets are taken out all the same.
+	// ShowNames keeps host names, addresses, account numbers and directories. Secrets are
+	// removed anyway.
 	ShowNames bool
 
 	secrets []string
@@ -22,11 +22,11 @@ type Mask struct {
 	aliases map[string]string // what stands for a host, so that two lines about one host can be told
 }
 
-// leastSecret is the length from which a text is taken for a secret: a shorter one
-// would be found within words.
+// leastSecret is the shortest text that is treated as a secret: a shorter one would be found
+// inside ordinary words.
 const leastSecret = 6
 
-// Secret makes a text one that is taken out wherever it is.
+// Secret adds a text that is removed wherever it appears.
 func (m *Mask) Secret(text string) {
 	text = strings.TrimSpace(text)
 	if len(text) >= leastSecret && !slices.Contains(m.secrets, text) {
@@ -35,7 +35,7 @@ func (m *Mask) Secret(text string) {
 	}
 }
 
-// Host adds a name to those that are masked, whatever its form.
+// Host adds a host name that is masked, in whatever form it appears.
 func (m *Mask) Host(name string) {
 	name = strings.ToLower(strings.Trim(name, "[]."))
 	if name != "" && !local(name) && !slices.Contains(m.hosts, name) {
@@ -45,32 +45,33 @@ func (m *Mask) Host(name string) {
 }
 
 var (
-	// assigned is a value that a name before it says to be secret: in YAML, in a
-	// connection string, in an environment.
+	// assigned matches a value after a name that marks it as secret: in YAML, in a connection
+	// string, in an environment.
 	assigned = regexp.MustCompile(`(?i)((?:secret|passw(?:or)?d|passwd|token|seed|private[_-]?key|secret[_-]?access[_-]?key)["']?\s*[:=]\s*["']?)([^\s"',}&]{4,})`)
-	// inURL is the password of a URL.
+	// inURL matches the password in a URL.
 	inURL = regexp.MustCompile(`(://[^/@\s:]*:)[^/@\s]+(@)`)
-	// block is a PEM file.
+	// block matches a PEM block.
 	block = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)`)
-	// long is what no word and no name is: keys, tokens, session tokens, signatures.
+	// long matches texts that are too long for a word or a name: keys, session tokens,
+	// signatures.
 	long = regexp.MustCompile(`[A-Za-z0-9+/=_~-]{33,}(\.[A-Za-z0-9+/=_~-]{8,})*`)
-	// accessKey is an access key id, which tells whose it is.
+	// accessKey matches an access key ID, which identifies its owner.
 	accessKey = regexp.MustCompile(`\b(A[KS]IA|AIDA|AROA)[A-Z0-9]{8,}\b`)
 	account   = regexp.MustCompile(`\b[0-9]{12}\b`)
 	address   = regexp.MustCompile(`\[?[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?|\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b`)
-	// hostName is a name with dots, and not a file's or a program's.
+	// hostName matches a name with dots that is not a file or a program.
 	hostName  = regexp.MustCompile(`(?i)\b[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.[a-z][a-z0-9-]*[a-z0-9]\b`)
 	mail      = regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+`)
 	directory = regexp.MustCompile(`(^|[\s"'(=:])(?:[A-Za-z]:)?[/\\](?:[^\s"'():,;/\\]+[/\\])+`)
 )
 
-// names with a dot that are no hosts: they end in one of these, or are listed.
+// Names with a dot that are not hosts: they end in one of these, or are listed.
 var (
 	fileEnds = []string{"yaml", "yml", "json", "jsonl", "crt", "cer", "pem", "key", "db", "md", "conf", "cnf", "lock", "secret", "password", "txt", "sh", "go", "service", "log", "socket"}
 	known    = []string{"gateway.tls", "api.tls", "api.listen", "gateway.listen", "gateway.advertise", "registry.etcd", "metrics.listen", "admin.listen"}
 )
 
-// Text returns the text without what must not be published.
+// Text returns the text without whatever must not be published.
 func (m *Mask) Text(text string) string {
 	const redacted = "[redacted]"
 	text = block.ReplaceAllString(text, redacted)
@@ -119,7 +120,7 @@ func (m *Mask) Text(text string) string {
 	return account.ReplaceAllString(text, "[account]")
 }
 
-// longTokens takes out what is as long as a key and has the letters and digits of one.
+// longTokens removes texts that are as long as a key and consist of a key's characters.
 func longTokens(text, instead string) string {
 	return long.ReplaceAllStringFunc(text, func(found string) string {
 		if strings.ContainsAny(found, "0123456789") && strings.ContainsAny(strings.ToLower(found), "abcdefghijklmnopqrstuvwxyz") {
@@ -129,7 +130,7 @@ func longTokens(text, instead string) string {
 	})
 }
 
-// alias is the same for the same host.
+// alias returns the name that replaces a host, always the same one for the same host.
 func (m *Mask) alias(host string) string {
 	host = strings.ToLower(strings.Trim(host, "."))
 	if m.aliases == nil {
@@ -147,7 +148,7 @@ func local(host string) bool {
 	return host == "localhost" || err == nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
-// replaceFold replaces a name in any case, where it is a whole word.
+// replaceFold replaces a name, whatever its case, where it is a whole word.
 func replaceFold(text, name, with string) string {
 	pattern := regexp.MustCompile(`(?i)(^|[^A-Za-z0-9_.-])` + regexp.QuoteMeta(name) + `($|[^A-Za-z0-9_-])`)
 	for {

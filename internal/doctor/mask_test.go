@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestMask: each text has something that must not be in an issue, and something that
-// has to stay, or the report is of no use.
+// TestMask: each text contains something that must not be in an issue, and something that must
+// stay for the report to be useful.
 func TestMask(t *testing.T) {
 	for _, test := range []struct{ text, not, keep string }{
 		{`dial tcp: lookup db.internal.example.com on 10.20.30.40:53: no such host`, "db.internal.example.com", "no such host"},
@@ -37,7 +37,7 @@ func TestMask(t *testing.T) {
 	}
 }
 
-// TestMaskKeeps what a reader needs, and what tells no one anything.
+// TestMaskKeeps: the report keeps what a reader needs and what reveals nothing.
 func TestMaskKeeps(t *testing.T) {
 	for _, text := range []string{
 		"daypass.yaml:12: gateway.listen: is \"x\", want HOST:PORT",
@@ -56,7 +56,7 @@ func TestMaskKeeps(t *testing.T) {
 	}
 }
 
-// TestMaskTellsHostsApart: two lines about one host have the same name for it.
+// TestMaskTellsHostsApart: two lines about one host use the same alias.
 func TestMaskTellsHostsApart(t *testing.T) {
 	m := &Mask{}
 	first, second, third := m.Text("a.example.com"), m.Text("b.example.com"), m.Text("A.example.com")
@@ -69,8 +69,8 @@ func TestMaskTellsHostsApart(t *testing.T) {
 	}
 }
 
-// FuzzMask: whatever is around it, a planted secret, account number and address are
-// gone, and what was masked once stays as it is.
+// FuzzMask: a planted secret, account number and address are removed from any context, and
+// masking a masked text changes nothing.
 func FuzzMask(f *testing.F) {
 	f.Add("a ", " b")
 	f.Add("password=", "&x")

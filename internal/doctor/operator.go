@@ -24,21 +24,21 @@ import (
 	"github.com/daypass/daypass/internal/server"
 )
 
-// Operator looks at a server on this machine, which need not run.
+// Operator checks a server on this machine, which need not be running.
 type Operator struct {
 	Config string // path of the configuration
 	Getenv func(string) (string, bool)
 	Now    func() time.Time
 	Built  time.Time // of the commit of this program; zero: not known
-	// Check looks at a cluster, as "daypass cluster check" does.
+	// Check checks a cluster, as "daypass cluster check" does.
 	Check func(context.Context, config.Cluster) (clustercheck.Report, error)
-	// SkipClusters leaves the databases alone.
+	// SkipClusters skips the checks of the databases.
 	SkipClusters bool
 }
 
-// Learn tells the mask what is secret, before anything is reported: what the
-// configuration has, names and takes from the environment. It reads the text, so that
-// it works for a configuration that nothing else can read.
+// Learn adds the secrets of the configuration to the mask before anything is reported: those in
+// the file, in the files that it names, and in the environment. It reads the file as text, so it
+// works even if the configuration cannot be parsed.
 func (o *Operator) Learn(mask *Mask) {
 	text, err := os.ReadFile(o.Config)
 	if err != nil {
@@ -86,7 +86,7 @@ var (
 	hostInConfig   = regexp.MustCompile(`(?:://(?:[^/@\s]*@)?|\bhost(?:addr)?\s*[=:]\s*["']?)([^\s"'/?},]+(?:,[^\s"'/?}, ]+)*)`)
 )
 
-// Run looks at everything.
+// Run runs all checks.
 func (o *Operator) Run(ctx context.Context, r *Report) {
 	r.built(o.Built, o.Now())
 	cfg := o.configuration(r)
@@ -103,8 +103,8 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 	}
 }
 
-// configuration reads the file. Variables that the server has and this shell does not
-// are no fault of the file.
+// configuration reads the file. It is not a fault of the file if the server has environment
+// variables that this shell does not.
 func (o *Operator) configuration(r *Report) *config.Config {
 	const about, do = "configuration", "run daypass config check with the same --config"
 	cfg, err := config.LoadEnv(o.Config, o.Getenv)
@@ -132,8 +132,8 @@ func (o *Operator) configuration(r *Report) *config.Config {
 	return cfg
 }
 
-// files looks at the data directory: who may read it, who holds it, how much room its
-// disk has. It reports whether a server runs.
+// files checks the data directory: its permissions, which process uses it, and the free space of
+// its disk. It reports whether a server is running.
 func (o *Operator) files(r *Report, cfg *config.Config) (running bool) {
 	const about = "files"
 	state, err := server.InspectData(cfg.Data)
@@ -170,7 +170,7 @@ func (o *Operator) files(r *Report, cfg *config.Config) (running bool) {
 	return state.Running
 }
 
-// oldKey is from when on the alert DaypassKeyOld fires.
+// oldKey is the age from which the alert DaypassKeyOld fires.
 const oldKey = 90 * 24 * time.Hour
 
 func (o *Operator) keys(r *Report, cfg *config.Config) {
@@ -249,8 +249,8 @@ func readCertificate(path string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(first.Bytes)
 }
 
-// registry asks where it is kept. A server that runs has the file, and is asked by
-// endpoint instead.
+// registry checks the place where revocations are kept. A running server has the file open, so
+// endpoint asks that server instead.
 func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
 	const about = "registry"
 	if cfg.Registry.Etcd == nil && running {
@@ -271,7 +271,7 @@ func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
 	}
 }
 
-// endpoint asks the server what it thinks of itself.
+// endpoint asks the server for its own state.
 func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, running bool) {
 	const about = "endpoint"
 	scheme := "http"
@@ -320,7 +320,8 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, 
 	}
 }
 
-// clusters counts what "cluster check" finds. Its findings name roles, and stay out.
+// clusters counts the findings of "cluster check". The findings themselves name roles, so they
+// are not reported.
 func (o *Operator) clusters(ctx context.Context, r *Report, cfg *config.Config) {
 	const about = "clusters"
 	for _, cluster := range cfg.Clusters {
@@ -347,7 +348,7 @@ func (o *Operator) clusters(ctx context.Context, r *Report, cfg *config.Config) 
 	}
 }
 
-// reachable is the address of a listener as seen from this machine.
+// reachable returns the address at which this machine reaches a listener.
 func reachable(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
@@ -356,7 +357,7 @@ func reachable(listen string) string {
 	return listen
 }
 
-// answer is that of a probe.
+// answer is the answer to a probe.
 type answer struct {
 	status int
 	date   time.Time
@@ -364,8 +365,8 @@ type answer struct {
 	leaf   *x509.Certificate // nil: no TLS
 }
 
-// probe asks a URL. Without roots the certificate is not checked: it is compared
-// afterwards, or what answers is on this machine.
+// probe requests a URL. If roots is nil the certificate is not verified: either the caller
+// compares it afterwards, or the server is on this machine.
 func probe(ctx context.Context, url string, client *http.Client) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -392,7 +393,7 @@ func probe(ctx context.Context, url string, client *http.Client) (answer, error)
 	return a, nil
 }
 
-// unwrapped is the cause behind the method and URL that net/http puts before it.
+// unwrapped returns the cause of an error without the method and URL that net/http prefixes.
 func unwrapped(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner

@@ -18,38 +18,37 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Person looks at what somebody needs who calls the API and logs on.
+// Person checks what someone needs in order to call the API and log on.
 type Person struct {
 	Now   func() time.Time
 	Built time.Time // as of Operator
-	// Find finds endpoint, region and access key as every command does.
+	// Find finds the endpoint, region and access key as every command does.
 	Find func(ctx context.Context) (Access, error)
-	// CAFile is the CA that the gateway's certificate is checked with; empty: the
-	// system's.
+	// CAFile is the CA for the gateway's certificate. If it is empty, the system's CAs are used.
 	CAFile string
 }
 
-// Access is the configuration with which a person calls the API.
+// Access is the configuration that a person calls the API with.
 type Access struct {
 	Endpoint    string // URL
 	Plaintext   bool   // it leads to another machine without TLS
 	Credentials aws.CredentialsProvider
 	HTTP        aws.HTTPClient
-	// Call asks for all clusters, as connect does.
+	// Call requests the list of all clusters, as connect does.
 	Call func(ctx context.Context) ([]Cluster, error)
-	// Allowed reports whether an error of Call is the refusal of a caller who was
-	// recognised.
+	// Allowed reports whether an error of Call means that the API recognized the caller and
+	// refused the action.
 	Allowed func(err error) (refused bool)
 }
 
-// Cluster is one that the API named.
+// Cluster is a cluster that the API listed.
 type Cluster struct {
 	Identifier, Host string
 	Port             int
 }
 
-// Run looks at everything, from the configuration to the gateway's certificate. What
-// depends on something that failed is not tried.
+// Run runs all checks, from the configuration to the gateway's certificate. It skips checks that
+// depend on one that failed.
 func (p *Person) Run(ctx context.Context, mask *Mask, r *Report) {
 	r.built(p.Built, p.Now())
 	access, err := p.Find(ctx)
@@ -90,7 +89,7 @@ func (p *Person) Run(ctx context.Context, mask *Mask, r *Report) {
 	p.client(r)
 }
 
-// accessKey asks where the access key comes from, and when it ends.
+// accessKey finds out where the access key comes from and when it expires.
 func (p *Person) accessKey(ctx context.Context, mask *Mask, r *Report, access Access) bool {
 	const about, do = "access key", "sign in, or make a profile with an access key (docs/clients.md)"
 	if access.Credentials == nil {
@@ -118,7 +117,7 @@ func (p *Person) accessKey(ctx context.Context, mask *Mask, r *Report, access Ac
 	return true
 }
 
-// endpoint asks the API's probe, with the certificate checked as every call does.
+// endpoint calls the API's probe and verifies the certificate as every call does.
 func (p *Person) endpoint(ctx context.Context, r *Report, access Access) bool {
 	const about = "endpoint"
 	u, err := url.Parse(access.Endpoint)
@@ -155,7 +154,7 @@ func (p *Person) endpoint(ctx context.Context, r *Report, access Access) bool {
 	return true
 }
 
-// transportOf uses a client of the SDK's as a transport.
+// transportOf returns an SDK client as a transport.
 func transportOf(client aws.HTTPClient) http.RoundTripper {
 	if client == nil {
 		return http.DefaultTransport
@@ -167,7 +166,7 @@ type roundTripper struct{ client aws.HTTPClient }
 
 func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return t.client.Do(r) }
 
-// whatToDo is for an endpoint that cannot be reached.
+// whatToDo returns the remedy for an endpoint that cannot be reached.
 func whatToDo(err error) string {
 	text := err.Error()
 	switch {
@@ -181,8 +180,8 @@ func whatToDo(err error) string {
 	return "look at endpoint_url, the network (a VPN?) and whether the server runs"
 }
 
-// gateway does what a client does before it sends a password: it asks for TLS and
-// checks the certificate.
+// gateway does what a client does before it sends a password: it asks for TLS and verifies the
+// certificate.
 func (p *Person) gateway(ctx context.Context, r *Report, host, address string) {
 	const about = "gateway"
 	ctx, cancel := context.WithTimeout(ctx, patience)

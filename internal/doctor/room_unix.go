@@ -4,7 +4,7 @@ package doctor
 
 import "golang.org/x/sys/unix"
 
-// room is how many bytes the disk under a path has for this account, and in all.
+// room returns how many bytes of the disk that holds path this account may use, and the total.
 func room(path string) (free, total uint64, ok bool) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(path, &stat); err != nil {

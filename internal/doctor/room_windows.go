@@ -2,7 +2,7 @@ package doctor
 
 import "golang.org/x/sys/windows"
 
-// room is how many bytes the disk under a path has for this account, and in all.
+// room returns how many bytes of the disk that holds path this account may use, and the total.
 func room(path string) (free, total uint64, ok bool) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {
