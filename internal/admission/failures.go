@@ -13,11 +13,10 @@ const (
 	failureForgotten    = 10 * time.Second // one failure of an address is forgotten in this time
 )
 
-// Failures slows down addresses that keep failing. Guessing cannot succeed where
-// passwords are signatures; slowing it down saves the machine's time and space in the
-// audit log. Only the answer to a failure is delayed, by a timer: a peer at the same
-// address that has a credential is not slowed, and no goroutine sleeps. Safe for
-// concurrent use.
+// Failures delays the answers to addresses that keep failing. Passwords are signatures, so
+// guessing them is hopeless; the delay saves CPU time and space in the audit log. A timer delays
+// the answer to a failure and nothing else: a peer at the same address with a credential is not
+// slowed down, and no goroutine sleeps. Safe for concurrent use.
 type Failures struct {
 	delay, most time.Duration
 
@@ -38,9 +37,8 @@ func NewFailures(delay, most time.Duration) *Failures {
 	return &Failures{delay: delay, most: most, seen: map[netip.Addr]failing{}}
 }
 
-// Hold counts a failure of address and calls answer after the delay, from another
-// goroutine. The delay begins at since, so that it does not show how far a check got
-// before it failed; zero means now.
+// Hold counts a failure of address, and calls answer from another goroutine after the delay. The
+// delay starts at since, so that it does not reveal how far a check got; zero means now.
 func (f *Failures) Hold(address netip.Addr, since time.Time, answer func()) {
 	now := time.Now()
 	if since.IsZero() {

@@ -77,9 +77,9 @@ func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 	return 0, nil
 }
 
-// Move counts v for another address from now on, or for none if it is exempt: a proxy
-// has named the client. If v is not in the room Move returns ErrClosed. If the address
-// has used up its share, Move returns ErrShare and takes v out.
+// Move counts v under another address from now on, because a proxy has named the client; exempt
+// means under none. It returns ErrClosed if v is not in the room. If the address has used up its
+// share, Move removes v and returns ErrShare.
 func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,8 +96,8 @@ func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	return nil
 }
 
-// shareLocked reports whether the visitor's address has used up its share, and none of
-// its visitors can make room.
+// shareLocked reports whether the visitor's address has used up its share, and none of its
+// visitors can make room.
 func (r *Room) shareLocked(v *Visitor) bool {
 	if v.Exempt || r.addresses[v.Address] < r.perAddress {
 		return false
@@ -217,9 +217,10 @@ func (r *Room) evictLocked(candidate func(*Visitor) bool) (evicted bool, wait ti
 // must have for one of them to make room for the newcomer.
 const crowd = 16
 
-// crowdLocked evicts a visitor of the address that has most, if those are a crowd
-// compared with the newcomer's address: the one that has kept the server waiting
-// longest, if that is longer than an honest peer needs. It reports whether it did.
+// crowdLocked looks for a crowd: the address with the most visitors, if they are crowd times as
+// many as the newcomer's address has. Of these visitors it evicts the one that has kept the
+// server waiting longest, if that is longer than an honest peer needs. It reports whether it
+// evicted one.
 func (r *Room) crowdLocked(newcomer *Visitor) bool {
 	if newcomer.Exempt {
 		return false

@@ -35,9 +35,9 @@ func let(r *admission.Room, g *guest) bool {
 	return err == nil && wait == 0
 }
 
-// TestCrowdMakesRoom: where one address fills the room with connections that never
-// fall silent, the newcomer from another does not wait until their time is up; one
-// of many among many does.
+// TestCrowdMakesRoom: one address fills the room with connections that never fall silent. A
+// newcomer from another address need not wait until the patience with them is used up. If many
+// addresses fill the room, it does have to wait.
 func TestCrowdMakesRoom(t *testing.T) {
 	const limit = 40
 	for _, row := range []struct {
@@ -87,8 +87,8 @@ func TestCrowdMakesRoom(t *testing.T) {
 	}
 }
 
-// TestWhoMakesRoom: of two visitors that fill a room, which one makes room for a
-// newcomer from another address, after some time.
+// TestWhoMakesRoom: two visitors fill a room. After some time one of them makes room for a
+// newcomer from another address; each row says which.
 func TestWhoMakesRoom(t *testing.T) {
 	silent := func(*guest) {}
 	talks := func(g *guest) { g.talk() }
@@ -154,8 +154,8 @@ func TestWhoMakesRoom(t *testing.T) {
 	}
 }
 
-// TestShare: an address has its share, an IPv6 address as its /64, and one visitor
-// that an address may do without makes room for another one of it.
+// TestShare: each address, or IPv6 /64, has its share. If a visitor of an address can be closed,
+// it makes room for another one of that address.
 func TestShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := admission.NewRoom(100, 2)
@@ -214,8 +214,8 @@ func TestMove(t *testing.T) {
 	})
 }
 
-// TestAdmitWaits: a newcomer waits until a place can be made, and no longer than its
-// context lets it.
+// TestAdmitWaits: a newcomer waits until a place can be made, but no longer than its context
+// allows.
 func TestAdmitWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := admission.NewRoom(1, 1)

@@ -37,7 +37,7 @@ const (
 // tells it when it waits for the peer and when the peer waits for the server. Safe
 // for concurrent use.
 type Visitor struct {
-	// Address is what the place is counted for, as Network returns it. It must not
+	// Address is the address that the place counts for, as Network returns it. It must not
 	// change while the visitor is in a Room; see Room.Move.
 	Address netip.Addr
 	// Arrived is when the connection was accepted.
@@ -120,8 +120,8 @@ func (v *Visitor) kept(now time.Time) time.Duration {
 	return time.Duration(kept)
 }
 
-// overdue returns for how long the patience with the visitor has been used up; or, if it
-// is not, how much of it is left.
+// overdue returns how long ago the patience with the visitor ran out or, if it has not, how much
+// is left.
 func (v *Visitor) overdue(now time.Time) (over, left time.Duration) {
 	since := func(nanoseconds int64) time.Duration { return now.Sub(time.Unix(0, nanoseconds)) }
 	switch rests, last := v.rests.Load(), v.last.Load(); {
