@@ -9,8 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// TestBytes: a caller that has written too much waits until the debt is paid, and
-// another one does not.
+// TestBytes: a caller that has written too much waits until the debt is paid; other callers do
+// not.
 func TestBytes(t *testing.T) {
 	k := throttle.NewKeys[string](throttle.Limit{Bytes: 100, BytesBurst: 1000}, 1000)
 	spend := func(key string, bytes int, now time.Time) bool {
@@ -57,8 +57,8 @@ func TestBytesAreRemembered(t *testing.T) {
 	}
 }
 
-// TestLines: strangers of one address, under one name, and from everywhere write no
-// more lines and bytes than the bounds say, and the lines tell of all that have none.
+// TestLines: whether they share an address, share a name, or share nothing, strangers cause no
+// more lines and bytes than the bounds allow. The lines that are written count the omitted ones.
 func TestLines(t *testing.T) {
 	one := throttle.Limit{Rate: 1, Burst: 10, Bytes: 100, BytesBurst: 2000}
 	all := throttle.Limit{Rate: 10, Burst: 100, Bytes: 1000, BytesBurst: 10_000}

@@ -96,8 +96,8 @@ const (
 	RefusedAgain         // over the limit, less than a second after Refused
 )
 
-// Enter asks for a call of key. If it is Admitted the pass must be returned with Leave;
-// otherwise there is no pass.
+// Enter starts a call of key. If the verdict is Admitted, return the pass with Leave when the
+// call is done; otherwise the pass is nil.
 func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 	limit := k.limit.Load()
 	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
@@ -143,9 +143,8 @@ func (s *shard[K]) passLocked(key K, limit *Limit, most int, now time.Time) *Pas
 	return p
 }
 
-// Charge takes bytes from the bucket of key, even more than are in it: then Enter
-// refuses calls until the bucket is above zero again. Calls that run already are not
-// stopped; the limit bounds their number.
+// Charge takes bytes from the bucket of key, which may go below zero. Enter then refuses calls
+// until it is above zero again. Running calls are not stopped; the limit bounds their number.
 func (k *Keys[K]) Charge(key K, bytes int, now time.Time) {
 	limit := k.limit.Load()
 	if limit.Bytes == 0 {
@@ -198,8 +197,8 @@ func (k *Keys[K]) Len() int {
 	return n
 }
 
-// evict makes room: of a few keys it forgets the one that has most of its limit left, so
-// that keys that have used theirs up stay. It reports whether there was a key without a
+// evict makes room: it looks at a few keys and forgets the one that has most of its limit left,
+// so that keys that have used up their limit stay. It reports whether it found a key without a
 // running call.
 func (s *shard[K]) evict(now time.Time) bool {
 	var victim K
@@ -241,8 +240,8 @@ type Gate struct {
 	shed    atomic.Uint64
 }
 
-// NewGate admits slots callers at a time; queue more may wait for their turn, no longer
-// than wait.
+// NewGate returns a gate that admits slots callers at a time. Up to queue more wait for their
+// turn, each for at most wait.
 func NewGate(slots, queue int, wait time.Duration) *Gate {
 	return &Gate{slots: make(chan struct{}, slots), queue: int64(queue), wait: wait}
 }

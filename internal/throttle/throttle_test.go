@@ -96,8 +96,8 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestTableIsBounded floods the table with keys; a key that has used its tokens up
-// is not forgotten for it.
+// TestTableIsBounded floods the table with keys; a key that has used up its tokens is not
+// forgotten.
 func TestTableIsBounded(t *testing.T) {
 	const most = 1600
 	k := throttle.NewKeys[string](throttle.Limit{Rate: 0.001, Burst: 3}, most)
