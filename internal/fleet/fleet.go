@@ -57,6 +57,10 @@ const (
 	silence = 15 * time.Second
 	// stale is the greatest age of the records that decisions are based on.
 	stale = 3 * time.Second
+	// buried is how long a server that is gone is remembered, and lingering how long an
+	// announcement stays in the registry that is not updated: it has no lease.
+	buried    = time.Hour
+	lingering = time.Minute
 	// settle is how long a server that is cut off from the registry signs with keys other than
 	// its own. keyring.Shared has the same bound for the servers that check.
 	settle = 5 * time.Minute
@@ -370,7 +374,7 @@ func (f *Fleet) waitsFor() string {
 
 // announcement returns the server's current announcement.
 func (f *Fleet) announcement() []byte {
-	s := serverStatement{Version: recordVersion, Self: f.config.Self(), Clock: f.config.Now(), Roots: f.config.Roots.IDs()}
+	s := serverStatement{Version: recordVersion, Self: f.config.Self(), Clock: f.config.Now(), Running: time.Since(f.begun), Roots: f.config.Roots.IDs()}
 	f.mu.Lock()
 	s.Seen = f.view.seen
 	if f.own != nil {

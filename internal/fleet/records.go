@@ -75,6 +75,8 @@ type serverStatement struct {
 	Self
 	// Clock is the server's time when it wrote this.
 	Clock time.Time `json:"clock"`
+	// Running is how long the server had been running by then. Unlike Clock, it never goes back.
+	Running time.Duration `json:"running,omitempty"`
 	// Seen is the latest revision of a record of a key that the server has read.
 	Seen uint64 `json:"seen"`
 	// Signing is the key that the server signs with. It is empty if the server signs with keys
@@ -83,6 +85,17 @@ type serverStatement struct {
 	Epoch   uint64 `json:"epoch,omitempty"`
 	// Roots are the identifiers of the server's root keys. The first one signs.
 	Roots []string `json:"roots"`
+}
+
+// after reports whether a statement of the same server is later than another one.
+func (s *serverStatement) after(other *serverStatement) bool {
+	switch {
+	case !s.Started.Equal(other.Started):
+		return s.Started.After(other.Started)
+	case s.Running != other.Running:
+		return s.Running > other.Running
+	}
+	return s.Clock.After(other.Clock)
 }
 
 // Self is what a server tells the others about itself.

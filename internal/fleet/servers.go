@@ -52,7 +52,7 @@ func (o *Operator) Servers(ctx context.Context) ([]Server, error) {
 	for {
 		silent := slices.ContainsFunc(slices.Collect(maps.Values(v.servers)), func(s *server) bool {
 			before := first[s.ID]
-			return before != nil && !s.Clock.After(before.Clock)
+			return before != nil && !s.gone && !s.after(&before.serverStatement)
 		})
 		if !silent {
 			return v.list(), nil
@@ -61,7 +61,7 @@ func (o *Operator) Servers(ctx context.Context) ([]Server, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-limited.Done():
-			maps.DeleteFunc(v.servers, func(id string, s *server) bool { return first[id] != nil && !s.Clock.After(first[id].Clock) })
+			maps.DeleteFunc(v.servers, func(id string, s *server) bool { return first[id] != nil && !s.after(&first[id].serverStatement) })
 			return v.list(), nil
 		case <-time.After(100 * time.Millisecond):
 		}

@@ -92,6 +92,11 @@ func (f *Fleet) plan() (steps []step) {
 			steps = append(steps, remove(s.record))
 		}
 	}
+	for id, s := range v.servers {
+		if id != f.self && !s.gone && time.Since(s.since) > lingering {
+			steps = append(steps, remove(s.record))
+		}
+	}
 	for id, r := range v.revoked {
 		switch {
 		case !r.there:

@@ -50,6 +50,7 @@ type server struct {
 	record registry.Record
 	since  time.Time     // when this process first saw what it says now; monotonic
 	offset time.Duration // of its clock, from this process's
+	gone   bool          // has no record; kept so that a copy of what it said is known as such
 }
 
 func newView() *view {
@@ -87,6 +88,13 @@ func (before *view) next(roots *keyring.Roots, records []registry.Record, now ti
 			gone := *r
 			gone.there = false
 			v.revoked[id] = &gone
+		}
+	}
+	for id, s := range before.servers {
+		if v.servers[id] == nil && time.Since(s.since) < buried {
+			gone := *s
+			gone.gone = true
+			v.servers[id] = &gone
 		}
 	}
 	return v
@@ -147,7 +155,7 @@ func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, n
 		v.revoked[id] = &revoked{statement, record, true, at}
 	case serverPrefix:
 		old := before.servers[id]
-		if old != nil && old.record.Revision == record.Revision {
+		if old != nil && !old.gone && old.record.Revision == record.Revision {
 			v.servers[id] = old
 			return nil
 		}
@@ -155,9 +163,9 @@ func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, n
 		if err != nil {
 			return err
 		}
-		next := &server{statement, record, at, statement.Clock.Sub(now)}
-		if old != nil && !statement.Clock.After(old.Clock) {
-			next.since, next.offset = old.since, old.offset // said again, not said anew
+		next := &server{serverStatement: statement, record: record, since: at, offset: statement.Clock.Sub(now)}
+		if old != nil && !statement.after(&old.serverStatement) {
+			next.serverStatement, next.since, next.offset = old.serverStatement, old.since, old.offset // said again, not said anew
 		}
 		v.servers[id] = next
 	}
@@ -177,7 +185,7 @@ func split(key string) (kind, id string) {
 func (v *view) live() []*server {
 	var list []*server
 	for _, id := range slices.Sorted(maps.Keys(v.servers)) {
-		if s := v.servers[id]; time.Since(s.since) < silence {
+		if s := v.servers[id]; !s.gone && time.Since(s.since) < silence {
 			list = append(list, s)
 		}
 	}

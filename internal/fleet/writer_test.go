@@ -251,3 +251,58 @@ func TestRotationOfAnEarlierState(t *testing.T) {
 		})
 	}
 }
+
+// TestCopiedAnnouncement: what a server said that is gone, put back again and again, does
+// not count as a server.
+func TestCopiedAnnouncement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+		a, gone := start(t, memory, roots, "a", 0), start(t, memory, roots, "gone", 0)
+		time.Sleep(time.Minute)
+		earlier, _ := memory.Get(t.Context(), "fleet/server/gone")
+		time.Sleep(time.Minute)
+		copied, err := memory.Get(t.Context(), "fleet/server/gone")
+		if err != nil || string(copied.Value) == string(earlier.Value) {
+			t.Fatal(err)
+		}
+		gone.stop()
+		time.Sleep(time.Minute)
+		put(t, memory, copied.Key, string(earlier.Value))
+		time.Sleep(time.Second)
+		if err := operator(memory, roots).Rotate(t.Context(), fleet.Rotation{}); err != nil {
+			t.Fatal(err)
+		}
+		old := a.sign().id
+		for range 30 { // one after the other, as if it spoke
+			put(t, memory, copied.Key, string(earlier.Value))
+			time.Sleep(time.Second)
+			put(t, memory, copied.Key, string(copied.Value))
+			time.Sleep(time.Second)
+		}
+		if a.sign().id == old {
+			t.Error("a copy of an announcement holds up a rotation")
+		}
+		put(t, memory, copied.Key, string(copied.Value))
+		time.Sleep(2 * time.Minute)
+		if _, err := memory.Get(t.Context(), copied.Key); err == nil {
+			t.Error("a copy of an announcement stays")
+		}
+	})
+}
+
+// TestClockIsPutBack: a server whose clock is put back is still there.
+func TestClockIsPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
+		a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+		b.moved.Store(-int64(10 * time.Minute))
+		time.Sleep(time.Minute)
+		if list := a.Servers(); len(list) != 2 {
+			t.Errorf("a sees %d servers", len(list))
+		}
+		list, err := operator(memory, roots).Servers(t.Context())
+		if err != nil || len(list) != 2 || fleet.Differences(list)[fleet.Clocks] == "" {
+			t.Errorf("Servers() = %+v, %v", list, err)
+		}
+	})
+}
