@@ -280,6 +280,7 @@ func TestRootKeyFaults(t *testing.T) {
 		"twice":           {testRootKey + "\n" + testRootKey, "{file: root.key}", 0o600, []string{"line 2: the same root key twice"}},
 		"open to others":  {testRootKey, "{file: root.key}", 0o644, []string{"root.key can be read by others", "chmod"}},
 		"command fails":   {"", `{command: [sh, "-c", "echo no such secret >&2; exit 3"]}`, 0o600, []string{"root_key.command: sh: exit status 3: no such secret"}},
+		"command traces":  {testRootKey, `{command: [sh, "-xc", "echo ` + testRootKey + `; exit 3"]}`, 0o600, []string{"exit status 3", "[redacted]"}},
 		"command missing": {"", "{command: [no-such-program]}", 0o600, []string{"root_key.command: no-such-program: "}},
 		"command prints":  {"", "{command: [echo, nonsense]}", 0o600, []string{"what echo prints: line 1: not 32 bytes"}},
 	} {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func runRootCommand(ctx context.Context, command []string) (*keyring.Roots, erro
 	case err != nil:
 		said, _, _ := strings.Cut(strings.TrimSpace(complaint.String()), "\n")
 		if said != "" {
-			err = fmt.Errorf("%w: %s", err, keyring.Redact(said))
+			err = fmt.Errorf("%w: %s", err, rootKeys.ReplaceAllString(keyring.Redact(said), "[redacted]"))
 		}
 		return nil, fmt.Errorf("%s: %w", command[0], err)
 	}
@@ -94,6 +95,10 @@ func runRootCommand(ctx context.Context, command []string) (*keyring.Roots, erro
 	}
 	return roots, nil
 }
+
+// rootKeys finds what may be a root key in what a program says, such as a script that
+// traces its commands.
+var rootKeys = regexp.MustCompile(`[0-9A-Za-z+/]{43}=|[0-9A-Fa-f]{64}`)
 
 // capped keeps the beginning of what is written to it.
 type capped struct{ bytes.Buffer }
