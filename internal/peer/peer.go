@@ -27,6 +27,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -175,7 +177,7 @@ func Serve(ctx context.Context, listener net.Listener, identity *Identity, servi
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          nil,
+		ErrorLog:          log.New(io.Discard, "", 0), // strangers could fill the log
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,6 +69,14 @@ func client(t *testing.T, roots *keyring.Roots, name string, now func() time.Tim
 	return c
 }
 
+// lines counts what is logged.
+type lines struct{ atomic.Int64 }
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.Add(1)
+	return len(p), nil
+}
+
 func all(peer.Peer) bool { return true }
 
 // TestPeers: requests reach the server that has the session, and servers that do not answer are
@@ -116,6 +126,9 @@ func TestPeers(t *testing.T) {
 // TestStrangers: a client without a certificate under the root key fails in the handshake, and a
 // server that shows another server's certificate is not trusted.
 func TestStrangers(t *testing.T) {
+	var logged lines
+	log.SetOutput(&logged)
+	defer log.SetOutput(os.Stderr)
 	roots, others := keyring.NewRoots(), keyring.NewRoots()
 	a := serve(t, roots, "a", time.Now)
 	for name, c := range map[string]*peer.Client{
@@ -143,6 +156,9 @@ func TestStrangers(t *testing.T) {
 	}
 	if a.killed.Load() != nil {
 		t.Error("a stranger has ended a session")
+	}
+	if n := logged.Load(); n > 0 {
+		t.Errorf("strangers have the server log %d lines", n)
 	}
 }
 
