@@ -14,7 +14,7 @@ const (
 	defaultTimeout = 8 * time.Second
 	// skipFor is how long a setting that could not be copied is left alone.
 	skipFor = 10 * time.Minute
-	// maxRefreshing bounds the changes that run behind logons.
+	// maxRefreshing bounds the changes that run in the background after logons.
 	maxRefreshing = 64
 )
 
@@ -36,8 +36,8 @@ type Admin struct {
 	closed     bool
 	openings   openings
 	path       serverPath
-	// outlastingBackends are backends that still run although they were terminated, with
-	// the oids of their session roles. They do not count as sessions.
+	// outlastingBackends are backends that keep running although they were terminated, with the
+	// OIDs of their session roles. They do not count as sessions.
 	outlastingBackends map[Backend]uint32
 }
 
@@ -57,8 +57,8 @@ func New(cfg Config) *Admin {
 	return a
 }
 
-// Close ends the standing connections and waits for what runs on them. Calls
-// in progress fail.
+// Close closes the standing connections and waits for the statements that run on them. Calls in
+// progress fail.
 func (a *Admin) Close() {
 	a.mu.Lock()
 	a.closed = true
@@ -71,7 +71,7 @@ func (a *Admin) Close() {
 // pendingChange is one change that several logons wait for.
 type pendingChange struct {
 	done chan struct{}
-	// What follows is read after done.
+	// The following fields may be read after done is closed.
 	looked time.Time // when the change last read the state; zero: it failed before
 	role   SessionRole
 	err    error
@@ -113,7 +113,7 @@ func (a *Admin) sessionRole(name string, n Need, st *state) SessionRole {
 	return role
 }
 
-// look reads the state on a standing connection.
+// look reads the state over a standing connection.
 func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (st *state, err error) {
 	err = a.Pool.Read(ctx, func(ctx context.Context, c *adminconn.Conn) error {
 		st, err = readState(ctx, c, n, s)
@@ -125,12 +125,12 @@ func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (st *state, er
 	return st, nil
 }
 
-// join waits for the change that this need asks for, and starts it if there is none.
-// The change runs to its own deadline: the logon that started it may go away while two
-// hundred others wait.
+// join waits for the change that this need calls for, and starts it if it is not running. The
+// change runs to its own deadline: the logon that started it may go away while two hundred
+// others wait.
 //
-// A change that is under way may have read the state before something that the caller
-// found, such as a setting that the holder changed since. Then join starts one more.
+// A change in progress may have read the state before something that the caller saw, such as a
+// setting that the holder has changed since. In that case join starts another change.
 func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
 	found := time.Now()
 	for {

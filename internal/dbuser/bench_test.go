@@ -8,7 +8,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// BenchmarkEnsure is what a logon adds: of a known user, and of a new one.
+// BenchmarkEnsure measures what Ensure adds to a logon, for a known user and for a new one.
 func BenchmarkEnsure(b *testing.B) {
 	s := pgtest.Start(b)
 	f := plain(b, s)

@@ -9,8 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
-// errLeft is returned where all statements succeeded and the role is still wrong:
-// REVOKE, for instance, silently skips what another role granted.
+// errLeft is returned if all statements succeeded and the role is still wrong: REVOKE, for
+// instance, silently skips grants of other roles.
 var errLeft = errors.New("the session role cannot be put right")
 
 // change corrects the session role, in one transaction in the lane. When another
@@ -77,8 +77,8 @@ func (a *Admin) changeOnce(ctx context.Context, r request, looked *time.Time) (S
 	return role, err
 }
 
-// planFor applies the rules and plans. A state that nothing has to be changed
-// in gives a plan without steps that is not foreign.
+// planFor applies the rules and returns the plan. If nothing has to change, the plan has no
+// steps and is not foreign.
 func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	user, healEdges, err := st.checkLent(r.need, &a.cfg)
 	if err != nil {
@@ -95,8 +95,8 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 		a.skip(step{name: "all", setting: settingKey(database, r.need.User)}, fmt.Errorf("user %q has more than %d bytes of settings", r.need.User, maxSettings))
 	}
 	if healEdges {
-		// A session role was granted to other roles. Revoke that first: the rights
-		// they have through it are not theirs.
+		// A session role was granted to other roles. Revoke that first: those roles must not
+		// have its rights.
 		result.steps = append([]step{{sql: cutEdges, about: aboutSessionRole, name: MarkerRole}}, result.steps...)
 		result.canWait, result.verify = false, true
 	}
@@ -122,8 +122,8 @@ begin
   end loop;
 end $$`
 
-// verify reads the state again, inside the transaction, and looks for what the
-// statements left in place without an error.
+// verify reads the state again inside the transaction, and looks for anything that the
+// statements silently left in place.
 func (a *Admin) verify(ctx context.Context, c *adminconn.Conn, r request) error {
 	st, err := readState(ctx, c, r.need, r.names)
 	if err != nil {
@@ -156,7 +156,7 @@ func (a *Admin) verify(ctx context.Context, c *adminconn.Conn, r request) error 
 	return nil
 }
 
-// changeError translates why a change cannot be made into the gateway's errors.
+// changeError translates the reason why a change failed into the gateway's errors.
 func (a *Admin) changeError(err error, n Need) error {
 	var ours *adminconn.Error
 	if errors.As(err, &ours) {

@@ -8,8 +8,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestRoleOfADatabase: the owner of a database may give it a role that its sessions begin
-// with. Those of the gateway stay who they are, with groups and without.
+// TestRoleOfADatabase: the owner of a database can set a role that sessions in it begin with.
+// The gateway's sessions, with and without groups, ignore it.
 func TestRoleOfADatabase(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -36,8 +36,8 @@ type Config struct {
 	Cluster string          // identifier, for errors and logs
 	Conn    *pgx.ConnConfig // the administrative login; made by pgx.ParseConfig
 	Key     [32]byte        // upstream passwords are derived from it
-	// Password reads the password of the administrative login again, when the server
-	// has refused the one in Conn. Optional.
+	// Password reads the password of the administrative login again after the server refused the
+	// one in Conn. Optional.
 	Password func() (keyring.Secret, error)
 
 	// TargetSessionAttrs is libpq's setting of that name for the sessions. Where
@@ -56,11 +56,11 @@ type Config struct {
 	Timeout  time.Duration    // one Ensure, all in all; default 8 s
 	Now      func() time.Time // default time.Now; schedules retries, never decides validity
 	Log      *slog.Logger     // default: discarded
-	// Observe gets the duration of each operation; it must not block. Optional.
+	// Observe is called with the duration of each operation. It must not block. Optional.
 	Observe func(op Operation, took time.Duration, err error)
 }
 
-// Operation is the operation that Config.Observe gets the duration of.
+// Operation is an operation whose duration is passed to Config.Observe.
 type Operation string
 
 const (
@@ -77,7 +77,7 @@ type Need struct {
 	Database   string   // the database the session will log on to; may be empty
 }
 
-// SessionRole is what the gateway logs on as.
+// SessionRole is the role that the gateway logs on as.
 type SessionRole struct {
 	Name          string
 	User          string // the role that a new session works as (ALTER ROLE … SET role); empty: the session role itself
@@ -124,7 +124,7 @@ func (a *Admin) Ensure(ctx context.Context, n Need) (SessionRole, error) {
 	return role, nil
 }
 
-// Seen returns SessionRole.Seen as it is now, and changes nothing. It is zero where an
+// Seen returns the present value of SessionRole.Seen, and changes nothing. It is zero if an
 // Ensure of n would change something or fail.
 func (a *Admin) Seen(ctx context.Context, n Need) ([sha256.Size]byte, error) {
 	n, err := n.normalize()

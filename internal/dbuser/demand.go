@@ -2,9 +2,9 @@ package dbuser
 
 import "context"
 
-// DatabasesInDemand returns the databases that a statement waits to have to itself: DROP
-// DATABASE, ALTER DATABASE … RENAME and CREATE DATABASE … TEMPLATE wait for up to
-// five seconds until the database has no other session, and then give up.
+// DatabasesInDemand returns the databases for which a statement is waiting until they have no
+// other session: DROP DATABASE, ALTER DATABASE … RENAME and CREATE DATABASE … TEMPLATE wait for
+// up to five seconds and then give up.
 func (a *Admin) DatabasesInDemand(ctx context.Context) ([]string, error) {
 	c, err := a.Pool.Acquire(ctx)
 	if err != nil {

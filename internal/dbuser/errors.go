@@ -4,8 +4,8 @@ import (
 	"errors"
 )
 
-// The ways in which a logon cannot get its session role, besides those of adminconn.
-// Test with errors.Is. Errors are *adminconn.Error.
+// The reasons why a logon cannot get its session role, in addition to those of adminconn. Test
+// with errors.Is. Errors are *adminconn.Error.
 var (
 	ErrUserMissing     = errors.New("user does not exist")
 	ErrUserRefused     = errors.New("user may not be lent") // superuser, administrative login, session role, pg_*

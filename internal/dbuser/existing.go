@@ -48,7 +48,7 @@ type ExistingRole struct {
 // roles ($1 null) or the named ones. Default privileges and user mappings
 // of a session role matter to no other role and are not handed over.
 func existingQuery(version int) string {
-	// What a role may only administer since it made it (16 on) gives it nothing.
+	// From 16 on, the membership that a role's creator gets only lets it administer the role.
 	held, members, alterable := "", "", "true"
 	if version >= 160000 {
 		held = "and (m.inherit_option or m.set_option or m.grantor <> 10)"
@@ -104,11 +104,11 @@ func (a *Admin) Existing(ctx context.Context, c *adminconn.Conn, roles []string)
 	return all, rows.Err()
 }
 
-// Retired reports whether another role took its place, so that it gets no more logons.
+// Retired reports whether another role took this one's place, so that no logon uses it any more.
 func (o *ExistingRole) Retired() bool { return o.Name.tag == tagRetired }
 
-// Expired reports whether its VALID UNTIL has passed: the next logon has to change
-// it in any case. A role without VALID UNTIL never counts as expired.
+// Expired reports whether the role's VALID UNTIL has passed, so that the next logon has to
+// change it anyway. A role without VALID UNTIL never counts as expired.
 func (o *ExistingRole) Expired() bool { return o.ValidUntil.Unix() > 0 && o.Now.After(o.ValidUntil) }
 
 // UnusedFor reports whether the last logon is longer ago than d. Every logon pushes
@@ -148,12 +148,12 @@ func ReadForeign(ctx context.Context, c *adminconn.Conn) ([]string, error) {
 var ErrForeign = errors.New("it is a member of " + MarkerRole + " without being a session role; it is left alone: " +
 	"REVOKE " + MarkerRole + " from it")
 
-// errNoUser is why something cannot be handed over: its user is gone.
+// errNoUser is why a role's objects cannot be handed over: its user does not exist.
 var errNoUser = errors.New("the user of the session role does not exist")
 
-// UserOf finds the user of a session role by the role's name, and applies the rules
-// for what may be lent. Memberships do not count: they are taken away before, and a
-// holder may have added to them.
+// UserOf finds the user of a session role by the role's name, and applies the rules for what may
+// be lent. It ignores memberships, which are revoked before, and which a holder may have added
+// to.
 func (a *Admin) UserOf(ctx context.Context, c *adminconn.Conn, role string) (string, error) {
 	name, ok := ParseRoleName(role)
 	if !ok {

@@ -11,14 +11,15 @@ func SessionRoleNames(user string, groups []string, identity bool) (preferred, f
 	return n.preferred, n.fallback
 }
 
-// RoleNameIsOf reports whether a session role's name is one, and says of whom.
+// RoleNameIsOf reports whether name is the name of a session role, and whether it is one of
+// user's.
 func RoleNameIsOf(name, user string) (ok, of bool) {
 	n, ok := ParseRoleName(name)
 	return ok, ok && n.IsOf(user)
 }
 
-// RetiredName is the name of a session role that stepped aside.
+// RetiredName returns the name of a session role that was retired.
 var RetiredName = retiredName
 
-// KeyedName is the third name of the session role for n.
+// KeyedName returns the third name of the session role for n.
 func (a *Admin) KeyedName(n Need) string { return a.cfg.names(n).keyed }

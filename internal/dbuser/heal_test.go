@@ -17,8 +17,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestHolderChangesTheRole does what PostgreSQL lets any role do to itself, and
-// expects the next logon to find nothing of it.
+// TestHolderChangesTheRole does everything to a role that PostgreSQL lets a role do to itself,
+// and checks that the next logon undoes it.
 func TestHolderChangesTheRole(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -97,7 +97,7 @@ func TestSettingsAreCopied(t *testing.T) {
 			if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 				t.Errorf("left to do: %q, %v", left, err)
 			}
-			// What changes about the user reaches the next logon.
+			// Changes of the user's attributes take effect at the next logon.
 			f.Run("alter role %s set work_mem = '8MB'", alice)
 			f.Run("alter role %s in database %s reset statement_timeout", alice, db)
 			if got, want := show(f.Logon(f.Ensure(n), db)), "9MB | "+path+" | 0 | "+who; got != want {
@@ -112,8 +112,8 @@ func TestSettingsAreCopied(t *testing.T) {
 	})
 }
 
-// TestSettingsThatStay: what the login may not take away from a session role stays
-// with it, and the next session is another role's.
+// TestSettingsThatStay: a setting that the login may not reset stays with its session role, and
+// the next session uses another role.
 func TestSettingsThatStay(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -130,8 +130,8 @@ func TestSettingsThatStay(t *testing.T) {
 	})
 }
 
-// TestDefaultPrivileges: what a holder has arranged for the tables of a session
-// role does not hold for the tables of the next session.
+// TestDefaultPrivileges: default privileges that a holder set for a session role do not apply to
+// tables of the next session.
 func TestDefaultPrivileges(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -161,7 +161,7 @@ func TestDefaultPrivileges(t *testing.T) {
 		if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
 			t.Errorf("left to do: %q, %v", left, err)
 		}
-		// The old role goes when nobody is left on it.
+		// The old role is dropped when its last session has ended.
 		retired := clustertest.One(t, c, "select session_user::text")
 		_ = c.Close(t.Context())
 		f.Run("alter role %s valid until '2020-01-01'", retired)
@@ -172,8 +172,8 @@ func TestDefaultPrivileges(t *testing.T) {
 	})
 }
 
-// TestLargeSettings: a holder can give his session role and his user as many
-// settings as he likes. They are not even read.
+// TestLargeSettings: a holder can give their session role and their user any number of settings.
+// Settings that are too large are not read.
 func TestLargeSettings(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -235,9 +235,8 @@ func TestExactMemberships(t *testing.T) {
 	})
 }
 
-// TestChangedUnderAChange has the holder change a setting while the role is
-// refreshed behind the logon before: the refresh has looked already, and the next
-// logon may not go by it.
+// TestChangedUnderAChange: the holder changes a setting while a background refresh of the role
+// is running. The refresh has already read the state, so the next logon must not rely on it.
 func TestChangedUnderAChange(t *testing.T) {
 	s := pgtest.Start(t)
 	looks := make(chan struct{}, 10)
@@ -273,8 +272,8 @@ func TestChangedUnderAChange(t *testing.T) {
 	}
 }
 
-// TestForeignGrant changes nothing but a membership that a plain login cannot
-// revoke, from 16 on.
+// TestForeignGrant: from 16 on a plain login cannot revoke a membership that another role
+// granted. Everything else is still corrected.
 func TestForeignGrant(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -297,8 +296,8 @@ func TestForeignGrant(t *testing.T) {
 	})
 }
 
-// TestSelfGrant is a hole of 13 and 14: a role that is logged on may grant
-// itself. Mallory would keep alice's rights.
+// TestSelfGrant: in 13 and 14 a role that is logged on can grant itself to others. Mallory must
+// not keep alice's rights that way.
 func TestSelfGrant(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		if s.Major() > 14 {
@@ -402,7 +401,7 @@ func TestNamesThatAreTaken(t *testing.T) {
 		f := plain(t, s)
 		alice, ana := f.LentUser("alice", ""), f.LentUser("ana", "")
 
-		// A role that is no session role has the name.
+		// Another role, not a session role, has the name.
 		f.Run("create role %s login password 'its own'", "IAM:"+alice)
 		role := f.Ensure(dbuser.Need{User: alice})
 		if _, fallback := dbuser.SessionRoleNames(alice, nil, false); role.Name != fallback {
@@ -412,7 +411,7 @@ func TestNamesThatAreTaken(t *testing.T) {
 			t.Errorf("current_user = %s", got)
 		}
 
-		// A session role has an identity's name.
+		// A session role has the name of an identity.
 		before := f.Logon(f.Ensure(dbuser.Need{User: ana}), "postgres")
 		identity := dbuser.Need{User: "IAM:" + ana, Identity: true}
 		c := f.Session(identity)

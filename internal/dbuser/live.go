@@ -9,10 +9,10 @@ import (
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
-// askElsewhere bounds how long the other hosts are asked for sessions.
+// askElsewhere bounds the time for asking the other hosts about sessions.
 const (
 	askElsewhere = 2 * time.Second
-	// maxOutlasting bounds the backends that are remembered as no sessions any more.
+	// maxOutlasting bounds the remembered backends that no longer count as sessions.
 	maxOutlasting = 10000
 )
 
@@ -36,15 +36,15 @@ func (a *Admin) LiveElsewhere(ctx context.Context, roles []string) (live []strin
 	return live
 }
 
-// Backend is a server process, and the address at which the gateway had it: a
-// cluster has several servers, each with process ids of its own.
+// Backend is a server process, and the address at which the gateway reached it. A cluster has
+// several servers, each with its own process IDs.
 type Backend struct {
 	PID     uint32
 	Address string
 }
 
-// LiveAmong names the roles that have a backend now that counts as a session, also within a transaction that
-// has looked before.
+// LiveAmong names those of the roles that have a backend which counts as a session. The answer
+// is current even inside a transaction that has read the activity before.
 func (a *Admin) LiveAmong(ctx context.Context, c *adminconn.Conn, roles []string) (live []string, err error) {
 	pids, oids := a.outlasting(c)
 	if _, err := c.Exec(ctx, "select pg_stat_clear_snapshot()"); err != nil {
@@ -56,9 +56,8 @@ func (a *Admin) LiveAmong(ctx context.Context, c *adminconn.Conn, roles []string
 	return live, err
 }
 
-// Outlasts records that a backend, of a session role with that oid, still runs although
-// it was terminated: from now on it does not count as a session. It reports whether this
-// was not recorded before.
+// Outlasts records that a backend of the session role with that OID keeps running although it
+// was terminated. From now on it does not count as a session. first reports whether this is new.
 func (a *Admin) Outlasts(b Backend, oid uint32) (first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,5 +103,5 @@ func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) error {
 	return nil
 }
 
-// Address is the server's, as Backend has it.
+// Address is the server's address, in the form that Backend has.
 func Address(c *adminconn.Conn) string { return c.PgConn().Conn().RemoteAddr().String() }

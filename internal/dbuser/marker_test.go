@@ -13,10 +13,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestTheMarkerAloneProvesNothing: before 16 a user with CREATEROLE puts a role of
-// another's into the marker and gives it a parent of their own; from 16 on a careless
-// superuser may. Nothing of it changes hands, is stripped, renamed or dropped, and it
-// is reported.
+// TestTheMarkerAloneProvesNothing: before 16 a user with CREATEROLE can put someone else's role
+// into the marker and make it a member of another role; from 16 on a careless superuser can.
+// Such a role is not handed over, stripped, renamed or dropped, but it is reported.
 func TestTheMarkerAloneProvesNothing(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -53,7 +52,8 @@ func TestTheMarkerAloneProvesNothing(t *testing.T) {
 						t.Errorf("cluster check says nothing of %s", name)
 					}
 				}
-				// A logon for alice does not touch one that has her session role's name.
+				// A logon for alice does not touch a foreign role with the name of her session
+				// role.
 				f.Run(`alter role "IAM:alice" rename to x; create role "IAM:alice" superuser login password 'theirs'; grant daypass_session_roles to "IAM:alice"`)
 				if role := f.Ensure(dbuser.Need{User: "alice"}); role.Name == "IAM:alice" {
 					t.Error("a superuser was made a session role")
@@ -66,9 +66,9 @@ func TestTheMarkerAloneProvesNothing(t *testing.T) {
 	})
 }
 
-// TestUsersWithCreateRole: before 16 CREATEROLE can grant any role, and lending it
-// is lending a superuser. From 16 on it reaches only what its holder administers,
-// as the attempts show.
+// TestUsersWithCreateRole: before 16 CREATEROLE can grant any role, so lending a role with it
+// would be lending a superuser. From 16 on it reaches only the roles that its holder
+// administers, as the attempts show.
 func TestUsersWithCreateRole(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -94,7 +94,7 @@ func TestUsersWithCreateRole(t *testing.T) {
 		}
 		c := f.Session(dbuser.Need{User: alice})
 		if f.Major() >= 16 {
-			// What she makes she may put anybody into: it must not keep them out.
+			// She can add anyone to a role that she creates. That must not lock them out.
 			maker := pgtest.Quote(f.Name("maker"))
 			for _, sql := range []string{"create role " + maker + " createrole", "grant " + maker + " to " + pgtest.Quote(analysts) + ", " + pgtest.Quote(bob)} {
 				if _, err := c.Exec(t.Context(), sql); err != nil {
@@ -112,8 +112,8 @@ func TestUsersWithCreateRole(t *testing.T) {
 	})
 }
 
-// TestTheUserFollowsFromTheName also for names that are not readable, and for
-// nothing else.
+// TestTheUserFollowsFromTheName: a session role's name identifies its user, even if the name is
+// not readable, and no other name does.
 func TestTheUserFollowsFromTheName(t *testing.T) {
 	long := strings.Repeat("x", 60)
 	for _, tt := range []struct {
@@ -143,8 +143,8 @@ func TestTheUserFollowsFromTheName(t *testing.T) {
 	}
 }
 
-// FuzzRoleName: whatever a role is called, its name is of at most one user, and
-// names that we give are of theirs.
+// FuzzRoleName: any role name belongs to at most one user, and every name that the package gives
+// belongs to its user.
 func FuzzRoleName(f *testing.F) {
 	f.Add("IAM:alice:analysts", "alice", "analysts", false)
 	f.Add("IAMA:IAM:ana", "IAM:ana", "", true)
@@ -171,9 +171,9 @@ func FuzzRoleName(f *testing.F) {
 	})
 }
 
-// TestNamesThatAreSquatted: from 16 on a user with CREATEROLE makes roles of the names
-// that somebody's session role would have. The logon works under a name that
-// cannot be guessed, and that is kept as long as the others are taken.
+// TestNamesThatAreSquatted: from 16 on a user with CREATEROLE can create roles with the names of
+// someone else's session role. The logon then uses a name that cannot be guessed, and keeps it
+// as long as the other names are taken.
 func TestNamesThatAreSquatted(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// minimumMinor is the first minor version of a major version on which a session
-// keeps the role that ALTER ROLE … SET role gives it. The minor before it does not
-// apply the setting at logon at all (the fix of CVE-2024-10978 was incomplete);
-// older ones drop it at DISCARD ALL. 18 and later never had either fault.
+// minimumMinor is, for each major version, the first minor version on which a session keeps the
+// role that ALTER ROLE … SET role gives it. The minor version before that does not apply the
+// setting at logon at all (the fix of CVE-2024-10978 was incomplete); older ones drop it at
+// DISCARD ALL. 18 and later never had either fault.
 var minimumMinor = map[int]int{13: 18, 14: 15, 15: 10, 16: 6, 17: 2}
 
-// MinimumMinors names the versions for messages.
+// MinimumMinors lists the versions, for messages.
 const MinimumMinors = "at least 13.18, 14.15, 15.10, 16.6 or 17.2"
 
 // MinorFault returns the known fault of the minor version in a server_version such as

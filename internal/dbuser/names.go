@@ -13,8 +13,8 @@ import (
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
-// maxName is NAMEDATALEN - 1. PostgreSQL counts bytes and cuts what is longer,
-// silently, so that two names become one; here every name is measured first.
+// maxName is NAMEDATALEN - 1. PostgreSQL counts bytes and silently truncates longer names, so
+// two names could become one. The package measures every name first.
 const maxName = 63
 
 // sessionNames are the role names one Need is about. A name that is not one role's
@@ -61,14 +61,14 @@ func sessionRoleNames(user string, groups []string, identity bool) sessionNames 
 	return n
 }
 
-// retiredName is the name that a session role of user gets when the administrative
-// login cannot correct it and makes another in its place.
+// retiredName returns the new name of a session role of user that the administrative login
+// cannot correct, so that another role can take the old name.
 func retiredName(name, user string, oid uint32) string {
 	return tagged(tagRetired, name, userHash(user), "retired", name, fmt.Sprint(oid))
 }
 
-// IsRetired reports whether now is the name that the session role named was got when it
-// was retired.
+// IsRetired reports whether now is the name that a session role called was got when it was
+// retired.
 func IsRetired(now, was string, oid uint32) bool {
 	n, ok := ParseRoleName(was)
 	return ok && now == tagged(tagRetired, was, n.userHash, "retired", was, fmt.Sprint(oid))
@@ -106,7 +106,7 @@ func userHash(user string) string {
 // userHashed is the SQL expression for the userHash of a role's name.
 const userHashed = `left(encode(sha256(convert_to(u.rolname::text, 'UTF8')), 'hex'), 20)`
 
-// hashOf is a hash over parts, none of which can run into the next.
+// hashOf returns a hash over parts. Their boundaries are part of the hash.
 func hashOf(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -127,8 +127,8 @@ type RoleName struct {
 	tag      byte // 0: readable
 }
 
-// IsIdentity reports whether the database user of an identity can have the name too:
-// IAM:ana is the one of the IAM user ana, and a session role of ana.
+// IsIdentity reports whether the name could also be that of an identity's database user: IAM:ana
+// is the database user of the IAM user ana, and the session role of the user ana.
 func (n RoleName) IsIdentity() bool { return n.tag == 0 && !n.identity && len(n.groups) == 0 }
 
 // ParseRoleName takes the name of a session role apart. ok is false for names
@@ -178,8 +178,8 @@ func cutRunes(s string, n int) string {
 	return s[:n]
 }
 
-// normalize sorts and deduplicates the groups and refuses what can never be
-// the name of a role or a database, before anything is sent anywhere.
+// normalize sorts and deduplicates the groups, and refuses strings that cannot be the name of a
+// role or a database before anything is sent.
 func (n Need) normalize() (Need, error) {
 	if err := CheckName("user", n.User); err != nil {
 		return n, err
@@ -206,8 +206,8 @@ func (n Need) normalize() (Need, error) {
 	return n, nil
 }
 
-// CheckName returns an error for what can never be the name of a role or a database.
-// what is the word for it in the message.
+// CheckName returns an error if name cannot be the name of a role or a database. The error calls
+// it what.
 func CheckName(what, name string) error {
 	switch {
 	case len(name) > maxName:
@@ -222,9 +222,9 @@ func CheckName(what, name string) error {
 // IsPredefined reports whether PostgreSQL reserves the name.
 func IsPredefined(name string) bool { return strings.HasPrefix(name, "pg_") }
 
-// Keyed reports whether the name cannot be guessed: the role stands in for one whose
-// names others have taken.
+// Keyed reports whether the name is one that cannot be guessed, which the role has because
+// others have taken its usual names.
 func (n RoleName) Keyed() bool { return n.tag == tagKeyed }
 
-// User is the database user of a readable name; empty: only IsOf knows.
+// User returns the database user of a readable name, or "" if only IsOf can tell.
 func (n RoleName) User() string { return n.user }

@@ -39,8 +39,8 @@ func TestSessionRoleNames(t *testing.T) {
 	}
 }
 
-// FuzzSessionRoleNames looks for two logons that would share a role, and for
-// names that PostgreSQL would cut.
+// FuzzSessionRoleNames looks for two logons that would share a role, and for names that
+// PostgreSQL would truncate.
 func FuzzSessionRoleNames(f *testing.F) {
 	f.Add("IAM", "ana:g1", false, "IAM:ana", "g1", true)
 	f.Add("alice", "a:b", false, "alice:a", "b", false)
@@ -69,8 +69,8 @@ func FuzzSessionRoleNames(f *testing.F) {
 	})
 }
 
-// TestVerifier checks the verifier's form; that it fits the password, every logon
-// of the other tests shows.
+// TestVerifier checks the format of the verifier. Every other test that logs on shows that it
+// matches the password.
 func TestVerifier(t *testing.T) {
 	v := dbuser.Verifier([32]byte{7}, "examplecluster", "IAM:alice")
 	rest, ok := strings.CutPrefix(v, "SCRAM-SHA-256$1:")

@@ -7,20 +7,20 @@ import (
 )
 
 const (
-	// openingFor bounds how long a logon keeps its session role from being
-	// stripped when nothing is heard of it again. A logon has 10 s.
+	// openingFor bounds how long a logon whose end is not reported keeps its session role from
+	// being stripped. A logon may take 10 s.
 	openingFor = 15 * time.Second
-	// openedDelay gathers the logons whose roles are looked at again together.
+	// openedDelay collects logons, so that their roles are checked again together.
 	openedDelay = 250 * time.Millisecond
-	// maxOpened bounds the logons that are looked at again.
+	// maxOpened bounds the logons whose roles are checked again.
 	maxOpened = 10000
-	// passedOnEvery is how often session roles are looked for that their holders
-	// have granted to others, while sessions last.
+	// passedOnEvery is how often the package looks for session roles that their holders have
+	// granted to others, while there are sessions.
 	passedOnEvery = time.Second
 )
 
-// opening is a logon after Ensure has checked its session role, and before Opened
-// reports that the server has a backend for it.
+// opening is a logon between Ensure, which checked its session role, and Opened, which reports
+// that the server has a backend for it.
 type opening struct {
 	need    Need
 	names   []string
@@ -28,9 +28,8 @@ type opening struct {
 	version int // of the server
 }
 
-// openings are the logons of this process that are under way, by the names that
-// their session roles may have, and the roles that are being stripped. A role is
-// never both. Guarded by Admin.mu.
+// openings holds the logons of this process that are in progress, by the possible names of their
+// session roles, and the roles that are being stripped. No role is both. Guarded by Admin.mu.
 type openings struct {
 	logons    map[string][]*opening
 	stripping map[string]chan struct{} // closed when it is over
@@ -90,12 +89,12 @@ func (a *Admin) endOpening(o *opening) {
 	a.endOpeningLocked(o)
 }
 
-// Opened ends a logon for which Ensure returned role: it has its session, or failed.
-// Each successful Ensure is followed by one Opened; without it the logon counts for
-// some seconds.
+// Opened ends a logon for which Ensure returned role, whether it got its session or failed. Call
+// it once after each successful Ensure; otherwise the logon counts as in progress for some
+// seconds.
 //
-// Another gateway may have stripped the role in between. Then the logon failed, or it
-// got a session without rights: so the role is checked once more in the background.
+// Another gateway may have stripped the role in the meantime. Then the logon failed, or its
+// session has no rights. So Opened checks the role once more, in the background.
 func (a *Admin) Opened(role string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -202,9 +201,9 @@ func (a *Admin) BeginStrip(roles []string) (free []string, release func()) {
 	}
 }
 
-// watchPassedOn revokes session roles from their members, again and again while any has
-// a session. Up to version 14 a role that is logged on administers itself: its holder
-// can grant it to others, which PostgreSQL neither prevents nor reports.
+// watchPassedOn revokes session roles from their members, repeatedly while there are sessions.
+// Up to version 14 a role that is logged on administers itself, so its holder can grant it to
+// others. PostgreSQL neither prevents nor reports that.
 func (a *Admin) watchPassedOn() {
 	defer a.work.Done()
 	for {
@@ -228,7 +227,7 @@ func (a *Admin) watchPassedOn() {
 	}
 }
 
-// passedOn looks once, and reports whether there are sessions.
+// passedOn checks once, and reports whether there are sessions.
 func (a *Admin) passedOn() (live bool, err error) {
 	ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 	defer cancel()

@@ -9,8 +9,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestPasswordsOfOnesOwn sets a password for the user in every kind of session,
-// and tries to log on with it past the gateway.
+// TestPasswordsOfOnesOwn sets a password for the user in every kind of session, and tries to
+// bypass the gateway with it.
 func TestPasswordsOfOnesOwn(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -40,7 +40,8 @@ func TestPasswordsOfOnesOwn(t *testing.T) {
 				// Logons through the gateway go on.
 				f.Session(dbuser.Need{User: made})
 
-				// A user that somebody else made is let be, unless that is wanted.
+				// A user that someone else created is left alone, unless the setting includes
+				// it.
 				existing := f.LentUser("existing", "")
 				change := func() {
 					clustertest.Exec(t, f.Session(dbuser.Need{User: existing}), "alter role "+existing+" password 'mine'")
@@ -75,8 +76,7 @@ func TestPasswordsOfOnesOwn(t *testing.T) {
 	})
 }
 
-// TestPasswordsOfSuperusers: nobody is locked out of the server by an option that
-// is about users.
+// TestPasswordsOfSuperusers: the option never locks a superuser out of the server.
 func TestPasswordsOfSuperusers(t *testing.T) {
 	s := pgtest.Start(t)
 	f := super(t, s, clustertest.AllowSuperusers, clustertest.Removing(dbuser.RemoveAllPasswords))

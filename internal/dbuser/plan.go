@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// validFor is how far ahead of the server's clock VALID UNTIL is set: the
-	// shortest life of a credential. It bounds a password that the holder set,
-	// and tells the sweep when the role was last logged on with.
+	// validFor is how far ahead of the server's clock VALID UNTIL is set: the shortest lifetime
+	// of a credential. It limits how long a password that the holder set works, and tells the
+	// sweep when the role last logged on.
 	validFor = 15 * time.Minute
-	// Below refreshBelow a logon has it pushed forward, in the background;
-	// below validAtLeast the logon waits for that.
+	// If VALID UNTIL is closer than refreshBelow, a logon moves it forward in the background; if
+	// it is closer than validAtLeast, the logon waits for that.
 	refreshBelow = 10 * time.Minute
 	validAtLeast = time.Minute
 )
@@ -127,9 +127,9 @@ func (p *planner) build() (plan, error) {
 		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", pgsql.Ident(e.Role), pgsql.Ident(e.Member))
 		p.plan.verify = true
 	}
-	// Default privileges that a holder set for the session role would open what the next
-	// session creates, and a user mapping shows its password. Both are inside a database,
-	// which a logon does not look into, so the whole role is retired.
+	// Default privileges that a holder set for the session role would open the objects of the
+	// next session to others, and a user mapping reveals its password. Both are stored inside a
+	// database, which a logon does not look into, so the whole role is retired.
 	if existing != nil && (p.retire || existing.Arranged) {
 		p.retireRole(existing, p.need.User)
 		existing = nil
@@ -143,9 +143,9 @@ func (p *planner) build() (plan, error) {
 	return p.plan, nil
 }
 
-// choose settles the session role's name, and returns the role if it exists. A role
-// of that name that is not ours is left alone: it is no session role, or another
-// administrative login made it, so that ours may not change it from 16 on.
+// choose settles the session role's name, and returns the role if it exists. It leaves a role
+// alone that has the name and is not ours: it is not a session role, or, from 16 on, another
+// administrative login created it and ours may not change it.
 func (p *planner) choose() (*role, error) {
 	for _, name := range p.names.all() {
 		r := p.role(name)
@@ -162,9 +162,8 @@ func (p *planner) choose() (*role, error) {
 			pgsql.Names(p.plan.taken), p.config.Cluster)}
 }
 
-// makeUser makes the user, who can log in and has no password. An identity's
-// name may be held by a session role ("IAM:ana" is the one of ana), which then
-// is retired.
+// makeUser creates the user, who can log in and has no password. If a session role holds an
+// identity's name ("IAM:ana" is the session role of ana), it is retired first.
 func (p *planner) makeUser() {
 	if held := p.role(p.need.User); held != nil && held.ours() {
 		name, _ := ParseRoleName(held.Name)
@@ -177,19 +176,19 @@ func (p *planner) makeUser() {
 	p.add(aboutUser, p.need.User, "create role %s login%s", pgsql.Ident(p.need.User), closed)
 }
 
-// retireRole has a session role of user make room for another role of its name. The
-// sessions that it has go on.
+// retireRole renames a session role of user, so that another role can take its name. Its
+// sessions go on.
 func (p *planner) retireRole(held *role, user string) {
 	retired := retiredName(held.Name, user, held.OID)
 	p.add(aboutSessionRole, held.Name, "alter role %s rename to %s", pgsql.Ident(held.Name), pgsql.Ident(retired))
 	p.add(aboutSessionRole, retired, "alter role %s nologin", pgsql.Ident(retired))
 }
 
-// attributes makes the session role or puts its attributes right. It reports
-// whether all there is to do is pushing VALID UNTIL forward in good time.
+// attributes creates the session role or corrects its attributes. canWait reports that VALID
+// UNTIL only has to be moved forward, and that there is still time.
 //
-// Attributes that differ are named one by one: PostgreSQL refuses even
-// NOSUPERUSER and NOREPLICATION to a login that could not grant them.
+// Attributes that differ are named one by one: PostgreSQL refuses even NOSUPERUSER and
+// NOREPLICATION from a login that could not grant them.
 func (p *planner) attributes(user, existing *role) (canWait bool) {
 	have := existing
 	if have == nil {
@@ -236,8 +235,9 @@ func (p *planner) attributes(user, existing *role) (canWait bool) {
 	return canWait
 }
 
-// copied returns what an attribute should be: the user's where the admin may set it.
-// Otherwise it stays as it is, but is never more than the user has.
+// copied returns the wanted value of an attribute: the user's value if the administrative login
+// may set it. Otherwise the role keeps its value, but never has an attribute that the user
+// lacks.
 func (p *planner) copied(user, have, may bool) bool {
 	if may {
 		return user
@@ -249,7 +249,7 @@ func (p *planner) copied(user, have, may bool) bool {
 // administers it. Were that a session role, only superusers could administer the new
 // role once it is dropped. Users make roles in sessions without groups or after SET ROLE.
 
-// From 16 on a role gives only the attributes that it has itself.
+// From 16 on a role can give only attributes that it has itself.
 func (p *planner) mayCreateDB() bool {
 	if p.version < 160000 {
 		return p.Admin.Super || p.Admin.CreateRole
@@ -261,8 +261,8 @@ func (p *planner) mayBypassRLS() bool {
 	return p.Admin.Super || p.version >= 160000 && p.Admin.BypassRLS
 }
 
-// memberships gives the session role exactly the user, the groups and the
-// marker, none of them with the right to pass it on.
+// memberships makes the session role a member of exactly the user, the groups and the marker,
+// without the right to grant them on.
 func (p *planner) memberships(existing *role) {
 	wanted := append([]string{MarkerRole, p.need.User}, p.need.Groups...)
 	held := map[string]bool{}
@@ -294,7 +294,7 @@ func (p *planner) memberships(existing *role) {
 	}
 }
 
-// keep reports whether a membership row may stay, and plans its end if not.
+// keep reports whether a membership row may stay. If not, it plans the revocation.
 func (p *planner) keep(m member, wanted []string) bool {
 	switch {
 	case m.Role == MarkerRole && p.version >= 160000:
@@ -304,8 +304,8 @@ func (p *planner) keep(m member, wanted []string) bool {
 	case slices.Contains(wanted, m.Role) && !m.Admin && (p.version < 160000 || p.Admin.Super || m.Grantor == p.Admin.Name):
 		return true // and it can be taken away when the last session ends
 	case p.version >= 160000 && m.Creator && m.Admin && !m.Inherit && !m.Set && p.user != nil && p.user.CreateRole:
-		// A role that the holder made, with the user's own CREATEROLE. The row is
-		// how PostgreSQL lets the maker administer it, and gives nothing else.
+		// This is a role that the holder created, with the user's own CREATEROLE. The row only
+		// lets the creator administer it.
 		return true
 	}
 	p.plan.verify = true
@@ -339,7 +339,7 @@ func (p *planner) settings(user, existing *role) {
 	}
 	want[""]["role"] = p.need.User
 	if len(p.need.Groups) > 0 {
-		// Without it a database's owner could say who the session is there, with ALTER
+		// Without this a database's owner could choose the role of sessions in it, with ALTER
 		// DATABASE … SET role.
 		want[""]["role"] = "none"
 		p.searchPaths(want)
@@ -374,7 +374,8 @@ func (p *planner) settings(user, existing *role) {
 	}
 }
 
-// roleIn is the session role, as ALTER ROLE names it for a database's settings.
+// roleIn returns the session role in the form in which ALTER ROLE names it for the settings of
+// one database.
 func (p *planner) roleIn(database string) string {
 	if database == "" {
 		return pgsql.Ident(p.plan.role)
@@ -382,8 +383,8 @@ func (p *planner) roleIn(database string) string {
 	return pgsql.Ident(p.plan.role) + " in database " + pgsql.Ident(database)
 }
 
-// reset adds the removal of a setting. "reset all" silently skips those that the login
-// may not reset; verify finds them.
+// reset plans the removal of a setting. "reset all" silently skips settings that the login may
+// not reset; verify finds them.
 func (p *planner) reset(name, format string, args ...any) {
 	p.plan.verify = true
 	p.plan.steps = append(p.plan.steps, step{sql: fmt.Sprintf(format, args...), about: aboutSetting, name: name, reset: true})

@@ -10,12 +10,12 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// checkLent applies the rules for what may be lent at all. It returns the user,
-// nil when it has to be made, and whether a membership in a session role has to
-// be undone before the answer is final.
+// checkLent applies the rules for what may be lent. It returns the user, or nil if it has to be
+// created, and whether a membership in a session role has to be revoked before the answer is
+// final.
 //
-// Membership counts however long its chain is: a role that may SET ROLE to a
-// superuser is one, whether or not it inherits anything.
+// A membership counts through any number of roles: a role that may SET ROLE to a superuser is
+// treated as one, whether or not it inherits anything.
 func (s *state) checkLent(n Need, c *Config) (user *role, heal bool, err error) {
 	user, heal, err = s.checkUser(n, c)
 	if err != nil {
@@ -90,9 +90,9 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 	return u, heal, nil
 }
 
-// makesAnything reports whether CREATEROLE is next to everything. Before 16 it can
-// grant every role, those that reach the server's files and run its programs
-// included, and change every role that is no superuser, our session roles too.
+// makesAnything reports whether CREATEROLE amounts to all rights. Before 16 it can grant every
+// role, including those that reach the server's files and run its programs, and can change every
+// role that is not a superuser, including our session roles.
 func (s *state) makesAnything() bool { return s.version < 160000 }
 
 const mayMakeRoles = "it has CREATEROLE, which before PostgreSQL 16 amounts to a superuser: " +
@@ -144,8 +144,8 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 		case r.Session || r.Name == MarkerRole:
 			heal = true
 		case r.CreateRole && s.makesAnything():
-			// From 16 on any user with CREATEROLE can make such a role and put any
-			// group into it, which gives the group no rights of other roles.
+			// From 16 on any user with CREATEROLE can create such a role and add any group to
+			// it, which gives the group no rights of other roles.
 			return refuse("it is a member of %q, which can create roles", r.Name)
 		}
 	}
@@ -155,8 +155,8 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 // NeverLends reports whether never_lend of the configuration names a role.
 func (a *Admin) NeverLends(name string) bool { return a.cfg.neverLends(name) }
 
-// NotLent applies the rules to users and groups that exist, all with one look at the
-// database, and returns why those that may not be lent are refused, by name.
+// NotLent applies the rules to existing users and groups, with a single query. It returns, by
+// name, why those that may not be lent are refused.
 func (a *Admin) NotLent(ctx context.Context, c *adminconn.Conn, users, groups []string) (map[string]*adminconn.Error, error) {
 	st, err := readState(ctx, c, Need{Groups: slices.Concat(users, groups)}, sessionNames{})
 	if err != nil {

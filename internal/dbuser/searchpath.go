@@ -18,7 +18,7 @@ import (
 
 const (
 	userSchema = "$user"
-	// pathAgain is how long the server's own search_path is taken for granted.
+	// pathAgain is how long the server's own search_path is cached.
 	pathAgain = 10 * time.Minute
 	pathRetry = 10 * time.Second // when the question was not answered
 )
@@ -65,7 +65,7 @@ func (p *planner) searchPaths(want map[string]map[string]string) {
 	}
 }
 
-// pathOf is a search_path with the user's name in the place of "$user".
+// pathOf returns the search_path with the user's name in place of "$user".
 func pathOf(value, user string) string {
 	elements := pgsql.SplitList(value)
 	for i, e := range elements {

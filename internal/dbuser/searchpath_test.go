@@ -8,8 +8,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestUsersOwnSchema: "$user" is the same schema in both kinds of session, wherever
-// the search_path comes from, and sessions do not differ where there is none in it.
+// TestUsersOwnSchema: "$user" means the same schema in both kinds of session, wherever the
+// search_path is set. Without "$user" the sessions do not differ.
 func TestUsersOwnSchema(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -58,7 +58,7 @@ type role struct {
 	Arranged   bool     `json:"arranged"`   // a candidate with default privileges or user mappings, in any database
 }
 
-// carried is a role that Root reaches through any number of memberships.
+// carried is a role that Root is a member of, through any number of memberships.
 type carried struct {
 	Root       uint32 `json:"root"`
 	Name       string `json:"name"`
@@ -93,15 +93,15 @@ type setting struct {
 	Large    bool     `json:"large"` // Config is left out: it has more than maxSettings bytes
 }
 
-// path is the search_path that a database gives to its sessions, or all sessions
-// have where Database is empty.
+// path is the search_path that a database sets for its sessions or, if Database is empty, that
+// all sessions have.
 type path struct {
 	Database string `json:"db"`
 	Value    string `json:"value"`
 }
 
-// maxSettings is how many bytes of settings a role may have, for all databases and
-// for each. Its holder can give it as many as PostgreSQL takes, a gigabyte.
+// maxSettings is how many bytes of settings a role may have, for all databases together and for
+// each single one. PostgreSQL would accept a gigabyte from the role's holder.
 const maxSettings = 64 << 10
 
 // serverRoles reach the server's files or run its programs, which PostgreSQL's
@@ -128,7 +128,7 @@ func stateQuery(version int) string {
 	if version >= 170000 {
 		loginTrigger = "d.dathasloginevt"
 	}
-	// A scalar subquery, as EXISTS would be hashed: over all session roles.
+	// A scalar subquery: PostgreSQL would hash EXISTS, over all session roles.
 	const session = `coalesce((select true from pg_auth_members m
            where m.member = r.oid and m.roleid = (select oid from marker) limit 1), false)`
 	return strings.NewReplacer("{most}", strconv.Itoa(maxSettings), "{session}", session, "{alterable}", strings.ReplaceAll(alterable, "{session}", session), "{inherit}", inherit, "{set}", set,
@@ -219,8 +219,8 @@ func (s *state) role(name string) *role {
 	return &s.Roles[i]
 }
 
-// ours reports whether a role is a session role that may be changed. The marker
-// alone is no proof: before 16 a user with CREATEROLE can put anything into it.
+// ours reports whether a role is a session role that may be changed. Membership in the marker
+// alone does not prove it: before 16 a user with CREATEROLE can add any role.
 func (r *role) ours() bool {
 	_, named := ParseRoleName(r.Name)
 	return named && r.Session && !r.Super && r.Alterable

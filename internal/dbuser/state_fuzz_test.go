@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// FuzzPlan: a state is what a server says, which may be hostile. Whatever it says, a
-// plan is made or refused.
+// FuzzPlan: the state comes from a server, which may be hostile. Whatever it contains, the code
+// plans or refuses, and does not panic.
 func FuzzPlan(f *testing.F) {
 	f.Add(`{"admin": {"name": "daypass", "login": "daypass", "createrole": true}, "roles": [{"oid": 5, "name": "alice", "login": true}]}`, 180000, 1.0)
 	f.Add(`{"marker": 1, "roles": [{"oid": 5, "name": "alice", "login": true}, {"oid": 6, "name": "IAM:alice", "session": true, "alterable": true, "login": true, "validuntil": 1e300}],

@@ -2,7 +2,7 @@ package dbuser
 
 import "context"
 
-// TestOnlyWait waits for what runs behind the callers.
+// TestOnlyWait waits for the work that continues in the background.
 func (a *Admin) TestOnlyWait() { a.work.Wait() }
 
 // TestOnlyPlan returns the statements that an Ensure of n would run now.

@@ -12,11 +12,11 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestSessionRolesOfAnotherLogin: from 16 on a login may change the roles that it has
-// made. After an upgrade from 15, a restore, a change of login or the loss of
-// superuser the session roles are somebody else's. With what `cluster check` demands
-// logons work at once, under other names, and with the rest of what it prints
-// everything is as before, and nothing is left.
+// TestSessionRolesOfAnotherLogin: from 16 on a login may change only the roles that it created.
+// After an upgrade from 15, a restore, a change of login or the loss of superuser, the session
+// roles belong to another login. With the grants that `cluster check` demands, logons work at
+// once, under other names. With the other statements that it prints, everything is as before and
+// no old role remains.
 func TestSessionRolesOfAnotherLogin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -83,8 +83,8 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 					}
 					_ = f.Logon(role, "postgres").Close(t.Context())
 				}
-				// Those that stepped aside are dropped. That a superuser's grants to them cannot be
-				// taken back is not worth a word then.
+				// The retired roles are dropped. By then a superuser's grants to them, which
+				// cannot be revoked, are not worth reporting.
 				f.Eventually("the end of sessions", func() bool {
 					return clustertest.One(t, f.Super, "select count(*)::text from pg_stat_activity where usename ~ '^IAM'") == "0"
 				})
@@ -110,8 +110,9 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 	})
 }
 
-// dumped is what pg_dumpall prints of the roles on 13 and on 15, and what pg_upgrade runs
-// on the new server: as a superuser, and without what makes a login an administrator.
+// dumped is the output of pg_dumpall for the roles on 13 and on 15, which pg_upgrade runs on the
+// new server: as a superuser, and without the grants that make a login an administrator of its
+// roles.
 const dumped = `
 CREATE ROLE "IAM:alice";
 ALTER ROLE "IAM:alice" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS PASSWORD 'SCRAM-SHA-256$1:cKcKlxe7OcXnh28nXFR3Yw==$3Ks0tJd7vUzXwYxqjQGm6OOmW2bVZ8kRr8ZsVn3w0pE=:pVq6Vq0dY1cCkq7Ue5tEo6cT9bXQWm3tE7mYpQ4n5rA=' VALID UNTIL '2020-01-01 00:00:00+00';
@@ -128,8 +129,8 @@ ALTER ROLE "IAM:alice:analysts" SET search_path TO 'alice', 'public';
 ALTER ROLE "IAM:alice:analysts" SET role TO 'none';
 `
 
-// grants are the memberships as pg_dumpall prints them: to 15 with their grantor, the
-// administrative login, and without it from 16 on, of older servers.
+// grants returns the memberships as pg_dumpall prints them. Up to 15 it names the grantor, the
+// administrative login; from 16 on it leaves the grantor out for older servers.
 func grants(grantor string) string {
 	if grantor != "" {
 		grantor = " GRANTED BY " + grantor
