@@ -16,11 +16,11 @@ import (
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
-// maxEnded bounds the session roles that are remembered, of each kind.
+// maxEnded bounds the remembered session roles, of each kind.
 const maxEnded = 10000
 
-// Admin administers one cluster: before and during a logon as dbuser.Admin does, and
-// afterwards. Make it with New; safe for concurrent use.
+// Admin administers one cluster: what dbuser.Admin does before and during a logon, and the
+// clean-up after it. Make it with New; safe for concurrent use.
 type Admin struct {
 	*dbuser.Admin
 
@@ -42,8 +42,8 @@ func New(cfg dbuser.Config) *Admin {
 	return a
 }
 
-// Close ends the standing connections and waits for what runs on them. Calls
-// in progress fail.
+// Close closes the standing connections and waits for the statements that run on them. Calls in
+// progress fail.
 func (a *Admin) Close() {
 	a.mu.Lock()
 	a.closed = true

@@ -13,8 +13,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// crashAt makes an Admin whose connection breaks before the nth statement that
-// changes something, for good: like a process that is killed there.
+// crashAt returns an Admin whose connection breaks for good before the nth statement that
+// changes something, as if its process were killed there.
 func (f *fixture) crashAt(n int) (admin *handover.Admin, reached *bool) {
 	admin, reached = f.Another(func(c *dbuser.Config) { c.Timeout = 2 * time.Second }), new(bool)
 	count := 0
@@ -27,10 +27,9 @@ func (f *fixture) crashAt(n int) (admin *handover.Admin, reached *bool) {
 	return admin, reached
 }
 
-// TestKilledBetweenStatements kills a logon that makes everything, before each
-// of its statements, and expects the next one to find nothing to mend but what
-// it would have made anyway.
-// One version of either kind: memberships have options from 16 on.
+// TestKilledBetweenStatements kills a logon that creates everything, before each of its
+// statements. The next logon must have nothing to repair beyond what it would create anyway. One
+// version below 16 and one from 16 on are enough, since only there memberships have options.
 func TestKilledBetweenStatements(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -75,9 +74,8 @@ func TestKilledBetweenStatements(t *testing.T) {
 	})
 }
 
-// TestKilledDuringHandOver kills a sweep that hands over and drops, before each
-// of its statements.
-// One version of either kind: memberships have options from 16 on.
+// TestKilledDuringHandOver kills a sweep that hands over and drops, before each of its
+// statements. One version below 16 and one from 16 on are enough.
 func TestKilledDuringHandOver(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -117,8 +115,8 @@ func TestKilledDuringHandOver(t *testing.T) {
 	})
 }
 
-// TestKilledBetweenPieces kills a sweep that hands over object by object, because
-// one of them cannot be handed over, before each of its statements.
+// TestKilledBetweenPieces kills a sweep before each of its statements. The sweep hands objects
+// over one by one, because one of them cannot be handed over.
 func TestKilledBetweenPieces(t *testing.T) {
 	f := alone(t, pgtest.Start(t), "CREATEROLE")
 	alice, makers := f.LentUser("alice", ""), f.LentGroup("makers")

@@ -13,7 +13,7 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// errInUse is returned where a session began after the sweep looked.
+// errInUse is returned if a session began after the sweep looked.
 var errInUse = errors.New("in use again")
 
 // A role that cannot be cleared or dropped until an operator acts is tried again after
@@ -38,7 +38,7 @@ func (a *Admin) dueAgain(role string) bool {
 	return r == nil || !a.Pool.Now().Before(r.after)
 }
 
-// whyKept is the error of the last attempt; nil when there was none.
+// whyKept returns the error of the last attempt, or nil if there was none.
 func (a *Admin) whyKept(role string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -48,7 +48,7 @@ func (a *Admin) whyKept(role string) error {
 	return nil
 }
 
-// triedAgain remembers how an attempt ended.
+// triedAgain records how an attempt ended.
 func (a *Admin) triedAgain(role string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -63,10 +63,9 @@ func (a *Admin) triedAgain(role string, err error) {
 	a.retries[role] = &retry{err: err, after: a.Pool.Now().Add(pause), pause: pause}
 }
 
-// clearAndDrop takes back what others have granted to a session role and removes
-// what else names it, in every database; then it drops the role, if it is to be
-// dropped and is not in use. A logon for it waits for the lane, finds it gone and
-// makes it anew.
+// clearAndDrop revokes what others have granted to a session role and removes everything else
+// that refers to it, in every database. Then it drops the role, if it is to be dropped and not
+// in use. A logon that needs the role waits for the lane and creates it again.
 func (a *Admin) clearAndDrop(ctx context.Context, role string, drop bool, unused time.Duration) (dropped bool, err error) {
 	for range 2 {
 		var databases []string
@@ -88,7 +87,8 @@ func (a *Admin) clearAndDrop(ctx context.Context, role string, drop bool, unused
 				}
 			}
 			if len(databases) > 0 && o.Login {
-				// It must not log in while what names it is looked through.
+				// The role must not log in while everything that refers to it is being looked
+				// up.
 				return []adminconn.Step{{SQL: "alter role " + pgsql.Ident(role) + " nologin"}}, nil
 			}
 			if len(databases) > 0 || !drop {
@@ -131,8 +131,8 @@ func (a *Admin) guards(ctx context.Context, c *adminconn.Conn, o dbuser.Existing
 	return err != nil || taken
 }
 
-// passOn makes the user the administrator of roles that the session role made. Otherwise,
-// from 16 on, only superusers could administer them. Only a superuser can do it.
+// passOn makes the user the administrator of the roles that the session role created. Otherwise,
+// from 16 on, only superusers could administer them. Only a superuser can do this.
 func (a *Admin) passOn(ctx context.Context, c *adminconn.Conn, role string) ([]adminconn.Step, error) {
 	if c.Version < 160000 {
 		return nil, nil
@@ -169,11 +169,11 @@ func readMentions(ctx context.Context, c *adminconn.Conn, role string) ([]string
 	return databases, err
 }
 
-// forget removes what names a session role in one database: grants to it, policies,
-// default privileges. DROP OWNED also drops the role's objects, so they are handed over
-// first in the same transaction, which then checks that none is left. The role cannot log
-// in and has no session that could make more. Grants that remain afterwards were made by
-// roles whose grants the login may not revoke.
+// forget removes everything that refers to a session role in one database: grants to it,
+// policies, default privileges. DROP OWNED also drops the role's objects, so they are handed
+// over first in the same transaction, which then checks that none is left. The role cannot log
+// in and has no session that could create more. Grants that remain afterwards were made by roles
+// whose grants the login may not revoke.
 func (a *Admin) forget(ctx context.Context, role, database string) error {
 	var left []grant
 	err := a.Pool.InDatabase(ctx, database, func(ctx context.Context, lane, c *adminconn.Conn) error {
@@ -221,7 +221,8 @@ func (a *Admin) forget(ctx context.Context, role, database string) error {
 	return grantedByOthers(left, role)
 }
 
-// grantedByOthers names grants, and who can take them back and how.
+// grantedByOthers returns an error that names grants, the roles that can revoke them, and the
+// statements.
 func grantedByOthers(grants []grant, role string) error {
 	var said []string
 	for _, g := range grants {

@@ -253,8 +253,8 @@ func (d *dropper) opening(database string) []string {
 // maxExamples is how many objects of a role are named for each database.
 const maxExamples = 5
 
-// lookInside connects to each database in which the roles own objects, whose names are
-// visible only there. A database that it cannot connect to cannot be cleared either.
+// lookInside connects to each database in which the roles own objects, because the objects'
+// names are visible only there. A database that it cannot connect to cannot be cleared either.
 func (d *dropper) lookInside(ctx context.Context) error {
 	for i := range d.plan.Databases {
 		u := &d.plan.Databases[i]
@@ -276,8 +276,8 @@ const ownedQuery = `select coalesce(array_agg(d order by d), '{}') from (
 	  and s.dbid = case when $2 then 0 else (select oid from pg_database where datname = current_database()) end
 	order by s.classid, s.objid limit $3) x`
 
-// blockedQuery finds the schemas in which neither $1 nor $2 may make a function
-// or a type: it cannot change hands there either.
+// blockedQuery finds the schemas in which neither $1 nor $2 may create a function or a type, so
+// that none can be handed over there either.
 const blockedQuery = `select coalesce(array_agg(distinct n.nspname::text), '{}')
 	from (select pronamespace as ns from pg_proc p join pg_roles r on r.oid = p.proowner and r.rolname = $1
 	  union select typnamespace from pg_type t join pg_roles r on r.oid = t.typowner and r.rolname = $1

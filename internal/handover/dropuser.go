@@ -29,8 +29,8 @@ type DropPlan struct {
 	SessionRoles []string       `json:"session_roles,omitempty"`
 	Sessions     []LiveSessions `json:"sessions,omitempty"`
 	Databases    []RoleUse      `json:"databases,omitempty"`
-	// Orphans are the roles that, from PostgreSQL 16 on, only superusers can
-	// administer afterwards.
+	// Orphans are the roles that only superusers can administer once the user is dropped, from
+	// PostgreSQL 16 on.
 	Orphans  []string  `json:"orphans,omitempty"`
 	Problems []Problem `json:"problems,omitempty"` // what has to be settled first
 }
@@ -63,7 +63,7 @@ type Problem struct {
 // Nothing reports whether there is nothing to drop.
 func (p DropPlan) Nothing() bool { return !p.Exists && len(p.SessionRoles) == 0 }
 
-// Owns reports whether anything has to be given to somebody else.
+// Owns reports whether there are objects that need a new owner.
 func (p DropPlan) Owns() bool {
 	return slices.ContainsFunc(p.Databases, func(u RoleUse) bool { return u.Owned > 0 })
 }
@@ -141,8 +141,8 @@ func (a *Admin) DropUser(ctx context.Context, user string, o DropOptions) (DropP
 	return p, nil
 }
 
-// forbidLogon comes first, so that no new session interferes. It also stops the gateways:
-// a user that may not log in is not lent.
+// forbidLogon runs first, so that no new session interferes. It also stops the gateways, which
+// do not lend a user that may not log in.
 func (a *Admin) forbidLogon(ctx context.Context, roles []string) error {
 	return a.Pool.Retried(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
 		var there []string
@@ -161,8 +161,8 @@ const (
 	endSessionsAgain = 50 * time.Millisecond
 )
 
-// endSessions ends the sessions of roles and waits until they are gone. A plain
-// login may end those of roles it is a member of.
+// endSessions ends the sessions of the roles and waits until they are gone. A plain login may
+// end the sessions of roles that it is a member of.
 func (a *Admin) endSessions(ctx context.Context, roles []string) error {
 	ctx, cancel := context.WithTimeout(ctx, endSessionsFor)
 	defer cancel()
@@ -225,10 +225,10 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 	}
 }
 
-// clear reassigns what a role owns in one database, revokes what it was granted, and
-// removes what else refers to it there. What is too much for one transaction is
-// reassigned before. DROP OWNED would also drop owned objects, so the same transaction
-// checks that there are none; the role has no session that could make one.
+// clear reassigns what a role owns in one database, revokes its grants, and removes everything
+// else that refers to it there. If that is too much for one transaction, some objects are
+// reassigned before. DROP OWNED would also drop owned objects, so the same transaction checks
+// that there are none; the role has no session that could create one.
 func (a *Admin) clear(ctx context.Context, role, to, database string) error {
 	return a.Pool.OnDatabase(ctx, database, func(do adminconn.Transaction) error {
 		if to != "" {

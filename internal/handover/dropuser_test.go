@@ -14,7 +14,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// entangled is a user that owns, holds and is named by as much as there is.
+// entangled creates a user that owns objects, holds grants, and is referred to in every possible
+// way.
 func (f *fixture) entangled() (alice, bob string, roles []string, databases []string) {
 	f.T.Helper()
 	alice, bob = f.LentUser("alice", ""), f.LentUser("bob", "")
@@ -77,7 +78,8 @@ func TestDropUser(t *testing.T) {
 				alice, bob, roles, databases := f.entangled()
 				f.NoSessions(append(roles, alice)...)
 
-				// Without somebody to give things to, the plan says so and nothing happens.
+				// Without a new owner for the objects, the plan reports the problem and nothing
+				// happens.
 				plan, err := f.Admin.DropUser(t.Context(), alice, handover.DropOptions{})
 				if !errors.Is(err, handover.ErrBlocked) || len(plan.Problems) != 1 || !strings.Contains(plan.Problems[0].Message, "--reassign-to") {
 					t.Fatalf("DropUser without a heir = %+v, %v", plan.Problems, err)
@@ -200,7 +202,7 @@ func TestDropUserRefuses(t *testing.T) {
 	}
 }
 
-// TestDropUserBeyondTheLogin: what only a superuser may do comes as SQL.
+// TestDropUserBeyondTheLogin: statements that only a superuser may run are printed as SQL.
 func TestDropUserBeyondTheLogin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

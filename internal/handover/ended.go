@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// endedDelay gathers the sessions that end together, so that a thousand of
-	// them cost one query; endedAgain is the pause before looking again at a role
-	// that still has sessions, or whose objects were in use.
+	// endedDelay collects sessions that end together, so that a thousand of them cost one query.
+	// endedAgain is the pause before another look at a role that still has sessions, or whose
+	// objects were in use.
 	endedDelay = 300 * time.Millisecond
 	endedAgain = 2 * time.Second
 	// endedFor is how long an ended session is followed; the sweep does the rest.
@@ -25,13 +25,12 @@ const (
 	leftFor = 100 * time.Second
 	// closeFor is how long Close looks after the backends of the last sessions.
 	closeFor = 2 * time.Second
-	// eachFor bounds how long the objects of one role are handed over before the next
-	// role gets its turn. allFor bounds it for all roles, before those whose sessions
-	// ended meanwhile are looked at. So one holder's locks delay the others no longer.
+	// eachFor bounds the hand-over of one role's objects before the next role gets its turn.
+	// allFor bounds it for all roles together, before the roles are looked at whose sessions
+	// ended in the meantime. So one holder's locks delay others by no more than that.
 	eachFor = 1 * time.Second
 	allFor  = 4 * time.Second
-	// maxLeft bounds the backends of a role in the queue. What does not fit is the
-	// sweep's.
+	// maxLeft bounds the queued backends of a role. The sweep takes care of the others.
 	maxLeft = 1000
 	// revokedFor is how long a revocation is remembered: longer than any credential
 	// lives.
@@ -48,14 +47,13 @@ type endedQueue struct {
 	running bool
 }
 
-// revocation is what is remembered about a session role with a credential that was
-// revoked.
+// revocation is what the queue remembers about a session role with a revoked credential.
 type revocation struct {
 	until time.Time
 	shut  bool // the role was kept from logging on
 }
 
-// leftBackend is a backend that may be left.
+// leftBackend is a backend that may still be running.
 type leftBackend struct {
 	dbuser.Backend
 	role  string // the present name of its session role, which may have been retired
@@ -63,13 +61,13 @@ type leftBackend struct {
 	asked bool // to terminate
 }
 
-// SessionEnded reports that a session of role in database has ended. If it was the last
-// one of the role and the role owns anything, the role is stripped and its objects are
-// handed over, in every database. SessionEnded never blocks.
+// SessionEnded reports that a session of role in database has ended. If it was the role's last
+// session and the role owns anything, the role is stripped and its objects are handed over, in
+// every database. SessionEnded never blocks.
 //
-// left is the session's backend, or nil if it is unknown. It should have ended. One that
-// still runs a moment later, because the session catches its cancellation for instance,
-// is terminated until it has ended.
+// left is the session's backend, or nil if it is unknown. It should have exited. If it is still
+// running a moment later, because the session catches its cancellation for instance, it is
+// terminated, repeatedly if necessary.
 func (a *Admin) SessionEnded(role, database string, left *dbuser.Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,10 +85,9 @@ func (a *Admin) SessionEnded(role, database string, left *dbuser.Backend) {
 	}
 }
 
-// SessionRevoked is SessionEnded for a session whose credential was revoked. The
-// role may not log in from now on, and it is stripped at the end of its last
-// session whether it owns anything or not. A logon with another valid credential
-// has it granted again.
+// SessionRevoked is SessionEnded for a session whose credential was revoked. From now on the
+// role may not log in, and it is stripped at the end of its last session even if it owns
+// nothing. A logon with another valid credential restores it.
 func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
 	a.mu.Lock()
 	if now := a.Pool.Now(); len(a.ended.revoked) < maxEnded {
@@ -160,11 +157,11 @@ func (a *Admin) followEnded() {
 	}
 }
 
-// endBackends terminates those of the backends that are still there, on the server that
-// the administrative login is connected to, and returns them, so that the next call can
-// check whether they have ended. One that still runs after that no longer counts as a
-// session: PostgreSQL checks for signals between steps, and a holder can make one step
-// (an XPath expression) last as long as they like.
+// endBackends terminates the backends that are still running on the server that the
+// administrative login is connected to, and returns them, so that the next call can check
+// whether they have exited. One that still runs after that no longer counts as a session:
+// PostgreSQL checks for signals between steps, and a holder can make one step, such as an XPath
+// expression, last as long as they like.
 func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) map[string][]leftBackend {
 	if len(left) == 0 {
 		return nil

@@ -23,9 +23,9 @@ func backend(t *testing.T, c *pgx.Conn) dbuser.Backend {
 	return dbuser.Backend{PID: uint32(pid), Address: c.PgConn().Conn().RemoteAddr().String()}
 }
 
-// TestBackendThatOutlastsItsEnd: PostgreSQL looks for signals between steps, and a
-// holder can run one that takes hours, as an XPath expression. A backend that is
-// terminated and does not end keeps no rights. Here it is stopped.
+// TestBackendThatOutlastsItsEnd: PostgreSQL checks for signals between steps, and a holder can
+// run a step that takes hours, such as an XPath expression. A terminated backend that does not
+// exit keeps no rights. The test stops the process instead.
 func TestBackendThatOutlastsItsEnd(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.leak(c, "lab")
@@ -55,8 +55,8 @@ func TestBackendThatOutlastsItsEnd(t *testing.T) {
 	})
 }
 
-// TestBackendOfARoleThatSteppedAside: its session role has another name by now,
-// which its holder can bring about. The backend is terminated all the same.
+// TestBackendOfARoleThatSteppedAside: the backend's session role was retired, which its holder
+// can bring about, so it has another name. The backend is terminated anyway.
 func TestBackendOfARoleThatSteppedAside(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.leak(c, "lab")

@@ -13,9 +13,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestDatabaseThatRefusesTheLogin: what session roles own in a database that does not
-// let the administrative login in stays there, without a line for each of them and
-// without asking again and again, until it does.
+// TestDatabaseThatRefusesTheLogin: a database does not let the administrative login in. What
+// session roles own there stays until it does. There is not one log line per role, and no
+// attempt after attempt.
 func TestDatabaseThatRefusesTheLogin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

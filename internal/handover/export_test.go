@@ -1,6 +1,6 @@
 package handover
 
-// Wait waits for what runs behind the callers.
+// Wait waits for the work that continues in the background.
 func (a *Admin) Wait() {
 	a.work.Wait()
 	a.TestOnlyWait()

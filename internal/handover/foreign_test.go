@@ -16,9 +16,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestGrantsOfOthers: what somebody has granted to a session role is taken back when
-// it has no session, where the administrative login may; else who granted what,
-// and the statement that takes it back, is told, and not again and again.
+// TestGrantsOfOthers: grants that someone else made to a session role are revoked when it has no
+// session, if the administrative login may. Otherwise they are reported, once, with the grantor
+// and the statement that revokes them.
 func TestGrantsOfOthers(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -43,7 +43,7 @@ func TestGrantsOfOthers(t *testing.T) {
 				if clustertest.One(t, pgtest.Connect(t, f.Superuser(db)), "select count(*)::text from pg_policies where policyname = 'q'") != "1" {
 					t.Error("a policy that names bob too is gone")
 				}
-				// From others than the login may act as.
+				// Grants by roles that the login may not act as.
 				f.Exec(t, db, `grant select on payments to "IAM:alice"; set role carol; create table carols.t (x int); grant select on carols.t to "IAM:alice"`)
 				f.Run("alter role %s valid until '2020-01-01'", role.Name)
 				var ddl atomic.Int32
@@ -104,9 +104,8 @@ func count(n *atomic.Int32, what string) func(string, *pgconn.PgConn) {
 	}
 }
 
-// TestSessionRolesPassedOn: on 13 and 14 a session role can be granted by its own
-// session. It is taken back within a second or two while the session lasts, and at
-// its end.
+// TestSessionRolesPassedOn: on 13 and 14 a session can grant its own session role to others. The
+// grant is revoked within two seconds while the session lasts, and at its end.
 func TestSessionRolesPassedOn(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -133,8 +132,8 @@ func TestSessionRolesPassedOn(t *testing.T) {
 	})
 }
 
-// TestAHoldersLocksAreTheirsAlone: hundreds of tables that somebody keeps locked do not
-// keep the rights, nor the objects, of others waiting.
+// TestAHoldersLocksAreTheirsAlone: one holder locks hundreds of tables. That delays neither the
+// strip nor the hand-over of other roles.
 func TestAHoldersLocksAreTheirsAlone(t *testing.T) {
 	f := alone(t, pgtest.Start(t), "CREATEROLE")
 	mallory, alice, makers := f.LentUser("mallory", ""), f.LentUser("alice", ""), f.LentGroup("makers")

@@ -19,9 +19,9 @@ type grant struct {
 	held     bool // it is a permanent member of the grantor
 }
 
-// grantsQuery lists what was granted to $1 by others in one database, and on
-// databases and tablespaces. DROP OWNED takes back only what its caller, or the
-// owner its caller is a member of, has granted, and silently skips the rest.
+// grantsQuery lists the grants that others made to $1, in one database and on databases and
+// tablespaces. DROP OWNED revokes only grants that its caller, or an owner that its caller is a
+// member of, has made, and silently skips the rest.
 func grantsQuery(version int) string {
 	parameters, lendable, usable := "", "me.rolcreaterole", ""
 	if version >= 150000 {

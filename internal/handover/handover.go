@@ -20,18 +20,18 @@ type Ownership struct {
 type KeptRole struct {
 	Role   string `json:"role"`
 	Reason string `json:"reason"`
-	// Database is set when the reason is that this database does not let the
-	// administrative login in: it is the same for all roles.
+	// Database is set if the reason is that this database does not let the administrative login
+	// in, which is the same for all roles.
 	Database string `json:"database,omitempty"`
 }
 
-// errMore is returned where a hand-over has to be continued: its time is up.
+// errMore is returned if the time of a hand-over ran out and it has to be continued.
 var errMore = errors.New("there is more to hand over")
 
 // handOver makes the user the owner of what a session role without a session owns in one
-// database: with one statement, or object by object where that fails or would be too
-// much. It returns errMore soon after limit, unless that is zero, and errInUse if there
-// is a session.
+// database. It uses one statement, or goes object by object if that fails or would be too much.
+// It returns errMore soon after limit, unless limit is zero, and errInUse if the role has a
+// session.
 func (a *Admin) handOver(ctx context.Context, role, database string, limit time.Duration) (user string, err error) {
 	until := time.Time{}
 	if limit > 0 {

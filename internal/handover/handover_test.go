@@ -70,7 +70,7 @@ func TestHandOverWhenTheSessionEnds(t *testing.T) {
 	})
 }
 
-// usable is true of memberships that give or allow something.
+// usable is a condition for memberships that give or allow something.
 func (f *fixture) usable() string {
 	if f.Major() >= 16 {
 		return "(m.inherit_option or m.set_option)"
@@ -78,8 +78,8 @@ func (f *fixture) usable() string {
 	return "true"
 }
 
-// lentOut is what a clean-up has left lent: memberships of the administrative login
-// and of the user; empty when there is nothing.
+// lentOut returns the temporary memberships, of the administrative login and of the user, that a
+// clean-up has left behind; it is empty if there are none.
 func (f *fixture) lentOut(user string) string {
 	f.T.Helper()
 	left := f.Memberships(user)
@@ -127,9 +127,9 @@ func TestSweepAfterACrash(t *testing.T) {
 	})
 }
 
-// TestNothingChangesHandsUnderASession: what one of two sessions has made works in
-// the other as long as that lasts, and is handed over at its end, by whichever
-// gateway.
+// TestNothingChangesHandsUnderASession: an object that one of two sessions has created works in
+// the other one as long as that lasts. It is handed over at the end of the second session, by
+// any gateway.
 func TestNothingChangesHandsUnderASession(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -158,8 +158,8 @@ func TestNothingChangesHandsUnderASession(t *testing.T) {
 	})
 }
 
-// TestHandOverPieces: a table in use and a schema that the user may not create in
-// any more keep nothing but what is in them.
+// TestHandOverPieces: if a table is in use, and the user may no longer create objects in a
+// schema, only the objects concerned stay behind.
 func TestHandOverPieces(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -210,8 +210,8 @@ func TestHandOverPieces(t *testing.T) {
 	})
 }
 
-// TestManyTables: thousands of tables change hands without taking the locks that
-// everybody shares, when the session role is swept and when the user is dropped.
+// TestManyTables: thousands of tables are handed over without using up the server's shared lock
+// table, both when the session role is swept and when the user is dropped.
 func TestManyTables(t *testing.T) {
 	const tables, most = 600, 300
 	f := alone(t, pgtest.Start(t), "CREATEROLE")
@@ -267,8 +267,8 @@ func TestManyTables(t *testing.T) {
 	bounded("dropping the user")
 }
 
-// TestSweepIsInNobodysWay: while a sweep is in the middle of handing over, logons
-// that change nothing do not wait for it, at its own gateway and at another.
+// TestSweepIsInNobodysWay: during a hand-over by a sweep, logons that change nothing do not
+// wait, neither at the same gateway nor at another one.
 func TestSweepIsInNobodysWay(t *testing.T) {
 	f := alone(t, pgtest.Start(t), "CREATEROLE")
 	alice, bob, makers := f.LentUser("alice", ""), f.LentUser("bob", ""), f.LentGroup("makers")
@@ -342,8 +342,8 @@ func TestSweepDropsTheUnused(t *testing.T) {
 	})
 }
 
-// TestAdministratorsAreNoSessionRoles: from 16 on whoever made the marker is
-// a member of it, and is not to be swept, handed over or dropped for it.
+// TestAdministratorsAreNoSessionRoles: from 16 on the role that created the marker is a member
+// of it. It must not be swept, handed over or dropped because of that.
 func TestAdministratorsAreNoSessionRoles(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

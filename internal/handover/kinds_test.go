@@ -46,8 +46,8 @@ func makeEveryKind(t testing.TB, c *pgx.Conn) {
 	}
 }
 
-// TestEveryKindIsHandedOver at one stroke, and one by one where somebody has locked a
-// table. Large objects, extensions and odd names are among them.
+// TestEveryKindIsHandedOver: objects of every kind are handed over with one statement, and one
+// by one if someone has locked a table. They include large objects, extensions and odd names.
 func TestEveryKindIsHandedOver(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

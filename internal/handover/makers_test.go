@@ -12,8 +12,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestRolesMadeInSessions: a user with CREATEROLE makes roles in sessions; the
-// session role can be dropped afterwards, and the user administers them.
+// TestRolesMadeInSessions: a user with CREATEROLE creates roles in sessions. The session role
+// can be dropped afterwards, and the user administers the roles.
 func TestRolesMadeInSessions(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -61,8 +61,8 @@ func TestRolesMadeInSessions(t *testing.T) {
 	})
 }
 
-// TestRolesOfASessionRole: a role that a session role made all the same does not
-// keep it from handing over; a superuser passes its administration on.
+// TestRolesOfASessionRole: if a session role has created a role after all, its objects can still
+// be handed over, and a superuser can pass the role's administration on.
 func TestRolesOfASessionRole(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// maxPieces is how many objects are handed over one by one in a round, and
-	// maxTogether how many in a transaction: each takes some locks, of which a server
-	// has only a few thousand for all sessions.
+	// maxPieces is how many objects are handed over one by one in a round, and maxTogether how
+	// many in one transaction. Each takes some locks, and a server has only a few thousand for
+	// all sessions.
 	maxPieces   = 10000
 	maxTogether = 32
-	// maxWhole is how many tables and the like are handed over with one statement. It
-	// locks them all, with their indexes: thousands would use up the server's locks.
-	// Other objects need no locks, so their limit is maxPieces: other role changes wait
-	// for as long as it takes.
+	// maxWhole is how many tables and similar objects are handed over with one statement. The
+	// statement locks them all, with their indexes, so thousands would use up the server's
+	// locks. Other objects need no locks; their limit is maxPieces, because other role changes
+	// wait for the statement.
 	maxWhole = 256
 )
 
-// piecesQuery lists what a session role owns in a database, with the type and the name
-// that ALTER takes. It leaves out objects that change hands with another one, such as a
-// column's sequence, temporary tables, which belong to their session, and extensions,
-// whose owner ALTER cannot change. Locked objects come last, so that they delay no other.
+// piecesQuery lists what a session role owns in a database, with the type and the name that
+// ALTER takes. It leaves out objects that are handed over together with another one, such as a
+// column's sequence; temporary tables, which belong to their session; and extensions, whose
+// owner ALTER cannot change. Locked objects come last, so that they delay no others.
 const piecesQuery = `
 select case o.type when 'statistics object' then 'statistics' when 'composite type' then 'type'
     when 'foreign-data wrapper' then 'foreign data wrapper'
@@ -56,12 +56,12 @@ type piece struct {
 // object is an object of a database, whatever its name.
 type object struct{ class, id int64 }
 
-// ALTER takes a name, and the owner of a schema can give that name to another object just
-// before the ALTER, which would then change hands. If the login is a superuser, that could
-// be any object. So before the commit the objects that changed hands are checked by oid.
-// The first query lists those that may: the pieces that the role still owns, and the
-// sequences of its tables. The second lists those that did: their dependency on an owner
-// was written by this transaction.
+// ALTER takes a name, and the owner of a schema can give that name to another object just before
+// the ALTER, which would then change that object's owner. If the login is a superuser, it could
+// be any object. So before the commit, the objects whose owner changed are checked by OID. The
+// first query lists those that may have changed: the pieces that the role still owned, and the
+// sequences of its tables. The second lists those that did: their dependency on an owner was
+// written by this transaction.
 const (
 	mayChangeQuery = `
 select s.classid::int8, s.objid::int8 from pg_shdepend s
@@ -108,7 +108,7 @@ type handingOver struct {
 
 func (h *handingOver) timeUp() bool { return !h.until.IsZero() && time.Now().After(h.until) }
 
-// whole hands everything over at one stroke.
+// whole hands everything over with one statement.
 func (h *handingOver) whole() error {
 	return h.do(func(ctx context.Context, lane, c *adminconn.Conn) error {
 		temp, err := h.grants(ctx, lane, c)
@@ -141,10 +141,10 @@ func (h *handingOver) surplus() error {
 	}
 }
 
-// pieces hands over object by object, in small transactions, so that a table in use, a
-// schema in which the user may not create, or a shortage of locks holds up only the
-// objects concerned. It returns how many it tried, and the first error of an object that
-// stays, or whole if there was no object.
+// pieces hands over object by object, in small transactions. So a table in use, a schema in
+// which the user may not create objects, or a shortage of locks holds up only the objects
+// concerned. It returns how many it tried, and the first error of an object that stays, or the
+// error whole if there was no object.
 func (h *handingOver) pieces(whole error) (n int, err error) {
 	var pieces []piece
 	err = h.do(func(ctx context.Context, _, c *adminconn.Conn) error {

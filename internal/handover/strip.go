@@ -39,7 +39,7 @@ type membership struct {
 	mine                bool // the administrative login may revoke it
 }
 
-// revoke is the statement that takes the membership away.
+// revoke returns the statement that revokes the membership.
 func (m membership) revoke(version int) string {
 	sql := fmt.Sprintf("revoke %s from %s", pgsql.Ident(m.Role), pgsql.Ident(m.Member))
 	if version >= 160000 {
@@ -48,7 +48,7 @@ func (m membership) revoke(version int) string {
 	return sql + " cascade"
 }
 
-// grant is the statement that gives it back.
+// grant returns the statement that grants it again.
 func (m membership) grant(version int) string {
 	sql := fmt.Sprintf("grant %s to %s", pgsql.Ident(m.Role), pgsql.Ident(m.Member))
 	if version >= 160000 {
@@ -95,15 +95,14 @@ func readMemberships(ctx context.Context, c *adminconn.Conn, roles []string) ([]
 	return all, rows.Err()
 }
 
-// stripped is the result for one role. Both fields empty: the role is in use.
+// stripped is the result for one role. If both fields are empty, the role is in use.
 type stripped struct {
 	done bool
 	left error // what could not be taken away
 }
 
-// strip strips those of the roles that must be, a few in a transaction. A role that
-// a logon of this process is opening a session with, or that has a session, is
-// left out.
+// strip strips those of the roles that must be stripped, a few per transaction. It skips roles
+// that have a session, or that a logon of this process is opening a session with.
 func (a *Admin) strip(ctx context.Context, roles []string, revoked func(role string) bool) map[string]stripped {
 	result := map[string]stripped{}
 	for len(roles) > 0 && ctx.Err() == nil {
@@ -113,8 +112,8 @@ func (a *Admin) strip(ctx context.Context, roles []string, revoked func(role str
 		if err == nil {
 			continue
 		}
-		// A row is locked, or a membership may not be revoked. Run each statement by
-		// itself, so that one that fails does not stop the others.
+		// A row is locked, or a membership may not be revoked. Run the statements one by one, so
+		// that a failure does not stop the others.
 		for _, role := range some {
 			if err := a.stripSome(ctx, []string{role}, revoked, true, result); err != nil {
 				result[role] = stripped{left: err}
@@ -271,8 +270,8 @@ func (a *Admin) giveBack(ctx context.Context, touched []string, taken []membersh
 	})
 }
 
-// errOtherLogin is why a session role cannot be changed from 16 on: it was made by
-// another login, or by one that was a superuser then.
+// errOtherLogin returns the error for a session role that cannot be changed from 16 on, because
+// it was created by another login, or by one that was a superuser then.
 func errOtherLogin(role, login string) error {
 	return fmt.Errorf("another login made it; a superuser hands it over with: %s", dbuser.LendStatement(role, login))
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// attack is a holder who has left something behind that lends a group's rights.
+// attack is a holder who left something behind that lends a group's rights to others.
 type attack struct {
 	*fixture
 	alice, group, db string
@@ -25,8 +25,8 @@ type attack struct {
 	outsider         *pgx.Conn // a superuser in db
 }
 
-// attacks runs a test with a plain administrative login and with a superuser, on
-// each version. The session has a function that reads a table of the group's.
+// attacks runs a test with a plain administrative login and with a superuser, on each version.
+// The session has created a function that reads a table of the group's.
 func attacks(t *testing.T, test func(t *testing.T, a *attack, c *pgx.Conn)) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -45,13 +45,13 @@ func attacks(t *testing.T, test func(t *testing.T, a *attack, c *pgx.Conn)) {
 	})
 }
 
-// leak makes a function that lends the group's right to everybody.
+// leak creates a function that lends the group's right to everyone.
 func (a *attack) leak(c *pgx.Conn, schema string) {
 	a.T.Helper()
 	clustertest.Exec(a.T, c, "create function "+schema+".leak() returns bigint language sql security definer as 'select count(*) from lab.payments'")
 }
 
-// reads reports whether bob reads the table through the function.
+// reads reports whether bob can read the table through the function.
 func (a *attack) reads(schema string) bool {
 	a.T.Helper()
 	bob := a.Name("bob")
@@ -65,7 +65,7 @@ func (a *attack) reads(schema string) bool {
 	return a.outsider.QueryRow(context.Background(), "select "+schema+".leak()").Scan(&n) == nil
 }
 
-// ends closes the session and says so, as a gateway does.
+// ends closes the session and reports that, as a gateway does.
 func (a *attack) ends(c *pgx.Conn) {
 	a.T.Helper()
 	_ = c.Close(context.Background())
@@ -73,7 +73,7 @@ func (a *attack) ends(c *pgx.Conn) {
 	a.Admin.SessionEnded(a.role.Name, a.db, nil)
 }
 
-// stripped waits until nothing but the marker is left of the role's memberships.
+// stripped waits until the marker is the role's only membership.
 func (a *attack) stripped(role string) {
 	a.T.Helper()
 	a.Eventually("strip of "+role, func() bool { return a.Memberships(role) == dbuser.MarkerRole })
@@ -82,8 +82,8 @@ func (a *attack) stripped(role string) {
 	})
 }
 
-// TestRightsEndWithTheSession: whatever keeps the objects from being handed over,
-// the rights end, and the next logon has them again.
+// TestRightsEndWithTheSession: the rights end even if something keeps the objects from being
+// handed over, and the next logon restores them.
 func TestRightsEndWithTheSession(t *testing.T) {
 	for name, block := range map[string]func(a *attack, c *pgx.Conn) (schema string){
 		"nothing": func(a *attack, c *pgx.Conn) string {
@@ -154,7 +154,7 @@ func TestRightsEndWithTheSession(t *testing.T) {
 				}
 				a.ends(c)
 				if a.Major() >= 16 && a.As.Name == pgtest.AdminName && strings.HasPrefix(t.Name(), "TestRightsEndWithTheSession/a_second_parent") {
-					// A superuser's grant is not the login's to take back.
+					// The login may not revoke a superuser's grant.
 					a.Eventually("strip", func() bool { return !strings.Contains(a.Memberships(a.role.Name), a.group) })
 				} else {
 					a.stripped(a.role.Name)
@@ -175,9 +175,9 @@ func TestRightsEndWithTheSession(t *testing.T) {
 	}
 }
 
-// TestStripOfTheRevoked: a role whose credential was revoked loses its rights at the
-// end of its last session although it owns nothing, and may not log in before
-// that. The next logon has everything again, and is not stripped for it.
+// TestStripOfTheRevoked: a role whose credential was revoked may not log in, and loses its
+// rights at the end of its last session although it owns nothing. The next logon restores
+// everything, and the old revocation does not strip the role again.
 func TestStripOfTheRevoked(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		other := a.Logon(a.role, a.db) // of another valid credential
@@ -224,8 +224,8 @@ func TestNothingToDoForThoseWhoOwnNothing(t *testing.T) {
 	})
 }
 
-// TestStripOfTheExpired: a role that has not been logged on with for as long
-// as VALID UNTIL says is stripped although it owns nothing.
+// TestStripOfTheExpired: a role is stripped, although it owns nothing, if it has not logged on
+// until VALID UNTIL.
 func TestStripOfTheExpired(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.ends(c)
@@ -237,8 +237,8 @@ func TestStripOfTheExpired(t *testing.T) {
 	})
 }
 
-// TestASessionBeginsDuringAStrip, at another gateway, before each statement: it has
-// its rights afterwards. In this process the logon waits instead.
+// TestASessionBeginsDuringAStrip: a session begins at another gateway before each statement of a
+// strip, and has its rights afterwards. A logon of this process would wait instead.
 func TestASessionBeginsDuringAStrip(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -278,8 +278,9 @@ func TestASessionBeginsDuringAStrip(t *testing.T) {
 	})
 }
 
-// TestALogonKeepsItsRoleFromBeingStripped between Ensure and the server's showing the
-// session, in this process; and a logon waits for a strip that has begun.
+// TestALogonKeepsItsRoleFromBeingStripped: in this process a role is not stripped between Ensure
+// and the moment when the server shows the session, and a logon waits for a strip that has
+// begun.
 func TestALogonKeepsItsRoleFromBeingStripped(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.leak(c, "lab")
@@ -335,8 +336,8 @@ func TestALogonKeepsItsRoleFromBeingStripped(t *testing.T) {
 	})
 }
 
-// TestASubscriptionIsNoSession: its worker runs as its owner for as long as it likes,
-// and does not keep the rights of a session role alive.
+// TestASubscriptionIsNoSession: a subscription's worker runs as its owner for any length of
+// time. It does not keep the rights of a session role alive.
 func TestASubscriptionIsNoSession(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -363,7 +364,7 @@ func TestASubscriptionIsNoSession(t *testing.T) {
 			})
 			f.Admin.SessionEnded(role.Name, db, nil)
 			f.Eventually("strip", func() bool { return f.Memberships(role.Name) == dbuser.MarkerRole })
-			// What the role owned is being handed over meanwhile.
+			// Meanwhile the role's objects are being handed over.
 			for _, sql := range []string{"alter subscription s disable", "alter subscription s set (slot_name = none)", "drop subscription s"} {
 				f.Eventually(sql, func() bool {
 					_, err := c.Exec(t.Context(), sql)

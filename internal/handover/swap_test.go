@@ -13,10 +13,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestNamesSwappedUnderAHandOver: the owner of two schemas gives one the name of the
-// other just before an object in it is handed over by name. Nothing of anybody else's
-// changes hands, and the objects do at the next attempt.
-// Names and locks are alike in all versions.
+// TestNamesSwappedUnderAHandOver: the owner of two schemas swaps their names just before an
+// object in one of them is handed over by name. Nothing of anyone else's is handed over, and the
+// right objects are at the next attempt. Names and locks are alike in all versions.
 func TestNamesSwappedUnderAHandOver(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -36,7 +35,7 @@ func TestNamesSwappedUnderAHandOver(t *testing.T) {
 				clustertest.ExecAll(t, c, "create table one.t (x int)", "create sequence one.s", "create table lab.locked (x int)")
 				_ = c.Close(context.Background())
 				f.NoSessions(role.Name)
-				// What is locked has everything handed over object by object.
+				// Because an object is locked, everything is handed over object by object.
 				clustertest.Exec(t, root, "begin")
 				clustertest.Exec(t, root, "lock table lab.locked in access share mode")
 

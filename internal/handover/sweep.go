@@ -14,16 +14,16 @@ import (
 // SweepOptions configure a sweep.
 type SweepOptions struct {
 	Unused time.Duration // drop session roles without a logon for this long; 0 drops none
-	// Each bounds how long the objects of one role are handed over, so that one
-	// holder's locks do not use up the time of others. 0: until all were tried.
+	// Each bounds how long the objects of one role are handed over, so that one holder's locks
+	// do not use up the time of others. Zero means no limit.
 	Each   time.Duration
 	DryRun bool // only report what would be done
-	// Progress gets each step that was done, or would be. Optional.
+	// Progress is called with each step that was done, or would be. Optional.
 	Progress func(SweepStep)
 }
 
-// SweepStep is one thing that a sweep did, would do, or could not do: of the
-// four exactly one is set.
+// SweepStep is one step that a sweep did, would do, or could not do. Exactly one of the four
+// fields is set.
 type SweepStep struct {
 	Stripped   string
 	HandedOver *Ownership
@@ -49,17 +49,17 @@ func (r *SweepReport) add(o *SweepOptions, s SweepStep) {
 
 // SweepReport is what a sweep did, or would do.
 type SweepReport struct {
-	// Stripped are the session roles whose user and groups were taken away, as no
-	// session is left that needs them.
+	// Stripped are the session roles whose user and groups were revoked because no session needs
+	// them any more.
 	Stripped   []string    `json:"stripped,omitempty"`
 	HandedOver []Ownership `json:"handed_over,omitempty"`
 	Dropped    []string    `json:"dropped,omitempty"`
 	Kept       []KeptRole  `json:"kept,omitempty"` // should go or be handed over, but cannot
-	// Roles is how many session roles there were, and InUse how many of them
-	// had sessions and were left alone.
+	// Roles is the number of session roles, and InUse the number of those that had sessions and
+	// were left alone.
 	Roles int `json:"roles"`
 	InUse int `json:"in_use"`
-	// Standby is set where the server is in recovery and nothing was done.
+	// Standby is set if the server is in recovery, so that nothing was done.
 	Standby bool `json:"standby,omitempty"`
 }
 
@@ -131,7 +131,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 		case !slices.Contains(failed, owner.Role):
 			s.role(ctx, owner)
 		}
-		// One that was dropped has lost what could not be taken away.
+		// A role that was dropped has lost the grants that could not be revoked.
 		if err := left[owner.Role]; err != nil && !slices.Contains(report.Dropped, owner.Role) {
 			s.keep(owner.Role, fmt.Errorf("taking its rights away: %w", err))
 		}
@@ -139,8 +139,8 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	return report, nil
 }
 
-// leaveOthers removes the session roles that another login made from the list, and
-// reports them once for all.
+// leaveOthers removes the session roles that another login created from the list, and reports
+// them once, together.
 func (s *sweeping) leaveOthers(all []dbuser.ExistingRole) []dbuser.ExistingRole {
 	var others []string
 	all = slices.DeleteFunc(all, func(o dbuser.ExistingRole) bool {
@@ -161,8 +161,8 @@ const sweepQuery = `select pg_is_in_recovery(), exists (
   where m.roleid in (` + dbuser.SessionRoles + `)
     and pg_get_userbyid(m.member) not in (current_user, session_user))`
 
-// strip strips all roles that must be, before anything else is done that could take
-// long. It returns those that it was not done for, and what could not be taken away.
+// strip strips all roles that must be stripped, before any step that could take long. It returns
+// the roles that it could not strip, and the memberships that it could not revoke.
 func (s *sweeping) strip(ctx context.Context, all []dbuser.ExistingRole) (failed []string, left map[string]error) {
 	var strip []string
 	for _, o := range all {

@@ -10,9 +10,9 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// tempGrants are what a plain administrative login and the database user are granted
-// for one transaction, so that the login can act for a session role and the user can
-// become the owner of its objects.
+// tempGrants are the grants that a plain administrative login and the database user get for one
+// transaction, so that the login can act for a session role and the user can become the owner of
+// its objects.
 type tempGrants struct {
 	role, user string
 	version    int
@@ -23,7 +23,7 @@ type tempGrants struct {
 	rights     []right  // what the user is granted for them
 }
 
-// right is one that the new owner of objects needs on their schema or database.
+// right is a right that the new owner of objects needs on their schema or database.
 type right struct{ privilege, on string }
 
 // roomsQuery finds the schemas, databases and foreign-data wrappers of the objects that
@@ -75,8 +75,8 @@ from room, t where not has
 order by 1`, "{lendable}", lendable)
 }
 
-// tempGrantsToGive returns what it takes to give what role owns to user, in the
-// database of c.
+// tempGrantsToGive returns the temporary grants for making user the owner of what role owns, in
+// the database of c.
 func (a *Admin) tempGrantsToGive(ctx context.Context, lane, c *adminconn.Conn, role, user string) (tempGrants, error) {
 	t, err := tempGrantsToAct(ctx, lane, role, user)
 	t.missing = nil
@@ -129,8 +129,8 @@ func tempGrantsToAct(ctx context.Context, c *adminconn.Conn, role, to string) (t
 	return t, err
 }
 
-// around puts the grants before the statements that need them, and their revocation
-// after. No other transaction sees them, and a crash leaves none.
+// around puts the grants before the statements that need them, and their revocation after. No
+// other transaction sees them, and a crash leaves none behind.
 func (t tempGrants) around(inner ...adminconn.Step) []adminconn.Step {
 	if t.super {
 		return inner
