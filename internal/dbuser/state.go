@@ -181,7 +181,7 @@ select json_build_object(
   'into', (select json_agg(json_build_object('role', c.rolname, 'member', pg_get_userbyid(m.member)))
     from pg_auth_members m join candidate c on c.oid = m.roleid
     where pg_get_userbyid(m.member) not in (current_user, session_user)),
-  'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''),
+  'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''), 'row', s.xmin::text,
       'config', case when f.fits then s.setconfig end, 'large', not f.fits))
     from (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database) d
     cross join (select oid from named where rolname = $1[1]::name or rolname = any ($2::text[]::name[])) r

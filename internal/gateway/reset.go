@@ -24,12 +24,13 @@ const (
 // DISCARD ALL has no effect on what follows, so a session that has any of it is refused:
 //
 //   - objects that the session role owns, and grants to it: they have to be cleaned up;
-//   - prepared transactions;
+//   - prepared transactions of any role that the session can become;
 //   - the seed of random(), which is set to a random value here;
 //   - the variables of procedural languages, and the state of libraries in C, such as
 //     connections of dblink and postgres_fdw. From PostgreSQL 18 on the server tells which
 //     libraries are loaded. Older ones do not, so there a session is refused in every
-//     database that has a function in another language than SQL and PL/pgSQL.
+//     database that has a function in another language than SQL and PL/pgSQL, or in which
+//     it could create an extension: the library stays when the extension is rolled back.
 //
 // All names in the query are qualified: the search_path of a database is its owner's.
 func (u *upstream) reset(user, role string) error {
@@ -98,11 +99,22 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	// The server generates the new seed, so that no one can read it in pg_stat_activity.
 	expect("(pg_catalog.setseed(pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::pg_catalog.text, 0)::pg_catalog.float8"+
 		" OPERATOR(pg_catalog./) 9223372036854775808::pg_catalog.float8))::pg_catalog.text", "", "random() has no new seed")
-	none("pg_catalog.pg_roles WHERE rolsuper AND (rolname OPERATOR(pg_catalog.=) current_user OR rolname OPERATOR(pg_catalog.=) session_user)",
-		"it is a superuser's, who can leave more behind than is known")
+	none("pg_catalog.pg_roles WHERE rolsuper AND (rolname OPERATOR(pg_catalog.=) current_user OR pg_catalog.pg_has_role(session_user, oid, 'member'))",
+		"it is a superuser's, or may become one, who can leave more behind than is known")
 	none("pg_catalog.pg_replication_slots WHERE active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()", "it uses a replication slot")
-	none("pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
-	none("pg_catalog.pg_prepared_xacts WHERE owner OPERATOR(pg_catalog.=) session_user", "there is a prepared transaction")
+	none("settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
+	// RESET ALL goes back to the settings that the session role had when the process
+	// started. Its holder may have changed them just before, and back again: SessionRole.Seen
+	// covers changes to rows that exist, and this covers rows that have gone.
+	none("settings s WHERE s.source OPERATOR(pg_catalog.~) 'user' AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d"+
+		" JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) d.setrole LEFT JOIN pg_catalog.pg_database b ON b.oid OPERATOR(pg_catalog.=) d.setdatabase,"+
+		" pg_catalog.unnest(d.setconfig) c WHERE r.rolname OPERATOR(pg_catalog.=) session_user"+
+		" AND CASE WHEN s.source OPERATOR(pg_catalog.=) 'user' THEN d.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid"+
+		" ELSE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() END"+
+		" AND pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) OPERATOR(pg_catalog.=) pg_catalog.lower(s.name))",
+		"it began with a setting that its session role no longer has")
+	// The owner is the role that prepared it, which may be any that the session can become.
+	none("pg_catalog.pg_prepared_xacts WHERE pg_catalog.pg_has_role(session_user, owner, 'member')", "there is a prepared transaction")
 	none("pg_catalog.pg_prepared_statements", "it has a prepared statement")
 	none("pg_catalog.pg_cursors", "it has a cursor")
 	none("pg_catalog.pg_listening_channels()", "it listens")
@@ -118,6 +130,10 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 		none("pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang"+
 			" WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND l.lanname OPERATOR(pg_catalog.!~) '^(internal|sql|plpgsql)$'",
 			"the database has functions in other languages than SQL and PL/pgSQL")
+		none("pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND (pg_catalog.pg_has_role(session_user, d.datdba, 'member')"+
+			" OR EXISTS (SELECT FROM pg_catalog.aclexplode(d.datacl) a WHERE a.privilege_type OPERATOR(pg_catalog.=) 'CREATE'"+
+			" AND CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN true ELSE pg_catalog.pg_has_role(session_user, a.grantee, 'member') END))",
+			"it may have created an extension and dropped it, whose library stays")
 	}
 	for _, name := range sortedNames(u.status) {
 		if !settingNamed(name) {
@@ -125,7 +141,7 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 		}
 		expect("pg_catalog.current_setting('"+name+"')", u.status[name], "setting "+name+" has another value")
 	}
-	return "VALUES " + strings.Join(rows, ", "), want, nil
+	return "WITH settings AS MATERIALIZED (SELECT name, source FROM pg_catalog.pg_settings) VALUES " + strings.Join(rows, ", "), want, nil
 }
 
 func sortedNames(status map[string]string) []string {

@@ -1,0 +1,123 @@
+package gateway_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/gateway"
+	"github.com/daypass/daypass/internal/handover"
+	"github.com/daypass/daypass/internal/session"
+	"github.com/daypass/daypass/test/pgtest"
+)
+
+// TestMembersOfSuperusersAreNeverParked: SET ROLE is all that it takes.
+func TestMembersOfSuperusersAreNeverParked(t *testing.T) {
+	pg := pgtest.Start(t)
+	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
+	config, err := pgx.ParseConfig(pg.ConnString(pg.Login(t, "root", "SUPERUSER"), "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{4, 5, 6}, AllowSuperusers: true})
+	t.Cleanup(admin.Close)
+	other := *cluster
+	other.Admin = admin
+	f.add(&other)
+	g := f.grant(pg.Login(t, "deputy", "NOINHERIT").Name)
+	pg.Exec(t, "postgres", "GRANT "+pg.Login(t, "boss", "SUPERUSER").Name+" TO "+g.DBUser)
+	f.known(g)
+	if n := f.leaves(f.connect(g, "")); n != 0 {
+		t.Error("the session of a superuser's member is parked")
+	}
+}
+
+// TestLibraryOfAnExtensionThatIsGone: a library stays in the process when the extension
+// it came with was rolled back, or dropped.
+func TestLibraryOfAnExtensionThatIsGone(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel()
+		f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
+		g := f.grant(pg.Name("maker"))
+		f.known(g)
+		group := pg.Group(t, "creators")
+		pg.Exec(t, cluster.Database, "GRANT CREATE ON DATABASE "+pgtest.Quote(cluster.Database)+" TO "+group+
+			"; GRANT ALL ON SCHEMA public TO PUBLIC; GRANT "+group+" TO "+g.DBUser)
+		f.known(g)
+		conn := f.connect(g, "")
+		run(t, conn, "BEGIN; CREATE EXTENSION isn; SELECT isn_weak(true); ROLLBACK")
+		if f.leaves(conn) != 0 {
+			pg.Exec(t, cluster.Database, "CREATE EXTENSION isn")
+			t.Errorf("parked; isn_weak() of the next session is %v", value[bool](t, f.connect(g, ""), "SELECT isn_weak()"))
+		}
+	})
+}
+
+// TestPreparedTransactionOfTheUser: its owner is the role that prepared it, which is
+// seldom the session role.
+func TestPreparedTransactionOfTheUser(t *testing.T) {
+	pg := pgtest.Start(t).StartAlone(t, map[string]string{"max_prepared_transactions": "5"})
+	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
+	pg.Exec(t, cluster.Database, "CREATE TABLE shared (x int); GRANT ALL ON shared TO PUBLIC")
+	g := f.grant(pg.Name("preparer"))
+	f.known(g)
+	conn := f.connect(g, "")
+	run(t, conn, "BEGIN; INSERT INTO shared VALUES (1); PREPARE TRANSACTION 'theirs'")
+	defer pg.Exec(t, cluster.Database, "ROLLBACK PREPARED 'theirs'")
+	if f.leaves(conn) != 0 {
+		t.Error("parked with a prepared transaction")
+	}
+}
+
+// dialling returns the cluster with another way to the server.
+func (f *fixture) dialling(cluster *gateway.Cluster, wrap func(net.Conn) net.Conn) {
+	other, config := *cluster, *cluster.Upstream
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(conn), nil
+	}
+	other.Upstream = &config
+	f.add(&other)
+}
+
+// TestSettingThatCameBetween: the holder gives the session role a setting after the gateway
+// has looked at it, and takes it back when the process has started with it. RESET ALL goes
+// back to that setting.
+func TestSettingThatCameBetween(t *testing.T) {
+	pg := pgtest.Start(t)
+	for _, where := range []string{"", "IN DATABASE "} {
+		f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
+		g := f.grant(pg.Name("between"))
+		role := `ALTER ROLE "IAM:` + g.DBUser + `" `
+		if where != "" {
+			role += where + pgtest.Quote(cluster.Database)
+		}
+		var evil atomic.Bool
+		f.dialling(cluster, func(conn net.Conn) net.Conn {
+			if evil.Load() {
+				pg.Exec(t, "postgres", role+" SET search_path = evil")
+			}
+			return conn
+		})
+		f.known(g)
+		evil.Store(true)
+		conn := f.connect(g, "")
+		evil.Store(false)
+		pg.Exec(t, "postgres", role+" RESET search_path")
+		pid := pidOf(t, conn)
+		f.leaves(conn)
+		again := f.connect(g, "")
+		if got := value[string](t, again, "SHOW search_path"); strings.Contains(got, "evil") {
+			t.Errorf("%q: search_path = %s, in process %d after %d", where, got, pidOf(t, again), pid)
+		}
+	}
+}
