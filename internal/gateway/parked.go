@@ -67,12 +67,15 @@ type parked struct {
 	cluster *Cluster
 	origin  origin
 	since   time.Time
+
+	unwanted bool // guarded by lot.mu: it was to end while it was being reset
 }
 
 // lot holds the parked sessions. Safe for concurrent use.
 type lot struct {
 	mu       sync.Mutex // guards what follows
 	sessions []*parked
+	arriving []*parked // are being reset
 	closed   bool
 	watching bool              // watchParked runs
 	reused   map[string]uint64 // logons that got a parked session, by cluster
@@ -135,29 +138,38 @@ func (s *Server) anyRevoked(p *parked) (bool, error) {
 	return false, nil
 }
 
+// arrives registers the upstream session of a session that has ended, before its reset,
+// so that unwant can find it.
+func (s *Server) arrives(e *entry) *parked {
+	cluster, ok := s.cluster(e.info.Cluster)
+	if !ok {
+		cluster = &Cluster{Identifier: e.info.Cluster}
+	}
+	p := &parked{id: rand.Text(), up: e.upstream, cluster: cluster, origin: *e.origin, since: time.Now()}
+	p.unwanted = !ok || cluster.Admin != p.origin.key.admin || cluster.Upstream != p.origin.key.upstream || cluster.Parking.Max <= 0 ||
+		s.draining.Load() || !s.now().Before(p.origin.expires)
+	s.parked.mu.Lock()
+	defer s.parked.mu.Unlock()
+	s.parked.arriving = append(s.parked.arriving, p)
+	return p
+}
+
 // park resets the upstream session of a session that has ended and keeps it. It reports
 // whether it did; if not, the upstream session has been ended.
-func (s *Server) park(e *entry) bool {
-	up, o := e.upstream, *e.origin
-	cluster, ok := s.cluster(e.info.Cluster)
-	ok = ok && cluster.Admin == o.key.admin && cluster.Upstream == o.key.upstream && cluster.Parking.Max > 0 &&
-		!e.cancelled.Load() && !s.draining.Load() && s.now().Before(o.expires)
+func (s *Server) park(e *entry, p *parked) bool {
+	ok := !e.neverPark.Load() && s.parked.wants(p)
 	if ok {
-		if err := up.reset(e.roleUser, e.info.SessionRole); err != nil {
+		if err := p.up.reset(e.roleUser, e.info.SessionRole); err != nil {
 			s.log.Debug("session not parked", "session", e.info.ID, "err", err)
 			ok = false
 		}
 	}
-	p := &parked{id: rand.Text(), up: up, cluster: cluster, origin: o, since: time.Now()}
-	var out *parked
-	if ok {
-		ok, out = s.parked.add(p)
-	}
+	ok, out := s.parked.settle(p, ok)
 	if out != nil {
 		s.endParked(out, false)
 	}
 	if !ok {
-		up.leave()
+		p.up.leave()
 		return false
 	}
 	s.log.Info("session parked", "session", e.info.ID, "parked", p.id)
@@ -170,11 +182,20 @@ func (s *Server) park(e *entry) bool {
 	return true
 }
 
-// add parks a session, and returns another one that must end to make room for it.
-func (l *lot) add(p *parked) (added bool, out *parked) {
+// wants reports whether a session that arrives has not been told to end.
+func (l *lot) wants(p *parked) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	return !p.unwanted && !l.closed
+}
+
+// settle parks a session after its reset, if it may be parked and is still wanted. out is
+// another one that must end to make room for it.
+func (l *lot) settle(p *parked, may bool) (added bool, out *parked) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.arriving = slices.DeleteFunc(l.arriving, func(other *parked) bool { return other == p })
+	if !may || p.unwanted || l.closed {
 		return false, nil
 	}
 	n, oldest := 0, -1
@@ -191,6 +212,20 @@ func (l *lot) add(p *parked) (added bool, out *parked) {
 	}
 	l.sessions = append(l.sessions, p)
 	return true, out
+}
+
+// unwant makes the sessions that match and are being reset end instead of being parked, and
+// returns their number.
+func (l *lot) unwant(match func(*parked) bool) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.arriving {
+		if match(p) {
+			p.unwanted = true
+			n++
+		}
+	}
+	return n
 }
 
 // take removes the sessions that match.
@@ -246,8 +281,9 @@ func (s *Server) endParked(p *parked, revoked bool) {
 }
 
 // endParkedWhere ends the parked sessions that match, waits for their end and returns
-// their number.
+// their number. Those that match and are being reset end after that.
 func (s *Server) endParkedWhere(match func(*parked) bool) int {
+	s.parked.unwant(match)
 	out := s.parked.take(match)
 	var group sync.WaitGroup
 	for _, p := range out {
@@ -302,7 +338,7 @@ func (s *Server) checkParked() {
 	for _, p := range s.parked.take(func(p *parked) bool { return !p.up.untouched() }) {
 		go s.endParked(p, false)
 	}
-	wanted := map[Admin][]string{}
+	wanted, unknown := map[Admin][]string{}, map[Admin]bool{}
 	checked := map[parkedKey]bool{} // whether the state is still the same
 	for _, p := range s.parked.all() {
 		key := p.origin.key
@@ -311,7 +347,7 @@ func (s *Server) checkParked() {
 			if err != nil {
 				s.log.Debug("databases in demand unknown; parked sessions end", "cluster", p.cluster.Identifier, "err", err)
 			}
-			wanted[key.admin] = names
+			wanted[key.admin], unknown[key.admin] = names, err != nil
 		}
 		same, known := checked[key]
 		if !known {
@@ -319,7 +355,7 @@ func (s *Server) checkParked() {
 			same = err == nil && seen == key.seen
 			checked[key] = same
 		}
-		if same && !slices.Contains(wanted[key.admin], key.database) {
+		if same && !unknown[key.admin] && !slices.Contains(wanted[key.admin], key.database) {
 			continue
 		}
 		for _, p := range s.parked.take(func(other *parked) bool { return other == p }) {

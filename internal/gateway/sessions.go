@@ -72,7 +72,7 @@ type entry struct {
 	origin    *origin // nil: it is never parked
 	upstream  *upstream
 	roleUser  string      // the role that it works as; empty: the session role
-	cancelled atomic.Bool // a cancel request was found to be for it, and may still be on its way
+	neverPark atomic.Bool // it was killed, or a cancel request for it may still be on its way
 }
 
 // newSession adds a session to the table. The session does not run yet.
@@ -142,8 +142,12 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 		attributes = append(attributes, "err", cause.Err)
 	}
 	s.log.Info("session ended", attributes...)
+	var arriving *parked
+	if kept {
+		arriving = s.arrives(e)
+	}
 	s.sessions.forget(e) // from now on no cancel request finds it
-	if kept && !s.park(e) {
+	if kept && !s.park(e, arriving) {
 		cleanUp()
 	}
 	s.sessions.release(info.Cluster, info.DBUser)
@@ -190,11 +194,18 @@ func (s *Server) Kill(id string) bool {
 func (s *Server) KillWhere(match func(*Session) bool) int {
 	n := 0
 	for _, e := range s.sessions.all() {
-		if info := e.describe(); match(&info) && e.End(imposed(reasonTerminated, "terminating connection due to administrator command")) {
+		if info := e.describe(); !match(&info) {
+			continue
+		}
+		if e.End(imposed(reasonTerminated, "terminating connection due to administrator command")) {
 			n++
+		} else {
+			e.neverPark.Store(true)
 		}
 	}
-	for _, p := range s.parked.take(func(p *parked) bool { info := p.describe(); return match(&info) }) {
+	matches := func(p *parked) bool { info := p.describe(); return match(&info) }
+	n += s.parked.unwant(matches)
+	for _, p := range s.parked.take(matches) {
 		n++
 		go s.endParked(p, false)
 	}
@@ -320,7 +331,7 @@ func (t *table) find(pid uint32, key []byte) *entry {
 		}
 	}
 	if found != nil {
-		found.cancelled.Store(true)
+		found.neverPark.Store(true)
 	}
 	return found
 }
