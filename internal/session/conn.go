@@ -17,8 +17,8 @@ type Conn struct {
 	tls *tls.Conn // nil: plain
 }
 
-// Watcher is told when a read from a Conn begins, and when it ends: something means
-// that bytes came. *admission.Visitor is one.
+// Watcher is told when a read from a Conn begins and ends; something reports whether bytes
+// arrived. *admission.Visitor is a Watcher.
 type Watcher interface {
 	Listen()
 	Heard(something bool)
@@ -34,7 +34,7 @@ func (c *Conn) StartServerTLS(config *tls.Config) error {
 	return c.handshake(tls.Server(&c.transport, config))
 }
 
-// StartClientTLS does the client's.
+// StartClientTLS does the client's handshake, under the deadline that is set.
 func (c *Conn) StartClientTLS(config *tls.Config) error {
 	return c.handshake(tls.Client(&c.transport, config))
 }
@@ -56,8 +56,7 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &state
 }
 
-// Unread has bytes that were read from the connection be read again. There must be
-// none already.
+// Unread makes later reads return b first. There must be no unread bytes already.
 func (c *Conn) Unread(b []byte) { c.ahead = b }
 
 func (c *Conn) Read(b []byte) (int, error) {
@@ -128,7 +127,7 @@ func (c *Conn) Untouched() bool {
 // CanLook reports whether Untouched works on this operating system.
 const CanLook = rawRelay
 
-// Local reports whether the connection does not leave this machine.
+// Local reports whether both ends of the connection are on this machine.
 func (c *Conn) Local() bool {
 	a := c.RemoteAddr()
 	return a.Network() == "unix" || Peer(a).Addr().IsLoopback()
@@ -180,7 +179,7 @@ func (t *transport) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write takes the short way to the kernel in the relay.
+// Write writes directly to the socket in the relay.
 func (t *transport) Write(b []byte) (int, error) {
 	if t.fd < 0 {
 		return t.Conn.Write(b)
@@ -194,8 +193,8 @@ func (t *transport) Write(b []byte) (int, error) {
 	return n + m, err
 }
 
-// prepare readies the connection for the raw relay, where there is one, and takes the
-// logon's deadline away.
+// prepare readies the connection for the raw relay, if it supports that, and removes the logon's
+// deadline.
 func (c *Conn) prepare() {
 	c.watcher = nil
 	_ = c.SetDeadline(time.Time{})
@@ -207,15 +206,15 @@ func (c *Conn) prepare() {
 	c.relaying = c.fd >= 0
 }
 
-// restore undoes prepare: the connection is an ordinary one again, for one goroutine at
-// a time. The relay must have ended without reading or writing half a record.
+// restore undoes prepare: the connection is an ordinary one again, for one goroutine at a time.
+// The relay must have ended between two TLS records.
 func (c *Conn) restore() {
 	c.relaying, c.fd = false, -1
 	_ = c.SetDeadline(time.Time{})
 }
 
-// rawConn returns the connection's descriptor for raw system calls, nil where the
-// relay has to do without.
+// rawConn returns the connection's descriptor for raw system calls, or nil if the relay has to
+// do without.
 func rawConn(conn net.Conn) syscall.RawConn {
 	if sys, ok := conn.(syscall.Conn); ok && rawRelay {
 		if raw, err := sys.SyscallConn(); err == nil {

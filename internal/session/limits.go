@@ -26,9 +26,9 @@ type quiet struct {
 	since      time.Time // when the session became idle; data sent to an idle client, such as notifications, does not count
 }
 
-// Apply ends the session if a limit has passed, and has a NOTICE sent to the client
-// when one is near. It has to be called regularly: limits are as exact as its calls are
-// frequent. started is when the session began, expires when its credential expires.
+// Apply ends the session if a limit has passed, and sends the client a NOTICE when one is near.
+// Call it regularly: limits are only as exact as the calls are frequent. started is when the
+// session began, and expires when its credential expires.
 func (s *Session) Apply(limits Limits, started, expires, now time.Time) {
 	s.mu.Lock()
 	status := s.exchange.Status()
@@ -69,8 +69,8 @@ func (s *Session) Apply(limits Limits, started, expires, now time.Time) {
 	}
 }
 
-// sendNotice has the relay send the client a NOTICE. Only the direction from the
-// server writes to the client, so it is woken for it.
+// sendNotice has the relay send a NOTICE to the client. Only the direction from the server
+// writes to the client, so that direction is woken.
 func (s *Session) sendNotice(message string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// rawRelay says that rawRead and rawWrite work here.
+// rawRelay reports that rawRead and rawWrite work on this system.
 const rawRelay = true
 
 // rawRead reads from a socket that does not block. It does not tell the

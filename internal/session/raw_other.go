@@ -4,7 +4,7 @@ package session
 
 import "errors"
 
-// rawRelay says that the relay works by ordinary reads and writes here.
+// rawRelay reports that on this system the relay uses ordinary reads and writes.
 const rawRelay = false
 
 func rawRead(int, []byte) (int, error) { return 0, errors.ErrUnsupported }

@@ -30,7 +30,7 @@ type buffer [bufferSize]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// direction is one direction of a session. Its goroutine owns what is in it.
+// direction is one direction of a session. Its goroutine owns the fields.
 type direction struct {
 	session  *Session
 	from, to *Conn
@@ -50,8 +50,8 @@ func (s *Session) startLocked() {
 	go s.down.run()
 }
 
-// armLocked sets the deadlines that wake the directions and bound their writes. It is
-// called after every change of what they depend on.
+// armLocked sets the deadlines that wake the directions and bound their writes. Call it after
+// every change that affects them.
 func (s *Session) armLocked() {
 	up, down := s.wakeTimesLocked()
 	if s.phase >= stopping {
@@ -88,7 +88,7 @@ func (d *direction) run() {
 	}
 }
 
-// timedOut reports whether an error is a deadline's.
+// timedOut reports whether an error means that a deadline passed.
 func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -175,9 +175,9 @@ func (d *direction) readable(fd uintptr) (done bool) {
 			d.readErr = io.EOF
 			return true
 		}
-		// A short read has emptied the socket, but an end of the stream that came with
-		// the last bytes was announced together with them and will not be announced
-		// again: so a second look is taken, unless none is due.
+		// A short read has emptied the socket. But if the end of the stream arrived with the
+		// last bytes, the kernel announced both together and will not announce the end again. So
+		// read once more, unless that is not worth it.
 		if n < len(buf) && next == wait {
 			return false
 		}
@@ -188,8 +188,8 @@ func (d *direction) readable(fd uintptr) (done bool) {
 func (d *direction) readableTLS(fd uintptr) (done bool) {
 	records := buffers.Get().(*buffer)
 	defer buffers.Put(records)
-	// What crypto/tls has read during the handshake, or not handed out before
-	// an interruption, comes first.
+	// Bytes that crypto/tls read during the handshake, or held back before an interruption, come
+	// first.
 	if next := d.decrypt(); next == stop {
 		return true
 	}
@@ -215,8 +215,8 @@ func (d *direction) readableTLS(fd uintptr) (done bool) {
 	}
 }
 
-// decrypt forwards all that can be decrypted of what was read. It returns stop when the
-// direction has ended; otherwise crypto/tls has taken everything and waits for more.
+// decrypt forwards everything that can be decrypted so far. It returns stop when the direction
+// has ended; otherwise crypto/tls has used up all the input and waits for more.
 func (d *direction) decrypt() step {
 	plain := buffers.Get().(*buffer)
 	defer buffers.Put(plain)

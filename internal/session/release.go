@@ -24,7 +24,7 @@ import (
 const (
 	// idlePatience is how long an idle backend may take to exit.
 	idlePatience = 300 * time.Millisecond
-	// cancelPatience is how long a backend may take whose query was cancelled.
+	// cancelPatience is how long a backend may take to exit after its query was cancelled.
 	cancelPatience = 1500 * time.Millisecond
 )
 
@@ -57,8 +57,8 @@ func (s *Session) release(imposed, busy, boundary bool) {
 	upstream.closes(cancelPatience)
 }
 
-// closes discards what the peer sends until it closes the connection, and reports
-// whether it did in time. A server that waits for a reader would not notice that its
+// closes discards what the peer sends until it closes the connection, and reports whether it did
+// so in time. The reading matters: a server that waits for a reader would not notice that its
 // query was cancelled.
 func (c *Conn) closes(patience time.Duration) bool {
 	_ = c.SetReadDeadline(time.Now().Add(patience))

@@ -71,7 +71,7 @@ const (
 	// stopTime is how long the server may take to complete the message that it is
 	// sending, so that the client can be told why the session ends.
 	stopTime = time.Second
-	// lastWordsTime is how long a server is listened to that takes nothing more.
+	// lastWordsTime is how long the session listens to a server that no longer accepts anything.
 	lastWordsTime = time.Second
 	// cancelTime is how long the server may take to answer after its query was
 	// cancelled for an end of the session.
@@ -104,14 +104,14 @@ const (
 // errStopped ends a direction of a session that is stopping.
 var errStopped = errors.New("session is ending")
 
-// Config is what a session is made of. All of it is required, except for what was
+// Config holds what a session is made of. All fields are required except the bytes that were
 // read ahead.
 type Config struct {
 	Client, Upstream *Conn
 	// FromClient and FromUpstream are bytes that were read during the logon. They are
 	// passed on first.
 	FromClient, FromUpstream []byte
-	// Status is the status of the upstream's ReadyForQuery.
+	// Status is the transaction status of the upstream's ReadyForQuery.
 	Status byte
 	// HalfClose is how long the server may be silent after the client has closed its
 	// sending side.
@@ -120,8 +120,8 @@ type Config struct {
 	// sends Terminate, and nothing else, while the session is idle and the server owes it
 	// nothing. See Kept.
 	Keep bool
-	// CancelQuery has the server cancel what the session runs. It is called from a
-	// goroutine of its own.
+	// CancelQuery asks the server to cancel the session's query. It is called from a goroutine
+	// of its own.
 	CancelQuery func()
 	// Ended is called once, when both connections are closed, or the upstream one is kept.
 	Ended func(Cause)
@@ -154,7 +154,7 @@ type Session struct {
 	quiet       quiet
 }
 
-// New returns a session that does not run yet.
+// New returns a session that is not running yet.
 func New(config Config) *Session {
 	s := &Session{config: config, exchange: pgwire.NewExchange(config.Status)}
 	s.up = direction{session: s, from: config.Client, to: config.Upstream, ahead: config.FromClient}
@@ -182,7 +182,7 @@ func (s *Session) Status() byte {
 	return s.exchange.Status()
 }
 
-// Traffic returns how many bytes of each side were passed on.
+// Traffic returns the bytes that were passed on from each side.
 func (s *Session) Traffic() (fromClient, toClient uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,8 +196,8 @@ func (s *Session) Ending() bool {
 	return s.phase >= stopping || s.cancelled != nil
 }
 
-// Kept reports whether the upstream connection was left open, see Config.Keep. It may be
-// asked from Config.Ended on, and its caller owns the connection then.
+// Kept reports whether the upstream connection was left open, see Config.Keep. It may be called
+// from Config.Ended on; the caller then owns the connection.
 func (s *Session) Kept() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +211,7 @@ func (s *Session) Over() bool {
 	return s.phase == over
 }
 
-// End ends the session, and reports whether the cause is this one. It does not wait.
+// End ends the session without waiting for it, and reports whether cause is the one that counts.
 func (s *Session) End(cause Cause) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,8 +227,8 @@ func (s *Session) endLocked(cause *Cause) bool {
 	return true
 }
 
-// CancelAndEnd ends the session. A query that runs is cancelled first, so that the
-// client can be told the cause where the server's answer has ended. It does not wait.
+// CancelAndEnd ends the session without waiting for it. A running query is cancelled first, so
+// that the client can be told the cause after the server's answer.
 func (s *Session) CancelAndEnd(cause Cause) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,8 +242,8 @@ func (s *Session) CancelAndEnd(cause Cause) {
 	}
 }
 
-// admit is asked by a direction before it passes on bytes that it has read. It
-// returns those that may go, and what the direction does after them.
+// admit is called by a direction before it passes on bytes that it has read. It returns the
+// bytes to pass on, and what the direction does after that.
 func (s *Session) admit(d *direction, chunk []byte) (out []byte, next step, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -303,11 +303,11 @@ type step uint8
 
 const (
 	goOn step = iota
-	// wait means that it is not worth looking for more before waiting for it. The
-	// server has just sent ReadyForQuery to a client that stays, so it does not hang
-	// up; if it crashed at this very moment the next query finds out.
+	// wait means that another read before waiting is not worth it. The server has just sent
+	// ReadyForQuery to a client that stays, so it does not hang up; if it crashes at this very
+	// moment, the next query finds out.
 	wait
-	// stop means that the session is ending, and that nothing more may go.
+	// stop means that the session is ending, and that nothing more may be passed on.
 	stop
 	// answerToCancel means that the server has answered after its query was cancelled
 	// for an end of the session.
@@ -325,8 +325,8 @@ func (s *Session) unsent(d *direction, n int) {
 	}
 }
 
-// endCancelled ends the session for the cause that its query was cancelled for. It
-// reports whether the direction to the client has to stop at once.
+// endCancelled ends the session for the cause that led to the cancel request. It reports whether
+// the direction to the client has to stop at once.
 func (s *Session) endCancelled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -334,8 +334,8 @@ func (s *Session) endCancelled() bool {
 	return s.stoppedLocked()
 }
 
-// wakeTimesLocked is when the directions have to be woken from waiting for bytes,
-// to ask what to do: a time that has passed means at once, zero means never.
+// wakeTimesLocked returns when each direction has to be woken while it waits for bytes, to ask
+// what to do. A time in the past means at once, zero means never.
 func (s *Session) wakeTimesLocked() (up, down time.Time) {
 	switch {
 	case s.phase >= stopping:
@@ -354,8 +354,8 @@ func (s *Session) wakeTimesLocked() (up, down time.Time) {
 
 var longAgo = time.Unix(1, 0)
 
-// woken is asked by the direction to the client when it was woken. It returns a
-// notice to send, if there is one, and whether the direction goes on.
+// woken is called by the direction to the client after it was woken. It returns a notice to
+// send, if there is one, and whether the direction goes on.
 func (s *Session) woken() (notice []byte, goesOn bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -365,7 +365,7 @@ func (s *Session) woken() (notice []byte, goesOn bool) {
 		return nil, !s.stoppedLocked()
 	case s.notice != nil:
 		notice, s.notice = s.notice, nil
-		// If a message of the server's is on its way, the next Apply tries again.
+		// If the server is in the middle of a message, the next Apply tries again.
 		if s.phase != relaying || !s.exchange.ServerBoundary() || s.exchange.Status() == pgwire.Busy {
 			return nil, true
 		}
@@ -378,13 +378,13 @@ func (s *Session) woken() (notice []byte, goesOn bool) {
 	return nil, s.silentUntil.IsZero() || time.Now().Before(s.silentUntil)
 }
 
-// listenLocked gives the server time to say something.
+// listenLocked gives the server time for its last messages.
 func (s *Session) listenLocked(patience time.Duration) {
 	s.lastSent, s.silentUntil = s.toClient, time.Now().Add(patience)
 }
 
-// stoppedLocked reports whether the direction to the client has to end because the
-// session does. It goes on to the end of a message that the client has a part of.
+// stoppedLocked reports whether the direction to the client has to stop because the session is
+// ending. It goes on to the end of a message that has been sent in part.
 func (s *Session) stoppedLocked() bool {
 	switch {
 	case s.cause.SQLState == "" || s.exchange.ServerBoundary():
@@ -395,8 +395,8 @@ func (s *Session) stoppedLocked() bool {
 	return time.Now().After(s.stopBy)
 }
 
-// clientDone is called when nothing more comes from the client, or nothing more goes
-// to the server.
+// clientDone is called when nothing more comes from the client, or nothing more can be sent to
+// the server.
 func (s *Session) clientDone(readErr, writeErr error) {
 	s.mu.Lock()
 	halfClose := false
@@ -407,8 +407,8 @@ func (s *Session) clientDone(readErr, writeErr error) {
 		s.listenLocked(lastWordsTime)
 		s.armLocked()
 	case errors.Is(readErr, io.EOF):
-		// The client may still read, as on a direct connection. A client that is gone
-		// is noticed when the server has been silent for a while.
+		// The client may still read, as on a direct connection. If it is gone, that is noticed
+		// once the server has been silent for a while.
 		s.phase, s.closed, halfClose = halfClosed, true, true
 		s.listenLocked(s.config.HalfClose)
 		s.armLocked()
@@ -422,8 +422,8 @@ func (s *Session) clientDone(readErr, writeErr error) {
 	s.directionDone()
 }
 
-// serverDone is called when nothing more comes from the server, or nothing more goes
-// to the client.
+// serverDone is called when nothing more comes from the server, or nothing more can be sent to
+// the client.
 func (s *Session) serverDone(readErr, writeErr error) {
 	s.mu.Lock()
 	s.kept = s.kept && timedOut(readErr) && writeErr == nil

@@ -73,8 +73,8 @@ func (p *peers) pass(from, to *net.TCPConn, b []byte) {
 	}
 }
 
-// TestStateTable takes each event of the table in session.go: what the client is told
-// at the end, whether the query was cancelled, and the cause.
+// TestStateTable causes each event of the table in session.go. It checks the client's last
+// message, whether the query was cancelled, and the cause.
 func TestStateTable(t *testing.T) {
 	kill := session.Cause{Reason: "killed", SQLState: pgwire.StateAdminShutdown, Message: "killed", Imposed: true}
 	for _, row := range []struct {
