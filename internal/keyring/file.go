@@ -57,7 +57,7 @@ func OpenFile(path string, now time.Time) (*File, error) {
 	return LoadFile(path)
 }
 
-// Current returns the keyring in force.
+// Current returns the current keyring.
 func (f *File) Current() *Keyring { return f.current.Load() }
 
 // Reload brings a changed file into force and says whether it did. A file that

@@ -51,21 +51,20 @@ const (
 	// SessionLifetime is the longest life of an STS session token (GetSessionToken
 	// of an IAM user).
 	SessionLifetime = 36 * time.Hour
-	// Margin is how much longer a superseded key is good for checking. It covers
-	// clocks of several machines that disagree, and the time until a running server
-	// has noticed a rotation.
+	// Margin is how much longer a superseded key may check. It covers clocks of several machines
+	// that disagree, and the time until a running server has noticed a rotation.
 	Margin = 5 * time.Minute
 )
 
 // Ways in which a check fails.
 var (
-	// ErrUnknownKey is returned when the keyring has no such key, or has it but
-	// nothing that it signed can be alive any more.
+	// ErrUnknownKey is returned if the keyring does not have the key, or if nothing that the key
+	// signed can still be valid.
 	ErrUnknownKey = errors.New("unknown key")
 	// ErrBadSignature is returned for a signature that the named key did not make.
 	ErrBadSignature = errors.New("signature does not match")
-	// ErrBadBox is returned for a box that was not sealed by the named key with the
-	// same additional data, or was altered.
+	// ErrBadBox is returned for a box that was not sealed by the named key with the same
+	// additional data, or that was altered.
 	ErrBadBox = errors.New("sealed value is altered or was sealed for something else")
 )
 
@@ -76,8 +75,8 @@ const (
 
 type keyID [idSize]byte
 
-// key is one secret. Exactly one of private and sealer is set, by its purpose;
-// neither for the upstream key.
+// key is one secret. Its purpose decides whether private or sealer is set; the upstream key has
+// neither.
 type key struct {
 	id      keyID
 	active  time.Time // whole seconds, UTC
@@ -133,9 +132,8 @@ func newKey(purpose Purpose, active time.Time, secret [secretSize]byte) *key {
 	return k
 }
 
-// identify names a key by a hash of its public half where it has one, else of its
-// secret, under a label of its own. A key that was damaged in the file no longer
-// matches its identifier.
+// identify sets a key's identifier: a hash of its public half if it has one, else of its secret,
+// under a separate label. A key that was damaged in the file no longer matches its identifier.
 func (k *key) identify(purpose Purpose, material []byte) {
 	h := sha256.New()
 	h.Write([]byte("daypass key identifier: " + string(purpose) + "\x00"))
@@ -148,11 +146,10 @@ func (k *key) public() ed25519.PublicKey { return ed25519.PublicKey(k.private[ed
 
 func (k *key) hexID() string { return hex.EncodeToString(k.id[:]) }
 
-// Rotate returns a keyring with a new credential key and a new session key that
-// become active at activate, or at now if that is later, and without the keys
-// that can no longer check anything alive. An activation in the future gives time
-// to bring the file to other machines before any of them uses the keys. k is not
-// changed.
+// Rotate returns a keyring with a new credential key and a new session key, which become active
+// at activate, or at now if that is later. It drops keys that can no longer check anything
+// valid. An activation in the future leaves time to copy the file to other machines before any
+// of them uses the keys. k is not changed.
 func (k *Keyring) Rotate(now, activate time.Time) *Keyring {
 	if activate.Before(now) {
 		activate = now
@@ -169,9 +166,9 @@ func (k *Keyring) Rotate(now, activate time.Time) *Keyring {
 	return assemble(add(k.credential, Credential), add(k.session, Session), k.upstream)
 }
 
-// Discard returns a keyring with new credential and session keys, active at now,
-// and without any older ones: for keys that somebody may have read. Every credential
-// and session token issued so far stops working. k is not changed.
+// Discard returns a keyring with new credential and session keys, active at now, and without any
+// older ones. It is for keys that someone may have read. Every credential and session token
+// issued so far stops working. k is not changed.
 func (k *Keyring) Discard(now time.Time) *Keyring {
 	return assemble(
 		[]*key{generate(Credential, now)},
@@ -180,16 +177,14 @@ func (k *Keyring) Discard(now time.Time) *Keyring {
 	)
 }
 
-// RotateUpstream returns a keyring with a new upstream key: every value that
-// Derive returns changes. A gateway that still has the old key and one that has
-// the new one would set the passwords of session roles in turn, each healing what
-// the other wrote; bring the file to all machines soon. k is not changed.
+// RotateUpstream returns a keyring with a new upstream key, which changes every value that
+// Derive returns. A gateway with the old key and one with the new key would overwrite each
+// other's passwords of session roles, so copy the file to all machines soon. k is not changed.
 func (k *Keyring) RotateUpstream(now time.Time) *Keyring {
 	return assemble(k.credential, k.session, generate(Upstream, now))
 }
 
-// retention is how long a key of a purpose is good for checking after another
-// became active.
+// retention is how long a key of a purpose may check after another key became active.
 func retention(purpose Purpose) time.Duration {
 	if purpose == Session {
 		return SessionLifetime + Margin
@@ -197,8 +192,8 @@ func retention(purpose Purpose) time.Duration {
 	return CredentialLifetime + Margin
 }
 
-// until returns the instant from which keys[i] no longer checks anything, or the
-// zero time if nothing supersedes it.
+// until returns the time from which keys[i] no longer checks anything, or the zero time if no
+// key supersedes it.
 func until(keys []*key, i int, purpose Purpose) time.Time {
 	if i+1 == len(keys) {
 		return time.Time{}
@@ -216,9 +211,8 @@ func alive(keys []*key, purpose Purpose, now time.Time) []*key {
 	return kept
 }
 
-// inUse returns the index of the key that signs or seals at now: the latest one
-// that is active. With a clock before all of them it is the earliest, which every
-// other machine knows.
+// inUse returns the index of the key that signs or seals at now: the latest active one. If the
+// clock is before all of them, it is the earliest key, which every other machine knows.
 func inUse(keys []*key, now time.Time) int {
 	for i := len(keys) - 1; i > 0; i-- {
 		if !keys[i].active.After(now) {
@@ -228,10 +222,10 @@ func inUse(keys []*key, now time.Time) int {
 	return 0
 }
 
-// Sign signs msg with the credential key in use at now and returns the key's
-// identifier and an Ed25519 signature (RFC 8032, 64 bytes). The key signs nothing
-// but database credentials; what binds msg to that purpose is the caller's to put
-// into it (package credential: the external_aad of COSE).
+// Sign signs msg with the credential key in use at now, and returns the key's identifier and an
+// Ed25519 signature (RFC 8032, 64 bytes). The key signs only database credentials. The caller
+// has to put into msg whatever binds it to that purpose (package credential: the external_aad of
+// COSE).
 func (k *Keyring) Sign(now time.Time, msg []byte) (keyID []byte, sig []byte) {
 	id, sign := k.Signer(now)
 	return id, sign(msg)
@@ -245,9 +239,8 @@ func (k *Keyring) Signer(now time.Time) (keyID []byte, sign func(msg []byte) []b
 	}
 }
 
-// MaySign reports whether a key may sign at now. It always may, but for one of
-// several servers that could not have its key certified for hours, or that has none
-// of its own yet.
+// MaySign reports whether a key may sign at now. Only one of several servers may ever lack such
+// a key: if its key could not be certified for hours, or if it has no key of its own yet.
 func (k *Keyring) MaySign(now time.Time) bool {
 	return len(k.credential) > 0 && (k.signsUntil.IsZero() || now.Before(k.signsUntil))
 }
@@ -277,11 +270,10 @@ func newVerifier(keys []*key) *Verifier {
 	return v
 }
 
-// Verify checks that sig is the signature of msg by the named key, and that the
-// key can still have signed something alive at now. Keys that are not active yet
-// are accepted: another machine's clock may be ahead. It returns ErrUnknownKey or
-// ErrBadSignature. Ed25519 as crypto/ed25519 checks it admits no second signature
-// made from a first one.
+// Verify checks that sig is the signature of msg by the named key, and that something the key
+// signed can still be valid at now. It accepts keys that are not active yet, because another
+// machine's clock may be ahead. It returns ErrUnknownKey or ErrBadSignature. crypto/ed25519
+// refuses a second signature that was derived from a first one.
 func (v *Verifier) Verify(id, msg, sig []byte, now time.Time) error {
 	if len(id) != idSize {
 		return ErrUnknownKey
@@ -296,10 +288,9 @@ func (v *Verifier) Verify(id, msg, sig []byte, now time.Time) error {
 	return nil
 }
 
-// Derive returns 32 bytes that only a holder of the upstream key can compute. They
-// are a function of that key, purpose and every element of context, each taken as
-// a whole: ("a", "bc") and ("ab", "c") have nothing in common. Rotate keeps them,
-// RotateUpstream changes them.
+// Derive returns 32 bytes that only a holder of the upstream key can compute. They depend on
+// that key, on purpose, and on each element of context as a whole: ("a", "bc") and ("ab", "c")
+// give unrelated values. Rotate keeps the values, RotateUpstream changes them.
 func (k *Keyring) Derive(purpose string, context ...string) [32]byte {
 	info := []byte("daypass derive 1\x00")
 	for _, s := range append([]string{purpose}, context...) {

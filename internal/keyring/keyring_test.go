@@ -60,8 +60,8 @@ func TestSignVerify(t *testing.T) {
 	}
 }
 
-// addOrder adds the order of the group to S, which makes a second signature that a
-// careless verifier accepts.
+// addOrder adds the order of the group to S, which makes a second signature that a careless
+// verifier would accept.
 func addOrder(sig []byte) []byte {
 	order, _ := hex.DecodeString("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010")
 	out := bytes.Clone(sig)

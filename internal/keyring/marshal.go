@@ -44,8 +44,7 @@ type storedKey struct {
 	Secret string `json:"secret"`
 }
 
-// Marshal returns the keyring as a JSON document that Parse reads. It has the
-// secrets in it.
+// Marshal returns the keyring as a JSON document for Parse. It contains the secrets.
 func (k *Keyring) Marshal() []byte {
 	file := stored{Version: formatVersion, Credential: storeAll(k.credential), Session: storeAll(k.session), Upstream: store(k.upstream)}
 	data, err := json.MarshalIndent(file, "", "  ")
@@ -71,10 +70,9 @@ func storeAll(keys []*key) []storedKey {
 	return list
 }
 
-// Parse reads what Marshal wrote, and nothing else: apart from white space the
-// document must be the one that Marshal would write of it, so there are no unknown,
-// repeated or misspelled names, and no key that does not match its identifier.
-// The error never quotes the document.
+// Parse reads a document of Marshal, and nothing else: apart from white space, the document must
+// be exactly what Marshal would write, so it has no unknown, repeated or misspelled names, and
+// every key matches its identifier. Errors never quote the document.
 func Parse(data []byte) (*Keyring, error) {
 	if len(data) > maxSize {
 		return nil, fmt.Errorf("longer than %d bytes", maxSize)
@@ -112,8 +110,7 @@ func Parse(data []byte) (*Keyring, error) {
 	return k, nil
 }
 
-// jsonError keeps the position of a mistake and drops the text around it, which
-// may be a secret.
+// jsonError keeps the position of an error and drops the text around it, which may be a secret.
 func jsonError(data []byte, err error) error {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {

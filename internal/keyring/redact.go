@@ -2,14 +2,14 @@ package keyring
 
 import "strings"
 
-// passwordMark is what every password of package credential begins with: the tags
-// and headers of a CWT signed with Ed25519, up to the key's identifier, in base64url.
-// What is signed with another algorithm begins differently, which its test says.
+// passwordMark is the beginning of every password of package credential: the tags and headers of
+// a CWT signed with Ed25519, up to the key's identifier, in base64url. With another algorithm it
+// would differ; a test checks it.
 const passwordMark = "2D3ShE2iAScES"
 
-// Redact returns text with "[redacted]" in place of whatever looks like a database
-// password of ours, whole or cut off at its end. Nothing decides by it: it keeps a
-// password that somebody put in the place of a name out of logs.
+// Redact returns text with "[redacted]" in place of anything that looks like a database password
+// of ours, even if its end is cut off. No decision depends on it: it keeps a password that
+// someone typed in place of a name out of logs.
 func Redact(text string) string {
 	if len(text) <= 4*len(passwordMark) {
 		return text // most strings; too short for the signature of one

@@ -30,15 +30,14 @@ type root struct {
 	sealer *xaes
 }
 
-// ErrUnknownRoot is returned for what was signed or sealed under a root key that is
-// not in the list.
+// ErrUnknownRoot is returned for data signed or sealed under a root key that is not in the list.
 var ErrUnknownRoot = errors.New("signed or sealed under a root key that this server does not have")
 
 const (
 	// mostRoots bounds the list: a change of root keys needs two.
 	mostRoots = 8
-	// leastDistinct different bytes are in practically every 32 random ones, and not in
-	// what people type.
+	// leastDistinct is the least number of different bytes in a root key. Practically every 32
+	// random bytes have that many, and typed text does not.
 	leastDistinct = 16
 )
 
@@ -110,10 +109,11 @@ func (r *root) expand(purpose string) []byte {
 	return out
 }
 
-// ID names the first root key: 16 hexadecimal digits, which tell nothing of the key.
+// ID returns the identifier of the first root key: 16 hexadecimal digits, which reveal nothing
+// about the key.
 func (r *Roots) ID() string { return hex.EncodeToString(r.list[0].id[:]) }
 
-// IDs names all root keys, the first one first.
+// IDs returns the identifiers of all root keys, the first one first.
 func (r *Roots) IDs() []string {
 	ids := make([]string, len(r.list))
 	for i, one := range r.list {
@@ -140,7 +140,7 @@ func (r *Roots) find(id keyID) *root {
 	return nil
 }
 
-// statement is what a signature is over. Lengths keep its parts apart.
+// statement returns the bytes that are signed. Lengths separate the parts.
 func statement(kind, name string, body []byte) []byte {
 	b := []byte("daypass root statement 1\x00")
 	for _, part := range [][]byte{[]byte(kind), []byte(name), body} {

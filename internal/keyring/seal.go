@@ -26,15 +26,14 @@ func (k *Keyring) Seal(now time.Time, plaintext, additional []byte) []byte {
 	return k.seal(sessionTokens, now, plaintext, additional)
 }
 
-// Open returns what Seal sealed, if it was with the same additional data. It
-// returns ErrUnknownKey, also for a key whose last token cannot be alive at now,
-// or ErrBadBox.
+// Open returns the plaintext of a box that was sealed with the same additional data. It returns
+// ErrBadBox or ErrUnknownKey, the latter also for a key whose last token has expired at now.
 func (k *Keyring) Open(now time.Time, box, additional []byte) ([]byte, error) {
 	return k.open(sessionTokens, now, box, additional)
 }
 
-// sealing is one thing that session keys are for: what binds boxes to it, and the
-// cipher of a key for it.
+// sealing is one use of the session keys: the label that binds boxes to it, and the cipher that
+// a key has for it.
 type sealing struct {
 	label  string
 	cipher func(*key) *xaes

@@ -6,12 +6,11 @@ import (
 	"log/slog"
 )
 
-// Secret is a value that must not be seen by accident: a secret access key, a
-// database password. Whatever prints it (fmt with any verb, log/slog,
-// encoding/json, encoding/xml, YAML) gets "[redacted]"; only Reveal, which is
-// easy to search for, gives the value. It guards against slips, not against
-// code that converts it to a string on purpose, and not as the key of a map, which
-// encoding/json takes as it is.
+// Secret is a value that must not be disclosed by accident, such as a secret access key or a
+// database password. Printing it (fmt with any verb, log/slog, encoding/json, encoding/xml,
+// YAML) gives "[redacted]"; only Reveal, which is easy to search for, gives the value. It guards
+// against slips, not against code that converts it to a string on purpose. It does not protect
+// the keys of a map, which encoding/json writes as they are.
 type Secret string
 
 const redacted = "[redacted]"

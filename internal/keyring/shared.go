@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// Shared are the secrets that all servers of an installation have in common: the keys
-// that seal session tokens and the one that upstream passwords are derived from. What
-// signs credentials is each server's own (Signer), except for keys that a keyring file
-// brought along (SharedOf), which every server signs with until the first Rotate.
+// Shared holds the secrets that all servers of an installation have in common: the keys that
+// seal session tokens, and the key that upstream passwords are derived from. Each server signs
+// credentials with a key of its own (Signer). The exception are keys from a keyring file
+// (SharedOf): every server signs with those until the first Rotate.
 //
-// Shared is immutable; its methods return a changed copy with the next serial number,
-// so that of two copies the later one is known. Marshal writes it with the secrets in
-// it, to be sealed by Roots.
+// Shared is immutable; its methods return a changed copy with the next serial number, so that
+// the later of two copies can be told. Marshal writes it with the secrets, to be sealed by
+// Roots.
 type Shared struct {
 	serial uint64
 	epoch  uint64 // signers of an earlier one are to be replaced
 	floor  uint64 // signers of an earlier one are refused
 
-	// brought are credential keys out of a keyring file. They sign while epoch is 0,
-	// and check until broughtUntil.
+	// brought are credential keys from a keyring file. They sign while epoch is 0, and check
+	// until broughtUntil.
 	brought      []*key
 	broughtUntil time.Time
 
@@ -34,8 +34,8 @@ type Shared struct {
 	upstream *key
 }
 
-// settle is how long a server may take to sign with a key of its own after Rotate: it
-// is cut off from the others for no longer, or issues nothing.
+// settle is how long a server may take after Rotate until it signs with a key of its own. A
+// server that is cut off from the others for longer issues nothing.
 const settle = 10 * time.Minute
 
 // NewShared returns fresh secrets.
@@ -43,9 +43,9 @@ func NewShared(now time.Time) *Shared {
 	return &Shared{serial: 1, epoch: 1, session: []*key{generate(Session, now)}, upstream: generate(Upstream, now)}
 }
 
-// SharedOf returns the secrets of a keyring file. All servers sign with its credential
-// keys until Rotate, so that servers with the file and servers without it check one
-// another's credentials.
+// SharedOf returns the secrets of a keyring file. Until Rotate all servers sign with its
+// credential keys, so servers with the file and servers without it accept each other's
+// credentials.
 func SharedOf(k *Keyring) *Shared {
 	return &Shared{serial: 1, brought: k.credential, session: k.session, upstream: k.upstream}
 }
@@ -74,14 +74,14 @@ func (s *Shared) Keeps(other *Shared) bool {
 	return has && s.epoch >= other.epoch && s.floor >= other.floor
 }
 
-// Epoch is that of signers which need not be replaced. 0: the keys that were brought
-// along sign.
+// Epoch is the epoch of signers that need not be replaced. While it is 0, the keys from the
+// keyring file sign.
 func (s *Shared) Epoch() uint64 { return s.epoch }
 
 // Floor is the earliest epoch of signers that are accepted.
 func (s *Shared) Floor() uint64 { return s.floor }
 
-// Pending reports whether a session key waits for Activate.
+// Pending reports whether a session key is waiting for Activate.
 func (s *Shared) Pending() bool { return s.next != nil }
 
 func (s *Shared) changed(now time.Time) *Shared {
@@ -108,7 +108,7 @@ func (s *Shared) Rotate(now time.Time) *Shared {
 	return next
 }
 
-// Activate has the session key that Rotate added seal from now on.
+// Activate makes the session key that Rotate added the one that seals.
 func (s *Shared) Activate(now time.Time) *Shared {
 	next := s.changed(now)
 	if next.next != nil {
@@ -122,7 +122,7 @@ func (s *Shared) Activate(now time.Time) *Shared {
 	return next
 }
 
-// Discard replaces all keys that sign or seal, and has what they made refused.
+// Discard replaces all keys that sign or seal, and invalidates everything that they made.
 func (s *Shared) Discard(now time.Time) *Shared {
 	next := s.changed(now)
 	next.epoch++
@@ -152,7 +152,7 @@ type storedShared struct {
 	Upstream     storedKey   `json:"upstream"`
 }
 
-// Marshal returns a document that ParseShared reads. It has the secrets in it.
+// Marshal returns a document for ParseShared. It contains the secrets.
 func (s *Shared) Marshal() []byte {
 	d := storedShared{Version: formatVersion, Serial: s.serial, Epoch: s.epoch, Floor: s.floor,
 		Brought: storeAll(s.brought), Session: storeAll(s.session), Upstream: store(s.upstream)}
@@ -170,8 +170,8 @@ func (s *Shared) Marshal() []byte {
 	return data
 }
 
-// ParseShared reads what Marshal wrote. Names that it does not know are left out:
-// a later release may write more. The error never quotes the document.
+// ParseShared reads a document of Marshal. It ignores unknown names, because a later release may
+// write more. Errors never quote the document.
 func ParseShared(data []byte) (*Shared, error) {
 	if len(data) > maxSize {
 		return nil, fmt.Errorf("longer than %d bytes", maxSize)
@@ -273,7 +273,7 @@ func (s *Shared) With(own *Signer, signsUntil time.Time, known []Public, now tim
 	return k
 }
 
-// Describe lists what is shared, as Keyring.Keys does.
+// Describe lists the shared keys, as Keyring.Keys does.
 func (s *Shared) Describe(now time.Time) []Info {
 	k := s.With(nil, time.Time{}, nil, now)
 	infos := k.Keys(now)

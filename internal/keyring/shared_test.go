@@ -9,7 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// FuzzParseShared: what is read is written the same again, and no error quotes it.
+// FuzzParseShared: a document that can be read is written back unchanged, and no error quotes
+// it.
 func FuzzParseShared(f *testing.F) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	fresh := keyring.NewShared(now)
@@ -34,8 +35,8 @@ func FuzzParseShared(f *testing.F) {
 	})
 }
 
-// FuzzParseRoots: root keys that are taken have names of their own, open what they seal,
-// and are not quoted in errors.
+// FuzzParseRoots: accepted root keys have distinct identifiers, open what they seal, and are not
+// quoted in errors.
 func FuzzParseRoots(f *testing.F) {
 	for _, text := range []string{"", "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ=", "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ=\n\nq4d61qyQyxyvhhAIz9wUURnLlaVnVRcGgCYHxnIfm0o=\n",
 		"e66ad41f2789c78286b175c66ea66a08ba4456419e3e59a49242005df1e56264", "correct horse battery staple of some length"} {

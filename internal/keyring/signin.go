@@ -9,11 +9,12 @@ import (
 // SignInLifetime is the longest time that a person stays signed in.
 const SignInLifetime = 12 * time.Hour
 
-// signInLabel binds what is sealed for signing in, as sessionLabel does session tokens.
+// signInLabel binds what is sealed for sign-ins to its purpose, as sessionLabel does for session
+// tokens.
 const signInLabel = "daypass sign-in 1\x00"
 
-// signInSecret derives the key that seals what signs people in from a session key, so
-// that neither can pass for the other, whatever their additional data.
+// signInSecret derives the key for sign-ins from a session key. Because it is a separate key, a
+// box for one purpose cannot pass for a box for the other, whatever its additional data.
 func signInSecret(secret [secretSize]byte) [secretSize]byte {
 	out, err := hkdf.Expand(sha256.New, secret[:], signInLabel, secretSize)
 	if err != nil {
@@ -22,13 +23,13 @@ func signInSecret(secret [secretSize]byte) [secretSize]byte {
 	return [secretSize]byte(out)
 }
 
-// SealSignIn is Seal for what signs people in: authorization codes, refresh tokens, and
-// what a browser carries from page to page. It lives for SignInLifetime at most.
+// SealSignIn is Seal for sign-ins: authorization codes, refresh tokens, and the state that a
+// browser carries from page to page. These live for at most SignInLifetime.
 func (k *Keyring) SealSignIn(now time.Time, plaintext, additional []byte) []byte {
 	return k.seal(signIns, now, plaintext, additional)
 }
 
-// OpenSignIn is Open for what SealSignIn sealed.
+// OpenSignIn is Open for boxes of SealSignIn.
 func (k *Keyring) OpenSignIn(now time.Time, box, additional []byte) ([]byte, error) {
 	return k.open(signIns, now, box, additional)
 }

@@ -39,8 +39,8 @@ func TestSealSignIn(t *testing.T) {
 	}
 }
 
-// A server that has not heard yet that a session key is in use opens what another one has
-// sealed with it.
+// A server that has not yet heard that a session key is in use can still open what another
+// server sealed with it.
 func TestOpenSignInDuringARotation(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	before := keyring.NewShared(now).Rotate(now)
