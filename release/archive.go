@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// writeArchives writes, for each platform, what a person needs who has no package
-// manager: the program, its manual, completions and licences.
+// writeArchives writes, for each platform, an archive for people without a package manager: the
+// program, its manual, completions and licences.
 func (r *release) writeArchives() error {
 	for _, b := range r.binaries {
 		name := fmt.Sprintf("daypass_%s_%s", r.number(), b.platform())
@@ -67,7 +67,7 @@ func (r *release) writeArchives() error {
 	return nil
 }
 
-// completionFile is what each shell looks for.
+// completionFile is the name under which each shell looks for completions.
 var completionFile = map[string]string{"bash": "daypass", "zsh": "_daypass", "fish": "daypass.fish"}
 
 // chartVersion and appVersion are the lines of Chart.yaml that a release fills in.
@@ -105,7 +105,7 @@ func (r *release) writeChart() error {
 	return r.write("daypass-chart-"+r.number()+".tgz", gzipped(data))
 }
 
-// tarred is a tar archive that depends on nothing but the files and the date.
+// tarred returns a tar archive whose bytes depend only on the files and the date.
 func tarred(list []file, date time.Time) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// release is one that is being built.
+// release is a release that is being built.
 type release struct {
 	source, out, stage string // source is a clone of its own
 	stdout             io.Writer
@@ -29,7 +29,7 @@ type release struct {
 	binaries []binary
 	written  []string // names of the files in out
 
-	// What binaries come with.
+	// Documents that come with the binaries.
 	licence, notices, changelog []byte
 	manual                      []file            // gzipped, names without a directory
 	completions                 map[string][]byte // by shell
@@ -44,17 +44,17 @@ type binary struct {
 	sbom     []byte
 }
 
-// platform is what the names of files have.
+// platform returns the platform as it appears in file names.
 func (b binary) platform() string { return b.os + "_" + b.arch }
 
-// file is one that goes into an archive, a package or the image.
+// file is a file for an archive, a package or the image.
 type file struct {
 	path string // slashes, relative
 	mode fs.FileMode
 	data []byte
 }
 
-// number is the version without its v, as packages have it.
+// number returns the version without its v, as packages write it.
 func (r *release) number() string { return strings.TrimPrefix(r.version, "v") }
 
 func (r *release) say(format string, args ...any) { fmt.Fprintf(r.stdout, format+"\n", args...) }
@@ -69,9 +69,8 @@ func (r *release) write(name string, data []byte) error {
 	return nil
 }
 
-// checkOut makes a clone of the repository with the commit in it, so that what is
-// built is the commit and nothing that lies around beside it. Go records the commit of
-// a clone in the binary; it does not of a linked work tree.
+// checkOut clones the repository at the commit, so that only committed files are built. Go
+// records the commit of a clone in the binary, but not that of a linked work tree.
 func (r *release) checkOut(repository, commit string) error {
 	repository, err := filepath.Abs(repository)
 	if err != nil {
@@ -105,8 +104,8 @@ func (r *release) git(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// buildBinaries builds the program for each platform. Nothing of the environment
-// decides what comes out, but for the version of Go, which is in the provenance.
+// buildBinaries builds the program for each platform. The environment has no influence on the
+// bytes, except for the version of Go, which is in the provenance.
 func (r *release) buildBinaries(platforms string) error {
 	for _, platform := range strings.Split(platforms, ",") {
 		b := binary{}
@@ -145,7 +144,7 @@ func (r *release) compile(goos, goarch, to string) error {
 	return err
 }
 
-// collectDocuments reads and makes what binaries come with.
+// collectDocuments reads or generates the documents that come with the binaries.
 func (r *release) collectDocuments() (err error) {
 	if r.licence, err = os.ReadFile(filepath.Join(r.source, "LICENSE")); err != nil {
 		return err
@@ -188,7 +187,7 @@ func (r *release) collectDocuments() (err error) {
 	return nil
 }
 
-// collectNotices has the licences of everything that is in a binary: most ask to be
+// collectNotices collects the licences of everything that is in a binary: most of them must be
 // passed on with it.
 func (r *release) collectNotices() ([]byte, error) {
 	paths := map[string]bool{}

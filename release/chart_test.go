@@ -26,8 +26,8 @@ func withHelm(t *testing.T) string {
 	return program
 }
 
-// TestChart has Helm judge the chart and render it with three sets of values, a schema
-// of Kubernetes judge what comes out, and the server its own configuration in it.
+// TestChart lints the chart with Helm, renders it with three sets of values, validates the
+// manifests with the schemas of Kubernetes, and has the server check its configuration.
 func TestChart(t *testing.T) {
 	program := withHelm(t)
 	for _, values := range valueSets {
@@ -54,7 +54,7 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// checkManifests looks for what must not be in any of them, and counts the kinds.
+// checkManifests looks for fields that no manifest may have, and counts the kinds.
 func checkManifests(t *testing.T, manifests []byte) map[string]int {
 	t.Helper()
 	kinds := map[string]int{}
@@ -115,7 +115,7 @@ func checkManifests(t *testing.T, manifests []byte) map[string]int {
 	}
 }
 
-// validate has Kubernetes' own schemas judge the manifests.
+// validate checks the manifests with Kubernetes' own schemas.
 func validate(t *testing.T, manifests []byte) {
 	t.Helper()
 	const tool = "../.cache/tools/kubectl-validate"
@@ -139,8 +139,8 @@ func validate(t *testing.T, manifests []byte) {
 	}
 }
 
-// checkConfiguration has the program itself judge a configuration whose files are
-// mounted elsewhere: they are put where a copy of it says.
+// checkConfiguration runs the program's own check on a configuration. The files that it names
+// are mounted elsewhere, so they are written next to a copy of it.
 func checkConfiguration(t *testing.T, configuration []byte) {
 	t.Helper()
 	s := released(t)
@@ -170,7 +170,7 @@ func checkConfiguration(t *testing.T, configuration []byte) {
 	}
 }
 
-// TestChartRefuses what would start and not work.
+// TestChartRefuses: the chart refuses values with which the server would start and not work.
 func TestChartRefuses(t *testing.T) {
 	program := withHelm(t)
 	for values, want := range map[string]string{
@@ -192,7 +192,7 @@ func TestChartRefuses(t *testing.T) {
 	}
 }
 
-// TestChartOfRelease: the packed chart is one that Helm takes, with the version.
+// TestChartOfRelease: Helm accepts the packed chart, which has the release's version.
 func TestChartOfRelease(t *testing.T) {
 	program, s := withHelm(t), released(t)
 	found, _ := filepath.Glob(filepath.Join(s.out, "daypass-chart-*.tgz"))
@@ -202,7 +202,7 @@ func TestChartOfRelease(t *testing.T) {
 	}
 }
 
-// TestGeneratedIsCurrent: manifests and the Compose project are what the chart says.
+// TestGeneratedIsCurrent: the manifests and the Compose project match the chart.
 func TestGeneratedIsCurrent(t *testing.T) {
 	withHelm(t)
 	g, err := render("..")
@@ -218,8 +218,8 @@ func TestGeneratedIsCurrent(t *testing.T) {
 	validate(t, g.manifests)
 }
 
-// TestCompose reads the project with Compose's own library, and compares what it
-// mounts with what the configuration names.
+// TestCompose reads the project with Compose's own library, and compares the mounts with the
+// paths in the configuration.
 func TestCompose(t *testing.T) {
 	options, err := cli.NewProjectOptions([]string{"../deploy/compose/compose.yaml"}, cli.WithName("daypass"))
 	if err != nil {
@@ -251,7 +251,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// TestSystemdUnit has systemd judge the unit of the packages.
+// TestSystemdUnit checks the unit of the packages with systemd.
 func TestSystemdUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("NOT TESTED with systemd: systemd-analyze is not available")

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestTerraform applies the example, has "daypass policy lint" judge each policy, and
-// the server's reader the whole section.
+// TestTerraform applies the example, checks each policy with "daypass policy lint", and reads
+// the whole section as the server does.
 func TestTerraform(t *testing.T) {
 	program := ""
 	for _, name := range []string{"terraform", "tofu"} {

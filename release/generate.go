@@ -12,16 +12,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// generated is what is made from the chart and deploy/helm/values/single.yaml, so that
-// none of them can say something else: manifests for those who have no Helm, and a
-// Compose project. Both have the version 0.0.0, which a release replaces.
+// generated holds the files that are generated from the chart and
+// deploy/helm/values/single.yaml, so that they cannot differ from it: manifests for people
+// without Helm, and a Compose project. Both have the version 0.0.0, which a release replaces.
 type generated struct {
 	manifests     []byte // deploy/kubernetes/daypass.yaml
 	compose       []byte // deploy/compose/compose.yaml
 	configuration []byte // deploy/compose/config/daypass.yaml
 }
 
-// files are where they belong.
+// files returns the generated files by path.
 func (g generated) files() map[string][]byte {
 	return map[string][]byte{
 		filepath.Join("deploy", "kubernetes", "daypass.yaml"):        g.manifests,
@@ -48,10 +48,10 @@ func generate(source string) error {
 	return nil
 }
 
-// errNoHelm is returned where there is no Helm.
+// errNoHelm is returned if Helm is not installed.
 var errNoHelm = errors.New("helm: is not installed: .ci/run says how to build it")
 
-// helm finds Helm, in PATH or where .ci/run builds it.
+// helm finds Helm in PATH, or where .ci/run builds it.
 func helm(source string) (string, error) {
 	built, err := filepath.Abs(filepath.Join(source, ".cache", "tools", "helm"))
 	if err != nil {
@@ -84,7 +84,7 @@ func render(source string) (g generated, err error) {
 	out.WriteString("# Made by \"make manifests\" from deploy/helm with values/single.yaml: change those, or use Helm.\n" +
 		"# What it needs beforehand is in docs/install.md. kubectl apply --namespace daypass --filename daypass.yaml\n")
 	for line := range strings.Lines(string(manifests)) {
-		// There is no release of Helm that these belong to.
+		// These labels name a Helm release, and there is none.
 		if strings.Contains(line, "helm.sh/") || strings.Contains(line, "app.kubernetes.io/managed-by:") || strings.HasPrefix(line, "# Source:") {
 			continue
 		}
@@ -103,7 +103,7 @@ func render(source string) (g generated, err error) {
 	return g, nil
 }
 
-// configurationOf takes daypass.yaml out of the ConfigMap.
+// configurationOf returns the daypass.yaml in the ConfigMap.
 func configurationOf(manifests []byte) ([]byte, error) {
 	for decoder := yaml.NewDecoder(bytes.NewReader(manifests)); ; {
 		var object struct {

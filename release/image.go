@@ -25,16 +25,16 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// imageUser is the account that the program runs as in the image: not root, and a
-// number, so that Kubernetes can tell.
+// imageUser is the account that runs the program in the image. It is not root, and it is a
+// number, so that Kubernetes can verify that.
 const imageUser = 65532
 
-// owners are the paths in the image that are the user's; everything else is root's.
+// owners are the paths in the image that belong to imageUser; everything else belongs to root.
 var owners = map[string]int{"var/lib/daypass": imageUser}
 
-// writeImage writes an OCI image layout with an image for each Linux binary: the
-// program, certificates of public authorities, and the names of its account. There is
-// no shell, and nothing that the program would write to but a volume.
+// writeImage writes an OCI image layout with an image for each Linux binary. The image contains
+// the program, the certificates of public authorities, and the names of its account. It has no
+// shell, and the program can write only to a volume.
 func (r *release) writeImage() error {
 	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	images := 0
@@ -129,8 +129,7 @@ func (r *release) image(b binary) (v1.Image, error) {
 	return mutate.ConfigFile(image, config)
 }
 
-// withParents adds the directories that files are in, so that no runtime has to guess
-// their modes.
+// withParents adds the directories of the files, so that no runtime has to guess their modes.
 func withParents(list []file) []file {
 	known := map[string]bool{".": true}
 	for _, f := range list {
@@ -145,8 +144,8 @@ func withParents(list []file) []file {
 	return list
 }
 
-// authorities are the certificates of Mozilla's list, as a PEM file. Those that are
-// trusted with a restriction, which such a file cannot express, are left out.
+// authorities returns the certificates of Mozilla's list as a PEM file. It leaves out those with
+// a restriction on their trust, which a PEM file cannot express.
 func authorities() ([]byte, error) {
 	var out bytes.Buffer
 	for root := range bundle.Roots() {
@@ -160,7 +159,7 @@ func authorities() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// readTree reads a directory, with its directories.
+// readTree reads a directory and its subdirectories.
 func readTree(dir string) ([]file, error) {
 	var list []file
 	root := os.DirFS(dir)
@@ -178,8 +177,8 @@ func readTree(dir string) ([]file, error) {
 	})
 }
 
-// push pushes the image of an archive, all platforms, to a registry. Who may do that is
-// what "docker login" and the like wrote down.
+// push pushes the image of an archive, with all platforms, to a registry. It uses the
+// credentials that "docker login" and similar commands have stored.
 func push(archive, reference string, stdout io.Writer) error {
 	to, err := name.ParseReference(reference)
 	if err != nil {

@@ -65,9 +65,8 @@ func unpackImage(t *testing.T, s site) (root string, config *v1.ConfigFile) {
 	return root, config
 }
 
-// TestImage unpacks the image and runs it as a container runtime would: its files are
-// the root, which cannot be written to, the user is not root, and the volume is all
-// there is to write to.
+// TestImage unpacks the image and runs it as a container runtime would: the root file system is
+// read-only, the user is not root, and the volume is the only place to write to.
 func TestImage(t *testing.T) {
 	s := released(t)
 	root, config := unpackImage(t, s)

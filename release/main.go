@@ -84,8 +84,8 @@ func run(args []string, stdout io.Writer) error {
 	}
 }
 
-// build makes the release. What is written last, the checksums and their signature, is
-// there only if everything else is.
+// build builds the release. The checksums and their signature are written last, so they exist
+// only if everything else does.
 func build(o options, stdout io.Writer) error {
 	out, err := emptyDir(o.out)
 	if err != nil {

@@ -29,8 +29,8 @@ func (r *release) writePackages() error {
 	return nil
 }
 
-// writePackage writes one package. It makes the account daypass, and neither enables
-// nor starts the service: there is no configuration yet.
+// writePackage writes one package. The package creates the account daypass. It neither enables
+// nor starts the service, because there is no configuration yet.
 func (r *release) writePackage(b binary, format string) error {
 	contents, err := r.contents(b, format)
 	if err != nil {
@@ -69,8 +69,8 @@ func (r *release) writePackage(b binary, format string) error {
 	return r.write(packager.ConventionalFileName(info), out.Bytes())
 }
 
-// contents is what a package installs. nfpm reads files, so what was made is written
-// down first.
+// contents lists the files that a package installs. nfpm reads from disk, so generated documents
+// are written to files first.
 func (r *release) contents(b binary, format string) (files.Contents, error) {
 	dir := filepath.Join(r.stage, format+"_"+b.arch)
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -99,8 +99,8 @@ func (s site) read(t *testing.T, pattern string) []byte {
 	return data
 }
 
-// TestReproducible: a second build of the commit, of another clone in another
-// directory, with another umask's worth of files around it, is the same byte for byte.
+// TestReproducible: a second build of the commit gives the same bytes, from another clone, in
+// another directory, and with file modes of another umask.
 func TestReproducible(t *testing.T) {
 	s := released(t)
 	clone := filepath.Join(t.TempDir(), "somewhere", "else")
@@ -147,8 +147,8 @@ func sums(t *testing.T, dir string) map[string]string {
 	return sums
 }
 
-// TestVerify does what docs/releasing.md tells a user to: check the signature, then
-// the checksums. One changed byte is found, and so is a signature by another key.
+// TestVerify follows docs/releasing.md for users: check the signature, then the checksums. A
+// single changed byte is detected, and so is a signature by another key.
 func TestVerify(t *testing.T) {
 	s := released(t)
 	dir := t.TempDir()
@@ -218,8 +218,8 @@ func TestSigningWithAKeyThatIsNotListed(t *testing.T) {
 	}
 }
 
-// TestStatements reads SBOM and provenance with the libraries that others read them
-// with, and compares them with the files and the binary.
+// TestStatements reads the SBOM and the provenance with the libraries that other tools use, and
+// compares them with the files and the binary.
 func TestStatements(t *testing.T) {
 	s := released(t)
 	var bom cdx.BOM

@@ -36,8 +36,8 @@ func (r *release) writeSBOMs() error {
 	return nil
 }
 
-// sbom is a CycloneDX document: the program, Go's standard library and each module,
-// with the checksum of the source that go.sum has.
+// sbom returns a CycloneDX document: the program, Go's standard library, and each module with
+// the checksum of its source from go.sum.
 func (r *release) sbom(b binary) ([]byte, error) {
 	component := func(kind cdx.ComponentType, path, version, sum string) cdx.Component {
 		purl := "pkg:golang/" + path + "@" + version
@@ -76,8 +76,8 @@ func (r *release) sbom(b binary) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// writeProvenance writes how the files came to be: an in-toto statement with SLSA's
-// predicate. Who can repeat it checks it by building the same bytes.
+// writeProvenance writes how the files were built: an in-toto statement with SLSA's predicate.
+// To check it, repeat the build and compare the bytes.
 func (r *release) writeProvenance(builder string) error {
 	statement := &attestation.Statement{Type: attestation.StatementTypeUri, PredicateType: "https://slsa.dev/provenance/v1"}
 	for _, name := range r.written {
@@ -166,8 +166,8 @@ func (r *release) digest(name string) (string, error) {
 // signer and namespace are what the signature is checked with: docs/releasing.md.
 const signer, namespace = "release@daypass", "file"
 
-// sign signs the checksums, and with them all other files. A key that is not listed
-// would make a signature that everyone has to refuse.
+// sign signs the checksums, and with them all other files. It refuses a key that is not listed,
+// because everyone would have to refuse its signature.
 func (r *release) sign(key, signers string) error {
 	sums := filepath.Join(r.out, "SHA256SUMS")
 	if _, err := command(r.out, nil, "ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", key, sums); err != nil {
