@@ -94,17 +94,14 @@ func (f *fixture) dialling(cluster *gateway.Cluster, wrap func(net.Conn) net.Con
 // back to that setting.
 func TestSettingThatCameBetween(t *testing.T) {
 	pg := pgtest.Start(t)
-	for _, where := range []string{"", "IN DATABASE "} {
+	for _, where := range []string{"ALTER ROLE {role}", "ALTER ROLE {role} IN DATABASE {database}", "ALTER DATABASE {database}"} {
 		f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
 		g := f.grant(pg.Name("between"))
-		role := `ALTER ROLE "IAM:` + g.DBUser + `" `
-		if where != "" {
-			role += where + pgtest.Quote(cluster.Database)
-		}
+		alter := strings.NewReplacer("{role}", `"IAM:`+g.DBUser+`"`, "{database}", pgtest.Quote(cluster.Database)).Replace(where)
 		var evil atomic.Bool
 		f.dialling(cluster, func(conn net.Conn) net.Conn {
 			if evil.Load() {
-				pg.Exec(t, "postgres", role+" SET search_path = evil")
+				pg.Exec(t, "postgres", alter+" SET search_path = evil")
 			}
 			return conn
 		})
@@ -112,7 +109,7 @@ func TestSettingThatCameBetween(t *testing.T) {
 		evil.Store(true)
 		conn := f.connect(g, "")
 		evil.Store(false)
-		pg.Exec(t, "postgres", role+" RESET search_path")
+		pg.Exec(t, "postgres", alter+" RESET search_path")
 		pid := pidOf(t, conn)
 		f.leaves(conn)
 		again := f.connect(g, "")

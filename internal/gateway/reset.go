@@ -103,16 +103,18 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 		"it is a superuser's, or may become one, who can leave more behind than is known")
 	none("pg_catalog.pg_replication_slots WHERE active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()", "it uses a replication slot")
 	none("settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
-	// RESET ALL goes back to the settings that the session role had when the process
-	// started. Its holder may have changed them just before, and back again: SessionRole.Seen
-	// covers changes to rows that exist, and this covers rows that have gone.
-	none("settings s WHERE s.source OPERATOR(pg_catalog.~) 'user' AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d"+
-		" JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) d.setrole LEFT JOIN pg_catalog.pg_database b ON b.oid OPERATOR(pg_catalog.=) d.setdatabase,"+
-		" pg_catalog.unnest(d.setconfig) c WHERE r.rolname OPERATOR(pg_catalog.=) session_user"+
-		" AND CASE WHEN s.source OPERATOR(pg_catalog.=) 'user' THEN d.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid"+
-		" ELSE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() END"+
+	// RESET ALL goes back to the settings that the session role and the database had when
+	// the process started. The holder of the role, or the owner of the database, may have
+	// changed them just before, and back again: SessionRole.Seen covers changes to rows that
+	// exist, and this covers rows that have gone.
+	none("settings s WHERE s.source OPERATOR(pg_catalog.~) '^(global|database|user|database user)$' AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d"+
+		" LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) d.setrole LEFT JOIN pg_catalog.pg_database b ON b.oid OPERATOR(pg_catalog.=) d.setdatabase,"+
+		" pg_catalog.unnest(d.setconfig) c WHERE"+
+		" CASE WHEN s.source OPERATOR(pg_catalog.~) 'user' THEN r.rolname OPERATOR(pg_catalog.=) session_user ELSE d.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid END"+
+		" AND CASE WHEN s.source OPERATOR(pg_catalog.~) 'database' THEN b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"+
+		" ELSE d.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid END"+
 		" AND pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) OPERATOR(pg_catalog.=) pg_catalog.lower(s.name))",
-		"it began with a setting that its session role no longer has")
+		"it began with a setting that its session role or database no longer has")
 	// The owner is the role that prepared it, which may be any that the session can become.
 	none("pg_catalog.pg_prepared_xacts WHERE pg_catalog.pg_has_role(session_user, owner, 'member')", "there is a prepared transaction")
 	none("pg_catalog.pg_prepared_statements", "it has a prepared statement")
