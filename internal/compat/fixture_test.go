@@ -21,13 +21,3 @@ func super(t testing.TB, s *pgtest.Server, options ...clustertest.Option) *fixtu
 	t.Helper()
 	return &fixture{clustertest.Superuser(t, s, options...)}
 }
-
-func newFixture(t testing.TB, s *pgtest.Server, login pgtest.Login, options ...clustertest.Option) *fixture {
-	t.Helper()
-	return &fixture{clustertest.New(t, s, login, options...)}
-}
-
-func alone(t *testing.T, s *pgtest.Server, options string) *fixture {
-	t.Helper()
-	return &fixture{clustertest.Alone(t, s, options)}
-}

@@ -30,7 +30,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -268,12 +267,3 @@ func (e *exchange) refuse(status int, problem, next string) {
 
 // secure reports whether browsers use TLS. They may do without only on loopback.
 func (s *Settings) secure() bool { return strings.HasPrefix(s.URL, "https://") }
-
-// host returns the host and port of the URL.
-func (s *Settings) host() string {
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		return ""
-	}
-	return u.Host
-}
