@@ -32,9 +32,9 @@ func (c *Connections) ProxyProtocol(proxies func(netip.Addr) bool, refused func(
 	c.proxies, c.refused = proxies, refused
 }
 
-// NewConnections bounds all connections to limit and those of one address to
-// perAddress. exempt reports whether an address, such as a proxy's, has no bound of its
-// own; nil: none.
+// NewConnections bounds the number of all connections to limit, and that of one address to
+// perAddress. exempt reports whether an address, such as a proxy's, has no bound of its own; it
+// may be nil.
 func NewConnections(limit, perAddress int, exempt func(netip.Addr) bool) *Connections {
 	if exempt == nil {
 		exempt = func(netip.Addr) bool { return false }

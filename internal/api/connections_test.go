@@ -298,9 +298,9 @@ func TestSmallBodiesNeedNoLargePlace(t *testing.T) {
 	}
 }
 
-// TestHangingProvider: strangers send tokens of a provider that does not answer. The
-// tokens of another provider are taken meanwhile, and so is one of the same provider
-// whose key is known.
+// TestHangingProvider: strangers send tokens of a provider that does not answer. Meanwhile
+// tokens of other providers are accepted, and so are tokens of the same provider whose key is
+// cached.
 func TestHangingProvider(t *testing.T) {
 	good := newIDP(t)
 	var hang, hanging sync.WaitGroup

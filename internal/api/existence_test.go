@@ -70,8 +70,8 @@ func TestRefusalsDoNotTellWhatExists(t *testing.T) {
 	pairs = append(pairs,
 		pair{"TerminateSession", "SESSION0", "SESSION9", own("SessionId", "Action", "TerminateSession"), ""},
 		pair{"TerminateSession", "SESSION2", "SESSION9", own("SessionId", "Action", "TerminateSession"), ""},
-		// An identifier is in the ARN as it is given: who may have it may know. Of
-		// the others, none learns of a tag.
+		// The ARN contains the identifier as it was given, so a caller who is allowed that ARN
+		// may learn about it. No other caller learns of a tag.
 		pair{"DescribeClusters", "Other", "Nonet", func(caller, name string) answer {
 			return s.redshiftCall(caller, "Action", "DescribeClusters", "ClusterIdentifier", name)
 		}, "untagged deniedbyname"},

@@ -11,8 +11,7 @@ func (h *Handler) SetGates(work, outside *throttle.Gate, large *admission.Room) 
 	h.pressure.work, h.pressure.outside.gates[""], h.pressure.large = work, outside, large
 }
 
-// SetStrangerLines bounds the audit lines of callers that nobody knows, for each
-// address and for all of them.
+// SetStrangerLines bounds the audit lines about unknown callers, for each address and in total.
 func (h *Handler) SetStrangerLines(l throttle.Limit) {
 	h.pressure.strangers = throttle.NewLines(l, l)
 }

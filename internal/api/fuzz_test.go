@@ -7,9 +7,8 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// FuzzCall signs whatever it is given and sends it as a call of each service.
-// Whatever that is, it is answered in AWS XML, recorded, and nobody's fault but
-// the sender's.
+// FuzzCall signs its input and sends it as a call of each service. Each call gets an answer in
+// AWS XML and a record, and never an error that blames the server.
 func FuzzCall(f *testing.F) {
 	for _, form := range [][]string{valid(), {"Action", "DescribeClusters", "MaxRecords", "20", "TagKeys.TagKey.1", "env"},
 		{"Action", "DescribeCustomDomainAssociations", "CustomDomainName", "x"}, {"Action", "GetClusterCredentialsWithIAM", "ClusterIdentifier", "x"}} {

@@ -117,8 +117,8 @@ func TestPrincipalIsThrottled(t *testing.T) {
 	}
 }
 
-// TestStrangersFillNoDisk: each of a flood of forgeries is answered as ever, few of
-// them are recorded, and the record says of how many there is none.
+// TestStrangersFillNoDisk: in a flood of forgeries each one is answered as usual, a few are
+// recorded, and the record counts the omitted ones.
 func TestStrangersFillNoDisk(t *testing.T) {
 	p := newPressed(t)
 	lines, flood := 5, 200
@@ -374,9 +374,8 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// TestHostileParametersAreReduced: values that are no valid ones are in the record by
-// their length, in whichever parameter of whichever action, and so is what stands in
-// the place of names outside the parameters.
+// TestHostileParametersAreReduced: the record has only the length of an invalid value, in any
+// parameter of any action, and in the other fields that hold names.
 func TestHostileParametersAreReduced(t *testing.T) {
 	s := newServer(t, example(t))
 	hostile := strings.Repeat("\x01\"", 15_000)

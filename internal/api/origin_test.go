@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// What was made with an access key ends with it: sessions of GetSessionToken, of
-// roles, and of roles that were assumed from those.
+// Sessions end when the access key that created them is removed: those of GetSessionToken, of
+// roles, and of roles assumed from those.
 func TestSessionsEndWithTheirAccessKey(t *testing.T) {
 	const second = "AKIASECOND0000000000"
 	spec := func(change func(ana, bob *directory.UserSpec)) directory.Spec {
@@ -54,8 +54,8 @@ func TestSessionsEndWithTheirAccessKey(t *testing.T) {
 			}
 		}
 	}
-	// The key in another user's hands is another key to a user's session; a role's
-	// session is the role's, whoever assumed it.
+	// If the key moves to another user, a session of the first user ends, because it counts as
+	// another key. A session of a role goes on, because it belongs to the role.
 	s.directory = build(t, spec(func(ana, bob *directory.UserSpec) {
 		bob.AccessKeys, ana.AccessKeys = append(bob.AccessKeys, ana.AccessKeys[0]), ana.AccessKeys[1:]
 	}))
@@ -64,8 +64,8 @@ func TestSessionsEndWithTheirAccessKey(t *testing.T) {
 	}
 }
 
-// A session of a provider's token ends when the provider leaves the configuration,
-// and so does what was assumed from it.
+// A session from an identity provider's token ends when the provider is removed from the
+// configuration, and so do the sessions of roles assumed from it.
 func TestSessionsEndWithTheirProvider(t *testing.T) {
 	i := newIDP(t)
 	provider := directory.Provider{Issuer: i.URL, Audiences: []string{"daypass"}}
@@ -97,8 +97,7 @@ func TestSessionsEndWithTheirProvider(t *testing.T) {
 	}
 }
 
-// A token that does not say what it was made with is refused: a version before this
-// one has sealed it.
+// A token without an origin is refused: it was sealed by an earlier version.
 func TestSessionsWithoutOriginAreRefused(t *testing.T) {
 	s := newServer(t, withRoles(t))
 	ana, _ := s.directory.User("ana")

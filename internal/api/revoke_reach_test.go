@@ -104,8 +104,8 @@ func TestRevocationsOfDeniedClusters(t *testing.T) {
 	}
 }
 
-// TestRevokeNames: what no credential can be about is refused, and what one can be
-// about is taken, however long its ARN.
+// TestRevokeNames: a name that no credential can have is refused, and any other is accepted,
+// however long its ARN.
 func TestRevokeNames(t *testing.T) {
 	s := newSite(t, operators(t))
 	for _, name := range []string{"al ice", "alice\n", "älice", strings.Repeat("a", 65), "IAM:", "IAM:a b", "-alice", "a'b", "a/b"} {
@@ -129,8 +129,8 @@ func TestRevokeNames(t *testing.T) {
 	}
 }
 
-// TestRevokeLimit: one principal can record so many revocations and no more, and is told
-// what is always taken.
+// TestRevokeLimit: a principal can record a limited number of revocations. Beyond it, the error
+// names a revocation that is always accepted.
 func TestRevokeLimit(t *testing.T) {
 	s := newSite(t, operators(t))
 	for i := range registry.MaxByOne {

@@ -259,8 +259,8 @@ func TestRegistryDown(t *testing.T) {
 	}
 }
 
-// TestRevokedUnrecorded: what is taken back stays so when it cannot be recorded,
-// and the caller is told to try again.
+// TestRevokedUnrecorded: if a revocation cannot be recorded it still takes effect, and the
+// caller is told to try again.
 func TestRevokedUnrecorded(t *testing.T) {
 	s := newSite(t, operators(t))
 	s.server.mu.Lock()

@@ -306,8 +306,8 @@ func TestSessionTags(t *testing.T) {
 	}
 }
 
-// What a policy takes for two tags is two tags everywhere, and what it takes for
-// one is one: Unicode knows more letters that are an s or a k in another case.
+// Policies and sessions agree on whether two tag keys are the same. Unicode has more letters
+// whose other case is s or k.
 func TestTagKeysFoldAsPoliciesDo(t *testing.T) {
 	spec := withRoles(t, directory.RoleSpec{Name: "guarded",
 		Tags: map[string]string{"restricted": "yes", "Kind": "reader"},

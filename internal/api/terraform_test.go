@@ -47,8 +47,8 @@ func (tf terraform) configure(t *testing.T, skipCredentialsValidation, skipReque
 	case skipRequestingAccountID:
 		return "", "aws"
 	}
-	// The IAM user of the access key comes first. What is refused, in whatever way, sends
-	// the provider on to the next question.
+	// The provider looks up the access key's IAM user first. If that is refused, for any reason,
+	// it goes on to the next method.
 	user, err := tf.iam(tf.user).GetUser(t.Context(), &sdkiam.GetUserInput{})
 	var fault smithy.APIError
 	switch {
@@ -123,8 +123,8 @@ func (tf terraform) credentials(t *testing.T, user string, groups ...string) err
 	return nil
 }
 
-// TestTerraform: the provider starts, whatever it is told to skip, and both data sources
-// are read with the rights that they need and no more.
+// TestTerraform: the provider starts, whatever it is configured to skip, and both data sources
+// can be read with no more than the necessary rights.
 func TestTerraform(t *testing.T) {
 	spec := example(t)
 	spec.Users = append(spec.Users, user("tf", policy(t, "p", `{"Effect":"Allow","Action":["redshift:DescribeClusters","redshift:DescribeLoggingStatus"],

@@ -107,8 +107,7 @@ func (s *server) userID(name string) string {
 	return u.ID
 }
 
-// The password says what was granted, and is good until the Expiration that the
-// caller was told.
+// The password contains the grant, and works until the Expiration that the caller was given.
 func TestCredential(t *testing.T) {
 	s := newServer(t, example(t))
 	a := s.redshiftCall("root", valid("DbGroups.DbGroup.2", "finance", "DbGroups.DbGroup.3", "analysts")...)
@@ -159,8 +158,8 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// What is wrong with the HTTP request, or with who sent it. Each answer is AWS
-// XML with a code that clients know.
+// Faults of the HTTP request or of its sender. Each answer is AWS XML with a code that clients
+// know.
 func TestHTTP(t *testing.T) {
 	s := newServer(t, example(t))
 	q := query("2012-12-01", valid()...)

@@ -246,8 +246,7 @@ func TestDecodeAuthorizationMessage(t *testing.T) {
 	}
 }
 
-// The length of the message tells nothing, and it fits into a header whatever the
-// request holds.
+// The length of the message reveals nothing, and any message fits into a header.
 func TestAuthorizationMessageSize(t *testing.T) {
 	spec := withRoles(t, directory.RoleSpec{Name: "conditional", Trust: trust(t, `{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/bob"},"Action":"sts:AssumeRole",
 		"Condition":{"StringEquals":{"sts:ExternalId":"x","aws:RequestTag/a":"b","aws:ResourceTag/secret":"c"},"Bool":{"aws:SecureTransport":"true"}}}`),
