@@ -9,8 +9,8 @@ func (p *Pool) BelieveMajor(major int) {
 	}
 }
 
-// RequiredAuth is what the driver is told to accept from the first of config's
-// servers.
+// RequiredAuth returns the authentication methods that the driver may accept from the first of
+// config's servers.
 func RequiredAuth(config *pgx.ConnConfig) string {
 	return splitHosts(config, nil, nil)[0].config.RequireAuth
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestLaneHeldByAnOutsider: whoever may log on to the database of the
-// administrative login may take the lock of the role DDL and keep it, for
-// everybody's first logons to wait for.
+// TestLaneHeldByAnOutsider: anyone who can log on to the database of the administrative login
+// can take and keep the advisory lock for role changes. First logons must not wait for it for
+// ever.
 func TestLaneHeldByAnOutsider(t *testing.T) {
 	for name, hold := range map[string]string{
 		"exclusive": "select pg_advisory_lock($1)",
@@ -53,10 +53,9 @@ func (f *fixture) locked(r dbuser.SessionRole) (unlock func()) {
 	return func() { clustertest.Exec(f.T, c, "rollback") }
 }
 
-// TestHolderLocksTheRole: a setting of the holder's that cannot be taken away,
-// because he keeps the row locked, lets nobody in, and is taken away when that is
-// over. It does not pass for one that may not be copied.
-// Row locks are alike in all versions.
+// TestHolderLocksTheRole: while a holder locks the row of a setting, the setting cannot be
+// removed and logons are refused. When the lock is gone, the setting is removed. It is not
+// mistaken for a setting that may not be copied. Row locks are alike in all versions.
 func TestHolderLocksTheRole(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -66,8 +66,8 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// TestConnectionsDie breaks the standing connections behind the Admin's back, as
-// a restart does; nobody must notice.
+// TestConnectionsDie breaks the standing connections while they are idle, as a restart does. No
+// logon fails because of it.
 func TestConnectionsDie(t *testing.T) {
 	s := pgtest.Start(t)
 	f := newFixture(t, s, s.Login(t, "root", "SUPERUSER")) // a login of its own, to be killed
@@ -132,8 +132,8 @@ func TestFailureIsForgotten(t *testing.T) {
 	wg.Wait()
 }
 
-// TestQueueIsBounded: where the administrative connections do not come back, a
-// bounded number of logons waits for them and the others are told at once.
+// TestQueueIsBounded: while no administrative connection can be opened, a bounded number of
+// logons waits for one, and the others fail at once.
 func TestQueueIsBounded(t *testing.T) {
 	const most, surplus = 1000, 100
 	f := plain(t, pgtest.Start(t))

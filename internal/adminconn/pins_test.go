@@ -151,8 +151,8 @@ func hostile(t *testing.T, f *fixture) {
 	}
 }
 
-// TestVersionChangesBehindTheAdmin: an older server in the place of a newer one
-// refuses settings that it does not know, and is asked again without them.
+// TestVersionChangesBehindTheAdmin: a newer server is replaced by an older one, which refuses
+// settings that it does not know. The pool connects again without them.
 func TestVersionChangesBehindTheAdmin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		f := plain(t, s) // not parallel: it counts lines of the server's log

@@ -50,8 +50,8 @@ type Pool struct {
 	sessionAttrs string
 	replica      replica
 	lane         chan struct{} // one token: the transaction of this process that may hold the lock
-	// laneless is until when the lock is not waited for. Who has the token of
-	// lane may use it.
+	// laneless is the time until which calls do not wait for the advisory lock. Guarded by the
+	// token of lane.
 	laneless  time.Time
 	elsewhere chan struct{}   // one token: the connection to another database
 	slots     chan struct{}   // one token for each connection in use or being opened
