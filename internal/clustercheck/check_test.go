@@ -108,8 +108,8 @@ func TestCheckReadsHBA(t *testing.T) {
 	}
 }
 
-// TestHBALinesKeepTheRest: with the printed lines before all others, whoever is not
-// of the gateway logs on as before. They are those of the manual.
+// TestHBALinesKeepTheRest: with the printed lines in front, all logons that do not go through
+// the gateway work as before. The lines are those in the manual.
 func TestHBALinesKeepTheRest(t *testing.T) {
 	for _, host := range []string{"192.0.2.1", "/run/postgresql"} {
 		for _, line := range clustercheck.HBALines(host, "daypass", "192.0.2.10") {
@@ -146,8 +146,8 @@ func TestCheckByAnotherLogin(t *testing.T) {
 	})
 }
 
-// TestCheckFindsTheOldEventTrigger: the printed SQL removes it, and takes nothing
-// of anybody else's along.
+// TestCheckFindsTheOldEventTrigger: the printed SQL removes the trigger, and nothing of anyone
+// else's.
 func TestCheckFindsTheOldEventTrigger(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -12,9 +12,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestCheckOfDatabases: a database that sessions can use and the administrative
-// login cannot enter is an error, with what mends it; one that is nobody's is none.
-// The right to connect is alike in all versions.
+// TestCheckOfDatabases: a database that sessions can use and the administrative login cannot
+// connect to is an error, reported with the remedy. A database that no one can use is not. The
+// right to connect is alike in all versions.
 func TestCheckOfDatabases(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -94,8 +94,8 @@ func TestCheckFindsForgeries(t *testing.T) {
 	})
 }
 
-// TestCheckOfGivenSettings: what the start-up message cannot pin is told, with the
-// SQL that takes it away.
+// TestCheckOfGivenSettings: settings that the start-up message cannot pin are reported, with the
+// SQL that removes them.
 func TestCheckOfGivenSettings(t *testing.T) {
 	s := pgtest.Start(t)
 	f := alone(t, s, "CREATEROLE")
@@ -112,8 +112,8 @@ func TestCheckOfGivenSettings(t *testing.T) {
 	}
 }
 
-// TestCheckOfPasswords: who may have a password of their own is told as well as it
-// can be seen.
+// TestCheckOfPasswords: users who may have a password of their own are reported, as far as the
+// login can see them.
 func TestCheckOfPasswords(t *testing.T) {
 	s := pgtest.Start(t)
 	for _, options := range []string{"CREATEROLE", "SUPERUSER"} {
@@ -137,9 +137,9 @@ func TestCheckOfPasswords(t *testing.T) {
 	}
 }
 
-// TestCheckFindsWhatGroupsOwn: a holder of a group, who may create in a schema of her
-// own only, leaves objects to the group that lend its rights to her when the session
-// has ended. Nobody can prevent that, so the check names them.
+// TestCheckFindsWhatGroupsOwn: a holder of a group, who may create objects only in a schema of
+// her own, makes the group the owner of objects that lend its rights to her after the session.
+// This cannot be prevented, so the check names the objects.
 func TestCheckFindsWhatGroupsOwn(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -313,10 +313,10 @@ func (k *checker) edges(ctx context.Context) error {
 	return rows.Err()
 }
 
-// makers is the condition that a membership m of x is what PostgreSQL gives by
-// itself to a CREATEROLE login for a role it makes, from 16 on: the right to
-// administer the role and none of the role's own. Another administrative login of
-// ours, or one that was replaced, has it.
+// makers is the condition that a membership m of x is only what PostgreSQL, from 16 on,
+// automatically gives to a CREATEROLE login for a role that it creates: the right to administer
+// the role, and none of the role's own rights. Another or an earlier administrative login of
+// ours has it.
 func (k *checker) makers() string {
 	if k.c.Version < 160000 {
 		return "false"
