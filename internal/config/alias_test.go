@@ -30,8 +30,8 @@ func nested(levels, deep int) string {
 	return b.String()
 }
 
-// An alias never takes more than the file is worth: not in the configuration, which
-// a running server reads, and not in what is linted.
+// TestAliases: aliases cannot make a small file use up much memory, neither in a running
+// server's configuration nor in a linted file.
 func TestAliases(t *testing.T) {
 	const user = smallConfig + "iam:\n  users:\n    - name: ana\n      policies: "
 	const list = "Version: \"2012-10-17\"\nStatement: "

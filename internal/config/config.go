@@ -109,8 +109,8 @@ func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	return c, nil
 }
 
-// Parse is Load for a text. path is its name in messages and the start of relative
-// paths in it.
+// Parse is Load for a configuration in memory. path names it in messages, and relative paths in
+// it start there.
 func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
 	f, err := newYAMLFile(path, getenv)
 	if err != nil {
@@ -162,8 +162,8 @@ func SomeSecret(name string) (string, bool) {
 	return "AAAAAAAAAAAAAAAA", true
 }
 
-// Fault says that err came of a key's value, with file and line where a file has
-// them; the line of a key that is absent is that of the section it would be in.
+// Fault returns err as a fault of a key's value, with file and line. If the file does not have
+// the key, the line is that of the section that it belongs to.
 func (c *Config) Fault(key string, err error) error {
 	if c.Path == "" {
 		return fmt.Errorf("%s: %w", key, err)

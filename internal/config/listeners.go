@@ -78,8 +78,8 @@ func (a *API) read(s *section) {
 	a.ProxyProtocol = s.proxyProtocol()
 }
 
-// prefixes reads a list of addresses and CIDR blocks of proxies, which are believed when
-// they say whose a connection or a call is.
+// prefixes reads a list of addresses and CIDR blocks of proxies. Their statements about the
+// client's address are trusted.
 func (s *section) prefixes(key string) []netip.Prefix {
 	var list []netip.Prefix
 	for i, text := range s.texts(key) {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestModes: a secret that others can read is warned of, whatever key names it, and
-// so is anything that others can change; what is no secret may be read.
+// TestModes: a warning is given for a secret that others can read, whichever key names it, and
+// for any file that others can change. Files without secrets may be readable.
 func TestModes(t *testing.T) {
 	file := wholeSite(t)
 	dir := filepath.Dir(file)

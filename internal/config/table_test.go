@@ -214,8 +214,8 @@ func allRows() map[string]*key {
 	return rows
 }
 
-// TestTableIsWhole: each key says what it is, what it takes to change it, and what
-// leaving it out means; each is in the sample; and each is read by the program.
+// TestTableIsWhole: each key has a description, how a change takes effect, and what its absence
+// means. Each is in the sample, and the program reads each.
 func TestTableIsWhole(t *testing.T) {
 	there := map[*key]bool{}
 	for _, text := range variants {
@@ -315,8 +315,7 @@ func TestNullAndEmpty(t *testing.T) {
 	}
 }
 
-// replaced is the sample with another value for one of its keys, and that key's
-// line.
+// replaced returns the sample with another value for one key, and the line of that key.
 func replaced(t *testing.T, sample string, n int, value string) (text []byte, line int) {
 	t.Helper()
 	const mark = "REPLACED"
@@ -361,8 +360,8 @@ func TestEmptyWhereNothingIsMeant(t *testing.T) {
 	}
 }
 
-// TestLintReadsTheSame: what lint says of a configuration's policies is what its
-// reader says, null and empty ones included; the rest is the server's business.
+// TestLintReadsTheSame: lint and the server's reader agree about a configuration's policies,
+// null and empty ones included. Only the server checks the other sections.
 func TestLintReadsTheSame(t *testing.T) {
 	for text, want := range map[string]string{
 		"iam:\n  users:\n    - {name: ana, permissions_boundary: }\n":                    "iam.users[0].permissions_boundary: has no value",
@@ -429,8 +428,8 @@ func (p place) alter() bool {
 	return true
 }
 
-// TestChanges: what a reload refuses, and what makes new administrative connections,
-// is what the table says, for every key: there is no other list to forget it in.
+// TestChanges: for every key, the table decides what a reload refuses and what makes new
+// administrative connections. There is no second list from which a key could be missing.
 func TestChanges(t *testing.T) {
 	file := wholeSite(t)
 	parse := func(root *yaml.Node) (*Config, error) {
@@ -599,8 +598,8 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
-// TestProxyNetworks: not everybody is a proxy, and IPv4 networks are known in both of
-// their spellings.
+// TestProxyNetworks: only listed networks are proxies, and IPv4 networks match in both
+// spellings.
 func TestProxyNetworks(t *testing.T) {
 	for _, list := range []string{"0.0.0.0/0", "'::/0'", "'::ffff:0.0.0.0/96'", "0.0.0.0/1", "0.0.0.0/1, 128.0.0.0/1", "16.0.0.0/5, 24.0.0.0/5",
 		"'2000::/3'", "'8000::/1', '::/1'", "'2400::/6', '2800::/6'", "20.0.0.0/4"} {

@@ -60,8 +60,8 @@ func TestUpstreamServers(t *testing.T) {
 	}
 }
 
-// TestUpstreamIgnoresItsSurroundings: neither the environment nor files in the home
-// directory change what the file says.
+// TestUpstreamIgnoresItsSurroundings: neither the environment nor files in the home directory
+// change the settings in the file.
 func TestUpstreamIgnoresItsSurroundings(t *testing.T) {
 	read := func() *pgconn.Config {
 		t.Helper()
