@@ -36,9 +36,8 @@ func (f *callerFlags) register(flags *pflag.FlagSet, variables string) {
 	flags.BoolVar(&f.allowHTTP, "allow-http", false, allowHTTPHelp)
 }
 
-// find finds endpoint, region and access key for the API of the first of services that
-// has an endpoint. Where the access key is that of a sign-in that is over, the person
-// signs in again.
+// find finds endpoint, region and access key for the API, using the first of services that has
+// an endpoint. If the access key comes from a sign-in that has ended, the person signs in again.
 func (f *callerFlags) find(ctx context.Context, env environment, services ...string) (awsconfig.Found, error) {
 	found, err := f.load(ctx, env, services...)
 	if err != nil {

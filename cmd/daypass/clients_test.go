@@ -26,11 +26,10 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// TestClients lets the programs that people use do what they use them for:
-// PostgreSQL's drivers log on with a credential over verified TLS, AWS's clients
-// ask for one, with long-lived keys and with temporary ones. psql, pgx and the
-// AWS SDK for Go always run. Another that is not installed is skipped by
-// name; .ci/run installs them.
+// TestClients runs the programs that people use. PostgreSQL's drivers log on with a credential
+// over verified TLS; AWS clients request one, with long-lived keys and with temporary ones.
+// psql, pgx and the AWS SDK for Go always run. A client that is not installed is skipped by
+// name; .ci/run installs all of them.
 func TestClients(t *testing.T) {
 	s := newClientSite(t)
 	t.Run("PostgreSQL", s.testPostgreSQLClients)
@@ -79,8 +78,8 @@ func (s *clientSite) awsEnv(more ...string) []string {
 		"AWS_CONFIG_FILE=" + filepath.Join(s.home, "config"), "AWS_SHARED_CREDENTIALS_FILE=" + filepath.Join(s.home, "credentials")}, more...)
 }
 
-// run runs a program with env and what programs need to be found and nothing
-// else of this process's environment, and returns its output.
+// run runs a program with env and the few other variables that programs need, but without the
+// rest of this process's environment. It returns the output.
 func (s *clientSite) run(t *testing.T, env []string, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -114,8 +113,7 @@ func nodeModules() string {
 	return dir
 }
 
-// missing skips the test of a client that somebody else makes and that is not
-// here.
+// missing skips the test of a third-party client that is not installed.
 func missing(t *testing.T, client, howToGet string) {
 	t.Helper()
 	t.Skipf("NOT TESTED with %s, which is not installed: %s", client, howToGet)

@@ -17,8 +17,8 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// FuzzConnectAnswer: whatever the API answers, what is printed is read back as the
-// values that were checked, and as nothing more.
+// FuzzConnectAnswer: whatever the API answers, the printed text parses back to exactly the
+// checked values.
 func FuzzConnectAnswer(f *testing.F) {
 	f.Add("db.example.com", 5439, "dev", "IAM:alice", "secret", "2026-01-02T03:04:05Z")
 	f.Add("2001:db8::1", 5439, "d+e.v@x-1", "IAMA:al+i.ce@x:analysts", oddPassword, "2026-01-02T03:04:05.678+01:00")
@@ -71,8 +71,8 @@ func FuzzConnectAnswer(f *testing.F) {
 	})
 }
 
-// TestConnectBelievesNoAnswer: what an API in the wrong hands answers is refused before
-// anything is printed, and the refusal cannot command a terminal.
+// TestConnectBelievesNoAnswer: connect refuses the answers of a hostile API before it prints
+// anything, and the refusal contains no terminal control characters.
 func TestConnectBelievesNoAnswer(t *testing.T) {
 	for _, test := range []struct{ name, value string }{
 		{"DBName", "dev hostaddr=192.0.2.1"}, {"DBName", "dev\nhostaddr=192.0.2.1"}, {"DBName", "dev\thostaddr=192.0.2.1"}, {"DBName", "dev'\n; id; '"},

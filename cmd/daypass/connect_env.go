@@ -90,8 +90,8 @@ func (l *logon) diverted(as string, getenv func(string) string) string {
 	return ""
 }
 
-// environ is an environment for psql: the given one, with the logon in it, and
-// without what would send psql elsewhere.
+// environ returns an environment for psql: base with the logon added, and without variables that
+// would make psql connect elsewhere.
 func (l *logon) environ(base []string, getenv func(string) string) []string {
 	drop := map[string]bool{}
 	for _, name := range l.unwanted(getenv) {

@@ -101,8 +101,8 @@ func runConnect(t *testing.T, args ...string) (stdout, stderr string, code int) 
 	return out.String(), errs.String(), code
 }
 
-// TestConnectPrintIsReadBack gives what --print prints to the programs it is
-// meant for, and looks at what they read.
+// TestConnectPrintIsReadBack feeds the output of --print to the programs that it is meant for,
+// and checks the values that they read.
 func TestConnectPrintIsReadBack(t *testing.T) {
 	newAPIStub(t, "db.example.com")
 	ca := filepath.Join(t.TempDir(), "o'dd ca.crt")
@@ -298,8 +298,8 @@ func TestConnectRefuses(t *testing.T) {
 	}
 }
 
-// TestConnectSuggests: the command that is suggested asks for all that was asked
-// for. The suggestion is read by a shell.
+// TestConnectSuggests: the suggested command requests everything that the original command did.
+// A shell parses the suggestion.
 func TestConnectSuggests(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no sh")

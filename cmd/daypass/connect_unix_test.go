@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestConnectStartsPsql starts the real program with a psql of ours, which
-// tells what it was given.
+// TestConnectStartsPsql starts the real program with a fake psql, which reports its arguments
+// and environment.
 func TestConnectStartsPsql(t *testing.T) {
 	newAPIStub(t, "127.0.0.1")
 	dir := t.TempDir()

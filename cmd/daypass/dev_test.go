@@ -122,8 +122,8 @@ func TestDevOnce(t *testing.T) {
 	check()
 }
 
-// cleanTemp gives the test a temporary directory of its own, and wants it empty
-// when check is called.
+// cleanTemp gives the test its own temporary directory; check fails unless the directory is
+// empty.
 func cleanTemp(t *testing.T) (check func()) {
 	t.Helper()
 	dir := openDir(t)
@@ -137,8 +137,8 @@ func cleanTemp(t *testing.T) (check func()) {
 	}
 }
 
-// TestDevPaste pastes what dev prints into a shell that has other AWS settings,
-// in another directory.
+// TestDevPaste pastes the output of dev into a shell that has other AWS settings and another
+// working directory.
 func TestDevPaste(t *testing.T) {
 	dev := startDev(t)
 	commands := dev.commands()

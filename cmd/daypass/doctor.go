@@ -199,7 +199,7 @@ func (o *doctorOptions) find(ctx context.Context) (doctor.Access, error) {
 	}, nil
 }
 
-// gatewayCA is the file that connect checks the gateway with; empty: the system's
+// gatewayCA returns the CA file that connect verifies the gateway with, or "" for the system's
 // authorities.
 func (o *doctorOptions) gatewayCA() (string, error) {
 	file := cmp.Or(o.sslRootCert, os.Getenv("DAYPASS_SSLROOTCERT"), os.Getenv("PGSSLROOTCERT"))

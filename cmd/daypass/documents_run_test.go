@@ -149,8 +149,8 @@ func (s *documentSite) shell(b block, spec documentRun, commands string) string 
 	return string(out)
 }
 
-// console runs the lines behind "$ ", with the lines behind "dev=> " as their input, and
-// wants the rest printed, but for "..." and for what differs each time.
+// console runs the lines after "$ ", with the lines after "dev=> " as their input, and compares
+// the output with the other lines, except for "..." and for values that differ each time.
 func (s *documentSite) console(b block, spec documentRun) {
 	s.t.Helper()
 	var command string

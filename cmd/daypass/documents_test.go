@@ -75,8 +75,9 @@ func blockOf(t *testing.T, file, begins string) block {
 	return block{}
 }
 
-// TestBlocksHaveALanguage, so that it is known what is a command: sh is run, console is
-// run and its output compared. Shells have one name.
+// TestBlocksHaveALanguage: every code block has a language, which shows whether it contains
+// commands. sh blocks are run; console blocks are run and their output is compared. No other
+// name for a shell is allowed.
 func TestBlocksHaveALanguage(t *testing.T) {
 	for _, b := range blocks(t) {
 		if b.lang == "" || b.lang == "bash" || b.lang == "shell" {
@@ -116,8 +117,8 @@ func TestPoliciesOfDocuments(t *testing.T) {
 	}
 }
 
-// policyDocuments are the policies in a piece of YAML: what has a Statement, and lists of
-// statements without one around them.
+// policyDocuments returns the policies in a piece of YAML: mappings with a Statement, and bare
+// lists of statements.
 func policyDocuments(t *testing.T, node *yaml.Node) (documents [][]byte) {
 	t.Helper()
 	var whole struct {

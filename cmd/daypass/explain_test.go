@@ -30,8 +30,8 @@ iam:
           Statement:
 `
 
-// Each row is a call, the statements of ana, and what of the advice has to be there.
-// What is advised is tried: a change of the call, and a statement beside ana's own.
+// Each row has a call, ana's statements, and parts of the expected advice. The test also follows
+// the advice: it changes the call, and adds a statement to ana's.
 func TestExplainAdvice(t *testing.T) {
 	const (
 		arn  = "arn:aws:redshift:us-east-1:123456789012:"

@@ -86,8 +86,8 @@ func checkCommandLine(t *testing.T, args []string) {
 	}
 }
 
-// TestHelpFits: no line of any help is wider than the terminal, but for examples, and
-// what is one word.
+// TestHelpFits: no line of any help is wider than the terminal, except for examples and single
+// long words.
 func TestHelpFits(t *testing.T) {
 	for _, columns := range []int{60, 80, 200} {
 		for _, cmd := range allCommands(newRootCommand(environment{})) {

@@ -151,8 +151,8 @@ func TestKeysRefusals(t *testing.T) {
 	}
 }
 
-// The configuration names the data directory; the secrets it wants from the
-// environment are the server's.
+// The configuration names the data directory. The secrets that it reads from the environment are
+// set only for the server.
 func TestKeysFromConfiguration(t *testing.T) {
 	dir, _ := newKeyringDir(t)
 	path := filepath.Join(t.TempDir(), "daypass.yaml")

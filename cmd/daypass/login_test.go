@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Where nobody is signed in, commands that no one can be asked by say what to do, and
-// logout is no error twice.
+// TestSignedOut: without a sign-in and without a terminal, commands say what to do. Signing out
+// twice is not an error.
 func TestSignedOut(t *testing.T) {
 	dir := t.TempDir()
 	ran := filepath.Join(dir, "ran")

@@ -232,8 +232,8 @@ func cmdLogon(ts *testscript.TestScript, neg bool, args []string) {
 	report(ts, neg, "logon", text, err)
 }
 
-// ended NAME waits at most five seconds for the end of a session that logon -keep
-// left open, and prints what it was told.
+// ended NAME waits up to five seconds for the end of a session that logon -keep left open, and
+// prints the session's last message.
 func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	conn := theSite(ts).open[args[0]]
 	if neg || conn == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/client"
 )
 
-// TestSessionsFit: what is listed fits the terminal, and names the session, the user
-// and the state; a pipe gets everything.
+// TestSessionsFit: the list fits the terminal, and shows the session, the user and the state. A
+// pipe gets all columns.
 func TestSessionsFit(t *testing.T) {
 	list := []client.Session{{
 		ID: "PQ5TSPKVMQHSLZYPGQ3OWEZDLK", Cluster: "examplecluster", Database: "dev\x1b[2J\u202e", DBUser: "alice", DBGroups: []string{"analysts", "finance"},

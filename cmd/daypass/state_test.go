@@ -23,8 +23,8 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// writeState makes TestOldStateOpens write what this version keeps, for later versions:
-// go test ./cmd/daypass -run TestOldStateOpens -write-state v1.2.3
+// writeState makes TestOldStateOpens write this version's state, for tests of later versions: go
+// test ./cmd/daypass -run TestOldStateOpens -write-state v1.2.3
 var writeState = flag.String("write-state", "", "the name of a directory to write in testdata/state")
 
 // oldState is beside what an earlier version wrote.
@@ -49,9 +49,9 @@ iam:
       policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}]
 `
 
-// TestOldStateOpens: what earlier versions kept is what this one goes on with. The
-// credentials they issued log on, what they revoked is revoked, clients that trust
-// their CA trust this one's, and the audit log goes on behind their lines.
+// TestOldStateOpens: this version goes on with the state of earlier versions. Their credentials
+// log on, their revocations are in force, clients that trust their CA trust this one's, and the
+// audit log continues after their lines.
 func TestOldStateOpens(t *testing.T) {
 	if *writeState != "" {
 		writeOldState(t, filepath.Join("testdata", "state", *writeState))
@@ -211,8 +211,8 @@ func writeOldState(t *testing.T, to string) {
 	}
 }
 
-// TestBackupAndRestore follows docs/operations.md: what was backed up while the server
-// ran opens elsewhere, with the same keys and the same authority.
+// TestBackupAndRestore follows docs/operations.md: a backup that was made while the server ran
+// can be opened elsewhere, with the same keys and the same authority.
 func TestBackupAndRestore(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	life, _ := serveState(t, dir, time.Now)
