@@ -223,8 +223,7 @@ func TestLinesAreBounded(t *testing.T) {
 	}
 }
 
-// TestSize: what is charged for a record is not less than its line has, and hardly
-// more.
+// TestSize: the charged size of a record is at least the length of its line, and not much more.
 func TestSize(t *testing.T) {
 	w, path := open(t)
 	w.SetOrigin("123456789012", "ap-northeast-1")

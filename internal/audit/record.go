@@ -126,11 +126,11 @@ type LogonRecord struct {
 	AutoCreate   bool
 	// SessionRole is the role that the gateway logged on as.
 	SessionRole string
-	// Upstream is where the session with the server comes from: new, prewarmed or parked.
-	// Empty: there is none.
+	// Upstream is the origin of the upstream session: new, prewarmed or parked. It is empty if
+	// there is none.
 	Upstream string
-	// SQLState is the code the client was answered with; empty: it is logged on.
-	// Message is the text it was answered with, Reason why in truth.
+	// SQLState and Message are the code and the text that the client was sent; both are empty if
+	// it is logged on. Reason is the real cause.
 	SQLState, Message, Reason string
 	// Omitted is how many attempts without a genuine credential have no record,
 	// since the last such attempt that has one.

@@ -319,8 +319,8 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// FuzzArguments spells what was understood in full and wants the same understood again.
-// Values, and what was not understood, stand in the command line.
+// FuzzArguments spells parsed arguments out in full, and checks that they parse to the same
+// result. Values, and arguments that were not parsed, are kept as they are.
 func FuzzArguments(f *testing.F) {
 	f.Add("--db-user\x00alice\x00--db-groups\x00a\x00b\x00--auto-create")
 	f.Add("--db-u=x\x00--\x00-1\x00--dur=9\x00help")

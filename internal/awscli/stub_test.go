@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// stub answers like a Redshift endpoint, with what the scenario says, and
-// remembers what it was sent.
+// stub answers like a Redshift endpoint, as the scenario says, and records the requests.
 type stub struct {
 	server   *httptest.Server
 	mu       sync.Mutex

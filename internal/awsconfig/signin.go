@@ -9,8 +9,8 @@ import (
 // LoginSession is the key of a profile that names a sign-in, as `aws login` writes it.
 const LoginSession = "login_session"
 
-// NeedsSignIn reports whether the access key of a profile could not be had because nobody
-// is signed in, or the sign-in is over.
+// NeedsSignIn reports whether a profile's access key is not available because no one is signed
+// in, or because the sign-in has ended.
 func NeedsSignIn(p Profile, err error) bool {
 	if p.Setting(LoginSession) == "" || err == nil {
 		return false

@@ -141,8 +141,7 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// A certificate of the CA never outlives it, and a CA that is over is not
-// replaced.
+// A certificate never outlives the CA that signed it, and an expired CA is not replaced.
 func TestEndOfCA(t *testing.T) {
 	dir := t.TempDir()
 	a, _ := open(t, dir, start)

@@ -178,8 +178,8 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestRedirects: another server is not asked, whichever client is used: its answer would
-// pass for the API's, over a connection that nobody has checked.
+// TestRedirects: no client follows a redirect. Another server's answer would pass for the API's,
+// over an unverified connection.
 func TestRedirects(t *testing.T) {
 	var asked atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

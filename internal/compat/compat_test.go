@@ -124,8 +124,8 @@ func TestCompatDBUserMemberships(t *testing.T) {
 		c := f.Session(need)
 		const user = "select daypass.db_user()::text"
 
-		// Who makes a role is, from 16 on, a member of it without its rights. There
-		// session roles do not make any, unless somebody lets them.
+		// From 16 on the creator of a role becomes a member of it, without its rights. There
+		// session roles cannot create roles, unless someone allows it.
 		made := s.Name("made")
 		f.Run("alter role %s createrole", clustertest.One(t, c, "select session_user::text"))
 		clustertest.Exec(t, c, "create role "+made+" login")

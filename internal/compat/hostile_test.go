@@ -137,8 +137,8 @@ func TestCompatScript(t *testing.T) {
 			t.Fatal(err)
 		}
 		look := pgtest.Connect(t, s.Superuser(database)) // before her search_path
-		// Her operators and functions come first for all who log on from now on, and
-		// every one of them tells.
+		// From now on her operators and functions come first in every session's search_path, and
+		// each of them records when it is called.
 		clustertest.ExecAll(t, mallory, "create schema evil",
 			"create function evil.tell(name, name) returns boolean language plpgsql as $$begin raise exception 'called as %', current_user; end$$",
 			"create function evil.tell(text, text) returns boolean language plpgsql as $$begin raise exception 'called as %', current_user; end$$",

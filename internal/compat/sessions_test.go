@@ -39,8 +39,8 @@ func asleep(t *testing.T, c *pgx.Conn) (done <-chan error) {
 	return result
 }
 
-// TestOwnSessions: a user sees, cancels and terminates the sessions of her own, with
-// whatever groups, and nobody else's.
+// TestOwnSessions: a user sees, cancels and terminates her own sessions, with any groups, and no
+// one else's.
 func TestOwnSessions(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -10,8 +10,8 @@ import (
 	"github.com/daypass/daypass/internal/server"
 )
 
-// examplePeople are those who can sign in, without a password: everybody who reaches the
-// demo may be each of them.
+// examplePeople are the people of the demo. They have no passwords, so anyone who can reach the
+// demo can sign in as any of them.
 var examplePeople = []devidp.Person{
 	{Subject: "ana", Name: "Ana Alvarez", Email: "ana@example.com", Groups: []string{"analysts", "engineers"}},
 	{Subject: "bob", Name: "Bob Brown", Email: "bob@example.com", Groups: []string{"engineers"}},

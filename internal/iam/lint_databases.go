@@ -111,8 +111,8 @@ func (p *Policy) opens(cluster string) bool {
 	return slices.ContainsFunc(p.allows, func(s *statement) bool { return s.opens(cluster) })
 }
 
-// opens reports whether the statement allows a database user of the cluster to a
-// caller who names no database.
+// opens reports whether the statement lets a caller who names no database have a database user
+// of the cluster.
 func (s *statement) opens(cluster string) bool {
 	if !s.allow || !s.covers(getCredentials) || s.wantsDatabase() {
 		return false

@@ -2,8 +2,8 @@ package iam
 
 import "strings"
 
-// NearMiss is an Allow that does not match a request, and would if the request were
-// another in one respect: its conditions, or the name of its resource.
+// NearMiss is an Allow that does not match a request, but would if one aspect were different:
+// its conditions, or the name of its resource.
 type NearMiss struct {
 	Policy, Sid string
 	Index, Line int

@@ -10,8 +10,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// identity puts the elements of one statement into a document. What
-// is wrong with them is then at a known place.
+// identity puts one statement into a document, so that its faults are at a known position.
 func identity(elements string) string {
 	return `{"Version":"2012-10-17","Statement":[{` + elements + `}]}`
 }
@@ -403,8 +402,8 @@ func TestEvaluateNothing(t *testing.T) {
 	}
 }
 
-// The suggested statement allows what it is for, whatever characters are in the
-// resource, and nothing beside.
+// The suggested statement allows exactly the refused request, whatever characters its resource
+// contains.
 func TestAllowStatement(t *testing.T) {
 	for _, name := range []string{"ana", "a*", "a?", "a$", "${aws:username}", `a"b\`, "ü<>&", "${*}", "a:b"} {
 		resource := "arn:aws:redshift:us-east-1:123456789012:dbuser:c/" + name
@@ -423,8 +422,8 @@ func TestAllowStatement(t *testing.T) {
 	}
 }
 
-// A caller who may choose tag keys must not be able to write one that is another
-// to the evaluator and not to a condition on aws:TagKeys.
+// A caller who may choose tag keys must not be able to choose two that are different to a
+// condition on aws:TagKeys and the same to the evaluator.
 func TestContextKeysFoldWithinLatin1(t *testing.T) {
 	ctx := iam.NewContext()
 	ctx.Set("aws:PrincipalTag/kind", "reader")
@@ -449,8 +448,8 @@ func TestContextKeysFoldWithinLatin1(t *testing.T) {
 	}
 }
 
-// What is there and is null, or is there and is empty, was meant to be filled in. It
-// is an error wherever it is, and not the same as what is not there.
+// An element that is null or empty was meant to be filled in. That is an error everywhere, and
+// not the same as an absent element.
 func TestNullAndEmptyAreRefused(t *testing.T) {
 	const identityRest, trustRest = `"Effect":"Allow","Action":"redshift:*","Resource":"*"`, `"Effect":"Allow","Action":"sts:AssumeRole","Principal":"*"`
 	without := func(rest, element string) string {

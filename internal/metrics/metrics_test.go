@@ -128,8 +128,8 @@ func TestSeries(t *testing.T) {
 		}
 	}
 
-	// A cluster that leaves the configuration takes its series along, and what its
-	// sessions still do is nobody's.
+	// When a cluster is removed from the configuration, its series disappear. What its remaining
+	// sessions do is not counted.
 	m.ConfigRefused()
 	want(t, scrape(t, m), `daypass_config_reload_ok 0`)
 	m.ConfigLoaded([]string{"two"}, noon)

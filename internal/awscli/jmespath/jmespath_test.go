@@ -126,9 +126,9 @@ func TestDepthIsBounded(t *testing.T) {
 	}
 }
 
-// FuzzCompile holds the language against itself: what the specification says about
-// parentheses, pipes, operators and multi-selects has to hold for every expression. The
-// values themselves are compared with Python's in TestAgainstPython.
+// FuzzCompile checks the language against itself: the specification's rules for parentheses,
+// pipes, operators and multi-selects must hold for every expression. TestAgainstPython compares
+// the values themselves with Python's.
 func FuzzCompile(f *testing.F) {
 	for _, seed := range []string{"a.b[?c==`1`].{d: e}", "sort_by(@, &a)[::-1]", "'x' | \"y\"", "a[*][0:2]", "n[1:]", "*", "!a", "&a", "a.b[].e || n", "to_string(n)", "abs(a)"} {
 		f.Add(seed)
