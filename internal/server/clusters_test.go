@@ -10,8 +10,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// TestLimitsKeepConnections: other limits are no reason to make the administrative
-// connections anew, and what is in force is not changed under the gateway's hands.
+// TestLimitsKeepConnections: a reload that changes only limits keeps the administrative
+// connections, and does not modify the cluster that the gateway is using.
 func TestLimitsKeepConnections(t *testing.T) {
 	configOf := func(line string) *config.Config {
 		return parse(t, smallConfig+"clusters:\n  - identifier: east\n    "+line+"\n")

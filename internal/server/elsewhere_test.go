@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestMetricsForOtherMachines: the listener that others reach serves metrics and
-// nothing of what the operator's listener has beside them.
+// TestMetricsForOtherMachines: the listener for other machines serves metrics, and none of the
+// other pages of the operator's listener.
 func TestMetricsForOtherMachines(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "\nmetrics: {listen: \"0.0.0.0:0\"}\n")
 	s.start()
@@ -44,8 +44,8 @@ func TestMetricsForOtherMachines(t *testing.T) {
 	}
 }
 
-// TestKeyringElsewhere: with keyring in the configuration there is none in data, and
-// another keyring that takes the file's place is in force without a restart.
+// TestKeyringElsewhere: with the key keyring in the configuration, data contains no keyring, and
+// replacing the file changes the keys without a restart.
 func TestKeyringElsewhere(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "\nkeyring: mounted/keyring.json\nadmin: {listen: \"127.0.0.1:0\"}\n")
 	file := filepath.Join(s.dir, "mounted", "keyring.json")

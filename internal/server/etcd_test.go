@@ -156,8 +156,8 @@ func TestTwoServers(t *testing.T) {
 	})
 }
 
-// TestStartWithoutEtcd: a server that cannot know what is revoked does not start,
-// and says so soon.
+// TestStartWithoutEtcd: a server that cannot read the revocations does not start, and reports so
+// soon.
 func TestStartWithoutEtcd(t *testing.T) {
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -93,8 +93,9 @@ func credentialID(t *testing.T, s *served, c issued) string {
 	return g.ID
 }
 
-// TestFullDisk issues from many callers while the disk fills up and is freed
-// again: whoever got a credential has a line, in files of whole lines.
+// TestFullDisk: many callers request credentials while the disk fills up and is freed again.
+// Every issued credential has a line in the audit log, and the files contain only complete
+// lines.
 func TestFullDisk(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
 	s.start()
@@ -214,8 +215,8 @@ func TestKeyringRotatedUnderLoad(t *testing.T) {
 	}
 }
 
-// TestClockSteps moves the server's clock. What was issued keeps its own times:
-// a step never makes a credential live longer than its Expiration by that clock.
+// TestClockSteps: the server's clock is stepped. Credentials keep their times: a step never
+// makes one live longer than its Expiration by that clock.
 func TestClockSteps(t *testing.T) {
 	s := newServed(t, startDatabase(t), "")
 	s.start()

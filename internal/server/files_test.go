@@ -173,8 +173,8 @@ iam:
 		t.Errorf("a good file was refused")
 	}
 
-	// Files that are replaced one after the other, and a faulty one: nothing changes,
-	// and the log says so once, however long it lasts.
+	// Files are replaced one after the other, and one is faulty: nothing changes, and the log
+	// reports it once, however long it lasts.
 	mark := s.log.Len()
 	files["policy.json"] = []byte(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*"}}`)
 	v.put(files)
@@ -211,9 +211,9 @@ iam:
 	pgtest.Eventually(t, "the end of the refusal", metric("daypass_config_reload_ok 1"))
 }
 
-// TestFilesReplacedInTheMiddle: a volume is swapped while its files are read, after a
-// change and after SIGHUP. What was read is not put in force, since it may be half of
-// each; what is there now is, without another signal.
+// TestFilesReplacedInTheMiddle: a volume is swapped while its files are being read, after a
+// change and after SIGHUP. The files that were read may be half old and half new, so they are
+// not used; the new ones are, without another signal.
 func TestFilesReplacedInTheMiddle(t *testing.T) {
 	for _, signal := range []bool{false, true} {
 		s := newServed(t, "127.0.0.1:1", "")
@@ -248,8 +248,8 @@ func TestFilesReplacedInTheMiddle(t *testing.T) {
 	}
 }
 
-// TestCertificatesExpire: each certificate that ends is told of once a day, in time,
-// and again when it has ended.
+// TestCertificatesExpire: each certificate that is about to expire is reported once a day, and
+// again when it has expired.
 func TestCertificatesExpire(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	c := metrics.Certificate{Use: "gateway", File: "gw.crt", NotAfter: start.Add(90 * 24 * time.Hour), RenewBy: start.Add(76 * 24 * time.Hour)}

@@ -21,8 +21,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// startPatience is how long a server waits at its start for the others to see its key.
-// One that is frozen counts for a quarter of a minute.
+// startPatience is how long a starting server waits for the others to see its key. A frozen
+// server is waited for up to 15 s, until it no longer counts as live.
 const startPatience = 40 * time.Second
 
 // member is this server among several.
@@ -113,8 +113,8 @@ func (m *member) others() (names []string) {
 	return names
 }
 
-// configuration is what is announced of one: equal where the configurations are, and
-// of no use to guess what is in it.
+// configuration returns a hash of a configuration for the announcement. Equal configurations
+// have equal hashes, which do not help to guess the content.
 func (m *member) configuration(cfg *config.Config) string {
 	key := m.roots.Derive("configuration")[0]
 	mac := hmac.New(sha256.New, key[:])

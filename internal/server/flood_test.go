@@ -264,8 +264,8 @@ func TestAuditLogCannotBeFilled(t *testing.T) {
 	}
 }
 
-// TestStatedBounds: what docs/operations.md says can be written in an hour is what the
-// constants say.
+// TestStatedBounds: docs/operations.md states the same bounds on written bytes per hour as the
+// constants.
 func TestStatedBounds(t *testing.T) {
 	cfg := parse(t, smallConfig)
 	text, err := os.ReadFile("../../docs/operations.md")

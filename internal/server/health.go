@@ -123,8 +123,8 @@ func (h *health) readiness() readiness {
 	return r
 }
 
-// keysErr is why logons are refused, since the keys that the servers share cannot be
-// read. A keyring file that is refused keeps no one out: the operator wrote it.
+// keysErr returns why logons are refused: the keys that the servers share cannot be read. A
+// keyring file that cannot be read refuses no logon, because only the operator writes it.
 func (s *service) keysErr() error {
 	if s.member == nil {
 		return nil

@@ -33,8 +33,8 @@ func (s *served) addProvider() string {
 	return path
 }
 
-// A key file that is emptied or deleted shows at once: in the log, the metrics and
-// the readiness. It takes nothing from those who come without a token.
+// TestIdentityProviderWithoutKeys: when a provider's key file is emptied or deleted, the log,
+// the metrics and the readiness report it at once. Callers without a token are not affected.
 func TestIdentityProviderWithoutKeys(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", adminListener)
 	path := s.addProvider()

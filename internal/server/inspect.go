@@ -48,8 +48,8 @@ func InspectData(path string) (DataState, error) {
 	return state, err
 }
 
-// modeFault is why a file of the data directory is open to too many, or nil. What has
-// gone meanwhile and what is no file is left to whoever opens it.
+// modeFault returns how the mode of a file in the data directory is too open, or nil. It ignores
+// files that have disappeared and anything that is not a file; opening those reports an error.
 func modeFault(name string) *filemode.Fault {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
@@ -62,9 +62,8 @@ func modeFault(name string) *filemode.Fault {
 	return filemode.Check(name, info, kind)
 }
 
-// InspectRegistry reads the registry of a configuration, and returns how many
-// revocations are in force. A registry in a file must not be in use, and its error
-// wraps fs.ErrNotExist where there is none.
+// InspectRegistry reads the registry of a configuration, and returns how many revocations are in
+// force. A registry file must not be in use; if there is none, the error wraps fs.ErrNotExist.
 func InspectRegistry(cfg *config.Config, now func() time.Time) (int, error) {
 	data := &dataDir{path: cfg.Data}
 	if cfg.Registry.Etcd == nil {

@@ -119,8 +119,7 @@ func openKeysFile(cfg *config.Config, now time.Time) (*keyring.File, error) {
 	return file, nil
 }
 
-// legacyKeyring is the path of the keyring file of a configuration, empty where there
-// is none.
+// legacyKeyring returns the path of a configuration's keyring file, or "" if there is none.
 func legacyKeyring(cfg *config.Config) string {
 	if _, err := os.Stat(cfg.Keyring); errors.Is(err, os.ErrNotExist) {
 		return ""

@@ -98,8 +98,8 @@ func (p *peers) serve(ctx context.Context, front *gateway.Server) error {
 	})
 }
 
-// sessions asks the other servers who is logged on. One that has no listener for peers
-// has not answered either.
+// sessions asks the other servers for their sessions. A server without a listener for peers
+// counts as unanswered.
 func (p *peers) sessions(ctx context.Context, id string) (list []*api.Session, unanswered []string) {
 	unanswered = p.client.Sessions(ctx, id, func(server string, answer []byte) error {
 		var some []*api.Session

@@ -77,8 +77,8 @@ func TestSDKRefreshesASignIn(t *testing.T) {
 	}
 }
 
-// A role that is not open is neither shown nor taken, and a person who may have none is
-// told why.
+// A role that the person may not assume is neither shown nor accepted, and a person who may
+// assume none is told why.
 func TestSignInOffersWhatTrustPoliciesAllow(t *testing.T) {
 	s := newSignInSite(t)
 	b := newBrowser(t)
