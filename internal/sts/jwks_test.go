@@ -201,8 +201,8 @@ func TestWeakKeys(t *testing.T) {
 	}
 }
 
-// FuzzKeySet: a signature that verifies is one of the vectors', over what they signed,
-// whatever stands in the key set.
+// FuzzKeySet: whatever the key set contains, only the signatures of the vectors verify, and only
+// over the text that they signed.
 func FuzzKeySet(f *testing.F) {
 	decoded := func(token string) string {
 		var parts []string

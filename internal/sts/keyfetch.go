@@ -23,9 +23,9 @@ const (
 	maxKeyHeader   = 64 << 10
 )
 
-// fetch discovers the provider and reads its keys. Discovery is repeated each
-// time, since the keys may have moved. It is not ended with the call that it is
-// for: others wait for it.
+// fetch discovers the provider and reads its keys. It repeats the discovery each time, because
+// the keys may have moved. It does not end with the call that started it, because other calls
+// wait for the result.
 func (s *keySource) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	client, err := ProviderClient(s.caFile)
 	if err != nil {

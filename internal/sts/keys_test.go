@@ -90,8 +90,8 @@ func TestKeysGoOutOfUseWhileTheProviderFails(t *testing.T) {
 	}
 }
 
-// While the provider answers, what it has withdrawn is refused a quarter of an hour
-// after it was read, with strangers or without.
+// While the provider answers, keys that it has withdrawn are refused a quarter of an hour after
+// they were last read, whether or not strangers send tokens.
 func TestWithdrawnKeysGoOutOfUse(t *testing.T) {
 	held, next, invented := newSigner(t, "held", jose.EdDSA), newSigner(t, "next", jose.EdDSA), newSigner(t, "invented", jose.EdDSA)
 	for name, then := range map[string]*jose.JSONWebKeySet{

@@ -15,8 +15,8 @@ import (
 type Origin struct {
 	_           struct{} `cbor:",toarray"`
 	AccessKeyID string
-	// Digest is of the access key's id and secret: a secret that is replaced under
-	// the same id is another key.
+	// Digest is the hash of the access key's ID and secret. If the secret is replaced under the
+	// same ID, it counts as another key.
 	Digest []byte
 	// Issuer is the identity provider, if the origin is not an access key.
 	Issuer string

@@ -23,11 +23,11 @@ var ErrSessionName = errors.New("the token has no claim that can be the role ses
 // sessionNames are those that AssumeRole takes.
 var sessionNames = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
 
-// SessionName is the role session name of the token's holder, which the audit log, the
-// session's ARN and aws:userid have: the claim of that name. Nothing in it is replaced,
-// so that two people never share a name unless their provider gives them one. An email
-// that the provider says it has not verified is not taken: its holder could have chosen
-// somebody else's.
+// SessionName returns the role session name of the token's holder, which appears in the audit
+// log, the session's ARN and aws:userid. It is the value of the configured claim. No character
+// of it is replaced, so two people share a name only if their provider gave it to both. An email
+// address that the provider has not verified is refused, because its holder could have chosen
+// someone else's.
 func (w *WebIdentity) SessionName(claim string) (string, error) {
 	name, given := w.Claim(claim)
 	unverified := slices.ContainsFunc(w.Claims, func(c Claim) bool {

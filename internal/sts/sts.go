@@ -58,8 +58,8 @@ type Session struct {
 	// the tags that further sessions inherit.
 	Tags       []Tag
 	Transitive []string
-	// Policy is the inline session policy, PolicyARNs are the managed ones. If there
-	// are any, the session may do only what they allow too.
+	// Policy is the inline session policy, and PolicyARNs are the managed ones. If there are
+	// any, the session may do only what they also allow.
 	Policy     string
 	PolicyARNs []string
 	// Federated is who vouched in AssumeRoleWithWebIdentity, or nil.
@@ -68,8 +68,8 @@ type Session struct {
 	// UserSession has it: the credentials of an IAM role do not carry it (IAM
 	// User Guide, id_credentials_mfa_configure-api-require).
 	MFA time.Time
-	// SignedIn is when the person signed in for whom the session was made; zero when
-	// nobody did. A revocation of the principal reaches such a session: see package api.
+	// SignedIn is when the person signed in that the session was made for, or zero if no person
+	// did. A revocation of the principal reaches such a session: see package api.
 	SignedIn time.Time
 	// Origin is the access key or provider that the session was made with. It is nil in
 	// tokens of earlier versions; see Stands.

@@ -186,10 +186,10 @@ func ClaimedIssuer(token string) string {
 	return claimed.Issuer
 }
 
-// readAudience finds out who the token is for, and with that the condition keys. As
-// at AWS it is azp where that is set, and the key aud is azp; oaud is what aud says
-// (IAM User Guide, reference_policies_iam-condition-keys). The audiences have to
-// have both: a service that is sent a token meant for it cannot use it here.
+// readAudience determines the audience of a token and sets the condition keys. As at AWS, the
+// audience and the key aud are azp if the token has it, and oaud is the claim aud (IAM User
+// Guide, reference_policies_iam-condition-keys). Both must be configured audiences, so a service
+// that receives a token meant for it cannot use it here.
 func (w *WebIdentity) readAudience(c claims) error {
 	aud, err := c.audience()
 	if err != nil {

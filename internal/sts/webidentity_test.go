@@ -395,8 +395,7 @@ func TestAmbiguousClaims(t *testing.T) {
 	}
 }
 
-// At exp a token is over, and not a moment later; nbf and iat may be five minutes
-// ahead.
+// A token expires exactly at exp; nbf and iat may be up to five minutes in the future.
 func TestTokenTimes(t *testing.T) {
 	i := newIssuer(t)
 	s := newSigner(t, "1", jose.EdDSA)
@@ -531,8 +530,8 @@ func TestFlatSessionTags(t *testing.T) {
 	}
 }
 
-// Keys are read once, again for a key that is new, again when they are old, and
-// not for everybody who makes up a name.
+// Keys are read once, and again if a key is new or the keys are old, but not for every made-up
+// key name.
 func TestKeyRotation(t *testing.T) {
 	i := newIssuer(t)
 	first, second, invented := newSigner(t, "1", jose.ES256), newSigner(t, "2", jose.ES256), newSigner(t, "x", jose.ES256)
