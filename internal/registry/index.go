@@ -19,8 +19,7 @@ type index struct {
 // user is a database user; an empty cluster is any.
 type user struct{ cluster, name string }
 
-// bound is the time before which credentials were issued that are revoked. The
-// zero bound revokes nothing.
+// bound revokes all credentials that were issued before a time. The zero bound revokes nothing.
 type bound struct {
 	before time.Time
 	every  bool

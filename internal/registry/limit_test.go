@@ -119,8 +119,8 @@ func TestTooManyInAll(t *testing.T) {
 	})
 }
 
-// TestOldRecords: what an older program has recorded is in force, also where the name
-// would not be taken today.
+// TestOldRecords: records of older versions are in force, even with names that would be refused
+// today.
 func TestOldRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now().UTC()

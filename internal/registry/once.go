@@ -48,8 +48,8 @@ func (r *Registry) UseOnce(ctx context.Context, id []byte, until time.Time) erro
 	return nil
 }
 
-// tidyOnce forgets what nobody takes any more. Errors do not matter: a later call finds it
-// again.
+// tidyOnce deletes used codes that are too old to be accepted. Errors do not matter: a later
+// call tries again.
 func (r *Registry) tidyOnce(ctx context.Context) {
 	now := time.Since(r.begun)
 	last := r.onceTidied.Load()

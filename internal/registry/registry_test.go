@@ -457,8 +457,8 @@ func (s slow) Delete(ctx context.Context, old registry.Record) error {
 	return s.Store.Delete(ctx, old)
 }
 
-// TestTidyTakesTurns: a thousand revocations that are over are forgotten soon, and
-// nobody is refused for it.
+// TestTidyTakesTurns: a thousand expired revocations are deleted soon, and no logon is refused
+// meanwhile.
 func TestTidyTakesTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}

@@ -20,9 +20,9 @@ import (
 // about can be alive, and a margin for clocks that disagree.
 const Keep = keyring.CredentialLifetime + 5*time.Minute
 
-// KeepSignIns is how long a revocation is remembered that reaches people who have signed
-// in: one of a principal, or of everything. What they were given can be refreshed until
-// their sign-in is over.
+// KeepSignIns is how long revocations are remembered that affect people who have signed in:
+// those of a principal, or of everything. Keys of a sign-in can be refreshed until the sign-in
+// ends.
 const KeepSignIns = keyring.SignInLifetime + 5*time.Minute
 
 // Revocation revokes the credentials of one selector that were issued before a time.

@@ -7,11 +7,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Announce keeps a record under a lease of etcd's until ctx is done, and writes it
-// anew several times in each lifetime and whenever again says so. The record vanishes
-// with its writer: at once when ctx is done, and when lifetime is over after a crash
-// or a cut. value is asked for each write. What goes wrong is told, nil when it works
-// again, and tried again.
+// Announce keeps a record under an etcd lease until ctx is done. It writes the record again
+// several times per lifetime, and whenever again is signalled. The record disappears with its
+// writer: at once when ctx is done, and after lifetime if the process crashed or is cut off.
+// value is called for each write. Errors are reported, and nil once the write works again;
+// failed writes are retried.
 func (s *Store) Announce(ctx context.Context, key string, lifetime time.Duration, value func() []byte, again <-chan struct{}, tell func(error)) {
 	ticker := time.NewTicker(lifetime / 4)
 	defer ticker.Stop()

@@ -13,8 +13,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestAnnounce: a record is there for as long as its writer is, is written anew, and
-// comes back after an outage.
+// TestAnnounce: a record exists as long as its writer does, is updated, and comes back after an
+// outage.
 func TestAnnounce(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	reader, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{etcd.URL}, Prefix: "daypass/"})

@@ -120,8 +120,8 @@ func (w *watching) seesRecords(want string) sight {
 
 func beat(s sight) bool { return !s.changed }
 
-// gives up says that the watch ends with an error, and gives no sign of life in the
-// meantime: nobody is there to confirm it.
+// givesUp checks that the watch ends with an error, and confirms nothing before that, because
+// etcd cannot confirm anything.
 func (w *watching) givesUp(since time.Time, want string) {
 	w.t.Helper()
 	select {
@@ -176,8 +176,8 @@ func TestLongPrincipal(t *testing.T) {
 	registrytest.LongPrincipal(t, open(t, at(etcdtest.Start(t))))
 }
 
-// TestTwoStores: what one writes the other is told within a second, and the one who
-// wrote at once.
+// TestTwoStores: a change by one store reaches the other within a second, and the writer at
+// once.
 func TestTwoStores(t *testing.T) {
 	server := etcdtest.Start(t)
 	here, there := open(t, at(server)), open(t, at(server))
@@ -205,8 +205,8 @@ func TestTwoStores(t *testing.T) {
 	t.Logf("own writes are told after %v, others' after %v", fastest, fastestThere)
 }
 
-// TestLeavesOthersAlone: keys beside the prefix are not seen, and their changes are
-// no changes.
+// TestLeavesOthersAlone: keys outside the prefix are not read, and changes of them are not
+// reported.
 func TestLeavesOthersAlone(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -310,8 +310,8 @@ func TestOneOfThreeStalled(t *testing.T) {
 	w.seesRecords("a=1 b=2")
 }
 
-// TestNoQuorum: a member that was cut off from the others does not know what they
-// have agreed on since, and its word counts for nothing.
+// TestNoQuorum: a member that is cut off from the others does not know their latest changes, so
+// its answers are not used.
 func TestNoQuorum(t *testing.T) {
 	t.Parallel()
 	servers := etcdtest.StartCluster(t, 3)
@@ -403,8 +403,8 @@ func TestCompacted(t *testing.T) {
 	}
 }
 
-// TestStrangers: what somebody else has written is an error that names it, and is
-// neither passed over nor a crash.
+// TestStrangers: a record that another program wrote is an error that names the record. It is
+// neither ignored nor a crash.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -441,8 +441,8 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestConcurrent: answers that overtake each other do not look like a cluster that
-// goes back.
+// TestConcurrent: answers that arrive out of order are not mistaken for a cluster whose revision
+// went back.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)

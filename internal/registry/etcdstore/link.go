@@ -35,8 +35,8 @@ func dial(config Config) (*link, error) {
 		DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallSendMsgSize:   2 * maxRecord,
 		MaxCallRecvMsgSize:   maxMessage,
-		// As many as a token that has expired needs; the rest is done here, where
-		// the cause of a failure is kept.
+		// An expired token needs this many attempts. All other retries are made here, where the
+		// cause of a failure is kept.
 		MaxUnaryRetries: 3,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			// Left alone, gRPC tries again after up to two minutes.
@@ -129,8 +129,7 @@ func (s *Store) try(ctx context.Context, config Config) (*link, error) {
 	return l, nil
 }
 
-// change puts a link in the place of the one before, which is closed when its last
-// call has ended.
+// change replaces the link. The previous one is closed when its last call has ended.
 func (s *Store) change(l *link, mine *renewal) {
 	s.mu.Lock()
 	if s.renewal != mine { // another one has begun since

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// link is a way to a server that can be stalled: nobody is told, nothing is lost,
-// and nothing arrives.
+// link is a connection to a server that can be stalled: nothing arrives, nothing is lost, and
+// neither side gets an error.
 type link struct {
 	address string
 

@@ -15,10 +15,10 @@ import (
 // zero value is empty and works. Processes that share a store are Memory values
 // that share one by being the same.
 type Memory struct {
-	// Fail is asked twice for each call of a method, with the method's name: once
-	// before anything is done, and, after a write is persisted, with persisted
-	// set. What it returns is what the method returns. For Watch it is asked at
-	// each beat. Optional. It is called without locks.
+	// Fail is called twice for each call of a method, with the method's name: once before
+	// anything is done and, after a write was persisted, with persisted set. The method returns
+	// the error that Fail returns. Watch calls it at each beat. Optional. It is called without
+	// locks.
 	Fail func(method string, persisted bool) error
 
 	mu       sync.Mutex
