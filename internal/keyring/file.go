@@ -93,9 +93,9 @@ func (f *File) Err() error {
 	return f.err
 }
 
-// Update reads the file, replaces it with what change makes of it (Keyring's Rotate
-// or RotateUpstream) and brings that into force. Other processes' updates wait for
-// it. If it fails, the file and the keyring in force are as before.
+// Update reads the file, writes the keyring that change returns (Keyring's Rotate or
+// RotateUpstream), and makes that the current one. Updates of other processes wait for it. If it
+// fails, the file and the current keyring are unchanged.
 func (f *File) Update(change func(*Keyring) *Keyring) (*Keyring, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
