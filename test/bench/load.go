@@ -16,8 +16,8 @@ type client struct {
 	end  func()
 }
 
-// closedLoop runs clients that do one unit after the other, with a pause between
-// them. What they do in the time to warm up is not counted.
+// closedLoop runs clients that each do one unit of work after the other, with a pause in
+// between. Work during the warm-up is not counted.
 func closedLoop(ctx context.Context, o options, n int, pause time.Duration, spent cpuTime, start func(i int) (client, error)) (measurement, error) {
 	warmUp := o.warm / 4 // nothing here has sessions that get faster for seconds
 	ctx, cancel := context.WithTimeout(ctx, warmUp+o.duration)

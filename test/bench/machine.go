@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// machine is what rates belong to: the hardware, and what a page fault and a logon cost
-// on it. Where the machine is virtual and its memory is mapped twice, faults are dear, and
-// so is all that starts processes: logons, and the first seconds of a backend.
+// machine describes where rates were measured: the hardware, and the cost of a page fault and a
+// logon on it. On a virtual machine with nested paging, page faults are expensive, and so is
+// everything that starts processes: logons, and a backend's first seconds.
 type machine struct {
 	model string
 	fault time.Duration // CPU of one, of a page of fresh memory

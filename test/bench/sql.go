@@ -102,11 +102,10 @@ func (d *database) pgbench(ctx context.Context, to login, progress func(line str
 
 var progressLine = regexp.MustCompile(`^progress: ([\d.]+) s, ([\d.]+) tps, lat ([\d.]+) ms`)
 
-// transactions runs pgbench -S. Its reports come once a second: what they say of the
-// second after the first one, when all sessions are open, is cold, and what they say
-// once the sessions have had their time to warm up is counted. So the backends of all
-// targets are equally warm, also those that were started for this measurement. p50 is
-// the mean, which is all that pgbench tells.
+// transactions runs pgbench -S, which reports once a second. The report of the second after all
+// sessions have opened is the cold rate; reports after the warm-up are counted. So the backends
+// of all targets are equally warm, even those that were started for this measurement. p50 is the
+// mean, because pgbench reports only that.
 func (d *database) transactions(o options, n int, to login) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		warm, counted := 1+max(1, seconds(o.warm)), seconds(o.duration)
@@ -173,8 +172,8 @@ func queries(o options, to login) func(context.Context, cpuTime) (measurement, e
 	}
 }
 
-// newUsers logs on as a database user that nobody has logged on as before; known
-// logs on as one of them again, under otherwise the same conditions.
+// newUsers logs on as a database user that has never logged on before. With known, it logs on as
+// one of these users again, under otherwise the same conditions.
 func newUsers(o options, s *server, known bool) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		return closedLoop(ctx, o, 1, 0, spent, func(int) (client, error) {

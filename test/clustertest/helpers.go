@@ -160,7 +160,7 @@ func (f *Cluster) Mend(r clustercheck.Report) {
 	}
 }
 
-// Forgery is what the owner of a database puts in the place of what is about to be
+// Forgery is the SQL with which the owner of a database forges the objects that are about to be
 // installed.
 var Forgery = []string{
 	"create schema daypass",

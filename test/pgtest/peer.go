@@ -225,8 +225,8 @@ func Expect(want pgproto3.FrontendMessage) Step {
 	}}
 }
 
-// Receive receives a message and hands it to check, which says what is wrong
-// with it. The message is valid until check returns.
+// Receive receives a message and passes it to check, which returns an error if the message is
+// wrong. The message is valid until check returns.
 func Receive(check func(pgproto3.FrontendMessage) error) Step {
 	return Step{"receive", func(s *session) error {
 		got, err := s.backend.Receive()
@@ -295,8 +295,7 @@ func Answer(reply func(sql string) []pgproto3.BackendMessage) Step {
 	}}
 }
 
-// Silence says nothing and reads everything until the client hangs up or the
-// test is over.
+// Silence sends nothing, and reads everything until the client hangs up or the test ends.
 func Silence() Step {
 	return Step{"silence", func(s *session) error {
 		_ = s.conn.SetDeadline(time.Time{})
@@ -335,8 +334,8 @@ func EOF() Step {
 	}}
 }
 
-// Endless sends bytes again and again until the other end hangs up or a gigabyte
-// is sent. note is told how many have gone.
+// Endless sends bytes over and over until the other end hangs up or a gigabyte has been sent.
+// note is called with the number of bytes sent.
 func Endless(b []byte, note func(n int)) Step {
 	return Step{"endless", func(s *session) error {
 		for sent := 0; sent < 1<<30; {

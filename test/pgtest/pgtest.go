@@ -160,14 +160,14 @@ func repositoryRoot() (string, bool) {
 	}
 }
 
-// Installation is the machine's own, or one that is fetched where there is none.
-// Tests that start a server themselves use it.
+// Installation returns the PostgreSQL that is installed on the machine, or a downloaded one if
+// there is none. It is for tests that start a server themselves.
 func Installation() (postgres.Installation, error) {
 	return postgres.FindOrFetch(context.Background(), "", postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 }
 
-// Templates is where the data directories are kept that servers of tests begin with a
-// copy of: initdb runs once for each installation, and not for each server.
+// Templates returns the directory of the template data directories. The servers of tests start
+// from a copy of one, so initdb runs once per installation and not once per server.
 func Templates() string {
 	root, ok := repositoryRoot()
 	if !ok {
@@ -210,8 +210,8 @@ func Start(t testing.TB) *Server {
 	return start(t, inst)
 }
 
-// StartVersion returns the shared server of a major version, such as "18". The
-// test fails when there is none.
+// StartVersion returns the shared server of a major version, such as "18". The test fails if
+// that version is not installed.
 func StartVersion(t testing.TB, major string) *Server {
 	t.Helper()
 	for _, inst := range servers.installations() {

@@ -68,8 +68,8 @@ func (s *Server) Reload(t testing.TB) {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	// The log line comes first. A server that takes another connection has told all
-	// its processes.
+	// The log line comes first. Once the server accepts another connection, all its processes
+	// have been notified.
 	s.Exec(t, "postgres", "SELECT 1")
 }
 

@@ -70,8 +70,7 @@ func (l *load) standstill(ctx context.Context) (*still, error) {
 	return s, nil
 }
 
-// baseline uses a fresh process once in every way, and measures it when that is
-// over.
+// baseline starts a fresh process, uses it once in every way, and then measures it.
 func (l *load) baseline(ctx context.Context) (*still, error) {
 	r := random(l.seed, "baseline")
 	for i := range 6 {
@@ -171,8 +170,8 @@ func (l *load) aftermath(ctx context.Context) (*ending, error) {
 	return e, l.sweep(ctx, e, su, sessionRoles)
 }
 
-// sweep is the reaper's work, with a time of nothing instead of a day: whoever
-// has no session goes.
+// sweep does the reaper's work with a period of zero instead of a day, so every session role
+// without a session is dropped.
 func (l *load) sweep(ctx context.Context, e *ending, su *pgx.Conn, sessionRoles string) error {
 	config, err := pgx.ParseConfig(l.stack.postgres().ConnString("daypass", "postgres"))
 	if err != nil {

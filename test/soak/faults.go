@@ -32,8 +32,8 @@ const (
 	onTheWire  = classLogon | classSession
 )
 
-// recovery is how long after a fault's end work may begin and still fail. The
-// report says how long it took in truth.
+// recovery is how long after the end of a fault work may still begin and fail. The report has
+// the real time.
 const (
 	recoveryConnections = time.Second     // after connections were cut
 	recoveryPostgres    = 5 * time.Second // after PostgreSQL is back
@@ -134,8 +134,8 @@ func (f *faults) halfClose(ctx context.Context, r *rand.Rand, p *proxy, kind str
 	})
 }
 
-// slow delays and cuts up what passes. Nobody may fail for that: it excuses
-// nothing, and is noted so that its logons are not taken for usual ones.
+// slow delays and splits the traffic. No client may fail because of it, so it excuses no error.
+// It is recorded so that its logons are left out of the statistics.
 func (f *faults) slow(ctx context.Context, r *rand.Rand) error {
 	return f.during("slow network", 0, 0, func() error {
 		p := f.either(r)
@@ -218,8 +218,8 @@ func (f *faults) crashPostgres(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// freezePostgres keeps new sessions from being started for a moment. A logon
-// waits, and nobody may fail for that.
+// freezePostgres keeps the server from starting sessions for a moment. Logons wait, and none may
+// fail because of it.
 func (f *faults) freezePostgres(ctx context.Context, r *rand.Rand) error {
 	pid, err := f.stack.postmaster()
 	if err != nil {

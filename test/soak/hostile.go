@@ -21,8 +21,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// hostile is everything that must do no harm to honest clients: strangers,
-// operators, and holders who spoil their roles. None of it is an excuse.
+// hostile is everything that must not harm honest clients: strangers, operators, and holders who
+// damage their own roles. None of it excuses an error.
 type hostile struct {
 	*load
 	binary string

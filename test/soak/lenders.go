@@ -13,17 +13,17 @@ import (
 	"github.com/daypass/daypass/internal/client"
 )
 
-// lentWithin is how long after the end of the last session of a session role what it
-// left behind may still lend its group to others.
+// lentWithin is how long, after the last session of a session role has ended, its objects may
+// still lend its group to others.
 const lentWithin = 20 * time.Second
 
 const lenderUsers = 3
 
 func lenderName(i int) string { return fmt.Sprintf("lender%d", i) }
 
-// lenders use a session with a group to leave things behind that lend it to everybody,
-// and keep those from being handed over. Each has users of its own, so that it knows
-// when the last session of a session role ends.
+// lenders use a session with a group to leave objects behind that lend the group to everyone,
+// and keep those objects from being handed over. Each has its own users, so that it knows when
+// the last session of a session role ends.
 func (h *hostile) lenders(ctx context.Context, r *mathrand.Rand) {
 	operator := h.operator()
 	if operator == nil {

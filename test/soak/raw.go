@@ -130,8 +130,8 @@ func rawSession(conn net.Conn, p *pass, application string, r *rand.Rand) error 
 	return err
 }
 
-// tryPassword says whether a password lets somebody in, over a connection of its
-// own: "in", or a SQLSTATE, or an error of the connection.
+// tryPassword tries a password over a new connection. It returns "in", a SQLSTATE, or an error
+// of the connection.
 func tryPassword(conn net.Conn, user, password string) (string, error) {
 	_ = conn.SetDeadline(time.Now().Add(logonPatience))
 	if _, err := conn.Write(startupMessage("user", user, "database", database, "application_name", "soak-hostile")); err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/daypass/daypass/internal/client"
 )
 
-// backendGoneWithin is how long the backend of a session may live that has ended: the
-// session's own 5 s, and the administrative login's look at what is left.
+// backendGoneWithin is how long the backend of an ended session may survive: the session's own 5
+// s, and the time until the administrative login terminates it.
 const backendGoneWithin = 12 * time.Second
 
 // rebel is a way to keep a backend at work, and its session from being ended.
@@ -88,8 +88,8 @@ func (h *hostile) chatter(ctx context.Context, r *mathrand.Rand) {
 	}
 }
 
-// rebels hold sessions that look idle while they are not, or that do not end when they
-// are told to. Whoever ends them, their backends must be gone soon after.
+// rebels hold sessions that look idle and are not, or that ignore requests to end. However they
+// are ended, their backends must be gone soon after.
 func (h *hostile) rebels(ctx context.Context, r *mathrand.Rand) {
 	operator := h.operator()
 	if operator == nil {

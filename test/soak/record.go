@@ -162,8 +162,8 @@ func (l *load) deaths(how string) (n int) {
 	return n
 }
 
-// compareLogons: who was let in has one line that says so, with the right user
-// and groups, and who was refused has one with the code.
+// compareLogons checks that each successful logon has exactly one line, with the right user and
+// groups, and each refused one exactly one line, with the code.
 func (l *load) compareLogons(r *records, byName map[string][]line) {
 	for name := range byName {
 		if _, ours := l.gate.attempts[name]; !ours && name != "soak-hostile" && strings.HasPrefix(name, "soak-") {

@@ -23,8 +23,8 @@ const (
 	endedWithin   = 5 * time.Second
 )
 
-// operator is the way to revoke, to list sessions and to end them; nil when that cannot be
-// had, which is on record then.
+// operator returns the client that revokes, lists and ends sessions, or nil if it is not
+// available, which is then recorded.
 func (h *hostile) operator() *client.Client {
 	operator, err := client.New(client.Config{
 		Endpoint: "http://" + h.stack.API, Region: region, UserAgent: "soak",
@@ -38,8 +38,8 @@ func (h *hostile) operator() *client.Client {
 	return operator
 }
 
-// revocations takes credentials back, and ends sessions. What was revoked once
-// stays so, whatever happens to daypass in between.
+// revocations revokes credentials and ends sessions. A revoked credential stays revoked,
+// whatever happens to daypass in the meantime.
 func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
 	operator := h.operator()
 	if operator == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// victims are users whose roles somebody spoils by hand, with a superuser's
-// rights. The next logon must work all the same, and be right.
+// victims are users whose roles are damaged by hand, with a superuser's rights. The next logon
+// must still work, and repair the role.
 func (h *hostile) victims(ctx context.Context, r *mathrand.Rand) {
 	for pause(ctx, between(r, 3*time.Second, 10*time.Second)) {
 		w := wish{user: fmt.Sprintf("victim%d", r.IntN(3))}
