@@ -17,9 +17,9 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// This file is what package signin asks of the API: the decisions of
-// AssumeRoleWithWebIdentity for people who have signed in at an identity provider, under
-// the same limits and with the same record.
+// This file implements the interface that package signin calls: the decisions of
+// AssumeRoleWithWebIdentity for people who signed in at an identity provider, under the same
+// limits and with the same record.
 
 // signInKeys is how long the keys of someone who has signed in are good. They are
 // refreshed, and decided anew, for as long as the sign-in lasts.

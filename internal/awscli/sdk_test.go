@@ -13,8 +13,8 @@ import (
 	"github.com/daypass/daypass/internal/awsconfig"
 )
 
-// TestEndpointOfTheChain: the role that a profile names is assumed where the AWS CLI
-// assumes it, which is where everything else is unless STS has a place of its own.
+// TestEndpointOfTheChain: the role of a profile is assumed at the same endpoint as with the AWS
+// CLI: the one for STS if it is configured, else the one for all services.
 func TestEndpointOfTheChain(t *testing.T) {
 	var actions []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

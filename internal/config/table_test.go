@@ -396,8 +396,8 @@ var anotherValue = map[string]string{
 	"certificate": "other-server.crt", "key": "other.key", "ca": "other.crt", "ca_file": "other.crt", "jwks_file": "other.json",
 }
 
-// alter gives a key another sound value. Where that needs more than one change, or
-// another key says the same, it reports false.
+// alter gives a key another valid value. It returns false if that would take more than one
+// change, or if another key stands for the same setting.
 func (p place) alter() bool {
 	node := p.value()
 	switch p.row.value {

@@ -14,8 +14,8 @@ import (
 	"github.com/daypass/daypass/internal/ca"
 )
 
-// TestUpstreamServers: how far a server is trusted has to be written down where it
-// is another machine.
+// TestUpstreamServers: if the server is on another machine, the file must say how its identity
+// is verified.
 func TestUpstreamServers(t *testing.T) {
 	const none = ""
 	for _, row := range []struct{ upstream, fault, warning string }{

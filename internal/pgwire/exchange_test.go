@@ -31,8 +31,8 @@ func stream(short string) []byte {
 	return b
 }
 
-// TestExchange: ">" is what the client sends, "<" what the server does, and the
-// state after that.
+// TestExchange: ">" is a message of the client, "<" one of the server, followed by the expected
+// state.
 func TestExchange(t *testing.T) {
 	for _, row := range []struct{ name, script string }{
 		{"query", ">Q active <TDDCZ idle"},
@@ -162,9 +162,9 @@ func TestExchangeIsBounded(t *testing.T) {
 	}
 }
 
-// TestManyDoubtfulSyncs: a COPY that fails, with as many Syncs behind it as are kept
-// track of, costs about what as many plain ones do. Looking at all that is queued for
-// each answer took seconds for 300 KB of a client's.
+// TestManyDoubtfulSyncs: a COPY that fails, followed by the maximum number of Syncs, costs about
+// as much as the same number of plain Syncs. Searching the whole queue for each answer took
+// seconds for 300 KB from a client.
 func TestManyDoubtfulSyncs(t *testing.T) {
 	const syncs = 1<<16 - 2
 	x := pgwire.NewTracked()
@@ -275,9 +275,9 @@ func TestExchangeModel(t *testing.T) {
 	}
 }
 
-// play is one session. An honest client keeps to the protocol; a hostile one sends
-// anything. While the server works for either, the session must not look idle. When
-// all that an honest client has asked for is answered, it must.
+// play simulates one session. An honest client keeps to the protocol; a hostile one sends
+// anything. While the server is working for either client, the session must not look idle. Once
+// all requests of an honest client are answered, it must.
 func play(t *testing.T, seed uint64, honest bool) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	x := pgwire.NewTracked()
@@ -338,9 +338,8 @@ func play(t *testing.T, seed uint64, honest bool) {
 	}
 }
 
-// modelServer does with messages what PostgreSQL's PostgresMain and CopyGetData do.
-// The body of a request says what comes of it: an error, a COPY FROM STDIN, one that
-// a trigger fails.
+// modelServer handles messages as PostgreSQL's PostgresMain and CopyGetData do. The body of a
+// request selects its effect: an error, a COPY FROM STDIN, a COPY that a trigger makes fail.
 type modelServer struct {
 	r        *rand.Rand
 	status   byte
@@ -473,8 +472,8 @@ func (c *modelClient) hear(m string) {
 	}
 }
 
-// next is what the client sends, or nothing. quiet: all that it has asked for is
-// answered. more: it may ask for more.
+// next returns the client's next message, or nothing. quiet reports that all requests have been
+// answered, more that the client may send further requests.
 func (c *modelClient) next(quiet, more bool) string {
 	if len(c.plan) == 0 && more {
 		requests := []string{"Q", "Q", "Q[e]", "PBES", "PBE[e]S", "PBEHBES", "F", "S", "PHS"}

@@ -372,8 +372,8 @@ func TestFetchPackageFaults(t *testing.T) {
 	}
 }
 
-// TestFetchPackageKeepsOut has a package that would write elsewhere: what is not
-// below package/native is not unpacked, and links among the entries are not made.
+// TestFetchPackageKeepsOut: a package tries to write outside its directory. Only entries below
+// package/native are unpacked, and no links are created.
 func TestFetchPackageKeepsOut(t *testing.T) {
 	outside := filepath.Join(openDir(t), "outside")
 	p := newNPM(t, append(programs("18.4", pqLink),

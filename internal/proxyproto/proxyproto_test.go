@@ -136,8 +136,8 @@ func TestForgeries(t *testing.T) {
 	}
 }
 
-// FuzzRead: no input makes Read take more than the longest header, and what it takes
-// for a client's address is one that can be written in a header again.
+// FuzzRead: Read never reads more than the longest header, and every client address that it
+// accepts can be written in a header again.
 func FuzzRead(f *testing.F) {
 	for header := range good {
 		f.Add([]byte(header))

@@ -66,8 +66,8 @@ func ask(conn net.Conn) (said told) {
 	return said
 }
 
-// TestLibpqReadsBack gives each format to the real psql, which logs on with what it
-// has read, and to no other server.
+// TestLibpqReadsBack passes each format to the real psql, which logs on with the values that it
+// parsed, and to the right server.
 func TestLibpqReadsBack(t *testing.T) {
 	psql, err := exec.LookPath("psql")
 	if err != nil {

@@ -40,8 +40,8 @@ func Shell(words ...string) (string, error) {
 	return strings.Join(quoted, " "), nil
 }
 
-// MustShell is Shell for words that cannot have NUL bytes in them: paths that exist and
-// the words of this process's own command line. It panics where one has.
+// MustShell is Shell for words that cannot contain NUL bytes: existing paths, and words of this
+// process's own command line. It panics if one does.
 func MustShell(words ...string) string {
 	line, err := Shell(words...)
 	if err != nil {
@@ -61,8 +61,8 @@ func Conninfo(value string) (string, error) {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'", nil
 }
 
-// plain reports whether a word has only ASCII letters, digits and the listed
-// characters in it, and any at all.
+// plain reports whether a word is not empty and contains only ASCII letters, digits and the
+// characters in others.
 func plain(word, others string) bool {
 	for i := range len(word) {
 		if !letterOrDigit(word[i]) && strings.IndexByte(others, word[i]) < 0 {

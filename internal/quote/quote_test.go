@@ -181,8 +181,8 @@ func libpqPassword(line string, tokens ...string) (string, bool) {
 	return password.String(), true
 }
 
-// FuzzTerminal: what is printed is printable, what was harmless is unchanged, and
-// the writer does the same, however the text is cut. JSON keeps its value.
+// FuzzTerminal: the output is printable, harmless text is unchanged, and the writer gives the
+// same result, however the text is split between calls. JSON keeps its value.
 func FuzzTerminal(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, value string) {

@@ -119,8 +119,8 @@ func TestCodesOfAnotherProvider(t *testing.T) {
 	}
 }
 
-// One address, which takes no account, has its share of the places that wait for a
-// provider that hangs.
+// TestOneAddressDoesNotTakeTheProvider: one address, without an account, can use only its share
+// of the places that wait for a provider that hangs.
 func TestOneAddressDoesNotTakeTheProvider(t *testing.T) {
 	asked, release := make(chan bool, 2*outsidePlaces), make(chan bool)
 	s := newStand(t, func(w http.ResponseWriter, _ *http.Request) {

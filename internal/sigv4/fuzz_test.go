@@ -10,9 +10,9 @@ import (
 	"github.com/daypass/daypass/internal/sigv4"
 )
 
-// FuzzAuthorization reads any Authorization header and query string. Nobody but the
-// holder of the secret gets in, every refusal has a code, Peek agrees with Verify,
-// and the canonical query does not depend on how the query was written.
+// FuzzAuthorization reads any Authorization header and query string. Only the holder of the
+// secret is accepted, every refusal has a code, Peek agrees with Verify, and the canonical query
+// does not depend on how the query was written.
 func FuzzAuthorization(f *testing.F) {
 	const valid = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260102/eu-central-1/redshift/aws4_request, " +
 		"SignedHeaders=host;x-amz-date, Signature=0000000000000000000000000000000000000000000000000000000000000000"
@@ -46,8 +46,8 @@ func FuzzAuthorization(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Signed properly, it is let in or refused for what it says; and its
-		// canonical query is a fixed point.
+		// With a valid signature it is accepted, or refused for its content, and its canonical
+		// query does not change when it is canonicalized again.
 		if !claim.Presigned {
 			r.Header["Authorization"] = []string{replaceSignature(header, signature)}
 			if _, err := v.Verify(r, nil, anyToken); errors.Is(err, sigv4.ErrSignature) {

@@ -22,8 +22,8 @@ func hmacSHA256(key, message []byte) (mac [sha256.Size]byte) {
 	return mac
 }
 
-// keyParts are all that a signing key is made of. As the key of the cache they
-// make a stale entry impossible: a secret that was changed is another entry.
+// keyParts are the inputs of a signing key, and the key of the cache. So a cache entry is never
+// stale: a changed secret gets a new entry.
 type keyParts struct {
 	secret, date, region, service string
 }

@@ -59,8 +59,8 @@ type signing struct {
 	any        bool // the URL has at least one
 }
 
-// signingParameters picks them out. None may be there twice: which one counts
-// would be anybody's guess. Names are compared as AWS writes them.
+// signingParameters extracts the parameters of the signature. It refuses duplicates, because it
+// would be unclear which one counts. Names are compared in AWS's spelling.
 func signingParameters(pairs []queryPair) (signing, error) {
 	var s signing
 	for i, p := range pairs {

@@ -75,9 +75,9 @@ func presign(t testing.TB, r *http.Request, body string, s signing) (*http.Reque
 	return received(t, used)
 }
 
-// TestOfficialSigner verifies random requests that the official SDK signed. What is
-// left out is where its canonical form is not the specified one: dot segments,
-// which it keeps, and names that sort differently before and after encoding.
+// TestOfficialSigner verifies random requests that the official SDK signed. It leaves out the
+// cases in which the SDK's canonical form differs from the specification: dot segments, which
+// the SDK keeps, and names that sort differently before and after encoding.
 func TestOfficialSigner(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	pick := func(from string, most int) string {

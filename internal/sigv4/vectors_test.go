@@ -121,9 +121,9 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestVectorsThroughServer sends the cases to net/http's server, byte for byte: what
-// a handler sees of folded and repeated headers is what was signed. Targets that
-// are not valid HTTP never reach a handler.
+// TestVectorsThroughServer sends the cases to net/http's server, byte for byte. A handler sees
+// folded and repeated headers as they were signed. Targets that are not valid HTTP never reach a
+// handler.
 func TestVectorsThroughServer(t *testing.T) {
 	vectors := readVectors(t)
 	byName := map[string]*vector{}
@@ -180,8 +180,8 @@ func roundTrip(t *testing.T, address, request string) (int, string) {
 	return response.StatusCode, string(answer)
 }
 
-// TestClients verifies requests that clients in use put on the wire. They were
-// recorded as they came, with User-Agent taken out.
+// TestClients verifies recorded requests of real clients. They are unchanged, except that
+// User-Agent was removed.
 func TestClients(t *testing.T) {
 	data, err := os.ReadFile("testdata/clients.json")
 	if err != nil {
