@@ -56,8 +56,8 @@ type served struct {
 
 func (s *served) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
-// newServed is the example's configuration in a directory of its own, with more. upstream
-// is an address, where nothing has to listen.
+// newServed returns a server with the example's configuration plus more, in a directory of its
+// own. upstream is an address; nothing needs to listen there.
 func newServed(t *testing.T, upstream, more string) *served {
 	t.Helper()
 	site, err := sitetest.New(t.TempDir())
@@ -205,9 +205,9 @@ func startDatabase(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", site.Database.Port())
 }
 
-// TestWatching issues, logs on and fails in front of a real server, and then looks
-// at it as an operator does: scrape, readiness, profiles, traces. Each name that
-// the dashboard and the alerts use has to be in the scrape.
+// TestWatching requests credentials, logs on and fails to log on in front of a real server, and
+// then observes it as an operator does: scrape, readiness, profiles, traces. The scrape must
+// contain every name that the dashboard and the alerts use.
 func TestWatching(t *testing.T) {
 	spans := newSpanReceiver(t)
 	s := newServed(t, startDatabase(t), adminListener+"tracing: {endpoint: "+spans.url+"}\n")
@@ -328,8 +328,8 @@ var (
 	notMetrics = regexp.MustCompile(`"[^"]*"|\{[^}]*\}|by \([^)]*\)`)
 )
 
-// checkNames finds every metric that a query of the dashboard or of an alert names
-// in the scrape.
+// checkNames fails unless the scrape contains every metric in the queries of the dashboard and
+// the alerts.
 func checkNames(t *testing.T, scrape string) {
 	t.Helper()
 	// It takes several servers to differ: TestServersShareKeys scrapes it.

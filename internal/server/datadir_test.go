@@ -45,8 +45,8 @@ func ranOnce(t *testing.T) *served {
 
 var kept = []string{"keyring.json", "registry.db", "lock", "tls/ca.key", "tls/server.key", "audit"}
 
-// TestVolumeOfAGroup starts on what a Kubernetes volume with fsGroup is after a
-// mount: everything is the group's, too.
+// TestVolumeOfAGroup starts on a directory like a Kubernetes volume with fsGroup after a mount,
+// where the group has access to everything.
 func TestVolumeOfAGroup(t *testing.T) {
 	s := ranOnce(t)
 	data := filepath.Join(s.dir, "data")

@@ -52,9 +52,9 @@ func (s *served) refusal(c issued) string {
 	return refused.Code + " " + refused.Message
 }
 
-// TestTwoServers has two servers with data directories of their own, which share
-// the content of the keyring and an etcd: what one issues is good at the other, and
-// what one takes back the other refuses.
+// TestTwoServers: two servers have separate data directories, but the same keyring content and
+// the same etcd. Each accepts credentials of the other, and each refuses what the other has
+// revoked.
 func TestTwoServers(t *testing.T) {
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	more := adminListener + fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\n", etcd.URL)

@@ -19,9 +19,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// breakAuditLog fills the disk under the audit log: today's file becomes the
-// device that has no space left. The lines that are there stay, beside it. The
-// returned function makes room again.
+// breakAuditLog fills the disk under the audit log: it replaces today's file by the device that
+// has no space left, and keeps the existing lines in another file. The returned function frees
+// the space again.
 func breakAuditLog(t *testing.T, s *served) (restore func()) {
 	t.Helper()
 	path := filepath.Join(s.dir, "data", "audit", s.now().UTC().Format(time.DateOnly)+".jsonl")
@@ -157,8 +157,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestKeyringRotatedUnderLoad rotates while credentials are issued and checked:
-// each one of them works, whichever key signed it.
+// TestKeyringRotatedUnderLoad rotates keys while credentials are issued and checked. Every
+// credential works, whichever key signed it.
 func TestKeyringRotatedUnderLoad(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
 	s.start()
@@ -281,9 +281,8 @@ func TestClockSteps(t *testing.T) {
 	}
 }
 
-// TestDamagedFiles starts on data directories that something happened to: each
-// refuses, with a message that names the file and says what to do, and leaves it
-// as it was.
+// TestDamagedFiles starts servers on damaged data directories. Each server refuses to start,
+// with a message that names the file and the remedy, and leaves the directory unchanged.
 func TestDamagedFiles(t *testing.T) {
 	base := newServed(t, "127.0.0.1:1", "")
 	base.start()

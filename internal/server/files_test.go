@@ -45,9 +45,9 @@ func makeCertificate(t *testing.T, name string, from, until time.Time) (certific
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
 }
 
-// volume is a directory as Kubernetes mounts Secrets and ConfigMaps: the names are
-// links into ..data, which is a link to a directory with a time in its name. A
-// change makes another directory and renames the link.
+// volume is a directory in the layout in which Kubernetes mounts Secrets and ConfigMaps: the
+// names are links into ..data, which is a link to a directory with a time in its name. A change
+// creates another directory and replaces the link.
 type volume struct {
 	t       *testing.T
 	dir     string
@@ -79,7 +79,7 @@ func (v *volume) put(files map[string][]byte) {
 	}
 }
 
-// shown is the name of the certificate that an address shows; postgres asks for
+// shown returns the name in the certificate of the server at address. With postgres it asks for
 // TLS as a PostgreSQL client does.
 func shown(t *testing.T, address string, postgres bool) string {
 	t.Helper()
@@ -107,9 +107,8 @@ func readByte(conn net.Conn, into []byte) byte {
 	return into[0]
 }
 
-// TestFilesAreFollowed replaces each kind of file that a configuration names, in the
-// way of Kubernetes, and waits for the server to go by the new one, without a
-// signal.
+// TestFilesAreFollowed replaces each kind of file that a configuration names, as Kubernetes
+// does, and waits until the server uses the new file, without a signal.
 func TestFilesAreFollowed(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", adminListener)
 	v := &volume{t: t, dir: filepath.Join(s.dir, "volume")}

@@ -29,7 +29,7 @@ import (
 
 const testRootKey = "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ="
 
-// newMember is a server that shares keys with the others on an etcd, and an etcd-free
+// newMember returns a server that shares keys with the others through etcd, and has a data
 // directory of its own.
 func newMember(t *testing.T, database, etcd, more string) *served {
 	t.Helper()
@@ -78,9 +78,9 @@ func signerOf(t *testing.T, c issued) string {
 	return fmt.Sprintf("%x", after[:8])
 }
 
-// TestServersShareKeys has three servers with nothing in common but an etcd and the
-// root key: what any of them issues is good at each, while keys are rotated, one
-// server's key is revoked, and servers come and go.
+// TestServersShareKeys: three servers share nothing but an etcd and the root key. Credentials
+// from any of them are valid at all, while keys are rotated, one server's key is revoked, and
+// servers come and go.
 func TestServersShareKeys(t *testing.T) {
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	var all []*served
@@ -177,8 +177,8 @@ func TestServersShareKeys(t *testing.T) {
 		t.Errorf("Keys() has %v of servers, want 3 in use and the earlier ones kept", count)
 	}
 
-	// While what the servers share cannot be read, a revoked key is not known: logons are
-	// refused, though the revocations of credentials can be read.
+	// While the shared records cannot be read, a revoked key is not known. So logons are
+	// refused, although the revocations of credentials can be read.
 	good = fresh.issue(fresh.now())
 	client := etcd.Client()
 	if _, err := client.Put(t.Context(), "daypass/fleet/x", "another program's"); err != nil {
@@ -355,8 +355,8 @@ func TestServersReachOneAnother(t *testing.T) {
 		t.Errorf("%d sessions are listed, at servers %v", len(ids), servers)
 	}
 
-	// A cancel request for a session of a's comes to c, as through a balancer, and one of
-	// a stranger's does nothing.
+	// A cancel request for a session at a arrives at c, as it may through a balancer. A
+	// stranger's request has no effect.
 	cancel := func(to *served, pid uint32, key []byte) {
 		t.Helper()
 		conn, err := net.Dial("tcp", to.where.Gateway.String())

@@ -112,8 +112,8 @@ func (s *served) auditBytes() (sum int64) {
 	return sum
 }
 
-// flood attacks until next to nothing is written any more, or for long enough: on a
-// slow machine, time refills the buckets meanwhile.
+// flood attacks until almost nothing is written any more, or for a maximum time: on a slow
+// machine the buckets refill in the meantime.
 func (s *served) flood(attack func(n int)) (grown int64) {
 	before, began := s.auditBytes(), time.Now()
 	for n, last := 0, before; ; {
@@ -238,8 +238,8 @@ func TestAuditLogCannotBeFilled(t *testing.T) {
 	began := s.now()
 	for range minutes {
 		form, stranger = tokens.form(t, "build", s.now()), tokens.form(t, strings.Repeat("s", 2000), s.now())
-		// What strangers have at the API is the first one's; the token that may not
-		// has a share of it.
+		// The first row uses the strangers' bound at the API; the row with the unauthorized
+		// token has a share of the same bound.
 		for i := range rows {
 			rows[i].grown += s.flood(rows[i].attack)
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestAlerts has promtool see every alert fire when it should, and none when all is
-// well. Where there is no promtool there is nothing to test.
+// TestAlerts checks with promtool that every alert fires when it should, and that none fires
+// when all is well. It is skipped if promtool is not installed.
 func TestAlerts(t *testing.T) {
 	binary, err := exec.LookPath("promtool")
 	if err != nil {
@@ -30,9 +30,9 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestPrometheus has a real Prometheus scrape a server at work, load the alerts and
-// answer every query of the dashboard. Where there is no Prometheus there is
-// nothing to test; TestWatching compares the names everywhere.
+// TestPrometheus runs a real Prometheus, which scrapes a busy server, loads the alerts and
+// answers every query of the dashboard. It is skipped if Prometheus is not installed;
+// TestWatching always compares the names.
 func TestPrometheus(t *testing.T) {
 	binary, err := exec.LookPath("prometheus")
 	if err != nil {

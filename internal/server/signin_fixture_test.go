@@ -74,8 +74,8 @@ func newSignInSite(t *testing.T) *signInSite {
 	return s
 }
 
-// configure writes the configuration: two IAM roles, for the groups analysts and
-// engineers, and more about sign_in.
+// configure writes the configuration: two IAM roles, for the groups analysts and engineers, and
+// further keys of sign_in.
 func (s *signInSite) configure(more string) {
 	s.t.Helper()
 	name := strings.TrimPrefix(s.idp, "http://")
@@ -111,8 +111,8 @@ iam:
 	}
 }
 
-// browser is one, without script: it follows redirects but those to another program on
-// its machine, and sends the forms that it is shown.
+// browser is a browser without scripts. It follows redirects, except those to another program on
+// its machine, and submits the forms that it is shown.
 type browser struct {
 	t    *testing.T
 	http *http.Client

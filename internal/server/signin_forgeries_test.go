@@ -135,8 +135,8 @@ func TestTokenForgeries(t *testing.T) {
 	}
 }
 
-// A sign-in is bound to the browser that began it, and leads to nothing but a program on
-// this machine.
+// TestBrowserForgeries: a sign-in is bound to the browser that started it, and redirects only to
+// a program on this machine.
 func TestBrowserForgeries(t *testing.T) {
 	s := newSignInSite(t)
 	d := s.device(sameDevice)

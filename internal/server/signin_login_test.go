@@ -19,8 +19,8 @@ import (
 	"github.com/daypass/daypass/internal/login"
 )
 
-// The client of `daypass login`, through the browser to what the SDK reads, on this machine
-// and with the code pasted.
+// TestDaypassLogin runs the client of `daypass login`, from the browser to the files that the
+// SDK reads, on one machine and with a pasted code.
 func TestDaypassLogin(t *testing.T) {
 	s := newSignInSite(t)
 	b := newBrowser(t)

@@ -179,8 +179,9 @@ func TestRefreshIsDecidedAnew(t *testing.T) {
 	}
 }
 
-// A revocation of the principal ends the keys and the refreshing at once, and is
-// remembered for as long as a sign-in lasts. Who signs in again afterwards is in.
+// TestRevocationEndsASignIn: a revocation of the principal ends its keys and their refreshing at
+// once, and is remembered for as long as a sign-in can last. A person who signs in again
+// afterwards gets new keys.
 func TestRevocationEndsASignIn(t *testing.T) {
 	s := newSignInSite(t)
 	ana, bob := s.device(sameDevice), s.device(sameDevice)

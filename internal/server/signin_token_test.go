@@ -16,9 +16,9 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// A person who gets hold of an ID token of theirs, as anyone can where the client has no
-// secret, gets no session from it whose name they choose and which no revocation of the
-// sign-in reaches.
+// TestTokensOfASignInAreForSigningIn: a person can obtain their own ID token if the client has
+// no secret. The token must not give them a session with a name of their choice, or one that a
+// revocation of the sign-in does not reach.
 func TestTokensOfASignInAreForSigningIn(t *testing.T) {
 	s := newSignInSite(t)
 	verifier, nowhere := rand.Text()+rand.Text(), s.api+"/sign-in/callback"
