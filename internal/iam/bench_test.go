@@ -8,9 +8,8 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// largePrincipal has 10 policies of 20 statements, of which all have to be
-// looked at: what allows comes last, behind statements that match the action and
-// fail late, by resource or by condition.
+// largePrincipal has 10 policies of 20 statements, all of which have to be evaluated: the Allow
+// comes last, after statements that match the action and fail late, by resource or by condition.
 func largePrincipal(tb testing.TB) (iam.Policies, *iam.Request) {
 	tb.Helper()
 	var policies iam.Policies
@@ -59,8 +58,7 @@ func largePrincipal(tb testing.TB) (iam.Policies, *iam.Request) {
 	}
 }
 
-// BenchmarkEvaluate is the decision for a principal with 10 policies of 20
-// statements.
+// BenchmarkEvaluate measures the decision for a principal with 10 policies of 20 statements.
 func BenchmarkEvaluate(b *testing.B) {
 	policies, request := largePrincipal(b)
 	b.ReportAllocs()

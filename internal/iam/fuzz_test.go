@@ -9,9 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// FuzzParsePolicy: whatever is accepted is JSON to encoding/json too, and says
-// the same without its white space; nothing makes the linter, the evaluator or
-// the trace panic, and they agree.
+// FuzzParsePolicy: encoding/json also accepts every accepted policy, and its meaning does not
+// depend on white space. The linter, the evaluator and the trace never panic, and they agree.
 func FuzzParsePolicy(f *testing.F) {
 	for _, row := range readCorpus(f) {
 		for _, document := range append(append(row.docs.identity, row.docs.session...), row.docs.boundary) {

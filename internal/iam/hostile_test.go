@@ -76,8 +76,8 @@ func TestParseHostile(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		_, err := iam.ParsePolicy(iam.IdentityPolicy, "p", []byte(document))
 		runtime.ReadMemStats(&after)
-		// A byte of a document makes at most half a value, and a value of a
-		// policy is some hundred bytes.
+		// Each byte of a document makes at most half a value, and a policy value takes some
+		// hundred bytes.
 		if cost := after.TotalAlloc - before.TotalAlloc; cost > 300*documentLimit {
 			t.Errorf("%s: parsing takes %d bytes for each byte of the document", name, cost/documentLimit)
 		}

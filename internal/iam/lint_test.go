@@ -285,8 +285,8 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// A Deny that matches nothing is a hole: each row says whether an entry is one, and
-// the evaluator agrees, for one request of every action on every kind of resource.
+// A Deny that matches nothing is a hole. Each row says whether an entry is such a Deny, and the
+// evaluator agrees, for one request of every action on every kind of resource.
 func TestDeniesNothing(t *testing.T) {
 	const (
 		prefix = `arn:aws:redshift:us-east-1:123456789012:`
@@ -384,8 +384,8 @@ func TestDeniesNothing(t *testing.T) {
 	}
 }
 
-// matchesSomething asks the evaluator about one request of each action on each kind
-// of resource, of clusters and names that the rows use.
+// matchesSomething evaluates one request of each action on each kind of resource, with the
+// clusters and names that the rows use.
 func matchesSomething(t *testing.T, statement string, site iam.Site) bool {
 	t.Helper()
 	policies := iam.Policies{Identity: []*iam.Policy{mustParse(t, iam.IdentityPolicy, identity(statement))}}

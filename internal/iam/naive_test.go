@@ -243,8 +243,8 @@ func (n naive) resource(patterns any, variables, strictType bool) bool {
 			}
 			return "[^:]*"
 		}
-		// The head knows no variables; a wildcard at its end is judged by
-		// what comes after, so the two parts are translated with care.
+		// The head has no variables. Whether a wildcard at its end matches depends on the text
+		// after it, so the two parts are translated with care.
 		first, _ := n.expression(p[:head], false, func(rest string, c byte) string { return segment(rest+p[head:], c) })
 		second, ok := n.expression(p[head:], variables, segment)
 		if !ok {

@@ -43,8 +43,8 @@ func TestAgainstNaiveEvaluator(t *testing.T) {
 	}
 }
 
-// checkTrace holds the trace against the decision: the deciding statement is
-// there and has matched, and where nothing is denied no Deny has matched.
+// checkTrace compares the trace with the decision: the deciding statement is in it and matches,
+// and if nothing is denied no Deny matches.
 func checkTrace(t *testing.T, policies *iam.Policies, request *iam.Request, d iam.Decision) {
 	t.Helper()
 	found, denied := d.Index < 0, false

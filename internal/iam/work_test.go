@@ -9,8 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// hostileRequests are session policies of the largest size and requests whose
-// values are as long as an HTTP header may be, made for one another.
+// hostileRequests are session policies of the largest size, and requests with values as long as
+// an HTTP header may be. Each pair is designed to be as slow as possible.
 func hostileRequests(tb testing.TB) map[string]func(effect string) (iam.Policies, *iam.Request) {
 	const headerLimit = 60_000
 	as := "b" + strings.Repeat("a", headerLimit)
@@ -67,8 +67,8 @@ func hostileRequests(tb testing.TB) map[string]func(effect string) (iam.Policies
 	}
 }
 
-// A decision takes a bounded number of steps, and where that is not enough it is
-// a denial, be the doubt about an Allow or about a Deny.
+// TestWorkIsBounded: a decision takes a bounded number of steps. If these are not enough it is a
+// denial, whether an Allow or a Deny is undecided.
 func TestWorkIsBounded(t *testing.T) {
 	for name, attack := range hostileRequests(t) {
 		for _, effect := range []string{"Allow", "Deny"} {
@@ -83,8 +83,7 @@ func TestWorkIsBounded(t *testing.T) {
 			}
 		}
 	}
-	// What the patterns of the first two say of the value does not need looking
-	// twice at any character.
+	// The patterns of the first two can be matched without looking at any character twice.
 	for _, name := range []string{"a run of question marks", "question marks between stars"} {
 		policies, request := hostileRequests(t)[name]("Deny")
 		if steps := policies.Steps(request); steps > 20_000 {
@@ -120,9 +119,9 @@ func BenchmarkEvaluateHostile(b *testing.B) {
 	}
 }
 
-// Every short pattern against every short text, as a regular expression has it:
-// in a condition, where a wildcard takes anything, and in a resource, where it
-// keeps to its segment.
+// TestWildcardsExhaustively compares every short pattern and text with a regular expression: in
+// a condition, where a wildcard matches anything, and in a resource, where it stays within its
+// segment.
 func TestWildcardsExhaustively(t *testing.T) {
 	texts := words("ab:", 4)
 	for _, pattern := range words("a:*?", 5) {
