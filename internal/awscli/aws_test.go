@@ -45,9 +45,9 @@ func (c awsCase) key() string {
 	return string(key)
 }
 
-// prepare sets the environment of a case up and returns its arguments. The
-// endpoint is an option, unless the configuration begins with noflag. A variable
-// with nothing in it is not set, and one with EMPTY is set to nothing.
+// prepare sets up the environment of a case and returns its arguments. The endpoint is passed as
+// an option, unless the configuration begins with noflag. A variable without a value is not set;
+// one with EMPTY is set to the empty string.
 func (c awsCase) prepare(t *testing.T, url string) []string {
 	home := t.TempDir()
 	config, noflag := strings.CutPrefix(c.config, "noflag")
@@ -150,8 +150,8 @@ func (c awsCase) execute(t *testing.T) (stdout, stderr string, code int, request
 	return clean.Replace(out.String()), clean.Replace(errs.String()), code, s.received()
 }
 
-// TestAgainstAWS holds standard output, the requests, and what standard error
-// says against what the AWS CLI did.
+// TestAgainstAWS compares standard output, the requests and the message on standard error with
+// those of the AWS CLI.
 func TestAgainstAWS(t *testing.T) {
 	cases := awsCases()
 	all := recordings(t)
@@ -191,8 +191,8 @@ func TestAgainstAWS(t *testing.T) {
 
 var errorPrefix = regexp.MustCompile(`(?m)^(aws|daypass): error: `)
 
-// message is what standard error says, without how the command is used, which
-// differs, and without the name of the program.
+// message returns the message on standard error, without the usage text, which differs, and
+// without the name of the program.
 func message(stderr string) string {
 	if _, after, ok := strings.Cut(stderr, "<subcommand> help\n"); ok {
 		stderr = after

@@ -216,8 +216,7 @@ func TestDebugKeepsSecrets(t *testing.T) {
 	}
 }
 
-// TestTerminal prints a table to a terminal: it is coloured, and as wide as
-// that is.
+// TestTerminal: a table on a terminal is coloured and as wide as the terminal.
 func TestTerminal(t *testing.T) {
 	s := newStub(t, "wide")
 	c := awsCase{args: credentials("--output", "table")}
@@ -363,8 +362,8 @@ func FuzzArguments(f *testing.F) {
 	})
 }
 
-// FuzzDecode: each text of a value stands in an element of the answer that has its name,
-// and a value that is written as an answer again is read as the same value.
+// FuzzDecode: each text in a decoded value comes from an element of the answer with the same
+// name, and a value that is written as an answer decodes to the same value.
 func FuzzDecode(f *testing.F) {
 	for name := range scenarios {
 		_, body := scenarios[name](nil)
@@ -408,8 +407,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// textsOf are the texts before the first child of the elements, by their names; those of
-// all elements have the name "".
+// textsOf returns the texts before the first child of each element, by element name; those of
+// all elements are under the name "".
 func textsOf(body []byte) map[string][]string {
 	texts := map[string][]string{}
 	type element struct {

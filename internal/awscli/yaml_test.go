@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-// TestYAML holds the yaml format against a recording of PyYAML, whose rules
-// the AWS CLI's printer shares.
+// TestYAML compares the yaml format with recorded output of PyYAML, whose rules the AWS CLI's
+// printer shares.
 func TestYAML(t *testing.T) {
 	const golden = "testdata/yaml/values.golden"
 	if *update {
