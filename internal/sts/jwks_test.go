@@ -23,8 +23,8 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// vector is one signature of testdata/jws.json. Those of the RFCs are over texts
-// that are no tokens; those of OpenSSL are tokens of https://vectors.example.com.
+// vector is one signature of testdata/jws.json. The RFCs' signatures are over texts that are not
+// tokens; OpenSSL's are over tokens of https://vectors.example.com.
 type vector struct {
 	Source, Alg string
 	Key         json.RawMessage

@@ -44,8 +44,8 @@ func (v *visitor) verify(now time.Time, s signer) error {
 	return err
 }
 
-// However the provider fails, and whatever strangers send, a key is used for an hour
-// after it was read and not a second longer.
+// However the provider fails, and whatever strangers send, a key is used for exactly an hour
+// after it was read.
 func TestKeysGoOutOfUseWhileTheProviderFails(t *testing.T) {
 	held, invented := newSigner(t, "held", jose.EdDSA), newSigner(t, "invented", jose.EdDSA)
 	text := func(s string) *string { return &s }
@@ -187,8 +187,8 @@ func TestKeysAndTheClock(t *testing.T) {
 	}
 }
 
-// A provider that hangs holds up one call for each attempt, where the keys at hand
-// may still be used.
+// TestHangingProvider: a provider that hangs delays one call per attempt to read its keys, as
+// long as the cached keys may still be used.
 func TestHangingProvider(t *testing.T) {
 	v := newVisitor(t)
 	held := newSigner(t, "held", jose.EdDSA)

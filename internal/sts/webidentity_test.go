@@ -277,8 +277,8 @@ func TestForgedWebIdentity(t *testing.T) {
 	}
 }
 
-// Tokens with a good signature, whose claims could be read in two ways or make no
-// sense. A row adds members to a good token; -"name" takes one out first.
+// TestAmbiguousClaims: tokens with a valid signature, whose claims are ambiguous or make no
+// sense. A row adds members to a valid token; -"name" removes one first.
 func TestAmbiguousClaims(t *testing.T) {
 	i := newIssuer(t)
 	s := newSigner(t, "1", jose.EdDSA)
