@@ -21,9 +21,9 @@ func runDaypass(t *testing.T, args ...string) (stdout, stderr string, code int) 
 	return out.String(), errs.String(), code
 }
 
-// awsSettings makes the environment and the AWS configuration of a test. STUB is
-// the URL of an API that knows no session and no cluster, which is returned, and
-// OTHER of nothing.
+// awsSettings sets up the environment and the AWS configuration of a test. STUB is the URL of a
+// fake API without sessions and clusters, which is also returned; OTHER is a URL at which
+// nothing listens.
 func awsSettings(t *testing.T, config string, env map[string]string) (api string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -97,8 +97,8 @@ func (s *clientSite) write(t *testing.T, name, text string) string {
 	return path
 }
 
-// forget removes what the AWS CLI keeps of assumed roles: its key leaves out the
-// token file.
+// forget deletes the AWS CLI's cache of assumed roles, because the cache's key does not include
+// the token file.
 func (s *clientSite) forget(t *testing.T) {
 	t.Helper()
 	if err := os.RemoveAll(filepath.Join(s.home, ".aws")); err != nil {

@@ -46,9 +46,9 @@ func oldTLS(version string) bool {
 	return strings.EqualFold(version, "TLSv1") || strings.EqualFold(version, "TLSv1.1")
 }
 
-// diverted returns a warning about variables that take precedence over a URI or a line
-// of a password file, or "". The environment is probably that of the program that uses
-// what --print prints. The output of --print env clears them itself.
+// diverted returns a warning about variables that take precedence over a URI or a line of a
+// password file, or "". It assumes that the program which uses the output of --print has the
+// same environment. The output of --print env clears the variables itself.
 func (l *logon) diverted(as string, getenv func(string) string) string {
 	var elsewhere, weaker []string
 	for _, name := range []string{"PGHOSTADDR", "PGSERVICE"} {

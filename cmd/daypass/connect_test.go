@@ -156,8 +156,8 @@ func TestConnectPrintIsReadBack(t *testing.T) {
 	}
 }
 
-// TestConnectPrintIsNotDiverted: what the shell had set before does not send psql
-// elsewhere, or there is a warning.
+// TestConnectPrintIsNotDiverted: variables that were set in the shell before do not make psql
+// connect elsewhere, or there is a warning.
 func TestConnectPrintIsNotDiverted(t *testing.T) {
 	newAPIStub(t, "db.example.com")
 	diverting := []string{"PGHOSTADDR=127.0.0.9", "PGSERVICE=other", "PGREQUIREAUTH=none", "PGCHANNELBINDING=require", "PGREQUIRESSL=1", "PGTARGETSESSIONATTRS=standby", "PGSSLROOTCERT=/none",

@@ -14,8 +14,8 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// plantedSecrets are in the configuration, its files and the environment of
-// TestDoctor, none of them in a form that gives it away.
+// plantedSecrets are in the configuration, its files and the environment of TestDoctor. None of
+// them looks like a secret.
 var plantedSecrets = []string{"correct horse battery", "planted-upstream-pw", "planted-inline-key", "JBSWY3DPEHPK3PXP", "planted-session-token", "planted-person-secret"}
 
 // plantedNames are what is masked unless someone asks for it.
@@ -71,8 +71,8 @@ func clean(t *testing.T, out string, names ...string) {
 	}
 }
 
-// TestDoctorOfAServer goes from a configuration that no server has read yet, over one
-// that runs, to what can be wrong with it.
+// TestDoctorOfAServer checks a configuration before any server has used it, then with a running
+// server, and then with each fault that the report knows.
 func TestDoctorOfAServer(t *testing.T) {
 	path := doctorSite(t, "postgres://daypass@warehouse-primary,198.51.100.7:1/postgres?sslmode=require&connect_timeout=1", "db.customer.example", "")
 	data := filepath.Join(filepath.Dir(path), "data")
@@ -154,8 +154,8 @@ func startForDoctor(t *testing.T, path string) (life *sitetest.Life, where serve
 	return life, where
 }
 
-// TestDoctorOfAPerson: what a person has who calls the API, from nothing at all to a
-// gateway that can be trusted.
+// TestDoctorOfAPerson checks the setup of a person, from none at all to a gateway whose
+// certificate is trusted.
 func TestDoctorOfAPerson(t *testing.T) {
 	path := doctorSite(t, "postgres://daypass@127.0.0.1:1/postgres", "localhost",
 		`      policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "redshift:DescribeClusters", Resource: "*"}]}]`+"\n")

@@ -23,9 +23,9 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// documentSite is what the documents speak of: a PostgreSQL with alice and the
-// analysts, and a server with the policies, profiles, roles and providers that stand in
-// the documents themselves.
+// documentSite is the setup that the documents describe: a PostgreSQL with alice and the
+// analysts, and a server with the policies, profiles, roles and providers from the documents
+// themselves.
 type documentSite struct {
 	*sitetest.Site // commands are run in its directory
 	t              *testing.T
@@ -34,8 +34,8 @@ type documentSite struct {
 	environ        []string
 }
 
-// run is what a block of commands needs beside the site. The zero value is: run as
-// ana, and it succeeds.
+// documentRun describes how to run a block of commands in addition to the site. The zero value
+// runs it as ana and expects success.
 type documentRun struct {
 	not     string // why it is not run
 	as      string // the profile; "": daypass, which is ana's

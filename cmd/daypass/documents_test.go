@@ -86,8 +86,8 @@ func TestBlocksHaveALanguage(t *testing.T) {
 	}
 }
 
-// TestPoliciesOfDocuments: every statement in a document is one that AWS takes, and the
-// examples to begin with have nothing that lint warns of.
+// TestPoliciesOfDocuments: AWS would accept every statement in a document, and lint has no
+// warnings about the introductory examples.
 func TestPoliciesOfDocuments(t *testing.T) {
 	clean := []string{"docs/policy.md: groups:", "docs/operations.md: Version: \"2012-10-17\"", "docs/identities.md: iam:"}
 	policies := 0
@@ -154,8 +154,7 @@ func policyDocuments(t *testing.T, node *yaml.Node) (documents [][]byte) {
 
 var inlineCommand = regexp.MustCompile("`daypass ([^`]+)`")
 
-// TestInlineCommands: a command in the middle of a sentence is one that there is, with
-// flags that it has.
+// TestInlineCommands: a command in the middle of a sentence exists, and so do its flags.
 func TestInlineCommands(t *testing.T) {
 	found := 0
 	for _, file := range documents(t) {

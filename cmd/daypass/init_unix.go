@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// lendToGroup gives a file that root has made to the group of its directory, where that
-// is not root's own: the server's account reads what root has written, as package
-// filemode has it.
+// lendToGroup gives a file that root created to the group of its directory, unless that is
+// root's own group. So the server's account can read what root has written; package filemode has
+// the rule.
 func lendToGroup(file *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestInitForTheServersAccount: what root writes to a directory that belongs to the
-// group of the server's account is for that account to read, and for no one else.
+// TestInitForTheServersAccount: root writes files to a directory that belongs to the group of
+// the server's account. That account can read them, and no other can.
 func TestInitForTheServersAccount(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Log("NOT CHECKED: only root gives files away")

@@ -66,8 +66,8 @@ func (k *keySource) close() {
 	}
 }
 
-// open opens the keys that the flags name. It need not be this machine's server that
-// uses them, and none has to run.
+// open opens the keys that the flags name. The server that uses them may be on another machine,
+// and need not be running.
 func (f *keyringFlags) open(ctx context.Context, env environment) (*keySource, error) {
 	path, cfg, err := f.read()
 	if err != nil {

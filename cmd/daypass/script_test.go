@@ -145,8 +145,7 @@ func cmdStop(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).e
 // start starts it again on the same data directory.
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).begin(ts) }
 
-// reload asks for the configuration to be read again and waits until the log says
-// what came of it.
+// reload makes the server read its configuration again, and waits until the log has the result.
 func cmdReload(ts *testscript.TestScript, neg bool, args []string) {
 	s := theSite(ts)
 	mark := s.log.Len()

@@ -79,8 +79,8 @@ func writeSessions(out io.Writer, list []client.Session, columns int) error {
 	return t.write(out, columns)
 }
 
-// mostDetail is all details. Each lower level leaves out one that is long and rarely
-// needed.
+// mostDetail shows every column. Each lower level leaves out one more column that is long and
+// rarely needed.
 const mostDetail = 4
 
 func sessionTable(list []client.Session, detail int) (t table) {

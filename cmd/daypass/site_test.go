@@ -14,8 +14,8 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// inProcess serves a configuration in the process of the test. What opts leaves out is
-// the machine's clock and a drain of a second.
+// inProcess serves a configuration in the test's process. Defaults for opts are the machine's
+// clock and a drain of one second.
 func inProcess(file string, log io.Writer, opts server.Options) sitetest.Serve {
 	return func(ctx context.Context, ready func()) error {
 		cfg, err := config.Load(file)
@@ -40,8 +40,8 @@ func inProcess(file string, log io.Writer, opts server.Options) sitetest.Serve {
 	}
 }
 
-// newSite makes a site in a directory of the test, with a PostgreSQL server that ran the
-// steps. What runs of it ends with the test.
+// newSite returns a site in a temporary directory, with a PostgreSQL server on which the steps
+// have been run. Its processes end with the test.
 func newSite(t *testing.T, inst postgres.Installation, steps ...sitetest.Step) *sitetest.Site {
 	t.Helper()
 	s, err := sitetest.New(t.TempDir())

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestVersionSaysWhatIsInIt: the release module's tests see the rest, in a binary that
-// was built from a commit.
+// TestVersionSaysWhatIsInIt checks the version of a test binary. The tests of the release module
+// check it in a binary that was built from a commit.
 func TestVersionSaysWhatIsInIt(t *testing.T) {
 	stdout, stderr, code := runDaypass(t, "version", "--output", "json")
 	var said buildRecord
