@@ -52,8 +52,8 @@ func New(t testing.TB, s *pgtest.Server, login pgtest.Login, options ...Option) 
 	t.Helper()
 	f := &Cluster{Server: s, T: t, As: login, Log: &pgtest.Log{}}
 	f.Super = pgtest.Connect(t, s.Superuser("postgres"))
-	// Tests share the server, and so the marker; a superuser makes it here, since
-	// from 16 on the login that makes it is the only one that may grant it.
+	// Tests share the server, and therefore the marker. A superuser creates it, because from 16
+	// on only the login that creates it can grant it.
 	f.Run("do $$ begin create role " + dbuser.MarkerRole + " nologin; exception when duplicate_object or unique_violation then null; end $$")
 	f.Lend(dbuser.MarkerRole)
 	f.Admin = f.Another(options...)

@@ -23,8 +23,8 @@ func Text(r clustercheck.Report) string {
 	return string(b)
 }
 
-// Alone is a cluster on a server of the test's own, where the whole report is
-// Findings what the test did.
+// Alone returns a cluster on a server of its own, so that every finding of the report comes from
+// what the test did.
 func Alone(t *testing.T, s *pgtest.Server, options string) *Cluster {
 	t.Helper()
 	own := s.StartAlone(t, nil)

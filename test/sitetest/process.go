@@ -78,8 +78,8 @@ func (p *Process) Alive() bool {
 // Signal sends a signal, unless the process has ended.
 func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
 
-// End sends a signal and waits for the end, which it forces after a time. It reports
-// whether force was needed. A nil Process is one that was not started.
+// End sends a signal and waits for the process to end; after a time it kills the process. It
+// reports whether it had to. A nil Process is one that was not started.
 func (p *Process) End(signal os.Signal, within time.Duration) (forced bool) {
 	if p == nil {
 		return false

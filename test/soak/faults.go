@@ -288,8 +288,8 @@ func (f *faults) drainDaypass(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// auditAway takes the audit log's directory away and puts a file in its place,
-// which also holds for root. What cannot be recorded must not happen.
+// auditAway moves the audit log's directory away and puts a file in its place, which stops even
+// root. An act that cannot be recorded must not happen.
 func (f *faults) auditAway(ctx context.Context, r *rand.Rand) error {
 	dir, away := f.stack.auditDir(), f.stack.Path("audit-away")
 	return f.during("audit directory away", classCall|classLogon, recoveryAudit, func() error {

@@ -344,8 +344,7 @@ func (l *load) crowd(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// raw speaks the protocol by hand: in small pieces, all at once, without a
-// farewell.
+// raw speaks the protocol by hand: in small pieces, all at once, or without a Terminate message.
 func (l *load) raw(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, between(r, 500*time.Millisecond, 2*time.Second)) {
 		w := someone(r)

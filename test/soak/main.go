@@ -120,9 +120,9 @@ func soak(ctx context.Context, o options) (bool, error) {
 	return ledger.total == 0, nil
 }
 
-// everything runs load and faults for their time, and returns how long that was.
-// Faults begin when the load runs and end before it does. The last third of the
-// time goes to one daypass process, which is the one that is looked at in the end.
+// everything runs load and faults, and returns for how long. Faults begin after the load and end
+// before it. In the last third of the time one daypass process runs without interruption; that
+// process is examined at the end.
 func (l *load) everything(ctx context.Context, o options, w *watch, say func(string, ...any)) time.Duration {
 	begin := time.Now()
 	quiet := min(20*time.Second, o.duration/6)

@@ -73,9 +73,8 @@ func until(r io.Reader, want byte) error {
 	}
 }
 
-// rawSession logs on without TLS and asks who it is. In pieces, bytes come a few
-// at a time; ahead, the password comes before it was asked for, and the query
-// with it.
+// rawSession logs on without TLS and queries its user. With pieces it sends a few bytes at a
+// time; with ahead it sends the password, and the query with it, before the server asks.
 func rawSession(conn net.Conn, p *pass, application string, r *rand.Rand) error {
 	_ = conn.SetDeadline(time.Now().Add(logonPatience))
 	pieces, ahead, farewell := r.IntN(3) == 0, r.IntN(3) == 0, r.IntN(2) == 0

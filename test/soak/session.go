@@ -108,8 +108,8 @@ func (g *gate) connect(ctx context.Context, p *pass, secure bool, mode pgx.Query
 	return conn, a, err
 }
 
-// logon logs on and looks who it is. It returns nil when that failed, which it
-// has judged.
+// logon logs on and checks the session's user. It returns nil if that failed, after judging the
+// failure.
 func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryExecMode) *session {
 	begin := time.Now()
 	conn, a, err := g.connect(ctx, p, secure, mode)
