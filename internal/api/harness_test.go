@@ -156,8 +156,8 @@ func policy(t testing.TB, name, statements string) *iam.Policy {
 	return p
 }
 
-// clock is the server's. The official SDKs sign with the real time, which the
-// zero value of now stands for.
+// clock returns the server's time. If now is zero it is the real time, because the official SDKs
+// sign with that.
 func (s *server) clock() time.Time {
 	if s.now.IsZero() {
 		return time.Now()

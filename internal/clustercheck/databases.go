@@ -24,9 +24,8 @@ type target struct {
 	owned    bool // session roles own something there
 }
 
-// databases looks at every database that sessions could have used, and into those
-// that let the administrative login in. What a session role owns in one that does
-// not is never handed over.
+// databases checks every database that sessions could have used, and looks into those that let
+// the administrative login in. Objects of session roles in the others are never handed over.
 func (k *checker) databases(ctx context.Context) error {
 	rows, err := k.c.Query(ctx, `
 		select d.datname::text, d.datname = current_database(), d.datallowconn, has_database_privilege(d.oid, 'connect'),

@@ -170,8 +170,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 }
 
-// quiet turns the error of something that was interrupted into success: it was
-// asked for.
+// quiet returns nil instead of an error if ctx is done: the user interrupted the work.
 func quiet(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

@@ -101,9 +101,9 @@ func (d *dev) connectCommand(daypass, psql string) string {
 	return command
 }
 
-// conninfo is how libpq finds the gateway. The certificate is checked for the
-// name localhost; the address keeps clear of an IPv6 localhost that has another
-// server on it.
+// conninfo returns the connection string with which libpq finds the gateway. The certificate is
+// verified for the name localhost. The address is given too, in case another server listens on
+// localhost's IPv6 address.
 func (d *dev) conninfo(user string) (string, error) {
 	ca, err := quote.Conninfo(d.caFile)
 	return fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s",

@@ -250,8 +250,8 @@ func (a *Admin) present(ctx context.Context, left map[string][]leftBackend) (map
 	return there, rows.Err()
 }
 
-// lookAfter first strips all roles that no longer have a session, then hands over their
-// objects, a short time for each role. It returns the roles to look at again.
+// lookAfter first strips all roles that no longer have a session, and then hands over their
+// objects, with a short time limit for each role. It returns the roles that need another call.
 func (a *Admin) lookAfter(roles []string) map[string]bool {
 	again := map[string]bool{}
 	ctx, cancel := context.WithTimeout(a.base, endedFor)

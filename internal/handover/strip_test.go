@@ -224,8 +224,8 @@ func TestNothingToDoForThoseWhoOwnNothing(t *testing.T) {
 	})
 }
 
-// TestStripOfTheExpired: a role is stripped, although it owns nothing, if it has not logged on
-// until VALID UNTIL.
+// TestStripOfTheExpired: a role that no logon has used before its VALID UNTIL passed is
+// stripped, although it owns nothing.
 func TestStripOfTheExpired(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.ends(c)

@@ -92,7 +92,7 @@ func (c *Context) Len() int {
 	return n
 }
 
-// lookup finds a key by its form of lowerKey and hashKey of that; nil when it is
+// lookup finds a key by its lowerKey form and the hashKey of that. It returns nil if the key is
 // absent or has no values.
 func (c *Context) lookup(lower string, hash uint32) *contextValue {
 	if c == nil {

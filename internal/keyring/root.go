@@ -14,13 +14,13 @@ import (
 	"slices"
 )
 
-// Roots are the root keys of an installation of several servers. What the servers
-// share lies where others may write, in etcd: the first root key signs and seals it,
-// and every root key in the list is accepted. A root key itself is never there.
+// Roots are the root keys of an installation of several servers. The servers share records in
+// etcd, where others may be able to write. The first root key signs and seals them, and every
+// root key in the list is accepted. The root keys themselves are never in etcd.
 //
-// A root key is 32 random bytes. Three keys are derived from it (HKDF-Expand, RFC
-// 5869): one signs statements (Ed25519), one seals secrets (XAES-256-GCM), and one is
-// for Derive. Roots is immutable and safe for concurrent use.
+// A root key is 32 random bytes. Three keys are derived from it (HKDF-Expand, RFC 5869): one
+// signs statements (Ed25519), one seals secrets (XAES-256-GCM), and one is for Derive. Roots is
+// immutable and safe for concurrent use.
 type Roots struct{ list []*root }
 
 type root struct {

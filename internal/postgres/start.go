@@ -32,7 +32,7 @@ type Options struct {
 	Dir string
 	// Durable makes the server write safely to disk, at the cost of speed.
 	Durable bool
-	// Settings are configuration parameters, beyond and over Start's own.
+	// Settings are configuration parameters that are added to Start's own, and override them.
 	// Optional.
 	Settings map[string]string
 	// Root is where a temporary directory is made. Optional: where the system says.

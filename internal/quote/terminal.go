@@ -70,9 +70,8 @@ func appendTerminal(to []byte, text, keep string) []byte {
 	return to
 }
 
-// Writer is for a terminal: what is written goes to w as TerminalText has it. JSON
-// keeps its value. A character may be split between two calls. Writer is safe for
-// concurrent use.
+// Writer writes to a terminal: it passes text to w as TerminalText returns it. JSON keeps its
+// value. A character may be split between two calls. Writer is safe for concurrent use.
 type Writer struct {
 	mu   sync.Mutex // guards w and rest
 	w    io.Writer
@@ -100,8 +99,8 @@ const (
 	plainStyle Style = "0"
 )
 
-// Paint returns a text as Terminal has it, in a style that the Writer knows: to be
-// written in one piece. Without colours it is the text alone.
+// Paint returns a text as Terminal does, in a style that the Writer recognizes. Write the result
+// in one piece. Without colours it is the plain text.
 func (w *Writer) Paint(style Style, text string) string {
 	text = Terminal(text)
 	if w.key == "" || text == "" {

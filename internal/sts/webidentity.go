@@ -126,9 +126,9 @@ func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now 
 	return identityOf(provider, c, payload)
 }
 
-// Reread is Verify for the payload of a token that was verified when its holder signed
-// in, and has been kept sealed since then. It asks neither for the signature nor for the
-// times, and whether the provider and the audience are still the directory's.
+// Reread is Verify for the payload of a token that was verified when its holder signed in, and
+// has been kept sealed since. It does not check the signature and the times again, but it does
+// check that the directory still has the provider and the audience.
 func Reread(d *directory.Directory, payload []byte) (*WebIdentity, error) {
 	c, err := parseClaims(payload)
 	if err != nil {
