@@ -107,8 +107,8 @@ func TestHoldersKeepTheLane(t *testing.T) {
 			}
 		})
 	}
-	// Each of the three would keep the lane for as long as a lock is waited for,
-	// which is all the time there is, were they not sent to the end of the queue.
+	// Lock timeouts take up all the time there is. If the three changes were not moved to the
+	// end of the queue, each would keep the lane for that long.
 	for range 5 {
 		if _, err := admin.Ensure(ctx, dbuser.Need{User: f.Name("kim"), AutoCreate: true}); err != nil {
 			t.Error(err)

@@ -13,7 +13,7 @@ import (
 // unknown.
 const maxIssued = 1 << 16
 
-// issued has the database users that this server issued a credential for which has not
+// issued remembers the database users for which this server issued credentials that have not
 // expired. The zero value is ready.
 type issued struct {
 	mu    sync.Mutex

@@ -145,9 +145,8 @@ func countPairs(form string) int {
 	return strings.Count(form, "&") + 1
 }
 
-// appendPairs decodes application/x-www-form-urlencoded text. Empty pairs (a&&b,
-// a trailing &) are nothing; a name without "=" has the empty value; a semicolon
-// is a character like others.
+// appendPairs decodes application/x-www-form-urlencoded text. It skips empty pairs (a&&b, a
+// trailing &). A name without "=" has the empty value, and a semicolon is an ordinary character.
 func appendPairs(all []parameter, form string, queryString bool) ([]parameter, error) {
 	for form != "" {
 		var pair string

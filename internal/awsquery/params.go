@@ -42,8 +42,8 @@ func isBelow(parameter, name string) bool {
 	return len(parameter) > len(name) && parameter[len(name)] == '.' && parameter[:len(name)] == name
 }
 
-// compareDotted compares a parameter's name with name and a dot, which it does
-// not join for that: every parameter that is read is looked up in this way.
+// compareDotted compares a parameter's name with name followed by a dot. It does not build that
+// string, because it runs for every parameter that is read.
 func compareDotted(p parameter, name string) int {
 	n := min(len(p.name), len(name))
 	if order := strings.Compare(p.name[:n], name); order != 0 {

@@ -84,8 +84,8 @@ func TestManagedPostgreSQL(t *testing.T) {
 			t.Errorf("of pg_hba.conf: %+v", clustertest.Findings(report, "pg_hba", ""))
 		}
 
-		// A day's work: users that exist and that do not, groups, what they create,
-		// passwords of their own, and cancelling.
+		// Everyday operations: existing and new users, groups, objects that they create, users'
+		// own passwords, and cancelling.
 		need := dbuser.Need{User: "alice", Groups: []string{"analysts"}, Database: "dev"}
 		role := f.Ensure(need)
 		c := f.Logon(role, "dev")

@@ -68,8 +68,8 @@ const (
 	slack = 10 * time.Minute
 	// abandoned is how long after its time a record goes in any case.
 	abandoned = 2 * 24 * time.Hour
-	// mostTold bounds the problems with records that are told in an hour: someone who
-	// writes the registry could fill the log.
+	// mostTold bounds the reported problems with records per hour: otherwise someone who can
+	// write to the registry could fill the log.
 	mostTold = 64
 	// callTimeout bounds the writes of one round.
 	callTimeout = 5 * time.Second

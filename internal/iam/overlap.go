@@ -155,8 +155,8 @@ func (s *statement) matchesOneOf(q *query) bool {
 		if !ok || e.never {
 			continue
 		}
-		// Names have no colon, or a * in a Deny could stand for another resource's
-		// ARN within one; but for those of identities.
+		// Names have no colon, except those of identities. Otherwise a * in a Deny could match
+		// another resource's ARN inside a name.
 		for _, name := range []struct {
 			prefix string
 			class  class

@@ -60,8 +60,8 @@ func (r *repository) requests() int {
 	return len(r.served)
 }
 
-// newRepository serves programs that say version and, when they are run for
-// anything else, leave a file behind.
+// newRepository serves fake programs that print version. If they are run for any other purpose,
+// they leave a file behind.
 func newRepository(t *testing.T, version, ran string) (*repository, string) {
 	t.Helper()
 	var archive bytes.Buffer

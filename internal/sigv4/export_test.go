@@ -19,8 +19,8 @@ func (v *Verifier) CachedKeys() int {
 	return len(v.keys.young) + len(v.keys.old)
 }
 
-// Steps are the stages of computing a signature; token says whether a presigned
-// URL's session token was there when it was signed.
+// Steps returns the stages of computing a signature. token reports whether a presigned URL had
+// its session token when it was signed.
 func (v *Verifier) Steps(r *http.Request, body []byte, secret string, token bool) (request, toSign, signature string, err error) {
 	a, err := readAuthorization(r)
 	if err != nil {
