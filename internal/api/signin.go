@@ -161,8 +161,8 @@ func (h *Handler) SignInAs(r *http.Request, who *sts.Person, role, id string, li
 	return keys, nil
 }
 
-// stillSignedIn asks whether a revocation has reached someone who signed in at a time. In
-// doubt it has.
+// stillSignedIn returns an error if a revocation has reached someone who signed in at since, or
+// if revocations cannot be read.
 func (c *call) stillSignedIn(principal string, since time.Time) error {
 	if c.handler.config.Revocations == nil {
 		return nil

@@ -42,8 +42,8 @@ func TestCheckPrintsWhatMends(t *testing.T) {
 				t.Errorf("no finding %q: %s", code, clustertest.Text(before))
 			}
 		}
-		// CREATEROLE missing keeps the check from trying some things: mend, look
-		// again, mend.
+		// Without CREATEROLE the check cannot try everything, so repair and check again, several
+		// times.
 		for range 4 {
 			f.Mend(f.Check())
 		}

@@ -32,9 +32,9 @@ func exchange(t *testing.T, address, request string) (status int, header http.He
 	return response.StatusCode, response.Header, string(data)
 }
 
-// TestAdminIsNotForWebPages: a page in a browser of this machine gets nothing from
-// the admin listener, by a name of its own that resolves to 127.0.0.1 or from its own
-// site. Tools and people do.
+// TestAdminIsNotForWebPages: a web page in a browser on this machine cannot use the admin
+// listener, neither from its own site nor through a host name that resolves to 127.0.0.1.
+// Command-line tools, and people who open it in a browser, can.
 func TestAdminIsNotForWebPages(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", adminListener)
 	s.start()

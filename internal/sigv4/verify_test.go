@@ -74,8 +74,8 @@ func TestDateHeader(t *testing.T) {
 	wantRefused(t, err, sigv4.ErrDuplicate, incomplete, 400)
 }
 
-// dated is a request that says when it was signed in Date only, signed by the
-// verifier's own steps.
+// dated returns a request whose only time is in the header Date. The verifier's own steps sign
+// it.
 func dated(t *testing.T, value string) (*http.Request, []byte) {
 	const fake = "GET / HTTP/1.1\nHost: h\nDate: %s\nAuthorization: AWS4-HMAC-SHA256 " +
 		"Credential=AKIDEXAMPLE/20260102/eu-central-1/redshift/aws4_request, SignedHeaders=host, Signature=%s\n"

@@ -116,8 +116,8 @@ func (s *stack) query(o options, mode string) figure {
 	return f
 }
 
-// tps has PgBouncer twice: with sessions that it keeps for the next client, and with one
-// for each client, as all the others have. All are warm when the clock starts.
+// tps measures PgBouncer twice: with sessions that it keeps for the next client, and with one
+// session for each client, as all other targets have. All are warm when the clock starts.
 func (s *stack) tps(o options, n int, mode string) figure {
 	f := figure{key: "tps", title: fmt.Sprintf("Transactions, %s, %d clients", transport(mode), n), unit: "per s", targets: []target{
 		{name: direct, measure: s.small.transactions(o, n, s.small.direct(mode))},

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// profiled takes a CPU profile of the server while each figure's Daypass is
-// measured for the first time. It changes the figure's targets.
+// profiled takes a CPU profile of the server during each figure's first measurement of Daypass.
+// It modifies the figure's targets.
 func (s *server) profiled(o options, f figure) {
 	for i := range f.targets {
 		t := &f.targets[i]

@@ -148,8 +148,8 @@ func (d *database) transactions(o options, n int, to login) func(context.Context
 
 func seconds(d time.Duration) int { return max(1, int(d.Round(time.Second)/time.Second)) }
 
-// queries asks one query after the other in one session, for the latency that the way
-// to the server adds.
+// queries runs one query after the other in one session, to measure the latency that the relay
+// adds.
 func queries(o options, to login) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		config, err := to.config()
