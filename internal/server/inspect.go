@@ -19,8 +19,8 @@ type DataState struct {
 	Faults  []error // what is open to other accounts
 }
 
-// InspectData looks at a data directory as a server does that opens it, and changes
-// nothing. The error wraps fs.ErrNotExist where there is no directory.
+// InspectData checks a data directory as a starting server does, and changes nothing. The error
+// wraps fs.ErrNotExist if the directory does not exist.
 func InspectData(path string) (DataState, error) {
 	var state DataState
 	if _, err := os.ReadDir(path); err != nil {
