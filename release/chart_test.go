@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"os"
@@ -162,6 +163,7 @@ func checkConfiguration(t *testing.T, configuration []byte) {
 	for _, secret := range []string{"secrets/upstream/password", "secrets/access-keys/ana", "etcd-password/password"} {
 		put(secret, []byte("a secret of more than sixteen characters\n"))
 	}
+	put("root-key/root.key", []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n"))
 	put("daypass.yaml", []byte(text))
 	cmd := exec.Command(filepath.Join(root, "usr/bin/daypass"), "config", "check", "--strict", "--config", filepath.Join(dir, "daypass.yaml"))
 	cmd.Env = append(os.Environ(), "DAYPASS_UPSTREAM_PASSWORD=a secret of more than sixteen characters")
@@ -175,6 +177,8 @@ func TestChartRefuses(t *testing.T) {
 	program := withHelm(t)
 	for values, want := range map[string]string{
 		"replicas=2":                    "servers need etcd.endpoints",
+		"rootKey.secretName=daypass":    "needs etcd.endpoints",
+		"config.root_key.file=root.key": "config.root_key: is set by the chart",
 		"config.data=/data":             "config.data: is set by the chart",
 		"config.api.listen=0.0.0.0:80":  "use api.port",
 		"config.region=":                "region",
@@ -188,6 +192,17 @@ func TestChartRefuses(t *testing.T) {
 		_, err := command("../deploy/helm", nil, program, "template", "daypass", "daypass", "--values", "values/single.yaml", "--set", values)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s = %v, want an error with %q", values, err, want)
+		}
+	}
+	for values, want := range map[string]string{
+		"rootKey.secretName=":          "need rootKey.secretName",
+		"keyring.secretName=daypass":   "set one of them",
+		"gateway.tls.secretName=":      "need gateway.tls.secretName",
+		"persistence.existingClaim=pv": "is for a single server",
+	} {
+		_, err := command("../deploy/helm", nil, program, "template", "daypass", "daypass", "--values", "values/several.yaml", "--set", values)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("several servers with --set %s = %v, want an error with %q", values, err, want)
 		}
 	}
 }

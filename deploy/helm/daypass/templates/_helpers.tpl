@@ -30,7 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- /* What would start and not work, or lose something without a word, is refused. */}}
 {{- define "daypass.check" -}}
 {{- $several := gt (int .Values.replicas) 1 }}
-{{- range $key := list "data" "keyring" "metrics" "registry" }}
+{{- range $key := list "data" "keyring" "metrics" "peers" "registry" "root_key" }}
 {{- if hasKey $.Values.config $key }}{{ fail (printf "config.%s: is set by the chart: see the chart's own values" $key) }}{{ end }}
 {{- end }}
 {{- range $listener := list "api" "gateway" }}
@@ -42,7 +42,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if not (get $.Values.config $key) }}{{ fail (printf "config.%s: is required (docs/configuration.md)" $key) }}{{ end }}
 {{- end }}
 {{- if and $several (not .Values.etcd.endpoints) }}{{ fail (printf "replicas: %d servers need etcd.endpoints, or what one of them revokes the others accept" (int .Values.replicas)) }}{{ end }}
-{{- if and $several (not .Values.keyring.secretName) }}{{ fail (printf "replicas: %d servers need keyring.secretName, or each refuses the credentials of the others" (int .Values.replicas)) }}{{ end }}
+{{- if and .Values.rootKey.secretName (not .Values.etcd.endpoints) }}{{ fail "rootKey.secretName: needs etcd.endpoints, where the servers keep what the root key certifies" }}{{ end }}
+{{- if and .Values.rootKey.secretName .Values.keyring.secretName }}{{ fail "keyring.secretName: is in the place of rootKey.secretName: set one of them" }}{{ end }}
+{{- if and $several (not .Values.rootKey.secretName) (not .Values.keyring.secretName) }}{{ fail (printf "replicas: %d servers need rootKey.secretName, or each refuses the credentials of the others" (int .Values.replicas)) }}{{ end }}
 {{- if and $several (not .Values.gateway.tls.secretName) }}{{ fail (printf "replicas: %d servers need gateway.tls.secretName, or clients need the CA of each" (int .Values.replicas)) }}{{ end }}
 {{- if and $several .Values.persistence.existingClaim }}{{ fail "persistence.existingClaim: is for a single server: two servers cannot share a data directory" }}{{ end }}
 {{- end }}
@@ -63,6 +65,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- $_ := set $config "gateway" $gateway }}
 {{- if .Values.keyring.secretName }}{{ $_ := set $config "keyring" "/etc/daypass/keyring/keyring.json" }}{{ end }}
+{{- if .Values.rootKey.secretName }}
+{{- $_ := set $config "root_key" (dict "file" "/etc/daypass/root-key/root.key") }}
+{{- $_ := set $config "peers" (dict "listen" (printf "0.0.0.0:%d" (int .Values.peers.port))) }}
+{{- end }}
 {{- if .Values.metrics.enabled }}{{ $_ := set $config "metrics" (dict "listen" (printf "0.0.0.0:%d" (int .Values.metrics.port))) }}{{ end }}
 {{- if .Values.etcd.endpoints }}
 {{- $etcd := dict "endpoints" .Values.etcd.endpoints "prefix" .Values.etcd.prefix }}
