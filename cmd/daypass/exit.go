@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// exitCodes are how a command ends when it does not do its job; docs/operations.md
-// has the table. A command that answers a question keeps 1 for "no".
+// exitCodes holds the exit codes of a command that fails; docs/operations.md has the
+// table. A command that answers a question with "no" exits with 1.
 type exitCodes struct {
 	usage   int // the command line is wrong
 	failure int // any other error without a code of its own

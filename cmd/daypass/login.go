@@ -136,7 +136,7 @@ func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found
 	}
 	terminal, _, ttyErr := openTerminal()
 	if ttyErr != nil {
-		return false, &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: nobody is signed in, and there is no terminal to ask: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)}
+		return false, &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: no one is signed in, and there is no terminal to ask: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)}
 	}
 	terminal.Close()
 	fmt.Fprintf(env.stderr, "Nobody is signed in any more, in the profile %s.\n", quote.Terminal(found.Profile.Name))

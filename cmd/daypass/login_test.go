@@ -39,10 +39,10 @@ login_session = arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com
 		code int
 		errs string
 	}{
-		{"credential-process --profile work", 253, "nobody is signed in: run `daypass login --profile work`"},
+		{"credential-process --profile work", 253, "no one is signed in: run `daypass login --profile work`"},
 		{"credential-process --profile other", 253, "has no sign-in of its own"},
 		{"credential-process --profile chained", 253, "has no sign-in of its own"},
-		{"logout --profile work", 0, "Nobody was signed in"},
+		{"logout --profile work", 0, "No one was signed in"},
 		{"logout --profile other", 253, "has no sign-in"},
 		{"logout --profile none", 253, "none"},
 		{"login --profile other", 253, "has other keys already (credential_process)"},

@@ -45,7 +45,7 @@ somebody else may have a copy of, ask the operator for "daypass revoke --princip
 			case there:
 				fmt.Fprintf(env.stderr, "Signed out of the profile %s. What has read the keys can use them for 15 minutes at most.\n", found.Name)
 			default:
-				fmt.Fprintf(env.stderr, "Nobody was signed in, in the profile %s.\n", found.Name)
+				fmt.Fprintf(env.stderr, "No one was signed in, in the profile %s.\n", found.Name)
 			}
 			return nil
 		},
@@ -112,7 +112,7 @@ It asks nobody anything. When the sign-in is over it fails: run "daypass login".
 			}
 			keys, err := found.SDK.Credentials.Retrieve(cmd.Context())
 			if awsconfig.NeedsSignIn(found.Profile, err) {
-				return &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: nobody is signed in: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)}
+				return &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: no one is signed in: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)}
 			}
 			if err != nil {
 				return callFailed(err)

@@ -87,7 +87,7 @@ func refusal(err error) error {
 	case errors.Is(err, api.ErrSignedOut):
 		return &signin.Refusal{Kind: signin.SignedOut, Message: answer.Message}
 	case answer.Code == "Throttling":
-		return &signin.Refusal{Kind: signin.TooMany, Message: "There are too many requests of yours at once."}
+		return &signin.Refusal{Kind: signin.TooMany, Message: "You sent too many requests at once."}
 	case answer.Status >= http.StatusInternalServerError:
 		return &signin.Refusal{Kind: signin.Unavailable, Message: answer.Message}
 	}
