@@ -70,11 +70,11 @@ func (p *Person) Run(ctx context.Context, mask *Mask, r *Report) {
 	clusters, err := access.Call(ctx)
 	switch {
 	case err == nil:
-		r.ok("access key", "the API takes it, and names %d clusters", len(clusters))
+		r.ok("access key", "the API takes it; clusters that it lists: %d", len(clusters))
 	case access.Allowed(err):
 		r.warn("access key", "have redshift:DescribeClusters allowed, or pass --host and --port to daypass connect", "the API takes it, and does not let it ask where clusters are")
 	default:
-		r.fail("access key", "ask whoever runs the server; its audit log has the reason", "the API refuses it: %v", err)
+		r.fail("access key", "ask the operator of the server; its audit log has the reason", "the API refuses it: %v", err)
 	}
 	asked := map[string]bool{}
 	for _, cluster := range clusters {
@@ -140,15 +140,15 @@ func (p *Person) endpoint(ctx context.Context, r *Report, access Access) bool {
 		r.clock("the API", got.date, before.Add(p.Now().Sub(before)/2))
 	}
 	if got.leaf != nil {
-		r.expiry("the API's certificate", "tell whoever runs the server", got.leaf.NotBefore, got.leaf.NotAfter, p.Now())
+		r.expiry("the API's certificate", "tell the operator of the server", got.leaf.NotBefore, got.leaf.NotAfter, p.Now())
 	}
 	switch got.status {
 	case http.StatusOK:
 		r.ok(about, "%s answers and is ready", u.Host)
 	case http.StatusServiceUnavailable:
-		r.fail(about, "wait, or tell whoever runs the server", "%s answers that it is not ready", u.Host)
+		r.fail(about, "wait, or tell the operator of the server", "%s answers that it is not ready", u.Host)
 	default:
-		r.fail(about, "ask whoever runs the server for the right URL", "%s answers %d to /readyz: it is not a Daypass server, or a proxy is in between", u.Host, got.status)
+		r.fail(about, "ask the operator of the server for the right URL", "%s answers %d to /readyz: it is not a Daypass server, or a proxy is in between", u.Host, got.status)
 		return false
 	}
 	return true
@@ -171,7 +171,7 @@ func whatToDo(err error) string {
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "x509") || strings.Contains(text, "certificate"):
-		return "set ca_bundle of the profile, or AWS_CA_BUNDLE, to the CA of the server's certificate; whoever runs the server has it"
+		return "set ca_bundle of the profile, or AWS_CA_BUNDLE, to the CA of the server's certificate; the operator of the server has it"
 	case strings.Contains(text, "no such host"):
 		return "look at the name in endpoint_url; a VPN may be needed to resolve it"
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
@@ -200,7 +200,7 @@ func (p *Person) gateway(ctx context.Context, r *Report, host, address string) {
 		_, err = io.ReadFull(conn, first)
 	}
 	if err != nil || first[0] != 'S' {
-		r.fail(about, "ask whoever runs the server for the right address", "%s does not offer TLS as PostgreSQL does", address)
+		r.fail(about, "ask the operator of the server for the right address", "%s does not offer TLS as PostgreSQL does", address)
 		return
 	}
 	roots, source, err := p.roots()
@@ -214,12 +214,12 @@ func (p *Person) gateway(ctx context.Context, r *Report, host, address string) {
 	switch {
 	case err == nil:
 		leaf := secured.ConnectionState().PeerCertificates[0]
-		r.expiry("the gateway's certificate", "tell whoever runs the server", leaf.NotBefore, leaf.NotAfter, p.Now())
+		r.expiry("the gateway's certificate", "tell the operator of the server", leaf.NotBefore, leaf.NotAfter, p.Now())
 		r.ok(about, "%s answers, and its certificate is checked with %s", address, source)
 	case errors.As(err, &unknown) && p.CAFile == "":
-		r.fail(about, "get data/tls/ca.crt from whoever runs the server, and set DAYPASS_SSLROOTCERT to it (docs/clients.md)", "%s has a certificate that %s does not know", address, source)
+		r.fail(about, "get data/tls/ca.crt from the operator of the server, and set DAYPASS_SSLROOTCERT to it (docs/clients.md)", "%s has a certificate that none of %s has signed", address, source)
 	default:
-		r.fail(about, "get data/tls/ca.crt from whoever runs the server again; do not log on before this is right", "the certificate of %s cannot be checked with %s: %v", address, source, err)
+		r.fail(about, "get data/tls/ca.crt again from the operator of the server; do not log on until this is right", "the certificate of %s cannot be checked with %s: %v", address, source, err)
 	}
 }
 
