@@ -34,7 +34,7 @@ func TestCheckPrintsWhatMends(t *testing.T) {
 			t.Fatalf("nothing is broken: %s", clustertest.Text(before))
 		}
 		codes := []string{"login", "login-limit", "marker", "session-role-member", "not-lent"}
-		if f.Major() >= 16 { // before, CREATEROLE is all it takes
+		if f.Major() >= 16 { // before 16, CREATEROLE is enough
 			codes = append(codes, "admin-option")
 		}
 		for _, code := range codes {
@@ -128,8 +128,8 @@ func TestHBALinesKeepTheRest(t *testing.T) {
 	}
 }
 
-// TestCheckByAnotherLogin: what the first administrative login has by making the
-// session roles is no fault, and nothing to be revoked.
+// TestCheckByAnotherLogin: the first administrative login holds grants because it created the
+// session roles. The check neither reports them nor wants them revoked.
 func TestCheckByAnotherLogin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -146,8 +146,7 @@ func TestCheckByAnotherLogin(t *testing.T) {
 	})
 }
 
-// TestCheckFindsTheOldEventTrigger: the printed SQL removes the trigger, and nothing of anyone
-// else's.
+// TestCheckFindsTheOldEventTrigger: the printed SQL removes the trigger and no one else's objects.
 func TestCheckFindsTheOldEventTrigger(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -177,8 +176,7 @@ func TestCheckFindsTheOldEventTrigger(t *testing.T) {
 	})
 }
 
-// TestCheckSeesTheLinesOfHBA: with the printed lines in force it has nothing more to
-// print.
+// TestCheckSeesTheLinesOfHBA: once the printed lines are in force, the check prints no more lines.
 func TestCheckSeesTheLinesOfHBA(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

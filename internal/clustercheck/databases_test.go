@@ -12,9 +12,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestCheckOfDatabases: a database that sessions can use and the administrative login cannot
-// connect to is an error, reported with the remedy. A database that no one can use is not. The
-// right to connect is alike in all versions.
+// TestCheckOfDatabases: if sessions can use a database and the administrative login cannot connect
+// to it, the check reports an error with the remedy. A database that no one can use is not
+// reported. The right to connect works the same in all versions.
 func TestCheckOfDatabases(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -51,8 +51,8 @@ func TestCheckOfDatabases(t *testing.T) {
 	})
 }
 
-// TestCheckFindsForgeries: a schema daypass or an event trigger of earlier builds
-// that a user has made for themselves is an error.
+// TestCheckFindsForgeries: the check reports a schema daypass that a user has created, and an event
+// trigger of earlier builds whose schema and function a user has created.
 func TestCheckFindsForgeries(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

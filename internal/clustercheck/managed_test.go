@@ -43,7 +43,7 @@ func TestManagedPostgreSQL(t *testing.T) {
 		t.Parallel()
 		own := s.StartAlone(t, nil)
 		f := &fixture{&clustertest.Cluster{Server: own, T: t, Log: &pgtest.Log{}, Super: pgtest.Connect(t, own.Superuser("postgres"))}}
-		// What the provider does.
+		// Set up what the provider sets up.
 		f.Run(`create role rdsadmin login superuser; create role rds_superuser; create role rds_password;
 			create role master login createdb createrole password 'master';
 			grant rds_superuser, rds_password to master with admin option`)
@@ -52,14 +52,14 @@ func TestManagedPostgreSQL(t *testing.T) {
 		if f.Major() >= 16 {
 			f.Run("grant pg_signal_backend, pg_read_all_stats to master with admin option")
 		}
-		// What the customer has.
+		// Give the customer their login.
 		masterLogin := pgtest.Login{Name: "master", Password: "master"}
 		master := pgtest.Connect(t, f.ConnString(masterLogin, "postgres"))
 		clustertest.ExecAll(t, master, "create database dev", "create role alice login password 'hers'", "create role analysts")
 		dev := pgtest.Connect(t, f.ConnString(masterLogin, "dev"))
 		clustertest.ExecAll(t, dev, "create schema lab", "grant create, usage on schema lab to analysts")
 
-		// The page.
+		// Run the SQL of the page.
 		for _, block := range blocks {
 			if strings.Contains(block, "PostgreSQL 16") && f.Major() < 16 {
 				continue

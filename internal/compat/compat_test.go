@@ -16,13 +16,14 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// compatible is a database in which the administrative login has installed it.
+// compatible returns a database in which the administrative login has installed the compatibility
+// schema, and the report.
 func (f *fixture) compatible(o compat.Options) (database string, report compat.Report) {
 	f.T.Helper()
 	database = f.Database(f.T)
 	f.Run("grant create on database %s to %s", database, f.As.Name)
 	o.Database = database
-	for range 2 { // again is the same
+	for range 2 { // the second run must succeed as well
 		var err error
 		if report, err = compat.Install(context.Background(), f.Admin.Pool, o); err != nil {
 			f.T.Fatalf("Compat: %v", err)
@@ -31,8 +32,8 @@ func (f *fixture) compatible(o compat.Options) (database string, report compat.R
 	return database, report
 }
 
-// Row security by db_user() shows the same rows in a session with groups as in
-// one without, whatever the holder does.
+// TestCompatDBUser: row security by db_user() shows the same rows in sessions with and without
+// groups, whatever the holder does.
 func TestCompatDBUser(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		f := plain(t, s)
@@ -64,7 +65,7 @@ func TestCompatDBUser(t *testing.T) {
 			clustertest.Refused(t, err, "42501")
 			clustertest.Exec(t, root, "delete from notes where note = 'new'")
 
-			// Where current_user is another role, so is db_user().
+			// After SET ROLE, db_user() is the new current_user.
 			clustertest.Exec(t, c, "set role "+pgx.Identifier{other}.Sanitize())
 			if got := clustertest.One(t, c, user); got != other {
 				t.Errorf("after SET ROLE: %s, want %s", got, other)
@@ -78,7 +79,7 @@ func TestCompatDBUser(t *testing.T) {
 			}
 			clustertest.Exec(t, c, "discard all")
 		}
-		// Objects of the holder's own by the names it uses, first in the path.
+		// The holder creates objects with the names that db_user() uses, first in the search_path.
 		for _, c := range []*pgx.Conn{
 			f.Session(dbuser.Need{User: alice, Groups: []string{group}, Database: database}),
 			f.Session(dbuser.Need{User: alice, Database: database}),
@@ -105,18 +106,18 @@ func TestCompatDBUser(t *testing.T) {
 			c.Close(context.Background())
 			clustertest.Exec(t, root, "drop function public.left(text, int)")
 		}
-		// Outside the gateway it is current_user.
+		// Outside the gateway, db_user() is current_user.
 		if got := clustertest.One(t, root, user); got != "postgres" {
 			t.Errorf("db_user() of a superuser = %s", got)
 		}
 	})
 }
 
-// What the holder can change about the session role does not make it say
-// another user.
+// TestCompatDBUserMemberships: nothing that the holder can change about the session role makes
+// db_user() return another user.
 func TestCompatDBUserMemberships(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
-		f := super(t, s, clustertest.AllowSuperusers) // before 16 CREATEROLE counts as one
+		f := super(t, s, clustertest.AllowSuperusers) // before 16 a user with CREATEROLE counts as a superuser
 		database, _ := f.compatible(compat.Options{})
 		alice, helper, group := f.LentUser("alice", "CREATEROLE"), f.LentUser("helper", ""), f.LentGroup("analysts")
 		f.Run("grant %s to %s with admin option", helper, alice)
@@ -132,8 +133,8 @@ func TestCompatDBUserMemberships(t *testing.T) {
 		if got := clustertest.One(t, c, user); got != alice {
 			t.Errorf("after she made a role: %s, want %s", got, alice)
 		}
-		// A second user's rights, by her own ADMIN OPTION: hers to use, but who she
-		// is is then not clear.
+		// With her ADMIN OPTION she gives her session role a second user's rights. She may use
+		// them, but db_user() can no longer tell who she is.
 		clustertest.Exec(t, c, "grant "+pgx.Identifier{helper}.Sanitize()+" to "+pgx.Identifier{clustertest.One(t, c, "select session_user::text")}.Sanitize())
 		_, err := c.Exec(context.Background(), user)
 		clustertest.Refused(t, err, "42501")
@@ -148,7 +149,7 @@ func TestCompatDBUserMemberships(t *testing.T) {
 	})
 }
 
-// The views answer by name alone, to anybody, and show what he may see.
+// TestCompatViews: anyone can query the views by name alone, and sees only what they may see.
 func TestCompatViews(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		f := plain(t, s)
@@ -202,7 +203,7 @@ func TestCompatRefusals(t *testing.T) {
 		t.Errorf("no such database: %v, want ErrDatabaseMissing", err)
 	}
 
-	// Somebody else's schema, and somebody else's function in ours.
+	// The schema belongs to someone else, or contains someone else's object.
 	root := pgtest.Connect(t, s.Superuser(database))
 	mallory := f.LentUser("mallory", "")
 	clustertest.Exec(t, root, "grant create on database "+database+" to "+admin)
@@ -239,7 +240,7 @@ func TestCompatRefusals(t *testing.T) {
 		t.Errorf("removing a superuser's: %v, want ErrRights", err)
 	}
 
-	// What is in use stays.
+	// Objects in use are not removed.
 	clustertest.Exec(t, root, "drop schema daypass cascade")
 	if _, err = compat.Install(ctx, f.Admin.Pool, compat.Options{Database: database}); err != nil {
 		t.Fatal(err)

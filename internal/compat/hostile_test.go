@@ -15,7 +15,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// hostileDatabase is owned by a user that may be lent.
+// hostileDatabase returns a database whose owner may be lent, a session of that owner, and the
+// owner's name.
 func (f *fixture) hostileDatabase() (database string, mallory *pgx.Conn, name string) {
 	f.T.Helper()
 	database = f.Database(f.T)
@@ -45,8 +46,8 @@ const ownersInDaypass = `select coalesce(string_agg(distinct pg_get_userbyid(x.o
 	union all select proowner from pg_proc p join pg_namespace n on n.oid = p.pronamespace where nspname = 'daypass'
 	union all select relowner from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = 'daypass') x`
 
-// TestCompatBetweenLookAndDDL makes the clustertest.Forgery after Compat has looked and before
-// it changes anything.
+// TestCompatBetweenLookAndDDL runs clustertest.Forgery after compat.Install has checked the
+// database and before it changes anything.
 func TestCompatBetweenLookAndDDL(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -55,7 +56,7 @@ func TestCompatBetweenLookAndDDL(t *testing.T) {
 			database, mallory, hers := f.hostileDatabase()
 			root := pgtest.Connect(t, s.Superuser(database))
 
-			// All of it.
+			// She forges everything.
 			admin := f.Another()
 			clustertest.Before(admin, func(sql string, _ *pgconn.PgConn) {
 				if forged := clustertest.One(t, root, ownersInDaypass); strings.HasPrefix(sql, "do $daypass$") && forged == "" {
@@ -71,7 +72,7 @@ func TestCompatBetweenLookAndDDL(t *testing.T) {
 			}
 			clustertest.Exec(t, root, "drop schema daypass cascade")
 
-			// Something in a schema that is ours, at every moment.
+			// She adds one object to a schema of ours, before each kind of statement.
 			for before, made := range map[string]string{
 				"do $daypass$": clustertest.Forgery[1], "create or replace function": "create type daypass.hers as (x int)",
 				"create or replace view": "create view daypass.hers as select 1 as x", "comment on": "create sequence daypass.hers",
@@ -98,8 +99,8 @@ func TestCompatBetweenLookAndDDL(t *testing.T) {
 	})
 }
 
-// TestCompatRefusesCreators: a schema of ours in which others may create, or own a
-// type, is not installed into.
+// TestCompatRefusesCreators: nothing is installed into a schema of ours in which others may create
+// objects or own a type.
 func TestCompatRefusesCreators(t *testing.T) {
 	s := pgtest.Start(t)
 	for name, f := range map[string]*fixture{"plain": plain(t, s), "superuser": super(t, s)} {
@@ -125,8 +126,8 @@ func TestCompatRefusesCreators(t *testing.T) {
 	}
 }
 
-// TestCompatScript runs the printed script as a superuser in a database whose owner
-// has prepared for it since it was printed.
+// TestCompatScript runs the printed script as a superuser. The owner of the database has prepared
+// an attack after the script was printed.
 func TestCompatScript(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -136,7 +137,7 @@ func TestCompatScript(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		look := pgtest.Connect(t, s.Superuser(database)) // before her search_path
+		look := pgtest.Connect(t, s.Superuser(database)) // connected before she sets the search_path
 		// From now on her operators and functions come first in every session's search_path, and
 		// each of them records when it is called.
 		clustertest.ExecAll(t, mallory, "create schema evil",
@@ -167,7 +168,7 @@ func TestCompatScript(t *testing.T) {
 		clustertest.Refused(t, script(t.Context(), mallory, report.Script()), "P0D01")
 		clustertest.Refused(t, script(t.Context(), pgtest.Connect(t, s.Superuser("postgres")), report.Script()), "P0D01")
 
-		// A schema of a superuser's in which she owns the function.
+		// A superuser owns the schema, and she owns the function in it.
 		root = connect()
 		clustertest.ExecAll(t, root, "create schema daypass", "grant create, usage on schema daypass to "+pgtest.Quote(hers))
 		clustertest.Exec(t, mallory, clustertest.Forgery[1])
@@ -178,7 +179,7 @@ func TestCompatScript(t *testing.T) {
 		}
 		clustertest.Exec(t, mallory, "drop function daypass.db_user()")
 
-		for range 2 { // again is the same
+		for range 2 { // the second run must succeed as well
 			if err := script(t.Context(), connect(), report.Script()); err != nil {
 				t.Fatalf("without anything of hers: %v", err)
 			}
@@ -193,7 +194,7 @@ func TestCompatScript(t *testing.T) {
 			t.Error("she may create functions in it")
 		}
 
-		// Removing looks again as well.
+		// Removal checks the owners again as well.
 		removing, err := compat.Install(t.Context(), super(t, s).Admin.Pool, compat.Options{Database: database, Remove: true, DryRun: true})
 		if err != nil {
 			t.Fatal(err)

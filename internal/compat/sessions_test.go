@@ -77,7 +77,7 @@ func TestOwnSessions(t *testing.T) {
 						}
 						f.Eventually("the session ends", func() bool { return !running(target)() })
 					}
-					// Whatever role she takes, she is who she is.
+					// Taking a role does not change whose sessions are hers.
 					target := session(alice, other)
 					clustertest.Exec(t, caller, "set role none")
 					if got := clustertest.One(t, caller, "select daypass.pg_terminate_backend($1::int)::text", clustertest.PID(target)); got != "true" {
@@ -85,7 +85,7 @@ func TestOwnSessions(t *testing.T) {
 					}
 				}
 
-				// Nobody else's, whatever is tried.
+				// She cannot reach anyone else's sessions, whatever she tries.
 				victim := session(alice, group)
 				done := asleep(t, victim)
 				f.Eventually("the query runs", running(victim))
@@ -123,7 +123,7 @@ func TestOwnSessions(t *testing.T) {
 				clustertest.Exec(t, root, "select pg_terminate_backend("+clustertest.PID(victim)+")")
 				clustertest.Refused(t, <-done, "57P01")
 
-				// A superuser that is put among alice's session roles is not hers.
+				// A superuser among alice's session roles is not hers to end.
 				boss := f.Login(t, "IAM:boss", "superuser")
 				f.Run("grant %s, %s to %s", dbuser.MarkerRole, alice, boss.Name)
 				c := pgtest.Connect(t, f.ConnString(boss, db))

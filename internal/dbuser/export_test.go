@@ -18,8 +18,8 @@ func RoleNameIsOf(name, user string) (ok, of bool) {
 	return ok, ok && n.IsOf(user)
 }
 
-// RetiredName returns the name of a session role that was retired.
+// RetiredName returns the name that a session role gets when it is retired.
 var RetiredName = retiredName
 
-// KeyedName returns the third name of the session role for n.
+// KeyedName returns the third choice of a name for n's session role.
 func (a *Admin) KeyedName(n Need) string { return a.cfg.names(n).keyed }

@@ -33,7 +33,7 @@ func TestHolderChangesTheRole(t *testing.T) {
 			clustertest.Exec(t, c, "alter role current_user set role = none")
 			clustertest.Exec(t, c, "alter role current_user in database postgres set role = none")
 			clustertest.Exec(t, c, "alter role current_user password 'mine'")
-			again := f.Ensure(n) // cannot see that the password differs
+			again := f.Ensure(n) // Ensure cannot see that the password differs
 			if _, err := f.TryLogon(again, "postgres"); err == nil {
 				t.Error("the holder's password is not in force: nothing to heal")
 			}
@@ -282,7 +282,7 @@ func TestForeignGrant(t *testing.T) {
 		n := dbuser.Need{User: alice, Groups: []string{group}}
 		role := f.Ensure(n)
 		want := f.Memberships(role.Name)
-		for _, late := range []bool{false, true} { // when the role would be refreshed all the same, after the logon
+		for _, late := range []bool{false, true} { // true: the role's VALID UNTIL is also due for a refresh after the logon
 			f.Run("grant %s to %s", other, role.Name)
 			if late {
 				f.Run("alter role %s valid until '"+time.Now().Add(5*time.Minute).UTC().Format(time.RFC3339)+"'", role.Name)
@@ -335,7 +335,7 @@ func TestAttributesAreCopied(t *testing.T) {
 		}
 		want := "t t t f f"
 		if f.Major() >= 16 {
-			want = "t f t f f" // the user makes roles, not its session roles
+			want = "t f t f f" // the user can create roles; its session roles cannot
 		}
 		if got := attributes(); got != want {
 			t.Errorf("attributes = %s, want %s", got, want)

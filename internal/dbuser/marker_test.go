@@ -66,9 +66,9 @@ func TestTheMarkerAloneProvesNothing(t *testing.T) {
 	})
 }
 
-// TestUsersWithCreateRole: before 16 CREATEROLE can grant any role, so lending a role with it
-// would be lending a superuser. From 16 on it reaches only the roles that its holder
-// administers, as the attempts show.
+// TestUsersWithCreateRole: before 16 CREATEROLE can grant any role, so a user with CREATEROLE
+// counts as a superuser. From 16 on it reaches only the roles that its holder administers; the
+// attempts show that.
 func TestUsersWithCreateRole(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -94,7 +94,7 @@ func TestUsersWithCreateRole(t *testing.T) {
 		}
 		c := f.Session(dbuser.Need{User: alice})
 		if f.Major() >= 16 {
-			// She can add anyone to a role that she creates. That must not lock them out.
+			// She can grant a role that she creates to anyone. That must not lock them out.
 			maker := pgtest.Quote(f.Name("maker"))
 			for _, sql := range []string{"create role " + maker + " createrole", "grant " + maker + " to " + pgtest.Quote(analysts) + ", " + pgtest.Quote(bob)} {
 				if _, err := c.Exec(t.Context(), sql); err != nil {

@@ -50,7 +50,7 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 					create function lab.leak() returns bigint language sql security definer as 'select count(*) from lab.payments'`)
 				needs := []dbuser.Need{{User: "alice"}, {User: "alice", Groups: []string{"analysts"}}}
 				report := f.Check()
-				for _, x := range report.Findings { // first what logons need
+				for _, x := range report.Findings { // first the statements that logons need
 					if (x.Severity == clustercheck.Broken || x.Code == "admin-option") && len(x.SQL) > 0 {
 						f.Exec(t, "postgres", strings.Join(x.SQL, ";"))
 					}
@@ -74,7 +74,7 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 				if err != nil || others != (f.Major() >= 16) || others != strings.Contains(strings.Join(reasons(sweep), ""), "another login made it") {
 					t.Errorf("session roles of another login: Check = %s, Sweep = %+v, %v", clustertest.Text(report), sweep, err)
 				}
-				f.Mend(report) // then the rest
+				f.Mend(report) // then the other statements
 				for _, n := range needs {
 					preferred, _ := dbuser.SessionRoleNames(n.User, n.Groups, false)
 					role := f.Ensure(n)
@@ -92,7 +92,7 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 					strings.Contains(strings.Join(reasons(sweep), ""), "may not take back") {
 					t.Errorf("Sweep = %+v, %v", sweep, err)
 				}
-				for range 2 { // some were put aside in the first
+				for range 2 { // the first round may rename some
 					f.Run(`do $$ declare r name; begin for r in select rolname from pg_roles where rolname ~ '^IAM' loop
 						execute format('alter role %I valid until %L', r, '2020-01-01'); end loop; end $$`)
 					f.Eventually("end of sessions", func() bool {
@@ -110,9 +110,9 @@ func TestSessionRolesOfAnotherLogin(t *testing.T) {
 	})
 }
 
-// dumped is the output of pg_dumpall for the roles on 13 and on 15, which pg_upgrade runs on the
-// new server: as a superuser, and without the grants that make a login an administrator of its
-// roles.
+// dumped is what pg_dumpall prints for the roles on 13 and on 15. pg_upgrade runs these statements
+// on the new server as a superuser. The grants that make a login an administrator of its roles are
+// missing.
 const dumped = `
 CREATE ROLE "IAM:alice";
 ALTER ROLE "IAM:alice" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS PASSWORD 'SCRAM-SHA-256$1:cKcKlxe7OcXnh28nXFR3Yw==$3Ks0tJd7vUzXwYxqjQGm6OOmW2bVZ8kRr8ZsVn3w0pE=:pVq6Vq0dY1cCkq7Ue5tEo6cT9bXQWm3tE7mYpQ4n5rA=' VALID UNTIL '2020-01-01 00:00:00+00';
@@ -143,10 +143,10 @@ func grants(grantor string) string {
 	return b.String()
 }
 
-// loseMemberships restores a dump by an older pg_dumpall. From 16 on each of its grants
-// is refused, since the administrative login may not administer the roles; the check says
-// what has happened, and advises nothing that would adopt roles for their names. Then it
-// grants them as docs/upgrade-postgresql.md says.
+// loseMemberships restores a dump by an older pg_dumpall. From 16 on each of its grants is refused,
+// because the administrative login may not administer the roles. The check must report this, and
+// must not advise adopting roles because of their names. Then loseMemberships runs the grants of
+// docs/upgrade-postgresql.md.
 func loseMemberships(f *fixture) {
 	f.Run(dumped)
 	var failed int

@@ -21,7 +21,7 @@ import (
 // store is a registry in memory with leases, as one server sees it.
 type store struct {
 	*registrytest.Memory
-	frozen *atomic.Bool // the server does not run: no call returns
+	frozen *atomic.Bool // the server is not running: no call returns
 }
 
 func (s *store) wait(ctx context.Context) {
@@ -43,10 +43,10 @@ func (s *store) Announce(ctx context.Context, key string, lifetime time.Duration
 		select {
 		case <-ctx.Done():
 		case <-again:
-		case <-time.After(lifetime / 2): // seldom, since hours pass here
+		case <-time.After(lifetime / 2): // rarely, because the tests run for hours of simulated time
 		}
 	}
-	// What a call that was cut off has written as well.
+	// Also remove what an interrupted call may have written.
 	if last, err := s.Get(context.Background(), key); err == nil {
 		_ = s.Delete(context.Background(), last)
 	}
@@ -206,7 +206,7 @@ func TestThreeServers(t *testing.T) {
 				t.Errorf("after the rotation %s opens what was sealed before: %v", m.name, err)
 			}
 		}
-		time.Sleep(5 * time.Minute) // the clock that is behind says so too
+		time.Sleep(5 * time.Minute) // more than the slowest clock is behind
 		fresh := c.Current().Seal(c.now(), []byte("token"), nil)
 		if string(fresh[:8]) == string(sealed[:8]) {
 			t.Error("tokens are still sealed with the key of before the rotation")
@@ -342,7 +342,8 @@ func TestForgotten(t *testing.T) {
 	})
 }
 
-// TestDamage tries what someone can do who can write to the registry or restore a backup of it.
+// TestDamage tries everything that is possible with write access to the registry or by restoring a
+// backup.
 func TestDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -381,7 +382,7 @@ func TestDamage(t *testing.T) {
 				}
 			}
 		}
-		d := start(t, memory, roots, "d", 0) // knows only what is there now
+		d := start(t, memory, roots, "d", 0) // d knows only the current records
 		for _, s := range good {
 			if err := d.checks(s); err != nil {
 				t.Errorf("after a restore a new server checks what %s signed: %v", s.by, err)
@@ -464,7 +465,7 @@ func TestRootKeys(t *testing.T) {
 		if !errors.Is(err, keyring.ErrUnknownRoot) || !strings.Contains(err.Error(), "another root key") {
 			t.Fatalf("with another root key Open() = %v", err)
 		}
-		// One that has both signs with nothing that the others do not believe.
+		// A server with both root keys does not sign until the others trust its first one.
 		hasty, err := fleet.Open(t.Context(), fleet.Config{Store: &store{memory, new(atomic.Bool)}, Roots: parse(second, first), Now: time.Now,
 			Self: func() fleet.Self { return fleet.Self{ID: "hasty"} }})
 		if err != nil {
@@ -493,7 +494,7 @@ func TestRootKeys(t *testing.T) {
 		if err := b.checks(signed); err != nil {
 			t.Errorf("what was signed before: %v", err)
 		}
-		time.Sleep(2 * time.Hour) // the first root key is in no record any more that is needed
+		time.Sleep(2 * time.Hour) // no record that is still needed depends on the first root key
 		a = again(a, parse(second))
 		agree(t, "the second root key alone", a, b)
 		b = again(b, parse(second))

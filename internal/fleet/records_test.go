@@ -12,8 +12,8 @@ import (
 )
 
 // TestRecordsOfOtherReleases reads the records in testdata, which the first release with records
-// wrote. Every later release must read them, and if it writes more, earlier releases must read
-// that: servers of two releases run side by side during an upgrade. A release that has to break
+// wrote. Every later release must read them, and earlier releases must read what later ones write,
+// because servers of two releases run side by side during an upgrade. A release that has to break
 // this needs a new version number.
 func TestRecordsOfOtherReleases(t *testing.T) {
 	roots, err := keyring.ParseRoots([]byte("5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ="))

@@ -76,7 +76,7 @@ func TestRevocationsAreKept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(14 * time.Hour) // longer than the earlier certificate counts
+			time.Sleep(14 * time.Hour) // longer than the earlier certificate is valid
 			bad, o := b.sign(), operator(memory, roots)
 			later, err := memory.Get(t.Context(), key)
 			if err != nil {
@@ -122,15 +122,15 @@ func TestKeysAreKept(t *testing.T) {
 	})
 }
 
-// TestClockIsPutRight: a server whose clock was hours ahead certifies its key anew when
-// the clock is right again. The others believe it, and no one writes without end.
+// TestClockIsPutRight: a server whose clock was hours ahead certifies its key anew when the clock
+// is right again. The others believe it, and no server writes forever.
 func TestClockIsPutRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
 		var replaced atomic.Int64
 		memory.Fail = func(method string, persisted bool) error {
 			if method == "Replace" && persisted && replaced.Add(1) > 10_000 {
-				time.Sleep(time.Minute) // or the test does not end
+				time.Sleep(time.Minute) // otherwise the test does not end
 			}
 			return nil
 		}
@@ -178,8 +178,7 @@ func TestManyBadRecords(t *testing.T) {
 	})
 }
 
-// TestRestartedAgainAndAgain: what servers leave behind that never run for long is
-// forgotten.
+// TestRestartedAgainAndAgain: the records of servers that never run for long are forgotten.
 func TestRestartedAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -197,23 +196,23 @@ func TestRestartedAgainAndAgain(t *testing.T) {
 	})
 }
 
-// TestRotationOfAnEarlierState: someone puts an earlier record of the common secrets, or
-// restores one, at the moment at which keys are rotated. The servers stay of one mind, and
-// the operator hears of it when the rotation is lost.
+// TestRotationOfAnEarlierState: someone writes an earlier record of the common secrets just before
+// keys are rotated. The servers still agree with each other, and the operator gets an error if the
+// rotation is lost.
 func TestRotationOfAnEarlierState(t *testing.T) {
 	for earlier, rotations := range map[string]int{"the one before": 0, "one of two rotations ago": 2} {
 		t.Run(earlier, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				memory, roots := &registrytest.Memory{}, keyring.NewRoots()
 				a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
-				var records []string // as they were
+				var records []string // earlier versions of the record
 				o := operator(memory, roots)
 				look := func() {
 					record, err := memory.Get(t.Context(), "fleet/key/shared")
 					if err != nil {
 						t.Fatal(err)
 					}
-					records = append(records, string(record.Value)) // with a session key that waits
+					records = append(records, string(record.Value)) // includes a session key that is not in use yet
 				}
 				if err := o.Rotate(t.Context(), fleet.Rotation{}); err != nil {
 					t.Fatal(err)
@@ -252,8 +251,8 @@ func TestRotationOfAnEarlierState(t *testing.T) {
 	}
 }
 
-// TestCopiedAnnouncement: what a server said that is gone, put back again and again, does
-// not count as a server.
+// TestCopiedAnnouncement: an announcement of a server that is gone does not count as a server, even
+// if someone restores it again and again.
 func TestCopiedAnnouncement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -273,7 +272,7 @@ func TestCopiedAnnouncement(t *testing.T) {
 			t.Fatal(err)
 		}
 		old := a.sign().id
-		for range 30 { // one after the other, as if it spoke
+		for range 30 { // alternate them, as a running server would write
 			put(t, memory, copied.Key, string(earlier.Value))
 			time.Sleep(time.Second)
 			put(t, memory, copied.Key, string(copied.Value))
@@ -290,7 +289,7 @@ func TestCopiedAnnouncement(t *testing.T) {
 	})
 }
 
-// TestClockIsPutBack: a server whose clock is put back is still there.
+// TestClockIsPutBack: a server stays in the list when its clock is set back.
 func TestClockIsPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()

@@ -7,13 +7,13 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// SetStrangerLines bounds what is written about strangers.
+// SetStrangerLines limits the log lines and records about strangers.
 func (s *Server) SetStrangerLines(l throttle.Limit) { s.record.strangers = throttle.NewLines(l, l) }
 
 // HalfOpen returns the number of connections that are not logged on yet.
 func (s *Server) HalfOpen() int { return s.waiting.Stats().Open }
 
-// SCRAMFirst is the client's first message.
+// SCRAMFirst returns the client's first message.
 func SCRAMFirst(offered []string, state *tls.ConnectionState, binding string, verified bool) (string, error) {
 	c, err := pgwire.NewSCRAM(offered, "password", state, binding, verified)
 	if err != nil {
@@ -29,8 +29,8 @@ func (s *Server) Settled() bool {
 	return s.sessions.total == 0
 }
 
-// ResetRefused returns why a session of a server with that version is not reset, or nil if it
-// is.
+// ResetRefused returns why the gateway does not reset a session on a server of that version, or nil
+// if it does.
 func ResetRefused(version string) error {
 	return (&upstream{status: map[string]string{"server_version": version}}).mayReset()
 }

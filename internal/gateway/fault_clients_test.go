@@ -31,8 +31,8 @@ func TestThousandsOfStrangers(t *testing.T) {
 		func(c net.Conn) { _, _ = c.Write(be32(9999)); _, _ = c.Write(make([]byte, 9000)) },
 		func(c net.Conn) { _, _ = c.Write(be32(1 << 30)) },
 		func(c net.Conn) { _, _ = c.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")) },
-		func(c net.Conn) { _, _ = c.Write([]byte{22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc}) }, // a ClientHello that does not come
-		func(c net.Conn) { _, _ = c.Write(whole) },                                       // asks for a password, does not give it
+		func(c net.Conn) { _, _ = c.Write([]byte{22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc}) }, // announces a ClientHello and does not send it
+		func(c net.Conn) { _, _ = c.Write(whole) },                                       // gets the password request and sends no password
 		func(c net.Conn) { _, _ = c.Write(whole); _, _ = c.Write(append([]byte{'p'}, be32(4000)...)) },
 		func(c net.Conn) { _, _ = c.Write(whole); _, _ = c.Write(passwordMessage("forged")) },
 	}
@@ -47,7 +47,7 @@ func TestThousandsOfStrangers(t *testing.T) {
 			dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 9, byte(1+i%200))}}
 			conn, err := dialer.Dial("tcp", f.addr)
 			if err != nil {
-				return // turned away, which is one way to bound it
+				return // refused, which also bounds the cost
 			}
 			begin[i%len(begin)](conn)
 			mu.Lock()

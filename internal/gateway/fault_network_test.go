@@ -27,7 +27,7 @@ type network struct {
 	listener net.Listener
 
 	mu     sync.Mutex // guards the rest
-	server string     // where it leads; empty: connections are reset
+	server string     // the address that connections lead to; empty: they are reset
 	delay  time.Duration
 	frozen chan struct{} // nil, or closed when bytes flow again
 	conns  map[net.Conn]bool
@@ -54,7 +54,7 @@ func newNetwork(t testing.TB, server string) *network {
 
 func (n *network) addr() string { return n.listener.Addr().String() }
 
-// lead sends new connections to another server; existing ones stay.
+// lead sends new connections to another server and leaves existing ones alone.
 func (n *network) lead(server string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -147,7 +147,7 @@ func (n *network) pump(to, from net.Conn) {
 		if frozen != nil {
 			<-frozen
 		}
-		time.Sleep(delay) // what a slow network does
+		time.Sleep(delay) // the network is slow
 		if size > 0 {
 			if _, err := to.Write(buffer[:size]); err != nil {
 				from.Close()
@@ -246,7 +246,7 @@ func pairOf(t testing.TB, inst postgres.Installation) (primary, standby *hosted)
 	root := openDir(t)
 	primary = hostOf(t, inst, filepath.Join(root, "a"), nil)
 	primary.admit()
-	primary.stop() // a copy of the files is a base backup while nothing runs
+	primary.stop() // while the server is stopped, a copy of its files is a base backup
 	if out, err := exec.Command("cp", "-a", filepath.Join(root, "a"), filepath.Join(root, "b")).CombinedOutput(); err != nil {
 		t.Fatalf("copying the data directory: %v: %s", err, out)
 	}
@@ -291,7 +291,7 @@ func (f *fixture) behind(identifier, attrs string, addresses ...string) *gateway
 	return f.add(&gateway.Cluster{Identifier: identifier, Database: "postgres", Admin: admin, Upstream: &config.Config, TargetSessionAttrs: attrs})
 }
 
-// to returns the grant for another cluster.
+// to returns a grant for another cluster.
 func (f *fixture) to(cluster, user string, groups ...string) grant {
 	g := f.grant(user, groups...)
 	g.Cluster = cluster
@@ -310,11 +310,11 @@ func (f *fixture) logon(g grant) (*pgx.Conn, time.Duration, error) {
 	return conn, took, err
 }
 
-// patience is the extra time that a machine may take which is busy with other tests. The time of
-// the recovery itself is logged.
+// patience is the extra time allowed on a machine that is busy with other tests. The recovery time
+// itself is logged.
 const patience = 15 * time.Second
 
-// works fails unless logons succeed within a time. It retries as clients do.
+// works fails the test unless a logon succeeds within the time. It retries as clients do.
 func (f *fixture) works(within time.Duration, g func() grant) *pgx.Conn {
 	f.t.Helper()
 	for end := time.Now().Add(within + patience); ; {

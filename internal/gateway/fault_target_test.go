@@ -20,8 +20,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// another adds a second, healthy cluster. The function that it returns fails the test unless
-// that cluster works undisturbed.
+// another adds a second, healthy cluster. The returned function fails the test unless that cluster
+// works undisturbed.
 func (f *fixture) another() func() {
 	f.t.Helper()
 	pg := pgtest.Start(f.t)
@@ -67,7 +67,7 @@ func TestTargetDown(t *testing.T) {
 	neighbour()
 }
 
-// TestTargetFrozen: the target stops answering in the middle of anything.
+// TestTargetFrozen: the target stops answering, and later goes on.
 func TestTargetFrozen(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
@@ -79,7 +79,7 @@ func TestTargetFrozen(t *testing.T) {
 	alice := func() grant { return f.to("frozen", "alice") }
 	f.works(5*time.Second, alice)
 	n.freeze()
-	_, _, err := f.logon(alice()) // logon wants it within its time
+	_, _, err := f.logon(alice()) // f.logon fails the test if this takes too long
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) || refused.Code != "08001" && refused.Code != "08006" {
 		t.Errorf("a logon to a frozen cluster: %v", err)
@@ -119,7 +119,7 @@ func TestTargetSlow(t *testing.T) {
 	f.works(5*time.Second, func() grant { return f.to("slow", "alice") })
 }
 
-// TestTargetStarting: clients of a server that is starting are told so.
+// TestTargetStarting: if the server is starting, the client is told so.
 func TestTargetStarting(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	f := newFixture(t, nil)
@@ -135,7 +135,7 @@ func TestTargetStarting(t *testing.T) {
 	neighbour()
 	n.lead(pg.addr())
 	f.works(3*time.Second, alice)
-	n.lead(starting) // the administration stands, the session is what is refused
+	n.lead(starting) // the administrative connection still works; only the session is refused
 	_, _, err = f.logon(alice())
 	f.refused(err, "57P03", "the database system is starting up")
 }
@@ -269,8 +269,8 @@ func TestStandby(t *testing.T) {
 	f.works(5*time.Second, func() grant { return f.to("replica", "late") })
 }
 
-// TestTargetSessionAttrs: sessions go to the hosts that the setting allows. From PostgreSQL 14
-// on a server reports its kind; older ones have to be asked.
+// TestTargetSessionAttrs: sessions go to the hosts that the setting allows. From PostgreSQL 14 on a
+// server reports its kind without being asked; the gateway has to query older ones.
 func TestTargetSessionAttrs(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	versions := pgtest.Versions()
@@ -497,7 +497,7 @@ func TestRightsWithdrawn(t *testing.T) {
 	pg.exec("alter role daypass nocreaterole")
 	_, _, err := f.logon(f.to("poor", "newcomer"))
 	f.refused(err, "58000", "run `daypass cluster check poor`")
-	f.works(0, func() grant { return f.to("poor", "alice") }) // nothing to change
+	f.works(0, func() grant { return f.to("poor", "alice") }) // alice's session role needs no change
 	pg.exec("alter role daypass createrole")
 	f.works(0, func() grant { return f.to("poor", "newcomer") })
 

@@ -115,6 +115,6 @@ func TestIdentityAfterFailover(t *testing.T) {
 	g := f.grant("alice")
 	_, err := f.try(g.LogonName(), f.mint(g), "")
 	f.refused(err, "58000", "do not work as their user")
-	at(bad, good) // and a host that is right serves
+	at(bad, good) // a host that applies the default role gets sessions
 	f.session(f.grant("alice"), "disable")
 }

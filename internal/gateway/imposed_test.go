@@ -53,8 +53,8 @@ const (
 )
 
 // disguised returns a query whose result looks like many ReadyForQuery messages, and which then
-// runs forever. PostgreSQL sends the result up to the end of its 8192-byte buffer; with one of
-// the six shifts, that is right after such a message.
+// runs forever. PostgreSQL sends the result up to the end of its 8192-byte buffer; with one of the
+// six shifts, the buffer ends right after such a message.
 func disguised(shift int) []byte {
 	return extended(fmt.Sprintf("select case n when 1 then decode(repeat('00', %d) || repeat('5a0000000549', 3000), 'hex') else pg_temp.f() end from generate_series(1, 2) n", shift))
 }
@@ -66,8 +66,8 @@ func TestImposedEnds(t *testing.T) {
 		name  string
 		setup []string
 		send  []byte
-		read  bool // the client reads what it is sent
-		busy  bool // the server works for it
+		read  bool // the client reads its answers
+		busy  bool // the server is working on a request
 	}
 	function := func(code string) []string {
 		return []string{"create function pg_temp.f() returns bytea language plpgsql as $$ begin " + code + " end $$"}

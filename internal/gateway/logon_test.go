@@ -112,7 +112,7 @@ func TestForgeries(t *testing.T) {
 		table = append(table, forgery{fmt.Sprintf("character %d left out", i), "", good[:i] + good[i+1:]})
 	}
 	alphabet := "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	for _, c := range alphabet { // also those that differ in unused bits only
+	for _, c := range alphabet { // includes letters that differ only in unused bits
 		if last := good[:len(good)-1] + string(c); last != good {
 			table = append(table, forgery{"last character " + string(c), "", last})
 		}
@@ -193,7 +193,7 @@ func TestTruth(t *testing.T) {
 	f.real(pg)
 	user := pg.Name("bob")
 	pg.Exec(t, "postgres", "CREATE ROLE "+user+" LOGIN; CREATE ROLE "+user+"_nologin NOLOGIN; CREATE ROLE "+user+"_super SUPERUSER LOGIN")
-	longDatabase := (pg.Name("db") + strings.Repeat("d", 63))[:63] // what PostgreSQL would make of a longer one
+	longDatabase := (pg.Name("db") + strings.Repeat("d", 63))[:63] // PostgreSQL would truncate a longer name to this one
 	pg.Exec(t, "postgres", "CREATE DATABASE "+longDatabase)
 
 	config, err := pgx.ParseConfig("postgres://x@127.0.0.1:1/x?sslmode=disable&connect_timeout=2")

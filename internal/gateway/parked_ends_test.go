@@ -12,7 +12,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestParkedSessionsEndWhenDemandIsUnknown: a command may wait for their databases.
+// TestParkedSessionsEndWhenDemandIsUnknown: parked sessions end if the gateway cannot tell which
+// databases are in demand, because a command may be waiting for those databases.
 func TestParkedSessionsEndWhenDemandIsUnknown(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
@@ -37,8 +38,7 @@ func (blindAdmin) DatabasesInDemand(context.Context) ([]string, error) {
 	return nil, errors.New("permission denied")
 }
 
-// TestKillDuringTheReset: a session that is being reset can be ended like one that is
-// parked.
+// TestKillDuringTheReset: a session can be ended during its reset, just like a parked one.
 func TestKillDuringTheReset(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
@@ -46,7 +46,7 @@ func TestKillDuringTheReset(t *testing.T) {
 	f.dialling(cluster, func(conn net.Conn) net.Conn { return &slowReset{conn, resetting, goOn} })
 	g := f.grant(pg.Name("killed"))
 	conn := f.connect(g, "")
-	_ = conn.Close(t.Context()) // its session role was made by this logon
+	_ = conn.Close(t.Context()) // not parked, because this logon created the session role
 	pgtest.Eventually(t, "the first session is over", f.server.Settled)
 	conn = f.connect(g, "")
 	_ = conn.Close(t.Context())
@@ -59,7 +59,7 @@ func TestKillDuringTheReset(t *testing.T) {
 	}
 }
 
-// slowReset holds DISCARD ALL back until it may go on.
+// slowReset holds DISCARD ALL back until the test releases it.
 type slowReset struct {
 	net.Conn
 	resetting chan<- struct{}

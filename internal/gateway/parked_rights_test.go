@@ -16,7 +16,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestMembersOfSuperusersAreNeverParked: SET ROLE is all that it takes.
+// TestMembersOfSuperusersAreNeverParked: a member of a superuser becomes one with SET ROLE.
 func TestMembersOfSuperusersAreNeverParked(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
@@ -37,8 +37,8 @@ func TestMembersOfSuperusersAreNeverParked(t *testing.T) {
 	}
 }
 
-// TestLibraryOfAnExtensionThatIsGone: a library stays in the process when the extension
-// it came with was rolled back, or dropped.
+// TestLibraryOfAnExtensionThatIsGone: after an extension was rolled back or dropped, its library
+// stays loaded in the process.
 func TestLibraryOfAnExtensionThatIsGone(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
@@ -58,8 +58,8 @@ func TestLibraryOfAnExtensionThatIsGone(t *testing.T) {
 	})
 }
 
-// TestPreparedTransactionOfTheUser: its owner is the role that prepared it, which is
-// seldom the session role.
+// TestPreparedTransactionOfTheUser: a prepared transaction belongs to the role that prepared it,
+// which is seldom the session role.
 func TestPreparedTransactionOfTheUser(t *testing.T) {
 	pg := pgtest.Start(t).StartAlone(t, map[string]string{"max_prepared_transactions": "5"})
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
@@ -74,7 +74,7 @@ func TestPreparedTransactionOfTheUser(t *testing.T) {
 	}
 }
 
-// dialling returns the cluster with another way to the server.
+// dialling passes the cluster's new upstream connections through wrap.
 func (f *fixture) dialling(cluster *gateway.Cluster, wrap func(net.Conn) net.Conn) {
 	other, config := *cluster, *cluster.Upstream
 	dial := config.DialFunc
@@ -89,9 +89,9 @@ func (f *fixture) dialling(cluster *gateway.Cluster, wrap func(net.Conn) net.Con
 	f.add(&other)
 }
 
-// TestSettingThatCameBetween: the holder gives the session role a setting after the gateway
-// has looked at it, and takes it back when the process has started with it. RESET ALL goes
-// back to that setting.
+// TestSettingThatCameBetween: the holder gives the session role a setting after the gateway has
+// read the role's settings, and removes it once the process has started with it. RESET ALL would
+// restore that setting.
 func TestSettingThatCameBetween(t *testing.T) {
 	pg := pgtest.Start(t)
 	for _, where := range []string{"ALTER ROLE {role}", "ALTER ROLE {role} IN DATABASE {database}", "ALTER DATABASE {database}"} {

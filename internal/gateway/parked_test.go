@@ -31,7 +31,7 @@ func parking(t *testing.T, pg *pgtest.Server, p session.Parking, adjust func(*ga
 	return f, f.add(&cluster)
 }
 
-// parkedSessions are the parked sessions.
+// parkedSessions returns the parked sessions.
 func (f *fixture) parkedSessions() []gateway.Session {
 	return slices.DeleteFunc(f.server.Sessions(), func(s gateway.Session) bool { return s.State != "parked" })
 }
@@ -172,8 +172,8 @@ func TestParkedSessionIsReset(t *testing.T) {
 	})
 }
 
-// TestNeverParked: a session with state that no reset removes is ended, and so is one that does
-// not leave in good order.
+// TestNeverParked: a session with state that no reset removes is ended, and so is a session whose
+// client does not leave in good order.
 func TestNeverParked(t *testing.T) {
 	versions := pgtest.Versions()
 	test := func(t *testing.T, major int) {
@@ -222,7 +222,7 @@ func TestNeverParked(t *testing.T) {
 		pg.Exec(t, cluster.Database, "CREATE FUNCTION c() RETURNS language_handler LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_call_handler'")
 		row("function in C", func(*pgx.Conn) {})
 	}
-	for _, v := range slices.Compact([]int{versions[0].Major, versions[len(versions)-1].Major}) { // they differ in what they tell of libraries
+	for _, v := range slices.Compact([]int{versions[0].Major, versions[len(versions)-1].Major}) { // the oldest and the newest report loaded libraries differently
 		t.Run(strconv.Itoa(v), func(t *testing.T) { test(t, v) })
 	}
 }
@@ -344,7 +344,8 @@ func TestParkingUnderAHostileSearchPath(t *testing.T) {
 	}
 }
 
-// TestParkedSessionOverTLS: the connection to the server goes on where the relay left it.
+// TestParkedSessionOverTLS: the next session continues the connection to the server where the relay
+// stopped.
 func TestParkedSessionOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	authority, err := ca.Open(dir, nil, nil)

@@ -92,7 +92,7 @@ func TestPrewarmDoubts(t *testing.T) {
 		name     string
 		change   func(t *testing.T, user string, pid int)
 		settings []string // of the logon
-		query    string   // what the logon has to see
+		query    string   // returns want in a new session
 		want     string
 	}{
 		{"setting of the user", func(t *testing.T, user string, _ int) {
@@ -147,7 +147,7 @@ func TestPrewarmIsBounded(t *testing.T) {
 			_ = conn.Close(context.Background())
 		}
 	}
-	// One where each was ready before the next logon, which then never found none.
+	// One session is left if a spare was ready before every logon.
 	pgtest.Eventually(t, "one or two are left", func() bool { n := len(pids(t, pg, g.DBUser)); return n == 1 || n == 2 })
 	other := *cluster
 	other.Prewarm = 0
@@ -186,7 +186,7 @@ func TestShutdownLeavesNoSpare(t *testing.T) {
 }
 
 // TestPrewarmIsShutOut: a waiting session is not used if the server would refuse a new one. The
-// reasons for that are the same in all versions.
+// possible reasons are the same in all versions.
 func TestPrewarmIsShutOut(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, shared *pgtest.Server) {
 		pg := shared.StartAlone(t, nil)
@@ -222,8 +222,8 @@ func TestPrewarmIsShutOut(t *testing.T) {
 	})
 }
 
-// TestPrewarmMakesWayForDropDatabase: waiting sessions do not block DROP DATABASE, which is
-// alike in all versions.
+// TestPrewarmMakesWayForDropDatabase: waiting sessions do not block DROP DATABASE, which works the
+// same in all versions.
 func TestPrewarmMakesWayForDropDatabase(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
@@ -241,13 +241,13 @@ func TestPrewarmMakesWayForDropDatabase(t *testing.T) {
 	})
 }
 
-// TestPrewarmAndLoginTriggers: a login event trigger decides about each session when it begins,
-// and the client gets the errors that it raises.
+// TestPrewarmAndLoginTriggers: a login event trigger runs at the start of each session, and the
+// client gets the errors that it raises.
 func TestPrewarmAndLoginTriggers(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()
 		if pg.Major() < 17 {
-			return // it has none
+			return // without login event triggers
 		}
 		f := newFixture(t, nil)
 		cluster := *f.real(pg)
@@ -301,8 +301,8 @@ func TestPrewarmedSessionsAreListed(t *testing.T) {
 	}
 }
 
-// TestPrewarmPutsNothingOff: the rights of a session role with groups end with its last session,
-// so no spare waits longer than that.
+// TestPrewarmPutsNothingOff: a session role with groups loses its rights after its last session, so
+// no spare outlives that session.
 func TestPrewarmPutsNothingOff(t *testing.T) {
 	f, pg, _ := prewarming(t, 4)
 	user, group := pg.Name("grouped"), pg.Group(t, "group")

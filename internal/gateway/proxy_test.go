@@ -33,8 +33,8 @@ func (f *fixture) dialProxied(n byte, header string) net.Conn {
 
 func behindProxies(c *gateway.Config) { c.Proxies = netip.MustParsePrefix("127.0.3.0/28").Contains }
 
-// TestProxyProtocol: a session through a proxy counts as its client's, in the record and in the
-// list of sessions. A header from any other address is not believed.
+// TestProxyProtocol: a session through a proxy appears under its client's address in the record and
+// in the list of sessions. A header from any other address is not believed.
 func TestProxyProtocol(t *testing.T) {
 	f := newFixture(t, behindProxies)
 	f.real(pgtest.Start(t))

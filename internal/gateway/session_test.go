@@ -175,7 +175,8 @@ func sessionsOf(t testing.TB, pg *pgtest.Server, user string) int {
 
 var sleep = typed('Q', []byte("SELECT pg_sleep(120)\x00"))
 
-// TestCancel runs on one version of each kind only: the request is alike in all versions.
+// TestCancel runs on the oldest and the newest version only: cancel requests work the same in all
+// versions.
 func TestCancel(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		f := newFixture(t, func(c *gateway.Config) { c.Limits.FailureDelay, c.Limits.FailureDelayMax = 1, 1 })
@@ -312,7 +313,7 @@ func TestClientGoneIsCancelled(t *testing.T) {
 						packets <- body
 						if !bytes.HasPrefix(body, be32(80877102)) {
 							sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
-							<-t.Context().Done() // a query that runs does not notice that its client is gone
+							<-t.Context().Done() // a running query does not notice that its client is gone
 						}
 					}()
 				}
@@ -485,7 +486,7 @@ func TestKillUnderLoad(t *testing.T) {
 					}
 				}
 			}()
-			time.Sleep(20 * time.Millisecond) // wherever that is
+			time.Sleep(20 * time.Millisecond) // stops at an arbitrary point of the stream
 			f.server.Kill(f.server.Sessions()[0].ID)
 			if m := <-last; len(m) == 0 || m[0] != 'E' || errorFields(m[5:])['C'] != "57P01" {
 				t.Errorf("rows of %d: the last message is %.60q", size, m)
@@ -524,7 +525,7 @@ func TestGoroutines(t *testing.T) {
 	pg := pgtest.Start(t)
 	f.real(pg)
 	g := f.grant(pg.Name("alice"))
-	f.session(g, "verify-full").send([]byte("X\x00\x00\x00\x04")) // connect the administrator
+	f.session(g, "verify-full").send([]byte("X\x00\x00\x00\x04")) // makes the administrative login connect
 	pgtest.Eventually(t, "the session ends", func() bool { return len(f.server.Sessions()) == 0 })
 	before := runtime.NumGoroutine()
 	var clients []*client

@@ -127,7 +127,7 @@ func TestRevokedSessions(t *testing.T) {
 	f.server.Recheck()
 	endsWith(t, idle, "57P01", "the credential was revoked")
 	endsWith(t, block, "57P01", "the credential was revoked")
-	// A running query gets the cancel error, or that and the final error.
+	// A running query gets the error of the cancellation or the final error.
 	if err := <-query; !pgIs(err, "57014") && !pgIs(err, "57P01") {
 		t.Errorf("the running query ended with %v", err)
 	}
@@ -200,7 +200,7 @@ func limited(t *testing.T, limits session.Limits, sslmode string) (f *fixture, c
 	look = func() {
 		asked := func() int { registry.mu.Lock(); defer registry.mu.Unlock(); return registry.asked }
 		before := asked()
-		// When the second check has begun, the first has ended.
+		// Checks do not overlap: once the second has begun, the first has ended.
 		pgtest.Eventually(t, "the gateway looks", func() bool { f.server.Recheck(); return asked() >= before+2 })
 	}
 	return f, f.session(f.grant(pg.Name("alice")), sslmode), look
@@ -261,7 +261,7 @@ func TestEndAtExpiry(t *testing.T) {
 			t.Errorf("message %q %q", kind, notice)
 		}
 		look()
-		for range 100 { // it works on, and is told once
+		for range 100 { // no second notice comes
 			if got := c.query("SELECT 1"); got != "TDCZ" {
 				t.Fatalf("after the notice: %s", got)
 			}
@@ -326,7 +326,7 @@ func TestIdleLimit(t *testing.T) {
 	} {
 		f, c, look := limited(t, session.Limits{Idle: 10 * time.Minute}, "verify-full")
 		id := f.server.Sessions()[0].ID
-		for range 5 { // who works now and then stays
+		for range 5 { // a client that is active now and then is not idle
 			look()
 			f.forward(6 * time.Minute)
 			c.query(row.begin)
@@ -420,7 +420,7 @@ func TestRevokedServerSilent(t *testing.T) {
 		select {
 		case <-first:
 			sends(authOK, typed('S', []byte("server_version\x0015.1\x00")), typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
-		default: // the cancel
+		default: // the cancel request
 		}
 		_, _ = io.Copy(io.Discard, conn)
 	})

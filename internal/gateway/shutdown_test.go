@@ -26,7 +26,7 @@ func TestShutdown(t *testing.T) {
 	short := f.session(g, "verify-full")
 	running.send(sleep)
 	short.send(typed('Q', []byte("SELECT pg_sleep(0.5), 'done'\x00")))
-	idler.send(typed('Q', []byte("LISTEN x; NOTIFY x\x00"))) // a notification is the last that it was sent
+	idler.send(typed('Q', []byte("LISTEN x; NOTIFY x\x00"))) // this session also gets a notification
 	idler.until('Z')
 	pgtest.Eventually(t, "the queries run", func() bool { return sleeping(t, pg, g.DBUser) == 2 })
 
@@ -130,7 +130,7 @@ func TestShutdownDuringLogon(t *testing.T) {
 		}
 		return err != nil
 	})
-	time.Sleep(50 * time.Millisecond) // the sessions have been looked at by now
+	time.Sleep(50 * time.Millisecond) // Shutdown has gone through the sessions
 	close(admin.answer)
 	<-ended
 	if fields := errorFields(c.until('E')); fields['C'] != "57P01" {
@@ -156,7 +156,7 @@ func TestShutdownMany(t *testing.T) {
 	addr, _ := scripted(t, func(conn net.Conn) {
 		sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
 		_ = conn.SetDeadline(noDeadline)
-		_, _ = io.Copy(io.Discard, conn) // of cancel requests, too
+		_, _ = io.Copy(io.Discard, conn) // includes cancel requests
 		<-t.Context().Done()
 	})
 	admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}

@@ -21,10 +21,10 @@ func TestPreStartup(t *testing.T) {
 	layout := func(b []byte) []byte { return packet(version30, b) }
 	for _, test := range []struct {
 		name  string
-		send  [][]byte // each after the answer to the one before, which is one byte long
-		reply string   // those bytes
-		ask   bool     // then a password is asked for
-		error string   // or this SQLSTATE and text are the answer; empty: there is none
+		send  [][]byte // each is sent after the one-byte answer to the previous one
+		reply string   // the one-byte answers
+		ask   bool     // then the gateway asks for a password
+		error string   // or it sends this SQLSTATE and text; empty: it sends nothing
 	}{
 		{"start-up", [][]byte{hello}, "", true, ""},
 		{"GSS, start-up", [][]byte{gssencRequest, hello}, "N", true, ""},
@@ -73,7 +73,7 @@ func TestPreStartup(t *testing.T) {
 				}
 				return
 			}
-			if test.error == "" { // as PostgreSQL, without a word
+			if test.error == "" { // like PostgreSQL, the gateway sends nothing
 				if rest := c.rest(); rest != "" {
 					t.Errorf("answer %q, want none", rest)
 				}
@@ -128,7 +128,7 @@ func TestSQLStatesAreInTheManual(t *testing.T) {
 	}
 }
 
-// Messages of protocol 2 have no length.
+// TestProtocol2: messages of protocol 2 have no length field.
 func TestProtocol2(t *testing.T) {
 	f := newFixture(t, nil)
 	c := f.dial()

@@ -17,8 +17,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestSilentPeers: 300 peers from 300 addresses say nothing, where 100 connections
-// may be half-open. An honest client gets in.
+// TestSilentPeers: 300 peers from 300 addresses connect and send nothing, although only 100
+// connections may be half-open. An honest client gets in.
 func TestSilentPeers(t *testing.T) {
 	f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfOpen, c.Limits.LogonTimeout = 100, 20*time.Second })
 	f.real(pgtest.Start(t))
@@ -49,8 +49,8 @@ func TestTalkingPeers(t *testing.T) {
 				c.Limits.HalfOpen, c.Limits.HalfOpenPerAddress, c.Limits.LogonTimeout = 100, 100, time.Minute
 			})
 			f.real(pgtest.Start(t))
-			// At this rate a start-up packet of 9000 bytes takes a quarter of an hour. A peer
-			// that is closed for a newcomer connects again.
+			// At this rate a start-up packet of 9000 bytes takes a quarter of an hour. A peer that
+			// is closed to make room for a newcomer connects again.
 			ctx, stop := context.WithCancel(t.Context())
 			var talking sync.WaitGroup
 			defer talking.Wait()
@@ -75,8 +75,8 @@ func TestTalkingPeers(t *testing.T) {
 				}
 			}
 			pgtest.Eventually(t, "the room is full", func() bool { return f.server.HalfOpen() == 100 })
-			// On a busy machine the honest client may itself be slow and be closed for a
-			// newcomer; it tries again.
+			// On a busy machine the honest client may itself be slow, and be closed to make room
+			// for a newcomer. Then it tries again.
 			g := f.grant("alice")
 			for range 3 {
 				start := time.Now()
@@ -211,7 +211,7 @@ func TestSlowedFailures(t *testing.T) {
 		}
 	}
 	var wait sync.WaitGroup
-	for range 100 { // most of which are held
+	for range 100 { // most answers are delayed
 		wait.Go(func() { fail() })
 	}
 	start := time.Now()
@@ -258,7 +258,7 @@ func TestStrangersFillNoDisk(t *testing.T) {
 		t.Errorf("%d records of %d forgeries, want %d", n, flood-1, burst)
 	}
 	f.ahead.Add(int64(1000 * time.Second))
-	forge() // tells of the others
+	forge() // its record reports the omitted ones
 	told := 0
 	f.audit.mu.Lock()
 	for _, r := range f.audit.logons {

@@ -14,7 +14,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// otherGateway is an Admin whose session role is stripped by another gateway once, at one of two
+// otherGateway is an Admin that lets another gateway strip the session role once, at one of two
 // moments during a logon.
 type otherGateway struct {
 	gateway.Admin

@@ -184,7 +184,7 @@ func TestHosts(t *testing.T) {
 		name  string
 		hosts []string
 		attrs string
-		state string // empty: it works
+		state string // empty: the logon succeeds
 		want  string
 	}{
 		{"second", []string{closed.Addr().String(), primary}, "", "", primary},
@@ -231,7 +231,8 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestHealOnce: a refused password is set again once, not over and over.
+// TestHealOnce: if the server refuses the password, the gateway sets it again once, not over and
+// over.
 func TestHealOnce(t *testing.T) {
 	f := newFixture(t, nil)
 	addr, asked := scripted(t, sends(fatalMessage("28P01", "password authentication failed")))
@@ -247,7 +248,8 @@ func TestHealOnce(t *testing.T) {
 	}
 }
 
-// TestServerWithoutInterval: some systems cannot detect that a client is gone.
+// TestServerWithoutInterval: a platform without client_connection_check_interval still gets
+// sessions.
 func TestServerWithoutInterval(t *testing.T) {
 	f := newFixture(t, nil)
 	var asked atomic.Int32
@@ -273,7 +275,7 @@ func TestServerWithoutInterval(t *testing.T) {
 // TLS with channel binding. A certificate of someone else is refused.
 func TestUpstreamTLS(t *testing.T) {
 	shared := pgtest.Start(t)
-	if newest := pgtest.Versions(); len(newest) > 0 { // for what 17 brought
+	if newest := pgtest.Versions(); len(newest) > 0 { // the newest version has the features of 17
 		shared = pgtest.StartVersion(t, strconv.Itoa(newest[0].Major))
 	}
 	dir := t.TempDir()
@@ -422,7 +424,7 @@ func TestClientCertificate(t *testing.T) {
 		return value[string](t, pgtest.Connect(t, pg.Superuser("postgres")), "SHOW ssl_ca_file") == file
 	})
 	try(shown+"&sslcertmode=require", true)
-	try("sslmode=require&sslcertmode=require", false) // asked, and there is none
+	try("sslmode=require&sslcertmode=require", false) // the server asks, and the client has no certificate
 }
 
 // TestUnixSocket connects to the database through a Unix socket.

@@ -13,9 +13,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestDatabaseThatRefusesTheLogin: a database does not let the administrative login in. What
-// session roles own there stays until it does. There is not one log line per role, and no
-// attempt after attempt.
+// TestDatabaseThatRefusesTheLogin: a database does not let the administrative login in. Session
+// roles keep their objects there until it does. The log does not get a line per role, and the sweep
+// does not try to connect again and again.
 func TestDatabaseThatRefusesTheLogin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

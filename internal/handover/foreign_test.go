@@ -95,7 +95,7 @@ func TestGrantsOfOthers(t *testing.T) {
 	})
 }
 
-// count counts the statements about roles that an Admin runs.
+// count returns a hook that counts an Admin's ALTER and DROP statements for one kind of object.
 func count(n *atomic.Int32, what string) func(string, *pgconn.PgConn) {
 	return func(sql string, _ *pgconn.PgConn) {
 		if strings.HasPrefix(sql, "alter "+what) || strings.HasPrefix(sql, "drop "+what) {
@@ -110,7 +110,7 @@ func TestSessionRolesPassedOn(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		if s.Major() > 14 {
-			return // a role is no longer its own administrator
+			return // from 15 on a role does not administer itself
 		}
 		f := plain(t, s)
 		alice, group, bob := f.LentUser("alice", ""), f.LentGroup("analysts"), f.LentUser("bob", "")

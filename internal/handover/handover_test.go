@@ -70,7 +70,7 @@ func TestHandOverWhenTheSessionEnds(t *testing.T) {
 	})
 }
 
-// usable is a condition for memberships that give or allow something.
+// usable returns the SQL condition for memberships that give the member any rights.
 func (f *fixture) usable() string {
 	if f.Major() >= 16 {
 		return "(m.inherit_option or m.set_option)"
@@ -127,9 +127,8 @@ func TestSweepAfterACrash(t *testing.T) {
 	})
 }
 
-// TestNothingChangesHandsUnderASession: an object that one of two sessions has created works in
-// the other one as long as that lasts. It is handed over at the end of the second session, by
-// any gateway.
+// TestNothingChangesHandsUnderASession: an object that one of two sessions has created stays usable
+// in the other one as long as that session lasts. After its end, any gateway hands the object over.
 func TestNothingChangesHandsUnderASession(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -67,7 +67,7 @@ func TestRolesOfASessionRole(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		if s.Major() < 16 {
-			return // who makes a role has no part in it there
+			return // before 16 the creator of a role gets no membership in it
 		}
 		for name, f := range map[string]*fixture{"plain": plain(t, s), "superuser": super(t, s)} {
 			t.Run(name, func(t *testing.T) { f.T = t; rolesOfASessionRole(t, f, name == "plain") })

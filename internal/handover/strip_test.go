@@ -17,7 +17,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// attack is a holder who left something behind that lends a group's rights to others.
+// attack is a holder whose session leaves an object behind that lends a group's rights to others.
 type attack struct {
 	*fixture
 	alice, group, db string
@@ -162,7 +162,7 @@ func TestRightsEndWithTheSession(t *testing.T) {
 				if a.reads(schema) {
 					t.Error("the group's right outlives the session")
 				}
-				a.Run("alter database %s reset all", a.db) // or a statement_timeout of 1 ms ends what the test asks
+				a.Run("alter database %s reset all", a.db) // else a statement_timeout of 1 ms would cancel the queries below
 				next := a.Session(dbuser.Need{User: a.alice, Groups: []string{a.group}, Database: map[bool]string{true: a.db, false: "postgres"}[!strings.Contains(t.Name(), "CONNECT")]})
 				if got := clustertest.One(t, next, "select pg_has_role($1, 'member')::text", a.group); got != "true" {
 					t.Error("the next logon is without the group")
@@ -180,7 +180,7 @@ func TestRightsEndWithTheSession(t *testing.T) {
 // everything, and the old revocation does not strip the role again.
 func TestStripOfTheRevoked(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
-		other := a.Logon(a.role, a.db) // of another valid credential
+		other := a.Logon(a.role, a.db) // a session of another valid credential
 		clustertest.Exec(t, c, "alter role current_user password 'mine'")
 		_ = c.Close(t.Context())
 		a.Admin.SessionRevoked(a.role.Name, a.db, nil)
@@ -224,8 +224,8 @@ func TestNothingToDoForThoseWhoOwnNothing(t *testing.T) {
 	})
 }
 
-// TestStripOfTheExpired: a role that no logon has used before its VALID UNTIL passed is
-// stripped, although it owns nothing.
+// TestStripOfTheExpired: a role that no logon has used before its VALID UNTIL passed is stripped,
+// even if it owns nothing.
 func TestStripOfTheExpired(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.ends(c)

@@ -13,9 +13,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestNamesSwappedUnderAHandOver: the owner of two schemas swaps their names just before an
-// object in one of them is handed over by name. Nothing of anyone else's is handed over, and the
-// right objects are at the next attempt. Names and locks are alike in all versions.
+// TestNamesSwappedUnderAHandOver: the owner of two schemas swaps their names just before an object
+// in one of them is handed over by name. No one else's object is handed over, and the next attempt
+// hands over the right ones. Names and locks work the same in all versions.
 func TestNamesSwappedUnderAHandOver(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

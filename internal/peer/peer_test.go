@@ -69,7 +69,7 @@ func client(t *testing.T, roots *keyring.Roots, name string, now func() time.Tim
 	return c
 }
 
-// lines counts what is logged.
+// lines counts log lines.
 type lines struct{ atomic.Int64 }
 
 func (l *lines) Write(p []byte) (int, error) {

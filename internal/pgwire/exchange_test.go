@@ -10,8 +10,8 @@ import (
 	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// stream writes messages down briefly: each letter is one, a space nothing. What
-// stands in brackets behind a letter is its body.
+// stream expands a short notation into messages: each letter is a message, with the body in
+// brackets after it. Spaces are ignored.
 func stream(short string) []byte {
 	var b []byte
 	for len(short) > 0 {
@@ -49,7 +49,7 @@ func TestExchange(t *testing.T) {
 		{"statements of one query", ">Q active <CCTDC active <Z idle"},
 		{"Terminate alone", ">X idle"},
 
-		// What comes at any time says nothing.
+		// Messages that may come at any time do not change the state.
 		{"notification after the answer", ">Q active <CZ A[xxxx] idle"},
 		{"notice after the answer", ">Q active <CZ N[xxxx] S[x] idle"},
 		{"notifications to an idle client", "<A[xxxx] idle <AANS idle"},
@@ -73,7 +73,7 @@ func TestExchange(t *testing.T) {
 		{"extended COPY in, failed, then a query", ">PBES active <12G active >dcS active <EZ idle >Q active <TDCZ idle"},
 		{"COPY in after a COPY that failed", ">PBES active <12G active >dcS active <EZ idle >PBES active <12G active >cS active <CZ idle"},
 
-		// Who breaks the protocol is active for longer.
+		// A client that breaks the protocol counts as active for longer.
 		{"query in COPY data", ">Q active <G active >d[bad] Q active <EZ active <DDD active"},
 		{"a way around by COPY", ">PBES active <12G active >d[bad] ScSQ active <EZ active <Z active <DDD active"},
 		{"query after an error without Sync", ">PBE active <E active >QS active <Z active"},
@@ -95,8 +95,7 @@ func TestExchange(t *testing.T) {
 	}
 }
 
-// regroup splits a script at its states, which are words of small letters longer
-// than one.
+// regroup splits a script at its states, which are lower-case words of more than one letter.
 func regroup(script string) []string {
 	var steps []string
 	for _, word := range strings.Fields(script) {
@@ -144,8 +143,8 @@ func pieces(b []byte, at int, f func([]byte) (bool, error)) (bool, error) {
 	return first || second, err
 }
 
-// TestExchangeIsBounded: what PostgreSQL ignores without an answer fills no memory,
-// and does not make a session look idle.
+// TestExchangeIsBounded: messages that PostgreSQL ignores without an answer do not fill memory, and
+// do not make a session look idle.
 func TestExchangeIsBounded(t *testing.T) {
 	x := pgwire.NewTracked()
 	x.FromClient(stream("PBE"))
@@ -182,8 +181,8 @@ func TestManyDoubtfulSyncs(t *testing.T) {
 	}
 }
 
-// FuzzExchange: however the streams are cut, the verdict is that of whole messages,
-// which a parser of the simplest kind has taken apart.
+// FuzzExchange: however the streams are cut into pieces, the verdict is the same as for whole
+// messages, which a simple parser has split.
 func FuzzExchange(f *testing.F) {
 	f.Add(stream("QPBESX"), stream("TDCZ 12CZ"), uint64(1))
 	f.Add(stream("PBES dddcS"), stream("12G CZ A Z[T]"), uint64(2))
@@ -223,8 +222,8 @@ func FuzzExchange(f *testing.F) {
 	})
 }
 
-// messagesOf takes a stream apart; the last piece may be less than a message, or
-// have a length that no message has.
+// messagesOf splits a stream into messages. The last piece may be an incomplete message, or have an
+// invalid length.
 func messagesOf(b []byte) [][]byte {
 	var list [][]byte
 	for len(b) >= 5 {
@@ -251,8 +250,8 @@ func cuts(r *rand.Rand, b []byte) [][]byte {
 	return list
 }
 
-// FuzzExchangeModel plays a client, a server that does what PostgreSQL does, and the
-// bytes that are on the way between them.
+// FuzzExchangeModel simulates a client, a server that behaves like PostgreSQL, and the bytes in
+// transit between them.
 func FuzzExchangeModel(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, true)
@@ -310,7 +309,7 @@ func play(t *testing.T, seed uint64, honest bool) {
 				x.FromClient(stream(m))
 				toServer = append(toServer, m)
 			}
-		case n < 6: // the server takes a message, or says something more
+		case n < 6: // the server takes a message, or sends more
 			var said []string
 			if len(toServer) > 0 && !s.talking() {
 				trace = append(trace, "*"+toServer[0])
@@ -320,7 +319,7 @@ func play(t *testing.T, seed uint64, honest bool) {
 				said = s.more()
 			}
 			toClient = append(toClient, said...)
-		default: // what it has said arrives
+		default: // messages from the server arrive
 			for range r.IntN(4) {
 				if len(toClient) > 0 {
 					trace = append(trace, "<"+toClient[0])
@@ -344,17 +343,17 @@ type modelServer struct {
 	r        *rand.Rand
 	status   byte
 	working  bool   // a request is being executed
-	extended bool   // it is one of the extended protocol
-	copying  bool   // and reads COPY data
-	skipping bool   // until Sync
-	rest     string // what it is still to say of the request
+	extended bool   // the request belongs to the extended protocol
+	copying  bool   // the request reads COPY data
+	skipping bool   // messages are ignored until Sync
+	rest     string // the answers that are still to be sent
 	open     bool   // an extended query without its Sync
 }
 
 func (s *modelServer) talking() bool { return s.rest != "" && !s.copying }
 func (s *modelServer) waits() bool   { return !s.working && !s.open && !s.skipping }
 
-// any adds what may come at any time.
+// any adds messages that may come at any time.
 func (s *modelServer) any(said ...string) []string {
 	if s.r.IntN(6) == 0 {
 		said = append(said, []string{"N[x]", "A[xxxx]", "S[x]"}[s.r.IntN(3)])
@@ -376,7 +375,7 @@ func (s *modelServer) fail() []string {
 	return append(s.any("E"), s.ready()...)
 }
 
-// more goes on with the request that is being executed.
+// more continues the request that is being executed.
 func (s *modelServer) more() []string {
 	if !s.working || s.copying {
 		return s.any()
@@ -391,7 +390,7 @@ func (s *modelServer) more() []string {
 		return s.fail()
 	case "G":
 		s.copying = true
-		if strings.HasPrefix(s.rest, "!") { // a trigger, before the first row is read
+		if strings.HasPrefix(s.rest, "!") { // a trigger fails before the first row is read
 			s.rest = s.rest[1:]
 			return append(s.any("G"), s.fail()...)
 		}
@@ -421,7 +420,7 @@ func (s *modelServer) take(m string) []string {
 			s.rest = "C" + s.rest
 			return nil
 		}
-		return s.fail() // CopyFail, and what does not belong there
+		return s.fail() // CopyFail, or a message that does not belong in a COPY
 	}
 	if kind == 'S' {
 		s.skipping, s.extended = false, false
@@ -439,7 +438,7 @@ func (s *modelServer) take(m string) []string {
 	case 'Q':
 		s.extended = false
 		if s.r.IntN(4) == 0 && !strings.HasSuffix(outcome, "!") {
-			outcome = "TDC" + outcome // statements before it
+			outcome = "TDC" + outcome // results of earlier statements
 		}
 		s.rest = outcome + "Z"
 	case 'F':
@@ -457,10 +456,10 @@ func (s *modelServer) take(m string) []string {
 // modelClient keeps to the protocol.
 type modelClient struct {
 	r      *rand.Rand
-	plan   []string // what it is about to send; "?" waits for CopyInResponse or an error
-	copies bool     // CopyInResponse has come
-	failed bool     // an error has
-	synced bool     // what was sent last asks for ReadyForQuery
+	plan   []string // the next messages; "?" waits for CopyInResponse or an error
+	copies bool     // CopyInResponse has arrived
+	failed bool     // an error has arrived
+	synced bool     // the last message sent asks for ReadyForQuery
 }
 
 func (c *modelClient) hear(m string) {
@@ -477,7 +476,7 @@ func (c *modelClient) hear(m string) {
 func (c *modelClient) next(quiet, more bool) string {
 	if len(c.plan) == 0 && more {
 		requests := []string{"Q", "Q", "Q[e]", "PBES", "PBE[e]S", "PBEHBES", "F", "S", "PHS"}
-		if quiet { // who waits for its turn to send COPY data has nothing else on the way
+		if quiet { // a client that waits for its turn to send COPY data has nothing else in transit
 			c.copies, c.failed = false, false
 			requests = append(requests, "Q[c]?ddc", "Q[c]?d[b]dc", "Q[c]?df", "Q[t]?dc", "Q[c]dc", "Q[c]?dSSHc", "PBE[c]dcS",
 				"PBE[c]S?ddcS", "PBE[c]S?d[b]dcS", "PBE[c]S?dfS", "PBE[c]S?cS", "PBE[c]H?dcS", "PBE[t]S?dcS", "PBE[t]H?cS")
@@ -494,7 +493,7 @@ func (c *modelClient) next(quiet, more bool) string {
 		switch {
 		case c.copies:
 			c.plan = c.plan[1:]
-		case c.failed: // there is no COPY; the Sync is sent where it was not
+		case c.failed: // there is no COPY; send a Sync unless the last message implied one
 			synced := c.synced
 			c.plan = nil
 			if !synced {
@@ -514,7 +513,7 @@ func (c *modelClient) next(quiet, more bool) string {
 	return m
 }
 
-// BenchmarkExchange is what following the messages costs, without any socket.
+// BenchmarkExchange measures following the messages, without sockets.
 func BenchmarkExchange(b *testing.B) {
 	row := func(n int) string { return strings.Repeat("x", n) }
 	many := func(m []byte) []byte { return bytes.Repeat(m, max(1, 32<<10/len(m))) }

@@ -22,23 +22,23 @@ func RunSCRAM(offered []string, password string, state *tls.ConnectionState, ser
 	return c.Verify(verify(final))
 }
 
-// SCRAMWithNonce is the exchange with a given nonce, for published examples.
+// SCRAMWithNonce runs the exchange with a given nonce, for published examples.
 func SCRAMWithNonce(nonce, password, serverFirst string) (final string, verify func(string) error, err error) {
 	c := &SCRAM{Mechanism: scramSHA256, password: password, nonce: nonce, header: "n,,"}
 	final, err = c.Final(serverFirst)
 	return final, c.Verify, err
 }
 
-// Tracked is an Exchange with what tests want to see of it.
+// Tracked is an Exchange with methods for tests.
 type Tracked struct{ Exchange }
 
-// NewTracked is of a session that waits for its client.
+// NewTracked returns the Exchange of a session that waits for its client.
 func NewTracked() *Tracked { return &Tracked{NewExchange(StatusIdle)} }
 
-// State is the status of the last ReadyForQuery, 0 while an answer is owed.
+// State returns the status of the last ReadyForQuery, or 0 while the server owes an answer.
 func (e *Tracked) State() byte { return e.Status() }
 
-// Verdict is all that is known.
+// Verdict describes everything that the Exchange knows.
 func (e *Tracked) Verdict() string {
 	return fmt.Sprintf("state %q, queue %d, client at a boundary %v, server %v, ready %v", e.State(), e.asked, e.ClientBoundary(), e.ServerBoundary(), e.Ready())
 }
@@ -57,5 +57,5 @@ func (e *Tracked) Miscounted() bool {
 	return !e.lost && (e.owed != owed || e.maybes > maybes)
 }
 
-// Asked is the length of the queue.
+// Asked returns the length of the queue.
 func (e *Tracked) Asked() int { return len(e.asked) }

@@ -19,8 +19,8 @@ var (
 	ready = message('Z', "I")
 )
 
-// TestOpening: an honest server's opening passes, and each row that changes one
-// thing about it does not.
+// TestOpening: an honest server's opening passes. Other rows change one thing about it, and must
+// not pass.
 func TestOpening(t *testing.T) {
 	status := message('S', "server_version\x0018.4\x00")
 	for _, test := range []struct {
@@ -71,7 +71,7 @@ func TestOpening(t *testing.T) {
 	}
 }
 
-// TestScanStopsAtReady: what follows ReadyForQuery is no part of the opening.
+// TestScanStopsAtReady: bytes after ReadyForQuery are not part of the opening.
 func TestScanStopsAtReady(t *testing.T) {
 	var s pgwire.Scanner
 	opening := slices.Concat(ok, ready)
@@ -81,7 +81,8 @@ func TestScanStopsAtReady(t *testing.T) {
 	}
 }
 
-// FuzzScanner: pieces do not matter, and no more is kept than the bound.
+// FuzzScanner: it does not matter how the stream is cut, and the scanner keeps no more bytes than
+// its bound.
 func FuzzScanner(f *testing.F) {
 	f.Add(slices.Concat(ok, message('S', "a\x00b\x00"), ready), 3)
 	f.Add(message('R', "\x00\x00\x00\x0br=x,s=eA==,i=4096"), 1)

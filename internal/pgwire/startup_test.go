@@ -15,7 +15,7 @@ const (
 	version32 = pgwire.Version32
 )
 
-// startup is a start-up packet, length and all.
+// startup returns a start-up packet, including its length.
 func startup(version uint32, params ...string) []byte {
 	var b []byte
 	for _, p := range params {
@@ -104,7 +104,7 @@ func TestParameters(t *testing.T) {
 			t.Errorf("options %q passed on as %q", options, p.Params)
 		}
 	}
-	// Of what is repeated the last counts, and is what is looked at.
+	// If a parameter is repeated, the last value counts, and is the one that is checked.
 	p, state := parseStartup(startup(version30, "user", "a", "database", "d", "user", "b", "database", "e")[4:])
 	if state != "" || p.User != "b" || p.Database != "e" {
 		t.Errorf("repeated: %+v %s", p, state)
@@ -144,7 +144,7 @@ func FuzzStartup(f *testing.F) {
 	f.Add(pgwire.AppendPacket(nil, pgwire.SSLRequest, nil)[4:])
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		if len(packet) < 4 {
-			return // the reader does not let it through
+			return // the reader rejects such a packet
 		}
 		p, state := parseStartup(packet)
 		if state != "" {
@@ -165,7 +165,7 @@ func FuzzStartup(f *testing.F) {
 				t.Fatalf("passes on %q", param)
 			}
 		}
-		// What is passed on is a start-up message that says the same.
+		// The parsed message, written again, parses to the same values.
 		again := []string{"user", p.User, "database", p.Database}
 		if strings.ContainsRune(p.User+p.Database, 0) {
 			t.Fatalf("a NUL in %+v", p)

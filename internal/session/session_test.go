@@ -18,7 +18,7 @@ var (
 	ready = pgwire.AppendMessage(nil, pgwire.MsgReadyForQuery, []byte{pgwire.StatusIdle})
 )
 
-// peers are a session and the two that it stands between.
+// peers are a session and its two ends, client and server.
 type peers struct {
 	*session.Session
 	t              *testing.T
@@ -80,7 +80,7 @@ func TestStateTable(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		events func(p *peers)
-		told   string // the client reads this to the end; "FATAL" stands for an ErrorResponse
+		told   string // everything that the client reads; "FATAL" stands for an ErrorResponse
 		cancel bool
 		want   session.Cause
 	}{
