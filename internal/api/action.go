@@ -16,8 +16,8 @@ var (
 	redshiftService = &service{"redshift", "2012-12-01", "http://redshift.amazonaws.com/doc/2012-12-01/", 64 << 10, "redshift.amazonaws.com"}
 	stsService      = &service{"sts", "2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", 128 << 10, "sts.amazonaws.com"}
 	iamService      = &service{"iam", "2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", 1 << 20, "iam.amazonaws.com"}
-	// signinService signs people in: its calls come from package signin, and are no rows
-	// of the table.
+	// signinService is the sign-in service. Package signin makes its calls, so the table
+	// has no rows for it.
 	signinService = &service{"signin", "2023-01-01", "", 64 << 10, "signin.amazonaws.com"}
 	// daypassService has our own actions, which AWS does not have.
 	daypassService = &service{"daypass", "2026-11-01", "https://daypass.dev/doc/2026-11-01/", 64 << 10, "daypass.dev"}
@@ -38,7 +38,7 @@ type actionKey struct {
 	name    string
 }
 
-// action is one row of the table: everything there is to say about one operation.
+// action is one row of the table: everything that the API has to know about one operation.
 type action struct {
 	service  *service
 	name     string
@@ -47,8 +47,8 @@ type action struct {
 	run      func(*call) (awsquery.Result, error)
 }
 
-// actions is the whole API. Every row is made by operation, so there is no row without
-// the permissions that the caller needs.
+// actions returns the table of all operations. Every row is made by operation, so no row
+// lacks the permissions that the caller needs.
 func actions() []action {
 	return []action{
 		{service: redshiftService, name: "GetClusterCredentials",

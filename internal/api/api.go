@@ -56,9 +56,10 @@ type Config struct {
 	// TrustedProxies returns the addresses whose X-Forwarded-For and X-Forwarded-Proto
 	// are trusted. Optional: none.
 	TrustedProxies func() []netip.Prefix
-	// ForSignIn reports whether a token is one of those with which people sign in at the
-	// browser. AssumeRoleWithWebIdentity does not take them: its caller would choose the
-	// session name, and no revocation would reach the sign-in. Optional: none are.
+	// ForSignIn reports whether a token with this issuer and audience is for signing in at
+	// the browser. AssumeRoleWithWebIdentity refuses such tokens: its caller would choose
+	// the session name, and no revocation would reach the sign-in. Optional: by default no
+	// token is.
 	ForSignIn func(issuer string, audience []string) bool
 	// Observe is called after each call has been answered. It must not block. Optional.
 	Observe func(CallEvent)
@@ -88,7 +89,8 @@ type Handler struct {
 	identities sts.WebIdentities
 	issued     issued
 
-	// nobody is the trust policy of a role that does not exist.
+	// nobody is the trust policy that is evaluated for a role that does not exist. It
+	// trusts no real caller.
 	nobody *iam.Policy
 }
 

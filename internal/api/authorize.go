@@ -26,14 +26,14 @@ type check struct {
 	everyKey string
 	// denyOnly: only a Deny refuses here. Another check requires the Allow.
 	denyOnly bool
-	// wider: the resource is one that the call reaches, not the one that it names. The
-	// check is recorded only if it refuses.
+	// wider: the call reaches this resource without naming it. The check is recorded only
+	// if it refuses.
 	wider bool
 
-	// The answer to a refused caller must not depend on what exists. told is the
-	// resource as the caller named it, where resource is another one. unknown returns
-	// the checks that the call would need if the name did not exist. hint is appended
-	// to the message. Optional.
+	// The answer to a refused caller must not depend on what exists. told is the resource
+	// as the caller named it, if that differs from resource. unknown returns the checks
+	// that the call would need if the name did not exist. hint is appended to the message.
+	// Optional.
 	told    string
 	unknown func() []check
 	hint    string
@@ -76,9 +76,9 @@ func (c *call) authorize(checks []check) error {
 	return nil
 }
 
-// refusal returns the message for a refused caller. It is the message for a name that
-// does not exist, if that would be refused too, so that it reveals a cluster, its tags,
-// a session or a role only to callers who may see them.
+// refusal returns the message for a refused caller. If a name that does not exist would be
+// refused too, the message is the one for such a name. So only callers who may see a
+// cluster, its tags, a session or a role learn that it exists.
 func (c *call) refusal(ask *asking, k *check, d iam.Decision) string {
 	hint := k.hint
 	for _, other := range k.asUnknown(c) {

@@ -9,7 +9,7 @@ import (
 
 const arn = "arn:aws:redshift:us-east-1:123456789012:"
 
-// Each of the four checks refuses by itself, with the resource that it was about.
+// Each of the four checks refuses by itself and names its own resource.
 func TestRefusals(t *testing.T) {
 	const user = "User: arn:aws:iam::123456789012:user/ana is not authorized to perform: "
 	const domainHint = ". If CustomDomainName is the address of several clusters, give ClusterIdentifier"
@@ -72,8 +72,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// One value, one decision: no spelling of a parameter gets by a statement about
-// the value that is acted on.
+// No spelling of a parameter gets past a statement about the value that the call uses.
 func TestSpellings(t *testing.T) {
 	spec := example(t)
 	spec.Users = append(spec.Users, user("eve", policy(t, "p", `{"Effect":"Allow","Action":"redshift:*","Resource":"*"},
@@ -129,8 +128,8 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
-// CreateClusterUser is asked for with AutoCreate only, also when AutoCreate is
-// neither true nor false.
+// CreateClusterUser is required only with AutoCreate, and also if AutoCreate is neither
+// true nor false.
 func TestCreateClusterUser(t *testing.T) {
 	spec := example(t)
 	spec.Users = append(spec.Users, user("eve", policy(t, "p",
@@ -236,7 +235,7 @@ func TestExplicitDeny(t *testing.T) {
 	}
 }
 
-// Who may list all clusters sees those that no statement keeps from him.
+// A caller who may list all clusters does not see those that a Deny names.
 func TestDescribeClustersByPermission(t *testing.T) {
 	spec := example(t)
 	spec.Users = append(spec.Users,

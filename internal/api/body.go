@@ -92,7 +92,7 @@ func (c *call) readLarge(body *bytes.Buffer, limit int64) (whole bool, err error
 		turnedOut.Store(true)
 		c.breakOff()
 	})
-	v.Heard(true) // it has sent as much as any other may
+	v.Heard(true) // it has sent all that is allowed without a place
 	ctx, cancel := context.WithTimeout(c.http.Context(), workWait)
 	defer cancel()
 	if c.handler.pressure.large.Admit(ctx, v) != nil {

@@ -46,7 +46,7 @@ type call struct {
 	// AccessDenied.
 	denial string
 
-	gate *throttle.Gate // that the call has a place at; nil if none
+	gate *throttle.Gate // where the call has a place; nil if it has none
 	// unrecorded: the call was refused by a limit before anything was done.
 	unrecorded bool
 	charged    []account // for the audit line

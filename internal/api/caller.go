@@ -48,7 +48,7 @@ func ofUser(d *directory.Directory, u *directory.User, accessKeyID string) *Call
 }
 
 // ofSession returns the caller who signed with a temporary access key. ok is false if
-// the IAM role or user no longer exists, or was made anew under the same name.
+// the IAM role or user no longer exists, or if the one with its name has another ARN.
 func ofSession(d *directory.Directory, s *sts.Session) (*Caller, bool) {
 	if s.Account != d.Account {
 		return nil, false
@@ -125,9 +125,9 @@ func withSessionTags(role map[string]string, session []sts.Tag) map[string]strin
 	return tags
 }
 
-// origin returns what a session that the caller makes is derived from, so that it ends
-// with it. It is nil if the access key is no longer in the configuration; then no
-// session can be made.
+// origin returns the origin of a session that the caller makes: the session ends with it.
+// It is nil if the access key is no longer in the configuration; then the caller can make
+// no session.
 func (c *call) origin() *sts.Origin {
 	if s := c.caller.Session; s != nil {
 		return s.Origin

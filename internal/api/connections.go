@@ -129,8 +129,8 @@ func (b *boundedListener) Accept() (net.Conn, error) {
 		conn, err := b.Listener.Accept()
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
-			// Accept may have run out of descriptors; a connection that keeps the
-			// server waiting holds one.
+			// Accept may have failed because there are no file descriptors left. Evict
+			// frees one by closing a connection that keeps the server waiting.
 			b.all.room.Evict()
 		}
 		if err != nil {
@@ -184,8 +184,8 @@ func countedOf(conn net.Conn) *counted {
 
 type visitorKey struct{}
 
-// visitorOf returns the visitor of a call's connection, or, where connections are not
-// bounded, a new one that is in no room.
+// visitorOf returns the visitor of a call's connection. If connections are not bounded, it
+// returns a new visitor that is in no room.
 func visitorOf(ctx context.Context) *admission.Visitor {
 	if v, ok := ctx.Value(visitorKey{}).(*admission.Visitor); ok {
 		return v

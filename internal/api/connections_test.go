@@ -79,7 +79,8 @@ func TestConnections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			address, became := connectionServer(t, c)
-			// Served and waiting: the one that has waited longest makes room.
+			// All connections have been served and are idle: the one that has been idle
+			// longest makes room.
 			var idle []net.Conn
 			for range 3 {
 				conn := dial(t, address)
@@ -134,9 +135,9 @@ func from(t testing.TB, n int, address string) net.Conn {
 	return conn
 }
 
-// TestStrangersTakeNotAllConnections: strangers hold all connections in each way
-// there is, and come again when they are turned out. A caller that is known keeps its
-// connection, and another one gets a connection and an answer.
+// TestStrangersTakeNotAllConnections: strangers hold all connections in every possible way,
+// and reconnect when they are evicted. A known caller keeps its connection, and a new
+// caller gets a connection and an answer.
 func TestStrangersTakeNotAllConnections(t *testing.T) {
 	const head = "POST / HTTP/1.1\r\nHost: x\r\n"
 	for _, row := range []struct {
@@ -195,7 +196,8 @@ func TestStrangersTakeNotAllConnections(t *testing.T) {
 	}
 }
 
-// beStranger keeps a connection busy with nothing, until stop is closed.
+// beStranger holds a connection without completing a request, and reconnects if it is
+// closed, until stop is closed.
 func beStranger(n int, address, say string, drip bool, stop chan struct{}) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(1+n))}}
 	for {
@@ -234,8 +236,7 @@ func beStranger(n int, address, say string, drip bool, stop chan struct{}) {
 	}
 }
 
-// askOnce sends a request, and reports whether it went on a connection that was
-// there.
+// askOnce sends a request, and reports whether it used an existing connection.
 func askOnce(client *http.Client, r *http.Request) (reused bool, err error) {
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }}
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
@@ -251,9 +252,8 @@ func askOnce(client *http.Client, r *http.Request) (reused bool, err error) {
 	return reused, err
 }
 
-// TestStrangersTakeNotAllLargePlaces: strangers that send large bodies slowly hold all
-// places for these, from one address or from many; a caller with a large body gets
-// one.
+// TestStrangersTakeNotAllLargePlaces: strangers hold all places for large bodies by sending
+// slowly, from one address or from many. A caller with a large body still gets a place.
 func TestStrangersTakeNotAllLargePlaces(t *testing.T) {
 	for name, addresses := range map[string]int{"one address": 1, "many addresses": 40} {
 		t.Run(name, func(t *testing.T) {

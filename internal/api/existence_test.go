@@ -10,7 +10,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// Callers who may not know what there is. Each statement list is one of them.
+// outsiders are callers who may not learn what exists, each with their statements.
 var outsiders = map[string]string{
 	"nothing":      ``,
 	"aclusteronly": `{"Effect":"Allow","Action":"*","Resource":["arn:aws:redshift:*:*:*:Third","arn:aws:redshift:*:*:dbuser:Third/*","arn:aws:redshift:*:*:dbname:Third/*","arn:aws:daypass:*:*:cluster/Third","arn:aws:daypass:*:*:session/Third/*"]}`,
@@ -21,8 +21,8 @@ var outsiders = map[string]string{
 	"untagged":     `{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringLike":{"aws:ResourceTag/env":"*"}}}`,
 }
 
-// What a caller may not know of is answered like what does not exist: status, code,
-// text and headers, but for the name.
+// The answer about something that the caller may not see is the same as about something
+// that does not exist: the same status, code, text and headers, except for the name.
 func TestRefusalsDoNotTellWhatExists(t *testing.T) {
 	spec := operators(t)
 	spec.Clusters[0].Tags = map[string]string{"env": "prod"}
@@ -47,7 +47,7 @@ func TestRefusalsDoNotTellWhatExists(t *testing.T) {
 		what          string
 		there, absent string
 		call          func(caller, name string) answer
-		// but are callers who may know.
+		// but lists the callers who may know.
 		but string
 	}
 	redshift := func(form ...string) func(caller, name string) answer {
@@ -100,14 +100,14 @@ func TestRefusalsDoNotTellWhatExists(t *testing.T) {
 	if len(s.List()) != 3 {
 		t.Error("a refused call ended a session")
 	}
-	// Who may know of all is told the truth.
+	// A caller who may see everything learns what exists.
 	if f := s.redshiftCall("root", "Action", "GetClusterCredentials", "DbUser", "alice", "CustomDomainName", "gw.example.com").fault(t); f.Code != "InvalidParameterCombination" {
 		t.Errorf("an address of several clusters: got %s %s", f.Code, f.Message)
 	}
 	if f := s.redshiftCall("root", "Action", "GetClusterCredentials", "DbUser", "alice", "CustomDomainName", "no.example.com").fault(t); f.Code != "ClusterNotFound" {
 		t.Errorf("a domain of no cluster: got %s %s", f.Code, f.Message)
 	}
-	// What the clusters are called does not show in the list of domains either.
+	// The list of domains does not reveal the clusters' names either.
 	a := s.redshiftCall("deniedbyname", "Action", "DescribeCustomDomainAssociations")
 	if a.status != 200 || strings.Contains(a.body, "warehouse.example.com") || strings.Contains(a.body, "examplecluster") {
 		t.Errorf("DescribeCustomDomainAssociations = %d %s, want no cluster that is denied", a.status, a.body)
@@ -120,7 +120,8 @@ func TestRefusalsDoNotTellWhatExists(t *testing.T) {
 	}
 }
 
-// told is all that an answer tells, without what each answer has of its own.
+// told returns everything that an answer reveals, without the name and what differs in
+// every answer.
 func told(t *testing.T, a answer, name string) string {
 	t.Helper()
 	f := a.fault(t)

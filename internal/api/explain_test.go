@@ -17,7 +17,8 @@ func explainParameters(form ...string) url.Values {
 	return values
 }
 
-// Each row is a call that the policies allow. What the API answers, Explain says.
+// Each row is a call that the policies allow. Explain reports the same answer as the API
+// gives.
 func TestExplainRefusesWhatTheAPIRefuses(t *testing.T) {
 	spec := example(t)
 	spec.Users[0].Tags = map[string]string{"RedshiftDbGroups": "UPPER"}
@@ -76,7 +77,7 @@ func TestExplainRefusesWhatTheAPIRefuses(t *testing.T) {
 	}
 }
 
-// Both are said: what the policies refuse and what the API refuses.
+// Explain reports both what the policies refuse and what the API refuses.
 func TestExplainGoesOn(t *testing.T) {
 	got, err := api.Explain(build(t, example(t)), api.ExplainInput{Principal: "arn:aws:iam::123456789012:user/bob",
 		Parameters: explainParameters(valid("DbUser", "PUBLIC", "DbName", "dev")...), Now: start})
@@ -85,7 +86,7 @@ func TestExplainGoesOn(t *testing.T) {
 	}
 }
 
-// A principal has to be one that can call.
+// Explain refuses a principal that could not make the call.
 func TestExplainPrincipals(t *testing.T) {
 	d := build(t, withRoles(t))
 	const iamARN, stsARN = "arn:aws:iam::123456789012:", "arn:aws:sts::123456789012:"

@@ -5,8 +5,8 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// SetGates puts other gates before the work of h: outside is for tokens of no
-// identity provider.
+// SetGates replaces the gates of h. outside is the gate for tokens whose issuer is not
+// configured.
 func (h *Handler) SetGates(work, outside *throttle.Gate, large *admission.Room) {
 	h.pressure.work, h.pressure.outside.gates[""], h.pressure.large = work, outside, large
 }

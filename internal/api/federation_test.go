@@ -107,7 +107,7 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 	if line.Identity.Type != "WebIdentityUser" || line.Identity.UserName != got.Subject || strings.Contains(toString(line), token) {
 		t.Errorf("the audit record is %+v, want the subject and no token", line)
 	}
-	// The provider's keys are there in the session's policies, in either form.
+	// The session's policies can use the provider's condition keys, in either form.
 	if a := s.redshiftAs(got.keys(), valid()...); a.status != 200 {
 		t.Errorf("the session may: got %d %s, want 200", a.status, a.body)
 	}
@@ -186,8 +186,8 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 	}
 }
 
-// Where a token has azp, that is the audience in the trust policy, in the answer, in
-// the audit record and in the session; the trust policy can ask for aud as well.
+// If a token has azp, azp is the audience in the trust policy, in the answer, in the audit
+// record and in the session. The trust policy can also check aud.
 func TestAuthorizedParty(t *testing.T) {
 	i := newIDP(t)
 	name := strings.TrimPrefix(i.URL, "http://")
@@ -217,8 +217,8 @@ func TestAuthorizedParty(t *testing.T) {
 	}
 }
 
-// The official SDK's default chain, with a token in a file or with a profile that
-// assumes a role, and nothing but the endpoint changed.
+// The official SDK's default credential chain works with a token in a file and with a
+// profile that assumes a role. Only the endpoint is changed.
 func TestDefaultChains(t *testing.T) {
 	i := newIDP(t)
 	spec := withIDP(t, i)
@@ -269,7 +269,7 @@ func TestDefaultChains(t *testing.T) {
 	}
 }
 
-// A token of another algorithm is refused by its name.
+// The refusal of a token with another algorithm names the algorithm.
 func TestWebIdentityAlgorithmIsNamed(t *testing.T) {
 	i := newIDP(t)
 	spec := withIDP(t, i)

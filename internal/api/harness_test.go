@@ -50,7 +50,7 @@ type server struct {
 	now       time.Time
 	proxies   []netip.Prefix
 	lines     []audit.CallRecord
-	broken    error // what the audit log answers
+	broken    error // the error that the audit log returns
 	silent    bool  // lines are not kept
 }
 
@@ -184,10 +184,10 @@ func (s *server) sts(user string) *sts.Client {
 	})
 }
 
-// wholeBody reads an answer to its end before the SDK sees it. smithy-go 1.28
-// closes the request's body as soon as the answer begins; where that is before
-// net/http's writer has looked at the body's end, net/http closes the connection,
-// and what is left of a long answer is lost. It takes a server as near as this.
+// wholeBody reads an answer to its end before the SDK sees it. smithy-go 1.28 closes the
+// request's body as soon as the answer begins. If net/http's writer has not seen the end of
+// the body by then, net/http closes the connection, and the rest of a long answer is lost.
+// This happens only if the server is as near as this one.
 type wholeBody struct{}
 
 func (wholeBody) Do(r *http.Request) (*http.Response, error) {
@@ -261,7 +261,7 @@ func (s *server) signedWith(keys aws.Credentials, service, method, query string)
 	return r
 }
 
-// request is a call that nobody has signed.
+// request returns an unsigned request.
 func (s *server) request(method, query string) *http.Request {
 	s.t.Helper()
 	target, body := s.url+"/", query

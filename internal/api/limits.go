@@ -23,8 +23,8 @@ type Limits struct {
 	// with its tokens; all subjects of a provider together may write as much as one
 	// principal.
 	Principal throttle.Limit
-	// Address is how many calls one address may have in progress, which is all that is
-	// known of a caller before the signature is verified. An IPv6 address counts as its
+	// Address is how many calls one address may have in progress. Before the signature is
+	// verified, the address is all that is known of a caller. An IPv6 address counts as its
 	// /64.
 	Address int
 }
@@ -161,8 +161,8 @@ func federatedKey(provider, subject string) string {
 	return provider + " " + string(sum[:])
 }
 
-// admitAs counts the call for key until done, and charges its audit line to key. Of the
-// calls that it refuses for one key, one a second is recorded.
+// admitAs counts the call for key until done, and charges its audit line to key. Only one
+// of the calls that it refuses is recorded per key and second.
 func (c *call) admitAs(keys *throttle.Keys[string], key string) error {
 	c.charged = append(c.charged, account{keys, key})
 	verdict := admit(c, keys, key)

@@ -22,7 +22,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// pressed is a server whose limits a test can set, and what was told of its calls.
+// pressed is a server whose limits a test can set, with the events of its calls.
 type pressed struct {
 	*server
 	handler *api.Handler
@@ -47,7 +47,7 @@ func newPressed(t *testing.T) *pressed {
 	return p
 }
 
-// event is the next thing that was told; it comes after the answer.
+// event returns the next event, which arrives after the answer.
 func (p *pressed) event() api.CallEvent {
 	p.t.Helper()
 	var e api.CallEvent
@@ -69,7 +69,7 @@ func (p *pressed) lineCount() int {
 	return len(p.lines)
 }
 
-// omitted is how many calls the records say have none.
+// omitted returns how many calls were left out of the records, as the records count them.
 func (p *pressed) omitted() (sum int64) {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
@@ -103,7 +103,7 @@ func TestPrincipalIsThrottled(t *testing.T) {
 	if a := call("bob"); a.fault(t).Code != "AccessDenied" {
 		t.Errorf("root's calls keep bob out: %s", a.body)
 	}
-	// A caller that cannot sign uses up nothing of it.
+	// Calls with a wrong signature do not count against the principal's limit.
 	p.handler.SetLimits(api.Limits{Principal: throttle.Limit{Rate: 0.001, Burst: 1}})
 	for range 5 {
 		r := p.signed("root", "redshift", "POST", query("2012-12-01", "Action", "DescribeClusters"))
@@ -145,7 +145,7 @@ func TestStrangersFillNoDisk(t *testing.T) {
 	if got := p.omitted(); got != int64(flood-lines) {
 		t.Errorf("the records say that %d calls have none, want %d", got, flood-lines)
 	}
-	// Who signs has a line for each call all the same.
+	// Every call with a valid signature still gets a line.
 	for range 3 {
 		if a := p.redshiftCall("root", "Action", "DescribeClusters"); a.status != 200 {
 			t.Fatalf("an honest call: %d %s", a.status, a.body)
@@ -211,8 +211,9 @@ func TestBytesAreCharged(t *testing.T) {
 	}
 }
 
-// TestTokensOfStrangers: a provider's tokens that are genuine but open no IAM role have
-// the bounds of strangers, by subject, and take nothing from the subjects that may.
+// TestTokensOfStrangers: genuine tokens of a provider that may assume no IAM role are
+// limited like strangers, by subject. They use up nothing of the subjects that may assume
+// one.
 func TestTokensOfStrangers(t *testing.T) {
 	i := newIDP(t)
 	spec := withIDP(t, i)
@@ -314,7 +315,7 @@ func TestOverloadSheds(t *testing.T) {
 	}
 }
 
-// TestBodyLimits: what is too large is refused in AWS's XML.
+// TestBodyLimits: a body that is too large is refused with AWS's XML.
 func TestBodyLimits(t *testing.T) {
 	p := newPressed(t)
 	for _, row := range []struct {

@@ -19,7 +19,7 @@ type outside struct {
 	places int
 
 	mu    sync.Mutex
-	gates map[string]*throttle.Gate // by issuer, of the directory's providers; "" is for tokens of none. Guarded by mu.
+	gates map[string]*throttle.Gate // by the issuer of a configured provider; "" is for all other tokens. Guarded by mu.
 }
 
 func newOutside(places int) *outside {

@@ -15,7 +15,7 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// Every ARN has the region's partition, and statements about another one match
+// Every ARN has the region's partition, and statements that name another partition match
 // nothing.
 func TestPartitions(t *testing.T) {
 	for _, row := range []struct{ region, partition, global string }{
@@ -101,7 +101,7 @@ func TestPartitions(t *testing.T) {
 			if id := s.lastLine().Identity; !strings.HasPrefix(id.IdentityProvider, "arn:"+row.partition+":iam::") {
 				t.Errorf("the audit record has the provider %s", id.IdentityProvider)
 			}
-			// IAM is signed for at the partition's global endpoint.
+			// Calls of IAM are signed for the region of the partition's global endpoint.
 			simulate := query("2010-05-08", "Action", "SimulatePrincipalPolicy", "PolicySourceArn", here("iam", "user/eve"), "ActionNames.member.1", "redshift:JoinGroup")
 			if a := signed(row.global, "iam", simulate); a.status != 200 {
 				t.Errorf("signed for %s: got %d %s", row.global, a.status, a.body)

@@ -47,8 +47,8 @@ func newBehindProxy(t *testing.T, perAddress int) *behindProxy {
 	return p
 }
 
-// ask sends a signed request from the address 127.0.3.n, after some text, and returns
-// the address that was recorded; "": there was no answer.
+// ask sends the text before and then several signed requests on one connection from the
+// address 127.0.3.n. It returns the address that was recorded, or "" without an answer.
 func (p *behindProxy) ask(n int, before string, times int) (recorded string) {
 	p.t.Helper()
 	conn := from(p.t, n-1, p.address)
@@ -110,12 +110,12 @@ func TestProxyProtocol(t *testing.T) {
 }
 
 // TestProxyProtocolShares: connections through one proxy count for their clients'
-// addresses, and one that says nothing holds up no other.
+// addresses, and silent connections do not delay others.
 func TestProxyProtocolShares(t *testing.T) {
 	p := newBehindProxy(t, 5)
 	header := func(client int) string { return fmt.Sprintf("PROXY TCP4 198.51.100.%d 10.0.0.1 50432 443\r\n", client) }
 	for range 50 {
-		from(t, 0, p.address) // silent: not one that is known to be anyone's
+		from(t, 0, p.address) // silent, so the client is unknown
 	}
 	open := func(client int) net.Conn {
 		conn := from(t, 0, p.address)
@@ -131,8 +131,9 @@ func TestProxyProtocolShares(t *testing.T) {
 	if got := p.ask(1, header(2), 1); got != "198.51.100.2" {
 		t.Errorf("another client of the proxy is recorded as %q", got)
 	}
-	// The share of an address is full, and its connections have just spoken; a busy
-	// machine may find that they have kept it waiting, and take another one in.
+	// The address has used up its share, and its connections have just sent something. On a
+	// slow machine one of them may count as keeping the server waiting, and is then closed
+	// for a new one.
 	before := p.connections.Stats().Refused
 	pgtest.Eventually(t, "the refusal of one client beyond its share through the proxy", func() bool {
 		open(1)

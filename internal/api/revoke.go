@@ -18,12 +18,13 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// Revocations revokes credentials; *registry.Registry does. Safe for concurrent use.
+// Revocations revokes credentials. *registry.Registry implements it. Safe for concurrent
+// use.
 type Revocations interface {
 	Revoke(context.Context, registry.Revocation) (registry.Revocation, error)
 	Revocations(context.Context) ([]registry.Revocation, error)
-	// Revoked reports whether a revocation reaches what a principal was given. An error
-	// means that it is not known, and it must not be honoured.
+	// Revoked reports whether a revocation reaches a credential. After an error this is
+	// unknown, and the credential must not be honoured.
 	Revoked(registry.Credential) (bool, error)
 }
 
@@ -95,15 +96,16 @@ func isDBUser(name string) bool {
 	return !identity || (kind == "IAM" || kind == "IAMR") && !strings.Contains(rest, ":")
 }
 
-// needs is the resource that the parameters name, and the resources that a wide
-// revocation reaches as well:
+// needs is the resource that the parameters name. A wide revocation also needs the
+// resources that it reaches:
 //
-//   - DbUser without a cluster reaches the user in each cluster, All reaches each
-//     cluster. Both have to be allowed for each, with the cluster's tags.
+//   - DbUser without a cluster reaches the user in every cluster; All reaches every
+//     cluster. The caller needs an Allow for each cluster, with the cluster's tags.
 //   - A Deny for one cluster refuses every revocation that can reach it. A Deny for
-//     database users, principals or credentials refuses All and a whole cluster. One for
-//     principals or credentials refuses a database user too, whose credentials can be
-//     anyone's. Principal and CredentialId reach only the one that they name.
+//     database users, principals or credentials refuses All and the revocation of a
+//     whole cluster. A Deny for principals or credentials also refuses the revocation
+//     of a database user, because any principal can have that user's credentials.
+//     Principal and CredentialId reach only what they name.
 //   - A Deny for cluster/* is about those wide revocations: the caller may revoke for
 //     single users, never for whole clusters. A Deny for principal/* or credential/*
 //     refuses All only.
@@ -134,9 +136,9 @@ func (p *revokeCredentials) needs(c *call) []check {
 			r.add(check{resource: c.own(at), tags: &cluster.Tags, denyOnly: true})
 		}
 	}
-	// The credentials of a database user can be anyone's, so a Deny for one principal
-	// refuses a revocation that may reach its credentials. An identity's credentials are
-	// those of one principal.
+	// Any principal can have credentials of a database user, so a Deny for one principal
+	// refuses a revocation that may reach its credentials. The credentials of an identity
+	// such as IAM:ana belong to one principal.
 	anyones := whole || v.DBUser != "" && !strings.Contains(v.DBUser, ":")
 	for _, kind := range []string{"principal/*", "credential/*"} {
 		if v.All || anyones && !r.denies(check{resource: c.own(kind)}) {

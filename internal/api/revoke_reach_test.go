@@ -10,7 +10,7 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// A form that reaches more does not go around a Deny for something that it reaches.
+// A wider form of revocation does not get around a Deny for something that it reaches.
 func TestWiderRevocationsRespectADeny(t *testing.T) {
 	const arn = "arn:aws:daypass:us-east-1:123456789012:"
 	deny := func(statement string) string {
@@ -89,7 +89,7 @@ func TestWiderRevocationsRespectADeny(t *testing.T) {
 	}
 }
 
-// Who may list revocations does not see those of a cluster that is denied to them.
+// A caller who may list revocations does not see those of a cluster that is denied to them.
 func TestRevocationsOfDeniedClusters(t *testing.T) {
 	s := newSite(t, operators(t))
 	for _, form := range [][]string{{"ClusterIdentifier", "Other"}, {"DbUser", "alice", "ClusterIdentifier", "Other"}, {"ClusterIdentifier", "examplecluster"}, {"DbUser", "bob"}} {
@@ -149,7 +149,7 @@ func TestRevokeLimit(t *testing.T) {
 	}
 }
 
-// Who names nobody is warned, and the revocation is in force all the same.
+// A revocation for an unknown name brings a warning, and is in force all the same.
 func TestRevokingNobodyWarns(t *testing.T) {
 	spec := withRoles(t)
 	spec.Users = append(spec.Users, directory.UserSpec{Name: "ben", Path: "/staff/"})
@@ -197,7 +197,7 @@ func TestRevokingNobodyWarns(t *testing.T) {
 			t.Errorf("%q: not in force: %v", row.form, err)
 		}
 	}
-	// What has expired is not known any more.
+	// Names whose credentials have expired are no longer known.
 	s.now = start.Add(time.Hour)
 	if a := s.call("root", "Action", "RevokeCredentials", "DbUser", "carol"); !strings.Contains(a.body, "carol is not known") {
 		t.Errorf("an hour later: %s", a.body)

@@ -25,7 +25,7 @@ type site struct {
 	*server
 	registry *registry.Registry
 	store    *registrytest.Memory
-	broken   atomic.Pointer[error] // what the store answers
+	broken   atomic.Pointer[error] // the error that the store returns
 
 	mu       sync.Mutex
 	sessions []*api.Session
@@ -111,8 +111,7 @@ func operators(t *testing.T) directory.Spec {
 	return spec
 }
 
-// TestRevokeAuthorization: what each caller may take back, and the resource that
-// was asked about.
+// TestRevokeAuthorization: what each caller may revoke, and the resource in the refusal.
 func TestRevokeAuthorization(t *testing.T) {
 	s := newSite(t, operators(t))
 	const arn = "arn:aws:daypass:us-east-1:123456789012:"
@@ -195,7 +194,7 @@ func TestRevokeValidation(t *testing.T) {
 	if list, err := s.registry.Revocations(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("a refused call has revoked: %+v, %v", list, err)
 	}
-	// It is another service's action.
+	// The Redshift service does not have this action.
 	s.refused(s.redshiftCall("root", "Action", "RevokeCredentials", "All", "true"), 400, "InvalidAction", "")
 }
 
@@ -239,7 +238,7 @@ func TestRevocationsAreListed(t *testing.T) {
 	s.refused(s.call("east", "Action", "ListRevocations"), 403, "AccessDenied", "cluster/*")
 }
 
-// TestRegistryDown: an error is told as one, and the cause only to the audit log.
+// TestRegistryDown: the caller gets an error, and only the audit log has its cause.
 func TestRegistryDown(t *testing.T) {
 	s := newSite(t, operators(t))
 	broken := errors.New("broken disk")
@@ -251,7 +250,7 @@ func TestRegistryDown(t *testing.T) {
 			t.Errorf("%s: answered %s, recorded %q", action, a.body, s.lastLine().Reason)
 		}
 	}
-	// Without a registry there is no such service.
+	// Without a registry, the service does not exist.
 	plain := newServer(t, example(t))
 	a := plain.do(plain.signed("root", "daypass", "POST", query("2026-11-01", "Action", "ListSessions")))
 	if f := a.fault(t); f.Code != "InvalidAction" {
@@ -346,7 +345,7 @@ func TestListSessions(t *testing.T) {
 		for _, r := range rows {
 			seen[r.ID] = true
 		}
-		s.Kill(rows[0].ID) // who comes and goes does not matter
+		s.Kill(rows[0].ID) // a session that ends between two pages does not disturb the list
 		if marker == "" {
 			if pages != 2 || len(seen) != 253 {
 				t.Errorf("%d pages with %d sessions", pages+1, len(seen))
@@ -360,7 +359,7 @@ func TestTerminateSession(t *testing.T) {
 	s := newSite(t, operators(t))
 	s.refused(s.call("almost", "Action", "TerminateSession", "SessionId", "SESSION2"), 403, "AccessDenied", "session/*/SESSION2")
 	s.refused(s.call("east", "Action", "TerminateSession", "SessionId", "SESSION2"), 403, "AccessDenied", "")
-	// Who may not end every session does not learn which there are.
+	// A caller who may not end every session does not learn which sessions exist.
 	s.refused(s.call("east", "Action", "TerminateSession", "SessionId", "NONE"), 403, "AccessDenied", "session/*/NONE")
 	s.refused(s.call("root", "Action", "TerminateSession", "SessionId", "NONE"), 404, "SessionNotFound", "")
 	s.refused(s.call("root", "Action", "TerminateSession"), 400, "MissingParameter", "SessionId")

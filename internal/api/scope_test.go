@@ -12,8 +12,8 @@ import (
 	"github.com/daypass/daypass/internal/api"
 )
 
-// TestSignedForAnother: a request that is signed for a service or a region that is not
-// here says so, in the answer and in the record, and is not a bad signature.
+// TestSignedForAnother: a request that is signed for another service or region gets an
+// error that says so, in the answer and in the record, not the error for a bad signature.
 func TestSignedForAnother(t *testing.T) {
 	s := newServer(t, example(t))
 	for _, row := range []struct {
@@ -25,7 +25,7 @@ func TestSignedForAnother(t *testing.T) {
 		{"redshift-serverless", region, "signed for 'redshift-serverless', which is not a service of this endpoint", "redshift-serverless.amazonaws.com"},
 		{"redshift", "eu-west-1", "signed for 'eu-west-1', which is not the region of this endpoint", "redshift.amazonaws.com"},
 		{"sts", "eu-west-1", "signed for 'eu-west-1', which is not the region of this endpoint", "sts.amazonaws.com"},
-		{"\x01<b>", region, "correct service", "redshift.amazonaws.com"}, // no name: it is not repeated
+		{"\x01<b>", region, "correct service", "redshift.amazonaws.com"}, // not a valid name, so it is not repeated
 		{strings.Repeat("s", 64), region, "correct service", "redshift.amazonaws.com"},
 	} {
 		r := s.signed("root", "redshift", "POST", query("2012-12-01", "Action", "DescribeClusters"))
@@ -68,8 +68,8 @@ func TestJSONProtocol(t *testing.T) {
 	}
 }
 
-// TestHostOnMismatch: where a proxy has rewritten Host, the record and the log have the
-// one that arrived.
+// TestHostOnMismatch: if a proxy has rewritten Host, the record and the log have the Host
+// that arrived.
 func TestHostOnMismatch(t *testing.T) {
 	var log bytes.Buffer
 	s := &server{t: t, keyring: newKeyring(), directory: build(t, example(t)), now: start}

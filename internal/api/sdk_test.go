@@ -23,7 +23,7 @@ func equal(a, b credential.Grant) bool { return reflect.DeepEqual(a, b) }
 
 func toString(r audit.CallRecord) string { return fmt.Sprintf("%+v", r) }
 
-// The official SDK, unmodified but for the address.
+// The official SDK, with only the endpoint changed.
 func TestSDK(t *testing.T) {
 	ctx := context.Background()
 	s := newServer(t, example(t))
@@ -135,8 +135,8 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// The drivers' exchanges of research D1: an empty group list, an empty custom
-// domain, the gateway's own address as a custom domain.
+// Calls as Redshift's drivers send them: with an empty group list, with an empty custom
+// domain, or with the gateway's own address as a custom domain.
 func TestDriverForms(t *testing.T) {
 	s := newServer(t, example(t))
 	for name, form := range map[string][]string{
@@ -185,7 +185,7 @@ func TestAuditRecord(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 
-	// Somebody who is not known: the key he named, and nothing believed.
+	// For an unknown caller, the record has only the access key id that the request names.
 	s.do(s.signed("nobody", "redshift", "POST", query("2012-12-01", valid()...)))
 	got = s.lastLine()
 	if (got.Identity != audit.Identity{AccessKeyID: keyOf("nobody")}) || got.ErrorCode != "InvalidClientTokenId" ||

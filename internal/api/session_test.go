@@ -244,7 +244,7 @@ func TestAssumeRoleRefusals(t *testing.T) {
 	}
 }
 
-// Session policies take away and never give.
+// Session policies only restrict; they never grant.
 func TestSessionPolicies(t *testing.T) {
 	s := newServer(t, withRoles(t))
 	onlyBob := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["redshift:GetClusterCredentials","iam:*"],"Resource":"` + arn + `dbuser:*/bob"}]}`
@@ -271,7 +271,7 @@ func TestSessionPolicies(t *testing.T) {
 			t.Errorf("%s: got %s, want the session policy named", row.name, a.body)
 		}
 	}
-	// A managed policy that is taken away allows nothing.
+	// A managed policy that has been removed from the configuration allows nothing.
 	spec := withRoles(t)
 	spec.Policies = nil
 	s.directory = build(t, spec)
@@ -295,7 +295,8 @@ func TestSessionTags(t *testing.T) {
 	if !may(plain.keys(), "etl-test") || may(plain.keys(), "red-test") || !may(tagged.keys(), "red-test") || may(tagged.keys(), "etl-test") {
 		t.Error("a session tag has to take the place of the role's, and only there")
 	}
-	// Down the chain: the transitive one stays, and wins against the role's.
+	// In the next session of the chain, the transitive tag is kept and replaces the role's
+	// tag.
 	next := s.stsCall(tagged.keys(), assume("next", "ab", "Tags.member.1.Key", "stage", "Tags.member.1.Value", "prod")...).assumed(t)
 	if !may(next.keys(), "red-prod") || may(next.keys(), "next-prod") {
 		t.Error("a transitive tag has to be there in the next session")
@@ -358,7 +359,8 @@ func TestTagKeysFoldAsPoliciesDo(t *testing.T) {
 			t.Errorf("%q: the credential has the groups %q, %v, want none", row.key, grant.DBGroups, err)
 		}
 	}
-	// Keys that are equal to a policy are the same tag, the others are not.
+	// Keys that policies treat as equal are the same tag; all other keys are different
+	// tags.
 	for _, row := range []struct {
 		name string
 		form []string
@@ -376,7 +378,8 @@ func TestTagKeysFoldAsPoliciesDo(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %q", row.name, a.status, a.body, row.want)
 		}
 	}
-	// The same down the chain. What is named twice is inherited once.
+	// The same holds along the chain. A transitive key that is named twice is inherited
+	// once.
 	first := s.stsCall(longTerm("ana"), assume("jobs/etl", "ab", append(tags("Kind", "red"),
 		"TransitiveTagKeys.member.1", "kind", "TransitiveTagKeys.member.2", "KIND")...)...).assumed(t)
 	if a := s.stsCall(first.keys(), assume("next", "ab", tags("KIND", "blue")...)...); !strings.Contains(a.body, "conflicts with a transitive tag key") {
@@ -408,7 +411,7 @@ func TestChaining(t *testing.T) {
 	if f := s.stsCall(first.keys(), "Action", "GetSessionToken").fault(t); f.Code != "AccessDenied" {
 		t.Errorf("GetSessionToken of a role session: got %s, want AccessDenied", f.Code)
 	}
-	// With the user's own key, twelve hours are no chain.
+	// A call with the user's own key is not chaining, so twelve hours are allowed.
 	spec := withRoles(t)
 	spec.Roles[1].Trust = trust(t, `{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}`)
 	s.directory = build(t, spec)
@@ -454,12 +457,13 @@ func TestGetSessionToken(t *testing.T) {
 			t.Errorf("%s assumes: got %d %s, want %d", row.name, a.status, a.body, row.status)
 		}
 	}
-	// The session of the role does not carry it.
+	// The session of the role does not carry the MFA of the session that assumed it.
 	strict := s.stsCall(withMFA.keys(), assume("strict", "ab")...).assumed(t)
 	if a := s.redshiftAs(strict.keys(), valid()...); a.status != 200 {
 		t.Errorf("the role's session: got %d %s, want MultiFactorAuthPresent to be false", a.status, a.body)
 	}
-	// A code is good once, at AssumeRole as well; then the next one.
+	// A code that was accepted once is refused by AssumeRole too. The next code is
+	// accepted.
 	if f := s.stsCall(longTerm("ana"), assume("strict", "ab", "SerialNumber", serial, "TokenCode", code(start))...).fault(t); f.Code != "AccessDenied" ||
 		f.Message != "MultiFactorAuthentication failed with invalid MFA one time pass code." {
 		t.Errorf("a code used again: got %s %q", f.Code, f.Message)
@@ -476,15 +480,15 @@ func TestGetSessionToken(t *testing.T) {
 	}
 }
 
-// code is what ana's device shows.
+// code returns the one-time password that ana's device shows.
 func code(now time.Time) string {
 	key, _ := base32.StdEncoding.DecodeString(mfaSeed)
 	return totp(key, now)
 }
 
-// Whoever may assume a role writes the session policy and the headers. Made for one
-// another they are refused, also where the pattern is a Deny's and everything else
-// would be allowed.
+// The caller who assumes a role chooses both the session policy and the headers. If a
+// pattern and a header take too many steps to match, the call is refused, even if the
+// pattern is in a Deny and everything else would be allowed.
 func TestHostileSessionPolicy(t *testing.T) {
 	s := newServer(t, withRoles(t))
 	for name, tt := range map[string]struct {

@@ -31,7 +31,7 @@ type Session struct {
 	IssuedAt     time.Time // of the credential
 	NotAfter     time.Time // of the credential
 
-	Server          string // that has it, by its name among several; empty: it is the only one
+	Server          string // name of the server that has it; empty if there is only one server
 	State           string
 	BytesFromClient uint64
 	BytesToClient   uint64
@@ -47,7 +47,7 @@ type Sessions interface {
 	// Elsewhere lists the sessions at the other servers: all, or the one with this
 	// identifier. unanswered names the servers that did not answer in time.
 	Elsewhere(ctx context.Context, id string) (list []*Session, unanswered []string)
-	// Kill ends a session, at whichever server, and reports whether it exists.
+	// Kill ends a session, on any server, and reports whether it exists.
 	Kill(id string) bool
 }
 
@@ -146,7 +146,7 @@ func encodeSession(e *awsquery.Encoder, s *Session) {
 type terminateSession struct {
 	id      string
 	session *Session // nil if it does not exist
-	// unanswered are the servers that may have it and did not say.
+	// unanswered are the servers that did not answer and may have the session.
 	unanswered []string
 }
 

@@ -21,16 +21,17 @@ import (
 // AssumeRoleWithWebIdentity for people who signed in at an identity provider, under the same
 // limits and with the same record.
 
-// signInKeys is how long the keys of someone who has signed in are good. They are
-// refreshed, and decided anew, for as long as the sign-in lasts.
+// signInKeys is the lifetime of the keys of someone who has signed in. They are refreshed,
+// and the policies are evaluated again, for as long as the sign-in lasts.
 const signInKeys = 15 * time.Minute
 
 // SignInRole is an IAM role whose trust policy names the person's identity provider.
 type SignInRole struct {
 	Name, ID string
-	Open     bool // the person may have it
+	Open     bool // the person may assume it
 	// Unmet are the condition keys that keep the person out, as in
-	// "idp.example.com:groups". Empty: a Deny does, or the conditions of the tags.
+	// "idp.example.com:groups". If it is empty although Open is false, a Deny or the
+	// conditions of the tags keep them out.
 	Unmet []string
 }
 
@@ -49,22 +50,22 @@ func (h *Handler) Source(r *http.Request) netip.Addr {
 	return sourceOf(r, h.config.TrustedProxies()).address
 }
 
-// Attend keeps the connection of a request, for which the server is at work, until the
-// function that it returns is called.
+// Attend keeps the connection of a request from being closed while the server works on the
+// request. Call the function that it returns when the work is done.
 func (h *Handler) Attend(r *http.Request) func() {
 	visitor := visitorOf(r.Context())
 	visitor.Serve()
 	return visitor.Served
 }
 
-// VerifyIdentity is for the token of a provider with which somebody signs in.
+// VerifyIdentity verifies the provider's token of a person who signs in.
 func (h *Handler) VerifyIdentity(r *http.Request, token string) (*sts.WebIdentity, error) {
 	return h.identities.Verify(r.Context(), h.config.Directory(), h.config.Now(), token)
 }
 
 // SignInRoles decides for each IAM role whether its trust policy lets a person in, and
 // returns those that name the person's provider, sorted by name. An error is an
-// *awsquery.Error. The record has a line for a person who may have none.
+// *awsquery.Error. If no role is open to the person, the record has a line for them.
 func (h *Handler) SignInRoles(r *http.Request, who *sts.Person) (roles []SignInRole, err error) {
 	err = h.signIn(r, "Authorize", func(c *call) error {
 		identity := &webIdentity{}
@@ -92,7 +93,7 @@ func (h *Handler) SignInRoles(r *http.Request, who *sts.Person) (roles []SignInR
 	return roles, err
 }
 
-// signInRole decides for one role, and reports whether its trust policy has to do with
+// signInRole decides for one role. It also reports whether the role's trust policy is about
 // the person's provider at all.
 func (c *call) signInRole(who *sts.Person, role *directory.Role) (SignInRole, bool) {
 	p := newSignIn(who, role)
@@ -125,9 +126,9 @@ func newSignIn(who *sts.Person, role *directory.Role) *webIdentity {
 	}}
 }
 
-// SignInAs decides whether a person may have an IAM role, named by its name and id, and
-// makes the keys, for lifetime at most. clientID and grantType are for the record. The error is an *awsquery.Error: ErrSignedOut, AccessDenied, Throttling or
-// one of the 5xx.
+// SignInAs decides whether a person may assume the IAM role with this name and id, and
+// makes the keys, for lifetime at most. clientID and grantType are for the record. The
+// error is an *awsquery.Error: ErrSignedOut, AccessDenied, Throttling or one of the 5xx.
 func (h *Handler) SignInAs(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (keys *SignInKeys, err error) {
 	err = h.signIn(r, "CreateOAuth2Token", func(c *call) error {
 		c.request = append(c.request, audit.String("clientId", clientID), audit.String("grantType", grantType))
@@ -179,8 +180,8 @@ func (c *call) stillSignedIn(principal string, since time.Time) error {
 	return nil
 }
 
-// signIn takes a call of package signin through the limits and into the record. What
-// cannot be recorded is an error.
+// signIn applies the limits to a call of package signin and records it. A call that cannot
+// be recorded fails.
 func (h *Handler) signIn(r *http.Request, event string, run func(*call) error) error {
 	c := &call{
 		handler:   h,

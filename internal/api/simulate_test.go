@@ -23,7 +23,7 @@ func (s *server) iamCall(user string, form ...string) answer {
 	return s.do(s.signed(user, "iam", "POST", query("2010-05-08", form...)))
 }
 
-// Who may not ask has no document parsed.
+// For a caller who may not simulate, no document is parsed.
 func TestSimulateParsesForWhoMayAsk(t *testing.T) {
 	s := newServer(t, example(t))
 	s.silent = true
@@ -46,8 +46,8 @@ func TestSimulateParsesForWhoMayAsk(t *testing.T) {
 	}
 }
 
-// The answer has a size that does not depend on the question, and the pages
-// together are all of it.
+// The size of an answer is bounded whatever the request, and the pages together have all
+// results.
 func TestSimulateAnswerIsBounded(t *testing.T) {
 	s := newServer(t, example(t))
 	s.setRealTime()
@@ -157,7 +157,7 @@ func sdkInput(in *iam.SimulateInput) *sdkiam.SimulateCustomPolicyInput {
 		ActionNames: in.ActionNames, ResourceArns: in.ResourceArns,
 	}
 	if out.PolicyInputList == nil {
-		out.PolicyInputList = []string{} // the SDK wants it to be there
+		out.PolicyInputList = []string{} // the SDK requires it
 	}
 	for _, text := range []struct {
 		from string

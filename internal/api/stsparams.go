@@ -148,7 +148,7 @@ func (r *reader) tags() (tags []sts.Tag, transitive []string) {
 	var fields []audit.Field
 	size := 0
 	for i, p := range list {
-		// Both are required. A Value that is left out is not the empty one: the caller
+		// Both are required. A missing Value does not count as empty, because the caller
 		// may have meant another tag.
 		text := func(member string) string {
 			value, given, err := p.String(member)

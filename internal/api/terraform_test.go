@@ -15,16 +15,16 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// terraform makes the calls of Terraform's AWS provider, and takes for errors what it
-// does (hashicorp/terraform-provider-aws, internal/conns and internal/service/redshift,
-// and hashicorp/aws-sdk-go-base).
+// terraform makes the calls of Terraform's AWS provider, and fails where the provider fails
+// (hashicorp/terraform-provider-aws, internal/conns and internal/service/redshift, and
+// hashicorp/aws-sdk-go-base).
 type terraform struct {
 	*server
 	user string
 }
 
-// configure is the start of the provider: it learns the account and the partition, which
-// fails where no way leads to them.
+// configure is the start of the provider: it learns the account and the partition, and
+// fails if none of its methods finds them.
 func (tf terraform) configure(t *testing.T, skipCredentialsValidation, skipRequestingAccountID bool) (account, partition string) {
 	t.Helper()
 	parse := func(text *string) (string, string) {
@@ -89,7 +89,7 @@ func (tf terraform) cluster(t *testing.T, id string) error {
 	default:
 		t.Errorf("unexpected MultiAZ attribute value %q returned by API", status)
 	}
-	// It reads the port without a look at the endpoint.
+	// The provider reads the port without checking that there is an endpoint.
 	if c.Endpoint == nil || aws.ToInt32(c.Endpoint.Port) != 5439 || aws.ToString(c.DBName) != "dev" || len(c.ClusterNodes) != 0 {
 		t.Errorf("DescribeClusters = %+v", c)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// totp is RFC 6238 once more, so that the test does not ask the code it tests.
+// totp implements RFC 6238 again, so that the test does not rely on the code under test.
 func totp(key []byte, now time.Time) string {
 	mac := hmac.New(sha1.New, key)
 	binary.Write(mac, binary.BigEndian, uint64(now.Unix()/30))

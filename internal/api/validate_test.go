@@ -52,7 +52,7 @@ func TestNames(t *testing.T) {
 	names := []struct {
 		value string
 		rule  string // empty: accepted
-		// where, when not empty, are the parameters for which it holds.
+		// where lists the parameters that the rule applies to; empty: all.
 		where string
 	}{
 		{"a", "", ""},
@@ -127,7 +127,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A policy refuses two groups in one name before the name is looked at, and says as much.
+// Two groups in one name are refused by the policy, before the name is validated, with a
+// hint.
 func TestGroupsInOneName(t *testing.T) {
 	const want = ". Several groups are several parameters; the AWS CLI separates them by spaces: --db-groups a b"
 	spec := example(t)

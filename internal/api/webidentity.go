@@ -47,9 +47,9 @@ func readWebIdentity(r *reader) *webIdentity {
 var errForSignIn = &awsquery.Error{Code: "InvalidIdentityToken", Status: http.StatusBadRequest,
 	Message: "The token is for sign_in.client_id, with which people sign in at the browser (daypass login). Get a token for another audience of the identity provider."}
 
-// read takes the caller, and what sets up the session, from a verified token. An error
-// says that the caller is over its limits, or that the token asks for what no session
-// can have.
+// read takes the caller and the parameters of the session from a verified token. It fails
+// if the caller is over its limits, or if the token asks for something that no session can
+// have.
 func (p *webIdentity) read(c *call, identity *sts.WebIdentity) error {
 	provider := c.directory.ProviderARN(identity.Provider)
 	c.federated = &audit.Identity{

@@ -133,7 +133,7 @@ func TestCredential(t *testing.T) {
 	}
 }
 
-// Ways of sending the same call that clients have.
+// Ways in which clients send the same call.
 func TestForms(t *testing.T) {
 	s := newServer(t, example(t))
 	q := query("2012-12-01", valid()...)
@@ -238,7 +238,7 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// A request whose body stops before it said is refused, not read as it is.
+// A request whose body is shorter than its Content-Length is refused, not processed.
 func TestIncompleteBody(t *testing.T) {
 	s := newServer(t, example(t))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -254,7 +254,7 @@ func TestIncompleteBody(t *testing.T) {
 	}
 }
 
-// What cannot be recorded does not happen.
+// A call that cannot be recorded hands out nothing.
 func TestAuditFailure(t *testing.T) {
 	s := newServer(t, example(t))
 	s.broken = errors.New("no space left on device")

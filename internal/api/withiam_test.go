@@ -202,7 +202,8 @@ func TestSimulatePrincipalPolicy(t *testing.T) {
 	}
 }
 
-// A refusal carries a message that says why, to those who may know.
+// A refusal carries a sealed message with the reason, which only callers with the
+// permission can decode.
 func TestDecodeAuthorizationMessage(t *testing.T) {
 	s := newServer(t, example(t))
 	a := s.redshiftCall("ana", valid("DbUser", "bob")...)
