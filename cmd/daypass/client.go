@@ -19,14 +19,15 @@ const (
 	daypassEndpoint  = "AWS_ENDPOINT_URL_DAYPASS, " + redshiftEndpoint
 )
 
-// callerFlags configure how a command calls the API. A flag that is not given is
-// configured as for every AWS client.
+// callerFlags configure how a command calls the API. Settings without a flag come from the
+// environment and the AWS configuration, as for every AWS client.
 type callerFlags struct {
 	endpointURL, region, profile, caBundle string
 	noVerifySSL, allowHTTP                 bool
 }
 
-// register adds the flags to a command. variables names what configures its endpoint.
+// register adds the flags to a command. variables are the environment variables that set its
+// endpoint, for the help text.
 func (f *callerFlags) register(flags *pflag.FlagSet, variables string) {
 	flags.StringVar(&f.endpointURL, "endpoint-url", "", "URL of the API (default "+variables+" or the AWS configuration)")
 	flags.StringVar(&f.region, "region", "", "region of the API (default AWS_REGION, AWS_DEFAULT_REGION or the AWS configuration)")
@@ -49,7 +50,7 @@ func (f *callerFlags) find(ctx context.Context, env environment, services ...str
 	return f.load(ctx, env, services...)
 }
 
-// load is find that asks nobody.
+// load is find without the sign-in.
 func (f *callerFlags) load(ctx context.Context, env environment, services ...string) (awsconfig.Found, error) {
 	const timeout = 30 * time.Second
 	found, err := awsconfig.Load(ctx, awsconfig.Settings{
@@ -66,8 +67,8 @@ func (f *callerFlags) load(ctx context.Context, env environment, services ...str
 }
 
 func (f *callerFlags) client(ctx context.Context, env environment) (*client.Client, error) {
-	// One listener answers for all services: where Daypass's own endpoint is not
-	// configured, Redshift's is used.
+	// One listener serves all services, so Redshift's endpoint is used if no endpoint is
+	// configured for Daypass's own service.
 	found, err := f.find(ctx, env, "daypass", "redshift")
 	if err != nil {
 		return nil, err
@@ -84,11 +85,11 @@ func (f *callerFlags) client(ctx context.Context, env environment) (*client.Clie
 
 const allowHTTPHelp = "accept an http:// URL of another machine: anyone in between can read and change the answers"
 
-// checkEndpoint refuses the URL of another machine without TLS. The AWS CLI accepts it,
-// and so does "daypass redshift", with a warning. But this API's answers contain a
-// password and the address that it is sent to, in clear text, and anyone in between
-// could answer "revoked". A Daypass server listens on other addresses than loopback
-// with TLS only, so the URL is a mistake or that of a misplaced proxy.
+// checkEndpoint refuses a plain HTTP URL of another machine. The AWS CLI accepts one, and so
+// does "daypass redshift", with a warning. But this API's answers contain a password, and the
+// address to send it to, in clear text, and an attacker on the network could fake the answer
+// "revoked". A Daypass server uses plain HTTP only on loopback addresses, so the URL is a
+// mistake or belongs to a misplaced proxy.
 func checkEndpoint(endpoint string, allowHTTP bool) error {
 	if !awsconfig.Plaintext(endpoint) || allowHTTP {
 		return nil
@@ -97,7 +98,7 @@ func checkEndpoint(endpoint string, allowHTTP bool) error {
 		"Use its https:// URL (--endpoint-url, AWS_ENDPOINT_URL or endpoint_url of the profile), or accept that with --allow-http", endpoint)}
 }
 
-// callFailed gives an error of a call the exit code that the AWS CLI has for it.
+// callFailed attaches the AWS CLI's exit code to the error of a call.
 func callFailed(err error) error {
 	var refused *client.Error
 	switch {

@@ -21,9 +21,9 @@ func runDaypass(t *testing.T, args ...string) (stdout, stderr string, code int) 
 	return out.String(), errs.String(), code
 }
 
-// awsSettings sets up the environment and the AWS configuration of a test. STUB is the URL of a
-// fake API without sessions and clusters, which is also returned; OTHER is a URL at which
-// nothing listens.
+// awsSettings sets up the environment and the AWS configuration of a test. In both, STUB stands
+// for the URL of a fake API without sessions and clusters, and OTHER for a URL at which nothing
+// listens. It returns the URL of the fake API.
 func awsSettings(t *testing.T, config string, env map[string]string) (api string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -42,7 +42,7 @@ func awsSettings(t *testing.T, config string, env map[string]string) (api string
 		"HOME": home, "APPDATA": home, "AWS_CONFIG_FILE": path, "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "none"), "AWS_MAX_ATTEMPTS": "1",
 		"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
 		"AWS_PROFILE": "", "AWS_DEFAULT_PROFILE": "", "AWS_SESSION_TOKEN": "", "AWS_CA_BUNDLE": "", "AWS_ENDPOINT_URL_DAYPASS": "", "AWS_ENDPOINT_URL_REDSHIFT": "",
-		// Empty, as good as not there.
+		// An empty value counts as not set.
 		"AWS_ENDPOINT_URL": "",
 	}
 	for name, value := range env {
@@ -61,7 +61,7 @@ func TestEndpoint(t *testing.T) {
 		name, config string
 		env          map[string]string
 		args         []string
-		ownOnly      bool // what is said is about Daypass's own actions
+		ownOnly      bool // the expected output is about Daypass's own actions only
 	}{
 		{name: "option", env: map[string]string{"AWS_ENDPOINT_URL": "OTHER"}, args: []string{"--endpoint-url", "STUB"}},
 		{name: "for all services", env: map[string]string{"AWS_ENDPOINT_URL": "STUB"}},

@@ -55,14 +55,14 @@ func newIssuer(t *testing.T) *issuer {
 	return i
 }
 
-// use withdraws the key and signs with another.
+// use replaces the signing key.
 func (i *issuer) use(kid string, algorithm jose.SignatureAlgorithm, key crypto.Signer) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.kid, i.algorithm, i.key = kid, algorithm, key
 }
 
-// token is one for a subject, as a CI system gives its jobs.
+// token returns a token for a subject, like the tokens that a CI system gives its jobs.
 func (i *issuer) token(t *testing.T, subject string) string {
 	t.Helper()
 	i.mu.Lock()
@@ -106,9 +106,8 @@ func (s *clientSite) forget(t *testing.T) {
 	}
 }
 
-// testAssumedRole has every client assume an IAM role by role_arn and
-// source_profile, with nothing but AWS_ENDPOINT_URL to say where (and, for the
-// SDK for Go, AWS_ENDPOINT_URL_STS).
+// testAssumedRole has every client assume an IAM role by role_arn and source_profile. Only
+// AWS_ENDPOINT_URL (and, for the SDK for Go, AWS_ENDPOINT_URL_STS) names the endpoint.
 func (s *clientSite) testAssumedRole(t *testing.T) {
 	id, secret := strings.TrimPrefix(keysOfAna[0], "AWS_ACCESS_KEY_ID="), strings.TrimPrefix(keysOfAna[1], "AWS_SECRET_ACCESS_KEY=")
 	s.write(t, "credentials", "[ana]\naws_access_key_id = "+id+"\naws_secret_access_key = "+secret+"\n")
@@ -125,8 +124,8 @@ func (s *clientSite) testAssumedRole(t *testing.T) {
 	}
 }
 
-// testWebIdentity has every client turn a provider's token into a session, by
-// environment and by profile, while the provider changes its key.
+// testWebIdentity has every client exchange a provider's token for a session, configured by
+// environment variables and by profile. In between the provider changes its key.
 func (s *clientSite) testWebIdentity(t *testing.T) {
 	const subject, role = "repo:acme/app:ref:refs/heads/main", "arn:aws:iam::123456789012:role/ci"
 	file := s.write(t, "token", s.issuer.token(t, subject))
@@ -173,7 +172,7 @@ func (s *clientSite) testWebIdentity(t *testing.T) {
 			}
 		})
 	}
-	// The command line that the README offers has the same chain.
+	// "daypass redshift", which the README recommends, uses the same credential chain.
 	s.write(t, "token", s.issuer.token(t, subject))
 	text, err := s.run(t, byEnvironment, "daypass", "redshift", "get-cluster-credentials", "--cluster-identifier", "examplecluster", "--db-name", "dev", "--db-user", "alice")
 	var a awsAnswer

@@ -161,8 +161,8 @@ func (s *clientSite) java(t *testing.T, class, howToGet string, jars ...string) 
 	return ""
 }
 
-// postgresClients are programs that log on as the PG* variables say and print
-// current_user, session_user and 42.
+// postgresClients are programs that log on with the PG* variables and print current_user,
+// session_user and 42.
 func (s *clientSite) postgresClients() map[string]func(t *testing.T, env []string) (string, error) {
 	const dir = "testdata/clients/"
 	python := func(module, howToGet string) func(*testing.T, []string) (string, error) {
@@ -251,7 +251,7 @@ func (s *clientSite) testPostgreSQLClients(t *testing.T) {
 	}
 }
 
-// credential asks for one as ana with the AWS SDK for Go.
+// credential requests a credential as ana with the AWS SDK for Go.
 func (s *clientSite) credential(t *testing.T, groups ...string) awsAnswer {
 	t.Helper()
 	config := aws.Config{Region: "us-east-1", BaseEndpoint: &s.api, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -265,18 +265,18 @@ func (s *clientSite) credential(t *testing.T, groups ...string) awsAnswer {
 	return awsAnswer{DbUser: *got.DbUser, DbPassword: *got.DbPassword}
 }
 
-// awsAnswer is what each AWS client found out.
+// awsAnswer is the result of one AWS client.
 type awsAnswer struct {
 	DbUser, DbPassword string
 	Expires            time.Time
 	Cluster, Endpoint  string
 	Arn                string
 	Refused            string // the error code for a database user that is not allowed
-	Presigned          string // URL; empty where the client makes none
+	Presigned          string // URL; empty for a client that cannot presign
 }
 
-// awsClients ask, with the default credential chain, for a credential in the
-// group analysts, the clusters, and who is calling.
+// awsClients use the default credential chain. Each requests a credential for the group
+// analysts, the list of clusters, and the caller's identity.
 func (s *clientSite) awsClients() map[string]func(t *testing.T, env []string) (awsAnswer, error) {
 	program := func(run func(t *testing.T, env []string) (string, error)) func(t *testing.T, env []string) (awsAnswer, error) {
 		return func(t *testing.T, env []string) (a awsAnswer, err error) {
@@ -300,14 +300,14 @@ func (s *clientSite) awsClients() map[string]func(t *testing.T, env []string) (a
 	}
 }
 
-// callGo is the AWS SDK for Go with its default chain, in this process. Unlike the
-// others' the chain does not heed AWS_ENDPOINT_URL where it calls STS itself: it
-// resolves credentials before the endpoint (aws-sdk-go-v2/config, the order of
-// defaultAWSConfigResolvers). It does heed AWS_ENDPOINT_URL_STS.
+// callGo is the AWS SDK for Go with its default chain, in this process. Unlike the other
+// clients, it ignores AWS_ENDPOINT_URL for the chain's own calls of STS, because it resolves
+// credentials before the endpoint (aws-sdk-go-v2/config, the order of
+// defaultAWSConfigResolvers). It uses AWS_ENDPOINT_URL_STS.
 func (s *clientSite) callGo(t *testing.T, env []string) (a awsAnswer, err error) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "AWS_") {
-			t.Setenv(name, "") // so that it is put back
+			t.Setenv(name, "") // so that the test restores it
 			os.Unsetenv(name)
 		}
 	}
@@ -399,7 +399,8 @@ func (s *clientSite) callCLI(t *testing.T, env []string) (a awsAnswer, err error
 	return a, nil
 }
 
-// check compares an answer with what it must be for a caller, and logs on with it.
+// check compares an answer with the expected values for a caller, and logs on with the
+// credential.
 func (s *clientSite) check(t *testing.T, a awsAnswer, arn string) {
 	t.Helper()
 	if a.DbUser != "IAM:alice" || a.Cluster != "examplecluster" || a.Endpoint != "localhost:"+s.port || a.Refused != "AccessDenied" {
@@ -442,11 +443,11 @@ func (s *clientSite) testAWSClients(t *testing.T) {
 	}
 }
 
-// testRedshiftConnector runs Redshift's Python driver, which asks for the
-// credential by itself: with the gateway's address as a custom domain.
+// testRedshiftConnector runs Redshift's Python driver, which requests the credential itself,
+// with the gateway's address as a custom domain.
 func (s *clientSite) testRedshiftConnector(t *testing.T) {
 	python := s.python(t, "redshift_connector", "pip install redshift_connector")
-	// It has no setting for an authority of one's own.
+	// The driver has no setting for a private CA.
 	got, err := s.run(t, append(s.awsEnv(keysOfAna...), "SSL_CERT_FILE="+s.caFile(), "PGHOST="+s.host, "PGPORT="+s.port), python, "testdata/clients/redshift_connector_iam.py")
 	if err != nil || got != "alice IAM:alice 42" {
 		t.Errorf("got %q, %v, want alice IAM:alice 42", got, err)

@@ -103,7 +103,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 	return nil
 }
 
-// shortSQL is how many lines of SQL are printed without --sql.
+// shortSQL is the largest number of lines of SQL that are printed without --sql.
 const shortSQL = 5
 
 // printReport prints findings with their fixes. Long SQL, and SQL for notices, is

@@ -48,7 +48,7 @@ not start.`,
 			if err != nil {
 				return err
 			}
-			// To the sweep 0 means never; here it means every role without a session.
+			// In SweepOptions, Unused 0 means never; here it means every role without a session.
 			o := handover.SweepOptions{DryRun: dryRun, Unused: max(time.Duration(unused), 1)}
 			return cleanClusters(cmd.Context(), env.report(output), clusters, o, output)
 		},

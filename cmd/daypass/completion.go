@@ -6,8 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newCompletionCommand makes the command that prints the script with which a shell
-// completes daypass's commands, options and values.
+// newCompletionCommand makes the command that prints a shell's completion script.
 func newCompletionCommand(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",

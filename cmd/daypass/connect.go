@@ -120,7 +120,7 @@ libpq connects there, whatever host a URI names. The command warns if they are s
 
 var printFormats = []string{"env", "uri", "dsn", "json", "pgpass"}
 
-// run checks everything that can be checked before a credential is made.
+// run checks everything that it can check before it requests a credential.
 func (o *connectOptions) run(ctx context.Context, env environment) error {
 	seconds, err := o.check()
 	if err != nil {
@@ -136,8 +136,8 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	// Before the first call, so that a missing access key is not reported as an error of
-	// that call.
+	// Check this before the first call, so that a missing access key is not reported as an error
+	// of that call.
 	if _, err := found.SDK.Credentials.Retrieve(ctx); err != nil {
 		return callFailed(err)
 	}
@@ -169,7 +169,7 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 	return startPsql(program, o.psqlArgs, to.environ(os.Environ(), os.Getenv))
 }
 
-// check checks the options, and returns the duration in seconds, 0 for none.
+// check checks the options. It returns the duration in seconds, or 0 for the default.
 func (o *connectOptions) check() (seconds int32, err error) {
 	switch {
 	case o.user == "" && !o.withIAM:

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// The API's answers go into shells, connection strings and password files, so each
-// value is checked first. Otherwise an attacker who controls the API, or the network
-// between it and a caller without TLS, would choose where the password is sent. The
-// rules are those of the API reference and of host names.
+// The API's answers go into shells, connection strings and password files, so each value is
+// checked first. Otherwise an attacker who controls the API, or the network to an API without
+// TLS, could choose where the password is sent. The rules follow the API reference and the
+// syntax of host names.
 var (
 	// A host name. Some networks have names with underscores.
 	hostNameRule = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$`)
 	// DbName: "GetClusterCredentials", Request Parameters.
 	databaseRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+.@-]{0,63}$`)
-	// DbUser of an answer: a prefix, the database user or the IAM user or role, and
-	// groups, which Amazon's guide appends.
+	// DbUser in an answer: a prefix, the database user or the IAM user or role, and sometimes
+	// groups (Amazon's guide shows them appended).
 	logonNameRule = regexp.MustCompile(`^(IAM|IAMA|IAMR):([A-Za-z0-9_+=,.@-]{1,64})(:[a-z0-9_+.@-]{1,64})*$`)
 	// DbPassword: visible ASCII.
 	passwordRule = regexp.MustCompile(`^[!-~]+$`)
@@ -37,8 +37,8 @@ func checkHost(host string) error {
 	return nil
 }
 
-// check checks every value of a logon before it is used. dbUser is the database user
-// that the caller asked for, "" for the user of the caller's own IAM identity.
+// check checks every value of a logon before it is used. dbUser is the requested database user,
+// or "" for the database user of the caller's own IAM identity.
 func (l *logon) check(dbUser string) error {
 	if err := l.checkPlace(); err != nil {
 		return err
@@ -59,7 +59,8 @@ func (l *logon) check(dbUser string) error {
 	return nil
 }
 
-// checkPlace checks host, port and database, which are known before the credential.
+// checkPlace checks the values that are known before a credential is requested: host, port and
+// database.
 func (l *logon) checkPlace() error {
 	if err := checkHost(l.host); err != nil {
 		return fmt.Errorf("the gateway's host: %w: check --endpoint-url, or give --host", err)

@@ -96,7 +96,7 @@ func TestConnectBelievesNoAnswer(t *testing.T) {
 			}
 		}
 	}
-	// The user's own name may be written in capitals; groups may be appended.
+	// The name of the database user may be in capitals; groups may be appended.
 	for _, user := range []string{"IAM:alice", "IAM:ALICE", "IAMA:alice:analysts:finance"} {
 		newAPIStub(t, "db.example.com").answers = map[string]string{"DbUser": user, "Address": "2001:db8::1"}
 		if stdout, stderr, code := runConnect(t, "c", "--user", "alice", "--sslmode", "require", "--print", "pgpass"); code != 0 || !strings.HasPrefix(stdout, `2001\:db8\:\:1:5440:dev:`) {
@@ -105,8 +105,8 @@ func TestConnectBelievesNoAnswer(t *testing.T) {
 	}
 }
 
-// TestConnectIsNotAnsweredByAnAPI: an endpoint that is another server's is named as the
-// thing to check.
+// TestConnectIsNotAnsweredByAnAPI: if a server that is not this API answers, the error says to
+// check the endpoint.
 func TestConnectIsNotAnsweredByAnAPI(t *testing.T) {
 	for _, row := range []struct {
 		status     int
@@ -133,7 +133,8 @@ func TestConnectIsNotAnsweredByAnAPI(t *testing.T) {
 	}
 }
 
-// TestConnectErrorsDoNotCommandTerminals: nor does what a service says.
+// TestConnectErrorsDoNotCommandTerminals: printed errors of a service contain no terminal
+// control characters.
 func TestConnectErrorsDoNotCommandTerminals(t *testing.T) {
 	s := newAPIStub(t, "db.example.com")
 	s.denied, s.answers = true, map[string]string{"Message": "no\x9b \u009b2J\u202e\x1b]0;x\a\r\ndaypass: done"}
@@ -151,12 +152,12 @@ func TestConnectErrorsDoNotCommandTerminals(t *testing.T) {
 	}
 }
 
-// TestConnectOverHTTP: the URL of another machine without TLS needs a word of the
-// caller's.
+// TestConnectOverHTTP: connect uses a plain HTTP URL of another machine only if a flag allows
+// it.
 func TestConnectOverHTTP(t *testing.T) {
 	s := newAPIStub(t, "db.example.com")
 	t.Setenv("NO_PROXY", "")
-	t.Setenv("HTTP_PROXY", s.url) // so that the other machine is the stub
+	t.Setenv("HTTP_PROXY", s.url) // so that requests to the other machine reach the stub
 	t.Setenv("AWS_ENDPOINT_URL", "http://daypass.example.com:8440")
 	for _, args := range [][]string{{"connect", "c", "--user", "alice", "--sslmode", "require", "--print", "uri"}, {"sessions"}, {"revoke", "--all"}, {"revoke", "list"}, {"sessions", "kill", "x"}} {
 		before := len(s.requests)

@@ -45,8 +45,8 @@ func (o *connectOptions) locate(ctx context.Context, client *redshift.Client, to
 	return to.checkPlace()
 }
 
-// notLocated adds to the error of DescribeClusters how to do without that call, where
-// the caller may not make it.
+// notLocated adds advice to an error of DescribeClusters: how a caller without that permission
+// can connect.
 func (o *connectOptions) notLocated(to *logon, err error) error {
 	var refused *awsconfig.APIError
 	if !errors.As(err, &refused) || refused.Code != "AccessDenied" {
@@ -63,7 +63,7 @@ func (o *connectOptions) notLocated(to *logon, err error) error {
 		missing, o.again())
 }
 
-// findCluster reads the endpoint of the one cluster that was asked for.
+// findCluster reads the endpoint of the requested cluster.
 func findCluster(answer *redshift.DescribeClustersOutput) (logon, error) {
 	if len(answer.Clusters) == 0 {
 		return logon{}, errors.New("the API knows no such cluster: check the name and --endpoint-url")
@@ -75,7 +75,7 @@ func findCluster(answer *redshift.DescribeClustersOutput) (logon, error) {
 	return logon{host: *cluster.Endpoint.Address, port: int(*cluster.Endpoint.Port), database: aws.ToString(cluster.DBName)}, nil
 }
 
-// ask gets the credential. seconds is how long it is to work, 0 for the default.
+// ask requests the credential. seconds is its lifetime, 0 for the default.
 func (o *connectOptions) ask(ctx context.Context, client *redshift.Client, seconds int32, to *logon) error {
 	var cluster, database, duration = aws.String(o.cluster), optional(to.database), optional(seconds)
 	if o.withIAM {
@@ -106,7 +106,7 @@ func optional[T comparable](value T) *T {
 	return &value
 }
 
-// take keeps the credential of an answer.
+// take copies the credential of an answer into the logon.
 func (l *logon) take(user, password *string, expiration *time.Time) {
 	l.user, l.password, l.expiration = aws.ToString(user), keyring.Secret(aws.ToString(password)), aws.ToTime(expiration)
 }

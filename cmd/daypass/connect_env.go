@@ -6,29 +6,28 @@ import (
 	"strings"
 )
 
-// libpq reads more than thirty variables. The logon sets those for the server and the
-// user. Of the others it removes these, which would send the password elsewhere, make
-// the connection less safe, or make the logon fail. Variables that only make the
-// connection stricter, or concern the session, stay: PGSSLCRL, PGOPTIONS, PGAPPNAME,
-// PGCONNECT_TIMEOUT and so on.
+// libpq reads more than thirty variables. The logon sets those for the server and the user. It
+// removes the variables below, which would send the password elsewhere, make the connection less
+// safe, or make the logon fail. Variables that only make the connection stricter, or concern the
+// session, stay: PGSSLCRL, PGOPTIONS, PGAPPNAME, PGCONNECT_TIMEOUT and so on.
 var diverting = []string{
 	"PGHOSTADDR",           // another server than the host that is checked
-	"PGSERVICE",            // the same, out of a file
+	"PGSERVICE",            // the same, from a file
 	"PGREQUIRESSL",         // an old sslmode
 	"PGSSLCOMPRESSION",     // lets an observer guess secrets
-	"PGSSLCERT",            // who the caller is, to the server that asks
-	"PGSSLKEY",             // of that certificate
-	"PGSSLCERTMODE",        // require: fails, the gateway asks for none
+	"PGSSLCERT",            // reveals the caller's identity to any server that asks
+	"PGSSLKEY",             // the key for that certificate
+	"PGSSLCERTMODE",        // "require" fails, because the gateway asks for no certificate
 	"PGGSSDELEGATION",      // hands Kerberos tickets to the server
 	"PGREQUIREAUTH",        // the gateway asks for a password only
-	"PGCHANNELBINDING",     // not with a password
+	"PGCHANNELBINDING",     // does not work with a password
 	"PGTARGETSESSIONATTRS", // the cluster's configuration decides
 }
 
 // tlsVersions are removed if they allow versions that libpq does not allow by default.
 var tlsVersions = []string{"PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION"}
 
-// unwanted are the variables that the logon does without.
+// unwanted returns the variables that the logon removes.
 func (l *logon) unwanted(getenv func(string) string) []string {
 	names := slices.Clone(diverting)
 	if l.sslRootCert == "" {
@@ -62,7 +61,7 @@ func (l *logon) diverted(as string, getenv func(string) string) string {
 				elsewhere = append(elsewhere, name)
 			}
 		}
-		// A password file says nothing of TLS.
+		// A password file has no TLS settings.
 		if mode := getenv("PGSSLMODE"); mode != "" && strength(mode) < strength(l.sslMode) {
 			weaker = append(weaker, "PGSSLMODE")
 		}

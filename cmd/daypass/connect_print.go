@@ -24,7 +24,7 @@ func (l *logon) format(as string, getenv func(string) string) (string, error) {
 	return l.json()
 }
 
-// setting is one parameter of a connection, by the name that a format has for it.
+// setting is one parameter of a connection, under its name in an output format.
 type setting struct{ name, value string }
 
 // environment are the variables of libpq that a logon sets.
@@ -36,8 +36,8 @@ func (l *logon) environment() []setting {
 		{"PGUSER", l.user},
 		{"PGPASSWORD", l.password.Reveal()},
 		{"PGSSLMODE", l.sslMode},
-		// With a Kerberos ticket libpq prefers GSSAPI to TLS, and then checks no
-		// certificate, whatever sslmode is.
+		// With a Kerberos ticket libpq prefers GSSAPI to TLS, and then it checks no certificate,
+		// whatever sslmode says.
 		{"PGGSSENCMODE", "disable"},
 	}
 	if l.sslRootCert != "" {
@@ -85,7 +85,8 @@ func (l *logon) uri() (string, error) {
 		}
 		parts[i] = part
 	}
-	// check has made sure of the host: it needs no encoding, or is in brackets.
+	// check has validated the host: it needs no percent-encoding, and JoinHostPort puts an IPv6
+	// address in brackets.
 	uri := "postgresql://" + parts[0] + ":" + parts[1] + "@" + net.JoinHostPort(l.host, strconv.Itoa(l.port)) + "/" + parts[2] + "?sslmode=" + parts[3]
 	if l.sslRootCert != "" {
 		uri += "&sslrootcert=" + parts[4]

@@ -6,7 +6,7 @@ import (
 	"os/exec"
 )
 
-// findPsql finds the program before a credential is made for it.
+// findPsql finds psql before a credential is requested.
 func findPsql(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// startPsql becomes psql: it has the terminal, the signals and the exit code
-// to itself. It returns only when that fails.
+// startPsql replaces this process with psql, so that psql gets the terminal and the signals, and
+// sets the exit code. It returns only on failure.
 func startPsql(program string, args, environ []string) error {
 	err := syscall.Exec(program, append([]string{"psql"}, args...), environ)
 	return fmt.Errorf("starting %s: %w", program, err)

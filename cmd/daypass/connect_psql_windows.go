@@ -8,8 +8,8 @@ import (
 	"os/signal"
 )
 
-// startPsql runs psql and ends as it ended. Ctrl-C is psql's: it cancels the
-// query there.
+// startPsql runs psql and exits with psql's exit code. It leaves Ctrl-C to psql, where it
+// cancels the query.
 func startPsql(program string, args, environ []string) error {
 	signal.Ignore(os.Interrupt)
 	cmd := exec.Command(program, args...)

@@ -26,11 +26,11 @@ import (
 // apiStub is a Redshift endpoint for the connect command.
 type apiStub struct {
 	url      string
-	mu       sync.Mutex        // guards the rest, for a command in a process of its own
-	answers  map[string]string // elements of answers, in place of the usual ones
+	mu       sync.Mutex        // guards the rest, because the command may run in its own process
+	answers  map[string]string // elements of answers that replace the usual ones
 	requests []url.Values
 	denied   bool   // whether calls are refused
-	host     string // of the endpoint; "" for a cluster without one
+	host     string // of the cluster's endpoint; "" for a cluster without one
 }
 
 const oddPassword = `p'a:s"s\w@/?#%&=$(x)+,;!~*{}|<>^`
@@ -93,7 +93,8 @@ func newAPIStub(t *testing.T, host string) *apiStub {
 	return s
 }
 
-// runConnect runs the command in this process, which --print allows.
+// runConnect runs the command in this process. That works only with --print, because psql would
+// replace the process.
 func runConnect(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -156,8 +157,8 @@ func TestConnectPrintIsReadBack(t *testing.T) {
 	}
 }
 
-// TestConnectPrintIsNotDiverted: variables that were set in the shell before do not make psql
-// connect elsewhere, or there is a warning.
+// TestConnectPrintIsNotDiverted: variables that were already set in the shell do not make psql
+// connect elsewhere, or connect prints a warning.
 func TestConnectPrintIsNotDiverted(t *testing.T) {
 	newAPIStub(t, "db.example.com")
 	diverting := []string{"PGHOSTADDR=127.0.0.9", "PGSERVICE=other", "PGREQUIREAUTH=none", "PGCHANNELBINDING=require", "PGREQUIRESSL=1", "PGTARGETSESSIONATTRS=standby", "PGSSLROOTCERT=/none",
@@ -252,7 +253,7 @@ func TestConnectRefuses(t *testing.T) {
 		args   []string
 		code   int
 		want   string
-		asked  bool // whether a credential was made
+		asked  bool // whether a credential was requested
 	}{
 		{"no user", nil, []string{"c"}, 252, "--user", false},
 		{"no cluster", nil, []string{"--user", "u"}, 252, "name a cluster", false},
@@ -304,7 +305,7 @@ func TestConnectSuggests(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no sh")
 	}
-	dir := t.TempDir() // some of them are refused before psql is started, but not before it is found
+	dir := t.TempDir() // some commands are refused after psql is found and before it is started
 	if err := os.WriteFile(filepath.Join(dir, "psql"), []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -17,19 +17,18 @@ import (
 // trusts.
 const systemCA = "system"
 
-// secure decides how to check the gateway's certificate, and returns a note for the
-// caller. The password is sent as it is inside TLS, so whoever answers gets it. Unless
-// a flag says otherwise the certificate is fully checked. Only at a loopback address,
-// where no one is in between, it is not checked if no CA is configured. The environment
-// can make the check stricter, but not weaker, because PGSSLMODE may be meant for other
-// servers.
+// secure decides how to check the gateway's certificate, and returns a note for the caller.
+// Inside TLS the password is sent as it is, so an impostor would get it. Unless a flag says
+// otherwise, the certificate is fully checked. The exception is a loopback address without a
+// configured CA: no one can intercept that connection. The environment can make the check
+// stricter but not weaker, because PGSSLMODE may be meant for other servers.
 func (o *connectOptions) secure(to *logon, getenv func(string) string) (note string, err error) {
 	to.sslRootCert = cmp.Or(o.sslRootCert, getenv("DAYPASS_SSLROOTCERT"), getenv("PGSSLROOTCERT"))
 	if to.sslRootCert != "" && to.sslRootCert != systemCA {
 		if _, err := os.Stat(to.sslRootCert); err != nil {
 			return "", fmt.Errorf("the CA certificate of the gateway: %w", err)
 		}
-		// What --print prints is for other tools, which may run elsewhere.
+		// Other tools use the output of --print, perhaps in another directory.
 		path, err := filepath.Abs(to.sslRootCert)
 		if err != nil {
 			return "", fmt.Errorf("the CA certificate of the gateway: %w", err)
@@ -66,13 +65,13 @@ const noCA = `no CA certificate is known to check the gateway with. Give one of
     --sslrootcert system    when its certificate is from a public CA (needs psql 16 or newer)
     --sslmode require       to send the password to any server that answers; PGSSLMODE is not enough for that`
 
-// sslModes are libpq's, from the weakest to the strongest.
+// sslModes are libpq's values of sslmode, from the weakest to the strongest.
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 // strength returns the rank of a value of sslmode, or -1 for any other text.
 func strength(mode string) int { return slices.Index(sslModes, mode) }
 
-// hasDefaultRootCert reports whether libpq finds a CA in its default place.
+// hasDefaultRootCert reports whether libpq finds a CA file in its default location.
 func hasDefaultRootCert() bool {
 	dir := ""
 	if runtime.GOOS == "windows" {

@@ -15,10 +15,9 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// newEnvironment returns the process's own streams. Text for a terminal is quoted,
-// because names and messages come from servers, databases and other people's files, and
-// escape sequences in them would command the terminal. A pipe or a file gets the exact
-// bytes.
+// newEnvironment returns the process's own streams. Text for a terminal is quoted, because names
+// and messages come from servers, databases and other people's files, and the terminal would
+// obey escape sequences in them. A pipe or a file gets the exact bytes.
 func newEnvironment() environment {
 	return environment{stdin: os.Stdin, stdout: console(os.Stdout), stderr: console(os.Stderr), exact: os.Stdout,
 		columns: terminalWidth(os.Stdout), errColumns: terminalWidth(os.Stderr)}
@@ -33,8 +32,8 @@ func terminalWidth(file *os.File) int {
 	return width
 }
 
-// console returns a writer to a file. To a terminal it quotes, and paints unless
-// NO_COLOR (https://no-color.org) is set or TERM is dumb.
+// console returns a writer to a file. If the file is a terminal, the writer quotes text, and
+// uses colors unless NO_COLOR (https://no-color.org) is set or TERM is dumb.
 func console(file *os.File) io.Writer {
 	switch {
 	case terminalWidth(file) == 0:
@@ -45,7 +44,7 @@ func console(file *os.File) io.Writer {
 	return quote.NewPainter(file)
 }
 
-// paint quotes a text, and puts it in a style where w shows styles.
+// paint quotes a text, and applies a style if w supports styles.
 func paint(w io.Writer, style quote.Style, text string) string {
 	if w, ok := w.(*quote.Writer); ok {
 		return w.Paint(style, text)
@@ -88,8 +87,8 @@ func writeIndented(out io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-// wrap breaks lines that are too long between words. A line's indentation is kept.
-// columns of 0 is any number.
+// wrap breaks long lines between words. It keeps the indentation of a line. If columns is 0, the
+// width is unlimited.
 func wrap(text string, columns int) string {
 	if columns <= 0 {
 		return text

@@ -22,15 +22,15 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// onTerminal runs the real program with a terminal of so many columns as its standard
-// output and error, and returns what arrives there.
+// onTerminal runs the real program with its standard output and error on a terminal of the given
+// width, and returns the output.
 func onTerminal(t *testing.T, columns uint16, args ...string) string {
 	t.Helper()
 	seen, _ := onTerminalWith(t, columns, "", "", args...)
 	return seen
 }
 
-// onTerminalWith also types a line once prompt is shown.
+// onTerminalWith also types a line once the prompt is shown.
 func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...string) (seen string, code int) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -38,7 +38,7 @@ func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...s
 		t.Fatal(err)
 	}
 	defer master.Close()
-	// Fd would make reads block for good.
+	// Fd would make reads block forever.
 	conn, err := master.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...s
 		n, err = master.Read(buffer)
 		data.Write(buffer[:n])
 		if prompt != "" && bytes.HasSuffix(data.Bytes(), []byte(prompt)) {
-			// The program turns the echo off after it has asked.
+			// The program turns the echo off after it prints the prompt.
 			pgtest.Eventually(t, "the terminal shows no input", func() (hidden bool) {
 				_ = conn.Control(func(fd uintptr) {
 					state, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
@@ -90,8 +90,8 @@ func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...s
 	return strings.ReplaceAll(data.String(), "\r\n", "\n"), cmd.ProcessState.ExitCode()
 }
 
-// TestMFACodeIsAskedFor: a profile with mfa_serial works as with the AWS CLI: the code
-// is asked for at the terminal, and not shown. Ctrl-C ends the question.
+// TestMFACodeIsAskedFor: as with the AWS CLI, the code for a profile with mfa_serial is typed at
+// the terminal, and not shown. Ctrl-C cancels the prompt.
 func TestMFACodeIsAskedFor(t *testing.T) {
 	var mu sync.Mutex
 	var codes []string // guarded by mu
@@ -126,7 +126,7 @@ func TestMFACodeIsAskedFor(t *testing.T) {
 	if code != 130 || len(codes) != 0 {
 		t.Errorf("after Ctrl-C: %d, codes %q\n%s", code, codes, seen)
 	}
-	// Without a terminal there is no one to ask.
+	// Without a terminal the program cannot ask for the code.
 	cmd := exec.Command("daypass", "sessions", "--profile", "etl")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, _ := cmd.CombinedOutput()
@@ -135,8 +135,8 @@ func TestMFACodeIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestTerminal: whatever a server has in its answers, no output format brings it to a
-// terminal raw, and JSON keeps its value. A pipe gets the exact bytes.
+// TestTerminal: no output format prints a server's control characters on a terminal, and JSON
+// keeps the values. A pipe gets the exact bytes.
 func TestTerminal(t *testing.T) {
 	const name = "d\u009b2J\u202ev ö 日本"
 	s := newAPIStub(t, "db.example.com")
@@ -165,7 +165,7 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// TestColours are for a terminal, and not where NO_COLOR is set.
+// TestColours: only a terminal gets colours, and only without NO_COLOR.
 func TestColours(t *testing.T) {
 	newAPIStub(t, "db.example.com")
 	t.Setenv("TERM", "xterm")

@@ -19,9 +19,9 @@ const module = "github.com/daypass/daypass/"
 // leaf lists what a package must not import when it does no I/O and no logging.
 var leaf = []string{"os", "net", "net/http", "log", "log/slog", "database/sql"}
 
-// packages has one row for each package of the module. It may import the packages
-// of ours that its row lists, and must not import the others under never. Packages
-// marked forTests are imported by tests and by each other only.
+// packages has one row for each package of the module. A package may import those of our
+// packages that its row lists under ours, and must not import the packages under never. Only
+// tests, and other packages with forTests, import a package with forTests.
 var packages = []struct {
 	pkg      string
 	ours     []string
@@ -44,14 +44,14 @@ var packages = []struct {
 	{pkg: "internal/postgres", because: "starting a local PostgreSQL has nothing to do with Daypass"},
 	{pkg: "internal/keyring", ours: []string{"internal/filemode"}, never: []string{"net/http", "log"}, because: "keys do not know what they sign"},
 
-	// What is remembered.
+	// Storage.
 	{pkg: "internal/registry", ours: []string{"internal/keyring"}, never: []string{"net/http", "log", "log/slog"}, because: "the records do not depend on the store that keeps them"},
 	{pkg: "internal/registry/boltstore", ours: []string{"internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
 	{pkg: "internal/fleet", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http", "log", "log/slog"}, because: "who is alive and which keys are good is in records, whatever store keeps them"},
 	{pkg: "internal/peer", ours: []string{"internal/keyring"}, never: []string{"log", "log/slog"}, because: "the channel between servers does not know what a session is"},
 	{pkg: "internal/registry/etcdstore", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
 
-	// What the service means.
+	// The service's rules.
 	{pkg: "internal/credential", ours: []string{"internal/keyring"}, never: leaf, because: "checking a credential needs no lookup"},
 	{pkg: "internal/directory", ours: []string{"internal/iam", "internal/keyring"}, never: leaf, because: "a snapshot of the configuration does no I/O"},
 	{pkg: "internal/audit", ours: []string{"internal/keyring"}, never: []string{"net/http"}, because: "the audit log does not depend on what it records"},
@@ -62,7 +62,7 @@ var packages = []struct {
 	{pkg: "internal/clustercheck", ours: []string{"internal/adminconn", "internal/compat", "internal/dbuser", "internal/pgsql"}, never: []string{"net/http"}, because: "the operator's check looks at everything and changes nothing"},
 	{pkg: "internal/sts", ours: []string{"internal/directory", "internal/iam", "internal/keyring"}, because: "temporary access keys know nothing of databases"},
 
-	// What runs.
+	// The running server.
 	{pkg: "internal/session", ours: []string{"internal/pgwire"}, never: []string{"net/http", "log", "log/slog"}, because: "a session's life does not depend on who is logged on, or on who is told of its end"},
 	{pkg: "internal/gateway", ours: []string{"internal/adminconn", "internal/admission", "internal/audit", "internal/credential", "internal/dbuser", "internal/pgwire", "internal/proxyproto", "internal/session", "internal/throttle"},
 		never: []string{"net/http"}, because: "nothing on the data path decides who may have a credential: no API, no IAM"},
@@ -94,7 +94,7 @@ var packages = []struct {
 	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
-	// Programs and helpers for tests: no part of the product.
+	// Programs and helpers for tests, not part of the product.
 	{pkg: "test/bench", forTests: true, ours: []string{"internal/ca", "internal/iam", "internal/postgres", "test/sitetest"}, because: "it measures the binary from outside"},
 	{pkg: "test/soak", forTests: true, ours: []string{"internal/client", "internal/dbuser", "internal/handover", "internal/postgres", "test/sitetest"}, because: "it drives the binary from outside"},
 	{pkg: "test/clustertest", forTests: true, ours: []string{"internal/clustercheck", "internal/dbuser", "internal/handover", "test/pgtest"}, because: "the packages that administer a cluster share one setup in their tests"},
@@ -104,8 +104,8 @@ var packages = []struct {
 	{pkg: "internal/registry/registrytest", forTests: true, ours: []string{"internal/registry"}, because: "it tests any store through the interface"},
 }
 
-// modules has one row for each module outside the standard library: the packages of
-// ours that may import it, or a package below it.
+// modules has one row for each module outside the standard library, with our packages that may
+// import the module or a package in it.
 var modules = []struct {
 	path    string
 	homes   []string
@@ -139,8 +139,8 @@ var modules = []struct {
 	{"google.golang.org/grpc", []string{"internal/registry/etcdstore"}, "a store's client reaches the binary through its package only"},
 }
 
-// TestDependencyDirection keeps the arrows of ARCHITECTURE.md, and the tables above
-// free of rules that nothing needs.
+// TestDependencyDirection checks the imports against the tables above, which follow the arrows
+// of ARCHITECTURE.md. It also finds rows and rules that are not needed.
 func TestDependencyDirection(t *testing.T) {
 	imports := ourImports(t)
 	ruled, forTests := map[string]bool{}, map[string]bool{}
@@ -196,8 +196,7 @@ func TestDependencyDirection(t *testing.T) {
 	}
 }
 
-// TestModulesHaveHomes keeps each module of others in the packages that it was taken
-// into the project for.
+// TestModulesHaveHomes: only the packages listed for a module import it.
 func TestModulesHaveHomes(t *testing.T) {
 	imports := ourImports(t)
 	used := map[[2]string]bool{}
@@ -234,8 +233,8 @@ func TestModulesHaveHomes(t *testing.T) {
 	}
 }
 
-// TestModulesOfTestsHaveTheirBlock keeps the modules that no package of the binary imports
-// in a block of their own in go.mod, and the others out of it.
+// TestModulesOfTestsHaveTheirBlock: modules that no package of the binary imports have their own
+// block in go.mod, and no other module is in that block.
 func TestModulesOfTestsHaveTheirBlock(t *testing.T) {
 	text, err := os.ReadFile("../../go.mod")
 	if err != nil {
@@ -245,7 +244,7 @@ func TestModulesOfTestsHaveTheirBlock(t *testing.T) {
 	for _, rule := range packages {
 		forTests[rule.pkg] = rule.forTests
 	}
-	direct := map[string]bool{} // whether it stands in the block
+	direct := map[string]bool{} // whether it is in the block
 	block := ""
 	for line := range strings.Lines(string(text)) {
 		switch words := strings.Fields(line); {
@@ -285,8 +284,8 @@ func TestModulesOfTestsHaveTheirBlock(t *testing.T) {
 	}
 }
 
-// TestArchitectureNamesEveryPackage reads the table of ARCHITECTURE.md. A package below
-// another may be named in that one's row.
+// TestArchitectureNamesEveryPackage reads the table of ARCHITECTURE.md. A nested package may be
+// named in the row of its parent.
 func TestArchitectureNamesEveryPackage(t *testing.T) {
 	text, err := os.ReadFile("../../ARCHITECTURE.md")
 	if err != nil {
@@ -304,14 +303,14 @@ func TestArchitectureNamesEveryPackage(t *testing.T) {
 	}
 }
 
-// standard reports whether an import path is the standard library's: its first element
-// has no dot.
+// standard reports whether an import path belongs to the standard library: its first element has
+// no dot.
 func standard(imported string) bool {
 	first, _, _ := strings.Cut(imported, "/")
 	return !strings.Contains(first, ".")
 }
 
-// within reports whether an import path is a module or a package below it.
+// within reports whether an import path is that of a module or of a package in it.
 func within(imported, module string) bool {
 	return imported == module || strings.HasPrefix(imported, module+"/")
 }
@@ -345,7 +344,7 @@ func ourImports(t *testing.T) map[string][]string {
 			return fs.SkipDir
 		}
 		if _, err := fs.Stat(root, path.Join(name, "go.mod")); entry.IsDir() && name != "." && err == nil {
-			return fs.SkipDir // a module of its own
+			return fs.SkipDir // a separate module
 		}
 		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 			return nil

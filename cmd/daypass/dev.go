@@ -59,9 +59,9 @@ the account postgres or nobody.`,
 	return cmd
 }
 
-// endWithParent ends the work when the terminal goes away, and, for a program
-// that `go run` built, when go does: the go command dies of a SIGTERM without
-// handing it on. The function it returns ends the watch.
+// endWithParent cancels the context when the terminal closes. Under `go run` it also cancels it
+// when the go command ends, because that command does not forward SIGTERM. The returned function
+// stops watching.
 func endWithParent(cancel context.CancelCauseFunc) func() {
 	over := make(chan struct{})
 	hangup := notifyHangup()
@@ -91,11 +91,10 @@ func endWithParent(cancel context.CancelCauseFunc) func() {
 	return func() { close(over) }
 }
 
-// daypassCommand is how a shell in any directory starts this program again.
+// daypassCommand returns a shell command that starts this program again from any directory.
 func daypassCommand() string {
 	if builtByGoRun() {
-		// The go command removes the program when it ends, and builds it anew
-		// in no time.
+		// The go command deletes the program when it ends, but can rebuild it quickly.
 		if root, ok := checkout(); ok {
 			return "go -C " + quote.MustShell(root) + " run ./cmd/daypass"
 		}
@@ -113,15 +112,14 @@ func daypassCommand() string {
 	return quote.MustShell(self)
 }
 
-// builtByGoRun reports whether the go command built this program for one run,
-// into a directory that it will remove.
+// builtByGoRun reports whether `go run` built this program, in a directory that it will delete.
 func builtByGoRun() bool {
 	self, err := os.Executable()
 	return err == nil && strings.Contains(filepath.ToSlash(self), "/go-build")
 }
 
-// checkout finds the source directory of this module, from the working directory
-// up.
+// checkout finds the source directory of this module: the working directory or one of its
+// parents.
 func checkout() (string, bool) {
 	dir, err := os.Getwd()
 	if err != nil {

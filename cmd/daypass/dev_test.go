@@ -26,7 +26,7 @@ type devRun struct {
 	stop   context.CancelFunc
 	code   chan int
 	stderr *pgtest.Log
-	lines  []string // what it printed up to its last line
+	lines  []string // the output up to the last complete line
 }
 
 // startDev runs `daypass dev` on free ports and returns when it is ready.
@@ -53,7 +53,7 @@ func startDev(t *testing.T, args ...string) *devRun {
 	return nil
 }
 
-// end does what Ctrl-C does, and checks that it ended well.
+// end does what Ctrl-C does, and checks that the command ended without an error.
 func (r *devRun) end() {
 	r.t.Helper()
 	if r.stop == nil {
@@ -71,7 +71,7 @@ func (r *devRun) end() {
 	}
 }
 
-// commands are the lines to be pasted.
+// commands returns the printed command lines, which people paste into a shell.
 func (r *devRun) commands() []string {
 	var commands []string
 	for _, line := range r.lines {
@@ -184,7 +184,7 @@ func TestDevPaste(t *testing.T) {
 	if err != nil || out != "IAM:alice:analysts|4\n" {
 		t.Errorf("%s\n= %q, %v", connect, out, err)
 	}
-	// The operator sees a session, and ends it.
+	// The operator lists the session and ends it.
 	uri, err := paste(connect + " --print uri")
 	if err != nil {
 		t.Fatal(uri, err)
@@ -250,7 +250,7 @@ func TestDevKeepsState(t *testing.T) {
 	}
 }
 
-// TestDevOutputCloses has a reader that has seen enough.
+// TestDevOutputCloses closes the reading end of the output while dev runs.
 func TestDevOutputCloses(t *testing.T) {
 	check := cleanTemp(t)
 	for _, args := range [][]string{{}, {"--once"}} {

@@ -2,5 +2,5 @@ package main
 
 import "os"
 
-// notifyHangup returns nil: Windows ends the programs of a console that is closed.
+// notifyHangup returns nil: when a console closes, Windows ends its programs.
 func notifyHangup() <-chan os.Signal { return nil }

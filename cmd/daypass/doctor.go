@@ -23,7 +23,7 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// packagedConfig is where the packages have the configuration.
+// packagedConfig is the path of the configuration in the Linux packages.
 const packagedConfig = "/etc/daypass/daypass.yaml"
 
 type doctorOptions struct {

@@ -18,10 +18,10 @@ import (
 // them looks like a secret.
 var plantedSecrets = []string{"correct horse battery", "planted-upstream-pw", "planted-inline-key", "JBSWY3DPEHPK3PXP", "planted-session-token", "planted-person-secret"}
 
-// plantedNames are what is masked unless someone asks for it.
+// plantedNames must be masked unless the caller asks for names.
 var plantedNames = []string{"210987654321", "warehouse-primary", "db.customer.example", "198.51.100.7"}
 
-// doctorSite is a configuration with everything in it that must not be printed.
+// doctorSite writes a configuration that contains everything that must not be printed.
 func doctorSite(t *testing.T, upstream, advertise, more string) (path string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "customer-name")
@@ -61,7 +61,7 @@ iam:
 	return filepath.Join(dir, "daypass.yaml")
 }
 
-// clean fails when something is printed that must not be.
+// clean fails the test if the output contains a secret or one of the names.
 func clean(t *testing.T, out string, names ...string) {
 	t.Helper()
 	for _, planted := range append(names, plantedSecrets...) {
@@ -104,7 +104,7 @@ func TestDoctorOfAServer(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What can be wrong with the files.
+	// Faults of the files.
 	for _, test := range []struct {
 		name string
 		do   func() error

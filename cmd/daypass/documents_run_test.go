@@ -30,7 +30,7 @@ type documentSite struct {
 	*sitetest.Site // commands are run in its directory
 	t              *testing.T
 	issuer         *issuer
-	replace        []string // what stands in the documents, and what is there in its place
+	replace        []string // texts of the documents, each followed by its replacement
 	environ        []string
 }
 
@@ -43,10 +43,10 @@ type documentRun struct {
 	code    int
 	replace []string
 	input   string // standard input
-	want    string // in the output
+	want    string // expected in the output
 }
 
-// documentRuns are the blocks that need anything, by id. Each has to be there.
+// documentRuns are the blocks that need special treatment, by id. Each of them must exist.
 var documentRuns = map[string]documentRun{
 	"README.md: go run ./cmd/daypass dev --once":   {not: "TestDevOnce runs it"},
 	"README.md: go test ./...":                     {not: "runs this test"},
@@ -63,7 +63,8 @@ var documentRuns = map[string]documentRun{
 	"docs/operations.md: daypass revoke --principal arn:aws:iam::123456789012:user/ana      # or an IAM role, or one role session":      {as: "operator", want: "credentials for alice of examplecluster"},
 	"docs/operations.md: daypass sessions                       # who is logged on to what, as whom, since when, from where, bytes each way": {
 		as: "operator", want: "is being ended",
-		// What was issued in the second of the revocation before is revoked, too.
+		// A revocation covers everything that was issued in its second, so wait for a credential
+		// that works.
 		before: `until daypass connect examplecluster dev --user alice --profile daypass -- -qc '' >/dev/null 2>&1; do :; done; ` +
 			`daypass connect examplecluster dev --user alice --profile daypass -- -qc 'SELECT pg_sleep(60)' >/dev/null 2>&1 & ` +
 			`id=; while [ -z "$id" ]; do id=$(daypass sessions --output json | jq -r '.Sessions[0].SessionId // empty'); done`,
@@ -92,7 +93,7 @@ var documentRuns = map[string]documentRun{
 	},
 }
 
-// TestDocumentedCommands runs every command that stands in a block of a document.
+// TestDocumentedCommands runs the commands of every block of the documents.
 func TestDocumentedCommands(t *testing.T) {
 	s := newDocumentSite(t)
 	left := map[string]bool{}
@@ -123,7 +124,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// shell runs commands as they stand.
+// shell runs commands as they are in the document.
 func (s *documentSite) shell(b block, spec documentRun, commands string) string {
 	s.t.Helper()
 	for _, tool := range []string{"aws", "jq", "psql", "pg_dump"} {
@@ -282,9 +283,9 @@ func (s *documentSite) configuration() string {
 func (s *documentSite) profiles() {
 	s.t.Helper()
 	profile := blockOf(s.t, "docs/clients.md", "# ~/.aws/config").text
-	profile = regexp.MustCompile(`(?m)^ca_bundle.*\n`).ReplaceAllString(profile, "") // the API of the test has no TLS
+	profile = regexp.MustCompile(`(?m)^ca_bundle.*\n`).ReplaceAllString(profile, "") // the test's API has no TLS
 	etl := blockOf(s.t, "docs/identities.md", "# ~/.aws/config").text
-	comment := regexp.MustCompile(`(?m) +#.*$`) // the AWS CLI knows comments on lines of their own only
+	comment := regexp.MustCompile(`(?m) +#.*$`) // the AWS CLI allows comments only on separate lines
 	all := strings.NewReplacer(s.replace...).Replace(profile + "\n" + comment.ReplaceAllString(etl, "") + "\n")
 	s.write("home/.aws/config", all+strings.Replace(strings.NewReplacer(s.replace...).Replace(profile), "profile daypass", "profile operator", 1))
 	s.write("home/.aws/credentials", "[daypass]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n"+
@@ -293,13 +294,13 @@ func (s *documentSite) profiles() {
 		"TESTSCRIPT_COMMAND=" + os.Getenv("TESTSCRIPT_COMMAND")}
 }
 
-// TestReadmeInFrontOfPostgreSQL follows the README on a machine that has nothing but a
-// PostgreSQL, the oldest and the newest: its three blocks, one after the other, with other ports.
+// TestReadmeInFrontOfPostgreSQL follows the README on a machine that has only PostgreSQL, in the
+// oldest and the newest version. It runs the README's three blocks in order, with other ports.
 func TestReadmeInFrontOfPostgreSQL(t *testing.T) {
 	if _, err := exec.LookPath("psql"); err != nil {
 		missing(t, "psql", "apt-get install postgresql-client")
 	}
-	versions := pgtest.Versions() // what the README says is alike in all between the ends
+	versions := pgtest.Versions() // the README treats all versions alike, so the first and the last are enough
 	for _, installation := range slices.Compact([]postgres.Installation{versions[0], versions[len(versions)-1]}) {
 		t.Run(installation.Version, func(t *testing.T) { followReadme(t, installation) })
 	}
@@ -331,7 +332,7 @@ func followReadme(t *testing.T, installation postgres.Installation) {
 			t.Logf("the first terminal:\n%s", log)
 		}
 	})
-	// In the site's directory and with nothing else in the environment.
+	// The first terminal is in the site's directory and has no other environment variables.
 	if err := s.Start(sitetest.Program(log, []string{s.Gateway}, "env", append(append([]string{"-i", "-C", s.Dir}, environ...), "sh", "-eu", "-c", command)...)); err != nil {
 		t.Fatal(err)
 	}

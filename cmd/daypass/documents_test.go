@@ -19,7 +19,7 @@ type block struct {
 	text string
 }
 
-// id names a block by its file and its first line, which moves less than its number.
+// id identifies a block by its file and its first line, which change less often than its number.
 func (b block) id() string {
 	first, _, _ := strings.Cut(strings.TrimSpace(b.text), "\n")
 	return b.file + ": " + first
@@ -27,7 +27,7 @@ func (b block) id() string {
 
 var fence = regexp.MustCompile("(?ms)^( *)```(\\w*)\n(.*?)^ *```$")
 
-// documents are the files that tell people what to type.
+// documents are the files that contain commands for people to type.
 func documents(t *testing.T) []string {
 	t.Helper()
 	files := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
@@ -63,7 +63,7 @@ func blocks(t *testing.T) []block {
 	return all
 }
 
-// blockOf is the one block that begins so.
+// blockOf returns the only block of a file that begins with a text.
 func blockOf(t *testing.T, file, begins string) block {
 	t.Helper()
 	for _, b := range blocks(t) {
@@ -154,7 +154,7 @@ func policyDocuments(t *testing.T, node *yaml.Node) (documents [][]byte) {
 
 var inlineCommand = regexp.MustCompile("`daypass ([^`]+)`")
 
-// TestInlineCommands: a command in the middle of a sentence exists, and so do its flags.
+// TestInlineCommands: the commands and flags that sentences mention exist.
 func TestInlineCommands(t *testing.T) {
 	found := 0
 	for _, file := range documents(t) {
@@ -192,7 +192,8 @@ func TestInlineCommands(t *testing.T) {
 	}
 }
 
-// TestEveryDocumentIsFound from the README, and every link to a file leads to one.
+// TestEveryDocumentIsFound: links lead from the README to every document, and every link to a
+// file is valid.
 func TestEveryDocumentIsFound(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// exitCodes holds the exit codes of a command that fails; docs/operations.md has the
-// table. A command that answers a question with "no" exits with 1.
+// exitCodes holds the exit codes of a command that fails; docs/operations.md has the table. A
+// command whose answer is "no" exits with 1.
 type exitCodes struct {
 	usage   int // the command line is wrong
 	failure int // any other error without a code of its own
@@ -24,8 +24,7 @@ var (
 	others    = exitCodes{usage: 2, failure: 1}
 )
 
-// exitCodesOf lists the commands, with their subcommands, whose codes differ from
-// others.
+// exitCodesOf lists commands that do not use the default codes. An entry includes subcommands.
 var exitCodesOf = map[string]exitCodes{
 	"daypass connect":            likeAWS,
 	"daypass credential-process": likeAWS,
@@ -54,8 +53,8 @@ func codesOf(cmd *cobra.Command) exitCodes {
 	return others
 }
 
-// exitError ends the process with its code. A nil err prints nothing, because the
-// command has reported already.
+// exitError ends the process with its code. With a nil err nothing is printed, because the
+// command has already reported the problem.
 type exitError struct {
 	code int
 	err  error
@@ -79,7 +78,7 @@ func usageErrorf(format string, args ...any) error { return &usageError{fmt.Erro
 // megabytes.
 const maxError = 8 << 10
 
-// explainEnd says what ended a command and returns the exit code.
+// explainEnd prints the error of a command and returns the exit code.
 func explainEnd(env environment, cmd *cobra.Command, err error) int {
 	say := func(text, more string) {
 		if len(text) > maxError {
@@ -97,7 +96,8 @@ func explainEnd(env environment, cmd *cobra.Command, err error) int {
 	}
 	codes := codesOf(cmd)
 	var usage *usageError
-	// The root command does nothing by itself, so its error is a missing command.
+	// The root command does nothing by itself, so an error of it means that the command is
+	// missing.
 	if errors.As(err, &usage) || !cmd.HasParent() {
 		if cmd.Name() == "help" {
 			cmd = cmd.Parent()

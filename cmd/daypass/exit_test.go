@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestExitCodesAreOfCommands: a name in the table that is no command's is a slip.
+// TestExitCodesAreOfCommands: every name in the table of exit codes is a command's.
 func TestExitCodesAreOfCommands(t *testing.T) {
 	root := newRootCommand(environment{})
 	for path := range exitCodesOf {
@@ -20,7 +20,7 @@ func TestExitCodesAreOfCommands(t *testing.T) {
 	}
 }
 
-// TestExitCodes is the table of docs/operations.md.
+// TestExitCodes has the cases of the table in docs/operations.md.
 func TestExitCodes(t *testing.T) {
 	awsSettings(t, "", map[string]string{"AWS_ENDPOINT_URL": "STUB"})
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -41,7 +41,7 @@ func TestExitCodes(t *testing.T) {
 	for _, test := range []struct {
 		line string
 		code int
-		said string // on standard error
+		said string // expected on standard error
 	}{
 		{"sessions", 0, ""},
 		{"version", 0, ""},
@@ -76,7 +76,7 @@ func TestExitCodes(t *testing.T) {
 		{"connect c --bogus", 252, "--bogus"},
 		{"redshift bogus", 252, "Invalid choice"},
 
-		// Configuration or access key are missing or wrong.
+		// The configuration or the access key is missing or wrong.
 		{"sessions --profile gone", 253, "profile \"gone\": is neither in"},
 		{"connect c --user u --print uri --profile gone", 253, "profile \"gone\": is neither in"},
 		{"explain --principal ana --db-user u --config " + none, 2, none},
@@ -88,7 +88,7 @@ func TestExitCodes(t *testing.T) {
 		{"keys list --config " + none, 1, none},
 		{"serve --config " + none, 1, none},
 
-		// No.
+		// The API refuses.
 		{"sessions --endpoint-url " + refusing.URL, 254, "AccessDenied"},
 		{"revoke --all --endpoint-url " + refusing.URL, 254, "AccessDenied"},
 		{"connect c --user u --print uri --endpoint-url " + refusing.URL, 254, "AccessDenied"},
@@ -96,10 +96,10 @@ func TestExitCodes(t *testing.T) {
 		{"credential inspect nonsense", 1, ""},
 		{"policy lint " + policy, 1, ""},
 
-		// A part of the answer.
+		// The answer is incomplete.
 		{"sessions --endpoint-url " + incomplete.URL, 1, "did not answer: db2"},
 
-		// Nobody is there.
+		// Nothing listens at the endpoint.
 		{"sessions --endpoint-url " + down, 255, "cannot connect (connection refused)"},
 		{"revoke --all --endpoint-url " + down, 255, "cannot connect (connection refused)"},
 		{"connect c --user u --print uri --endpoint-url " + down, 255, "cannot connect (connection refused)"},

@@ -78,7 +78,7 @@ type explanation struct {
 	Principal string      `json:"principal"`
 	Allowed   bool        `json:"allowed"`
 	Checks    []explained `json:"checks"`
-	// Refusal is the API's answer to a caller with all permissions.
+	// Refusal is an error that the API returns even if the caller has all permissions.
 	Refusal *refusal `json:"refusal,omitempty"`
 }
 
@@ -87,7 +87,7 @@ type refusal struct {
 	Message string `json:"message"`
 }
 
-// explained is one check.
+// explained is the result of one check.
 type explained struct {
 	Action    string `json:"action"`
 	Resource  string `json:"resource"`
@@ -96,8 +96,8 @@ type explained struct {
 	Policy    string `json:"policy,omitempty"`
 	Statement string `json:"statement,omitempty"` // Sid or index
 	Line      int    `json:"line,omitempty"`
-	// NearMisses are statements that nearly allow it, Try what could be changed in
-	// the call, Add the statement that would allow it.
+	// NearMisses are statements that nearly allow it. Try lists changes of the call. Add is a
+	// statement that would allow it.
 	NearMisses []string        `json:"nearMisses,omitempty"`
 	Try        []string        `json:"try,omitempty"`
 	Add        json.RawMessage `json:"add,omitempty"`

@@ -15,26 +15,26 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// adviser finds changes that would make a refused check succeed. First come the
-// statements that nearly allow it, then changes of the call, each of which is tried. A
-// new statement comes last, and only if it weakens no requirement of the policies and
-// lint does not object.
+// adviser finds changes that would make a refused check succeed. First it lists the statements
+// that nearly allow the check, then changes of the call, after trying each of them. A new
+// statement comes last, and only if it bypasses no requirement of the policies and lint does not
+// object.
 type adviser struct {
 	d       *directory.Directory
 	input   api.ExplainInput
 	outcome api.Outcome
 }
 
-// change is something in the call that could be another way.
+// change is a possible change of the call.
 type change struct {
-	flag    string // as on the command line
+	flag    string // as typed on the command line
 	meaning string // of the flag in a real call. Optional
 	apply   func(*api.ExplainInput)
-	// secures: policies require it for security, as MFA.
+	// secures is set if policies require this for security, such as MFA.
 	secures bool
 }
 
-// mostAdvice is how many of a kind are printed for one check.
+// mostAdvice limits how many suggestions of each kind are printed for one check.
 const mostAdvice = 3
 
 func (a *adviser) advise(e *explained, index int) {
@@ -67,8 +67,8 @@ func (a *adviser) advise(e *explained, index int) {
 	}
 }
 
-// demands reports whether a statement requires something other than a parameter of the
-// call: a caller, an address, a time, MFA.
+// demands reports whether a statement requires anything besides parameters of the call, such as
+// a caller, an address, a time or MFA.
 func demands(miss iam.NearMiss) bool { return slices.ContainsFunc(miss.Unmet, circumstance) }
 
 func circumstance(c iam.WrittenCondition) bool {
@@ -134,7 +134,8 @@ func (a *adviser) changes(check api.Explanation) (list []change) {
 	return list
 }
 
-// together is what several changes make, the fewest that help, where none does alone.
+// together combines changes into one and leaves out those that are not needed. It returns nil
+// if one change is enough, or if even all of them do not help.
 func (a *adviser) together(changes []change, check api.Explanation) []change {
 	var parts []change
 	for _, c := range changes {
@@ -190,8 +191,8 @@ func leaveOut(parameters url.Values, group string) {
 	}
 }
 
-// named are the names that near misses are about: values of a condition key, and the
-// last part of resources of a kind.
+// named returns names that appear in near misses: the values of a condition key, and the last
+// part of resources of a kind.
 func (a *adviser) named(check api.Explanation, key, kind string) (names []string) {
 	add := func(name string) {
 		name = strings.ReplaceAll(name, "${aws:username}", a.input.Principal[strings.LastIndexByte(a.input.Principal, '/')+1:])
@@ -236,7 +237,7 @@ func addresses(misses []iam.NearMiss) (list []netip.Addr) {
 	return list
 }
 
-// database is the default one of the call's cluster.
+// database returns the default database of the call's cluster.
 func (a *adviser) database() string {
 	if cluster, ok := a.d.Cluster(a.input.Parameters.Get("ClusterIdentifier")); ok {
 		return cluster.Database
@@ -253,8 +254,7 @@ func (a *adviser) try(c change) (api.Outcome, bool) {
 	return outcome, err == nil && (outcome.Refusal == nil || a.outcome.Refusal != nil)
 }
 
-// helps reports whether a check is allowed with a change, and no other is refused
-// that was not.
+// helps reports whether a change makes a check succeed without making another one fail.
 func (a *adviser) helps(c change, check api.Explanation) bool {
 	outcome, ok := a.try(c)
 	if !ok || len(outcome.Checks) == 0 {
@@ -268,12 +268,13 @@ func (a *adviser) helps(c change, check api.Explanation) bool {
 	return true
 }
 
-// refused reports whether the unchanged call has a check like this one that is refused.
+// refused reports whether the unchanged call has a refused check for the same question.
 func (a *adviser) refused(check api.Explanation) bool {
 	return slices.ContainsFunc(a.outcome.Checks, func(e api.Explanation) bool { return sameQuestion(e, check) && !e.Decision.Allowed() })
 }
 
-// sameQuestion compares two checks, of calls that differ in one name.
+// sameQuestion reports whether two checks ask the same question, in calls that may differ in one
+// name.
 func sameQuestion(x, y api.Explanation) bool {
 	kind := func(resource string) string {
 		arn, err := iam.ParseARN(resource)
@@ -303,7 +304,7 @@ func (a *adviser) add(e *explained, check api.Explanation, index int) {
 			return
 		}
 		if check = outcome.Checks[index]; check.Decision.Allowed() {
-			return // the call only has to name it
+			return // the caller only has to name the database
 		}
 		before.Parameters = url.Values(maps.Clone(map[string][]string(a.input.Parameters)))
 		before.Parameters.Set("DbName", named)
@@ -333,8 +334,8 @@ func (a *adviser) add(e *explained, check api.Explanation, index int) {
 	}
 }
 
-// objection returns lint's warning about the statement, alone or together with the
-// principal's policies, unless it warns without the statement too.
+// objection returns lint's warning about the new statement, alone or together with the
+// principal's policies. Warnings that lint has without the statement do not count.
 func (a *adviser) objection(policy *iam.Policy) string {
 	site := iam.Site{Partition: a.d.Partition, Region: a.d.Region, Account: a.d.Account}
 	for _, w := range append(policy.Warnings(), policy.Elsewhere(site)...) {

@@ -31,7 +31,7 @@ iam:
 `
 
 // Each row has a call, ana's statements, and parts of the expected advice. The test also follows
-// the advice: it changes the call, and adds a statement to ana's.
+// the advice: it changes the call, and adds the suggested statement to ana's.
 func TestExplainAdvice(t *testing.T) {
 	const (
 		arn  = "arn:aws:redshift:us-east-1:123456789012:"
@@ -45,9 +45,9 @@ func TestExplainAdvice(t *testing.T) {
 		name       string
 		statements []string
 		call       string
-		almost     string // in the near misses of the first check
-		try        string // the first advice there
-		add        string // "": none; in the statement
+		almost     string // expected in the near misses of the first check
+		try        string // the first change suggested for that check
+		add        string // expected in the suggested statement; "": no statement
 		note       string
 	}{
 		{"MFA", []string{own + `, Condition: {` + mfa + `, ` + dev + `}}`, name}, "--db-user ana --db-name dev",
@@ -101,8 +101,8 @@ func TestExplainAdvice(t *testing.T) {
 			}
 			e := first.Checks[0]
 			if row.name == "every database is open already" {
-				// The check on the database is the one that fails, and a statement for it
-				// would pretend to restrict what Own opens.
+				// The check of the database fails. A statement for it would appear to restrict
+				// databases, although the statement Own gives access to all of them.
 				if e = first.Checks[1]; e.Add != nil || !strings.Contains(e.Note, "gives credentials for every database") {
 					t.Errorf("advised %+v", e)
 				}
@@ -117,14 +117,14 @@ func TestExplainAdvice(t *testing.T) {
 			if (e.Add != nil) != (row.add != "") || !strings.Contains(string(e.Add), row.add) || !strings.Contains(e.Note, row.note) {
 				t.Errorf("add %s, note %q, want %q and %q", e.Add, e.Note, row.add, row.note)
 			}
-			// What is to be tried helps this check.
+			// Each suggested change makes this check succeed.
 			for _, try := range e.Try {
 				flags, _, _ := strings.Cut(try, ": ")
 				if again := explainJSON(t, path, row.call+" "+flags); again.Checks[0].Decision != "allowed" {
 					t.Errorf("with %s: %+v", flags, again.Checks[0])
 				}
 			}
-			// Nothing is advised that lint would warn of, and what is advised is enough.
+			// Lint does not warn about the suggested statement, and the statement is enough.
 			if e.Add == nil {
 				return
 			}
@@ -156,7 +156,7 @@ func TestExplainAdvice(t *testing.T) {
 	}
 }
 
-// explainJSON is what explain prints of ana's call.
+// explainJSON returns what explain prints for ana's call.
 func explainJSON(t *testing.T, path, call string) explanation {
 	t.Helper()
 	var out, errs bytes.Buffer

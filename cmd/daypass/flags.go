@@ -11,13 +11,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// registerConfig is the flag of all commands that read the configuration.
+// registerConfig adds the flag of all commands that read the configuration.
 func registerConfig(flags *pflag.FlagSet, path *string) {
 	flags.StringVarP(path, "config", "c", defaultConfigFile, "the configuration `FILE`")
 }
 
-// groupList is the value of --groups: A,B; also given more than once, or as words,
-// which spreadGroups makes of "--groups A B".
+// groupList is the value of --groups: A,B. The flag may be repeated. spreadGroups turns
+// "--groups A B" into repeated flags.
 type groupList []string
 
 func (g *groupList) String() string { return strings.Join(*g, ",") }
@@ -36,24 +36,24 @@ func (g *groupList) Set(text string) error {
 	return nil
 }
 
-// registerGroups is the flag of all commands that take database groups. The AWS CLI's
-// name for it works too.
+// registerGroups adds the flag of all commands that take database groups, and an alias with the
+// AWS CLI's name.
 func registerGroups(flags *pflag.FlagSet, groups *groupList, help string) {
 	flags.VarP(groups, "groups", "g", help)
 	alias(flags, "db-groups", groups)
 }
 
-// alias makes another name for a value, which help does not list.
+// alias adds a second flag name for a value. Help does not list it.
 func alias(flags *pflag.FlagSet, name string, value pflag.Value) {
 	flags.Var(value, name, "")
 	flags.Lookup(name).Hidden = true
 }
 
-// wordsBefore is the annotation of a command that has other uses for its first words
-// than as groups.
+// wordsBefore is the annotation of a command whose first arguments are not groups. Its value is
+// the number of these arguments.
 const wordsBefore = "words before groups"
 
-// spread is spreadGroups for a whole command line.
+// spread applies spreadGroups to a whole command line.
 func spread(root *cobra.Command, args []string) []string {
 	cmd, rest, err := root.Find(args)
 	if err != nil || cmd.DisableFlagParsing || cmd.Flags().Lookup("groups") == nil {
@@ -63,9 +63,9 @@ func spread(root *cobra.Command, args []string) []string {
 	return append(strings.Fields(cmd.CommandPath())[1:], spreadGroups(cmd.Flags(), taken, rest)...)
 }
 
-// spreadGroups rewrites "--groups a b", the AWS CLI's form, to "--groups a --groups b",
-// in the arguments of one command. The first taken words are never groups, because the
-// command uses them otherwise.
+// spreadGroups rewrites "--groups a b", the AWS CLI's form, to "--groups a --groups b", in the
+// arguments of one command. The first arguments, as many as taken says, are never groups,
+// because the command has other uses for them.
 func spreadGroups(flags *pflag.FlagSet, taken int, args []string) []string {
 	var all []string
 	seen := 0
@@ -104,8 +104,8 @@ func spreadGroups(flags *pflag.FlagSet, taken int, args []string) []string {
 	return all
 }
 
-// duration is the value of all flags that are a time: 90s, 15m, 1h, 2d, or a number of
-// seconds, as the AWS CLI has them.
+// duration is the value of every flag that is a length of time: 90s, 15m, 1h, 2d, or a number of
+// seconds, as in the AWS CLI.
 type duration time.Duration
 
 func (d *duration) Type() string { return "DURATION" }
@@ -144,7 +144,7 @@ func parseDuration(text string) (time.Duration, error) {
 
 // completeWith offers words as values of a flag.
 func completeWith(cmd *cobra.Command, flag string, words ...string) {
-	// It fails only for a flag that does not exist, or twice for one.
+	// It fails only if the flag does not exist or already has completions.
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic("internal error: " + err.Error())
 	}
@@ -158,8 +158,8 @@ func checkOutput(output, a, b string) error {
 	return nil
 }
 
-// checkDBUser refuses a database user with groups appended, as in the name of a session
-// role.
+// checkDBUser refuses a database user with groups appended, which is the form of a session
+// role's name.
 func checkDBUser(name string) error {
 	kind, rest, found := strings.Cut(name, ":")
 	plain := kind

@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// usualColumns is the width of help that does not go to a terminal, and widest the
-// width of lines that can still be read.
+// usualColumns is the width of help that does not go to a terminal. widest is the longest line
+// that is easy to read.
 const (
 	usualColumns = 80
 	widest       = 100
@@ -86,7 +86,7 @@ func writeHelp(w io.Writer, cmd *cobra.Command, columns int) {
 	}
 }
 
-// hasFlags reports whether a command has other flags than --help.
+// hasFlags reports whether a command has flags besides --help.
 func hasFlags(cmd *cobra.Command) (has bool) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		has = has || !f.Hidden && f.Name != "help" && f.Name != "version"

@@ -34,7 +34,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// allCommands are those that a person may call.
+// allCommands returns the commands that people call.
 func allCommands(cmd *cobra.Command) []*cobra.Command {
 	list := []*cobra.Command{cmd}
 	for _, child := range cmd.Commands() {
@@ -45,7 +45,7 @@ func allCommands(cmd *cobra.Command) []*cobra.Command {
 	return list
 }
 
-// TestEveryCommandHasAnExample, and each example is a command line that is taken.
+// TestEveryCommandHasAnExample: every command has an example, and accepts each line of it.
 func TestEveryCommandHasAnExample(t *testing.T) {
 	for _, cmd := range allCommands(newRootCommand(environment{})) {
 		if cmd.Example == "" && cmd.HasParent() {
@@ -67,7 +67,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	}
 }
 
-// checkCommandLine reports what a command does not take of its words and flags.
+// checkCommandLine reports arguments and flags that a command does not accept.
 func checkCommandLine(t *testing.T, args []string) {
 	t.Helper()
 	root := newRootCommand(environment{})
@@ -86,8 +86,8 @@ func checkCommandLine(t *testing.T, args []string) {
 	}
 }
 
-// TestHelpFits: no line of any help is wider than the terminal, except for examples and single
-// long words.
+// TestHelpFits: no line of help is wider than the terminal, except for examples and single long
+// words.
 func TestHelpFits(t *testing.T) {
 	for _, columns := range []int{60, 80, 200} {
 		for _, cmd := range allCommands(newRootCommand(environment{})) {
@@ -115,7 +115,7 @@ func TestHelpFits(t *testing.T) {
 	}
 }
 
-// TestOneWayOfEach: the same flag means the same wherever it is.
+// TestOneWayOfEach: a flag has the same meaning in every command.
 func TestOneWayOfEach(t *testing.T) {
 	shorthands := map[string]string{}
 	for _, cmd := range allCommands(newRootCommand(environment{})) {

@@ -29,8 +29,8 @@ func commandLine(t *testing.T, args ...string) (code int, stdout, stderr string)
 	return code, stdout, stderr
 }
 
-// TestInit begins as a new operator does: init, check, serve, and the commands that
-// init prints.
+// TestInit follows the steps of a new operator: init, check, serve, and the commands that init
+// prints.
 func TestInit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "daypass.yaml")
@@ -87,7 +87,7 @@ func TestInit(t *testing.T) {
 		t.Errorf("a credential: %v, %v", answer, err)
 	}
 
-	// Nothing that exists is changed, and nothing is left behind by a refusal.
+	// A refused init changes no existing file and leaves no new one behind.
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,8 @@ import (
 )
 
 // lendToGroup gives a file that root created to the group of its directory, unless that is
-// root's own group. So the server's account can read what root has written; package filemode has
-// the rule.
+// root's own group. Then the server's account can read what root has written. Package filemode
+// has the rule.
 func lendToGroup(file *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -11,7 +11,7 @@ import (
 )
 
 // TestInitForTheServersAccount: root writes files to a directory that belongs to the group of
-// the server's account. That account can read them, and no other can.
+// the server's account. Only that account can read them.
 func TestInitForTheServersAccount(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Log("NOT CHECKED: only root gives files away")

@@ -35,7 +35,7 @@ func newKeysCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-// keyringFlags say where the keyring is.
+// keyringFlags name the keyring: a data directory or a configuration.
 type keyringFlags struct{ data, config string }
 
 func (f *keyringFlags) register(flags *pflag.FlagSet) {
@@ -43,7 +43,7 @@ func (f *keyringFlags) register(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.config, "config", "c", "", "the configuration `FILE`, which names the data directory (default "+defaultConfigFile+")")
 }
 
-// given reports whether there is a flag, or a configuration in its default place.
+// given reports whether a flag is set or a configuration exists in its default place.
 func (f *keyringFlags) given() bool {
 	if f.data != "" || f.config != "" {
 		return true
@@ -52,8 +52,8 @@ func (f *keyringFlags) given() bool {
 	return err == nil
 }
 
-// keySource is where keys are: in a keyring file, or in etcd, where several servers
-// share them. One of both is set.
+// keySource is where the keys are: in a keyring file, or in etcd, where several servers share
+// them. Either file or shared is set.
 type keySource struct {
 	file   *keyring.File
 	path   string // of the file
@@ -66,8 +66,8 @@ func (k *keySource) close() {
 	}
 }
 
-// open opens the keys that the flags name. The server that uses them may be on another machine,
-// and need not be running.
+// open opens the keys that the flags name. It does not need a running server; the server may be
+// on another machine.
 func (f *keyringFlags) open(ctx context.Context, env environment) (*keySource, error) {
 	path, cfg, err := f.read()
 	if err != nil {
@@ -244,8 +244,8 @@ issued so far stops working at once.`,
 	return cmd
 }
 
-// reportRotation prints the new keys, the ones that stay and until when, and the
-// removed ones.
+// reportRotation prints the new keys, the ones that stay with their expiry, and the removed
+// ones.
 func reportRotation(out io.Writer, path string, before, after []keyring.Info) error {
 	does := map[keyring.Purpose]string{
 		keyring.Credential: "signs credentials",

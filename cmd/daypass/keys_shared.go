@@ -15,7 +15,7 @@ import (
 	"github.com/daypass/daypass/internal/server"
 )
 
-// verifier is what checks credentials signed with the keys that the flags name.
+// verifier returns the verifier of credentials for the keys that the flags name.
 func (f *keyringFlags) verifier(ctx context.Context, env environment) (*keyring.Verifier, error) {
 	source, err := f.open(ctx, env)
 	if err != nil {
@@ -80,8 +80,8 @@ func stateOf(k fleet.Key) string {
 }
 
 const (
-	// rotationPatience is how long the command waits for a rotation. It is longer than
-	// a dead server still counts as alive.
+	// rotationPatience limits how long the command waits for a rotation. It is longer than the
+	// time for which a dead server still counts as alive.
 	rotationPatience = 30 * time.Second
 	rotationInterval = 250 * time.Millisecond
 )
@@ -93,8 +93,8 @@ func rotateSharedKeys(ctx context.Context, env environment, shared *server.Keys,
 	return followRotation(ctx, env, shared)
 }
 
-// followRotation waits until every server signs with keys that are in order, and says
-// which do not.
+// followRotation waits until every server signs with valid new keys, and names the servers that
+// do not.
 func followRotation(ctx context.Context, env environment, shared *server.Keys) error {
 	limited, cancel := context.WithTimeout(ctx, rotationPatience)
 	defer cancel()

@@ -12,7 +12,7 @@ import (
 	"github.com/daypass/daypass/test/etcdtest"
 )
 
-// TestSharedKeysCommands: the commands for keys in an etcd, without a server.
+// TestSharedKeysCommands runs the commands for keys in etcd, without a server.
 func TestSharedKeysCommands(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	dir, file := newKeyringDir(t)
@@ -73,7 +73,7 @@ upstream    KEY  all     in use   2026-01-01T12:00:00Z  -`)
 	}
 	expect(0, "SERVER", "servers")
 	expect(0, `"servers": []`, "servers", "--output", "json")
-	// Someone with another root key reads nothing.
+	// A different root key cannot read the shared keys.
 	write("root.key", "q4d61qyQyxyvhhAIz9wUURnLlaVnVRcGgCYHxnIfm0o=\n")
 	expect(1, "another root key", "keys", "list")
 	expect(1, "another root key", "keys", "rotate")

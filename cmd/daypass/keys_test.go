@@ -17,7 +17,7 @@ import (
 
 var keysNoon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// command runs one command line at a time of its own.
+// command runs one command line in this process at a fixed time.
 func command(t *testing.T, now time.Time, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -93,7 +93,7 @@ upstream    KEY  in use  2026-01-01T12:00:00Z  -`)
 		}
 	}
 
-	// Two hours later the first credential key has nothing left to check.
+	// Two hours later the first credential key cannot check anything that is still valid.
 	_, stdout, _ = command(t, later.Add(2*time.Hour), "", "keys", "rotate", "--data", dir, "--activate-in", "30m")
 	wantPattern(t, stdout, `
 kept    KEY checks the credentials it signed until 2026-01-01T16:35:00Z

@@ -47,8 +47,8 @@ SSH. Paste the code into your own terminal only.`,
 	return cmd
 }
 
-// findServer is find for commands that need no access key. A profile that does not exist
-// is made.
+// findServer is find for commands that need no access key. If flags give everything else, the
+// profile need not exist yet.
 func (f *callerFlags) findServer(ctx context.Context, env environment) (awsconfig.Found, error) {
 	path, err := awsconfig.File(os.Getenv)
 	if err != nil {
@@ -65,7 +65,7 @@ func (f *callerFlags) findServer(ctx context.Context, env environment) (awsconfi
 	return found, err
 }
 
-// signIn takes the person through the browser and keeps what comes of it.
+// signIn signs the person in at the browser and saves the result.
 func (env environment) signIn(ctx context.Context, found awsconfig.Found, remote bool) error {
 	if err := login.CheckProfile(found.Profile.Name, found.Profile.Setting); err != nil {
 		return &exitError{awsconfig.ExitConfiguration, err}
@@ -110,7 +110,7 @@ func (env environment) signIn(ctx context.Context, found awsconfig.Found, remote
 	return nil
 }
 
-// pastedCode asks for the code on the terminal, or takes a line of standard input.
+// pastedCode prompts for the code on the terminal, or reads a line of standard input.
 func (env environment) pastedCode(ctx context.Context) (string, error) {
 	if in, out, err := openTerminal(); err == nil {
 		defer in.Close()
@@ -123,9 +123,8 @@ func (env environment) pastedCode(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// signInIfNeeded signs in if the profile belongs to a person who has not signed in, or
-// whose sign-in has ended, and there is a terminal. It reports whether it has signed
-// in.
+// signInIfNeeded signs in if there is a terminal and the profile belongs to a person who has not
+// signed in or whose sign-in has ended. It reports whether it has signed in.
 func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found) (bool, error) {
 	if found.Profile.Setting(awsconfig.LoginSession) == "" || found.SDK.Credentials == nil {
 		return false, nil

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestSignedOut: without a sign-in and without a terminal, commands say what to do. Signing out
+// TestSignedOut: without a sign-in and a terminal, commands print the next step. Signing out
 // twice is not an error.
 func TestSignedOut(t *testing.T) {
 	dir := t.TempDir()

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestLogKeys: the log has one key for an error, err.
+// TestLogKeys: every log line uses the key "err" for an error.
 func TestLogKeys(t *testing.T) {
 	logs := map[string]bool{"Error": true, "Warn": true, "Info": true, "Debug": true, "Log": true, "With": true, "append": true,
 		"ErrorContext": true, "WarnContext": true, "InfoContext": true, "DebugContext": true}

@@ -26,14 +26,14 @@ func main() {
 	os.Exit(code)
 }
 
-// environment has the parts of the process that a command may use. It is passed to the
-// commands, so that tests can run several side by side.
+// environment has the parts of the process that a command may use. Commands get it as an
+// argument, so that tests can run several in parallel.
 type environment struct {
 	stdin          io.Reader
-	stdout, stderr io.Writer // quoted where they are terminals
-	exact          io.Writer // stdout without quoting; nil: stdout
-	// columns and errColumns are the widths of the terminals that stdout and stderr are;
-	// 0: none.
+	stdout, stderr io.Writer // quoted if they are terminals
+	exact          io.Writer // stdout without quoting; nil: same as stdout
+	// columns and errColumns are the widths of the terminals of stdout and stderr, or 0 if they
+	// are not terminals.
 	columns, errColumns int
 	now                 func() time.Time
 }

@@ -21,7 +21,7 @@ func newManCommand(env environment) *cobra.Command {
 				return err
 			}
 			root := newRootCommand(env)
-			root.DisableAutoGenTag = true // the same pages every day
+			root.DisableAutoGenTag = true // without a date, so that the pages are reproducible
 			return doc.GenManTree(root, &doc.GenManHeader{Title: "DAYPASS", Section: "1", Source: "Daypass " + buildVersion(), Manual: "Daypass"}, args[0])
 		},
 	}

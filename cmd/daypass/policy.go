@@ -78,7 +78,7 @@ type linter struct {
 	errors, warnings int
 }
 
-// file lints one file; the error is that it cannot be read.
+// file lints one file. It returns an error only if it cannot read the file.
 func (l *linter) file(path string) error {
 	data, name, err := readInput(l.env, path)
 	if err != nil {
@@ -93,8 +93,8 @@ func (l *linter) file(path string) error {
 	return nil
 }
 
-// kindOf recognises a trust policy by its principals. For a document that is not JSON
-// parsing will report the error.
+// kindOf recognizes a trust policy by its principals. If the document is not JSON, parsing
+// reports the error later.
 func (l *linter) kindOf(document []byte) iam.Kind {
 	if l.kind == "trust" {
 		return iam.TrustPolicy

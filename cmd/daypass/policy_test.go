@@ -104,7 +104,7 @@ func TestPolicyLint(t *testing.T) {
 	}
 }
 
-// The document's examples have the warnings that the document says they have.
+// The examples of docs/policy.md have the warnings that the document shows.
 func TestPolicyLintOfTheDocuments(t *testing.T) {
 	text, err := os.ReadFile("../../docs/policy.md")
 	if err != nil {

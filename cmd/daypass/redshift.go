@@ -8,9 +8,9 @@ import (
 	"github.com/daypass/daypass/internal/awscli"
 )
 
-// newRedshiftCommand makes the command that is used like "aws redshift". The awscli
-// package parses its arguments, not cobra, because the AWS CLI has its own rules for
-// options and its own help.
+// newRedshiftCommand makes the command that works like "aws redshift". Package awscli parses its
+// arguments instead of cobra, because the AWS CLI has its own rules for options and its own
+// help.
 func newRedshiftCommand(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "redshift",

@@ -28,9 +28,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"daypass": main})
 }
 
-// TestScript runs the stories of testdata/script. Each has a PostgreSQL server
-// of its own and a Daypass server in this process, whose clock it can move; the
-// client commands are the real binary and real programs.
+// TestScript runs the stories of testdata/script. Each has its own PostgreSQL server, and a
+// Daypass server in this process, whose clock it can move. The client commands are the real
+// binary and real programs.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -60,13 +60,13 @@ func TestScript(t *testing.T) {
 
 type siteKey struct{}
 
-// site is what one script has at its disposal.
+// site is the setup of one script.
 type site struct {
 	*sitetest.Site
 	offset atomic.Int64 // of the server's clock, in nanoseconds
 	hangup chan os.Signal
-	log    *pgtest.Log          // of the server that runs
-	open   map[string]*pgx.Conn // sessions that stay, by the name the script gave them
+	log    *pgtest.Log          // of the running server
+	open   map[string]*pgx.Conn // sessions that stay open, by the name in the script
 }
 
 func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
@@ -79,8 +79,8 @@ func theSite(ts *testscript.TestScript) *site {
 	return s
 }
 
-// site starts PostgreSQL with the example of sitetest and a Daypass
-// server in front of it, and points the script's AWS settings at it as ana.
+// site starts PostgreSQL with the example of sitetest and a Daypass server in front of it, and
+// sets the script's AWS environment to use that server as ana.
 func cmdSite(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
 		ts.Fatalf("usage: site")
@@ -123,7 +123,7 @@ func (s *site) begin(ts *testscript.TestScript) {
 	if err := s.Start(inProcess(s.ConfigFile(), s.log, server.Options{
 		Now:   s.now,
 		Drain: 5 * time.Second,
-		// Two hundred logons at once take their time on a busy machine.
+		// Two hundred simultaneous logons can be slow on a busy machine.
 		Patience: time.Minute,
 		Hangup:   s.hangup,
 		Load:     func() (*config.Config, error) { return config.Load(s.ConfigFile()) },
@@ -142,7 +142,7 @@ func (s *site) end(ts *testscript.TestScript) {
 // stop ends the Daypass server, as SIGTERM does.
 func cmdStop(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).end(ts) }
 
-// start starts it again on the same data directory.
+// start starts the server again with the same data directory.
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).begin(ts) }
 
 // reload makes the server read its configuration again, and waits until the log has the result.
@@ -170,7 +170,7 @@ func cmdClock(ts *testscript.TestScript, neg bool, args []string) {
 	theSite(ts).offset.Add(int64(d))
 }
 
-// principal signs what follows as another IAM user.
+// principal makes later calls sign as another IAM user.
 func cmdPrincipal(ts *testscript.TestScript, neg bool, args []string) {
 	key, ok := sitetest.Keys[args[0]]
 	if !ok {
@@ -180,7 +180,7 @@ func cmdPrincipal(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("AWS_SECRET_ACCESS_KEY", key[1])
 }
 
-// answer is what get-cluster-credentials printed.
+// answer is the output of get-cluster-credentials.
 type answer struct{ DbUser, DbPassword string }
 
 func (s *site) connect(ts *testscript.TestScript, file, database string) (*pgx.Conn, error) {
@@ -198,10 +198,9 @@ func (s *site) connectAs(a answer, database string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(context.Background(), config)
 }
 
-// logon [-keep NAME | -as NAME] FILE DATABASE SQL logs on with the credential in
-// FILE and prints what SQL returns: a line a row, columns separated by |. A
-// refusal prints SQLSTATE: message. With -keep the session stays open under the
-// name, and -as NAME SQL runs more in it.
+// logon [-keep NAME | -as NAME] FILE DATABASE SQL logs on with the credential in FILE and prints
+// the rows that SQL returns, with columns separated by |. A refusal prints SQLSTATE: message.
+// With -keep the session stays open under the name. -as NAME SQL runs SQL in that session.
 func cmdLogon(ts *testscript.TestScript, neg bool, args []string) {
 	s := theSite(ts)
 	var conn *pgx.Conn
@@ -231,7 +230,7 @@ func cmdLogon(ts *testscript.TestScript, neg bool, args []string) {
 	report(ts, neg, "logon", text, err)
 }
 
-// ended NAME waits up to five seconds for the end of a session that logon -keep left open, and
+// ended NAME waits up to five seconds until a session that logon -keep left open has ended, and
 // prints the session's last message.
 func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	conn := theSite(ts).open[args[0]]
@@ -248,7 +247,7 @@ func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	report(ts, true, "ended", "", told)
 }
 
-// logons N FILE DATABASE SQL logs on N times at once.
+// logons N FILE DATABASE SQL makes N simultaneous logons.
 func cmdLogons(ts *testscript.TestScript, neg bool, args []string) {
 	s := theSite(ts)
 	var n int
@@ -272,7 +271,7 @@ func cmdLogons(ts *testscript.TestScript, neg bool, args []string) {
 	report(ts, neg, "logons", fmt.Sprintf("%d logons\n", n), errors.Join(errs...))
 }
 
-// admin [-db NAME] SQL runs SQL as the superuser, past the gateway.
+// admin [-db NAME] SQL runs SQL as the superuser, without the gateway.
 func cmdAdmin(ts *testscript.TestScript, neg bool, args []string) {
 	s := theSite(ts)
 	database := "postgres"

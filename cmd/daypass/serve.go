@@ -36,7 +36,7 @@ third one kills the process.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if drain == 0 {
-				drain = -1 // not at all, where zero is the default
+				drain = -1 // no drain, because 0 means the default
 			}
 			if logFormat != "text" && logFormat != "json" {
 				return usageErrorf("--log-format %s: want text or json", logFormat)
@@ -78,8 +78,8 @@ third one kills the process.`,
 	return cmd
 }
 
-// secondSignal returns a channel that is closed when the process gets a second signal
-// to end; a third one kills it. stop undoes this.
+// secondSignal returns a channel that is closed when the process gets a second signal to end. A
+// third signal kills the process. stop restores the usual handling.
 func secondSignal() (again <-chan struct{}, stop func()) {
 	signals, closed, stopped := make(chan os.Signal, 2), make(chan struct{}), make(chan struct{})
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -17,7 +17,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestSecondSignal: the first signal waits for what runs, the second does not.
+// TestSecondSignal: after the first signal the server waits for running work, after the second
+// it does not.
 func TestSecondSignal(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -47,12 +48,12 @@ func TestSecondSignal(t *testing.T) {
 				return rest
 			}
 			api, _, _ := strings.Cut(says("api=http://"), " ")
-			conn, err := net.Dial("tcp", api) // a call that goes on
+			conn, err := net.Dial("tcp", api) // a call that does not finish
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			// The server asks for the body when the call has begun.
+			// The server requests the body once the call has begun.
 			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
 			_ = conn.SetDeadline(time.Now().Add(time.Minute))
 			if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 100") {

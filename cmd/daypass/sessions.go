@@ -67,8 +67,8 @@ and the exit code is 1. The caller needs daypass:ListSessions on the clusters.`,
 	return cmd
 }
 
-// writeSessions lists sessions, each with as many details as fit into the columns of
-// the terminal. With 0 columns everything fits.
+// writeSessions prints one line for each session, with as many details as fit into the columns
+// of the terminal. If columns is 0 it prints all.
 func writeSessions(out io.Writer, list []client.Session, columns int) error {
 	var t table
 	for detail := mostDetail; detail >= 0; detail-- {
@@ -87,7 +87,7 @@ func sessionTable(list []client.Session, detail int) (t table) {
 	row := func(session, cluster, database, user, groups, principal, since, from, state, in, out string) {
 		cells := []string{session}
 		for _, one := range []struct {
-			from int // detail that has it
+			from int // the lowest detail with this column
 			cell string
 		}{{1, cluster}, {0, database}, {0, user}, {0, groups}, {1, principal}, {0, since}, {2, from}, {0, state}, {3, in}, {3, out}} {
 			if detail >= one.from {
@@ -108,7 +108,7 @@ func sessionTable(list []client.Session, detail int) (t table) {
 	return t
 }
 
-// size is a number of bytes for people: three digits or so.
+// size formats a number of bytes for people, with about three digits.
 func size(n uint64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)

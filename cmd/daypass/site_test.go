@@ -74,7 +74,7 @@ func startSite(t *testing.T, s *sitetest.Site) {
 	}
 }
 
-// installation is the machine's PostgreSQL.
+// installation returns the PostgreSQL installed on this machine.
 func installation(t *testing.T) postgres.Installation {
 	t.Helper()
 	inst, err := pgtest.Installation()

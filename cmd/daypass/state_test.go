@@ -27,12 +27,12 @@ import (
 // test ./cmd/daypass -run TestOldStateOpens -write-state v1.2.3
 var writeState = flag.String("write-state", "", "the name of a directory to write in testdata/state")
 
-// oldState is beside what an earlier version wrote.
+// oldState describes the state that an earlier version wrote, and is stored next to it.
 type oldState struct {
 	At         time.Time // when it was written
-	Password   string    // of a credential that was valid then
-	Credential string    // its id
-	Revoked    string    // the id of one that was revoked
+	Password   string    // of a credential that was valid at that time
+	Credential string    // the id of that credential
+	Revoked    string    // the id of a revoked credential
 }
 
 const stateConfig = `account: "123456789012"
@@ -49,8 +49,8 @@ iam:
       policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}]
 `
 
-// TestOldStateOpens: this version goes on with the state of earlier versions. Their credentials
-// log on, their revocations are in force, clients that trust their CA trust this one's, and the
+// TestOldStateOpens: this version can use the state of earlier versions. Their credentials log
+// on, their revocations are in force, clients that trust their CA trust this version's, and the
 // audit log continues after their lines.
 func TestOldStateOpens(t *testing.T) {
 	if *writeState != "" {
@@ -135,7 +135,8 @@ func stateKey() aws.CredentialsProvider {
 	return credentials.NewStaticCredentialsProvider("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")
 }
 
-// copyPrivate copies a directory with modes that the server accepts: git keeps none.
+// copyPrivate copies a directory and sets modes that the server accepts, because git does not
+// store them.
 func copyPrivate(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {

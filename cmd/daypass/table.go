@@ -8,11 +8,11 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// table is text in columns; the first row has their names. Cells are quoted: none
-// reaches out of its place.
+// table is text in columns. The first row has the names of the columns. Cells are quoted, so
+// that no cell can break the layout.
 type table struct {
 	rows [][]string
-	gap  int // between columns; 2 when zero
+	gap  int // between columns; 0 means 2
 }
 
 func (t *table) add(cells ...string) {
@@ -23,8 +23,8 @@ func (t *table) add(cells ...string) {
 	t.rows = append(t.rows, row)
 }
 
-// fits reports whether the table is no wider than a terminal; 0 columns are no
-// terminal, and room for everything.
+// fits reports whether the table is no wider than the terminal. If columns is 0, there is no
+// terminal and every table fits.
 func (t *table) fits(columns int) bool {
 	width := 0
 	for _, w := range t.widths() {
@@ -53,8 +53,8 @@ func (t *table) widths() []int {
 	return widths
 }
 
-// write writes the table, or, where a terminal is too narrow for it, each row as lines
-// with the names of the columns before them.
+// write prints the table. If the terminal is too narrow, it prints each row as several lines,
+// each with the name of the column and the cell.
 func (t *table) write(w io.Writer, columns int) error {
 	var b strings.Builder
 	if t.fits(columns) {

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// All errors in a command line have one form: the word, the problem, the next step.
-// They replace the messages of cobra and pflag.
+// All errors in a command line have one form: the word, the problem, the next step. They replace
+// the messages of cobra and pflag.
 
 // words bounds the number of arguments of a command. wanted describes them.
 func words(least, most int, wanted string) cobra.PositionalArgs {
@@ -27,7 +27,7 @@ func words(least, most int, wanted string) cobra.PositionalArgs {
 	}
 }
 
-// noWords is for a command that takes flags only.
+// noWords is for a command that takes only flags.
 var noWords = words(0, 0, "the command takes flags only")
 
 // noSuchCommand returns the error for a word that is not a command.
@@ -40,7 +40,7 @@ func noSuchCommand(parent *cobra.Command, word string) error {
 	return usageErrorf("%s", text)
 }
 
-// flagError says what pflag found wrong.
+// flagError rewords an error of pflag.
 func flagError(cmd *cobra.Command, err error) error {
 	var missing *pflag.NotExistError
 	var valueless *pflag.ValueRequiredError
@@ -79,7 +79,7 @@ func wrongValue(invalid *pflag.InvalidValueError) string {
 	return errors.Unwrap(invalid).Error()
 }
 
-// nearFlag is the flag that may have been meant by a name.
+// nearFlag returns the flag whose name is similar to an unknown one.
 func nearFlag(cmd *cobra.Command, name string) (near string) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden && len(name) > 2 && (strings.HasPrefix(f.Name, name) || strings.HasPrefix(name, f.Name) || strings.HasSuffix(f.Name, "-"+name)) {

@@ -100,7 +100,7 @@ func dropUser(ctx context.Context, w io.Writer, admin *handover.Admin, user stri
 	fmt.Fprintln(w)
 	o.Progress = func(text string) { fmt.Fprintf(w, "  %s\n", quote.Terminal(text)) }
 	switch plan, err = admin.DropUser(ctx, user, o); {
-	case errors.Is(err, handover.ErrBlocked): // something has come up since the plan
+	case errors.Is(err, handover.ErrBlocked): // the situation has changed since the plan was made
 		printProblems(w, plan)
 		return &exitError{code: 1}
 	case err != nil:

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker for a build whose version Go does not record.
+// version is set by the linker if Go does not record a version in the build.
 var version = ""
 
 func newVersionCommand(env environment) *cobra.Command {
@@ -46,13 +46,13 @@ in it, with the checksum that go.sum has.`,
 	return cmd
 }
 
-// buildRecord is what Go recorded of how this binary was built.
+// buildRecord is what Go recorded about the build of this binary.
 type buildRecord struct {
 	Version string `json:"version"`
-	// Commit and Date are empty where the source was no checkout.
+	// Commit and Date are empty if the source was not a checkout.
 	Commit string     `json:"commit,omitempty"`
 	Date   *time.Time `json:"date,omitempty"`
-	// Modified reports that the source had changes that are in no commit.
+	// Modified reports that the source had uncommitted changes.
 	Modified bool          `json:"modified"`
 	Go       string        `json:"go"`
 	Platform string        `json:"platform"`

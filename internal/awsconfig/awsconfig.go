@@ -1,10 +1,10 @@
-// Package awsconfig finds endpoint, region, access key and CA certificates for calls of
-// an AWS API where the AWS CLI finds them. It explains a failed call as the AWS CLI
-// does: with the same exit codes, and either its messages or plainer ones.
+// Package awsconfig finds the endpoint, region, access key and CA certificates for calls of an
+// AWS API, in the same places as the AWS CLI. It reports failed calls with the AWS CLI's exit
+// codes, and either in the AWS CLI's words or in plainer ones.
 //
-// It reads the options it is given, the environment and the shared AWS configuration.
-// The AWS SDK for Go does most of this; the package adds what the AWS CLI does beyond
-// that. It never falls back to an endpoint of Amazon's: a server has to be named.
+// It reads the options of a command, the environment and the shared AWS configuration. The AWS
+// SDK for Go does most of this; the package adds what only the AWS CLI does. It never falls back
+// to an endpoint of Amazon's: the endpoint must be configured.
 package awsconfig
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Settings are the options of a call. Empty ones are taken from the environment and the
-// shared AWS configuration, as by every AWS client.
+// Settings are the options of a call. The values of empty ones come from the environment and the
+// shared AWS configuration, as in every AWS client.
 type Settings struct {
 	Profile     string
 	Region      string
@@ -28,11 +28,10 @@ type Settings struct {
 	NoVerifySSL bool
 	// NoSignRequest sends requests without a signature.
 	NoSignRequest bool
-	// ConnectTimeout and ReadTimeout bound the two halves of a call; 0 is no
-	// bound.
+	// ConnectTimeout and ReadTimeout limit the two parts of a call; 0 means no limit.
 	ConnectTimeout, ReadTimeout time.Duration
-	// MFACode asks for a code of the MFA device that a profile names as mfa_serial.
-	// Optional: without it such a profile is an error.
+	// MFACode prompts for a code of the MFA device that a profile names as mfa_serial. Optional:
+	// without it such a profile is an error.
 	MFACode func(ctx context.Context, serial string) (string, error)
 	// Getenv looks up an environment variable. Optional.
 	Getenv func(string) string
@@ -47,8 +46,8 @@ type Found struct {
 	Profile  Profile
 }
 
-// noEndpoint is the error in place of calling Amazon, as the AWS CLI would: the request
-// is meant for a Daypass server.
+// noEndpoint is the error if no endpoint is configured. The AWS CLI would call Amazon then, but
+// the request is meant for a Daypass server.
 const noEndpoint = `%s Daypass server is named. Name one in the profile %q of ~/.aws/config:
 
     endpoint_url = https://daypass.example.com:8440
@@ -56,10 +55,10 @@ const noEndpoint = `%s Daypass server is named. Name one in the profile %q of ~/
 
 or by AWS_ENDPOINT_URL, or --endpoint-url. A private CA goes into ca_bundle of the profile.`
 
-// Load finds endpoint, region and access key. services are the names that environment
-// variables and the services section of a profile have for the API, in small letters;
-// the first of them with an endpoint is used. A missing endpoint is an error. The error
-// is a *Failure, and so is that of the credentials.
+// Load finds the endpoint, region and access key for the API. services are lower-case service
+// names, as used in environment variables and in the services section of a profile; the first of
+// them with an endpoint is used. A missing endpoint is an error. Errors of Load, and of
+// retrieving the credentials, are a *Failure.
 func Load(ctx context.Context, s Settings, services ...string) (Found, error) {
 	if s.Getenv == nil {
 		s.Getenv = os.Getenv
@@ -104,7 +103,7 @@ func Load(ctx context.Context, s Settings, services ...string) (Found, error) {
 	return Found{SDK: cfg, Endpoint: endpoint, Profile: p}, nil
 }
 
-// explainedCredentials fail with the words and the exit code of the AWS CLI.
+// explainedCredentials reports errors with the AWS CLI's words and exit codes.
 type explainedCredentials struct{ aws.CredentialsProvider }
 
 func (c explainedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {

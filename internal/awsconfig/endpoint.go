@@ -11,11 +11,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
-// findEndpoint returns the endpoint of the first of services that has one, the endpoint
-// for all services, or "". In the AWS CLI's order it reads AWS_ENDPOINT_URL_<SERVICE>,
-// AWS_ENDPOINT_URL, the services section of the profile, and its endpoint_url. As in
-// the AWS CLI an empty value counts as not set; with an empty AWS_ENDPOINT_URL the SDK
-// would call Amazon.
+// findEndpoint returns the endpoint of the first of services that has one, the endpoint for all
+// services, or "". In the AWS CLI's order it reads AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL,
+// the services section of the profile, and the profile's endpoint_url. As in the AWS CLI an
+// empty value counts as not set. The SDK differs: with an empty AWS_ENDPOINT_URL it would call
+// Amazon.
 func findEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) string, services ...string) (string, error) {
 	if ignore, _, err := config.GetIgnoreConfiguredEndpoints(ctx, cfg.ConfigSources); ignore || err != nil {
 		return "", err
@@ -47,11 +47,10 @@ func findEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) strin
 	return "", nil
 }
 
-// hostName matches the AWS CLI's idea of a host name.
+// hostName matches names that the AWS CLI accepts as host names.
 var hostName = regexp.MustCompile(`^(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?))*\.?$`)
 
-// Plaintext reports whether the URL of an endpoint leads to another machine without
-// TLS.
+// Plaintext reports whether an endpoint's URL leads to another machine and has no TLS.
 func Plaintext(endpoint string) bool {
 	u, err := parseEndpoint(endpoint)
 	if err != nil {

@@ -25,11 +25,11 @@ const (
 	ExitInterrupted   = 130 // SIGINT
 )
 
-// Failure is an error with the exit code and the message that the AWS CLI has for it.
+// Failure is an error with the AWS CLI's exit code and message.
 type Failure struct {
 	Code    int
 	Message string
-	Plain   string // the message in Plainly's words; empty: Message
+	Plain   string // the message that Plainly uses; empty: Message
 	Usage   bool   // whether the AWS CLI prints its usage first
 	Err     error  // the cause, nil if there is none
 }
@@ -41,7 +41,7 @@ func fail(code int, format string, args ...any) error {
 	return &Failure{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// TransportError is a request that got no answer.
+// TransportError is the error of a request that got no answer.
 type TransportError struct {
 	URL string
 	Err error
@@ -50,14 +50,13 @@ type TransportError struct {
 func (e *TransportError) Error() string { return e.Err.Error() }
 func (e *TransportError) Unwrap() error { return e.Err }
 
-// APIError is an error that the service answered with. Its text is quoted for a
-// terminal where it is printed.
+// APIError is an error that the service returned. Its text is quoted for a terminal when it is
+// printed.
 type APIError struct {
 	Operation string
 	Code      string
 	Message   string
-	// Retries is how often the call was tried again before it was given up, or
-	// -1 when trying again was no use.
+	// Retries is the number of retries, or -1 if the error could not be retried.
 	Retries int
 }
 
@@ -69,8 +68,8 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("An error occurred (%s) when calling the %s operation%s: %s", quote.Terminal(e.Code), e.Operation, retries, quote.Terminal(e.Message))
 }
 
-// Plainly words an error as commands do that are not the AWS CLI's: the thing, the
-// problem and the next step, without capitals. What callers added to the error stays.
+// Plainly rewords an error for commands other than the AWS CLI's: the thing, the problem and the
+// next step, without capitals. It keeps the text that callers added to the error.
 func Plainly(err error) error {
 	var f *Failure
 	var api *APIError
@@ -89,12 +88,12 @@ func Plainly(err error) error {
 	return err
 }
 
-// ExitCode returns the exit code that the AWS CLI has for an error.
+// ExitCode returns the AWS CLI's exit code for an error.
 func ExitCode(err error) int { return Explain(err).Code }
 
-// Explain returns the *Failure in an error of the SDK or of this package, or makes one:
-// for an answer of the service, where it wraps an *APIError, for a request without an
-// answer, and for anything else.
+// Explain returns the *Failure in an error of the SDK or of this package, or makes one. It
+// distinguishes an answer of the service, which becomes an *APIError, a request without an
+// answer, and anything else.
 func Explain(err error) *Failure {
 	var known *Failure
 	if errors.As(err, &known) {
@@ -157,15 +156,15 @@ func innermost(err error) error {
 	}
 }
 
-// asAPIError finds the answer of a service in an error, and the call that it
-// answered: the innermost, because finding credentials may call others.
+// asAPIError finds a service's answer in an error, and the name of the call. It uses the
+// innermost call, because finding credentials may call other services.
 func asAPIError(err error) *APIError {
 	var answer smithy.APIError
 	if !errors.As(err, &answer) {
 		return nil
 	}
 	api := &APIError{Code: answer.ErrorCode(), Message: answer.ErrorMessage(), Retries: -1}
-	// The SDK's code for an answer without one.
+	// UnknownError is the SDK's code if the answer has no error code.
 	var page *smithyhttp.ResponseError
 	if api.Code == "UnknownError" && errors.As(err, &page) {
 		api.Message = fmt.Sprintf("status %d without an error of this API: check endpoint_url", page.HTTPStatusCode())
@@ -181,7 +180,7 @@ func asAPIError(err error) *APIError {
 	return api
 }
 
-// credentialsError explains why no credentials could be had.
+// credentialsError explains why no credentials are available.
 func credentialsError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return &Failure{Code: ExitInterrupted, Message: "interrupted", Err: err}
@@ -193,8 +192,8 @@ func credentialsError(ctx context.Context, err error) error {
 	if errors.As(err, &explained) {
 		return explained
 	}
-	// The last place the SDK looks is the instance it runs on: when that has
-	// nothing to say, there was nothing before it either.
+	// The SDK asks the metadata service of the EC2 instance last, so an error of that service
+	// means that all earlier places have no credentials either.
 	var call *smithy.OperationError
 	if errors.As(err, &call) && call.ServiceID == "ec2imds" {
 		return &Failure{Code: ExitConfiguration, Message: `Unable to locate credentials. You can configure credentials by running "aws configure".`, Err: err,

@@ -10,21 +10,21 @@ import (
 	"strings"
 )
 
-// Profile is one profile of the shared AWS configuration. The SDK reads the same
-// files; a Profile has the settings that only the AWS CLI knows, and makes it possible
-// to report a profile that does not exist.
+// Profile is one profile of the shared AWS configuration. The SDK reads the same files. A
+// Profile also has the settings that only the AWS CLI knows, and makes it possible to report a
+// profile that does not exist.
 type Profile struct {
 	Name   string
 	values map[string]string
-	// partial names the file with half an access key in it and the missing half.
+	// partial names the file that has half an access key, and the missing half.
 	partial string
 }
 
 // Setting returns the value of a key of the profile, or "".
 func (p Profile) Setting(key string) string { return p.values[key] }
 
-// loadProfile reads the profile that the option, AWS_DEFAULT_PROFILE or AWS_PROFILE
-// names, or the one named default, which need not exist.
+// loadProfile reads the profile that the option, AWS_DEFAULT_PROFILE or AWS_PROFILE names.
+// Without any of them it reads the profile "default", which need not exist.
 func loadProfile(option string, getenv func(string) string) (Profile, error) {
 	name := profileName(option, getenv)
 	p := Profile{Name: name, values: map[string]string{}}
@@ -79,9 +79,9 @@ func profileName(option string, getenv func(string) string) string {
 	return ""
 }
 
-// read takes the profile's settings from a file, and reports whether the file has the
-// profile. A file that cannot be read counts as empty; a setting that is needed is
-// reported as missing later.
+// read reads the profile's settings from a file, and reports whether the file has the profile. A
+// file that cannot be read counts as empty; if a setting is needed, it is reported as missing
+// later.
 func (p *Profile) read(path string, isConfig bool) bool {
 	file, err := os.Open(path)
 	if err != nil {
@@ -109,8 +109,8 @@ func (p *Profile) read(path string, isConfig bool) bool {
 	return found
 }
 
-// isSection reports whether a section is the profile's: "[profile NAME]" in the
-// configuration file, where NAME may be quoted, "[NAME]" in the credentials file.
+// isSection reports whether a section belongs to the profile: "[profile NAME]" in the
+// configuration file, where NAME may be quoted, or "[NAME]" in the credentials file.
 func (p *Profile) isSection(section string, isConfig bool) bool {
 	if !isConfig || p.Name == "default" && section == "default" {
 		return section == p.Name

@@ -24,7 +24,7 @@ import (
 )
 
 func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, error) {
-	// Half an access key is not a reason to look for another one.
+	// Half an access key is an error, not a reason to look for another key.
 	if s.Profile == "" && !s.NoSignRequest && s.Getenv("AWS_ACCESS_KEY_ID") != "" && s.Getenv("AWS_SECRET_ACCESS_KEY") == "" {
 		return aws.Config{}, fail(ExitConfiguration, "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY")
 	}
@@ -40,7 +40,7 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 				t.TLSClientConfig.InsecureSkipVerify = true
 			}
 		})
-	// The SDK warns on standard error, which is not its to write to.
+	// By default the SDK writes warnings to standard error, which belongs to the command.
 	log := logging.Logger(logging.Nop{})
 	if s.Debug != nil {
 		log = logging.NewStandardLogger(s.Debug)
@@ -49,9 +49,9 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 	if s.Region != "" {
 		options = append(options, config.WithRegion(s.Region))
 	}
-	// Only a profile that is given as an option takes precedence over an access key in
-	// the environment, and the SDK accepts a profile only as an option. Of the two
-	// variables for the profile the AWS CLI prefers this one, the SDK the other.
+	// Only a profile given as an option takes precedence over an access key in the environment,
+	// and the SDK accepts a profile only as an option. If both variables name a profile, the AWS
+	// CLI uses AWS_DEFAULT_PROFILE and the SDK uses AWS_PROFILE.
 	other := s.Getenv("AWS_DEFAULT_PROFILE")
 	if s.Profile == "" && other != "" && other != s.Getenv("AWS_PROFILE") {
 		s.Profile = other
@@ -68,7 +68,8 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 		return aws.Config{}, err
 	}
 	if bundle != nil {
-		// Not WithCustomCABundle: the options are read twice, a reader only once.
+		// WithCustomCABundle would not work: the SDK reads the options twice, and a reader can
+		// be read only once.
 		options = append(options, func(o *config.LoadOptions) error {
 			o.CustomCABundle = bytes.NewReader(bundle)
 			return nil
@@ -98,9 +99,9 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 	return cfg, nil
 }
 
-// readBundle returns the CA certificates for the endpoint, or nil for the system's. The
-// error names the setting that the file's name comes from, because the user may not
-// have typed it.
+// readBundle returns the CA certificates for the endpoint, or nil for the system's. An error
+// names the setting that the file's name comes from, because the user may not have typed the
+// name.
 func readBundle(s Settings, p Profile) ([]byte, error) {
 	for _, one := range []struct{ source, path string }{
 		{"--ca-bundle", s.CABundle},
@@ -122,7 +123,7 @@ func readBundle(s Settings, p Profile) ([]byte, error) {
 	return nil, nil
 }
 
-// validRegion accepts what can be part of a host name.
+// validRegion reports whether a region can be part of a host name.
 func validRegion(region string) bool {
 	for _, r := range region {
 		if r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
@@ -156,8 +157,7 @@ func (w wholeBody) Do(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// mfa makes the credential chain ask for the code of an MFA device where a profile
-// has mfa_serial.
+// mfa makes the credential chain ask for the code of an MFA device if a profile has mfa_serial.
 func mfa(ctx context.Context, s Settings, p Profile) config.LoadOptionsFunc {
 	return config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
 		o.TokenProvider = func() (string, error) {
@@ -173,10 +173,10 @@ func mfa(ctx context.Context, s Settings, p Profile) config.LoadOptionsFunc {
 	})
 }
 
-// chainEndpoint makes the credential chain ask for role sessions, and refresh the keys of
-// people who have signed in, where the AWS CLI would. AWS_ENDPOINT_URL, or endpoint_url
-// of the profile, is for all services; the SDK reads it after it has made the clients of
-// its chain, which would send a refresh token to Amazon.
+// chainEndpoint sends the credential chain's own calls, for role sessions and for the refresh of
+// a sign-in, to the endpoint that the AWS CLI would use. AWS_ENDPOINT_URL, or endpoint_url of
+// the profile, is for all services. But the SDK reads it only after it has made the clients of
+// the chain, which would send a refresh token to Amazon.
 func chainEndpoint(ctx context.Context, cfg aws.Config, s Settings, service, id string) (config.LoadOptionsFunc, error) {
 	found, err := findEndpoint(ctx, cfg, s.Getenv, service)
 	if service == "signin" && s.EndpointURL != "" {
@@ -185,7 +185,7 @@ func chainEndpoint(ctx context.Context, cfg aws.Config, s Settings, service, id 
 	if err != nil || found == "" {
 		return func(*config.LoadOptions) error { return nil }, err
 	}
-	// Whether it can be used matters when it is.
+	// An invalid endpoint is an error only if the chain uses it.
 	endpoint, bad := parseEndpoint(found)
 	redirect := middleware.FinalizeMiddlewareFunc("daypass:endpoint:"+service, func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 		if request, ok := in.Request.(*smithyhttp.Request); ok && awsmiddleware.GetServiceID(ctx) == id {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// LoginSession is the key of a profile that names a sign-in, as `aws login` writes it.
+// LoginSession is the key of a profile that names a sign-in. `aws login` writes it.
 const LoginSession = "login_session"
 
 // NeedsSignIn reports whether a profile's access key is not available because no one is signed
@@ -15,7 +15,7 @@ func NeedsSignIn(p Profile, err error) bool {
 	if p.Setting(LoginSession) == "" || err == nil {
 		return false
 	}
-	// The SDK keeps the texts of its errors and drops what they were made of.
+	// The SDK keeps only the text of the underlying error.
 	text := err.Error()
 	return strings.Contains(text, "load login token") || strings.Contains(text, "create oauth2 token") && strings.Contains(text, "reauthenticate")
 }
@@ -32,7 +32,7 @@ func File(getenv func(string) string) (string, error) {
 	return filepath.Join(home, ".aws", "config"), nil
 }
 
-// ReadProfile reads one profile: that which the option or the environment names.
+// ReadProfile reads the profile that the option or the environment names.
 func ReadProfile(option string, getenv func(string) string) (Profile, error) {
 	return loadProfile(option, getenv)
 }

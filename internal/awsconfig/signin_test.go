@@ -20,8 +20,8 @@ import (
 	"github.com/daypass/daypass/internal/awsconfig"
 )
 
-// The keys of a sign-in are refreshed at the configured server, however it is configured, and
-// never at Amazon, which is the SDK's default.
+// The keys of a sign-in are refreshed at the configured server, in whatever way it is
+// configured, and never at Amazon, which is the SDK's default.
 func TestSignInStaysHere(t *testing.T) {
 	var asked atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

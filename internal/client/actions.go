@@ -30,9 +30,9 @@ type Revocation struct {
 // Revoked is the result of a revocation.
 type Revoked struct {
 	Revocation Revocation
-	// Sessions is how many sessions of the gateway that answered are ended by it.
+	// Sessions is the number of sessions that the revocation ends at the gateway that answered.
 	Sessions int
-	// Warnings say that no one of that name is known there.
+	// Warnings say that the server does not know the given name.
 	Warnings []string `xml:"Warnings>Warning" json:"Warnings,omitempty"`
 }
 
@@ -127,7 +127,7 @@ func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) (list []S
 		unanswered = page.Unanswered
 		for _, one := range page.Sessions {
 			if one.DBGroups == nil {
-				one.DBGroups = []string{} // none, also in JSON
+				one.DBGroups = []string{} // encode an empty list, not null, as JSON
 			}
 			list = append(list, one)
 		}
@@ -137,7 +137,7 @@ func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) (list []S
 	}
 }
 
-// Terminate ends a session. It does not wait for its end.
+// Terminate asks the gateway to end a session, and does not wait until it has ended.
 func (c *Client) Terminate(ctx context.Context, id string) error {
 	return c.call(ctx, "TerminateSession", url.Values{"SessionId": {id}}, &struct{}{})
 }

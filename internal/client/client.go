@@ -1,10 +1,9 @@
-// Package client calls the actions of Daypass's own service, "daypass" (version
-// 2026-11-01, docs/api.md): AWS Query requests, signed with Signature Version 4 by
-// the AWS SDK's signer. Redshift's, STS's and IAM's actions are called with any AWS
-// client instead.
+// Package client calls the actions of Daypass's own service, "daypass" (version 2026-11-01,
+// docs/api.md). It sends AWS Query requests, signed with Signature Version 4 by the AWS SDK's
+// signer. For the actions of Redshift, STS and IAM use any AWS client instead.
 //
-// It does not retry, because it cannot know whether a call without an answer was
-// carried out. All actions may be repeated safely.
+// It does not retry, because it cannot know whether a call without an answer was carried out.
+// All actions can be repeated safely.
 package client
 
 import (
@@ -29,16 +28,16 @@ import (
 const (
 	service = "daypass"
 	version = "2026-11-01"
-	// maxAnswer bounds an answer: a page is far smaller.
+	// maxAnswer limits the size of an answer. A page is far smaller.
 	maxAnswer = 4 << 20
 )
 
-// Config says where the API is and who calls.
+// Config has the location of the API and the identity of the caller.
 type Config struct {
 	Endpoint    string // URL of the API
 	Region      string
 	Credentials aws.CredentialsProvider
-	HTTP        aws.HTTPClient // Optional: a plain client.
+	HTTP        aws.HTTPClient // optional; nil: a plain client
 	Now         func() time.Time
 	UserAgent   string
 }
@@ -72,8 +71,7 @@ func New(config Config) (*Client, error) {
 	return &Client{config: config, signer: v4.NewSigner()}, nil
 }
 
-// Error is an error that the service answered with. Its text is quoted for a
-// terminal.
+// Error is an error that the service returned. Its text is quoted for a terminal.
 type Error struct {
 	Status                   int
 	Code, Message, RequestID string
@@ -125,8 +123,8 @@ func (c *Client) send(ctx context.Context, body string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without GetBody no client follows a redirect. The API never redirects, and the
-	// answer of another server about revocations or sessions must not be trusted.
+	// Without GetBody the client cannot follow a redirect. The API never redirects, and another
+	// server's answer about revocations or sessions must not be trusted.
 	request.GetBody = nil
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	if c.config.UserAgent != "" {

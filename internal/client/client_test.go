@@ -21,7 +21,8 @@ import (
 	"github.com/daypass/daypass/internal/sigv4"
 )
 
-// serving answers calls whose signature is right with what answer makes of them.
+// serving starts a server that checks the signature of each call and returns the result of
+// answer.
 func serving(t *testing.T, answer func(form url.Values) (int, string)) *client.Client {
 	t.Helper()
 	verifier := &sigv4.Verifier{Region: "us-east-1", Services: []string{"daypass"}, Now: time.Now}
@@ -178,8 +179,8 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestRedirects: no client follows a redirect. Another server's answer would pass for the API's,
-// over an unverified connection.
+// TestRedirects: no client follows a redirect. Otherwise an answer of another server, over an
+// unverified connection, would pass for the API's.
 func TestRedirects(t *testing.T) {
 	var asked atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

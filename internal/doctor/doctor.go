@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Severity is how bad a finding is.
+// Severity tells how bad a finding is.
 type Severity string
 
 // The severities, from good to bad.
@@ -28,10 +28,10 @@ const (
 
 // Finding is the result of one check.
 type Finding struct {
-	About    string   `json:"about"` // what was looked at, such as "clock"
+	About    string   `json:"about"` // the subject of the check, such as "clock"
 	Severity Severity `json:"severity"`
 	Message  string   `json:"message"`
-	Do       string   `json:"do,omitempty"` // what mends it
+	Do       string   `json:"do,omitempty"` // the remedy
 }
 
 // Report collects findings, masked.
@@ -100,8 +100,8 @@ func aheadOrBehind(skew time.Duration) string {
 	return "behind"
 }
 
-// built compares the clock with the time of the commit that the program was built from: a
-// correct clock is never before that.
+// built compares the clock with the time of the commit that the program was built from. A
+// correct clock is never earlier.
 func (r *Report) built(at, now time.Time) {
 	if !at.IsZero() && now.Before(at) {
 		r.fail("clock", "set it (timedatectl set-ntp true)", "this machine's clock says %s, which is before this program was written", now.UTC().Format(time.RFC3339))

@@ -19,10 +19,10 @@ type Mask struct {
 
 	secrets []string
 	hosts   []string          // known ones, which need not look like host names
-	aliases map[string]string // what stands for a host, so that two lines about one host can be told
+	aliases map[string]string // the replacement for each host, so that a reader can see when two lines are about the same host
 }
 
-// leastSecret is the shortest text that is treated as a secret: a shorter one would be found
+// leastSecret is the shortest text that is treated as a secret. A shorter text would also match
 // inside ordinary words.
 const leastSecret = 6
 
@@ -31,7 +31,7 @@ func (m *Mask) Secret(text string) {
 	text = strings.TrimSpace(text)
 	if len(text) >= leastSecret && !slices.Contains(m.secrets, text) {
 		m.secrets = append(m.secrets, text)
-		slices.SortFunc(m.secrets, func(a, b string) int { return len(b) - len(a) }) // one may be a part of another
+		slices.SortFunc(m.secrets, func(a, b string) int { return len(b) - len(a) }) // longest first, because one secret may be part of another
 	}
 }
 

@@ -24,12 +24,12 @@ import (
 	"github.com/daypass/daypass/internal/server"
 )
 
-// Operator checks a server on this machine, which need not be running.
+// Operator checks a server on this machine, whether or not it is running.
 type Operator struct {
 	Config string // path of the configuration
 	Getenv func(string) (string, bool)
 	Now    func() time.Time
-	Built  time.Time // of the commit of this program; zero: not known
+	Built  time.Time // time of this program's commit; zero: not known
 	// Check checks a cluster, as "daypass cluster check" does.
 	Check func(context.Context, config.Cluster) (clustercheck.Report, error)
 	// SkipClusters skips the checks of the databases.
@@ -103,8 +103,8 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 	}
 }
 
-// configuration reads the file. It is not a fault of the file if the server has environment
-// variables that this shell does not.
+// configuration reads the file. Environment variables that only the server has are not a fault
+// of the file.
 func (o *Operator) configuration(r *Report) *config.Config {
 	const about, do = "configuration", "run daypass config check with the same --config"
 	cfg, err := config.LoadEnv(o.Config, o.Getenv)
@@ -282,7 +282,7 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, 
 	ready, err := probe(ctx, scheme+"://"+address+"/readyz", nil)
 	switch {
 	case err != nil && !running:
-		return // no server runs, which was said
+		return // no server is running, which files has already reported
 	case err != nil:
 		r.fail(about, "look at the server's log", "a server runs, and the API at %s does not answer: %v", address, err)
 	case ready.status == http.StatusOK:

@@ -28,10 +28,10 @@ type Person struct {
 	CAFile string
 }
 
-// Access is the configuration that a person calls the API with.
+// Access has the settings that a person uses to call the API.
 type Access struct {
 	Endpoint    string // URL
-	Plaintext   bool   // it leads to another machine without TLS
+	Plaintext   bool   // the URL leads to another machine and has no TLS
 	Credentials aws.CredentialsProvider
 	HTTP        aws.HTTPClient
 	// Call requests the list of all clusters, as connect does.
