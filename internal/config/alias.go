@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	// maxAliased is how much larger aliases may make a file: its values and their
-	// characters, counted again for each alias. Ten lines of aliases of aliases
-	// stand for billions of values.
+	// maxAliased limits how much aliases may add to a file: the number of values and their
+	// characters, counted again for each alias. Without a limit, ten lines of aliases of
+	// aliases can stand for billions of values.
 	maxAliased = 1 << 20
-	// maxNested bounds how deep values nest. An alias is as deep as the value that it
-	// refers to. A configuration needs about twenty levels.
+	// maxNested bounds how deep values nest, with aliases followed. A configuration needs
+	// about twenty levels.
 	maxNested = 100
 )
 
-// checkAliases reports whether the file can be read as a tree, since the code after it
-// follows aliases everywhere and has to terminate. It refuses an alias inside the value
-// that it refers to, aliases that make a small file huge, aliases as keys, and merge
-// keys, which are not supported.
+// checkAliases reports whether the file can be read as a tree. The code after it follows
+// aliases everywhere and has to terminate. It refuses aliases that contain themselves,
+// aliases that make a small file huge, aliases as keys, and merge keys, which are not
+// supported.
 func (f *yamlFile) checkAliases(root *yaml.Node) bool {
 	c := aliasChecker{file: f, anchors: map[*yaml.Node]extent{}}
 	c.measure(root)
@@ -30,7 +30,7 @@ func (f *yamlFile) checkAliases(root *yaml.Node) bool {
 type aliasChecker struct {
 	file    *yamlFile
 	anchors map[*yaml.Node]extent // zero for a node that is being measured
-	path    []string              // of the keys and indexes that lead to the node
+	path    []string              // the keys and indexes that lead to the node
 	aliased int
 	failed  bool
 }
@@ -38,7 +38,7 @@ type aliasChecker struct {
 // extent is the size of a node, with its aliases followed.
 type extent struct{ size, depth int }
 
-// fail ends the check: one fault of this kind makes a thousand.
+// fail ends the check, because one fault of this kind causes a thousand more.
 func (c *aliasChecker) fail(node *yaml.Node, format string, args ...any) {
 	if c.failed {
 		return

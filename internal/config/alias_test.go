@@ -9,7 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// laughs is a list that stands for nine to the power of levels values.
+// laughs returns nested lists of aliases that expand to nine to the power of levels values.
 func laughs(levels int) string {
 	var b strings.Builder
 	b.WriteString("a0: &a0 [x,x,x,x,x,x,x,x,x]\n")
@@ -19,7 +19,7 @@ func laughs(levels int) string {
 	return b.String()
 }
 
-// nested is lists in lists, with an alias to the last ones in each.
+// nested returns lists that are nested deep times. Each is nested in the next by an alias.
 func nested(levels, deep int) string {
 	open, end := strings.Repeat("[", deep), strings.Repeat("]", deep)
 	var b strings.Builder

@@ -2,7 +2,7 @@ package config
 
 // Audit bounds the audit log.
 type Audit struct {
-	PrincipalBytes int // a second, of the calls of one principal; 0: no limit
+	PrincipalBytes int // per second, for the calls of one principal; 0: no limit
 }
 
 func (a *Audit) read(s *section) {
@@ -12,5 +12,6 @@ func (a *Audit) read(s *section) {
 	}
 }
 
-// leastPrincipalBytes is enough for one line a second, which records refusals.
+// leastPrincipalBytes is the smallest limit: enough for one line a second that records a
+// refusal.
 const leastPrincipalBytes = 16 << 10

@@ -19,36 +19,36 @@ type Cluster struct {
 	Identifier string
 	Database   string
 	Upstream   *pgx.ConnConfig
-	// ReadPassword reads upstream_password_file again; nil without one.
+	// ReadPassword reads upstream_password_file again. It is nil if there is no such file.
 	ReadPassword func() (keyring.Secret, error)
 	// TargetSessionAttrs is libpq's setting in the upstream connection string.
 	TargetSessionAttrs string
 	AllowSuperusers    bool
-	// AllowPredefinedRoles lets pg_* roles be named as groups.
+	// AllowPredefinedRoles lets credentials name pg_* roles as groups.
 	AllowPredefinedRoles bool
-	// NeverLend names roles that are no DbUser and no DbGroup; * is any characters.
+	// NeverLend lists roles that cannot be a DbUser or a DbGroup; * matches any characters.
 	NeverLend []string
 	// RemovePasswords selects the database users whose own passwords are made invalid.
 	RemovePasswords dbuser.PasswordRemoval
 	Sessions        SessionLimits
-	Prewarm         int // sessions started ahead at most
+	Prewarm         int // the most sessions that are started ahead
 	Parking         session.Parking
 
-	// Connection is a hash of everything that needs new administrative connections when
-	// it changes, and Settings of all settings.
+	// Connection is a hash of the settings whose change needs new administrative connections,
+	// and Settings is a hash of all settings.
 	Connection, Settings [sha256.Size]byte
 
 	servers []server // of Upstream
 }
 
-// SessionLimits bound the sessions of a cluster. The zero value is no limit.
+// SessionLimits bound the sessions of a cluster. The zero value sets no limits.
 type SessionLimits struct {
 	Max, PerUser int
 	session.Limits
 }
 
-// Administration returns what the file says of the cluster's administration. It has no
-// key for the passwords of session roles, since only a server makes those.
+// Administration returns the cluster's settings for package dbuser. It leaves out the key for
+// the passwords of session roles, which only a server has.
 func (c *Cluster) Administration() dbuser.Config {
 	return dbuser.Config{
 		Cluster:              c.Identifier,
@@ -62,7 +62,7 @@ func (c *Cluster) Administration() dbuser.Config {
 	}
 }
 
-// ClustersNamed returns the named clusters, or all for no names.
+// ClustersNamed returns the clusters with these names, or all clusters if names is empty.
 func (c *Config) ClustersNamed(names []string) ([]Cluster, error) {
 	if len(names) == 0 {
 		return c.Clusters, nil
@@ -134,7 +134,7 @@ func (c *Config) readCluster(s *section, only bool, spec *directory.Spec, seen m
 	spec.Clusters = append(spec.Clusters, entry)
 }
 
-// passwordRemovals are the words of remove_passwords.
+// passwordRemovals are the values of remove_passwords.
 var passwordRemovals = map[string]dbuser.PasswordRemoval{
 	"autocreated": dbuser.RemoveAutoCreated,
 	"all":         dbuser.RemoveAllPasswords,

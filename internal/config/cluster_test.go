@@ -11,7 +11,7 @@ import (
 	"github.com/daypass/daypass/internal/session"
 )
 
-// clusterConfigWith is the configuration of one cluster with this line in it.
+// clusterConfigWith returns the configuration of one cluster that contains this line.
 func clusterConfigWith(line string) string {
 	return strings.Join([]string{
 		`account: "123456789012"`, "region: us-east-1", "data: data",
@@ -110,17 +110,17 @@ func TestParkedSessions(t *testing.T) {
 	}
 }
 
-// TestAdministrationHasEverySetting: a setting of the administration that a cluster's
-// settings do not reach would be ignored in silence.
+// TestAdministrationHasEverySetting: Administration fills in every field of dbuser.Config that
+// a server does not. A setting that it missed would be ignored without an error.
 func TestAdministrationHasEverySetting(t *testing.T) {
 	c, err := Parse(wholeSite(t), []byte(whole), wholeEnvironment)
 	if err != nil {
 		t.Fatal(err)
 	}
 	east := c.Clusters[0]
-	east.ReadPassword = c.Clusters[1].ReadPassword // a cluster has one way to its password
+	east.ReadPassword = c.Clusters[1].ReadPassword // a cluster has only one source for its password
 	east.TargetSessionAttrs = "primary"
-	server := []string{"Key", "MaxConns", "Timeout", "Now", "Log", "Observe"} // that a server adds
+	server := []string{"Key", "MaxConns", "Timeout", "Now", "Log", "Observe"} // filled in by a server
 	got := reflect.ValueOf(east.Administration())
 	for i := range got.NumField() {
 		name := got.Type().Field(i).Name

@@ -44,20 +44,20 @@ type Config struct {
 	Clusters []Cluster
 
 	Directory *directory.Directory
-	// Warnings name, with file and line, settings that are valid but probably not
-	// intended.
+	// Warnings are about settings that are valid but probably not intended, with file and
+	// line.
 	Warnings []string
 	// Files are the configuration file and the files it names, as they were when
 	// they were read.
 	Files []File
 
-	// Common is a hash of what has to be the same on each of several servers: all but
-	// the addresses, paths and certificates that are each server's own.
+	// Common is a hash of the settings that must be the same on all servers: all except the
+	// addresses, paths and certificates that each server has for itself.
 	Common [sha256.Size]byte
 
-	lines  map[string]int    // of the keys that are in the file
+	lines  map[string]int    // the line of each key in the file
 	fixed  map[string]string // values that only a restart can change, by key
-	inline string            // the place of a secret that is written out; empty: none
+	inline string            // where a secret is written in the file itself; empty: nowhere
 }
 
 var (
@@ -79,7 +79,7 @@ func Load(path string) (*Config, error) {
 	return LoadEnv(path, os.LookupEnv)
 }
 
-// LoadEnv is Load with another environment.
+// LoadEnv is Load with another function in place of os.LookupEnv.
 func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -109,8 +109,8 @@ func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	return c, nil
 }
 
-// Parse is Load for a configuration in memory. path names it in messages, and relative paths in
-// it start there.
+// Parse is Load for a configuration in memory. Messages use path as its name, and relative
+// paths in the configuration start at path's directory.
 func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
 	f, err := newYAMLFile(path, getenv)
 	if err != nil {
@@ -125,8 +125,7 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	spec := c.read(top)
 	if len(f.faults) == 0 {
 		if c.Directory, err = directory.New(*spec); err != nil {
-			// The names were checked above, each at its line. Other errors have no
-			// line.
+			// Names were checked above, and their errors have lines. Other errors have none.
 			return nil, fmt.Errorf("%s: %w", f.path, err)
 		}
 	}
@@ -152,9 +151,9 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	return c, nil
 }
 
-// SomeSecret is an environment for commands that read only names and policies: secrets
-// that are not set get a value that passes for a password and for the seed of an MFA
-// device.
+// SomeSecret stands for the environment in commands that read only names and policies. A
+// variable that is not set gets a value that is valid both as a password and as the seed of
+// an MFA device.
 func SomeSecret(name string) (string, bool) {
 	if value, ok := os.LookupEnv(name); ok && value != "" {
 		return value, true
@@ -162,8 +161,8 @@ func SomeSecret(name string) (string, bool) {
 	return "AAAAAAAAAAAAAAAA", true
 }
 
-// Fault returns err as a fault of a key's value, with file and line. If the file does not have
-// the key, the line is that of the section that it belongs to.
+// Fault returns err as a fault of a key's value, with file and line. If the file does not
+// have the key, the line is that of the section the key belongs to.
 func (c *Config) Fault(key string, err error) error {
 	if c.Path == "" {
 		return fmt.Errorf("%s: %w", key, err)
@@ -177,8 +176,8 @@ func (c *Config) Fault(key string, err error) error {
 	return fmt.Errorf("%s:1: %s: %w", c.Path, key, err)
 }
 
-// read takes the values out of the checked file, and reports faults that the tables of
-// keys cannot express.
+// read takes the values from the checked file, and reports faults that the tables of keys
+// cannot express.
 func (c *Config) read(top *section) *directory.Spec {
 	c.Account = top.text("account")
 	c.Region = top.text("region")

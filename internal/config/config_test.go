@@ -14,8 +14,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// testEnvironment is what the configurations of these tests find in the
-// environment.
+// testEnvironment is the environment for these tests.
 func testEnvironment(name string) (string, bool) {
 	value, ok := map[string]string{
 		"ANA_SECRET_ACCESS_KEY":     "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -102,14 +101,15 @@ api: {listen: "127.0.0.1:0"}
 gateway: {listen: "127.0.0.1:0"}
 `
 
-// etcdAt is a configuration that continues in registry.etcd.
+// etcdAt returns a configuration that ends inside registry.etcd, so that a test can add keys.
 func etcdAt(endpoint string) string {
 	return smallConfig + "registry:\n  etcd:\n    endpoints: [" + strconv.Quote(endpoint) + "]\n"
 }
 
 var etcd = etcdAt("https://10.0.0.1:2379")
 
-// What only two policies together show is a warning, once for all who hold both.
+// TestConfigWarnings: a problem that takes two policies to see gives one warning, however
+// many users have both.
 func TestConfigWarnings(t *testing.T) {
 	const statement = `{Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:GetClusterCredentials", Resource: "arn:aws:redshift:*:*:`
 	c, err := Parse("f.yaml", []byte(smallConfig+`iam:
@@ -145,7 +145,8 @@ func TestConfigWarnings(t *testing.T) {
 	}
 }
 
-// Of a Deny that matches nothing the server speaks when it reads the file.
+// TestConfigWarnsOfDeniesThatMatchNothing: reading the file gives a warning about each Deny
+// that matches nothing.
 func TestConfigWarnsOfDeniesThatMatchNothing(t *testing.T) {
 	const deny = `{Version: "2012-10-17", Statement: {Effect: Deny, Action: "redshift:*", Resource: "arn:aws:redshift:`
 	c, err := Parse("f.yaml", []byte(smallConfig+`iam:
@@ -301,8 +302,8 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 	}
 }
 
-// TestSyntaxErrors: each error names the line to mend, not the line where the parser
-// noticed.
+// TestSyntaxErrors: each error names the line that needs the fix, not the line where the
+// parser noticed.
 func TestSyntaxErrors(t *testing.T) {
 	data, err := os.ReadFile("../../docs/daypass.yaml")
 	if err != nil {
@@ -350,7 +351,7 @@ func TestSyntaxErrorInLargeFile(t *testing.T) {
 	}
 }
 
-// TestConfigRegistry: what is not said is as it was, and as little as can be.
+// TestConfigRegistry: settings that are left out have their defaults.
 func TestConfigRegistry(t *testing.T) {
 	parse := func(text string) *Config {
 		t.Helper()

@@ -15,7 +15,7 @@ import (
 // conninfo_uri_parse in fe-connect.c), completed, and given to the driver with nothing
 // left out.
 //
-// Errors never quote the text, since an invalid one may have a password anywhere.
+// Errors never quote the text, because a malformed one may have the password anywhere.
 type connInfo map[string]string
 
 var (
@@ -61,7 +61,7 @@ func parseConnWords(s string) (connInfo, error) {
 			case c == '\\' && i+1 < len(rest):
 				i++
 				value.WriteByte(rest[i])
-			case c == '\\': // it escapes the end
+			case c == '\\': // a backslash at the end escapes nothing
 			case quoted && c == '\'', !quoted && strings.IndexByte(connSpaces, c) >= 0:
 				closed = true
 			default:
@@ -80,8 +80,8 @@ func parseConnWords(s string) (connInfo, error) {
 	return info, nil
 }
 
-// parseConnURI reads what follows the scheme of a URI: a list of hosts and ports
-// with commas is libpq's extension.
+// parseConnURI reads the part of a URI after the scheme. It accepts libpq's extension:
+// several hosts and ports, with commas between them.
 func parseConnURI(s string) (connInfo, error) {
 	info := connInfo{}
 	if i := strings.IndexAny(s, "@/"); i >= 0 && s[i] == '@' {
@@ -137,8 +137,8 @@ func parseConnURI(s string) (connInfo, error) {
 	return info, info.query(query)
 }
 
-// query reads the parameters of a URI. The last one of a name counts; ssl=true is
-// JDBC's way of writing sslmode=require.
+// query reads the parameters of a URI. If a name is repeated, the last one counts. ssl=true
+// is JDBC's spelling of sslmode=require.
 func (c connInfo) query(s string) error {
 	for s != "" {
 		var pair string
@@ -170,7 +170,7 @@ func (c connInfo) set(name, value string) {
 	c[name] = value
 }
 
-// decode sets a part of a URI; an empty one is left out.
+// decode sets the parameter for one part of a URI. It skips an empty part.
 func (c connInfo) decode(name, raw string) error {
 	if raw == "" {
 		return nil
@@ -213,7 +213,7 @@ func (c connInfo) String() string {
 	return b.String()
 }
 
-// servers are the hosts and ports that are named, in order.
+// servers returns the hosts and ports in their order.
 func (c connInfo) servers() (list []server) {
 	hosts, ports := strings.Split(c["host"], ","), strings.Split(c["port"], ",")
 	for i, host := range hosts {

@@ -23,12 +23,12 @@ type File struct {
 	at   time.Time
 }
 
-// settled is how much older than a look the modification time of a file must be before
-// an unchanged time means unchanged content: the clocks of file systems are coarse.
+// settled is how much older than the look a file's modification time must be, before the same
+// time is taken to mean the same content. The clocks of file systems are coarse.
 const settled = 3 * time.Second
 
-// Look looks at the file again. Content is read only where the file's identity, time
-// or size leave room for a change.
+// Look looks at the file again. It reads the content only if the file's identity, time or
+// size do not rule out a change.
 func (f File) Look() File {
 	info, err := os.Stat(f.Path)
 	if err == nil && f.info != nil && os.SameFile(info, f.info) && info.Size() == f.info.Size() &&
@@ -43,12 +43,12 @@ func SameContent(a, b []File) bool {
 	return slices.EqualFunc(a, b, func(a, b File) bool { return a.Path == b.Path && a.Sum == b.Sum })
 }
 
-// outside is a file that a configuration was read from.
+// outside is a file that was read, with its content or the error.
 type outside struct {
 	file   File
 	data   []byte
 	err    error
-	judged bool // its mode was warned of
+	judged bool // a warning about its mode was given
 }
 
 // regular reports whether the file can be read again. A pipe cannot.

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzParse: reading any text ends, every fault names the file and a line in it, and
-// a configuration that is accepted has a directory.
+// FuzzParse: parsing terminates for any text, every fault names the file and one of its
+// lines, and an accepted configuration has a directory.
 func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Add(smallConfig)
@@ -19,7 +19,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "/") && !strings.Contains(text, "://") {
-			return // no files of this machine
+			return // keep away from the files of this machine
 		}
 		c, err := Parse("f.yaml", []byte(text), wholeEnvironment)
 		if err == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// duration limits of a role session, API_CreateRole.
+// The limits of MaxSessionDuration, as in API_CreateRole.
 const (
 	leastSession = time.Hour
 	mostSession  = 12 * time.Hour
@@ -142,23 +142,24 @@ func (s *section) accessKeys(seen map[string]bool) []directory.AccessKey {
 	return keys
 }
 
-// A secret of fewer characters than leastSecret is refused, one of fewer than
-// fairSecret is warned of.
+// A secret shorter than leastSecret characters is refused; one shorter than fairSecret gets a
+// warning.
 const (
 	leastSecret = 8
 	fairSecret  = 16
 )
 
-// placeholder matches a text that a template was to replace: ${NAME}, $NAME, $(NAME),
-// {{ name }}, <name>, %NAME%, @NAME@, __NAME__, once or several times and nothing else.
+// placeholder matches a value that consists only of placeholders that a template should have
+// replaced: ${NAME}, $NAME, $(NAME), {{ name }}, <name>, %NAME%, @NAME@, __NAME__.
 var placeholder = regexp.MustCompile(`^\s*((\$\{[^{}]*\}|\$[A-Z_][A-Z0-9_]*|\$\([^()]*\)|\{\{.*\}\}|<[^<>]*>|` +
 	`%[A-Z][A-Z0-9_]*%|@[A-Z][A-Z0-9_]*@|__[A-Z][A-Z0-9_]*__)\s*)+$`)
 
-// isPlaceholder is the reason in an error about a placeholder. Such a value has no
-// effect anywhere, without an error: no group has that name, no token that audience.
+// isPlaceholder is the reason in an error about a placeholder. Without this error such a
+// value would silently have no effect, since no group has that name and no token that
+// audience.
 const isPlaceholder = "a placeholder that no template has filled in: write a value"
 
-// strong reports a secret that is too short to resist guessing; why names the attack.
+// strong reports a secret that is too easy to guess; why describes the attack.
 func (s *section) strong(name string, secret keyring.Secret, why string) {
 	n := len(secret)
 	characters := fmt.Sprintf("%d characters", n)
@@ -174,9 +175,9 @@ func (s *section) strong(name string, secret keyring.Secret, why string) {
 	}
 }
 
-// mfaDevices reads the one-time-password devices of an IAM user. One may do without
-// a serial number; a code is checked against the device that its caller names, so
-// two cannot have the same.
+// mfaDevices reads the MFA devices of an IAM user. Only one device may omit its serial
+// number. Serial numbers must be unique, because a caller names the device that a code comes
+// from.
 func (s *section) mfaDevices(unnamed string, seen map[string]bool) []directory.MFADevice {
 	var devices []directory.MFADevice
 	for _, d := range s.sections("mfa_devices") {

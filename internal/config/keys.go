@@ -13,18 +13,18 @@ type key struct {
 	value    kind
 	doc      string // one sentence or more of Markdown
 	required bool
-	absent   string // the value of a key that is left out, as it would be written. Optional
-	unset    string // what leaving the key out means, where absent cannot say it
+	absent   string // the value of a key that is left out, as it would be written; optional
+	unset    string // what leaving the key out means, if absent cannot express it
 	change   change
 
-	pattern     *regexp.Regexp // of a text. Optional
-	want        string         // what pattern asks for, for the error
-	least, most int64          // of an integer, and of a duration in seconds
+	pattern     *regexp.Regexp // for a text; optional
+	want        string         // describes pattern in the error
+	least, most int64          // for an integer, or for a duration in seconds
 	none        bool           // an empty list or mapping is a valid value
-	oneOf       string         // of the keys with the same word here only one may be given
-	reread      bool           // of a path: the file is read whenever it is used
-	private     bool           // of a path: no other account may read the file
-	keys        []key          // of a mapping, or of each mapping in a list
+	oneOf       string         // of the keys with the same word here, only one may be given
+	reread      bool           // for a path: the file is read whenever it is used
+	private     bool           // for a path: no other account may read the file
+	keys        []key          // for a mapping, or for each mapping in a list
 }
 
 // kind is the form of a key's value.
@@ -35,7 +35,7 @@ const (
 	boolean
 	integer
 	seconds    // a duration: a number of seconds, or a number with a unit
-	path       // of a file that is read; relative ones start at the configuration
+	path       // of a file to read; a relative path starts at the configuration's directory
 	secretText // a secret, written out
 	secretEnv  // the name of an environment variable with a secret
 	secretFile // the path of a file with a secret
@@ -47,17 +47,17 @@ const (
 	mappings   // a list of mappings
 )
 
-// change is what puts a changed key in force.
+// change is what it takes to put a changed key in force.
 type change int
 
 const (
-	unknown   change = iota // never in the table: a key that forgets to say
-	live                    // nothing
+	unknown   change = iota // not used in the table: catches a key without a change
+	live                    // nothing is needed
 	reconnect               // new administrative connections of its cluster; sessions continue
 	restart                 // a restart: a reload that changes it is refused
 )
 
-// wanted names the form of the value, for errors.
+// wanted describes the expected form of the value, for errors.
 func (k kind) wanted() string {
 	switch k {
 	case boolean:
@@ -77,8 +77,8 @@ func (k kind) wanted() string {
 	}
 }
 
-// secretKeys are the ways to give one secret: in the environment, in a file and,
-// where inline is not empty, in the configuration itself.
+// secretKeys returns the keys for one secret: from the environment, from a file and, if
+// inline is not empty, written in the configuration itself.
 func secretKeys(name, doc, inline string, required bool, c change) []key {
 	list := []key{
 		{name: name + "_env", value: secretEnv, doc: doc + ", in the environment variable of this name.", oneOf: name, required: required, change: c},
@@ -103,7 +103,7 @@ const year = 365 * 24 * time.Hour
 
 func inSeconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// mend says what to do about a key without a value.
+// mend suggests how to fix a key without a value.
 func (k *key) mend(how string) string {
 	if k.required && k.oneOf == "" {
 		return "it is required"

@@ -14,17 +14,17 @@ import (
 type API struct {
 	Listen         string
 	TLS            CertificateFiles
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
-	ProxyProtocol  []netip.Prefix // whose connections begin with a header of the PROXY protocol
+	TrustedProxies []netip.Prefix // proxies whose X-Forwarded-For is trusted
+	ProxyProtocol  []netip.Prefix // balancers whose connections begin with a PROXY protocol header
 	Limits         Limits
 }
 
 // Gateway is the listener that people log on to.
 type Gateway struct {
 	Listen        string
-	TLS           CertificateFiles // empty: the gateway's own CA makes one
+	TLS           CertificateFiles // empty: the gateway's own CA issues one
 	Advertise     Endpoint
-	ProxyProtocol []netip.Prefix // as of API
+	ProxyProtocol []netip.Prefix // as in API
 }
 
 // Endpoint is the address of the gateway for clients.
@@ -33,14 +33,14 @@ type Endpoint struct {
 	Port int
 }
 
-// CertificateFiles are two PEM files, with absolute paths, and their content; both or
-// neither.
+// CertificateFiles are the absolute paths of a certificate and its key, both PEM, and their
+// content. Either both are set or neither.
 type CertificateFiles struct {
 	Certificate, Key string
 	Pair             *tls.Certificate
 }
 
-// Given reports whether there is a certificate.
+// Given reports whether a certificate is configured.
 func (f CertificateFiles) Given() bool { return f.Pair != nil }
 
 // Admin is the operator's listener: metrics, readiness, profiles.
@@ -49,22 +49,22 @@ type Admin struct {
 	Profiles bool
 }
 
-// Metrics is the listener of metrics for other machines.
+// Metrics is the listener that serves metrics to other machines.
 type Metrics struct {
 	Listen string // empty: none
 	TLS    CertificateFiles
 }
 
-// Limits bounds what callers of the API can take.
+// Limits bounds how much of the API callers may use.
 type Limits struct {
-	Rate, Burst, Concurrent int // of a principal
-	Connections             int // total
-	PerAddress              int // connections, and calls in progress
+	Rate, Burst, Concurrent int // for each principal
+	Connections             int // in total
+	PerAddress              int // for each address: connections, and calls in progress
 }
 
-// leastBurst is the burst of a rate that would make for less. The default rate is
-// about what two processors can do, so that no one is refused what could be served;
-// the other limits keep one principal or address from taking everything at a time.
+// leastBurst is the default burst, unless twice the rate is more. The default rate is about
+// what two processors can serve, so it refuses no call that could be served. The other limits
+// keep one principal or address from taking everything at once.
 const leastBurst = 40_000
 
 func (a *API) read(s *section) {
@@ -78,8 +78,8 @@ func (a *API) read(s *section) {
 	a.ProxyProtocol = s.proxyProtocol()
 }
 
-// prefixes reads a list of addresses and CIDR blocks of proxies. Their statements about the
-// client's address are trusted.
+// prefixes reads a list of proxies as addresses and CIDR blocks. These proxies are trusted to
+// report the client's address.
 func (s *section) prefixes(key string) []netip.Prefix {
 	var list []netip.Prefix
 	for i, text := range s.texts(key) {
@@ -98,8 +98,8 @@ func (s *section) prefixes(key string) []netip.Prefix {
 	return list
 }
 
-// mostOfInternet is the largest part of the public internet that may be proxies. The
-// networks of the largest cloud operators are a thousandth of it.
+// mostOfInternet is the largest share of public addresses that may be listed as proxies. The
+// networks of the largest cloud operators have about a thousandth.
 const mostOfInternet = 1.0 / 16
 
 // private are networks that the internet does not reach.
@@ -108,7 +108,7 @@ var private = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 }
 
-// shareOf is how much of the addresses of all, but for private ones, the list has.
+// shareOf returns the share of the public addresses in all that the list covers.
 func shareOf(all netip.Prefix, list []netip.Prefix) float64 {
 	var share float64
 	size := func(p netip.Prefix) float64 { return math.Ldexp(1, all.Bits()-p.Bits()) }
@@ -198,7 +198,7 @@ func (s *section) listenAddress(name string) string {
 	return address
 }
 
-// certificate reads the pair of PEM files of a section.
+// certificate reads the pair of PEM files in a section.
 func (s *section) certificate(name string) CertificateFiles {
 	if sub := s.sub(name); sub != nil {
 		return sub.pair()
@@ -206,7 +206,7 @@ func (s *section) certificate(name string) CertificateFiles {
 	return CertificateFiles{}
 }
 
-// pair reads the two files of a section.
+// pair reads the section's two files.
 func (s *section) pair() CertificateFiles {
 	files := CertificateFiles{Certificate: s.filePath("certificate"), Key: s.filePath("key")}
 	certificate, key := s.contents("certificate"), s.contents("key")
@@ -222,8 +222,8 @@ func (s *section) pair() CertificateFiles {
 	return files
 }
 
-// parsePrefix reads an address or a CIDR block. IPv4 in IPv6 clothes is IPv4, as the
-// addresses are that it is compared with.
+// parsePrefix reads an address or a CIDR block. An IPv4 address mapped into IPv6 becomes
+// IPv4, like the addresses it is compared with.
 func parsePrefix(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if address, addressErr := netip.ParseAddr(text); addressErr == nil {
@@ -237,8 +237,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 
 var hostPattern = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
 
-// isHostName reports whether a client could look the name up: labels of letters,
-// digits, hyphens and underscores, with dots between them.
+// isHostName reports whether the name has a form that a client could look up: labels of
+// letters, digits, hyphens and underscores, separated by dots.
 func isHostName(name string) bool { return len(name) <= 253 && hostPattern.MatchString(name) }
 
 // IsLoopback reports whether only this machine can reach a listener on host.

@@ -66,7 +66,7 @@ func TestModes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Without a secret in it the file is anyone's to read.
+	// Anyone may read a file that contains no secret.
 	if err := os.WriteFile(file, []byte(smallConfig), 0o644); err != nil {
 		t.Fatal(err)
 	}

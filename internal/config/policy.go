@@ -32,7 +32,7 @@ func (s *section) policies(name string) []*iam.Policy {
 	return list
 }
 
-// policy reads one policy document under a key; nil when the key is absent or the
+// policy reads one policy document under a key. It returns nil if the key is absent or the
 // document is refused.
 func (s *section) policy(name string, kind iam.Kind) *iam.Policy {
 	s.row(name, policy)
@@ -146,9 +146,9 @@ func (w *jsonWriter) value(node *yaml.Node) {
 	}
 }
 
-// scalar writes numbers and booleans as such, since IAM's conditions may use them.
-// Everything else becomes text, also an unquoted date like 2012-10-17, which YAML reads
-// as a timestamp.
+// scalar writes numbers and booleans unquoted, because IAM's conditions may use them.
+// Everything else becomes a string, including an unquoted date like 2012-10-17, which YAML
+// reads as a timestamp.
 func (w *jsonWriter) scalar(node *yaml.Node) {
 	switch node.Tag {
 	case "!!bool":
@@ -174,16 +174,16 @@ func (w *jsonWriter) text(value string) {
 	if err := encoder.Encode(value); err != nil {
 		panic("internal error: a string has no JSON form: " + err.Error())
 	}
-	w.buf.Truncate(w.buf.Len() - 1) // Encode ends with a line feed
+	w.buf.Truncate(w.buf.Len() - 1) // removes the line feed that Encode adds
 }
 
-// policyWarnings returns warnings about valid policies. It works on a configuration
-// with faults too.
+// policyWarnings returns warnings about valid policies. It also works on a configuration that
+// has faults.
 func policyWarnings(spec *directory.Spec) []iam.Warning {
 	var warnings []iam.Warning
 	warn := func(list []iam.Warning) {
 		for _, w := range list {
-			if !slices.Contains(warnings, w) { // those who hold the same policies have the same warnings
+			if !slices.Contains(warnings, w) { // users with the same policies have the same warnings
 				warnings = append(warnings, w)
 			}
 		}
@@ -240,8 +240,8 @@ func policyWarnings(spec *directory.Spec) []iam.Warning {
 	return warnings
 }
 
-// located is a warning with its place in the form of all others. A policy of the
-// file is called by the file and its key.
+// located returns a warning in the form of all others, with its place. A policy in the file
+// is named by the file and its key.
 func located(w iam.Warning) string {
 	file, key, _ := strings.Cut(w.Policy, " ")
 	return fmt.Sprintf("%s:%d: %s: %s", file, w.Line, strings.Trim(key+"."+w.Path, "."), w.Reason)

@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// TestReferenceIsCurrent: the page is what the table makes of it.
+// TestReferenceIsCurrent: docs/configuration.md is what Reference generates now.
 func TestReferenceIsCurrent(t *testing.T) {
 	page, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
@@ -32,7 +32,7 @@ func TestReferenceIsCurrent(t *testing.T) {
 	}
 }
 
-// compileSchema is the schema, checked against the schema of schemas.
+// compileSchema compiles the schema, which also checks it against its meta-schema.
 func compileSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
@@ -50,7 +50,7 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 	return compiled
 }
 
-// valid is what the schema says of a YAML text.
+// valid checks a YAML text against the schema.
 func valid(t *testing.T, compiled *jsonschema.Schema, text []byte) error {
 	t.Helper()
 	var value any
@@ -68,8 +68,8 @@ func valid(t *testing.T, compiled *jsonschema.Schema, text []byte) error {
 	return compiled.Validate(instance)
 }
 
-// TestSchema: an editor takes the files that the server takes, and marks what the
-// server refuses for its form.
+// TestSchema: an editor accepts the files that the server accepts, and marks values whose
+// form the server refuses.
 func TestSchema(t *testing.T) {
 	compiled := compileSchema(t)
 	sample, err := os.ReadFile("../../docs/daypass.yaml")

@@ -35,13 +35,13 @@ func (r *Registry) read(s *section) {
 	}
 }
 
-// Peers is where other servers reach this one.
+// Peers describes the listener at which other servers reach this one.
 type Peers struct {
 	Listen    string
-	Advertise string // empty: found out at the start
+	Advertise string // empty: found at the start
 }
 
-// RootKey is where the root key of several servers comes from. One of both is set.
+// RootKey is the source of the root key of several servers. Exactly one field is set.
 type RootKey struct {
 	File    string   // path, absolute
 	Command []string // a program and its arguments
@@ -49,7 +49,7 @@ type RootKey struct {
 
 func (r *RootKey) read(s *section) {
 	r.File, r.Command = s.filePath("file"), s.texts("command")
-	_ = s.contents("file") // so that a file which cannot be read is reported with its line
+	_ = s.contents("file") // a file that cannot be read is reported with its line
 }
 
 func (e *Etcd) read(s *section) {
@@ -80,7 +80,7 @@ func (e *Etcd) readEndpoints(s *section) (secure bool) {
 	for i, text := range s.texts("endpoints") {
 		u, err := url.Parse(text)
 		switch {
-		// The error is left out: it may quote a password.
+		// The message does not include the error, which may quote a password.
 		case err != nil || u.User != nil:
 			s.errorf("endpoints", "[%d] is not a URL such as https://10.0.0.1:2379; a password has keys of its own", i)
 		case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
@@ -116,7 +116,7 @@ func (e *Etcd) readTLS(s *section) {
 		}
 	}
 	if e.Client = s.pair(); e.Client.Given() {
-		// It is read for each connection, so that a renewed certificate is used.
+		// The files are read for each connection, so that a renewed certificate is used.
 		e.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			cert, err := tls.LoadX509KeyPair(e.Client.Certificate, e.Client.Key)
 			return &cert, err

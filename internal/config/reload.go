@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// MayBecome names every key of a new configuration that cannot be put in force
-// while the server runs.
+// MayBecome returns an error that names every changed key that cannot be put in force while
+// the server runs.
 func (c *Config) MayBecome(next *Config) error {
 	keys := slices.Collect(maps.Keys(c.fixed))
 	for key := range next.fixed {

@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// Schema returns the JSON Schema (draft 2020-12) of the configuration file, for
-// editors. It has the form of every key; the reader checks what depends on other keys
-// or on files.
+// Schema returns the JSON Schema (draft 2020-12) of the configuration file, for editors. It
+// describes the form of each key. What depends on other keys or on files, only the server
+// checks.
 func Schema() []byte {
 	root := object(fileKeys)
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -26,7 +26,7 @@ func Schema() []byte {
 
 type schema map[string]any
 
-// object is a mapping with the keys of a table and no others.
+// object returns the schema of a mapping that has the keys of a table and no others.
 func object(table []key) schema {
 	properties, required := schema{}, []string{}
 	groups := map[string][]string{}
@@ -65,7 +65,7 @@ func object(table []key) schema {
 	return o
 }
 
-// requires reports whether one key of a group is required.
+// requires reports whether a key of the group has to be given.
 func requires(table []key, group string) bool {
 	for i := range table {
 		if table[i].oneOf == group && table[i].required {
@@ -136,7 +136,7 @@ func (k *key) form() schema {
 	return nonempty
 }
 
-// describe is the description of a key for those who read it in an editor.
+// describe returns the description of a key that an editor shows.
 func (k *key) describe() string {
 	text := k.doc
 	if k.unset != "" {
@@ -157,7 +157,8 @@ func (c change) describe() string {
 	}
 }
 
-// policySchemas are policy documents, as far as a schema can know them.
+// policySchemas returns the schemas of policy documents, as far as a schema can describe
+// them.
 func policySchemas() schema {
 	strings := schema{"anyOf": []schema{{"type": "string"}, {"type": "array", "items": schema{"type": "string"}}}}
 	principal := schema{"anyOf": []schema{{"type": "string"}, {"type": "object", "minProperties": 1, "additionalProperties": strings}}}

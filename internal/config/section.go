@@ -13,9 +13,9 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// section is one mapping of the file, checked against its table of keys. It has only
-// the values of the form that the table asks for; others were reported and count as
-// absent. The getters accept only keys of the table.
+// section is one mapping of the file, checked against its table of keys. It holds only values
+// that have the form the table asks for; the others were reported and count as absent. The
+// getters accept only keys of the table.
 type section struct {
 	file    *yamlFile
 	name    string // "clusters[0]", empty at the top
@@ -80,7 +80,7 @@ func (s *section) missing(k *key) {
 			names = append(names, other.name)
 		}
 	}
-	if k.name != names[0] { // said once
+	if k.name != names[0] { // reported once
 		return
 	}
 	for _, name := range names {
@@ -243,7 +243,7 @@ func (s *section) soundScalar(k *key, node *yaml.Node) bool {
 	return true
 }
 
-// soundSecret gets a secret from where it is.
+// soundSecret gets a secret from its environment variable or file, or from the value itself.
 func (s *section) soundSecret(k *key, value string) bool {
 	switch k.value {
 	case secretText:
@@ -278,12 +278,12 @@ func (s *section) soundSecret(k *key, value string) bool {
 	return true
 }
 
-// secretOf is the secret in a file.
+// secretOf returns the secret in a file's content.
 func secretOf(data []byte) keyring.Secret {
 	return keyring.Secret(strings.TrimRight(string(data), "\r\n"))
 }
 
-// holdsSecret notes that the value of a key is a secret that is written out.
+// holdsSecret notes that a key has a secret written in the file itself.
 func (s *section) holdsSecret(name string) {
 	if s.file.inline == "" {
 		s.file.inline = fmt.Sprintf("%s:%d: %s", s.file.path, s.place(name).Line, s.path(name))
@@ -320,7 +320,7 @@ func (s *section) label() string {
 	return s.name
 }
 
-// key is the row of the table, nil for a key that is not in it.
+// key returns a key's row in the table, or nil if the table does not have the key.
 func (s *section) key(name string) *key {
 	for i := range s.table {
 		if s.table[i].name == name {
@@ -330,7 +330,7 @@ func (s *section) key(name string) *key {
 	return nil
 }
 
-// row is the row of a key that the program asks for.
+// row returns the row of a key that the program reads.
 func (s *section) row(name string, kinds ...kind) *key {
 	k := s.key(name)
 	if k == nil {
@@ -356,7 +356,7 @@ func (s *section) errorf(name, format string, args ...any) {
 	}
 }
 
-// warnf notes something about a key that is valid and probably not meant.
+// warnf warns about a key that is valid but probably not intended.
 func (s *section) warnf(name, format string, args ...any) {
 	s.file.warn(s.place(name), s.path(name), format, args...)
 }

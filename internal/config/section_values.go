@@ -20,10 +20,10 @@ func (s *section) given(k *key) string {
 	return k.absent
 }
 
-// text is a text, and empty where the key is absent and has no default.
+// text returns a text, or "" if the key is absent and has no default.
 func (s *section) text(name string) string { return s.given(s.row(name, text)) }
 
-// textOr is text for a key whose default the table cannot know.
+// textOr is text for a key whose default the table cannot contain.
 func (s *section) textOr(name, absent string) string {
 	if value := s.text(name); value != "" {
 		return value
@@ -58,7 +58,7 @@ func (s *section) seconds(name string) time.Duration {
 	return v
 }
 
-// filePath is the absolute path of a file, empty where the key is absent.
+// filePath returns the absolute path of a file, or "" if the key is absent.
 func (s *section) filePath(name string) string {
 	if value := s.given(s.row(name, path)); value != "" {
 		return s.file.resolve(value)
@@ -66,8 +66,8 @@ func (s *section) filePath(name string) string {
 	return ""
 }
 
-// contents reads the file that a key names; nil when the key is absent or the file
-// cannot be read, which is reported.
+// contents reads the file that a key names. It returns nil if the key is absent, or if the
+// file cannot be read, which it reports.
 func (s *section) contents(name string) []byte {
 	file := s.filePath(name)
 	if file == "" {
@@ -97,7 +97,7 @@ func (s *section) texts(name string) []string {
 	return values
 }
 
-// list is the items of a sequence.
+// list returns the items of a list.
 func (s *section) list(name string) []*yaml.Node {
 	node := s.values[name]
 	if node == nil {
@@ -110,19 +110,19 @@ func (s *section) list(name string) []*yaml.Node {
 	return items
 }
 
-// sections are the mappings of a list.
+// sections returns the mappings of a list.
 func (s *section) sections(name string) []*section {
 	s.row(name, mappings)
 	return s.items[name]
 }
 
-// sub is the mapping under a key, nil when the key is absent.
+// sub returns the mapping under a key, or nil if the key is absent.
 func (s *section) sub(name string) *section {
 	s.row(name, mapping)
 	return s.subs[name]
 }
 
-// subOrDefaults is sub, and a section with nothing in it for a key that is absent.
+// subOrDefaults is sub, but returns an empty section if the key is absent.
 func (s *section) subOrDefaults(name string) *section {
 	if sub := s.sub(name); sub != nil {
 		return sub
@@ -143,7 +143,7 @@ func (s *section) tags(name string) map[string]string {
 	return values
 }
 
-// secret is the secret that one of the keys of this name gives, and the key.
+// secret returns a secret, and which of its keys gave it.
 func (s *section) secret(name string) (secret keyring.Secret, from string) {
 	for i := range s.table {
 		if k := &s.table[i]; k.oneOf == name {
@@ -156,7 +156,7 @@ func (s *section) secret(name string) (secret keyring.Secret, from string) {
 	return s.secrets[name], from
 }
 
-// suggest names the key that was probably meant.
+// suggest returns the key that was probably meant.
 func (s *section) suggest(name string) string {
 	plain := func(k string) string { return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(k)) }
 	for _, k := range s.table {

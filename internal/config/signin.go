@@ -9,18 +9,18 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// SignIn says where people sign in. It is empty where they do not.
+// SignIn configures sign-in at a browser. It is empty if sign-in is not configured.
 type SignIn struct {
-	URL          string // of the API as browsers reach it
+	URL          string // the API's URL for browsers
 	Issuer       string // one of iam.oidc_providers
 	ClientID     string
 	ClientSecret keyring.Secret // empty: none
 	Scopes       []string
-	SessionName  string // the claim
+	SessionName  string // the claim that names the session
 	Duration     time.Duration
 }
 
-// Given reports whether people can sign in.
+// Given reports whether sign-in is configured.
 func (i *SignIn) Given() bool { return i.URL != "" }
 
 var signInKeys = join([]key{

@@ -13,16 +13,16 @@ import (
 
 var (
 	keyPattern = regexp.MustCompile(`^[\s-]*["']?([\w.-]+)["']?\s*:`)
-	// openQuotePattern finds a value whose quote does not end on its line.
+	// openQuotePattern finds a value with a quote that is not closed on its line.
 	openQuotePattern = regexp.MustCompile(`^[\s-]*[\w.-]+:\s+(?:"(?:[^"\\]|\\.)*|'(?:[^']|'')*)$`)
 	// starPattern finds a value that begins with *, which is an alias in YAML.
 	starPattern = regexp.MustCompile(`[:\[,-]\s*\*`)
 )
 
-// syntaxError gives the YAML parser's errors the form of all others. The parser says
-// where it stopped, and where the list, mapping or text began that it was reading
-// then. The line to mend is where a list or mapping in brackets, or a quoted text,
-// was left open; otherwise it is the line where the parser stopped.
+// syntaxError gives the YAML parser's errors the form of all others. The parser reports where
+// it stopped, and where the list, mapping or text that it was reading began. The line to fix
+// is where a list or mapping in brackets, or a quoted text, was left open; otherwise it is
+// the line where the parser stopped.
 func syntaxError(path string, data []byte, err error) error {
 	var at *yaml.LoadError
 	if !errors.As(err, &at) {
@@ -38,7 +38,7 @@ func syntaxError(path string, data []byte, err error) error {
 			reason += `; a value that begins with * needs quotes: "*"`
 		}
 	case strings.Contains(at.ContextMsg, "parsing a block"):
-		// A text with an open quote ends at the next quote of the file, and the parser
+		// A text with an open quote continues to the next quote in the file, and the parser
 		// stops after that.
 		if open := firstLine(lines[:min(line, len(lines))], openQuotePattern.Match); open > 0 {
 			line = open

@@ -2,11 +2,10 @@ package config
 
 import "regexp"
 
-// hostPort is an address to listen on. The number of the port is checked by the
-// reader.
+// hostPort is an address to listen on. The reader checks the port's number.
 var hostPort = regexp.MustCompile(`^.*:[0-9]{1,5}$`)
 
-// fileKeys are the keys of the file.
+// fileKeys are the top-level keys of the file.
 var fileKeys = []key{
 	{name: "account", value: text, required: true, change: restart,
 		pattern: accountPattern, want: "12 digits in quotes",
@@ -45,7 +44,7 @@ var fileKeys = []key{
 		doc: "Who may call the API, and what for."},
 }
 
-// certificateKeys are a pair of PEM files.
+// certificateKeys are the keys for a pair of PEM files.
 func certificateKeys(c change, reread bool) []key {
 	return []key{
 		{name: "certificate", value: path, required: true, change: c, reread: reread, doc: "A PEM file: the certificate, and the intermediate ones after it."},

@@ -1,6 +1,6 @@
 package config
 
-// iamKeys are the keys of the iam section. Their order is that of the references:
+// iamKeys are the keys of the iam section. A section comes after those that it refers to:
 // groups and users name policies, users name groups.
 var iamKeys = []key{
 	{name: "policies", value: mappings, change: live, none: true,
@@ -49,7 +49,7 @@ var (
 		doc: policyDoc("The most that the policies can give")}
 )
 
-// grantKeys are what gives rights.
+// grantKeys are the keys that grant rights to a user, a group or an IAM role.
 var grantKeys = []key{
 	{name: "policies", value: policies, change: live, none: true,
 		doc: "Inline policies: documents written out as YAML or JSON, or paths of `.json` files."},

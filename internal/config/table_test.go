@@ -18,7 +18,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// whole has every key that there is, secrets in each of the ways to give them.
+// whole contains every key, with secrets from each of the possible sources.
 const whole = `account: "123456789012"
 region: us-east-1
 data: data
@@ -111,7 +111,7 @@ iam:
       ca_file: ca.crt
 `
 
-// variants are whole, and whole with what it cannot have at the same time.
+// variants are whole, and copies with the keys that exclude some of whole's keys.
 var variants = []string{
 	whole,
 	strings.NewReplacer("    password_env: ANA_SECRET_ACCESS_KEY\nroot_key: {file: root.key}", "    password_file: secret\nroot_key: {command: [cat, root.key]}",
@@ -119,7 +119,7 @@ var variants = []string{
 	strings.Replace(whole, "client_secret_env: ANA_SECRET_ACCESS_KEY", "client_secret: a secret that is long enough", 1),
 }
 
-// wholeSite is a directory with the files that whole names, and the path of the
+// wholeSite makes a directory with the files that whole names, and returns the path of the
 // configuration in it.
 func wholeSite(t *testing.T) string {
 	t.Helper()
@@ -164,8 +164,8 @@ func wholeEnvironment(name string) (string, bool) {
 type place struct {
 	path  string
 	row   *key
-	in    *yaml.Node // the mapping
-	index int        // of the key in its content
+	in    *yaml.Node // the mapping that contains it
+	index int        // the key's position in the mapping's content
 }
 
 func (p place) value() *yaml.Node { return p.in.Content[p.index+1] }
@@ -200,7 +200,7 @@ func wholePlaces(t *testing.T, text string) (root *yaml.Node, places []place) {
 	return root, places
 }
 
-// allRows are the rows of all tables, by their paths without indexes.
+// allRows returns the rows of all tables by their paths, without indexes.
 func allRows() map[string]*key {
 	rows := map[string]*key{}
 	var walk func(path string, table []key)
@@ -263,9 +263,8 @@ func TestTableIsWhole(t *testing.T) {
 	}
 }
 
-// TestNullAndEmpty: a key that is there and says nothing is an error that names
-// file, line and key, for every key of the file. A template whose variable was not
-// set must not mean "none".
+// TestNullAndEmpty: for every key of the file, a key without a value is an error that names
+// file, line and key. An unset variable in a template must not mean "none".
 func TestNullAndEmpty(t *testing.T) {
 	file := wholeSite(t)
 	done := map[string]bool{}
@@ -334,7 +333,7 @@ func replaced(t *testing.T, sample string, n int, value string) (text []byte, li
 	return bytes.Replace(text, []byte(mark), []byte(value), 1), f.lines[places[n].path]
 }
 
-// TestEmptyWhereNothingIsMeant: lists and mappings that may be empty give nothing.
+// TestEmptyWhereNothingIsMeant: lists and mappings that may be empty grant nothing.
 func TestEmptyWhereNothingIsMeant(t *testing.T) {
 	for _, text := range []string{
 		"clusters: []\n", "iam: {}\n", "iam: {users: []}\n",
@@ -382,7 +381,7 @@ func TestLintReadsTheSame(t *testing.T) {
 	}
 }
 
-// anotherValue is a second sound value for a text, by its key.
+// anotherValue has a second valid value for each of these text keys.
 var anotherValue = map[string]string{
 	"command": "vault",
 	"account": "210987654321", "region": "eu-central-1", "listen": "127.0.0.1:1234", "endpoint": "http://127.0.0.1:4319",
@@ -428,8 +427,9 @@ func (p place) alter() bool {
 	return true
 }
 
-// TestChanges: for every key, the table decides what a reload refuses and what makes new
-// administrative connections. There is no second list from which a key could be missing.
+// TestChanges: for every key, the table decides whether a reload refuses a change, and
+// whether the change makes new administrative connections. No key needs an entry in a second
+// list.
 func TestChanges(t *testing.T) {
 	file := wholeSite(t)
 	parse := func(root *yaml.Node) (*Config, error) {
@@ -487,7 +487,8 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestChangesOfFiles: a file's content counts, where it is not read again anyway.
+// TestChangesOfFiles: a change of a file's content counts as a change of its key, unless the
+// file is read again whenever it is used.
 func TestChangesOfFiles(t *testing.T) {
 	for name, tt := range map[string]struct {
 		file, want string
@@ -577,8 +578,8 @@ func TestSecretsHaveALength(t *testing.T) {
 	}
 }
 
-// TestPlaceholders: what a template has left unfilled is no value of any key, least of all
-// where a wrong one is not noticed.
+// TestPlaceholders: a placeholder that a template left unfilled is refused as the value of
+// any key, above all where a wrong value would go unnoticed.
 func TestPlaceholders(t *testing.T) {
 	for key, text := range map[string]string{
 		"data":                                      smallConfig,

@@ -2,7 +2,7 @@ package config
 
 import "net/url"
 
-// Tracing is where traces are sent. If it is empty, OpenTelemetry's environment
+// Tracing configures where traces are sent. If it is empty, OpenTelemetry's environment
 // variables decide.
 type Tracing struct{ Endpoint string }
 

@@ -17,11 +17,11 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// defaultUpstream is the administrative login of a cluster that names none.
+// defaultUpstream is the administrative login of a cluster that does not set upstream.
 const defaultUpstream = "postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable"
 
-// defaultPasswordVariable has the password of the administrative login if there is only
-// one cluster and it configures no other source.
+// defaultPasswordVariable is the environment variable with the password of the administrative
+// login, if there is only one cluster and it configures no other source.
 const defaultPasswordVariable = "DAYPASS_UPSTREAM_PASSWORD"
 
 // upstreamDefaults are the parameters that upstream may have, with their defaults.
@@ -36,12 +36,12 @@ var upstreamDefaults = connInfo{
 	"application_name": "daypass", "options": "", "krbsrvname": "", "krbspn": "",
 }
 
-// upstreamFiles are the parameters that name a file.
+// upstreamFiles are the parameters whose value is the path of a file.
 var upstreamFiles = []string{"sslrootcert", "sslcert", "sslkey", "passfile"}
 
-// readUpstream parses the administrative login. A password in the connection string
-// works; upstream_password_env and _file keep it out of a file that is copied,
-// shown and committed.
+// readUpstream parses the administrative login. A password in the connection string works,
+// but upstream_password_env and _file keep it out of a file that is copied, shown and
+// committed.
 func (c *Cluster) readUpstream(s *section, only bool) {
 	info, err := parseConnInfo(s.text("upstream"))
 	if err != nil {
@@ -70,7 +70,7 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 	default:
 		s.warnf("upstream", "no password is given to this cluster: with several clusters %s is read only where upstream_password_env names it", defaultPasswordVariable)
 	}
-	info["password"] = "" // not where the driver's errors could quote it
+	info["password"] = "" // the driver's errors could quote it
 	complete := maps.Clone(upstreamDefaults)
 	maps.Copy(complete, info)
 	if complete["database"] == "" {
@@ -101,8 +101,7 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 	c.seal(s, complete)
 }
 
-// plainParseError is the cause of the driver's error, without the connection
-// string.
+// plainParseError returns the cause of the driver's error, without the connection string.
 func plainParseError(err error) error {
 	if cause := errors.Unwrap(err); cause != nil {
 		if strings.Contains(err.Error(), "failed to read service") {
@@ -117,8 +116,8 @@ func plainParseError(err error) error {
 	return errors.New(text)
 }
 
-// soundUpstream checks that upstream names a server and a login, and how the server is
-// authenticated.
+// soundUpstream checks that upstream names a server and a login, and how to authenticate the
+// server.
 func (c *Cluster) soundUpstream(s *section, info connInfo) bool {
 	for _, name := range slices.Sorted(maps.Keys(info)) {
 		switch _, known := upstreamDefaults[name]; {
@@ -150,7 +149,7 @@ func (c *Cluster) soundUpstream(s *section, info connInfo) bool {
 	}
 	mode, names := info["sslmode"], strings.Join(far, ", ")
 	if info["sslrootcert"] == "system" {
-		mode = "verify-full" // as the driver and libpq have it
+		mode = "verify-full" // the default of the driver and libpq here
 	}
 	switch mode {
 	case "":
@@ -169,8 +168,8 @@ func (c *Cluster) soundUpstream(s *section, info connInfo) bool {
 	return true
 }
 
-// warnOfSharing warns of clusters on the same server: their session roles have the same
-// names, but each cluster sets passwords of its own.
+// warnOfSharing warns about clusters on the same server. Their session roles have the same
+// names, but each cluster would set passwords of its own.
 func (c *Config) warnOfSharing(sections []*section) {
 	seen := map[server]string{}
 	for i := range c.Clusters {
@@ -190,7 +189,7 @@ func (c *Config) warnOfSharing(sections []*section) {
 	}
 }
 
-// canonical is one spelling of a server's name.
+// canonical gives all spellings of the same server one form.
 func (s server) canonical() server {
 	if ip := net.ParseIP(s.host); ip != nil && ip.IsLoopback() {
 		s.host = "localhost"

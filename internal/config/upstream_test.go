@@ -128,8 +128,8 @@ func certificates(c *tls.Config) int {
 	return len(c.Certificates)
 }
 
-// TestUpstreamFiles: relative paths start at the configuration's directory, as
-// everywhere else in it.
+// TestUpstreamFiles: relative paths start at the configuration's directory, as for other
+// keys.
 func TestUpstreamFiles(t *testing.T) {
 	dir := t.TempDir()
 	authority, err := ca.Open(filepath.Join(dir, "tls"), nil, nil)
@@ -153,7 +153,7 @@ func TestUpstreamFiles(t *testing.T) {
 	}
 }
 
-// TestUpstreamPassword: the variable that needs no key is for the only cluster.
+// TestUpstreamPassword: the default password variable works only if there is one cluster.
 func TestUpstreamPassword(t *testing.T) {
 	environment := func(name string) (string, bool) {
 		value, ok := map[string]string{"DAYPASS_UPSTREAM_PASSWORD": "first", "OTHER": "second"}[name]
@@ -190,7 +190,8 @@ func TestUpstreamPassword(t *testing.T) {
 	}
 }
 
-// TestSharedUpstream: two clusters of one server take each other's passwords away.
+// TestSharedUpstream: there is a warning about two clusters on one server, which would
+// overwrite each other's passwords.
 func TestSharedUpstream(t *testing.T) {
 	for _, row := range []struct {
 		east, west string
@@ -220,7 +221,7 @@ func TestSharedUpstream(t *testing.T) {
 	}
 }
 
-// FuzzConnInfo: what is taken apart here means to the driver what the text meant.
+// FuzzConnInfo: the driver reads our form of a connection string as it reads the original.
 func FuzzConnInfo(f *testing.F) {
 	for _, text := range []string{
 		"postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable", "postgresql://u:p%40ss@[::1],h2:5433/d?ssl=true&target_session_attrs=any",
@@ -260,7 +261,7 @@ func FuzzConnInfo(f *testing.F) {
 	})
 }
 
-// TestReadPassword reads the file as it is then.
+// TestReadPassword: ReadPassword reads the file's present content.
 func TestReadPassword(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "password")

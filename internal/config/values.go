@@ -12,13 +12,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// canonical calls put for every key of a table with change c, with its value in one
-// form, so that files that mean the same give the same values. s is nil for an absent
+// canonical calls put for each key of a table that has change c, with its value in a normal
+// form, so that files with the same meaning give the same values. s is nil for an absent
 // section, whose keys have their defaults. Secrets, and files that are read once, are
 // represented by a hash of their content.
 //
-// There is no second list of the keys that a reload compares: the table has what each
-// key needs.
+// Because the table says what each key needs, there is no second list of keys that a reload
+// has to compare.
 func canonical(table []key, s *section, prefix string, c change, put func(key, value string)) {
 	for i := range table {
 		k := &table[i]
@@ -39,7 +39,7 @@ func canonical(table []key, s *section, prefix string, c change, put func(key, v
 	}
 }
 
-// canonical returns the value of one key. A section's value is only that it exists.
+// canonical returns the value of one key. For a section this is only that it exists.
 func (s *section) canonical(k *key) string {
 	if s == nil || s.values[k.name] == nil {
 		return normal(k, k.absent)
@@ -70,7 +70,7 @@ func (s *section) canonical(k *key) string {
 // hidden is the prefix of values that are not shown.
 const hidden = "sha256:"
 
-// normal returns one form of a value that can be written in several.
+// normal returns the normal form of a value that can be written in several ways.
 func normal(k *key, value string) string {
 	switch k.value {
 	case boolean:
@@ -87,7 +87,7 @@ func normal(k *key, value string) string {
 	return value
 }
 
-// flatten writes a node without its layout.
+// flatten writes a node's content without its layout.
 func flatten(b *strings.Builder, node *yaml.Node) {
 	node = dealias(node)
 	if node.Kind == yaml.ScalarNode {
@@ -113,12 +113,11 @@ func (s *section) fingerprint(changes ...change) hash.Hash {
 	return h
 }
 
-// ownKeys are what may differ between servers of one installation: each has addresses,
-// paths and certificates of its own.
+// ownKeys are the keys that may differ between the servers of one installation: addresses,
+// paths and certificates.
 var ownKeys = []string{"data", "api.listen", "api.tls", "gateway.listen", "gateway.tls", "gateway.advertise", "admin", "tracing", "registry", "root_key", "peers"}
 
-// common is a hash of all keys but ownKeys. A file counts with its content, wherever
-// it is.
+// common returns a hash of all keys but ownKeys. A file counts by its content, not its path.
 func common(top *section) [sha256.Size]byte {
 	var lines []string
 	for _, c := range []change{live, reconnect, restart} {
@@ -143,6 +142,6 @@ func common(top *section) [sha256.Size]byte {
 	return sha256.Sum256([]byte(strings.Join(lines, "\n")))
 }
 
-// Quote writes a text as a value of the configuration file: in single quotes, which are
-// doubled inside. A line break does not survive it.
+// Quote writes a text as a value of the configuration file: in single quotes, with single
+// quotes inside doubled. Line breaks are not preserved.
 func Quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -14,8 +14,8 @@ import (
 	"github.com/daypass/daypass/internal/filemode"
 )
 
-// yamlFile is one configuration file while it is read. Reading continues after a fault,
-// so that one run reports all of them.
+// yamlFile is a configuration file that is being read. Reading continues after a fault, so
+// that one run reports all faults.
 type yamlFile struct {
 	path     string // as given, for messages
 	dir      string // what relative paths in the file start from
@@ -23,19 +23,19 @@ type yamlFile struct {
 	faults   []fault
 	warnings []warning
 	lines    map[string]int     // of every key and list item in the file
-	files    map[string]outside // that the file names, by absolute path
+	files    map[string]outside // the files it names, by absolute path
 	asked    map[*key]bool      // rows of the table that the program has read
-	inline   string             // the place of a secret that is written out; empty: none
+	inline   string             // where a secret is written in the file itself; empty: nowhere
 }
 
 // fault is something wrong with the file.
 type fault struct {
 	line   int
-	policy bool // with a policy document
+	policy bool // it is a fault of a policy document
 	err    error
 }
 
-// warning is something in the file that is valid and probably not meant.
+// warning is about something in the file that is valid but probably not intended.
 type warning struct {
 	line int
 	text string
@@ -54,7 +54,7 @@ func (f *yamlFile) errorf(node *yaml.Node, key, format string, args ...any) {
 	f.faults = append(f.faults, fault{line: node.Line, err: fmt.Errorf("%s:%d: %s: %s", f.path, node.Line, key, fmt.Sprintf(format, args...))})
 }
 
-// sorted is all faults, in the order of the file.
+// sorted returns all faults in the order of their lines.
 func (f *yamlFile) sorted() []fault {
 	slices.SortStableFunc(f.faults, func(a, b fault) int { return a.line - b.line })
 	return f.faults
@@ -68,9 +68,8 @@ func (f *yamlFile) err() error {
 	return errors.Join(errs...)
 }
 
-// resolve makes a path of the file absolute: relative ones start at the file's
-// own directory, so that a configuration means the same wherever the server was
-// started.
+// resolve makes a path in the file absolute. Relative paths start at the file's own
+// directory, so that a configuration means the same wherever the server is started.
 func (f *yamlFile) resolve(path string) string {
 	if filepath.IsAbs(path) {
 		return path
@@ -78,8 +77,8 @@ func (f *yamlFile) resolve(path string) string {
 	return filepath.Join(f.dir, path)
 }
 
-// read reads a file that the configuration names, once: all keys that name it see
-// the same content.
+// read reads a file that the configuration names. It reads each file once, so that all keys
+// with the same path see the same content.
 func (f *yamlFile) read(path string) ([]byte, error) {
 	known, ok := f.files[path]
 	if !ok {

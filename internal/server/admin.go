@@ -39,8 +39,7 @@ func (s *service) adminHandler(health *health, profiles bool) http.Handler {
 	return mux
 }
 
-// startAdmin serves the operator's listener until stop is called, which is after the
-// drain.
+// startAdmin serves the operator's listener until stop is called, after the drain.
 func (s *service) startAdmin(cfg config.Admin, health *health) (address string, stop func(), err error) {
 	if cfg.Listen == "" && s.opts.Admin == nil {
 		return "", func() {}, nil
@@ -58,8 +57,8 @@ func (s *service) startAdmin(cfg config.Admin, health *health) (address string, 
 	return l.Addr().String(), s.serveBeside("admin", server, l), nil
 }
 
-// startMetrics serves metrics to other machines. The listener serves nothing else, and
-// the metrics name clusters, but no users, principals or addresses.
+// startMetrics serves metrics, and nothing else, to other machines. The metrics name
+// clusters, but no users, principals or addresses.
 func (s *service) startMetrics(cfg config.Metrics) (address string, stop func(), err error) {
 	if cfg.Listen == "" && s.opts.Metrics == nil {
 		return "", func() {}, nil

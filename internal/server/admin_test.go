@@ -37,7 +37,7 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// served is a Daypass server in this process, whose clock a test can move.
+// served is a Daypass server in this process. A test can move its clock.
 type served struct {
 	t      *testing.T
 	site   *sitetest.Site
@@ -50,7 +50,7 @@ type served struct {
 	hurry  chan struct{}
 	log    *pgtest.Log
 	offset atomic.Int64 // of the clock, in nanoseconds
-	read   func()       // after the configuration was read again. Optional
+	read   func()       // called after the configuration was read again; optional
 	stop   func() error
 }
 
@@ -77,7 +77,7 @@ func (s *served) write(upstream, more string) {
 	}
 }
 
-// tryStart starts the server and returns when it serves, or why it does not.
+// tryStart starts the server, and returns once it serves, or with the reason why it does not.
 func (s *served) tryStart() error {
 	cfg, err := config.Load(s.config)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *served) start() {
 	})
 }
 
-// get is a request without a signature.
+// get sends a request without a signature.
 func (s *served) get(url string) (status int, header http.Header, body string) {
 	s.t.Helper()
 	response, err := http.Get(url)
@@ -132,7 +132,7 @@ func (s *served) get(url string) (status int, header http.Header, body string) {
 	return response.StatusCode, response.Header, string(data)
 }
 
-// issued is the answer to GetClusterCredentials, or the error.
+// issued is the response to GetClusterCredentials, or the error.
 type issued struct {
 	DbUser     string    `xml:"GetClusterCredentialsResult>DbUser"`
 	DbPassword string    `xml:"GetClusterCredentialsResult>DbPassword"`
@@ -141,7 +141,7 @@ type issued struct {
 	status     int
 }
 
-// issue asks for a credential of alice's as ana does, signed at the given time.
+// issue requests a credential for alice with ana's access key, signed at the given time.
 func (s *served) issue(at time.Time) issued { return s.issueAs("ana", at) }
 
 func (s *served) issueAs(principal string, at time.Time) issued {
@@ -287,7 +287,7 @@ func TestWatching(t *testing.T) {
 		t.Errorf("a profile: %d %.100s", status, body)
 	}
 
-	// A faulty configuration changes nothing, and shows.
+	// A faulty configuration changes nothing, and is reported.
 	good, err := os.ReadFile(s.config)
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func TestWatching(t *testing.T) {
 		return strings.Contains(text, "\ndaypass_config_reload_ok 1\n")
 	})
 
-	// The traces: issue and logon meet in the credential.
+	// The traces: the spans of issuing and of the logon share the credential's id.
 	var call, logon, upstream *otlp.Span
 	pgtest.Eventually(t, "the spans", func() bool {
 		call, logon, upstream = spans.find("redshift/GetClusterCredentials"), spans.find("logon"), spans.find("upstream")
@@ -332,7 +332,7 @@ var (
 // the alerts.
 func checkNames(t *testing.T, scrape string) {
 	t.Helper()
-	// It takes several servers to differ: TestServersShareKeys scrapes it.
+	// This metric needs several servers: TestServersShareKeys scrapes it.
 	there := map[string]bool{"daypass_servers_differ": true}
 	for line := range strings.Lines(scrape) {
 		if name := metricName.FindString(line); strings.HasPrefix(line, name) {
@@ -377,7 +377,7 @@ func checkNames(t *testing.T, scrape string) {
 	}
 }
 
-// TestReadiness goes through what takes a server's readiness and what does not.
+// TestReadiness goes through conditions that make a server unready, and others that do not.
 func TestReadiness(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", adminListener)
 	s.start()
@@ -391,7 +391,7 @@ func TestReadiness(t *testing.T) {
 		}
 		return status, state
 	}
-	// A cluster that is down is said to be, and takes nothing from issuing.
+	// A cluster that is down is reported, but does not stop credentials from being issued.
 	status, now := state("")
 	if status != 200 || !now.Ready || len(now.Clusters) != 1 || now.Clusters[0].OK || !strings.Contains(now.Clusters[0].Reason, "cannot be reached") {
 		t.Errorf("with a cluster that is down: %d %+v", status, now)
@@ -402,7 +402,7 @@ func TestReadiness(t *testing.T) {
 	if got := s.issue(time.Now()); got.status != 200 {
 		t.Errorf("issuing for a cluster that is down: %d %s", got.status, got.Code)
 	}
-	// A keyring file that is damaged is a warning: the keys in force go on.
+	// A damaged keyring file causes a warning: the keys in force stay in use.
 	path := filepath.Join(s.dir, "data", "keyring.json")
 	good, err := os.ReadFile(path)
 	if err != nil {
@@ -415,7 +415,7 @@ func TestReadiness(t *testing.T) {
 	}
 	_ = os.WriteFile(path, good, 0o600)
 	pgtest.Eventually(t, "no warning", func() bool { _, now := state(""); return len(now.Warnings) == 0 })
-	// Without a record nothing is issued.
+	// If the audit log cannot be written, no credential is issued.
 	restore := breakAuditLog(t, s)
 	if got := s.issue(time.Now()); got.status != 503 || got.DbPassword != "" {
 		t.Errorf("issuing without a record: %+v", got)
@@ -438,7 +438,7 @@ func TestNoAdminListener(t *testing.T) {
 	}
 }
 
-// TestNoProfiles: who does not ask for profiles has none.
+// TestNoProfiles: profiles are served only if the configuration asks for them.
 func TestNoProfiles(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "\nadmin: {listen: \"127.0.0.1:0\"}\n")
 	s.start()
@@ -467,7 +467,7 @@ func (s *served) begin(text string) (conn net.Conn, answer func() string) {
 
 const unfinished = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Filler: "
 
-// TestAPIHeadersAreBounded: what is too large is refused before it is a request.
+// TestAPIHeadersAreBounded: headers that are too large are refused before there is a request.
 func TestAPIHeadersAreBounded(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
 	s.start()
@@ -478,8 +478,8 @@ func TestAPIHeadersAreBounded(t *testing.T) {
 	}
 }
 
-// TestAPIConnectionsAreBounded: the number that is configured is in force. A caller
-// beyond it gets its answer, and one of those that keep the server waiting goes.
+// TestAPIConnectionsAreBounded: the configured limit is in force. A caller beyond the limit
+// is answered, in place of one of the connections that keep the server waiting.
 func TestAPIConnectionsAreBounded(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
 	text, err := os.ReadFile(s.config)

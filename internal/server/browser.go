@@ -10,16 +10,16 @@ import (
 	"github.com/daypass/daypass/internal/config"
 )
 
-// withoutWebPages keeps web pages away from a listener that asks for no password:
-// a browser on this machine reaches it, and so does every page that is open there.
+// withoutWebPages keeps web pages from using a listener that asks for no password. Any page
+// that is open in a browser on this machine can send requests to it.
 //
-//   - Host has to be a loopback address, localhost or one of names, with any port. A
-//     page whose own name resolves to 127.0.0.1 (DNS rebinding) could read answers; its
-//     requests have that name as their Host. No Host at all is a monitor that speaks
-//     HTTP/1.0, and never a browser.
-//   - Requests that another site caused are refused: they read nothing, but a profile
-//     costs time. Browsers say so in Sec-Fetch-Site, older ones in Origin. A URL that
-//     a person types has neither.
+//   - Host has to be a loopback address, localhost or one of names, with any port. A page
+//     whose own name resolves to 127.0.0.1 (DNS rebinding) could read answers, but its
+//     requests have that name as their Host. A request without Host is allowed: monitors that
+//     speak HTTP/1.0 send none, browsers always send one.
+//   - Requests that another site caused are refused. The site could not read the answer, but
+//     a profile costs time. Browsers mark them with Sec-Fetch-Site, older ones with Origin. A
+//     URL that a person types has neither.
 //   - The answers may not be shown or loaded by pages of other sites.
 func withoutWebPages(names []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +45,7 @@ func withoutWebPages(names []string, next http.Handler) http.Handler {
 	})
 }
 
-// hostName is a Host header without its port, in small letters.
+// hostName returns a Host header without its port, in lower case.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// exchange sends one request as it is written, and returns the answer.
+// exchange sends a request exactly as written, and returns the answer.
 func exchange(t *testing.T, address, request string) (status int, header http.Header, body string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -90,9 +90,9 @@ func TestAdminIsNotForWebPages(t *testing.T) {
 	}
 }
 
-// TestAPIIsNotForWebPages: what a browser sends for a web page, also without asking
-// (a form, an image), does not reach the API's unsigned actions. Probes and a typed
-// URL do.
+// TestAPIIsNotForWebPages: requests that a browser sends for a web page, including those that
+// need no permission (a form, an image), do not reach the API's unsigned actions. Probes and
+// a typed URL work.
 func TestAPIIsNotForWebPages(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
 	s.start()
@@ -108,7 +108,7 @@ func TestAPIIsNotForWebPages(t *testing.T) {
 		{post(""), false},
 		{post("Origin: http://evil.example\r\n"), true},
 		{post("Origin: null\r\n"), true},
-		{post("Origin: http://" + address + "\r\n"), true}, // a page of ours does not exist
+		{post("Origin: http://" + address + "\r\n"), true}, // even with our own address: we have no such pages
 		{post("Sec-Fetch-Site: cross-site\r\n"), true},
 		{post("Sec-Fetch-Site: same-origin\r\n"), true},
 		{"GET /?" + assume + " HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: none\r\nConnection: close\r\n\r\n", false},

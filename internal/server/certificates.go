@@ -15,8 +15,8 @@ import (
 	"github.com/daypass/daypass/internal/metrics"
 )
 
-// certificates serve a listener's handshakes and may be exchanged while it
-// listens.
+// certificates provides the certificate for a listener's handshakes. It can be replaced while
+// the listener runs.
 type certificates struct {
 	get atomic.Pointer[func(*tls.ClientHelloInfo) (*tls.Certificate, error)]
 }
@@ -37,8 +37,8 @@ func always(pair *tls.Certificate) func(*tls.ClientHelloInfo) (*tls.Certificate,
 	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair, nil }
 }
 
-// loadCertificates reads or makes the certificates of both listeners, and puts
-// them in force when none is at fault.
+// loadCertificates reads or makes the certificates of both listeners, and puts them in force
+// if none has a fault.
 func (s *service) loadCertificates(cfg *config.Config) error {
 	gateway := always(cfg.Gateway.TLS.Pair)
 	var authority *ca.Authority
@@ -63,17 +63,17 @@ func (s *service) loadCertificates(cfg *config.Config) error {
 }
 
 const (
-	// fairNotice is how long before its expiry a certificate gets a warning. One with a
-	// short lifetime gets it in the last fifth, since most programs renew when a third
-	// is left.
+	// fairNotice is how long before its expiry a warning about a certificate begins. For a
+	// short lifetime the warning begins in the last fifth, since most programs renew when a
+	// third is left.
 	fairNotice = 14 * 24 * time.Hour
-	// authorityNotice is fairNotice for a certificate that clients hold copies of.
+	// authorityNotice replaces fairNotice for a CA certificate, of which clients have copies.
 	authorityNotice = 90 * 24 * time.Hour
 	// remind is how often a warning is repeated.
 	remind = 24 * time.Hour
 )
 
-// inUse lists the certificates that this server shows to others.
+// inUse lists the certificates that this server presents to others.
 func (s *service) inUse() []metrics.Certificate {
 	cfg := s.live.Load().cfg
 	var list []metrics.Certificate
@@ -113,12 +113,12 @@ func (s *service) inUse() []metrics.Certificate {
 	return list
 }
 
-// expiry remembers which certificates were warned of, and when.
+// expiry remembers which warnings about certificates were given, and when.
 type expiry struct {
 	told map[metrics.Certificate]time.Time
 }
 
-// look warns of certificates that end soon or have ended, once a day each.
+// look warns about certificates that expire soon or have expired, once a day for each.
 func (e *expiry) look(log *slog.Logger, list []metrics.Certificate, now time.Time) {
 	told := map[metrics.Certificate]time.Time{}
 	for _, c := range list {
@@ -128,7 +128,7 @@ func (e *expiry) look(log *slog.Logger, list []metrics.Certificate, now time.Tim
 		}
 		key := c
 		if over {
-			key.RenewBy = time.Time{} // that it has ended is logged even if a warning was just given
+			key.RenewBy = time.Time{} // expiry is logged even if a warning was just given
 		}
 		told[key] = e.told[key]
 		if now.Sub(told[key]) < remind {
@@ -148,7 +148,7 @@ func (e *expiry) look(log *slog.Logger, list []metrics.Certificate, now time.Tim
 	e.told = told
 }
 
-// expiring returns the warnings of /readyz about certificates.
+// expiring returns the warnings about certificates for /readyz.
 func (s *service) expiring() (warnings []string) {
 	now := s.opts.Now()
 	for _, c := range s.inUse() {

@@ -10,8 +10,8 @@ import (
 	"github.com/daypass/daypass/internal/reaper"
 )
 
-// clusters are the targets of one configuration, each with its administrative
-// connections. It is not changed once it is made.
+// clusters are the targets of one configuration, each with its administrative connections.
+// They do not change after newClusters.
 type clusters struct {
 	byID     map[string]*cluster
 	sweepers map[string]reaper.Sweeper
@@ -30,8 +30,8 @@ type clusterSettings struct {
 	key    [32]byte
 }
 
-// newClusters makes the targets of cfg. A target with the same settings in before,
-// which may be nil, is reused.
+// newClusters makes the targets of cfg. It reuses a target of before, which may be nil, if
+// its settings have not changed.
 func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, opts Options, observe observers) *clusters {
 	c := &clusters{
 		byID:     make(map[string]*cluster, len(cfg.Clusters)),
@@ -49,9 +49,9 @@ func newClusters(before *clusters, cfg *config.Config, keys *keyring.Keyring, op
 	return c
 }
 
-// newCluster makes a cluster. old is the cluster of that name in force, or nil: it is
-// returned if no setting has changed, and its administrative connections are kept if no
-// setting that they depend on has.
+// newCluster makes a cluster. old is the cluster in force with the same name, or nil. If no
+// setting has changed, newCluster returns old. If only settings have changed that do not
+// affect administrative connections, the new cluster keeps old's.
 func newCluster(old *cluster, settings clusterSettings, opts Options, observe observers) *cluster {
 	cc := settings.config
 	same := old != nil && old.settings.key == settings.key && old.settings.config.Connection == cc.Connection
@@ -85,7 +85,7 @@ func newAdmin(settings clusterSettings, opts Options, observe observers) *handov
 	c.Key = settings.key
 	c.Timeout = opts.Patience * 4 / 5
 	c.Now = opts.Now
-	c.Log = opts.Log // each line names the cluster by itself
+	c.Log = opts.Log // its log lines name the cluster already
 	c.Observe = observe.admin(c.Cluster)
 	return handover.New(c)
 }
@@ -98,8 +98,8 @@ func (c *clusters) find(id string) (*gateway.Cluster, bool) {
 	return &found.gateway, true
 }
 
-// close closes the administrative connections of the clusters that kept, which may be
-// nil, does not have. Open sessions continue.
+// close closes the administrative connections of the clusters that are not in kept, which may
+// be nil. Open sessions continue.
 func (c *clusters) close(kept *clusters) {
 	var all sync.WaitGroup
 	for id, cluster := range c.byID {

@@ -33,8 +33,8 @@ func TestLimitsKeepConnections(t *testing.T) {
 	}
 }
 
-// TestClusterHasEverySetting: a setting of the gateway that a cluster's settings do not
-// reach would be ignored in silence.
+// TestClusterHasEverySetting: newCluster fills in every setting of the gateway's cluster. A
+// setting that it missed would be ignored without an error.
 func TestClusterHasEverySetting(t *testing.T) {
 	cfg := parse(t, smallConfig+`clusters:
   - identifier: east

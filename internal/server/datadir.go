@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// dataDir is the data directory of one running server. It stays locked until
-// the process ends, however it ends.
+// dataDir is the data directory of a running server. It stays locked until the process ends,
+// in whatever way.
 type dataDir struct {
 	path string
 	lock *os.File
@@ -60,10 +60,10 @@ func (d *dataDir) take() error {
 	return nil
 }
 
-// checkModes checks the modes of everything in the directory. Access that only a group
-// has, as with fsGroup at each mount, is removed. Any other access of other accounts is
-// an error that names all files: somebody may have read the keys, and the operator has
-// to decide what to do.
+// checkModes checks the modes of everything in the directory. Access for the group alone,
+// which Kubernetes with fsGroup gives at each mount, is removed. Any other access for other
+// accounts is an error that names all files: the keys may have been read, and the operator
+// has to decide what to do.
 func (d *dataDir) checkModes(log *slog.Logger) error {
 	var errs []error
 	var closed []string
@@ -91,7 +91,7 @@ func (d *dataDir) checkModes(log *slog.Logger) error {
 	return nil
 }
 
-// contents are the directory and everything that the server keeps in it.
+// contents returns the paths of the directory and of everything the server keeps in it.
 func (d *dataDir) contents() []string {
 	names := []string{d.path}
 	for _, pattern := range []string{"keyring.json*", "registry.db*", "lock", "audit", "audit/*", "tls", "tls/*", "tls/.*"} {
@@ -105,7 +105,7 @@ func (d *dataDir) join(elements ...string) string {
 	return filepath.Join(append([]string{d.path}, elements...)...)
 }
 
-// close gives the directory up.
+// close closes the lock file, which releases the directory.
 func (d *dataDir) close() { d.lock.Close() }
 
 // ErrLocked is returned by Lock when another process holds the lock.

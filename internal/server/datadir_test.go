@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// widen adds bits to the mode of everything in a directory, and of itself.
+// widen adds permission bits to a directory and everything in it.
 func widen(t *testing.T, dir string, directories, files fs.FileMode) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
@@ -29,7 +29,7 @@ func widen(t *testing.T, dir string, directories, files fs.FileMode) {
 	}
 }
 
-// ranOnce is a server that has run, with everything that it keeps.
+// ranOnce returns a server that has run once and left all its files.
 func ranOnce(t *testing.T) *served {
 	t.Helper()
 	s := newServed(t, "127.0.0.1:1", "")
@@ -70,8 +70,8 @@ func TestVolumeOfAGroup(t *testing.T) {
 	}
 }
 
-// TestOpenToOthers: what others may read may have been read. All of it is named at
-// once, for root too, and nothing is changed.
+// TestOpenToOthers: files that others can read may have been read. The error names all of
+// them at once, for root too, and nothing is changed.
 func TestOpenToOthers(t *testing.T) {
 	s := ranOnce(t)
 	data := filepath.Join(s.dir, "data")

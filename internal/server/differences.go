@@ -8,16 +8,17 @@ import (
 	"github.com/daypass/daypass/internal/fleet"
 )
 
-// grace is how long servers may differ before it is warned of: a rollout takes a while.
+// grace is how long servers may differ before a warning, because a rollout takes a while.
 const grace = 5 * time.Minute
 
-// differences follows in what the servers differ. It is for one goroutine.
+// differences remembers how long the servers have differed, by subject. It is for one
+// goroutine.
 type differences struct {
 	since map[string]time.Time // by subject, monotonic
 	told  map[string]bool
 }
 
-// look warns, once, of a difference that lasts.
+// look warns once about each difference that lasts longer than grace.
 func (d *differences) look(log *slog.Logger, found map[string]string) {
 	if d.since == nil {
 		d.since, d.told = map[string]time.Time{}, map[string]bool{}
@@ -40,7 +41,7 @@ func (d *differences) look(log *slog.Logger, found map[string]string) {
 	}
 }
 
-// differing lists in what the servers differ now.
+// differing lists the subjects in which the servers differ now.
 func (s *service) differing() (warnings []string) {
 	if s.member == nil {
 		return nil
@@ -52,7 +53,8 @@ func (s *service) differing() (warnings []string) {
 	return warnings
 }
 
-// stats are what scrapes ask: how many servers there are, and in what they differ.
+// stats are read at each scrape: how many servers there are, and in which subjects they
+// differ.
 func (m *member) stats() (servers int, differ map[string]bool) {
 	list := m.Servers()
 	found := fleet.Differences(list)

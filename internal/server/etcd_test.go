@@ -21,7 +21,7 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// operator calls a server as admin does.
+// operator returns a client that calls the server as admin.
 func (s *served) operator() *client.Client {
 	s.t.Helper()
 	key := sitetest.Keys["admin"]
@@ -37,7 +37,7 @@ func (s *served) operator() *client.Client {
 	return c
 }
 
-// refusal is the SQLSTATE that a logon gets, empty when it is let in.
+// refusal returns the SQLSTATE of a refused logon, or "" if the logon succeeds.
 func (s *served) refusal(c issued) string {
 	s.t.Helper()
 	conn, err := s.logon(c)
@@ -82,7 +82,7 @@ func TestTwoServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	revoked := time.Now()
-	// A second is promised, five for the session; a busy machine has more time here.
+	// The target is one second, and five for the session; a busy machine gets more time here.
 	for {
 		began := time.Now()
 		refusal := there.refusal(credential)
@@ -109,9 +109,9 @@ func TestTwoServers(t *testing.T) {
 		}
 	}
 
-	// Without etcd nobody can tell what is revoked. Who is logged on stays.
+	// Without etcd it is unknown what is revoked: logons are refused, and open sessions stay.
 	here.offset.Store(int64(2 * time.Second))
-	there.offset.Store(int64(2 * time.Second)) // what is issued now is not revoked
+	there.offset.Store(int64(2 * time.Second)) // credentials issued from here on are not revoked
 	credential = here.issue(here.now())
 	if session, err = there.logon(credential); err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestTwoServers(t *testing.T) {
 		}
 	}
 
-	// Where the registry is does not change under way.
+	// The registry cannot be moved while the server runs.
 	there.write(database, adminListener)
 	there.hangup <- os.Interrupt
 	pgtest.Eventually(t, "the reload to be refused", func() bool {
@@ -156,8 +156,8 @@ func TestTwoServers(t *testing.T) {
 	})
 }
 
-// TestStartWithoutEtcd: a server that cannot read the revocations does not start, and reports so
-// soon.
+// TestStartWithoutEtcd: a server that cannot read the revocations does not start, and says so
+// within seconds.
 func TestStartWithoutEtcd(t *testing.T) {
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

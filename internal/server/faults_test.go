@@ -19,9 +19,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// breakAuditLog fills the disk under the audit log: it replaces today's file by the device that
-// has no space left, and keeps the existing lines in another file. The returned function frees
-// the space again.
+// breakAuditLog simulates a full disk under the audit log: it replaces today's file by a link
+// to /dev/full, and keeps the existing lines in another file. The returned function frees the
+// space again.
 func breakAuditLog(t *testing.T, s *served) (restore func()) {
 	t.Helper()
 	path := filepath.Join(s.dir, "data", "audit", s.now().UTC().Format(time.DateOnly)+".jsonl")
@@ -39,7 +39,7 @@ func breakAuditLog(t *testing.T, s *served) (restore func()) {
 	}
 }
 
-// auditLines are all lines of the audit log, each of which has to be JSON.
+// auditLines returns all lines of the audit log. Each has to be JSON.
 func auditLines(t *testing.T, s *served) []map[string]any {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(s.dir, "data", "audit", "*"))
@@ -66,7 +66,7 @@ func auditLines(t *testing.T, s *served) []map[string]any {
 	return lines
 }
 
-// recorded are the credential ids in the audit log.
+// recorded returns the ids of credentials in the audit log.
 func recorded(t *testing.T, s *served) map[string]bool {
 	t.Helper()
 	ids := map[string]bool{}
@@ -132,7 +132,7 @@ func TestFullDisk(t *testing.T) {
 	during := count()
 	before := refused.Load()
 	pgtest.Eventually(t, "more refusals", func() bool { return refused.Load() >= before+20 })
-	if n := count() - during; n > 8 { // those that were on their way
+	if n := count() - during; n > 8 { // calls that were under way when the disk filled up
 		t.Errorf("%d credentials were issued on a full disk", n)
 	}
 	restore()
@@ -163,7 +163,7 @@ func TestKeyringRotatedUnderLoad(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
 	s.start()
 	path := filepath.Join(s.dir, "data", "keyring.json")
-	other, err := keyring.LoadFile(path) // another process's
+	other, err := keyring.LoadFile(path) // as in another process
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,8 +215,8 @@ func TestKeyringRotatedUnderLoad(t *testing.T) {
 	}
 }
 
-// TestClockSteps: the server's clock is stepped. Credentials keep their times: a step never
-// makes one live longer than its Expiration by that clock.
+// TestClockSteps: the server's clock is stepped. Credentials keep their times: by that clock,
+// a step never makes one live beyond its Expiration.
 func TestClockSteps(t *testing.T) {
 	s := newServed(t, startDatabase(t), "")
 	s.start()
@@ -312,7 +312,7 @@ func TestDamagedFiles(t *testing.T) {
 				if err := os.CopyFS(filepath.Join(s.dir, "data"), os.DirFS(filepath.Join(base.dir, "data"))); err != nil {
 					t.Fatal(err)
 				}
-				close := func(name string, entry fs.DirEntry, err error) error { // CopyFS keeps no modes
+				close := func(name string, entry fs.DirEntry, err error) error { // CopyFS does not keep modes
 					if err == nil && entry.IsDir() {
 						return os.Chmod(name, 0o700)
 					}
@@ -359,7 +359,7 @@ func TestUnwritableData(t *testing.T) {
 			if err := os.MkdirAll(filepath.Join(data, "audit"), 0o700); err != nil {
 				return err
 			}
-			// A line to end, in a file that takes nothing more.
+			// The server has to write its process id to the file, which has no space.
 			return os.Symlink("/dev/full", filepath.Join(data, "lock"))
 		},
 		"readable by others": func(data string) error { return os.Mkdir(data, 0o755) },

@@ -25,7 +25,7 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// makeCertificate is a certificate for 127.0.0.1 with its key, both as PEM.
+// makeCertificate returns a certificate for 127.0.0.1 and its key, both as PEM.
 func makeCertificate(t *testing.T, name string, from, until time.Time) (certificate, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -95,7 +95,7 @@ func shown(t *testing.T, address string, postgres bool) string {
 			t.Fatalf("the gateway answers %q to SSLRequest", answer)
 		}
 	}
-	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // only the name is looked at
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // only the name matters here
 	if err := secure.Handshake(); err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +172,8 @@ iam:
 		t.Errorf("a good file was refused")
 	}
 
-	// Files are replaced one after the other, and one is faulty: nothing changes, and the log
-	// reports it once, however long it lasts.
+	// Files are replaced one after the other, and one has a fault: nothing changes, and the
+	// log reports the fault once, however long it lasts.
 	mark := s.log.Len()
 	files["policy.json"] = []byte(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*"}}`)
 	v.put(files)
@@ -197,7 +197,7 @@ iam:
 	v.put(files)
 	pgtest.Eventually(t, "the end of the refusal", metric("daypass_config_reload_ok 1"))
 
-	// A file that goes and comes back.
+	// A file disappears and comes back.
 	path := filepath.Join(v.dir, "secret")
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)
@@ -280,8 +280,8 @@ func TestCertificatesExpire(t *testing.T) {
 	}
 }
 
-// TestCertificatesInUse: metrics and readiness have the certificates of the
-// configuration and the server's own.
+// TestCertificatesInUse: metrics and readiness list the certificates in the configuration and
+// the server's own.
 func TestCertificatesInUse(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", adminListener)
 	certificate, key := makeCertificate(t, "api", time.Now().Add(-80*time.Hour), time.Now().Add(4*time.Hour))

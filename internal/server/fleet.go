@@ -22,22 +22,22 @@ import (
 )
 
 // startPatience is how long a starting server waits for the others to see its key. A frozen
-// server is waited for up to 15 s, until it no longer counts as live.
+// server counts as live for up to 15 s.
 const startPatience = 40 * time.Second
 
-// member is this server among several.
+// member is this server as one of several.
 type member struct {
 	*fleet.Fleet
 	roots   *keyring.Roots
 	fixed   fleet.Self
 	varying atomic.Pointer[func(*fleet.Self)] // fills in what changes while the server runs; nil: it does not serve yet
 	leaving atomic.Bool                       // the server was asked to stop
-	changed chan struct{}                     // has one in it after a change of the keys
-	stop    func()                            // ends it, and returns when it has ended
+	changed chan struct{}                     // holds one element after a change of the keys
+	stop    func()                            // ends the member, and waits until it has ended
 }
 
-// joinFleet reads the keys that the servers share, and returns when this one has a key
-// that signs.
+// joinFleet reads the keys that the servers share. It returns once this server has a key that
+// signs.
 func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, opts Options) (*member, error) {
 	store, ok := revoked.store.(fleet.Store)
 	if !ok {
@@ -91,7 +91,7 @@ func (m *member) leave() {
 	m.Leave(context.Background())
 }
 
-// describe has varying fill in what changes while the server runs.
+// describe registers varying, which fills in what changes while the server runs.
 func (m *member) describe(varying func(*fleet.Self)) { m.varying.Store(&varying) }
 
 func (m *member) announced() fleet.Self {
@@ -103,7 +103,7 @@ func (m *member) announced() fleet.Self {
 	return self
 }
 
-// others names the other servers that are alive.
+// others returns the names of the other servers that are alive.
 func (m *member) others() (names []string) {
 	for _, s := range m.Servers() {
 		if s.ID != m.fixed.ID {
@@ -122,8 +122,8 @@ func (m *member) configuration(cfg *config.Config) string {
 	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// serverName names this process among the servers: by its machine, and so that one
-// which is started again is another.
+// serverName names this process among the servers: by the machine's name, and a random part,
+// so that a restarted server has another name.
 func serverName() string {
 	host, _ := os.Hostname()
 	host = strings.Map(func(r rune) rune {
@@ -138,9 +138,9 @@ func serverName() string {
 	return host[:min(len(host), 80)] + "-" + strings.ToLower(rand.Text()[:6])
 }
 
-// check is the gateway's question. A key that is not known may have been published a
-// moment ago. A server that cannot read the keys, or was frozen, does not know which are
-// revoked: it refuses all.
+// check checks a credential for the gateway. An unknown key may have been published a moment
+// ago, so check waits for the latest keys. A server that cannot read the keys, or was frozen,
+// does not know which keys are revoked, so it refuses all credentials.
 func (s *service) check(password string) (credential.Grant, error) {
 	if s.member != nil && s.member.Err() != nil {
 		s.member.Await()
@@ -168,15 +168,15 @@ func (s *service) announced(self *fleet.Self) {
 	}
 }
 
-// Keys are the operator's view of the keys that the servers of a configuration share.
-// Close it.
+// Keys gives an operator access to the keys that the servers of a configuration share. Close
+// it after use.
 type Keys struct {
 	fleet.Operator
 	close func() error
 }
 
-// OpenKeys opens the registry of a configuration that has a root key. No server has to
-// run.
+// OpenKeys opens the registry of a configuration that has a root key. It works without a
+// running server.
 func OpenKeys(ctx context.Context, cfg *config.Config, now func() time.Time) (*Keys, error) {
 	roots, err := readRoot(ctx, cfg)
 	if err != nil {

@@ -40,7 +40,7 @@ func newMember(t *testing.T, database, etcd, more string) *served {
 	return s
 }
 
-// keys are an operator's on the machine of a server.
+// keys returns the Keys that an operator would open on the server's machine.
 func (s *served) keys() *Keys {
 	s.t.Helper()
 	cfg, err := config.Load(s.config)
@@ -55,7 +55,7 @@ func (s *served) keys() *Keys {
 	return keys
 }
 
-// settled waits for the end of a rotation.
+// settled waits until a rotation has ended.
 func settled(t *testing.T, keys *Keys) {
 	t.Helper()
 	pgtest.Eventually(t, "the rotation to be over", func() bool {
@@ -64,7 +64,7 @@ func settled(t *testing.T, keys *Keys) {
 	})
 }
 
-// signerOf is the identifier of the key that signed a credential.
+// signerOf returns the identifier of the key that signed a credential.
 func signerOf(t *testing.T, c issued) string {
 	t.Helper()
 	token, err := base64.RawURLEncoding.DecodeString(c.DbPassword)
@@ -78,9 +78,9 @@ func signerOf(t *testing.T, c issued) string {
 	return fmt.Sprintf("%x", after[:8])
 }
 
-// TestServersShareKeys: three servers share nothing but an etcd and the root key. Credentials
-// from any of them are valid at all, while keys are rotated, one server's key is revoked, and
-// servers come and go.
+// TestServersShareKeys: three servers share only an etcd and the root key. Each accepts the
+// credentials of all three, while keys are rotated, one server's key is revoked, and servers
+// come and go.
 func TestServersShareKeys(t *testing.T) {
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	var all []*served
@@ -141,7 +141,8 @@ func TestServersShareKeys(t *testing.T) {
 	settled(t, keys)
 	agree("after a revocation", all...)
 
-	// A server leaves, and another comes: what the first one issued stays good.
+	// A server leaves and another one joins: credentials that the first one issued stay
+	// valid.
 	last := all[2].issue(all[2].now())
 	if err := all[2].stop(); err != nil {
 		t.Fatal(err)
@@ -177,7 +178,7 @@ func TestServersShareKeys(t *testing.T) {
 		t.Errorf("Keys() has %v of servers, want 3 in use and the earlier ones kept", count)
 	}
 
-	// While the shared records cannot be read, a revoked key is not known. So logons are
+	// While the keys in etcd cannot be read, a revoked key would go unnoticed. So logons are
 	// refused, although the revocations of credentials can be read.
 	good = fresh.issue(fresh.now())
 	client := etcd.Client()
@@ -194,8 +195,8 @@ func TestServersShareKeys(t *testing.T) {
 	pgtest.Eventually(t, "logons to be accepted again", func() bool { return fresh.refusal(good) == "" })
 }
 
-// TestMoveToEtcd moves two servers from a copied keyring file to shared keys, one
-// after the other, and loses no credential.
+// TestMoveToEtcd moves two servers from a copied keyring file to shared keys, one after the
+// other. All credentials stay valid.
 func TestMoveToEtcd(t *testing.T) {
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	shared := adminListener + fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\n", etcd.URL)
@@ -240,7 +241,7 @@ func TestMoveToEtcd(t *testing.T) {
 		s.write(database, shared+"root_key: {command: [cat, "+filepath.Join(s.dir, "root.key")+"]}\n")
 		s.start()
 	}
-	// Without the move a server does not start, and says what to do.
+	// If the keyring file was not moved, a server does not start, and says what to do.
 	b.write(database, shared+"root_key: {file: root.key}\n")
 	if err := b.stop(); err != nil {
 		t.Fatal(err)
@@ -267,7 +268,7 @@ func TestMoveToEtcd(t *testing.T) {
 	agree("keys of their own")
 }
 
-// TestRootKeyFaults: what is wrong with the root key is said with its place.
+// TestRootKeyFaults: each fault of the root key is reported with its place.
 func TestRootKeyFaults(t *testing.T) {
 	for name, row := range map[string]struct {
 		text, config string
@@ -315,8 +316,8 @@ func TestRootKeyFaults(t *testing.T) {
 	}
 }
 
-// TestServersReachOneAnother: whichever of three servers is asked lists every session
-// once, ends any, and has a cancel request carried out where the session is.
+// TestServersReachOneAnother: any of three servers lists every session once, ends any
+// session, and passes a cancel request on to the server that has the session.
 func TestServersReachOneAnother(t *testing.T) {
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	var all []*served
@@ -355,8 +356,8 @@ func TestServersReachOneAnother(t *testing.T) {
 		t.Errorf("%d sessions are listed, at servers %v", len(ids), servers)
 	}
 
-	// A cancel request for a session at a arrives at c, as it may through a balancer. A
-	// stranger's request has no effect.
+	// A cancel request for a session at a arrives at c, as it may behind a balancer. A
+	// request with a made-up key has no effect.
 	cancel := func(to *served, pid uint32, key []byte) {
 		t.Helper()
 		conn, err := net.Dial("tcp", to.where.Gateway.String())
@@ -405,7 +406,8 @@ func TestServersReachOneAnother(t *testing.T) {
 		}
 	}
 
-	// Each is ended at another server than its own, and its own has the record.
+	// Each session is ended through another server, and the record is at the session's own
+	// server.
 	for _, s := range list {
 		if err := c.operator().Terminate(t.Context(), s.ID); err != nil {
 			t.Errorf("ending a session of another server's: %v", err)

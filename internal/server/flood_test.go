@@ -36,7 +36,7 @@ import (
 type issuer struct{ key ed25519.PrivateKey }
 
 // addIssuer adds an identity provider to the configuration, and an IAM role that the
-// subject "build" of it may assume.
+// provider's subject "build" may assume.
 func (s *served) addIssuer() *issuer {
 	s.t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -68,7 +68,7 @@ iam:
 	return &issuer{key}
 }
 
-// form is a call with a token for a subject.
+// form returns the form of a call with a token for a subject.
 func (i *issuer) form(t *testing.T, subject string, now time.Time) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: i.key, KeyID: "1"}}, nil)
@@ -89,13 +89,13 @@ func (i *issuer) form(t *testing.T, subject string, now time.Time) string {
 		"RoleArn": {"arn:aws:iam::123456789012:role/ci"}, "WebIdentityToken": {token}}.Encode()
 }
 
-// from is a client with an address of its own.
+// from returns clients that connect from an address of their own.
 func from(n int) (*http.Client, *net.Dialer) {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 4, byte(1+n))}}
 	return &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}, dialer
 }
 
-// auditBytes is how much is in the audit log.
+// auditBytes returns the size of the audit log.
 func (s *served) auditBytes() (sum int64) {
 	s.t.Helper()
 	files, err := filepath.Glob(filepath.Join(s.dir, "data", "audit", "*.jsonl"))
@@ -112,8 +112,8 @@ func (s *served) auditBytes() (sum int64) {
 	return sum
 }
 
-// flood attacks until almost nothing is written any more, or for a maximum time: on a slow
-// machine the buckets refill in the meantime.
+// flood attacks until almost nothing more is written, or for a maximum time, because on a
+// slow machine the buckets refill in the meantime.
 func (s *served) flood(attack func(n int)) (grown int64) {
 	before, began := s.auditBytes(), time.Now()
 	for n, last := 0, before; ; {
@@ -129,17 +129,17 @@ func (s *served) flood(attack func(n int)) (grown int64) {
 	}
 }
 
-// TestAuditLogCannotBeFilled: strangers from many addresses, the holder of a token that
-// may, and one of a token that may not, the holder of an access key without rights, and
-// one of a database credential, all send what makes for the longest records, for some
-// minutes and as fast as it is answered. Each writes as much as the bounds say, and no
-// more.
+// TestAuditLogCannotBeFilled: several attackers send whatever makes the longest records, for
+// some minutes and as fast as they get answers: strangers from many addresses, holders of a
+// token with and without a role that trusts it, the holder of an access key without rights,
+// and the holder of a database credential. Each causes as many bytes as its limit allows, and
+// no more.
 func TestAuditLogCannotBeFilled(t *testing.T) {
 	const perPrincipal = 16384
 	s := newServed(t, "127.0.0.1:1", fmt.Sprintf("\naudit: {principal_bytes: %d}\n", perPrincipal))
 	tokens := s.addIssuer()
 	s.start()
-	s.log = &pgtest.Log{} // the flood's is of no interest
+	s.log = &pgtest.Log{} // the log during the flood is of no interest
 	const addresses = 50
 	clients, dialers := make([]*http.Client, addresses), make([]*net.Dialer, addresses)
 	for i := range addresses {
@@ -205,7 +205,7 @@ func TestAuditLogCannotBeFilled(t *testing.T) {
 	var credential issued
 	var form, stranger string
 	principal := throttle.Limit{Bytes: perPrincipal, BytesBurst: principalBurst * perPrincipal, Concurrent: 1}
-	one := func(all throttle.Limit) throttle.Limit { // of one address or name
+	one := func(all throttle.Limit) throttle.Limit { // the share of one address or name
 		return throttle.Limit{Bytes: all.Bytes / 8, BytesBurst: all.BytesBurst / 8}
 	}
 	rows := []struct {
@@ -246,13 +246,13 @@ func TestAuditLogCannotBeFilled(t *testing.T) {
 		s.offset.Add(int64(step))
 	}
 	var sum int64
-	took := s.now().Sub(began) // the floods themselves are some of it
+	took := s.now().Sub(began) // includes the time that the floods took
 	for _, row := range rows {
 		most := row.limit.Most(took, audit.MaxLine) + audit.MaxLine
 		t.Logf("%s: %d bytes in %d minutes, at most %d", row.name, row.grown, minutes, most)
 		least := row.limit.Most((minutes-1)*step, audit.MaxLine) / 2
 		if row.name == "a token that may not" {
-			least = 1 // the strangers leave little
+			least = 1 // the strangers use up most of this limit
 		}
 		if row.grown > most || row.grown < least {
 			t.Errorf("%s wrote %d bytes, want up to %d, and more than %d", row.name, row.grown, most, least)

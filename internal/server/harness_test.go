@@ -13,7 +13,7 @@ api: {listen: "127.0.0.1:0"}
 gateway: {listen: "127.0.0.1:0"}
 `
 
-// parse reads a configuration that finds nothing in the environment.
+// parse reads a configuration with an empty environment.
 func parse(t *testing.T, text string) *config.Config {
 	t.Helper()
 	c, err := config.Parse("f.yaml", []byte(text), func(string) (string, bool) { return "", false })

@@ -46,7 +46,7 @@ type readiness struct {
 	Issue    ability         `json:"issue"`
 	Logons   ability         `json:"logons"`
 	Clusters []clusterHealth `json:"clusters"`
-	// Warnings name what would keep the server from becoming ready after a restart.
+	// Warnings list problems that would keep the server from becoming ready after a restart.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -85,7 +85,7 @@ func (h *health) logons() ability {
 	return ability{OK: true}
 }
 
-// clusters asks every cluster, or returns recent answers.
+// clusters asks every cluster, or returns recent results.
 func (h *health) clusters() []clusterHealth {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -111,7 +111,7 @@ func (h *health) clusters() []clusterHealth {
 			return nil
 		})
 	}
-	_ = group.Wait() // there are no errors
+	_ = group.Wait() // the functions return no errors
 	h.states, h.asked = states, time.Now()
 	return states
 }
@@ -123,8 +123,9 @@ func (h *health) readiness() readiness {
 	return r
 }
 
-// keysErr returns why logons are refused: the keys that the servers share cannot be read. A
-// keyring file that cannot be read refuses no logon, because only the operator writes it.
+// keysErr returns why the keys that the servers share cannot be read; logons are refused
+// then. It ignores a keyring file that cannot be read, because only the operator changes that
+// file.
 func (s *service) keysErr() error {
 	if s.member == nil {
 		return nil
@@ -132,7 +133,7 @@ func (s *service) keysErr() error {
 	return s.member.Err()
 }
 
-// warnings lists what would keep the server from becoming ready after a restart.
+// warnings lists problems that would keep the server from becoming ready after a restart.
 func (s *service) warnings() (warnings []string) {
 	if err := s.keys.Err(); err != nil {
 		about := "the keyring file was refused, earlier keys stay in force: "
@@ -165,14 +166,14 @@ func (s *service) identities() (warnings []string) {
 	return warnings
 }
 
-// alive is /healthz.
+// alive serves /healthz.
 func (h *health) alive(w http.ResponseWriter, r *http.Request) {
 	plainText(w)
 	_, _ = io.WriteString(w, "ok\n")
 }
 
-// readyForAll is /readyz on the API's listener, for anyone: it names no cluster and no
-// reason.
+// readyForAll serves /readyz on the API's listener. Anyone may call it, so it names no
+// cluster and no reason.
 func (h *health) readyForAll(w http.ResponseWriter, r *http.Request) {
 	plainText(w)
 	if !h.logons().OK { // which includes issuing
@@ -183,7 +184,7 @@ func (h *health) readyForAll(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// ready is /readyz on the operator's listener.
+// ready serves /readyz on the operator's listener.
 func (h *health) ready(w http.ResponseWriter, r *http.Request) {
 	state := h.readiness()
 	status := http.StatusOK
@@ -208,7 +209,7 @@ func (h *health) ready(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	body := json.NewEncoder(w)
 	body.SetIndent("", "  ")
-	_ = body.Encode(state) // fails only if the client has left
+	_ = body.Encode(state) // fails only if the client has gone
 }
 
 func plainText(w http.ResponseWriter) {
@@ -217,8 +218,8 @@ func plainText(w http.ResponseWriter) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 }
 
-// probes answers the two probes on the API's listener, for load balancers that reach no
-// other, and passes all other requests to next.
+// probes answers the two probes on the API's listener, for load balancers that reach no other
+// listener, and passes all other requests to next.
 func (h *health) probes(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && len(r.URL.Path) > 1 {

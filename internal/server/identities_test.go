@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A JWK set with the P-256 key of RFC 7517, appendix A.1.
+// keySet is a JWK set with the P-256 key of RFC 7517, appendix A.1.
 const keySet = `{"keys": [{"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
 	"y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM", "use": "sig", "kid": "1"}]}`
 
@@ -41,7 +41,7 @@ func TestIdentityProviderWithoutKeys(t *testing.T) {
 	s.start()
 	admin := "http://" + s.where.Admin
 	for _, row := range []struct {
-		name, text   string // no text: no file
+		name, text   string // no text: the file is deleted
 		warning, log string
 		metrics      []string
 	}{

@@ -16,7 +16,7 @@ import (
 // DataState is what InspectData finds.
 type DataState struct {
 	Running bool    // a server holds the directory
-	Faults  []error // what is open to other accounts
+	Faults  []error // files that other accounts can access
 }
 
 // InspectData checks a data directory as a starting server does, and changes nothing. The error
@@ -39,7 +39,7 @@ func InspectData(path string) (DataState, error) {
 	if err != nil {
 		return state, err
 	}
-	defer lock.Close() // which gives the lock up
+	defer lock.Close() // this also releases the lock
 	err = Lock(lock)
 	state.Running = errors.Is(err, ErrLocked)
 	if state.Running {
@@ -48,8 +48,9 @@ func InspectData(path string) (DataState, error) {
 	return state, err
 }
 
-// modeFault returns how the mode of a file in the data directory is too open, or nil. It ignores
-// files that have disappeared and anything that is not a file; opening those reports an error.
+// modeFault describes how the mode of a file in the data directory is too open, or returns
+// nil. It ignores files that have disappeared and anything that is not a file; opening those
+// reports an error.
 func modeFault(name string) *filemode.Fault {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
@@ -62,8 +63,9 @@ func modeFault(name string) *filemode.Fault {
 	return filemode.Check(name, info, kind)
 }
 
-// InspectRegistry reads the registry of a configuration, and returns how many revocations are in
-// force. A registry file must not be in use; if there is none, the error wraps fs.ErrNotExist.
+// InspectRegistry reads the registry of a configuration, and returns how many revocations are
+// in force. No server may be using a registry file. If the file does not exist, the error
+// wraps fs.ErrNotExist.
 func InspectRegistry(cfg *config.Config, now func() time.Time) (int, error) {
 	data := &dataDir{path: cfg.Data}
 	if cfg.Registry.Etcd == nil {

@@ -17,21 +17,21 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// keySource is where the keys of a server come from: a file, or a fleet.
+// keySource provides a server's keys, from a file or from the fleet.
 type keySource interface {
 	Current() *keyring.Keyring
-	// Err is why the keys in force may not be the latest, nil when they are.
+	// Err returns why the keys in force may not be the latest, or nil.
 	Err() error
 }
 
 const (
-	// rootTimeout is how long the program may take that prints the root key, and
-	// maxRoot how much it may print.
+	// rootTimeout bounds how long the program that prints the root key may take, and maxRoot
+	// how much it may print.
 	rootTimeout = 30 * time.Second
 	maxRoot     = 4 << 10
 )
 
-// readRoot reads the root key where the configuration has it.
+// readRoot reads the root key from the configured source.
 func readRoot(ctx context.Context, cfg *config.Config) (*keyring.Roots, error) {
 	if cfg.RootKey.File != "" {
 		roots, err := readRootFile(cfg.RootKey.File)
@@ -75,7 +75,7 @@ func runRootCommand(ctx context.Context, command []string) (*keyring.Roots, erro
 	limited, cancel := context.WithTimeout(ctx, rootTimeout)
 	defer cancel()
 	run := exec.CommandContext(limited, command[0], command[1:]...)
-	run.WaitDelay = time.Second // children that keep the pipe open
+	run.WaitDelay = time.Second // for children that keep the pipe open
 	var output, complaint capped
 	run.Stdout, run.Stderr = &output, &complaint
 	err := run.Run()
@@ -96,11 +96,11 @@ func runRootCommand(ctx context.Context, command []string) (*keyring.Roots, erro
 	return roots, nil
 }
 
-// rootKeys finds what may be a root key in what a program says, such as a script that
-// traces its commands.
+// rootKeys matches text that may be a root key in the output of a program, such as a script
+// that traces its commands.
 var rootKeys = regexp.MustCompile(`[0-9A-Za-z+/]{43}=|[0-9A-Fa-f]{64}`)
 
-// capped keeps the beginning of what is written to it.
+// capped keeps the beginning of the data that is written to it.
 type capped struct{ bytes.Buffer }
 
 func (c *capped) Write(p []byte) (int, error) {
@@ -110,7 +110,7 @@ func (c *capped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// openKeysFile opens the keyring of a server that shares no keys.
+// openKeysFile opens the keyring file of a server that shares no keys.
 func openKeysFile(cfg *config.Config, now time.Time) (*keyring.File, error) {
 	file, err := keyring.OpenFile(cfg.Keyring, now)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// NewLog returns a log that writes lines of key=value, or JSON, to w. Database passwords
-// are redacted, also where a client sent one in place of a name.
+// NewLog returns a log that writes lines of key=value, or JSON, to w. Database passwords are
+// redacted, even where a client sent one in place of a name.
 func NewLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch v := a.Value.Any().(type) {

@@ -14,7 +14,7 @@ import (
 	"github.com/daypass/daypass/internal/server"
 )
 
-// TestLog: both formats say the same, and neither has a password in it.
+// TestLog: both formats have the same content, and neither contains a password.
 func TestLog(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	password, err := credential.Mint(keyring.New(now), credential.Grant{ID: credential.NewID(), Cluster: "c", DBUser: "alice", IssuedAt: now, NotAfter: now.Add(time.Hour), Principal: "p"})

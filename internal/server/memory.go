@@ -16,11 +16,11 @@ const (
 	tidyWorth    = 4 << 20
 	tidyInterval = time.Second
 
-	// slack is how much may be allocated between two collections at least. What
-	// lives here is some megabytes, and the usual twice of that is allocated again
-	// in some hundredths of a second.
+	// slack is the least that may be allocated between two collections. The live heap is a
+	// few megabytes, and under load as much again is allocated within some hundredths of a
+	// second, so with the default GOGC of 100 the collector would run all the time.
 	slack = 32 << 20
-	// mostPercent keeps a heap that grows within tidyInterval in bounds.
+	// mostPercent limits GOGC, since a heap can grow a lot within tidyInterval.
 	mostPercent = 400
 )
 
@@ -34,7 +34,7 @@ func TidyMemory(ctx context.Context) {
 	_, told := os.LookupEnv("GOGC")
 	ticker := time.NewTicker(tidyInterval)
 	defer ticker.Stop()
-	var before, tidied uint64 // allocated by then
+	var before, tidied uint64 // bytes allocated at the last tick, and when memory was last tidied
 	percent := 100
 	for {
 		select {
@@ -49,7 +49,7 @@ func TidyMemory(ctx context.Context) {
 			percent = next
 		}
 		if allocated-before < tidyQuiet && allocated-tidied > tidyWorth {
-			// Twice, since a stack shrinks by half at a time.
+			// Twice, because a collection at most halves a stack.
 			runtime.GC()
 			debug.FreeOSMemory()
 			tidied = allocated

@@ -16,9 +16,9 @@ import (
 	"github.com/daypass/daypass/internal/tracing"
 )
 
-// observers turn the callbacks of the other packages into metrics, if a listener serves
-// them, and traces, if they are sent anywhere. A callback that no observer needs is nil
-// and costs nothing.
+// observers turn the callbacks of the other packages into metrics, if a listener serves them,
+// and into traces, if they are sent anywhere. A callback that has no use is nil and costs
+// nothing.
 type observers struct {
 	metrics *metrics.Metrics
 	tracer  *tracing.Tracer
@@ -52,7 +52,7 @@ func (o observers) close(log *slog.Logger) {
 	}
 }
 
-// reloaded records that cfg is in force, or, with nil, that the file was refused.
+// reloaded records that cfg is in force or, if cfg is nil, that the file was refused.
 func (o observers) reloaded(cfg *config.Config, now time.Time) {
 	switch {
 	case o.metrics == nil:
@@ -107,7 +107,7 @@ func (o observers) sweep() func(string, handover.SweepReport, time.Duration, err
 	return o.metrics.Sweep
 }
 
-// measure sets the sources of the metrics that are read at each scrape.
+// measure sets the sources of metrics that are read at each scrape.
 func (s *service) measure(connections *api.Connections) {
 	if s.observers.metrics == nil {
 		return

@@ -17,17 +17,17 @@ import (
 	"github.com/daypass/daypass/internal/peer"
 )
 
-// peers are the other servers, as this one reaches them.
+// peers calls the other servers, and answers their calls.
 type peers struct {
 	member   *member
 	identity *peer.Identity
 	client   *peer.Client
 	listener net.Listener
-	address  string // where the others find this one
+	address  string // where the other servers reach this one
 	marks    marks
 }
 
-// openPeers listens for the other servers, and makes what this one asks them with.
+// openPeers listens for the other servers, and prepares the client that calls them.
 func openPeers(cfg *config.Config, m *member, opts Options) (*peers, error) {
 	p := &peers{member: m, marks: newMarks(m.roots)}
 	var err error
@@ -45,7 +45,7 @@ func openPeers(cfg *config.Config, m *member, opts Options) (*peers, error) {
 	return p, nil
 }
 
-// advertised is where other servers find a listener.
+// advertised returns the address at which other servers reach a listener.
 func advertised(cfg *config.Config, at net.Addr) (string, error) {
 	if cfg.Peers.Advertise != "" {
 		return cfg.Peers.Advertise, nil
@@ -57,7 +57,7 @@ func advertised(cfg *config.Config, at net.Addr) (string, error) {
 	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
 		return at.String(), nil
 	}
-	// The address from which etcd is reached; nothing is sent.
+	// Use this machine's address on the route to etcd. Dialing UDP sends nothing.
 	u, err := url.Parse(cfg.Registry.Etcd.Endpoints[0])
 	if err != nil {
 		return "", err
@@ -71,7 +71,7 @@ func advertised(cfg *config.Config, at net.Addr) (string, error) {
 	return net.JoinHostPort(own, port), err
 }
 
-// others are the servers that can be reached.
+// others returns the servers that can be reached.
 func (p *peers) others() (list []peer.Peer) {
 	for _, s := range p.member.Servers() {
 		if s.ID != p.member.fixed.ID && s.Peers != "" {
@@ -110,7 +110,7 @@ func (p *peers) sessions(ctx context.Context, id string) (list []*api.Session, u
 			if s == nil {
 				return fmt.Errorf("%s answered nonsense", server)
 			}
-			s.Server = server // whatever it says
+			s.Server = server // not what the server claims
 		}
 		list = append(list, some...)
 		return nil
@@ -123,8 +123,7 @@ func (p *peers) sessions(ctx context.Context, id string) (list []*api.Session, u
 	return list, unanswered
 }
 
-// cancelElsewhere passes a cancel request on to the servers that may have given out its
-// key.
+// cancelElsewhere passes a cancel request on to the servers that may have issued its key.
 func (p *peers) cancelElsewhere(request []byte) bool {
 	of := p.marks.of(request[4:])
 	may := map[string]bool{}
@@ -134,9 +133,9 @@ func (p *peers) cancelElsewhere(request []byte) bool {
 	return p.client.Cancel(context.Background(), request, func(p peer.Peer) bool { return may[p.ID] })
 }
 
-// marks says whose a cancel key is. A server gives out keys whose first four bytes,
-// encrypted under a key that all servers derive from the root key, begin with its mark.
-// To a stranger they are as random as any, and tell nothing.
+// marks recognise which server issued a cancel key. In the keys that a server issues, the
+// first four bytes, encrypted under a key that all servers derive from the root key, begin
+// with the server's mark. To strangers the keys look random and reveal nothing.
 type marks []cipher.Block
 
 func newMarks(roots *keyring.Roots) (m marks) {
@@ -150,7 +149,7 @@ func newMarks(roots *keyring.Roots) (m marks) {
 	return m
 }
 
-// of lists the marks that the servers with each of the root keys would see in a key.
+// of returns the marks that a key has under each of the root keys.
 func (m marks) of(key []byte) (list []byte) {
 	for _, block := range m {
 		list = append(list, mark(block, key))

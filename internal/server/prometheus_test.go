@@ -67,7 +67,7 @@ func TestPrometheus(t *testing.T) {
 		_ = prometheus.Wait()
 	}()
 
-	// Some of everything, for as long as it takes until rates have two points.
+	// Some of every kind of work, until each rate has two points.
 	work := func() {
 		c := s.issue(time.Now())
 		s.issueAs("bob", time.Now())
@@ -159,7 +159,7 @@ func TestPrometheus(t *testing.T) {
 	}
 	t.Logf("%d queries of the dashboard have something to show; %d alerts are evaluated, and quiet", queries, count)
 
-	// And one that is not quiet.
+	// One alert has to fire.
 	restore := breakAuditLog(t, s)
 	s.issue(time.Now())
 	pgtest.Eventually(t, "DaypassAuditLogBroken", func() bool {

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// within returns a function that reports whether an address is in one of the networks
-// that are configured at the time.
+// within returns a function that reports whether an address is in one of the networks that
+// are configured when it is called.
 func within(networks func() []netip.Prefix) func(netip.Addr) bool {
 	return func(a netip.Addr) bool {
 		return slices.ContainsFunc(networks(), func(p netip.Prefix) bool { return p.Contains(a) })
 	}
 }
 
-// withoutHeader returns a function that writes a line, once a second at most, about
-// connections that should begin with a header of the PROXY protocol and do not.
+// withoutHeader returns a function that logs, at most once a second, connections that should
+// begin with a PROXY protocol header and do not.
 func withoutHeader(log *slog.Logger, key string) func(net.Addr, error) {
 	var told atomic.Int64
 	return func(proxy net.Addr, err error) {

@@ -22,7 +22,7 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// replace changes the configuration file.
+// replace replaces text in the configuration file.
 func (s *served) replace(old, new string) {
 	s.t.Helper()
 	text, err := os.ReadFile(s.config)
@@ -37,9 +37,9 @@ func (s *served) replace(old, new string) {
 	}
 }
 
-// TestSourceIPBehindProxies: conditions on aws:SourceIp, and the audit log, see the
-// client behind a balancer that speaks the PROXY protocol, and behind a proxy that is
-// trusted with X-Forwarded-For; other headers are not believed, and the list changes with the
+// TestSourceIPBehindProxies: conditions on aws:SourceIp, and the audit log, see the client's
+// address behind a balancer that speaks the PROXY protocol, and behind a proxy whose
+// X-Forwarded-For is trusted. Other headers are not trusted, and the lists change with the
 // file.
 func TestSourceIPBehindProxies(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
@@ -117,7 +117,7 @@ func TestSourceIPBehindProxies(t *testing.T) {
 		row{"the balancer without a header", 1, "", "", 0, ""},
 		row{"someone else", 2, "", "192.0.2.7", 403, "127.0.5.2"},
 	)
-	// A header from anywhere else is no HTTP request.
+	// A PROXY protocol header from any other address is an invalid HTTP request.
 	if status, _ := ask(2, client, ""); status != 400 {
 		t.Errorf("a header of someone else: %d, want 400", status)
 	}

@@ -22,7 +22,7 @@ type revocations struct {
 	stop    func()
 }
 
-// registryStore is a registry.Store that we opened and have to close.
+// registryStore is a registry.Store that has to be closed.
 type registryStore interface {
 	registry.Store
 	Close() error
@@ -40,7 +40,7 @@ func etcdConfig(e *config.Etcd) etcdstore.Config {
 	return etcdstore.Config{Endpoints: e.Endpoints, Prefix: e.Prefix, TLS: e.TLS, Authorities: e.CAPEM, Username: e.Username, Password: e.Password}
 }
 
-// renew gives etcd's client a changed password and changed authorities.
+// renew passes a changed password and changed authorities to etcd's client.
 func (r *revocations) renew(cfg *config.Config, log *slog.Logger) {
 	if store, ok := r.store.(*etcdstore.Store); ok && cfg.Registry.Etcd != nil {
 		store.Renew(etcdConfig(cfg.Registry.Etcd), func(err error) {
@@ -92,7 +92,7 @@ func tryRevocations(cfg *config.Config, data *dataDir, now func() time.Time, log
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = r.Run(ctx) // it returns nil
+		_ = r.Run(ctx) // Run always returns nil
 	}()
 	r.stop = func() { cancel(); <-done }
 	first, over := context.WithTimeout(ctx, 10*time.Second)

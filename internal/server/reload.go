@@ -11,8 +11,8 @@ import (
 const (
 	// watchInterval is how often files are looked at.
 	watchInterval = time.Second
-	// retryInterval is how often a refused configuration is tried again while its files
-	// stay the same: the reason may be outside of them, such as a missing directory.
+	// retryInterval is how often a refused configuration is tried again while its files stay
+	// the same, because the reason may be something else, such as a missing directory.
 	retryInterval = 5 * time.Second
 )
 
@@ -21,7 +21,7 @@ const (
 func (s *service) followChanges(ctx context.Context) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	var rekeyed <-chan struct{} // never, for keys of a file
+	var rekeyed <-chan struct{} // nil, so it never fires, if the keys are in a file
 	if s.member != nil {
 		rekeyed = s.member.changed
 	}
@@ -37,7 +37,7 @@ func (s *service) followChanges(ctx context.Context) error {
 		case <-s.opts.Hangup:
 			s.reload()
 		case <-rekeyed:
-			s.swap(s.live.Load().cfg) // passwords of session roles may come from another key
+			s.swap(s.live.Load().cfg) // the passwords of session roles may derive from another key
 		case <-ticker.C:
 			s.reloadKeyring()
 			s.followFiles()
@@ -77,17 +77,17 @@ type fileWatch struct {
 	last    []config.File // at the last look
 	refused []config.File // when the configuration was refused; nil if it is in force
 	tried   time.Time     // when it was refused
-	told    string        // the reason that was logged
+	told    string        // the reason that was last logged
 }
 
-// changed looks at the files of the configuration in force and reports whether to read
-// it again: the files differ from those in force and have not changed since the last
-// look, because somebody may be replacing several files one after the other.
+// changed looks at the files of the configuration in force and reports whether to read it
+// again. It does so if the files differ from those in force and have not changed since the
+// last look: someone may be replacing several files, one after the other.
 func (w *fileWatch) changed(live []config.File, now time.Time) bool {
 	before := w.last
 	w.last = look(live, before)
 	if config.SameContent(w.last, live) {
-		// The files may again be those in force, after a refused version.
+		// After a refused version, the files may be those in force again.
 		return w.refused != nil && now.Sub(w.tried) >= retryInterval
 	}
 	if !config.SameContent(w.last, before) {
@@ -96,7 +96,7 @@ func (w *fileWatch) changed(live []config.File, now time.Time) bool {
 	return w.refused == nil || !config.SameContent(w.last, w.refused) || now.Sub(w.tried) >= retryInterval
 }
 
-// look looks at each of the files. before has what an earlier look found.
+// look looks at each of the files. before has the results of an earlier look.
 func look(files, before []config.File) []config.File {
 	known := make(map[string]config.File, len(before))
 	for _, f := range before {

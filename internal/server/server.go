@@ -39,9 +39,9 @@ type Options struct {
 	// ShutdownDelay is how long the server accepts connections after ctx has ended,
 	// while /readyz fails, so that load balancers notice. Optional.
 	ShutdownDelay time.Duration
-	// Closing Hurry ends delay and drain. Optional.
+	// Hurry ends delay and drain when it is closed. Optional.
 	Hurry <-chan struct{}
-	// Hangup asks for the configuration to be read again, with Load. Both are optional.
+	// Hangup asks the server to read the configuration again with Load. Both are optional.
 	Hangup <-chan os.Signal
 	Load   func() (*config.Config, error)
 	// API, Gateway, Admin and Metrics replace the addresses of the configuration.
@@ -49,7 +49,7 @@ type Options struct {
 	API, Gateway, Admin, Metrics net.Listener
 	// Patience is how long a logon may take. Optional: 10 s.
 	Patience time.Duration
-	// Ready is called once both listeners are served. Optional.
+	// Ready is called once both listeners serve. Optional.
 	Ready func(Running)
 }
 
@@ -125,9 +125,9 @@ type service struct {
 	log       *slog.Logger
 	data      *dataDir
 	keys      keySource
-	keysFile  *keyring.File // the same of a server that shares no keys, else nil
-	member    *member       // the same of one of several servers, else nil
-	peers     *peers        // nil: none, or out of reach
+	keysFile  *keyring.File // keys, if this server shares none; else nil
+	member    *member       // keys, if this is one of several servers; else nil
+	peers     *peers        // nil: none are configured
 	audit     *audit.Writer
 	observers observers
 	revoked   *revocations
@@ -250,11 +250,12 @@ func (s *service) run(ctx context.Context) error {
 		}
 		return nil
 	})
-	// Not serving: Shutdown closes the listener.
+	// Serving does not end with ctx: Shutdown closes the listener.
 	group.Go(func() error { return s.front.Serve(context.WithoutCancel(ctx), gatewayListener) })
 	group.Go(func() error { return s.followChanges(serving) })
 	if s.peers != nil {
-		// Through the drain as well: sessions of this server are listed until they end.
+		// Peers are answered during the drain too: this server's sessions are listed until
+		// they end.
 		answering, stop := context.WithCancel(context.WithoutCancel(ctx))
 		defer stop()
 		served := make(chan struct{})

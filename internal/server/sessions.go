@@ -7,11 +7,11 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 )
 
-// gatewaySessions gives the API the gateway's sessions, and those of the other servers.
+// gatewaySessions gives the API access to the gateway's sessions and those of other servers.
 type gatewaySessions struct {
 	server *gateway.Server
-	member *member // nil: it is the only one
-	peers  *peers  // nil: there are none, or out of reach
+	member *member // nil: this is the only server
+	peers  *peers  // nil: none are configured
 }
 
 func (g gatewaySessions) List() []*api.Session {

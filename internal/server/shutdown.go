@@ -11,11 +11,11 @@ import (
 	"github.com/daypass/daypass/internal/gateway"
 )
 
-// defaultDrain leaves enough of the 30 s that Kubernetes allows to notify every client
-// and to write the audit log.
+// defaultDrain leaves enough of the 30 s that Kubernetes allows for notifying every client
+// and writing the audit log.
 const defaultDrain = 15 * time.Second
 
-// progressInterval is how often a shutdown logs how many sessions it waits for.
+// progressInterval is how often a shutdown logs how many sessions are left.
 const progressInterval = 5 * time.Second
 
 // shutdown ends the server in steps:
@@ -95,7 +95,7 @@ func (s *service) report(ctx context.Context) {
 	}
 }
 
-// count returns the number of sessions, and of those that run a query.
+// count returns the number of sessions, and how many of them run a query.
 func count(front *gateway.Server) (sessions, active int) {
 	for _, c := range front.Sessions() {
 		if sessions++; c.State == "active" {

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// toldWhy waits for the last word that a session's client is sent.
+// toldWhy waits for the last message to a session's client, which has to have this SQLSTATE.
 func toldWhy(t *testing.T, conn *pgx.Conn, state string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -28,7 +28,7 @@ func toldWhy(t *testing.T, conn *pgx.Conn, state string) {
 	}
 }
 
-// sessionEnds counts the records of ends in the audit log.
+// sessionEnds counts the session ends in the audit log.
 func (s *served) sessionEnds() int {
 	s.t.Helper()
 	files, err := filepath.Glob(filepath.Join(s.dir, "data", "audit", "*.jsonl"))
@@ -54,9 +54,9 @@ func listening(address string) bool {
 	return err == nil
 }
 
-// TestShutdownSteps: readiness fails at once, the listeners close after the
-// delay, sessions go on, and another signal ends them; each client is told, and each end
-// is in the audit log before the process ends.
+// TestShutdownSteps: readiness fails at once, the listeners close after the delay, sessions
+// continue, and a second signal ends them. Each client is notified, and each end is in the
+// audit log before the process ends.
 func TestShutdownSteps(t *testing.T) {
 	s := newServed(t, startDatabase(t), adminListener)
 	s.drain, s.delay = 10*time.Minute, 2*time.Second
@@ -122,8 +122,8 @@ func TestShutdownSteps(t *testing.T) {
 	}
 }
 
-// TestDefaultDrain: what Kubernetes, systemd and Docker give by default is enough, or the
-// documents say what to set.
+// TestDefaultDrain: the default time that Kubernetes, systemd and Docker allow is enough, or
+// the documents say what to set.
 func TestDefaultDrain(t *testing.T) {
 	if defaultDrain > 20*time.Second {
 		t.Errorf("the drain is %v: with what follows it does not end well within 30 s", defaultDrain)

@@ -15,7 +15,7 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// newSignIn makes what people sign in with, for the configuration in force.
+// newSignIn makes the sign-in handler for the configuration in force.
 func (s *service) newSignIn() *signin.Handler {
 	return signin.New(signin.Config{
 		Settings:  s.signInSettings,
@@ -51,7 +51,7 @@ func (s *service) forSignIn(issuer string, audience []string) bool {
 	return given.Given() && issuer == given.Issuer && slices.Contains(audience, given.ClientID)
 }
 
-// signInAuthority is the API in the words of package signin.
+// signInAuthority adapts the API to package signin.
 type signInAuthority struct{ *api.Handler }
 
 func (a signInAuthority) Roles(r *http.Request, who *sts.Person) ([]signin.Role, error) {
@@ -78,7 +78,7 @@ func (a signInAuthority) Verify(r *http.Request, token string) (*sts.WebIdentity
 	return a.VerifyIdentity(r, token)
 }
 
-// refusal sorts an answer of the API's.
+// refusal translates an error of the API for package signin.
 func refusal(err error) error {
 	var answer *awsquery.Error
 	switch {

@@ -40,7 +40,7 @@ const (
 	crossDevice = "arn:aws:signin:::devtools/cross-device"
 )
 
-// signInSite is a server at which people sign in, and their provider.
+// signInSite is a server with sign-in, and its identity provider.
 type signInSite struct {
 	*served
 	idp string
@@ -74,8 +74,8 @@ func newSignInSite(t *testing.T) *signInSite {
 	return s
 }
 
-// configure writes the configuration: two IAM roles, for the groups analysts and engineers, and
-// further keys of sign_in.
+// configure writes the configuration: two IAM roles, for the groups analysts and engineers,
+// and more keys of sign_in.
 func (s *signInSite) configure(more string) {
 	s.t.Helper()
 	name := strings.TrimPrefix(s.idp, "http://")
@@ -111,12 +111,13 @@ iam:
 	}
 }
 
-// browser is a browser without scripts. It follows redirects, except those to another program on
-// its machine, and submits the forms that it is shown.
+// browser acts as a browser without scripts. It follows redirects, except to another program
+// on its machine, and submits the forms that it receives.
 type browser struct {
 	t    *testing.T
 	http *http.Client
-	// page and code are what it shows, last where it was sent to.
+	// page is the body of the current page, code its status, and last where it was redirected
+	// to.
 	page   string
 	status int
 	header http.Header
@@ -162,7 +163,7 @@ func (b *browser) open(address string) {
 
 var hiddenFields = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// send sends the form of the page with more fields.
+// send submits the form of the page with additional fields.
 func (b *browser) send(more ...string) {
 	b.t.Helper()
 	form := url.Values{}
@@ -214,7 +215,7 @@ func (d *device) authorizeURL() string {
 		"scope": {"openid"}, "redirect_uri": {d.redirect}, "code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}}.Encode()
 }
 
-// signIn goes through all pages as a person with a role, and returns the code.
+// signIn goes through all pages as a person, chooses a role, and returns the code.
 func (d *device) signIn(person, role string) string {
 	t := d.site.t
 	t.Helper()
@@ -244,7 +245,7 @@ func (d *device) signIn(person, role string) string {
 	return query.Get("code")
 }
 
-// proof is a DPoP header; change alters its header and claims before it is signed.
+// proof returns a DPoP header; change alters its header and claims before it is signed.
 func (d *device) proof(change func(header, claims map[string]any)) string {
 	point, _ := d.key.PublicKey.Bytes()
 	encode := base64.RawURLEncoding.EncodeToString
@@ -266,7 +267,7 @@ func (d *device) proof(change func(header, claims map[string]any)) string {
 	return text + "." + encode(signature)
 }
 
-// tokens is the answer of /v1/token, or its error.
+// tokens is the response of /v1/token, or its error.
 type tokens struct {
 	status       int
 	AccessToken  struct{ AccessKeyID, SecretAccessKey, SessionToken string }
@@ -316,7 +317,7 @@ func (d *device) refresh(token string) tokens {
 	return d.post(d.proof(nil), map[string]any{"clientId": d.id, "grantType": "refresh_token", "refreshToken": token})
 }
 
-// whoami is GetCallerIdentity with keys.
+// whoami calls GetCallerIdentity with the keys.
 func (s *signInSite) whoami(got tokens) (string, error) {
 	keys := got.AccessToken
 	client := sts.New(sts.Options{Region: "us-east-1", BaseEndpoint: &s.api, Retryer: aws.NopRetryer{},
@@ -333,7 +334,7 @@ func (s *signInSite) revokePrincipal(arn string) error {
 	return err
 }
 
-// reload puts the configuration in force that is written.
+// reload puts the written configuration in force.
 func (s *signInSite) reload() {
 	s.t.Helper()
 	const inForce = "configuration reloaded"
@@ -342,7 +343,7 @@ func (s *signInSite) reload() {
 	pgtest.Eventually(s.t, "the configuration in force", func() bool { return strings.Count(s.log.String(), inForce) > before })
 }
 
-// freePort is one that a server can listen on, and that its configuration names ahead.
+// freePort returns a free port, for a configuration that has to name its port in advance.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// Each row changes one thing of a good exchange; none may be answered with keys.
+// TestTokenForgeries: each row changes one thing in a valid exchange, which must then yield
+// no keys.
 func TestTokenForgeries(t *testing.T) {
 	s := newSignInSite(t)
 	d := s.device(sameDevice)
@@ -101,7 +102,7 @@ func TestTokenForgeries(t *testing.T) {
 			t.Errorf("code, %s: it was taken", name)
 		}
 	}
-	// After all these the code is good for its owner still, once; the proof is good once.
+	// After all these attempts the owner can still use the code, once, and the proof, once.
 	if got := d.post(good, d.redemption(code)); got.status != 200 {
 		t.Errorf("the good code: %+v", got)
 	}
@@ -177,7 +178,7 @@ func TestBrowserForgeries(t *testing.T) {
 		refused(name, b, http.StatusBadRequest)
 	}
 
-	// The victim's browser is sent to the end of a sign-in that the attacker began.
+	// The victim's browser is sent to the last step of a sign-in that the attacker began.
 	attacker, victim := newBrowser(t), newBrowser(t)
 	stop := attacker.http.CheckRedirect
 	var callback string
@@ -192,7 +193,7 @@ func TestBrowserForgeries(t *testing.T) {
 	attacker.send("person", "1")
 	victim.open(callback)
 	refused("another browser's callback", victim, http.StatusBadRequest)
-	victim.open(d.authorizeURL()) // has a cookie of its own now
+	victim.open(d.authorizeURL()) // the victim's browser has a cookie of its own now
 	victim.open(callback)
 	refused("another browser's callback, with a cookie", victim, http.StatusBadRequest)
 	u, _ := url.Parse(callback)
@@ -211,7 +212,7 @@ func TestBrowserForgeries(t *testing.T) {
 		}
 	}
 	attacker.http.CheckRedirect = stop
-	// A token that is for another request, or a code at the provider that is.
+	// The provider's token or code belongs to another request.
 	for _, parameter := range []string{"nonce", "code_challenge", "client_id"} {
 		b := newBrowser(t)
 		b.http.CheckRedirect = func(r *http.Request, _ []*http.Request) error {
@@ -235,7 +236,7 @@ func TestBrowserForgeries(t *testing.T) {
 		t.Fatalf("the browser's own callback: %d %s", attacker.status, attacker.page)
 	}
 	form := attacker.page
-	// The provider's code is used up.
+	// The provider's code was used already.
 	attacker.open(callback)
 	refused("the callback a second time", attacker, http.StatusBadGateway)
 
@@ -262,7 +263,8 @@ func TestBrowserForgeries(t *testing.T) {
 	refused("the form after sixteen minutes", attacker, http.StatusBadRequest)
 }
 
-// One address cannot have it all: others are served while it is refused.
+// TestSignInIsBounded: one address cannot use up all the capacity. When it is refused, others
+// are still served.
 func TestSignInIsBounded(t *testing.T) {
 	s := newSignInSite(t)
 	ask := func(from string) int {
@@ -294,7 +296,7 @@ func TestSignInIsBounded(t *testing.T) {
 	}
 }
 
-// Every page forbids frames, scripts and being kept.
+// TestSignInHeaders: the headers of every page forbid frames, scripts and caching.
 func TestSignInHeaders(t *testing.T) {
 	s := newSignInSite(t)
 	b := newBrowser(t)

@@ -64,7 +64,7 @@ func TestDaypassLogin(t *testing.T) {
 		}
 	}
 
-	// An answer for another sign-in, as a page of somebody else's could send it.
+	// An answer to another sign-in, as a hostile page could send it.
 	config.Paste = func(context.Context) (string, error) {
 		return base64.StdEncoding.EncodeToString([]byte(url.Values{"code": {"x"}, "state": {"other"}}.Encode())), nil
 	}

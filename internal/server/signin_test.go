@@ -40,7 +40,7 @@ func TestSignIn(t *testing.T) {
 		if arn, err := s.whoami(again); err != nil || arn != anaAsAnalyst || again.AccessToken == got.AccessToken {
 			t.Errorf("%s: after a refresh GetCallerIdentity = %s, %v, want %s with other keys", id, arn, err, anaAsAnalyst)
 		}
-		// Processes share one file: the same token is good again.
+		// Processes share one file, so the same token works again.
 		if other := d.refresh(got.RefreshToken); other.status != 200 {
 			t.Errorf("%s: the refresh token a second time: %+v", id, other)
 		}
@@ -50,7 +50,7 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-// The official SDK's provider for `aws login` refreshes the keys by itself.
+// TestSDKRefreshesASignIn: the official SDK's provider for `aws login` refreshes the keys.
 func TestSDKRefreshesASignIn(t *testing.T) {
 	s := newSignInSite(t)
 	d := s.device(sameDevice)
@@ -77,8 +77,8 @@ func TestSDKRefreshesASignIn(t *testing.T) {
 	}
 }
 
-// A role that the person may not assume is neither shown nor accepted, and a person who may
-// assume none is told why.
+// TestSignInOffersWhatTrustPoliciesAllow: a role that the person may not assume is neither
+// shown nor accepted, and a person who may assume none is told why.
 func TestSignInOffersWhatTrustPoliciesAllow(t *testing.T) {
 	s := newSignInSite(t)
 	b := newBrowser(t)
@@ -101,7 +101,7 @@ func TestSignInOffersWhatTrustPoliciesAllow(t *testing.T) {
 	}
 }
 
-// The choice is remembered in the browser, for the next time.
+// TestSignInRemembersTheChoice: the browser remembers the chosen role for the next time.
 func TestSignInRemembersTheChoice(t *testing.T) {
 	s := newSignInSite(t)
 	b := newBrowser(t)
@@ -121,7 +121,7 @@ func TestSignInRemembersTheChoice(t *testing.T) {
 	}
 }
 
-// Each refresh is decided anew, by what the configuration says then.
+// TestRefreshIsDecidedAnew: each refresh is decided by the configuration at that time.
 func TestRefreshIsDecidedAnew(t *testing.T) {
 	s := newSignInSite(t)
 	d := s.device(sameDevice)
@@ -186,7 +186,7 @@ func TestRevocationEndsASignIn(t *testing.T) {
 	s := newSignInSite(t)
 	ana, bob := s.device(sameDevice), s.device(sameDevice)
 	anas, bobs := ana.redeem(ana.signIn("1", "engineer")), bob.redeem(bob.signIn("2", "engineer"))
-	s.offset.Store(int64(time.Second)) // credentials and sign-ins know whole seconds
+	s.offset.Store(int64(time.Second)) // credentials and sign-ins have whole seconds
 	if err := s.revokePrincipal("arn:aws:sts::123456789012:assumed-role/engineer/ana@example.com"); err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestServeFaultsNameFileLineAndKey: what only the start can find out about a
-// value of the configuration is said with its place too.
+// TestServeFaultsNameFileLineAndKey: faults of the configuration that only the start can find
+// are reported with file, line and key too.
 func TestServeFaultsNameFileLineAndKey(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "plain")
