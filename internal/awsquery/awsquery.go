@@ -179,8 +179,8 @@ func appendPairs(all []parameter, form string, queryString bool) ([]parameter, e
 	return all, nil
 }
 
-// unescape decodes %XX and "+", and reports whether that could be done and gave
-// UTF-8. What needs no decoding is not copied.
+// unescape decodes %XX and "+", and reports whether that could be done and gave UTF-8. Text
+// that needs no decoding is not copied.
 func unescape(s string) (string, bool) {
 	first := strings.IndexAny(s, "%+")
 	if first < 0 {

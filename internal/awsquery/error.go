@@ -19,8 +19,8 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Invalid is the error for a parameter's value. The rule reads on from "it": "must
-// be an integer".
+// Invalid is the error for a parameter's value. rule continues a sentence that begins with
+// "it", as "must be an integer" does.
 func Invalid(parameter, rule string) *Error {
 	return &Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest,
 		Message: "Invalid value for the parameter " + parameter + ": it " + rule + "."}
@@ -99,15 +99,15 @@ func WriteResult(w http.ResponseWriter, namespace, action, requestID string, res
 	e.send(w, http.StatusOK, requestID)
 }
 
-// What all answers have in their headers. They do not change.
+// Header values that all answers have. They do not change.
 var (
 	contentType        = []string{"text/xml"}
 	cacheControl       = []string{"no-store"}
 	contentTypeOptions = []string{"nosniff"}
 )
 
-// send is the only place that writes. Answers may hold a password, so nothing in
-// between may keep them.
+// send is the only function that writes an answer. Answers may hold a password, so caches
+// between here and the client must not keep them.
 func (e *Encoder) send(w http.ResponseWriter, status int, requestID string) {
 	h := w.Header()
 	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = contentType, cacheControl, contentTypeOptions

@@ -11,9 +11,9 @@ import (
 	"github.com/daypass/daypass/internal/awsquery"
 )
 
-// FuzzParse reads any query string and body. What is accepted reads the same to
-// net/url, has no name twice and survives being encoded again; what is refused is
-// refused with a code; and lists and structures of it never panic.
+// FuzzParse parses any query string and body. Accepted parameters are those that net/url
+// reads, have no duplicate name and stay the same when they are encoded and parsed again.
+// Every refusal has a code. Reading lists and structures never panics.
 func FuzzParse(f *testing.F) {
 	f.Add("", "Action=GetClusterCredentials&Version=2012-12-01&DbUser=a%2Bb%40c+d&DbGroups.DbGroup.1=g1&DbGroups.DbGroup.2=g2")
 	f.Add("Action=A&X-Amz-Signature=00", "DbGroups=")

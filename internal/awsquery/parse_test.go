@@ -19,7 +19,7 @@ func post(form string) (*http.Request, []byte) {
 	return r, []byte(form)
 }
 
-// params parses a form that has to be right.
+// params parses a form that must be valid.
 func params(t testing.TB, form string) *awsquery.Params {
 	t.Helper()
 	r, body := post(form)

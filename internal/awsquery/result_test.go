@@ -169,8 +169,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestAsEncodingXML: what is written is what the standard library reads and would
-// have read from its own encoder.
+// TestAsEncodingXML: the standard library can parse the answer, and finds every element in
+// the namespace.
 func TestAsEncodingXML(t *testing.T) {
 	w := httptest.NewRecorder()
 	awsquery.WriteResult(w, redshiftNamespace, "DescribeClusters", requestID, clusters)

@@ -48,7 +48,7 @@ func serve(t *testing.T, namespace string, respond func(*awsquery.Request) (awsq
 	}
 }
 
-// TestGoSDK: what the AWS SDK for Go sends is read, and what is written it reads.
+// TestGoSDK: we can read what the AWS SDK for Go sends, and it can read our answers.
 func TestGoSDK(t *testing.T) {
 	config := serve(t, redshiftNamespace, func(r *awsquery.Request) (awsquery.Result, *awsquery.Error) {
 		if r.Version != "2012-12-01" {

@@ -66,7 +66,8 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	return os.Rename(temp.Name(), path)
 }
 
-// others are the settings that give a profile keys from somewhere else than a sign-in.
+// others are the settings that make a profile take its keys from another source than a
+// sign-in.
 var others = []string{"aws_access_key_id", "credential_process", "role_arn", "sso_account_id", "sso_role_name", "web_identity_token_file"}
 
 // CheckProfile refuses a profile that already has other keys: they would take precedence over
@@ -91,9 +92,9 @@ func HasProfile(path, name string) bool {
 // sign-in.
 type Profile struct {
 	Name, Session, Region, Endpoint string
-	// Services is the services section that the profile already names. If it is empty, or the
-	// section of an earlier sign-in, Save writes the section: the SDK for Go refreshes at the
-	// address there, and at Amazon without one.
+	// Services is the services section that the profile already names. If it is empty, or
+	// the section of an earlier sign-in, Save writes the section: the SDK for Go refreshes
+	// keys at the address in that section, and at Amazon if there is none.
 	Services string
 }
 

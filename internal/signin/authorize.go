@@ -105,7 +105,7 @@ func (e *exchange) askProvider(ask func() error) (ok bool) {
 	default:
 		e.refuse(http.StatusBadGateway, "Your company's sign-in, "+e.settings.Issuer+", has not said who you are.", tryLater)
 	}
-	// What a provider answers can be in the error, whole.
+	// The error can contain the provider's whole answer.
 	e.config.Log.WarnContext(e.r.Context(), "signing in: asking the identity provider", "issuer", e.settings.Issuer, "err", fmt.Sprintf("%.500s", err.Error()))
 	return false
 }

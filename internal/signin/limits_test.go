@@ -24,7 +24,7 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// allowing is an Authority that lets everybody in, and believes no token.
+// allowing is an Authority that allows every request but accepts no token.
 type allowing struct{}
 
 func (allowing) Roles(*http.Request, *sts.Person) ([]Role, error) { return nil, nil }
@@ -86,7 +86,8 @@ func (s *stand) serve(from string, r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// callback is one that a browser may send, with a code that nobody has given.
+// callback returns a function that makes the request with which a provider sends the
+// browser back. The code is made up.
 func (s *stand) callback() func() *http.Request {
 	began := s.serve("192.0.2.99", httptest.NewRequest("GET", base+"/v1/authorize?"+query(nil), nil)).Result()
 	to, err := began.Location()
@@ -102,8 +103,8 @@ func (s *stand) callback() func() *http.Request {
 	}
 }
 
-// A provider's code is sent to no other provider: RFC 9700, section 4.4. One may have come
-// in its place since the browser left.
+// A provider's code is sent to no other provider: RFC 9700, section 4.4. The configured
+// provider may have changed since the browser left.
 func TestCodesOfAnotherProvider(t *testing.T) {
 	asked := false
 	s := newStand(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -152,8 +153,8 @@ func TestOneAddressDoesNotTakeTheProvider(t *testing.T) {
 	close(release)
 }
 
-// A stranger can have the provider refuse a code as often as the limits allow. What it
-// says of it does not fill the log.
+// A stranger can make the provider refuse a code as often as the limits allow. The
+// provider's error texts do not fill the log.
 func TestLogOfAProviderIsShort(t *testing.T) {
 	s := newStand(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)

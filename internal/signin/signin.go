@@ -47,7 +47,7 @@ type Settings struct {
 	ClientID     string // ours, at the provider
 	ClientSecret keyring.Secret
 	Scopes       []string
-	SessionClaim string        // what the role session is called by
+	SessionClaim string        // the claim that the role session is named after
 	Duration     time.Duration // of a sign-in, at most keyring.SignInLifetime
 }
 

@@ -44,7 +44,7 @@ type authorization struct {
 	token         string
 	timestamp     string // as in the string to sign
 	time          time.Time
-	expires       int // seconds; 0: not said
+	expires       int // seconds; 0: not given
 	presigned     bool
 	// contentHash is the query string's X-Amz-Content-Sha256.
 	contentHash string
@@ -221,8 +221,8 @@ func (a *authorization) setDate(value string) error {
 	return nil
 }
 
-// only returns the value of a header that there may be one of. An empty value
-// counts as none.
+// only returns the value of a header that may appear only once. An empty value counts as
+// none.
 func only(h http.Header, name string) (value string, ok bool, err error) {
 	values := h[name]
 	switch {

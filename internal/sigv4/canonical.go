@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// appendCanonicalRequest appends the canonical request that the client signed. token is
-// whether the URL was signed with its session token.
+// appendCanonicalRequest appends the canonical request that the client signed. token
+// reports whether the URL was signed with its session token.
 func (v *Verifier) appendCanonicalRequest(b []byte, r *http.Request, a *authorization, headers []byte, payload string, token bool) []byte {
 	b = append(b, r.Method...)
 	b = append(b, '\n')
@@ -150,9 +150,9 @@ func checkHeaders(canonical []byte, r *http.Request, a *authorization) ([]byte, 
 	return canonical, nil
 }
 
-// mustBeSigned: a header that means something to a service and is not signed could
-// have been added by anyone on the way. The session token may be, as clients exist
-// that add it after signing.
+// mustBeSigned reports whether a header must be signed: anyone on the way could have added
+// an unsigned one, and services give these headers a meaning. The session token is exempt,
+// because some clients add it after signing.
 func mustBeSigned(name string) bool {
 	const prefix = "X-Amz-"
 	return len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) &&

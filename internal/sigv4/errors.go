@@ -9,8 +9,8 @@ import (
 // One sentinel, for errors.Is, for each reason why a signature is refused. The *Error
 // around it has the message for the caller.
 var (
-	// Nothing was claimed: no Authorization header and no X-Amz- parameter of a
-	// presigned URL. Actions that take unsigned calls branch on it.
+	// The request has no Authorization header and no X-Amz- parameter of a presigned URL.
+	// Actions that take unsigned calls branch on it.
 	ErrUnsigned = errors.New("request is not signed")
 
 	// IncompleteSignature: the claim cannot be parsed.

@@ -184,7 +184,7 @@ var (
 	flipSignature  = onSignature(func(s string) string { return s[:63] + string(s[63]^1) })
 )
 
-// TestPresignedForgeries does the same to a presigned URL.
+// TestPresignedForgeries takes one valid presigned URL and changes one thing in each row.
 func TestPresignedForgeries(t *testing.T) {
 	for name, row := range map[string]struct {
 		change func(*testing.T, *http.Request)
@@ -250,8 +250,8 @@ func TestPresignedForgeries(t *testing.T) {
 	wantRefused(t, err, sigv4.ErrSignature, mismatch, 403) // a body was added
 }
 
-// TestUnalteredIsAccepted keeps the tables honest, and has what may differ without
-// harm.
+// TestUnalteredIsAccepted: the requests that the tables change are valid, and harmless
+// changes are accepted.
 func TestUnalteredIsAccepted(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *http.Request){
 		"nothing":                func(*testing.T, *http.Request) {},
@@ -292,7 +292,8 @@ func authorization(t *testing.T) string {
 	return r.Header.Get("Authorization")
 }
 
-// TestSignedButRefused: what a client signed correctly and must not.
+// TestSignedButRefused: requests that a client signed correctly, but with content that is
+// not allowed.
 func TestSignedButRefused(t *testing.T) {
 	for name, row := range map[string]struct {
 		payload string

@@ -71,7 +71,7 @@ type Signature struct {
 	Service      string
 	// Date is when the request says it was signed.
 	Date time.Time
-	// Presigned: in the query string.
+	// Presigned reports whether the signature is in the query string.
 	Presigned bool
 }
 
@@ -109,7 +109,7 @@ func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signatur
 
 	secret, lookupErr := lookup(a.accessKeyID, a.token)
 	if lookupErr == nil && secret == "" {
-		lookupErr = ErrUnknownKey // anybody could sign with no secret
+		lookupErr = ErrUnknownKey // anyone could sign with an empty secret
 	}
 	if lookupErr != nil {
 		secret = noSecret

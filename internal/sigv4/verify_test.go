@@ -112,14 +112,14 @@ func TestLookupFailures(t *testing.T) {
 		t.Errorf("Verify = %v, want %v and no AWS code", err, broken)
 	}
 
-	// A lookup that has nothing and says nothing must not let anybody in.
+	// A lookup that returns neither a secret nor an error must not let anyone in.
 	s := signedNow
 	s.secret = ""
 	r, body = post(t, s)
 	_, err = verifierAt(signedAt).Verify(r, body, func(string, string) (string, error) { return "", nil })
 	wantRefused(t, err, sigv4.ErrUnknownKey, "InvalidClientTokenId", 403)
 
-	// What stands in for an unknown key's secret opens nothing.
+	// A signature with the stand-in for an unknown key's secret is refused.
 	s.secret = "no access key has this secret"
 	r, body = post(t, s)
 	_, err = verifierAt(signedAt).Verify(r, body, func(string, string) (string, error) { return "", sigv4.ErrUnknownKey })
@@ -150,7 +150,7 @@ func TestChangedSecret(t *testing.T) {
 	}
 }
 
-// TestCacheIsBounded fills it several times over, from several sides.
+// TestCacheIsBounded fills the cache several times over, from concurrent callers.
 func TestCacheIsBounded(t *testing.T) {
 	v := verifierAt(signedAt)
 	r, body := post(t, signedNow)
@@ -204,7 +204,8 @@ func TestPeek(t *testing.T) {
 	wantRefused(t, err, sigv4.ErrUnsigned, "MissingAuthenticationToken", 403)
 }
 
-// TestZeroVerifier: defaults, and no service means none.
+// TestZeroVerifier: the optional fields have defaults, and a Verifier without services
+// accepts none.
 func TestZeroVerifier(t *testing.T) {
 	s := signedNow
 	s.at = time.Now()

@@ -57,7 +57,8 @@ func (d *claimDecoder) value(depth int, fold func(string) string) (any, error) {
 			return nil, fmt.Errorf("%w: nested too deeply", ErrBadClaims)
 		}
 	default:
-		// What could not be decoded has become U+FFFD, and different texts one.
+		// The decoder replaces what it cannot decode with U+FFFD, which makes different
+		// texts equal.
 		if text, ok := token.(string); ok && strings.ContainsRune(text, utf8.RuneError) {
 			return nil, fmt.Errorf("%w: a text that is not Unicode", ErrBadClaims)
 		}
@@ -115,7 +116,8 @@ func texts(value any) ([]string, bool) {
 	return all, ok
 }
 
-// textOrTexts is a list of texts, or one alone, as providers write a list of one.
+// textOrTexts reads a list of texts, or a single text, because some providers write a list
+// of one that way.
 func textOrTexts(value any) ([]string, bool) {
 	if one, ok := value.(string); ok {
 		return []string{one}, true
@@ -144,8 +146,9 @@ func (c claims) party() (string, error) {
 	return party, nil
 }
 
-// seconds reads a time, in whole seconds since 1970. A fraction is dropped: that
-// is for the refusal with exp, and less than the skew of clocks with the others.
+// seconds reads a time, in whole seconds since 1970. It drops a fraction: exp then only
+// comes earlier, and for the other times a fraction is less than the allowed difference
+// between clocks.
 func (c claims) seconds(name string) (seconds int64, there bool, err error) {
 	value, there := c[name]
 	if !there {

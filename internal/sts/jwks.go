@@ -28,7 +28,7 @@ var signingAlgorithms = []jose.SignatureAlgorithm{
 
 // AlgorithmError is an error about a token with an algorithm that is not accepted.
 type AlgorithmError struct {
-	Algorithm string // as the token has it; empty: it is not a name
+	Algorithm string // as the token has it; empty if it cannot be a name
 }
 
 func (e *AlgorithmError) Error() string {
@@ -58,7 +58,7 @@ func algorithmError(err error) *AlgorithmError {
 	return &AlgorithmError{name}
 }
 
-// maxKeys bounds a set: a token without the name of its key is tried with each.
+// maxKeys bounds a set: a token that does not name its key is tried with every key.
 const maxKeys = 200
 
 // CheckKeyFile returns nil when the file has a JWK set with a key that a provider's

@@ -79,7 +79,7 @@ func TestSignatureVectors(t *testing.T) {
 				t.Errorf("%s: accepted as %s", name, other)
 			}
 		}
-		// A key that names its algorithm is for that one.
+		// A key that names its algorithm verifies only that algorithm.
 		for alg, want := range map[string]error{v.Alg: nil, "RSA-OAEP": sts.ErrBadSignature} {
 			if err := sts.VerifyJWS(bytes.Replace(set, []byte(`"kty"`), []byte(`"alg": "`+alg+`", "kty"`), 1), v.Token); !errors.Is(err, want) {
 				t.Errorf("%s, with a key for %s: got %v, want %v", name, alg, err, want)
@@ -105,7 +105,8 @@ func TestSignatureVectors(t *testing.T) {
 	}
 }
 
-// What is not taken is named, and no text of a stranger's.
+// The error names an algorithm that is not accepted, but repeats no text that is not a
+// plausible name.
 func TestOtherAlgorithmsAreNamed(t *testing.T) {
 	i := newIssuer(t)
 	good := newSigner(t, "1", jose.RS256)
@@ -133,7 +134,7 @@ func TestOtherAlgorithmsAreNamed(t *testing.T) {
 	}
 }
 
-// A weak key is none, in a file and from a provider.
+// Weak keys are ignored, in a file and from a provider.
 func TestWeakKeys(t *testing.T) {
 	key := func(bits int) *rsa.PublicKey {
 		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))

@@ -70,9 +70,9 @@ func (s *keySource) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	return &keySet{keys: keys, read: now}, nil
 }
 
-// ProviderClient returns a client for requests to an identity provider, which the system's
-// authorities vouch for, and those in caFile unless it is empty. It follows no redirect
-// away from TLS and reads no endless document.
+// ProviderClient returns a client for requests to an identity provider. It trusts the
+// system's certificate authorities, and those in caFile unless caFile is empty. It follows
+// no redirect away from TLS, and bounds what it reads.
 func ProviderClient(caFile string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes = maxKeyHeader

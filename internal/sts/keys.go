@@ -14,10 +14,9 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// How old keys may be. A key that the provider has withdrawn is refused keysFresh
-// and fetchTimeout after it was read, at the latest, or keysStale while the provider
-// does not answer. Nothing extends that: neither calls, nor strangers' tokens, nor
-// the clock.
+// How old keys may be. A key that the provider has withdrawn is refused at the latest
+// keysFresh plus fetchTimeout after it was read, or keysStale while the provider does not
+// answer. Calls, strangers' tokens and changes of the clock do not extend these times.
 const (
 	keysFresh = 15 * time.Minute
 	keysStale = time.Hour
@@ -58,10 +57,10 @@ type keySource struct {
 	fetching chan struct{} // capacity 1: one fetch at a time
 
 	mu       sync.Mutex // guards what follows
-	failure  error      // the last attempt's,
-	failed   time.Time  // and when
-	allowed  float64    // fetches for unknown keys left, and
-	refilled time.Time  // when they were counted
+	failure  error      // of the last attempt to read the keys
+	failed   time.Time  // when that attempt was made
+	allowed  float64    // fetches for unknown keys that are left
+	refilled time.Time  // when allowed was last updated
 	told     keyStatus  // the last status that Changed was called with
 }
 
@@ -78,7 +77,7 @@ type KeyState struct {
 	File   string    // jwks_file; empty: discovery
 	Keys   int       // in use
 	Read   time.Time // of the keys in use; zero: none, or not asked for yet
-	Err    error     // why they could not be read last; nil: they could, or none was asked for
+	Err    error     // why the last attempt to read them failed; nil: it succeeded, or there was none
 }
 
 type keyStatus uint8
@@ -117,8 +116,8 @@ func (w *WebIdentities) source(p *directory.Provider) *keySource {
 	return s
 }
 
-// States are the keys of the directory's providers, in no particular order. Files
-// are read, providers are not asked.
+// States returns the state of the keys of each provider in the directory, in no particular
+// order. It reads files but calls no provider.
 func (w *WebIdentities) States(d *directory.Directory, now time.Time) []KeyState {
 	var states []KeyState
 	for _, p := range d.Providers() {
@@ -272,13 +271,13 @@ func (s *keySource) note(now time.Time, err error) {
 	before := s.told
 	s.told = state.status()
 	s.mu.Unlock()
-	// That all is well from the start is no news.
+	// Good keys on the first attempt are not reported: they change nothing.
 	if s.changed != nil && before != state.status() && (before != keysUntold || state.status() != keysGood) {
 		s.changed(state)
 	}
 }
 
-// readFile reads the file. Without it there are no keys.
+// readFile reads the key file. If it cannot be read, there are no keys.
 func (s *keySource) readFile(now time.Time) (*keySet, error) {
 	set, err := s.parseFile(now)
 	if err != nil {
@@ -304,9 +303,10 @@ func (s *keySource) parseFile(now time.Time) (*keySet, error) {
 	return &keySet{keys: keys, read: now, data: data}, nil
 }
 
-// age is how long ago something was, by whichever clock shows more: the wall clock
-// counts while the machine sleeps, the monotonic one when the wall clock was set
-// back. After a large step back nothing is known, and all is old.
+// age returns how long before now the time then was, by the clock that shows more: only the
+// wall clock counts while the machine sleeps, and only the monotonic clock is right after
+// the wall clock was set back. After a large step back the age is unknown, and everything
+// counts as old.
 func age(now, then time.Time) time.Duration {
 	monotonic, wall := now.Sub(then), now.Round(0).Sub(then.Round(0))
 	if wall < -clockStep {

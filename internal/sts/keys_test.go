@@ -106,7 +106,8 @@ func TestWithdrawnKeysGoOutOfUse(t *testing.T) {
 			}
 			v.i.keys.Store(then)
 			if strangers {
-				// They make us ask at once, and the smaller set is believed.
+				// The stranger's token makes us fetch at once, and the new set replaces the
+				// old one.
 				_ = v.verify(start.Add(time.Second), invented)
 				if err := v.verify(start.Add(2*time.Second), held); !errors.Is(err, sts.ErrBadSignature) {
 					t.Errorf("%s, asked for by a stranger: got %v, want ErrBadSignature", name, err)
@@ -213,7 +214,7 @@ func TestHangingProvider(t *testing.T) {
 	}
 }
 
-// What the file holds now is what counts, and everybody is told what it is.
+// The file's current content decides which keys are in use, and Changed reports it.
 func TestWhatTheKeyFileHolds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jwks.json")
 	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1",

@@ -26,8 +26,8 @@ const (
 	totpStep = 30 * time.Second
 	// totpDrift is how many steps a device's clock may be off, either way.
 	totpDrift = 1
-	// totpTries is how many wrong codes a device has in one step: a guesser needs
-	// some hundred thousand.
+	// totpTries is how many wrong codes are allowed for a device in one step. Guessing a
+	// code takes some hundred thousand tries.
 	totpTries = 5
 )
 
@@ -55,8 +55,8 @@ type MFA struct {
 
 type deviceState struct {
 	used     uint64 // the last step whose code was accepted
-	step     uint64 // the step in which
-	failures int    // number of wrong codes
+	step     uint64 // the step that failures counts for
+	failures int    // wrong codes in that step
 }
 
 // Check checks a code against the device's seed, in base32 as authenticator apps take
@@ -97,7 +97,7 @@ func (m *MFA) Check(now time.Time, serial string, seed keyring.Secret, code stri
 	return nil
 }
 
-// CheckSeed returns ErrBadSeed for what no device's seed is.
+// CheckSeed returns ErrBadSeed for a text that cannot be the seed of a device.
 func CheckSeed(seed keyring.Secret) error {
 	_, err := decodeSeed(seed)
 	return err

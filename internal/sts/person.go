@@ -20,7 +20,7 @@ type Person struct {
 // ErrSessionName means that a token does not say what to call its holder's sessions.
 var ErrSessionName = errors.New("the token has no claim that can be the role session name")
 
-// sessionNames are those that AssumeRole takes.
+// sessionNames matches the session names that AssumeRole accepts.
 var sessionNames = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
 
 // SessionName returns the role session name of the token's holder, which appears in the audit

@@ -40,7 +40,7 @@ func TestSessionName(t *testing.T) {
 	}
 }
 
-// What was verified once is asked again for what the directory says now.
+// Reread checks claims that were verified once against the current directory.
 func TestReread(t *testing.T) {
 	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1",
 		Providers: []directory.Provider{{Issuer: "https://token.example.com", Audiences: []string{"daypass"}}}})

@@ -46,8 +46,8 @@ type Session struct {
 	AccessKeyID string
 	Secret      keyring.Secret
 	Kind        Kind
-	// Account, Name and PrincipalID are of the IAM role or user. A role that was
-	// removed and made under the same name elsewhere has another id.
+	// Account, Name and PrincipalID are those of the IAM role or user. PrincipalID depends
+	// on the ARN, so a role that was created again with another path has another id.
 	Account     string
 	Name        string
 	PrincipalID string
@@ -62,14 +62,15 @@ type Session struct {
 	// any, the session may do only what they also allow.
 	Policy     string
 	PolicyARNs []string
-	// Federated is who vouched in AssumeRoleWithWebIdentity, or nil.
+	// Federated is the web identity of AssumeRoleWithWebIdentity, or nil.
 	Federated *Federated
 	// MFA is when a one-time password was checked, zero if none was. Only a
 	// UserSession has it: the credentials of an IAM role do not carry it (IAM
 	// User Guide, id_credentials_mfa_configure-api-require).
 	MFA time.Time
-	// SignedIn is when the person signed in that the session was made for, or zero if no person
-	// did. A revocation of the principal reaches such a session: see package api.
+	// SignedIn is when the person signed in for whom the session was made, or zero if it
+	// was not made for a sign-in. A revocation of the principal reaches such a session: see
+	// package api.
 	SignedIn time.Time
 	// Origin is the access key or provider that the session was made with. It is nil in
 	// tokens of earlier versions; see Stands.
@@ -86,8 +87,8 @@ type Tag struct {
 	Key, Value string
 }
 
-// Federated is what of a web identity outlives the exchange of its token: the
-// condition keys that policies of the role session may ask for.
+// Federated is the part of a web identity that the role session keeps: the condition keys
+// that policies of the session may ask for.
 type Federated struct {
 	_           struct{} `cbor:",toarray"`
 	ProviderARN string
@@ -104,7 +105,7 @@ func (s *Session) InlinePolicy() *iam.Policy { return s.inline }
 // Restricted reports whether there are session policies.
 func (s *Session) Restricted() bool { return s.Policy != "" || len(s.PolicyARNs) > 0 }
 
-// Inherited are the tags that a session assumed from this one begins with. A nil
+// Inherited returns the tags that a session assumed from this one starts with. A nil
 // session has none.
 func (s *Session) Inherited() []Tag {
 	if s == nil {

@@ -132,7 +132,8 @@ func open(k *keyring.Keyring, now time.Time, accessKeyID, token string) (*Sessio
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
-	// Sealed by us: what cannot be read from here on is from another version.
+	// The keyring sealed this token, so anything that cannot be read from here on is from
+	// another version.
 	var in sealed
 	if err := decoding.Unmarshal(plaintext, &in); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
@@ -198,8 +199,7 @@ func pack(p packed) []byte {
 }
 
 func unpack(data []byte) (p packed, err error) {
-	// The largest that Issue can have packed: a policy, ten ARNs, fifty tags
-	// and their keys.
+	// The most that Issue can have packed: a policy, ten ARNs, fifty tags and their keys.
 	const most = 256 << 10
 	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(data)), most))
 	if err != nil {
@@ -219,7 +219,7 @@ func newAccessKeyID(account string) string {
 	}
 	var b [10]byte
 	rand.Read(b[2:])
-	// 1 bit of 0, 40 bits of account, 7 bits of chance; then 4 bytes of chance.
+	// 1 bit of 0, 40 bits of account, 7 random bits; then 4 random bytes.
 	binary.BigEndian.PutUint64(b[:8], n<<23|binary.BigEndian.Uint64(b[2:])&(1<<23-1))
 	return "ASIA" + base32.StdEncoding.EncodeToString(b[:])
 }

@@ -103,7 +103,7 @@ func TestForgedTokens(t *testing.T) {
 	if _, err := opener.Open(k, start, one.AccessKeyID, token); err != nil {
 		t.Errorf("unchanged: %v", err)
 	}
-	// What is remembered belongs to the keyring.
+	// The cache belongs to one keyring.
 	if _, err := opener.Open(keyring.New(start), start, one.AccessKeyID, token); !errors.Is(err, sts.ErrInvalidToken) {
 		t.Errorf("after the keyring was replaced: got %v, want ErrInvalidToken", err)
 	}

@@ -92,14 +92,13 @@ type WebIdentities struct {
 	sources map[sourceKey]*keySource // guarded by mu
 }
 
-// sourceKey is everything that a provider's keys depend on. A reload that changes none
-// of it keeps the keys.
+// sourceKey is everything that a provider's keys depend on. They are kept over a reload
+// that does not change it.
 type sourceKey struct{ issuer, jwksFile, caFile string }
 
-// Verify finds out who a token speaks for. It believes nothing of the token before
-// the signature is found to be right, but the name of its issuer, which must be one
-// of the directory's. The errors wrap one of this file's; that of
-// an algorithm is an *AlgorithmError.
+// Verify returns the identity in a token. Before the signature is verified it uses only the
+// name of the issuer, which must be one of the directory's. The errors wrap one of this
+// file's; an error about the algorithm is an *AlgorithmError.
 func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now time.Time, token string) (*WebIdentity, error) {
 	jws, err := jose.ParseSignedCompact(token, signingAlgorithms)
 	if err != nil {
@@ -161,7 +160,7 @@ func identityOf(provider *directory.Provider, c claims, payload []byte) (*WebIde
 	return identity, identity.readSession(c)
 }
 
-// Claim is the one value of a claim that is no list.
+// Claim returns the value of a claim that is not a list.
 func (w *WebIdentity) Claim(name string) (string, bool) {
 	for _, c := range w.Claims {
 		if c.Name == name && !c.List {
@@ -171,7 +170,7 @@ func (w *WebIdentity) Claim(name string) (string, bool) {
 	return "", false
 }
 
-// ClaimedIssuer is the issuer that a token names, true or not; "" when it names none.
+// ClaimedIssuer returns the issuer that a token names, without verifying it, or "".
 func ClaimedIssuer(token string) string {
 	jws, err := jose.ParseSignedCompact(token, signingAlgorithms)
 	if err != nil {

@@ -424,7 +424,7 @@ func TestTokenTimes(t *testing.T) {
 	}
 }
 
-// The audience is azp where there is one, and both have to be known.
+// If a token has azp, azp is the audience, and both azp and aud must be configured.
 func TestAuthorizedParty(t *testing.T) {
 	i := newIssuer(t)
 	s := newSigner(t, "1", jose.EdDSA)
@@ -564,7 +564,7 @@ func TestKeyRotation(t *testing.T) {
 	i.keys.Store(publish(first))
 	expect("a withdrawn key, a quarter of an hour later", verify(later, second), sts.ErrBadSignature, 2)
 
-	// The provider is down: what is known is good for an hour.
+	// While the provider is down, the keys that were read may be used for an hour.
 	i.down.Store(true)
 	expect("down", verify(later.Add(30*time.Minute), first), nil, 2)
 	expect("down for long", verify(later.Add(2*time.Hour), first), sts.ErrUnreachable, 2)
