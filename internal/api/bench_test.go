@@ -11,10 +11,9 @@ import (
 	"github.com/daypass/daypass/internal/api"
 )
 
-// BenchmarkGetClusterCredentials is one call from the parsed HTTP request to the
-// written answer, without the network and the audit file. Every principal has a
-// key of its own and the policies of the contract's example; the callers take
-// turns.
+// BenchmarkGetClusterCredentials is one call from the parsed HTTP request to the written
+// answer, without the network and the audit file. Every principal has its own key and the
+// same policies as ana in example; the callers take turns.
 func BenchmarkGetClusterCredentials(b *testing.B) {
 	for _, principals := range []int{1, 100, 10_000} {
 		b.Run(fmt.Sprintf("principals=%d", principals), func(b *testing.B) {

@@ -93,8 +93,8 @@ func Explain(d *directory.Directory, in ExplainInput) (Outcome, error) {
 	c := &call{
 		http:      request,
 		directory: d,
-		// The last rules apply when the credential is made, so it is made, with keys
-		// that no gateway trusts, and thrown away.
+		// Some rules are checked only when the credential is made. So it is made here, with
+		// keys that no gateway trusts, and discarded.
 		keyring: keyring.New(in.Now),
 		now:     in.Now,
 		source:  source{address: in.Source, secure: in.Secure},

@@ -108,8 +108,8 @@ func build(t testing.TB, spec directory.Spec) *directory.Directory {
 	return d
 }
 
-// example is a configuration with one caller who may do everything, ana who has
-// the policies of the contract's example, and bob who may do nothing.
+// example is a configuration with three users: root may do everything, ana may get
+// credentials as ana and join analysts, and bob may do nothing.
 func example(t testing.TB) directory.Spec {
 	return directory.Spec{
 		Users: []directory.UserSpec{

@@ -71,7 +71,7 @@ func (r *reader) required(name string) string {
 	return p.value
 }
 
-// list reads a list of at most most values.
+// list reads a list of values. most is the maximum number.
 func (r *reader) list(name, member string, most int) []string {
 	values, given, err := r.query.Params.List(name, member)
 	if err != nil {

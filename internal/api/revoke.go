@@ -28,7 +28,7 @@ type Revocations interface {
 	Revoked(registry.Credential) (bool, error)
 }
 
-// errRegistry is a 5xx, because the client should try again, which is safe.
+// errRegistry is a 5xx, so that the client tries again. Revoking twice does no harm.
 func errRegistry(cause error) error {
 	return &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable, Cause: cause,
 		Message: "The registry of revocations cannot be read or written at the moment. It is not known whether the request was carried out; it may be repeated."}

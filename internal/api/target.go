@@ -90,9 +90,9 @@ func unknownDomain(k check) func() []check {
 	return func() []check { return []check{k} }
 }
 
-// first appends the checks on the call's first resource. A domain that no cluster has
-// is checked for every cluster: a caller who may not see each of them is refused as for
-// another caller's cluster.
+// first appends the checks on the call's first resource. A domain that no cluster has is
+// checked for every cluster. A caller who may not see each of them gets the same refusal as
+// for another caller's cluster.
 func (c *call) first(checks []check, t *target, k check, kind, name string) []check {
 	one := c.within(t, k, kind, name)
 	if t.domain == "" {

@@ -317,7 +317,7 @@ func TestGetAccessKeyInfo(t *testing.T) {
 	}
 }
 
-// Without DbName the password is good for every database, so a Deny for one of them
+// Without DbName the password is valid for every database, so a Deny for one of them
 // refuses it.
 func TestWithIAMWithoutDatabaseRespectsADeny(t *testing.T) {
 	for name, row := range map[string]struct {

@@ -10,9 +10,9 @@
 //	&TagKeys=                                      an empty list
 //	&Tags.member.1.Key=k&Tags.member.1.Value=v     a list of structures
 //
-// Order means nothing. Everything is bounded (see the constants), and what could
-// be read in two ways is refused, as an *Error with the code and status that AWS
-// clients know: a parameter given twice, a list with a gap, text that is not
+// The order of parameters means nothing. Everything is bounded (see the constants). A
+// request that could be read in two ways is refused, as an *Error with the code and status
+// that AWS clients know: a parameter given twice, a list with a gap, text that is not
 // UTF-8. Unknown parameters are ignored, as AWS does.
 //
 // The package knows no actions and no services, does no I/O except on the

@@ -37,7 +37,7 @@ func malformedQuery(message string) *Error {
 	return &Error{Code: "MalformedQueryString", Status: http.StatusNotFound, Message: message}
 }
 
-// invalidQuery: decoded, but not what the protocol allows.
+// invalidQuery: the text can be decoded, but the protocol does not allow it.
 func invalidQuery(message string) *Error {
 	return &Error{Code: "InvalidQueryParameter", Status: http.StatusBadRequest, Message: message}
 }

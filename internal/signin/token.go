@@ -121,7 +121,8 @@ func (e *exchange) redeem(in *tokenRequest, shown *proof) (*tokenAnswer, *tokenE
 	if refused := e.take(c.Identity.Session, shown); refused != nil {
 		return nil, refused
 	}
-	// The code is used up before the keys are made: if that fails, the client signs in again.
+	// The code is used up before the keys are made. If making them fails, the client signs
+	// in again.
 	switch err := e.config.UseOnce(e.r.Context(), c.ID, end); {
 	case errors.Is(err, ErrUsed):
 		e.config.Log.WarnContext(e.r.Context(), "signing in: a code was sent twice", "session", c.Identity.Session, "client", e.config.Authority.Source(e.r))

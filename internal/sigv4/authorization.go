@@ -10,7 +10,7 @@ import (
 const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	terminator = "aws4_request"
-	// basicFormat is the ISO 8601 basic format that requests are stamped in.
+	// basicFormat is the ISO 8601 basic format of the time in requests.
 	basicFormat = "20060102T150405Z"
 
 	// maxAuthorization bounds the Authorization header: a credential, a

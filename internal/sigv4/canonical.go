@@ -66,9 +66,9 @@ func requestPath(r *http.Request) string {
 	return path
 }
 
-// appendPath removes empty and dot segments and encodes the rest once more, so that
-// characters that were encoded on the wire are encoded twice, which is the rule of all
-// services but S3.
+// appendPath removes empty and dot segments and encodes the rest again: characters that
+// were encoded on the wire are then encoded twice, which is the rule of all services but
+// S3.
 func appendPath(b []byte, path string, keep bool) []byte {
 	if path == "" || path == "/" {
 		return append(b, '/')
@@ -198,9 +198,9 @@ func appendTrimmed(b []byte, value string) []byte {
 	}
 }
 
-// checkPayload compares a hash in the headers with the body. It may be absent, since
-// the signature covers the body's hash anyway. The values with which S3 leaves a body
-// unsigned are refused: DbUser is in the body.
+// checkPayload compares X-Amz-Content-Sha256, in the header and in the query string, with
+// the body. It may be absent from both, since the signature covers the body's hash anyway.
+// The values with which S3 leaves a body unsigned are refused: DbUser is in the body.
 func checkPayload(r *http.Request, a *authorization, payload string) error {
 	stated, ok, err := only(r.Header, "X-Amz-Content-Sha256")
 	if err != nil {

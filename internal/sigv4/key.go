@@ -40,8 +40,8 @@ func (p keyParts) clone() keyParts {
 	return keyParts{strings.Clone(p.secret), strings.Clone(p.date), strings.Clone(p.region), strings.Clone(p.service)}
 }
 
-// cacheGeneration is the number of signing keys in each half of the cache. An
-// installation has one per access key in use and service.
+// cacheGeneration is the number of signing keys in each half of the cache. Each pair of an
+// access key and a service in use takes one.
 const cacheGeneration = 8192
 
 // keyCache caches signing keys. It has two generations: a full young one becomes the

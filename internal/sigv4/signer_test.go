@@ -22,7 +22,7 @@ func hashOf(body string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// signing is what a request is signed with, by the official SDK's signer.
+// signing is the parameters with which the official SDK's signer signs a request.
 type signing struct {
 	secret, token, region, service string
 	at                             time.Time
@@ -157,7 +157,7 @@ func TestOfficialSigner(t *testing.T) {
 	}
 }
 
-// TestCanonicalForms has what the random requests leave out, against the
+// TestCanonicalForms checks the forms that the random requests do not have against the
 // specification: targets on the wire and the first lines of the canonical request.
 func TestCanonicalForms(t *testing.T) {
 	for _, row := range []struct{ target, path, query string }{

@@ -43,7 +43,8 @@ func (e *AlgorithmError) Error() string {
 // Unwrap returns ErrAlgorithm.
 func (*AlgorithmError) Unwrap() error { return ErrAlgorithm }
 
-// algorithmError returns the algorithm if it is the reason of a parse error, or nil.
+// algorithmError returns an AlgorithmError if a parse error is about the token's algorithm,
+// and nil otherwise.
 func algorithmError(err error) *AlgorithmError {
 	var unexpected *jose.ErrUnexpectedSignatureAlgorithm
 	if !errors.As(err, &unexpected) {

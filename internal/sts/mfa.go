@@ -44,9 +44,9 @@ func totp(seed []byte, step uint64) string {
 	return fmt.Sprintf("%06d", code%1e6)
 }
 
-// MFA checks one-time passwords. A code is accepted once (RFC 6238, section 5.2). Only
-// this process remembers it: a code can be used once more within its 90 seconds after a
-// restart, or on another server. The zero value is ready. MFA is safe for concurrent
+// MFA checks one-time passwords. It accepts a code once (RFC 6238, section 5.2). Used codes
+// are remembered by this process only: after a restart or on another server, a code can be
+// used again within its 90 seconds. The zero value is ready. MFA is safe for concurrent
 // use.
 type MFA struct {
 	mu      sync.Mutex

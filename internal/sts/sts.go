@@ -1,6 +1,6 @@
-// Package sts makes temporary access keys and verifies the proofs that they are issued
-// for (STS API Reference, version 2011-06-15; IAM User Guide, id_credentials_temp,
-// id_session-tags, id_roles_providers_oidc).
+// Package sts makes temporary access keys. It also verifies what callers show to get them:
+// web identity tokens and one-time passwords (STS API Reference, version 2011-06-15; IAM
+// User Guide, id_credentials_temp, id_session-tags, id_roles_providers_oidc).
 //
 // A session token is self-contained: it is the Session, sealed by the keyring.
 // Nothing is stored. A token survives a restart and works on every machine with
@@ -68,8 +68,8 @@ type Session struct {
 	// UserSession has it: the credentials of an IAM role do not carry it (IAM
 	// User Guide, id_credentials_mfa_configure-api-require).
 	MFA time.Time
-	// SignedIn is when the person signed in for whom the session was made, or zero if it
-	// was not made for a sign-in. A revocation of the principal reaches such a session: see
+	// SignedIn is when the person behind the session signed in, or zero if the session was
+	// not made for a sign-in. A revocation of the principal reaches such a session: see
 	// package api.
 	SignedIn time.Time
 	// Origin is the access key or provider that the session was made with. It is nil in
