@@ -22,7 +22,7 @@ const (
 // option is one option of a command line, by its name without the dashes.
 type option struct {
 	name    string
-	dest    string // where the value goes; the name when empty
+	dest    string // key of the value in arguments; empty: the name
 	nargs   nargs
 	value   any // the meaning of the option without a value
 	choices []string
@@ -30,8 +30,8 @@ type option struct {
 	// required options must be given, unless the whole input comes from
 	// elsewhere.
 	required bool
-	// later: the option came with version 2 of the AWS CLI. An abbreviation that
-	// version 1 accepts never means it.
+	// later: the option is new in version 2 of the AWS CLI. An abbreviation that version 1
+	// accepts never means this option.
 	later bool
 	// hidden options work but are not shown.
 	hidden bool
@@ -79,7 +79,7 @@ func (a arguments) text(name string) string {
 type word struct {
 	isOption bool
 	option   *option // nil when the parser does not know it
-	name     string  // as it stood there
+	name     string  // as it was written
 	explicit *string // after an equals sign
 }
 
@@ -151,7 +151,7 @@ func (p *argParser) optionError(o *option, format string, args ...any) error {
 // does not know, in order.
 func (p *argParser) parse(args []string) (arguments, []string, error) {
 	words := make([]word, len(args))
-	literal := len(args) // from here on everything is a value
+	literal := len(args) // index from which every word is a value
 	lastOption := -1
 	for i, arg := range args {
 		if arg == "--" {

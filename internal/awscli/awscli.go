@@ -166,7 +166,7 @@ func (c *command) runOperation(ctx context.Context, op *operation, args []string
 		return err
 	}
 	if awsconfig.Plaintext(client.endpoint) {
-		// The AWS CLI prints no warning. On standard error it does not disturb scripts.
+		// The AWS CLI prints no warning here. On standard error ours does not disturb scripts.
 		fmt.Fprintf(c.env.Stderr, "warning: the endpoint %s is on another machine and has no TLS: the password crosses the network in clear text\n", quote.Terminal(client.endpoint))
 	}
 	form, err := c.outputFormat(client)

@@ -2,15 +2,15 @@ package awscli_test
 
 import "strings"
 
-// awsCase is one command line that is given to the AWS CLI and to us.
+// awsCase is a command line that both the AWS CLI and this package run.
 type awsCase struct {
-	args     []string // behind "redshift"; STUB stands for the URL of the stub
+	args     []string // the words after "redshift"; STUB stands for the URL of the stub
 	scenario string
 	code     int               // the exit code that we want: version 2's
-	env      map[string]string // beside the usual credentials and region; "" unsets
+	env      map[string]string // in addition to the usual credentials and region; "" unsets
 	config   string            // the content of ~/.aws/config
-	// ours replaces the AWS CLI's message on standard error where ours says
-	// more; everything else must be equal.
+	// ours replaces the AWS CLI's message on standard error if our message says more. Everything
+	// else must be equal.
 	ours string
 }
 

@@ -26,7 +26,7 @@ import (
 	"github.com/daypass/daypass/internal/awsconfig"
 )
 
-// TestOnlyOurs are the cases that version 1 of the AWS CLI has no answer to.
+// TestOnlyOurs has the cases that version 1 of the AWS CLI does not support.
 func TestOnlyOurs(t *testing.T) {
 	for _, test := range []struct {
 		awsCase
@@ -124,7 +124,7 @@ func TestTLS(t *testing.T) {
 		_, body := scenarios["wide"](nil)
 		_, _ = w.Write([]byte(body))
 	}))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of refused handshakes
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it would log refused handshakes
 	server.StartTLS()
 	defer server.Close()
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
@@ -168,7 +168,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestNoAnswer has a service that takes the request and says nothing.
+// TestNoAnswer has a service that accepts the request and never answers.
 func TestNoAnswer(t *testing.T) {
 	release := make(chan struct{})
 	arrived := make(chan struct{}, 10)
@@ -191,7 +191,7 @@ func TestNoAnswer(t *testing.T) {
 		<-arrived
 	})
 	t.Run("interrupt", func(t *testing.T) {
-		t.Chdir("../..") // prepare has gone into the files
+		t.Chdir("../..") // prepare has changed to testdata/files
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			<-arrived
@@ -440,7 +440,7 @@ func textsOf(body []byte) map[string][]string {
 	}
 }
 
-// stands wants every text of a value in an element that has the value's name.
+// stands checks that every text of a value occurs in an element with the value's name.
 func stands(t *testing.T, said map[string][]string, name string, value any) {
 	t.Helper()
 	switch value := value.(type) {

@@ -94,7 +94,7 @@ func excerpt(body []byte) string {
 func decode(op *operation, body []byte, timestamps func(string) (any, error)) (*object, error) {
 	root, err := parseXML(body)
 	if err != nil {
-		// The body may hold a password: it is not repeated.
+		// The message does not quote the body, which may contain a password.
 		return nil, fail(awsconfig.ExitGeneral, "Unable to parse response (%v), invalid XML received. Further retries may succeed", err)
 	}
 	wrapper := op.name + "Result"

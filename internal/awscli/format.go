@@ -38,7 +38,7 @@ func (c *command) newClient(ctx context.Context) (*client, error) {
 	return newClient(ctx, s)
 }
 
-// outputFormat is the format to print in, found out before anything is called.
+// outputFormat returns the output format. It is called before the first request.
 func (c *command) outputFormat(client *client) (string, error) {
 	for _, form := range []string{c.globals.output, c.env.Getenv("AWS_DEFAULT_OUTPUT"), client.profile.Setting("output"), "json"} {
 		if form == "" {
@@ -85,7 +85,7 @@ func (c *command) print(ctx context.Context, op *operation, form string, answer 
 		if err != nil {
 			return fail(awsconfig.ExitGeneral, "%v", err)
 		}
-		return c.writeExactly(text) // it has colours
+		return c.writeExactly(text) // text has colours
 	case isEmpty(value):
 		return nil
 	case form == "yaml":
@@ -110,7 +110,7 @@ func (c *command) query(value *object) (any, error) {
 	return result, nil
 }
 
-// isEmpty is true for an object without members, which is printed as nothing.
+// isEmpty reports whether a value is an object without members, for which nothing is printed.
 func isEmpty(v any) bool {
 	o, ok := v.(*object)
 	return ok && o.Len() == 0

@@ -53,7 +53,7 @@ type operation struct {
 	cliName string
 	input   *shape
 	output  *shape
-	// paginated operations answer one list, in pages.
+	// paginated is set if the operation returns a list in pages.
 	paginated *pagination
 	help      operationText
 }

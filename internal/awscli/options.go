@@ -120,7 +120,7 @@ func notAnInteger(text string) error {
 	return fail(awsconfig.ExitUsage, "invalid literal for int() with base 10: %s", pyvalue.Repr(text))
 }
 
-// The options that take the place of all others.
+// Options that make the others unnecessary.
 const (
 	inputJSON = "cli-input-json"
 	inputYAML = "cli-input-yaml"

@@ -182,7 +182,8 @@ func (p *pages) items(ctx context.Context, visit func(page *object, items []any)
 	}
 }
 
-// cut is where a slice ends (or begins) at n; below zero it counts from the end.
+// cut returns where a slice begins or ends for the index n. A negative index counts from the
+// end.
 func cut(n, length int) int {
 	if n < 0 {
 		n += length

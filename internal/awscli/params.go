@@ -39,7 +39,7 @@ func (p paging) object() *object {
 }
 
 // buildParams makes the parameters of an operation from its options, and then
-// from --cli-input-json or --cli-input-yaml for what no option gave.
+// from --cli-input-json or --cli-input-yaml those that no option sets.
 func buildParams(op *operation, parsed arguments) (*object, paging, error) {
 	params := new(object)
 	var pages paging
@@ -111,7 +111,7 @@ func addInput(params *object, parsed arguments) error {
 	return nil
 }
 
-// paramValue makes the value of a parameter from what its option gave.
+// paramValue makes the value of a parameter from the value of its option.
 func paramValue(s *shape, name string, given any) (any, error) {
 	switch given := given.(type) {
 	case bool:

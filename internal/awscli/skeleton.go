@@ -8,7 +8,7 @@ import (
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-// inputSkeleton is a form of an operation's parameters.
+// inputSkeleton returns an operation's parameters with placeholder values.
 func inputSkeleton(s *shape) any {
 	switch s.kind {
 	case kindStructure:
@@ -34,7 +34,7 @@ func printInputSkeleton(w io.Writer, op *operation) error {
 	return err
 }
 
-// printYAMLSkeleton prints the form as YAML, with what each parameter means.
+// printYAMLSkeleton prints the skeleton as YAML, with the meaning of each parameter.
 func printYAMLSkeleton(w io.Writer, op *operation) error {
 	var b strings.Builder
 	for i, m := range op.input.members {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// stub answers like a Redshift endpoint, as the scenario says, and records the requests.
+// stub is a Redshift endpoint that answers according to a scenario and records the requests.
 type stub struct {
 	server   *httptest.Server
 	mu       sync.Mutex

@@ -67,7 +67,7 @@ func validateValue(name string, value any, s *shape) []string {
 		name, pyvalue.Str(value), pyvalue.TypeName(value), want)}
 }
 
-// encode writes valid parameters as the form that is sent, in their order.
+// encode returns valid parameters as a form, in their order, for the request body.
 func encode(op *operation, params *object) string {
 	var b strings.Builder
 	add := func(name, value string) {

@@ -45,8 +45,7 @@ func (p *yamlPrinter) newline(indent int) {
 	p.column = indent
 }
 
-// node writes a value at an indentation. inline says that it begins on a line
-// that is begun already.
+// node writes a value at an indentation. If inline is set, the value continues the current line.
 func (p *yamlPrinter) node(v any, indent int, inline bool) {
 	start := func(i int) {
 		if (i > 0 || !inline) && (p.b.Len() > 0) {

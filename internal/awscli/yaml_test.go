@@ -40,7 +40,7 @@ func TestYAML(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// One element at a time, where it can be, to see which one differs.
+		// Compare single elements if possible, to show which one differs.
 		if got := awscli.YAMLText(value); got != want.YAML {
 			t.Errorf("%s\nis\n%s\nwant\n%s", want.Value, got, want.YAML)
 		}

@@ -154,7 +154,7 @@ const (
 	NotYetValid Status = "not yet valid"
 	Forged      Status = "forged"     // the signature is wrong, or of an unknown key
 	Malformed   Status = "malformed"  // not a credential
-	Unverified  Status = "unverified" // there was no keyring to check it with
+	Unverified  Status = "unverified" // no keyring was given to check it with
 )
 
 // Inspection is the content of a password, and whether it is genuine.

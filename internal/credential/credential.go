@@ -40,7 +40,7 @@ type Grant struct {
 	DBGroups   []string // the groups, for the session only, in the order of the request
 	AutoCreate bool     // make the database user if it is missing; always true for Identity
 	Kind       Kind
-	Principal  string    // ARN of who asked for it
+	Principal  string    // ARN of the caller that requested it
 	IssuedAt   time.Time // whole seconds
 	NotAfter   time.Time // whole seconds; at this instant it is expired
 }
@@ -72,8 +72,8 @@ func (g Grant) AcceptsUser(user string) bool {
 var (
 	ErrMalformed   = errors.New("malformed")     // not a credential, or one whose signed claims make no sense
 	ErrUnknownKey  = errors.New("unknown key")   // signed by a key that the keyring does not have (any more)
-	ErrForged      = errors.New("forged")        // the signature is not of this
-	ErrExpired     = errors.New("expired")       // genuine, and over
+	ErrForged      = errors.New("forged")        // the signature does not match the content
+	ErrExpired     = errors.New("expired")       // genuine, but no longer valid
 	ErrNotYetValid = errors.New("not yet valid") // genuine, and issued in the future: a clock is wrong
 )
 

@@ -150,7 +150,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// A fleet's longest names, and a role session as the principal, stay typical.
+// The longest names of a fleet, with a role session as the principal, keep the typical length.
 func TestTypicalLength(t *testing.T) {
 	g := exampleGrant()
 	g.Principal = "arn:aws:sts::123456789012:assumed-role/warehouse-etl-production/i-0123456789abcdef0"
@@ -187,7 +187,7 @@ func TestTime(t *testing.T) {
 			t.Errorf("Check at %v: grant %+v, want %+v", row.now, got, g)
 		}
 	}
-	// The key itself goes out of use.
+	// The key itself is no longer accepted.
 	rotated := k.Rotate(noon, noon)
 	late := noon.Add(time.Hour + keyring.Margin)
 	if got, err := credential.Check(rotated.Verifier(), password, late); !errors.Is(err, credential.ErrUnknownKey) || !reflect.DeepEqual(got, credential.Grant{}) {
@@ -223,7 +223,7 @@ func TestAlterations(t *testing.T) {
 	for _, tail := range []string{"=", "==", "\n", "\r\n", " ", "A", "AAAA", "\x00"} {
 		refused(fmt.Sprintf("with %q behind", tail), password+tail)
 	}
-	// The last character carries two bits that mean nothing.
+	// The last character has two unused bits.
 	last := strings.IndexByte(alphabet, password[len(password)-1])
 	for bits := 1; bits < 4; bits++ {
 		refused("unused bits", password[:len(password)-1]+string(alphabet[last|bits]))
@@ -357,7 +357,7 @@ func FuzzCheck(f *testing.F) {
 		found := credential.Inspect(nil, password, noon)
 		got, err := credential.Check(k.Verifier(), password, noon)
 		if err == nil {
-			// Only this key can have signed it, so it is the one password of its grant.
+			// This key must have signed it, so minting its grant again gives the same password.
 			if again := mint(t, k, got); again != password {
 				t.Fatalf("Check took %q, and Mint makes %q of it", password, again)
 			}
@@ -365,14 +365,14 @@ func FuzzCheck(f *testing.F) {
 		if found.Grant == nil {
 			return
 		}
-		// What is taken apart without the signature goes together again exactly.
+		// Minting the grant of a readable token gives the same bytes, apart from key and signature.
 		raw, err := base64.RawURLEncoding.DecodeString(password)
 		if err != nil {
 			t.Fatal(err)
 		}
 		again, err := credential.Mint(k, *found.Grant)
 		if errors.Is(err, credential.ErrTooLong) {
-			return // with a shorter kid it was not
+			return // the original has a shorter kid, with which it fits
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -15,8 +15,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// parts is a credential written out independently of the package, so that one thing
-// at a time can be wrong with it and the signature still be right.
+// parts is a credential that is built without the package, so that a test can make one part
+// wrong and still sign it correctly.
 type parts struct {
 	tags        []byte
 	header      any // marshalled, unless it is already []byte

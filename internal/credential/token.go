@@ -16,8 +16,8 @@ var prefix = []byte{0xd8, 0x3d, 0xd2}
 // externalAAD binds a signature to database credentials of this format, version 1.
 const externalAAD = "daypass database credential 1"
 
-// algorithmEdDSA is EdDSA in IANA's registry of COSE algorithms. The keys are
-// Ed25519 keys and no others, so the name leaves nothing open.
+// algorithmEdDSA is EdDSA in IANA's registry of COSE algorithms. All keys are Ed25519 keys, so
+// the name is unambiguous here.
 const algorithmEdDSA = -8
 
 const signatureSize = 64
@@ -26,7 +26,7 @@ const signatureSize = 64
 type token struct {
 	_           struct{} `cbor:",toarray"`
 	Protected   []byte   // header in bytes, as it is signed
-	Unprotected struct{} // always empty: nothing unsigned has a say
+	Unprotected struct{} // always empty, so that nothing unsigned has an effect
 	Payload     []byte   // claims in bytes, as they are signed
 	Signature   []byte
 }

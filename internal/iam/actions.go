@@ -2,14 +2,13 @@ package iam
 
 import "strings"
 
-// action is one row of the Service Authorization Reference, of the actions that
-// Daypass serves.
+// action is a row of the Service Authorization Reference, for an action that Daypass serves.
 type action struct {
 	name string
 	// resources are the resource types. They are empty for an action that has only "*".
 	resources []string
-	// keys are the service's own condition keys; aws: keys come on top. A key
-	// that ends in / is a prefix.
+	// keys are the service's own condition keys; the aws: keys are not listed. A key that ends
+	// in / is a prefix.
 	keys []string
 }
 
@@ -37,14 +36,14 @@ var actions = [...]action{
 	{"iam:SimulatePrincipalPolicy", []string{"group", "role", "user"}, nil},
 	{"iam:GetContextKeysForCustomPolicy", nil, nil},
 	{"iam:GetContextKeysForPrincipalPolicy", []string{"group", "role", "user"}, nil},
-	// Our own, docs/api.md.
+	// Daypass's own actions, docs/api.md.
 	{"daypass:RevokeCredentials", []string{"credential", "principal", "dbuser", "cluster"}, nil},
 	{"daypass:ListRevocations", []string{"cluster"}, nil},
 	{"daypass:ListSessions", []string{"cluster"}, nil},
 	{"daypass:TerminateSession", []string{"session"}, nil},
 }
 
-// knownAction is the row of an action, -1 when the table does not have it.
+// knownAction returns the index of an action's row, or -1 if the table does not have the action.
 func knownAction(name string) int {
 	for i := range actions {
 		if known := actions[i].name; len(known) == len(name) && equalFold(known, name) {
@@ -54,8 +53,7 @@ func knownAction(name string) int {
 	return -1
 }
 
-// typedService reports whether ARNs of a service begin their last part with a
-// resource type.
+// typedService reports whether the last part of a service's ARNs begins with a resource type.
 func typedService(service string) bool {
 	switch service {
 	case "redshift", "sts", "iam", "daypass":
@@ -64,7 +62,7 @@ func typedService(service string) bool {
 	return false
 }
 
-// served reports whether the table says what actions a service has.
+// served reports whether the table has the actions of a service.
 func served(service string) bool {
 	switch strings.ToLower(service) {
 	case "redshift", "sts", "iam", "daypass":

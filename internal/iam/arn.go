@@ -12,11 +12,11 @@ type ARN struct {
 	Partition, Service, Region, Account, Resource string
 }
 
-// ErrBadARN says that a text is not an ARN.
+// ErrBadARN is the error for a text that is not an ARN.
 var ErrBadARN = errors.New("not an ARN (arn:partition:service:region:account:resource)")
 
-// ParseARN splits an ARN. Region and account may be empty, the other parts may
-// not; it returns ErrBadARN for anything else.
+// ParseARN splits an ARN. Region and account may be empty, the other parts may not. It returns
+// ErrBadARN for anything else.
 func ParseARN(s string) (ARN, error) {
 	parts := strings.SplitN(s, ":", 6)
 	if len(parts) != 6 || parts[0] != "arn" || parts[1] == "" || parts[2] == "" || parts[5] == "" {
@@ -25,7 +25,7 @@ func ParseARN(s string) (ARN, error) {
 	return ARN{parts[1], parts[2], parts[3], parts[4], parts[5]}, nil
 }
 
-// String puts the parts together again; ParseARN(a.String()) is a.
+// String joins the parts. ParseARN(a.String()) returns a.
 func (a ARN) String() string {
 	return "arn:" + a.Partition + ":" + a.Service + ":" + a.Region + ":" + a.Account + ":" + a.Resource
 }

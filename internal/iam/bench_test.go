@@ -69,7 +69,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	}
 }
 
-// BenchmarkParsePolicy is what a session policy costs in AssumeRole.
+// BenchmarkParsePolicy measures the cost of a session policy in AssumeRole.
 func BenchmarkParsePolicy(b *testing.B) {
 	document := []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["redshift:GetClusterCredentials","redshift:JoinGroup"],
 		"Resource":["arn:aws:redshift:*:*:dbuser:*/${redshift:DbUser}","arn:aws:redshift:*:*:dbgroup:*/a*"],"Condition":{"StringEquals":{"aws:userid":"AROAEXAMPLE:${redshift:DbUser}"}}}]}`)

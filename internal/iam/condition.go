@@ -11,7 +11,7 @@ type condition struct {
 	operator string // as written, set operator and suffix included
 	name     string // the key as written
 	key      string // the key in the form of lowerKey
-	hash     uint32 // hashKey of it
+	hash     uint32 // the hashKey of key
 	at       Position
 	in       *statement
 
@@ -22,7 +22,7 @@ type condition struct {
 	set      setOperator
 
 	written []string // the values
-	// The values, by test. Exactly one of the lists is filled.
+	// The values, compiled for the test. Only one of the lists is filled.
 	count    int
 	texts    []pattern
 	arns     []arnPattern
@@ -30,7 +30,7 @@ type condition struct {
 	instants []instant
 	prefixes []netip.Prefix
 	binaries []string
-	// Of Bool and Null: whether the list has true, and whether it has false.
+	// For Bool and Null: whether the list contains true, and whether it contains false.
 	wantTrue, wantFalse bool
 }
 
@@ -170,8 +170,8 @@ func (c *condition) parseOperator(name string) error {
 	return nil
 }
 
-// addValue compiles one value of the policy. Version is that of the document:
-// policy variables are variables in 2012-10-17 alone.
+// addValue compiles one value of the policy. variables tells whether the document has policy
+// variables, which only version 2012-10-17 does.
 func (c *condition) addValue(text string, variables bool) error {
 	c.count++
 	c.written = append(c.written, text)
@@ -223,9 +223,9 @@ func (c *condition) addValue(text string, variables bool) error {
 	return errors.New("the value is not " + wanted)
 }
 
-// holds evaluates the condition. Where the documents leave the result open, it is the
-// one that refuses, depending on the effect of the statement: for a value that cannot
-// be parsed, a plain operator on a list, and a negated operator with an empty list.
+// holds evaluates the condition. Where the documents leave the result open, the result makes an
+// Allow not match and a Deny match. That concerns a value that cannot be parsed, a plain
+// operator on a list, and a negated operator with an empty list.
 func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
 	w.add(1 + ctx.lookupWork())
 	v := ctx.lookup(c.key, c.hash)
@@ -262,9 +262,9 @@ func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
 		}
 	}
 	if c.set != noSet && len(values) == 1 && values[0] == "" {
-		// The guide calls a single empty string a null data set: true for ForAllValues,
-		// false for ForAnyValue, whatever the policy's values are. That is applied only
-		// where it refuses.
+		// The guide calls a single empty string a null data set: true for ForAllValues, false
+		// for ForAnyValue, whatever the policy's values are. This rule is applied only if it
+		// makes the result stricter.
 		documented := c.set == forAllValues
 		if deny {
 			return holds || documented
@@ -349,12 +349,11 @@ func (c *condition) matches(value string, ctx *Context, w *work) (matched, reada
 	return false, true
 }
 
-// arnPattern is a value of the ARN operators: six patterns for six parts, so
-// that no wildcard crosses a colon, except in the last part, which keeps its
-// colons.
+// arnPattern is a value of the ARN operators. It has one pattern for each of the six parts, so
+// that a wildcard cannot cross a colon, except in the last part, which may contain colons.
 type arnPattern struct {
 	text  string
-	parts []pattern // six, or one for a text that has fewer
+	parts []pattern // six patterns, or one for a text with fewer parts
 	any   bool      // "*" alone
 }
 
@@ -363,7 +362,7 @@ func compileARNPattern(text string, variables bool) (arnPattern, error) {
 	parts := splitOutsideVariables(text, 6, variables)
 	if len(parts) < 6 {
 		p, err := compilePattern(text, patternMode{wildcards: true, variables: variables, segments: true})
-		// A * at the end must not run over the colons here.
+		// Here a * at the end must not cross colons.
 		for i := range p.tokens {
 			if p.tokens[i].kind == anyToken {
 				p.tokens[i].kind = anyInSegment
@@ -409,7 +408,7 @@ func splitARN(s string, parts *[6]string) bool {
 	return parts[0] == "arn"
 }
 
-// splitOutsideVariables is strings.SplitN at colons, but for those in ${…}.
+// splitOutsideVariables is strings.SplitN at colons, except for those inside ${…}.
 func splitOutsideVariables(text string, n int, variables bool) []string {
 	var parts []string
 	start := 0

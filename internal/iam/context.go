@@ -11,13 +11,13 @@ import (
 // and a nil *Context are empty. Reading is safe for concurrent use, changing is
 // not.
 type Context struct {
-	hashes []uint32 // of the entries' keys: a request has few, so that looking through beats a map
+	hashes []uint32 // of the entries' keys; a request has few keys, so a linear search is faster than a map
 	values []contextValue
 }
 
 type contextValue struct {
 	key  string    // in the form of lowerKey
-	one  [1]string // the value, if it is no list
+	one  [1]string // the value of a single-valued key
 	many []string
 	list bool
 }
@@ -36,20 +36,20 @@ func NewContext() *Context {
 	return &Context{hashes: make([]uint32, 0, usual), values: make([]contextValue, 0, usual)}
 }
 
-// Set gives a single-valued key its value. An empty value is a value.
+// Set sets a single-valued key. An empty value counts as a value.
 func (c *Context) Set(key, value string) {
 	v := c.put(key)
 	v.one[0], v.many, v.list = value, nil, false
 }
 
-// SetList gives a multivalued key its values. A key without values is absent.
-// The caller must not change the slice afterwards.
+// SetList sets a multivalued key. A key without values is absent. The caller must not change the
+// slice afterwards.
 func (c *Context) SetList(key string, values []string) {
 	v := c.put(key)
 	v.one[0], v.many, v.list = "", values, true
 }
 
-// put finds a key's place, or makes one.
+// put returns the entry of a key, and adds one if necessary.
 func (c *Context) put(key string) *contextValue {
 	key, hash := contextKey(key)
 	i := c.find(key, hash)
@@ -61,7 +61,7 @@ func (c *Context) put(key string) *contextValue {
 	return &c.values[i]
 }
 
-// Lookup returns the values of a key, nil when it is absent.
+// Lookup returns the values of a key, or nil if the key is absent.
 func (c *Context) Lookup(key string) []string {
 	if v := c.lookup(contextKey(key)); v != nil {
 		return v.values()
@@ -79,7 +79,7 @@ func (c *Context) Clone() *Context {
 	return clone
 }
 
-// Len is the number of keys that are present.
+// Len returns the number of keys that are present.
 func (c *Context) Len() int {
 	n := 0
 	if c != nil {
@@ -92,8 +92,8 @@ func (c *Context) Len() int {
 	return n
 }
 
-// lookup finds a key by its lowerKey form and the hashKey of that. It returns nil if the key is
-// absent or has no values.
+// lookup finds a key by its lowerKey form and the hashKey of that form. It returns nil if the
+// key is absent or has no values.
 func (c *Context) lookup(lower string, hash uint32) *contextValue {
 	if c == nil {
 		return nil
@@ -104,7 +104,7 @@ func (c *Context) lookup(lower string, hash uint32) *contextValue {
 	return nil
 }
 
-// lookupWork returns the steps of looking up a key beyond the usual number.
+// lookupWork returns the steps for looking up a key in a context with more keys than usual.
 func (c *Context) lookupWork() int {
 	if c == nil {
 		return 0
@@ -121,7 +121,7 @@ func (c *Context) find(lower string, hash uint32) int {
 	return -1
 }
 
-// contextKey returns lowerKey and hashKey of a key, from a table for well-known keys.
+// contextKey returns the lowerKey and the hashKey of a key, using a table of well-known keys.
 func contextKey(key string) (lower string, hash uint32) {
 	hash = fnvOffset
 	for i := range len(key) {
@@ -137,8 +137,7 @@ func contextKey(key string) (lower string, hash uint32) {
 	return lowerKey(key), hash
 }
 
-// lowerKeys is a constant: the keys that requests have, as lowerKey has them, by
-// hashKey.
+// lowerKeys is a constant: the usual keys of requests in their lowerKey form, by hashKey.
 var lowerKeys = func() map[uint32]string {
 	keys := make(map[uint32]string)
 	for _, g := range globalKeys {
@@ -165,9 +164,9 @@ func lowerKey(key string) string {
 	}, key)
 }
 
-// FoldKey returns the form in which names of condition keys are compared, and the keys
-// of tags and the names of claims, which become part of such names. Code that compares
-// them in another way would decide differently from the policies.
+// FoldKey returns the form in which names of condition keys are compared. It also applies to the
+// keys of tags and the names of claims, which become part of condition keys. Code that compares
+// them differently would disagree with the policies.
 func FoldKey(key string) string { return lowerKey(key) }
 
 // 32-bit FNV-1a.

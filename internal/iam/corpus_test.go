@@ -11,26 +11,24 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// The corpus is testdata/decisions/*.txt; its README says how the files are
-// written. Every row is one request with the decision that AWS's documents
-// give it.
+// The corpus is testdata/decisions/*.txt; its README describes the format. Every row is one
+// request with its decision according to AWS's documents.
 
 // corpusRow is one request with its expected decision.
 type corpusRow struct {
 	file   string
 	line   int
-	name   string // of the case
+	name   string // name of the case
 	source string
 	docs   documents
 	action string
-	// resource, caller and owner of the request.
+	// resource, caller and owner belong to the request.
 	resource, caller, owner string
 	context                 []contextEntry
 	want                    wantDecision
 }
 
-// documents are the policies of a case, as text: the naive evaluator reads them
-// by itself.
+// documents are the policies of a case, as text, because the naive evaluator has its own parser.
 type documents struct {
 	identity, session []string
 	boundary, trust   string
@@ -201,7 +199,7 @@ func (r *corpusReader) read(line string) error {
 	return nil
 }
 
-// finish handles the directive that has been read.
+// finish processes the current directive.
 func (r *corpusReader) finish() error {
 	text := r.text.String()
 	r.text.Reset()
@@ -347,8 +345,7 @@ func parseWant(words []string) (wantDecision, error) {
 	return want, nil
 }
 
-// splitWords splits at blanks that are not between double quotes, and drops the
-// quotes.
+// splitWords splits at spaces outside double quotes, and removes the quotes.
 func splitWords(text string) ([]string, error) {
 	var words []string
 	var word strings.Builder

@@ -12,7 +12,7 @@ const (
 	Allowed
 )
 
-// String has the spelling of the policy simulator.
+// String returns the policy simulator's spelling.
 func (e Effect) String() string {
 	switch e {
 	case Allowed:
@@ -28,20 +28,20 @@ func (e Effect) String() string {
 type Layer int
 
 const (
-	// IdentityLayer is that of the policies of users, groups and IAM roles.
+	// IdentityLayer has the policies of users, groups and IAM roles.
 	IdentityLayer Layer = iota
-	// BoundaryLayer is that of the permissions boundary.
+	// BoundaryLayer has the permissions boundary.
 	BoundaryLayer
-	// SessionLayer is that of the policies passed when a session was made.
+	// SessionLayer has the policies that were passed when a session was made.
 	SessionLayer
-	// TrustLayer is that of the trust policy of the IAM role to be assumed.
+	// TrustLayer has the trust policy of the IAM role to be assumed.
 	TrustLayer
 	// LimitLayer is not a kind of policy: the decision took more steps than are
 	// allowed.
 	LimitLayer
 )
 
-// String has the words of AWS's access denied messages.
+// String returns the wording of AWS's access denied messages.
 func (l Layer) String() string {
 	switch l {
 	case BoundaryLayer:
@@ -61,8 +61,8 @@ func (l Layer) String() string {
 // is an implicit deny.
 type Decision struct {
 	Effect Effect
-	// Layer is the layer that decided: that of the deciding statement or, for an
-	// implicit deny, the first layer that does not allow.
+	// Layer is the layer that decided: the layer of the deciding statement or, after an implicit
+	// deny, the first layer that does not allow.
 	Layer Layer
 	// Policy, Sid, Index (from 0), Line and Column describe the deciding statement: the
 	// matching Deny, or the Allow. After an implicit deny Policy is empty and Index is
@@ -99,10 +99,9 @@ func decidedBy(effect Effect, layer Layer, p *Policy, s *statement) Decision {
 	}
 }
 
-// DenialMessage is the text of the AccessDenied error for a decision that does
-// not allow, in AWS's words (UG troubleshoot_access-denied). Without a caller's
-// ARN, as for a token of an identity provider, it is the short form that
-// AssumeRoleWithWebIdentity has.
+// DenialMessage returns the text of the AccessDenied error for a refused request, in AWS's words
+// (UG troubleshoot_access-denied). Without a caller's ARN, as for a token of an identity
+// provider, it returns the short form that AssumeRoleWithWebIdentity uses.
 func DenialMessage(callerARN, action, resource string, d Decision) string {
 	if callerARN == "" {
 		return "Not authorized to perform " + action

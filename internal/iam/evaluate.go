@@ -2,12 +2,12 @@ package iam
 
 // Policies are all policies that apply to the requests of one principal.
 type Policies struct {
-	// Identity are the identity-based policies: the user's own, its groups'
-	// and the attached ones, or the IAM role's.
+	// Identity are the identity-based policies: those of the user and the user's groups, or
+	// those of the IAM role.
 	Identity []*Policy
 	// Boundary is the permissions boundary. Optional.
 	Boundary *Policy
-	// Session are the session policies, inline and managed; one of them must allow. Nil
+	// Session are the session policies, inline and managed. At least one of them must allow. Nil
 	// means that none were passed; an empty slice allows nothing.
 	Session []*Policy
 	// Resource is the trust policy of the IAM role being assumed. Nil for
@@ -24,19 +24,19 @@ type Request struct {
 	// matters for trust policies only.
 	Owner   string
 	Context *Context
-	// Every means that the request is about every resource that Resource, which ends in
-	// *, matches: a Deny for one of them denies the request. AWS compares only the
-	// text. EveryKey is the condition key that would name the resource; a Deny's
-	// conditions on it hold if they hold for one of the resources. Optional.
+	// Every means that the request is about all resources that match Resource, which ends in *.
+	// A Deny for one of them denies the request. AWS compares only the text. EveryKey is the
+	// condition key that would name the resource. A condition of a Deny on that key always
+	// holds, because it may hold for one of the resources. Optional.
 	Every    bool
 	EveryKey string
 }
 
-// query is a request on its way through the statements.
+// query is a request during its evaluation.
 type query struct {
 	*Request
-	known    int    // the action's row in the table of actions, -1 when it has none
-	everyKey string // EveryKey as lowerKey has it
+	known    int    // the action's row in the table of actions; -1: not in the table
+	everyKey string // the lowerKey form of EveryKey
 	work     work
 }
 
@@ -48,30 +48,29 @@ func newQuery(r *Request) query {
 	return q
 }
 
-// work counts the steps of matching, each a few nanoseconds: a statement, a value, 64
-// characters compared, a token matched without success.
+// work counts the steps of matching, each a few nanoseconds: a statement, a value, 64 compared
+// characters, a failed attempt to match a token.
 type work int
 
-// maxWork bounds one decision. 200 statements take a thousand steps. A session
-// policy of 2048 characters and a header of 60,000 could take a hundred million,
-// and a caller writes both.
+// maxWork limits one decision. 200 statements take a thousand steps. A session policy of 2048
+// characters and a header of 60,000 could take a hundred million, and both may come from the
+// same caller.
 const maxWork = 1 << 17
 
 func (w *work) add(steps int) { *w += work(steps) }
 
 func (w *work) spent() bool { return *w > maxWork }
 
-// Evaluate decides a request in the order of
-// UG reference_policies_evaluation-logic. It is a pure function of the policies
-// and the request and safe for concurrent use.
+// Evaluate decides a request in the order of UG reference_policies_evaluation-logic. It is a
+// pure function of the policies and the request and safe for concurrent use.
 //
-// A matching Deny in any layer decides. Otherwise the identity-based policies must
-// allow, and so must the boundary and the session policies, if there are any. A trust
-// policy must allow too; within the role's account it can make the other layers
-// unnecessary for a principal that it names.
+// A matching Deny in any layer decides. Otherwise the identity-based policies must allow, and so
+// must the boundary and the session policies, if there are any. A trust policy must allow too.
+// Within the role's account a trust policy that names the principal can make the other layers
+// unnecessary.
 //
-// The work is bounded, whatever policies and values are. A request that needs more
-// is denied at LimitLayer: whether a Deny matches is not known then.
+// The work is limited for any policies and values. A request that exceeds the limit is denied at
+// LimitLayer, because it is not known then whether a Deny matches.
 func (p *Policies) Evaluate(r *Request) Decision {
 	q := newQuery(r)
 	return p.evaluate(&q)
@@ -121,7 +120,7 @@ func (p *Policies) decide(q *query) Decision {
 	return decision
 }
 
-// explicitDeny looks through the layers for a Deny that matches.
+// explicitDeny finds a matching Deny in any layer.
 func (p *Policies) explicitDeny(q *query) (Decision, bool) {
 	for _, policy := range p.Identity {
 		if s := policy.firstDeny(q); s != nil {
@@ -146,7 +145,7 @@ func (p *Policies) explicitDeny(q *query) (Decision, bool) {
 	return Decision{}, false
 }
 
-// firstDeny is the first Deny that applies to a request.
+// firstDeny returns the first Deny that applies to a request.
 func (p *Policy) firstDeny(q *query) *statement {
 	if s := p.first(p.denies, q); s != nil || !q.Every {
 		return s
@@ -169,13 +168,13 @@ func (r *Request) owner() string {
 		return arn.Account
 	}
 	if r.Owner == "" {
-		return "unknown" // equal to no account
+		return "unknown" // different from every account
 	}
 	return r.Owner
 }
 
-// grants finds the statement of a trust policy that carries furthest for the
-// principal of a request.
+// grants returns the strongest grant that a trust policy gives the principal of a request, with
+// its statement.
 func (p *Policy) grants(q *query) (best grant, by *statement) {
 	for _, s := range p.allows {
 		if s.principals == nil || q.work.spent() {
@@ -197,7 +196,7 @@ func firstAllow(policies []*Policy, q *query) (*Policy, *statement) {
 	return nil, nil
 }
 
-// first is the first of the statements that applies to a request.
+// first returns the first of the statements that applies to a request.
 func (p *Policy) first(statements []*statement, q *query) *statement {
 	for _, s := range statements {
 		if s.matches(q) {
@@ -228,7 +227,7 @@ func (s *statement) matchesAction(q *query) bool {
 	return s.matchActionText(q.Action, &q.work)
 }
 
-// matchActionText goes by the patterns.
+// matchActionText compares an action with the patterns of the statement.
 func (s *statement) matchActionText(action string, w *work) bool {
 	w.add(len(s.actions))
 	for i := range s.actions {
@@ -239,8 +238,8 @@ func (s *statement) matchActionText(action string, w *work) bool {
 	return s.notAction
 }
 
-// covers reports whether the entry matches an action of the table. Their names are too
-// short to exceed the limit of work.
+// covers reports whether the entry matches an action of the table. The names in the table are
+// too short to exceed the limit of work.
 func (e *entry) covers(a *action) bool {
 	var w work
 	return e.matchAction(a.name, &w)
@@ -269,7 +268,7 @@ func (s *statement) matchesResource(q *query) bool {
 	return s.notResource
 }
 
-// failedCondition is the first condition that does not hold, nil when all do.
+// failedCondition returns the first condition that does not hold, or nil if all hold.
 func (s *statement) failedCondition(q *query) *condition {
 	for i := range s.conditions {
 		if c := &s.conditions[i]; !c.holds(q.Context, !s.allow, &q.work) {

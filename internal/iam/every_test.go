@@ -7,14 +7,14 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// A request for every database of a cluster is denied by a Deny for one of them, and
-// by no other.
+// A Deny for one database of a cluster denies a request for every database of that cluster, and
+// no other Deny does.
 func TestEvery(t *testing.T) {
 	const prefix = "arn:aws:redshift:us-east-1:123456789012:"
 	context := iam.NewContext()
 	context.Set("aws:username", "eve")
 	for _, tt := range []struct {
-		deny string // what follows "Effect":"Deny"
+		deny string // the rest of the statement after "Effect":"Deny"
 		want bool
 	}{
 		{`"Action":"*","Resource":"` + prefix + `dbname:c/prod"`, true},
@@ -70,14 +70,15 @@ func TestEvery(t *testing.T) {
 			}
 		}
 	}
-	// An Allow is for the text alone: one database is not every database.
+	// An Allow is compared with the text only, so an Allow for one database does not allow every
+	// database.
 	p := iam.Policies{Identity: []*iam.Policy{mustParse(t, iam.IdentityPolicy, identity(`"Effect":"Allow","Action":"*","Resource":"`+prefix+`dbname:c/prod"`))}}
 	if got := p.Evaluate(&iam.Request{Action: "redshift:GetClusterCredentialsWithIAM", Resource: prefix + "dbname:c/*", Every: true}); got.Allowed() {
 		t.Errorf("an Allow for one database: got %+v", got)
 	}
 }
 
-// The overlap of two patterns is what a search for a text that both match finds.
+// If a Deny matches the name of one database, it also denies a request for every database.
 func FuzzEvery(f *testing.F) {
 	f.Add("c/*od", "prod")
 	f.Add("?/p*?", "")
@@ -96,7 +97,7 @@ func FuzzEvery(f *testing.F) {
 	})
 }
 
-// The simulator asks as the API does.
+// The simulator evaluates a request for every database as the API does.
 func TestSimulateEvery(t *testing.T) {
 	for resource, want := range map[string]string{"dbname:c/*": "explicitDeny", "dbname:c/prod": "explicitDeny", "dbname:c/dev": "allowed", "dbname:d/*": "allowed"} {
 		out, err := iam.Simulate(t.Context(), &iam.SimulateInput{

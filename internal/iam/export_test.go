@@ -3,7 +3,7 @@ package iam
 // MaxWork is maxWork.
 const MaxWork = maxWork
 
-// Steps is what deciding a request takes.
+// Steps returns the number of steps that a decision takes.
 func (p *Policies) Steps(r *Request) int {
 	q := newQuery(r)
 	p.evaluate(&q)

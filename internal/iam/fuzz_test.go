@@ -58,7 +58,7 @@ func FuzzParsePolicy(f *testing.F) {
 	})
 }
 
-// FuzzParseARN: what parses is written the same again.
+// FuzzParseARN: String of a parsed ARN returns the original text.
 func FuzzParseARN(f *testing.F) {
 	for _, s := range append(append([]string{}, resourceWords...), callerWords...) {
 		f.Add(s)
@@ -74,8 +74,7 @@ func FuzzParseARN(f *testing.F) {
 	})
 }
 
-// FuzzCondition: a condition on fuzzed values is decided as the naive evaluator
-// decides it.
+// FuzzCondition: the evaluator and the naive evaluator agree on a condition with fuzzed values.
 func FuzzCondition(f *testing.F) {
 	for base, values := range operatorWords {
 		for _, v := range values {
@@ -106,9 +105,9 @@ func FuzzCondition(f *testing.F) {
 	})
 }
 
-// comma reports texts that the naive evaluator reads in its own way: package
-// time takes a comma in fractions and a date's parts of any width, and regular
-// expressions work on valid UTF-8.
+// comma reports texts that the naive evaluator reads differently: package time accepts a comma
+// in fractions and parts of a date with any number of digits, and regular expressions need valid
+// UTF-8.
 func comma(s string) bool {
 	return strings.ContainsAny(s, ",") || strings.ToValidUTF8(s, "") != s
 }

@@ -11,13 +11,13 @@ import (
 
 const documentLimit = 131072
 
-// fill repeats a text for as long as it fits between two others in a document of
-// the largest size.
+// fill returns a document of the largest size: before, as many repetitions of repeated as fit,
+// and after.
 func fill(before, repeated, after string) string {
 	return before + strings.Repeat(repeated, (documentLimit-len(before)-len(after))/len(repeated)) + after
 }
 
-// hostileDocuments are of the largest size and made to cost as much as can be.
+// hostileDocuments have the largest size, and are designed to be as expensive as possible.
 func hostileDocuments() map[string]string {
 	long := strings.Repeat("k", 60000)
 	statement := func(elements string) (before, after string) {
@@ -68,15 +68,15 @@ func base36(i int) string {
 	return text
 }
 
-// A document costs memory in proportion to its size, and an error message does
-// not repeat it.
+// The memory for a document is proportional to its size, and an error message does not repeat
+// the document.
 func TestParseHostile(t *testing.T) {
 	for name, document := range hostileDocuments() {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := iam.ParsePolicy(iam.IdentityPolicy, "p", []byte(document))
 		runtime.ReadMemStats(&after)
-		// Each byte of a document makes at most half a value, and a policy value takes some
+		// A document has at most one value for every two bytes, and a policy value takes a few
 		// hundred bytes.
 		if cost := after.TotalAlloc - before.TotalAlloc; cost > 300*documentLimit {
 			t.Errorf("%s: parsing takes %d bytes for each byte of the document", name, cost/documentLimit)
@@ -88,7 +88,7 @@ func TestParseHostile(t *testing.T) {
 	}
 }
 
-// BenchmarkParseHostile is what the largest document can cost.
+// BenchmarkParseHostile measures the largest documents.
 func BenchmarkParseHostile(b *testing.B) {
 	for name, document := range hostileDocuments() {
 		b.Run(name, func(b *testing.B) {

@@ -31,19 +31,19 @@ func (k nodeKind) String() string {
 	return [...]string{"an object", "a list", "a string", "a number", "a boolean", "null"}[k]
 }
 
-// node is a JSON value with its position. Its path is derived from its parents, because
-// a document of 128 KB can have tens of thousands of values with names as long as the
+// node is a JSON value with its position. Its path is derived from its parents on demand,
+// because a document of 128 KB can have tens of thousands of values, and names as long as the
 // document.
 type node struct {
 	kind       nodeKind
-	text       string   // a string decoded; a number or boolean as written
+	text       string   // a decoded string; a number or boolean as written
 	children   []*node  // the members of an object, the elements of a list
 	start, end Position // of the first character, and just past the last
 
 	parent *node
-	name   string   // in the parent, if that is an object
+	name   string   // in the parent, if the parent is an object
 	at     Position // of the name
-	index  int      // in the parent, if that is a list
+	index  int      // in the parent, if the parent is a list
 }
 
 func (n *node) get(name string) *node {
@@ -55,7 +55,7 @@ func (n *node) get(name string) *node {
 	return nil
 }
 
-// path is the node's place as in "Statement[0].Condition.StringEquals".
+// path returns the node's path, such as "Statement[0].Condition.StringEquals".
 func (n *node) path() string {
 	var path string
 	for ; n != nil && n.parent != nil; n = n.parent {
@@ -79,12 +79,12 @@ func clip(name string) string {
 	return name
 }
 
-// fail makes the error that the node's place has.
+// fail makes an error at the node's position.
 func (n *node) fail(format string, args ...any) *PolicyError {
 	return n.failAt(n.start, format, args...)
 }
 
-// failName makes the error that the node's name has.
+// failName makes an error at the position of the node's name.
 func (n *node) failName(format string, args ...any) *PolicyError {
 	return n.failAt(n.at, format, args...)
 }
@@ -100,8 +100,8 @@ type jsonParser struct {
 	space int // insignificant white space read
 }
 
-// parseJSON reads one document and says how many characters it has without
-// white space between the tokens.
+// parseJSON parses one document. size is the number of characters without white space between
+// the tokens.
 func parseJSON(document []byte) (root *node, size int, err *PolicyError) {
 	p := &jsonParser{text: string(document), at: Position{1, 1}}
 	characters, err := p.checkCharacters()
@@ -143,8 +143,8 @@ func (p *jsonParser) checkCharacters() (int, *PolicyError) {
 	return count, nil
 }
 
-// allowedRune is the character set of the policy grammar: tab, line feed,
-// carriage return, U+0020 to U+00FF.
+// allowedRune reports whether a character is in the policy grammar's character set: tab, line
+// feed, carriage return, U+0020 to U+00FF.
 func allowedRune(r rune) bool {
 	return r == '\t' || r == '\n' || r == '\r' || r >= 0x20 && r <= 0xFF
 }
@@ -189,7 +189,7 @@ func (p *jsonParser) unexpected(n *node, wanted string) *PolicyError {
 	return n.failAt(p.at, "not JSON: found %q where %s should be", r, wanted)
 }
 
-// value reads the value of n, whose position is set.
+// value parses the value of n, whose position is already set.
 func (p *jsonParser) value(n *node, depth int) (err *PolicyError) {
 	p.skipSpace()
 	if depth > maxDepth {
@@ -232,7 +232,7 @@ func (p *jsonParser) keyword(n *node) *PolicyError {
 
 func (p *jsonParser) object(n *node, depth int) *PolicyError {
 	n.kind = objectNode
-	var names map[string]bool // if there are many
+	var names map[string]bool // nil if the object is small
 	p.next()
 	for {
 		p.skipSpace()
@@ -369,7 +369,7 @@ func (p *jsonParser) escape(n *node) (rune, *PolicyError) {
 	return r, nil
 }
 
-// number accepts -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?
+// number parses -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?
 func (p *jsonParser) number(n *node) (string, *PolicyError) {
 	start := p.off
 	digits := func() bool {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Warnings returns the parts of the document that are probably not intended, in the
-// order of the document.
+// Warnings returns parts of the document that are probably mistakes, in the order of the
+// document.
 func (p *Policy) Warnings() []Warning {
 	l := linter{p: p}
 	if limit := p.quota(); p.size > limit {
@@ -130,7 +130,7 @@ func (e *entry) coversAny() bool {
 	return false
 }
 
-// suggestion names the action that a misspelt one is nearest to.
+// suggestion returns the action whose name is nearest to a misspelt one.
 func suggestion(text string) string {
 	best, distance := "", 4
 	for i := range actions {
@@ -144,8 +144,8 @@ func suggestion(text string) string {
 	return "; is " + best + " meant?"
 }
 
-// Nearest returns the text of a list that a misspelt one resembles most, or "" if none
-// is within two letters.
+// Nearest returns the text of a list that is nearest to a misspelt one, or "" if none differs by
+// at most two letters.
 func Nearest(text string, list []string) string {
 	best, distance := "", 3
 	for _, one := range list {
@@ -189,7 +189,7 @@ func (l *linter) unusedAction(s *statement, e *entry) {
 			continue
 		}
 		if len(a.resources) == 0 {
-			continue // it needs the resource "*", which a wildcard entry may not intend
+			continue // the action needs the resource "*", and a wildcard entry may not be meant for it
 		}
 		for j := range s.resources {
 			if s.resources[j].mayBeFor(a) {
@@ -204,8 +204,7 @@ func (l *linter) unusedAction(s *statement, e *entry) {
 	}
 }
 
-// mayBeFor reports whether an entry can match a resource of one of an action's
-// types.
+// mayBeFor reports whether an entry can match a resource of one of the types that an action has.
 func (e *entry) mayBeFor(a *action) bool {
 	service, resourceType, known := e.resourceType()
 	if !known {
@@ -213,13 +212,13 @@ func (e *entry) mayBeFor(a *action) bool {
 	}
 	owner, _, _ := strings.Cut(a.name, ":")
 	if owner == "sts" {
-		owner = "iam" // roles and users are resources of IAM for all services
+		owner = "iam" // the ARNs of roles and users are IAM's, whatever the service
 	}
 	return service == owner && (resourceType == "" || slices.Contains(a.resources, resourceType))
 }
 
-// resourceType returns the service and the type of an entry's resource. The type is
-// empty if a wildcard covers it.
+// resourceType returns the service and the type of an entry's resource. The type is empty if a
+// wildcard covers it.
 func (e *entry) resourceType() (service, resourceType string, known bool) {
 	if e.text == "*" {
 		return "", "", false
@@ -275,14 +274,14 @@ func plausibleAccount(s string) bool {
 	return s == "" || s == "aws" || isAccount(s) || strings.ContainsAny(s, "*?$")
 }
 
-// partition warns of ARNs of a partition that does not exist.
+// partition warns of an ARN whose partition does not exist.
 func (l *linter) partition(at Position, path, partition string) {
 	if !isPartition(partition) && !strings.ContainsAny(partition, "*?$") {
 		l.warn(at, path, "the ARN matches nothing: AWS has no partition %s", partition)
 	}
 }
 
-// resourceForms are how the last part of an ARN is made, by service and type.
+// resourceForms are the forms of the last part of an ARN, by service and type.
 var resourceForms = [...]struct{ service, form string }{
 	{"redshift", "dbuser:CLUSTER/NAME"},
 	{"redshift", "dbname:CLUSTER/NAME"},
@@ -309,8 +308,8 @@ func resourceForm(service, resource string) string {
 	return ""
 }
 
-// plausibleResource reports whether a resource, as a pattern, can match one of its
-// form. A wildcard or a variable after the type may include a slash.
+// plausibleResource reports whether a resource pattern can match a resource of its form. A
+// wildcard or a variable after the type may include a slash.
 func plausibleResource(service, resource string) bool {
 	form := resourceForm(service, resource)
 	n := strings.IndexAny(form, ":/")
@@ -322,7 +321,7 @@ func plausibleResource(service, resource string) bool {
 		(strings.Count(rest, "/") >= strings.Count(form[n:], "/") || strings.ContainsAny(rest, "*?$"))
 }
 
-// unusedResource warns of a resource to which none of the statement's actions applies.
+// unusedResource warns of a resource that none of the statement's actions applies to.
 func (l *linter) unusedResource(s *statement, e *entry) {
 	if s.notAction || s.notResource || e.never {
 		return
@@ -332,7 +331,7 @@ func (l *linter) unusedResource(s *statement, e *entry) {
 		return
 	}
 	for i := range s.actions {
-		// Actions that are not in the table may be about anything.
+		// Actions that are not in the table may apply to any resource.
 		if !s.actions[i].coversAny() || s.actions[i].text == "*" {
 			return
 		}
@@ -349,8 +348,8 @@ func (l *linter) unusedResource(s *statement, e *entry) {
 	l.warn(e.at, e.path(), "no action of the statement is about a %s", resourceType)
 }
 
-// variables warns of what looks like a policy variable in a document whose
-// version has none, and of variables that never have a value.
+// variables warns of texts that look like policy variables in a document whose version has no
+// variables, and of variables that never have a value.
 func (l *linter) variables(s *statement, at Position, path, text string, patterns ...*pattern) {
 	if !l.p.variables && strings.Contains(text, "${") {
 		l.warn(at, path, `policy variables need "Version": "2012-10-17" in the document; without it this is plain text`)

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// globalKey is a condition key of every action.
+// globalKey is a condition key that every action has.
 type globalKey struct {
 	name string // a key that ends in / is a prefix
-	test test   // what the values are made for; testString takes any text operator
+	test test   // the type of the key's values; testString stands for any text operator
 	list bool
 }
 
@@ -50,8 +50,8 @@ func findGlobalKey(key string) (globalKey, bool) {
 	return globalKey{}, false
 }
 
-// isKey reports whether a key is the known one, which is a prefix when it ends in /:
-// something has to follow it then. Both are in the form of lowerKey.
+// isKey reports whether a key is the known key. A known key that ends in / is a prefix, and key
+// must be longer than it. Both are in the form of lowerKey.
 func isKey(known, key string) bool {
 	if strings.HasSuffix(known, "/") {
 		return strings.HasPrefix(key, known) && len(key) > len(known)
@@ -92,7 +92,7 @@ func (l *linter) key(s *statement, at Position, path, key, name, consequence str
 	case service == "aws":
 		l.warn(at, path, "Daypass does not fill the key %s%s; %s", name, keySuggestion(key), consequence)
 	case !served(service):
-		// A key of an identity provider or of another service.
+		// The key belongs to an identity provider or to another service.
 	case !slices.ContainsFunc(actions[:], func(a action) bool { return a.hasKey(key) }):
 		l.warn(at, path, "no action has the condition key %s; %s", name, consequence)
 	default:
@@ -100,8 +100,7 @@ func (l *linter) key(s *statement, at Position, path, key, name, consequence str
 	}
 }
 
-// actionsWithoutKey warns of the actions of a statement that are written out and
-// lack the key.
+// actionsWithoutKey warns if actions that the statement names without wildcards lack the key.
 func (l *linter) actionsWithoutKey(s *statement, at Position, path, key, name, consequence string) {
 	if s.notAction {
 		return
@@ -114,9 +113,9 @@ func (l *linter) actionsWithoutKey(s *statement, at Position, path, key, name, c
 	}
 }
 
-// keySuggestion names the key that a misspelt one is nearest to.
+// keySuggestion returns the key whose name is nearest to a misspelt one.
 func keySuggestion(key string) string {
-	best, distance := "", 2 // aws:SourceVpc is not aws:SourceIp
+	best, distance := "", 2 // aws:SourceVpc must not suggest aws:SourceIp
 	for _, g := range globalKeys {
 		if d := editDistance(key, g.name); d < distance {
 			best, distance = g.name, d
@@ -132,7 +131,7 @@ func (a *action) hasKey(key string) bool {
 	return slices.ContainsFunc(a.keys, func(k string) bool { return isKey(lowerKey(k), key) })
 }
 
-// absence describes the consequence of a key that is always absent.
+// absence describes the consequence if the condition's key is always absent.
 func (c *condition) absence(s *statement) string {
 	switch {
 	case c.holds(nil, !s.allow, new(work)):
@@ -144,7 +143,7 @@ func (c *condition) absence(s *statement) string {
 	}
 }
 
-// conditionSet warns of set operators where they mislead or are missing.
+// conditionSet warns of a set operator that is misleading, or that is missing.
 func (l *linter) conditionSet(s *statement, c *condition) {
 	from := len(l.warnings)
 	global, known := findGlobalKey(c.key)
@@ -217,8 +216,8 @@ func (l *linter) conditionValues(s *statement, c *condition) {
 	}
 }
 
-// logonNames warns of names that log on where the plain name of the database user is
-// compared.
+// logonNames warns if a condition compares redshift:DbUser, which is a plain name, with a name
+// for logging on, such as "IAM:alice".
 func (l *linter) logonNames(s *statement, c *condition) {
 	if c.key != "redshift:dbuser" || c.negated {
 		return
@@ -238,7 +237,7 @@ func (l *linter) logonNames(s *statement, c *condition) {
 	}
 }
 
-// withoutVariables leaves out ${…}, literals like ${*} among them.
+// withoutVariables removes ${…}, including literals such as ${*}.
 func withoutVariables(text string) string {
 	for {
 		before, rest, found := strings.Cut(text, "${")

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// These warnings are about the trap of docs/policy.md: a call without DbName is not
-// checked against any dbname, and its credentials work for every database. So a caller
-// who may have a database user gets around every restriction of databases, unless a
-// condition or a Deny prevents it.
+// These warnings are about the trap of docs/policy.md: a call without DbName is not checked
+// against any dbname, and its credentials work for every database. So a caller with access to a
+// database user can avoid every restriction of databases, unless a condition or a Deny prevents
+// it.
 
 const (
 	getCredentials        = "redshift:GetClusterCredentials"
@@ -17,7 +17,7 @@ const (
 	databaseKey           = "redshift:DbName"
 )
 
-// databases warns of a restriction that a caller walks around.
+// databases warns of a restriction that a caller can avoid.
 func (l *linter) databases(s *statement) {
 	if !s.covers(getCredentials) || l.p.deniesNoDatabase() {
 		return
@@ -41,9 +41,9 @@ func (l *linter) warnAround(e *entry, opener string) {
 		`add the condition {"StringEquals": {"redshift:DbName": …}} there, or deny {"Null": {"redshift:DbName": "true"}}`, opener)
 }
 
-// Warnings returns warnings that need all policies of a principal: one policy opens
-// what another restricts. Warnings about a single document are in Policy.Warnings and
-// not repeated.
+// Warnings returns warnings that need all policies of a principal, because one policy may allow
+// what another restricts. It does not repeat Policy.Warnings, the warnings about a single
+// document.
 func (p *Policies) Warnings() []Warning {
 	if slices.ContainsFunc(p.Identity, (*Policy).deniesNoDatabase) || p.Boundary != nil && p.Boundary.deniesNoDatabase() {
 		return nil
@@ -69,9 +69,9 @@ func (p *Policies) Warnings() []Warning {
 	return warnings
 }
 
-// walkAround finds a statement that gives credentials for all databases of a cluster to
-// a call without DbName. A statement that names every database does so on purpose, and
-// if it has no condition nothing is restricted.
+// walkAround finds a statement that gives a call without DbName credentials for all databases of
+// a cluster. It ignores statements that allow every database by name, which is intended. If one
+// of them has no condition, no database is restricted, and it finds nothing.
 func walkAround(cluster string, policies ...*Policy) (in *Policy, opener *statement) {
 	for _, p := range policies {
 		for _, s := range p.allows {
@@ -86,7 +86,7 @@ func walkAround(cluster string, policies ...*Policy) (in *Policy, opener *statem
 	return in, opener
 }
 
-// restrictions are the entries for databases of some names, with their clusters.
+// restrictions yields the entries for databases with certain names, with their clusters.
 func (s *statement) restrictions() iter.Seq2[*entry, string] {
 	return func(yield func(*entry, string) bool) {
 		for i := range s.resources {
@@ -111,8 +111,8 @@ func (p *Policy) opens(cluster string) bool {
 	return slices.ContainsFunc(p.allows, func(s *statement) bool { return s.opens(cluster) })
 }
 
-// opens reports whether the statement lets a caller who names no database have a database user
-// of the cluster.
+// opens reports whether the statement gives a caller who names no database a database user of
+// the cluster.
 func (s *statement) opens(cluster string) bool {
 	if !s.allow || !s.covers(getCredentials) || s.wantsDatabase() {
 		return false
@@ -128,8 +128,8 @@ func (s *statement) opens(cluster string) bool {
 	})
 }
 
-// everyDatabase reports whether the statement allows all databases of the cluster,
-// each by its name.
+// everyDatabase reports whether the statement allows every database of the cluster if the call
+// names it.
 func (s *statement) everyDatabase(cluster string) bool {
 	if !s.allow || !s.covers(getCredentials) {
 		return false
@@ -152,8 +152,8 @@ func (e *entry) anyOf() bool {
 	return !known || !e.never && service == "redshift" && resourceType == ""
 }
 
-// mayBeSame compares the clusters of two entries; wildcards and variables may be
-// anything.
+// mayBeSame reports whether the clusters of two entries may be the same. Wildcards and variables
+// may stand for anything.
 func mayBeSame(a, b string) bool { return a == b || strings.ContainsAny(a+b, "*?$") }
 
 // String returns the statement's name in warnings.
@@ -164,8 +164,7 @@ func (s *statement) String() string {
 	return s.path
 }
 
-// wantsDatabase reports whether the conditions fail, in an Allow, without the
-// key redshift:DbName.
+// wantsDatabase reports whether the conditions of an Allow fail without the key redshift:DbName.
 func (s *statement) wantsDatabase() bool {
 	absent := NewContext()
 	for i := range s.conditions {
@@ -176,8 +175,7 @@ func (s *statement) wantsDatabase() bool {
 	return false
 }
 
-// deniesNoDatabase reports whether a Deny of the document catches a call without
-// DbName.
+// deniesNoDatabase reports whether the document has a Deny that matches a call without DbName.
 func (p *Policy) deniesNoDatabase() bool {
 	for _, s := range p.denies {
 		if !s.covers(getCredentials) {

@@ -7,20 +7,19 @@ import (
 	"strings"
 )
 
-// A Deny that matches nothing goes unnoticed: the call that it was written against
-// succeeds. Each entry of a Deny that can match no request of the actions served here
-// gets a warning.
+// No one notices a Deny that matches nothing: the call that it should refuse succeeds. So each
+// entry of a Deny that can match no request of the actions served here gets a warning.
 
 const deniesNothing = "this Deny can never match and denies nothing: "
 
-// Site is where policies are used: what ARNs there have in common.
+// Site describes where policies are used. ARNs there have these parts in common.
 type Site struct {
 	Partition, Region, Account string
 	// Clusters are the identifiers of all clusters, nil if they are not known.
 	Clusters []string
 }
 
-// shape returns a resource as a pattern. Names that are not known may be anything.
+// shape returns patterns for a type of resource. A name that is not known may be anything.
 func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 	var form string
 	for _, f := range resourceForms {
@@ -31,7 +30,7 @@ func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 	clusters := []string{""}
 	if strings.Contains(form, "CLUSTER") || resourceType == "cluster" {
 		if site.Clusters != nil {
-			clusters = append(slices.Clone(site.Clusters), "*") // the resource that means all clusters
+			clusters = append(slices.Clone(site.Clusters), "*") // the resource that stands for all clusters
 		}
 	}
 	// Names have no colons, except those of identities. Otherwise a * could match
@@ -72,7 +71,7 @@ func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 				part("", tail)
 			case resourceType == "cluster":
 				part(cluster, nameChar)
-			default: // paths, and what callers invent
+			default: // paths, and names that callers choose
 				part("", tail)
 			}
 			shapes = append(shapes, list)
@@ -81,7 +80,7 @@ func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 	return shapes
 }
 
-// actionResources are what an action can be about.
+// actionResources returns patterns for the resources that an action can apply to.
 func (site *Site) actionResources(a *action) (shapes [][]charSet) {
 	service, _, _ := strings.Cut(a.name, ":")
 	if service == "sts" {
@@ -96,8 +95,8 @@ func (site *Site) actionResources(a *action) (shapes [][]charSet) {
 	return shapes
 }
 
-// canMatch reports whether an entry can match a resource of one of the statement's
-// actions. Statements that have only actions that are not served are skipped.
+// canMatch reports whether an entry can match a resource of one of the statement's actions. It
+// returns true if none of the actions is served here.
 func (s *statement) canMatch(e *entry, site *Site, loose bool) bool {
 	if e.text == "*" {
 		return true
@@ -116,8 +115,8 @@ func (s *statement) canMatch(e *entry, site *Site, loose bool) bool {
 	return s.known == 0
 }
 
-// never adds to the warnings about an entry of a resource element, which begin at a
-// number, that the entry can match nothing, if it is so.
+// never warns if an entry of a resource element can match nothing. l.warnings[from:] are the
+// warnings about this entry so far; if there are any, they explain it already.
 func (l *linter) never(s *statement, e *entry, from int) {
 	if s.notResource || e.never || s.canMatch(e, &Site{}, false) {
 		return
@@ -128,7 +127,7 @@ func (l *linter) never(s *statement, e *entry, from int) {
 	l.deny(s, from)
 }
 
-// deny marks the warnings from a number on as reasons why a Deny never matches.
+// deny marks l.warnings[from:] as reasons why a Deny never matches.
 func (l *linter) deny(s *statement, from int) {
 	if s.allow {
 		return
@@ -140,7 +139,7 @@ func (l *linter) deny(s *statement, from int) {
 	}
 }
 
-// why is the reason for an entry that nothing matches, in the words of its kind.
+// why returns the reason why an entry matches nothing.
 func (s *statement) why(e *entry, site *Site) string {
 	if s.canMatch(e, site, true) {
 		return fmt.Sprintf("a * or ? does not stand for a colon, and this entry would need that; write the resource type out, as in %s", s.example(site))
@@ -155,7 +154,7 @@ func (s *statement) why(e *entry, site *Site) string {
 	return "the entry matches nothing: the statement's actions are about " + strings.Join(slices.Compact(about), ", ")
 }
 
-// example is the form of a resource of the statement's first action.
+// example returns the form of a resource of the statement's first action.
 func (s *statement) example(site *Site) string {
 	partition := cmp.Or(site.Partition, "aws")
 	for i := range actions {
@@ -175,7 +174,7 @@ func (s *statement) example(site *Site) string {
 	return "arn:" + partition + ":redshift:REGION:ACCOUNT:dbuser:CLUSTER/NAME"
 }
 
-// nothing warns of a statement that leaves no action or no resource over.
+// nothing warns of a statement that excludes every action or every resource.
 func (l *linter) nothing(s *statement) {
 	from := len(l.warnings)
 	if s.notAction && s.known == 0 {
@@ -192,8 +191,7 @@ func (l *linter) nothing(s *statement) {
 	l.deny(s, from)
 }
 
-// Elsewhere warns of resources and principals that are not of this site: no request
-// is about them.
+// Elsewhere warns of resources and principals outside this site, which no request is about.
 func (p *Policy) Elsewhere(site Site) []Warning {
 	l := linter{p: p}
 	for _, s := range p.statements {
@@ -219,7 +217,7 @@ func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
 	if parts[2] == "iam" || parts[2] == "sts" {
 		region = ""
 	}
-	if len(parts) == 6 && plausibleAccount(parts[4]) { // else a star stands for more than one part
+	if len(parts) == 6 && plausibleAccount(parts[4]) { // otherwise a star stands for more than one part
 		for _, part := range []struct{ name, is, here string }{
 			{"partition", parts[1], site.Partition}, {"region", parts[3], region}, {"account", parts[4], site.Account},
 		} {
@@ -232,7 +230,7 @@ func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
 	anywhere := Site{Partition: site.Partition, Region: site.Region, Account: site.Account}
 	switch {
 	case s.notResource || e.never || !s.canMatch(e, &Site{}, false):
-		// Warnings has said so.
+		// Warnings has already reported this.
 	case !s.canMatch(e, &anywhere, false):
 		l.warn(e.at, e.path(), "%s", s.why(e, &anywhere))
 	case !s.allow && site.Clusters != nil && !s.canMatch(e, site, false):
@@ -242,7 +240,7 @@ func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
 	}
 }
 
-// elsewherePrincipals warns of principals of other accounts: they do not come here.
+// elsewherePrincipals warns of principals of other accounts, which make no requests here.
 func (l *linter) elsewherePrincipals(s *statement, site *Site) {
 	e := s.principals
 	if e == nil {
@@ -272,8 +270,8 @@ func (l *linter) elsewherePrincipals(s *statement, site *Site) {
 	}
 }
 
-// elsewhereConditions warns of ARNs of another partition that a request is compared
-// with.
+// elsewhereConditions warns of conditions that compare a request with an ARN of another
+// partition.
 func (l *linter) elsewhereConditions(s *statement, site *Site) {
 	for i := range s.conditions {
 		c := &s.conditions[i]

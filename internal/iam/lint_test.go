@@ -29,7 +29,7 @@ func TestWarnings(t *testing.T) {
 	}{
 		{"nothing", 0, join + group, nil},
 		{"nothing on stars", 0, `"Effect":"Allow","Action":"redshift:*","Resource":"*"`, nil},
-		// The database that nobody has to name.
+		// The call need not name a database.
 		{"dbname in an Allow", 0, get + `"Resource":[` + anyUser + `,` + dev + `]`, []string{"without DbName"}},
 		{"dbname, the action by wildcard", 0, `"Effect":"Allow","Action":"redshift:Get*","Resource":[` + anyUser + `,` + dev + `]`, []string{"without DbName"}},
 		{"dbname, users by an open star", 0, get + `"Resource":["` + prefix + `*",` + dev + `]`, []string{"without DbName"}},

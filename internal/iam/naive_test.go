@@ -175,9 +175,8 @@ func (n naive) action(patterns any) bool {
 
 var naiveVariable = regexp.MustCompile(`\$\{([^}',]*)(?:, *'([^']*)')?\}`)
 
-// expression turns a text with wildcards and variables into a regular
-// expression; star and mark are what the wildcards become. It fails when a
-// variable has no value.
+// expression turns a text with wildcards and variables into a regular expression. wildcard
+// returns the expression for a wildcard. ok is false if a variable has no value.
 func (n naive) expression(text string, variables bool, wildcard func(rest string, c byte) string) (string, bool) {
 	var expr strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -206,8 +205,8 @@ func (n naive) expression(text string, variables bool, wildcard func(rest string
 	return "(?s)^(?:" + expr.String() + ")$", true
 }
 
-// matchBytes matches byte-wise quoted expressions: texts of the tests are ASCII
-// wherever wildcards are used.
+// matchText uses expressions that are quoted byte by byte. That works because the texts of the
+// tests are ASCII wherever wildcards are used.
 func matchText(expr, text string) bool {
 	re, err := regexp.Compile(expr)
 	return err == nil && re.MatchString(text)

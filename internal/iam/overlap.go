@@ -1,11 +1,11 @@
 package iam
 
-// Two patterns overlap if one text matches both. Requests about many resources need
-// that, and so does a linter that asks whether an entry can match anything.
+// Two patterns overlap if some text matches both. Requests about many resources need this test,
+// and so do warnings about entries that match nothing.
 
-// charSet is what one place of a pattern may be: one byte, or any of a class.
+// charSet has the characters allowed at one place of a pattern: one byte, or a class.
 type charSet struct {
-	byte  byte // where class is noClass
+	byte  byte // used if class is noClass
 	class class
 	// many: any number of characters, including none.
 	many bool
@@ -15,7 +15,7 @@ type class uint8
 
 const (
 	noClass     class = iota
-	anyChar           // of a * that crosses colons, and of a variable
+	anyChar           // for a * that crosses colons, and for a variable
 	segmentChar       // no colon
 	nameChar          // no colon and no slash, as in the names of clusters and databases
 	digit             // of an account
@@ -33,7 +33,7 @@ func (c class) has(b byte) bool {
 	return true
 }
 
-// common reports whether a character is in both.
+// common reports whether the two sets share a character.
 func (s charSet) common(t charSet) bool {
 	switch {
 	case s.class == noClass && t.class == noClass:
@@ -43,7 +43,7 @@ func (s charSet) common(t charSet) bool {
 	case t.class == noClass:
 		return s.class.has(t.byte)
 	}
-	return true // all classes have the digits
+	return true // digits are in every class
 }
 
 // places returns the character sets of tokens. A variable has its value in ctx, or can
@@ -90,14 +90,14 @@ func places(tokens []token, ctx *Context, loose bool) (list []charSet, ok bool) 
 	return list, true
 }
 
-// overlap reports whether one text matches both. The work is the product of the
-// lengths; once w is used up there is no result.
+// overlap reports whether some text matches both patterns. The work is the product of their
+// lengths. Once w is used up, the result has no meaning.
 func overlap(a, b []charSet, w *work) bool {
 	width := len(b) + 1
 	if w.add((len(a) + 1) * width >> 6); w.spent() {
 		return false
 	}
-	// Places in a and b that a common beginning leads to.
+	// Pairs of places in a and b that the same text reaches.
 	seen := make([]bool, (len(a)+1)*width)
 	todo := []int{0}
 	reach := func(i, j int) {
@@ -132,21 +132,21 @@ func overlap(a, b []charSet, w *work) bool {
 	return false
 }
 
-// mayDeny reports whether a Deny matches one of the resources that a request with
-// Every is about.
+// mayDeny reports whether a Deny matches one of the resources of a request with Every.
 func (s *statement) mayDeny(q *query) bool {
 	return s.matchesAction(q) && s.matchesPrincipal(q) && s.matchesOneOf(q) && s.mayHold(q)
 }
 
-// matchesOneOf reports whether one of the statement's resources overlaps with the
-// resources that begin like the request's.
+// matchesOneOf reports whether the statement matches one of the resources that begin like the
+// request's.
 func (s *statement) matchesOneOf(q *query) bool {
 	if s.anyResource {
 		return true
 	}
 	prefix := q.Resource[:len(q.Resource)-1]
 	if s.notResource {
-		// Unless one entry has them all, one is left.
+		// Unless a single entry of NotResource has all the resources, the statement matches
+		// some.
 		return !s.hasAll(q)
 	}
 	for i := range s.resources {
@@ -174,8 +174,8 @@ func (s *statement) matchesOneOf(q *query) bool {
 	return false
 }
 
-// hasAll reports whether an entry matches everything that the request's resource, which
-// ends in *, can match: the entry ends in a * itself.
+// hasAll reports whether a single entry matches everything that the request's resource, which
+// ends in *, can match. Such an entry ends in a * itself.
 func (s *statement) hasAll(q *query) bool {
 	for i := range s.resources {
 		e := &s.resources[i]
@@ -187,7 +187,7 @@ func (s *statement) hasAll(q *query) bool {
 	return false
 }
 
-// mayHold reports whether the conditions hold, or may for one of the resources.
+// mayHold reports whether the conditions hold, or may hold for one of the resources.
 func (s *statement) mayHold(q *query) bool {
 	for i := range s.conditions {
 		c := &s.conditions[i]

@@ -116,8 +116,8 @@ func isAlphanumeric(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
-// oneOf finds an element that has a positive and a negative form, of which exactly one
-// is required.
+// oneOf returns an element that has a positive and a negative form. Exactly one of the two is
+// required.
 func oneOf(n *node, name string) (value *node, not bool, err *PolicyError) {
 	positive, negative := n.get(name), n.get("Not"+name)
 	switch {
@@ -132,7 +132,7 @@ func oneOf(n *node, name string) (value *node, not bool, err *PolicyError) {
 	}
 }
 
-// texts is a string or a list of strings that is not empty.
+// texts returns the elements of a string or of a list of strings, which must not be empty.
 func texts(n *node, what string) ([]*node, *PolicyError) {
 	list := []*node{n}
 	if n.kind == arrayNode {
@@ -252,8 +252,8 @@ func (p *Policy) compileResource(text string) (entry, error) {
 	if strings.ContainsAny(parts[2], "*?") {
 		return entry{}, errors.New("the service of an ARN cannot have wildcards")
 	}
-	// A star may cover several parts, and a text like a variable can contain a colon:
-	// then the account is further on.
+	// A star may cover several parts, and a text that looks like a variable can contain a colon.
+	// In both cases parts[4] is not the account.
 	if len(parts) == 6 && !plausibleAccount(parts[4]) && !strings.ContainsAny(parts[1]+parts[3], "*$") {
 		return entry{}, fmt.Errorf("the account %q of the ARN is not made of twelve digits", parts[4])
 	}
@@ -277,7 +277,7 @@ func (p *Policy) compileResource(text string) (entry, error) {
 	return entry{pattern: head}, nil
 }
 
-// joinTokens appends b to a, melting literals that meet.
+// joinTokens appends b to a, and merges adjacent literals.
 func joinTokens(a, b []token) []token {
 	if len(a) > 0 && len(b) > 0 && a[len(a)-1].kind == literalToken && b[0].kind == literalToken {
 		a[len(a)-1].text += b[0].text
@@ -286,8 +286,8 @@ func joinTokens(a, b []token) []token {
 	return append(a, b...)
 }
 
-// wildResourceType reports a wildcard in the resource type, of the services
-// whose ARNs have one here. A resource of nothing but * has no type.
+// wildResourceType reports whether the resource type of an ARN has a wildcard, for services
+// whose ARNs have a type here. A resource that consists only of * has no type.
 func wildResourceType(parts []string) bool {
 	if len(parts) < 6 || !typedService(parts[2]) || strings.Trim(parts[5], "*") == "" {
 		return false

@@ -27,8 +27,8 @@ func PartitionOf(region string) string {
 	return partitions[0].name
 }
 
-// GlobalRegion is the region that clients sign for at the global endpoints of a
-// region's partition, as IAM's.
+// GlobalRegion returns the region that clients sign for at a global endpoint, such as IAM's, of
+// a region's partition.
 func GlobalRegion(region string) string {
 	for _, p := range partitions[1:] {
 		if strings.HasPrefix(region, p.regions) {

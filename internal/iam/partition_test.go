@@ -6,7 +6,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// The regions are one of each pattern that the AWS SDK has for a partition.
+// The rows have one region for each pattern in the AWS SDK's partitions.
 func TestPartitionOf(t *testing.T) {
 	for region, want := range map[string]string{
 		"us-east-1": "aws", "eu-central-1": "aws", "il-central-1": "aws", "mx-central-1": "aws", "local": "aws", "": "aws",

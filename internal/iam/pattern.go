@@ -13,9 +13,9 @@ import (
 type pattern struct {
 	text   string // as written
 	tokens []token
-	plain  bool // one literal token at most: text comparison will do
-	least  int  // no text with fewer bytes matches
-	// literal is the last literal token, where it is not also the first.
+	plain  bool // at most one literal token, so comparing texts is enough
+	least  int  // every matching text has at least this many bytes
+	// literal is the last literal token, unless that is the first token too.
 	literal string
 }
 
@@ -41,7 +41,7 @@ type token struct {
 
 type variable struct {
 	key        string // in the form of lowerKey
-	hash       uint32 // hashKey of it
+	hash       uint32 // the hashKey of key
 	name       string // as written
 	hasDefault bool
 }
@@ -50,8 +50,8 @@ type variable struct {
 type patternMode struct {
 	wildcards bool
 	variables bool
-	// segments keeps wildcards between colons, save a * that ends a segment
-	// (UG reference_policies_elements_resource).
+	// segments keeps wildcards from crossing colons, except a * that ends a segment (UG
+	// reference_policies_elements_resource).
 	segments bool
 }
 
@@ -86,8 +86,8 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 					star = true
 				}
 			}
-			// *? is ?* as well, and in this order a star's run can end only
-			// where the literal after it begins.
+			// *? means the same as ?*. With the ? first, a star's run can only end where the
+			// next literal begins.
 			if marks > 0 {
 				kind := oneToken
 				if mode.segments {
@@ -167,7 +167,7 @@ func parseVariable(s string) (t token, width int, err error) {
 	}
 	value := ""
 	if hasDefault {
-		// The default may hold a brace.
+		// The default value may contain a brace.
 		quoted, found := strings.CutPrefix(strings.TrimLeft(rest[1:], " "), "'")
 		if found {
 			value, rest, found = strings.Cut(quoted, "'")
@@ -187,8 +187,8 @@ func parseVariable(s string) (t token, width int, err error) {
 	return token{kind: variableToken, text: value, variable: v}, len(s) - len(rest) + 1, nil
 }
 
-// resolve returns the value of a variable: its key's value, if the context has exactly
-// one, or the default.
+// resolve returns the value of a variable: the value of its key, if the context has exactly one,
+// or the default.
 func (t *token) resolve(ctx *Context) (string, bool) {
 	if v := ctx.lookup(t.variable.key, t.variable.hash); v != nil && !v.list {
 		return v.one[0], true
@@ -205,22 +205,22 @@ func (p *pattern) match(s string, ctx *Context, fold bool, w *work) bool {
 		return false
 	}
 	w.add(1 + len(s)>>6)
-	// Most patterns that do not match lack their last literal.
+	// Most texts that do not match lack the pattern's last literal.
 	if p.literal != "" && !fold && !strings.Contains(s, p.literal) {
 		return false
 	}
 	return glob(p.tokens, s, ctx, fold, w)
 }
 
-// glob matches tokens against s without recursion or allocation. A * that may
-// cross colons is one point to come back to; after it, a * that may not is
-// another. One point of each sort is enough: the shortest match for an earlier *
-// of the same sort leaves the later one every choice, and a * that keeps within
-// its segment has no choice left once a colon has been matched after it.
+// glob matches tokens against s without recursion or allocation. To backtrack, it remembers two
+// stars: the last * that may cross colons and, if a * that may not cross colons follows it, the
+// last of those. One of each kind is enough. The shortest match for an earlier * of the same
+// kind leaves all choices to the later one, and a * that stays in its segment has no choice left
+// once a later token has matched a colon.
 //
-// Discarded tokens, when a star takes one character more, and long texts count for w.
-// They could be as many as the tokens times the length of s, and a caller may have
-// written both. Once w is used up there is no result.
+// When a star takes one more character, the discarded tokens count for w, and so do long texts.
+// There could be as many as the tokens times the length of s, and a caller may have written
+// both. Once w is used up, the result has no meaning.
 func glob(tokens []token, s string, ctx *Context, fold bool, w *work) bool {
 	const none = -1
 	ti, si := 0, 0
@@ -275,17 +275,17 @@ func glob(tokens []token, s string, ctx *Context, fold bool, w *work) bool {
 		if w.spent() {
 			return false
 		}
-		// Nothing fits here: let the last star take one character more.
+		// The token does not match here, so the last star takes one more character.
 		switch {
 		case narrow != none && narrowAt < len(s) && s[narrowAt] != ':':
 			w.add(1 + ti - narrow)
 			from := narrowAt + runeWidth(s[narrowAt:])
 			if narrowAt, ok = skip(tokens, narrow, s, from, fold); !ok {
-				return false // nor has an earlier star a place for it
+				return false // then an earlier star has no place for the literal either
 			}
 			w.add((narrowAt - from) >> 6)
 			if strings.IndexByte(s[from:narrowAt], ':') >= 0 {
-				// Its segment has no place for what follows.
+				// The star cannot reach the next literal without leaving its segment.
 				narrowAt = len(s)
 				continue
 			}
@@ -302,7 +302,8 @@ func glob(tokens []token, s string, ctx *Context, fold bool, w *work) bool {
 	}
 }
 
-// marked is the width of the characters that a run of ? takes, as far as it gets.
+// marked returns the width of the characters that a run of ? takes. If ok is false, it is the
+// width up to the failure.
 func marked(s string, t *token) (width int, ok bool) {
 	for range t.count {
 		if width == len(s) || t.kind == oneInSegment && s[width] == ':' {
@@ -313,8 +314,7 @@ func marked(s string, t *token) (width int, ok bool) {
 	return width, true
 }
 
-// skip finds where a star's run may end at the earliest: where the literal after
-// it begins.
+// skip returns the first place where a star's run may end: the beginning of the next literal.
 func skip(tokens []token, star int, s string, from int, fold bool) (at int, ok bool) {
 	if star+1 == len(tokens) || tokens[star+1].kind != literalToken || fold {
 		return from, true

@@ -40,11 +40,11 @@ type Position struct {
 	Line, Column int
 }
 
-// PolicyError says where a document departs from the policy grammar.
+// PolicyError describes a violation of the policy grammar.
 type PolicyError struct {
 	Policy       string // the name given to ParsePolicy
 	Line, Column int
-	Path         string // as in "Statement[0].Condition.StringEquals"; empty for the whole document
+	Path         string // such as "Statement[0].Condition.StringEquals"; empty for the whole document
 	Reason       string
 }
 
@@ -53,7 +53,7 @@ func (e *PolicyError) Error() string {
 	return located(e.Policy, e.Line, e.Column, e.Path, e.Reason)
 }
 
-// Warning is something in a valid document that cannot have been meant.
+// Warning describes a part of a valid document that is probably a mistake.
 type Warning PolicyError
 
 // String has the form of PolicyError.Error.
@@ -90,7 +90,7 @@ type statement struct {
 	path       string
 
 	actions      []entry
-	known        uint64 // which rows of the table of actions the element matches
+	known        uint64 // bits for the rows of the table of actions that the element matches
 	notAction    bool
 	resources    []entry
 	notResource  bool
@@ -98,7 +98,7 @@ type statement struct {
 	principals   *principals
 	conditions   []condition
 	hasCondition bool    // it has an element Condition, which may be empty
-	unfilled     []place // it, or an operator in it, where nothing is in there
+	unfilled     []place // the Condition element, or operators in it, that are empty
 }
 
 // place is the position of a part of a statement. Its path is built on demand, since a
@@ -110,7 +110,7 @@ type place struct {
 	index int    // in the element's list; -1 where it is no list
 }
 
-// placeOf is that of a value in an element of a statement.
+// placeOf returns the place of a value in an element of a statement.
 func placeOf(value, element *node, s *statement) place {
 	p := place{at: value.start, in: s, name: element.name, index: -1}
 	if value != element {
@@ -131,8 +131,8 @@ func (p *place) path() string {
 type entry struct {
 	pattern
 	place
-	// never is set for an entry that is kept from matching: in an Allow, a
-	// wildcard where the resource type should be.
+	// never is set for an entry that must not match anything: in an Allow, one with a wildcard
+	// where the resource type should be.
 	never bool
 }
 

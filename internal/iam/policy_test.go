@@ -31,7 +31,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 		document string
 		kind     iam.Kind
 		path     string
-		reason   string // a part of it
+		reason   string // expected in the reason
 	}{
 		// JSON.
 		{``, 0, "", "not JSON: the document ends where a value should be"},

@@ -28,8 +28,8 @@ const (
 	ServicePrincipal PrincipalType = "Service"
 )
 
-// Principal is the maker of a request, as trust policies match it. The zero value
-// matches only a Deny for everybody.
+// Principal is the caller of a request, as trust policies match it. The zero value matches only
+// a Deny for everyone.
 type Principal struct {
 	Type PrincipalType
 	// ARN is the ARN of the user, of the role session
@@ -39,11 +39,11 @@ type Principal struct {
 	ARN string
 	// Account is the twelve digits of the principal's account.
 	Account string
-	// RoleARN is the ARN, path included, of the IAM role that a role session is of.
+	// RoleARN is the ARN, including the path, of a role session's IAM role.
 	RoleARN string
 }
 
-// ErrNotAPrincipal says that an ARN does not name a principal.
+// ErrNotAPrincipal is the error for an ARN that does not name a principal.
 var ErrNotAPrincipal = errors.New("not the ARN of a user, role, role session, account or identity provider")
 
 // PrincipalFromARN returns the principal of an ARN: an IAM user, a role session, a
@@ -95,7 +95,7 @@ func (p *Principal) inAccount() bool {
 	return false
 }
 
-// federated reports whether the trust policy decides alone.
+// federated reports whether the trust policy is the only policy that decides.
 func (p *Principal) federated() bool {
 	return p.Type == WebIdentityPrincipal || p.Type == SAMLPrincipal || p.Type == ServicePrincipal
 }
@@ -114,23 +114,23 @@ type principals struct {
 	place
 }
 
-// grant is how far naming a principal carries, within an account
-// (UG reference_policies_evaluation-logic, resource-based policies).
+// grant describes which other policies must still allow, within an account, after an element has
+// named the principal (UG reference_policies_evaluation-logic, resource-based policies).
 type grant uint8
 
 const (
 	grantNone grant = iota
-	// grantAccount delegates: the identity-based policies have to allow too,
-	// and so do boundary and session policy.
+	// grantAccount delegates to the account: the identity-based policies, the boundary and the
+	// session policies must allow too.
 	grantAccount
-	// grantRole makes identity-based policies unnecessary; boundary and
-	// session policy still limit.
+	// grantRole needs no identity-based policy. The boundary and the session policies must still
+	// allow.
 	grantRole
 	// grantDirect needs no other policy.
 	grantDirect
 )
 
-// match says how the element names the principal, grantNone when it does not.
+// match returns how the element names the principal, or grantNone.
 func (e *principals) match(p *Principal, deny bool) grant {
 	if e.not {
 		return e.matchNot(p, deny)
@@ -138,9 +138,9 @@ func (e *principals) match(p *Principal, deny bool) grant {
 	best := grantNone
 	switch {
 	case e.everyone && (deny || p.inAccount()):
-		// Everybody, also for identities without policies: "no other
-		// permissions are required" (UG reference_policies_elements_principal).
-		// In an Allow it does not stand for callers of identity providers.
+		// "*" stands for everyone, including identities without policies: "no other permissions
+		// are required" (UG reference_policies_elements_principal). In an Allow it does not
+		// include callers of identity providers.
 		best = grantDirect
 	case p.inAccount() && contains(e.users, p.ARN):
 		best = grantDirect
@@ -171,7 +171,7 @@ func (e *principals) matchNot(p *Principal, deny bool) grant {
 		self := contains(e.users, p.ARN) || p.Type == AccountPrincipal && account
 		role := p.Type == RoleSessionPrincipal && contains(e.roles, p.RoleARN)
 		any = account || self || role
-		// Naming the role spares all its sessions.
+		// Naming the role exempts all its sessions.
 		all = account && (self || role) && (p.Type != RoleSessionPrincipal || role)
 	case p.Type == ServicePrincipal:
 		any = contains(e.services, p.ARN)

@@ -10,20 +10,19 @@ import (
 
 // Limits of a simulation that AWS does not have.
 const (
-	// MaxSimulated is how many combinations of actions and resources there may be.
+	// MaxSimulated limits the number of combinations of actions and resources.
 	MaxSimulated = 10_000
-	// MaxSimulateOutput is the size of one page in bytes, as XML. A page ends
-	// before it would be larger.
+	// MaxSimulateOutput limits the size of a page in bytes, as XML.
 	MaxSimulateOutput = 1 << 20
-	// maxPageWork is how many steps of work end a page.
+	// maxPageWork is the number of steps of work after which a page ends.
 	maxPageWork = 1 << 22
 )
 
-// The types of this file have the member names of IAM's SimulateCustomPolicy, so
-// that encoding/json reads and writes the JSON of the AWS CLI.
+// The types of this file have the member names of IAM's SimulateCustomPolicy, so that
+// encoding/json reads and writes the AWS CLI's JSON.
 
-// SimulateInput is a request of SimulateCustomPolicy, and of SimulatePrincipalPolicy
-// but for the principal.
+// SimulateInput is a request of SimulateCustomPolicy or, without the principal, of
+// SimulatePrincipalPolicy.
 type SimulateInput struct {
 	PolicyInputList                    []string       `json:",omitempty"` // needed, unless there is a source or a ResourcePolicy
 	PermissionsBoundaryPolicyInputList []string       `json:",omitempty"` // one at most
@@ -140,8 +139,8 @@ type simulation struct {
 	work work // done for the page
 }
 
-// page answers as many of the questions, actions first, as MaxItems and the limits
-// allow. The marker is the number of those before it.
+// page answers as many questions, in the order of the actions, as MaxItems and the limits allow.
+// The marker is the number of questions before the page.
 func (s *simulation) page(ctx context.Context, in *SimulateInput) (*SimulateOutput, error) {
 	from, total := 0, len(s.actions)*len(s.resources)
 	maxItems := in.MaxItems
@@ -220,7 +219,7 @@ func textSize(s string) int {
 // evaluate answers one question.
 func (s *simulation) evaluate(action, resource string) (EvaluationResult, error) {
 	r := &Request{Principal: s.principal, Action: action, Resource: resource, Owner: s.owner, Context: s.context}
-	// As the API asks it: a call without DbName is about every database.
+	// The API treats a call without DbName as a request for every database.
 	if strings.EqualFold(action, getCredentialsWithIAM) && strings.HasSuffix(resource, "/*") && len(s.context.Lookup(databaseKey)) == 0 {
 		r.Every, r.EveryKey = true, databaseKey
 	}
@@ -244,7 +243,8 @@ func (s *simulation) evaluate(action, resource string) (EvaluationResult, error)
 	return result, nil
 }
 
-// matched are the statements with the effect that decided, be it in vain.
+// matched returns the matching statements with an effect. Allow statements are included even if
+// the request is denied.
 func (s *simulation) matched(q *query, allow bool) []MatchedStatement {
 	matched := []MatchedStatement{}
 	s.policies.each(func(layer Layer, p *Policy) {

@@ -256,7 +256,7 @@ func TestSimulatePagesBySize(t *testing.T) {
 	}
 }
 
-// A page ends when much has been looked through for it, too.
+// A page also ends after a limited amount of work.
 func TestSimulatePagesByWork(t *testing.T) {
 	in := &iam.SimulateInput{
 		PolicyInputList: []string{`{"Statement":[` + strings.Repeat(`{"Effect":"Allow","Action":"a:*b","Resource":"*"},`, 2400) + `{` + allowAll + `}]}`},
@@ -271,7 +271,7 @@ func TestSimulatePagesByWork(t *testing.T) {
 	}
 }
 
-// canceled is a context that is done after it has been asked so many times.
+// canceled is a context that is canceled after a number of calls of Err.
 type canceled struct {
 	context.Context
 	asked, after int
@@ -292,7 +292,7 @@ func TestSimulateEndsWithItsCaller(t *testing.T) {
 	}
 }
 
-// With a source, what it has comes first, and the input adds to it.
+// With a source, the source's own policies come first, and the input adds to them.
 func TestSimulateSource(t *testing.T) {
 	own, err := iam.ParsePolicy(iam.IdentityPolicy, "PolicyInputList.1", []byte(identity(`"Effect":"Allow","Action":"a:*","Resource":"arn:aws:s3:::${aws:username}"`)))
 	if err != nil {

@@ -1,7 +1,6 @@
 package iam
 
-// StatementMatch says of one statement whether it applies to a request, and if
-// not, why.
+// StatementMatch reports whether a statement applies to a request, and if not, why.
 type StatementMatch struct {
 	Layer      Layer
 	Policy     string
@@ -16,9 +15,9 @@ type StatementMatch struct {
 	Mismatch string
 }
 
-// Trace evaluates every statement for itself, in the order identity-based
-// policies, permissions boundary, session policies, trust policy. It is for
-// explaining a decision; Evaluate is for making one.
+// Trace evaluates every statement separately, in the order identity-based policies, permissions
+// boundary, session policies, trust policy. Use it to explain a decision, and Evaluate to make
+// one.
 func (p *Policies) Trace(r *Request) []StatementMatch {
 	var matches []StatementMatch
 	p.each(func(layer Layer, policy *Policy) {

@@ -56,7 +56,7 @@ func parseDecimal(s string) (decimal, bool) {
 	return d, true
 }
 
-// scaled writes a number with an exponent out.
+// scaled writes a number without its exponent.
 func scaled(mantissa, exponent string) (decimal, bool) {
 	shift, err := strconv.Atoi(exponent)
 	d, ok := parseDecimal(mantissa)
@@ -248,8 +248,8 @@ func parsePrefix(s string) (netip.Prefix, bool) {
 	return prefix.Masked(), true
 }
 
-// parseAddr reads an address. An IPv4 address in IPv6 notation is the IPv4
-// address, or a Deny for it could be walked around.
+// parseAddr reads an address. An IPv4 address in IPv6 notation counts as the IPv4 address,
+// because otherwise a caller could bypass a Deny.
 func parseAddr(s string) (netip.Addr, bool) {
 	addr, err := netip.ParseAddr(s)
 	if err != nil || addr.Zone() != "" {

@@ -67,13 +67,13 @@ func hostileRequests(tb testing.TB) map[string]func(effect string) (iam.Policies
 	}
 }
 
-// TestWorkIsBounded: a decision takes a bounded number of steps. If these are not enough it is a
-// denial, whether an Allow or a Deny is undecided.
+// TestWorkIsBounded: a decision takes a limited number of steps. If they are not enough the
+// request is denied, whether an Allow or a Deny is undecided.
 func TestWorkIsBounded(t *testing.T) {
 	for name, attack := range hostileRequests(t) {
 		for _, effect := range []string{"Allow", "Deny"} {
 			policies, request := attack(effect)
-			// The last pattern is counted when it has been thrown away.
+			// The steps of the last pattern may exceed the limit a little.
 			if steps := policies.Steps(request); steps > iam.MaxWork+iam.MaxWork/8 {
 				t.Errorf("%s (%s): %d steps, want at most %d", name, effect, steps, iam.MaxWork)
 			}

@@ -15,24 +15,24 @@ import (
 	"github.com/daypass/daypass/internal/filemode"
 )
 
-// File is a keyring on disk and the keyring that is in force. Any number of
-// processes may have one file open: each sees the others' changes at its next
-// Reload, and their changes exclude one another. Safe for concurrent use.
+// File is a keyring on disk, with the keyring that is in force. Any number of processes may have
+// the same file open. Each sees the others' changes at its next Reload, and only one process at
+// a time can change the file. Safe for concurrent use.
 //
-// The file is replaced as a whole (written beside itself, synced, renamed), so
-// that it is the old one or the new one after a crash at any moment. It must be
-// private, as package filemode has it.
+// The file is replaced as a whole (written next to the old one, synced, renamed), so that a
+// crash leaves either the old file or the new one. It must be private, as package filemode
+// defines it.
 type File struct {
 	path    string
 	current atomic.Pointer[Keyring]
 
 	mu   sync.Mutex // guards what follows, and the order of changes to current
 	seen []byte     // content of the file when current was read from it
-	err  error      // why the file is not what is in force; nil: it is
+	err  error      // why the file cannot be used; nil: the file is in force
 }
 
-// LoadFile reads a keyring that exists. The error wraps fs.ErrNotExist if it does
-// not; every other error says what the operator can do.
+// LoadFile reads an existing keyring. If the file does not exist, the error wraps
+// fs.ErrNotExist. Every other error tells the operator what to do.
 func LoadFile(path string) (*File, error) {
 	data, k, err := read(path)
 	if err != nil {
@@ -43,9 +43,9 @@ func LoadFile(path string) (*File, error) {
 	return f, nil
 }
 
-// OpenFile is LoadFile, and makes a keyring with fresh keys if there is none. Its
-// directory must exist. Of several processes that do this at once one makes the
-// keyring, and all get that one.
+// OpenFile is LoadFile, but makes a keyring with fresh keys if the file does not exist. The
+// directory must exist. If several processes do this at the same time, one makes the keyring and
+// all use it.
 func OpenFile(path string, now time.Time) (*File, error) {
 	f, err := LoadFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -60,10 +60,9 @@ func OpenFile(path string, now time.Time) (*File, error) {
 // Current returns the current keyring.
 func (f *File) Current() *Keyring { return f.current.Load() }
 
-// Reload brings a changed file into force and says whether it did. A file that
-// cannot be used changes nothing: the keyring in force stays. The error for it is
-// returned once, so that a caller may call Reload every second and log what it
-// returns; Err has it for as long as it lasts.
+// Reload puts a changed file in force and reports whether it did. If the file cannot be used,
+// the keyring in force stays. Reload returns the error once, so that a caller may call it every
+// second and log its errors. Err returns the error as long as it lasts.
 func (f *File) Reload() (changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,9 +83,8 @@ func (f *File) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// Err returns why the file was not usable at the last Reload, nil when it was. It
-// is for readiness checks: the process works on with the keyring in force, but a
-// restart would not.
+// Err returns why the file could not be used at the last Reload, or nil. It is for readiness
+// checks: the process keeps working with the keyring in force, but could not be restarted.
 func (f *File) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,7 +108,7 @@ func (f *File) Update(change func(*Keyring) *Keyring) (*Keyring, error) {
 	}
 	next := change(k)
 	data := next.Marshal()
-	if _, err := Parse(data); err != nil { // what cannot be read back is never written
+	if _, err := Parse(data); err != nil { // never write a keyring that cannot be read back
 		return nil, fmt.Errorf("keyring %s: the changed keyring %w", f.path, err)
 	}
 	if err := replace(f.path, locked, data); err != nil {
@@ -123,8 +121,8 @@ func (f *File) Update(change func(*Keyring) *Keyring) (*Keyring, error) {
 
 func read(path string) ([]byte, *Keyring, error) { return readChanged(path, nil) }
 
-// readChanged returns no keyring if the file's content is seen. Comparing the
-// content costs no more than a stat and, unlike one, never misses a change.
+// readChanged returns no keyring if the content of the file equals seen. Comparing the content
+// costs no more than a stat and, unlike a stat, never misses a change.
 func readChanged(path string, seen []byte) ([]byte, *Keyring, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -157,8 +155,8 @@ func readChanged(path string, seen []byte) ([]byte, *Keyring, error) {
 	return data, k, nil
 }
 
-// create writes a file that must not exist yet. It is linked into place when it is
-// complete, so that nobody reads half of it and the first of several wins.
+// create writes a file that must not exist yet. It links the file into place when it is
+// complete, so that no process reads half of it, and the first of several processes wins.
 func create(path string, data []byte) error {
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.new") // mode 0600
 	if err != nil {
@@ -174,9 +172,9 @@ func create(path string, data []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// replace puts data in the place of the file at path, which the caller has locked.
-// From the rename on the lock is no longer its own: the new file is another one, which
-// the next holder may have locked already, and name is that holder's.
+// replace replaces the file at path, which the caller has locked. After the rename the caller's
+// lock no longer protects path and name: it is on the old file, and another process may already
+// have locked the new one.
 func replace(path string, old *os.File, data []byte) error {
 	name := path + ".new" // only the holder of the lock writes it
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

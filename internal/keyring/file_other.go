@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// The server and `daypass keys` need a system with flock. The rest of the program,
-// which reads no keyring unless it is told to, runs without.
+// The server and `daypass keys` need a system with flock. Other commands work without it, unless
+// they are told to read a keyring.
 
 func lock(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 

@@ -8,11 +8,12 @@ import (
 	"syscall"
 )
 
-// lock returns the file at path, held alone until it is closed. The keyring is its
-// own lock: the file is opened again when another process replaced it meanwhile.
+// lock opens the file at path and locks it exclusively until it is closed. The lock is on the
+// keyring file itself, so if another process has replaced the file meanwhile, lock starts again
+// with the new one.
 func lock(path string) (*os.File, error) {
 	for {
-		file, err := os.OpenFile(path, os.O_RDWR, 0) // NFS locks only what may be written
+		file, err := os.OpenFile(path, os.O_RDWR, 0) // NFS needs write access for an exclusive lock
 		if err != nil {
 			return nil, err
 		}
@@ -42,7 +43,7 @@ func lock(path string) (*os.File, error) {
 	}
 }
 
-// keepOwner gives file to the owner of old, if that is another.
+// keepOwner gives file to the owner of old, if they differ.
 func keepOwner(file, old *os.File) error {
 	from, err := old.Stat()
 	if err != nil {

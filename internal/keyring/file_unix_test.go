@@ -77,7 +77,7 @@ func TestOpenFileAtOnce(t *testing.T) {
 	onlyFile(t, path)
 }
 
-// Every one of many updates at once by several holders is in the file at the end.
+// No update is lost if several users of the file make many at the same time.
 func TestUpdatesExcludeOneAnother(t *testing.T) {
 	first, path := newFile(t)
 	var wg sync.WaitGroup
@@ -128,8 +128,8 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// Whatever happens to the file, the keyring in force stays, the reason is told
-// once, and everything is well again when the file is.
+// Whatever happens to the file, the keyring in force stays, Reload returns the error once, and
+// works again when the file is repaired.
 func TestReloadRefuses(t *testing.T) {
 	for name, row := range map[string]struct {
 		damage func(t *testing.T, path string, data []byte)
@@ -183,8 +183,8 @@ func TestReloadRefuses(t *testing.T) {
 	}
 }
 
-// When root rotates, the server's user can still read the file. Only root can show
-// it; for others the owner is theirs before and after.
+// After a rotation by root the server's user can still read the file. Only a test run by root can
+// show this, because other users can only have files of their own.
 func TestUpdateKeepsOwner(t *testing.T) {
 	f, path := newFile(t)
 	owner := os.Getuid()

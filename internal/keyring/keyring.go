@@ -93,7 +93,7 @@ type Keyring struct {
 	upstream   *key
 	verifier   *Verifier
 
-	// Of one of several servers (Shared.With):
+	// For one of several servers (Shared.With):
 	waiting    *key      // a session key that opens and does not seal yet; nil: none
 	signsUntil time.Time // when the key that signs has to be certified again; zero: never
 }

@@ -94,7 +94,7 @@ func TestRotateKeepsWhatCanBeAlive(t *testing.T) {
 		{36*time.Hour + keyring.Margin, false, false},
 	} {
 		now := at.Add(row.after)
-		// Both while the old key is still in the file, and after a rotation dropped it.
+		// Check with the old key in the file, and after a rotation that may have dropped it.
 		for _, k := range []*keyring.Keyring{second1, second1.Rotate(now, now)} {
 			if err := k.Verifier().Verify(firstID, msg, firstSig, now); (err == nil) != row.verify {
 				t.Errorf("Verify %v after the rotation = %v, want accepted: %t", row.after, err, row.verify)
@@ -122,7 +122,7 @@ func TestRotateDropsExpiredKeys(t *testing.T) {
 	for _, info := range k.Keys(now) {
 		count[info.Purpose]++
 	}
-	// One in use, and those superseded less than 1 h 5 min and 36 h 5 min ago.
+	// The key in use, and the keys superseded less than 1 h 5 min or 36 h 5 min ago.
 	want := map[keyring.Purpose]int{keyring.Credential: 3, keyring.Session: 38, keyring.Upstream: 1}
 	if fmt.Sprint(count) != fmt.Sprint(want) {
 		t.Errorf("keys after 50 hourly rotations: %v, want %v", count, want)
@@ -143,19 +143,19 @@ func TestRotateActivatesLater(t *testing.T) {
 	if bytes.Equal(newID, oldID) {
 		t.Error("the old key signs when the new one is active")
 	}
-	// Another machine's clock is behind: it must know the key already.
+	// A machine whose clock is behind must accept the key already.
 	if err := k.Verifier().Verify(newID, []byte("m"), newSig, activate.Add(-time.Minute)); err != nil {
 		t.Errorf("Verify with a key not active yet = %v", err)
 	}
 
-	// A rotation at once, while another is pending, goes in between.
+	// A key that becomes active at once is used until a pending key becomes active.
 	both := k.Rotate(epoch.Add(second), epoch)
 	nowID, _ := both.Sign(epoch.Add(second), nil)
 	laterID, _ := both.Sign(activate, nil)
 	if bytes.Equal(nowID, oldID) || bytes.Equal(nowID, newID) || !bytes.Equal(laterID, newID) {
 		t.Errorf("keys in use: %x then %x; want a third key, then the pending %x", nowID, laterID, newID)
 	}
-	// A clock that was set back before everything: the oldest key, which all know.
+	// If the clock is before all keys, the oldest key signs, because all machines have it.
 	id, _ := both.Sign(epoch.Add(-time.Hour), nil)
 	if !bytes.Equal(id, oldID) {
 		t.Error("before all activations, not the oldest key signs")

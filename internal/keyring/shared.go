@@ -21,11 +21,11 @@ import (
 // Roots.
 type Shared struct {
 	serial uint64
-	epoch  uint64 // signers of an earlier one are to be replaced
-	floor  uint64 // signers of an earlier one are refused
+	epoch  uint64 // signers of an earlier epoch must be replaced
+	floor  uint64 // signers of an earlier epoch are refused
 
-	// brought are credential keys from a keyring file. They sign while epoch is 0, and check
-	// until broughtUntil.
+	// brought are credential keys from a keyring file. They sign while epoch is 0, and are
+	// accepted in checks until broughtUntil.
 	brought      []*key
 	broughtUntil time.Time
 
@@ -53,9 +53,9 @@ func SharedOf(k *Keyring) *Shared {
 // Serial grows with every change.
 func (s *Shared) Serial() uint64 { return s.serial }
 
-// After reports whether s counts where both are there: the one with the later serial
-// number, and of two that were made from the same one, by whoever did not see the other,
-// the one that refuses and replaces more. Everyone decides alike, and never for both.
+// After reports whether s wins over other if both exist. The later serial number wins. If two
+// copies with the same number were made independently, the one that refuses and replaces more
+// wins. Every server decides alike, and never for both.
 func (s *Shared) After(other *Shared) bool {
 	if by := cmp.Or(cmp.Compare(s.serial, other.serial), cmp.Compare(s.floor, other.floor), cmp.Compare(s.epoch, other.epoch)); by != 0 {
 		return by > 0
@@ -63,8 +63,8 @@ func (s *Shared) After(other *Shared) bool {
 	return bytes.Compare(s.Marshal(), other.Marshal()) > 0
 }
 
-// Keeps reports whether s has what a change made other of: its latest session key, and
-// the signers that it asked for or had refused.
+// Keeps reports whether s still contains the change that made other: its latest session key, and
+// the epoch and floor that it set for signers.
 func (s *Shared) Keeps(other *Shared) bool {
 	latest := other.session[len(other.session)-1]
 	if other.next != nil {
@@ -74,8 +74,8 @@ func (s *Shared) Keeps(other *Shared) bool {
 	return has && s.epoch >= other.epoch && s.floor >= other.floor
 }
 
-// Epoch is the epoch of signers that need not be replaced. While it is 0, the keys from the
-// keyring file sign.
+// Epoch is the earliest epoch whose signers need no replacement. While it is 0, the keys from
+// the keyring file sign.
 func (s *Shared) Epoch() uint64 { return s.epoch }
 
 // Floor is the earliest epoch of signers that are accepted.
@@ -94,8 +94,8 @@ func (s *Shared) changed(now time.Time) *Shared {
 	return &next
 }
 
-// Rotate asks every server for a new signing key and adds a session key, which seals
-// nothing before Activate.
+// Rotate requires a new signing key from every server, and adds a session key that is not used
+// for sealing before Activate.
 func (s *Shared) Rotate(now time.Time) *Shared {
 	next := s.changed(now)
 	if next.epoch == 0 && len(next.brought) > 0 {
@@ -108,7 +108,7 @@ func (s *Shared) Rotate(now time.Time) *Shared {
 	return next
 }
 
-// Activate makes the session key that Rotate added the one that seals.
+// Activate starts sealing with the session key that Rotate added.
 func (s *Shared) Activate(now time.Time) *Shared {
 	next := s.changed(now)
 	if next.next != nil {
@@ -227,13 +227,13 @@ func NewSigner(now time.Time) *Signer { return &Signer{generate(Credential, now)
 // ID names the key: 16 hexadecimal digits.
 func (s *Signer) ID() string { return s.key.hexID() }
 
-// Public is what checks what the key signs.
+// Public returns the public half, which checks the key's signatures.
 func (s *Signer) Public() ed25519.PublicKey { return s.key.public() }
 
-// Public is a credential key of any server, to check with.
+// Public is the public half of any server's credential key.
 type Public struct {
 	Key   ed25519.PublicKey
-	Until time.Time // when nothing that it signed can be alive
+	Until time.Time // when nothing that the key signed can still be valid
 }
 
 // PublicID is the identifier of a key with this public half.
@@ -243,9 +243,9 @@ func PublicID(public ed25519.PublicKey) string {
 	return k.hexID()
 }
 
-// With returns the keyring of one of several servers: it signs with own, until
-// signsUntil, and checks with every known key. Without an own key it signs with those
-// that were brought along from a keyring file. now decides which of those are left.
+// With returns the keyring of one of several servers. It signs with own until signsUntil, and
+// checks with every known key. If own is nil it signs with the keys from the keyring file. now
+// decides which of those keys are left.
 func (s *Shared) With(own *Signer, signsUntil time.Time, known []Public, now time.Time) *Keyring {
 	k := &Keyring{session: s.session, waiting: s.next, upstream: s.upstream, signsUntil: signsUntil}
 	v := &Verifier{keys: make(map[keyID]verifyingKey, len(known)+len(s.brought)+1)}

@@ -14,7 +14,7 @@ const (
 	opIdentity   opcode = iota
 	opField             // name
 	opLiteral           // value
-	opChain             // args[1] applied to what args[0] gives
+	opChain             // args[1] applied to the result of args[0]
 	opIndex             // value
 	opSlice             // bounds
 	opFlatten           // args[0]
@@ -43,7 +43,7 @@ type node struct {
 
 var identity = &node{op: opIdentity}
 
-// expref is an expression that is handed to a function.
+// expref is an expression that is an argument of a function.
 type expref struct{ body *node }
 
 func (n *node) eval(value any) (any, error) {

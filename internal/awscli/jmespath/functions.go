@@ -287,7 +287,7 @@ func merge(args []any) (any, error) {
 			for key, value := range arg.All() {
 				merged.Set(key, value)
 			}
-		case []any: // an empty one has nothing to merge
+		case []any: // an empty list: nothing to merge
 			if len(arg) > 0 {
 				return nil, &EvalError{"cannot convert dictionary update sequence element #0 to a sequence"}
 			}

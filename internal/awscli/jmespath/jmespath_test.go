@@ -98,7 +98,7 @@ func TestAgainstPython(t *testing.T) {
 		got, err := compiled.Search(document)
 		switch {
 		case e.Error != "":
-			// A message that holds the address of a Python object cannot be equal.
+			// A message with the address of a Python object cannot be reproduced.
 			if err == nil || err.Error() != e.Error && !strings.Contains(e.Error, "object at 0x") {
 				t.Errorf("%s: Search(%s) = %v, want %s", e.Document, e.Expression, err, e.Error)
 			}
@@ -152,7 +152,7 @@ func FuzzCompile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, expression string) {
 		compiled, err := jmespath.Compile(expression)
-		if err != nil || len(expression) > 400 { // longer ones may nest as deep as is allowed
+		if err != nil || len(expression) > 400 { // longer ones may reach the limit of nesting
 			return
 		}
 		if compiled.String() != expression {
