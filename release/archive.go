@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// writeArchives writes, for each platform, an archive for people without a package manager: the
+// writeArchives writes an archive for each platform, for people without a package manager: the
 // program, its manual, completions and licences.
 func (r *release) writeArchives() error {
 	for _, b := range r.binaries {
@@ -67,7 +67,7 @@ func (r *release) writeArchives() error {
 	return nil
 }
 
-// completionFile is the name under which each shell looks for completions.
+// completionFile is the name under which each shell looks for its completions.
 var completionFile = map[string]string{"bash": "daypass", "zsh": "_daypass", "fish": "daypass.fish"}
 
 // chartVersion and appVersion are the lines of Chart.yaml that a release fills in.

@@ -20,18 +20,18 @@ import (
 
 // release is a release that is being built.
 type release struct {
-	source, out, stage string // source is a clone of its own
+	source, out, stage string // source is a clone made for the build
 	stdout             io.Writer
 
 	commit   string
-	date     time.Time // of the commit; every file in archives, packages and image has it
-	version  string    // as Go has it: v1.2.3, or a pseudo-version where there is no tag
+	date     time.Time // of the commit; all files in archives, packages and image get it
+	version  string    // as Go writes it: v1.2.3, or a pseudo-version if there is no tag
 	binaries []binary
 	written  []string // names of the files in out
 
 	// Documents that come with the binaries.
 	licence, notices, changelog []byte
-	manual                      []file            // gzipped, names without a directory
+	manual                      []file            // gzipped; names without a directory
 	completions                 map[string][]byte // by shell
 }
 
@@ -49,7 +49,7 @@ func (b binary) platform() string { return b.os + "_" + b.arch }
 
 // file is a file for an archive, a package or the image.
 type file struct {
-	path string // slashes, relative
+	path string // relative, with slashes
 	mode fs.FileMode
 	data []byte
 }
@@ -105,7 +105,7 @@ func (r *release) git(args ...string) (string, error) {
 }
 
 // buildBinaries builds the program for each platform. The environment has no influence on the
-// bytes, except for the version of Go, which is in the provenance.
+// bytes, except for the version of Go, which the provenance names.
 func (r *release) buildBinaries(platforms string) error {
 	for _, platform := range strings.Split(platforms, ",") {
 		b := binary{}
@@ -187,8 +187,8 @@ func (r *release) collectDocuments() (err error) {
 	return nil
 }
 
-// collectNotices collects the licences of everything that is in a binary: most of them must be
-// passed on with it.
+// collectNotices collects the licences of everything that the binaries contain. Most licences must
+// be passed on with the program.
 func (r *release) collectNotices() ([]byte, error) {
 	paths := map[string]bool{}
 	for _, b := range r.binaries {

@@ -55,7 +55,7 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// checkManifests looks for fields that no manifest may have, and counts the kinds.
+// checkManifests looks for fields that manifests must not have, and counts the kinds.
 func checkManifests(t *testing.T, manifests []byte) map[string]int {
 	t.Helper()
 	kinds := map[string]int{}
@@ -140,8 +140,8 @@ func validate(t *testing.T, manifests []byte) {
 	}
 }
 
-// checkConfiguration runs the program's own check on a configuration. The files that it names
-// are mounted elsewhere, so they are written next to a copy of it.
+// checkConfiguration runs the program's own check on a configuration. The files that it names are
+// mounted elsewhere, so checkConfiguration writes them next to a copy of it.
 func checkConfiguration(t *testing.T, configuration []byte) {
 	t.Helper()
 	s := released(t)
@@ -172,7 +172,7 @@ func checkConfiguration(t *testing.T, configuration []byte) {
 	}
 }
 
-// TestChartRefuses: the chart refuses values with which the server would start and not work.
+// TestChartRefuses: the chart refuses values with which the server would start but not work.
 func TestChartRefuses(t *testing.T) {
 	program := withHelm(t)
 	for values, want := range map[string]string{
@@ -280,7 +280,7 @@ func TestSystemdUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = bytes.ReplaceAll(text, []byte("/usr/bin/daypass"), []byte(program)) // which is not installed here
+	text = bytes.ReplaceAll(text, []byte("/usr/bin/daypass"), []byte(program)) // the program is not installed here
 	if err := os.WriteFile(unit, text, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestTerraform applies the example, checks each policy with "daypass policy lint", and reads
-// the whole section as the server does.
+// TestTerraform applies the example, checks each policy with "daypass policy lint", and has the
+// server's own code read the whole section.
 func TestTerraform(t *testing.T) {
 	program := ""
 	for _, name := range []string{"terraform", "tofu"} {

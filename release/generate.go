@@ -30,7 +30,7 @@ func (g generated) files() map[string][]byte {
 	}
 }
 
-// generate writes the files again.
+// generate writes the generated files to the source tree.
 func generate(source string) error {
 	g, err := render(source)
 	if err != nil {
@@ -84,7 +84,7 @@ func render(source string) (g generated, err error) {
 	out.WriteString("# Made by \"make manifests\" from deploy/helm with values/single.yaml: change those, or use Helm.\n" +
 		"# What it needs beforehand is in docs/install.md. kubectl apply --namespace daypass --filename daypass.yaml\n")
 	for line := range strings.Lines(string(manifests)) {
-		// These labels name a Helm release, and there is none.
+		// These labels name a Helm release, which does not exist here.
 		if strings.Contains(line, "helm.sh/") || strings.Contains(line, "app.kubernetes.io/managed-by:") || strings.HasPrefix(line, "# Source:") {
 			continue
 		}
@@ -119,8 +119,8 @@ func configurationOf(manifests []byte) ([]byte, error) {
 	}
 }
 
-// composeFile mounts what the chart mounts, at the same paths: directories, since what
-// is mounted file by file does not change when the file is replaced.
+// composeFile mounts the same files as the chart, at the same paths. It mounts directories, because
+// a file that is mounted by itself does not change when it is replaced.
 const composeFile = `# Made by "make manifests". Daypass beside a PostgreSQL; config/daypass.yaml is the chart's, with values/single.yaml.
 # docs/install.md says what has to be in secrets and tls beforehand.
 name: daypass

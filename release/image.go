@@ -25,8 +25,8 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// imageUser is the account that runs the program in the image. It is not root, and it is a
-// number, so that Kubernetes can verify that.
+// imageUser is the account that runs the program in the image. It is not root, and it is a number
+// so that Kubernetes can verify that it is not.
 const imageUser = 65532
 
 // owners are the paths in the image that belong to imageUser; everything else belongs to root.
@@ -59,7 +59,7 @@ func (r *release) writeImage() error {
 	if err != nil {
 		return err
 	}
-	// containerd and skopeo find the image of an archive by this name.
+	// containerd and skopeo find the image in an archive by this name.
 	if err := root.AppendIndex(index, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": r.number()})); err != nil {
 		return err
 	}
@@ -129,7 +129,8 @@ func (r *release) image(b binary) (v1.Image, error) {
 	return mutate.ConfigFile(image, config)
 }
 
-// withParents adds the directories of the files, so that no runtime has to guess their modes.
+// withParents adds the parent directories of the files, so that no runtime has to guess their
+// modes.
 func withParents(list []file) []file {
 	known := map[string]bool{".": true}
 	for _, f := range list {
@@ -144,8 +145,8 @@ func withParents(list []file) []file {
 	return list
 }
 
-// authorities returns the certificates of Mozilla's list as a PEM file. It leaves out those with
-// a restriction on their trust, which a PEM file cannot express.
+// authorities returns the certificates of Mozilla's list as a PEM file. It leaves out certificates
+// with a restriction on their trust, because a PEM file cannot express the restriction.
 func authorities() ([]byte, error) {
 	var out bytes.Buffer
 	for root := range bundle.Roots() {
@@ -177,8 +178,8 @@ func readTree(dir string) ([]file, error) {
 	})
 }
 
-// push pushes the image of an archive, with all platforms, to a registry. It uses the
-// credentials that "docker login" and similar commands have stored.
+// push pushes the image in an archive, with all platforms, to a registry. It uses the credentials
+// that "docker login" and similar commands have stored.
 func push(archive, reference string, stdout io.Writer) error {
 	to, err := name.ParseReference(reference)
 	if err != nil {
@@ -222,7 +223,7 @@ func untar(archive, dir string) error {
 		return err
 	}
 	defer in.Close()
-	root, err := os.OpenRoot(dir) // nothing is written outside of it
+	root, err := os.OpenRoot(dir) // keeps writes inside dir
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func unpackImage(t *testing.T, s site) (root string, config *v1.ConfigFile) {
 		t.Fatal(err)
 	}
 	for parent := root; parent != os.TempDir() && parent != "/"; parent = filepath.Dir(parent) {
-		if err := os.Chmod(parent, 0o755); err != nil { // the image's user has to get there
+		if err := os.Chmod(parent, 0o755); err != nil { // the image's user needs access
 			t.Fatal(err)
 		}
 	}

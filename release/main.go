@@ -1,15 +1,13 @@
-// Command release builds everything that a release of Daypass consists of, from one
-// commit: static binaries, archives, .deb and .rpm packages, the
-// OCI image, the Helm chart, an SBOM of each binary, provenance, checksums and their
-// signature. docs/releasing.md is the playbook.
+// Command release builds a release of Daypass from one commit: static binaries, archives, .deb and
+// .rpm packages, the OCI image, the Helm chart, an SBOM of each binary, provenance, checksums and
+// their signature. docs/releasing.md is the playbook.
 //
-// It needs Go, git and, to sign, ssh-keygen. It needs no network once the modules are
-// there, no Docker and no root, and it publishes nothing: "release push" does that for
-// the image. Two runs at one commit with one version of Go write the same bytes, on any
-// machine and in any directory.
+// It needs Go, git and, to sign, ssh-keygen. It needs neither Docker nor root, and no network once
+// the modules are downloaded. It publishes nothing, except that "release push" pushes the image.
+// Two runs at the same commit with the same version of Go write the same bytes, on any machine and
+// in any directory.
 //
-// It is a module of its own, so that what packages are made with is no dependency of
-// the server.
+// It is a module of its own, so that the server does not depend on the packaging libraries.
 package main
 
 import (
@@ -43,10 +41,10 @@ Examples:
 Flags:
 `
 
-// allPlatforms are what a release is built for.
+// allPlatforms lists the platforms that a release is built for.
 const allPlatforms = "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64"
 
-// options are the flags.
+// options holds the flags.
 type options struct {
 	source, out, platforms string
 	commit                 string

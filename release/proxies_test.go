@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestProxyExamples has nginx and HAProxy judge the configurations of docs/proxies.md.
+// TestProxyExamples checks the configurations in docs/proxies.md with nginx and HAProxy.
 func TestProxyExamples(t *testing.T) {
 	text, err := os.ReadFile("../docs/proxies.md")
 	if err != nil {
@@ -32,7 +32,8 @@ func TestProxyExamples(t *testing.T) {
 		file := filepath.Join(dir, program+".conf")
 		args := []string{"-c", "-f", file}
 		if program == "nginx" {
-			// A test of nginx opens its listeners, and Debian has the stream module as a file.
+			// "nginx -t" opens the listeners, and Debian packages the stream module as a separate
+			// file.
 			configuration = regexp.MustCompile(`listen (443|5439)`).ReplaceAllString(configuration, "listen unix:"+dir+"/$1")
 			configuration = "pid " + dir + "/pid;\nerror_log stderr;\nevents {}\n" + strings.Replace(configuration, "http {", "http {\n    access_log off;", 1)
 			if module := "/usr/lib/nginx/modules/ngx_stream_module.so"; strings.Contains(configuration, "stream {") {

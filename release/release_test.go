@@ -194,7 +194,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestSigningWithAKeyThatIsNotListed leaves no signature that everyone would refuse.
+// TestSigningWithAKeyThatIsNotListed: with such a key no signature is written, because everyone
+// would refuse it.
 func TestSigningWithAKeyThatIsNotListed(t *testing.T) {
 	dir := t.TempDir()
 	key, _, err := makeKey(dir, "other")
@@ -271,7 +272,7 @@ func TestStatements(t *testing.T) {
 	}
 }
 
-// TestArchive unpacks what a person downloads, and asks the program what it is.
+// TestArchive unpacks the archive as a person does, and asks the program for its version.
 func TestArchive(t *testing.T) {
 	s := released(t)
 	packed, err := gzip.NewReader(bytes.NewReader(s.read(t, "*_linux_amd64.tar.gz")))
@@ -337,7 +338,7 @@ func unpack(t *testing.T, r io.Reader, dir string) map[string]bool {
 	}
 }
 
-// TestPackages looks at the packages with the programs that install them.
+// TestPackages reads the packages with the programs that install them.
 func TestPackages(t *testing.T) {
 	s := released(t)
 	installed := []string{"/usr/bin/daypass", "/usr/lib/systemd/system/daypass.service", "/usr/share/man/man1/daypass-connect.1.gz",
@@ -372,7 +373,7 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// TestPush pushes the image to a registry, and gets what was built from it.
+// TestPush pushes the image to a registry, pulls it, and compares it with the built one.
 func TestPush(t *testing.T) {
 	s := released(t)
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))

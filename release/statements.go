@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// writeSBOMs writes what is in each binary, as the binary itself says.
+// writeSBOMs writes an SBOM for each binary, from the build information in the binary.
 func (r *release) writeSBOMs() error {
 	for i := range r.binaries {
 		b := &r.binaries[i]
@@ -42,7 +42,7 @@ func (r *release) sbom(b binary) ([]byte, error) {
 	component := func(kind cdx.ComponentType, path, version, sum string) cdx.Component {
 		purl := "pkg:golang/" + path + "@" + version
 		c := cdx.Component{BOMRef: purl, Type: kind, Name: path, Version: version, PackageURL: purl}
-		// h1: is the SHA-256 of a list of the SHA-256 of each file, as go.sum has it.
+		// An h1: sum is the SHA-256 of a list of the files' SHA-256 sums, as in go.sum.
 		if digest, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(sum, "h1:")); err == nil && sum != "" {
 			c.Hashes = &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: hex.EncodeToString(digest)}}
 		}
@@ -76,7 +76,7 @@ func (r *release) sbom(b binary) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// writeProvenance writes how the files were built: an in-toto statement with SLSA's predicate.
+// writeProvenance describes how the files were built: an in-toto statement with SLSA's predicate.
 // To check it, repeat the build and compare the bytes.
 func (r *release) writeProvenance(builder string) error {
 	statement := &attestation.Statement{Type: attestation.StatementTypeUri, PredicateType: "https://slsa.dev/provenance/v1"}
@@ -121,7 +121,7 @@ func (r *release) writeProvenance(builder string) error {
 	if encoded, err = protojson.Marshal(statement); err != nil {
 		return err
 	}
-	// protojson varies its spaces on purpose.
+	// protojson varies its spaces on purpose, so format its output again.
 	var tidy any
 	if err := json.Unmarshal(encoded, &tidy); err != nil {
 		return err
@@ -142,7 +142,7 @@ func moduleOnce(module *debug.Module, seen map[string]bool) []*attestation.Resou
 	return []*attestation.ResourceDescriptor{{Uri: uri, Digest: map[string]string{"goModuleH1": strings.TrimPrefix(module.Sum, "h1:")}}}
 }
 
-// writeChecksums writes SHA256SUMS, as "sha256sum --check" reads it.
+// writeChecksums writes SHA256SUMS in the format of "sha256sum --check".
 func (r *release) writeChecksums() error {
 	names := slices.Clone(r.written)
 	slices.Sort(names)
@@ -163,10 +163,10 @@ func (r *release) digest(name string) (string, error) {
 	return hex.EncodeToString(sum[:]), err
 }
 
-// signer and namespace are what the signature is checked with: docs/releasing.md.
+// The signature is checked with signer and namespace: docs/releasing.md.
 const signer, namespace = "release@daypass", "file"
 
-// sign signs the checksums, and with them all other files. It refuses a key that is not listed,
+// sign signs the checksums, and thereby all other files. It refuses a key that is not listed,
 // because everyone would have to refuse its signature.
 func (r *release) sign(key, signers string) error {
 	sums := filepath.Join(r.out, "SHA256SUMS")

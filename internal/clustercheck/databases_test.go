@@ -137,9 +137,9 @@ func TestCheckOfPasswords(t *testing.T) {
 	}
 }
 
-// TestCheckFindsWhatGroupsOwn: a holder of a group, who may create objects only in a schema of
-// her own, makes the group the owner of objects that lend its rights to her after the session.
-// This cannot be prevented, so the check names the objects.
+// TestCheckFindsWhatGroupsOwn: a holder creates objects in a schema of her own and makes her group
+// their owner. After the session they still lend the group's rights to her. This cannot be
+// prevented, so the check names the objects.
 func TestCheckFindsWhatGroupsOwn(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

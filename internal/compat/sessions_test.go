@@ -14,7 +14,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// signalling is a database with the functions, whose owner may do what they do.
+// signalling returns a database with the compatibility functions, whose owner may use their full
+// effect: see, cancel and terminate sessions.
 func (f *fixture) signalling() string {
 	f.T.Helper()
 	database, report := f.compatible(compat.Options{})

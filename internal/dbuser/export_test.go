@@ -11,8 +11,8 @@ func SessionRoleNames(user string, groups []string, identity bool) (preferred, f
 	return n.preferred, n.fallback
 }
 
-// RoleNameIsOf reports whether name is the name of a session role, and whether it is one of
-// user's.
+// RoleNameIsOf reports whether name is the name of a session role (ok), and whether that role
+// belongs to user (of).
 func RoleNameIsOf(name, user string) (ok, of bool) {
 	n, ok := ParseRoleName(name)
 	return ok, ok && n.IsOf(user)

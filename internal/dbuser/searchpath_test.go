@@ -32,7 +32,7 @@ func TestUsersOwnSchema(t *testing.T) {
 		f.Run(`alter role %s in database mixed set search_path = "$user", app`, alice)
 		look := func(when string) {
 			t.Helper()
-			f.Admin = f.Another() // asks the server anew
+			f.Admin = f.Another() // a new Admin asks the server again
 			for _, db := range []string{"plain", "own", "other", "users", "mixed"} {
 				var sees [2]string
 				for i, groups := range [][]string{nil, {group}} {

@@ -302,9 +302,9 @@ func TestPhases(t *testing.T) {
 	})
 }
 
-// TestForgotten: a server that left is forgotten once nothing that it signed can still be valid;
-// a server that was killed, once nothing that it may have signed can be. Until then their
-// credentials work.
+// TestForgotten: a server that left is forgotten when everything that it signed has expired, and a
+// killed server when everything that it may have signed has expired. Until then their credentials
+// work.
 func TestForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()

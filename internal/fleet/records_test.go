@@ -102,8 +102,8 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// signedAlike reports whether two records have the same statement and the same signature,
-// whatever their JSON looks like.
+// signedAlike reports whether two records have the same statement and the same signature, even if
+// their JSON is formatted differently.
 func signedAlike(a, b []byte) bool {
 	var x, y envelope
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && x.Statement == y.Statement && string(x.Signature) == string(y.Signature)

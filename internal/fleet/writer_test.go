@@ -14,7 +14,7 @@ import (
 	"github.com/daypass/daypass/internal/registry/registrytest"
 )
 
-// put writes a record unconditionally, as someone who can write to etcd does.
+// put writes a record unconditionally, as anyone with write access to etcd can.
 func put(t *testing.T, memory *registrytest.Memory, key, value string) {
 	t.Helper()
 	for {
@@ -32,8 +32,8 @@ func put(t *testing.T, memory *registrytest.Memory, key, value string) {
 	}
 }
 
-// TestRevocationsAreKept: someone who can write to the registry, and may hold the revoked key
-// itself, can neither prevent nor undo its revocation.
+// TestRevocationsAreKept: an attacker with write access to the registry can neither prevent nor undo
+// the revocation of a key, even with the key itself.
 func TestRevocationsAreKept(t *testing.T) {
 	refused := func(t *testing.T, when string, s message, members ...*member) {
 		t.Helper()
@@ -50,7 +50,7 @@ func TestRevocationsAreKept(t *testing.T) {
 			bad, o := b.sign(), operator(memory, roots)
 			key := "fleet/key/revoked/" + bad.id
 			put(t, memory, key, "x")
-			for range 2 { // the second time there is no certificate of the key any more
+			for range 2 { // the second time, the key's certificate no longer exists
 				if ids, err := o.Revoke(t.Context(), bad.id); err != nil || len(ids) != 1 {
 					t.Fatalf("Revoke() = %v, %v", ids, err)
 				}
@@ -154,7 +154,7 @@ func TestClockIsPutRight(t *testing.T) {
 	})
 }
 
-// TestManyBadRecords: someone who writes nonsense again and again does not fill the log.
+// TestManyBadRecords: nonsense that is written again and again does not fill the log.
 func TestManyBadRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()

@@ -115,7 +115,7 @@ func TestManInTheMiddle(t *testing.T) {
 			_, err := f.try(g.LogonName(), f.mint(g), "")
 			f.refused(err, "08004", "does not let the gateway")
 			if strings.Contains(name, "elsewhere") {
-				return // the driver of the administrative login goes by the name of the host
+				return // the administrative login's driver decides by the host name, which is local here
 			}
 			admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: upstream, Key: [32]byte{1}})
 			t.Cleanup(admin.Close)

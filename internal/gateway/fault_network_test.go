@@ -26,7 +26,7 @@ type network struct {
 	t        testing.TB
 	listener net.Listener
 
-	mu     sync.Mutex // guards the rest
+	mu     sync.Mutex // guards the fields below
 	server string     // the address that connections lead to; empty: they are reset
 	delay  time.Duration
 	frozen chan struct{} // nil, or closed when bytes flow again

@@ -38,7 +38,7 @@ func (f *fixture) another() func() {
 }
 
 func TestTargetDown(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -69,7 +69,7 @@ func TestTargetDown(t *testing.T) {
 
 // TestTargetFrozen: the target stops answering, and later goes on.
 func TestTargetFrozen(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -90,7 +90,7 @@ func TestTargetFrozen(t *testing.T) {
 }
 
 func TestTargetSlow(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -121,7 +121,7 @@ func TestTargetSlow(t *testing.T) {
 
 // TestTargetStarting: if the server is starting, the client is told so.
 func TestTargetStarting(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -141,7 +141,7 @@ func TestTargetStarting(t *testing.T) {
 }
 
 func TestTargetOutOfConnections(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), map[string]string{"max_connections": "9", "superuser_reserved_connections": "3"})
@@ -182,7 +182,7 @@ func TestTargetOutOfConnections(t *testing.T) {
 }
 
 func TestTargetRestarted(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	pg := host(t, openDir(t), nil)
 	pg.admit()
@@ -204,7 +204,7 @@ func TestTargetRestarted(t *testing.T) {
 // TestFailover promotes a standby. Logons work within 5 s after that, even for users that have
 // to be created.
 func TestFailover(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	for name, lose := range map[string]func(primary *hosted, n *network){
 		"stopped": func(primary *hosted, n *network) { n.cut(""); primary.stop() },
 		"silent":  func(_ *hosted, n *network) { n.freeze() },
@@ -241,7 +241,7 @@ func TestFailover(t *testing.T) {
 
 // TestStandby: sessions go to a standby, users are made on the primary.
 func TestStandby(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	primary, standby := pair(t)
 	primary.exec("create role analysts; grant analysts to daypass with admin option")
@@ -272,7 +272,7 @@ func TestStandby(t *testing.T) {
 // TestTargetSessionAttrs: sessions go to the hosts that the setting allows. From PostgreSQL 14 on a
 // server reports its kind without being asked; the gateway has to query older ones.
 func TestTargetSessionAttrs(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	versions := pgtest.Versions()
 	if len(versions) > 2 {
 		versions = []postgres.Installation{versions[0], versions[len(versions)-1]}
@@ -326,7 +326,7 @@ func TestTargetSessionAttrs(t *testing.T) {
 // TestOnlyAStandby: the whole cluster is read-only. Users who logged on recently can still log
 // on.
 func TestOnlyAStandby(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	primary, standby := pair(t)
@@ -373,7 +373,7 @@ func TestReadOnlyByDefault(t *testing.T) {
 // TestPooler: behind a pooler the next statement may run in another session, so the gateway
 // refuses to run any statement there.
 func TestPooler(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -487,7 +487,7 @@ func pgbouncer(t *testing.T, pg *hosted) string {
 
 // TestRightsWithdrawn revokes rights that the administrative login needs, and grants them again.
 func TestRightsWithdrawn(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	neighbour := f.another()
 	pg := host(t, openDir(t), nil)
@@ -516,7 +516,7 @@ func TestRightsWithdrawn(t *testing.T) {
 // TestChangedByHand: however someone has changed a session role by hand, the next logon repairs
 // it.
 func TestChangedByHand(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // the test mostly waits
 	f := newFixture(t, nil)
 	pg := host(t, openDir(t), nil)
 	pg.admit()

@@ -399,7 +399,7 @@ func (c *client) message() (kind byte, body []byte) {
 	return head[0], []byte(c.read(size))
 }
 
-// fields reads an ErrorResponse.
+// fatal reads an ErrorResponse and returns its fields.
 func (c *client) fatal() map[byte]string {
 	c.t.Helper()
 	kind, body := c.message()

@@ -117,7 +117,7 @@ func TestImposedEnds(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		for name, end := range ends {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel() // most of it is waiting
+				t.Parallel() // the test mostly waits
 				registry := &revocations{}
 				f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
 				cluster := *f.real(pg)

@@ -55,8 +55,8 @@ func TestBackendThatOutlastsItsEnd(t *testing.T) {
 	})
 }
 
-// TestBackendOfARoleThatSteppedAside: the backend's session role was retired, which its holder
-// can bring about, so it has another name. The backend is terminated anyway.
+// TestBackendOfARoleThatSteppedAside: the backend's session role was retired, and so has another
+// name. A holder can cause that. The backend is terminated anyway.
 func TestBackendOfARoleThatSteppedAside(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.leak(c, "lab")

@@ -453,7 +453,7 @@ func (s *modelServer) take(m string) []string {
 	return nil
 }
 
-// modelClient keeps to the protocol.
+// modelClient is a client that follows the protocol.
 type modelClient struct {
 	r      *rand.Rand
 	plan   []string // the next messages; "?" waits for CopyInResponse or an error

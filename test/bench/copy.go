@@ -15,8 +15,8 @@ import (
 // copyRow is the length of a row of COPY, without its newline.
 const copyRow = 1000
 
-// copies streams rows out of the server or into it; one unit is a gigabyte, the
-// rate is MB/s. The client walks message headers and no more.
+// copies streams rows out of the server or into it. One unit is a gigabyte, the rate is in MB/s.
+// The client only reads message headers.
 func copies(o options, into bool, to login) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		config, err := to.config()
@@ -33,7 +33,7 @@ func copies(o options, into bool, to login) func(context.Context, cpuTime) (meas
 			if _, err := pg.Exec(ctx, "CREATE TEMP TABLE copied (t text)").ReadAll(); err != nil {
 				return measurement{}, errors.Join(err, pg.Close(ctx))
 			}
-			query = "COPY copied FROM STDIN WHERE false" // parsed, and thrown away
+			query = "COPY copied FROM STDIN WHERE false" // the server parses the rows and discards them
 		}
 		before := spent.now()
 		moved, took, err := stream(pg, query, rows, into)

@@ -10,7 +10,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// decision is what one decision costs, in this process.
+// decision measures one authorization decision in this process.
 func (s *stack) decision() figure {
 	f := figure{key: "decision", title: "One IAM decision", unit: "per s"}
 	for _, n := range []int{1, 10, 100} {
@@ -40,8 +40,8 @@ func statementCount(n int) string {
 	return fmt.Sprintf("%d statements", n)
 }
 
-// principalWith has n statements, of which all have to be looked at: each matches
-// the action and the last one the resource and its condition.
+// principalWith returns a principal with n statements and a request that needs all of them: each
+// statement matches the action, and only the last one matches the resource and its condition.
 func principalWith(n int) (*iam.Policies, *iam.Request, error) {
 	statements := make([]string, n)
 	for i := range statements {

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// measurement is one target's figures in one round. What was not measured is zero.
+// measurement holds one target's figures in one round. Zero means not measured.
 type measurement struct {
 	rate     float64 // units per second
 	p50, p99 time.Duration
-	cpu      time.Duration // of the process measured, for one unit
-	memory   float64       // KiB for one unit
-	cold     float64       // units per second with sessions that have just been opened
+	cpu      time.Duration // per unit, of the measured process
+	memory   float64       // KiB per unit
+	cold     float64       // units per second in sessions that have just been opened
 }
 
-// cpuTime returns what a process has spent so far; nil: no process's is counted.
+// cpuTime returns the CPU time that a process has used so far; nil if no process is measured.
 type cpuTime func() time.Duration
 
 func (c cpuTime) now() time.Duration {
@@ -30,25 +30,25 @@ func (c cpuTime) now() time.Duration {
 	return c()
 }
 
-// target is one of the things compared; the first of a figure is what the table
-// compares the others with.
+// target is one of the things compared. The table compares the others with the first target of a
+// figure.
 type target struct {
 	name    string
-	spent   cpuTime // given to measure
+	spent   cpuTime // passed to measure
 	measure func(context.Context, cpuTime) (measurement, error)
 }
 
-// figure is something that is measured for several targets.
+// figure is a quantity that is measured for several targets.
 type figure struct {
 	key, title, unit string
 	targets          []target
 	once             bool // one round is enough
 }
 
-// result is what the rounds of a figure gave.
+// result holds the measurements of a figure in all rounds.
 type result struct {
 	figure
-	rounds [][]measurement // by round, then as targets
+	rounds [][]measurement // by round, then in the order of targets
 }
 
 // run measures every target in every round.
@@ -72,7 +72,7 @@ func (f figure) run(ctx context.Context, rounds int) (*result, error) {
 	return r, nil
 }
 
-// pick takes one number out of a measurement.
+// pick selects one number of a measurement.
 type pick func(measurement) float64
 
 func rate(m measurement) float64   { return m.rate }
@@ -86,7 +86,7 @@ func (r *result) index(name string) int {
 	return slices.IndexFunc(r.targets, func(t target) bool { return t.name == name })
 }
 
-// median is a target's, over the rounds.
+// median returns the median of a target's numbers over the rounds.
 func (r *result) median(name string, of pick) (float64, bool) {
 	i := r.index(name)
 	if i < 0 {
@@ -99,7 +99,7 @@ func (r *result) median(name string, of pick) (float64, bool) {
 	return median(values), true
 }
 
-// compare joins two targets within each round and takes the median.
+// compare applies join to two targets within each round and returns the median over the rounds.
 func (r *result) compare(a, b string, of pick, join func(a, b float64) float64) (float64, bool) {
 	i, j := r.index(a), r.index(b)
 	if i < 0 || j < 0 {
@@ -126,13 +126,13 @@ func median(values []float64) float64 {
 	return (values[n/2-1] + values[n/2]) / 2
 }
 
-// column is one of a result's table.
+// column is a column of a result's table.
 type column struct {
 	head string
 	of   pick
 }
 
-// columns are those that were measured.
+// columns returns the columns that were measured.
 func (r *result) columns() []column {
 	var list []column
 	for _, c := range []column{
@@ -148,7 +148,7 @@ func (r *result) columns() []column {
 	return list
 }
 
-// table is the result as text: a head and one line for each target.
+// table returns the result as text: a head and one line for each target.
 func (r *result) table() [][]string {
 	columns := r.columns()
 	head := []string{r.title}
@@ -182,7 +182,7 @@ func (r *result) print(out io.Writer) {
 	w.Flush()
 }
 
-// number has three digits that mean something.
+// number formats v with three significant digits.
 func number(v float64) string {
 	switch a := math.Abs(v); {
 	case v == 0:

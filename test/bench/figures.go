@@ -9,7 +9,7 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// keys are what -only knows, in the order of the report.
+// keys lists the values of -only, in the order of the report.
 var keys = []string{"decision", "issue", "logon", "latency", "query", "tps", "copy", "memory", "scale", "newuser"}
 
 // The targets' names.
@@ -45,14 +45,14 @@ func (s *stack) figures(o options) []figure {
 	if s.registry != nil {
 		list = append(list, s.scale(o)...)
 	}
-	// Last: it leaves some thousand users behind.
+	// This figure comes last because it leaves thousands of users behind.
 	return append(list, figure{key: "newuser", title: "First logon of a database user, TLS, one client", unit: "per s", targets: []target{
 		{name: known, measure: newUsers(o, s.server, true)},
 		{name: unknown, measure: newUsers(o, s.server, false)},
 	}})
 }
 
-// modes are plain and TLS, by their libpq names.
+// modes lists plain and TLS, by their libpq names.
 var modes = []string{"disable", "require"}
 
 func transport(mode string) string {
@@ -84,11 +84,10 @@ func (s *stack) logon(o options) figure {
 	return f
 }
 
-// idleLogons is the title of the logons on a machine with time to spare.
+// idleLogons is the title of the logons with pauses in between.
 const idleLogons = "Logons, TLS, 1 client with pauses of 25 ms"
 
-// latency is that of logons on a machine with time to spare, which is when
-// sessions can be started ahead.
+// latency measures logons with pauses in between, which leave time to start sessions ahead.
 func (s *stack) latency(o options) figure {
 	const pause = 25 * time.Millisecond
 	f := figure{key: "latency", title: idleLogons, unit: "per s", targets: []target{
@@ -104,7 +103,7 @@ func (s *stack) latency(o options) figure {
 	return f
 }
 
-// query is the latency of one query at a time.
+// query measures the latency of one query at a time.
 func (s *stack) query(o options, mode string) figure {
 	f := figure{key: "query", title: "One query at a time, " + transport(mode) + ", 1 client", unit: "per s", targets: []target{
 		{name: direct, measure: queries(o, s.small.direct(mode))},
@@ -158,7 +157,7 @@ func (s *stack) memory(o options, mode string) figure {
 		})})
 	}
 	f.targets = append(f.targets, target{name: daypass, measure: idleSessions(o, func(ctx context.Context) (*sitetest.Process, login, func(), error) {
-		// Its keys stay, so that the session roles' passwords do.
+		// The directory keeps its keys, so that the passwords of session roles stay the same.
 		server, err := startServer(ctx, o, filepath.Join(s.dir, "daypass-idle"), s.small, smallSize, 0)
 		if err != nil {
 			return nil, login{}, nil, err
@@ -173,7 +172,7 @@ func (s *stack) memory(o options, mode string) figure {
 	return f
 }
 
-// scale compares one of each with many of each.
+// scale compares a server with one of everything and a server with many of everything.
 func (s *stack) scale(o options) []figure {
 	mode := "disable"
 	principals := figure{key: "scale", title: "Credentials issued to principals in turn, 10 000 registered", unit: "per s"}

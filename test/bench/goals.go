@@ -2,13 +2,13 @@ package main
 
 import "fmt"
 
-// goal is a figure that Daypass is to reach. The values are those of the issue
-// that asked for them; each is a ratio unless unit says otherwise.
+// goal is a figure that Daypass should reach. The values come from the issue that asked for them.
+// Each is a ratio unless unit says otherwise.
 type goal struct {
 	name       string
 	title      string // of the result
 	of         pick
-	a, b       string // the targets compared
+	a, b       string // the compared targets
 	join       func(a, b float64) float64
 	least, aim float64
 	lower      bool   // lower is better
@@ -76,7 +76,7 @@ func goals() []goal {
 	return list
 }
 
-// value is what the run reached, if it measured the goal's figure.
+// value returns the run's figure for the goal, if it was measured.
 func (g goal) value(results []*result) (float64, bool) {
 	for _, r := range results {
 		if r.title == g.title {
@@ -88,7 +88,7 @@ func (g goal) value(results []*result) (float64, bool) {
 
 func (g goal) format(v float64) string {
 	if v == 0 && g.least == 0 {
-		return "-" // no mark was set
+		return "-" // the goal has no marks
 	}
 	sign := ""
 	if g.unit == "ms" && v > 0 {
@@ -104,7 +104,7 @@ func (g goal) format(v float64) string {
 	return fmt.Sprintf("%s%.3g%s", sign, v, unit)
 }
 
-// verdict says which of the two marks was reached.
+// verdict reports which of the two marks was reached.
 func (g goal) verdict(v float64) string {
 	reached := func(mark float64) bool {
 		if g.lower {

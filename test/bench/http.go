@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// accessKey is one that requests are signed with.
+// accessKey is an access key that signs requests.
 type accessKey struct{ id, secret string }
 
 // endpoint is an API that answers signed calls.
@@ -26,8 +26,8 @@ type endpoint struct {
 	keys []accessKey
 }
 
-// issueForm asks for a credential with three decisions and two groups: four
-// checks of five permissions.
+// issueForm asks for a credential that needs three decisions and has two groups: four checks of
+// five permissions.
 func issueForm(user string) string {
 	return url.Values{
 		"Action": {"GetClusterCredentials"}, "Version": {"2012-12-01"}, "DbUser": {user}, "DbName": {"bench"},
@@ -35,8 +35,7 @@ func issueForm(user string) string {
 	}.Encode()
 }
 
-// requests sends signed calls over connections that are kept where the server
-// keeps them, each signed afresh.
+// requests sends calls, each signed anew, over connections that stay open if the server allows it.
 func requests(o options, e endpoint, body string) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		signers := e.signers()
@@ -57,7 +56,7 @@ func requests(o options, e endpoint, body string) func(context.Context, cpuTime)
 type caller struct {
 	address string
 	signers []*signer
-	next    int // who signs
+	next    int // index of the next signer
 	step    int
 	conn    net.Conn
 	reader  *bufio.Reader
@@ -65,7 +64,7 @@ type caller struct {
 
 func (e endpoint) caller() *caller { return &caller{address: e.address, signers: e.signers()} }
 
-// signers makes one for each key. Callers may share them.
+// signers returns a signer for each key. Callers may share them.
 func (e endpoint) signers() []*signer {
 	list := make([]*signer, len(e.keys))
 	for i, key := range e.keys {
@@ -81,7 +80,7 @@ func (c *caller) close() {
 	}
 }
 
-// call sends a form and returns the answer's body.
+// call sends a form and returns the body of the answer.
 func (c *caller) call(body string) ([]byte, error) {
 	if c.conn == nil {
 		conn, err := net.Dial("tcp", c.address)
@@ -109,7 +108,7 @@ func (c *caller) call(body string) ([]byte, error) {
 	return text, err
 }
 
-// issue asks for a credential that lasts an hour.
+// issue gets a credential that lasts an hour.
 func issue(e endpoint, user string, autoCreate bool) (login, error) {
 	c := endpoint{e.address, e.keys[:1]}.caller()
 	defer c.close()
@@ -132,8 +131,8 @@ func issue(e endpoint, user string, autoCreate bool) (login, error) {
 	return login{user: answer.User, password: answer.Password, database: "bench"}, nil
 }
 
-// signer writes signed requests with the signing key of the day at hand, so that
-// the generator costs little beside the server. It does not change.
+// signer writes signed requests. It keeps the signing key of the day, so that the load generator
+// uses little CPU compared with the server. A signer does not change.
 type signer struct {
 	host, service string
 	accessKey     accessKey
@@ -159,7 +158,7 @@ func (s *signer) request(body string) []byte {
 	now := time.Now().UTC()
 	stamp, day := now.Format("20060102T150405Z"), now.Format("20060102")
 	key := s.key
-	if s.day != day { // it is just past midnight
+	if s.day != day { // midnight has passed
 		key = s.derive(day)
 	}
 	const contentType = "application/x-www-form-urlencoded; charset=utf-8"

@@ -12,9 +12,8 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// idleSessions opens sessions to a process that was started for this, keeps them
-// idle and says by how much the process has grown for each. start returns the
-// process and how to log on to it.
+// idleSessions opens sessions to a process that was started for this, keeps them idle, and measures
+// by how much the process has grown for each. start returns the process and how to log on to it.
 func idleSessions(o options, start func(context.Context) (process *sitetest.Process, to login, stop func(), err error)) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, _ cpuTime) (m measurement, err error) {
 		process, to, stop, err := start(ctx)
@@ -26,7 +25,7 @@ func idleSessions(o options, start func(context.Context) (process *sitetest.Proc
 		if err != nil {
 			return m, err
 		}
-		if _, err := logOn(config); err != nil { // what is made once is not counted
+		if _, err := logOn(config); err != nil { // do not count what the process allocates only once
 			return m, err
 		}
 		time.Sleep(500 * time.Millisecond)
@@ -66,5 +65,5 @@ func idleSessions(o options, start func(context.Context) (process *sitetest.Proc
 	}
 }
 
-// idleSettle is how long the sessions have been idle when they are weighed.
+// idleSettle is how long the sessions have been idle when memory is measured.
 const idleSettle = 5 * time.Second

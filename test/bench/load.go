@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// client does one unit of work and says how long that took. Zero means: as long
-// as the call.
+// client does one unit of work and returns how long it took. Zero stands for the duration of the
+// call.
 type client struct {
 	work func() (time.Duration, error)
 	end  func()
@@ -19,7 +19,7 @@ type client struct {
 // closedLoop runs clients that each do one unit of work after the other, with a pause in
 // between. Work during the warm-up is not counted.
 func closedLoop(ctx context.Context, o options, n int, pause time.Duration, spent cpuTime, start func(i int) (client, error)) (measurement, error) {
-	warmUp := o.warm / 4 // nothing here has sessions that get faster for seconds
+	warmUp := o.warm / 4 // the figures measured here have no sessions that warm up for seconds
 	ctx, cancel := context.WithTimeout(ctx, warmUp+o.duration)
 	defer cancel()
 	latencies := make([][]time.Duration, n)

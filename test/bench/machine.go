@@ -18,19 +18,19 @@ import (
 // everything that starts processes: logons, and a backend's first seconds.
 type machine struct {
 	model string
-	fault time.Duration // CPU of one, of a page of fresh memory
-	start time.Duration // of a process that does nothing, median
-	logon time.Duration // direct, plain, one at a time, median
-	// busy is how much of the CPUs others used in the second before the run, and in
-	// the one after it.
+	fault time.Duration // CPU time of one page fault, on a page of fresh memory
+	start time.Duration // of a process that does nothing; median
+	logon time.Duration // direct, plain, one at a time; median
+	// busy is the share of the CPUs that others used in the second before the run, and in the
+	// second after it.
 	busy [2]float64
 }
 
-// idleEnough is how much of the CPUs others may use in a run whose figures count.
+// idleEnough is the share of the CPUs that others may use if a run's figures are to count.
 const idleEnough = 0.1
 
-// kind is what faults are on the machine: two kinds of machine give figures that cannot
-// be compared.
+// kind classifies the machine by the cost of its page faults. Figures of the two kinds cannot be
+// compared.
 func (m *machine) kind() string {
 	if m.fault > 1500*time.Nanosecond {
 		return "dear"
@@ -38,7 +38,7 @@ func (m *machine) kind() string {
 	return "cheap"
 }
 
-// quiet says whether the machine was idle but for the run.
+// quiet reports whether the machine was idle except for the run.
 func (m *machine) quiet() string {
 	if max(m.busy[0], m.busy[1]) <= idleEnough {
 		return fmt.Sprintf("The machine was idle: others used %.0f %% of its CPUs before the run and %.0f %% after it.", 100*m.busy[0], 100*m.busy[1])
@@ -51,7 +51,7 @@ func (m *machine) costs() string {
 		m.kind(), float64(m.fault.Nanoseconds())/1e3, m.start.Seconds()*1e3, m.logon.Seconds()*1e3)
 }
 
-// look measures what needs no server.
+// look measures everything that needs no server.
 func (m *machine) look(ctx context.Context) error {
 	m.model = model()
 	m.busy[0] = busy(ctx)
@@ -63,7 +63,7 @@ func (m *machine) look(ctx context.Context) error {
 			return fmt.Errorf("mapping memory: %w", err)
 		}
 		if runtime.GOOS == "linux" {
-			const noHugePage = 15 // MADV_NOHUGEPAGE: a fault for each page
+			const noHugePage = 15 // MADV_NOHUGEPAGE: one fault per page
 			if err := syscall.Madvise(memory, noHugePage); err != nil {
 				return fmt.Errorf("asking for small pages: %w", err)
 			}
@@ -92,7 +92,8 @@ func (m *machine) look(ctx context.Context) error {
 	return nil
 }
 
-// ownCPU is what this process has spent: it does not grow while others have the CPUs.
+// ownCPU returns the CPU time that this process has used. It does not grow while others have the
+// CPUs.
 func ownCPU() time.Duration {
 	var usage syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
@@ -118,7 +119,8 @@ func (m *machine) logOn(d *database) error {
 	return nil
 }
 
-// busy is how much of the CPUs is used in a second in which this process sleeps, on Linux.
+// busy returns the share of the CPUs that is used during a second in which this process sleeps, on
+// Linux.
 func busy(ctx context.Context) float64 {
 	before, idleBefore := ticks()
 	select {
@@ -132,17 +134,18 @@ func busy(ctx context.Context) float64 {
 	return 1 - float64(idleAfter-idleBefore)/float64(after-before)
 }
 
-// ticks are those of all CPUs since the machine's start, and those in which they idled.
+// ticks returns the clock ticks of all CPUs since the machine's start, and how many of them were
+// idle.
 func ticks() (all, idle int64) {
 	data, _ := os.ReadFile("/proc/stat")
 	first, _, _ := strings.Cut(string(data), "\n")
 	for i, field := range strings.Fields(first) {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil || i > 8 {
-			continue // the line's name, and guests, which are counted already
+			continue // the line's name; or time of guests, which is already counted
 		}
 		all += n
-		if i == 4 || i == 5 { // idle, and waiting for a disk
+		if i == 4 || i == 5 { // idle, or waiting for a disk
 			idle += n
 		}
 	}

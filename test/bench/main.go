@@ -1,14 +1,14 @@
-// Command bench measures Daypass against what stands beside it in the same run: a
-// fixed answer of net/http and moto for issuing, a direct connection and PgBouncer
-// for logons, transactions and COPY.
+// Command bench compares Daypass with other programs in the same run. For issuing, these are
+// net/http with a fixed answer, and moto; for logons, transactions and COPY, a direct connection
+// and PgBouncer.
 //
-// Every round visits every target in turn, so that the drift of a machine hits
-// all alike, and lets it warm up before the clock starts. A ratio is taken within a round, and the median of the rounds' ratios
-// is what counts. Ratios travel between machines, rates do not. Clients, servers
-// and PostgreSQL share the machine: the CPU that one takes, the others lose.
+// Each round measures every target in turn, so that a machine's drift affects all of them alike.
+// Each target warms up before the clock starts. Ratios are computed within a round, and the report
+// has the median of the rounds' ratios. Ratios can be compared between machines, rates cannot.
+// Clients, servers and PostgreSQL share the CPUs of one machine.
 //
-//	scripts/bench                      builds the binary and runs what needs PostgreSQL only
-//	scripts/bench-peers                with PgBouncer and moto beside it
+//	scripts/bench                      builds the binary and measures without PgBouncer and moto
+//	scripts/bench-peers                measures PgBouncer and moto, too
 //	scripts/bench -only issue,logon -rounds 3 -seconds 1s
 //	scripts/bench-peers -write docs/performance.md
 package main
@@ -77,7 +77,7 @@ type options struct {
 	profiles, write, note              string
 }
 
-// clients is the number of clients at a time where nothing else is said.
+// clients is the default number of clients at a time.
 const clients = 8
 
 func bench(ctx context.Context, o options) error {

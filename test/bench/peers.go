@@ -31,7 +31,7 @@ func (s *stack) startPeers(ctx context.Context, o options) (err error) {
 	return nil
 }
 
-// moto is moto_server with its checks of signatures and policies on.
+// moto is a moto_server that checks signatures and policies.
 type moto struct {
 	*sitetest.Process
 	endpoint
@@ -44,8 +44,8 @@ func (m *moto) stop() {
 	}
 }
 
-// startMoto makes a cluster, and a user with an access key and a policy. Those
-// calls are the ones that moto does not check.
+// startMoto starts moto and creates a cluster, and a user with an access key and a policy. Moto
+// does not check these first calls.
 func startMoto(ctx context.Context, o options, dir string) (_ *moto, err error) {
 	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{
 		map[string]any{"Effect": "Allow", "Action": "redshift:*", "Resource": "*"},
@@ -101,7 +101,7 @@ func startMoto(ctx context.Context, o options, dir string) (_ *moto, err error) 
 		return nil, fmt.Errorf("no access key: %s", answer)
 	}
 	m.keys = []accessKey{{made.ID, made.Secret}}
-	// The checks are on when a wrong signature is refused.
+	// moto checks signatures if it refuses a wrong one.
 	wrong := endpoint{m.address, []accessKey{{made.ID, "wrong"}}}.caller()
 	if text, err := wrong.call(issueForm("bench")); err == nil {
 		return nil, fmt.Errorf("it does not check signatures: %s", text)
@@ -125,8 +125,8 @@ func motoVersion(program string) string {
 	return "of unknown version"
 }
 
-// pgbouncer is PgBouncer with session pooling and stored SCRAM secrets, TLS for
-// clients who ask for it, none to the server, as the gateway has it here.
+// pgbouncer is a PgBouncer with session pooling and stored SCRAM secrets. Like the gateway here, it
+// offers TLS to clients and uses none to the server.
 type pgbouncer struct {
 	*sitetest.Process
 	host, port string
@@ -151,7 +151,7 @@ func startPgBouncer(ctx context.Context, o options, dir string, d *database, onc
 			program = "/usr/sbin/pgbouncer"
 		}
 	}
-	// Debian's does not run as root; it reads its files as the other user.
+	// Debian's PgBouncer does not run as root, and reads its files as its own user.
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}

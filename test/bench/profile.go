@@ -36,7 +36,7 @@ func (s *server) profiled(o options, f figure) {
 	}
 }
 
-// profile writes one, of most of the time of a measurement.
+// profile takes a CPU profile that covers most of a measurement.
 func (s *server) profile(ctx context.Context, o options, title string) error {
 	seconds := max(1, int(o.duration/time.Second)-1)
 	request, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.admin, seconds), nil)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// report is a whole run.
+// report is the report of a whole run.
 type report struct {
 	options
 	began    time.Time
@@ -33,14 +33,14 @@ func (r *report) printGoals(out io.Writer) {
 	w.Flush()
 }
 
-// marks are those between which write puts a run on a kind of machine. What stands
-// outside of them is written by people.
+// marks returns the lines between which write puts a run on a kind of machine. People write the
+// text outside of them.
 func marks(kind string) (begin, end []byte) {
 	return fmt.Appendf(nil, "<!-- begin: written by make bench-peers where page faults are %s -->\n", kind),
 		fmt.Appendf(nil, "<!-- end: written by make bench-peers where page faults are %s -->\n", kind)
 }
 
-// write replaces what stands between the marks of a file for this kind of machine.
+// write replaces the text between the file's marks for this kind of machine.
 func (r *report) write(name string) error {
 	text, err := os.ReadFile(name)
 	if err != nil {

@@ -16,16 +16,16 @@ import (
 type server struct {
 	*sitetest.Process
 	site    *sitetest.Site
-	admin   string // host:port of its profiles; empty: none are taken
+	admin   string // host:port of its profiles; empty: no profiles are taken
 	keys    []accessKey
 	version string
 	login0  login // a credential of the user bench, without an address
-	users   int   // database users made so far, for names that were not used before
+	users   int   // number of database users made so far, for unused names
 }
 
-// startServer runs Daypass over a database, with as much registered as n says.
-// The cluster bench is the one that is used, and may have as many sessions started
-// ahead as prewarm says; the other clusters answer nothing.
+// startServer runs Daypass over a database, with n of everything registered. Only the cluster bench
+// is used, and prewarm sets how many of its sessions may be started ahead. The other clusters
+// answer nothing.
 func startServer(ctx context.Context, o options, dir string, d *database, n size, prewarm int) (_ *server, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		"account":  "123456789012",
 		"region":   "us-east-1",
 		"data":     s.site.Path("data"),
-		"api":      map[string]any{"listen": s.site.API, "limits": map[string]any{"rate": 0}}, // all calls are one principal's
+		"api":      map[string]any{"listen": s.site.API, "limits": map[string]any{"rate": 0}}, // all calls come from one principal
 		"audit":    map[string]any{"principal_bytes": 0},
 		"gateway":  map[string]any{"listen": s.site.Gateway},
 		"clusters": clusters,
@@ -112,7 +112,7 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 	}
 	user := "bench"
 	if prewarm > 0 {
-		user = "ahead" // each server has its own password for a session role
+		user = "ahead" // each server has its own password for a session role, so they need different users
 	}
 	s.login0, err = issue(s.endpoint(1), user, true)
 	if err != nil {
@@ -127,15 +127,15 @@ func (s *server) stop() {
 	}
 }
 
-// endpoint is the API with as many principals as asked for.
+// endpoint returns the API with the keys of this many principals.
 func (s *server) endpoint(principals int) endpoint { return endpoint{s.site.API, s.keys[:principals]} }
 
-// login completes a credential.
+// login adds the gateway's address to a credential.
 func (s *server) login(credential login, sslmode string) login {
 	credential.host, credential.port, _ = net.SplitHostPort(s.site.Gateway)
 	credential.sslmode = sslmode
 	return credential
 }
 
-// through is how a client logs on through the gateway.
+// through returns a login through the gateway.
 func (s *server) through(sslmode string) login { return s.login(s.login0, sslmode) }

@@ -16,10 +16,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// login is how a load generator reaches a database.
+// login is the address of a database and the credentials for it.
 type login struct{ host, port, user, password, database, sslmode string }
 
-// config is the login for pgconn.
+// config converts the login for pgconn.
 func (l login) config() (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%s dbname=%s sslmode=%s", l.host, l.port, l.database, l.sslmode))
 	if err != nil {
@@ -29,7 +29,7 @@ func (l login) config() (*pgconn.Config, error) {
 	return config, nil
 }
 
-// open logs on and asks one query: a pooler opens its session for that only.
+// open logs on and sends a query, because a pooler opens its session to the server only then.
 func open(config *pgconn.Config) (*pgconn.PgConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -43,7 +43,7 @@ func open(config *pgconn.Config) (*pgconn.PgConn, error) {
 	return conn, nil
 }
 
-// logOn opens a connection and closes it, and says how long the opening took.
+// logOn opens a connection and closes it, and returns how long the opening took.
 func logOn(config *pgconn.Config) (time.Duration, error) {
 	began := time.Now()
 	conn, err := open(config)
@@ -67,8 +67,8 @@ func logons(o options, n int, pause time.Duration, to login) func(context.Contex
 	}
 }
 
-// pgbench runs PostgreSQL's own load generator, and calls progress with each line
-// of its standard error, if there is someone to call.
+// pgbench runs PostgreSQL's own load generator. If progress is not nil, it gets each line of
+// standard error.
 func (d *database) pgbench(ctx context.Context, to login, progress func(line string), args ...string) (string, error) {
 	program := filepath.Join(d.server.Installation().BinDir, "pgbench")
 	if _, err := os.Stat(program); err != nil {
@@ -134,7 +134,7 @@ func (d *database) transactions(o options, n int, to login) func(context.Context
 				time0, cpu = at, spent.now()
 			}
 			last = at
-		}, "-n", "-S", "-M", "simple", "-P", "1", "-c", strconv.Itoa(n), "-j", strconv.Itoa(min(n, 2)), "-T", strconv.Itoa(warm+counted+1)) // there may be no report at the very end
+		}, "-n", "-S", "-M", "simple", "-P", "1", "-c", strconv.Itoa(n), "-j", strconv.Itoa(min(n, 2)), "-T", strconv.Itoa(warm+counted+1)) // pgbench may omit the last report
 		if err != nil {
 			return m, err
 		}
@@ -172,8 +172,8 @@ func queries(o options, to login) func(context.Context, cpuTime) (measurement, e
 	}
 }
 
-// newUsers logs on as a database user that has never logged on before. With known, it logs on as
-// one of these users again, under otherwise the same conditions.
+// newUsers logs on as a database user that has never logged on before. If known is set, it logs on
+// as one of these users again, under otherwise the same conditions.
 func newUsers(o options, s *server, known bool) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, spent cpuTime) (measurement, error) {
 		return closedLoop(ctx, o, 1, 0, spent, func(int) (client, error) {

@@ -18,24 +18,24 @@ import (
 
 const benchPassword = "a password for the direct connections"
 
-// stack is everything that a run needs, started for it and ended with it.
+// stack is everything that a run needs. It is started for the run and ends with it.
 type stack struct {
 	dir   string
 	hello *sitetest.Process
-	at    string // where hello listens
+	at    string // address of hello
 
 	small    *database // one of each
 	server   *server
-	ahead    *server   // with sessions started ahead; nil when they are not measured
-	large    *database // as many as largeSize says; nil when it is not measured
-	registry *server   // over large
+	ahead    *server   // with sessions started ahead; nil: not measured
+	large    *database // with largeSize of everything; nil: not measured
+	registry *server   // a server over large
 
 	moto      *moto      // nil: not measured
-	pgbouncer *pgbouncer // sessions are kept for the next client
-	once      *pgbouncer // a session for each client, as the gateway has it
+	pgbouncer *pgbouncer // keeps its sessions for the next client
+	once      *pgbouncer // starts a session for each client, like the gateway
 }
 
-// size is how much is registered.
+// size is the number of registered users, groups and clusters.
 type size struct{ users, groups, clusters int }
 
 var (
@@ -96,7 +96,7 @@ func startStack(ctx context.Context, o options) (_ *stack, err error) {
 	return s, s.hello.Reachable(ctx, s.at)
 }
 
-// stop ends what was started, by its process id, and removes the files.
+// stop ends the started processes, by their process IDs, and removes the files.
 func (s *stack) stop() {
 	s.moto.stop()
 	s.pgbouncer.stop()
@@ -110,7 +110,7 @@ func (s *stack) stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// versions names what was measured.
+// versions names the versions of the measured programs.
 func (s *stack) versions() []string {
 	list := []string{"Daypass " + s.server.version, "PostgreSQL " + s.small.server.Installation().Version, runtime.Version()}
 	if s.pgbouncer != nil {
@@ -119,10 +119,10 @@ func (s *stack) versions() []string {
 	return list
 }
 
-// database is a PostgreSQL server with what the runs need.
+// database is a PostgreSQL server with the roles and data for the runs.
 type database struct {
 	server *postgres.Server
-	tls    string // directory with its server.crt and server.key
+	tls    string // directory of its server.crt and server.key
 }
 
 func startDatabase(ctx context.Context, o options, dir string, n size) (_ *database, err error) {
@@ -160,12 +160,12 @@ func (d *database) stop() {
 	}
 }
 
-// direct is how a client logs on without anything in between.
+// direct returns a login directly to the server.
 func (d *database) direct(sslmode string) login {
 	return login{"127.0.0.1", strconv.Itoa(d.server.Port()), "bench", benchPassword, "bench", sslmode}
 }
 
-// steps make the roles and the database, and turn TLS on.
+// steps returns the SQL that makes the roles and the database, and turns TLS on.
 func (d *database) steps(major int, n size) (steps []sitetest.Step, err error) {
 	if _, err := ca.Open(d.tls, nil, time.Now); err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func (d *database) steps(major int, n size) (steps []sitetest.Step, err error) {
 		"CREATE ROLE daypass LOGIN CREATEROLE PASSWORD '" + sitetest.AdminPassword + "'",
 		"CREATE ROLE bench LOGIN PASSWORD '" + benchPassword + "'",
 		"CREATE DATABASE bench OWNER bench",
-		// Users and groups that are only there; each user is in one group.
+		// These users and groups are never used; each user is in one group.
 		fmt.Sprintf(`DO $$ BEGIN
 			FOR i IN 0..%d LOOP EXECUTE format('CREATE ROLE group%%s', i); END LOOP;
 			FOR i IN 1..%d LOOP EXECUTE format('CREATE ROLE user%%s LOGIN IN ROLE group%%s', i, i %% %d); END LOOP;
@@ -186,7 +186,8 @@ func (d *database) steps(major int, n size) (steps []sitetest.Step, err error) {
 		if err != nil {
 			return nil, err
 		}
-		// The server writes its own files, below its data directory, so that they belong to the account it runs as.
+		// The server writes the files itself, below its data directory, so that they belong to its
+		// own account.
 		statements = append(statements, "COPY (SELECT line FROM unnest(string_to_array('"+string(text)+"', E'\\n')) line) TO PROGRAM 'umask 077; cat > "+name+"'")
 	}
 	statements = append(statements, "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")

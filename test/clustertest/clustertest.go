@@ -1,5 +1,5 @@
-// Package clustertest is one cluster as an operator sets it up, with a real PostgreSQL,
-// for the tests of the packages that administer one.
+// Package clustertest sets up a cluster as an operator does, with a real PostgreSQL, for the tests
+// of the packages that administer clusters.
 package clustertest
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// Cluster is one cluster as an operator sets it up, and its Admin.
+// Cluster is a cluster as an operator sets it up, and its Admin.
 type Cluster struct {
 	*pgtest.Server
 	T     testing.TB
@@ -35,19 +35,19 @@ func AllowSuperusers(c *dbuser.Config) { c.AllowSuperusers = true }
 // AllowPredefinedRoles lets pg_* roles be lent.
 func AllowPredefinedRoles(c *dbuser.Config) { c.AllowPredefinedRoles = true }
 
-// Plain is a cluster with an administrative login that has CREATEROLE only.
+// Plain returns a cluster whose administrative login has CREATEROLE only.
 func Plain(t testing.TB, s *pgtest.Server, options ...Option) *Cluster {
 	t.Helper()
 	return New(t, s, s.Admin(t), options...)
 }
 
-// Superuser is a cluster whose administrative login is a superuser.
+// Superuser returns a cluster whose administrative login is a superuser.
 func Superuser(t testing.TB, s *pgtest.Server, options ...Option) *Cluster {
 	t.Helper()
 	return New(t, s, s.Login(t, "root", "SUPERUSER"), options...)
 }
 
-// New is a cluster with that administrative login.
+// New returns a cluster with the given administrative login.
 func New(t testing.TB, s *pgtest.Server, login pgtest.Login, options ...Option) *Cluster {
 	t.Helper()
 	f := &Cluster{Server: s, T: t, As: login, Log: &pgtest.Log{}}
@@ -60,7 +60,7 @@ func New(t testing.TB, s *pgtest.Server, login pgtest.Login, options ...Option) 
 	return f
 }
 
-// Another is one more gateway of the same cluster.
+// Another returns the Admin of another gateway of the same cluster.
 func (f *Cluster) Another(options ...Option) *handover.Admin {
 	f.T.Helper()
 	config, err := pgx.ParseConfig(f.ConnString(f.As, "postgres"))
@@ -76,7 +76,7 @@ func (f *Cluster) Another(options ...Option) *handover.Admin {
 	return admin
 }
 
-// Run runs SQL as the superuser. %q is a quoted identifier when args are given.
+// Run runs SQL as the superuser. Names are quoted as identifiers and inserted for %s.
 func (f *Cluster) Run(sql string, names ...string) {
 	f.T.Helper()
 	quoted := make([]any, len(names))
@@ -91,7 +91,7 @@ func (f *Cluster) Run(sql string, names ...string) {
 	}
 }
 
-// LentUser makes a user that the administrative login may lend.
+// LentUser makes a user that the administrative login may lend, and returns its name.
 func (f *Cluster) LentUser(prefix, options string) string {
 	f.T.Helper()
 	name := f.Login(f.T, prefix, options).Name
@@ -99,7 +99,7 @@ func (f *Cluster) LentUser(prefix, options string) string {
 	return name
 }
 
-// LentGroup makes a group that the administrative login may lend.
+// LentGroup makes a group that the administrative login may lend, and returns its name.
 func (f *Cluster) LentGroup(prefix string) string {
 	f.T.Helper()
 	name := f.Group(f.T, prefix)
@@ -107,7 +107,7 @@ func (f *Cluster) LentGroup(prefix string) string {
 	return name
 }
 
-// Lend does what `cluster check` tells an operator of version 16 and later.
+// Lend makes the grants that `cluster check` asks an operator for, from version 16 on.
 func (f *Cluster) Lend(role string) {
 	f.T.Helper()
 	if f.Major() >= 16 && f.As.Name == pgtest.AdminName {
@@ -121,7 +121,7 @@ func (f *Cluster) Ensure(n dbuser.Need) dbuser.SessionRole {
 	if err != nil {
 		f.T.Fatalf("Ensure(%+v): %v", n, err)
 	}
-	f.Admin.Opened(role.Name) // or it would count as a logon under way
+	f.Admin.Opened(role.Name) // otherwise it counts as a logon in progress
 	return role
 }
 
@@ -142,11 +142,11 @@ func (f *Cluster) TryLogon(r dbuser.SessionRole, database string) (*pgx.Conn, er
 		return nil, err
 	}
 	config.User, config.Password = r.Name, r.Password.Reveal()
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec // DISCARD ALL is part of the tests
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // the tests use DISCARD ALL, which drops prepared statements
 	return pgx.ConnectConfig(context.Background(), config)
 }
 
-// Session is Ensure and a logon.
+// Session calls Ensure and logs on.
 func (f *Cluster) Session(n dbuser.Need) *pgx.Conn {
 	f.T.Helper()
 	database := n.Database
@@ -156,7 +156,7 @@ func (f *Cluster) Session(n dbuser.Need) *pgx.Conn {
 	return f.Logon(f.Ensure(n), database)
 }
 
-// One returns a single text.
+// One queries a single text.
 func One(t testing.TB, c *pgx.Conn, sql string, args ...any) string {
 	t.Helper()
 	var s string
@@ -174,12 +174,12 @@ func Exec(t testing.TB, c *pgx.Conn, sql string) {
 	}
 }
 
-// Memberships lists what a role is a member of, sorted.
+// Memberships returns the sorted list of the roles that a role is a member of.
 func (f *Cluster) Memberships(role string) string {
 	f.T.Helper()
 	return One(f.T, f.Super, `select coalesce(string_agg(distinct g.rolname, ' ' order by g.rolname), '')
 		from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member where r.rolname = $1`, role)
 }
 
-// Before installs a hook before each statement of an Admin that changes something.
+// Before installs a hook that runs before each of the Admin's statements that change something.
 func Before(a *handover.Admin, hook func(sql string, c *pgconn.PgConn)) { a.Pool.TestOnlyBefore = hook }

@@ -23,8 +23,8 @@ func Text(r clustercheck.Report) string {
 	return string(b)
 }
 
-// Alone returns a cluster on a server of its own, so that every finding of the report comes from
-// what the test did.
+// Alone returns a cluster on a server of its own, so that the test alone causes the findings of a
+// report.
 func Alone(t *testing.T, s *pgtest.Server, options string) *Cluster {
 	t.Helper()
 	own := s.StartAlone(t, nil)
@@ -34,7 +34,7 @@ func Alone(t *testing.T, s *pgtest.Server, options string) *Cluster {
 	return f
 }
 
-// Findings are the findings of one code that mention a text.
+// Findings returns the findings with a code that mention a text.
 func Findings(r clustercheck.Report, code, text string) []clustercheck.Finding {
 	var found []clustercheck.Finding
 	for _, x := range r.Findings {
@@ -62,14 +62,14 @@ func Refused(t *testing.T, err error, code string) {
 	}
 }
 
-// OwnedBy counts what a role owns, by the catalogue.
+// OwnedBy counts the objects that a role owns, according to the catalogue.
 func (f *Cluster) OwnedBy(role string) string {
 	f.T.Helper()
 	return One(f.T, f.Super, `select count(*)::text from pg_shdepend s join pg_roles r on r.oid = s.refobjid
 		where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and r.rolname = $1`, role)
 }
 
-// LabDatabase makes a database in which a group may make schemas and objects.
+// LabDatabase makes a database in which a group may create schemas and objects.
 func (f *Cluster) LabDatabase(group string) string {
 	f.T.Helper()
 	name := f.Database(f.T)
@@ -83,7 +83,8 @@ func (f *Cluster) Eventually(what string, ok func() bool) {
 	pgtest.Eventually(f.T, what, ok, f.Log)
 }
 
-// SweepUntil sweeps like the next start of a gateway, when the sessions are gone.
+// SweepUntil waits for the end of the role's sessions, and then sweeps as a newly started gateway
+// does.
 func (f *Cluster) SweepUntil(role string, unused time.Duration) handover.SweepReport {
 	f.T.Helper()
 	f.Eventually("end of sessions", func() bool {
@@ -101,7 +102,7 @@ func (f *Cluster) SweepUntil(role string, unused time.Duration) handover.SweepRe
 	return report
 }
 
-// LendAlone lends what Lend does not, to a login of another name.
+// LendAlone makes the grants that Lend makes only for the usual administrative login.
 func (f *Cluster) LendAlone(roles ...string) {
 	f.T.Helper()
 	for _, r := range roles {
@@ -122,7 +123,7 @@ func (f *Cluster) NoSessions(roles ...string) {
 	})
 }
 
-// Direct logs on past the gateway, and returns what comes of it.
+// Direct logs on without the gateway, and returns the error.
 func (f *Cluster) Direct(user, password string) error {
 	c, err := pgx.Connect(context.Background(), f.ConnString(pgtest.Login{Name: user, Password: password}, "postgres"))
 	if err == nil {
@@ -135,7 +136,7 @@ func Removing(r dbuser.PasswordRemoval) Option {
 	return func(c *dbuser.Config) { c.RemovePasswords = r }
 }
 
-// Check is the operator's check.
+// Check runs the operator's check.
 func (f *Cluster) Check() clustercheck.Report {
 	f.T.Helper()
 	r, err := clustercheck.Check(f.T.Context(), f.Admin.Admin)
@@ -145,7 +146,7 @@ func (f *Cluster) Check() clustercheck.Report {
 	return r
 }
 
-// Mend runs what a report prints, as a superuser would paste it.
+// Mend runs the SQL that a report prints, as a superuser would.
 func (f *Cluster) Mend(r clustercheck.Report) {
 	f.T.Helper()
 	for _, x := range r.Findings {
@@ -160,7 +161,7 @@ func (f *Cluster) Mend(r clustercheck.Report) {
 	}
 }
 
-// Forgery is the SQL with which the owner of a database forges the objects that are about to be
+// Forgery is SQL with which the owner of a database forges the objects that are about to be
 // installed.
 var Forgery = []string{
 	"create schema daypass",

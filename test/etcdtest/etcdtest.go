@@ -1,5 +1,5 @@
-// Package etcdtest gives tests a real etcd, in the process of the test: one member
-// or several, on loopback, with durability off and elections that take a moment.
+// Package etcdtest gives tests a real etcd in the test's own process: one member or several, on
+// loopback, without durability and with quick elections.
 package etcdtest
 
 import (
@@ -17,26 +17,26 @@ import (
 	"go.uber.org/zap"
 )
 
-// patience is how long a member may take to start and to end.
+// patience is the longest time that a member may take to start or to end.
 const patience = time.Minute
 
-// Server is one member. Its methods are for one goroutine.
+// Server is one member. It must be used from one goroutine only.
 type Server struct {
-	URL  string // where clients ask
-	Host string // the same without the scheme
+	URL  string // for clients
+	Host string // the URL without its scheme
 
 	t       testing.TB
 	config  *embed.Config
 	running *embed.Etcd
 }
 
-// TLS are the PEM files of a server that wants certificates of its clients.
+// TLS names the PEM files of a server that requires client certificates.
 type TLS struct{ Certificate, Key, CA string }
 
 // Start starts a cluster of one member, which ends with the test.
 func Start(t testing.TB) *Server { return start(t, 1, nil)[0] }
 
-// StartTLS is Start for a server that only clients with a certificate may ask.
+// StartTLS is like Start, but the server requires client certificates.
 func StartTLS(t testing.TB, files TLS) *Server { return start(t, 1, &files)[0] }
 
 // StartCluster starts a cluster of n members.
@@ -77,7 +77,7 @@ func start(t testing.TB, n int, files *TLS) []*Server {
 	return servers
 }
 
-// free is an address that nobody listens on.
+// free returns an address that is not in use.
 func free(t testing.TB, scheme string) url.URL {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -108,7 +108,7 @@ func (s *Server) ready() {
 	}
 }
 
-// Stop ends the member, if it runs. What it has stored stays.
+// Stop ends the member if it is running, and keeps its data.
 func (s *Server) Stop() {
 	if s.running != nil {
 		s.running.Close()
@@ -116,8 +116,8 @@ func (s *Server) Stop() {
 	}
 }
 
-// Start starts a stopped member again, at the same address. Where the cluster has
-// other members that do not run, it is not ready yet.
+// Start starts a stopped member again, at the same address. If other members of the cluster are not
+// running, it may not be ready when Start returns.
 func (s *Server) Start() {
 	s.t.Helper()
 	s.begin()
@@ -126,7 +126,7 @@ func (s *Server) Start() {
 	}
 }
 
-// Forget takes away what a stopped member has stored.
+// Forget deletes the data of a stopped member.
 func (s *Server) Forget() {
 	s.t.Helper()
 	if err := os.RemoveAll(s.config.Dir); err != nil {
@@ -134,7 +134,7 @@ func (s *Server) Forget() {
 	}
 }
 
-// Client is somebody else's, without TLS and without a password.
+// Client returns another client's connection, without TLS and without a password.
 func (s *Server) Client() *clientv3.Client {
 	s.t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.URL}, DialTimeout: patience, Logger: zap.NewNop()})

@@ -15,26 +15,26 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Peer listens on a loopback port and plays the server's part of PostgreSQL's
-// protocol from a script, for what a real server will not do: break off in the
-// middle of a message, never answer, say what is not true.
+// Peer listens on a loopback port and plays the server's part of PostgreSQL's protocol from a
+// script. It can do things that a real server does not do: stop in the middle of a message, never
+// answer, or lie.
 //
-// A connection begins with its start-up message; SSLRequest and GSSENCRequest
-// are answered with 'N' before it. Then the peer picks the connection's script
-// and goes through it. What goes against the script fails the test.
+// A connection begins with its start-up message. Before that, the peer answers SSLRequest and
+// GSSENCRequest with 'N'. Then it picks the connection's script and runs it. A client that does not
+// follow the script fails the test.
 type Peer struct {
 	t        testing.TB
 	listener net.Listener
 	pick     func(n int, startup pgproto3.FrontendMessage) Script
-	sessions atomic.Int64  // connections that began with a StartupMessage
-	ended    chan struct{} // closed when the test is over
+	sessions atomic.Int64  // connections that began with a start-up message
+	ended    chan struct{} // closed at the end of the test
 	running  sync.WaitGroup
 }
 
-// Script is what a Peer does with one connection, which it closes at the end.
+// Script is what a Peer does in one connection. At its end the Peer closes the connection.
 type Script []Step
 
-// Step is one thing of a Script.
+// Step is one step of a Script.
 type Step struct {
 	name string
 	do   func(*session) error
@@ -46,17 +46,17 @@ type session struct {
 	peer    *Peer
 }
 
-// patience is how long a Peer waits for the other end. A script that goes
-// another way than the test means it to fails then, instead of hanging.
+// patience is how long a Peer waits for the other end. A script that does not go as the test
+// expects fails after that time instead of hanging.
 const patience = 30 * time.Second
 
 // errOver ends a script early without failing the test.
 var errOver = errors.New("script over")
 
-// NewPeer starts a peer that the end of the test stops. pick gets the number of
-// the session, from 0, and its start-up message, a *pgproto3.StartupMessage; or
-// -1 and a *pgproto3.CancelRequest, which clients also send when a session
-// breaks off. It is called from the goroutines of the connections.
+// NewPeer starts a peer, which stops at the end of the test. pick gets the number of the session,
+// from 0, and its start-up message, a *pgproto3.StartupMessage. For cancel requests, which clients
+// also send when a session breaks off, it gets -1 and a *pgproto3.CancelRequest. It is called from
+// the goroutines of the connections.
 func NewPeer(t testing.TB, pick func(n int, startup pgproto3.FrontendMessage) Script) *Peer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -73,8 +73,7 @@ func NewPeer(t testing.TB, pick func(n int, startup pgproto3.FrontendMessage) Sc
 	return p
 }
 
-// Always is the pick function with one script for every session. Cancel requests
-// go unheard.
+// Always returns a pick function with one script for every session. It ignores cancel requests.
 func Always(steps ...Step) func(int, pgproto3.FrontendMessage) Script {
 	return func(n int, _ pgproto3.FrontendMessage) Script {
 		if n < 0 {
@@ -84,8 +83,8 @@ func Always(steps ...Step) func(int, pgproto3.FrontendMessage) Script {
 	}
 }
 
-// InTurn is the pick function with a script for each session in turn. A session
-// beyond them is closed, and cancel requests go unheard.
+// InTurn returns a pick function with a script for each session in turn. It closes further
+// sessions, and ignores cancel requests.
 func InTurn(scripts ...Script) func(int, pgproto3.FrontendMessage) Script {
 	return func(n int, _ pgproto3.FrontendMessage) Script {
 		if n >= 0 && n < len(scripts) {
@@ -95,16 +94,16 @@ func InTurn(scripts ...Script) func(int, pgproto3.FrontendMessage) Script {
 	}
 }
 
-// Addr is where the peer listens, host and port.
+// Addr returns the peer's address, host and port.
 func (p *Peer) Addr() string { return p.listener.Addr().String() }
 
-// Host is the address the peer listens on.
+// Host returns the host that the peer listens on.
 func (p *Peer) Host() string { return "127.0.0.1" }
 
-// Port is the port the peer listens on.
+// Port returns the port that the peer listens on.
 func (p *Peer) Port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 
-// ConnString is the URL of a database at the peer.
+// ConnString returns the URL of a database at the peer.
 func (p *Peer) ConnString(user, database string) string {
 	return "postgres://" + user + "@" + net.JoinHostPort(p.Host(), strconv.Itoa(p.Port())) + "/" + database + "?sslmode=disable"
 }
@@ -130,11 +129,11 @@ func (p *Peer) play(conn net.Conn) {
 		case <-over:
 		}
 	})
-	_ = conn.SetDeadline(time.Now().Add(patience)) // fails on a closed connection only
+	_ = conn.SetDeadline(time.Now().Add(patience)) // fails only on a closed connection
 	s := &session{conn: conn, backend: pgproto3.NewBackend(conn, conn), peer: p}
 	startup, err := s.startup()
 	if err != nil {
-		return // someone who only knocked
+		return // the client sent no start-up message
 	}
 	n := -1
 	if _, ok := startup.(*pgproto3.StartupMessage); ok {
@@ -178,8 +177,8 @@ func (s *session) startup() (pgproto3.FrontendMessage, error) {
 	}
 }
 
-// Accept lets the client in without asking for a password, as a server of the
-// given version, and ends with ReadyForQuery.
+// Accept lets the client in without a password, as a server of the given version, and ends with
+// ReadyForQuery.
 func Accept(serverVersion string) Step {
 	step := Send(
 		&pgproto3.AuthenticationOk{},
@@ -211,7 +210,7 @@ func Raw(b []byte) Step {
 	}}
 }
 
-// Expect receives a message and wants it equal to the given one.
+// Expect receives a message, which must be equal to the given one.
 func Expect(want pgproto3.FrontendMessage) Step {
 	return Step{fmt.Sprintf("expect %T", want), func(s *session) error {
 		got, err := s.backend.Receive()
@@ -259,8 +258,7 @@ func Password(check func(password string) error) Step {
 	}}
 }
 
-// Do calls f between two steps: to wait for the test, or to tell it how far the
-// script is.
+// Do calls f between two steps, to wait for the test or to report the script's progress.
 func Do(f func()) Step {
 	return Step{"do", func(*session) error { f(); return nil }}
 }
@@ -299,13 +297,12 @@ func Answer(reply func(sql string) []pgproto3.BackendMessage) Step {
 func Silence() Step {
 	return Step{"silence", func(s *session) error {
 		_ = s.conn.SetDeadline(time.Time{})
-		_, _ = io.Copy(io.Discard, s.conn) // any end will do
+		_, _ = io.Copy(io.Discard, s.conn) // any end is fine
 		return errOver
 	}}
 }
 
-// Reset breaks the connection off as a crash of the machine would, with a TCP
-// reset.
+// Reset breaks the connection off with a TCP reset, as after a crash of the machine.
 func Reset() Step {
 	return Step{"reset", func(s *session) error {
 		if err := s.conn.(*net.TCPConn).SetLinger(0); err != nil {
@@ -316,7 +313,7 @@ func Reset() Step {
 	}}
 }
 
-// EOF wants the client to hang up, after a Terminate message or without one.
+// EOF waits until the client hangs up, with or without a Terminate message.
 func EOF() Step {
 	return Step{"end of the connection", func(s *session) error {
 		got, err := s.backend.Receive()
@@ -334,8 +331,8 @@ func EOF() Step {
 	}}
 }
 
-// Endless sends bytes over and over until the other end hangs up or a gigabyte has been sent.
-// note is called with the number of bytes sent.
+// Endless sends bytes over and over until the other end hangs up or a gigabyte has been sent. It
+// calls note with the number of bytes sent.
 func Endless(b []byte, note func(n int)) Step {
 	return Step{"endless", func(s *session) error {
 		for sent := 0; sent < 1<<30; {

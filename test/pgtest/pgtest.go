@@ -1,22 +1,20 @@
-// Package pgtest gives tests a real PostgreSQL server, and, for what a real one
-// will not do, a scripted peer.
+// Package pgtest gives tests a real PostgreSQL server, and a scripted peer for behaviour that a real
+// server does not show.
 //
-// A test package calls Main from its TestMain. Start then starts one server per
-// version and test binary, when first asked, with durability off; all tests of
-// the binary share it, and Main stops it when they are through. A server runs as
-// an unprivileged account, asks for SCRAM-SHA-256 passwords over TCP, and its
-// superuser is postgres.Superuser. Tests keep out of each other's way with
-// databases and roles of their own (Database, Role); one that changes what all
-// of a server's sessions see takes a server of its own (StartAlone).
+// A test package calls Main from its TestMain. The first call of Start starts one server per version
+// and test binary, with durability off. All tests of the binary share it, and Main stops it after
+// them. A server runs as an unprivileged account and asks for SCRAM-SHA-256 passwords over TCP. Its
+// superuser is postgres.Superuser. Tests use their own databases and roles (Database, Login, Group),
+// so that they do not disturb each other. A test that changes something for all sessions of a server
+// starts a server of its own (StartAlone).
 //
-// Servers are looked for in PATH and the usual directories, in the directories
-// (of programs, or one or two levels above) that DAYPASS_TEST_POSTGRES lists as
-// PATH does, and in the repository's .cache/postgres, where scripts/fetch-postgres
-// puts them; where there are none they are fetched, as `daypass dev` does. A test
-// never skips: where there is no server it fails and says what to install.
-// DAYPASS_TEST_POSTGRES_MAJORS lists, with commas, the major versions that Each
-// runs, no others, and the minor versions that EachMinor must; one that is missing
-// fails the test. Left out, they run what there is and say what is missing.
+// Servers are found in PATH and the usual directories, in the directories that DAYPASS_TEST_POSTGRES
+// lists in the format of PATH (directories of programs, or one or two levels above), and in the
+// repository's .cache/postgres, where scripts/fetch-postgres puts them. If there are none, they are
+// downloaded, as `daypass dev` does. Tests are never skipped: without a server they fail, and say
+// what to install. DAYPASS_TEST_POSTGRES_MAJORS is a comma-separated list of the major versions that
+// Each runs, and of the minor versions that EachMinor must run. A missing one fails the test. If the
+// variable is not set, they run the available versions and report the missing ones.
 package pgtest
 
 import (
@@ -45,16 +43,16 @@ import (
 // NewestMajor is the newest major version that the tests are expected to know.
 const NewestMajor = 18
 
-// AdminName is the login that Server.Admin makes.
+// AdminName is the name of Server.Admin's login.
 const AdminName = "daypass"
 
-// servers is what the tests of this binary share. It is the one package
-// variable: TestMain and the tests have nothing else in common to hand it on.
+// servers is shared by the tests of this binary. It is a package variable because TestMain has no
+// other way to pass it to the tests.
 var servers shared
 
 type shared struct {
-	mu        sync.Mutex // guards the rest
-	ready     bool       // Main runs
+	mu        sync.Mutex // guards the other fields
+	ready     bool       // Main is running
 	found     []postgres.Installation
 	looked    bool
 	problem   error              // why nothing was found
@@ -62,9 +60,8 @@ type shared struct {
 	alone     map[*Server]bool
 }
 
-// Main runs the tests of a package and then stops the servers they started,
-// also when the tests fail or are interrupted. It does not return. The function
-// it is called from is func TestMain(m *testing.M).
+// Main runs the tests of a package and then stops the servers that they started, even if the tests
+// fail or are interrupted. It does not return. Call it from func TestMain(m *testing.M).
 func Main(m *testing.M) {
 	servers.mu.Lock()
 	servers.ready = true
@@ -98,7 +95,7 @@ func (s *shared) stopAll(out io.Writer) bool {
 		}
 	}
 	for server := range s.alone {
-		_ = server.postgres.Stop() // its test was cut short
+		_ = server.postgres.Stop() // its test was interrupted
 	}
 	return ok
 }
@@ -118,7 +115,7 @@ func (s *shared) installations() []postgres.Installation {
 	}
 	all := append(postgres.All(dirs...), postgres.Installed()...)
 	slices.SortStableFunc(all, func(a, b postgres.Installation) int { return b.Major - a.Major })
-	// Within a major version the listed directories go before the machine's.
+	// Within a major version, installations in the listed directories come before the machine's.
 	s.found = slices.CompactFunc(all, func(a, b postgres.Installation) bool { return a.Major == b.Major })
 	if majors := demandedMajors(); len(majors) > 0 {
 		s.found = slices.DeleteFunc(s.found, func(i postgres.Installation) bool { return !slices.Contains(majors, strconv.Itoa(i.Major)) })
@@ -132,7 +129,7 @@ func (s *shared) installations() []postgres.Installation {
 	return s.found
 }
 
-// demandedMajors are the major versions in DAYPASS_TEST_POSTGRES_MAJORS.
+// demandedMajors returns the major versions in DAYPASS_TEST_POSTGRES_MAJORS.
 func demandedMajors() (majors []string) {
 	for version := range strings.SplitSeq(os.Getenv("DAYPASS_TEST_POSTGRES_MAJORS"), ",") {
 		if version = strings.TrimSpace(version); version != "" && !strings.Contains(version, ".") {
@@ -142,7 +139,7 @@ func demandedMajors() (majors []string) {
 	return majors
 }
 
-// repositoryRoot is the nearest directory above a test's with a go.mod.
+// repositoryRoot returns the nearest directory above the test's that has a go.mod.
 func repositoryRoot() (string, bool) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -185,7 +182,7 @@ type Server struct {
 	Installation postgres.Installation
 	postgres     *postgres.Server
 
-	mu    sync.Mutex // guards the rest
+	mu    sync.Mutex // guards names
 	names int
 	admin *Login
 }
@@ -195,8 +192,8 @@ type Login struct {
 	Name, Password string
 }
 
-// Start returns the shared server of the version that is installed on the
-// machine, or else the newest that there is.
+// Start returns the shared server of the version that is installed on the machine, or of the newest
+// available version.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	inst, err := postgres.Find("")
@@ -223,9 +220,9 @@ func StartVersion(t testing.TB, major string) *Server {
 	return nil
 }
 
-// Each runs a subtest for every major version from postgres.OldestMajor to
-// NewestMajor that there is, with its shared server. It says which there are
-// not, and fails for those that DAYPASS_TEST_POSTGRES_MAJORS demands.
+// Each runs a subtest for every available major version from postgres.OldestMajor to NewestMajor,
+// with its shared server. It reports missing versions, and fails for those that
+// DAYPASS_TEST_POSTGRES_MAJORS demands.
 func Each(t *testing.T, test func(t *testing.T, s *Server)) {
 	t.Helper()
 	have := make(map[string]bool)
@@ -249,8 +246,8 @@ func Each(t *testing.T, test func(t *testing.T, s *Server)) {
 	}
 }
 
-// Ends runs a subtest for the oldest and the newest of the versions that Each runs: for
-// tests of what PostgreSQL does alike in all of them, as their comments say.
+// Ends runs a subtest for the oldest and the newest of the versions that Each uses. It is for tests
+// of features that work the same in all versions, as the tests' comments say.
 func Ends(t *testing.T, test func(t *testing.T, s *Server)) {
 	t.Helper()
 	found := servers.installations()
@@ -269,11 +266,11 @@ func on(t *testing.T, inst postgres.Installation, test func(t *testing.T, s *Ser
 	t.Run("PostgreSQL"+strconv.Itoa(inst.Major), func(t *testing.T) { test(t, start(t, inst)) })
 }
 
-// EachMinor runs a subtest for each of the minor versions, such as "15.9", with a
-// server that is stopped at its end. They are old ones that behave unlike the
-// newest of their major version, and are looked for in the repository's
-// .cache/postgres-minors only, where scripts/fetch-postgres puts them. It says
-// which are missing, and fails for those that DAYPASS_TEST_POSTGRES_MAJORS demands.
+// EachMinor runs a subtest for each of the minor versions, such as "15.9", with a server that stops
+// at its end. These are old versions that behave differently from the newest of their major
+// version. It finds them only in the repository's .cache/postgres-minors, where
+// scripts/fetch-postgres puts them. It reports missing versions, and fails for those that
+// DAYPASS_TEST_POSTGRES_MAJORS demands.
 func EachMinor(t *testing.T, test func(t *testing.T, s *Server), minors ...string) {
 	t.Helper()
 	root, _ := repositoryRoot()
@@ -292,8 +289,8 @@ func EachMinor(t *testing.T, test func(t *testing.T, s *Server), minors ...strin
 	}
 }
 
-// fetched is a directory that scripts/fetch-postgres keeps. Below a directory that only
-// root may enter it is a link, which the account that PostgreSQL runs as cannot follow.
+// fetched returns a directory that scripts/fetch-postgres keeps. If only root may enter its parent
+// directories, it is a link, which PostgreSQL's account cannot follow.
 func fetched(root, name string) string {
 	dir := filepath.Join(root, ".cache", name)
 	if to, err := filepath.EvalSymlinks(dir); err == nil {
@@ -307,8 +304,8 @@ func howToGet(major string) string {
 		"list its directory in DAYPASS_TEST_POSTGRES, or run scripts/fetch-postgres " + major)
 }
 
-// StartAlone starts a server that only this test uses, of the same version as s,
-// with more settings; it is stopped when the test ends.
+// StartAlone starts a server for this test only, of the same version as s and with additional
+// settings. The server stops when the test ends.
 func (s *Server) StartAlone(t testing.TB, settings map[string]string) *Server {
 	t.Helper()
 	alone, err := launch(s.Installation, settings)
@@ -348,7 +345,7 @@ func start(t testing.TB, inst postgres.Installation) *Server {
 }
 
 func launch(inst postgres.Installation, settings map[string]string) (*Server, error) {
-	// Backends of tests touch little memory, and a page fault is dear on some machines.
+	// Backends of tests use little memory, and page faults are expensive on some machines.
 	all := map[string]string{"shared_buffers": "16MB"}
 	maps.Copy(all, settings)
 	// Not the test's context: the server outlives the test that starts it.
@@ -359,13 +356,13 @@ func launch(inst postgres.Installation, settings map[string]string) (*Server, er
 	return &Server{Installation: inst, postgres: p}, nil
 }
 
-// Host and Port are where the server listens.
+// Host returns the address that the server listens on.
 func (s *Server) Host() string { return s.postgres.Host() }
 
-// Port is the port the server listens on, on Host.
+// Port returns the port that the server listens on.
 func (s *Server) Port() int { return s.postgres.Port() }
 
-// Major is the server's major version.
+// Major returns the server's major version.
 func (s *Server) Major() int { return s.Installation.Major }
 
 // Log returns what the server has logged so far.
@@ -419,7 +416,7 @@ func (s *Server) Exec(t testing.TB, database, sql string) {
 	}
 }
 
-// Name returns a name that no other test of the binary gets: prefix and a number.
+// Name returns a name that no other test of the binary gets: the prefix and a number.
 func (s *Server) Name(prefix string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -436,7 +433,7 @@ func (s *Server) Database(t testing.TB) string {
 	t.Cleanup(func() {
 		conn, err := pgx.Connect(context.Background(), s.Superuser("postgres"))
 		if err != nil {
-			return // a test ended the server; the database is gone with it
+			return // a test has ended the server
 		}
 		defer conn.Close(context.Background())
 		if _, err := conn.Exec(context.Background(), "DROP DATABASE IF EXISTS "+Quote(name)+" WITH (FORCE)"); err != nil {
@@ -469,8 +466,8 @@ func (s *Server) Group(t testing.TB, prefix string) string {
 	return name
 }
 
-// Admin returns the server's administrative login as the documentation has it:
-// AdminName, with CREATEROLE and without superuser. All tests share it.
+// Admin returns the server's administrative login, made as the documentation says: AdminName, with
+// CREATEROLE and without superuser. All tests share it.
 func (s *Server) Admin(t testing.TB) Login {
 	t.Helper()
 	s.mu.Lock()
@@ -482,7 +479,7 @@ func (s *Server) Admin(t testing.TB) Login {
 	return *s.admin
 }
 
-// NewAdmin makes an administrative login of the test's own, like Admin's.
+// NewAdmin makes an administrative login for one test, with the same rights as Admin's.
 func (s *Server) NewAdmin(t testing.TB) Login {
 	t.Helper()
 	return s.Login(t, AdminName, "CREATEROLE")

@@ -143,7 +143,7 @@ func TestPeerNoticesWhatIsNotInTheScript(t *testing.T) {
 	}
 }
 
-// failures counts errors in place of failing.
+// failures counts errors instead of failing.
 type failures struct {
 	testing.TB
 	errors atomic.Int64

@@ -2,8 +2,8 @@ package pgtest
 
 import "syscall"
 
-// Root is where servers of tests have their files: in memory, where there is room, since
-// a data directory is a thousand files. Empty: where the system has temporary ones.
+// Root returns the directory for the files of test servers. A data directory has a thousand files,
+// so Root chooses memory if there is room. Empty stands for the system's temporary directory.
 func Root() string {
 	const memory, room = "/dev/shm", 4 << 30
 	var disk syscall.Statfs_t

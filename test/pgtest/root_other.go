@@ -2,5 +2,6 @@
 
 package pgtest
 
-// Root is where servers of tests have their files: where the system has temporary ones.
+// Root returns the directory for the files of test servers: empty for the system's temporary
+// directory.
 func Root() string { return "" }

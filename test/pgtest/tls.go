@@ -15,14 +15,15 @@ import (
 	"time"
 )
 
-// Hand has the server write a file to its data directory, as its own.
+// Hand makes the server write a file to its data directory, so that the file belongs to its
+// account.
 func (s *Server) Hand(t testing.TB, name string, data []byte) {
 	t.Helper()
 	s.Exec(t, "postgres", "COPY (SELECT unnest(string_to_array('"+strings.TrimSpace(string(data))+"', E'\\n'))) TO PROGRAM 'umask 077; cat > "+name+"'")
 }
 
-// SecureWith has a server that only this test uses (StartAlone) speak TLS with a
-// certificate and its key, in PEM.
+// SecureWith turns on TLS in a server that only this test uses (StartAlone), with a certificate and
+// its key in PEM.
 func (s *Server) SecureWith(t testing.TB, certificate, key []byte) {
 	t.Helper()
 	s.Hand(t, "server.crt", certificate)
@@ -31,9 +32,8 @@ func (s *Server) SecureWith(t testing.TB, certificate, key []byte) {
 	s.Reload(t)
 }
 
-// SetHBA has a server that only this test uses (StartAlone) treat the users, "all" by
-// default, in one way when they come over TCP, and ask everyone else for a password
-// with SCRAM.
+// SetHBA sets the authentication method for TCP connections of the users, "all" by default, in a
+// server that only this test uses (StartAlone). Everyone else needs a password with SCRAM.
 func (s *Server) SetHBA(t testing.TB, method string, users ...string) {
 	t.Helper()
 	conn := Connect(t, s.Superuser("postgres"))
@@ -49,14 +49,14 @@ func (s *Server) SetHBA(t testing.TB, method string, users ...string) {
 		users = []string{"all"}
 	}
 	lines := "local all all scram-sha-256\nhost all " + strings.Join(users, ",") + " all " + method + "\nhost all all all scram-sha-256\n"
-	// Written in place, so that it stays the server's own.
+	// Overwrite the file, so that its owner stays the same.
 	if err := os.WriteFile(file, []byte(lines), info.Mode()); err != nil {
 		t.Fatal(err)
 	}
 	s.Reload(t)
 }
 
-// Reload has the server read its configuration again, and returns when it has.
+// Reload makes the server read its configuration again, and returns when it has.
 func (s *Server) Reload(t testing.TB) {
 	t.Helper()
 	const reloaded = "reloading configuration files"
@@ -73,8 +73,8 @@ func (s *Server) Reload(t testing.TB) {
 	s.Exec(t, "postgres", "SELECT 1")
 }
 
-// Certificate makes a self-signed certificate of the loopback address with a key, in
-// PEM. algorithm may be 0, for the key's usual one.
+// Certificate makes a self-signed certificate for the loopback address, and returns it and its key
+// in PEM. algorithm may be 0, for the usual algorithm of the key.
 func Certificate(t testing.TB, key crypto.Signer, algorithm x509.SignatureAlgorithm) (certificate, keyPEM []byte) {
 	t.Helper()
 	template := &x509.Certificate{
@@ -94,8 +94,8 @@ func Certificate(t testing.TB, key crypto.Signer, algorithm x509.SignatureAlgori
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
 }
 
-// Ed25519Certificate makes a Certificate for whose signature TLS's channel binding is
-// not defined.
+// Ed25519Certificate makes a Certificate with a signature for which TLS channel binding is not
+// defined.
 func Ed25519Certificate(t testing.TB) (certificate, key []byte) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Eventually waits for something that happens by itself and fails the test where it does
-// not. The failure prints what show holds, such as a log.
+// Eventually waits until happened returns true, and fails the test if that takes too long. The
+// failure prints the values of show, such as a log.
 func Eventually(t testing.TB, what string, happened func() bool, show ...fmt.Stringer) {
 	t.Helper()
 	const patience = 40 * time.Second
@@ -23,11 +23,11 @@ func Eventually(t testing.TB, what string, happened func() bool, show ...fmt.Str
 	}
 }
 
-// Log is a log that is read while it is written. Its zero value is empty.
+// Log is a log that can be read while it is written. Its zero value is empty.
 type Log struct {
 	mu   sync.Mutex
 	text strings.Builder
-	more chan struct{} // closed by the next write; nil: no one waits
+	more chan struct{} // closed by the next write; nil: no one is waiting
 }
 
 func (l *Log) Write(p []byte) (int, error) {
@@ -46,15 +46,15 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
-// Len returns how many bytes were written.
+// Len returns the number of bytes written.
 func (l *Log) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Len()
 }
 
-// Wait returns when something is written after the call, or after a while, since it may
-// have been written before.
+// Wait returns after the next write, or after a while, because the write may have come before the
+// call.
 func (l *Log) Wait() {
 	l.mu.Lock()
 	if l.more == nil {

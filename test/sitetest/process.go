@@ -16,17 +16,17 @@ import (
 	"time"
 )
 
-// Process is a program that runs beside this one and ends with it, as far as the system
-// can do that. It is safe for concurrent use.
+// Process is a program that runs beside this one. It ends together with this one, as far as the
+// system supports that. It is safe for concurrent use.
 type Process struct {
 	Started time.Time
 
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has been waited for
-	err  error         // of Wait; read after done
+	done chan struct{} // closed when the process has ended
+	err  error         // the result of Wait; read it only after done
 }
 
-// Run starts a program, found as exec.LookPath does, with more in its environment.
+// Run starts a program, found as exec.LookPath does, with additional environment variables.
 func Run(log io.Writer, environ []string, program string, args ...string) (*Process, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -42,8 +42,8 @@ func Run(log io.Writer, environ []string, program string, args ...string) (*Proc
 	p := &Process{Started: time.Now(), cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// The signal at the parent's death is the starting thread's (prctl(2)), which
-		// is kept for as long as the program runs.
+		// Linux sends the signal at the death of the thread that started the process (prctl(2)), so
+		// that thread is kept while the program runs.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -56,16 +56,16 @@ func Run(log io.Writer, environ []string, program string, args ...string) (*Proc
 	return p, <-started
 }
 
-// PID is the process's number.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err returns how the process ended. It is for after Done.
+// Err returns how the process ended. Call it only after Done.
 func (p *Process) Err() error { return p.err }
 
-// Alive reports whether the process still runs.
+// Alive reports whether the process is still running.
 func (p *Process) Alive() bool {
 	select {
 	case <-p.done:
@@ -78,8 +78,8 @@ func (p *Process) Alive() bool {
 // Signal sends a signal, unless the process has ended.
 func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
 
-// End sends a signal and waits for the process to end; after a time it kills the process. It
-// reports whether it had to. A nil Process is one that was not started.
+// End sends a signal and waits for the process to end. After the time it kills the process, and
+// returns true. A nil Process was never started.
 func (p *Process) End(signal os.Signal, within time.Duration) (forced bool) {
 	if p == nil {
 		return false
@@ -95,7 +95,7 @@ func (p *Process) End(signal os.Signal, within time.Duration) (forced bool) {
 	}
 }
 
-// Stop ends the process as SIGTERM does.
+// Stop ends the process with SIGTERM.
 func (p *Process) Stop() { p.End(syscall.SIGTERM, 10*time.Second) }
 
 // Reachable waits until something listens at every address, or the process has ended.
@@ -121,7 +121,7 @@ func (p *Process) Reachable(ctx context.Context, addresses ...string) error {
 	return nil
 }
 
-// CPU is what the process has spent, user and system, on Linux; elsewhere 0.
+// CPU returns the CPU time that the process has used, user and system, on Linux; elsewhere 0.
 func (p *Process) CPU() time.Duration {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {
@@ -130,11 +130,11 @@ func (p *Process) CPU() time.Duration {
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
-	const ticksPerSecond = 100 // USER_HZ, which Linux has fixed for user space
+	const ticksPerSecond = 100 // USER_HZ, which is constant in Linux's interface to user space
 	return time.Duration(user+system) * time.Second / ticksPerSecond
 }
 
-// Resident is the process's memory in bytes, on Linux; elsewhere 0.
+// Resident returns the process's resident memory in bytes, on Linux; elsewhere 0.
 func (p *Process) Resident() int64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {

@@ -9,17 +9,18 @@ import (
 	"time"
 )
 
-// Serve serves until ctx ends and then returns nil. It calls ready once, when it serves.
+// Serve serves until ctx ends and then returns nil. It calls ready once, when it starts to serve.
 type Serve func(ctx context.Context, ready func()) error
 
-// Life is the time that a Serve runs.
+// Life is one run of a Serve.
 type Life struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when serve has returned
-	err    error         // of serve; read after done
+	err    error         // the result of serve; read it only after done
 }
 
-// Start runs serve beside its caller and returns when it serves, or why it does not.
+// Start runs serve in the background. It returns when serve is ready, or with the error if it
+// fails.
 func Start(serve Serve) (*Life, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Life{cancel: cancel, done: make(chan struct{})}
@@ -40,15 +41,15 @@ func Start(serve Serve) (*Life, error) {
 	}
 }
 
-// Stop asks for the end, waits for it, and returns what serve returned.
+// Stop asks serve to end, waits for it, and returns its result.
 func (l *Life) Stop() error {
 	l.cancel()
 	<-l.done
 	return l.err
 }
 
-// Program is a Serve that runs a program and is ready when something listens at every
-// address. It ends it with SIGTERM.
+// Program returns a Serve that runs a program and is ready when something listens at every address.
+// It ends the program with SIGTERM.
 func Program(log io.Writer, addresses []string, program string, args ...string) Serve {
 	return func(ctx context.Context, ready func()) error {
 		p, err := Run(log, nil, program, args...)
@@ -72,7 +73,7 @@ func Program(log io.Writer, addresses []string, program string, args ...string) 
 	}
 }
 
-// FreeAddress is an address of loopback that nothing listens at.
+// FreeAddress returns a loopback address that is not in use.
 func FreeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,11 +1,9 @@
-// Package sitetest starts a site: a PostgreSQL, a configuration, and a Daypass in front
-// of it. It is the one starter of the tests of the commands and of the server, of make
-// bench and of make soak.
+// Package sitetest starts a site: a PostgreSQL, a configuration, and a Daypass in front of it. The
+// tests of the commands and of the server, make bench and make soak all use it.
 //
-// A Site does not know how its Daypass is run. Start is given a Serve, a function that
-// serves until its context ends: in a test of the server that is server.Run in the
-// test's own process, and Program runs the binary. So sitetest imports nothing that is
-// tested with it.
+// A Site does not know how its Daypass is run. Start takes a Serve, a function that serves until its
+// context ends. Tests of the server pass a Serve that calls server.Run in their own process; Program
+// runs the binary. So sitetest imports no package that is tested with it.
 package sitetest
 
 import (
@@ -28,8 +26,8 @@ import (
 // upstream.password.
 const AdminPassword = "administrative secret"
 
-// Configuration is the example's: the cluster examplecluster with the database dev, and
-// the IAM users of Keys. It has placeholders, which Configure replaces.
+// Configuration is the example configuration: the cluster examplecluster with the database dev, and
+// the IAM users of Keys. Configure replaces its placeholders.
 //
 //go:embed example/daypass.yaml
 var Configuration string
@@ -50,16 +48,16 @@ var Keys = map[string][2]string{
 // Step is SQL that the superuser runs in a database.
 type Step struct{ Database, SQL string }
 
-// Roles makes the administrative login, users and groups of the example.
+// Roles makes the administrative login, and the users and groups of the example.
 func Roles() Step { return Step{"postgres", exampleSQL} }
 
-// Example is all that the example has: its roles, and its databases dev and other.
+// Example sets up the whole example: its roles, and its databases dev and other.
 func Example() []Step {
 	return []Step{{"postgres", "CREATE DATABASE dev"}, {"postgres", "CREATE DATABASE other"}, Roles(), {"dev", exampleDevSQL}}
 }
 
-// Site is a directory with a configuration, a PostgreSQL and a Daypass. Its methods are
-// for one goroutine.
+// Site is a directory with a configuration, a PostgreSQL and a Daypass. It must be used from one
+// goroutine only.
 type Site struct {
 	Dir          string
 	API, Gateway string           // addresses that were free when the site was made
@@ -68,8 +66,8 @@ type Site struct {
 	life *Life
 }
 
-// New makes a site in a directory that exists, with the password of the administrative
-// login in upstream.password.
+// New makes a site in an existing directory, and writes the password of the administrative login to
+// upstream.password.
 func New(dir string) (*Site, error) {
 	s := &Site{Dir: dir}
 	for _, address := range []*string{&s.API, &s.Gateway} {
@@ -112,15 +110,15 @@ func (s *Site) Execute(ctx context.Context, database, sql string) error {
 	return nil
 }
 
-// Upstream is the connection string of the administrative login.
+// Upstream returns the connection string of the administrative login.
 func (s *Site) Upstream() string {
 	return fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.Database.Port())
 }
 
-// Path is a file's below the site's directory.
+// Path returns the path of a file below the site's directory.
 func (s *Site) Path(name string) string { return filepath.Join(s.Dir, filepath.FromSlash(name)) }
 
-// ConfigFile is the path of the configuration.
+// ConfigFile returns the path of the configuration.
 func (s *Site) ConfigFile() string { return s.Path("daypass.yaml") }
 
 // Write writes a file below the site's directory, which only its owner may read.
@@ -129,8 +127,8 @@ func (s *Site) Write(name, text string) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600))
 }
 
-// Configure writes the configuration. replace are pairs of a placeholder and its text;
-// those that it does not name become the site's addresses and its database.
+// Configure writes the configuration. replace holds pairs of a placeholder and its text. Other
+// placeholders get the site's addresses and its database.
 func (s *Site) Configure(configuration string, replace ...string) error {
 	_, port, err := net.SplitHostPort(s.Gateway)
 	if err != nil {
@@ -143,10 +141,10 @@ func (s *Site) Configure(configuration string, replace ...string) error {
 	return s.Write("daypass.yaml", strings.NewReplacer(replace...).Replace(configuration))
 }
 
-// CACert is the certificate that clients verify the gateway with.
+// CACert returns the path of the certificate that clients verify the gateway with.
 func (s *Site) CACert() string { return s.Path("data/tls/ca.crt") }
 
-// Logon is how a client logs on through the gateway.
+// Logon returns the configuration of a logon through the gateway.
 func (s *Site) Logon(user, password, database string) (*pgx.ConnConfig, error) {
 	host, port, err := net.SplitHostPort(s.Gateway)
 	if err != nil {
@@ -160,7 +158,7 @@ func (s *Site) Logon(user, password, database string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// Start runs a Daypass and returns when it serves, or why it does not.
+// Start runs a Daypass. It returns when the Daypass is ready, or with the error if it fails.
 func (s *Site) Start(serve Serve) (err error) {
 	if s.life != nil {
 		return errors.New("a Daypass runs already")
@@ -169,7 +167,7 @@ func (s *Site) Start(serve Serve) (err error) {
 	return err
 }
 
-// Stop ends the Daypass, if one runs, and returns what its Serve returned.
+// Stop ends the Daypass, if one is running, and returns the result of its Serve.
 func (s *Site) Stop() error {
 	if s.life == nil {
 		return nil
@@ -179,7 +177,7 @@ func (s *Site) Stop() error {
 	return life.Stop()
 }
 
-// Close ends everything of the site that runs. The files are left to their owner.
+// Close ends everything that the site has started. It does not remove the files.
 func (s *Site) Close() error {
 	err := s.Stop()
 	if s.Database != nil {

@@ -18,24 +18,25 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// still is what a daypass process holds while nobody uses it.
+// still is what a daypass process holds while it is not used.
 type still struct {
 	descriptors map[string]int
-	standing    int // of the descriptors: administrative connections
+	standing    int // how many descriptors are administrative connections
 	goroutines  map[string]int
 	resident    int64
 }
 
-// held are the descriptors without the administrative connections, of which there
-// may be up to three, kept for the next logons.
+// held counts the descriptors without the administrative connections. Up to three of these are kept
+// for the next logons.
 func (s *still) held() int { return sum(s.descriptors) - s.standing }
 
 const (
-	stillFor       = 20 * time.Second // the drain of floods and slow strangers takes a logon's time
-	handOverWithin = 45 * time.Second // two sweeps, and a sweep's time
+	stillFor       = 20 * time.Second // draining floods and slow strangers takes as long as a logon may
+	handOverWithin = 45 * time.Second // two sweeps, and the duration of a sweep
 )
 
-// standstill measures a process that nobody uses, and ends it for that.
+// standstill measures a process that is not used. It ends the process to get the dump of its
+// goroutines.
 func (l *load) standstill(ctx context.Context) (*still, error) {
 	s := &still{}
 	c := l.stack.process()
@@ -94,11 +95,11 @@ func (l *load) baseline(ctx context.Context) (*still, error) {
 	return l.standstill(ctx)
 }
 
-// ending is what is left when the load is over.
+// ending is the state of PostgreSQL after the load.
 type ending struct {
 	sessionsGone time.Duration // until no session was left in PostgreSQL
 	handedOver   time.Duration // until session roles owned nothing
-	tables       int           // all owned by their users
+	tables       int           // the load's tables, each of which must belong to its user
 	roles        int           // session roles before the sweep
 	swept        int
 }
@@ -129,14 +130,15 @@ func (l *load) aftermath(ctx context.Context) (*ending, error) {
 			time.Sleep(200 * time.Millisecond)
 		}
 	}
-	// Who makes a role has ADMIN OPTION on it from PostgreSQL 16 on, daypass on the marker.
+	// From PostgreSQL 16 on the creator of a role has ADMIN OPTION on it, so daypass is a member of
+	// the marker.
 	const sessionRoles = `(select m.member from pg_auth_members m join pg_roles k on k.oid = m.roleid join pg_roles r on r.oid = m.member
 		where k.rolname = '` + dbuser.MarkerRole + `' and r.rolname <> 'daypass')`
 	e.sessionsGone = waitFor("sessions", "select count(*) from pg_stat_activity where usesysid in "+sessionRoles, 20*time.Second)
 	e.handedOver = waitFor("objects owned by session roles",
 		"select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and deptype = 'o' and refobjid in "+sessionRoles, handOverWithin)
 
-	// own_u03_17 belongs to u03.
+	// Table own_u03_17 must belong to u03.
 	if err := su.QueryRow(ctx, "select count(*) from pg_tables where tablename like 'own\\_%'").Scan(&e.tables); err != nil {
 		return nil, err
 	}
@@ -170,8 +172,8 @@ func (l *load) aftermath(ctx context.Context) (*ending, error) {
 	return e, l.sweep(ctx, e, su, sessionRoles)
 }
 
-// sweep does the reaper's work with a period of zero instead of a day, so every session role
-// without a session is dropped.
+// sweep runs the reaper with a period of zero instead of a day, so that every session role without
+// a session is dropped.
 func (l *load) sweep(ctx context.Context, e *ending, su *pgx.Conn, sessionRoles string) error {
 	config, err := pgx.ParseConfig(l.stack.postgres().ConnString("daypass", "postgres"))
 	if err != nil {

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// faults does one bad thing after another, with quiet in between. Which, how and
-// in what order depends on the seed alone.
+// faults causes one fault after another, with pauses in between. The seed alone decides which
+// faults, how and in what order.
 type faults struct {
 	*load
 	watch     *watch
-	calmAfter time.Time // from then on daypass is neither killed nor stopped
+	calmAfter time.Time // after this time daypass is neither killed nor stopped
 }
 
-// fault is one kind of bad thing. weight says how often it is chosen.
+// fault is one kind of fault. weight is how often it comes in each round of all kinds.
 type fault struct {
 	name   string
 	weight int
-	ends   bool // the daypass process
+	ends   bool // the fault ends the daypass process
 	do     func(*faults, context.Context, *rand.Rand) error
 }
 
@@ -32,8 +32,8 @@ const (
 	onTheWire  = classLogon | classSession
 )
 
-// recovery is how long after the end of a fault work may still begin and fail. The report has
-// the real time.
+// The recovery times are how long after the end of a fault work may still begin and fail. The
+// report has the measured times.
 const (
 	recoveryConnections = time.Second     // after connections were cut
 	recoveryPostgres    = 5 * time.Second // after PostgreSQL is back
@@ -72,8 +72,8 @@ var faultKinds = []fault{
 	{"audit directory away", 3, false, (*faults).auditAway},
 }
 
-// run goes on until ctx ends. Each kind comes once before any comes again more
-// often than its weight.
+// run causes faults until ctx ends. In each round every kind comes as often as its weight, in
+// random order.
 func (f *faults) run(ctx context.Context, r *rand.Rand) {
 	var bag []fault
 	for pause(ctx, between(r, 2*time.Second, 8*time.Second)) {
@@ -87,7 +87,8 @@ func (f *faults) run(ctx context.Context, r *rand.Rand) {
 		}
 		next := bag[0]
 		bag = bag[1:]
-		// Its own stream, so that a fault that is left out changes none after it.
+		// Each fault has its own random numbers, so that skipping one does not change the later
+		// ones.
 		own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 		if next.ends && time.Now().After(f.calmAfter) {
 			continue
@@ -100,7 +101,7 @@ func (f *faults) run(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// during opens an excuse, does the fault and closes it.
+// during opens an excuse, causes the fault, and closes the excuse.
 func (f *faults) during(kind string, classes class, grace time.Duration, do func() error) error {
 	e := f.ledger.open(kind, classes, grace, time.Time{})
 	defer f.ledger.close(e)
@@ -128,14 +129,14 @@ func (f *faults) halfClose(ctx context.Context, r *rand.Rand, p *proxy, kind str
 				l.far.CloseWrite()
 			}
 		}
-		// A peer that waits behind one of them notices in some seconds.
+		// The peer of a half-closed connection may need some seconds to notice.
 		pause(ctx, 4*time.Second)
 		return nil
 	})
 }
 
-// slow delays and splits the traffic. No client may fail because of it, so it excuses no error.
-// It is recorded so that its logons are left out of the statistics.
+// slow delays and splits the traffic. No client may fail because of that, so it excuses no error.
+// It is recorded so that the statistics leave out the logons during it.
 func (f *faults) slow(ctx context.Context, r *rand.Rand) error {
 	return f.during("slow network", 0, 0, func() error {
 		p := f.either(r)
@@ -152,7 +153,7 @@ func (f *faults) slow(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// shortStall holds everything up for a moment. Nobody may fail for that.
+// shortStall holds all traffic up for a moment. No client may fail because of that.
 func (f *faults) shortStall(ctx context.Context, r *rand.Rand) error {
 	return f.during("short stall", 0, 0, func() error {
 		p := f.either(r)
@@ -163,7 +164,7 @@ func (f *faults) shortStall(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// longStall is longer than a logon may take. Sessions must survive it.
+// longStall holds all traffic up for longer than a logon may take. Sessions must survive it.
 func (f *faults) longStall(ctx context.Context, r *rand.Rand) error {
 	return f.during("long stall, upstream", classLogon, recoveryPostgres, func() error {
 		f.stack.upstream.change(func(w *weather) { w.stall = make(chan struct{}) })
@@ -189,8 +190,8 @@ func (f *faults) either(r *rand.Rand) *proxy {
 	return f.stack.upstream
 }
 
-// stopPostgres stops PostgreSQL for seconds. Issuing needs no database and must
-// go on.
+// stopPostgres stops PostgreSQL for seconds. Issuing credentials needs no database and must
+// continue.
 func (f *faults) stopPostgres(ctx context.Context, r *rand.Rand) error {
 	return f.during("PostgreSQL stopped", onTheWire, recoveryPostgres, func() error {
 		if err := f.stack.postgres().Stop(); err != nil {
@@ -201,7 +202,7 @@ func (f *faults) stopPostgres(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// crashPostgres has PostgreSQL end without a checkpoint, and recover.
+// crashPostgres makes PostgreSQL end without a checkpoint, and recover.
 func (f *faults) crashPostgres(ctx context.Context, r *rand.Rand) error {
 	return f.during("PostgreSQL crashed", onTheWire, recoveryPostgres, func() error {
 		pid, err := f.stack.postmaster()
@@ -274,7 +275,7 @@ func (f *faults) killDaypass(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// drainDaypass ends daypass as an operator does. Sessions go on to the limit.
+// drainDaypass ends daypass as an operator does. Sessions continue until the drain limit.
 func (f *faults) drainDaypass(ctx context.Context, r *rand.Rand) error {
 	limit := f.ledger.open("daypass drained", classSession, recoveryDaypass, time.Now().Add(drain-200*time.Millisecond))
 	defer f.ledger.close(limit)
@@ -289,7 +290,7 @@ func (f *faults) drainDaypass(ctx context.Context, r *rand.Rand) error {
 }
 
 // auditAway moves the audit log's directory away and puts a file in its place, which stops even
-// root. An act that cannot be recorded must not happen.
+// root from writing. A logon or call that cannot be recorded must not succeed.
 func (f *faults) auditAway(ctx context.Context, r *rand.Rand) error {
 	dir, away := f.stack.auditDir(), f.stack.Path("audit-away")
 	return f.during("audit directory away", classCall|classLogon, recoveryAudit, func() error {

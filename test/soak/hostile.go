@@ -49,7 +49,7 @@ func (h *hostile) stranger(ctx context.Context, r *mathrand.Rand) (net.Conn, err
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// forge changes one thing about a good password or who uses it.
+// forge changes one thing about a valid password or its user.
 func forge(r *mathrand.Rand, p *pass) (user, password, how string) {
 	user, password = p.logon, p.password
 	at := r.IntN(len(password))
@@ -105,7 +105,7 @@ func (h *hostile) forger(ctx context.Context, r *mathrand.Rand) {
 	}
 }
 
-// garbage sends what is no logon.
+// garbage sends bytes that are not a logon.
 func (h *hostile) garbage(ctx context.Context, r *mathrand.Rand) {
 	for pause(ctx, between(r, time.Second, 5*time.Second)) {
 		for range 1 + r.IntN(20) {
@@ -118,19 +118,19 @@ func (h *hostile) garbage(ctx context.Context, r *mathrand.Rand) {
 			rand.Read(junk)
 			ssl := []byte{0, 0, 0, 8, 4, 210, 22, 47}
 			switch r.IntN(7) {
-			case 0: // as it is
+			case 0: // unchanged
 			case 1:
 				junk = append([]byte{0, 0, 0, 8, 4, 210, 22, 46}, junk...) // a cancel request cut short
 			case 2:
 				junk = append(ssl, junk...)
-			case 3: // TLS that goes nowhere
+			case 3: // a TLS handshake that goes no further
 				conn.Write(ssl)
 				tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}).Handshake()
-			case 4: // a start-up message of the greatest size, and more
+			case 4: // a start-up message with the greatest length, and more
 				junk = append([]byte{0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0}, junk...)
 			case 5:
 				junk = []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-			case 6: // a password message without end
+			case 6: // a password message that never ends
 				junk = append(startupMessage("user", "IAM:u00"), 'p', 0x7f, 0xff, 0xff, 0xff)
 			}
 			conn.Write(junk)
@@ -166,7 +166,7 @@ func (h *hostile) flood(ctx context.Context, r *mathrand.Rand) {
 	}
 }
 
-// loris says very little very slowly.
+// loris sends very little, very slowly.
 func (h *hostile) loris(ctx context.Context, r *mathrand.Rand) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -194,7 +194,7 @@ func (h *hostile) loris(ctx context.Context, r *mathrand.Rand) {
 	}
 }
 
-// apiAbuse asks for what must be refused, and sends what is no call.
+// apiAbuse asks for credentials that must be refused, and sends requests that are not calls.
 func (h *hostile) apiAbuse(ctx context.Context, r *mathrand.Rand) {
 	client := &http.Client{Timeout: 5 * time.Second}
 	for pause(ctx, between(r, 2*time.Second, 6*time.Second)) {
@@ -227,7 +227,7 @@ func (h *hostile) apiAbuse(ctx context.Context, r *mathrand.Rand) {
 	client.CloseIdleConnections()
 }
 
-// reloads changes the configuration on SIGHUP, and breaks it.
+// reloads changes the configuration on SIGHUP, sometimes to an invalid one.
 func (h *hostile) reloads(ctx context.Context, r *mathrand.Rand) {
 	s := h.stack
 	for pause(ctx, between(r, 5*time.Second, 25*time.Second)) {
@@ -270,7 +270,7 @@ func (h *hostile) reloads(ctx context.Context, r *mathrand.Rand) {
 	}
 }
 
-// rotations rotates the keys; what was issued before must go on working.
+// rotations rotates the keys. Credentials issued before must keep working.
 func (h *hostile) rotations(ctx context.Context, r *mathrand.Rand) {
 	for pause(ctx, between(r, 30*time.Second, 3*time.Minute)) {
 		before := h.issuer.issue(ctx, wish{user: userName(r.IntN(users))})

@@ -17,24 +17,24 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// wish is what a credential is asked for.
+// wish is a request for a credential.
 type wish struct {
 	user   string
 	groups []string
 	create bool
-	any    bool // for no database in particular
+	any    bool // the credential is for any database
 }
 
-// pass is an issued credential and what it stands for.
+// pass is an issued credential and the request for it.
 type pass struct {
 	wish
 	logon, password string
 	expires         time.Time
 }
 
-// issuer asks the API for credentials with the official SDK, and remembers every
-// secret it was given, to look for it where it must not be. Safe for concurrent
-// use.
+// issuer asks the API for credentials with the official SDK. It remembers every secret that it was
+// given, so that the run can search for secrets in places where they must not be. It is safe for
+// concurrent use.
 type issuer struct {
 	ledger    *ledger
 	transport *http.Transport
@@ -42,9 +42,9 @@ type issuer struct {
 	weak      *redshift.Client // bob's
 	passing   *redshift.Client // eve's
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	secrets  []string
-	requests map[string]string // request id: error code, empty for none
+	requests map[string]string // error code by request ID; empty: no error
 }
 
 func newIssuer(l *ledger, api string) *issuer {
@@ -60,7 +60,7 @@ func newIssuer(l *ledger, api string) *issuer {
 	return i
 }
 
-// call is one GetClusterCredentials; code is the API's error, if it answered with one.
+// call calls GetClusterCredentials once. code is the API's error, if it answered with one.
 func (i *issuer) call(ctx context.Context, client *redshift.Client, w wish) (p *pass, code string, err error) {
 	in := &redshift.GetClusterCredentialsInput{
 		ClusterIdentifier: aws.String(cluster), DbUser: aws.String(w.user), DbGroups: w.groups, DurationSeconds: aws.Int32(900),
@@ -98,14 +98,14 @@ func (i *issuer) remember(request, code, secret string) {
 	}
 }
 
-// also remembers a secret that was not issued but sent.
+// also remembers a secret that was sent, not issued.
 func (i *issuer) also(secret string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.secrets = append(i.secrets, secret)
 }
 
-// issue is an honest call, judged.
+// issue makes an honest call, and records whether it succeeded.
 func (i *issuer) issue(ctx context.Context, w wish) *pass {
 	begin := time.Now()
 	p, _, err := i.call(ctx, i.client, w)
@@ -127,7 +127,7 @@ func (i *issuer) issue(ctx context.Context, w wish) *pass {
 	return p
 }
 
-// refused is a call that the API must refuse with a code.
+// refused makes a call that the API must refuse with a code.
 func (i *issuer) refused(ctx context.Context, client *redshift.Client, w wish, want string) {
 	begin := time.Now()
 	_, code, err := i.call(ctx, client, w)

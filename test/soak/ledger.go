@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// class is what a piece of honest work needs, and what a fault takes away.
+// class is a set of kinds of honest work. A fault excuses failures in its classes.
 type class uint8
 
 const (
@@ -30,54 +30,55 @@ func (c class) String() string {
 	return fmt.Sprintf("class %d", uint8(c))
 }
 
-// excuse is a time in which a fault explains why honest work of some classes
-// fails. Guarded by ledger.mu.
+// excuse is a time in which a fault explains failures of honest work in some classes. ledger.mu
+// guards it.
 type excuse struct {
 	kind       string
 	classes    class
 	grace      time.Duration // for work that begins after the end
-	begin, end time.Time     // no end: it lasts
+	begin, end time.Time     // zero end: not over
 
 	failures  int
-	late      time.Duration // how long after the end the last work began that failed
-	recovered time.Duration // how long after the end the first logon succeeded that began after it; 0: none yet
+	late      time.Duration // how long after the end the last failed work began
+	recovered time.Duration // how long after the end the first logon that began after it succeeded; 0: none yet
 }
 
-// covers says whether the fault explains that work between begin and end failed.
+// covers reports whether the fault explains that work between begin and end failed.
 func (e *excuse) covers(c class, begin, end time.Time) bool {
 	return e.classes&c != 0 && end.After(e.begin) && (e.end.IsZero() || begin.Before(e.end.Add(e.grace)))
 }
 
-// violation is something that must not happen.
+// violation is an event that must not happen.
 type violation struct {
 	at   time.Time
 	what string
 	text string
 }
 
-// ledger judges what happens. Safe for concurrent use.
+// ledger judges the results of all work. It is safe for concurrent use.
 type ledger struct {
 	now func() time.Time
 	say func(format string, args ...any)
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	excuses    []*excuse
 	violations []violation
-	total      int                      // violations, also those not kept
-	counts     map[string]int           // what was done, by name
-	excused    map[string]int           // what failed with an excuse, by fault and class
-	longest    map[string]time.Duration // what is bounded in time, by name
+	total      int                      // all violations, including those that are not kept
+	counts     map[string]int           // how often things were done, by name
+	excused    map[string]int           // excused failures, by fault and class
+	longest    map[string]time.Duration // longest durations of work with a time limit, by name
 	latencies  []time.Duration
 }
 
-// keptViolations bounds what is kept in full of one run.
+// keptViolations bounds the number of violations that a run keeps in full.
 const keptViolations = 200
 
 func newLedger(now func() time.Time, say func(string, ...any)) *ledger {
 	return &ledger{now: now, say: say, counts: map[string]int{}, excused: map[string]int{}, longest: map[string]time.Duration{}}
 }
 
-// open begins an excuse, before the fault does; from then on, or now when zero.
+// open begins an excuse, before the fault begins. It applies from the given time, or from now if
+// that is zero.
 func (l *ledger) open(kind string, classes class, grace time.Duration, from time.Time) *excuse {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +90,7 @@ func (l *ledger) open(kind string, classes class, grace time.Duration, from time
 	return e
 }
 
-// close ends an excuse, after the fault has.
+// close ends an excuse, after the fault has ended.
 func (l *ledger) close(e *excuse) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,14 +104,14 @@ func (l *ledger) count(name string, n int) {
 	l.counts[name] += n
 }
 
-// slowest keeps the longest time of a kind, for the report.
+// slowest keeps the longest duration of a kind of work, for the report.
 func (l *ledger) slowest(name string, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.longest[name] = max(l.longest[name], took)
 }
 
-// violate records what must not happen, whatever else is going on.
+// violate records an event that must not happen, whatever faults are active.
 func (l *ledger) violate(what, format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,9 +145,8 @@ func (l *ledger) done(c class, name string, begin time.Time) {
 	}
 }
 
-// failed records honest work that failed. begin is when it was last known to be
-// well: for work in a session, the answer before. It reports whether a fault
-// explains it.
+// failed records honest work that failed. begin is the last time at which it was known to work: for
+// work in a session, the previous answer. It reports whether a fault explains the failure.
 func (l *ledger) failed(c class, name string, begin time.Time, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,19 +172,19 @@ func (l *ledger) failed(c class, name string, begin time.Time, err error) bool {
 	return false
 }
 
-// recentLocked are the excuses that matter to work of these minutes.
+// recentLocked returns the excuses that can matter to work of the last minutes.
 func (l *ledger) recentLocked() []*excuse {
 	return l.excuses[max(0, len(l.excuses)-8):]
 }
 
-// disturbedLocked says whether any fault was active in a time.
+// disturbedLocked reports whether any fault was active between begin and end.
 func (l *ledger) disturbedLocked(begin, end time.Time) bool {
 	return slices.ContainsFunc(l.recentLocked(), func(e *excuse) bool {
 		return end.After(e.begin) && (e.end.IsZero() || begin.Before(e.end.Add(time.Second)))
 	})
 }
 
-// active says whether a fault of a kind overlaps a time.
+// active reports whether a fault of the kind was active between begin and end.
 func (l *ledger) active(kind string, begin, end time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,7 +193,7 @@ func (l *ledger) active(kind string, begin, end time.Time) bool {
 	})
 }
 
-// percentile of a list, which it sorts.
+// percentile returns a percentile of a list, which it sorts.
 func percentile(list []time.Duration, p int) time.Duration {
 	if len(list) == 0 {
 		return 0

@@ -65,7 +65,7 @@ func (h *hostile) lend(ctx context.Context, r *mathrand.Rand, operator *client.C
 	unlock := h.reader(ctx, r, schema)
 	defer unlock()
 	h.ledger.count("groups lent while their session lasts", h.lentTo(ctx, schema, "u11"))
-	if r.IntN(3) > 0 { // it may be at work, and deaf to its cancellation
+	if r.IntN(3) > 0 { // the session may be busy, and ignore its cancellation
 		go func() { _, _ = s.Exec(ctx, "do $$ "+rebelBody+" $$") }()
 		if !h.atWork(ctx, s.Config().RuntimeParams["application_name"], true) {
 			s.leave(true)
@@ -86,7 +86,7 @@ func (h *hostile) lend(ctx context.Context, r *mathrand.Rand, operator *client.C
 	h.endLending(ctx, schema, fmt.Sprintf("%s of %s, %s", group, user, how), ended)
 }
 
-// reader holds a lock on what is to be handed over, for as long as it can.
+// reader holds a lock on an object that is to be handed over, for as long as it can.
 func (h *hostile) reader(ctx context.Context, r *mathrand.Rand, schema string) (unlock func()) {
 	if r.IntN(2) == 0 {
 		return func() {}
@@ -102,7 +102,8 @@ func (h *hostile) reader(ctx context.Context, r *mathrand.Rand, schema string) (
 	return func() { conn.Close(context.Background()) }
 }
 
-// lentTo counts the ways in which a user who is not in the group reads its rows.
+// lentTo counts the ways in which a user who is not in the group can read the group's rows; -1 if
+// PostgreSQL is not available.
 func (h *hostile) lentTo(ctx context.Context, schema, user string) int {
 	lent := 0
 	for _, sql := range []string{"select " + schema + ".f()", "select count(*) from " + schema + ".v"} {
@@ -125,7 +126,8 @@ func (h *hostile) lentTo(ctx context.Context, schema, user string) int {
 	return lent
 }
 
-// endLending waits until nobody has the group through what a session left behind.
+// endLending waits until no user can use the group's rights through objects that a session left
+// behind.
 func (h *hostile) endLending(ctx context.Context, schema, how string, ended time.Time) {
 	judged := false
 	for pause(ctx, 200*time.Millisecond) {
@@ -138,7 +140,7 @@ func (h *hostile) endLending(ctx context.Context, schema, how string, ended time
 			}
 			h.drop(ctx, schema)
 			return
-		case lent < 0: // PostgreSQL is away
+		case lent < 0: // PostgreSQL is not available
 		case took > lentWithin && !judged:
 			judged = true
 			h.ledger.failed(everything, "a group is lent after its last session: "+how, ended, fmt.Errorf("in %d ways, %v after the end", lent, took.Round(time.Millisecond)))

@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// load is the honest use.
+// load is the honest use of Daypass.
 type load struct {
 	stack  *stack
 	ledger *ledger
@@ -29,8 +29,7 @@ type load struct {
 	tables atomic.Int64
 }
 
-// random gives each actor a stream of its own, so that what one does depends on
-// the seed alone.
+// random gives each actor its own random numbers, so that its actions depend on the seed alone.
 func random(seed uint64, actor string) *rand.Rand {
 	var hash uint64 = 14695981039346656037 // FNV-1a
 	for _, b := range []byte(actor) {
@@ -39,7 +38,7 @@ func random(seed uint64, actor string) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, hash))
 }
 
-// pause waits; it reports whether the run goes on.
+// pause waits, and reports whether the run continues.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -53,7 +52,7 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)))
 }
 
-// run is the load until ctx ends; sessions end with it.
+// run runs the load until ctx ends. Sessions end with it.
 func (l *load) run(ctx context.Context) {
 	var all sync.WaitGroup
 	for i := range 6 {
@@ -69,7 +68,7 @@ func (l *load) run(ctx context.Context) {
 	all.Wait()
 }
 
-// someone is a wish at random.
+// someone returns a random wish.
 func someone(r *rand.Rand) wish {
 	w := wish{user: userName(r.IntN(users)), any: r.IntN(5) == 0, create: r.IntN(4) == 0}
 	if r.IntN(6) == 0 {
@@ -109,7 +108,7 @@ func (l *load) worker(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// work is one thing that people do in sessions.
+// work does one of the things that people do in sessions.
 func (l *load) work(ctx context.Context, s *session, r *rand.Rand) bool {
 	switch n := r.IntN(20); {
 	case n < 4:
@@ -164,7 +163,7 @@ func (l *load) transaction(ctx context.Context, s *session, r *rand.Rand) bool {
 	})
 }
 
-// mistake makes an error, which must come as it is and leave the session alive.
+// mistake causes an error, which must arrive unchanged and leave the session alive.
 func (l *load) mistake(ctx context.Context, s *session) bool {
 	return s.do(ctx, "errors passed on", func(ctx context.Context) error {
 		_, err := s.Exec(ctx, "select 1/0")
@@ -207,11 +206,11 @@ func (l *load) large(ctx context.Context, s *session, r *rand.Rand) bool {
 	})
 }
 
-// create leaves a table behind, which has to belong to the user in the end.
+// create leaves a table behind, which must belong to the user in the end.
 func (l *load) create(ctx context.Context, s *session, r *rand.Rand) bool {
 	return s.do(ctx, "tables created", func(ctx context.Context) error {
 		name := fmt.Sprintf("own_%s_%d", s.pass.user, l.tables.Add(1))
-		if r.IntN(3) == 0 { // as the session role herself
+		if r.IntN(3) == 0 { // as the session role itself
 			if _, err := s.Exec(ctx, "set role none"); err != nil {
 				return err
 			}
@@ -222,7 +221,7 @@ func (l *load) create(ctx context.Context, s *session, r *rand.Rand) bool {
 	})
 }
 
-// idler keeps a session for minutes and says something now and then.
+// idler keeps a session for minutes and runs a query now and then.
 func (l *load) idler(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, between(r, 0, 5*time.Second)) {
 		p := l.issuer.issue(ctx, someone(r))
@@ -243,10 +242,10 @@ func (l *load) idler(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// cancelledWithin bounds the time from a query's begin to its cancellation.
+// cancelledWithin bounds the time from the start of a query to the end of its cancellation.
 const cancelledWithin = 10 * time.Second
 
-// canceller has its query cancelled.
+// canceller cancels its own queries.
 func (l *load) canceller(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, between(r, time.Second, 6*time.Second)) {
 		p := l.issuer.issue(ctx, someone(r))
@@ -258,7 +257,7 @@ func (l *load) canceller(ctx context.Context, r *rand.Rand) {
 			continue
 		}
 		begin := time.Now()
-		var lost error // the request needs a connection of its own, as a logon does
+		var lost error // the cancel request needs a connection of its own, as a logon does
 		s.do(ctx, "queries cancelled", func(ctx context.Context) error {
 			asked := make(chan error, 1)
 			go func() {
@@ -287,7 +286,7 @@ func (l *load) canceller(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// copier copies in and out, and compares.
+// copier copies rows in and out, and compares them.
 func (l *load) copier(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, between(r, 2*time.Second, 8*time.Second)) {
 		p := l.issuer.issue(ctx, someone(r))
@@ -323,7 +322,7 @@ func (l *load) copier(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// crowd logs many on at once with one credential, a newcomer's among them.
+// crowd logs on many times at once with one credential, sometimes a newcomer's.
 func (l *load) crowd(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, between(r, 15*time.Second, 40*time.Second)) {
 		p := l.issuer.issue(ctx, someone(r))

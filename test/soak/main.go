@@ -1,26 +1,25 @@
 //go:build linux
 
-// Command soak runs Daypass for a long time under honest load while everything
-// around it goes wrong, and says whether that was its fault.
+// Command soak runs Daypass for a long time under honest load, with faults all around it, and
+// reports failures that the faults do not explain.
 //
-// It starts PostgreSQL, `daypass serve` and a TCP proxy on either side of the
-// gateway. Honest clients ask for credentials with the AWS SDK, log on with pgx
-// and by hand, and check every answer. Faults come one after another: connections
-// cut, stalled and half-closed, PostgreSQL stopped, crashed and frozen, daypass
-// killed and drained, the audit log's directory taken away. Beside that go
-// floods, garbage, forged passwords, reloads good and bad, key rotations, and
-// roles spoilt by hand and by their holders; nobody has an excuse for those.
+// It starts PostgreSQL, `daypass serve` and a TCP proxy on either side of the gateway. Honest
+// clients ask for credentials with the AWS SDK, log on with pgx and by hand, and check every
+// answer. Faults come one after another: connections are cut, stalled and half-closed, PostgreSQL
+// is stopped, crashed and frozen, daypass is killed and drained, the audit log's directory is moved
+// away. At the same time there are floods, garbage, forged passwords, valid and invalid reloads,
+// key rotations, and roles damaged by hand and by their holders. These do not excuse any failure.
 //
-// An honest client may fail only while a fault that explains it is active, and
-// for a bounded time after it. In the end nothing may be left: no goroutine, no
-// descriptor, no session role, no membership, no object of a session role; and the
-// audit log has to agree with what the clients saw, line by line.
+// An honest client may fail only during a fault that explains the failure, and for a bounded time
+// after it. At the end nothing may be left behind: no goroutine, no descriptor, no session role, no
+// membership, no object of a session role. The audit log must agree with what the clients saw, line
+// by line.
 //
 //	make soak                        an hour
 //	make soak DURATION=5m SEED=42    shorter, and the faults of an earlier run
 //
-// The seed decides what every actor does and in which order; what meets what
-// depends on the machine. Linux only: descriptors are read from /proc.
+// The seed decides what every actor does and in which order. Which actions coincide depends on the
+// machine. Linux only: descriptors are read from /proc.
 package main
 
 import (
@@ -68,8 +67,8 @@ func main() {
 	}
 }
 
-// soak is one run. It reports whether everything held; an error is why that
-// could not be found out.
+// soak does one run. It reports whether Daypass passed; the error says why that could not be
+// decided.
 func soak(ctx context.Context, o options) (bool, error) {
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000)
@@ -107,7 +106,7 @@ func soak(ctx context.Context, o options) (bool, error) {
 	result.watch = &watch{stack: s}
 	result.ran = l.everything(ctx, o, result.watch, say)
 	result.interrupted = ctx.Err() != nil
-	ctx = context.WithoutCancel(ctx) // an interrupted run ends with its report too
+	ctx = context.WithoutCancel(ctx) // even an interrupted run ends with its report
 	if err := result.finish(ctx, say); err != nil {
 		return false, err
 	}
@@ -120,8 +119,8 @@ func soak(ctx context.Context, o options) (bool, error) {
 	return ledger.total == 0, nil
 }
 
-// everything runs load and faults, and returns for how long. Faults begin after the load and end
-// before it. In the last third of the time one daypass process runs without interruption; that
+// everything runs load and faults, and returns how long that took. Faults begin after the load and
+// end before it. In the last third of the time one daypass process runs without interruption; that
 // process is examined at the end.
 func (l *load) everything(ctx context.Context, o options, w *watch, say func(string, ...any)) time.Duration {
 	begin := time.Now()
@@ -157,7 +156,7 @@ func (l *load) everything(ctx context.Context, o options, w *watch, say func(str
 	return ran
 }
 
-// finish measures what is left.
+// finish measures what the run has left behind.
 func (r *result) finish(ctx context.Context, say func(string, ...any)) error {
 	say("the load is over; waiting until all is still")
 	l := r.load
@@ -185,7 +184,7 @@ func (r *result) finish(ctx context.Context, say func(string, ...any)) error {
 	return err
 }
 
-// residentLimit bounds daypass's memory: floods of 1700 connections included.
+// residentLimit bounds daypass's memory, even during floods of 1700 connections.
 const residentLimit = 256 << 20
 
 func keep(s *stack, dir string) {

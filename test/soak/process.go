@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// descriptors counts a process's open files, by what they are.
+// descriptors counts a process's open files by their kind.
 func descriptors(pid int) (map[string]int, error) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
@@ -24,7 +24,7 @@ func descriptors(pid int) (map[string]int, error) {
 	for _, entry := range entries {
 		name, err := os.Readlink(filepath.Join(dir, entry.Name()))
 		if err != nil {
-			continue // closed in between
+			continue // closed in the meantime
 		}
 		if kind, _, ok := strings.Cut(name, ":["); ok {
 			name = kind // socket:[12345]
@@ -49,8 +49,8 @@ var (
 	dumpCreator = regexp.MustCompile(`^created by (\S+)`)
 )
 
-// goroutines reads the dump that a Go process leaves on SIGQUIT: how many
-// goroutines each function has started. The runtime's own are left out.
+// goroutines reads the dump that a Go process writes on SIGQUIT, and returns how many goroutines
+// each function has started, without the runtime's own.
 func goroutines(dump []byte) map[string]int {
 	counts := map[string]int{}
 	inside, creator, system := false, "", false
@@ -82,7 +82,7 @@ func goroutines(dump []byte) map[string]int {
 	return counts
 }
 
-// more lists what one count has more of than another, and how much.
+// more lists the names whose count has grown, and by how much.
 func more(now, before map[string]int) []string {
 	var list []string
 	for name, n := range now {

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// proxy carries TCP connections and does to them what networks do. It does not
-// look into them. Safe for concurrent use.
+// proxy carries TCP connections and disturbs them as networks do. It does not read their contents.
+// It is safe for concurrent use.
 type proxy struct {
 	listener net.Listener
 	target   func() string
 	accepted atomic.Int64
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	weather weather
 	links   map[*link]struct{}
 	closed  bool
@@ -27,13 +27,13 @@ type proxy struct {
 
 // weather is what happens to all connections for a while.
 type weather struct {
-	delay  time.Duration // of every chunk, at most
-	chop   int           // chunks have at most so many bytes; 0: no limit
+	delay  time.Duration // the longest delay of a chunk
+	chop   int           // the largest size of a chunk; 0: no limit
 	refuse bool          // new connections are cut off
-	stall  chan struct{} // nothing passes until it is closed; nil: all does
+	stall  chan struct{} // traffic stops until this is closed; nil: it flows
 }
 
-// link is one connection: the side that dialled and the side that was.
+// link is one connection with its two sides: one dialled the proxy, the other was dialled by it.
 type link struct {
 	near, far *net.TCPConn
 	over      chan struct{}
@@ -94,8 +94,7 @@ func (p *proxy) carry(near *net.TCPConn) {
 	p.mu.Unlock()
 }
 
-// pump copies one direction. An orderly end is passed on as one, anything else
-// as a reset.
+// pump copies one direction. It passes an orderly end on as one, and any other end as a reset.
 func (p *proxy) pump(l *link, from, to *net.TCPConn) {
 	buffer := make([]byte, 16<<10)
 	for {
@@ -105,7 +104,7 @@ func (p *proxy) pump(l *link, from, to *net.TCPConn) {
 			if w.stall != nil {
 				select {
 				case <-w.stall:
-					continue // it may be other weather by now
+					continue // the weather may have changed
 				case <-l.over:
 					return
 				}
@@ -160,7 +159,7 @@ func (p *proxy) calm() {
 	})
 }
 
-// some returns each connection with a probability.
+// some returns a random selection: each connection with a probability.
 func (p *proxy) some(r *rand.Rand, probability float64) []*link {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -33,7 +33,7 @@ func message(kind byte, body string) []byte {
 	return append(append(b, body...), 0)
 }
 
-// readMessage reads one message of the server's.
+// readMessage reads one message from the server.
 func readMessage(r io.Reader) (kind byte, body []byte, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -73,8 +73,8 @@ func until(r io.Reader, want byte) error {
 	}
 }
 
-// rawSession logs on without TLS and queries its user. With pieces it sends a few bytes at a
-// time; with ahead it sends the password, and the query with it, before the server asks.
+// rawSession logs on without TLS and queries its user. At random it sends a few bytes at a time, or
+// sends the password and the query before the server asks.
 func rawSession(conn net.Conn, p *pass, application string, r *rand.Rand) error {
 	_ = conn.SetDeadline(time.Now().Add(logonPatience))
 	pieces, ahead, farewell := r.IntN(3) == 0, r.IntN(3) == 0, r.IntN(2) == 0

@@ -16,17 +16,17 @@ import (
 	"github.com/daypass/daypass/internal/client"
 )
 
-// backendGoneWithin is how long the backend of an ended session may survive: the session's own 5
-// s, and the time until the administrative login terminates it.
+// backendGoneWithin is how long the backend of an ended session may survive: the 5 s in which the
+// session ends, and the time until the administrative login terminates the backend.
 const backendGoneWithin = 12 * time.Second
 
-// rebel is a way to keep a backend at work, and its session from being ended.
+// rebel is a way to keep a backend busy, and to keep its session from being ended.
 type rebel struct {
 	name  string
 	setup []string
 	send  func(r *mathrand.Rand) []byte
-	deaf  bool // it reads nothing
-	idle  bool // the server waits for it
+	deaf  bool // the client reads nothing
+	idle  bool // the server waits for the client
 }
 
 const (
@@ -38,8 +38,8 @@ func functionOf(body string) []string {
 	return []string{"create function pg_temp.f() returns bytea language plpgsql as $$ " + body + " $$"}
 }
 
-// padded fills the server's buffer so that what it sends last looks like a
-// ReadyForQuery, for one of six shifts.
+// padded fills the server's buffer so that, for one of six shifts, the end of the sent bytes looks
+// like a ReadyForQuery.
 func padded(r *mathrand.Rand) []byte {
 	sql := fmt.Sprintf("select case n when 1 then decode(repeat('00', %d) || repeat('5a0000000549', 3000), 'hex') else pg_temp.f() end from generate_series(1, 2) n", r.IntN(6))
 	return extendedQuery(sql)
@@ -50,7 +50,7 @@ func extendedQuery(sql string) []byte {
 		return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4)), body...)
 	}
 	b := typed('P', "\x00"+sql+"\x00\x00\x00")
-	b = append(b, typed('B', "\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01")...) // results in binary
+	b = append(b, typed('B', "\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01")...) // with binary results
 	b = append(b, typed('E', "\x00\x00\x00\x00\x00")...)
 	return append(b, typed('S', "")...)
 }
@@ -129,7 +129,7 @@ func (h *hostile) rebel(ctx context.Context, r *mathrand.Rand, operator *client.
 		go func() { told <- lastError(conn) }()
 	}
 	if !h.atWork(ctx, a.name, !kind.idle) {
-		return // something else has happened to it
+		return // the session has ended for another reason
 	}
 	seen := h.findNamed(ctx, operator, p, a.name)
 	if seen == nil {
@@ -174,7 +174,7 @@ func (h *hostile) rebel(ctx context.Context, r *mathrand.Rand, operator *client.
 	}
 }
 
-// rebelLogon logs on, with the server's look at its client turned off, and begins.
+// rebelLogon logs on, turns off the server's check that its client is connected, and begins.
 func (h *hostile) rebelLogon(conn net.Conn, a *attempt, p *pass, kind *rebel, r *mathrand.Rand) error {
 	_ = conn.SetDeadline(time.Now().Add(logonPatience))
 	settings := []string{"user", p.logon, "database", database, "application_name", a.name}
@@ -213,7 +213,7 @@ func (h *hostile) rebelLogon(conn net.Conn, a *attempt, p *pass, kind *rebel, r 
 	return err
 }
 
-// lastError reads until the connection ends.
+// lastError reads until the connection ends, and returns the SQLSTATE of the last error.
 func lastError(conn net.Conn) (state string) {
 	for {
 		_, _, err := readMessage(conn)
@@ -226,17 +226,17 @@ func lastError(conn net.Conn) (state string) {
 	}
 }
 
-// atWork waits until the session's backend is, or waits for its client.
+// atWork waits until the session's backend is active, or, if active is false, waits for its client.
 func (h *hostile) atWork(ctx context.Context, name string, active bool) bool {
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && pause(ctx, 100*time.Millisecond); {
 		if n, err := h.count(ctx, "select count(*) from pg_stat_activity where application_name = $1 and (state = 'active') = $2", name, active); err == nil && n == 1 {
-			return pause(ctx, 100*time.Millisecond) // what it sends has gone by
+			return pause(ctx, 100*time.Millisecond) // gives its output time to pass
 		}
 	}
 	return false
 }
 
-// gone waits until a session's backend is.
+// gone waits until a session's backend has exited.
 func (h *hostile) gone(ctx context.Context, name, how string, ended time.Time) {
 	judged := false
 	for pause(ctx, 50*time.Millisecond) {
@@ -249,7 +249,7 @@ func (h *hostile) gone(ctx context.Context, name, how string, ended time.Time) {
 			return
 		case took > backendGoneWithin && !judged:
 			judged = true
-			// What a daypass that was killed has left is nobody's to end.
+			// If daypass was killed, no process ends the backends that it has left.
 			if !h.ledger.failed(everything, "a backend outlived its session: "+how, ended, fmt.Errorf("%v after its end", took.Round(time.Millisecond))) {
 				h.endByHand(ctx, name)
 				return
@@ -266,7 +266,7 @@ func (h *hostile) endByHand(ctx context.Context, name string) {
 	_, _ = h.count(context.WithoutCancel(ctx), "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = $1", name)
 }
 
-// count runs a query for a number as superuser.
+// count runs a query that returns a number, as superuser.
 func (h *hostile) count(ctx context.Context, sql string, args ...any) (n int, err error) {
 	conn, err := h.stack.superuser(ctx, database)
 	if err != nil {
@@ -276,7 +276,7 @@ func (h *hostile) count(ctx context.Context, sql string, args ...any) (n int, er
 	return n, conn.QueryRow(ctx, sql, args...).Scan(&n)
 }
 
-// refusedBy reports whether PostgreSQL itself said no, with a SQLSTATE.
+// refusedBy reports whether PostgreSQL itself answered with a SQLSTATE.
 func refusedBy(err error, state string) bool {
 	var said *pgconn.PgError
 	return errors.As(err, &said) && said.Code == state

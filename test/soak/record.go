@@ -18,7 +18,7 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// line is what the checks need of an audit line.
+// line holds the parts of an audit line that the checks need.
 type line struct {
 	EventID           string
 	EventName         string
@@ -32,15 +32,15 @@ type line struct {
 	} `json:"additionalEventData"`
 }
 
-// records is what the audit log has, compared with what clients saw.
+// records summarizes the audit log and how it compares with what clients saw.
 type records struct {
 	lines, twice, torn      int
 	logons, refused, ends   int
 	calls                   int
 	gaps                    int
-	endsLost, endsRefused   int // by kill -9; by a log that could not be written
-	refusedUnwritten        int // refusals while it could not be written
-	unseen                  int // sessions that began and whose client never knew
+	endsLost, endsRefused   int // lost because daypass was killed, or because the log could not be written
+	refusedUnwritten        int // refusals while the log could not be written
+	unseen                  int // sessions that began although the client did not learn of it
 	logBytes, auditBytes    int64
 	secrets, forgottenCalls int
 }
@@ -81,7 +81,7 @@ func (l *load) compare() (*records, error) {
 	begun := map[string]line{}      // logons, by session
 	byName := map[string][]line{}   // logons, by application_name
 	ended := map[string]int{}       // ends, by session
-	requests := map[string]string{} // calls
+	requests := map[string]string{} // error codes, by request ID
 	for _, file := range files {
 		size, err := lines(file, func(text []byte) {
 			finder.look(text, l.ledger, file)
@@ -163,7 +163,7 @@ func (l *load) deaths(how string) (n int) {
 }
 
 // compareLogons checks that each successful logon has exactly one line, with the right user and
-// groups, and each refused one exactly one line, with the code.
+// groups, and each refused one exactly one line, with the right code.
 func (l *load) compareLogons(r *records, byName map[string][]line) {
 	for name := range byName {
 		if _, ours := l.gate.attempts[name]; !ours && name != "soak-hostile" && strings.HasPrefix(name, "soak-") {
@@ -193,9 +193,9 @@ func (l *load) compareLogons(r *records, byName map[string][]line) {
 		case a.outcome == "in":
 			l.ledger.violate("the audit log differs", "%s was let in and has %d lines: %+v", name, len(found), one)
 		case a.outcome == "unknown", a.outcome == "57P03", a.outcome == "58030":
-			// The connection failed before or after the line, or there was none to write.
+			// The connection failed before or after the line was written, or no line was due.
 		case len(found) == 0 && l.ledger.active("audit directory away", a.began.Add(-time.Second), a.settled.Add(time.Second)):
-			r.refusedUnwritten++ // there is nothing more to refuse; the server's log tells
+			r.refusedUnwritten++ // the logon was refused anyway, and the server's log has it
 		case len(found) == 0 || one.ErrorCode != a.outcome:
 			l.ledger.violate("the audit log differs", "%s was refused with %s and is there %d times, as %q", name, a.outcome, len(found), one.ErrorCode)
 		}
@@ -204,8 +204,8 @@ func (l *load) compareLogons(r *records, byName map[string][]line) {
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
-// compareEnds: every session that began has ended once, unless its process was
-// killed or said in its log that it could not write that down.
+// compareEnds checks that every session that began has exactly one end, unless its process was
+// killed or logged that it could not record the end.
 func (l *load) compareEnds(r *records, begun map[string]line, ended map[string]int, unwritten map[string]bool) {
 	for id := range ended {
 		if _, ok := begun[id]; !ok {
@@ -227,8 +227,8 @@ func (l *load) compareEnds(r *records, begun map[string]line, ended map[string]i
 	}
 }
 
-// killedAfter says whether the process that lived at a time was killed later.
-// Lines have whole seconds.
+// killedAfter reports whether the process that was running at a time was killed later. Audit lines
+// have whole seconds.
 func (l *load) killedAfter(t time.Time) bool {
 	for _, life := range l.stack.lives {
 		if life.how == "killed" && t.Add(time.Second).After(life.began) && t.Before(life.ended) {
@@ -238,8 +238,8 @@ func (l *load) killedAfter(t time.Time) bool {
 	return false
 }
 
-// finder looks for secrets: passwords by their beginning and their end, so that
-// one that was cut is found too.
+// finder looks for secrets. It looks for the beginning and the end of passwords, so that it also
+// finds one that was cut off.
 type finder struct {
 	ends  map[string]bool
 	whole [][]byte

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// result is a run, to be told.
+// result holds everything that the report of a run needs.
 type result struct {
 	options     options
 	load        *load
@@ -45,13 +45,13 @@ func ms(d time.Duration) string {
 	return fmt.Sprintf("%d ms", d.Milliseconds())
 }
 
-// The marks in docs/reliability.md between which the report goes.
+// The report goes between these marks in docs/reliability.md.
 const (
 	markBegin = "<!-- begin: written by make soak -->\n"
 	markEnd   = "<!-- end: written by make soak -->\n"
 )
 
-// replaceReport puts a report between the marks of a document.
+// replaceReport replaces the text between the marks of a document with the report.
 func replaceReport(document, report string) (string, error) {
 	before, rest, ok := strings.Cut(document, markBegin)
 	_, after, also := strings.Cut(rest, markEnd)
@@ -61,7 +61,7 @@ func replaceReport(document, report string) (string, error) {
 	return before + markBegin + "\n" + strings.TrimSpace(report) + "\n\n" + markEnd + after, nil
 }
 
-// write puts the report into a file that has the marks, or makes one of it.
+// write puts the report between the marks of a file. It creates the file if it does not exist.
 func (r *result) write(file string) error {
 	document, err := os.ReadFile(file)
 	text := "# Reliability\n\n" + markBegin + markEnd
@@ -76,7 +76,7 @@ func (r *result) write(file string) error {
 	return os.WriteFile(file, []byte(text), 0o644)
 }
 
-// markdown is the report.
+// markdown returns the report.
 func (r *result) markdown() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -131,7 +131,7 @@ func (r *result) markdown() string {
 	return b.String()
 }
 
-// faults is the table of faults; the ledger is locked.
+// faults prints the table of faults. The caller has locked the ledger.
 func (r *result) faults(p func(string, ...any)) {
 	l := r.load.ledger
 	type row struct {
@@ -177,7 +177,7 @@ func (r *result) faults(p func(string, ...any)) {
 	p("happens to try.\n")
 }
 
-// left is what the run left behind.
+// left prints what the run left behind.
 func (r *result) left(p func(string, ...any)) {
 	rec := r.records
 	p("### What was left\n")

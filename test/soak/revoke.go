@@ -17,14 +17,15 @@ import (
 	"github.com/daypass/daypass/internal/client"
 )
 
-// Within which a revocation is in force everywhere, and its sessions have ended.
+// A revocation must be in force everywhere within revokedWithin, and its sessions must have ended
+// within endedWithin.
 const (
 	revokedWithin = time.Second
 	endedWithin   = 5 * time.Second
 )
 
-// operator returns the client that revokes, lists and ends sessions, or nil if it is not
-// available, which is then recorded.
+// operator returns the client that revokes, lists and ends sessions. If it is not available,
+// operator records that and returns nil.
 func (h *hostile) operator() *client.Client {
 	operator, err := client.New(client.Config{
 		Endpoint: "http://" + h.stack.API, Region: region, UserAgent: "soak",
@@ -47,7 +48,7 @@ func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
 	}
 	var revoked []*pass
 	for pause(ctx, between(r, 3*time.Second, 12*time.Second)) {
-		// Users of their own, since a revocation may be for all of a user's.
+		// These users are separate, because a revocation may be for all sessions of a user.
 		p := h.issuer.issue(ctx, wish{user: fmt.Sprintf("undone%d", r.IntN(3)), create: true})
 		if p == nil {
 			continue
@@ -68,17 +69,17 @@ func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
 	}
 }
 
-// find is the session as the operator sees it.
+// find returns the session as the operator sees it.
 func (h *hostile) find(ctx context.Context, operator *client.Client, s *session) *client.Session {
 	seen := h.findNamed(ctx, operator, s.pass, s.Config().RuntimeParams["application_name"])
-	// It is not there, so it must be over.
+	// The operator does not see the session, so it must have ended.
 	if seen == nil && s.identity(ctx) && ctx.Err() == nil {
 		h.ledger.violate("sessions are not told right", "%s works and is not listed", s.pass.logon)
 	}
 	return seen
 }
 
-// findNamed is the session with an application_name, nil when the operator sees none.
+// findNamed returns the session with an application_name, or nil if the operator sees none.
 func (h *hostile) findNamed(ctx context.Context, operator *client.Client, p *pass, name string) *client.Session {
 	begin := time.Now()
 	list, _, err := operator.Sessions(ctx, cluster, p.user)
@@ -97,7 +98,7 @@ func (h *hostile) findNamed(ctx context.Context, operator *client.Client, p *pas
 	return nil
 }
 
-// terminate ends one session; the credential stays good.
+// terminate ends one session. Its credential stays valid.
 func (h *hostile) terminate(ctx context.Context, operator *client.Client, s *session) {
 	seen := h.find(ctx, operator, s)
 	if seen == nil {
@@ -116,8 +117,7 @@ func (h *hostile) terminate(ctx context.Context, operator *client.Client, s *ses
 	}
 }
 
-// revoke takes the credential of a session back. It reports whether that is in
-// force.
+// revoke revokes the credential of a session. It reports whether the revocation is in force.
 func (h *hostile) revoke(ctx context.Context, r *mathrand.Rand, operator *client.Client, s *session) bool {
 	which := client.Selector{DBUser: s.pass.user, Cluster: cluster}
 	if r.IntN(2) == 0 {
@@ -140,7 +140,7 @@ func (h *hostile) revoke(ctx context.Context, r *mathrand.Rand, operator *client
 	if pause(ctx, time.Until(answered.Add(revokedWithin))) {
 		h.stayOut(ctx, s.pass)
 	}
-	// What is issued in a later second is not affected.
+	// A credential issued in a later second is not affected.
 	if p := h.issuer.issue(ctx, s.pass.wish); p != nil {
 		if again := h.gate.logon(ctx, p, false, pgx.QueryExecModeExec); again != nil {
 			h.ledger.count("logons with a new credential after a revocation", 1)
@@ -150,7 +150,7 @@ func (h *hostile) revoke(ctx context.Context, r *mathrand.Rand, operator *client
 	return true
 }
 
-// mustEnd waits for the end of a session.
+// mustEnd waits for the end of a session, which must come in time.
 func (h *hostile) mustEnd(ctx context.Context, s *session, begin time.Time, name string) {
 	for ctx.Err() == nil {
 		_, err := s.Exec(ctx, "select 1")
@@ -167,7 +167,7 @@ func (h *hostile) mustEnd(ctx context.Context, s *session, begin time.Time, name
 	}
 }
 
-// stayOut tries a credential that was revoked, and maybe has expired since.
+// stayOut tries a credential that was revoked and may have expired since. It must not work.
 func (h *hostile) stayOut(ctx context.Context, p *pass) {
 	begin := time.Now()
 	conn, _, err := h.gate.connect(ctx, p, false, pgx.QueryExecModeExec)

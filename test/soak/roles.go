@@ -29,12 +29,12 @@ func (h *hostile) victims(ctx context.Context, r *mathrand.Rand) {
 		if p == nil {
 			continue
 		}
-		// Once, so that there is a role to spoil.
+		// Log on once, so that there is a role to damage.
 		s := h.gate.logon(ctx, p, true, pgx.QueryExecModeExec)
 		if s == nil {
 			continue
 		}
-		stays := r.IntN(2) == 0 // its role is spoilt under it; it is not asked any more
+		stays := r.IntN(2) == 0 // its role is damaged during the session, which runs no more queries
 		if !stays {
 			s.leave(false)
 		}
@@ -45,7 +45,7 @@ func (h *hostile) victims(ctx context.Context, r *mathrand.Rand) {
 	}
 }
 
-// spoil does one bad thing to a session role, and logs on with it.
+// spoil damages a session role in one way, and logs on with it.
 func (h *hostile) spoil(ctx context.Context, r *mathrand.Rand, p *pass, newcomer bool) {
 	role := pgx.Identifier{p.sessionRole()}.Sanitize()
 	user := pgx.Identifier{p.user}.Sanitize()
@@ -70,7 +70,7 @@ func (h *hostile) spoil(ctx context.Context, r *mathrand.Rand, p *pass, newcomer
 	}
 	su, err := h.stack.superuser(ctx, "postgres")
 	if err != nil {
-		return // PostgreSQL is down, which is somebody else's business
+		return // PostgreSQL is down, which other checks report
 	}
 	_, err = su.Exec(ctx, sql)
 	su.Close(ctx)
@@ -89,8 +89,8 @@ func (h *hostile) spoil(ctx context.Context, r *mathrand.Rand, p *pass, newcomer
 	}
 }
 
-// holders change what a role may change about itself. Their next session must not
-// see it, and a password that they set must not keep the gateway out.
+// holders change what a role may change about itself. Their next session must not see the changes,
+// and a password that they set must not keep the gateway out.
 func (h *hostile) holders(ctx context.Context, r *mathrand.Rand) {
 	for pause(ctx, between(r, 3*time.Second, 10*time.Second)) {
 		w := wish{user: fmt.Sprintf("holder%d", r.IntN(3))}
@@ -113,7 +113,7 @@ func (h *hostile) holders(ctx context.Context, r *mathrand.Rand) {
 		s.do(ctx, "holders changing their own role", func(ctx context.Context) error {
 			_, err := s.Exec(ctx, "set role none; alter role session_user "+change)
 			if said, ok := err.(*pgconn.PgError); ok && said.Code[:2] != "57" && said.Code[:2] != "08" {
-				return nil // PostgreSQL may refuse it
+				return nil // PostgreSQL may refuse the statement
 			}
 			return err
 		})

@@ -19,8 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// attempt is one logon as the client saw it, to be found in the audit log by its
-// application_name.
+// attempt is one logon as the client saw it. Its application_name identifies it in the audit log.
 type attempt struct {
 	name    string // application_name
 	pass    *pass
@@ -29,7 +28,7 @@ type attempt struct {
 	outcome string // "in", a SQLSTATE, or "unknown": the connection failed
 }
 
-// gate is the way to log on. Safe for concurrent use.
+// gate is used to log on. It is safe for concurrent use.
 type gate struct {
 	stack  *stack
 	ledger *ledger
@@ -52,7 +51,7 @@ func newGate(s *stack, l *ledger) (*gate, error) {
 	return g, nil
 }
 
-// try registers a logon that is about to be tried.
+// try registers an attempt before the logon.
 func (g *gate) try(p *pass) *attempt {
 	a := &attempt{name: fmt.Sprintf("soak-%07d", g.number.Add(1)), pass: p, began: time.Now(), outcome: "unknown"}
 	g.mu.Lock()
@@ -67,12 +66,12 @@ func (g *gate) settle(a *attempt, outcome string) {
 	a.outcome, a.settled = outcome, time.Now()
 }
 
-// session is a logged-on client that is judged.
+// session is a client that has logged on, and whose work is judged.
 type session struct {
 	*pgx.Conn
 	gate *gate
 	pass *pass
-	well time.Time // when it was last known to be
+	well time.Time // when it last worked
 	dead bool
 }
 
@@ -81,7 +80,7 @@ const (
 	queryPatience = 30 * time.Second
 )
 
-// connect logs on with pgx, without judging.
+// connect logs on with pgx, without judging the result.
 func (g *gate) connect(ctx context.Context, p *pass, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
 	config, err := pgx.ParseConfig("sslmode=disable host=127.0.0.1")
 	if err != nil {
@@ -108,8 +107,8 @@ func (g *gate) connect(ctx context.Context, p *pass, secure bool, mode pgx.Query
 	return conn, a, err
 }
 
-// logon logs on and checks the session's user. It returns nil if that failed, after judging the
-// failure.
+// logon logs on and checks the session's user. If that fails, it judges the failure and returns
+// nil.
 func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryExecMode) *session {
 	begin := time.Now()
 	conn, a, err := g.connect(ctx, p, secure, mode)
@@ -133,7 +132,7 @@ func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryEx
 	return s
 }
 
-// do is one piece of work in a session: judged, and counted when it succeeded.
+// do does one piece of work in a session, judges it, and counts it if it succeeded.
 func (s *session) do(ctx context.Context, name string, f func(context.Context) error) bool {
 	if s.dead {
 		return false
@@ -164,19 +163,19 @@ func (w *wrongAnswer) Error() string { return w.text }
 
 func wrong(format string, args ...any) error { return &wrongAnswer{fmt.Sprintf(format, args...)} }
 
-// sessionRole is the role that the gateway logs on as.
+// sessionRole returns the role that the gateway logs on as.
 func (p *pass) sessionRole() string {
 	list := slices.Clone(p.groups)
 	slices.Sort(list)
 	return strings.Join(append([]string{"IAM:" + p.user}, list...), ":")
 }
 
-// identity checks who the session is.
+// identity checks the session's user.
 func (s *session) identity(ctx context.Context) bool {
 	return s.do(ctx, "identity checks", func(ctx context.Context) error {
 		var current, role, application string
 		var defaults int
-		// A session with groups has a search_path of its own, in which $user is the user.
+		// A session with groups has its own search_path, in which $user is the user.
 		err := s.QueryRow(ctx, `select current_user::text, session_user::text, current_setting('application_name'),
 			(select count(*) from pg_settings where source in ('user', 'database user') and
 				(name in ('work_mem', 'statement_timeout') or name = 'search_path' and setting = 'pg_catalog'))`).

@@ -55,7 +55,7 @@ func TestLedgerMeasuresRecovery(t *testing.T) {
 	begin := now.Add(time.Second)
 	now = begin.Add(time.Second)
 	l.failed(classLogon, "logon", begin, io.EOF)
-	l.done(classLogon, "logon", begin.Add(-3*time.Second)) // begun before the end: tells nothing
+	l.done(classLogon, "logon", begin.Add(-3*time.Second)) // it began before the end, so it shows nothing
 	if e.late != time.Second || e.recovered != 0 {
 		t.Errorf("late %v, recovered %v", e.late, e.recovered)
 	}
@@ -113,7 +113,7 @@ func TestFinderFindsWhatIsLeftOfASecret(t *testing.T) {
 		`password="` + password + `"`:      1,
 		`cut "` + password[:60] + `…"`:     1,
 		`tail ` + password[80:]:            1,
-		`middle ` + password[50:100]:       0, // known not to be found
+		`middle ` + password[50:100]:       0, // the finder is known to miss this
 		`key ` + secretKey:                 1,
 		`two ` + password + " " + password: 2,
 	} {
@@ -136,7 +136,7 @@ func TestForgeriesAreNeverTheCredential(t *testing.T) {
 	}
 }
 
-// echo answers with what it is sent.
+// echo returns the address of a server that sends back what it receives.
 func echo(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -28,9 +28,9 @@ const (
 	region   = "us-east-1"
 	drain    = 4 * time.Second
 
-	accessKeyID  = "AKIASOAKSOAKSOAKSOAK" // of ana, who may ask for everybody
+	accessKeyID  = "AKIASOAKSOAKSOAKSOAK" // of ana, who may ask for every user
 	secretKey    = "soak/secret/access/key/of/forty/letters1"
-	weakKeyID    = "AKIASOAKSOAKSOAKWEAK" // of bob, who may be u00 without groups
+	weakKeyID    = "AKIASOAKSOAKSOAKWEAK" // of bob, who may ask only for u00, without groups
 	weakKey      = "soak/secret/access/key/of/forty/letters2"
 	passingKeyID = "AKIASOAKSOAKPASSING0" // of eve, whom reloads add and remove
 	passingKey   = "soak/secret/access/key/of/forty/letters3"
@@ -44,30 +44,30 @@ func userName(i int) string     { return fmt.Sprintf("u%02d", i) }
 func groupName(i int) string    { return fmt.Sprintf("g%d", i) }
 func newcomerName(i int) string { return fmt.Sprintf("n%02d", i) }
 
-// stack is what is under test and what it stands on.
+// stack is the system under test and everything that it needs.
 type stack struct {
-	*sitetest.Site // whose addresses are those that daypass itself listens at
+	*sitetest.Site // its addresses are those that daypass itself listens on
 	binary         string
 	installation   postgres.Installation
 	upstream       *proxy // between the gateway and PostgreSQL
 	front          *proxy // between clients and the gateway
 	adminListen    string
-	adminConfig    bool // this build knows the key admin
+	adminConfig    bool // this build knows the configuration key "admin"
 
-	config sync.Mutex // held while the configuration file is not what it should be
-	extra  bool       // eve is configured. Guarded by config
+	config sync.Mutex // held while the configuration file is invalid on purpose
+	extra  bool       // eve is configured; guarded by config
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	pg       *postgres.Server
 	server   *sitetest.Process
 	lives    []life
 	spentCPU time.Duration
 }
 
-// life is the time of one daypass process.
+// life is the lifetime of one daypass process.
 type life struct {
 	began, ended time.Time
-	how          string // killed, terminated; empty: it lives
+	how          string // "killed" or "terminated"; empty: still running
 }
 
 func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error) {
@@ -84,7 +84,7 @@ func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's account passes through
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's account needs access
 		return nil, err
 	}
 	if s.Site, err = sitetest.New(dir); err != nil {
@@ -105,7 +105,7 @@ func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error)
 	if s.front, err = newProxy(func() string { return s.Gateway }); err != nil {
 		return nil, err
 	}
-	// An older build does not know the key, and says so at once.
+	// An older build does not know the key, and reports that at once.
 	s.adminConfig = true
 	if err := s.writeConfig(""); err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (s *stack) stop() {
 	}
 }
 
-// startPostgres starts PostgreSQL on its files; the port is another every time.
+// startPostgres starts PostgreSQL with its existing files, and on another port each time.
 func (s *stack) startPostgres(ctx context.Context, steps ...sitetest.Step) error {
 	life := sitetest.Site{}
 	err := life.StartDatabase(ctx, s.installation, postgres.Options{
@@ -168,7 +168,7 @@ func (s *stack) postgresAddress() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.postgres().Port()))
 }
 
-// postmaster is PostgreSQL's main process.
+// postmaster returns the process ID of PostgreSQL's main process.
 func (s *stack) postmaster() (int, error) {
 	data, err := os.ReadFile(s.Path("postgres/pgdata/postmaster.pid"))
 	if err != nil {
@@ -178,14 +178,14 @@ func (s *stack) postmaster() (int, error) {
 	return strconv.Atoi(first)
 }
 
-// superuser connects past the gateway and the proxy.
+// superuser connects directly, without the gateway and the proxy.
 func (s *stack) superuser(ctx context.Context, name string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return pgx.Connect(ctx, s.postgres().ConnString(postgres.Superuser, name))
 }
 
-// example is the roles, tables and policies that the load works with.
+// example returns the SQL for the roles, tables and policies that the load works with.
 func (s *stack) example() (steps []sitetest.Step) {
 	add := func(database string, batch ...string) {
 		for _, sql := range batch {
@@ -196,7 +196,7 @@ func (s *stack) example() (steps []sitetest.Step) {
 	for i := range users {
 		names = append(names, userName(i))
 	}
-	// Users whose roles are spoilt by hand, and users who spoil their own.
+	// The roles of these users are damaged by hand, or by the users themselves.
 	for i := range 3 {
 		names = append(names, fmt.Sprintf("victim%d", i), fmt.Sprintf("holder%d", i))
 	}
@@ -246,7 +246,7 @@ func run(ctx context.Context, conn *pgx.Conn, batch ...string) error {
 	return nil
 }
 
-// writeConfig writes the configuration, with something faulty at its end.
+// writeConfig writes the configuration, with a faulty text at its end.
 func (s *stack) writeConfig(faulty string) error {
 	allow := func(resource ...string) map[string]any {
 		return map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
@@ -289,7 +289,7 @@ func (s *stack) writeConfig(faulty string) error {
 
 // startDaypass starts the server and waits until it answers.
 func (s *stack) startDaypass(ctx context.Context) error {
-	s.config.Lock() // not with a configuration that is wrong on purpose
+	s.config.Lock() // not while the configuration is invalid on purpose
 	defer s.config.Unlock()
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -307,7 +307,7 @@ func (s *stack) startDaypass(ctx context.Context) error {
 	return c.Reachable(ctx, s.API, s.Gateway)
 }
 
-// endDaypass ends the server with a signal, within its time.
+// endDaypass ends the server with a signal, and waits for its exit for at most the given time.
 func (s *stack) endDaypass(signal syscall.Signal, within time.Duration, how string) error {
 	c := s.process()
 	spent := c.CPU()

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// watch looks at the daypass process now and then. Safe for concurrent use.
+// watch samples the daypass process every second. It is safe for concurrent use.
 type watch struct {
 	stack *stack
 
-	mu          sync.Mutex // guards what follows
-	resident    int64      // the most
-	descriptors int        // the most
+	mu          sync.Mutex // guards the fields below
+	resident    int64      // the maximum
+	descriptors int        // the maximum
 	curve       []point
 }
 
-// point is what a process used at a time.
+// point is one sample of a process.
 type point struct {
 	at          time.Time
 	life        int
@@ -36,7 +36,7 @@ func (w *watch) run(ctx context.Context) {
 	}
 }
 
-// look takes one sample. A process that is just ending gives none.
+// look takes one sample. A process that is about to end gives none.
 func (w *watch) look() {
 	c := w.stack.process()
 	rss := c.Resident()
@@ -53,7 +53,7 @@ func (w *watch) look() {
 	w.curve = append(w.curve, point{time.Now(), number, rss, sum(kinds), w.stack.front.open()})
 }
 
-// quarters tells how the memory of the last process went.
+// quarters describes how the memory of the last process developed.
 func (w *watch) quarters() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
