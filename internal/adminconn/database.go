@@ -4,17 +4,17 @@ import (
 	"context"
 )
 
-// databaseLock bounds how long a statement waits for a table that is in use, and with
-// it how long it keeps others waiting behind it.
+// databaseLock bounds how long a statement waits for a table that is in use, and so how long
+// others wait behind that statement.
 const databaseLock = "300ms"
 
-// Transaction runs f in one transaction of a database, in the lane. The lane's own
-// connection is to the database of the administrative login; c is it, or one to
-// another database.
+// Transaction runs f in one transaction of a database, in the lane. lane is the connection to
+// the administrative login's database, and c the one to the database of the transaction. They
+// are the same if the database is.
 type Transaction func(f func(ctx context.Context, lane, c *Conn) error) error
 
-// OnDatabase connects to a database and calls use with a function that runs a
-// transaction there. It connects to one database at a time, besides the login's own.
+// OnDatabase connects to a database and calls use with a function that runs a transaction
+// there. Only one connection to another database than the login's own is open at a time.
 func (p *Pool) OnDatabase(ctx context.Context, database string, use func(Transaction) error) error {
 	begin := Step{SQL: "set local lock_timeout = '" + databaseLock + "'"}
 	if database == "" || database == p.config.Database {

@@ -10,16 +10,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// entryAgain is how long a database that has refused the administrative login is
-// not tried again.
+// entryAgain is how long a database is not tried again after it has refused the
+// administrative login.
 const (
 	entryAgain = time.Minute
-	// maxRefusals bounds how many such databases are remembered.
+	// maxRefusals limits how many such databases are remembered.
 	maxRefusals = 10000
 )
 
-// EntryError is returned where a database does not let the administrative login in:
-// for lack of CONNECT, by pg_hba.conf, a connection limit or a login event trigger.
+// EntryError is returned when a database refuses the administrative login: because it lacks
+// CONNECT, or by pg_hba.conf, a connection limit or a login event trigger.
 type EntryError struct {
 	Database string
 	err      error
@@ -37,9 +37,9 @@ type refusal struct {
 	until time.Time
 }
 
-// Enter connects to another database of the cluster. While it is known to refuse
-// the login, Enter does not try again: session roles of hundreds of users may own
-// something there, and only an operator can fix it.
+// Enter connects to another database of the cluster. It does not retry a database that
+// refused the login recently: the session roles of hundreds of users may own objects there,
+// and only an operator can fix the refusal.
 func (p *Pool) Enter(ctx context.Context, database string) (*Conn, error) {
 	p.mu.Lock()
 	known := p.refusals[database]
@@ -62,8 +62,8 @@ func (p *Pool) Enter(ctx context.Context, database string) (*Conn, error) {
 	return nil, refused
 }
 
-// refusesEntry reports whether the error is about this database, rather than about the
-// connection or the whole server.
+// refusesEntry reports whether the error is about this database, not about the connection or
+// the whole server.
 func refusesEntry(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -72,7 +72,7 @@ func refusesEntry(err error) bool {
 	switch {
 	case pg.Code == "3D000", strings.HasPrefix(pg.Code, "57P"), strings.HasPrefix(pg.Code, "08"):
 		return false
-	case pg.Code == "53300": // the server's, the login's or the database's
+	case pg.Code == "53300": // a limit of the server, the login or the database
 		return strings.Contains(pg.Message, "database")
 	}
 	return true

@@ -16,30 +16,30 @@ var (
 	ErrUnreachable = errors.New("cluster unreachable")
 )
 
-// Kinds of ErrUnreachable, for which errors.Is is true as well: the cluster is
-// there and cannot serve now. Each passes, so trying again makes sense.
+// Kinds of ErrUnreachable, which errors.Is matches as well: the cluster is there but cannot
+// serve now. Each of them is temporary, so a retry makes sense.
 var (
 	ErrNotReady = fmt.Errorf("%w: starting up or shutting down", ErrUnreachable)
 	ErrFull     = fmt.Errorf("%w: out of connections", ErrUnreachable)
-	ErrReadOnly = fmt.Errorf("%w: in recovery", ErrUnreachable)  // and something has to be changed
-	ErrLagging  = fmt.Errorf("%w: standby lags", ErrUnreachable) // it has not replayed the session role
+	ErrReadOnly = fmt.Errorf("%w: in recovery", ErrUnreachable)  // a change is needed, and no primary answers
+	ErrLagging  = fmt.Errorf("%w: standby lags", ErrUnreachable) // the standby has not replayed the session role
 )
 
 // Causes of an Error.
 var (
 	// ErrPooler is the cause when something that is not PostgreSQL answers.
 	ErrPooler = errors.New("a connection pooler answers in place of PostgreSQL; name the server itself")
-	// ErrRecovery is the cause when a change is needed and the server only reads.
+	// ErrRecovery is the cause when a change is needed but the server is read-only.
 	ErrRecovery = errors.New("the server is in recovery and cannot change roles")
 
 	errClosed = errors.New("shutting down")
 )
 
-// Error is what the packages that administer a cluster return: which rule, about
-// which name, and why.
+// Error is the error of the packages that administer a cluster: which rule failed, for which
+// name, and why.
 type Error struct {
 	Kind    error  // a sentinel of this package or of dbuser
-	Name    string // the user or group it is about; may be empty
+	Name    string // the user or group concerned; may be empty
 	Message string // may be shown to the holder of a credential
 	Cause   error  // for the log only; may be nil
 }
@@ -51,8 +51,7 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-// Unwrap makes errors.Is work for the sentinel and errors.As for the cause, a
-// *pgconn.PgError for instance.
+// Unwrap lets errors.Is find the sentinel and errors.As the cause, such as a *pgconn.PgError.
 func (e *Error) Unwrap() []error {
 	if e.Cause == nil {
 		return []error{e.Kind}
@@ -60,13 +59,13 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Cause}
 }
 
-// IsCode reports whether err is the server's answer with one of the SQLSTATEs.
+// IsCode reports whether err is a server error with one of the SQLSTATEs.
 func IsCode(err error, codes ...string) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && slices.Contains(codes, pg.Code)
 }
 
-// PlainError is the server's message without severity and code.
+// PlainError returns the server's message without severity and code.
 func PlainError(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -84,10 +83,10 @@ func Transient(err error) bool {
 	}
 	switch pg.Code {
 	case "40001", "40P01", // serialization failure, deadlock
-		"42710", "23505", // already exists, and its race
+		"42710", "23505", // it already exists, or was created at the same time
 		"55P03": // lock not available
 		return true
-	case "42704": // the role does not exist any more, or the parameter never did
+	case "42704": // the role does not exist any more, or the parameter does not exist at all
 		var bad *StepError
 		return !(errors.As(err, &bad) && bad.Parameter)
 	case "XX000":
@@ -96,8 +95,8 @@ func Transient(err error) bool {
 	return false
 }
 
-// Refused reports whether PostgreSQL rejected the statement itself and would reject it
-// again. A lock or a timeout does not count.
+// Refused reports whether PostgreSQL rejected the statement itself and would do so again. A
+// lock or a timeout does not count.
 func Refused(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || Transient(err) || len(pg.Code) != 5 {
@@ -110,8 +109,8 @@ func Refused(err error) bool {
 	return pg.Code == "55P02"
 }
 
-// ConnectionLost reports whether the connection broke, rather than the
-// statement. Every change may be tried again: done twice it is the same.
+// ConnectionLost reports whether the connection broke, not the statement. Every change may be
+// retried, because changes are idempotent.
 func ConnectionLost(err error) bool {
 	var pg *pgconn.PgError
 	var ours *Error

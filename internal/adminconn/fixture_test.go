@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// fixture is a cluster with what the tests of this package need besides.
+// fixture is a cluster with additional helpers for the tests of this package.
 type fixture struct{ *clustertest.Cluster }
 
 func plain(t testing.TB, s *pgtest.Server, options ...clustertest.Option) *fixture {

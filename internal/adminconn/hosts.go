@@ -15,14 +15,13 @@ import (
 )
 
 const (
-	// nextHost is how long a host may take before the next one is asked too. A
-	// machine that is gone answers nothing at all.
+	// nextHost is how long a host may take before the next one is asked too. A machine that
+	// is gone does not answer at all.
 	nextHost = 300 * time.Millisecond
-	// primaryWithin is how long a standby that has answered waits for a primary
-	// to turn up.
+	// primaryWithin is how long to wait for a primary once a standby has answered.
 	primaryWithin = time.Second
-	// staleStandby is how long a connection to a standby serves, where there are
-	// other hosts: by then there may be a primary again.
+	// staleStandby is how long a connection to a standby is used if there are other hosts.
+	// After that there may be a primary again.
 	staleStandby = 3 * time.Second
 )
 
@@ -31,12 +30,12 @@ type host struct {
 	config   *pgx.ConnConfig
 	password *loginPassword
 	state    func(version int) string
-	major    atomic.Int32 // its version when it last answered; 0: it never has
+	major    atomic.Int32 // the version it last answered with; 0: it never answered
 }
 
-// splitHosts makes a host for each server that config names. The entries of one
-// server differ in TLS only and stay together. target_session_attrs is about sessions;
-// administration needs the primary, which Connect looks for.
+// splitHosts makes a host for each server that config names. Entries for the same server
+// differ only in TLS and stay together. target_session_attrs applies to sessions only;
+// administration needs the primary, which Connect finds.
 func splitHosts(config *pgx.ConnConfig, password *loginPassword, state func(version int) string) []*host {
 	type entry = pgconn.FallbackConfig
 	entries := []*entry{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}
@@ -57,10 +56,9 @@ func splitHosts(config *pgx.ConnConfig, password *loginPassword, state func(vers
 	return hosts
 }
 
-// Connect opens a connection, outside of the pool, to a database of the primary; empty means the
-// administrative one. It asks the host that served last, and the others when
-// that one is slow, fails or is a standby. Where there is no primary a standby
-// will do, for reading.
+// Connect opens a connection, outside of the pool, to a database of the primary; empty means
+// the administrative one. It asks the host that was the primary last, and the others if that
+// one is slow, fails or is a standby. If there is no primary, a standby will do for reading.
 func (p *Pool) Connect(ctx context.Context, database string) (*Conn, error) {
 	first := p.primary()
 	ctx, cancel := context.WithCancel(ctx)
@@ -145,15 +143,15 @@ func (p *Pool) Connect(ctx context.Context, database string) (*Conn, error) {
 	}
 }
 
-// primary is the index of the host where the primary was last.
+// primary returns the index of the host that was the primary last.
 func (p *Pool) primary() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.lastHost
 }
 
-// worst returns the most telling failure: the first error that PostgreSQL sent, if
-// there is one.
+// worst returns the most informative failure: the first error that PostgreSQL sent, if there
+// is one.
 func worst(failures []error) error {
 	var answer *pgconn.PgError
 	for _, err := range failures {
@@ -167,9 +165,9 @@ func worst(failures []error) error {
 // connect opens a connection to a database of the server; empty means the
 // administrative one.
 //
-// Which settings the start-up message may have depends on the server's version,
-// which is unknown before its first answer. Until it refuses a setting it is assumed
-// to be the newest version.
+// The settings in the start-up message depend on the server's version, which is unknown
+// before the first answer. A server is assumed to have the newest version until it refuses a
+// setting.
 func (h *host) connect(ctx context.Context, database string) (*Conn, error) {
 	major := int(h.major.Load())
 	if major == 0 {
@@ -188,7 +186,7 @@ func (h *host) connect(ctx context.Context, database string) (*Conn, error) {
 		case IsCode(err, "42704") && major >= pinnedSince[0].major:
 			major, stepped = olderThan(major, err), true
 		case IsCode(err, "53300") && stepped && attempt < 20:
-			// The refused backend counts as a connection of the login until it ends.
+			// The refused backend counts towards the login's connection limit until it ends.
 			if pauseErr := Pause(ctx, attempt+1, err); pauseErr != nil {
 				return nil, err
 			}
@@ -217,8 +215,8 @@ func (h *host) connectOnce(ctx context.Context, database, password string, major
 	return c, nil
 }
 
-// poolerError recognises poolers by their refusal of start-up parameters that
-// PostgreSQL takes.
+// poolerError recognises a pooler by its refusal of start-up parameters that PostgreSQL
+// accepts.
 func poolerError(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && strings.Contains(pg.Message, "unsupported startup parameter") {
@@ -230,8 +228,8 @@ func poolerError(err error) error {
 // SeveralHosts reports whether the cluster has more than one host.
 func (p *Pool) SeveralHosts() bool { return len(p.hosts) > 1 }
 
-// Others runs f on a new connection to each host but the primary, at the same time,
-// and waits for all. Hosts that do not answer are left out.
+// Others runs f on a new connection to each host but the primary, in parallel, and waits for
+// all. Hosts that do not answer are skipped.
 func (p *Pool) Others(ctx context.Context, f func(*Conn)) {
 	var group sync.WaitGroup
 	for i, h := range p.hosts {
@@ -250,8 +248,7 @@ func (p *Pool) Others(ctx context.Context, f func(*Conn)) {
 	group.Wait()
 }
 
-// Unpinned runs read on a new connection to the primary, which has none of the pinned
-// settings.
+// Unpinned runs read on a new connection to the primary without the pinned settings.
 func (p *Pool) Unpinned(ctx context.Context, read func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, reusedAnswers)
 	defer cancel()

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// laneWait is how long to wait for the lock before finding out who holds it.
+	// laneWait is how long to wait for the lock before looking up who holds it.
 	laneWait = "1s"
-	// lanePatience is how long to wait for another gateway that holds it.
+	// lanePatience is how long to wait for another gateway that holds the lock.
 	lanePatience = 5 * time.Second
-	// rowWait is how long a statement in the lane waits for a row or a table. A holder
-	// can keep the row of their session role locked for as long as they like; other
-	// changes must not wait for that.
+	// rowWait is how long a statement in the lane waits for a row or a table. A holder can
+	// keep the row of their session role locked for as long as they like, and other changes
+	// must not wait for that.
 	rowWait = "100ms"
-	// withoutLane is how long the lock is ignored after a login that is not a gateway's
-	// was found to hold it.
+	// withoutLane is how long the lock is ignored after a login other than a gateway's was
+	// found to hold it.
 	withoutLane = time.Minute
 )
 
@@ -28,9 +28,9 @@ const (
 // a connection of this process; the others stay free for logons that change
 // nothing.
 //
-// Any login of that database can take this advisory lock too, and keep it. InLane waits
-// for a gateway and for no other login: the transaction goes on without the lock, and
-// two that change the same rows are retried.
+// Any login of that database can take this advisory lock too, and keep it. InLane waits for
+// another gateway, but not for any other login: the transaction then goes on without the
+// lock, and retries resolve conflicts between two changes of the same rows.
 func (p *Pool) InLane(ctx context.Context, f func(context.Context, *Conn) ([]Step, error)) error {
 	select {
 	case p.lane <- struct{}{}:
@@ -57,8 +57,8 @@ func (p *Pool) InLane(ctx context.Context, f func(context.Context, *Conn) ([]Ste
 	return err
 }
 
-// enterLane begins the transaction and takes the lock, unless a login that is not a
-// gateway's holds it. Its caller has the token of p.lane.
+// enterLane begins the transaction and takes the lock, unless a login other than a gateway's
+// holds it. The caller holds the token of p.lane.
 func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 	began := time.Now()
 	for p.laneless.Before(p.Now()) {
@@ -92,8 +92,8 @@ func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 	})
 }
 
-// laneHolder returns who holds the lock and whether that is a login other than ours. A
-// prepared transaction, which has no session, counts as one.
+// laneHolder returns who holds the lock and whether that is another login than ours. A
+// prepared transaction, which has no session, counts as another login.
 func laneHolder(ctx context.Context, c *Conn) (holder string, outsider bool, err error) {
 	err = c.QueryRow(ctx, fmt.Sprintf(`
 		select coalesce(a.usename::text || ' (pid ' || l.pid || ')', 'a prepared transaction'),
@@ -108,10 +108,10 @@ func laneHolder(ctx context.Context, c *Conn) (holder string, outsider bool, err
 }
 
 func rollback(ctx context.Context, c *Conn) {
-	_, _ = c.PgConn().Exec(ctx, "rollback").ReadAll() // or release closes the connection
+	_, _ = c.PgConn().Exec(ctx, "rollback").ReadAll() // if this fails, Release closes the connection
 }
 
-// Retried is InLane, tried again after errors that pass.
+// Retried is InLane with retries after temporary errors.
 func (p *Pool) Retried(ctx context.Context, f func(context.Context, *Conn) ([]Step, error)) error {
 	for attempt := 0; ; attempt++ {
 		err := p.InLane(ctx, f)

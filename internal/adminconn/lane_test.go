@@ -33,7 +33,8 @@ func TestLaneHeldByAnOutsider(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// Once: the second does not wait for somebody who has been found out.
+			// Only once: the second logon does not wait for a login that was found to hold
+			// the lock.
 			if log := f.Log.String(); strings.Count(log, "another login holds the lock") != 1 || !strings.Contains(log, "holder") {
 				t.Errorf("the log does not say once who holds the lock: %s", log)
 			}
@@ -41,8 +42,8 @@ func TestLaneHeldByAnOutsider(t *testing.T) {
 	}
 }
 
-// locked has the holder of a session role give it a setting, and then keep it
-// locked by changing it again in a transaction that stays open.
+// locked makes the holder of a session role change a setting of the role, and then keep its
+// row locked by changing it again in a transaction that stays open.
 func (f *fixture) locked(r dbuser.SessionRole) (unlock func()) {
 	f.T.Helper()
 	c := f.Logon(r, "postgres")
@@ -55,7 +56,7 @@ func (f *fixture) locked(r dbuser.SessionRole) (unlock func()) {
 
 // TestHolderLocksTheRole: while a holder locks the row of a setting, the setting cannot be
 // removed and logons are refused. When the lock is gone, the setting is removed. It is not
-// mistaken for a setting that may not be copied. Row locks are alike in all versions.
+// mistaken for a setting that may not be copied. Row locks are the same in all versions.
 func TestHolderLocksTheRole(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -86,8 +87,8 @@ func TestHolderLocksTheRole(t *testing.T) {
 	})
 }
 
-// TestHoldersKeepTheLane: logons that wait for rows which their holders keep locked
-// leave the lane to the others.
+// TestHoldersKeepTheLane: logons that wait for rows that holders keep locked do not keep
+// other logons out of the lane.
 func TestHoldersKeepTheLane(t *testing.T) {
 	f := plain(t, pgtest.Start(t))
 	alice := f.LentUser("alice", "")
@@ -107,8 +108,8 @@ func TestHoldersKeepTheLane(t *testing.T) {
 			}
 		})
 	}
-	// Lock timeouts take up all the time there is. If the three changes were not moved to the
-	// end of the queue, each would keep the lane for that long.
+	// Lock timeouts use up all the time. If a change were not moved to the end of the queue
+	// after a timeout, these three would keep the lane to themselves.
 	for range 5 {
 		if _, err := admin.Ensure(ctx, dbuser.Need{User: f.Name("kim"), AutoCreate: true}); err != nil {
 			t.Error(err)

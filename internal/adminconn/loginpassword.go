@@ -6,9 +6,9 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// loginPassword is the password of the administrative login. Where it is in a file,
-// the file is read again when the server refuses the password: it may have been
-// replaced without a SIGHUP. Safe for concurrent use.
+// loginPassword is the password of the administrative login. If it comes from a file, the
+// file is read again when the server refuses the password, since it may have been replaced
+// without a SIGHUP. Safe for concurrent use.
 type loginPassword struct {
 	read func() (keyring.Secret, error) // nil: the password never changes
 
@@ -22,7 +22,7 @@ func (p *loginPassword) get() string {
 	return p.current
 }
 
-// another reports whether there is another password than the one that was refused.
+// another reports whether there is now a different password from the refused one.
 func (p *loginPassword) another(refused string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestOutage asks a cluster that is not there, a thousand times at once.
+// TestOutage makes a thousand concurrent calls to a cluster that is down.
 func TestOutage(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)
@@ -42,7 +42,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestSilentServer asks a server that accepts and never answers.
+// TestSilentServer calls a server that accepts connections and never answers.
 func TestSilentServer(t *testing.T) {
 	peer := pgtest.NewPeer(t, pgtest.Always(pgtest.Silence()))
 	s := pgtest.Start(t)
@@ -70,7 +70,7 @@ func TestSilentServer(t *testing.T) {
 // logon fails because of it.
 func TestConnectionsDie(t *testing.T) {
 	s := pgtest.Start(t)
-	f := newFixture(t, s, s.Login(t, "root", "SUPERUSER")) // a login of its own, to be killed
+	f := newFixture(t, s, s.Login(t, "root", "SUPERUSER")) // its own login, whose connections are terminated
 	alice := f.LentUser("alice", "")
 	for range 5 {
 		var wg sync.WaitGroup
@@ -89,8 +89,8 @@ func TestConnectionsDie(t *testing.T) {
 	}
 }
 
-// TestFailureIsForgotten fails to open one more connection, goes on with the one
-// that stands, and later needs two more at once.
+// TestFailureIsForgotten fails to open one more connection, goes on with the existing one,
+// and later needs two more at once.
 func TestFailureIsForgotten(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)
@@ -175,7 +175,7 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// relay is a way to a server that can be closed to new connections.
+// relay is a path to a server that can be closed to new connections.
 type relay struct {
 	host   string
 	port   uint16
@@ -209,7 +209,7 @@ func newRelay(t *testing.T, target string) *relay {
 	return r
 }
 
-// TestCallersGoAway cancels callers; the work they share goes on.
+// TestCallersGoAway cancels callers. The work that they share continues.
 func TestCallersGoAway(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)
@@ -240,7 +240,7 @@ func TestClosed(t *testing.T) {
 	f.Admin.SessionEnded("IAM:x", "postgres", nil)
 }
 
-// hold takes a standing connection, as a slow change does, until release.
+// hold takes a standing connection, as a slow change would, until release is called.
 func hold(ctx context.Context, a *handover.Admin) (release func(), err error) {
 	c, err := a.Pool.Acquire(ctx)
 	if err != nil {

@@ -10,21 +10,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// lockTimeout is how long a statement of ours waits for a lock.
+// lockTimeout is how long one of our statements waits for a lock.
 const lockTimeout = "5s"
 
-// pinned are the settings that the meaning of our statements, or their survival,
-// depends on. The owner of a database can give its sessions other values (ALTER
-// DATABASE … SET), and before PostgreSQL 16 a user with CREATEROLE can give them
-// to the administrative login (ALTER ROLE … SET). A value in the start-up message
-// comes before both and holds from the first statement on: a SET afterwards would
-// be ended by a statement_timeout or a transaction_timeout of a millisecond, and a
-// library to be loaded would have failed the logon already.
+// pinned are the settings on which the meaning of our statements, or their success, depends.
+// The owner of a database can set other values for its sessions (ALTER DATABASE … SET), and
+// before PostgreSQL 16 a user with CREATEROLE can set them for the administrative login
+// (ALTER ROLE … SET). A value in the start-up message overrides both and applies from the
+// first statement on. A SET after the logon would come too late: a statement_timeout or
+// transaction_timeout of a millisecond would end it, and a library to be loaded would already
+// have failed the logon.
 //
-// Every setting here can be set by any user in every supported version. A setting
-// that only superusers can set cannot be in the start-up message of a plain login;
-// the owner of a database cannot set it either, unless a superuser has granted SET
-// on it, which Check reports.
+// Any user can set every setting here in every supported version. A setting that only
+// superusers can set cannot be in the start-up message of a plain login. The owner of a
+// database cannot set it either, unless a superuser has granted SET on it, which Check
+// reports.
 var pinned = map[string]string{
 	"application_name": "daypass",
 
@@ -47,7 +47,7 @@ var pinned = map[string]string{
 	"plpgsql.extra_errors":        "none",
 	"plpgsql.extra_warnings":      "none",
 
-	// What a transaction is, and how long it may take.
+	// How transactions behave, and how long they may take.
 	"default_transaction_isolation":       "read committed",
 	"default_transaction_read_only":       "off",
 	"default_transaction_deferrable":      "off",
@@ -57,7 +57,7 @@ var pinned = map[string]string{
 	"exit_on_error":                       "off",
 	"tcp_user_timeout":                    "0",
 
-	// What is loaded, made and written to the server's log.
+	// What is loaded, created and written to the server's log.
 	"local_preload_libraries": "",
 	"default_tablespace":      "",
 	"temp_tablespaces":        "",
@@ -65,9 +65,9 @@ var pinned = map[string]string{
 	"debug_print_rewritten":   "off",
 	"debug_print_plan":        "off",
 
-	// The plans, the same with ten roles as with ten thousand, and the memory that
-	// they take. Server-wide tuning goes with the rest: these few statements are
-	// written for these values.
+	// Plans are the same for ten roles as for ten thousand, and so is the memory they use.
+	// Server-wide tuning does not apply either: these few statements are written for these
+	// values.
 	"plan_cache_mode":                 "force_generic_plan",
 	"enable_seqscan":                  "off",
 	"enable_indexscan":                "on",
@@ -104,8 +104,8 @@ var pinned = map[string]string{
 	"temp_buffers":                    "8MB",
 }
 
-// pinnedSince are the settings that older servers do not know, and refuse; in the
-// order of the versions.
+// pinnedSince are settings that older servers do not know and refuse, in the order of the
+// versions.
 var pinnedSince = []struct {
 	major       int
 	name, value string
@@ -114,15 +114,15 @@ var pinnedSince = []struct {
 	{14, "client_connection_check_interval", "0"},
 	{14, "enable_memoize", "on"},
 	{15, "recursive_worktable_factor", "10"},
-	{16, "createrole_self_grant", ""}, // or the login would become a member of what it creates
+	{16, "createrole_self_grant", ""}, // or the login would become a member of each role it creates
 	{17, "transaction_timeout", "0"},
 }
 
-// newestMajor is the version that an unknown server is assumed to have: it knows every
+// newestMajor is the version that an unknown server is assumed to have: one that knows every
 // setting.
 const newestMajor = 99
 
-// olderThan returns the version to assume next for a server that refused a setting of
+// olderThan returns the version to assume next for a server that refused a setting of version
 // major.
 func olderThan(major int, refusal error) int {
 	var pg *pgconn.PgError
@@ -141,15 +141,14 @@ func olderThan(major int, refusal error) int {
 // roleOption matches a role that the options of a connection string name.
 var roleOption = regexp.MustCompile(`(^|\s)(-c\s*|--)role=`)
 
-// pin puts the settings into the start-up message of a connection to a server of
-// a major version. A role that the connection
-// string names is the operator's choice and stays; one that the database or the
-// login is given as a setting is not.
+// pin puts the settings into the start-up message of a connection to a server of a major
+// version. A role in the connection string is the operator's choice and is kept. A role that
+// a setting of the database or the login names is overridden.
 func pin(config *pgx.ConnConfig, major int) {
 	named, chosen := config.RuntimeParams["role"]
 	params := maps.Clone(pinned)
 	for name, value := range config.RuntimeParams {
-		// The server takes names in any case, and the last of several.
+		// The server ignores the case of names, and uses the last of several.
 		if _, ours := params[strings.ToLower(name)]; !ours {
 			params[name] = value
 		}

@@ -14,15 +14,15 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// hostileSetting is a setting that any user can set, with the values that a
-// hostile one would try.
+// hostileSetting is a setting that any user can set, with the values that a hostile user
+// would try.
 type hostileSetting struct {
 	name   string
 	values []string
 }
 
-// hostileSettings are all settings of the server that need no superuser: the ends
-// of every range, every word of every list, and for texts some that name nothing.
+// hostileSettings returns all server settings that need no superuser, with the ends of every
+// range, every word of every list and, for texts, some that name nothing that exists.
 func hostileSettings(t *testing.T, c *pgx.Conn) []hostileSetting {
 	t.Helper()
 	rows, err := c.Query(t.Context(), `select name, vartype, coalesce(min_val, ''), coalesce(max_val, ''), coalesce(enumvals, '{}')
@@ -56,14 +56,14 @@ func hostileSettings(t *testing.T, c *pgx.Conn) []hostileSetting {
 	return all
 }
 
-// TestHostileSettings gives a database, as its owner, and the administrative login
-// itself, every setting that needs no superuser, at every hostile value: what
-// session roles own there is handed over all the same, and logons work.
+// TestHostileSettings gives every setting that needs no superuser every hostile value, for a
+// database, as its owner, and for the administrative login itself. Objects of session roles
+// there are still handed over, and logons work.
 func TestHostileSettings(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		s = s.StartAlone(t, nil)
-		// So many roles that a statement with a bad plan does not end.
+		// With this many roles, a statement with a bad plan does not finish.
 		s.Exec(t, "postgres", "create role "+dbuser.MarkerRole+`; do $$ begin for i in 1..2000 loop
 			execute format('create role "IAM:crowd%s" in role `+dbuser.MarkerRole+`', i); end loop; end $$`)
 		for name, attribute := range map[string]string{"plain": "createrole", "superuser": "superuser"} {
@@ -84,7 +84,7 @@ func hostile(t *testing.T, f *fixture) {
 	mallory := f.Login(t, "mallory", "")
 	f.Run("alter database %s owner to %s", db, mallory.Name)
 	owner := pgtest.Connect(t, f.ConnString(mallory, db))
-	// Her own operators and functions, for a search_path that finds them first.
+	// The owner's own operators and functions, which a hostile search_path finds first.
 	for _, sql := range []string{
 		"create schema evil",
 		"create function evil.no(text, text) returns boolean language sql as 'select false'",
@@ -127,7 +127,7 @@ func hostile(t *testing.T, f *fixture) {
 
 		apply(owner, database, round)
 		apply(f.Super, login, round)
-		f.Run("alter role " + pgtest.Quote(role.Name) + " set work_mem = '1MB'") // something to mend at the logon
+		f.Run("alter role " + pgtest.Quote(role.Name) + " set work_mem = '1MB'") // something for the logon to correct
 		admin := f.Another()
 		if _, err := admin.Ensure(t.Context(), need); err != nil {
 			t.Errorf("round %d: Ensure: %v", round, err)
@@ -141,7 +141,7 @@ func hostile(t *testing.T, f *fixture) {
 			t.Errorf("round %d: the session role still owns %s objects: %+v\n%s", round, got, report.Kept, f.Log)
 		}
 		admin.Close()
-		// Not RESET ALL: from 18 on transaction_read_only can be set, and not reset.
+		// Not RESET ALL: from 18 on transaction_read_only can be set, but not reset.
 		clustertest.Exec(t, f.Super, fmt.Sprintf(`delete from pg_db_role_setting where setdatabase = (select oid from pg_database where datname = '%s')
 			or setrole = (select oid from pg_roles where rolname = '%s')`, db, f.As.Name))
 	}
@@ -171,7 +171,7 @@ func TestVersionChangesBehindTheAdmin(t *testing.T) {
 	})
 }
 
-// TestRoleOfTheConnectionString: the operator's choice is no hostile setting.
+// TestRoleOfTheConnectionString: a role that the operator chose does not count as hostile.
 func TestRoleOfTheConnectionString(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)

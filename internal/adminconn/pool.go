@@ -16,12 +16,11 @@ const (
 	// maxWaiting bounds the calls that wait for a connection of one cluster, so
 	// that a slow cluster costs a bounded number of goroutines.
 	maxWaiting = 1000
-	// ConnectTimeout bounds one attempt to connect; a logon has 10 s in all.
+	// ConnectTimeout bounds one attempt to connect; a whole logon has 10 s.
 	ConnectTimeout = 4 * time.Second
-	// After a failure to connect, calls fail at once for a while that doubles up
-	// to circuitMax; then one of them tries (half-open) while the others still
-	// fail. It is short enough for a logon to succeed within seconds of a
-	// cluster's return.
+	// After a failure to connect, calls fail at once for a while that doubles up to
+	// circuitMax. Then one call tries (half-open) while the others still fail. circuitMax is
+	// short enough for logons to succeed within seconds of the cluster's return.
 	circuitMin = 100 * time.Millisecond
 	circuitMax = time.Second
 )
@@ -32,48 +31,47 @@ type Conn struct {
 	meter   *meter
 	Version int  // server_version_num
 	Standby bool // it was in recovery when it was opened
-	Reused  bool // it was idle, so it may have died unnoticed
+	Reused  bool // it was idle, so it may be dead
 	opened  time.Time
-	used    time.Time // when it was given back
+	used    time.Time // when it was released
 }
 
-// Pool holds the standing connections of one cluster: at most MaxConns of them,
-// those to other databases included, a bounded queue before them, and a circuit
-// that turns an outage into quick failures. Make it with New; safe for concurrent use.
+// Pool holds at most MaxConns connections to one cluster, including those to other databases.
+// A bounded queue waits for them, and a circuit turns an outage into quick failures. Make it
+// with New; safe for concurrent use.
 type Pool struct {
 	Cluster string           // identifier, for errors and logs
 	Log     *slog.Logger     // never nil
 	Now     func() time.Time // never nil
 
 	config       *pgx.ConnConfig
-	hosts        []*host // config, for each of its servers
+	hosts        []*host // config, split by server
 	sessionAttrs string
 	replica      replica
 	lane         chan struct{} // one token: the transaction of this process that may hold the lock
-	// laneless is the time until which calls do not wait for the advisory lock. Guarded by the
-	// token of lane.
+	// laneless is the time until which calls do not wait for the advisory lock. Guarded by
+	// lane's token.
 	laneless  time.Time
 	elsewhere chan struct{}   // one token: the connection to another database
 	slots     chan struct{}   // one token for each connection in use or being opened
 	base      context.Context // ends with Close
 	end       context.CancelFunc
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	idle     []*Conn
 	waiting  int
 	closed   bool
 	failure  error         // the last failure to connect; nil while the circuit is closed
-	failed   chan struct{} // closed at the next failure, to wake those who wait
+	failed   chan struct{} // closed at the next failure, to wake waiting calls
 	backoff  time.Duration
 	retryAt  time.Time
 	probing  bool
-	lastHost int // index in hosts: where the primary was
+	lastHost int // index in hosts of the last primary
 	connects int // for tests and for the check
 	reached  bool
-	refusals map[string]refusal // databases that do not let the login in
+	refusals map[string]refusal // databases that refuse the login
 
-	// TestOnlyBefore runs before each statement that changes something, which is
-	// then sent by itself.
+	// TestOnlyBefore runs before each statement of a change, which is then sent by itself.
 	TestOnlyBefore func(sql string, c *pgconn.PgConn)
 }
 
@@ -104,10 +102,10 @@ func New(cfg Config) *Pool {
 	return p
 }
 
-// Config is the connection string of the administrative login; not to be changed.
+// Config returns the connection string of the administrative login; do not modify it.
 func (p *Pool) Config() *pgx.ConnConfig { return p.config }
 
-// acquire returns a connection, to be given back with release.
+// Acquire returns a connection. Give it back with Release.
 func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 	p.mu.Lock()
 	if p.closed {
@@ -188,9 +186,9 @@ func (p *Pool) wait(ctx context.Context, failed <-chan struct{}) error {
 	}
 }
 
-// open connects in a slot that the caller holds, and updates the circuit. The attempt
-// runs to its own deadline: a caller that goes away is no fault of the cluster, and the
-// next caller gets the connection.
+// open connects in a slot that the caller holds, and updates the circuit. The attempt runs to
+// its own deadline: a caller that gives up is not the cluster's fault, and the next caller
+// gets the connection.
 func (p *Pool) open(ctx context.Context) (*Conn, error) {
 	type result struct {
 		c   *Conn
@@ -242,7 +240,7 @@ func (p *Pool) opened(err error) error {
 	}
 	e := p.connectError(err)
 	if IsCode(err, "53300") && len(p.slots) > 1 {
-		return e // no room for one more, while those that stand still serve
+		return e // no room for one more, but the existing connections still work
 	}
 	p.failure = e
 	p.backoff = min(max(2*p.backoff, circuitMin), circuitMax)
@@ -252,9 +250,9 @@ func (p *Pool) opened(err error) error {
 	return e
 }
 
-// openDatabase connects to another database of the cluster for one task. It
-// takes a slot like a standing connection and leaves the circuit alone: a database that
-// refuses connections is no fault of the cluster.
+// OpenDatabase connects to another database of the cluster for one task. It takes a slot like
+// a standing connection and does not affect the circuit, because a database that refuses
+// connections is not the cluster's fault.
 func (p *Pool) OpenDatabase(ctx context.Context, database string) (*Conn, error) {
 	p.mu.Lock()
 	failed := p.failed
@@ -281,7 +279,7 @@ func (p *Pool) OpenDatabase(ctx context.Context, database string) (*Conn, error)
 	return c, nil
 }
 
-// release gives a connection back; one that is broken, or in the middle of a
+// Release gives a connection back. A connection that is broken, or in the middle of a
 // transaction, is closed.
 func (p *Pool) Release(c *Conn) {
 	p.mu.Lock()
@@ -289,7 +287,7 @@ func (p *Pool) Release(c *Conn) {
 	if healthy {
 		c.used = time.Now()
 		p.idle = append(p.idle, c)
-		// It answered, so the cluster is up: an old failure to open one more must
+		// The connection worked, so the cluster is up. An old failure to open one more must
 		// not refuse the next logon that finds no idle connection.
 		p.failure, p.backoff = nil, 0
 	}
@@ -300,14 +298,13 @@ func (p *Pool) Release(c *Conn) {
 	<-p.slots
 }
 
-// discard closes a connection instead of giving it back.
+// Discard closes a connection instead of giving it back.
 func (p *Pool) Discard(c *Conn) {
 	c.CloseNow()
 	<-p.slots
 }
 
-// flush closes the idle connections: they lead to a server that is gone, or
-// that has become a standby.
+// Flush closes the idle connections, because their server is gone or has become a standby.
 func (p *Pool) Flush() {
 	p.mu.Lock()
 	idle := p.idle
@@ -335,10 +332,10 @@ func (c *Conn) CloseNow() {
 	_ = c.Close(ctx) // the connection is gone either way
 }
 
-// setup finds out where the connection leads. An asynchronous commit, set for the
-// database or the login, could lose a change that was reported as done. Where it is set
-// for the whole server it is the operator's choice; then commits wait for this server
-// only.
+// setup finds out where the connection leads. It also makes commits wait if asynchronous
+// commit is set for the database or the login, since that could lose a change that was
+// reported as done. If asynchronous commit is set for the whole server, it is the operator's
+// choice; then commits wait for this server only.
 const setup = `
 select set_config('synchronous_commit', case when source in ('database', 'user', 'database user') then 'on' else 'local' end, false)
 from pg_settings where name = 'synchronous_commit' and (setting = 'off' or source in ('database', 'user', 'database user'));
@@ -361,8 +358,8 @@ func (c *Conn) prepare(ctx context.Context, state func(version int) string) erro
 		return fmt.Errorf("reading pg_backend_pid: %w", err)
 	}
 	c.Standby = string(row[2]) == "t"
-	// A pooler hands out keys of its own. Behind one, the next statement may
-	// run on another backend, and roles may be logged on that are not ours.
+	// A pooler gives out cancel keys of its own. Behind a pooler, the next statement may run
+	// on another backend, and logged-on roles may not be ours.
 	if told := c.PgConn().PID(); told != 0 && told != pid {
 		return ErrPooler
 	}

@@ -12,16 +12,16 @@ const (
 	// replayFor bounds how long a logon waits for the standby it goes to.
 	replayFor   = 4 * time.Second
 	replayAgain = 10 * time.Millisecond
-	// standbyAnswers is how long the standby may take for one answer; one that
-	// does not is left alone for standbyAgain.
+	// standbyAnswers is how long the standby may take for one answer. A standby that takes
+	// longer is left alone for standbyAgain.
 	standbyAnswers = time.Second
 	standbyAgain   = 5 * time.Second
 )
 
-// replica is where sessions go when it may be a standby: session roles are
-// changed on the primary and reach it later. It holds one standing connection.
+// replica is the host that sessions go to, if it may be a standby. Session roles are changed
+// on the primary and reach a standby later. It holds one standing connection.
 type replica struct {
-	turn  chan struct{} // one token: for using the other fields
+	turn  chan struct{} // one token: permission to use the other fields
 	c     *Conn
 	after time.Time // do not connect before
 }
@@ -38,9 +38,9 @@ func (p *Pool) anyHost() bool {
 	return p.sessionAttrs == "" || p.sessionAttrs == "any"
 }
 
-// AwaitReplay waits until the standby that sessions go to has what was just
-// committed on the primary, and returns ErrLagging when that takes too long. It does
-// not wait for a standby that does not answer: the session's own logon will report that.
+// AwaitReplay waits until the standby that sessions go to has replayed what was just
+// committed on the primary, and returns ErrLagging if that takes too long. It does not wait
+// for a standby that does not answer: the session's own logon will report that.
 func (p *Pool) AwaitReplay(ctx context.Context) error {
 	if !p.follows() {
 		return nil
@@ -101,13 +101,13 @@ func (p *Pool) replayed(ctx context.Context, position string) (there bool, err e
 		r.c.CloseNow()
 		r.c = nil
 		if ctx.Err() != nil {
-			return false, nil // the time is up, not the standby down
+			return false, nil // time is up; the standby may still be alive
 		}
 	}
 	return there, err
 }
 
-// errNoStandby is why there is nothing to wait for.
+// errNoStandby means that there is no standby to wait for.
 var errNoStandby = errors.New("no standby answers")
 
 // openReplica connects where the gateway's sessions go: to the first host, in

@@ -10,8 +10,8 @@ import (
 // Step is one statement of a change.
 type Step struct {
 	SQL string
-	// Parameter is set where the statement sets a parameter: "does not exist" (42704) is
-	// then about the parameter, not about a role that has just been dropped.
+	// Parameter is set if the statement sets a parameter: "does not exist" (42704) then
+	// refers to the parameter, not to a role that has just been dropped.
 	Parameter bool
 	About     any // handed back in a StepError
 }
@@ -25,8 +25,8 @@ type StepError struct {
 func (e *StepError) Error() string { return e.err.Error() }
 func (e *StepError) Unwrap() error { return e.err }
 
-// Run sends the statements in one message. A test that wants to fall
-// between two of them has them sent one by one.
+// Run sends the statements in one message. With TestOnlyBefore it sends them one by one, so
+// that a test can act between two of them.
 func (p *Pool) Run(ctx context.Context, c *Conn, steps []Step) error {
 	if p.TestOnlyBefore != nil {
 		for _, s := range steps {
@@ -62,8 +62,8 @@ func runMessage(ctx context.Context, c *Conn, steps []Step) error {
 	return nil
 }
 
-// AcquireAlive is Acquire for work that may take long: it first makes sure that the
-// server answers, since silence later on could mean either.
+// AcquireAlive is Acquire for a statement that may take long. It first makes sure that the
+// server answers, since later on silence could mean a slow statement or a dead server.
 func (p *Pool) AcquireAlive(ctx context.Context) (*Conn, error) {
 	for {
 		c, err := p.Acquire(ctx)
@@ -84,9 +84,9 @@ func (p *Pool) AcquireAlive(ctx context.Context) (*Conn, error) {
 	}
 }
 
-// Pause waits a little longer after each attempt, at random so that gateways
-// do not meet again. After a lock timeout it waits longer than the statement held the
-// lane, so that most of the lane is left to others.
+// Pause waits a little longer after each attempt, for a random time, so that gateways do not
+// collide again. After a lock timeout it waits longer than the statement held the lane, so
+// that others get most of the lane.
 func Pause(ctx context.Context, attempt int, cause error) error {
 	unit := 2 * time.Millisecond
 	switch {
@@ -106,17 +106,17 @@ func Pause(ctx context.Context, attempt int, cause error) error {
 	}
 }
 
-// Read runs read on a standing connection, and once more on a new one when the
-// connection turns out to be dead: the server was restarted in between. Errors of read
-// are returned as they are, unless the connection broke.
+// Read runs read on a standing connection, and once more on a new one if the connection turns
+// out to be dead, as after a restart of the server. Errors of read are returned unchanged,
+// unless the connection broke.
 func (p *Pool) Read(ctx context.Context, read func(context.Context, *Conn) error) error {
 	for {
 		c, err := p.Acquire(ctx)
 		if err != nil {
 			return err
 		}
-		// The query runs on when the caller goes away: breaking it off would
-		// cost the connection, and it takes less than a millisecond.
+		// The query continues when the caller goes away: cancelling it would cost the
+		// connection, and it takes less than a millisecond.
 		deadline, _ := ctx.Deadline()
 		if soon := time.Now().Add(reusedAnswers); c.Reused && soon.Before(deadline) {
 			deadline = soon

@@ -6,16 +6,16 @@ import (
 
 // Stats describe the administrative connections of a cluster.
 type Stats struct {
-	Limit    int   // connections there may be
-	InUse    int   // at work, or being opened
-	Idle     int   // standing by
+	Limit    int   // the most connections there may be
+	InUse    int   // in use, or being opened
+	Idle     int   // standing and not in use
 	Waiting  int   // calls that wait for one
 	Connects int   // attempts to connect since New
-	Reached  bool  // a connection has been made, ever
+	Reached  bool  // a connection has ever been made
 	Err      error // why the last attempt to connect failed; nil if it succeeded
 }
 
-// Stats takes a moment's picture, without asking the cluster.
+// Stats returns the present state without asking the cluster.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -25,8 +25,8 @@ func (p *Pool) Stats() Stats {
 	}
 }
 
-// Ping asks the cluster whether it answers, on a standing connection. The error
-// is as Ensure's; while the circuit is open it comes at once.
+// Ping asks the cluster for an answer on a standing connection. Its errors are those of
+// Ensure; while the circuit is open, they come at once.
 func (p *Pool) Ping(ctx context.Context) error {
 	for {
 		c, err := p.Acquire(ctx)

@@ -11,7 +11,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestStatsAndPing looks at a cluster that is there and one that is not.
+// TestStatsAndPing uses a cluster that is up and one that is down.
 func TestStatsAndPing(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)

@@ -17,30 +17,29 @@ import (
 	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// A server may be hostile, and so may a machine between it and the gateway. This file
-// bounds what an administrative connection reads, and keeps the password from it: only
-// SCRAM is used, unless the server's certificate is verified or require_auth allows
-// another method.
+// A server may be hostile, and so may a machine on the way to it. This file bounds what an
+// administrative connection reads, and keeps the password from them: only SCRAM is used,
+// unless the server's certificate is verified or require_auth allows another method.
 
 const (
-	// maxReply bounds what a server sends in answer to one request. The longest
-	// honest one lists the objects of a large database.
+	// maxReply bounds what a server may send in answer to one request. The longest legitimate
+	// answer lists the objects of a large database.
 	maxReply = 32 << 20
-	// maxConnection is after how many bytes a connection is closed instead of being
-	// used again: the driver keeps every parameter that a server reports.
+	// maxConnection is the number of bytes after which a connection is closed instead of
+	// reused, because the driver keeps every parameter that a server reports.
 	maxConnection = 256 << 20
 )
 
 var (
 	errReply = fmt.Errorf("the server sends more than %d MiB in answer to one request", maxReply>>20)
-	// ErrMethod is wrapped where the server wants the login to authenticate in a
-	// way that would give the password away, or prove nothing.
+	// ErrMethod is wrapped if the server asks the login to authenticate in a way that would
+	// reveal the password, or prove nothing.
 	ErrMethod = errors.New("it is not safe on this connection: set scram-sha-256 for the administrative login in pg_hba.conf " +
 		"(and its password anew where it was stored as MD5), or set sslmode=verify-full in upstream, or allow the method with require_auth there")
 )
 
-// IsLoopback reports whether a host of a connection string is a Unix socket's
-// directory or this machine.
+// IsLoopback reports whether a host in a connection string is the directory of a Unix socket,
+// or this machine.
 func IsLoopback(host string) bool {
 	if network, _ := pgconn.NetworkAddress(host, 1); network == "unix" || host == "localhost" {
 		return true
@@ -54,8 +53,8 @@ func Verifies(config *tls.Config) bool {
 	return config != nil && (!config.InsecureSkipVerify || config.VerifyPeerCertificate != nil)
 }
 
-// protect restricts what the driver accepts from one server, all entries of which
-// config has.
+// protect restricts what the driver accepts from one server. All entries of config are for
+// that server.
 func protect(config *pgx.ConnConfig) {
 	verified := Verifies(config.TLSConfig)
 	for _, f := range config.Fallbacks {
@@ -88,8 +87,8 @@ func protect(config *pgx.ConnConfig) {
 		case len(certificates) == 0 || binding == "disable" || pgwire.EndPointBinding(certificates[0]) != nil || binding == "require":
 			return conn, nil
 		case verified:
-			// The driver would offer channel binding, and the server would refuse it.
-			// It does not offer it on a connection that does not look like TLS.
+			// The driver would offer channel binding, and the server would refuse it. Hiding
+			// the TLS connection keeps the driver from offering it.
 			return struct{ net.Conn }{conn}, nil
 		}
 		return conn, fmt.Errorf("channel binding is not defined for the server's certificate (%s): set sslmode=verify-full in upstream, "+
@@ -97,12 +96,12 @@ func protect(config *pgx.ConnConfig) {
 	}
 }
 
-// meter bounds what is read from a server.
+// meter limits how much is read from a server.
 type meter struct {
 	src     io.Reader
 	sink    io.Writer
 	opening pgwire.Scanner // until ReadyForQuery; only Read uses it
-	left    atomic.Int64   // of the answer to the last request
+	left    atomic.Int64   // bytes left for the answer to the last request
 	total   atomic.Int64
 }
 
@@ -125,8 +124,7 @@ func (m *meter) Write(b []byte) (int, error) {
 	return m.sink.Write(b)
 }
 
-// worn reports whether so much has been read that the connection should not be
-// used again.
+// worn reports whether so much has been read that the connection should not be reused.
 func (m *meter) worn() bool { return m.total.Load() > maxConnection }
 
 // connectMetered opens a connection to one server.

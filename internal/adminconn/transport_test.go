@@ -33,7 +33,7 @@ func administer(t testing.TB, connString string) *handover.Admin {
 	return a
 }
 
-// flood sends messages until the other end has had enough, and counts the bytes.
+// flood sends messages until the other end closes the connection, and counts the bytes.
 func flood(sent *atomic.Int64, b []byte) pgtest.Step {
 	return pgtest.Endless(b, func(n int) { sent.Add(int64(n)) })
 }
@@ -50,8 +50,8 @@ func encoded(t testing.TB, messages ...pgproto3.BackendMessage) []byte {
 	return b
 }
 
-// TestServerFloods: what a server can make an administrative connection read is
-// bounded, before it is ready and in every answer.
+// TestServerFloods: there is a limit to what a server can make an administrative connection
+// read, before it is ready and in every answer.
 func TestServerFloods(t *testing.T) {
 	status := encoded(t, &pgproto3.ParameterStatus{Name: "name", Value: strings.Repeat("v", 4000)})
 	var many []byte
@@ -94,8 +94,8 @@ func TestServerFloods(t *testing.T) {
 	}
 }
 
-// TestServerAnswersSomethingElse: a server that answers the gateway's questions with
-// anything it likes makes a logon fail, and nothing else.
+// TestServerAnswersSomethingElse: a server that gives arbitrary answers to the gateway's
+// queries makes a logon fail, and does nothing else.
 func TestServerAnswersSomethingElse(t *testing.T) {
 	text := func(values ...string) []pgproto3.BackendMessage {
 		description, row := &pgproto3.RowDescription{}, &pgproto3.DataRow{}
@@ -134,8 +134,8 @@ func TestServerAnswersSomethingElse(t *testing.T) {
 	}
 }
 
-// TestAdministrativePassword: it is given away in no other way than the operator
-// has allowed.
+// TestAdministrativePassword: the password is revealed only in ways that the operator has
+// allowed.
 func TestAdministrativePassword(t *testing.T) {
 	const password = "the-password"
 	ask := map[string]pgproto3.BackendMessage{
@@ -176,7 +176,7 @@ func TestAdministrativePassword(t *testing.T) {
 	}
 }
 
-// TestEd25519Server: the driver cannot bind SCRAM to such a certificate.
+// TestEd25519Server: the driver cannot bind SCRAM to an Ed25519 certificate.
 func TestEd25519Server(t *testing.T) {
 	certificate, key := pgtest.Ed25519Certificate(t)
 	root := filepath.Join(t.TempDir(), "root.crt")
@@ -208,7 +208,8 @@ func TestEd25519Server(t *testing.T) {
 	}
 }
 
-// TestOldMinors: the check says what is the matter with them, and what mends it.
+// TestOldMinors: the check reports what is wrong with old minor versions, and which version
+// fixes it.
 func TestOldMinors(t *testing.T) {
 	pgtest.EachMinor(t, func(t *testing.T, s *pgtest.Server) {
 		report, err := clustercheck.Check(t.Context(), administer(t, s.ConnString(s.Admin(t), "postgres")).Admin)
@@ -236,9 +237,8 @@ func TestOldMinors(t *testing.T) {
 	}
 }
 
-// TestPasswordFileIsReadAgain: when the server refuses the administrative login, its
-// password file has the new password already.
-// A refusal is alike in all versions.
+// TestPasswordFileIsReadAgain: the server refuses the administrative login after its password
+// file has been updated. All versions refuse alike.
 func TestPasswordFileIsReadAgain(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -280,7 +280,7 @@ func TestPasswordFileIsReadAgain(t *testing.T) {
 		file.Store("third")
 		deadline := time.Now().Add(20 * time.Second)
 		for err = ensure(); err != nil && time.Now().Before(deadline); err = ensure() {
-			time.Sleep(20 * time.Millisecond) // the circuit lets somebody try within a second
+			time.Sleep(20 * time.Millisecond) // the circuit admits an attempt within a second
 		}
 		if err != nil {
 			t.Errorf("after the file was replaced: %v", err)
@@ -288,7 +288,7 @@ func TestPasswordFileIsReadAgain(t *testing.T) {
 	})
 }
 
-// lend lets an administrative login lend a user, as a superuser does from 16 on.
+// lend permits an administrative login to lend a user, as a superuser has to from 16 on.
 func lend(t testing.TB, s *pgtest.Server, login pgtest.Login, users ...string) {
 	t.Helper()
 	s.Exec(t, "postgres", "do $$ begin create role "+dbuser.MarkerRole+" nologin; exception when duplicate_object or unique_violation then null; end $$")
@@ -299,7 +299,7 @@ func lend(t testing.TB, s *pgtest.Server, login pgtest.Login, users ...string) {
 	}
 }
 
-// TestRefusedLogins: the advice fits the cause.
+// TestRefusedLogins: the advice in each error fits the cause.
 func TestRefusedLogins(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, shared *pgtest.Server) {
 		s := shared.StartAlone(t, nil)
@@ -339,8 +339,8 @@ func TestRefusedLogins(t *testing.T) {
 	})
 }
 
-// TestSharedServer: two clusters of one server are found out whatever their
-// addresses look like.
+// TestSharedServer: two clusters on one server are recognised, whatever their addresses look
+// like.
 func TestSharedServer(t *testing.T) {
 	s := pgtest.Start(t)
 	var reports []clustercheck.Report

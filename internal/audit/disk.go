@@ -35,9 +35,9 @@ func (w *Writer) write(b *batch) error {
 	return nil
 }
 
-// ready makes sure that today's file is open and still in its directory. If the file
-// was moved away, a new one is begun. If the directory was removed or unmounted, that
-// is an error: nobody would see what is written there.
+// ready makes sure that today's file is open and still in its directory. If the file was
+// moved away, a new one is begun. If the directory was removed or unmounted, that is an
+// error: lines written there would be lost.
 func (w *Writer) ready(now time.Time) error {
 	day := now.Unix() / (24 * 60 * 60)
 	if w.file != nil {
@@ -105,8 +105,8 @@ func (w *Writer) append(data []byte, now time.Time) error {
 	return nil
 }
 
-// whole writes data to the open file, or nothing of it: a partial line on a full disk
-// would look like a damaged record, of an act that was refused. If the part cannot be
+// whole writes all of data to the open file, or none of it. A partial line on a full disk
+// would look like a damaged record, of an act that was refused. If a partial line cannot be
 // removed, the next write ends it with a newline.
 func (w *Writer) whole(data []byte) error {
 	n, err := w.file.Write(data)
@@ -122,8 +122,8 @@ func (w *Writer) whole(data []byte) error {
 	return err
 }
 
-// mend writes to a file that was opened again after a fault: the lines that may be
-// lost, then the line about the gap, and syncs them.
+// mend writes to a file that was opened again after a fault: first the lines that may be
+// lost, then the line about the gap. It syncs them.
 func (w *Writer) mend(now time.Time) error {
 	repair := fit(nil, func(o *object) { o.gap(w.refused, w.since, w.fault, *w.origin.Load(), now) })
 	if w.lost {
@@ -180,8 +180,8 @@ func (w *Writer) leave() error {
 	return err
 }
 
-// fail begins or continues a fault. The next attempt opens the file again and ends a
-// partial line.
+// fail begins or continues a fault. The next attempt opens the file again and ends a partial
+// line.
 func (w *Writer) fail(err error, now time.Time) {
 	w.counters.faults.Add(1)
 	if w.fault == nil {
@@ -236,17 +236,17 @@ func (w *Writer) settle() {
 	}
 	w.counters.syncs.Add(1)
 	w.disk.Unlock()
-	err := f.Sync() // without the lock, so that acts continue
+	err := f.Sync() // without the lock, so that acts can continue
 	w.disk.Lock()
 	if w.file != f {
-		return // it was left, and synced before
+		return // the file was closed, and synced before that
 	}
 	if err != nil {
 		w.lost = len(w.unsynced) > 0
 		w.fail(fmt.Errorf("syncing: %w", err), w.now())
 		return
 	}
-	// Another sync may have been faster. Bytes written after mark are not covered.
+	// Another sync may have ended first. This one does not include bytes written after mark.
 	if after := int(w.written - mark); after < len(w.unsynced) {
 		w.setSynced(len(w.unsynced) - after)
 	}

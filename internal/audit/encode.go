@@ -14,9 +14,9 @@ import (
 // many of its fields.
 const MaxLine = 8 << 10
 
-// detail is how much of a record is written. The levels are tried in order until the
-// line fits: first the caller's own values are cut, then policy names. The caller's
-// identity and the identifiers that lines are searched by are cut last.
+// detail limits how much of a record is written. The levels are tried in order until the line
+// fits: first the caller's own values are cut, then policy names. The caller's identity, and
+// the identifiers used to find lines, are cut last.
 type detail struct {
 	id     int  // bytes of a name or an identifier, escaped
 	text   int  // bytes of any other text, escaped
@@ -25,8 +25,8 @@ type detail struct {
 	bare   bool // requestParameters and responseElements are left out
 }
 
-// details do not change. Any line fits with the last one, since a record has no more
-// than 20 identifiers and 40 other texts.
+// details do not change. Every line fits at the last level, since a record has at most 20
+// identifiers and 40 other texts.
 var details = [...]detail{
 	{id: 2048, text: 4096, list: 256, fields: 64},
 	{id: 2048, text: 256, list: 64, fields: 64},
@@ -34,7 +34,7 @@ var details = [...]detail{
 	{id: 192, text: 40, list: 4, bare: true},
 }
 
-// fit returns the line that encode appends to b, with as much detail as fits.
+// fit returns b with the line that encode appends, with as much detail as fits.
 func fit(b []byte, encode func(o *object)) []byte {
 	at := len(b)
 	for i := range details {
@@ -50,19 +50,19 @@ func fit(b []byte, encode func(o *object)) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// cutMark is room for the words that follow a text that was cut.
+// cutMark is the space for the note after a text that was cut.
 const cutMark = len("… (1000000000 bytes)")
 
-// appendString appends s as a JSON string of at most most bytes between the quotes.
-// Bytes that are not UTF-8 become U+FFFD. Beyond what JSON demands it escapes what
-// would fool the reader of a terminal or a line-based tool: all control characters,
-// the line separators U+2028 and U+2029, and the characters that turn the direction
-// of text. A database password is not written, whichever field it was put into.
+// appendString appends s as a JSON string with at most most bytes between the quotes. Bytes
+// that are not UTF-8 become U+FFFD. In addition to what JSON requires, it escapes characters
+// that could mislead the reader of a terminal or a line-based tool: all control characters,
+// the line separators U+2028 and U+2029, and the characters that change the direction of
+// text. Database passwords are redacted, in whichever field they are.
 func appendString(b []byte, s string, most int) []byte {
 	b = append(b, '"')
 	short := s
 	if len(s) > most {
-		short = s[:most] // nothing gets shorter, but for a password
+		short = s[:most] // escaping never shortens text; only redacting a password does
 	}
 	short = keyring.Redact(short)
 	var whole bool
@@ -75,7 +75,7 @@ func appendString(b []byte, s string, most int) []byte {
 	return append(b, '"')
 }
 
-// asIs has the bytes that need no escaping. It does not change.
+// asIs marks the bytes that need no escaping. It does not change.
 var asIs = func() (table [256]bool) {
 	for c := ' '; c < 0x7f; c++ {
 		table[c] = c != '"' && c != '\\'
@@ -83,7 +83,7 @@ var asIs = func() (table [256]bool) {
 	return table
 }()
 
-// appendEscaped appends at most most bytes, and reports whether that is all of s.
+// appendEscaped appends at most most bytes, and reports whether that is the whole of s.
 func appendEscaped(b []byte, s string, most int) (_ []byte, whole bool) {
 	end := len(b) + most
 	plain := 0 // s[plain:i] needs no escaping
@@ -120,8 +120,8 @@ func appendRunes(b []byte, s string, end int) []byte {
 	return append(b, s[:n]...)
 }
 
-// escape returns the size of the first character of s and its replacement, which is nil
-// if it needs none.
+// escape returns the size of the first character of s and its replacement, or nil if it needs
+// none.
 func escape(b []byte, s string) (size int, _ []byte) {
 	if s[0] < utf8.RuneSelf {
 		return 1, appendASCII(b, s[0])
@@ -153,8 +153,8 @@ func misleading(r rune) bool {
 	return r < 0xa0 || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
 }
 
-// object appends the members of a JSON object, commas included. Members at their
-// zero value are left out unless their method says otherwise.
+// object appends the members of a JSON object, with commas. Members with their zero value are
+// left out unless their method says otherwise.
 type object struct {
 	b      []byte
 	detail *detail
@@ -188,7 +188,7 @@ func (o *object) string(name, value string) {
 	}
 }
 
-// id is string for names and identifiers, which stay whole for longer.
+// id is string for names and identifiers, which are cut later than other texts.
 func (o *object) id(name, value string) {
 	if value != "" {
 		o.name(name)
@@ -196,7 +196,7 @@ func (o *object) id(name, value string) {
 	}
 }
 
-// word is string for a value from the code that needs no escape.
+// word is string for a value from our code, which needs no escaping.
 func (o *object) word(name, value string) {
 	o.name(name)
 	o.b = append(o.b, '"')

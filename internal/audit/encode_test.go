@@ -21,7 +21,7 @@ var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func fixed() time.Time { return noon }
 
-// checkString compares with encoding/json: both must read back as the same text.
+// checkString compares our encoding with encoding/json's: both must decode to the same text.
 func checkString(t *testing.T, s string) {
 	t.Helper()
 	got := audit.AppendString(nil, s)
@@ -85,7 +85,7 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
-// TestPasswordsAreRedacted: whichever field they are put into.
+// TestPasswordsAreRedacted: passwords are redacted, in whichever field they are.
 func TestPasswordsAreRedacted(t *testing.T) {
 	w, path := open(t)
 	password := "2D3ShE2iAScES" + strings.Repeat("Ab0_", 60)
@@ -150,12 +150,12 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-// TestLinesAreBounded fills every field of every record, and each of them by itself,
-// with what grows most when it is written. A line stays within MaxLine and says who
-// it was about.
+// TestLinesAreBounded fills all fields of every record, and each field by itself, with text
+// that grows most when it is written. A line stays within MaxLine and still names its
+// principal.
 func TestLinesAreBounded(t *testing.T) {
 	const arn = "arn:aws:iam::123456789012:user"
-	whole := arn + "/" + strings.Repeat("p", 510) + "/" + strings.Repeat("u", 64) // as long as AWS has them
+	whole := arn + "/" + strings.Repeat("p", 510) + "/" + strings.Repeat("u", 64) // the longest that AWS allows
 	for _, fill := range []string{"\x01", "\"", "\xff", "\u202e", "€", "x"} {
 		long := strings.Repeat(fill, 100_000)
 		for n := range 40 {
@@ -247,7 +247,7 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// TestGolden shows one line of each kind whole.
+// TestGolden shows one complete line of each kind.
 func TestGolden(t *testing.T) {
 	w, path := open(t)
 	w.SetOrigin("123456789012", "us-east-1")

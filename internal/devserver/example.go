@@ -15,8 +15,8 @@ import (
 	"github.com/daypass/daypass/internal/postgres"
 )
 
-// The example's names in the configuration, the database, the walk and the commands to
-// paste.
+// Names of the example, which the configuration, the database, the walk and the commands to
+// paste share.
 const (
 	exampleAccount  = "123456789012"
 	exampleRegion   = "us-east-1"
@@ -27,9 +27,9 @@ const (
 	exampleClient   = "daypass" // at the identity provider
 )
 
-// exampleConfiguration is the configuration of `daypass dev`. The same code reads it
-// as reads the file of `daypass serve`, and it is left in the data directory to
-// be looked at.
+// exampleConfiguration is the configuration of `daypass dev`. It is read by the same code as
+// the file of `daypass serve`, and stays in the data directory so that the user can look at
+// it.
 const exampleConfiguration = `# Made by daypass dev, anew at each start.
 account: "` + exampleAccount + `"
 region: ` + exampleRegion + `
@@ -128,9 +128,9 @@ iam:
             - {Sid: SeeTheClusters, Effect: Allow, Action: redshift:DescribeClusters, Resource: "*"}
 `
 
-// exampleRoles are the example's users and groups. The administrative login makes
-// them, as it would on a real cluster: from PostgreSQL 16 on that is what lets
-// it lend them.
+// exampleRoles are the example's users and groups. The administrative login creates them, as
+// it would on a real cluster: from PostgreSQL 16 on, it can lend them only because it created
+// them.
 var exampleRoles = []string{
 	"CREATE ROLE alice LOGIN",
 	"CREATE ROLE bob LOGIN",
@@ -138,8 +138,8 @@ var exampleRoles = []string{
 	"CREATE ROLE finance NOLOGIN",
 }
 
-// exampleTables are the example's tables. What may be seen in sales depends on the
-// groups of the session, what may be seen in events on its user.
+// exampleTables are the example's tables. The rows that a session sees in sales depend on its
+// groups, and those in events on its user.
 const exampleTables = `
 CREATE TABLE sales (
 	id      integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -176,8 +176,7 @@ GRANT CREATE ON SCHEMA public TO alice, analysts;
 // exampleAdmin is the administrative login of the example's cluster.
 const exampleAdmin = "daypass"
 
-// config writes the configuration of this run and reads it. The secrets are not
-// in it.
+// config writes the configuration of this run and reads it. It contains no secrets.
 func (d *dev) config() (*config.Config, error) {
 	path := filepath.Join(d.dirs.root, "daypass.yaml")
 	text := strings.NewReplacer(
@@ -219,7 +218,7 @@ func (d *dev) makeAdmin(ctx context.Context) error {
 		if have {
 			verb = "ALTER"
 		}
-		// rand.Text has letters and digits only: nothing in it to quote.
+		// rand.Text returns only letters and digits, so nothing needs quoting.
 		_, err = conn.Exec(ctx, verb+" ROLE "+exampleAdmin+" LOGIN CREATEROLE PASSWORD '"+d.adminPassword.Reveal()+"'")
 		return err
 	})
@@ -278,7 +277,7 @@ func (d *dev) makeRoles(ctx context.Context) error {
 func (d *dev) superuser(database string) *pgx.ConnConfig {
 	config, err := pgx.ParseConfig(d.server.ConnString(postgres.Superuser, database))
 	if err != nil {
-		panic("internal error: " + err.Error()) // postgres.Start connected with the same
+		panic("internal error: " + err.Error()) // postgres.Start connected with the same string
 	}
 	return config
 }

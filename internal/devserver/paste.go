@@ -11,9 +11,9 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// printPaste prints commands to paste into another terminal. Each works in any
-// directory, with any AWS settings, and in every shell like sh. There are no comments
-// between them, because an interactive zsh would run those.
+// printPaste prints commands to paste into another terminal. Each works in any directory,
+// with any AWS settings, and in every shell like sh. There are no comments between them,
+// because an interactive zsh would run them as commands.
 func (d *dev) printPaste() error {
 	daypass := d.opts.Command
 	aws, note := d.askCommand("aws"), ""
@@ -86,7 +86,7 @@ Ctrl-C here stops everything.
 	return err
 }
 
-// askCommand is the command that asks for alice's credential.
+// askCommand returns the command that requests alice's credential.
 func (d *dev) askCommand(program string) string {
 	return fmt.Sprintf("%s redshift get-cluster-credentials --endpoint-url %s --cluster-identifier %s --db-name %s --db-user alice --db-groups analysts",
 		program, d.endpointURL(), exampleCluster, exampleDatabase)
@@ -101,9 +101,9 @@ func (d *dev) connectCommand(daypass, psql string) string {
 	return command
 }
 
-// conninfo returns the connection string with which libpq finds the gateway. The certificate is
-// verified for the name localhost. The address is given too, in case another server listens on
-// localhost's IPv6 address.
+// conninfo returns a connection string for the gateway. The certificate is verified for the
+// name localhost. The address is given too, in case another server listens on localhost's
+// IPv6 address.
 func (d *dev) conninfo(user string) (string, error) {
 	ca, err := quote.Conninfo(d.caFile)
 	return fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s",

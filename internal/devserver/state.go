@@ -16,7 +16,7 @@ import (
 	"github.com/daypass/daypass/internal/server"
 )
 
-// dirs are the directories of one `daypass dev`:
+// dirs are the directories and files of one `daypass dev`:
 //
 //	postgres      PostgreSQL's data, log and superuser password
 //	server        the data directory of daypass serve
@@ -71,11 +71,11 @@ func makeDirs(data string) (_ dirs, err error) {
 	return d, nil
 }
 
-// prefix begins the names of temporary directories.
+// prefix begins the names of the temporary directories.
 const prefix = "daypass-dev-"
 
-// sweepDirs removes the temporary directories of runs that were killed: those whose
-// lock is free. A new run may not have locked its directory yet, so recent ones stay.
+// sweepDirs removes the temporary directories of killed runs, whose locks are free. Recent
+// directories stay, because a new run may not have locked its own yet.
 func sweepDirs() {
 	found, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
 	for _, dir := range found {
@@ -85,7 +85,7 @@ func sweepDirs() {
 		}
 		lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
 		if err != nil {
-			continue // another user's
+			continue // it belongs to another user
 		}
 		if server.Lock(lock) == nil {
 			os.RemoveAll(dir)
@@ -102,10 +102,9 @@ func (d *dirs) close() error {
 	return os.RemoveAll(d.root)
 }
 
-// accessKey reads the access key of an earlier run, from the file of that name, or makes
-// one.
+// accessKey reads the access key of an earlier run from a file, or makes one.
 func (d *dirs) accessKey(name string) (directory.AccessKey, error) {
-	// The file has the names that `aws iam create-access-key` answers with.
+	// The file has the names in the response of `aws iam create-access-key`.
 	var file struct{ AccessKeyId, SecretAccessKey string }
 	path := filepath.Join(d.root, name)
 	data, err := os.ReadFile(path)

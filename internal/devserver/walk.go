@@ -99,7 +99,7 @@ func (w *walk) refusals() {
 		"no statement", "redshift:CreateClusterUser", "dbuser:"+exampleCluster+"/alice", "because no identity-based policy allows the redshift:CreateClusterUser action")
 }
 
-// ask fills in what all calls have in common, prints the call and makes it.
+// ask fills in the parameters that all calls share, prints the call and makes it.
 func (w *walk) ask(in *redshift.GetClusterCredentialsInput) (*redshift.GetClusterCredentialsOutput, error) {
 	in.ClusterIdentifier, in.DbName = aws.String(exampleCluster), aws.String(exampleDatabase)
 	line := "GetClusterCredentials ClusterIdentifier=" + exampleCluster + " DbName=" + exampleDatabase + " DbUser=" + *in.DbUser
@@ -113,7 +113,7 @@ func (w *walk) ask(in *redshift.GetClusterCredentialsInput) (*redshift.GetCluste
 	return w.aws.GetClusterCredentials(w.ctx, in)
 }
 
-// logon asks for a credential and logs on with it. It returns nil after a fault.
+// logon requests a credential and logs on with it. It returns nil if a step failed.
 func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 	out, err := w.ask(in)
 	if err != nil {
@@ -133,7 +133,7 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 		w.fault("%v", err)
 		return nil
 	}
-	// Set afterwards, so that nothing in the environment can be in the way.
+	// Set these last, so that the environment cannot override them.
 	config.Host, config.Port, config.Fallbacks = "127.0.0.1", uint16(w.dev.gatewayPort()), nil
 	config.User, config.Password, config.Database = user, password, exampleDatabase
 	config.RuntimeParams = map[string]string{"application_name": "daypass dev"}
@@ -148,7 +148,7 @@ func (w *walk) logon(in *redshift.GetClusterCredentialsInput) *pgx.Conn {
 	return conn
 }
 
-// query runs a query, which has to return exactly the given rows.
+// query runs a query that has to return exactly the given rows.
 func (w *walk) query(conn *pgx.Conn, sql string, want ...string) {
 	if conn == nil {
 		return
@@ -167,7 +167,7 @@ func (w *walk) query(conn *pgx.Conn, sql string, want ...string) {
 	}
 }
 
-// refused runs a query that PostgreSQL is to refuse.
+// refused runs a query that PostgreSQL has to refuse.
 func (w *walk) refused(conn *pgx.Conn, sql, state string) {
 	if conn == nil {
 		return
@@ -182,8 +182,8 @@ func (w *walk) refused(conn *pgx.Conn, sql, state string) {
 	w.say("      ERROR:  %s (SQLSTATE %s)", refusal.Message, refusal.Code)
 }
 
-// denied makes a call that IAM is to refuse, by the given statement and with all
-// the given parts in the reason.
+// denied makes a call that IAM has to refuse, by the given statement and with all the given
+// parts in the reason.
 func (w *walk) denied(in *redshift.GetClusterCredentialsInput, by string, reason ...string) {
 	_, err := w.ask(in)
 	var refusal smithy.APIError
@@ -247,8 +247,7 @@ func decidedBy(dir, requestID string) (string, error) {
 	return "", fmt.Errorf("the audit log has no decision about request %s", requestID)
 }
 
-// rowTexts runs a query and returns its rows as texts, with " | " between
-// columns.
+// rowTexts runs a query and returns its rows as text, with " | " between columns.
 func rowTexts(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
 	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
 	if err != nil {
@@ -280,7 +279,7 @@ func (w *walk) say(format string, args ...any) {
 // fault reports a failed step. The walk continues.
 func (w *walk) fault(format string, args ...any) {
 	if errors.Is(w.ctx.Err(), context.Canceled) {
-		return // it follows from being interrupted
+		return // the interruption caused it
 	}
 	err := fmt.Errorf(format, args...)
 	w.say("     WRONG: %v", err)

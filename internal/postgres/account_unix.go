@@ -13,9 +13,9 @@ import (
 	"syscall"
 )
 
-// account is whom PostgreSQL runs as.
+// account is the account that PostgreSQL runs as.
 type account struct {
-	switched bool // another than this process's own
+	switched bool // it is not this process's own account
 	name     string
 	uid, gid uint32
 }
@@ -51,7 +51,8 @@ func (a account) give(path string) error {
 	return os.Chown(path, int(a.uid), int(a.gid))
 }
 
-// reach says which directory keeps the account from getting to dir, if any.
+// reach returns an error that names the directory that keeps the account from reaching dir,
+// or nil.
 func (a account) reach(dir string) error {
 	if !a.switched {
 		return nil
@@ -102,8 +103,8 @@ func immediateShutdown(p *os.Process) { _ = p.Signal(syscall.SIGQUIT) }
 
 func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
 
-// temporaryRoots are where a temporary directory may be made: where the system
-// says, or, when the account cannot get there, where everyone can.
+// temporaryRoots are the places for a temporary directory: the system's default or, if the
+// account cannot reach it, directories that everyone can.
 func temporaryRoots() []string { return []string{os.TempDir(), "/tmp", "/var/tmp"} }
 
 // alive reports whether a process with that id exists.

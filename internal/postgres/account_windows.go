@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// account is whom PostgreSQL runs as: on Windows always the user's own.
+// account is the account that PostgreSQL runs as. On Windows it is always the user's own.
 type account struct {
 	switched bool
 	name     string
@@ -28,11 +28,11 @@ func terminate(p *os.Process)         { _ = p.Kill() }
 func temporaryRoots() (dirs []string) { return []string{os.TempDir()} }
 
 func childAttributes(account, deathSignal) *syscall.SysProcAttr {
-	// A group of its own: Ctrl-C in the console is for this process only.
+	// A process group of its own, so that Ctrl-C in the console reaches this process only.
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
-// fastShutdown goes through pg_ctl: Windows has no signals.
+// fastShutdown uses pg_ctl, because Windows has no signals.
 func fastShutdown(inst Installation, pgdata string, p *os.Process) {
 	ctl := filepath.Join(inst.BinDir, program("pg_ctl"))
 	if exec.Command(ctl, "stop", "-D", pgdata, "-m", "fast", "-W").Run() != nil {
@@ -40,6 +40,6 @@ func fastShutdown(inst Installation, pgdata string, p *os.Process) {
 	}
 }
 
-// alive leaves it to the directory's age: its files cannot be removed while a
-// process has them open.
+// alive always returns false, so that only the directory's age counts. Files that a process
+// has open cannot be removed anyway.
 func alive(int) bool { return false }

@@ -15,7 +15,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestMain lets the test binary be the parent that is killed.
+// TestMain lets the test binary act as the parent process that is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("DAYPASS_TEST_PARENT"); dir != "" {
 		parent(dir)
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// parent starts a server, says where, and waits to be killed.
+// parent starts a server, prints where it is, and waits to be killed.
 func parent(dir string) {
 	inst, err := postgres.FindOrFetch(context.Background(), "", postgres.FetchConfig{}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 	if err != nil {

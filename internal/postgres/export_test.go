@@ -5,7 +5,7 @@ import (
 	"os/exec"
 )
 
-// FetchPackage fetches the package into dir by npm alone.
+// FetchPackage fetches the package into dir with npm only.
 func FetchPackage(ctx context.Context, p Package, dir string) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {

@@ -19,16 +19,16 @@ import (
 // fetchVersion is the default for Fetch: the newest version that the library has.
 const fetchVersion = string(embedded.V18)
 
-// FetchConfig says what Fetch fetches and where it keeps it.
+// FetchConfig configures what Fetch fetches and where it keeps it.
 type FetchConfig struct {
-	// Repository is the URL of a Maven repository that has the artifacts
-	// io.zonky.test.postgres:embedded-postgres-binaries-*. Optional: npm's
-	// registry, where npm is installed, and then the library's own, Maven Central.
+	// Repository is the URL of a Maven repository with the artifacts
+	// io.zonky.test.postgres:embedded-postgres-binaries-*. Optional: npm's registry, if npm
+	// is installed, and then the library's own, Maven Central.
 	Repository string
 	// Version of the artifact, such as "18.3.0". Optional: the newest that the library
 	// has.
 	Version string
-	// Package is what npm is to fetch. Optional: the one for this machine.
+	// Package is the package for npm to fetch. Optional: the one for this machine.
 	Package Package
 	// Dir is where the programs are kept. Optional: CacheDir().
 	Dir string
@@ -47,8 +47,8 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "daypass", "postgres"), nil
 }
 
-// Fetched returns the newest installation that an earlier Fetch left in dir, or,
-// when dir is empty, in CacheDir.
+// Fetched returns the newest installation that an earlier Fetch left in dir or, if dir is
+// empty, in CacheDir.
 func Fetched(dir string) (Installation, bool) {
 	if dir == "" {
 		var err error
@@ -81,11 +81,11 @@ func FindOrFetch(ctx context.Context, dir string, config FetchConfig, progress f
 type source struct {
 	version string // also the name of their directory
 	name    string
-	// unpack leaves the programs in work/programs.
+	// unpack puts the programs into work/programs.
 	unpack func(ctx context.Context, work string) error
 }
 
-// sources are those to try, in their order.
+// sources returns the sources to try, in order.
 func (c FetchConfig) sources() []source {
 	c.Version = cmp.Or(c.Version, fetchVersion)
 	maven := source{c.Version, cmp.Or(c.Repository, "the Maven repository"), func(_ context.Context, work string) error { return unpack(c, work) }}
@@ -100,11 +100,10 @@ func (c FetchConfig) sources() []source {
 	return []source{p.source(npm), maven}
 }
 
-// Fetch downloads the PostgreSQL server programs for this machine, unpacks them below
-// the directory, and returns them. Programs that are already there are not downloaded
-// again. It reports its steps through progress. It runs none of the programs as root.
-// When ctx ends Fetch returns at once; a download in progress is abandoned when the
-// process ends.
+// Fetch downloads the PostgreSQL server programs for this machine, unpacks them below the
+// directory, and returns them. It does not download programs that are already there. It
+// reports its steps through progress, and runs none of the programs as root. When ctx ends,
+// Fetch returns at once; a download in progress is abandoned when the process ends.
 func Fetch(ctx context.Context, config FetchConfig, progress func(line string)) (Installation, error) {
 	dir, err := makeCacheDir(config.Dir)
 	if err != nil {
@@ -185,7 +184,8 @@ func makeCacheDir(dir string) (string, error) {
 		return "", err
 	}
 	if own && os.Geteuid() == 0 {
-		// The account that PostgreSQL runs as has to get here under any umask.
+		// The account that PostgreSQL runs as has to reach these directories, whatever the
+		// umask.
 		for _, made := range []string{filepath.Dir(dir), dir} {
 			if err := os.Chmod(made, 0o755); err != nil {
 				return "", err
@@ -195,7 +195,7 @@ func makeCacheDir(dir string) (string, error) {
 	return dir, nil
 }
 
-// fetchPrefix begins the names of the directories in which a fetch is under way.
+// fetchPrefix begins the names of the directories of unfinished fetches.
 const fetchPrefix = "fetching-"
 
 // sweep removes the remains of interrupted downloads.
@@ -223,13 +223,12 @@ func awaitUnpacked(ctx context.Context, unpacked <-chan error, began time.Time, 
 	}
 }
 
-// unpack has the library download the archive, check its sum and unpack it into
+// unpack makes the library download the archive, check its sum and unpack it into
 // work/programs.
 //
-// The library only has Start, which also runs initdb and the server as this process's
-// account. Fetch needs neither, and root cannot run them. So Start gets a data
-// directory whose name ends in a dot: it takes these steps, and the fourth fails on any
-// system.
+// The library only has Start, which also runs initdb and the server under this process's
+// account. Fetch needs neither, and root cannot run them. So Start gets a data directory
+// whose name ends in a dot. Of the following steps, the fourth then fails on any system.
 //
 //  1. download and unpack the archive into the binaries path
 //  2. make the runtime path
@@ -273,8 +272,8 @@ func libraryLogs() []string {
 	return logs
 }
 
-// openToAll lets every account read and run the programs, whatever the umask
-// was when they were unpacked.
+// openToAll lets every account read and run the programs, whatever the umask was when they
+// were unpacked.
 func openToAll(root string) error {
 	return filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.Type()&os.ModeSymlink != 0 {

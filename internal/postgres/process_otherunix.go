@@ -4,7 +4,7 @@ package postgres
 
 import "syscall"
 
-// deathSignal is not available on this system: the child outlives a process that is
+// deathSignal is not available on this system: the child outlives this process if it is
 // killed.
 type deathSignal int
 
@@ -13,8 +13,8 @@ const (
 	deathShutdown
 )
 
-// childAttributes puts the child in a process group of its own: Ctrl-C in the
-// terminal is for this process, which stops the server when it is done.
+// childAttributes puts the child in a process group of its own, so that Ctrl-C in the
+// terminal reaches only this process, which stops the server when it is ready to.
 func childAttributes(as account, _ deathSignal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: as.credential()}
 }

@@ -23,26 +23,26 @@ import (
 // Superuser is the name of the role that initdb makes.
 const Superuser = "postgres"
 
-// Options say how Start runs a server. The zero value is a server whose files
-// are in a temporary directory and that forgets everything when it stops.
+// Options configure how Start runs a server. The zero value is a server that keeps its files
+// in a temporary directory and forgets everything when it stops.
 type Options struct {
-	// Dir is where the server's files are kept between runs: the data
-	// directory (pgdata), the log and the superuser's password. It is made when
-	// it is not there. Optional: a temporary directory that Stop removes.
+	// Dir is where the server's files are kept between runs: the data directory (pgdata), the
+	// log and the superuser's password. It is created if it does not exist. Optional: a
+	// temporary directory that Stop removes.
 	Dir string
 	// Durable makes the server write safely to disk, at the cost of speed.
 	Durable bool
 	// Settings are configuration parameters that are added to Start's own, and override them.
 	// Optional.
 	Settings map[string]string
-	// Root is where a temporary directory is made. Optional: where the system says.
+	// Root is where a temporary directory is made. Optional: the system's default.
 	Root string
-	// Templates is a directory that keeps what initdb makes, for each installation: the
-	// next server of the same installation begins with a copy. It saves CPU where files
-	// are made in memory, and little elsewhere. Servers that share a template share the
+	// Templates is a directory that keeps the result of initdb for each installation. The
+	// next server of the same installation begins with a copy. That saves CPU time if the
+	// files are in memory, and little otherwise. Servers that share a template share the
 	// superuser's password. Optional.
 	Templates string
-	// StartTimeout limits initdb and the start together. Optional: a minute.
+	// StartTimeout bounds initdb and the start together. Optional: a minute.
 	StartTimeout time.Duration
 }
 
@@ -59,12 +59,12 @@ type Server struct {
 	stopErr error
 }
 
-// errPortTaken says that another process got the port first.
+// errPortTaken means that another process took the port first.
 var errPortTaken = errors.New("port taken")
 
-// Start starts a server of the installation, after making its data directory if
-// necessary, and returns once it accepts connections. An error has the end of the
-// server's log, and nothing is left running.
+// Start starts a server of the installation, after making its data directory if necessary,
+// and returns once it accepts connections. An error includes the end of the server's log;
+// nothing is left running then.
 func Start(ctx context.Context, inst Installation, opts Options) (_ *Server, err error) {
 	if opts.StartTimeout == 0 {
 		opts.StartTimeout = time.Minute
@@ -89,8 +89,8 @@ func Start(ctx context.Context, inst Installation, opts Options) (_ *Server, err
 	if err := s.initialize(ctx, as, opts); err != nil {
 		return nil, fmt.Errorf("making a PostgreSQL %s data directory: %w", inst.Version, err)
 	}
-	// The port may be taken between the search and the server's start; then another one
-	// is tried.
+	// Another process may take the port between the search and the server's start. Then
+	// another port is tried.
 	for range 5 {
 		err = s.launch(ctx, as, opts)
 		if !errors.Is(err, errPortTaken) {
@@ -103,8 +103,7 @@ func Start(ctx context.Context, inst Installation, opts Options) (_ *Server, err
 	return s, nil
 }
 
-// makeDir makes the server's directory and sees to it that the account can get
-// to it.
+// makeDir makes the server's directory and makes sure that the account can reach it.
 func (s *Server) makeDir(as account, root string) error {
 	if s.temporary {
 		roots := temporaryRoots()
@@ -155,14 +154,14 @@ func sweepTemporary(root string) {
 				continue
 			}
 		} else if !errors.Is(err, os.ErrNotExist) {
-			continue // another user's
+			continue // it belongs to another user
 		}
 		os.RemoveAll(dir)
 	}
 }
 
-// initialize runs initdb unless there is a data directory, and reads or makes the
-// superuser's password.
+// initialize runs initdb unless the data directory exists, and reads or makes the superuser's
+// password.
 func (s *Server) initialize(ctx context.Context, as account, opts Options) error {
 	passwordFile := filepath.Join(s.dir, "superuser-password")
 	if version, err := os.ReadFile(filepath.Join(s.pgdata(), "PG_VERSION")); err == nil {
@@ -176,8 +175,8 @@ func (s *Server) initialize(ctx context.Context, as account, opts Options) error
 		return err
 	}
 
-	// The directory gets its name when it is complete, so that an initdb that
-	// was killed half-way is done again.
+	// The directory gets its final name when it is complete, so that initdb runs again if it
+	// was killed half-way.
 	fresh := s.pgdata() + ".new"
 	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(passwordFile)); err != nil {
 		return err
@@ -267,7 +266,7 @@ func (s *Server) arguments(opts Options) []string {
 	settings := map[string]string{
 		"listen_addresses":        s.Host(),
 		"port":                    strconv.Itoa(s.port),
-		"unix_socket_directories": "", // another user's way in, and a path that may be too long
+		"unix_socket_directories": "", // other users could connect through a socket, and its path may be too long
 		"logging_collector":       "off",
 		"log_destination":         "stderr",
 		"max_connections":         "200",
@@ -292,8 +291,8 @@ func (s *Server) arguments(opts Options) []string {
 	return args
 }
 
-// ready waits until a session can be opened. It does so by connecting, since that is
-// what the caller needs to know. The pause between attempts is a small part of a start.
+// ready waits until a session can be opened. It tries to connect, since that is what the
+// caller needs. The pause between attempts is short compared to a start.
 func (s *Server) ready(ctx context.Context) error {
 	config, err := pgconn.ParseConfig(s.ConnString(Superuser, "postgres"))
 	if err != nil {
@@ -334,8 +333,8 @@ func (s *Server) Host() string { return "127.0.0.1" }
 // Port returns the port the server listens on.
 func (s *Server) Port() int { return s.port }
 
-// ConnString returns the URL of a database for a user, for pgx and libpq. For
-// Superuser it has the password in it; other users bring their own.
+// ConnString returns the URL of a database for a user, for pgx and libpq. For Superuser it
+// includes the password; other users need their own.
 func (s *Server) ConnString(user, database string) string {
 	u := url.URL{
 		Scheme:   "postgres",
@@ -372,7 +371,7 @@ func (s *Server) Stop() error {
 	return s.stopErr
 }
 
-// end asks the server to end, and makes it end when it does not.
+// end asks the server to end, and kills it if it does not.
 func (s *Server) end(ask func(*os.Process)) {
 	for _, way := range []func(*os.Process){ask, immediateShutdown} {
 		select {
@@ -399,8 +398,8 @@ func (s *Server) logSince(offset int64) []byte {
 	return log[offset:]
 }
 
-// DataMajor returns the major version of PostgreSQL that made the files in a directory
-// of Options.Dir, and false if there are none.
+// DataMajor returns the major version of PostgreSQL that made the files in a directory of
+// Options.Dir, or false if there are none.
 func DataMajor(dir string) (int, bool) {
 	version, err := os.ReadFile(filepath.Join(dir, "pgdata", "PG_VERSION"))
 	if err != nil {
@@ -429,7 +428,7 @@ func freePort() (int, error) {
 	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
-// exitError describes the end of a program that should have kept running.
+// exitError describes the exit of a program that should have kept running.
 func exitError(err error) error {
 	if err == nil {
 		return errors.New("exit status 0")

@@ -26,8 +26,8 @@ func installation(t testing.TB) postgres.Installation {
 	return inst
 }
 
-// openDir returns a directory that the account PostgreSQL runs as can get to;
-// t.TempDir is not one when the tests run as root.
+// openDir returns a directory that PostgreSQL's account can reach. When the tests run as
+// root, it cannot reach t.TempDir.
 func openDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "daypass-test-")
@@ -97,7 +97,7 @@ func TestDirectoryKeepsState(t *testing.T) {
 	if _, ok := postgres.DataMajor(dir); ok {
 		t.Error("DataMajor says there is data where there is none")
 	}
-	// What a killed initdb leaves behind is in nobody's way.
+	// The remains of a killed initdb do no harm.
 	if err := os.MkdirAll(filepath.Join(dir, "pgdata.new", "base"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestStartSaysWhyNot(t *testing.T) {
 	}
 }
 
-// TestStartSweeps leaves directories as killed processes do.
+// TestStartSweeps leaves directories behind as killed processes do.
 func TestStartSweeps(t *testing.T) {
 	root := openDir(t)
 	t.Setenv("TMPDIR", root)
@@ -221,7 +221,7 @@ func TestServerEndsByItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The superuser can have the server's own program end it.
+	// A superuser can make the server run a program that ends it.
 	_, _ = conn.Exec(t.Context(), `COPY (SELECT 1) TO PROGRAM 'kill -INT $(head -1 "$PWD"/postmaster.pid)'`)
 	select {
 	case <-s.Done():
@@ -230,7 +230,7 @@ func TestServerEndsByItself(t *testing.T) {
 	}
 }
 
-// TestTemplate starts servers on copies of what one initdb made, two at a time.
+// TestTemplate starts servers, two at a time, on copies of one initdb's result.
 func TestTemplate(t *testing.T) {
 	inst, templates := installation(t), t.TempDir()
 	var passwords []string
@@ -265,7 +265,7 @@ func TestTemplate(t *testing.T) {
 	if err != nil || len(left) != 1 || !strings.HasPrefix(left[0].Name(), inst.Version+"-") {
 		t.Errorf("templates: %v, %v, want one of version %s", left, err, inst.Version)
 	}
-	// One that cannot be read is not passed over in silence.
+	// A template that cannot be read is an error, not skipped silently.
 	if err := os.RemoveAll(filepath.Join(templates, left[0].Name(), "pgdata")); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,8 @@ import (
 // server ran on it: pgdata and the superuser's password.
 type template string
 
-// template returns the one for the installation and initdb's arguments. It may not exist.
+// template returns the template for the installation and initdb's arguments. It may not
+// exist.
 func (s *Server) template(opts Options, initdb []string) template {
 	if opts.Templates == "" {
 		return ""
@@ -25,14 +26,14 @@ func (s *Server) template(opts Options, initdb []string) template {
 	return template(filepath.Join(opts.Templates, s.inst.Version+"-"+hex.EncodeToString(sum[:4])))
 }
 
-// exists reports whether there is a template. If there is, it is complete, because keep
+// exists reports whether the template exists. If it does, it is complete, because keep
 // renames it into place.
 func (t template) exists() bool {
 	_, err := os.Stat(string(t))
 	return t != "" && err == nil
 }
 
-// keep copies a data directory and its superuser's password to be the template.
+// keep makes the template by copying a data directory and its superuser's password.
 func (t template) keep(pgdata, passwordFile string) error {
 	if t == "" {
 		return nil
@@ -58,7 +59,7 @@ func (t template) keep(pgdata, passwordFile string) error {
 	return nil
 }
 
-// use makes a data directory and a password file that the account owns.
+// use copies the template to a data directory and a password file that the account owns.
 func (t template) use(pgdata, passwordFile string, as account) error {
 	return errors.Join(copyTree(filepath.Join(string(t), "pgdata"), pgdata, as),
 		copyTree(filepath.Join(string(t), "superuser-password"), passwordFile, as))

@@ -5,7 +5,7 @@ import "time"
 // index finds out with a few map look-ups whether a credential is revoked, however many
 // revocations there are. It is immutable.
 type index struct {
-	revisions map[string]uint64 // by key, of what went into the index
+	revisions map[string]uint64 // of the records in the index, by key
 	decoded   map[string]Revocation
 
 	// Each entry revokes the credentials issued before its time.
@@ -25,10 +25,11 @@ type bound struct {
 	every  bool
 }
 
-// includes compares in whole seconds, as credentials have them: in doubt, revoked.
+// includes compares whole seconds, as credentials have no fractions. A credential of the same
+// second counts as issued before.
 func (b bound) includes(issued time.Time) bool { return b.every || issued.Before(b.before) }
 
-// newIndex makes an index of records. It reuses unchanged parts of before, which may be
+// newIndex makes an index of records. It reuses the unchanged parts of before, which may be
 // nil.
 func newIndex(before *index, records []Record) (*index, error) {
 	x := &index{

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Limits on the number of revocations. A revocation of all credentials, or of all
-// credentials of a cluster, is never refused, and makes any number of others
-// unnecessary.
+// Limits on the number of revocations. A revocation of all credentials, or of all credentials
+// of a cluster, is never refused, and replaces any number of others.
 const (
-	// MaxByOne is of one principal: an IAM user, or an IAM role with all its sessions.
+	// MaxByOne is the limit for one principal: an IAM user, or an IAM role with all its
+	// sessions.
 	MaxByOne = 1000
 	// MaxInAll is the limit for all principals together. Each principal may have
 	// MaxReserved of its own even when it is reached.
@@ -22,9 +22,9 @@ const (
 // was changed.
 var ErrTooMany = errors.New("registry: too many revocations")
 
-// enter counts a revocation that is about to be written, until leave is called. Each
-// server counts the records that it has read, so several together may exceed the limits
-// by a few.
+// enter counts a revocation that is about to be written, until leave is called. Each server
+// counts only records that it has read, so several servers together may exceed the limits
+// slightly.
 func (r *Registry) enter(revocation *Revocation, now time.Time) (leave func(), err error) {
 	if !revocation.narrow() {
 		return func() {}, nil
@@ -32,7 +32,7 @@ func (r *Registry) enter(revocation *Revocation, now time.Time) (leave func(), e
 	by, key := revoker(revocation.RevokedBy), revocation.key()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Without an index nothing can be counted; that must not prevent a revocation.
+	// Without an index there is nothing to count, but that must not prevent a revocation.
 	if x := r.index.Load(); x != nil {
 		if _, there := x.decoded[key]; !there {
 			all, own := x.count(by, now)

@@ -15,12 +15,12 @@ import (
 
 func TestLongPrincipal(t *testing.T) { registrytest.LongPrincipal(t, &registrytest.Memory{}) }
 
-// TestTooMany: one principal, in however many sessions, has its share of revocations.
-// Another one is not kept out by it, the same again is no other one, what takes back
-// everything is always taken, and an hour later there is room again.
+// TestTooMany: the sessions of one principal share a limit. Reaching it does not affect other
+// principals, repeating a revocation does not count, a revocation of all credentials is
+// always accepted, and after an hour revocations are possible again.
 func TestTooMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var ahead time.Duration // of the clock of revocations
+		var ahead time.Duration // how far the clock of revocations is ahead
 		r := ready(t, run(t, registry.Config{Store: &registrytest.Memory{}, Now: func() time.Time { return time.Now().Add(ahead) }}))
 		revoke := func(revocation registry.Revocation, by string) error {
 			revocation.RevokedBy = by
@@ -60,7 +60,7 @@ func TestTooMany(t *testing.T) {
 	})
 }
 
-// TestTooManyAtOnce: calls at the same time do not go around the bound.
+// TestTooManyAtOnce: concurrent calls cannot exceed the limit.
 func TestTooManyAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := ready(t, run(t, registry.Config{Store: &registrytest.Memory{}}))
@@ -87,8 +87,8 @@ func TestTooManyAtOnce(t *testing.T) {
 	})
 }
 
-// TestTooManyInAll: when many principals have used up all there is, one that has few
-// may go on.
+// TestTooManyInAll: when many principals have reached the total limit, one with few
+// revocations may still add some.
 func TestTooManyInAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}
@@ -119,8 +119,8 @@ func TestTooManyInAll(t *testing.T) {
 	})
 }
 
-// TestOldRecords: records of older versions are in force, even with names that would be refused
-// today.
+// TestOldRecords: records of older versions are in force, even if they have names that would
+// be refused today.
 func TestOldRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now().UTC()
@@ -145,7 +145,7 @@ func TestOldRecords(t *testing.T) {
 				t.Errorf("Revoked(%+v) = %t, %v, want true", c, revoked, err)
 			}
 		}
-		// The same principal again is the same record.
+		// Revoking the same principal again replaces the same record.
 		if _, err := r.Revoke(t.Context(), registry.Revocation{Principal: arn}); err != nil {
 			t.Error(err)
 		}

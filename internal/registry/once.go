@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// oncePrefix is of the records of what may be used once.
+// oncePrefix begins the keys of records for UseOnce.
 const oncePrefix = "used/"
 
-// onceMargin is how long a record is kept beyond its end, for clocks that disagree.
+// onceMargin is how long a record is kept after its time, because clocks disagree.
 const onceMargin = 5 * time.Minute
 
-// onceTidied is how often records that are over are looked for.
+// onceTidied is the time between two searches for expired records.
 const onceTidied = time.Minute
 
-// usedRecord is the form of a record: {"version":1,"until":"2026-01-02T03:04:05Z"}.
+// usedRecord is the stored form: {"version":1,"until":"2026-01-02T03:04:05Z"}.
 type usedRecord struct {
 	Version int       `json:"version"`
 	Until   time.Time `json:"until"`
 }
 
-// ErrUsed is returned by UseOnce for what has been used.
+// ErrUsed is returned by UseOnce for an id that has been used.
 var ErrUsed = errors.New("registry: it has been used")
 
-// UseOnce uses something up, on all servers: it returns nil once for each id, and ErrUsed
-// from then on until the time at which the caller no longer takes it. After any other
-// error it must not be taken.
+// UseOnce marks an id as used, on all servers. It returns nil the first time, and ErrUsed
+// after that, at least until the given time, at which the caller has to stop accepting the
+// id. After any other error the caller must not accept it either.
 func (r *Registry) UseOnce(ctx context.Context, id []byte, until time.Time) error {
 	value, err := json.Marshal(usedRecord{1, until.UTC().Truncate(time.Second)})
 	if err != nil {
@@ -48,8 +48,8 @@ func (r *Registry) UseOnce(ctx context.Context, id []byte, until time.Time) erro
 	return nil
 }
 
-// tidyOnce deletes used codes that are too old to be accepted. Errors do not matter: a later
-// call tries again.
+// tidyOnce deletes records of ids that are no longer accepted anyway. Errors do not matter: a
+// later call tries again.
 func (r *Registry) tidyOnce(ctx context.Context) {
 	now := time.Since(r.begun)
 	last := r.onceTidied.Load()

@@ -13,7 +13,8 @@ import (
 	"github.com/daypass/daypass/internal/registry/registrytest"
 )
 
-// TestUseOnce: of all servers and all calls one has it, and what is over is forgotten.
+// TestUseOnce: of many calls at several servers only one succeeds, and expired records are
+// deleted.
 func TestUseOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}
@@ -58,7 +59,7 @@ func TestUseOnce(t *testing.T) {
 	})
 }
 
-// TestUseOnceFailsClosed: what may not have been written is not taken.
+// TestUseOnceFailsClosed: an id whose record may not have been written is not accepted.
 func TestUseOnceFailsClosed(t *testing.T) {
 	store := &registrytest.Memory{}
 	r := registry.New(registry.Config{Store: store})
@@ -75,8 +76,8 @@ func TestUseOnceFailsClosed(t *testing.T) {
 	}
 }
 
-// TestKeptForSignIns: what reaches people who have signed in is remembered for as long as
-// they could be.
+// TestKeptForSignIns: a revocation that affects people who have signed in is kept for as long
+// as their sign-ins can last.
 func TestKeptForSignIns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}

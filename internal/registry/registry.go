@@ -1,6 +1,6 @@
-// Package registry keeps revocations, which all servers of an installation share. A
-// credential is checked without a lookup, so a revoked one has to be remembered until
-// it has expired, an hour at most.
+// Package registry keeps revocations, which all servers of an installation share. Checking a
+// credential needs no lookup, so a revoked credential has to be remembered until it has
+// expired, an hour at most.
 //
 // A Registry keeps them in a Store, and in an index in memory, which a Watch keeps up
 // to date, so that checking a credential costs a few map look-ups. It fails closed: if
@@ -22,22 +22,21 @@ import (
 	"time"
 )
 
-// Beat is the longest time between two signs of life of a Store's Watch.
+// Beat is the longest time between two reports of a Store's Watch.
 const Beat = 500 * time.Millisecond
 
-// staleAfter is how long an index is believed without a sign of life.
+// staleAfter is how long an index may be used without a report of the Watch.
 const staleAfter = 3 * time.Second
 
-// maxTold is how many different problems are reported until the store can be read
-// again.
+// maxTold limits how many different problems are reported until the store can be read again.
 const maxTold = 64
 
 // Config is what a Registry needs. Store is required.
 type Config struct {
 	Store Store
-	// Now is the clock of revocations. Optional: time.Now. How old the index may
-	// be, and how long a revocation is kept at least, is measured with the machine's
-	// monotonic clock instead.
+	// Now is the clock for the times in revocations. Optional: time.Now. The machine's
+	// monotonic clock measures how old the index is, and how long a revocation is kept at
+	// least.
 	Now func() time.Time
 	// Changed is called after each change of the revocations. Optional. It must return
 	// soon, since the registry waits for it.
@@ -50,10 +49,10 @@ type Config struct {
 // Registry has the revocations in force. It is safe for concurrent use.
 type Registry struct {
 	config Config
-	begun  time.Time    // what beats are measured from
-	beat   atomic.Int64 // of the last sign of life, since begun
+	begun  time.Time    // the start time that beats are relative to
+	beat   atomic.Int64 // when the Watch last reported, since begun
 	index  atomic.Pointer[index]
-	// onceTidied is when records of UseOnce were last tidied, since begun.
+	// onceTidied is when the records of UseOnce were last tidied, since begun.
 	onceTidied atomic.Int64
 
 	mu     sync.Mutex
@@ -68,7 +67,7 @@ type Registry struct {
 
 var errNotStarted = errors.New("the registry has not been read yet")
 
-// New makes a Registry. It has no records before Run.
+// New makes a Registry. It knows no revocations before Run.
 func New(config Config) *Registry {
 	if config.Now == nil {
 		config.Now = time.Now
@@ -80,11 +79,11 @@ func New(config Config) *Registry {
 // sighting is when this process first saw a record in its present form.
 type sighting struct {
 	record Record
-	at     time.Time // of the monotonic clock
+	at     time.Time // on the monotonic clock
 }
 
-// Run keeps the index up to date, and forgets revocations that are over, until ctx
-// is done. Then it returns nil.
+// Run keeps the index up to date, and deletes expired revocations, until ctx is done. Then it
+// returns nil.
 func (r *Registry) Run(ctx context.Context) error {
 	var known map[string]sighting
 	var tidied time.Time
@@ -153,8 +152,7 @@ func (r *Registry) fail(err error) {
 	}
 }
 
-// sightings returns the sightings of records. Unchanged records keep their time in
-// before.
+// sightings returns the sightings of records. Unchanged records keep their time from before.
 func sightings(before map[string]sighting, records []Record) map[string]sighting {
 	known := make(map[string]sighting, len(records))
 	for _, record := range records {
@@ -167,12 +165,11 @@ func sightings(before map[string]sighting, records []Record) map[string]sighting
 	return known
 }
 
-// tidy deletes expired records. It reports whether it deleted all; it stops early
-// rather than delay the Watch beyond the next beat. An expired record is kept until
-// this process has seen it for its whole lifetime: otherwise a clock that is ahead, or
-// was corrected, could bring revoked credentials back. Errors do not matter: the next
-// round tries again, and a conflict means that the record was renewed, or deleted by
-// another server.
+// tidy deletes expired records. It reports whether it deleted all; it stops early rather than
+// delay the Watch beyond the next beat. An expired record is kept until this process has seen
+// it for its whole lifetime. Otherwise a clock that is ahead, or was corrected, could make
+// revoked credentials valid again. Errors do not matter: the next round tries again, and a
+// conflict means that the record was renewed, or deleted by another server.
 func (r *Registry) tidy(ctx context.Context, known map[string]sighting) bool {
 	ctx, cancel := context.WithTimeout(ctx, Beat/2)
 	defer cancel()
@@ -191,7 +188,7 @@ func (r *Registry) tidy(ctx context.Context, known map[string]sighting) bool {
 	return true
 }
 
-// Err returns the reason why the revocations are not known, or nil.
+// Err returns the reason why the revocations are unknown, or nil.
 func (r *Registry) Err() error {
 	_, err := r.fresh()
 	return err
@@ -213,8 +210,8 @@ func (r *Registry) fresh() (*index, error) {
 	return x, nil
 }
 
-// Revoked reports whether a credential is revoked. An error means that it is not known,
-// and the credential must be refused.
+// Revoked reports whether a credential is revoked. An error means that this is unknown, and
+// that the credential must be refused.
 func (r *Registry) Revoked(c Credential) (bool, error) {
 	x, err := r.fresh()
 	if err != nil {
@@ -270,11 +267,12 @@ func (r *Registry) Revoke(ctx context.Context, revocation Revocation) (Revocatio
 		record, inForce, err := r.write(ctx, &revocation)
 		switch {
 		case errors.Is(err, ErrConflict) && ctx.Err() == nil:
-			continue // another writer was faster: read again
+			continue // another writer was faster: try again with its record
 		case err != nil:
 			return Revocation{}, fmt.Errorf("writing the registry: %w", err)
 		}
-		// An index that does not follow goes stale, and honours nothing.
+		// If the index does not catch up in this time, it is stale and refuses every
+		// credential.
 		wait, cancel := context.WithTimeout(ctx, 2*staleAfter)
 		defer cancel()
 		_ = r.until(wait, func(x *index) bool { return x != nil && x.revisions[record.Key] >= record.Revision })
@@ -296,8 +294,8 @@ func (r *Registry) write(ctx context.Context, revocation *Revocation) (Record, R
 	if err != nil {
 		return Record{}, Revocation{}, err
 	}
-	// A revocation close to its expiry is renewed, so that every server finds sessions
-	// that outlive their credentials.
+	// A revocation close to its expiry is renewed, so that every server ends sessions that
+	// outlive their credentials.
 	if before.covers(revocation) && revocation.RevokedAt.Before(before.Expires().Add(-Keep/2)) {
 		return old, before, nil
 	}
@@ -309,7 +307,7 @@ func (r *Registry) write(ctx context.Context, revocation *Revocation) (Record, R
 	return record, next, err
 }
 
-// Revocations returns the stored revocations, the newest first.
+// Revocations returns the stored revocations, newest first.
 func (r *Registry) Revocations(ctx context.Context) ([]Revocation, error) {
 	records, err := r.config.Store.List(ctx, revocationPrefix)
 	if err != nil {

@@ -44,7 +44,7 @@ const (
 	session = "arn:aws:sts::123456789012:assumed-role/etl/nightly"
 )
 
-// TestSelectors: what each revocation takes back, and what it leaves alone.
+// TestSelectors: which credentials each revocation affects, and which it does not.
 func TestSelectors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
@@ -62,7 +62,7 @@ func TestSelectors(t *testing.T) {
 		all := map[string]registry.Credential{"one": one, "other": other, "byRole": byRole, "west": west, "bob": bob, "later": later}
 		rows := []struct {
 			revocation registry.Revocation
-			revoked    string // of all, in the order below
+			revoked    string // those of all that are revoked, in the order below
 		}{
 			{registry.Revocation{CredentialID: "ONE"}, "one later"},
 			{registry.Revocation{CredentialID: "ONE", IssuedBefore: now}, "one"},
@@ -139,8 +139,8 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// TestIdempotent: the same again changes nothing; more of the same counts; nothing
-// takes a revocation back.
+// TestIdempotent: repeating a revocation changes nothing, a wider one extends it, and a
+// narrower one does not reduce it.
 func TestIdempotent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}
@@ -186,7 +186,7 @@ func TestIdempotent(t *testing.T) {
 	})
 }
 
-// TestForgotten: nothing is kept longer than what it is about can be alive.
+// TestForgotten: a revocation is deleted once the credentials it affects have expired.
 func TestForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}
@@ -214,8 +214,8 @@ func TestForgotten(t *testing.T) {
 	})
 }
 
-// TestClockAhead: a clock that is hours ahead for a while, from the start or in the
-// middle, on this machine or on another, brings no revoked credential back.
+// TestClockAhead: a clock that is hours ahead for a while, from the start or later, on this
+// machine or on another, makes no revoked credential valid again.
 func TestClockAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}
@@ -244,7 +244,7 @@ func TestClockAhead(t *testing.T) {
 	})
 }
 
-// TestEverywhere: another process knows within a second.
+// TestEverywhere: a revocation reaches another process within a second.
 func TestEverywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}
@@ -270,15 +270,15 @@ func TestEverywhere(t *testing.T) {
 	})
 }
 
-// TestFaults: a row is a place where the store fails once. Whatever the answer
-// was, asking again brings the revocation into force, and exactly once.
+// TestFaults: in each row the store fails once, in a different place. Whatever the result
+// was, repeating the call puts exactly one revocation in force.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken disk")
 	for _, row := range []struct {
 		method    string
 		persisted bool
-		exists    bool // there is an older revocation
-		inForce   bool // after the failed call
+		exists    bool // an older revocation exists
+		inForce   bool // the revocation is in force after the failed call
 	}{
 		{"Get", false, false, false},
 		{"Get", false, true, false},
@@ -325,7 +325,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// silent is a store whose watch stops giving signs of life.
+// silent is a store whose watch stops reporting.
 type silent struct{ registry.Store }
 
 func (s silent) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
@@ -334,7 +334,8 @@ func (s silent) Watch(ctx context.Context, prefix string, see func([]registry.Re
 	return ctx.Err()
 }
 
-// TestFailsClosed: whoever cannot know says so, and heals by itself.
+// TestFailsClosed: a registry that cannot know what is revoked returns errors, and recovers
+// by itself.
 func TestFailsClosed(t *testing.T) {
 	credential := registry.Credential{IssuedAt: time.Now()}
 	t.Run("not started", func(t *testing.T) {
@@ -421,7 +422,7 @@ func TestFailsClosed(t *testing.T) {
 	}
 }
 
-// TestTellsEachCauseOnce: causes that take turns are not told at every turn.
+// TestTellsEachCauseOnce: causes that alternate are not reported again each time.
 func TestTellsEachCauseOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var turn, broken atomic.Int64
@@ -449,7 +450,7 @@ func TestTellsEachCauseOnce(t *testing.T) {
 	})
 }
 
-// slow is a store that takes its time to delete.
+// slow is a store whose Delete is slow.
 type slow struct{ registry.Store }
 
 func (s slow) Delete(ctx context.Context, old registry.Record) error {
@@ -481,7 +482,7 @@ func TestTidyTakesTurns(t *testing.T) {
 	})
 }
 
-// BenchmarkRevoked: what a logon pays, with ten thousand revocations.
+// BenchmarkRevoked measures the cost for a logon, with ten thousand revocations.
 func BenchmarkRevoked(b *testing.B) {
 	store := &registrytest.Memory{}
 	r := registry.New(registry.Config{Store: store})

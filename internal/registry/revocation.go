@@ -16,38 +16,38 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// Keep is how long a revocation is remembered: as long as a credential that it is
-// about can be alive, and a margin for clocks that disagree.
+// Keep is how long a revocation is remembered: the lifetime of a credential, and a margin for
+// clocks that disagree.
 const Keep = keyring.CredentialLifetime + 5*time.Minute
 
 // KeepSignIns is how long revocations are remembered that affect people who have signed in:
-// those of a principal, or of everything. Keys of a sign-in can be refreshed until the sign-in
-// ends.
+// revocations of a principal, or of everything. The keys of a sign-in can be refreshed until
+// the sign-in ends.
 const KeepSignIns = keyring.SignInLifetime + 5*time.Minute
 
 // Revocation revokes the credentials of one selector that were issued before a time.
 // Exactly one of CredentialID, Principal, DBUser, Cluster (by itself) and All is set.
 type Revocation struct {
 	CredentialID string
-	// Principal is the ARN of who asked for the credentials. The ARN of an IAM
-	// role, or of its assumed role without a session name, means all sessions
-	// of the role.
+	// Principal is the ARN of the principal that requested the credentials. The ARN of an IAM
+	// role, or of its assumed role without a session name, means all sessions of the role.
 	Principal string
 	// DBUser is the database user as credentials name it. Cluster may narrow it.
 	DBUser  string
 	Cluster string
 	All     bool
 
-	// IssuedBefore limits the revocation to earlier credentials. Zero means the time of
-	// the revocation, and for a CredentialID no limit. Credentials have whole seconds
-	// only: one that was issued in the second of IssuedBefore is revoked.
+	// IssuedBefore limits the revocation to credentials issued earlier. Zero means the time
+	// of the revocation or, for a CredentialID, no limit. Credentials have whole seconds
+	// only, so one issued in the same second as IssuedBefore is revoked.
 	IssuedBefore time.Time
 
 	RevokedAt time.Time // set by Revoke
-	RevokedBy string    // ARN of who decided it
+	RevokedBy string    // ARN of the principal that revoked
 }
 
-// Expires is when the revocation is forgotten: nothing that it is about is alive.
+// Expires is when the revocation may be forgotten, because all credentials it affects have
+// expired.
 func (r *Revocation) Expires() time.Time { return r.RevokedAt.Add(r.keep()) }
 
 func (r *Revocation) keep() time.Duration {
@@ -63,12 +63,12 @@ type Credential struct {
 	IssuedAt                       time.Time
 }
 
-// ErrInvalid is wrapped by Revoke's error for a revocation that says nothing, too
-// much or nonsense.
+// ErrInvalid is wrapped by Revoke's error for a revocation with no selector, with several, or
+// with invalid values.
 var ErrInvalid = errors.New("registry: invalid revocation")
 
 const (
-	// maxName bounds a name that a revocation can be about.
+	// maxName bounds a name in a revocation.
 	maxName = 256
 	// maxPrincipal bounds an ARN, as AWS does.
 	maxPrincipal = 2048
@@ -100,8 +100,7 @@ func (r *Revocation) check(now time.Time) error {
 	return nil
 }
 
-// checkNames checks a new revocation: its names must be names that a credential can
-// have.
+// checkNames checks that the names in a new revocation can occur in a credential.
 func (r *Revocation) checkNames() error {
 	switch {
 	case r.CredentialID != "" && !credentialIDs.MatchString(r.CredentialID):
@@ -116,24 +115,24 @@ func (r *Revocation) checkNames() error {
 	return nil
 }
 
-// IsDBUser reports whether a credential can be for a database user of this name.
+// IsDBUser reports whether a credential can be for a database user with this name.
 func IsDBUser(name string) bool { return dbUsers.MatchString(name) }
 
-// What can be in a credential. They do not change.
+// The forms of names in credentials. They do not change.
 var (
 	credentialIDs = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 	principals    = regexp.MustCompile(`^arn:[a-z0-9-]{1,32}:(iam|sts)::[0-9]{12}:(user|role|assumed-role|federated-user)/[!-~]+$|^arn:[a-z0-9-]{1,32}:iam::[0-9]{12}:root$`)
-	// A name that GetClusterCredentials accepts, or an identity's.
+	// A name that GetClusterCredentials accepts, or one derived from an IAM identity.
 	dbUsers  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_+.@-]{0,63}|IAMR?:[A-Za-z0-9_+=,.@-]{1,64})$`)
 	clusters = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 )
 
-// narrow reports whether the revocation is about some credentials of a cluster only.
-// The number of these is not bounded by the number of clusters.
+// narrow reports whether the revocation is for less than a whole cluster. The number of such
+// revocations is not bounded by the number of clusters.
 func (r *Revocation) narrow() bool { return !r.All && (r.Cluster == "" || r.DBUser != "") }
 
-// revoker is the IAM user, or the IAM role, that decided a revocation; the sessions of a
-// role are one.
+// revoker returns the IAM user or IAM role that counts as the author of a revocation. All
+// sessions of a role count as one.
 func revoker(arn string) string {
 	if role := roleOf(arn); role != "" {
 		return role
@@ -141,19 +140,19 @@ func revoker(arn string) string {
 	return arn
 }
 
-// everyIssue says that the revocation has no bound in time.
+// everyIssue reports whether the revocation has no limit in time.
 func (r *Revocation) everyIssue() bool { return r.CredentialID != "" && r.IssuedBefore.IsZero() }
 
-// covers says that everything other is about is revoked by r too, where both have
-// the same selector.
+// covers reports whether r revokes everything that other does, if both have the same
+// selector.
 func (r *Revocation) covers(other *Revocation) bool {
 	return r.everyIssue() || !other.everyIssue() && !r.IssuedBefore.Before(other.IssuedBefore)
 }
 
 const revocationPrefix = "revocation/"
 
-// key returns the record's key: one record for each selector. A principal's ARN that is
-// too long for a key is replaced by its hash, which cannot be mistaken for an ARN.
+// key returns the record's key, one for each selector. If a principal's ARN is too long for a
+// key, its hash replaces it. A hash cannot be mistaken for an ARN.
 func (r *Revocation) key() string {
 	switch {
 	case r.CredentialID != "":
@@ -171,7 +170,7 @@ func (r *Revocation) key() string {
 	return revocationPrefix + "all"
 }
 
-// escape keeps a name from looking like more than one part of a key.
+// escape keeps a name from being read as more than one part of a key.
 func escape(name string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
@@ -187,8 +186,8 @@ func escape(name string) string {
 	return b.String()
 }
 
-// normal is the principal that credentials can have: for an IAM role, the assumed
-// role, whose ARN has neither path nor session name.
+// normal returns a principal in the form that credentials have. For an IAM role this is the
+// assumed role, whose ARN has neither path nor session name.
 //
 //	arn:aws:iam::123456789012:role/jobs/etl → arn:aws:sts::123456789012:assumed-role/etl
 func normal(principal string) string {
@@ -201,7 +200,7 @@ func normal(principal string) string {
 	return strings.Join(parts, ":")
 }
 
-// roleOf is the assumed role of a role session, empty for other principals.
+// roleOf returns the assumed role of a role session, or "" for other principals.
 func roleOf(principal string) string {
 	const kind = ":assumed-role/"
 	at := strings.Index(principal, kind)

@@ -5,14 +5,13 @@ import (
 	"errors"
 )
 
-// Store keeps records that all servers of an installation share. It is
-// compare-and-swap: a writer can only replace the version that it has read.
+// Store keeps records that all servers of an installation share. Writes are compare-and-swap:
+// a writer can replace only the version that it has read.
 //
-// A key is 1 to 1024 bytes of printable ASCII, a value at most 64 KiB; both are
-// the caller's to keep. Records are values: neither side changes a slice that it
-// has handed over. A revision is not zero, grows with every write of the store,
-// and is never given twice, so that a record that was deleted and made again has
-// another one.
+// A key is 1 to 1024 bytes of printable ASCII, and a value at most 64 KiB; the caller must
+// respect both. Records are values: neither side changes a slice that it has handed over. A
+// revision is not zero, grows with every write to the store, and is never reused, so a record
+// that is deleted and created again has a different one.
 //
 // A method that returns nil has persisted its change: it survives a crash of the
 // process or the machine, and readers on any server see it. ErrNotFound and ErrConflict
@@ -36,18 +35,18 @@ type Store interface {
 	// ErrConflict if the record was changed or deleted since.
 	Replace(ctx context.Context, old Record, value []byte) (Record, error)
 
-	// Delete removes old. ErrConflict: as for Replace.
+	// Delete removes old. ErrConflict means the same as for Replace.
 	Delete(ctx context.Context, old Record) error
 
-	// Watch reports the records under prefix for as long as it can be sure of them. It
-	// calls see at once with all records (changed is true), again with all records soon
-	// after each change, and at least every Beat without records, which confirms the
-	// last ones. Changes in quick succession may be reported together. This process's
-	// own changes are reported within milliseconds, others within a second.
+	// Watch reports the records under prefix for as long as it can be sure of them. It calls
+	// see at once with all records and changed set, and again soon after each change. At
+	// least every Beat it calls see without records, which confirms the last ones. Changes in
+	// quick succession may be reported together. This process's own changes are reported
+	// within milliseconds, others within a second.
 	//
-	// Watch returns ctx's error when ctx is done, and another one as soon as it
-	// cannot read or cannot be certain any more; it does not try again. Calls of
-	// see come one after the other, and none after Watch has returned.
+	// Watch returns ctx's error when ctx is done, and another error as soon as it cannot read
+	// or can no longer be sure; it does not retry. Calls of see do not overlap, and there are
+	// none after Watch has returned.
 	Watch(ctx context.Context, prefix string, see func(records []Record, changed bool)) error
 }
 
@@ -58,7 +57,7 @@ type Record struct {
 	Revision uint64
 }
 
-// Errors of a Store's methods, beside its own.
+// Errors that the methods of every Store return, besides errors of its own.
 var (
 	ErrNotFound = errors.New("registry: no such record")
 	ErrConflict = errors.New("registry: the record has changed")

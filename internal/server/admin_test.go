@@ -205,8 +205,8 @@ func startDatabase(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", site.Database.Port())
 }
 
-// TestWatching requests credentials, logs on and fails to log on in front of a real server, and
-// then observes it as an operator does: scrape, readiness, profiles, traces. The scrape must
+// TestWatching requests credentials and makes good and bad logons to a real server. Then it
+// looks at Daypass as an operator does: scrape, readiness, profiles, traces. The scrape must
 // contain every name that the dashboard and the alerts use.
 func TestWatching(t *testing.T) {
 	spans := newSpanReceiver(t)

@@ -1,5 +1,5 @@
 // Package boltstore keeps a registry in one file of the data directory, with
-// go.etcd.io/bbolt: the store of an installation of one machine.
+// go.etcd.io/bbolt. It is the store of an installation with a single server.
 //
 // The file belongs to one process at a time. bbolt syncs it before a write returns, so
 // a crash leaves the state before or after the write. bbolt has checksums only for its
@@ -51,15 +51,15 @@ var (
 
 const version = "1"
 
-// lockWait is how long Open waits for another process to let go of the file.
+// lockWait is how long Open waits for another process to release the file.
 const lockWait = time.Second
 
-// Open opens the file, or creates it with mode 0600. Its directory must exist. The
-// whole file is read once, so a damaged one is refused.
+// Open opens the file, or creates it with mode 0600. Its directory must exist. It reads the
+// whole file once, so that a damaged file is refused.
 func Open(path string) (*Store, error) {
 	s := &Store{path: path, changed: make(chan struct{})}
 	if info, err := os.Stat(path); err == nil && info.Size() == 0 {
-		// bbolt would take it for a new one.
+		// bbolt would treat an empty file as a new one.
 		return nil, s.damaged(errors.New("the file is empty"))
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("opening the registry: %w", err)
@@ -83,7 +83,7 @@ func Open(path string) (*Store, error) {
 	return s, nil
 }
 
-// prepare makes the buckets, and reads the file once through.
+// prepare makes the buckets, and reads the whole file once.
 func (s *Store) prepare() error {
 	if err := s.whole(); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (s *Store) whole() error {
 	})
 }
 
-// damaged adds the operator's next step to an error.
+// damaged adds the operator's next step to an error about the file.
 func (s *Store) damaged(err error) error {
 	return fmt.Errorf("the registry %s cannot be read: %w. Restore it from a backup; or move it away, start the server again and run "+
 		"`daypass revoke --all`, since what was revoked is forgotten with it", s.path, err)
@@ -150,8 +150,8 @@ func (s *Store) damaged(err error) error {
 // of the disk.
 var errDamaged = errors.New("damaged")
 
-// guard runs f and makes errors of its panics: bbolt panics on pages that make no
-// sense, and a mapped file that was truncated faults.
+// guard runs f and turns its panics into errors: bbolt panics on inconsistent pages, and
+// reading a mapped file that was truncated causes a fault.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -184,7 +184,7 @@ func (s *Store) explain(err error, writing bool) error {
 	return s.damaged(err)
 }
 
-// Close closes the file. What runs ends first.
+// Close closes the file, after transactions in progress have ended.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	close(s.changed)
@@ -234,7 +234,7 @@ func (s *Store) Replace(ctx context.Context, old registry.Record, value []byte) 
 	return s.write(ctx, old.Key, old.Revision, value)
 }
 
-// write sets the value of a record with the revision old, where 0 means that it does
+// write sets the value of a record whose revision is old, where 0 means that the record does
 // not exist.
 func (s *Store) write(ctx context.Context, key string, old uint64, value []byte) (record registry.Record, err error) {
 	if err := ctx.Err(); err != nil {
@@ -269,7 +269,7 @@ func (s *Store) Delete(ctx context.Context, old registry.Record) error {
 		if err := expect(b, old.Key, old.Revision); err != nil {
 			return err
 		}
-		if _, err := b.NextSequence(); err != nil { // so that Watch sees it
+		if _, err := b.NextSequence(); err != nil { // for Watch to notice
 			return err
 		}
 		return b.Delete([]byte(old.Key))
@@ -280,7 +280,7 @@ func (s *Store) Delete(ctx context.Context, old registry.Record) error {
 	return err
 }
 
-// expect checks that a record still has the revision that the caller has read.
+// expect checks that a record still has the revision that the caller read.
 func expect(b *bbolt.Bucket, key string, revision uint64) error {
 	record, err := get(b, key)
 	switch {
@@ -297,7 +297,7 @@ func expect(b *bbolt.Bucket, key string, revision uint64) error {
 	return nil
 }
 
-// tell wakes those who watch.
+// tell wakes all calls of Watch.
 func (s *Store) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,8 +305,8 @@ func (s *Store) tell() {
 	s.changed = make(chan struct{})
 }
 
-// Watch implements registry.Store. No other process can write, so it waits for
-// writes of this one, and looks at each beat whether the file can still be read.
+// Watch implements registry.Store. No other process can write, so it waits for writes of this
+// one, and checks at each tick that the file can still be read.
 func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
 	ticker := time.NewTicker(registry.Beat / 2)
 	defer ticker.Stop()
@@ -338,7 +338,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 	}
 }
 
-// sequence is the revision of the last write.
+// sequence returns the revision of the last write.
 func (s *Store) sequence() (n uint64, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
 		// The memory mapping of a truncated file may still show the old content for a

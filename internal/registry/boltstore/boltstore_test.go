@@ -45,7 +45,7 @@ func TestLongPrincipal(t *testing.T) {
 	registrytest.LongPrincipal(t, s)
 }
 
-// filled is the path of a closed registry with some records.
+// filled returns the path of a closed registry with some records.
 func filled(t *testing.T, n int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "registry.db")
@@ -64,8 +64,8 @@ func filled(t *testing.T, n int) string {
 	return path
 }
 
-// TestDamaged: whatever happens to the file, it is refused with what to do, and is
-// neither a crash nor an empty registry.
+// TestDamaged: however the file is damaged, it is refused with the steps to fix it. It never
+// causes a crash or counts as an empty registry.
 func TestDamaged(t *testing.T) {
 	page := os.Getpagesize()
 	rows := []struct {
@@ -120,7 +120,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// TestTruncatedWhileOpen: the watch notices, and reading is an error.
+// TestTruncatedWhileOpen: the watch notices that the file was truncated, and reads fail.
 func TestTruncatedWhileOpen(t *testing.T) {
 	path := filled(t, 24)
 	s, err := boltstore.Open(path)

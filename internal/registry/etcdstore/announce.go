@@ -7,11 +7,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Announce keeps a record under an etcd lease until ctx is done. It writes the record again
-// several times per lifetime, and whenever again is signalled. The record disappears with its
-// writer: at once when ctx is done, and after lifetime if the process crashed or is cut off.
-// value is called for each write. Errors are reported, and nil once the write works again;
-// failed writes are retried.
+// Announce keeps a record under an etcd lease until ctx is done. It calls value and writes
+// the record several times per lifetime, and each time again is signalled. It deletes the
+// record when ctx is done. If the process crashes or loses its connection, the record expires
+// after lifetime. Failed writes are retried; tell gets the error, and nil once writing
+// works again.
 func (s *Store) Announce(ctx context.Context, key string, lifetime time.Duration, value func() []byte, again <-chan struct{}, tell func(error)) {
 	ticker := time.NewTicker(lifetime / 4)
 	defer ticker.Stop()
@@ -39,11 +39,11 @@ func (s *Store) Announce(ctx context.Context, key string, lifetime time.Duration
 	defer cancel()
 	l := s.use()
 	defer l.calls.Done()
-	_, _ = l.client.Revoke(last, lease) // or its time is over soon
+	_, _ = l.client.Revoke(last, lease) // if this fails, the lease expires soon
 }
 
-// announce writes the record once, under a lease that it renews or replaces. The
-// lease is 0 when the next attempt needs another one.
+// announce writes the record once, under a lease that it renews or replaces. It returns lease
+// 0 when the next attempt needs a new one.
 func (s *Store) announce(ctx context.Context, lease clientv3.LeaseID, key string, lifetime time.Duration, value []byte) (clientv3.LeaseID, error) {
 	limited, cancel := context.WithTimeout(ctx, lifetime/4)
 	defer cancel()

@@ -56,7 +56,7 @@ func TestAnnounce(t *testing.T) {
 		t.Fatal(err)
 	}
 	again <- struct{}{}
-	again <- struct{}{} // the first is through
+	again <- struct{}{} // the first signal has been received
 	if next, err := reader.Get(t.Context(), "fleet/leaves"); err != nil || next.Revision == first.Revision {
 		t.Errorf("asked to write again: %+v, %v", next, err)
 	}

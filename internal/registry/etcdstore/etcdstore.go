@@ -1,27 +1,25 @@
-// Package etcdstore keeps a registry in etcd: the store of an installation of more
-// than one machine.
+// Package etcdstore keeps a registry in etcd. It is the store of an installation with several
+// servers.
 //
-// It asks, and does not watch. Each look of a Watch is one linearizable read, which
-// etcd answers only after a majority of its members has confirmed who leads, so
-// that a member that was cut off from the others cannot say that nothing has
-// changed. A watch of etcd's own cannot say that at all: its silence, its progress
-// notifications and its client's quiet reconnection look the same on either side
-// of a cut. A look costs one round trip four times a second, and needs no more
-// rights than reading the keys.
+// It polls instead of using etcd's watches. Each look of a Watch is one linearizable read.
+// etcd answers it only after a majority of its members has confirmed the leader, so a member
+// that is cut off from the others cannot report that nothing has changed. An etcd watch
+// cannot confirm that either: its silence, its progress notifications and its client's quiet
+// reconnection look the same on both sides of a network partition. A look costs one round
+// trip, four times a second, and needs only the right to read the keys.
 //
-// Two numbers of one answer show whether a list of n records at revision r is still
-// current: no record was modified after r, and there are n records. A record that was
-// created or replaced since fails the first test, one that was deleted fails the
-// second.
+// Two numbers of one answer show whether a list of n records at revision r is still current:
+// no record was modified after r, and there are n records. A record that was created or
+// replaced since then fails the first test, and a deleted record fails the second.
 //
 // Layout: key PREFIX + the record's key, value "1 " (the version), CRC-32C of key
 // and value in hex, a space, the record's value:
 //
 //	daypass/revocation/all → 1 4a17b156 {"version":1,"all":true,…}
 //
-// Revisions are etcd's. If they have gone back, etcd was restored from a backup, or it
-// is another cluster: that is reported once as an error, and its present content is the
-// registry from then on.
+// Revisions are etcd's. If they go back, etcd was restored from a backup, or this is another
+// cluster. That is reported as an error once, and from then on its present content is the
+// registry.
 package etcdstore
 
 import (
@@ -52,12 +50,12 @@ import (
 // Config is the address of etcd and the login. Endpoints and Prefix are required.
 type Config struct {
 	Endpoints []string // URLs of members, all with the same scheme
-	Prefix    string   // of every key; no other program writes under it
+	Prefix    string   // prefix of every key; no other program writes under it
 	TLS       *tls.Config
 	// Authorities are the certificates, in PEM form, that TLS trusts. Renew compares
 	// them to see whether TLS has changed. Empty: the system's.
 	Authorities []byte
-	Username    string // Optional: a client certificate may say it
+	Username    string // optional: a client certificate may contain the name
 	Password    keyring.Secret
 }
 
@@ -70,11 +68,11 @@ type Store struct {
 	work   sync.WaitGroup // goroutines of the Store
 
 	mu      sync.Mutex
-	link    *link         // of every new call; guarded by mu
-	config  Config        // what link is to be; guarded by mu
-	renewal *renewal      // under way, or nil; guarded by mu
+	link    *link         // used by new calls; guarded by mu
+	config  Config        // the configuration that link should have; guarded by mu
+	renewal *renewal      // the change of link in progress, or nil; guarded by mu
 	written chan struct{} // closed and replaced at each write; guarded by mu
-	latest  moment        // of what was answered; guarded by mu
+	latest  moment        // the latest that etcd has answered with; guarded by mu
 }
 
 var _ registry.Store = (*Store)(nil)
@@ -88,28 +86,28 @@ type moment struct {
 const (
 	version = "1"
 
-	// callTimeout bounds a call, and attemptTimeout one question to one member:
-	// the next attempt asks another one.
+	// callTimeout bounds a call. attemptTimeout bounds one request to one member: the next
+	// attempt asks another member.
 	callTimeout    = 5 * time.Second
 	attemptTimeout = registry.Beat
 
-	// patience is how old the last report of Watch may become before it gives up. Most
-	// elections of a leader are shorter.
+	// patience is how old the last report of a Watch may get before it gives up. Most leader
+	// elections take less.
 	patience = 2 * time.Second
 
-	// pause is between two attempts.
+	// pause is the time between two attempts.
 	pause = 50 * time.Millisecond
 
-	// pageSize records of the largest size, with their keys, fit into maxMessage.
-	// Most have some hundred bytes.
+	// pageSize records of the largest size, with their keys, fit into maxMessage. Most
+	// records have some hundred bytes.
 	pageSize   = 200
 	maxRecord  = 64<<10 + 2<<10
 	maxMessage = 14 << 20
-	_          = uint(maxMessage - pageSize*maxRecord) // or it does not compile
+	_          = uint(maxMessage - pageSize*maxRecord) // does not compile if they would not fit
 )
 
-// Open makes a Store. It does not contact etcd unless there is a password, so an
-// unreachable etcd fails the first call.
+// Open makes a Store. It contacts etcd only if there is a password; otherwise an unreachable
+// etcd fails the first call.
 func Open(config Config) (*Store, error) {
 	s := &Store{prefix: config.Prefix, config: config, written: make(chan struct{})}
 	hosts := make([]string, len(config.Endpoints))
@@ -126,13 +124,13 @@ func Open(config Config) (*Store, error) {
 	return s, nil
 }
 
-// withoutWaiting has a call fail where no member can be reached. The client would
-// have it wait for one, and the reason be lost.
+// withoutWaiting makes a call fail if no member can be reached. By default the client would
+// wait for one, and the reason would be lost.
 func withoutWaiting(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	return invoke(ctx, method, req, reply, conn, append(options, grpc.WaitForReady(false))...)
 }
 
-// Close ends the connections. What runs fails.
+// Close ends the connections. Calls in progress fail.
 func (s *Store) Close() error {
 	s.stop()
 	s.work.Wait()
@@ -160,14 +158,14 @@ func (s *Store) List(ctx context.Context, prefix string) ([]registry.Record, err
 	return list, err
 }
 
-// list returns the revision as well at which the records are.
+// list also returns the revision at which it read the records.
 func (s *Store) list(ctx context.Context, until time.Time, prefix string) (list []registry.Record, revision int64, err error) {
 	first := s.prefix + prefix
 	from, end := first, clientv3.GetPrefixRangeEnd(first)
 	for {
 		page, err := s.read(ctx, until, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
 		if code(err) == codes.OutOfRange && revision != 0 {
-			// Compacted between two pages, or restored.
+			// etcd was compacted between two pages, or restored.
 			list, revision, from = nil, 0, first
 			continue
 		}
@@ -249,7 +247,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 		s.mu.Lock()
 		written := s.written
 		s.mu.Unlock()
-		asked := time.Now() // the answer may be of this moment
+		asked := time.Now() // the answer may show the state at this time
 		same := false
 		if !first {
 			var err error
@@ -277,18 +275,18 @@ func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 	}
 }
 
-// same reports whether the records under prefix are unchanged since there were count
-// records at revision.
+// same reports whether the records under prefix are unchanged since revision, when there were
+// count records.
 func (s *Store) same(ctx context.Context, until time.Time, prefix string, count int, revision int64) (bool, error) {
 	answer, err := s.read(ctx, until, s.prefix+prefix, clientv3.WithPrefix(),
 		clientv3.WithMinModRev(revision+1), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
 	if err != nil {
 		return false, err
 	}
-	return len(answer.Kvs) == 0 && answer.Count == int64(count), nil // Count is of all, whatever the limits
+	return len(answer.Kvs) == 0 && answer.Count == int64(count), nil // Count includes all records, whatever the limits
 }
 
-// read asks until a member answers for the whole cluster, or the time has passed.
+// read asks one member after another until one answers for the whole cluster, or time is up.
 func (s *Store) read(ctx context.Context, until time.Time, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -318,8 +316,8 @@ func (s *Store) read(ctx context.Context, until time.Time, key string, options .
 	}
 }
 
-// follow records the revision of an answer. An answer to a request that was sent after
-// before cannot be older.
+// follow records the revision of an answer. The answer to a request that was sent after
+// before was recorded cannot have an older revision.
 func (s *Store) follow(before moment, header *etcdserverpb.ResponseHeader) error {
 	now := moment{header.ClusterId, header.Revision}
 	s.mu.Lock()
@@ -337,7 +335,7 @@ func (s *Store) follow(before moment, header *etcdserverpb.ResponseHeader) error
 	return nil
 }
 
-// advance needs mu.
+// advance records a later moment. The caller holds mu.
 func (s *Store) advance(now moment) {
 	if s.latest == (moment{}) || s.latest.cluster == now.cluster && s.latest.revision < now.revision {
 		s.latest = now
@@ -356,8 +354,8 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// transportPattern finds what happened in what gRPC makes of it, and portPattern
-// what differs from one connection to the next:
+// transportPattern finds the cause in gRPC's error text, and portPattern the part that
+// differs from one connection to the next:
 //
 //	last connection error: connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:2379: connect: connection refused"
 //	error reading from server: read tcp 127.0.0.1:39752->127.0.0.1:2379: read: connection reset by peer
@@ -366,7 +364,7 @@ var (
 	portPattern      = regexp.MustCompile(`\S+ tcp \S+->\S+: `)
 )
 
-// explain says where, and what to do.
+// explain adds etcd's address and the operator's next step.
 func (s *Store) explain(err error) error {
 	reason := strings.TrimPrefix(status.Convert(err).Message(), "etcdserver: ")
 	if match := transportPattern.FindStringSubmatch(reason); match != nil {
@@ -376,7 +374,7 @@ func (s *Store) explain(err error) error {
 	}
 	reason = portPattern.ReplaceAllString(reason, "")
 	switch {
-	case code(err) == codes.DeadlineExceeded, strings.HasSuffix(reason, "use of closed network connection"): // by gRPC, for the silence
+	case code(err) == codes.DeadlineExceeded, strings.HasSuffix(reason, "use of closed network connection"): // gRPC closed a silent connection
 		reason = "no member has answered in time: has the cluster lost its quorum?"
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		reason += fmt.Sprintf(": `etcdctl role grant-permission ROLE readwrite %s --prefix`", s.prefix)
@@ -386,7 +384,7 @@ func (s *Store) explain(err error) error {
 	return &problem{s.hosts, reason, err}
 }
 
-// problem is an error of etcd.
+// problem is an error of a call to etcd.
 type problem struct {
 	hosts, reason string
 	cause         error

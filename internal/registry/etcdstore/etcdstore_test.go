@@ -64,7 +64,7 @@ func create(t testing.TB, s registry.Store, key, value string) registry.Record {
 	return record
 }
 
-// watching is a Watch that runs.
+// watching is a running Watch.
 type watching struct {
 	t      testing.TB
 	sights chan sight
@@ -95,7 +95,7 @@ func watch(t testing.TB, s registry.Store) *watching {
 	return w
 }
 
-// sees waits for a sight.
+// sees waits for a report that satisfies wanted.
 func (w *watching) sees(what string, wanted func(sight) bool) sight {
 	w.t.Helper()
 	limit := time.After(time.Minute)
@@ -145,12 +145,12 @@ func (w *watching) givesUp(since time.Time, want string) {
 		}
 		break
 	}
-	if len(late) > 1 { // one answer may have been on its way
+	if len(late) > 1 { // one answer may have been under way
 		w.t.Errorf("sights that no server gave: %q", late)
 	}
 }
 
-// TestConformance runs on one server, with a prefix for each store.
+// TestConformance uses one etcd, with a different prefix for each store.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -176,15 +176,15 @@ func TestLongPrincipal(t *testing.T) {
 	registrytest.LongPrincipal(t, open(t, at(etcdtest.Start(t))))
 }
 
-// TestTwoStores: a change by one store reaches the other within a second, and the writer at
-// once.
+// TestTwoStores: a change by one store reaches the other within a second, and is visible to
+// the writer at once.
 func TestTwoStores(t *testing.T) {
 	server := etcdtest.Start(t)
 	here, there := open(t, at(server)), open(t, at(server))
 	watchHere, watchThere := watch(t, here), watch(t, there)
 	watchHere.seesRecords("")
 	watchThere.seesRecords("")
-	fastest, fastestThere := time.Hour, time.Hour // of ten: a busy machine is slow now and then
+	fastest, fastestThere := time.Hour, time.Hour // of ten attempts, since a busy machine is slow now and then
 	old := create(t, here, "a", "0")
 	for i := 1; i < 10; i++ {
 		began := time.Now()
@@ -205,7 +205,7 @@ func TestTwoStores(t *testing.T) {
 	t.Logf("own writes are told after %v, others' after %v", fastest, fastestThere)
 }
 
-// TestLeavesOthersAlone: keys outside the prefix are not read, and changes of them are not
+// TestLeavesOthersAlone: keys outside the prefix are not read, and their changes are not
 // reported.
 func TestLeavesOthersAlone(t *testing.T) {
 	t.Parallel()
@@ -232,8 +232,8 @@ func put(t testing.TB, client *clientv3.Client, key, value string) {
 	}
 }
 
-// TestStopped: while etcd is away the watch is silent and ends, and every call fails
-// in time; afterwards all is there.
+// TestStopped: while etcd is stopped, the watch confirms nothing and then ends, and every
+// call fails in time. Afterwards all records are still there.
 func TestStopped(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -256,7 +256,7 @@ func TestStopped(t *testing.T) {
 	heals(t, s, "a=1")
 }
 
-// heals watches anew, as Registry.Run does.
+// heals starts a new watch, as Registry.Run does.
 func heals(t testing.TB, s registry.Store, want string) {
 	t.Helper()
 	for began := time.Now(); ; time.Sleep(registry.Beat / 2) {
@@ -274,7 +274,7 @@ func heals(t testing.TB, s registry.Store, want string) {
 	}
 }
 
-// TestStalled: a connection over which nothing comes any more says nothing.
+// TestStalled: a connection on which nothing arrives any more confirms nothing.
 func TestStalled(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -291,7 +291,7 @@ func TestStalled(t *testing.T) {
 	heals(t, s, "a=1")
 }
 
-// TestOneOfThreeStalled: the others answer in its place.
+// TestOneOfThreeStalled: if one member stalls, the others answer in its place.
 func TestOneOfThreeStalled(t *testing.T) {
 	t.Parallel()
 	servers := etcdtest.StartCluster(t, 3)
@@ -330,7 +330,7 @@ func TestNoQuorum(t *testing.T) {
 	heals(t, s, "a=1")
 }
 
-// TestRestored: a cluster whose revisions go back is told from one that goes on.
+// TestRestored: a cluster whose revisions go back is recognised.
 func TestRestored(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -350,8 +350,8 @@ func TestRestored(t *testing.T) {
 	heals(t, s, "")
 }
 
-// TestCompacted: a list is of one moment, also where history is thrown away behind
-// it, and a watch does not need any.
+// TestCompacted: a list shows a single moment even if etcd compacts its history meanwhile,
+// and a watch needs no history.
 func TestCompacted(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -466,7 +466,7 @@ func TestConcurrent(t *testing.T) {
 	all.Wait()
 }
 
-// TestUsers: who may not is told so, and what to do.
+// TestUsers: a user without permission gets an error that says what to do.
 func TestUsers(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -519,8 +519,8 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestTokens: a password is exchanged for a token that etcd forgets, when it is
-// started again for one.
+// TestTokens: the client exchanges its password for a token, which etcd forgets when it
+// restarts. Calls work again afterwards.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -543,7 +543,7 @@ func TestTokens(t *testing.T) {
 	heals(t, s, "a=1")
 }
 
-// TestContext: a caller's end is the caller's own.
+// TestContext: when the caller's context ends, the error is the context's.
 func TestContext(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -563,7 +563,7 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// TestTooLarge: what does not fit is an error, and leaves the store as it was.
+// TestTooLarge: a record that is too large is an error, and leaves the store unchanged.
 func TestTooLarge(t *testing.T) {
 	s := open(t, at(etcdtest.Start(t)))
 	if _, err := s.Create(t.Context(), "a", make([]byte, 1<<20)); err == nil || !strings.Contains(err.Error(), "larger than max") {
@@ -582,7 +582,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestReasons: what gRPC and etcd say, in a form that is the same the next time.
+// TestReasons: errors of gRPC and etcd get a text that is the same each time.
 func TestReasons(t *testing.T) {
 	const at = "etcd at 10.0.0.1:2379: "
 	for _, row := range []struct {
@@ -609,7 +609,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// BenchmarkLook: what each look of a watch costs, when nothing has changed.
+// BenchmarkLook measures a look of a watch when nothing has changed.
 func BenchmarkLook(b *testing.B) {
 	for _, n := range []int{0, 100, 1000, 10000} {
 		b.Run(fmt.Sprint(n, " records"), func(b *testing.B) {

@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/backoff"
 )
 
-// link is one client of etcd. A Store that is given another password or other
-// authorities makes a new one; calls that are under way keep the old.
+// link is one client of etcd. A Store that gets another password or other authorities makes a
+// new link; calls in progress keep the old one.
 type link struct {
 	client *clientv3.Client
 	calls  sync.WaitGroup
@@ -29,21 +29,21 @@ func dial(config Config) (*link, error) {
 		Username:    config.Username,
 		Password:    config.Password.Reveal(),
 		DialTimeout: callTimeout,
-		// A member that has vanished without a word is given up by TCP after the
-		// time-out of the keep-alive.
+		// If a member vanishes without a word, TCP gives up the connection after the
+		// keep-alive timeout.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallSendMsgSize:   2 * maxRecord,
 		MaxCallRecvMsgSize:   maxMessage,
-		// An expired token needs this many attempts. All other retries are made here, where the
-		// cause of a failure is kept.
+		// An expired token needs this many attempts. All other retries happen in this
+		// package, which keeps the cause of a failure.
 		MaxUnaryRetries: 3,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			// Left alone, gRPC tries again after up to two minutes.
+			// By default gRPC waits up to two minutes between attempts.
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: patience,
 		}), grpc.WithChainUnaryInterceptor(withoutWaiting)},
-		Logger: zap.NewNop(), // what is wrong is in the errors
+		Logger: zap.NewNop(), // errors have the reasons
 	})
 	if err != nil {
 		return nil, err
@@ -52,13 +52,13 @@ func dial(config Config) (*link, error) {
 }
 
 func (l *link) close() error {
-	if err := l.client.Close(); err != nil && !errors.Is(err, context.Canceled) { // its own
+	if err := l.client.Close(); err != nil && !errors.Is(err, context.Canceled) { // Close cancels its own context
 		return err
 	}
 	return nil
 }
 
-// use returns the link for one call, which ends with calls.Done.
+// use returns the link for one call. The caller ends the call with calls.Done.
 func (s *Store) use() *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +69,7 @@ func (s *Store) use() *link {
 // renewal is the change to another link.
 type renewal struct{ cancel context.CancelFunc }
 
-// renewPause is between two attempts to change the link.
+// renewPause is the time between two attempts to change the link.
 const renewPause = time.Second
 
 // Renew makes the Store use another password and other authorities once etcd accepts
@@ -108,13 +108,13 @@ func (s *Store) Renew(config Config, refused func(error)) {
 	})
 }
 
-// same reports whether two configurations make the same link.
+// same reports whether two configurations need the same link.
 func (c Config) same(other Config) bool {
 	return c.Username == other.Username && c.Password == other.Password && bytes.Equal(c.Authorities, other.Authorities) &&
 		slices.Equal(c.Endpoints, other.Endpoints)
 }
 
-// try makes a link that etcd has answered.
+// try makes a link, and returns it if etcd answers over it.
 func (s *Store) try(ctx context.Context, config Config) (*link, error) {
 	l, err := dial(config)
 	if err != nil {

@@ -12,7 +12,7 @@ type link struct {
 	address string
 
 	mu      sync.Mutex
-	open    *sync.Cond // of mu
+	open    *sync.Cond // uses mu
 	stalled bool       // guarded by mu
 }
 

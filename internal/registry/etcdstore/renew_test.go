@@ -20,8 +20,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestRenewPassword: the file and etcd may change in either order, and a password that
-// etcd does not take changes nothing.
+// TestRenewPassword: the file and etcd may change in either order, and a password that etcd
+// refuses changes nothing.
 func TestRenewPassword(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -52,7 +52,7 @@ func TestRenewPassword(t *testing.T) {
 	create(t, s, "a", "1")
 	works := func() bool { _, err := s.List(t.Context(), ""); return err == nil }
 
-	// The file first.
+	// The file changes first.
 	told := make(chan error, 10)
 	s.Renew(with("second"), func(err error) { told <- err })
 	select {
@@ -71,7 +71,7 @@ func TestRenewPassword(t *testing.T) {
 	}
 	pgtest.Eventually(t, "reading with the second password", works)
 
-	// etcd first.
+	// etcd changes first.
 	if _, err := root.UserChangePassword(t.Context(), "daypass", "third"); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestRenewPassword(t *testing.T) {
 	s.Renew(with("third"), nil)
 	pgtest.Eventually(t, "reading with the third password", works)
 
-	// A mistake that is taken back.
+	// A mistake is made, and then undone.
 	s.Renew(with("typo"), nil)
 	s.Renew(with("third"), nil)
 	if !works() {
@@ -93,7 +93,7 @@ func TestRenewPassword(t *testing.T) {
 	}
 }
 
-// TestRenewAuthorities: another authority takes over without a restart, and a wrong one
+// TestRenewAuthorities: another authority takes effect without a restart, and a wrong one
 // changes nothing.
 func TestRenewAuthorities(t *testing.T) {
 	t.Parallel()

@@ -61,7 +61,7 @@ func (a *authority) sign(template, parent *x509.Certificate, signer *ecdsa.Priva
 	return cert, key
 }
 
-// issue makes a certificate for both ends, for 127.0.0.1.
+// issue makes a certificate for 127.0.0.1 that works for both client and server.
 func (a *authority) issue(name string) (certificate, key string) {
 	a.t.Helper()
 	cert, private := a.sign(&x509.Certificate{
@@ -91,7 +91,7 @@ func (a *authority) pool() *x509.CertPool {
 	return pool
 }
 
-// TestTLS: both ends show certificates, and each finds fault with a wrong one.
+// TestTLS: client and server present certificates, and each refuses a wrong one.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	good, other := newAuthority(t), newAuthority(t)
@@ -115,14 +115,14 @@ func TestTLS(t *testing.T) {
 	if err := ask(&tls.Config{RootCAs: good.pool(), Certificates: pair(good)}); err != nil {
 		t.Errorf("the right certificates: %v", err)
 	}
-	var all sync.WaitGroup // of calls that take their time to fail
+	var all sync.WaitGroup // calls that take a while to fail
 	for name, row := range map[string]struct {
 		config *tls.Config
 		want   string
 	}{
 		"another's server":   {&tls.Config{RootCAs: other.pool(), Certificates: pair(good)}, "certificate signed by unknown authority"},
 		"the system's roots": {&tls.Config{}, "certificate signed by unknown authority"},
-		// The server's reason, or the end of the connection that comes with it.
+		// The error is the server's reason, or the end of the connection that follows.
 		"another's client": {&tls.Config{RootCAs: good.pool(), Certificates: pair(other)}, "etcd at " + server.Host + ": "},
 		"no client":        {&tls.Config{RootCAs: good.pool()}, "etcd at " + server.Host + ": "},
 	} {

@@ -1,6 +1,5 @@
-// Package registrytest helps to test registries: Conformance tests that a
-// registry.Store keeps its promises, and Memory is a store that fails before or after a
-// write.
+// Package registrytest helps to test registries. Conformance checks that a registry.Store
+// keeps its promises, and Memory is a store that can fail before or after a write.
 package registrytest
 
 import (
@@ -16,9 +15,9 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// Conformance tests that a store keeps registry.Store's promises. open returns an
-// empty store; reopen returns the same one as another process or a restart would
-// see it, and may be nil where there is no such thing.
+// Conformance tests that a store keeps the promises of registry.Store. open returns an empty
+// store. reopen returns the same store as another process, or a restarted one, would see it;
+// nil if that is impossible.
 func Conformance(t *testing.T, open func(t *testing.T) registry.Store, reopen func(t *testing.T, s registry.Store) registry.Store) {
 	ctx := context.Background()
 	must := func(t *testing.T) func(registry.Record, error) registry.Record {
@@ -171,7 +170,7 @@ func Conformance(t *testing.T, open func(t *testing.T) registry.Store, reopen fu
 		if first := <-sights; !first.changed || keys(first.records) != "[p/a]" {
 			t.Errorf("first sight = %+v", first)
 		}
-		for beats := 0; beats < 2; { // nothing changes
+		for beats := 0; beats < 2; { // while nothing changes
 			select {
 			case got := <-sights:
 				if !got.changed {

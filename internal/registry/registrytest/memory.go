@@ -10,15 +10,13 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// Memory is a registry.Store that forgets everything with the process, and fails
-// when it is told to: before a write is persisted, after it, or while reading. The
-// zero value is empty and works. Processes that share a store are Memory values
-// that share one by being the same.
+// Memory is a registry.Store in memory that fails on demand: before a write is persisted,
+// after it, or while reading. The zero value is empty and works. Registries share a store by
+// using the same Memory.
 type Memory struct {
-	// Fail is called twice for each call of a method, with the method's name: once before
-	// anything is done and, after a write was persisted, with persisted set. The method returns
-	// the error that Fail returns. Watch calls it at each beat. Optional. It is called without
-	// locks.
+	// Fail is called with the method's name before each call does anything and, with
+	// persisted set, after a write was persisted. The method returns the error that Fail
+	// returns. Watch calls it at each beat. It is called without locks. Optional.
 	Fail func(method string, persisted bool) error
 
 	mu       sync.Mutex

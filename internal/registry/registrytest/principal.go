@@ -9,9 +9,9 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// LongPrincipal tests that the credentials of principals with ARNs of any length that
-// AWS has can be revoked, with a store of any kind, and that another registry on the
-// same store reads them.
+// LongPrincipal tests on a store that the credentials of a principal can be revoked however
+// long its ARN is, up to AWS's limit, and that another registry on the same store reads the
+// revocations.
 func LongPrincipal(t *testing.T, store registry.Store) {
 	open := func() *registry.Registry {
 		r := registry.New(registry.Config{Store: store})
