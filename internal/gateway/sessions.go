@@ -80,13 +80,15 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	g := &l.grant
 	state := l.client.TLS()
 	e := &entry{
-		origin: l.origin, upstream: up, roleUser: l.role.User,
 		details: audit.TLSDetails(state), admin: cluster.Admin, cancel: cancelKey{pid: up.pid, theirs: up.key, target: up.target},
 		info: Session{
 			ID: l.id, CredentialID: g.ID, Principal: g.Principal, Cluster: cluster.Identifier, Database: l.database,
 			DBUser: g.DBUser, DBGroups: g.DBGroups, SessionRole: l.role.Name, Application: pgwire.Clip(l.asked.Application()),
 			Client: l.peer, TLS: state != nil, PID: up.pid, Started: s.now(), IssuedAt: g.IssuedAt, NotAfter: g.NotAfter,
 		},
+	}
+	if l.origin != nil { // or the answers of the logon would stay in memory
+		e.origin, e.upstream, e.roleUser = l.origin, up, l.role.User
 	}
 	if up.pid != 0 {
 		e.backend = &dbuser.Backend{PID: up.pid, Address: up.RemoteAddr().String()}
