@@ -9,20 +9,20 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// fixture is a cluster with additional methods for the tests of this package.
-type fixture struct{ *clustertest.Cluster }
+// fixture is what a test of this package starts from.
+type fixture = clustertest.Cluster
 
 func plain(t testing.TB, s *pgtest.Server, options ...clustertest.Option) *fixture {
 	t.Helper()
-	return &fixture{clustertest.Plain(t, s, options...)}
+	return clustertest.Plain(t, s, options...)
 }
 
 func super(t testing.TB, s *pgtest.Server, options ...clustertest.Option) *fixture {
 	t.Helper()
-	return &fixture{clustertest.Superuser(t, s, options...)}
+	return clustertest.Superuser(t, s, options...)
 }
 
 func alone(t *testing.T, s *pgtest.Server, options string) *fixture {
 	t.Helper()
-	return &fixture{clustertest.Alone(t, s, options)}
+	return clustertest.Alone(t, s, options)
 }

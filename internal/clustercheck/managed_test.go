@@ -42,7 +42,7 @@ func TestManagedPostgreSQL(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		own := s.StartAlone(t, nil)
-		f := &fixture{&clustertest.Cluster{Server: own, T: t, Log: &pgtest.Log{}, Super: pgtest.Connect(t, own.Superuser("postgres"))}}
+		f := &fixture{Server: own, T: t, Log: &pgtest.Log{}, Super: pgtest.Connect(t, own.Superuser("postgres"))}
 		// Set up what the provider sets up.
 		f.Run(`create role rdsadmin login superuser; create role rds_superuser; create role rds_password;
 			create role master login createdb createrole password 'master';
