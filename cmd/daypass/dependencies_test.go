@@ -115,7 +115,7 @@ var modules = []struct {
 	{"github.com/aws/smithy-go", []string{"internal/awscli", "internal/awsconfig", "internal/devserver", "test/soak"}, "it comes with the SDK"},
 	{"github.com/coreos/go-oidc/v3", []string{"internal/signin", "internal/sts"}, "web identity tokens become access keys in one place, and come from one other"},
 	{"github.com/go-jose/go-jose/v4", []string{"internal/devidp", "internal/login", "internal/sts"}, "web identity tokens become access keys in one place, and are made for trying out in another; a client proves its key"},
-	{"github.com/zitadel/oidc/v3", []string{"internal/devidp"}, "the server trusts providers and is none"},
+	{"github.com/zitadel/oidc/v3", []string{"internal/devidp"}, "the server trusts identity providers; only the demo is one"},
 	{"golang.org/x/oauth2", []string{"internal/signin"}, "people sign in in one place"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"internal/postgres"}, "it downloads programs: no server does"},
 	{"github.com/fxamacker/cbor/v2", []string{"internal/credential", "internal/signin", "internal/sts"}, "only what is signed or sealed is CBOR"},

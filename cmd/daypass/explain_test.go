@@ -62,7 +62,7 @@ func TestExplainAdvice(t *testing.T) {
 			"aws:MultiFactorAuthPresent (Bool true) and aws:SecureTransport (Bool true)", "--mfa --secure-transport: ", "", ""},
 		{"MFA and a database", []string{own + `, Condition: {` + mfa + `, ` + dev + `}}`, name}, "--db-user ana",
 			"redshift:DbName (StringEquals dev)", "--mfa --db-name dev: ", "", ""},
-		{"what nobody can do", []string{own + `, Condition: {StringEquals: {"aws:PrincipalTag/team": x, "redshift:DbName": dev}}}`, name}, "--db-user ana --db-name dev",
+		{"no caller can do it", []string{own + `, Condition: {StringEquals: {"aws:PrincipalTag/team": x, "redshift:DbName": dev}}}`, name}, "--db-user ana --db-name dev",
 			"aws:PrincipalTag/team", "", "", "would weaken them"},
 		{"a database to be named", []string{own + `, Condition: {` + dev + `}}`, name}, "--db-user ana",
 			"redshift:DbName (StringEquals dev)", "--db-name dev", "", ""},

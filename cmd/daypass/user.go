@@ -174,7 +174,7 @@ func printDropPlan(w io.Writer, p handover.DropPlan, o handover.DropOptions) {
 		}
 	}
 	for _, r := range p.Orphans {
-		fmt.Fprintf(w, "  role %q is left to superusers: nobody else administers it\n", r)
+		fmt.Fprintf(w, "  role %q is left to superusers: no other login administers it\n", r)
 	}
 	for _, r := range p.SessionRoles {
 		fmt.Fprintf(w, "  session role %q is dropped\n", r)

@@ -97,7 +97,7 @@ func newCredentialProcessCommand(env environment) *cobra.Command {
 		Short: "Print the keys of a sign-in for SDKs that cannot read it",
 		Long: `Credential-process prints the access key of a profile as JSON, for credential_process
 in another profile: SDKs that are older than "aws login" run it when they need a key.
-It asks nobody anything. When the sign-in is over it fails: run "daypass login".`,
+It never prompts. When the sign-in has ended it fails: run "daypass login".`,
 		Example: `  daypass credential-process --profile work`,
 		Args:    noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {

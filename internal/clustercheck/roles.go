@@ -97,7 +97,7 @@ func (k *checker) lostSessions(lost []string) {
 	if len(lost) == 0 {
 		return
 	}
-	k.add(Warning, "session-role-lost", "the roles %s are named as session roles and are not in %q: what they own is handed over to nobody, and logons use other names. "+
+	k.add(Warning, "session-role-lost", "the roles %s are named as session roles and are not in %q: what they own is not handed over, and logons use other names. "+
 		"A dump made by pg_dumpall of PostgreSQL 15 or before loses all memberships in a restore on 16 or later: grant them again from the dump, as docs/upgrade-postgresql.md says; "+
 		"drop the roles if nothing of the kind was restored", pgsql.Names(lost), dbuser.MarkerRole)
 }

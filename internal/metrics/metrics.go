@@ -90,7 +90,7 @@ func New(version string) *Metrics {
 	m.callTime = histogram("daypass_api_call_seconds", "From the arrival of a call's header to the end of its answer.", callBuckets, "action")
 	m.denials = counter("daypass_api_denials_total", "Calls that a policy denied, or none allowed, by the kind of policy that decided.", "action", "effect", "layer")
 	m.issued = counter("daypass_credentials_issued_total", "Database credentials issued.", "action")
-	m.logons = counter("daypass_logons_total", "Attempts to log on at the gateway, by result and by the class of the SQLSTATE answered; 00 is success, empty: nobody was told.", "cluster", "result", "sqlstate_class")
+	m.logons = counter("daypass_logons_total", "Attempts to log on at the gateway, by result and by the class of the SQLSTATE answered; 00 is success, empty: the client got no answer.", "cluster", "result", "sqlstate_class")
 	m.logonTime = histogram("daypass_logon_seconds", "From the password to the session, of logons that succeeded.", logonBuckets, "cluster")
 	m.logonStep = histogram("daypass_logon_step_seconds", "Steps of a logon: greet (TLS and start-up), prepare (the session role), connect (the upstream session), record (the audit line and the answer).", logonBuckets, "step")
 	m.adminTime = histogram("daypass_cluster_admin_seconds", "Operations on the administrative connections: look (at each logon), change (of a session role).", adminBuckets, "cluster", "operation")
