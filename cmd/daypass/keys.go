@@ -92,7 +92,7 @@ func (f *keyringFlags) read() (path string, cfg *config.Config, err error) {
 	}
 	cfg, err = config.LoadEnv(cmp.Or(f.config, defaultConfigFile), config.SomeSecret)
 	if err != nil {
-		return "", nil, fmt.Errorf("%w\n(--data DIR names the data directory without a configuration)", err)
+		return "", nil, fmt.Errorf("%w\n(--data DIR is for a keyring file without a configuration)", err)
 	}
 	return cfg.Keyring, cfg, nil
 }

@@ -61,6 +61,11 @@ func (f *callerFlags) findServer(ctx context.Context, env environment) (awsconfi
 		if found, err = named.load(ctx, env, "signin"); err == nil {
 			found.Profile = awsconfig.Profile{Name: f.profile}
 		}
+		return found, err
+	}
+	var failed *exitError
+	if f.profile != "" && errors.As(err, &failed) && !login.HasProfile(path, f.profile) {
+		err = &exitError{failed.code, fmt.Errorf("%w\n(to sign in to a new profile, name the server with --endpoint-url and --region)", failed.err)}
 	}
 	return found, err
 }

@@ -39,6 +39,7 @@ login_session = arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com
 		code int
 		errs string
 	}{
+		{"login --profile new --endpoint-url http://127.0.0.1:1", 253, "to sign in to a new profile, name the server with --endpoint-url and --region"},
 		{"credential-process --profile work", 253, "no one is signed in: run `daypass login --profile work`"},
 		{"credential-process --profile other", 253, "has no sign-in of its own"},
 		{"credential-process --profile chained", 253, "has no sign-in of its own"},
