@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -37,6 +36,21 @@ func (s *served) replace(old, new string) {
 	}
 }
 
+// headed is a connection that sends header together with its first bytes. Sent ahead, a header
+// that the server refuses can be answered before http.Transport has sent a request, and it
+// drops such an answer.
+type headed struct {
+	net.Conn
+	header string
+}
+
+func (h *headed) Write(b []byte) (int, error) {
+	n, err := h.Conn.Write(append([]byte(h.header), b...))
+	n = max(n-len(h.header), 0)
+	h.header = ""
+	return n, err
+}
+
 // TestSourceIPBehindProxies: conditions on aws:SourceIp, and the audit log, see the client's
 // address behind a balancer that speaks the PROXY protocol, and behind a proxy whose
 // X-Forwarded-For is trusted. Other headers are not trusted, and the lists change with the
@@ -52,10 +66,7 @@ func TestSourceIPBehindProxies(t *testing.T) {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 5, from)}}
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, address)
-			if err == nil {
-				_, err = io.WriteString(conn, header)
-			}
-			return conn, err
+			return &headed{conn, header}, err
 		}}}
 		body := url.Values{"Action": {"DescribeClusters"}, "Version": {"2012-12-01"}}.Encode()
 		r, err := http.NewRequest("POST", s.where.API+"/", strings.NewReader(body))
@@ -121,9 +132,9 @@ func TestSourceIPBehindProxies(t *testing.T) {
 	if status, _ := ask(2, client, ""); status != 400 {
 		t.Errorf("a header of someone else: %d, want 400", status)
 	}
-	if !strings.Contains(s.log.String(), "has to send the PROXY protocol first") {
-		t.Errorf("the log does not tell of the connection without a header:\n%s", s.log)
-	}
+	pgtest.Eventually(t, "the log tells of the connection without a header", func() bool {
+		return strings.Contains(s.log.String(), "has to send the PROXY protocol first")
+	})
 	s.replace("{from: [127.0.5.1]}", "{from: [127.0.5.2]}")
 	s.hangup <- syscall.SIGHUP
 	pgtest.Eventually(t, "the file is read again", func() bool { return strings.Contains(s.log.String(), "configuration reloaded") })
