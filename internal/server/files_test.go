@@ -25,7 +25,8 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// makeCertificate returns a certificate for 127.0.0.1 and its key, both as PEM.
+// makeCertificate returns a certificate for 127.0.0.1 and daypass.example.com, and its key, both
+// as PEM.
 func makeCertificate(t *testing.T, name string, from, until time.Time) (certificate, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -33,7 +34,7 @@ func makeCertificate(t *testing.T, name string, from, until time.Time) (certific
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: from, NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		NotBefore: from, NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"daypass.example.com"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
