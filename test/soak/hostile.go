@@ -34,6 +34,7 @@ func (h *hostile) run(ctx context.Context) {
 		"forger": h.forger, "garbage": h.garbage, "flood": h.flood, "loris": h.loris, "api": h.apiAbuse,
 		"reloads": h.reloads, "rotations": h.rotations, "victims": h.victims, "holders": h.holders, "expiry": h.expiry,
 		"revocations": h.revocations, "chatter": h.chatter, "rebels": h.rebels, "other rebels": h.rebels, "lenders": h.lenders,
+		"evictions": h.evictions, "departures": h.departures, "landlord": h.landlord,
 	} {
 		all.Go(func() { actor(ctx, random(h.seed, name)) })
 	}

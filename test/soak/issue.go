@@ -38,9 +38,10 @@ type pass struct {
 type issuer struct {
 	ledger    *ledger
 	transport *http.Transport
-	client    *redshift.Client // ana's
-	weak      *redshift.Client // bob's
-	passing   *redshift.Client // eve's
+	client    *redshift.Client   // ana's
+	weak      *redshift.Client   // bob's
+	passing   *redshift.Client   // eve's
+	of        []*redshift.Client // those of principals
 
 	mu       sync.Mutex // guards the fields below
 	secrets  []string
@@ -55,6 +56,9 @@ func newIssuer(l *ledger, api string) *issuer {
 			Credentials: credentials.NewStaticCredentialsProvider(id, secret, ""),
 			HTTPClient:  &http.Client{Transport: i.transport, Timeout: 20 * time.Second},
 		})
+	}
+	for _, p := range principals {
+		i.of = append(i.of, client(p.id, p.key))
 	}
 	i.client, i.weak, i.passing = client(accessKeyID, secretKey), client(weakKeyID, weakKey), client(passingKeyID, passingKey)
 	return i
@@ -105,10 +109,13 @@ func (i *issuer) also(secret string) {
 	i.secrets = append(i.secrets, secret)
 }
 
-// issue makes an honest call, and records whether it succeeded.
-func (i *issuer) issue(ctx context.Context, w wish) *pass {
+// issue makes an honest call as ana, and records whether it succeeded.
+func (i *issuer) issue(ctx context.Context, w wish) *pass { return i.issueTo(ctx, i.client, w) }
+
+// issueTo is issue for another caller.
+func (i *issuer) issueTo(ctx context.Context, client *redshift.Client, w wish) *pass {
 	begin := time.Now()
-	p, _, err := i.call(ctx, i.client, w)
+	p, _, err := i.call(ctx, client, w)
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -27,6 +27,8 @@ type load struct {
 	gate   *gate
 	seed   uint64
 	tables atomic.Int64
+
+	tenancies *tenancies
 }
 
 // random gives each actor its own random numbers, so that its actions depend on the seed alone.
@@ -65,6 +67,10 @@ func (l *load) run(ctx context.Context) {
 	all.Go(func() { l.canceller(ctx, random(l.seed, "canceller")) })
 	all.Go(func() { l.copier(ctx, random(l.seed, "copier")) })
 	all.Go(func() { l.crowd(ctx, random(l.seed, "crowd")) })
+	for i := range 4 {
+		all.Go(func() { l.tenants(ctx, random(l.seed, fmt.Sprint("tenant", i))) })
+	}
+	all.Go(func() { l.watchTenancies(ctx) })
 	all.Wait()
 }
 

@@ -92,7 +92,7 @@ func soak(ctx context.Context, o options) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	l := &load{stack: s, ledger: ledger, issuer: newIssuer(ledger, s.API), gate: gate, seed: o.seed}
+	l := &load{stack: s, ledger: ledger, issuer: newIssuer(ledger, s.API), gate: gate, seed: o.seed, tenancies: newTenancies()}
 	result := &result{options: o, load: l, began: began}
 	if result.before, err = l.baseline(ctx); err != nil {
 		return false, fmt.Errorf("measuring a fresh process: %w", err)

@@ -28,6 +28,7 @@ type line struct {
 	RequestParameters struct{ ApplicationName string }
 	Additional        struct {
 		SessionID, Outcome, DBUser, SessionRole string
+		CredentialID, UpstreamSession           string
 		DBGroups                                []string
 	} `json:"additionalEventData"`
 }
@@ -37,6 +38,7 @@ type records struct {
 	lines, twice, torn      int
 	logons, refused, ends   int
 	calls                   int
+	parked                  int // logons that got a parked session
 	gaps                    int
 	endsLost, endsRefused   int // lost because daypass was killed, or because the log could not be written
 	refusedUnwritten        int // refusals while the log could not be written
@@ -80,6 +82,7 @@ func (l *load) compare() (*records, error) {
 	seen := map[string]bool{}
 	begun := map[string]line{}      // logons, by session
 	byName := map[string][]line{}   // logons, by application_name
+	tenants := map[string][]line{}  // those of tenants, by credential
 	ended := map[string]int{}       // ends, by session
 	requests := map[string]string{} // error codes, by request ID
 	for _, file := range files {
@@ -105,7 +108,11 @@ func (l *load) compare() (*records, error) {
 					r.refused++
 				}
 				name := one.RequestParameters.ApplicationName
-				byName[name] = append(byName[name], one)
+				if name == tenantName {
+					tenants[one.Additional.CredentialID] = append(tenants[one.Additional.CredentialID], one)
+				} else {
+					byName[name] = append(byName[name], one)
+				}
 			case "SessionEnd":
 				r.ends++
 				ended[one.Additional.SessionID]++
@@ -125,7 +132,7 @@ func (l *load) compare() (*records, error) {
 	for _, file := range []string{l.stack.logFile(), l.stack.Path("postgres/postgres.log")} {
 		size, err := lines(file, func(text []byte) {
 			finder.look(text, l.ledger, file)
-			if _, rest, ok := strings.Cut(string(text), `msg="writing the audit record of a session's end" session=`); ok {
+			if _, rest, ok := strings.Cut(string(text), `msg="the audit record of a session's end could not be written" session=`); ok {
 				id, _, _ := strings.Cut(rest, " ")
 				unwritten[id] = true
 			}
@@ -139,6 +146,7 @@ func (l *load) compare() (*records, error) {
 	}
 	r.secrets = finder.found
 	l.compareLogons(r, byName)
+	l.compareTenants(r, tenants)
 	l.compareEnds(r, begun, ended, unwritten)
 	for id, code := range l.issuer.requests {
 		if got, ok := requests[id]; ok && got == code || code == "InternalFailure" || code == "ServiceUnavailable" {
@@ -253,7 +261,7 @@ func newFinder(passwords []string) *finder {
 	for _, p := range passwords {
 		f.ends[p[:piece]], f.ends[p[len(p)-piece:]] = true, true
 	}
-	for _, s := range []string{secretKey, weakKey, passingKey, sitetest.AdminPassword} {
+	for _, s := range []string{secretKey, weakKey, passingKey, sitetest.AdminPassword, principals[1].key, principals[2].key} {
 		f.whole = append(f.whole, []byte(s))
 	}
 	return f

@@ -196,8 +196,9 @@ func (r *result) left(p func(string, ...any)) {
 		rec.lines, rec.auditBytes>>20, rec.calls, rec.logons, rec.refused, rec.ends, rec.gaps, rec.torn, rec.twice)
 	p("| sessions without an end in it | %d whose process was killed, %d while it could not be written (the server's log names them) |", rec.endsLost, rec.endsRefused)
 	p("| refusals without a line in it | %d while it could not be written (the server's log names them) |", rec.refusedUnwritten)
+	p("| logons that got a parked session | %d, of which the clients saw %d: the same server process as before |", rec.parked, r.load.tenancies.reused)
 	p("| logons recorded whose client never knew | %d |", rec.unseen)
-	p("| secrets in the audit log, the server's log and PostgreSQL's | %d, of %d looked for |", rec.secrets, len(r.load.issuer.secrets)+4)
+	p("| secrets in the audit log, the server's log and PostgreSQL's | %d, of %d looked for |", rec.secrets, len(r.load.issuer.secrets)+6)
 	var own syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &own)
 	spent := time.Duration(own.Utime.Nano() + own.Stime.Nano())

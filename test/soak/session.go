@@ -60,6 +60,12 @@ func (g *gate) try(p *pass) *attempt {
 	return a
 }
 
+// tryAs is try for an application_name that several attempts share, which does not identify them.
+func (g *gate) tryAs(p *pass, name string) *attempt {
+	g.number.Add(1)
+	return &attempt{name: name, pass: p, began: time.Now(), outcome: "unknown"}
+}
+
 func (g *gate) settle(a *attempt, outcome string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -82,11 +88,20 @@ const (
 
 // connect logs on with pgx, without judging the result.
 func (g *gate) connect(ctx context.Context, p *pass, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
+	return g.attempt(ctx, g.try(p), secure, mode)
+}
+
+// connectAs is connect with a shared application_name.
+func (g *gate) connectAs(ctx context.Context, p *pass, name string, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
+	return g.attempt(ctx, g.tryAs(p, name), secure, mode)
+}
+
+func (g *gate) attempt(ctx context.Context, a *attempt, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
+	p := a.pass
 	config, err := pgx.ParseConfig("sslmode=disable host=127.0.0.1")
 	if err != nil {
-		return nil, nil, err
+		return nil, a, err
 	}
-	a := g.try(p)
 	config.Port, config.User, config.Password, config.Database = uint16(g.stack.front.port()), p.logon, p.password, database
 	config.RuntimeParams = map[string]string{"application_name": a.name}
 	config.DefaultQueryExecMode = mode

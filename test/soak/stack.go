@@ -263,6 +263,9 @@ func (s *stack) writeConfig(faulty string) error {
 		user("ana", accessKeyID, secretKey, allow("*")),
 		user("bob", weakKeyID, weakKey, allow(arn+"dbuser:"+cluster+"/u00", arn+"dbname:"+cluster+"/"+database)),
 	}
+	for _, p := range principals[1:] { // the first is ana
+		people = append(people, user(p.name, p.id, p.key, allow("*")))
+	}
 	if s.extra {
 		people = append(people, user("eve", passingKeyID, passingKey, allow("*")))
 	}
@@ -274,6 +277,7 @@ func (s *stack) writeConfig(faulty string) error {
 			"identifier": cluster, "database": database,
 			"upstream":               fmt.Sprintf("postgres://daypass@127.0.0.1:%d/postgres?sslmode=disable", s.upstream.port()),
 			"upstream_password_file": "upstream.password",
+			"parked_sessions":        map[string]any{"max": parkedMax, "idle": parkedIdle.String(), "age": parkedAge.String()},
 		}},
 		"iam": map[string]any{"users": people},
 	}
