@@ -87,7 +87,7 @@ var packages = []struct {
 	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/awsconfig", "internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/awscli/pyvalue", never: leaf, because: "values and their text need no files"},
 	{pkg: "internal/awscli/jmespath", ours: []string{"internal/awscli/pyvalue"}, never: leaf, because: "evaluating a query is a pure function"},
-	{pkg: "internal/doctor", ours: []string{"internal/clustercheck", "internal/config", "internal/keyring", "internal/server"},
+	{pkg: "internal/doctor", ours: []string{"internal/clustercheck", "internal/config", "internal/fleet", "internal/keyring", "internal/server", "internal/signin", "internal/sts"},
 		never: []string{"github.com/spf13/cobra"}, because: "it looks at what the server has and says what it sees; how the API is called is the commands'"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/devidp", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},

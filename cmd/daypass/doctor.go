@@ -43,16 +43,17 @@ func newDoctorCommand(env environment) *cobra.Command {
 changed.
 
 On the server's machine (there is a daypass.yaml here or in /etc/daypass, or --config
-names one): configuration, files and disk, clock, keys, certificates, the registry of
-revocations, the endpoint, and each cluster, as "daypass cluster check" does.
+names one): configuration, files and disk, clock, keys and servers, certificates, the
+registry of revocations, the endpoint, sign-in, and each cluster, as "daypass cluster
+check" does.
 
 Anywhere else, or with --profile or --endpoint-url: the AWS configuration, the
 endpoint and its certificate, the clock, the access key, the gateway and its
 certificate, psql.
 
 The output can be pasted into an issue: secrets are never printed, and account
-numbers, host names, addresses and directories are masked unless --show-names is
-given. Read it all the same before you publish it.
+numbers, host names, addresses, cluster identifiers and directories are masked unless
+--show-names is given. Read it all the same before you publish it.
 
 The exit code is 0 when there is nothing worse than warnings, 1 when something has to
 be mended, and 2 when the command line is wrong.`,
@@ -76,7 +77,7 @@ be mended, and 2 when the command line is wrong.`,
 	o.api.register(cmd.Flags(), redshiftEndpoint)
 	cmd.Flags().StringVar(&o.sslRootCert, "sslrootcert", "", "`FILE` of the CA that the gateway's certificate is checked with (default DAYPASS_SSLROOTCERT, PGSSLROOTCERT or what libpq finds)")
 	cmd.Flags().BoolVar(&o.offline, "skip-clusters", false, "do not connect to the databases")
-	cmd.Flags().BoolVar(&o.showNames, "show-names", false, "print account numbers, host names, addresses and directories as they are")
+	cmd.Flags().BoolVar(&o.showNames, "show-names", false, "print account numbers, host names, addresses, cluster identifiers and directories as they are")
 	cmd.Flags().StringVar(&o.output, "output", "text", "text or json")
 	completeWith(cmd, "output", "text", "json")
 	return cmd

@@ -4,13 +4,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/daypass/daypass/internal/devidp"
 	"github.com/daypass/daypass/internal/doctor"
 	"github.com/daypass/daypass/internal/server"
+	"github.com/daypass/daypass/test/etcdtest"
 	"github.com/daypass/daypass/test/sitetest"
 )
 
@@ -19,7 +24,7 @@ import (
 var plantedSecrets = []string{"correct horse battery", "planted-upstream-pw", "planted-inline-key", "JBSWY3DPEHPK3PXP", "planted-session-token", "planted-person-secret"}
 
 // plantedNames must be masked unless the caller asks for names.
-var plantedNames = []string{"210987654321", "warehouse-primary", "db.customer.example", "198.51.100.7"}
+var plantedNames = []string{"210987654321", "warehouse-primary", "db.customer.example", "198.51.100.7", "acme-billing"}
 
 // doctorSite writes a configuration that contains everything that must not be printed.
 func doctorSite(t *testing.T, upstream, advertise, more string) (path string) {
@@ -49,7 +54,7 @@ data: data
 api: {listen: %q}
 gateway: {listen: %q, advertise: {host: %s}}
 clusters:
-  - identifier: examplecluster
+  - identifier: acme-billing
     upstream: %s
     upstream_password_file: upstream.password
 iam:
@@ -94,7 +99,7 @@ func TestDoctorOfAServer(t *testing.T) {
 
 	// A cluster that cannot be reached, and its names.
 	stdout, _, code = runDaypass(t, "doctor", "--config", path)
-	if code != 1 || !strings.Contains(stdout, "examplecluster: logons do not work") || !strings.Contains(stdout, "daypass cluster check examplecluster") {
+	if code != 1 || !strings.Contains(stdout, "[cluster 1]: logons do not work") || !strings.Contains(stdout, "daypass cluster check [cluster 1]") {
 		t.Errorf("a cluster that is away: doctor = %d\n%s", code, stdout)
 	}
 	clean(t, stdout, plantedNames...)
@@ -152,6 +157,88 @@ func startForDoctor(t *testing.T, path string) (life *sitetest.Life, where serve
 		t.Fatal(err)
 	}
 	return life, where
+}
+
+// TestDoctorOfSignIn checks an identity provider that works, lacks a scope, is gone, and a URL
+// that leads elsewhere.
+func TestDoctorOfSignIn(t *testing.T) {
+	var provider http.Handler
+	idp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { provider.ServeHTTP(w, r) }))
+	defer idp.Close()
+	provider, err := devidp.New(devidp.Config{Issuer: idp.URL, ClientID: "daypass", RedirectURI: "http://127.0.0.1/sign-in/callback", People: func() []devidp.Person { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signIn := fmt.Sprintf("  oidc_providers: [{issuer: %q, audiences: [daypass]}]\nsign_in: {url: SIGN_IN_URL, issuer: %q, client_id: daypass, scopes: [openid, sleep]}\n", idp.URL, idp.URL)
+	path := doctorSite(t, "postgres://daypass@127.0.0.1:1/postgres", "localhost", signIn)
+	configure := func(url string) {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = regexp.MustCompile(`url: [^,]+,`).ReplaceAll(text, []byte("url: "+url+","))
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure(idp.URL)
+	life, where := startForDoctor(t, path)
+	defer func() {
+		if err := life.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, test := range []struct {
+		url  string
+		idp  bool
+		code int
+		want []string
+	}{
+		{where.API, true, 0, []string{"ok       sign-in: the provider " + idp.URL + " answers", "warning  sign-in: the provider does not list the scope sleep",
+			"ok       sign-in: people reach the server at " + where.API, "clock: agrees with that of the provider"}},
+		{idp.URL + "0", true, 0, []string{"cannot be reached from this machine"}},
+		{where.API, false, 1, []string{"error    sign-in: people cannot sign in"}},
+	} {
+		configure(test.url)
+		if !test.idp {
+			idp.Close()
+		}
+		stdout, stderr, code := runDaypass(t, "doctor", "--config", path, "--skip-clusters")
+		for _, want := range test.want {
+			if code != test.code || !strings.Contains(stdout, want) {
+				t.Errorf("with %s: doctor = %d, want %d and %q\n%s%s", test.url, code, test.code, want, stdout, stderr)
+			}
+		}
+	}
+}
+
+// TestDoctorOfSeveralServers checks keys in etcd, before any server, with one, and without etcd.
+func TestDoctorOfSeveralServers(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	path := doctorSite(t, "postgres://daypass@127.0.0.1:1/postgres", "localhost", fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\nroot_key: {file: root.key}\n", etcd.URL))
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "root.key"), []byte("5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(code int, wants ...string) {
+		t.Helper()
+		stdout, stderr, got := runDaypass(t, "doctor", "--config", path, "--skip-clusters")
+		for _, want := range wants {
+			if got != code || !strings.Contains(stdout, want) {
+				t.Errorf("doctor = %d, want %d and %q\n%s%s", got, code, want, stdout, stderr)
+			}
+		}
+		clean(t, stdout, "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ=")
+	}
+	check(0, "warning  keys: etcd has no keys yet")
+	life, _ := startForDoctor(t, path)
+	check(0, "ok       servers: 1 are running", "keys: the key that signs credentials is 0 days old")
+	if err := life.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	check(0, "warning  servers: none is running")
+	etcd.Stop()
+	check(1, "error    keys: ")
 }
 
 // TestDoctorOfAPerson checks the setup of a person, from none at all to a gateway whose

@@ -13,13 +13,14 @@ import (
 // Mask removes from a text whatever must not be in a public issue. The zero value knows no
 // secrets yet. Not safe for concurrent use.
 type Mask struct {
-	// ShowNames keeps host names, addresses, account numbers and directories. Secrets are
+	// ShowNames keeps host names, addresses, cluster identifiers, account numbers and directories. Secrets are
 	// removed anyway.
 	ShowNames bool
 
-	secrets []string
-	hosts   []string          // known ones, which need not look like host names
-	aliases map[string]string // the replacement for each host, so that a reader can see when two lines are about the same host
+	secrets  []string
+	hosts    []string          // known ones, which need not look like host names
+	clusters []string          // cluster identifiers
+	aliases  map[string]string // the replacement for each name, so that a reader can see when two lines are about the same host or cluster
 }
 
 // leastSecret is the shortest text that is treated as a secret. A shorter text would also match
@@ -43,6 +44,20 @@ func (m *Mask) Host(name string) {
 		slices.SortFunc(m.hosts, func(a, b string) int { return len(b) - len(a) })
 	}
 }
+
+// Cluster adds a cluster identifier that is masked. If it is a word of the report itself, it is
+// masked where it is quoted or part of an ARN, and stays elsewhere.
+func (m *Mask) Cluster(identifier string) {
+	identifier = strings.ToLower(identifier)
+	if identifier != "" && !slices.Contains(m.clusters, identifier) {
+		m.clusters = append(m.clusters, identifier)
+		slices.SortFunc(m.clusters, func(a, b string) int { return len(b) - len(a) })
+	}
+}
+
+// ownWords are words that the report uses itself.
+var ownWords = []string{"api", "certificates", "check", "client", "clock", "cluster", "clusters", "configuration", "data", "database", "databases", "daypass", "doctor", "endpoint", "etcd",
+	"files", "gateway", "host", "key", "keyring", "keys", "list", "logons", "machine", "metrics", "provider", "psql", "registry", "root", "run", "server", "servers", "sign-in", "start", "the"}
 
 var (
 	// assigned matches a value after a name that marks it as secret: in YAML, in a connection
@@ -95,14 +110,22 @@ func (m *Mask) Text(text string) string {
 	text = longTokens(text, redacted)
 	text = mail.ReplaceAllString(text, "[mail address]")
 	for _, host := range m.hosts {
-		text = replaceFold(text, host, m.alias(host))
+		text = replaceFold(text, host, m.alias("host", host))
+	}
+	for _, cluster := range m.clusters {
+		alias := m.alias("cluster", cluster)
+		text = replaceFold(text, `"`+cluster+`"`, `"`+alias+`"`)
+		text = regexp.MustCompile(`:`+regexp.QuoteMeta(cluster)+`([/"'\s]|$)`).ReplaceAllString(text, ":"+alias+"$1")
+		if !slices.Contains(ownWords, cluster) {
+			text = replaceFold(text, cluster, alias)
+		}
 	}
 	text = address.ReplaceAllStringFunc(text, func(found string) string {
 		bare := strings.Trim(found, "[]")
 		if ip, err := netip.ParseAddr(bare); err != nil || ip.IsLoopback() || ip.IsUnspecified() {
 			return found
 		}
-		return m.alias(bare)
+		return m.alias("host", bare)
 	})
 	text = hostName.ReplaceAllStringFunc(text, func(found string) string {
 		end := strings.ToLower(found[strings.LastIndexByte(found, '.')+1:])
@@ -111,11 +134,11 @@ func (m *Mask) Text(text string) string {
 			return found
 		case slices.Contains(fileEnds, end):
 			if base := found[:len(found)-len(end)-1]; strings.Contains(base, ".") { // db.example.com.crt
-				return m.alias(base) + "." + end
+				return m.alias("host", base) + "." + end
 			}
 			return found
 		}
-		return m.alias(found)
+		return m.alias("host", found)
 	})
 	return account.ReplaceAllString(text, "[account]")
 }
@@ -130,16 +153,23 @@ func longTokens(text, instead string) string {
 	})
 }
 
-// alias returns the name that replaces a host, always the same one for the same host.
-func (m *Mask) alias(host string) string {
-	host = strings.ToLower(strings.Trim(host, "."))
+// alias returns the text that replaces a name, always the same one for the same name.
+func (m *Mask) alias(kind, name string) string {
+	name = strings.ToLower(strings.Trim(name, "."))
 	if m.aliases == nil {
 		m.aliases = map[string]string{}
 	}
-	if m.aliases[host] == "" {
-		m.aliases[host] = fmt.Sprintf("[host %d]", len(m.aliases)+1)
+	key := kind + " " + name
+	if m.aliases[key] == "" {
+		number := 1
+		for other := range m.aliases {
+			if strings.HasPrefix(other, kind+" ") {
+				number++
+			}
+		}
+		m.aliases[key] = fmt.Sprintf("[%s %d]", kind, number)
 	}
-	return m.aliases[host]
+	return m.aliases[key]
 }
 
 func local(host string) bool {

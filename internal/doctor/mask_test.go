@@ -26,10 +26,16 @@ func TestMask(t *testing.T) {
 		{"-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY----- is no key", "MIGHAgEA", "is no key"},
 		{`server warehouse-primary refused`, "warehouse-primary", "refused"},
 		{`it said planted-secret-1 and PLANTED in turn`, "planted-secret-1", "in turn"},
+		{`cluster "acme-billing" cannot be reached`, "acme", "cannot be reached"},
+		{`arn:aws:redshift:us-east-1:1:dbuser:acme-billing/alice`, "acme", "/alice"},
+		{`cluster "keys" cannot be reached`, `"keys"`, "cannot be reached"},
+		{`run daypass keys list`, "\x00", "run daypass keys list"},
 		{`the certificate is for DB.EXAMPLE.COM.`, "EXAMPLE", "the certificate is for "},
 	} {
 		m := &Mask{}
 		m.Host("warehouse-primary")
+		m.Cluster("acme-billing")
+		m.Cluster("keys")
 		m.Secret("planted-secret-1")
 		if got := m.Text(test.text); strings.Contains(got, test.not) || !strings.Contains(got, test.keep) {
 			t.Errorf("Text(%q) = %q, want %q and not %q", test.text, got, test.keep, test.not)

@@ -66,6 +66,9 @@ func (o *Operator) Learn(mask *Mask) {
 			mask.Secret(value)
 		}
 	}
+	for _, found := range clusterInConfig.FindAllStringSubmatch(string(text), -1) {
+		mask.Cluster(found[1])
+	}
 	for _, found := range hostInConfig.FindAllStringSubmatch(string(text), -1) {
 		for _, host := range strings.Split(found[1], ",") {
 			if name, _, err := net.SplitHostPort(host); err == nil {
@@ -80,10 +83,11 @@ func (o *Operator) Learn(mask *Mask) {
 }
 
 var (
-	inConfigURL    = regexp.MustCompile(`://[^/@\s:]*:([^/@\s]+)@`)
-	secretFile     = regexp.MustCompile(`(?:secret|password|seed|key)(?:_file)?\s*:\s*["']?([^\s"',}]+)`)
-	secretVariable = regexp.MustCompile(`(?:secret|password|seed)_env\s*:\s*["']?([^\s"',}]+)`)
-	hostInConfig   = regexp.MustCompile(`(?:://(?:[^/@\s]*@)?|\bhost(?:addr)?\s*[=:]\s*["']?)([^\s"'/?},]+(?:,[^\s"'/?}, ]+)*)`)
+	clusterInConfig = regexp.MustCompile(`\bidentifier\s*:\s*["']?([A-Za-z0-9-]+)`)
+	inConfigURL     = regexp.MustCompile(`://[^/@\s:]*:([^/@\s]+)@`)
+	secretFile      = regexp.MustCompile(`(?:secret|password|seed|key)(?:_file)?\s*:\s*["']?([^\s"',}]+)`)
+	secretVariable  = regexp.MustCompile(`(?:secret|password|seed)_env\s*:\s*["']?([^\s"',}]+)`)
+	hostInConfig    = regexp.MustCompile(`(?:://(?:[^/@\s]*@)?|\bhost(?:addr)?\s*[=:]\s*["']?)([^\s"'/?},]+(?:,[^\s"'/?}, ]+)*)`)
 )
 
 // Run runs all checks.
@@ -94,10 +98,15 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 		return
 	}
 	running := o.files(r, cfg)
-	o.keys(r, cfg)
+	if cfg.RootKey != nil {
+		o.sharedKeys(ctx, r, cfg)
+	} else {
+		o.keys(r, cfg)
+	}
 	o.certificates(r, cfg)
 	o.registry(r, cfg, running)
 	o.endpoint(ctx, r, cfg, running)
+	o.signIn(ctx, r, cfg)
 	if !o.SkipClusters {
 		o.clusters(ctx, r, cfg)
 	}
@@ -184,8 +193,14 @@ func (o *Operator) keys(r *Report, cfg *config.Config) {
 		r.fail(about, "restore the keyring from a backup, or copy it from another server", "%v", err)
 		return
 	}
+	o.ages(r, file.Current().Keys(o.Now()))
+}
+
+// ages checks how old the keys are that sign credentials.
+func (o *Operator) ages(r *Report, keys []keyring.Info) {
+	const about = "keys"
 	signing := 0
-	for _, key := range file.Current().Keys(o.Now()) {
+	for _, key := range keys {
 		if key.Purpose != keyring.Credential || key.State != keyring.InUse {
 			continue
 		}

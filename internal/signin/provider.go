@@ -48,32 +48,51 @@ func (p *providers) endpoint(ctx context.Context, provider *directory.Provider, 
 		return p.found, p.err
 	}
 	p.of, p.until = of, now.Add(discoveryFresh)
-	if p.found, p.err = discover(ctx, provider); p.err != nil {
+	// Other requests wait for the result, so the discovery does not end with this request.
+	var found Discovery
+	if found, p.err = Discover(context.WithoutCancel(ctx), provider); p.err != nil {
 		p.until = now.Add(discoveryPause)
 	}
+	p.found = found.Endpoint
 	return p.found, p.err
 }
 
-func discover(ctx context.Context, provider *directory.Provider) (oauth2.Endpoint, error) {
+// Discovery is what a provider says about itself (OpenID Connect Discovery 1.0, section 3).
+type Discovery struct {
+	Endpoint oauth2.Endpoint
+	// Scopes and ChallengeMethods are empty if the provider does not list them.
+	Scopes           []string
+	ChallengeMethods []string // of PKCE
+}
+
+// Discover asks a provider for its endpoints. They have to be https URLs, unless the issuer is
+// not one either.
+func Discover(ctx context.Context, provider *directory.Provider) (Discovery, error) {
 	client, err := sts.ProviderClient(provider.CAFile)
 	if err != nil {
-		return oauth2.Endpoint{}, err
+		return Discovery{}, err
 	}
 	defer client.CloseIdleConnections()
-	// Other requests wait for the result, so the discovery does not end with this request.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), providerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
 	document, err := oidc.NewProvider(oidc.ClientContext(ctx, client), provider.Issuer)
 	if err != nil {
-		return oauth2.Endpoint{}, fmt.Errorf("discovering %s: %w", provider.Issuer, err)
+		return Discovery{}, fmt.Errorf("discovering %s: %w", provider.Issuer, err)
 	}
 	endpoint := document.Endpoint()
 	for _, address := range []string{endpoint.AuthURL, endpoint.TokenURL} {
 		if !strings.HasPrefix(address, "https://") && (strings.HasPrefix(provider.Issuer, "https://") || !strings.HasPrefix(address, "http://")) {
-			return oauth2.Endpoint{}, fmt.Errorf("discovering %s: an endpoint is not an https URL", provider.Issuer)
+			return Discovery{}, fmt.Errorf("discovering %s: an endpoint is not an https URL", provider.Issuer)
 		}
 	}
-	return endpoint, nil
+	var more struct {
+		Scopes           []string `json:"scopes_supported"`
+		ChallengeMethods []string `json:"code_challenge_methods_supported"`
+	}
+	if err := document.Claims(&more); err != nil {
+		return Discovery{}, fmt.Errorf("discovering %s: %w", provider.Issuer, err)
+	}
+	return Discovery{endpoint, more.Scopes, more.ChallengeMethods}, nil
 }
 
 // client returns our OAuth client at the provider.
