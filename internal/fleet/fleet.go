@@ -56,7 +56,7 @@ const (
 	lease   = 10 * time.Second
 	silence = 15 * time.Second
 	// stale is the greatest age of the records that decisions are based on.
-	stale = 3 * time.Second
+	stale = registry.StaleAfter
 	// buried is how long a server that is gone is remembered, and lingering how long an
 	// announcement stays in the registry that is not updated: it has no lease.
 	buried    = time.Hour
@@ -104,7 +104,7 @@ type Fleet struct {
 	self    string
 	current atomic.Pointer[keyring.Keyring]
 	begun   time.Time
-	beat    atomic.Int64 // of the last look, since begun
+	asOf    atomic.Pointer[time.Time] // of the last report of the Watch; nil: none yet
 	again   chan struct{}
 	poke    chan struct{}
 
@@ -185,14 +185,18 @@ func (f *Fleet) Run(ctx context.Context) {
 func (f *Fleet) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		first := true
-		err := f.config.Store.Watch(ctx, prefix, func(records []registry.Record, changed bool) {
+		err := f.config.Store.Watch(ctx, prefix, func(records []registry.Record, changed bool, asOf time.Time) {
 			if changed {
 				f.mu.Lock()
 				v := f.view
 				f.mu.Unlock()
-				f.look(v.next(f.config.Roots, records, f.config.Now(), first))
+				next := v.next(f.config.Roots, records, f.config.Now(), first)
+				if last := f.asOf.Load(); last != nil && registry.Age(*last) > stale {
+					next.resume(*last)
+				}
+				f.look(next)
 			}
-			f.beat.Store(int64(time.Since(f.begun))) // now: Err is nil when Current is the latest
+			f.asOf.Store(&asOf) // Err is nil from here on, because Current is the latest
 			first = false
 			f.mu.Lock()
 			close(f.looked)
@@ -316,8 +320,12 @@ func (f *Fleet) Err() error {
 	if f.err != nil {
 		return f.err
 	}
-	if silent := time.Since(f.begun) - time.Duration(f.beat.Load()); silent > stale {
-		return fmt.Errorf("reading what the servers share: no answer for %v", silent.Round(time.Millisecond))
+	asOf := f.asOf.Load()
+	if asOf == nil {
+		return errors.New("reading what the servers share: not read yet")
+	}
+	if age := registry.Age(*asOf); age > stale {
+		return fmt.Errorf("reading what the servers share: no answer for %v", age.Round(time.Millisecond))
 	}
 	return nil
 }
@@ -325,11 +333,14 @@ func (f *Fleet) Err() error {
 // Await returns when the records have been read again after the call, or after two seconds. A
 // credential may have been signed with a key that was published a moment ago.
 func (f *Fleet) Await() {
-	limit := time.After(4 * registry.Beat)
-	for range 2 { // the first look may have begun before
+	limit, began := time.After(4*registry.Beat), time.Now()
+	for {
 		f.mu.Lock()
 		looked := f.looked
 		f.mu.Unlock()
+		if asOf := f.asOf.Load(); asOf != nil && !asOf.Before(began) {
+			return
+		}
 		select {
 		case <-looked:
 		case <-limit:

@@ -52,10 +52,10 @@ func (s *store) Announce(ctx context.Context, key string, lifetime time.Duration
 	}
 }
 
-func (s *store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
-	return s.Memory.Watch(ctx, prefix, func(records []registry.Record, changed bool) {
+func (s *store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool, time.Time)) error {
+	return s.Memory.Watch(ctx, prefix, func(records []registry.Record, changed bool, asOf time.Time) {
 		s.wait(ctx)
-		see(records, changed)
+		see(records, changed, asOf)
 	})
 }
 
@@ -610,7 +610,7 @@ func TestServers(t *testing.T) {
 }
 
 // TestCut: a server that cannot reach the registry signs until its certificate expires, and no
-// longer.
+// longer. It knows the others as they were, also right after the registry is back.
 func TestCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -622,9 +622,13 @@ func TestCut(t *testing.T) {
 			return nil
 		}
 		a := start(t, memory, roots, "a", 0)
+		start(t, memory, roots, "b", 0)
 		time.Sleep(30 * time.Minute)
 		cut.Store(true)
 		time.Sleep(4 * time.Hour)
+		if list := a.Servers(); len(list) != 2 {
+			t.Errorf("cut off, a knows %d servers, want the 2 that were there", len(list))
+		}
 		if a.Err() == nil || !a.Current().MaySign(a.now()) {
 			t.Errorf("cut off for 4 h: Err() = %v, may sign %t", a.Err(), a.Current().MaySign(a.now()))
 		}
@@ -633,6 +637,12 @@ func TestCut(t *testing.T) {
 			t.Error("a server signs after its certificate has run out")
 		}
 		cut.Store(false)
+		for a.Err() != nil {
+			time.Sleep(time.Millisecond)
+		}
+		if list := a.Servers(); len(list) != 2 {
+			t.Errorf("back, a knows %d servers, want 2", len(list))
+		}
 		time.Sleep(5 * time.Second)
 		agree(t, "back", a)
 		if a.Err() != nil {

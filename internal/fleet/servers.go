@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/daypass/daypass/internal/registry"
 )
 
 // Server is a live server, as it announces itself.
@@ -24,19 +26,24 @@ type Server struct {
 // maxOffset is how far clocks may be apart before Differences reports it.
 const maxOffset = 5 * time.Second
 
-func (v *view) list() []Server {
+func (v *view) list(at time.Time) []Server {
 	var list []Server
-	for _, s := range v.live() {
+	for _, s := range v.liveAt(at) {
 		list = append(list, Server{Self: s.Self, Signing: s.Signing, Roots: s.Roots, Behind: s.Seen < v.seen, Offset: s.offset})
 	}
 	return list
 }
 
-// Servers lists the servers that are alive, by name.
+// Servers lists the servers that are alive, by name. While the registry cannot be read, these are
+// the ones that were alive when it was last read: they can be asked all the same.
 func (f *Fleet) Servers() []Server {
+	at := time.Now()
+	if asOf := f.asOf.Load(); asOf != nil && registry.Age(*asOf) > stale {
+		at = *asOf
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.view.list()
+	return f.view.list(at)
 }
 
 // Servers lists the live servers, by name. To know their clocks it waits until each has updated
@@ -55,14 +62,14 @@ func (o *Operator) Servers(ctx context.Context) ([]Server, error) {
 			return before != nil && !s.gone && !s.after(&before.serverStatement)
 		})
 		if !silent {
-			return v.list(), nil
+			return v.list(time.Now()), nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-limited.Done():
 			maps.DeleteFunc(v.servers, func(id string, s *server) bool { return first[id] != nil && !s.after(&first[id].serverStatement) })
-			return v.list(), nil
+			return v.list(time.Now()), nil
 		case <-time.After(100 * time.Millisecond):
 		}
 		records, err := o.Store.List(ctx, prefix)

@@ -182,14 +182,28 @@ func split(key string) (kind, id string) {
 }
 
 // live lists the servers whose announcements are recent, by name.
-func (v *view) live() []*server {
+func (v *view) live() []*server { return v.liveAt(time.Now()) }
+
+// liveAt lists the servers whose announcements were recent at a time.
+func (v *view) liveAt(at time.Time) []*server {
 	var list []*server
 	for _, id := range slices.Sorted(maps.Keys(v.servers)) {
-		if s := v.servers[id]; !s.gone && time.Since(s.since) < silence {
+		if s := v.servers[id]; !s.gone && at.Sub(s.since) < silence {
 			list = append(list, s)
 		}
 	}
 	return list
+}
+
+// resume lets the servers count as live that were alive when the registry was last read, for as long
+// as if they had just announced themselves. They could not do so either, or it was not seen.
+func (v *view) resume(last time.Time) {
+	at := time.Now()
+	for _, s := range v.liveAt(last) {
+		again := *s
+		again.since = at
+		v.servers[s.ID] = &again
+	}
 }
 
 // behind names the live servers, except self, that have not read a revision of a key.

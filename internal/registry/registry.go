@@ -25,8 +25,9 @@ import (
 // Beat is the longest time between two reports of a Store's Watch.
 const Beat = 500 * time.Millisecond
 
-// staleAfter is how long an index may be used without a report of the Watch.
-const staleAfter = 3 * time.Second
+// StaleAfter is how old the last confirmation of the revocations may be. It is measured when a
+// credential is checked, so it also holds for a process that was stopped in between.
+const StaleAfter = 2 * time.Second
 
 // maxTold limits how many different problems are reported until the store can be read again.
 const maxTold = 64
@@ -49,8 +50,8 @@ type Config struct {
 // Registry has the revocations in force. It is safe for concurrent use.
 type Registry struct {
 	config Config
-	begun  time.Time    // the start time that beats are relative to
-	beat   atomic.Int64 // when the Watch last reported, since begun
+	begun  time.Time                 // the start time that onceTidied is relative to
+	asOf   atomic.Pointer[time.Time] // of the last report of the Watch; nil: none yet
 	index  atomic.Pointer[index]
 	// onceTidied is when the records of UseOnce were last tidied, since begun.
 	onceTidied atomic.Int64
@@ -88,12 +89,12 @@ func (r *Registry) Run(ctx context.Context) error {
 	var known map[string]sighting
 	var tidied time.Time
 	for ctx.Err() == nil {
-		err := r.config.Store.Watch(ctx, revocationPrefix, func(records []Record, changed bool) {
+		err := r.config.Store.Watch(ctx, revocationPrefix, func(records []Record, changed bool, asOf time.Time) {
 			if changed {
 				known = sightings(known, records)
-				r.replace(records)
+				r.replace(records, asOf)
 			}
-			r.beat.Store(int64(time.Since(r.begun)))
+			r.asOf.Store(&asOf)
 			if time.Since(tidied) > time.Minute && r.tidy(ctx, known) {
 				tidied = time.Now()
 			}
@@ -114,7 +115,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	return nil
 }
 
-func (r *Registry) replace(records []Record) {
+func (r *Registry) replace(records []Record, asOf time.Time) {
 	before := r.index.Load()
 	next, err := newIndex(before, records)
 	if err != nil {
@@ -124,8 +125,8 @@ func (r *Registry) replace(records []Record) {
 	r.mu.Lock()
 	healed := r.err != nil && r.err != errNotStarted
 	r.err, r.told = nil, map[string]bool{}
+	r.asOf.Store(&asOf)
 	r.index.Store(next)
-	r.beat.Store(int64(time.Since(r.begun)))
 	close(r.change)
 	r.change = make(chan struct{})
 	r.mu.Unlock()
@@ -204,8 +205,8 @@ func (r *Registry) fresh() (*index, error) {
 		}
 		x = r.index.Load()
 	}
-	if silent := time.Since(r.begun) - time.Duration(r.beat.Load()); silent > staleAfter {
-		return nil, fmt.Errorf("the registry has been silent for %v", silent.Round(time.Millisecond))
+	if age := Age(*r.asOf.Load()); age > StaleAfter {
+		return nil, fmt.Errorf("the revocations were last read %v ago, and may be at most %v old", age.Round(time.Millisecond), StaleAfter)
 	}
 	return x, nil
 }
@@ -273,7 +274,7 @@ func (r *Registry) Revoke(ctx context.Context, revocation Revocation) (Revocatio
 		}
 		// If the index does not catch up in this time, it is stale and refuses every
 		// credential.
-		wait, cancel := context.WithTimeout(ctx, 2*staleAfter)
+		wait, cancel := context.WithTimeout(ctx, 3*StaleAfter)
 		defer cancel()
 		_ = r.until(wait, func(x *index) bool { return x != nil && x.revisions[record.Key] >= record.Revision })
 		return inForce, nil

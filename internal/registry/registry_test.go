@@ -328,10 +328,28 @@ func TestFaults(t *testing.T) {
 // silent is a store whose watch stops reporting.
 type silent struct{ registry.Store }
 
-func (s silent) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
-	see(nil, true)
+func (s silent) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool, time.Time)) error {
+	see(nil, true, time.Now())
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+// thawed is a store whose watch reports when it is told to.
+type thawed struct {
+	registry.Store
+	next chan time.Time
+}
+
+func (s *thawed) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool, time.Time)) error {
+	see(nil, true, time.Now())
+	for {
+		select {
+		case asOf := <-s.next:
+			see(nil, false, asOf)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // TestFailsClosed: a registry that cannot know what is revoked returns errors, and recovers
@@ -373,6 +391,24 @@ func TestFailsClosed(t *testing.T) {
 			synctest.Wait()
 			if len(told) != 2 || told[0] == nil || told[1] != nil {
 				t.Errorf("told %v, want the problem and its end", told)
+			}
+		})
+	})
+	t.Run("stopped", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			store := &thawed{Store: &registrytest.Memory{}, next: make(chan time.Time)}
+			r := ready(t, run(t, registry.Config{Store: store}))
+			asked := time.Now()
+			time.Sleep(time.Minute) // the process was stopped, or the machine was suspended
+			store.next <- asked     // the answer from before arrives
+			synctest.Wait()
+			if _, err := r.Revoked(credential); err == nil || r.Err() == nil {
+				t.Error("an answer from before the process was stopped is believed")
+			}
+			store.next <- time.Now()
+			synctest.Wait()
+			if _, err := r.Revoked(credential); err != nil {
+				t.Errorf("Revoked() = %v", err)
 			}
 		})
 	})

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Store keeps records that all servers of an installation share. Writes are compare-and-swap:
@@ -44,10 +45,15 @@ type Store interface {
 	// quick succession may be reported together. This process's own changes are reported
 	// within milliseconds, others within a second.
 	//
+	// asOf is a time before the store was asked: whatever was written by then is in the
+	// records. It never goes back. A deleted record may be reported for one answer more. The
+	// caller has to compare asOf with the time at which it uses the records, see Age: the
+	// process may be stopped for any time between the answer and its use.
+	//
 	// Watch returns ctx's error when ctx is done, and another error as soon as it cannot read
 	// or can no longer be sure; it does not retry. Calls of see do not overlap, and there are
 	// none after Watch has returned.
-	Watch(ctx context.Context, prefix string, see func(records []Record, changed bool)) error
+	Watch(ctx context.Context, prefix string, see func(records []Record, changed bool, asOf time.Time)) error
 }
 
 // Record is one entry of a Store.
@@ -55,6 +61,14 @@ type Record struct {
 	Key      string
 	Value    []byte
 	Revision uint64
+}
+
+// Age returns how long ago a time of this process was. It counts the time for which the process
+// was stopped or the machine was suspended. The monotonic clock stands still during a suspend and
+// the wall clock may be set back, so the longer of the two counts.
+func Age(of time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(of), now.Round(0).Sub(of.Round(0)))
 }
 
 // Errors that the methods of every Store return, besides errors of its own.

@@ -307,7 +307,7 @@ func (s *Store) tell() {
 
 // Watch implements registry.Store. No other process can write, so it waits for writes of this
 // one, and checks at each tick that the file can still be read.
-func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
+func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool, time.Time)) error {
 	ticker := time.NewTicker(registry.Beat / 2)
 	defer ticker.Stop()
 	var seen uint64
@@ -315,6 +315,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
+		asOf := time.Now()
 		now, err := s.sequence()
 		if err != nil {
 			return err
@@ -324,9 +325,9 @@ func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 			if err != nil {
 				return err
 			}
-			see(list, true)
+			see(list, true, asOf)
 		} else {
-			see(nil, false)
+			see(nil, false, asOf)
 		}
 		seen = now
 		select {

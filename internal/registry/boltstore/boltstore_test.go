@@ -131,7 +131,7 @@ func TestTruncatedWhileOpen(t *testing.T) {
 	done := make(chan error, 1)
 	began := make(chan struct{}, 100)
 	go func() {
-		done <- s.Watch(t.Context(), "", func([]registry.Record, bool) { began <- struct{}{} })
+		done <- s.Watch(t.Context(), "", func([]registry.Record, bool, time.Time) { began <- struct{}{} })
 	}()
 	<-began
 	if err := os.Truncate(path, int64(2*os.Getpagesize())); err != nil {

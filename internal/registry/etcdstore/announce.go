@@ -45,7 +45,7 @@ func (s *Store) Announce(ctx context.Context, key string, lifetime time.Duration
 // announce writes the record once, under a lease that it renews or replaces. It returns lease
 // 0 when the next attempt needs a new one.
 func (s *Store) announce(ctx context.Context, lease clientv3.LeaseID, key string, lifetime time.Duration, value []byte) (clientv3.LeaseID, error) {
-	limited, cancel := context.WithTimeout(ctx, lifetime/4)
+	limited, cancel := context.WithTimeout(ctx, lifetime/2) // three calls to an etcd that is slow
 	defer cancel()
 	l := s.use()
 	defer l.calls.Done()

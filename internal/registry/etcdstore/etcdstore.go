@@ -6,11 +6,13 @@
 // that is cut off from the others cannot report that nothing has changed. An etcd watch
 // cannot confirm that either: its silence, its progress notifications and its client's quiet
 // reconnection look the same on both sides of a network partition. A look costs one round
-// trip, four times a second, and needs only the right to read the keys.
+// trip, four times a second, and needs only the right to read the keys. A look does not wait for
+// the answer to the one before, so what a Watch reports is as old as one round trip, however long
+// that takes.
 //
-// Two numbers of one answer show whether a list of n records at revision r is still current:
-// no record was modified after r, and there are n records. A record that was created or
-// replaced since then fails the first test, and a deleted record fails the second.
+// A look asks for the records that were written after the revision of those that are known, and
+// for the number of all records. If the number is another than that of the known and the new ones,
+// a record was deleted, and all are read again.
 //
 // Layout: key PREFIX + the record's key, value "1 " (the version), CRC-32C of key
 // and value in hex, a space, the record's value:
@@ -86,14 +88,11 @@ type moment struct {
 const (
 	version = "1"
 
-	// callTimeout bounds a call. attemptTimeout bounds one request to one member: the next
-	// attempt asks another member.
+	// callTimeout bounds a call. attemptTimeout is how long a question waits for its answer before
+	// it is asked again, and then twice as long each time; mostAttempts of them may wait at once.
 	callTimeout    = 5 * time.Second
 	attemptTimeout = registry.Beat
-
-	// patience is how old the last report of a Watch may get before it gives up. Most leader
-	// elections take less.
-	patience = 2 * time.Second
+	mostAttempts   = 4
 
 	// pause is the time between two attempts.
 	pause = 50 * time.Millisecond
@@ -235,85 +234,60 @@ func (s *Store) swap(ctx context.Context, old registry.Record, then clientv3.Op)
 	return answer.Header.Revision, nil
 }
 
-// Watch implements registry.Store. It returns before its last report is older than
-// patience.
-func (s *Store) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
-	ticker := time.NewTicker(registry.Beat / 2)
-	defer ticker.Stop()
-	until := time.Now().Add(callTimeout)
-	var count int
-	var revision int64
-	for first := true; ; first = false {
-		s.mu.Lock()
-		written := s.written
-		s.mu.Unlock()
-		asked := time.Now() // the answer may show the state at this time
-		same := false
-		if !first {
-			var err error
-			if same, err = s.same(ctx, until, prefix, count, revision); err != nil {
-				return err
-			}
-		}
-		if same {
-			see(nil, false)
-		} else {
-			list, now, err := s.list(ctx, until, prefix)
-			if err != nil {
-				return err
-			}
-			count, revision = len(list), now
-			see(list, true)
-		}
-		until = asked.Add(patience)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-written:
-		case <-ticker.C:
-		}
-	}
-}
-
-// same reports whether the records under prefix are unchanged since revision, when there were
-// count records.
-func (s *Store) same(ctx context.Context, until time.Time, prefix string, count int, revision int64) (bool, error) {
-	answer, err := s.read(ctx, until, s.prefix+prefix, clientv3.WithPrefix(),
-		clientv3.WithMinModRev(revision+1), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
-	if err != nil {
-		return false, err
-	}
-	return len(answer.Kvs) == 0 && answer.Count == int64(count), nil // Count includes all records, whatever the limits
-}
-
-// read asks one member after another until one answers for the whole cluster, or time is up.
+// read asks etcd until it answers or time is up. A question without an answer is asked again, of
+// another member if there is one, while the earlier ones may still be answered.
 func (s *Store) read(ctx context.Context, until time.Time, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	var cause error = context.DeadlineExceeded
+	type result struct {
+		answer *clientv3.GetResponse
+		err    error
+	}
+	results := make(chan result, mostAttempts)
+	cause := s.explain(context.DeadlineExceeded)
+	open, next, wait := 0, time.NewTimer(0), attemptTimeout
+	defer next.Stop()
 	for {
-		s.mu.Lock()
-		before := s.latest
-		s.mu.Unlock()
-		attempt, done := context.WithTimeout(limited, attemptTimeout)
-		l := s.use()
-		answer, err := l.client.Get(attempt, key, options...)
-		l.calls.Done()
-		done()
-		switch {
-		case err == nil:
-			return answer, s.follow(before, answer.Header)
-		case code(err) == codes.Unavailable:
-			cause = err
-		case code(err) != codes.DeadlineExceeded:
-			return nil, cmp.Or(ctx.Err(), s.explain(err))
-		}
 		select {
 		case <-limited.Done():
-			return nil, cmp.Or(ctx.Err(), s.explain(cause))
-		case <-time.After(pause):
+			return nil, cmp.Or(ctx.Err(), cause)
+		case <-next.C:
+			if open == mostAttempts {
+				continue
+			}
+			open++
+			go func() {
+				answer, err := s.ask(limited, key, options...)
+				results <- result{answer, err}
+			}()
+			next.Reset(wait)
+			wait *= 2
+		case r := <-results:
+			open--
+			switch code(r.err) {
+			case codes.Unavailable:
+				cause, wait = r.err, attemptTimeout
+				next.Reset(pause)
+			case codes.DeadlineExceeded:
+			default:
+				return r.answer, cmp.Or(ctx.Err(), r.err)
+			}
 		}
 	}
+}
+
+// ask sends one question to one member.
+func (s *Store) ask(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	s.mu.Lock()
+	before := s.latest
+	s.mu.Unlock()
+	l := s.use()
+	defer l.calls.Done()
+	answer, err := l.client.Get(ctx, key, options...)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	return answer, s.follow(before, answer.Header)
 }
 
 // follow records the revision of an answer. The answer to a request that was sent after

@@ -76,6 +76,7 @@ type sight struct {
 	records string // "a=1 b=2"
 	changed bool
 	at      time.Time
+	asOf    time.Time
 }
 
 func watch(t testing.TB, s registry.Store) *watching {
@@ -83,12 +84,12 @@ func watch(t testing.TB, s registry.Store) *watching {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &watching{t: t, sights: make(chan sight, 1000), done: make(chan error, 1), stop: stop}
 	go func() {
-		w.done <- s.Watch(ctx, "", func(records []registry.Record, changed bool) {
+		w.done <- s.Watch(ctx, "", func(records []registry.Record, changed bool, asOf time.Time) {
 			var texts []string
 			for _, r := range records {
 				texts = append(texts, r.Key+"="+string(r.Value))
 			}
-			w.sights <- sight{strings.Join(texts, " "), changed, time.Now()}
+			w.sights <- sight{strings.Join(texts, " "), changed, time.Now(), asOf}
 		})
 	}()
 	t.Cleanup(stop)
@@ -278,16 +279,16 @@ func heals(t testing.TB, s registry.Store, want string) {
 func TestStalled(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
-	link := newLink(t, server.Host)
-	s := open(t, etcdstore.Config{Endpoints: []string{"http://" + link.address}})
+	link := etcdtest.NewLine(t, server.Host)
+	s := open(t, etcdstore.Config{Endpoints: []string{link.URL}})
 	create(t, s, "a", "1")
 	w := watch(t, s)
 	w.seesRecords("a=1")
 	w.sees("a beat", beat)
 	since := time.Now()
-	link.stall(true)
+	link.Stall(true)
 	w.givesUp(since, "no member has answered in time")
-	link.stall(false)
+	link.Stall(false)
 	heals(t, s, "a=1")
 }
 
@@ -295,14 +296,14 @@ func TestStalled(t *testing.T) {
 func TestOneOfThreeStalled(t *testing.T) {
 	t.Parallel()
 	servers := etcdtest.StartCluster(t, 3)
-	link := newLink(t, servers[0].Host)
+	link := etcdtest.NewLine(t, servers[0].Host)
 	config := at(servers...)
-	config.Endpoints[0] = "http://" + link.address
+	config.Endpoints[0] = link.URL
 	s := open(t, config)
 	create(t, s, "a", "1")
 	w := watch(t, s)
 	w.seesRecords("a=1")
-	link.stall(true)
+	link.Stall(true)
 	for range 10 {
 		w.sees("a beat", beat)
 	}
@@ -343,7 +344,7 @@ func TestRestored(t *testing.T) {
 	server.Start()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err := s.Watch(ctx, "", func([]registry.Record, bool) { t.Error("the watch takes it for the same") })
+	err := s.Watch(ctx, "", func([]registry.Record, bool, time.Time) { t.Error("the watch takes it for the same") })
 	if err == nil || !strings.Contains(err.Error(), "gone back from revision 6 to 1") || !strings.Contains(err.Error(), "daypass revoke --all") {
 		t.Errorf("Watch() = %v", err)
 	}
@@ -427,7 +428,7 @@ func TestStrangers(t *testing.T) {
 			put(t, stranger, prefix+"a", row.value)
 			_, err := s.Get(t.Context(), "a")
 			_, errList := s.List(t.Context(), "")
-			errWatch := s.Watch(t.Context(), "", func([]registry.Record, bool) { t.Error("it is told") })
+			errWatch := s.Watch(t.Context(), "", func([]registry.Record, bool, time.Time) { t.Error("it is told") })
 			for _, err := range []error{err, errList, errWatch} {
 				if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), server.Host) {
 					t.Errorf("%v, want %q", err, row.want)
@@ -547,15 +548,15 @@ func TestTokens(t *testing.T) {
 func TestContext(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
-	link := newLink(t, server.Host)
-	s := open(t, etcdstore.Config{Endpoints: []string{"http://" + link.address}})
+	link := etcdtest.NewLine(t, server.Host)
+	s := open(t, etcdstore.Config{Endpoints: []string{link.URL}})
 	old := create(t, s, "a", "1")
-	link.stall(true)
+	link.Stall(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, errGet := s.Get(ctx, "a")
 	_, errReplace := s.Replace(ctx, old, nil)
-	errWatch := s.Watch(ctx, "", func([]registry.Record, bool) {})
+	errWatch := s.Watch(ctx, "", func([]registry.Record, bool, time.Time) {})
 	for _, err := range []error{errGet, errReplace, errWatch} {
 		if err != context.DeadlineExceeded {
 			t.Errorf("%v, want the context's", err)
@@ -626,7 +627,7 @@ func BenchmarkLook(b *testing.B) {
 				revision = answer.Header.Revision
 			}
 			for b.Loop() {
-				if same, err := s.Same(b.Context(), n, revision); !same || err != nil {
+				if same, err := s.Look(b.Context(), n, revision); !same || err != nil {
 					b.Fatal(same, err)
 				}
 			}

@@ -1,16 +1,14 @@
 package etcdstore
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // Format returns the stored form of a record.
 func Format(key, value string) string { return format(key, []byte(value)) }
 
-// Same is one look of a Watch.
-func (s *Store) Same(ctx context.Context, count int, revision int64) (bool, error) {
-	return s.same(ctx, time.Now().Add(patience), "", count, revision)
+// Look is one look of a Watch. It reports whether nothing has changed.
+func (s *Store) Look(ctx context.Context, count int, revision int64) (bool, error) {
+	a := (&watch{store: s}).look(ctx, revision)
+	return len(a.records) == 0 && a.count == count, a.err
 }
 
 // Reason returns the text of an error from etcd.

@@ -149,7 +149,7 @@ func Conformance(t *testing.T, open func(t *testing.T) registry.Store, reopen fu
 		sights := make(chan sight, 64)
 		done := make(chan error, 1)
 		go func() {
-			done <- s.Watch(watched, "p/", func(records []registry.Record, changed bool) { sights <- sight{records, changed} })
+			done <- s.Watch(watched, "p/", func(records []registry.Record, changed bool, _ time.Time) { sights <- sight{records, changed} })
 		}()
 		next := func(what string, want string) {
 			t.Helper()

@@ -130,17 +130,18 @@ func (m *Memory) swap(method string, old registry.Record, value []byte) (registr
 }
 
 // Watch implements registry.Store.
-func (m *Memory) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool)) error {
+func (m *Memory) Watch(ctx context.Context, prefix string, see func([]registry.Record, bool, time.Time)) error {
 	var seen uint64
 	for first := true; ; first = false {
 		if err := m.fail(ctx, "Watch", false); err != nil {
 			return err
 		}
+		asOf := time.Now()
 		list, revision, changed := m.list(prefix)
 		if first || revision != seen {
-			see(list, true)
+			see(list, true, asOf)
 		} else {
-			see(nil, false)
+			see(nil, false, asOf)
 		}
 		seen = revision
 		select {
