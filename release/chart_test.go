@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,20 +125,27 @@ func validate(t *testing.T, manifests []byte) {
 		t.Log("NOT CHECKED against the schemas of Kubernetes: kubectl-validate is not available")
 		return
 	}
-	dir := t.TempDir()
-	var known []string
-	for _, document := range strings.Split(string(manifests), "\n---\n") {
-		if strings.Contains(document, "kind: ServiceMonitor") {
-			continue // TestServiceMonitor
-		}
-		known = append(known, document)
+	dir, args := t.TempDir(), []string{"--version", "1.30"}
+	crds := "../.cache/tools/crds"
+	if _, err := os.Stat(crds); err == nil {
+		args = append(args, "--local-crds", crds)
+	} else {
+		t.Log("NOT CHECKED against the schema of ServiceMonitors: it is not available")
+		manifests = withoutKind(manifests, "ServiceMonitor")
 	}
-	if err := os.WriteFile(filepath.Join(dir, "manifests.yaml"), []byte(strings.Join(known, "\n---\n")), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "manifests.yaml"), manifests, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(tool, "--version", "1.30", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(tool, append(args, dir)...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// withoutKind returns the manifests without the objects of a kind.
+func withoutKind(manifests []byte, kind string) []byte {
+	documents := strings.Split(string(manifests), "\n---\n")
+	documents = slices.DeleteFunc(documents, func(document string) bool { return strings.Contains(document, "kind: "+kind) })
+	return []byte(strings.Join(documents, "\n---\n"))
 }
 
 // checkConfiguration runs the program's own check on a configuration. The files that it names are
