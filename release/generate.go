@@ -122,7 +122,7 @@ func configurationOf(manifests []byte) ([]byte, error) {
 // composeFile mounts the same files as the chart, at the same paths. It mounts directories, because
 // a file that is mounted by itself does not change when it is replaced.
 const composeFile = `# Made by "make manifests". Daypass beside a PostgreSQL; config/daypass.yaml is the chart's, with values/single.yaml.
-# docs/install.md says what has to be in secrets and tls beforehand.
+# Run ./prepare first: it makes the secrets and certificates that are mounted here.
 name: daypass
 services:
   daypass:
