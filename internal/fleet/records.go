@@ -22,8 +22,12 @@ import (
 //
 //	{"version":1,"statement":"{\"version\":1,\"server\":\"db1-k3v9\",…}","signature":"…"}
 //
-// A later release may write fields that this one does not read. A record of an unknown
-// version is ignored, and not overwritten.
+// Servers of two releases run beside each other during an upgrade, so:
+//
+//   - names that are not known here are ignored, and may be lost when this release writes the record;
+//   - a record or a statement of a later version is ignored, and not overwritten. So a release that
+//     writes a new version, or relies on a new name, comes after one that reads it;
+//   - a statement of a later version that a key is revoked is believed: its record says which key.
 const (
 	prefix        = "fleet/"
 	keyPrefix     = prefix + "key/"
@@ -143,6 +147,26 @@ func readStatement(roots *keyring.Roots, record registry.Record, statement any) 
 		return err
 	}
 	return readJSON([]byte(e.Statement), statement)
+}
+
+// readRevoked reads the revocation of a key. One of a later version is believed, and its other names
+// are read as far as they are the same.
+func readRevoked(roots *keyring.Roots, record registry.Record) (s revokedStatement, err error) {
+	err = readStatement(roots, record, &s)
+	if !errors.Is(err, errLater) {
+		return s, err
+	}
+	var e envelope
+	if readJSON(record.Value, &e) != nil {
+		return s, err // how this is signed is not known
+	}
+	var names map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(e.Statement), &names)
+	_ = json.Unmarshal(names["server"], &s.Server)
+	_ = json.Unmarshal(names["revoked"], &s.Revoked)
+	_ = json.Unmarshal(names["until"], &s.Until)
+	_ = json.Unmarshal(names["version"], &s.Version)
+	return s, nil
 }
 
 var errLater = errors.New("is not known here: a later release wrote it")

@@ -69,6 +69,9 @@ func TestRecordsOfOtherReleases(t *testing.T) {
 		// A record of an unknown version is skipped, and affects no other record.
 		other := strings.Replace(value, `{"version":1,`, `{"version":2,`, 1)
 		next := newView().next(roots, []registry.Record{{Key: key, Value: []byte(other), Revision: 1}}, now, true)
+		if strings.HasPrefix(key, revokedPrefix) {
+			checkLaterRevocation(t, roots, key, value, now)
+		}
 		if err := next.problems[key]; err == nil || !strings.Contains(err.Error(), "later release") {
 			t.Errorf("%s of another version: %v", key, err)
 		}
@@ -76,6 +79,34 @@ func TestRecordsOfOtherReleases(t *testing.T) {
 	// A kind of record that a later release adds is ignored.
 	if next := newView().next(roots, []registry.Record{{Key: "fleet/later/x", Value: []byte("x"), Revision: 1}}, now, true); len(next.problems) > 0 {
 		t.Errorf("a record of another kind: %v", next.problems)
+	}
+}
+
+// checkLaterRevocation checks that a statement of a later version is believed if it is signed, even
+// if nothing else in it is understood, and that the record is kept.
+func checkLaterRevocation(t *testing.T, roots *keyring.Roots, key, value string, now time.Time) {
+	t.Helper()
+	var e envelope
+	if err := json.Unmarshal([]byte(value), &e); err != nil {
+		t.Fatal(err)
+	}
+	id := strings.TrimPrefix(key, revokedPrefix)
+	for _, statement := range []string{strings.Replace(e.Statement, `{"version":1,`, `{"version":2,`, 1), `{"version":2}`, `{"version":2,"until":[]}`} {
+		record := registry.Record{Key: key, Value: marshal(envelope{recordVersion, statement, roots.Sign("record", key, []byte(statement))}), Revision: 1}
+		v := newView().next(roots, []registry.Record{record}, now, true)
+		if len(v.problems) > 0 || v.revoked[id] == nil {
+			t.Errorf("%s is not believed: %v", statement, v.problems)
+			continue
+		}
+		f := &Fleet{config: Config{Roots: roots, Now: func() time.Time { return now.Add(365 * 24 * time.Hour) }}, view: v}
+		v.shared = keyring.NewShared(now)
+		if steps := f.plan(); len(steps) != 2 { // its own key, and the shared secrets
+			t.Errorf("%s: %d writes, want none of the revocation", statement, len(steps))
+		}
+		record.Value = marshal(envelope{recordVersion, statement, keyring.NewRoots().Sign("record", key, []byte(statement))})
+		if v := newView().next(roots, []registry.Record{record}, now, true); v.revoked[id] != nil {
+			t.Errorf("%s is believed without a signature", statement)
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ func (f *Fleet) plan() (steps []step) {
 		switch {
 		case !r.there:
 			steps = append(steps, v.put(r.record.Key, r.record.Value))
-		case over(v.revokedUntil(id), r.since, now):
+		case r.Version == recordVersion && over(v.revokedUntil(id), r.since, now):
 			steps = append(steps, remove(r.record))
 		}
 	}

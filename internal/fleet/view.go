@@ -148,8 +148,8 @@ func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, n
 			v.revoked[id] = old
 			return nil
 		}
-		var statement revokedStatement
-		if err := readStatement(roots, record, &statement); err != nil {
+		statement, err := readRevoked(roots, record)
+		if err != nil {
 			return err
 		}
 		v.revoked[id] = &revoked{statement, record, true, at}

@@ -29,6 +29,15 @@ type bound struct {
 // second counts as issued before.
 func (b bound) includes(issued time.Time) bool { return b.every || issued.Before(b.before) }
 
+// with returns the bound of all that b or other includes.
+func (b bound) with(other bound) bound {
+	if other.before.After(b.before) {
+		b.before = other.before
+	}
+	b.every = b.every || other.every
+	return b
+}
+
 // newIndex makes an index of records. It reuses the unchanged parts of before, which may be
 // nil.
 func newIndex(before *index, records []Record) (*index, error) {
@@ -48,6 +57,10 @@ func newIndex(before *index, records []Record) (*index, error) {
 		}
 		x.revisions[record.Key], x.decoded[record.Key] = record.Revision, r
 		b := bound{r.IssuedBefore, r.everyIssue()}
+		if r.All {
+			x.all = x.all.with(b) // records of later versions may have the same meaning
+			continue
+		}
 		switch {
 		case r.CredentialID != "":
 			x.credentials[r.CredentialID] = b
@@ -55,10 +68,8 @@ func newIndex(before *index, records []Record) (*index, error) {
 			x.principals[r.Principal] = b
 		case r.DBUser != "":
 			x.users[user{r.Cluster, r.DBUser}] = b
-		case r.Cluster != "":
-			x.clusters[r.Cluster] = b
 		default:
-			x.all = b
+			x.clusters[r.Cluster] = b
 		}
 	}
 	return x, nil

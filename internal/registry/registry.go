@@ -179,7 +179,7 @@ func (r *Registry) tidy(ctx context.Context, known map[string]sighting) bool {
 		if time.Since(seen.at) < Keep {
 			continue
 		}
-		if revocation, err := decode(seen.record); err == nil && time.Since(seen.at) >= revocation.keep() && !now.Before(revocation.Expires()) {
+		if revocation, err := decode(seen.record); err == nil && !revocation.later && time.Since(seen.at) >= revocation.keep() && !now.Before(revocation.Expires()) {
 			_ = r.config.Store.Delete(ctx, seen.record)
 		}
 		if ctx.Err() != nil {
@@ -295,6 +295,9 @@ func (r *Registry) write(ctx context.Context, revocation *Revocation) (Record, R
 	if err != nil {
 		return Record{}, Revocation{}, err
 	}
+	if before.later && before.covers(revocation) {
+		return old, before, nil
+	}
 	// A revocation close to its expiry is renewed, so that every server ends sessions that
 	// outlive their credentials.
 	if before.covers(revocation) && revocation.RevokedAt.Before(before.Expires().Add(-Keep/2)) {
@@ -321,7 +324,7 @@ func (r *Registry) Revocations(ctx context.Context) ([]Revocation, error) {
 		if err != nil {
 			return nil, err
 		}
-		if now.Before(revocation.Expires()) {
+		if revocation.later || now.Before(revocation.Expires()) {
 			list = append(list, revocation)
 		}
 	}

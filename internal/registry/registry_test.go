@@ -425,11 +425,11 @@ func TestFailsClosed(t *testing.T) {
 		})
 	})
 	for name, value := range map[string]string{
-		"newer record":   `{"version":2,"all":true,"issued_before":"2026-01-02T03:04:05Z","revoked_at":"2026-01-02T03:04:05Z"}`,
-		"unknown member": `{"version":1,"all":true,"unless":"x","revoked_at":"2026-01-02T03:04:05Z"}`,
-		"another key":    `{"version":1,"cluster":"east","revoked_at":"2026-01-02T03:04:05Z"}`,
-		"not JSON":       `all`,
-		"nothing":        `{"version":1}`,
+		"no time":     `{"version":1,"all":true,"revoked_at":"2026-01-02T03:04:05Z"}`,
+		"version 0":   `{"all":true,"issued_before":"2026-01-02T03:04:05Z","revoked_at":"2026-01-02T03:04:05Z"}`,
+		"another key": `{"version":1,"cluster":"east","revoked_at":"2026-01-02T03:04:05Z"}`,
+		"not JSON":    `all`,
+		"nothing":     `{"version":1}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,12 +1,12 @@
 package registry
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -44,6 +44,10 @@ type Revocation struct {
 
 	RevokedAt time.Time // set by Revoke
 	RevokedBy string    // ARN of the principal that revoked
+
+	// later reports that a later release wrote the revocation. It may be narrower than it is
+	// taken for, and is in force until that release deletes it.
+	later bool
 }
 
 // Expires is when the revocation may be forgotten, because all credentials it affects have
@@ -141,7 +145,9 @@ func revoker(arn string) string {
 }
 
 // everyIssue reports whether the revocation has no limit in time.
-func (r *Revocation) everyIssue() bool { return r.CredentialID != "" && r.IssuedBefore.IsZero() }
+func (r *Revocation) everyIssue() bool {
+	return (r.CredentialID != "" || r.later) && r.IssuedBefore.IsZero()
+}
 
 // covers reports whether r revokes everything that other does, if both have the same
 // selector.
@@ -240,20 +246,74 @@ func (r *Revocation) encode() []byte {
 }
 
 // decode parses a record. An unknown form is an error: it might revoke a credential.
+//
+// Servers of two releases share the records while one replaces the other. So unknown names are
+// ignored, and a later release uses them only for what revokes no more than version 1 does. A record
+// of a later version is believed, see decodeLater.
 func decode(record Record) (Revocation, error) {
 	var s stored
-	d := json.NewDecoder(bytes.NewReader(record.Value))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	var version struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(record.Value, &version); err != nil {
+		return Revocation{}, fmt.Errorf("reading registry record %s: %w", record.Key, err)
+	}
+	if version.Version > 1 {
+		return decodeLater(record), nil
+	}
+	if err := json.Unmarshal(record.Value, &s); err != nil {
 		return Revocation{}, fmt.Errorf("reading registry record %s: %w", record.Key, err)
 	}
 	r := Revocation{CredentialID: s.CredentialID, Principal: s.Principal, DBUser: s.DBUser, Cluster: s.Cluster, All: s.All,
 		IssuedBefore: s.IssuedBefore, RevokedAt: s.RevokedAt, RevokedBy: s.RevokedBy}
-	switch {
-	case s.Version != 1:
-		return Revocation{}, fmt.Errorf("reading registry record %s: version %d is not known here: run the newer program that wrote it", record.Key, s.Version)
-	case r.check(r.IssuedBefore) != nil || r.key() != record.Key:
+	if s.Version != 1 || r.check(r.IssuedBefore) != nil || r.key() != record.Key || r.IssuedBefore.IsZero() && !r.everyIssue() {
 		return Revocation{}, fmt.Errorf("reading registry record %s: it does not say what its key says", record.Key)
 	}
 	return r, nil
+}
+
+// decodeLater returns what a record of a later version revokes at most: everything that the record's
+// key selects and that was issued before its time or, if it has none, at any time. A key of an unknown
+// form selects everything.
+func decodeLater(record Record) Revocation {
+	r := selected(record)
+	r.later = true
+	var names map[string]json.RawMessage
+	_ = json.Unmarshal(record.Value, &names) // it was read before, for its version
+	_ = json.Unmarshal(names["issued_before"], &r.IssuedBefore)
+	_ = json.Unmarshal(names["revoked_at"], &r.RevokedAt)
+	_ = json.Unmarshal(names["revoked_by"], &r.RevokedBy)
+	return r
+}
+
+// selected returns the revocation that has a record's key, or one of everything.
+func selected(record Record) (r Revocation) {
+	parts := strings.Split(strings.TrimPrefix(record.Key, revocationPrefix), "/")
+	for i, part := range parts {
+		if name, err := url.PathUnescape(part); err == nil {
+			parts[i] = name
+		}
+	}
+	switch {
+	case parts[0] == "credential" && len(parts) == 2:
+		r.CredentialID = parts[1]
+	case parts[0] == "principal" && len(parts) == 2:
+		r.Principal = parts[1]
+		var s struct {
+			Principal string `json:"principal"`
+		}
+		if json.Unmarshal(record.Value, &s) == nil && len(s.Principal) > maxName { // its key has a hash
+			r.Principal = s.Principal
+		}
+	case parts[0] == "dbuser" && len(parts) == 3:
+		r.Cluster, r.DBUser = parts[1], parts[2]
+	case parts[0] == "cluster" && len(parts) == 2:
+		r.Cluster = parts[1]
+	default:
+		r.All = true
+	}
+	if r.key() != record.Key || strings.HasPrefix(r.Principal, "sha256-") {
+		return Revocation{All: true}
+	}
+	return r
 }
