@@ -48,7 +48,7 @@ var packages = []struct {
 	{pkg: "internal/registry", ours: []string{"internal/keyring"}, never: []string{"net/http", "log", "log/slog"}, because: "the records do not depend on the store that keeps them"},
 	{pkg: "internal/registry/boltstore", ours: []string{"internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
 	{pkg: "internal/fleet", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http", "log", "log/slog"}, because: "who is alive and which keys are good is in records, whatever store keeps them"},
-	{pkg: "internal/peer", ours: []string{"internal/keyring"}, never: []string{"log/slog"}, because: "the channel between servers does not know what a session is; net/http wants a log.Logger, which discards"},
+	{pkg: "internal/peer", ours: []string{"internal/admission", "internal/keyring"}, never: []string{"log/slog"}, because: "the channel between servers does not know what a session is; net/http wants a log.Logger, which discards"},
 	{pkg: "internal/registry/etcdstore", ours: []string{"internal/keyring", "internal/registry"}, never: []string{"net/http"}, because: "a store knows keys and values only"},
 
 	// The service's rules.

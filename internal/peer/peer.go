@@ -48,8 +48,7 @@ const (
 	lifetime  = 24 * time.Hour
 	allowance = time.Hour
 
-	// maxConnections bounds the connections of all peers together, including those of strangers,
-	// which fail in the handshake.
+	// maxConnections bounds the connections of all peers together.
 	maxConnections = 512
 	// maxRequest and maxAnswer bound the bodies of requests and answers.
 	maxRequest = 4 << 10
@@ -172,7 +171,7 @@ type Service struct {
 func Serve(ctx context.Context, listener net.Listener, identity *Identity, service Service) error {
 	server := &http.Server{
 		Handler:           handler(service),
-		ReadHeaderTimeout: 5 * time.Second, // the handshake too
+		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
@@ -181,7 +180,7 @@ func Serve(ctx context.Context, listener net.Listener, identity *Identity, servi
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	err := server.Serve(tls.NewListener(netutil.LimitListener(listener, maxConnections), identity.serverTLS()))
+	err := server.Serve(netutil.LimitListener(newDoor(listener, identity.serverTLS()), maxConnections))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

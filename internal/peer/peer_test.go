@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ func serve(t *testing.T, roots *keyring.Roots, name string, now func() time.Time
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { l.Close() })
 	s := &server{Peer: peer.Peer{ID: name, Address: l.Addr().String()}}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -159,6 +161,48 @@ func TestStrangers(t *testing.T) {
 	}
 	if n := logged.Load(); n > 0 {
 		t.Errorf("strangers have the server log %d lines", n)
+	}
+}
+
+// TestStrangersKeepNoPeerOut: strangers who open connections and say nothing, or begin a handshake
+// over and over, keep no peer out, from one address or from many.
+func TestStrangersKeepNoPeerOut(t *testing.T) {
+	roots := keyring.NewRoots()
+	a := serve(t, roots, "a", time.Now)
+	c := client(t, roots, "c", time.Now, a.Peer)
+	ctx, stop := context.WithCancel(t.Context())
+	var strangers sync.WaitGroup
+	defer strangers.Wait()
+	defer stop()
+	var opened atomic.Int64
+	for i := range 600 {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(i%20), 1)}}
+		strangers.Go(func() {
+			for ctx.Err() == nil {
+				conn, err := dialer.DialContext(ctx, "tcp", a.Address)
+				if err != nil {
+					time.Sleep(10 * time.Millisecond)
+					continue
+				}
+				opened.Add(1)
+				end := context.AfterFunc(ctx, func() { conn.Close() })
+				if i%2 == 0 {
+					_, _ = conn.Write([]byte{22, 3, 1})
+				}
+				_, _ = io.Copy(io.Discard, conn)
+				end()
+				conn.Close()
+			}
+		})
+	}
+	for opened.Load() < 1000 { // many more than there are places
+		time.Sleep(10 * time.Millisecond)
+	}
+	for range 3 {
+		if unanswered := c.Sessions(t.Context(), "", func(string, []byte) error { return nil }); len(unanswered) > 0 {
+			t.Error("strangers keep a peer out")
+		}
+		c.Close() // the next request needs a connection of its own
 	}
 }
 

@@ -75,7 +75,8 @@ func runRootCommand(ctx context.Context, command []string) (*keyring.Roots, erro
 	limited, cancel := context.WithTimeout(ctx, rootTimeout)
 	defer cancel()
 	run := exec.CommandContext(limited, command[0], command[1:]...)
-	run.WaitDelay = time.Second // for children that keep the pipe open
+	asGroup(run)
+	run.WaitDelay = time.Second // for programs in other groups that keep the pipe open
 	var output, complaint capped
 	run.Stdout, run.Stderr = &output, &complaint
 	err := run.Run()
