@@ -19,6 +19,8 @@ var (
 	// signinService is the sign-in service. Package signin makes its calls, so the table
 	// has no rows for it.
 	signinService = &service{"signin", "2023-01-01", "", 64 << 10, "signin.amazonaws.com"}
+	// ssoService is the portal of IAM Identity Center, also of package signin.
+	ssoService = &service{"sso", "2019-06-10", "", 64 << 10, "sso.amazonaws.com"}
 	// daypassService has our own actions, which AWS does not have.
 	daypassService = &service{"daypass", "2026-11-01", "https://daypass.dev/doc/2026-11-01/", 64 << 10, "daypass.dev"}
 )

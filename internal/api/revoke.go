@@ -26,6 +26,9 @@ type Revocations interface {
 	// Revoked reports whether a revocation reaches a credential. After an error this is
 	// unknown, and the credential must not be honoured.
 	Revoked(registry.Credential) (bool, error)
+	// PersonRevoked reports whether a revocation reaches a sign-in for several IAM roles:
+	// one of any role session with this name, or of everything.
+	PersonRevoked(session string, since time.Time) (bool, error)
 }
 
 // errRegistry is a 5xx, so that the client tries again. Revoking twice does no harm.

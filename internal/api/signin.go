@@ -41,6 +41,23 @@ type SignInKeys struct {
 	ARN string
 }
 
+// portalKeys is the lifetime of the keys that the portal of IAM Identity Center issues, at most.
+// Its clients refresh keys 15 minutes before their end, so shorter ones would be refreshed at
+// every call.
+const portalKeys = time.Hour
+
+// SignInCall is a request for keys.
+type SignInCall struct {
+	// Role and ID are the IAM role's name and id.
+	Role, ID string
+	Lifetime time.Duration // of the keys, at most
+	// ClientID and GrantType are for the record.
+	ClientID, GrantType string
+	// Portal means that the person has signed in for all IAM roles that let them in, and
+	// names one of them now, whatever its ID.
+	Portal bool
+}
+
 // ErrSignedOut is the answer when a revocation has reached a sign-in.
 var ErrSignedOut = &awsquery.Error{Code: "SignedOut", Status: http.StatusForbidden,
 	Message: "The sign-in was ended by an administrator. Sign in again."}
@@ -67,7 +84,7 @@ func (h *Handler) VerifyIdentity(r *http.Request, token string) (*sts.WebIdentit
 // returns those that name the person's provider, sorted by name. An error is an
 // *awsquery.Error. If no role is open to the person, the record has a line for them.
 func (h *Handler) SignInRoles(r *http.Request, who *sts.Person) (roles []SignInRole, err error) {
-	err = h.signIn(r, "Authorize", func(c *call) error {
+	err = h.signIn(r, signinService, "Authorize", func(c *call) error {
 		identity := &webIdentity{}
 		if err := identity.read(c, who.Identity); err != nil {
 			return err
@@ -126,25 +143,35 @@ func newSignIn(who *sts.Person, role *directory.Role) *webIdentity {
 	}}
 }
 
-// SignInAs decides whether a person may assume the IAM role with this name and id, and
-// makes the keys, for lifetime at most. clientID and grantType are for the record. The
-// error is an *awsquery.Error: ErrSignedOut, AccessDenied, Throttling or one of the 5xx.
-func (h *Handler) SignInAs(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (keys *SignInKeys, err error) {
-	err = h.signIn(r, "CreateOAuth2Token", func(c *call) error {
-		c.request = append(c.request, audit.String("clientId", clientID), audit.String("grantType", grantType))
+// SignInAs decides whether a person may assume an IAM role, and makes the keys. The error is an
+// *awsquery.Error: ErrSignedOut, AccessDenied, Throttling or one of the 5xx.
+func (h *Handler) SignInAs(r *http.Request, who *sts.Person, in SignInCall) (keys *SignInKeys, err error) {
+	service, event, longest := signinService, "CreateOAuth2Token", signInKeys
+	if in.Portal {
+		service, event, longest = ssoService, "GetRoleCredentials", portalKeys
+	}
+	err = h.signIn(r, service, event, func(c *call) error {
+		if !in.Portal {
+			c.request = append(c.request, audit.String("clientId", in.ClientID), audit.String("grantType", in.GrantType))
+		}
 		identity := &webIdentity{}
 		if err := identity.read(c, who.Identity); err != nil {
 			return err
 		}
-		known, ok := c.directory.Role(role)
-		if !ok || known.ID != id {
-			return errAccessDenied("The IAM role " + role + " does not exist any more")
+		known, ok := c.directory.Role(in.Role)
+		if !ok || known.ID != in.ID && !in.Portal {
+			return errAccessDenied("The IAM role " + in.Role + " does not exist any more")
 		}
 		p := newSignIn(who, known)
-		p.seconds = int(min(lifetime, signInKeys) / time.Second)
+		p.seconds = int(min(in.Lifetime, longest, known.MaxSessionDuration) / time.Second)
 		c.request = append(c.request, audit.String("roleArn", known.ARN), audit.String("roleSessionName", who.Session))
 		if err := c.stillSignedIn(sessionARN(c.directory, known, who.Session), who.Since); err != nil {
 			return err
+		}
+		if in.Portal {
+			if err := c.personSignedIn(who); err != nil {
+				return err
+			}
 		}
 		if err := c.authorize(p.needs(c)); err != nil {
 			return err
@@ -162,6 +189,31 @@ func (h *Handler) SignInAs(r *http.Request, who *sts.Person, role, id string, li
 	return keys, nil
 }
 
+// SignedIn returns ErrSignedOut if a revocation has reached a person who has signed in for all
+// IAM roles that let them in.
+func (h *Handler) SignedIn(r *http.Request, who *sts.Person) error {
+	return h.signIn(r, ssoService, "CreateToken", func(c *call) error {
+		c.unrecorded = true // no rights are given: GetRoleCredentials will be recorded
+		return c.personSignedIn(who)
+	})
+}
+
+// personSignedIn is stillSignedIn for someone who has signed in for several IAM roles: a
+// revocation of one of their role sessions ends the whole sign-in.
+func (c *call) personSignedIn(who *sts.Person) error {
+	if c.handler.config.Revocations == nil {
+		return nil
+	}
+	revoked, err := c.handler.config.Revocations.PersonRevoked(who.Session, who.Since)
+	switch {
+	case err != nil:
+		return errRegistry(err)
+	case revoked:
+		return ErrSignedOut
+	}
+	return nil
+}
+
 // stillSignedIn returns an error if a revocation has reached someone who signed in at since, or
 // if revocations cannot be read.
 func (c *call) stillSignedIn(principal string, since time.Time) error {
@@ -172,7 +224,7 @@ func (c *call) stillSignedIn(principal string, since time.Time) error {
 	switch {
 	case err != nil:
 		return errRegistry(err)
-	case revoked && c.service == signinService:
+	case revoked && (c.service == signinService || c.service == ssoService):
 		return ErrSignedOut
 	case revoked:
 		return sigv4.ErrInvalidToken
@@ -182,7 +234,7 @@ func (c *call) stillSignedIn(principal string, since time.Time) error {
 
 // signIn applies the limits to a call of package signin and records it. A call that cannot
 // be recorded fails.
-func (h *Handler) signIn(r *http.Request, event string, run func(*call) error) error {
+func (h *Handler) signIn(r *http.Request, service *service, event string, run func(*call) error) error {
 	c := &call{
 		handler:   h,
 		http:      r,
@@ -191,8 +243,8 @@ func (h *Handler) signIn(r *http.Request, event string, run func(*call) error) e
 		directory: h.config.Directory(),
 		keyring:   h.config.Keyring(),
 		now:       h.config.Now(),
-		service:   signinService,
-		action:    &action{service: signinService, name: event},
+		service:   service,
+		action:    &action{service: service, name: event},
 		source:    sourceOf(r, h.config.TrustedProxies()),
 	}
 	c.mark(&c.began)

@@ -1,6 +1,9 @@
 package registry
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // index finds out with a few map look-ups whether a credential is revoked, however many
 // revocations there are. It is immutable.
@@ -93,4 +96,18 @@ func (x *index) revoked(c *Credential) bool {
 		x.users[user{"", c.DBUser}].includes(c.IssuedAt) ||
 		x.users[user{c.Cluster, c.DBUser}].includes(c.IssuedAt) ||
 		x.clusters[c.Cluster].includes(c.IssuedAt)
+}
+
+// personRevoked looks at every revoked principal. It is asked about sign-ins only, a few times in
+// an hour.
+func (x *index) personRevoked(session string, since time.Time) bool {
+	if x.all.includes(since) {
+		return true
+	}
+	for principal, b := range x.principals {
+		if b.includes(since) && strings.HasSuffix(principal, "/"+session) && roleOf(principal)+"/"+session == principal {
+			return true
+		}
+	}
+	return false
 }

@@ -48,7 +48,21 @@ func (r *Registry) UseOnce(ctx context.Context, id []byte, until time.Time) erro
 	return nil
 }
 
-// tidyOnce deletes records of ids that are no longer accepted anyway. Errors do not matter: a
+// Used reports whether UseOnce has marked an id as used. If it returns an error, the id must not
+// be accepted.
+func (r *Registry) Used(ctx context.Context, id []byte) (bool, error) {
+	sum := sha256.Sum256(id)
+	_, err := r.config.Store.Get(ctx, oncePrefix+hex.EncodeToString(sum[:]))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("reading the registry: %w", err)
+	}
+	return true, nil
+}
+
+// tidyOnce deletes records of UseOnce and Rendezvous whose time is over. Errors do not matter: a
 // later call tries again.
 func (r *Registry) tidyOnce(ctx context.Context) {
 	now := time.Since(r.begun)
@@ -56,14 +70,16 @@ func (r *Registry) tidyOnce(ctx context.Context) {
 	if now-time.Duration(last) < onceTidied || !r.onceTidied.CompareAndSwap(last, int64(now)) {
 		return
 	}
-	records, err := r.config.Store.List(ctx, oncePrefix)
-	if err != nil {
-		return
-	}
-	for _, record := range records {
-		var used usedRecord
-		if json.Unmarshal(record.Value, &used) == nil && used.Version == 1 && r.config.Now().After(used.Until.Add(onceMargin)) {
-			_ = r.config.Store.Delete(ctx, record)
+	for _, prefix := range []string{oncePrefix, meetingPrefix} {
+		records, err := r.config.Store.List(ctx, prefix)
+		if err != nil {
+			return
+		}
+		for _, record := range records {
+			var used usedRecord // both have its fields
+			if json.Unmarshal(record.Value, &used) == nil && used.Version == 1 && r.config.Now().After(used.Until.Add(onceMargin)) {
+				_ = r.config.Store.Delete(ctx, record)
+			}
 		}
 	}
 }

@@ -221,6 +221,17 @@ func (r *Registry) Revoked(c Credential) (bool, error) {
 	return x.revoked(&c), nil
 }
 
+// PersonRevoked reports whether a revocation names a role session with this session name, of
+// whatever IAM role, or everything, and applies to a sign-in at the time since. Like Revoked,
+// it fails closed.
+func (r *Registry) PersonRevoked(session string, since time.Time) (bool, error) {
+	x, err := r.fresh()
+	if err != nil {
+		return false, err
+	}
+	return x.personRevoked(session, since), nil
+}
+
 // Wait returns once the revocations are known, or with ctx's error.
 func (r *Registry) Wait(ctx context.Context) error {
 	return r.until(ctx, func(x *index) bool { return x != nil })

@@ -29,6 +29,9 @@ func (s *service) newSignIn() *signin.Handler {
 			}
 			return err
 		},
+		Used:       s.revoked.Used,
+		Rendezvous: s.revoked.Rendezvous,
+
 		Log: s.log,
 		Now: s.opts.Now,
 	})
@@ -66,12 +69,19 @@ func (a signInAuthority) Roles(r *http.Request, who *sts.Person) ([]signin.Role,
 	return roles, nil
 }
 
-func (a signInAuthority) Assume(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (*signin.Keys, error) {
-	keys, err := a.SignInAs(r, who, role, id, lifetime, clientID, grantType)
+func (a signInAuthority) Assume(r *http.Request, who *sts.Person, in signin.Assumption) (*signin.Keys, error) {
+	keys, err := a.SignInAs(r, who, api.SignInCall(in))
 	if err != nil {
 		return nil, refusal(err)
 	}
 	return &signin.Keys{Credentials: keys.Credentials, ARN: keys.ARN}, nil
+}
+
+func (a signInAuthority) SignedIn(r *http.Request, who *sts.Person) error {
+	if err := a.Handler.SignedIn(r, who); err != nil {
+		return refusal(err)
+	}
+	return nil
 }
 
 func (a signInAuthority) Verify(r *http.Request, token string) (*sts.WebIdentity, error) {

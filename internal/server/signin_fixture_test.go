@@ -45,6 +45,7 @@ type signInSite struct {
 	*served
 	idp string
 	api string
+	top string // more keys of the configuration
 
 	mu     sync.Mutex
 	people []devidp.Person // guarded by mu
@@ -52,7 +53,13 @@ type signInSite struct {
 
 func newSignInSite(t *testing.T) *signInSite {
 	t.Helper()
-	s := &signInSite{people: []devidp.Person{
+	return newSignInSiteWith(t, "")
+}
+
+// newSignInSiteWith is newSignInSite with more keys of the configuration.
+func newSignInSiteWith(t *testing.T, top string) *signInSite {
+	t.Helper()
+	s := &signInSite{top: top, people: []devidp.Person{
 		{Subject: "1", Name: "Ana", Email: "ana@example.com", Groups: []string{"analysts", "engineers"}},
 		{Subject: "2", Name: "Bob", Email: "bob@example.com", Groups: []string{"engineers"}},
 		{Subject: "3", Name: "Eve", Email: "eve@example.com", Groups: []string{"sales"}},
@@ -105,7 +112,7 @@ iam:
       policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}]
   oidc_providers: [{issuer: "%s", audiences: [daypass]}]
   roles:%s%s
-`, strings.TrimPrefix(s.api, "http://"), s.api, s.idp, more, sitetest.Keys["admin"][0], sitetest.Keys["admin"][1], s.idp, role("analyst", "analysts"), role("engineer", "engineers"))
+%s`, strings.TrimPrefix(s.api, "http://"), s.api, s.idp, more, sitetest.Keys["admin"][0], sitetest.Keys["admin"][1], s.idp, role("analyst", "analysts"), role("engineer", "engineers"), s.top)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}

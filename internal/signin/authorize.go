@@ -42,10 +42,19 @@ func (e *exchange) authorize() {
 	}
 	q, err := parseRequest(e.r.URL.RawQuery, e.settings.URL)
 	if err != nil {
-		e.refuse(http.StatusBadRequest, "This link is not one of a tool that can sign in here: "+err.Error()+".",
-			"Sign in with daypass login or aws login; do not follow a link that somebody has sent you.")
+		e.refuseLink(err)
 		return
 	}
+	e.askForIdentity(q)
+}
+
+func (e *exchange) refuseLink(err error) {
+	e.refuse(http.StatusBadRequest, "This link is not one of a tool that can sign in here: "+err.Error()+".",
+		"Sign in with daypass login, aws login or aws sso login; do not follow a link that somebody has sent you.")
+}
+
+// askForIdentity redirects the browser to the provider, with the request in the state.
+func (e *exchange) askForIdentity(q *request) {
 	var client *oauth2.Config
 	if !e.askProvider(func() (err error) {
 		client, _, err = e.client()
@@ -154,6 +163,10 @@ func (e *exchange) callback() {
 		who, err = e.person(token, &q)
 		return err
 	}) {
+		if q.ForDevice {
+			e.meet(&consent{Request: q, Identity: identityOf(who)}, who)
+			return
+		}
 		e.choose(&q, who)
 	}
 }
@@ -182,31 +195,55 @@ func (e *exchange) person(token string, q *request) (*sts.Person, error) {
 	return &sts.Person{Identity: found, Session: session, Since: e.now.UTC().Truncate(time.Second)}, nil
 }
 
-// choose shows the page with the roles that the person may have.
-func (e *exchange) choose(q *request, who *sts.Person) {
+// identityOf returns the person as they travel from page to page.
+func identityOf(who *sts.Person) identity {
+	return identity{deflate(who.Identity.Payload), who.Session, who.Since.Unix()}
+}
+
+// openRoles returns the roles that let a person in. If there is none, it has already told the
+// browser why.
+func (e *exchange) openRoles(who *sts.Person) ([]Role, choicePage, bool) {
 	roles, err := e.config.Authority.Roles(e.r, who)
 	if err != nil {
 		e.refused(err)
-		return
+		return nil, choicePage{}, false
 	}
-	page := choicePage{Session: who.Session, Issuer: e.settings.Issuer, Remote: q.Remote, Action: pathContinue}
-	remembered := e.cookie(cookieRole)
+	page := choicePage{Session: who.Session, Issuer: e.settings.Issuer}
+	var open []Role
 	for _, role := range roles {
 		if role.Open {
-			page.Roles = append(page.Roles, roleChoice{role.Name, role.Name == remembered})
+			open = append(open, role)
 		} else {
 			page.Closed = append(page.Closed, closedRole{role.Name, role.Unmet})
 		}
 	}
-	if len(page.Roles) == 0 {
+	if len(open) == 0 {
 		page.Claims = claimsOf(who.Identity)
 		e.show(http.StatusForbidden, "none", page)
+		return nil, choicePage{}, false
+	}
+	return open, page, true
+}
+
+// choose shows the page with the roles that the person may have.
+func (e *exchange) choose(q *request, who *sts.Person) {
+	roles, page, ok := e.openRoles(who)
+	if !ok {
 		return
+	}
+	page.Remote, page.Action = q.Remote, pathContinue
+	if q.Client != nil {
+		page.Client = q.Client.Name
+	}
+	remembered := e.cookie(cookieRole)
+	for _, role := range roles {
+		page.Roles = append(page.Roles, roleChoice{role.Name, role.Name == remembered})
 	}
 	if !slices.ContainsFunc(page.Roles, func(r roleChoice) bool { return r.Chosen }) {
 		page.Roles[0].Chosen = true
 	}
-	page.Sealed, err = seal(e.keyring, e.now, forConsent, consent{*q, identity{deflate(who.Identity.Payload), who.Session, who.Since.Unix()}})
+	var err error
+	page.Sealed, err = seal(e.keyring, e.now, forConsent, consent{Request: *q, Identity: identityOf(who)})
 	if err != nil {
 		e.fail(err)
 		return
@@ -216,32 +253,64 @@ func (e *exchange) choose(q *request, who *sts.Person) {
 		to, _ := url.Parse(q.Redirect)
 		e.w.Header().Set("Content-Security-Policy", contentPolicy("'self' http://"+to.Host))
 	}
+	if q.Client != nil {
+		e.show(http.StatusOK, "client", page)
+		return
+	}
 	e.show(http.StatusOK, "choose", page)
 }
 
-// proceed makes the code for the chosen role.
-func (e *exchange) proceed() {
+// openForm returns the sealed consent in the form of a page of ours, and the person. Otherwise it
+// has already answered the browser.
+func (e *exchange) openForm(step string, fields ...string) (*consent, *sts.Person, bool) {
 	e.r.Body = http.MaxBytesReader(e.w, e.r.Body, 2*maxSealed)
 	if !e.ownPage() {
 		e.refuse(http.StatusForbidden, "This form was sent by a page of another site.", runAgain)
-		return
+		return nil, nil, false
 	}
-	if err := e.r.ParseForm(); err != nil || len(e.r.PostForm["sealed"]) != 1 || len(e.r.PostForm["role"]) != 1 {
-		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
-		return
+	err := e.r.ParseForm()
+	for _, field := range append(fields, "sealed") {
+		if err != nil || len(e.r.PostForm[field]) != 1 {
+			e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
+			return nil, nil, false
+		}
 	}
 	var given consent
-	switch err := unseal(e.keyring, e.now, forConsent, e.r.PostForm.Get("sealed"), &given); {
+	switch err := unseal(e.keyring, e.now, step, e.r.PostForm.Get("sealed"), &given); {
 	case err != nil || !e.began(&given.Request):
 		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", runAgain)
-		return
+		return nil, nil, false
 	case e.now.Unix() >= given.Request.NotAfter:
 		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", runAgain)
-		return
+		return nil, nil, false
 	}
 	who, err := e.again(&given.Identity)
 	if err != nil {
 		e.refuse(http.StatusForbidden, "The configuration has changed meanwhile.", runAgain)
+		return nil, nil, false
+	}
+	return &given, who, true
+}
+
+// proceed makes the code for the chosen role, or for a client of SSO OIDC, which chooses the
+// role later.
+func (e *exchange) proceed() {
+	given, who, ok := e.openForm(forConsent)
+	if !ok {
+		return
+	}
+	q := &given.Request
+	if q.Client != nil {
+		text, err := e.clientCode(given)
+		if err != nil {
+			e.fail(err)
+			return
+		}
+		e.sendCode(q, text)
+		return
+	}
+	if len(e.r.PostForm["role"]) != 1 {
+		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
 		return
 	}
 	roles, err := e.config.Authority.Roles(e.r, who)
@@ -254,28 +323,40 @@ func (e *exchange) proceed() {
 		e.refuse(http.StatusForbidden, "The IAM role that was chosen is not open to you.", runAgain)
 		return
 	}
-	q := &given.Request
-	id := make([]byte, 16)
-	rand.Read(id) // never fails
-	text, err := seal(e.keyring, e.now, forCode, code{ID: id, Identity: given.Identity, Role: roles[at].Name, RoleID: roles[at].ID,
+	text, err := seal(e.keyring, e.now, forCode, code{ID: newID(), Identity: given.Identity, Role: roles[at].Name, RoleID: roles[at].ID,
 		ClientID: q.clientID(), Redirect: q.Redirect, Challenge: q.Challenge, NotAfter: e.now.Add(codeLifetime).Unix()})
 	if err != nil {
 		e.fail(err)
 		return
 	}
 	e.setCookie(cookieRole, roles[at].Name, roleAge)
-	answer := url.Values{"code": {text}, "state": {q.State}}.Encode()
 	if !q.Remote {
-		http.Redirect(e.w, e.r, q.Redirect+"?"+answer, http.StatusSeeOther)
+		e.sendCode(q, text)
 		return
 	}
-	pasted := base64.StdEncoding.EncodeToString([]byte(answer))
+	pasted := base64.StdEncoding.EncodeToString([]byte(answerOf(q, text)))
 	if len(pasted) > maxPasted {
 		e.refuse(http.StatusForbidden, "The code would be longer than a terminal takes, because your account has so many groups or claims.",
 			"Sign in on a machine with a browser, or ask the person who runs the sign-in to send fewer claims.")
 		return
 	}
 	e.show(http.StatusOK, "code", codePage{Session: who.Session, Role: roles[at].Name, Code: pasted})
+}
+
+func answerOf(q *request, text string) string {
+	return url.Values{"code": {text}, "state": {q.State}}.Encode()
+}
+
+// sendCode sends a code to the client, through the browser.
+func (e *exchange) sendCode(q *request, text string) {
+	http.Redirect(e.w, e.r, q.Redirect+"?"+answerOf(q, text), http.StatusSeeOther)
+}
+
+// newID returns the id of a code.
+func newID() []byte {
+	id := make([]byte, 16)
+	rand.Read(id) // never fails
+	return id
 }
 
 // again returns the person of a sealed identity, if that identity's provider is still the

@@ -29,7 +29,9 @@ type allowing struct{}
 
 func (allowing) Roles(*http.Request, *sts.Person) ([]Role, error) { return nil, nil }
 
-func (allowing) Assume(*http.Request, *sts.Person, string, string, time.Duration, string, string) (*Keys, error) {
+func (allowing) SignedIn(*http.Request, *sts.Person) error { return nil }
+
+func (allowing) Assume(*http.Request, *sts.Person, Assumption) (*Keys, error) {
 	return &Keys{Credentials: sts.Credentials{Expiration: proofTime.Add(time.Minute)}}, nil
 }
 
@@ -74,7 +76,9 @@ func newStand(t *testing.T, token http.HandlerFunc) *stand {
 	s.handler = New(Config{
 		Settings: func() *Settings { return s.settings }, Directory: func() *directory.Directory { return d }, Keyring: func() *keyring.Keyring { return s.keys },
 		Authority: allowing{}, UseOnce: func(context.Context, []byte, time.Time) error { return nil },
-		Log: slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return proofTime },
+		Used:       func(context.Context, []byte) (bool, error) { return false, nil },
+		Rendezvous: func(context.Context, []byte, time.Time, func([]byte) []byte) error { return nil },
+		Log:        slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return proofTime },
 	}).Before(http.NotFoundHandler())
 	return s
 }

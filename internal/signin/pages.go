@@ -22,6 +22,7 @@ type problemPage struct{ Problem, Next string }
 type choicePage struct {
 	Session, Issuer string
 	Remote          bool
+	Client          string // what a client of SSO OIDC calls itself
 	Roles           []roleChoice
 	Closed          []closedRole
 	Claims          []claimRow // when no role is open

@@ -35,23 +35,14 @@ func (e *requestError) Error() string { return e.parameter + " " + e.problem }
 // name could be made to resolve elsewhere. A client on another machine gets no redirect;
 // its redirect_uri is our own page.
 func parseRequest(query, base string) (*request, error) {
-	if len(query) > 8<<10 {
-		return nil, &requestError{"the query", "is too long"}
-	}
-	values, err := url.ParseQuery(query)
+	q, values, err := parseQuery(query)
 	if err != nil {
-		return nil, &requestError{"the query", "is malformed"}
+		return nil, err
 	}
-	for name, list := range values {
-		if len(list) != 1 {
-			return nil, &requestError{quoted(name), "is duplicated"}
-		}
-	}
-	q := &request{Redirect: values.Get("redirect_uri"), State: values.Get("state")}
 	switch values.Get("client_id") {
 	case sameDevice:
 		if !isLoopbackRedirect(q.Redirect) {
-			return nil, &requestError{"redirect_uri", "must be http://127.0.0.1:PORT/oauth/callback"}
+			return nil, errRedirect
 		}
 	case crossDevice:
 		q.Remote = true
@@ -61,21 +52,62 @@ func parseRequest(query, base string) (*request, error) {
 	default:
 		return nil, &requestError{"client_id", "is not that of a client known here"}
 	}
+	return q, nil
+}
+
+var errRedirect = &requestError{"redirect_uri", "must be http://127.0.0.1:PORT/oauth/callback"}
+
+// parseClientRequest reads the query of /authorize, which clients of SSO OIDC send. open opens
+// a client ID.
+func parseClientRequest(query string, open func(clientID string) (*registration, error)) (*request, error) {
+	q, values, err := parseQuery(query)
+	if err != nil {
+		return nil, err
+	}
+	if q.Client, err = open(values.Get("client_id")); err != nil {
+		return nil, &requestError{"client_id", "is not that of a client that was registered here, or has expired"}
+	}
+	if !isLoopbackRedirect(q.Redirect) {
+		return nil, errRedirect
+	}
+	for _, scope := range strings.Fields(values.Get("scopes")) {
+		if scope != accountScope {
+			return nil, &requestError{"scopes", "must be " + accountScope}
+		}
+	}
+	return q, nil
+}
+
+// parseQuery reads what the requests of all clients have in common.
+func parseQuery(query string) (*request, url.Values, error) {
+	if len(query) > 8<<10 {
+		return nil, nil, &requestError{"the query", "is too long"}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, nil, &requestError{"the query", "is malformed"}
+	}
+	for name, list := range values {
+		if len(list) != 1 {
+			return nil, nil, &requestError{quoted(name), "is duplicated"}
+		}
+	}
+	q := &request{Redirect: values.Get("redirect_uri"), State: values.Get("state")}
 	if values.Get("response_type") != "code" {
-		return nil, &requestError{"response_type", "must be code"}
+		return nil, nil, &requestError{"response_type", "must be code"}
 	}
 	if len(q.State) == 0 || len(q.State) > 512 || strings.ContainsFunc(q.State, func(r rune) bool { return r < '!' || r > '~' }) {
-		return nil, &requestError{"state", "must be 1 to 512 characters of ASCII without spaces"}
+		return nil, nil, &requestError{"state", "must be 1 to 512 characters of ASCII without spaces"}
 	}
-	// AWS's clients write SHA-256 where RFC 7636 has S256.
+	// AWS's clients of the sign-in service write SHA-256 where RFC 7636 has S256.
 	if method := values.Get("code_challenge_method"); method != "SHA-256" && method != "S256" {
-		return nil, &requestError{"code_challenge_method", "must be SHA-256"}
+		return nil, nil, &requestError{"code_challenge_method", "must be SHA-256"}
 	}
 	q.Challenge, err = base64.RawURLEncoding.Strict().DecodeString(values.Get("code_challenge"))
 	if err != nil || len(q.Challenge) != 32 || strings.ContainsAny(values.Get("code_challenge"), "\r\n") {
-		return nil, &requestError{"code_challenge", "must be a SHA-256 in base64url without padding"}
+		return nil, nil, &requestError{"code_challenge", "must be a SHA-256 in base64url without padding"}
 	}
-	return q, nil
+	return q, values, nil
 }
 
 // isLoopbackRedirect accepts only one spelling of the address.

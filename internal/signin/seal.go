@@ -20,6 +20,15 @@ const (
 	forConsent = "consent" // in the page with the roles: consent
 	forCode    = "code"    // code
 	forRefresh = "refresh" // refresh
+
+	forClient     = "sso client"  // registration
+	forSecret     = "sso secret"  // the registration's id
+	forSSOCode    = "sso code"    // ssoCode
+	forAccess     = "sso access"  // grant
+	forRenewal    = "sso refresh" // grant
+	forDeviceCode = "device code" // deviceCode
+	forDevice     = "device"      // in the pages about a device: consent
+	forMeeting    = "meeting "    // and the user code: meeting
 )
 
 // maxSealed is the longest text that is opened, in characters.
@@ -38,6 +47,11 @@ type request struct {
 	Verifier string `cbor:"7,keyasint"`
 	NotAfter int64  `cbor:"8,keyasint"`
 	Issuer   string `cbor:"9,keyasint"` // where the browser was sent
+	// Client is set for a client of SSO OIDC. ForDevice means that a device asks, and that
+	// there is no client: UserCode is what the person has typed, if anything.
+	Client    *registration `cbor:"10,keyasint,omitempty"`
+	ForDevice bool          `cbor:"11,keyasint,omitempty"`
+	UserCode  string        `cbor:"12,keyasint,omitempty"`
 }
 
 // identity is a person as the provider's token describes them.
@@ -51,6 +65,7 @@ type identity struct {
 type consent struct {
 	Request  request  `cbor:"1,keyasint"`
 	Identity identity `cbor:"2,keyasint"`
+	Device   []byte   `cbor:"3,keyasint,omitempty"` // the id of the device code that the page is about
 }
 
 // code is the authorization code that the client exchanges for keys.

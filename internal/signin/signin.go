@@ -6,7 +6,9 @@
 //     RFC 7636, state and nonce);
 //   - the sign-in service of AWS (botocore's model signin/2023-01-01), for `aws login` and
 //     the login providers of the SDKs: OAuth 2.0 with PKCE, and keys bound to a key of the
-//     client's with DPoP (RFC 9449).
+//     client's with DPoP (RFC 9449);
+//   - SSO OIDC and the portal of IAM Identity Center (botocore's models sso-oidc/2019-06-10 and
+//     sso/2019-06-10), for `aws sso login` and profiles with an sso-session: see sso.go.
 //
 // The steps of a sign-in:
 //
@@ -19,8 +21,8 @@
 //	client    sends  POST /v1/token             code, verifier, DPoP: keys and a refresh token
 //	client    sends  POST /v1/token             refresh token, DPoP: new keys
 //
-// Between these steps only the used codes are stored, in the registry. All other state
-// travels with the requests. The keyring seals it for its step, and it is bound to the
+// Between these steps only the used codes are stored, in the registry (device.go says what else
+// is when a device waits for a browser). All other state travels with the requests. The keyring seals it for its step, and it is bound to the
 // browser by a cookie, to the client by its challenge, and to the client's key by the key's
 // thumbprint. Authority decides who may have which IAM role.
 package signin
@@ -70,7 +72,10 @@ type Authority interface {
 	// Roles returns the IAM roles whose trust policy names the person's provider.
 	Roles(r *http.Request, who *sts.Person) ([]Role, error)
 	// Assume issues keys for a role that the person may assume.
-	Assume(r *http.Request, who *sts.Person, role, id string, lifetime time.Duration, clientID, grantType string) (*Keys, error)
+	Assume(*http.Request, *sts.Person, Assumption) (*Keys, error)
+	// SignedIn returns an error if a revocation has ended the sign-in of a person for all of
+	// their roles.
+	SignedIn(*http.Request, *sts.Person) error
 	// Verify checks a token of a provider.
 	Verify(r *http.Request, token string) (*sts.WebIdentity, error)
 	// Attend keeps the client's connection from being closed while the server works on the
@@ -78,6 +83,18 @@ type Authority interface {
 	Attend(r *http.Request) func()
 	// Source is the client's address.
 	Source(r *http.Request) netip.Addr
+}
+
+// Assumption is what Authority.Assume is asked for.
+type Assumption struct {
+	// Role and ID are the IAM role's name and id.
+	Role, ID string
+	Lifetime time.Duration // of the keys, at most
+	// ClientID and GrantType are for the record.
+	ClientID, GrantType string
+	// Portal means that the person has signed in for all IAM roles that let them in, and
+	// names one of them now, whatever its ID.
+	Portal bool
 }
 
 // Refusal is why an Authority refuses a request.
@@ -110,8 +127,14 @@ type Config struct {
 	// UseOnce marks a code as used, on all servers. It returns nil the first time and ErrUsed
 	// after that.
 	UseOnce func(ctx context.Context, id []byte, until time.Time) error
-	Log     *slog.Logger
-	Now     func() time.Time
+	// Used reports whether UseOnce has marked an id, on any server.
+	Used func(ctx context.Context, id []byte) (bool, error)
+	// Rendezvous changes the value that all servers keep under id until the given time. change
+	// is given the present value, or nil, and returns nil to leave it. It may be called
+	// several times; the last call counts.
+	Rendezvous func(ctx context.Context, id []byte, until time.Time, change func([]byte) []byte) error
+	Log        *slog.Logger
+	Now        func() time.Time
 }
 
 // Handler answers the requests of sign-ins. Safe for concurrent use.
@@ -121,6 +144,10 @@ type Handler struct {
 	asking    *throttle.Keys[netip.Addr] // those whose requests ask the provider
 	people    *throttle.Keys[string]     // by session name
 	outside   *throttle.Gate             // requests that wait for the provider
+	polls     *throttle.Keys[string]     // of devices, by their codes
+	typed     *throttle.Keys[string]     // user codes, by session name
+	meetings  *throttle.Gate             // look-ups of user codes by devices
+	lookers   *throttle.Gate             // pages that wait for a device
 	providers providers
 	proofs    proofs
 }
@@ -149,6 +176,10 @@ func New(config Config) *Handler {
 		asking:    throttle.NewKeys[netip.Addr](perAsking, 1<<16),
 		people:    throttle.NewKeys[string](perPerson, 1<<16),
 		outside:   throttle.NewGate(outsidePlaces, outsidePlaces, time.Second),
+		polls:     throttle.NewKeys[string](perDevice, 1<<16),
+		typed:     throttle.NewKeys[string](perTyping, 1<<16),
+		meetings:  throttle.NewGate(16, 256, 2*time.Second),
+		lookers:   throttle.NewGate(64, 64, time.Second),
 	}
 }
 
@@ -161,6 +192,44 @@ const (
 	pathContinue     = "/sign-in/continue"
 	pathStyle        = "/sign-in/style.css"
 )
+
+// route is how a path is answered.
+type route struct {
+	method string
+	format format
+	answer func(*exchange)
+}
+
+// format is the form of an error.
+type format int
+
+const (
+	asPage   format = iota
+	asSignIn        // of AWS's sign-in service
+	asOIDC          // of SSO OIDC
+	asPortal        // of the portal
+)
+
+var routes = map[string]route{
+	pathAuthorize:    {http.MethodGet, asPage, (*exchange).authorize},
+	pathCallback:     {http.MethodGet, asPage, (*exchange).callback},
+	pathContinue:     {http.MethodPost, asPage, (*exchange).proceed},
+	pathConfirmation: {http.MethodGet, asPage, (*exchange).confirmation},
+	pathStyle:        {http.MethodGet, asPage, (*exchange).style},
+	pathToken:        {http.MethodPost, asSignIn, (*exchange).token},
+
+	pathSSOAuthorize: {http.MethodGet, asPage, (*exchange).authorizeClient},
+	pathRegister:     {http.MethodPost, asOIDC, (*exchange).register},
+	pathDeviceCode:   {http.MethodPost, asOIDC, (*exchange).startDevice},
+	pathSSOToken:     {http.MethodPost, asOIDC, (*exchange).createToken},
+	pathDevice:       {http.MethodGet, asPage, (*exchange).device},
+	pathDeviceLook:   {http.MethodPost, asPage, (*exchange).lookUp},
+	pathDeviceAnswer: {http.MethodPost, asPage, (*exchange).answerDevice},
+	pathCredentials:  {http.MethodGet, asPortal, (*exchange).roleCredentials},
+	pathAccounts:     {http.MethodGet, asPortal, (*exchange).listAccounts},
+	pathRoles:        {http.MethodGet, asPortal, (*exchange).listRoles},
+	pathLogout:       {http.MethodPost, asPortal, (*exchange).logout},
+}
 
 // Before serves the paths of sign-ins, and passes other requests to next.
 func (h *Handler) Before(next http.Handler) http.Handler {
@@ -181,37 +250,30 @@ type exchange struct {
 	directory *directory.Directory
 	keyring   *keyring.Keyring
 	now       time.Time
+	format    format
 }
 
 // serve answers the request if its path is one of ours, and reports whether it did.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) bool {
-	var answer func(*exchange)
-	method := http.MethodGet
-	switch r.URL.Path {
-	case pathAuthorize:
-		answer = (*exchange).authorize
-	case pathCallback:
-		answer = (*exchange).callback
-	case pathContinue:
-		answer, method = (*exchange).proceed, http.MethodPost
-	case pathToken:
-		answer, method = (*exchange).token, http.MethodPost
-	case pathConfirmation:
-		answer = (*exchange).confirmation
-	case pathStyle:
-		answer = (*exchange).style
-	default:
+	route, ok := routes[r.URL.Path]
+	if !ok {
 		return false
 	}
 	settings := h.config.Settings()
 	if settings == nil {
 		return false
 	}
-	e := &exchange{Handler: h, w: w, r: r, settings: settings, directory: h.config.Directory(), keyring: h.config.Keyring(), now: h.config.Now()}
+	e := &exchange{Handler: h, w: w, r: r, settings: settings, directory: h.config.Directory(), keyring: h.config.Keyring(), now: h.config.Now(), format: route.format}
 	e.setHeaders()
-	if r.Method != method {
-		w.Header().Set("Allow", method)
-		e.refuse(http.StatusMethodNotAllowed, "This page takes "+method+" requests only.", "")
+	if r.Method != route.method {
+		w.Header().Set("Allow", route.method)
+		e.refuse(http.StatusMethodNotAllowed, "This address takes "+route.method+" requests only.", "")
+		return true
+	}
+	// Another site's page cannot send the headers of our clients without a preflight request,
+	// which gets no answer.
+	if site := r.Header.Get("Sec-Fetch-Site"); route.format != asPage && (r.Header.Get("Origin") != "" || site != "" && site != "none") {
+		e.refuse(http.StatusForbidden, "Requests from web pages are not accepted.", "")
 		return true
 	}
 	address := admission.Network(h.config.Authority.Source(r))
@@ -221,7 +283,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	defer h.addresses.Leave(address, pass)
-	answer(e)
+	route.answer(e)
 	return true
 }
 
@@ -249,20 +311,21 @@ func contentPolicy(forms string) string {
 	return "default-src 'none'; style-src 'self'; form-action " + forms + "; frame-ancestors 'none'; base-uri 'none'"
 }
 
-// wantsPage reports whether a person, not a program, will read the answer.
-func (e *exchange) wantsPage() bool { return e.r.URL.Path != pathToken }
-
-// refuse answers with an error page, or an OAuth error.
+// refuse answers with an error page, or an error of the API that the path belongs to.
 func (e *exchange) refuse(status int, problem, next string) {
-	if e.wantsPage() {
+	message := strings.TrimSpace(problem + " " + next)
+	switch {
+	case e.format == asPage:
 		e.show(status, "problem", problemPage{Problem: problem, Next: next})
-		return
+	case e.format == asOIDC:
+		e.oidcError(oidcRefusal(status, message))
+	case e.format == asPortal:
+		e.portalError(status, message)
+	case status >= 500:
+		e.tokenError(&tokenError{status, errServer, message})
+	default:
+		e.tokenError(&tokenError{status, errInvalidRequest, message})
 	}
-	code := errInvalidRequest
-	if status >= 500 {
-		code = errServer
-	}
-	e.tokenError(&tokenError{status, code, strings.TrimSpace(problem + " " + next)})
 }
 
 // secure reports whether browsers use TLS. They may do without only on loopback.

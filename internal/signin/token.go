@@ -59,12 +59,6 @@ const (
 
 // token is the operation CreateOAuth2Token.
 func (e *exchange) token() {
-	// Another site's page cannot send a DPoP header without a preflight request, which gets no
-	// answer.
-	if site := e.r.Header.Get("Sec-Fetch-Site"); e.r.Header.Get("Origin") != "" || site != "" && site != "none" {
-		e.tokenError(&tokenError{http.StatusForbidden, errInvalidRequest, "Requests from web pages are not accepted."})
-		return
-	}
 	answer, refused := e.exchangeToken()
 	if refused != nil {
 		e.tokenError(refused)
@@ -178,7 +172,7 @@ func (e *exchange) issue(t *refresh, grant string) (*tokenAnswer, *tokenError) {
 	if err != nil {
 		return nil, &tokenError{http.StatusForbidden, errCredentialsChanged, "The identity provider is not the one to sign in at any more. Sign in again."}
 	}
-	keys, err := e.config.Authority.Assume(e.r, who, t.Role, t.RoleID, left, t.ClientID, grant)
+	keys, err := e.config.Authority.Assume(e.r, who, Assumption{Role: t.Role, ID: t.RoleID, Lifetime: left, ClientID: t.ClientID, GrantType: grant})
 	var refusal *Refusal
 	switch {
 	case errors.As(err, &refusal):
