@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/fleet"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/server"
@@ -158,7 +159,7 @@ replace the root key (docs/several-servers.md, "Replace the root key").`,
 }
 
 func newKeysMoveCommand(env environment) *cobra.Command {
-	var from keyringFlags
+	var path string
 	cmd := &cobra.Command{
 		Use:   "move",
 		Short: "Take the keys of a keyring file along to etcd",
@@ -172,14 +173,14 @@ all have it, "daypass keys rotate" gives each a key of its own.`,
 		Example: `  daypass keys move --config /etc/daypass/daypass.yaml`,
 		Args:    noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, cfg, err := from.read()
+			cfg, err := config.LoadEnv(path, config.SomeSecret)
 			if err != nil {
 				return err
 			}
-			if cfg == nil || cfg.RootKey == nil {
-				return usageErrorf("the configuration has no root_key: add one, and registry.etcd, before the keys are moved there")
+			if cfg.RootKey == nil {
+				return usageErrorf("%s has no root_key: add one, and registry.etcd, before the keys are moved there", path)
 			}
-			file, err := openKeyringFile(path)
+			file, err := openKeyringFile(cfg.Keyring)
 			if err != nil {
 				return err
 			}
@@ -195,10 +196,10 @@ all have it, "daypass keys rotate" gives each a key of its own.`,
 
 Next: restart each server with this root_key, one after the other; then run
 daypass keys rotate, and remove %s from every machine.
-`, path, filepath.Base(path))
+`, cfg.Keyring, filepath.Base(cfg.Keyring))
 			return err
 		},
 	}
-	from.register(cmd.Flags())
+	registerConfig(cmd.Flags(), &path)
 	return cmd
 }

@@ -83,8 +83,11 @@ upstream    KEY  all     in use   2026-01-01T12:00:00Z  -`)
 	if code != 1 || !strings.Contains(stderr, "--discard") {
 		t.Errorf("keys revoke with a file: exit %d, %s", code, stderr)
 	}
-	code, _, stderr = command(t, now, "", "keys", "move", "--data", dir)
-	if code != 2 || !strings.Contains(stderr, "root_key") {
-		t.Errorf("keys move without a configuration: exit %d, %s", code, stderr)
+	write("alone.yaml", "account: \"123456789012\"\nregion: us-east-1\ndata: data\napi: {listen: \"127.0.0.1:0\"}\ngateway: {listen: \"127.0.0.1:0\"}\n")
+	for _, of := range [][]string{{"keys", "move"}, {"servers"}} {
+		code, _, stderr = command(t, now, "", append(of, "--config", filepath.Join(dir, "alone.yaml"))...)
+		if code == 0 || !strings.Contains(stderr, "has no root_key") {
+			t.Errorf("%v without a root key: exit %d, %s", of, code, stderr)
+		}
 	}
 }

@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/fleet"
+	"github.com/daypass/daypass/internal/server"
 )
 
 func newServersCommand(env environment) *cobra.Command {
-	var from keyringFlags
-	var output string
+	var path, output string
 	cmd := &cobra.Command{
 		Use:   "servers",
 		Short: "List the servers of this installation, and in what they differ",
@@ -31,19 +32,19 @@ so, and the exit code is 1.`,
 			if err := checkOutput(output, "table", "json"); err != nil {
 				return err
 			}
-			path, cfg, err := from.read()
+			cfg, err := config.LoadEnv(path, config.SomeSecret)
 			if err != nil {
 				return err
 			}
-			if cfg == nil || cfg.RootKey == nil {
-				return fmt.Errorf("no root_key: a server with the keyring file %s has no others to list", path)
+			if cfg.RootKey == nil {
+				return fmt.Errorf("%s has no root_key: a server with a keyring file has no others to list", path)
 			}
-			source, err := from.open(cmd.Context(), env)
+			shared, err := server.OpenKeys(cmd.Context(), cfg, env.now)
 			if err != nil {
 				return err
 			}
-			defer source.close()
-			list, err := source.shared.Servers(cmd.Context())
+			defer shared.Close()
+			list, err := shared.Servers(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -59,7 +60,7 @@ so, and the exit code is 1.`,
 			return err
 		},
 	}
-	from.register(cmd.Flags())
+	registerConfig(cmd.Flags(), &path)
 	cmd.Flags().StringVar(&output, "output", "table", "table or json")
 	completeWith(cmd, "output", "table", "json")
 	return cmd
