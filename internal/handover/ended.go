@@ -44,7 +44,8 @@ type endedQueue struct {
 	until   map[string]time.Time
 	left    map[string][]leftBackend
 	revoked map[string]*revocation
-	running bool
+	running bool // followEnded
+	ending  bool // followLeft
 }
 
 // revocation is what the queue remembers about a session role with a revoked credential.
@@ -56,7 +57,8 @@ type revocation struct {
 // leftBackend is a backend that may still be running.
 type leftBackend struct {
 	dbuser.Backend
-	role  string // the present name of its session role, which may have been retired
+	until time.Time // it is followed until then
+	role  string    // the present name of its session role, which may have been retired
 	oid   uint32
 	asked bool // to terminate
 }
@@ -76,7 +78,12 @@ func (a *Admin) SessionEnded(role, database string, left *dbuser.Backend) {
 	}
 	a.ended.until[role] = a.Pool.Now().Add(endedFor)
 	if left != nil && len(a.ended.left[role]) < maxLeft {
-		a.ended.left[role] = append(a.ended.left[role], leftBackend{Backend: *left})
+		a.ended.left[role] = append(a.ended.left[role], leftBackend{Backend: *left, until: a.Pool.Now().Add(endedFor + leftFor)})
+		if !a.ended.ending {
+			a.ended.ending = true
+			a.work.Add(1)
+			go a.followLeft()
+		}
 	}
 	if !a.ended.running {
 		a.ended.running = true
@@ -129,28 +136,61 @@ func (a *Admin) followEnded() {
 		for r := range a.ended.until {
 			roles = append(roles, r)
 		}
-		left := a.ended.left
-		a.ended.left = map[string][]leftBackend{}
 		if len(roles) == 0 || a.base.Err() != nil {
 			a.ended.running = false
 			a.mu.Unlock()
 			return
 		}
 		a.mu.Unlock()
-		left = a.endBackends(a.base, left)
 		again := a.lookAfter(roles)
 		delay = endedAgain
 		a.mu.Lock()
 		now := a.Pool.Now()
 		for _, r := range roles {
-			until := a.ended.until[r]
-			switch {
-			case len(left[r]) > 0 && now.Before(until.Add(leftFor)):
-				a.ended.left[r] = append(a.ended.left[r], left[r]...)
-			case !again[r] || now.After(until):
+			if until := a.ended.until[r]; len(a.ended.left[r]) == 0 && (!again[r] || now.After(until)) {
 				delete(a.ended.until, r)
-				delete(a.ended.left, r)
 				delay = endedDelay
+			}
+		}
+		a.mu.Unlock()
+	}
+}
+
+// followLeft ends the backends of ended sessions until none is left. It does not wait for
+// followEnded, which may take seconds for the objects of other roles, or where the way to the
+// server is slow.
+func (a *Admin) followLeft() {
+	defer a.work.Done()
+	for delay := endedDelay; ; delay = endedAgain {
+		timer := time.NewTimer(delay)
+		select {
+		case <-timer.C:
+		case <-a.base.Done():
+			timer.Stop()
+		}
+		a.mu.Lock()
+		left := map[string][]leftBackend{}
+		for role, list := range a.ended.left {
+			left[role] = slices.Clone(list)
+		}
+		if len(left) == 0 || a.base.Err() != nil {
+			a.ended.ending = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		there := a.endBackends(a.base, left)
+		a.mu.Lock()
+		now := a.Pool.Now()
+		for role, list := range left {
+			if len(a.ended.left[role]) < len(list) {
+				continue // Close has taken them
+			}
+			still := slices.DeleteFunc(slices.Clone(there[role]), func(b leftBackend) bool { return !now.Before(b.until) })
+			if still = append(still, a.ended.left[role][len(list):]...); len(still) > 0 {
+				a.ended.left[role] = still
+			} else {
+				delete(a.ended.left, role)
 			}
 		}
 		a.mu.Unlock()
@@ -242,7 +282,7 @@ func (a *Admin) present(ctx context.Context, left map[string][]leftBackend) (map
 	for role, list := range left {
 		for _, b := range list {
 			if f, ok := found[b.Backend]; ok && (f.role == role || dbuser.IsRetired(f.role, role, f.oid)) {
-				f.asked = b.asked
+				f.asked, f.until = b.asked, b.until
 				there[role] = append(there[role], f)
 			}
 		}

@@ -71,9 +71,9 @@ func (h *hostile) revocations(ctx context.Context, r *mathrand.Rand) {
 
 // find returns the session as the operator sees it.
 func (h *hostile) find(ctx context.Context, operator *client.Client, s *session) *client.Session {
-	seen := h.findNamed(ctx, operator, s.pass, s.Config().RuntimeParams["application_name"])
+	seen, answered := h.ask(ctx, operator, s.pass, s.Config().RuntimeParams["application_name"])
 	// The operator does not see the session, so it must have ended.
-	if seen == nil && s.identity(ctx) && ctx.Err() == nil {
+	if seen == nil && answered && s.identity(ctx) && ctx.Err() == nil {
 		h.ledger.violate("sessions are not told right", "%s works and is not listed", s.pass.logon)
 	}
 	return seen
@@ -81,21 +81,28 @@ func (h *hostile) find(ctx context.Context, operator *client.Client, s *session)
 
 // findNamed returns the session with an application_name, or nil if the operator sees none.
 func (h *hostile) findNamed(ctx context.Context, operator *client.Client, p *pass, name string) *client.Session {
+	seen, _ := h.ask(ctx, operator, p, name)
+	return seen
+}
+
+// ask is findNamed. answered is false if the call failed: while daypass drains, it refuses calls and
+// sessions go on.
+func (h *hostile) ask(ctx context.Context, operator *client.Client, p *pass, name string) (seen *client.Session, answered bool) {
 	begin := time.Now()
 	list, _, err := operator.Sessions(ctx, cluster, p.user)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.ledger.failed(classCall, "ListSessions", begin, err)
 		}
-		return nil
+		return nil, false
 	}
 	for i := range list {
 		if list[i].ApplicationName == name {
 			h.ledger.done(classCall, "sessions listed", begin)
-			return &list[i]
+			return &list[i], true
 		}
 	}
-	return nil
+	return nil, true
 }
 
 // terminate ends one session. Its credential stays valid.
