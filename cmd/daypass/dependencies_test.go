@@ -95,8 +95,8 @@ var packages = []struct {
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests, not part of the product.
-	{pkg: "test/bench", forTests: true, ours: []string{"internal/ca", "internal/iam", "internal/postgres", "test/sitetest"}, because: "it measures the binary from outside"},
-	{pkg: "test/soak", forTests: true, ours: []string{"internal/client", "internal/dbuser", "internal/handover", "internal/postgres", "test/sitetest"}, because: "it drives the binary from outside"},
+	{pkg: "test/bench", forTests: true, ours: []string{"internal/ca", "internal/dbuser", "internal/handover", "internal/iam", "internal/postgres", "test/sitetest"}, because: "it measures the binary from outside"},
+	{pkg: "test/soak", forTests: true, ours: []string{"internal/client", "internal/credential", "internal/dbuser", "internal/handover", "internal/postgres", "test/sitetest"}, because: "it drives the binary from outside"},
 	{pkg: "test/clustertest", forTests: true, ours: []string{"internal/clustercheck", "internal/dbuser", "internal/handover", "test/pgtest"}, because: "the packages that administer a cluster share one setup in their tests"},
 	{pkg: "test/pgtest", forTests: true, ours: []string{"internal/postgres"}, because: "any package's tests may use it, so it imports none that they test"},
 	{pkg: "test/sitetest", forTests: true, ours: []string{"internal/postgres", "test/pgtest"}, because: "it is given how to run a Daypass, so the server's own tests may use it"},

@@ -10,7 +10,7 @@ import (
 )
 
 // keys lists the values of -only, in the order of the report.
-var keys = []string{"decision", "issue", "logon", "latency", "query", "tps", "copy", "memory", "scale", "newuser"}
+var keys = []string{"decision", "issue", "logon", "latency", "query", "tps", "copy", "memory", "scale", "newuser", "growth"}
 
 // The targets' names.
 const (
@@ -158,7 +158,7 @@ func (s *stack) memory(o options, mode string) figure {
 	}
 	f.targets = append(f.targets, target{name: daypass, measure: idleSessions(o, func(ctx context.Context) (*sitetest.Process, login, func(), error) {
 		// The directory keeps its keys, so that the passwords of session roles stay the same.
-		server, err := startServer(ctx, o, filepath.Join(s.dir, "daypass-idle"), s.small, smallSize, 0)
+		server, err := startServer(ctx, o, filepath.Join(s.dir, "daypass-idle"), s.small, serverOptions{size: smallSize})
 		if err != nil {
 			return nil, login{}, nil, err
 		}

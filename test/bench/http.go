@@ -108,12 +108,17 @@ func (c *caller) call(body string) ([]byte, error) {
 	return text, err
 }
 
-// issue gets a credential that lasts an hour.
+// issue gets a credential of the cluster bench that lasts an hour.
 func issue(e endpoint, user string, autoCreate bool) (login, error) {
+	return issueOn(e, "bench", user, autoCreate)
+}
+
+// issueOn is issue for another cluster.
+func issueOn(e endpoint, cluster, user string, autoCreate bool) (login, error) {
 	c := endpoint{e.address, e.keys[:1]}.caller()
 	defer c.close()
 	form := url.Values{"Action": {"GetClusterCredentials"}, "Version": {"2012-12-01"}, "DbUser": {user}, "DbName": {"bench"},
-		"ClusterIdentifier": {"bench"}, "DurationSeconds": {"3600"}}
+		"ClusterIdentifier": {cluster}, "DurationSeconds": {"3600"}}
 	if autoCreate {
 		form.Set("AutoCreate", "true")
 	}

@@ -45,10 +45,10 @@ func main() {
 	flag.StringVar(&o.profiles, "profiles", "", "directory for CPU profiles of Daypass, one for each target and its first round; what is profiled is a little slower")
 	flag.StringVar(&o.write, "write", "", "file to write the results to, between its marks")
 	flag.StringVar(&o.note, "note", "", "a sentence about the run for the file: how busy the machine was")
-	only := flag.String("only", "", "what to measure, separated by commas: "+strings.Join(keys, ", ")+"; left out, all but scale")
+	only := flag.String("only", "", "what to measure, separated by commas: "+strings.Join(keys, ", ")+"; left out, all but scale and growth")
 	flag.Parse()
-	// Growth has a page of its own: -only scale.
-	o.only = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == "scale" })
+	// Growth is measured by itself: -only growth, or -only scale.
+	o.only = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == "scale" || key == "growth" })
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 		for _, key := range o.only {
@@ -95,6 +95,11 @@ func bench(ctx context.Context, o options) error {
 	}
 	r.versions = s.versions()
 	fmt.Printf("%s\n%s\n%d rounds of %v\n%s\n", r.machine.model, strings.Join(r.versions, "; "), o.rounds, o.duration, r.machine.costs())
+	if s.grown != nil {
+		if r.growth, err = s.growth(ctx, o); err != nil {
+			return fmt.Errorf("growth: %w", err)
+		}
+	}
 	for _, f := range s.figures(o) {
 		if !slices.Contains(o.only, f.key) {
 			continue

@@ -19,6 +19,7 @@ type report struct {
 	machine  machine
 	versions []string
 	results  []*result
+	growth   *growth // nil: not measured
 }
 
 func (r *report) printGoals(out io.Writer) {
@@ -47,6 +48,11 @@ func (r *report) write(name string) error {
 		return err
 	}
 	begin, end := marks(r.machine.kind())
+	markdown := r.markdown
+	if r.growth != nil {
+		begin, end = growthMarks(r.growth.major)
+		markdown = r.growthMarkdown
+	}
 	before, rest, ok := bytes.Cut(text, begin)
 	_, after, ok2 := bytes.Cut(rest, end)
 	if !ok || !ok2 {
@@ -55,7 +61,7 @@ func (r *report) write(name string) error {
 	var b bytes.Buffer
 	b.Write(before)
 	b.Write(begin)
-	r.markdown(&b)
+	markdown(&b)
 	b.Write(end)
 	b.Write(after)
 	return os.WriteFile(name, b.Bytes(), 0o644) // #nosec G306 -- a document
@@ -82,14 +88,7 @@ func (r *report) markdown(b *bytes.Buffer) {
 		"mean; \"cold\" is the second after all sessions are open, in which backends that were just started run slowly,\n" +
 		"and what PgBouncer keeps for the next client is warm already. All other columns are taken once all are warm.\n")
 	for _, result := range r.results {
-		table := result.table()
-		b.WriteString("\n")
-		for i, line := range table {
-			fmt.Fprintf(b, "| %s |\n", strings.Join(line, " | "))
-			if i == 0 {
-				fmt.Fprintf(b, "|%s\n", strings.Repeat(" --- |", len(line)))
-			}
-		}
+		writeTable(b, result.table())
 	}
 	b.WriteString("\n")
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/daypass/daypass/test/sitetest"
@@ -23,10 +24,26 @@ type server struct {
 	users   int   // number of database users made so far, for unused names
 }
 
-// startServer runs Daypass over a database, with n of everything registered. Only the cluster bench
-// is used, and prewarm sets how many of its sessions may be started ahead. The other clusters
-// answer nothing.
-func startServer(ctx context.Context, o options, dir string, d *database, n size, prewarm int) (_ *server, err error) {
+// serverOptions describe what is registered with a server.
+type serverOptions struct {
+	size
+	user string // that the server logs on as: each server has its own password for a session role
+	// prewarm is how many sessions of the cluster bench may be started ahead.
+	prewarm int
+	// answering is set if the other clusters answer, as they are the same server. Otherwise they
+	// answer nothing.
+	answering bool
+	dummy     string // host:port of the server of one more cluster, dummyCluster; empty: none
+}
+
+// dummyCluster is the identifier of the cluster whose server is a dummy.
+const dummyCluster = "dummy"
+
+// startServer runs Daypass over a database. Only the cluster bench is used, and dummyCluster.
+func startServer(ctx context.Context, o options, dir string, d *database, n serverOptions) (_ *server, err error) {
+	if n.user == "" {
+		n.user = "bench"
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -43,6 +60,9 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		var resources []string
 		for _, kind := range []string{"dbuser", "dbname", "dbgroup"} {
 			resources = append(resources, "arn:aws:redshift:us-east-1:123456789012:"+kind+":bench/*")
+			if n.dummy != "" {
+				resources = append(resources, "arn:aws:redshift:us-east-1:123456789012:"+kind+":"+dummyCluster+"/*")
+			}
 		}
 		return map[string]any{"Version": "2012-10-17", "Statement": []any{
 			map[string]any{"Effect": "Allow", "Action": actions, "Resource": resources},
@@ -55,13 +75,19 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 			"database":               "bench",
 			"upstream":               s.site.Upstream(),
 			"upstream_password_file": "upstream.password",
-			"prewarm":                map[string]any{"max": prewarm},
+			"prewarm":                map[string]any{"max": n.prewarm},
 		}
 		if i > 0 {
 			cluster["identifier"] = fmt.Sprintf("cluster%d", i)
-			cluster["upstream"] = "postgres://daypass@" + nowhere + "/postgres?sslmode=disable"
+			if !n.answering {
+				cluster["upstream"] = "postgres://daypass@" + nowhere + "/postgres?sslmode=disable"
+			}
 		}
 		clusters = append(clusters, cluster)
+	}
+	if n.dummy != "" {
+		clusters = append(clusters, map[string]any{"identifier": dummyCluster, "database": "bench", "upstream_password_file": "upstream.password",
+			"upstream": "postgres://daypass@" + n.dummy + "/postgres?sslmode=disable"})
 	}
 	for i := range n.groups {
 		groups = append(groups, map[string]any{"name": fmt.Sprintf("group%d", i),
@@ -74,7 +100,8 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 			"name":        fmt.Sprintf("user%d", i),
 			"access_keys": []any{map[string]any{"id": key.id, "secret": key.secret}},
 			"groups":      []string{fmt.Sprintf("group%d", i%n.groups)},
-			"policies":    []any{statement("redshift:GetClusterCredentials", "redshift:CreateClusterUser")},
+			// A policy of its own for each user would make the file larger than it may be.
+			"attached_policies": []string{"issue"},
 		})
 	}
 	config := map[string]any{
@@ -85,7 +112,8 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 		"audit":    map[string]any{"principal_bytes": 0},
 		"gateway":  map[string]any{"listen": s.site.Gateway},
 		"clusters": clusters,
-		"iam":      map[string]any{"users": users, "groups": groups},
+		"iam": map[string]any{"users": users, "groups": groups, "policies": []any{
+			map[string]any{"name": "issue", "document": statement("redshift:GetClusterCredentials", "redshift:CreateClusterUser")}}},
 	}
 	if o.profiles != "" {
 		if s.admin, err = sitetest.FreeAddress(); err != nil {
@@ -108,13 +136,10 @@ func startServer(ctx context.Context, o options, dir string, d *database, n size
 	}
 	if err := s.Reachable(ctx, s.site.API, s.site.Gateway); err != nil {
 		s.stop()
-		return nil, err
+		log, _ := os.ReadFile(s.site.Path(filepath.Base(o.daypass) + ".log"))
+		return nil, fmt.Errorf("%w: %s", err, log[max(0, len(log)-1000):])
 	}
-	user := "bench"
-	if prewarm > 0 {
-		user = "ahead" // each server has its own password for a session role, so they need different users
-	}
-	s.login0, err = issue(s.endpoint(1), user, true)
+	s.login0, err = issue(s.endpoint(1), n.user, true)
 	if err != nil {
 		s.stop()
 	}

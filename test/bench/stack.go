@@ -29,6 +29,7 @@ type stack struct {
 	ahead    *server   // with sessions started ahead; nil: not measured
 	large    *database // with largeSize of everything; nil: not measured
 	registry *server   // a server over large
+	grown    *grown    // nil: not measured
 
 	moto      *moto      // nil: not measured
 	pgbouncer *pgbouncer // keeps its sessions for the next client
@@ -70,20 +71,25 @@ func startStack(ctx context.Context, o options) (_ *stack, err error) {
 	if s.small, err = startDatabase(ctx, o, filepath.Join(s.dir, "small"), smallSize); err != nil {
 		return nil, err
 	}
-	if s.server, err = startServer(ctx, o, filepath.Join(s.dir, "daypass"), s.small, smallSize, 0); err != nil {
+	if s.server, err = startServer(ctx, o, filepath.Join(s.dir, "daypass"), s.small, serverOptions{size: smallSize}); err != nil {
 		return nil, err
 	}
 	if slices.Contains(o.only, "latency") {
-		if s.ahead, err = startServer(ctx, o, filepath.Join(s.dir, "ahead"), s.small, smallSize, 4); err != nil {
+		if s.ahead, err = startServer(ctx, o, filepath.Join(s.dir, "ahead"), s.small, serverOptions{size: smallSize, user: "ahead", prewarm: 4}); err != nil {
 			return nil, err
 		}
 	}
-	if slices.Contains(o.only, "scale") {
+	if slices.Contains(o.only, "scale") || slices.Contains(o.only, "growth") {
 		progress("starting them again with %d users, %d groups and %d clusters", largeSize.users, largeSize.groups, largeSize.clusters)
 		if s.large, err = startDatabase(ctx, o, filepath.Join(s.dir, "large"), largeSize); err != nil {
 			return nil, err
 		}
-		if s.registry, err = startServer(ctx, o, filepath.Join(s.dir, "registry"), s.large, largeSize, 0); err != nil {
+		if s.registry, err = startServer(ctx, o, filepath.Join(s.dir, "registry"), s.large, serverOptions{size: largeSize}); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(o.only, "growth") {
+		if err := s.startGrown(ctx, o); err != nil {
 			return nil, err
 		}
 	}
@@ -104,6 +110,7 @@ func (s *stack) stop() {
 	s.server.stop()
 	s.ahead.stop()
 	s.registry.stop()
+	s.grown.stop()
 	s.small.stop()
 	s.large.stop()
 	s.hello.Stop()

@@ -1,0 +1,419 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/handover"
+	"github.com/daypass/daypass/internal/postgres"
+)
+
+// growth holds the costs of one unit of work where there is one of everything, and where there are
+// many. Costs are CPU time, which others on the machine disturb less than they disturb the time that
+// passes.
+type growth struct {
+	major  int // of PostgreSQL
+	tables []*growthTable
+	idle   []idleCost
+}
+
+// growthTable compares the cost of a kind of work. The first row is the one that the others are
+// compared with.
+type growthTable struct {
+	title string
+	units int // in one round
+	rows  []*growthRow
+}
+
+type growthRow struct {
+	name     string
+	work     func(ctx context.Context, units int) error
+	daypass  func() time.Duration
+	database func() time.Duration
+	settle   time.Duration // how long the work goes on in the background
+	server   *server       // nil: this process
+	on       *database
+
+	rounds []growthCost
+}
+
+type growthCost struct{ daypass, database time.Duration } // for one unit
+
+// idleCost is what a server uses that no one uses.
+type idleCost struct {
+	name              string
+	daypass, database time.Duration // in a second
+	resident          int64
+	server            *server
+	on                *database
+}
+
+// names of rows
+const (
+	another     = "the same, another process"
+	withIdle    = "5 000 idle sessions"
+	withRoles   = "10 000 session roles in the cluster"
+	withAll     = "10 000 users, 1 000 groups, 200 clusters"
+	inTurn      = "and 10 000 principals in turn"
+	withCluster = "200 clusters that answer"
+)
+
+// growth measures the costs.
+func (s *stack) growth(ctx context.Context, o options) (*growth, error) {
+	g := &growth{major: s.small.server.Installation().Major}
+	spent := map[*database]func() time.Duration{}
+	for _, d := range []*database{s.small, s.large, s.grown.crowd, s.grown.second, s.grown.third} {
+		pid, err := d.postmaster(ctx)
+		if err != nil {
+			return nil, err
+		}
+		spent[d] = func() time.Duration { return familyCPU(pid) }
+	}
+	of := func(name string, server *server, d *database, settle time.Duration, work func(context.Context, int) error) *growthRow {
+		return &growthRow{name: name, work: work, settle: settle, server: server, on: d, daypass: func() time.Duration { return exactCPU(server.PID()) }, database: spent[d]}
+	}
+	call := func(name string, server *server, d *database, principals int) *growthRow {
+		return of(name, server, d, 0, calls(server.endpoint(principals)))
+	}
+	logon := func(name string, server *server, d *database) *growthRow {
+		return of(name, server, d, endedWithin, logonsAndEnds(server.through("require")))
+	}
+	transaction := func(name string, server *server, d *database) *growthRow {
+		return of(name, server, d, 0, transactionsOf(server.through("disable")))
+	}
+	g.tables = []*growthTable{
+		{title: "A call", units: 4000, rows: []*growthRow{call(one, s.server, s.small, 1), call(another, s.grown.twin, s.grown.second, 1),
+			call(withIdle, s.grown.idle, s.grown.second, 1), call(withAll, s.registry, s.large, 1), call(withAll+", "+inTurn, s.registry, s.large, largeSize.users)}},
+		{title: "A logon with TLS, and its end", units: 150, rows: []*growthRow{logon(one, s.server, s.small), logon(another, s.grown.twin, s.grown.second),
+			logon(withIdle, s.grown.idle, s.grown.second), logon(withRoles, s.grown.crowded, s.grown.crowd), logon(withAll, s.registry, s.large),
+			logon(withCluster, s.grown.clusters, s.grown.third)}},
+		{title: "A query in a session", units: 8000, rows: []*growthRow{transaction(one, s.server, s.small), transaction(another, s.grown.twin, s.grown.second),
+			transaction(withIdle, s.grown.idle, s.grown.second), transaction(withAll, s.registry, s.large)}},
+		{title: "A session that leaves a table behind, until the table is its user's", units: 6, rows: []*growthRow{
+			of(one, s.server, s.small, endedWithin, handOvers(s.server.endpoint(1), s.server)), of(withRoles, s.grown.crowded, s.grown.crowd, endedWithin, handOvers(s.grown.crowded.endpoint(1), s.grown.crowded))}},
+	}
+	sweeps, err := s.sweeps(spent)
+	if err != nil {
+		return nil, err
+	}
+	g.tables = append(g.tables, sweeps)
+	g.idle = s.idleCosts(ctx, spent)
+	for _, t := range g.tables {
+		if err := t.measure(ctx, o.rounds, g.idle); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.title, err)
+		}
+		t.print()
+	}
+	return g, nil
+}
+
+// endedWithin is the time in which the gateway looks after the role of an ended session.
+const endedWithin = 1500 * time.Millisecond
+
+// measure runs all rows in each round, every second round in reverse, so that a machine that
+// gets slower or faster affects all alike.
+// What a server and its PostgreSQL use without work in the same time is not counted.
+func (t *growthTable) measure(ctx context.Context, rounds int, idle []idleCost) error {
+	for round := range rounds + 1 { // the first one warms up
+		order := slices.Clone(t.rows)
+		if round%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, row := range order {
+			progress("%s, round %d of %d: %s", t.title, round, rounds, row.name)
+			began := time.Now()
+			daypass, database := row.daypass(), row.database()
+			if err := row.work(ctx, t.units); err != nil {
+				return fmt.Errorf("%s: %w", row.name, err)
+			}
+			pauseFor(ctx, row.settle)
+			if round > 0 {
+				n := time.Duration(t.units)
+				without := row.without(idle, time.Since(began))
+				row.rounds = append(row.rounds, growthCost{(row.daypass() - daypass - without.daypass) / n, (row.database() - database - without.database) / n})
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// without returns what the row's server and database use in that time without work.
+func (row *growthRow) without(idle []idleCost, d time.Duration) (c growthCost) {
+	for _, one := range idle {
+		if row.server != nil && one.server == row.server {
+			c.daypass = time.Duration(one.daypass.Seconds() * float64(d))
+		}
+		if row.on != nil && one.on == row.on {
+			c.database = time.Duration(one.database.Seconds() * float64(d))
+		}
+	}
+	return c
+}
+
+// of returns the median of a cost, and the median of its ratio to the first row's.
+func (t *growthTable) of(row *growthRow, pick func(growthCost) time.Duration) (cost time.Duration, ratio float64) {
+	var costs, ratios []float64
+	for i := range row.rounds {
+		c, first := float64(pick(row.rounds[i])), float64(pick(t.rows[0].rounds[i]))
+		costs = append(costs, c)
+		if first > 0 {
+			ratios = append(ratios, c/first)
+		}
+	}
+	if len(ratios) == 0 {
+		return time.Duration(median(costs)), 0
+	}
+	return time.Duration(median(costs)), median(ratios)
+}
+
+func ofDaypass(c growthCost) time.Duration  { return c.daypass }
+func ofDatabase(c growthCost) time.Duration { return c.database }
+
+func (t *growthTable) lines() [][]string {
+	lines := [][]string{{t.title, "Daypass, CPU µs", "ratio", "PostgreSQL, CPU µs", "ratio"}}
+	for _, row := range t.rows {
+		line := []string{row.name}
+		for _, pick := range []func(growthCost) time.Duration{ofDaypass, ofDatabase} {
+			cost, ratio := t.of(row, pick)
+			line = append(line, number(float64(cost.Nanoseconds())/1e3), fmt.Sprintf("%.2f", ratio))
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func (t *growthTable) print() {
+	var out bytes.Buffer
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, line := range t.lines() {
+		fmt.Fprintln(w, strings.Join(line, "\t")+"\t")
+	}
+	w.Flush()
+	fmt.Printf("\n%s", out.String())
+}
+
+// shared runs units of work, some at a time. start makes the function that does one.
+func shared(ctx context.Context, units int, start func() (work func() error, end func(), err error)) error {
+	var done atomic.Int64
+	errs := make([]error, 4)
+	var group sync.WaitGroup
+	for i := range errs {
+		group.Go(func() {
+			work, end, err := start()
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			defer end()
+			for done.Add(1) <= int64(units) && ctx.Err() == nil && errs[i] == nil {
+				errs[i] = work()
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+func calls(e endpoint) func(context.Context, int) error {
+	signers := e.signers()
+	var next atomic.Int64
+	return func(ctx context.Context, units int) error {
+		return shared(ctx, units, func() (func() error, func(), error) {
+			c := &caller{address: e.address, signers: signers}
+			return func() error {
+				c.next = int(next.Add(1))
+				_, err := c.call(issueForm("bench"))
+				return err
+			}, c.close, nil
+		})
+	}
+}
+
+func logonsAndEnds(to login) func(context.Context, int) error {
+	return func(ctx context.Context, units int) error {
+		config, err := to.config()
+		if err != nil {
+			return err
+		}
+		return shared(ctx, units, func() (func() error, func(), error) {
+			return func() error { _, err := logOn(config); return err }, func() {}, nil
+		})
+	}
+}
+
+func transactionsOf(to login) func(context.Context, int) error {
+	return func(ctx context.Context, units int) error {
+		config, err := to.config()
+		if err != nil {
+			return err
+		}
+		return shared(ctx, units, func() (func() error, func(), error) {
+			conn, err := open(config)
+			if err != nil {
+				return nil, nil, err
+			}
+			return func() error {
+				_, err := conn.Exec(ctx, "select 1").ReadAll()
+				return err
+			}, func() { _ = conn.Close(context.Background()) }, nil
+		})
+	}
+}
+
+// handOvers makes a table in a session without its default role, so that it belongs to the session
+// role, and waits until the gateway has given it to the user.
+func handOvers(e endpoint, s *server) func(context.Context, int) error {
+	number := 0
+	return func(ctx context.Context, units int) error {
+		for range units {
+			number++
+			if err := handOverOne(ctx, s, e, fmt.Sprintf("left_%d", number)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func handOverOne(ctx context.Context, s *server, e endpoint, table string) error {
+	to, err := issue(e, "leaver", true)
+	if err != nil {
+		return err
+	}
+	config, err := s.login(to, "disable").config()
+	if err != nil {
+		return err
+	}
+	conn, err := open(config)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "set role none; create table "+sharedSchema+"."+table+" (n int)").ReadAll()
+	if err := errors.Join(err, conn.Close(ctx)); err != nil {
+		return err
+	}
+	if conn, err = pgconn.Connect(ctx, s.site.Database.ConnString(postgres.Superuser, "bench")); err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	for {
+		result := conn.ExecParams(ctx, "select tableowner from pg_tables where tablename = $1", [][]byte{[]byte(table)}, nil, nil, nil).Read()
+		if result.Err != nil {
+			return result.Err
+		}
+		if len(result.Rows) == 1 && string(result.Rows[0][0]) == "leaver" {
+			return nil
+		}
+		pauseFor(ctx, 100*time.Millisecond)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// sweeps measures sweeps of clusters, in this process.
+func (s *stack) sweeps(spent map[*database]func() time.Duration) (*growthTable, error) {
+	t := &growthTable{title: "A sweep", units: 5}
+	for _, row := range []struct {
+		name string
+		d    *database
+	}{{"a few session roles", s.small}, {withRoles, s.grown.crowd}, {"10 000 users, 1 000 groups", s.large}} {
+		config, err := row.d.admin()
+		if err != nil {
+			return nil, err
+		}
+		admin := handover.New(dbuser.Config{Cluster: "bench", Conn: config})
+		t.rows = append(t.rows, &growthRow{name: row.name, daypass: ownCPU, database: spent[row.d], work: func(ctx context.Context, units int) error {
+			for range units {
+				if _, err := admin.Sweep(ctx, handover.SweepOptions{Unused: 24 * time.Hour}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}})
+	}
+	return t, nil
+}
+
+// idleFor is how long the servers are watched that no one uses: several sweeps of each cluster.
+const idleFor = time.Minute
+
+// idleCosts measures what servers use that no one uses.
+func (s *stack) idleCosts(ctx context.Context, spent map[*database]func() time.Duration) []idleCost {
+	list := []struct {
+		name string
+		*server
+		*database
+	}{{one, s.server, s.small}, {another, s.grown.twin, nil}, {withIdle, s.grown.idle, s.grown.second}, {withCluster, s.grown.clusters, s.grown.third},
+		{withAll + ", of which 199 do not answer", s.registry, s.large}, {withRoles, s.grown.crowded, s.grown.crowd}}
+	progress("watching idle servers for %v", idleFor)
+	costs := make([]idleCost, len(list))
+	for i, one := range list {
+		costs[i] = idleCost{name: one.name, server: one.server, on: one.database, daypass: -exactCPU(one.PID())}
+		if one.database != nil {
+			costs[i].database = -spent[one.database]()
+		}
+	}
+	pauseFor(ctx, idleFor)
+	for i, one := range list {
+		c := &costs[i]
+		c.daypass = (c.daypass + exactCPU(one.PID())) / time.Duration(idleFor.Seconds())
+		if one.database != nil {
+			c.database = (c.database + spent[one.database]()) / time.Duration(idleFor.Seconds())
+		}
+		c.resident = one.Resident()
+		fmt.Printf("idle, %s: Daypass %v, PostgreSQL %v of CPU in a second, %d MiB\n", c.name, c.daypass, c.database, c.resident>>20)
+	}
+	return costs
+}
+
+// growthMarks returns the lines between which write puts a run with a version of PostgreSQL.
+func growthMarks(major int) (begin, end []byte) {
+	return fmt.Appendf(nil, "<!-- begin: growth on PostgreSQL %d, written by scripts/bench -only growth -->\n", major),
+		fmt.Appendf(nil, "<!-- end: growth on PostgreSQL %d -->\n", major)
+}
+
+func (r *report) growthMarkdown(b *bytes.Buffer) {
+	fmt.Fprintf(b, "\n%s, %s. %s. Medians of %d rounds; others used %.0f %% of the CPUs before the run and %.0f %% after it.", r.began.UTC().Format("2 January 2006"),
+		strings.Join(r.versions, ", "), r.machine.model, r.rounds, 100*r.machine.busy[0], 100*r.machine.busy[1])
+	if r.note != "" {
+		fmt.Fprintf(b, " %s", r.note)
+	}
+	b.WriteString("\n")
+	for _, t := range r.growth.tables {
+		writeTable(b, t.lines())
+	}
+	lines := [][]string{{"A second without work", "Daypass, CPU ms", "PostgreSQL, CPU ms", "Daypass, MiB"}}
+	for _, c := range r.growth.idle {
+		database := "-"
+		if c.database > 0 {
+			database = number(c.database.Seconds() * 1e3)
+		}
+		lines = append(lines, []string{c.name, number(c.daypass.Seconds() * 1e3), database, fmt.Sprint(c.resident >> 20)})
+	}
+	writeTable(b, lines)
+	b.WriteString("\n")
+}
+
+// writeTable writes a table, the first line of which is its head.
+func writeTable(b io.Writer, table [][]string) {
+	fmt.Fprintln(b)
+	for i, line := range table {
+		fmt.Fprintf(b, "| %s |\n", strings.Join(line, " | "))
+		if i == 0 {
+			fmt.Fprintf(b, "|%s\n", strings.Repeat(" --- |", len(line)))
+		}
+	}
+}
