@@ -189,12 +189,31 @@ func (h *Handler) SignInAs(r *http.Request, who *sts.Person, in SignInCall) (key
 	return keys, nil
 }
 
+// SignInCheck is a request for something else than keys.
+type SignInCheck struct {
+	Event string // the operation
+	// ClientName and GrantType are for the record. Without a GrantType, only a refusal is
+	// recorded.
+	ClientName, GrantType string
+}
+
 // SignedIn returns ErrSignedOut if a revocation has reached a person who has signed in for all
 // IAM roles that let them in.
-func (h *Handler) SignedIn(r *http.Request, who *sts.Person) error {
-	return h.signIn(r, ssoService, "CreateToken", func(c *call) error {
-		c.unrecorded = true // no rights are given: GetRoleCredentials will be recorded
-		return c.personSignedIn(who)
+func (h *Handler) SignedIn(r *http.Request, who *sts.Person, in SignInCheck) error {
+	return h.signIn(r, ssoService, in.Event, func(c *call) error {
+		if in.GrantType != "" {
+			c.request = append(c.request, audit.String("clientName", in.ClientName), audit.String("grantType", in.GrantType))
+		}
+		c.request = append(c.request, audit.String("roleSessionName", who.Session))
+		identity := &webIdentity{}
+		if err := identity.read(c, who.Identity); err != nil {
+			return err
+		}
+		if err := c.personSignedIn(who); err != nil {
+			return err
+		}
+		c.unrecorded = in.GrantType == ""
+		return nil
 	})
 }
 

@@ -77,8 +77,8 @@ func (a signInAuthority) Assume(r *http.Request, who *sts.Person, in signin.Assu
 	return &signin.Keys{Credentials: keys.Credentials, ARN: keys.ARN}, nil
 }
 
-func (a signInAuthority) SignedIn(r *http.Request, who *sts.Person) error {
-	if err := a.Handler.SignedIn(r, who); err != nil {
+func (a signInAuthority) SignedIn(r *http.Request, who *sts.Person, in signin.Check) error {
+	if err := a.Handler.SignedIn(r, who, api.SignInCheck(in)); err != nil {
 		return refusal(err)
 	}
 	return nil

@@ -141,6 +141,21 @@ func (c *ssoClient) collect(code *string) (*ssooidc.CreateTokenOutput, error) {
 	}
 }
 
+// record returns the audit log.
+func (s *signInSite) record() string {
+	s.t.Helper()
+	var all strings.Builder
+	files, _ := filepath.Glob(filepath.Join(s.dir, "data", "audit", "*.jsonl"))
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all.Write(data)
+	}
+	return all.String()
+}
+
 // keys calls GetRoleCredentials, and GetCallerIdentity with the keys.
 func (c *ssoClient) keys(token *string, account, role string) (arn string, left time.Duration, err error) {
 	out, err := c.portal.GetRoleCredentials(c.site.t.Context(), &sso.GetRoleCredentialsInput{AccessToken: token, AccountId: &account, RoleName: &role})
@@ -221,6 +236,13 @@ func TestSSODevice(t *testing.T) {
 	} {
 		if _, _, err := c.keys(got.AccessToken, row.account, row.role); errorCode(err) != row.want {
 			t.Errorf("%s: %v, want %s", name, err, row.want)
+		}
+	}
+	record := s.record()
+	for _, want := range []string{`"eventName":"CreateToken"`, `"clientName":"botocore-client-work","grantType":"` + deviceGrant + `","roleSessionName":"ana@example.com"`,
+		`"grantType":"refresh_token"`, `"eventName":"GetRoleCredentials"`} {
+		if !strings.Contains(record, want) {
+			t.Errorf("the record lacks %s:\n%s", want, record)
 		}
 	}
 	// Logging out ends the sign-in, not only this token.

@@ -232,7 +232,7 @@ func (e *exchange) poll(client *registration, in *createTokenRequest) (map[strin
 		return nil, &oidcProblem{status: http.StatusBadRequest, exception: "AuthorizationPendingException", code: "authorization_pending",
 			description: "No one has allowed the request in a browser yet."}
 	}
-	return e.grantAccess(client, &grant{ID: code.ID, Identity: *who})
+	return e.grantAccess(client, &grant{ID: code.ID, Identity: *who}, in.GrantType)
 }
 
 // device is the page whose address a device shows. It goes to the provider first: only people

@@ -29,7 +29,7 @@ type allowing struct{}
 
 func (allowing) Roles(*http.Request, *sts.Person) ([]Role, error) { return nil, nil }
 
-func (allowing) SignedIn(*http.Request, *sts.Person) error { return nil }
+func (allowing) SignedIn(*http.Request, *sts.Person, Check) error { return nil }
 
 func (allowing) Assume(*http.Request, *sts.Person, Assumption) (*Keys, error) {
 	return &Keys{Credentials: sts.Credentials{Expiration: proofTime.Add(time.Minute)}}, nil

@@ -64,7 +64,7 @@ func (e *exchange) accessToken() (*grant, bool) {
 
 // bearer returns the person whose access token came with the request. Otherwise it has already
 // answered.
-func (e *exchange) bearer() (*sts.Person, *grant, bool) {
+func (e *exchange) bearer(event string) (*sts.Person, *grant, bool) {
 	g, ok := e.accessToken()
 	if !ok {
 		return nil, nil, false
@@ -73,7 +73,7 @@ func (e *exchange) bearer() (*sts.Person, *grant, bool) {
 		e.portalError(http.StatusUnauthorized, "The access token has expired. "+signInAgain)
 		return nil, nil, false
 	}
-	who, ended, err := e.signedIn(g)
+	who, ended, err := e.signedIn(g, Check{Event: event})
 	switch {
 	case ended != nil:
 		e.portalError(http.StatusUnauthorized, ended.Error())
@@ -132,7 +132,7 @@ func (e *exchange) roleCredentials() {
 	if !ok {
 		return
 	}
-	who, g, ok := e.bearer()
+	who, g, ok := e.bearer("GetRoleCredentials")
 	if !ok {
 		return
 	}
@@ -173,7 +173,7 @@ func (e *exchange) listAccounts() {
 	if !ok {
 		return
 	}
-	who, _, ok := e.bearer()
+	who, _, ok := e.bearer("ListAccounts")
 	if !ok {
 		return
 	}
@@ -198,7 +198,7 @@ func (e *exchange) listRoles() {
 	if !ok {
 		return
 	}
-	who, _, ok := e.bearer()
+	who, _, ok := e.bearer("ListAccountRoles")
 	if !ok {
 		return
 	}

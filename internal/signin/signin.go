@@ -75,7 +75,7 @@ type Authority interface {
 	Assume(*http.Request, *sts.Person, Assumption) (*Keys, error)
 	// SignedIn returns an error if a revocation has ended the sign-in of a person for all of
 	// their roles.
-	SignedIn(*http.Request, *sts.Person) error
+	SignedIn(*http.Request, *sts.Person, Check) error
 	// Verify checks a token of a provider.
 	Verify(r *http.Request, token string) (*sts.WebIdentity, error)
 	// Attend keeps the client's connection from being closed while the server works on the
@@ -95,6 +95,14 @@ type Assumption struct {
 	// Portal means that the person has signed in for all IAM roles that let them in, and
 	// names one of them now, whatever its ID.
 	Portal bool
+}
+
+// Check is what Authority.SignedIn is asked for.
+type Check struct {
+	Event string // the operation
+	// ClientName and GrantType are for the record. Without a GrantType, only a refusal is
+	// recorded.
+	ClientName, GrantType string
 }
 
 // Refusal is why an Authority refuses a request.

@@ -82,7 +82,7 @@ func (e *exchange) redeemClientCode(client *registration, in *createTokenRequest
 	case err != nil:
 		return nil, serverProblem("The registry cannot be written at the moment. Try again.", err)
 	}
-	return e.grantAccess(client, &grant{ID: c.ID, Identity: c.Identity})
+	return e.grantAccess(client, &grant{ID: c.ID, Identity: c.Identity}, in.GrantType)
 }
 
 // renewAccess exchanges a refresh token. It may be used any number of times, because several
@@ -95,12 +95,12 @@ func (e *exchange) renewAccess(client *registration, in *createTokenRequest) (ma
 	if !e.people.Take(g.Identity.Session, 0, e.now) {
 		return nil, slowDown("You sent too many requests at once. Try again in a minute.")
 	}
-	return e.grantAccess(client, &g)
+	return e.grantAccess(client, &g, in.GrantType)
 }
 
 // grantAccess makes the tokens of a sign-in, if it goes on.
-func (e *exchange) grantAccess(client *registration, g *grant) (map[string]any, *oidcProblem) {
-	if _, ended, err := e.signedIn(g); ended != nil || err != nil {
+func (e *exchange) grantAccess(client *registration, g *grant, grantType string) (map[string]any, *oidcProblem) {
+	if _, ended, err := e.signedIn(g, Check{"CreateToken", client.Name, grantType}); ended != nil || err != nil {
 		var refusal *Refusal
 		switch {
 		case ended != nil:
@@ -134,7 +134,7 @@ func (e *exchange) grantAccess(client *registration, g *grant) (map[string]any, 
 
 // signedIn returns the person of a token. ended tells the client why the sign-in has ended. err is
 // an error of another kind.
-func (e *exchange) signedIn(g *grant) (who *sts.Person, ended, err error) {
+func (e *exchange) signedIn(g *grant, check Check) (who *sts.Person, ended, err error) {
 	if end := e.end(&g.Identity); !e.now.Before(end.Add(-time.Second)) {
 		return nil, errors.New("The sign-in has ended after " + e.settings.Duration.String() + ". " + signInAgain), nil
 	}
@@ -148,7 +148,7 @@ func (e *exchange) signedIn(g *grant) (who *sts.Person, ended, err error) {
 	if used {
 		return nil, errors.New("The sign-in was ended with a logout. " + signInAgain), nil
 	}
-	err = e.config.Authority.SignedIn(e.r, who)
+	err = e.config.Authority.SignedIn(e.r, who, check)
 	var refusal *Refusal
 	if errors.As(err, &refusal) && refusal.Kind == SignedOut {
 		return nil, refusal, nil
