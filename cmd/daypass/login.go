@@ -75,6 +75,9 @@ func (env environment) signIn(ctx context.Context, found awsconfig.Found, remote
 	if err := login.CheckProfile(found.Profile.Name, found.Profile.Setting); err != nil {
 		return &exitError{awsconfig.ExitConfiguration, err}
 	}
+	if warning := servicesWarning(found); warning != "" {
+		fmt.Fprintln(env.stderr, warning)
+	}
 	config := login.Config{
 		Endpoint: found.Endpoint, HTTP: found.SDK.HTTPClient, Now: env.now,
 		Show: func(address string) {
@@ -113,6 +116,21 @@ func (env environment) signIn(ctx context.Context, found awsconfig.Found, remote
 	}
 	fmt.Fprintf(env.stderr, "You are signed in as %s, in the profile %s.\n", quote.Terminal(session.ARN), quote.Terminal(found.Profile.Name))
 	return nil
+}
+
+// servicesWarning returns what is missing in a profile with a services section of its own, which
+// signIn does not change, or "".
+func servicesWarning(found awsconfig.Found) string {
+	section, endpoint := found.ServiceEndpoint("signin")
+	if section == "" || section == "daypass-"+found.Profile.Name || strings.TrimRight(endpoint, "/") == strings.TrimRight(found.Endpoint, "/") {
+		return ""
+	}
+	calls := "at Amazon"
+	if endpoint != "" {
+		calls = "at " + quote.Terminal(endpoint)
+	}
+	return fmt.Sprintf("Warning: profile %s: the SDK for Go will refresh its keys %s, because of the section [services %s]. Write into that section:\n\n  signin =\n    endpoint_url = %s\n",
+		quote.Terminal(found.Profile.Name), calls, quote.Terminal(section), quote.Terminal(found.Endpoint))
 }
 
 // pastedCode prompts for the code on the terminal, or reads a line of standard input.

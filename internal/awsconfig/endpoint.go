@@ -47,6 +47,17 @@ func findEndpoint(ctx context.Context, cfg aws.Config, getenv func(string) strin
 	return "", nil
 }
 
+// ServiceEndpoint returns the services section that the profile names, or "", and the endpoint of
+// a service in it.
+func (f Found) ServiceEndpoint(service string) (section, endpoint string) {
+	for _, source := range f.SDK.ConfigSources {
+		if shared, ok := source.(config.SharedConfig); ok {
+			return shared.ServicesSectionName, shared.Services.ServiceValues[service]["endpoint_url"]
+		}
+	}
+	return "", ""
+}
+
 // hostName matches names that the AWS CLI accepts as host names.
 var hostName = regexp.MustCompile(`^(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?))*\.?$`)
 

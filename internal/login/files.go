@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // CacheDir returns the directory where the AWS CLI and SDKs keep sign-ins.
@@ -98,26 +99,59 @@ type Profile struct {
 	Services string
 }
 
+// lockPatience is how long Save waits for others that write the same file.
+const lockPatience = 10 * time.Second
+
 // Save writes the profile into an AWS configuration file, and leaves the rest of the file as it
-// is.
+// is. Sign-ins that save at the same moment wait for each other.
 func (p Profile) Save(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	unlock, err := lockFile(path, lockPatience)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	data, err := os.ReadFile(path)
 	mode := fs.FileMode(0o600)
 	switch info, statErr := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
 	case err != nil:
 		return err
 	case statErr == nil:
 		mode = info.Mode().Perm()
 	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
 	return replaceFile(path, []byte(p.edit(string(data))), mode)
 }
+
+// lockFile locks a file that is about to be replaced, with a lock on a file beside it, which stays.
+// The system releases the lock when the process ends.
+func lockFile(path string, patience time.Duration) (unlock func(), err error) {
+	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".daypass-lock")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := tryLock(f)
+		switch {
+		case err == nil:
+			return func() { f.Close() }, nil
+		case !errors.Is(err, errLocked):
+			f.Close()
+			return nil, fmt.Errorf("locking %s: %w", name, err)
+		case time.Now().After(end):
+			f.Close()
+			return nil, fmt.Errorf("%s: another process has been writing for %v: end it (%s is locked), then run the command again", path, patience, name)
+		}
+	}
+}
+
+var errLocked = errors.New("locked by another process")
 
 func (p Profile) edit(text string) string {
 	section := "profile " + p.Name

@@ -1,10 +1,13 @@
 package login
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestProfileIsWrittenAmongOthers(t *testing.T) {
@@ -78,6 +81,36 @@ func TestFilesOfASignIn(t *testing.T) {
 	setting := func(key string) string { return map[string]string{"role_arn": "x"}[key] }
 	if err := CheckProfile("work", setting); err == nil {
 		t.Error("a profile with other keys was taken")
+	}
+}
+
+// TestProfilesAreWrittenAtOnce: of many sign-ins at the same moment none loses its profile, and one
+// that cannot have the file in time says so.
+func TestProfilesAreWrittenAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "aws", "config")
+	var all sync.WaitGroup
+	for i := range 50 {
+		all.Go(func() {
+			if err := (Profile{Name: fmt.Sprint("p", i), Session: "s", Region: "r", Endpoint: "e"}).Save(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "login_session = s\n"); n != 50 {
+		t.Errorf("%d of 50 profiles are in the file", n)
+	}
+	unlock, err := lockFile(path, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if _, err := lockFile(path, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), ".config.daypass-lock") {
+		t.Errorf("a file that another process writes: %v, want what holds it", err)
 	}
 }
 
