@@ -313,6 +313,9 @@ const reading = "reading"
 // Current returns the current keyring.
 func (f *Fleet) Current() *keyring.Keyring { return f.current.Load() }
 
+// Announce announces this server again, because Self has changed.
+func (f *Fleet) Announce() { nudge(f.again) }
+
 // Err returns why the servers' records cannot be read, or nil if they can.
 func (f *Fleet) Err() error {
 	f.mu.Lock()

@@ -16,6 +16,9 @@ type Server struct {
 	Self
 	Signing string   // the key that it signs with; empty: one that a keyring file brought along
 	Roots   []string // the root keys that it has, the one that it uses first
+	// Silent reports that the server counts as gone, although it did not say that it leaves: it has
+	// crashed, or is cut off from the registry and may still have sessions.
+	Silent bool
 	// Behind reports that the server has not yet read the latest keys.
 	Behind bool
 	// Offset is how far the server's clock is ahead of the caller's, to within a fraction of a
@@ -44,6 +47,23 @@ func (f *Fleet) Servers() []Server {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.view.list(at)
+}
+
+// Peers lists Servers, and after them those that are silent for up to an hour.
+func (f *Fleet) Peers() []Server {
+	list := f.Servers()
+	live := map[string]bool{}
+	for _, s := range list {
+		live[s.ID] = true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(f.view.servers)) {
+		if s := f.view.servers[id]; !live[id] && !s.Leaving && time.Since(s.since) < buried {
+			list = append(list, Server{Self: s.Self, Roots: s.Roots, Silent: true})
+		}
+	}
+	return list
 }
 
 // Servers lists the live servers, by name. To know their clocks it waits until each has updated

@@ -188,7 +188,11 @@ func Serve(ctx context.Context, listener net.Listener, identity *Identity, servi
 }
 
 // Peer is another server and its address.
-type Peer struct{ ID, Address string }
+type Peer struct {
+	ID, Address string
+	// Silent peers have probably crashed: they get less time, and no answer is no surprise.
+	Silent bool
+}
 
 // Client sends requests to peers. Safe for concurrent use.
 type Client struct {
@@ -201,8 +205,10 @@ type Client struct {
 const (
 	// askTimeout is how long a peer may take to answer, and mostCancels how many cancel requests
 	// may be in progress.
-	askTimeout  = 2 * time.Second
-	mostCancels = 64
+	askTimeout = 2 * time.Second
+	// silentTimeout is the same for a silent peer.
+	silentTimeout = 500 * time.Millisecond
+	mostCancels   = 64
 )
 
 // NewClient returns a Client. It calls peers for the list of peers at each request.
@@ -279,7 +285,8 @@ func (c *Client) any(ctx context.Context, list []Peer, what string, request any)
 }
 
 // Sessions asks every peer for its sessions, or for the session with the identifier id. It calls
-// take with each answer, one at a time; unanswered names the peers that did not answer in time.
+// take with each answer, one at a time; unanswered names the peers, but not the silent ones, that
+// did not answer in time.
 func (c *Client) Sessions(ctx context.Context, id string, take func(server string, answer []byte) error) (unanswered []string) {
 	type result struct {
 		peer   Peer
@@ -299,7 +306,7 @@ func (c *Client) Sessions(ctx context.Context, id string, take func(server strin
 		if r.err == nil {
 			r.err = take(r.peer.ID, r.answer)
 		}
-		if r.err != nil {
+		if r.err != nil && !r.peer.Silent {
 			unanswered = append(unanswered, r.peer.ID)
 		}
 	}

@@ -71,11 +71,11 @@ func advertised(cfg *config.Config, at net.Addr) (string, error) {
 	return net.JoinHostPort(own, port), err
 }
 
-// others returns the servers that can be reached.
+// others returns the servers that can be reached, or could be until they fell silent.
 func (p *peers) others() (list []peer.Peer) {
-	for _, s := range p.member.Servers() {
+	for _, s := range p.member.Peers() {
 		if s.ID != p.member.fixed.ID && s.Peers != "" {
-			list = append(list, peer.Peer{ID: s.ID, Address: s.Peers})
+			list = append(list, peer.Peer{ID: s.ID, Address: s.Peers, Silent: s.Silent})
 		}
 	}
 	return list
@@ -127,7 +127,7 @@ func (p *peers) sessions(ctx context.Context, id string) (list []*api.Session, u
 func (p *peers) cancelElsewhere(request []byte) bool {
 	of := p.marks.of(request[4:])
 	may := map[string]bool{}
-	for _, s := range p.member.Servers() {
+	for _, s := range p.member.Peers() {
 		may[s.ID] = slices.Contains(of, s.Mark)
 	}
 	return p.client.Cancel(context.Background(), request, func(p peer.Peer) bool { return may[p.ID] })

@@ -36,6 +36,7 @@ func (s *service) shutdown(health *health, httpServer *http.Server) error {
 	health.draining.Store(true)
 	if s.member != nil {
 		s.member.leaving.Store(true)
+		s.member.Announce()
 	}
 	sessions, active := count(s.front)
 	s.log.Info("shutting down", "listeners_close_in", s.opts.ShutdownDelay, "sessions", sessions, "active", active, "sessions_end_in", s.opts.ShutdownDelay+drain)

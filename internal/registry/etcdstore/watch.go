@@ -118,13 +118,13 @@ func (w *watch) take(a answer) error {
 		w.listing = false
 	}
 	switch {
-	case code(a.err) == codes.Unavailable:
-		w.cause = a.err
+	case code(a.err) == codes.DeadlineExceeded: // which says less than another cause
 		return nil
-	case code(a.err) == codes.DeadlineExceeded:
-		return nil
+	case a.err != nil && (code(a.err) == codes.Unknown || w.revision == 0):
+		return a.err // it is about what etcd has said
 	case a.err != nil:
-		return a.err
+		w.cause = a.err // of a call that etcd refused: the next one may be answered
+		return nil
 	case a.revision < w.revision: // it was overtaken
 		return nil
 	case a.full:
