@@ -589,6 +589,9 @@ func TestServers(t *testing.T) {
 		c.stop()
 		b.frozen.Store(true)
 		time.Sleep(20 * time.Second)
+		if list := a.Peers(); len(list) != 3 || list[1].ID != "b" || !list[1].Silent || list[0].Silent {
+			t.Errorf("Peers() = %+v, want a and, silent, b and c", list)
+		}
 		for who, list := range map[string][]fleet.Server{"a": a.Servers(), "outside": lists()["outside"]} {
 			if len(list) != 1 {
 				t.Errorf("%s sees %d servers, want the one that is awake", who, len(list))

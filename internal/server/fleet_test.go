@@ -316,6 +316,25 @@ func TestRootKeyFaults(t *testing.T) {
 	}
 }
 
+// cancel sends a cancel request to a server, and waits until it closes the connection.
+func (s *served) cancel(pid uint32, key []byte) {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.where.Gateway.String())
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer conn.Close()
+	request := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
+	request = binary.BigEndian.AppendUint32(request, 80877102)
+	request = append(binary.BigEndian.AppendUint32(request, pid), key...)
+	if _, err := conn.Write(request); err != nil {
+		s.t.Error(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.Copy(io.Discard, conn)
+}
+
 // TestServersReachOneAnother: any of three servers lists every session once, ends any
 // session, and passes a cancel request on to the server that has the session.
 func TestServersReachOneAnother(t *testing.T) {
@@ -358,22 +377,6 @@ func TestServersReachOneAnother(t *testing.T) {
 
 	// A cancel request for a session at a arrives at c, as it may behind a balancer. A
 	// request with a made-up key has no effect.
-	cancel := func(to *served, pid uint32, key []byte) {
-		t.Helper()
-		conn, err := net.Dial("tcp", to.where.Gateway.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		request := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
-		request = binary.BigEndian.AppendUint32(request, 80877102)
-		request = append(binary.BigEndian.AppendUint32(request, pid), key...)
-		if _, err := conn.Write(request); err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-		_, _ = io.Copy(io.Discard, conn)
-	}
 	conn := sessions["0"].PgConn()
 	for _, to := range []*served{c, b, a} {
 		done := make(chan error, 1)
@@ -387,14 +390,14 @@ func TestServersReachOneAnother(t *testing.T) {
 		})
 		wrong := bytes.Clone(conn.SecretKey())
 		wrong[0] ^= 1
-		cancel(to, conn.PID(), wrong)
-		cancel(to, conn.PID()+1, conn.SecretKey())
+		to.cancel(conn.PID(), wrong)
+		to.cancel(conn.PID()+1, conn.SecretKey())
 		select {
 		case err := <-done:
 			t.Fatalf("a cancel request with a wrong key: %v", err)
 		default:
 		}
-		cancel(to, conn.PID(), conn.SecretKey())
+		to.cancel(conn.PID(), conn.SecretKey())
 		select {
 		case err := <-done:
 			var refused *pgconn.PgError

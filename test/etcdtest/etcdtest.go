@@ -3,6 +3,7 @@
 package etcdtest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -28,6 +30,8 @@ type Server struct {
 	t       testing.TB
 	config  *embed.Config
 	running *embed.Etcd
+	admin   *clientv3.Client // of Users
+	prefix  string           // of Users
 }
 
 // TLS names the PEM files of a server that requires client certificates.
@@ -130,6 +134,62 @@ func (s *Server) Start() {
 func (s *Server) Forget() {
 	s.t.Helper()
 	if err := os.RemoveAll(s.config.Dir); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Full makes the cluster refuse writes as one that has used up its space does, or ends that.
+func (s *Server) Full(full bool) {
+	s.t.Helper()
+	action := etcdserverpb.AlarmRequest_DEACTIVATE
+	if full {
+		action = etcdserverpb.AlarmRequest_ACTIVATE
+	}
+	maintenance := etcdserverpb.NewMaintenanceClient(s.Client().ActiveConnection())
+	_, err := maintenance.Alarm(s.t.Context(), &etcdserverpb.AlarmRequest{Action: action, MemberID: uint64(s.running.Server.MemberID()), Alarm: etcdserverpb.AlarmType_NOSPACE})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Users makes the cluster ask who it is talking to. The user may read and write under prefix, as
+// long as Grant does not take that away.
+func (s *Server) Users(user, password, prefix string) {
+	s.t.Helper()
+	s.admin = s.Client()
+	s.prefix = prefix
+	ctx := s.t.Context()
+	_, rootErr := s.admin.UserAdd(ctx, "root", "secret of root")
+	_, rootRoleErr := s.admin.UserGrantRole(ctx, "root", "root")
+	_, roleErr := s.admin.RoleAdd(ctx, "daypass")
+	_, userErr := s.admin.UserAdd(ctx, user, password)
+	_, grantErr := s.admin.UserGrantRole(ctx, user, "daypass")
+	if err := errors.Join(rootErr, rootRoleErr, roleErr, userErr, grantErr); err != nil {
+		s.t.Fatal(err)
+	}
+	s.Grant(true)
+	if _, err := s.admin.AuthEnable(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	admin, err := clientv3.New(clientv3.Config{Endpoints: []string{s.URL}, Username: "root", Password: "secret of root", DialTimeout: patience, Logger: zap.NewNop()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { admin.Close() })
+	s.admin = admin
+}
+
+// Grant gives the user of Users its rights, or takes them away.
+func (s *Server) Grant(granted bool) {
+	s.t.Helper()
+	end := clientv3.GetPrefixRangeEnd(s.prefix)
+	var err error
+	if granted {
+		_, err = s.admin.RoleGrantPermission(s.t.Context(), "daypass", s.prefix, end, clientv3.PermissionType(clientv3.PermReadWrite))
+	} else {
+		_, err = s.admin.RoleRevokePermission(s.t.Context(), "daypass", s.prefix, end)
+	}
+	if err != nil {
 		s.t.Fatal(err)
 	}
 }

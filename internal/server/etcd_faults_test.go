@@ -1,0 +1,306 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/client"
+	"github.com/daypass/daypass/internal/fleet"
+	"github.com/daypass/daypass/test/etcdtest"
+	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
+)
+
+// documentedFaults reads the table of docs/several-servers.md: for each function and each state of
+// etcd, whether it works.
+func documentedFaults(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/several-servers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells := func(line string) (list []string) {
+		for _, cell := range strings.Split(strings.Trim(line, "| "), "|") {
+			list = append(list, strings.TrimSpace(cell))
+		}
+		return list
+	}
+	_, table, found := strings.Cut(string(page), "\n| function |")
+	if !found {
+		t.Fatal("the table is missing")
+	}
+	lines := strings.Split(table, "\n")
+	states, works := cells(lines[0]), map[string]map[string]bool{}
+	for _, line := range lines[2:] {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		row := cells(line)
+		works[row[0]] = map[string]bool{}
+		for i, state := range states {
+			works[row[0]][state] = strings.HasPrefix(row[i+1], "work")
+		}
+	}
+	return works
+}
+
+// TestEtcdFaults: while etcd is slow, cut off, full or refuses, each function does what
+// docs/several-servers.md states, in time, and all work again by themselves afterwards.
+func TestEtcdFaults(t *testing.T) {
+	documented := documentedFaults(t)
+	const slow, cut, full, refused = "etcd takes a second for each answer", "cut off", "etcd is full (`NOSPACE`)", "etcd has taken the user's rights away"
+	var all sync.WaitGroup // at once, however many tests may run in parallel: they mostly wait
+	defer all.Wait()
+	for name, row := range map[string]struct {
+		members     int    // of etcd
+		state       string // in the documented table; "": everything works
+		fault, heal func(line *etcdtest.Line, etcd *etcdtest.Server)
+	}{
+		"a second":     {1, slow, func(l *etcdtest.Line, _ *etcdtest.Server) { l.Delay(time.Second) }, func(l *etcdtest.Line, _ *etcdtest.Server) { l.Delay(0) }},
+		"silent":       {1, cut, func(l *etcdtest.Line, _ *etcdtest.Server) { l.Stall(true) }, func(l *etcdtest.Line, _ *etcdtest.Server) { l.Stall(false) }},
+		"refused":      {1, cut, func(l *etcdtest.Line, _ *etcdtest.Server) { l.Cut() }, func(l *etcdtest.Line, _ *etcdtest.Server) { l.Mend() }},
+		"one of three": {3, "", func(_ *etcdtest.Line, e *etcdtest.Server) { e.Stop() }, func(_ *etcdtest.Line, e *etcdtest.Server) { e.Start() }},
+		"full":         {1, full, func(_ *etcdtest.Line, e *etcdtest.Server) { e.Full(true) }, func(_ *etcdtest.Line, e *etcdtest.Server) { e.Full(false) }},
+		"no rights":    {1, refused, func(_ *etcdtest.Line, e *etcdtest.Server) { e.Grant(false) }, func(_ *etcdtest.Line, e *etcdtest.Server) { e.Grant(true) }},
+	} {
+		all.Go(func() {
+			t.Run(name, func(t *testing.T) {
+				etcd := etcdtest.StartCluster(t, row.members)
+				line := etcdtest.NewLine(t, etcd[0].Host)
+				endpoints := []string{line.URL}
+				for _, other := range etcd[1:] {
+					endpoints = append(endpoints, other.URL)
+				}
+				more := ""
+				if row.state == refused {
+					etcd[0].Users("daypass", sitetest.AdminPassword, "daypass/")
+					more = "username: daypass, password_file: upstream.password"
+				}
+				f := newFaulty(t, startDatabase(t), endpoints, more)
+				row.fault(line, etcd[0])
+				want := func(function string) bool { return row.state == "" || documented[function][row.state] }
+				if !want("log on") {
+					pgtest.Eventually(t, "logons to be refused", func() bool { return strings.HasPrefix(f.here.refusal(f.credential), "57P03 ") })
+				} else {
+					time.Sleep(2500 * time.Millisecond) // longer than what was read before is good for
+				}
+				f.check(want)
+				began := time.Now()
+				row.heal(line, etcd[0])
+				pgtest.Eventually(t, "everything to work again", func() bool {
+					return f.here.refusal(f.credential) == "" && f.there.refusal(f.credential) == "" && f.ready() == nil && f.sessions() == nil && f.listKeys() == nil
+				})
+				t.Logf("works again after %v", time.Since(began).Round(10*time.Millisecond))
+				if want("rotate keys") {
+					settled(t, f.rotator)
+				}
+				if !want("revoke") {
+					if err := f.revoke(); err != nil {
+						t.Errorf("revoking afterwards: %v", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// faulty is two servers whose etcd has a fault, and a session at the second one for each function
+// that needs one.
+type faulty struct {
+	t               *testing.T
+	here, there     *served
+	credential      issued
+	toCancel, other *pgconn.PgConn
+	toKill          string
+	// The operators, one for each function that is used at the same time.
+	lister, viewer, rotator *Keys
+}
+
+func newFaulty(t *testing.T, database string, endpoints []string, more string) *faulty {
+	t.Helper()
+	quoted := make([]string, len(endpoints))
+	for i, endpoint := range endpoints {
+		quoted[i] = fmt.Sprintf("%q", endpoint)
+	}
+	text := adminListener + "registry: {etcd: {endpoints: [" + strings.Join(quoted, ", ") + "]"
+	if more != "" {
+		text += ", " + more
+	}
+	text += "}}\nroot_key: {file: root.key}\npeers: {listen: \"127.0.0.1:0\"}\n"
+	f := &faulty{t: t}
+	for _, s := range []**served{&f.here, &f.there} {
+		*s = newServed(t, database, text)
+		if err := (*s).site.Write("root.key", testRootKey); err != nil {
+			t.Fatal(err)
+		}
+		(*s).start()
+	}
+	f.lister, f.viewer, f.rotator = f.here.keys(), f.here.keys(), f.here.keys()
+	f.credential = f.here.issue(f.here.now())
+	known := map[string]bool{"": true}
+	for _, conn := range []**pgconn.PgConn{&f.toCancel, &f.other, new(*pgconn.PgConn)} {
+		session, err := f.there.logon(f.credential)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { session.Close(context.Background()) })
+		*conn = session.PgConn()
+		pgtest.Eventually(t, "the other server to list the session", func() bool {
+			list, _, err := f.here.operator().Sessions(t.Context(), "", "")
+			for _, s := range list {
+				if !known[s.ID] {
+					f.toKill = s.ID
+				}
+			}
+			return err == nil && !known[f.toKill]
+		})
+		known[f.toKill] = true
+	}
+	return f
+}
+
+// mostTime is the longest that a function may take on a busy machine.
+const mostTime = 30 * time.Second
+
+// check uses every function at once. TestStartWithoutEtcd has the start.
+func (f *faulty) check(want func(function string) bool) {
+	f.t.Helper()
+	type outcome struct {
+		function string
+		err      error
+		took     time.Duration
+	}
+	functions := map[string]func() error{
+		"open sessions": func() error { return f.other.Exec(f.t.Context(), "SELECT 1").Close() },
+		"issue credentials": func() error {
+			if c := f.here.issue(f.here.now()); c.status != http.StatusOK {
+				return fmt.Errorf("%d %s", c.status, c.Code)
+			}
+			return nil
+		},
+		"issue session tokens": f.sessionToken,
+		"log on": func() error {
+			if refusal := f.here.refusal(f.credential); refusal != "" {
+				return errors.New(refusal)
+			}
+			return nil
+		},
+		"list sessions": f.sessions,
+		"cancel":        f.cancel,
+		"list keys":     f.listKeys,
+		"list servers":  func() error { _, err := f.viewer.Servers(f.t.Context()); return err },
+		"reload":        f.reload,
+		"readyz":        f.ready,
+		"kill":          func() error { return f.here.operator().Terminate(f.t.Context(), f.toKill) },
+		"rotate keys":   func() error { return f.rotator.Rotate(f.t.Context(), fleet.Rotation{}) },
+		"revoke":        f.revoke,
+	}
+	outcomes := make(chan outcome, len(functions))
+	for name, do := range functions {
+		go func() {
+			began := time.Now()
+			err := do()
+			for err != nil && want(name) && time.Since(began) < mostTime { // on a busy machine etcd itself may be late
+				time.Sleep(100 * time.Millisecond)
+				err = do()
+			}
+			outcomes <- outcome{name, err, time.Since(began)}
+		}()
+	}
+	for range functions {
+		o := <-outcomes
+		f.t.Logf("%s: %v after %v", o.function, o.err, o.took.Round(10*time.Millisecond))
+		if (o.err == nil) != want(o.function) {
+			f.t.Errorf("%s: %v, want that it works: %t", o.function, o.err, want(o.function))
+		}
+		if o.took > mostTime && o.err == nil == want(o.function) {
+			f.t.Errorf("%s took %v", o.function, o.took)
+		}
+	}
+}
+
+func (f *faulty) sessionToken() error {
+	key := sitetest.Keys["admin"]
+	api := sts.New(sts.Options{Region: "us-east-1", BaseEndpoint: aws.String(f.here.where.API), Credentials: credentials.NewStaticCredentialsProvider(key[0], key[1], "")})
+	_, err := api.GetSessionToken(f.t.Context(), &sts.GetSessionTokenInput{})
+	return err
+}
+
+func (f *faulty) sessions() error {
+	list, unanswered, err := f.here.operator().Sessions(f.t.Context(), "", "")
+	if err == nil && (len(unanswered) > 0 || len(list) < 2) { // one was killed
+		err = fmt.Errorf("%d sessions, and %v have not answered", len(list), unanswered)
+	}
+	return err
+}
+
+func (f *faulty) listKeys() error {
+	_, err := f.lister.Keys(f.t.Context())
+	return err
+}
+
+func (f *faulty) ready() error {
+	if status, _, body := f.here.get("http://" + f.here.where.Admin + "/readyz"); status != http.StatusOK {
+		return errors.New(body)
+	}
+	return nil
+}
+
+func (f *faulty) revoke() error {
+	_, err := f.here.operator().Revoke(f.t.Context(), client.Selector{DBUser: "no_one", Cluster: "examplecluster"})
+	return err
+}
+
+// cancel cancels a query of the other server's session through this one.
+func (f *faulty) cancel() error {
+	done := make(chan error, 1)
+	go func() { done <- f.toCancel.Exec(context.Background(), "SELECT pg_sleep(60)").Close() }()
+	for limit := time.After(mostTime); ; {
+		f.here.cancel(f.toCancel.PID(), f.toCancel.SecretKey())
+		select {
+		case err := <-done:
+			var cancelled *pgconn.PgError
+			if errors.As(err, &cancelled) && cancelled.Code == "57014" {
+				return nil
+			}
+			return cmp.Or(err, errors.New("the query was not cancelled"))
+		case <-limit:
+			return errors.New("the request does not arrive")
+		case <-time.After(100 * time.Millisecond): // the query may not have begun
+		}
+	}
+}
+
+func (f *faulty) reload() error {
+	before := strings.Count(f.here.log.String(), "configuration reloaded")
+	text, err := os.ReadFile(f.here.config)
+	if err == nil {
+		err = os.WriteFile(f.here.config, append(text, "audit: {principal_bytes: 2000000}\n"...), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case f.here.hangup <- os.Interrupt:
+	default:
+	}
+	for limit := time.Now().Add(mostTime); strings.Count(f.here.log.String(), "configuration reloaded") == before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			return errors.New("nothing was reloaded")
+		}
+	}
+	return nil
+}
