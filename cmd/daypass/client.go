@@ -24,6 +24,7 @@ const (
 type callerFlags struct {
 	endpointURL, region, profile, caBundle string
 	noVerifySSL, allowHTTP                 bool
+	oneShot                                bool // each call has a connection of its own
 }
 
 // register adds the flags to a command. variables are the environment variables that set its
@@ -55,7 +56,7 @@ func (f *callerFlags) load(ctx context.Context, env environment, services ...str
 	const timeout = 30 * time.Second
 	found, err := awsconfig.Load(ctx, awsconfig.Settings{
 		Profile: f.profile, Region: f.region, EndpointURL: f.endpointURL, CABundle: f.caBundle, NoVerifySSL: f.noVerifySSL,
-		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode,
+		ConnectTimeout: timeout, ReadTimeout: timeout, MFACode: env.mfaCode, OneShot: f.oneShot,
 	}, services...)
 	if err != nil {
 		return found, callFailed(err)

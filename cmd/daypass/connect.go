@@ -35,6 +35,7 @@ type connectOptions struct {
 	printAs           string
 	psql              string
 	psqlArgs          []string
+	direct            bool // TLS begins without an SSLRequest; the proxy's alone
 
 	api callerFlags
 }

@@ -43,7 +43,7 @@ func (o *connectOptions) secure(to *logon, getenv func(string) string) (note str
 		return "", fmt.Errorf("PGSSLMODE is %.40q: must be one of %s", wish, strings.Join(sslModes, ", "))
 	}
 	to.sslMode = "verify-full"
-	if to.sslRootCert == "" && !hasDefaultRootCert() {
+	if to.sslRootCert == "" && defaultRootCert() == "" {
 		if !config.IsLoopback(to.host) {
 			return "", errors.New(noCA)
 		}
@@ -71,14 +71,17 @@ var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "v
 // strength returns the rank of a value of sslmode, or -1 for any other text.
 func strength(mode string) int { return slices.Index(sslModes, mode) }
 
-// hasDefaultRootCert reports whether libpq finds a CA file in its default location.
-func hasDefaultRootCert() bool {
+// defaultRootCert returns the CA file that libpq reads by default, or "" if it does not exist.
+func defaultRootCert() string {
 	dir := ""
 	if runtime.GOOS == "windows" {
 		dir = filepath.Join(os.Getenv("APPDATA"), "postgresql")
 	} else if home, err := os.UserHomeDir(); err == nil {
 		dir = filepath.Join(home, ".postgresql")
 	}
-	info, err := os.Stat(filepath.Join(dir, "root.crt"))
-	return dir != "" && err == nil && info.Mode().IsRegular()
+	path := filepath.Join(dir, "root.crt")
+	if info, err := os.Stat(path); dir == "" || err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return path
 }

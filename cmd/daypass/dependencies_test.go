@@ -83,6 +83,7 @@ var packages = []struct {
 	// Clients and commands.
 	{pkg: "internal/client", ours: []string{"internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/login", because: "a client shares no code with the server it calls"},
+	{pkg: "internal/proxy", ours: []string{"internal/pgwire", "internal/session"}, never: []string{"net/http"}, because: "it relays connections, and is given how to get a credential"},
 	{pkg: "internal/awsconfig", ours: []string{"internal/quote"}, because: "all clients find the API and fail in the same way"},
 	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/awsconfig", "internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/awscli/pyvalue", never: leaf, because: "values and their text need no files"},
@@ -91,7 +92,7 @@ var packages = []struct {
 		never: []string{"github.com/spf13/cobra"}, because: "it looks at what the server has and says what it sees; how the API is called is the commands'"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/devidp", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/proxy", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests, not part of the product.

@@ -207,7 +207,7 @@ func (o *doctorOptions) gatewayCA() (string, error) {
 	if file == systemCA {
 		return "", nil
 	}
-	if file != "" || !hasDefaultRootCert() {
+	if file != "" || defaultRootCert() == "" {
 		return file, nil
 	}
 	if runtime.GOOS == "windows" {

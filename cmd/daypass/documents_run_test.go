@@ -88,6 +88,12 @@ var documentRuns = map[string]documentRun{
 	"docs/people.md: daypass login --profile work              # opens the browser; choose an IAM role, press Sign in":                       {not: "takes a browser; TestDaypassLogin of internal/server does the same"},
 	"docs/people.md: daypass login --remote --profile work     # prints an address: open it anywhere, and paste the code that you are shown": {not: "takes a browser; TestDaypassLogin of internal/server does the same"},
 	"docs/people.md: daypass revoke --principal arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com":                              {as: "operator", want: "analyst/ana@example.com"},
+	"docs/people.md: daypass proxy --map 15432=examplecluster/dev,user=alice --map 15433=examplecluster/dev,user=alice,groups=analysts":      {not: "it stays; the next block starts it"},
+	"docs/people.md: psql 'postgresql://alice@127.0.0.1:15432/dev?sslmode=disable' -c 'SELECT current_user'": {
+		before: "daypass proxy --map 15432=examplecluster/dev,user=alice --map 15433=examplecluster/dev,user=alice,groups=analysts > proxy.out 2>&1 & " +
+			"trap 'kill '$! EXIT; until grep -q Ready proxy.out; do sleep 0.1; done",
+		want: "alice",
+	},
 	"docs/policy.md: daypass policy lint policy.json            # refuses what AWS refuses, warns of what cannot have been meant or never matches": {
 		replace: []string{"--db-user alice", "--db-user alice --cluster examplecluster"}, // the site has two
 	},
@@ -135,6 +141,7 @@ func (s *documentSite) shell(b block, spec documentRun, commands string) string 
 		}
 	}
 	script := strings.NewReplacer(append(spec.replace, s.replace...)...).Replace(commands)
+	spec.before = strings.NewReplacer(s.replace...).Replace(spec.before)
 	as := "daypass"
 	if spec.as != "" {
 		as = spec.as
@@ -192,11 +199,12 @@ func newDocumentSite(t *testing.T) *documentSite {
 		sitetest.Step{Database: "dev", SQL: "CREATE TABLE sales (region text, amount numeric); GRANT SELECT ON sales TO analysts;" +
 			"CREATE TABLE notes (owner text); ALTER TABLE notes OWNER TO alice"})}
 	s.issuer.use("second", jose.RS256, s.issuer.key)
-	host := strings.TrimPrefix(s.issuer.URL, "http://")
+	host, proxyPort := strings.TrimPrefix(s.issuer.URL, "http://"), freePort(t)
 	s.replace = []string{
 		"https://daypass.example.com:8440", "http://" + s.API, "http://127.0.0.1:8440", "http://" + s.API,
 		"https://token.example.com", s.issuer.URL, "oidc-provider/token.example.com", "oidc-provider/" + host, "token.example.com:", host + ":",
 		"port=5439", "port=" + s.Gateway[strings.LastIndexByte(s.Gateway, ':')+1:], "/var/run/token", filepath.Join(s.Dir, "token"),
+		":15432", ":" + proxyPort, "15432=", proxyPort + "=", "15433=", freePort(t) + "=",
 	}
 	s.write("token", s.issuer.token(t, "repo:example/warehouse:ref:refs/heads/main"))
 	s.write("daypass.yaml", s.configuration())

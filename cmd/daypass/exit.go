@@ -31,6 +31,7 @@ var exitCodesOf = map[string]exitCodes{
 	"daypass login":              likeAWS,
 	"daypass logout":             likeAWS,
 	"daypass whoami":             likeAWS,
+	"daypass proxy":              likeAWS,
 	"daypass redshift":           likeAWS,
 	"daypass revoke":             likeAWS,
 	"daypass sessions":           likeAWS,

@@ -94,6 +94,7 @@ this machine; "daypass serve" runs it in front of your own clusters.`,
 	root.AddCommand(newWhoamiCommand(env))
 	root.AddCommand(newCredentialProcessCommand(env))
 	root.AddCommand(newConnectCommand(env))
+	root.AddCommand(newProxyCommand(env))
 	root.AddCommand(newRedshiftCommand(env))
 	root.AddCommand(newPolicyCommand(env))
 	root.AddCommand(newRevokeCommand(env))

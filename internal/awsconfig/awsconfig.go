@@ -30,6 +30,9 @@ type Settings struct {
 	NoSignRequest bool
 	// ConnectTimeout and ReadTimeout limit the two parts of a call; 0 means no limit.
 	ConnectTimeout, ReadTimeout time.Duration
+	// OneShot gives each call a connection of its own. A process that lives for days would
+	// otherwise send a call into a connection that died while the machine was asleep.
+	OneShot bool
 	// MFACode prompts for a code of the MFA device that a profile names as mfa_serial. Optional:
 	// without it such a profile is an error.
 	MFACode func(ctx context.Context, serial string) (string, error)

@@ -33,6 +33,7 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 		WithTransportOptions(func(t *http.Transport) {
 			t.ResponseHeaderTimeout = s.ReadTimeout
 			t.TLSHandshakeTimeout = s.ConnectTimeout
+			t.DisableKeepAlives = s.OneShot
 			if s.NoVerifySSL {
 				if t.TLSClientConfig == nil {
 					t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -269,6 +269,10 @@ func (x *Exchange) copied() {
 // arrived whole.
 func (x *Exchange) Ready() bool { return x.down.kind == MsgReadyForQuery && x.down.boundary() }
 
+// LastFromServer returns the type of the server's last message, or of the one that it is sending;
+// 0 if there was none.
+func (x *Exchange) LastFromServer() byte { return x.down.kind }
+
 // Quiet reports whether the session is idle outside of a transaction, both sides have
 // sent whole messages, and the server owes no answer, not even one in doubt.
 func (x *Exchange) Quiet() bool {

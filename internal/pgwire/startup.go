@@ -39,34 +39,11 @@ func (e *StartupError) Error() string { return e.Message }
 // byte. A value can therefore not smuggle in a name. A message whose parameters are
 // refused is returned together with the error, so that it can be recorded.
 func ParseStartup(packet []byte) (*Startup, *StartupError) {
-	asked := binary.BigEndian.Uint32(packet)
-	if major := asked >> 16; major != 3 {
-		return nil, &StartupError{SQLState: StateFeatureNotSupported, Legacy: asked != 0 && major < 3, Message: fmt.Sprintf(
-			"unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", major, asked&0xffff)}
+	asked, given, failed := SplitStartup(packet)
+	if failed != nil {
+		return nil, failed
 	}
 	m := &Startup{Version: min(asked, Version32)}
-
-	badLayout := &StartupError{SQLState: StateProtocolViolation, Message: "invalid startup packet layout: expected terminator as last byte"}
-	body := packet[4:]
-	var given []Param
-	for {
-		name, rest, ok := CutString(body)
-		if !ok || name == "" {
-			if !ok || len(rest) != 0 {
-				return nil, badLayout
-			}
-			break
-		}
-		value, rest, ok := CutString(rest)
-		if !ok {
-			return nil, badLayout
-		}
-		body = rest
-		if given == nil {
-			given = make([]Param, 0, 8)
-		}
-		given = append(given, Param{name, value})
-	}
 	if err := m.take(given); err != nil {
 		return m, err
 	}
@@ -82,6 +59,36 @@ func ParseStartup(packet []byte) (*Startup, *StartupError) {
 		m.negotiate = nil
 	}
 	return m, nil
+}
+
+// SplitStartup reads a start-up message as ParseStartup does, and returns the version and the
+// parameters as the client sent them, in their order.
+func SplitStartup(packet []byte) (version uint32, params []Param, failed *StartupError) {
+	version = binary.BigEndian.Uint32(packet)
+	if major := version >> 16; major != 3 {
+		return version, nil, &StartupError{SQLState: StateFeatureNotSupported, Legacy: version != 0 && major < 3, Message: fmt.Sprintf(
+			"unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", major, version&0xffff)}
+	}
+	badLayout := &StartupError{SQLState: StateProtocolViolation, Message: "invalid startup packet layout: expected terminator as last byte"}
+	body := packet[4:]
+	for {
+		name, rest, ok := CutString(body)
+		if !ok || name == "" {
+			if !ok || len(rest) != 0 {
+				return version, nil, badLayout
+			}
+			return version, params, nil
+		}
+		value, rest, ok := CutString(rest)
+		if !ok {
+			return version, nil, badLayout
+		}
+		body = rest
+		if params == nil {
+			params = make([]Param, 0, 8)
+		}
+		params = append(params, Param{name, value})
+	}
 }
 
 // AppendNegotiation appends a NegotiateProtocolVersion message where one is due: the

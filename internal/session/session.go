@@ -113,6 +113,9 @@ type Config struct {
 	FromClient, FromUpstream []byte
 	// Status is the transaction status of the upstream's ReadyForQuery.
 	Status byte
+	// Lost is what the client is told when the upstream connection ends and the server has not
+	// said why. Empty: nothing, if the server closed it, and a general message if it broke.
+	Lost string
 	// HalfClose is how long the server may be silent after the client has closed its
 	// sending side.
 	HalfClose time.Duration
@@ -431,6 +434,8 @@ func (s *Session) serverDone(readErr, writeErr error) {
 	case s.phase >= stopping:
 	case writeErr != nil:
 		s.endLocked(&Cause{Reason: ReasonClientGone, Imposed: true, Err: writeErr})
+	case s.config.Lost != "" && !s.leaving && !s.closed && !timedOut(readErr) && s.exchange.LastFromServer() != pgwire.MsgErrorResponse:
+		s.endLocked(&Cause{Reason: ReasonServerGone, SQLState: pgwire.StateAdminShutdown, Message: s.config.Lost, Err: readErr})
 	case errors.Is(readErr, io.EOF):
 		s.endLocked(&Cause{Reason: ReasonServerClosed})
 	case timedOut(readErr) && s.phase == halfClosed:

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/redshift"
+
+	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/internal/proxy"
+)
+
+// proxyAccess gets credentials for the connections of the proxy. It calls the API a few times
+// at once, whatever the number of connections, and opens one browser for all of them.
+type proxyAccess struct {
+	ctx     context.Context // of the proxy
+	env     environment
+	browser bool
+	calls   chan struct{} // a place for each call in progress
+
+	mu       sync.Mutex // guards profiles
+	profiles map[callerFlags]*proxyProfile
+}
+
+// proxyProfile is the access key of one profile.
+type proxyProfile struct {
+	turn chan struct{} // whoever has put something in reads or changes what follows
+	// found is kept for profiles without a sign-in, whose keys may be costly to get. What a
+	// sign-in left is read each time: signing in and out has effect at once.
+	found   *awsconfig.Found
+	attempt *signInAttempt
+}
+
+// signInAttempt is a browser that is open for a person to sign in.
+type signInAttempt struct {
+	done chan struct{}
+	err  error // once done is closed
+	over time.Time
+}
+
+const (
+	// concurrentCalls is how many connections get a credential at once.
+	concurrentCalls = 8
+	// browserPause is how long after a failed sign-in the browser is not opened again.
+	browserPause = 30 * time.Second
+)
+
+func newProxyAccess(ctx context.Context, env environment, browser bool) *proxyAccess {
+	return &proxyAccess{ctx: ctx, env: env, browser: browser, calls: make(chan struct{}, concurrentCalls), profiles: map[callerFlags]*proxyProfile{}}
+}
+
+// open gets a credential. The error is a *proxy.Refusal.
+func (a *proxyAccess) open(ctx context.Context, to connectOptions, database string) (*proxy.Logon, error) {
+	to.database = database
+	to.api.oneShot = true
+	profile := a.profile(to.api)
+	found, err := a.keys(ctx, profile, to.api)
+	if err != nil {
+		return nil, refusalOf(ctx, err)
+	}
+	logon, err := a.ask(ctx, found, to)
+	if err != nil {
+		profile.forget(ctx, found)
+		return nil, refusalOf(ctx, err)
+	}
+	return logon, nil
+}
+
+// ask calls the API.
+func (a *proxyAccess) ask(ctx context.Context, found *awsconfig.Found, to connectOptions) (*proxy.Logon, error) {
+	select {
+	case a.calls <- struct{}{}:
+		defer func() { <-a.calls }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	client := redshift.NewFromConfig(found.SDK, func(options *redshift.Options) { options.BaseEndpoint = aws.String(found.Endpoint) })
+	var at logon
+	if err := to.locate(ctx, client, &at); err != nil {
+		return nil, err
+	}
+	if _, err := to.secure(&at, func(name string) string {
+		if name == "PGSSLMODE" { // it is for other servers
+			return ""
+		}
+		return os.Getenv(name)
+	}); err != nil {
+		return nil, err
+	}
+	roots, err := at.roots()
+	if err != nil {
+		return nil, err
+	}
+	seconds, err := to.check()
+	if err != nil {
+		return nil, err
+	}
+	if err := to.ask(ctx, client, seconds, &at); err != nil {
+		return nil, err
+	}
+	return &proxy.Logon{User: at.user, Database: at.database, Password: at.password.Reveal(),
+		Gateway: proxy.Gateway{Host: at.host, Port: at.port, TLS: &proxy.TLS{Mode: at.sslMode, Roots: roots}, Direct: to.direct}}, nil
+}
+
+// roots reads the CA certificates that the gateway is checked with, as libpq finds them.
+func (l *logon) roots() ([]byte, error) {
+	path := l.sslRootCert
+	if path == systemCA {
+		return nil, nil
+	}
+	if path == "" {
+		if path = defaultRootCert(); path == "" {
+			return nil, nil
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("the CA certificate of the gateway: %w", err)
+	}
+	return data, nil
+}
+
+func (a *proxyAccess) profile(flags callerFlags) *proxyProfile {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := a.profiles[flags]
+	if p == nil {
+		p = &proxyProfile{turn: make(chan struct{}, 1)}
+		a.profiles[flags] = p
+	}
+	return p
+}
+
+// forget makes the next connection read the keys anew: they may have been replaced.
+func (p *proxyProfile) forget(ctx context.Context, found *awsconfig.Found) {
+	select {
+	case p.turn <- struct{}{}:
+		if p.found == found {
+			p.found = nil
+		}
+		<-p.turn
+	case <-ctx.Done():
+	}
+}
+
+// keys returns the configuration of the API with an access key that is good. It waits for a
+// person to sign in if that is needed.
+func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFlags) (*awsconfig.Found, error) {
+	for {
+		select {
+		case p.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		found, attempt, err := a.keysLocked(ctx, p, flags)
+		<-p.turn
+		if attempt == nil {
+			return found, err
+		}
+		select {
+		case <-attempt.done:
+			if attempt.err != nil {
+				return nil, attempt.err
+			}
+		case <-ctx.Done():
+			return nil, signInRefusal(found.Profile.Name, "Sign in at the browser that has opened, then connect again. Or run: ")
+		}
+	}
+}
+
+// keysLocked is keys without waiting for a person: it returns the attempt to wait for.
+func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags callerFlags) (*awsconfig.Found, *signInAttempt, error) {
+	found := p.found
+	if found == nil {
+		loaded, err := flags.load(ctx, a.env, "redshift")
+		if err != nil {
+			return nil, nil, err
+		}
+		found = &loaded
+	}
+	_, err := found.SDK.Credentials.Retrieve(ctx)
+	switch {
+	case err == nil:
+		if found.Profile.Setting(awsconfig.LoginSession) == "" {
+			p.found = found
+		}
+		return found, nil, nil
+	case !awsconfig.NeedsSignIn(found.Profile, err):
+		p.found = nil
+		return nil, nil, err
+	}
+	name := found.Profile.Name
+	if p.attempt != nil {
+		select {
+		case <-p.attempt.done:
+			if p.attempt.err != nil && a.env.now().Sub(p.attempt.over) < browserPause {
+				return nil, nil, p.attempt.err
+			}
+		default:
+			return found, p.attempt, nil
+		}
+	}
+	if !a.browser || !hasBrowser(os.Getenv) {
+		return nil, nil, signInRefusal(name, "Run, then connect again: ")
+	}
+	attempt := &signInAttempt{done: make(chan struct{})}
+	p.attempt = attempt
+	go func() {
+		if err := a.env.signIn(a.ctx, *found, false); err != nil {
+			refusal := signInRefusal(name, "Run, then connect again: ")
+			refusal.Detail = awsconfig.Plainly(err).Error()
+			attempt.err, attempt.over = refusal, a.env.now()
+		}
+		close(attempt.done)
+	}()
+	return found, attempt, nil
+}
+
+// hasBrowser reports whether opening a browser can be of use: the person sits at this machine.
+func hasBrowser(getenv func(string) string) bool {
+	if getenv("BROWSER") != "" {
+		return true
+	}
+	return getenv("SSH_CONNECTION") == "" && (runtime.GOOS == "darwin" || runtime.GOOS == "windows" || getenv("DISPLAY") != "" || getenv("WAYLAND_DISPLAY") != "")
+}
+
+func signInRefusal(profile, hint string) *proxy.Refusal {
+	return &proxy.Refusal{SQLState: "28000", Message: fmt.Sprintf("your sign-in is over, in the profile \"%s\"", profile), Hint: hint + "daypass login --profile " + profile}
+}
+
+// refusalOf is what a client is told of an error.
+func refusalOf(ctx context.Context, err error) *proxy.Refusal {
+	var known *proxy.Refusal
+	if errors.As(err, &known) {
+		return known
+	}
+	if ctx.Err() != nil {
+		return &proxy.Refusal{SQLState: "08001", Message: "no credential within a minute: the API does not answer", Hint: "Try again. `daypass doctor` looks at what is wrong."}
+	}
+	text, advice, _ := strings.Cut(awsconfig.Plainly(err).Error(), "\n\n")
+	r := &proxy.Refusal{SQLState: "08001", Message: text}
+	if strings.Contains(advice, "redshift:DescribeClusters") {
+		r.Hint = "Ask for the permission redshift:DescribeClusters, or add host=HOST,port=PORT to the map."
+	} else if advice != "" {
+		r.Hint = advice
+	}
+	var api *awsconfig.APIError
+	if errors.As(awsconfig.Explain(err), &api) {
+		switch code := api.Code; {
+		case strings.HasPrefix(code, "AccessDenied"):
+			r.SQLState = "42501"
+		case strings.HasPrefix(code, "Throttling"):
+			r.SQLState = "53300"
+		case strings.HasPrefix(code, "ExpiredToken"), code == "InvalidClientTokenId", code == "SignatureDoesNotMatch":
+			r.SQLState = "28000"
+		default:
+			r.SQLState = "08004"
+		}
+	}
+	return r
+}

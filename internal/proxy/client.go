@@ -1,0 +1,241 @@
+package proxy
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/daypass/daypass/internal/pgwire"
+	"github.com/daypass/daypass/internal/session"
+)
+
+// serve handles one connection of a client, from its first byte to its end.
+func (p *Proxy) serve(o *port, conn net.Conn) {
+	defer conn.Close()
+	m := o.to.Load()
+	log := p.log.With("to", m.Name)
+	if err := p.admit(conn); err != nil {
+		log.Warn("refused", "error", err)
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(startTime))
+	in := pgwire.NewReader(conn)
+	version, params, err := p.greet(o, conn, in)
+	if err == nil && params == nil {
+		return // a cancel request
+	}
+	if err == nil && p.connections.Load() > maxConnections {
+		err = refuse(pgwire.StateTooManyConnections, "daypass proxy has %d connections, which is its limit", maxConnections)
+	}
+	if err != nil {
+		tell(conn, err)
+		log.Warn("refused", "error", err)
+		return
+	}
+	if name := last(params, "application_name"); name != "" {
+		log = log.With("application", pgwire.Clip(name))
+	}
+	began := time.Now()
+	up, err := p.openSession(m, conn, in, version, params)
+	if err != nil {
+		tell(conn, err)
+		var refused *Refusal
+		errors.As(err, &refused)
+		log.Warn("no session", "error", err, "sqlstate", refused.SQLState)
+		return
+	}
+	log.Info("session", "user", up.user, "database", up.database, "took", time.Since(began).Round(time.Millisecond))
+	p.relay(o, conn, in, up, log)
+}
+
+// admit checks whose the connection is.
+func (p *Proxy) admit(conn net.Conn) error {
+	known := CheckTCP
+	if conn.LocalAddr().Network() == "unix" {
+		known = CheckUnix
+	}
+	if !known {
+		return nil
+	}
+	user, err := peerUser(conn)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot tell whose connection %s is: %w", conn.RemoteAddr(), err)
+	case user != p.owner:
+		return fmt.Errorf("the connection is of user %d, and only user %d may connect", user, p.owner)
+	}
+	return nil
+}
+
+// greet reads up to the start-up message. params is nil for a cancel request that was carried
+// out.
+func (p *Proxy) greet(o *port, conn net.Conn, in *pgwire.Reader) (version uint32, params []pgwire.Param, err error) {
+	const tlsHandshake = 0x16
+	first, err := in.Peek()
+	if err != nil {
+		return 0, nil, fmt.Errorf("the client sent nothing: %w", err)
+	}
+	if first == tlsHandshake {
+		return 0, nil, errors.New("the client begins with TLS: give it sslmode=disable (the connection stays on this machine)")
+	}
+	var askedTLS, askedGSS bool
+	for {
+		packet, err := in.Packet(4 + pgwire.MaxStartupPacket)
+		switch {
+		case errors.Is(err, pgwire.ErrTooLong):
+			return 0, nil, errors.New("the client does not speak the PostgreSQL protocol")
+		case err != nil:
+			return 0, nil, fmt.Errorf("the client left before its start-up message: %w", err)
+		}
+		switch code := binary.BigEndian.Uint32(packet); {
+		case code == pgwire.CancelRequest:
+			p.cancelQuery(o, packet[4:])
+			return 0, nil, nil
+		case code == pgwire.SSLRequest && !askedTLS, code == pgwire.GSSENCRequest && !askedGSS:
+			askedTLS, askedGSS = askedTLS || code == pgwire.SSLRequest, askedGSS || code == pgwire.GSSENCRequest
+			if _, err := conn.Write([]byte{pgwire.Declined}); err != nil {
+				return 0, nil, err
+			}
+		default:
+			version, params, failed := pgwire.SplitStartup(packet)
+			if failed != nil {
+				return 0, nil, refuse(failed.SQLState, "%s", failed.Message)
+			}
+			if params == nil {
+				return 0, nil, refuse(pgwire.StateInvalidAuthorization, "no PostgreSQL user name specified in startup packet")
+			}
+			return version, params, nil
+		}
+	}
+}
+
+// tell sends an error to the client, if there is one for it.
+func tell(conn net.Conn, err error) {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		return
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = conn.Write(pgwire.AppendError(nil, pgwire.ErrorFields{Severity: pgwire.Fatal, SQLState: r.SQLState, Message: r.Message, Detail: r.Detail, Hint: r.Hint}))
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// last returns the last value of a parameter, which is the one that counts.
+func last(params []pgwire.Param, name string) (value string) {
+	for _, p := range params {
+		if p.Name == name {
+			value = p.Value
+		}
+	}
+	return value
+}
+
+// openSession opens the upstream session of a client. The error is a *Refusal.
+func (p *Proxy) openSession(m *Map, conn net.Conn, in *pgwire.Reader, version uint32, params []pgwire.Param) (*upstream, error) {
+	database, err := choose(m, last(params, "database"))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, openTime+logonTime)
+	defer cancel()
+	// A client that gives up must not leave a credential or a session behind.
+	awaited := watch(conn, in, cancel)
+	up, err := p.logon(ctx, m, database, version, params)
+	gone := awaited()
+	if err != nil && p.ctx.Err() != nil {
+		err = refuse(pgwire.StateCannotConnectNow, "daypass proxy is stopping")
+	}
+	var refused *Refusal
+	switch {
+	case err == nil && gone != nil:
+		up.conn.Abort()
+		return nil, refuse(pgwire.StateConnectionFailure, "the client left before it was logged on")
+	case err == nil || errors.As(err, &refused):
+	case gone != nil:
+		err = refuse(pgwire.StateConnectionFailure, "the client left before it was logged on")
+	default:
+		err = refuse(pgwire.StateCannotConnect, "%s", err)
+	}
+	return up, err
+}
+
+// choose returns the database to ask a credential for.
+func choose(m *Map, asked string) (string, error) {
+	switch {
+	case m.Database == "" && asked == "":
+		return "", refuse(pgwire.StateUndefinedDatabase, "%s: no database: name one in the connection", m.Name)
+	case m.Database == "" || asked == m.Database:
+		return asked, nil
+	case asked == "":
+		return m.Database, nil
+	}
+	r := refuse(pgwire.StateUndefinedDatabase, "database \"%s\" is not the one of this port: it leads to \"%s\"", pgwire.Clip(asked), m.Database)
+	r.Hint = fmt.Sprintf("Connect with dbname=%s. A map of CLUSTER/* lets the client choose.", m.Database)
+	return "", r
+}
+
+// watch waits for the client while something else is done for it, and calls cancel if the client
+// leaves. The returned function ends the watch; its error says that the client is gone.
+func watch(conn net.Conn, in *pgwire.Reader, cancel func()) func() error {
+	_ = conn.SetDeadline(time.Time{})
+	result := make(chan error, 1)
+	go func() {
+		_, err := in.Peek()
+		if err != nil {
+			cancel()
+		}
+		result <- err
+	}()
+	return func() error {
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+		err := <-result
+		_ = conn.SetReadDeadline(time.Time{})
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			return nil
+		}
+		return err
+	}
+}
+
+// relay runs a session until it has ended.
+func (p *Proxy) relay(o *port, conn net.Conn, in *pgwire.Reader, up *upstream, log *slog.Logger) {
+	ended := make(chan session.Cause, 1)
+	s := session.New(session.Config{
+		Client: session.NewConn(conn, nil), Upstream: up.conn, FromClient: in.Rest(), FromUpstream: up.ahead, Status: up.status,
+		HalfClose:   halfCloseTime,
+		Lost:        "terminating connection because the one to the gateway was lost: connect again",
+		CancelQuery: func() { _ = up.live.cancel() },
+		Ended:       func(c session.Cause) { ended <- c },
+	})
+	key := string(up.live.key)
+	p.mu.Lock()
+	p.sessions[s] = struct{}{}
+	p.mu.Unlock()
+	if key != "" {
+		o.mu.Lock()
+		o.live[key] = up.live
+		o.mu.Unlock()
+	}
+	// The client may use its cancel key as soon as it has it.
+	if _, err := conn.Write(up.greeting); err != nil {
+		s.End(session.Cause{Reason: session.ReasonClientGone, Imposed: true, Err: err})
+	}
+	s.Start()
+	cause := <-ended
+	p.mu.Lock()
+	delete(p.sessions, s)
+	p.mu.Unlock()
+	o.mu.Lock()
+	delete(o.live, key)
+	o.mu.Unlock()
+	if cause.Reason != session.ReasonClientClosed && cause.Reason != session.ReasonClientGone {
+		log.Warn("session ended", "reason", cause.Reason, "error", cause.Err)
+	}
+}

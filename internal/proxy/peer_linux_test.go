@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestPeerUser asks the system whose real connections are, with each kind of socket.
+func TestPeerUser(t *testing.T) {
+	for _, row := range []struct{ network, listen, dial string }{
+		{"tcp", "127.0.0.1:0", ""}, {"tcp", "[::1]:0", ""}, {"unix", filepath.Join(t.TempDir(), "s"), ""}, {"tcp", "127.0.0.1:0", "mapped"},
+	} {
+		l, err := net.Listen(row.network, row.listen)
+		if err != nil {
+			t.Logf("%s: %v", row.listen, err) // a machine without IPv6
+			continue
+		}
+		defer l.Close()
+		client := dialRow(t, l.Addr(), row.dial == "mapped")
+		defer client()
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if user, err := peerUser(conn); err != nil || user != os.Getuid() {
+			t.Errorf("%v: peerUser = %d, %v, want %d", row, user, err, os.Getuid())
+		}
+	}
+}
+
+// dialRow connects, with an IPv6 socket for IPv4 if mapped, as Java does. It returns how to close
+// the connection.
+func dialRow(t *testing.T, to net.Addr, mapped bool) func() {
+	t.Helper()
+	if !mapped {
+		conn, err := net.Dial(to.Network(), to.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() { conn.Close() }
+	}
+	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Skipf("no IPv6 sockets: %v", err)
+	}
+	address := &syscall.SockaddrInet6{Port: to.(*net.TCPAddr).Port, Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16()}
+	if err := syscall.Connect(fd, address); err != nil {
+		t.Fatal(err)
+	}
+	return func() { syscall.Close(fd) }
+}
+
+func TestPeerUserOfAClosedSocket(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client := dialRow(t, l.Addr(), false)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client()
+	_, _ = conn.Read(make([]byte, 1)) // the end of the stream has arrived
+	if user, err := peerUser(conn); err == nil {
+		t.Errorf("peerUser = %d for a socket that is closed, want an error", user)
+	}
+}
+
+const heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+// FuzzFindSocket: the user of a row is found, wherever it stands, and no other row is taken for
+// it.
+func FuzzFindSocket(f *testing.F) {
+	f.Add(uint16(50000), uint16(15432), uint32(1000), uint8(1), "")
+	f.Add(uint16(1), uint16(2), uint32(0), uint8(6), "   0: 0100007F:3C48 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0\n")
+	f.Fuzz(func(t *testing.T, from, to uint16, user uint32, state uint8, before string) {
+		peer, us := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), from), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to)
+		local, remote := socketAddress(peer, false), socketAddress(us, false)
+		row := fmt.Sprintf("   1: %s %s %02X 00000000:00000000 00:00000000 00000000 %5d        0 37 1 0\n", local, remote, state, user)
+		if before != "" && !strings.HasSuffix(before, "\n") {
+			before += "\n"
+		}
+		strange := strings.Contains(before, local) || len(before) > 1000
+		got, found, err := findSocket(strings.NewReader(heading+before+row), local, remote)
+		if strange {
+			return
+		}
+		if found != (state == 1) || found && (err != nil || got != int(user)) {
+			t.Fatalf("findSocket = %d, %t, %v for\n%s", got, found, err, row)
+		}
+		if _, found, _ := findSocket(strings.NewReader(heading+row), remote, local); found && local != remote {
+			t.Fatalf("the row of the other end is found")
+		}
+	})
+}

@@ -1,0 +1,278 @@
+// Package proxy serves `daypass proxy`: ports and Unix sockets on a person's machine, for
+// PostgreSQL clients that cannot get a credential themselves.
+//
+//	client → proxy      SSLRequest, GSSENCRequest: declined; start-up message, any user
+//	proxy  → API        a fresh credential, by Map.Open; it may wait until the person signs in
+//	proxy  → gateway    TLS, the client's start-up message with the credential's user and
+//	                    database, the password
+//	gateway → client    what the gateway answers, but for its request for the password
+//	both ways           bytes, by package session
+//
+// A client proves nothing, so only the machine protects a port: the listeners are on loopback
+// addresses or in a directory of the user's, and where the system tells whose a connection is
+// (CheckTCP, CheckUnix), only the user of this process may connect.
+//
+// Nothing is kept between connections: each has a credential and a connection to the gateway of
+// its own, so a machine that was asleep goes on with its next connection.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/daypass/daypass/internal/pgwire"
+	"github.com/daypass/daypass/internal/session"
+)
+
+const (
+	// startTime is how long a client may take for its start-up message.
+	startTime = 10 * time.Second
+	// openTime is how long Map.Open may take. It includes the time in which a person signs in.
+	openTime = 60 * time.Second
+	// logonTime is how long the gateway may take, from the connection to ReadyForQuery. A gateway
+	// that cannot reach its cluster takes up to 10 seconds to say so.
+	logonTime = 20 * time.Second
+	// cancelTime is how long a cancel request may take.
+	cancelTime = 10 * time.Second
+	// halfCloseTime is how long the gateway may be silent after the client has closed its
+	// sending side.
+	halfCloseTime = 30 * time.Second
+	// maxConnections bounds the connections of all ports, in whatever state.
+	maxConnections = 1000
+)
+
+// Map is a port or a socket, and the sessions that it leads to.
+type Map struct {
+	// Name is for messages: "warehouse/dev as alice".
+	Name string
+	// Port is the TCP port on the loopback addresses. With Directory it is the number in the
+	// name of the Unix socket.
+	Port int
+	// Directory is that of a Unix socket. Empty: TCP.
+	Directory string
+	// Database is the only database. Empty: the client names one.
+	Database string
+	// Open gets a credential for a database. Its error may be a *Refusal.
+	Open func(ctx context.Context, database string) (*Logon, error)
+}
+
+// Logon is how to log on at a gateway.
+type Logon struct {
+	Gateway
+	User, Database, Password string
+}
+
+// Gateway is where a gateway is, and how its certificate is checked.
+type Gateway struct {
+	Host string
+	Port int
+	TLS  *TLS
+	// Direct starts TLS at once, without an SSLRequest.
+	Direct bool
+}
+
+// Refusal is an error for the client.
+type Refusal struct {
+	SQLState, Message, Detail, Hint string
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+func refuse(state, format string, args ...any) *Refusal {
+	return &Refusal{SQLState: state, Message: fmt.Sprintf(format, args...)}
+}
+
+// Proxy accepts connections. Make it with New; safe for concurrent use.
+type Proxy struct {
+	log   *slog.Logger
+	owner int // the user that may connect
+
+	ctx    context.Context // ends when the proxy stops opening sessions
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // connections
+
+	connections atomic.Int64
+
+	mu       sync.Mutex // guards what follows
+	ports    map[string]*port
+	sessions map[*session.Session]struct{}
+	closed   bool
+}
+
+// port is one Map with its listeners and the sessions that came through it.
+type port struct {
+	address   string
+	listeners []net.Listener
+	to        atomic.Pointer[Map]
+
+	mu   sync.Mutex              // guards live
+	live map[string]*liveSession // by the body of their BackendKeyData
+}
+
+// liveSession is what a cancel request needs.
+type liveSession struct {
+	gateway Gateway
+	key     []byte
+}
+
+// New returns a Proxy without ports.
+func New(log *slog.Logger) *Proxy {
+	p := &Proxy{log: log, owner: currentUser(), ports: map[string]*port{}, sessions: map[*session.Session]struct{}{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// Apply replaces the maps. Sessions continue, and so do listeners of the same port or socket. If
+// a new port cannot be listened on, nothing changes, and the error names every such map.
+func (p *Proxy) Apply(maps []*Map) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errors.New("the proxy is stopping")
+	}
+	next := map[string]*port{}
+	var fresh []*port
+	var errs []error
+	for _, m := range maps {
+		address := m.address()
+		switch old := p.ports[address]; {
+		case next[address] != nil:
+			errs = append(errs, fmt.Errorf("%s: %s is taken by another map, of %s: choose another port", m.Name, address, next[address].to.Load().Name))
+		case old != nil:
+			next[address] = old
+		default:
+			listeners, err := listen(m)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
+				continue
+			}
+			one := &port{address: address, listeners: listeners, live: map[string]*liveSession{}}
+			one.to.Store(m)
+			next[address] = one
+			fresh = append(fresh, one)
+		}
+	}
+	if len(errs) > 0 {
+		for _, one := range fresh {
+			one.close()
+		}
+		return errors.Join(errs...)
+	}
+	for _, m := range maps {
+		next[m.address()].to.Store(m)
+	}
+	for address, old := range p.ports {
+		if next[address] == nil {
+			old.close()
+		}
+	}
+	p.ports = next
+	for _, one := range fresh {
+		for _, l := range one.listeners {
+			go p.accept(one, l)
+		}
+	}
+	return nil
+}
+
+func (o *port) close() {
+	for _, l := range o.listeners {
+		l.Close()
+	}
+}
+
+func (p *Proxy) accept(o *port, l net.Listener) {
+	pause := time.Millisecond
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			p.log.Warn("cannot accept a connection", "port", o.address, "error", err)
+			time.Sleep(pause) // out of descriptors, most likely
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = time.Millisecond
+		if !p.enter() {
+			conn.Close()
+			return
+		}
+		go func() {
+			defer p.leave()
+			p.serve(o, conn)
+		}()
+	}
+}
+
+// enter counts a connection. It is false when the proxy stops.
+func (p *Proxy) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.wg.Add(1)
+	p.connections.Add(1)
+	return true
+}
+
+func (p *Proxy) leave() {
+	p.connections.Add(-1)
+	p.wg.Done()
+}
+
+// stopped is the end of sessions when the proxy stops.
+var stopped = session.Cause{Reason: "proxy stopped", SQLState: pgwire.StateAdminShutdown, Message: "terminating connection because daypass proxy is stopping", Imposed: true}
+
+// Close closes the ports. Idle sessions end at once, with 57P01; others may finish what they do
+// until ctx ends, and are cancelled then. It returns when all have ended.
+func (p *Proxy) Close(ctx context.Context) {
+	p.mu.Lock()
+	p.closed = true
+	for _, o := range p.ports {
+		o.close()
+	}
+	p.mu.Unlock()
+	p.cancel()
+	over := make(chan struct{})
+	go func() {
+		p.wg.Wait()
+		close(over)
+	}()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for patient := true; ; {
+		for _, s := range p.open() {
+			switch {
+			case !patient:
+				s.CancelAndEnd(stopped)
+			case s.Status() == pgwire.StatusIdle:
+				s.End(stopped)
+			}
+		}
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+			patient = ctx.Err() == nil
+		}
+	}
+}
+
+func (p *Proxy) open() []*session.Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]*session.Session, 0, len(p.sessions))
+	for s := range p.sessions {
+		all = append(all, s)
+	}
+	return all
+}

@@ -1,0 +1,8 @@
+package proxy
+
+const unixSockets = false
+
+// currentUser is of no use on Windows, where connections are not checked.
+func currentUser() int { return -1 }
+
+func checkDirectory(string) error { return nil }

@@ -1,0 +1,16 @@
+package proxy
+
+import (
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// giveUp makes a connection fail when what was sent has not been acknowledged for that long. An
+// error does not matter.
+func giveUp(raw syscall.RawConn, after time.Duration) {
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RXT_CONNDROPTIME, int(after.Seconds()))
+	})
+}
