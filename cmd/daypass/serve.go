@@ -55,13 +55,13 @@ third one kills the process.`,
 			defer signal.Stop(hangup)
 			hurry, quiet := secondSignal()
 			defer quiet()
-			go server.TidyMemory(cmd.Context())
 			return server.Run(cmd.Context(), cfg, server.Options{
 				Version: buildVersion(),
 				Log:     log,
 				Now:     env.now,
 				Drain:   time.Duration(drain),
 
+				TidyMemory:    true,
 				ShutdownDelay: time.Duration(delay),
 				Hurry:         hurry,
 				Hangup:        hangup,

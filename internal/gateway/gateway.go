@@ -55,7 +55,7 @@ type Config struct {
 
 	// Revoked reports whether a credential was revoked. It is called at each logon,
 	// and for every session once a second and at Recheck. Of the grant it gets
-	// ID, Principal, Cluster, DBUser and the times. An error refuses logons and
+	// ID, Principal, Cluster, DBUser and the times, and must not keep it. An error refuses logons and
 	// leaves sessions alone. It must be cheap, and safe for concurrent use.
 	// Optional.
 	Revoked func(*credential.Grant) (bool, error)

@@ -267,8 +267,8 @@ func (l *logon) openReserved(cluster *Cluster) (*entry, *refusal) {
 		// The record says that the session began, so it has to end.
 		e.End(session.Cause{Reason: session.ReasonClientGone})
 	}
-	s.endIfRevoked(e)    // the sweep may have looked before the session was in the table
-	if s.ending.Load() { // and so may endAll
+	s.endIfRevoked(e, new(credential.Grant)) // the sweep may have looked before the session was in the table
+	if s.ending.Load() {                     // and so may endAll
 		e.End(shutdown())
 	}
 	if l.next != nil {

@@ -62,10 +62,14 @@ func (s *Server) isRevoked(grant *credential.Grant) (bool, error) {
 // endIfRevoked ends a session whose credential was revoked, and reports whether it
 // was. While revocations cannot be read, running sessions go on: only logons fail
 // closed.
-func (s *Server) endIfRevoked(e *entry) bool {
+//
+// grant is space for the grant: a new one for each session and second would keep an idle server
+// from returning memory.
+func (s *Server) endIfRevoked(e *entry, grant *credential.Grant) bool {
 	info := &e.info
-	revoked, err := s.isRevoked(&credential.Grant{ID: info.CredentialID, Cluster: info.Cluster, DBUser: info.DBUser,
-		Principal: info.Principal, IssuedAt: info.IssuedAt, NotAfter: info.NotAfter})
+	*grant = credential.Grant{ID: info.CredentialID, Cluster: info.Cluster, DBUser: info.DBUser,
+		Principal: info.Principal, IssuedAt: info.IssuedAt, NotAfter: info.NotAfter}
+	revoked, err := s.isRevoked(grant)
 	if err != nil || !revoked {
 		return false
 	}
@@ -102,8 +106,9 @@ func (s *Server) sweep(now time.Time) {
 	defer s.sweeping.Unlock()
 	s.sweepParked(now)
 	limits := map[string]session.Limits{} // a cluster that was removed has none
+	var grant credential.Grant
 	for _, e := range s.sessions.all() {
-		if e.Ending() || s.endIfRevoked(e) {
+		if e.Ending() || s.endIfRevoked(e, &grant) {
 			continue
 		}
 		of, known := limits[e.info.Cluster]

@@ -184,6 +184,13 @@ func (s *Server) Sessions() []Session {
 	return list
 }
 
+// Shrink reduces the memory of the sessions that wait for their clients, see session.Shrink.
+func (s *Server) Shrink() {
+	for _, e := range s.sessions.all() {
+		e.Shrink()
+	}
+}
+
 // Kill ends the session with this ID, as pg_terminate_backend does: its query is
 // cancelled, and the client gets 57P01 where that is possible. Kill reports whether
 // there was such a session; it does not wait for its end.

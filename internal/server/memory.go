@@ -10,11 +10,15 @@ import (
 )
 
 const (
-	// TidyMemory acts if less than tidyQuiet was allocated within tidyInterval, and
-	// more than tidyWorth since it last acted.
+	// tidyMemory acts if less than tidyQuiet, or one part in tidyPart of a large heap, was allocated
+	// within tidyInterval, and more than tidyWorth since it last acted. Each idle session allocates
+	// a little every second.
 	tidyQuiet    = 256 << 10
+	tidyPart     = 32
 	tidyWorth    = 4 << 20
 	tidyInterval = time.Second
+	// shrinkTime is how long idle sessions may take to go on in new goroutines.
+	shrinkTime = 200 * time.Millisecond
 
 	// slack is the least that may be allocated between two collections. The live heap is a
 	// few megabytes, and under load as much again is allocated within some hundredths of a
@@ -24,12 +28,14 @@ const (
 	mostPercent = 400
 )
 
-// TidyMemory runs until ctx ends. In quiet times after heavy load it collects garbage
+// tidyMemory runs until ctx ends. In quiet times after heavy load it collects garbage
 // and returns memory to the system, because a logon takes ten times the memory of an
 // open session and an idle server would keep that for minutes. Under load it raises
 // GOGC for a small heap, which would otherwise be collected all the time, unless the
 // environment sets GOGC.
-func TidyMemory(ctx context.Context) {
+//
+// shrink is called in quiet times, between the collection and the return of memory.
+func tidyMemory(ctx context.Context, shrink func()) {
 	heap := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	_, told := os.LookupEnv("GOGC")
 	ticker := time.NewTicker(tidyInterval)
@@ -48,9 +54,16 @@ func TidyMemory(ctx context.Context) {
 			debug.SetGCPercent(next)
 			percent = next
 		}
-		if allocated-before < tidyQuiet && allocated-tidied > tidyWorth {
+		if allocated-before < max(tidyQuiet, live/tidyPart) && allocated-tidied > tidyWorth {
 			// Twice, because a collection at most halves a stack.
 			runtime.GC()
+			runtime.GC()
+			shrink()
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(shrinkTime):
+			}
 			debug.FreeOSMemory()
 			tidied = allocated
 		}

@@ -47,6 +47,9 @@ type Options struct {
 	// API, Gateway, Admin and Metrics replace the addresses of the configuration.
 	// Optional; Run closes them.
 	API, Gateway, Admin, Metrics net.Listener
+	// TidyMemory lets the server set GOGC and return memory to the system. It is for a process that
+	// does nothing else. Optional.
+	TidyMemory bool
 	// Patience is how long a logon may take. Optional: 10 s.
 	Patience time.Duration
 	// Ready is called once both listeners serve. Optional.
@@ -250,6 +253,9 @@ func (s *service) run(ctx context.Context) error {
 		}
 		return nil
 	})
+	if s.opts.TidyMemory {
+		go tidyMemory(serving, s.front.Shrink)
+	}
 	// Serving does not end with ctx: Shutdown closes the listener.
 	group.Go(func() error { return s.front.Serve(context.WithoutCancel(ctx), gatewayListener) })
 	group.Go(func() error { return s.followChanges(serving) })

@@ -36,6 +36,7 @@ type direction struct {
 	from, to *Conn
 	toClient bool
 	ahead    []byte // what was read during the logon
+	drained  bool   // crypto/tls holds nothing that it could decrypt
 
 	readErr, writeErr error
 }
@@ -72,7 +73,14 @@ func (d *direction) run() {
 	}
 	for !done {
 		d.copy()
-		if d.writeErr != nil || !timedOut(d.readErr) || !d.toClient {
+		if d.writeErr != nil || !timedOut(d.readErr) {
+			break
+		}
+		if d.session.renew(d) {
+			go d.run()
+			return
+		}
+		if !d.toClient {
 			break
 		}
 		notice, goesOn := d.session.woken()
@@ -190,7 +198,7 @@ func (d *direction) readableTLS(fd uintptr) (done bool) {
 	defer buffers.Put(records)
 	// Bytes that crypto/tls read during the handshake, or held back before an interruption, come
 	// first.
-	if next := d.decrypt(); next == stop {
+	if !d.drained && d.decrypt() == stop {
 		return true
 	}
 	for {
@@ -220,6 +228,7 @@ func (d *direction) readableTLS(fd uintptr) (done bool) {
 func (d *direction) decrypt() step {
 	plain := buffers.Get().(*buffer)
 	defer buffers.Put(plain)
+	d.drained = false
 	next := goOn
 	for {
 		var n int
@@ -237,6 +246,7 @@ func (d *direction) decrypt() step {
 		switch {
 		case err == nil:
 		case errors.Is(err, errDrained):
+			d.drained = true
 			return next
 		default:
 			d.readErr = err

@@ -48,6 +48,7 @@ import (
 //	                                                                            or cancelTime has passed
 //	Apply, a limit has passed           time             opened to lastWords    as End or CancelAndEnd
 //	Apply, a limit is near              time             relaying               a NOTICE to the client
+//	Shrink, TLS, session waits          gateway          relaying               relaying, in new goroutines
 //	both directions have stopped        relay            stopping               over
 //
 // The first cause of an end counts. It stays the one that is recorded, with two
@@ -154,6 +155,9 @@ type Session struct {
 	silentUntil time.Time // of the server, in halfClosed and lastWords
 	lastSent    uint64    // toClient, when silentUntil was set
 	notice      []byte    // to be sent to the client
+	renewUp     bool      // the direction to the server goes on in a new goroutine
+	renewDown   bool      // so does the direction to the client
+	shrunk      uint64    // bytes passed on when Shrink last acted, plus 1; 0: never
 	quiet       quiet
 }
 
@@ -347,15 +351,57 @@ func (s *Session) wakeTimesLocked() (up, down time.Time) {
 			down = longAgo
 		}
 		return longAgo, down
+	case s.phase == relaying:
+		if s.renewUp {
+			up = longAgo
+		}
+		if s.renewDown || s.notice != nil {
+			down = longAgo
+		}
+		return up, down
 	case s.notice != nil:
 		return time.Time{}, longAgo
-	case s.phase == halfClosed, s.phase == lastWords:
-		return time.Time{}, s.silentUntil
 	}
-	return time.Time{}, time.Time{}
+	return time.Time{}, s.silentUntil
 }
 
 var longAgo = time.Unix(1, 0)
+
+// Shrink reduces the memory of a session with TLS that waits for its client, unless it has passed
+// nothing on since the last call. crypto/tls has grown the stacks of both directions, and the
+// runtime does not shrink them to the 2 KiB that waiting takes, so the directions go on in new
+// goroutines. Call it after a garbage collection in a quiet time: the runtime starts goroutines
+// with the size that the stacks had on average at the last collection.
+func (s *Session) Shrink() {
+	client, upstream := s.config.Client, s.config.Upstream
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	passed := s.fromClient + s.toClient + 1
+	switch {
+	case s.phase != relaying, s.exchange.Status() == pgwire.Busy, s.shrunk == passed:
+	case client.tls == nil && upstream.tls == nil, !client.relaying, !upstream.relaying:
+	default:
+		s.shrunk, s.renewUp, s.renewDown = passed, true, true
+		s.armLocked()
+	}
+}
+
+// renew is called by a direction after it was woken. It reports whether the direction goes on in
+// a new goroutine.
+func (s *Session) renew(d *direction) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := &s.renewUp
+	if d.toClient {
+		asked = &s.renewDown
+	}
+	if s.phase != relaying || !*asked {
+		return false
+	}
+	*asked = false
+	s.armLocked()
+	return true
+}
 
 // woken is called by the direction to the client after it was woken. It returns a notice to
 // send, if there is one, and whether the direction goes on.
