@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -51,6 +52,7 @@ type stand struct {
 	keys    *keyring.Keyring
 	issuer  string
 	log     bytes.Buffer
+	signin  *Handler
 	handler http.Handler
 
 	settings *Settings
@@ -73,13 +75,14 @@ func newStand(t *testing.T, token http.HandlerFunc) *stand {
 		t.Fatal(err)
 	}
 	s.settings = &Settings{URL: base, Issuer: s.issuer, ClientID: "daypass", Scopes: []string{"openid"}, Duration: time.Hour}
-	s.handler = New(Config{
+	s.signin = New(Config{
 		Settings: func() *Settings { return s.settings }, Directory: func() *directory.Directory { return d }, Keyring: func() *keyring.Keyring { return s.keys },
 		Authority: allowing{}, UseOnce: func(context.Context, []byte, time.Time) error { return nil },
 		Used:       func(context.Context, []byte) (bool, error) { return false, nil },
 		Rendezvous: func(context.Context, []byte, time.Time, func([]byte) []byte) error { return nil },
 		Log:        slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return proofTime },
-	}).Before(http.NotFoundHandler())
+	})
+	s.handler = s.signin.Before(http.NotFoundHandler())
 	return s
 }
 
@@ -155,6 +158,40 @@ func TestOneAddressDoesNotTakeTheProvider(t *testing.T) {
 	go ask("192.0.2.2")
 	<-asked // another address has a place
 	close(release)
+}
+
+// TestProviderThatHangs: a provider that takes connections and never answers holds no step of a
+// sign-in for long, and the page says that it is the provider.
+func TestProviderThatHangs(t *testing.T) {
+	silent := make(chan bool)
+	s := newStand(t, func(http.ResponseWriter, *http.Request) { <-silent })
+	t.Cleanup(func() { close(silent) })
+	s.signin.patience = 100 * time.Millisecond
+	callback := s.callback()
+	hole, err := net.Listen("tcp", "127.0.0.1:0") // the system takes connections, and no one accepts them
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hole.Close()
+	d, err := directory.New(directory.Spec{Account: "123456789012", Region: "us-east-1",
+		Providers: []directory.Provider{{Issuer: "http://" + hole.Addr().String(), Audiences: []string{"daypass"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(step string, r *http.Request) {
+		t.Helper()
+		began := time.Now()
+		got := s.serve("192.0.2.1", r)
+		if got.Code != http.StatusBadGateway || !strings.Contains(got.Body.String(), "has not said who you are") || time.Since(began) > 5*time.Second {
+			t.Errorf("%s: %d after %v %s, want a page that names the provider", step, got.Code, time.Since(began), got.Body)
+		}
+	}
+	check("the exchange of the code", callback())
+	s.settings = &Settings{URL: base, Issuer: "http://" + hole.Addr().String(), ClientID: "daypass", Scopes: []string{"openid"}, Duration: time.Hour}
+	s.signin.config.Directory = func() *directory.Directory { return d }
+	check("the discovery, for a device", httptest.NewRequest("GET", base+"/device", nil))
+	s.signin.config.Now = func() time.Time { return proofTime.Add(time.Minute) } // the failed discovery is forgotten
+	check("the discovery, for aws login", httptest.NewRequest("GET", base+"/v1/authorize?"+query(nil), nil))
 }
 
 // A stranger can make the provider refuse a code as often as the limits allow. The

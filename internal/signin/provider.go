@@ -40,7 +40,7 @@ type providerKey struct{ issuer, caFile string }
 
 // endpoint discovers the provider's endpoints. Requests that arrive during the discovery wait
 // for its result; Handler.outside bounds their number.
-func (p *providers) endpoint(ctx context.Context, provider *directory.Provider, now time.Time) (oauth2.Endpoint, error) {
+func (p *providers) endpoint(ctx context.Context, provider *directory.Provider, now time.Time, patience time.Duration) (oauth2.Endpoint, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	of := providerKey{provider.Issuer, provider.CAFile}
@@ -49,8 +49,10 @@ func (p *providers) endpoint(ctx context.Context, provider *directory.Provider, 
 	}
 	p.of, p.until = of, now.Add(discoveryFresh)
 	// Other requests wait for the result, so the discovery does not end with this request.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	var found Discovery
-	if found, p.err = Discover(context.WithoutCancel(ctx), provider); p.err != nil {
+	if found, p.err = Discover(ctx, provider); p.err != nil {
 		p.until = now.Add(discoveryPause)
 	}
 	p.found = found.Endpoint
@@ -101,7 +103,7 @@ func (e *exchange) client() (*oauth2.Config, *directory.Provider, error) {
 	if !ok {
 		return nil, nil, errors.New("the provider is not configured any more")
 	}
-	endpoint, err := e.providers.endpoint(e.r.Context(), provider, e.now)
+	endpoint, err := e.providers.endpoint(e.r.Context(), provider, e.now, e.patience)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,7 +129,7 @@ func (e *exchange) idToken(code, verifier string) (string, error) {
 	defer transport.CloseIdleConnections()
 	// The client secret must not be sent along a redirect.
 	transport.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	ctx, cancel := context.WithTimeout(e.r.Context(), providerTimeout)
+	ctx, cancel := context.WithTimeout(e.r.Context(), e.patience)
 	defer cancel()
 	token, err := client.Exchange(context.WithValue(ctx, oauth2.HTTPClient, transport), code, oauth2.VerifierOption(verifier))
 	if err != nil {

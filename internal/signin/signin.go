@@ -157,6 +157,7 @@ type Handler struct {
 	meetings  *throttle.Gate             // look-ups of user codes by devices
 	lookers   *throttle.Gate             // pages that wait for a device
 	providers providers
+	patience  time.Duration // with each exchange with the provider
 	proofs    proofs
 }
 
@@ -183,6 +184,7 @@ func New(config Config) *Handler {
 		addresses: throttle.NewKeys[netip.Addr](perAddress, 1<<16),
 		asking:    throttle.NewKeys[netip.Addr](perAsking, 1<<16),
 		people:    throttle.NewKeys[string](perPerson, 1<<16),
+		patience:  providerTimeout,
 		outside:   throttle.NewGate(outsidePlaces, outsidePlaces, time.Second),
 		polls:     throttle.NewKeys[string](perDevice, 1<<16),
 		typed:     throttle.NewKeys[string](perTyping, 1<<16),
