@@ -78,12 +78,15 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err == nil {
-		var sts, signIn config.LoadOptionsFunc
-		if sts, err = chainEndpoint(ctx, cfg, s, "sts", "STS"); err == nil {
-			signIn, err = chainEndpoint(ctx, cfg, s, "signin", "Signin")
+		for _, of := range [][2]string{{"sts", "STS"}, {"signin", "Signin"}, {"sso", "SSO"}, {"sso_oidc", "SSO OIDC"}} {
+			var option config.LoadOptionsFunc
+			if option, err = chainEndpoint(ctx, cfg, s, of[0], of[1]); err != nil {
+				break
+			}
+			options = append(options, option)
 		}
 		if err == nil {
-			cfg, err = config.LoadDefaultConfig(ctx, append(options, sts, signIn)...)
+			cfg, err = config.LoadDefaultConfig(ctx, options...)
 		}
 	}
 	var explained *Failure
@@ -177,7 +180,7 @@ func mfa(ctx context.Context, s Settings, p Profile) config.LoadOptionsFunc {
 // chainEndpoint sends the credential chain's own calls, for role sessions and for the refresh of
 // a sign-in, to the endpoint that the AWS CLI would use. AWS_ENDPOINT_URL, or endpoint_url of
 // the profile, is for all services. But the SDK reads it only after it has made the clients of
-// the chain, which would send a refresh token to Amazon.
+// the chain, which would send a refresh token or an access token to Amazon.
 func chainEndpoint(ctx context.Context, cfg aws.Config, s Settings, service, id string) (config.LoadOptionsFunc, error) {
 	found, err := findEndpoint(ctx, cfg, s.Getenv, service)
 	if service == "signin" && s.EndpointURL != "" {
