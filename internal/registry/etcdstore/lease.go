@@ -1,0 +1,249 @@
+package etcdstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// leaseMargin is how long before its end a lease no longer counts as held: clocks of two machines
+// do not run at exactly the same speed.
+const leaseMargin = time.Second
+
+// Lease is a registry.Leased. Make it with Store.Lease; nothing can be written before Hold runs.
+type Lease struct {
+	store    *Store
+	lifetime time.Duration
+	again    chan struct{} // holds one element when the lease was found to be gone
+
+	mu         sync.Mutex // guards what follows
+	id         clientv3.LeaseID
+	generation uint64    // grows with each lease
+	renewed    time.Time // when the last renewal that succeeded was asked for; monotonic
+}
+
+var _ registry.Leased = (*Lease)(nil)
+
+// errNoLease is the cause when there is no lease to write under.
+var errNoLease = errors.New("this server has no lease at the moment")
+
+// Lease returns a lease that is kept by Hold.
+func (s *Store) Lease(lifetime time.Duration) *Lease {
+	return &Lease{store: s, lifetime: lifetime, again: make(chan struct{}, 1)}
+}
+
+// Hold keeps the lease alive until ctx is done. Then it ends it, and all records under it vanish.
+func (l *Lease) Hold(ctx context.Context) {
+	ticker := time.NewTicker(l.lifetime / 4)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		pause := ticker.C
+		if l.renew(ctx) != nil {
+			pause = time.After(registry.Beat / 2)
+		}
+		select {
+		case <-ctx.Done():
+		case <-l.again:
+		case <-pause:
+		}
+	}
+	l.mu.Lock()
+	id := l.id
+	l.id, l.renewed = 0, time.Time{}
+	l.mu.Unlock()
+	if id == 0 {
+		return
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
+	defer cancel()
+	link := l.store.use()
+	defer link.calls.Done()
+	_, _ = link.client.Revoke(last, id) // if this fails, the lease expires soon
+}
+
+// renew renews the lease, or makes another one.
+func (l *Lease) renew(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, l.lifetime/4)
+	defer cancel()
+	link := l.store.use()
+	defer link.calls.Done()
+	l.mu.Lock()
+	id := l.id
+	l.mu.Unlock()
+	if id != 0 {
+		asked := time.Now()
+		answer, err := link.client.KeepAliveOnce(limited, id)
+		switch {
+		case err == nil && answer.TTL > 0:
+			l.mu.Lock()
+			if l.id == id {
+				l.renewed = asked
+			}
+			l.mu.Unlock()
+			return nil
+		case err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound):
+			return err
+		}
+		l.lost(id)
+	}
+	asked := time.Now()
+	granted, err := link.client.Grant(limited, int64(l.lifetime/time.Second))
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.id, l.renewed = granted.ID, asked
+	l.generation++
+	return nil
+}
+
+// lost forgets a lease that has ended.
+func (l *Lease) lost(id clientv3.LeaseID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.id == id {
+		l.id, l.renewed = 0, time.Time{}
+	}
+}
+
+// Held implements registry.Leased. A process that was frozen for too long finds that it holds
+// nothing, because the monotonic clock goes on.
+func (l *Lease) Held() (generation uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.generation, l.id != 0 && time.Since(l.renewed) < l.lifetime-leaseMargin
+}
+
+// Look implements registry.Leased.
+func (l *Lease) Look(ctx context.Context, prefix string) (registry.Sight, error) {
+	return l.store.sight(ctx, prefix)
+}
+
+// sight reads the records under prefix. It does not look whether the cluster has gone back: what was
+// revoked is not in question here, and those who ask for that have to be told.
+func (s *Store) sight(ctx context.Context, prefix string) (registry.Sight, error) {
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	first := s.prefix + prefix
+	from, end := first, clientv3.GetPrefixRangeEnd(first)
+	var seen registry.Sight
+	var cause error = context.DeadlineExceeded
+	for {
+		attempt, done := context.WithTimeout(limited, attemptTimeout)
+		link := s.use()
+		page, err := link.client.Get(attempt, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(seen.At.Revision))
+		link.calls.Done()
+		done()
+		switch {
+		case err == nil:
+			if seen.At.Revision == 0 {
+				seen.At = registry.Mark{Cluster: page.Header.ClusterId, Revision: page.Header.Revision}
+			}
+			if err := s.add(&seen, page.Kvs); err != nil || !page.More {
+				return seen, err
+			}
+			from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+			continue
+		case code(err) == codes.OutOfRange && seen.At.Revision != 0: // compacted between two pages, or restored
+			seen, from = registry.Sight{}, first
+			continue
+		case code(err) == codes.Unavailable:
+			cause = err
+		case code(err) != codes.DeadlineExceeded:
+			return registry.Sight{}, cmp.Or(ctx.Err(), s.explain(err))
+		}
+		select {
+		case <-limited.Done():
+			return registry.Sight{}, cmp.Or(ctx.Err(), s.explain(cause))
+		case <-time.After(pause):
+		}
+	}
+}
+
+// add adds records to a Sight.
+func (s *Store) add(seen *registry.Sight, kvs []*mvccpb.KeyValue) error {
+	for _, kv := range kvs {
+		record, err := s.parse(strings.TrimPrefix(string(kv.Key), s.prefix), kv.Value, kv.ModRevision)
+		if err != nil {
+			return err
+		}
+		seen.Records = append(seen.Records, record)
+	}
+	return nil
+}
+
+// Swap implements registry.Leased. It tries again while members do not answer: an attempt that
+// arrives late finds that a record has changed since, and does nothing.
+func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, since registry.Mark) (registry.Sight, error) {
+	s := l.store
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	full := s.prefix + prefix
+	var cause error = context.DeadlineExceeded
+	for {
+		l.mu.Lock()
+		id, generation := l.id, l.generation
+		l.mu.Unlock()
+		if id == 0 && value != nil {
+			cause = errNoLease
+		} else {
+			then := clientv3.OpDelete(s.prefix + own)
+			if value != nil {
+				then = clientv3.OpPut(s.prefix+own, format(own, value), clientv3.WithLease(id))
+			}
+			attempt, done := context.WithTimeout(limited, attemptTimeout)
+			link := s.use()
+			answer, err := link.client.Txn(attempt).
+				If(clientv3.Compare(clientv3.ModRevision(full), "<", since.Revision+1).WithPrefix()).
+				Then(then).Else(clientv3.OpGet(full, clientv3.WithPrefix(), clientv3.WithLimit(pageSize))).Commit()
+			link.calls.Done()
+			done()
+			switch {
+			case err == nil:
+				at := registry.Mark{Cluster: answer.Header.ClusterId, Revision: answer.Header.Revision}
+				// A cluster that was restored from a backup, or another one, has numbers of its own,
+				// which since says nothing about.
+				if since != (registry.Mark{}) && (at.Cluster != since.Cluster || at.Revision < since.Revision) || answer.Succeeded && at.Revision <= since.Revision {
+					return s.sight(limited, prefix)
+				}
+				if answer.Succeeded {
+					return registry.Sight{At: at, Written: true, Generation: generation}, nil
+				}
+				page := answer.Responses[0].GetResponseRange()
+				if page.More {
+					return s.sight(limited, prefix)
+				}
+				seen := registry.Sight{At: at}
+				err = s.add(&seen, page.Kvs)
+				return seen, err
+			case errors.Is(err, rpctypes.ErrLeaseNotFound):
+				l.lost(id)
+				select {
+				case l.again <- struct{}{}:
+				default:
+				}
+				cause = errNoLease
+			case code(err) == codes.Unavailable:
+				cause = err
+			case code(err) != codes.DeadlineExceeded:
+				return registry.Sight{}, cmp.Or(ctx.Err(), s.explain(err))
+			}
+		}
+		select {
+		case <-limited.Done():
+			return registry.Sight{}, s.explain(cause)
+		case <-time.After(pause):
+		}
+	}
+}
