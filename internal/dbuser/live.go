@@ -82,6 +82,13 @@ func (a *Admin) outlasting(c *adminconn.Conn) (pids []int32, roles []int64) {
 	return pids, roles
 }
 
+// AnyOutlasts reports whether there are backends that do not count as sessions.
+func (a *Admin) AnyOutlasts() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.outlastingBackends) > 0
+}
+
 // ForgetGone forgets the backends recorded by Outlasts that have ended.
 func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) error {
 	pids, roles := a.outlasting(c)

@@ -109,6 +109,40 @@ func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
 	a.SessionEnded(role, database, left)
 }
 
+// Tend does the part of a sweep that only this process can do, because it alone knows which
+// credentials were revoked under a session role, and which terminated backends still run. It is for
+// when another process sweeps, and does nothing when there is nothing of the kind.
+func (a *Admin) Tend(ctx context.Context) {
+	if err := a.tendOutlasting(ctx); err != nil && ctx.Err() == nil {
+		a.Pool.Log.Warn("terminated backends not checked", "cluster", a.Pool.Cluster, "err", err)
+	}
+	var again []string
+	a.mu.Lock()
+	for role, r := range a.ended.revoked {
+		if r.until.After(a.Pool.Now()) {
+			again = append(again, role)
+		}
+	}
+	a.mu.Unlock()
+	for _, role := range again {
+		a.SessionEnded(role, "", nil)
+	}
+}
+
+func (a *Admin) tendOutlasting(ctx context.Context) error {
+	if !a.AnyOutlasts() {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, endedFor)
+	defer cancel()
+	c, err := a.Pool.Acquire(limited)
+	if err != nil {
+		return err
+	}
+	defer a.Pool.Release(c)
+	return a.ForgetGone(limited, c)
+}
+
 // wasRevoked reports whether a credential of a session of role was revoked since
 // the role was last stripped.
 func (a *Admin) wasRevoked(role string) bool {

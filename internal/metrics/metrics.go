@@ -41,6 +41,7 @@ type Metrics struct {
 	adminErrors *prometheus.CounterVec
 	sweeps      *prometheus.CounterVec
 	sweepTime   *prometheus.GaugeVec
+	sweeper     *prometheus.GaugeVec
 	handedOver  *prometheus.CounterVec
 	dropped     *prometheus.CounterVec
 	kept        *prometheus.GaugeVec
@@ -97,13 +98,14 @@ func New(version string) *Metrics {
 	m.adminErrors = counter("daypass_cluster_admin_errors_total", "Operations on the administrative connections that failed because of the cluster: it cannot be reached, or rights are missing.", "cluster", "operation")
 	m.sweeps = counter("daypass_reaper_sweeps_total", "Sweeps of the reaper, by result: ok, partly (something could not be cleaned up), failed.", "cluster", "result")
 	m.sweepTime = gauge("daypass_reaper_last_sweep_seconds", "How long the last sweep took.", "cluster")
+	m.sweeper = gauge("daypass_reaper_sweeper", "1 where this server sweeps the cluster, 0 where another one does.", "cluster")
 	m.handedOver = counter("daypass_reaper_handed_over_total", "Session roles, each with a database, whose objects the reaper handed to their users.", "cluster")
 	m.dropped = counter("daypass_reaper_dropped_total", "Session roles that the reaper dropped.", "cluster")
 	m.kept = gauge("daypass_reaper_kept_roles", "Session roles that the last sweep could not clean up.", "cluster")
 	m.swept = gauge("daypass_reaper_last_success_timestamp_seconds", "When the last sweep ended that did not fail.", "cluster")
 	m.reloadOK = gauge("daypass_config_reload_ok", "1 if the configuration file is in force as it was last read; 0: it was refused, and the one before is.").WithLabelValues()
 	m.reloaded = gauge("daypass_config_loaded_timestamp_seconds", "When the configuration in force was read.").WithLabelValues()
-	m.perCluster = append(m.perCluster, m.logons, m.logonTime, m.adminTime, m.adminErrors, m.sweeps, m.sweepTime, m.handedOver, m.dropped, m.kept, m.swept)
+	m.perCluster = append(m.perCluster, m.logons, m.logonTime, m.adminTime, m.adminErrors, m.sweeps, m.sweepTime, m.sweeper, m.handedOver, m.dropped, m.kept, m.swept)
 
 	revision := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -256,6 +258,14 @@ func (m *Metrics) Admin(cluster string, op dbuser.Operation, took time.Duration,
 	}
 }
 
+// SweptElsewhere is for reaper.Config.Passed. What could not be cleaned up is now for the other
+// server to report.
+func (m *Metrics) SweptElsewhere(cluster string) {
+	id := m.cluster(cluster)
+	m.sweeper.WithLabelValues(id).Set(0)
+	m.kept.WithLabelValues(id).Set(0)
+}
+
 // Sweep is for reaper.Config.Observe.
 func (m *Metrics) Sweep(cluster string, report handover.SweepReport, took time.Duration, err error) {
 	id := m.cluster(cluster)
@@ -270,6 +280,7 @@ func (m *Metrics) Sweep(cluster string, report handover.SweepReport, took time.D
 	m.sweepTime.WithLabelValues(id).Set(took.Seconds())
 	m.handedOver.WithLabelValues(id).Add(float64(len(report.HandedOver)))
 	m.dropped.WithLabelValues(id).Add(float64(len(report.Dropped)))
+	m.sweeper.WithLabelValues(id).Set(1)
 	if err == nil {
 		m.kept.WithLabelValues(id).Set(float64(len(report.Kept)))
 		m.swept.WithLabelValues(id).SetToCurrentTime()

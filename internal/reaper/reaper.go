@@ -9,6 +9,11 @@
 // the database (internal/handover), so it never removes what is in use, whatever a
 // restored backup, a second gateway or an operator has changed.
 //
+// Of several servers that share a registry one sweeps a cluster at a time (Turns), and another one
+// takes over within the time of a lease and a look. That is for the target's sake and not for
+// safety: two sweeps at a time, or one that was frozen in the middle and goes on, do nothing that
+// one would not. So a server that cannot ask the registry sweeps as if it were alone.
+//
 // Every cluster has its own goroutine, so one that does not answer delays no other.
 // Nothing waits for the reaper, and it takes no lock that a logon without changes would
 // wait for.
@@ -35,6 +40,12 @@ const (
 	// eachRole bounds how long the objects of one role are handed over in a sweep:
 	// a holder who keeps them locked must not use up the time of others.
 	eachRole = 3 * time.Second
+	// takeover is the time between two looks of a server whether a cluster is still swept by
+	// another one.
+	takeover = 2 * time.Second
+	// missed is the number of intervals after which the other servers no longer rely on one that does
+	// not sweep.
+	missed = 4
 	// sweepTimeout bounds one sweep of one cluster.
 	sweepTimeout = 10 * time.Minute
 )
@@ -42,6 +53,9 @@ const (
 // Sweeper is a cluster to be swept: a *handover.Admin.
 type Sweeper interface {
 	Sweep(context.Context, handover.SweepOptions) (handover.SweepReport, error)
+	// Tend does the part of a sweep that only this process can do. It is called as often as Sweep
+	// while another server sweeps.
+	Tend(context.Context)
 }
 
 // Config lists the clusters to sweep and how often. Zero durations mean the defaults.
@@ -52,9 +66,13 @@ type Config struct {
 	Clusters func() map[string]Sweeper
 	Interval time.Duration
 	Unused   time.Duration
+	Turns    *Turns       // of several servers; nil: there is one
 	Log      *slog.Logger // default: discarded
 	// Observe gets the result of each sweep; it must not block. Optional.
 	Observe func(cluster string, report handover.SweepReport, took time.Duration, err error)
+	// Passed is called when another server begins to sweep a cluster that this one did; it must not
+	// block. Optional.
+	Passed func(cluster string)
 }
 
 // Run sweeps until ctx ends, and returns when the last sweep has. It returns
@@ -116,55 +134,104 @@ func (r *cluster) stop() {
 	<-r.done
 }
 
-// sweepAll sweeps one cluster until ctx ends. It logs a repeated problem once: a role
-// that cannot be dropped would otherwise be a line every few seconds.
+// sweepAll sweeps one cluster until ctx ends, whenever it is this server's turn.
 func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
-	log := c.Log.With("cluster", id)
-	said := map[handover.KeptRole]bool{}
-	failures := 0
+	defer c.Turns.Pass(ctx, id)
+	k := keeper{c: c, id: id, s: s, log: c.Log.With("cluster", id)}
+	var due time.Time // the next sweep, or the next Tend
+	last := Alone
 	for {
-		began := time.Now()
-		once, cancel := context.WithTimeout(ctx, sweepTimeout)
-		report, err := s.Sweep(once, handover.SweepOptions{Unused: c.Unused, Each: eachRole})
-		cancel()
+		turn := c.Turns.Take(ctx, id, missed*c.Interval)
+		// The server whose turn it was may have stopped in the middle.
+		if tookOver := turn == Mine && last == Others; tookOver {
+			due = time.Time{}
+		}
+		if turn == Others && last != Others {
+			k.said, k.failures = nil, 0
+			if c.Passed != nil {
+				c.Passed(id)
+			}
+		}
+		last = turn
+		if wait := time.Until(due); wait > 0 {
+			if sleep(ctx, min(wait, takeover)) != nil {
+				return
+			}
+			continue
+		}
+		pause := c.Interval
+		if turn == Others {
+			s.Tend(ctx)
+		} else if err := k.sweep(ctx); err != nil && ctx.Err() == nil {
+			c.Turns.Pass(ctx, id) // another server may reach the cluster
+			pause = max(pause, min(pause<<min(k.failures, 8), maxBackoff))
+			if sleep(ctx, apart(pause)) != nil {
+				return
+			}
+			continue
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		if c.Observe != nil {
-			c.Observe(id, report, time.Since(began), err)
+		if turn == Mine {
+			c.Turns.Swept(ctx, id)
 		}
-		if len(report.Stripped)+len(report.HandedOver)+len(report.Dropped) > 0 {
-			log.Info("swept", "stripped", len(report.Stripped), "handed_over", len(report.HandedOver), "dropped", len(report.Dropped))
-		}
-		kept := map[handover.KeptRole]bool{}
-		for _, k := range report.Kept {
-			role := k.Role
-			if k.Database != "" {
-				k.Role = "" // one line for all roles that own something there
-			}
-			if !said[k] && !kept[k] {
-				log.Warn("session role not cleaned up", "role", role, "reason", k.Reason)
-			}
-			kept[k] = true
-		}
-		said = kept
-		pause := c.Interval
-		if err != nil {
-			if failures == 0 {
-				log.Warn("cluster not swept", "err", err)
-			}
-			failures++
-			pause = min(c.Interval<<min(failures, 8), maxBackoff)
-			pause = max(pause, c.Interval)
-		} else {
-			failures = 0
-		}
-		// A little apart, so that many clusters, or gateways of one, do not
-		// sweep in step.
-		if sleep(ctx, pause-time.Duration(rand.Int64N(int64(pause)/10+1))) != nil {
-			return
-		}
+		due = time.Now().Add(apart(pause))
 	}
+}
+
+// apart shortens a pause a little at random, so that the sweeps of many clusters, or by servers that
+// do not know of one another, are not in step.
+func apart(pause time.Duration) time.Duration {
+	return pause - time.Duration(rand.Int64N(int64(pause)/10+1))
+}
+
+// keeper sweeps one cluster. It logs a repeated problem once: a role that cannot be dropped would
+// otherwise be a line every few seconds.
+type keeper struct {
+	c        Config
+	id       string
+	s        Sweeper
+	log      *slog.Logger
+	said     map[handover.KeptRole]bool
+	failures int // in a row
+}
+
+func (k *keeper) sweep(ctx context.Context) error {
+	began := time.Now()
+	once, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	report, err := k.s.Sweep(once, handover.SweepOptions{Unused: k.c.Unused, Each: eachRole})
+	if ctx.Err() != nil {
+		return err
+	}
+	if k.c.Observe != nil {
+		k.c.Observe(k.id, report, time.Since(began), err)
+	}
+	if len(report.Stripped)+len(report.HandedOver)+len(report.Dropped) > 0 {
+		k.log.Info("swept", "stripped", len(report.Stripped), "handed_over", len(report.HandedOver), "dropped", len(report.Dropped))
+	}
+	kept := map[handover.KeptRole]bool{}
+	for _, one := range report.Kept {
+		role := one.Role
+		if one.Database != "" {
+			one.Role = "" // one line for all roles that own something there
+		}
+		if !k.said[one] && !kept[one] {
+			k.log.Warn("session role not cleaned up", "role", role, "reason", one.Reason)
+		}
+		kept[one] = true
+	}
+	k.said = kept
+	if err == nil {
+		k.failures = 0
+		return nil
+	}
+	if k.failures == 0 {
+		k.log.Warn("cluster not swept", "err", err)
+	}
+	k.failures++
+	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

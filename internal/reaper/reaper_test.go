@@ -17,7 +17,9 @@ import (
 
 type sweeper struct {
 	swept  atomic.Int64
+	tended atomic.Int64
 	err    error
+	fail   atomic.Bool
 	report handover.SweepReport
 	block  bool
 }
@@ -27,8 +29,13 @@ func (s *sweeper) Sweep(ctx context.Context, o handover.SweepOptions) (handover.
 	if s.block {
 		<-ctx.Done()
 	}
+	if s.fail.Load() {
+		return s.report, errors.New("down")
+	}
 	return s.report, s.err
 }
+
+func (s *sweeper) Tend(context.Context) { s.tended.Add(1) }
 
 func TestSweepsAtOnceAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

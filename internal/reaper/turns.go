@@ -1,0 +1,164 @@
+package reaper
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// turnsPrefix begins the keys of the records that say who sweeps a cluster:
+//
+//	sweep/examplecluster/db1-k3v9    1
+const turnsPrefix = "sweep/"
+
+const (
+	// askFor bounds a call to the registry.
+	askFor = 2 * time.Second
+	// askedFor is how long an answer of the registry is used, for all clusters.
+	askedFor = time.Second
+)
+
+// Turn is what a server knows about who sweeps a cluster.
+type Turn int
+
+// The turns. Alone is the zero value.
+const (
+	// Alone means that there are no other servers, or that it is not known what they do. A sweep
+	// by two servers at a time does no harm: both only repeat what the other did.
+	Alone Turn = iota
+	Mine
+	Others
+)
+
+// Turns settles which of several servers sweeps a cluster. That one has a record under its lease, so
+// when it stops, crashes, freezes or is cut off, another one takes its place. It writes the record
+// after each sweep: one that stays as it is counts for nothing after a while, whoever wrote it. Safe
+// for concurrent use.
+type Turns struct {
+	store registry.Leased
+	self  string
+
+	mu   sync.Mutex                // guards what follows
+	held map[string]registry.Sight // what was written for a cluster
+	news map[string]news           // of the other servers' records, by cluster
+	seen registry.Sight
+	at   time.Time // of seen; zero: it is out of date
+	mute time.Time // when the registry last did not answer
+}
+
+// news is when a record was last seen to change.
+type news struct {
+	revision uint64
+	since    time.Time
+}
+
+// NewTurns returns the turns of the server self, which must be a name that no other process has.
+func NewTurns(store registry.Leased, self string) *Turns {
+	return &Turns{store: store, self: self, held: map[string]registry.Sight{}, news: map[string]news{}}
+}
+
+// Take returns whose turn it is to sweep a cluster. If it is no one's, this server takes it. Another
+// server's turn that it has not used for as long as patience does not count.
+func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration) Turn {
+	if t == nil {
+		return Alone
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	generation, holds := t.store.Held()
+	if mine, ok := t.held[cluster]; ok && holds && mine.Generation == generation {
+		return Mine
+	}
+	delete(t.held, cluster)
+	if !t.mute.IsZero() && time.Since(t.mute) < askedFor {
+		return Alone // clusters do not wait for a dead registry one after the other
+	}
+	limited, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	if t.at.IsZero() || time.Since(t.at) > askedFor {
+		seen, err := t.store.Look(limited, turnsPrefix)
+		if err != nil {
+			t.mute = time.Now()
+			return Alone
+		}
+		t.seen, t.at = seen, time.Now()
+	}
+	prefix := turnsPrefix + cluster + "/"
+	own := prefix + t.self
+	since := registry.Mark{}
+	for _, r := range t.seen.Records {
+		switch {
+		case r.Key == own: // a write that seemed to fail, or of an earlier lease
+			since = t.seen.At
+		case strings.HasPrefix(r.Key, prefix):
+			last := t.news[cluster]
+			if last.revision != r.Revision {
+				last = news{r.Revision, time.Now()}
+				t.news[cluster] = last
+			}
+			if time.Since(last.since) > patience {
+				return Alone
+			}
+			return Others
+		}
+	}
+	written, err := t.store.Swap(limited, prefix, own, []byte("1"), since)
+	switch {
+	case err != nil:
+		t.mute = time.Now()
+		return Alone
+	case !written.Written: // another server was faster
+		t.at = time.Time{}
+		return Others
+	}
+	t.held[cluster] = written
+	return Mine
+}
+
+// Swept shows the other servers that this one uses its turn.
+func (t *Turns) Swept(ctx context.Context, cluster string) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	before, mine := t.held[cluster]
+	t.mu.Unlock()
+	if !mine {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	prefix := turnsPrefix + cluster + "/"
+	written, err := t.store.Swap(limited, prefix, prefix+t.self, []byte("1"), before.At)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil && written.Written {
+		t.held[cluster] = written
+	} else {
+		delete(t.held, cluster) // Take looks again
+	}
+}
+
+// Pass leaves a cluster to the other servers, if it is this one's turn.
+func (t *Turns) Pass(ctx context.Context, cluster string) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	_, mine := t.held[cluster]
+	delete(t.held, cluster)
+	t.at = time.Time{}
+	t.mu.Unlock()
+	if !mine {
+		return
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), askFor)
+	defer cancel()
+	prefix := turnsPrefix + cluster + "/"
+	if seen, err := t.store.Look(limited, prefix); err == nil {
+		_, _ = t.store.Swap(limited, prefix, prefix+t.self, nil, seen.At) // if this fails, the record ends with the lease
+	}
+}
