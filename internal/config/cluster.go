@@ -44,6 +44,7 @@ type Cluster struct {
 // SessionLimits bound the sessions of a cluster. The zero value sets no limits.
 type SessionLimits struct {
 	Max, PerUser int
+	Everywhere   bool // Max and PerUser hold over all servers together
 	session.Limits
 }
 
@@ -107,7 +108,7 @@ func (c *Config) readCluster(s *section, only bool, spec *directory.Spec, seen m
 		AllowPredefinedRoles: s.boolean("allow_predefined_roles"),
 		NeverLend:            s.texts("never_lend"),
 		RemovePasswords:      passwordRemovals[s.text("remove_passwords")],
-		Sessions:             s.sessionLimits("session_limits"),
+		Sessions:             s.sessionLimits("session_limits", c.Registry.Etcd != nil),
 	}
 	if prewarm := s.sub("prewarm"); prewarm != nil {
 		cluster.Prewarm = prewarm.integer("max")
@@ -141,21 +142,29 @@ var passwordRemovals = map[string]dbuser.PasswordRemoval{
 	"none":        dbuser.RemoveNoPasswords,
 }
 
-// sessionLimits reads the limits of a cluster's sessions.
-func (s *section) sessionLimits(name string) SessionLimits {
+// sessionLimits reads the limits of a cluster's sessions. shared reports whether this server is one
+// of several.
+func (s *section) sessionLimits(name string, shared bool) SessionLimits {
 	sub := s.sub(name)
 	if sub == nil {
 		return SessionLimits{}
 	}
 	limits := SessionLimits{
-		Max:     sub.integer("max"),
-		PerUser: sub.integer("per_user"),
+		Max:        sub.integer("max"),
+		PerUser:    sub.integer("per_user"),
+		Everywhere: sub.text("scope") == "all",
 		Limits: session.Limits{
 			Idle:     sub.seconds("idle"),
 			Total:    sub.seconds("total"),
 			AtExpiry: sub.boolean("end_at_expiry"),
 			Notice:   sub.seconds("notice"),
 		},
+	}
+	if limits.Everywhere && !shared {
+		sub.errorf("scope", "all needs registry.etcd, where the servers count their sessions: name it, or leave scope out")
+	}
+	if limits.Everywhere && limits.Max == 0 && limits.PerUser == 0 {
+		sub.errorf("scope", "has nothing to hold over all servers without max or per_user")
 	}
 	if sub.has("notice") && limits.Total == 0 && !limits.AtExpiry {
 		sub.errorf("notice", "has nothing to tell without total or end_at_expiry")

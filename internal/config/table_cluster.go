@@ -33,6 +33,8 @@ var clusterKeys = join([]key{
 				doc: "Sessions in all."},
 			{name: "per_user", value: integer, least: 1, most: mostLimit, change: live, unset: "no limit",
 				doc: "Sessions of one database user."},
+			{name: "scope", value: text, absent: "server", change: live, pattern: regexp.MustCompile(`^(server|all)$`), want: "server or all",
+				doc: "What `max` and `per_user` count: the sessions of each server, or those of all servers that share `registry.etcd` ([Several servers](several-servers.md#limits-over-all-servers))."},
 			{name: "idle", value: seconds, least: 1, most: inSeconds(year), change: live, unset: "no limit",
 				doc: "Time that a session may wait for its client. It ends with 57P05, in a transaction with 25P03."},
 			{name: "total", value: seconds, least: 1, most: inSeconds(year), change: live, unset: "no limit",

@@ -65,7 +65,7 @@ clusters:
     allow_predefined_roles: true
     remove_passwords: all
     never_lend: [app, "svc_*"]
-    session_limits: {max: 100, per_user: 5, idle: 30m, total: 12h, end_at_expiry: true, notice: 1m}
+    session_limits: {max: 100, per_user: 5, scope: all, idle: 30m, total: 12h, end_at_expiry: true, notice: 1m}
     prewarm: {max: 4}
     parked_sessions: {max: 20, idle: 30s, age: 10m}
     tags: {stage: production}
@@ -391,7 +391,7 @@ var anotherValue = map[string]string{
 	"secret": "another secret that is long enough", "secret_env": "OTHER", "secret_file": "othersecret",
 	"seed": "JBSWY3DPEHPK3PXPAAAAAAAA", "seed_env": "OTHER", "seed_file": "othersecret",
 	"password_env": "OTHER", "password_file": "othersecret", "upstream_password_env": "OTHER", "upstream_password_file": "othersecret",
-	"remove_passwords": "none", "never_lend": "other",
+	"remove_passwords": "none", "scope": "server", "never_lend": "other",
 	"certificate": "other-server.crt", "key": "other.key", "ca": "other.crt", "ca_file": "other.crt", "jwks_file": "other.json",
 }
 

@@ -74,6 +74,10 @@ type Config struct {
 	// another server has the session. It returns within seconds. Optional.
 	Elsewhere func(request []byte) bool
 
+	// Everywhere counts the sessions of all servers. Optional: without it limits hold for the
+	// sessions of this Server.
+	Everywhere Everywhere
+
 	// Audit writes the record of logons and sessions.
 	Audit Auditor
 
@@ -136,6 +140,7 @@ type Cluster struct {
 	// of the cluster and of one database user of it. 0 is no limit.
 	MaxSessions        int
 	MaxSessionsPerUser int
+	LimitsEverywhere   bool            // these limits hold over all servers: Config.Everywhere has the others' sessions
 	SessionLimits      session.Limits  // how long sessions last
 	Parking            session.Parking // which sessions are kept for the next logon
 	// Prewarm is how many upstream sessions may be started ahead of their logons,

@@ -48,6 +48,7 @@ type logon struct {
 	role     dbuser.SessionRole
 	database string
 
+	uncounted bool        // the other servers do not count it: a limit over all is reached, or they are not known
 	origin    *origin     // nil: the session is never parked
 	reused    bool        // the upstream session was parked
 	ahead     bool        // the upstream session was started ahead
@@ -205,12 +206,16 @@ func (l *logon) open() (*entry, *refusal) {
 	if r := l.chooseDatabase(cluster); r != nil {
 		return nil, r
 	}
-	if r := s.sessions.reserve(cluster, grant.DBUser); r != nil {
+	wait, r := l.reserve(cluster)
+	if r != nil {
 		return nil, r
 	}
-	e, r := l.openReserved(cluster)
-	if r != nil {
+	e, r := l.openReserved(cluster, wait)
+	switch {
+	case r != nil && l.uncounted:
 		s.sessions.release(cluster.Identifier, grant.DBUser)
+	case r != nil:
+		s.release(cluster.Identifier, grant.DBUser)
 	}
 	return e, r
 }
@@ -239,7 +244,7 @@ func (l *logon) chooseDatabase(cluster *Cluster) *refusal {
 	return nil
 }
 
-func (l *logon) openReserved(cluster *Cluster) (*entry, *refusal) {
+func (l *logon) openReserved(cluster *Cluster, wait func(context.Context) error) (*entry, *refusal) {
 	s, grant := l.server, &l.grant
 	ctx, cancel := context.WithDeadline(context.Background(), l.deadline.Add(-answerMargin))
 	defer cancel()
@@ -247,13 +252,22 @@ func (l *logon) openReserved(cluster *Cluster) (*entry, *refusal) {
 		Identity: grant.Kind == credential.Identity, Database: l.database}
 	role, err := cluster.Admin.Ensure(ctx, need)
 	if err != nil {
+		_ = l.awaitCount(ctx, cluster, wait) // it has to end
 		return nil, refuseRole(cluster.Identifier, err)
 	}
 	l.role, l.prepared = role, time.Now()
 	up, err := l.connect(ctx, cluster, need)
 	cluster.Admin.Opened(role.Name)
+	uncounted := l.awaitCount(ctx, cluster, wait)
 	if err != nil {
 		return nil, l.refuseUpstream(cluster, err)
+	}
+	if uncounted == nil && s.everywhere != nil && !s.everywhere.Held(cluster.Identifier, grant.DBUser) {
+		uncounted = l.refuseEverywhere(cluster, errNotHeld) // this process was frozen, or cut off
+	}
+	if uncounted != nil {
+		up.Close()
+		return nil, uncounted
 	}
 	l.connected = time.Now()
 	e := s.newSession(l, cluster, up)

@@ -35,6 +35,7 @@ type Server struct {
 	revoked    func(*credential.Grant) (bool, error) // nil: nothing is revoked
 	mark       func(key []byte) bool                 // nil: every cancel key will do
 	elsewhere  func(request []byte) bool             // nil: there are no other servers
+	everywhere Everywhere                            // nil: limits hold for this server alone
 	recheck    chan struct{}                         // wakes watchSessions
 	cancelling chan struct{}                         // bounds the cancels of sessions that have to end
 	sweeping   sync.Mutex
@@ -66,7 +67,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		cluster: config.Cluster, check: config.Check,
 		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log, observer: config.Observe,
-		revoked: config.Revoked, mark: config.Mark, elsewhere: config.Elsewhere, recheck: make(chan struct{}, 1), cancelling: make(chan struct{}, 32), done: make(chan struct{}),
+		revoked: config.Revoked, mark: config.Mark, elsewhere: config.Elsewhere, everywhere: config.Everywhere, recheck: make(chan struct{}, 1), cancelling: make(chan struct{}, 32), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{},
 	}
 	if s.now == nil {

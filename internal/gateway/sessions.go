@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -152,7 +151,7 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	if kept && !s.park(e, arriving) {
 		cleanUp()
 	}
-	s.sessions.release(info.Cluster, info.DBUser)
+	s.release(info.Cluster, info.DBUser)
 }
 
 // describe returns a description of the session.
@@ -272,18 +271,15 @@ func (t *table) reserve(cluster *Cluster, user string) *refusal {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all, own := place{cluster: cluster.Identifier}, place{cluster.Identifier, user}
-	full := func(message string) *refusal {
-		return &refusal{reason: ReasonLimit, state: pgwire.StateTooManyConnections, message: message}
-	}
 	switch {
 	case t.closed:
 		return refuseShutdown()
 	case t.max > 0 && t.total >= t.max:
-		return full("the gateway has as many sessions as it may have")
+		return &refusal{reason: ReasonLimit, state: pgwire.StateTooManyConnections, message: "the gateway has as many sessions as it may have"}
 	case cluster.MaxSessions > 0 && t.counts[all] >= cluster.MaxSessions:
-		return full(fmt.Sprintf("too many sessions for cluster \"%s\"", cluster.Identifier))
+		return refuseFull(cluster, "")
 	case cluster.MaxSessionsPerUser > 0 && t.counts[own] >= cluster.MaxSessionsPerUser:
-		return full(fmt.Sprintf("too many sessions for user \"%s\"", user))
+		return refuseFull(cluster, user)
 	}
 	t.total++
 	t.counts[all]++

@@ -73,6 +73,7 @@ func newCluster(old *cluster, settings clusterSettings, opts Options, observe ob
 		TargetSessionAttrs: cc.TargetSessionAttrs,
 		MaxSessions:        cc.Sessions.Max,
 		MaxSessionsPerUser: cc.Sessions.PerUser,
+		LimitsEverywhere:   cc.Sessions.Everywhere,
 		SessionLimits:      cc.Sessions.Limits,
 		Prewarm:            cc.Prewarm,
 		Parking:            cc.Parking,

@@ -107,6 +107,13 @@ func (o observers) sweep() func(string, handover.SweepReport, time.Duration, err
 	return o.metrics.Sweep
 }
 
+func (o observers) passed() func(cluster string) {
+	if o.metrics == nil {
+		return nil
+	}
+	return o.metrics.SweptElsewhere
+}
+
 // measure sets the sources of metrics that are read at each scrape.
 func (s *service) measure(connections *api.Connections) {
 	if s.observers.metrics == nil {

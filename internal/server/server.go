@@ -186,8 +186,10 @@ func (s *service) run(ctx context.Context) error {
 	if s.peers != nil {
 		elsewhere, mark = s.peers.cancelElsewhere, s.peers.is
 	}
+	shared := s.settleTogether()
+	defer shared.stop()
 	s.front, err = gateway.New(gateway.Config{
-		Mark: mark, Elsewhere: elsewhere,
+		Mark: mark, Elsewhere: elsewhere, Everywhere: shared.everywhere(),
 		Limits:  gateway.Limits{LogonTimeout: s.opts.Patience},
 		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
 		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
@@ -276,8 +278,10 @@ func (s *service) run(ctx context.Context) error {
 	group.Go(func() error {
 		err := reaper.Run(serving, reaper.Config{
 			Clusters: func() map[string]reaper.Sweeper { return s.live.Load().clusters.sweepers },
+			Turns:    shared.turns,
 			Log:      s.log,
 			Observe:  s.observers.sweep(),
+			Passed:   s.observers.passed(),
 		})
 		if serving.Err() != nil {
 			return nil

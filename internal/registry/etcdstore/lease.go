@@ -139,8 +139,8 @@ func (s *Store) sight(ctx context.Context, prefix string) (registry.Sight, error
 	from, end := first, clientv3.GetPrefixRangeEnd(first)
 	var seen registry.Sight
 	var cause error = context.DeadlineExceeded
-	for {
-		attempt, done := context.WithTimeout(limited, attemptTimeout)
+	for wait := attemptTimeout; ; wait *= 2 {
+		attempt, done := context.WithTimeout(limited, wait)
 		link := s.use()
 		page, err := link.client.Get(attempt, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(seen.At.Revision))
 		link.calls.Done()
@@ -153,13 +153,13 @@ func (s *Store) sight(ctx context.Context, prefix string) (registry.Sight, error
 			if err := s.add(&seen, page.Kvs); err != nil || !page.More {
 				return seen, err
 			}
-			from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+			from, wait = string(page.Kvs[len(page.Kvs)-1].Key)+"\x00", attemptTimeout/2
 			continue
 		case code(err) == codes.OutOfRange && seen.At.Revision != 0: // compacted between two pages, or restored
-			seen, from = registry.Sight{}, first
+			seen, from, wait = registry.Sight{}, first, attemptTimeout/2
 			continue
 		case code(err) == codes.Unavailable:
-			cause = err
+			cause, wait = err, attemptTimeout/2
 		case code(err) != codes.DeadlineExceeded:
 			return registry.Sight{}, cmp.Or(ctx.Err(), s.explain(err))
 		}
@@ -191,18 +191,18 @@ func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, sinc
 	defer cancel()
 	full := s.prefix + prefix
 	var cause error = context.DeadlineExceeded
-	for {
+	for wait := attemptTimeout; ; wait *= 2 {
 		l.mu.Lock()
 		id, generation := l.id, l.generation
 		l.mu.Unlock()
 		if id == 0 && value != nil {
-			cause = errNoLease
+			cause, wait = errNoLease, attemptTimeout/2
 		} else {
 			then := clientv3.OpDelete(s.prefix + own)
 			if value != nil {
 				then = clientv3.OpPut(s.prefix+own, format(own, value), clientv3.WithLease(id))
 			}
-			attempt, done := context.WithTimeout(limited, attemptTimeout)
+			attempt, done := context.WithTimeout(limited, wait)
 			link := s.use()
 			answer, err := link.client.Txn(attempt).
 				If(clientv3.Compare(clientv3.ModRevision(full), "<", since.Revision+1).WithPrefix()).
@@ -233,9 +233,9 @@ func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, sinc
 				case l.again <- struct{}{}:
 				default:
 				}
-				cause = errNoLease
+				cause, wait = errNoLease, attemptTimeout/2
 			case code(err) == codes.Unavailable:
-				cause = err
+				cause, wait = err, attemptTimeout/2
 			case code(err) != codes.DeadlineExceeded:
 				return registry.Sight{}, cmp.Or(ctx.Err(), s.explain(err))
 			}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/etcdtest"
+	"github.com/daypass/daypass/test/pgtest"
+	"github.com/daypass/daypass/test/sitetest"
+)
+
+// TestServerIsKilled: of two server processes that hold a limit together, the one that sweeps the
+// cluster and has the only session of a session role is killed. The other one takes its turn, its
+// place, and its session role's objects, in the times that docs/several-servers.md states.
+func TestServerIsKilled(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	inst, err := pgtest.Installation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logs [2]*pgtest.Log
+	var sites []*sitetest.Site
+	var processes []*sitetest.Process
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": sitetest.Keys["ana"][0], "AWS_SECRET_ACCESS_KEY": sitetest.Keys["ana"][1], "AWS_REGION": "us-east-1"} {
+		t.Setenv(name, value)
+	}
+	for i := range 2 {
+		site, err := sitetest.New(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sites = append(sites, site)
+		if i == 0 {
+			t.Cleanup(func() { _ = site.Close() })
+			if err := site.StartDatabase(t.Context(), inst, postgres.Options{}, sitetest.Example()...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		configuration := strings.Replace(sitetest.Configuration, "    database: dev\n",
+			"    database: dev\n    session_limits: {per_user: 1, scope: all}\n", 1) +
+			fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\nroot_key: {file: root.key}\n", etcd.URL)
+		if err := errors.Join(site.Configure(configuration, "UPSTREAM", sites[0].Upstream(), "API_LISTEN", "127.0.0.1:0", "GATEWAY_LISTEN", "127.0.0.1:0"),
+			site.Write("root.key", "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ=\n")); err != nil {
+			t.Fatal(err)
+		}
+		log := &pgtest.Log{}
+		logs[i] = log
+		p, err := sitetest.Run(log, nil, "daypass", "serve", "--config", site.ConfigFile())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Stop)
+		processes = append(processes, p)
+		serving := regexp.MustCompile(`msg=serving api=http://(\S+) gateway=(\S+)`)
+		pgtest.Eventually(t, "the server to serve", func() bool { return serving.MatchString(log.String()) || !p.Alive() }, log)
+		where := serving.FindStringSubmatch(log.String())
+		if where == nil {
+			t.Fatalf("the server ended: %v\n%s", p.Err(), log)
+		}
+		site.API, site.Gateway = where[1], where[2]
+	}
+	client := etcd.Client()
+	sweeper := func() string {
+		answer, err := client.Get(t.Context(), "daypass/sweep/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		if err != nil || len(answer.Kvs) != 1 {
+			return ""
+		}
+		return string(answer.Kvs[0].Key)
+	}
+	var first string
+	pgtest.Eventually(t, "the first server to sweep", func() bool { first = sweeper(); return first != "" }, logs[0])
+
+	out, err := exec.CommandContext(t.Context(), "daypass", "redshift", "get-cluster-credentials", "--endpoint-url", "http://"+sites[0].API,
+		"--cluster-identifier", "examplecluster", "--db-user", "alice", "--db-name", "dev", "--db-groups", "analysts").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var credential struct{ DbUser, DbPassword string }
+	if err := json.Unmarshal(out, &credential); err != nil {
+		t.Fatal(err)
+	}
+	logon := func(at int) (*pgx.Conn, error) {
+		config, err := sites[at].Logon(credential.DbUser, credential.DbPassword, "dev")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pgx.ConnectConfig(context.Background(), config)
+	}
+	conn, err := logon(0)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, logs[0])
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "CREATE TABLE left_behind (x int)"); err != nil {
+		t.Fatal(err)
+	}
+	var said *pgconn.PgError
+	if _, err := logon(1); !errors.As(err, &said) || said.Code != "53300" {
+		t.Errorf("a second session of the user, at the other server: %v", err)
+	}
+	counted := func() bool {
+		answer, err := client.Get(t.Context(), strings.Replace(first, "/sweep/examplecluster/", "/seats/examplecluster/alice/", 1))
+		return err == nil && len(answer.Kvs) == 1
+	}
+	if !counted() {
+		t.Error("the other server does not know of the first one's session")
+	}
+
+	super, err := pgx.Connect(t.Context(), sites[0].Database.ConnString(postgres.Superuser, "dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer super.Close(context.Background())
+	owner := func() (name string) {
+		_ = super.QueryRow(t.Context(), "SELECT tableowner FROM pg_tables WHERE tablename = 'left_behind'").Scan(&name)
+		return name
+	}
+	if got := owner(); !strings.HasPrefix(got, "IAM:") {
+		t.Errorf("during the session its table belongs to %s", got)
+	}
+	processes[0].Signal(syscall.SIGKILL)
+	killed := time.Now()
+	pgtest.Eventually(t, "the table to belong to its user", func() bool { return owner() == "alice" }, logs[1])
+	handedOver := time.Since(killed)
+	pgtest.Eventually(t, "the place of the session", func() bool {
+		c, err := logon(1)
+		if err == nil {
+			_ = c.Close(context.Background())
+		}
+		return err == nil
+	}, logs[1])
+	if next := sweeper(); next == "" || next == first {
+		t.Errorf("after the kill of %q %q sweeps", first, next)
+	}
+	t.Logf("killed: handed over after %v, the place is free after %v", handedOver.Round(time.Millisecond), time.Since(killed).Round(time.Millisecond))
+	if took := time.Since(killed); took > 25*time.Second {
+		t.Errorf("all is cleaned up %v after the kill", took)
+	}
+}

@@ -1,0 +1,386 @@
+// Package seats counts the sessions of a cluster, and those of each of its users, over all servers
+// that share a registry, so that a limit holds for all together.
+//
+// Each server has a record of how many sessions it has in a place:
+//
+//	seats/examplecluster//db1-k3v9           400
+//	seats/examplecluster/alice/db1-k3v9      20
+//
+// The records of a place may never add up to more than its limit. A server that needs more writes
+// its record on the condition that no record of the place has changed since it read them
+// (registry.Leased). Of two servers that want the last one, one succeeds, and the other reads again.
+// Logons that arrive while a write is under way share the next one.
+//
+// What sessions leave behind is given back at once where little is free. Otherwise it is kept for
+// about a second for the next logons, which then ask no one. So a client that opens and closes
+// sessions in a loop causes few writes.
+//
+// The records are under the server's lease. A server that crashes, freezes, or is cut off for longer
+// than the lease gives up its records, and admits no session until it has written them again. The
+// sessions that it then has are counted, even if the limit is exceeded for that reason.
+package seats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/daypass/daypass/internal/registry"
+)
+
+// Prefix begins the keys of all records.
+const Prefix = "seats/"
+
+const (
+	// patience is how long a logon waits for the registry.
+	patience = 2 * time.Second
+	// kept is how often a record is written because sessions have left, where enough is free.
+	kept = time.Second
+	// tick is the time between two looks for records that are to be changed.
+	tick = 500 * time.Millisecond
+	// tidied is the time between two searches for records of this server that it does not know
+	// of: a write that was given up may have happened late.
+	tidied = time.Minute
+	// mostAtOnce bounds the places whose records are written at the same time.
+	mostAtOnce = 64
+)
+
+// Place is what has a limit: a cluster, or a user in a cluster.
+type Place struct{ Cluster, User string } // no User: the whole cluster
+
+func (p Place) prefix() string {
+	return Prefix + url.PathEscape(p.Cluster) + "/" + url.PathEscape(p.User) + "/"
+}
+
+// Full is the error of a session that may not begin, because all servers together have as many in
+// the place as its limit allows.
+type Full struct {
+	Place Place
+	Limit int
+}
+
+func (f *Full) Error() string {
+	if f.Place.User == "" {
+		return fmt.Sprintf("all servers together have %d sessions of cluster %q", f.Limit, f.Place.Cluster)
+	}
+	return fmt.Sprintf("all servers together have %d sessions of user %q in cluster %q", f.Limit, f.Place.User, f.Place.Cluster)
+}
+
+// Config is what Seats need. All fields are required.
+type Config struct {
+	Store registry.Leased
+	Self  string // the name of this server; no other process may have it
+	// Limit returns the limit of a place over all servers, or 0 if it has none. It is called
+	// often, must not block, and may change its answer at any time.
+	Limit func(Place) int
+}
+
+// Seats are one server's sessions. Safe for concurrent use.
+type Seats struct {
+	config Config
+	slots  chan struct{}
+	work   sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows, and every seat
+	places map[Place]*seat
+	closed bool
+}
+
+// seat is what is known about one place.
+type seat struct {
+	used    int       // sessions and logons of this server, including those that wait
+	waiting []*waiter // for the record to be written, the earliest first
+	working bool      // a goroutine settles the place
+
+	claimed    int           // what the record of this server says, or may say
+	generation uint64        // of the lease it is under; 0: it is not certain what it says
+	others     int           // what the other records said
+	since      registry.Mark // when that was
+	at         time.Time     // the same, by this machine's clock
+	calls      int           // begun, to the registry
+	read       int           // the last of these that succeeded
+}
+
+// waiter is a logon that waits for the record to be written.
+type waiter struct {
+	done  chan error
+	calls int // begun before it came
+}
+
+// New returns Seats. Run keeps the records up to date.
+func New(config Config) *Seats {
+	return &Seats{config: config, slots: make(chan struct{}, mostAtOnce), places: map[Place]*seat{}}
+}
+
+// Take counts a session that is about to begin. It returns nil if all servers count it already.
+// Otherwise wait must be called, once: it returns nil when they do, and else why the session may not
+// begin, in which case it no longer counts. The error is a *Full, or the sessions of the other
+// servers are not known. likely reports that there was enough room when the others were last asked.
+func (s *Seats) Take(p Place) (wait func(context.Context) error, likely bool) {
+	limit := s.config.Limit(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places[p] == nil {
+		s.places[p] = &seat{}
+	}
+	seat := s.places[p]
+	seat.used++
+	if limit == 0 || len(seat.waiting) == 0 && seat.claimed >= seat.used && s.covers(seat) {
+		return nil, true
+	}
+	likely = !seat.scarce(limit)
+	w := &waiter{done: make(chan error, 1), calls: seat.calls}
+	seat.waiting = append(seat.waiting, w)
+	s.settleLocked(p, seat)
+	return func(ctx context.Context) error {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		select {
+		case err := <-w.done:
+			return err
+		case <-limited.Done():
+			return s.giveUp(seat, w)
+		}
+	}, likely
+}
+
+// giveUp takes a logon that has waited for too long out of the line, unless it just got its answer.
+func (s *Seats) giveUp(seat *seat, w *waiter) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := slices.Index(seat.waiting, w); at >= 0 {
+		seat.waiting = slices.Delete(seat.waiting, at, at+1)
+		seat.used--
+		return errors.New("the registry did not answer in time")
+	}
+	return <-w.done
+}
+
+// Leave takes back what Take has counted, once the session has ended or turned out not to begin.
+func (s *Seats) Leave(p Place) {
+	limit := s.config.Limit(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seat := s.places[p]
+	seat.used--
+	if seat.claimed > seat.used && seat.scarce(limit) {
+		s.settleLocked(p, seat)
+	}
+	s.forgetLocked(p, seat)
+}
+
+// Held reports whether all servers are certain to count this server's sessions in the place now.
+func (s *Seats) Held(p Place) bool {
+	if s.config.Limit(p) == 0 {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seat := s.places[p]
+	return seat != nil && seat.claimed >= seat.granted() && s.covers(seat)
+}
+
+// granted is the number of sessions and logons that do not wait.
+func (seat *seat) granted() int { return seat.used - len(seat.waiting) }
+
+// scarce reports whether little is free, so that what a session leaves is given back at once.
+func (seat *seat) scarce(limit int) bool { return limit-seat.others-seat.claimed < max(limit/4, 1) }
+
+// covers reports whether seat.claimed is certain to be what the record says.
+func (s *Seats) covers(seat *seat) bool {
+	generation, ok := s.config.Store.Held()
+	return ok && seat.generation == generation
+}
+
+func (s *Seats) forgetLocked(p Place, seat *seat) {
+	if seat.used == 0 && seat.claimed == 0 && !seat.working {
+		delete(s.places, p)
+	}
+}
+
+// settleLocked starts the goroutine that settles the place, if there is none.
+func (s *Seats) settleLocked(p Place, seat *seat) {
+	if seat.working || s.closed {
+		return
+	}
+	seat.working = true
+	s.work.Go(func() {
+		s.slots <- struct{}{}
+		defer func() { <-s.slots }()
+		for s.settle(p, seat) {
+		}
+	})
+}
+
+// settle makes one call to the registry that the place needs, and answers the logons that wait. It
+// returns false when there is nothing more to do.
+func (s *Seats) settle(p Place, seat *seat) (again bool) {
+	limit := s.config.Limit(p)
+	s.mu.Lock()
+	want := seat.want(limit)
+	certain := seat.claimed == want && (want == 0 || s.covers(seat))
+	if certain {
+		seat.answer(want-seat.granted(), nil)
+		// What is left of them does not fit, as of the last call.
+		for len(seat.waiting) > 0 && seat.waiting[0].calls < seat.read {
+			seat.answer(1, &Full{p, limit})
+		}
+		if len(seat.waiting) == 0 {
+			seat.working = false
+			s.forgetLocked(p, seat)
+			s.mu.Unlock()
+			return false
+		}
+	}
+	seat.calls++
+	call, before, since := seat.calls, seat.claimed, seat.since
+	seat.claimed = min(before, want) // what is given back is not there for a logon any more
+	s.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var seen registry.Sight
+	var err error
+	switch own := p.prefix() + s.config.Self; {
+	case certain:
+		seen, err = s.config.Store.Look(ctx, p.prefix())
+	case want == 0:
+		seen, err = s.config.Store.Swap(ctx, p.prefix(), own, nil, since)
+	default:
+		seen, err = s.config.Store.Swap(ctx, p.prefix(), own, strconv.AppendInt(nil, int64(want), 10), since)
+	}
+	var own, others int
+	if err == nil && !seen.Written {
+		own, others, err = s.count(p, seen.Records)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		seat.claimed, seat.generation = max(before, want), 0
+		seat.answer(len(seat.waiting), err)
+		seat.working = false
+		return false // Run tries again
+	}
+	seat.read, seat.since, seat.at = call, seen.At, time.Now()
+	if seen.Written {
+		seat.claimed, seat.generation = want, seen.Generation
+		return true
+	}
+	seat.others = others
+	if own != before {
+		seat.generation = 0
+	}
+	seat.claimed = own
+	return true
+}
+
+// want is what the record should say. Sessions that there are count, even beyond the limit.
+func (seat *seat) want(limit int) int {
+	if limit == 0 {
+		seat.answer(len(seat.waiting), nil)
+		return 0
+	}
+	want := max(seat.granted(), min(seat.used, limit-seat.others))
+	if want < seat.claimed && seat.generation != 0 && !seat.scarce(limit) && time.Since(seat.at) < kept {
+		return seat.claimed // the next logons will need it
+	}
+	return want
+}
+
+// answer answers the first n logons that wait, or all if there are fewer. Those that get an error no
+// longer count.
+func (seat *seat) answer(n int, err error) {
+	for ; n > 0 && len(seat.waiting) > 0; n-- {
+		if err != nil {
+			seat.used--
+		}
+		seat.waiting[0].done <- err
+		seat.waiting = seat.waiting[1:]
+	}
+}
+
+// mostSessions is more than any server has: a record that says more is not of this program.
+const mostSessions = 10_000_000
+
+// count adds up the records of a place. A later release may write more after a space.
+func (s *Seats) count(p Place, records []registry.Record) (own, others int, err error) {
+	for _, r := range records {
+		text, _, _ := strings.Cut(string(r.Value), " ")
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n > mostSessions {
+			return 0, 0, fmt.Errorf("record %s of the registry is not what this program writes there: delete it", r.Key)
+		}
+		if r.Key == p.prefix()+s.config.Self {
+			own = n
+		} else {
+			others += n
+		}
+	}
+	return own, others, nil
+}
+
+// Run keeps the records up to date until ctx is done. It returns when the last call has.
+func (s *Seats) Run(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	swept := time.Now()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+			s.look()
+			if time.Since(swept) > tidied {
+				swept = time.Now()
+				s.tidy(ctx)
+			}
+		}
+	}
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.work.Wait()
+}
+
+// look settles the places whose records do not say what they should: after errors, with another
+// lease, when a limit has come or gone, or when sessions have left.
+func (s *Seats) look() {
+	if _, ok := s.config.Store.Held(); !ok {
+		return // nothing can be written
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, seat := range s.places {
+		if want := seat.want(s.config.Limit(p)); want != seat.claimed || want != 0 && !s.covers(seat) {
+			s.settleLocked(p, seat)
+		}
+	}
+}
+
+// tidy deletes the records of this server for places where it has no session. Errors do not matter:
+// the next call tries again.
+func (s *Seats) tidy(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	seen, err := s.config.Store.Look(limited, Prefix)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	known := map[string]bool{}
+	for p := range s.places {
+		known[p.prefix()] = true
+	}
+	s.mu.Unlock()
+	for _, r := range seen.Records {
+		if prefix, mine := strings.CutSuffix(r.Key, "/"+s.config.Self); mine && !known[prefix+"/"] {
+			_, _ = s.config.Store.Swap(limited, prefix+"/", r.Key, nil, seen.At)
+		}
+	}
+}

@@ -1,0 +1,269 @@
+package seats_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/daypass/daypass/internal/registry/etcdstore"
+	"github.com/daypass/daypass/internal/seats"
+	"github.com/daypass/daypass/test/etcdtest"
+	"github.com/daypass/daypass/test/pgtest"
+)
+
+const lifetime = 2 * time.Second
+
+// server is one server's seats, with a lease of its own.
+type server struct {
+	*seats.Seats
+	crash func() // as a process that is killed: nothing is given back
+}
+
+// begin starts a server. Its limits are those of limit, by user.
+func begin(t testing.TB, etcd *etcdtest.Server, name string, limit func(seats.Place) int) *server {
+	t.Helper()
+	store, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{etcd.URL}, Prefix: "daypass/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease := store.Lease(lifetime)
+	s := &server{Seats: seats.New(seats.Config{Store: lease, Self: name, Limit: limit})}
+	running, cancel := context.WithCancel(context.Background())
+	var held, ran sync.WaitGroup
+	ran.Go(func() { s.Run(running) })
+	holding, release := context.WithCancel(context.Background())
+	held.Go(func() { lease.Hold(holding) })
+	s.crash = sync.OnceFunc(func() { cancel(); _ = store.Close(); ran.Wait(); release(); held.Wait() })
+	t.Cleanup(func() { cancel(); ran.Wait(); release(); held.Wait(); s.crash() })
+	return s
+}
+
+func (s *server) take(t testing.TB, p seats.Place) error {
+	wait, _ := s.Take(p)
+	if wait == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	return wait(ctx)
+}
+
+// full reports whether an error is the right *seats.Full.
+func full(err error, p seats.Place, limit int) bool {
+	var f *seats.Full
+	return errors.As(err, &f) && *f == seats.Full{Place: p, Limit: limit}
+}
+
+// TestStampede: logons at three servers take and leave seats as fast as they can. There are never
+// more sessions than the limit, and in the end all seats are free.
+func TestStampede(t *testing.T) {
+	const limit = 7
+	etcd := etcdtest.Start(t)
+	p := seats.Place{Cluster: "examplecluster", User: "a/b %?"}
+	var servers []*server
+	for i := range 3 {
+		servers = append(servers, begin(t, etcd, fmt.Sprintf("server-%d", i), func(seats.Place) int { return limit }))
+	}
+	var now, most, taken, refused atomic.Int64
+	var all sync.WaitGroup
+	for _, s := range servers {
+		for range 20 {
+			all.Go(func() {
+				for range 30 {
+					switch err := s.take(t, p); {
+					case full(err, p, limit):
+						refused.Add(1)
+					case err != nil:
+						t.Errorf("Take: %v", err)
+					default:
+						n := now.Add(1)
+						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+						}
+						taken.Add(1)
+						time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+						now.Add(-1)
+						s.Leave(p)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	t.Logf("%d sessions and %d refusals, %d sessions at a time", taken.Load(), refused.Load(), most.Load())
+	if most.Load() > limit || most.Load() < limit-2 || refused.Load() == 0 {
+		t.Errorf("%d sessions at a time, %d refused, want at most %d and some", most.Load(), refused.Load(), limit)
+	}
+	had := 0
+	pgtest.Eventually(t, "all seats at one server", func() bool {
+		for ; had < limit && servers[1].take(t, p) == nil; had++ {
+		}
+		return had == limit
+	})
+	if err := servers[0].take(t, p); !full(err, p, limit) {
+		t.Errorf("Take beyond the limit = %v", err)
+	}
+}
+
+// TestServersGo: what a server that crashed had is free after the time of its lease and no sooner.
+// Sessions that survive an outage of etcd are still counted after it, and those that end give
+// their seats back.
+func TestServersGo(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	p := seats.Place{Cluster: "examplecluster"}
+	limit := func(seats.Place) int { return 3 }
+	a, b := begin(t, etcd, "a", limit), begin(t, etcd, "b", limit)
+	for _, s := range []*server{a, a, b} {
+		pgtest.Eventually(t, "a seat", func() bool { return s.take(t, p) == nil })
+	}
+	if err := b.take(t, p); !full(err, p, 3) {
+		t.Errorf("Take of the fourth = %v", err)
+	}
+	etcd.Stop()
+	if err := b.take(t, p); err == nil || full(err, p, 3) {
+		t.Errorf("Take without etcd = %v, want that it is not known", err)
+	}
+	time.Sleep(lifetime) // the servers' leases are over, as they see it
+	if a.Held(p) {
+		t.Error("a server believes in a lease that it could not renew")
+	}
+	etcd.Start()
+	for _, s := range []*server{a, b} {
+		pgtest.Eventually(t, "the records to be written again", func() bool { return s.Held(p) })
+	}
+	if err := b.take(t, p); !full(err, p, 3) {
+		t.Errorf("Take of the fourth after an outage = %v", err)
+	}
+	b.Leave(p)
+	pgtest.Eventually(t, "the seat of a session that ended", func() bool { return a.take(t, p) == nil })
+
+	began := time.Now()
+	a.crash()
+	if err := b.take(t, p); !full(err, p, 3) {
+		t.Errorf("Take right after a crash = %v", err)
+	}
+	pgtest.Eventually(t, "the seats of a server that crashed", func() bool { return b.take(t, p) == nil })
+	t.Logf("free %v after the crash", time.Since(began).Round(time.Millisecond))
+	if took := time.Since(began); took > lifetime+3*time.Second {
+		t.Errorf("seats were free %v after a crash, want the lease's %v and a little", took, lifetime)
+	}
+}
+
+// TestLimitsComeAndGo: a limit that is set while sessions run counts them, at every server. One that
+// is taken back leaves no record.
+func TestLimitsComeAndGo(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	p := seats.Place{Cluster: "examplecluster", User: "alice"}
+	var limit atomic.Int64
+	now := func(seats.Place) int { return int(limit.Load()) }
+	a, b := begin(t, etcd, "a", now), begin(t, etcd, "b", now)
+	for range 5 {
+		if wait, _ := a.Take(p); wait != nil {
+			t.Fatal("without a limit a logon waits")
+		}
+	}
+	limit.Store(2)
+	pgtest.Eventually(t, "sessions of before to be counted", func() bool {
+		err := b.take(t, p)
+		if err == nil {
+			b.Leave(p)
+		}
+		return full(err, p, 2)
+	})
+	for range 4 {
+		a.Leave(p)
+	}
+	pgtest.Eventually(t, "a seat", func() bool { return b.take(t, p) == nil })
+	if err := a.take(t, p); !full(err, p, 2) {
+		t.Errorf("Take of the third = %v", err)
+	}
+	records := func() int64 {
+		answer, err := etcd.Client().Get(t.Context(), "daypass/"+seats.Prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Count
+	}
+	if n := records(); n != 2 {
+		t.Errorf("%d records, want 2", n)
+	}
+	limit.Store(0)
+	pgtest.Eventually(t, "no record", func() bool { return records() == 0 })
+	a.Leave(p)
+	b.Leave(p)
+}
+
+// TestFewWrites: a client that opens and closes sessions in a loop does not make each a write.
+func TestFewWrites(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	p := seats.Place{Cluster: "examplecluster", User: "alice"}
+	a := begin(t, etcd, "a", func(seats.Place) int { return 20 })
+	pgtest.Eventually(t, "a seat", func() bool { return a.take(t, p) == nil })
+	revision := func() int64 {
+		answer, err := etcd.Client().Get(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Header.Revision
+	}
+	before := revision()
+	for range 1000 {
+		a.Leave(p)
+		if wait, _ := a.Take(p); wait != nil {
+			t.Fatal("a seat that has just been left is not there")
+		}
+	}
+	if n := revision() - before; n > 20 {
+		t.Errorf("1000 sessions made %d writes", n)
+	}
+}
+
+// TestNonsense: a record that is not of this program keeps logons out until it is deleted, and the
+// error names it.
+func TestNonsense(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	p := seats.Place{Cluster: "examplecluster", User: "alice"}
+	a := begin(t, etcd, "a", func(seats.Place) int { return 20 })
+	client := etcd.Client()
+	for _, value := range []string{"x", "1 00000000 5", ""} {
+		if _, err := client.Put(t.Context(), "daypass/seats/examplecluster/alice/b", value); err != nil {
+			t.Fatal(err)
+		}
+		pgtest.Eventually(t, "an error that names the record", func() bool {
+			err := a.take(t, p)
+			return err != nil && strings.Contains(err.Error(), "seats/examplecluster/alice/b")
+		})
+	}
+	if _, err := client.Delete(t.Context(), "daypass/seats/examplecluster/alice/b"); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Eventually(t, "a seat", func() bool { return a.take(t, p) == nil })
+}
+
+// BenchmarkTake measures what a logon waits for: a seat that needs a write to etcd, one that has just
+// been left, and one in a place without a limit over all servers.
+func BenchmarkTake(b *testing.B) {
+	etcd := etcdtest.Start(b)
+	for name, limit := range map[string]int{"written": 1_000_000, "left": 1_000_000, "no limit": 0} {
+		b.Run(name, func(b *testing.B) {
+			p := seats.Place{Cluster: "examplecluster", User: name}
+			s := begin(b, etcd, "a", func(seats.Place) int { return limit })
+			pgtest.Eventually(b, "a seat", func() bool { return s.take(b, p) == nil })
+			for b.Loop() {
+				if name == "left" {
+					s.Leave(p)
+				}
+				if err := s.take(b, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,122 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/test/etcdtest"
+	"github.com/daypass/daypass/test/pgtest"
+)
+
+// limit gives the example's cluster session limits.
+func (s *served) limit(text string) {
+	s.t.Helper()
+	config, err := os.ReadFile(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	const after = "    database: dev\n"
+	changed := strings.Replace(string(config), after, after+"    session_limits: "+text+"\n", 1)
+	if err := os.WriteFile(s.config, []byte(changed), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestLimitsOverAllServers: two servers hold a limit together. A stampede of logons at both never has
+// more sessions, whatever ends or is refused meanwhile; afterwards all places are free. While etcd is
+// away nothing is admitted, and sessions that go through an outage are still counted.
+func TestLimitsOverAllServers(t *testing.T) {
+	const limit = 5
+	etcd, database := etcdtest.Start(t), startDatabase(t)
+	var all []*served
+	for range 2 {
+		s := newMember(t, database, etcd.URL, "")
+		s.limit(fmt.Sprintf("{max: 50, per_user: %d, scope: all}", limit))
+		s.start()
+		all = append(all, s)
+	}
+	credential := all[0].issue(all[0].now())
+	var now, most, admitted, refused atomic.Int64
+	var logons sync.WaitGroup
+	for i := range 12 {
+		logons.Go(func() {
+			for range 4 {
+				conn, err := all[i%2].logon(credential)
+				var said *pgconn.PgError
+				switch {
+				case err == nil:
+					n := now.Add(1)
+					for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+					}
+					admitted.Add(1)
+					_, _ = conn.Exec(context.Background(), "SELECT pg_sleep(0.01)")
+					now.Add(-1) // before its place can be another's
+					conn.Close(context.Background())
+				case errors.As(err, &said) && said.Code == "53300":
+					refused.Add(1)
+					if said.Message != `too many sessions for user "alice"` ||
+						said.Detail != fmt.Sprintf(`The limit, session_limits.per_user of cluster "examplecluster", is %d over all servers.`, limit) {
+						t.Errorf("refused with %q, %q", said.Message, said.Detail)
+					}
+				default:
+					t.Errorf("logging on: %v", err)
+				}
+			}
+		})
+	}
+	logons.Wait()
+	t.Logf("%d sessions and %d refusals, %d at a time", admitted.Load(), refused.Load(), most.Load())
+	if most.Load() > limit || refused.Load() == 0 {
+		t.Errorf("%d sessions at a time, %d refused", most.Load(), refused.Load())
+	}
+
+	// All places can be had at one server, and then none at the other.
+	var open []*pgx.Conn
+	defer func() {
+		for _, conn := range open {
+			conn.Close(context.Background())
+		}
+	}()
+	pgtest.Eventually(t, "all places at one server", func() bool {
+		conn, err := all[1].logon(credential)
+		if err == nil {
+			open = append(open, conn)
+		}
+		return len(open) == limit
+	})
+	if refusal := all[0].refusal(credential); !strings.HasPrefix(refusal, "53300 ") {
+		t.Errorf("beyond the limit: %q", refusal)
+	}
+	open[0].Close(context.Background())
+	open = open[1:]
+	pgtest.Eventually(t, "the place of a session that ended", func() bool {
+		conn, err := all[0].logon(credential)
+		if err == nil {
+			open = append(open, conn)
+		}
+		return err == nil
+	})
+
+	etcd.Stop()
+	pgtest.Eventually(t, "logons to be refused", func() bool { return strings.HasPrefix(all[0].refusal(credential), "57P03 ") })
+	etcd.Start()
+	pgtest.Eventually(t, "the limit to be known again", func() bool { return strings.HasPrefix(all[0].refusal(credential), "53300 ") })
+	for _, conn := range open {
+		if _, err := conn.Exec(t.Context(), "SELECT 1"); err != nil {
+			t.Errorf("a session did not survive an outage of etcd: %v", err)
+		}
+	}
+	if err := all[1].stop(); err != nil { // ends the sessions there, of which there are all but one
+		t.Error(err)
+	}
+	pgtest.Eventually(t, "the places of a server that stopped", func() bool { return all[0].refusal(credential) == "" })
+}
