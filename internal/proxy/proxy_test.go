@@ -17,11 +17,12 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// start returns a Proxy with one map, which must not be asked for a credential.
-func start(t *testing.T, m *proxy.Map) (*proxy.Proxy, *pgtest.Log) {
+// start returns a Proxy for one user with one map, which must not be asked for a credential.
+func start(t *testing.T, m *proxy.Map, owner int) (*proxy.Proxy, *pgtest.Log) {
 	t.Helper()
 	log := &pgtest.Log{}
 	p := proxy.New(slog.New(slog.NewTextHandler(log, nil)))
+	p.SetOwner(owner)
 	t.Cleanup(func() { p.Close(t.Context()) })
 	m.Name, m.Database = "c/dev as alice", "dev"
 	m.Open = func(context.Context, string) (*proxy.Logon, error) {
@@ -49,8 +50,7 @@ func TestOnlyItsOwnUser(t *testing.T) {
 		maps["127.0.0.1:"+strconv.Itoa(port)] = &proxy.Map{Port: port}
 	}
 	for address, m := range maps {
-		p, log := start(t, m)
-		p.SetOwner(os.Getuid() + 1)
+		p, log := start(t, m, os.Getuid()+1)
 		network := "tcp"
 		if m.Directory != "" {
 			network = "unix"
@@ -79,7 +79,7 @@ func TestAnotherUsersProcess(t *testing.T) {
 		t.Skip("NOT TESTED: setpriv is not installed")
 	}
 	port := free(t)
-	p, log := start(t, &proxy.Map{Port: port})
+	p, log := start(t, &proxy.Map{Port: port}, os.Getuid())
 	out, err := exec.Command(setpriv, "--reuid=65534", "--clear-groups", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/"+strconv.Itoa(port)+"; head -c 1 <&3").CombinedOutput()
 	p.Close(t.Context())
 	if !strings.Contains(log.String(), "the connection is of user 65534, and only user 0 may connect") {
