@@ -23,3 +23,6 @@ var RetiredName = retiredName
 
 // KeyedName returns the third choice of a name for n's session role.
 func (a *Admin) KeyedName(n Need) string { return a.cfg.names(n).keyed }
+
+// ExistingQuery is the query of Existing.
+var ExistingQuery = existingQuery
