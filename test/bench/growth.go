@@ -41,12 +41,21 @@ type growthRow struct {
 	name     string
 	work     func(ctx context.Context, units int) error
 	daypass  func() time.Duration
-	database func() time.Duration
-	settle   time.Duration // how long the work goes on in the background
-	server   *server       // nil: this process
+	database func() time.Duration // nil: not measured
+	settle   time.Duration        // how long the work goes on in the background
+	server   *server              // nil: this process
 	on       *database
 
 	rounds []growthCost
+}
+
+// spent returns the CPU time that has been used so far.
+func (row *growthRow) spent() growthCost {
+	c := growthCost{daypass: row.daypass()}
+	if row.database != nil {
+		c.database = row.database()
+	}
+	return c
 }
 
 type growthCost struct{ daypass, database time.Duration } // for one unit
@@ -85,7 +94,9 @@ func (s *stack) growth(ctx context.Context, o options) (*growth, error) {
 		return &growthRow{name: name, work: work, settle: settle, server: server, on: d, daypass: func() time.Duration { return exactCPU(server.PID()) }, database: spent[d]}
 	}
 	call := func(name string, server *server, d *database, principals int) *growthRow {
-		return of(name, server, d, 0, calls(server.endpoint(principals)))
+		row := of(name, server, d, 0, calls(server.endpoint(principals)))
+		row.database = nil // a call reads no database
+		return row
 	}
 	logon := func(name string, server *server, d *database) *growthRow {
 		return of(name, server, d, endedWithin, logonsAndEnds(server.through("require")))
@@ -104,6 +115,11 @@ func (s *stack) growth(ctx context.Context, o options) (*growth, error) {
 		{title: "A session that leaves a table behind, until the table is its user's", units: 6, rows: []*growthRow{
 			of(one, s.server, s.small, endedWithin, handOvers(s.server.endpoint(1), s.server)), of(withRoles, s.grown.crowded, s.grown.crowd, endedWithin, handOvers(s.grown.crowded.endpoint(1), s.grown.crowded))}},
 	}
+	newUser := func(name string, server *server, d *database) *growthRow {
+		return of(name, server, d, endedWithin, firstLogons(server))
+	}
+	g.tables = append(g.tables, &growthTable{title: "A call and a logon of a new user, and its end", units: 25, rows: []*growthRow{
+		newUser(one, s.server, s.small), newUser(another, s.grown.twin, s.grown.second), newUser(withRoles, s.grown.crowded, s.grown.crowd), newUser(withAll, s.registry, s.large)}})
 	sweeps, err := s.sweeps(spent)
 	if err != nil {
 		return nil, err
@@ -134,15 +150,14 @@ func (t *growthTable) measure(ctx context.Context, rounds int, idle []idleCost) 
 		for _, row := range order {
 			progress("%s, round %d of %d: %s", t.title, round, rounds, row.name)
 			began := time.Now()
-			daypass, database := row.daypass(), row.database()
+			before := row.spent()
 			if err := row.work(ctx, t.units); err != nil {
 				return fmt.Errorf("%s: %w", row.name, err)
 			}
 			pauseFor(ctx, row.settle)
 			if round > 0 {
-				n := time.Duration(t.units)
-				without := row.without(idle, time.Since(began))
-				row.rounds = append(row.rounds, growthCost{(row.daypass() - daypass - without.daypass) / n, (row.database() - database - without.database) / n})
+				n, after, without := time.Duration(t.units), row.spent(), row.without(idle, time.Since(began))
+				row.rounds = append(row.rounds, growthCost{(after.daypass - before.daypass - without.daypass) / n, (after.database - before.database - without.database) / n})
 			}
 		}
 	}
@@ -185,7 +200,11 @@ func (t *growthTable) lines() [][]string {
 	lines := [][]string{{t.title, "Daypass, CPU µs", "ratio", "PostgreSQL, CPU µs", "ratio"}}
 	for _, row := range t.rows {
 		line := []string{row.name}
-		for _, pick := range []func(growthCost) time.Duration{ofDaypass, ofDatabase} {
+		for i, pick := range []func(growthCost) time.Duration{ofDaypass, ofDatabase} {
+			if i == 1 && row.database == nil {
+				line = append(line, "-", "-")
+				continue
+			}
 			cost, ratio := t.of(row, pick)
 			line = append(line, number(float64(cost.Nanoseconds())/1e3), fmt.Sprintf("%.2f", ratio))
 		}
@@ -250,6 +269,27 @@ func logonsAndEnds(to login) func(context.Context, int) error {
 		return shared(ctx, units, func() (func() error, func(), error) {
 			return func() error { _, err := logOn(config); return err }, func() {}, nil
 		})
+	}
+}
+
+// firstLogons makes database users.
+func firstLogons(s *server) func(context.Context, int) error {
+	return func(ctx context.Context, units int) error {
+		for range units {
+			s.users++
+			to, err := issue(s.endpoint(1), fmt.Sprintf("new%06d", s.users), true)
+			if err != nil {
+				return err
+			}
+			config, err := s.login(to, "require").config()
+			if err != nil {
+				return err
+			}
+			if _, err := logOn(config); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
 	}
 }
 
