@@ -42,14 +42,21 @@ type issuer struct {
 	weak      *redshift.Client   // bob's
 	passing   *redshift.Client   // eve's
 	of        []*redshift.Client // those of principals
+	again     again
 
 	mu       sync.Mutex // guards the fields below
 	secrets  []string
 	requests map[string]string // error code by request ID; empty: no error
 }
 
+// again makes an attempt, and repeats it for as long as a client would.
+type again func(ctx context.Context, c class, once func(context.Context) error) error
+
+// onlyOnce makes one attempt.
+func onlyOnce(ctx context.Context, _ class, once func(context.Context) error) error { return once(ctx) }
+
 func newIssuer(l *ledger, api string) *issuer {
-	i := &issuer{ledger: l, transport: &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute}, requests: map[string]string{}}
+	i := &issuer{ledger: l, again: onlyOnce, transport: &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute}, requests: map[string]string{}}
 	client := func(id, secret string) *redshift.Client {
 		return redshift.New(redshift.Options{
 			Region: region, BaseEndpoint: aws.String("http://" + api), Retryer: aws.NopRetryer{},
@@ -115,7 +122,11 @@ func (i *issuer) issue(ctx context.Context, w wish) *pass { return i.issueTo(ctx
 // issueTo is issue for another caller.
 func (i *issuer) issueTo(ctx context.Context, client *redshift.Client, w wish) *pass {
 	begin := time.Now()
-	p, _, err := i.call(ctx, client, w)
+	var p *pass
+	err := i.again(ctx, classCall, func(ctx context.Context) (err error) {
+		p, _, err = i.call(ctx, client, w)
+		return err
+	})
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -26,7 +26,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -43,6 +42,8 @@ type options struct {
 	duration          time.Duration
 	seed              uint64
 	write, note, keep string
+	servers           int
+	oldBinary         string
 }
 
 func main() {
@@ -54,7 +55,17 @@ func main() {
 	flag.StringVar(&o.write, "write", "", "file to write the report to, between its marks")
 	flag.StringVar(&o.note, "note", "", "a sentence about the run for the report")
 	flag.StringVar(&o.keep, "keep", "", "directory to leave the logs in")
+	flag.IntVar(&o.servers, "servers", 1, "1, or 3 behind a balancer, with an etcd of three members")
+	flag.StringVar(&o.oldBinary, "old-binary", "", "the binary that the servers start with, and are upgraded from; left out, the same one")
+	member := flag.String("etcd-member", "", "used by soak itself: run the member of etcd that this file describes")
 	flag.Parse()
+	if *member != "" {
+		if err := serveMember(*member); err != nil {
+			fmt.Fprintln(os.Stderr, "etcd:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ok, err := soak(ctx, o)
@@ -77,6 +88,13 @@ func soak(ctx context.Context, o options) (bool, error) {
 	say := func(format string, args ...any) {
 		fmt.Printf("%8.1f  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
+	switch o.servers {
+	case 1:
+	case serverCount:
+		return soakSeveral(ctx, o, began, say)
+	default:
+		return false, fmt.Errorf("%d servers: 1 or %d", o.servers, serverCount)
+	}
 	s, err := startStack(ctx, o.daypass, o.postgres)
 	if err != nil {
 		return false, err
@@ -88,7 +106,7 @@ func soak(ctx context.Context, o options) (bool, error) {
 	say("seed %d, %v, PostgreSQL %s, files in %s", o.seed, o.duration, s.installation.Version, s.Dir)
 
 	ledger := newLedger(time.Now, say)
-	gate, err := newGate(s, ledger)
+	gate, err := newGate(s, ledger, s.CACert())
 	if err != nil {
 		return false, err
 	}
@@ -112,7 +130,7 @@ func soak(ctx context.Context, o options) (bool, error) {
 	}
 	result.print(os.Stdout)
 	if o.write != "" {
-		if err := result.write(o.write); err != nil {
+		if err := writeReport(o.write, markBegin, markEnd, result.markdown()); err != nil {
 			return false, err
 		}
 	}
@@ -180,7 +198,7 @@ func (r *result) finish(ctx context.Context, say func(string, ...any)) error {
 		l.ledger.violate("too much memory", "%d MiB", r.watch.resident>>20)
 	}
 	say("comparing the audit log with what the clients saw")
-	r.records, err = l.compare()
+	r.records, err = l.compare(source{l.stack.auditDir(), l.stack.logFile(), l.stack.lives})
 	return err
 }
 
@@ -188,19 +206,15 @@ func (r *result) finish(ctx context.Context, say func(string, ...any)) error {
 const residentLimit = 256 << 20
 
 func keep(s *stack, dir string) {
+	copyAll(dir, map[string]string{"daypass.log": s.logFile(), "postgres.log": s.Path("postgres/postgres.log"), "audit": s.auditDir()})
+}
+
+// copyAll copies files and directories into a directory, as far as they exist.
+func copyAll(dir string, files map[string]string) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return
 	}
-	for name, path := range map[string]string{"daypass.log": s.logFile(), "postgres.log": s.Path("postgres/postgres.log")} {
-		from, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		if to, err := os.Create(filepath.Join(dir, name)); err == nil {
-			io.Copy(to, from)
-			to.Close()
-		}
-		from.Close()
+	for name, path := range files {
+		_ = exec.Command("cp", "-r", path, filepath.Join(dir, name)).Run()
 	}
-	_ = exec.Command("cp", "-r", s.auditDir(), dir).Run()
 }

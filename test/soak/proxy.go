@@ -17,6 +17,7 @@ import (
 type proxy struct {
 	listener net.Listener
 	target   func() string
+	attempts int // how many targets a connection tries
 	accepted atomic.Int64
 
 	mu      sync.Mutex // guards the fields below
@@ -36,6 +37,7 @@ type weather struct {
 // link is one connection with its two sides: one dialled the proxy, the other was dialled by it.
 type link struct {
 	near, far *net.TCPConn
+	target    string
 	over      chan struct{}
 	once      sync.Once
 }
@@ -45,7 +47,7 @@ func newProxy(target func() string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: l, target: target, links: map[*link]struct{}{}}
+	p := &proxy{listener: l, target: target, attempts: 1, links: map[*link]struct{}{}}
 	go p.serve()
 	return p, nil
 }
@@ -69,12 +71,18 @@ func (p *proxy) carry(near *net.TCPConn) {
 		reset(near)
 		return
 	}
-	far, err := net.DialTimeout("tcp", p.target(), 5*time.Second)
+	var far net.Conn
+	var target string
+	err := errors.New("no attempt")
+	for n := 0; n < p.attempts && err != nil; n++ {
+		target = p.target()
+		far, err = net.DialTimeout("tcp", target, 5*time.Second)
+	}
 	if err != nil {
 		reset(near)
 		return
 	}
-	l := &link{near: near, far: far.(*net.TCPConn), over: make(chan struct{})}
+	l := &link{near: near, far: far.(*net.TCPConn), target: target, over: make(chan struct{})}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -170,6 +178,18 @@ func (p *proxy) some(r *rand.Rand, probability float64) []*link {
 		}
 	}
 	return list
+}
+
+// targetOf returns where the connection of a client goes, or the empty string if there is none.
+func (p *proxy) targetOf(client net.Addr) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		if l.near.RemoteAddr().String() == client.String() {
+			return l.target
+		}
+	}
+	return ""
 }
 
 func (p *proxy) open() int {

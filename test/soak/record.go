@@ -71,65 +71,96 @@ func lines(path string, f func([]byte)) (int64, error) {
 	}
 }
 
-// compare reads the whole audit log and the server's log.
-func (l *load) compare() (*records, error) {
-	files, err := filepath.Glob(filepath.Join(l.stack.auditDir(), "*.jsonl"))
+// source is one server's logs, and the lifetimes of its processes.
+type source struct {
+	audit, log string
+	lives      []life
+}
+
+// files lists the files of the audit log.
+func (s *source) files() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(s.audit, "*.jsonl"))
 	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("no audit log: %w", err)
+		return nil, fmt.Errorf("no audit log in %s: %w", s.audit, err)
 	}
+	return files, nil
+}
+
+// beginning is a logon, and the server whose audit log has it.
+type beginning struct {
+	line
+	source *source
+}
+
+// compare reads the audit logs of all servers as one, and the logs.
+func (l *load) compare(sources ...source) (*records, error) {
 	r := &records{}
 	finder := newFinder(l.issuer.secrets)
 	seen := map[string]bool{}
-	begun := map[string]line{}      // logons, by session
+	begun := map[string]beginning{} // logons, by session
 	byName := map[string][]line{}   // logons, by application_name
 	tenants := map[string][]line{}  // those of tenants, by credential
 	ended := map[string]int{}       // ends, by session
 	requests := map[string]string{} // error codes, by request ID
-	for _, file := range files {
-		size, err := lines(file, func(text []byte) {
-			finder.look(text, l.ledger, file)
-			var one line
-			if err := json.Unmarshal(text, &one); err != nil {
-				r.torn++
-				return
-			}
-			r.lines++
-			if seen[one.EventID] {
-				r.twice++
-				return
-			}
-			seen[one.EventID] = true
-			switch one.EventName {
-			case "Logon":
-				if one.Additional.Outcome == "success" {
-					r.logons++
-					begun[one.Additional.SessionID] = one
-				} else {
-					r.refused++
-				}
-				name := one.RequestParameters.ApplicationName
-				if name == tenantName {
-					tenants[one.Additional.CredentialID] = append(tenants[one.Additional.CredentialID], one)
-				} else {
-					byName[name] = append(byName[name], one)
-				}
-			case "SessionEnd":
-				r.ends++
-				ended[one.Additional.SessionID]++
-			case "AuditGap":
-				r.gaps++
-			default:
-				r.calls++
-				requests[one.RequestID] = one.ErrorCode
-			}
-		})
-		r.auditBytes += size
+	for i := range sources {
+		of := &sources[i]
+		files, err := of.files()
 		if err != nil {
 			return nil, err
 		}
+		for _, file := range files {
+			size, err := lines(file, func(text []byte) {
+				finder.look(text, l.ledger, file)
+				var one line
+				if err := json.Unmarshal(text, &one); err != nil {
+					r.torn++
+					return
+				}
+				r.lines++
+				if seen[one.EventID] {
+					r.twice++
+					return
+				}
+				seen[one.EventID] = true
+				switch one.EventName {
+				case "Logon":
+					if one.Additional.Outcome == "success" {
+						r.logons++
+						if _, also := begun[one.Additional.SessionID]; also {
+							l.ledger.violate("the audit log differs", "session %s began twice", one.Additional.SessionID)
+						}
+						begun[one.Additional.SessionID] = beginning{one, of}
+					} else {
+						r.refused++
+					}
+					name := one.RequestParameters.ApplicationName
+					if name == tenantName {
+						tenants[one.Additional.CredentialID] = append(tenants[one.Additional.CredentialID], one)
+					} else {
+						byName[name] = append(byName[name], one)
+					}
+				case "SessionEnd":
+					r.ends++
+					ended[one.Additional.SessionID]++
+				case "AuditGap":
+					r.gaps++
+				default:
+					r.calls++
+					requests[one.RequestID] = one.ErrorCode
+				}
+			})
+			r.auditBytes += size
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
 	unwritten := map[string]bool{} // sessions whose end could not be recorded
-	for _, file := range []string{l.stack.logFile(), l.stack.Path("postgres/postgres.log")} {
+	logs := []string{l.stack.Path("postgres/postgres.log")}
+	for _, of := range sources {
+		logs = append(logs, of.log)
+	}
+	for i, file := range logs {
 		size, err := lines(file, func(text []byte) {
 			finder.look(text, l.ledger, file)
 			if _, rest, ok := strings.Cut(string(text), `msg="the audit record of a session's end could not be written" session=`); ok {
@@ -140,8 +171,8 @@ func (l *load) compare() (*records, error) {
 		if err != nil {
 			return nil, err
 		}
-		if file == l.stack.logFile() {
-			r.logBytes = size
+		if i > 0 {
+			r.logBytes += size
 		}
 	}
 	r.secrets = finder.found
@@ -155,14 +186,18 @@ func (l *load) compare() (*records, error) {
 		r.forgottenCalls++
 		l.ledger.violate("the audit log differs", "call %s, which the client saw end with %q, is %q there", id, code, requests[id])
 	}
-	if kills := l.deaths("killed"); r.torn > kills {
+	kills := 0
+	for _, of := range sources {
+		kills += deaths(of.lives, "killed")
+	}
+	if r.torn > kills {
 		l.ledger.violate("the audit log differs", "%d torn lines after %d kills", r.torn, kills)
 	}
 	return r, nil
 }
 
-func (l *load) deaths(how string) (n int) {
-	for _, life := range l.stack.lives {
+func deaths(lives []life, how string) (n int) {
+	for _, life := range lives {
 		if life.how == how {
 			n++
 		}
@@ -214,7 +249,7 @@ func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) 
 
 // compareEnds checks that every session that began has exactly one end, unless its process was
 // killed or logged that it could not record the end.
-func (l *load) compareEnds(r *records, begun map[string]line, ended map[string]int, unwritten map[string]bool) {
+func (l *load) compareEnds(r *records, begun map[string]beginning, ended map[string]int, unwritten map[string]bool) {
 	for id := range ended {
 		if _, ok := begun[id]; !ok {
 			l.ledger.violate("the audit log differs", "session %s ended and never began", id)
@@ -227,7 +262,7 @@ func (l *load) compareEnds(r *records, begun map[string]line, ended map[string]i
 			l.ledger.violate("the audit log differs", "session %s ended %d times", id, ended[id])
 		case unwritten[id]:
 			r.endsRefused++
-		case l.killedAfter(one.EventTime):
+		case one.source.killedAfter(one.EventTime):
 			r.endsLost++
 		default:
 			l.ledger.violate("the audit log differs", "session %s of %s, %v, never ended", id, one.Additional.SessionRole, one.EventTime)
@@ -237,8 +272,8 @@ func (l *load) compareEnds(r *records, begun map[string]line, ended map[string]i
 
 // killedAfter reports whether the process that was running at a time was killed later. Audit lines
 // have whole seconds.
-func (l *load) killedAfter(t time.Time) bool {
-	for _, life := range l.stack.lives {
+func (s *source) killedAfter(t time.Time) bool {
+	for _, life := range s.lives {
 		if life.how == "killed" && t.Add(time.Second).After(life.began) && t.Before(life.ended) {
 			return true
 		}

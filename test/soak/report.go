@@ -52,25 +52,25 @@ const (
 )
 
 // replaceReport replaces the text between the marks of a document with the report.
-func replaceReport(document, report string) (string, error) {
-	before, rest, ok := strings.Cut(document, markBegin)
-	_, after, also := strings.Cut(rest, markEnd)
+func replaceReport(document, begin, end, report string) (string, error) {
+	before, rest, ok := strings.Cut(document, begin)
+	_, after, also := strings.Cut(rest, end)
 	if !ok || !also {
-		return "", fmt.Errorf("the file has not both of the marks %q and %q", strings.TrimSpace(markBegin), strings.TrimSpace(markEnd))
+		return "", fmt.Errorf("the file has not both of the marks %q and %q", strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	return before + markBegin + "\n" + strings.TrimSpace(report) + "\n\n" + markEnd + after, nil
+	return before + begin + "\n" + strings.TrimSpace(report) + "\n\n" + end + after, nil
 }
 
-// write puts the report between the marks of a file. It creates the file if it does not exist.
-func (r *result) write(file string) error {
+// writeReport puts a report between its marks in a file. It creates the file if it does not exist.
+func writeReport(file, begin, end, report string) error {
 	document, err := os.ReadFile(file)
-	text := "# Reliability\n\n" + markBegin + markEnd
+	text := "# Reliability\n\n" + begin + end
 	if err == nil {
 		text = string(document)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if text, err = replaceReport(text, r.markdown()); err != nil {
+	if text, err = replaceReport(text, begin, end, report); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	return os.WriteFile(file, []byte(text), 0o644)

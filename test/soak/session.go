@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -25,7 +26,8 @@ type attempt struct {
 	pass    *pass
 	began   time.Time
 	settled time.Time
-	outcome string // "in", a SQLSTATE, or "unknown": the connection failed
+	left    time.Time // when the client ended the session, or lost it
+	outcome string    // "in", a SQLSTATE, or "unknown": the connection failed
 }
 
 // gate is used to log on. It is safe for concurrent use.
@@ -34,17 +36,24 @@ type gate struct {
 	ledger *ledger
 	roots  *x509.CertPool
 	number atomic.Int64
+	again  again
+	// class returns the class of the work in a session with a local address.
+	class func(net.Addr) class
+	// void reports whether a credential may be refused.
+	void func(*pass) bool
 
-	mu       sync.Mutex // guards attempts
+	mu       sync.Mutex // guards the fields below
 	attempts map[string]*attempt
+	open     map[*session]bool
 }
 
-func newGate(s *stack, l *ledger) (*gate, error) {
-	pem, err := os.ReadFile(s.Path("data/tls/ca.crt"))
+func newGate(s *stack, l *ledger, ca string) (*gate, error) {
+	pem, err := os.ReadFile(ca)
 	if err != nil {
 		return nil, err
 	}
-	g := &gate{stack: s, ledger: l, roots: x509.NewCertPool(), attempts: map[string]*attempt{}}
+	g := &gate{stack: s, ledger: l, roots: x509.NewCertPool(), attempts: map[string]*attempt{}, open: map[*session]bool{},
+		again: onlyOnce, class: func(net.Addr) class { return classSession }, void: func(*pass) bool { return false }}
 	if !g.roots.AppendCertsFromPEM(pem) {
 		return nil, errors.New("no certificate in ca.crt")
 	}
@@ -66,6 +75,23 @@ func (g *gate) tryAs(p *pass, name string) *attempt {
 	return &attempt{name: name, pass: p, began: time.Now(), outcome: "unknown"}
 }
 
+// gone records that a session is not used any more.
+func (g *gate) gone(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, s)
+	if s.attempt.left.IsZero() {
+		s.attempt.left = time.Now()
+	}
+}
+
+// forget leaves a session out of those that have to be listed: it is about to be ended.
+func (g *gate) forget(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, s)
+}
+
 func (g *gate) settle(a *attempt, outcome string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -75,10 +101,12 @@ func (g *gate) settle(a *attempt, outcome string) {
 // session is a client that has logged on, and whose work is judged.
 type session struct {
 	*pgx.Conn
-	gate *gate
-	pass *pass
-	well time.Time // when it last worked
-	dead bool
+	gate    *gate
+	pass    *pass
+	attempt *attempt
+	class   class
+	well    time.Time // when it last worked
+	dead    bool
 }
 
 const (
@@ -88,21 +116,26 @@ const (
 
 // connect logs on with pgx, without judging the result.
 func (g *gate) connect(ctx context.Context, p *pass, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
-	return g.attempt(ctx, g.try(p), secure, mode)
+	return g.attempt(ctx, g.stack.front.port(), g.try(p), secure, mode)
+}
+
+// connectTo is connect for another port than the balancer's.
+func (g *gate) connectTo(ctx context.Context, port int, p *pass, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
+	return g.attempt(ctx, port, g.try(p), secure, mode)
 }
 
 // connectAs is connect with a shared application_name.
 func (g *gate) connectAs(ctx context.Context, p *pass, name string, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
-	return g.attempt(ctx, g.tryAs(p, name), secure, mode)
+	return g.attempt(ctx, g.stack.front.port(), g.tryAs(p, name), secure, mode)
 }
 
-func (g *gate) attempt(ctx context.Context, a *attempt, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
+func (g *gate) attempt(ctx context.Context, port int, a *attempt, secure bool, mode pgx.QueryExecMode) (*pgx.Conn, *attempt, error) {
 	p := a.pass
 	config, err := pgx.ParseConfig("sslmode=disable host=127.0.0.1")
 	if err != nil {
 		return nil, a, err
 	}
-	config.Port, config.User, config.Password, config.Database = uint16(g.stack.front.port()), p.logon, p.password, database
+	config.Port, config.User, config.Password, config.Database = uint16(port), p.logon, p.password, database
 	config.RuntimeParams = map[string]string{"application_name": a.name}
 	config.DefaultQueryExecMode = mode
 	config.ConnectTimeout = logonPatience
@@ -126,7 +159,12 @@ func (g *gate) attempt(ctx context.Context, a *attempt, secure bool, mode pgx.Qu
 // nil.
 func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryExecMode) *session {
 	begin := time.Now()
-	conn, a, err := g.connect(ctx, p, secure, mode)
+	var conn *pgx.Conn
+	var a *attempt
+	err := g.again(ctx, classLogon, func(ctx context.Context) (err error) {
+		conn, a, err = g.connect(ctx, p, secure, mode)
+		return err
+	})
 	if ctx.Err() != nil {
 		if conn != nil {
 			conn.Close(context.Background())
@@ -134,6 +172,9 @@ func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryEx
 		return nil
 	}
 	if err != nil {
+		if g.void(p) {
+			return nil
+		}
 		g.ledger.failed(classLogon, fmt.Sprintf("logon %s of %s %v", a.name, p.logon, p.groups), begin, err)
 		return nil
 	}
@@ -142,7 +183,10 @@ func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryEx
 		name = "logons, TLS"
 	}
 	g.ledger.done(classLogon, name, begin)
-	s := &session{Conn: conn, gate: g, pass: p, well: time.Now()}
+	s := &session{Conn: conn, gate: g, pass: p, attempt: a, class: g.class(conn.PgConn().Conn().LocalAddr()), well: time.Now()}
+	g.mu.Lock()
+	g.open[s] = true
+	g.mu.Unlock()
 	s.identity(ctx)
 	return s
 }
@@ -162,11 +206,14 @@ func (s *session) do(ctx context.Context, name string, f func(context.Context) e
 	case errors.As(err, &wrong):
 		s.gate.ledger.violate("wrong answer in a session", "%s of %s %v (pid %d): %s", name, s.pass.logon, s.pass.groups, s.PgConn().PID(), wrong.text)
 	case err != nil:
-		s.gate.ledger.failed(classSession, fmt.Sprintf("%s in a session of %s %v", name, s.pass.logon, s.pass.groups), s.well, err)
+		s.gate.ledger.failed(s.class, fmt.Sprintf("%s in a session of %s %v", name, s.pass.logon, s.pass.groups), s.well, err)
 		s.dead = true
 	default:
-		s.gate.ledger.done(classSession, name, s.well)
+		s.gate.ledger.done(s.class, name, s.well)
 		s.well = time.Now()
+	}
+	if s.dead {
+		s.gate.gone(s)
 	}
 	return !s.dead
 }
@@ -262,6 +309,7 @@ func (s *session) diary(ctx context.Context) bool {
 }
 
 func (s *session) leave(abruptly bool) {
+	s.gate.gone(s)
 	if abruptly {
 		s.PgConn().Conn().Close()
 		return

@@ -203,11 +203,11 @@ func TestProxyCarriesAndCuts(t *testing.T) {
 }
 
 func TestReportGoesBetweenItsMarks(t *testing.T) {
-	got, err := replaceReport("# Title\n\n"+markBegin+"old\n"+markEnd+"\nmore\n", "new\n")
+	got, err := replaceReport("# Title\n\n"+markBegin+"old\n"+markEnd+"\nmore\n", markBegin, markEnd, "new\n")
 	if want := "# Title\n\n" + markBegin + "\nnew\n\n" + markEnd + "\nmore\n"; err != nil || got != want {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := replaceReport("# Title\n"+markBegin, "new"); err == nil {
+	if _, err := replaceReport("# Title\n"+markBegin, markBegin, markEnd, "new"); err == nil {
 		t.Error("a file without both marks was taken")
 	}
 }

@@ -71,6 +71,37 @@ type life struct {
 }
 
 func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error) {
+	s, err := startDatabase(ctx, binary, pgDir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.stop()
+		}
+	}()
+	if s.front, err = newProxy(func() string { return s.Gateway }); err != nil {
+		return nil, err
+	}
+	// An older build does not know the key, and reports that at once.
+	s.adminConfig = true
+	if err := s.writeConfig(""); err != nil {
+		return nil, err
+	}
+	if err := s.startDaypass(ctx); err != nil {
+		s.adminConfig = false
+		if err := s.writeConfig(""); err != nil {
+			return nil, err
+		}
+		os.Remove(s.logFile())
+		s.lives = nil
+		return s, s.startDaypass(ctx)
+	}
+	return s, nil
+}
+
+// startDatabase starts PostgreSQL and the proxy in front of it, without a Daypass.
+func startDatabase(ctx context.Context, binary, pgDir string) (_ *stack, err error) {
 	s := &stack{}
 	defer func() {
 		if err != nil {
@@ -101,23 +132,6 @@ func startStack(ctx context.Context, binary, pgDir string) (_ *stack, err error)
 	}
 	if s.adminListen, err = sitetest.FreeAddress(); err != nil {
 		return nil, err
-	}
-	if s.front, err = newProxy(func() string { return s.Gateway }); err != nil {
-		return nil, err
-	}
-	// An older build does not know the key, and reports that at once.
-	s.adminConfig = true
-	if err := s.writeConfig(""); err != nil {
-		return nil, err
-	}
-	if err := s.startDaypass(ctx); err != nil {
-		s.adminConfig = false
-		if err := s.writeConfig(""); err != nil {
-			return nil, err
-		}
-		os.Remove(s.logFile())
-		s.lives = nil
-		return s, s.startDaypass(ctx)
 	}
 	return s, nil
 }
@@ -248,6 +262,18 @@ func run(ctx context.Context, conn *pgx.Conn, batch ...string) error {
 
 // writeConfig writes the configuration, with a faulty text at its end.
 func (s *stack) writeConfig(faulty string) error {
+	config := s.configuration()
+	if s.adminConfig {
+		config["admin"] = map[string]any{"listen": s.adminListen, "pprof": true}
+	}
+	text, err := json.MarshalIndent(config, "", "  ") // JSON is YAML
+	if err != nil {
+		return err
+	}
+	return s.Write("daypass.yaml", string(text)+faulty)
+}
+
+func (s *stack) configuration() map[string]any {
 	allow := func(resource ...string) map[string]any {
 		return map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
 			"Effect": "Allow", "Resource": resource,
@@ -269,7 +295,7 @@ func (s *stack) writeConfig(faulty string) error {
 	if s.extra {
 		people = append(people, user("eve", passingKeyID, passingKey, allow("*")))
 	}
-	config := map[string]any{
+	return map[string]any{
 		"account": account, "region": region, "data": s.Path("data"),
 		"api":     map[string]any{"listen": s.API},
 		"gateway": map[string]any{"listen": s.Gateway},
@@ -281,14 +307,6 @@ func (s *stack) writeConfig(faulty string) error {
 		}},
 		"iam": map[string]any{"users": people},
 	}
-	if s.adminConfig {
-		config["admin"] = map[string]any{"listen": s.adminListen, "pprof": true}
-	}
-	text, err := json.MarshalIndent(config, "", "  ") // JSON is YAML
-	if err != nil {
-		return err
-	}
-	return s.Write("daypass.yaml", string(text)+faulty)
 }
 
 // startDaypass starts the server and waits until it answers.

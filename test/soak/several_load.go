@@ -1,0 +1,562 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/smithy-go"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/daypass/daypass/internal/client"
+)
+
+// control measures how slow the machine is: how long a logon at PostgreSQL takes that Daypass has
+// no part in. It is safe for concurrent use.
+type control struct {
+	mu      sync.Mutex
+	samples []sample
+}
+
+// slackFactor is how many times slower than a direct logon a logon by way of the balancer, the
+// gateway, etcd and the administrative connection may be.
+const slackFactor = 10
+
+func (c *control) run(ctx context.Context, s *stack) {
+	for pause(ctx, 250*time.Millisecond) {
+		begin := time.Now()
+		conn, err := s.superuser(ctx, "postgres")
+		if err != nil {
+			continue
+		}
+		_, _ = conn.Exec(ctx, "select 1")
+		conn.Close(ctx)
+		c.mu.Lock()
+		c.samples = append(c.samples, sample{begin, time.Now()})
+		c.mu.Unlock()
+	}
+}
+
+// slack is what a bound is longer by, for something that began at a time and is not over yet.
+func (c *control) slack(since time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var longest time.Duration
+	for _, s := range slices.Backward(c.samples) {
+		if s.end.Before(since.Add(-time.Second)) {
+			break
+		}
+		longest = max(longest, s.end.Sub(s.begin))
+	}
+	return slackFactor * longest
+}
+
+func (c *control) percentile(p int) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []time.Duration
+	for _, s := range c.samples {
+		list = append(list, s.end.Sub(s.begin))
+	}
+	return percentile(list, p)
+}
+
+// Faults during which logons are refused by design, because etcd has no majority.
+var blocking = []string{"etcd without a majority", "etcd restored from a snapshot"}
+
+func (v *several) blocked(begin, end time.Time) bool {
+	return slices.ContainsFunc(blocking, func(kind string) bool { return v.ledger.active(kind, begin, end) })
+}
+
+// again repeats an attempt as a client does, until it succeeds, its answer is final, or its time is
+// over. While etcd is away the time does not run.
+func (v *several) again(ctx context.Context, c class, once func(context.Context) error) error {
+	begin := time.Now()
+	base := begin
+	for {
+		at := time.Now()
+		limited, cancel := context.WithTimeout(ctx, tryPatience+v.control.slack(at))
+		err := once(limited)
+		cancel()
+		if ctx.Err() != nil {
+			return err
+		}
+		if err == nil {
+			if c == classLogon {
+				v.mu.Lock()
+				v.logons = append(v.logons, sample{begin, time.Now()})
+				v.mu.Unlock()
+			}
+			return nil
+		}
+		how, final := outcome(err)
+		v.mu.Lock()
+		v.tries[c.String()+": "+how]++
+		v.mu.Unlock()
+		if final {
+			return err
+		}
+		if v.blocked(at, time.Now()) {
+			base = time.Now()
+		}
+		if time.Since(base) > within+v.control.slack(base) {
+			return fmt.Errorf("after %v of trying: %w", time.Since(base).Round(time.Millisecond), err)
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+}
+
+// outcome names how an attempt failed, and reports whether a client would take that for the final
+// answer.
+func outcome(err error) (how string, final bool) {
+	var said *pgconn.PgError
+	var failed smithy.APIError
+	var status interface{ HTTPStatusCode() int }
+	switch {
+	case errors.As(err, &said):
+		again := strings.HasPrefix(said.Code, "57P") || said.Code == "53300"
+		return said.Code, !again
+	case errors.As(err, &status) && status.HTTPStatusCode() >= 400 && errors.As(err, &failed):
+		return failed.ErrorCode(), status.HTTPStatusCode() < 500
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time", false
+	}
+	return "no connection", false
+}
+
+// signerOf returns the identifier of the key that signed a credential.
+func signerOf(p *pass) string {
+	token, err := base64.RawURLEncoding.DecodeString(p.password)
+	if err != nil {
+		return ""
+	}
+	_, after, found := strings.Cut(string(token), "\x04\x48") // 4: an identifier of 8 bytes
+	if !found || len(after) < 8 {
+		return ""
+	}
+	return fmt.Sprintf("%x", after[:8])
+}
+
+// isVoid reports whether the key of a credential was revoked.
+func (v *several) isVoid(p *pass) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, void := v.voided[signerOf(p)]
+	return void
+}
+
+// work runs the load until ctx ends.
+func (v *several) work(ctx context.Context) {
+	var all sync.WaitGroup
+	start := func(name string, n int, actor func(context.Context, *mathrand.Rand)) {
+		for i := range n {
+			all.Go(func() { actor(ctx, random(v.seed, fmt.Sprint(name, i))) })
+		}
+	}
+	start("worker", 6, v.worker)
+	start("sitter", 20, v.sitter)
+	start("stayer", 3, v.stayer)
+	start("interrupter", 3, v.interrupter)
+	start("copier", 1, v.copier)
+	start("crowd", 1, v.crowd)
+	for i := range 2 { // each has users of its own, whose credentials only it revokes
+		all.Go(func() { v.revoker(ctx, random(v.seed, fmt.Sprint("revoker", i)), 3*i) })
+	}
+	start("lister", 1, v.lister)
+	start("counter", 1, v.counter)
+	all.Wait()
+}
+
+// sitter keeps a session for up to two minutes and runs a query now and then.
+func (v *several) sitter(ctx context.Context, r *mathrand.Rand) {
+	for pause(ctx, between(r, 0, 5*time.Second)) {
+		p := v.issuer.issue(ctx, someone(r))
+		if p == nil {
+			continue
+		}
+		s := v.gate.logon(ctx, p, r.IntN(2) == 0, pgx.QueryExecModeExec)
+		if s == nil {
+			continue
+		}
+		for range 3 {
+			if !pause(ctx, between(r, 5*time.Second, 40*time.Second)) || !s.identity(ctx) {
+				break
+			}
+			v.ledger.count("long idle times survived", 1)
+		}
+		s.leave(r.IntN(4) == 0)
+	}
+}
+
+// stayer waits for the end that session_limits.total sets.
+func (v *several) stayer(ctx context.Context, r *mathrand.Rand) {
+	for pause(ctx, between(r, 0, 5*time.Second)) {
+		p := v.issuer.issue(ctx, someone(r))
+		if p == nil {
+			continue
+		}
+		begin := time.Now()
+		s := v.gate.logon(ctx, p, r.IntN(2) == 0, pgx.QueryExecModeExec)
+		if s == nil {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, sessionTotal+time.Minute)
+		_, err := s.PgConn().ReceiveMessage(limited)
+		for err == nil {
+			_, err = s.PgConn().ReceiveMessage(limited)
+		}
+		over := limited.Err() != nil
+		cancel()
+		s.gate.gone(s)
+		took := time.Since(begin)
+		var said *pgconn.PgError
+		switch {
+		case ctx.Err() != nil:
+		case over || took > sessionTotal+endedWithin+v.control.slack(begin) && !v.troubled(s.class, begin.Add(sessionTotal).Add(-time.Second), time.Now()):
+			v.ledger.violate("a session went on", "%s was there after %v, the limit is %v", p.logon, took.Round(time.Second), sessionTotal)
+		case took < sessionTotal-time.Second:
+			v.ledger.failed(s.class, "staying in a session of "+p.logon, begin, err)
+		case errors.As(err, &said) && said.Code == "57P01":
+			v.ledger.count("sessions ended at their time", 1)
+		default:
+			v.ledger.failed(s.class, "being told of the end of a session of "+p.logon, begin, err)
+		}
+		s.PgConn().Conn().Close()
+	}
+}
+
+// Kinds of trouble in which the processes of a server cannot answer.
+var dead = []string{"a server killed", "a server frozen"}
+
+// absent reports whether a server was dead or frozen between two times. A balancer needs a moment to
+// notice, and a killed server counts as alive for as long as its announcement does.
+func (v *several) absent(begin, end time.Time) bool {
+	return slices.ContainsFunc(dead, func(kind string) bool { return v.ledger.active(kind, begin, end) })
+}
+
+// interrupter cancels queries by way of the balancer, which brings most of these requests to
+// another server than that of the session. Like a person it presses Ctrl-C again when nothing
+// happens, and the first has to do unless some server is dead.
+func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
+	const again = 2 * time.Second
+	for pause(ctx, between(r, 500*time.Millisecond, 3*time.Second)) {
+		p := v.issuer.issue(ctx, someone(r))
+		if p == nil {
+			continue
+		}
+		s := v.gate.logon(ctx, p, r.IntN(2) == 0, pgx.QueryExecModeExec)
+		if s == nil {
+			continue
+		}
+		for range 1 + r.IntN(3) {
+			begin := time.Now()
+			var pressed []time.Time
+			ok := s.do(ctx, "queries cancelled", func(ctx context.Context) error {
+				over, stop := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(stop)
+					wait := between(r, 100*time.Millisecond, 400*time.Millisecond)
+					for {
+						select {
+						case <-over:
+							return
+						case <-time.After(wait):
+						}
+						pressed = append(pressed, time.Now())
+						limited, cancel := context.WithTimeout(ctx, again)
+						_ = s.PgConn().CancelRequest(limited)
+						cancel()
+						wait = again + v.control.slack(begin)
+					}
+				}()
+				_, err := s.Exec(ctx, "select pg_sleep(29)")
+				close(over)
+				<-stop
+				var said *pgconn.PgError
+				if errors.As(err, &said) && said.Code == "57014" {
+					return nil
+				}
+				if err == nil && !v.absent(begin, time.Now()) {
+					return wrong("a query was not cancelled, although asked to %d times", len(pressed))
+				}
+				return err
+			})
+			if !ok || ctx.Err() != nil || len(pressed) == 0 {
+				break
+			}
+			took := time.Since(pressed[0])
+			v.ledger.slowest("the longest time from the first Ctrl-C to the end of the query", took)
+			if len(pressed) > 1 {
+				v.ledger.count("queries cancelled at the second Ctrl-C or later", 1)
+			}
+			if allowed := cancelledWithin + v.control.slack(begin); (len(pressed) > 1 || took > allowed) && !v.absent(begin.Add(-again), time.Now()) {
+				v.ledger.violate("a Ctrl-C did not arrive", "%s, server %d: %d requests, cancelled after %v", p.logon, s.slot(), len(pressed), took.Round(time.Millisecond))
+			}
+			if !s.identity(ctx) {
+				break
+			}
+		}
+		s.leave(false)
+	}
+}
+
+// slot returns which of several servers has the session.
+func (s *session) slot() int {
+	for i := range serverCount {
+		if s.class == classSession<<i {
+			return i
+		}
+	}
+	return -1
+}
+
+// troubled reports whether a fault that concerns the server of a class was active.
+func (v *several) troubled(c class, begin, end time.Time) bool {
+	v.ledger.mu.Lock()
+	defer v.ledger.mu.Unlock()
+	return slices.ContainsFunc(v.ledger.excuses, func(e *excuse) bool {
+		return e.concerns&c != 0 && end.After(e.begin) && (e.end.IsZero() || begin.Before(e.end))
+	})
+}
+
+// operator returns a client that revokes and lists by way of the balancer.
+func (v *several) operator() (*client.Client, error) {
+	return client.New(client.Config{
+		Endpoint: "http://" + v.stack.API, Region: region, UserAgent: "soak",
+		Credentials: credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, ""),
+		HTTP:        &http.Client{Transport: v.issuer.transport, Timeout: 30 * time.Second},
+	})
+}
+
+// revocationSeen is when a revocation that was confirmed has to be in force everywhere.
+const revocationSeen = 2 * time.Second
+
+// revoker revokes credentials, and tries them at each server.
+func (v *several) revoker(ctx context.Context, r *mathrand.Rand, first int) {
+	operator, err := v.operator()
+	if err != nil {
+		v.ledger.violate("soak", "making a client: %v", err)
+		return
+	}
+	for pause(ctx, between(r, time.Second, 6*time.Second)) {
+		p := v.issuer.issue(ctx, wish{user: fmt.Sprintf("undone%d", first+r.IntN(3)), create: true})
+		if p == nil {
+			continue
+		}
+		s := v.gate.logon(ctx, p, r.IntN(2) == 0, pgx.QueryExecModeExec)
+		if s == nil {
+			continue
+		}
+		v.gate.forget(s)
+		v.revoke(ctx, operator, s, p)
+		s.leave(true)
+		v.mu.Lock()
+		var old *pass
+		if len(v.revoked) > 0 {
+			old = v.revoked[r.IntN(len(v.revoked))]
+		}
+		v.mu.Unlock()
+		if old != nil {
+			v.stayOut(ctx, old)
+		}
+	}
+}
+
+func (v *several) revoke(ctx context.Context, operator *client.Client, s *session, p *pass) {
+	v.restoring.RLock()
+	begin := time.Now()
+	err := v.again(ctx, classCall, func(ctx context.Context) error {
+		_, err := operator.Revoke(ctx, client.Selector{DBUser: p.user, Cluster: cluster})
+		return err
+	})
+	answered := time.Now()
+	v.restoring.RUnlock()
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		v.ledger.failed(classCall, "RevokeCredentials", begin, err)
+		return
+	}
+	v.ledger.done(classCall, "credentials revoked", begin)
+	v.mu.Lock()
+	v.revoked = append(v.revoked, p)
+	v.mu.Unlock()
+	if pause(ctx, time.Until(answered.Add(revocationSeen))) {
+		v.stayOut(ctx, p)
+	}
+	v.mustEndSoon(ctx, s, answered)
+	if next := v.issuer.issue(ctx, p.wish); next != nil && next.expires.After(p.expires.Add(time.Second)) {
+		if again := v.gate.logon(ctx, next, false, pgx.QueryExecModeExec); again != nil {
+			v.ledger.count("logons with a new credential after a revocation", 1)
+			again.leave(false)
+		}
+	}
+}
+
+// mustEndSoon waits for the end of a session whose credential was revoked. A server that is cut off
+// from etcd, or frozen, ends it when it is back.
+func (v *several) mustEndSoon(ctx context.Context, s *session, since time.Time) {
+	base := since
+	for ctx.Err() == nil {
+		limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, err := s.Exec(limited, "select 1")
+		over := limited.Err() != nil
+		cancel()
+		if err != nil && (s.IsClosed() && !over) {
+			v.ledger.done(s.class, "sessions ended by revocation", since)
+			return
+		}
+		if over {
+			return // it hangs, with its server, and pgx has given it up
+		}
+		if v.troubled(s.class, base, time.Now()) || v.blocked(base, time.Now()) {
+			base = time.Now()
+		}
+		if time.Since(base) > endedWithin+v.control.slack(base) {
+			v.ledger.violate("a session went on", "%s, server %d: %v after it was to end", s.pass.logon, s.slot(), time.Since(since).Round(time.Millisecond))
+			return
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+// stayOut tries a credential that must not work, at the balancer and at each server.
+func (v *several) stayOut(ctx context.Context, p *pass) {
+	ports := []int{v.stack.front.port()}
+	for _, s := range v.servers {
+		ports = append(ports, portOf(s.gateway))
+	}
+	var all sync.WaitGroup
+	for _, port := range ports {
+		all.Go(func() {
+			limited, cancel := context.WithTimeout(ctx, tryPatience)
+			defer cancel()
+			begin := time.Now()
+			conn, a, err := v.gate.connectTo(limited, port, p, false, pgx.QueryExecModeExec)
+			var said *pgconn.PgError
+			switch {
+			case err == nil:
+				conn.Close(limited)
+				v.ledger.violate("a revoked credential let somebody in", "%s as %s at port %d, tried %v", p.logon, a.name, port, begin.Format(time.TimeOnly))
+			case errors.As(err, &said) && said.Code == "28000":
+				v.ledger.done(classCall, "revoked credentials refused", begin)
+			default:
+				v.ledger.count("revoked credentials tried where no one answered", 1)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// lister asks for the sessions of all servers, and compares the answer with what clients have.
+func (v *several) lister(ctx context.Context, r *mathrand.Rand) {
+	operator, err := v.operator()
+	if err != nil {
+		v.ledger.violate("soak", "making a client: %v", err)
+		return
+	}
+	for pause(ctx, between(r, 500*time.Millisecond, 4*time.Second)) {
+		v.list(ctx, operator)
+	}
+}
+
+func (v *several) opened() map[*session]bool {
+	v.gate.mu.Lock()
+	defer v.gate.mu.Unlock()
+	open := map[*session]bool{}
+	for s := range v.gate.open {
+		open[s] = true
+	}
+	return open
+}
+
+func (v *several) list(ctx context.Context, operator *client.Client) {
+	var before, after map[*session]bool
+	var begin time.Time
+	var list []client.Session
+	var unanswered []string
+	err := v.again(ctx, classCall, func(ctx context.Context) (err error) {
+		before, begin = v.opened(), time.Now()
+		list, unanswered, err = operator.Sessions(ctx, cluster, "")
+		return err
+	})
+	end := time.Now()
+	after = v.opened()
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		v.ledger.failed(classCall, "ListSessions", begin, err)
+		return
+	}
+	v.ledger.done(classCall, "lists of sessions", begin)
+	times, ids := map[string]int{}, map[string]bool{}
+	for _, one := range list {
+		if ids[one.ID] {
+			v.ledger.violate("sessions are not told right", "session %s is listed twice", one.ID)
+		}
+		ids[one.ID] = true
+		times[one.ApplicationName]++
+		v.gate.mu.Lock()
+		a := v.gate.attempts[one.ApplicationName]
+		long := a != nil && !a.left.IsZero() && begin.Sub(a.left) > endedWithin+v.control.slack(a.left)
+		v.gate.mu.Unlock()
+		if long && !v.absent(a.left, end) {
+			v.ledger.violate("sessions are not told right", "%s is listed %v after its client left", one.ApplicationName, begin.Sub(a.left).Round(time.Millisecond))
+		}
+	}
+	var missing []*session
+	for s := range before {
+		if !after[s] || v.ledger.lost(s.class, s.attempt.began, end) {
+			continue
+		}
+		switch n := times[s.attempt.name]; {
+		case n == 1:
+			v.ledger.count("sessions found in a list", 1)
+		case n > 1:
+			v.ledger.violate("sessions are not told right", "%s is listed %d times", s.attempt.name, n)
+		case len(unanswered) > 0 && v.troubled(s.class, begin.Add(-time.Second), end):
+			v.ledger.count("sessions of a server that was named as not answering", 1)
+		default:
+			missing = append(missing, s)
+		}
+	}
+	// A session that is missing may have ended just now, which its client learns in a moment.
+	if len(missing) > 0 && pause(ctx, time.Second+v.control.slack(begin)) {
+		after = v.opened()
+		for _, s := range missing {
+			if after[s] && !v.ledger.lost(s.class, s.attempt.began, time.Now()) {
+				v.ledger.violate("sessions are not told right", "%s, server %d, is not listed; not answering: %v", s.attempt.name, s.slot(), unanswered)
+			}
+		}
+	}
+	if len(unanswered) > 0 {
+		v.ledger.count("lists that named a server", 1)
+		if !v.absent(begin.Add(-announced), end) {
+			v.ledger.violate("sessions are not told right", "%v did not answer, and no server was dead", unanswered)
+		}
+	}
+}
+
+// announced is how long a server that has died may count as alive: its lease of 10 s, 15 s of
+// silence, and a moment.
+const announced = 20 * time.Second
+
+// lost reports whether the sessions of a class that existed at a time were lost to a fault.
+func (l *ledger) lost(c class, begin, end time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.excuses, func(e *excuse) bool { return e.covers(c, begin, end) })
+}
