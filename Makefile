@@ -7,6 +7,7 @@
 # make bench   the speed of issuing, logging on and relaying, against a direct connection
 # make bench-peers   the same with PgBouncer and moto beside it, within ten minutes on an idle machine; writes docs/performance.md
 # make soak    an hour under faults (DURATION, SEED), as docs/reliability.md reports it
+# make soak-servers   the same of three servers behind a balancer, with an etcd of three members
 # make fuzz    every fuzz target, FUZZTIME each (default 1m)
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -14,7 +15,7 @@ FUZZTIME ?= 1m
 DURATION ?= 1h
 SEED     ?= 0
 
-.PHONY: docs man release manifests build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers soak fuzz postgres
+.PHONY: docs man release manifests build test check format vet staticcheck vulnerabilities tidy race cross bench bench-peers soak soak-servers fuzz postgres
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/daypass ./cmd/daypass
@@ -75,6 +76,9 @@ bench-peers:
 
 soak:
 	scripts/soak -duration $(DURATION) -seed $(SEED)
+
+soak-servers:
+	scripts/soak -servers 3 -duration $(DURATION) -seed $(SEED)
 
 fuzz:
 	scripts/fuzz $(FUZZTIME)

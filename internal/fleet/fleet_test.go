@@ -67,6 +67,7 @@ type member struct {
 	frozen atomic.Bool
 	offset time.Duration // of its clock
 	moved  atomic.Int64  // by how much the clock was set, nanoseconds
+	leaves atomic.Bool   // it says that it is about to leave
 	stop   func()
 
 	mu       sync.Mutex
@@ -81,7 +82,9 @@ func start(t *testing.T, memory *registrytest.Memory, roots *keyring.Roots, name
 	started := m.now()
 	f, err := fleet.Open(t.Context(), fleet.Config{
 		Store: &store{memory, &m.frozen}, Roots: roots, Now: m.now,
-		Self: func() fleet.Self { return fleet.Self{ID: name, Release: "1", Started: started} },
+		Self: func() fleet.Self {
+			return fleet.Self{ID: name, Release: "1", Started: started, Leaving: m.leaves.Load()}
+		},
 		Problem: func(about string, err error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()

@@ -32,7 +32,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -188,11 +187,7 @@ func Serve(ctx context.Context, listener net.Listener, identity *Identity, servi
 }
 
 // Peer is another server and its address.
-type Peer struct {
-	ID, Address string
-	// Silent peers have probably crashed: they get less time, and no answer is no surprise.
-	Silent bool
-}
+type Peer struct{ ID, Address string }
 
 // Client sends requests to peers. Safe for concurrent use.
 type Client struct {
@@ -205,10 +200,8 @@ type Client struct {
 const (
 	// askTimeout is how long a peer may take to answer, and mostCancels how many cancel requests
 	// may be in progress.
-	askTimeout = 2 * time.Second
-	// silentTimeout is the same for a silent peer.
-	silentTimeout = 500 * time.Millisecond
-	mostCancels   = 64
+	askTimeout  = 2 * time.Second
+	mostCancels = 64
 )
 
 // NewClient returns a Client. It calls peers for the list of peers at each request.
@@ -285,15 +278,16 @@ func (c *Client) any(ctx context.Context, list []Peer, what string, request any)
 }
 
 // Sessions asks every peer for its sessions, or for the session with the identifier id. It calls
-// take with each answer, one at a time; unanswered names the peers, but not the silent ones, that
-// did not answer in time.
-func (c *Client) Sessions(ctx context.Context, id string, take func(server string, answer []byte) error) (unanswered []string) {
+// take with each answer, one at a time. failed has the errors of the peers that did not answer in
+// time, by name.
+func (c *Client) Sessions(ctx context.Context, id string, take func(server string, answer []byte) error) (failed map[string]error) {
 	type result struct {
 		peer   Peer
 		answer []byte
 		err    error
 	}
 	list := c.peers()
+	failed = map[string]error{}
 	results := make(chan result, len(list))
 	for _, p := range list {
 		go func() {
@@ -306,12 +300,11 @@ func (c *Client) Sessions(ctx context.Context, id string, take func(server strin
 		if r.err == nil {
 			r.err = take(r.peer.ID, r.answer)
 		}
-		if r.err != nil && !r.peer.Silent {
-			unanswered = append(unanswered, r.peer.ID)
+		if r.err != nil {
+			failed[r.peer.ID] = r.err
 		}
 	}
-	slices.Sort(unanswered)
-	return unanswered
+	return failed
 }
 
 func urlOf(p Peer, what string) string {

@@ -84,11 +84,6 @@ func (c *Client) post(ctx context.Context, p Peer, what string, request any) ([]
 	if err != nil {
 		return nil, err
 	}
-	if p.Silent {
-		limited, cancel := context.WithTimeout(ctx, silentTimeout)
-		defer cancel()
-		ctx = limited
-	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, urlOf(p, what), bytes.NewReader(body))
 	if err != nil {
 		return nil, err

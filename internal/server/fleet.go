@@ -29,6 +29,7 @@ const startPatience = 40 * time.Second
 type member struct {
 	*fleet.Fleet
 	roots   *keyring.Roots
+	peers   *peers // nil: none are configured
 	fixed   fleet.Self
 	varying atomic.Pointer[func(*fleet.Self)] // fills in what changes while the server runs; nil: it does not serve yet
 	leaving atomic.Bool                       // the server was asked to stop
@@ -38,7 +39,7 @@ type member struct {
 
 // joinFleet reads the keys that the servers share. It returns once this server has a key that
 // signs.
-func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, opts Options) (*member, error) {
+func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, opts Options) (_ *member, err error) {
 	store, ok := revoked.store.(fleet.Store)
 	if !ok {
 		return nil, cfg.Fault("root_key", errors.New("needs registry.etcd"))
@@ -51,6 +52,19 @@ func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, op
 	_, _ = rand.Read(mark[:]) // never fails: crypto/rand ends the process instead
 	m := &member{roots: roots, changed: make(chan struct{}, 1),
 		fixed: fleet.Self{ID: serverName(), Release: opts.Version, Started: opts.Now().UTC().Truncate(time.Second), Mark: mark[0]}}
+	// The first announcement has the address for peers, so that they know it before this server has
+	// a session.
+	if cfg.Peers != nil {
+		if m.peers, err = openPeers(cfg, m, opts); err != nil {
+			return nil, err
+		}
+		m.fixed.Peers = m.peers.address
+		defer func() {
+			if err != nil {
+				m.peers.listener.Close()
+			}
+		}()
+	}
 	first, over := context.WithTimeout(ctx, startPatience)
 	defer over()
 	m.Fleet, err = fleet.Open(first, fleet.Config{
@@ -92,7 +106,10 @@ func (m *member) leave() {
 }
 
 // describe registers varying, which fills in what changes while the server runs.
-func (m *member) describe(varying func(*fleet.Self)) { m.varying.Store(&varying) }
+func (m *member) describe(varying func(*fleet.Self)) {
+	m.varying.Store(&varying)
+	m.Announce()
+}
 
 func (m *member) announced() fleet.Self {
 	self := m.fixed
@@ -160,9 +177,6 @@ func (s *service) check(password string) (credential.Grant, error) {
 func (s *service) announced(self *fleet.Self) {
 	cfg := s.live.Load().cfg
 	self.Config, self.ConfigRead = s.member.configuration(cfg), time.Unix(s.configRead.Load(), 0).UTC()
-	if s.peers != nil {
-		self.Peers = s.peers.address
-	}
 	for _, of := range s.front.Stats().Clusters {
 		self.Sessions += of.Sessions
 	}

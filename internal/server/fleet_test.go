@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/daypass/daypass/internal/client"
 	"github.com/daypass/daypass/internal/config"
@@ -408,6 +409,28 @@ func TestServersReachOneAnother(t *testing.T) {
 			t.Fatal("a cancel request to another server does not arrive")
 		}
 	}
+
+	// Servers whose announcements are gone, as when they cannot reach etcd, still have their
+	// sessions.
+	announcements := etcd.Client()
+	alone := func() bool {
+		_, _, metrics := c.get("http://" + c.where.Admin + "/metrics")
+		return strings.Contains(metrics, "daypass_servers 1\n") || strings.Contains(metrics, "daypass_servers 0\n")
+	}
+	pgtest.Eventually(t, "the announcements to be gone while sessions are listed", func() bool {
+		if _, err := announcements.Delete(t.Context(), "daypass/fleet/server/", clientv3.WithPrefix()); err != nil {
+			t.Fatal(err)
+		}
+		before := alone()
+		got, unanswered, err := c.operator().Sessions(t.Context(), "", "")
+		if !before || !alone() {
+			return false
+		}
+		if err != nil || len(got) != 3 || len(unanswered) > 0 {
+			t.Errorf("with the announcements gone %d sessions are listed, %v did not answer, %v", len(got), unanswered, err)
+		}
+		return true
+	})
 
 	// Each session is ended through another server, and the record is at the session's own
 	// server.

@@ -5,13 +5,17 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"slices"
+	"syscall"
 
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/fleet"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/peer"
@@ -73,12 +77,29 @@ func advertised(cfg *config.Config, at net.Addr) (string, error) {
 
 // others returns the servers that can be reached, or could be until they fell silent.
 func (p *peers) others() (list []peer.Peer) {
-	for _, s := range p.member.Peers() {
-		if s.ID != p.member.fixed.ID && s.Peers != "" {
-			list = append(list, peer.Peer{ID: s.ID, Address: s.Peers, Silent: s.Silent})
+	for _, s := range p.known() {
+		if s.Peers != "" {
+			list = append(list, peer.Peer{ID: s.ID, Address: s.Peers})
 		}
 	}
 	return list
+}
+
+// known returns the other servers that may have sessions. A server that is cut off from the
+// registry, or was frozen, does not count as live, and its sessions go on.
+func (p *peers) known() []fleet.Server {
+	all := p.member.Peers()
+	return slices.DeleteFunc(slices.Clone(all), func(s fleet.Server) bool {
+		// A server that started later at its address has replaced it, or this one has.
+		return s.ID == p.member.fixed.ID || s.Peers == p.address || s.Peers != "" && slices.ContainsFunc(all, func(other fleet.Server) bool {
+			return other.Peers == s.Peers && other.Started.After(s.Started)
+		})
+	})
+}
+
+// live returns the other servers that announce themselves.
+func (p *peers) live() []fleet.Server {
+	return slices.DeleteFunc(p.member.Servers(), func(s fleet.Server) bool { return s.ID == p.member.fixed.ID })
 }
 
 // serve answers the other servers until ctx is done.
@@ -101,7 +122,7 @@ func (p *peers) serve(ctx context.Context, front *gateway.Server) error {
 // sessions asks the other servers for their sessions. A server without a listener for peers
 // counts as unanswered.
 func (p *peers) sessions(ctx context.Context, id string) (list []*api.Session, unanswered []string) {
-	unanswered = p.client.Sessions(ctx, id, func(server string, answer []byte) error {
+	failed := p.client.Sessions(ctx, id, func(server string, answer []byte) error {
 		var some []*api.Session
 		if err := json.Unmarshal(answer, &some); err != nil {
 			return err
@@ -115,19 +136,50 @@ func (p *peers) sessions(ctx context.Context, id string) (list []*api.Session, u
 		list = append(list, some...)
 		return nil
 	})
-	for _, s := range p.member.Servers() {
-		if s.ID != p.member.fixed.ID && s.Peers == "" {
+	for _, s := range p.live() {
+		if s.Peers == "" && !starting(s) {
 			unanswered = append(unanswered, s.ID)
 		}
 	}
+	unanswered = append(unanswered, p.missing(failed)...)
+	slices.Sort(unanswered)
 	return list, unanswered
+}
+
+// starting reports whether a server does not serve yet, and has no sessions.
+func starting(s fleet.Server) bool { return s.Config == "" }
+
+// missing returns the servers that may have sessions although asking them failed.
+func (p *peers) missing(failed map[string]error) (names []string) {
+	ended := func(err error) bool {
+		return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
+	}
+	for _, err := range failed {
+		if ended(err) { // it may have left just now
+			p.member.Await()
+			break
+		}
+	}
+	live := p.live()
+	for id, err := range failed {
+		// Nothing listens there any more, so the process has ended, and its sessions with it. A
+		// server that announces itself may be about to listen, unless it is about to end.
+		if ended(err) && !slices.ContainsFunc(live, func(s fleet.Server) bool { return s.ID == id && !s.Leaving }) {
+			continue
+		}
+		if slices.ContainsFunc(live, func(s fleet.Server) bool { return s.ID == id && starting(s) }) {
+			continue
+		}
+		names = append(names, id)
+	}
+	return names
 }
 
 // cancelElsewhere passes a cancel request on to the servers that may have issued its key.
 func (p *peers) cancelElsewhere(request []byte) bool {
 	of := p.marks.of(request[4:])
 	may := map[string]bool{}
-	for _, s := range p.member.Peers() {
+	for _, s := range p.known() {
 		may[s.ID] = slices.Contains(of, s.Mark)
 	}
 	return p.client.Cancel(context.Background(), request, func(p peer.Peer) bool { return may[p.ID] })

@@ -1,12 +1,16 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/fleet"
 )
+
+// logonTimeout is how long a logon may take, unless Options.Patience says otherwise.
+const logonTimeout = 10 * time.Second
 
 const (
 	// watchInterval is how often files are looked at.
@@ -179,5 +183,17 @@ func (s *service) swap(cfg *config.Config) {
 	before := s.live.Load()
 	after := &snapshot{cfg: cfg, clusters: newClusters(before.clusters, cfg, s.keys.Current(), s.opts, s.observers)}
 	s.live.Store(after)
-	before.clusters.close(after.clusters)
+	s.retire(before.clusters, after.clusters)
+}
+
+// retire closes the connections of clusters that were replaced, once the logons that may use them
+// are over, or the server ends.
+func (s *service) retire(before, after *clusters) {
+	s.retiring.Go(func() {
+		select {
+		case <-time.After(cmp.Or(s.opts.Patience, logonTimeout)):
+		case <-s.ending:
+		}
+		before.close(after)
+	})
 }

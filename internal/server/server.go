@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -103,16 +105,18 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 		}
 		defer s.member.leave()
 		s.keys = s.member
-		if cfg.Peers != nil {
-			if s.peers, err = openPeers(cfg, s.member, opts); err != nil {
-				return err
-			}
+		if s.peers = s.member.peers; s.peers != nil {
 			defer s.peers.listener.Close()
 		}
 	}
 	s.configRead.Store(opts.Now().Unix())
 	s.live.Store(&snapshot{cfg: cfg, clusters: newClusters(nil, cfg, s.keys.Current(), opts, observe)})
-	defer func() { s.live.Load().clusters.close(nil) }()
+	s.ending = make(chan struct{})
+	defer func() {
+		close(s.ending)
+		s.live.Load().clusters.close(nil)
+		s.retiring.Wait()
+	}()
 	for _, warning := range cfg.Warnings {
 		s.log.Warn("configuration", "warning", warning)
 	}
@@ -146,6 +150,9 @@ type service struct {
 	files      fileWatch
 	configRead atomic.Int64          // when the configuration in force was read, Unix time
 	refused    atomic.Pointer[error] // why the configuration file was refused; nil: it is in force
+
+	retiring sync.WaitGroup // clusters that were replaced, and still have connections
+	ending   chan struct{}  // closed when the server has ended all sessions
 }
 
 // snapshot is the part of a service that a reload replaces as a whole.
@@ -190,7 +197,7 @@ func (s *service) run(ctx context.Context) error {
 	defer shared.stop()
 	s.front, err = gateway.New(gateway.Config{
 		Mark: mark, Elsewhere: elsewhere, Everywhere: shared.everywhere(),
-		Limits:  gateway.Limits{LogonTimeout: s.opts.Patience},
+		Limits:  gateway.Limits{LogonTimeout: cmp.Or(s.opts.Patience, logonTimeout)},
 		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
 		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
 		Check:   s.check,

@@ -17,6 +17,7 @@
 //
 //	make soak                        an hour
 //	make soak DURATION=5m SEED=42    shorter, and the faults of an earlier run
+//	make soak-servers                three servers behind a balancer, which share an etcd (several.go)
 //
 // The seed decides what every actor does and in which order. Which actions coincide depends on the
 // machine. Linux only: descriptors are read from /proc.

@@ -177,7 +177,9 @@ func (l *load) compare(sources ...source) (*records, error) {
 	}
 	r.secrets = finder.found
 	l.compareLogons(r, byName)
-	l.compareTenants(r, tenants)
+	if l.tenancies != nil {
+		l.compareTenants(r, tenants)
+	}
 	l.compareEnds(r, begun, ended, unwritten)
 	for id, code := range l.issuer.requests {
 		if got, ok := requests[id]; ok && got == code || code == "InternalFailure" || code == "ServiceUnavailable" {

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,7 +110,9 @@ func startSeveral(ctx context.Context, o options, say func(string, ...any)) (_ *
 	}()
 	v.binaries = [2]string{st.binary, st.binary}
 	if o.oldBinary != "" {
-		v.binaries[0] = o.oldBinary
+		if v.binaries[0], err = filepath.Abs(o.oldBinary); err != nil {
+			return nil, err
+		}
 	}
 	for _, binary := range v.binaries {
 		text, err := exec.CommandContext(ctx, binary, "version").Output()

@@ -239,10 +239,17 @@ func (v *several) stayer(ctx context.Context, r *mathrand.Rand) {
 // Kinds of trouble in which the processes of a server cannot answer.
 var dead = []string{"a server killed", "a server frozen"}
 
-// absent reports whether a server was dead or frozen between two times. A balancer needs a moment to
-// notice, and a killed server counts as alive for as long as its announcement does.
+// absent reports whether a server was dead or frozen between two times.
 func (v *several) absent(begin, end time.Time) bool {
 	return slices.ContainsFunc(dead, func(kind string) bool { return v.ledger.active(kind, begin, end) })
+}
+
+// unheard reports whether a request to cancel may have been lost since a time: a server was dead, or
+// none was ready because etcd was away, so that the balancer had nowhere to send it. The balancer
+// needs a moment to notice either end of that.
+func (v *several) unheard(since time.Time) bool {
+	const notice = 2 * (checkInterval + checkTimeout)
+	return v.absent(since.Add(-notice), time.Now()) || v.blocked(since.Add(-notice), time.Now())
 }
 
 // interrupter cancels queries by way of the balancer, which brings most of these requests to
@@ -266,7 +273,8 @@ func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
 				over, stop := make(chan struct{}), make(chan struct{})
 				go func() {
 					defer close(stop)
-					wait := between(r, 100*time.Millisecond, 400*time.Millisecond)
+					v.runs(ctx, s, over)
+					wait := between(r, 0, 300*time.Millisecond)
 					for {
 						select {
 						case <-over:
@@ -287,7 +295,7 @@ func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
 				if errors.As(err, &said) && said.Code == "57014" {
 					return nil
 				}
-				if err == nil && !v.absent(begin, time.Now()) {
+				if err == nil && !v.unheard(begin) {
 					return wrong("a query was not cancelled, although asked to %d times", len(pressed))
 				}
 				return err
@@ -300,7 +308,7 @@ func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
 			if len(pressed) > 1 {
 				v.ledger.count("queries cancelled at the second Ctrl-C or later", 1)
 			}
-			if allowed := cancelledWithin + v.control.slack(begin); (len(pressed) > 1 || took > allowed) && !v.absent(begin.Add(-again), time.Now()) {
+			if allowed := cancelledWithin + v.control.slack(begin); (len(pressed) > 1 || took > allowed) && !v.unheard(begin) {
 				v.ledger.violate("a Ctrl-C did not arrive", "%s, server %d: %d requests, cancelled after %v", p.logon, s.slot(), len(pressed), took.Round(time.Millisecond))
 			}
 			if !s.identity(ctx) {
@@ -308,6 +316,27 @@ func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
 			}
 		}
 		s.leave(false)
+	}
+}
+
+// runs waits until the query of a session runs, since a request to cancel has no effect before.
+func (v *several) runs(ctx context.Context, s *session, over <-chan struct{}) {
+	su, err := v.stack.superuser(ctx, "postgres")
+	if err != nil {
+		return
+	}
+	defer su.Close(context.WithoutCancel(ctx))
+	for pause(ctx, 20*time.Millisecond) {
+		select {
+		case <-over:
+			return
+		default:
+		}
+		var running bool
+		err := su.QueryRow(ctx, "select count(*) > 0 from pg_stat_activity where pid = $1 and state = 'active' and query like '%pg_sleep%'", s.PgConn().PID()).Scan(&running)
+		if running || err != nil {
+			return
+		}
 	}
 }
 
@@ -390,11 +419,11 @@ func (v *several) revoke(ctx context.Context, operator *client.Client, s *sessio
 		return
 	}
 	v.ledger.done(classCall, "credentials revoked", begin)
-	v.mu.Lock()
-	v.revoked = append(v.revoked, p)
-	v.mu.Unlock()
 	if pause(ctx, time.Until(answered.Add(revocationSeen))) {
 		v.stayOut(ctx, p)
+		v.mu.Lock()
+		v.revoked = append(v.revoked, p)
+		v.mu.Unlock()
 	}
 	v.mustEndSoon(ctx, s, answered)
 	if next := v.issuer.issue(ctx, p.wish); next != nil && next.expires.After(p.expires.Add(time.Second)) {
