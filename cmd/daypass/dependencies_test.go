@@ -70,6 +70,8 @@ var packages = []struct {
 		never: []string{"github.com/jackc/pgx/v5"}, because: "issuing a credential touches no database"},
 	{pkg: "internal/signin", ours: []string{"internal/admission", "internal/directory", "internal/keyring", "internal/sts", "internal/throttle"},
 		never: []string{"os"}, because: "the pages and the protocol of signing in decide nothing: that is the API's"},
+	{pkg: "internal/console", ours: []string{"internal/admission", "internal/api", "internal/audit", "internal/awsquery", "internal/directory", "internal/iam", "internal/quote", "internal/signin", "internal/throttle"},
+		never: []string{"os"}, because: "the console's pages decide nothing: every act is a call of the API, by someone whose sign-in was verified"},
 	{pkg: "internal/devidp", because: "an identity provider shares no code with the server that trusts it"},
 	{pkg: "internal/seats", ours: []string{"internal/registry"}, never: []string{"net/http", "log", "log/slog"}, because: "counting sessions over all servers knows places and records, and no session"},
 	{pkg: "internal/reaper", ours: []string{"internal/handover", "internal/registry"}, never: []string{"net/http"}, because: "the database is the only source for what to clean up"},
@@ -78,7 +80,7 @@ var packages = []struct {
 	{pkg: "internal/tracing", ours: []string{"internal/api", "internal/gateway"}, because: "the packages that are traced do not import the tracing"},
 	{pkg: "internal/config", ours: []string{"internal/adminconn", "internal/dbuser", "internal/directory", "internal/filemode", "internal/iam", "internal/keyring", "internal/session", "internal/sts"},
 		never: []string{"log", "log/slog"}, because: "the file is parsed into values, and faults are returned"},
-	{pkg: "internal/server", ours: []string{"internal/adminconn", "internal/api", "internal/audit", "internal/awsquery", "internal/ca", "internal/config", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/fleet", "internal/gateway", "internal/handover", "internal/keyring", "internal/metrics", "internal/peer", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/seats", "internal/signin", "internal/sts", "internal/throttle", "internal/tracing"},
+	{pkg: "internal/server", ours: []string{"internal/adminconn", "internal/api", "internal/audit", "internal/awsquery", "internal/ca", "internal/config", "internal/console", "internal/credential", "internal/dbuser", "internal/directory", "internal/filemode", "internal/fleet", "internal/gateway", "internal/handover", "internal/keyring", "internal/metrics", "internal/peer", "internal/reaper", "internal/registry", "internal/registry/boltstore", "internal/registry/etcdstore", "internal/seats", "internal/signin", "internal/sts", "internal/throttle", "internal/tracing"},
 		never: []string{"github.com/spf13/cobra"}, because: "the server is started by a command and by tests, and knows no command line"},
 
 	// Clients and commands.

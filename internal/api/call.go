@@ -40,6 +40,10 @@ type call struct {
 	action  *action // nil until found
 	// federated is the caller of an unsigned action, once the token is verified.
 	federated *audit.Identity
+	// fromConsole is true if a page of the console makes the call.
+	fromConsole bool
+	// hiding: the call is explained to its caller, who must not learn what exists.
+	hiding bool
 	// mfaChecked is true if the call carried a correct one-time password.
 	mfaChecked bool
 	// denial is the sealed message for DecodeAuthorizationMessage, after an
@@ -185,6 +189,7 @@ func (c *call) auditRecord(answer *awsquery.Error, cause error) audit.CallRecord
 		TLS:         audit.TLSDetails(c.http.TLS),
 		Request:     c.request,
 		Decisions:   c.decisions,
+		FromConsole: c.fromConsole,
 	}
 	switch {
 	case c.action != nil:

@@ -93,14 +93,12 @@ func Explain(d *directory.Directory, in ExplainInput) (Outcome, error) {
 	c := &call{
 		http:      request,
 		directory: d,
-		// Some rules are checked only when the credential is made. So it is made here, with
-		// keys that no gateway trusts, and discarded.
-		keyring: keyring.New(in.Now),
-		now:     in.Now,
-		source:  source{address: in.Source, secure: in.Secure},
-		service: redshiftService,
-		query:   query,
-		caller:  caller,
+		keyring:   throwaway(in.Now),
+		now:       in.Now,
+		source:    source{address: in.Source, secure: in.Secure},
+		service:   redshiftService,
+		query:     query,
+		caller:    caller,
 	}
 	switch query.Action {
 	case "GetClusterCredentials":
@@ -113,6 +111,10 @@ func Explain(d *directory.Directory, in ExplainInput) (Outcome, error) {
 	err = outcome.refuse(err)
 	return outcome, err
 }
+
+// throwaway returns keys that no gateway trusts. Some rules are checked only when a credential
+// is made, so a call that is explained makes one, and discards it.
+func throwaway(now time.Time) *keyring.Keyring { return keyring.New(now) }
 
 // refuse stores the answer that the API would give. It returns an internal error.
 func (o *Outcome) refuse(err error) error {
@@ -135,6 +137,9 @@ func explain[P any](c *call, o *Outcome,
 	}
 	ask := c.ask()
 	for _, k := range needs(p, c) {
+		if c.hiding {
+			k = k.asTold(c, ask)
+		}
 		e := Explanation{Action: k.action, Resource: k.resource, Conditions: map[string]string{}}
 		for _, key := range k.keys {
 			e.Conditions[key.name] = key.value
@@ -147,6 +152,20 @@ func explain[P any](c *call, o *Outcome,
 	}
 	_, err := act(p, c)
 	return err
+}
+
+// asTold returns the check that a refusal is about: if a name that does not exist would be
+// refused too, the check for such a name.
+func (k check) asTold(c *call, ask *asking) check {
+	if d := ask.decide(&k); !k.refuses(d) {
+		return k
+	}
+	for _, other := range k.asUnknown(c) {
+		if d := ask.decide(&other); other.refuses(d) {
+			return other
+		}
+	}
+	return k
 }
 
 // supposedCaller returns the caller that the principal's ARN stands for.

@@ -273,21 +273,7 @@ func (h *Handler) signIn(r *http.Request, service *service, event string, run fu
 		c.visitor.Known()
 	}
 	c.mark(&c.acted)
-	var answer *awsquery.Error
-	if err != nil {
-		answer = h.translate(c, err)
-	}
-	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(&record) {
-		if err := h.config.Audit.Call(record); err != nil {
-			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused", "request", c.id, "err", err)
-			answer = errNoAudit
-		}
-	}
-	c.mark(&c.recorded)
-	if h.config.Observe != nil {
-		c.observe(answer)
-	}
-	if answer != nil {
+	if answer := h.conclude(c, err); answer != nil {
 		return answer
 	}
 	return nil

@@ -109,6 +109,20 @@ func contextEntries(params *awsquery.Params) ([]iam.ContextEntry, error) {
 }
 
 func (p *simulation) act(c *call) (awsquery.Result, error) {
+	out, err := p.simulate(c)
+	if err != nil {
+		return nil, err
+	}
+	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
+		awsquery.List(e, "EvaluationResults", "member", out.EvaluationResults, encodeEvaluation)
+		e.Bool("IsTruncated", out.IsTruncated)
+		if out.IsTruncated {
+			e.String("Marker", out.Marker)
+		}
+	}), nil
+}
+
+func (p *simulation) simulate(c *call) (*iam.SimulateOutput, error) {
 	if p.missing {
 		return nil, &awsquery.Error{Code: "NoSuchEntity", Status: http.StatusNotFound,
 			Message: "The user or role with ARN " + p.arn + " cannot be found."}
@@ -121,13 +135,7 @@ func (p *simulation) act(c *call) (awsquery.Result, error) {
 	case err != nil:
 		return nil, errGone
 	}
-	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
-		awsquery.List(e, "EvaluationResults", "member", out.EvaluationResults, encodeEvaluation)
-		e.Bool("IsTruncated", out.IsTruncated)
-		if out.IsTruncated {
-			e.String("Marker", out.Marker)
-		}
-	}), nil
+	return out, nil
 }
 
 func encodeEvaluation(e *awsquery.Encoder, r iam.EvaluationResult) {

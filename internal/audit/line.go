@@ -52,6 +52,9 @@ func (o *object) call(r *CallRecord, from origin, now time.Time) {
 		o.close()
 	}
 	o.id("requestID", r.RequestID)
+	if r.FromConsole {
+		o.word("sessionCredentialFromConsole", "true") // CloudTrail writes it as text
+	}
 	o.end(common{r.EventID, "AwsApiCall", or(r.AccountID, from.account), r.ReadOnly, r.TLS})
 }
 

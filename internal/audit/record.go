@@ -35,6 +35,7 @@ type CallRecord struct {
 	Request      []Field // requestParameters, names in lowerCamelCase as in CloudTrail
 	Response     []Field // responseElements. nil: null
 	CredentialID string  // The credential that was issued, if any.
+	FromConsole  bool    // The call was made at the console, for someone with a browser.
 	Decisions    []Decision
 }
 

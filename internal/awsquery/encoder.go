@@ -95,6 +95,17 @@ func List[T any](e *Encoder, name, member string, values []T, encode func(*Encod
 	e.close(name)
 }
 
+// EncodeResult returns the element of a result alone, for callers in the same process.
+func EncodeResult(action string, result Result) []byte {
+	var e Encoder
+	e.start(action + "Result")
+	if result != nil {
+		result.EncodeXML(&e)
+	}
+	e.close(action + "Result")
+	return e.buf
+}
+
 func (e *Encoder) open(name, namespace string) {
 	e.buf = append(e.buf, '<')
 	e.buf = append(e.buf, name...)

@@ -41,6 +41,7 @@ type Config struct {
 	RootKey  *RootKey // nil: the keys are a file in Data
 	Peers    *Peers   // nil: no listener
 	SignIn   SignIn
+	Console  bool
 	Clusters []Cluster
 
 	Directory *directory.Directory
@@ -232,6 +233,9 @@ func (c *Config) read(top *section) *directory.Spec {
 	}
 	if s := top.sub("sign_in"); s != nil {
 		c.SignIn.read(s, spec)
+	}
+	if c.Console = top.boolean("console"); c.Console && !top.has("sign_in") {
+		top.errorf("console", "needs sign_in: people sign in to the console with their company's account")
 	}
 	return spec
 }

@@ -198,6 +198,7 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 		"sign-in, scopes":         {signIn(signingIn + `"https://d.example.com", scopes: [email]`), `f.yaml:6: sign_in.scopes: has no openid`},
 		"sign-in, too long":       {signIn(signingIn + `"https://d.example.com", duration: 13h`), `f.yaml:6: sign_in.duration: is "13h"`},
 		"sign-in, no url":         {signIn(`issuer: "https://token.example.com", client_id: daypass`), `f.yaml:6: sign_in.url: is required`},
+		"console without sign-in": {smallConfig + "console: true\n", `f.yaml:6: console: needs sign_in: people sign in to the console`},
 		"empty":                   {"", "f.yaml:1: the file is empty"},
 		"not yaml":                {"account: [", "f.yaml:1: account: not YAML: "},
 		"not a mapping":           {"- a", "f.yaml:1: the file is a list, want a mapping"},

@@ -36,6 +36,8 @@ var fileKeys = []key{
 		doc: "The key above those that several servers share in `registry.etcd`. With it each server signs with a key of its own, and no key is copied: [Several servers](several-servers.md)."},
 	{name: "sign_in", value: mapping, change: live, keys: signInKeys, unset: "no one signs in at a browser",
 		doc: "People sign in at a browser with their company's account, for `aws login` and `daypass login` (docs/people.md)."},
+	{name: "console", value: boolean, absent: "false", change: live,
+		doc: "Pages for people at `sign_in.url/console/`: what they may ask for, credentials, who is logged on, why a call was refused. Needs `sign_in` (docs/people.md)."},
 	{name: "peers", value: mapping, change: restart, keys: peersKeys, unset: "no listener: sessions and cancels of other servers are out of reach",
 		doc: "Where the other servers with the same `root_key` reach this one: [Several servers](several-servers.md)."},
 	{name: "clusters", value: mappings, change: live, none: true, keys: clusterKeys,

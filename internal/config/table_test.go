@@ -55,6 +55,7 @@ sign_in:
   scopes: [openid, groups]
   session_name: preferred_username
   duration: 8h
+console: true
 clusters:
   - identifier: east
     database: sales

@@ -37,6 +37,7 @@ data: <data>
 api: {listen: <api>}
 gateway: {listen: <gateway>, advertise: {host: localhost, port: <port>}}
 sign_in: {url: <api url>, issuer: <provider>, client_id: ` + exampleClient + `}
+console: true
 clusters:
   - identifier: ` + exampleCluster + `
     database: ` + exampleDatabase + `
@@ -86,6 +87,10 @@ iam:
                 - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbuser:` + exampleCluster + `/bob
                 - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbname:` + exampleCluster + `/` + exampleDatabase + `
             - {Sid: SeeTheClusters, Effect: Allow, Action: redshift:DescribeClusters, Resource: "*"}
+            - Sid: SeeAndEndSessionsAndTryPolicies
+              Effect: Allow
+              Action: [daypass:ListSessions, daypass:TerminateSession, daypass:RevokeCredentials, iam:SimulateCustomPolicy, iam:SimulatePrincipalPolicy, sts:DecodeAuthorizationMessage]
+              Resource: "*"
   users:
     - name: ` + exampleIAMUser + `
       access_keys: [{id: <key>, secret_env: SECRET_ACCESS_KEY}]

@@ -73,6 +73,9 @@ page lets Ana choose between two IAM roles:
   %[17]s login --endpoint-url %[5]s --region %[4]s --profile person
   %[17]s whoami --profile person
 
+Or open the console, %[5]s/console/, in a browser.
+Bob's IAM role may also see and end sessions there.
+
 Look at SELECT current_user, session_user, at the tables sales and events, and at
 what changes without the group. The policies are in %[13]s;
 which statement decided is in the audit log, %[14]s.

@@ -39,6 +39,8 @@ type SimulateInput struct {
 	// SessionPolicyInputList is not AWS's: session policies, one of which has to allow.
 	// Leave it out if the caller passed none.
 	SessionPolicyInputList []string `json:",omitempty"`
+	// Explain asks for the decisions and the near misses, which are not AWS's.
+	Explain bool `json:"-"`
 }
 
 // ContextEntry is a condition key with its values.
@@ -67,6 +69,11 @@ type EvaluationResult struct {
 	// the context does not have.
 	MissingContextValues              []string
 	PermissionsBoundaryDecisionDetail *PermissionsBoundaryDecisionDetail `json:",omitempty"`
+
+	// Decision is the decision itself, and NearMisses are the statements that nearly allow the
+	// request. Both are set for SimulateInput.Explain only.
+	Decision   Decision   `json:"-"`
+	NearMisses []NearMiss `json:"-"`
 }
 
 // MatchedStatement is the place of a statement.
@@ -123,6 +130,7 @@ func Simulate(ctx context.Context, in *SimulateInput, source *PolicySource) (*Si
 	if err != nil {
 		return nil, err
 	}
+	s.explain = in.Explain
 	return s.page(ctx, in)
 }
 
@@ -135,6 +143,7 @@ type simulation struct {
 	resources []string
 	context   *Context
 	source    *PolicySource // optional
+	explain   bool          // find near misses
 
 	work work // done for the page
 }
@@ -230,6 +239,12 @@ func (s *simulation) evaluate(action, resource string) (EvaluationResult, error)
 		EvalResourceName:  resource,
 		EvalDecision:      d.Effect.String(),
 		MatchedStatements: s.matched(&looked, d.Effect != ExplicitDeny),
+	}
+	if s.explain {
+		result.Decision = d
+		if d.Effect == ImplicitDeny {
+			result.NearMisses = s.policies.NearMisses(d.Layer, r)
+		}
 	}
 	if boundary := s.policies.Boundary; boundary != nil {
 		alone, limited := Policies{Identity: []*Policy{boundary}}, newQuery(r)

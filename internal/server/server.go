@@ -230,8 +230,9 @@ func (s *service) run(ctx context.Context) error {
 		audit: s.audit.Err, registry: s.revoked.Err, keys: s.keysErr, warnings: s.warnings,
 		live: func() *clusters { return s.live.Load().clusters },
 	}
+	signIn := s.newSignIn()
 	httpServer := &http.Server{
-		Handler:           health.probes(s.newSignIn().Before(s.api)),
+		Handler:           health.probes(signIn.Before(s.newConsole(signIn).Before(s.api))),
 		ConnState:         connections.Track,
 		ConnContext:       connections.Context,
 		ReadHeaderTimeout: 10 * time.Second,

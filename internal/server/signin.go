@@ -9,6 +9,7 @@ import (
 
 	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/awsquery"
+	"github.com/daypass/daypass/internal/console"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/registry"
 	"github.com/daypass/daypass/internal/signin"
@@ -45,6 +46,7 @@ func (s *service) signInSettings() *signin.Settings {
 	return &signin.Settings{
 		URL: given.URL, Issuer: given.Issuer, ClientID: given.ClientID, ClientSecret: given.ClientSecret,
 		Scopes: given.Scopes, SessionClaim: given.SessionName, Duration: given.Duration,
+		Console: s.live.Load().cfg.Console,
 	}
 }
 
@@ -84,6 +86,13 @@ func (a signInAuthority) SignedIn(r *http.Request, who *sts.Person, in signin.Ch
 	return nil
 }
 
+func (a signInAuthority) Enter(r *http.Request, s *signin.Session) error {
+	if err := a.ConsoleEnter(r, console.OfSession(s)); err != nil {
+		return refusal(err)
+	}
+	return nil
+}
+
 func (a signInAuthority) Verify(r *http.Request, token string) (*sts.WebIdentity, error) {
 	return a.VerifyIdentity(r, token)
 }
@@ -94,7 +103,7 @@ func refusal(err error) error {
 	switch {
 	case !errors.As(err, &answer):
 		return err
-	case errors.Is(err, api.ErrSignedOut):
+	case errors.Is(err, api.ErrSignedOut), errors.Is(err, api.ErrConsoleEnded):
 		return &signin.Refusal{Kind: signin.SignedOut, Message: answer.Message}
 	case answer.Code == "Throttling":
 		return &signin.Refusal{Kind: signin.TooMany, Message: "You sent too many requests at once."}

@@ -174,14 +174,18 @@ var hiddenFields = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value
 func (b *browser) send(more ...string) {
 	b.t.Helper()
 	form := url.Values{}
-	for _, field := range hiddenFields.FindAllStringSubmatch(b.page, -1) {
+	page := b.page
+	if _, content, ok := strings.Cut(page, "<main"); ok {
+		page = content // the form in the console's header signs out
+	}
+	for _, field := range hiddenFields.FindAllStringSubmatch(page, -1) {
 		form.Set(field[1], html.UnescapeString(field[2]))
 	}
 	for i := 0; i < len(more); i += 2 {
 		form.Set(more[i], more[i+1])
 	}
 	to := b.last.String()
-	if _, action, ok := strings.Cut(b.page, `action="`); ok {
+	if _, action, ok := strings.Cut(page, `action="`); ok {
 		action, _, _ = strings.Cut(action, `"`)
 		to = b.last.Scheme + "://" + b.last.Host + action
 	}

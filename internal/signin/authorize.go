@@ -123,26 +123,28 @@ func (e *exchange) askProvider(ask func() error) (ok bool) {
 func (e *exchange) callback() {
 	values, err := url.ParseQuery(e.r.URL.RawQuery)
 	if err != nil || len(e.r.URL.RawQuery) > 32<<10 {
-		e.refuse(http.StatusBadRequest, "The answer of your company's sign-in is malformed.", runAgain)
+		e.refuse(http.StatusBadRequest, "The answer of your company's sign-in is malformed.", e.retry)
 		return
 	}
 	for name, list := range values {
 		if len(list) != 1 {
-			e.refuse(http.StatusBadRequest, "The answer of your company's sign-in has "+quoted(name)+" twice.", runAgain)
+			e.refuse(http.StatusBadRequest, "The answer of your company's sign-in has "+quoted(name)+" twice.", e.retry)
 			return
 		}
 	}
 	var q request
-	switch err := unseal(e.keyring, e.now, forState, values.Get("state"), &q); {
+	err = unseal(e.keyring, e.now, forState, values.Get("state"), &q)
+	e.retryAs(&q)
+	switch {
 	case err != nil || !e.began(&q):
-		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", runAgain+" If a link has brought you here, somebody else may be trying to sign in as you.")
+		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", e.retry+" If a link has brought you here, somebody else may be trying to sign in as you.")
 		return
 	case e.now.Unix() >= q.NotAfter:
-		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", runAgain)
+		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", e.retry)
 		return
 	}
 	if q.Issuer != e.settings.Issuer { // whose code must not be sent to another provider
-		e.refuse(http.StatusBadRequest, "The configuration has changed meanwhile.", runAgain)
+		e.refuse(http.StatusBadRequest, "The configuration has changed meanwhile.", e.retry)
 		return
 	}
 	if issuer := values.Get("iss"); issuer != "" && issuer != e.settings.Issuer {
@@ -151,7 +153,7 @@ func (e *exchange) callback() {
 	}
 	if problem := values.Get("error"); problem != "" {
 		e.refuse(http.StatusForbidden, "Your company's sign-in has refused: "+quoted(problem)+" "+quoted(values.Get("error_description"))+".",
-			"Run the command again and sign in, or ask the people who run the sign-in.")
+			"Sign in again, or ask the people who run the sign-in.")
 		return
 	}
 	var who *sts.Person
@@ -231,7 +233,7 @@ func (e *exchange) choose(q *request, who *sts.Person) {
 	if !ok {
 		return
 	}
-	page.Remote, page.Action = q.Remote, pathContinue
+	page.Remote, page.Console, page.Action = q.Remote, q.Console != "", pathContinue
 	if q.Client != nil {
 		page.Client = q.Client.Name
 	}
@@ -248,7 +250,7 @@ func (e *exchange) choose(q *request, who *sts.Person) {
 		e.fail(err)
 		return
 	}
-	if !q.Remote {
+	if !q.Remote && q.Console == "" {
 		// Some browsers also apply form-action to the redirect that answers the form.
 		to, _ := url.Parse(q.Redirect)
 		e.w.Header().Set("Content-Security-Policy", contentPolicy("'self' http://"+to.Host))
@@ -265,28 +267,30 @@ func (e *exchange) choose(q *request, who *sts.Person) {
 func (e *exchange) openForm(step string, fields ...string) (*consent, *sts.Person, bool) {
 	e.r.Body = http.MaxBytesReader(e.w, e.r.Body, 2*maxSealed)
 	if !e.ownPage() {
-		e.refuse(http.StatusForbidden, "This form was sent by a page of another site.", runAgain)
+		e.refuse(http.StatusForbidden, "This form was sent by a page of another site.", e.retry)
 		return nil, nil, false
 	}
 	err := e.r.ParseForm()
 	for _, field := range append(fields, "sealed") {
 		if err != nil || len(e.r.PostForm[field]) != 1 {
-			e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
+			e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", e.retry)
 			return nil, nil, false
 		}
 	}
 	var given consent
-	switch err := unseal(e.keyring, e.now, step, e.r.PostForm.Get("sealed"), &given); {
+	err = unseal(e.keyring, e.now, step, e.r.PostForm.Get("sealed"), &given)
+	e.retryAs(&given.Request)
+	switch {
 	case err != nil || !e.began(&given.Request):
-		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", runAgain)
+		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", e.retry)
 		return nil, nil, false
 	case e.now.Unix() >= given.Request.NotAfter:
-		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", runAgain)
+		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", e.retry)
 		return nil, nil, false
 	}
 	who, err := e.again(&given.Identity)
 	if err != nil {
-		e.refuse(http.StatusForbidden, "The configuration has changed meanwhile.", runAgain)
+		e.refuse(http.StatusForbidden, "The configuration has changed meanwhile.", e.retry)
 		return nil, nil, false
 	}
 	return &given, who, true
@@ -310,7 +314,7 @@ func (e *exchange) proceed() {
 		return
 	}
 	if len(e.r.PostForm["role"]) != 1 {
-		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
+		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", e.retry)
 		return
 	}
 	roles, err := e.config.Authority.Roles(e.r, who)
@@ -320,7 +324,11 @@ func (e *exchange) proceed() {
 	}
 	at := slices.IndexFunc(roles, func(r Role) bool { return r.Open && r.Name == e.r.PostForm.Get("role") })
 	if at < 0 {
-		e.refuse(http.StatusForbidden, "The IAM role that was chosen is not open to you.", runAgain)
+		e.refuse(http.StatusForbidden, "The IAM role that was chosen is not open to you.", e.retry)
+		return
+	}
+	if q.Console != "" {
+		e.enterConsole(given, who, &roles[at])
 		return
 	}
 	text, err := seal(e.keyring, e.now, forCode, code{ID: newID(), Identity: given.Identity, Role: roles[at].Name, RoleID: roles[at].ID,
@@ -379,7 +387,7 @@ func (e *exchange) again(of *identity) (*sts.Person, error) {
 // confirmation answers the address that clients on other machines send as redirect_uri. The
 // server never redirects a browser to it.
 func (e *exchange) confirmation() {
-	e.refuse(http.StatusNotFound, "There is no code here.", runAgain)
+	e.refuse(http.StatusNotFound, "There is no code here.", e.retry)
 }
 
 // refused answers a refusal of the Authority with a page.

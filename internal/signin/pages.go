@@ -21,7 +21,7 @@ type problemPage struct{ Problem, Next string }
 
 type choicePage struct {
 	Session, Issuer string
-	Remote          bool
+	Remote, Console bool
 	Client          string // what a client of SSO OIDC calls itself
 	Roles           []roleChoice
 	Closed          []closedRole

@@ -20,6 +20,7 @@ const (
 	forConsent = "consent" // in the page with the roles: consent
 	forCode    = "code"    // code
 	forRefresh = "refresh" // refresh
+	forConsole = "console" // the console's cookie: browserSession
 
 	forClient     = "sso client"  // registration
 	forSecret     = "sso secret"  // the registration's id
@@ -52,6 +53,9 @@ type request struct {
 	Client    *registration `cbor:"10,keyasint,omitempty"`
 	ForDevice bool          `cbor:"11,keyasint,omitempty"`
 	UserCode  string        `cbor:"12,keyasint,omitempty"`
+	// Console is the console's page that the browser goes to after the sign-in. It is empty if
+	// a client or a device asks.
+	Console string `cbor:"13,keyasint,omitempty"`
 }
 
 // identity is a person as the provider's token describes them.

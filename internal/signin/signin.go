@@ -21,6 +21,9 @@
 //	client    sends  POST /v1/token             code, verifier, DPoP: keys and a refresh token
 //	client    sends  POST /v1/token             refresh token, DPoP: new keys
 //
+// A sign-in to the console begins at /sign-in/console and ends with a cookie instead of a code
+// (session.go).
+//
 // Between these steps only the used codes are stored, in the registry (device.go says what else
 // is when a device waits for a browser). All other state travels with the requests. The keyring seals it for its step, and it is bound to the
 // browser by a cookie, to the client by its challenge, and to the client's key by the key's
@@ -51,6 +54,7 @@ type Settings struct {
 	Scopes       []string
 	SessionClaim string        // the claim that the role session is named after
 	Duration     time.Duration // of a sign-in, at most keyring.SignInLifetime
+	Console      bool          // people may sign in to the console
 }
 
 // Role is an IAM role of the sign-in page, and whether the person may assume it.
@@ -76,6 +80,8 @@ type Authority interface {
 	// SignedIn returns an error if a revocation has ended the sign-in of a person for all of
 	// their roles.
 	SignedIn(*http.Request, *sts.Person, Check) error
+	// Enter decides whether a person may enter the console with an IAM role, and records it.
+	Enter(*http.Request, *Session) error
 	// Verify checks a token of a provider.
 	Verify(r *http.Request, token string) (*sts.WebIdentity, error)
 	// Attend keeps the client's connection from being closed while the server works on the
@@ -201,6 +207,7 @@ const (
 	pathCallback     = "/sign-in/callback"
 	pathContinue     = "/sign-in/continue"
 	pathStyle        = "/sign-in/style.css"
+	pathEnter        = "/sign-in/console"
 )
 
 // route is how a path is answered.
@@ -226,6 +233,7 @@ var routes = map[string]route{
 	pathContinue:     {http.MethodPost, asPage, (*exchange).proceed},
 	pathConfirmation: {http.MethodGet, asPage, (*exchange).confirmation},
 	pathStyle:        {http.MethodGet, asPage, (*exchange).style},
+	pathEnter:        {http.MethodGet, asPage, (*exchange).enter},
 	pathToken:        {http.MethodPost, asSignIn, (*exchange).token},
 
 	pathSSOAuthorize: {http.MethodGet, asPage, (*exchange).authorizeClient},
@@ -261,6 +269,17 @@ type exchange struct {
 	keyring   *keyring.Keyring
 	now       time.Time
 	format    format
+	retry     string // the next step for someone whose sign-in failed
+}
+
+// exchange begins to answer a request. It returns nil if sign-in is not configured.
+func (h *Handler) exchange(w http.ResponseWriter, r *http.Request) *exchange {
+	settings := h.config.Settings()
+	if settings == nil {
+		return nil
+	}
+	return &exchange{Handler: h, w: w, r: r, settings: settings, directory: h.config.Directory(), keyring: h.config.Keyring(),
+		now: h.config.Now(), retry: runAgain}
 }
 
 // serve answers the request if its path is one of ours, and reports whether it did.
@@ -269,11 +288,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) bool {
 	if !ok {
 		return false
 	}
-	settings := h.config.Settings()
-	if settings == nil {
+	e := h.exchange(w, r)
+	if e == nil || r.URL.Path == pathEnter && !e.settings.Console {
 		return false
 	}
-	e := &exchange{Handler: h, w: w, r: r, settings: settings, directory: h.config.Directory(), keyring: h.config.Keyring(), now: h.config.Now(), format: route.format}
+	e.format = route.format
 	e.setHeaders()
 	if r.Method != route.method {
 		w.Header().Set("Allow", route.method)
@@ -340,3 +359,12 @@ func (e *exchange) refuse(status int, problem, next string) {
 
 // secure reports whether browsers use TLS. They may do without only on loopback.
 func (s *Settings) secure() bool { return strings.HasPrefix(s.URL, "https://") }
+
+// host returns the Host header of requests to URL.
+func (s *Settings) host() string {
+	scheme, host, _ := strings.Cut(s.URL, "://")
+	if scheme == "https" {
+		return strings.TrimSuffix(host, ":443")
+	}
+	return strings.TrimSuffix(host, ":80")
+}

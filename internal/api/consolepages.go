@@ -1,0 +1,98 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/daypass/daypass/internal/iam"
+)
+
+// Question is whether a session may do something: an action on a resource of our own service,
+// such as session/CLUSTER/ID, in a cluster whose tags count.
+type Question struct{ Action, Resource, Cluster string }
+
+// ConsoleMay answers questions, so that a page shows only buttons that work. Nothing is
+// recorded; the call itself is decided again.
+func (h *Handler) ConsoleMay(r *http.Request, s *ConsoleSession, questions []Question) (may []bool, err error) {
+	err = h.console(r, s, &action{service: daypassService, name: "ConsolePage", readOnly: true}, func(c *call) error {
+		c.unrecorded = true
+		ask := c.ask()
+		for _, q := range questions {
+			of := c.cluster(q.Cluster)
+			k := of.check(q.Action, c.own(q.Resource), nil)
+			may = append(may, ask.decide(&k).Allowed())
+		}
+		return nil
+	})
+	return may, err
+}
+
+// ConsoleExplanation is why a call of a session would be allowed or refused.
+type ConsoleExplanation struct {
+	Outcome
+	// Details: the session may see what conditions compare with, as far as policies go
+	// (sts:DecodeAuthorizationMessage). Without it, pages name the condition keys only.
+	Details bool
+}
+
+// ConsoleExplain decides every check of a call of GetClusterCredentials or
+// GetClusterCredentialsWithIAM that the session would make now. Like the refusal of the call
+// itself, the explanation of a denied call does not tell whether a cluster exists.
+func (h *Handler) ConsoleExplain(r *http.Request, s *ConsoleSession, name string, parameters url.Values) (x ConsoleExplanation, err error) {
+	err = h.console(r, s, &action{service: redshiftService, name: "ConsoleExplain", readOnly: true}, func(c *call) error {
+		c.unrecorded = true
+		if err := c.setParameters(parameters); err != nil {
+			return err
+		}
+		details := check{action: "sts:DecodeAuthorizationMessage", resource: "*"}
+		x.Details = c.ask().decide(&details).Allowed()
+		x.Policies = c.caller.Policies
+		// The call's own record and keys are not for a call that is not made.
+		supposed := &call{http: c.http, directory: c.directory, keyring: throwaway(c.now), now: c.now, source: c.source,
+			service: redshiftService, query: c.query, caller: c.caller, hiding: true}
+		var err error
+		if name == "GetClusterCredentialsWithIAM" {
+			err = explain(supposed, &x.Outcome, readWithIAM, (*withIAM).needs, (*withIAM).act)
+		} else {
+			err = explain(supposed, &x.Outcome, readGetClusterCredentials, (*getClusterCredentials).needs, (*getClusterCredentials).act)
+		}
+		err = x.refuse(err)
+		for _, e := range x.Checks {
+			if !e.Decision.Allowed() {
+				x.Refusal = nil // a caller who is denied does not learn the rest
+			}
+		}
+		return err
+	})
+	return x, err
+}
+
+// ConsoleSimulate is a call of SimulateCustomPolicy or SimulatePrincipalPolicy whose result has
+// the deciding statements and the near misses too.
+func (h *Handler) ConsoleSimulate(r *http.Request, s *ConsoleSession, name string, parameters url.Values) (out *iam.SimulateOutput, err error) {
+	row, ok := h.actions[actionKey{iamService, name}]
+	if !ok {
+		return nil, errInvalidAction(name, "")
+	}
+	err = h.console(r, s, row, func(c *call) error {
+		if err := c.setParameters(parameters); err != nil {
+			return err
+		}
+		read := reader{call: c}
+		p := readSimulateCustom
+		if name == "SimulatePrincipalPolicy" {
+			p = readSimulatePrincipal
+		}
+		simulated := p(&read)
+		if read.err != nil {
+			return read.err
+		}
+		if err := c.authorize(simulated.needs(c)); err != nil {
+			return err
+		}
+		simulated.input.Explain = true
+		out, err = simulated.simulate(c)
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,217 @@
+package console
+
+import (
+	"encoding/xml"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/daypass/daypass/internal/api"
+)
+
+// listed is an element of ListSessions.
+type listed struct {
+	SessionId, CredentialId, Principal, ClusterIdentifier, DbName, DbUser string   //nolint:staticcheck // AWS's spelling
+	DbGroups                                                              []string `xml:"DbGroups>DbGroup"`
+	ApplicationName, ClientAddress, Server, State                         string
+	StartedAt                                                             time.Time
+	BytesFromClient, BytesToClient                                        uint64
+}
+
+// row is a session of the page.
+type row struct {
+	listed
+	Started when
+	Mine    bool
+	End     bool // the person may end it
+}
+
+// RevokeLink is the address of the page on which the credentials of its principal, or of its
+// database user, can be revoked.
+func (r row) RevokeLink() string {
+	return prefix + "revoke?" + url.Values{"principal": {r.Principal}, "cluster": {r.ClusterIdentifier}, "user": {r.DbUser}}.Encode()
+}
+
+type sessionsPage struct {
+	Rows       []row
+	Unanswered []string
+	Next       string // address of the next page
+	Cluster    string
+	Refused    *refusal
+	Done       string
+}
+
+func (e *exchange) sessions() { e.showSessions("", "") }
+
+// showSessions shows who is logged on, after something was done. It leaves out the session that
+// was ended, which may take a moment to go.
+func (e *exchange) showSessions(done, ended string) {
+	e.title = "Who is on"
+	page := sessionsPage{Cluster: e.text("only"), Done: done}
+	parameters := url.Values{}
+	if page.Cluster != "" {
+		parameters.Set("ClusterIdentifier", page.Cluster)
+	}
+	if marker := e.text("marker"); marker != "" {
+		parameters.Set("Marker", marker)
+	}
+	result, err := e.config.API.ConsoleCall(e.r, OfSession(e.session), "daypass", "ListSessions", parameters)
+	answer, ok := e.denied(err)
+	if !ok {
+		return
+	}
+	if answer != nil {
+		page.Refused = refused(answer)
+		e.show(answer.Status, "sessions", page)
+		return
+	}
+	var got struct {
+		Marker     string
+		Sessions   []listed `xml:"Sessions>Session"`
+		Unanswered []string `xml:"Unanswered>Server"`
+	}
+	if err := xml.Unmarshal(result, &got); err != nil {
+		e.failed(err)
+		return
+	}
+	questions := make([]api.Question, 0, len(got.Sessions)+1)
+	for _, s := range got.Sessions {
+		questions = append(questions, endQuestion(s.ClusterIdentifier, s.SessionId))
+	}
+	may, err := e.config.API.ConsoleMay(e.r, OfSession(e.session), questions)
+	if err != nil {
+		e.failed(err)
+		return
+	}
+	page.Unanswered = got.Unanswered
+	for i, s := range got.Sessions {
+		if s.SessionId == ended {
+			continue
+		}
+		page.Rows = append(page.Rows, row{listed: s, Started: e.when(s.StartedAt), Mine: s.Principal == e.who.ARN, End: may[i]})
+	}
+	if got.Marker != "" {
+		page.Next = prefix + "sessions?" + url.Values{"only": {page.Cluster}, "marker": {got.Marker}}.Encode()
+	}
+	e.show(http.StatusOK, "sessions", page)
+}
+
+func endQuestion(cluster, id string) api.Question {
+	return api.Question{Action: "daypass:TerminateSession", Resource: "session/" + cluster + "/" + id, Cluster: cluster}
+}
+
+// confirmation is a page that asks before something is done.
+type confirmation struct {
+	Action  string // address of the form
+	Button  string
+	Facts   []field
+	Hidden  []field
+	Choices []choice
+	Warning string
+	Refused *refusal
+}
+
+// choice is one thing to revoke.
+type choice struct{ Value, Text string }
+
+// askEnd asks before a session is ended. It shows what the address says: the call finds the
+// session by its identifier alone.
+func (e *exchange) askEnd() {
+	e.showEnd(http.StatusOK, nil)
+}
+
+func (e *exchange) showEnd(status int, r *refusal) {
+	id := clip(e.text("id"), 64)
+	e.show(status, "confirm", confirmation{Action: prefix + "end", Button: "End the session", Facts: []field{{"Session", id}}, Hidden: []field{{"id", id}},
+		Warning: "The program that uses it gets an error, and what it has not committed is rolled back.", Refused: r})
+}
+
+// end ends a session.
+func (e *exchange) end() {
+	_, err := e.config.API.ConsoleCall(e.r, OfSession(e.session), "daypass", "TerminateSession", url.Values{"SessionId": {e.text("id")}})
+	answer, ok := e.denied(err)
+	switch {
+	case !ok:
+	case answer != nil:
+		e.showEnd(answer.Status, refused(answer))
+	default:
+		e.showSessions("The session "+e.text("id")+" is ended.", e.text("id"))
+	}
+}
+
+const (
+	revokePrincipal = "principal"
+	revokeUser      = "user"
+)
+
+// askRevoke asks which credentials are to be revoked.
+func (e *exchange) askRevoke() { e.showRevoke(http.StatusOK, nil) }
+
+func (e *exchange) showRevoke(status int, r *refusal) {
+	principal, cluster, user := clip(e.text("principal"), 2048), clip(e.text("cluster"), 100), clip(e.text("user"), 300)
+	page := confirmation{Action: prefix + "revoke", Button: "Revoke", Refused: r,
+		Hidden:  []field{{"principal", principal}, {"cluster", cluster}, {"user", user}},
+		Warning: "Credentials that were issued until now stop working at once, on all servers, and open sessions with them end. A person who is still allowed to can ask for new ones; a revoked principal has to sign in again."}
+	if principal != "" {
+		page.Choices = append(page.Choices, choice{revokePrincipal, "everything of " + principal})
+	}
+	if user != "" {
+		page.Choices = append(page.Choices, choice{revokeUser, "the database user " + user + " of the cluster " + cluster + ", whoever has asked for it"})
+	}
+	if len(page.Choices) == 0 {
+		page.Hidden = nil
+	}
+	e.show(status, "confirm", page)
+}
+
+// revoke revokes credentials.
+func (e *exchange) revoke() {
+	parameters := url.Values{}
+	what := ""
+	switch e.text("what") {
+	case revokePrincipal:
+		parameters.Set("Principal", e.text("principal"))
+		what = e.text("principal")
+	case revokeUser:
+		parameters.Set("DbUser", e.text("user"))
+		if cluster := e.text("cluster"); cluster != "" {
+			parameters.Set("ClusterIdentifier", cluster)
+		}
+		what = "the database user " + e.text("user")
+	default:
+		e.showRevoke(http.StatusBadRequest, &refusal{Code: "MissingParameter", Message: "Choose what to revoke."})
+		return
+	}
+	result, err := e.config.API.ConsoleCall(e.r, OfSession(e.session), "daypass", "RevokeCredentials", parameters)
+	answer, ok := e.denied(err)
+	if !ok {
+		return
+	}
+	if answer != nil {
+		e.showRevoke(answer.Status, refused(answer))
+		return
+	}
+	var got struct {
+		Sessions int
+		Warnings []string `xml:"Warnings>Warning"`
+	}
+	if err := xml.Unmarshal(result, &got); err != nil {
+		e.failed(err)
+		return
+	}
+	done := "Revoked: " + what + "."
+	for _, warning := range got.Warnings {
+		done += " " + warning + "."
+	}
+	if what == e.who.ARN { // the person has ended their own sign-in
+		e.config.SignIn.Forget(e.w, e.r)
+		e.signedOut("You have revoked your own sign-in.")
+		return
+	}
+	if !e.who.Sessions {
+		e.title = "Revoked"
+		e.show(http.StatusOK, "problem", problem{done, ""})
+		return
+	}
+	e.showSessions(done, "")
+}
