@@ -119,7 +119,8 @@ func ConnectionLost(err error) bool {
 		return false
 	}
 	if errors.As(err, &pg) {
-		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08")
+		// 25P03: this process did not go on with its transaction in time.
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || pg.Code == "25P03"
 	}
 	return true
 }

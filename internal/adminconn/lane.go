@@ -18,6 +18,9 @@ const (
 	// keep the row of their session role locked for as long as they like, and other changes
 	// must not wait for that.
 	rowWait = "100ms"
+	// laneIdle is how long the holder of the lock may pause between two statements. A gateway that
+	// is frozen or cut off then loses the lock, before the others run out of patience.
+	laneIdle = "3s"
 	// withoutLane is how long the lock is ignored after a login other than a gateway's was
 	// found to hold it.
 	withoutLane = time.Minute
@@ -67,6 +70,7 @@ func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 			{SQL: "set local lock_timeout = '" + laneWait + "'"},
 			{SQL: fmt.Sprintf("select pg_advisory_xact_lock(%d)", LaneKey)},
 			{SQL: "set local lock_timeout = '" + rowWait + "'"},
+			{SQL: "set local idle_in_transaction_session_timeout = '" + laneIdle + "'"},
 		})
 		var pg *pgconn.PgError
 		if err == nil || !errors.As(err, &pg) || pg.Code != "55P03" {

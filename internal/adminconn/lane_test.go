@@ -117,3 +117,27 @@ func TestHoldersKeepTheLane(t *testing.T) {
 	}
 	cancel()
 }
+
+// TestFrozenGatewayLosesTheLane: a gateway that is frozen while it changes a role does not keep
+// the others from changing roles for longer than a logon waits.
+func TestFrozenGatewayLosesTheLane(t *testing.T) {
+	f := plain(t, pgtest.Start(t))
+	frozen := f.Another(func(*dbuser.Config) {})
+	entered, wake, over := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		over <- frozen.Pool.InLane(context.Background(), func(context.Context, *adminconn.Conn) ([]adminconn.Step, error) {
+			close(entered)
+			<-wake
+			return nil, nil
+		})
+	}()
+	<-entered
+	began := time.Now()
+	if _, err := f.Admin.Ensure(t.Context(), dbuser.Need{User: f.Name("kim"), AutoCreate: true}); err != nil {
+		t.Errorf("beside a frozen gateway: %v after %v", err, time.Since(began))
+	}
+	close(wake)
+	if err := <-over; !adminconn.ConnectionLost(err) {
+		t.Errorf("the frozen gateway's change: %v, want that its connection was lost", err)
+	}
+}

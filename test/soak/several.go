@@ -40,7 +40,7 @@ const (
 	// shutdownDelay is how long a server that stops goes on taking logons, for the balancer.
 	shutdownDelay = 3 * time.Second
 	// sessionTotal is session_limits.total of the cluster.
-	sessionTotal = 4 * time.Minute
+	sessionTotal = 90 * time.Second
 	// checkInterval and checkTimeout are those of the balancer's health checks. A server is taken
 	// out after two failed ones, and put in again after one that succeeds.
 	checkInterval = 500 * time.Millisecond

@@ -174,7 +174,7 @@ func (v *several) work(ctx context.Context) {
 	all.Wait()
 }
 
-// sitter keeps a session for up to two minutes and runs a query now and then.
+// sitter keeps a session for up to 36 s and runs a query now and then.
 func (v *several) sitter(ctx context.Context, r *mathrand.Rand) {
 	for pause(ctx, between(r, 0, 5*time.Second)) {
 		p := v.issuer.issue(ctx, someone(r))
@@ -186,7 +186,7 @@ func (v *several) sitter(ctx context.Context, r *mathrand.Rand) {
 			continue
 		}
 		for range 3 {
-			if !pause(ctx, between(r, 5*time.Second, 40*time.Second)) || !s.identity(ctx) {
+			if !pause(ctx, between(r, 2*time.Second, 12*time.Second)) || !s.identity(ctx) {
 				break
 			}
 			v.ledger.count("long idle times survived", 1)
