@@ -28,7 +28,7 @@ type proxyOptions struct {
 	socketDir string
 	noBrowser bool
 	list      bool
-	common    connectOptions // what maps do not say themselves
+	common    connectOptions // settings for maps that have none of their own
 	direct    bool
 }
 

@@ -31,14 +31,14 @@ type proxyAccess struct {
 
 // proxyProfile is the access key of one profile.
 type proxyProfile struct {
-	turn chan struct{} // whoever has put something in reads or changes what follows
-	// found is kept for profiles without a sign-in, whose keys may be costly to get. What a
-	// sign-in left is read each time: signing in and out has effect at once.
+	turn chan struct{} // a lock, held by putting something in; guards the fields below
+	// found is kept only for profiles without a sign-in, whose keys may be slow to get. The files
+	// of a sign-in are read every time, so that signing in or out takes effect at once.
 	found   *awsconfig.Found
 	attempt *signInAttempt
 }
 
-// signInAttempt is a browser that is open for a person to sign in.
+// signInAttempt is a sign-in in progress, for which a browser is open.
 type signInAttempt struct {
 	done chan struct{}
 	err  error // once done is closed
@@ -46,9 +46,9 @@ type signInAttempt struct {
 }
 
 const (
-	// concurrentCalls is how many connections get a credential at once.
+	// concurrentCalls bounds the calls in progress.
 	concurrentCalls = 8
-	// browserPause is how long after a failed sign-in the browser is not opened again.
+	// browserPause is how long the browser is not opened again after a failed sign-in.
 	browserPause = 30 * time.Second
 )
 
@@ -138,7 +138,7 @@ func (a *proxyAccess) profile(flags callerFlags) *proxyProfile {
 	return p
 }
 
-// forget makes the next connection read the keys anew: they may have been replaced.
+// forget makes the next connection read the keys again: they may have been replaced.
 func (p *proxyProfile) forget(ctx context.Context, found *awsconfig.Found) {
 	select {
 	case p.turn <- struct{}{}:
@@ -150,8 +150,8 @@ func (p *proxyProfile) forget(ctx context.Context, found *awsconfig.Found) {
 	}
 }
 
-// keys returns the configuration of the API with an access key that is good. It waits for a
-// person to sign in if that is needed.
+// keys returns the configuration of the API with a valid access key. If a sign-in is needed, it
+// waits until the person has signed in.
 func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFlags) (*awsconfig.Found, error) {
 	for {
 		select {
@@ -175,7 +175,8 @@ func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFla
 	}
 }
 
-// keysLocked is keys without waiting for a person: it returns the attempt to wait for.
+// keysLocked is keys without the wait: if a person has to sign in, it returns the attempt to wait
+// for. The caller holds p.turn.
 func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags callerFlags) (*awsconfig.Found, *signInAttempt, error) {
 	found := p.found
 	if found == nil {
@@ -223,7 +224,8 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 	return found, attempt, nil
 }
 
-// hasBrowser reports whether opening a browser can be of use: the person sits at this machine.
+// hasBrowser reports whether the person is likely to see a browser that is opened on this
+// machine.
 func hasBrowser(getenv func(string) string) bool {
 	if getenv("BROWSER") != "" {
 		return true
@@ -235,7 +237,7 @@ func signInRefusal(profile, hint string) *proxy.Refusal {
 	return &proxy.Refusal{SQLState: "28000", Message: fmt.Sprintf("your sign-in is over, in the profile \"%s\"", profile), Hint: hint + "daypass login --profile " + profile}
 }
 
-// refusalOf is what a client is told of an error.
+// refusalOf converts an error to what the client is told.
 func refusalOf(ctx context.Context, err error) *proxy.Refusal {
 	var known *proxy.Refusal
 	if errors.As(err, &known) {

@@ -17,7 +17,7 @@ import (
 // anyDatabase in a map lets the client name the database.
 const anyDatabase = "*"
 
-// proxyMap is a port or a socket of the proxy, and where it leads to.
+// proxyMap is a port or a socket of the proxy, and what it connects to.
 type proxyMap struct {
 	where     string // in messages: the flag, or file and line
 	listen    int
@@ -33,7 +33,7 @@ func parseProxyMap(text string) (*proxyMap, error) {
 	if !found {
 		return nil, errors.New("want PORT=CLUSTER/DATABASE,user=USER")
 	}
-	// An address of this machine says nothing that a port does not say.
+	// A loopback address before the port changes nothing: the proxy listens on all of them.
 	if host, port, err := net.SplitHostPort(place); err == nil {
 		if host != "" && host != "127.0.0.1" && host != "localhost" && host != "::1" {
 			return nil, fmt.Errorf("the proxy listens on this machine only, and %s is not one of its loopback addresses: write the port alone", host)
@@ -98,7 +98,7 @@ func (m *proxyMap) set(name, value string) (err error) {
 	return err
 }
 
-// proxyMapOf is the map of an entry of the file.
+// proxyMapOf converts an entry of the file.
 func proxyMapOf(c config.ProxyMap) *proxyMap {
 	m := &proxyMap{where: c.Where, listen: c.Listen, socketDir: c.UnixSocket, to: connectOptions{cluster: c.Cluster, database: c.Database, user: c.User,
 		withIAM: c.WithIAM, autoCreate: c.AutoCreate, groups: c.Groups, duration: c.Duration, host: c.Host, port: c.Port, sslMode: c.SSLMode, sslRootCert: c.SSLRootCert}}
@@ -106,7 +106,7 @@ func proxyMapOf(c config.ProxyMap) *proxyMap {
 	return m
 }
 
-// complete takes what the map does not say from the flags, and checks it.
+// complete fills in from the flags what the map leaves out, and checks the map.
 func (m *proxyMap) complete(o *proxyOptions) (err error) {
 	m.socketDir = cmp.Or(m.socketDir, o.socketDir)
 	if m.socketDir != "" {

@@ -69,7 +69,8 @@ type proxyService struct {
 	home          string
 }
 
-// newProxyService checks that the service would start.
+// newProxyService returns the service for a file of maps, once it has checked that the service
+// would start.
 func newProxyService(file string) (*proxyService, error) {
 	var s proxyService
 	var err error
@@ -221,7 +222,7 @@ func quoteForXML(text string) (string, error) {
 	return b.String(), err
 }
 
-// install writes a service to where the system looks for it.
+// install writes a service to the place where the system looks for it.
 func (s *proxyService) install(env environment, form, text string) error {
 	var path string
 	var next []string

@@ -60,7 +60,7 @@ func (s *clientSite) configureProxy(t *testing.T) *atomic.Int64 {
 	var opened atomic.Int64
 	keep := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(api)
-		r.Out.Host = r.In.Host // it is signed
+		r.Out.Host = r.In.Host // the signature covers it
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -227,8 +227,8 @@ func (s *clientSite) testProxyClients(t *testing.T) {
 	}
 }
 
-// waitForLock runs a query in conn that waits for what holder has, and returns when it waits. The
-// result of the query is sent to the channel.
+// waitForLock takes a lock in holder and runs a query in conn that waits for the lock. It returns
+// when the query waits, and sends the query's result to the channel.
 func waitForLock(t *testing.T, holder, conn *pgx.Conn) <-chan error {
 	t.Helper()
 	result := make(chan error, 1)
@@ -358,8 +358,8 @@ func (s *clientSite) testProxySignIn(t *testing.T, opened *atomic.Int64) {
 	}
 }
 
-// testProxyLostGateway: sessions whose connection died end in good order, and the next one works
-// at once.
+// testProxyLostGateway: when connections to the gateway die, their sessions end with 57P01, and
+// the next session works at once.
 func (s *clientSite) testProxyLostGateway(t *testing.T) {
 	between, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -457,7 +457,7 @@ func (s *clientSite) testProxyStop(t *testing.T) {
 	port := freePort(t)
 	p := startProxy(t, "--map", port+"=examplecluster/dev,user=alice")
 	idle, busy := connectTo(t, uriOf(port, "dev")), connectTo(t, uriOf(port, "dev"))
-	result := waitForLock(t, idle, busy) // its end lets the query finish
+	result := waitForLock(t, idle, busy) // ending the idle session lets the query finish
 	p.stop()
 	if err := <-result; err != nil {
 		t.Errorf("the running query: %v", err)

@@ -12,10 +12,10 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// This file is what package console calls. A call of the console is the call of the same
-// name: the same row of the table, with the same authorization, limits and record. The
-// difference is who makes it. A call of a client is signed with an access key; here the
-// caller is someone who has signed in at a browser, and whose session cookie was opened.
+// This file is for package console. Each call of the console is the API's call of the same name:
+// the same row of the table, with the same authorization, limits and record. Only the caller
+// differs. An API client signs its call with an access key; here the caller is a person who
+// signed in with a browser, and whose session cookie was opened.
 
 // ConsoleSession is the session of a browser at the console.
 type ConsoleSession struct {
@@ -31,8 +31,7 @@ type ConsoleSession struct {
 var ErrConsoleEnded = &awsquery.Error{Code: "SignedOut", Status: http.StatusForbidden,
 	Message: "You are signed out: an administrator has ended this sign-in, or you have signed out of it elsewhere."}
 
-// ErrConsoleClosed is the answer when the IAM role of a session is not open to the person any
-// more.
+// ErrConsoleClosed is the answer when the person may no longer use the session's IAM role.
 var ErrConsoleClosed = &awsquery.Error{Code: "AccessDenied", Status: http.StatusForbidden,
 	Message: "The IAM role that you signed in with is not open to you any more."}
 
@@ -60,7 +59,7 @@ func (h *Handler) ConsoleLeave(r *http.Request, s *ConsoleSession) error {
 	})
 }
 
-// ConsoleRights is who a session's principal is, and which pages they may use.
+// ConsoleRights is a session's principal, and which pages it may use.
 type ConsoleRights struct {
 	ARN      string
 	Sessions bool // daypass:ListSessions, for all clusters
@@ -168,8 +167,8 @@ func (c *call) runConsole(s *ConsoleSession, run func(*call) error) (err error) 
 	return run(c)
 }
 
-// authenticateConsole makes the session's principal the caller. The trust policy of the IAM
-// role decides each time: it stands for the refresh of keys, which a session does not have.
+// authenticateConsole makes the session's principal the caller. It checks the IAM role's trust
+// policy on every call, because a session has no keys whose refresh would check it.
 func (c *call) authenticateConsole(s *ConsoleSession) error {
 	role, ok := c.directory.Role(s.Role)
 	if !ok || role.ID != s.RoleID {
@@ -210,7 +209,7 @@ func (c *call) authenticateConsole(s *ConsoleSession) error {
 	return nil
 }
 
-// conclude records a call that a page makes, and returns the answer of one that failed.
+// conclude records a call that a page made. It returns the answer to a call that failed, or nil.
 func (h *Handler) conclude(c *call, err error) *awsquery.Error {
 	var answer *awsquery.Error
 	if err != nil {

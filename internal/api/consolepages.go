@@ -7,8 +7,8 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// Question is whether a session may do something: an action on a resource of our own service,
-// such as session/CLUSTER/ID, in a cluster whose tags count.
+// Question asks whether a session may take an action on a resource of our own service, such as
+// session/CLUSTER/ID. The cluster's tags are condition keys.
 type Question struct{ Action, Resource, Cluster string }
 
 // ConsoleMay answers questions, so that a page shows only buttons that work. Nothing is
@@ -30,8 +30,9 @@ func (h *Handler) ConsoleMay(r *http.Request, s *ConsoleSession, questions []Que
 // ConsoleExplanation is why a call of a session would be allowed or refused.
 type ConsoleExplanation struct {
 	Outcome
-	// Details: the session may see what conditions compare with, as far as policies go
-	// (sts:DecodeAuthorizationMessage). Without it, pages name the condition keys only.
+	// Details reports that the session may see the values that conditions compare with, as far as
+	// policies decide it (sts:DecodeAuthorizationMessage). Otherwise pages name only the
+	// condition keys.
 	Details bool
 }
 
@@ -47,7 +48,7 @@ func (h *Handler) ConsoleExplain(r *http.Request, s *ConsoleSession, name string
 		details := check{action: "sts:DecodeAuthorizationMessage", resource: "*"}
 		x.Details = c.ask().decide(&details).Allowed()
 		x.Policies = c.caller.Policies
-		// The call's own record and keys are not for a call that is not made.
+		// The call is only explained, not made, so it gets no audit record and throwaway keys.
 		supposed := &call{http: c.http, directory: c.directory, keyring: throwaway(c.now), now: c.now, source: c.source,
 			service: redshiftService, query: c.query, caller: c.caller, hiding: true}
 		var err error

@@ -10,7 +10,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// Offer is what a caller may ask for at one cluster.
+// Offer is what a caller may ask for in one cluster.
 type Offer struct {
 	Cluster  string
 	Host     string
@@ -27,7 +27,7 @@ type Offer struct {
 type OfferedName struct {
 	Name    string
 	Pattern bool // * and ? in Name stand for other characters
-	// Some: a statement denies some of the names that match the pattern.
+	// Some reports that a statement denies some of the names that match the pattern.
 	Some bool
 }
 
@@ -131,7 +131,7 @@ func (o *offering) cluster(cluster *directory.Cluster) Offer {
 	return offer
 }
 
-// named returns the candidates of a kind, without duplicates, names first.
+// named returns the candidates of one kind without duplicates, names before patterns.
 func (o *offering) named(action, kind string, cluster *directory.Cluster) []iam.NamePattern {
 	names := o.caller.Policies.Named(action, o.resource(kind, cluster.Identifier, ""), o.ask.context)
 	slices.SortStableFunc(names, func(a, b iam.NamePattern) int {

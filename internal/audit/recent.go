@@ -19,8 +19,8 @@ const (
 	chunkSize  = 256 << 10
 )
 
-// Line is a line of the log, read back. The texts are as they were written: shortened if they
-// were too long, and with what callers sent.
+// Line is a line of the log, read back. Its texts are as written: long ones are shortened, and
+// some contain what callers sent.
 type Line struct {
 	EventTime    time.Time
 	EventSource  string
@@ -49,10 +49,10 @@ type Line struct {
 	} `json:"additionalEventData"`
 }
 
-// Recent returns the latest lines of this server's log about a principal, the newest first:
-// those whose identity has exactly this ARN and that keep accepts, at most most of them. It
-// reads a bounded part of the log. since is the time up to which it has read; it is zero if it
-// has found most lines or has read the whole log.
+// Recent returns the latest lines of this server's log about a principal, newest first: those
+// whose identity has exactly this ARN and that keep accepts. It returns no more than most of
+// them, and reads a bounded part of the log. since is the time back to which it has read, or zero
+// if it has found enough lines or read the whole log.
 func (w *Writer) Recent(arn string, most int, keep func(*Line) bool) (lines []Line, since time.Time, err error) {
 	left := int64(maxRecent)
 	day := w.now().UTC()

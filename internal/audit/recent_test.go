@@ -64,7 +64,8 @@ func TestRecent(t *testing.T) {
 	if got := names(10, func(l *audit.Line) bool { return l.EventName != "Second" }); got != "Third First" {
 		t.Errorf("Recent, filtered = %q", got)
 	}
-	// What is read is bounded: in front of a file of 20 MB nothing more is found, and it says so.
+	// Reading is bounded: lines before 20 MB of others are not found, and since reports how far
+	// it read.
 	path := filepath.Join(dir, "2026-11-28.jsonl")
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -15,7 +15,7 @@ const mostLines = 50
 
 type activityPage struct {
 	Lines  []activity
-	Since  when   // how far the log was read; zero: the whole log, or enough lines
+	Since  when   // the log was read back to this time; zero: all of it was read, or the page is full
 	Server string // this server, if there are several
 }
 

@@ -1,20 +1,20 @@
-// Package console is the pages for people at the API's address (docs/people.md): what they may
-// ask for, a credential with the connection string of each tool, who is logged on, why a call
-// was refused, a simulator for policies, and their own lines of the audit log. There is no
-// editor for SQL.
+// Package console serves web pages for people at the API's address (docs/people.md). They show
+// what a person may ask for, a credential with the connection string of each tool, who is logged
+// on, why a call was refused, a simulator for policies, and the person's own lines of the audit
+// log. There is no SQL editor.
 //
-// The package decides nothing. Someone signs in at a browser (package signin), whose cookie
-// names the person and the IAM role. Every act is the API's call of the same name
+// The package decides nothing. A person signs in with a browser (package signin) and gets a
+// cookie that names the person and the IAM role. Every act is the API's call of the same name
 // (api.Handler.ConsoleCall), with its authorization, its limits and its audit line.
 //
-// The pages are made on the server and work without a script; the one script adds a countdown
-// and buttons that copy. The browser loads nothing from elsewhere. What keeps other sites out:
+// The server renders the pages, and they work without a script; the one script adds a countdown
+// and copy buttons. The browser loads nothing from other sites. Other sites are kept out by:
 //
-//   - the cookie: HttpOnly, SameSite=Lax, bound to this host and to TLS by its name;
-//   - forms: POST only, from a page of ours by Origin and Sec-Fetch-Site, with a token that is
-//     in the sealed cookie;
-//   - a request for another host than that of sign_in.url is refused (DNS rebinding);
-//   - no page can be framed, cached or read by others, and no address leads elsewhere.
+//   - the cookie: HttpOnly, SameSite=Lax, and with a name that binds it to this host and to TLS;
+//   - forms: accepted only by POST and from a page of ours (Origin and Sec-Fetch-Site), with a
+//     token that is also in the sealed cookie;
+//   - the host name: a request for another host than that of sign_in.url is refused (DNS rebinding);
+//   - headers: other sites cannot frame, cache or read a page. No parameter redirects elsewhere.
 package console
 
 import (
@@ -36,7 +36,7 @@ import (
 	"github.com/daypass/daypass/internal/throttle"
 )
 
-// Config is what a Handler needs. All of it is required but Server.
+// Config configures a Handler. All fields are required except Server.
 type Config struct {
 	// Enabled reports whether the configuration in force has a console.
 	Enabled   func() bool
@@ -60,10 +60,10 @@ type Handler struct {
 	reading   *throttle.Gate // requests that read the audit log
 }
 
-// perAddress limits the requests of one address, as for sign-ins.
+// perAddress limits the requests of one address, to the same numbers as for sign-ins.
 var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
 
-// Bounds of what a browser sends.
+// maxForm and maxQuery bound the bytes of a form and of a query string.
 const (
 	maxForm  = 256 << 10
 	maxQuery = 8 << 10
@@ -75,7 +75,7 @@ func New(config Config) *Handler {
 		reading: throttle.NewGate(2, 16, 5*time.Second)}
 }
 
-// OfSession returns a session as the API knows it.
+// OfSession converts a session of package signin to the API's type.
 func OfSession(s *signin.Session) *api.ConsoleSession {
 	return &api.ConsoleSession{ID: s.ID, Person: s.Person, Role: s.Role, RoleID: s.RoleID, NotAfter: s.NotAfter}
 }
@@ -194,7 +194,8 @@ func (e *exchange) serve(pages map[string]route) {
 	answer(e)
 }
 
-// readForm reads a form that one of our pages has sent, and answers any other one.
+// readForm reads a form that one of our pages sent. It answers any other request with an error,
+// and returns false.
 func (e *exchange) readForm() bool {
 	e.r.Body = http.MaxBytesReader(e.w, e.r.Body, maxForm)
 	if !e.config.SignIn.OwnPage(e.r) {
@@ -217,8 +218,8 @@ func (e *exchange) readForm() bool {
 	return true
 }
 
-// text returns a field of the form, or a parameter of the address. Surrounding space is
-// dropped: people paste.
+// text returns a field of the form, or a parameter of the URL. It trims the spaces that come with
+// pasted text.
 func (e *exchange) text(name string) string { return strings.TrimSpace(e.form.Get(name)) }
 
 // setHeaders sets the headers of every answer.
@@ -235,7 +236,7 @@ func (e *exchange) setHeaders() {
 	header.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 }
 
-// failed answers an error of the API that ends the page.
+// failed answers the request with a page about an error of the API.
 func (e *exchange) failed(err error) {
 	var answer *awsquery.Error
 	switch {
@@ -250,8 +251,8 @@ func (e *exchange) failed(err error) {
 	}
 }
 
-// denied returns an answer of the API that the page shows to the person. It has answered if
-// there is no page to show: then ok is false.
+// denied returns the API's refusal, for the page to show. If err is something else, or the
+// session has ended, denied answers the request itself and ok is false.
 func (e *exchange) denied(err error) (answer *awsquery.Error, ok bool) {
 	if err == nil {
 		return nil, true
@@ -263,7 +264,7 @@ func (e *exchange) denied(err error) (answer *awsquery.Error, ok bool) {
 	return answer, true
 }
 
-// askSignOut shows the button for someone who has typed the address.
+// askSignOut shows the sign-out button to a person who opens the URL directly.
 func (e *exchange) askSignOut() { e.show(http.StatusOK, "signout", nil) }
 
 // signOut ends the session on all servers.

@@ -32,7 +32,7 @@ type credentialForm struct {
 // Durations are the choices, in minutes.
 func (credentialForm) Durations() []int { return []int{15, 30, 45, 60} }
 
-// ClusterNames are the suggestions for the cluster.
+// ClusterNames returns the suggestions for the cluster.
 func (f credentialForm) ClusterNames() (names []string) {
 	for _, o := range f.Offers {
 		names = append(names, o.Cluster)
@@ -40,7 +40,8 @@ func (f credentialForm) ClusterNames() (names []string) {
 	return names
 }
 
-// Users, Databases and GroupNames are suggestions: of the chosen cluster, if there is one.
+// Users returns the suggestions for the database user. They and the other suggestions are those
+// of the chosen cluster, or of all clusters if none is chosen.
 func (f credentialForm) Users() []string {
 	return f.names(func(o api.Offer, add func(api.OfferedName)) {
 		for _, u := range o.Users {
@@ -49,7 +50,7 @@ func (f credentialForm) Users() []string {
 	})
 }
 
-// Databases are the suggestions for the database.
+// Databases returns the suggestions for the database.
 func (f credentialForm) Databases() []string {
 	return f.names(func(o api.Offer, add func(api.OfferedName)) {
 		for _, u := range o.Users {
@@ -64,7 +65,7 @@ func (f credentialForm) Databases() []string {
 	})
 }
 
-// GroupNames are the groups that the person may join.
+// GroupNames returns the groups that the person may join.
 func (f credentialForm) GroupNames() []string {
 	return f.names(func(o api.Offer, add func(api.OfferedName)) {
 		for _, g := range o.Groups {
@@ -129,12 +130,12 @@ func (f *credentialForm) call() (action string, parameters url.Values) {
 	return "GetClusterCredentials", parameters
 }
 
-// groupNames splits what a person has typed.
+// groupNames splits a list of groups that a person has typed.
 func groupNames(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' || r == '\r' || r == '\t' })
 }
 
-// query is the form as parameters of an address.
+// query returns the form as the query string of a URL.
 func (f *credentialForm) query() string {
 	q := url.Values{"cluster": {f.Cluster}, "user": {f.User}, "database": {f.Database}, "groups": {f.Groups}, "as": {f.As}, "minutes": {strconv.Itoa(f.Minutes)}}
 	if f.Create {
@@ -219,5 +220,5 @@ type credentialPage struct {
 	OwnCA       bool
 }
 
-// Password is for the page alone.
+// Password returns the password, for the template.
 func (p credentialPage) Password() string { return p.password }

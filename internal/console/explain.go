@@ -9,7 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// explainPage has the form, and the explanation of the call in it.
+// explainPage has the form, and the explanation of the call that the form describes.
 type explainPage struct {
 	credentialForm
 	Asked   bool
@@ -91,7 +91,7 @@ func statementName(sid string, index int) string {
 }
 
 // nearMiss describes a statement that nearly allows a request. Without details it names the
-// condition keys, and not what they are compared with.
+// condition keys, but not the values that they are compared with.
 func nearMiss(m iam.NearMiss, details bool) string {
 	who := statementName(m.Sid, m.Index) + " of " + m.Policy
 	if len(m.Unmet) == 0 {

@@ -15,7 +15,7 @@ type offersPage struct {
 
 type clusterOffer struct{ api.Offer }
 
-// Link is the address of the form for a credential, filled in.
+// Link returns the URL of the credential form, filled in.
 func (c clusterOffer) Link(user api.OfferedUser, database api.OfferedDatabase) string {
 	q := url.Values{"cluster": {c.Cluster}}
 	if !user.Pattern {
@@ -27,7 +27,7 @@ func (c clusterOffer) Link(user api.OfferedUser, database api.OfferedDatabase) s
 	return prefix + "credential?" + q.Encode()
 }
 
-// IdentityLink is the same for a credential of the IAM identity.
+// IdentityLink returns the same for a credential of the IAM identity.
 func (c clusterOffer) IdentityLink(database api.OfferedDatabase) string {
 	q := url.Values{"cluster": {c.Cluster}, "as": {asIdentity}}
 	if !database.Pattern {

@@ -16,7 +16,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"item": func(v view, path, name string) navItem { return navItem{path, name, v.Path == path} },
 }).ParseFS(files, "pages/*.html"))
 
-// view is what every page has.
+// view is the data that every page has.
 type view struct {
 	Title    string
 	Path     string
@@ -35,7 +35,8 @@ type navItem struct {
 	Here       bool
 }
 
-// when is a time of a page: in UTC, and relative to the moment of the page.
+// when is a time on a page. The page shows it in UTC, and relative to the time at which the page
+// was made.
 type when struct{ at, now time.Time }
 
 func (w when) IsZero() bool { return w.at.IsZero() }
@@ -49,7 +50,7 @@ func (w when) Text() string { return w.at.UTC().Format("2006-01-02 15:04:05") + 
 // Short is the time without the day and the seconds.
 func (w when) Short() string { return w.at.UTC().Format("15:04") + " UTC" }
 
-// Relative is the time relative to the page, such as "3 min ago".
+// Relative is the time relative to that of the page, such as "3 min ago".
 func (w when) Relative() string {
 	d := w.at.Sub(w.now)
 	past := d <= 0
@@ -123,7 +124,7 @@ func (e *exchange) refuse(status int, what, next string) {
 	e.show(status, "problem", problem{what, next})
 }
 
-// signedOut shows the page of someone who is not signed in. why is optional.
+// signedOut shows the page for people who are not signed in. why is optional.
 func (e *exchange) signedOut(why string) {
 	e.session = nil
 	e.title = "Sign in to Daypass"

@@ -26,8 +26,8 @@ type row struct {
 	End     bool // the person may end it
 }
 
-// RevokeLink is the address of the page on which the credentials of its principal, or of its
-// database user, can be revoked.
+// RevokeLink returns the URL of the page that can revoke the credentials of the session's
+// principal, or of its database user.
 func (r row) RevokeLink() string {
 	return prefix + "revoke?" + url.Values{"principal": {r.Principal}, "cluster": {r.ClusterIdentifier}, "user": {r.DbUser}}.Encode()
 }
@@ -43,8 +43,8 @@ type sessionsPage struct {
 
 func (e *exchange) sessions() { e.showSessions("", "") }
 
-// showSessions shows who is logged on, after something was done. It leaves out the session that
-// was ended, which may take a moment to go.
+// showSessions shows who is logged on. done, if not empty, says what was just done. The session
+// ended is left out of the list, because it may take a moment to disappear.
 func (e *exchange) showSessions(done, ended string) {
 	e.title = "Who is on"
 	page := sessionsPage{Cluster: e.text("only"), Done: done}
@@ -114,8 +114,8 @@ type confirmation struct {
 // choice is one thing to revoke.
 type choice struct{ Value, Text string }
 
-// askEnd asks before a session is ended. It shows what the address says: the call finds the
-// session by its identifier alone.
+// askEnd asks for confirmation before a session is ended. The details on the page come from the
+// URL; the call itself finds the session by its identifier alone.
 func (e *exchange) askEnd() {
 	e.showEnd(http.StatusOK, nil)
 }

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Bounds of the simulator: near misses cost time for each statement and question.
+// maxPolicyText and maxQuestions bound the work: near misses take time for each statement and
+// question.
 const (
 	maxPolicyText = 32 << 10
 	maxQuestions  = 25

@@ -16,7 +16,8 @@ type logon struct {
 	ownCA                bool // the gateway's certificate is from its own CA
 }
 
-// tool is the connection string of one tool. Fields are for tools with a form.
+// tool is the connection string of one tool. Fields are the values for a tool that has a form
+// instead.
 type tool struct {
 	Name, Note, Text string
 	Fields           []field
@@ -41,7 +42,7 @@ func (l *logon) tools() []tool {
 	}
 	var tools []tool
 	add := func(t tool, err error) {
-		if err == nil { // a name that a tool cannot take has no string
+		if err == nil { // skip a tool whose connection string cannot hold one of the names
 			tools = append(tools, t)
 		}
 	}

@@ -179,7 +179,7 @@ func (o *Operator) files(r *Report, cfg *config.Config) (running bool) {
 	return state.Running
 }
 
-// oldKey is the age from which the alert DaypassKeyOld fires.
+// oldKey is the age of a key at which the alert DaypassKeyOld fires.
 const oldKey = 90 * 24 * time.Hour
 
 func (o *Operator) keys(r *Report, cfg *config.Config) {

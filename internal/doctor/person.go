@@ -21,7 +21,7 @@ import (
 // Person checks what someone needs in order to call the API and log on.
 type Person struct {
 	Now   func() time.Time
-	Built time.Time // as of Operator
+	Built time.Time // as in Operator
 	// Find finds the endpoint, region and access key as every command does.
 	Find func(ctx context.Context) (Access, error)
 	// CAFile is the CA for the gateway's certificate. If it is empty, the system's CAs are used.

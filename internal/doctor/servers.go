@@ -39,7 +39,7 @@ func (o *Operator) sharedKeys(ctx context.Context, r *Report, cfg *config.Config
 	o.servers(ctx, r, shared, infos)
 }
 
-// servers checks the servers that are alive. No server needs to be.
+// servers checks the servers that are alive. That none is alive is only worth a warning.
 func (o *Operator) servers(ctx context.Context, r *Report, shared *server.Keys, keys []keyring.Info) {
 	const about = "servers"
 	ctx, cancel := context.WithTimeout(ctx, 3*patience) // until each has announced itself again

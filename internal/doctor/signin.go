@@ -60,8 +60,8 @@ func (o *Operator) provider(ctx context.Context, r *Report, cfg *config.Config) 
 	o.providerClock(ctx, r, provider.Issuer, provider.CAFile)
 }
 
-// providerClock compares this machine's clock with the provider's: tokens are valid by the
-// provider's clock.
+// providerClock compares this machine's clock with the provider's, which sets the times in
+// tokens.
 func (o *Operator) providerClock(ctx context.Context, r *Report, issuer, caFile string) {
 	client, err := sts.ProviderClient(caFile)
 	if err != nil {

@@ -51,22 +51,22 @@ const (
 	// unseen is the least time between publishing a key and signing with it: a server that is
 	// starting may have read the records just before, and not be announced yet.
 	unseen = 2 * registry.Beat
-	// lease is how long the announcement of a server outlives the server, and silence how long
-	// an announcement counts that is not updated.
+	// lease is how long the announcement of a server outlives the server. silence is how long an
+	// announcement that is not updated counts.
 	lease   = 10 * time.Second
 	silence = 15 * time.Second
 	// stale is the greatest age of the records that decisions are based on.
 	stale = registry.StaleAfter
-	// buried is how long a server that is gone is remembered, and lingering how long an
-	// announcement stays in the registry that is not updated: it has no lease.
+	// buried is how long a server that is gone is remembered. lingering is how long an
+	// announcement that is not updated stays in the registry: it has no lease.
 	buried    = time.Hour
 	lingering = time.Minute
 	// settle is how long a server that is cut off from the registry signs with keys other than
 	// its own. keyring.Shared has the same bound for the servers that check.
 	settle = 5 * time.Minute
-	// slack is how long a record is kept after its time, for clocks that disagree.
+	// slack is how long a record is kept beyond its time, for clocks that differ.
 	slack = 10 * time.Minute
-	// abandoned is how long after its time a record goes in any case.
+	// abandoned is how long after its time a record is deleted in any case.
 	abandoned = 2 * 24 * time.Hour
 	// mostTold bounds the reported problems with records per hour: otherwise someone who can
 	// write to the registry could fill the log.
@@ -94,7 +94,7 @@ type Config struct {
 	Legacy string
 	// Changed is called after each change of Current. Optional.
 	Changed func()
-	// Problem is called once when a problem begins, and with nil when it is over. Optional.
+	// Problem is called once when a problem begins, and with nil when it ends. Optional.
 	Problem func(about string, err error)
 }
 

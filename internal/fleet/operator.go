@@ -22,8 +22,8 @@ type Operator struct {
 	wrote *keyring.Shared // by the last Rotate; nil: none
 }
 
-// ErrLost is returned by Settled when what Rotate wrote was replaced by something later
-// that was made without it.
+// ErrLost is returned by Settled when what Rotate wrote has been replaced by a later change that
+// was not based on it.
 var ErrLost = errors.New("the new keys are lost: when they were made, an earlier state of etcd was read, as of a backup, and the servers have put " +
 	"back what they know; or someone else has replaced all keys since: look at `daypass keys list`, and run the command again")
 
@@ -118,7 +118,7 @@ func (o *Operator) change(ctx context.Context, change func(*keyring.Shared) *key
 		_, err = o.Store.Replace(ctx, v.sharedRecord, seal(o.Roots, next))
 		switch {
 		case errors.Is(err, registry.ErrConflict) && ctx.Err() == nil:
-			continue // somebody was faster; look again
+			continue // another writer was faster; read again
 		case err != nil:
 			return fmt.Errorf("writing what the servers share: %w", err)
 		}
@@ -129,7 +129,7 @@ func (o *Operator) change(ctx context.Context, change func(*keyring.Shared) *key
 
 // Rotation says what to replace.
 type Rotation struct {
-	Discard  bool // and refuse what the keys before have made
+	Discard  bool // and refuse what the previous keys made
 	Upstream bool // also the key behind upstream passwords
 }
 
@@ -189,7 +189,7 @@ func (o *Operator) Revoke(ctx context.Context, name string) (ids []string, err e
 		ids, err = o.revoke(ctx, v, name)
 		switch {
 		case errors.Is(err, registry.ErrConflict):
-			continue // the record is another than was read
+			continue // the record has changed since it was read
 		case err != nil:
 			return nil, fmt.Errorf("writing what the servers share: %w", err)
 		case len(ids) == 0:

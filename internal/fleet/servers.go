@@ -14,7 +14,7 @@ import (
 // Server is a live server, as it announces itself.
 type Server struct {
 	Self
-	Signing string   // the key that it signs with; empty: one that a keyring file brought along
+	Signing string   // the key that it signs with; empty: a key from a keyring file
 	Roots   []string // the root keys that it has, the one that it uses first
 	// Silent reports that the server counts as gone, although it did not say that it leaves: it has
 	// crashed, or is cut off from the registry and may still have sessions.

@@ -109,9 +109,9 @@ func (f *Fleet) plan() (steps []step) {
 }
 
 // over reports whether a record may be deleted: its time has passed by the clock, and this
-// process has seen it unchanged for as long as anything that it signed could be valid. The
-// second condition is there because a clock may be far ahead;
-// no clock is days ahead unnoticed, and servers that are restarted again and again see no
+// process has seen it unchanged for as long as anything that it signed could be valid. The second
+// condition is there because a clock may be far ahead. After abandoned the first one is enough:
+// people notice a clock that is days ahead, and servers that are restarted again and again see no
 // record for long.
 func over(until, since, now time.Time) bool {
 	return now.After(until.Add(slack)) && time.Since(since) > keyring.CredentialLifetime+keyring.Margin || now.After(until.Add(abandoned))
@@ -204,8 +204,8 @@ func (f *Fleet) publish(o *own, now time.Time) step {
 	return f.view.put(signerPrefix+o.ID(), f.certificate(o, now, now.Add(window)))
 }
 
-// certificate needs mu. It is later than the one before also where the clock was put
-// back: of two the later one counts, with everyone.
+// certificate returns a certificate that is later than the previous one, even if the clock was
+// set back: of two certificates every server believes the later one. The caller holds mu.
 func (f *Fleet) certificate(o *own, now, until time.Time) []byte {
 	certified := now
 	if s := f.view.signers[o.ID()]; s != nil && !certified.After(s.Certified) {

@@ -17,9 +17,9 @@ import (
 // until its certificate expires, the shared secrets until later ones appear.
 type view struct {
 	shared       *keyring.Shared // the latest that were seen; nil: none yet
-	sharedRecord registry.Record // as it is now; without a key: there is none
+	sharedRecord registry.Record // the current record; without a key: it does not exist
 	sharedThere  *keyring.Shared // what is in sharedRecord; nil: it is not believed
-	sharedRoot   string          // that it is sealed under
+	sharedRoot   string          // the root key that sharedThere is sealed under
 
 	signers map[string]*signer
 	revoked map[string]*revoked
@@ -35,7 +35,7 @@ type signer struct {
 	record registry.Record
 	value  []byte    // of the record that the statement is from
 	there  bool      // in the registry
-	since  time.Time // when this process first saw it as it is; monotonic
+	since  time.Time // when this process first saw this state of the record; monotonic
 }
 
 type revoked struct {
@@ -48,9 +48,9 @@ type revoked struct {
 type server struct {
 	serverStatement
 	record registry.Record
-	since  time.Time     // when this process first saw what it says now; monotonic
+	since  time.Time     // when this process first saw this announcement; monotonic
 	offset time.Duration // of its clock, from this process's
-	gone   bool          // has no record; kept so that a copy of what it said is known as such
+	gone   bool          // has no record; kept so that a copy of its announcement is recognized
 }
 
 func newView() *view {
@@ -165,7 +165,7 @@ func (v *view) add(before *view, roots *keyring.Roots, record registry.Record, n
 		}
 		next := &server{serverStatement: statement, record: record, since: at, offset: statement.Clock.Sub(now)}
 		if old != nil && !statement.after(&old.serverStatement) {
-			next.serverStatement, next.since, next.offset = old.serverStatement, old.since, old.offset // said again, not said anew
+			next.serverStatement, next.since, next.offset = old.serverStatement, old.since, old.offset // a repetition, not news
 		}
 		v.servers[id] = next
 	}
@@ -195,8 +195,9 @@ func (v *view) liveAt(at time.Time) []*server {
 	return list
 }
 
-// resume lets the servers count as live that were alive when the registry was last read, for as long
-// as if they had just announced themselves. They could not do so either, or it was not seen.
+// resume makes the servers that were alive when the registry was last read count as live, as if
+// they had just announced themselves. Either they could not do so, or this server could not see
+// it.
 func (v *view) resume(last time.Time) {
 	at := time.Now()
 	for _, s := range v.liveAt(last) {

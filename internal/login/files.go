@@ -128,8 +128,8 @@ func (p Profile) Save(path string) error {
 	return replaceFile(path, []byte(p.edit(string(data))), mode)
 }
 
-// lockFile locks a file that is about to be replaced, with a lock on a file beside it, which stays.
-// The system releases the lock when the process ends.
+// lockFile locks a file that is about to be replaced. The lock is on a file beside it, which is
+// never deleted. The system releases the lock when the process ends.
 func lockFile(path string, patience time.Duration) (unlock func(), err error) {
 	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".daypass-lock")
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)

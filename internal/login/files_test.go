@@ -84,8 +84,8 @@ func TestFilesOfASignIn(t *testing.T) {
 	}
 }
 
-// TestProfilesAreWrittenAtOnce: of many sign-ins at the same moment none loses its profile, and one
-// that cannot have the file in time says so.
+// TestProfilesAreWrittenAtOnce: many sign-ins at the same moment all save their profiles, and one
+// that cannot lock the file in time fails.
 func TestProfilesAreWrittenAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "aws", "config")
 	var all sync.WaitGroup

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// mostStrangers bounds the connections in the handshake, and mostOfOne those from one address.
+	// mostStrangers bounds the connections in the handshake, and mostOfOne those of one address.
 	mostStrangers, mostOfOne = 256, 64
 	// handshakeTimeout bounds a handshake.
 	handshakeTimeout = 5 * time.Second
 )
 
-// door is a listener that returns connections whose handshake is over: the peer has shown a
-// certificate. Connections in the handshake have places of their own, so that strangers, who get no
-// further, take none from peers. When these places are taken, the stranger that has kept the server
-// waiting longest makes room.
+// door is a listener that returns a connection once its peer has shown a certificate, in the TLS
+// handshake. Connections in the handshake have their own places, so that strangers, who get no
+// further, take none from peers. When these places are taken, the stranger that has kept the
+// server waiting longest makes room.
 type door struct {
-	net.Listener // of connections without TLS
+	net.Listener // accepts connections, without TLS
 	config       *tls.Config
 	room         *admission.Room
 	known        chan net.Conn
-	failed       chan error // from Accept of the Listener
+	failed       chan error // from Listener.Accept
 
 	ctx    context.Context // until Close
 	cancel context.CancelFunc

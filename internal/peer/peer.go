@@ -42,8 +42,8 @@ import (
 )
 
 const (
-	// lifetime is that of a certificate, which is renewed at half of it. allowance is for clocks
-	// that disagree.
+	// lifetime is how long a certificate is valid; it is renewed after half of that. allowance is
+	// for clocks that differ.
 	lifetime  = 24 * time.Hour
 	allowance = time.Hour
 

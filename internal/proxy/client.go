@@ -113,7 +113,7 @@ func (p *Proxy) greet(o *port, conn net.Conn, in *pgwire.Reader) (version uint32
 	}
 }
 
-// tell sends an error to the client, if there is one for it.
+// tell sends a *Refusal to the client. Other errors are not for the client.
 func tell(conn net.Conn, err error) {
 	var r *Refusal
 	if !errors.As(err, &r) {
@@ -165,7 +165,7 @@ func (p *Proxy) openSession(m *Map, conn net.Conn, in *pgwire.Reader, version ui
 	return up, err
 }
 
-// choose returns the database to ask a credential for.
+// choose returns the database to request a credential for.
 func choose(m *Map, asked string) (string, error) {
 	switch {
 	case m.Database == "" && asked == "":
@@ -180,8 +180,8 @@ func choose(m *Map, asked string) (string, error) {
 	return "", r
 }
 
-// watch waits for the client while something else is done for it, and calls cancel if the client
-// leaves. The returned function ends the watch; its error says that the client is gone.
+// watch calls cancel if the client disconnects while it waits for its session. The returned
+// function ends the watch, and returns an error if the client is gone.
 func watch(conn net.Conn, in *pgwire.Reader, cancel func()) func() error {
 	_ = conn.SetDeadline(time.Time{})
 	result := make(chan error, 1)

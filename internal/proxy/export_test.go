@@ -1,4 +1,4 @@
 package proxy
 
-// SetOwner makes the connections of another user the permitted ones.
+// SetOwner sets the user that may connect.
 func (p *Proxy) SetOwner(user int) { p.owner = user }

@@ -24,7 +24,7 @@ func maxSocketPath() int {
 // Socket returns the path of the Unix socket that libpq looks for.
 func (m *Map) Socket() string { return filepath.Join(m.Directory, ".s.PGSQL."+strconv.Itoa(m.Port)) }
 
-// address is what two maps cannot both have.
+// address returns the socket path or the TCP address. Two maps cannot have the same one.
 func (m *Map) address() string {
 	if m.Directory != "" {
 		return m.Socket()
@@ -38,8 +38,8 @@ func listen(m *Map) ([]net.Listener, error) {
 		l, err := listenUnix(m.Directory, m.Socket())
 		return []net.Listener{l}, err
 	}
-	// Both loopback addresses: a client that is given "localhost" takes either, and must not reach
-	// a port of another user's.
+	// Listen on both loopback addresses: a client that connects to "localhost" may use either
+	// one, and must not reach another user's port.
 	var all []net.Listener
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(m.Port)))
@@ -61,7 +61,7 @@ func listen(m *Map) ([]net.Listener, error) {
 	return all, nil
 }
 
-// isInUse reports whether an address is taken. Windows has a number of its own for it.
+// isInUse reports whether an address is taken. Windows has its own error number for it.
 func isInUse(err error) bool {
 	const wsaeaddrinuse = syscall.Errno(10048)
 	return errors.Is(err, syscall.EADDRINUSE) || runtime.GOOS == "windows" && errors.Is(err, wsaeaddrinuse)
@@ -87,7 +87,7 @@ func listenUnix(dir, path string) (net.Listener, error) {
 	case info.Mode().Type() != fs.ModeSocket:
 		return nil, fmt.Errorf("%s: is there, and is not a socket: remove it, or choose another directory", path)
 	default:
-		// A process that was killed leaves its socket.
+		// A process that was killed leaves its socket behind.
 		conn, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
 			conn.Close()

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckTCP and CheckUnix report whether this system tells whose a connection is.
+// CheckTCP and CheckUnix report whether this system can tell which user made a connection.
 const (
 	CheckTCP  = false
 	CheckUnix = true

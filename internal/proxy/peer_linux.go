@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckTCP and CheckUnix report whether this system tells whose a connection is.
+// CheckTCP and CheckUnix report whether this system can tell which user made a connection.
 const (
 	CheckTCP  = true
 	CheckUnix = true
 )
 
-// peerUser returns the user whose process made a connection. A process that was started with
-// another user's rights, or that was given the connection, is not told apart.
+// peerUser returns the user whose process made a connection. It does not notice if that process
+// runs with another user's rights (setuid), or has passed the connection on.
 func peerUser(conn net.Conn) (int, error) {
 	switch conn := conn.(type) {
 	case *net.UnixConn:
@@ -91,8 +91,8 @@ func socketAddress(a netip.AddrPort, mapped bool) string {
 	return strings.ToUpper(hex.EncodeToString(raw)) + fmt.Sprintf(":%04X", a.Port())
 }
 
-// established is the state of a connection in the table. A socket that its process has closed is
-// in another state and listed without its user.
+// established is the state of an open connection in the table. A socket that its process has
+// closed has another state, and is listed without its user.
 const established = "01"
 
 // findSocket reads a table: a heading, then in each line its number, the two addresses, the

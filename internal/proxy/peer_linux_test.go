@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestPeerUser asks the system whose real connections are, with each kind of socket.
+// TestPeerUser checks which user the system names for real connections, with each kind of socket.
 func TestPeerUser(t *testing.T) {
 	for _, row := range []struct{ network, listen, dial string }{
 		{"tcp", "127.0.0.1:0", ""}, {"tcp", "[::1]:0", ""}, {"unix", filepath.Join(t.TempDir(), "s"), ""}, {"tcp", "127.0.0.1:0", "mapped"},
@@ -35,8 +35,8 @@ func TestPeerUser(t *testing.T) {
 	}
 }
 
-// dialRow connects, with an IPv6 socket for IPv4 if mapped, as Java does. It returns how to close
-// the connection.
+// dialRow connects, with an IPv6 socket for IPv4 if mapped, as Java does. It returns a function
+// that closes the connection.
 func dialRow(t *testing.T, to net.Addr, mapped bool) func() {
 	t.Helper()
 	if !mapped {
@@ -78,8 +78,8 @@ func TestPeerUserOfAClosedSocket(t *testing.T) {
 
 const heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
-// FuzzFindSocket: the user of a row is found, wherever it stands, and no other row is taken for
-// it.
+// FuzzFindSocket: the user of the right row is found wherever the row stands, and no other row is
+// mistaken for it.
 func FuzzFindSocket(f *testing.F) {
 	f.Add(uint16(50000), uint16(15432), uint32(1000), uint8(1), "")
 	f.Add(uint16(1), uint16(2), uint32(0), uint8(6), "   0: 0100007F:3C48 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0\n")

@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// CheckTCP and CheckUnix report whether this system tells whose a connection is.
+// CheckTCP and CheckUnix report whether this system can tell which user made a connection.
 const (
 	CheckTCP  = false
 	CheckUnix = false

@@ -2,18 +2,18 @@
 // PostgreSQL clients that cannot get a credential themselves.
 //
 //	client → proxy      SSLRequest, GSSENCRequest: declined; start-up message, any user
-//	proxy  → API        a fresh credential, by Map.Open; it may wait until the person signs in
+//	proxy  → API        request for a new credential, by Map.Open; it may wait for a sign-in
 //	proxy  → gateway    TLS, the client's start-up message with the credential's user and
 //	                    database, the password
-//	gateway → client    what the gateway answers, but for its request for the password
+//	gateway → client    the gateway's answers, except its request for the password
 //	both ways           bytes, by package session
 //
-// A client proves nothing, so only the machine protects a port: the listeners are on loopback
-// addresses or in a directory of the user's, and where the system tells whose a connection is
+// A client proves nothing, so only the machine protects a port. The listeners are on loopback
+// addresses or in a private directory, and where the system can tell which user made a connection
 // (CheckTCP, CheckUnix), only the user of this process may connect.
 //
-// Nothing is kept between connections: each has a credential and a connection to the gateway of
-// its own, so a machine that was asleep goes on with its next connection.
+// Connections share nothing. Each has its own credential and its own connection to the gateway,
+// so after a machine has been asleep, the next connection works.
 package proxy
 
 import (
@@ -47,14 +47,14 @@ const (
 	maxConnections = 1000
 )
 
-// Map is a port or a socket, and the sessions that it leads to.
+// Map is a port or a Unix socket, and where its sessions go.
 type Map struct {
 	// Name is for messages: "warehouse/dev as alice".
 	Name string
 	// Port is the TCP port on the loopback addresses. With Directory it is the number in the
 	// name of the Unix socket.
 	Port int
-	// Directory is that of a Unix socket. Empty: TCP.
+	// Directory is the directory of the Unix socket. Empty: TCP.
 	Directory string
 	// Database is the only database. Empty: the client names one.
 	Database string
@@ -62,13 +62,13 @@ type Map struct {
 	Open func(ctx context.Context, database string) (*Logon, error)
 }
 
-// Logon is how to log on at a gateway.
+// Logon is a gateway, and a credential for it.
 type Logon struct {
 	Gateway
 	User, Database, Password string
 }
 
-// Gateway is where a gateway is, and how its certificate is checked.
+// Gateway is the address of a gateway, and how to check its certificate.
 type Gateway struct {
 	Host string
 	Port int
@@ -115,7 +115,7 @@ type port struct {
 	live map[string]*liveSession // by the body of their BackendKeyData
 }
 
-// liveSession is what a cancel request needs.
+// liveSession is what a cancel request for a session needs.
 type liveSession struct {
 	gateway Gateway
 	key     []byte
@@ -128,8 +128,8 @@ func New(log *slog.Logger) *Proxy {
 	return p
 }
 
-// Apply replaces the maps. Sessions continue, and so do listeners of the same port or socket. If
-// a new port cannot be listened on, nothing changes, and the error names every such map.
+// Apply replaces the maps. Sessions continue, and a port or socket that is also in the new maps
+// stays open. If a new one cannot be opened, nothing changes, and the error names every such map.
 func (p *Proxy) Apply(maps []*Map) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,7 +212,7 @@ func (p *Proxy) accept(o *port, l net.Listener) {
 	}
 }
 
-// enter counts a connection. It is false when the proxy stops.
+// enter counts a connection. It returns false once the proxy is stopping.
 func (p *Proxy) enter() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,11 +229,11 @@ func (p *Proxy) leave() {
 	p.wg.Done()
 }
 
-// stopped is the end of sessions when the proxy stops.
+// stopped is the cause with which sessions end when the proxy stops.
 var stopped = session.Cause{Reason: "proxy stopped", SQLState: pgwire.StateAdminShutdown, Message: "terminating connection because daypass proxy is stopping", Imposed: true}
 
-// Close closes the ports. Idle sessions end at once, with 57P01; others may finish what they do
-// until ctx ends, and are cancelled then. It returns when all have ended.
+// Close closes the ports. Idle sessions end at once, with 57P01. Busy ones may finish until ctx
+// ends; then their queries are cancelled. Close returns when all connections have ended.
 func (p *Proxy) Close(ctx context.Context) {
 	p.mu.Lock()
 	p.closed = true

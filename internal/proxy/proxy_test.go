@@ -87,7 +87,8 @@ func TestAnotherUsersProcess(t *testing.T) {
 	}
 }
 
-// TestSocketDirectory: a directory that lets others in, and one that is too long, are refused.
+// TestSocketDirectory: a directory that lets other users in is refused, and so is one with a path
+// that is too long.
 func TestSocketDirectory(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there are no Unix sockets here")
@@ -115,7 +116,7 @@ func TestSocketDirectory(t *testing.T) {
 		}
 		p.Close(t.Context())
 	}
-	// A process that was killed leaves its socket; one that lives keeps it.
+	// The socket of a killed process is replaced; that of a running process is not.
 	dir := shortDir(t)
 	path := filepath.Join(dir, ".s.PGSQL.5432")
 	l, err := net.Listen("unix", path)

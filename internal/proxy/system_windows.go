@@ -2,7 +2,7 @@ package proxy
 
 const unixSockets = false
 
-// currentUser is of no use on Windows, where connections are not checked.
+// currentUser has no meaning on Windows, where connections are not checked.
 func currentUser() int { return -1 }
 
 func checkDirectory(string) error { return nil }

@@ -9,13 +9,13 @@ import (
 	"github.com/daypass/daypass/internal/pgwire"
 )
 
-// TLS is how the certificate of a gateway is checked.
+// TLS describes how the certificate of a gateway is checked.
 type TLS struct {
 	// Mode is libpq's sslmode: verify-full, verify-ca or require. As in libpq, require checks
 	// the chain if there are roots.
 	Mode string
-	// Roots are certificates in PEM. nil: those that the system trusts, but for require, where
-	// nothing is checked then.
+	// Roots are CA certificates in PEM. nil means those that the system trusts, except with
+	// require, which then checks nothing.
 	Roots []byte
 }
 
@@ -31,7 +31,7 @@ func (t *TLS) config(host string) (*tls.Config, error) {
 	switch {
 	case t.Mode == "verify-full":
 	case t.Mode == "verify-ca", t.Mode == "require" && t.Roots != nil:
-		c.InsecureSkipVerify = true // the name only: VerifyConnection checks the chain
+		c.InsecureSkipVerify = true // skips only the check of the name: VerifyConnection checks the chain
 		c.VerifyConnection = func(state tls.ConnectionState) error {
 			opts := x509.VerifyOptions{Roots: c.RootCAs, Intermediates: x509.NewCertPool()}
 			for _, one := range state.PeerCertificates[1:] {

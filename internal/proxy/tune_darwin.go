@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveUp makes a connection fail when what was sent has not been acknowledged for that long. An
-// error does not matter.
+// giveUp makes a connection fail when data has not been acknowledged for the given time. It
+// ignores errors.
 func giveUp(raw syscall.RawConn, after time.Duration) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RXT_CONNDROPTIME, int(after.Seconds()))

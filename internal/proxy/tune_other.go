@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// giveUp leaves it to the system how long it sends again what was not acknowledged.
+// giveUp does nothing: the system decides how long it retransmits.
 func giveUp(syscall.RawConn, time.Duration) {}

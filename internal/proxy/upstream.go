@@ -27,7 +27,7 @@ type upstream struct {
 	conn           *session.Conn
 	user, database string
 	greeting       []byte // for the client: AuthenticationOk to ReadyForQuery
-	ahead          []byte // what was read after that
+	ahead          []byte // read after the greeting
 	status         byte
 	live           *liveSession
 }

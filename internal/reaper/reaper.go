@@ -1,21 +1,21 @@
-// Package reaper cleans up after sessions: a session role without a session loses its
-// user and groups, its objects go to its user, and session roles that are no longer
-// used are dropped.
+// Package reaper cleans up after sessions: a session role without a session loses its user and
+// groups, its objects go to its user, and session roles that are no longer used are dropped.
 //
-// A gateway hands over the objects of its own sessions when they end. The reaper does
-// the same for sessions that outlived their gateway: it sweeps each cluster once at
-// start, so that a crash is cleaned up within seconds of the next start, and then at
-// every interval. It keeps no list of its own. Each step reads the current state from
-// the database (internal/handover), so it never removes what is in use, whatever a
-// restored backup, a second gateway or an operator has changed.
+// A gateway hands over the objects of its own sessions when they end. The reaper does the same
+// for sessions that outlived their gateway: it sweeps each cluster once at start, so that a crash
+// is cleaned up within seconds of the next start, and then at every interval. It keeps no list of
+// its own. Each step reads the current state from the database (internal/handover), so it never
+// removes what is in use, whatever a restored backup, a second gateway or an operator has
+// changed.
 //
-// Of several servers that share a registry one sweeps a cluster at a time (Turns), and another one
-// takes over within the time of a lease and a look. That is for the target's sake and not for
-// safety: two sweeps at a time, or one that was frozen in the middle and goes on, do nothing that
-// one would not. So a server that cannot ask the registry sweeps as if it were alone.
+// If several servers share a registry, one of them at a time sweeps a cluster (Turns). When it
+// disappears, another one takes over within the time of a lease plus takeover. This saves the
+// target work, and safety does not depend on it: two sweeps at the same time, or one that froze
+// in the middle and resumes, do nothing that a single sweep would not do. So a server that cannot
+// reach the registry sweeps as if it were alone.
 //
-// Every cluster has its own goroutine, so one that does not answer delays no other.
-// Nothing waits for the reaper, and it takes no lock that a logon without changes would
+// Every cluster has its own goroutine, so a cluster that does not answer does not delay the
+// others. Nothing waits for the reaper, and it takes no lock that a logon without changes would
 // wait for.
 package reaper
 
@@ -31,20 +31,18 @@ import (
 const (
 	// DefaultInterval is how often a cluster is swept.
 	DefaultInterval = 15 * time.Second
-	// DefaultUnused is how long a session role is kept after the last logon. The next
-	// logon creates it again in a millisecond or two, which a day saves people who log
-	// on daily.
+	// DefaultUnused is how long a session role is kept after the last logon. Creating it again
+	// takes a logon a millisecond or two; a day spares that to people who log on daily.
 	DefaultUnused = 24 * time.Hour
 	// maxBackoff bounds the pause after sweeps that failed.
 	maxBackoff = time.Minute
-	// eachRole bounds how long the objects of one role are handed over in a sweep:
-	// a holder who keeps them locked must not use up the time of others.
+	// eachRole bounds the time in which a sweep hands over the objects of one role: a holder who
+	// keeps them locked must not use up the time of others.
 	eachRole = 3 * time.Second
-	// takeover is the time between two looks of a server whether a cluster is still swept by
-	// another one.
+	// takeover is how often a server checks whether another one still sweeps a cluster.
 	takeover = 2 * time.Second
-	// missed is the number of intervals after which the other servers no longer rely on one that does
-	// not sweep.
+	// missed is the number of intervals after which a server that has not swept no longer keeps
+	// the others from sweeping.
 	missed = 4
 	// sweepTimeout bounds one sweep of one cluster.
 	sweepTimeout = 10 * time.Minute
@@ -53,8 +51,8 @@ const (
 // Sweeper is a cluster to be swept: a *handover.Admin.
 type Sweeper interface {
 	Sweep(context.Context, handover.SweepOptions) (handover.SweepReport, error)
-	// Tend does the part of a sweep that only this process can do. It is called as often as Sweep
-	// while another server sweeps.
+	// Tend does the part of a sweep that only this process can do. While another server sweeps
+	// the cluster, it is called instead of Sweep, just as often.
 	Tend(context.Context)
 }
 
@@ -70,13 +68,12 @@ type Config struct {
 	Log      *slog.Logger // default: discarded
 	// Observe gets the result of each sweep; it must not block. Optional.
 	Observe func(cluster string, report handover.SweepReport, took time.Duration, err error)
-	// Passed is called when another server begins to sweep a cluster that this one did; it must not
+	// Passed is called when another server takes over a cluster that this one swept; it must not
 	// block. Optional.
 	Passed func(cluster string)
 }
 
-// Run sweeps until ctx ends, and returns when the last sweep has. It returns
-// ctx.Err().
+// Run sweeps until ctx ends, and returns when the last sweep has ended. It returns ctx.Err().
 func Run(ctx context.Context, c Config) error {
 	if c.Interval <= 0 {
 		c.Interval = DefaultInterval
@@ -112,7 +109,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-// cluster is the goroutine that sweeps one.
+// cluster is the goroutine that sweeps one cluster.
 type cluster struct {
 	sweeper Sweeper
 	cancel  context.CancelFunc
@@ -180,8 +177,8 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 	}
 }
 
-// apart shortens a pause a little at random, so that the sweeps of many clusters, or by servers that
-// do not know of one another, are not in step.
+// apart shortens a pause a little at random, so that the sweeps of many clusters, or by servers
+// that do not know of one another, do not run in step.
 func apart(pause time.Duration) time.Duration {
 	return pause - time.Duration(rand.Int64N(int64(pause)/10+1))
 }

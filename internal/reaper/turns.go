@@ -9,7 +9,7 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// turnsPrefix begins the keys of the records that say who sweeps a cluster:
+// turnsPrefix begins the keys of the records of which server sweeps which cluster:
 //
 //	sweep/examplecluster/db1-k3v9    1
 const turnsPrefix = "sweep/"
@@ -17,7 +17,7 @@ const turnsPrefix = "sweep/"
 const (
 	// askFor bounds a call to the registry.
 	askFor = 2 * time.Second
-	// askedFor is how long an answer of the registry is used, for all clusters.
+	// askedFor is how long an answer of the registry is used before it is asked again.
 	askedFor = time.Second
 )
 
@@ -26,17 +26,17 @@ type Turn int
 
 // The turns. Alone is the zero value.
 const (
-	// Alone means that there are no other servers, or that it is not known what they do. A sweep
-	// by two servers at a time does no harm: both only repeat what the other did.
+	// Alone means that there are no other servers, or that nothing is known about them. A sweep
+	// by two servers at the same time does no harm: each only repeats what the other did.
 	Alone Turn = iota
 	Mine
 	Others
 )
 
-// Turns settles which of several servers sweeps a cluster. That one has a record under its lease, so
-// when it stops, crashes, freezes or is cut off, another one takes its place. It writes the record
-// after each sweep: one that stays as it is counts for nothing after a while, whoever wrote it. Safe
-// for concurrent use.
+// Turns decides which of several servers sweeps a cluster. The server whose turn it is has a
+// record under its lease, so when it stops, crashes, freezes or is cut off, another one takes its
+// place. It rewrites the record after each sweep. A record that does not change is ignored after
+// a while, whoever wrote it. Safe for concurrent use.
 type Turns struct {
 	store registry.Leased
 	self  string
@@ -45,8 +45,8 @@ type Turns struct {
 	held map[string]registry.Sight // what was written for a cluster
 	news map[string]news           // of the other servers' records, by cluster
 	seen registry.Sight
-	at   time.Time // of seen; zero: it is out of date
-	mute time.Time // when the registry last did not answer
+	at   time.Time // of seen; zero: seen is out of date
+	mute time.Time // when a call to the registry last failed
 }
 
 // news is when a record was last seen to change.
@@ -60,8 +60,9 @@ func NewTurns(store registry.Leased, self string) *Turns {
 	return &Turns{store: store, self: self, held: map[string]registry.Sight{}, news: map[string]news{}}
 }
 
-// Take returns whose turn it is to sweep a cluster. If it is no one's, this server takes it. Another
-// server's turn that it has not used for as long as patience does not count.
+// Take returns whose turn it is to sweep a cluster. If it is no server's turn, this one takes it.
+// A server that has not used its turn for as long as patience does not keep this one from
+// sweeping.
 func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration) Turn {
 	if t == nil {
 		return Alone
@@ -74,7 +75,7 @@ func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration
 	}
 	delete(t.held, cluster)
 	if !t.mute.IsZero() && time.Since(t.mute) < askedFor {
-		return Alone // clusters do not wait for a dead registry one after the other
+		return Alone // so that clusters do not each wait for a registry that does not answer
 	}
 	limited, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
@@ -91,7 +92,7 @@ func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration
 	since := registry.Mark{}
 	for _, r := range t.seen.Records {
 		switch {
-		case r.Key == own: // a write that seemed to fail, or of an earlier lease
+		case r.Key == own: // from a write that seemed to fail, or from an earlier lease
 			since = t.seen.At
 		case strings.HasPrefix(r.Key, prefix):
 			last := t.news[cluster]
@@ -118,7 +119,7 @@ func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration
 	return Mine
 }
 
-// Swept shows the other servers that this one uses its turn.
+// Swept tells the other servers that this one is using its turn.
 func (t *Turns) Swept(ctx context.Context, cluster string) {
 	if t == nil {
 		return

@@ -54,8 +54,8 @@ func startSeveral(t *testing.T, etcd *etcdtest.Server, name string, interval tim
 
 func (s *several) swept(id string) int64 { return s.clusters[id].swept.Load() }
 
-// TestOneSweeps: of three servers one sweeps a cluster at a time, and the others do what only they can.
-// When it stops, another one goes on at once; when it crashes, after the time of its lease.
+// TestOneSweeps: one of three servers at a time sweeps a cluster, and the others only call Tend.
+// When it stops, another one continues at once; when it crashes, after the time of its lease.
 func TestOneSweeps(t *testing.T) {
 	t.Parallel()
 	const interval = 500 * time.Millisecond
@@ -137,8 +137,8 @@ func TestOneSweeps(t *testing.T) {
 	}
 }
 
-// TestSweepsWithoutRegistry: while etcd is away every server sweeps, as if it were alone. Afterwards
-// one does.
+// TestSweepsWithoutRegistry: while etcd is unavailable every server sweeps, as if it were alone.
+// Afterwards only one does.
 func TestSweepsWithoutRegistry(t *testing.T) {
 	t.Parallel()
 	const interval = 500 * time.Millisecond
@@ -158,8 +158,8 @@ func TestSweepsWithoutRegistry(t *testing.T) {
 	})
 }
 
-// TestUnusedTurn: a record of a server that does not sweep, such as one that someone else wrote, keeps no
-// one from sweeping for long.
+// TestUnusedTurn: a record whose server does not sweep, such as one that someone else wrote, does
+// not prevent sweeps for long.
 func TestUnusedTurn(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)

@@ -1,23 +1,23 @@
-// Package seats counts the sessions of a cluster, and those of each of its users, over all servers
-// that share a registry, so that a limit holds for all together.
+// Package seats counts the sessions of a cluster, and those of each of its users, over all
+// servers that share a registry, so that a limit holds for all servers together.
 //
 // Each server has a record of how many sessions it has in a place:
 //
 //	seats/examplecluster//db1-k3v9           400
 //	seats/examplecluster/alice/db1-k3v9      20
 //
-// The records of a place may never add up to more than its limit. A server that needs more writes
-// its record on the condition that no record of the place has changed since it read them
-// (registry.Leased). Of two servers that want the last one, one succeeds, and the other reads again.
+// The records of a place may never add up to more than its limit. A server that needs more seats
+// writes its record on the condition that no record of the place has changed since it read them
+// (registry.Leased). If two servers want the last seat, one succeeds, and the other reads again.
 // Logons that arrive while a write is under way share the next one.
 //
-// What sessions leave behind is given back at once where little is free. Otherwise it is kept for
-// about a second for the next logons, which then ask no one. So a client that opens and closes
-// sessions in a loop causes few writes.
+// If few seats are free, a server gives back the seat of a session as soon as it ends. Otherwise
+// it keeps the seat for about a second, and a logon in that time takes it without a call to the
+// registry. So a client that opens and closes sessions in a loop causes few writes.
 //
-// The records are under the server's lease. A server that crashes, freezes, or is cut off for longer
-// than the lease gives up its records, and admits no session until it has written them again. The
-// sessions that it then has are counted, even if the limit is exceeded for that reason.
+// The records are under the server's lease. A server that crashes, freezes, or is cut off for
+// longer than the lease loses its records, and admits no session until it has written them again.
+// Sessions that it still has by then are counted, even if that exceeds the limit.
 package seats
 
 import (
@@ -40,26 +40,26 @@ const Prefix = "seats/"
 const (
 	// patience is how long a logon waits for the registry.
 	patience = 2 * time.Second
-	// kept is how often a record is written because sessions have left, where enough is free.
+	// kept is how long seats of ended sessions are kept, if enough others are free.
 	kept = time.Second
-	// tick is the time between two looks for records that are to be changed.
+	// tick is how often Run looks for records that have to change.
 	tick = 500 * time.Millisecond
 	// tidied is the time between two searches for records of this server that it does not know
-	// of: a write that was given up may have happened late.
+	// of: a write that timed out may still have been carried out.
 	tidied = time.Minute
 	// mostAtOnce bounds the places whose records are written at the same time.
 	mostAtOnce = 64
 )
 
-// Place is what has a limit: a cluster, or a user in a cluster.
+// Place has a limit: a cluster, or a user in a cluster.
 type Place struct{ Cluster, User string } // no User: the whole cluster
 
 func (p Place) prefix() string {
 	return Prefix + url.PathEscape(p.Cluster) + "/" + url.PathEscape(p.User) + "/"
 }
 
-// Full is the error of a session that may not begin, because all servers together have as many in
-// the place as its limit allows.
+// Full is the error of a session that may not begin because all servers together have reached the
+// place's limit.
 type Full struct {
 	Place Place
 	Limit int
@@ -72,7 +72,7 @@ func (f *Full) Error() string {
 	return fmt.Sprintf("all servers together have %d sessions of user %q in cluster %q", f.Limit, f.Place.User, f.Place.Cluster)
 }
 
-// Config is what Seats need. All fields are required.
+// Config configures Seats. All fields are required.
 type Config struct {
 	Store registry.Leased
 	Self  string // the name of this server; no other process may have it
@@ -92,25 +92,25 @@ type Seats struct {
 	closed bool
 }
 
-// seat is what is known about one place.
+// seat is what this server knows about one place.
 type seat struct {
 	used    int       // sessions and logons of this server, including those that wait
 	waiting []*waiter // for the record to be written, the earliest first
-	working bool      // a goroutine settles the place
+	working bool      // a goroutine is settling the place
 
-	claimed    int           // what the record of this server says, or may say
-	generation uint64        // of the lease it is under; 0: it is not certain what it says
-	others     int           // what the other records said
-	since      registry.Mark // when that was
-	at         time.Time     // the same, by this machine's clock
-	calls      int           // begun, to the registry
-	read       int           // the last of these that succeeded
+	claimed    int           // the sessions in this server's record, or the most that it may say
+	generation uint64        // of the record's lease; 0: the record's content is uncertain
+	others     int           // the sum of the other servers' records
+	since      registry.Mark // of the last successful call
+	at         time.Time     // when that call ended, by this machine's clock
+	calls      int           // number of calls to the registry that were begun
+	read       int           // number of the last call that succeeded
 }
 
 // waiter is a logon that waits for the record to be written.
 type waiter struct {
 	done  chan error
-	calls int // begun before it came
+	calls int // seat.calls when the logon came
 }
 
 // New returns Seats. Run keeps the records up to date.
@@ -119,9 +119,10 @@ func New(config Config) *Seats {
 }
 
 // Take counts a session that is about to begin. It returns nil if all servers count it already.
-// Otherwise wait must be called, once: it returns nil when they do, and else why the session may not
-// begin, in which case it no longer counts. The error is a *Full, or the sessions of the other
-// servers are not known. likely reports that there was enough room when the others were last asked.
+// Otherwise the caller has to call wait, once. wait returns nil when all servers count the
+// session. If it returns an error, the session may not begin and no longer counts: the error is a
+// *Full, or says why the other servers' sessions are not known. likely reports whether there was
+// enough room when the other servers' records were last read.
 func (s *Seats) Take(p Place) (wait func(context.Context) error, likely bool) {
 	limit := s.config.Limit(p)
 	s.mu.Lock()
@@ -150,7 +151,7 @@ func (s *Seats) Take(p Place) (wait func(context.Context) error, likely bool) {
 	}, likely
 }
 
-// giveUp takes a logon that has waited for too long out of the line, unless it just got its answer.
+// giveUp removes a logon that has waited too long from the line, unless it just got its answer.
 func (s *Seats) giveUp(seat *seat, w *waiter) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +163,7 @@ func (s *Seats) giveUp(seat *seat, w *waiter) error {
 	return <-w.done
 }
 
-// Leave takes back what Take has counted, once the session has ended or turned out not to begin.
+// Leave undoes a Take, once the session has ended or will not begin after all.
 func (s *Seats) Leave(p Place) {
 	limit := s.config.Limit(p)
 	s.mu.Lock()
@@ -175,7 +176,8 @@ func (s *Seats) Leave(p Place) {
 	s.forgetLocked(p, seat)
 }
 
-// Held reports whether all servers are certain to count this server's sessions in the place now.
+// Held reports whether it is certain that all servers count this server's sessions in the place
+// now.
 func (s *Seats) Held(p Place) bool {
 	if s.config.Limit(p) == 0 {
 		return true
@@ -186,13 +188,14 @@ func (s *Seats) Held(p Place) bool {
 	return seat != nil && seat.claimed >= seat.granted() && s.covers(seat)
 }
 
-// granted is the number of sessions and logons that do not wait.
+// granted is the number of this server's sessions and logons, without the logons that wait.
 func (seat *seat) granted() int { return seat.used - len(seat.waiting) }
 
-// scarce reports whether little is free, so that what a session leaves is given back at once.
+// scarce reports whether so few seats are free that one is given back as soon as its session
+// ends.
 func (seat *seat) scarce(limit int) bool { return limit-seat.others-seat.claimed < max(limit/4, 1) }
 
-// covers reports whether seat.claimed is certain to be what the record says.
+// covers reports whether it is certain that the record says seat.claimed.
 func (s *Seats) covers(seat *seat) bool {
 	generation, ok := s.config.Store.Held()
 	return ok && seat.generation == generation
@@ -204,7 +207,7 @@ func (s *Seats) forgetLocked(p Place, seat *seat) {
 	}
 }
 
-// settleLocked starts the goroutine that settles the place, if there is none.
+// settleLocked starts the goroutine that settles the place, unless it is running.
 func (s *Seats) settleLocked(p Place, seat *seat) {
 	if seat.working || s.closed {
 		return
@@ -218,8 +221,8 @@ func (s *Seats) settleLocked(p Place, seat *seat) {
 	})
 }
 
-// settle makes one call to the registry that the place needs, and answers the logons that wait. It
-// returns false when there is nothing more to do.
+// settle makes one call to the registry if the place needs one, and answers the logons that wait.
+// It returns false when there is nothing more to do.
 func (s *Seats) settle(p Place, seat *seat) (again bool) {
 	limit := s.config.Limit(p)
 	s.mu.Lock()
@@ -227,7 +230,7 @@ func (s *Seats) settle(p Place, seat *seat) (again bool) {
 	certain := seat.claimed == want && (want == 0 || s.covers(seat))
 	if certain {
 		seat.answer(want-seat.granted(), nil)
-		// What is left of them does not fit, as of the last call.
+		// The logons that are left do not fit, according to a call that began after they came.
 		for len(seat.waiting) > 0 && seat.waiting[0].calls < seat.read {
 			seat.answer(1, &Full{p, limit})
 		}
@@ -240,7 +243,7 @@ func (s *Seats) settle(p Place, seat *seat) (again bool) {
 	}
 	seat.calls++
 	call, before, since := seat.calls, seat.claimed, seat.since
-	seat.claimed = min(before, want) // what is given back is not there for a logon any more
+	seat.claimed = min(before, want) // seats that are being given back are not for new logons
 	s.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -281,7 +284,7 @@ func (s *Seats) settle(p Place, seat *seat) (again bool) {
 	return true
 }
 
-// want is what the record should say. Sessions that there are count, even beyond the limit.
+// want returns what the record should say. Sessions that exist count, even beyond the limit.
 func (seat *seat) want(limit int) int {
 	if limit == 0 {
 		seat.answer(len(seat.waiting), nil)
@@ -289,7 +292,7 @@ func (seat *seat) want(limit int) int {
 	}
 	want := max(seat.granted(), min(seat.used, limit-seat.others))
 	if want < seat.claimed && seat.generation != 0 && !seat.scarce(limit) && time.Since(seat.at) < kept {
-		return seat.claimed // the next logons will need it
+		return seat.claimed // keep the seats for the next logons
 	}
 	return want
 }
@@ -306,7 +309,8 @@ func (seat *seat) answer(n int, err error) {
 	}
 }
 
-// mostSessions is more than any server has: a record that says more is not of this program.
+// mostSessions is more than any server has: a record with a larger number is not from this
+// program.
 const mostSessions = 10_000_000
 
 // count adds up the records of a place. A later release may write more after a space.
@@ -326,7 +330,7 @@ func (s *Seats) count(p Place, records []registry.Record) (own, others int, err 
 	return own, others, nil
 }
 
-// Run keeps the records up to date until ctx is done. It returns when the last call has.
+// Run keeps the records up to date until ctx is done. It returns when its last call has ended.
 func (s *Seats) Run(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -348,8 +352,8 @@ func (s *Seats) Run(ctx context.Context) {
 	s.work.Wait()
 }
 
-// look settles the places whose records do not say what they should: after errors, with another
-// lease, when a limit has come or gone, or when sessions have left.
+// look settles the places whose records are out of date: after an error, under a new lease, when
+// a limit was set or removed, or when sessions have ended.
 func (s *Seats) look() {
 	if _, ok := s.config.Store.Held(); !ok {
 		return // nothing can be written

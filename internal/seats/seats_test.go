@@ -24,10 +24,10 @@ const lifetime = 2 * time.Second
 // server is one server's seats, with a lease of its own.
 type server struct {
 	*seats.Seats
-	crash func() // as a process that is killed: nothing is given back
+	crash func() // acts as if the process was killed: nothing is given back
 }
 
-// begin starts a server. Its limits are those of limit, by user.
+// begin starts a server. limit returns its limits.
 func begin(t testing.TB, etcd *etcdtest.Server, name string, limit func(seats.Place) int) *server {
 	t.Helper()
 	store, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{etcd.URL}, Prefix: "daypass/"})
@@ -112,9 +112,9 @@ func TestStampede(t *testing.T) {
 	}
 }
 
-// TestServersGo: what a server that crashed had is free after the time of its lease and no sooner.
-// Sessions that survive an outage of etcd are still counted after it, and those that end give
-// their seats back.
+// TestServersGo: the seats of a crashed server are free when its lease has expired, and no
+// sooner. Sessions that survive an outage of etcd still count after it, and give their seats back
+// when they end.
 func TestServersGo(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	p := seats.Place{Cluster: "examplecluster"}
@@ -130,7 +130,7 @@ func TestServersGo(t *testing.T) {
 	if err := b.take(t, p); err == nil || full(err, p, 3) {
 		t.Errorf("Take without etcd = %v, want that it is not known", err)
 	}
-	time.Sleep(lifetime) // the servers' leases are over, as they see it
+	time.Sleep(lifetime) // until the servers take their leases for expired
 	if a.Held(p) {
 		t.Error("a server believes in a lease that it could not renew")
 	}
@@ -156,8 +156,8 @@ func TestServersGo(t *testing.T) {
 	}
 }
 
-// TestLimitsComeAndGo: a limit that is set while sessions run counts them, at every server. One that
-// is taken back leaves no record.
+// TestLimitsComeAndGo: a limit that is set while sessions run counts them, at every server. A
+// limit that is removed leaves no record.
 func TestLimitsComeAndGo(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	p := seats.Place{Cluster: "examplecluster", User: "alice"}
@@ -200,7 +200,8 @@ func TestLimitsComeAndGo(t *testing.T) {
 	b.Leave(p)
 }
 
-// TestFewWrites: a client that opens and closes sessions in a loop does not make each a write.
+// TestFewWrites: a client that opens and closes sessions in a loop does not cause a write for
+// each.
 func TestFewWrites(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	p := seats.Place{Cluster: "examplecluster", User: "alice"}
@@ -225,8 +226,8 @@ func TestFewWrites(t *testing.T) {
 	}
 }
 
-// TestNonsense: a record that is not of this program keeps logons out until it is deleted, and the
-// error names it.
+// TestNonsense: a record that is not from this program keeps logons out until it is deleted, and
+// the error names it.
 func TestNonsense(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	p := seats.Place{Cluster: "examplecluster", User: "alice"}
@@ -247,8 +248,8 @@ func TestNonsense(t *testing.T) {
 	pgtest.Eventually(t, "a seat", func() bool { return a.take(t, p) == nil })
 }
 
-// BenchmarkTake measures what a logon waits for: a seat that needs a write to etcd, one that has just
-// been left, and one in a place without a limit over all servers.
+// BenchmarkTake measures how long a logon waits for a seat that needs a write to etcd, for one
+// that has just become free, and in a place without a limit over all servers.
 func BenchmarkTake(b *testing.B) {
 	etcd := etcdtest.Start(b)
 	for name, limit := range map[string]int{"written": 1_000_000, "left": 1_000_000, "no limit": 0} {

@@ -44,8 +44,8 @@ func (s *signInSite) logonAs(c issued, application string) *pgx.Conn {
 	return conn
 }
 
-// TestConsoleSessionsOfTheGateway: who may see, end and revoke sessions is what policies say;
-// nothing is done without the confirmation; what databases and clients send is text.
+// TestConsoleSessionsOfTheGateway: policies decide who may see, end and revoke sessions; nothing is
+// done without the confirmation; text from databases and clients is shown as text.
 func TestConsoleSessionsOfTheGateway(t *testing.T) {
 	s := newSignInSite(t)
 	s.configureConsole("console: true", startDatabase(t))
@@ -66,7 +66,7 @@ func TestConsoleSessionsOfTheGateway(t *testing.T) {
 	// The oldest session is the first.
 	hers, his := ids[0][1], ids[1][1]
 
-	// Ana's policies have none of it, and neither the page nor the form shows or does anything.
+	// Ana's policies allow none of this: the page shows nothing, and the form does nothing.
 	s.goTo(ana, "/console/sessions", 403)
 	hasAll(t, "Ana at who is on", ana.page, "Refused: AccessDenied")
 	if strings.Contains(ana.page, "engineer/bob") || strings.Contains(ana.page, his) {
@@ -99,7 +99,7 @@ func TestConsoleSessionsOfTheGateway(t *testing.T) {
 		t.Errorf("Bob's session: %v", err)
 	}
 
-	// Bob's may end her session: the link only asks, the form does it.
+	// Bob's policies allow him to end her session. The link only asks; the form ends it.
 	s.goTo(bob, "/console/end?id="+hers, 200)
 	hasAll(t, "the question", bob.page, "End this session?", hers)
 	if _, err := first.Exec(t.Context(), "select 1"); err != nil {
@@ -112,7 +112,7 @@ func TestConsoleSessionsOfTheGateway(t *testing.T) {
 	if bob.send(); bob.status != 404 || strings.Contains(bob.page, "<script>alert") || !strings.Contains(bob.page, "Refused: SessionNotFound") {
 		t.Errorf("the end of no session: %d\n%s", bob.status, bob.page)
 	}
-	// And revoke everything of hers, which ends her console too.
+	// Bob can also revoke all her credentials, which ends her console session too.
 	s.goTo(bob, "/console/revoke?principal="+url.QueryEscape("arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com"), 200)
 	bob.send("what", "principal")
 	hasAll(t, "the revocation", bob.page, "Revoked: arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com.")
@@ -179,7 +179,7 @@ func TestConsoleExplains(t *testing.T) {
 		t.Errorf("explaining made a call: %v", got)
 	}
 
-	// What was refused is in the log, and on the page of that person only.
+	// A refusal is in the log, and on no other person's page.
 	for _, user := range []string{"alice-root", hostile} {
 		s.goTo(ana, "/console/credential", 200)
 		ana.form(s.api+"/console/credential", url.Values{"cluster": {"examplecluster"}, "user": {user}, "database": {"dev"}, "minutes": {"15"}})
@@ -205,8 +205,8 @@ func TestConsoleExplains(t *testing.T) {
 	s.goTo(s.enter("1", "engineer"), "/console/audit", 200)
 }
 
-// TestConsoleSimulates: the simulator shows the deciding statement and near misses, bounds what
-// it takes, and shows policies as text.
+// TestConsoleSimulates: the simulator shows the deciding statement and near misses, limits its
+// input, and shows policies as text.
 func TestConsoleSimulates(t *testing.T) {
 	s := newConsoleSite(t)
 	b := s.enter("2", "engineer")

@@ -159,8 +159,8 @@ func hasAll(t *testing.T, what, page string, want ...string) {
 	}
 }
 
-// TestConsole: someone signs in, sees what policies allow and nothing else, gets a credential,
-// and is refused another; the audit log has it all, as calls of the console.
+// TestConsole: a person signs in, sees what policies allow and nothing else, gets a credential, and
+// is refused another. The audit log has all of this, as calls of the console.
 func TestConsole(t *testing.T) {
 	s := newSignInSite(t)
 	b := newBrowser(t)
@@ -275,7 +275,7 @@ func (s *signInSite) consoleCookie(b *browser) *http.Cookie {
 	return nil
 }
 
-// with is a browser that has the given cookies.
+// with returns a browser that has the given cookies.
 func (s *signInSite) with(cookies ...*http.Cookie) *browser {
 	b := newBrowser(s.t)
 	u, _ := url.Parse(s.api)
@@ -285,8 +285,8 @@ func (s *signInSite) with(cookies ...*http.Cookie) *browser {
 
 func isSignedOut(b *browser) bool { return strings.Contains(b.page, "<h1>Sign in to Daypass</h1>") }
 
-// TestConsoleForms: a form counts only if a page of this session has sent it. Each row changes
-// one thing of a valid request, and nothing may happen.
+// TestConsoleForms: a form counts only if a page of this session has sent it. Each row changes one
+// thing in a valid request, which must then do nothing.
 func TestConsoleForms(t *testing.T) {
 	s := newConsoleSite(t)
 	b, other := s.enter("1", "analyst"), s.enter("2", "engineer")
@@ -357,7 +357,7 @@ func TestConsoleForms(t *testing.T) {
 	}
 }
 
-// TestConsoleSessions: how a session ends, and what is no session.
+// TestConsoleSessions: all ways in which a session ends, and cookies that are not a session's.
 func TestConsoleSessions(t *testing.T) {
 	s := newConsoleSite(t)
 	other := newConsoleSite(t)
@@ -384,7 +384,7 @@ func TestConsoleSessions(t *testing.T) {
 	if bare.do(twice); !isSignedOut(bare) {
 		t.Error("a request with the cookie twice has a session")
 	}
-	// A session that was planted in the browser before the sign-in is not the one after it.
+	// A sign-in replaces a session that was planted in the browser before.
 	planted := s.consoleCookie(s.enter("2", "engineer"))
 	victim := s.with(planted)
 	s.enterAs(victim, "/console/", "1", "analyst")
@@ -427,7 +427,7 @@ func TestConsoleSessions(t *testing.T) {
 	}
 	s.goTo(bob, "/console/credential", 200)
 	// A person who leaves the group loses the session at once when the trust policy changes.
-	s.offset.Store(int64(2 * time.Second)) // the revocation is for what began up to its second
+	s.offset.Store(int64(2 * time.Second)) // a revocation covers everything that began up to the same second
 	b = s.enter("1", "analyst")
 	text, err := os.ReadFile(s.config)
 	if err != nil {
@@ -484,7 +484,7 @@ func TestConsoleLeadsNowhere(t *testing.T) {
 			t.Errorf("%s has inline code or loads from elsewhere\n%s", path, b.page)
 		}
 	}
-	// What a person types is text, wherever it is shown again.
+	// Text that a person typed is shown as text everywhere.
 	const evil = `"><script>alert(1)</script>'`
 	s.goTo(b, "/console/credential?"+url.Values{"cluster": {evil}, "user": {evil}, "database": {evil}, "groups": {evil}}.Encode(), 200)
 	if strings.Contains(b.page, "<script>alert") {

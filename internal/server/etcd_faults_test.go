@@ -57,8 +57,8 @@ func documentedFaults(t *testing.T) map[string]map[string]bool {
 	return works
 }
 
-// TestEtcdFaults: while etcd is slow, cut off, full or refuses, each function does what
-// docs/several-servers.md states, in time, and all work again by themselves afterwards.
+// TestEtcdFaults: while etcd is slow, cut off or full, or refuses requests, each function does what
+// docs/several-servers.md states, in time. Afterwards all of them work again by themselves.
 func TestEtcdFaults(t *testing.T) {
 	documented := documentedFaults(t)
 	const slow, cut, full, refused = "etcd takes a second for each answer", "cut off", "etcd is full (`NOSPACE`)", "etcd has taken the user's rights away"
@@ -95,7 +95,7 @@ func TestEtcdFaults(t *testing.T) {
 				if !want("log on") {
 					pgtest.Eventually(t, "logons to be refused", func() bool { return strings.HasPrefix(f.here.refusal(f.credential), "57P03 ") })
 				} else {
-					time.Sleep(2500 * time.Millisecond) // longer than what was read before is good for
+					time.Sleep(2500 * time.Millisecond) // longer than an earlier read is used
 				}
 				f.check(want)
 				began := time.Now()
@@ -117,8 +117,8 @@ func TestEtcdFaults(t *testing.T) {
 	}
 }
 
-// faulty is two servers whose etcd has a fault, and a session at the second one for each function
-// that needs one.
+// faulty is two servers whose etcd has a fault. The second one has a session for each function that
+// needs one.
 type faulty struct {
 	t               *testing.T
 	here, there     *served
@@ -175,7 +175,7 @@ func newFaulty(t *testing.T, database string, endpoints []string, more string) *
 // mostTime is the longest that a function may take on a busy machine.
 const mostTime = 30 * time.Second
 
-// check uses every function at once. TestStartWithoutEtcd has the start.
+// check uses every function at once, except start, which TestStartWithoutEtcd tests.
 func (f *faulty) check(want func(function string) bool) {
 	f.t.Helper()
 	type outcome struct {
@@ -241,7 +241,7 @@ func (f *faulty) sessionToken() error {
 
 func (f *faulty) sessions() error {
 	list, unanswered, err := f.here.operator().Sessions(f.t.Context(), "", "")
-	if err == nil && (len(unanswered) > 0 || len(list) < 2) { // one was killed
+	if err == nil && (len(unanswered) > 0 || len(list) < 2) { // one session was killed
 		err = fmt.Errorf("%d sessions, and %v have not answered", len(list), unanswered)
 	}
 	return err

@@ -49,7 +49,7 @@ func TestRootCommandEnds(t *testing.T) {
 		if err := unix.Kill(child, 0); err != nil {
 			return errors.Is(err, unix.ESRCH)
 		}
-		state, err := os.ReadFile("/proc/" + strconv.Itoa(child) + "/stat") // it may wait for its parent, which is not this process
+		state, err := os.ReadFile("/proc/" + strconv.Itoa(child) + "/stat") // it may be a zombie, because this process is not its parent
 		return err == nil && strings.Contains(string(state), ") Z ")
 	})
 }

@@ -105,7 +105,7 @@ func (c *ssoClient) waiting(code *string) (stop func()) {
 	return func() { close(done); ended.Wait() }
 }
 
-// see opens the page of a device as a person, until it shows what asks.
+// see opens the page for devices as a person, and returns when the page shows the device.
 func (c *ssoClient) see(person string, begun *ssooidc.StartDeviceAuthorizationOutput) *browser {
 	c.site.t.Helper()
 	defer c.waiting(begun.DeviceCode)()
@@ -130,7 +130,7 @@ func (c *ssoClient) signIn(person string) *ssooidc.CreateTokenOutput {
 	return out
 }
 
-// collect polls until there is another answer than that of a device that asks too often.
+// collect polls until it gets another answer than that it polls too often.
 func (c *ssoClient) collect(code *string) (*ssooidc.CreateTokenOutput, error) {
 	for {
 		out, err := c.poll(code)
@@ -174,7 +174,7 @@ func (c *ssoClient) keys(token *string, account, role string) (arn string, left 
 
 const account = "123456789012"
 
-// TestSSODevice is the way of `aws sso login --use-device-code`, and of the SDKs afterwards.
+// TestSSODevice does what `aws sso login --use-device-code` does, and then what the SDKs do.
 func TestSSODevice(t *testing.T) {
 	s := newSignInSite(t)
 	c := s.ssoClient(s.api, accountAccess)
@@ -261,7 +261,7 @@ func TestSSODevice(t *testing.T) {
 }
 
 // TestSSOBeforeRefreshTokens: a client without scopes, as profiles without an sso-session make it,
-// gets one token for the whole sign-in. It types the code.
+// gets one token for the whole sign-in. The person types the code.
 func TestSSOBeforeRefreshTokens(t *testing.T) {
 	s := newSignInSite(t)
 	c := s.ssoClient(s.api)
@@ -301,8 +301,8 @@ func TestSSOBeforeRefreshTokens(t *testing.T) {
 	}
 }
 
-// TestSSODenied: a person who denies, and one for whom no IAM role is open, give the device
-// nothing. A code that no one answers expires.
+// TestSSODenied: the device gets nothing if the person denies, or if no IAM role is open to them. A
+// code that is not answered expires.
 func TestSSODenied(t *testing.T) {
 	s := newSignInSite(t)
 	c := s.ssoClient(s.api, accountAccess)
@@ -314,7 +314,7 @@ func TestSSODenied(t *testing.T) {
 		t.Errorf("after Deny: %d %s", b.status, b.page)
 	}
 	b.page = first
-	b.send("answer", "allow") // the page of before, with the back button
+	b.send("answer", "allow") // the previous page, as with the back button
 	if b.status != http.StatusConflict {
 		t.Errorf("Allow after Deny: %d %s", b.status, b.page)
 	}
@@ -480,12 +480,12 @@ func TestDevicePageForgeries(t *testing.T) {
 	bob.open(s.api + "/device")
 	bob.send("person", "2")
 	entry := bob.page
-	bob.page = asked // of Ana's browser
+	bob.page = asked // the page of Ana's browser
 	bob.send("answer", "allow")
 	if bob.status != http.StatusBadRequest {
 		t.Errorf("the form of another browser: %d %s", bob.status, bob.page)
 	}
-	// A form of ours that is about no device, sent as the answer.
+	// One of our forms that is not about a device, sent as the answer.
 	bob.page = strings.Replace(entry, `action="/sign-in/device"`, `action="/sign-in/device/answer"`, 1)
 	bob.send("answer", "allow")
 	if bob.status != http.StatusBadRequest {
@@ -498,7 +498,7 @@ func TestDevicePageForgeries(t *testing.T) {
 	limited := false
 	for i := 0; i < 20 && !limited; i++ {
 		bob.page = entry
-		// A code that a device shows is found at once, so this costs no time.
+		// A code that a device shows is found at once, so this takes no time.
 		bob.send("user_code", *begun.UserCode)
 		limited = bob.status == http.StatusTooManyRequests
 	}
@@ -519,8 +519,8 @@ func TestDevicePageForgeries(t *testing.T) {
 	}
 }
 
-// TestRevocationEndsSSO: a revocation of one role session of a person ends the sign-in for all of
-// their IAM roles, and no one else's. A changed trust policy counts at the next call.
+// TestRevocationEndsSSO: a revocation of one role session of a person ends their sign-in for all
+// IAM roles, and no one else's. A changed trust policy is in force at the next call.
 func TestRevocationEndsSSO(t *testing.T) {
 	s := newSignInSite(t)
 	c, b := s.ssoClient(s.api, accountAccess), s.ssoClient(s.api, accountAccess)
@@ -570,8 +570,8 @@ func TestRevocationEndsSSO(t *testing.T) {
 	}
 }
 
-// TestSSOOverServers: the device asks one server, the browser another. Of many requests with one
-// device code, at both servers, one gets tokens, and a logout at one counts at the other.
+// TestSSOOverServers: the device uses one server, the browser another. Many requests with one
+// device code, at both servers, get tokens once. A logout at one server is in force at the other.
 func TestSSOOverServers(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	s := newSignInSiteWith(t, fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\n", etcd.URL))

@@ -12,13 +12,13 @@ import (
 	"github.com/daypass/daypass/internal/seats"
 )
 
-// leaseLifetime is how long the servers count the sessions of one that is gone, and leave the clusters
-// to it that it swept. A logon takes less, so that one that was frozen in the middle does not end in
-// a session that the others no longer count.
+// leaseLifetime is how long the other servers still count the sessions of a server that is gone,
+// and do not sweep its clusters. A logon takes less, so that a logon that was frozen in the middle
+// does not become a session that the others no longer count.
 const leaseLifetime = 10 * time.Second
 
-// together is what this server settles with the others while it runs. The zero value is that of a
-// server alone.
+// together is what this server shares with the others while it runs. The zero value is for a server
+// alone.
 type together struct {
 	seats *seats.Seats
 	turns *reaper.Turns
@@ -63,7 +63,7 @@ func (s *service) limitOverAll(p seats.Place) int {
 	return found.MaxSessionsPerUser
 }
 
-// everywhere returns what counts the sessions of all servers for the gateway.
+// everywhere returns the count of the sessions of all servers, for the gateway. nil: there is none.
 func (t together) everywhere() gateway.Everywhere {
 	if t.seats == nil {
 		return nil
@@ -71,7 +71,7 @@ func (t together) everywhere() gateway.Everywhere {
 	return bothSeats{t.seats}
 }
 
-// bothSeats gives a session a seat in its cluster and one as its user's.
+// bothSeats takes two seats for each session: one in its cluster and one as its user's.
 type bothSeats struct{ seats *seats.Seats }
 
 // Take implements gateway.Everywhere.

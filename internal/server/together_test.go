@@ -31,9 +31,9 @@ func (s *served) limit(text string) {
 	}
 }
 
-// TestLimitsOverAllServers: two servers hold a limit together. A stampede of logons at both never has
-// more sessions, whatever ends or is refused meanwhile; afterwards all places are free. While etcd is
-// away nothing is admitted, and sessions that go through an outage are still counted.
+// TestLimitsOverAllServers: two servers hold a limit together. A stampede of logons at both never
+// leads to more sessions, whatever ends or is refused meanwhile; afterwards all seats are free.
+// While etcd is unavailable no logon is admitted, and sessions that survive the outage still count.
 func TestLimitsOverAllServers(t *testing.T) {
 	const limit = 5
 	etcd, database := etcdtest.Start(t), startDatabase(t)
@@ -59,7 +59,7 @@ func TestLimitsOverAllServers(t *testing.T) {
 					}
 					admitted.Add(1)
 					_, _ = conn.Exec(context.Background(), "SELECT pg_sleep(0.01)")
-					now.Add(-1) // before its place can be another's
+					now.Add(-1) // before another session can have its place
 					conn.Close(context.Background())
 				case errors.As(err, &said) && said.Code == "53300":
 					refused.Add(1)
@@ -79,7 +79,7 @@ func TestLimitsOverAllServers(t *testing.T) {
 		t.Errorf("%d sessions at a time, %d refused", most.Load(), refused.Load())
 	}
 
-	// All places can be had at one server, and then none at the other.
+	// One server can take all seats; the other then has none.
 	var open []*pgx.Conn
 	defer func() {
 		for _, conn := range open {
@@ -115,7 +115,7 @@ func TestLimitsOverAllServers(t *testing.T) {
 			t.Errorf("a session did not survive an outage of etcd: %v", err)
 		}
 	}
-	if err := all[1].stop(); err != nil { // ends the sessions there, of which there are all but one
+	if err := all[1].stop(); err != nil { // ends its sessions, which are all but one
 		t.Error(err)
 	}
 	pgtest.Eventually(t, "the places of a server that stopped", func() bool { return all[0].refusal(credential) == "" })

@@ -57,7 +57,7 @@ func buildBefore(t *testing.T) string {
 	return program
 }
 
-// startBefore starts a server of the release before, as newMember and start do one of this release.
+// startBefore starts a server of the release before, as newMember and start do for this release.
 func startBefore(t *testing.T, program, database, etcd, more string) *served {
 	t.Helper()
 	s := newMember(t, database, etcd, more)
@@ -134,7 +134,7 @@ func TestReleaseBefore(t *testing.T) {
 	}
 	agree("after a rotation by the release before", before, after)
 
-	// A signing key is revoked; the server makes itself another one.
+	// After its signing key is revoked, the server makes itself another one.
 	bad := before.issue(before.now())
 	if _, err := keys.Revoke(t.Context(), signerOf(t, bad)); err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestReleaseBefore(t *testing.T) {
 	settled(t, keys)
 	agree("after a key was revoked", before, after)
 
-	// The upgrade goes back: a server of the release before reads what this one has written.
+	// The upgrade is undone: a server of the release before reads what this one has written.
 	if err := before.stop(); err != nil {
 		t.Errorf("the release before: %v\n%s", err, before.log)
 	}

@@ -119,7 +119,7 @@ func (e *exchange) askProvider(ask func() error) (ok bool) {
 	return false
 }
 
-// callback is where the provider sends the browser back to.
+// callback serves the address to which the provider sends the browser back.
 func (e *exchange) callback() {
 	values, err := url.ParseQuery(e.r.URL.RawQuery)
 	if err != nil || len(e.r.URL.RawQuery) > 32<<10 {

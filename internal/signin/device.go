@@ -20,15 +20,15 @@ import (
 //	device    sends  POST /token                  the device code, again and again
 //	browser   opens  GET /device                  and goes to the provider, as with every sign-in
 //	browser   sends  POST /sign-in/device         the user code, by a person who has signed in
-//	we        show what asks: its name, its address, since when
+//	we        show the device                     its name, its address, when it began
 //	browser   sends  POST /sign-in/device/answer  allow or deny
 //	device    sends  POST /token                  once more: tokens
 //
-// The device code is sealed and holds all that is known of the device, so strangers store nothing
-// here. The two meet in one record of the registry, whose key is the user code. A person who has
-// signed in makes it; the device's next request puts in what asks; the person's answer follows.
-// Each step replaces the version that it has read, on whatever server, so the answer is for the
-// device that was shown, and the tokens are handed out once.
+// The device code is sealed and holds everything about the device, so strangers store nothing here.
+// Device and person meet in one record of the registry, whose key is the user code. It is made when
+// a person who has signed in sends the code; the device's next request adds the device; then the
+// person's answer is added. Each step replaces the version that it has read, on any server, so the
+// answer is for the device that was shown, and the tokens are handed out once.
 const (
 	pathDevice       = "/device"
 	pathDeviceLook   = "/sign-in/device"
@@ -36,12 +36,12 @@ const (
 )
 
 const (
-	// deviceLifetime is how long the code that a device shows is good for.
+	// deviceLifetime is how long the code that a device shows is valid.
 	deviceLifetime = 10 * time.Minute
 	// pollInterval is the pause that a device makes between requests.
 	pollInterval = 3 * time.Second
-	// lookPatience is how long a page waits for the device's next request, lookPause the pause
-	// between two looks.
+	// lookPatience is how long a page waits for the device's next request. lookPause is the pause
+	// between reads of the record.
 	lookPatience = 8 * time.Second
 	lookPause    = 200 * time.Millisecond
 )
@@ -50,7 +50,8 @@ const (
 // beginning.
 var perDevice = throttle.Limit{Rate: 1, Burst: 4}
 
-// perTyping limits the user codes that one person looks up: guesses, and records in the registry.
+// perTyping limits the user codes that one person looks up. It bounds guesses, and records in the
+// registry.
 var perTyping = throttle.Limit{Rate: 1.0 / 30, Burst: 10}
 
 // userLetters are the letters of user codes: no vowels, so that no words come out (RFC 8628,
@@ -98,7 +99,7 @@ func typed(text string) string {
 	return code
 }
 
-// deviceCode is what a device sends until it is answered.
+// deviceCode is the content of the code that a device sends until it gets an answer.
 type deviceCode struct {
 	ID       []byte `cbor:"1,keyasint"`
 	UserCode string `cbor:"2,keyasint"`
@@ -272,7 +273,7 @@ func (e *exchange) lookUp() {
 	e.meet(given, who)
 }
 
-// askForCode shows the form for the code. unknown is a code that no device has, if any.
+// askForCode shows the form for the code. unknown, if not empty, is a code that no device has.
 func (e *exchange) askForCode(given *consent, who *sts.Person, unknown string) {
 	given.Device, given.Request.UserCode = nil, ""
 	sealed, err := seal(e.keyring, e.now, forDevice, given)
@@ -294,7 +295,7 @@ func clipped(text string) string {
 	return text
 }
 
-// meet waits for the device that shows the user code, and shows what asks.
+// meet waits for the device that shows the user code, and shows the device to the person.
 func (e *exchange) meet(given *consent, who *sts.Person) {
 	roles, _, ok := e.openRoles(who)
 	if !ok {
@@ -335,8 +336,8 @@ func (e *exchange) meet(given *consent, who *sts.Person) {
 	e.show(http.StatusOK, "allow", page)
 }
 
-// waitForDevice makes the record for a user code and waits for the device to put itself in. It
-// returns nil if there is none in time, or if it was answered before.
+// waitForDevice makes the record for a user code and waits until the device has added itself. It
+// returns nil if no device does so in time, or if the request was answered before.
 func (e *exchange) waitForDevice(code string) (*deviceCode, error) {
 	defer e.config.Authority.Attend(e.r)()
 	if !e.lookers.Enter(e.r.Context()) {

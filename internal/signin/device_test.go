@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzUserCode: whatever a person types, what is looked up is a user code, and however they write
-// a user code, it is found.
+// FuzzUserCode: only well-formed user codes are looked up, and a user code is found however a
+// person writes it.
 func FuzzUserCode(f *testing.F) {
 	f.Add("BCDF-GHJK")
 	f.Add(" bcdf ghjk\t")
@@ -77,7 +77,7 @@ func FuzzClientRequest(f *testing.F) {
 	})
 }
 
-// What a client calls itself cannot pass for words of the page.
+// TestNamesOfClients: the name that a client gives itself cannot be mistaken for text of the page.
 func TestNamesOfClients(t *testing.T) {
 	for name, want := range map[string]string{
 		"botocore-client-work":    "botocore-client-work",

@@ -162,8 +162,8 @@ func TestOneAddressDoesNotTakeTheProvider(t *testing.T) {
 	close(release)
 }
 
-// TestProviderThatHangs: a provider that takes connections and never answers holds no step of a
-// sign-in for long, and the page says that it is the provider.
+// TestProviderThatHangs: a provider that takes connections and never answers delays no step of a
+// sign-in for long, and the page says that the provider is the cause.
 func TestProviderThatHangs(t *testing.T) {
 	silent := make(chan bool)
 	s := newStand(t, func(http.ResponseWriter, *http.Request) { <-silent })

@@ -25,8 +25,8 @@ const bearerHeader = "X-Amz-Sso_bearer_token"
 // maxPage is how many entries a list has at most, and by default.
 const maxPage = 100
 
-// portalError answers with an error of the portal's model. It has none for a person who may not
-// have an IAM role; AWS answers ForbiddenException.
+// portalError answers with an error of the portal's model. The model has none for a person who may
+// not have an IAM role; there AWS answers ForbiddenException.
 func (e *exchange) portalError(status int, message string) {
 	exception := "InvalidRequestException"
 	switch {
@@ -103,8 +103,8 @@ func (e *exchange) portalRefusal(err error) {
 	}
 }
 
-// query returns the parameters of the request, if each is there once and those in required are
-// there. Otherwise it has already answered.
+// query returns the parameters of the request, if none is repeated and all of required are present.
+// Otherwise it has already answered.
 func (e *exchange) query(required ...string) (url.Values, bool) {
 	values, err := url.ParseQuery(e.r.URL.RawQuery)
 	if err != nil {
@@ -243,9 +243,9 @@ func (e *exchange) writePage(name string, values url.Values, list []map[string]s
 	e.writeJSON(http.StatusOK, answer)
 }
 
-// logout is the operation Logout: it ends the sign-in, on all servers. Keys that were issued
-// before run to their end. An expired access token will do, because the refresh token that was
-// issued with it goes on.
+// logout is the operation Logout: it ends the sign-in, on all servers. Keys that were issued before
+// stay valid until they expire. An expired access token is accepted too, because the refresh token
+// that was issued with it may still work.
 func (e *exchange) logout() {
 	g, ok := e.accessToken()
 	if !ok {

@@ -14,16 +14,16 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// A session of the console is a cookie that the keyring has sealed. It holds the identity and
-// the chosen IAM role, and no access keys: a thief of the cookie has the console's pages, and
-// nothing to sign calls with. It ends
+// A session of the console is a cookie that the keyring has sealed. It holds the identity and the
+// chosen IAM role, and no access keys: a thief of the cookie can use the console's pages, and
+// cannot sign calls. It ends
 //
 //   - when sign_in.duration has passed since the sign-in;
 //   - when the browser has not used it for IdleLifetime;
 //   - when its principal or its own identifier is revoked, on all servers.
 
-// IdleLifetime is how long a console session lasts without a request. The registry remembers
-// the revocation of a session's identifier, which is what a sign-out is, for longer than that.
+// IdleLifetime is how long a console session lasts without a request. A sign-out revokes the
+// session's identifier, and the registry remembers that for longer.
 const IdleLifetime = time.Hour
 
 // renewAfter is the age from which a request renews the cookie.
@@ -86,7 +86,7 @@ func consolePage(path string) bool {
 	return ok && len(name) <= 32 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-") == ""
 }
 
-// retryAs sets the next step of a failed sign-in for what a request is for.
+// retryAs sets the advice that a failed sign-in shows, depending on what the request is for.
 func (e *exchange) retryAs(q *request) {
 	if q.Console != "" {
 		e.retry = openAgain
@@ -164,9 +164,9 @@ func partName(i int) string {
 	return cookieConsole + "-" + strconv.Itoa(i)
 }
 
-// Session returns the console session of a request, or nil if it has none that is in force as
-// far as the cookie tells. Whether it was revoked, and whether the IAM role is still open, is
-// for the Authority to decide. It renews the cookie from time to time.
+// Session returns the console session of a request's cookie, or nil if there is none or it has
+// expired. The Authority decides whether it was revoked, and whether the IAM role is still open.
+// Session renews the cookie from time to time.
 func (h *Handler) Session(w http.ResponseWriter, r *http.Request) *Session {
 	e := h.exchange(w, r)
 	if e == nil || !e.settings.Console {

@@ -24,10 +24,11 @@
 // A sign-in to the console begins at /sign-in/console and ends with a cookie instead of a code
 // (session.go).
 //
-// Between these steps only the used codes are stored, in the registry (device.go says what else
-// is when a device waits for a browser). All other state travels with the requests. The keyring seals it for its step, and it is bound to the
-// browser by a cookie, to the client by its challenge, and to the client's key by the key's
-// thumbprint. Authority decides who may have which IAM role.
+// Between these steps the registry stores only the used codes (device.go describes what else it
+// stores while a device waits for a browser). All other state travels with the requests. The
+// keyring seals it for its step, and it is bound to the browser by a cookie, to the client by its
+// challenge, and to the client's key by the key's thumbprint. Authority decides who may have
+// which IAM role.
 package signin
 
 import (
@@ -91,7 +92,7 @@ type Authority interface {
 	Source(r *http.Request) netip.Addr
 }
 
-// Assumption is what Authority.Assume is asked for.
+// Assumption is a request for keys, for Authority.Assume.
 type Assumption struct {
 	// Role and ID are the IAM role's name and id.
 	Role, ID string
@@ -103,7 +104,7 @@ type Assumption struct {
 	Portal bool
 }
 
-// Check is what Authority.SignedIn is asked for.
+// Check is a question for Authority.SignedIn.
 type Check struct {
 	Event string // the operation
 	// ClientName and GrantType are for the record. Without a GrantType, only a refusal is
@@ -130,7 +131,7 @@ const (
 	Unavailable                    // for now
 )
 
-// Config is what a Handler needs. All of it is required.
+// Config configures a Handler. All fields are required.
 type Config struct {
 	// Settings returns the settings in force, or nil if sign-in is not configured. It is called
 	// once for each request.

@@ -30,7 +30,7 @@ const (
 )
 
 const (
-	// registrationLifetime is how long the keys that sealed a registration are kept at least
+	// registrationLifetime is the least time for which the keys that sealed a registration are kept
 	// after a rotation. Clients keep registrations for that long too.
 	registrationLifetime = keyring.SessionLifetime
 
@@ -176,8 +176,8 @@ func (e *exchange) register() {
 	e.oidcError(serverProblem("Registering has failed because of an internal error.", err))
 }
 
-// printable returns a name from a stranger for a page: short, and of letters, digits and few signs,
-// so that it cannot pass for words of ours.
+// printable returns a stranger's name as a page may show it: short, and with letters, digits and a
+// few signs only, so that it cannot be mistaken for our own text.
 func printable(name string) string {
 	kept := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
@@ -240,8 +240,8 @@ func (e *exchange) clientCode(given *consent) (string, error) {
 		Redirect: q.Redirect, Challenge: q.Challenge, NotAfter: e.now.Add(codeLifetime).Unix()})
 }
 
-// grant is an access token or a refresh token. The access token has no client in it: whoever has
-// it can use it, as with all clients of AWS's portal.
+// grant is an access token or a refresh token. An access token names no client: anyone who has it
+// can use it, as at AWS's portal.
 type grant struct {
 	ID       []byte   `cbor:"1,keyasint"` // of the sign-in
 	Identity identity `cbor:"2,keyasint"`

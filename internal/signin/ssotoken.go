@@ -10,8 +10,7 @@ import (
 	"github.com/daypass/daypass/internal/sts"
 )
 
-// accessLifetime is how long an access token is used without asking again whether the sign-in
-// goes on.
+// accessLifetime is how long an access token is valid before the client has to refresh it.
 const accessLifetime = time.Hour
 
 const signInAgain = "Sign in again."
@@ -98,7 +97,7 @@ func (e *exchange) renewAccess(client *registration, in *createTokenRequest) (ma
 	return e.grantAccess(client, &g, in.GrantType)
 }
 
-// grantAccess makes the tokens of a sign-in, if it goes on.
+// grantAccess makes the tokens of a sign-in, if it has not ended.
 func (e *exchange) grantAccess(client *registration, g *grant, grantType string) (map[string]any, *oidcProblem) {
 	if _, ended, err := e.signedIn(g, Check{"CreateToken", client.Name, grantType}); ended != nil || err != nil {
 		var refusal *Refusal
