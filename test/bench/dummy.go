@@ -12,8 +12,8 @@ import (
 
 // dummy stands in for the processes of thousands of idle sessions, which would take more memory
 // than everything that is measured. It passes the administrative login's connections on to a real
-// server, and is itself the server of every session: it lets the session role in, and answers
-// queries with nothing.
+// server. For every session it plays the server itself: it accepts the session role, and gives
+// empty answers to queries.
 type dummy struct {
 	listener net.Listener
 	server   string // host:port of the real one
@@ -78,8 +78,8 @@ func (d *dummy) serve(conn net.Conn) {
 	_, _ = io.Copy(conn, server)
 }
 
-// session is a session without a process. It answers who it works as, which the gateway asks its
-// first session, and every other query with nothing.
+// session plays the server of one session, without a process. The gateway asks its first session
+// for the current user, and gets an answer; every other query gets an empty one.
 func (d *dummy) session(conn net.Conn, user string) {
 	n := d.number.Add(1)
 	var greeting []byte

@@ -20,9 +20,8 @@ import (
 	"github.com/daypass/daypass/internal/postgres"
 )
 
-// growth holds the costs of one unit of work where there is one of everything, and where there are
-// many. Costs are CPU time, which others on the machine disturb less than they disturb the time that
-// passes.
+// growth holds the costs of one unit of work, with one of everything and with many. Costs are CPU
+// time, because other programs on the machine disturb it less than the time that passes.
 type growth struct {
 	major  int // of PostgreSQL
 	tables []*growthTable
@@ -60,7 +59,7 @@ func (row *growthRow) spent() growthCost {
 
 type growthCost struct{ daypass, database time.Duration } // for one unit
 
-// idleCost is what a server uses that no one uses.
+// idleCost is what a server costs while it is not used.
 type idleCost struct {
 	name              string
 	daypass, database time.Duration // in a second
@@ -69,7 +68,7 @@ type idleCost struct {
 	on                *database
 }
 
-// names of rows
+// The names of rows.
 const (
 	another     = "the same, another process"
 	withIdle    = "5 000 idle sessions"
@@ -138,9 +137,9 @@ func (s *stack) growth(ctx context.Context, o options) (*growth, error) {
 // endedWithin is the time in which the gateway looks after the role of an ended session.
 const endedWithin = 1500 * time.Millisecond
 
-// measure runs all rows in each round, every second round in reverse, so that a machine that
-// gets slower or faster affects all alike.
-// What a server and its PostgreSQL use without work in the same time is not counted.
+// measure runs all rows in each round, in reverse every second round, so that a machine that gets
+// slower or faster affects all alike. It subtracts what a server and its PostgreSQL use in the same
+// time without work.
 func (t *growthTable) measure(ctx context.Context, rounds int, idle []idleCost) error {
 	for round := range rounds + 1 { // the first one warms up
 		order := slices.Clone(t.rows)
@@ -164,7 +163,7 @@ func (t *growthTable) measure(ctx context.Context, rounds int, idle []idleCost) 
 	return ctx.Err()
 }
 
-// without returns what the row's server and database use in that time without work.
+// without returns what the row's server and database use without work in the time d.
 func (row *growthRow) without(idle []idleCost, d time.Duration) (c growthCost) {
 	for _, one := range idle {
 		if row.server != nil && one.server == row.server {
@@ -223,7 +222,7 @@ func (t *growthTable) print() {
 	fmt.Printf("\n%s", out.String())
 }
 
-// shared runs units of work, some at a time. start makes the function that does one.
+// shared runs units of work, a few at a time. start makes the function that does one.
 func shared(ctx context.Context, units int, start func() (work func() error, end func(), err error)) error {
 	var done atomic.Int64
 	errs := make([]error, 4)
@@ -387,10 +386,10 @@ func (s *stack) sweeps(spent map[*database]func() time.Duration) (*growthTable, 
 	return t, nil
 }
 
-// idleFor is how long the servers are watched that no one uses: several sweeps of each cluster.
+// idleFor is how long the unused servers are watched: several sweeps of each cluster.
 const idleFor = time.Minute
 
-// idleCosts measures what servers use that no one uses.
+// idleCosts measures what servers cost while they are not used.
 func (s *stack) idleCosts(ctx context.Context, spent map[*database]func() time.Duration) []idleCost {
 	list := []struct {
 		name string

@@ -132,15 +132,15 @@ func (g *grown) hold(n int) error {
 	return errors.Join(errs...)
 }
 
-// fill makes users and their session roles, which have not been used for an hour: the state of most
-// of them in a database where everybody logs on some time of the day.
+// fill makes users and their session roles, which have not been used for an hour: the usual state
+// of most of them in a database where everyone logs on once a day.
 func (d *database) fill(ctx context.Context, n int) error {
 	made, err := d.sessionRoles(ctx)
 	if err != nil {
 		return err
 	}
-	// A superuser makes them, and what the administrative login would have had as their creator:
-	// from PostgreSQL 16 on, roles that a plain login makes cost the more the more it has made.
+	// A superuser makes them and grants what the administrative login would have as their creator:
+	// from PostgreSQL 16 on, making a role costs a plain login more the more roles it has made.
 	grant := ""
 	if d.server.Installation().Major >= 16 {
 		grant = `EXECUTE format('GRANT %1$I, %2$I TO daypass WITH ADMIN OPTION, INHERIT FALSE, SET FALSE', 'crowd'||i, 'IAM:crowd'||i);`
@@ -207,7 +207,7 @@ func (d *database) admin() (*pgx.ConnConfig, error) {
 	return config, err
 }
 
-// pauseFor waits until what follows a burst of logons is over: the gateway looks after the roles of
+// pauseFor waits for the work that follows a burst of logons: the gateway looks after the roles of
 // ended sessions in the background.
 func pauseFor(ctx context.Context, d time.Duration) {
 	select {

@@ -30,8 +30,8 @@ type serverOptions struct {
 	user string // that the server logs on as: each server has its own password for a session role
 	// prewarm is how many sessions of the cluster bench may be started ahead.
 	prewarm int
-	// answering is set if the other clusters answer, as they are the same server. Otherwise they
-	// answer nothing.
+	// answering is set if the other clusters answer, because they are the same PostgreSQL server.
+	// Otherwise they do not answer.
 	answering bool
 	dummy     string // host:port of the server of one more cluster, dummyCluster; empty: none
 }

@@ -138,7 +138,7 @@ func (s *Server) Forget() {
 	}
 }
 
-// Full makes the cluster refuse writes as one that has used up its space does, or ends that.
+// Full makes the cluster refuse writes, as it does when its space is used up, or ends that.
 func (s *Server) Full(full bool) {
 	s.t.Helper()
 	action := etcdserverpb.AlarmRequest_DEACTIVATE
@@ -152,8 +152,8 @@ func (s *Server) Full(full bool) {
 	}
 }
 
-// Users makes the cluster ask who it is talking to. The user may read and write under prefix, as
-// long as Grant does not take that away.
+// Users turns authentication on. The user may read and write under prefix, unless Grant takes that
+// away.
 func (s *Server) Users(user, password, prefix string) {
 	s.t.Helper()
 	s.admin = s.Client()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Line is a way to a server that tests can make slow, stall or cut. Safe for concurrent use.
+// Line is a connection to a server that tests can slow down, stall or cut. Safe for concurrent use.
 type Line struct {
 	URL  string // for clients
 	Host string // the URL without its scheme
@@ -35,15 +35,15 @@ func NewLine(t testing.TB, host string) *Line {
 	return l
 }
 
-// Delay makes everything that the server sends arrive later, in its order.
+// Delay makes everything that the server sends arrive later, in the same order.
 func (l *Line) Delay(by time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delay = by
 }
 
-// Stall stops everything on its way, in both directions: nothing is lost, and neither side gets an
-// error. A stalled line that is not stalled any more delivers it.
+// Stall holds back everything, in both directions: nothing is lost, and neither side gets an error.
+// Stall(false) delivers what was held back.
 func (l *Line) Stall(stalled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,7 +93,7 @@ func (l *Line) listen(address string) {
 	}()
 }
 
-// piece is what has to arrive at a time.
+// piece is data that has to arrive at a given time.
 type piece struct {
 	data []byte
 	at   time.Time

@@ -26,7 +26,7 @@ type still struct {
 	resident    int64
 }
 
-// held counts the descriptors without the administrative connections. Up to three of these are kept
+// held counts the descriptors without the administrative connections. Up to three of those are kept
 // for the next logons.
 func (s *still) held() int { return sum(s.descriptors) - s.standing }
 

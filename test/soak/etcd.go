@@ -32,9 +32,9 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// The three members of etcd are processes of this program, so that they can be killed. They speak
-// TLS with one another and with clients, ask clients for certificates, and know two users: root,
-// and daypass, which has its prefix alone.
+// The three members of etcd are processes of this program, so that they can be killed. They use TLS
+// with one another and with clients, and require client certificates. They have two users: root,
+// and daypass, which may use only its own prefix.
 
 const (
 	members    = 3
@@ -292,7 +292,7 @@ func (e *etcd) save(ctx context.Context, file string) error {
 	return nil
 }
 
-// restore kills all members, and starts them again with what a snapshot holds.
+// restore kills all members, and starts them again with the contents of a snapshot.
 func (e *etcd) restore(ctx context.Context, file string) error {
 	e.wiped++
 	for _, m := range e.members {

@@ -24,8 +24,8 @@ type lease struct {
 	member  bool
 }
 
-// landlord changes the rights and settings of a user while sessions of it are parked. The next
-// logon must see the change, and the parked sessions of the state before must end.
+// landlord changes the rights and settings of a user while the user's sessions are parked. The next
+// logon must see the change, and sessions that were parked before it must end.
 func (h *hostile) landlord(ctx context.Context, r *rand.Rand) {
 	state, built := lease{timeout: "0"}, false
 	for n := 1; pause(ctx, between(r, 500*time.Millisecond, 3*time.Second)); n++ {
@@ -45,7 +45,7 @@ func (h *hostile) landlord(ctx context.Context, r *rand.Rand) {
 		before := state
 		switch r.IntN(4) {
 		case 0:
-			state.timeout = fmt.Sprintf("%dms", 100000+n) // no value comes again
+			state.timeout = fmt.Sprintf("%dms", 100000+n) // each value is used once
 			if !h.change(ctx, fmt.Sprintf("alter role %s set lock_timeout = '%s'", leasedUser, state.timeout)) {
 				state = before
 				continue
@@ -66,7 +66,7 @@ func (h *hostile) landlord(ctx context.Context, r *rand.Rand) {
 		case 3:
 			role := pgx.Identifier{p.sessionRole()}.Sanitize()
 			if !h.change(ctx, "drop role "+role, "drop role "+leasedUser) {
-				continue // a session role with other groups, or one that is not there
+				continue // a session role with other groups, or one that does not exist
 			}
 			h.tenancies.change(leasedUser, time.Now())
 			state = lease{timeout: "0"}
@@ -75,7 +75,8 @@ func (h *hostile) landlord(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// change runs statements as a superuser, and waits until they are on the disk: PostgreSQL crashes.
+// change runs statements as a superuser, and waits until they are on the disk, because faults crash
+// PostgreSQL.
 func (h *hostile) change(ctx context.Context, sql ...string) bool {
 	conn, err := h.stack.superuser(ctx, database)
 	if err != nil {
@@ -125,7 +126,7 @@ func (h *hostile) stay(ctx context.Context, who int, p *pass, want lease) bool {
 	return ok
 }
 
-// suspend takes the right to log on away for as long as parked sessions may survive that.
+// suspend takes away the right to log on, until parked sessions must have ended because of that.
 func (h *hostile) suspend(ctx context.Context, who int, p *pass) {
 	if !h.change(ctx, "alter role "+leasedUser+" nologin") {
 		return

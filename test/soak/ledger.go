@@ -15,7 +15,7 @@ type class uint8
 const (
 	classCall    class = 1 << iota // a call of the API
 	classLogon                     // opening a session
-	classSession                   // work in a session that is logged on; of several servers: to the first one
+	classSession                   // work in a session that is logged on; with several servers: at the first one
 )
 
 func (c class) String() string {
@@ -37,7 +37,7 @@ type excuse struct {
 	classes    class
 	grace      time.Duration // for work that begins after the end
 	begin, end time.Time     // zero end: not over
-	concerns   class         // of several servers: the sessions of those that the fault is about
+	concerns   class         // with several servers: the sessions of the servers that the fault affects
 
 	failures  int
 	late      time.Duration // how long after the end the last failed work began

@@ -92,7 +92,7 @@ type beginning struct {
 	source *source
 }
 
-// compare reads the audit logs of all servers as one, and the logs.
+// compare reads the audit logs of all servers as one, and the servers' own logs.
 func (l *load) compare(sources ...source) (*records, error) {
 	r := &records{}
 	finder := newFinder(l.issuer.secrets)

@@ -85,8 +85,8 @@ func (h *hostile) findNamed(ctx context.Context, operator *client.Client, p *pas
 	return seen
 }
 
-// ask is findNamed. answered is false if the call failed: while daypass drains, it refuses calls and
-// sessions go on.
+// ask does what findNamed does. answered is false if the call failed: while daypass drains, it
+// refuses calls, and sessions continue.
 func (h *hostile) ask(ctx context.Context, operator *client.Client, p *pass, name string) (seen *client.Session, answered bool) {
 	begin := time.Now()
 	list, _, err := operator.Sessions(ctx, cluster, p.user)

@@ -85,7 +85,7 @@ func (g *gate) gone(s *session) {
 	}
 }
 
-// forget leaves a session out of those that have to be listed: it is about to be ended.
+// forget removes a session that is about to be ended from those that have to be listed.
 func (g *gate) forget(s *session) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

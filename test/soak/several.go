@@ -27,17 +27,18 @@ import (
 )
 
 // With -servers, three servers and an etcd of three members are one service behind a TCP balancer.
-// Clients do what clients of a balanced service do: they try again. So nothing excuses a logon or a
-// call that fails for longer than the bounds below, except that etcd itself is away. Work in a
-// session may fail only when the session's own server was killed or told to end it.
+// Clients of a balanced service try again, and so do clients here. So no fault excuses a logon or a
+// call that fails for longer than the bounds below, except an outage of etcd itself. Work in a
+// session may fail only if the session's own server was killed or was asked to end it.
 
 const (
 	serverCount = 3
-	// within is how long a client may have to go on trying, at most.
+	// within is the longest time for which a client may have to keep trying.
 	within = 10 * time.Second
 	// tryPatience is how long a client waits for one attempt, as connect_timeout=4 does.
 	tryPatience = 4 * time.Second
-	// shutdownDelay is how long a server that stops goes on taking logons, for the balancer.
+	// shutdownDelay is how long a server that is stopping still accepts logons, until the balancer
+	// has noticed.
 	shutdownDelay = 3 * time.Second
 	// sessionTotal is session_limits.total of the cluster.
 	sessionTotal = 90 * time.Second
@@ -55,10 +56,10 @@ type several struct {
 	calls    *proxy // the balancer of the API; that of the gateway is stack.front
 	servers  [serverCount]*server
 	control  control
-	binaries [2]string // of a rolling upgrade: the one before and the one after
+	binaries [2]string // the versions before and after a rolling upgrade
 	releases map[string]string
 
-	// restoring is held for reading by those whose revocations a restore of etcd would lose.
+	// restoring is held for reading during a revocation, which a restore of etcd would lose.
 	restoring sync.RWMutex
 
 	mu      sync.Mutex           // guards the fields below
@@ -303,7 +304,7 @@ func (s *server) healthy(ctx context.Context) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// check keeps the balancer's view of a server until ctx ends.
+// check updates whether the balancer uses a server, until ctx ends.
 func (s *server) check(ctx context.Context) {
 	failed := 0
 	for pause(ctx, checkInterval) {
@@ -324,7 +325,7 @@ func (v *several) classOf(client net.Addr) class {
 			return s.class()
 		}
 	}
-	return classSession // a logon that was over at once
+	return classSession // a logon whose connection has already ended
 }
 
 // operate runs a command of the operator.

@@ -18,9 +18,8 @@ import (
 	"github.com/daypass/daypass/internal/client"
 )
 
-// trouble is one kind of fault of several servers. There are two series of faults at the same time,
-// one of the servers and one of etcd and the keys, so that one server and one member may be gone
-// together.
+// trouble is one kind of fault of several servers. Two series of faults run at the same time, one
+// of the servers and one of etcd and the keys, so a server and a member can be down together.
 type trouble struct {
 	name   string
 	weight int
@@ -110,7 +109,7 @@ func (v *several) killServer(ctx context.Context, r *rand.Rand) error {
 	return err
 }
 
-// freezeServer stops a server's process for up to longer than its announcement is believed.
+// freezeServer stops a server's process, sometimes for longer than its announcement counts.
 func (v *several) freezeServer(ctx context.Context, r *rand.Rand) error {
 	s := v.any(r)
 	return v.during("a server frozen", s.class(), 0, func() error {
@@ -180,7 +179,8 @@ func (v *several) cutServer(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// slowServer makes the way to etcd slow, within what the documentation asks for. No one may fail.
+// slowServer delays a server's traffic to etcd, within the limits in the documentation. No client
+// may fail because of it.
 func (v *several) slowServer(ctx context.Context, r *rand.Rand) error {
 	s := v.any(r)
 	return v.during("the way to etcd slow", s.class(), 0, func() error {
@@ -195,7 +195,7 @@ func (v *several) slowServer(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// replaceProcess stops a server in order, and starts it with a binary.
+// replaceProcess stops a server in order, and starts it with the given binary.
 func (v *several) replaceProcess(ctx context.Context, r *rand.Rand, kind string, s *server, binary string) error {
 	limit := v.ledger.open(kind, s.class(), time.Second, time.Now().Add(shutdownDelay+drain-200*time.Millisecond))
 	err := v.during(kind, s.class(), 0, func() error {
@@ -217,7 +217,7 @@ func (v *several) restartServer(ctx context.Context, r *rand.Rand) error {
 	return v.replaceProcess(ctx, r, "a server stopped and started", s, s.binary)
 }
 
-// upgrade replaces one server after the other, by the binary that they do not run.
+// upgrade replaces one server after the other with the binary that they do not run.
 func (v *several) upgrade(ctx context.Context, r *rand.Rand) error {
 	next := v.binaries[0]
 	if v.servers[0].binary == v.binaries[0] {
@@ -285,8 +285,8 @@ func (v *several) loseMajority(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// restoreEtcd restores a snapshot that is some seconds old, and in between keys are rotated. No one
-// revokes anything meanwhile: that would be lost, as the documentation says.
+// restoreEtcd restores a snapshot that is some seconds old, and sometimes rotates keys before that.
+// Meanwhile nothing is revoked: the revocation would be lost, as the documentation says.
 func (v *several) restoreEtcd(ctx context.Context, r *rand.Rand) error {
 	v.restoring.Lock()
 	defer v.restoring.Unlock()
@@ -304,7 +304,7 @@ func (v *several) restoreEtcd(ctx context.Context, r *rand.Rand) error {
 	})
 }
 
-// rotate rotates the keys of all servers. A server that is dead or cut off may hold that up.
+// rotate rotates the keys of all servers. A server that is dead or cut off may delay that.
 func (v *several) rotate(ctx context.Context, r *rand.Rand) error {
 	args := []string{"keys", "rotate"}
 	if r.IntN(3) == 0 {
@@ -410,8 +410,8 @@ func (v *several) counter(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// lastRestore restores a snapshot that is older than a revocation, does what the documentation says
-// to do then, and looks at what works.
+// lastRestore restores a snapshot that is older than a revocation, follows the documentation, and
+// checks what works.
 func (v *several) lastRestore(ctx context.Context) error {
 	file := v.stack.Path("last-snapshot")
 	if err := v.etcd.save(ctx, file); err != nil {
@@ -436,7 +436,7 @@ func (v *several) lastRestore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Keys are put back by the servers, so the credentials of before work.
+	// The servers put the keys back, so earlier credentials work.
 	if s := v.gate.logon(ctx, before, true, pgx.QueryExecModeExec); s != nil {
 		s.leave(false)
 	}

@@ -18,15 +18,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// control measures how slow the machine is: how long a logon at PostgreSQL takes that Daypass has
-// no part in. It is safe for concurrent use.
+// control measures how slow the machine is: how long a direct logon at PostgreSQL takes, without
+// Daypass. It is safe for concurrent use.
 type control struct {
 	mu      sync.Mutex
 	samples []sample
 }
 
-// slackFactor is how many times slower than a direct logon a logon by way of the balancer, the
-// gateway, etcd and the administrative connection may be.
+// slackFactor is how many times slower a logon through the balancer may be than a direct one. It
+// also needs the gateway, etcd and the administrative connection.
 const slackFactor = 10
 
 func (c *control) run(ctx context.Context, s *stack) {
@@ -44,7 +44,8 @@ func (c *control) run(ctx context.Context, s *stack) {
 	}
 }
 
-// slack is what a bound is longer by, for something that began at a time and is not over yet.
+// slack returns how much longer a bound is for something that began at the given time and has not
+// ended.
 func (c *control) slack(since time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,7 +77,7 @@ func (v *several) blocked(begin, end time.Time) bool {
 }
 
 // again repeats an attempt as a client does, until it succeeds, its answer is final, or its time is
-// over. While etcd is away the time does not run.
+// up. The time does not run during an outage of etcd.
 func (v *several) again(ctx context.Context, c class, once func(context.Context) error) error {
 	begin := time.Now()
 	base := begin
@@ -113,7 +114,7 @@ func (v *several) again(ctx context.Context, c class, once func(context.Context)
 	}
 }
 
-// outcome names how an attempt failed, and reports whether a client would take that for the final
+// outcome names how an attempt failed, and reports whether a client would take that as the final
 // answer.
 func outcome(err error) (how string, final bool) {
 	var said *pgconn.PgError
@@ -240,17 +241,17 @@ func (v *several) absent(begin, end time.Time) bool {
 	return slices.ContainsFunc(dead, func(kind string) bool { return v.ledger.active(kind, begin, end) })
 }
 
-// unheard reports whether a request to cancel may have been lost since a time: a server was dead, or
-// none was ready because etcd was away, so that the balancer had nowhere to send it. The balancer
-// needs a moment to notice either end of that.
+// unheard reports whether a request to cancel may have been lost since a time: a server was dead,
+// or none was ready because of an outage of etcd, so that the balancer could not forward the
+// request. It allows for the time that the balancer needs to notice the beginning and the end.
 func (v *several) unheard(since time.Time) bool {
 	const notice = 2 * (checkInterval + checkTimeout)
 	return v.absent(since.Add(-notice), time.Now()) || v.blocked(since.Add(-notice), time.Now())
 }
 
-// interrupter cancels queries by way of the balancer, which brings most of these requests to
-// another server than that of the session. Like a person it presses Ctrl-C again when nothing
-// happens, and the first has to do unless some server is dead.
+// interrupter cancels queries through the balancer, which sends most of these requests to a server
+// that does not have the session. Like a person it tries again when nothing happens, but the first
+// request has to work unless some server is dead.
 func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
 	const again = 2 * time.Second
 	for pause(ctx, between(r, 500*time.Millisecond, 3*time.Second)) {

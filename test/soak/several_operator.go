@@ -19,7 +19,7 @@ import (
 	"github.com/daypass/daypass/internal/client"
 )
 
-// operator returns a client that revokes and lists by way of the balancer.
+// operator returns a client that revokes and lists through the balancer.
 func (v *several) operator() (*client.Client, error) {
 	return client.New(client.Config{
 		Endpoint: "http://" + v.stack.API, Region: region, UserAgent: "soak",
@@ -28,7 +28,7 @@ func (v *several) operator() (*client.Client, error) {
 	})
 }
 
-// revocationSeen is when a revocation that was confirmed has to be in force everywhere.
+// revocationSeen is how soon after its confirmation a revocation has to be in force everywhere.
 const revocationSeen = 2 * time.Second
 
 // revoker revokes credentials, and tries them at each server.
@@ -108,7 +108,7 @@ func (v *several) mustEndSoon(ctx context.Context, s *session, since time.Time) 
 			return
 		}
 		if over {
-			return // it hangs, with its server, and pgx has given it up
+			return // it hangs because its server does, and pgx has given up
 		}
 		if v.troubled(s.class, base, time.Now()) || v.blocked(base, time.Now()) {
 			base = time.Now()

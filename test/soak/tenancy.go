@@ -13,7 +13,7 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 )
 
-// The soak's cluster parks sessions. An hour has many idle times and ages of these lengths.
+// The soak's cluster parks sessions, for short times, so that an hour has many of their ends.
 const (
 	parkedMax  = 40
 	parkedIdle = 12 * time.Second
@@ -21,7 +21,8 @@ const (
 )
 
 const (
-	// parkedSlack is how late a parked session may be found to be revoked or over.
+	// parkedSlack is how late it may be noticed that a parked session was revoked or that its time
+	// is up.
 	parkedSlack = time.Second
 	// parkedGone is how long the process of a parked session may survive the end of its time.
 	parkedGone = 6 * time.Second
@@ -54,12 +55,12 @@ type tenancy struct {
 	uses    []string  // the IDs of their credentials
 	begun   time.Time // the first logon
 	last    time.Time // the last logon
-	left    time.Time // the last client; zero: it has not
-	expires time.Time // the first of the credentials
+	left    time.Time // when the last client left; zero: it has not
+	expires time.Time // when the first of the credentials expires
 
 	disorderly bool      // the last client left in a way that forbids another use
-	revoked    time.Time // the first of the credentials; zero: none
-	changed    time.Time // the state of the session role, since the last logon; zero: it has not
+	revoked    time.Time // when the first of the credentials was revoked; zero: none
+	changed    time.Time // when the session role's state changed after the last logon; zero: it has not
 	judged     bool      // its survival was reported
 }
 
@@ -155,7 +156,7 @@ func (t *tenancies) revoke(credentialID string, now time.Time) {
 	}
 }
 
-// change registers that the session roles of a user, none of which is in use, are in another state.
+// change registers that the session roles of a user have changed. None of them is in use.
 func (t *tenancies) change(user string, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -172,8 +173,8 @@ type survivor struct {
 	text string
 }
 
-// overdue returns the processes that are alive although their time was over parkedGone ago, each
-// once, and forgets those that have ended.
+// overdue returns each process once that is still alive parkedGone after its time was up, and
+// forgets those that have ended.
 func (t *tenancies) overdue(now time.Time, alive func(process) bool) (list []survivor) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -206,8 +207,8 @@ func (t *tenancies) overdue(now time.Time, alive func(process) bool) (list []sur
 	return list
 }
 
-// compareTenants checks that the audit log has each of the tenants' logons once, and that it calls
-// as many of them parked as got a process that was used before.
+// compareTenants checks that the audit log has each of the tenants' logons once, and that it marks
+// as many of them as parked as got a process that was used before.
 func (l *load) compareTenants(r *records, byCredential map[string][]line) {
 	t := l.tenancies
 	for id, attempts := range t.attempts {

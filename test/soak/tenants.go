@@ -18,9 +18,9 @@ import (
 
 // Tenants log on with equal start-up parameters, so that they get each other's parked sessions if
 // they are the same principal with the same user and groups, and never otherwise. Their sessions
-// leave behind whatever a session can, and look for what the one before has left.
+// leave behind whatever a session can, and check for traces of the previous session.
 const (
-	tenants    = 2         // users tenant0 and tenant1, each of whom every principal may be
+	tenants    = 2         // users tenant0 and tenant1; every principal may log on as either
 	tenantName = "tenants" // their application_name
 )
 
@@ -121,7 +121,7 @@ func (l *load) move(ctx context.Context, who int, p *pass, secure bool) *tenant 
 	return s
 }
 
-// clean checks that nothing is left of the session before.
+// clean checks that nothing is left of the previous session.
 func (s *tenant) clean(ctx context.Context) bool {
 	return s.do(ctx, "sessions found clean", func(ctx context.Context) error {
 		var found string
@@ -164,7 +164,7 @@ var soiling = []string{
 	"listen soiled", "select pg_advisory_lock(pg_backend_pid())", "select pg_advisory_lock_shared(4711)", "select setseed(0.5)",
 }
 
-// soil leaves some of that behind.
+// soil leaves some of soiling behind.
 func (s *tenant) soil(ctx context.Context, r *rand.Rand) {
 	if r.IntN(5) == 0 {
 		return
