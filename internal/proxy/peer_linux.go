@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,13 +42,39 @@ func peerUser(conn net.Conn) (int, error) {
 		return int(peer.Uid), nil
 	case *net.TCPConn:
 		peer, us := conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort()
-		return tcpUser(peer, us)
+		user, err := tcpUser(peer, us)
+		if err == nil {
+			err = stillConnected(conn)
+		}
+		return user, err
 	}
 	return 0, fmt.Errorf("a connection of type %T", conn)
 }
 
-// tcpUser looks for the client's socket of an established connection. The pair of addresses
-// cannot be used by another connection while our end is open, so the row that is found is the
+// stillConnected returns an error if a connection was reset. Its pair of addresses is free then,
+// although our descriptor is open and what came before can be read: what was found for the pair
+// may be of another connection.
+func stillConnected(conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var info *unix.TCPInfo
+	var failed error
+	if err := raw.Control(func(fd uintptr) { info, failed = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO) }); err != nil {
+		return err
+	}
+	switch {
+	case failed != nil:
+		return fmt.Errorf("TCP_INFO: %w", failed)
+	case info.State == unix.BPF_TCP_CLOSE:
+		return errors.New("it was reset")
+	}
+	return nil
+}
+
+// tcpUser looks for the client's socket of an established connection. No other connection can use
+// the pair of addresses before ours was reset (stillConnected), so the row that is found is the
 // client's. A client may use an IPv6 socket for IPv4, as Java does.
 func tcpUser(peer, us netip.AddrPort) (int, error) {
 	for _, table := range []struct {

@@ -103,3 +103,44 @@ func FuzzFindSocket(f *testing.F) {
 		}
 	})
 }
+
+// TestPeerUserOfATakenPort: a client resets its connection, which frees its pair of addresses, and
+// another connection takes the pair before the first one is looked up. Its user is not that of
+// the first one, whose bytes may still be here to be read.
+func TestPeerUserOfATakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accept := func(from net.Addr) (client, conn net.Conn) {
+		t.Helper()
+		client, err := (&net.Dialer{LocalAddr: from}).Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		if conn, err = l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return client, conn
+	}
+	client, first := accept(nil)
+	if _, err := client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	from := client.LocalAddr()
+	_ = client.(*net.TCPConn).SetLinger(0)
+	client.Close()
+	_, second := accept(from)
+	if user, err := peerUser(first); err == nil {
+		t.Errorf("peerUser = %d for a connection that was reset", user)
+	}
+	if user, err := peerUser(second); err != nil || user != os.Getuid() {
+		t.Errorf("peerUser = %d, %v for the connection that took its place", user, err)
+	}
+	if _, err := first.Read(make([]byte, 5)); err != nil {
+		t.Logf("what was sent before the reset cannot be read here: %v", err)
+	}
+}
