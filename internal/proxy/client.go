@@ -11,6 +11,7 @@ import (
 
 	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/session"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // serve handles one connection of a client, from its first byte to its end.
@@ -19,16 +20,20 @@ func (p *Proxy) serve(o *port, conn net.Conn) {
 	m := o.to.Load()
 	log := p.log.With("to", m.Name)
 	if err := p.admit(conn); err != nil {
-		log.Warn("refused", "error", err)
+		if write, omitted := p.strangers.Next(throttle.Stranger{}, 0, time.Now()); write {
+			log.Warn("refused", "error", err, "omitted", omitted)
+		}
 		return
 	}
+	defer p.connections.Add(-1)
+	crowd := p.connections.Add(1)
 	_ = conn.SetDeadline(time.Now().Add(startTime))
 	in := pgwire.NewReader(conn)
 	version, params, err := p.greet(o, conn, in)
 	if err == nil && params == nil {
 		return // a cancel request
 	}
-	if err == nil && p.connections.Load() > maxConnections {
+	if err == nil && crowd > maxConnections {
 		err = refuse(pgwire.StateTooManyConnections, "daypass proxy has %d connections, which is its limit", maxConnections)
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,9 +75,111 @@ func stillConnected(conn *net.TCPConn) error {
 }
 
 // tcpUser looks for the client's socket of an established connection. No other connection can use
-// the pair of addresses before ours was reset (stillConnected), so the row that is found is the
-// client's. A client may use an IPv6 socket for IPv4, as Java does.
+// the pair of addresses before ours was reset (stillConnected), so the socket that is found is the
+// client's.
 func tcpUser(peer, us netip.AddrPort) (int, error) {
+	user, found, err := askDiag(peer, us)
+	if err == nil {
+		diagAnswers.Store(true)
+	}
+	switch {
+	case found:
+		return user, nil
+	case err != nil && !errors.Is(err, unix.ENOENT) || !diagAnswers.Load():
+		return searchTables(peer, us) // a kernel without sock_diag, or a sandbox
+	}
+	return 0, fmt.Errorf("the client's socket %s is not known: it is closed, or in another network namespace", peer)
+}
+
+// diagAnswers is set once askDiag has had an answer. Before, ENOENT can mean that the kernel has no
+// sock_diag.
+var diagAnswers atomic.Bool
+
+// askDiag asks for one socket by its addresses: sock_diag(7). The tables in /proc are as long as
+// the machine has connections, and any user can make many.
+func askDiag(peer, us netip.AddrPort) (user int, found bool, err error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return 0, false, err
+	}
+	defer unix.Close(fd)
+	// The kernel answers while the request is sent.
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
+		return 0, false, err
+	}
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := unix.Sendto(fd, diagRequest(peer, us), 0, kernel); err != nil {
+		return 0, false, err
+	}
+	answer := make([]byte, 1<<10)
+	n, from, err := unix.Recvfrom(fd, answer, 0)
+	if err != nil {
+		return 0, false, err
+	}
+	if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
+		return 0, false, errors.New("sock_diag: an answer that is not the kernel's")
+	}
+	return readDiag(answer[:n], peer, us)
+}
+
+const (
+	sockDiagByFamily = 20 // linux/sock_diag.h
+	diagRequestSize  = unix.SizeofNlMsghdr + 8 + diagIDSize
+	diagIDSize       = 48
+)
+
+// diagRequest is a struct inet_diag_req_v2 in a message (linux/inet_diag.h): family, protocol, two
+// unused bytes, a set of states, and the socket. IPv4 also finds the IPv6 sockets that are used for
+// it, as Java does.
+func diagRequest(peer, us netip.AddrPort) []byte {
+	family := byte(unix.AF_INET)
+	if us.Addr().Unmap().Is6() {
+		family = unix.AF_INET6
+	}
+	b := make([]byte, 0, diagRequestSize)
+	b = binary.NativeEndian.AppendUint32(b, diagRequestSize)
+	b = binary.NativeEndian.AppendUint16(b, sockDiagByFamily)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // sequence, sender
+	b = append(b, family, unix.IPPROTO_TCP, 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, 1<<unix.BPF_TCP_ESTABLISHED)
+	b = binary.BigEndian.AppendUint16(b, peer.Port())
+	b = binary.BigEndian.AppendUint16(b, us.Port())
+	for _, one := range []netip.AddrPort{peer, us} {
+		var raw [16]byte
+		copy(raw[:], one.Addr().Unmap().AsSlice())
+		b = append(b, raw[:]...)
+	}
+	b = append(b, 0, 0, 0, 0)                                        // any interface
+	return append(b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) // no cookie
+}
+
+// readDiag reads the answer: a struct inet_diag_msg, which has family, state, two bytes, the
+// socket, three numbers and the user. The kernel falls back on a listener of the client's port,
+// and knows sockets that their process has closed.
+func readDiag(b []byte, peer, us netip.AddrPort) (user int, found bool, err error) {
+	const begin, userAt = unix.SizeofNlMsghdr, unix.SizeofNlMsghdr + 4 + diagIDSize + 12
+	if len(b) < begin+4 {
+		return 0, false, errors.New("sock_diag: a short answer")
+	}
+	switch kind := binary.NativeEndian.Uint16(b[4:]); {
+	case kind == unix.NLMSG_ERROR:
+		if errno := -int32(binary.NativeEndian.Uint32(b[begin:])); errno != 0 {
+			return 0, false, unix.Errno(errno)
+		}
+		return 0, false, errors.New("sock_diag: no answer")
+	case kind != sockDiagByFamily || len(b) < userAt+4:
+		return 0, false, fmt.Errorf("sock_diag: an answer of type %d and %d bytes", kind, len(b))
+	}
+	id := b[begin+4:]
+	if b[begin+1] != unix.BPF_TCP_ESTABLISHED || binary.BigEndian.Uint16(id) != peer.Port() || binary.BigEndian.Uint16(id[2:]) != us.Port() {
+		return 0, false, nil
+	}
+	return int(binary.NativeEndian.Uint32(b[userAt:])), true, nil
+}
+
+// searchTables looks into the tables of all sockets.
+func searchTables(peer, us netip.AddrPort) (int, error) {
 	for _, table := range []struct {
 		path   string
 		mapped bool

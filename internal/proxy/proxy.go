@@ -28,6 +28,7 @@ import (
 
 	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/session"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 const (
@@ -43,9 +44,13 @@ const (
 	// halfCloseTime is how long the gateway may be silent after the client has closed its
 	// sending side.
 	halfCloseTime = 30 * time.Second
-	// maxConnections bounds the connections of all ports, in whatever state.
+	// maxConnections bounds the connections of those who may connect, of all ports and in
+	// whatever state.
 	maxConnections = 1000
 )
+
+// perStranger limits the lines about connections of other users, who could fill the disk with them.
+var perStranger = throttle.Limit{Rate: 1.0 / 6, Burst: 20}
 
 // Map is a port or a Unix socket, and where its sessions go.
 type Map struct {
@@ -97,7 +102,8 @@ type Proxy struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // connections
 
-	connections atomic.Int64
+	connections atomic.Int64 // of those who may connect
+	strangers   *throttle.Lines
 
 	mu       sync.Mutex // guards what follows
 	ports    map[string]*port
@@ -123,7 +129,7 @@ type liveSession struct {
 
 // New returns a Proxy without ports.
 func New(log *slog.Logger) *Proxy {
-	p := &Proxy{log: log, owner: currentUser(), ports: map[string]*port{}, sessions: map[*session.Session]struct{}{}}
+	p := &Proxy{log: log, owner: currentUser(), strangers: throttle.NewLines(perStranger, perStranger), ports: map[string]*port{}, sessions: map[*session.Session]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -206,13 +212,13 @@ func (p *Proxy) accept(o *port, l net.Listener) {
 			return
 		}
 		go func() {
-			defer p.leave()
+			defer p.wg.Done()
 			p.serve(o, conn)
 		}()
 	}
 }
 
-// enter counts a connection. It returns false once the proxy is stopping.
+// enter has Close wait for a connection. It returns false once the proxy is stopping.
 func (p *Proxy) enter() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -220,13 +226,7 @@ func (p *Proxy) enter() bool {
 		return false
 	}
 	p.wg.Add(1)
-	p.connections.Add(1)
 	return true
-}
-
-func (p *Proxy) leave() {
-	p.connections.Add(-1)
-	p.wg.Done()
 }
 
 // stopped is the cause with which sessions end when the proxy stops.

@@ -69,6 +69,27 @@ func TestOnlyItsOwnUser(t *testing.T) {
 	}
 }
 
+// TestLinesAboutOthers: another user cannot fill the disk with lines of the log.
+func TestLinesAboutOthers(t *testing.T) {
+	if !proxy.CheckUnix {
+		t.Skip("this system does not tell whose a connection is")
+	}
+	m := &proxy.Map{Port: 5432, Directory: shortDir(t)}
+	p, log := start(t, m, os.Getuid()+1)
+	for range 100 {
+		conn, err := net.Dial("unix", m.Socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadAll(conn)
+		conn.Close()
+	}
+	p.Close(t.Context())
+	if lines := strings.Count(log.String(), "refused"); lines == 0 || lines > 30 {
+		t.Errorf("the log has %d lines about 100 connections:\n%s", lines, log)
+	}
+}
+
 // TestAnotherUsersProcess connects as another user of the machine.
 func TestAnotherUsersProcess(t *testing.T) {
 	if os.Getuid() != 0 || runtime.GOOS != "linux" {
