@@ -156,6 +156,52 @@ func TestSocketDirectory(t *testing.T) {
 	}
 }
 
+// TestWayToTheSocket: another user who owns a link or a directory on the way to the socket's
+// directory, or can write there, could replace the directory, so that clients find their socket.
+func TestWayToTheSocket(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there are no Unix sockets here")
+	}
+	at := func(elements ...string) string { return filepath.Join(elements...) }
+	top := shortDir(t)
+	for _, dir := range []string{"mine", "open", "open/mine", "sticky", "sticky/mine", "group", "group/mine"} {
+		if err := os.Mkdir(at(top, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, mode := range map[string]os.FileMode{"open": 0o777, "sticky": 0o777 | os.ModeSticky, "group": 0o770} {
+		if err := os.Chmod(at(top, dir), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"good": "mine", "bad": "open/mine", "open/link": top + "/mine", "chain": "open/link", "loop": "loop", "foreign": "mine"} {
+		if err := os.Symlink(to, at(top, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := map[string]string{"mine": "", "good": "", "sticky/mine": "", "open/mine": "other users can replace", "bad": "other users can replace",
+		"open/link": "other users can replace", "chain": "other users can replace"}
+	if os.Getuid() == 0 {
+		if err := os.Lchown(at(top, "foreign"), 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(at(top, "group"), 0, 65534); err != nil {
+			t.Fatal(err)
+		}
+		rows["foreign"], rows["group/mine"] = "belongs to another user", "other users can replace"
+	} else {
+		t.Log("NOT TESTED: only root can make what belongs to another user")
+	}
+	for dir, want := range rows {
+		p := proxy.New(slog.New(slog.DiscardHandler))
+		err := p.Apply([]*proxy.Map{{Name: "m", Port: 5432, Directory: at(top, dir)}})
+		p.Close(t.Context())
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", dir, err, want)
+		}
+	}
+}
+
 // shortDir is a directory whose path leaves room for a socket.
 func shortDir(t *testing.T) string {
 	t.Helper()

@@ -4,7 +4,9 @@ package proxy
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -28,5 +30,48 @@ func checkDirectory(dir string) error {
 	case info.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%s: has mode %04o, which lets other users in: chmod 700 %[1]s", dir, info.Mode().Perm())
 	}
-	return nil
+	return checkWay(dir, dir, 0)
+}
+
+// maxLinks is how many symbolic links a path may lead through, as on Linux.
+const maxLinks = 40
+
+// checkWay refuses a path to dir in which another user could put something else in the place of a
+// directory or of a symbolic link. Clients would find the other user's socket there.
+func checkWay(dir, path string, links int) error {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return err
+		}
+		system, ok := info.Sys().(*syscall.Stat_t)
+		link := info.Mode().Type() == fs.ModeSymlink
+		switch writable := info.Mode().Perm() & 0o022; {
+		case !ok || system.Uid != 0 && int(system.Uid) != os.Getuid():
+			return fmt.Errorf("%s: %s on the way to it belongs to another user: choose a directory of your own", dir, at)
+		case link || writable == 0 || info.Mode()&fs.ModeSticky != 0:
+		case writable != 0o020 || int(system.Gid) != os.Getuid(): // not a person's own group
+			return fmt.Errorf("%s: %s on the way to it has mode %04o, so other users can replace what is in it: choose another directory", dir, at, info.Mode().Perm())
+		}
+		if link {
+			target, err := os.Readlink(at)
+			if err == nil && links == maxLinks {
+				err = fmt.Errorf("%s: too many symbolic links", dir)
+			}
+			if err == nil && !filepath.IsAbs(target) {
+				var parent string
+				parent, err = filepath.EvalSymlinks(filepath.Dir(at))
+				target = filepath.Join(parent, target)
+			}
+			if err == nil {
+				err = checkWay(dir, target, links+1)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
 }
