@@ -109,14 +109,22 @@ func (a *proxyAccess) ask(ctx context.Context, found *awsconfig.Found, to connec
 		Gateway: proxy.Gateway{Host: at.host, Port: at.port, TLS: &proxy.TLS{Mode: at.sslMode, Roots: roots}, Direct: to.direct}}, nil
 }
 
-// roots reads the CA certificates that the gateway is checked with, as libpq finds them.
+// roots reads the CA certificates that the gateway is checked with, as libpq finds them. Like
+// libpq it refuses to check names loosely where any public CA will do: then everyone's certificate
+// is good.
 func (l *logon) roots() ([]byte, error) {
 	path := l.sslRootCert
 	if path == systemCA {
+		if l.sslMode != "verify-full" {
+			return nil, fmt.Errorf("sslmode=%s with sslrootcert=system takes the certificate of anyone: use verify-full", l.sslMode)
+		}
 		return nil, nil
 	}
 	if path == "" {
 		if path = defaultRootCert(); path == "" {
+			if l.sslMode == "verify-ca" {
+				return nil, errors.New("sslmode=verify-ca without sslrootcert takes the certificate of anyone: name the gateway's CA, or use verify-full")
+			}
 			return nil, nil
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/daypass/daypass/internal/filemode"
 )
 
 // maxProxyFile bounds the file of maps.
@@ -51,6 +53,10 @@ func LoadProxyMaps(path string) ([]ProxyMap, error) {
 	}
 	if info.Size() > maxProxyFile {
 		return nil, fmt.Errorf("%s: has more than %d bytes", path, maxProxyFile)
+	}
+	// Who can change the file decides where the person's passwords go.
+	if fault := filemode.Check(path, info, filemode.Public); fault != nil && info.Mode().IsRegular() {
+		return nil, fault
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
