@@ -186,7 +186,7 @@ func (o *proxyOptions) run(ctx context.Context, env environment) error {
 				err = p.Apply(o.targets(access, maps))
 			}
 			if err != nil {
-				log.Error("nothing is changed", "error", err)
+				log.Error("nothing is changed", "err", err)
 				continue
 			}
 			log.Info("the maps are in force", "maps", len(maps))

@@ -21,7 +21,7 @@ func (p *Proxy) serve(o *port, conn net.Conn) {
 	log := p.log.With("to", m.Name)
 	if err := p.admit(conn); err != nil {
 		if write, omitted := p.strangers.Next(throttle.Stranger{}, 0, time.Now()); write {
-			log.Warn("refused", "error", err, "omitted", omitted)
+			log.Warn("refused", "err", err, "omitted", omitted)
 		}
 		return
 	}
@@ -38,7 +38,7 @@ func (p *Proxy) serve(o *port, conn net.Conn) {
 	}
 	if err != nil {
 		tell(conn, err)
-		log.Warn("refused", "error", err)
+		log.Warn("refused", "err", err)
 		return
 	}
 	if name := last(params, "application_name"); name != "" {
@@ -50,7 +50,7 @@ func (p *Proxy) serve(o *port, conn net.Conn) {
 		tell(conn, err)
 		var refused *Refusal
 		errors.As(err, &refused)
-		log.Warn("no session", "error", err, "sqlstate", refused.SQLState)
+		log.Warn("no session", "err", err, "sqlstate", refused.SQLState)
 		return
 	}
 	log.Info("session", "user", up.user, "database", up.database, "took", time.Since(began).Round(time.Millisecond))
@@ -241,6 +241,6 @@ func (p *Proxy) relay(o *port, conn net.Conn, in *pgwire.Reader, up *upstream, l
 	delete(o.live, key)
 	o.mu.Unlock()
 	if cause.Reason != session.ReasonClientClosed && cause.Reason != session.ReasonClientGone {
-		log.Warn("session ended", "reason", cause.Reason, "error", cause.Err)
+		log.Warn("session ended", "reason", cause.Reason, "err", cause.Err)
 	}
 }

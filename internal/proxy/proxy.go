@@ -201,7 +201,7 @@ func (p *Proxy) accept(o *port, l net.Listener) {
 			return
 		}
 		if err != nil {
-			p.log.Warn("cannot accept a connection", "port", o.address, "error", err)
+			p.log.Warn("cannot accept a connection", "port", o.address, "err", err)
 			time.Sleep(pause) // out of descriptors, most likely
 			pause = min(2*pause, time.Second)
 			continue

@@ -163,7 +163,7 @@ func (p *Proxy) cancelQuery(o *port, key []byte) {
 		return // its session has ended
 	}
 	if err := live.cancel(); err != nil {
-		p.log.Warn("cancel request not delivered", "port", o.address, "error", err)
+		p.log.Warn("cancel request not delivered", "port", o.address, "err", err)
 	}
 }
 
