@@ -112,6 +112,35 @@ func (s *stand) callback() func() *http.Request {
 	}
 }
 
+// TestRefreshTokensOfSSOEnd: a longer limit does not bring back the refresh tokens of sign-ins that
+// have ended, as it does not those of `aws login`.
+func TestRefreshTokensOfSSOEnd(t *testing.T) {
+	s := newStand(t, http.NotFound)
+	e := &exchange{Handler: s.signin, r: httptest.NewRequest("POST", base+pathSSOToken, nil), settings: s.settings, directory: s.signin.config.Directory(), keyring: s.keys, now: proofTime}
+	client := &registration{ID: newID(), Name: "c", Refreshable: true}
+	claims := deflate(fmt.Appendf(nil, `{"iss":%q,"aud":"daypass","sub":"ana"}`, s.issuer))
+	refresh := func(token string) (string, time.Duration, *oidcProblem) {
+		answer, problem := e.renewAccess(client, &createTokenRequest{GrantType: grantRefresh, RefreshToken: token})
+		if problem != nil {
+			return "", 0, problem
+		}
+		return answer["refreshToken"].(string), time.Duration(answer["expiresIn"].(int)) * time.Second, nil
+	}
+	token, err := seal(s.keys, proofTime, forRenewal, grant{ID: newID(), Client: client.ID, NotAfter: proofTime.Add(10 * time.Minute).Unix(),
+		Identity: identity{Claims: claims, Session: "ana", Since: proofTime.Add(-20 * time.Minute).Unix()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, left, problem := refresh(token)
+	if problem != nil || left != 10*time.Minute {
+		t.Fatalf("before its end: %v left, %+v", left, problem)
+	}
+	e.now = proofTime.Add(10 * time.Minute)
+	if _, left, problem := refresh(token); problem == nil || problem.code != "invalid_grant" {
+		t.Errorf("after its end: %v left, %+v", left, problem)
+	}
+}
+
 // A provider's code is sent to no other provider: RFC 9700, section 4.4. The configured
 // provider may have changed since the browser left.
 func TestCodesOfAnotherProvider(t *testing.T) {

@@ -112,6 +112,12 @@ func (e *exchange) grantAccess(client *registration, g *grant, grantType string)
 		return nil, serverProblem("Signing in is not possible at the moment. Try again.", err)
 	}
 	end := e.end(&g.Identity)
+	if g.NotAfter != 0 { // a refresh token, whose end stays if the limit was raised in the meantime
+		end = time.Unix(min(end.Unix(), g.NotAfter), 0)
+	}
+	if !e.now.Before(end.Add(-time.Second)) {
+		return nil, invalidGrant("The sign-in has ended. " + signInAgain)
+	}
 	last := end
 	if client.Refreshable {
 		last = e.now.Add(min(accessLifetime, end.Sub(e.now)))
