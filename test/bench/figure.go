@@ -30,8 +30,7 @@ func (c cpuTime) now() time.Duration {
 	return c()
 }
 
-// target is one of the things compared. The table compares the others with the first target of a
-// figure.
+// target is one of the programs that a figure compares. The table compares each with the first one.
 type target struct {
 	name    string
 	spent   cpuTime // passed to measure

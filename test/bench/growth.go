@@ -446,7 +446,7 @@ func (r *report) growthMarkdown(b *bytes.Buffer) {
 	b.WriteString("\n")
 }
 
-// writeTable writes a table, the first line of which is its head.
+// writeTable writes a table. Its first line is the head.
 func writeTable(b io.Writer, table [][]string) {
 	fmt.Fprintln(b)
 	for i, line := range table {

@@ -39,7 +39,7 @@ type serverOptions struct {
 // dummyCluster is the identifier of the cluster whose server is a dummy.
 const dummyCluster = "dummy"
 
-// startServer runs Daypass over a database. Only the cluster bench is used, and dummyCluster.
+// startServer runs Daypass over a database. Only the clusters bench and dummyCluster are used.
 func startServer(ctx context.Context, o options, dir string, d *database, n serverOptions) (_ *server, err error) {
 	if n.user == "" {
 		n.user = "bench"

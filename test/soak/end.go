@@ -91,7 +91,7 @@ func (l *load) baseline(ctx context.Context) (*still, error) {
 		s.leave(false)
 	}
 	l.issuer.transport.CloseIdleConnections()
-	pause(ctx, parkedIdle+5*time.Second) // the sessions that it parks are not part of a fresh process
+	pause(ctx, parkedIdle+5*time.Second) // a fresh process has no parked sessions
 	return l.standstill(ctx)
 }
 

@@ -101,7 +101,7 @@ type etcd struct {
 	members [members]*member
 	root    *clientv3.Client
 	tls     *tls.Config // of the user root
-	// wiped counts the restores, each of which has directories of its own.
+	// wiped counts the restores. Each restore uses new directories.
 	wiped int
 }
 
@@ -247,7 +247,7 @@ func (e *etcd) healthy(ctx context.Context, m *member) error {
 
 func (m *member) kill() { m.process.End(syscall.SIGKILL, 10*time.Second) }
 
-// replace removes a dead member from the cluster with its data, and adds it again.
+// replace removes a dead member and its data from the cluster, and adds the member again.
 func (e *etcd) replace(ctx context.Context, m *member) error {
 	limited, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

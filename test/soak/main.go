@@ -210,7 +210,7 @@ func keep(s *stack, dir string) {
 	copyAll(dir, map[string]string{"daypass.log": s.logFile(), "postgres.log": s.Path("postgres/postgres.log"), "audit": s.auditDir()})
 }
 
-// copyAll copies files and directories into a directory, as far as they exist.
+// copyAll copies the files and directories that exist into a directory.
 func copyAll(dir string, files map[string]string) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return

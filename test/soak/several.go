@@ -94,7 +94,7 @@ func (s *server) running() *sitetest.Process {
 	return s.process
 }
 
-// class is that of the work in sessions of the server.
+// class returns the class of the work in the server's sessions.
 func (s *server) class() class { return classSession << s.slot }
 
 // startSeveral starts everything but the load.

@@ -169,7 +169,7 @@ func (t *tenancies) change(user string, now time.Time) {
 
 // survivor is a process that outlived its time as a parked session.
 type survivor struct {
-	due  time.Time // when its time was over
+	due  time.Time // when its time was up
 	text string
 }
 
