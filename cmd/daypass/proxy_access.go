@@ -109,9 +109,9 @@ func (a *proxyAccess) ask(ctx context.Context, found *awsconfig.Found, to connec
 		Gateway: proxy.Gateway{Host: at.host, Port: at.port, TLS: &proxy.TLS{Mode: at.sslMode, Roots: roots}, Direct: to.direct}}, nil
 }
 
-// roots reads the CA certificates that the gateway is checked with, as libpq finds them. Like
-// libpq it refuses to check names loosely where any public CA will do: then everyone's certificate
-// is good.
+// roots reads the CA certificates that the gateway is checked with, from where libpq finds them.
+// Like libpq it refuses a mode that does not check the name if a public CA is enough, because
+// anyone can get a certificate from one.
 func (l *logon) roots() ([]byte, error) {
 	path := l.sslRootCert
 	if path == systemCA {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestProxyRoots: as with libpq, a mode that does not check the name is refused where everyone can
-// have a certificate that is good.
+// TestProxyRoots: as with libpq, a mode that does not check the name is refused if anyone could get
+// a certificate that passes.
 func TestProxyRoots(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)

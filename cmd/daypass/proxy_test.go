@@ -196,7 +196,7 @@ func (s *clientSite) testProxyClients(t *testing.T) {
 	plain, grouped := freePort(t), freePort(t)
 	p := startProxy(t, "--map", plain+"=examplecluster/dev,user=alice", "--map", grouped+"=examplecluster/*,user=alice,groups=analysts,port="+s.port+",host=127.0.0.1")
 	for port, want := range map[string]string{plain: "alice IAM:alice dev x y", grouped: "IAM:alice:analysts IAM:alice:analysts dev x y"} {
-		// psql asks for TLS first, and goes on without.
+		// psql asks for TLS first, and continues without it.
 		got, err := s.ask(t, "postgresql://127.0.0.1:"+port+"/dev?application_name=x%20y", whoQuery)
 		if err != nil || got != want {
 			t.Errorf("psql: %q, %v, want %q", got, err, want)

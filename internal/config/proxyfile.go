@@ -54,7 +54,7 @@ func LoadProxyMaps(path string) ([]ProxyMap, error) {
 	if info.Size() > maxProxyFile {
 		return nil, fmt.Errorf("%s: has more than %d bytes", path, maxProxyFile)
 	}
-	// Who can change the file decides where the person's passwords go.
+	// Anyone who can change the file decides where the person's passwords go.
 	if fault := filemode.Check(path, info, filemode.Public); fault != nil && info.Mode().IsRegular() {
 		return nil, fault
 	}

@@ -42,7 +42,7 @@ func (l *logon) tools() []tool {
 	}
 	var tools []tool
 	add := func(t tool, err error) {
-		if err == nil { // skip a tool whose connection string cannot hold one of the names
+		if err == nil { // a name may be impossible in a tool's connection string
 			tools = append(tools, t)
 		}
 	}

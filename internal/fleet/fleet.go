@@ -108,7 +108,7 @@ type Fleet struct {
 	again   chan struct{}
 	poke    chan struct{}
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	view        *view
 	print       string // of current
 	own         *own   // signs; nil: none yet
@@ -286,7 +286,7 @@ func (f *Fleet) mayTell() bool {
 	return f.recordsTold <= mostTold
 }
 
-// tell reports a problem, once until it is over.
+// tell reports the beginning and the end of a problem, each once.
 func (f *Fleet) tell(about string, err error) {
 	f.mu.Lock()
 	known := f.told[about]

@@ -215,7 +215,7 @@ func TestThreeServers(t *testing.T) {
 			t.Error("tokens are still sealed with the key of before the rotation")
 		}
 
-		// Revoke one server's key: everything it signed is refused, and the server goes on with
+		// Revoke one server's key: everything it signed is refused, and the server continues with
 		// another key.
 		bad, good := b.sign(), a.sign()
 		if ids, err := o.Revoke(t.Context(), bad.id); err != nil || len(ids) != 1 {

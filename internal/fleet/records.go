@@ -215,7 +215,7 @@ func seal(roots *keyring.Roots, shared *keyring.Shared) []byte {
 	return marshal(sealedRecord{recordVersion, roots.Seal(sharedKey, shared.Marshal())})
 }
 
-// openShared also returns the root key that the secrets are sealed under.
+// openShared opens the shared secrets. It also returns the root key that they are sealed under.
 func openShared(roots *keyring.Roots, record registry.Record) (shared *keyring.Shared, under string, err error) {
 	var s sealedRecord
 	if err := readJSON(record.Value, &s); err != nil {

@@ -25,7 +25,7 @@ func (f *Fleet) tendLoop(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if f.Err() != nil {
-			continue // who is alive, and what they have seen, is not known
+			continue // it is not known which servers are alive and what they have seen
 		}
 		if !f.tend(ctx) {
 			continue

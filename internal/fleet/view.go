@@ -218,8 +218,8 @@ func (v *view) behind(revision uint64, self string) []string {
 	return names
 }
 
-// without names the other live servers that do not have a root key: they do not believe
-// what it signs.
+// without names the other live servers that do not have a root key, and so do not believe what it
+// signs.
 func (v *view) without(root, self string) []string {
 	var names []string
 	for _, s := range v.live() {

@@ -122,8 +122,8 @@ func TestKeysAreKept(t *testing.T) {
 	})
 }
 
-// TestClockIsPutRight: a server whose clock was hours ahead certifies its key anew when the clock
-// is right again. The others believe it, and no server writes forever.
+// TestClockIsPutRight: a server whose clock was hours ahead certifies its key again when the clock
+// is right. The others believe it, and no server writes forever.
 func TestClockIsPutRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()

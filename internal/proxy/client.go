@@ -57,7 +57,7 @@ func (p *Proxy) serve(o *port, conn net.Conn) {
 	p.relay(o, conn, in, up, log)
 }
 
-// admit checks whose the connection is.
+// admit checks that the permitted user made the connection, where the system can tell.
 func (p *Proxy) admit(conn net.Conn) error {
 	known := CheckTCP
 	if conn.LocalAddr().Network() == "unix" {

@@ -52,9 +52,9 @@ func peerUser(conn net.Conn) (int, error) {
 	return 0, fmt.Errorf("a connection of type %T", conn)
 }
 
-// stillConnected returns an error if a connection was reset. Its pair of addresses is free then,
-// although our descriptor is open and what came before can be read: what was found for the pair
-// may be of another connection.
+// stillConnected returns an error if a connection was reset. Another connection can then take its
+// pair of addresses, although our descriptor is open and earlier bytes can still be read. So the
+// user that was found for the pair may be that of the other connection.
 func stillConnected(conn *net.TCPConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -74,9 +74,9 @@ func stillConnected(conn *net.TCPConn) error {
 	return nil
 }
 
-// tcpUser looks for the client's socket of an established connection. No other connection can use
-// the pair of addresses before ours was reset (stillConnected), so the socket that is found is the
-// client's.
+// tcpUser looks for the client's socket of an established connection. Unless ours was reset
+// (stillConnected), no other connection can use the pair of addresses, so the socket that it finds
+// is the client's.
 func tcpUser(peer, us netip.AddrPort) (int, error) {
 	user, found, err := askDiag(peer, us)
 	if err == nil {
@@ -91,19 +91,19 @@ func tcpUser(peer, us netip.AddrPort) (int, error) {
 	return 0, fmt.Errorf("the client's socket %s is not known: it is closed, or in another network namespace", peer)
 }
 
-// diagAnswers is set once askDiag has had an answer. Before, ENOENT can mean that the kernel has no
-// sock_diag.
+// diagAnswers is set once askDiag has got an answer. Until then, ENOENT can mean that the kernel
+// has no sock_diag.
 var diagAnswers atomic.Bool
 
-// askDiag asks for one socket by its addresses: sock_diag(7). The tables in /proc are as long as
-// the machine has connections, and any user can make many.
+// askDiag asks the kernel for one socket by its addresses: sock_diag(7). The tables in /proc are
+// slower: they list all connections of the machine, and any user can make many.
 func askDiag(peer, us netip.AddrPort) (user int, found bool, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return 0, false, err
 	}
 	defer unix.Close(fd)
-	// The kernel answers while the request is sent.
+	// The kernel answers before Sendto returns, so a second is plenty.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return 0, false, err
 	}
@@ -128,9 +128,9 @@ const (
 	diagIDSize       = 48
 )
 
-// diagRequest is a struct inet_diag_req_v2 in a message (linux/inet_diag.h): family, protocol, two
-// unused bytes, a set of states, and the socket. IPv4 also finds the IPv6 sockets that are used for
-// it, as Java does.
+// diagRequest returns a message with a struct inet_diag_req_v2 (linux/inet_diag.h): family,
+// protocol, two unused bytes, a set of states, and the socket. A request for IPv4 also finds IPv6
+// sockets that are used for IPv4, as Java uses them.
 func diagRequest(peer, us netip.AddrPort) []byte {
 	family := byte(unix.AF_INET)
 	if us.Addr().Unmap().Is6() {
@@ -155,8 +155,8 @@ func diagRequest(peer, us netip.AddrPort) []byte {
 }
 
 // readDiag reads the answer: a struct inet_diag_msg, which has family, state, two bytes, the
-// socket, three numbers and the user. The kernel falls back on a listener of the client's port,
-// and knows sockets that their process has closed.
+// socket, three numbers and the user. It checks state and ports, because the kernel may answer with
+// a listener on the client's port, or with a socket that its process has closed.
 func readDiag(b []byte, peer, us netip.AddrPort) (user int, found bool, err error) {
 	const begin, userAt = unix.SizeofNlMsghdr, unix.SizeofNlMsghdr + 4 + diagIDSize + 12
 	if len(b) < begin+4 {
@@ -178,7 +178,7 @@ func readDiag(b []byte, peer, us netip.AddrPort) (user int, found bool, err erro
 	return int(binary.NativeEndian.Uint32(b[userAt:])), true, nil
 }
 
-// searchTables looks into the tables of all sockets.
+// searchTables looks for the client's socket in the tables of all sockets.
 func searchTables(peer, us netip.AddrPort) (int, error) {
 	for _, table := range []struct {
 		path   string

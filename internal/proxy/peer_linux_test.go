@@ -116,8 +116,8 @@ func FuzzFindSocket(f *testing.F) {
 }
 
 // TestPeerUserOfATakenPort: a client resets its connection, which frees its pair of addresses, and
-// another connection takes the pair before the first one is looked up. Its user is not that of
-// the first one, whose bytes may still be here to be read.
+// another connection takes the pair before the first one is looked up. The first connection must
+// not get the second one's user, although its bytes can still be read.
 func TestPeerUserOfATakenPort(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,7 +141,7 @@ func TestPeerUserOfATakenPort(t *testing.T) {
 		_ = client.(*net.TCPConn).SetLinger(0)
 		client.Close()
 		if client, err = (&net.Dialer{LocalAddr: from}).Dial("tcp", l.Addr().String()); err != nil {
-			t.Log(err) // another program of this machine was faster
+			t.Log(err) // another program took the port first
 			continue
 		}
 		defer client.Close()
@@ -162,7 +162,8 @@ func TestPeerUserOfATakenPort(t *testing.T) {
 	}
 }
 
-// TestManyConnectionsOfOthers: whose a connection is takes no longer when the machine has many.
+// TestManyConnectionsOfOthers: finding a connection's user takes no longer when the machine has
+// many connections.
 func TestManyConnectionsOfOthers(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -44,12 +44,12 @@ const (
 	// halfCloseTime is how long the gateway may be silent after the client has closed its
 	// sending side.
 	halfCloseTime = 30 * time.Second
-	// maxConnections bounds the connections of those who may connect, of all ports and in
-	// whatever state.
+	// maxConnections bounds the permitted user's connections, of all ports and in all states.
 	maxConnections = 1000
 )
 
-// perStranger limits the lines about connections of other users, who could fill the disk with them.
+// perStranger limits the log lines about connections of other users, who could fill the disk with
+// them.
 var perStranger = throttle.Limit{Rate: 1.0 / 6, Burst: 20}
 
 // Map is a port or a Unix socket, and where its sessions go.
@@ -102,10 +102,10 @@ type Proxy struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // connections
 
-	connections atomic.Int64 // of those who may connect
+	connections atomic.Int64 // of the permitted user
 	strangers   *throttle.Lines
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	ports    map[string]*port
 	sessions map[*session.Session]struct{}
 	closed   bool
@@ -218,7 +218,7 @@ func (p *Proxy) accept(o *port, l net.Listener) {
 	}
 }
 
-// enter has Close wait for a connection. It returns false once the proxy is stopping.
+// enter makes Close wait for a connection. It returns false once the proxy is stopping.
 func (p *Proxy) enter() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -69,7 +69,7 @@ func TestOnlyItsOwnUser(t *testing.T) {
 	}
 }
 
-// TestLinesAboutOthers: another user cannot fill the disk with lines of the log.
+// TestLinesAboutOthers: another user cannot fill the disk with log lines.
 func TestLinesAboutOthers(t *testing.T) {
 	if !proxy.CheckUnix {
 		t.Skip("this system does not tell whose a connection is")
@@ -156,8 +156,8 @@ func TestSocketDirectory(t *testing.T) {
 	}
 }
 
-// TestWayToTheSocket: another user who owns a link or a directory on the way to the socket's
-// directory, or can write there, could replace the directory, so that clients find their socket.
+// TestWayToTheSocket: a directory is refused if another user owns, or can write to, a link or a
+// directory on the way to it. They could replace it, and clients would find their socket.
 func TestWayToTheSocket(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there are no Unix sockets here")
@@ -202,7 +202,7 @@ func TestWayToTheSocket(t *testing.T) {
 	}
 }
 
-// shortDir is a directory whose path leaves room for a socket.
+// shortDir returns a directory with a path that is short enough for a socket.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "dp")

@@ -14,8 +14,7 @@ const unixSockets = true
 
 func currentUser() int { return os.Getuid() }
 
-// checkDirectory refuses a directory in which other users could replace the socket by one of
-// their own.
+// checkDirectory refuses a directory in which other users could replace the socket with their own.
 func checkDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -33,11 +32,11 @@ func checkDirectory(dir string) error {
 	return checkWay(dir, dir, 0)
 }
 
-// maxLinks is how many symbolic links a path may lead through, as on Linux.
+// maxLinks is how many symbolic links may be followed, as on Linux.
 const maxLinks = 40
 
-// checkWay refuses a path to dir in which another user could put something else in the place of a
-// directory or of a symbolic link. Clients would find the other user's socket there.
+// checkWay refuses a path to dir on which another user could replace a directory or a symbolic
+// link. Clients would then find the other user's socket.
 func checkWay(dir, path string, links int) error {
 	for at := path; ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)
@@ -50,7 +49,7 @@ func checkWay(dir, path string, links int) error {
 		case !ok || system.Uid != 0 && int(system.Uid) != os.Getuid():
 			return fmt.Errorf("%s: %s on the way to it belongs to another user: choose a directory of your own", dir, at)
 		case link || writable == 0 || info.Mode()&fs.ModeSticky != 0:
-		case writable != 0o020 || int(system.Gid) != os.Getuid(): // not a person's own group
+		case writable != 0o020 || int(system.Gid) != os.Getuid(): // not the user's own group
 			return fmt.Errorf("%s: %s on the way to it has mode %04o, so other users can replace what is in it: choose another directory", dir, at, info.Mode().Perm())
 		}
 		if link {

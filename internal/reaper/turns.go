@@ -41,7 +41,7 @@ type Turns struct {
 	store registry.Leased
 	self  string
 
-	mu   sync.Mutex                // guards what follows
+	mu   sync.Mutex                // guards the fields below
 	held map[string]registry.Sight // what was written for a cluster
 	news map[string]news           // of the other servers' records, by cluster
 	seen registry.Sight

@@ -51,7 +51,7 @@ const (
 	mostAtOnce = 64
 )
 
-// Place has a limit: a cluster, or a user in a cluster.
+// Place is a cluster, or a user in a cluster. It can have a limit.
 type Place struct{ Cluster, User string } // no User: the whole cluster
 
 func (p Place) prefix() string {
@@ -87,7 +87,7 @@ type Seats struct {
 	slots  chan struct{}
 	work   sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows, and every seat
+	mu     sync.Mutex // guards the fields below, and every seat
 	places map[Place]*seat
 	closed bool
 }

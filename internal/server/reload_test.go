@@ -13,8 +13,8 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// TestReloadKeepsLogons: a logon that is in progress when a reload replaces the connections of its
-// cluster succeeds.
+// TestReloadKeepsLogons: a reload that replaces the connections of a cluster does not fail a logon
+// in progress there.
 func TestReloadKeepsLogons(t *testing.T) {
 	database := startDatabase(t)
 	s := newServed(t, database, "")

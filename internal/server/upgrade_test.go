@@ -103,7 +103,7 @@ func TestReleaseBefore(t *testing.T) {
 	before := startBefore(t, program, database, etcd.URL, peers)
 	early := before.issue(before.now())
 	after := newMember(t, database, etcd.URL, peers)
-	after.start() // reads what the release before has written
+	after.start() // reads records that the release before wrote
 
 	agree := func(when string, servers ...*served) {
 		t.Helper()

@@ -197,7 +197,7 @@ func (e *exchange) person(token string, q *request) (*sts.Person, error) {
 	return &sts.Person{Identity: found, Session: session, Since: e.now.UTC().Truncate(time.Second)}, nil
 }
 
-// identityOf returns the person as they travel from page to page.
+// identityOf returns the identity of a person, which the pages pass from one to the next.
 func identityOf(who *sts.Person) identity {
 	return identity{deflate(who.Identity.Payload), who.Session, who.Since.Unix()}
 }

@@ -141,8 +141,8 @@ func TestProofsAreTakenOnce(t *testing.T) {
 	}
 }
 
-// FuzzProof: another implementation accepts every proof that checkProof accepts, and no proof
-// passes for one of a key that has not signed it.
+// FuzzProof: another implementation accepts every proof that checkProof accepts, and no proof is
+// accepted for a key that has not signed it.
 func FuzzProof(f *testing.F) {
 	key := testKey(f, 7)
 	good := joseProof(f, key, proofTime)

@@ -48,7 +48,7 @@ func (allowing) Source(r *http.Request) netip.Addr {
 	return netip.MustParseAddrPort(r.RemoteAddr).Addr()
 }
 
-// stand is a Handler whose provider answers the exchange of a code with token.
+// stand is a Handler with a provider. The provider's token endpoint is the function token.
 type stand struct {
 	t       *testing.T
 	keys    *keyring.Keyring
@@ -95,8 +95,8 @@ func (s *stand) serve(from string, r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// callback returns a function that makes the request with which a provider sends the
-// browser back. The code is made up.
+// callback returns a function that makes the request that the browser sends when the provider
+// redirects it back. The code is made up.
 func (s *stand) callback() func() *http.Request {
 	began := s.serve("192.0.2.99", httptest.NewRequest("GET", base+"/v1/authorize?"+query(nil), nil)).Result()
 	to, err := began.Location()

@@ -29,7 +29,7 @@ const (
 
 // providers caches the endpoints of providers. The zero value is ready.
 type providers struct {
-	mu    sync.Mutex // guards what follows, and is held while the provider is asked
+	mu    sync.Mutex // guards the fields below, and is held while the provider is asked
 	of    providerKey
 	found oauth2.Endpoint
 	err   error

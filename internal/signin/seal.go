@@ -14,7 +14,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// State that travels with requests is sealed for one step, and opens for no other.
+// State that travels with requests is sealed for one step, and opens for no other. The comments say
+// where it travels, and what its type is.
 const (
 	forState   = "state"   // of the provider: request
 	forConsent = "consent" // in the page with the roles: consent

@@ -156,7 +156,7 @@ type Config struct {
 type Handler struct {
 	config    Config
 	addresses *throttle.Keys[netip.Addr]
-	asking    *throttle.Keys[netip.Addr] // those whose requests ask the provider
+	asking    *throttle.Keys[netip.Addr] // of requests that need the provider
 	people    *throttle.Keys[string]     // by session name
 	outside   *throttle.Gate             // requests that wait for the provider
 	polls     *throttle.Keys[string]     // of devices, by their codes

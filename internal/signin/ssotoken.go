@@ -97,7 +97,7 @@ func (e *exchange) renewAccess(client *registration, in *createTokenRequest) (ma
 	return e.grantAccess(client, &g, in.GrantType)
 }
 
-// grantAccess makes the tokens of a sign-in, if it has not ended.
+// grantAccess makes the tokens of a sign-in, if the sign-in has not ended.
 func (e *exchange) grantAccess(client *registration, g *grant, grantType string) (map[string]any, *oidcProblem) {
 	if _, ended, err := e.signedIn(g, Check{"CreateToken", client.Name, grantType}); ended != nil || err != nil {
 		var refusal *Refusal
