@@ -55,7 +55,9 @@ type ExistingRole struct {
 // of a session role matter to no other role and are not handed over.
 //
 // A cluster may have tens of thousands of session roles. What is known of all sessions is read
-// once, and not for each role; and a query for named roles reads nothing of the others.
+// once, and not for each role; and a query for named roles reads nothing of the others. What a
+// role owns is looked up in an index for each: a join would read all of it once for each role,
+// with the plan that a server without statistics makes.
 func existingQuery(version int) string {
 	// From 16 on, the membership that a role's creator gets only lets it administer the role.
 	held, members, alterable := "", "", "true"
@@ -74,27 +76,24 @@ with session_role as (
 live as materialized (
   select a.usesysid from pg_stat_activity a where a.usesysid is not null and ` + isSession + `
     and not exists (select from unnest($2::int[], $3::int8[]) o (pid, role) where o.pid = a.pid and o.role = a.usesysid::int8)),
-prepared as materialized (select x.owner from pg_prepared_xacts x where x.owner is not null),
-owned as (
-  select r.oid,
-    array_agg(distinct coalesce(d.datname::text, '') order by coalesce(d.datname::text, ''))
-      filter (where s.deptype = 'o' and s.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)) as databases,
-    bool_or(s.deptype <> 'o' or s.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)) as mentioned
-  from session_role r join pg_shdepend s on s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid
-    left join pg_database d on d.oid = s.dbid
-  group by 1)
+prepared as materialized (select x.owner from pg_prepared_xacts x where x.owner is not null)
 select r.rolname::text, clock_timestamp(),
   case when isfinite(r.rolvaliduntil) then r.rolvaliduntil else 'epoch' end,
-  r.oid in (select usesysid from live),
-  r.rolname in (select owner from prepared),
+  r.oid = any (array(select usesysid from live)),
+  r.rolname = any (array(select owner from prepared)),
   r.rolcanlogin,
   exists (select from pg_auth_members m where m.member = r.oid
     and m.roleid <> (select oid from pg_roles where rolname = '` + MarkerRole + `') {held}),
   exists (select from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid
     and pg_get_userbyid(m.member) <> session_user {members}),
   {alterable},
-  coalesce(o.databases, '{}'), coalesce(o.mentioned, false)
-from session_role r left join owned o on o.oid = r.oid cross join (select oid, rolsuper from pg_roles where rolname = current_user) me order by 1`)
+  coalesce((select array_agg(distinct coalesce(d.datname::text, '') order by coalesce(d.datname::text, ''))
+    from pg_shdepend s left join pg_database d on d.oid = s.dbid
+    where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid and s.deptype = 'o'
+      and s.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)), '{}'),
+  exists (select from pg_shdepend s where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid
+    and (s.deptype <> 'o' or s.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)))
+from session_role r cross join (select oid, rolsuper from pg_roles where rolname = current_user) me order by 1`)
 }
 
 // Existing lists the session roles that exist, all of them (roles nil) or the named ones.
