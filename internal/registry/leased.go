@@ -34,4 +34,7 @@ type Sight struct {
 	At         Mark
 	Written    bool
 	Generation uint64 // of the lease that Swap has written under
+	// Pending means that Swap has changed nothing so far, but that an attempt was not answered: it
+	// may still happen unless the record is written again.
+	Pending bool
 }

@@ -102,6 +102,7 @@ type seat struct {
 	generation uint64        // of the record's lease; 0: the record's content is uncertain
 	others     int           // the sum of the other servers' records
 	since      registry.Mark // of the last successful call
+	sinceIn    uint64        // the lease's generation at since, which says nothing in another one
 	at         time.Time     // when that call ended, by this machine's clock
 	calls      int           // number of calls to the registry that were begun
 	read       int           // number of the last call that succeeded
@@ -132,7 +133,8 @@ func (s *Seats) Take(p Place) (wait func(context.Context) error, likely bool) {
 	}
 	seat := s.places[p]
 	seat.used++
-	if limit == 0 || len(seat.waiting) == 0 && seat.claimed >= seat.used && s.covers(seat) {
+	room := seat.used+seat.others <= limit // or the limit was lowered
+	if limit == 0 || room && len(seat.waiting) == 0 && seat.claimed >= seat.used && s.covers(seat) {
 		return nil, true
 	}
 	likely = !seat.scarce(limit)
@@ -241,6 +243,10 @@ func (s *Seats) settle(p Place, seat *seat) (again bool) {
 			return false
 		}
 	}
+	generation, _ := s.config.Store.Held()
+	if generation != seat.sinceIn {
+		seat.since = registry.Mark{}
+	}
 	seat.calls++
 	call, before, since := seat.calls, seat.claimed, seat.since
 	seat.claimed = min(before, want) // seats that are being given back are not for new logons
@@ -271,13 +277,13 @@ func (s *Seats) settle(p Place, seat *seat) (again bool) {
 		seat.working = false
 		return false // Run tries again
 	}
-	seat.read, seat.since, seat.at = call, seen.At, time.Now()
+	seat.read, seat.since, seat.sinceIn, seat.at = call, seen.At, generation, time.Now()
 	if seen.Written {
 		seat.claimed, seat.generation = want, seen.Generation
 		return true
 	}
 	seat.others = others
-	if own != before {
+	if own != before || seen.Pending {
 		seat.generation = 0
 	}
 	seat.claimed = own

@@ -138,6 +138,23 @@ func (s *Server) Forget() {
 	}
 }
 
+// Backup copies the data of a stopped member. restore puts the copy in their place; the member has to
+// be stopped then, too.
+func (s *Server) Backup() (restore func()) {
+	s.t.Helper()
+	kept := filepath.Join(s.t.TempDir(), "backup")
+	if err := os.CopyFS(kept, os.DirFS(s.config.Dir)); err != nil {
+		s.t.Fatal(err)
+	}
+	return func() {
+		s.t.Helper()
+		s.Forget()
+		if err := os.CopyFS(s.config.Dir, os.DirFS(kept)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 // Full makes the cluster refuse writes, as it does when its space is used up, or ends that.
 func (s *Server) Full(full bool) {
 	s.t.Helper()

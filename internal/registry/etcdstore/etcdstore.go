@@ -75,6 +75,7 @@ type Store struct {
 	renewal *renewal      // the change of link in progress, or nil; guarded by mu
 	written chan struct{} // closed and replaced at each write; guarded by mu
 	latest  moment        // the latest that etcd has answered with; guarded by mu
+	resets  uint64        // how often etcd was found to have gone back; guarded by mu
 }
 
 var _ registry.Store = (*Store)(nil)
@@ -299,9 +300,11 @@ func (s *Store) follow(before moment, header *etcdserverpb.ResponseHeader) error
 	switch {
 	case before != (moment{}) && before.cluster != now.cluster:
 		s.latest = now
+		s.resets++
 		return s.explain(errors.New("another cluster answers than before: what was revoked may be forgotten with it: `daypass revoke --all`"))
 	case before.revision > now.revision:
 		s.latest = now
+		s.resets++
 		return s.explain(fmt.Errorf("the cluster has gone back from revision %d to %d, as one that was restored from a backup: "+
 			"what was revoked since then is forgotten with it: `daypass revoke --all`", before.revision, now.revision))
 	}

@@ -15,3 +15,6 @@ func (s *Store) Look(ctx context.Context, count int, revision int64) (bool, erro
 func Reason(err error) string {
 	return (&Store{prefix: "daypass/", hosts: "10.0.0.1:2379"}).explain(err).Error()
 }
+
+// Store returns the store that the lease belongs to.
+func (l *Lease) Store() *Store { return l.store }

@@ -24,12 +24,13 @@ const leaseMargin = time.Second
 type Lease struct {
 	store    *Store
 	lifetime time.Duration
-	again    chan struct{} // holds one element when the lease was found to be gone
+	again    chan struct{} // holds one element when the lease was found not to be held
 
 	mu         sync.Mutex // guards what follows
 	id         clientv3.LeaseID
 	generation uint64    // grows with each lease
-	renewed    time.Time // when the last renewal that succeeded was asked for; monotonic
+	renewed    time.Time // when the last renewal that succeeded was asked for
+	resets     uint64    // of the store, before the lease was made
 }
 
 var _ registry.Leased = (*Lease)(nil)
@@ -78,13 +79,20 @@ func (l *Lease) renew(ctx context.Context) error {
 	link := l.store.use()
 	defer link.calls.Done()
 	l.mu.Lock()
-	id := l.id
+	id, renewed, before := l.id, l.renewed, l.resets
 	l.mu.Unlock()
+	resets := l.store.wentBack()
 	if id != 0 {
 		asked := time.Now()
 		answer, err := link.client.KeepAliveOnce(limited, id)
 		switch {
 		case err == nil && answer.TTL > 0:
+			// A backup of etcd contains the lease, with the records of then. So etcd has not kept them if it
+			// went back, and may not have if it was away for so long that it could be restored.
+			if resets != before || registry.Age(renewed) > l.lifetime {
+				l.lost(id)
+				break
+			}
 			l.mu.Lock()
 			if l.id == id {
 				l.renewed = asked
@@ -103,9 +111,17 @@ func (l *Lease) renew(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.id, l.renewed = granted.ID, asked
+	l.id, l.renewed, l.resets = granted.ID, asked, resets
 	l.generation++
 	return nil
+}
+
+// hurry makes Hold renew the lease now.
+func (l *Lease) hurry() {
+	select {
+	case l.again <- struct{}{}:
+	default:
+	}
 }
 
 // lost forgets a lease that has ended.
@@ -117,12 +133,24 @@ func (l *Lease) lost(id clientv3.LeaseID) {
 	}
 }
 
-// Held implements registry.Leased. A process that was frozen for too long finds that it holds
-// nothing, because the monotonic clock goes on.
+// Held implements registry.Leased. A process that was stopped for too long, or whose machine was,
+// finds that it holds nothing.
 func (l *Lease) Held() (generation uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.generation, l.id != 0 && time.Since(l.renewed) < l.lifetime-leaseMargin
+	return l.generation, l.heldLocked()
+}
+
+func (l *Lease) heldLocked() bool {
+	return l.id != 0 && registry.Age(l.renewed) < l.lifetime-leaseMargin && l.resets == l.store.wentBack()
+}
+
+// wentBack returns how often etcd was found to have gone back, or to be another cluster, by those who
+// ask for what is revoked.
+func (s *Store) wentBack() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resets
 }
 
 // Look implements registry.Leased.
@@ -184,18 +212,20 @@ func (s *Store) add(seen *registry.Sight, kvs []*mvccpb.KeyValue) error {
 }
 
 // Swap implements registry.Leased. It tries again while members do not answer: an attempt that
-// arrives late finds that a record has changed since, and does nothing.
+// arrives late finds that a record has changed since, and does nothing, unless that record is gone.
 func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, since registry.Mark) (registry.Sight, error) {
 	s := l.store
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	full := s.prefix + prefix
 	var cause error = context.DeadlineExceeded
+	pending := false
 	for wait := attemptTimeout; ; wait *= 2 {
 		l.mu.Lock()
-		id, generation := l.id, l.generation
+		id, generation, held := l.id, l.generation, l.heldLocked()
 		l.mu.Unlock()
-		if id == 0 && value != nil {
+		if !held && value != nil {
+			l.hurry()
 			cause, wait = errNoLease, attemptTimeout/2
 		} else {
 			then := clientv3.OpDelete(s.prefix + own)
@@ -214,29 +244,27 @@ func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, sinc
 				at := registry.Mark{Cluster: answer.Header.ClusterId, Revision: answer.Header.Revision}
 				// A cluster that was restored from a backup, or another one, has numbers of its own,
 				// which since says nothing about.
-				if since != (registry.Mark{}) && (at.Cluster != since.Cluster || at.Revision < since.Revision) || answer.Succeeded && at.Revision <= since.Revision {
-					return s.sight(limited, prefix)
-				}
-				if answer.Succeeded {
+				other := since != (registry.Mark{}) && (at.Cluster != since.Cluster || at.Revision < since.Revision) || answer.Succeeded && at.Revision <= since.Revision
+				if answer.Succeeded && !other {
 					return registry.Sight{At: at, Written: true, Generation: generation}, nil
 				}
-				page := answer.Responses[0].GetResponseRange()
-				if page.More {
-					return s.sight(limited, prefix)
-				}
 				seen := registry.Sight{At: at}
-				err = s.add(&seen, page.Kvs)
+				if other || answer.Responses[0].GetResponseRange().More {
+					seen, err = s.sight(limited, prefix)
+				} else {
+					err = s.add(&seen, answer.Responses[0].GetResponseRange().Kvs)
+				}
+				seen.Pending = pending
 				return seen, err
 			case errors.Is(err, rpctypes.ErrLeaseNotFound):
 				l.lost(id)
-				select {
-				case l.again <- struct{}{}:
-				default:
-				}
+				l.hurry()
 				cause, wait = errNoLease, attemptTimeout/2
 			case code(err) == codes.Unavailable:
-				cause, wait = err, attemptTimeout/2
-			case code(err) != codes.DeadlineExceeded:
+				cause, wait, pending = err, attemptTimeout/2, true
+			case code(err) == codes.DeadlineExceeded:
+				pending = true
+			default:
 				return registry.Sight{}, cmp.Or(ctx.Err(), s.explain(err))
 			}
 		}

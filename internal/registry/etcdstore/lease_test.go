@@ -95,6 +95,44 @@ func TestLease(t *testing.T) {
 	}
 }
 
+// TestLeaseInABackup: a backup contains the lease, and the records of then. A server whose lease it is does not
+// take them for those it has written since.
+func TestLeaseInABackup(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a, _ := hold(t, etcd)
+	store := a.Store()
+	write := func(value string) {
+		t.Helper()
+		seen, err := a.Look(t.Context(), "p/")
+		if err == nil {
+			seen, err = a.Swap(t.Context(), "p/", "p/a", []byte(value), seen.At)
+		}
+		if err != nil || !seen.Written {
+			t.Fatalf("Swap(%s) = %+v, %v", value, seen, err)
+		}
+	}
+	write("1")
+	etcd.Stop()
+	restore := etcd.Backup()
+	etcd.Start()
+	pgtest.Eventually(t, "the lease", func() bool { _, ok := a.Held(); return ok })
+	for range 20 {
+		write("2")
+	}
+	// The server asks for what is revoked all the time.
+	_, _ = store.List(t.Context(), "")
+	before, _ := a.Held()
+	etcd.Stop()
+	restore()
+	etcd.Start()
+	pgtest.Eventually(t, "an answer", func() bool { _, err := store.List(t.Context(), ""); return err == nil })
+	if now, ok := a.Held(); ok && now == before {
+		t.Error("after a restore the records of before are said to be there")
+	}
+	pgtest.Eventually(t, "another lease", func() bool { now, ok := a.Held(); return ok && now != before })
+}
+
 func timeout(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
