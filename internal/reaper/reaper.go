@@ -159,8 +159,8 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 		pause := c.Interval
 		if turn == Others {
 			s.Tend(ctx)
-		} else if err := k.sweep(ctx); err != nil && ctx.Err() == nil {
-			c.Turns.Pass(ctx, id) // another server may reach the cluster
+		} else if done := k.sweep(ctx); !done && ctx.Err() == nil {
+			c.Turns.Pass(ctx, id) // another server may reach the cluster, or its primary
 			pause = max(pause, min(pause<<min(k.failures, 8), maxBackoff))
 			if sleep(ctx, apart(pause)) != nil {
 				return
@@ -194,13 +194,14 @@ type keeper struct {
 	failures int // in a row
 }
 
-func (k *keeper) sweep(ctx context.Context) error {
+// sweep reports whether the cluster was swept. One whose primary does not answer was not.
+func (k *keeper) sweep(ctx context.Context) bool {
 	began := time.Now()
 	once, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	report, err := k.s.Sweep(once, handover.SweepOptions{Unused: k.c.Unused, Each: eachRole})
 	if ctx.Err() != nil {
-		return err
+		return false
 	}
 	if k.c.Observe != nil {
 		k.c.Observe(k.id, report, time.Since(began), err)
@@ -222,13 +223,13 @@ func (k *keeper) sweep(ctx context.Context) error {
 	k.said = kept
 	if err == nil {
 		k.failures = 0
-		return nil
+		return !report.Standby
 	}
 	if k.failures == 0 {
 		k.log.Warn("cluster not swept", "err", err)
 	}
 	k.failures++
-	return err
+	return false
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

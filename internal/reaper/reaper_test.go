@@ -20,6 +20,7 @@ type sweeper struct {
 	tended atomic.Int64
 	err    error
 	fail   atomic.Bool
+	aside  atomic.Bool // only a standby answers
 	report handover.SweepReport
 	block  bool
 }
@@ -32,7 +33,9 @@ func (s *sweeper) Sweep(ctx context.Context, o handover.SweepOptions) (handover.
 	if s.fail.Load() {
 		return s.report, errors.New("down")
 	}
-	return s.report, s.err
+	report := s.report
+	report.Standby = s.aside.Load()
+	return report, s.err
 }
 
 func (s *sweeper) Tend(context.Context) { s.tended.Add(1) }

@@ -179,17 +179,19 @@ func TestUnusedTurn(t *testing.T) {
 	pgtest.Eventually(t, "a sweep all the same", func() bool { return a.swept("one") > 1 })
 }
 
-// TestUnreachableFromHere: a server that cannot sweep a cluster leaves it to one that can.
+// TestUnreachableFromHere: a server that cannot sweep a cluster, or sees a standby of it only, leaves it
+// to one that can.
 func TestUnreachableFromHere(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
-	a := startSeveral(t, etcd, "a", 500*time.Millisecond, "one")
-	pgtest.Eventually(t, "a sweep", func() bool { return a.swept("one") > 0 })
-	b := startSeveral(t, etcd, "b", 500*time.Millisecond, "one")
-	pgtest.Eventually(t, "the second server to leave it to the first", func() bool { return b.passed.Load() > 0 })
-	n := b.swept("one")
+	a := startSeveral(t, etcd, "a", 500*time.Millisecond, "one", "two")
+	pgtest.Eventually(t, "sweeps", func() bool { return a.swept("one") > 0 && a.swept("two") > 0 })
+	b := startSeveral(t, etcd, "b", 500*time.Millisecond, "one", "two")
+	pgtest.Eventually(t, "the second server to leave both to the first", func() bool { return b.passed.Load() > 1 })
+	one, two := b.swept("one"), b.swept("two")
 	a.clusters["one"].fail.Store(true)
-	pgtest.Eventually(t, "the second server to sweep", func() bool { return b.swept("one") > n })
+	a.clusters["two"].aside.Store(true)
+	pgtest.Eventually(t, "the second server to sweep", func() bool { return b.swept("one") > one && b.swept("two") > two })
 }
 
 var _ reaper.Sweeper = (*handover.Admin)(nil)
