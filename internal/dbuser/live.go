@@ -89,16 +89,17 @@ func (a *Admin) AnyOutlasts() bool {
 	return len(a.outlastingBackends) > 0
 }
 
-// ForgetGone forgets the backends recorded by Outlasts that have ended.
-func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) error {
-	pids, roles := a.outlasting(c)
+// ForgetGone forgets the backends recorded by Outlasts that have ended. It returns the session roles,
+// by their present names, of those that have not.
+func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) (roles []string, err error) {
+	pids, oids := a.outlasting(c)
 	here, there := Address(c), map[Backend]bool{}
 	if len(pids) > 0 {
 		var still []int32
-		err := c.QueryRow(ctx, `select coalesce(array_agg(a.pid), '{}') from unnest($1::int[], $2::int8[]) o (pid, role)
-			join pg_stat_activity a on a.pid = o.pid and a.usesysid = o.role::oid`, pids, roles).Scan(&still)
+		err := c.QueryRow(ctx, `select coalesce(array_agg(a.pid), '{}'), coalesce(array_agg(distinct a.usename::text) filter (where a.usename is not null), '{}') from unnest($1::int[], $2::int8[]) o (pid, role)
+			join pg_stat_activity a on a.pid = o.pid and a.usesysid = o.role::oid`, pids, oids).Scan(&still, &roles)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, pid := range still {
 			there[Backend{uint32(pid), here}] = true
@@ -107,7 +108,7 @@ func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	maps.DeleteFunc(a.outlastingBackends, func(b Backend, _ uint32) bool { return !there[b] })
-	return nil
+	return roles, nil
 }
 
 // Address is the server's address, in the form that Backend has.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -111,12 +112,13 @@ func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
 
 // Tend does the part of a sweep that only this process can do, because it alone knows which
 // credentials were revoked under a session role, and which terminated backends still run. It is for
-// when another process sweeps, and does nothing when there is nothing of the kind.
+// when another process sweeps, and does nothing when there is nothing of the kind. To the other
+// process such a backend is a session, so it leaves the session role alone.
 func (a *Admin) Tend(ctx context.Context) {
-	if err := a.tendOutlasting(ctx); err != nil && ctx.Err() == nil {
+	again, err := a.tendOutlasting(ctx)
+	if err != nil && ctx.Err() == nil {
 		a.Pool.Log.Warn("terminated backends not checked", "cluster", a.Pool.Cluster, "err", err)
 	}
-	var again []string
 	a.mu.Lock()
 	for role, r := range a.ended.revoked {
 		if r.until.After(a.Pool.Now()) {
@@ -129,15 +131,16 @@ func (a *Admin) Tend(ctx context.Context) {
 	}
 }
 
-func (a *Admin) tendOutlasting(ctx context.Context) error {
+// tendOutlasting returns the session roles whose terminated backends still run.
+func (a *Admin) tendOutlasting(ctx context.Context) (roles []string, err error) {
 	if !a.AnyOutlasts() {
-		return nil
+		return nil, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, endedFor)
 	defer cancel()
 	c, err := a.Pool.Acquire(limited)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer a.Pool.Release(c)
 	return a.ForgetGone(limited, c)
@@ -166,22 +169,21 @@ func (a *Admin) followEnded() {
 			timer.Stop()
 		}
 		a.mu.Lock()
-		var roles []string
-		for r := range a.ended.until {
-			roles = append(roles, r)
-		}
-		if len(roles) == 0 || a.base.Err() != nil {
+		before := maps.Clone(a.ended.until)
+		if len(before) == 0 || a.base.Err() != nil {
 			a.ended.running = false
 			a.mu.Unlock()
 			return
 		}
 		a.mu.Unlock()
-		again := a.lookAfter(roles)
+		again := a.lookAfter(slices.Collect(maps.Keys(before)))
 		delay = endedAgain
 		a.mu.Lock()
 		now := a.Pool.Now()
-		for _, r := range roles {
-			if until := a.ended.until[r]; len(a.ended.left[r]) == 0 && (!again[r] || now.After(until)) {
+		for r, until := range before {
+			if a.ended.until[r] != until {
+				delay = endedDelay // another session has ended meanwhile
+			} else if len(a.ended.left[r]) == 0 && (!again[r] || now.After(until)) {
 				delete(a.ended.until, r)
 				delay = endedDelay
 			}

@@ -55,6 +55,29 @@ func TestBackendThatOutlastsItsEnd(t *testing.T) {
 	})
 }
 
+// TestTendStripsRolesOfBackendsThatOutlast: a terminated backend that does not exit is a session to the
+// other servers. So when another one sweeps, the server that knows strips the role.
+func TestTendStripsRolesOfBackendsThatOutlast(t *testing.T) {
+	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
+		a.leak(c, "lab")
+		b := backend(t, c)
+		var oid uint32
+		if err := a.Super.QueryRow(t.Context(), "select oid from pg_roles where rolname = $1", a.role.Name).Scan(&oid); err != nil {
+			t.Fatal(err)
+		}
+		a.Admin.Outlasts(b, oid)
+		// Another session of the role has been at the other server, and has ended.
+		if report, err := a.Another().Sweep(t.Context(), handover.SweepOptions{}); err != nil || report.InUse == 0 {
+			t.Fatalf("the other server's sweep = %+v, %v", report, err)
+		}
+		a.Admin.Tend(t.Context())
+		a.stripped(a.role.Name)
+		if a.reads("lab") {
+			t.Error("the group's right outlives the session")
+		}
+	})
+}
+
 // TestBackendOfARoleThatSteppedAside: the backend's session role was retired, and so has another
 // name. A holder can cause that. The backend is terminated anyway.
 func TestBackendOfARoleThatSteppedAside(t *testing.T) {

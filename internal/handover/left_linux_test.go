@@ -73,3 +73,30 @@ func TestABackendIsEndedWhileObjectsAreHandedOver(t *testing.T) {
 		t.Errorf("the backend was terminated by statement %d, and the last object was handed over by %d of %d", terminated, last, len(ran))
 	}
 }
+
+// TestASessionThatEndsMeanwhile: a session that ends while what an earlier one of the same role left is
+// looked after is looked after, too.
+func TestASessionThatEndsMeanwhile(t *testing.T) {
+	f := plain(t, pgtest.Start(t))
+	group := f.LentGroup("analysts")
+	db := f.LabDatabase(group)
+	role := f.Ensure(dbuser.Need{User: f.LentUser("alice", ""), Groups: []string{group}})
+	leaver := f.Ensure(dbuser.Need{User: f.LentUser("leaver", ""), Groups: []string{group}})
+	s := f.Logon(leaver, db)
+	clustertest.Exec(t, s, "create table lab.left_behind (x int)")
+	_ = s.Close(t.Context())
+	f.NoSessions(leaver.Name)
+	var again atomic.Bool
+	clustertest.Before(f.Admin, func(sql string, _ *pgconn.PgConn) {
+		if strings.HasPrefix(sql, "reassign") && again.CompareAndSwap(false, true) {
+			f.Exec(t, db, "create table lab.later (x int); alter table lab.later owner to "+pgtest.Quote(role.Name))
+			f.Admin.SessionEnded(role.Name, db, nil)
+		}
+	})
+	f.Admin.SessionEnded(role.Name, db, nil)
+	f.Admin.SessionEnded(leaver.Name, db, nil)
+	f.Admin.Wait()
+	if n, of := f.OwnedBy(role.Name), f.Memberships(role.Name); !again.Load() || n != "0" || of != dbuser.MarkerRole {
+		t.Errorf("after a session that ended meanwhile its role owns %s objects, and is a member of %s", n, of)
+	}
+}

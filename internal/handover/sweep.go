@@ -93,7 +93,7 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	var all []dbuser.ExistingRole
 	var foreign []string
 	if err == nil && !recovery {
-		err = a.ForgetGone(ctx, c)
+		_, err = a.ForgetGone(ctx, c)
 	}
 	if err == nil && !recovery {
 		if all, err = a.Existing(ctx, c, nil); err == nil {
