@@ -10,12 +10,14 @@ import (
 )
 
 const (
-	// tidyMemory acts if less than tidyQuiet, or one part in tidyPart of a large heap, was allocated
-	// within tidyInterval, and more than tidyWorth since it last acted. Each idle session allocates
-	// a little every second.
+	// tidyMemory acts if less than tidyQuiet, or one part in quietPart of a large heap, was allocated
+	// within tidyInterval, and more than tidyWorth, or one part in worthPart, since it last acted.
+	// Each idle session allocates a little every second; and a steady load that passes for quiet
+	// must not make it collect a large heap every second.
 	tidyQuiet    = 256 << 10
-	tidyPart     = 32
+	quietPart    = 32
 	tidyWorth    = 4 << 20
+	worthPart    = 2
 	tidyInterval = time.Second
 	// shrinkTime is how long idle sessions may take to go on in new goroutines.
 	shrinkTime = 200 * time.Millisecond
@@ -54,7 +56,7 @@ func tidyMemory(ctx context.Context, shrink func()) {
 			debug.SetGCPercent(next)
 			percent = next
 		}
-		if allocated-before < max(tidyQuiet, live/tidyPart) && allocated-tidied > tidyWorth {
+		if isTidyTime(allocated-before, allocated-tidied, live) {
 			// Twice, because a collection at most halves a stack.
 			runtime.GC()
 			runtime.GC()
@@ -69,6 +71,12 @@ func tidyMemory(ctx context.Context, shrink func()) {
 		}
 		before = allocated
 	}
+}
+
+// isTidyTime decides with the bytes that were allocated within tidyInterval and since memory was
+// last tidied.
+func isTidyTime(lately, since, live uint64) bool {
+	return lately < max(tidyQuiet, live/quietPart) && since > max(tidyWorth, live/worthPart)
 }
 
 // gcPercent returns GOGC for the size of the live heap, in steps, so that it seldom

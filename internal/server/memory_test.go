@@ -15,3 +15,23 @@ func TestGCPercent(t *testing.T) {
 		}
 	}
 }
+
+// TestTidyTime: a quiet time is one for the size of the heap, and so is what is worth a collection: a
+// steady load on a large heap is not tidied up after every second.
+func TestTidyTime(t *testing.T) {
+	for _, row := range []struct {
+		lately, since, live uint64
+		want                bool
+	}{
+		{100 << 10, 5 << 20, 4 << 20, true},
+		{100 << 10, 3 << 20, 4 << 20, false},
+		{300 << 10, 5 << 20, 4 << 20, false},
+		{5 << 20, 200 << 20, 200 << 20, true},
+		{5 << 20, 5 << 20, 200 << 20, false}, // a second after the last time
+		{9 << 20, 200 << 20, 200 << 20, false},
+	} {
+		if got := isTidyTime(row.lately, row.since, row.live); got != row.want {
+			t.Errorf("isTidyTime(%d, %d, %d) = %t", row.lately, row.since, row.live, got)
+		}
+	}
+}
