@@ -22,15 +22,19 @@ type WrittenCondition struct {
 }
 
 // NearMisses returns the statements of a layer that nearly allow the request, to
-// explain its implicit deny.
+// explain its implicit deny. All of them together take no more work than a decision: some are
+// missing if there is more to compare.
 func (p *Policies) NearMisses(layer Layer, r *Request) []NearMiss {
 	var misses []NearMiss
+	q := newQuery(r)
 	p.each(func(of Layer, policy *Policy) {
 		if of != layer {
 			return
 		}
 		for _, s := range policy.allows {
-			q := newQuery(r)
+			if q.work.spent() {
+				return
+			}
 			if !s.matchesAction(&q) || !s.matchesPrincipal(&q) {
 				continue
 			}
@@ -43,7 +47,11 @@ func (p *Policies) NearMisses(layer Layer, r *Request) []NearMiss {
 					miss.Unmet = append(miss.Unmet, w)
 				}
 			}
-			if !s.matchesResource(&q) {
+			matched := s.matchesResource(&q)
+			if q.work.spent() {
+				return
+			}
+			if !matched {
 				miss.Resources = s.sameKind(r.Resource)
 				if len(miss.Unmet) > 0 || miss.Resources == nil {
 					continue
