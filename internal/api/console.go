@@ -63,6 +63,8 @@ func (h *Handler) ConsoleLeave(r *http.Request, s *ConsoleSession) error {
 type ConsoleRights struct {
 	ARN      string
 	Sessions bool // daypass:ListSessions, for all clusters
+	// Details: sts:DecodeAuthorizationMessage, which shows what a refusal leaves out.
+	Details bool
 }
 
 // ConsoleRights returns the rights of a session that is still in force. It is not recorded,
@@ -72,7 +74,8 @@ func (h *Handler) ConsoleRights(r *http.Request, s *ConsoleSession) (rights Cons
 		c.unrecorded = true
 		ask := c.ask()
 		list := (&listSessions{}).needs(c)
-		rights = ConsoleRights{ARN: c.caller.Principal.ARN, Sessions: ask.decide(&list[0]).Allowed()}
+		details := mayDecode
+		rights = ConsoleRights{ARN: c.caller.Principal.ARN, Sessions: ask.decide(&list[0]).Allowed(), Details: ask.decide(&details).Allowed()}
 		return nil
 	})
 	return rights, err

@@ -36,6 +36,9 @@ type ConsoleExplanation struct {
 	Details bool
 }
 
+// mayDecode is the permission to see what a refusal leaves out.
+var mayDecode = check{action: "sts:DecodeAuthorizationMessage", resource: "*"}
+
 // ConsoleExplain decides every check of a call of GetClusterCredentials or
 // GetClusterCredentialsWithIAM that the session would make now. Like the refusal of the call
 // itself, the explanation of a denied call does not tell whether a cluster exists.
@@ -45,7 +48,7 @@ func (h *Handler) ConsoleExplain(r *http.Request, s *ConsoleSession, name string
 		if err := c.setParameters(parameters); err != nil {
 			return err
 		}
-		details := check{action: "sts:DecodeAuthorizationMessage", resource: "*"}
+		details := mayDecode
 		x.Details = c.ask().decide(&details).Allowed()
 		x.Policies = c.caller.Policies
 		// The call is only explained, not made, so it gets no audit record and throwaway keys.

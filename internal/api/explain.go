@@ -136,15 +136,17 @@ func explain[P any](c *call, o *Outcome,
 		return r.err
 	}
 	ask := c.ask()
+	refused := false
 	for _, k := range needs(p, c) {
 		if c.hiding {
-			k = k.asTold(c, ask)
+			k = k.asTold(c, ask, refused)
 		}
 		e := Explanation{Action: k.action, Resource: k.resource, Conditions: map[string]string{}}
 		for _, key := range k.keys {
 			e.Conditions[key.name] = key.value
 		}
 		e.Decision = ask.decide(&k)
+		refused = refused || k.refuses(e.Decision)
 		if e.Decision.Effect == iam.ImplicitDeny {
 			e.NearMisses = c.caller.Policies.NearMisses(e.Decision.Layer, ask.request(&k))
 		}
@@ -154,13 +156,18 @@ func explain[P any](c *call, o *Outcome,
 	return err
 }
 
-// asTold returns the check that a refusal is about: if a name that does not exist would be
-// refused too, the check for such a name.
-func (k check) asTold(c *call, ask *asking) check {
+// asTold returns the check that an answer is about. For a refused check it is the one for a name
+// that does not exist, if that would be refused too. after says that an earlier check was refused:
+// the call itself would have ended there, so the rest is about such a name too.
+func (k check) asTold(c *call, ask *asking, after bool) check {
+	unknown := k.asUnknown(c)
+	if after && len(unknown) > 0 {
+		return unknown[0]
+	}
 	if d := ask.decide(&k); !k.refuses(d) {
 		return k
 	}
-	for _, other := range k.asUnknown(c) {
+	for _, other := range unknown {
 		if d := ask.decide(&other); other.refuses(d) {
 			return other
 		}

@@ -55,7 +55,12 @@ func (h *Handler) Offers(r *http.Request, s *ConsoleSession) (offers []Offer, co
 	err = h.console(r, s, &action{service: redshiftService, name: "ConsoleOffers", readOnly: true}, func(c *call) error {
 		c.unrecorded = true // nothing has been handed out
 		o := offering{call: c, ask: c.ask(), left: maxOfferDecisions}
+		// Reading all policies takes longer than a decision.
+		o.durationMatters = c.caller.Policies.UsesKey("redshift:DurationSeconds")
 		for _, cluster := range c.directory.Clusters() {
+			if o.over() {
+				break
+			}
 			if offer := o.cluster(cluster); len(offer.Users)+len(offer.Identity) > 0 {
 				offers = append(offers, offer)
 			}
@@ -69,8 +74,17 @@ func (h *Handler) Offers(r *http.Request, s *ConsoleSession) (offers []Offer, co
 // offering decides what to offer.
 type offering struct {
 	*call
-	ask  *asking
-	left int // decisions
+	ask             *asking
+	left            int  // decisions
+	durationMatters bool // a policy has a condition on the duration
+}
+
+// over reports whether nothing more is decided: there has been too much, or the browser is gone.
+func (o *offering) over() bool {
+	if o.left > 0 && o.http.Context().Err() != nil {
+		o.left = 0
+	}
+	return o.left <= 0
 }
 
 func (o *offering) allowed(k check) bool {
@@ -87,12 +101,16 @@ const (
 
 func (o *offering) cluster(cluster *directory.Cluster) Offer {
 	offer := Offer{Cluster: cluster.Identifier, Host: cluster.Host, Port: cluster.Port, Database: cluster.Database}
+	databases := o.databases(getAction, cluster)
 	for _, user := range o.named(getAction, "dbuser", cluster) {
+		if o.over() {
+			break
+		}
 		if user.Exact && checkName("DbUser", user.Text, notPublic) != nil {
 			continue // the call would be refused as invalid
 		}
 		found := OfferedUser{OfferedName: OfferedName{Name: user.Text, Pattern: !user.Exact}}
-		for _, database := range o.databases(getAction, cluster) {
+		for _, database := range databases {
 			if d, ok := o.database(database, func(name iam.NamePattern, minutes int) []check { return o.checks(cluster, user, name, minutes) }); ok {
 				found.Databases = append(found.Databases, d)
 			}
@@ -175,7 +193,7 @@ func (o *offering) databases(action string, cluster *directory.Cluster) []iam.Na
 
 // database returns a database with the longest duration that its checks allow.
 func (o *offering) database(name iam.NamePattern, checks func(name iam.NamePattern, minutes int) []check) (OfferedDatabase, bool) {
-	for minutes := maxDuration / 60; minutes >= minDuration/60; minutes-- {
+	for minutes := maxDuration / 60; minutes >= minDuration/60 && o.left > 0; minutes-- {
 		may := true
 		for _, k := range checks(name, minutes) {
 			if may = o.allowed(k); !may {
@@ -185,16 +203,11 @@ func (o *offering) database(name iam.NamePattern, checks func(name iam.NamePatte
 		if may {
 			return OfferedDatabase{OfferedName{Name: name.Text, Pattern: name.Text != "" && !name.Exact}, minutes}, true
 		}
-		if minutes == maxDuration/60 && !o.durationMatters() {
+		if minutes == maxDuration/60 && !o.durationMatters {
 			break
 		}
 	}
 	return OfferedDatabase{}, false
-}
-
-// durationMatters reports whether a policy has a condition on the duration.
-func (o *offering) durationMatters() bool {
-	return o.caller.Policies.UsesKey("redshift:DurationSeconds")
 }
 
 // checks are those of GetClusterCredentials without groups and without AutoCreate. For a

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // mostLines is how many lines of the audit log a page shows.
@@ -43,6 +44,12 @@ func (e *exchange) refusals() {
 }
 
 func (e *exchange) showLines(page string, keep func(*audit.Line) bool) {
+	pass, verdict := e.readers.Enter(e.who.ARN, e.now)
+	if verdict != throttle.Admitted {
+		e.refuse(http.StatusTooManyRequests, "You are reading the audit log already.", "Try again in a moment.")
+		return
+	}
+	defer e.readers.Leave(e.who.ARN, pass)
 	if !e.reading.Enter(e.r.Context()) {
 		e.refuse(http.StatusServiceUnavailable, "Too many people are reading the audit log at once.", "Try again in a moment.")
 		return
@@ -103,7 +110,12 @@ func (e *exchange) activityOf(l *audit.Line) activity {
 		add("IAM role", get("roleArn"))
 	}
 	a.What = strings.Join(what, ", ")
-	for _, d := range l.More.Decisions {
+	// What was decided about a refused call can tell that a name exists. Its message does not.
+	decisions := l.More.Decisions
+	if l.ErrorCode != "" && !e.who.Details {
+		decisions = nil
+	}
+	for _, d := range decisions {
 		r := checkRow{Action: d.Action, Resource: d.Resource, Allowed: d.Effect == "Allow"}
 		switch d.Effect {
 		case "Allow":

@@ -57,11 +57,15 @@ type Config struct {
 type Handler struct {
 	config    Config
 	addresses *throttle.Keys[netip.Addr]
-	reading   *throttle.Gate // requests that read the audit log
+	reading   *throttle.Gate         // requests that read the audit log
+	readers   *throttle.Keys[string] // the same, by principal
 }
 
 // perAddress limits the requests of one address, to the same numbers as for sign-ins.
 var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
+
+// perReader limits how much of the places for reading the audit log one person takes.
+var perReader = throttle.Limit{Concurrent: 2}
 
 // maxForm and maxQuery bound the bytes of a form and of a query string.
 const (
@@ -72,7 +76,7 @@ const (
 // New makes a Handler.
 func New(config Config) *Handler {
 	return &Handler{config: config, addresses: throttle.NewKeys[netip.Addr](perAddress, 1<<16),
-		reading: throttle.NewGate(2, 16, 5*time.Second)}
+		reading: throttle.NewGate(2, 16, 5*time.Second), readers: throttle.NewKeys[string](perReader, 1<<12)}
 }
 
 // OfSession converts a session of package signin to the API's type.
@@ -191,6 +195,7 @@ func (e *exchange) serve(pages map[string]route) {
 		e.failed(err)
 		return
 	}
+	e.config.SignIn.Renew(e.w, e.r, e.session)
 	answer(e)
 }
 

@@ -102,7 +102,7 @@ func (e *exchange) simulate() {
 			one.At = "line " + strconv.Itoa(r.Decision.Line)
 		}
 		for _, miss := range r.NearMisses[:min(len(r.NearMisses), 5)] {
-			one.Near = append(one.Near, nearMiss(miss, true))
+			one.Near = append(one.Near, nearMiss(miss, page.Principal == "" || e.who.Details))
 		}
 		page.Results = append(page.Results, one)
 	}

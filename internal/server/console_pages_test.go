@@ -2,11 +2,17 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"html"
+	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -169,8 +175,8 @@ func TestConsoleExplains(t *testing.T) {
 		t.Errorf("Ana sees what a condition compares with\n%s", text)
 	}
 	// A cluster that exists and one that does not are refused in the same words.
-	secret := explain(ana, "cluster=secretcluster&user=alice&database=dev")
-	nowhere := explain(ana, "cluster=nowhere&user=alice&database=dev")
+	secret := explain(ana, "cluster=secretcluster&user=alice&database=dev&groups=keepers")
+	nowhere := explain(ana, "cluster=nowhere&user=alice&database=dev&groups=keepers")
 	if strings.ReplaceAll(secret, "secretcluster", "C") != strings.ReplaceAll(nowhere, "nowhere", "C") || !strings.Contains(secret, "would be refused") {
 		t.Errorf("a cluster that exists:\n%s\none that does not:\n%s", secret, nowhere)
 	}
@@ -186,7 +192,7 @@ func TestConsoleExplains(t *testing.T) {
 	}
 	s.goTo(ana, "/console/refusals", 200)
 	text := words(ana.page)
-	hasAll(t, "Ana's refusals", text, "user alice-root", "AccessDenied", "denied by a statement , NotRoot of", "Explain this call now")
+	hasAll(t, "Ana's refusals", text, "user alice-root", "AccessDenied", "with an explicit deny", "Explain this call now")
 	if strings.Contains(ana.page, "<script>alert") {
 		t.Errorf("a name is a script\n%s", ana.page)
 	}
@@ -201,8 +207,81 @@ func TestConsoleExplains(t *testing.T) {
 			t.Errorf("%s shows Bob what Ana did\n%s", page, bob.page)
 		}
 	}
-	// The same person with another IAM role is another principal.
-	s.goTo(s.enter("1", "engineer"), "/console/audit", 200)
+	// Neither does the log tell which cluster exists.
+	told := func(cluster string) string {
+		t.Helper()
+		s.goTo(ana, "/console/credential", 200)
+		ana.form(s.api+"/console/credential", url.Values{"cluster": {cluster}, "user": {"alice"}, "database": {"dev"}, "minutes": {"15"}})
+		s.goTo(ana, "/console/refusals", 200)
+		_, text, _ := strings.Cut(words(ana.page), "cluster "+cluster+",")
+		text, _, _ = strings.Cut(text, "GetClusterCredentials,")
+		return strings.ReplaceAll(text, cluster, "C")
+	}
+	if secret, nowhere := told("secretcluster"), told("nowhere"); secret != nowhere || !strings.Contains(secret, "AccessDenied") {
+		t.Errorf("the line about a cluster that exists:\n%s\nabout one that does not:\n%s", secret, nowhere)
+	}
+	// The same person with another IAM role is another principal, and may see what was decided.
+	asEngineer := s.enter("1", "engineer")
+	s.goTo(asEngineer, "/console/audit", 200)
+	s.goTo(asEngineer, "/console/credential", 200)
+	asEngineer.form(s.api+"/console/credential", url.Values{"cluster": {"nowhere"}, "user": {"alice"}, "database": {"dev"}, "minutes": {"15"}})
+	s.goTo(asEngineer, "/console/refusals", 200)
+	hasAll(t, "what was decided", words(asEngineer.page), "ClusterNotFound", "What was decided then redshift:GetClusterCredentials : allowed")
+}
+
+// TestConsoleReadersShareTheLog: someone who reads a long log over and over does not keep others
+// from reading it.
+func TestConsoleReadersShareTheLog(t *testing.T) {
+	s := newConsoleSite(t)
+	ana, bob := s.enter("1", "analyst"), s.enter("2", "engineer")
+	line := `{"userIdentity":{"arn":"arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com"},"eventName":"x","requestParameters":{"text":"` + strings.Repeat("x", 1000) + `"}}` + "\n"
+	yesterday := filepath.Join(s.dir, "data", "audit", time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly)+".jsonl")
+	if err := os.WriteFile(yesterday, []byte(strings.Repeat(line, 20<<20/len(line))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cookie := s.consoleCookie(ana)
+	ctx, cancel := context.WithCancel(t.Context())
+	var flood sync.WaitGroup
+	defer flood.Wait()
+	defer cancel()
+	for range 40 {
+		flood.Go(func() {
+			for ctx.Err() == nil {
+				r, _ := http.NewRequestWithContext(ctx, "GET", s.api+"/console/refusals", nil)
+				r.AddCookie(cookie)
+				if answer, err := http.DefaultClient.Do(r); err == nil {
+					answer.Body.Close()
+				}
+				time.Sleep(500 * time.Millisecond)
+			}
+		})
+	}
+	for range 5 {
+		time.Sleep(50 * time.Millisecond)
+		s.goTo(bob, "/console/audit", 200)
+	}
+}
+
+// TestConsoleOffersAreBounded: with a policy of many names that are not allowed, the page says
+// that there are too many, within the time that a client waits.
+func TestConsoleOffersAreBounded(t *testing.T) {
+	s := newConsoleSite(t)
+	var names []string
+	for i := range 400 {
+		for _, kind := range []string{"dbuser", "dbname"} {
+			names = append(names, fmt.Sprintf(`"arn:aws:redshift:us-east-1:123456789012:%s:examplecluster/n%d"`, kind, i))
+		}
+	}
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := strings.Replace(string(text), `{"Sid": "OwnUsers",`, `{"Effect": "Allow", "Action": "redshift:GetClusterCredentials", "Resource": [`+strings.Join(names, ",")+`], "Condition": {"NumericLessThan": {"redshift:DurationSeconds": "900"}}}, {"Sid": "OwnUsers",`, 1)
+	if err := os.WriteFile(s.config, []byte(many), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.reload()
+	hasAll(t, "the page", words(s.enter("1", "analyst").page), "more than this page can decide")
 }
 
 // TestConsoleSimulates: the simulator shows the deciding statement and near misses, limits its
@@ -223,6 +302,22 @@ func TestConsoleSimulates(t *testing.T) {
 	hasAll(t, "a near miss", text, "OwnUsers of PolicyInputList.1 would allow it but for its condition on redshift:DbName (StringEquals dev)")
 	text = simulate(url.Values{"principal": {"arn:aws:iam::123456789012:role/analyst"}, "actions": {"redshift:GetClusterCredentials"}, "resources": {strings.Replace(alice, "alice", "alice-root", 1)}})
 	hasAll(t, "a principal", text, "denied by a statement , NotRoot of")
+	// What the conditions of a principal's policies compare with takes the permission for it.
+	near := url.Values{"principal": {"arn:aws:iam::123456789012:role/analyst"}, "actions": {"redshift:GetClusterCredentials"}, "resources": {alice}, "context": {"redshift:DbName=prod"}}
+	hasAll(t, "a near miss of a principal", simulate(near), "condition on redshift:DbName (StringEquals dev)")
+	config, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.config, []byte(strings.Replace(string(config), `"sts:DecodeAuthorizationMessage", `, "", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.reload()
+	text = simulate(near)
+	hasAll(t, "the same without the permission", text, "condition on redshift:DbName and redshift:DurationSeconds")
+	if strings.Contains(text, "StringEquals") || strings.Contains(text, "1800") {
+		t.Errorf("a simulation shows what conditions compare with\n%s", text)
+	}
 	for what, row := range map[string]struct {
 		fields url.Values
 		status int

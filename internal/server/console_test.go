@@ -32,8 +32,10 @@ const analystPolicy = `{"Version": "2012-10-17", "Statement": [
 		"arn:aws:redshift:us-east-1:123456789012:dbname:examplecluster/dev"],
 	 "Condition": {"StringEquals": {"redshift:DbName": "dev"}, "NumericLessThanEquals": {"redshift:DurationSeconds": "1800"}}},
 	{"Sid": "MakeMine", "Effect": "Allow", "Action": "redshift:CreateClusterUser", "Resource": "arn:aws:redshift:us-east-1:123456789012:dbuser:examplecluster/alice"},
+	{"Sid": "NoSecrets", "Effect": "Deny", "Action": "redshift:GetClusterCredentials", "Resource": "*", "Condition": {"StringEquals": {"aws:ResourceTag/kind": "secret"}}},
+	{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "arn:aws:redshift:us-east-1:123456789012:dbgroup:*/keepers", "Condition": {"StringEquals": {"aws:ResourceTag/kind": "secret"}}},
 	{"Sid": "NotRoot", "Effect": "Deny", "Action": "redshift:GetClusterCredentials", "Resource": "arn:aws:redshift:us-east-1:123456789012:dbuser:*/alice-root"},
-	{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": ["arn:aws:redshift:us-east-1:123456789012:dbgroup:examplecluster/analysts", "arn:aws:redshift:us-east-1:123456789012:dbgroup:secretcluster/analysts"]}]}`
+	{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": ["arn:aws:redshift:us-east-1:123456789012:dbgroup:examplecluster/analysts", "arn:aws:redshift:us-east-1:123456789012:dbgroup:secretcluster/analysts", "arn:aws:redshift:us-east-1:123456789012:dbgroup:nowhere/analysts"]}]}`
 
 const engineerPolicy = `{"Version": "2012-10-17", "Statement": [
 	{"Effect": "Allow", "Action": ["daypass:*", "iam:Simulate*", "sts:DecodeAuthorizationMessage", "redshift:*"], "Resource": "*"}]}`
@@ -59,7 +61,7 @@ sign_in: {url: "%s", issuer: "%s", client_id: daypass, client_secret: "provider'
 %s
 clusters:
   - {identifier: examplecluster, database: dev, upstream: "postgres://daypass@%[5]s/postgres?sslmode=disable&connect_timeout=2", upstream_password_file: upstream.password}
-  - {identifier: secretcluster, database: dev, upstream: "postgres://daypass@127.0.0.1:1/postgres?sslmode=disable&connect_timeout=2", upstream_password_file: upstream.password}
+  - {identifier: secretcluster, database: dev, tags: {kind: secret}, upstream: "postgres://daypass@127.0.0.1:1/postgres?sslmode=disable&connect_timeout=2", upstream_password_file: upstream.password}
 iam:
   users:
     - name: admin
@@ -413,6 +415,17 @@ func TestConsoleSessions(t *testing.T) {
 	if r := s.records("ConsoleLogout"); len(r) != 1 || r[0]["errorCode"] != nil {
 		t.Errorf("lines of the sign-out: %v", r)
 	}
+	// It is not renewed either: a renewed one would outlive what the registry remembers of the
+	// sign-out.
+	s.offset.Store(int64(40 * time.Minute))
+	thief := s.with(cookie)
+	refused("a copy of the cookie, some time after the sign-out", thief)
+	for _, sent := range (&http.Response{Header: thief.header}).Cookies() {
+		if sent.Value != "" {
+			t.Errorf("a cookie for someone who has signed out: %v", sent)
+		}
+	}
+	s.offset.Store(0)
 	// A revocation of the principal ends all sessions of the person, and of no other.
 	b = s.enter("1", "analyst")
 	bob := s.enter("2", "engineer")

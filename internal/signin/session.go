@@ -53,6 +53,7 @@ type Session struct {
 	Role, RoleID string
 	NotAfter     time.Time
 	token        []byte
+	renewed      *browserSession // the next cookie; nil: the present one is new enough
 }
 
 // FormToken is the token that the forms of the session's pages have to send. A page of another
@@ -166,7 +167,7 @@ func partName(i int) string {
 
 // Session returns the console session of a request's cookie, or nil if there is none or it has
 // expired. The Authority decides whether it was revoked, and whether the IAM role is still open.
-// Session renews the cookie from time to time.
+// After that, Renew renews the cookie.
 func (h *Handler) Session(w http.ResponseWriter, r *http.Request) *Session {
 	e := h.exchange(w, r)
 	if e == nil || !e.settings.Console {
@@ -195,11 +196,18 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) *Session {
 	}
 	if age >= renewAfter {
 		s.Renewed = e.now.Unix()
-		if err := e.keep(&s); err != nil {
-			return nil
-		}
+		found.renewed = &s
 	}
 	return found
+}
+
+// Renew renews the cookie of a session from time to time. The Authority has to have decided on
+// the session in this request: a sign-out is remembered for less time than a renewed copy of the
+// cookie would live.
+func (h *Handler) Renew(w http.ResponseWriter, r *http.Request, s *Session) {
+	if e := h.exchange(w, r); e != nil && s.renewed != nil {
+		_ = e.keep(s.renewed) // without it the session ends sooner
+	}
 }
 
 // Forget deletes the cookie of a console session.
