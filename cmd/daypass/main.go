@@ -17,9 +17,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func main() {
+func main() { execute(newEnvironment()) }
+
+func execute(env environment) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	env := newEnvironment()
 	env.now = time.Now
 	code := run(ctx, os.Args[1:], env)
 	stop()
@@ -36,6 +37,7 @@ type environment struct {
 	// are not terminals.
 	columns, errColumns int
 	now                 func() time.Time
+	lease               time.Duration // of servers in etcd; 0: the default
 }
 
 // run executes one command line and returns the exit code of the process.

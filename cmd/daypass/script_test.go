@@ -25,8 +25,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"daypass": main})
+	testscript.Main(m, map[string]func(){"daypass": main, "daypass-short-lease": func() {
+		env := newEnvironment()
+		env.lease = shortLease
+		execute(env)
+	}})
 }
+
+// shortLease is the lease of servers whose end a test waits for.
+const shortLease = 4 * time.Second
 
 // TestScript runs the stories of testdata/script. Each has its own PostgreSQL server, and a
 // Daypass server in this process, whose clock it can move. The client commands are the real

@@ -62,6 +62,7 @@ third one kills the process.`,
 				Drain:   time.Duration(drain),
 
 				TidyMemory:    true,
+				Lease:         env.lease,
 				ShutdownDelay: time.Duration(delay),
 				Hurry:         hurry,
 				Hangup:        hangup,

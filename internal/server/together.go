@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -35,7 +36,7 @@ func (s *service) settleTogether() together {
 	if s.member != nil {
 		name = s.member.fixed.ID
 	}
-	lease := store.Lease(leaseLifetime)
+	lease := store.Lease(cmp.Or(s.opts.Lease, leaseLifetime))
 	t := together{turns: reaper.NewTurns(lease, name), seats: seats.New(seats.Config{Store: lease, Self: name, Limit: s.limitOverAll})}
 	running, cancel := context.WithCancel(context.Background())
 	holding, release := context.WithCancel(context.Background())
