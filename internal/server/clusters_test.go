@@ -36,11 +36,12 @@ func TestLimitsKeepConnections(t *testing.T) {
 // TestClusterHasEverySetting: newCluster fills in every setting of the gateway's cluster. A
 // setting that it missed would be ignored without an error.
 func TestClusterHasEverySetting(t *testing.T) {
-	cfg := parse(t, smallConfig+`clusters:
+	cfg := parse(t, smallConfig+`registry: {etcd: {endpoints: ["http://127.0.0.1:1"]}}
+clusters:
   - identifier: east
     database: sales
     upstream: postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable&target_session_attrs=primary
-    session_limits: {max: 100, per_user: 5, idle: 30m, total: 12h, end_at_expiry: true, notice: 1m}
+    session_limits: {scope: all, max: 100, per_user: 5, idle: 30m, total: 12h, end_at_expiry: true, notice: 1m}
     prewarm: {max: 4}
     parked_sessions: {max: 4}
 `)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +47,7 @@ func buildBefore(t *testing.T) string {
 		t.Fatalf("%v: %s", err, out)
 	}
 	program, began := filepath.Join(dir, "daypass-before"), time.Now()
-	build := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "build", "-o", program, "./cmd/daypass")
+	build := exec.Command("go", "build", "-o", program, "./cmd/daypass")
 	build.Dir = dir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building %s: %v\n%s", commit, err, out)

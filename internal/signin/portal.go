@@ -76,7 +76,7 @@ func (e *exchange) bearer(event string) (*sts.Person, *grant, bool) {
 	who, ended, err := e.signedIn(g, Check{Event: event})
 	switch {
 	case ended != nil:
-		e.portalError(http.StatusUnauthorized, ended.Error())
+		e.portalError(http.StatusUnauthorized, ended.Message)
 		return nil, nil, false
 	case err != nil:
 		e.portalRefusal(err)

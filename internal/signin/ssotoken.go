@@ -103,7 +103,7 @@ func (e *exchange) grantAccess(client *registration, g *grant, grantType string)
 		var refusal *Refusal
 		switch {
 		case ended != nil:
-			return nil, invalidGrant(ended.Error())
+			return nil, invalidGrant(ended.Message)
 		case errors.As(err, &refusal) && refusal.Kind == TooMany:
 			return nil, slowDown(refusal.Message)
 		case errors.As(err, &refusal) && refusal.Kind != Unavailable:
@@ -139,19 +139,19 @@ func (e *exchange) grantAccess(client *registration, g *grant, grantType string)
 
 // signedIn returns the person of a token. ended tells the client why the sign-in has ended. err is
 // an error of another kind.
-func (e *exchange) signedIn(g *grant, check Check) (who *sts.Person, ended, err error) {
+func (e *exchange) signedIn(g *grant, check Check) (who *sts.Person, ended *Refusal, err error) {
 	if end := e.end(&g.Identity); !e.now.Before(end.Add(-time.Second)) {
-		return nil, errors.New("The sign-in has ended after " + e.settings.Duration.String() + ". " + signInAgain), nil
+		return nil, &Refusal{Kind: SignedOut, Message: "The sign-in has ended after " + e.settings.Duration.String() + ". " + signInAgain}, nil
 	}
 	if who, err = e.again(&g.Identity); err != nil {
-		return nil, errors.New("The identity provider is not the one to sign in at any more. " + signInAgain), nil
+		return nil, &Refusal{Kind: SignedOut, Message: "The identity provider is not the one to sign in at any more. " + signInAgain}, nil
 	}
 	used, err := e.config.Used(e.r.Context(), endedID(g.ID))
 	if err != nil {
 		return nil, nil, err
 	}
 	if used {
-		return nil, errors.New("The sign-in was ended with a logout. " + signInAgain), nil
+		return nil, &Refusal{Kind: SignedOut, Message: "The sign-in was ended with a logout. " + signInAgain}, nil
 	}
 	err = e.config.Authority.SignedIn(e.r, who, check)
 	var refusal *Refusal
