@@ -113,6 +113,16 @@ func (p *pattern) elements(ctx *Context) (list []element, ok bool) {
 // after appends the patterns of what can follow prefix in a text that p matches. There are
 // several if a * can end in more than one place.
 func (p *pattern) after(names []NamePattern, prefix string, ctx *Context) []NamePattern {
+	// Most patterns are names, or of another kind or cluster.
+	if len(p.tokens) > 0 && p.tokens[0].kind == literalToken {
+		first := &p.tokens[0]
+		if n := min(len(first.text), len(prefix)); first.text[:n] != prefix[:n] {
+			return names
+		}
+		if len(p.tokens) == 1 && len(first.text) >= len(prefix) {
+			return addName(names, NamePattern{Text: first.text[len(prefix):], Exact: true})
+		}
+	}
 	list, ok := p.elements(ctx)
 	if !ok {
 		return names

@@ -94,3 +94,22 @@ func FuzzNamed(f *testing.F) {
 		}
 	})
 }
+
+// TestNamesOfManyClusters: the page with the offers looks for names at each cluster, so a policy
+// of many names must not take much for a cluster that it does not name.
+func TestNamesOfManyClusters(t *testing.T) {
+	resources := make([]string, 400)
+	for i := range resources {
+		resources[i] = fmt.Sprintf("%q", users+fmt.Sprint("n", i))
+	}
+	p := policies(t, `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "redshift:Get*", "Resource": [`+strings.Join(resources, ",")+`],
+		"Condition": {"StringEquals": {"redshift:DbName": ["", "dev"]}}}}`)
+	ctx := iam.NewContext()
+	other := strings.Replace(users, "sales", "other", 1)
+	if n := testing.AllocsPerRun(1, func() { p.Named("redshift:GetClusterCredentials", other, ctx) }); n > 10 {
+		t.Errorf("looking for names at another cluster takes %v allocations", n)
+	}
+	if got := p.ConditionNames("redshift:GetClusterCredentials", "redshift:DbName", ctx); len(got) != 2 {
+		t.Errorf("ConditionNames = %v", got)
+	}
+}
