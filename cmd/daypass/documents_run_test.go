@@ -94,7 +94,7 @@ var documentRuns = map[string]documentRun{
 	"docs/people.md: daypass revoke --principal arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com":                                  {as: "operator", want: "analyst/ana@example.com"},
 	"docs/people.md: daypass proxy --map 15432=warehouse/dev,user=ana,auto-create --map 15433=examplecluster/dev,user=reporting,groups=analysts": {not: "it stays; the next block starts it"},
 	"docs/people.md: psql 'postgresql://ana@127.0.0.1:15432/dev?sslmode=disable' -c 'SELECT current_user'": {
-		before: "daypass proxy --map 15432=warehouse/dev,user=ana,auto-create --map 15433=examplecluster/dev,user=reporting,groups=analysts > proxy.out 2>&1 & " +
+		before: "DAYPASS_SSLROOTCERT=data/tls/ca.crt daypass proxy --map 15432=warehouse/dev,user=ana,auto-create --map 15433=examplecluster/dev,user=reporting,groups=analysts > proxy.out 2>&1 & " +
 			"trap 'kill '$! EXIT; until grep -q Ready proxy.out; do sleep 0.1; done",
 		want: "ana",
 	},

@@ -86,12 +86,7 @@ func (a *proxyAccess) ask(ctx context.Context, found *awsconfig.Found, to connec
 	if err := to.locate(ctx, client, &at); err != nil {
 		return nil, err
 	}
-	if _, err := to.secure(&at, func(name string) string {
-		if name == "PGSSLMODE" { // it is for other servers
-			return ""
-		}
-		return os.Getenv(name)
-	}); err != nil {
+	if err := to.secureForProxy(&at, os.Getenv); err != nil {
 		return nil, err
 	}
 	roots, err := at.roots()
@@ -107,6 +102,22 @@ func (a *proxyAccess) ask(ctx context.Context, found *awsconfig.Found, to connec
 	}
 	return &proxy.Logon{User: at.user, Database: at.database, Password: at.password.Reveal(),
 		Gateway: proxy.Gateway{Host: at.host, Port: at.port, TLS: &proxy.TLS{Mode: at.sslMode, Roots: roots}, Direct: to.direct}}, nil
+}
+
+// secureForProxy is secure without PGSSLMODE, which is for other servers, and without the
+// exception for loopback addresses: another user of this machine can listen there while the
+// gateway, or the tunnel to it, does not run.
+func (o *connectOptions) secureForProxy(at *logon, getenv func(string) string) error {
+	_, err := o.secure(at, func(name string) string {
+		if name == "PGSSLMODE" {
+			return ""
+		}
+		return getenv(name)
+	})
+	if err == nil && o.sslMode == "" && at.sslMode != "verify-full" {
+		err = errors.New(noCA)
+	}
+	return err
 }
 
 // roots reads the CA certificates that the gateway is checked with, from where libpq finds them.

@@ -34,3 +34,32 @@ func TestProxyRoots(t *testing.T) {
 		}
 	}
 }
+
+// TestProxyChecksCertificates: nothing but a flag or the map makes the check of a gateway's
+// certificate weaker, wherever the gateway is.
+func TestProxyChecksCertificates(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("APPDATA", home)
+	ca := filepath.Join(home, "ca.crt")
+	if err := os.WriteFile(ca, []byte("CA"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"gateway.example.com", "127.0.0.1", "::1", "localhost"} {
+		for _, row := range []struct{ flag, env, want, fault string }{
+			{"", "", "", "no CA certificate is known"},
+			{"", "DAYPASS_SSLROOTCERT", "verify-full", ""},
+			{"", "PGSSLROOTCERT", "verify-full", ""},
+			{"require", "", "require", ""},
+			{"verify-ca", "DAYPASS_SSLROOTCERT", "verify-ca", ""},
+		} {
+			at := &logon{host: host}
+			err := (&connectOptions{sslMode: row.flag}).secureForProxy(at, func(name string) string {
+				return map[string]string{"PGSSLMODE": "disable", row.env: ca}[name]
+			})
+			if (err != nil) != (row.fault != "") || err != nil && !strings.Contains(err.Error(), row.fault) || err == nil && at.sslMode != row.want {
+				t.Errorf("%s, %+v: %s, %v", host, row, at.sslMode, err)
+			}
+		}
+	}
+}
