@@ -86,7 +86,7 @@ var packages = []struct {
 	// Clients and commands.
 	{pkg: "internal/client", ours: []string{"internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/login", because: "a client shares no code with the server it calls"},
-	{pkg: "internal/proxy", ours: []string{"internal/pgwire", "internal/session"}, never: []string{"net/http"}, because: "it relays connections, and is given how to get a credential"},
+	{pkg: "internal/proxy", ours: []string{"internal/pgwire", "internal/session", "internal/throttle"}, never: []string{"net/http"}, because: "it relays connections, and is given how to get a credential"},
 	{pkg: "internal/awsconfig", ours: []string{"internal/quote"}, because: "all clients find the API and fail in the same way"},
 	{pkg: "internal/awscli", ours: []string{"internal/awscli/jmespath", "internal/awscli/pyvalue", "internal/awsconfig", "internal/quote"}, because: "a client shares no code with the server it calls"},
 	{pkg: "internal/awscli/pyvalue", never: leaf, because: "values and their text need no files"},
