@@ -391,6 +391,11 @@ func (f *Fleet) announcement() []byte {
 	s := serverStatement{Version: recordVersion, Self: f.config.Self(), Clock: f.config.Now(), Running: time.Since(f.begun), Roots: f.config.Roots.IDs()}
 	f.mu.Lock()
 	s.Seen = f.view.seen
+	if v := f.view; v.sharedThere != nil && v.shared.After(v.sharedThere) {
+		// The record is an earlier state, which is about to be replaced. A rotation that began with
+		// it is not complete, although this server has read it.
+		s.Seen = min(s.Seen, v.sharedRecord.Revision-1)
+	}
 	if f.own != nil {
 		s.Signing, s.Epoch = f.own.ID(), f.own.epoch
 	}
