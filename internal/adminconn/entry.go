@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// entryAgain is how long a database is not tried again after it has refused the
+// entryAgain is the time between two attempts to connect to a database that refuses the
 // administrative login.
 const (
 	entryAgain = time.Minute

@@ -142,8 +142,8 @@ func olderThan(major int, refusal error) int {
 var roleOption = regexp.MustCompile(`(^|\s)(-c\s*|--)role=`)
 
 // pin puts the settings into the start-up message of a connection to a server of a major
-// version. A role in the connection string is the operator's choice and is kept. A role that
-// a setting of the database or the login names is overridden.
+// version. It keeps a role in the connection string, which is the operator's choice, and
+// overrides a role that is set for the database or the login (ALTER … SET role).
 func pin(config *pgx.ConnConfig, major int) {
 	named, chosen := config.RuntimeParams["role"]
 	params := maps.Clone(pinned)

@@ -22,7 +22,7 @@ type hostileSetting struct {
 }
 
 // hostileSettings returns all server settings that need no superuser, with the ends of every
-// range, every word of every list and, for texts, some that name nothing that exists.
+// range, every word of every list and, for texts, some names that do not exist.
 func hostileSettings(t *testing.T, c *pgx.Conn) []hostileSetting {
 	t.Helper()
 	rows, err := c.Query(t.Context(), `select name, vartype, coalesce(min_val, ''), coalesce(max_val, ''), coalesce(enumvals, '{}')

@@ -2,19 +2,20 @@
 // has to make room when there is no place left.
 //
 // Both listeners, the gateway's and the API's, keep their strangers in a Room. A
-// stranger is a peer that has proved nothing yet. One rule chooses the connection
+// stranger is a peer that has proved nothing yet. These rules choose the connection
 // that is closed for a newcomer:
 //
-//   - the stranger that has kept the server waiting longest, once the patience with
-//     it is used up. A connection that the server is working for is never closed;
-//   - a peer that has proved who it is, only if there is no stranger to wait for;
-//   - if no patience is used up, but one address has many more connections than the
-//     newcomer's address: the one of these that has kept the server waiting longest.
+//   - The stranger that has kept the server waiting longest is closed, once the patience
+//     with it is used up. A connection that the server is working for is never closed.
+//   - A peer that has proved who it is can be closed only if the server waits for no stranger.
+//   - If no patience is used up, but one address has many more connections than the
+//     newcomer's address, then the connection from that address that has kept the server
+//     waiting longest is closed.
 //
 // An IPv6 address counts as its /64, see Network. Whatever strangers at a few
 // addresses do, a newcomer from another address waits for a fraction of a second.
-// Strangers at so many addresses that none of them is a crowd keep the newcomer waiting
-// until the patience with one of them is used up, behind their own newcomers.
+// If the strangers come from so many addresses that none is a crowd, the newcomer has to
+// wait until the patience with one of them is used up, and it queues with their newcomers.
 package admission
 
 import (
@@ -24,9 +25,9 @@ import (
 )
 
 // The patience with a connection: how long it may keep the server waiting before it can
-// be closed for a newcomer. It counts from the connection's arrival if it has sent
-// nothing; else from its last byte, and for all bytes of one request together. A logon
-// arrives in four or five pieces.
+// be closed for a newcomer. patienceSilent counts from the arrival of a connection that has
+// sent nothing, patienceTalking from the last byte. patienceInAll is for all the waiting in
+// one request, since a logon arrives in four or five pieces.
 const (
 	patienceSilent  = 250 * time.Millisecond
 	patienceTalking = time.Second

@@ -103,9 +103,9 @@ func (a *Admin) planFor(st *state, r *request) (plan, error) {
 	return result, err
 }
 
-// cutEdges revokes every session role from all its members. Up to version 14 a role
-// that is logged on may grant itself to others, and so may its holder. A member that
-// cannot be removed now does not stop the others from being removed.
+// cutEdges revokes every session role from all its members. Up to version 14 a role that is
+// logged on may grant itself to others, so a holder can do that with a session role. A member
+// that cannot be removed now does not keep the others from being removed.
 var cutEdges = `do $$
 declare e record;
 begin

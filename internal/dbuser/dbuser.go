@@ -26,9 +26,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// MarkerRole is the NOLOGIN role of which every session role is a member, and
-// nothing else is. It is how the sweep, pg_hba.conf and an operator recognise
-// session roles; their names are never taken as proof.
+// MarkerRole is the NOLOGIN group that all session roles are in. The sweep, pg_hba.conf
+// and operators recognise session roles by it; a name alone is never taken as proof.
 const MarkerRole = "daypass_session_roles"
 
 // Config describes one cluster and how to administer it.

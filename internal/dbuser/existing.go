@@ -11,12 +11,11 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// SessionRoles selects the oids of what may be changed, handed over and dropped
-// as session roles. The marker alone proves nothing: before 16 a user with
-// CREATEROLE can put any role into it. The name must be one that we give, and the
-// role no superuser; existing.go and names.go see to the rest of the name. From 16
-// on the login that made the marker is a member of it too, in order to administer
-// it: an administrative login is not a session role.
+// SessionRoles selects the OIDs of the roles that may be changed, handed over and dropped
+// as session roles. Membership in the marker alone proves nothing: before 16 a user with
+// CREATEROLE can add any role to it. So the role must not be a superuser, and its name must
+// begin like a session role's; ParseRoleName checks the whole name. From 16 on the login that
+// created the marker administers it, and is a member for that reason. It is not a session role.
 const SessionRoles = `select x.member from pg_auth_members x join pg_roles k on k.oid = x.roleid join pg_roles v on v.oid = x.member
   where k.rolname = '` + MarkerRole + `' and v.rolname not in (current_user, session_user) and not v.rolsuper and v.rolname ~ '^IAMA?:'
   group by x.member having not bool_or(x.admin_option)`
@@ -54,10 +53,10 @@ type ExistingRole struct {
 // roles ($1 null) or the named ones. Default privileges and user mappings
 // of a session role matter to no other role and are not handed over.
 //
-// A cluster may have tens of thousands of session roles. What is known of all sessions is read
-// once, and not for each role; and a query for named roles reads nothing of the others. What a
-// role owns is looked up in an index for each: a join would read all of it once for each role,
-// with the plan that a server without statistics makes.
+// A cluster may have tens of thousands of session roles. So the sessions are read once, not once
+// for each role, and a query for named roles does not read the other roles. What a role owns is
+// looked up in an index, role by role: without statistics, the server's plan for a join would
+// read the whole catalog once for each role.
 func existingQuery(version int) string {
 	// From 16 on, the membership that a role's creator gets only lets it administer the role.
 	held, members, alterable := "", "", "true"
@@ -166,8 +165,8 @@ var ErrForeign = errors.New("it is a member of " + MarkerRole + " without being 
 var errNoUser = errors.New("the user of the session role does not exist")
 
 // UserOf finds the user of a session role by the role's name, and applies the rules for what may
-// be lent. It ignores memberships, which are revoked before, and which a holder may have added
-// to.
+// be lent. It ignores the role's memberships: a strip has revoked them by now, and a holder may
+// have added others.
 func (a *Admin) UserOf(ctx context.Context, c *adminconn.Conn, role string) (string, error) {
 	name, ok := ParseRoleName(role)
 	if !ok {

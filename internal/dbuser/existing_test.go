@@ -27,8 +27,8 @@ func (n node) walk(f func(node)) {
 	}
 }
 
-// TestExistingDoesNotGrow: the look at the roles of ended sessions reads nothing of the other
-// session roles, and the look at all of them reads what is known of all sessions once.
+// TestExistingDoesNotGrow: a query for one session role does not read the others, and a query for
+// all of them reads the sessions only once.
 func TestExistingDoesNotGrow(t *testing.T) {
 	s := pgtest.Start(t)
 	f := alone(t, s, "CREATEROLE")

@@ -17,14 +17,14 @@ import (
 // two names could become one. The package measures every name first.
 const maxName = 63
 
-// sessionNames are the role names one Need is about. A name that is not one role's
-// alone would lend one user's rights to another, so the preferred name is a
-// one-to-one image of (kind, user, groups):
+// sessionNames are the names that the session role for one Need may have. If two Needs shared a
+// name, one user would get the rights of another, so each (kind, user, groups) has a preferred
+// name of its own:
 //
 //	database user   IAM:alice                     IAM:alice:analysts:finance
 //	identity        IAMA:IAM:ana                  IAMA:IAMR:etl:analysts
 //
-// Database users and groups hold no colon, identities exactly one. A name that
+// Database users and groups contain no colon, identities exactly one. A name that
 // is longer than PostgreSQL allows, or that breaks these rules, is tagged (see
 // taggedName). So the name alone identifies the user, and memberships do not matter.
 type sessionNames struct {
@@ -67,8 +67,8 @@ func retiredName(name, user string, oid uint32) string {
 	return tagged(tagRetired, name, userHash(user), "retired", name, fmt.Sprint(oid))
 }
 
-// IsRetired reports whether now is the name that a session role called was got when it was
-// retired.
+// IsRetired reports whether a session role named was, with that OID, would be renamed to now when
+// it is retired.
 func IsRetired(now, was string, oid uint32) bool {
 	n, ok := ParseRoleName(was)
 	return ok && now == tagged(tagRetired, was, n.userHash, "retired", was, fmt.Sprint(oid))
@@ -206,8 +206,8 @@ func (n Need) normalize() (Need, error) {
 	return n, nil
 }
 
-// CheckName returns an error if name cannot be the name of a role or a database. The error calls
-// it what.
+// CheckName returns an error if name cannot be the name of a role or a database. what is the
+// error's word for the object, such as "user".
 func CheckName(what, name string) error {
 	switch {
 	case len(name) > maxName:

@@ -143,9 +143,9 @@ func (p *planner) build() (plan, error) {
 	return p.plan, nil
 }
 
-// choose settles the session role's name, and returns the role if it exists. It leaves a role
-// alone that has the name and is not ours: it is not a session role, or, from 16 on, another
-// administrative login created it and ours may not change it.
+// choose settles the session role's name, and returns the role if it exists. It skips a name that
+// is taken by a role that is not ours: one that is not a session role or that, from 16 on,
+// another administrative login created and ours may not change.
 func (p *planner) choose() (*role, error) {
 	for _, name := range p.names.all() {
 		r := p.role(name)
@@ -245,9 +245,9 @@ func (p *planner) copied(user, have, may bool) bool {
 	return user && have
 }
 
-// CREATEROLE is not copied from 16 on, where the role that makes another one
-// administers it. Were that a session role, only superusers could administer the new
-// role once it is dropped. Users make roles in sessions without groups or after SET ROLE.
+// CREATEROLE is not copied from 16 on. There a role administers the roles that it creates. If
+// a session role created one, only superusers could administer it after the session role is
+// dropped. Users can create roles in sessions without groups, or after SET ROLE.
 
 // From 16 on a role can give only attributes that it has itself.
 func (p *planner) mayCreateDB() bool {

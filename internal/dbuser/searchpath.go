@@ -30,9 +30,9 @@ type serverPath struct {
 	until time.Time
 }
 
-// searchPaths adds the search_path of the session role to the settings that are
-// wanted, by database. A role's own setting comes before that of a database, so
-// where one is set for all databases, those that have another need it too.
+// searchPaths adds the search_path of the session role to the wanted settings, by database. A
+// setting of the role for all databases overrides a database's own setting. So if the role gets
+// one, each database with its own search_path needs a setting of the role for that database too.
 func (p *planner) searchPaths(want map[string]map[string]string) {
 	set := func(db, value string) {
 		if want[db] == nil {

@@ -206,8 +206,9 @@ func TestHolderSetsAnotherVerifier(t *testing.T) {
 	})
 }
 
-// TestEd25519Certificate: SCRAM has no channel binding for such a certificate. That does not
-// matter if TLS has verified it; otherwise the reason names the remedies.
+// TestEd25519Certificate: SCRAM has no channel binding for an Ed25519 certificate. That does not
+// matter if TLS has verified the certificate; otherwise the reason for the refusal names the
+// remedies.
 func TestEd25519Certificate(t *testing.T) {
 	shared := pgtest.Start(t)
 	certificate, key := pgtest.Ed25519Certificate(t)
@@ -258,8 +259,8 @@ func TestEd25519Certificate(t *testing.T) {
 	}
 }
 
-// TestCertificatesOfServers: the driver and the gateway bind SCRAM to certificates of every
-// other kind, as PostgreSQL does.
+// TestCertificatesOfServers: the driver and the gateway use channel binding with every kind of
+// certificate except Ed25519 (TestEd25519Certificate), as PostgreSQL does.
 func TestCertificatesOfServers(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 )
 
 // exchange is what one of Redshift's drivers sends, and must receive, from its start-up message
-// on. testdata/drivers names the sources. A string holds bytes, one per code point. The API half
-// of the files is for cmd/daypass.
+// on. Each file in testdata/drivers names its source. A string holds bytes, one per code point.
+// The part of the files about the API is for the tests of cmd/daypass.
 type exchange struct {
 	Driver   string            `json:"driver"`
 	Startup  [][2]string       `json:"startup"`

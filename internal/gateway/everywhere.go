@@ -12,10 +12,11 @@ import (
 // concurrent use.
 type Everywhere interface {
 	// Take counts a session that is about to begin, in its cluster and for its user. wait is nil
-	// if all servers count it already. Otherwise it must be called, once: it returns when they do,
-	// or with the reason why the session may not begin, which then does not count. The reason
-	// wraps ErrClusterFull or ErrUserFull, or the other servers' sessions are not known. likely
-	// reports that the session will probably be allowed.
+	// if all servers count the session already. Otherwise wait must be called once, and returns
+	// nil when all servers count the session. If it returns an error, the session may not begin
+	// and no longer counts. The error wraps ErrClusterFull or ErrUserFull, or explains why the
+	// other servers' sessions are not known. likely reports that the session will probably be
+	// allowed.
 	Take(cluster, user string) (wait func(context.Context) error, likely bool)
 	// Held reports whether the sessions of this server are certain to be counted still.
 	Held(cluster, user string) bool
@@ -59,8 +60,8 @@ func (l *logon) refuseEverywhere(cluster *Cluster, err error) *refusal {
 }
 
 // reserve counts the logon here and on all servers, before it causes the cluster any work. If the
-// others probably allow it, the call to them goes on while the session is opened, so that it takes no
-// time of the logon's: wait is its end, or nil.
+// limit probably allows the session, reserve does not wait until all servers count it: the session
+// is opened meanwhile, and the caller then calls wait. wait is nil if there is nothing to wait for.
 func (l *logon) reserve(cluster *Cluster) (wait func(context.Context) error, r *refusal) {
 	s, user := l.server, l.grant.DBUser
 	if r := s.sessions.reserve(cluster, user); r != nil || s.everywhere == nil {

@@ -48,16 +48,16 @@ type Config struct {
 	// so that a reload is in force with the next one. Safe for concurrent use.
 	Cluster func(identifier string) (*Cluster, bool)
 
-	// Check opens a password. Its errors wrap the sentinels of package
-	// credential, or ErrKeysUnknown; any other error refuses the logon as a forgery does. Safe for
-	// concurrent use.
+	// Check opens a password. Its errors wrap the sentinels of package credential, or
+	// ErrKeysUnknown; after any other error the logon is refused like one with a forged
+	// password. Safe for concurrent use.
 	Check func(password string) (credential.Grant, error)
 
 	// Revoked reports whether a credential was revoked. It is called at each logon,
-	// and for every session once a second and at Recheck. Of the grant it gets
-	// ID, Principal, Cluster, DBUser and the times, and must not keep it. An error refuses logons and
-	// leaves sessions alone. It must be cheap, and safe for concurrent use.
-	// Optional.
+	// and for every session once a second and at Recheck. The grant has only its ID,
+	// Principal, Cluster, DBUser and times set, and must not be kept. If Revoked returns an
+	// error, logons are refused and sessions continue. It must be cheap, and safe for
+	// concurrent use. Optional.
 	Revoked func(*credential.Grant) (bool, error)
 
 	// Proxies reports whether connections from an address must begin with a PROXY protocol
@@ -104,7 +104,7 @@ type Admin interface {
 	Ensure(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
 	// Heal rewrites the session role's password after the upstream refused it.
 	Heal(ctx context.Context, need dbuser.Need) (dbuser.SessionRole, error)
-	// Opened follows each Ensure that succeeded, once the session is open or has
+	// Opened is called once after each successful Ensure, when the session is open or has
 	// failed to open. It never blocks.
 	Opened(role string)
 	// SessionEnded is called after the end of each session. left is the session's backend, which

@@ -92,8 +92,8 @@ func (s *Server) receive(conn net.Conn, v *admission.Visitor, proxied bool) {
 	}
 }
 
-// run returns a session that is ready to start, or a refusal, or neither if the connection was
-// no logon, such as a cancel request.
+// run returns a session that is ready to start, or a refusal. It returns neither if the connection
+// was not a logon but, for example, a cancel request.
 func (l *logon) run() (*entry, *refusal) {
 	asked, r := l.greet()
 	if asked == nil {

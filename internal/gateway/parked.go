@@ -14,34 +14,34 @@ import (
 
 // A cluster may keep upstream sessions whose clients have left in good order, for the
 // next logon of the same principal with the same session role, database and start-up
-// parameters. Such a session is parked. It is reset before (reset.go), and what the reset
-// cannot prove to be gone ends the session instead.
+// parameters. Such a session is parked. Before that it is reset (reset.go); if the reset
+// cannot prove that the session is clean, the session ends instead.
 //
-// A parked session has the rights of its session role, as every session of that role
-// has, and nobody can use it but a logon with a valid credential of its own, whose
-// session role was found to be in the same state just before (dbuser.SessionRole.Seen).
-// It ends
+// A parked session has the rights of its session role, like every session of that role.
+// Only a logon with a valid credential of its own can use it, and only if the state of the
+// session role is still the same (dbuser.SessionRole.Seen). A parked session ends
 //
 //   - when the credential it was opened with, or any that used it since, expires or is
 //     revoked,
 //   - when the state of its session role changes: roles, memberships, settings, the
 //     database, or a reload of pg_hba.conf; that is checked every parkedCheck,
 //   - when a command waits to have the database to itself, such as DROP DATABASE,
-//   - when it, or its upstream session, gets old, or another one needs its place,
+//   - when it has been parked for too long, or its upstream session is too old, or another
+//     session needs its place,
 //   - when another logon finds no free connection in the server,
 //   - when the server has sent it anything,
 //   - when the cluster's settings change, and when the gateway shuts down.
 //
-// Its session role is cleaned up after that, as after any session. A session whose role
-// owns something is not parked at all, and when a session of the role ends that is not
-// parked, the role's parked sessions end first, so that nothing delays the clean-up.
+// After that, its session role is cleaned up, as after any session. Parked sessions do not
+// delay the clean-up: a session whose role owns something is never parked, and when a session
+// ends without being parked, the parked sessions of its role end first.
 
 // parkedCheck is how often the state of the session roles of parked sessions is checked.
 // A command that waits for a database waits for five seconds.
 const parkedCheck = 2 * time.Second
 
-// parkedKey is what a logon must have in common with the one before it to get its
-// session.
+// parkedKey identifies the logons that can use the same parked session: those with equal
+// keys.
 type parkedKey struct {
 	spareKey
 	principal string
@@ -317,8 +317,8 @@ func (s *Server) sweepParked(now time.Time) {
 	}
 }
 
-// watchParked runs while sessions are parked. It ends those whose session role is in
-// another state than when they began, and those whose database a command waits for.
+// watchParked runs while sessions are parked. It ends those whose session role has changed
+// since they began, and those in a database that a command is waiting for.
 func (s *Server) watchParked() {
 	for {
 		time.Sleep(parkedCheck)

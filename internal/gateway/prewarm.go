@@ -49,7 +49,7 @@ const (
 	spareStay    = 5 * time.Second  // before one makes room for another session role's
 	spareTimeout = 10 * time.Second // to start one
 	spareParting = time.Second      // for the server to close one
-	// demandInterval is how often it is checked whether a command waits for a spare's
+	// demandInterval is the time between two checks for commands that wait for a spare's
 	// database. Such a command waits for five seconds.
 	demandInterval = 2 * time.Second
 )
@@ -140,8 +140,8 @@ func (l *logon) key(cluster *Cluster) spareKey {
 	return spareKey{cluster.Admin, cluster.Upstream, l.role.Name, l.database, l.role.Seen, params.String()}
 }
 
-// take returns a spare, or nil, and the order for another one. It discards spares of the same
-// role and database that were started under another state.
+// take returns a spare and the order to start another one like it, or nil. It discards spares of
+// the same role and database that were started when the role's state was different.
 func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
 	for {
 		p.mu.Lock()

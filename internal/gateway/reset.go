@@ -21,18 +21,20 @@ const (
 // reset brings the session back to the state in which it began, and proves that it did.
 // user is the role that it works as; empty: the session role.
 //
-// DISCARD ALL has no effect on what follows, so a session that has any of it is refused:
+// DISCARD ALL does not remove the following. A session that has any of it is not reset but
+// refused; only the random seed is simply replaced:
 //
 //   - objects that the session role owns, and grants to it: they have to be cleaned up;
 //   - prepared transactions of any role that the session can become;
-//   - the seed of random(), which is set to a random value here;
+//   - the seed of random(), which is set to a new random value;
 //   - the variables of procedural languages, and the state of libraries in C, such as
 //     connections of dblink and postgres_fdw. From PostgreSQL 18 on the server tells which
 //     libraries are loaded. Older ones do not, so there a session is refused in every
 //     database that has a function in another language than SQL and PL/pgSQL, or in which
 //     it could create an extension: the library stays when the extension is rolled back.
 //
-// All names in the query are qualified: the search_path of a database is its owner's.
+// All names in the query are qualified, because the owner of a database chooses its
+// search_path.
 func (u *upstream) reset(user, role string) error {
 	if user == "" {
 		user = role

@@ -63,8 +63,8 @@ func (s *Server) isRevoked(grant *credential.Grant) (bool, error) {
 // was. While revocations cannot be read, running sessions go on: only logons fail
 // closed.
 //
-// grant is space for the grant: a new one for each session and second would keep an idle server
-// from returning memory.
+// grant is memory that the caller reuses for each call. Allocating a grant for each session every
+// second would keep an idle server from returning memory.
 func (s *Server) endIfRevoked(e *entry, grant *credential.Grant) bool {
 	info := &e.info
 	*grant = credential.Grant{ID: info.CredentialID, Cluster: info.Cluster, DBUser: info.DBUser,

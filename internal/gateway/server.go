@@ -101,8 +101,8 @@ func New(config Config) (*Server, error) {
 
 // Serve accepts connections from l until ctx is done or Shutdown begins, and
 // then returns nil. It closes l. Sessions go on after ctx is done; Shutdown ends
-// them. Errors of l other than passing ones (no descriptors, a connection that
-// was aborted) end Serve.
+// them. Serve returns the errors of l, except temporary ones such as a lack of
+// descriptors or an aborted connection.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
 	s.listeners[l] = struct{}{}
@@ -196,10 +196,10 @@ func (s *Server) tune(conn net.Conn) {
 }
 
 // Shutdown ends the Server: it closes the listeners, and refuses logons that are under
-// way with 57P03. Sessions go on until ctx is done; then those that wait for their
-// client end with 57P01, the others too, after their query was cancelled. Revocations
-// and limits hold meanwhile. Shutdown returns when the last session has ended and been
-// recorded: nil when that was before ctx was done, else ctx's error.
+// way with 57P03. Sessions go on until ctx is done, and revocations and limits still apply
+// to them. Then they end with 57P01, at once or, if a query is running, after it has been
+// cancelled. Shutdown returns when the last session has ended and been recorded: nil if
+// that was before ctx was done, else ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.mu.Lock()

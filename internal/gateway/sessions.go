@@ -163,8 +163,8 @@ func (e *entry) describe() Session {
 	return info
 }
 
-// Sessions lists the sessions that are logged on, and those that wait for their
-// logon with the state "prewarmed" or "parked", oldest first.
+// Sessions lists the sessions that are logged on and, with the state "prewarmed" or "parked",
+// those that wait for a logon, oldest first.
 func (s *Server) Sessions() []Session {
 	var list []Session
 	for _, e := range s.sessions.all() {
@@ -229,9 +229,8 @@ func shutdown() session.Cause {
 	return imposed(reasonShutdown, "terminating connection due to administrator command")
 }
 
-// endAll ends every session: those that wait for their client at once, the others
-// after their query was cancelled. It returns when all have ended and been
-// recorded.
+// endAll ends every session, at once or, if a query is running, after it has been
+// cancelled. It returns when all sessions have ended and been recorded.
 func (s *Server) endAll() {
 	s.ending.Store(true)
 	for _, e := range s.sessions.all() {

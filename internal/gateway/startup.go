@@ -13,9 +13,9 @@ import (
 // ClientHello. No start-up packet of a permitted length begins with it.
 const tlsHandshake = 0x16
 
-// greet reads from the client's first byte to its start-up message: TLS, GSS, cancel requests.
-// It returns neither a message nor a refusal if the connection has served its purpose, and both
-// if the message asks for something that is refused.
+// greet reads everything from the client's first byte to its start-up message, including requests
+// for TLS and GSS. It returns neither a message nor a refusal if there is nothing left to do, as
+// after a cancel request, and both if it refuses what the message asks for.
 func (l *logon) greet() (*pgwire.Startup, *refusal) {
 	var askedTLS, askedGSS bool
 	in := pgwire.NewReader(l.client)

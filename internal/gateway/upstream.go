@@ -326,9 +326,8 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []pgwi
 }
 
 // beginAs makes the session begin as a role, by the first of its start-up options. The
-// session role has the same setting, but the server ignores it when it cannot be
-// applied, because the session role has lost its user. An option that cannot be applied
-// refuses the session.
+// session role has the same setting, but the server ignores that setting if the session
+// role has lost its user. If it cannot apply the option, it refuses the session.
 func beginAs(role string, params []pgwire.Param) []pgwire.Param {
 	if role == "" {
 		return params
@@ -348,8 +347,8 @@ func beginAs(role string, params []pgwire.Param) []pgwire.Param {
 // optionEscaper escapes the characters that separate words in the start-up parameter options.
 var optionEscaper = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n", "\v", "\\\v", "\f", "\\\f", "\r", "\\\r")
 
-// accept checks that the server is of the kind that target_session_attrs demands. From
-// PostgreSQL 14 on servers report what is needed for that; older ones are asked.
+// accept checks that the server is of the kind that target_session_attrs demands. Servers
+// report their kind from PostgreSQL 14 on; older ones have to be queried.
 func (u *upstream) accept(attrs string) error {
 	if attrs == "" || attrs == "any" {
 		return nil
@@ -380,8 +379,8 @@ func (u *upstream) accept(attrs string) error {
 	return nil
 }
 
-// maxAnswer and maxAnswerMessages bound the answer to a query of the gateway's own,
-// which is a word or two.
+// maxAnswer and maxAnswerMessages bound the answer to a query of the gateway's own. An
+// honest answer is a word or two.
 const (
 	maxAnswer         = 64 << 10
 	maxAnswerMessages = 100

@@ -3,8 +3,8 @@
 // (hand over), and roles that no one uses are dropped (sweep). It also drops a
 // database user for good.
 //
-// Each of these is a small transaction that may be repeated, asks the database what
-// is true just before it acts, and takes "already gone" for success. A holder can
+// Each of these is a series of small transactions that may be repeated. A transaction reads the
+// current state just before it acts, and takes "already gone" for success. A holder can
 // delay what concerns their own objects, and nothing else.
 package handover
 

@@ -73,7 +73,8 @@ var ErrBlocked = errors.New("the user cannot be dropped yet")
 
 // PlanDrop returns what DropUser would do, and changes nothing. For a user that does not
 // exist, the plan has Exists false and the session roles that were left behind.
-// Errors are *adminconn.Error: what may not be dropped at all is dbuser.ErrUserRefused.
+// Errors are *adminconn.Error; for a role that may never be dropped, they wrap
+// dbuser.ErrUserRefused.
 func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropPlan, error) {
 	p := DropPlan{Cluster: a.Pool.Cluster, User: user, ReassignTo: o.ReassignTo}
 	if err := dbuser.CheckName("user", user); err != nil {
@@ -101,7 +102,7 @@ func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropP
 // them. Each of its small transactions can be repeated, so the next run finishes one that
 // was interrupted. It succeeds if the user does not exist.
 //
-// The plan is the one it worked from. With problems in it, nothing was done and
+// It returns the plan that it followed. If the plan has problems, DropUser changes nothing and
 // the error is ErrBlocked.
 func (a *Admin) DropUser(ctx context.Context, user string, o DropOptions) (DropPlan, error) {
 	p, err := a.PlanDrop(ctx, user, o)
@@ -141,8 +142,8 @@ func (a *Admin) DropUser(ctx context.Context, user string, o DropOptions) (DropP
 	return p, nil
 }
 
-// forbidLogon runs first, so that no new session interferes. It also stops the gateways, which
-// do not lend a user that may not log in.
+// forbidLogon sets NOLOGIN, before anything else, so that no new session interferes. The gateways
+// do not lend a user with NOLOGIN, so they create no more session roles for the user either.
 func (a *Admin) forbidLogon(ctx context.Context, roles []string) error {
 	return a.Pool.Retried(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
 		var there []string

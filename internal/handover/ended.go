@@ -26,9 +26,9 @@ const (
 	leftFor = 100 * time.Second
 	// closeFor is how long Close looks after the backends of the last sessions.
 	closeFor = 2 * time.Second
-	// eachFor bounds the hand-over of one role's objects before the next role gets its turn.
-	// allFor bounds it for all roles together, before the roles are looked at whose sessions
-	// ended in the meantime. So one holder's locks delay others by no more than that.
+	// eachFor bounds the hand-over of one role's objects, and allFor that of all roles in one
+	// round. Roles whose sessions end during a round wait for the next one, so a holder's
+	// locks delay them by no more than allFor.
 	eachFor = 1 * time.Second
 	allFor  = 4 * time.Second
 	// maxLeft bounds the queued backends of a role. The sweep takes care of the others.
@@ -38,9 +38,9 @@ const (
 	revokedFor = 2 * time.Hour
 )
 
-// endedQueue holds the session roles whose sessions ended, each with the time
-// until which it is followed and the backends that may be left. Guarded by
-// Admin.mu.
+// endedQueue holds the session roles whose sessions have ended. For each role it has the
+// time until which the role is checked, and the backends that may still be running. Guarded
+// by Admin.mu.
 type endedQueue struct {
 	until   map[string]time.Time
 	left    map[string][]leftBackend
@@ -110,10 +110,10 @@ func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
 	a.SessionEnded(role, database, left)
 }
 
-// Tend does the part of a sweep that only this process can do, because it alone knows which
-// credentials were revoked under a session role, and which terminated backends still run. It is for
-// when another process sweeps, and does nothing when there is nothing of the kind. To the other
-// process such a backend is a session, so it leaves the session role alone.
+// Tend does the part of a sweep that only this process can do. Call it when another process sweeps.
+// Only this process knows for which session roles it has seen a revoked credential, and which
+// backends it has terminated that still run. The other process takes such a backend for a session,
+// and leaves its session role alone.
 func (a *Admin) Tend(ctx context.Context) {
 	again, err := a.tendOutlasting(ctx)
 	if err != nil && ctx.Err() == nil {

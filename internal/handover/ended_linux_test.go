@@ -55,8 +55,9 @@ func TestBackendThatOutlastsItsEnd(t *testing.T) {
 	})
 }
 
-// TestTendStripsRolesOfBackendsThatOutlast: a terminated backend that does not exit is a session to the
-// other servers. So when another one sweeps, the server that knows strips the role.
+// TestTendStripsRolesOfBackendsThatOutlast: other servers take a terminated backend that does not
+// exit for a session. So when another server sweeps, the one that terminated the backend strips
+// the role.
 func TestTendStripsRolesOfBackendsThatOutlast(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.leak(c, "lab")
@@ -78,8 +79,8 @@ func TestTendStripsRolesOfBackendsThatOutlast(t *testing.T) {
 	})
 }
 
-// TestBackendOfARoleThatSteppedAside: the backend's session role was retired, and so has another
-// name. A holder can cause that. The backend is terminated anyway.
+// TestBackendOfARoleThatSteppedAside: the backend's session role has been retired, and therefore
+// renamed, which a holder can cause. The backend is terminated anyway.
 func TestBackendOfARoleThatSteppedAside(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {
 		a.leak(c, "lab")

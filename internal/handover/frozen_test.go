@@ -62,8 +62,8 @@ func TestFrozenSweep(t *testing.T) {
 				return
 			case <-reached:
 			}
-			// Where it holds the lock of the role DDL, PostgreSQL ends its transaction after a while
-			// (idle_in_transaction_session_timeout), and the others wait for that.
+			// If the frozen sweep holds the advisory lock for role changes, others wait until
+			// PostgreSQL ends its transaction (idle_in_transaction_session_timeout).
 			if clustertest.One(t, f.Super, "select count(*)::text from pg_locks where locktype = 'advisory' and granted") != "0" {
 				close(wake)
 				<-done

@@ -74,8 +74,8 @@ func TestABackendIsEndedWhileObjectsAreHandedOver(t *testing.T) {
 	}
 }
 
-// TestASessionThatEndsMeanwhile: a session that ends while what an earlier one of the same role left is
-// looked after is looked after, too.
+// TestASessionThatEndsMeanwhile: a session ends while the clean-up after an earlier session of the
+// same role is running. Its objects are handed over too.
 func TestASessionThatEndsMeanwhile(t *testing.T) {
 	f := plain(t, pgtest.Start(t))
 	group := f.LentGroup("analysts")

@@ -143,8 +143,9 @@ func (h *handingOver) surplus() error {
 
 // pieces hands over object by object, in small transactions. So a table in use, a schema in
 // which the user may not create objects, or a shortage of locks holds up only the objects
-// concerned. It returns how many it tried, and the first error of an object that stays, or the
-// error whole if there was no object.
+// concerned. It returns the number of objects that it tried, and the first error of an object
+// that could not be handed over. If there are no objects, it returns whole, the error of the
+// attempt with one statement.
 func (h *handingOver) pieces(whole error) (n int, err error) {
 	var pieces []piece
 	err = h.do(func(ctx context.Context, _, c *adminconn.Conn) error {

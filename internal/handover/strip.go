@@ -17,8 +17,8 @@ import (
 // that it owns would keep lending the rights of the user and the groups to others. So the
 // role is stripped first: its memberships are revoked and it may not log in. Its objects
 // are handed over afterwards. A strip touches only the catalogs of roles, in the database
-// of the administrative login, so a holder has nothing to lock, set, own or delay in its
-// way. The next logon grants the memberships again.
+// of the administrative login, so a holder cannot delay it with locks, settings or objects
+// of their own. The next logon grants the memberships again.
 
 // maxStripped is how many roles are stripped in one transaction.
 const maxStripped = 32

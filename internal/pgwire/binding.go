@@ -7,9 +7,9 @@ import (
 	"hash"
 )
 
-// EndPointBinding is tls-server-end-point (RFC 5929, section 4.1): the hash of the
-// server's certificate by the hash of its signature, SHA-256 at least. It is nil
-// where that is not defined, as for Ed25519.
+// EndPointBinding returns tls-server-end-point (RFC 5929, section 4.1): the hash of the
+// server's certificate. The hash function is the one of the certificate's signature, or
+// SHA-256 if that is MD5 or SHA-1. The result is nil if the RFC defines none, as for Ed25519.
 func EndPointBinding(certificate *x509.Certificate) []byte {
 	var h hash.Hash
 	switch certificate.SignatureAlgorithm {

@@ -49,8 +49,8 @@ type Exchange struct {
 // NewExchange tracks a session that has just sent ReadyForQuery with a status.
 func NewExchange(status byte) Exchange { return Exchange{status: status} }
 
-// Busy is the Status of a session whose client has asked for something and has not
-// had the ReadyForQuery that ends the answer.
+// Busy is the Status of a session whose client has asked for something and has not yet
+// received the ReadyForQuery at the end of the answer.
 const Busy = 0
 
 // Status returns Busy while the server owes an answer, else the status of the last
@@ -186,7 +186,7 @@ func (x *Exchange) answered(status byte) {
 	x.copying, x.taking = false, false
 	q := x.asked
 	if x.talked {
-		// A Sync that was answered would have been so before anything else was.
+		// The server would have answered such a Sync before it sent anything else.
 		q = withoutMaybes(q)
 		x.maybes = 0
 	}
@@ -203,8 +203,8 @@ func (x *Exchange) answered(status byte) {
 			}
 		}
 		if what == maybeSync {
-			// It answers this Sync or the first certain one behind it. The other
-			// one stays in doubt.
+			// This ReadyForQuery answers either this Sync, which is in doubt, or the next
+			// one that is not. There is no telling which, so the other one is in doubt now.
 			last := i
 			if i == 0 {
 				last = known

@@ -18,7 +18,7 @@ type framer struct {
 
 // next takes up to one message from b, which must not be empty, and returns how
 // many bytes it took. ended reports whether the message ended with them. The error is
-// ErrMalformed for a length that no message has; the framer is unusable after it.
+// ErrMalformed if the message's length is invalid; the framer is unusable after it.
 func (f *framer) next(b []byte) (n int, ended bool, err error) {
 	if f.have == 0 && len(b) >= 5 {
 		f.kind = b[0]

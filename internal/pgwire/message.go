@@ -3,11 +3,11 @@
 // and the Exchange, which tracks where messages end and whether the server owes an
 // answer. Bytes go in, values and verdicts come out. Every parser is fuzzed.
 //
-// The gateway's sessions use all of it, the administrative connections of package
-// dbuser what they share with sessions. Sockets, deadlines, and the decision who may
-// log on are the business of packages session and gateway.
+// The gateway's sessions use all of it. The administrative connections (package adminconn)
+// use the parts that they share with sessions. Packages session and gateway deal with
+// sockets and deadlines, and decide who may log on.
 //
-// The protocol is the one of PostgreSQL 18's manual, "Frontend/Backend Protocol",
+// The protocol is described in PostgreSQL 18's manual, "Frontend/Backend Protocol",
 // versions 3.0 and 3.2.
 package pgwire
 

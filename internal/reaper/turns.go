@@ -9,7 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// turnsPrefix begins the keys of the records of which server sweeps which cluster:
+// turnsPrefix is the prefix of the keys under which servers record whose turn it is to sweep a
+// cluster:
 //
 //	sweep/examplecluster/db1-k3v9    1
 const turnsPrefix = "sweep/"

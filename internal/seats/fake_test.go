@@ -24,8 +24,8 @@ func (s script) Swap(_ context.Context, _, own string, value []byte, since regis
 	return s(own, value, since), nil
 }
 
-// TestLoweredLimit: once a limit is lowered no session begins beyond it, also if the record of this
-// server still has room for one that has just ended.
+// TestLoweredLimit: once a limit has been lowered, no session begins beyond it, even if this
+// server's record still counts the seat of a session that has just ended.
 func TestLoweredLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := seats.Place{Cluster: "examplecluster", User: "alice"}
@@ -52,8 +52,9 @@ func TestLoweredLimit(t *testing.T) {
 	})
 }
 
-// TestPendingWrite: a write that was not answered may still happen, although another record has
-// changed, if that one is deleted. So the record is written again before logons rely on it.
+// TestPendingWrite: a write that got no answer may still be carried out later. Another server's
+// record that has changed prevents that only until it is deleted. So this server writes its own
+// record again before logons rely on it.
 func TestPendingWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := seats.Place{Cluster: "examplecluster", User: "alice"}

@@ -122,8 +122,8 @@ func New(config Config) *Seats {
 // Take counts a session that is about to begin. It returns nil if all servers count it already.
 // Otherwise the caller has to call wait, once. wait returns nil when all servers count the
 // session. If it returns an error, the session may not begin and no longer counts: the error is a
-// *Full, or says why the other servers' sessions are not known. likely reports whether there was
-// enough room when the other servers' records were last read.
+// *Full, or explains why the other servers' sessions are not known. likely reports whether there
+// was enough room when the other servers' records were last read.
 func (s *Seats) Take(p Place) (wait func(context.Context) error, likely bool) {
 	limit := s.config.Limit(p)
 	s.mu.Lock()

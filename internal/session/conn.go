@@ -144,9 +144,9 @@ func Peer(a net.Addr) netip.AddrPort {
 }
 
 // transport is one TCP or Unix connection, below TLS if there is TLS. During the
-// logon Read waits as usual. In the relay only crypto/tls calls Read, which then hands
-// out only what the relay has already read: crypto/tls can be resumed after an error
-// that calls itself a timeout, as it is after a deadline.
+// logon Read waits as usual. In the relay only crypto/tls calls Read. It gets the bytes
+// that the relay has already read, and then errDrained, which claims to be a timeout:
+// crypto/tls can continue after a timeout, but not after any other error.
 type transport struct {
 	net.Conn
 	watcher  Watcher // nil: reads are of no interest

@@ -9,9 +9,9 @@ import (
 // rawRelay reports that rawRead and rawWrite work on this system.
 const rawRelay = true
 
-// rawRead reads from a socket that does not block. It does not tell the
-// scheduler: the call returns within microseconds, and telling costs as much. n
-// is 0 with a nil error at the end of the stream.
+// rawRead reads from a non-blocking socket. It does not notify Go's scheduler of the system
+// call, which would cost as much as the call itself. n is 0 with a nil error at the end of the
+// stream.
 func rawRead(fd int, b []byte) (n int, err error) {
 	for {
 		r, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))

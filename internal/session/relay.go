@@ -14,7 +14,7 @@ import (
 // On Linux a direction stays in one call of RawConn.Read: its callback reads what is
 // there, writes it to the other connection and returns to wait, without a second
 // system call to find out that there is nothing more. Reads and writes are raw system
-// calls on sockets that never block, so the scheduler is not told of each. A buffer is
+// calls on non-blocking sockets, of which Go's scheduler is not notified. A buffer is
 // taken from a pool when there is something to read and given back before waiting: an
 // idle session holds none. Under TLS the callback reads the records, and crypto/tls
 // decrypts them from memory (see transport).

@@ -13,13 +13,13 @@ import (
 //
 //	gateway → server   CancelRequest, on a connection of its own, if a query runs
 //	gateway → server   Terminate, if the client's last message was complete; end of the stream
-//	server → gateway   what it still had to say, thrown away; end of the stream
+//	server → gateway   the rest of its messages, which are discarded; end of the stream
 //
-// A backend closes its connection by exiting, not earlier, so the end of the stream
-// shows that it is gone. An idle one goes at once. If nothing is heard, the session was
-// not as idle as it looked, and a cancel request follows. A statement that survives
-// even that, by catching its cancellation, is terminated by the administrative login:
-// Config.Ended is called for every session, and package dbuser looks for its backend.
+// A backend closes its connection only by exiting, so the end of the stream shows that it
+// is gone. An idle backend exits at once. If it does not, it was running a query after all,
+// and the gateway sends a cancel request. If a statement catches even that, the administrative
+// login terminates the backend: Config.Ended is called for every session, and package handover
+// looks for its backend.
 
 const (
 	// idlePatience is how long an idle backend may take to exit.

@@ -22,10 +22,10 @@ import (
 //	phase       what happens in it
 //	opened      the client is being told that it is logged on; nothing is copied
 //	relaying    both directions are copied
-//	halfClosed  the client has closed its sending side; the server's answers go on
-//	lastWords   the server takes nothing more; what it still says goes on
-//	stopping    the cause of the end is known; the server's message that the client has
-//	            a part of is completed, and nothing else is copied
+//	halfClosed  the client has closed its sending side; the server's answers are still copied
+//	lastWords   a write to the server has failed; what it still sends is copied
+//	stopping    the cause of the end is known; if the client has received part of a
+//	            message, the rest is copied, and nothing else
 //	over        both connections are closed, or the client's is and the upstream's is kept
 //
 //	event                               caused by        in phase               leads to
@@ -37,7 +37,7 @@ import (
 //	the server closes                   server           relaying to lastWords  stopping
 //	a read from the server fails        server, network  relaying to lastWords  stopping
 //	a write to the client fails         client, network  relaying to lastWords  stopping
-//	a length that no message has        either side      relaying to lastWords  stopping
+//	an invalid message length           either side      relaying to lastWords  stopping
 //	silence of the server for           time             halfClosed             stopping
 //	  Config.HalfClose
 //	lastWordsTime passes                time             lastWords              stopping
@@ -51,10 +51,9 @@ import (
 //	Shrink, TLS, session waits          gateway          relaying               relaying, in new goroutines
 //	both directions have stopped        relay            stopping               over
 //
-// The first cause of an end counts. It stays the one that is recorded, with two
-// exceptions: a server that closes after the client has taken its leave is "client
-// closed", and an end that CancelAndEnd began is not taken over by a client that leaves
-// meanwhile.
+// The first cause of an end is the one that is recorded, with two exceptions. If the server
+// closes after the client has sent Terminate, the cause is "client closed". If the client
+// leaves after CancelAndEnd was called, the cause is still the one of CancelAndEnd.
 type phase uint8
 
 const (
@@ -84,8 +83,8 @@ type Cause struct {
 	Reason   string // for the record
 	SQLState string // of a last message to the client; empty: there is none
 	Message  string
-	// Imposed means that neither the server has ended the session nor the client has
-	// taken its leave, so that the backend has to be ended.
+	// Imposed means that the session was ended neither by the server nor by the client's
+	// Terminate, so the backend has to be ended.
 	Imposed bool
 	Err     error // for the log; nil: none
 }
@@ -310,9 +309,9 @@ type step uint8
 
 const (
 	goOn step = iota
-	// wait means that another read before waiting is not worth it. The server has just sent
-	// ReadyForQuery to a client that stays, so it does not hang up; if it crashes at this very
-	// moment, the next query finds out.
+	// wait means that the direction waits at once, without another read. The server has just
+	// sent ReadyForQuery to a client that stays, so it will not close the connection now. If it
+	// crashes at this very moment, the next query finds out.
 	wait
 	// stop means that the session is ending, and that nothing more may be passed on.
 	stop
@@ -341,8 +340,8 @@ func (s *Session) endCancelled() bool {
 	return s.stoppedLocked()
 }
 
-// wakeTimesLocked returns when each direction has to be woken while it waits for bytes, to ask
-// what to do. A time in the past means at once, zero means never.
+// wakeTimesLocked returns when a direction that waits for bytes has to be woken, so that it asks
+// the session what to do. A time in the past means at once, zero means never.
 func (s *Session) wakeTimesLocked() (up, down time.Time) {
 	switch {
 	case s.phase >= stopping:
@@ -386,8 +385,8 @@ func (s *Session) Shrink() {
 	}
 }
 
-// renew is called by a direction after it was woken. It reports whether the direction goes on in
-// a new goroutine.
+// renew is called when a direction has been woken. It reports whether the direction must continue
+// in a new goroutine.
 func (s *Session) renew(d *direction) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -403,8 +402,8 @@ func (s *Session) renew(d *direction) bool {
 	return true
 }
 
-// woken is called by the direction to the client after it was woken. It returns a notice to
-// send, if there is one, and whether the direction goes on.
+// woken is called when the direction to the client has been woken. It returns a notice to send,
+// if there is one, and whether the direction keeps copying.
 func (s *Session) woken() (notice []byte, goesOn bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/daypass/daypass/internal/session"
 )
 
-// TestIdleStacks: the goroutines of sessions with TLS take less memory once the sessions are idle,
-// and the sessions go on as before, also if bytes arrive meanwhile.
+// TestIdleStacks: the goroutines of sessions with TLS take less memory once the sessions are idle.
+// The sessions continue as before, even if bytes arrive at that moment.
 func TestIdleStacks(t *testing.T) {
 	authority, err := ca.Open(t.TempDir(), []string{"localhost"}, time.Now)
 	if err != nil {
