@@ -9,8 +9,8 @@ import (
 const databaseLock = "300ms"
 
 // Transaction runs f in one transaction of a database, in the lane. lane is the connection to
-// the administrative login's database, and c the one to the database of the transaction. They
-// are the same if the database is.
+// the administrative login's database, and c the one to the transaction's database. If that is
+// the same database, lane and c are the same connection.
 type Transaction func(f func(ctx context.Context, lane, c *Conn) error) error
 
 // OnDatabase connects to a database and calls use with a function that runs a transaction

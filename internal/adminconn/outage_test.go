@@ -89,8 +89,9 @@ func TestConnectionsDie(t *testing.T) {
 	}
 }
 
-// TestFailureIsForgotten fails to open one more connection, goes on with the existing one,
-// and later needs two more at once.
+// TestFailureIsForgotten: opening a second connection fails, and the first one continues to work.
+// Much later two logons need a new connection at the same time, and the old failure does not
+// refuse either of them.
 func TestFailureIsForgotten(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)

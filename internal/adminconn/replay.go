@@ -18,8 +18,8 @@ const (
 	standbyAgain   = 5 * time.Second
 )
 
-// replica is the host that sessions go to, if it may be a standby. Session roles are changed
-// on the primary and reach a standby later. It holds one standing connection.
+// replica is a standing connection to the host that sessions go to, if that may be a standby.
+// Session roles are changed on the primary and reach a standby later.
 type replica struct {
 	turn  chan struct{} // one token: permission to use the other fields
 	c     *Conn

@@ -18,7 +18,7 @@ import (
 )
 
 // A server may be hostile, and so may a machine on the way to it. This file bounds what an
-// administrative connection reads, and keeps the password from them: only SCRAM is used,
+// administrative connection reads, and keeps the password secret: only SCRAM is used,
 // unless the server's certificate is verified or require_auth allows another method.
 
 const (

@@ -77,9 +77,9 @@ func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 	return 0, nil
 }
 
-// Move counts v under another address from now on, because a proxy has named the client; exempt
-// means under none. It returns ErrClosed if v is not in the room. If the address has used up its
-// share, Move removes v and returns ErrShare.
+// Move counts v under another address from now on, because a proxy has named the client. If exempt
+// is true, v is not counted under any address. Move returns ErrClosed if v is not in the room. If
+// the address has used up its share, it removes v and returns ErrShare.
 func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

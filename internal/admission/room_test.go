@@ -114,7 +114,7 @@ func TestWhoMakesRoom(t *testing.T) {
 		{"both on their way", silent, talks, 200 * time.Millisecond, ""},
 		{"one silent", talks, silent, 300 * time.Millisecond, "second"},
 		{"one with half a request", half, talks, 0, "first"},
-		{"one that drips", talks, drips, 0, "first"}, // silent for longer than the other is patient
+		{"one that drips", talks, drips, 0, "first"}, // the silent one has been overdue for longer
 		{"one that drips, one that works", works, drips, 0, "second"},
 		{"both at work", works, works, time.Hour, ""},
 		{"one that rests", talks, rests, 0, "second"},
@@ -190,7 +190,7 @@ func TestShare(t *testing.T) {
 // patience is more than that of a room with a silent visitor.
 const patience = 300 * time.Millisecond
 
-// TestMove: a proxy says whose connection it is, and it counts for that address.
+// TestMove: a connection through a proxy counts for the address that the proxy names.
 func TestMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := admission.NewRoom(100, 2)

@@ -10,9 +10,9 @@
 // runs in one transaction that holds one advisory lock ([adminconn.LaneKey]); "already
 // there" and "already gone" are success.
 //
-// The package never alters an attribute or a setting of a database user, a password
-// only as RemovePasswords says, never grants anything on an object, and never reads
-// a query.
+// The package never alters an attribute or a setting of a database user, except that
+// RemovePasswords can disable passwords. It never grants anything on an object, and
+// never reads a query.
 package dbuser
 
 import (
@@ -39,9 +39,10 @@ type Config struct {
 	// one in Conn. Optional.
 	Password func() (keyring.Secret, error)
 
-	// TargetSessionAttrs is libpq's setting of that name for the sessions. Where
-	// it lets them go to a standby of several hosts in Conn, a logon that changes
-	// something waits for the standby. Administration goes to the primary anyway.
+	// TargetSessionAttrs is libpq's setting target_session_attrs for the sessions. If
+	// Conn has several hosts and sessions may go to a standby, a logon that changes a role
+	// waits until the standby has replayed the change. Administration always goes to the
+	// primary.
 	TargetSessionAttrs string
 
 	AllowSuperusers      bool // DbUser may name a superuser

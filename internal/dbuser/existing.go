@@ -27,9 +27,10 @@ const isSessionRole = `r.rolname not in (current_user, session_user) and not r.r
     where x.member = r.oid and x.roleid = (select oid from pg_roles where rolname = '` + MarkerRole + `'))`
 
 // isSession is the condition that a row a of pg_stat_activity is a session. The worker
-// of a subscription is not one: it runs as the subscription's owner, whose rights would
-// last as long as it runs. A plain login does not see the type of another role's
-// backend, but it sees which ones work for subscriptions.
+// of a subscription runs as the subscription's owner, but it does not count as a session,
+// because it can keep running for ever, and the owner would never lose its rights. A plain
+// login does not see the type of another role's backend, but it does see which backends
+// work for subscriptions.
 const isSession = `coalesce(a.backend_type = 'client backend',
   a.pid not in (select w.pid from pg_stat_get_subscription(null) w where w.pid is not null))`
 

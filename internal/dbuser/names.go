@@ -222,8 +222,8 @@ func CheckName(what, name string) error {
 // IsPredefined reports whether PostgreSQL reserves the name.
 func IsPredefined(name string) bool { return strings.HasPrefix(name, "pg_") }
 
-// Keyed reports whether the name is one that cannot be guessed, which the role has because
-// others have taken its usual names.
+// Keyed reports whether the name is one that cannot be guessed. A session role gets such a name
+// if other roles have taken its usual names.
 func (n RoleName) Keyed() bool { return n.tag == tagKeyed }
 
 // User returns the database user of a readable name, or "" if only IsOf can tell.

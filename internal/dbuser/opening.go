@@ -56,7 +56,7 @@ func (a *Admin) beginOpening(ctx context.Context, n Need, s sessionNames) (*open
 			for _, name := range o.names {
 				list := a.openings.logons[name]
 				for len(list) > 0 && !list[0].until.After(now) {
-					list = list[1:] // nothing was heard of it
+					list = list[1:] // its end was never reported
 				}
 				a.openings.logons[name] = append(list, o)
 			}

@@ -287,7 +287,7 @@ func (p *planner) memberships(existing *role) {
 		if p.version >= 160000 {
 			options = " with inherit true, set true"
 			if w == MarkerRole {
-				options = " with inherit false, set false" // it marks, and gives nothing
+				options = " with inherit false, set false" // the marker gives no rights
 			}
 		}
 		p.add(about, w, "grant %s to %s%s", pgsql.Ident(w), pgsql.Ident(p.plan.role), options)

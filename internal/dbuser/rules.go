@@ -50,7 +50,7 @@ func (s *state) checkUser(n Need, c *Config) (*role, bool, error) {
 	}
 	u := s.role(n.User)
 	if u != nil && u.ours() && n.Identity {
-		return nil, false, nil // the session role steps aside, and the user is made
+		return nil, false, nil // the session role will be retired, and the user created
 	}
 	if u == nil {
 		if !n.AutoCreate {
@@ -144,8 +144,8 @@ func (s *state) checkGroup(name string, c *Config) (heal bool, err error) {
 		case r.Session || r.Name == MarkerRole:
 			heal = true
 		case r.CreateRole && s.makesAnything():
-			// From 16 on any user with CREATEROLE can create such a role and add any group to
-			// it, which gives the group no rights of other roles.
+			// Not from 16 on: there any user with CREATEROLE can create such a role and make
+			// any group a member of it, and the group gains no rights over other roles.
 			return refuse("it is a member of %q, which can create roles", r.Name)
 		}
 	}

@@ -226,8 +226,8 @@ func (r *role) ours() bool {
 	return named && r.Session && !r.Super && r.Alterable
 }
 
-// isAdmin reports whether name is the administrative login, or the role it has
-// taken.
+// isAdmin reports whether name is the administrative login, or the role that it has
+// switched to (SET ROLE).
 func (s *state) isAdmin(name string) bool { return name == s.Admin.Name || name == s.Admin.Login }
 
 // configOf returns the settings of a role: database name to setting name to

@@ -8,8 +8,8 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// upstreamPassword is the password of a session role: 256 bits that every
-// gateway with the cluster's key computes alike, so that none is stored.
+// upstreamPassword is the password of a session role: 256 bits that every gateway can
+// derive from the cluster's key, so the password is not stored anywhere.
 func upstreamPassword(key [32]byte, cluster, role string) keyring.Secret {
 	return keyring.Secret(base64.RawURLEncoding.EncodeToString(derive(key, "password", cluster, role)))
 }

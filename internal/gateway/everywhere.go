@@ -32,7 +32,7 @@ var (
 
 var errNotHeld = errors.New("the servers do not count the sessions of this one at the moment")
 
-// refuseFull is the refusal of a logon beyond a limit of its cluster, or of its user if there is one.
+// refuseFull refuses a logon beyond the limit of its user or, if user is empty, of its cluster.
 func refuseFull(cluster *Cluster, user string) *refusal {
 	r := &refusal{reason: ReasonLimit, state: pgwire.StateTooManyConnections,
 		message: fmt.Sprintf("too many sessions for cluster \"%s\"", cluster.Identifier)}
@@ -80,7 +80,7 @@ func (l *logon) reserve(cluster *Cluster) (wait func(context.Context) error, r *
 	return nil, nil
 }
 
-// awaitCount waits until all servers count the session. wait may be nil: they do already.
+// awaitCount waits until all servers count the session. wait is nil if they already do.
 func (l *logon) awaitCount(ctx context.Context, cluster *Cluster, wait func(context.Context) error) *refusal {
 	if wait == nil {
 		return nil

@@ -107,8 +107,8 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	none("settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
 	// RESET ALL goes back to the settings that the session role and the database had when
 	// the process started. The holder of the role, or the owner of the database, may have
-	// changed them just before, and back again: SessionRole.Seen covers changes to rows that
-	// exist, and this covers rows that have gone.
+	// changed them just before, and changed them back since. SessionRole.Seen detects changes
+	// to rows that still exist; this condition detects rows that have been removed.
 	none("settings s WHERE s.source OPERATOR(pg_catalog.~) '^(global|database|user|database user)$' AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d"+
 		" LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) d.setrole LEFT JOIN pg_catalog.pg_database b ON b.oid OPERATOR(pg_catalog.=) d.setdatabase,"+
 		" pg_catalog.unnest(d.setconfig) c WHERE"+

@@ -108,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
 	if s.draining.Load() {
-		l.Close() // Shutdown may have looked before it was there
+		l.Close() // Shutdown may have closed the listeners before this one was added
 	}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	s.watching.Do(func() { go s.watchSessions() })

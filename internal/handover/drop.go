@@ -107,7 +107,7 @@ func (a *Admin) clearAndDrop(ctx context.Context, role string, drop bool, unused
 			return drop, nil
 		}
 		if databases[0] == "" && len(databases) > 1 {
-			databases = databases[1:] // any database will do for what belongs to none
+			databases = databases[1:] // what belongs to the whole cluster is handled from any database
 		}
 		for _, database := range databases {
 			if err := a.forget(ctx, role, database); err != nil {

@@ -215,7 +215,7 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 			return errors.New("an object or a grant still refers to it")
 		}
 		if databases[0] == "" && len(databases) > 1 {
-			databases = databases[1:] // any database will do for what belongs to none
+			databases = databases[1:] // what belongs to the whole cluster is handled from any database
 		}
 		for _, database := range databases {
 			if err := a.clear(ctx, role, to, database); err != nil {

@@ -193,8 +193,7 @@ func (a *Admin) followEnded() {
 }
 
 // followLeft ends the backends of ended sessions until none is left. It does not wait for
-// followEnded, which may take seconds for the objects of other roles, or where the way to the
-// server is slow.
+// followEnded, which may take seconds because of the objects of other roles or a slow network.
 func (a *Admin) followLeft() {
 	defer a.work.Done()
 	for delay := endedDelay; ; delay = endedAgain {

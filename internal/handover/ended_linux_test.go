@@ -86,7 +86,7 @@ func TestBackendOfARoleThatSteppedAside(t *testing.T) {
 		a.leak(c, "lab")
 		b := backend(t, c)
 		clustertest.Exec(t, c, "alter default privileges grant select on tables to public")
-		a.Ensure(dbuser.Need{User: a.alice, Groups: []string{a.group}}) // puts the role aside
+		a.Ensure(dbuser.Need{User: a.alice, Groups: []string{a.group}}) // retires the role
 		aside := clustertest.One(t, c, "select session_user::text")
 		if aside == a.role.Name {
 			t.Fatal("the role did not step aside")

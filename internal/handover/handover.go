@@ -21,7 +21,7 @@ type KeptRole struct {
 	Role   string `json:"role"`
 	Reason string `json:"reason"`
 	// Database is set if the reason is that this database does not let the administrative login
-	// in, which is the same for all roles.
+	// in. The reason is then the same for every role that owns something there.
 	Database string `json:"database,omitempty"`
 }
 

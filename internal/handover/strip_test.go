@@ -130,7 +130,7 @@ func TestRightsEndWithTheSession(t *testing.T) {
 		"retirement": func(a *attack, c *pgx.Conn) string {
 			a.leak(c, "lab")
 			clustertest.Exec(a.T, c, "alter default privileges grant select on tables to public")
-			a.Ensure(dbuser.Need{User: a.alice, Groups: []string{a.group}}) // puts the role aside
+			a.Ensure(dbuser.Need{User: a.alice, Groups: []string{a.group}}) // retires the role
 			a.role.Name = clustertest.One(a.T, c, "select session_user::text")
 			return "lab"
 		},

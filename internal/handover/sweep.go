@@ -79,7 +79,7 @@ func (s *sweeping) keep(role string, err error) {
 // them to others; then hands over what session roles without a session own, revokes what
 // was granted to them, and drops those without a recent logon. Each small transaction
 // reads the current state first and takes "already gone" for success. An error means that
-// the cluster could not be read; what could not be done is in the report.
+// the cluster could not be read; the report lists the steps that failed.
 //
 // Objects do not change hands under a session: a role that has one is left alone.
 func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) {
@@ -139,8 +139,8 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	return report, nil
 }
 
-// leaveOthers removes the session roles that another login created from the list, and reports
-// them once, together.
+// leaveOthers returns the list without the session roles that another login created. It reports
+// those once, together.
 func (s *sweeping) leaveOthers(all []dbuser.ExistingRole) []dbuser.ExistingRole {
 	var others []string
 	all = slices.DeleteFunc(all, func(o dbuser.ExistingRole) bool {

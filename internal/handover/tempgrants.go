@@ -105,10 +105,9 @@ func (a *Admin) tempGrantsToGive(ctx context.Context, lane, c *adminconn.Conn, r
 	return t, rows.Err()
 }
 
-// tempGrantsToAct returns the temporary grants for acting as a role and giving its
-// objects to another role. The other role becomes a member of the first too, unless the
-// first is a member of the other: the new owner of a function or a type needs CREATE on
-// its schema.
+// tempGrantsToAct returns the temporary grants for acting as role and giving its objects to
+// the role named by to. The new owner of a function or a type needs CREATE on its schema, so
+// to also becomes a member of role, unless role is already a member of to.
 func tempGrantsToAct(ctx context.Context, c *adminconn.Conn, role, to string) (tempGrants, error) {
 	t := tempGrants{role: role, user: to, version: c.Version, hasUser: to == ""}
 	usable := ""

@@ -275,8 +275,8 @@ func TestExchangeModel(t *testing.T) {
 }
 
 // play simulates one session. An honest client keeps to the protocol; a hostile one sends
-// anything. While the server is working for either client, the session must not look idle. Once
-// all requests of an honest client are answered, it must.
+// anything. While the server is working for either client, the session must not look idle. It
+// must look idle once all requests of an honest client have been answered.
 func play(t *testing.T, seed uint64, honest bool) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	x := pgwire.NewTracked()

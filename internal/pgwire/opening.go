@@ -149,7 +149,7 @@ func (s *Scanner) end() error {
 	if s.head[0] != MsgAuthentication {
 		return nil
 	}
-	switch binary.BigEndian.Uint32(s.body) { // Admit has seen to its four bytes
+	switch binary.BigEndian.Uint32(s.body) { // Admit requires at least four bytes
 	case AuthOK:
 		s.opening.Authenticated()
 	case AuthSASLContinue:

@@ -37,9 +37,9 @@ var redshiftAllowed = map[string]bool{
 	"bytea_output":       true,
 }
 
-// forbiddenSettings are refused. The first two name a role, and the credential alone
-// decides about that. The others are for developers of PostgreSQL, cannot be set in a
-// running session, and would stop or slow a server process.
+// forbiddenSettings are refused. The first two name a role, which only the credential may
+// choose. The others are for developers of PostgreSQL, cannot be set in a running session,
+// and would stop or slow a server process.
 var forbiddenSettings = map[string]bool{
 	"role":                  true,
 	"session_authorization": true,

@@ -71,9 +71,9 @@ func (r *Reader) need(n int) error {
 	return nil
 }
 
-// Packet reads a packet of the phase before messages have types: its length, which
-// counts itself, and at least a code. A limit counts the length too. The slice begins
-// with the code and is valid until the next read.
+// Packet reads a packet without a type, as used before authentication: a length, a code and
+// the rest. The length, and limit, include the four bytes of the length itself. The slice
+// begins with the code and is valid until the next read.
 func (r *Reader) Packet(limit int) ([]byte, error) {
 	if err := r.need(4); err != nil {
 		return nil, err

@@ -35,9 +35,9 @@ type StartupError struct {
 func (e *StartupError) Error() string { return e.Message }
 
 // ParseStartup reads a start-up message, without its length: the version, then names
-// and values in turn, each ended by a NUL, then one NUL more that must be the last
-// byte. A value can therefore not smuggle in a name. A message whose parameters are
-// refused is returned together with the error, so that it can be recorded.
+// and values in turn, each ended by a NUL, and a final NUL that must be the last byte.
+// Therefore a value cannot smuggle in a name. A message whose parameters are refused
+// is returned together with the error, so that it can be recorded.
 func ParseStartup(packet []byte) (*Startup, *StartupError) {
 	asked, given, failed := SplitStartup(packet)
 	if failed != nil {

@@ -179,8 +179,8 @@ func TestUnusedTurn(t *testing.T) {
 	pgtest.Eventually(t, "a sweep all the same", func() bool { return a.swept("one") > 1 })
 }
 
-// TestUnreachableFromHere: a server that cannot sweep a cluster, or sees a standby of it only, leaves it
-// to one that can.
+// TestUnreachableFromHere: a server that cannot sweep a cluster, or reaches only a standby of it,
+// leaves the cluster to a server that can sweep it.
 func TestUnreachableFromHere(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)

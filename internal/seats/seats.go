@@ -81,7 +81,7 @@ type Config struct {
 	Limit func(Place) int
 }
 
-// Seats are one server's sessions. Safe for concurrent use.
+// Seats counts one server's sessions by place. Safe for concurrent use.
 type Seats struct {
 	config Config
 	slots  chan struct{}
@@ -102,7 +102,7 @@ type seat struct {
 	generation uint64        // of the record's lease; 0: the record's content is uncertain
 	others     int           // the sum of the other servers' records
 	since      registry.Mark // of the last successful call
-	sinceIn    uint64        // the lease's generation at since, which says nothing in another one
+	sinceIn    uint64        // the lease's generation at since; since is useless under another lease
 	at         time.Time     // when that call ended, by this machine's clock
 	calls      int           // number of calls to the registry that were begun
 	read       int           // number of the last call that succeeded
@@ -133,7 +133,7 @@ func (s *Seats) Take(p Place) (wait func(context.Context) error, likely bool) {
 	}
 	seat := s.places[p]
 	seat.used++
-	room := seat.used+seat.others <= limit // or the limit was lowered
+	room := seat.used+seat.others <= limit // claimed may be too high if the limit was lowered
 	if limit == 0 || room && len(seat.waiting) == 0 && seat.claimed >= seat.used && s.covers(seat) {
 		return nil, true
 	}

@@ -155,8 +155,8 @@ func TestServersGo(t *testing.T) {
 	}
 }
 
-// TestLimitsComeAndGo: a limit that is set while sessions run counts them, at every server. A
-// limit that is removed leaves no record.
+// TestLimitsComeAndGo: if a limit is set while sessions are running, those sessions count, at every
+// server. Once a limit is removed, no record is left.
 func TestLimitsComeAndGo(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)

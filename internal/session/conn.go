@@ -149,7 +149,7 @@ func Peer(a net.Addr) netip.AddrPort {
 // crypto/tls can continue after a timeout, but not after any other error.
 type transport struct {
 	net.Conn
-	watcher  Watcher // nil: reads are of no interest
+	watcher  Watcher // nil: there is none
 	ahead    []byte  // read, but not handed out yet
 	relaying bool
 	failure  error // relaying: the error that follows ahead; nil: more may come

@@ -35,7 +35,7 @@ func (s *Session) release(imposed, busy, boundary bool) {
 	upstream := s.config.Upstream
 	defer upstream.Abort()
 	if errors.Is(s.down.readErr, io.EOF) {
-		return // the server was first
+		return // the server has already closed the connection
 	}
 	if imposed && busy {
 		go s.config.CancelQuery()

@@ -73,8 +73,8 @@ const (
 	stopTime = time.Second
 	// lastWordsTime is how long the session listens to a server that no longer accepts anything.
 	lastWordsTime = time.Second
-	// cancelTime is how long the server may take to answer after its query was
-	// cancelled for an end of the session.
+	// cancelTime is how long the server may take to answer after the gateway has cancelled
+	// its query in order to end the session.
 	cancelTime = 1500 * time.Millisecond
 )
 
@@ -143,7 +143,7 @@ type Session struct {
 	closed     bool   // the client has closed its sending side
 	noticed    bool   // the client has had its notice
 	cause      *Cause // set when stopping begins
-	cancelled  *Cause // set when the query was cancelled for an end of the session
+	cancelled  *Cause // set when the query was cancelled in order to end the session
 	fromClient uint64 // bytes passed on
 	toClient   uint64
 	exchange   pgwire.Exchange
@@ -315,8 +315,8 @@ const (
 	wait
 	// stop means that the session is ending, and that nothing more may be passed on.
 	stop
-	// answerToCancel means that the server has answered after its query was cancelled
-	// for an end of the session.
+	// answerToCancel means that the server has answered after the gateway cancelled its
+	// query in order to end the session.
 	answerToCancel
 )
 
