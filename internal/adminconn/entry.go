@@ -18,8 +18,8 @@ const (
 	maxRefusals = 10000
 )
 
-// EntryError is returned when a database refuses the administrative login: because it lacks
-// CONNECT, or by pg_hba.conf, a connection limit or a login event trigger.
+// EntryError is returned when a database refuses the administrative login, because the login
+// lacks CONNECT or because of pg_hba.conf, a connection limit or a login event trigger.
 type EntryError struct {
 	Database string
 	err      error

@@ -338,8 +338,8 @@ func TestClientGoneIsCancelled(t *testing.T) {
 	}
 }
 
-// TestHalfClose: a client that has closed its sending side still gets its answers, even if it
-// closed it right after its last message.
+// TestHalfClose: a client that closes its sending side right after its last message still gets all
+// answers.
 func TestHalfClose(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
 		f := newFixture(t, nil)

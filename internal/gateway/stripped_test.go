@@ -122,8 +122,8 @@ func TestOptionsOfTheClient(t *testing.T) {
 	}
 }
 
-// TestSessionsOfAStandby: the primary does not show the sessions of a standby. They keep their
-// rights until they end, whatever their session role owns.
+// TestSessionsOfAStandby: the primary does not show the sessions of a standby. Such sessions still
+// keep their rights until they end, whatever their session role owns.
 func TestSessionsOfAStandby(t *testing.T) {
 	f := newFixture(t, nil)
 	primary, standby := pair(t)

@@ -97,10 +97,10 @@ func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropP
 	return p, err
 }
 
-// DropUser drops a database user and its session roles: it forbids logons, ends sessions
-// with Force, reassigns objects, removes grants to them in every database, and drops
-// them. Each of its small transactions can be repeated, so the next run finishes one that
-// was interrupted. It succeeds if the user does not exist.
+// DropUser drops a database user and its session roles. It forbids logons, ends sessions if
+// Force is set, reassigns the roles' objects, removes grants to the roles in every database,
+// and drops them. Each of its small transactions can be repeated, so the next run finishes
+// an interrupted one. It succeeds if the user does not exist.
 //
 // It returns the plan that it followed. If the plan has problems, DropUser changes nothing and
 // the error is ErrBlocked.

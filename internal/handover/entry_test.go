@@ -13,9 +13,9 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// TestDatabaseThatRefusesTheLogin: a database does not let the administrative login in. Session
-// roles keep their objects there until it does. The log does not get a line per role, and the sweep
-// does not try to connect again and again.
+// TestDatabaseThatRefusesTheLogin: a database refuses the administrative login. Session roles keep
+// their objects there until the database admits the login. The log does not get a line for each
+// role, and the sweep does not try to connect again and again.
 func TestDatabaseThatRefusesTheLogin(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -28,10 +28,10 @@ type right struct{ privilege, on string }
 
 // roomsQuery finds the schemas, databases and foreign-data wrappers of the objects that
 // the session role $1 owns, where the user $2 lacks a right that PostgreSQL requires of a
-// new owner: CREATE, or USAGE on the wrapper. For each it reports whether the user owns
-// it, and names a role that has the right, or owns it, and that the administrative
-// login may lend to the user. So objects in a schema where only a group may create are
-// handed over too.
+// new owner: CREATE, or USAGE on the wrapper. For each schema, database or wrapper it
+// reports whether the user owns it, and names another role that owns it or has the right,
+// if the administrative login may lend that role. So objects in a schema where only a
+// group may create are handed over too.
 func roomsQuery(version int) string {
 	lendable := "me.rolcreaterole"
 	if version >= 160000 {

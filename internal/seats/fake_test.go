@@ -52,9 +52,9 @@ func TestLoweredLimit(t *testing.T) {
 	})
 }
 
-// TestPendingWrite: a write that got no answer may still be carried out later. Another server's
-// record that has changed prevents that only until it is deleted. So this server writes its own
-// record again before logons rely on it.
+// TestPendingWrite: a write that got no answer may still be carried out later. A changed record of
+// another server makes its condition fail, but only until that record is deleted. So this server
+// writes its own record again before logons rely on it.
 func TestPendingWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := seats.Place{Cluster: "examplecluster", User: "alice"}
