@@ -178,8 +178,8 @@ func cutRunes(s string, n int) string {
 	return s[:n]
 }
 
-// normalize sorts and deduplicates the groups, and refuses strings that cannot be the name of a
-// role or a database before anything is sent.
+// normalize sorts and deduplicates the groups. Before anything is sent to the server, it refuses
+// strings that cannot be the name of a role or a database.
 func (n Need) normalize() (Need, error) {
 	if err := CheckName("user", n.User); err != nil {
 		return n, err

@@ -2,7 +2,7 @@ package dbuser
 
 // PasswordRemoval selects the database users whose passwords are disabled, so that they cannot
 // be used to bypass the gateway. A user can set a password in any session (ALTER ROLE
-// CURRENT_USER PASSWORD), and PostgreSQL has no privilege to revoke that would prevent it.
+// CURRENT_USER PASSWORD), and revoking privileges cannot prevent that.
 type PasswordRemoval int
 
 const (

@@ -65,8 +65,8 @@ func replay(t *testing.T, e *exchange) {
 	// They offer no ALPN, and JDBC and ODBC always ask with an SSLRequest.
 	c := f.dialTLS()
 	c.send(startup(version30, params...))
-	// The password request comes first: JDBC takes NegotiateProtocolVersion, which
-	// _pq_.compression calls for, for a broken connection.
+	// The password request comes first. _pq_.compression calls for NegotiateProtocolVersion, but
+	// the gateway does not send it, because JDBC would treat it as a broken connection.
 	if got := c.read(len(askPassword)); got != string(askPassword) {
 		t.Fatalf("answer to the start-up message = %q, want the question for a password", got)
 	}

@@ -18,15 +18,15 @@ import (
 )
 
 // Most of a logon's time goes into starting a process in the server. A cluster may have
-// the gateway do that ahead: whenever a session role has logged on, the next session of
-// the same role, database and start-up parameters is started, and waits. It is a spare.
-// A session still belongs to one logon: none is used twice.
+// the gateway do that ahead: whenever a session role has logged on, the gateway starts
+// another session of the same role, database and start-up parameters, a spare, which waits
+// for the next logon. Each spare is used for one logon only.
 //
 // A spare has never run a query. It may stand in for a new session as long as a new one
 // would be let in, and would begin with the same rights and settings. The session role
 // is checked at every logon: rights, settings, the right to connect, and whether the
-// server has reloaded pg_hba.conf. A spare that was started under another state is
-// discarded. It is also discarded when
+// server has reloaded pg_hba.conf. If any of these has changed since a spare was started,
+// the spare is discarded. It is also discarded when
 //
 //   - the server has sent it anything,
 //   - the session role's password was healed,

@@ -56,7 +56,7 @@ func principalKey(arn string) string {
 }
 
 // mayLogOn reports whether the principal may log on. If not, tell reports whether to record the
-// refusal, which happens once a second.
+// refusal: at most one per second is recorded.
 func (r *recorder) mayLogOn(principal string) (may, tell bool) {
 	key := principalKey(principal)
 	pass, verdict := r.principals.Enter(key, r.now())

@@ -39,7 +39,7 @@ func (o *otherGateway) Opened(role string) {
 
 // TestStrippedDuringALogon: another gateway strips the session role during a logon. The session
 // still gets its rights: at once, or a moment later if the server had already let it in. One
-// version below 16 and one from 16 on are enough, since only there memberships have options.
+// version below 16 and one from 16 on are enough: what differs is that memberships have options.
 func TestStrippedDuringALogon(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel()

@@ -29,7 +29,7 @@ func (f *fixture) crashAt(n int) (admin *handover.Admin, reached *bool) {
 
 // TestKilledBetweenStatements kills a logon that creates everything, before each of its
 // statements. The next logon must have nothing to repair beyond what it would create anyway. One
-// version below 16 and one from 16 on are enough, since only there memberships have options.
+// version below 16 and one from 16 on are enough: what differs is that memberships have options.
 func TestKilledBetweenStatements(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -112,7 +112,7 @@ func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
 
 // Tend does the part of a sweep that only this process can do. Call it when another process sweeps.
 // Only this process knows for which session roles it has seen a revoked credential, and which
-// backends it has terminated that still run. The other process takes such a backend for a session,
+// backends it has terminated that still run. The other process treats such a backend as a session,
 // and leaves its session role alone.
 func (a *Admin) Tend(ctx context.Context) {
 	again, err := a.tendOutlasting(ctx)

@@ -55,8 +55,8 @@ func TestBackendThatOutlastsItsEnd(t *testing.T) {
 	})
 }
 
-// TestTendStripsRolesOfBackendsThatOutlast: other servers take a terminated backend that does not
-// exit for a session. So when another server sweeps, the one that terminated the backend strips
+// TestTendStripsRolesOfBackendsThatOutlast: if a terminated backend does not exit, other servers
+// treat it as a session. So when another server sweeps, the one that terminated the backend strips
 // the role.
 func TestTendStripsRolesOfBackendsThatOutlast(t *testing.T) {
 	attacks(t, func(t *testing.T, a *attack, c *pgx.Conn) {

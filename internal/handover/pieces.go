@@ -57,11 +57,11 @@ type piece struct {
 type object struct{ class, id int64 }
 
 // ALTER takes a name, and the owner of a schema can give that name to another object just before
-// the ALTER, which would then change that object's owner. If the login is a superuser, it could
-// be any object. So before the commit, the objects whose owner changed are checked by OID. The
-// first query lists those that may have changed: the pieces that the role still owned, and the
-// sequences of its tables. The second lists those that did: their dependency on an owner was
-// written by this transaction.
+// the ALTER, which would then change that object's owner. If the login is a superuser, that works
+// with any object. So before the commit, the objects whose owner changed are checked by OID. The
+// first query lists the objects that may change: the pieces that the role still owns, and the
+// sequences of its tables. The second lists the objects that did change: this transaction wrote
+// their dependency on an owner.
 const (
 	mayChangeQuery = `
 select s.classid::int8, s.objid::int8 from pg_shdepend s

@@ -55,7 +55,7 @@ func startSeveral(t *testing.T, etcd *etcdtest.Server, name string, interval tim
 func (s *several) swept(id string) int64 { return s.clusters[id].swept.Load() }
 
 // TestOneSweeps: one of three servers at a time sweeps a cluster, and the others only call Tend.
-// When it stops, another one continues at once; when it crashes, after the time of its lease.
+// If it stops, another one takes over at once; if it crashes, when its lease has expired.
 func TestOneSweeps(t *testing.T) {
 	t.Parallel()
 	const interval = 500 * time.Millisecond
