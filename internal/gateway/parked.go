@@ -25,7 +25,7 @@ import (
 //     revoked,
 //   - when the state of its session role changes: roles, memberships, settings, the
 //     database, or a reload of pg_hba.conf; that is checked every parkedCheck,
-//   - when a command waits to have the database to itself, such as DROP DATABASE,
+//   - when a command, such as DROP DATABASE, waits until the database has no sessions,
 //   - when it has been parked for too long, or its upstream session is too old, or another
 //     session needs its place,
 //   - when another logon finds no free connection in the server,
@@ -40,8 +40,8 @@ import (
 // A command that waits for a database waits for five seconds.
 const parkedCheck = 2 * time.Second
 
-// parkedKey identifies the logons that can use the same parked session: those with equal
-// keys.
+// parkedKey is the key of a parked session. A logon can use the session only if its own key is
+// equal.
 type parkedKey struct {
 	spareKey
 	principal string

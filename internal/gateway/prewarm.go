@@ -32,7 +32,7 @@ import (
 //   - the session role's password was healed,
 //   - the cluster's settings have changed,
 //   - another logon finds no free connection in the server,
-//   - a command waits to have the database to itself, such as DROP DATABASE,
+//   - a command, such as DROP DATABASE, waits until the database has no sessions,
 //   - it is old.
 //
 // A database with a login event trigger has no spares: the trigger decides about each
@@ -353,8 +353,8 @@ func (p *spares) discard(admin Admin, match func(*spareKey) bool) int {
 
 func everySpare(*spareKey) bool { return true }
 
-// watchDemand runs while spares wait, and discards those in a database that a command
-// waits to have to itself.
+// watchDemand runs while spares wait. It discards the spares in a database if a command, such
+// as DROP DATABASE, is waiting until that database has no sessions.
 func (p *spares) watchDemand() {
 	for {
 		time.Sleep(demandInterval)

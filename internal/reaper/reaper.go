@@ -31,8 +31,9 @@ import (
 const (
 	// DefaultInterval is how often a cluster is swept.
 	DefaultInterval = 15 * time.Second
-	// DefaultUnused is how long a session role is kept after the last logon. Creating it again
-	// takes a logon a millisecond or two; a day spares that to people who log on daily.
+	// DefaultUnused is how long a session role is kept after the last logon. After that, a logon
+	// has to create it again, which takes a millisecond or two. People who log on daily never
+	// have to wait for that.
 	DefaultUnused = 24 * time.Hour
 	// maxBackoff bounds the pause after sweeps that failed.
 	maxBackoff = time.Minute
