@@ -42,9 +42,9 @@ func readAssumeRole(r *reader) *assumeRole {
 	return p
 }
 
-// needs is sts:AssumeRole, and sts:TagSession and sts:SetSourceIdentity for a session
-// with tags or a source identity. The trust policy has to allow each. Tags and source
-// identity that are inherited from the caller's session count too.
+// needs returns the checks of sts:AssumeRole, and those of sts:TagSession and sts:SetSourceIdentity
+// for a session with tags or a source identity. The trust policy has to allow each. Tags and a
+// source identity that are inherited from the caller's session count too.
 func (p *assumeRole) needs(c *call) []check {
 	sourceIdentity := p.sourceIdentity
 	if s := c.caller.Session; s != nil && s.SourceIdentity != "" {

@@ -22,8 +22,8 @@ func readDescribeCustomDomains(r *reader) *describeCustomDomains {
 	}
 }
 
-// needs is the action on all resources: the Service Authorization Reference has no
-// resource type for it. A Deny for one cluster still hides that cluster (see hidden).
+// needs returns the check of the action on all resources: the Service Authorization Reference has
+// no resource type for it. A Deny for one cluster still hides that cluster (see hidden).
 func (p *describeCustomDomains) needs(*call) []check {
 	return []check{{action: "redshift:DescribeCustomDomainAssociations", resource: "*"}}
 }

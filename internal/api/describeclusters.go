@@ -35,8 +35,8 @@ func readDescribeClusters(r *reader) *describeClusters {
 	return p
 }
 
-// needs is the cluster that the call names or, without a name, cluster:*, as Redshift
-// asks for it.
+// needs returns the check on the cluster that the call names or, without a name, on cluster:*, as
+// at AWS.
 func (p *describeClusters) needs(c *call) []check {
 	name := p.identifier
 	if name == "" {

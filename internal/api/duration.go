@@ -24,8 +24,8 @@ func (r *reader) duration() duration {
 	return d
 }
 
-// key returns the condition key. Without the parameter it is 900, the duration that the
-// credential gets. A number is written in one form: otherwise 03600 would get past a
+// key returns the condition key. Without the parameter its value is 900, the duration that the
+// credential gets. A number is always written in the same form: otherwise 03600 would get past a
 // Deny for 3600.
 func (d *duration) key() conditionKey {
 	if d.err != nil {

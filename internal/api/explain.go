@@ -156,9 +156,10 @@ func explain[P any](c *call, o *Outcome,
 	return err
 }
 
-// asTold returns the check that an answer is about. For a refused check it is the one for a name
-// that does not exist, if that would be refused too. after says that an earlier check was refused:
-// the call itself would have ended there, so the rest is about such a name too.
+// asTold returns the check that the explanation shows. If the check is refused, and the check for a
+// name that does not exist would be refused too, asTold returns the latter, so that the explanation
+// does not reveal what exists. after means that an earlier check was refused. The call itself would
+// have ended there, so then asTold always returns the check for a name that does not exist.
 func (k check) asTold(c *call, ask *asking, after bool) check {
 	unknown := k.asUnknown(c)
 	if after && len(unknown) > 0 {

@@ -17,8 +17,8 @@ func explainParameters(form ...string) url.Values {
 	return values
 }
 
-// Each row is a call that the policies allow. Explain reports the same answer as the API
-// gives.
+// The policies allow each row's call. Explain refuses it if the API does, with the same code and
+// message.
 func TestExplainRefusesWhatTheAPIRefuses(t *testing.T) {
 	spec := example(t)
 	spec.Users[0].Tags = map[string]string{"RedshiftDbGroups": "UPPER"}

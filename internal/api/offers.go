@@ -210,7 +210,7 @@ func (o *offering) database(name iam.NamePattern, checks func(name iam.NamePatte
 	return OfferedDatabase{}, false
 }
 
-// checks are those of GetClusterCredentials without groups and without AutoCreate. For a
+// checks returns the checks of GetClusterCredentials without groups and without AutoCreate. For a
 // pattern the resource is the pattern's text.
 func (o *offering) checks(cluster *directory.Cluster, user, database iam.NamePattern, minutes int) []check {
 	keys := []conditionKey{{"redshift:DbUser", user.Text}, {"redshift:DurationSeconds", strconv.Itoa(minutes * 60)}}

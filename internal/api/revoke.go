@@ -26,8 +26,8 @@ type Revocations interface {
 	// Revoked reports whether a revocation reaches a credential. After an error this is
 	// unknown, and the credential must not be honoured.
 	Revoked(registry.Credential) (bool, error)
-	// PersonRevoked reports whether a revocation reaches a sign-in for several IAM roles:
-	// one of any role session with this name, or of everything.
+	// PersonRevoked reports whether a revocation reaches a sign-in for several IAM roles. That is a
+	// revocation of any role session with this name, or of everything.
 	PersonRevoked(session string, since time.Time) (bool, error)
 }
 
@@ -99,8 +99,8 @@ func isDBUser(name string) bool {
 	return !identity || (kind == "IAM" || kind == "IAMR") && !strings.Contains(rest, ":")
 }
 
-// needs is the resource that the parameters name. A wide revocation also needs the
-// resources that it reaches:
+// needs returns the checks on the resource that the parameters name. A wide revocation also needs
+// the resources that it reaches:
 //
 //   - DbUser without a cluster reaches the user in every cluster; All reaches every
 //     cluster. The caller needs an Allow for each cluster, with the cluster's tags.

@@ -165,9 +165,9 @@ func readTerminateSession(r *reader) *terminateSession {
 	return p
 }
 
-// needs is the session in its cluster. A session that does not exist is checked in all
-// clusters, so that only a caller who may end it in each of them learns that it does
-// not exist. The refusal is the same in both cases.
+// needs returns the check on the session in its cluster. A session that does not exist is checked
+// in all clusters, so that only a caller who may end it in each of them learns that it does not
+// exist. The refusal is the same in both cases.
 func (p *terminateSession) needs(c *call) []check {
 	const action = "daypass:TerminateSession"
 	told := c.own("session/*/" + p.id)

@@ -41,9 +41,9 @@ type SignInKeys struct {
 	ARN string
 }
 
-// portalKeys is the lifetime of the keys that the portal of IAM Identity Center issues, at most.
-// Its clients refresh keys 15 minutes before their end, so shorter ones would be refreshed at
-// every call.
+// portalKeys is the longest lifetime of the keys that the portal of IAM Identity Center issues. Its
+// clients refresh keys 15 minutes before their end, so shorter ones would be refreshed at every
+// call.
 const portalKeys = time.Hour
 
 // SignInCall is a request for keys.

@@ -52,7 +52,7 @@ func readSimulatePrincipal(r *reader) *simulation {
 	return p
 }
 
-// needs is the permission to simulate this source.
+// needs returns the check of the permission to simulate this source.
 func (p *simulation) needs(*call) []check {
 	return []check{{action: p.permission, resource: p.arn}}
 }

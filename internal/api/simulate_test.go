@@ -85,8 +85,7 @@ func TestSimulateEndsWithItsCaller(t *testing.T) {
 	}
 }
 
-// The API answers what iam.Simulate does, which is also what `daypass policy
-// simulate` prints.
+// The API gives the same answer as iam.Simulate, whose result `daypass policy simulate` prints.
 func TestSimulateIsOne(t *testing.T) {
 	s := newServer(t, example(t))
 	s.setRealTime()

@@ -118,7 +118,7 @@ func (r *reader) hidden(name string, k constraint) (value string, given bool) {
 	return value, given
 }
 
-// seconds reads DurationSeconds; none is its default.
+// seconds reads DurationSeconds, and returns none if the call does not have it.
 func (r *reader) seconds(least, most, none int) int {
 	n, given, err := r.query.Params.Int("DurationSeconds")
 	r.text("DurationSeconds")

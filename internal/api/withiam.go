@@ -31,8 +31,8 @@ func readWithIAM(r *reader) *withIAM {
 	}
 }
 
-// needs is the action on the database or, without a name, on every database of the
-// cluster. A policy for one database does not allow that. A Deny for one of them denies
+// needs returns the check of the action on the database or, without a name, on every database of
+// the cluster. A policy for one database does not allow the latter. A Deny for one of them denies
 // it, which AWS does not document.
 func (p *withIAM) needs(c *call) []check {
 	k := check{action: "redshift:GetClusterCredentialsWithIAM", keys: make([]conditionKey, 1, 2)}

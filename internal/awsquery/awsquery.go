@@ -136,8 +136,8 @@ func checkForm(h http.Header) *Error {
 	return nil
 }
 
-// countPairs is an upper bound, so that a request with too many parameters costs
-// no more than counting them.
+// countPairs returns an upper bound of the number of pairs, so that a request with too many
+// parameters is refused before it is decoded.
 func countPairs(form string) int {
 	if form == "" {
 		return 0

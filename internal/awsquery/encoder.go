@@ -27,10 +27,10 @@ type ResultFunc func(*Encoder)
 // EncodeXML calls f.
 func (f ResultFunc) EncodeXML(e *Encoder) { f(e) }
 
-// Encoder appends XML elements to a buffer, without reflection: an answer costs a
-// fraction of the signature of its password. Element names are written as they are,
-// values are escaped. Each method writes its element, also for an empty value; callers
-// leave the call out if the element should be absent.
+// Encoder appends XML elements to a buffer, without reflection: encoding an answer takes a fraction
+// of the time of signing its password. Element names are written as they are, values are escaped.
+// Each method writes its element even if the value is empty; callers do not call it if the element
+// should be absent.
 //
 // Text that XML 1.0 cannot represent, such as control characters and invalid UTF-8,
 // becomes U+FFFD, so that clients can parse the answer.

@@ -70,9 +70,9 @@ func (p *Params) String(name string) (value string, present bool, err error) {
 	return p.sorted[i].value, true, nil
 }
 
-// Int returns the value of an integer: an optional minus sign and decimal digits,
-// in the 32 bits that an Integer has at AWS. No number at all, as in
-// "DurationSeconds=", is an error and not the default.
+// Int returns the value of an integer: an optional minus sign and decimal digits, in the 32 bits
+// that an Integer has at AWS. An empty value, as in "DurationSeconds=", is an error, not the
+// default.
 func (p *Params) Int(name string) (value int, present bool, err error) {
 	s, present, err := p.String(name)
 	if err != nil || !present {
@@ -105,9 +105,8 @@ func (p *Params) Bool(name string) (value, present bool, err error) {
 // member name of the service's model ("DbGroup") or "member", which is always accepted
 // for requests that were written by hand. "name=" is the empty list.
 //
-// Refused are: a plain value, both ways of naming members in one list, numbers
-// that do not run from 1 without a gap, numbers in any other form than plain
-// decimal, more than MaxList members.
+// It refuses a plain value, a list with both ways of naming members, numbers that do not run from 1
+// without a gap, numbers that are not plain decimal, and more than MaxList members.
 func (p *Params) List(name, member string) (values []string, present bool, err error) {
 	members, prefix, present, err := p.members(name, member)
 	if err != nil || len(members) == 0 {
@@ -162,8 +161,8 @@ func (p *Params) All() iter.Seq2[string, string] {
 	}
 }
 
-// members returns the parameters of each member of a list, and what their names
-// begin with before the number.
+// members returns the parameters of each member of a list, and the prefix of their names:
+// everything before the number.
 func (p *Params) members(name, member string) (members [][]parameter, prefix string, present bool, err error) {
 	name = p.prefix + name
 	all := p.below(name)

@@ -110,8 +110,8 @@ func TestParkedSessions(t *testing.T) {
 	}
 }
 
-// TestAdministrationHasEverySetting: Administration fills in every field of dbuser.Config that
-// a server does not. A setting that it missed would be ignored without an error.
+// TestAdministrationHasEverySetting: Administration fills in every field of dbuser.Config, except
+// those that a server fills in. A setting that it left out would be ignored without an error.
 func TestAdministrationHasEverySetting(t *testing.T) {
 	c, err := Parse(wholeSite(t), []byte(whole), wholeEnvironment)
 	if err != nil {

@@ -23,12 +23,13 @@ type File struct {
 	at   time.Time
 }
 
-// settled is how much older than the look a file's modification time must be, before the same
-// time is taken to mean the same content. The clocks of file systems are coarse.
+// settled is how much older a file's modification time must be than the time at which the file was
+// read. Only then does an unchanged modification time mean unchanged content, because the clocks of
+// file systems are coarse.
 const settled = 3 * time.Second
 
-// Look looks at the file again. It reads the content only if the file's identity, time or
-// size do not rule out a change.
+// Look looks at the file again. It reads the content unless the file's identity, size and
+// modification time show that nothing has changed.
 func (f File) Look() File {
 	info, err := os.Stat(f.Path)
 	if err == nil && f.info != nil && os.SameFile(info, f.info) && info.Size() == f.info.Size() &&

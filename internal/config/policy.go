@@ -240,8 +240,8 @@ func policyWarnings(spec *directory.Spec) []iam.Warning {
 	return warnings
 }
 
-// located returns a warning in the form of all others, with its place. A policy in the file
-// is named by the file and its key.
+// located returns the text of a warning in the same form as other warnings, with file, line and
+// key.
 func located(w iam.Warning) string {
 	file, key, _ := strings.Cut(w.Policy, " ")
 	return fmt.Sprintf("%s:%d: %s: %s", file, w.Line, strings.Trim(key+"."+w.Path, "."), w.Reason)

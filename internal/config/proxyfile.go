@@ -82,8 +82,8 @@ func LoadProxyMaps(path string) ([]ProxyMap, error) {
 	return maps, f.err()
 }
 
-// home is filePath, with the person's home directory for ~. "system" is no file: sslrootcert
-// means the certificates of the system by it.
+// home is filePath, but replaces ~/ at the beginning with the person's home directory. It returns
+// the value "system" unchanged: in sslrootcert it means the system's certificates.
 func (s *section) home(name string) string {
 	path := s.filePath(name)
 	if s.given(s.key(name)) == "system" {

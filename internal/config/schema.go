@@ -7,8 +7,8 @@ import (
 )
 
 // Schema returns the JSON Schema (draft 2020-12) of the configuration file, for editors. It
-// describes the form of each key. What depends on other keys or on files, only the server
-// checks.
+// describes the form of each key. Only the server checks rules that depend on other keys or on
+// files.
 func Schema() []byte {
 	root := object(fileKeys)
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -39,7 +39,7 @@ func canonical(table []key, s *section, prefix string, c change, put func(key, v
 	}
 }
 
-// canonical returns the value of one key. For a section this is only that it exists.
+// canonical returns the value of one key. For a section it only shows that the section exists.
 func (s *section) canonical(k *key) string {
 	if s == nil || s.values[k.name] == nil {
 		return normal(k, k.absent)

@@ -36,8 +36,8 @@
 //	  ])
 //	)
 //
-// The signature is that of Sig_structure with "daypass database credential 1" as
-// external_aad, which keeps it from meaning anything elsewhere:
+// The signature is that of Sig_structure with "daypass database credential 1" as external_aad, so
+// that it is not valid for any other purpose:
 //
 //	[ "Signature1", h'a201270448a3f82ed3e8f061aa',
 //	  'daypass database credential 1', h'a9027822…03f5' ]

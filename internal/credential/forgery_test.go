@@ -82,8 +82,8 @@ func marshal(t *testing.T, v any) []byte {
 	return data
 }
 
-// Each row changes one thing of a valid credential and signs it with the right key
-// (unless the row is about that). All are refused, most for their own reason.
+// Each row changes one thing of a valid credential and signs it with the right key, unless the row
+// changes the key or the signature. All are refused, most for their own reason.
 func TestForgeries(t *testing.T) {
 	k := exampleKeyring(t)
 	good, _, _ := exampleParts(k)

@@ -55,7 +55,7 @@ type AccessKey struct {
 	User   *User
 }
 
-// NewAccessKey makes a random access key that looks like AWS's and is no user's yet.
+// NewAccessKey makes a random access key that looks like AWS's and belongs to no user yet.
 func NewAccessKey() AccessKey {
 	secret := make([]byte, 30)
 	rand.Read(secret)
@@ -138,7 +138,8 @@ type Spec struct {
 	Clusters  []Cluster
 }
 
-// NamedPolicy is a managed policy: a document that many can be given.
+// NamedPolicy is a managed policy: a document that can be attached to many users, groups and IAM
+// roles.
 type NamedPolicy struct {
 	Name   string
 	Policy *iam.Policy
@@ -346,7 +347,7 @@ func (d *Directory) iamARN(resource string) string {
 // scheme.
 func (d *Directory) ProviderARN(p *Provider) string { return d.iamARN("oidc-provider/" + p.Name()) }
 
-// MFASerialNumber is the serial number of a user's MFA device that was given none.
+// MFASerialNumber returns the serial number of an MFA device for which the configuration has none.
 func MFASerialNumber(region, account, user string) string {
 	return "arn:" + iam.PartitionOf(region) + ":iam::" + account + ":mfa/" + user
 }

@@ -558,8 +558,8 @@ func TestMove(t *testing.T) {
 	})
 }
 
-// TestServers: servers and operators see the same list of live servers, including the ways in
-// which they differ.
+// TestServers: servers and operators see the same list of live servers, and the same differences
+// between them.
 func TestServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
@@ -616,7 +616,7 @@ func TestServers(t *testing.T) {
 }
 
 // TestCut: a server that cannot reach the registry signs until its certificate expires, and no
-// longer. It knows the others as they were, also right after the registry is back.
+// longer. It still lists the servers that it knew, also right after the registry is back.
 func TestCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()

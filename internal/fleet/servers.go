@@ -66,8 +66,8 @@ func (f *Fleet) Peers() []Server {
 	return list
 }
 
-// Servers lists the live servers, by name. To know their clocks it waits until each has updated
-// its announcement, and leaves out a server that does not within lease.
+// Servers lists the live servers, by name. To compare their clocks, it waits up to lease for each
+// of them to update its announcement, and leaves out those that do not.
 func (o *Operator) Servers(ctx context.Context) ([]Server, error) {
 	limited, cancel := context.WithTimeout(ctx, lease)
 	defer cancel()

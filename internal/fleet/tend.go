@@ -108,11 +108,11 @@ func (f *Fleet) plan() (steps []step) {
 	return steps
 }
 
-// over reports whether a record may be deleted: its time has passed by the clock, and this
-// process has seen it unchanged for as long as anything that it signed could be valid. The second
-// condition is there because a clock may be far ahead. After abandoned the first one is enough:
-// people notice a clock that is days ahead, and servers that are restarted again and again see no
-// record for long.
+// over reports whether a record may be deleted: its time has passed by the clock, and this process
+// has seen it unchanged for as long as anything that it signed could be valid. The second condition
+// is there because a clock may be far ahead. It no longer applies when the time has passed by more
+// than abandoned: people notice a clock that is days ahead, and servers that restart often never
+// see a record for long.
 func over(until, since, now time.Time) bool {
 	return now.After(until.Add(slack)) && time.Since(since) > keyring.CredentialLifetime+keyring.Margin || now.After(until.Add(abandoned))
 }
@@ -215,7 +215,7 @@ func (f *Fleet) certificate(o *own, now, until time.Time) []byte {
 		Epoch: o.epoch, Created: o.created.UTC(), Certified: certified.UTC(), SignsUntil: until.UTC().Truncate(time.Second)})
 }
 
-// retire records that the signing key no longer signs. The caller holds mu.
+// retire writes into the registry that the signing key no longer signs. The caller holds mu.
 func (f *Fleet) retire(now time.Time) step {
 	if f.own == nil {
 		return nil

@@ -100,7 +100,7 @@ func (before *view) next(roots *keyring.Roots, records []registry.Record, now ti
 	return v
 }
 
-// revokedUntil returns until when the revocation of a key must be kept. Whoever wrote the
+// revokedUntil returns the time until which the revocation of a key must be kept. The writer of the
 // revocation may not have seen the key's latest certificate.
 func (v *view) revokedUntil(id string) time.Time {
 	until := v.revoked[id].Until
@@ -218,8 +218,8 @@ func (v *view) behind(revision uint64, self string) []string {
 	return names
 }
 
-// without names the other live servers that do not have a root key, and so do not believe what it
-// signs.
+// without returns the names of the other live servers that lack the given root key, and so do not
+// believe what it signs.
 func (v *view) without(root, self string) []string {
 	var names []string
 	for _, s := range v.live() {

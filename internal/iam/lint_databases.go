@@ -69,9 +69,10 @@ func (p *Policies) Warnings() []Warning {
 	return warnings
 }
 
-// walkAround finds a statement that gives a call without DbName credentials for all databases of
-// a cluster. It ignores statements that allow every database by name, which is intended. If one
-// of them has no condition, no database is restricted, and it finds nothing.
+// walkAround finds a statement that gives a call without DbName credentials for all databases of a
+// cluster. It ignores statements that allow every database by name, because that is intended. If
+// such a statement has no condition, the databases are not restricted at all, and walkAround finds
+// nothing.
 func walkAround(cluster string, policies ...*Policy) (in *Policy, opener *statement) {
 	for _, p := range policies {
 		for _, s := range p.allows {

@@ -21,9 +21,8 @@ type WrittenCondition struct {
 	Values        []string
 }
 
-// NearMisses returns the statements of a layer that nearly allow the request, to
-// explain its implicit deny. All of them together take no more work than a decision: some are
-// missing if there is more to compare.
+// NearMisses returns the statements of a layer that nearly allow the request, to explain its
+// implicit deny. The search takes no more work than a decision, so some statements may be missing.
 func (p *Policies) NearMisses(layer Layer, r *Request) []NearMiss {
 	var misses []NearMiss
 	q := newQuery(r)

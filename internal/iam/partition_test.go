@@ -21,7 +21,7 @@ func TestPartitionOf(t *testing.T) {
 	}
 }
 
-// GlobalRegion is where botocore's endpoints sign IAM for.
+// GlobalRegion returns the region for which botocore's endpoints sign calls of IAM.
 func TestGlobalRegion(t *testing.T) {
 	for region, want := range map[string]string{
 		"eu-central-1": "us-east-1", "local": "us-east-1", "cn-northwest-1": "cn-north-1", "us-gov-east-1": "us-gov-west-1", "us-iso-west-1": "us-iso-east-1",

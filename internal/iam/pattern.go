@@ -218,9 +218,9 @@ func (p *pattern) match(s string, ctx *Context, fold bool, w *work) bool {
 // kind leaves all choices to the later one, and a * that stays in its segment has no choice left
 // once a later token has matched a colon.
 //
-// When a star takes one more character, the discarded tokens count for w, and so do long texts.
-// There could be as many as the tokens times the length of s, and a caller may have written
-// both. Once w is used up, the result has no meaning.
+// When a star takes one more character, the tokens matched after the star are tried again. These
+// tokens count in w, and so do long texts: there can be as many steps as the tokens times the
+// length of s, and a caller may have written both. Once w is used up, the result has no meaning.
 func glob(tokens []token, s string, ctx *Context, fold bool, w *work) bool {
 	const none = -1
 	ti, si := 0, 0

@@ -114,8 +114,8 @@ type PolicySource struct {
 	Type      string // user or role
 	Policies  *Policies
 	Principal Principal // the caller without a CallerArn
-	// Context has the condition keys that the source always has. ContextEntries
-	// take their place.
+	// Context has the condition keys that the source always has. A key in ContextEntries replaces
+	// the one here.
 	Context *Context
 }
 
@@ -444,7 +444,7 @@ func addEntries(ctx *Context, entries []ContextEntry) error {
 	return nil
 }
 
-// contextType is how to tell a value of a ContextKeyType.
+// contextType returns the function that recognizes the values of a ContextKeyType.
 func contextType(kind string) (readable func(string) bool, known bool) {
 	switch kind {
 	case "", "string":

@@ -17,8 +17,8 @@ func simulate(t *testing.T, in *iam.SimulateInput) (*iam.SimulateOutput, error) 
 	return iam.Simulate(t.Context(), in, nil)
 }
 
-// The positions are those that AWS answers for this document in the CLI
-// reference, simulate-custom-policy: one column behind either brace.
+// The positions are those that AWS answers for this document in the CLI reference,
+// simulate-custom-policy: right after the opening and right after the closing brace.
 func TestSimulatePositions(t *testing.T) {
 	out, err := simulate(t, &iam.SimulateInput{
 		PolicyInputList: []string{`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"dynamodb:*","Resource":"*","Condition":{"DateGreaterThan":{"aws:CurrentTime":"2018-08-16T12:00:00Z"}}}}`},

@@ -122,9 +122,8 @@ func (i instant) compare(j instant) int {
 	}
 }
 
-// parseInstant reads the forms of the W3C's profile of ISO 8601 (year, month,
-// day, and day with time and offset) and seconds since 1970. Four digits are a
-// year.
+// parseInstant reads the forms of the W3C profile of ISO 8601 (year, month, day, and day with time
+// and offset) and seconds since 1970. Four digits are a year.
 func parseInstant(s string) (instant, bool) {
 	whole, fraction, _ := strings.Cut(s, ".")
 	if digits(whole) && len(whole) != 4 {

@@ -105,7 +105,7 @@ func TestWorkIsEnough(t *testing.T) {
 	}
 }
 
-// BenchmarkEvaluateHostile is what a decision can cost a caller's own session.
+// BenchmarkEvaluateHostile measures the slowest decisions that a caller can cause.
 func BenchmarkEvaluateHostile(b *testing.B) {
 	for name, attack := range hostileRequests(b) {
 		b.Run(name, func(b *testing.B) {

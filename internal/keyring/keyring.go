@@ -1,21 +1,19 @@
-// Package keyring holds the secret keys of one installation, each for one named
-// purpose, and does with them the few things they are for, so that no key ever
-// leaves it:
+// Package keyring holds the secret keys of one installation. Each key has one purpose, and the
+// package does everything that needs the key, so that no key ever leaves it:
 //
-//   - credential: Ed25519 keys that sign database credentials. Verifier is their
-//     public half and all that a gateway needs.
+//   - credential: Ed25519 keys that sign database credentials. A gateway needs only
+//     their public half, Verifier.
 //   - session: AES-256 keys that seal the session tokens of temporary access keys
 //     (XAES-256-GCM, https://c2sp.org/XAES-256-GCM: 192-bit random nonces, so no
-//     number of tokens wears a key out). Keys derived from them seal what signs people
-//     in (SealSignIn).
+//     number of tokens wears a key out). Keys derived from them seal the state of
+//     sign-ins (SealSignIn).
 //   - upstream: one key from which the passwords of session roles are derived
-//     (HKDF-Expand, RFC 5869, with an unambiguous encoding of what they are for).
+//     (HKDF-Expand, RFC 5869, with an unambiguous encoding of the purpose).
 //
-// Rotate adds a credential and a session key. A key signs from the moment it
-// becomes active until the next one does, and is good for checking until nothing
-// that it signed can be alive: 1 h for credentials and 36 h for session tokens,
-// and Margin for clocks that disagree. After that it is refused even while it is
-// still in the file; the next Rotate drops it.
+// Rotate adds a credential and a session key. A key signs from the moment it becomes active until
+// the next one does. It still checks until everything that it signed has expired: 1 h for
+// credentials and 36 h for session tokens, plus Margin for clocks that disagree. After that it is
+// refused, even if it is still in the file; the next Rotate drops it.
 //
 // A Keyring is immutable and safe for concurrent use. File keeps one on disk and
 // lets a running server and `daypass keys rotate` work on it side by side. The
@@ -239,8 +237,8 @@ func (k *Keyring) Signer(now time.Time) (keyID []byte, sign func(msg []byte) []b
 	}
 }
 
-// MaySign reports whether a key may sign at now. Only one of several servers may ever lack such
-// a key: if its key could not be certified for hours, or if it has no key of its own yet.
+// MaySign reports whether a key may sign at now. It is false only on a server of a fleet, if the
+// server has no key of its own yet or could not get it certified for hours.
 func (k *Keyring) MaySign(now time.Time) bool {
 	return len(k.credential) > 0 && (k.signsUntil.IsZero() || now.Before(k.signsUntil))
 }
@@ -272,8 +270,8 @@ func newVerifier(keys []*key) *Verifier {
 
 // Verify checks that sig is the signature of msg by the named key, and that something the key
 // signed can still be valid at now. It accepts keys that are not active yet, because another
-// machine's clock may be ahead. It returns ErrUnknownKey or ErrBadSignature. crypto/ed25519
-// refuses a second signature that was derived from a first one.
+// machine's clock may be ahead. It returns ErrUnknownKey or ErrBadSignature. A valid signature
+// cannot be rewritten as a second one, because crypto/ed25519 accepts only the canonical S.
 func (v *Verifier) Verify(id, msg, sig []byte, now time.Time) error {
 	if len(id) != idSize {
 		return ErrUnknownKey
@@ -288,9 +286,9 @@ func (v *Verifier) Verify(id, msg, sig []byte, now time.Time) error {
 	return nil
 }
 
-// Derive returns 32 bytes that only a holder of the upstream key can compute. They depend on
-// that key, on purpose, and on each element of context as a whole: ("a", "bc") and ("ab", "c")
-// give unrelated values. Rotate keeps the values, RotateUpstream changes them.
+// Derive returns 32 bytes that only a holder of the upstream key can compute. They depend on that
+// key, the purpose and each element of context as a whole: ("a", "bc") and ("ab", "c") give
+// unrelated values. Rotate keeps the values, RotateUpstream changes them.
 func (k *Keyring) Derive(purpose string, context ...string) [32]byte {
 	info := []byte("daypass derive 1\x00")
 	for _, s := range append([]string{purpose}, context...) {

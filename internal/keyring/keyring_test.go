@@ -211,7 +211,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestDerive states the derivation in other words, from the file's secret.
+// TestDerive computes a value without Derive, from the secret in the file, and compares.
 func TestDerive(t *testing.T) {
 	k := keyring.New(epoch)
 	var file struct{ Upstream struct{ Secret string } }

@@ -16,7 +16,7 @@ const formatVersion = 1
 // maxSize bounds what Parse reads: some thousand keys.
 const maxSize = 1 << 20
 
-// stored is the file. An example, with the secrets left out:
+// stored is the content of the keyring file. An example, with the secrets left out:
 //
 //	{
 //	  "version": 1,

@@ -13,12 +13,11 @@ import (
 
 // Shared holds the secrets that all servers of an installation have in common: the keys that
 // seal session tokens, and the key that upstream passwords are derived from. Each server signs
-// credentials with a key of its own (Signer). The exception are keys from a keyring file
+// credentials with a key of its own (Signer). The exceptions are keys from a keyring file
 // (SharedOf): every server signs with those until the first Rotate.
 //
-// Shared is immutable; its methods return a changed copy with the next serial number, so that
-// the later of two copies can be told. Marshal writes it with the secrets, to be sealed by
-// Roots.
+// Shared is immutable; its methods return a changed copy with the next serial number, which shows
+// that it is the later one. Marshal writes it with the secrets, to be sealed by Roots.
 type Shared struct {
 	serial uint64
 	epoch  uint64 // signers of an earlier epoch must be replaced
@@ -54,8 +53,8 @@ func SharedOf(k *Keyring) *Shared {
 func (s *Shared) Serial() uint64 { return s.serial }
 
 // After reports whether s wins over other if both exist. The later serial number wins. If two
-// copies with the same number were made independently, the one that refuses and replaces more
-// wins. Every server decides alike, and never for both.
+// copies with the same number were made independently, the later floor wins, then the later epoch,
+// then the document that sorts last. So every server makes the same choice.
 func (s *Shared) After(other *Shared) bool {
 	if by := cmp.Or(cmp.Compare(s.serial, other.serial), cmp.Compare(s.floor, other.floor), cmp.Compare(s.epoch, other.epoch)); by != 0 {
 		return by > 0

@@ -171,8 +171,8 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestStrangersKeepNoPeerOut: strangers who open connections and say nothing, or begin a handshake
-// over and over, keep no peer out, from one address or from many.
+// TestStrangersKeepNoPeerOut: peers can still connect while strangers open connections and say
+// nothing, or start handshakes again and again, from one address or from many.
 func TestStrangersKeepNoPeerOut(t *testing.T) {
 	roots := keyring.NewRoots()
 	a := serve(t, roots, "a", time.Now)

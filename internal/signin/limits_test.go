@@ -112,8 +112,8 @@ func (s *stand) callback() func() *http.Request {
 	}
 }
 
-// TestRefreshTokensOfSSOEnd: a longer limit does not bring back the refresh tokens of sign-ins that
-// have ended, as it does not those of `aws login`.
+// TestRefreshTokensOfSSOEnd: as with `aws login`, a longer limit does not bring back the refresh
+// tokens of sign-ins that have ended.
 func TestRefreshTokensOfSSOEnd(t *testing.T) {
 	s := newStand(t, http.NotFound)
 	e := &exchange{Handler: s.signin, r: httptest.NewRequest("POST", base+pathSSOToken, nil), settings: s.settings, directory: s.signin.config.Directory(), keyring: s.keys, now: proofTime}

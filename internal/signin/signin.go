@@ -358,7 +358,7 @@ func (e *exchange) refuse(status int, problem, next string) {
 	}
 }
 
-// secure reports whether browsers use TLS. They may do without only on loopback.
+// secure reports whether browsers use TLS. Without TLS, only loopback addresses are allowed.
 func (s *Settings) secure() bool { return strings.HasPrefix(s.URL, "https://") }
 
 // host returns the Host header of requests to URL.

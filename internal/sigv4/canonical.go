@@ -184,8 +184,8 @@ func lowerToken(s string) bool {
 	return s != ""
 }
 
-// appendTrimmed appends a header value without blanks around it and with one for
-// each run of spaces within. Lines that were folded come joined by net/http.
+// appendTrimmed appends a header value without blanks at either end, and with each run of spaces
+// reduced to one. net/http has already joined folded lines.
 func appendTrimmed(b []byte, value string) []byte {
 	value = strings.Trim(value, " \t\r\n")
 	for {

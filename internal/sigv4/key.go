@@ -35,7 +35,7 @@ func (p keyParts) derive() signingKey {
 	return hmacSHA256(key[:], []byte(terminator))
 }
 
-// clone frees the parts from the request, which they would keep in memory.
+// clone copies the parts, which would otherwise keep the whole request in memory.
 func (p keyParts) clone() keyParts {
 	return keyParts{strings.Clone(p.secret), strings.Clone(p.date), strings.Clone(p.region), strings.Clone(p.service)}
 }

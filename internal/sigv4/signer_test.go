@@ -157,8 +157,8 @@ func TestOfficialSigner(t *testing.T) {
 	}
 }
 
-// TestCanonicalForms checks the forms that the random requests do not have against the
-// specification: targets on the wire and the first lines of the canonical request.
+// TestCanonicalForms has forms that the random requests do not have: a target as on the wire, and
+// the path and the query that the specification requires in the canonical request.
 func TestCanonicalForms(t *testing.T) {
 	for _, row := range []struct{ target, path, query string }{
 		{"/", "/", ""},

@@ -7,20 +7,19 @@
 //	signing key        HMAC chain over secret, date, region, service, "aws4_request"
 //	signature          HMAC(signing key, string to sign), in hexadecimal
 //
-// The signature is in the Authorization header, or in the query string of a
-// presigned URL, never in both. It is taken to cover the request only when
+// The signature is in the Authorization header, or in the query string of a presigned URL, never in
+// both. It counts only if
 //
-//   - host is signed, and every x-amz- header that is there, except the session
-//     token, which proves itself;
-//   - the body is the one that arrived: UNSIGNED-PAYLOAD and STREAMING-… are for S3;
+//   - host is signed, and so is every x-amz- header of the request, except the session
+//     token, which needs no signature because it is sealed;
+//   - the signed hash is that of the body: UNSIGNED-PAYLOAD and STREAMING-… are for S3;
 //   - all parts of the credential scope are ours, and the time is near.
 //
 // Content-Type need not be signed: these services read every body as a form and
 // refuse other types, so changing it gains nothing, and not every client signs it.
-// Nothing that a proxy adds (X-Forwarded-…) is looked at; the Host that the client
-// signed has to arrive.
+// Headers that a proxy adds (X-Forwarded-…) are ignored; Host must arrive as the client signed it.
 //
-// Nothing is remembered but derived signing keys, in a bounded cache.
+// The package remembers only derived signing keys, in a bounded cache.
 package sigv4
 
 import (
@@ -138,10 +137,9 @@ const noSecret = "no access key has this secret"
 
 // matches computes the signature and compares.
 //
-// A client may add the session token to a presigned URL before or after signing (the
-// test vectors have both), and the URL does not show which. So both forms are tried.
-// That is safe: also without a signature on the token, the secret access key was looked
-// up with it.
+// A client may add the session token to a presigned URL before or after signing (the test vectors
+// have both), and the URL does not show which. So both forms are tried. That is safe even if the
+// signature does not cover the token, because the secret access key was looked up with it.
 func (v *Verifier) matches(r *http.Request, a *authorization, headers []byte, payload string, key signingKey) bool {
 	if v.signedAs(r, a, headers, payload, key, true) {
 		return true

@@ -204,8 +204,8 @@ func TestPeek(t *testing.T) {
 	wantRefused(t, err, sigv4.ErrUnsigned, "MissingAuthenticationToken", 403)
 }
 
-// TestZeroVerifier: the optional fields have defaults, and a Verifier without services
-// accepts none.
+// TestZeroVerifier: the optional fields have defaults, and a Verifier without services refuses
+// every request.
 func TestZeroVerifier(t *testing.T) {
 	s := signedNow
 	s.at = time.Now()

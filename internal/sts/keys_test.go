@@ -24,7 +24,7 @@ const (
 	young = 10 * time.Second // for a new key
 )
 
-// visitor verifies tokens that signers made, at times of its own.
+// visitor verifies tokens that signers made, at times that the test chooses.
 type visitor struct {
 	t   *testing.T
 	i   *issuer

@@ -36,10 +36,10 @@ func keyDigest(id string, secret keyring.Secret) []byte {
 	return sum[:16]
 }
 
-// Stands reports whether the configuration still has the session's origin: the access
-// key with the same secret, still the same user's for a session of GetSessionToken; or
-// the identity provider. A session without an origin, from an earlier version, does not
-// stand.
+// Stands reports whether the configuration still has the session's origin: the identity provider,
+// or the access key with the same secret. For a session of GetSessionToken, the access key must
+// also belong to the same user as before. A session without an origin, from an earlier version,
+// does not stand.
 func (s *Session) Stands(d *directory.Directory) bool {
 	o := s.Origin
 	switch {

@@ -115,8 +115,7 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 // has additional data with this prefix.
 func boundTo(accessKeyID string) []byte { return []byte("access key " + accessKeyID) }
 
-// secretOf is the secret access key for 30 random bytes: 40 characters, as AWS's
-// are.
+// secretOf returns the secret access key for 30 random bytes: 40 characters, as at AWS.
 func secretOf(random []byte) keyring.Secret {
 	return keyring.Secret(base64.StdEncoding.EncodeToString(random))
 }

@@ -32,9 +32,9 @@ var (
 	ErrUnreachable = errors.New("identity provider's keys cannot be read")
 )
 
-// webSkew is how far an identity provider's clock may be ahead of ours, for nbf and
-// iat, which only mark the beginning. The expiry has no tolerance: AWS accepts a token
-// for five more minutes, and so would a thief.
+// webSkew is how far an identity provider's clock may be ahead of ours, for nbf and iat, which only
+// mark the beginning. The expiry has no tolerance: AWS accepts a token for five more minutes, but a
+// stolen token would then work longer too.
 const webSkew = 5 * time.Minute
 
 // The claims that AWS gives a meaning: IAM User Guide, id_session-tags and
