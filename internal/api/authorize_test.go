@@ -128,8 +128,7 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
-// CreateClusterUser is required only with AutoCreate, and also if AutoCreate is neither
-// true nor false.
+// CreateClusterUser is required if AutoCreate is true, and also if it is neither true nor false.
 func TestCreateClusterUser(t *testing.T) {
 	spec := example(t)
 	spec.Users = append(spec.Users, user("eve", policy(t, "p",

@@ -108,8 +108,8 @@ func sessionPolicies(d *directory.Directory, s *sts.Session) []*iam.Policy {
 	return policies
 }
 
-// withSessionTags returns the tags of a role session. A session tag replaces the IAM
-// role's tag whose key differs from its key in case only, as policies ignore case.
+// withSessionTags returns the tags of a role session. A session tag replaces a tag of the IAM role
+// even if the two keys differ in case, because policies ignore case.
 func withSessionTags(role map[string]string, session []sts.Tag) map[string]string {
 	tags := make(map[string]string, len(role)+len(session))
 	set := make(map[string]bool, len(session))

@@ -32,8 +32,8 @@ type Limits struct {
 const (
 	maxPrincipals = 1 << 16
 	maxAddresses  = 1 << 16
-	// A call takes a fraction of a millisecond, without waiting. If one has waited this
-	// long, the server is overloaded.
+	// Apart from waiting, a call takes a fraction of a millisecond. If a call has waited this long,
+	// the server is overloaded.
 	workWait = 100 * time.Millisecond
 )
 
@@ -196,10 +196,10 @@ func (c *call) done() {
 	}
 }
 
-// mayRecord charges the record's line and reports whether to write it. The lines of
-// callers who are authorised, or known to have an access key, are always written; such
-// a caller pays before its next call. Lines of other callers are bounded, and the next
-// one that is written has the number of those left out.
+// mayRecord charges the record's line and reports whether to write it. The lines of callers who are
+// authorised, or known to have an access key, are always written; such a caller pays before its
+// next call. Lines of other callers are bounded; the next line that is written has the number of
+// lines left out.
 func (c *call) mayRecord(record *audit.CallRecord) bool {
 	size := record.Size()
 	if c.caller != nil && c.subject == "" || record.ErrorCode == "" {

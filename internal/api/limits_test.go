@@ -211,9 +211,8 @@ func TestBytesAreCharged(t *testing.T) {
 	}
 }
 
-// TestTokensOfStrangers: genuine tokens of a provider that may assume no IAM role are
-// limited like strangers, by subject. They use up nothing of the subjects that may assume
-// one.
+// TestTokensOfStrangers: genuine tokens of a provider that may assume no IAM role are limited like
+// strangers, by subject. They use up no limit of the subjects that may assume one.
 func TestTokensOfStrangers(t *testing.T) {
 	i := newIDP(t)
 	spec := withIDP(t, i)

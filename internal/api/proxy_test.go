@@ -76,8 +76,8 @@ func (p *behindProxy) ask(n int, before string, times int) (recorded string) {
 	return recorded
 }
 
-// TestProxyProtocol: the client behind a proxy is the one in its header, and a header from elsewhere is
-// refused.
+// TestProxyProtocol: a proxy's header decides which client a connection counts for, and a header
+// from any other peer is refused.
 func TestProxyProtocol(t *testing.T) {
 	p := newBehindProxy(t, 100)
 	const v2 = "\r\n\r\n\x00\r\nQUIT\n"

@@ -26,8 +26,8 @@ type Revocations interface {
 	// Revoked reports whether a revocation reaches a credential. After an error this is
 	// unknown, and the credential must not be honoured.
 	Revoked(registry.Credential) (bool, error)
-	// PersonRevoked reports whether a revocation reaches a sign-in for several IAM roles. That is a
-	// revocation of any role session with this name, or of everything.
+	// PersonRevoked reports whether a sign-in for several IAM roles is revoked, by a revocation of
+	// any role session with this name or of everything.
 	PersonRevoked(session string, since time.Time) (bool, error)
 }
 

@@ -90,9 +90,9 @@ func unknownDomain(k check) func() []check {
 	return func() []check { return []check{k} }
 }
 
-// first appends the checks on the call's first resource. A domain that no cluster has is
-// checked for every cluster. A caller who may not see each of them gets the same refusal as
-// for another caller's cluster.
+// first appends the checks on the call's first resource. A domain that no cluster has is checked
+// for every cluster, so a caller who may not see all clusters gets the same refusal as for the
+// domain of a cluster that they may not see.
 func (c *call) first(checks []check, t *target, k check, kind, name string) []check {
 	one := c.within(t, k, kind, name)
 	if t.domain == "" {

@@ -108,8 +108,8 @@ func etcdAt(endpoint string) string {
 
 var etcd = etcdAt("https://10.0.0.1:2379")
 
-// TestConfigWarnings: a problem that takes two policies to see gives one warning, however
-// many users have both.
+// TestConfigWarnings: a problem that shows only when two policies are read together gives one
+// warning, however many users have both.
 func TestConfigWarnings(t *testing.T) {
 	const statement = `{Version: "2012-10-17", Statement: {Effect: Allow, Action: "redshift:GetClusterCredentials", Resource: "arn:aws:redshift:*:*:`
 	c, err := Parse("f.yaml", []byte(smallConfig+`iam:

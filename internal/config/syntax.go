@@ -19,10 +19,10 @@ var (
 	starPattern = regexp.MustCompile(`[:\[,-]\s*\*`)
 )
 
-// syntaxError gives the YAML parser's errors the form of all others. The parser reports where
-// it stopped, and where the list, mapping or text that it was reading began. The line to fix
-// is where a list or mapping in brackets, or a quoted text, was left open; otherwise it is
-// the line where the parser stopped.
+// syntaxError gives the YAML parser's errors the same form as all other errors. The parser reports
+// where it stopped, and where the list, mapping or text that it was reading began. The line to fix
+// is where a list or mapping in brackets, or a quoted text, was left open; otherwise it is the line
+// where the parser stopped.
 func syntaxError(path string, data []byte, err error) error {
 	var at *yaml.LoadError
 	if !errors.As(err, &at) {

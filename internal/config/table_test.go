@@ -120,8 +120,8 @@ var variants = []string{
 	strings.Replace(whole, "client_secret_env: ANA_SECRET_ACCESS_KEY", "client_secret: a secret that is long enough", 1),
 }
 
-// wholeSite makes a directory with the files that whole names, and returns the path of the
-// configuration in it.
+// wholeSite makes a directory with the files that the constant whole names, and returns the path
+// of the configuration in it.
 func wholeSite(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

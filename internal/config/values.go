@@ -17,8 +17,8 @@ import (
 // section, whose keys have their defaults. Secrets, and files that are read once, are
 // represented by a hash of their content.
 //
-// Because the table says what each key needs, there is no second list of keys that a reload
-// has to compare.
+// The table says for each key what it takes to put a change in force, so a reload needs no second
+// list of keys.
 func canonical(table []key, s *section, prefix string, c change, put func(key, value string)) {
 	for i := range table {
 		k := &table[i]

@@ -43,8 +43,9 @@ type sessionsPage struct {
 
 func (e *exchange) sessions() { e.showSessions("", "") }
 
-// showSessions shows who is logged on. done, if not empty, says what was just done. The session
-// ended is left out of the list, because it may take a moment to disappear.
+// showSessions shows who is logged on. done, if not empty, says what was just done. ended is a
+// session that was just ended; it is left out of the list, because it may take a moment to
+// disappear.
 func (e *exchange) showSessions(done, ended string) {
 	e.title = "Who is on"
 	page := sessionsPage{Cluster: e.text("only"), Done: done}

@@ -359,8 +359,8 @@ func pathOf(path string) string {
 	return path
 }
 
-// uniqueID has the form of an AWS unique id: the prefix of its kind and 17
-// upper-case letters and digits.
+// uniqueID returns an id in the form of AWS's unique ids: the prefix of its kind and 17 upper-case
+// letters and digits.
 func uniqueID(prefix, arn string) string {
 	sum := sha256.Sum256([]byte(arn))
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]

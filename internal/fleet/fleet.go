@@ -13,8 +13,8 @@
 //	retired     a newer key signs, or the server has left; the key still checks
 //	forgotten   nothing that the key signed can be valid any more
 //
-// A server that vanished may only be frozen. So its key is forgotten when the key's last
-// certificate has expired, and so has everything that could have been signed until then. A
+// A server that vanished may be frozen and come back. So its key is forgotten only when the key's
+// last certificate has expired, and so has everything that could have been signed until then. A
 // revoked key checks nothing as soon as a server has read its revocation.
 //
 // The secrets that all servers need, the keys of session tokens and the key behind upstream
@@ -61,8 +61,9 @@ const (
 	// announcement that is not updated stays in the registry: it has no lease.
 	buried    = time.Hour
 	lingering = time.Minute
-	// settle is how long a server that is cut off from the registry signs with keys other than
-	// its own. keyring.Shared has the same bound for the servers that check.
+	// settle is how long a server that is cut off from the registry signs with the keys of a keyring
+	// file. After a rotation, the servers that check accept these keys for longer (settle in package
+	// keyring).
 	settle = 5 * time.Minute
 	// slack is how long a record is kept beyond its time, for clocks that differ.
 	slack = 10 * time.Minute
@@ -353,7 +354,7 @@ func (f *Fleet) Await() {
 }
 
 // WaitSigning waits until this server has a key that may sign. When ctx is done it returns the
-// reason why there is none.
+// reason why there is no such key.
 func (f *Fleet) WaitSigning(ctx context.Context) error {
 	for {
 		f.mu.Lock()

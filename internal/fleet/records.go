@@ -149,8 +149,8 @@ func readStatement(roots *keyring.Roots, record registry.Record, statement any) 
 	return readJSON([]byte(e.Statement), statement)
 }
 
-// readRevoked reads the revocation of a key. One of a later version is believed; the fields that
-// it shares with this version are read.
+// readRevoked reads the revocation of a key. It believes a revocation of a later version too, and
+// reads the fields that both versions have.
 func readRevoked(roots *keyring.Roots, record registry.Record) (s revokedStatement, err error) {
 	err = readStatement(roots, record, &s)
 	if !errors.Is(err, errLater) {

@@ -16,8 +16,8 @@ type Server struct {
 	Self
 	Signing string   // the key that it signs with; empty: a key from a keyring file
 	Roots   []string // the root keys that it has, the one that it uses first
-	// Silent reports that the server counts as gone, although it did not say that it leaves: it has
-	// crashed, or is cut off from the registry and may still have sessions.
+	// Silent reports that the server counts as gone, although it did not announce that it was
+	// leaving: it has crashed, or is cut off from the registry and may still have sessions.
 	Silent bool
 	// Behind reports that the server has not yet read the latest keys.
 	Behind bool
@@ -37,8 +37,8 @@ func (v *view) list(at time.Time) []Server {
 	return list
 }
 
-// Servers lists the servers that are alive, by name. While the registry cannot be read, these are
-// the ones that were alive when it was last read: they can be asked all the same.
+// Servers lists the servers that are alive, by name. While the registry cannot be read, it lists
+// those that were alive when the registry was last read, because they may still answer.
 func (f *Fleet) Servers() []Server {
 	at := time.Now()
 	if asOf := f.asOf.Load(); asOf != nil && registry.Age(*asOf) > stale {

@@ -170,7 +170,7 @@ func (c *condition) parseOperator(name string) error {
 	return nil
 }
 
-// addValue compiles one value of the policy. variables tells whether the document has policy
+// addValue compiles one value of the policy. variables reports whether the document has policy
 // variables, which only version 2012-10-17 does.
 func (c *condition) addValue(text string, variables bool) error {
 	c.count++
@@ -224,8 +224,8 @@ func (c *condition) addValue(text string, variables bool) error {
 }
 
 // holds evaluates the condition. Where the documents leave the result open, the result makes an
-// Allow not match and a Deny match. That concerns a value that cannot be parsed, a plain
-// operator on a list, and a negated operator with an empty list.
+// Allow not match and a Deny match. This applies to a value that cannot be parsed, a plain operator
+// on a list, and a negated operator with an empty list.
 func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
 	w.add(1 + ctx.lookupWork())
 	v := ctx.lookup(c.key, c.hash)

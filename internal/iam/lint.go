@@ -308,8 +308,8 @@ func resourceForm(service, resource string) string {
 	return ""
 }
 
-// plausibleResource reports whether a resource pattern can match a resource of its form. A
-// wildcard or a variable after the type may include a slash.
+// plausibleResource reports whether a resource pattern can match a resource in the form that its
+// type has. A wildcard or a variable after the type may include a slash.
 func plausibleResource(service, resource string) bool {
 	form := resourceForm(service, resource)
 	n := strings.IndexAny(form, ":/")

@@ -257,8 +257,8 @@ func (n naive) resource(patterns any, variables, strictType bool) bool {
 	return false
 }
 
-// principal says whether an element names the principal, and whether directly
-// or through its role.
+// principal reports whether an element names the principal, and whether directly or through its
+// role.
 func (n naive) principal(element any, deny bool) (named, direct, role bool) {
 	p := n.request.Principal
 	identity := p.Type == iam.UserPrincipal || p.Type == iam.RoleSessionPrincipal || p.Type == iam.AccountPrincipal || p.Type == iam.FederatedUserPrincipal
@@ -289,7 +289,7 @@ func (n naive) principal(element any, deny bool) (named, direct, role bool) {
 	return named, direct, role
 }
 
-// notPrincipal says whether the statement is about the principal.
+// notPrincipal reports whether the statement is about the principal.
 func (n naive) notPrincipal(element any, deny bool) bool {
 	p := n.request.Principal
 	kinds, isMap := element.(map[string]any)

@@ -95,8 +95,8 @@ func FuzzNamed(f *testing.F) {
 	})
 }
 
-// TestNamesOfManyClusters: the page with the offers looks for names at each cluster, so a policy
-// of many names must not take much for a cluster that it does not name.
+// TestNamesOfManyClusters: the page with the offers looks for names at each cluster, so a policy of
+// many names must not cost much work at a cluster that it does not name.
 func TestNamesOfManyClusters(t *testing.T) {
 	resources := make([]string, 400)
 	for i := range resources {

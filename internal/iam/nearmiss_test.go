@@ -7,8 +7,9 @@ import (
 	"github.com/daypass/daypass/internal/iam"
 )
 
-// TestNearMissesAreBounded: statements that are each slow to compare are not compared without
-// end. A decision skips their conditions, since their resource is another one.
+// TestNearMissesAreBounded: the search for near misses takes limited work, even if each statement
+// is slow to compare. A decision skips the conditions of these statements, because their resource
+// does not match.
 func TestNearMissesAreBounded(t *testing.T) {
 	const slow = `{"Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "*", "Condition": {"StringLike": {"aws:PrincipalTag/x": "*aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"}}}`
 	find := func(value string) int {

@@ -114,8 +114,8 @@ type principals struct {
 	place
 }
 
-// grant describes which other policies must still allow, within an account, after an element has
-// named the principal (UG reference_policies_evaluation-logic, resource-based policies).
+// grant is the effect of a trust policy that names a principal of its own account: which other
+// policies must still allow (UG reference_policies_evaluation-logic, resource-based policies).
 type grant uint8
 
 const (

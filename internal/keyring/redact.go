@@ -7,9 +7,9 @@ import "strings"
 // would differ; a test checks it.
 const passwordMark = "2D3ShE2iAScES"
 
-// Redact returns text with "[redacted]" in place of anything that looks like a database password
-// of ours, even if its end is cut off. No decision depends on it: it keeps a password that
-// someone typed in place of a name out of logs.
+// Redact returns text with "[redacted]" in place of anything that looks like a database password of
+// ours, even if its end is cut off. It is for logs, in case someone typed a password in place of a
+// name. No decision depends on it.
 func Redact(text string) string {
 	if len(text) <= 4*len(passwordMark) {
 		return text // most strings; too short for the signature of one

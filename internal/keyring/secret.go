@@ -24,8 +24,8 @@ func (Secret) String() string { return redacted }
 // GoString returns "[redacted]".
 func (Secret) GoString() string { return redacted }
 
-// Format writes "[redacted]" for every verb: %x and %q would otherwise look
-// past String.
+// Format writes "[redacted]" for every verb. Without it, fmt would print the value for a verb that
+// is wrong for a string, such as %d.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // LogValue returns "[redacted]" to log/slog.

@@ -243,8 +243,8 @@ func PublicID(public ed25519.PublicKey) string {
 }
 
 // With returns the keyring of one of several servers. It signs with own until signsUntil, and
-// checks with every known key. If own is nil it signs with the keys from the keyring file. now
-// decides which of those keys are left.
+// checks with every known key. If own is nil it signs with the keys from the keyring file. These
+// keys are left out if they have expired at now.
 func (s *Shared) With(own *Signer, signsUntil time.Time, known []Public, now time.Time) *Keyring {
 	k := &Keyring{session: s.session, waiting: s.next, upstream: s.upstream, signsUntil: signsUntil}
 	v := &Verifier{keys: make(map[keyID]verifyingKey, len(known)+len(s.brought)+1)}

@@ -19,9 +19,9 @@ const (
 )
 
 // door is a listener that returns a connection once its peer has shown a certificate, in the TLS
-// handshake. Connections in the handshake have their own places, so that strangers, who get no
-// further, take none from peers. When these places are taken, the stranger that has kept the
-// server waiting longest makes room.
+// handshake. Connections in the handshake have their own places, so strangers, who get no further,
+// take no places from peers. When these places are taken, the stranger that has kept the server
+// waiting longest makes room.
 type door struct {
 	net.Listener // accepts connections, without TLS
 	config       *tls.Config

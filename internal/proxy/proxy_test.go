@@ -157,7 +157,8 @@ func TestSocketDirectory(t *testing.T) {
 }
 
 // TestWayToTheSocket: a directory is refused if another user owns, or can write to, a link or a
-// directory on the way to it. They could replace it, and clients would find their socket.
+// directory on the way to it. That user could replace the directory, and clients would connect to a
+// socket of that user.
 func TestWayToTheSocket(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there are no Unix sockets here")

@@ -46,7 +46,7 @@ const (
 	lookPause    = 200 * time.Millisecond
 )
 
-// perDevice limits the requests with one device code. The AWS CLI sends two at once in the
+// perDevice limits the requests with one device code. The AWS CLI sends two at once at the
 // beginning.
 var perDevice = throttle.Limit{Rate: 1, Burst: 4}
 

@@ -40,7 +40,8 @@ type errProof string
 func (e errProof) Error() string { return "the DPoP proof " + string(e) }
 
 // coordinate is the length of a coordinate of a public key. Some clients drop leading zeros,
-// against RFC 7518, section 6.2.1.2. If they were refused, one key in 128 would never work.
+// against RFC 7518, section 6.2.1.2. If short coordinates were refused, one key in 128 would never
+// work.
 const coordinate = 32
 
 // checkProof verifies a DPoP header for a POST to address, one of this server's addresses, at

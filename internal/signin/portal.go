@@ -25,8 +25,8 @@ const bearerHeader = "X-Amz-Sso_bearer_token"
 // maxPage is how many entries a list has at most, and by default.
 const maxPage = 100
 
-// portalError answers with an error of the portal's model. The model has none for a person who may
-// not have an IAM role; there AWS answers ForbiddenException.
+// portalError answers with an error of the portal's model. The model has no error for a person who
+// may not have an IAM role; AWS answers ForbiddenException in that case.
 func (e *exchange) portalError(status int, message string) {
 	exception := "InvalidRequestException"
 	switch {

@@ -67,8 +67,7 @@ type Discovery struct {
 	ChallengeMethods []string // of PKCE
 }
 
-// Discover asks a provider for its endpoints. They have to be https URLs, unless the issuer is
-// not one either.
+// Discover asks a provider for its endpoints. They have to be https URLs if the issuer is one.
 func Discover(ctx context.Context, provider *directory.Provider) (Discovery, error) {
 	client, err := sts.ProviderClient(provider.CAFile)
 	if err != nil {

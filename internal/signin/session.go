@@ -15,8 +15,8 @@ import (
 )
 
 // A session of the console is a cookie that the keyring has sealed. It holds the identity and the
-// chosen IAM role, and no access keys: a thief of the cookie can use the console's pages, and
-// cannot sign calls. It ends
+// chosen IAM role, and no access keys: someone who steals the cookie can use the console's pages,
+// but cannot sign calls. It ends
 //
 //   - when sign_in.duration has passed since the sign-in;
 //   - when the browser has not used it for IdleLifetime;

@@ -172,8 +172,8 @@ type Handler struct {
 // address: a thousand people who refresh every 15 minutes make about one request a second.
 var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
 
-// perAsking limits the requests to the provider that one address causes; none needs an
-// account. A stranger must not use up the provider's own limits, or the few places for
+// perAsking limits the requests to the provider that one address causes. No account is needed to
+// cause them, but a stranger must not use up the provider's own limits, or the few places for
 // waiting requests.
 var perAsking = throttle.Limit{Rate: 4, Burst: 200, Concurrent: outsidePlaces / 4}
 

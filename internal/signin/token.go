@@ -208,8 +208,8 @@ func (e *exchange) refusalAnswer(r *Refusal) *tokenError {
 }
 
 // unsignedToken tells the client who is signed in. Clients read the subject and cannot verify a
-// signature. A token that comes straight from the token endpoint needs none (OpenID Connect Core
-// 1.0, section 2), and this server never accepts such a token.
+// signature. A token that comes straight from the token endpoint needs no signature (OpenID Connect
+// Core 1.0, section 2), and this server never accepts such a token.
 func unsignedToken(subject, issuer string, now time.Time, end int64) string {
 	payload, err := json.Marshal(map[string]any{"sub": subject, "iss": issuer, "iat": now.Unix(), "exp": end})
 	if err != nil {

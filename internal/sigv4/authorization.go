@@ -142,9 +142,8 @@ func (a *authorization) fromHeader(h http.Header, value string) error {
 	return a.setHeaderDate(h)
 }
 
-// setHeaderDate reads the time from X-Amz-Date or else from Date, which may have either
-// of two formats. The signature covers both, because the string to sign has the time in
-// it.
+// setHeaderDate reads the time from X-Amz-Date or else from Date, which may have either of two
+// formats. The signature covers the time in either case, because it is part of the string to sign.
 func (a *authorization) setHeaderDate(h http.Header) error {
 	value, ok, err := only(h, "X-Amz-Date")
 	if err != nil {
@@ -221,8 +220,7 @@ func (a *authorization) setDate(value string) error {
 	return nil
 }
 
-// only returns the value of a header that may appear only once. An empty value counts as
-// none.
+// only returns the value of a header that may appear only once. An empty value counts as absent.
 func only(h http.Header, name string) (value string, ok bool, err error) {
 	values := h[name]
 	switch {

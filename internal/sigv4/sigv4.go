@@ -79,9 +79,9 @@ type Signature struct {
 // long-term key) or ErrTokenExpired, which may be wrapped.
 type Lookup = func(accessKeyID, sessionToken string) (secret string, err error)
 
-// Verify returns the signature of r once it is verified. body is the whole body as it
-// arrived; r.Body is not read. The error is an *Error around one of the sentinels, or
-// wraps another error of the lookup. An unsigned request is ErrUnsigned.
+// Verify returns the signature of r once it is verified. body is the whole body as it arrived;
+// r.Body is not read. The error is an *Error around one of the sentinels (ErrUnsigned for an
+// unsigned request), or wraps another error of the lookup.
 //
 // An unknown access key takes as long as a known one with a wrong signature.
 func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signature, error) {

@@ -74,8 +74,8 @@ func TestDateHeader(t *testing.T) {
 	wantRefused(t, err, sigv4.ErrDuplicate, incomplete, 400)
 }
 
-// dated returns a request whose only time is in the header Date. The verifier's own steps sign
-// it.
+// dated returns a request whose only time is in the header Date. It is signed with the verifier's
+// own functions.
 func dated(t *testing.T, value string) (*http.Request, []byte) {
 	const fake = "GET / HTTP/1.1\nHost: h\nDate: %s\nAuthorization: AWS4-HMAC-SHA256 " +
 		"Credential=AKIDEXAMPLE/20260102/eu-central-1/redshift/aws4_request, SignedHeaders=host, Signature=%s\n"

@@ -11,9 +11,8 @@ import (
 // cacheGeneration is the number of sessions in each half of the cache.
 const cacheGeneration = 2048
 
-// Opener opens session tokens, and remembers the opened ones: a client sends the
-// same token with every call of an hour. Its zero value is ready. It is safe for
-// concurrent use.
+// Opener opens session tokens, and remembers the opened ones, because a client sends the same token
+// with every call until the token expires. Its zero value is ready. It is safe for concurrent use.
 //
 // The cache has two generations. A full young one becomes the old one, whose entries
 // are dropped unless they are used again. The cache belongs to one keyring, so tokens

@@ -14,9 +14,9 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 )
 
-// How old keys may be. A key that the provider has withdrawn is refused at the latest
-// keysFresh plus fetchTimeout after it was read, or keysStale while the provider does not
-// answer. Calls, strangers' tokens and changes of the clock do not extend these times.
+// How old keys may be. A key that the provider has withdrawn is refused no later than keysFresh
+// plus fetchTimeout after it was read, or keysStale if the provider does not answer. Calls,
+// strangers' tokens and changes of the clock do not extend these times.
 const (
 	keysFresh = 15 * time.Minute
 	keysStale = time.Hour
@@ -303,10 +303,10 @@ func (s *keySource) parseFile(now time.Time) (*keySet, error) {
 	return &keySet{keys: keys, read: now, data: data}, nil
 }
 
-// age returns how long before now the time then was, by the clock that shows more: only the
-// wall clock counts while the machine sleeps, and only the monotonic clock is right after
-// the wall clock was set back. After a large step back the age is unknown, and everything
-// counts as old.
+// age returns the time from then to now by the wall clock or by the monotonic clock, whichever
+// shows more: only the wall clock counts while the machine sleeps, and only the monotonic clock is
+// right after the wall clock was set back. After a large step back the age is unknown, and
+// everything counts as old.
 func age(now, then time.Time) time.Duration {
 	monotonic, wall := now.Sub(then), now.Round(0).Sub(then.Round(0))
 	if wall < -clockStep {

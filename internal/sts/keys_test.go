@@ -188,8 +188,8 @@ func TestKeysAndTheClock(t *testing.T) {
 	}
 }
 
-// TestHangingProvider: a provider that hangs delays one call per attempt to read its keys, as
-// long as the cached keys may still be used.
+// TestHangingProvider: as long as the cached keys may still be used, a provider that hangs delays
+// only one call per attempt to read its keys.
 func TestHangingProvider(t *testing.T) {
 	v := newVisitor(t)
 	held := newSigner(t, "held", jose.EdDSA)

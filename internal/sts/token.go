@@ -208,9 +208,9 @@ func unpack(data []byte) (p packed, err error) {
 	return p, err
 }
 
-// newAccessKeyID makes "ASIA" and sixteen characters of base32. As at AWS, the first of
-// its 80 bits are the account, so that GetAccessKeyInfo needs no store; 40 bits are
-// random and serve only to distinguish keys.
+// newAccessKeyID makes "ASIA" and sixteen characters of base32, which are 80 bits. As at AWS, these
+// begin with the account, so that GetAccessKeyInfo needs no store; the random bits only distinguish
+// keys.
 func newAccessKeyID(account string) string {
 	n, err := strconv.ParseUint(account, 10, 40)
 	if err != nil {

@@ -92,13 +92,13 @@ type WebIdentities struct {
 	sources map[sourceKey]*keySource // guarded by mu
 }
 
-// sourceKey is everything that a provider's keys depend on. They are kept over a reload
-// that does not change it.
+// sourceKey is everything that a provider's keys depend on. The keys are kept over a reload that
+// does not change the sourceKey.
 type sourceKey struct{ issuer, jwksFile, caFile string }
 
-// Verify returns the identity in a token. Before the signature is verified it uses only the
-// name of the issuer, which must be one of the directory's. The errors wrap one of this
-// file's; an error about the algorithm is an *AlgorithmError.
+// Verify returns the identity in a token. Before the signature is verified it uses only the name of
+// the issuer, which must be one of the directory's. Every error wraps one of the errors of this
+// file; an error about the algorithm is an *AlgorithmError.
 func (w *WebIdentities) Verify(ctx context.Context, d *directory.Directory, now time.Time, token string) (*WebIdentity, error) {
 	jws, err := jose.ParseSignedCompact(token, signingAlgorithms)
 	if err != nil {
