@@ -50,13 +50,13 @@ const (
 	serverLifetime = 90 * 24 * time.Hour
 	renewBefore    = 30 * 24 * time.Hour
 	backdated      = time.Hour // for clients whose clocks are slow
-	// retryAfter is how long a certificate that is near its end, and could not be
-	// renewed, is used before the next attempt.
+	// retryAfter is the pause before the next attempt to renew a certificate, after one
+	// that failed. The old certificate stays in use meanwhile.
 	retryAfter = time.Minute
 )
 
-// ErrNotCovered says that the CA may not sign for one of the names: it was made
-// for others. The error's text says what to do.
+// ErrNotCovered means that the CA's name constraints exclude one of the names.
+// The error's text says what to do.
 var ErrNotCovered = errors.New("name not covered by the certificate authority")
 
 // Authority is a CA with its server certificate. It is safe for concurrent use.
@@ -110,8 +110,8 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// GetCertificate returns the server certificate, renewed if necessary. It fits
-// tls.Config; its argument is not used.
+// GetCertificate returns the server certificate, renewed if necessary. It can be
+// tls.Config's GetCertificate, and does not use its argument.
 func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -195,8 +195,8 @@ func (a *Authority) makeCA() error {
 	return store(a.dir, "ca", [][]byte{der}, key)
 }
 
-// loadServer returns the server certificate of an earlier run if it still fits,
-// nil otherwise: it can be made anew at no loss.
+// loadServer returns the server certificate of an earlier run, or nil if it no longer
+// fits. Then the caller makes a new one, which clients trust as well.
 func (a *Authority) loadServer() *tls.Certificate {
 	leaf, key, err := load(filepath.Join(a.dir, "server.crt"), filepath.Join(a.dir, "server.key"))
 	if err != nil || leaf.CheckSignatureFrom(a.certificate) != nil {
@@ -291,8 +291,9 @@ func subjects(names []string) []string {
 	return slices.Compact(all)
 }
 
-// domain returns the domain that a new CA may sign for because of a host: its siblings,
-// unless the shared part is a public suffix, like co.uk of example.co.uk.
+// domain returns the domain that a host adds to what a new CA may sign for. It is the parent
+// domain, or the host itself if the parent may be a public suffix: example.co.uk adds itself and
+// not co.uk.
 func domain(host string) string {
 	labels := strings.Split(host, ".")
 	if n := len(labels); n >= 4 || n == 3 && len(labels[2]) > 2 {

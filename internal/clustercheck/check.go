@@ -22,8 +22,8 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// Severity of a Finding. Only Broken has to be mended; a Warning is a weakness
-// or something that is left out, a Notice is worth knowing.
+// Severity of a Finding. Only Broken has to be fixed. A Warning is a weakness or something
+// that is left out. A Notice is worth knowing.
 type Severity string
 
 // The severities, from good to bad.
@@ -39,8 +39,8 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	Code     string   `json:"code"` // stable, for scripts
 	Message  string   `json:"message"`
-	// SQL mends it when a superuser runs it in Database, or anywhere when
-	// Database is empty. The statements have no semicolons.
+	// SQL has the statements that fix the problem. A superuser runs them in Database, or in
+	// any database if Database is empty. They have no semicolons.
 	SQL []string `json:"sql,omitempty"`
 	// Choose is set where SQL has a statement for each of several roles or settings,
 	// and the operator picks those to run.
@@ -55,7 +55,7 @@ type Report struct {
 	Address       string `json:"address"`
 	ServerVersion string `json:"server_version,omitempty"`
 	// SystemIdentifier is the same for a primary and its standbys, and for no two
-	// other servers. Empty: it may not be read.
+	// other servers. It is empty if the login has no right to read it.
 	SystemIdentifier string    `json:"system_identifier,omitempty"`
 	Findings         []Finding `json:"findings"`
 }
@@ -76,8 +76,8 @@ type checker struct {
 	reserve int     // standing connections
 	host    *hosted // the provider; nil if unknown
 	lent    []lendable
-	// open are the users that may have a password of their own that is valid, and
-	// openSeen says that they are known to have one.
+	// open are the users that may have a valid password of their own. openSeen means that the
+	// login can read pg_authid, so all of them certainly have a password.
 	open     []string
 	openSeen bool
 }

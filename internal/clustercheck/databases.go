@@ -205,9 +205,9 @@ func (k *checker) compat(ctx context.Context, c *adminconn.Conn, database string
 	return nil
 }
 
-// givenSettings finds settings that databases or the login are given, that hold for
-// administrative connections and that their start-up message cannot pin, since only
-// superusers, or those who were granted SET, may set them.
+// givenSettings finds settings that ALTER DATABASE or ALTER ROLE gives to administrative
+// connections, and that their start-up message cannot override because only superusers, and
+// roles that were granted SET, may change them.
 func (k *checker) givenSettings(ctx context.Context) error {
 	rows, err := k.c.Query(ctx, `
 		select coalesce(d.datname::text, ''), coalesce(r.rolname::text, ''), n.name

@@ -119,9 +119,9 @@ func (k *checker) judgeHBA(rules []hbaRule, gateway string) {
 	}
 }
 
-// hbaLines are the lines that make the gateway the only door for session roles
-// and for the administrative login, to stand before all others. Nobody else is
-// shut out: which users may only come through the gateway is the operator's decision.
+// hbaLines returns lines for the beginning of pg_hba.conf. With them, session roles and
+// the administrative login can log on only from the gateway. They restrict no other
+// user, because the operator decides which users have to go through the gateway.
 func (k *checker) hbaLines(gateway string) []string {
 	kind, address := "host", gateway+"/32"
 	if k.config.TLSConfig != nil {

@@ -34,9 +34,9 @@ func managedSQL(t *testing.T) []string {
 	return blocks
 }
 
-// TestManagedPostgreSQL runs the page on a server whose most powerful login is what
-// a provider gives its customers: CREATEROLE, CREATEDB, a member of the provider's
-// own role, and no superuser.
+// TestManagedPostgreSQL runs the SQL of managedSQL's page on a server like a cloud provider's.
+// The customer's login there has CREATEROLE and CREATEDB and is a member of the provider's own
+// role, but is not a superuser.
 func TestManagedPostgreSQL(t *testing.T) {
 	blocks := managedSQL(t)
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {

@@ -83,8 +83,8 @@ func (k *checker) roles(ctx context.Context) error {
 	return nil
 }
 
-// wasSession reports whether a role was a session role once. By its name it can be an
-// identity's user as well, which has no time in its VALID UNTIL.
+// wasSession reports whether a role was once a session role. A user for an IAM identity can have
+// such a name too, but has no time in its VALID UNTIL.
 func (l *lendable) wasSession() bool {
 	name, ok := dbuser.ParseRoleName(l.name)
 	return ok && l.login && !l.super && (l.finite || !name.IsIdentity())
@@ -126,8 +126,8 @@ func (k *checker) notLent(missing []lendable) {
 }
 
 func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
-	// Before 16 CREATEROLE lends every role but superusers. From 16 on it takes
-	// ADMIN OPTION, held directly or through roles the login inherits from.
+	// Before 16 a login with CREATEROLE can lend every role except superusers. From 16 on it
+	// needs ADMIN OPTION on the role, directly or through roles that it inherits from.
 	admin := "not r.rolsuper and me.rolcreaterole"
 	member := "exists (select from pg_auth_members m where m.roleid = r.oid and m.member = me.oid)"
 	inherits, sets := "'{}'::text[]", "'{}'::text[]"
@@ -264,10 +264,10 @@ func (k *checker) marker(ctx context.Context) error {
 	return k.edges(ctx)
 }
 
-// otherLogins finds session roles that the login may not change, from 16 on:
-// another one made them, or they come from before an upgrade, a restore or the loss
-// of superuser. Logons work, with session roles of another name; these stay with
-// their rights until they are handed over or dropped.
+// otherLogins finds session roles that the login may not change. This happens from 16 on, if
+// another login made them, or they were made before an upgrade, a restore or the loss of
+// superuser. Logons still work, with session roles of other names. The old ones keep their
+// rights until they are handed over or dropped.
 func (k *checker) otherLogins(ctx context.Context) error {
 	all, err := k.a.Existing(ctx, k.c, nil)
 	if err != nil {
@@ -313,10 +313,10 @@ func (k *checker) edges(ctx context.Context) error {
 	return rows.Err()
 }
 
-// makers is the condition that a membership m of x is only what PostgreSQL, from 16 on,
-// automatically gives to a CREATEROLE login for a role that it creates: the right to administer
-// the role, and none of the role's own rights. Another or an earlier administrative login of
-// ours has it.
+// makers returns the condition that x has the membership m only because it created the role.
+// From 16 on, PostgreSQL makes a CREATEROLE login a member of each role that it creates, with the
+// right to administer the role but without the role's own rights. Such an x is another or an
+// earlier administrative login.
 func (k *checker) makers() string {
 	if k.c.Version < 160000 {
 		return "false"

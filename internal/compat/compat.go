@@ -1,9 +1,9 @@
-// Package compat installs SQL functions and views in a database: what row security
-// and Redshift's drivers miss in a plain PostgreSQL. `daypass cluster compat` and
-// docs/clients.md are about it.
+// Package compat installs SQL functions and views in a database, which row security
+// and Redshift's drivers need and a plain PostgreSQL does not have. The command is
+// `daypass cluster compat`, its documentation docs/clients.md.
 //
-// The gateway works without any of it. What is installed runs with the rights of the
-// schema's owner, so the schema is made and never adopted.
+// The gateway works without them. The owner of their schema could replace them, so
+// Install never uses a schema of another role.
 package compat
 
 import (
@@ -40,16 +40,16 @@ type Report struct {
 	// end of the search path, where Redshift's drivers look for their views;
 	// db_user() works without.
 	ForOwner []string
-	// ForSuperuser are statements without which the functions that act on one's own
-	// sessions are refused, as their owner may not do it either.
+	// ForSuperuser are grants to the owner of the functions with which users see, cancel and
+	// terminate their own sessions. Without these grants the functions refuse to work.
 	ForSuperuser []string
 }
 
 // Install installs, in one database, the schema daypass: db_user(), which row
 // security policies can compare with in sessions with groups, and the views that
 // the metadata calls of Redshift's drivers ask for. It can be repeated. It needs
-// the right to create schemas in the database. What it grants, to everybody and on
-// its own schema, is all that Daypass ever grants on objects.
+// the right to create schemas in the database. It grants everybody rights on its own
+// schema and the objects in it. Daypass grants no other rights on objects.
 //
 // The schema's owner decides what db_user() says. Install therefore refuses one
 // that belongs to neither the administrative login nor a superuser, or in which
@@ -174,7 +174,7 @@ func (st *state) plan(o Options) ([]string, error) {
 }
 
 // rights returns the grants that the administrative login needs if it owns the
-// functions, or will.
+// functions or will own them.
 func (st *state) rights(o Options) []string {
 	if o.Remove || len(st.lacks) == 0 || st.owner != st.admin && (st.owner != "" || o.DryRun) {
 		return nil // what a superuser runs belongs to the superuser
@@ -186,9 +186,10 @@ func (st *state) rights(o Options) []string {
 	return sql
 }
 
-// searchPath returns the statement that puts the schema at the end of the
-// database's search path, or takes it out, if it is not there, or is. At the end it
-// shadows nothing, and CREATE TABLE goes where it went.
+// searchPath returns the statement that adds the schema to the database's search path
+// or, with o.Remove, removes it. It returns "" if nothing has to change. The schema is
+// added at the end, so that it shadows nothing and does not change where CREATE TABLE
+// creates tables.
 func (st *state) searchPath(o Options) string {
 	path := st.path
 	if path == "" {

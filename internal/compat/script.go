@@ -13,13 +13,13 @@ import (
 	"github.com/daypass/daypass/internal/pgsql"
 )
 
-// Any role with CREATE on a database can make a schema of any name there. As its owner it
-// can replace what is installed into it later, which runs with the rights of its callers.
-// So Install never uses another role's schema. It makes one with a plain CREATE SCHEMA,
-// which fails where the schema exists, or uses one that belongs to the administrative
+// Any role with CREATE on a database can make a schema of any name there. The schema's owner
+// can replace functions that others install into it, and those run with the rights of their
+// callers. So Install never uses another role's schema. It makes one with a plain CREATE
+// SCHEMA, which fails if the schema exists, or uses one that belongs to the administrative
 // login or a superuser. At the end of the same transaction it checks the owner of every
 // object once more. By then this transaction has written all rows that matter, so no
-// other one can change them before the commit.
+// other transaction can change them before the commit.
 //
 // A superuser runs the same statements from a script (Report.Script).
 
@@ -31,8 +31,8 @@ func trustedOwner(admin string) string {
 // refusedInScript is the SQLSTATE of the blocks below. Class P0 is PL/pgSQL's.
 const refusedInScript = "P0D01"
 
-// guard fails in another database than the one that was looked at, and where
-// the schema belongs to another role; it makes the schema if it does not exist.
+// guard returns a statement that fails in any database except st.database, and if the
+// schema belongs to another role. It makes the schema if it does not exist.
 func (st *state) guard(remove bool) string {
 	create := "\n    create schema " + Schema + ";"
 	if remove {
@@ -118,8 +118,9 @@ begin
 end $daypass$`
 }
 
-// Script is what a superuser runs in psql, in one transaction. It checks again that no
-// other role's objects are in its way, since things may have changed after it was printed.
+// Script returns a script that a superuser runs in psql, in one transaction. The script
+// checks again that no other role's objects are in its way, since things may have changed
+// after it was printed.
 func (r Report) Script() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "-- database %q of cluster %s: for psql, as a superuser\n", r.Database, r.Cluster)

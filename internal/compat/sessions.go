@@ -2,18 +2,17 @@ package compat
 
 import "github.com/daypass/daypass/internal/dbuser"
 
-// A session may cancel and terminate only what runs as a role that its current role
-// is a member of, and pg_stat_activity shows it only that. A database user has one
-// session role for each set of groups, and is a member of none of them. So there are
-// functions that act on the session roles of the caller's own user. They run with
-// the rights of the schema's owner, who is in pg_signal_backend and
-// pg_read_all_stats or a superuser.
+// PostgreSQL lets a session see, cancel and terminate only sessions of roles that its
+// current role is a member of. A database user has one session role for each set of
+// groups, and these roles are not members of one another. So there are functions that
+// act on all session roles of the caller's user. They run with the rights of the
+// schema's owner, who is in pg_signal_backend and pg_read_all_stats, or is a superuser.
 //
 // The caller is session_user, which no SET ROLE and no SECURITY DEFINER function
-// changes. Its user is the one role that can log in of which the session role is
-// a member; where there are several it is not known, and nothing is done. Every
-// name is qualified and the functions have a search_path of their own. All that
-// comes from the caller is a number.
+// changes. If that is a session role, its user is the one role with LOGIN that it is a
+// member of. If there are several such roles, the functions raise an error. Every name
+// is qualified and the functions have a search_path of their own. The only input from
+// the caller is a number.
 
 // sessionRolesBody is daypass.session_roles(): the oids of the session roles of the
 // caller's user.

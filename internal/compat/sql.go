@@ -20,12 +20,13 @@ const Schema = "daypass"
 // after SET ROLE, and in a SECURITY DEFINER function, it is what current_user
 // would be. It decides by the membership in the marker role, which only the
 // administrative login can grant, and by the session role's one membership
-// in a role that can log in; never by a name. From PostgreSQL 16 on whoever makes
-// a role is a member of it in order to administer it, without its rights; such a
+// in a role that can log in; never by a name. From PostgreSQL 16 on, the creator of
+// a role is a member of it in order to administer it, without its rights. Such a
 // membership (set_option is false) does not count. The catalogue of 15 has no
-// such column, hence to_jsonb. When the holder has come by a second one, through
-// an ADMIN OPTION of her own, it raises an error: null would pass for "nobody" in
-// a policy that says IS DISTINCT FROM.
+// set_option column, hence to_jsonb. If the session role has memberships in several
+// such roles, because a holder had an ADMIN OPTION and granted one, db_user raises
+// an error. It does not return null, because null would satisfy a policy that says
+// IS DISTINCT FROM.
 //
 // Every name is qualified and every operator comes from pg_catalog, since the
 // function's own search_path has nothing else; pg_temp is last, where it is
@@ -60,9 +61,9 @@ begin
   return who;
 end`
 
-// views are what the metadata calls of Redshift's drivers ask for, with the
-// columns of the Redshift documentation that PostgreSQL has something to say
-// about. The functions in a view run with the rights of the role that reads it, and
+// views are the views that the metadata calls of Redshift's drivers read. They have
+// those columns of the Redshift documentation for which PostgreSQL has a value. The
+// functions in a view run with the rights of the role that reads it, and
 // pg_stat_activity and the information schema show what that role may see.
 var views = []struct{ name, sql string }{
 	{"stv_sessions", `
@@ -120,9 +121,9 @@ select u.usename, u.usesysid, u.usecreatedb, u.usesuper, u.usesuper as usecatupd
 from pg_catalog.pg_user u join pg_catalog.pg_roles r on r.oid = u.usesysid`},
 }
 
-// functions are name with arguments, and the rest of CREATE FUNCTION.
-// pg_get_late_binding_view_cols: PostgreSQL binds all views early, so there are
-// none to list, whatever columns the caller names.
+// functions has the name and arguments of each function, and the rest of its CREATE
+// FUNCTION. pg_get_late_binding_view_cols returns no rows, whatever columns the caller
+// names, because PostgreSQL has no late-binding views.
 var functions = []struct{ name, sql string }{
 	{"db_user()", "returns name language plpgsql stable parallel safe security invoker" +
 		" set search_path = pg_catalog, pg_temp as $daypass$" + dbUserBody + "$daypass$"},
@@ -138,8 +139,8 @@ var functions = []struct{ name, sql string }{
 		" set search_path = pg_catalog, pg_temp as $daypass$" + mySessionsBody + "$daypass$"},
 }
 
-// installation are the statements that install it all in a schema that is known to
-// be ours, whether or not the rest is there.
+// installation returns the statements that install all functions and views in an
+// existing schema that is known to be ours. They can be repeated.
 func installation() []string {
 	sql := []string{
 		"revoke all on schema " + Schema + " from public",
@@ -156,8 +157,9 @@ func installation() []string {
 	return append(sql, "comment on schema "+Schema+" is "+pgsql.Literal(version()))
 }
 
-// removal are the statements that remove it. They never cascade: what
-// depends on it may be a policy, and without its policies a table may show more.
+// removal returns the statements that remove the installation. They never cascade,
+// because a row security policy may depend on it, and a table without the policy may
+// show more rows.
 func removal() []string {
 	var sql []string
 	for _, v := range views {

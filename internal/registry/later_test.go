@@ -10,9 +10,9 @@ import (
 	"github.com/daypass/daypass/internal/registry/registrytest"
 )
 
-// TestRecordsOfLaterReleases: while servers are upgraded one after the other, the old ones believe
-// the revocations that a later release writes, at least as far as they go, and refuse nothing else.
-// They do not delete what they do not understand.
+// TestRecordsOfLaterReleases: while servers are upgraded one after the other, the old ones refuse at
+// least what a later release's revocations revoke, and nothing that their keys do not select. They
+// do not delete records that they do not understand.
 func TestRecordsOfLaterReleases(t *testing.T) {
 	long := "arn:aws:iam::123456789012:user/" + strings.Repeat("x", 300)
 	const early, late = "2026-01-02T03:04:05Z", "2026-01-02T03:04:09Z"

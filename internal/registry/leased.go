@@ -7,8 +7,8 @@ import "context"
 // Safe for concurrent use.
 type Leased interface {
 	// Held returns the generation of the lease, and whether all records that Swap has written
-	// in this generation are certain to be there still. When a lease was lost, the next one has
-	// a higher generation. Held asks no one.
+	// in this generation certainly still exist. When a lease was lost, the next one has a higher
+	// generation. Held does not ask the store.
 	Held() (generation uint64, ok bool)
 
 	// Look returns all records under prefix.
@@ -34,7 +34,7 @@ type Sight struct {
 	At         Mark
 	Written    bool
 	Generation uint64 // of the lease that Swap has written under
-	// Pending means that Swap has changed nothing so far, but that an attempt was not answered: it
-	// may still happen unless the record is written again.
+	// Pending means that Swap has changed nothing so far, but that one of its attempts got no
+	// answer. That attempt may still take effect, unless the record is written again.
 	Pending bool
 }

@@ -62,8 +62,8 @@ func (r *Registry) Used(ctx context.Context, id []byte) (bool, error) {
 	return true, nil
 }
 
-// tidyOnce deletes records of UseOnce and Rendezvous whose time is over. Errors do not matter: a
-// later call tries again.
+// tidyOnce deletes expired records of UseOnce and Rendezvous. Errors do not matter: a later call
+// tries again.
 func (r *Registry) tidyOnce(ctx context.Context) {
 	now := time.Since(r.begun)
 	last := r.onceTidied.Load()

@@ -221,9 +221,9 @@ func (r *Registry) Revoked(c Credential) (bool, error) {
 	return x.revoked(&c), nil
 }
 
-// PersonRevoked reports whether a revocation names a role session with this session name, of
-// whatever IAM role, or everything, and applies to a sign-in at the time since. Like Revoked,
-// it fails closed.
+// PersonRevoked reports whether a revocation applies to a person who signed in at the time since.
+// Such a revocation selects everything, or a role session, in any IAM role, with the person's
+// session name. Like Revoked, PersonRevoked fails closed.
 func (r *Registry) PersonRevoked(session string, since time.Time) (bool, error) {
 	x, err := r.fresh()
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/daypass/daypass/internal/registry/registrytest"
 )
 
-// TestRendezvous: of many changes at several servers each sees the one before, none is lost, and
-// values whose time is over are neither given nor kept.
+// TestRendezvous: concurrent changes at several servers are applied one after another and none is
+// lost. Expired values are neither returned nor kept.
 func TestRendezvous(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &registrytest.Memory{}
@@ -83,8 +83,9 @@ func TestUsed(t *testing.T) {
 	}
 }
 
-// TestPersonRevoked: a revocation of a role session, of whatever IAM role, and of everything reaches
-// a person; one of the IAM role, of another person or before they signed in does not.
+// TestPersonRevoked: a person is affected by a revocation of their role session, in any IAM role,
+// and by one of everything. They are not affected by a revocation of the IAM role itself, of another
+// person, or of credentials issued before they signed in.
 func TestPersonRevoked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := ready(t, run(t, registry.Config{Store: &registrytest.Memory{}}))

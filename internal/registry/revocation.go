@@ -20,9 +20,8 @@ import (
 // clocks that disagree.
 const Keep = keyring.CredentialLifetime + 5*time.Minute
 
-// KeepSignIns is how long revocations are remembered that affect people who have signed in:
-// revocations of a principal, or of everything. The keys of a sign-in can be refreshed until
-// the sign-in ends.
+// KeepSignIns is how long a revocation of a principal or of everything is remembered. These also
+// revoke sign-ins, whose keys can be refreshed until the sign-in ends.
 const KeepSignIns = keyring.SignInLifetime + 5*time.Minute
 
 // Revocation revokes the credentials of one selector that were issued before a time.
@@ -247,9 +246,9 @@ func (r *Revocation) encode() []byte {
 
 // decode parses a record. An unknown form is an error: it might revoke a credential.
 //
-// Servers of two releases share the records while one replaces the other. So unknown names are
-// ignored, and a later release uses them only for what revokes no more than version 1 does. A record
-// of a later version is believed, see decodeLater.
+// Servers of two releases share the records during an upgrade. So unknown fields are ignored. A
+// later release may add fields to version 1 only if they never make a record revoke more. Records of
+// a later version are read by decodeLater.
 func decode(record Record) (Revocation, error) {
 	var s stored
 	var version struct {

@@ -63,9 +63,10 @@ type Record struct {
 	Revision uint64
 }
 
-// Age returns how long ago a time of this process was. It counts the time for which the process
-// was stopped or the machine was suspended. The monotonic clock stands still during a suspend and
-// the wall clock may be set back, so the longer of the two counts.
+// Age returns how long ago a moment was, which this process read from time.Now. It includes the
+// time for which the process was stopped or the machine was suspended. The monotonic clock stands
+// still during a suspend and the wall clock may be set back, so Age returns the longer of the two
+// durations.
 func Age(of time.Time) time.Duration {
 	now := time.Now()
 	return max(now.Sub(of), now.Round(0).Sub(of.Round(0)))

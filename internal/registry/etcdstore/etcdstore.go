@@ -10,9 +10,9 @@
 // the answer to the one before, so what a Watch reports is as old as one round trip, however long
 // that takes.
 //
-// A look asks for the records that were written after the revision of those that are known, and
-// for the number of all records. If the number is another than that of the known and the new ones,
-// a record was deleted, and all are read again.
+// A look asks for the records that were written after the last known revision, and for the number
+// of all records. If that number differs from the number of known and new records, a record was
+// deleted, and all records are read again.
 //
 // Layout: key PREFIX + the record's key, value "1 " (the version), CRC-32C of key
 // and value in hex, a space, the record's value:
@@ -89,8 +89,8 @@ type moment struct {
 const (
 	version = "1"
 
-	// callTimeout bounds a call. attemptTimeout is how long a question waits for its answer before
-	// it is asked again, and then twice as long each time; mostAttempts of them may wait at once.
+	// callTimeout bounds a call. A request without an answer is sent again after attemptTimeout, and
+	// then after twice as long each time. At most mostAttempts of them wait for answers at once.
 	callTimeout    = 5 * time.Second
 	attemptTimeout = registry.Beat
 	mostAttempts   = 4
@@ -235,8 +235,8 @@ func (s *Store) swap(ctx context.Context, old registry.Record, then clientv3.Op)
 	return answer.Header.Revision, nil
 }
 
-// read asks etcd until it answers or time is up. A question without an answer is asked again, of
-// another member if there is one, while the earlier ones may still be answered.
+// read asks etcd until it answers or time is up. A request without an answer is sent again, to
+// another member if there is one. Answers to the earlier requests are still accepted.
 func (s *Store) read(ctx context.Context, until time.Time, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()

@@ -87,8 +87,9 @@ func (l *Lease) renew(ctx context.Context) error {
 		answer, err := link.client.KeepAliveOnce(limited, id)
 		switch {
 		case err == nil && answer.TTL > 0:
-			// A backup of etcd contains the lease, with the records of then. So etcd has not kept them if it
-			// went back, and may not have if it was away for so long that it could be restored.
+			// A backup of etcd contains the lease, with the records as of the backup. So if
+			// etcd went back, newer records are lost. They may also be lost if etcd was
+			// unreachable for so long that it could have been restored.
 			if resets != before || registry.Age(renewed) > l.lifetime {
 				l.lost(id)
 				break
@@ -133,8 +134,8 @@ func (l *Lease) lost(id clientv3.LeaseID) {
 	}
 }
 
-// Held implements registry.Leased. A process that was stopped for too long, or whose machine was,
-// finds that it holds nothing.
+// Held implements registry.Leased. It returns false if the process, or its machine, was stopped for
+// too long.
 func (l *Lease) Held() (generation uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,8 +146,8 @@ func (l *Lease) heldLocked() bool {
 	return l.id != 0 && registry.Age(l.renewed) < l.lifetime-leaseMargin && l.resets == l.store.wentBack()
 }
 
-// wentBack returns how often etcd was found to have gone back, or to be another cluster, by those who
-// ask for what is revoked.
+// wentBack returns how often reads of revocations found that etcd had gone back to an earlier state,
+// or was another cluster.
 func (s *Store) wentBack() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,8 +159,8 @@ func (l *Lease) Look(ctx context.Context, prefix string) (registry.Sight, error)
 	return l.store.sight(ctx, prefix)
 }
 
-// sight reads the records under prefix. It does not look whether the cluster has gone back: what was
-// revoked is not in question here, and those who ask for that have to be told.
+// sight reads the records under prefix. It does not check whether etcd has gone back to an earlier
+// state. Reads of revocations check that, and they must not miss it.
 func (s *Store) sight(ctx context.Context, prefix string) (registry.Sight, error) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -211,8 +212,9 @@ func (s *Store) add(seen *registry.Sight, kvs []*mvccpb.KeyValue) error {
 	return nil
 }
 
-// Swap implements registry.Leased. It tries again while members do not answer: an attempt that
-// arrives late finds that a record has changed since, and does nothing, unless that record is gone.
+// Swap implements registry.Leased. It tries again while members do not answer. An attempt that
+// arrives at etcd after a later one has succeeded does nothing, because it finds a record that has
+// changed since, unless that record was deleted.
 func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, since registry.Mark) (registry.Sight, error) {
 	s := l.store
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
@@ -242,8 +244,8 @@ func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, sinc
 			switch {
 			case err == nil:
 				at := registry.Mark{Cluster: answer.Header.ClusterId, Revision: answer.Header.Revision}
-				// A cluster that was restored from a backup, or another one, has numbers of its own,
-				// which since says nothing about.
+				// If etcd was restored from a backup, or is another cluster, its revisions cannot be
+				// compared with since.
 				other := since != (registry.Mark{}) && (at.Cluster != since.Cluster || at.Revision < since.Revision) || answer.Succeeded && at.Revision <= since.Revision
 				if answer.Succeeded && !other {
 					return registry.Sight{At: at, Written: true, Generation: generation}, nil

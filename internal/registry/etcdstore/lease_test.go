@@ -95,8 +95,8 @@ func TestLease(t *testing.T) {
 	}
 }
 
-// TestLeaseInABackup: a backup contains the lease, and the records of then. A server whose lease it is does not
-// take them for those it has written since.
+// TestLeaseInABackup: a backup contains the lease and its records. After a restore the lease's owner
+// notices that records which it wrote after the backup may be missing, and gets another lease.
 func TestLeaseInABackup(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)

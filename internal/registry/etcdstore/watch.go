@@ -136,8 +136,8 @@ func (w *watch) take(a answer) error {
 		return nil
 	}
 	changed := w.merge(a.records)
-	// If a record was deleted, the ones that are left are not known, but no other record is
-	// missing from these.
+	// If the counts differ, a record was deleted. Then w.records has all existing records and also
+	// some that no longer exist.
 	w.revision, w.partial = a.revision, a.count != len(w.records)
 	w.report(changed, a.asked)
 	return nil

@@ -38,8 +38,8 @@ func TestSlow(t *testing.T) {
 	w.seesRecords("b=2")
 }
 
-// TestLateAnswer: an answer that was under way while the process was stopped does not confirm what
-// it says for the time of its arrival.
+// TestLateAnswer: an answer that was delayed on its way confirms the records as of the time of the
+// request, not as of its arrival.
 func TestLateAnswer(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
