@@ -25,8 +25,8 @@ type detail struct {
 	bare   bool // requestParameters and responseElements are left out
 }
 
-// details do not change. Every line fits at the last level, since a record has at most 20
-// identifiers and 40 other texts.
+// details are the levels, in order. Every line fits at the last level, since a record has at most
+// 20 identifiers and 40 other texts.
 var details = [...]detail{
 	{id: 2048, text: 4096, list: 256, fields: 64},
 	{id: 2048, text: 256, list: 64, fields: 64},

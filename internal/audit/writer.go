@@ -1,8 +1,8 @@
 // Package audit writes down what happened: one JSON line for each API call, each
 // attempt to log on and each end of a session, in the shape of CloudTrail's records
 // (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html),
-// in a file for each day (UTC). The credential's identifier is the thread through
-// all three, the session's through the last two, and each has the principal's ARN.
+// in a file for each day (UTC). All three have the principal's ARN and the credential's
+// identifier; the last two also have the session's.
 //
 // It is not logging. When a method returns nil, the line is in the file; when it
 // returns an error, the act must not happen. The file is synced within a second. After

@@ -329,8 +329,8 @@ func TestSyncFails(t *testing.T) {
 		d.set(nil, nil)
 		check(t, w.Call(call("after")))
 		check(t, w.Close())
-		// "lost" is there twice from the attempts whose sync failed, and once more from the
-		// one that succeeded.
+		// The attempts whose sync failed wrote "lost" twice, and the one that succeeded wrote
+		// it once more.
 		wantIDs(t, path, "durable", "lost", "lost", "gap:0", "lost", "gap:1", "after")
 	})
 }

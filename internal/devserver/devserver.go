@@ -213,8 +213,8 @@ func (d *dev) listen(what string, asked Address) (net.Listener, error) {
 	return listener, nil
 }
 
-// findPostgres finds the server programs, or downloads them. If there is data, they must have
-// the version that made it.
+// findPostgres finds the server programs, or downloads them. If the data directory has a database,
+// the programs must have the major version that created it.
 func (d *dev) findPostgres(ctx context.Context) (postgres.Installation, error) {
 	if major, ok := postgres.DataMajor(d.dirs.postgres); ok && d.dirs.kept && d.opts.Postgres == "" {
 		for _, inst := range postgres.Installed() {

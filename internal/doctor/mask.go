@@ -45,8 +45,8 @@ func (m *Mask) Host(name string) {
 	}
 }
 
-// Cluster adds a cluster identifier that is masked. If it is a word of the report itself, it is
-// masked where it is quoted or part of an ARN, and stays elsewhere.
+// Cluster adds a cluster identifier to the mask. An identifier that is one of ownWords is masked
+// only where it is quoted or part of an ARN.
 func (m *Mask) Cluster(identifier string) {
 	identifier = strings.ToLower(identifier)
 	if identifier != "" && !slices.Contains(m.clusters, identifier) {

@@ -56,8 +56,8 @@ func (k Kind) Allowed() fs.FileMode {
 	return 0
 }
 
-// Check returns why the file at path is open to more accounts than its kind allows,
-// nil when it is not. info is the file's own, or that of the file a link leads to.
+// Check returns a Fault if the file at path is open to more accounts than its kind
+// allows, and nil otherwise. For a symbolic link, info may describe the link's target.
 func Check(path string, info fs.FileInfo, kind Kind) *Fault {
 	excess := info.Mode().Perm() & (0o077 &^ kind.Allowed())
 	owner := ownerOf(info)

@@ -258,8 +258,8 @@ func (m *Metrics) Admin(cluster string, op dbuser.Operation, took time.Duration,
 	}
 }
 
-// SweptElsewhere is for reaper.Config.Passed. What could not be cleaned up is now for the other
-// server to report.
+// SweptElsewhere is for reaper.Config.Passed. It sets this server's gauges for the cluster to 0,
+// because the other server now reports what could not be cleaned up.
 func (m *Metrics) SweptElsewhere(cluster string) {
 	id := m.cluster(cluster)
 	m.sweeper.WithLabelValues(id).Set(0)

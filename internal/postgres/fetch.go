@@ -22,8 +22,8 @@ const fetchVersion = string(embedded.V18)
 // FetchConfig configures what Fetch fetches and where it keeps it.
 type FetchConfig struct {
 	// Repository is the URL of a Maven repository with the artifacts
-	// io.zonky.test.postgres:embedded-postgres-binaries-*. Optional: npm's registry, if npm
-	// is installed, and then the library's own, Maven Central.
+	// io.zonky.test.postgres:embedded-postgres-binaries-*. If it is empty, Fetch tries
+	// npm's registry first, if npm is installed, then Maven Central, the library's default.
 	Repository string
 	// Version of the artifact, such as "18.3.0". Optional: the newest that the library
 	// has.

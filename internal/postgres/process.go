@@ -78,9 +78,9 @@ func (p *process) wait(d time.Duration) bool {
 	}
 }
 
-// childEnviron returns the environment without variables that would change the
-// behaviour of PostgreSQL's programs: its own, the locale, and the time zone, which
-// initdb would look for by reading the whole zone database if it is not set.
+// childEnviron returns the environment for PostgreSQL's programs. It leaves out variables
+// that would change their behaviour: PG*, the locale and the time zone. It sets TZ, because
+// initdb would otherwise read the whole zone database to find the time zone.
 func childEnviron() []string {
 	env := []string{"LC_ALL=C", "TZ=UTC"}
 	for _, kv := range os.Environ() {

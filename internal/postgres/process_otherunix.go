@@ -4,8 +4,8 @@ package postgres
 
 import "syscall"
 
-// deathSignal is not available on this system: the child outlives this process if it is
-// killed.
+// deathSignal is not available on this system: if this process is killed, the child keeps
+// running.
 type deathSignal int
 
 const (

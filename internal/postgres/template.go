@@ -16,8 +16,8 @@ import (
 // server ran on it: pgdata and the superuser's password.
 type template string
 
-// template returns the template for the installation and initdb's arguments. It may not
-// exist.
+// template returns the template for the installation and initdb's arguments. The template
+// need not exist yet.
 func (s *Server) template(opts Options, initdb []string) template {
 	if opts.Templates == "" {
 		return ""

@@ -47,8 +47,8 @@ const signature = "\r\n\r\n\x00\r\nQUIT\n"
 func Read(r io.Reader) (client netip.AddrPort, err error) {
 	var space [maxV1]byte
 	head := space[:shortest]
-	// The first byte shows a client that sends no header. It may be waiting for an answer
-	// to what it sent instead, so it must not be waited for.
+	// Check the first byte alone. A client that sends no header may have sent fewer bytes
+	// than this and be waiting for an answer, so do not wait for more of them.
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
 		return netip.AddrPort{}, unread(err)
 	}
@@ -81,8 +81,8 @@ func readRest(r io.Reader, b []byte) error {
 
 func unread(err error) error { return fmt.Errorf("reading the PROXY protocol header: %w", err) }
 
-// readV1 reads the rest of a line of which n bytes are there, byte by byte, because the
-// line's end is not known before.
+// readV1 reads the rest of a line, whose first n bytes are already in line. It reads byte
+// by byte so that it takes nothing after the line's end.
 func readV1(r io.Reader, line []byte, n int) (netip.AddrPort, error) {
 	for string(line[n-2:n]) != "\r\n" {
 		if n == len(line) {

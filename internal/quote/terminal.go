@@ -13,8 +13,8 @@ import (
 // digits, punctuation, symbols and the space stay as they are. Everything else is
 // escaped as in JSON, \u001b and the like: control characters (C0, DEL and C1),
 // which move the cursor and run terminals' commands; line ends; format characters,
-// which turn the direction of text or are not seen; and what is no character. A byte
-// that is not UTF-8 becomes \x9b and the like.
+// which change the direction of text or are invisible; and code points that are not
+// characters. A byte that is not UTF-8 becomes \x9b and the like.
 func Terminal(value string) string { return terminal(value, "") }
 
 // TerminalText is Terminal for text that has lines: line ends and tabs stay.
@@ -76,8 +76,8 @@ type Writer struct {
 	mu   sync.Mutex // guards w and rest
 	w    io.Writer
 	rest []byte // the beginning of a character, at most three bytes
-	// key begins the styles that Paint made. It is random, so that text from elsewhere
-	// has none of them. Empty without colours.
+	// key is the prefix of the styles in Paint's results. It is random, so that other text
+	// cannot contain a style. Empty without colours.
 	key string
 }
 

@@ -144,8 +144,8 @@ func TestConsoleSessionsOfTheGateway(t *testing.T) {
 	pgtest.Eventually(t, "the end of Ana's session in the log", func() bool { return s.sessionEnds() == 1 })
 }
 
-// TestConsoleExplains: why a call was refused, from the audit log and by the policies in force,
-// without a hint about what exists.
+// TestConsoleExplains: the console explains why a call was refused, from the audit log and by the
+// policies in force. It does not reveal which clusters exist.
 func TestConsoleExplains(t *testing.T) {
 	s := newConsoleSite(t)
 	ana, bob := s.enter("1", "analyst"), s.enter("2", "engineer")

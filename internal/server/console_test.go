@@ -415,8 +415,8 @@ func TestConsoleSessions(t *testing.T) {
 	if r := s.records("ConsoleLogout"); len(r) != 1 || r[0]["errorCode"] != nil {
 		t.Errorf("lines of the sign-out: %v", r)
 	}
-	// It is not renewed either: a renewed one would outlive what the registry remembers of the
-	// sign-out.
+	// The copy is not renewed either. A renewed cookie would be valid for longer than the
+	// registry remembers the sign-out.
 	s.offset.Store(int64(40 * time.Minute))
 	thief := s.with(cookie)
 	refused("a copy of the cookie, some time after the sign-out", thief)

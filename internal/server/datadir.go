@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// dataDir is the data directory of a running server. It stays locked until the process ends,
-// in whatever way.
+// dataDir is the data directory of a running server. It stays locked until the process ends or
+// crashes.
 type dataDir struct {
 	path string
 	lock *os.File

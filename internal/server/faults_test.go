@@ -215,8 +215,8 @@ func TestKeyringRotatedUnderLoad(t *testing.T) {
 	}
 }
 
-// TestClockSteps: the server's clock is stepped. Credentials keep their times: by that clock,
-// a step never makes one live beyond its Expiration.
+// TestClockSteps: the server's clock is stepped. A step does not change the times in a credential:
+// when the clock shows a time after Expiration, the credential is refused.
 func TestClockSteps(t *testing.T) {
 	s := newServed(t, startDatabase(t), "")
 	s.start()

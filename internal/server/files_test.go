@@ -213,7 +213,7 @@ iam:
 
 // TestFilesReplacedInTheMiddle: a volume is swapped while its files are being read, after a
 // change and after SIGHUP. The files that were read may be half old and half new, so they are
-// not used; the new ones are, without another signal.
+// not used. The server reads the new files without another signal.
 func TestFilesReplacedInTheMiddle(t *testing.T) {
 	for _, signal := range []bool{false, true} {
 		s := newServed(t, "127.0.0.1:1", "")

@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// tidyMemory acts if less than tidyQuiet, or one part in quietPart of a large heap, was allocated
-	// within tidyInterval, and more than tidyWorth, or one part in worthPart, since it last acted.
-	// Each idle session allocates a little every second; and a steady load that passes for quiet
-	// must not make it collect a large heap every second.
+	// tidyMemory acts when two conditions hold. Within the last tidyInterval the process allocated
+	// less than tidyQuiet or, for a large heap, less than 1/quietPart of it: idle sessions allocate a
+	// little every second. And since tidyMemory last acted, the process allocated more than tidyWorth
+	// or, for a large heap, 1/worthPart of it, so that a light but steady load does not cause a
+	// collection of a large heap every second.
 	tidyQuiet    = 256 << 10
 	quietPart    = 32
 	tidyWorth    = 4 << 20

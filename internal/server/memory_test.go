@@ -16,8 +16,8 @@ func TestGCPercent(t *testing.T) {
 	}
 }
 
-// TestTidyTime: a quiet time is one for the size of the heap, and so is what is worth a collection: a
-// steady load on a large heap is not tidied up after every second.
+// TestTidyTime: the thresholds of isTidyTime grow with the heap, so a steady load on a large heap
+// does not cause a collection every second.
 func TestTidyTime(t *testing.T) {
 	for _, row := range []struct {
 		lately, since, live uint64

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asGroup makes the end of a program's context end the programs that it has started too. They are in
-// a process group of their own, so a Ctrl-C at the terminal reaches them through the context only.
+// asGroup puts a program, and the programs that it starts, into a process group of their own. The
+// whole group is killed when the program's context ends. A Ctrl-C at the terminal does not reach the
+// group directly.
 func asGroup(program *exec.Cmd) {
 	program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	program.Cancel = func() error { return unix.Kill(-program.Process.Pid, unix.SIGKILL) }

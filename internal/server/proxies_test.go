@@ -36,9 +36,9 @@ func (s *served) replace(old, new string) {
 	}
 }
 
-// headed is a connection that sends header together with its first bytes. Sent ahead, a header
-// that the server refuses can be answered before http.Transport has sent a request, and it
-// drops such an answer.
+// headed is a connection that sends header together with its first bytes. If the header were sent
+// first, the server could refuse it and answer before http.Transport has sent its request.
+// http.Transport drops such an answer.
 type headed struct {
 	net.Conn
 	header string

@@ -49,8 +49,8 @@ type Options struct {
 	// API, Gateway, Admin and Metrics replace the addresses of the configuration.
 	// Optional; Run closes them.
 	API, Gateway, Admin, Metrics net.Listener
-	// Lease is how long the other servers still count the sessions of one that is gone, and leave the
-	// clusters to it that it swept, in seconds. Optional: 10 s.
+	// Lease is how long the other servers still count the sessions of a server that is gone, and do not
+	// sweep its clusters. Whole seconds. Optional: 10 s.
 	Lease time.Duration
 	// TidyMemory lets the server set GOGC and return memory to the system. It is for a process that
 	// does nothing else. Optional.

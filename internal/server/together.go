@@ -14,8 +14,8 @@ import (
 )
 
 // leaseLifetime is how long the other servers still count the sessions of a server that is gone,
-// and do not sweep its clusters. A logon takes less, so that a logon that was frozen in the middle
-// does not become a session that the others no longer count.
+// and do not sweep its clusters. It is at least as long as a logon may take. Otherwise a logon on a
+// server that was frozen for a while could become a session that the others no longer count.
 const leaseLifetime = 10 * time.Second
 
 // together is what this server shares with the others while it runs. The zero value is for a server

@@ -31,9 +31,9 @@ func (s *served) limit(text string) {
 	}
 }
 
-// TestLimitsOverAllServers: two servers hold a limit together. A stampede of logons at both never
-// leads to more sessions, whatever ends or is refused meanwhile; afterwards all seats are free.
-// While etcd is unavailable no logon is admitted, and sessions that survive the outage still count.
+// TestLimitsOverAllServers: two servers share a session limit. Many concurrent logons at both never
+// exceed it, whatever ends or is refused meanwhile; afterwards all seats are free. While etcd is
+// unavailable no logon is admitted, and sessions that survive the outage still count.
 func TestLimitsOverAllServers(t *testing.T) {
 	const limit = 5
 	etcd, database := etcdtest.Start(t), startDatabase(t)
