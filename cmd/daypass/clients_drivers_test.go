@@ -18,8 +18,8 @@ import (
 )
 
 // testDriverExchanges replays the calls that Redshift's drivers make before they
-// log on, from the gateway's testdata/drivers. A driver goes on to its next call
-// when one fails with anything but a 5xx, which it would repeat first.
+// log on, from the gateway's testdata/drivers. If a call fails, a driver goes on to
+// its next call, except that it first repeats a call that failed with a 5xx.
 func (s *clientSite) testDriverExchanges(t *testing.T) {
 	files, err := filepath.Glob("../../internal/gateway/testdata/drivers/*.json")
 	if err != nil || len(files) == 0 {

@@ -159,8 +159,8 @@ func startForDoctor(t *testing.T, path string) (life *sitetest.Life, where serve
 	return life, where
 }
 
-// TestDoctorOfSignIn checks an identity provider that works, lacks a scope, is gone, and a URL
-// that leads elsewhere.
+// TestDoctorOfSignIn checks an identity provider that works, one that lacks a scope and one that is
+// gone, and a URL that leads elsewhere.
 func TestDoctorOfSignIn(t *testing.T) {
 	var provider http.Handler
 	idp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { provider.ServeHTTP(w, r) }))

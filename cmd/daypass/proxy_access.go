@@ -121,8 +121,8 @@ func (o *connectOptions) secureForProxy(at *logon, getenv func(string) string) e
 }
 
 // roots reads the CA certificates that the gateway is checked with, from where libpq finds them.
-// Like libpq it refuses a mode that does not check the name if a public CA is enough, because
-// anyone can get a certificate from one.
+// Like libpq, it refuses public CAs with an sslmode that does not check the name, because anyone
+// can get a certificate from a public CA.
 func (l *logon) roots() ([]byte, error) {
 	path := l.sslRootCert
 	if path == systemCA {

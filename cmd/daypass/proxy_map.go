@@ -158,8 +158,8 @@ func (m *proxyMap) name() string {
 	return text
 }
 
-// uri is a connection string for clients of the proxy. The user in it is for display: the map
-// decides.
+// uri is a connection string for clients of the proxy. The user name in it has no effect: the map
+// decides which user a connection gets.
 func (m *proxyMap) uri() (string, error) {
 	user, err := quote.URI(cmp.Or(m.to.user, "me"))
 	if err != nil {

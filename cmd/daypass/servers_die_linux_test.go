@@ -22,10 +22,10 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// TestServerIsKilled: of two server processes that hold a limit together, the one that sweeps the
-// cluster and has the only session of a session role is killed. The other one takes its turn, its
-// place, and its session role's objects, in the times that docs/several-servers.md states, less what
-// the leases are shorter here.
+// TestServerIsKilled: two server processes share a session limit of one. The one that sweeps the
+// cluster and has the only session is killed. The other one must then sweep the cluster, hand over
+// what the session role owns, and admit a new session, all within a lease and 15 s. The lease is
+// shorter here than in production.
 func TestServerIsKilled(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	inst, err := pgtest.Installation()

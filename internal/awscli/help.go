@@ -10,8 +10,8 @@ import (
 type operationText struct {
 	summary     string
 	description string
-	// parameters describe each parameter by name. The YAML skeleton has the first
-	// sentence.
+	// parameters has a description for the name of each parameter. The YAML skeleton
+	// shows its first sentence.
 	parameters map[string]string
 	examples   string // with PROGRAM for the name of the program
 	output     [][2]string

@@ -182,8 +182,8 @@ func (p *pages) items(ctx context.Context, visit func(page *object, items []any)
 	}
 }
 
-// cut returns where a slice begins or ends for the index n. A negative index counts from the
-// end.
+// cut turns a slice index n, as in Python, into one from 0 to length. A negative n counts from
+// the end.
 func cut(n, length int) int {
 	if n < 0 {
 		n += length

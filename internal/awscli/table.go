@@ -320,8 +320,8 @@ func widestSection(sections []*section) int {
 
 func repeat(s string, n int) string { return strings.Repeat(s, max(n, 0)) }
 
-// drawer writes the lines of a table. The AWS CLI resets the colours of the
-// terminal after each piece it writes, and so does this.
+// drawer writes the lines of a table. Like the AWS CLI, it resets the terminal's
+// colours after each piece that it writes.
 type drawer struct {
 	b       strings.Builder
 	colored bool

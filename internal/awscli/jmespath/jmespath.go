@@ -4,7 +4,7 @@
 //
 // Where the specification leaves a choice, or the AWS CLI differs from it, this package
 // does what the AWS CLI does, so that output and error messages are equal byte for
-// byte: objects keep the order of their keys, integers are told from fractions, <
+// byte: objects keep the order of their keys, integers are distinct from floats, <
 // compares strings too, and commas may be left out where the AWS CLI's parser allows
 // it. docs/decisions has the reasons for not using a library.
 //

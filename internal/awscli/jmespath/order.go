@@ -8,8 +8,8 @@ import (
 	"github.com/daypass/daypass/internal/awscli/pyvalue"
 )
 
-// order orders two strings or two numbers. Mixed they have no order: the
-// callers have checked the types.
+// order compares two strings or two numbers. It does not compare a string with a
+// number: callers check the types first.
 func order(a, b any) int {
 	if s, ok := a.(string); ok {
 		return strings.Compare(s, b.(string))

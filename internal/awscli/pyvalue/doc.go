@@ -2,7 +2,7 @@
 // writes them in the same form, on which scripts depend.
 //
 // A value is nil, bool, string, *big.Int, float64, []any, *Object or Time. Objects
-// keep the order of their keys, and integers of any size are told from fractions. JSON
+// keep the order of their keys, and integers of any size are distinct from floats. JSON
 // is read and written as Python's json module does it, with its error messages; Str and
 // Repr write a value as Python's str() and repr() do.
 //

@@ -81,8 +81,8 @@ func IsNumber(v any) bool {
 	return false
 }
 
-// CompareNumbers orders two numbers exactly, also an integer of any size and a
-// fraction. ok is false when one of them is NaN or not a number.
+// CompareNumbers orders two numbers exactly, even a large integer and a float.
+// ok is false when one of them is NaN or not a number.
 func CompareNumbers(a, b any) (order int, ok bool) {
 	switch a := a.(type) {
 	case *big.Int:

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// JSON returns a value as JSON. indent is the number of spaces of a level, 0
-// for everything on one line. ascii escapes what is not ASCII.
+// JSON returns a value as JSON. indent is the number of spaces per level, 0 for
+// everything on one line. With ascii, other characters are escaped.
 func JSON(v any, indent int, ascii bool) string {
 	p := jsonPrinter{indent: indent, ascii: ascii, comma: ",", colon: ": "}
 	if indent == 0 {
