@@ -20,8 +20,9 @@ import (
 	"github.com/daypass/daypass/internal/postgres"
 )
 
-// growth holds the costs of one unit of work, with one of everything and with many. Costs are CPU
-// time, because other programs on the machine disturb it less than the time that passes.
+// growth holds the costs of one unit of work, on a small installation (one user, one cluster, no
+// other sessions) and on large ones. Costs are CPU time, because other programs on the machine
+// disturb it less than elapsed time.
 type growth struct {
 	major  int // of PostgreSQL
 	tables []*growthTable

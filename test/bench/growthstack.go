@@ -140,7 +140,7 @@ func (d *database) fill(ctx context.Context, n int) error {
 		return err
 	}
 	// A superuser makes them and grants what the administrative login would have as their creator:
-	// from PostgreSQL 16 on, making a role costs a plain login more the more roles it has made.
+	// from PostgreSQL 16 on, a plain login makes roles more slowly the more roles it has made.
 	grant := ""
 	if d.server.Installation().Major >= 16 {
 		grant = `EXECUTE format('GRANT %1$I, %2$I TO daypass WITH ADMIN OPTION, INHERIT FALSE, SET FALSE', 'crowd'||i, 'IAM:crowd'||i);`

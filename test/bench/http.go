@@ -137,7 +137,7 @@ func issueOn(e endpoint, cluster, user string, autoCreate bool) (login, error) {
 }
 
 // signer writes signed requests. It keeps the signing key of the day, so that the load generator
-// uses little CPU compared with the server. A signer does not change.
+// uses little CPU compared with the server. A signer is immutable.
 type signer struct {
 	host, service string
 	accessKey     accessKey

@@ -12,8 +12,9 @@ import (
 	"github.com/daypass/daypass/test/sitetest"
 )
 
-// idleSessions opens sessions to a process that was started for this, keeps them idle, and measures
-// by how much the process has grown for each. start returns the process and how to log on to it.
+// idleSessions opens sessions to a process that was started for this and keeps them idle. It
+// measures how much memory the process uses for each session. start returns the process and how to
+// log on to it.
 func idleSessions(o options, start func(context.Context) (process *sitetest.Process, to login, stop func(), err error)) func(context.Context, cpuTime) (measurement, error) {
 	return func(ctx context.Context, _ cpuTime) (m measurement, err error) {
 		process, to, stop, err := start(ctx)

@@ -34,8 +34,8 @@ func (r *report) printGoals(out io.Writer) {
 	w.Flush()
 }
 
-// marks returns the lines between which write puts a run on a kind of machine. People write the
-// text outside of them.
+// marks returns the two lines in the document between which write puts the results of a kind of
+// machine. The text outside them is written by hand.
 func marks(kind string) (begin, end []byte) {
 	return fmt.Appendf(nil, "<!-- begin: written by make bench-peers where page faults are %s -->\n", kind),
 		fmt.Appendf(nil, "<!-- end: written by make bench-peers where page faults are %s -->\n", kind)

@@ -78,8 +78,8 @@ func (p *Process) Alive() bool {
 // Signal sends a signal, unless the process has ended.
 func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
 
-// End sends a signal and waits for the process to end. After the time it kills the process, and
-// returns true. A nil Process was never started.
+// End sends a signal and waits for the process to end. If that takes longer than within, End kills
+// the process and returns true. A nil Process was never started.
 func (p *Process) End(signal os.Signal, within time.Duration) (forced bool) {
 	if p == nil {
 		return false

@@ -32,8 +32,8 @@ const (
 	onTheWire  = classLogon | classSession
 )
 
-// The recovery times are how long after the end of a fault work may still begin and fail. The
-// report has the measured times.
+// Work that begins within the recovery time after the end of a fault may still fail. The report
+// has the measured times.
 const (
 	recoveryConnections = time.Second     // after connections were cut
 	recoveryPostgres    = 5 * time.Second // after PostgreSQL is back

@@ -243,7 +243,7 @@ func (v *several) absent(begin, end time.Time) bool {
 
 // unheard reports whether a request to cancel may have been lost since a time: a server was dead,
 // or none was ready because of an outage of etcd, so that the balancer could not forward the
-// request. It allows for the time that the balancer needs to notice the beginning and the end.
+// request. It allows for the time that the balancer needs to notice that an outage began or ended.
 func (v *several) unheard(since time.Time) bool {
 	const notice = 2 * (checkInterval + checkTimeout)
 	return v.absent(since.Add(-notice), time.Now()) || v.blocked(since.Add(-notice), time.Now())

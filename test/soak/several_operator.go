@@ -240,8 +240,8 @@ func (v *several) list(ctx context.Context, operator *client.Client) {
 	}
 }
 
-// announced is how long a server that has died may count as alive: its lease of 10 s, 15 s of
-// silence, and a moment.
+// announced bounds how long a dead server may count as alive. Its announcement ends with its lease
+// after 10 s, and counts for at most 15 s without an update. The rest is a margin.
 const announced = 20 * time.Second
 
 // lost reports whether the sessions of a class that existed at a time were lost to a fault.

@@ -21,8 +21,8 @@ const (
 )
 
 const (
-	// parkedSlack is how late it may be noticed that a parked session was revoked or that its time
-	// is up.
+	// parkedSlack is how long a parked session may still be used after it was revoked or its
+	// time is up.
 	parkedSlack = time.Second
 	// parkedGone is how long the process of a parked session may survive the end of its time.
 	parkedGone = 6 * time.Second
@@ -173,8 +173,8 @@ type survivor struct {
 	text string
 }
 
-// overdue returns each process once that is still alive parkedGone after its time was up, and
-// forgets those that have ended.
+// overdue returns the processes that are still alive parkedGone after their time was up, each only
+// once. It forgets processes that have ended.
 func (t *tenancies) overdue(now time.Time, alive func(process) bool) (list []survivor) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -207,8 +207,8 @@ func (t *tenancies) overdue(now time.Time, alive func(process) bool) (list []sur
 	return list
 }
 
-// compareTenants checks that the audit log has each of the tenants' logons once, and that it marks
-// as many of them as parked as got a process that was used before.
+// compareTenants checks that the audit log has each of the tenants' logons once. The number of
+// logons that it marks as parked must equal the number that got a used server process.
 func (l *load) compareTenants(r *records, byCredential map[string][]line) {
 	t := l.tenancies
 	for id, attempts := range t.attempts {
