@@ -152,7 +152,7 @@ func TestConcurrentCallers(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	got := ids(t, filepath.Join(dir, "2026-01-01.jsonl")) // before Close: it is there on return
+	got := ids(t, filepath.Join(dir, "2026-01-01.jsonl")) // read before Close: the line is in the file once the call returns
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("%d lines, want each of %d once", len(got), len(want))

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Sign signs for any name, as one would who has stolen the CA's key.
+// Sign signs for any name, as a thief of the CA's key would.
 func Sign(authority tls.Certificate, name string, now time.Time) (*x509.Certificate, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}

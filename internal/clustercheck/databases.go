@@ -186,7 +186,7 @@ func (k *checker) trigger(ctx context.Context, c *adminconn.Conn, database strin
 	return nil
 }
 
-// compat looks at the schema that Compat installs, if one of its name is there.
+// compat checks the schema that compat.Install makes, if the database has one of that name.
 func (k *checker) compat(ctx context.Context, c *adminconn.Conn, database string) error {
 	found, err := compat.Look(ctx, c)
 	if err != nil || !found.Present {

@@ -21,7 +21,7 @@ type lendable struct {
 	createDB, bypass            bool
 	admin                       bool // the login may grant it
 	finite                      bool // it has a VALID UNTIL that is a time
-	member                      bool // the login is a member of it, in more than name
+	member                      bool // before 16: the login is a member of it, and has its rights
 	grantedInherit, grantedFull []string
 }
 

@@ -23,7 +23,7 @@ import (
 //
 // A superuser runs the same statements from a script (Report.Script).
 
-// trustedOwner is the condition that the role o owns nothing by a holder's doing.
+// trustedOwner returns the condition that the role o is a superuser or the administrative login.
 func trustedOwner(admin string) string {
 	return "(o.rolsuper or o.rolname = " + pgsql.BodyLiteral(admin) + ")"
 }
@@ -101,7 +101,7 @@ func (st *state) foreignIn(ctx context.Context, c *adminconn.Conn) (problem stri
 	return fmt.Sprintf("schema %s: %q in it belongs to %q", Schema, thing, who), nil
 }
 
-// verify is a statement that fails where foreignInSchema finds something.
+// verify returns a statement that fails if foreignInSchema finds anything.
 func (st *state) verify() string {
 	return `do $daypass$
 declare
@@ -128,7 +128,7 @@ func (r Report) Script() string {
 	if len(statements) == 0 {
 		return b.String() + "-- nothing to do\n"
 	}
-	// Both may be set for the database by its owner.
+	// The database's owner may have changed the defaults of these two settings.
 	b.WriteString("\\set ON_ERROR_STOP on\nbegin;\nset local search_path = pg_catalog, pg_temp;\nset local standard_conforming_strings = on;\n")
 	for _, sql := range statements {
 		b.WriteString(sql + ";\n")

@@ -51,7 +51,7 @@ begin
           and (pg_catalog.to_jsonb(x) ->> 'set_option') is distinct from 'false');
 end`
 
-// signalBody is the body of what stands in for one of PostgreSQL's functions.
+// signalBody returns the body of the function that replaces one of PostgreSQL's.
 func signalBody(function string) string {
 	return `
 declare

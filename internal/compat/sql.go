@@ -171,7 +171,8 @@ func removal() []string {
 	return append(sql, "drop schema if exists "+Schema)
 }
 
-// version tells what is installed from what would be.
+// version returns a text with a hash of all functions and views. The schema's comment has it, so
+// that another version is recognized.
 func version() string {
 	var text strings.Builder
 	for _, f := range functions {

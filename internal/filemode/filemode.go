@@ -77,7 +77,7 @@ func Check(path string, info fs.FileInfo, kind Kind) *Fault {
 	return f
 }
 
-// owner is whose a file is, as far as it matters.
+// owner is the kind of account that a file belongs to.
 type owner int
 
 const (

@@ -46,7 +46,7 @@ type Certificate struct {
 	Cluster  string // of an upstream client
 	File     string
 	NotAfter time.Time
-	RenewBy  time.Time // from when on it is warned of
+	RenewBy  time.Time // when warnings about it begin
 }
 
 // Collect adds the sources. It is called once.
@@ -148,7 +148,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		for id, of := range s.Clusters {
 			if _, there := clusters[id]; !there && of.Sessions == 0 {
-				continue // it left the configuration, and so did everybody
+				continue // no longer configured, and without sessions
 			}
 			gauge(sessions, float64(of.Sessions), id)
 			gauge(parkedNow, float64(of.Parked), id)

@@ -74,7 +74,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestForgeries: what is not exactly a header is an error, and never an address.
+// TestForgeries: input that is not exactly a header is an error, and never yields an address.
 func TestForgeries(t *testing.T) {
 	for _, header := range []string{
 		strings.Repeat("x", 200),

@@ -96,7 +96,7 @@ func TestLibpqReadsBack(t *testing.T) {
 		}
 		return quoted
 	}
-	// A name of no length is none to libpq, and PostgreSQL has no NUL.
+	// libpq treats an empty name as missing, and PostgreSQL cannot store a NUL byte.
 	values := slices.DeleteFunc(slices.Clone(nasty), func(v string) bool { return v == "" || strings.Contains(v, "\x00") })
 	for len(values)%4 != 0 {
 		values = append(values, "plain")

@@ -17,7 +17,7 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
-// nasty are values that one format or the other gives a meaning to.
+// nasty are values with characters that are special in at least one of the formats.
 var nasty = []string{
 	"", "plain", "a b", " a", "a ", "it's", `"`, `\`, `\'`, `a\`, "'", "''", "=", "=ls", "a=b hostaddr=192.0.2.1", "$(id)", "`id`", "$HOME", "~", "!!", "#", "*", `\*`,
 	"a\nhostaddr=192.0.2.1", "a\thostaddr=192.0.2.1", "a\vb", "a\fb", "a\r\nb", "a:b", `a\:b`, "a@evil.example/b?sslmode=disable#", "%00", "%41", "&host=evil", "a,b",
@@ -229,7 +229,7 @@ func FuzzTerminal(f *testing.F) {
 	})
 }
 
-// TestTerminal: the sequences that terminals obey.
+// TestTerminal: sequences that terminals obey are escaped.
 func TestTerminal(t *testing.T) {
 	for value, want := range map[string]string{
 		"\x1b[2J":        `\u001b[2J`,

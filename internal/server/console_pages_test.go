@@ -207,7 +207,7 @@ func TestConsoleExplains(t *testing.T) {
 			t.Errorf("%s shows Bob what Ana did\n%s", page, bob.page)
 		}
 	}
-	// Neither does the log tell which cluster exists.
+	// The log does not reveal which cluster exists either.
 	told := func(cluster string) string {
 		t.Helper()
 		s.goTo(ana, "/console/credential", 200)
@@ -302,7 +302,7 @@ func TestConsoleSimulates(t *testing.T) {
 	hasAll(t, "a near miss", text, "OwnUsers of PolicyInputList.1 would allow it but for its condition on redshift:DbName (StringEquals dev)")
 	text = simulate(url.Values{"principal": {"arn:aws:iam::123456789012:role/analyst"}, "actions": {"redshift:GetClusterCredentials"}, "resources": {strings.Replace(alice, "alice", "alice-root", 1)}})
 	hasAll(t, "a principal", text, "denied by a statement , NotRoot of")
-	// What the conditions of a principal's policies compare with takes the permission for it.
+	// The values in a principal's conditions are shown only with sts:DecodeAuthorizationMessage.
 	near := url.Values{"principal": {"arn:aws:iam::123456789012:role/analyst"}, "actions": {"redshift:GetClusterCredentials"}, "resources": {alice}, "context": {"redshift:DbName=prod"}}
 	hasAll(t, "a near miss of a principal", simulate(near), "condition on redshift:DbName (StringEquals dev)")
 	config, err := os.ReadFile(s.config)

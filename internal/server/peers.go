@@ -90,7 +90,7 @@ func (p *peers) others() (list []peer.Peer) {
 func (p *peers) known() []fleet.Server {
 	all := p.member.Peers()
 	return slices.DeleteFunc(slices.Clone(all), func(s fleet.Server) bool {
-		// A server that started later at its address has replaced it, or this one has.
+		// Leave out this server, and servers that a later one at the same address has replaced.
 		return s.ID == p.member.fixed.ID || s.Peers == p.address || s.Peers != "" && slices.ContainsFunc(all, func(other fleet.Server) bool {
 			return other.Peers == s.Peers && other.Started.After(s.Started)
 		})

@@ -130,7 +130,7 @@ func (c *ssoClient) signIn(person string) *ssooidc.CreateTokenOutput {
 	return out
 }
 
-// collect polls until it gets another answer than that it polls too often.
+// collect polls until the answer is anything but SlowDownException.
 func (c *ssoClient) collect(code *string) (*ssooidc.CreateTokenOutput, error) {
 	for {
 		out, err := c.poll(code)

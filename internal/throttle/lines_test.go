@@ -43,7 +43,7 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// TestBytesAreRemembered: a flood of keys does not make one forgotten that is in debt.
+// TestBytesAreRemembered: a flood of keys does not evict a key that is in debt.
 func TestBytesAreRemembered(t *testing.T) {
 	k := throttle.NewKeys[string](throttle.Limit{Bytes: 1, BytesBurst: 1000}, 160)
 	p, _ := k.Enter("greedy", noon)

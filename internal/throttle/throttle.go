@@ -22,7 +22,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limit is what one caller may take. The zero Limit is none.
+// Limit is what one caller may take. The zero Limit limits nothing.
 type Limit struct {
 	Rate       float64 // calls per second in the long run; 0: no limit
 	Burst      int     // calls at once after a pause; at least 1 counts

@@ -419,7 +419,7 @@ func (s *stack) idleCosts(ctx context.Context, spent map[*database]func() time.D
 	return costs
 }
 
-// growthMarks returns the lines between which write puts a run with a version of PostgreSQL.
+// growthMarks returns the two lines in the document around the results with a version of PostgreSQL.
 func growthMarks(major int) (begin, end []byte) {
 	return fmt.Appendf(nil, "<!-- begin: growth on PostgreSQL %d, written by scripts/bench -only growth -->\n", major),
 		fmt.Appendf(nil, "<!-- end: growth on PostgreSQL %d -->\n", major)

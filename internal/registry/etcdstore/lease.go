@@ -43,7 +43,8 @@ func (s *Store) Lease(lifetime time.Duration) *Lease {
 	return &Lease{store: s, lifetime: lifetime, again: make(chan struct{}, 1)}
 }
 
-// Hold keeps the lease alive until ctx is done. Then it ends it, and all records under it vanish.
+// Hold keeps the lease alive until ctx is done. Then Hold revokes the lease, and all its records
+// vanish.
 func (l *Lease) Hold(ctx context.Context) {
 	ticker := time.NewTicker(l.lifetime / 4)
 	defer ticker.Stop()

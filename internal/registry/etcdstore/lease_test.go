@@ -120,7 +120,7 @@ func TestLeaseInABackup(t *testing.T) {
 	for range 20 {
 		write("2")
 	}
-	// The server asks for what is revoked all the time.
+	// A real server reads the revocations all the time.
 	_, _ = store.List(t.Context(), "")
 	before, _ := a.Held()
 	etcd.Stop()

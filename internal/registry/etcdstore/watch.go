@@ -118,14 +118,14 @@ func (w *watch) take(a answer) error {
 		w.listing = false
 	}
 	switch {
-	case code(a.err) == codes.DeadlineExceeded: // which says less than another cause
+	case code(a.err) == codes.DeadlineExceeded: // keep an earlier cause, which says more
 		return nil
 	case a.err != nil && (code(a.err) == codes.Unknown || w.revision == 0):
-		return a.err // it is about what etcd has said
+		return a.err // the answer is unusable, or nothing was read yet
 	case a.err != nil:
-		w.cause = a.err // of a call that etcd refused: the next one may be answered
+		w.cause = a.err // etcd refused this call; the next one may succeed
 		return nil
-	case a.revision < w.revision: // it was overtaken
+	case a.revision < w.revision: // a later answer came first
 		return nil
 	case a.full:
 		w.records, w.revision, w.partial = a.records, a.revision, false
@@ -147,7 +147,7 @@ func (w *watch) report(changed bool, asked time.Time) {
 	if asked.After(w.asOf) {
 		w.asOf = asked
 	} else if !changed {
-		return // it was confirmed for a later time
+		return // already confirmed as of a later time
 	}
 	if changed {
 		w.see(slices.Clone(w.records), true, w.asOf)
