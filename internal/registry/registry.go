@@ -35,9 +35,9 @@ const maxTold = 64
 // Config is what a Registry needs. Store is required.
 type Config struct {
 	Store Store
-	// Now is the clock for the times in revocations. Optional: time.Now. The machine's
-	// monotonic clock measures how old the index is, and how long a revocation is kept at
-	// least.
+	// Now is the clock for the times in revocations. Optional: time.Now. The index's age and
+	// the minimum time for which a revocation is kept are measured with the machine's
+	// monotonic clock.
 	Now func() time.Time
 	// Changed is called after each change of the revocations. Optional. It must return
 	// soon, since the registry waits for it.

@@ -9,7 +9,7 @@ import (
 )
 
 // JSON returns a value as JSON. indent is the number of spaces per level, 0 for
-// everything on one line. With ascii, other characters are escaped.
+// everything on one line. If ascii is set, characters outside ASCII are escaped.
 func JSON(v any, indent int, ascii bool) string {
 	p := jsonPrinter{indent: indent, ascii: ascii, comma: ",", colon: ": "}
 	if indent == 0 {
