@@ -3,6 +3,8 @@ package seats_test
 import (
 	"context"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,8 +31,10 @@ func (s script) Swap(_ context.Context, _, own string, value []byte, since regis
 func TestLoweredLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := seats.Place{Cluster: "examplecluster", User: "alice"}
-		limit, revision := 20, int64(0)
-		s := seats.New(seats.Config{Self: "a", Limit: func(seats.Place) int { return limit }, Store: script(func(own string, value []byte, since registry.Mark) registry.Sight {
+		var limit atomic.Int64
+		limit.Store(20)
+		revision := int64(0)
+		s := seats.New(seats.Config{Self: "a", Limit: func(seats.Place) int { return int(limit.Load()) }, Store: script(func(own string, value []byte, since registry.Mark) registry.Sight {
 			revision++
 			return registry.Sight{At: registry.Mark{Cluster: 1, Revision: revision}, Written: own != "", Generation: 1}
 		})})
@@ -40,7 +44,7 @@ func TestLoweredLimit(t *testing.T) {
 			}
 		}
 		s.Leave(p)
-		limit = 5
+		limit.Store(5)
 		wait, likely := s.Take(p)
 		if wait == nil || likely {
 			t.Fatal("a session begins beyond a limit that was lowered")
@@ -58,12 +62,15 @@ func TestLoweredLimit(t *testing.T) {
 func TestPendingWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := seats.Place{Cluster: "examplecluster", User: "alice"}
+		var mu sync.Mutex // guards what follows
 		revision, pending, left := int64(0), time.Time{}, false
 		var after []time.Duration
 		record := func(key string, n int) registry.Record {
 			return registry.Record{Key: key, Value: strconv.AppendInt(nil, int64(n), 10)}
 		}
 		s := seats.New(seats.Config{Self: "a", Limit: func(seats.Place) int { return 100 }, Store: script(func(own string, value []byte, since registry.Mark) registry.Sight {
+			mu.Lock()
+			defer mu.Unlock()
 			revision++
 			at := registry.Mark{Cluster: 1, Revision: revision}
 			switch {
@@ -76,21 +83,26 @@ func TestPendingWrite(t *testing.T) {
 			return registry.Sight{At: at, Written: own != "", Generation: 1}
 		})})
 		ctx, stop := context.WithCancel(t.Context())
-		go s.Run(ctx)
+		ended := make(chan struct{})
+		go func() { defer close(ended); s.Run(ctx) }()
 		for range 5 {
 			if wait, _ := s.Take(p); wait != nil && wait(t.Context()) != nil {
 				t.Fatal("no seat")
 			}
 		}
+		mu.Lock()
 		left = true
+		mu.Unlock()
 		for range 3 {
 			s.Leave(p)
 		}
 		time.Sleep(5 * time.Second)
+		stop()
+		<-ended
+		mu.Lock()
+		defer mu.Unlock()
 		if pending.IsZero() || len(after) == 0 || after[0] != 0 {
 			t.Errorf("the record was written again %v after a write that is pending", after)
 		}
-		stop()
-		synctest.Wait()
 	})
 }
