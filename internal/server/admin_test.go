@@ -93,7 +93,10 @@ func (s *served) tryStart() error {
 				}
 				return cfg, err
 			},
-			Ready: func(where Running) { s.where = where; ready() },
+			Ready: func(where Running) {
+				s.where, s.site.Gateway = where, where.Gateway.String()
+				ready()
+			},
 		})
 	})
 	if err == nil {
@@ -173,7 +176,6 @@ func (s *served) issueAs(principal string, at time.Time) issued {
 
 // logon logs on with a credential.
 func (s *served) logon(c issued) (*pgx.Conn, error) {
-	s.site.Gateway = s.where.Gateway.String()
 	config, err := s.site.Logon(c.DbUser, c.DbPassword, "dev")
 	if err != nil {
 		s.t.Fatal(err)
