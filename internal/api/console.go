@@ -3,7 +3,6 @@ package api
 import (
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"time"
 
 	"github.com/daypass/daypass/internal/audit"
@@ -147,27 +146,18 @@ func (h *Handler) console(r *http.Request, s *ConsoleSession, row *action, run f
 	return nil
 }
 
-func (c *call) runConsole(s *ConsoleSession, run func(*call) error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicError{v, debug.Stack()}
+func (c *call) runConsole(s *ConsoleSession, run func(*call) error) error {
+	return c.runAdmitted(func(c *call) error {
+		if err := c.authenticateConsole(s); err != nil {
+			return err
 		}
-	}()
-	if err := c.admitAddress(); err != nil {
-		return err
-	}
-	if err := c.enter(c.handler.pressure.work); err != nil {
-		return err
-	}
-	if err := c.authenticateConsole(s); err != nil {
-		return err
-	}
-	c.mark(&c.authenticated)
-	c.visitor.Known()
-	if err := c.admitPrincipal(); err != nil {
-		return err
-	}
-	return run(c)
+		c.mark(&c.authenticated)
+		c.visitor.Known()
+		if err := c.admitPrincipal(); err != nil {
+			return err
+		}
+		return run(c)
+	})
 }
 
 // authenticateConsole makes the session's principal the caller. It checks the IAM role's trust

@@ -268,7 +268,7 @@ func (h *Handler) signIn(r *http.Request, service *service, event string, run fu
 	}
 	c.mark(&c.began)
 	defer c.done()
-	err := c.runSignIn(run)
+	err := c.runAdmitted(run)
 	if err == nil {
 		c.visitor.Known()
 	}
@@ -279,7 +279,9 @@ func (h *Handler) signIn(r *http.Request, service *service, event string, run fu
 	return nil
 }
 
-func (c *call) runSignIn(run func(*call) error) (err error) {
+// runAdmitted runs a call that arrives without a signature within the limits for its address. A
+// panic becomes an error.
+func (c *call) runAdmitted(run func(*call) error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{v, debug.Stack()}

@@ -157,7 +157,7 @@ func (e *exchange) showRevoke(status int, r *refusal) {
 		page.Choices = append(page.Choices, choice{revokePrincipal, "everything of " + principal})
 	}
 	if user != "" {
-		page.Choices = append(page.Choices, choice{revokeUser, "the database user " + user + " of the cluster " + cluster + ", whoever has asked for it"})
+		page.Choices = append(page.Choices, choice{revokeUser, "the database user " + user + " of the cluster " + cluster + ", no matter who asked for it"})
 	}
 	if len(page.Choices) == 0 {
 		page.Hidden = nil
