@@ -27,7 +27,7 @@ func checkDirectory(dir string) error {
 	case !ok || int(system.Uid) != os.Getuid():
 		return fmt.Errorf("%s: belongs to another user: choose a directory of your own", dir)
 	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("%s: has mode %04o, which lets other users in: chmod 700 %[1]s", dir, info.Mode().Perm())
+		return fmt.Errorf("%s: has mode %04o, which lets other users in: choose a directory of mode 0700, such as one made with mkdir -m 700 %s", dir, info.Mode().Perm(), filepath.Join(dir, "daypass"))
 	}
 	return checkWay(dir, dir, 0)
 }
