@@ -603,8 +603,12 @@ func TestServers(t *testing.T) {
 	})
 	for want, list := range map[string][]fleet.Server{
 		"map[]": {{Self: fleet.Self{ID: "a", Config: "x"}}, {Self: fleet.Self{ID: "b"}}},
-		"map[configuration:x on a, c; y on b]": {{Self: fleet.Self{ID: "a", Config: "x"}}, {Self: fleet.Self{ID: "b", Config: "y"}},
-			{Self: fleet.Self{ID: "c", Config: "x"}}},
+		"map[configuration:x on a, c; y on b]": {{Self: fleet.Self{ID: "a", Release: "1", Config: "x"}}, {Self: fleet.Self{ID: "b", Release: "1", Config: "y"}},
+			{Self: fleet.Self{ID: "c", Release: "1", Config: "x"}}},
+		// Another release has other defaults, and so another hash of the same file.
+		"map[release:1 on a; 2 on b]": {{Self: fleet.Self{ID: "a", Release: "1", Config: "x"}}, {Self: fleet.Self{ID: "b", Release: "2", Config: "y"}}},
+		"map[configuration:x on a; z on c release:1 on a, c; 2 on b]": {{Self: fleet.Self{ID: "a", Release: "1", Config: "x"}},
+			{Self: fleet.Self{ID: "b", Release: "2", Config: "y"}}, {Self: fleet.Self{ID: "c", Release: "1", Config: "z"}}},
 		"map[release:1 on a; 2 on b root key:r on a; s on b]": {{Self: fleet.Self{ID: "a", Release: "1"}, Roots: []string{"r", "s"}},
 			{Self: fleet.Self{ID: "b", Release: "2"}, Roots: []string{"s"}}},
 		"map[clock:b is 9s ahead of a]": {{Self: fleet.Self{ID: "a"}, Offset: -3 * time.Second}, {Self: fleet.Self{ID: "b"}, Offset: 6 * time.Second}},

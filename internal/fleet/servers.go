@@ -111,29 +111,32 @@ const (
 // Subjects are all that servers may differ in.
 var Subjects = []string{Configurations, Releases, Clocks, RootKeys}
 
-// Differences lists, by subject, the differences between servers that should not last.
+// Differences lists, by subject, the differences between servers that should not last. It compares
+// the configurations of servers of one release only: the hash covers the defaults too, and a release
+// that has a new setting has a default for it.
 func Differences(servers []Server) map[string]string {
 	found := map[string]string{}
-	for subject, of := range map[string]func(*Server) string{
-		Configurations: func(s *Server) string { return s.Config },
-		Releases:       func(s *Server) string { return s.Release },
-		RootKeys:       func(s *Server) string { return first(s.Roots) },
-	} {
-		groups := map[string][]string{}
-		for i := range servers {
-			s := &servers[i]
-			if value := of(s); value != "" { // one that starts has not read its configuration
-				groups[value] = append(groups[value], s.ID)
+	releases := group(servers, func(s *Server) string { return s.Release })
+	if len(releases) > 1 {
+		found[Releases] = say(releases)
+	}
+	if roots := group(servers, func(s *Server) string { return first(s.Roots) }); len(roots) > 1 {
+		found[RootKeys] = say(roots)
+	}
+	var configurations []string
+	for _, release := range slices.Sorted(maps.Keys(releases)) {
+		alike := group(servers, func(s *Server) string {
+			if s.Release != release {
+				return ""
 			}
+			return s.Config
+		})
+		if len(alike) > 1 {
+			configurations = append(configurations, say(alike))
 		}
-		if len(groups) < 2 {
-			continue
-		}
-		var parts []string
-		for _, value := range slices.Sorted(maps.Keys(groups)) {
-			parts = append(parts, value+" on "+strings.Join(groups[value], ", "))
-		}
-		found[subject] = strings.Join(parts, "; ")
+	}
+	if len(configurations) > 0 {
+		found[Configurations] = strings.Join(configurations, "; ")
 	}
 	var ahead, behind *Server
 	for i := range servers {
@@ -149,6 +152,27 @@ func Differences(servers []Server) map[string]string {
 		found[Clocks] = fmt.Sprintf("%s is %v ahead of %s", ahead.ID, (ahead.Offset - behind.Offset).Round(time.Second), behind.ID)
 	}
 	return found
+}
+
+// group returns the names of the servers by their value of something. Servers without a value, such
+// as one that is starting and has not read its configuration, are left out.
+func group(servers []Server, of func(*Server) string) map[string][]string {
+	groups := map[string][]string{}
+	for i := range servers {
+		if value := of(&servers[i]); value != "" {
+			groups[value] = append(groups[value], servers[i].ID)
+		}
+	}
+	return groups
+}
+
+// say writes groups as "x on a, c; y on b".
+func say(groups map[string][]string) string {
+	var parts []string
+	for _, value := range slices.Sorted(maps.Keys(groups)) {
+		parts = append(parts, value+" on "+strings.Join(groups[value], ", "))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func first(list []string) string {
