@@ -96,13 +96,13 @@ func New(version string) *Metrics {
 	m.logonStep = histogram("daypass_logon_step_seconds", "Steps of a logon: greet (TLS and start-up), prepare (the session role), connect (the upstream session), record (the audit line and the answer).", logonBuckets, "step")
 	m.adminTime = histogram("daypass_cluster_admin_seconds", "Operations on the administrative connections: look (at each logon), change (of a session role).", adminBuckets, "cluster", "operation")
 	m.adminErrors = counter("daypass_cluster_admin_errors_total", "Operations on the administrative connections that failed because of the cluster: it cannot be reached, or rights are missing.", "cluster", "operation")
-	m.sweeps = counter("daypass_reaper_sweeps_total", "Sweeps of the reaper, by result: ok, partly (something could not be cleaned up), failed.", "cluster", "result")
+	m.sweeps = counter("daypass_reaper_sweeps_total", "Sweeps of the reaper, by result: ok, partly (something could not be cleaned up), standby (no host takes writes, so nothing was done), failed.", "cluster", "result")
 	m.sweepTime = gauge("daypass_reaper_last_sweep_seconds", "How long the last sweep took.", "cluster")
 	m.sweeper = gauge("daypass_reaper_sweeper", "1 where this server sweeps the cluster, 0 where another one does.", "cluster")
 	m.handedOver = counter("daypass_reaper_handed_over_total", "Session roles, each with a database, whose objects the reaper handed to their users.", "cluster")
 	m.dropped = counter("daypass_reaper_dropped_total", "Session roles that the reaper dropped.", "cluster")
 	m.kept = gauge("daypass_reaper_kept_roles", "Session roles that the last sweep could not clean up.", "cluster")
-	m.swept = gauge("daypass_reaper_last_success_timestamp_seconds", "When the last sweep ended that did not fail.", "cluster")
+	m.swept = gauge("daypass_reaper_last_success_timestamp_seconds", "When this server last finished a sweep; 0: never. A sweep that failed or found only a standby does not count.", "cluster")
 	m.reloadOK = gauge("daypass_config_reload_ok", "1 if the configuration file is in force as it was last read; 0: it was refused, and the one before is.").WithLabelValues()
 	m.reloaded = gauge("daypass_config_loaded_timestamp_seconds", "When the configuration in force was read.").WithLabelValues()
 	m.perCluster = append(m.perCluster, m.logons, m.logonTime, m.adminTime, m.adminErrors, m.sweeps, m.sweepTime, m.sweeper, m.handedOver, m.dropped, m.kept, m.swept)
@@ -151,6 +151,7 @@ func (m *Metrics) ConfigLoaded(clusters []string, now time.Time) {
 			m.logons.WithLabelValues(id, gateway.ReasonOK, "00")
 			m.handedOver.WithLabelValues(id)
 			m.dropped.WithLabelValues(id)
+			m.swept.WithLabelValues(id) // and an alert a cluster that was never swept
 			for _, op := range []dbuser.Operation{dbuser.Look, dbuser.Change} {
 				m.adminErrors.WithLabelValues(id, string(op))
 			}
@@ -273,6 +274,8 @@ func (m *Metrics) Sweep(cluster string, report handover.SweepReport, took time.D
 	switch {
 	case err != nil:
 		result = "failed"
+	case report.Standby:
+		result = "standby"
 	case len(report.Kept) > 0:
 		result = "partly"
 	}
@@ -281,7 +284,7 @@ func (m *Metrics) Sweep(cluster string, report handover.SweepReport, took time.D
 	m.handedOver.WithLabelValues(id).Add(float64(len(report.HandedOver)))
 	m.dropped.WithLabelValues(id).Add(float64(len(report.Dropped)))
 	m.sweeper.WithLabelValues(id).Set(1)
-	if err == nil {
+	if err == nil && !report.Standby { // on a standby nothing was looked at
 		m.kept.WithLabelValues(id).Set(float64(len(report.Kept)))
 		m.swept.WithLabelValues(id).SetToCurrentTime()
 	}

@@ -179,3 +179,22 @@ func BenchmarkLogon(b *testing.B) {
 		m.Logon(e)
 	}
 }
+
+// TestSweepOfAStandby: a sweep that found only a standby has done nothing, so it is no success, and
+// a cluster that was never swept has a value that an alert can compare.
+func TestSweepOfAStandby(t *testing.T) {
+	m := metrics.New("1.2.3")
+	m.ConfigLoaded([]string{"one"}, noon)
+	m.Sweep("one", handover.SweepReport{Standby: true}, time.Second, nil)
+	want(t, scrape(t, m),
+		`daypass_reaper_last_success_timestamp_seconds{cluster="one"} 0`,
+		`daypass_reaper_sweeps_total{cluster="one",result="standby"} 1`,
+	)
+	m.Sweep("one", handover.SweepReport{Kept: []handover.KeptRole{{}}}, time.Second, nil)
+	m.Sweep("one", handover.SweepReport{Standby: true}, time.Second, nil)
+	text := scrape(t, m)
+	want(t, text, `daypass_reaper_kept_roles{cluster="one"} 1`)
+	if strings.Contains(text, `daypass_reaper_last_success_timestamp_seconds{cluster="one"} 0`) {
+		t.Error("a sweep that did its work left no time")
+	}
+}

@@ -145,7 +145,7 @@ func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
 			due = time.Time{}
 		}
 		if turn == Others && last != Others {
-			k.said, k.failures = nil, 0
+			k.said, k.failures, k.standby = nil, 0, false
 			if c.Passed != nil {
 				c.Passed(id)
 			}
@@ -192,7 +192,8 @@ type keeper struct {
 	s        Sweeper
 	log      *slog.Logger
 	said     map[handover.KeptRole]bool
-	failures int // in a row
+	failures int  // in a row
+	standby  bool // the last sweep found only a standby
 }
 
 // sweep reports whether the cluster was swept. One whose primary does not answer was not.
@@ -223,7 +224,10 @@ func (k *keeper) sweep(ctx context.Context) bool {
 	}
 	k.said = kept
 	if err == nil {
-		k.failures = 0
+		if report.Standby && !k.standby {
+			k.log.Warn("cluster not swept: no host of it takes writes")
+		}
+		k.failures, k.standby = 0, report.Standby
 		return !report.Standby
 	}
 	if k.failures == 0 {

@@ -101,3 +101,34 @@ func TestSweepsAtOnceAndAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestStandbyIsLogged: a cluster of which only a standby answers is tried at every interval, and the
+// log says so once.
+func TestStandbyIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &sweeper{}
+		s.aside.Store(true)
+		var log bytes.Buffer
+		done := make(chan error)
+		go func() {
+			done <- reaper.Run(ctx, reaper.Config{
+				Clusters: func() map[string]reaper.Sweeper { return map[string]reaper.Sweeper{"one": s} },
+				Log:      slog.New(slog.NewTextHandler(&log, nil)),
+			})
+		}()
+		time.Sleep(5 * time.Minute)
+		if n := s.swept.Load(); n < 20 || n > 24 {
+			t.Errorf("swept %d times in 5 minutes, want every 15 s", n)
+		}
+		s.aside.Store(false)
+		time.Sleep(time.Minute)
+		s.aside.Store(true)
+		time.Sleep(time.Minute)
+		cancel()
+		<-done
+		if n := strings.Count(log.String(), "no host of it takes writes"); n != 2 {
+			t.Errorf("a standby was logged %d times, want once for each time:\n%s", n, &log)
+		}
+	})
+}
