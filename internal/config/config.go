@@ -55,6 +55,9 @@ type Config struct {
 	// Common is a hash of the settings that must be the same on all servers: all except the
 	// addresses, paths and certificates that each server has for itself.
 	Common [sha256.Size]byte
+	// Parts are hashes of the parts of Common that the file sets, such as "region" and
+	// "clusters.session_limits".
+	Parts map[string][sha256.Size]byte
 
 	lines  map[string]int    // the line of each key in the file
 	fixed  map[string]string // values that only a restart can change, by key
@@ -142,7 +145,7 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	}
 	c.inline = f.inline
 	canonical(fileKeys, top, "", restart, func(key, value string) { c.fixed[key] = value })
-	c.Common = common(top)
+	c.Common, c.Parts = common(top)
 	for _, file := range f.files {
 		if file.regular() {
 			c.Files = append(c.Files, file.file)

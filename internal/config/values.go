@@ -115,11 +115,15 @@ func (s *section) fingerprint(changes ...change) hash.Hash {
 
 // ownKeys are the keys that may differ between the servers of one installation: addresses,
 // paths and certificates.
-var ownKeys = []string{"data", "api.listen", "api.tls", "gateway.listen", "gateway.tls", "gateway.advertise", "admin", "tracing", "registry", "root_key", "peers"}
+var ownKeys = []string{"data", "api.listen", "api.tls", "gateway.listen", "gateway.tls", "gateway.advertise", "admin", "metrics", "tracing", "registry", "root_key", "peers"}
 
-// common returns a hash of all keys but ownKeys. A file counts by its content, not its path.
-func common(top *section) [sha256.Size]byte {
-	var lines []string
+// filesPart is the part of the configuration that is in the JSON documents that the file names.
+const filesPart = "files"
+
+// common returns a hash of all keys but ownKeys, and hashes of the parts that the file sets, by
+// the names that part returns. A file counts by its content, not its path.
+func common(top *section) (all [sha256.Size]byte, parts map[string][sha256.Size]byte) {
+	lines := map[string][]string{} // by part
 	for _, c := range []change{live, reconnect, restart} {
 		canonical(top.table, top, "", c, func(name, value string) {
 			for _, own := range ownKeys {
@@ -130,16 +134,50 @@ func common(top *section) [sha256.Size]byte {
 			if _, sum, ok := strings.Cut(value, " "+hidden); ok {
 				value = sum
 			}
-			lines = append(lines, fmt.Sprintf("%q=%q", name, value))
+			of := part(name)
+			lines[of] = append(lines[of], fmt.Sprintf("%q=%q", name, value))
 		})
+	}
+	given := map[string]bool{filesPart: true}
+	for name := range top.values {
+		given[name] = true
+	}
+	for _, cluster := range top.items["clusters"] {
+		for name := range cluster.values {
+			given["clusters."+name] = true
+		}
 	}
 	for path, read := range top.file.files {
 		if strings.HasSuffix(path, ".json") { // a policy document, or keys of an identity provider
-			lines = append(lines, hex.EncodeToString(read.file.Sum[:]))
+			lines[filesPart] = append(lines[filesPart], hex.EncodeToString(read.file.Sum[:]))
 		}
 	}
-	slices.Sort(lines)
-	return sha256.Sum256([]byte(strings.Join(lines, "\n")))
+	var whole []string
+	parts = map[string][sha256.Size]byte{}
+	for name, some := range lines {
+		whole = append(whole, some...)
+		slices.Sort(some)
+		if given[name] {
+			parts[name] = sha256.Sum256([]byte(strings.Join(some, "\n")))
+		}
+	}
+	slices.Sort(whole)
+	return sha256.Sum256([]byte(strings.Join(whole, "\n"))), parts
+}
+
+// part returns the part of the configuration that a key is in: the key at the top of the file, and
+// for clusters the key of the cluster too, such as clusters.session_limits.
+func part(name string) string {
+	first := func(name string) string {
+		if i := strings.IndexAny(name, ".["); i >= 0 {
+			return name[:i]
+		}
+		return name
+	}
+	if top, rest, found := strings.Cut(name, "]."); found && strings.HasPrefix(top, "clusters[") {
+		return "clusters." + first(rest)
+	}
+	return first(name)
 }
 
 // Quote writes a text as a value of the configuration file: in single quotes, with single

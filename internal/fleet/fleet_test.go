@@ -605,6 +605,10 @@ func TestServers(t *testing.T) {
 		"map[]": {{Self: fleet.Self{ID: "a", Config: "x"}}, {Self: fleet.Self{ID: "b"}}},
 		"map[configuration:x on a, c; y on b]": {{Self: fleet.Self{ID: "a", Release: "1", Config: "x"}}, {Self: fleet.Self{ID: "b", Release: "1", Config: "y"}},
 			{Self: fleet.Self{ID: "c", Release: "1", Config: "x"}}},
+		"map[configuration:x on a; y on b, c (in clusters.session_limits, iam)]": {{Self: fleet.Self{ID: "a", Release: "1", Config: "x", ConfigParts: map[string]string{"iam": "1", "region": "2"}}},
+			{Self: fleet.Self{ID: "b", Release: "1", Config: "y", ConfigParts: map[string]string{"iam": "3", "region": "2", "clusters.session_limits": "4"}}},
+			{Self: fleet.Self{ID: "c", Release: "1", Config: "y", ConfigParts: map[string]string{"iam": "3", "region": "2", "clusters.session_limits": "4"}}},
+			{Self: fleet.Self{ID: "d", Release: "1"}}},
 		// Another release has other defaults, and so another hash of the same file.
 		"map[release:1 on a; 2 on b]": {{Self: fleet.Self{ID: "a", Release: "1", Config: "x"}}, {Self: fleet.Self{ID: "b", Release: "2", Config: "y"}}},
 		"map[configuration:x on a; z on c release:1 on a, c; 2 on b]": {{Self: fleet.Self{ID: "a", Release: "1", Config: "x"}},

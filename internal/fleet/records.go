@@ -110,6 +110,9 @@ type Self struct {
 	Sessions   int       `json:"sessions"`
 	Config     string    `json:"config"` // a hash of what has to be the same everywhere
 	ConfigRead time.Time `json:"config_read"`
+	// ConfigParts are hashes of the parts of the configuration, by name. They show in what servers
+	// with different hashes differ.
+	ConfigParts map[string]string `json:"config_parts,omitempty"`
 	// Peers is the address at which other servers reach this one. Empty: none.
 	Peers string `json:"peers,omitempty"`
 	// Mark is part of every cancel key that the server gives out.

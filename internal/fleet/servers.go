@@ -123,17 +123,23 @@ func Differences(servers []Server) map[string]string {
 	if roots := group(servers, func(s *Server) string { return first(s.Roots) }); len(roots) > 1 {
 		found[RootKeys] = say(roots)
 	}
-	var configurations []string
-	for _, release := range slices.Sorted(maps.Keys(releases)) {
-		alike := group(servers, func(s *Server) string {
-			if s.Release != release {
-				return ""
-			}
-			return s.Config
-		})
-		if len(alike) > 1 {
-			configurations = append(configurations, say(alike))
+	of := map[string][]Server{} // by release
+	for _, s := range servers {
+		if s.Config != "" { // one that starts has not read it
+			of[s.Release] = append(of[s.Release], s)
 		}
+	}
+	var configurations []string
+	for _, release := range slices.Sorted(maps.Keys(of)) {
+		groups := group(of[release], func(s *Server) string { return s.Config })
+		if len(groups) < 2 {
+			continue
+		}
+		text := say(groups)
+		if parts := differentParts(of[release]); len(parts) > 0 {
+			text += " (in " + strings.Join(parts, ", ") + ")"
+		}
+		configurations = append(configurations, text)
 	}
 	if len(configurations) > 0 {
 		found[Configurations] = strings.Join(configurations, "; ")
@@ -154,8 +160,23 @@ func Differences(servers []Server) map[string]string {
 	return found
 }
 
-// group returns the names of the servers by their value of something. Servers without a value, such
-// as one that is starting and has not read its configuration, are left out.
+// differentParts lists the parts of the configuration that are not the same on all servers.
+func differentParts(servers []Server) []string {
+	different := map[string]bool{}
+	for _, s := range servers[1:] {
+		for _, pair := range [][2]map[string]string{{s.ConfigParts, servers[0].ConfigParts}, {servers[0].ConfigParts, s.ConfigParts}} {
+			for name, hash := range pair[0] {
+				if pair[1][name] != hash {
+					different[name] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(different))
+}
+
+// group returns the names of the servers by their value of something. It leaves out servers without
+// a value.
 func group(servers []Server, of func(*Server) string) map[string][]string {
 	groups := map[string][]string{}
 	for i := range servers {

@@ -130,13 +130,22 @@ func (m *member) others() (names []string) {
 	return names
 }
 
-// configuration returns a hash of a configuration for the announcement. Equal configurations
-// have equal hashes, which do not help to guess the content.
-func (m *member) configuration(cfg *config.Config) string {
+// configuration returns a hash of a configuration for the announcement, and hashes of its parts.
+// Equal configurations have equal hashes, which do not help to guess the content.
+func (m *member) configuration(cfg *config.Config) (all string, parts map[string]string) {
 	key := m.roots.Derive("configuration")[0]
-	mac := hmac.New(sha256.New, key[:])
-	mac.Write(cfg.Common[:])
-	return hex.EncodeToString(mac.Sum(nil)[:8])
+	hash := func(size int, data ...[]byte) string {
+		mac := hmac.New(sha256.New, key[:])
+		for _, part := range data {
+			mac.Write(part)
+		}
+		return hex.EncodeToString(mac.Sum(nil)[:size])
+	}
+	parts = make(map[string]string, len(cfg.Parts))
+	for name, sum := range cfg.Parts {
+		parts[name] = hash(4, sum[:], []byte(name))
+	}
+	return hash(8, cfg.Common[:]), parts
 }
 
 // serverName names this process among the servers: by the machine's name, and a random part,
@@ -176,7 +185,8 @@ func (s *service) check(password string) (credential.Grant, error) {
 // announced fills in what changes about this server.
 func (s *service) announced(self *fleet.Self) {
 	cfg := s.live.Load().cfg
-	self.Config, self.ConfigRead = s.member.configuration(cfg), time.Unix(s.configRead.Load(), 0).UTC()
+	self.Config, self.ConfigParts = s.member.configuration(cfg)
+	self.ConfigRead = time.Unix(s.configRead.Load(), 0).UTC()
 	for _, of := range s.front.Stats().Clusters {
 		self.Sessions += of.Sessions
 	}

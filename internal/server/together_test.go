@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/daypass/daypass/internal/fleet"
 	"github.com/daypass/daypass/test/etcdtest"
 	"github.com/daypass/daypass/test/pgtest"
 )
@@ -119,4 +120,39 @@ func TestLimitsOverAllServers(t *testing.T) {
 		t.Error(err)
 	}
 	pgtest.Eventually(t, "the places of a server that stopped", func() bool { return all[0].refusal(credential) == "" })
+}
+
+// TestDifferentLimits: of two servers whose files have different limits, each holds its own, against
+// the sessions of both; and the difference names the key.
+func TestDifferentLimits(t *testing.T) {
+	etcd, database := etcdtest.Start(t), startDatabase(t)
+	var all []*served
+	for _, limit := range []int{1, 2} {
+		s := newMember(t, database, etcd.URL, "")
+		s.limit(fmt.Sprintf("{per_user: %d, scope: all}", limit))
+		s.start()
+		all = append(all, s)
+	}
+	strict, lax := all[0], all[1]
+	credential := strict.issue(strict.now())
+	for _, s := range []*served{strict, lax} {
+		conn, err := s.logon(credential)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+	}
+	for _, s := range all {
+		if refusal := s.refusal(credential); !strings.HasPrefix(refusal, "53300 ") {
+			t.Errorf("a third session: %q", refusal)
+		}
+	}
+	list, err := strict.keys().Servers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := fleet.Differences(list)
+	if text := found[fleet.Configurations]; len(found) != 1 || !strings.HasSuffix(text, " (in clusters.session_limits)") {
+		t.Errorf("Differences() = %v", found)
+	}
 }
