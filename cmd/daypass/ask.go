@@ -46,7 +46,7 @@ func askHidden(ctx context.Context, in, out *os.File, prompt string) (string, er
 		fmt.Fprintln(out)
 		line := strings.TrimSpace(string(got.line))
 		if got.err != nil || line == "" {
-			return "", errors.New("no MFA code was entered")
+			return "", errors.New("no code was entered")
 		}
 		return line, nil
 	case <-ctx.Done():

@@ -40,9 +40,11 @@ type proxyProfile struct {
 
 // signInAttempt is a sign-in in progress, for which a browser is open.
 type signInAttempt struct {
-	done chan struct{}
-	err  error // once done is closed
-	over time.Time
+	done   chan struct{}
+	began  time.Time
+	cancel context.CancelCauseFunc
+	err    error // once done is closed
+	over   time.Time
 }
 
 const (
@@ -50,7 +52,20 @@ const (
 	concurrentCalls = 8
 	// browserPause is how long the browser is not opened again after a failed sign-in.
 	browserPause = 30 * time.Second
+	// attemptAge is how old a sign-in in progress may be before another one replaces it. Its own
+	// limit is a timer, which stops while the machine is asleep.
+	attemptAge = 15 * time.Minute
 )
+
+// errReplaced is the cause with which a sign-in in progress ends when another one replaces it.
+var errReplaced = errors.New("another sign-in has begun")
+
+// passed reports whether at least d has passed since then. It compares wall clocks, because Go's
+// monotonic clock stops while the machine is asleep. A clock that was put back by d or more counts
+// as passed, too.
+func passed(now, then time.Time, d time.Duration) bool {
+	return now.Round(0).Sub(then.Round(0)).Abs() >= d
+}
 
 func newProxyAccess(ctx context.Context, env environment, browser bool) *proxyAccess {
 	return &proxyAccess{ctx: ctx, env: env, browser: browser, calls: make(chan struct{}, concurrentCalls), profiles: map[callerFlags]*proxyProfile{}}
@@ -217,23 +232,29 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 		return nil, nil, err
 	}
 	name := found.Profile.Name
+	now := a.env.now()
 	if p.attempt != nil {
 		select {
 		case <-p.attempt.done:
-			if p.attempt.err != nil && a.env.now().Sub(p.attempt.over) < browserPause {
+			if p.attempt.err != nil && !passed(now, p.attempt.over, browserPause) {
 				return nil, nil, p.attempt.err
 			}
 		default:
-			return found, p.attempt, nil
+			if !passed(now, p.attempt.began, attemptAge) {
+				return found, p.attempt, nil
+			}
+			p.attempt.cancel(errReplaced)
 		}
 	}
 	if !a.browser || !hasBrowser(os.Getenv) {
 		return nil, nil, signInRefusal(name, "Run, then connect again: ")
 	}
-	attempt := &signInAttempt{done: make(chan struct{})}
+	ctx, cancel := context.WithCancelCause(a.ctx)
+	attempt := &signInAttempt{done: make(chan struct{}), began: now, cancel: cancel}
 	p.attempt = attempt
 	go func() {
-		if err := a.env.signIn(a.ctx, *found, false); err != nil {
+		defer cancel(nil)
+		if err := a.env.signIn(ctx, *found, false); err != nil && !errors.Is(context.Cause(ctx), errReplaced) {
 			refusal := signInRefusal(name, "Run, then connect again: ")
 			refusal.Detail = awsconfig.Plainly(err).Error()
 			attempt.err, attempt.over = refusal, a.env.now()

@@ -43,6 +43,7 @@ func TestProxy(t *testing.T) {
 	t.Run("UnixSocket", s.testProxyUnixSocket)
 	t.Run("Refusals", s.testProxyRefusals)
 	t.Run("SignIn", func(t *testing.T) { s.testProxySignIn(t, signIns) })
+	t.Run("SignInAfterSleep", s.testProxySignInAfterSleep)
 	t.Run("LostGateway", s.testProxyLostGateway)
 	t.Run("Reload", s.testProxyReload)
 	t.Run("Stop", s.testProxyStop)
@@ -117,11 +118,16 @@ type runningProxy struct {
 // startProxy starts the command and returns when it is ready.
 func startProxy(t *testing.T, args ...string) *runningProxy {
 	t.Helper()
+	return startProxyAt(t, time.Now, args...)
+}
+
+func startProxyAt(t *testing.T, now func() time.Time, args ...string) *runningProxy {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	out, in := io.Pipe()
 	p := &runningProxy{log: &pgtest.Log{}, stop: cancel, done: make(chan int, 1)}
 	go func() {
-		code := run(ctx, append([]string{"proxy"}, args...), environment{stdin: strings.NewReader(""), stdout: in, stderr: p.log, now: time.Now})
+		code := run(ctx, append([]string{"proxy"}, args...), environment{stdin: strings.NewReader(""), stdout: in, stderr: p.log, now: now})
 		in.Close()
 		p.done <- code
 		close(p.done)
@@ -355,6 +361,47 @@ func (s *clientSite) testProxySignIn(t *testing.T, opened *atomic.Int64) {
 	wg.Wait()
 	if n := opened.Load(); n != 1 {
 		t.Errorf("the browser was opened %d times, want once", n)
+	}
+}
+
+// testProxySignInAfterSleep: the browser was opened, the person closed the laptop without signing
+// in, and the next morning the browser is opened again.
+func (s *clientSite) testProxySignInAfterSleep(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		missing(t, "curl", "apt-get install curl")
+	}
+	t.Setenv("AWS_LOGIN_CACHE_DIRECTORY", t.TempDir())
+	opened, closing := filepath.Join(t.TempDir(), "opened"), filepath.Join(s.home, "closing")
+	if err := os.WriteFile(closing, []byte("#!/bin/sh\n: > '"+opened+"'\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	signing := os.Getenv("BROWSER")
+	t.Setenv("BROWSER", closing)
+	var slept atomic.Int64
+	port := freePort(t)
+	startProxyAt(t, func() time.Time { return time.Now().Add(time.Duration(slept.Load())) }, "--map", port+"=examplecluster/dev,user=alice,profile=work")
+	ctx, cancel := context.WithCancel(t.Context())
+	evening := make(chan error, 1)
+	go func() {
+		_, err := pgx.Connect(ctx, uriOf(port, "dev"))
+		evening <- err
+	}()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(opened); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the browser was not opened")
+		}
+	}
+	cancel()
+	if err := <-evening; err == nil {
+		t.Error("a connection without a sign-in")
+	}
+	t.Setenv("BROWSER", signing)
+	slept.Store(int64(8 * time.Hour))
+	if _, err := connectTo(t, uriOf(port, "dev")).Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Errorf("the next morning: %v", err)
 	}
 }
 

@@ -80,15 +80,17 @@ func (p *Proxy) admit(conn net.Conn) error {
 // out.
 func (p *Proxy) greet(o *port, conn net.Conn, in *pgwire.Reader) (version uint32, params []pgwire.Param, err error) {
 	const tlsHandshake = 0x16
-	first, err := in.Peek()
-	if err != nil {
-		return 0, nil, fmt.Errorf("the client sent nothing: %w", err)
-	}
-	if first == tlsHandshake {
-		return 0, nil, errors.New("the client begins with TLS: give it sslmode=disable (the connection stays on this machine)")
-	}
 	var askedTLS, askedGSS bool
 	for {
+		first, err := in.Peek()
+		switch {
+		case err == nil && first == tlsHandshake:
+			return 0, nil, errors.New("the client insists on TLS: give it sslmode=disable (the connection stays on this machine)")
+		case err != nil && askedTLS:
+			return 0, nil, fmt.Errorf("the client left when TLS was declined: give it sslmode=prefer or disable (the connection stays on this machine): %w", err)
+		case err != nil:
+			return 0, nil, fmt.Errorf("the client left before its start-up message: %w", err)
+		}
 		packet, err := in.Packet(4 + pgwire.MaxStartupPacket)
 		switch {
 		case errors.Is(err, pgwire.ErrTooLong):

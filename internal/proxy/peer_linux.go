@@ -26,6 +26,14 @@ const (
 // peerUser returns the user whose process made a connection. It does not notice if that process
 // runs with another user's rights (setuid), or has passed the connection on.
 func peerUser(conn net.Conn) (int, error) {
+	user, err := socketUser(conn)
+	if err == nil {
+		err = checkOverflow(user)
+	}
+	return user, err
+}
+
+func socketUser(conn net.Conn) (int, error) {
 	switch conn := conn.(type) {
 	case *net.UnixConn:
 		raw, err := conn.SyscallConn()
@@ -50,6 +58,51 @@ func peerUser(conn net.Conn) (int, error) {
 		return user, err
 	}
 	return 0, fmt.Errorf("a connection of type %T", conn)
+}
+
+// overflowUser is what the kernel calls a user who has no number in this process's user namespace:
+// user_namespaces(7).
+const overflowUser = 65534
+
+// checkOverflow returns an error if a user is the overflow user, who then is any of the users that
+// this process's user namespace does not have. A proxy in a container can run as that user, nobody,
+// and would take them for its own user.
+func checkOverflow(user int) error {
+	if user != overflowUser {
+		return nil
+	}
+	file, err := os.Open("/proc/self/uid_map")
+	switch {
+	case os.IsNotExist(err):
+		return nil // a kernel without user namespaces
+	case err != nil:
+		return err
+	}
+	defer file.Close()
+	if !mapsEveryUser(file) {
+		return fmt.Errorf("user %d is any user that this user namespace does not have: run the proxy as another user", user)
+	}
+	return nil
+}
+
+// mapsEveryUser reads a uid_map, whose lines have the first user inside, the first user outside
+// and how many there are.
+func mapsEveryUser(uidMap io.Reader) bool {
+	const users = 1<<32 - 1 // the last number is no user
+	var all uint64
+	lines := bufio.NewScanner(uidMap)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) != 3 {
+			return false
+		}
+		count, err := strconv.ParseUint(fields[2], 10, 32)
+		if err != nil {
+			return false
+		}
+		all += count
+	}
+	return lines.Err() == nil && all == users
 }
 
 // stillConnected returns an error if a connection was reset. Another connection can then take its

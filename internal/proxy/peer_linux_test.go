@@ -197,3 +197,20 @@ func TestManyConnectionsOfOthers(t *testing.T) {
 		t.Errorf("200 look-ups among %d connections took %v", most, took)
 	}
 }
+
+func TestMapsEveryUser(t *testing.T) {
+	for text, want := range map[string]bool{
+		"         0          0 4294967295\n":  true,
+		"0 0 65534\n65534 65534 4294901761\n": true,
+		"65534 0 1\n":                         false,
+		"0 1000 1\n1 100000 65536\n":          false,
+		"":                                    false,
+		"0 0\n":                               false,
+		"0 0 -1\n":                            false,
+		"0 0 99999999999\n":                   false,
+	} {
+		if got := mapsEveryUser(strings.NewReader(text)); got != want {
+			t.Errorf("mapsEveryUser(%q) = %v, want %v", text, got, want)
+		}
+	}
+}
