@@ -206,6 +206,9 @@ func TestDevPaste(t *testing.T) {
 	if err == nil || !strings.Contains(out, "AccessDenied") {
 		t.Errorf("ana lists sessions: %q, %v", out, err)
 	}
+	t.Run("login --device", func(t *testing.T) {
+		testDeviceLogin(t, dev.find(`AWS_ENDPOINT_URL=(\S+)`), dev.find(`--sslrootcert (\S+)`))
+	})
 }
 
 func TestDevKeepsState(t *testing.T) {

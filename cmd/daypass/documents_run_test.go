@@ -89,10 +89,10 @@ var documentRuns = map[string]documentRun{
 	"docs/identities.md: export AWS_ENDPOINT_URL=https://daypass.example.com:8440 AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1    # version 1 of the AWS CLI reads the last": {
 		before: "unset AWS_PROFILE", want: "IAMA:ci",
 	},
-	"docs/people.md: daypass login --profile work              # opens the browser; choose an IAM role, press Sign in":                           {not: "takes a browser; TestDaypassLogin of internal/server does the same"},
-	"docs/people.md: daypass login --remote --profile work     # prints an address: open it anywhere, and paste the code that you are shown":     {not: "takes a browser; TestDaypassLogin of internal/server does the same"},
-	"docs/people.md: daypass revoke --principal arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com":                                  {as: "operator", want: "analyst/ana@example.com"},
-	"docs/people.md: daypass proxy --map 15432=warehouse/dev,user=ana,auto-create --map 15433=examplecluster/dev,user=reporting,groups=analysts": {not: "it stays; the next block starts it"},
+	"docs/people.md: daypass login --profile work              # opens the browser; choose an IAM role, press Sign in":                              {not: "takes a browser; TestDaypassLogin of internal/server does the same"},
+	"docs/people.md: daypass login --device --profile work     # prints an address and a code: open the address anywhere, and enter the code there": {not: "takes a browser; TestDevPaste does the same"},
+	"docs/people.md: daypass revoke --principal arn:aws:sts::123456789012:assumed-role/analyst/ana@example.com":                                     {as: "operator", want: "analyst/ana@example.com"},
+	"docs/people.md: daypass proxy --map 15432=warehouse/dev,user=ana,auto-create --map 15433=examplecluster/dev,user=reporting,groups=analysts":    {not: "it stays; the next block starts it"},
 	"docs/people.md: psql 'postgresql://ana@127.0.0.1:15432/dev?sslmode=disable' -c 'SELECT current_user'": {
 		before: "DAYPASS_SSLROOTCERT=data/tls/ca.crt daypass proxy --map 15432=warehouse/dev,user=ana,auto-create --map 15433=examplecluster/dev,user=reporting,groups=analysts > proxy.out 2>&1 & " +
 			"trap 'kill '$! EXIT; until grep -q Ready proxy.out; do sleep 0.1; done",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,7 @@ import (
 
 func newLoginCommand(env environment) *cobra.Command {
 	var api callerFlags
-	var remote bool
+	var remote, device bool
 	cmd := &cobra.Command{
 		Use:   "login",
 		Short: "Sign in at the browser with your company's account",
@@ -26,11 +27,18 @@ an IAM role. It does what "aws login" does, without the AWS CLI, and leaves the 
 keys of 15 minutes in ~/.aws/login/cache, which AWS CLI, SDKs and daypass refresh in
 silence for the working day, and a profile in ~/.aws/config that names the server.
 
-With --remote the browser may be on another machine: you open the address that is
-printed, and paste the code that you are shown. It is for machines that you reach by
-SSH. Paste the code into your own terminal only.`,
+For a machine without a browser, such as one that you reach by SSH, there are two ways:
+
+--device prints an address and a short code. Open the address in any browser, sign in,
+enter the code, compare what the page shows (this machine's name and address), choose an
+IAM role and press Allow. The command waits for that, 10 minutes at most, and fails (254)
+if you press Deny or the code expires. Never enter a code that someone has sent you.
+
+--remote prints a longer address, and you paste the code that the browser shows. Paste
+it into your own terminal only.`,
 		Example: `  daypass login --endpoint-url https://daypass.example.com --region us-east-1 --profile work
   daypass login --profile work
+  daypass login --profile work --device
   daypass login --profile work --remote`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,11 +46,19 @@ SSH. Paste the code into your own terminal only.`,
 			if err != nil {
 				return err
 			}
-			return env.signIn(cmd.Context(), found, remote)
+			how := browserHere
+			switch {
+			case device:
+				how = codeToType
+			case remote:
+				how = codeToPaste
+			}
+			return env.signIn(cmd.Context(), found, how)
 		},
 	}
 	cmd.Flags().BoolVar(&remote, "remote", false, "print the address and ask for a code, in place of opening a browser here")
-	cmd.Flags().BoolVar(&remote, "device", false, "the same as --remote")
+	cmd.Flags().BoolVar(&device, "device", false, "print an address and a code to enter there, in place of opening a browser here")
+	cmd.MarkFlagsMutuallyExclusive("remote", "device")
 	api.register(cmd.Flags(), "AWS_ENDPOINT_URL_SIGNIN, AWS_ENDPOINT_URL")
 	return cmd
 }
@@ -70,31 +86,26 @@ func (f *callerFlags) findServer(ctx context.Context, env environment) (awsconfi
 	return found, err
 }
 
+// way is how a person signs in.
+type way int
+
+const (
+	browserHere way = iota
+	codeToPaste     // from a browser elsewhere into this terminal
+	codeToType      // from this terminal into a browser elsewhere
+)
+
 // signIn signs the person in at the browser and saves the result.
-func (env environment) signIn(ctx context.Context, found awsconfig.Found, remote bool) error {
+func (env environment) signIn(ctx context.Context, found awsconfig.Found, how way) error {
 	if err := login.CheckProfile(found.Profile.Name, found.Profile.Setting); err != nil {
 		return &exitError{awsconfig.ExitConfiguration, err}
 	}
 	if warning := servicesWarning(found); warning != "" {
 		fmt.Fprintln(env.stderr, warning)
 	}
-	config := login.Config{
-		Endpoint: found.Endpoint, HTTP: found.SDK.HTTPClient, Now: env.now,
-		Show: func(address string) {
-			how := "The browser opens. If it does not, open this address on this machine, or use --remote:"
-			if remote {
-				how = "Open this address in a browser, on any machine:"
-			}
-			fmt.Fprintf(env.stderr, "%s\n\n%s\n\n", how, quote.Terminal(address))
-		},
-		Open: func(address string) { login.OpenBrowser(address, os.Getenv("BROWSER")) },
-	}
-	if remote {
-		config.Paste = env.pastedCode
-	}
-	session, err := login.SignIn(ctx, config)
+	session, err := env.signInBy(ctx, found, how)
 	if err != nil {
-		return callFailed(err)
+		return err
 	}
 	cache, err := login.CacheDir(os.Getenv)
 	if err == nil {
@@ -116,6 +127,45 @@ func (env environment) signIn(ctx context.Context, found awsconfig.Found, remote
 	}
 	fmt.Fprintf(env.stderr, "You are signed in as %s, in the profile %s.\n", quote.Terminal(session.ARN), quote.Terminal(found.Profile.Name))
 	return nil
+}
+
+// signInBy signs the person in and returns the session.
+func (env environment) signInBy(ctx context.Context, found awsconfig.Found, how way) (*login.Session, error) {
+	config := login.Config{Endpoint: found.Endpoint, HTTP: found.SDK.HTTPClient, Now: env.now}
+	if how == codeToType {
+		machine, _ := os.Hostname() // without a name the page shows "daypass"
+		session, err := login.SignInDevice(ctx, login.Device{Config: config, Name: strings.TrimSuffix("daypass-"+machine, "-"), Wait: login.Wait,
+			ShowCode: func(page, code string, expires time.Time) {
+				fmt.Fprintf(env.stderr, "Open this page in a browser, on any machine:\n\n%s\n\nand enter this code there, before %s. No one else needs it:\n\n%s\n\n",
+					quote.Terminal(page), expires.Local().Format("15:04:05"), quote.Terminal(code))
+			}})
+		if errors.Is(err, login.ErrDenied) || errors.Is(err, login.ErrExpired) {
+			err = &exitError{awsconfig.ExitService, err}
+		}
+		return session, signInFailed(err)
+	}
+	config.Show = func(address string) {
+		text := "The browser opens. If it does not, open this address on this machine, or use --device:"
+		if how == codeToPaste {
+			text = "Open this address in a browser, on any machine:"
+		}
+		fmt.Fprintf(env.stderr, "%s\n\n%s\n\n", text, quote.Terminal(address))
+	}
+	config.Open = func(address string) { login.OpenBrowser(address, os.Getenv("BROWSER")) }
+	if how == codeToPaste {
+		config.Paste = env.pastedCode
+	}
+	session, err := login.SignIn(ctx, config)
+	return session, signInFailed(err)
+}
+
+// signInFailed is callFailed for a sign-in, whose error may have its exit code already.
+func signInFailed(err error) error {
+	var failed *exitError
+	if errors.As(err, &failed) {
+		return err
+	}
+	return callFailed(err)
 }
 
 // servicesWarning returns what is missing in a profile with a services section of its own, which
@@ -162,5 +212,9 @@ func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found
 	}
 	terminal.Close()
 	fmt.Fprintf(env.stderr, "Nobody is signed in any more, in the profile %s.\n", quote.Terminal(found.Profile.Name))
-	return true, env.signIn(ctx, found, os.Getenv("SSH_CONNECTION") != "")
+	how := browserHere
+	if os.Getenv("SSH_CONNECTION") != "" {
+		how = codeToType
+	}
+	return true, env.signIn(ctx, found, how)
 }

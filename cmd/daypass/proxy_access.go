@@ -254,7 +254,7 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 	p.attempt = attempt
 	go func() {
 		defer cancel(nil)
-		if err := a.env.signIn(ctx, *found, false); err != nil && !errors.Is(context.Cause(ctx), errReplaced) {
+		if err := a.env.signIn(ctx, *found, browserHere); err != nil && !errors.Is(context.Cause(ctx), errReplaced) {
 			refusal := signInRefusal(name, "Run, then connect again: ")
 			refusal.Detail = awsconfig.Plainly(err).Error()
 			attempt.err, attempt.over = refusal, a.env.now()

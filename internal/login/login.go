@@ -4,7 +4,6 @@
 package login
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,7 +15,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -134,39 +132,12 @@ func pasted(ctx context.Context, paste func(context.Context) (string, error)) (u
 // redeem exchanges the code for keys.
 func (c Config) redeem(ctx context.Context, key *ecdsa.PrivateKey, client string, body map[string]string) (*Session, error) {
 	endpoint := strings.TrimRight(c.Endpoint, "/") + "/v1/token"
-	proof, err := c.proof(key, endpoint)
-	if err != nil {
-		return nil, err
-	}
-	data, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("DPoP", proof)
-	response, err := c.HTTP.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	data, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return nil, err
-	}
 	var answer struct {
 		token
-		ExpiresIn int    `json:"expiresIn"`
-		Message   string `json:"message"`
+		ExpiresIn int `json:"expiresIn"`
 	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return nil, fmt.Errorf("%s: the answer (%s) did not come from a Daypass server: check the endpoint", endpoint, response.Status)
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("signing in: %.500s", answer.Message)
+	if err := c.post(ctx, key, endpoint, body, &answer); err != nil {
+		return nil, err
 	}
 	arn, account, err := subject(answer.IDToken)
 	if err != nil {

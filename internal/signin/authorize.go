@@ -237,13 +237,7 @@ func (e *exchange) choose(q *request, who *sts.Person) {
 	if q.Client != nil {
 		page.Client = q.Client.Name
 	}
-	remembered := e.cookie(cookieRole)
-	for _, role := range roles {
-		page.Roles = append(page.Roles, roleChoice{role.Name, role.Name == remembered})
-	}
-	if !slices.ContainsFunc(page.Roles, func(r roleChoice) bool { return r.Chosen }) {
-		page.Roles[0].Chosen = true
-	}
+	page.Roles = e.choices(roles)
 	var err error
 	page.Sealed, err = seal(e.keyring, e.now, forConsent, consent{Request: *q, Identity: identityOf(who)})
 	if err != nil {
@@ -260,6 +254,42 @@ func (e *exchange) choose(q *request, who *sts.Person) {
 		return
 	}
 	e.show(http.StatusOK, "choose", page)
+}
+
+// choices returns the entries of a page from which the person chooses a role: the one of the last
+// time is chosen, or else the first.
+func (e *exchange) choices(roles []Role) []roleChoice {
+	remembered := e.cookie(cookieRole)
+	list := make([]roleChoice, len(roles))
+	found := 0
+	for i, role := range roles {
+		if role.Name == remembered {
+			found = i
+		}
+		list[i].Name = role.Name
+	}
+	list[found].Chosen = true
+	return list
+}
+
+// chosen returns the role that the form names, if it is open to the person. Otherwise it has
+// already answered the browser.
+func (e *exchange) chosen(who *sts.Person) (Role, bool) {
+	if len(e.r.PostForm["role"]) != 1 {
+		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", e.retry)
+		return Role{}, false
+	}
+	roles, err := e.config.Authority.Roles(e.r, who)
+	if err != nil {
+		e.refused(err)
+		return Role{}, false
+	}
+	at := slices.IndexFunc(roles, func(r Role) bool { return r.Open && r.Name == e.r.PostForm.Get("role") })
+	if at < 0 {
+		e.refuse(http.StatusForbidden, "The IAM role that was chosen is not open to you.", e.retry)
+		return Role{}, false
+	}
+	return roles[at], true
 }
 
 // openForm returns the sealed consent in the form of a page of ours, and the person. Otherwise it
@@ -313,31 +343,21 @@ func (e *exchange) proceed() {
 		e.sendCode(q, text)
 		return
 	}
-	if len(e.r.PostForm["role"]) != 1 {
-		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", e.retry)
-		return
-	}
-	roles, err := e.config.Authority.Roles(e.r, who)
-	if err != nil {
-		e.refused(err)
-		return
-	}
-	at := slices.IndexFunc(roles, func(r Role) bool { return r.Open && r.Name == e.r.PostForm.Get("role") })
-	if at < 0 {
-		e.refuse(http.StatusForbidden, "The IAM role that was chosen is not open to you.", e.retry)
+	role, ok := e.chosen(who)
+	if !ok {
 		return
 	}
 	if q.Console != "" {
-		e.enterConsole(given, who, &roles[at])
+		e.enterConsole(given, who, &role)
 		return
 	}
-	text, err := seal(e.keyring, e.now, forCode, code{ID: newID(), Identity: given.Identity, Role: roles[at].Name, RoleID: roles[at].ID,
+	text, err := seal(e.keyring, e.now, forCode, code{ID: newID(), Identity: given.Identity, Role: role.Name, RoleID: role.ID,
 		ClientID: q.clientID(), Redirect: q.Redirect, Challenge: q.Challenge, NotAfter: e.now.Add(codeLifetime).Unix()})
 	if err != nil {
 		e.fail(err)
 		return
 	}
-	e.setCookie(cookieRole, roles[at].Name, roleAge)
+	e.setCookie(cookieRole, role.Name, roleAge)
 	if !q.Remote {
 		e.sendCode(q, text)
 		return
@@ -348,7 +368,7 @@ func (e *exchange) proceed() {
 			"Sign in on a machine with a browser, or ask the person who runs the sign-in to send fewer claims.")
 		return
 	}
-	e.show(http.StatusOK, "code", codePage{Session: who.Session, Role: roles[at].Name, Code: pasted})
+	e.show(http.StatusOK, "code", codePage{Session: who.Session, Role: role.Name, Code: pasted})
 }
 
 func answerOf(q *request, text string) string {

@@ -108,6 +108,9 @@ type deviceCode struct {
 	From     string `cbor:"5,keyasint"` // its address
 	Since    int64  `cbor:"6,keyasint"`
 	NotAfter int64  `cbor:"7,keyasint"`
+	// Key is the thumbprint of the device's key, if the device asks the sign-in service
+	// (logindevice.go). Without a key it is a client of SSO OIDC.
+	Key []byte `cbor:"8,keyasint,omitempty"`
 }
 
 // meeting is the record in which a person and a device meet.
@@ -115,6 +118,9 @@ type meeting struct {
 	Device   *deviceCode `cbor:"1,keyasint,omitempty"`
 	Answer   answer      `cbor:"2,keyasint,omitempty"`
 	Identity *identity   `cbor:"3,keyasint,omitempty"` // of the person who allowed it
+	// Role is the IAM role that the person chose, for a device with a Key.
+	Role   string `cbor:"4,keyasint,omitempty"`
+	RoleID string `cbor:"5,keyasint,omitempty"`
 }
 
 type answer int
@@ -172,8 +178,8 @@ func (e *exchange) startDevice() {
 		e.oidcError(problem)
 		return
 	}
-	code := deviceCode{ID: newID(), UserCode: newUserCode(), Client: client.ID, Name: client.Name,
-		From: e.config.Authority.Source(e.r).String(), Since: e.now.Unix(), NotAfter: e.now.Add(deviceLifetime).Unix()}
+	code := e.newDeviceCode(client.Name)
+	code.Client = client.ID
 	text, err := seal(e.keyring, e.now, forDeviceCode, code)
 	if err != nil {
 		e.oidcError(serverProblem("Signing in has failed because of an internal error.", err))
@@ -186,12 +192,27 @@ func (e *exchange) startDevice() {
 	})
 }
 
+// newDeviceCode returns the code for a device that calls itself name.
+func (e *exchange) newDeviceCode(name string) *deviceCode {
+	return &deviceCode{ID: newID(), UserCode: newUserCode(), Name: name,
+		From: e.config.Authority.Source(e.r).String(), Since: e.now.Unix(), NotAfter: e.now.Add(deviceLifetime).Unix()}
+}
+
 // poll answers a device that waits.
 func (e *exchange) poll(client *registration, in *createTokenRequest) (map[string]any, *oidcProblem) {
 	var code deviceCode
 	if unseal(e.keyring, e.now, forDeviceCode, in.DeviceCode, &code) != nil || subtle.ConstantTimeCompare(code.Client, client.ID) != 1 {
 		return nil, invalidGrant("The device code is not one of this server's, or was given to another client. " + signInAgain)
 	}
+	met, problem := e.collect(&code)
+	if problem != nil {
+		return nil, problem
+	}
+	return e.grantAccess(client, &grant{ID: code.ID, Identity: *met.Identity}, in.GrantType)
+}
+
+// collect returns the meeting of a device once a person has allowed it, and only once.
+func (e *exchange) collect(code *deviceCode) (*meeting, *oidcProblem) {
 	end := time.Unix(code.NotAfter, 0)
 	if !e.now.Before(end) {
 		return nil, expiredToken("The code has expired: no one allowed the request within 10 minutes. " + signInAgain)
@@ -204,21 +225,21 @@ func (e *exchange) poll(client *registration, in *createTokenRequest) (map[strin
 	}
 	defer e.meetings.Leave()
 	var before answer
-	var who *identity
+	var met *meeting
 	err := e.changeMeeting(e.r.Context(), code.UserCode, end, func(m *meeting) *meeting {
-		before, who = unanswered, nil
+		before, met = unanswered, nil
 		switch {
 		case m == nil: // no one has typed the code yet
 			return nil
 		case m.Device == nil:
-			return &meeting{Device: &code}
+			return &meeting{Device: code}
 		case subtle.ConstantTimeCompare(m.Device.ID, code.ID) != 1: // another device has the same user code
 			return nil
 		}
 		if before = m.Answer; before != allowed {
 			return nil
 		}
-		who = m.Identity
+		met = m
 		return &meeting{Device: m.Device, Answer: collected}
 	})
 	switch {
@@ -229,11 +250,11 @@ func (e *exchange) poll(client *registration, in *createTokenRequest) (map[strin
 	case before == collected:
 		e.config.Log.WarnContext(e.r.Context(), "signing in: a device code was sent after its tokens had been handed out", "client", e.config.Authority.Source(e.r))
 		return nil, invalidGrant("The device code has been used. " + signInAgain)
-	case before != allowed || who == nil:
+	case before != allowed || met.Identity == nil:
 		return nil, &oidcProblem{status: http.StatusBadRequest, exception: "AuthorizationPendingException", code: "authorization_pending",
 			description: "No one has allowed the request in a browser yet."}
 	}
-	return e.grantAccess(client, &grant{ID: code.ID, Identity: *who}, in.GrantType)
+	return met, nil
 }
 
 // device is the page whose address a device shows. It goes to the provider first: only people
@@ -255,7 +276,8 @@ type devicePage struct {
 	Since           string
 	Ago             int // minutes
 	Hours           string
-	Roles           []string
+	Roles           []roleChoice
+	Choose          bool // the person chooses one of Roles
 }
 
 // lookUp is the form with the code that a device shows.
@@ -330,9 +352,7 @@ func (e *exchange) meet(given *consent, who *sts.Person) {
 	page := devicePage{Session: who.Session, Issuer: e.settings.Issuer, Sealed: sealed, Action: pathDeviceAnswer, Code: shown(code),
 		Name: found.Name, From: found.From, Here: e.config.Authority.Source(e.r).String(),
 		Since: since.Format("15:04:05 UTC"), Ago: int(e.now.Sub(since) / time.Minute), Hours: e.end(&given.Identity).UTC().Format("15:04 UTC")}
-	for _, role := range roles {
-		page.Roles = append(page.Roles, role.Name)
-	}
+	page.Roles, page.Choose = e.choices(roles), len(found.Key) > 0
 	e.show(http.StatusOK, "allow", page)
 }
 
@@ -388,16 +408,23 @@ func (e *exchange) answerDevice() {
 		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
 		return
 	}
+	var role Role // that the person chose; without a name if the page had none to choose
+	if answer(said) == allowed && len(e.r.PostForm["role"]) > 0 {
+		if role, ok = e.chosen(who); !ok {
+			return
+		}
+	}
 	done := false
 	err := e.changeMeeting(e.r.Context(), given.Request.UserCode, e.now.Add(deviceLifetime), func(m *meeting) *meeting {
 		done = m != nil && m.Device != nil && m.Answer == unanswered && e.now.Unix() < m.Device.NotAfter &&
-			subtle.ConstantTimeCompare(m.Device.ID, given.Device) == 1
+			subtle.ConstantTimeCompare(m.Device.ID, given.Device) == 1 &&
+			(answer(said) == denied || (len(m.Device.Key) > 0) == (role.Name != ""))
 		if !done {
 			return nil
 		}
 		next := &meeting{Device: m.Device, Answer: answer(said)}
 		if next.Answer == allowed {
-			next.Identity = &given.Identity
+			next.Identity, next.Role, next.RoleID = &given.Identity, role.Name, role.ID
 		}
 		return next
 	})
@@ -408,6 +435,9 @@ func (e *exchange) answerDevice() {
 	case !done:
 		e.refuse(http.StatusConflict, "The request has expired, or was answered before.", runAgain)
 	default:
+		if role.Name != "" {
+			e.setCookie(cookieRole, role.Name, roleAge)
+		}
 		e.show(http.StatusOK, "done", donePage{Session: who.Session, Allowed: answer(said) == allowed})
 	}
 }

@@ -23,14 +23,15 @@ const (
 	forRefresh = "refresh" // refresh
 	forConsole = "console" // the console's cookie: browserSession
 
-	forClient     = "sso client"  // registration
-	forSecret     = "sso secret"  // the registration's id
-	forSSOCode    = "sso code"    // ssoCode
-	forAccess     = "sso access"  // grant
-	forRenewal    = "sso refresh" // grant
-	forDeviceCode = "device code" // deviceCode
-	forDevice     = "device"      // in the pages about a device: consent
-	forMeeting    = "meeting "    // and the user code: meeting
+	forClient      = "sso client"        // registration
+	forSecret      = "sso secret"        // the registration's id
+	forSSOCode     = "sso code"          // ssoCode
+	forAccess      = "sso access"        // grant
+	forRenewal     = "sso refresh"       // grant
+	forDeviceCode  = "device code"       // deviceCode
+	forLoginDevice = "login device code" // deviceCode
+	forDevice      = "device"            // in the pages about a device: consent
+	forMeeting     = "meeting "          // and the user code: meeting
 )
 
 // maxSealed is the longest text that is opened, in characters.

@@ -21,6 +21,8 @@
 //	client    sends  POST /v1/token             code, verifier, DPoP: keys and a refresh token
 //	client    sends  POST /v1/token             refresh token, DPoP: new keys
 //
+// A machine without a browser shows a code instead (device.go, logindevice.go).
+//
 // A sign-in to the console begins at /sign-in/console and ends with a cookie instead of a code
 // (session.go).
 //
@@ -204,6 +206,7 @@ func New(config Config) *Handler {
 const (
 	pathAuthorize    = "/v1/authorize"
 	pathToken        = "/v1/token"
+	pathLoginDevice  = "/v1/device_authorization"
 	pathConfirmation = "/v1/sessions/confirmation"
 	pathCallback     = "/sign-in/callback"
 	pathContinue     = "/sign-in/continue"
@@ -236,6 +239,7 @@ var routes = map[string]route{
 	pathStyle:        {http.MethodGet, asPage, (*exchange).style},
 	pathEnter:        {http.MethodGet, asPage, (*exchange).enter},
 	pathToken:        {http.MethodPost, asSignIn, (*exchange).token},
+	pathLoginDevice:  {http.MethodPost, asSignIn, (*exchange).startLogin},
 
 	pathSSOAuthorize: {http.MethodGet, asPage, (*exchange).authorizeClient},
 	pathRegister:     {http.MethodPost, asOIDC, (*exchange).register},

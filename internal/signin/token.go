@@ -37,6 +37,7 @@ type tokenRequest struct {
 	RedirectURI  string `json:"redirectUri"`
 	CodeVerifier string `json:"codeVerifier"`
 	RefreshToken string `json:"refreshToken"`
+	DeviceCode   string `json:"deviceCode"` // not in AWS's model
 }
 
 // tokenAnswer is CreateOAuth2TokenResponseBody.
@@ -76,20 +77,31 @@ func (e *exchange) exchangeToken() (*tokenAnswer, *tokenError) {
 	if in.ClientID != sameDevice && in.ClientID != crossDevice {
 		return nil, invalid("clientId is not that of a client known here.")
 	}
-	if n := len(e.r.Header.Values("DPoP")); n != 1 {
-		return nil, invalid("The header DPoP is required once.")
-	}
-	shown, err := checkProof(e.r.Header.Get("DPoP"), e.settings.URL+pathToken, e.now)
-	if err != nil {
-		return nil, invalid(err.Error() + ".")
+	shown, refused := e.proof(pathToken)
+	if refused != nil {
+		return nil, refused
 	}
 	switch in.GrantType {
 	case grantCode:
 		return e.redeem(&in, shown)
 	case grantRefresh:
 		return e.renew(&in, shown)
+	case grantDevice:
+		return e.pollLogin(&in, shown)
 	}
-	return nil, invalid("grantType must be authorization_code or refresh_token.")
+	return nil, invalid("grantType must be authorization_code, refresh_token or " + grantDevice + ".")
+}
+
+// proof returns the DPoP proof of a request to a path.
+func (e *exchange) proof(path string) (*proof, *tokenError) {
+	if n := len(e.r.Header.Values("DPoP")); n != 1 {
+		return nil, invalid("The header DPoP is required once.")
+	}
+	shown, err := checkProof(e.r.Header.Get("DPoP"), e.settings.URL+path, e.now)
+	if err != nil {
+		return nil, invalid(err.Error() + ".")
+	}
+	return shown, nil
 }
 
 func invalid(message string) *tokenError {
@@ -189,7 +201,7 @@ func (e *exchange) issue(t *refresh, grant string) (*tokenAnswer, *tokenError) {
 		e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", err)
 		return nil, &tokenError{http.StatusInternalServerError, errServer, "Signing in has failed because of an internal error."}
 	}
-	if grant == grantCode {
+	if grant != grantRefresh {
 		answer.IDToken = unsignedToken(keys.ARN, e.settings.URL, e.now, t.NotAfter)
 	}
 	return answer, nil
