@@ -55,10 +55,14 @@ type ExistingRole struct {
 // of a session role matter to no other role and are not handed over.
 //
 // A cluster may have tens of thousands of session roles. So the sessions are read once, not once
-// for each role, and a query for named roles does not read the other roles. What a role owns is
-// looked up in an index, role by role: without statistics, the server's plan for a join would
-// read the whole catalog once for each role.
-func existingQuery(version int) string {
+// for each role, and the query for named roles does not read the other roles. It has a text of its own,
+// because a generic plan cannot decide by $1. What a role owns is looked up in an index, role by role: without
+// statistics, the server's plan for a join would read the whole catalog once for each role.
+func existingQuery(version int, named bool) string {
+	which := "$1::text[] is null"
+	if named {
+		which = "r.rolname = any ($1::text[]::name[])"
+	}
 	// From 16 on, the membership that a role's creator gets only lets it administer the role.
 	held, members, alterable := "", "", "true"
 	if version >= 160000 {
@@ -68,11 +72,11 @@ func existingQuery(version int) string {
       where m.roleid = r.oid and m.member = me.oid), false) then true
     else pg_has_role(me.oid, r.oid, 'member with admin option') end`
 	}
-	return strings.NewReplacer("{held}", held, "{members}", members, "{alterable}", alterable).Replace(`
+	return strings.NewReplacer("{which}", which, "{held}", held, "{members}", members, "{alterable}", alterable).Replace(`
 with session_role as (
   select r.oid, r.rolname, r.rolvaliduntil, r.rolcanlogin
   from pg_roles r
-  where ($1::text[] is null or r.rolname = any ($1::text[]::name[])) and ` + isSessionRole + `),
+  where {which} and ` + isSessionRole + `),
 live as materialized (
   select a.usesysid from pg_stat_activity a where a.usesysid is not null and ` + isSession + `
     and not exists (select from unnest($2::int[], $3::int8[]) o (pid, role) where o.pid = a.pid and o.role = a.usesysid::int8)),
@@ -82,24 +86,24 @@ select r.rolname::text, clock_timestamp(),
   r.oid = any (array(select usesysid from live)),
   r.rolname = any (array(select owner from prepared)),
   r.rolcanlogin,
-  exists (select from pg_auth_members m where m.member = r.oid
-    and m.roleid <> (select oid from pg_roles where rolname = '` + MarkerRole + `') {held}),
-  exists (select from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid
-    and pg_get_userbyid(m.member) <> session_user {members}),
+  coalesce((select true from pg_auth_members m where m.member = r.oid
+    and m.roleid <> (select oid from pg_roles where rolname = '` + MarkerRole + `') {held} limit 1), false),
+  coalesce((select true from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid
+    and pg_get_userbyid(m.member) <> session_user {members} limit 1), false),
   {alterable},
   coalesce((select array_agg(distinct coalesce(d.datname::text, '') order by coalesce(d.datname::text, ''))
     from pg_shdepend s left join pg_database d on d.oid = s.dbid
     where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid and s.deptype = 'o'
       and s.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)), '{}'),
-  exists (select from pg_shdepend s where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid
-    and (s.deptype <> 'o' or s.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)))
+  coalesce((select true from pg_shdepend s where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid
+    and (s.deptype <> 'o' or s.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)) limit 1), false)
 from session_role r cross join (select oid, rolsuper from pg_roles where rolname = current_user) me order by 1`)
 }
 
 // Existing lists the session roles that exist, all of them (roles nil) or the named ones.
 func (a *Admin) Existing(ctx context.Context, c *adminconn.Conn, roles []string) ([]ExistingRole, error) {
 	pids, oids := a.outlasting(c)
-	rows, err := c.Query(ctx, existingQuery(c.Version), roles, pids, oids)
+	rows, err := c.Query(ctx, existingQuery(c.Version, roles != nil), roles, pids, oids)
 	if err != nil {
 		return nil, err
 	}
@@ -174,8 +178,11 @@ func (a *Admin) UserOf(ctx context.Context, c *adminconn.Conn, role string) (str
 		return "", ErrForeign
 	}
 	var users []string
-	err := c.QueryRow(ctx, `select coalesce(array_agg(u.rolname::text), '{}') from pg_roles u
-		where case when $1 <> '' then u.rolname = $1::text::name else `+userHashed+` = $2 end`, name.user, name.userHash).Scan(&users)
+	which, value := "u.rolname = $1::text::name", name.user // by index
+	if name.user == "" {
+		which, value = userHashed+" = $1", name.userHash
+	}
+	err := c.QueryRow(ctx, `select coalesce(array_agg(u.rolname::text), '{}') from pg_roles u where `+which, value).Scan(&users)
 	switch {
 	case err != nil:
 		return "", err

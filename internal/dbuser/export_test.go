@@ -26,3 +26,9 @@ func (a *Admin) KeyedName(n Need) string { return a.cfg.names(n).keyed }
 
 // ExistingQuery is the query of Existing.
 var ExistingQuery = existingQuery
+
+// StateQuery is the query of a logon.
+var StateQuery = stateQuery
+
+// NamePattern is the pattern of the names of session roles, for PostgreSQL.
+const NamePattern = namePattern

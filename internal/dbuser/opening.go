@@ -203,7 +203,8 @@ func (a *Admin) BeginStrip(roles []string) (free []string, release func()) {
 
 // watchPassedOn revokes session roles from their members, repeatedly while there are sessions.
 // Up to version 14 a role that is logged on administers itself, so its holder can grant it to
-// others. PostgreSQL neither prevents nor reports that.
+// others. PostgreSQL neither prevents nor reports that. Roles without a session are not looked at:
+// what their holders have done is undone when the last session ends, and by the sweep.
 func (a *Admin) watchPassedOn() {
 	defer a.work.Done()
 	for {
@@ -236,9 +237,12 @@ func (a *Admin) passedOn() (live bool, err error) {
 		return true, err
 	}
 	var edges bool
-	err = c.QueryRow(ctx, `with s as materialized (`+SessionRoles+`)
-		select exists (select from pg_auth_members m where m.roleid in (select member from s) and pg_get_userbyid(m.member) not in (current_user, session_user)),
-		  exists (select from pg_stat_activity where usesysid in (select member from s))`).Scan(&edges, &live)
+	err = c.QueryRow(ctx, `with live as materialized (
+		  select r.oid from (select distinct usesysid from pg_stat_activity) a
+		  cross join lateral (select * from pg_roles where oid = a.usesysid offset 0) r where `+isSessionRole+`)
+		select exists (select from live cross join lateral (select member from pg_auth_members where roleid = live.oid offset 0) m
+		    where pg_get_userbyid(m.member) not in (current_user, session_user)),
+		  exists (select from live)`).Scan(&edges, &live)
 	a.Pool.Release(c)
 	if err == nil && edges {
 		a.Pool.Log.Warn("members taken out of session roles that were passed on by their holders", "cluster", a.Pool.Cluster)

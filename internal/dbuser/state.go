@@ -178,9 +178,9 @@ select json_build_object(
       'grantor', coalesce(pg_get_userbyid(m.grantor), ''), 'creator', m.grantor = 10))
     from pg_auth_members m join pg_roles r on r.oid = m.roleid
     where m.member in (select oid from candidate)),
-  'into', (select json_agg(json_build_object('role', c.rolname, 'member', pg_get_userbyid(m.member)))
-    from pg_auth_members m join candidate c on c.oid = m.roleid
-    where pg_get_userbyid(m.member) not in (current_user, session_user)),
+  'into', (select json_agg(json_build_object('role', c.rolname, 'member', m.name)) -- by index: most rows are the marker's
+    from candidate c cross join lateral (select pg_get_userbyid(m.member) as name from pg_auth_members m where m.roleid = c.oid offset 0) m
+    where m.name not in (current_user, session_user)),
   'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''), 'row', s.xmin::text,
       'config', case when f.fits then s.setconfig end, 'large', not f.fits))
     from (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database) d

@@ -119,16 +119,21 @@ func (a *Admin) Tend(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		a.Pool.Log.Warn("terminated backends not checked", "cluster", a.Pool.Cluster, "err", err)
 	}
-	a.mu.Lock()
-	for role, r := range a.ended.revoked {
-		if r.until.After(a.Pool.Now()) {
-			again = append(again, role)
-		}
-	}
-	a.mu.Unlock()
-	for _, role := range again {
+	for _, role := range append(again, a.revokedRoles()...) {
 		a.SessionEnded(role, "", nil)
 	}
+}
+
+// revokedRoles returns the session roles for which wasRevoked is true.
+func (a *Admin) revokedRoles() (roles []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for role, r := range a.ended.revoked {
+		if r.until.After(a.Pool.Now()) {
+			roles = append(roles, role)
+		}
+	}
+	return roles
 }
 
 // tendOutlasting returns the session roles whose terminated backends still run.

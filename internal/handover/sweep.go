@@ -74,7 +74,8 @@ func (s *sweeping) keep(role string, err error) {
 	s.report.add(&s.options, SweepStep{Kept: &KeptRole{Role: role, Reason: err.Error()}})
 }
 
-// Sweep cleans up after sessions that have ended. It removes all members of session
+// Sweep cleans up after sessions that have ended. One query finds the session roles that
+// need it, and only these are looked at one by one. Sweep removes all members of session
 // roles; revokes user and groups from session roles that have no session and would lend
 // them to others; then hands over what session roles without a session own, revokes what
 // was granted to them, and drops those without a recent logon. Each small transaction
@@ -88,32 +89,28 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	if err != nil {
 		return report, err
 	}
-	var recovery, edges bool
-	err = c.QueryRow(ctx, sweepQuery).Scan(&recovery, &edges)
+	view, err := a.Overview(ctx, c, o.Unused, a.revokedRoles())
 	var all []dbuser.ExistingRole
-	var foreign []string
-	if err == nil && !recovery {
+	if err == nil && !view.Standby {
 		_, err = a.ForgetGone(ctx, c)
 	}
-	if err == nil && !recovery {
-		if all, err = a.Existing(ctx, c, nil); err == nil {
-			foreign, err = dbuser.ReadForeign(ctx, c)
-		}
+	if err == nil && len(view.Due) > 0 {
+		all, err = a.Existing(ctx, c, view.Due)
 	}
 	a.Pool.Release(c)
 	if err != nil {
 		return report, a.Pool.Unreachable(err)
 	}
-	if recovery {
+	if view.Standby {
 		report.Standby = true
 		return report, nil // the primary is swept
 	}
-	report.Roles = len(all)
+	report.Roles, report.InUse = view.Roles, view.InUse
 	s := sweeping{a: a, options: o, report: &report}
-	for _, role := range foreign {
+	for _, role := range view.Foreign {
 		s.keep(role, dbuser.ErrForeign)
 	}
-	if edges && !o.DryRun {
+	if view.Members && !o.DryRun {
 		if err := a.TakeOut(ctx); err != nil {
 			a.Pool.Log.Warn("members of session roles not taken out", "cluster", a.Pool.Cluster, "err", err)
 		}
@@ -155,11 +152,6 @@ func (s *sweeping) leaveOthers(all []dbuser.ExistingRole) []dbuser.ExistingRole 
 	}
 	return all
 }
-
-const sweepQuery = `select pg_is_in_recovery(), exists (
-  select from pg_auth_members m
-  where m.roleid in (` + dbuser.SessionRoles + `)
-    and pg_get_userbyid(m.member) not in (current_user, session_user))`
 
 // strip strips all roles that must be stripped, before any step that could take long. It returns
 // the roles that it could not strip, and the memberships that it could not revoke.
