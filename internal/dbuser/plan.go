@@ -111,7 +111,7 @@ func (p *planner) build() (plan, error) {
 	user := p.user
 	switch {
 	case user == nil:
-		p.makeUser()
+		p.makeWay()
 		user = &role{Name: p.need.User, ConnLimit: -1}
 	case p.config.RemovePasswords == RemoveAllPasswords && !user.Closed && !user.Super:
 		p.add(aboutUser, user.Name, "alter role %s %s", pgsql.Ident(user.Name), NoPassword)
@@ -134,11 +134,16 @@ func (p *planner) build() (plan, error) {
 		p.retireRole(existing, p.need.User)
 		existing = nil
 	}
-	broken := len(p.plan.steps) > 0
+	broken := len(p.plan.steps) > 0 || p.user == nil
 	canWait := p.attributes(user, existing)
 	before := len(p.plan.steps)
-	p.memberships(existing)
+	if p.user == nil {
+		p.makeUser()
+	}
+	// From 16 on the server reads all the memberships of a plain login before each of these statements.
+	// That takes longest after a change of a membership, so these come last.
 	p.settings(user, existing)
+	p.memberships(existing)
 	p.plan.canWait = canWait && !broken && !p.plan.foreign && len(p.plan.steps) == before
 	return p.plan, nil
 }
@@ -162,18 +167,23 @@ func (p *planner) choose() (*role, error) {
 			pgsql.Names(p.plan.taken), p.config.Cluster)}
 }
 
-// makeUser creates the user, who can log in and has no password. If a session role holds an
-// identity's name ("IAM:ana" is the session role of ana), it is retired first.
-func (p *planner) makeUser() {
+// makeWay retires a session role that holds the name of a user who is to be created: "IAM:ana" is
+// the session role of ana.
+func (p *planner) makeWay() {
 	if held := p.role(p.need.User); held != nil && held.ours() {
 		name, _ := ParseRoleName(held.Name)
 		p.retireRole(held, name.user)
 	}
+}
+
+// makeUser creates the user, who can log in and has no password. The session role becomes a member
+// with the same statement.
+func (p *planner) makeUser() {
 	closed := ""
 	if p.config.RemovePasswords != RemoveNoPasswords {
 		closed = " " + NoPassword
 	}
-	p.add(aboutUser, p.need.User, "create role %s login%s", pgsql.Ident(p.need.User), closed)
+	p.add(aboutUser, p.need.User, "create role %s login%s role %s", pgsql.Ident(p.need.User), closed, pgsql.Ident(p.plan.role))
 }
 
 // retireRole renames a session role of user, so that another role can take its name. Its
@@ -272,6 +282,9 @@ func (p *planner) memberships(existing *role) {
 				held[m.Role] = held[m.Role] || m.Role == MarkerRole || m.Inherit && m.Set
 			}
 		}
+	}
+	if p.user == nil {
+		held[p.need.User] = true // makeUser grants it
 	}
 	for _, w := range wanted {
 		if held[w] {

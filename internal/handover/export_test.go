@@ -5,3 +5,6 @@ func (a *Admin) Wait() {
 	a.work.Wait()
 	a.TestOnlyWait()
 }
+
+// MembershipsQuery is the query of a strip.
+var MembershipsQuery = membershipsQuery

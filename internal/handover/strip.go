@@ -39,11 +39,15 @@ type membership struct {
 	mine                bool // the administrative login may revoke it
 }
 
-// revoke returns the statement that revokes the membership.
-func (m membership) revoke(version int) string {
-	sql := fmt.Sprintf("revoke %s from %s", pgsql.Ident(m.Role), pgsql.Ident(m.Member))
+// revokeAll returns the statement that revokes memberships with the same member and grantor.
+func revokeAll(all []membership, version int) string {
+	var roles []string
+	for _, m := range all {
+		roles = append(roles, m.Role)
+	}
+	sql := fmt.Sprintf("revoke %s from %s", pgsql.Idents(roles), pgsql.Ident(all[0].Member))
 	if version >= 160000 {
-		sql += " granted by " + pgsql.Ident(m.Grantor)
+		sql += " granted by " + pgsql.Ident(all[0].Grantor)
 	}
 	return sql + " cascade"
 }
@@ -61,7 +65,8 @@ func (m membership) grant(version int) string {
 }
 
 // membershipsQuery lists the memberships of the roles in $1, except in the marker, and
-// their members. From 16 on a plain login may revoke only what it has granted.
+// their members. It looks them up role by role: the server would otherwise read all memberships.
+// From 16 on a plain login may revoke only what it has granted.
 func membershipsQuery(version int) string {
 	inherit, set, mine, held, members := "true", "true", "true", "", ""
 	if version >= 160000 {
@@ -70,11 +75,17 @@ func membershipsQuery(version int) string {
 		members = "and (m.inherit_option or m.set_option)"
 	}
 	return strings.NewReplacer("{inherit}", inherit, "{set}", set, "{mine}", mine, "{held}", held, "{members}", members).Replace(`
-select g.rolname::text, r.rolname::text, m.admin_option, {inherit}, {set}, coalesce(pg_get_userbyid(m.grantor), '')::text, {mine}
-from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
-cross join (select oid, rolsuper from pg_roles where rolname = current_user) me
-where (r.rolname = any ($1::text[]::name[]) and g.rolname <> '` + dbuser.MarkerRole + `' {held})
-   or (g.rolname = any ($1::text[]::name[]) and r.rolname not in (current_user, session_user) {members})
+with role as materialized (select oid from pg_roles where rolname = any ($1::text[]::name[])),
+me as materialized (select oid, rolsuper from pg_roles where rolname = current_user)
+select pg_get_userbyid(m.roleid)::text, pg_get_userbyid(m.member)::text, m.admin, m.inherit, m.set, coalesce(pg_get_userbyid(m.grantor), '')::text, m.mine
+from (
+  select m.* from role r cross join lateral (
+    select m.roleid, m.member, m.grantor, m.admin_option as admin, {inherit} as inherit, {set} as set, {mine} as mine
+    from pg_auth_members m cross join me where m.member = r.oid and m.roleid is distinct from (select oid from pg_roles where rolname = '` + dbuser.MarkerRole + `') {held} offset 0) m
+  union
+  select m.* from role r cross join lateral (
+    select m.roleid, m.member, m.grantor, m.admin_option, {inherit}, {set}, {mine}
+    from pg_auth_members m cross join me where m.roleid = r.oid and pg_get_userbyid(m.member) not in (current_user, session_user) {members} offset 0) m) m
 order by 2, 1`)
 }
 
@@ -184,23 +195,9 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 			left[role] = fmt.Errorf("%s: %w", s.SQL, err)
 			return false, a.Pool.Run(ctx, c, []adminconn.Step{{SQL: "rollback to one"}, {SQL: "release one"}})
 		}
-		for _, m := range all {
-			role := m.Member
-			if !slices.Contains(touched, role) {
-				role = m.Role
-			}
-			if !m.mine {
-				left[role] = fmt.Errorf("%q granted it %q, which the administrative login may not take back: %s", m.Grantor, m.Role, m.revoke(c.Version))
-				continue
-			}
-			ok, err := attempt(role, adminconn.Step{SQL: m.revoke(c.Version)})
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				taken = append(taken, m)
-			}
-		}
+		// From 16 on, each statement after a change of a membership makes the server read all
+		// memberships of a plain login again. So NOLOGIN comes first, and one statement revokes
+		// several memberships.
 		for _, role := range login {
 			ok, err := attempt(role, adminconn.Step{SQL: "alter role " + pgsql.Ident(role) + " nologin"})
 			if err != nil {
@@ -209,6 +206,30 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 			if ok {
 				nologin = append(nologin, role)
 			}
+		}
+		for len(all) > 0 {
+			m := all[0]
+			role := m.Member
+			if !slices.Contains(touched, role) {
+				role = m.Role
+			}
+			if !m.mine {
+				left[role] = fmt.Errorf("%q granted it %q, which the administrative login may not take back: %s", m.Grantor, m.Role, revokeAll(all[:1], c.Version))
+				all = all[1:]
+				continue
+			}
+			n := 1
+			for !careful && n < len(all) && all[n].mine && all[n].Member == m.Member && all[n].Grantor == m.Grantor {
+				n++
+			}
+			ok, err := attempt(role, adminconn.Step{SQL: revokeAll(all[:n], c.Version)})
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				taken = append(taken, all[:n]...)
+			}
+			all = all[n:]
 		}
 		if live, err := a.LiveAmong(ctx, c, touched); err != nil || len(live) > 0 {
 			return nil, errors.Join(err, errSlipped)

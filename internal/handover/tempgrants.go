@@ -139,19 +139,25 @@ func (t tempGrants) around(inner ...adminconn.Step) []adminconn.Step {
 		options = " with inherit true, set true"
 	}
 	var before, after []adminconn.Step
-	grant := func(role, to, options string) {
-		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s to %s%s", pgsql.Ident(role), to, options)})
-		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s from %s", pgsql.Ident(role), to)}}, after...)
+	grant := func(roles []string, to string) {
+		if len(roles) == 0 {
+			return
+		}
+		names := pgsql.Idents(roles)
+		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s to %s%s", names, to, options)})
+		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s from %s", names, to)}}, after...)
 	}
+	// In one statement: from 16 on, each one after a change of a membership makes the server read all
+	// memberships of a plain login again.
+	var mine []string
 	if !t.hasRole {
-		grant(t.role, "current_user", options)
+		mine = append(mine, t.role)
 	}
 	if !t.hasUser {
-		grant(t.user, "current_user", options)
+		mine = append(mine, t.user)
 	}
-	for _, g := range t.missing {
-		grant(g, pgsql.Ident(t.user), options)
-	}
+	grant(mine, "current_user")
+	grant(t.missing, pgsql.Ident(t.user))
 	for _, r := range t.rights {
 		before = append(before, adminconn.Step{SQL: fmt.Sprintf("grant %s on %s to %s", r.privilege, r.on, pgsql.Ident(t.user))})
 		after = append([]adminconn.Step{{SQL: fmt.Sprintf("revoke %s on %s from %s", r.privilege, r.on, pgsql.Ident(t.user))}}, after...)

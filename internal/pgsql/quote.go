@@ -16,6 +16,15 @@ func Ident(name string) string {
 	return `"` + strings.ReplaceAll(strings.ReplaceAll(name, "\x00", ""), `"`, `""`) + `"`
 }
 
+// Idents quotes names as SQL identifiers, in a list.
+func Idents(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = Ident(name)
+	}
+	return strings.Join(quoted, ", ")
+}
+
 // Literal quotes a string. NUL bytes, which PostgreSQL's strings cannot hold, are left
 // out.
 func Literal(s string) string {
