@@ -63,7 +63,10 @@ func (e *Encoder) Bool(name string, value bool) {
 // that an expiry is never announced later than it is.
 func (e *Encoder) Time(name string, value time.Time) {
 	e.start(name)
-	e.buf = value.UTC().AppendFormat(e.buf, "2006-01-02T15:04:05.000Z")
+	value = value.UTC()
+	e.buf = value.AppendFormat(e.buf, time.RFC3339)
+	ms := value.Nanosecond() / 1e6
+	e.buf = append(e.buf[:len(e.buf)-len("Z")], '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
 	e.close(name)
 }
 
@@ -133,6 +136,10 @@ func (e *Encoder) text(s string) {
 	done := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if asIs[c] {
+			i++
+			continue
+		}
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
 			if r == utf8.RuneError && size == 1 || r == 0xFFFE || r == 0xFFFF {
@@ -142,14 +149,20 @@ func (e *Encoder) text(s string) {
 			i += size
 			continue
 		}
-		if reference := references(c); reference != "" {
-			e.buf = append(append(e.buf, s[done:i]...), reference...)
-			done = i + 1
-		}
+		e.buf = append(append(e.buf, s[done:i]...), references(c)...)
 		i++
+		done = i
 	}
 	e.buf = append(e.buf, s[done:]...)
 }
+
+// asIs marks the ASCII characters that are written as they are. It does not change.
+var asIs = func() (table [256]bool) {
+	for c := range byte(utf8.RuneSelf) {
+		table[c] = references(c) == ""
+	}
+	return table
+}()
 
 // references returns the replacement of an ASCII character, or "".
 func references(c byte) string {

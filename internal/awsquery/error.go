@@ -1,6 +1,9 @@
 package awsquery
 
-import "net/http"
+import (
+	"net/http"
+	"sync"
+)
 
 // Error is an error as the client gets it. SDKs turn Code into exceptions, so it has to
 // be exactly AWS's.
@@ -83,13 +86,13 @@ func WriteError(w http.ResponseWriter, namespace, requestID string, err *Error) 
 // A nil result is that of an action without output, which has no ActionResult;
 // clients fail when the element is missing for any other action.
 func WriteResult(w http.ResponseWriter, namespace, action, requestID string, result Result) {
-	e := Encoder{buf: make([]byte, 0, 2048)} // a credential with its groups fits
+	e := encoders.Get().(*Encoder)
 	response := action + "Response"
 	e.open(response, namespace)
 	if result != nil {
 		name := response[:len(action)] + "Result"
 		e.start(name)
-		result.EncodeXML(&e)
+		result.EncodeXML(e)
 		e.close(name)
 	}
 	e.start("ResponseMetadata")
@@ -97,6 +100,22 @@ func WriteResult(w http.ResponseWriter, namespace, action, requestID string, res
 	e.close("ResponseMetadata")
 	e.close(response)
 	e.send(w, http.StatusOK, requestID)
+	e.release()
+}
+
+// encoders are encoders for answers, of *Encoder.
+var encoders = sync.Pool{New: func() any { return &Encoder{buf: make([]byte, 0, 2048)} }} // a credential with its groups fits
+
+// maxKept is the size of a buffer that is kept for the next answer.
+const maxKept = 16 << 10
+
+// release keeps an encoder for the next answer, without the password that it may have written.
+func (e *Encoder) release() {
+	if cap(e.buf) <= maxKept {
+		clear(e.buf)
+		e.buf = e.buf[:0]
+		encoders.Put(e)
+	}
 }
 
 // Header values that all answers have. They do not change.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -47,6 +48,32 @@ var clusters = awsquery.ResultFunc(func(e *awsquery.Encoder) {
 		e.Strings("Tags", "Tag", nil)
 	})
 })
+
+// TestResultsInParallel: answers that are written at the same time share buffers, and none has
+// anything of another.
+func TestResultsInParallel(t *testing.T) {
+	var group sync.WaitGroup
+	for i := range 8 {
+		result := alice
+		result.user = strings.Repeat(string(rune('a'+i)), 900*(1+i))
+		want := httptest.NewRecorder()
+		awsquery.WriteResult(want, redshiftNamespace, "GetClusterCredentials", requestID, result)
+		if n := strings.Count(want.Body.String(), result.user); n != 1 {
+			t.Fatalf("the answer has the user %d times", n)
+		}
+		group.Go(func() {
+			for range 200 {
+				w := httptest.NewRecorder()
+				awsquery.WriteResult(w, redshiftNamespace, "GetClusterCredentials", requestID, result)
+				if w.Body.String() != want.Body.String() {
+					t.Errorf("body =\n%s\nwant\n%s", w.Body, want.Body)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
 
 func TestWriteResult(t *testing.T) {
 	const head, tail = `Response xmlns="` + redshiftNamespace + `">`, `<ResponseMetadata><RequestId>` + requestID + `</RequestId></ResponseMetadata>`

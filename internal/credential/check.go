@@ -87,9 +87,11 @@ func Mint(k *keyring.Keyring, g Grant) (keyring.Secret, error) {
 	}
 	id, sign := k.Signer(g.IssuedAt)
 	c := g.claims()
+	var protected [16]byte
+	var payload [512]byte // enough for a usual grant
 	t := token{
-		Protected: header{Algorithm: algorithmEdDSA, KeyID: id}.appendTo(make([]byte, 0, 16)),
-		Payload:   c.appendTo(make([]byte, 0, 512)),
+		Protected: header{Algorithm: algorithmEdDSA, KeyID: id}.appendTo(protected[:0]),
+		Payload:   c.appendTo(payload[:0]),
 	}
 	t.Signature = sign(t.toBeSigned())
 	password := t.password()

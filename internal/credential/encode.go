@@ -104,9 +104,10 @@ func (t *token) toBeSigned() []byte {
 
 // password is the token with its tags, as text.
 func (t *token) password() string {
-	b := make([]byte, 0, len(prefix)+len(t.Protected)+len(t.Payload)+len(t.Signature)+16)
-	b = appendHead(append(b, prefix...), majorArray, 4)
+	var space [512]byte
+	b := appendHead(append(space[:0], prefix...), majorArray, 4)
 	b = appendHead(appendBytes(b, t.Protected), majorMap, 0)
 	b = appendBytes(appendBytes(b, t.Payload), t.Signature)
-	return base64.RawURLEncoding.EncodeToString(b)
+	var text [1024]byte
+	return string(base64.RawURLEncoding.AppendEncode(text[:0], b))
 }

@@ -33,7 +33,13 @@ func (v *contextValue) values() []string {
 // NewContext returns an empty Context.
 func NewContext() *Context {
 	const usual = 24
-	return &Context{hashes: make([]uint32, 0, usual), values: make([]contextValue, 0, usual)}
+	var c struct {
+		Context
+		hashes [usual]uint32
+		values [usual]contextValue
+	}
+	c.Context = Context{hashes: c.hashes[:0], values: c.values[:0]}
+	return &c.Context
 }
 
 // Set sets a single-valued key. An empty value counts as a value.
@@ -121,8 +127,11 @@ func (c *Context) find(lower string, hash uint32) int {
 	return -1
 }
 
-// contextKey returns the lowerKey and the hashKey of a key, using a table of well-known keys.
+// contextKey returns the lowerKey and the hashKey of a key, using tables of well-known keys.
 func contextKey(key string) (lower string, hash uint32) {
+	if usual, ok := usualKeys[key]; ok {
+		return usual.lower, usual.hash
+	}
 	hash = fnvOffset
 	for i := range len(key) {
 		if key[i] >= utf8.RuneSelf {
@@ -151,6 +160,23 @@ var lowerKeys = func() map[uint32]string {
 	}
 	return keys
 }()
+
+// usualKeys is a constant: the keys of most requests as AWS spells them.
+var usualKeys = func() map[string]foldedKey {
+	keys := make(map[string]foldedKey)
+	for _, key := range []string{"aws:CurrentTime", "aws:EpochTime", "aws:PrincipalAccount", "aws:PrincipalArn", "aws:PrincipalIsAWSService",
+		"aws:PrincipalType", "aws:RequestedRegion", "aws:SecureTransport", "aws:SourceIp", "aws:UserAgent", "aws:ViaAWSService",
+		"aws:userid", "aws:username", "redshift:DbName", "redshift:DbUser", "redshift:DurationSeconds"} {
+		lower := lowerKey(key)
+		keys[key] = foldedKey{lower, hashKey(lower)}
+	}
+	return keys
+}()
+
+type foldedKey struct {
+	lower string
+	hash  uint32
+}
 
 // lowerKey returns the form in which key names are compared. Only letters that a policy
 // can contain are folded: if the Kelvin sign folded to k, a caller could choose a tag

@@ -11,7 +11,7 @@ import (
 
 // appendCanonicalRequest appends the canonical request that the client signed. token
 // reports whether the URL was signed with its session token.
-func (v *Verifier) appendCanonicalRequest(b []byte, r *http.Request, a *authorization, headers []byte, payload string, token bool) []byte {
+func (v *Verifier) appendCanonicalRequest(b []byte, r *http.Request, a *authorization, headers []byte, payload *payloadHash, token bool) []byte {
 	b = append(b, r.Method...)
 	b = append(b, '\n')
 	b = appendPath(b, requestPath(r), v.keepPath)
@@ -34,12 +34,11 @@ func (v *Verifier) appendCanonicalRequest(b []byte, r *http.Request, a *authoriz
 	b = append(b, '\n')
 	b = append(b, a.signedHeaders...)
 	b = append(b, '\n')
-	return append(b, payload...)
+	return append(b, payload[:]...)
 }
 
-func stringToSign(a *authorization, canonicalRequest []byte) []byte {
+func appendStringToSign(b []byte, a *authorization, canonicalRequest []byte) []byte {
 	hash := sha256.Sum256(canonicalRequest)
-	b := make([]byte, 0, 256)
 	b = append(b, algorithm+"\n"...)
 	b = append(b, a.timestamp...)
 	b = append(b, '\n')
@@ -201,7 +200,7 @@ func appendTrimmed(b []byte, value string) []byte {
 // checkPayload compares X-Amz-Content-Sha256, in the header and in the query string, with
 // the body. It may be absent from both, since the signature covers the body's hash anyway.
 // The values with which S3 leaves a body unsigned are refused: DbUser is in the body.
-func checkPayload(r *http.Request, a *authorization, payload string) error {
+func checkPayload(r *http.Request, a *authorization, payload *payloadHash) error {
 	stated, ok, err := only(r.Header, "X-Amz-Content-Sha256")
 	if err != nil {
 		return err
@@ -212,9 +211,9 @@ func checkPayload(r *http.Request, a *authorization, payload string) error {
 	return checkStated(a.contentHash, a.contentHash != "", payload)
 }
 
-func checkStated(stated string, ok bool, payload string) error {
+func checkStated(stated string, ok bool, payload *payloadHash) error {
 	switch {
-	case !ok || stated == payload:
+	case !ok || stated == string(payload[:]):
 		return nil
 	case stated == "UNSIGNED-PAYLOAD" || strings.HasPrefix(stated, "STREAMING-"):
 		return refuse(ErrPayloadUnsigned, "The payload must be signed: x-amz-content-sha256 must be the SHA-256 of the body.")

@@ -3,16 +3,34 @@ package sigv4
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"hash"
 	"strings"
 	"sync"
 )
 
 // signingKey is the key derived from a secret access key for one day, region and
 // service.
-type signingKey [sha256.Size]byte
+type signingKey struct{ macs sync.Pool } // of *keyed
 
-func (k signingKey) sign(message []byte) [sha256.Size]byte {
-	return hmacSHA256(k[:], message)
+// keyed is an HMAC that has its key, and space for what it works on.
+type keyed struct {
+	hash.Hash
+	message [256]byte
+	mac     [sha256.Size]byte
+}
+
+func newSigningKey(key []byte) *signingKey {
+	return &signingKey{macs: sync.Pool{New: func() any { return &keyed{Hash: hmac.New(sha256.New, key)} }}}
+}
+
+// sign returns the MAC of the bytes that write appends.
+func (k *signingKey) sign(write func(b []byte) []byte) (mac [sha256.Size]byte) {
+	h := k.macs.Get().(*keyed)
+	defer k.macs.Put(h)
+	h.Reset()
+	h.Write(write(h.message[:0]))
+	h.Sum(h.mac[:0])
+	return h.mac
 }
 
 func hmacSHA256(key, message []byte) (mac [sha256.Size]byte) {
@@ -28,11 +46,12 @@ type keyParts struct {
 	secret, date, region, service string
 }
 
-func (p keyParts) derive() signingKey {
+func (p keyParts) derive() *signingKey {
 	key := hmacSHA256([]byte("AWS4"+p.secret), []byte(p.date))
 	key = hmacSHA256(key[:], []byte(p.region))
 	key = hmacSHA256(key[:], []byte(p.service))
-	return hmacSHA256(key[:], []byte(terminator))
+	key = hmacSHA256(key[:], []byte(terminator))
+	return newSigningKey(key[:])
 }
 
 // clone copies the parts, which would otherwise keep the whole request in memory.
@@ -49,11 +68,11 @@ const cacheGeneration = 8192
 // ready.
 type keyCache struct {
 	mu         sync.RWMutex
-	young, old map[keyParts]signingKey // guarded by mu
+	young, old map[keyParts]*signingKey // guarded by mu
 }
 
 // get returns the signing key, derived if need be.
-func (c *keyCache) get(p keyParts) signingKey {
+func (c *keyCache) get(p keyParts) *signingKey {
 	c.mu.RLock()
 	key, young := c.young[p]
 	known := young
@@ -73,7 +92,7 @@ func (c *keyCache) get(p keyParts) signingKey {
 		c.young, c.old = nil, c.young
 	}
 	if c.young == nil {
-		c.young = make(map[keyParts]signingKey)
+		c.young = make(map[keyParts]*signingKey)
 	}
 	c.young[p.clone()] = key
 	return key

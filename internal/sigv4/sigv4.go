@@ -85,10 +85,16 @@ type Lookup = func(accessKeyID, sessionToken string) (secret string, err error)
 //
 // An unknown access key takes as long as a known one with a wrong signature.
 func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signature, error) {
-	a, err := readAuthorization(r)
+	claim, err := Peek(r)
 	if err != nil {
 		return Signature{}, err
 	}
+	return v.VerifyClaim(claim, r, body, lookup)
+}
+
+// VerifyClaim is Verify with what Peek has returned for r, which has not changed since.
+func (v *Verifier) VerifyClaim(claim Claim, r *http.Request, body []byte, lookup Lookup) (Signature, error) {
+	a := claim.read
 	var space [512]byte
 	headers, err := checkHeaders(space[:0], r, a)
 	if err != nil {
@@ -101,8 +107,9 @@ func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signatur
 		return Signature{}, err
 	}
 	hash := sha256.Sum256(body)
-	payload := hex.EncodeToString(hash[:])
-	if err := checkPayload(r, a, payload); err != nil {
+	var payload payloadHash
+	hex.Encode(payload[:], hash[:])
+	if err := checkPayload(r, a, &payload); err != nil {
 		return Signature{}, err
 	}
 
@@ -114,7 +121,7 @@ func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signatur
 		secret = noSecret
 	}
 	key := v.keys.get(keyParts{secret, a.date, a.region, a.service})
-	matches := v.matches(r, a, headers, payload, key)
+	matches := v.matches(r, a, headers, &payload, key)
 	switch {
 	case lookupErr != nil:
 		return Signature{}, refuseKey(lookupErr)
@@ -131,6 +138,9 @@ func (v *Verifier) Verify(r *http.Request, body []byte, lookup Lookup) (Signatur
 	}, nil
 }
 
+// payloadHash is the SHA-256 of the body, in hexadecimal.
+type payloadHash [2 * sha256.Size]byte
+
 // noSecret replaces the secret of an unknown access key. The result of verifying with
 // it is ignored.
 const noSecret = "no access key has this secret"
@@ -140,17 +150,17 @@ const noSecret = "no access key has this secret"
 // A client may add the session token to a presigned URL before or after signing (the test vectors
 // have both), and the URL does not show which. So both forms are tried. That is safe even if the
 // signature does not cover the token, because the secret access key was looked up with it.
-func (v *Verifier) matches(r *http.Request, a *authorization, headers []byte, payload string, key signingKey) bool {
+func (v *Verifier) matches(r *http.Request, a *authorization, headers []byte, payload *payloadHash, key *signingKey) bool {
 	if v.signedAs(r, a, headers, payload, key, true) {
 		return true
 	}
 	return a.presigned && a.token != "" && v.signedAs(r, a, headers, payload, key, false)
 }
 
-func (v *Verifier) signedAs(r *http.Request, a *authorization, headers []byte, payload string, key signingKey, token bool) bool {
+func (v *Verifier) signedAs(r *http.Request, a *authorization, headers []byte, payload *payloadHash, key *signingKey, token bool) bool {
 	var space [1024]byte
 	request := v.appendCanonicalRequest(space[:0], r, a, headers, payload, token)
-	mac := key.sign(stringToSign(a, request))
+	mac := key.sign(func(b []byte) []byte { return appendStringToSign(b, a, request) })
 	var want [2 * sha256.Size]byte
 	hex.Encode(want[:], mac[:])
 	return subtle.ConstantTimeCompare(want[:], []byte(a.signature)) == 1
@@ -211,6 +221,8 @@ type Claim struct {
 	Region      string
 	Service     string
 	Presigned   bool
+
+	read *authorization
 }
 
 // Peek returns the claim of r without verifying it, to choose limits and the format of
@@ -221,5 +233,5 @@ func Peek(r *http.Request) (Claim, error) {
 	if err != nil {
 		return Claim{}, err
 	}
-	return Claim{AccessKeyID: a.accessKeyID, Region: a.region, Service: a.service, Presigned: a.presigned}, nil
+	return Claim{AccessKeyID: a.accessKeyID, Region: a.region, Service: a.service, Presigned: a.presigned, read: a}, nil
 }

@@ -216,7 +216,7 @@ func TestClients(t *testing.T) {
 			if s.Service != "redshift" {
 				t.Errorf("Service = %q", s.Service)
 			}
-			if claim, err := sigv4.Peek(r); err != nil || claim != (sigv4.Claim{AccessKeyID: keyID, Region: "us-east-1", Service: "redshift", Presigned: s.Presigned}) {
+			if claim, err := sigv4.Peek(r); err != nil || claim.Bare() != (sigv4.Claim{AccessKeyID: keyID, Region: "us-east-1", Service: "redshift", Presigned: s.Presigned}) {
 				t.Errorf("Peek = %+v, %v", claim, err)
 			}
 			// The same request for another user is not the same request.

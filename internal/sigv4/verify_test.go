@@ -188,12 +188,12 @@ func TestCacheIsBounded(t *testing.T) {
 func TestPeek(t *testing.T) {
 	r, _ := post(t, signedNow)
 	want := sigv4.Claim{AccessKeyID: keyID, Region: "eu-central-1", Service: "redshift"}
-	if got, err := sigv4.Peek(r); err != nil || got != want {
+	if got, err := sigv4.Peek(r); err != nil || got.Bare() != want {
 		t.Errorf("Peek = %+v, %v, want %+v", got, err, want)
 	}
 	r, _ = get(t, signedNow)
 	want.Presigned = true
-	if got, err := sigv4.Peek(r); err != nil || got != want {
+	if got, err := sigv4.Peek(r); err != nil || got.Bare() != want {
 		t.Errorf("Peek = %+v, %v, want %+v", got, err, want)
 	}
 	r = newRequest(t, "POST", target, "Action=AssumeRoleWithWebIdentity")
@@ -239,4 +239,47 @@ func BenchmarkVerify(b *testing.B) {
 	run("header", r, sent, longTerm)
 	r, sent = presign(b, newRequest(b, "GET", target+"?"+body+"&X-Amz-Expires=60", ""), "", signedNow)
 	run("presigned", r, sent, longTerm)
+}
+
+// TestVerifyInParallel: calls that verify at the same time share keyed hashes, and none of them
+// gets the result of another.
+func TestVerifyInParallel(t *testing.T) {
+	v := verifierAt(signedAt)
+	var group sync.WaitGroup
+	for i := range 8 {
+		r, body := post(t, signedNow)
+		forged := i%2 == 1
+		if forged {
+			body = append(body, "&DbUser=root"...)
+		}
+		group.Go(func() {
+			for range 200 {
+				if _, err := v.Verify(r, body, longTerm); forged != errors.Is(err, sigv4.ErrSignature) || !forged && err != nil {
+					t.Errorf("forged %v: Verify = %v", forged, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestVerifyClaim: what Peek has read does not stand for a signature.
+func TestVerifyClaim(t *testing.T) {
+	v := verifierAt(signedAt)
+	r, body := post(t, signedNow)
+	claim, err := sigv4.Peek(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := v.VerifyClaim(claim, r, body, longTerm); err != nil || got.AccessKeyID != keyID {
+		t.Errorf("VerifyClaim = %+v, %v", got, err)
+	}
+	_, err = v.VerifyClaim(claim, r, append(body, '&'), longTerm)
+	wantRefused(t, err, sigv4.ErrSignature, mismatch, 403)
+	r.Header.Set("X-Amz-Date", "20260102T030406Z")
+	_, err = v.VerifyClaim(claim, r, body, longTerm)
+	wantRefused(t, err, sigv4.ErrSignature, mismatch, 403)
+	_, err = v.VerifyClaim(claim, r, body, func(string, string) (string, error) { return "", sigv4.ErrUnknownKey })
+	wantRefused(t, err, sigv4.ErrUnknownKey, "InvalidClientTokenId", 403)
 }
