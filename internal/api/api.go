@@ -69,9 +69,10 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Recorder writes the audit line of a call before its answer leaves.
+// Recorder writes the audit line of a call before its answer leaves. It returns the length of
+// the line, which the caller is charged for.
 type Recorder interface {
-	Call(audit.CallRecord) error
+	Call(*audit.CallRecord) (size int, err error)
 }
 
 // Handler answers the API. It is safe for concurrent use.
@@ -159,12 +160,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		answer = h.translate(c, err)
 	}
-	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(&record) {
+	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(record) {
 		if errors.Is(err, sigv4.ErrSignature) {
 			h.config.Log.InfoContext(r.Context(), "signature does not match", "request", c.id, "access_key", c.claimed,
 				"client", c.source.address, "host", clip(r.Host, 255))
 		}
-		if err := h.config.Audit.Call(record); err != nil {
+		if err := c.record(record); err != nil {
 			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
 				"request", c.id, "taken_back", c.taken, "err", err)
 			if answer = errNoAudit; c.taken {

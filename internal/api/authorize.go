@@ -60,7 +60,7 @@ func (c *call) authorize(checks []check) error {
 		return nil
 	}
 	ask := c.ask()
-	c.decisions = make([]audit.Decision, 0, min(len(checks), 8))
+	c.decisions = c.space.decisions[:0]
 	for i := range checks {
 		k := &checks[i]
 		decision := ask.decide(k)

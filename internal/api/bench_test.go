@@ -48,3 +48,26 @@ func BenchmarkGetClusterCredentials(b *testing.B) {
 		})
 	}
 }
+
+// TestCallAllocations bounds what a call allocates. Memory is a large part of its cost: what is
+// allocated has to be collected, and is in none of the processor's caches.
+func TestCallAllocations(t *testing.T) {
+	s := &server{t: t, url: "http://127.0.0.1", directory: build(t, example(t)), now: start, silent: true}
+	s.keyring = newKeyring()
+	handler := api.New(s.config())
+	body := query("2012-12-01", "Action", "GetClusterCredentials", "DbUser", "ana",
+		"ClusterIdentifier", "examplecluster", "DbName", "dev", "DbGroups.DbGroup.1", "analysts", "AutoCreate", "true")
+	r := s.signed("ana", "redshift", "POST", body)
+	r.Host, r.RemoteAddr = r.URL.Host, "127.0.0.1:4711"
+	count := testing.AllocsPerRun(100, func() {
+		r.Body = io.NopCloser(strings.NewReader(body))
+		w := httptest.NewRecorder()
+		if handler.ServeHTTP(w, r); w.Code != http.StatusOK {
+			t.Fatalf("got %d %s", w.Code, w.Body)
+		}
+	})
+	const most = 75 // 63 with Go 1.26; more when the race detector empties pools
+	if count > most {
+		t.Errorf("a call makes %v allocations, and %d are allowed", count, most)
+	}
+}

@@ -31,7 +31,8 @@ const (
 // signature is not verified yet, so the limit bounds only the memory that an
 // unauthenticated client can take.
 func (c *call) readBody() ([]byte, error) {
-	if claim, err := sigv4.Peek(c.http); err == nil {
+	if c.claim, c.claimErr = sigv4.Peek(c.http); c.claimErr == nil {
+		claim := &c.claim
 		if accessKeyID.check("", claim.AccessKeyID) == nil {
 			c.claimed = claim.AccessKeyID
 		} else {

@@ -208,8 +208,8 @@ func (h *Handler) conclude(c *call, err error) *awsquery.Error {
 	if err != nil {
 		answer = h.translate(c, err)
 	}
-	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(&record) {
-		if err := h.config.Audit.Call(record); err != nil {
+	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(record) {
+		if err := c.record(record); err != nil {
 			h.config.Log.ErrorContext(c.http.Context(), "audit line not written, call refused", "request", c.id, "taken_back", c.taken, "err", err)
 			if answer = errNoAudit; c.taken {
 				answer = errUnrecorded

@@ -55,16 +55,17 @@ type server struct {
 }
 
 // Call records the line; it makes server an api.Recorder.
-func (s *server) Call(r audit.CallRecord) error {
+func (s *server) Call(r *audit.CallRecord) (size int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	size = r.Size()
 	if s.broken != nil {
-		return s.broken
+		return size, s.broken
 	}
 	if !s.silent {
-		s.lines = append(s.lines, r)
+		s.lines = append(s.lines, *r)
 	}
-	return nil
+	return size, nil
 }
 
 // lastLine is the newest audit record.

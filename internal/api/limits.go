@@ -164,6 +164,9 @@ func federatedKey(provider, subject string) string {
 // admitAs counts the call for key until done, and charges its audit line to key. Only one
 // of the calls that it refuses is recorded per key and second.
 func (c *call) admitAs(keys *throttle.Keys[string], key string) error {
+	if c.charged == nil {
+		c.charged = c.space.charged[:0]
+	}
 	c.charged = append(c.charged, account{keys, key})
 	verdict := admit(c, keys, key)
 	if verdict != throttle.Admitted {
@@ -177,6 +180,9 @@ func (c *call) admitAs(keys *throttle.Keys[string], key string) error {
 func admit[K comparable](c *call, keys *throttle.Keys[K], key K) throttle.Verdict {
 	pass, verdict := keys.Enter(key, c.now)
 	if verdict == throttle.Admitted {
+		if c.leaves == nil {
+			c.leaves = c.space.leaves[:0]
+		}
 		c.leaves = append(c.leaves, func() { keys.Leave(key, pass) })
 	}
 	return verdict
@@ -196,20 +202,32 @@ func (c *call) done() {
 	}
 }
 
-// mayRecord charges the record's line and reports whether to write it. The lines of callers who are
-// authorised, or known to have an access key, are always written; such a caller pays before its
-// next call. Lines of other callers are bounded; the next line that is written has the number of
-// lines left out.
+// pays reports whether the caller is charged for the line of a record. The lines of callers who
+// are authorised, or known to have an access key, are always written; such a caller pays before
+// its next call.
+func (c *call) pays(record *audit.CallRecord) bool {
+	return c.caller != nil && c.subject == "" || record.ErrorCode == ""
+}
+
+// mayRecord reports whether to write the record's line. The lines of callers who do not pay are
+// bounded; the next line that is written has the number of lines left out.
 func (c *call) mayRecord(record *audit.CallRecord) bool {
-	size := record.Size()
-	if c.caller != nil && c.subject == "" || record.ErrorCode == "" {
-		for _, a := range c.charged {
-			a.keys.Charge(a.key, size, c.now)
-		}
+	if c.pays(record) {
 		return true
 	}
 	who := throttle.Stranger{Address: admission.Network(c.source.address), Name: cmp.Or(c.subject, c.claimed)}
-	write, omitted := c.handler.pressure.strangers.Next(who, size, c.now)
+	write, omitted := c.handler.pressure.strangers.Next(who, record.Size(), c.now)
 	record.Omitted = omitted
 	return write
+}
+
+// record writes the record's line, and charges it.
+func (c *call) record(record *audit.CallRecord) error {
+	size, err := c.handler.config.Audit.Call(record)
+	if c.pays(record) {
+		for _, a := range c.charged {
+			a.keys.Charge(a.key, size, c.now)
+		}
+	}
+	return err
 }

@@ -39,10 +39,11 @@ func (c *call) mint(g credential.Grant, duration time.Duration) (*clusterCredent
 		c.handler.issued.add(g.Cluster, g.DBUser, c.now, g.NotAfter)
 	}
 	c.credentialID = g.ID
-	c.response = []audit.Field{
-		audit.String("dbUser", g.LogonName()),
+	name := g.LogonName()
+	c.response = append(c.space.response[:0],
+		audit.String("dbUser", name),
 		audit.Hidden("dbPassword"),
 		audit.Time("expiration", g.NotAfter),
-	}
-	return &clusterCredentials{g.LogonName(), password, g.NotAfter}, nil
+	)
+	return &clusterCredentials{name, password, g.NotAfter}, nil
 }

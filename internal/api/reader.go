@@ -31,7 +31,7 @@ func (r *reader) fail(err error) {
 // keep keeps a parameter for the audit line.
 func (r *reader) keep(f audit.Field) {
 	if r.request == nil {
-		r.request = make([]audit.Field, 0, 8) // most actions have fewer
+		r.request = r.space.request[:0]
 	}
 	r.request = append(r.request, f)
 }
@@ -52,9 +52,9 @@ func (r *reader) textAs(name string, valid func(string) bool) optional {
 	switch {
 	case !given:
 	case valid(value):
-		r.keep(audit.String(lowerCamel(name), value))
+		r.keep(audit.String(fieldName(name), value))
 	default:
-		r.keep(audit.Omitted(lowerCamel(name), len(value)))
+		r.keep(audit.Omitted(fieldName(name), len(value)))
 	}
 	return optional{value, given}
 }
@@ -97,13 +97,20 @@ func (r *reader) keepList(name string, values []string, valid func(string) bool)
 		whole = whole && valid(value)
 	}
 	if whole {
-		r.keep(audit.Strings(lowerCamel(name), values))
+		r.keep(audit.Strings(fieldName(name), values))
 	} else {
-		r.keep(audit.Omitted(lowerCamel(name), size))
+		r.keep(audit.Omitted(fieldName(name), size))
 	}
 }
 
-// lowerCamel returns the name of a parameter as CloudTrail writes it.
+// fieldName returns the name of a parameter as CloudTrail writes it.
+func fieldName(name string) string {
+	if known, ok := fieldNames[name]; ok {
+		return known
+	}
+	return lowerCamel(name)
+}
+
 func lowerCamel(name string) string {
 	return string(name[0]|0x20) + name[1:]
 }

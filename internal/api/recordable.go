@@ -45,6 +45,15 @@ var recordables = map[string]func(string) bool{
 	"ActionNames":                short(128, ":*?-"),
 }
 
+// fieldNames has the fieldName of each parameter in recordables. It does not change.
+var fieldNames = func() map[string]string {
+	names := make(map[string]string, len(recordables))
+	for name := range recordables {
+		names[name] = lowerCamel(name)
+	}
+	return names
+}()
+
 func isTagText(value string) bool { return tagValue.check("", value) == nil }
 
 // short accepts up to most ASCII letters, digits and characters of others.

@@ -39,7 +39,7 @@ func BenchmarkCall(b *testing.B) {
 		wg.Go(func() {
 			for range b.N/callers + 1 {
 				start := time.Now()
-				if err := w.Call(benchRecord()); err != nil {
+				if err := put(w, benchRecord()); err != nil {
 					b.Error(err)
 				}
 				took[g] = append(took[g], time.Since(start))

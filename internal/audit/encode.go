@@ -220,7 +220,7 @@ func (o *object) time(name string, value time.Time) {
 	if !value.IsZero() {
 		o.name(name)
 		o.b = append(o.b, '"')
-		o.b = value.UTC().AppendFormat(o.b, "2006-01-02T15:04:05Z")
+		o.b = value.UTC().AppendFormat(o.b, time.RFC3339)
 		o.b = append(o.b, '"')
 	}
 }

@@ -90,7 +90,7 @@ func TestPasswordsAreRedacted(t *testing.T) {
 	w, path := open(t)
 	password := "2D3ShE2iAScES" + strings.Repeat("Ab0_", 60)
 	check(t, w.Logon(audit.LogonRecord{User: password[:200], SQLState: "28000", Message: `failed for user "` + password + `"`}))
-	check(t, w.Call(audit.CallRecord{UserAgent: password, Request: []audit.Field{
+	check(t, put(w, audit.CallRecord{UserAgent: password, Request: []audit.Field{
 		audit.String("dbUser", password), audit.Strings("dbGroups", []string{"a", password})}}))
 	for _, line := range readLines(t, path) {
 		if text := fmt.Sprint(line); strings.Contains(text, "Ab0_") || !strings.Contains(text, "[redacted]") {
@@ -116,7 +116,7 @@ func FuzzLines(f *testing.F) {
 		tls := &audit.TLS{Version: a, CipherSuite: b, ServerName: a}
 		at := time.Unix(n%(1<<40), 0)
 		address := netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes().WithZone(a), uint16(n))
-		check(t, w.Call(audit.CallRecord{
+		check(t, put(w, audit.CallRecord{
 			EventID: a, Time: at, EventSource: b, EventName: a, Region: b, AccountID: a, RequestID: b,
 			Identity: audit.Identity{
 				Type: a, PrincipalID: b, ARN: a, AccountID: b, AccessKeyID: a, UserName: b, IdentityProvider: a,
@@ -182,7 +182,7 @@ func TestLinesAreBounded(t *testing.T) {
 			}
 			tls := &audit.TLS{Version: text("TLSv1.3"), CipherSuite: text("x"), ServerName: text("h")}
 			decision := audit.Decision{Action: text("a:B"), Resource: text("arn:"), Effect: "Allow", Layer: text("l"), Policy: text("p"), Sid: text("s")}
-			check(t, w.Call(audit.CallRecord{
+			check(t, put(w, audit.CallRecord{
 				EventName: text("AssumeRole"), Identity: audit.Identity{ARN: principal, UserName: text("u"), AccessKeyID: text("AKIA"),
 					PrincipalID: text("AIDA"), IdentityProvider: text("i"), Session: &audit.SessionContext{SourceIdentity: text("s"), FederatedProvider: text("f"),
 						Issuer: &audit.SessionIssuer{ARN: principal, UserName: text("u")}}},
@@ -230,7 +230,8 @@ func TestSize(t *testing.T) {
 	call := audit.CallRecord{EventName: "GetClusterCredentials", UserAgent: "\x01\"", Request: []audit.Field{audit.String("dbUser", "alice")}}
 	logon := audit.LogonRecord{User: "IAM:alice", DBGroups: []string{"a"}, Message: strings.Repeat("\x01", 9000)}
 	end := audit.SessionRecord{DBUser: "alice", Started: noon, Reason: "client closed"}
-	check(t, w.Call(call))
+	written, err := w.Call(&call)
+	check(t, err)
 	check(t, w.Logon(logon))
 	check(t, w.SessionEnd(end))
 	check(t, w.Close())
@@ -242,6 +243,8 @@ func TestSize(t *testing.T) {
 		line, rest, _ := bytes.Cut(data, []byte("\n"))
 		if n := len(line) + 1; size < n || size > n+50 {
 			t.Errorf("line %d has %d bytes, Size() = %d", i, n, size)
+		} else if i == 0 && written != n {
+			t.Errorf("line %d has %d bytes, and Call returned %d", i, n, written)
 		}
 		data = rest
 	}
@@ -254,7 +257,7 @@ func TestGolden(t *testing.T) {
 	tls := &audit.TLS{Version: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256", ServerName: "db.example.com"}
 	const credential, session = "01KDVZ2M00T5BVDGQH2Y7CJ4XR", "5f0c8e1a"
 	client := netip.MustParseAddrPort("192.0.2.7:50432")
-	check(t, w.Call(audit.CallRecord{
+	check(t, put(w, audit.CallRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000001", EventSource: "redshift.amazonaws.com", EventName: "GetClusterCredentials",
 		RequestID: "a6a0a5a4-aaaa-4000-8000-000000000001",
 		Identity: audit.Identity{
@@ -278,7 +281,7 @@ func TestGolden(t *testing.T) {
 			{Action: "redshift:JoinGroup", Resource: "arn:aws:redshift:us-east-1:123456789012:dbgroup:examplecluster/analysts", Effect: "Allow", Layer: "identity-based policy", Policy: "etl", Index: 2},
 		},
 	}))
-	check(t, w.Call(audit.CallRecord{
+	check(t, put(w, audit.CallRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000002", EventSource: "redshift.amazonaws.com", EventName: "GetClusterCredentials",
 		RequestID: "a6a0a5a4-aaaa-4000-8000-000000000002", Identity: audit.Identity{AccessKeyID: "AKIANOBODY"}, Source: client.Addr(),
 		ErrorCode: "InvalidClientTokenId", ErrorMessage: "The security token included in the request is invalid.", Reason: "no such access key", Omitted: 41,
@@ -329,7 +332,7 @@ func TestIdentityOfPrincipal(t *testing.T) {
 func TestEventIDsAreUUIDs(t *testing.T) {
 	w, path := open(t)
 	for range 100 {
-		check(t, w.Call(audit.CallRecord{EventName: "A"}))
+		check(t, put(w, audit.CallRecord{EventName: "A"}))
 	}
 	check(t, w.Close())
 	seen := map[any]bool{}
@@ -368,6 +371,12 @@ func readLines(t testing.TB, path string) []map[string]any {
 		records = append(records, r)
 	}
 	return records
+}
+
+// put writes the record of a call.
+func put(w *audit.Writer, r audit.CallRecord) error {
+	_, err := w.Call(&r)
+	return err
 }
 
 func check(t testing.TB, err error) {

@@ -24,7 +24,7 @@ func TestRecent(t *testing.T) {
 	const ana, bob = "arn:aws:sts::123456789012:assumed-role/analyst/ana", "arn:aws:sts::123456789012:assumed-role/analyst/ana2"
 	call := func(arn, name string) {
 		t.Helper()
-		err := w.Call(audit.CallRecord{EventName: name, Time: now, Identity: audit.Identity{ARN: arn}, UserAgent: strings.Repeat("x", 400),
+		err := put(w, audit.CallRecord{EventName: name, Time: now, Identity: audit.Identity{ARN: arn}, UserAgent: strings.Repeat("x", 400),
 			Request: []audit.Field{audit.String("principal", ana), audit.String("text", `","userIdentity":{"arn":"`+ana+`"}`)}, FromConsole: true})
 		if err != nil {
 			t.Fatal(err)

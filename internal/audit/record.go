@@ -207,7 +207,7 @@ func Bool(name string, value bool) Field {
 
 // Time is a time in CloudTrail's form, in UTC and whole seconds.
 func Time(name string, value time.Time) Field {
-	return String(name, value.UTC().Format("2006-01-02T15:04:05Z"))
+	return String(name, value.UTC().Format(time.RFC3339))
 }
 
 // Object is an object of fields.

@@ -110,11 +110,13 @@ func open(files fileSystem, dir string, now func() time.Time) (*Writer, error) {
 // SetOrigin sets the account and region for records that name none.
 func (w *Writer) SetOrigin(account, region string) { w.origin.Store(&origin{account, region}) }
 
-// Call writes the record of an API call.
-func (w *Writer) Call(r CallRecord) error {
+// Call writes the record of an API call. It returns the length of the line, whether it was
+// written or not.
+func (w *Writer) Call(r *CallRecord) (size int, err error) {
 	line := w.buffer()
-	*line = fit((*line)[:0], func(o *object) { o.call(&r, *w.origin.Load(), w.now()) })
-	return w.put(line)
+	*line = fit((*line)[:0], func(o *object) { o.call(r, *w.origin.Load(), w.now()) })
+	size = len(*line)
+	return size, w.put(line)
 }
 
 // Logon writes the record of an attempt to log on.

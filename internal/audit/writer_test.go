@@ -145,7 +145,7 @@ func TestConcurrentCallers(t *testing.T) {
 		}
 		wg.Go(func() {
 			for i := range 200 {
-				if err := w.Call(call(fmt.Sprintf("%d-%03d", g, i))); err != nil {
+				if err := put(w, call(fmt.Sprintf("%d-%03d", g, i))); err != nil {
 					t.Error(err)
 				}
 			}
@@ -183,10 +183,10 @@ func TestCallersShareAWrite(t *testing.T) {
 				return -1, nil
 			}, nil)
 			results := make(chan error, 11)
-			go func() { results <- w.Call(call("first")) }()
+			go func() { results <- put(w, call("first")) }()
 			<-entered
 			for i := range 10 {
-				go func() { results <- w.Call(call(fmt.Sprint(i))) }()
+				go func() { results <- put(w, call(fmt.Sprint(i))) }()
 			}
 			for w.Waiting() < 10 {
 				runtime.Gosched()
@@ -222,7 +222,7 @@ func TestSyncedWithinASecond(t *testing.T) {
 		w, _ := openOn(t, d, time.Now)
 		before := d.syncs.Load()
 		for i := range 100 {
-			check(t, w.Call(call(fmt.Sprint(i))))
+			check(t, put(w, call(fmt.Sprint(i))))
 		}
 		if n := d.syncs.Load() - before; n != 0 {
 			t.Errorf("%d syncs at once, want none", n)
@@ -250,15 +250,15 @@ func TestDayRollsOver(t *testing.T) {
 	now := time.Date(2026, 1, 1, 23, 59, 59, 999, time.FixedZone("", 0))
 	d := &disk{}
 	w, dir := openOn(t, d, func() time.Time { return now })
-	check(t, w.Call(call("a")))
+	check(t, put(w, call("a")))
 	before := d.syncs.Load()
 	now = now.Add(time.Second).In(time.FixedZone("west", -8*3600)) // the 1st there, the 2nd in UTC
-	check(t, w.Call(call("b")))
+	check(t, put(w, call("b")))
 	if d.syncs.Load() == before {
 		t.Error("the old file was left without a sync")
 	}
 	now = now.Add(-time.Second) // the clock is set back
-	check(t, w.Call(call("c")))
+	check(t, put(w, call("c")))
 	wantIDs(t, filepath.Join(dir, "2026-01-01.jsonl"), "a", "c")
 	wantIDs(t, filepath.Join(dir, "2026-01-02.jsonl"), "b")
 }
@@ -270,7 +270,7 @@ func TestTornLineOfACrash(t *testing.T) {
 	for _, id := range []string{"next", "last"} {
 		w, err := audit.Open(dir, fixed)
 		check(t, err)
-		check(t, w.Call(call(id)))
+		check(t, put(w, call(id)))
 		check(t, w.Close())
 	}
 	wantIDs(t, path, "whole", "torn", "next", "last")
@@ -282,10 +282,10 @@ func TestDiskFull(t *testing.T) {
 	for _, room := range []int{0, 1, 100} {
 		d := &disk{}
 		w, dir := openOn(t, d, fixed)
-		check(t, w.Call(call("before")))
+		check(t, put(w, call("before")))
 		d.set(full(room), nil)
 		for range 3 {
-			if err := w.Call(call("refused")); !errors.Is(err, syscall.ENOSPC) {
+			if err := put(w, call("refused")); !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("Call on a full disk = %v, want %v", err, syscall.ENOSPC)
 			}
 		}
@@ -293,7 +293,7 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("Err() = %v, Stats() = %+v, want the fault and 3 refused", w.Err(), w.Stats())
 		}
 		d.set(nil, nil)
-		check(t, w.Call(call("after")))
+		check(t, put(w, call("after")))
 		if w.Err() != nil {
 			t.Errorf("Err() = %v after a line was written", w.Err())
 		}
@@ -312,22 +312,22 @@ func TestSyncFails(t *testing.T) {
 		d := &disk{}
 		w, dir := openOn(t, d, time.Now)
 		path := filepath.Join(dir, time.Now().UTC().Format(time.DateOnly)+".jsonl")
-		check(t, w.Call(call("durable")))
+		check(t, put(w, call("durable")))
 		time.Sleep(time.Second)
 		synctest.Wait()
 
-		check(t, w.Call(call("lost")))
+		check(t, put(w, call("lost")))
 		d.set(nil, func() error { return syscall.EIO })
 		time.Sleep(300 * time.Millisecond) // the syncer's turn
 		synctest.Wait()
 		if !errors.Is(w.Err(), syscall.EIO) {
 			t.Fatalf("Err() = %v, want %v", w.Err(), syscall.EIO)
 		}
-		if err := w.Call(call("refused")); !errors.Is(err, syscall.EIO) {
+		if err := put(w, call("refused")); !errors.Is(err, syscall.EIO) {
 			t.Errorf("Call after a failed sync = %v, want %v", err, syscall.EIO)
 		}
 		d.set(nil, nil)
-		check(t, w.Call(call("after")))
+		check(t, put(w, call("after")))
 		check(t, w.Close())
 		// The attempts whose sync failed wrote "lost" twice, and the one that succeeded wrote
 		// it once more.
@@ -365,7 +365,7 @@ func TestMendsItself(t *testing.T) {
 
 func TestDirectoryRemoved(t *testing.T) {
 	w, dir := openOn(t, &disk{}, fixed)
-	check(t, w.Call(call("gone")))
+	check(t, put(w, call("gone")))
 	check(t, os.RemoveAll(dir))
 	for range 2 {
 		if err := w.SessionEnd(audit.SessionRecord{}); !errors.Is(err, fs.ErrNotExist) {
@@ -373,7 +373,7 @@ func TestDirectoryRemoved(t *testing.T) {
 		}
 	}
 	check(t, os.Mkdir(dir, 0o700))
-	check(t, w.Call(call("back")))
+	check(t, put(w, call("back")))
 	wantIDs(t, filepath.Join(dir, "2026-01-01.jsonl"), "gap:2", "back")
 }
 
@@ -382,15 +382,15 @@ func TestDirectoryRemoved(t *testing.T) {
 func TestMovedAway(t *testing.T) {
 	w, dir := openOn(t, &disk{}, fixed)
 	path := filepath.Join(dir, "2026-01-01.jsonl")
-	check(t, w.Call(call("a")))
+	check(t, put(w, call("a")))
 	check(t, os.Rename(path, path+".1"))
-	check(t, w.Call(call("b")))
+	check(t, put(w, call("b")))
 	check(t, os.Rename(path, path+".2"))
 	check(t, w.Reopen())
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("Reopen made no file: %v", err)
 	}
-	check(t, w.Call(call("c")))
+	check(t, put(w, call("c")))
 	wantIDs(t, path+".1", "a")
 	wantIDs(t, path+".2", "b")
 	wantIDs(t, path, "c")
@@ -405,7 +405,7 @@ func TestUnsyncedIsBounded(t *testing.T) {
 		before := d.syncs.Load()
 		big := audit.CallRecord{Request: []audit.Field{audit.String("a", strings.Repeat("x", 3900)), audit.String("b", strings.Repeat("x", 3900))}}
 		for range 5 << 20 / audit.MaxLine { // all at the same time
-			check(t, w.Call(big))
+			check(t, put(w, big))
 		}
 		if d.syncs.Load() == before {
 			t.Error("5 MB are not synced")
@@ -416,10 +416,10 @@ func TestUnsyncedIsBounded(t *testing.T) {
 func TestClose(t *testing.T) {
 	d := &disk{}
 	w, dir := openOn(t, d, fixed)
-	check(t, w.Call(call("a")))
+	check(t, put(w, call("a")))
 	check(t, w.Close())
 	check(t, w.Close())
-	if err := w.Call(call("b")); !errors.Is(err, audit.ErrClosed) {
+	if err := put(w, call("b")); !errors.Is(err, audit.ErrClosed) {
 		t.Errorf("Call after Close = %v, want %v", err, audit.ErrClosed)
 	}
 	if err := w.Reopen(); !errors.Is(err, audit.ErrClosed) {
@@ -428,7 +428,7 @@ func TestClose(t *testing.T) {
 	wantIDs(t, filepath.Join(dir, "2026-01-01.jsonl"), "a")
 
 	w, _ = openOn(t, d, fixed)
-	check(t, w.Call(call("a")))
+	check(t, put(w, call("a")))
 	d.set(nil, func() error { return syscall.EIO })
 	if err := w.Close(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Close whose sync fails = %v, want %v", err, syscall.EIO)
@@ -449,7 +449,7 @@ func TestLinesAreOneWriteEach(t *testing.T) {
 	var seen [][]byte
 	d.set(func(data []byte) (int, error) { seen = append(seen, bytes.Clone(data)); return -1, nil }, nil)
 	for i := range 3 {
-		check(t, w.Call(call(fmt.Sprint(i))))
+		check(t, put(w, call(fmt.Sprint(i))))
 	}
 	if len(seen) != 3 || !bytes.HasSuffix(seen[0], []byte("}\n")) {
 		t.Errorf("%d writes for 3 lines, one after the other", len(seen))
