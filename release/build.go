@@ -69,6 +69,10 @@ func (r *release) write(name string, data []byte) error {
 	return nil
 }
 
+// plainCheckout overrides the settings of a person's Git that change the bytes of files.
+var plainCheckout = []string{"--config", "core.autocrlf=false", "--config", "core.eol=lf", "--config", "core.attributesFile=" + os.DevNull,
+	"--config", "core.symlinks=true", "--config", "core.hooksPath=" + os.DevNull}
+
 // checkOut clones the repository at the commit, so that only committed files are built. Go
 // records the commit of a clone in the binary, but not that of a linked work tree.
 func (r *release) checkOut(repository, commit string) error {
@@ -84,7 +88,8 @@ func (r *release) checkOut(repository, commit string) error {
 	if _, err := fmt.Sscan(string(top), &root, &r.commit); err != nil {
 		return fmt.Errorf("reading the commit %s: %w", commit, err)
 	}
-	if _, err := command(repository, nil, "git", "clone", "--quiet", "--shared", "--no-checkout", root, r.source); err != nil {
+	clone := append([]string{"clone", "--quiet", "--shared", "--no-checkout", "--template="}, plainCheckout...)
+	if _, err := command(repository, nil, "git", append(clone, root, r.source)...); err != nil {
 		return err
 	}
 	if _, err := r.git("checkout", "--quiet", "--detach", r.commit); err != nil {
@@ -104,8 +109,8 @@ func (r *release) git(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// buildBinaries builds the program for each platform. The environment has no influence on the
-// bytes, except for the version of Go, which the provenance names.
+// buildBinaries builds the program for each platform. Only the version of Go, which the provenance
+// names, has an influence on the bytes besides the commit.
 func (r *release) buildBinaries(platforms string) error {
 	for _, platform := range strings.Split(platforms, ",") {
 		b := binary{}
@@ -138,10 +143,35 @@ func (r *release) buildBinaries(platforms string) error {
 }
 
 func (r *release) compile(goos, goarch, to string) error {
-	environment := []string{"GOOS=" + goos, "GOARCH=" + goarch, "CGO_ENABLED=0", "GOAMD64=v1", "GOARM64=v8.0",
-		"GOFLAGS=-mod=readonly", "GOEXPERIMENT=", "GOWORK=off", "GOFIPS140=off"}
-	_, err := command(r.source, environment, "go", "build", "-trimpath", "-buildvcs=true", "-ldflags", "-s -w", "-o", to, "./cmd/daypass")
+	environment, err := r.goEnvironment()
+	if err != nil {
+		return err
+	}
+	environment = append(environment, "GOOS="+goos, "GOARCH="+goarch)
+	_, err = command(r.source, environment, "go", "build", "-trimpath", "-buildvcs=true", "-ldflags", "-s -w", "-o", to, "./cmd/daypass")
 	return err
+}
+
+// placesOfModules are the settings of Go that say where modules and caches are. None of them changes
+// the bytes of a module, whose checksum go.sum has.
+var placesOfModules = []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "GOVCS", "GOMODCACHE", "GOCACHE", "GOPATH", "GOTOOLCHAIN"}
+
+// goEnvironment returns the environment for Go. Go takes a variable that is set and empty from the
+// settings of "go env -w", so those are turned off, except for placesOfModules.
+func (r *release) goEnvironment() ([]string, error) {
+	out, err := command(r.source, nil, "go", append([]string{"env", "-json"}, placesOfModules...)...)
+	if err != nil {
+		return nil, err
+	}
+	var places map[string]string
+	if err := json.Unmarshal(out, &places); err != nil {
+		return nil, err
+	}
+	environment := []string{"GOENV=off", "CGO_ENABLED=0", "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=-mod=readonly", "GOEXPERIMENT=", "GOWORK=off", "GOFIPS140=off", "GODEBUG="}
+	for _, name := range placesOfModules {
+		environment = append(environment, name+"="+places[name])
+	}
+	return environment, nil
 }
 
 // collectDocuments reads or generates the documents that come with the binaries.
@@ -196,7 +226,11 @@ func (r *release) collectNotices() ([]byte, error) {
 			paths[dependency.Path] = true
 		}
 	}
-	listed, err := command(r.source, []string{"GOFLAGS=-mod=readonly", "GOWORK=off"}, "go", append([]string{"list", "-m", "-json"}, sorted(paths)...)...)
+	environment, err := r.goEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	listed, err := command(r.source, environment, "go", append([]string{"list", "-m", "-json"}, sorted(paths)...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -99,36 +99,6 @@ func (s site) read(t *testing.T, pattern string) []byte {
 	return data
 }
 
-// TestReproducible: a second build of the commit gives the same bytes, from another clone, in
-// another directory, and with file modes of another umask.
-func TestReproducible(t *testing.T) {
-	s := released(t)
-	clone := filepath.Join(t.TempDir(), "somewhere", "else")
-	if _, err := command("..", nil, "git", "clone", "--quiet", "--no-hardlinks", ".", clone); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(clone, "cmd", "daypass", "stray.go"), []byte("package main\n\nfunc init() { panic(1) }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out := filepath.Join(t.TempDir(), "dist")
-	if err := run([]string{"-source", clone, "-commit", s.commit, "-out", out, "-platforms", "linux/amd64", "-sign", s.key, "-signers", s.signers, "-builder", "https://example.com/builder"}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	first, second := sums(t, s.out), sums(t, out)
-	if len(first) < 9 {
-		t.Errorf("a release has the files %v, want more", first)
-	}
-	for file, sum := range first {
-		if second[file] != sum {
-			t.Errorf("%s differs", file)
-		}
-		delete(second, file)
-	}
-	for file := range second {
-		t.Errorf("%s is in the second only", file)
-	}
-}
-
 func sums(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
