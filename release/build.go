@@ -84,10 +84,12 @@ func (r *release) checkOut(repository, commit string) error {
 	if err != nil {
 		return err
 	}
-	var root string
-	if _, err := fmt.Sscan(string(top), &root, &r.commit); err != nil {
-		return fmt.Errorf("reading the commit %s: %w", commit, err)
+	lines := strings.Split(strings.TrimSpace(string(top)), "\n")
+	if len(lines) != 2 {
+		return fmt.Errorf("reading the commit %s: git said %q", commit, top)
 	}
+	root := lines[0] // may have spaces
+	r.commit = lines[1]
 	clone := append([]string{"clone", "--quiet", "--shared", "--no-checkout", "--template="}, plainCheckout...)
 	if _, err := command(repository, nil, "git", append(clone, root, r.source)...); err != nil {
 		return err

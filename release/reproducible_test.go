@@ -11,7 +11,7 @@ import (
 )
 
 // TestReproducible: a second build of the commit gives the same bytes, from another clone, in
-// another directory, with another umask, time zone and language, and for someone whose Git and Go
+// another directory (with a space in its name), with another umask, time zone and language, and for someone whose Git and Go
 // have settings that would change files and binaries.
 func TestReproducible(t *testing.T) {
 	s := released(t)
@@ -30,7 +30,7 @@ func TestReproducible(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	defer syscall.Umask(syscall.Umask(0o077))
-	clone := filepath.Join(t.TempDir(), "somewhere", "else")
+	clone := filepath.Join(t.TempDir(), "some where", "else")
 	if _, err := command("..", nil, "git", "clone", "--quiet", "--no-hardlinks", ".", clone); err != nil {
 		t.Fatal(err)
 	}

@@ -56,8 +56,11 @@ type Report struct {
 	ServerVersion string `json:"server_version,omitempty"`
 	// SystemIdentifier is the same for a primary and its standbys, and for no two
 	// other servers. It is empty if the login has no right to read it.
-	SystemIdentifier string    `json:"system_identifier,omitempty"`
-	Findings         []Finding `json:"findings"`
+	SystemIdentifier string `json:"system_identifier,omitempty"`
+	// Clock is the time that the server had at Asked, a time of this machine. Nil: it was not asked.
+	Clock    *time.Time `json:"-"`
+	Asked    time.Time  `json:"-"`
+	Findings []Finding  `json:"findings"`
 }
 
 // Broken reports whether something has to be mended before every logon works.
@@ -152,7 +155,14 @@ func (k *checker) server(ctx context.Context) error {
 		limit, used, kept int
 		encryption        string
 	)
-	err := k.c.QueryRow(ctx, `
+	var clock time.Time
+	before := time.Now()
+	err := k.c.QueryRow(ctx, "select clock_timestamp()").Scan(&clock)
+	if err != nil {
+		return err
+	}
+	k.report.Clock, k.report.Asked = &clock, before.Add(time.Since(before)/2)
+	err = k.c.QueryRow(ctx, `
 		select current_setting('server_version'), pg_is_in_recovery(),
 		  coalesce((select s.ssl from pg_stat_ssl s where s.pid = pg_backend_pid()), false),
 		  coalesce((select s.version from pg_stat_ssl s where s.pid = pg_backend_pid()), ''),

@@ -60,6 +60,22 @@ func under(path, name string) string {
 	return path + "." + name
 }
 
+// Paths returns the path of every key as messages write it, such as "api.tls.certificate". The
+// elements of a list have no index: "clusters.identifier".
+func Paths() []string {
+	var paths []string
+	var walk func(above string, table []key)
+	walk = func(above string, table []key) {
+		for i := range table {
+			path := under(above, table[i].name)
+			paths = append(paths, path)
+			walk(path, table[i].keys)
+		}
+	}
+	walk("", fileKeys)
+	return paths
+}
+
 // valueText describes the value.
 func (k *key) valueText() string {
 	empty := ""

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/keyring"
 )
 
@@ -83,7 +84,18 @@ var (
 // Names with a dot that are not hosts: they end in one of these, or are listed.
 var (
 	fileEnds = []string{"yaml", "yml", "json", "jsonl", "crt", "cer", "pem", "key", "db", "md", "conf", "cnf", "lock", "secret", "password", "txt", "sh", "go", "service", "log", "socket"}
-	known    = []string{"gateway.tls", "api.tls", "api.listen", "gateway.listen", "gateway.advertise", "registry.etcd", "metrics.listen", "admin.listen"}
+	keyPaths = config.Paths()
+)
+
+var (
+	// named matches what errors of PostgreSQL and of the configuration name in quotation marks.
+	named = regexp.MustCompile(`(?i)\b((?:user|role|login|group|person|principal|owner|database|schema|policy)s? )"([^"]*)"`)
+	// inARN matches the name of a person or of a database user in an ARN. The name of a session goes with it.
+	inARN = regexp.MustCompile(`(\barn:[a-z-]+:[a-z]+:[^:\s]*:[^:\s]*:)(user|role|assumed-role|federated-user|group)/[^\s"',;)]+`)
+	// validFor matches the names in a certificate, which crypto/x509 lists.
+	validFor = regexp.MustCompile(`(certificate is (?:not valid for any names, but wanted to match |valid for ))(.+?)(, not |$)`)
+	// wellKnown are names that say nothing about an installation.
+	wellKnown = []string{"daypass", "postgres", "template1"}
 )
 
 // Text returns the text without whatever must not be published.
@@ -97,7 +109,7 @@ func (m *Mask) Text(text string) string {
 	text = inURL.ReplaceAllString(text, "${1}"+redacted+"${2}")
 	text = assigned.ReplaceAllStringFunc(text, func(found string) string {
 		parts := assigned.FindStringSubmatch(found)
-		if strings.HasPrefix(parts[2], redacted) {
+		if strings.HasPrefix(parts[2], redacted) || parts[2] == "permission" { // …/ana.secret: permission denied
 			return found
 		}
 		return parts[1] + redacted
@@ -106,6 +118,24 @@ func (m *Mask) Text(text string) string {
 	if m.ShowNames {
 		return longTokens(text, redacted)
 	}
+	text = validFor.ReplaceAllStringFunc(text, func(found string) string {
+		parts := validFor.FindStringSubmatch(found)
+		names := strings.Split(parts[2], ", ")
+		for i, name := range names {
+			if !local(name) && !strings.HasPrefix(name, "[") {
+				names[i] = m.alias("host", name)
+			}
+		}
+		return parts[1] + strings.Join(names, ", ") + parts[3]
+	})
+	text = named.ReplaceAllStringFunc(text, func(found string) string {
+		parts := named.FindStringSubmatch(found)
+		if parts[2] == "" || strings.HasPrefix(parts[2], "[") || slices.Contains(wellKnown, parts[2]) {
+			return found
+		}
+		return parts[1] + `"` + m.alias("name", parts[2]) + `"`
+	})
+	text = inARN.ReplaceAllString(text, "$1$2/[name]")
 	text = directory.ReplaceAllString(text, "${1}…/")
 	text = longTokens(text, redacted)
 	text = mail.ReplaceAllString(text, "[mail address]")
@@ -127,10 +157,10 @@ func (m *Mask) Text(text string) string {
 		}
 		return m.alias("host", bare)
 	})
-	text = hostName.ReplaceAllStringFunc(text, func(found string) string {
+	text = replaceAt(hostName, text, func(found string, after string) string {
 		end := strings.ToLower(found[strings.LastIndexByte(found, '.')+1:])
 		switch {
-		case local(found) || slices.ContainsFunc(known, func(k string) bool { return strings.HasPrefix(found, k) }):
+		case local(found), isKeyPath(found, after):
 			return found
 		case slices.Contains(fileEnds, end):
 			if base := found[:len(found)-len(end)-1]; strings.Contains(base, ".") { // db.example.com.crt
@@ -170,6 +200,25 @@ func (m *Mask) alias(kind, name string) string {
 		m.aliases[key] = fmt.Sprintf("[%s %d]", kind, number)
 	}
 	return m.aliases[key]
+}
+
+// replaceAt is ReplaceAllStringFunc with a function that also sees what follows.
+func replaceAt(pattern *regexp.Regexp, text string, with func(found, after string) string) string {
+	var out strings.Builder
+	done := 0
+	for _, at := range pattern.FindAllStringIndex(text, -1) {
+		out.WriteString(text[done:at[0]] + with(text[at[0]:at[1]], text[at[1]:]))
+		done = at[1]
+	}
+	return out.String() + text[done:]
+}
+
+// isKeyPath reports whether a text with dots is a key of the configuration and not a host name. The
+// path of a key in a list goes on after an index, as in iam.users[0].name.
+func isKeyPath(found, after string) bool {
+	return slices.ContainsFunc(keyPaths, func(path string) bool {
+		return path == found || strings.HasPrefix(after, "[") && strings.HasPrefix(path, found+".") || strings.HasSuffix(path, "."+found)
+	})
 }
 
 func local(host string) bool {

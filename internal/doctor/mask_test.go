@@ -30,6 +30,15 @@ func TestMask(t *testing.T) {
 		{`arn:aws:redshift:us-east-1:1:dbuser:acme-billing/alice`, "acme", "/alice"},
 		{`cluster "keys" cannot be reached`, `"keys"`, "cannot be reached"},
 		{`run daypass keys list`, "\x00", "run daypass keys list"},
+		{`daypass.yaml:13: iam.users[0].access_keys[0].secret_file: open /x/ana.secret: permission denied`, "/x/", "iam.users[0].access_keys[0].secret_file: open …/ana.secret: permission denied"},
+		{`daypass.yaml:4: sign_in.client_id: is empty`, "[host", "sign_in.client_id: is empty"},
+		{`tls: failed to verify certificate: x509: certificate is valid for pgprod, localhost, not 127.0.0.1`, "pgprod", "localhost, not 127.0.0.1"},
+		{`x509: certificate is not valid for any names, but wanted to match pgprod`, "pgprod", "not valid for any names"},
+		{`FATAL: password authentication failed for user "acme_admin" (SQLSTATE 28P01)`, "acme", "password authentication failed for user"},
+		{`FATAL: database "acme" does not exist`, "acme", "does not exist"},
+		{`the administrative login "daypass" has no CREATEROLE`, "\x00", `login "daypass" has no`},
+		{`User: arn:aws:iam::210987654321:user/jane.doe is not authorized to perform: redshift:DescribeClusters`, "jane", "redshift:DescribeClusters"},
+		{`arn:aws:sts::210987654321:assumed-role/analysts/jane@acme may not`, "jane", "assumed-role/[name] may not"},
 		{`the certificate is for DB.EXAMPLE.COM.`, "EXAMPLE", "the certificate is for "},
 	} {
 		m := &Mask{}
@@ -83,6 +92,8 @@ func FuzzMask(f *testing.F) {
 	f.Add("://u:", "@host/")
 	f.Add("/etc/", ".crt")
 	f.Add("[redacted]", "[host 1]")
+	f.Add("certificate is valid for ", ", not b")
+	f.Add("user \"", "\"")
 	f.Fuzz(func(t *testing.T, before, after string) {
 		const secret, account, host = "pl4nted-s3cret", "210987654321", "198.51.100.77"
 		m := &Mask{}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -47,8 +46,14 @@ func (o *Operator) Learn(mask *Mask) {
 	for _, found := range assigned.FindAllStringSubmatch(string(text), -1) {
 		mask.Secret(found[2])
 	}
-	for _, found := range inConfigURL.FindAllStringSubmatch(string(text), -1) {
-		mask.Secret(found[1])
+	for _, pattern := range []*regexp.Regexp{inConfigURL, quotedSecret, plainSecret, blockSecret} {
+		for _, found := range pattern.FindAllStringSubmatch(string(text), -1) {
+			for _, value := range found[1:] {
+				for line := range strings.Lines(value) {
+					mask.Secret(line)
+				}
+			}
+		}
 	}
 	for _, found := range secretFile.FindAllStringSubmatch(string(text), -1) {
 		path := found[1]
@@ -85,9 +90,13 @@ func (o *Operator) Learn(mask *Mask) {
 var (
 	clusterInConfig = regexp.MustCompile(`\bidentifier\s*:\s*["']?([A-Za-z0-9-]+)`)
 	inConfigURL     = regexp.MustCompile(`://[^/@\s:]*:([^/@\s]+)@`)
-	secretFile      = regexp.MustCompile(`(?:secret|password|seed|key)(?:_file)?\s*:\s*["']?([^\s"',}]+)`)
-	secretVariable  = regexp.MustCompile(`(?:secret|password|seed)_env\s*:\s*["']?([^\s"',}]+)`)
-	hostInConfig    = regexp.MustCompile(`(?:://(?:[^/@\s]*@)?|\bhost(?:addr)?\s*[=:]\s*["']?)([^\s"'/?},]+(?:,[^\s"'/?}, ]+)*)`)
+	// A secret may have spaces: in quotation marks, to the end of its line, or in lines of its own.
+	quotedSecret   = regexp.MustCompile(`(?:secret|password|seed|token)["']?\s*[:=]\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)')`)
+	plainSecret    = regexp.MustCompile(`(?m)(?:secret|password|seed|token)["']?[ \t]*:[ \t]+([^\s"'|>&*\[{][^\n,}]*)`)
+	blockSecret    = regexp.MustCompile(`(?:secret|password|seed|token)["']?[ \t]*:[ \t]*[|>][-+0-9]*[ \t]*\n((?:[ \t]+[^\n]*\n?)+)`)
+	secretFile     = regexp.MustCompile(`(?:secret|password|seed|key)(?:_file)?\s*:\s*["']?([^\s"',}]+)`)
+	secretVariable = regexp.MustCompile(`(?:secret|password|seed)_env\s*:\s*["']?([^\s"',}]+)`)
+	hostInConfig   = regexp.MustCompile(`(?:://(?:[^/@\s]*@)?|\bhost(?:addr)?\s*[=:]\s*["']?)([^\s"'/?},]+(?:,[^\s"'/?}, ]+)*)`)
 )
 
 // Run runs all checks.
@@ -97,7 +106,7 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 	if cfg == nil {
 		return
 	}
-	running := o.files(r, cfg)
+	running, known := o.files(r, cfg)
 	if cfg.RootKey != nil {
 		o.sharedKeys(ctx, r, cfg)
 	} else {
@@ -105,12 +114,22 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 	}
 	o.certificates(r, cfg)
 	o.registry(r, cfg, running)
-	o.endpoint(ctx, r, cfg, running)
+	switch {
+	case running:
+		o.endpoint(ctx, r, cfg)
+		o.gateway(ctx, r, cfg)
+	case known:
+		o.ports(ctx, r, cfg)
+	}
+	o.advertised(ctx, r, cfg, running)
 	o.signIn(ctx, r, cfg)
 	if !o.SkipClusters {
 		o.clusters(ctx, r, cfg)
 	}
 }
+
+// asServer is the remedy for files that this account may not read.
+const asServer = "run this as root, or as the account of the server: runuser -u daypass -- daypass doctor"
 
 // configuration reads the file. Environment variables that only the server has are not a fault
 // of the file.
@@ -121,6 +140,10 @@ func (o *Operator) configuration(r *Report) *config.Config {
 		lenient, lenientErr := config.LoadEnv(o.Config, config.SomeSecret)
 		if lenientErr != nil {
 			for line := range strings.Lines(lenientErr.Error()) {
+				do := do
+				if strings.Contains(line, fs.ErrPermission.Error()) {
+					do = asServer
+				}
 				r.fail(about, do, "%s", strings.TrimSpace(line))
 			}
 			return nil
@@ -142,20 +165,20 @@ func (o *Operator) configuration(r *Report) *config.Config {
 }
 
 // files checks the data directory: its permissions, which process uses it, and the free space of
-// its disk. It reports whether a server is running.
-func (o *Operator) files(r *Report, cfg *config.Config) (running bool) {
+// its disk. It reports whether a server is running, and whether that is known.
+func (o *Operator) files(r *Report, cfg *config.Config) (running, known bool) {
 	const about = "files"
 	state, err := server.InspectData(cfg.Data)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.warn(about, "start the server, which makes it", "the data directory does not exist yet")
-		return false
+		return false, true
 	}
 	if err != nil {
-		r.fail(about, "run this as root, or as the account of the server", "the data directory cannot be read: %v", err)
-		return false
+		r.fail(about, asServer, "the data directory cannot be read: %v", err)
+		return false, false
 	}
 	for _, fault := range state.Faults {
-		r.fail(about, "", "%v", fault)
+		r.fail(about, "close it to other accounts with that command: a server does not start with it", "%v", fault)
 	}
 	if len(state.Faults) == 0 {
 		r.ok(about, "the data directory is closed to other accounts")
@@ -176,7 +199,7 @@ func (o *Operator) files(r *Report, cfg *config.Config) (running bool) {
 	} else {
 		r.warn(about, "start it (systemctl start daypass), unless it is meant to be down", "no server runs on the data directory")
 	}
-	return state.Running
+	return state.Running, true
 }
 
 // oldKey is the age of a key at which the alert DaypassKeyOld fires.
@@ -216,54 +239,6 @@ func (o *Operator) ages(r *Report, keys []keyring.Info) {
 	}
 }
 
-func (o *Operator) certificates(r *Report, cfg *config.Config) {
-	now := o.Now()
-	pair := func(name string, files config.CertificateFiles, host string) {
-		if !files.Given() || files.Pair.Leaf == nil {
-			return
-		}
-		leaf := files.Pair.Leaf
-		r.expiry("the certificate of "+name, "replace the files of "+name+".tls; they are put in force within seconds", leaf.NotBefore, leaf.NotAfter, now)
-		if host != "" && leaf.VerifyHostname(host) != nil {
-			r.fail("certificates", "have one made with that name, or change gateway.advertise", "the certificate of %s is not for %s, where clients are told to log on", name, host)
-		}
-	}
-	pair("api", cfg.API.TLS, "")
-	pair("gateway", cfg.Gateway.TLS, cfg.Gateway.Advertise.Host)
-	pair("metrics", cfg.Metrics.TLS, "")
-	if etcd := cfg.Registry.Etcd; etcd != nil {
-		pair("registry.etcd", etcd.Client, "")
-	}
-	if cfg.Gateway.TLS.Given() {
-		return
-	}
-	for name, do := range map[string]string{"ca.crt": "remove ca.crt and ca.key, restart the server, and give clients the new ca.crt", "server.crt": "restart the server, which makes another one"} {
-		leaf, err := readCertificate(filepath.Join(cfg.Data, "tls", name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // the server has not started yet
-		case err != nil:
-			r.fail("certificates", do, "%s of the gateway cannot be read: %v", name, err)
-		default:
-			r.expiry(name+" of the gateway", do, leaf.NotBefore, leaf.NotAfter, now)
-			if host := cfg.Gateway.Advertise.Host; name == "server.crt" && leaf.VerifyHostname(host) != nil {
-				r.fail("certificates", do, "server.crt of the gateway is not for %s, where clients are told to log on", host)
-			}
-		}
-	}
-}
-
-func readCertificate(path string) (*x509.Certificate, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	first, _ := pem.Decode(data)
-	if first == nil || first.Type != "CERTIFICATE" {
-		return nil, errors.New("it has no certificate")
-	}
-	return x509.ParseCertificate(first.Bytes)
-}
-
 // registry checks the place where revocations are kept. A running server has the file open, so
 // endpoint asks that server instead.
 func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
@@ -287,7 +262,7 @@ func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
 }
 
 // endpoint asks the server for its own state.
-func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, running bool) {
+func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config) {
 	const about = "endpoint"
 	scheme := "http"
 	if cfg.API.TLS.Given() {
@@ -296,8 +271,6 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, 
 	address := reachable(cfg.API.Listen)
 	ready, err := probe(ctx, scheme+"://"+address+"/readyz", nil)
 	switch {
-	case err != nil && !running:
-		return // no server is running, which files has already reported
 	case err != nil:
 		r.fail(about, "look at the server's log", "a server runs, and the API at %s does not answer: %v", address, err)
 	case ready.status == http.StatusOK:
@@ -313,9 +286,7 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, 
 	}
 	state, err := probe(ctx, "http://"+reachable(cfg.Admin.Listen)+"/readyz", nil)
 	if err != nil {
-		if running {
-			r.fail(about, "look at the server's log", "the listener of admin does not answer: %v", err)
-		}
+		r.fail(about, "look at the server's log", "the listener of admin does not answer: %v", err)
 		return
 	}
 	var said struct {
@@ -332,34 +303,6 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, 
 	}
 	for _, warning := range said.Warnings {
 		r.warn(about, "mend it before the next restart", "the server says: %s", warning)
-	}
-}
-
-// clusters counts the findings of "cluster check". The findings themselves name roles, so they
-// are not reported.
-func (o *Operator) clusters(ctx context.Context, r *Report, cfg *config.Config) {
-	const about = "clusters"
-	for _, cluster := range cfg.Clusters {
-		ctx, cancel := context.WithTimeout(ctx, 2*patience)
-		report, err := o.Check(ctx, cluster)
-		cancel()
-		if err != nil {
-			r.fail(about, "", "%s: %s", cluster.Identifier, plainly(err))
-			continue
-		}
-		count := map[clustercheck.Severity]int{}
-		for _, finding := range report.Findings {
-			count[finding.Severity]++
-		}
-		do := "run daypass cluster check " + cluster.Identifier
-		switch {
-		case report.Broken():
-			r.fail(about, do, "%s: logons do not work, or not all: %d errors, %d warnings", cluster.Identifier, count[clustercheck.Broken], count[clustercheck.Warning])
-		case count[clustercheck.Warning] > 0:
-			r.warn(about, do, "%s: logons work: %d warnings", cluster.Identifier, count[clustercheck.Warning])
-		default:
-			r.ok(about, "%s: logons work", cluster.Identifier)
-		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -186,23 +185,16 @@ func (p *Person) gateway(ctx context.Context, r *Report, host, address string) {
 	const about = "gateway"
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		r.fail(about, "look at the network (a firewall, a VPN?)", "%s cannot be reached: %v", address, plainly(err))
+	conn, err := askForTLS(ctx, address)
+	switch {
+	case errors.Is(err, errNoTLS):
+		r.fail(about, "ask the operator of the server for the right address", "%s: %v", address, err)
+		return
+	case err != nil:
+		r.fail(about, "look at the network (a firewall, a VPN?)", "%s cannot be reached: %v", address, err)
 		return
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
-	first := make([]byte, 1)
-	if _, err = conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err == nil { // SSLRequest
-		_, err = io.ReadFull(conn, first)
-	}
-	if err != nil || first[0] != 'S' {
-		r.fail(about, "ask the operator of the server for the right address", "%s does not offer TLS as PostgreSQL does", address)
-		return
-	}
 	roots, source, err := p.roots()
 	if err != nil {
 		r.fail(about, "copy data/tls/ca.crt of the server again", "the CA file of the gateway cannot be used: %v", err)
