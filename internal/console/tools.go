@@ -61,7 +61,7 @@ func (l *logon) tools() []tool {
 	jdbc, err := l.jdbc()
 	add(tool{Name: "JDBC", Note: "The PostgreSQL driver. " + note, Text: jdbc}, err)
 	uri, err := l.uri("postgresql+psycopg")
-	add(tool{Name: "SQLAlchemy and pandas", Note: note, Text: `import pandas, sqlalchemy
+	add(tool{Name: "SQLAlchemy and pandas", Note: "SQLAlchemy 2 with psycopg 3; for psycopg2 write postgresql+psycopg2. " + note, Text: `import pandas, sqlalchemy
 engine = sqlalchemy.create_engine("` + uri + `")
 print(pandas.read_sql("SELECT current_user", engine))`}, err)
 	uri, err = l.uri("postgresql")
