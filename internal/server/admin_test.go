@@ -49,8 +49,9 @@ type served struct {
 	delay  time.Duration // before the listeners close
 	hurry  chan struct{}
 	log    *pgtest.Log
-	offset atomic.Int64 // of the clock, in nanoseconds
-	read   func()       // called after the configuration was read again; optional
+	offset atomic.Int64  // of the clock, in nanoseconds
+	starts time.Duration // StartPatience; 0: the default
+	read   func()        // called after the configuration was read again; optional
 	stop   func() error
 }
 
@@ -85,7 +86,7 @@ func (s *served) tryStart() error {
 	}
 	life, err := sitetest.Start(func(ctx context.Context, ready func()) error {
 		return Run(ctx, cfg, Options{
-			Log: slog.New(slog.NewTextHandler(s.log, nil)), Now: s.now, Drain: s.drain, ShutdownDelay: s.delay, Hurry: s.hurry, Hangup: s.hangup,
+			Log: slog.New(slog.NewTextHandler(s.log, nil)), Now: s.now, Drain: s.drain, ShutdownDelay: s.delay, Hurry: s.hurry, Hangup: s.hangup, StartPatience: s.starts,
 			Load: func() (*config.Config, error) {
 				cfg, err := config.Load(s.config)
 				if s.read != nil {

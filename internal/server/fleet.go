@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -21,8 +22,7 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// startPatience is how long a starting server waits for the others to see its key. A frozen
-// server counts as live for up to 15 s.
+// startPatience is the default of Options.StartPatience.
 const startPatience = 40 * time.Second
 
 // member is this server as one of several.
@@ -65,7 +65,8 @@ func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, op
 			}
 		}()
 	}
-	first, over := context.WithTimeout(ctx, startPatience)
+	patience := cmp.Or(opts.StartPatience, startPatience)
+	first, over := context.WithTimeout(ctx, patience)
 	defer over()
 	m.Fleet, err = fleet.Open(first, fleet.Config{
 		Store: store, Roots: roots, Now: opts.Now, Self: m.announced, Legacy: legacyKeyring(cfg),
@@ -86,7 +87,7 @@ func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, op
 	m.stop = func() { cancel(); <-done }
 	if err := m.WaitSigning(first); err != nil {
 		m.stop()
-		return nil, cfg.Fault("root_key", fmt.Errorf("this server has no key that signs after %v: %w", startPatience, err))
+		return nil, cfg.Fault("root_key", fmt.Errorf("this server has no key that signs after %v: %w", patience, err))
 	}
 	return m, nil
 }

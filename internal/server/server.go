@@ -52,6 +52,9 @@ type Options struct {
 	// Lease is how long the other servers still count the sessions of a server that is gone, and do not
 	// sweep its clusters. Whole seconds. Optional: 10 s.
 	Lease time.Duration
+	// StartPatience is how long a start waits until the other servers have seen this one's key.
+	// Optional: 40 s, because a frozen server counts as live for up to 15 s.
+	StartPatience time.Duration
 	// TidyMemory lets the server set GOGC and return memory to the system. It is for a process that
 	// does nothing else. Optional.
 	TidyMemory bool

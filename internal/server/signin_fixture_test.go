@@ -59,7 +59,18 @@ func newSignInSite(t *testing.T) *signInSite {
 // newSignInSiteWith is newSignInSite with more keys of the configuration.
 func newSignInSiteWith(t *testing.T, top string) *signInSite {
 	t.Helper()
-	s := &signInSite{top: top, people: []devidp.Person{
+	s := newProvider(t)
+	s.top = top
+	s.served = newServed(t, "127.0.0.1:1", "")
+	s.configure("")
+	s.start()
+	return s
+}
+
+// newProvider starts an identity provider, and chooses the address of a server that uses it.
+func newProvider(t *testing.T) *signInSite {
+	t.Helper()
+	s := &signInSite{people: []devidp.Person{
 		{Subject: "1", Name: "Ana", Email: "ana@example.com", Groups: []string{"analysts", "engineers"}},
 		{Subject: "2", Name: "Bob", Email: "bob@example.com", Groups: []string{"engineers"}},
 		{Subject: "3", Name: "Eve", Email: "eve@example.com", Groups: []string{"sales"}},
@@ -75,9 +86,6 @@ func newSignInSiteWith(t *testing.T, top string) *signInSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.served = newServed(t, "127.0.0.1:1", "")
-	s.configure("")
-	s.start()
 	return s
 }
 
@@ -85,10 +93,34 @@ func newSignInSiteWith(t *testing.T, top string) *signInSite {
 // and more keys of sign_in.
 func (s *signInSite) configure(more string) {
 	s.t.Helper()
+	text := fmt.Sprintf(`account: "123456789012"
+region: us-east-1
+data: ./data
+api: {listen: "%s"}
+gateway: {listen: "127.0.0.1:0"}
+%sclusters: []
+iam:
+  users:
+    - name: admin
+      access_keys: [{id: %s, secret: "%s"}]
+      policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}]
+%s%s`, strings.TrimPrefix(s.api, "http://"), s.signIn(more), sitetest.Keys["admin"][0], sitetest.Keys["admin"][1], s.roles(), s.top)
+	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// signIn returns the section sign_in.
+func (s *signInSite) signIn(more string) string {
+	return fmt.Sprintf("sign_in: {url: %q, issuer: %q, client_id: daypass, client_secret: \"provider's secret\"%s}\n", s.api, s.idp, more)
+}
+
+// roles returns the part of the section iam with the provider and its two IAM roles.
+func (s *signInSite) roles() string {
 	name := strings.TrimPrefix(s.idp, "http://")
-	role := func(role, group string) string {
-		return fmt.Sprintf(`
-    - name: %s
+	text := fmt.Sprintf("  oidc_providers: [{issuer: %q, audiences: [daypass]}]\n  roles:\n", s.idp)
+	for _, role := range [][2]string{{"analyst", "analysts"}, {"engineer", "engineers"}} {
+		text += fmt.Sprintf(`    - name: %s
       trust_policy:
         Version: "2012-10-17"
         Statement:
@@ -96,26 +128,10 @@ func (s *signInSite) configure(more string) {
             Principal: {Federated: "arn:aws:iam::123456789012:oidc-provider/%s"}
             Action: sts:AssumeRoleWithWebIdentity
             Condition: {"ForAnyValue:StringEquals": {"%s:groups": %s}}
-      policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "redshift:*", Resource: "*"}]}]`, role, name, name, group)
+      policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "redshift:*", Resource: "*"}]}]
+`, role[0], name, name, role[1])
 	}
-	text := fmt.Sprintf(`account: "123456789012"
-region: us-east-1
-data: ./data
-api: {listen: "%s"}
-gateway: {listen: "127.0.0.1:0"}
-sign_in: {url: "%s", issuer: "%s", client_id: daypass, client_secret: "provider's secret"%s}
-clusters: []
-iam:
-  users:
-    - name: admin
-      access_keys: [{id: %s, secret: "%s"}]
-      policies: [{Version: "2012-10-17", Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}]
-  oidc_providers: [{issuer: "%s", audiences: [daypass]}]
-  roles:%s%s
-%s`, strings.TrimPrefix(s.api, "http://"), s.api, s.idp, more, sitetest.Keys["admin"][0], sitetest.Keys["admin"][1], s.idp, role("analyst", "analysts"), role("engineer", "engineers"), s.top)
-	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
+	return text
 }
 
 // browser acts as a browser without scripts. It follows redirects, except to another program
