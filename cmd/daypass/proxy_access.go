@@ -76,16 +76,34 @@ func (a *proxyAccess) open(ctx context.Context, to connectOptions, database stri
 	to.database = database
 	to.api.oneShot = true
 	profile := a.profile(to.api)
-	found, err := a.keys(ctx, profile, to.api)
+	found, err := a.keys(ctx, profile, to.api, "")
 	if err != nil {
 		return nil, refusalOf(ctx, err)
 	}
 	logon, err := a.ask(ctx, found, to)
+	if isRejected(err) && found.Profile.Setting(awsconfig.LoginSession) != "" {
+		// The sign-in was ended at the server, which refreshes nothing any more. The keys from
+		// before, up to 15 minutes old, do not say so.
+		var keys aws.Credentials
+		if keys, err = found.SDK.Credentials.Retrieve(ctx); err == nil {
+			found, err = a.keys(ctx, profile, to.api, keys.AccessKeyID)
+		}
+		if err != nil {
+			return nil, refusalOf(ctx, err)
+		}
+		logon, err = a.ask(ctx, found, to)
+	}
 	if err != nil {
 		profile.forget(ctx, found)
 		return nil, refusalOf(ctx, err)
 	}
 	return logon, nil
+}
+
+// isRejected reports whether the server does not accept the keys, and never will.
+func isRejected(err error) bool {
+	var api *awsconfig.APIError
+	return err != nil && errors.As(awsconfig.Explain(err), &api) && api.Code == "InvalidClientTokenId"
 }
 
 // ask calls the API.
@@ -185,15 +203,16 @@ func (p *proxyProfile) forget(ctx context.Context, found *awsconfig.Found) {
 }
 
 // keys returns the configuration of the API with a valid access key. If a sign-in is needed, it
-// waits until the person has signed in.
-func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFlags) (*awsconfig.Found, error) {
+// waits until the person has signed in. A sign-in is also needed if its access key is the one that
+// the server has rejected.
+func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFlags, rejected string) (*awsconfig.Found, error) {
 	for {
 		select {
 		case p.turn <- struct{}{}:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		found, attempt, err := a.keysLocked(ctx, p, flags)
+		found, attempt, err := a.keysLocked(ctx, p, flags, rejected)
 		<-p.turn
 		if attempt == nil {
 			return found, err
@@ -211,7 +230,7 @@ func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFla
 
 // keysLocked is keys without the wait: if a person has to sign in, it returns the attempt to wait
 // for. The caller holds p.turn.
-func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags callerFlags) (*awsconfig.Found, *signInAttempt, error) {
+func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags callerFlags, rejected string) (*awsconfig.Found, *signInAttempt, error) {
 	found := p.found
 	if found == nil {
 		loaded, err := flags.load(ctx, a.env, "redshift")
@@ -220,8 +239,9 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 		}
 		found = &loaded
 	}
-	_, err := found.SDK.Credentials.Retrieve(ctx)
+	keys, err := found.SDK.Credentials.Retrieve(ctx)
 	switch {
+	case err == nil && keys.AccessKeyID == rejected:
 	case err == nil:
 		if found.Profile.Setting(awsconfig.LoginSession) == "" {
 			p.found = found

@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ func TestProxy(t *testing.T) {
 	t.Run("UnixSocket", s.testProxyUnixSocket)
 	t.Run("Refusals", s.testProxyRefusals)
 	t.Run("SignIn", func(t *testing.T) { s.testProxySignIn(t, signIns) })
+	t.Run("EndedSignIn", func(t *testing.T) { s.testProxyEndedSignIn(t, signIns) })
 	t.Run("SignInAfterSleep", s.testProxySignInAfterSleep)
 	t.Run("LostGateway", s.testProxyLostGateway)
 	t.Run("Reload", s.testProxyReload)
@@ -360,6 +362,41 @@ func (s *clientSite) testProxySignIn(t *testing.T, opened *atomic.Int64) {
 	}
 	wg.Wait()
 	if n := opened.Load(); n != 1 {
+		t.Errorf("the browser was opened %d times, want once", n)
+	}
+}
+
+// testProxyEndedSignIn: the server has ended a sign-in whose keys look valid for some minutes more.
+func (s *clientSite) testProxyEndedSignIn(t *testing.T, opened *atomic.Int64) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		missing(t, "curl", "apt-get install curl")
+	}
+	port, silent := freePort(t), freePort(t)
+	startProxy(t, "--map", port+"=examplecluster/dev,user=alice,profile=work")
+	startProxy(t, "--no-browser", "--map", silent+"=examplecluster/dev,user=alice,profile=work")
+	if _, err := connectTo(t, uriOf(port, "dev")).Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join(os.Getenv("AWS_LOGIN_CACHE_DIRECTORY"), "*.json"))
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("the cache has %q, %v", paths, err)
+	}
+	text, err := os.ReadFile(paths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`("accessKeyId":")[^"]*`).ReplaceAll(text, []byte("${1}ASIAAAAAAAAAAAAAAAAA"))
+	if err := os.WriteFile(paths[0], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := opened.Load()
+	if _, err := pgx.Connect(t.Context(), uriOf(silent, "dev")); state(err) != "28000" || !strings.Contains(err.Error(), "your sign-in is over") {
+		t.Errorf("without a browser: %v, want SQLSTATE 28000", err)
+	}
+	if _, err := connectTo(t, uriOf(port, "dev")).Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Errorf("with a browser: %v", err)
+	}
+	if n := opened.Load() - before; n != 1 {
 		t.Errorf("the browser was opened %d times, want once", n)
 	}
 }
