@@ -22,7 +22,8 @@ func newSessionsCommand(env environment) *cobra.Command {
 		Long: `Lists the sessions at the gateway: principal, cluster, database, user and groups, start,
 address, state, and the bytes in each direction. Of several servers that have peers in
 their configuration all are asked, whichever answers; one that did not answer is named,
-and the exit code is 1. The caller needs daypass:ListSessions on the clusters.`,
+and the exit code is 1. The caller needs daypass:ListSessions on the clusters. Policies may
+allow only one's own sessions; then the list has these (docs/policy.md).`,
 		Example: `  daypass sessions --cluster examplecluster
   daypass sessions --output json | jq -r '.Sessions[] | select(.DbUser == "alice").SessionId'
   daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
@@ -129,7 +130,7 @@ func newSessionsKillCommand(env environment) *cobra.Command {
 		Example: `  daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
 		Long: `Ends sessions, as pg_terminate_backend does: a running query is cancelled, and the
 client gets 57P01. The credential stays valid; "daypass revoke" revokes it. The caller
-needs daypass:TerminateSession.`,
+needs daypass:TerminateSession, which policies may allow for one's own sessions only.`,
 		Args: words(1, -1, "name sessions, as daypass sessions lists them"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := caller.client(cmd.Context(), env)

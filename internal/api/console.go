@@ -62,6 +62,7 @@ func (h *Handler) ConsoleLeave(r *http.Request, s *ConsoleSession) error {
 type ConsoleRights struct {
 	ARN      string
 	Sessions bool // daypass:ListSessions, for all clusters
+	OwnOnly  bool // Sessions, but only of this principal
 	// Details: sts:DecodeAuthorizationMessage, which shows what a refusal leaves out.
 	Details bool
 }
@@ -72,9 +73,9 @@ func (h *Handler) ConsoleRights(r *http.Request, s *ConsoleSession) (rights Cons
 	err = h.console(r, s, &action{service: signinService, name: "ConsolePage", readOnly: true}, func(c *call) error {
 		c.unrecorded = true
 		ask := c.ask()
-		list := (&listSessions{}).needs(c)
+		list := c.mayList(&target{}, "*")
 		details := mayDecode
-		rights = ConsoleRights{ARN: c.caller.Principal.ARN, Sessions: ask.decide(&list[0]).Allowed(), Details: ask.decide(&details).Allowed()}
+		rights = ConsoleRights{ARN: c.caller.Principal.ARN, Sessions: ask.decide(&list).Allowed(), OwnOnly: list.keys != nil, Details: ask.decide(&details).Allowed()}
 		return nil
 	})
 	return rights, err

@@ -3,13 +3,16 @@ package api
 import (
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/daypass/daypass/internal/iam"
+	"github.com/daypass/daypass/internal/registry"
 )
 
 // Question asks whether a session may take an action on a resource of our own service, such as
-// session/CLUSTER/ID. The cluster's tags are condition keys.
-type Question struct{ Action, Resource, Cluster string }
+// session/CLUSTER/ID. The cluster's tags are condition keys, and so is the owner of the session, if
+// Principal is not empty.
+type Question struct{ Action, Resource, Cluster, Principal string }
 
 // ConsoleMay answers questions, so that a page shows only buttons that work. Nothing is
 // recorded; the call itself is decided again.
@@ -19,8 +22,26 @@ func (h *Handler) ConsoleMay(r *http.Request, s *ConsoleSession, questions []Que
 		ask := c.ask()
 		for _, q := range questions {
 			of := c.cluster(q.Cluster)
-			k := of.check(q.Action, c.own(q.Resource), nil)
+			k := of.check(q.Action, c.own(q.Resource), ownerKeys(c.directory, q.Principal))
 			may = append(may, ask.decide(&k).Allowed())
+		}
+		return nil
+	})
+	return may, err
+}
+
+// ConsoleMayRevoke reports which revocations a session may make. As with ConsoleMay, nothing is
+// recorded, and each call is decided again.
+func (h *Handler) ConsoleMayRevoke(r *http.Request, s *ConsoleSession, revocations []registry.Revocation) (may []bool, err error) {
+	err = h.console(r, s, &action{service: daypassService, name: "ConsolePage", readOnly: true}, func(c *call) error {
+		c.unrecorded = true
+		ask := c.ask()
+		for _, v := range revocations {
+			p := &revokeCredentials{revocation: v}
+			if v.Cluster != "" {
+				p.target = c.cluster(v.Cluster)
+			}
+			may = append(may, !slices.ContainsFunc(p.needs(c), func(k check) bool { return k.refuses(ask.decide(&k)) }))
 		}
 		return nil
 	})

@@ -72,7 +72,7 @@ func (p *listSessions) needs(c *call) []check {
 	if name == "" {
 		name = "*"
 	}
-	return []check{p.target.check("daypass:ListSessions", c.own("cluster/"+name), nil)}
+	return []check{c.mayList(&p.target, name)}
 }
 
 func (p *listSessions) act(c *call) (awsquery.Result, error) {
@@ -87,19 +87,21 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 	if p.target.err != nil && !slices.ContainsFunc(list, func(s *Session) bool { return s.Cluster == p.cluster }) {
 		return nil, p.target.err
 	}
-	// A Deny for one cluster hides its sessions from a caller who may list all.
-	visible := map[string]bool{}
+	// A caller sees the sessions that policies allow: those of some clusters, or their own.
+	type group struct{ cluster, principal string }
+	visible := map[group]bool{}
 	ask := c.ask()
 	list = slices.DeleteFunc(list, func(s *Session) bool {
 		if p.cluster != "" && s.Cluster != p.cluster || p.dbUser != "" && s.DBUser != p.dbUser {
 			return true
 		}
-		may, asked := visible[s.Cluster]
+		of := group{s.Cluster, s.Principal}
+		may, asked := visible[of]
 		if !asked {
-			of := c.cluster(s.Cluster)
-			k := of.check("daypass:ListSessions", c.own("cluster/"+s.Cluster), nil)
+			cluster := c.cluster(s.Cluster)
+			k := cluster.check("daypass:ListSessions", c.own("cluster/"+s.Cluster), ownerKeys(c.directory, s.Principal))
 			may = ask.decide(&k).Allowed()
-			visible[s.Cluster] = may
+			visible[of] = may
 		}
 		return !may
 	})
@@ -183,7 +185,7 @@ func (p *terminateSession) needs(c *call) []check {
 		return unknown()
 	}
 	of := c.cluster(p.session.Cluster)
-	k := of.check(action, c.own("session/"+p.session.Cluster+"/"+p.id), nil)
+	k := of.check(action, c.own("session/"+p.session.Cluster+"/"+p.id), ownerKeys(c.directory, p.session.Principal))
 	k.told, k.unknown = told, unknown
 	return []check{k}
 }

@@ -7,9 +7,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
-// pages are the templates. html/template escapes what people, databases and policies contain.
+// pages are the templates. html/template escapes what people, databases and policies contain, and
+// show makes visible what would be invisible in it.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"join": func(list []string) string { return strings.Join(list, ", ") },
 	"size": size,
@@ -26,7 +29,9 @@ type view struct {
 	Ends     when
 	Token    string
 	Sessions bool // the person may list sessions
-	Data     any
+	// SessionsName is what the page with the sessions is called.
+	SessionsName string
+	Data         any
 }
 
 // navItem is an entry of the navigation.
@@ -100,17 +105,18 @@ func (e *exchange) show(status int, name string, data any) {
 	if e.session != nil && e.who.ARN != "" {
 		v.Session, v.Role, v.ARN = e.session.Person.Session, e.session.Role, e.who.ARN
 		v.Ends, v.Token = e.when(e.session.NotAfter), e.session.FormToken()
-		v.Sessions = e.who.Sessions
+		v.Sessions, v.SessionsName = e.who.Sessions, e.sessionsName()
 	}
 	var body bytes.Buffer
 	if err := pages.ExecuteTemplate(&body, name+".html", v); err != nil {
 		panic("internal error: " + err.Error())
 	}
+	page := quote.Page(body.Bytes())
 	header := e.w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Length", strconv.Itoa(body.Len()))
+	header.Set("Content-Length", strconv.Itoa(len(page)))
 	e.w.WriteHeader(status)
-	_, _ = e.w.Write(body.Bytes()) // a browser that is gone needs no answer
+	_, _ = e.w.Write(page) // a browser that is gone needs no answer
 }
 
 // problem is the data of the page for errors.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/registry"
 )
 
 // listed is an element of ListSessions.
@@ -23,13 +24,8 @@ type row struct {
 	listed
 	Started when
 	Mine    bool
-	End     bool // the person may end it
-}
-
-// RevokeLink returns the URL of the page that can revoke the credentials of the session's
-// principal, or of its database user.
-func (r row) RevokeLink() string {
-	return prefix + "revoke?" + url.Values{"principal": {r.Principal}, "cluster": {r.ClusterIdentifier}, "user": {r.DbUser}}.Encode()
+	End     bool   // the person may end it
+	Revoke  string // URL of the page that can revoke credentials; empty if the person may not
 }
 
 type sessionsPage struct {
@@ -37,6 +33,7 @@ type sessionsPage struct {
 	Unanswered []string
 	Next       string // address of the next page
 	Cluster    string
+	OwnOnly    bool
 	Refused    *refusal
 	Done       string
 }
@@ -47,8 +44,8 @@ func (e *exchange) sessions() { e.showSessions("", "") }
 // session that was just ended; it is left out of the list, because it may take a moment to
 // disappear.
 func (e *exchange) showSessions(done, ended string) {
-	e.title = "Who is on"
-	page := sessionsPage{Cluster: e.text("only"), Done: done}
+	e.title = e.sessionsName()
+	page := sessionsPage{Cluster: e.text("only"), Done: done, OwnOnly: e.who.OwnOnly}
 	parameters := url.Values{}
 	if page.Cluster != "" {
 		parameters.Set("ClusterIdentifier", page.Cluster)
@@ -77,11 +74,15 @@ func (e *exchange) showSessions(done, ended string) {
 	}
 	questions := make([]api.Question, 0, len(got.Sessions)+1)
 	for _, s := range got.Sessions {
-		questions = append(questions, endQuestion(s.ClusterIdentifier, s.SessionId))
+		questions = append(questions, endQuestion(&s))
 	}
 	may, err := e.config.API.ConsoleMay(e.r, OfSession(e.session), questions)
 	if err != nil {
 		e.failed(err)
+		return
+	}
+	revoke, ok := e.revokeLinks(got.Sessions)
+	if !ok {
 		return
 	}
 	page.Unanswered = got.Unanswered
@@ -89,7 +90,7 @@ func (e *exchange) showSessions(done, ended string) {
 		if s.SessionId == ended {
 			continue
 		}
-		page.Rows = append(page.Rows, row{listed: s, Started: e.when(s.StartedAt), Mine: s.Principal == e.who.ARN, End: may[i]})
+		page.Rows = append(page.Rows, row{listed: s, Started: e.when(s.StartedAt), Mine: s.Principal == e.who.ARN, End: may[i], Revoke: revoke[i]})
 	}
 	if got.Marker != "" {
 		page.Next = prefix + "sessions?" + url.Values{"only": {page.Cluster}, "marker": {got.Marker}}.Encode()
@@ -97,8 +98,63 @@ func (e *exchange) showSessions(done, ended string) {
 	e.show(http.StatusOK, "sessions", page)
 }
 
-func endQuestion(cluster, id string) api.Question {
-	return api.Question{Action: "daypass:TerminateSession", Resource: "session/" + cluster + "/" + id, Cluster: cluster}
+// sessionsName is what the page with the sessions is called.
+func (e *exchange) sessionsName() string {
+	if e.who.OwnOnly {
+		return "My sessions"
+	}
+	return "Who is on"
+}
+
+func endQuestion(s *listed) api.Question {
+	return api.Question{Action: "daypass:TerminateSession", Resource: "session/" + s.ClusterIdentifier + "/" + s.SessionId,
+		Cluster: s.ClusterIdentifier, Principal: s.Principal}
+}
+
+// revokeLinks returns, for each session, the URL of the page that can revoke the credentials of its
+// principal and its database user, as far as the person may. Otherwise it has already answered.
+func (e *exchange) revokeLinks(list []listed) ([]string, bool) {
+	var all []registry.Revocation
+	at := map[registry.Revocation]int{}
+	index := func(v registry.Revocation) int {
+		i, ok := at[v]
+		if !ok {
+			i = len(all)
+			at[v], all = i, append(all, v)
+		}
+		return i
+	}
+	type pair struct{ principal, user int }
+	pairs := make([]pair, len(list))
+	for i, s := range list {
+		pairs[i] = pair{index(ofPrincipal(s.Principal)), index(ofUser(s.ClusterIdentifier, s.DbUser))}
+	}
+	may, err := e.config.API.ConsoleMayRevoke(e.r, OfSession(e.session), all)
+	if err != nil {
+		e.failed(err)
+		return nil, false
+	}
+	links := make([]string, len(list))
+	for i, s := range list {
+		query := url.Values{}
+		if s.Principal != "" && may[pairs[i].principal] {
+			query.Set("principal", s.Principal)
+		}
+		if s.DbUser != "" && may[pairs[i].user] {
+			query.Set("cluster", s.ClusterIdentifier)
+			query.Set("user", s.DbUser)
+		}
+		if len(query) > 0 {
+			links[i] = prefix + "revoke?" + query.Encode()
+		}
+	}
+	return links, true
+}
+
+func ofPrincipal(arn string) registry.Revocation { return registry.Revocation{Principal: arn} }
+
+func ofUser(cluster, user string) registry.Revocation {
+	return registry.Revocation{Cluster: cluster, DBUser: user}
 }
 
 // confirmation is a page that asks before something is done.
@@ -153,6 +209,23 @@ func (e *exchange) showRevoke(status int, r *refusal) {
 	page := confirmation{Action: prefix + "revoke", Button: "Revoke", Refused: r,
 		Hidden:  []field{{"principal", principal}, {"cluster", cluster}, {"user", user}},
 		Warning: "Credentials that were issued until now stop working at once, on all servers, and open sessions with them end. A person who is still allowed to can ask for new ones; a revoked principal has to sign in again."}
+	if principal != "" || user != "" {
+		may, err := e.config.API.ConsoleMayRevoke(e.r, OfSession(e.session), []registry.Revocation{ofPrincipal(principal), ofUser(cluster, user)})
+		if err != nil {
+			e.failed(err)
+			return
+		}
+		if !may[0] {
+			principal = ""
+		}
+		if !may[1] {
+			user = ""
+		}
+		if principal == "" && user == "" && r == nil {
+			e.refuse(http.StatusForbidden, "Your policies do not let you revoke these credentials.", "Ask the person who runs Daypass.")
+			return
+		}
+	}
 	if principal != "" {
 		page.Choices = append(page.Choices, choice{revokePrincipal, "everything of " + principal})
 	}

@@ -67,6 +67,11 @@ iam:
                 - arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbname:` + exampleCluster + `/` + exampleDatabase + `
             - {Sid: JoinAnalysts, Effect: Allow, Action: redshift:JoinGroup, Resource: "arn:aws:redshift:` + exampleRegion + `:` + exampleAccount + `:dbgroup:` + exampleCluster + `/analysts"}
             - {Sid: SeeTheClusters, Effect: Allow, Action: redshift:DescribeClusters, Resource: "*"}
+            - Sid: SeeAndEndOwnSessions
+              Effect: Allow
+              Action: [daypass:ListSessions, daypass:TerminateSession]
+              Resource: "*"
+              Condition: {StringEquals: {"daypass:session-owner-iam-userid": "${aws:userid}"}}
     - name: engineer
       trust_policy:
         Version: "2012-10-17"

@@ -39,8 +39,8 @@ var actions = [...]action{
 	// Daypass's own actions, docs/api.md.
 	{"daypass:RevokeCredentials", []string{"credential", "principal", "dbuser", "cluster"}, nil},
 	{"daypass:ListRevocations", []string{"cluster"}, nil},
-	{"daypass:ListSessions", []string{"cluster"}, nil},
-	{"daypass:TerminateSession", []string{"session"}, nil},
+	{"daypass:ListSessions", []string{"cluster"}, []string{"daypass:session-owner-iam-userid"}},
+	{"daypass:TerminateSession", []string{"session"}, []string{"daypass:session-owner-iam-userid"}},
 }
 
 // knownAction returns the index of an action's row, or -1 if the table does not have the action.

@@ -181,6 +181,16 @@ func libpqPassword(line string, tokens ...string) (string, bool) {
 	return password.String(), true
 }
 
+// invisible reports whether a letter or mark shows nothing (Unicode, Default_Ignorable_Code_Point).
+func invisible(r rune) bool {
+	for _, s := range [][2]rune{{0x34f, 0x34f}, {0x115f, 0x1160}, {0x17b4, 0x17b5}, {0x180b, 0x180f}, {0x3164, 0x3164}, {0xfe00, 0xfe0f}, {0xffa0, 0xffa0}, {0xe0100, 0xe01ef}} {
+		if s[0] <= r && r <= s[1] {
+			return true
+		}
+	}
+	return false
+}
+
 // FuzzTerminal: the output is printable, harmless text is unchanged, and the writer gives the
 // same result, however the text is split between calls. JSON keeps its value.
 func FuzzTerminal(f *testing.F) {
@@ -189,13 +199,13 @@ func FuzzTerminal(f *testing.F) {
 		line, text := quote.Terminal(value), quote.TerminalText(value)
 		harmless := utf8.ValidString(value)
 		for _, r := range value {
-			harmless = harmless && strconv.IsPrint(r)
+			harmless = harmless && strconv.IsPrint(r) && !invisible(r)
 		}
 		if harmless != (line == value) {
 			t.Errorf("Terminal(%q) = %q", value, line)
 		}
 		for _, r := range line {
-			if !strconv.IsPrint(r) {
+			if !strconv.IsPrint(r) || invisible(r) {
 				t.Errorf("Terminal(%q) = %q has %U in it", value, line, r)
 			}
 		}
@@ -229,6 +239,19 @@ func FuzzTerminal(f *testing.F) {
 	})
 }
 
+// TestOverrides: nothing that changes the direction of text reaches a terminal or a page.
+func TestOverrides(t *testing.T) {
+	for _, r := range "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069" {
+		want := fmt.Sprintf(`ab\u%04xcd`, r)
+		if got := quote.Terminal("ab" + string(r) + "cd"); got != want {
+			t.Errorf("Terminal with %U = %s, want %s", r, got, want)
+		}
+		if got := string(quote.Page([]byte("<p>ab" + string(r) + "cd</p>\r\n"))); got != "<p>"+want+"</p>\n" {
+			t.Errorf("Page with %U = %s", r, got)
+		}
+	}
+}
+
 // TestTerminal: sequences that terminals obey are escaped.
 func TestTerminal(t *testing.T) {
 	for value, want := range map[string]string{
@@ -238,6 +261,16 @@ func TestTerminal(t *testing.T) {
 		"a\u202eb":       `a\u202eb`,
 		"a\u2066b":       `a\u2066b`,
 		"a\u200bb":       `a\u200bb`,
+		"a\u200db":       `a\u200db`,
+		"a\u200eb":       `a\u200eb`,
+		"a\u061cb":       `a\u061cb`,
+		"a\u2060b":       `a\u2060b`,
+		"a\ufeffb":       `a\ufeffb`,
+		"a\u00adb":       `a\u00adb`,
+		"a\u034fb":       `a\u034fb`, // a mark that shows nothing
+		"a\u3164b":       `a\u3164b`, // a letter that shows nothing
+		"a\ufe0fb":       `a\ufe0fb`,
+		"a\x00b":         `a\u0000b`,
 		"a\rb\nc\td\x7f": `a\u000db\u000ac\u0009d\u007f`,
 		"a\u2028b":       `a\u2028b`,
 		"\U000e0041":     `\udb40\udc41`,

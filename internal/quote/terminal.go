@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -13,12 +14,21 @@ import (
 // digits, punctuation, symbols and the space stay as they are. Everything else is
 // escaped as in JSON, \u001b and the like: control characters (C0, DEL and C1),
 // which move the cursor and run terminals' commands; line ends; format characters,
-// which change the direction of text or are invisible; and code points that are not
-// characters. A byte that is not UTF-8 becomes \x9b and the like.
+// which change the direction of text or are invisible; letters and marks that are
+// invisible; and code points that are not characters. A byte that is not UTF-8
+// becomes \x9b and the like.
 func Terminal(value string) string { return terminal(value, "") }
 
 // TerminalText is Terminal for text that has lines: line ends and tabs stay.
 func TerminalText(text string) string { return terminal(text, "\n\t") }
+
+// Page is TerminalText for a page of HTML. Its line ends become line feeds, as browsers read them.
+// Text that strangers chose, such as the name of a program, can then neither reverse the text that
+// follows it nor hide anything.
+func Page(html []byte) []byte {
+	text := strings.ReplaceAll(string(html), "\r\n", "\n")
+	return []byte(TerminalText(strings.ReplaceAll(text, "\r", "\n")))
+}
 
 func terminal(text, keep string) string {
 	safe := true
@@ -43,7 +53,7 @@ func kept(r rune, keep string) bool {
 			}
 		}
 	}
-	return strconv.IsPrint(r)
+	return strconv.IsPrint(r) && (r < utf8.RuneSelf || !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector))
 }
 
 func appendTerminal(to []byte, text, keep string) []byte {

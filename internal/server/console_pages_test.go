@@ -19,7 +19,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-const hostile = `<script>alert(1)</script>"'`
+const hostile = `<script>alert(1)</script>"'` + "\u202etxt.exe\u2066\u200b"
 
 // consoleCredential asks for a credential of alice at the console, and returns the password on the page.
 func (s *signInSite) consoleCredential(b *browser) issued {
@@ -71,6 +71,10 @@ func TestConsoleSessionsOfTheGateway(t *testing.T) {
 	}
 	// The oldest session is the first.
 	hers, his := ids[0][1], ids[1][1]
+	hasAll(t, "what is invisible in an application name", bob.page, `\u202etxt.exe\u2066\u200b`)
+	if strings.ContainsAny(bob.page, "\u202e\u2066\u200b") {
+		t.Errorf("an application name reverses the text of the page\n%s", bob.page)
+	}
 
 	// Ana's policies allow none of this: the page shows nothing, and the form does nothing.
 	s.goTo(ana, "/console/sessions", 403)

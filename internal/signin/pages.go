@@ -8,13 +8,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/daypass/daypass/internal/quote"
 	"github.com/daypass/daypass/internal/sts"
 )
 
 //go:embed pages
 var files embed.FS
 
-// pages are the templates. html/template escapes what people and providers write.
+// pages are the templates. html/template escapes what people and providers write, and show makes
+// visible what would be invisible in it.
 var pages = template.Must(template.ParseFS(files, "pages/*.html"))
 
 type problemPage struct{ Problem, Next string }
@@ -62,11 +64,12 @@ func (e *exchange) show(status int, name string, data any) {
 	if err := pages.ExecuteTemplate(&body, name+".html", data); err != nil {
 		panic("internal error: " + err.Error())
 	}
+	page := quote.Page(body.Bytes())
 	header := e.w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Length", strconv.Itoa(body.Len()))
+	header.Set("Content-Length", strconv.Itoa(len(page)))
 	e.w.WriteHeader(status)
-	_, _ = e.w.Write(body.Bytes()) // a browser that is gone needs no answer
+	_, _ = e.w.Write(page) // a browser that is gone needs no answer
 }
 
 // style is the one file that the pages load.
