@@ -25,6 +25,7 @@ import (
 // disturb it less than elapsed time.
 type growth struct {
 	major  int // of PostgreSQL
+	curve  *growthCurve
 	tables []*growthTable
 	idle   []idleCost
 }
@@ -112,19 +113,20 @@ func (s *stack) growth(ctx context.Context, o options) (*growth, error) {
 			logon(withCluster, s.grown.clusters, s.grown.third)}},
 		{title: "A query in a session", units: 8000, rows: []*growthRow{transaction(one, s.server, s.small), transaction(another, s.grown.twin, s.grown.second),
 			transaction(withIdle, s.grown.idle, s.grown.second), transaction(withAll, s.registry, s.large)}},
-		{title: "A session that leaves a table behind, until the table is its user's", units: 6, rows: []*growthRow{
-			of(one, s.server, s.small, endedWithin, handOvers(s.server.endpoint(1), s.server)), of(withRoles, s.grown.crowded, s.grown.crowd, endedWithin, handOvers(s.grown.crowded.endpoint(1), s.grown.crowded))}},
 	}
 	newUser := func(name string, server *server, d *database) *growthRow {
 		return of(name, server, d, endedWithin, firstLogons(server))
 	}
 	g.tables = append(g.tables, &growthTable{title: "A call and a logon of a new user, and its end", units: 25, rows: []*growthRow{
-		newUser(one, s.server, s.small), newUser(another, s.grown.twin, s.grown.second), newUser(withRoles, s.grown.crowded, s.grown.crowd), newUser(withAll, s.registry, s.large)}})
+		newUser(one, s.server, s.small), newUser(another, s.grown.twin, s.grown.second), newUser(withAll, s.registry, s.large)}})
 	sweeps, err := s.sweeps(spent)
 	if err != nil {
 		return nil, err
 	}
 	g.tables = append(g.tables, sweeps)
+	if g.curve, err = s.curve(ctx, o, spent[s.grown.crowd]); err != nil {
+		return nil, err
+	}
 	g.idle = s.idleCosts(ctx, spent)
 	for _, t := range g.tables {
 		if err := t.measure(ctx, o.rounds, g.idle); err != nil {
@@ -369,22 +371,31 @@ func (s *stack) sweeps(spent map[*database]func() time.Duration) (*growthTable, 
 	for _, row := range []struct {
 		name string
 		d    *database
-	}{{"a few session roles", s.small}, {withRoles, s.grown.crowd}, {"10 000 users, 1 000 groups", s.large}} {
-		config, err := row.d.admin()
+	}{{"a few session roles", s.small}, {"10 000 users, 1 000 groups", s.large}} {
+		work, err := sweeper(row.d)
 		if err != nil {
 			return nil, err
 		}
-		admin := handover.New(dbuser.Config{Cluster: "bench", Conn: config})
-		t.rows = append(t.rows, &growthRow{name: row.name, daypass: ownCPU, database: spent[row.d], work: func(ctx context.Context, units int) error {
-			for range units {
-				if _, err := admin.Sweep(ctx, handover.SweepOptions{Unused: 24 * time.Hour}); err != nil {
-					return err
-				}
-			}
-			return nil
-		}})
+		t.rows = append(t.rows, &growthRow{name: row.name, daypass: ownCPU, database: spent[row.d], work: work})
 	}
 	return t, nil
+}
+
+// sweeper returns a function that sweeps a cluster.
+func sweeper(d *database) (func(ctx context.Context, units int) error, error) {
+	config, err := d.admin()
+	if err != nil {
+		return nil, err
+	}
+	admin := handover.New(dbuser.Config{Cluster: "bench", Conn: config})
+	return func(ctx context.Context, units int) error {
+		for range units {
+			if _, err := admin.Sweep(ctx, handover.SweepOptions{Unused: 24 * time.Hour}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }
 
 // idleFor is how long the unused servers are watched: several sweeps of each cluster.
@@ -435,6 +446,9 @@ func (r *report) growthMarkdown(b *bytes.Buffer) {
 	for _, t := range r.growth.tables {
 		writeTable(b, t.lines())
 	}
+	writeTable(b, r.growth.curve.lines("PostgreSQL", ofDatabase))
+	writeTable(b, r.growth.curve.lines("Daypass", ofDaypass))
+	fmt.Fprintf(b, "\nThe measurement made session roles too; at the end of each step there were %s.\n", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(r.growth.curve.made)), ", "), "[]"))
 	lines := [][]string{{"A second without work", "Daypass, CPU ms", "PostgreSQL, CPU ms", "Daypass, MiB"}}
 	for _, c := range r.growth.idle {
 		database := "-"

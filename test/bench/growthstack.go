@@ -31,7 +31,7 @@ type grown struct {
 	twin     *server // like the first, to show how much two equal ones differ
 	idle     *server // with idleCount idle sessions
 	clusters *server // with as many clusters as largeSize has, which all answer
-	crowded  *server // with crowdCount session roles
+	crowded  *server // with up to crowdCount session roles
 
 	second *database // of twin and idle
 	third  *database // of clusters
@@ -55,7 +55,6 @@ func (s *stack) startGrown(ctx context.Context, o options) (err error) {
 		serverOptions{size: size{1, 1, largeSize.clusters}, user: "clusters", answering: true}); err != nil {
 		return err
 	}
-	progress("making %d session roles", crowdCount)
 	if g.crowded, err = startServer(ctx, o, filepath.Join(s.dir, "crowded"), g.crowd, serverOptions{size: smallSize}); err != nil {
 		return err
 	}
@@ -64,9 +63,6 @@ func (s *stack) startGrown(ctx context.Context, o options) (err error) {
 		_, err = logOn(config) // which makes the marker
 	}
 	if err != nil {
-		return err
-	}
-	if err := g.crowd.fill(ctx, crowdCount); err != nil {
 		return err
 	}
 	for _, d := range []*database{s.small, g.crowd} {
@@ -135,6 +131,7 @@ func (g *grown) hold(n int) error {
 // fill makes users and their session roles, which have not been used for an hour: the usual state
 // of most of them in a database where everyone logs on once a day.
 func (d *database) fill(ctx context.Context, n int) error {
+	progress("making %d session roles", n)
 	made, err := d.sessionRoles(ctx)
 	if err != nil {
 		return err
