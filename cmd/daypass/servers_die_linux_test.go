@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -52,7 +53,7 @@ func TestServerIsKilled(t *testing.T) {
 		}
 		configuration := strings.Replace(sitetest.Configuration, "    database: dev\n",
 			"    database: dev\n    session_limits: {per_user: 1, scope: all}\n", 1) +
-			fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\nroot_key: {file: root.key}\n", etcd.URL)
+			fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\nroot_key: {file: root.key}\npeers: {listen: \"127.0.0.1:0\"}\n", etcd.URL)
 		if err := errors.Join(site.Configure(configuration, "UPSTREAM", sites[0].Upstream(), "API_LISTEN", "127.0.0.1:0", "GATEWAY_LISTEN", "127.0.0.1:0"),
 			site.Write("root.key", "5mrUHyeJx4KGsXXGbqZqCLpEVkGePlmkkkIAXfHlYmQ=\n")); err != nil {
 			t.Fatal(err)
@@ -132,6 +133,42 @@ func TestServerIsKilled(t *testing.T) {
 	if got := owner(); !strings.HasPrefix(got, "IAM:") {
 		t.Errorf("during the session its table belongs to %s", got)
 	}
+	// operate runs a command at the second server, and returns what it prints, with its errors.
+	operate := func(args ...string) (text string, exit int, took time.Duration) {
+		cmd := exec.CommandContext(t.Context(), "daypass", append(args, "--endpoint-url", "http://"+sites[1].API)...)
+		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+sitetest.Keys["admin"][0], "AWS_SECRET_ACCESS_KEY="+sitetest.Keys["admin"][1])
+		began := time.Now()
+		out, _ := cmd.CombinedOutput()
+		return string(out), cmd.ProcessState.ExitCode(), time.Since(began)
+	}
+	const patience = 20 * time.Second // on a busy machine; a server is given two
+	var name, session string
+	pgtest.Eventually(t, "the session in the list", func() bool {
+		text, exit, _ := operate("sessions", "--output", "json")
+		var answer struct {
+			Sessions []struct{ SessionID, Server string }
+		}
+		if json.Unmarshal([]byte(text), &answer) != nil || exit != 0 || len(answer.Sessions) != 1 {
+			return false
+		}
+		session, name = answer.Sessions[0].SessionID, answer.Sessions[0].Server
+		return true
+	}, logs[1])
+	processes[0].Signal(syscall.SIGSTOP)
+	text, exit, took := operate("sessions")
+	if exit != 1 || !strings.Contains(text, "did not answer: "+name+":") || strings.Contains(text, session) || took > patience {
+		t.Errorf("a server is frozen: daypass sessions ends with %d after %v:\n%s", exit, took, text)
+	}
+	text, exit, took = operate("sessions", "kill", session)
+	if exit == 0 || !strings.Contains(text, "did not answer, and may have it: "+name) || took > patience {
+		t.Errorf("a server is frozen: daypass sessions kill ends with %d after %v:\n%s", exit, took, text)
+	}
+	processes[0].Signal(syscall.SIGCONT)
+	pgtest.Eventually(t, "the session in the list again", func() bool {
+		text, exit, _ := operate("sessions")
+		return exit == 0 && strings.Contains(text, session) && strings.Contains(text, name)
+	}, logs[1])
+
 	processes[0].Signal(syscall.SIGKILL)
 	killed := time.Now()
 	pgtest.Eventually(t, "the table to belong to its user", func() bool { return owner() == "alice" }, logs[1])
@@ -146,6 +183,10 @@ func TestServerIsKilled(t *testing.T) {
 	if next := sweeper(); next == "" || next == first {
 		t.Errorf("after the kill of %q %q sweeps", first, next)
 	}
+	pgtest.Eventually(t, "the killed server to be missed no longer", func() bool {
+		text, exit, _ := operate("sessions")
+		return exit == 0 && !strings.Contains(text, name)
+	}, logs[1])
 	t.Logf("killed: handed over after %v, the place is free after %v", handedOver.Round(time.Millisecond), time.Since(killed).Round(time.Millisecond))
 	if took := time.Since(killed); took > shortLease+15*time.Second {
 		t.Errorf("all is cleaned up %v after the kill", took)

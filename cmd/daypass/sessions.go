@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,9 +22,10 @@ func newSessionsCommand(env environment) *cobra.Command {
 		Short: "List open sessions",
 		Long: `Lists the sessions at the gateway: principal, cluster, database, user and groups, start,
 address, state, and the bytes in each direction. Of several servers that have peers in
-their configuration all are asked, whichever answers; one that did not answer is named,
-and the exit code is 1. The caller needs daypass:ListSessions on the clusters. Policies may
-allow only one's own sessions; then the list has these (docs/policy.md).`,
+their configuration all are asked, whichever answers; one that did not answer within two
+seconds is named, and the exit code is 1. The caller needs daypass:ListSessions on the
+clusters. Policies may allow only one's own sessions; then the list has these
+(docs/policy.md).`,
 		Example: `  daypass sessions --cluster examplecluster
   daypass sessions --output json | jq -r '.Sessions[] | select(.DbUser == "alice").SessionId'
   daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
@@ -52,7 +54,7 @@ allow only one's own sessions; then the list has these (docs/policy.md).`,
 				err = writeSessions(env.stdout, list, env.columns)
 			}
 			if err == nil && len(unanswered) > 0 {
-				err = &exitError{1, fmt.Errorf("the list lacks the sessions of servers that did not answer: %s: see `daypass servers`; they need `peers` in their configuration",
+				err = &exitError{1, fmt.Errorf("the list lacks the sessions of servers that did not answer: %s: they are frozen, have died just now, are out of reach, or have no `peers` in their configuration",
 					strings.Join(unanswered, ", "))}
 			}
 			return err
@@ -85,26 +87,30 @@ func writeSessions(out io.Writer, list []client.Session, columns int) error {
 const mostDetail = 4
 
 func sessionTable(list []client.Session, detail int) (t table) {
-	row := func(session, cluster, database, user, groups, principal, since, from, state, in, out string) {
+	servers := mostDetail + 1 // one server alone has no name in the list
+	if slices.ContainsFunc(list, func(s client.Session) bool { return s.Server != "" }) {
+		servers = 1
+	}
+	row := func(session, cluster, database, user, groups, principal, since, from, state, server, in, out string) {
 		cells := []string{session}
 		for _, one := range []struct {
 			from int // the lowest detail with this column
 			cell string
-		}{{1, cluster}, {0, database}, {0, user}, {0, groups}, {1, principal}, {0, since}, {2, from}, {0, state}, {3, in}, {3, out}} {
+		}{{1, cluster}, {0, database}, {0, user}, {0, groups}, {1, principal}, {0, since}, {2, from}, {0, state}, {servers, server}, {3, in}, {3, out}} {
 			if detail >= one.from {
 				cells = append(cells, one.cell)
 			}
 		}
 		t.add(cells...)
 	}
-	row("SESSION", "CLUSTER", "DATABASE", "USER", "GROUPS", "PRINCIPAL", "SINCE", "FROM", "STATE", "IN", "OUT")
+	row("SESSION", "CLUSTER", "DATABASE", "USER", "GROUPS", "PRINCIPAL", "SINCE", "FROM", "STATE", "SERVER", "IN", "OUT")
 	for _, s := range list {
 		principal, since := s.Principal, s.StartedAt.UTC().Format(time.RFC3339)
 		if detail < mostDetail {
 			principal = principal[strings.LastIndexByte(principal, ':')+1:]
 			since = s.StartedAt.UTC().Format("01-02 15:04Z")
 		}
-		row(s.ID, s.Cluster, s.Database, s.DBUser, strings.Join(s.DBGroups, ","), principal, since, s.ClientAddress, s.State, size(s.BytesFromClient), size(s.BytesToClient))
+		row(s.ID, s.Cluster, s.Database, s.DBUser, strings.Join(s.DBGroups, ","), principal, since, s.ClientAddress, s.State, s.Server, size(s.BytesFromClient), size(s.BytesToClient))
 	}
 	return t
 }

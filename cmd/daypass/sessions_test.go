@@ -32,8 +32,25 @@ func TestSessionsFit(t *testing.T) {
 				t.Errorf("in %d columns there is no %s:\n%s", columns, word, out.String())
 			}
 		}
+		if strings.Contains(out.String(), "SERVER") {
+			t.Errorf("one server alone has a column:\n%s", out.String())
+		}
 		if columns == 0 && (!strings.Contains(out.String(), "arn:aws:sts::123456789012:assumed-role/etl/nightly") || !strings.Contains(out.String(), "2026-01-02T03:04:05Z") || !strings.Contains(out.String(), "3.0 GiB")) {
 			t.Errorf("in a pipe:\n%s", out.String())
+		}
+	}
+}
+
+// TestSessionsOfSeveralServers: the list of several servers says which has each session.
+func TestSessionsOfSeveralServers(t *testing.T) {
+	list := []client.Session{{ID: "PQ5TSPKVMQHSLZYPGQ3OWEZDLK", DBUser: "alice", State: "idle", Server: "db1-k3v9zq"}}
+	for _, columns := range []int{0, 120} {
+		var out strings.Builder
+		if err := writeSessions(&out, list, columns); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), "SERVER") || !strings.Contains(out.String(), "db1-k3v9zq") {
+			t.Errorf("in %d columns:\n%s", columns, out.String())
 		}
 	}
 }
