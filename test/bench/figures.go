@@ -10,7 +10,7 @@ import (
 )
 
 // keys lists the values of -only, in the order of the report.
-var keys = []string{"decision", "issue", "logon", "latency", "query", "tps", "copy", "memory", "scale", "newuser", "growth"}
+var keys = []string{"decision", "issue", "logon", "latency", "parked", "query", "tps", "copy", "memory", "scale", "newuser", "growth"}
 
 // The targets' names.
 const (
@@ -21,6 +21,7 @@ const (
 	bouncer   = "PgBouncer"
 	onceOnly  = "PgBouncer, one use"
 	prewarmed = "Daypass, prewarmed"
+	parked    = "Daypass, parked"
 	known     = "a known user"
 	unknown   = "a new user"
 	one       = "one of each"
@@ -28,7 +29,7 @@ const (
 )
 
 func (s *stack) figures(o options) []figure {
-	list := []figure{s.decision(), s.issue(o), s.logon(o), s.latency(o)}
+	list := []figure{s.decision(), s.issue(o), s.logon(o), s.latency(o), s.park(o, parkedLogons, clients, 0), s.park(o, idleParked, 1, idlePause)}
 	for _, mode := range modes {
 		list = append(list, s.query(o, mode))
 	}
@@ -87,9 +88,12 @@ func (s *stack) logon(o options) figure {
 // idleLogons is the title of the logons with pauses in between.
 const idleLogons = "Logons, TLS, 1 client with pauses of 25 ms"
 
+// idlePause is the pause between these logons.
+const idlePause = 25 * time.Millisecond
+
 // latency measures logons with pauses in between, which leave time to start sessions ahead.
 func (s *stack) latency(o options) figure {
-	const pause = 25 * time.Millisecond
+	const pause = idlePause
 	f := figure{key: "latency", title: idleLogons, unit: "per s", targets: []target{
 		{name: direct, measure: logons(o, 1, pause, s.small.direct("require"))},
 	}}
@@ -99,6 +103,27 @@ func (s *stack) latency(o options) figure {
 	f.targets = append(f.targets, target{daypass, s.server.CPU, logons(o, 1, pause, s.server.through("require"))})
 	if s.ahead != nil {
 		f.targets = append(f.targets, target{prewarmed, s.ahead.CPU, logons(o, 1, pause, s.ahead.through("require"))})
+	}
+	return f
+}
+
+// The titles of the logons that get a parked session.
+const (
+	parkedLogons = "Logons with parked sessions, TLS, 8 clients"
+	idleParked   = "Logons with parked sessions, TLS, 1 client with pauses of 25 ms"
+)
+
+// park measures logons that get the session of an earlier logon of their principal. PgBouncer, which
+// keeps its sessions too, gives them to everyone with the same user and database.
+func (s *stack) park(o options, title string, n int, pause time.Duration) figure {
+	f := figure{key: "parked", title: title, unit: "per s", targets: []target{
+		{name: direct, measure: logons(o, n, pause, s.small.direct("require"))},
+	}}
+	if s.pgbouncer != nil {
+		f.targets = append(f.targets, target{bouncer, s.pgbouncer.CPU, logons(o, n, pause, s.pgbouncer.login("require"))})
+	}
+	if s.parked != nil {
+		f.targets = append(f.targets, target{parked, s.parked.CPU, logons(o, n, pause, s.parked.through("require"))})
 	}
 	return f
 }

@@ -23,6 +23,9 @@ func goals() []goal {
 		{name: "issue p99 against moto", title: "Credentials issued", of: p99, a: daypass, b: motos, join: ratio, least: 0.15, aim: 0.1, lower: true},
 		{name: "logons per second, TLS, against direct with SCRAM", title: "Logons, TLS, 8 clients", of: rate, a: daypass, b: direct, join: ratio, least: 1.0, aim: 1.15},
 		{name: "logon p50, prewarmed, against direct", title: idleLogons, of: p50, a: prewarmed, b: direct, join: ratio, least: 0.6, aim: 0.35, lower: true},
+		{name: "logons per second with parked sessions, TLS, 8 clients, against direct", title: parkedLogons, of: rate, a: parked, b: direct, join: ratio, least: 3, aim: 8},
+		{name: "logon p50 with parked sessions, 8 clients, against direct", title: parkedLogons, of: p50, a: parked, b: direct, join: ratio, least: 0.25, aim: 0.125, lower: true},
+		{name: "logon p50 with parked sessions, 1 client, against direct", title: idleParked, of: p50, a: parked, b: direct, join: ratio, least: 0.25, aim: 0.125, lower: true},
 		{name: "logon p99, against direct", title: idleLogons, of: p99, a: daypass, b: direct, join: ratio, lower: true},
 	}
 	for _, mode := range modes {

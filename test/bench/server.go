@@ -30,6 +30,8 @@ type serverOptions struct {
 	user string // that the server logs on as: each server has its own password for a session role
 	// prewarm is how many sessions of the cluster bench may be started ahead.
 	prewarm int
+	// parked is how many sessions of the cluster bench may be parked; 0: none.
+	parked int
 	// answering is set if the other clusters answer, because they are the same PostgreSQL server.
 	// Otherwise they do not answer.
 	answering bool
@@ -76,6 +78,9 @@ func startServer(ctx context.Context, o options, dir string, d *database, n serv
 			"upstream":               s.site.Upstream(),
 			"upstream_password_file": "upstream.password",
 			"prewarm":                map[string]any{"max": n.prewarm},
+		}
+		if n.parked > 0 {
+			cluster["parked_sessions"] = map[string]any{"max": n.parked}
 		}
 		if i > 0 {
 			cluster["identifier"] = fmt.Sprintf("cluster%d", i)

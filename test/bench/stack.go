@@ -27,6 +27,7 @@ type stack struct {
 	small    *database // one of each
 	server   *server
 	ahead    *server   // with sessions started ahead; nil: not measured
+	parked   *server   // with parked sessions; nil: not measured
 	large    *database // with largeSize of everything; nil: not measured
 	registry *server   // a server over large
 	grown    *grown    // nil: not measured
@@ -79,6 +80,11 @@ func startStack(ctx context.Context, o options) (_ *stack, err error) {
 			return nil, err
 		}
 	}
+	if slices.Contains(o.only, "parked") {
+		if s.parked, err = startServer(ctx, o, filepath.Join(s.dir, "parked"), s.small, serverOptions{size: smallSize, user: "parked", parked: 2 * clients}); err != nil {
+			return nil, err
+		}
+	}
 	if slices.Contains(o.only, "scale") || slices.Contains(o.only, "growth") {
 		progress("starting them again with %d users, %d groups and %d clusters", largeSize.users, largeSize.groups, largeSize.clusters)
 		if s.large, err = startDatabase(ctx, o, filepath.Join(s.dir, "large"), largeSize); err != nil {
@@ -109,6 +115,7 @@ func (s *stack) stop() {
 	s.once.stop()
 	s.server.stop()
 	s.ahead.stop()
+	s.parked.stop()
 	s.registry.stop()
 	s.grown.stop()
 	s.small.stop()
