@@ -106,7 +106,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 
 func (a *Admin) sessionRole(name string, n Need, st *state) SessionRole {
 	role := SessionRole{Name: name, Password: upstreamPassword(a.cfg.Key, a.Pool.Cluster, name), ServerVersion: st.version,
-		LoginTrigger: st.Database != nil && st.Database.LoginTrigger}
+		LoginTrigger: st.Database != nil && st.Database.LoginTrigger, Superuser: st.anySuperuser()}
 	if len(n.Groups) == 0 {
 		role.User = n.User
 	}

@@ -92,6 +92,8 @@ type SessionRole struct {
 	// LoginTrigger is set where the database may have a login event trigger, which can
 	// refuse each new session.
 	LoginTrigger bool
+	// Superuser is set if the role can become a superuser. Seen covers it.
+	Superuser bool
 }
 
 // Ensure makes sure that the session role for n exists with exactly the rights

@@ -219,6 +219,12 @@ func (s *state) role(name string) *role {
 	return &s.Roles[i]
 }
 
+// anySuperuser reports whether a session that has the user's and the groups' rights can become a
+// superuser.
+func (s *state) anySuperuser() bool {
+	return slices.ContainsFunc(s.Roles, func(r role) bool { return r.Super }) || slices.ContainsFunc(s.Carries, func(c carried) bool { return c.Super })
+}
+
 // ours reports whether a role is a session role that may be changed. Membership in the marker
 // alone does not prove it: before 16 a user with CREATEROLE can add any role.
 func (r *role) ours() bool {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/tls"
+	"time"
 
 	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/throttle"
@@ -33,6 +34,21 @@ func (s *Server) Settled() bool {
 // if it does.
 func ResetRefused(version string) error {
 	return (&upstream{status: map[string]string{"server_version": version}}).mayReset()
+}
+
+// WaitForResets sets how long a logon waits for a session that is being reset.
+func (s *Server) WaitForResets(patience time.Duration) { s.parked.patience = patience }
+
+// AwaitedResets returns how many logons wait for a session that is being reset.
+func (s *Server) AwaitedResets() (n int) {
+	s.parked.mu.Lock()
+	defer s.parked.mu.Unlock()
+	for _, p := range s.parked.arriving {
+		if p.claim != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // CheckParked checks the parked sessions now, as the gateway does periodically.

@@ -302,7 +302,7 @@ const checkInterval = "5s"
 func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
 	s := l.server
 	if l.origin = l.newOrigin(cluster, need); l.origin != nil {
-		if up := s.unpark(l.origin); up != nil {
+		if up := s.unpark(ctx, l.origin); up != nil {
 			l.reused = true
 			return up, nil
 		}

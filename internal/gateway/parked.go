@@ -40,6 +40,10 @@ import (
 // A command that waits for a database waits for five seconds.
 const parkedCheck = 2 * time.Second
 
+// resetPatience is how long a logon waits for a session that is being reset. A reset takes less time
+// than starting another session would, and the session would only be one too many.
+const resetPatience = 100 * time.Millisecond
+
 // parkedKey is the key of a parked session. A logon can use the session only if its own key is
 // equal.
 type parkedKey struct {
@@ -68,11 +72,15 @@ type parked struct {
 	origin  origin
 	since   time.Time
 
-	unwanted bool // guarded by lot.mu: it was to end while it was being reset
+	// While it is being reset; guarded by lot.mu.
+	unwanted bool         // it has to end
+	claim    chan *parked // nil: no logon waits for it; gets it when it is ready, and is closed if it ends
 }
 
 // lot holds the parked sessions. Safe for concurrent use.
 type lot struct {
+	patience time.Duration // resetPatience
+
 	mu       sync.Mutex // guards what follows
 	sessions []*parked
 	arriving []*parked // are being reset
@@ -86,7 +94,8 @@ func (l *logon) newOrigin(cluster *Cluster, need dbuser.Need) *origin {
 	if attrs := cluster.TargetSessionAttrs; attrs != "" && attrs != "any" {
 		return nil // a server may be promoted, or become a standby, while a session is parked
 	}
-	if cluster.Parking.Max <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Seen == ([len(l.role.Seen)]byte{}) {
+	// A superuser can leave more behind than is known.
+	if cluster.Parking.Max <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Superuser || l.role.Seen == ([len(l.role.Seen)]byte{}) {
 		return nil
 	}
 	return &origin{key: parkedKey{l.key(cluster), l.grant.Principal}, need: need, opened: time.Now(), expires: l.grant.NotAfter,
@@ -94,22 +103,15 @@ func (l *logon) newOrigin(cluster *Cluster, need dbuser.Need) *origin {
 }
 
 // unpark returns a parked session that the logon may use, or nil if there is none.
-func (s *Server) unpark(o *origin) *upstream {
-	now := s.now()
-	var one *parked
-	s.parked.mu.Lock()
-	for i := len(s.parked.sessions) - 1; i >= 0 && one == nil; i-- {
-		p := s.parked.sessions[i]
-		if p.origin.key == o.key && s.staysParked(p, now) && len(p.origin.grants) < maxParkedUses {
-			one = p
-			s.parked.sessions = slices.Delete(s.parked.sessions, i, i+1)
-		}
+func (s *Server) unpark(ctx context.Context, o *origin) *upstream {
+	one := s.takeParked(o)
+	if one == nil {
+		one = s.parked.await(ctx, o)
 	}
-	s.parked.mu.Unlock()
 	if one == nil {
 		return nil
 	}
-	if revoked, err := s.anyRevoked(one); revoked || err != nil || !one.up.untouched() {
+	if revoked, err := s.anyRevoked(one); revoked || err != nil || !s.staysParked(one, s.now()) || !one.up.untouched() {
 		s.endParked(one, revoked)
 		return nil
 	}
@@ -121,6 +123,55 @@ func (s *Server) unpark(o *origin) *upstream {
 	s.parked.reused[one.cluster.Identifier]++
 	s.parked.mu.Unlock()
 	return one.up
+}
+
+// takeParked takes out a parked session that fits, or returns nil.
+func (s *Server) takeParked(o *origin) *parked {
+	now := s.now()
+	s.parked.mu.Lock()
+	defer s.parked.mu.Unlock()
+	for i := len(s.parked.sessions) - 1; i >= 0; i-- {
+		if p := s.parked.sessions[i]; p.fits(o) && s.staysParked(p, now) {
+			s.parked.sessions = slices.Delete(s.parked.sessions, i, i+1)
+			return p
+		}
+	}
+	return nil
+}
+
+// fits reports whether a logon may use the session.
+func (p *parked) fits(o *origin) bool {
+	return p.origin.key == o.key && len(p.origin.grants) < maxParkedUses
+}
+
+// await waits for a session that fits and is being reset, if there is one that no other logon waits
+// for. It returns nil if the session is not ready soon, or ends.
+func (l *lot) await(ctx context.Context, o *origin) *parked {
+	l.mu.Lock()
+	i := slices.IndexFunc(l.arriving, func(p *parked) bool { return p.claim == nil && !p.unwanted && p.fits(o) })
+	if i < 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	p, claim := l.arriving[i], make(chan *parked, 1)
+	p.claim = claim
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
+	select {
+	case one := <-claim:
+		return one
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.claim = nil
+	select {
+	case one := <-claim: // it became ready just now
+		return one
+	default:
+		return nil
+	}
 }
 
 // staysParked reports whether none of the session's time limits has passed.
@@ -172,7 +223,7 @@ func (s *Server) park(e *entry, p *parked) bool {
 		p.up.leave()
 		return false
 	}
-	s.log.Info("session parked", "session", e.info.ID, "parked", p.id)
+	s.log.Debug("session parked", "session", e.info.ID, "parked", p.id)
 	s.parked.mu.Lock()
 	defer s.parked.mu.Unlock()
 	if !s.parked.watching {
@@ -189,13 +240,22 @@ func (l *lot) wants(p *parked) bool {
 	return !p.unwanted && !l.closed
 }
 
-// settle parks a session after its reset, if it may be parked and is still wanted. out is
-// another one that must end to make room for it.
+// settle parks a session after its reset, if it may be parked and is still wanted, or gives it to
+// the logon that waits for it. out is another one that must end to make room for it.
 func (l *lot) settle(p *parked, may bool) (added bool, out *parked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.arriving = slices.DeleteFunc(l.arriving, func(other *parked) bool { return other == p })
-	if !may || p.unwanted || l.closed {
+	claim := p.claim
+	p.claim = nil
+	switch may = may && !p.unwanted && !l.closed; {
+	case claim != nil && may:
+		claim <- p
+		return true, nil
+	case claim != nil:
+		close(claim)
+	}
+	if !may {
 		return false, nil
 	}
 	n, oldest := 0, -1

@@ -24,6 +24,7 @@ const (
 // DISCARD ALL does not remove the following. A session that has any of it is not reset but
 // refused; only the random seed is simply replaced:
 //
+//   - what a superuser can leave behind (see newOrigin);
 //   - objects that the session role owns, and grants to it: they have to be cleaned up;
 //   - prepared transactions of any role that the session can become;
 //   - the seed of random(), which is set to a new random value;
@@ -45,20 +46,22 @@ func (u *upstream) reset(user, role string) error {
 	if err := u.SetDeadline(time.Now().Add(resetTimeout)); err != nil {
 		return err
 	}
-	answers, err := u.ask(discardAll)
-	if err != nil {
-		return fmt.Errorf("resetting: %w", err)
-	}
-	if len(answers) != 0 || u.ready != pgwire.StatusIdle {
-		return errors.New("resetting: an unexpected answer")
-	}
 	query, want, err := u.proof(user, role)
 	if err != nil {
 		return err
 	}
-	if answers, err = u.ask(query); err != nil {
+	// Both in one message to the server: each answer that is waited for wakes a process on either
+	// side.
+	results, err := u.askAll(discardAll, query)
+	switch {
+	case err != nil && len(results) == 0:
+		return fmt.Errorf("resetting: %w", err)
+	case err != nil:
 		return fmt.Errorf("verifying the reset: %w", err)
+	case len(results[0].values) != 0 || results[0].status != pgwire.StatusIdle:
+		return errors.New("resetting: an unexpected answer")
 	}
+	answers := results[1].values
 	for i, w := range want {
 		if i >= len(answers) || answers[i] != w.value {
 			return fmt.Errorf("verifying the reset: %s", w.what)
@@ -85,7 +88,11 @@ func (u *upstream) mayReset() error {
 // proven is a value that a session must have after its reset, with a description.
 type proven struct{ value, what string }
 
-// proof returns the query that verifies a reset and the values that it must return.
+// sessionRole is the OID of the role that the session is logged on as, in SQL.
+const sessionRole = "pg_catalog.quote_ident(session_user)::pg_catalog.regrole::pg_catalog.oid"
+
+// proof returns the query that verifies a reset and the values that it must return. It asks the
+// functions below the system views, since planning the views costs more than all the rest.
 func (u *upstream) proof(user, role string) (query string, want []proven, err error) {
 	var rows []string
 	expect := func(sql, value, what string) {
@@ -101,33 +108,29 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	// The server generates the new seed, so that no one can read it in pg_stat_activity.
 	expect("(pg_catalog.setseed(pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::pg_catalog.text, 0)::pg_catalog.float8"+
 		" OPERATOR(pg_catalog./) 9223372036854775808::pg_catalog.float8))::pg_catalog.text", "", "random() has no new seed")
-	none("pg_catalog.pg_roles WHERE rolsuper AND (rolname OPERATOR(pg_catalog.=) current_user OR pg_catalog.pg_has_role(session_user, oid, 'member'))",
-		"it is a superuser's, or may become one, who can leave more behind than is known")
-	none("pg_catalog.pg_replication_slots WHERE active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()", "it uses a replication slot")
+	none("pg_catalog.pg_get_replication_slots() r WHERE r.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()", "it uses a replication slot")
 	none("settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
 	// RESET ALL goes back to the settings that the session role and the database had when
 	// the process started. The holder of the role, or the owner of the database, may have
 	// changed them just before, and changed them back since. SessionRole.Seen detects changes
 	// to rows that still exist; this condition detects rows that have been removed.
-	none("settings s WHERE s.source OPERATOR(pg_catalog.~) '^(global|database|user|database user)$' AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d"+
-		" LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) d.setrole LEFT JOIN pg_catalog.pg_database b ON b.oid OPERATOR(pg_catalog.=) d.setdatabase,"+
-		" pg_catalog.unnest(d.setconfig) c WHERE"+
-		" CASE WHEN s.source OPERATOR(pg_catalog.~) 'user' THEN r.rolname OPERATOR(pg_catalog.=) session_user ELSE d.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid END"+
-		" AND CASE WHEN s.source OPERATOR(pg_catalog.~) 'database' THEN b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"+
-		" ELSE d.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid END"+
-		" AND pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) OPERATOR(pg_catalog.=) pg_catalog.lower(s.name))",
+	none("settings s WHERE s.source OPERATOR(pg_catalog.<>) 'session' AND NOT (pg_catalog.lower(s.name) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) s.source"+
+		" OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) OPERATOR(pg_catalog.||)"+
+		" CASE WHEN d.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN CASE WHEN d.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN ' database user' ELSE ' user' END"+
+		" WHEN d.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN ' database' ELSE ' global' END"+
+		" FROM pg_catalog.pg_db_role_setting d, pg_catalog.unnest(d.setconfig) c WHERE d.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, "+sessionRole+"])"+
+		" AND d.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())]))))",
 		"it began with a setting that its session role or database no longer has")
 	// The owner is the role that prepared it, which may be any that the session can become.
-	none("pg_catalog.pg_prepared_xacts WHERE pg_catalog.pg_has_role(session_user, owner, 'member')", "there is a prepared transaction")
-	none("pg_catalog.pg_prepared_statements", "it has a prepared statement")
-	none("pg_catalog.pg_cursors", "it has a cursor")
+	none("pg_catalog.pg_prepared_xact() x WHERE pg_catalog.pg_has_role(session_user, x.ownerid, 'member')", "there is a prepared transaction")
+	none("pg_catalog.pg_prepared_statement()", "it has a prepared statement")
+	none("pg_catalog.pg_cursor()", "it has a cursor")
 	none("pg_catalog.pg_listening_channels()", "it listens")
-	none("pg_catalog.pg_locks WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND locktype OPERATOR(pg_catalog.=) 'advisory'", "it holds an advisory lock")
-	for _, c := range []string{"pg_class WHERE relnamespace", "pg_proc WHERE pronamespace", "pg_type WHERE typnamespace"} {
-		none("pg_catalog."+c+" OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()", "it has a temporary object")
-	}
-	none("pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.refobjid"+
-		" WHERE s.refclassid OPERATOR(pg_catalog.=) 1260::pg_catalog.oid AND r.rolname OPERATOR(pg_catalog.=) session_user", "its session role owns something or has been granted something")
+	none("pg_catalog.pg_lock_status() l WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.locktype OPERATOR(pg_catalog.=) 'advisory'", "it holds an advisory lock")
+	// All that is in a schema depends on it.
+	none("pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()", "it has a temporary object")
+	none("pg_catalog.pg_shdepend d WHERE d.refclassid OPERATOR(pg_catalog.=) 1260::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) "+sessionRole,
+		"its session role owns something or has been granted something")
 	if u.version() >= 18 {
 		none("pg_catalog.pg_get_loaded_modules() m WHERE m.file_name OPERATOR(pg_catalog.!~) '^(plpgsql|llvmjit|dict_snowball|utf8_and_[a-z0-9_]+)[.]'", "it has loaded a library")
 	} else {
@@ -145,7 +148,8 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 		}
 		expect("pg_catalog.current_setting('"+name+"')", u.status[name], "setting "+name+" has another value")
 	}
-	return "WITH settings AS MATERIALIZED (SELECT name, source FROM pg_catalog.pg_settings) VALUES " + strings.Join(rows, ", "), want, nil
+	return "WITH settings AS MATERIALIZED (SELECT s.name, s.source FROM pg_catalog.pg_show_all_settings() s" +
+		" WHERE s.source OPERATOR(pg_catalog.=) ANY ('{session,global,database,user,database user}'::pg_catalog.text[])) VALUES " + strings.Join(rows, ", "), want, nil
 }
 
 func sortedNames(status map[string]string) []string {

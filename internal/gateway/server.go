@@ -95,7 +95,7 @@ func New(config Config) (*Server, error) {
 	s.record = newRecorder(config.Audit, s.now)
 	s.sessions = newTable(s.limits.MaxSessions)
 	s.spares = newSpares(s)
-	s.parked = &lot{reused: map[string]uint64{}}
+	s.parked = &lot{patience: resetPatience, reused: map[string]uint64{}}
 	return s, nil
 }
 

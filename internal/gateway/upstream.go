@@ -386,21 +386,42 @@ const (
 	maxAnswerMessages = 100
 )
 
+// answered is the answer to a query of the gateway's own: the first column of each row of each
+// result, and the transaction status after it.
+type answered struct {
+	values []string
+	status byte
+}
+
 // ask runs a query of the gateway's own and returns the first column of each row
 // of each result.
 func (u *upstream) ask(query string) ([]string, error) {
-	if _, err := u.Write(pgwire.AppendMessage(nil, pgwire.MsgQuery, pgwire.AppendString(nil, query))); err != nil {
+	answers, err := u.askAll(query)
+	if err != nil {
+		return nil, err
+	}
+	return answers[0].values, nil
+}
+
+// askAll sends all queries at once and reads their answers, up to the first that fails. It returns
+// those before that. After an error, there may be answers that were not read.
+func (u *upstream) askAll(queries ...string) (answers []answered, err error) {
+	var out []byte
+	for _, query := range queries {
+		out = pgwire.AppendMessage(out, pgwire.MsgQuery, pgwire.AppendString(nil, query))
+	}
+	if _, err := u.Write(out); err != nil {
 		return nil, err
 	}
 	in := pgwire.NewReaderAhead(u.early, u.Conn)
 	u.early = nil
-	var values []string
+	var one answered
 	var failure error
 	bytes := 0
 	for range maxAnswerMessages {
 		kind, body, err := in.Message(maxAnswer - bytes)
 		if err != nil {
-			return nil, err
+			return answers, err
 		}
 		bytes += len(body)
 		switch {
@@ -411,18 +432,26 @@ func (u *upstream) ask(query string) ([]string, error) {
 		case kind == pgwire.MsgDataRow && len(body) >= 6:
 			size := binary.BigEndian.Uint32(body[2:])
 			if int64(size) > int64(len(body)-6) {
-				return nil, pgwire.ErrMalformed
+				return answers, pgwire.ErrMalformed
 			}
-			values = append(values, string(body[6:6+size]))
+			one.values = append(one.values, string(body[6:6+size]))
 		case kind == pgwire.MsgReadyForQuery:
 			if len(body) != 1 {
-				return nil, pgwire.ErrMalformed
+				return answers, pgwire.ErrMalformed
 			}
 			u.ready, u.early = body[0], in.Rest()
-			return values, failure
+			if failure != nil {
+				return answers, failure
+			}
+			one.status = body[0]
+			answers, one = append(answers, one), answered{}
+			if len(answers) == len(queries) {
+				return answers, nil
+			}
+			u.early = nil
 		}
 	}
-	return nil, pgwire.ErrTooLong
+	return answers, pgwire.ErrTooLong
 }
 
 // timedOut reports whether an error means that a deadline passed.
