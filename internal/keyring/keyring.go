@@ -246,10 +246,11 @@ func (k *Keyring) MaySign(now time.Time) bool {
 // Verifier returns the public half of the credential keys.
 func (k *Keyring) Verifier() *Verifier { return k.verifier }
 
-// Verifier checks what Sign signed. It holds public keys only, and is immutable
-// and safe for concurrent use.
+// Verifier checks what Sign signed. It holds public keys only; its answers never depend on earlier
+// calls. Safe for concurrent use.
 type Verifier struct {
-	keys map[keyID]verifyingKey
+	keys  map[keyID]verifyingKey
+	valid validSignatures
 }
 
 type verifyingKey struct {
@@ -280,9 +281,17 @@ func (v *Verifier) Verify(id, msg, sig []byte, now time.Time) error {
 	if !ok || !k.until.IsZero() && !now.Before(k.until) {
 		return ErrUnknownKey
 	}
-	if len(sig) != ed25519.SignatureSize || !ed25519.Verify(k.public, msg, sig) {
+	if len(sig) != ed25519.SignatureSize {
 		return ErrBadSignature
 	}
+	signed := signatureDigest(k.public, msg, sig)
+	if v.valid.known(signed) {
+		return nil
+	}
+	if !ed25519.Verify(k.public, msg, sig) {
+		return ErrBadSignature
+	}
+	v.valid.remember(signed)
 	return nil
 }
 
