@@ -145,6 +145,13 @@ func (a *Admin) lookAgain() {
 	}
 }
 
+// shutQuery names the roles that may not log in. A connection prepares it once.
+const (
+	shutStatement = "daypass_shut"
+	shutQuery     = `select coalesce(array_agg(r.rolname::text), '{}') from pg_roles r
+		where r.rolname = any ($1::text[]::name[]) and not r.rolcanlogin`
+)
+
 func (a *Admin) restore(opened map[string]Need) error {
 	ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 	defer cancel()
@@ -157,8 +164,10 @@ func (a *Admin) restore(opened map[string]Need) error {
 		return err
 	}
 	var shut, live []string
-	err = c.QueryRow(ctx, `select coalesce(array_agg(r.rolname::text), '{}') from pg_roles r
-		where r.rolname = any ($1::text[]::name[]) and not r.rolcanlogin`, roles).Scan(&shut)
+	_, err = c.Prepare(ctx, shutStatement, shutQuery)
+	if err == nil {
+		err = c.QueryRow(ctx, shutStatement, roles).Scan(&shut)
+	}
 	if err == nil && len(shut) > 0 {
 		live, err = a.LiveAmong(ctx, c, shut)
 	}
