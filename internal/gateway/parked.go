@@ -40,8 +40,8 @@ import (
 // A command that waits for a database waits for five seconds.
 const parkedCheck = 2 * time.Second
 
-// resetPatience is how long a logon waits for a session that is being reset. A reset takes less time
-// than starting another session would, and the session would only be one too many.
+// resetPatience is how long a logon waits for a session that is being reset. A reset usually takes less
+// time than the start of another session, which would then push a parked session out.
 const resetPatience = 100 * time.Millisecond
 
 // parkedKey is the key of a parked session. A logon can use the session only if its own key is

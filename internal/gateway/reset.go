@@ -50,8 +50,7 @@ func (u *upstream) reset(user, role string) error {
 	if err != nil {
 		return err
 	}
-	// Both in one message to the server: each answer that is waited for wakes a process on either
-	// side.
+	// Both are sent at once, because each wait for an answer costs CPU on both sides.
 	results, err := u.askAll(discardAll, query)
 	switch {
 	case err != nil && len(results) == 0:
@@ -127,7 +126,7 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	none("pg_catalog.pg_cursor()", "it has a cursor")
 	none("pg_catalog.pg_listening_channels()", "it listens")
 	none("pg_catalog.pg_lock_status() l WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.locktype OPERATOR(pg_catalog.=) 'advisory'", "it holds an advisory lock")
-	// All that is in a schema depends on it.
+	// pg_depend has a row for every object in a schema.
 	none("pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()", "it has a temporary object")
 	none("pg_catalog.pg_shdepend d WHERE d.refclassid OPERATOR(pg_catalog.=) 1260::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) "+sessionRole,
 		"its session role owns something or has been granted something")
