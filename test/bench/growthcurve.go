@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	"github.com/daypass/daypass/internal/reaper"
 )
 
 // crowdCounts are the numbers of session roles in a cluster for which costs are measured.
 var crowdCounts = []int{10, 100, 1_000, crowdCount}
+
+// sweptEvery is how often a server sweeps a cluster, on average.
+const sweptEvery = 14250 * time.Millisecond
 
 // growthCurve holds what kinds of work cost with more and more session roles in the cluster.
 type growthCurve struct {
@@ -85,8 +86,7 @@ func (k *curveKind) measure(ctx context.Context, rounds, n int, swept growthCost
 		}
 		pauseFor(ctx, k.settle)
 		if round > 0 {
-			// Sweeps are shortened at random, by a twentieth on average.
-			sweeps := time.Since(began).Seconds() / (0.95 * reaper.DefaultInterval.Seconds())
+			sweeps := time.Since(began).Seconds() / sweptEvery.Seconds()
 			after := spent()
 			daypass = append(daypass, (float64(after.daypass-before.daypass)-sweeps*float64(swept.daypass))/float64(units))
 			database = append(database, (float64(after.database-before.database)-sweeps*float64(swept.database))/float64(units))
