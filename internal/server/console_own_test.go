@@ -42,7 +42,7 @@ func TestConsoleOwnSessions(t *testing.T) {
 		`"Action": "sts:GetCallerIdentity", "Resource": "*"}`, `"Action": "daypass:ListSessions", "Resource": "*"}, {"Effect": "Allow", "Action": "daypass:RevokeCredentials", "Resource": "arn:aws:daypass:*:*:dbuser/examplecluster/alice"}`)
 	ana, cleo, bob, eve := s.enter("1", "analyst"), s.enter("4", "analyst"), s.enter("2", "engineer"), s.enter("3", "sales")
 	s.goTo(ana, "/console/sessions", 200)
-	hasAll(t, "Ana's page", words(ana.page), "My sessions", "You have no open session.")
+	hasAll(t, "Ana's page", words(ana.page), "My sessions", "You have no open sessions.")
 	hers, others := s.logonAs(s.consoleCredential(ana), "hers"), s.logonAs(s.consoleCredential(cleo), "cleo's")
 
 	sessions := func(b *browser) []string {

@@ -183,8 +183,8 @@ func TestConsole(t *testing.T) {
 	}
 	s.goTo(b, "/console/", 200)
 	text := words(b.page)
-	hasAll(t, "what Ana may ask for", text, "ana@example.com as analyst", "examplecluster", "alice is made if it does not exist dev up to 30 min",
-		"any name like alice-* (a statement denies some of them) dev up to 30 min", "Groups that you may join analysts")
+	hasAll(t, "what Ana may ask for", text, "ana@example.com as analyst", "examplecluster", "alice is made if it does not exist dev , a credential as alice up to 30 min",
+		"any name like alice-* (a statement denies some of them) dev , a credential as alice-* up to 30 min", "Groups that you may join analysts")
 	for _, hidden := range []string{"secretcluster", "all databases", "Who is on", "IAMR:"} {
 		if strings.Contains(text, hidden) {
 			t.Errorf("what Ana may ask for has %q\n%s", hidden, text)
@@ -204,7 +204,7 @@ func TestConsole(t *testing.T) {
 	if b.status != 200 || b.header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("a credential: %d %v\n%s", b.status, b.header, b.page)
 	}
-	_, password, _ := strings.Cut(b.page, `<pre id="password" tabindex="0">`)
+	_, password, _ := strings.Cut(b.page, `<pre id="password" tabindex="0" role="region" aria-label="Password">`)
 	password, _, _ = strings.Cut(password, "<")
 	hasAll(t, "the credential", b.page, "IAM:alice", "jdbc:postgresql://", "create_engine(", "PGSSLMODE=verify-full", "daypass-ca.crt", "data-until=")
 	if len(password) < 100 || strings.Count(b.page, password) != 8 {
@@ -250,7 +250,7 @@ func TestConsole(t *testing.T) {
 	}
 	hasAll(t, "nothing", words(s.enter("3", "sales").page), "let you ask for no database user")
 	engineer := words(s.enter("2", "engineer").page)
-	hasAll(t, "everything", engineer, "secretcluster", "any name like * is made if it does not exist all databases of the cluster up to 60 min", "IAMR:engineer your IAM role itself all databases", "Who is on")
+	hasAll(t, "everything", engineer, "secretcluster", "any name like * is made if it does not exist all databases of the cluster , a credential as * up to 60 min", "IAMR:engineer your IAM role itself all databases", "Who is on")
 }
 
 // TestConsoleIdentity: a credential of the IAM role itself.

@@ -173,6 +173,9 @@ func (b *browser) do(r *http.Request) {
 		b.t.Fatal(err)
 	}
 	b.page, b.status, b.header = string(body), response.StatusCode, response.Header
+	if strings.Contains(b.page, "Daypass</title>") {
+		checkPage(b.t, b.last.Path, b.page)
+	}
 }
 
 func (b *browser) open(address string) {
