@@ -23,6 +23,35 @@ import (
 type control struct {
 	mu      sync.Mutex
 	samples []sample
+	stalls  []sample // times in which this process did not run
+}
+
+// stall is the least time without running that counts as a stall.
+const stall = time.Second
+
+// watch records stalls until ctx ends: the machine stood still, or ran others. No bound here allows
+// for that, so the report names the stalls beside the violations.
+func (c *control) watch(ctx context.Context) {
+	for last := time.Now(); pause(ctx, stall/20); last = time.Now() {
+		if now := time.Now(); now.Sub(last) > stall {
+			c.mu.Lock()
+			c.stalls = append(c.stalls, sample{last, now})
+			c.mu.Unlock()
+		}
+	}
+}
+
+// stalled returns how long this process did not run between two times.
+func (c *control) stalled(begin, end time.Time) (total, longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.stalls {
+		if s.end.After(begin) && s.begin.Before(end) {
+			took := s.end.Sub(s.begin)
+			total, longest = total+took, max(longest, took)
+		}
+	}
+	return total, longest
 }
 
 // slackFactor is how many times slower a logon through the balancer may be than a direct one. It
@@ -278,10 +307,20 @@ func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
 							return
 						case <-time.After(wait):
 						}
-						pressed = append(pressed, time.Now())
+						at := time.Now()
 						limited, cancel := context.WithTimeout(ctx, again)
 						_ = s.PgConn().CancelRequest(limited)
+						late := limited.Err() != nil
 						cancel()
+						if late {
+							pause(ctx, stall/4) // until the stall has been recorded
+						}
+						if _, longest := v.control.stalled(at, time.Now()); late && longest > 0 {
+							v.ledger.count("requests to cancel not sent because the machine stood still", 1)
+							wait = 0
+							continue
+						}
+						pressed = append(pressed, at)
 						wait = again + v.control.slack(begin)
 					}
 				}()

@@ -68,6 +68,7 @@ func (v *several) everything(ctx context.Context, o options, say func(string, ..
 		watchers.Go(func() { s.check(watching) })
 	}
 	watchers.Go(func() { v.control.run(watching, v.stack) })
+	watchers.Go(func() { v.control.watch(watching) })
 	watchers.Go(func() {
 		for pause(watching, time.Minute) {
 			v.ledger.mu.Lock()
@@ -116,6 +117,9 @@ func (r *outcomeOfSeveral) finish(ctx context.Context, say func(string, ...any))
 	return err
 }
 
+// violationTook is the longest that most work takes before it turns out to be a violation.
+const violationTook = 30 * time.Second
+
 const (
 	severalBegin = "<!-- begin: written by make soak-servers -->\n"
 	severalEnd   = "<!-- end: written by make soak-servers -->\n"
@@ -138,6 +142,8 @@ func (r *outcomeOfSeveral) markdown() string {
 	p("| versions | %s, and upgrades between that and %s; etcd %s, PostgreSQL %s, %s |", r.releases[r.binaries[1]], r.releases[r.binaries[0]], version.Version, r.stack.installation.Version, runtime.Version())
 	p("| machine | %s; a logon at PostgreSQL alone took %s at the median, %s at the 99th percentile, %s at most |", machine(),
 		ms(r.control.percentile(50)), ms(r.control.percentile(99)), ms(r.control.percentile(100)))
+	total, longest := r.control.stalled(r.began, time.Now())
+	p("| stalls of the machine | %d of more than %v, %s in all, %s at most |", len(r.control.stalls), stall, ms(total), ms(longest))
 	p("| verdict | %s |", map[bool]string{true: "**everything held**", false: fmt.Sprintf("**%d violations**, below", l.total)}[l.total == 0])
 	p("")
 	p("#### What was done\n\n| | times |\n| --- | ---: |")
@@ -172,7 +178,11 @@ func (r *outcomeOfSeveral) markdown() string {
 	kinds := map[string]int{}
 	for _, one := range l.violations {
 		if kinds[one.what]++; kinds[one.what] <= 10 {
-			p("- %s, %s: %s", one.at.Sub(r.began).Round(time.Millisecond), one.what, one.text)
+			note := ""
+			if total, _ := r.control.stalled(one.at.Add(-violationTook), one.at); total > 0 {
+				note = fmt.Sprintf(" (the machine stood still for %s in the %v before)", ms(total), violationTook)
+			}
+			p("- %s, %s: %s%s", one.at.Sub(r.began).Round(time.Millisecond), one.what, one.text, note)
 		}
 	}
 	return b.String()

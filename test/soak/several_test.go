@@ -79,3 +79,18 @@ func TestAgainGivesUpInTime(t *testing.T) {
 		}
 	}
 }
+
+func TestStallsAreCounted(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
+	c := control{stalls: []sample{{at(10), at(12)}, {at(20), at(25)}}}
+	for _, row := range []struct {
+		begin, end     int
+		total, longest time.Duration
+	}{
+		{0, 9, 0, 0}, {0, 11, 2 * time.Second, 2 * time.Second}, {11, 21, 7 * time.Second, 5 * time.Second}, {26, 30, 0, 0},
+	} {
+		if total, longest := c.stalled(at(row.begin), at(row.end)); total != row.total || longest != row.longest {
+			t.Errorf("stalled(%d, %d) = %v, %v", row.begin, row.end, total, longest)
+		}
+	}
+}
