@@ -305,3 +305,28 @@ func TestClockIsPutBack(t *testing.T) {
 		}
 	})
 }
+
+// TestOneRootKeyForTwoInstallations: records are not bound to an installation, as docs/threat-model.md
+// says. With one root key, a record that is copied from one etcd to another is believed there.
+func TestOneRootKeyForTwoInstallations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		roots, first, second := keyring.NewRoots(), &registrytest.Memory{}, &registrytest.Memory{}
+		a, b := start(t, first, roots, "a", 0), start(t, second, roots, "b", 0)
+		time.Sleep(5 * time.Second)
+		knows := func() bool { return a.checks(b.sign()) == nil }
+		if knows() {
+			t.Error("a key of the other installation is known before its record is copied")
+		}
+		records, err := second.List(t.Context(), "fleet/key/signer/")
+		if err != nil || len(records) != 1 {
+			t.Fatalf("List() = %v, %v", records, err)
+		}
+		if _, err := first.Create(t.Context(), records[0].Key, records[0].Value); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if !knows() {
+			t.Error("a copied record is not believed: docs/threat-model.md and several-servers.md say that it is")
+		}
+	})
+}
