@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -80,8 +82,14 @@ func checkManifests(t *testing.T, manifests []byte) map[string]int {
 									Drop []string `yaml:"drop"`
 								} `yaml:"capabilities"`
 							} `yaml:"securityContext"`
-							ReadinessProbe, LivenessProbe, StartupProbe map[string]any
-							VolumeMounts                                []map[string]any `yaml:"volumeMounts"`
+							ReadinessProbe map[string]any `yaml:"readinessProbe"`
+							LivenessProbe  map[string]any `yaml:"livenessProbe"`
+							StartupProbe   map[string]any `yaml:"startupProbe"`
+							Args           []string       `yaml:"args"`
+							Lifecycle      struct {
+								PreStop struct{ Sleep struct{ Seconds int } } `yaml:"preStop"`
+							} `yaml:"lifecycle"`
+							VolumeMounts []map[string]any `yaml:"volumeMounts"`
 						} `yaml:"containers"`
 					} `yaml:"spec"`
 				} `yaml:"template"`
@@ -106,14 +114,81 @@ func checkManifests(t *testing.T, manifests []byte) map[string]int {
 			len(c.SecurityContext.Capabilities.Drop) != 1 || c.SecurityContext.Capabilities.Drop[0] != "ALL" {
 			t.Errorf("the pod may do more than it needs: %+v", pod)
 		}
-		if pod.TerminationGracePeriodSeconds < 30 {
-			t.Errorf("the pod has %d s to end, want 30 at least: the drain takes 15 s and the ends 5 s", pod.TerminationGracePeriodSeconds)
+		if c.ReadinessProbe == nil || c.LivenessProbe == nil || c.StartupProbe == nil {
+			t.Errorf("the pod has the probes %v, %v and %v, want all three", c.ReadinessProbe, c.LivenessProbe, c.StartupProbe)
+		}
+		const ends = 10 // seconds: sessions that are ended have 5 to leave
+		drain := 0
+		for _, arg := range c.Args {
+			if text, found := strings.CutPrefix(arg, "--drain="); found {
+				drain, _ = strconv.Atoi(strings.TrimSuffix(text, "s"))
+			}
+		}
+		if least := c.Lifecycle.PreStop.Sleep.Seconds + drain + ends; drain == 0 || pod.TerminationGracePeriodSeconds < least {
+			t.Errorf("the pod has %d s to end, want %d at least: preStop, a drain of %d s, and the ends", pod.TerminationGracePeriodSeconds, least, drain)
 		}
 		for _, mount := range c.VolumeMounts {
 			if mount["subPath"] != nil {
 				t.Errorf("%v is mounted by subPath: it would not change", mount)
 			}
 		}
+	}
+}
+
+// TestEgress: where an example restricts egress, every port that its configuration connects to is open.
+func TestEgress(t *testing.T) {
+	withHelm(t)
+	restricted := 0
+	for _, values := range valueSets {
+		manifests, err := template("..", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := map[int]bool{}
+		for decoder := yaml.NewDecoder(bytes.NewReader(manifests)); ; {
+			var object struct {
+				Kind string
+				Spec struct {
+					Egress []struct{ Ports []struct{ Port int } }
+				}
+			}
+			if err := decoder.Decode(&object); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if object.Kind == "NetworkPolicy" {
+				for _, rule := range object.Spec.Egress {
+					for _, port := range rule.Ports {
+						open[port.Port] = true
+					}
+				}
+			}
+		}
+		if len(open) == 0 {
+			continue
+		}
+		restricted++
+		configuration, err := configurationOf(manifests)
+		if err != nil {
+			t.Fatal(err)
+		}
+		needed := map[int]string{53: "DNS"}
+		for _, found := range regexp.MustCompile(`(?:(https?|postgres)://(?:[^/@\s]*@)?[^/:\s]+(?::(\d+))?|peers:\s+listen: [0-9.]+:(\d+))`).FindAllStringSubmatch(string(configuration), -1) {
+			port, _ := strconv.Atoi(found[2] + found[3])
+			if port == 0 {
+				port = map[string]int{"http": 80, "https": 443, "postgres": 5432}[found[1]]
+			}
+			needed[port] = found[0]
+		}
+		for port, what := range needed {
+			if !open[port] {
+				t.Errorf("%s: the NetworkPolicy keeps the server from port %d: %s", values, port, what)
+			}
+		}
+	}
+	if restricted == 0 {
+		t.Error("no example restricts egress")
 	}
 }
 
