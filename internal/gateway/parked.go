@@ -41,8 +41,9 @@ import (
 const parkedCheck = 2 * time.Second
 
 // resetPatience is how long a logon waits for a session that is being reset. A reset usually takes less
-// time than the start of another session, which would then push a parked session out.
-const resetPatience = 100 * time.Millisecond
+// time than the start of another session, which would then push a parked session out. The first
+// reset of a process is slow on a busy machine.
+const resetPatience = 500 * time.Millisecond
 
 // parkedKey is the key of a parked session. A logon can use the session only if its own key is
 // equal.
