@@ -13,12 +13,13 @@ const (
 	// tidyMemory acts when two conditions hold. Within the last tidyInterval the process allocated
 	// less than tidyQuiet or, for a large heap, less than 1/quietPart of it: idle sessions allocate a
 	// little every second. And since tidyMemory last acted, the process allocated more than tidyWorth
-	// or, for a large heap, 1/worthPart of it, so that a light but steady load does not cause a
-	// collection of a large heap every second.
+	// and worthTimes of what the heap has above smallHeap. Tidying takes three collections, so with a
+	// large heap it would otherwise cost more than a light load itself.
 	tidyQuiet    = 256 << 10
 	quietPart    = 32
 	tidyWorth    = 4 << 20
-	worthPart    = 2
+	worthTimes   = 4
+	smallHeap    = 8 << 20
 	tidyInterval = time.Second
 	// shrinkTime is how long idle sessions may take to go on in new goroutines.
 	shrinkTime = 200 * time.Millisecond
@@ -77,7 +78,7 @@ func tidyMemory(ctx context.Context, shrink func()) {
 // isTidyTime decides with the bytes that were allocated within tidyInterval and since memory was
 // last tidied.
 func isTidyTime(lately, since, live uint64) bool {
-	return lately < max(tidyQuiet, live/quietPart) && since > max(tidyWorth, live/worthPart)
+	return lately < max(tidyQuiet, live/quietPart) && since > max(tidyWorth, worthTimes*(max(live, smallHeap)-smallHeap))
 }
 
 // gcPercent returns GOGC for the size of the live heap, in steps, so that it seldom

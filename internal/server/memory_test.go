@@ -26,9 +26,11 @@ func TestTidyTime(t *testing.T) {
 		{100 << 10, 5 << 20, 4 << 20, true},
 		{100 << 10, 3 << 20, 4 << 20, false},
 		{300 << 10, 5 << 20, 4 << 20, false},
-		{5 << 20, 200 << 20, 200 << 20, true},
+		{5 << 20, 800 << 20, 200 << 20, true},
+		{100 << 10, 60 << 20, 24 << 20, false}, // 5,000 idle sessions, and 4,000 calls
+		{100 << 10, 70 << 20, 24 << 20, true},
 		{5 << 20, 5 << 20, 200 << 20, false}, // a second after the last time
-		{9 << 20, 200 << 20, 200 << 20, false},
+		{9 << 20, 800 << 20, 200 << 20, false},
 	} {
 		if got := isTidyTime(row.lately, row.since, row.live); got != row.want {
 			t.Errorf("isTidyTime(%d, %d, %d) = %t", row.lately, row.since, row.live, got)
