@@ -23,7 +23,8 @@ func newClusterCompatCommand(env environment) *cobra.Command {
                       session with groups current_user is the session role, so
                       row security policies should use daypass.db_user() in
                       place of current_user.
-  daypass.pg_cancel_backend(pid), daypass.pg_terminate_backend(pid), daypass.my_sessions
+  daypass.pg_cancel_backend(pid), daypass.pg_terminate_backend(pid),
+  daypass.my_sessions
                       for all sessions of the caller's own database user. The
                       administrative login has to be a member of
                       pg_signal_backend and pg_read_all_stats.

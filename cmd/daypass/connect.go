@@ -71,8 +71,8 @@ AWS_CA_BUNDLE is for the API only.
 With --print the credential is printed for another program, and psql is not
 started:
 
-    env      lines for a shell that export the logon, and unset variables that would
-             send psql elsewhere: eval "$(daypass connect ... --print env)"
+    env      for eval "$(daypass connect ... --print env)" in a shell: exports the logon,
+             and unsets variables that would send psql elsewhere
     uri      postgresql://...
     dsn      host=... port=... for libpq and programs that use it
     json     all values, with the time at which the password expires

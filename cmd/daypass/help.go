@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -59,7 +61,7 @@ func writeHelp(w io.Writer, cmd *cobra.Command, columns int) {
 	if about == "" {
 		about = cmd.Short
 	}
-	fmt.Fprintf(w, "%s\n\n%s\n", wrap(strings.TrimSpace(about), columns), paint(w, quote.Bold, "Usage:"))
+	fmt.Fprintf(w, "%s\n\n%s\n", reflow(strings.TrimSpace(about), columns), paint(w, quote.Bold, "Usage:"))
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "  %s COMMAND\n", cmd.CommandPath())
 	}
@@ -84,6 +86,42 @@ func writeHelp(w io.Writer, cmd *cobra.Command, columns int) {
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "\n\"%s COMMAND --help\" describes a command.\n", cmd.CommandPath())
 	}
+}
+
+// inColumns matches a line of a list: an indented head, two spaces or more, and a text.
+var inColumns = regexp.MustCompile(`^( +\S+(?: \S+)*  +)(\S.*)$`)
+
+// reflow fills the paragraphs of a text anew, so that the breaks in the source code do not matter.
+// In a list, the lines below a text that begin in its column belong to it. Other indented lines,
+// such as commands, stay lines of their own.
+func reflow(text string, columns int) string {
+	type item struct{ head, text string }
+	var items []item
+	column, open := 0, false // of the texts of a list; whether the next line may belong to the last item
+	for _, line := range strings.Split(text, "\n") {
+		bare := strings.TrimLeft(line, " ")
+		indent := len(line) - len(bare)
+		listed := inColumns.FindStringSubmatch(line)
+		switch {
+		case bare == "":
+			items = append(items, item{})
+			column, open = 0, false
+			continue
+		case open && indent == column:
+			items[len(items)-1].text += " " + bare
+		case listed != nil && indent != column:
+			items = append(items, item{listed[1], listed[2]})
+			column = utf8.RuneCountInString(listed[1])
+		default:
+			items = append(items, item{line[:indent], bare})
+		}
+		open = indent == column || listed != nil
+	}
+	lines := make([]string, len(items))
+	for i, item := range items {
+		lines[i] = hang(item.head, item.text, columns)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // hasFlags reports whether a command has flags besides --help.

@@ -115,6 +115,61 @@ func TestHelpFits(t *testing.T) {
 	}
 }
 
+// TestHelpIsFilled: the text of every command is filled to the width at hand. No line ends early, no
+// word is lost, and commands and JSON, which are indented, are not broken at the usual width.
+func TestHelpIsFilled(t *testing.T) {
+	for _, columns := range []int{40, usualColumns, widest} {
+		for _, cmd := range allCommands(newRootCommand(environment{})) {
+			text := reflow(strings.TrimSpace(cmd.Long), columns)
+			if got, want := strings.Fields(text), strings.Fields(cmd.Long); !slices.Equal(got, want) {
+				t.Errorf("%s --help in %d columns has the words %q, want %q", cmd.CommandPath(), columns, got, want)
+			}
+			lines := strings.Split(text, "\n")
+			for i, line := range lines[1:] {
+				before := lines[i]
+				if before == "" || line == "" || before[0] == ' ' || line[0] == ' ' {
+					continue
+				}
+				next, _, _ := strings.Cut(line, " ")
+				if utf8.RuneCountInString(before+" "+next) <= columns {
+					t.Errorf("%s --help in %d columns: %q has room for %q", cmd.CommandPath(), columns, before, next)
+				}
+			}
+			for _, line := range strings.Split(cmd.Long, "\n") {
+				code := strings.HasPrefix(line, "    ") && !strings.HasPrefix(line, "         ") && !inColumns.MatchString(line)
+				if columns >= usualColumns && code && !slices.Contains(lines, line) {
+					t.Errorf("%s --help in %d columns has no line %q", cmd.CommandPath(), columns, line)
+				}
+			}
+		}
+	}
+}
+
+// TestReflow: paragraphs and the texts of a list are filled; other indented lines stay as they are.
+func TestReflow(t *testing.T) {
+	const text = `One two
+three four five
+six.
+
+  head   text of the
+         head
+  a long head
+         its text
+         goes on
+  other  text
+
+    command --flag
+    second`
+	for columns, want := range map[int]string{
+		100: "One two three four five six.\n\n  head   text of the head\n  a long head\n         its text goes on\n  other  text\n\n    command --flag\n    second",
+		18:  "One two three four\nfive six.\n\n  head   text of\n         the head\n  a long head\n         its text\n         goes on\n  other  text\n\n    command --flag\n    second",
+	} {
+		if got := reflow(text, columns); got != want {
+			t.Errorf("reflow in %d columns = %q, want %q", columns, got, want)
+		}
+	}
+}
+
 // TestOneWayOfEach: a flag has the same meaning in every command.
 func TestOneWayOfEach(t *testing.T) {
 	shorthands := map[string]string{}

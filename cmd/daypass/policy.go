@@ -159,9 +159,10 @@ holds session policies:
 
     {"PolicyInputList": ["{\"Version\": \"2012-10-17\", \"Statement\": …}"],
      "ActionNames": ["redshift:JoinGroup"],
-     "ResourceArns": ["arn:aws:redshift:us-east-1:123456789012:dbgroup:examplecluster/analysts"],
-     "ContextEntries": [{"ContextKeyName": "aws:username", "ContextKeyType": "string",
-                         "ContextKeyValues": ["ana"]}]}`,
+     "ResourceArns": [
+       "arn:aws:redshift:us-east-1:123456789012:dbgroup:examplecluster/analysts"],
+     "ContextEntries": [{"ContextKeyName": "aws:username",
+       "ContextKeyType": "string", "ContextKeyValues": ["ana"]}]}`,
 		Args: words(0, 1, "name one file, or - for the standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := simulationInput(env, args, input)

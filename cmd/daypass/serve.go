@@ -29,6 +29,7 @@ first file).
 
 Changes of the file, and of the files that it names, take effect within seconds, and
 on SIGHUP at once. A faulty file changes nothing, and the log has the reason.
+
 On SIGTERM or Ctrl-C readiness fails at once, the listeners close after
 --shutdown-delay, and sessions may continue for the time of --drain. Then they end
 with 57P01, and running queries are cancelled. A second signal ends them at once, a
