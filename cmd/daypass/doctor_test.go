@@ -151,6 +151,49 @@ func TestDoctorOfAServer(t *testing.T) {
 	}
 }
 
+// TestDoctorOfAnotherServer: where another Daypass answers at the addresses of the configuration, the
+// report says that it is not the server that runs on the data directory.
+func TestDoctorOfAnotherServer(t *testing.T) {
+	configure := func() (path, api, admin string) {
+		t.Helper()
+		admin, err := sitetest.FreeAddress()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = doctorSite(t, "postgres://daypass@127.0.0.1:1/postgres", "localhost", fmt.Sprintf("admin: {listen: %q}\n", admin))
+		life, where := startForDoctor(t, path)
+		t.Cleanup(func() {
+			if err := life.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		return path, strings.TrimPrefix(where.API, "http://"), admin
+	}
+	path, api, admin := configure()
+	_, otherAPI, otherAdmin := configure()
+	stdout, stderr, code := runDaypass(t, "doctor", "--config", path, "--skip-clusters")
+	if code != 0 || !strings.Contains(stdout, "ok       endpoint: the API at "+api+" answers and is ready") {
+		t.Errorf("doctor = %d\n%s%s", code, stdout, stderr)
+	}
+	text, err := os.ReadFile(path)
+	if err == nil {
+		text = []byte(strings.NewReplacer(api, otherAPI, admin, otherAdmin).Replace(string(text)))
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code = runDaypass(t, "doctor", "--config", path, "--skip-clusters")
+	for _, want := range []string{"answers at " + otherAPI + ", the address of the API", "answers at " + otherAdmin + ", the address of admin"} {
+		if code != 1 || !strings.Contains(stdout, "error    endpoint: another server than the one that runs on the data directory "+want) {
+			t.Errorf("doctor = %d, want 1 and %q\n%s%s", code, want, stdout, stderr)
+		}
+	}
+	if strings.Contains(stdout, "is ready") {
+		t.Errorf("the other server is called ready:\n%s", stdout)
+	}
+}
+
 func startForDoctor(t *testing.T, path string) (life *sitetest.Life, where server.Running) {
 	t.Helper()
 	life, err := sitetest.Start(inProcess(path, io.Discard, server.Options{Ready: func(r server.Running) { where = r }}))

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -106,7 +107,8 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 	if cfg == nil {
 		return
 	}
-	running, known := o.files(r, cfg)
+	state, known := o.files(r, cfg)
+	running := state.Running
 	if cfg.RootKey != nil {
 		o.sharedKeys(ctx, r, cfg)
 	} else {
@@ -116,7 +118,7 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 	o.registry(r, cfg, running)
 	switch {
 	case running:
-		o.endpoint(ctx, r, cfg)
+		o.endpoint(ctx, r, cfg, state.Instance)
 		o.gateway(ctx, r, cfg)
 	case known:
 		o.ports(ctx, r, cfg)
@@ -165,17 +167,17 @@ func (o *Operator) configuration(r *Report) *config.Config {
 }
 
 // files checks the data directory: its permissions, which process uses it, and the free space of
-// its disk. It reports whether a server is running, and whether that is known.
-func (o *Operator) files(r *Report, cfg *config.Config) (running, known bool) {
+// its disk. It returns what it found, and whether that is known.
+func (o *Operator) files(r *Report, cfg *config.Config) (state server.DataState, known bool) {
 	const about = "files"
 	state, err := server.InspectData(cfg.Data)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.warn(about, "start the server, which makes it", "the data directory does not exist yet")
-		return false, true
+		return state, true
 	}
 	if err != nil {
 		r.fail(about, asServer, "the data directory cannot be read: %v", err)
-		return false, false
+		return state, false
 	}
 	for _, fault := range state.Faults {
 		r.fail(about, "close it to other accounts with that command: a server does not start with it", "%v", fault)
@@ -199,7 +201,7 @@ func (o *Operator) files(r *Report, cfg *config.Config) (running, known bool) {
 	} else {
 		r.warn(about, "start it (systemctl start daypass), unless it is meant to be down", "no server runs on the data directory")
 	}
-	return state.Running, true
+	return state, true
 }
 
 // oldKey is the age of a key at which the alert DaypassKeyOld fires.
@@ -261,18 +263,23 @@ func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
 	}
 }
 
-// endpoint asks the server for its own state.
-func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config) {
+// endpoint asks the server for its own state. The secret tells that server from others, such as one that
+// a changed api.listen leads to.
+func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, instance keyring.Secret) {
 	const about = "endpoint"
 	scheme := "http"
 	if cfg.API.TLS.Given() {
 		scheme = "https"
 	}
 	address := reachable(cfg.API.Listen)
-	ready, err := probe(ctx, scheme+"://"+address+"/readyz", nil)
+	challenge := rand.Text()
+	another := func(a answer) bool { return instance != "" && a.proof != server.Proof(instance, challenge) }
+	ready, err := challengeWith(ctx, scheme+"://"+address+"/readyz", nil, challenge)
 	switch {
 	case err != nil:
 		r.fail(about, "look at the server's log", "a server runs, and the API at %s does not answer: %v", address, err)
+	case another(ready):
+		r.fail(about, notThisServer(address, "api.listen"), "another server than the one that runs on the data directory answers at %s, the address of the API", address)
 	case ready.status == http.StatusOK:
 		r.ok(about, "the API at %s answers and is ready", address)
 	default:
@@ -284,9 +291,14 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config) 
 	if cfg.Admin.Listen == "" {
 		return
 	}
-	state, err := probe(ctx, "http://"+reachable(cfg.Admin.Listen)+"/readyz", nil)
+	address = reachable(cfg.Admin.Listen)
+	state, err := challengeWith(ctx, "http://"+address+"/readyz", nil, challenge)
 	if err != nil {
 		r.fail(about, "look at the server's log", "the listener of admin does not answer: %v", err)
+		return
+	}
+	if another(state) {
+		r.fail(about, notThisServer(address, "admin.listen"), "another server than the one that runs on the data directory answers at %s, the address of admin", address)
 		return
 	}
 	var said struct {
@@ -306,6 +318,12 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config) 
 	}
 }
 
+// notThisServer returns the remedy for an address at which another server answers.
+func notThisServer(address, key string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return fmt.Sprintf("find out what it is (ss -ltnp 'sport = :%s') and end it, or change %s; if %[2]s was changed, restart the server", port, key)
+}
+
 // reachable returns the address at which this machine reaches a listener.
 func reachable(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
@@ -321,11 +339,17 @@ type answer struct {
 	date   time.Time
 	body   []byte
 	leaf   *x509.Certificate // nil: no TLS
+	proof  string            // that the server of a data directory has answered
 }
 
 // probe requests a URL. If roots is nil the certificate is not verified: either the caller
 // compares it afterwards, or the server is on this machine.
 func probe(ctx context.Context, url string, client *http.Client) (answer, error) {
+	return challengeWith(ctx, url, client, "")
+}
+
+// challengeWith is probe with a challenge for server.Proof. An empty one is not sent.
+func challengeWith(ctx context.Context, url string, client *http.Client, challenge string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if client == nil {
@@ -335,12 +359,15 @@ func probe(ctx context.Context, url string, client *http.Client) (answer, error)
 	if err != nil {
 		return answer{}, err
 	}
+	if challenge != "" {
+		request.Header.Set(server.ChallengeHeader, challenge)
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return answer{}, errors.New(plainly(unwrapped(err)))
 	}
 	defer response.Body.Close()
-	a := answer{status: response.StatusCode}
+	a := answer{status: response.StatusCode, proof: response.Header.Get(server.ProofHeader)}
 	a.date, _ = http.ParseTime(response.Header.Get("Date"))
 	if a.body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil {
 		return answer{}, fmt.Errorf("the answer ends early: %w", err)

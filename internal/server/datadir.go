@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,13 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/daypass/daypass/internal/keyring"
 )
 
 // dataDir is the data directory of a running server. It stays locked until the process ends or
 // crashes.
 type dataDir struct {
-	path string
-	lock *os.File
+	path     string
+	lock     *os.File
+	instance keyring.Secret // of this run of the server; see Proof
 }
 
 // openDataDir makes the directory if necessary and locks it. A second server on the
@@ -41,23 +45,31 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 	return d, nil
 }
 
-// take locks the directory and writes this process's id into the lock file.
+// take locks the directory and writes this process's id into the lock file, and the secret by which
+// others recognize the server.
 func (d *dataDir) take() error {
 	if err := Lock(d.lock); err != nil {
 		if errors.Is(err, ErrLocked) {
 			holder, _ := io.ReadAll(io.LimitReader(d.lock, 64))
-			return fmt.Errorf("the data directory %s is in use by process %s: end it first, or give this server another directory", d.path, strings.TrimSpace(string(holder)))
+			return fmt.Errorf("the data directory %s is in use by process %s: end it first, or give this server another directory", d.path, holderOf(holder))
 		}
 		return fmt.Errorf("locking the data directory: %w", err)
 	}
+	d.instance = keyring.Secret(rand.Text())
 	err := d.lock.Truncate(0)
 	if err == nil {
-		_, err = fmt.Fprintf(d.lock, "%d\n", os.Getpid())
+		_, err = fmt.Fprintf(d.lock, "%d\n%s\n", os.Getpid(), d.instance.Reveal())
 	}
 	if err != nil {
 		return fmt.Errorf("the data directory cannot be written to: %w; make room on its disk", err)
 	}
 	return nil
+}
+
+// holderOf returns the process id in the content of a lock file.
+func holderOf(content []byte) string {
+	id, _, _ := strings.Cut(string(content), "\n")
+	return strings.TrimSpace(id)
 }
 
 // checkModes checks the modes of everything in the directory. Access for the group alone,

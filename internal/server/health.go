@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/daypass/daypass/internal/keyring"
 )
 
 // health answers probes: whether the process is alive, whether it can issue credentials,
@@ -26,6 +28,7 @@ type health struct {
 	audit, registry, keys func() error // nil while they work
 	live                  func() *clusters
 	warnings              func() []string
+	instance              keyring.Secret // of this run of the server; see Proof
 	draining              atomic.Bool
 
 	mu     sync.Mutex // guards the fields below; held while clusters are asked
@@ -176,6 +179,7 @@ func (h *health) alive(w http.ResponseWriter, r *http.Request) {
 // cluster and no reason.
 func (h *health) readyForAll(w http.ResponseWriter, r *http.Request) {
 	plainText(w)
+	h.prove(w, r)
 	if !h.logons().OK { // which includes issuing
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, "not ready\n")
@@ -186,6 +190,7 @@ func (h *health) readyForAll(w http.ResponseWriter, r *http.Request) {
 
 // ready serves /readyz on the operator's listener.
 func (h *health) ready(w http.ResponseWriter, r *http.Request) {
+	h.prove(w, r)
 	state := h.readiness()
 	status := http.StatusOK
 	if !state.Ready {

@@ -3,20 +3,24 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/filemode"
+	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/registry"
 )
 
 // DataState is what InspectData finds.
 type DataState struct {
-	Running bool    // a server holds the directory
-	Faults  []error // files that other accounts can access
+	Running  bool           // a server holds the directory
+	Instance keyring.Secret // of that server, for Proof; empty: not known, because it is about to start or of an earlier version
+	Faults   []error        // files that other accounts can access
 }
 
 // InspectData checks a data directory as a starting server does, and changes nothing. The error
@@ -42,8 +46,12 @@ func InspectData(path string) (DataState, error) {
 	defer lock.Close() // this also releases the lock
 	err = Lock(lock)
 	state.Running = errors.Is(err, ErrLocked)
-	if state.Running {
-		err = nil
+	if !state.Running {
+		return state, err
+	}
+	content, err := io.ReadAll(io.LimitReader(lock, 256))
+	if lines := strings.Split(string(content), "\n"); len(lines) == 3 { // each ends in a line break
+		state.Instance = keyring.Secret(lines[1])
 	}
 	return state, err
 }

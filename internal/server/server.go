@@ -234,7 +234,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	health := &health{
 		audit: s.audit.Err, registry: s.revoked.Err, keys: s.keysErr, warnings: s.warnings,
-		live: func() *clusters { return s.live.Load().clusters },
+		live: func() *clusters { return s.live.Load().clusters }, instance: s.data.instance,
 	}
 	signIn := s.newSignIn()
 	httpServer := &http.Server{
