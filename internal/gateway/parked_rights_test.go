@@ -74,6 +74,45 @@ func TestPreparedTransactionOfTheUser(t *testing.T) {
 	}
 }
 
+// TestStateThatIsNotShown: a session that may run functions whose effect lasts as long as the process, and
+// which nothing shows to everyone, is not parked.
+func TestStateThatIsNotShown(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel()
+		backup := "pg_backup_start(text, boolean)"
+		if pg.Major() < 15 {
+			backup = "pg_start_backup(text, boolean, boolean)"
+		}
+		for function, call := range map[string]string{
+			"pg_replication_origin_session_setup(text)": "pg_replication_origin_session_setup('{origin}')",
+			backup: strings.NewReplacer("text", "'mine'", "boolean, boolean", "true, false", "boolean", "true").Replace(backup),
+		} {
+			f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
+			group := pg.Group(t, "replicators")
+			origin := pg.Name("origin")
+			pg.Exec(t, cluster.Database, "GRANT EXECUTE ON FUNCTION "+function+" TO "+group+"; SELECT pg_replication_origin_create('"+origin+"')")
+			g := f.grant(pg.Name("replicator"), group)
+			f.known(g)
+			conn := f.connect(g, "")
+			if _, err := conn.Exec(context.Background(), "SELECT "+strings.ReplaceAll(call, "{origin}", origin)); err != nil {
+				if pg.Major() < 14 {
+					continue // for superusers only
+				}
+				t.Fatal(err)
+			}
+			if f.leaves(conn) != 0 {
+				t.Errorf("parked after %s", call)
+				f.server.KillWhere(func(*gateway.Session) bool { return true })
+			}
+			super := pgtest.Connect(t, pg.Superuser(cluster.Database))
+			pgtest.Eventually(t, "nothing uses the origin", func() bool {
+				_, err := super.Exec(context.Background(), "SELECT pg_replication_origin_drop('"+origin+"')")
+				return err == nil
+			})
+		}
+	})
+}
+
 // dialling passes the cluster's new upstream connections through wrap.
 func (f *fixture) dialling(cluster *gateway.Cluster, wrap func(net.Conn) net.Conn) {
 	other, config := *cluster, *cluster.Upstream

@@ -25,6 +25,8 @@ const (
 // refused; only the random seed is simply replaced:
 //
 //   - what a superuser can leave behind (see newOrigin);
+//   - a replication origin or a backup that goes on, which nothing shows to everyone: a session
+//     that may begin either is refused;
 //   - objects that the session role owns, and grants to it: they have to be cleaned up;
 //   - prepared transactions of any role that the session can become;
 //   - the seed of random(), which is set to a new random value;
@@ -108,6 +110,9 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	expect("(pg_catalog.setseed(pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::pg_catalog.text, 0)::pg_catalog.float8"+
 		" OPERATOR(pg_catalog./) 9223372036854775808::pg_catalog.float8))::pg_catalog.text", "", "random() has no new seed")
 	none("pg_catalog.pg_get_replication_slots() r WHERE r.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()", "it uses a replication slot")
+	none("pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a WHERE p.proname OPERATOR(pg_catalog.=) ANY ('{pg_replication_origin_session_setup,pg_backup_start,pg_start_backup}'::pg_catalog.name[])"+
+		" AND p.pronamespace OPERATOR(pg_catalog.=) 11::pg_catalog.oid AND CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN true ELSE pg_catalog.pg_has_role(session_user, a.grantee, 'member') END",
+		"it may have a replication origin, or a backup that goes on")
 	none("settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
 	// RESET ALL goes back to the settings that the session role and the database had when
 	// the process started. The holder of the role, or the owner of the database, may have
