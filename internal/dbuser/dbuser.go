@@ -92,7 +92,8 @@ type SessionRole struct {
 	// LoginTrigger is set where the database may have a login event trigger, which can
 	// refuse each new session.
 	LoginTrigger bool
-	// Superuser is set if the role can become a superuser. Seen covers it.
+	// Superuser is set if the role can become a superuser, or has rights that amount to one's. Seen
+	// covers it.
 	Superuser bool
 }
 

@@ -220,9 +220,12 @@ func (s *state) role(name string) *role {
 }
 
 // anySuperuser reports whether a session that has the user's and the groups' rights can become a
-// superuser.
+// superuser, or has rights that amount to one's.
 func (s *state) anySuperuser() bool {
-	return slices.ContainsFunc(s.Roles, func(r role) bool { return r.Super }) || slices.ContainsFunc(s.Carries, func(c carried) bool { return c.Super })
+	return slices.ContainsFunc(s.Roles, func(r role) bool { return r.Super || r.CreateRole && s.makesAnything() }) ||
+		slices.ContainsFunc(s.Carries, func(c carried) bool {
+			return c.Super || c.CreateRole && s.makesAnything() || slices.Contains(serverRoles, c.Name)
+		})
 }
 
 // ours reports whether a role is a session role that may be changed. Membership in the marker

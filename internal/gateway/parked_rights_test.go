@@ -16,19 +16,25 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
+// lendSuperusers lets the cluster lend superusers.
+func (f *fixture) lendSuperusers(pg *pgtest.Server, cluster *gateway.Cluster) {
+	f.t.Helper()
+	config, err := pgx.ParseConfig(pg.ConnString(pg.Login(f.t, "root", "SUPERUSER"), "postgres"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{4, 5, 6}, AllowSuperusers: true})
+	f.t.Cleanup(admin.Close)
+	other := *cluster
+	other.Admin = admin
+	f.add(&other)
+}
+
 // TestMembersOfSuperusersAreNeverParked: a member of a superuser becomes one with SET ROLE.
 func TestMembersOfSuperusersAreNeverParked(t *testing.T) {
 	pg := pgtest.Start(t)
 	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
-	config, err := pgx.ParseConfig(pg.ConnString(pg.Login(t, "root", "SUPERUSER"), "postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	admin := handover.New(dbuser.Config{Cluster: "examplecluster", Conn: config, Key: [32]byte{4, 5, 6}, AllowSuperusers: true})
-	t.Cleanup(admin.Close)
-	other := *cluster
-	other.Admin = admin
-	f.add(&other)
+	f.lendSuperusers(pg, cluster)
 	g := f.grant(pg.Login(t, "deputy", "NOINHERIT").Name)
 	pg.Exec(t, "postgres", "GRANT "+pg.Login(t, "boss", "SUPERUSER").Name+" TO "+g.DBUser)
 	f.known(g)
@@ -51,6 +57,31 @@ func TestLibraryOfAnExtensionThatIsGone(t *testing.T) {
 		f.known(g)
 		conn := f.connect(g, "")
 		run(t, conn, "BEGIN; CREATE EXTENSION isn; SELECT isn_weak(true); ROLLBACK")
+		if f.leaves(conn) != 0 {
+			pg.Exec(t, cluster.Database, "CREATE EXTENSION isn")
+			t.Errorf("parked; isn_weak() of the next session is %v", value[bool](t, f.connect(g, ""), "SELECT isn_weak()"))
+		}
+	})
+}
+
+// TestCreateRoleIsNeverParked: before PostgreSQL 16 a user with CREATEROLE can join any other role, load
+// a library with its rights, and leave it again before the reset.
+func TestCreateRoleIsNeverParked(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel()
+		if pg.Major() >= 16 {
+			t.Skip("there it is a member of the roles that it administers")
+		}
+		f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
+		f.lendSuperusers(pg, cluster)
+		g := f.grant(pg.Login(t, "deputy", "CREATEROLE").Name)
+		f.known(g)
+		group := pg.Group(t, "creators")
+		pg.Exec(t, cluster.Database, "GRANT CREATE ON DATABASE "+pgtest.Quote(cluster.Database)+" TO "+group+"; GRANT ALL ON SCHEMA public TO PUBLIC")
+		conn := f.connect(g, "")
+		run(t, conn, "GRANT "+group+" TO "+g.DBUser)
+		run(t, conn, "BEGIN; CREATE EXTENSION isn; SELECT isn_weak(true); ROLLBACK")
+		run(t, conn, "REVOKE "+group+" FROM "+g.DBUser)
 		if f.leaves(conn) != 0 {
 			pg.Exec(t, cluster.Database, "CREATE EXTENSION isn")
 			t.Errorf("parked; isn_weak() of the next session is %v", value[bool](t, f.connect(g, ""), "SELECT isn_weak()"))
