@@ -83,7 +83,7 @@ role as materialized (
 looked as materialized (
   select name, known, [members?] or [mentioned?] or not ({alterable})
       or [held?] and since > 0 or since > $3::float8
-      or since is not null and strpos(name, '~r') > 0
+      or ([held?] or since is not null) and strpos(name, '~r') > 0
       or known & ([held] | [login]) <> 0 and name = any ($4::text[]) as due
   from role where ours)
 select pg_is_in_recovery(), count(*)::int, count(*) filter (where [live?] and not coalesce(due, false))::int, coalesce(bool_or([granted?]), false),

@@ -53,8 +53,10 @@ func TestOverview(t *testing.T) {
 		revoked := made("revoked")
 		retired := dbuser.RetiredName("IAM:retired", "retired", 7)
 		made("retired", `alter role "%s" rename to "`+retired+`"`)
+		kept := dbuser.RetiredName("IAM:kept", "kept", 7)
+		made("kept", `alter role "%s" valid until 'infinity'`, `alter role "%s" rename to "`+kept+`"`)
 		due := []string{
-			expired,
+			expired, kept,
 			made("owner", `create table owned (); alter table owned owner to "%s"`),
 			made("elsewhere", `create database other owner "%s"`),
 			made("named", `create table granted (); grant select on granted to "%s"`),
