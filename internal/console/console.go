@@ -64,8 +64,13 @@ type Handler struct {
 // perAddress limits the requests of one address, to the same numbers as for sign-ins.
 var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
 
-// perReader limits how much of the places for reading the audit log one person takes.
+// perReader limits how many of the places for reading the audit log one person takes. It is less
+// than places: if one person had them all, others would wait for reads of megabytes to end, which
+// on a busy machine takes longer than the queue lets them wait.
 var perReader = throttle.Limit{Concurrent: 2}
+
+// places is how many requests read the audit log at once.
+const places = 3
 
 // maxForm and maxQuery bound the bytes of a form and of a query string.
 const (
@@ -76,7 +81,7 @@ const (
 // New makes a Handler.
 func New(config Config) *Handler {
 	return &Handler{config: config, addresses: throttle.NewKeys[netip.Addr](perAddress, 1<<16),
-		reading: throttle.NewGate(2, 16, 5*time.Second), readers: throttle.NewKeys[string](perReader, 1<<12)}
+		reading: throttle.NewGate(places, 16, 5*time.Second), readers: throttle.NewKeys[string](perReader, 1<<12)}
 }
 
 // OfSession converts a session of package signin to the API's type.
