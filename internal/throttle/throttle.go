@@ -7,8 +7,9 @@
 // wait. Memory is bounded: a full table forgets the keys that have most of their limit
 // left.
 //
-// The time that is passed in should be time.Now's, because its monotonic reading does
-// not jump. With another clock that is set back, an empty bucket stays empty until the
+// The time that is passed in may be that of the beginning of a call: one that is before the
+// latest of a key counts as the latest. It should be time.Now's, because its monotonic reading
+// does not jump. With another clock that is set back, an empty bucket stays empty until the
 // clock has caught up.
 package throttle
 
@@ -71,7 +72,17 @@ type Pass struct {
 	bytes   *rate.Limiter // nil: the limit has no bytes
 	limit   *Limit        // the limit that the buckets were made for
 	running int
+	latest  time.Time // that was passed in
 	told    time.Time // when Enter last returned Refused
+}
+
+// at returns the time that counts as now. rate.Limiter would go back to an earlier one, and then
+// fill the bucket a second time for what has passed since.
+func (p *Pass) at(now time.Time) time.Time {
+	if now.After(p.latest) {
+		p.latest = now
+	}
+	return p.latest
 }
 
 // NewKeys returns a table of roughly most keys at most.
@@ -108,9 +119,10 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 		// Every key in the table has calls running: there is no room for another.
 		return nil, RefusedAgain
 	}
+	now = p.at(now)
 	if limit.Concurrent > 0 && p.running >= limit.Concurrent ||
 		p.bytes != nil && p.bytes.TokensAt(now) <= 0 || p.calls != nil && !p.calls.AllowN(now, 1) {
-		if since := now.Sub(p.told); since >= 0 && since < time.Second {
+		if now.Sub(p.told) < time.Second {
 			return nil, RefusedAgain
 		}
 		p.told = now
@@ -154,7 +166,7 @@ func (k *Keys[K]) Charge(key K, bytes int, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.passLocked(key, limit, k.most, now); p != nil && p.bytes != nil {
-		p.bytes.ReserveN(now, min(bytes, p.bytes.Burst()))
+		p.bytes.ReserveN(p.at(now), min(bytes, p.bytes.Burst()))
 	}
 }
 
@@ -166,7 +178,11 @@ func (k *Keys[K]) Take(key K, bytes int, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.passLocked(key, limit, k.most, now)
-	if p == nil || p.bytes != nil && p.bytes.TokensAt(now) < float64(bytes) || p.calls != nil && !p.calls.AllowN(now, 1) {
+	if p == nil {
+		return false
+	}
+	now = p.at(now)
+	if p.bytes != nil && p.bytes.TokensAt(now) < float64(bytes) || p.calls != nil && !p.calls.AllowN(now, 1) {
 		return false
 	}
 	if p.bytes != nil {

@@ -55,6 +55,51 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// TestLateCalls: a call that began long ago, for example because its body arrived slowly, gives back
+// nothing of what has been used since.
+func TestLateCalls(t *testing.T) {
+	const line = 100
+	limit := throttle.Limit{Rate: 10, Burst: 50, Bytes: 10 * line, BytesBurst: 50 * line}
+	late := func(second int) time.Time { return noon.Add(time.Duration(second-29) * time.Second) }
+	const seconds = 60
+	most := limit.Burst + int(limit.Rate)*seconds
+
+	keys := throttle.NewKeys[string](limit, 1000)
+	charged := throttle.NewKeys[string](throttle.Limit{Bytes: limit.Bytes, BytesBurst: limit.BytesBurst}, 1000)
+	lines := throttle.NewLines(limit, throttle.Limit{Rate: 1000, Burst: 1000, Bytes: 1000 * line, BytesBurst: 1000 * line})
+	for name, call := range map[string]func(now time.Time) bool{
+		"Enter": func(now time.Time) bool { return admitted(keys, "ana", 1, now) == 1 },
+		"Charge": func(now time.Time) bool {
+			if admitted(charged, "ana", 1, now) == 0 {
+				return false
+			}
+			charged.Charge("ana", line, now)
+			return true
+		},
+		"Next": func(now time.Time) bool {
+			write, _ := lines.Next(throttle.Stranger{Name: "ana"}, line, now)
+			return write
+		},
+	} {
+		made := 0
+		for second := range seconds {
+			now := noon.Add(time.Duration(second) * time.Second)
+			for i := range 100 {
+				at := now
+				if i%5 == 0 {
+					at = late(second)
+				}
+				if call(at) {
+					made++
+				}
+			}
+		}
+		if made > most {
+			t.Errorf("%s: %d calls in %d seconds, want %d at most", name, made, seconds, most)
+		}
+	}
+}
+
 func TestRefusalsAreToldApart(t *testing.T) {
 	k := throttle.NewKeys[string](throttle.Limit{Rate: 0.001, Burst: 1}, 1000)
 	admitted(k, "ana", 1, noon)
@@ -66,7 +111,9 @@ func TestRefusalsAreToldApart(t *testing.T) {
 		{time.Millisecond, throttle.RefusedAgain},
 		{999 * time.Millisecond, throttle.RefusedAgain},
 		{time.Second, throttle.Refused},
-		{-time.Hour, throttle.Refused}, // rather too often than never
+		{-time.Hour, throttle.RefusedAgain}, // a call that began long ago
+		{1999 * time.Millisecond, throttle.RefusedAgain},
+		{2 * time.Second, throttle.Refused},
 	} {
 		if _, got := k.Enter("ana", noon.Add(row.after)); got != row.want {
 			t.Errorf("after %v: %v, want %v", row.after, got, row.want)
