@@ -34,6 +34,7 @@ var packages = []struct {
 	{pkg: "internal/sigv4", never: []string{"os", "log", "log/slog"}, because: "verifying a signature needs the request, a key and the time"},
 	{pkg: "internal/iam", never: leaf, because: "a decision is a pure function of policies and request"},
 	{pkg: "internal/filemode", never: []string{"net", "net/http", "log", "log/slog"}, because: "it holds one rule about file modes"},
+	{pkg: "internal/durable", never: []string{"net", "net/http", "log", "log/slog"}, because: "it holds one difference between systems"},
 	{pkg: "internal/pgwire", never: leaf, because: "the protocol's rules are tested and fuzzed without a socket"},
 	{pkg: "internal/proxyproto", never: leaf, because: "the header is parsed and fuzzed without a socket"},
 	{pkg: "internal/pgsql", never: leaf, because: "parts of SQL statements are text in, text out"},
@@ -42,7 +43,7 @@ var packages = []struct {
 	{pkg: "internal/throttle", never: []string{"os", "log", "log/slog"}, because: "it counts events and does not know which"},
 	{pkg: "internal/ca", never: []string{"net/http"}, because: "it makes certificates and serves none"},
 	{pkg: "internal/postgres", because: "starting a local PostgreSQL has nothing to do with Daypass"},
-	{pkg: "internal/keyring", ours: []string{"internal/filemode"}, never: []string{"net/http", "log"}, because: "keys do not know what they sign"},
+	{pkg: "internal/keyring", ours: []string{"internal/durable", "internal/filemode"}, never: []string{"net/http", "log"}, because: "keys do not know what they sign"},
 
 	// Storage.
 	{pkg: "internal/registry", ours: []string{"internal/keyring"}, never: []string{"net/http", "log", "log/slog"}, because: "the records do not depend on the store that keeps them"},
@@ -54,7 +55,7 @@ var packages = []struct {
 	// The service's rules.
 	{pkg: "internal/credential", ours: []string{"internal/keyring"}, never: leaf, because: "checking a credential needs no lookup"},
 	{pkg: "internal/directory", ours: []string{"internal/iam", "internal/keyring"}, never: leaf, because: "a snapshot of the configuration does no I/O"},
-	{pkg: "internal/audit", ours: []string{"internal/keyring"}, never: []string{"net/http"}, because: "the audit log does not depend on what it records"},
+	{pkg: "internal/audit", ours: []string{"internal/durable", "internal/keyring"}, never: []string{"net/http"}, because: "the audit log does not depend on what it records"},
 	{pkg: "internal/adminconn", ours: []string{"internal/keyring", "internal/pgwire"}, never: []string{"net/http"}, because: "the connections of the administrative login do not know what is sent over them"},
 	{pkg: "internal/dbuser", ours: []string{"internal/adminconn", "internal/keyring", "internal/pgsql"}, never: []string{"net/http"}, because: "role DDL does not know who asked for it, nor what is cleaned up afterwards"},
 	{pkg: "internal/handover", ours: []string{"internal/adminconn", "internal/dbuser", "internal/pgsql"}, never: []string{"net/http"}, because: "the clean-up uses the rules of a logon, and a logon knows of no clean-up"},

@@ -4,7 +4,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"runtime"
+
+	"github.com/daypass/daypass/internal/durable"
 )
 
 // fileSystem has the operations that the writer uses, so that tests can make them fail.
@@ -37,17 +38,4 @@ func (osFiles) Append(path string) (file, error) {
 
 func (osFiles) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
-func (osFiles) SyncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil // a directory cannot be flushed there, and NTFS has a journal for names
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
+func (osFiles) SyncDir(path string) error { return durable.SyncDir(path) }

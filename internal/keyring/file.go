@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/daypass/daypass/internal/durable"
 	"github.com/daypass/daypass/internal/filemode"
 )
 
@@ -170,7 +170,7 @@ func create(path string, data []byte) error {
 	if err := os.Link(temp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // replace replaces the file at path, which the caller has locked. After the rename the caller's
@@ -195,7 +195,7 @@ func replace(path string, old *os.File, data []byte) error {
 	if err := os.Rename(name, path); err != nil {
 		return errors.Join(err, os.Remove(name))
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 func fill(file *os.File, data []byte) error {
@@ -204,21 +204,6 @@ func fill(file *os.File, data []byte) error {
 		err = file.Sync()
 	}
 	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // a directory cannot be flushed there, and NTFS has a journal for names
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if closeErr := d.Close(); err == nil {
 		err = closeErr
 	}
 	return err
