@@ -34,7 +34,11 @@ func (o *Operator) certificates(r *Report, cfg *config.Config) {
 	if cfg.Gateway.TLS.Given() {
 		return
 	}
-	for name, do := range map[string]string{"ca.crt": "remove ca.crt and ca.key, restart the server, and give clients the new ca.crt", "server.crt": "restart the server, which makes another one"} {
+	for _, file := range []struct{ name, do string }{
+		{"ca.crt", "remove ca.crt and ca.key, restart the server, and give clients the new ca.crt"},
+		{"server.crt", "restart the server, which makes another one"},
+	} {
+		name, do := file.name, file.do
 		leaf, err := readCertificate(filepath.Join(cfg.Data, "tls", name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // the server has not started yet

@@ -185,23 +185,34 @@ func (o *Operator) files(r *Report, cfg *config.Config) (state server.DataState,
 	if len(state.Faults) == 0 {
 		r.ok(about, "the data directory is closed to other accounts")
 	}
-	if free, total, ok := room(cfg.Data); ok {
-		const do = "make room: move days of data/audit away, or give it a larger disk"
-		switch mib := free >> 20; {
-		case mib < 64:
-			r.fail(about, do, "the disk of the data directory has %d MiB left: what cannot be recorded is refused", mib)
-		case free < total/20:
-			r.warn(about, do, "the disk of the data directory has %d MiB left, less than 5%%", mib)
-		default:
-			r.ok(about, "the disk of the data directory has room")
-		}
-	}
+	r.disks(cfg.Data, room)
 	if state.Running {
 		r.ok(about, "a server runs on the data directory")
 	} else {
 		r.warn(about, "start it (systemctl start daypass), unless it is meant to be down", "no server runs on the data directory")
 	}
 	return state, true
+}
+
+// disks checks the free space of the data directory and, if it has a disk of its own, of the audit log.
+func (r *Report) disks(data string, room func(path string) (free, total uint64, ok bool)) {
+	const about, do = "files", "make room: move days of data/audit away, or give it a larger disk"
+	var before struct{ free, total uint64 }
+	for _, place := range []struct{ path, name string }{{data, "data directory"}, {filepath.Join(data, "audit"), "audit log"}} {
+		free, total, ok := room(place.path)
+		if !ok || free == before.free && total == before.total { // the same disk
+			continue
+		}
+		before.free, before.total = free, total
+		switch mib := free >> 20; {
+		case mib < 64:
+			r.fail(about, do, "the disk of the %s has %d MiB left: what cannot be recorded is refused", place.name, mib)
+		case free < total/20:
+			r.warn(about, do, "the disk of the %s has %d MiB left, less than 5%%", place.name, mib)
+		default:
+			r.ok(about, "the disk of the %s has room", place.name)
+		}
+	}
 }
 
 // oldKey is the age of a key at which the alert DaypassKeyOld fires.

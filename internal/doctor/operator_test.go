@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -92,6 +93,38 @@ func TestPorts(t *testing.T) {
 	r = NewReport(&Mask{}, nil)
 	(&Operator{}).ports(t.Context(), r, &config.Config{API: config.API{Listen: "127.0.0.1:0"}, Peers: &config.Peers{Listen: "0.0.0.0:0"}})
 	has(t, r, OK, "nothing else listens")
+}
+
+// TestDisks: the audit log may have a disk of its own, which fills while the other has room.
+func TestDisks(t *testing.T) {
+	const gib = 1 << 30
+	for _, test := range []struct {
+		name        string
+		data, audit [2]uint64 // free, total
+		severity    Severity
+		want        string
+		findings    int
+	}{
+		{"one disk with room", [2]uint64{50 * gib, 100 * gib}, [2]uint64{50 * gib, 100 * gib}, OK, "the disk of the data directory has room", 1},
+		{"one disk that fills", [2]uint64{4 * gib, 100 * gib}, [2]uint64{4 * gib, 100 * gib}, Warning, "the disk of the data directory has 4096 MiB left, less than 5%", 1},
+		{"one full disk", [2]uint64{0, 100 * gib}, [2]uint64{0, 100 * gib}, Error, "the disk of the data directory has 0 MiB left", 1},
+		{"two, the second one full", [2]uint64{50 * gib, 100 * gib}, [2]uint64{0, 10 * gib}, Error, "the disk of the audit log has 0 MiB left: what cannot be recorded is refused", 2},
+		{"two, the first one full", [2]uint64{0, 100 * gib}, [2]uint64{5 * gib, 10 * gib}, Error, "the disk of the data directory has 0 MiB left", 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := NewReport(&Mask{}, nil)
+			r.disks("data", func(path string) (free, total uint64, ok bool) {
+				if filepath.Base(path) == "audit" {
+					return test.audit[0], test.audit[1], true
+				}
+				return test.data[0], test.data[1], true
+			})
+			has(t, r, test.severity, test.want)
+			if len(r.Findings) != test.findings {
+				t.Errorf("findings = %+v, want %d", r.Findings, test.findings)
+			}
+		})
+	}
 }
 
 // TestAdvertised: a name that is not in DNS, and an address where something else answers.
