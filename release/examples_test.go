@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,20 +151,20 @@ func checkExample(t *testing.T, e example) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
-	var configuration map[string]any
-	if err := json.Unmarshal(e.configuration, &configuration); err != nil {
-		t.Fatal(err)
-	}
-	configuration["account"], configuration["region"], configuration["data"] = "123456789012", "us-east-1", "data"
-	configuration["api"], configuration["gateway"] = map[string]string{"listen": "127.0.0.1:0"}, map[string]string{"listen": "127.0.0.1:0"}
-	configuration["clusters"] = []any{map[string]string{"identifier": "examplecluster", "upstream": "postgres://daypass@127.0.0.1/postgres?sslmode=disable"}}
-	text, err := json.Marshal(configuration)
-	if err != nil {
-		t.Fatal(err)
-	}
+	const base = `account: "123456789012"
+region: us-east-1
+data: data
+api: {listen: "127.0.0.1:0"}
+gateway: {listen: "127.0.0.1:0"}
+clusters: [{identifier: examplecluster, upstream: "postgres://daypass@127.0.0.1/postgres?sslmode=disable"}]
+`
 	path := filepath.Join(dir, "daypass.yaml")
-	if err := os.WriteFile(path, text, 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(path, append([]byte(base), e.configuration...), 0o600), os.Mkdir(filepath.Join(dir, "secrets"), 0o700),
+		os.WriteFile(filepath.Join(dir, "secrets", "ana"), []byte("a secret access key of forty characters\n"), 0o600)); err != nil {
 		t.Fatal(err)
+	}
+	if out, err := exec.Command(daypass, "config", "check", "--strict", "--config", path).CombinedOutput(); err != nil {
+		t.Errorf("config check: %v\n%s", err, out)
 	}
 	for who, allowed := range map[string]bool{"bob": true, "ana": false} {
 		out, err := exec.Command(daypass, "explain", "--config", path, "--principal", who, "--db-user", who, "--db-name", "dev", "--auto-create", "--groups", "finance").CombinedOutput()

@@ -2,10 +2,11 @@
 # provider is all that it needs:
 #
 #	terraform init && terraform apply
-#	terraform output -raw configuration > iam.json      # as the iam section of the configuration
-#	terraform output -json policies | jq '.analysts' > analysts.json
+#	(cat base.yaml && terraform output -raw configuration) > daypass.yaml      # base.yaml: all sections but iam
+#	terraform output -json policies | jq '.analysts' > analysts.json           # or a file for each policy
 #
-# daypass policy lint reads the result, and daypass explain --config says what it allows.
+# daypass config check and daypass policy lint read the result, and daypass explain --config says what it
+# allows.
 terraform {
   required_version = ">= 1.4"
 }
@@ -36,6 +37,15 @@ variable "people" {
   default = {
     ana = ["analysts"]
     bob = ["analysts", "finance"]
+  }
+}
+
+# The access key of each person who has one. Its secret is in the file secrets/NAME beside
+# daypass.yaml, which Terraform never reads: it would be in the state.
+variable "access_keys" {
+  type = map(string)
+  default = {
+    ana = "AKIAIOSFODNN7EXAMPLE"
   }
 }
 
@@ -90,14 +100,16 @@ output "policies" {
 }
 
 output "configuration" {
-  description = "The iam section of the configuration, as JSON, which is YAML. Access keys are read from secrets/NAME."
-  value = jsonencode({
-    iam = {
-      groups = concat(
-        [{ name = "people", policies = [local.people_policy] }],
-        [for group, policy in local.group_policies : { name = group, policies = [policy] }],
-      )
-      users = [for name, groups in var.people : { name = name, groups = concat(["people"], groups) }]
-    }
-  })
+  description = "The iam section of the configuration. Its value is JSON, which is YAML."
+  value = "iam: ${jsonencode({
+    groups = concat(
+      [{ name = "people", policies = [local.people_policy] }],
+      [for group, policy in local.group_policies : { name = group, policies = [policy] }],
+    )
+    users = [for name, groups in var.people : {
+      name        = name
+      groups      = concat(["people"], groups)
+      access_keys = [for owner, id in var.access_keys : { id = id, secret_file = "secrets/${name}" } if owner == name]
+    }]
+  })}\n"
 }
