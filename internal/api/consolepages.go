@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/registry"
@@ -43,6 +44,27 @@ func (h *Handler) ConsoleMayRevoke(r *http.Request, s *ConsoleSession, revocatio
 			}
 			may = append(may, !slices.ContainsFunc(p.needs(c), func(k check) bool { return k.refuses(ask.decide(&k)) }))
 		}
+		return nil
+	})
+	return may, err
+}
+
+// ConsoleMayRevokeSome reports whether a session may revoke the credentials of some principal: its own,
+// an IAM user, an IAM role or a role's sessions. A Deny for other principals does not count.
+func (h *Handler) ConsoleMayRevokeSome(r *http.Request, s *ConsoleSession) (may bool, err error) {
+	err = h.console(r, s, &action{service: daypassService, name: "ConsolePage", readOnly: true}, func(c *call) error {
+		c.unrecorded = true
+		ask := c.ask()
+		allowed := func(principal string) bool {
+			k := check{action: revokeAction, resource: c.own(revocationResource(&registry.Revocation{Principal: principal}, c.directory.Account))}
+			return ask.decide(&k).Allowed()
+		}
+		may = allowed("*") || allowed(c.caller.Principal.ARN) || slices.ContainsFunc(c.directory.UserARNs(), allowed) ||
+			slices.ContainsFunc(c.directory.RoleARNs(), func(arn string) bool {
+				name := arn[strings.LastIndexByte(arn, '/')+1:]
+				role, ok := c.directory.Role(name)
+				return allowed(arn) || ok && allowed(sessionARN(c.directory, role, "*"))
+			})
 		return nil
 	})
 	return may, err

@@ -159,7 +159,7 @@ func ofUser(cluster, user string) registry.Revocation {
 
 // confirmation is a page that asks before something is done.
 type confirmation struct {
-	Action  string // address of the form
+	Action  string // address of the form; empty: the page has none
 	Button  string
 	Facts   []field
 	Hidden  []field
@@ -199,6 +199,9 @@ func (e *exchange) end() {
 const (
 	revokePrincipal = "principal"
 	revokeUser      = "user"
+
+	// missingChoice is the code of the refusal of a form in which nothing was chosen.
+	missingChoice = "MissingParameter"
 )
 
 // askRevoke asks which credentials are to be revoked.
@@ -232,8 +235,19 @@ func (e *exchange) showRevoke(status int, r *refusal) {
 	if user != "" {
 		page.Choices = append(page.Choices, choice{revokeUser, "the database user " + user + " of the cluster " + cluster + ", no matter who asked for it"})
 	}
-	if len(page.Choices) == 0 {
+	if len(page.Choices) == 0 { // the form asks for an ARN
 		page.Hidden = nil
+		may, err := e.config.API.ConsoleMayRevokeSome(e.r, OfSession(e.session))
+		switch {
+		case err != nil:
+			e.failed(err)
+			return
+		case !may && (r == nil || r.Code == missingChoice):
+			e.refuse(http.StatusForbidden, "Your policies do not let you revoke anyone's credentials.", "Ask the person who runs Daypass.")
+			return
+		case !may:
+			page.Action = ""
+		}
 	}
 	e.show(status, "confirm", page)
 }
@@ -253,7 +267,7 @@ func (e *exchange) revoke() {
 		}
 		what = "the database user " + e.text("user")
 	default:
-		e.showRevoke(http.StatusBadRequest, &refusal{Code: "MissingParameter", Message: "Choose what to revoke."})
+		e.showRevoke(http.StatusBadRequest, &refusal{Code: missingChoice, Message: "Choose what to revoke."})
 		return
 	}
 	result, err := e.config.API.ConsoleCall(e.r, OfSession(e.session), "daypass", "RevokeCredentials", parameters)

@@ -73,6 +73,15 @@ func TestConsoleOwnSessions(t *testing.T) {
 		t.Errorf("what Eve may revoke: %s", eve.page)
 	}
 	s.goTo(ana, "/console/revoke?cluster=examplecluster&user=alice&principal="+principal, 403)
+	// Without parameters the page asks for an ARN, if there is one that the policies allow to revoke.
+	for _, b := range []*browser{ana, eve} {
+		s.goTo(b, "/console/revoke", 403)
+		s.goTo(b, "/console/credential", 200)
+		if b.form(s.api+"/console/revoke", url.Values{}); b.status != 403 || strings.Contains(b.page, `name="principal"`) {
+			t.Errorf("a form without a choice: %d\n%s", b.status, b.page)
+		}
+	}
+	s.goTo(bob, "/console/revoke", 200)
 	for name, row := range map[string]struct {
 		b      *browser
 		page   string
@@ -87,7 +96,7 @@ func TestConsoleOwnSessions(t *testing.T) {
 		"Eve revokes the user in clusters": {eve, "revoke", url.Values{"what": {"user"}, "user": {"alice"}}},
 	} {
 		s.goTo(row.b, "/console/credential", 200)
-		if row.b.form(s.api+"/console/"+row.page, row.fields); row.b.status != 403 || !strings.Contains(row.b.page, "Refused: AccessDenied") {
+		if row.b.form(s.api+"/console/"+row.page, row.fields); row.b.status != 403 || !strings.Contains(row.b.page, "Refused: AccessDenied") || strings.Contains(row.b.page, `id="principal"`) {
 			t.Errorf("%s: %d\n%s", name, row.b.status, row.b.page)
 		}
 	}
