@@ -62,10 +62,23 @@ var ownWords = []string{"api", "certificates", "check", "client", "clock", "clus
 
 var (
 	// assigned matches a value after a name that marks it as secret: in YAML, in a connection
-	// string, in an environment.
-	assigned = regexp.MustCompile(`(?i)((?:secret|passw(?:or)?d|passwd|token|seed|private[_-]?key|secret[_-]?access[_-]?key)["']?\s*[:=]\s*["']?)([^\s"',}&]{4,})`)
-	// inURL matches the password in a URL.
-	inURL = regexp.MustCompile(`(://[^/@\s:]*:)[^/@\s]+(@)`)
+	// string, in an environment. A password may contain commas, brackets and ampersands, so a value
+	// that is not quoted ends at a space. After a colon, one of less than four characters is a word.
+	assigned = regexp.MustCompile(`(?i)((?:secret|passw(?:or)?d|passwd|passphrase|pwd|\bpass|token|seed|cookie|api[_-]?key|private[_-]?key|secret[_-]?access[_-]?key)["']?\s*(?:=|[:=]\s*))` +
+		`("(?:[^"\\]|\\.)+"|'(?:[^'\\]|\\.)+'|(?:\\\s|\S){4,}|[^\s:]{1,3}(?:\s|$))`)
+	// inQuery matches the query of a URL, parameter the value of one of its parameters.
+	inQuery   = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>\x60?]*\?[^\s"'<>\x60]+`)
+	parameter = regexp.MustCompile(`([?&;][^=&;\s]*=)([^&;]+)`)
+	// inURL matches what a URL has before its host: a name and a password, or a token. A password
+	// that was not escaped may have any character, also a space if the URL is quoted.
+	inURL    = regexp.MustCompile(`(://)([^/@\s:"'\x60]*)(:[^\s"'\x60]*)?@`)
+	inParsed = regexp.MustCompile(`(parse ["\x60][^"\x60:]*://[^"\x60:/@]*:)[^"\x60]*@`)
+	// login matches the password before a host without a URL's scheme.
+	login = regexp.MustCompile(`([^\s/@:"'\x60(]+:)[^\s/@"'\x60(]+(@)`)
+	// port matches what net/url takes for a port: the beginning of a password with / ? or #.
+	port = regexp.MustCompile(`(invalid port )"(?:[^"\\]|\\.)*"`)
+	// authorization matches the credentials in a header of HTTP.
+	authorization = regexp.MustCompile(`(?i)\b((?:bearer|basic|dpop)\s+)[a-z0-9+/=_~.-]{6,}`)
 	// block matches a PEM block.
 	block = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)`)
 	// long matches texts that are too long for a word or a name: keys, session tokens,
@@ -76,9 +89,11 @@ var (
 	account   = regexp.MustCompile(`\b[0-9]{12}\b`)
 	address   = regexp.MustCompile(`\[?[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?|\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b`)
 	// hostName matches a name with dots that is not a file or a program.
-	hostName  = regexp.MustCompile(`(?i)\b[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.[a-z][a-z0-9-]*[a-z0-9]\b`)
+	hostName = regexp.MustCompile(`[\pL\pN_](?:[\pL\pN_-]*[\pL\pN_])?(?:\.[\pL\pN_](?:[\pL\pN_-]*[\pL\pN_])?)*\.\pL[\pL\pN-]*[\pL\pN]`)
+	// plainHost matches a host in a URL or in an error of a resolver, which need not have dots.
+	plainHost = regexp.MustCompile(`(://(?:[^\s/@"]*@)?|\blookup )([\pL\pN_][\pL\pN_.-]*)`)
 	mail      = regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+`)
-	directory = regexp.MustCompile(`(^|[\s"'(=:])(?:[A-Za-z]:)?[/\\](?:[^\s"'():,;/\\]+[/\\])+`)
+	directory = regexp.MustCompile(`(^|[\s"'(=:])(?:file://)?(?:[A-Za-z]:|~)?(?:\\\\|[/\\])(?:[^\s"'():,;/\\]+[/\\])+`)
 )
 
 // Names with a dot that are not hosts: they end in one of these, or are listed.
@@ -89,9 +104,13 @@ var (
 
 var (
 	// named matches what errors of PostgreSQL and of the configuration name in quotation marks.
-	named = regexp.MustCompile(`(?i)\b((?:user|role|login|group|person|principal|owner|database|schema|policy)s? )"([^"]*)"`)
+	named = regexp.MustCompile(`(?i)\b((?:user|role|login|group|person|principal|owner|database|schema|policy|certificate)s? )"([^"]*)"`)
 	// inARN matches the name of a person or of a database user in an ARN. The name of a session goes with it.
 	inARN = regexp.MustCompile(`(\barn:[a-z-]+:[a-z]+:[^:\s]*:[^:\s]*:)(user|role|assumed-role|federated-user|group)/[^\s"',;)]+`)
+	// inDatabaseARN matches the name of a database user, a group or a database in an ARN.
+	inDatabaseARN = regexp.MustCompile(`(\barn:[a-z-]+:[a-z]+:[^:\s]*:[^:\s]*:(?:dbuser|dbgroup|dbname):[^\s/"']+/)[^\s"',;)]+`)
+	// inSettings matches a name in a connection string, as in the errors of pgx.
+	inSettings = regexp.MustCompile(`\b(user|database|dbname|host)=([^\s"'\x60,&\[]+)`)
 	// validFor matches the names in a certificate, which crypto/x509 lists.
 	validFor = regexp.MustCompile(`(certificate is (?:not valid for any names, but wanted to match |valid for ))(.+?)(, not |$)`)
 	// wellKnown are names that say nothing about an installation.
@@ -106,13 +125,34 @@ func (m *Mask) Text(text string) string {
 		text = strings.ReplaceAll(text, secret, redacted)
 	}
 	text = keyring.Redact(text)
-	text = inURL.ReplaceAllString(text, "${1}"+redacted+"${2}")
+	text = inQuery.ReplaceAllStringFunc(text, func(found string) string {
+		return parameter.ReplaceAllStringFunc(found, func(one string) string {
+			parts := parameter.FindStringSubmatch(one)
+			if parts[1][1:] == "sslmode=" {
+				return one
+			}
+			return parts[1] + redacted
+		})
+	})
+	text = inParsed.ReplaceAllString(text, "${1}"+redacted+"@")
+	text = inURL.ReplaceAllStringFunc(text, func(found string) string {
+		parts := inURL.FindStringSubmatch(found)
+		if parts[3] == "" {
+			return parts[1] + redacted + "@"
+		}
+		return parts[1] + parts[2] + ":" + redacted + "@"
+	})
+	text = login.ReplaceAllString(text, "${1}"+redacted+"${2}")
+	text = port.ReplaceAllString(text, "${1}"+redacted)
+	text = authorization.ReplaceAllString(text, "${1}"+redacted)
 	text = assigned.ReplaceAllStringFunc(text, func(found string) string {
 		parts := assigned.FindStringSubmatch(found)
-		if strings.HasPrefix(parts[2], redacted) || parts[2] == "permission" { // …/ana.secret: permission denied
+		value := strings.TrimLeft(parts[2], `"'`)
+		if strings.HasPrefix(value, redacted) || value == "permission" { // …/ana.secret: permission denied
 			return found
 		}
-		return parts[1] + redacted
+		// What closes the text around an assignment stays, and so does its end.
+		return parts[1] + redacted + parts[2][len(strings.TrimRight(parts[2], "\"'`,;:)} \t\n")):]
 	})
 	text = accessKey.ReplaceAllString(text, "[access key]")
 	if m.ShowNames {
@@ -136,6 +176,17 @@ func (m *Mask) Text(text string) string {
 		return parts[1] + `"` + m.alias("name", parts[2]) + `"`
 	})
 	text = inARN.ReplaceAllString(text, "$1$2/[name]")
+	text = inDatabaseARN.ReplaceAllString(text, "${1}[name]")
+	text = inSettings.ReplaceAllStringFunc(text, func(found string) string {
+		parts := inSettings.FindStringSubmatch(found)
+		switch {
+		case slices.Contains(wellKnown, parts[2]), local(parts[2]):
+			return found
+		case parts[1] == "host":
+			return "host=" + m.alias("host", parts[2])
+		}
+		return parts[1] + "=" + m.alias("name", parts[2])
+	})
 	text = directory.ReplaceAllString(text, "${1}…/")
 	text = longTokens(text, redacted)
 	text = mail.ReplaceAllString(text, "[mail address]")
@@ -150,6 +201,13 @@ func (m *Mask) Text(text string) string {
 			text = replaceFold(text, cluster, alias)
 		}
 	}
+	text = plainHost.ReplaceAllStringFunc(text, func(found string) string {
+		parts := plainHost.FindStringSubmatch(found)
+		if local(parts[2]) {
+			return found
+		}
+		return parts[1] + m.alias("host", parts[2])
+	})
 	text = address.ReplaceAllStringFunc(text, func(found string) string {
 		bare := strings.Trim(found, "[]")
 		if ip, err := netip.ParseAddr(bare); err != nil || ip.IsLoopback() || ip.IsUnspecified() {
@@ -160,7 +218,7 @@ func (m *Mask) Text(text string) string {
 	text = replaceAt(hostName, text, func(found string, after string) string {
 		end := strings.ToLower(found[strings.LastIndexByte(found, '.')+1:])
 		switch {
-		case local(found), isKeyPath(found, after):
+		case local(found), isKeyPath(found, after), strings.HasPrefix(after, "_"): // the last part of a host's name has no underscore
 			return found
 		case slices.Contains(fileEnds, end):
 			if base := found[:len(found)-len(end)-1]; strings.Contains(base, ".") { // db.example.com.crt

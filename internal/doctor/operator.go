@@ -45,7 +45,11 @@ func (o *Operator) Learn(mask *Mask) {
 		return
 	}
 	for _, found := range assigned.FindAllStringSubmatch(string(text), -1) {
-		mask.Secret(found[2])
+		value := strings.Trim(found[2], "\"'`,;:)} \t\n")
+		mask.Secret(value)
+		if at := strings.IndexAny(value, `,}&`); at > 0 {
+			mask.Secret(value[:at])
+		}
 	}
 	for _, pattern := range []*regexp.Regexp{inConfigURL, quotedSecret, plainSecret, blockSecret} {
 		for _, found := range pattern.FindAllStringSubmatch(string(text), -1) {
@@ -90,7 +94,7 @@ func (o *Operator) Learn(mask *Mask) {
 
 var (
 	clusterInConfig = regexp.MustCompile(`\bidentifier\s*:\s*["']?([A-Za-z0-9-]+)`)
-	inConfigURL     = regexp.MustCompile(`://[^/@\s:]*:([^/@\s]+)@`)
+	inConfigURL     = regexp.MustCompile(`://[^/@\s:"']*:([^\s"']+)@`)
 	// A secret may have spaces: in quotation marks, to the end of its line, or in lines of its own.
 	quotedSecret   = regexp.MustCompile(`(?:secret|password|seed|token)["']?\s*[:=]\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)')`)
 	plainSecret    = regexp.MustCompile(`(?m)(?:secret|password|seed|token)["']?[ \t]*:[ \t]+([^\s"'|>&*\[{][^\n,}]*)`)
