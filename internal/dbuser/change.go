@@ -113,7 +113,7 @@ begin
     select r.rolname as role, pg_get_userbyid(m.member) as member
     from pg_auth_members m join pg_roles r on r.oid = m.roleid
     where m.roleid in (` + SessionRoles + `)
-      and pg_get_userbyid(m.member) not in (current_user, session_user)
+      and pg_get_userbyid(m.member) not in (current_user, session_user) and ` + MemberThere + `
   loop
     begin
       execute format('revoke %I from %I cascade', e.role, e.member);

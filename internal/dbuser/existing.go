@@ -26,6 +26,15 @@ const isSessionRole = `r.rolname not in (current_user, session_user) and not r.r
   and (select not bool_or(x.admin_option) from pg_auth_members x
     where x.member = r.oid and x.roleid = (select oid from pg_roles where rolname = '` + MarkerRole + `'))`
 
+// RoleThere and MemberThere are the conditions that the two roles of a row m of pg_auth_members exist.
+// PostgreSQL leaves a row behind if a role is dropped while another transaction grants it (before 16)
+// or grants something to it. Such a row gives no one anything, and no statement removes it. These are
+// scalar subqueries, so that the server looks roles up one by one.
+const (
+	RoleThere   = `(select true from pg_roles x where x.oid = m.roleid)`
+	MemberThere = `(select true from pg_roles x where x.oid = m.member)`
+)
+
 // isSession is the condition that a row a of pg_stat_activity is a session. The worker
 // of a subscription runs as the subscription's owner, but it does not count as a session,
 // because it can keep running for ever, and the owner would never lose its rights. A plain
@@ -87,9 +96,9 @@ select r.rolname::text, clock_timestamp(),
   r.rolname = any (array(select owner from prepared)),
   r.rolcanlogin,
   coalesce((select true from pg_auth_members m where m.member = r.oid
-    and m.roleid <> (select oid from pg_roles where rolname = '` + MarkerRole + `') {held} limit 1), false),
+    and m.roleid <> (select oid from pg_roles where rolname = '` + MarkerRole + `') and ` + RoleThere + ` {held} limit 1), false),
   coalesce((select true from pg_auth_members m where m.roleid = r.oid and m.member <> me.oid
-    and pg_get_userbyid(m.member) <> session_user {members} limit 1), false),
+    and pg_get_userbyid(m.member) <> session_user and ` + MemberThere + ` {members} limit 1), false),
   {alterable},
   coalesce((select array_agg(distinct coalesce(d.datname::text, '') order by coalesce(d.datname::text, ''))
     from pg_shdepend s left join pg_database d on d.oid = s.dbid
@@ -212,7 +221,7 @@ func (a *Admin) UserOf(ctx context.Context, c *adminconn.Conn, role string) (str
 		// It may be a user that was locked out (NOLOGIN); a group has members.
 		var members bool
 		err = c.QueryRow(ctx, `select exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
-			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user) and m.member not in (`+SessionRoles+`))`, users[0]).Scan(&members)
+			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user) and `+MemberThere+` and m.member not in (`+SessionRoles+`))`, users[0]).Scan(&members)
 		if err == nil && members {
 			err = fmt.Errorf("%q is a group by now", users[0])
 		}

@@ -249,7 +249,7 @@ func (a *Admin) passedOn() (live bool, err error) {
 	err = c.QueryRow(ctx, `with live as materialized (
 		  select r.oid from (select distinct usesysid from pg_stat_activity) a
 		  cross join lateral (select * from pg_roles where oid = a.usesysid offset 0) r where `+isSessionRole+`)
-		select exists (select from live cross join lateral (select member from pg_auth_members where roleid = live.oid offset 0) m
+		select exists (select from live cross join lateral (select member from pg_auth_members m where m.roleid = live.oid and `+MemberThere+` offset 0) m
 		    where pg_get_userbyid(m.member) not in (current_user, session_user)),
 		  exists (select from live)`).Scan(&edges, &live)
 	a.Pool.Release(c)

@@ -179,7 +179,7 @@ select json_build_object(
     from pg_auth_members m join pg_roles r on r.oid = m.roleid
     where m.member in (select oid from candidate)),
   'into', (select json_agg(json_build_object('role', c.rolname, 'member', m.name)) -- by index: most rows are the marker's
-    from candidate c cross join lateral (select pg_get_userbyid(m.member) as name from pg_auth_members m where m.roleid = c.oid offset 0) m
+    from candidate c cross join lateral (select pg_get_userbyid(m.member) as name from pg_auth_members m where m.roleid = c.oid and ` + MemberThere + ` offset 0) m
     where m.name not in (current_user, session_user)),
   'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''), 'row', s.xmin::text,
       'config', case when f.fits then s.setconfig end, 'large', not f.fits))

@@ -80,7 +80,7 @@ func (d *dropper) user(ctx context.Context) error {
 		// It is a group, or a user that an earlier run made NOLOGIN.
 		var members bool
 		if err := d.c.QueryRow(ctx, `select exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
-			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user)
+			where r.rolname = $1 and pg_get_userbyid(m.member) not in (current_user, session_user) and `+dbuser.MemberThere+`
 			  and m.member not in (`+dbuser.SessionRoles+`))`, name).Scan(&members); err != nil {
 			return err
 		}

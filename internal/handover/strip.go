@@ -81,11 +81,11 @@ select pg_get_userbyid(m.roleid)::text, pg_get_userbyid(m.member)::text, m.admin
 from (
   select m.* from role r cross join lateral (
     select m.roleid, m.member, m.grantor, m.admin_option as admin, {inherit} as inherit, {set} as set, {mine} as mine
-    from pg_auth_members m cross join me where m.member = r.oid and m.roleid is distinct from (select oid from pg_roles where rolname = '` + dbuser.MarkerRole + `') {held} offset 0) m
+    from pg_auth_members m cross join me where m.member = r.oid and m.roleid is distinct from (select oid from pg_roles where rolname = '` + dbuser.MarkerRole + `') and ` + dbuser.RoleThere + ` {held} offset 0) m
   union
   select m.* from role r cross join lateral (
     select m.roleid, m.member, m.grantor, m.admin_option, {inherit}, {set}, {mine}
-    from pg_auth_members m cross join me where m.roleid = r.oid and pg_get_userbyid(m.member) not in (current_user, session_user) {members} offset 0) m) m
+    from pg_auth_members m cross join me where m.roleid = r.oid and pg_get_userbyid(m.member) not in (current_user, session_user) and ` + dbuser.MemberThere + ` {members} offset 0) m) m
 order by 2, 1`)
 }
 
@@ -189,7 +189,7 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 				steps = []adminconn.Step{{SQL: "savepoint one"}, s, {SQL: "release one"}}
 			}
 			err := a.Pool.Run(ctx, c, steps)
-			if err == nil || !careful || !adminconn.Refused(err) && !adminconn.IsCode(err, "55P03", "40P01") {
+			if err == nil || !careful || !adminconn.Refused(err) && !adminconn.IsCode(err, "55P03", "40P01", "42704") {
 				return err == nil, err
 			}
 			left[role] = fmt.Errorf("%s: %w", s.SQL, err)
