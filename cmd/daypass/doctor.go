@@ -171,11 +171,14 @@ func checkCluster(ctx context.Context, cluster config.Cluster) (clustercheck.Rep
 	return clustercheck.Check(ctx, admin.Admin)
 }
 
-// find finds out how a person calls the API, as connect does.
+// find finds out how a person calls the API, as connect does, but signs no one in: doctor changes nothing.
 func (o *doctorOptions) find(ctx context.Context) (doctor.Access, error) {
-	found, err := o.api.find(ctx, o.env, "redshift")
+	found, err := o.api.load(ctx, o.env, "redshift")
 	if err != nil {
 		return doctor.Access{}, err
+	}
+	if needsSignIn(ctx, found) {
+		return doctor.Access{}, fmt.Errorf("profile %q: no one is signed in: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)
 	}
 	client := redshift.NewFromConfig(found.SDK, func(options *redshift.Options) { options.BaseEndpoint = aws.String(found.Endpoint) })
 	return doctor.Access{

@@ -296,6 +296,11 @@ func TestDoctorOfAPerson(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	// Doctor signs no one in, with or without a terminal.
+	awsSettings(t, "[profile work]\nlogin_session = arn:aws:sts::123456789012:assumed-role/analyst/ana\nregion = us-east-1\nendpoint_url = "+where.API+"\n", nil)
+	if stdout, stderr, code := runDaypass(t, "doctor", "--profile", "work"); code != 1 || !strings.Contains(stdout, "no one is signed in: run `daypass login --profile work`") {
+		t.Errorf("without a sign-in: doctor = %d\n%s%s", code, stdout, stderr)
+	}
 	awsSettings(t, "", map[string]string{"AWS_ENDPOINT_URL": where.API, "AWS_REGION": "us-east-1",
 		"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "correct horse battery"})
 	for _, test := range []struct {

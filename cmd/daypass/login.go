@@ -199,11 +199,7 @@ func (env environment) pastedCode(ctx context.Context) (string, error) {
 // signInIfNeeded signs in if there is a terminal and the profile belongs to a person who has not
 // signed in or whose sign-in has ended. It reports whether it has signed in.
 func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found) (bool, error) {
-	if found.Profile.Setting(awsconfig.LoginSession) == "" || found.SDK.Credentials == nil {
-		return false, nil
-	}
-	_, err := found.SDK.Credentials.Retrieve(ctx)
-	if !awsconfig.NeedsSignIn(found.Profile, err) {
+	if !needsSignIn(ctx, found) {
 		return false, nil
 	}
 	terminal, _, ttyErr := openTerminal()
@@ -217,4 +213,14 @@ func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found
 		how = codeToType
 	}
 	return true, env.signIn(ctx, found, how)
+}
+
+// needsSignIn reports whether the profile belongs to a person who has not signed in or whose sign-in has
+// ended.
+func needsSignIn(ctx context.Context, found awsconfig.Found) bool {
+	if found.Profile.Setting(awsconfig.LoginSession) == "" || found.SDK.Credentials == nil {
+		return false
+	}
+	_, err := found.SDK.Credentials.Retrieve(ctx)
+	return awsconfig.NeedsSignIn(found.Profile, err)
 }
