@@ -249,11 +249,13 @@ func (s *keySource) mayFetch(now time.Time, unknown bool) error {
 	if !unknown {
 		return nil
 	}
-	// A token bucket.
-	if !s.refilled.IsZero() && now.After(s.refilled) {
-		s.allowed = min(unknownBurst, s.allowed+now.Sub(s.refilled).Seconds()/unknownEvery.Seconds())
+	// A token bucket. A call that began before others does not set its time back.
+	if now.After(s.refilled) {
+		if !s.refilled.IsZero() {
+			s.allowed = min(unknownBurst, s.allowed+now.Sub(s.refilled).Seconds()/unknownEvery.Seconds())
+		}
+		s.refilled = now
 	}
-	s.refilled = now
 	if s.allowed < 1 {
 		return errFetchedEnough
 	}

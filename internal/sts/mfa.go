@@ -57,10 +57,12 @@ type deviceState struct {
 	used     uint64 // the last step whose code was accepted
 	step     uint64 // the step that failures counts for
 	failures int    // wrong codes in that step
+	latest   time.Time
 }
 
 // Check checks a code against the device's seed, in base32 as authenticator apps take
-// it. It returns ErrWrongCode, ErrTooMany or ErrBadSeed.
+// it. It returns ErrWrongCode, ErrTooMany or ErrBadSeed. now may be the time at which the call
+// began: a late call does not begin a step anew.
 func (m *MFA) Check(now time.Time, serial string, seed keyring.Secret, code string) error {
 	key, err := decodeSeed(seed)
 	if err != nil {
@@ -77,8 +79,10 @@ func (m *MFA) Check(now time.Time, serial string, seed keyring.Secret, code stri
 		m.devices[serial] = d
 	}
 	current := uint64(now.Unix()) / uint64(totpStep/time.Second)
-	if d.step != current {
-		d.step, d.failures = current, 0
+	if now.After(d.latest) {
+		if d.latest = now; d.step != current {
+			d.step, d.failures = current, 0
+		}
 	}
 	if d.failures >= totpTries {
 		return ErrTooMany

@@ -57,6 +57,15 @@ func TestMFA(t *testing.T) {
 	if err := guessed.Check(at(59), "device", seed, "287082"); !errors.Is(err, sts.ErrTooMany) {
 		t.Errorf("after five wrong codes: got %v, want ErrTooMany", err)
 	}
+	// Calls whose bodies arrived slowly began in the step before. They give no more tries.
+	var slow sts.MFA
+	for range 10 {
+		slow.Check(at(61), "device", seed, "000001")
+		slow.Check(at(59), "device", seed, "000001")
+	}
+	if err := slow.Check(at(61), "device", seed, "287082"); !errors.Is(err, sts.ErrTooMany) {
+		t.Errorf("after wrong codes in two steps by turns: got %v, want ErrTooMany", err)
+	}
 	if err := guessed.Check(at(61), "device", seed, "287082"); err != nil {
 		t.Errorf("in the next step: %v", err)
 	}
