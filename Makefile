@@ -55,7 +55,7 @@ tidy:
 cross:
 	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/daypass
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./cmd/daypass
-	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./cmd/... ./internal/...
 
 # The vulnerability database is on the network. Where it cannot be reached the
 # check says so; a vulnerability that is found fails it.
