@@ -42,9 +42,9 @@ import (
 
 // Config is what a Handler needs. Directory, Keyring and Audit are required.
 type Config struct {
-	// Directory returns the configuration in force. A call asks once.
+	// Directory returns the configuration in force. A call asks when it has its body.
 	Directory func() *directory.Directory
-	// Keyring returns the keys in force. A call asks once.
+	// Keyring returns the keys in force. A call asks when it has its body.
 	Keyring func() *keyring.Keyring
 	// Audit takes one record per call. A nil error means that the line is
 	// written; *audit.Writer keeps that promise.
@@ -126,16 +126,14 @@ func New(config Config) *Handler {
 // one of its JSON protocols, never HTML, an empty body or a redirect.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{
-		handler:   h,
-		http:      r,
-		writer:    w,
-		visitor:   visitorOf(r.Context()),
-		id:        newRequestID(),
-		directory: h.config.Directory(),
-		keyring:   h.config.Keyring(),
-		now:       h.config.Now(),
-		service:   redshiftService,
+		handler: h,
+		http:    r,
+		writer:  w,
+		visitor: visitorOf(r.Context()),
+		id:      newRequestID(),
+		service: redshiftService,
 	}
+	c.asOfNow()
 	c.mark(&c.began)
 	if r.URL.Path != "/" && r.URL.Path != "" {
 		awsquery.WriteError(w, redshiftService.namespace, c.id, errNoSuchPath)

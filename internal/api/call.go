@@ -97,6 +97,7 @@ func (c *call) serve() (result awsquery.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.asOfNow()
 	c.visitor.Serve()
 	if err := c.enter(c.handler.pressure.work); err != nil {
 		return nil, err
@@ -131,6 +132,12 @@ func (c *call) serve() (result awsquery.Result, err error) {
 		return nil, err
 	}
 	return c.action.run(c)
+}
+
+// asOfNow takes the time, the configuration and the keys that decide about the call. They are taken
+// anew when the body has arrived, which takes as long as the client likes, up to half a minute.
+func (c *call) asOfNow() {
+	c.directory, c.keyring, c.now = c.handler.config.Directory(), c.handler.config.Keyring(), c.handler.config.Now()
 }
 
 // authenticate finds the caller by the signature.

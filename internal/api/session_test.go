@@ -4,6 +4,8 @@ import (
 	"encoding/base32"
 	"encoding/xml"
 	"fmt"
+	"io"
+	"net/http/httptest"
 	"reflect"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
@@ -515,4 +518,44 @@ func TestHostileSessionPolicy(t *testing.T) {
 			t.Errorf("%s: got %s, audited as %+v", name, a.body, s.lastLine().Decisions)
 		}
 	}
+}
+
+// TestSlowBody: a call is decided with the time and the configuration of the moment at which its
+// body has arrived, not of that at which it began.
+func TestSlowBody(t *testing.T) {
+	s := newServer(t, example(t))
+	for name, row := range map[string]struct {
+		meanwhile func()
+		code      string
+	}{
+		"nothing":                {func() {}, ""},
+		"the access key is gone": {func() { spec := example(t); spec.Users = spec.Users[1:]; s.directory = build(t, spec) }, "InvalidClientTokenId"},
+		"time has passed":        {func() { s.now = start.Add(20 * time.Second) }, ""},
+	} {
+		s.now, s.directory = start, build(t, example(t))
+		r := s.signed("root", "redshift", "POST", query("2012-12-01", valid()...))
+		r.Body = &slowBody{r.Body, row.meanwhile}
+		w := httptest.NewRecorder()
+		api.New(s.config()).ServeHTTP(w, r)
+		if row.code == "" && w.Code != 200 || row.code != "" && !strings.Contains(w.Body.String(), "<Code>"+row.code+"</Code>") {
+			t.Errorf("%s: got %d %s, want %q", name, w.Code, w.Body, row.code)
+		}
+		if got := s.lastLine().Time; !got.Equal(s.now) {
+			t.Errorf("%s: the line is of %v, want %v", name, got, s.now)
+		}
+	}
+}
+
+// slowBody is a body before whose first byte something happens.
+type slowBody struct {
+	io.ReadCloser
+	meanwhile func()
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if b.meanwhile != nil {
+		b.meanwhile()
+		b.meanwhile = nil
+	}
+	return b.ReadCloser.Read(p)
 }
