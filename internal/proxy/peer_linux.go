@@ -60,15 +60,25 @@ func socketUser(conn net.Conn) (int, error) {
 	return 0, fmt.Errorf("a connection of type %T", conn)
 }
 
-// overflowUser is what the kernel calls a user who has no number in this process's user namespace:
-// user_namespaces(7).
-const overflowUser = 65534
+// overflowUser returns what the kernel calls a user who has no number in this process's user
+// namespace: proc_sys_kernel(5). Where the file cannot be read it is the kernel's default.
+func overflowUser() int {
+	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	if err != nil {
+		return 65534
+	}
+	user, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 65534
+	}
+	return user
+}
 
 // checkOverflow returns an error if a user is the overflow user, who then is any of the users that
 // this process's user namespace does not have. A proxy in a container can run as that user, nobody,
 // and would take them for its own user.
 func checkOverflow(user int) error {
-	if user != overflowUser {
+	if user != overflowUser() {
 		return nil
 	}
 	file, err := os.Open("/proc/self/uid_map")
