@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/spf13/pflag"
 
 	"github.com/daypass/daypass/internal/awsconfig"
@@ -51,6 +52,26 @@ func (f *callerFlags) find(ctx context.Context, env environment, services ...str
 	return f.load(ctx, env, services...)
 }
 
+// call is find, and then do. If the server has ended the sign-in from which the access key came,
+// the person signs in again and do runs once more.
+func (f *callerFlags) call(ctx context.Context, env environment, service string, do func(awsconfig.Found) error) error {
+	found, err := f.find(ctx, env, service)
+	if err != nil {
+		return err
+	}
+	err = do(found)
+	again, failed := env.signInAfter(ctx, found, err)
+	if failed == nil && again {
+		if found, failed = f.load(ctx, env, service); failed == nil {
+			err = do(found)
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	return callFailed(err)
+}
+
 // load is find without the sign-in.
 func (f *callerFlags) load(ctx context.Context, env environment, services ...string) (awsconfig.Found, error) {
 	const timeout = 30 * time.Second
@@ -70,13 +91,22 @@ func (f *callerFlags) load(ctx context.Context, env environment, services ...str
 func (f *callerFlags) client(ctx context.Context, env environment) (*client.Client, error) {
 	// One listener serves all services, so Redshift's endpoint is used if no endpoint is
 	// configured for Daypass's own service.
-	found, err := f.find(ctx, env, "daypass", "redshift")
+	services := []string{"daypass", "redshift"}
+	found, err := f.find(ctx, env, services...)
 	if err != nil {
 		return nil, err
 	}
 	c, err := client.New(client.Config{
 		Endpoint: found.Endpoint, Region: found.SDK.Region, Credentials: found.SDK.Credentials, HTTP: found.SDK.HTTPClient, Now: env.now,
 		UserAgent: fmt.Sprintf("daypass/%s %s %s/%s", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH),
+		Renew: func(ctx context.Context, err error) (aws.CredentialsProvider, error) {
+			again, err := env.signInAfter(ctx, found, err)
+			if !again || err != nil {
+				return nil, err
+			}
+			renewed, err := f.load(ctx, env, services...)
+			return renewed.SDK.Credentials, err
+		},
 	})
 	if err != nil {
 		return nil, &exitError{awsconfig.ExitConfiguration, err}
@@ -99,12 +129,15 @@ func checkEndpoint(endpoint string, allowHTTP bool) error {
 		"Use its https:// URL (--endpoint-url, AWS_ENDPOINT_URL or endpoint_url of the profile), or accept that with --allow-http", endpoint)}
 }
 
-// callFailed attaches the AWS CLI's exit code to the error of a call.
+// callFailed attaches the AWS CLI's exit code to the error of a call that has none yet.
 func callFailed(err error) error {
 	var refused *client.Error
+	var failed *exitError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &failed):
+		return err
 	case errors.As(err, &refused):
 		return &exitError{awsconfig.ExitService, err}
 	case errors.Is(err, context.Canceled):

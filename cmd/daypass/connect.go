@@ -133,29 +133,29 @@ func (o *connectOptions) run(ctx context.Context, env environment) error {
 			return err
 		}
 	}
-	found, err := o.api.find(ctx, env, "redshift")
+	var to logon
+	err = o.api.call(ctx, env, "redshift", func(found awsconfig.Found) error {
+		// Check this before the first call, so that a missing access key is not reported as an
+		// error of that call.
+		if _, err := found.SDK.Credentials.Retrieve(ctx); err != nil {
+			return err
+		}
+		client := redshift.NewFromConfig(found.SDK, func(options *redshift.Options) { options.BaseEndpoint = aws.String(found.Endpoint) })
+		to = logon{}
+		if err := o.locate(ctx, client, &to); err != nil {
+			return err
+		}
+		note, err := o.secure(&to, os.Getenv)
+		if err != nil {
+			return &exitError{awsconfig.ExitConfiguration, err}
+		}
+		if note != "" {
+			env.warn("%s", note)
+		}
+		return o.ask(ctx, client, seconds, &to)
+	})
 	if err != nil {
 		return err
-	}
-	// Check this before the first call, so that a missing access key is not reported as an error
-	// of that call.
-	if _, err := found.SDK.Credentials.Retrieve(ctx); err != nil {
-		return callFailed(err)
-	}
-	client := redshift.NewFromConfig(found.SDK, func(options *redshift.Options) { options.BaseEndpoint = aws.String(found.Endpoint) })
-	var to logon
-	if err := o.locate(ctx, client, &to); err != nil {
-		return callFailed(err)
-	}
-	note, err := o.secure(&to, os.Getenv)
-	if err != nil {
-		return &exitError{awsconfig.ExitConfiguration, err}
-	}
-	if note != "" {
-		env.warn("%s", note)
-	}
-	if err := o.ask(ctx, client, seconds, &to); err != nil {
-		return callFailed(err)
 	}
 	if o.printAs != "" {
 		if warning := to.diverted(o.printAs, os.Getenv); warning != "" {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/internal/client"
 	"github.com/daypass/daypass/internal/login"
 	"github.com/daypass/daypass/internal/quote"
 )
@@ -142,7 +143,7 @@ func (env environment) signInBy(ctx context.Context, found awsconfig.Found, how 
 		if errors.Is(err, login.ErrDenied) || errors.Is(err, login.ErrExpired) {
 			err = &exitError{awsconfig.ExitService, err}
 		}
-		return session, signInFailed(err)
+		return session, callFailed(err)
 	}
 	config.Show = func(address string) {
 		text := "The browser opens. If it does not, open this address on this machine, or use --device:"
@@ -156,16 +157,7 @@ func (env environment) signInBy(ctx context.Context, found awsconfig.Found, how 
 		config.Paste = env.pastedCode
 	}
 	session, err := login.SignIn(ctx, config)
-	return session, signInFailed(err)
-}
-
-// signInFailed is callFailed for a sign-in, whose error may have its exit code already.
-func signInFailed(err error) error {
-	var failed *exitError
-	if errors.As(err, &failed) {
-		return err
-	}
-	return callFailed(err)
+	return session, callFailed(err)
 }
 
 // servicesWarning returns what is missing in a profile with a services section of its own, which
@@ -196,10 +188,20 @@ func (env environment) pastedCode(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// signInIfNeeded signs in if there is a terminal and the profile belongs to a person who has not
-// signed in or whose sign-in has ended. It reports whether it has signed in.
+// signInIfNeeded signs in if the profile belongs to a person who has not signed in or whose sign-in
+// has expired. It reports whether it has signed in.
 func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found) (bool, error) {
-	if !needsSignIn(ctx, found) {
+	if found.Profile.Setting(awsconfig.LoginSession) == "" || found.SDK.Credentials == nil {
+		return false, nil
+	}
+	_, err := found.SDK.Credentials.Retrieve(ctx)
+	return env.signInAfter(ctx, found, err)
+}
+
+// signInAfter signs in if there is a terminal and the error means that no one is signed in, or that
+// the server has ended the sign-in. It reports whether it has signed in.
+func (env environment) signInAfter(ctx context.Context, found awsconfig.Found, err error) (bool, error) {
+	if !awsconfig.NeedsSignIn(found.Profile, err) && !hasEnded(found.Profile, err) {
 		return false, nil
 	}
 	terminal, _, ttyErr := openTerminal()
@@ -207,7 +209,7 @@ func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found
 		return false, &exitError{awsconfig.ExitConfiguration, fmt.Errorf("profile %q: no one is signed in, and there is no terminal to ask: run `daypass login --profile %s`", found.Profile.Name, found.Profile.Name)}
 	}
 	terminal.Close()
-	fmt.Fprintf(env.stderr, "Nobody is signed in any more, in the profile %s.\n", quote.Terminal(found.Profile.Name))
+	fmt.Fprintf(env.stderr, "No one is signed in any more, in the profile %s.\n", quote.Terminal(found.Profile.Name))
 	how := browserHere
 	if os.Getenv("SSH_CONNECTION") != "" {
 		how = codeToType
@@ -223,4 +225,14 @@ func needsSignIn(ctx context.Context, found awsconfig.Found) bool {
 	}
 	_, err := found.SDK.Credentials.Retrieve(ctx)
 	return awsconfig.NeedsSignIn(found.Profile, err)
+}
+
+// hasEnded reports whether the server rejects the keys of a sign-in. It was ended there, and nothing
+// is refreshed any more; the keys from before, up to 15 minutes old, do not say so.
+func hasEnded(p awsconfig.Profile, err error) bool {
+	if err == nil || p.Setting(awsconfig.LoginSession) == "" {
+		return false
+	}
+	var api *awsconfig.APIError
+	return client.IsRejected(err) || errors.As(awsconfig.Explain(err), &api) && api.Code == "InvalidClientTokenId"
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
 
 	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/internal/login"
 	"github.com/daypass/daypass/internal/proxy"
 )
 
@@ -47,6 +48,16 @@ type signInAttempt struct {
 	over   time.Time
 }
 
+// pending reports whether the sign-in is still in progress.
+func (a *signInAttempt) pending() bool {
+	select {
+	case <-a.done:
+		return false
+	default:
+		return true
+	}
+}
+
 const (
 	// concurrentCalls bounds the calls in progress.
 	concurrentCalls = 8
@@ -58,7 +69,7 @@ const (
 )
 
 // errReplaced is the cause with which a sign-in in progress ends when another one replaces it.
-var errReplaced = errors.New("another sign-in has begun")
+var errReplaced = errors.New("another sign-in replaces this one")
 
 // passed reports whether at least d has passed since then. It compares wall clocks, because Go's
 // monotonic clock stops while the machine is asleep. A clock that was put back by d or more counts
@@ -81,9 +92,7 @@ func (a *proxyAccess) open(ctx context.Context, to connectOptions, database stri
 		return nil, refusalOf(ctx, err)
 	}
 	logon, err := a.ask(ctx, found, to)
-	if isRejected(err) && found.Profile.Setting(awsconfig.LoginSession) != "" {
-		// The sign-in was ended at the server, which refreshes nothing any more. The keys from
-		// before, up to 15 minutes old, do not say so.
+	if hasEnded(found.Profile, err) {
 		var keys aws.Credentials
 		if keys, err = found.SDK.Credentials.Retrieve(ctx); err == nil {
 			found, err = a.keys(ctx, profile, to.api, keys.AccessKeyID)
@@ -98,12 +107,6 @@ func (a *proxyAccess) open(ctx context.Context, to connectOptions, database stri
 		return nil, refusalOf(ctx, err)
 	}
 	return logon, nil
-}
-
-// isRejected reports whether the server does not accept the keys, and never will.
-func isRejected(err error) bool {
-	var api *awsconfig.APIError
-	return err != nil && errors.As(awsconfig.Explain(err), &api) && api.Code == "InvalidClientTokenId"
 }
 
 // ask calls the API.
@@ -231,6 +234,7 @@ func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFla
 // keysLocked is keys without the wait: if a person has to sign in, it returns the attempt to wait
 // for. The caller holds p.turn.
 func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags callerFlags, rejected string) (*awsconfig.Found, *signInAttempt, error) {
+	pending := p.attempt != nil && p.attempt.pending()
 	found := p.found
 	if found == nil {
 		loaded, err := flags.load(ctx, a.env, "redshift")
@@ -259,6 +263,9 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 			if p.attempt.err != nil && !passed(now, p.attempt.over, browserPause) {
 				return nil, nil, p.attempt.err
 			}
+			if pending {
+				return found, p.attempt, nil // it ended after the keys were read: read them again
+			}
 		default:
 			if !passed(now, p.attempt.began, attemptAge) {
 				return found, p.attempt, nil
@@ -272,6 +279,7 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 	ctx, cancel := context.WithCancelCause(a.ctx)
 	attempt := &signInAttempt{done: make(chan struct{}), began: now, cancel: cancel}
 	p.attempt = attempt
+	go a.watchFiles(ctx, cancel, flags, rejected)
 	go func() {
 		defer cancel(nil)
 		if err := a.env.signIn(ctx, *found, browserHere); err != nil && !errors.Is(context.Cause(ctx), errReplaced) {
@@ -282,6 +290,58 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 		close(attempt.done)
 	}()
 	return found, attempt, nil
+}
+
+// watchFiles ends a sign-in in progress when the person has signed in elsewhere, such as with
+// `daypass login` in a terminal. It reads the keys only if a file has changed, because reading keys
+// that have expired asks the server.
+func (a *proxyAccess) watchFiles(ctx context.Context, cancel context.CancelCauseFunc, flags callerFlags, rejected string) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for before := signInFiles(); ; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		now := signInFiles()
+		if now == before {
+			continue
+		}
+		before = now
+		found, err := flags.load(ctx, a.env, "redshift")
+		if err != nil {
+			continue
+		}
+		if keys, err := found.SDK.Credentials.Retrieve(ctx); err == nil && keys.AccessKeyID != rejected {
+			cancel(errReplaced)
+			return
+		}
+	}
+}
+
+// signInFiles describes the files that a sign-in writes, so that a change shows.
+func signInFiles() string {
+	var text strings.Builder
+	add := func(info os.FileInfo) {
+		fmt.Fprintln(&text, info.Name(), info.Size(), info.ModTime().UnixNano())
+	}
+	if path, err := awsconfig.File(os.Getenv); err == nil {
+		if info, err := os.Stat(path); err == nil {
+			add(info)
+		}
+	}
+	dir, err := login.CacheDir(os.Getenv)
+	if err != nil {
+		return text.String()
+	}
+	entries, _ := os.ReadDir(dir) // a cache that does not exist is empty
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			add(info)
+		}
+	}
+	return text.String()
 }
 
 // hasBrowser reports whether the person is likely to see a browser that is opened on this

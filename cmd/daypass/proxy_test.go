@@ -46,6 +46,7 @@ func TestProxy(t *testing.T) {
 	t.Run("SignIn", func(t *testing.T) { s.testProxySignIn(t, signIns) })
 	t.Run("EndedSignIn", func(t *testing.T) { s.testProxyEndedSignIn(t, signIns) })
 	t.Run("SignInAfterSleep", s.testProxySignInAfterSleep)
+	t.Run("SignInElsewhere", s.testProxySignInElsewhere)
 	t.Run("LostGateway", s.testProxyLostGateway)
 	t.Run("Reload", s.testProxyReload)
 	t.Run("Stop", s.testProxyStop)
@@ -214,6 +215,7 @@ func (s *clientSite) testProxyClients(t *testing.T) {
 	if err != nil || got != "7MB" {
 		t.Errorf("with options: %q, %v", got, err)
 	}
+	s.copyThroughProxy(t, uriOf(grouped, "dev"))
 	for _, version := range []string{"3.0", "3.2"} {
 		conn := connectTo(t, uriOf(plain, "dev")+"&min_protocol_version="+version+"&max_protocol_version="+version)
 		holder := connectTo(t, uriOf(plain, "dev"))

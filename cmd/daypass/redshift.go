@@ -24,6 +24,7 @@ func newRedshiftCommand(env environment) *cobra.Command {
 				Stderr:  env.stderr,
 				Getenv:  os.Getenv,
 				MFACode: env.mfaCode,
+				SignIn:  env.signInAfter,
 				Program: "daypass",
 				Version: versionLine(),
 				Width:   env.columns,

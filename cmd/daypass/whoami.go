@@ -65,25 +65,23 @@ of the IAM user or the role session, and how long its keys are good.`,
   daypass whoami --profile work`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			found, err := api.find(cmd.Context(), env, "sts")
-			if err != nil {
+			return api.call(cmd.Context(), env, "sts", func(found awsconfig.Found) error {
+				keys, err := found.SDK.Credentials.Retrieve(cmd.Context())
+				if err != nil {
+					return err
+				}
+				client := sts.NewFromConfig(found.SDK, func(o *sts.Options) { o.BaseEndpoint = aws.String(found.Endpoint) })
+				answer, err := client.GetCallerIdentity(cmd.Context(), nil)
+				if err != nil {
+					return err
+				}
+				text := aws.ToString(answer.Arn)
+				if keys.CanExpire {
+					text += "\nkeys until " + keys.Expires.Local().Format(time.DateTime) + ", then refreshed while the sign-in lasts"
+				}
+				_, err = fmt.Fprintln(env.stdout, text)
 				return err
-			}
-			keys, err := found.SDK.Credentials.Retrieve(cmd.Context())
-			if err != nil {
-				return callFailed(err)
-			}
-			client := sts.NewFromConfig(found.SDK, func(o *sts.Options) { o.BaseEndpoint = aws.String(found.Endpoint) })
-			answer, err := client.GetCallerIdentity(cmd.Context(), nil)
-			if err != nil {
-				return callFailed(err)
-			}
-			text := aws.ToString(answer.Arn)
-			if keys.CanExpire {
-				text += "\nkeys until " + keys.Expires.Local().Format(time.DateTime) + ", then refreshed while the sign-in lasts"
-			}
-			_, err = fmt.Fprintln(env.stdout, text)
-			return err
+			})
 		},
 	}
 	api.register(cmd.Flags(), "AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL")

@@ -39,6 +39,10 @@ type Env struct {
 	Getenv func(string) string
 	// MFACode asks for a code of an MFA device. Optional.
 	MFACode func(ctx context.Context, serial string) (string, error)
+	// SignIn is called with the error of a command that has printed nothing yet. It reports whether
+	// the person has signed in, so that the command is worth another attempt. Its error is printed
+	// below that of the command. Optional.
+	SignIn func(context.Context, awsconfig.Found, error) (bool, error)
 	// Program is the name of the program in messages and help.
 	Program string
 	// Version is what --version prints.
@@ -62,8 +66,17 @@ func fail(code int, format string, args ...any) error {
 // Run executes the words after "redshift" on a command line, prints the result or the
 // error, and returns the exit code of the process.
 func Run(ctx context.Context, env Env, args []string) int {
+	out := &output{Writer: env.Stdout}
+	env.Stdout = out
 	c := command{env: env}
 	err := c.run(ctx, args)
+	var advice error
+	if err != nil && c.found != nil && !out.begun && env.SignIn != nil {
+		var again bool
+		if again, advice = env.SignIn(ctx, *c.found, err); again && advice == nil {
+			err = c.run(ctx, args)
+		}
+	}
 	if err == nil {
 		return 0
 	}
@@ -75,6 +88,9 @@ func Run(ctx context.Context, env Env, args []string) int {
 		fmt.Fprintf(env.Stderr, "usage: %s\n%s\n", usageText(env.Program), quote.TerminalText(f.Message))
 	} else {
 		fmt.Fprintf(env.Stderr, "\n%s\n", quote.TerminalText(f.Message))
+	}
+	if advice != nil {
+		fmt.Fprintf(env.Stderr, "\n%s\n", quote.TerminalText(advice.Error()))
 	}
 	return f.Code
 }
@@ -92,6 +108,19 @@ To see help text, you can run:
 type command struct {
 	env     Env
 	globals globals
+
+	found *awsconfig.Found // where the calls go, once it is known
+}
+
+// output remembers whether something has been written.
+type output struct {
+	io.Writer
+	begun bool
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.begun = o.begun || len(p) > 0
+	return o.Writer.Write(p)
 }
 
 func (c *command) run(ctx context.Context, args []string) error {

@@ -23,6 +23,7 @@ type client struct {
 	api         *redshift.Client
 	credentials aws.CredentialsProvider // nil for unsigned requests
 	retrieved   bool
+	found       awsconfig.Found
 	profile     awsconfig.Profile
 	endpoint    string // URL
 	timestamps  func(string) (any, error)
@@ -36,7 +37,7 @@ func newClient(ctx context.Context, s awsconfig.Settings) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{profile: found.Profile, endpoint: found.Endpoint, debug: s.Debug, credentials: found.SDK.Credentials}
+	c := &client{found: found, profile: found.Profile, endpoint: found.Endpoint, debug: s.Debug, credentials: found.SDK.Credentials}
 	if c.timestamps, err = timestampFormat(found.Profile.Setting("cli_timestamp_format")); err != nil {
 		return nil, err
 	}

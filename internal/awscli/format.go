@@ -35,7 +35,11 @@ func (c *command) newClient(ctx context.Context) (*client, error) {
 	if s.NoVerifySSL {
 		fmt.Fprintln(c.env.Stderr, "warning: the certificate of the endpoint is not checked (--no-verify-ssl)")
 	}
-	return newClient(ctx, s)
+	client, err := newClient(ctx, s)
+	if err == nil {
+		c.found = &client.found
+	}
+	return client, err
 }
 
 // outputFormat returns the output format. It is called before the first request.

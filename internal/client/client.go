@@ -7,6 +7,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -40,12 +42,18 @@ type Config struct {
 	HTTP        aws.HTTPClient // optional; nil: a plain client
 	Now         func() time.Time
 	UserAgent   string
+	// Renew is called with the error of a call whose access key the server rejects. It returns
+	// another one, or nil if there is none, or an error instead of that of the call. Optional.
+	Renew func(context.Context, error) (aws.CredentialsProvider, error)
 }
 
 // Client calls the API. It is safe for concurrent use.
 type Client struct {
 	config Config
 	signer *v4.Signer
+
+	mu          sync.Mutex // guards credentials; held by Renew, so that it runs once at a time
+	credentials aws.CredentialsProvider
 }
 
 // New makes a Client. It opens no connection.
@@ -68,7 +76,7 @@ func New(config Config) (*Client, error) {
 	}
 	u.Path, u.RawQuery, u.Fragment = "/", "", ""
 	config.Endpoint = u.String()
-	return &Client{config: config, signer: v4.NewSigner()}, nil
+	return &Client{config: config, signer: v4.NewSigner(), credentials: config.Credentials}, nil
 }
 
 // Error is an error that the service returned. Its text is quoted for a terminal.
@@ -87,7 +95,7 @@ func (c *Client) call(ctx context.Context, action string, form url.Values, resul
 	}
 	form.Set("Action", action)
 	form.Set("Version", version)
-	answer, err := c.send(ctx, form.Encode())
+	answer, err := c.sendRenewing(ctx, form.Encode())
 	if err != nil {
 		return fmt.Errorf("calling %s: %w", action, err)
 	}
@@ -114,8 +122,38 @@ type child struct {
 	Inner   string `xml:",innerxml"`
 }
 
-func (c *Client) send(ctx context.Context, body string) ([]byte, error) {
-	credentials, err := c.config.Credentials.Retrieve(ctx)
+// sendRenewing is send with a second attempt if the server rejects the access key.
+func (c *Client) sendRenewing(ctx context.Context, body string) ([]byte, error) {
+	c.mu.Lock()
+	used := c.credentials
+	c.mu.Unlock()
+	answer, err := c.send(ctx, used, body)
+	if c.config.Renew == nil || !IsRejected(err) {
+		return answer, err
+	}
+	c.mu.Lock()
+	if c.credentials == used {
+		renewed, failed := c.config.Renew(ctx, err)
+		if failed != nil || renewed == nil {
+			c.mu.Unlock()
+			return nil, cmp.Or(failed, err)
+		}
+		c.credentials = renewed
+	}
+	used = c.credentials
+	c.mu.Unlock()
+	return c.send(ctx, used, body)
+}
+
+// IsRejected reports whether an error is the service's answer to an access key that it does not
+// accept, and never will.
+func IsRejected(err error) bool {
+	var refused *Error
+	return errors.As(err, &refused) && refused.Code == "InvalidClientTokenId"
+}
+
+func (c *Client) send(ctx context.Context, from aws.CredentialsProvider, body string) ([]byte, error) {
+	credentials, err := from.Retrieve(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("finding an access key: %w", err)
 	}
