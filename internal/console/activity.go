@@ -46,7 +46,7 @@ func (e *exchange) refusals() {
 func (e *exchange) showLines(page string, keep func(*audit.Line) bool) {
 	pass, verdict := e.readers.Enter(e.who.ARN, e.now)
 	if verdict != throttle.Admitted {
-		e.refuse(http.StatusTooManyRequests, "You are reading the audit log already.", "Try again in a moment.")
+		e.refuse(http.StatusTooManyRequests, "You are reading the audit log too often.", "Try again in a few seconds.")
 		return
 	}
 	defer e.readers.Leave(e.who.ARN, pass)

@@ -64,10 +64,11 @@ type Handler struct {
 // perAddress limits the requests of one address, to the same numbers as for sign-ins.
 var perAddress = throttle.Limit{Rate: 20, Burst: 600, Concurrent: 64}
 
-// perReader limits how many of the places for reading the audit log one person takes. It is less
-// than places: if one person had them all, others would wait for reads of megabytes to end, which
-// on a busy machine takes longer than the queue lets them wait.
-var perReader = throttle.Limit{Concurrent: 2}
+// perReader limits how much one person reads of the audit log. A page may read megabytes, so that
+// pages without end would take a processor from everyone else. Concurrent is less than places: if
+// one person had them all, others would wait for reads to end, which on a busy machine takes longer
+// than the queue lets them wait.
+var perReader = throttle.Limit{Rate: 0.5, Burst: 20, Concurrent: 2}
 
 // places is how many requests read the audit log at once.
 const places = 3
