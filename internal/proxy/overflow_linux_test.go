@@ -29,7 +29,7 @@ func TestOverflowUser(t *testing.T) {
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestOverflowUser$")
 	cmd.Env = append(os.Environ(), variable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: []syscall.SysProcIDMap{{ContainerID: overflowUser(), HostID: os.Getuid(), Size: 1}}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: []syscall.SysProcIDMap{{ContainerID: proxy.OverflowUser(), HostID: os.Getuid(), Size: 1}}}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestOverflowUser(t *testing.T) {
 	conn.Close()
 	in.Close()
 	text, _ := io.ReadAll(out)
-	if err := cmd.Wait(); err != nil || len(answer) != 0 || !strings.HasPrefix(string(text), strconv.Itoa(overflowUser())+" ") || !strings.Contains(string(text), "is any user that this user namespace does not have") {
+	if err := cmd.Wait(); err != nil || len(answer) != 0 || !strings.HasPrefix(string(text), strconv.Itoa(proxy.OverflowUser())+" ") || !strings.Contains(string(text), "is any user that this user namespace does not have") {
 		t.Errorf("the answer is %q, %v; the proxy:\n%s", answer, err, text)
 	}
 }
