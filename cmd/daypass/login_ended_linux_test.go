@@ -85,7 +85,7 @@ func TestEndedSignIn(t *testing.T) {
 		}
 	}
 	signIn(true)
-	if seen, code := onTerminalWith(t, 200, "", "", "whoami", "--profile", "work"); code != 254 || opened.Load() != 1 {
+	if seen, code := onTerminalWith(t, 200, "", "", "whoami", "--profile", "work"); code != 254 || opened.Load() != 1 || !strings.Contains(seen, "GetCallerIdentity: InvalidClientTokenId: ") {
 		t.Errorf("with new keys that are rejected, too: %d, with %d sign-ins\n%s", code, opened.Load(), seen)
 	}
 }

@@ -73,7 +73,7 @@ of the IAM user or the role session, and how long its keys are good.`,
 				client := sts.NewFromConfig(found.SDK, func(o *sts.Options) { o.BaseEndpoint = aws.String(found.Endpoint) })
 				answer, err := client.GetCallerIdentity(cmd.Context(), nil)
 				if err != nil {
-					return err
+					return awsconfig.Explain(err)
 				}
 				text := aws.ToString(answer.Arn)
 				if keys.CanExpire {
