@@ -243,7 +243,8 @@ func (s *keySource) refresh(ctx context.Context, now time.Time, known *keySet, u
 func (s *keySource) mayFetch(now time.Time, unknown bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failure != nil && now.Sub(s.failed).Abs() < fetchPause {
+	// A call that began before the attempt pauses too.
+	if s.failure != nil && age(now, s.failed) < fetchPause {
 		return s.failure
 	}
 	if !unknown {

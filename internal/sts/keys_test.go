@@ -191,6 +191,29 @@ func TestKeysAndTheClock(t *testing.T) {
 	}
 }
 
+// TestPauseAndLateCalls: calls that began before an attempt failed, for example because they waited
+// for it, do not skip the pause before the next attempt.
+func TestPauseAndLateCalls(t *testing.T) {
+	v := newVisitor(t)
+	held := newSigner(t, "held", jose.EdDSA)
+	text := "no JSON"
+	v.i.body.Store(&text)
+	for i := range 40 {
+		now := start.Add(time.Duration(i) * time.Second / 8) // five seconds
+		for _, late := range []time.Duration{0, 6 * time.Second, 29 * time.Second} {
+			if err := v.verify(now.Add(-late), held); !errors.Is(err, sts.ErrUnreachable) {
+				t.Fatalf("%v, %v late: got %v, want ErrUnreachable", now, late, err)
+			}
+		}
+	}
+	if n := v.i.fetched.Load(); n != 1 {
+		t.Errorf("%d reads within the pause, want 1", n)
+	}
+	if err := v.verify(start.Add(5*time.Second), held); !errors.Is(err, sts.ErrUnreachable) || v.i.fetched.Load() != 2 {
+		t.Errorf("after the pause: %d reads, %v, want 2", v.i.fetched.Load(), err)
+	}
+}
+
 // TestHangingProvider: as long as the cached keys may still be used, a provider that hangs delays
 // only one call per attempt to read its keys.
 func TestHangingProvider(t *testing.T) {
