@@ -102,7 +102,7 @@ func New(version string) *Metrics {
 	m.handedOver = counter("daypass_reaper_handed_over_total", "Session roles, each with a database, whose objects the reaper handed to their users.", "cluster")
 	m.dropped = counter("daypass_reaper_dropped_total", "Session roles that the reaper dropped.", "cluster")
 	m.kept = gauge("daypass_reaper_kept_roles", "Session roles that the last sweep could not clean up.", "cluster")
-	m.swept = gauge("daypass_reaper_last_success_timestamp_seconds", "When this server last finished a sweep; 0: never. A sweep that failed or found only a standby does not count.", "cluster")
+	m.swept = gauge("daypass_reaper_last_success_timestamp_seconds", "When this server last finished a sweep or, before the first one, when it began to serve the cluster. A sweep that failed or found only a standby does not count.", "cluster")
 	m.reloadOK = gauge("daypass_config_reload_ok", "1 if the configuration file is in force as it was last read; 0: it was refused, and the one before is.").WithLabelValues()
 	m.reloaded = gauge("daypass_config_loaded_timestamp_seconds", "When the configuration in force was read.").WithLabelValues()
 	m.perCluster = append(m.perCluster, m.logons, m.logonTime, m.adminTime, m.adminErrors, m.sweeps, m.sweepTime, m.sweeper, m.handedOver, m.dropped, m.kept, m.swept)
@@ -130,7 +130,8 @@ func (m *Metrics) Handler() http.Handler {
 // Series of other clusters are removed.
 func (m *Metrics) ConfigLoaded(clusters []string, now time.Time) {
 	m.reloadOK.Set(1)
-	m.reloaded.Set(float64(now.UnixMilli()) / 1e3)
+	began := float64(now.UnixMilli()) / 1e3
+	m.reloaded.Set(began)
 	next := make(map[string]bool, len(clusters))
 	for _, id := range clusters {
 		next[id] = true
@@ -151,7 +152,8 @@ func (m *Metrics) ConfigLoaded(clusters []string, now time.Time) {
 			m.logons.WithLabelValues(id, gateway.ReasonOK, "00")
 			m.handedOver.WithLabelValues(id)
 			m.dropped.WithLabelValues(id)
-			m.swept.WithLabelValues(id) // and an alert a cluster that was never swept
+			// An alert compares it. A first sweep may take minutes, so a zero would fire at every start.
+			m.swept.WithLabelValues(id).Set(began)
 			for _, op := range []dbuser.Operation{dbuser.Look, dbuser.Change} {
 				m.adminErrors.WithLabelValues(id, string(op))
 			}

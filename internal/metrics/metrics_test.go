@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,21 +181,27 @@ func BenchmarkLogon(b *testing.B) {
 	}
 }
 
-// TestSweepOfAStandby: a sweep that found only a standby has done nothing, so it is no success, and
-// a cluster that was never swept has a value that an alert can compare.
+// TestSweepOfAStandby: a sweep that found only a standby has done nothing, so it is no success. For
+// a cluster that was never swept, the time counts at which the server began to serve it: neither a
+// standby nor a reload of the configuration moves it.
 func TestSweepOfAStandby(t *testing.T) {
 	m := metrics.New("1.2.3")
 	m.ConfigLoaded([]string{"one"}, noon)
 	m.Sweep("one", handover.SweepReport{Standby: true}, time.Second, nil)
+	m.ConfigLoaded([]string{"one", "two"}, noon.Add(time.Hour))
+	since := func(cluster string, at time.Time) string {
+		return fmt.Sprintf("daypass_reaper_last_success_timestamp_seconds{cluster=%q} %s", cluster, strconv.FormatFloat(float64(at.Unix()), 'g', -1, 64))
+	}
 	want(t, scrape(t, m),
-		`daypass_reaper_last_success_timestamp_seconds{cluster="one"} 0`,
+		since("one", noon),
+		since("two", noon.Add(time.Hour)),
 		`daypass_reaper_sweeps_total{cluster="one",result="standby"} 1`,
 	)
 	m.Sweep("one", handover.SweepReport{Kept: []handover.KeptRole{{}}}, time.Second, nil)
 	m.Sweep("one", handover.SweepReport{Standby: true}, time.Second, nil)
 	text := scrape(t, m)
 	want(t, text, `daypass_reaper_kept_roles{cluster="one"} 1`)
-	if strings.Contains(text, `daypass_reaper_last_success_timestamp_seconds{cluster="one"} 0`) {
+	if strings.Contains(text, since("one", noon)) {
 		t.Error("a sweep that did its work left no time")
 	}
 }
