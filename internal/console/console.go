@@ -185,9 +185,7 @@ func (e *exchange) serve(pages map[string]route) {
 		e.refuse(http.StatusRequestURITooLong, "The address is too long.", "")
 		return
 	}
-	e.session = e.config.SignIn.Session(e.w, e.r)
-	if e.session == nil {
-		e.signedOut("")
+	if !e.openSession() {
 		return
 	}
 	if e.r.Method == http.MethodPost && !e.readForm() {
@@ -205,8 +203,19 @@ func (e *exchange) serve(pages map[string]route) {
 	answer(e)
 }
 
+// openSession opens the session of the cookie. Without one it answers with the sign-in page, and
+// returns false.
+func (e *exchange) openSession() bool {
+	e.session = e.config.SignIn.Session(e.w, e.r)
+	if e.session == nil {
+		e.signedOut("")
+	}
+	return e.session != nil
+}
+
 // readForm reads a form that one of our pages sent. It answers any other request with an error,
-// and returns false.
+// and returns false. A form may take half a minute to arrive, so the time is taken and the session
+// is opened anew after that.
 func (e *exchange) readForm() bool {
 	e.r.Body = http.MaxBytesReader(e.w, e.r.Body, maxForm)
 	if !e.config.SignIn.OwnPage(e.r) {
@@ -214,7 +223,12 @@ func (e *exchange) readForm() bool {
 		return false
 	}
 	var large *http.MaxBytesError
-	if err := e.r.ParseForm(); errors.As(err, &large) {
+	err := e.r.ParseForm()
+	e.now = e.config.Now()
+	if !e.openSession() {
+		return false
+	}
+	if errors.As(err, &large) {
 		e.refuse(http.StatusRequestEntityTooLarge, "The form is too large.", "")
 		return false
 	} else if err != nil {

@@ -1,11 +1,13 @@
 package signin
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -295,11 +297,15 @@ func (e *exchange) chosen(who *sts.Person) (Role, bool) {
 // openForm returns the sealed consent in the form of a page of ours, and the person. Otherwise it
 // has already answered the browser.
 func (e *exchange) openForm(step string, fields ...string) (*consent, *sts.Person, bool) {
-	e.r.Body = http.MaxBytesReader(e.w, e.r.Body, 2*maxSealed)
 	if !e.ownPage() {
 		e.refuse(http.StatusForbidden, "This form was sent by a page of another site.", e.retry)
 		return nil, nil, false
 	}
+	body, ok := e.receive(2*maxSealed, "The form has not arrived as it was sent.", e.retry)
+	if !ok {
+		return nil, nil, false
+	}
+	e.r.Body = io.NopCloser(bytes.NewReader(body))
 	err := e.r.ParseForm()
 	for _, field := range append(fields, "sealed") {
 		if err != nil || len(e.r.PostForm[field]) != 1 {

@@ -166,11 +166,10 @@ func (e *exchange) startDevice() {
 		ClientSecret string `json:"clientSecret"`
 		StartURL     string `json:"startUrl"`
 	}
-	problem := e.readJSON(&in)
-	var client *registration
-	if problem == nil {
-		client, problem = e.authenticate(in.ClientID, in.ClientSecret)
+	if !e.readJSON(maxOIDC, &in) {
+		return
 	}
+	client, problem := e.authenticate(in.ClientID, in.ClientSecret)
 	if problem == nil && in.StartURL == "" {
 		problem = invalidRequest("startUrl is required.")
 	}

@@ -2,8 +2,6 @@ package signin
 
 import (
 	"crypto/subtle"
-	"encoding/json"
-	"io"
 	"net/http"
 	"time"
 )
@@ -21,13 +19,15 @@ import (
 
 // startLogin gives a device its codes.
 func (e *exchange) startLogin() {
-	body, err := io.ReadAll(http.MaxBytesReader(e.w, e.r.Body, 4<<10))
 	var in struct {
 		ClientID   string `json:"clientId"`
 		ClientName string `json:"clientName"`
 	}
-	if err != nil || json.Unmarshal(body, &in) != nil || in.ClientName == "" {
-		e.tokenError(invalid("The body must be a JSON object with a clientName."))
+	if !e.readJSON(4<<10, &in) {
+		return
+	}
+	if in.ClientName == "" {
+		e.tokenError(invalid("clientName is required."))
 		return
 	}
 	if in.ClientID != crossDevice {

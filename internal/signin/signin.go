@@ -35,6 +35,8 @@ package signin
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -135,8 +137,7 @@ const (
 
 // Config configures a Handler. All fields are required.
 type Config struct {
-	// Settings returns the settings in force, or nil if sign-in is not configured. It is called
-	// once for each request.
+	// Settings returns the settings in force, or nil if sign-in is not configured.
 	Settings  func() *Settings
 	Directory func() *directory.Directory
 	Keyring   func() *keyring.Keyring
@@ -264,7 +265,8 @@ func (h *Handler) Before(next http.Handler) http.Handler {
 	})
 }
 
-// exchange is one request in progress. It uses the same configuration throughout.
+// exchange is one request in progress. It uses the same configuration throughout: that of the
+// moment at which its body has arrived (receive).
 type exchange struct {
 	*Handler
 	w         http.ResponseWriter
@@ -279,12 +281,50 @@ type exchange struct {
 
 // exchange begins to answer a request. It returns nil if sign-in is not configured.
 func (h *Handler) exchange(w http.ResponseWriter, r *http.Request) *exchange {
-	settings := h.config.Settings()
-	if settings == nil {
+	e := &exchange{Handler: h, w: w, r: r, retry: runAgain}
+	if !e.asOfNow() {
 		return nil
 	}
-	return &exchange{Handler: h, w: w, r: r, settings: settings, directory: h.config.Directory(), keyring: h.config.Keyring(),
-		now: h.config.Now(), retry: runAgain}
+	return e
+}
+
+// asOfNow takes the time, the configuration and the keys that decide about the request. It changes
+// nothing and returns false if sign-in is not configured.
+func (e *exchange) asOfNow() bool {
+	settings := e.config.Settings()
+	if settings == nil {
+		return false
+	}
+	e.settings, e.directory, e.keyring, e.now = settings, e.config.Directory(), e.config.Keyring(), e.config.Now()
+	return true
+}
+
+// receive reads the body, of at most most bytes. After that the request is decided as of now: a
+// body may take half a minute to arrive. If receive returns false, it has already answered the
+// client. It tells about a body that does not arrive whole with problem and next, as refuse does.
+func (e *exchange) receive(most int64, problem, next string) ([]byte, bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(e.w, e.r.Body, most))
+	switch {
+	case !e.asOfNow():
+		e.refuse(http.StatusForbidden, "The configuration has changed meanwhile: people can no longer sign in here.", askAdmin)
+		return nil, false
+	case err != nil:
+		e.refuse(http.StatusBadRequest, problem, next)
+		return nil, false
+	}
+	return body, true
+}
+
+// readJSON reads a body of at most most bytes. If it returns false, it has already answered the
+// client.
+func (e *exchange) readJSON(most int64, into any) bool {
+	const malformed = "The body must be a JSON object, as the AWS CLI and SDKs send it."
+	body, ok := e.receive(most, malformed, "")
+	if ok && json.Unmarshal(body, into) != nil {
+		e.refuse(http.StatusBadRequest, malformed, "")
+		ok = false
+	}
+	return ok
 }
 
 // serve answers the request if its path is one of ours, and reports whether it did.

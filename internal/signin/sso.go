@@ -1,8 +1,6 @@
 package signin
 
 import (
-	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,6 +37,8 @@ const (
 	grantDevice = "urn:ietf:params:oauth:grant-type:device_code"
 
 	maxName = 64
+
+	maxOIDC = 4 * maxSealed // bytes of a request to SSO OIDC
 )
 
 // registration is a client of SSO OIDC. Anyone can register, so it proves nothing; codes and
@@ -108,15 +108,6 @@ func (e *exchange) oidcError(p *oidcProblem) {
 	e.writeJSON(p.status, map[string]string{"error": p.code, "error_description": p.description, "message": p.description})
 }
 
-// readJSON reads the body of a request to SSO OIDC.
-func (e *exchange) readJSON(into any) *oidcProblem {
-	body, err := io.ReadAll(http.MaxBytesReader(e.w, e.r.Body, 4*maxSealed))
-	if err != nil || json.Unmarshal(body, into) != nil {
-		return invalidRequest("The body must be a JSON object, as the AWS CLI and SDKs send it.")
-	}
-	return nil
-}
-
 // register is the operation RegisterClient.
 func (e *exchange) register() {
 	var in struct {
@@ -126,8 +117,7 @@ func (e *exchange) register() {
 		RedirectURIs []string `json:"redirectUris"`
 		GrantTypes   []string `json:"grantTypes"`
 	}
-	if p := e.readJSON(&in); p != nil {
-		e.oidcError(p)
+	if !e.readJSON(maxOIDC, &in) {
 		return
 	}
 	if in.ClientName == "" {

@@ -29,7 +29,11 @@ type createTokenRequest struct {
 
 // createToken is the operation CreateToken.
 func (e *exchange) createToken() {
-	answer, problem := e.grantToken()
+	var in createTokenRequest
+	if !e.readJSON(maxOIDC, &in) {
+		return
+	}
+	answer, problem := e.grantToken(&in)
 	if problem != nil {
 		e.oidcError(problem)
 		return
@@ -37,22 +41,18 @@ func (e *exchange) createToken() {
 	e.writeJSON(http.StatusOK, answer)
 }
 
-func (e *exchange) grantToken() (map[string]any, *oidcProblem) {
-	var in createTokenRequest
-	if p := e.readJSON(&in); p != nil {
-		return nil, p
-	}
+func (e *exchange) grantToken(in *createTokenRequest) (map[string]any, *oidcProblem) {
 	client, p := e.authenticate(in.ClientID, in.ClientSecret)
 	if p != nil {
 		return nil, p
 	}
 	switch in.GrantType {
 	case grantCode:
-		return e.redeemClientCode(client, &in)
+		return e.redeemClientCode(client, in)
 	case grantDevice:
-		return e.poll(client, &in)
+		return e.poll(client, in)
 	case grantRefresh:
-		return e.renewAccess(client, &in)
+		return e.renewAccess(client, in)
 	}
 	return nil, &oidcProblem{status: http.StatusBadRequest, exception: "UnsupportedGrantTypeException", code: "unsupported_grant_type",
 		description: "grantType must be authorization_code, refresh_token or " + grantDevice + "."}

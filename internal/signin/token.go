@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -60,7 +59,11 @@ const (
 
 // token is the operation CreateOAuth2Token.
 func (e *exchange) token() {
-	answer, refused := e.exchangeToken()
+	var in tokenRequest
+	if !e.readJSON(2*maxSealed, &in) {
+		return
+	}
+	answer, refused := e.exchangeToken(&in)
 	if refused != nil {
 		e.tokenError(refused)
 		return
@@ -68,12 +71,7 @@ func (e *exchange) token() {
 	e.writeJSON(http.StatusOK, answer)
 }
 
-func (e *exchange) exchangeToken() (*tokenAnswer, *tokenError) {
-	body, err := io.ReadAll(http.MaxBytesReader(e.w, e.r.Body, 2*maxSealed))
-	var in tokenRequest
-	if err != nil || json.Unmarshal(body, &in) != nil {
-		return nil, invalid("The body must be a JSON object, as the AWS CLI and SDKs send it.")
-	}
+func (e *exchange) exchangeToken(in *tokenRequest) (*tokenAnswer, *tokenError) {
 	if in.ClientID != sameDevice && in.ClientID != crossDevice {
 		return nil, invalid("clientId is not that of a client known here.")
 	}
@@ -83,11 +81,11 @@ func (e *exchange) exchangeToken() (*tokenAnswer, *tokenError) {
 	}
 	switch in.GrantType {
 	case grantCode:
-		return e.redeem(&in, shown)
+		return e.redeem(in, shown)
 	case grantRefresh:
-		return e.renew(&in, shown)
+		return e.renew(in, shown)
 	case grantDevice:
-		return e.pollLogin(&in, shown)
+		return e.pollLogin(in, shown)
 	}
 	return nil, invalid("grantType must be authorization_code, refresh_token or " + grantDevice + ".")
 }
