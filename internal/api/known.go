@@ -41,7 +41,9 @@ func (i *issued) add(cluster, user string, now, until time.Time) {
 			return
 		}
 	}
-	i.until[to] = until
+	if until.After(i.until[to]) {
+		i.until[to] = until
+	}
 }
 
 // knows reports whether a credential for the user may be in force. An empty cluster

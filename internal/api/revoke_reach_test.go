@@ -197,6 +197,16 @@ func TestRevokingNobodyWarns(t *testing.T) {
 			t.Errorf("%q: not in force: %v", row.form, err)
 		}
 	}
+	// A short credential does not make the server forget one that lives longer.
+	for _, seconds := range []string{"3600", "900"} {
+		if a := s.redshiftCall("root", "Action", "GetClusterCredentials", "ClusterIdentifier", "examplecluster", "DbUser", "dora", "DurationSeconds", seconds); a.status != 200 {
+			t.Fatal(a.body)
+		}
+	}
+	s.now = start.Add(30 * time.Minute)
+	if a := s.call("root", "Action", "RevokeCredentials", "DbUser", "dora"); a.status != 200 || strings.Contains(a.body, "<Warning>") {
+		t.Errorf("half of an hour's credential later: %d %s", a.status, a.body)
+	}
 	// Names whose credentials have expired are no longer known.
 	s.now = start.Add(time.Hour)
 	if a := s.call("root", "Action", "RevokeCredentials", "DbUser", "carol"); !strings.Contains(a.body, "carol is not known") {
