@@ -110,7 +110,7 @@ func TestDaypassLoginDevice(t *testing.T) {
 			t.Errorf("the role of the last time is not chosen: %s", b.page)
 		}
 		b.send("role", "engineer", "answer", "deny")
-		hasAll(t, "the page after that", words(b.page), "The request was denied", "The device has got nothing")
+		hasAll(t, "the page after that", words(b.page), "The request was denied", "The device did not get any keys")
 	})
 	if !errors.Is(err, login.ErrDenied) {
 		t.Errorf("denied: %v", err)

@@ -3,6 +3,9 @@ package signin
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -27,5 +30,34 @@ func TestPagesShowWhatIsInvisible(t *testing.T) {
 		if !strings.Contains(page, want) || strings.ContainsAny(page, "\u202e\u2066\u200b\x1b") {
 			t.Errorf("the page %q:\n%s", name, page)
 		}
+	}
+}
+
+// TestAnnouncedTextCanBeReadAgain: Orca speaks the text of an element with the role status, alert or
+// timer once, when the page opens, and passes over it afterwards. A paragraph inside the element can
+// be read line by line.
+func TestAnnouncedTextCanBeReadAgain(t *testing.T) {
+	announced := regexp.MustCompile(`<(\w+)[^<>]* role="(?:status|alert|timer)"[^<>]*>(\s*<p>)?`)
+	found := 0
+	for _, dir := range []string{"pages", "../console/pages"} {
+		names, err := filepath.Glob(filepath.Join(dir, "*.html"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range announced.FindAllStringSubmatch(string(text), -1) {
+				found++
+				if m[1] != "div" || m[2] == "" {
+					t.Errorf("%s: %s: must be a div with a paragraph", name, m[0])
+				}
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("%d elements are announced in the pages; this test has to find them all", found)
 	}
 }

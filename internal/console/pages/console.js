@@ -4,7 +4,6 @@
 
 for (const place of document.querySelectorAll("[data-until]")) {
 	const end = Date.parse(place.dataset.until);
-	place.setAttribute("role", "timer");
 	const show = () => {
 		const left = Math.max(0, Math.floor((end - Date.now()) / 1000));
 		place.textContent = left > 0
