@@ -334,11 +334,11 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
 	if errors.As(err, &said) && said.state == pgwire.StateTooManyConnections &&
-		s.spares.discard(cluster.Admin, everySpare)+s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin }) > 0 {
+		s.spares.discard(cluster.Admin, sparePatience, everySpare)+s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin }) > 0 {
 		up, err = s.connect(ctx, cluster, l.role, l.database, params)
 	}
 	if passwordRefused(err) {
-		s.spares.discard(cluster.Admin, func(key *spareKey) bool { return key.role == l.role.Name })
+		s.spares.discard(cluster.Admin, spareParting, func(key *spareKey) bool { return key.role == l.role.Name })
 		s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin && p.origin.key.role == l.role.Name })
 		role, healErr := cluster.Admin.Heal(ctx, need)
 		if healErr != nil {

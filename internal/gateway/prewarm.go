@@ -49,6 +49,9 @@ const (
 	spareStay    = 5 * time.Second  // before one makes room for another session role's
 	spareTimeout = 10 * time.Second // to start one
 	spareParting = time.Second      // for the server to close one
+	// sparePatience is how long a logon without a free connection waits for those that it has
+	// discarded: the server may be about to start one, and slow.
+	sparePatience = 5 * time.Second
 	// demandInterval is the time between two checks for commands that wait for a spare's
 	// database. Such a command waits for five seconds.
 	demandInterval = 2 * time.Second
@@ -91,7 +94,8 @@ type spares struct {
 	mu       sync.Mutex // guards what follows
 	waiting  map[spareKey][]*spare
 	clusters map[Admin]*spareCluster
-	watching bool // watchDemand runs
+	leaving  map[chan struct{}]Admin // discarded, and not yet closed by the server
+	watching bool                    // watchDemand runs
 	closed   bool
 }
 
@@ -106,7 +110,7 @@ type spareCluster struct {
 
 func newSpares(s *Server) *spares {
 	return &spares{
-		waiting: map[spareKey][]*spare{}, clusters: map[Admin]*spareCluster{},
+		waiting: map[spareKey][]*spare{}, clusters: map[Admin]*spareCluster{}, leaving: map[chan struct{}]Admin{},
 		start: func(ctx context.Context, o *spareOrder) (up *upstream, err error) {
 			defer func() {
 				if problem := recover(); problem != nil { // as in receive
@@ -165,6 +169,21 @@ func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
 	}
 }
 
+// partLocked ends a spare that was taken out. It returns at once; the channel is closed when the
+// server has closed the spare.
+func (p *spares) partLocked(one *spare) chan struct{} {
+	over := make(chan struct{})
+	p.leaving[over] = one.order.key.admin
+	go func() {
+		one.up.leave()
+		p.mu.Lock()
+		delete(p.leaving, over)
+		p.mu.Unlock()
+		close(over)
+	}()
+	return over
+}
+
 // removeLocked takes a spare out, and reports whether it was there.
 func (p *spares) removeLocked(key spareKey, one *spare) bool {
 	list := p.waiting[key]
@@ -187,7 +206,7 @@ func (p *spares) removeLocked(key spareKey, one *spare) bool {
 func (p *spares) leaveLocked(key spareKey) {
 	for _, one := range slices.Clone(p.waiting[key]) {
 		p.removeLocked(key, one)
-		go one.up.leave()
+		p.partLocked(one)
 	}
 }
 
@@ -247,7 +266,7 @@ func (p *spares) makeRoomLocked(o *spareOrder) bool {
 		return false
 	}
 	p.removeLocked(oldest.order.key, oldest)
-	go oldest.up.leave()
+	p.partLocked(oldest)
 	return true
 }
 
@@ -308,20 +327,24 @@ func (p *spares) expire(key spareKey, one *spare) {
 	}
 }
 
-// discard ends the spares that match, and those that are being started for the
-// cluster, and waits until the server has closed them. It returns their number. A nil
-// admin stands for all clusters.
-func (p *spares) discard(admin Admin, match func(*spareKey) bool) int {
+// discard ends the spares that match, and those that are being started for the cluster. It waits
+// until the server has closed them, and those that were discarded before, but no longer than
+// patience. It returns their number. A nil admin stands for all clusters.
+func (p *spares) discard(admin Admin, patience time.Duration, match func(*spareKey) bool) int {
 	p.mu.Lock()
-	var gone []*upstream
 	var going []chan struct{}
+	for over, of := range p.leaving {
+		if admin == nil || of == admin {
+			going = append(going, over)
+		}
+	}
 	for key, list := range p.waiting {
 		if admin != nil && key.admin != admin || !match(&key) {
 			continue
 		}
 		for _, one := range slices.Clone(list) {
 			p.removeLocked(key, one)
-			gone = append(gone, one.up)
+			going = append(going, p.partLocked(one))
 		}
 	}
 	for of, c := range p.clusters {
@@ -335,20 +358,15 @@ func (p *spares) discard(admin Admin, match func(*spareKey) bool) int {
 		}
 	}
 	p.mu.Unlock()
-	var group sync.WaitGroup
-	for _, up := range gone {
-		group.Go(up.leave)
-	}
-	group.Wait()
-	patience := time.After(spareParting)
+	late := time.After(patience)
 	for _, over := range going {
 		select {
 		case <-over:
-		case <-patience:
-			return len(gone)
+		case <-late:
+			return len(going)
 		}
 	}
-	return len(gone) + len(going)
+	return len(going)
 }
 
 func everySpare(*spareKey) bool { return true }
@@ -376,7 +394,7 @@ func (p *spares) watchDemand() {
 			if err != nil || len(names) == 0 {
 				continue // the next logon reports a cluster that cannot be reached
 			}
-			p.discard(admin, func(key *spareKey) bool { return slices.Contains(names, key.database) })
+			p.discard(admin, spareParting, func(key *spareKey) bool { return slices.Contains(names, key.database) })
 		}
 	}
 }
@@ -404,7 +422,7 @@ func (p *spares) kill(id string) bool {
 		for _, one := range list {
 			if one.id == id {
 				p.removeLocked(key, one)
-				go one.up.leave()
+				p.partLocked(one)
 				return true
 			}
 		}
@@ -417,7 +435,7 @@ func (p *spares) close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.discard(nil, everySpare)
+	p.discard(nil, spareParting, everySpare)
 }
 
 // untouched reports whether the server has neither sent anything since ReadyForQuery
