@@ -30,7 +30,13 @@ func TestShutdown(t *testing.T) {
 	idler.until('Z')
 	pgtest.Eventually(t, "the queries run", func() bool { return sleeping(t, pg, g.DBUser) == 2 })
 
-	early, canceller := f.dial(), f.dial() // connected before the shutdown begins
+	early, canceller := f.dial(), f.dial()
+	for _, c := range []*client{early, canceller} { // the gateway has them before the shutdown begins
+		c.send(gssencRequest)
+		if got := c.read(1); got != "N" {
+			t.Fatalf("to a request for GSSAPI the gateway answers %q, want N", got)
+		}
+	}
 	limit, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error, 1)
