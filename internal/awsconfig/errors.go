@@ -199,5 +199,10 @@ func credentialsError(ctx context.Context, err error) error {
 		return &Failure{Code: ExitConfiguration, Message: `Unable to locate credentials. You can configure credentials by running "aws configure".`, Err: err,
 			Plain: "no access key is configured: name a profile with --profile or AWS_PROFILE, or make one with `aws configure`"}
 	}
-	return &Failure{Code: ExitConfiguration, Message: fmt.Sprintf("Error when retrieving credentials: %v", err), Err: err}
+	failure := &Failure{Code: ExitConfiguration, Message: fmt.Sprintf("Error when retrieving credentials: %v", err), Err: err}
+	// The SDK keeps only the text of the underlying error.
+	if text := err.Error(); strings.Contains(text, "create oauth2 token") && strings.Contains(text, "insufficient permissions") {
+		failure.Plain = "the keys were not refreshed: the IAM role does not let you in any more: sign in again with `daypass login` to see why, and which other IAM roles are open to you"
+	}
+	return failure
 }
