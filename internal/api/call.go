@@ -35,7 +35,7 @@ type call struct {
 	service *service // determines the error format; redshift until known
 	query   *awsquery.Request
 	foreign string // the service that the request is signed for, if it is not one of ours
-	// claim is the signature as it was read, not verified. If it is nil, claimErr has the reason.
+	// claim is the signature as it was read, not verified. If claimErr is set, there is none.
 	claim    sigv4.Claim
 	claimErr error
 	claimed  string  // access key id in the request, not verified; empty if it has no valid form
