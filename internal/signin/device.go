@@ -203,15 +203,24 @@ func (e *exchange) poll(client *registration, in *createTokenRequest) (map[strin
 	if unseal(e.keyring, e.now, forDeviceCode, in.DeviceCode, &code) != nil || subtle.ConstantTimeCompare(code.Client, client.ID) != 1 {
 		return nil, invalidGrant("The device code is not one of this server's, or was given to another client. " + signInAgain)
 	}
-	met, problem := e.collect(&code)
+	met, problem := e.allowedMeeting(&code)
 	if problem != nil {
 		return nil, problem
 	}
-	return e.grantAccess(client, &grant{ID: code.ID, Identity: *met.Identity}, in.GrantType)
+	tokens, problem := e.grantAccess(client, &grant{ID: code.ID, Identity: *met.Identity}, in.GrantType)
+	if problem == nil {
+		problem = e.collect(&code)
+	}
+	if problem != nil {
+		return nil, problem
+	}
+	return tokens, nil
 }
 
-// collect returns the meeting of a device once a person has allowed it, and only once.
-func (e *exchange) collect(code *deviceCode) (*meeting, *oidcProblem) {
+// allowedMeeting returns the meeting of a device once a person has allowed it. The caller makes the
+// tokens, and sends them if collect succeeds. So a device whose tokens cannot be made at the moment
+// may try again.
+func (e *exchange) allowedMeeting(code *deviceCode) (*meeting, *oidcProblem) {
 	end := time.Unix(code.NotAfter, 0)
 	if !e.now.Before(end) {
 		return nil, expiredToken("The code has expired: no one allowed the request within 10 minutes. " + signInAgain)
@@ -235,25 +244,49 @@ func (e *exchange) collect(code *deviceCode) (*meeting, *oidcProblem) {
 		case subtle.ConstantTimeCompare(m.Device.ID, code.ID) != 1: // another device has the same user code
 			return nil
 		}
-		if before = m.Answer; before != allowed {
-			return nil
-		}
-		met = m
-		return &meeting{Device: m.Device, Answer: collected}
+		before, met = m.Answer, m
+		return nil
 	})
 	switch {
 	case err != nil:
-		return nil, serverProblem("The registry cannot be read or written at the moment. Try again.", err)
+		return nil, meetingProblem(err)
 	case before == denied:
 		return nil, accessDenied("The request was denied in the browser.")
 	case before == collected:
-		e.config.Log.WarnContext(e.r.Context(), "signing in: a device code was sent after its tokens had been handed out", "client", e.config.Authority.Source(e.r))
-		return nil, invalidGrant("The device code has been used. " + signInAgain)
+		return nil, e.collectedBefore()
 	case before != allowed || met.Identity == nil:
 		return nil, &oidcProblem{status: http.StatusBadRequest, exception: "AuthorizationPendingException", code: "authorization_pending",
 			description: "No one has allowed the request in a browser yet."}
 	}
 	return met, nil
+}
+
+// collect records that a device gets its tokens. It succeeds once for a device code.
+func (e *exchange) collect(code *deviceCode) *oidcProblem {
+	first := false
+	err := e.changeMeeting(e.r.Context(), code.UserCode, time.Unix(code.NotAfter, 0), func(m *meeting) *meeting {
+		first = m != nil && m.Device != nil && m.Answer == allowed && subtle.ConstantTimeCompare(m.Device.ID, code.ID) == 1
+		if !first {
+			return nil
+		}
+		return &meeting{Device: m.Device, Answer: collected}
+	})
+	switch {
+	case err != nil:
+		return meetingProblem(err)
+	case !first:
+		return e.collectedBefore()
+	}
+	return nil
+}
+
+func (e *exchange) collectedBefore() *oidcProblem {
+	e.config.Log.WarnContext(e.r.Context(), "signing in: a device code was sent after its tokens had been handed out", "client", e.config.Authority.Source(e.r))
+	return invalidGrant("The device code has been used. " + signInAgain)
+}
+
+func meetingProblem(err error) *oidcProblem {
+	return serverProblem("The registry cannot be read or written at the moment. Try again.", err)
 }
 
 // device is the page whose address a device shows. It goes to the provider first: only people

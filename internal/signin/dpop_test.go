@@ -37,7 +37,7 @@ func joseProof(t testing.TB, key *ecdsa.PrivateKey, at time.Time) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload, _ := json.Marshal(map[string]any{"htm": "POST", "htu": tokenURL, "iat": at.Unix(), "jti": "1"})
+	payload, _ := json.Marshal(map[string]any{"htm": "POST", "htu": tokenURL, "iat": at.Unix(), "jti": at.String()})
 	jws, err := signer.Sign(payload)
 	if err != nil {
 		t.Fatal(err)

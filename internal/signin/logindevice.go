@@ -61,16 +61,28 @@ func (e *exchange) pollLogin(in *tokenRequest, shown *proof) (*tokenAnswer, *tok
 		subtle.ConstantTimeCompare(code.Key, shown.key) != 1 {
 		return nil, invalid("deviceCode is not one of this server's, or was given to another client.")
 	}
-	met, problem := e.collect(&code)
+	met, problem := e.allowedMeeting(&code)
 	if problem != nil {
-		if problem.logged != nil {
-			e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", problem.logged)
-		}
-		return nil, &tokenError{problem.status, problem.code, problem.description}
+		return nil, e.deviceError(problem)
 	}
 	if refused := e.take(met.Identity.Session, shown); refused != nil {
 		return nil, refused
 	}
-	return e.issue(&refresh{Identity: *met.Identity, Role: met.Role, RoleID: met.RoleID, ClientID: crossDevice, Key: shown.key,
+	keys, refused := e.issue(&refresh{Identity: *met.Identity, Role: met.Role, RoleID: met.RoleID, ClientID: crossDevice, Key: shown.key,
 		NotAfter: met.Identity.Since + int64(e.settings.Duration/time.Second)}, grantDevice)
+	if refused != nil {
+		return nil, refused
+	}
+	if problem := e.collect(&code); problem != nil {
+		return nil, e.deviceError(problem)
+	}
+	return keys, nil
+}
+
+// deviceError returns a problem of a device code as an error of the sign-in service.
+func (e *exchange) deviceError(problem *oidcProblem) *tokenError {
+	if problem.logged != nil {
+		e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", problem.logged)
+	}
+	return &tokenError{problem.status, problem.code, problem.description}
 }
