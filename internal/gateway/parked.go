@@ -56,14 +56,14 @@ type parkedKey struct {
 type origin struct {
 	key     parkedKey
 	need    dbuser.Need
-	opened  time.Time // the upstream session
-	expires time.Time // the earliest expiry of the credentials that have used it
-	grants  []credential.Grant
+	opened  time.Time          // the upstream session
+	expires time.Time          // the earliest expiry of the credentials that have used it
+	grants  []credential.Grant // of the credentials that have used it, each once; the last is the latest
 }
 
-// maxParkedUses bounds how many credentials use one upstream session: each of them can
+// maxParkedCredentials bounds how many credentials use one upstream session: each of them can
 // be revoked.
-const maxParkedUses = 50
+const maxParkedCredentials = 50
 
 // parked is one parked session.
 type parked struct {
@@ -116,7 +116,7 @@ func (s *Server) unpark(ctx context.Context, o *origin) *upstream {
 		s.endParked(one, revoked)
 		return nil
 	}
-	o.opened, o.grants = one.origin.opened, append(one.origin.grants, o.grants...)
+	o.opened, o.grants = one.origin.opened, append(slices.DeleteFunc(slices.Clone(one.origin.grants), o.same), o.grants...)
 	if one.origin.expires.Before(o.expires) {
 		o.expires = one.origin.expires
 	}
@@ -142,8 +142,11 @@ func (s *Server) takeParked(o *origin) *parked {
 
 // fits reports whether a logon may use the session.
 func (p *parked) fits(o *origin) bool {
-	return p.origin.key == o.key && len(p.origin.grants) < maxParkedUses
+	return p.origin.key == o.key && (len(p.origin.grants) < maxParkedCredentials || slices.ContainsFunc(p.origin.grants, o.same))
 }
+
+// same reports whether g is the grant of the logon's own credential.
+func (o *origin) same(g credential.Grant) bool { return g.ID == o.grants[len(o.grants)-1].ID }
 
 // await waits for a session that fits and is being reset, if there is one that no other logon waits
 // for. It returns nil if the session is not ready soon, or ends.

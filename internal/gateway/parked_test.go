@@ -428,3 +428,31 @@ func TestSuperusersAreNeverParked(t *testing.T) {
 		t.Error("a superuser's session is parked")
 	}
 }
+
+// TestParkedSessionIsReusedByManyCredentials: a credential may use a parked session any number of
+// times; only the number of different credentials is bounded.
+func TestParkedSessionIsReusedByManyCredentials(t *testing.T) {
+	pg := pgtest.Start(t)
+	f, _ := parking(t, pg, session.Parking{Max: 20}, nil)
+	user := pg.Name("often")
+	f.known(f.grant(user))
+	again := func(g credential.Grant) int {
+		conn := f.connect(g, "")
+		pid := pidOf(t, conn)
+		f.leaves(conn)
+		return pid
+	}
+	first := f.grant(user)
+	pid := again(first)
+	for i := range 60 {
+		if got := again(first); got != pid {
+			t.Fatalf("the credential's logon %d got another process than before", i+2)
+		}
+	}
+	used := 1 // by f.known
+	for ; used < 100 && again(f.grant(user)) == pid; used++ {
+	}
+	if used < 10 || used > 50 {
+		t.Errorf("%d credentials have used one process, want a bound", used)
+	}
+}
