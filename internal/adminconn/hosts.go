@@ -248,13 +248,21 @@ func (p *Pool) Others(ctx context.Context, f func(*Conn)) {
 	group.Wait()
 }
 
-// Unpinned runs read on a new connection to the primary without the pinned settings.
-func (p *Pool) Unpinned(ctx context.Context, read func(context.Context, *pgx.Conn) error) error {
+// WithServersPath runs read on a new connection to the primary whose search_path is not pinned. The
+// owner of the database can choose that, so read has to qualify the name of everything, operators
+// included.
+func (p *Pool) WithServersPath(ctx context.Context, read func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, reusedAnswers)
 	defer cancel()
 	h := p.hosts[p.primary()]
 	config := h.config.Copy()
 	config.Password = h.password.get()
+	path, chosen := config.RuntimeParams["search_path"]
+	pin(config, int(h.major.Load())) // while the version is unknown, what every version knows
+	delete(config.RuntimeParams, "search_path")
+	if chosen {
+		config.RuntimeParams["search_path"] = path
+	}
 	raw, _, err := connectMetered(ctx, config)
 	if err != nil {
 		return err

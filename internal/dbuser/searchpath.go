@@ -92,8 +92,14 @@ func (a *Admin) serverPath() string {
 	return a.path.value
 }
 
-// learnPath reads the server's own search_path from time to time, on a connection
-// without our settings. It stays unknown where the administrative login or its database
+// pathQuery reads the server's own search_path. It runs under the search_path of the database,
+// whose owner may have operators that hide PostgreSQL's, so every name in it is qualified.
+const pathQuery = `select case when source operator(pg_catalog.=) any ('{default,configuration file,command line,environment variable}'::pg_catalog.text[])
+    then setting else '' end
+  from pg_catalog.pg_settings where name operator(pg_catalog.=) 'search_path'::pg_catalog.text`
+
+// learnPath reads the server's own search_path from time to time, on a connection whose
+// search_path is not pinned. It stays unknown where the administrative login or its database
 // has a search_path of its own.
 func (a *Admin) learnPath(ctx context.Context) {
 	select {
@@ -109,9 +115,8 @@ func (a *Admin) learnPath(ctx context.Context) {
 		return
 	}
 	var value string
-	err := a.Pool.Unpinned(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, `select case when source in ('default', 'configuration file', 'command line', 'environment variable') then setting else '' end
-			from pg_catalog.pg_settings where name = 'search_path'`).Scan(&value)
+	err := a.Pool.WithServersPath(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, pathQuery).Scan(&value)
 	})
 	again := pathAgain
 	switch {

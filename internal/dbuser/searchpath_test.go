@@ -61,3 +61,30 @@ func TestUsersOwnSchema(t *testing.T) {
 		look("with a path of the user's")
 	})
 }
+
+// TestPathOfAHostileDatabase: the connection that reads the server's search_path cannot set its own.
+// The owner of the administrative login's database can, and has operators that a statement finds there
+// before PostgreSQL's.
+func TestPathOfAHostileDatabase(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		mallory, db := f.Login(t, "mallory", ""), f.Database(t)
+		f.Run("alter database %s owner to %s", db, mallory.Name)
+		owner := pgtest.Connect(t, f.ConnString(mallory, db))
+		clustertest.Exec(t, owner, `create schema evil; grant usage on schema evil to public;
+			create table evil.calls (who text); grant insert on evil.calls to public;
+			create function evil.same(a text, b text) returns boolean language plpgsql as $$ begin insert into evil.calls values (session_user || ' as ' || current_user); return a operator(pg_catalog.=) b; end $$;
+			create operator evil.= (leftarg = text, rightarg = text, procedure = evil.same);
+			alter database `+pgtest.Quote(db)+` set search_path = evil, pg_catalog`)
+		admin := f.Another(func(c *dbuser.Config) { c.Conn.Database = db })
+		role, err := admin.Ensure(t.Context(), dbuser.Need{User: f.LentUser("alice", ""), Groups: []string{f.LentGroup("analysts")}, Database: db})
+		if err != nil {
+			t.Fatal(err)
+		}
+		admin.Opened(role.Name)
+		if got := clustertest.One(t, owner, "select coalesce(pg_catalog.string_agg(distinct who, ', '), '') from evil.calls"); got != "" {
+			t.Errorf("a function of the database's owner was called by %s", got)
+		}
+	})
+}

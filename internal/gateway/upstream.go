@@ -347,6 +347,11 @@ func beginAs(role string, params []pgwire.Param) []pgwire.Param {
 // optionEscaper escapes the characters that separate words in the start-up parameter options.
 var optionEscaper = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n", "\v", "\\\v", "\f", "\\\f", "\r", "\\\r")
 
+// kindOfServer is for servers that do not report their kind. All names are qualified, because the
+// owner of the database chooses its search_path.
+const kindOfServer = "SELECT pg_catalog.concat(CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END, ',', " +
+	"pg_catalog.current_setting('default_transaction_read_only'))"
+
 // accept checks that the server is of the kind that target_session_attrs demands. Servers
 // report their kind from PostgreSQL 14 on; older ones have to be queried.
 func (u *upstream) accept(attrs string) error {
@@ -355,7 +360,7 @@ func (u *upstream) accept(attrs string) error {
 	}
 	standby, readOnly := u.status["in_hot_standby"], u.status["default_transaction_read_only"]
 	if standby == "" {
-		answers, err := u.ask("SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END || ',' || pg_catalog.current_setting('default_transaction_read_only')")
+		answers, err := u.ask(kindOfServer)
 		if err != nil {
 			return &connectError{reached: true, address: u.target.address, err: err}
 		}
