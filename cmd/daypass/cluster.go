@@ -18,7 +18,7 @@ import (
 func newClusterCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
-		Short: "Look after the clusters that logons go to",
+		Short: "Check, prepare and clean up the PostgreSQL clusters",
 		Example: `  daypass cluster check examplecluster
   daypass cluster clean --all --dry-run`,
 		Args: noWords,
@@ -48,7 +48,7 @@ not be checked.`,
 			if all == (len(names) > 0) {
 				return usageErrorf("name a cluster, or give --all")
 			}
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := checkOutput(output, "text"); err != nil {
 				return err
 			}
 			c, err := loadConfig(path)

@@ -34,7 +34,7 @@ not start.`,
 			if all == (len(names) > 0) {
 				return usageErrorf("name a cluster, or give --all")
 			}
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := checkOutput(output, "text"); err != nil {
 				return err
 			}
 			if unused < 0 {

@@ -15,6 +15,13 @@ func loadConfig(path string) (*config.Config, error) {
 	return cfg, noSuchConfig(path, err)
 }
 
+// loadConfigWithoutSecrets reads the configuration for a command that works without the secrets
+// in it. Environment variables and files that hold them need not exist.
+func loadConfigWithoutSecrets(path string) (*config.Config, error) {
+	cfg, err := config.LoadEnv(path, config.SomeSecret)
+	return cfg, noSuchConfig(path, err)
+}
+
 // noSuchConfig adds the next step to the error for a missing configuration.
 func noSuchConfig(path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -155,6 +155,9 @@ func readPassword(in io.Reader, args []string) (keyring.Secret, error) {
 	}
 	text = strings.TrimSuffix(text, "\n")
 	text = strings.TrimSuffix(text, "\r")
+	if text == "" {
+		return "", errors.New("standard input is empty: give a password, or pipe the output of get-cluster-credentials in")
+	}
 	return keyring.Secret(text), nil
 }
 

@@ -13,7 +13,7 @@ import (
 func newCredentialCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "credential",
-		Short:   "Look into database credentials",
+		Short:   "Inspect database credentials",
 		Example: `  daypass credential inspect --data ./daypass-data < password`,
 		Args:    noWords,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

@@ -38,8 +38,8 @@ func newDoctorCommand(env environment) *cobra.Command {
 	o := doctorOptions{env: env}
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look at everything, and say what to do about what is odd",
-		Long: `Looks at an installation and says what is odd, each time with what to do. Nothing is
+		Short: "Find problems of an installation, and how to fix them",
+		Long: `Checks an installation and prints each problem with its fix. Nothing is
 changed.
 
 On the server's machine (there is a daypass.yaml here or in /etc/daypass, or --config
@@ -55,14 +55,14 @@ The output can be pasted into an issue: secrets are never printed, and account
 numbers, host names, addresses, cluster identifiers and directories are masked unless
 --show-names is given. Read it all the same before you publish it.
 
-The exit code is 0 when there is nothing worse than warnings, 1 when something has to
-be mended, and 2 when the command line is wrong.`,
+The exit code is 0 if there are no errors (warnings do not count), 1 if there are, and
+2 if the command line is wrong.`,
 		Example: `  daypass doctor
   daypass doctor --config /etc/daypass/daypass.yaml
   daypass doctor --profile daypass --output json`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(o.output, "text", "json"); err != nil {
+			if err := checkOutput(o.output, "text"); err != nil {
 				return err
 			}
 			given := cmd.Flags().Changed

@@ -48,6 +48,7 @@ func TestExitCodes(t *testing.T) {
 
 		// The command line is wrong.
 		{"bogus", 2, "daypass: bogus: is not a command of daypass\nSee \"daypass --help\".\n"},
+		{"serv", 2, "did you mean serve or servers?\n"},
 		{"sesions", 2, "did you mean sessions?\nSee \"daypass --help\".\n"},
 		{"--bogus", 2, "--bogus: is not a flag of daypass\nSee \"daypass --help\".\n"},
 		{"cluster bogus", 2, "bogus: is not a command of daypass cluster\nSee \"daypass cluster --help\".\n"},

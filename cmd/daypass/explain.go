@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/api"
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/quote"
 )
@@ -38,7 +37,7 @@ question could not be answered.`,
   daypass explain --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
 		Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
-			cfg, err := config.LoadEnv(o.config, config.SomeSecret)
+			cfg, err := loadConfigWithoutSecrets(o.config)
 			if err != nil {
 				return err
 			}
@@ -52,7 +51,7 @@ question could not be answered.`,
 	alias(flags, "cluster-identifier", flags.Lookup("cluster").Value)
 	flags.StringVar(&o.dbUser, "db-user", "", "the database user")
 	flags.StringVar(&o.dbName, "db-name", "", "the database (default any)")
-	registerGroups(flags, &o.groups, "the groups: `A,B`")
+	registerGroups(flags, &o.groups, "database groups to join, such as `A,B`")
 	flags.BoolVar(&o.autoCreate, "auto-create", false, "create the database user if it does not exist")
 	flags.Var(&o.duration, "duration", "how long the password works, 15m to 60m")
 	alias(flags, "duration-seconds", &o.duration)
@@ -138,33 +137,33 @@ func explain(w io.Writer, d *directory.Directory, o explainOptions, now time.Tim
 
 func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.ExplainInput, error) {
 	in := api.ExplainInput{Principal: o.principal, Secure: o.secure, MFA: o.mfa, Now: now, Parameters: url.Values{}}
-	if o.output != "text" && o.output != "json" {
-		return in, fmt.Errorf("--output is %q, want text or json", o.output)
+	if err := checkOutput(o.output, "text"); err != nil {
+		return in, err
 	}
 	if o.principal == "" {
-		return in, fmt.Errorf("--principal is required: an ARN, or the name of an IAM user")
+		return in, usageErrorf("--principal is required: an ARN, or the name of an IAM user")
 	}
 	if !strings.HasPrefix(o.principal, "arn:") {
 		user, ok := d.User(o.principal)
 		if !ok {
-			return in, fmt.Errorf("--principal: there is no IAM user %q; an IAM role is named by its ARN", o.principal)
+			return in, usageErrorf("--principal: there is no IAM user %q; an IAM role is named by its ARN", o.principal)
 		}
 		in.Principal = user.ARN
 	}
 	var err error
 	if in.Source, err = netip.ParseAddr(o.sourceIP); err != nil {
-		return in, fmt.Errorf("--source-ip: %w", err)
+		return in, usageErrorf("--source-ip: %w", err)
 	}
 	if o.at != "" {
 		if in.Now, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return in, fmt.Errorf("--at is %q, want a time such as 2026-01-02T15:04:05Z", o.at)
+			return in, usageErrorf("--at %s: must be a time such as 2026-01-02T15:04:05Z", o.at)
 		}
 	}
 	if o.cluster == "" {
 		if clusters := d.Clusters(); len(clusters) == 1 {
 			o.cluster = clusters[0].Identifier
 		} else {
-			return in, fmt.Errorf("--cluster is required: the configuration has %d clusters", len(clusters))
+			return in, usageErrorf("--cluster is required: the configuration has %d clusters", len(clusters))
 		}
 	}
 	set := func(name, value string) {
@@ -182,7 +181,7 @@ func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.Expla
 		return in, nil
 	}
 	if o.dbUser == "" {
-		return in, fmt.Errorf("--db-user is required (or --with-iam)")
+		return in, usageErrorf("--db-user is required (or --with-iam)")
 	}
 	set("DbUser", o.dbUser)
 	if o.autoCreate {

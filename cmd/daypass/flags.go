@@ -150,10 +150,10 @@ func completeWith(cmd *cobra.Command, flag string, words ...string) {
 	}
 }
 
-// checkOutput refuses a value of --output other than a and b.
-func checkOutput(output, a, b string) error {
-	if output != a && output != b {
-		return usageErrorf("--output is %q, want %s or %s", output, a, b)
+// checkOutput refuses a value of --output other than json and the command's own form for people.
+func checkOutput(output, form string) error {
+	if output != form && output != "json" {
+		return usageErrorf("--output %s: must be %s or json", output, form)
 	}
 	return nil
 }

@@ -72,19 +72,29 @@ func writeHelp(w io.Writer, cmd *cobra.Command, columns int) {
 		fmt.Fprintf(w, "\n%s\n%s\n", paint(w, quote.Bold, "Examples:"), strings.TrimRight(cmd.Example, "\n"))
 	}
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "\n%s\n", paint(w, quote.Bold, "Commands:"))
-		for _, child := range cmd.Commands() {
-			if child.IsAvailableCommand() || child.Name() == "help" {
-				name := fmt.Sprintf("  %-*s  ", child.NamePadding(), child.Name())
-				fmt.Fprintln(w, hang(name, child.Short, columns))
-			}
+		rest := "Commands:"
+		for _, group := range cmd.Groups() {
+			writeCommands(w, cmd, group.Title, group.ID, columns)
+			rest = "Other commands:"
 		}
+		writeCommands(w, cmd, rest, "", columns)
 	}
 	if cmd.HasAvailableLocalFlags() {
 		fmt.Fprintf(w, "\n%s\n%s", paint(w, quote.Bold, "Flags:"), cmd.LocalFlags().FlagUsagesWrapped(columns))
 	}
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "\n\"%s COMMAND --help\" describes a command.\n", cmd.CommandPath())
+	}
+}
+
+// writeCommands lists the subcommands of one group.
+func writeCommands(w io.Writer, cmd *cobra.Command, title, group string, columns int) {
+	fmt.Fprintf(w, "\n%s\n", paint(w, quote.Bold, title))
+	for _, child := range cmd.Commands() {
+		if child.GroupID == group && (child.IsAvailableCommand() || child.Name() == "help") {
+			name := fmt.Sprintf("  %-*s  ", child.NamePadding(), child.Name())
+			fmt.Fprintln(w, hang(name, child.Short, columns))
+		}
 	}
 }
 

@@ -16,7 +16,8 @@ func TestHelp(t *testing.T) {
 		code         int
 		stdout, errs string
 	}{
-		{"help", 0, "Commands:", ""},
+		{"help", 0, "Run a server:", ""},
+		{"help keys", 0, "Commands:", ""},
 		{"help connect", 0, "--print", ""},
 		{"help sessions kill", 0, "daypass sessions kill SESSION...", ""},
 		{"help redshift", 0, "SUBCOMMANDS", ""},

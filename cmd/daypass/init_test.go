@@ -177,7 +177,7 @@ func TestManualPages(t *testing.T) {
 }
 
 func TestLogFormat(t *testing.T) {
-	if code, _, stderr := commandLine(t, "serve", "--config", "none.yaml", "--log-format", "xml"); code != 2 || !strings.Contains(stderr, "want text or json") {
+	if code, _, stderr := commandLine(t, "serve", "--config", "none.yaml", "--log-format", "xml"); code != 2 || !strings.Contains(stderr, "must be text or json") {
 		t.Errorf("serve --log-format xml = %d, %s", code, stderr)
 	}
 }

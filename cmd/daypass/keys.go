@@ -25,7 +25,7 @@ import (
 func newKeysCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "Look after the keys that sign credentials",
+		Short: "List, rotate, revoke and move the keys that sign credentials",
 		Example: `  daypass keys list
   daypass keys rotate`,
 		Args: noWords,
@@ -39,7 +39,7 @@ func newKeysCommand(env environment) *cobra.Command {
 type keyringFlags struct{ data, config string }
 
 func (f *keyringFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.data, "data", "", "the data `DIR`ectory of the server")
+	flags.StringVar(&f.data, "data", "", "data directory `DIR` of the server")
 	flags.StringVarP(&f.config, "config", "c", "", "the configuration `FILE`, which names the data directory (default "+defaultConfigFile+")")
 }
 
@@ -90,7 +90,7 @@ func (f *keyringFlags) read() (path string, cfg *config.Config, err error) {
 	if f.data != "" {
 		return filepath.Join(f.data, "keyring.json"), nil, nil
 	}
-	cfg, err = config.LoadEnv(cmp.Or(f.config, defaultConfigFile), config.SomeSecret)
+	cfg, err = loadConfigWithoutSecrets(cmp.Or(f.config, defaultConfigFile))
 	if err != nil {
 		return "", nil, fmt.Errorf("%w\n(--data DIR is for a keyring file without a configuration)", err)
 	}
@@ -116,11 +116,11 @@ func newKeysListCommand(env environment) *cobra.Command {
 		Long: `Lists the keys of the keyring without their secrets. A superseded key
 is kept until everything that it signed or sealed has expired.
 
-Where the configuration has a root_key, the keys of all servers are listed, with the
+If the configuration has a root_key, the keys of all servers are listed, with the
 server that each belongs to.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := checkOutput(output, "text"); err != nil {
 				return err
 			}
 			source, err := from.open(cmd.Context(), env)
@@ -188,13 +188,13 @@ A running server uses them within a second; no server has to run. The old keys s
 verify what they signed: credentials for 1 h 5 min, session tokens for 36 h 5 min.
 Then they are dropped.
 
-Where the configuration has a root_key, every server makes a new key of its own: it
-signs when each server that is alive has seen it, which the command waits for. Servers
-without root_key that share a keyring file: give --activate-in, copy the file to the
-others (each takes it up within a second), and all change over together.
+If the configuration has a root_key, every server makes a new key of its own. A server
+signs with it once all live servers have seen it; the command waits for that. For
+servers without a root_key that share a keyring file, give --activate-in and copy the
+file to the others. Each reads it within a second, and all change over together.
 
-When somebody may have read the keys, give --discard and --upstream: everything
-issued so far stops working at once.`,
+If someone may have read the keys, give --discard and --upstream: everything issued so
+far stops working at once.`,
 		Example: `  daypass keys rotate
   daypass keys rotate --data /var/lib/daypass --activate-in 30m`,
 		Args: noWords,

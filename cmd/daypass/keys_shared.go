@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/fleet"
 	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/server"
@@ -173,7 +172,7 @@ all have it, "daypass keys rotate" gives each a key of its own.`,
 		Example: `  daypass keys move --config /etc/daypass/daypass.yaml`,
 		Args:    noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.LoadEnv(path, config.SomeSecret)
+			cfg, err := loadConfigWithoutSecrets(path)
 			if err != nil {
 				return err
 			}

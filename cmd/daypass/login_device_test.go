@@ -149,6 +149,8 @@ func testDeviceLogin(t *testing.T, api, ca string) {
 		want string
 	}{
 		{[]string{"whoami", "--profile", "far"}, "assumed-role/analyst/ana@example.com\nkeys until "},
+		{[]string{"whoami", "--profile", "far", "--output", "json"}, `assumed-role/analyst/ana@example.com",
+    "KeysUntil": "20`},
 		{[]string{"connect", "examplecluster", "dev", "--profile", "far", "--user", "alice", "--groups", "analysts", "--sslrootcert", ca, "--", "-XAtc", "SELECT current_user"}, "IAM:alice:analysts\n"},
 		{[]string{"credential-process", "--profile", "far"}, `"Version":1`},
 		{[]string{"logout", "--profile", "far"}, "Signed out of the profile far"},

@@ -80,30 +80,24 @@ this machine; "daypass serve" runs it in front of your own clusters.`,
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
-	root.AddCommand(newDevCommand(env))
-	root.AddCommand(newInitCommand(env))
-	root.AddCommand(newServeCommand(env))
-	root.AddCommand(newConfigCommand(env))
-	root.AddCommand(newDoctorCommand(env))
-	root.AddCommand(newExplainCommand(env))
-	root.AddCommand(newVersionCommand(env))
-	root.AddCommand(newClusterCommand(env))
-	root.AddCommand(newUserCommand(env))
-	root.AddCommand(newKeysCommand(env))
-	root.AddCommand(newCredentialCommand(env))
-	root.AddCommand(newLoginCommand(env))
-	root.AddCommand(newLogoutCommand(env))
-	root.AddCommand(newWhoamiCommand(env))
-	root.AddCommand(newCredentialProcessCommand(env))
-	root.AddCommand(newConnectCommand(env))
-	root.AddCommand(newProxyCommand(env))
-	root.AddCommand(newRedshiftCommand(env))
-	root.AddCommand(newPolicyCommand(env))
-	root.AddCommand(newRevokeCommand(env))
-	root.AddCommand(newSessionsCommand(env))
-	root.AddCommand(newServersCommand(env))
-	root.AddCommand(newCompletionCommand(env))
-	root.AddCommand(newManCommand(env))
+	addGroup(root, "Log on to databases:",
+		newConnectCommand(env), newCredentialProcessCommand(env), newLoginCommand(env), newLogoutCommand(env),
+		newProxyCommand(env), newRedshiftCommand(env), newWhoamiCommand(env))
+	addGroup(root, "Run a server:",
+		newClusterCommand(env), newConfigCommand(env), newDevCommand(env), newDoctorCommand(env), newInitCommand(env),
+		newKeysCommand(env), newServeCommand(env), newServersCommand(env), newUserCommand(env))
+	addGroup(root, "Control access:",
+		newCredentialCommand(env), newExplainCommand(env), newPolicyCommand(env), newRevokeCommand(env), newSessionsCommand(env))
+	root.AddCommand(newCompletionCommand(env), newManCommand(env), newVersionCommand(env))
 	improveHelp(root, env)
 	return root
+}
+
+// addGroup adds commands that help lists under a title of their own.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = title
+	}
+	root.AddCommand(commands...)
 }

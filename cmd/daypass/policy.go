@@ -52,7 +52,7 @@ never match.`,
 			switch kind {
 			case "auto", "identity", "trust":
 			default:
-				return usageErrorf("--kind is %q, want auto, identity or trust", kind)
+				return usageErrorf("--kind %s: must be auto, identity or trust", kind)
 			}
 			l := linter{env: env, kind: kind}
 			for _, file := range files {

@@ -52,11 +52,11 @@ caller needs daypass:RevokeCredentials.`,
 			if issuedBefore != "" {
 				at, err := time.Parse(time.RFC3339, issuedBefore)
 				if err != nil {
-					return usageErrorf("--issued-before is %q, want a time such as %s", issuedBefore, env.now().UTC().Format(time.RFC3339))
+					return usageErrorf("--issued-before %s: must be a time such as %s", issuedBefore, env.now().UTC().Format(time.RFC3339))
 				}
 				s.IssuedBefore = at
 			}
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := checkOutput(output, "text"); err != nil {
 				return err
 			}
 			api, err := caller.client(cmd.Context(), env)
@@ -128,7 +128,7 @@ credentials have expired by then. The audit log has all of them. The caller need
 daypass:ListRevocations.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output, "table", "json"); err != nil {
+			if err := checkOutput(output, "table"); err != nil {
 				return err
 			}
 			api, err := caller.client(cmd.Context(), env)

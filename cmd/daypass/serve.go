@@ -40,7 +40,7 @@ third one kills the process.`,
 				drain = -1 // no drain, because 0 means the default
 			}
 			if logFormat != "text" && logFormat != "json" {
-				return usageErrorf("--log-format %s: want text or json", logFormat)
+				return usageErrorf("--log-format %s: must be text or json", logFormat)
 			}
 			level := slog.LevelInfo
 			if verbose {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/fleet"
 	"github.com/daypass/daypass/internal/server"
 )
@@ -16,23 +15,23 @@ func newServersCommand(env environment) *cobra.Command {
 	var path, output string
 	cmd := &cobra.Command{
 		Use:   "servers",
-		Short: "List the servers of this installation, and in what they differ",
+		Short: "List the servers of this installation, and how they differ",
 		Long: `Lists the servers that share keys in etcd, with root_key in the configuration: their
-release, since when they run, their sessions, a hash of the configuration and when it
-was read, the key that each signs with, whether it has read the latest keys, and how
-far its clock is from this machine's. It reads etcd, so it works whatever the servers
-do; it takes two or three seconds, in which each server speaks.
+release, the time of their start, their sessions, a hash of the configuration and when
+it was read, the key that each signs with, whether it has read the latest keys, and how
+far its clock is from this machine's. The list comes from etcd, not from the servers.
+The command takes two or three seconds, because it waits for a new entry of each server.
 
-Where servers differ in configuration, release, clock or root key, the last lines say
-so, and the exit code is 1.`,
+If servers differ in configuration, release, clock or root key, the last lines name the
+differences, and the exit code is 1.`,
 		Example: `  daypass servers
   daypass servers --config /etc/daypass/daypass.yaml --output json`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output, "table", "json"); err != nil {
+			if err := checkOutput(output, "table"); err != nil {
 				return err
 			}
-			cfg, err := config.LoadEnv(path, config.SomeSecret)
+			cfg, err := loadConfigWithoutSecrets(path)
 			if err != nil {
 				return err
 			}

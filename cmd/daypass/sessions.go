@@ -21,17 +21,18 @@ func newSessionsCommand(env environment) *cobra.Command {
 		Use:   "sessions",
 		Short: "List open sessions",
 		Long: `Lists the sessions at the gateway: principal, cluster, database, user and groups, start,
-address, state, and the bytes in each direction. Of several servers that have peers in
-their configuration all are asked, whichever answers; one that did not answer within two
-seconds is named, and the exit code is 1. The caller needs daypass:ListSessions on the
-clusters. Policies may allow only one's own sessions; then the list has these
-(docs/policy.md).`,
+address, state, and the bytes in each direction. The caller needs daypass:ListSessions on
+the clusters. If policies allow only the caller's own sessions, the list has only those
+(docs/policy.md).
+
+If the servers have peers in their configuration, the list has the sessions of all of
+them. If a server did not answer within two seconds, the command names it and exits with 1.`,
 		Example: `  daypass sessions --cluster examplecluster
   daypass sessions --output json | jq -r '.Sessions[] | select(.DbUser == "alice").SessionId'
   daypass sessions kill PQ5TSPKVMQHSLZYPGQ3OWEZDLK`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output, "table", "json"); err != nil {
+			if err := checkOutput(output, "table"); err != nil {
 				return err
 			}
 			if err := checkDBUser(dbUser); err != nil {
@@ -86,31 +87,48 @@ func writeSessions(out io.Writer, list []client.Session, columns int) error {
 // rarely needed.
 const mostDetail = 4
 
-func sessionTable(list []client.Session, detail int) (t table) {
+func sessionTable(list []client.Session, detail int) table {
 	servers := mostDetail + 1 // one server alone has no name in the list
 	if slices.ContainsFunc(list, func(s client.Session) bool { return s.Server != "" }) {
 		servers = 1
 	}
-	row := func(session, cluster, database, user, groups, principal, since, from, state, server, in, out string) {
-		cells := []string{session}
-		for _, one := range []struct {
-			from int // the lowest detail with this column
-			cell string
-		}{{1, cluster}, {0, database}, {0, user}, {0, groups}, {1, principal}, {0, since}, {2, from}, {0, state}, {servers, server}, {3, in}, {3, out}} {
-			if detail >= one.from {
-				cells = append(cells, one.cell)
-			}
-		}
-		t.add(cells...)
+	principal := func(s client.Session) string { return s.Principal }
+	since := func(s client.Session) string { return s.StartedAt.UTC().Format(time.RFC3339) }
+	if detail < mostDetail {
+		principal = func(s client.Session) string { return s.Principal[strings.LastIndexByte(s.Principal, ':')+1:] }
+		since = func(s client.Session) string { return s.StartedAt.UTC().Format("01-02 15:04Z") }
 	}
-	row("SESSION", "CLUSTER", "DATABASE", "USER", "GROUPS", "PRINCIPAL", "SINCE", "FROM", "STATE", "SERVER", "IN", "OUT")
-	for _, s := range list {
-		principal, since := s.Principal, s.StartedAt.UTC().Format(time.RFC3339)
-		if detail < mostDetail {
-			principal = principal[strings.LastIndexByte(principal, ':')+1:]
-			since = s.StartedAt.UTC().Format("01-02 15:04Z")
+	columns := []struct {
+		detail int // the lowest with this column
+		title  string
+		cell   func(client.Session) string
+	}{
+		{0, "SESSION", func(s client.Session) string { return s.ID }},
+		{1, "CLUSTER", func(s client.Session) string { return s.Cluster }},
+		{0, "DATABASE", func(s client.Session) string { return s.Database }},
+		{0, "USER", func(s client.Session) string { return s.DBUser }},
+		{0, "GROUPS", func(s client.Session) string { return strings.Join(s.DBGroups, ",") }},
+		{1, "PRINCIPAL", principal},
+		{0, "SINCE", since},
+		{2, "FROM", func(s client.Session) string { return s.ClientAddress }},
+		{0, "STATE", func(s client.Session) string { return s.State }},
+		{servers, "SERVER", func(s client.Session) string { return s.Server }},
+		{3, "IN", func(s client.Session) string { return size(s.BytesFromClient) }},
+		{3, "OUT", func(s client.Session) string { return size(s.BytesToClient) }},
+	}
+	rows := make([][]string, 1+len(list)) // the titles first
+	for _, column := range columns {
+		if detail < column.detail {
+			continue
 		}
-		row(s.ID, s.Cluster, s.Database, s.DBUser, strings.Join(s.DBGroups, ","), principal, since, s.ClientAddress, s.State, s.Server, size(s.BytesFromClient), size(s.BytesToClient))
+		rows[0] = append(rows[0], column.title)
+		for i, s := range list {
+			rows[i+1] = append(rows[i+1], column.cell(s))
+		}
+	}
+	var t table
+	for _, row := range rows {
+		t.add(row...)
 	}
 	return t
 }

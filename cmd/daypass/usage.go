@@ -33,7 +33,8 @@ var noWords = words(0, 0, "the command takes flags only")
 // noSuchCommand returns the error for a word that is not a command.
 func noSuchCommand(parent *cobra.Command, word string) error {
 	text := fmt.Sprintf("%s: is not a command of %s", word, parent.CommandPath())
-	parent.SuggestionsMinimumDistance = 2 // cobra's default for its own suggestions
+	// At a distance of two, four letters such as "serv" would also suggest "dev" and "user".
+	parent.SuggestionsMinimumDistance = max(1, len(word)/3)
 	if near := parent.SuggestionsFor(word); len(near) > 0 {
 		text += "; did you mean " + strings.Join(near, " or ") + "?"
 	}

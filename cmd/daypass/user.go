@@ -17,7 +17,7 @@ import (
 func newUserCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "user",
-		Short:   "Look after database users",
+		Short:   "Drop database users",
 		Example: `  daypass user drop alice --cluster examplecluster --reassign-to archive`,
 		Args:    noWords,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -53,7 +53,7 @@ if the command could not start.`,
 			case dryRun && yes:
 				return usageErrorf("--dry-run and --yes exclude each other")
 			}
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := checkOutput(output, "text"); err != nil {
 				return err
 			}
 			c, err := loadConfig(path)

@@ -29,7 +29,7 @@ in it, with the checksum that go.sum has.`,
   daypass version --output json`,
 		Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := checkOutput(output, "text"); err != nil {
 				return err
 			}
 			b := readBuild()

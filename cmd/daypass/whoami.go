@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -56,15 +57,20 @@ somebody else may have a copy of, ask the operator for "daypass revoke --princip
 
 func newWhoamiCommand(env environment) *cobra.Command {
 	var api callerFlags
+	var output string
 	cmd := &cobra.Command{
 		Use:   "whoami",
 		Short: "Print who you are to the API",
 		Long: `Whoami asks the API (GetCallerIdentity, which needs no permission) and prints the ARN
-of the IAM user or the role session, and how long its keys are good.`,
+of the IAM user or the role session, and when its keys expire. With --output json it
+prints what "aws sts get-caller-identity" prints, and the expiry as KeysUntil.`,
 		Example: `  daypass whoami
-  daypass whoami --profile work`,
+  daypass whoami --profile work --output json`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output, "text"); err != nil {
+				return err
+			}
 			return api.call(cmd.Context(), env, "sts", func(found awsconfig.Found) error {
 				keys, err := found.SDK.Credentials.Retrieve(cmd.Context())
 				if err != nil {
@@ -74,6 +80,9 @@ of the IAM user or the role session, and how long its keys are good.`,
 				answer, err := client.GetCallerIdentity(cmd.Context(), nil)
 				if err != nil {
 					return awsconfig.Explain(err)
+				}
+				if output == "json" {
+					return writeIdentityJSON(env.stdout, answer, keys)
 				}
 				text := aws.ToString(answer.Arn)
 				if keys.CanExpire {
@@ -85,7 +94,23 @@ of the IAM user or the role session, and how long its keys are good.`,
 		},
 	}
 	api.register(cmd.Flags(), "AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL")
+	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	completeWith(cmd, "output", "text", "json")
 	return cmd
+}
+
+func writeIdentityJSON(out io.Writer, answer *sts.GetCallerIdentityOutput, keys aws.Credentials) error {
+	identity := struct {
+		UserId    string
+		Account   string
+		Arn       string
+		KeysUntil *time.Time `json:",omitempty"`
+	}{UserId: aws.ToString(answer.UserId), Account: aws.ToString(answer.Account), Arn: aws.ToString(answer.Arn)}
+	if keys.CanExpire {
+		until := keys.Expires.UTC().Truncate(time.Second)
+		identity.KeysUntil = &until
+	}
+	return writeIndented(out, identity)
 }
 
 func newCredentialProcessCommand(env environment) *cobra.Command {

@@ -194,7 +194,7 @@ func (d *dev) listen(what string, asked Address) (net.Listener, error) {
 	address := asked.Listen
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("the %s's address: %w", what, err)
+		return nil, fmt.Errorf("the %s's address %q: must be HOST:PORT, such as 127.0.0.1:0 for any free port", what, address)
 	}
 	if !config.IsLoopback(host) {
 		return nil, fmt.Errorf("the %s's address is %s: daypass dev listens on loopback addresses only; for others there is daypass serve", what, address)
