@@ -94,7 +94,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 	role := a.sessionRole(p.role, n, st)
 	switch {
 	case len(p.steps) == 0 && !p.foreign:
-		role.Seen = st.seen
+		role.Seen, role.Sources = st.seen, st.sourcesOf(st.role(role.Name), n.Database)
 	case p.canWait && st.Recovery: // there is no primary to refresh it on
 	case p.canWait:
 		a.refresh(n, s)

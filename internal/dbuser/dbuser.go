@@ -89,12 +89,39 @@ type SessionRole struct {
 	// begin with the same rights and settings. Zero: the state was changed, or is about
 	// to be.
 	Seen [sha256.Size]byte
+	// Sources are from where such a session would get settings. Seen covers them.
+	Sources SettingSources
 	// LoginTrigger is set where the database may have a login event trigger, which can
 	// refuse each new session.
 	LoginTrigger bool
 	// Superuser is set if the role can become a superuser, or has rights that amount to one's. Seen
 	// covers it.
 	Superuser bool
+}
+
+// SettingSources is a set of the rows of pg_db_role_setting that set something for a session.
+type SettingSources uint8
+
+const (
+	fromAll SettingSources = 1 << iota
+	fromDatabase
+	fromRole
+	fromRoleInDatabase
+)
+
+// Has reports whether the set contains a source as pg_settings names it.
+func (s SettingSources) Has(source string) bool {
+	switch source {
+	case "global":
+		return s&fromAll != 0
+	case "database":
+		return s&fromDatabase != 0
+	case "user":
+		return s&fromRole != 0
+	case "database user":
+		return s&fromRoleInDatabase != 0
+	}
+	return false
 }
 
 // Ensure makes sure that the session role for n exists with exactly the rights

@@ -35,6 +35,10 @@ type state struct {
 	Paths    []path    `json:"paths"`    // where there are groups: search_path as databases have it
 	Database *struct {
 		LoginTrigger bool `json:"logintrigger"` // it has, or had, a login event trigger
+		// Defaults are the rows of settings for all roles.
+		Defaults []struct {
+			All bool `json:"all"` // for all databases
+		} `json:"defaults"`
 	} `json:"database"` // nil: it does not exist, or is not named
 	version int
 	seen    [sha256.Size]byte // the hash of all but the time
@@ -156,7 +160,7 @@ select json_build_object(
   'loaded', pg_conf_load_time(), -- pg_hba.conf, too
   'database', (select json_build_object('oid', d.oid::int8, 'row', d.xmin::text, 'logintrigger', {loginTrigger},
       'connect', (select json_agg(has_database_privilege(c.oid, d.oid, 'connect') order by c.oid) from candidate c),
-      'defaults', (select json_agg(s.xmin::text order by s.setdatabase) from pg_db_role_setting s
+      'defaults', (select json_agg(json_build_object('all', s.setdatabase = 0, 'row', s.xmin::text) order by s.setdatabase) from pg_db_role_setting s
         where s.setdatabase in (0, d.oid) and s.setrole = 0))
     from pg_database d where d.datname = $3::text::name),
   'admin', (select json_build_object('name', current_user, 'login', session_user, 'super', rolsuper,
@@ -238,6 +242,30 @@ func (r *role) ours() bool {
 // isAdmin reports whether name is the administrative login, or the role that it has
 // switched to (SET ROLE).
 func (s *state) isAdmin(name string) bool { return name == s.Admin.Name || name == s.Admin.Login }
+
+// sourcesOf returns from where a new session of a role in the database gets settings.
+func (s *state) sourcesOf(role *role, database string) (sources SettingSources) {
+	if role == nil || s.Database == nil {
+		return 0
+	}
+	for _, row := range s.Database.Defaults {
+		if row.All {
+			sources |= fromAll
+		} else {
+			sources |= fromDatabase
+		}
+	}
+	for _, row := range s.Settings {
+		switch {
+		case row.Role != role.OID:
+		case row.Database == "":
+			sources |= fromRole
+		case row.Database == database:
+			sources |= fromRoleInDatabase
+		}
+	}
+	return sources
+}
 
 // configOf returns the settings of a role: database name to setting name to
 // value, as PostgreSQL stores them. large names the databases whose settings are

@@ -56,9 +56,10 @@ type parkedKey struct {
 type origin struct {
 	key     parkedKey
 	need    dbuser.Need
-	opened  time.Time          // the upstream session
-	expires time.Time          // the earliest expiry of the credentials that have used it
-	grants  []credential.Grant // of the credentials that have used it, each once; the last is the latest
+	begins  dbuser.SettingSources // from where the session has settings
+	opened  time.Time             // the upstream session
+	expires time.Time             // the earliest expiry of the credentials that have used it
+	grants  []credential.Grant    // of the credentials that have used it, each once; the last is the latest
 }
 
 // maxParkedCredentials bounds how many credentials use one upstream session: each of them can
@@ -99,7 +100,7 @@ func (l *logon) newOrigin(cluster *Cluster, need dbuser.Need) *origin {
 	if cluster.Parking.Max <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Superuser || l.role.Seen == ([len(l.role.Seen)]byte{}) {
 		return nil
 	}
-	return &origin{key: parkedKey{l.key(cluster), l.grant.Principal}, need: need, opened: time.Now(), expires: l.grant.NotAfter,
+	return &origin{key: parkedKey{l.key(cluster), l.grant.Principal}, need: need, begins: l.role.Sources, opened: time.Now(), expires: l.grant.NotAfter,
 		grants: []credential.Grant{l.grant}}
 }
 
@@ -214,7 +215,7 @@ func (s *Server) arrives(e *entry) *parked {
 func (s *Server) park(e *entry, p *parked) bool {
 	ok := !e.neverPark.Load() && s.parked.wants(p)
 	if ok {
-		if err := p.up.reset(e.roleUser, e.info.SessionRole); err != nil {
+		if err := p.up.reset(e.roleUser, e.info.SessionRole, p.origin.begins); err != nil {
 			s.log.Debug("session not parked", "session", e.info.ID, "err", err)
 			ok = false
 		}

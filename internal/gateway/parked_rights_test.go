@@ -160,31 +160,39 @@ func (f *fixture) dialling(cluster *gateway.Cluster, wrap func(net.Conn) net.Con
 }
 
 // TestSettingThatCameBetween: the holder gives the session role a setting after the gateway has
-// read the role's settings, and removes it once the process has started with it. RESET ALL would
-// restore that setting.
+// read the role's settings, and removes it once the process has started with it, before or after
+// the reset. RESET ALL would restore that setting.
 func TestSettingThatCameBetween(t *testing.T) {
 	pg := pgtest.Start(t)
-	for _, where := range []string{"ALTER ROLE {role}", "ALTER ROLE {role} IN DATABASE {database}", "ALTER DATABASE {database}"} {
-		f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
-		g := f.grant(pg.Name("between"))
-		alter := strings.NewReplacer("{role}", `"IAM:`+g.DBUser+`"`, "{database}", pgtest.Quote(cluster.Database)).Replace(where)
-		var evil atomic.Bool
-		f.dialling(cluster, func(conn net.Conn) net.Conn {
-			if evil.Load() {
-				pg.Exec(t, "postgres", alter+" SET search_path = evil")
+	for _, where := range []string{"ALTER ROLE {role}", "ALTER ROLE {role} IN DATABASE {database}", "ALTER DATABASE {database}", "ALTER ROLE ALL IN DATABASE {database}"} {
+		for _, early := range []bool{true, false} {
+			f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
+			g := f.grant(pg.Name("between"))
+			alter := strings.NewReplacer("{role}", `"IAM:`+g.DBUser+`"`, "{database}", pgtest.Quote(cluster.Database)).Replace(where)
+			var evil atomic.Bool
+			f.dialling(cluster, func(conn net.Conn) net.Conn {
+				if evil.Load() {
+					pg.Exec(t, "postgres", alter+" SET search_path = evil")
+				}
+				return conn
+			})
+			f.known(g)
+			evil.Store(true)
+			conn := f.connect(g, "")
+			evil.Store(false)
+			undo := func() { pg.Exec(t, "postgres", alter+" RESET search_path") }
+			if early {
+				undo()
 			}
-			return conn
-		})
-		f.known(g)
-		evil.Store(true)
-		conn := f.connect(g, "")
-		evil.Store(false)
-		pg.Exec(t, "postgres", alter+" RESET search_path")
-		pid := pidOf(t, conn)
-		f.leaves(conn)
-		again := f.connect(g, "")
-		if got := value[string](t, again, "SHOW search_path"); strings.Contains(got, "evil") {
-			t.Errorf("%q: search_path = %s, in process %d after %d", where, got, pidOf(t, again), pid)
+			pid := pidOf(t, conn)
+			f.leaves(conn)
+			if !early {
+				undo()
+			}
+			again := f.connect(g, "")
+			if got := value[string](t, again, "SHOW search_path"); strings.Contains(got, "evil") {
+				t.Errorf("%q, removed before the reset: %t: search_path = %s, in process %d after %d", where, early, got, pidOf(t, again), pid)
+			}
 		}
 	}
 }

@@ -430,11 +430,15 @@ func TestSuperusersAreNeverParked(t *testing.T) {
 }
 
 // TestParkedSessionIsReusedByManyCredentials: a credential may use a parked session any number of
-// times; only the number of different credentials is bounded.
+// times; only the number of different credentials is bounded. Settings of the user and of the
+// database are no obstacle.
 func TestParkedSessionIsReusedByManyCredentials(t *testing.T) {
 	pg := pgtest.Start(t)
-	f, _ := parking(t, pg, session.Parking{Max: 20}, nil)
+	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
 	user := pg.Name("often")
+	f.known(f.grant(user))
+	pg.Exec(t, "postgres", fmt.Sprintf("ALTER DATABASE %[1]s SET work_mem = '6MB'; ALTER ROLE %[2]s SET work_mem = '7MB'; ALTER ROLE %[2]s IN DATABASE %[1]s SET work_mem = '8MB'",
+		pgtest.Quote(cluster.Database), pgtest.Quote(user)))
 	f.known(f.grant(user))
 	again := func(g credential.Grant) int {
 		conn := f.connect(g, "")

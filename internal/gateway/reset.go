@@ -36,9 +36,19 @@ const (
 //     database that has a function in another language than SQL and PL/pgSQL, or in which
 //     it could create an extension: the library stays when the extension is rolled back.
 //
+// What DISCARD ALL does remove (settings, cursors, LISTEN, locks and the like) is verified at the
+// first reset of a process only, since that depends on the server and not on what the session did,
+// and the lists of all settings and locks take most of the time.
+//
+// RESET ALL goes back to the settings with which the process started. The holder of the session
+// role, or the owner of the database, may have changed them just before, and changed them back
+// since. SessionRole.Seen detects every change to a row of settings that existed when the session
+// role was looked at; so a process that began with a setting from a row that did not exist then
+// is refused.
+//
 // All names in the query are qualified, because the owner of a database chooses its
 // search_path.
-func (u *upstream) reset(user, role string) error {
+func (u *upstream) reset(user, role string, begins dbuser.SettingSources) error {
 	if user == "" {
 		user = role
 	}
@@ -63,14 +73,24 @@ func (u *upstream) reset(user, role string) error {
 		return errors.New("resetting: an unexpected answer")
 	}
 	answers := results[1].values
+	if len(answers) < len(want) || u.ready != pgwire.StatusIdle || len(u.early) > 0 {
+		return errors.New("verifying the reset: an unexpected answer")
+	}
 	for i, w := range want {
-		if i >= len(answers) || answers[i] != w.value {
+		if answers[i] != w.value {
 			return fmt.Errorf("verifying the reset: %s", w.what)
 		}
 	}
-	if len(answers) != len(want) || u.ready != pgwire.StatusIdle || len(u.early) > 0 {
+	sources := answers[len(want):]
+	if u.proven && len(sources) > 0 {
 		return errors.New("verifying the reset: an unexpected answer")
 	}
+	for _, source := range sources {
+		if !begins.Has(source) {
+			return fmt.Errorf("verifying the reset: it has a setting that its session role and its database did not have, with source %.100q", source)
+		}
+	}
+	u.proven = true
 	return u.SetDeadline(time.Time{})
 }
 
@@ -92,8 +112,10 @@ type proven struct{ value, what string }
 // sessionRole is the OID of the role that the session is logged on as, in SQL.
 const sessionRole = "pg_catalog.quote_ident(session_user)::pg_catalog.regrole::pg_catalog.oid"
 
-// proof returns the query that verifies a reset and the values that it must return. It asks the
-// functions below the system views, since planning the views costs more than all the rest.
+// proof returns the query that verifies a reset and the values that it must return. At the first
+// reset of a process the query then returns the sources of the settings that the process began
+// with. It asks the functions below the system views, since planning the views costs more than all
+// the rest.
 func (u *upstream) proof(user, role string) (query string, want []proven, err error) {
 	var rows []string
 	expect := func(sql, value, what string) {
@@ -106,6 +128,12 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	expect("'"+nonce+"'::pg_catalog.text", nonce, "not the answer to this query")
 	expect("current_user::pg_catalog.text", user, "it works as another role")
 	expect("session_user::pg_catalog.text", role, "it is logged on as another role")
+	for _, name := range sortedNames(u.status) {
+		if !settingNamed(name) {
+			return "", nil, fmt.Errorf("the server reports a setting with the name %.100q", name)
+		}
+		expect("pg_catalog.current_setting('"+name+"')", u.status[name], "setting "+name+" has another value")
+	}
 	// The server generates the new seed, so that no one can read it in pg_stat_activity.
 	expect("(pg_catalog.setseed(pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::pg_catalog.text, 0)::pg_catalog.float8"+
 		" OPERATOR(pg_catalog./) 9223372036854775808::pg_catalog.float8))::pg_catalog.text", "", "random() has no new seed")
@@ -113,26 +141,8 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	none("pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a WHERE p.proname OPERATOR(pg_catalog.=) ANY ('{pg_replication_origin_session_setup,pg_backup_start,pg_start_backup}'::pg_catalog.name[])"+
 		" AND p.pronamespace OPERATOR(pg_catalog.=) 11::pg_catalog.oid AND CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN true ELSE pg_catalog.pg_has_role(session_user, a.grantee, 'member') END",
 		"it may have a replication origin, or a backup that goes on")
-	none("settings WHERE source OPERATOR(pg_catalog.=) 'session'", "it has a setting of its own")
-	// RESET ALL goes back to the settings that the session role and the database had when
-	// the process started. The holder of the role, or the owner of the database, may have
-	// changed them just before, and changed them back since. SessionRole.Seen detects changes
-	// to rows that still exist; this condition detects rows that have been removed.
-	none("settings s WHERE s.source OPERATOR(pg_catalog.<>) 'session' AND NOT (pg_catalog.lower(s.name) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) s.source"+
-		" OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) OPERATOR(pg_catalog.||)"+
-		" CASE WHEN d.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN CASE WHEN d.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN ' database user' ELSE ' user' END"+
-		" WHEN d.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid THEN ' database' ELSE ' global' END"+
-		" FROM pg_catalog.pg_db_role_setting d, pg_catalog.unnest(d.setconfig) c WHERE d.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, "+sessionRole+"])"+
-		" AND d.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())]))))",
-		"it began with a setting that its session role or database no longer has")
 	// The owner is the role that prepared it, which may be any that the session can become.
 	none("pg_catalog.pg_prepared_xact() x WHERE pg_catalog.pg_has_role(session_user, x.ownerid, 'member')", "there is a prepared transaction")
-	none("pg_catalog.pg_prepared_statement()", "it has a prepared statement")
-	none("pg_catalog.pg_cursor()", "it has a cursor")
-	none("pg_catalog.pg_listening_channels()", "it listens")
-	none("pg_catalog.pg_lock_status() l WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.locktype OPERATOR(pg_catalog.=) 'advisory'", "it holds an advisory lock")
-	// pg_depend has a row for every object in a schema.
-	none("pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()", "it has a temporary object")
 	none("pg_catalog.pg_shdepend d WHERE d.refclassid OPERATOR(pg_catalog.=) 1260::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) "+sessionRole,
 		"its session role owns something or has been granted something")
 	if u.version() >= 18 {
@@ -146,14 +156,18 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 			" AND CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN true ELSE pg_catalog.pg_has_role(session_user, a.grantee, 'member') END))",
 			"it may have created an extension and dropped it, whose library stays")
 	}
-	for _, name := range sortedNames(u.status) {
-		if !settingNamed(name) {
-			return "", nil, fmt.Errorf("the server reports a setting with the name %.100q", name)
-		}
-		expect("pg_catalog.current_setting('"+name+"')", u.status[name], "setting "+name+" has another value")
+	if u.proven {
+		return "VALUES " + strings.Join(rows, ", "), want, nil
 	}
-	return "WITH settings AS MATERIALIZED (SELECT s.name, s.source FROM pg_catalog.pg_show_all_settings() s" +
-		" WHERE s.source OPERATOR(pg_catalog.=) ANY ('{session,global,database,user,database user}'::pg_catalog.text[])) VALUES " + strings.Join(rows, ", "), want, nil
+	none("pg_catalog.pg_prepared_statement()", "it has a prepared statement")
+	none("pg_catalog.pg_cursor()", "it has a cursor")
+	none("pg_catalog.pg_listening_channels()", "it listens")
+	none("pg_catalog.pg_lock_status() l WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.locktype OPERATOR(pg_catalog.=) 'advisory'", "it holds an advisory lock")
+	// pg_depend has a row for every object in a schema.
+	none("pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()", "it has a temporary object")
+	return "WITH settings AS MATERIALIZED (SELECT DISTINCT s.source FROM pg_catalog.pg_show_all_settings() s" +
+		" WHERE s.source OPERATOR(pg_catalog.=) ANY ('{session,global,database,user,database user}'::pg_catalog.text[]))" +
+		" VALUES " + strings.Join(rows, ", ") + " UNION ALL SELECT source FROM settings", want, nil
 }
 
 func sortedNames(status map[string]string) []string {

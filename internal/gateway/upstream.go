@@ -31,6 +31,7 @@ type upstream struct {
 	ready    byte   // the status of ReadyForQuery
 	early    []byte // bytes that were read after ReadyForQuery
 	target   *target
+	proven   bool // a reset has been verified in full
 }
 
 // target is one way to a server: an address, with TLS or without.
