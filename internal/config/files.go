@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -29,9 +30,13 @@ type File struct {
 const settled = 3 * time.Second
 
 // Look looks at the file again. It reads the content unless the file's identity, size and
-// modification time show that nothing has changed.
+// modification time show that nothing has changed. A pipe counts as changed and is not read: what
+// is written to it can be read once.
 func (f File) Look() File {
 	info, err := os.Stat(f.Path)
+	if err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return File{Path: f.Path, Sum: sha256.Sum256([]byte("a pipe")), at: time.Now()}
+	}
 	if err == nil && f.info != nil && os.SameFile(info, f.info) && info.Size() == f.info.Size() &&
 		info.ModTime().Equal(f.info.ModTime()) && f.at.Sub(info.ModTime()) > settled {
 		return f
@@ -66,7 +71,18 @@ func readFile(path string) outside {
 	return o
 }
 
+// Patience with a pipe. A named pipe without a writer would keep a reader waiting for ever, and with
+// it a server that reads its files again: it could not even stop.
+const (
+	writerPatience = 5 * time.Second // until someone writes
+	pipePatience   = time.Minute     // in all
+)
+
 func contents(path string) ([]byte, fs.FileInfo, error) {
+	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		data, err := readPipe(path, writerPatience)
+		return data, info, err
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -85,3 +101,30 @@ func contents(path string) ([]byte, fs.FileInfo, error) {
 	}
 	return data, info, nil
 }
+
+// readPipe reads what is written to a pipe.
+func readPipe(path string, patience time.Duration) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	_ = file.SetReadDeadline(time.Now().Add(pipePatience)) // not every system has deadlines for pipes
+	for end := time.Now().Add(patience); ; time.Sleep(pipePause) {
+		// A pipe without a writer is at its end, and has more as soon as someone writes.
+		data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+		switch {
+		case err != nil:
+			return nil, err
+		case len(data) > maxFile:
+			return nil, fmt.Errorf("%s writes more than %d MiB", path, maxFile>>20)
+		case len(data) > 0:
+			return data, nil
+		case time.Now().After(end):
+			return nil, fmt.Errorf("%s is a pipe that no one writes to: use a file, so that the server can read it again", path)
+		}
+	}
+}
+
+// pipePause is the pause between looks at a pipe.
+const pipePause = 20 * time.Millisecond

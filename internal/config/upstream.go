@@ -92,9 +92,11 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 	}
 	if from == "upstream_password_file" {
 		path := s.file.resolve(s.values[from].Value)
-		c.ReadPassword = func() (keyring.Secret, error) {
-			data, err := os.ReadFile(path)
-			return secretOf(data), err
+		if s.file.files[path].regular() { // what was written to a pipe can be read once
+			c.ReadPassword = func() (keyring.Secret, error) {
+				data, err := os.ReadFile(path)
+				return secretOf(data), err
+			}
 		}
 	}
 	c.Upstream, c.TargetSessionAttrs, c.servers = parsed, complete["target_session_attrs"], info.servers()

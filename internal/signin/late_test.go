@@ -187,3 +187,24 @@ func TestLateRequestsDiscoverNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestPauseAfterASlowDiscovery: the pause begins when a discovery has failed, however long it took.
+func TestPauseAfterASlowDiscovery(t *testing.T) {
+	const slow = 100 * time.Millisecond
+	asked := 0
+	idp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++ // one request at a time
+		time.Sleep(slow)
+		http.Error(w, "down", http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(idp.Close)
+	var p providers
+	for _, at := range []time.Duration{0, discoveryPause + slow/2} {
+		if _, err := p.endpoint(t.Context(), &directory.Provider{Issuer: idp.URL}, proofTime.Add(at), time.Minute); err == nil {
+			t.Fatal("a provider that is down has endpoints")
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the provider was asked %d times within %v after a failure, want once", asked, discoveryPause)
+	}
+}

@@ -19,7 +19,7 @@ import (
 const (
 	// discoveryFresh is how long the discovered endpoints are used.
 	discoveryFresh = 15 * time.Minute
-	// discoveryPause is the pause before the next attempt after a discovery failed.
+	// discoveryPause is the pause between the end of a discovery that failed and the next one.
 	discoveryPause = 5 * time.Second
 	// providerTimeout bounds each exchange with the provider.
 	providerTimeout = 10 * time.Second
@@ -54,9 +54,10 @@ func (p *providers) endpoint(ctx context.Context, provider *directory.Provider, 
 	// Other requests wait for the result, so the discovery does not end with this request.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	began := time.Now()
 	var found Discovery
 	if found, p.err = Discover(ctx, provider); p.err != nil {
-		p.until = now.Add(discoveryPause)
+		p.until = now.Add(time.Since(began) + discoveryPause)
 	}
 	p.found = found.Endpoint
 	return p.found, p.err

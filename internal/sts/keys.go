@@ -20,7 +20,7 @@ import (
 const (
 	keysFresh = 15 * time.Minute
 	keysStale = time.Hour
-	// fetchPause is the pause before a second attempt.
+	// fetchPause is the pause between the end of an attempt that failed and the next one.
 	fetchPause = 5 * time.Second
 	// A token with an unknown key makes us fetch the keys again. Anyone can send such a
 	// token, so these fetches are limited to unknownBurst at once and one every
@@ -58,7 +58,7 @@ type keySource struct {
 
 	mu       sync.Mutex // guards what follows
 	failure  error      // of the last attempt to read the keys
-	failed   time.Time  // when that attempt was made
+	failed   time.Time  // when that attempt ended
 	allowed  float64    // fetches for unknown keys that are left
 	refilled time.Time  // when allowed was last updated
 	told     keyStatus  // the last status that Changed was called with
@@ -229,7 +229,9 @@ func (s *keySource) refresh(ctx context.Context, now time.Time, known *keySet, u
 	if err := s.mayFetch(now, unknown); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	set, err := s.fetch(ctx, now)
+	now = now.Add(time.Since(began)) // for the pause; the keys are as old as the attempt
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -209,8 +210,40 @@ func TestPauseAndLateCalls(t *testing.T) {
 	if n := v.i.fetched.Load(); n != 1 {
 		t.Errorf("%d reads within the pause, want 1", n)
 	}
-	if err := v.verify(start.Add(5*time.Second), held); !errors.Is(err, sts.ErrUnreachable) || v.i.fetched.Load() != 2 {
+	if err := v.verify(start.Add(time.Minute), held); !errors.Is(err, sts.ErrUnreachable) || v.i.fetched.Load() != 2 {
 		t.Errorf("after the pause: %d reads, %v, want 2", v.i.fetched.Load(), err)
+	}
+}
+
+// TestPauseAfterASlowAttempt: the pause begins when an attempt has failed. Otherwise a provider that
+// hangs for as long as the pause would be asked all the time.
+func TestPauseAfterASlowAttempt(t *testing.T) {
+	v := newVisitor(t)
+	held := newSigner(t, "held", jose.EdDSA)
+	text := "no JSON"
+	v.i.body.Store(&text)
+	wait := make(chan struct{})
+	v.i.hang.Store(&wait)
+	const slow = 200 * time.Millisecond
+	time.AfterFunc(slow, func() { close(wait) })
+	if err := v.verify(start, held); !errors.Is(err, sts.ErrUnreachable) {
+		t.Fatal(err)
+	}
+	if err := v.verify(start.Add(5*time.Second+slow/2), held); !errors.Is(err, sts.ErrUnreachable) {
+		t.Fatal(err)
+	}
+	if n := v.i.fetched.Load(); n != 1 {
+		t.Errorf("%d reads within 5 s after one that took %v, want 1", n, slow)
+	}
+}
+
+// TestKeyFileIsAFile: only a regular file is read as key file, for each token. A pipe would hold calls
+// up.
+func TestKeyFileIsAFile(t *testing.T) {
+	for _, path := range []string{t.TempDir(), os.DevNull} {
+		if err := sts.CheckKeyFile(path); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+			t.Errorf("%s as key file: %v", path, err)
+		}
 	}
 }
 
