@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,15 +53,17 @@ type Line struct {
 // Recent returns the latest lines of this server's log about a principal, newest first: those
 // whose identity has exactly this ARN and that keep accepts. It returns no more than most of
 // them, and reads a bounded part of the log. since is the time back to which it has read, or zero
-// if it has found enough lines or read the whole log.
-func (w *Writer) Recent(arn string, most int, keep func(*Line) bool) (lines []Line, since time.Time, err error) {
+// if it has found enough lines or read the whole log. Once ctx is done it returns ctx's error.
+func (w *Writer) Recent(ctx context.Context, arn string, most int, keep func(*Line) bool) (lines []Line, since time.Time, err error) {
 	left := int64(maxRecent)
 	day := w.now().UTC()
-	var oldest time.Time
+	var last []byte // the line that was read last
+	oldest := w.now().UTC()
 	for range recentDays {
 		path := filepath.Join(w.dir, day.Format(time.DateOnly)+".jsonl")
-		whole, err := backwards(path, &left, func(line []byte) bool {
+		whole, err := backwards(ctx, path, &left, func(line []byte) bool {
 			var found Line
+			last = line
 			// Most lines are about others. The ARN can also be in a text that a caller sent, so
 			// the field decides.
 			if !bytes.Contains(line, []byte(arn)) || json.Unmarshal(line, &found) != nil {
@@ -79,8 +82,9 @@ func (w *Writer) Recent(arn string, most int, keep func(*Line) bool) (lines []Li
 		case !whole && len(lines) >= most:
 			return lines, time.Time{}, nil
 		case !whole:
-			if oldest.IsZero() {
-				oldest = day.Truncate(24 * time.Hour)
+			var found Line
+			if json.Unmarshal(last, &found) == nil && found.EventTime.Before(oldest) {
+				oldest = found.EventTime
 			}
 			return lines, oldest, nil
 		}
@@ -91,7 +95,7 @@ func (w *Writer) Recent(arn string, most int, keep func(*Line) bool) (lines []Li
 
 // backwards calls f for the lines of a file, the last one first, until f returns false or left
 // bytes are read. It reports whether it got to the beginning.
-func backwards(path string, left *int64, f func(line []byte) bool) (whole bool, err error) {
+func backwards(ctx context.Context, path string, left *int64, f func(line []byte) bool) (whole bool, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return false, err
@@ -106,6 +110,9 @@ func backwards(path string, left *int64, f func(line []byte) bool) (whole bool, 
 		size := min(at, chunkSize, *left)
 		if size == 0 {
 			return false, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
 		}
 		at -= size
 		*left -= size

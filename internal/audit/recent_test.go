@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,7 +44,7 @@ func TestRecent(t *testing.T) {
 	all := func(*audit.Line) bool { return true }
 	names := func(most int, keep func(*audit.Line) bool) string {
 		t.Helper()
-		lines, _, err := w.Recent(ana, most, keep)
+		lines, _, err := w.Recent(t.Context(), ana, most, keep)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,8 +77,18 @@ func TestRecent(t *testing.T) {
 	if err := os.WriteFile(path, append([]byte(flood+strings.Repeat("z", 100_000)+"\n"), text...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	lines, since, err := w.Recent(ana, 10, all)
+	lines, since, err := w.Recent(t.Context(), ana, 10, all)
 	if err != nil || len(lines) != 2 || since.IsZero() {
 		t.Errorf("Recent after a flood: %d lines since %v, %v", len(lines), since, err)
+	}
+	// It says no more than it has read, also about someone without a line.
+	if _, since, err := w.Recent(t.Context(), "arn:aws:iam::123456789012:user/nobody", 10, all); err != nil || since.Before(now.Add(-time.Minute)) {
+		t.Errorf("Recent of no one after a flood says that it has read since %v, %v", since, err)
+	}
+	// A reader who has left is not read for.
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	if _, _, err := w.Recent(ctx, ana, 10, all); !errors.Is(err, context.Canceled) {
+		t.Errorf("Recent for a reader who has left: %v", err)
 	}
 }

@@ -55,9 +55,11 @@ func (e *exchange) showLines(page string, keep func(*audit.Line) bool) {
 		return
 	}
 	defer e.reading.Leave()
-	found, since, err := e.config.Audit.Recent(e.who.ARN, mostLines, keep)
+	found, since, err := e.config.Audit.Recent(e.r.Context(), e.who.ARN, mostLines, keep)
 	if err != nil {
-		e.failed(err)
+		if e.r.Context().Err() == nil { // the reader has not left
+			e.failed(err)
+		}
 		return
 	}
 	data := activityPage{Server: e.config.Server}
