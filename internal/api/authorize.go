@@ -21,9 +21,10 @@ type check struct {
 	tags *map[string]string
 	// trust is the trust policy of the IAM role to assume. Optional.
 	trust *iam.Policy
-	// every and everyKey are Every and EveryKey of iam.Request.
+	// every, everyKey and someKey are Every, EveryKey and SomeKey of iam.Request.
 	every    bool
 	everyKey string
+	someKey  string
 	// denyOnly: only a Deny refuses here. Another check requires the Allow.
 	denyOnly bool
 	// wider: the call reaches this resource without naming it. The check is recorded only
@@ -165,6 +166,7 @@ func (a *asking) request(k *check) *iam.Request {
 		Context:   a.context,
 		Every:     k.every,
 		EveryKey:  k.everyKey,
+		SomeKey:   k.someKey,
 	}
 }
 

@@ -62,7 +62,8 @@ func (h *Handler) ConsoleLeave(r *http.Request, s *ConsoleSession) error {
 type ConsoleRights struct {
 	ARN      string
 	Sessions bool // daypass:ListSessions, for all clusters
-	OwnOnly  bool // Sessions, but only of this principal
+	Some     bool // Sessions, but not of all principals
+	Own      bool // Some, and this principal's own are among them
 	// Details: sts:DecodeAuthorizationMessage, which shows what a refusal leaves out.
 	Details bool
 }
@@ -75,7 +76,8 @@ func (h *Handler) ConsoleRights(r *http.Request, s *ConsoleSession) (rights Cons
 		ask := c.ask()
 		list := c.mayList(&target{}, "*")
 		details := mayDecode
-		rights = ConsoleRights{ARN: c.caller.Principal.ARN, Sessions: ask.decide(&list).Allowed(), OwnOnly: list.keys != nil, Details: ask.decide(&details).Allowed()}
+		rights = ConsoleRights{ARN: c.caller.Principal.ARN, Sessions: ask.decide(&list).Allowed(), Some: list.someKey != "", Details: ask.decide(&details).Allowed()}
+		rights.Own = rights.Some && c.mayListOwn()
 		return nil
 	})
 	return rights, err

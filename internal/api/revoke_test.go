@@ -29,6 +29,7 @@ type site struct {
 
 	mu       sync.Mutex
 	sessions []*api.Session
+	silent   []string // servers that do not answer
 }
 
 // List and Kill make site an api.Sessions.
@@ -38,7 +39,7 @@ func (s *site) List() []*api.Session {
 	return slices.Clone(s.sessions)
 }
 
-func (s *site) Elsewhere(context.Context, string) ([]*api.Session, []string) { return nil, nil }
+func (s *site) Elsewhere(context.Context, string) ([]*api.Session, []string) { return nil, s.silent }
 
 func (s *site) Kill(id string) bool {
 	s.mu.Lock()

@@ -38,15 +38,22 @@ func ownerKeys(d *directory.Directory, principal string) []conditionKey {
 	return nil
 }
 
-// mayList returns the check that lets a caller list sessions: of all principals, or else the caller's
-// own. Every session of the list is checked by itself.
+// mayList returns the check that lets a caller list sessions: of all principals, or else of some
+// owners. Every session of the list is checked by itself, with its owner.
 func (c *call) mayList(t *target, cluster string) check {
 	all := t.check("daypass:ListSessions", c.own("cluster/"+cluster), nil)
-	own := all
-	own.keys = []conditionKey{{keyOwner, c.caller.UserID}}
+	some := all
+	some.someKey = keyOwner
 	ask := c.ask()
-	if c.caller.UserID != "" && !ask.decide(&all).Allowed() && ask.decide(&own).Allowed() {
-		return own
+	if !ask.decide(&all).Allowed() && ask.decide(&some).Allowed() {
+		return some
 	}
 	return all
+}
+
+// mayListOwn reports whether a caller who may not list the sessions of all principals may list their
+// own.
+func (c *call) mayListOwn() bool {
+	own := check{action: "daypass:ListSessions", resource: c.own("cluster/*"), keys: []conditionKey{{keyOwner, c.caller.UserID}}}
+	return c.caller.UserID != "" && c.ask().decide(&own).Allowed()
 }

@@ -24,6 +24,11 @@ func TestOwnSessions(t *testing.T) {
 		user("notothers", policy(t, "notothers", `{"Effect":"Allow","Action":"daypass:*","Resource":"*"},
 			{"Effect":"Deny","Action":"daypass:*","Resource":"*","Condition":{"StringNotEquals":{"daypass:session-owner-iam-userid":"${aws:userid}"}}}`)),
 		user("one", policy(t, "one", `{"Effect":"Allow","Action":"daypass:*","Resource":"*","Condition":{"StringLike":{"daypass:session-owner-iam-userid":"*:nightly"}}}`)),
+		user("elses", policy(t, "elses", `{"Effect":"Allow","Action":"daypass:*","Resource":"*"},
+			{"Effect":"Deny","Action":"daypass:*","Resource":"*","Condition":{"StringNotLike":{"daypass:session-owner-iam-userid":["*:nightly","${aws:userid}"]}}}`)),
+		user("none", policy(t, "none", `{"Effect":"Allow","Action":"daypass:*","Resource":"*","Condition":{"StringLike":{"daypass:session-owner-iam-userid":"*:weekly"}}}`)),
+		user("bounded", policy(t, "bounded", `{"Effect":"Allow","Action":"daypass:*","Resource":"*"},{"Effect":"Deny","Action":"daypass:*","Resource":"*",
+			"Condition":{"StringLike":{"daypass:session-owner-iam-userid":"*:nightly"},"Null":{"aws:MultiFactorAuthPresent":"true"}}}`)),
 	)
 	spec.Roles = append(spec.Roles, directory.RoleSpec{Name: "etl", Trust: trust(t, `{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/root"},"Action":"sts:AssumeRole"}`)})
 	s := newSite(t, spec)
@@ -58,7 +63,12 @@ func TestOwnSessions(t *testing.T) {
 		{"nothing", []string{"ClusterIdentifier", "missing"}, ""},
 		{"notothers", nil, "notothers1 notothers2"},
 		{"nothing", nil, ""},
-		{"one", nil, ""},
+		// What they may end they may list, also if it is not their own.
+		{"one", nil, "nightly SESSION1"},
+		{"one", []string{"ClusterIdentifier", "Other"}, "nothing"},
+		{"elses", nil, "nightly SESSION1"},
+		{"none", nil, "nothing"},
+		{"bounded", []string{"DbUser", "own"}, "account name nobodys partition path role"},
 	} {
 		a := s.call(row.user, append([]string{"Action", "ListSessions"}, row.form...)...)
 		switch {
@@ -72,6 +82,9 @@ func TestOwnSessions(t *testing.T) {
 		var ids []string
 		for _, id := range sessionIDs.FindAllStringSubmatch(a.body, -1) {
 			ids = append(ids, id[1])
+		}
+		if row.want == "nothing" {
+			row.want = ""
 		}
 		if got := strings.Join(ids, " "); a.status != 200 || got != row.want {
 			t.Errorf("%s %q sees %d %q, want %q", row.user, row.form, a.status, got, row.want)
@@ -91,5 +104,30 @@ func TestOwnSessions(t *testing.T) {
 	}
 	if left := len(s.List()); left != before-4 {
 		t.Errorf("%d sessions are left of %d", left, before)
+	}
+}
+
+// TestUnansweredServers: only callers who may list the sessions of everyone learn the names of the
+// servers that did not answer.
+func TestUnansweredServers(t *testing.T) {
+	spec := operators(t)
+	spec.Users = append(spec.Users, user("own", policy(t, "own", ownSessions)),
+		user("all", policy(t, "all", `{"Effect":"Allow","Action":"daypass:*","Resource":"*"}`)))
+	s := newSite(t, spec)
+	for _, row := range []struct {
+		silent    []string
+		all, some string
+	}{
+		{nil, "", ""},
+		{[]string{"db1"}, "<Unanswered><Server>db1</Server></Unanswered>", "<Unanswered><Server>another server</Server></Unanswered>"},
+		{[]string{"db1", "db2"}, "<Unanswered><Server>db1</Server><Server>db2</Server></Unanswered>", "<Unanswered><Server>2 other servers</Server></Unanswered>"},
+	} {
+		s.silent = row.silent
+		for name, want := range map[string]string{"all": row.all, "own": row.some} {
+			a := s.call(name, "Action", "ListSessions")
+			if a.status != 200 || strings.Contains(a.body, "<Unanswered>") != (want != "") || !strings.Contains(a.body, want) {
+				t.Errorf("%s, while %q do not answer: %d %s, want %q", name, row.silent, a.status, a.body, want)
+			}
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,6 +58,7 @@ type listSessions struct {
 	dbUser  string
 	marker  string
 	target  target
+	some    bool // only the sessions of some principals, such as the caller's own
 }
 
 func readListSessions(r *reader) *listSessions {
@@ -72,7 +74,9 @@ func (p *listSessions) needs(c *call) []check {
 	if name == "" {
 		name = "*"
 	}
-	return []check{c.mayList(&p.target, name)}
+	k := c.mayList(&p.target, name)
+	p.some = k.someKey != ""
+	return []check{k}
 }
 
 func (p *listSessions) act(c *call) (awsquery.Result, error) {
@@ -105,6 +109,9 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 		}
 		return !may
 	})
+	if p.some && len(unanswered) > 0 {
+		unanswered = []string{unnamed(len(unanswered))}
+	}
 	list, marker := pageOf(page, list, func(s *Session) string { return sortableTime(s.Started) + s.ID })
 	return awsquery.ResultFunc(func(e *awsquery.Encoder) {
 		if marker != "" {
@@ -115,6 +122,15 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 			e.Strings("Unanswered", "Server", unanswered)
 		}
 	}), nil
+}
+
+// unnamed says how many servers did not answer, to callers who may know that their list is not whole
+// but not which servers there are.
+func unnamed(servers int) string {
+	if servers == 1 {
+		return "another server"
+	}
+	return strconv.Itoa(servers) + " other servers"
 }
 
 func encodeSession(e *awsquery.Encoder, s *Session) {

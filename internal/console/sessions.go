@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/daypass/daypass/internal/api"
@@ -33,7 +34,7 @@ type sessionsPage struct {
 	Unanswered []string
 	Next       string // address of the next page
 	Cluster    string
-	OwnOnly    bool
+	Some, Own  bool // of api.ConsoleRights
 	Refused    *refusal
 	Done       string
 }
@@ -45,7 +46,7 @@ func (e *exchange) sessions() { e.showSessions("", "") }
 // disappear.
 func (e *exchange) showSessions(done, ended string) {
 	e.title = e.sessionsName()
-	page := sessionsPage{Cluster: e.text("only"), Done: done, OwnOnly: e.who.OwnOnly}
+	page := sessionsPage{Cluster: e.text("only"), Done: done, Some: e.who.Some, Own: e.who.Own}
 	parameters := url.Values{}
 	if page.Cluster != "" {
 		parameters.Set("ClusterIdentifier", page.Cluster)
@@ -92,6 +93,10 @@ func (e *exchange) showSessions(done, ended string) {
 		}
 		page.Rows = append(page.Rows, row{listed: s, Started: e.when(s.StartedAt), Mine: s.Principal == e.who.ARN, End: may[i], Revoke: revoke[i]})
 	}
+	if e.who.Own && slices.ContainsFunc(page.Rows, func(r row) bool { return !r.Mine }) {
+		e.who.Own = false // the page is not only about the person's own
+		e.title = e.sessionsName()
+	}
 	if got.Marker != "" {
 		page.Next = prefix + "sessions?" + url.Values{"only": {page.Cluster}, "marker": {got.Marker}}.Encode()
 	}
@@ -100,7 +105,7 @@ func (e *exchange) showSessions(done, ended string) {
 
 // sessionsName is what the page with the sessions is called.
 func (e *exchange) sessionsName() string {
-	if e.who.OwnOnly {
+	if e.who.Own {
 		return "My sessions"
 	}
 	return "Who is on"

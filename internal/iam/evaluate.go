@@ -30,6 +30,11 @@ type Request struct {
 	// holds, because it may hold for one of the resources. Optional.
 	Every    bool
 	EveryKey string
+	// SomeKey is a condition key that each of the things listed by the action has a value of its own
+	// of. The request is allowed if it may be allowed for one of them: a condition of an Allow on
+	// that key holds, and one of a Deny does not. The caller of Evaluate decides each of them anew,
+	// with its value. Optional.
+	SomeKey string
 }
 
 // query is a request during its evaluation.
@@ -37,11 +42,15 @@ type query struct {
 	*Request
 	known    int    // the action's row in the table of actions; -1: not in the table
 	everyKey string // the lowerKey form of EveryKey
+	someKey  string // the lowerKey form of SomeKey
 	work     work
 }
 
 func newQuery(r *Request) query {
 	q := query{Request: r, known: knownAction(r.Action)}
+	if r.SomeKey != "" {
+		q.someKey = lowerKey(r.SomeKey)
+	}
 	if r.Every {
 		q.everyKey = lowerKey(r.EveryKey)
 	}
@@ -271,7 +280,14 @@ func (s *statement) matchesResource(q *query) bool {
 // failedCondition returns the first condition that does not hold, or nil if all hold.
 func (s *statement) failedCondition(q *query) *condition {
 	for i := range s.conditions {
-		if c := &s.conditions[i]; !c.holds(q.Context, !s.allow, &q.work) {
+		c := &s.conditions[i]
+		if q.someKey != "" && c.key == q.someKey {
+			if !s.allow {
+				return c
+			}
+			continue
+		}
+		if !c.holds(q.Context, !s.allow, &q.work) {
 			return c
 		}
 	}

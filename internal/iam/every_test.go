@@ -113,3 +113,31 @@ func TestSimulateEvery(t *testing.T) {
 		}
 	}
 }
+
+// TestSomeKey: a request about things that each have a value of a key is allowed if it may be allowed
+// for one of them. Other conditions count as ever.
+func TestSomeKey(t *testing.T) {
+	context := iam.NewContext()
+	context.Set("aws:username", "eve")
+	const allow = `"Effect":"Allow","Action":"*","Resource":"*"`
+	for _, tt := range []struct {
+		statements string
+		want       bool
+	}{
+		{allow, true},
+		{allow + `,"Condition":{"StringLike":{"daypass:Session-Owner-IAM-userid":"x*"}}`, true},
+		{allow + `,"Condition":{"StringNotEquals":{"daypass:session-owner-iam-userid":"x"},"Null":{"daypass:session-owner-iam-userid":"false"}}`, true},
+		{allow + `,"Condition":{"StringLike":{"daypass:session-owner-iam-userid":"x*","aws:username":"ana"}}`, false},
+		{`"Effect":"Allow","Action":"*","Resource":"arn:aws:daypass:us-east-1:123456789012:cluster/c","Condition":{"StringLike":{"daypass:session-owner-iam-userid":"x*"}}`, false},
+		{allow + `},{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"daypass:session-owner-iam-userid":"x"}}`, true},
+		{allow + `},{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:username":"eve"}}`, false},
+		{allow + `},{"Effect":"Deny","Action":"*","Resource":"*"`, false},
+	} {
+		p := iam.Policies{Identity: []*iam.Policy{mustParse(t, iam.IdentityPolicy, identity(tt.statements))}}
+		r := &iam.Request{Action: "daypass:ListSessions", Resource: "arn:aws:daypass:us-east-1:123456789012:cluster/*", Context: context,
+			SomeKey: "daypass:session-owner-iam-userid"}
+		if got := p.Evaluate(r); got.Allowed() != tt.want {
+			t.Errorf("%s: %v, want allowed %v", tt.statements, got.Effect, tt.want)
+		}
+	}
+}
