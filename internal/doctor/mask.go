@@ -86,14 +86,15 @@ var (
 	long = regexp.MustCompile(`[A-Za-z0-9+/=_~-]{33,}(\.[A-Za-z0-9+/=_~-]{8,})*`)
 	// accessKey matches an access key ID, which identifies its owner.
 	accessKey = regexp.MustCompile(`\b(A[KS]IA|AIDA|AROA)[A-Z0-9]{8,}\b`)
-	account   = regexp.MustCompile(`\b[0-9]{12}\b`)
+	number    = regexp.MustCompile(`[0-9]+`)
 	address   = regexp.MustCompile(`\[?[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?|\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b`)
 	// hostName matches a name with dots that is not a file or a program.
 	hostName = regexp.MustCompile(`[\pL\pN_](?:[\pL\pN_-]*[\pL\pN_])?(?:\.[\pL\pN_](?:[\pL\pN_-]*[\pL\pN_])?)*\.\pL[\pL\pN-]*[\pL\pN]`)
 	// plainHost matches a host in a URL or in an error of a resolver, which need not have dots.
 	plainHost = regexp.MustCompile(`(://(?:[^\s/@"]*@)?|\blookup )([\pL\pN_][\pL\pN_.-]*)`)
 	mail      = regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+`)
-	directory = regexp.MustCompile(`(^|[\s"'(=:])(?:file://)?(?:[A-Za-z]:|~)?(?:\\\\|[/\\])(?:[^\s"'():,;/\\]+[/\\])+`)
+	// directory matches the directories of a path, also those with up to four words.
+	directory = regexp.MustCompile(`(^|[\s"'(=:])(?:file://)?(?:[A-Za-z]:|~)?(?:\\\\|[/\\])(?:[^\s"'():,;/\\]+(?: [^\s"'():,;/\\]+){0,3}[/\\])+`)
 )
 
 // Names with a dot that are not hosts: they end in one of these, or are listed.
@@ -113,6 +114,9 @@ var (
 	inSettings = regexp.MustCompile(`\b(user|database|dbname|host)=([^\s"'\x60,&\[]+)`)
 	// validFor matches the names in a certificate, which crypto/x509 lists.
 	validFor = regexp.MustCompile(`(certificate is (?:not valid for any names, but wanted to match |valid for ))(.+?)(, not |$)`)
+	// inSubject matches an attribute of the subject or issuer of a certificate, as Go and OpenSSL write
+	// it: CN=Ana Example,O=Acme and /O=Acme/CN=Ana Example and O = Acme.
+	inSubject = regexp.MustCompile(`\b((?:CN|O|OU|L|ST|C|DC|UID|STREET|POSTALCODE|SERIALNUMBER|emailAddress) ?= ?)((?:\\.|[^\s,+/"'\n;:)\]\[\\])(?:\\.|[^,+/"'\n;:)\]\[\\])*)`)
 	// wellKnown are names that say nothing about an installation.
 	wellKnown = []string{"daypass", "postgres", "template1"}
 )
@@ -187,6 +191,7 @@ func (m *Mask) Text(text string) string {
 		}
 		return parts[1] + "=" + m.alias("name", parts[2])
 	})
+	text = inSubject.ReplaceAllString(text, "${1}[name]")
 	text = directory.ReplaceAllString(text, "${1}…/")
 	text = longTokens(text, redacted)
 	text = mail.ReplaceAllString(text, "[mail address]")
@@ -228,8 +233,16 @@ func (m *Mask) Text(text string) string {
 		}
 		return m.alias("host", found)
 	})
-	return account.ReplaceAllString(text, "[account]")
+	return number.ReplaceAllStringFunc(text, func(found string) string {
+		if len(found) == accountDigits {
+			return "[account]"
+		}
+		return found
+	})
 }
+
+// accountDigits is the length of an account number.
+const accountDigits = 12
 
 // longTokens removes texts that are as long as a key and consist of a key's characters.
 func longTokens(text, instead string) string {

@@ -61,6 +61,14 @@ func TestMask(t *testing.T) {
 		{`candidate authority certificate "Acme Root CA")`, "Acme", "authority certificate"},
 		{`open \\fileserver\Jane\x.yaml: denied`, "Jane", "x.yaml: denied"},
 		{`file:///home/jane/x.key and ~/jane/x.key`, "jane", "x.key"},
+		{`open /home/Jane Doe/acme stuff/daypass.yaml: permission denied`, "Doe", "open …/daypass.yaml: permission denied"},
+		{`open /srv/Acme and Sons Ltd/daypass.yaml: denied`, "Acme", "…/daypass.yaml: denied"},
+		{`open C:\Users\Jane Doe\daypass.yaml: denied`, "Doe", "open …/daypass.yaml: denied"},
+		{`reads /etc/daypass and writes to /srv/jane/x`, "jane", "…/daypass and writes to …/x"},
+		{`the certificate of CN=Jane Doe,OU=Sales\, North,O=Acme Ltd,C=DE: it has expired`, "Jane", "the certificate of CN=[name],OU=[name],O=[name],C=[name]: it has expired"},
+		{`issuer /C=DE/O=Acme Ltd/CN=Acme Root is unknown`, "Acme", "issuer "},
+		{`subject CN = acme-gateway, O = Acme Ltd; serial 7`, "cme", "serial 7"},
+		{`logs_210987654321_east and acct210987654321`, "210987654321", "logs_[account]_east and acct[account]"},
 		{`the certificate is for DB.EXAMPLE.COM.`, "EXAMPLE", "the certificate is for "},
 	} {
 		m := &Mask{}
@@ -86,6 +94,8 @@ func TestMaskKeeps(t *testing.T) {
 		"the certificate of registry.etcd is valid until 2030-01-01",
 		"[::1]:8440 answers",
 		"keyring.json can be read by others (mode 0644): run chmod go-rwx",
+		"20261129074512 is no account, and 1234567890 is none",
+		"GOGC=100 and CC=1",
 	} {
 		if got := new(Mask).Text(text); got != text {
 			t.Errorf("Text(%q) = %q", text, got)
