@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -82,8 +83,8 @@ func CheckKeyFile(path string) error {
 // readKeyFile reads a file of a JWK set, of bounded size.
 func readKeyFile(path string) ([]byte, error) {
 	// Opening a named pipe would wait for a writer.
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file: it is read for each token", path)
+	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, fmt.Errorf("%s is a pipe: use a file, because it is read for each token", path)
 	}
 	file, err := os.Open(path)
 	if err != nil {

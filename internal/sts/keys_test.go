@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -234,16 +233,6 @@ func TestPauseAfterASlowAttempt(t *testing.T) {
 	}
 	if n := v.i.fetched.Load(); n != 1 {
 		t.Errorf("%d reads within 5 s after one that took %v, want 1", n, slow)
-	}
-}
-
-// TestKeyFileIsAFile: only a regular file is read as key file, for each token. A pipe would hold calls
-// up.
-func TestKeyFileIsAFile(t *testing.T) {
-	for _, path := range []string{t.TempDir(), os.DevNull} {
-		if err := sts.CheckKeyFile(path); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
-			t.Errorf("%s as key file: %v", path, err)
-		}
 	}
 }
 
