@@ -210,7 +210,8 @@ func pendingKey(n Need, s sessionNames, heal bool) string {
 			flags.WriteByte('0')
 		}
 	}
-	return flags.String() + s.fallback // the fallback name is a hash over user and groups
+	// The fallback name is a hash over user and groups. Settings are corrected for one database.
+	return flags.String() + s.fallback + "\x00" + n.Database
 }
 
 // skip remembers that a setting may not be copied, and logs it once.

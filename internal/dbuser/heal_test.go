@@ -24,7 +24,7 @@ func TestHolderChangesTheRole(t *testing.T) {
 		t.Parallel()
 		f := plain(t, s)
 		alice, group := f.LentUser("alice", ""), f.LentGroup("analysts")
-		for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: []string{group}}} {
+		for _, n := range []dbuser.Need{{User: alice, Database: "postgres"}, {User: alice, Groups: []string{group}, Database: "postgres"}} {
 			role := f.Ensure(n)
 			c := f.Logon(role, "postgres")
 			clustertest.Exec(t, c, "set role none")
@@ -73,6 +73,7 @@ func TestSettingsAreCopied(t *testing.T) {
 		f.Run("alter role %s in database %s set statement_timeout = '77s'", alice, db)
 		for _, n := range []dbuser.Need{{User: alice}, {User: alice, Groups: []string{group}}} {
 			role := f.Ensure(n)
+			in := func(n dbuser.Need, database string) dbuser.Need { n.Database = database; return n }
 			show := func(c *pgx.Conn) string {
 				return clustertest.One(t, c, `select concat_ws(' | ', current_setting('work_mem'), current_setting('search_path'),
 					current_setting('statement_timeout'), current_user)`)
@@ -85,22 +86,22 @@ func TestSettingsAreCopied(t *testing.T) {
 			if n.Groups != nil {
 				path = strings.Replace(path, `"$user"`, alice, 1)
 			}
-			if got, want := show(f.Logon(role, "postgres")), "7MB | "+path+" | 0 | "+who; got != want {
+			if got, want := show(f.Session(in(n, "postgres"))), "7MB | "+path+" | 0 | "+who; got != want {
 				t.Errorf("settings in postgres = %s, want %s", got, want)
 			}
-			if got, want := show(f.Logon(role, db)), "9MB | "+path+" | 77s | "+who; got != want {
+			if got, want := show(f.Session(in(n, db))), "9MB | "+path+" | 77s | "+who; got != want {
 				t.Errorf("settings in %s = %s, want %s", db, got, want)
 			}
 			if got := clustertest.One(t, f.Super, "select rolconnlimit::text from pg_roles where rolname = $1", role.Name); got != "3" {
 				t.Errorf("connection limit = %s, want 3", got)
 			}
-			if left, err := f.Admin.TestOnlyPlan(t.Context(), n); err != nil || len(left) > 0 {
+			if left, err := f.Admin.TestOnlyPlan(t.Context(), in(n, db)); err != nil || len(left) > 0 {
 				t.Errorf("left to do: %q, %v", left, err)
 			}
 			// Changes of the user's attributes take effect at the next logon.
 			f.Run("alter role %s set work_mem = '8MB'", alice)
 			f.Run("alter role %s in database %s reset statement_timeout", alice, db)
-			if got, want := show(f.Logon(f.Ensure(n), db)), "9MB | "+path+" | 0 | "+who; got != want {
+			if got, want := show(f.Session(in(n, db))), "9MB | "+path+" | 0 | "+who; got != want {
 				t.Errorf("settings after a change = %s, want %s", got, want)
 			}
 			f.Run("alter role %s set work_mem = '7MB'", alice)
@@ -180,7 +181,7 @@ func TestLargeSettings(t *testing.T) {
 		f := plain(t, s)
 		alice := f.LentUser("alice", "")
 		f.Run("alter role %s set work_mem = '7MB'", alice)
-		n := dbuser.Need{User: alice}
+		n := dbuser.Need{User: alice, Database: "postgres"}
 		show := func() string {
 			return clustertest.One(t, f.Logon(f.Ensure(n), "postgres"), "select concat(current_setting('work_mem'), length(current_setting('application_name')))")
 		}

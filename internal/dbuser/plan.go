@@ -334,8 +334,8 @@ func (p *planner) keep(m member, wanted []string) bool {
 	return false
 }
 
-// settings copies the user's settings, for all databases and for single ones, and
-// removes all others that the role has. A role with a setting that cannot be removed is
+// settings copies the user's settings, those for all databases and those for the database of the
+// logon, and removes all others that the role has. A role with a setting that cannot be removed is
 // retired.
 func (p *planner) settings(user, existing *role) {
 	want := map[string]map[string]string{}

@@ -31,8 +31,8 @@ type state struct {
 	Carries  []carried `json:"carries"`  // roles that user and groups must not reach through membership
 	Of       []member  `json:"of"`       // memberships of the candidates
 	Into     []edge    `json:"into"`     // members of the candidates; there must be none
-	Settings []setting `json:"settings"` // of the user and of the candidates
-	Paths    []path    `json:"paths"`    // where there are groups: search_path as databases have it
+	Settings []setting `json:"settings"` // of the user and of the candidates, for all databases and for the one named
+	Paths    []path    `json:"paths"`    // where there are groups: search_path as all databases and the one named have it
 	Database *struct {
 		LoginTrigger bool `json:"logintrigger"` // it has, or had, a login event trigger
 		// Defaults are the rows of settings for all roles.
@@ -118,6 +118,9 @@ var serverRoles = []string{"pg_execute_server_program", "pg_read_server_files", 
 // ten roles as with ten thousand, which is why settings are looked up by
 // database and role, the key of their index. From 16 on there can be
 // several rows for one membership, with options of their own.
+//
+// Settings for other databases than $3 are not read. They matter to no session in this one, and
+// the owner of a database can give it a name that no statement can write, or keep it locked.
 func stateQuery(version int) string {
 	inherit, set, alterable := "true", "true", "true"
 	if version >= 160000 {
@@ -149,6 +152,7 @@ named as materialized (
   from pg_roles r cross join (select oid, rolsuper from pg_roles where rolname = current_user) me
   where r.rolname = any ($1::text[]::name[]) or r.rolname = any ($2::text[]::name[])),
 candidate as (select oid, rolname from named where rolname = any ($2::text[]::name[])),
+place as (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database where datname = $3::text::name),
 reach (root, oid) as (
   select m.member, m.roleid from pg_auth_members m
   where m.member in (select oid from named where rolname = any ($1::text[]::name[]))
@@ -187,13 +191,13 @@ select json_build_object(
     where m.name not in (current_user, session_user)),
   'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''), 'row', s.xmin::text,
       'config', case when f.fits then s.setconfig end, 'large', not f.fits))
-    from (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database) d
+    from place d
     cross join (select oid from named where rolname = $1[1]::name or rolname = any ($2::text[]::name[])) r
     join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = r.oid
     cross join lateral (select case when pg_column_size(s.setconfig) > {most} / 4 then false
       else octet_length(s.setconfig::text) <= {most} end as fits) f), -- the first is of the compressed
   'paths', (select json_agg(json_build_object('db', coalesce(d.datname, ''), 'value', substr(e, length('search_path=') + 1)))
-    from (select 0::oid as oid, null::name as datname union all select oid, datname from pg_database) d
+    from place d
     join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = 0
     cross join unnest(case when pg_column_size(s.setconfig) <= {most} / 4 then s.setconfig end) e
     where array_length($1, 1) > 1 and e like 'search\_path=%' and octet_length(e) <= {most})
