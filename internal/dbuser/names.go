@@ -103,8 +103,9 @@ func userHash(user string) string {
 	return hex.EncodeToString(sum[:])[:userHashSize]
 }
 
-// userHashed is the SQL expression for the userHash of a role's name.
-const userHashed = `left(encode(sha256(convert_to(u.rolname::text, 'UTF8')), 'hex'), 20)`
+// userHashed is the SQL expression for the userHash of a role's name. textsend returns a name in
+// client_encoding, which is UTF8, and does not fail for one that is not valid UTF-8.
+const userHashed = `left(encode(sha256(textsend(u.rolname::text)), 'hex'), 20)`
 
 // hashOf returns a hash over parts. Their boundaries are part of the hash.
 func hashOf(parts ...string) string {

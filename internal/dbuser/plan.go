@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/pgsql"
@@ -67,7 +68,7 @@ type plan struct {
 	steps   []step
 	canWait bool // nothing is wrong yet; the steps may run after the logon
 	verify  bool // something may remain that raised no error
-	foreign bool // a membership was granted by another role, which alone can revoke it
+	foreign bool // there is a membership that only another role can revoke, or no statement can name
 	// taken are names for the role that other roles already have.
 	taken []string
 	// tooLarge names the databases for which the user has too many settings to copy.
@@ -123,6 +124,10 @@ func (p *planner) build() (plan, error) {
 	for _, e := range p.Into {
 		if existing == nil || e.Role != existing.Name {
 			continue // not ours
+		}
+		if unnamed(e.Member) {
+			p.plan.foreign = true
+			continue
 		}
 		p.add(aboutSessionRole, e.Role, "revoke %s from %s cascade", pgsql.Ident(e.Role), pgsql.Ident(e.Member))
 		p.plan.verify = true
@@ -322,6 +327,10 @@ func (p *planner) keep(m member, wanted []string) bool {
 		return true
 	}
 	p.plan.verify = true
+	if unnamed(m.Role) {
+		p.plan.foreign = true
+		return false
+	}
 	sql := fmt.Sprintf("revoke %s from %s", pgsql.Ident(m.Role), pgsql.Ident(p.plan.role))
 	if p.version >= 160000 {
 		if m.Grantor != p.Admin.Name && !p.Admin.Super {
@@ -333,6 +342,10 @@ func (p *planner) keep(m member, wanted []string) bool {
 	p.add(aboutSessionRole, m.Role, "%s cascade", sql)
 	return false
 }
+
+// unnamed reports whether no statement can contain a name, because it is not valid UTF-8. The state
+// has a replacement character in its place.
+func unnamed(name string) bool { return strings.ContainsRune(name, utf8.RuneError) }
 
 // settings copies the user's settings, those for all databases and those for the database of the
 // logon, and removes all others that the role has. A role with a setting that cannot be removed is

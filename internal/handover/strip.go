@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
@@ -33,14 +34,28 @@ func mustStrip(o dbuser.ExistingRole, revoked bool) bool {
 
 // membership is one that a strip revokes: Member is a member of Role.
 type membership struct {
-	Role, Member        string
-	Admin, Inherit, Set bool
-	Grantor             string
-	mine                bool // the administrative login may revoke it
+	Role, Member                string
+	Admin, Inherit, Set         bool
+	Grantor                     string
+	mine                        bool // the administrative login may revoke it
+	roleID, memberID, grantorID uint32
 }
 
-// revokeAll returns the statement that revokes memberships with the same member and grantor.
+// named reports whether a statement can name the roles. One that was made in a database with another
+// encoding may have a name that is not valid UTF-8.
+func (m membership) named() bool { return utf8.ValidString(m.Role + m.Member + m.Grantor) }
+
+// revokeAll returns the statement that revokes memberships with the same member and grantor. If there
+// is only one, its roles need not be named.
 func revokeAll(all []membership, version int) string {
+	if m := all[0]; !m.named() {
+		grantor := ""
+		if version >= 160000 {
+			grantor = " granted by %3$I"
+		}
+		return fmt.Sprintf("do $$ begin execute format('revoke %%1$I from %%2$I%s cascade', pg_get_userbyid(%d), pg_get_userbyid(%d), pg_get_userbyid(%d)); end $$",
+			grantor, m.roleID, m.memberID, m.grantorID)
+	}
 	var roles []string
 	for _, m := range all {
 		roles = append(roles, m.Role)
@@ -77,7 +92,8 @@ func membershipsQuery(version int) string {
 	return strings.NewReplacer("{inherit}", inherit, "{set}", set, "{mine}", mine, "{held}", held, "{members}", members).Replace(`
 with role as materialized (select oid from pg_roles where rolname = any ($1::text[]::name[])),
 me as materialized (select oid, rolsuper from pg_roles where rolname = current_user)
-select pg_get_userbyid(m.roleid)::text, pg_get_userbyid(m.member)::text, m.admin, m.inherit, m.set, coalesce(pg_get_userbyid(m.grantor), '')::text, m.mine
+select pg_get_userbyid(m.roleid)::text, pg_get_userbyid(m.member)::text, m.admin, m.inherit, m.set, coalesce(pg_get_userbyid(m.grantor), '')::text, m.mine,
+  m.roleid, m.member, m.grantor
 from (
   select m.* from role r cross join lateral (
     select m.roleid, m.member, m.grantor, m.admin_option as admin, {inherit} as inherit, {set} as set, {mine} as mine
@@ -98,7 +114,7 @@ func readMemberships(ctx context.Context, c *adminconn.Conn, roles []string) ([]
 	var all []membership
 	for rows.Next() {
 		var m membership
-		if err := rows.Scan(&m.Role, &m.Member, &m.Admin, &m.Inherit, &m.Set, &m.Grantor, &m.mine); err != nil {
+		if err := rows.Scan(&m.Role, &m.Member, &m.Admin, &m.Inherit, &m.Set, &m.Grantor, &m.mine, &m.roleID, &m.memberID, &m.grantorID); err != nil {
 			return nil, err
 		}
 		all = append(all, m)
@@ -186,7 +202,11 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 		attempt := func(role string, s adminconn.Step) (bool, error) {
 			steps := []adminconn.Step{s}
 			if careful {
-				steps = []adminconn.Step{{SQL: "savepoint one"}, s, {SQL: "release one"}}
+				// In a message of its own: the server may refuse the next one as a whole.
+				if err := a.Pool.Run(ctx, c, []adminconn.Step{{SQL: "savepoint one"}}); err != nil {
+					return false, err
+				}
+				steps = append(steps, adminconn.Step{SQL: "release one"})
 			}
 			err := a.Pool.Run(ctx, c, steps)
 			if err == nil || !careful || !adminconn.Refused(err) && !adminconn.IsCode(err, "55P03", "40P01", "42704") {
@@ -219,7 +239,7 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 				continue
 			}
 			n := 1
-			for !careful && n < len(all) && all[n].mine && all[n].Member == m.Member && all[n].Grantor == m.Grantor {
+			for !careful && m.named() && n < len(all) && all[n].mine && all[n].named() && all[n].Member == m.Member && all[n].Grantor == m.Grantor {
 				n++
 			}
 			ok, err := attempt(role, adminconn.Step{SQL: revokeAll(all[:n], c.Version)})
@@ -278,7 +298,7 @@ func (a *Admin) giveBack(ctx context.Context, touched []string, taken []membersh
 	return a.Pool.Retried(ctx, func(context.Context, *adminconn.Conn) ([]adminconn.Step, error) {
 		var steps []adminconn.Step
 		for _, m := range taken {
-			if slices.Contains(live, m.Member) {
+			if slices.Contains(live, m.Member) && m.named() {
 				steps = append(steps, adminconn.Step{SQL: m.grant(version)})
 			}
 		}
