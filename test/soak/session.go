@@ -183,12 +183,18 @@ func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryEx
 		name = "logons, TLS"
 	}
 	g.ledger.done(classLogon, name, begin)
-	s := &session{Conn: conn, gate: g, pass: p, attempt: a, class: g.class(conn.PgConn().Conn().LocalAddr()), well: time.Now()}
+	s := g.session(conn, a)
+	s.class = g.class(conn.PgConn().Conn().LocalAddr())
 	g.mu.Lock()
 	g.open[s] = true
 	g.mu.Unlock()
 	s.identity(ctx)
 	return s
+}
+
+// session returns the session that an attempt led to.
+func (g *gate) session(conn *pgx.Conn, a *attempt) *session {
+	return &session{Conn: conn, gate: g, pass: a.pass, attempt: a, well: time.Now()}
 }
 
 // do does one piece of work in a session, judges it, and counts it if it succeeded.

@@ -97,7 +97,7 @@ func (l *load) move(ctx context.Context, who int, p *pass, secure bool) *tenant 
 		return nil
 	}
 	l.ledger.done(classLogon, "logons, tenants", begin)
-	s := &tenant{session: &session{Conn: conn, gate: l.gate, pass: p, attempt: a, well: time.Now()}, id: grant.ID}
+	s := &tenant{session: l.gate.session(conn, a), id: grant.ID}
 	var pid int
 	s.do(ctx, "server processes told apart", func(ctx context.Context) error {
 		if err := s.QueryRow(ctx, "select pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&pid); err != nil {
