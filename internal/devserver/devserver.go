@@ -203,8 +203,11 @@ func (d *dev) listen(what string, asked Address) (net.Listener, error) {
 	if err == nil {
 		return listener, nil
 	}
-	if asked.Strict || !errors.Is(err, errAddressInUse) {
+	switch inUse := errors.Is(err, errAddressInUse); {
+	case !inUse:
 		return nil, fmt.Errorf("opening the %s's port: %w", what, err)
+	case asked.Strict:
+		return nil, fmt.Errorf("the %s's address %s is taken: name another, or %s for any free port", what, address, net.JoinHostPort(host, "0"))
 	}
 	if listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
 		return nil, fmt.Errorf("opening the %s's port: %w", what, err)
