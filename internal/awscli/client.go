@@ -58,21 +58,6 @@ func (unsigned) ResolveAuthSchemes(context.Context, *redshift.AuthResolverParame
 	return []*smithyauth.Option{{SchemeID: smithyauth.SchemeIDAnonymous}}, nil
 }
 
-// callByName calls an operation by the name that the API gives it and returns the
-// members of its answer, in the order of the model. An error of the service wraps an
-// *awsconfig.APIError.
-func (c *client) callByName(ctx context.Context, name string, params *object) (*object, error) {
-	op := operationByName(name)
-	if op == nil {
-		return nil, fmt.Errorf("calling %s: no such operation", name)
-	}
-	answer, err := c.call(ctx, op, params)
-	if err != nil {
-		return nil, awsconfig.Explain(err)
-	}
-	return answer, nil
-}
-
 func (c *client) call(ctx context.Context, op *operation, params *object) (*object, error) {
 	if err := validate(params, op.input); err != nil {
 		return nil, err

@@ -1,6 +1,12 @@
 package awscli
 
-import "github.com/daypass/daypass/internal/awscli/pyvalue"
+import (
+	"context"
+	"fmt"
+
+	"github.com/daypass/daypass/internal/awscli/pyvalue"
+	"github.com/daypass/daypass/internal/awsconfig"
+)
 
 // YAMLText is the printer of the yaml format.
 var YAMLText = yamlText
@@ -62,8 +68,21 @@ func Decode(body []byte, timestamps string) (*pyvalue.Object, error) {
 // DecodeError reads the answer of a call that failed.
 var DecodeError = decodeError
 
-// NewClient and CallByName are the client without a command line.
-var (
-	NewClient  = newClient
-	CallByName = (*client).callByName
-)
+// NewClient makes the client without a command line.
+var NewClient = newClient
+
+// CallByName calls an operation by the name that the API gives it and returns the members of its
+// answer, in the order of the model. An error of the service wraps an *awsconfig.APIError.
+func CallByName(c *client, ctx context.Context, name string, params *object) (*object, error) {
+	for _, op := range operations() {
+		if op.name != name {
+			continue
+		}
+		answer, err := c.call(ctx, op, params)
+		if err != nil {
+			return nil, awsconfig.Explain(err)
+		}
+		return answer, nil
+	}
+	return nil, fmt.Errorf("calling %s: no such operation", name)
+}

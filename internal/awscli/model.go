@@ -81,15 +81,6 @@ func operationByCLIName(name string) *operation {
 	return nil
 }
 
-func operationByName(name string) *operation {
-	for _, op := range operations() {
-		if op.name == name {
-			return op
-		}
-	}
-	return nil
-}
-
 func subcommands() []string {
 	var names []string
 	for _, op := range operations() {

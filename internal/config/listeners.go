@@ -68,7 +68,7 @@ type Limits struct {
 const leastBurst = 40_000
 
 func (a *API) read(s *section) {
-	a.Listen = s.listenAddress("listen")
+	a.Listen = s.listenAddress()
 	a.TLS = s.certificate("tls")
 	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !IsLoopback(host) && s.at["tls"] == nil {
 		s.errorf("listen", "%s is not a loopback address: it needs api.tls with a certificate and a key, since credentials are handed out there", a.Listen)
@@ -147,7 +147,7 @@ func (l *Limits) read(s *section) {
 }
 
 func (g *Gateway) read(s *section) {
-	g.Listen = s.listenAddress("listen")
+	g.Listen = s.listenAddress()
 	g.TLS = s.certificate("tls")
 	g.ProxyProtocol = s.proxyProtocol()
 	host, port, err := net.SplitHostPort(g.Listen)
@@ -172,7 +172,7 @@ func (g *Gateway) read(s *section) {
 }
 
 func (a *Admin) read(s *section) {
-	a.Listen = s.listenAddress("listen")
+	a.Listen = s.listenAddress()
 	if host, _, err := net.SplitHostPort(a.Listen); err == nil && !IsLoopback(host) {
 		s.errorf("listen", "%s is not a loopback address: the listener asks for no password; "+
 			"have a local agent scrape it, or put a proxy that asks for one in front of it", a.Listen)
@@ -181,11 +181,13 @@ func (a *Admin) read(s *section) {
 }
 
 func (m *Metrics) read(s *section) {
-	m.Listen = s.listenAddress("listen")
+	m.Listen = s.listenAddress()
 	m.TLS = s.certificate("tls")
 }
 
-func (s *section) listenAddress(name string) string {
+// listenAddress reads the key listen of a section.
+func (s *section) listenAddress() string {
+	const name = "listen"
 	address := s.text(name)
 	if address == "" {
 		return ""

@@ -255,7 +255,7 @@ const maxExamples = 5
 
 // lookInside connects to each database in which the roles own objects, because the objects'
 // names are visible only there. A database that it cannot connect to cannot be cleared either.
-func (d *dropper) lookInside(ctx context.Context) error {
+func (d *dropper) lookInside(ctx context.Context) {
 	for i := range d.plan.Databases {
 		u := &d.plan.Databases[i]
 		if d.closed[u.Database] {
@@ -265,7 +265,6 @@ func (d *dropper) lookInside(ctx context.Context) error {
 			d.problem("database %q cannot be looked at: %v", u.Database, adminconn.PlainError(err))
 		}
 	}
-	return nil
 }
 
 const ownedQuery = `select coalesce(array_agg(d order by d), '{}') from (

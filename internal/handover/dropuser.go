@@ -88,7 +88,7 @@ func (a *Admin) PlanDrop(ctx context.Context, user string, o DropOptions) (DropP
 	err = d.look(ctx)
 	a.Pool.Release(c)
 	if err == nil {
-		err = d.lookInside(ctx)
+		d.lookInside(ctx)
 	}
 	var ours *adminconn.Error
 	if err != nil && !errors.As(err, &ours) {

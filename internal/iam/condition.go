@@ -302,7 +302,7 @@ func (c *condition) matches(value string, ctx *Context, w *work) (matched, reada
 			}
 		}
 	case testARN:
-		var parts [6]string
+		var parts [arnParts]string
 		if !splitARN(value, &parts) {
 			return false, false
 		}
@@ -359,7 +359,7 @@ type arnPattern struct {
 
 func compileARNPattern(text string, variables bool) (arnPattern, error) {
 	a := arnPattern{text: text, any: text == "*"}
-	parts := splitOutsideVariables(text, 6, variables)
+	parts := splitOutsideVariables(text, variables)
 	if len(parts) < 6 {
 		p, err := compilePattern(text, patternMode{wildcards: true, variables: variables, segments: true})
 		// Here a * at the end must not cross colons.
@@ -381,7 +381,7 @@ func compileARNPattern(text string, variables bool) (arnPattern, error) {
 	return a, nil
 }
 
-func (a *arnPattern) match(value string, parts *[6]string, ctx *Context, w *work) bool {
+func (a *arnPattern) match(value string, parts *[arnParts]string, ctx *Context, w *work) bool {
 	if a.any {
 		return true
 	}
@@ -396,7 +396,7 @@ func (a *arnPattern) match(value string, parts *[6]string, ctx *Context, w *work
 	return true
 }
 
-func splitARN(s string, parts *[6]string) bool {
+func splitARN(s string, parts *[arnParts]string) bool {
 	for i := range 5 {
 		part, rest, found := strings.Cut(s, ":")
 		if !found {
@@ -408,11 +408,12 @@ func splitARN(s string, parts *[6]string) bool {
 	return parts[0] == "arn"
 }
 
-// splitOutsideVariables is strings.SplitN at colons, except for those inside ${…}.
-func splitOutsideVariables(text string, n int, variables bool) []string {
+// splitOutsideVariables splits an ARN into its six parts at colons, except for those inside ${…}.
+// A text that is no ARN has fewer parts.
+func splitOutsideVariables(text string, variables bool) []string {
 	var parts []string
 	start := 0
-	for i := 0; i < len(text) && len(parts) < n-1; i++ {
+	for i := 0; i < len(text) && len(parts) < arnParts-1; i++ {
 		if variables && strings.HasPrefix(text[i:], "${") {
 			if _, width, err := parseVariable(text[i:]); err == nil {
 				i += width - 1

@@ -223,7 +223,7 @@ func (e *entry) resourceType() (service, resourceType string, known bool) {
 	if e.text == "*" {
 		return "", "", false
 	}
-	parts := splitOutsideVariables(e.text, 6, true)
+	parts := splitOutsideVariables(e.text, true)
 	if len(parts) < 6 {
 		return parts[2], "", true
 	}
@@ -241,7 +241,7 @@ func (l *linter) resources(s *statement) {
 	for i := range s.resources {
 		e := &s.resources[i]
 		from := len(l.warnings)
-		parts := splitOutsideVariables(e.text, 6, true)
+		parts := splitOutsideVariables(e.text, true)
 		switch {
 		case wildResourceType(parts) && (s.allow || s.notResource || s.canMatch(e, &Site{}, false)):
 			l.warn(e.at, e.path(), "a wildcard cannot stand for the resource type; in an Allow the entry matches nothing")

@@ -209,7 +209,7 @@ func (p *Policy) Elsewhere(site Site) []Warning {
 }
 
 func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
-	parts := splitOutsideVariables(e.text, 6, true)
+	parts := splitOutsideVariables(e.text, true)
 	if e.text == "*" || !typedService(parts[2]) {
 		return
 	}

@@ -89,7 +89,7 @@ func (s *statement) sameKind(resource string) (list []string) {
 	}
 	for i := range s.resources {
 		e := &s.resources[i]
-		parts := splitOutsideVariables(e.text, 6, true)
+		parts := splitOutsideVariables(e.text, true)
 		if len(parts) == 6 && parts[2] == arn.Service && kind(parts[5]) != "" && kind(parts[5]) == kind(arn.Resource) &&
 			mayBeSame(cluster(parts[5]), cluster(arn.Resource)) {
 			list = append(list, e.text)

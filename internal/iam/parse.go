@@ -227,7 +227,7 @@ func (p *Policy) parseResources(s *statement, n *node) *PolicyError {
 		compiled.place = placeOf(e, value, s)
 		// The resource type has to be written out (UG reference-arns). An entry with a
 		// wildcard there neither allows nor exempts anything.
-		compiled.never = s.allow != not && wildResourceType(splitOutsideVariables(e.text, 6, p.variables))
+		compiled.never = s.allow != not && wildResourceType(splitOutsideVariables(e.text, p.variables))
 		s.resources = append(s.resources, compiled)
 		s.anyResource = s.anyResource || e.text == "*" && !not
 	}
@@ -239,7 +239,7 @@ func (p *Policy) compileResource(text string) (entry, error) {
 		compiled, err := compilePattern(text, patternMode{wildcards: true})
 		return entry{pattern: compiled}, err
 	}
-	parts := splitOutsideVariables(text, 6, p.variables)
+	parts := splitOutsideVariables(text, p.variables)
 	if parts[0] != "arn" || len(parts) < 4 && !strings.HasSuffix(text, "*") || len(parts) < 3 {
 		return entry{}, errors.New(`a resource is "*" or an ARN (arn:partition:service:region:account:resource)`)
 	}

@@ -134,9 +134,9 @@ func parseInstant(s string) (instant, bool) {
 	month, day := 1, 1
 	year, rest, ok := number(s, 4)
 	if ok && rest != "" {
-		month, rest, ok = separated(rest, '-', 2)
+		month, rest, ok = separated(rest, '-')
 		if ok && rest != "" {
-			day, rest, ok = separated(rest, '-', 2)
+			day, rest, ok = separated(rest, '-')
 		}
 	}
 	if !ok {
@@ -156,18 +156,18 @@ func parseInstant(s string) (instant, bool) {
 // parseClock reads Thh:mm, Thh:mm:ss or Thh:mm:ss.s and the offset that has to
 // follow, as seconds from midnight UTC.
 func parseClock(s string) (seconds, nanos int, ok bool) {
-	hour, s, ok := separated(s, 'T', 2)
+	hour, s, ok := separated(s, 'T')
 	if !ok {
 		return 0, 0, false
 	}
-	minute, s, ok := separated(s, ':', 2)
+	minute, s, ok := separated(s, ':')
 	if !ok || hour > 23 || minute > 59 {
 		return 0, 0, false
 	}
 	seconds = hour*3600 + minute*60
 	if strings.HasPrefix(s, ":") {
 		var second int
-		second, s, ok = separated(s, ':', 2)
+		second, s, ok = separated(s, ':')
 		if !ok || second > 59 {
 			return 0, 0, false
 		}
@@ -196,7 +196,7 @@ func parseClock(s string) (seconds, nanos int, ok bool) {
 	if !ok {
 		return 0, 0, false
 	}
-	minute, s, ok = separated(s, ':', 2)
+	minute, s, ok = separated(s, ':')
 	if !ok || s != "" || hour > 23 || minute > 59 {
 		return 0, 0, false
 	}
@@ -215,11 +215,12 @@ func parseFraction(s string, present bool) (int, bool) {
 	return n * int(math.Pow10(9-len(s))), err == nil
 }
 
-func separated(s string, separator byte, width int) (n int, rest string, ok bool) {
+// separated reads a separator and two digits.
+func separated(s string, separator byte) (n int, rest string, ok bool) {
 	if s == "" || s[0] != separator {
 		return 0, s, false
 	}
-	return number(s[1:], width)
+	return number(s[1:], 2)
 }
 
 func number(s string, width int) (n int, rest string, ok bool) {

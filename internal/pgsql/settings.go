@@ -67,10 +67,10 @@ func SplitList(value string) []string {
 				element.WriteByte('"')
 				rest = rest[1:]
 			}
-			_, rest, _ = cutAt(rest)
+			_, rest = cutAtComma(rest)
 		} else {
 			var name string
-			name, rest, _ = cutAt(rest)
+			name, rest = cutAtComma(rest)
 			element.WriteString(strings.TrimSpace(name))
 		}
 		elements = append(elements, element.String())
@@ -81,10 +81,10 @@ func SplitList(value string) []string {
 	}
 }
 
-// cutAt cuts before the next comma, which stays in the rest.
-func cutAt(s string) (before, rest string, found bool) {
+// cutAtComma cuts before the next comma, which stays in the rest.
+func cutAtComma(s string) (before, rest string) {
 	if i := strings.IndexByte(s, ','); i >= 0 {
-		return s[:i], s[i:], true
+		return s[:i], s[i:]
 	}
-	return s, "", false
+	return s, ""
 }

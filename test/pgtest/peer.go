@@ -224,18 +224,6 @@ func Expect(want pgproto3.FrontendMessage) Step {
 	}}
 }
 
-// Receive receives a message and passes it to check, which returns an error if the message is
-// wrong. The message is valid until check returns.
-func Receive(check func(pgproto3.FrontendMessage) error) Step {
-	return Step{"receive", func(s *session) error {
-		got, err := s.backend.Receive()
-		if err != nil {
-			return err
-		}
-		return check(got)
-	}}
-}
-
 // Password asks for a cleartext password and hands it to check.
 func Password(check func(password string) error) Step {
 	return Step{"password", func(s *session) error {
