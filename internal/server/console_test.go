@@ -469,6 +469,27 @@ func TestConsoleSessions(t *testing.T) {
 	refused("twelve hours after the sign-in", used)
 }
 
+// TestConsoleRolesPageWorksOnce: someone who goes back to the page of roles after a sign-out, even
+// with a copy of its cookies, is not signed in again.
+func TestConsoleRolesPageWorksOnce(t *testing.T) {
+	s := newConsoleSite(t)
+	b := newBrowser(t)
+	b.open(s.api + "/sign-in/console")
+	b.send("person", "1")
+	roles, at, cookies := b.page, *b.last, b.http.Jar.Cookies(b.last)
+	b.send("role", "analyst")
+	s.goTo(b, "/console/sign-out", 200)
+	b.form(s.api+"/console/sign-out", url.Values{})
+	b.page, b.last = roles, &at
+	for _, cookie := range cookies {
+		cookie.Path = "/"
+	}
+	b.http.Jar.SetCookies(&at, cookies)
+	if b.send("role", "analyst"); b.status != 403 || !strings.Contains(b.page, "has been used") || s.consoleCookie(b) != nil {
+		t.Errorf("the page of roles a second time: %d\n%s", b.status, b.page)
+	}
+}
+
 // TestConsoleLeadsNowhere: a sign-in leads to a page of the console only, and no parameter gets
 // into a header.
 func TestConsoleLeadsNowhere(t *testing.T) {
