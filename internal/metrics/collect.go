@@ -113,121 +113,160 @@ func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect makes collector a prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
+	out := samples(ch)
 	var clusters map[string]adminconn.Stats
 	if c.Clusters != nil {
 		clusters = c.Clusters()
-	}
-	for id, s := range clusters {
-		if s.Err != nil || s.Reached {
-			gauge(clusterUp, truth(s.Err == nil), id)
-		}
-		gauge(clusterConns, float64(s.InUse), id, "in use")
-		gauge(clusterConns, float64(s.Idle), id, "idle")
-		gauge(clusterLimit, float64(s.Limit), id)
-		gauge(clusterWaiting, float64(s.Waiting), id)
-		counter(clusterConnects, float64(s.Connects), id)
+		out.clusters(clusters)
 	}
 	if c.Gateway != nil {
-		s := c.Gateway()
-		gauge(halfOpen, float64(s.HalfOpen))
-		gauge(held, float64(s.Held))
-		counter(cancels, float64(s.Cancels.Sent), "sent")
-		counter(cancels, float64(s.Cancels.Unknown), "unknown")
-		counter(cancels, float64(s.Cancels.Failed), "failed")
-		counter(cancels, float64(s.Cancels.Passed), "passed on")
-		for id := range clusters {
-			if _, there := s.Clusters[id]; !there {
-				s.Clusters[id] = gateway.ClusterStats{}
-			}
-		}
-		for id, of := range s.Clusters {
-			if _, there := clusters[id]; !there && of.Sessions == 0 {
-				continue // no longer configured, and without sessions
-			}
-			gauge(sessions, float64(of.Sessions), id)
-			gauge(parkedNow, float64(of.Parked), id)
-			counter(parkedUsed, float64(of.Unparked), id)
-			counter(sessionsEnded, float64(of.Ended), id)
-			counter(sessionBytes, float64(of.BytesFromClient), id, "from client")
-			counter(sessionBytes, float64(of.BytesToClient), id, "to client")
-		}
+		out.gateway(c.Gateway(), clusters)
 	}
 	if c.Pressure != nil {
-		p := c.Pressure()
-		for _, g := range []struct {
-			name string
-			throttle.GateStats
-		}{{"work", p.Work}, {"outside", p.Outside}, {"large", p.Large}} {
-			gauge(gateBusy, float64(g.Busy), g.name)
-			gauge(gateSlots, float64(g.Slots), g.name)
-			gauge(gateWaiting, float64(g.Waiting), g.name)
-			counter(gateShed, float64(g.Shed), g.name)
-		}
+		out.pressure(c.Pressure())
 	}
 	if c.Connections != nil {
-		s := c.Connections()
-		gauge(connsOpen, float64(s.Open))
-		gauge(connsLimit, float64(s.Limit))
-		counter(connsRefuse, float64(s.Refused))
+		out.connections(c.Connections())
 	}
 	if c.Audit != nil {
-		s := c.Audit.Stats()
-		gauge(auditOK, truth(c.Audit.Err() == nil))
-		counter(auditLines, float64(s.Lines))
-		counter(auditBytes, float64(s.Bytes))
-		counter(auditRefused, float64(s.Refused))
-		counter(auditWrites, float64(s.Writes))
-		counter(auditSyncs, float64(s.Syncs))
-		counter(auditFaults, float64(s.Faults))
-		gauge(auditLag, s.Lag.Seconds())
+		out.audit(c.Audit.Stats(), c.Audit.Err())
 	}
 	if c.Identities != nil {
-		for _, s := range c.Identities() {
-			if s.Err == nil && s.Read.IsZero() {
-				continue // no token of this provider has arrived yet
-			}
-			gauge(providerOK, truth(s.Err == nil), s.Issuer)
-			gauge(providerKeys, float64(s.Keys), s.Issuer)
-			if !s.Read.IsZero() {
-				gauge(providerRead, max(0, c.Now().Sub(s.Read).Seconds()), s.Issuer)
-			}
-		}
+		out.identities(c.Identities(), c.Now())
 	}
 	if c.Certificates != nil {
-		for _, s := range c.Certificates() {
-			gauge(certificateEnd, float64(s.NotAfter.Unix()), s.Use, s.Cluster)
-			gauge(certificateRenew, float64(s.RenewBy.Unix()), s.Use, s.Cluster)
-		}
+		out.certificates(c.Certificates())
 	}
 	if c.Servers != nil {
-		count, differ := c.Servers()
-		gauge(servers, float64(count))
-		for about, differs := range differ {
-			gauge(serversDiffer, truth(differs), about)
-		}
+		out.servers(c.Servers())
 	}
 	if c.Registry != nil {
-		gauge(registryOK, truth(c.Registry.Err() == nil))
+		out.gauge(registryOK, truth(c.Registry.Err() == nil))
 	}
 	if c.Keyring != nil {
-		gauge(keyringOK, truth(c.Keyring.Err() == nil))
+		out.gauge(keyringOK, truth(c.Keyring.Err() == nil))
 		now := c.Now()
-		count := map[keyring.Purpose]int{}
-		for _, k := range c.Keyring.Current().Keys(now) {
-			count[k.Purpose]++
-			if k.State == keyring.InUse {
-				gauge(keyAge, now.Sub(k.Active).Seconds(), string(k.Purpose))
-			}
+		out.keys(c.Keyring.Current().Keys(now), now)
+	}
+}
+
+// samples takes the values of one scrape.
+type samples chan<- prometheus.Metric
+
+func (out samples) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (out samples) counter(d *prometheus.Desc, v float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+func (out samples) clusters(all map[string]adminconn.Stats) {
+	for id, s := range all {
+		if s.Err != nil || s.Reached {
+			out.gauge(clusterUp, truth(s.Err == nil), id)
 		}
-		for purpose, n := range count {
-			gauge(keys, float64(n), string(purpose))
+		out.gauge(clusterConns, float64(s.InUse), id, "in use")
+		out.gauge(clusterConns, float64(s.Idle), id, "idle")
+		out.gauge(clusterLimit, float64(s.Limit), id)
+		out.gauge(clusterWaiting, float64(s.Waiting), id)
+		out.counter(clusterConnects, float64(s.Connects), id)
+	}
+}
+
+// gateway has series for every cluster of the configuration, and for others while they have
+// sessions.
+func (out samples) gateway(s gateway.Stats, configured map[string]adminconn.Stats) {
+	out.gauge(halfOpen, float64(s.HalfOpen))
+	out.gauge(held, float64(s.Held))
+	out.counter(cancels, float64(s.Cancels.Sent), "sent")
+	out.counter(cancels, float64(s.Cancels.Unknown), "unknown")
+	out.counter(cancels, float64(s.Cancels.Failed), "failed")
+	out.counter(cancels, float64(s.Cancels.Passed), "passed on")
+	for id := range configured {
+		if _, there := s.Clusters[id]; !there {
+			s.Clusters[id] = gateway.ClusterStats{}
 		}
+	}
+	for id, of := range s.Clusters {
+		if _, there := configured[id]; !there && of.Sessions == 0 {
+			continue
+		}
+		out.gauge(sessions, float64(of.Sessions), id)
+		out.gauge(parkedNow, float64(of.Parked), id)
+		out.counter(parkedUsed, float64(of.Unparked), id)
+		out.counter(sessionsEnded, float64(of.Ended), id)
+		out.counter(sessionBytes, float64(of.BytesFromClient), id, "from client")
+		out.counter(sessionBytes, float64(of.BytesToClient), id, "to client")
+	}
+}
+
+func (out samples) pressure(p api.Pressure) {
+	for _, g := range []struct {
+		name string
+		throttle.GateStats
+	}{{"work", p.Work}, {"outside", p.Outside}, {"large", p.Large}} {
+		out.gauge(gateBusy, float64(g.Busy), g.name)
+		out.gauge(gateSlots, float64(g.Slots), g.name)
+		out.gauge(gateWaiting, float64(g.Waiting), g.name)
+		out.counter(gateShed, float64(g.Shed), g.name)
+	}
+}
+
+func (out samples) connections(s admission.Stats) {
+	out.gauge(connsOpen, float64(s.Open))
+	out.gauge(connsLimit, float64(s.Limit))
+	out.counter(connsRefuse, float64(s.Refused))
+}
+
+func (out samples) audit(s audit.Stats, err error) {
+	out.gauge(auditOK, truth(err == nil))
+	out.counter(auditLines, float64(s.Lines))
+	out.counter(auditBytes, float64(s.Bytes))
+	out.counter(auditRefused, float64(s.Refused))
+	out.counter(auditWrites, float64(s.Writes))
+	out.counter(auditSyncs, float64(s.Syncs))
+	out.counter(auditFaults, float64(s.Faults))
+	out.gauge(auditLag, s.Lag.Seconds())
+}
+
+func (out samples) identities(states []api.KeyState, now time.Time) {
+	for _, s := range states {
+		if s.Err == nil && s.Read.IsZero() {
+			continue // no token of this provider has arrived yet
+		}
+		out.gauge(providerOK, truth(s.Err == nil), s.Issuer)
+		out.gauge(providerKeys, float64(s.Keys), s.Issuer)
+		if !s.Read.IsZero() {
+			out.gauge(providerRead, max(0, now.Sub(s.Read).Seconds()), s.Issuer)
+		}
+	}
+}
+
+func (out samples) certificates(all []Certificate) {
+	for _, s := range all {
+		out.gauge(certificateEnd, float64(s.NotAfter.Unix()), s.Use, s.Cluster)
+		out.gauge(certificateRenew, float64(s.RenewBy.Unix()), s.Use, s.Cluster)
+	}
+}
+
+func (out samples) servers(count int, differ map[string]bool) {
+	out.gauge(servers, float64(count))
+	for about, differs := range differ {
+		out.gauge(serversDiffer, truth(differs), about)
+	}
+}
+
+func (out samples) keys(all []keyring.Info, now time.Time) {
+	count := map[keyring.Purpose]int{}
+	for _, k := range all {
+		count[k.Purpose]++
+		if k.State == keyring.InUse {
+			out.gauge(keyAge, now.Sub(k.Active).Seconds(), string(k.Purpose))
+		}
+	}
+	for purpose, n := range count {
+		out.gauge(keys, float64(n), string(purpose))
 	}
 }
 

@@ -180,8 +180,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	defer gatewayListener.Close()
 
-	proxies := func() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies }
-	connections := api.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, within(proxies))
+	connections := api.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, within(s.trustedProxies))
 	connections.ProxyProtocol(within(func() []netip.Prefix { return s.live.Load().cfg.API.ProxyProtocol }),
 		withoutHeader(s.log, "api.proxy_protocol.from"))
 	apiListener = connections.Listener(apiListener)
@@ -194,41 +193,12 @@ func (s *service) run(ctx context.Context) error {
 			NextProtos:     []string{"http/1.1"},
 		})
 	}
-	var elsewhere func([]byte) bool
-	var mark func([]byte) bool
-	if s.peers != nil {
-		elsewhere, mark = s.peers.cancelElsewhere, s.peers.is
-	}
 	shared := s.settleTogether()
 	defer shared.stop()
-	s.front, err = gateway.New(gateway.Config{
-		Mark: mark, Elsewhere: elsewhere, Everywhere: shared.everywhere(),
-		Limits:  gateway.Limits{LogonTimeout: cmp.Or(s.opts.Patience, logonTimeout)},
-		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
-		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
-		Check:   s.check,
-		Proxies: within(func() []netip.Prefix { return s.live.Load().cfg.Gateway.ProxyProtocol }),
-		Revoked: s.revoked.revoked,
-		Audit:   s.audit,
-		Observe: s.observers.logon(),
-		Log:     s.log,
-		Now:     s.opts.Now,
-	})
-	if err != nil {
+	if s.front, err = s.newGateway(shared); err != nil {
 		return err
 	}
-	s.api = api.New(api.Config{
-		Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
-		Keyring:        s.keys.Current,
-		Audit:          s.audit,
-		Revocations:    s.revoked,
-		Sessions:       gatewaySessions{s.front, s.member, s.peers},
-		TrustedProxies: proxies,
-		ForSignIn:      s.forSignIn,
-		Observe:        s.observers.call(),
-		Log:            s.log,
-		Now:            s.opts.Now,
-	})
+	s.api = s.newAPI()
 	if s.member != nil {
 		s.member.describe(s.announced)
 	}
@@ -236,18 +206,7 @@ func (s *service) run(ctx context.Context) error {
 		audit: s.audit.Err, registry: s.revoked.Err, keys: s.keysErr, warnings: s.warnings,
 		live: func() *clusters { return s.live.Load().clusters }, instance: s.data.instance,
 	}
-	signIn := s.newSignIn()
-	httpServer := &http.Server{
-		Handler:           health.probes(signIn.Before(s.newConsole(signIn).Before(s.api))),
-		ConnState:         connections.Track,
-		ConnContext:       connections.Context,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	httpServer := s.newHTTPServer(health, connections)
 	s.setLimits(cfg)
 	s.measure(connections)
 	adminAddress, stopAdmin, err := s.startAdmin(cfg.Admin, health)
@@ -276,32 +235,9 @@ func (s *service) run(ctx context.Context) error {
 	group.Go(func() error { return s.front.Serve(context.WithoutCancel(ctx), gatewayListener) })
 	group.Go(func() error { return s.followChanges(serving) })
 	if s.peers != nil {
-		// Peers are answered during the drain too: this server's sessions are listed until
-		// they end.
-		answering, stop := context.WithCancel(context.WithoutCancel(ctx))
-		defer stop()
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			if err := s.peers.serve(answering, s.front); err != nil {
-				s.log.Error("the other servers are not answered any more", "err", err)
-			}
-		}()
-		defer func() { stop(); <-served }()
+		defer s.answerPeers(context.WithoutCancel(ctx))()
 	}
-	group.Go(func() error {
-		err := reaper.Run(serving, reaper.Config{
-			Clusters: func() map[string]reaper.Sweeper { return s.live.Load().clusters.sweepers },
-			Turns:    shared.turns,
-			Log:      s.log,
-			Observe:  s.observers.sweep(),
-			Passed:   s.observers.passed(),
-		})
-		if serving.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("cleaning up: %w", err)
-	})
+	group.Go(func() error { return s.reap(serving, shared) })
 	group.Go(func() error {
 		<-serving.Done()
 		return s.shutdown(health, httpServer)
@@ -315,6 +251,91 @@ func (s *service) run(ctx context.Context) error {
 		s.opts.Ready(where)
 	}
 	return group.Wait()
+}
+
+func (s *service) trustedProxies() []netip.Prefix { return s.live.Load().cfg.API.TrustedProxies }
+
+func (s *service) newGateway(shared together) (*gateway.Server, error) {
+	var elsewhere func([]byte) bool
+	var mark func([]byte) bool
+	if s.peers != nil {
+		elsewhere, mark = s.peers.cancelElsewhere, s.peers.is
+	}
+	return gateway.New(gateway.Config{
+		Mark: mark, Elsewhere: elsewhere, Everywhere: shared.everywhere(),
+		Limits:  gateway.Limits{LogonTimeout: cmp.Or(s.opts.Patience, logonTimeout)},
+		TLS:     &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.gatewayTLS.GetCertificate},
+		Cluster: func(id string) (*gateway.Cluster, bool) { return s.live.Load().clusters.find(id) },
+		Check:   s.check,
+		Proxies: within(func() []netip.Prefix { return s.live.Load().cfg.Gateway.ProxyProtocol }),
+		Revoked: s.revoked.revoked,
+		Audit:   s.audit,
+		Observe: s.observers.logon(),
+		Log:     s.log,
+		Now:     s.opts.Now,
+	})
+}
+
+// newAPI makes the API. The gateway exists already, because the API lists and ends its sessions.
+func (s *service) newAPI() *api.Handler {
+	return api.New(api.Config{
+		Directory:      func() *directory.Directory { return s.live.Load().cfg.Directory },
+		Keyring:        s.keys.Current,
+		Audit:          s.audit,
+		Revocations:    s.revoked,
+		Sessions:       gatewaySessions{s.front, s.member, s.peers},
+		TrustedProxies: s.trustedProxies,
+		ForSignIn:      s.forSignIn,
+		Observe:        s.observers.call(),
+		Log:            s.log,
+		Now:            s.opts.Now,
+	})
+}
+
+// newHTTPServer makes the server of the API's listener, which also answers probes and serves the
+// sign-in and the console.
+func (s *service) newHTTPServer(health *health, connections *api.Connections) *http.Server {
+	signIn := s.newSignIn()
+	return &http.Server{
+		Handler:           health.probes(signIn.Before(s.newConsole(signIn).Before(s.api))),
+		ConnState:         connections.Track,
+		ConnContext:       connections.Context,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// answerPeers answers the other servers until the returned function is called. They are answered
+// during the drain too: this server's sessions are listed until they end.
+func (s *service) answerPeers(ctx context.Context) (stop func()) {
+	answering, cancel := context.WithCancel(ctx)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := s.peers.serve(answering, s.front); err != nil {
+			s.log.Error("the other servers are not answered any more", "err", err)
+		}
+	}()
+	return func() { cancel(); <-served }
+}
+
+// reap cleans up after sessions until ctx ends.
+func (s *service) reap(ctx context.Context, shared together) error {
+	err := reaper.Run(ctx, reaper.Config{
+		Clusters: func() map[string]reaper.Sweeper { return s.live.Load().clusters.sweepers },
+		Turns:    shared.turns,
+		Log:      s.log,
+		Observe:  s.observers.sweep(),
+		Passed:   s.observers.passed(),
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("cleaning up: %w", err)
 }
 
 func listen(given net.Listener, address string) (net.Listener, error) {
