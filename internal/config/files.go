@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -20,8 +21,9 @@ type File struct {
 	// Sum is a hash of the content. A file that cannot be read has a sum of its own.
 	Sum [sha256.Size]byte
 
-	info fs.FileInfo // nil: it could not be read
-	at   time.Time
+	info  fs.FileInfo // nil: it could not be read
+	at    time.Time
+	ended bool // the content ends with a line break
 }
 
 // settled is how much older a file's modification time must be than the time at which the file was
@@ -67,6 +69,7 @@ func readFile(path string) outside {
 		o.file.Sum = sha256.Sum256([]byte("unreadable: " + o.err.Error()))
 	} else {
 		o.file.Sum = sha256.Sum256(o.data)
+		o.file.ended = bytes.HasSuffix(o.data, []byte("\n"))
 	}
 	return o
 }

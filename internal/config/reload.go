@@ -8,6 +8,16 @@ import (
 	"strings"
 )
 
+// CutShort returns an error if the configuration file ends within a line and that of the
+// configuration before did not. Someone may be writing it, or the disk may be full. What is there can
+// be a sound configuration that lacks a boundary or a Deny.
+func (c *Config) CutShort(before *Config) error {
+	if len(c.Files) == 0 || len(before.Files) == 0 || c.Files[0].Path != before.Files[0].Path || c.Files[0].ended || !before.Files[0].ended {
+		return nil
+	}
+	return fmt.Errorf("%s ends within a line, and may not be written to its end: end it with a line break, or send SIGHUP if it is whole", c.Path)
+}
+
 // MayBecome returns an error that names every changed key that cannot be put in force while
 // the server runs.
 func (c *Config) MayBecome(next *Config) error {

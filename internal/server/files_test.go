@@ -248,6 +248,36 @@ func TestFilesReplacedInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestFileCutShort: a configuration file that ends within a line, as one that is being written or was
+// written to a full disk, is not put in force, even if what is there would be a sound configuration. It
+// is after SIGHUP, and once it has its end.
+func TestFileCutShort(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "")
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	const inForce, refused = "configuration reloaded", "ends within a line, and may not be written to its end"
+	wait := func(what, text string, times int) {
+		t.Helper()
+		pgtest.Eventually(t, what, func() bool { return strings.Count(s.log.String(), text) == times })
+	}
+	write(string(text) + "  # cut sho")
+	wait("the refusal of a file that is cut short", refused, 1)
+	write(string(text) + "  # cut short no more\n")
+	wait("the whole file", inForce, 1)
+	write(string(text) + "  # whole")
+	s.hangup <- syscall.SIGHUP
+	wait("the file after SIGHUP", inForce, 2)
+}
+
 // TestCertificatesExpire: each certificate that is about to expire is reported once a day, and
 // again when it has expired.
 func TestCertificatesExpire(t *testing.T) {

@@ -73,7 +73,7 @@ func (s *service) reload() {
 		return
 	}
 	s.files.told = "" // log the reason again: the operator asked
-	s.readConfiguration()
+	s.readConfiguration(true)
 }
 
 // fileWatch notices when the files of the configuration change.
@@ -119,19 +119,23 @@ func look(files, before []config.File) []config.File {
 // followFiles reads the configuration again when one of its files has changed.
 func (s *service) followFiles() {
 	if s.opts.Load != nil && s.files.changed(s.live.Load().cfg.Files, s.opts.Now()) {
-		s.readConfiguration()
+		s.readConfiguration(false)
 	}
 }
 
 // readConfiguration puts a changed configuration in force, as a whole or not at all. The
-// reason for a refusal is logged once, however often the file is tried.
-func (s *service) readConfiguration() {
+// reason for a refusal is logged once, however often the file is tried. asked means that the operator
+// has sent SIGHUP, and so has written the file to its end.
+func (s *service) readConfiguration(asked bool) {
 	before := s.live.Load().cfg
 	cfg, err := s.opts.Load()
 	if err == nil && !config.SameContent(look(cfg.Files, nil), cfg.Files) {
 		// Files were replaced while they were read, so this may be a mixture of old and
 		// new ones. They are read again once they stop changing.
 		return
+	}
+	if err == nil && !asked {
+		err = cfg.CutShort(before)
 	}
 	if err == nil {
 		err = before.MayBecome(cfg)
