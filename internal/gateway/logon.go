@@ -45,13 +45,14 @@ type logon struct {
 	role     dbuser.SessionRole
 	database string
 
-	uncounted bool        // the other servers do not count it: a limit over all is reached, or they are not known
-	origin    *origin     // nil: the session is never parked
-	reused    bool        // the upstream session was parked
-	ahead     bool        // the upstream session was started ahead
-	next      *spareOrder // how to start the next one ahead; nil: none
-	prepared  time.Time   // when the session role was ready
-	connected time.Time   // when the upstream session was
+	unfinished []*session.Conn // to servers that may still be starting a session
+	uncounted  bool            // the other servers do not count it: a limit over all is reached, or they are not known
+	origin     *origin         // nil: the session is never parked
+	reused     bool            // the upstream session was parked
+	ahead      bool            // the upstream session was started ahead
+	next       *spareOrder     // how to start the next one ahead; nil: none
+	prepared   time.Time       // when the session role was ready
+	connected  time.Time       // when the upstream session was
 }
 
 // receive handles a connection until its session starts or its logon fails. The session then
@@ -208,13 +209,21 @@ func (l *logon) open() (*entry, *refusal) {
 		return nil, r
 	}
 	e, r := l.openReserved(cluster, wait)
-	switch {
-	case r != nil && l.uncounted:
-		s.sessions.release(cluster.Identifier, grant.DBUser)
-	case r != nil:
-		s.release(cluster.Identifier, grant.DBUser)
+	if r == nil {
+		for _, c := range l.unfinished { // to other hosts
+			c.Abort()
+		}
+		return e, nil
 	}
-	return e, r
+	identifier, user, everywhere := cluster.Identifier, grant.DBUser, !l.uncounted
+	s.stuck.follow(l.unfinished, func() {
+		if everywhere {
+			s.release(identifier, user)
+		} else {
+			s.sessions.release(identifier, user)
+		}
+	})
+	return nil, r
 }
 
 // chooseDatabase sets the session's database. The credential's database counts: the
@@ -316,23 +325,28 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 			return up, nil
 		}
 	}
+	connect := func(role dbuser.SessionRole, params []pgwire.Param) (*upstream, error) {
+		up, left, err := s.connect(ctx, cluster, role, l.database, params)
+		l.unfinished = append(l.unfinished, left...)
+		return up, err
+	}
 	params := l.asked.Params
 	checked := l.role.ServerVersion >= 140000 && !l.asked.Has("client_connection_check_interval")
 	if checked {
 		params = append(params[:len(params):len(params)], pgwire.Param{Name: "client_connection_check_interval", Value: checkInterval})
 	}
-	up, err := s.connect(ctx, cluster, l.role, l.database, params)
+	up, err := connect(l.role, params)
 	var said *serverError
 	if checked && errors.As(err, &said) && said.state == pgwire.StateInvalidParameter {
 		// Try without the check interval: not every operating system can tell that a peer has
 		// gone. If the refused parameter was one of the client's own, the server refuses it
 		// again.
 		params = l.asked.Params
-		up, err = s.connect(ctx, cluster, l.role, l.database, params)
+		up, err = connect(l.role, params)
 	}
 	if errors.As(err, &said) && said.state == pgwire.StateTooManyConnections &&
 		s.spares.discard(cluster.Admin, sparePatience, everySpare)+s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin }) > 0 {
-		up, err = s.connect(ctx, cluster, l.role, l.database, params)
+		up, err = connect(l.role, params)
 	}
 	if passwordRefused(err) {
 		s.spares.discard(cluster.Admin, spareParting, func(key *spareKey) bool { return key.role == l.role.Name })
@@ -343,7 +357,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		}
 		s.log.Warn("session role's password set again after the server had refused it", "session", l.id, "cluster", cluster.Identifier, "role", role.Name)
 		l.role = role
-		up, err = s.connect(ctx, cluster, role, l.database, params)
+		up, err = connect(role, params)
 		sparing = false
 	}
 	if errors.As(err, &said) && (said.state == pgwire.StateInvalidAuthorization && !said.late || said.state == pgwire.StateInsufficientRights) {
@@ -356,7 +370,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		defer cluster.Admin.Opened(role.Name)
 		if role.Seen == [sha256.Size]byte{} || role.Seen != l.role.Seen {
 			l.role = role
-			up, err = s.connect(ctx, cluster, role, l.database, params)
+			up, err = connect(role, params)
 		}
 	}
 	if err == nil && sparing {

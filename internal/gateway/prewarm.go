@@ -117,7 +117,11 @@ func newSpares(s *Server) *spares {
 					up, err = nil, fmt.Errorf("internal error: %v", problem)
 				}
 			}()
-			return s.connect(ctx, o.cluster, o.role, o.key.database, o.params)
+			up, left, err := s.connect(ctx, o.cluster, o.role, o.key.database, o.params)
+			for _, c := range left {
+				c.Abort()
+			}
+			return up, err
 		},
 		log: func(message string, o *spareOrder, err error) {
 			s.log.Debug(message, "cluster", o.cluster.Identifier, "role", o.role.Name, "err", err)

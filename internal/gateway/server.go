@@ -50,6 +50,7 @@ type Server struct {
 	looks    looks       // upstream servers whose sessions work as their user
 	spares   *spares     // upstream sessions started ahead
 	parked   *lot        // upstream sessions kept for the next logon
+	stuck    unfinished  // upstream connections of logons that were given up
 	sessions *table
 	draining atomic.Bool  // logons are refused
 	ending   atomic.Bool  // sessions are ended
@@ -209,6 +210,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	s.spares.close()
 	s.closeParked()
+	s.stuck.close()
 	err := s.sessions.wait(ctx)
 	if err != nil {
 		s.endAll()

@@ -30,6 +30,7 @@ type upstream struct {
 	key      []byte // cancel key; nil when the server gave none
 	ready    byte   // the status of ReadyForQuery
 	early    []byte // bytes that were read after ReadyForQuery
+	answered bool   // a process of the server has, in the TLS handshake or in the authentication
 	target   *target
 	proven   bool // a reset has been verified in full
 }
@@ -73,9 +74,10 @@ func targets(config *pgconn.Config) []*target {
 
 // connectError means that a host was not reached, or that its connection broke.
 type connectError struct {
-	reached bool
-	address string
-	err     error
+	reached    bool
+	address    string
+	err        error
+	unfinished *session.Conn // nil: it is closed, or no process of the server has answered
 }
 
 func (e *connectError) Error() string { return e.address + ": " + e.err.Error() }
@@ -83,17 +85,20 @@ func (e *connectError) Unwrap() error { return e.err }
 
 // connect logs on upstream as role, at the first of the cluster's hosts that
 // accepts the session. The hosts share the time until the deadline of ctx. An error is
-// a *serverError if a server refused, else a *connectError.
-func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRole, database string, params []pgwire.Param) (*upstream, error) {
+// a *serverError if a server refused, else a *connectError. left are the connections to servers that
+// may still be starting a session.
+func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRole, database string, params []pgwire.Param) (up *upstream, left []*session.Conn, err error) {
 	list := targets(c.Upstream)
-	up, err := s.connectAny(ctx, c, list, role, database, params, c.TargetSessionAttrs)
+	up, left, err = s.connectAny(ctx, c, list, role, database, params, c.TargetSessionAttrs)
 	if err != nil && c.TargetSessionAttrs == "prefer-standby" {
-		return s.connectAny(ctx, c, list, role, database, params, "any")
+		var more []*session.Conn
+		up, more, err = s.connectAny(ctx, c, list, role, database, params, "any")
+		left = append(left, more...)
 	}
-	return up, err
+	return up, left, err
 }
 
-func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []pgwire.Param, attrs string) (*upstream, error) {
+func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []pgwire.Param, attrs string) (_ *upstream, left []*session.Conn, _ error) {
 	var first, refused error
 	refusedBy := "" // the address of a server that has refused
 	list = s.silent.order(list)
@@ -115,10 +120,13 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		if err == nil {
 			if err = up.accept(attrs); err == nil {
 				if err = s.identify(c, up, role); err == nil {
-					return up, nil
+					return up, left, nil
 				}
 			}
 			up.Close()
+		}
+		if failed := (*connectError)(nil); errors.As(err, &failed) && failed.unfinished != nil {
+			left = append(left, failed.unfinished)
 		}
 		if first == nil {
 			first = err
@@ -145,23 +153,29 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 		}
 		refusedBy = t.address
 	}
-	return nil, cmp.Or(refused, first)
+	return nil, left, cmp.Or(refused, first)
 }
 
-// connectTo logs on to one server.
+// connectTo logs on to one server. If the error is a *connectError with an unfinished connection, the
+// caller has to close that.
 func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRole, database string, params []pgwire.Param) (*upstream, error) {
 	conn, err := s.reach(t, deadline)
 	if err != nil {
 		return nil, &connectError{address: t.address, err: err}
 	}
-	up := &upstream{Conn: conn, target: t.at(conn.RemoteAddr()), status: map[string]string{}}
+	up := &upstream{Conn: conn, target: t.at(conn.RemoteAddr()), status: map[string]string{}, answered: conn.TLS() != nil}
 	if err := up.logon(role, database, params); err != nil {
+		failed := &connectError{reached: true, address: t.address, err: err}
+		if up.answered && timedOut(err) {
+			failed.unfinished = up.Conn
+			return nil, failed
+		}
 		up.Abort()
 		var said *serverError
 		if errors.As(err, &said) {
 			return nil, said
 		}
-		return nil, &connectError{reached: true, address: t.address, err: err}
+		return nil, failed
 	}
 	return up, nil
 }
@@ -289,6 +303,7 @@ func (u *upstream) logon(role dbuser.SessionRole, database string, params []pgwi
 			if err != nil {
 				return fmt.Errorf("%w: %w", errAuthentication, err)
 			}
+			u.answered = true
 			if auth.done {
 				opening.Authenticated()
 			}
