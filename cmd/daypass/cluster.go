@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -35,7 +34,7 @@ func newClusterCheckCommand(env environment) *cobra.Command {
 	var all, sql bool
 	cmd := &cobra.Command{
 		Use:   "check NAME... | --all",
-		Short: "Say whether logons to a cluster will work, and print what mends it",
+		Short: "Check whether logons to a cluster will work, and print the fixes",
 		Long: `Connects to the cluster with its administrative login and checks everything that
 logons need. For errors and warnings it prints the fix: SQL for a superuser, or lines
 for pg_hba.conf. --sql also prints long SQL and SQL for notices. The command changes
@@ -89,9 +88,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 		}
 	}
 	if output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(struct {
+		if err := writeIndented(w, struct {
 			Clusters []clustercheck.Report `json:"clusters"`
 		}{reports}); err != nil {
 			return err

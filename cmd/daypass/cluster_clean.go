@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -93,9 +92,7 @@ func cleanClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 		}
 	}
 	if output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(struct {
+		if err := writeIndented(w, struct {
 			Clusters []cleaned `json:"clusters"`
 		}{reports}); err != nil {
 			return err

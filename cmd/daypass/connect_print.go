@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net"
 	"strconv"
 	"strings"
@@ -100,10 +99,7 @@ func (l *logon) json() (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "    ")
-	err = encoder.Encode(struct {
+	err = writeIndented(&b, struct {
 		Host        string `json:"host"`
 		Port        int    `json:"port"`
 		Database    string `json:"database"`

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -121,9 +120,7 @@ func (o *doctorOptions) run(ctx context.Context, asPerson, configGiven bool) err
 		return errors.New("interrupted")
 	}
 	if o.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(struct {
+		if err := writeIndented(w, struct {
 			Version  string           `json:"version"`
 			Commit   string           `json:"commit,omitempty"`
 			Platform string           `json:"platform"`

@@ -122,10 +122,7 @@ func explain(w io.Writer, d *directory.Directory, o explainOptions, now time.Tim
 		answer.Refusal = &refusal{r.Code, r.Message}
 	}
 	if o.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(answer)
+		err = writeIndented(w, answer)
 	} else {
 		err = answer.print(w)
 	}

@@ -209,8 +209,5 @@ func simulate(ctx context.Context, env environment, data []byte) error {
 	case err != nil:
 		return err
 	}
-	encoder := json.NewEncoder(env.stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "    ")
-	return encoder.Encode(out)
+	return writeIndented(env.stdout, out)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -124,9 +123,7 @@ func dropUserJSON(ctx context.Context, w io.Writer, admin *handover.Admin, user 
 	if err != nil && !errors.Is(err, handover.ErrBlocked) {
 		return err
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(dropped{plan, yes && err == nil}); err != nil {
+	if err := writeIndented(w, dropped{plan, yes && err == nil}); err != nil {
 		return err
 	}
 	if len(plan.Problems) > 0 {

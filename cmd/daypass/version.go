@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
@@ -34,9 +33,7 @@ in it, with the checksum that go.sum has.`,
 			}
 			b := readBuild()
 			if output == "json" {
-				encoder := json.NewEncoder(env.stdout)
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(b)
+				return writeIndented(env.stdout, b)
 			}
 			return b.print(env.stdout, modules)
 		},

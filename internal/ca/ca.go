@@ -146,7 +146,7 @@ func (a *Authority) openCA() error {
 			return fmt.Errorf("certificate authority: %s is not the certificate of a CA", a.CertificateFile())
 		}
 		if now := a.now(); now.After(certificate.NotAfter) {
-			return fmt.Errorf("certificate authority: %s is over since %s; move %s away to have a new one made, and give clients the new ca.crt",
+			return fmt.Errorf("certificate authority: %s expired on %s: move %s away, start the server, which makes a new one, and give clients the new ca.crt",
 				a.CertificateFile(), certificate.NotAfter.Format(time.DateOnly), a.dir)
 		}
 		a.certificate, a.key = certificate, key

@@ -138,13 +138,13 @@ func (k *checker) hbaLines(gateway string) []string {
 	switch {
 	case strings.HasPrefix(k.config.Host, "/"):
 		lines = append(lines, line("local", admin, "", "scram-sha-256"), line("local", session, "", "scram-sha-256"),
-			"# nobody else as these")
+			"# no one else as these")
 	default:
 		if gateway == "" {
 			address = "GATEWAY-ADDRESS/32"
 		}
 		lines = append(lines, line(kind, admin, address, "scram-sha-256"), line(kind, session, address, "scram-sha-256"),
-			"# nobody else as these", line("local", session, "", "reject"))
+			"# no one else as these", line("local", session, "", "reject"))
 	}
 	return append(lines, line("host", admin, "all", "reject"), line("host", session, "all", "reject"),
 		"# a user who is to come through the gateway only, such as alice",

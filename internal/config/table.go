@@ -63,7 +63,7 @@ var apiKeys = []key{
 	{name: "trusted_proxies", value: texts, change: live, none: true,
 		doc: "Addresses or CIDR blocks of proxies whose `X-Forwarded-For` is believed, for `aws:SourceIp`, limits and the audit log."},
 	{name: "proxy_protocol", value: mapping, change: live, keys: proxyProtocolKeys, unset: "no connection has a header",
-		doc: "TCP balancers in front of the listener that say whose each connection is."},
+		doc: "TCP balancers in front of the listener that send the client's address."},
 	{name: "limits", value: mapping, change: live, keys: limitKeys,
 		doc: "Bounds on what callers can take. Beyond them calls get `Throttling` or 503."},
 }
@@ -71,7 +71,7 @@ var apiKeys = []key{
 var proxyProtocolKeys = []key{
 	{name: "from", value: texts, required: true, change: live,
 		doc: "Addresses or CIDR blocks of the balancers. Connections from there have to begin with a header of the PROXY protocol, " +
-			"version 1 or 2, and are the client's that it names: for `aws:SourceIp`, limits and the audit log. Nobody else can send one."},
+			"version 1 or 2. Its client address counts for `aws:SourceIp`, limits and the audit log. A header from any other address is refused."},
 }
 
 // mostLimit is the largest limit that can be configured.
@@ -97,7 +97,7 @@ var gatewayKeys = []key{
 	{name: "tls", value: mapping, change: live, keys: certificateKeys(live, false), unset: "a CA and a server certificate are made in `data/tls`",
 		doc: "The certificate of the listener. Renewed files are put in force within seconds."},
 	{name: "proxy_protocol", value: mapping, change: live, keys: proxyProtocolKeys, unset: "no connection has a header",
-		doc: "TCP balancers in front of the listener that say whose each connection is."},
+		doc: "TCP balancers in front of the listener that send the client's address."},
 	{name: "advertise", value: mapping, change: live,
 		doc: "The address that `DescribeClusters` reports and `daypass connect` logs on at.",
 		keys: []key{
@@ -128,7 +128,7 @@ var metricsKeys = []key{
 var auditKeys = []key{
 	{name: "principal_bytes", value: integer, absent: "1048576", most: 1 << 30, change: live,
 		doc: "Bytes a second that the calls of one IAM user or IAM role may write to the audit log, 64 times as many at once. " +
-			"Its logons and sessions may write four times as many. Beyond that it has to wait. 0: no limit; else at least 16384."},
+			"Its logons and sessions may write four times as many. Calls and logons beyond that are refused until it has waited. 0: no limit; else at least 16384."},
 }
 
 var tracingKeys = []key{

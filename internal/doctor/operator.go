@@ -329,7 +329,7 @@ func (o *Operator) endpoint(ctx context.Context, r *Report, cfg *config.Config, 
 		}
 	}
 	for _, warning := range said.Warnings {
-		r.warn(about, "mend it before the next restart", "the server says: %s", warning)
+		r.warn(about, "fix it before the next restart", "the server says: %s", warning)
 	}
 }
 

@@ -55,7 +55,7 @@ func (l *linter) principals(s *statement) {
 	case e.not && s.allow:
 		l.warn(e.at, e.path(), "Allow with NotPrincipal lets in everybody who is not named; AWS does not take it in a role trust policy")
 	case e.not && len(e.accounts) == 0 && !e.everyone && len(e.users)+len(e.roles) > 0:
-		l.warn(e.at, e.path(), "NotPrincipal denies whoever it names too, unless it also names the account (and the role, for a session)")
+		l.warn(e.at, e.path(), "NotPrincipal denies the principals that it names too, unless it also names the account (and the role, for a session)")
 	case e.everyone && !e.not && s.allow && len(s.conditions) == 0:
 		l.warn(e.at, e.path(), "everybody in the account may assume the role, without any permission of their own")
 	}

@@ -88,7 +88,7 @@ var (
 	auditRefused = describe("audit_refused_total", "Acts refused because their line could not be written.")
 	auditWrites  = describe("audit_writes_total", "Writes; several lines may share one.")
 	auditSyncs   = describe("audit_syncs_total", "Syncs of the file.")
-	auditFaults  = describe("audit_faults_total", "Attempts to write, sync or mend the audit log that failed.")
+	auditFaults  = describe("audit_faults_total", "Attempts to write, sync or repair the audit log that failed.")
 	auditLag     = describe("audit_lag_seconds", "Age of the oldest line that may not be on disk yet.")
 
 	servers       = describe("servers", "Servers of this installation that are alive, as this one sees them.")
@@ -101,7 +101,7 @@ var (
 	providerOK   = describe("identity_provider_keys_ok", "1 if the last attempt to read the keys succeeded, 0 if it failed; no series: there was none yet.", "issuer")
 
 	certificateEnd   = describe("certificate_not_after_timestamp_seconds", "When a certificate that the server shows to others ends.", "use", "cluster")
-	certificateRenew = describe("certificate_renew_by_timestamp_seconds", "From when on its end is warned of.", "use", "cluster")
+	certificateRenew = describe("certificate_renew_by_timestamp_seconds", "When warnings about its end begin.", "use", "cluster")
 
 	keyringOK = describe("keyring_ok", "1 if the keyring file is what is in force, 0 if it cannot be read.")
 	keyAge    = describe("keyring_key_age_seconds", "Age of the key in use.", "purpose")
