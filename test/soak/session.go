@@ -184,7 +184,6 @@ func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryEx
 	}
 	g.ledger.done(classLogon, name, begin)
 	s := g.session(conn, a)
-	s.class = g.class(conn.PgConn().Conn().LocalAddr())
 	g.mu.Lock()
 	g.open[s] = true
 	g.mu.Unlock()
@@ -194,7 +193,7 @@ func (g *gate) logon(ctx context.Context, p *pass, secure bool, mode pgx.QueryEx
 
 // session returns the session that an attempt led to.
 func (g *gate) session(conn *pgx.Conn, a *attempt) *session {
-	return &session{Conn: conn, gate: g, pass: a.pass, attempt: a, well: time.Now()}
+	return &session{Conn: conn, gate: g, pass: a.pass, attempt: a, class: g.class(conn.PgConn().Conn().LocalAddr()), well: time.Now()}
 }
 
 // do does one piece of work in a session, judges it, and counts it if it succeeded.
