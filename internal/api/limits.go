@@ -63,9 +63,11 @@ type pressure struct {
 	providers  *throttle.Keys[string] // identity providers, by issuer
 	subjects   *throttle.Keys[string] // of identity providers, see federatedKey
 	addresses  *throttle.Keys[netip.Addr]
-	work       *throttle.Gate  // calls that are being computed, as many as the machine has processors for
-	outside    *outside        // calls that may wait for an identity provider
-	large      *admission.Room // large bodies that are being read
+	work       *throttle.Gate         // calls that are being computed, as many as the machine has processors for
+	outside    *outside               // calls that may wait for an identity provider
+	large      *admission.Room        // large bodies that are being read
+	peers      *throttle.Gate         // calls that wait for other servers
+	askers     *throttle.Keys[string] // the same, by principal
 
 	strangers *throttle.Lines // audit lines of unauthenticated callers
 }
@@ -80,6 +82,8 @@ func newPressure() *pressure {
 		work:       throttle.NewGate(32*cpus, 128*cpus, workWait),
 		outside:    newOutside(outsidePlaces),
 		large:      admission.NewRoom(largePlaces, largeShare),
+		peers:      throttle.NewGate(peerPlaces, 2*peerPlaces, time.Second),
+		askers:     throttle.NewKeys[string](throttle.Limit{Concurrent: peerShare}, maxPrincipals),
 
 		strangers: throttle.NewLines(strangerLines, AllStrangerLines),
 	}
@@ -192,6 +196,34 @@ func admit[K comparable](c *call, keys *throttle.Keys[K], key K) throttle.Verdic
 type account struct {
 	keys *throttle.Keys[string]
 	key  string
+}
+
+// peerPlaces is how many calls may wait for other servers at a time, and peerShare how many of them one
+// principal may make. It takes no permission to cause them, and a server that hangs keeps each of them
+// waiting for two seconds.
+const (
+	peerPlaces = 64
+	peerShare  = 16
+)
+
+// sessionsElsewhere asks the other servers for their sessions: all, or the one with this identifier.
+// Meanwhile the call gives up its place at work: calls that need no other server do not wait for one.
+func (c *call) sessionsElsewhere(id string) (list []*Session, unanswered []string, err error) {
+	p := c.handler.pressure
+	pass, verdict := p.askers.Enter(c.caller.PrincipalARN, c.now)
+	if verdict != throttle.Admitted {
+		c.unrecorded = verdict == throttle.RefusedAgain
+		return nil, nil, errThrottled
+	}
+	defer p.askers.Leave(c.caller.PrincipalARN, pass)
+	c.leave()
+	if !p.peers.Enter(c.http.Context()) {
+		c.unrecorded = true
+		return nil, nil, errOverload
+	}
+	list, unanswered = c.handler.config.Sessions.Elsewhere(c.http.Context(), id)
+	p.peers.Leave()
+	return list, unanswered, c.enter(p.work)
 }
 
 // done releases the places and counts of the call.

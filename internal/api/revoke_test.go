@@ -30,6 +30,9 @@ type site struct {
 	mu       sync.Mutex
 	sessions []*api.Session
 	silent   []string // servers that do not answer
+	// hang, if not nil, keeps calls that ask other servers waiting until it is closed.
+	hang  chan struct{}
+	asked atomic.Int32 // calls that have asked other servers
 }
 
 // List and Kill make site an api.Sessions.
@@ -39,7 +42,13 @@ func (s *site) List() []*api.Session {
 	return slices.Clone(s.sessions)
 }
 
-func (s *site) Elsewhere(context.Context, string) ([]*api.Session, []string) { return nil, s.silent }
+func (s *site) Elsewhere(context.Context, string) ([]*api.Session, []string) {
+	s.asked.Add(1)
+	if s.hang != nil {
+		<-s.hang
+	}
+	return nil, s.silent
+}
 
 func (s *site) Kill(id string) bool {
 	s.mu.Lock()

@@ -85,7 +85,10 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 		return nil, err
 	}
 	list := c.handler.config.Sessions.List()
-	others, unanswered := c.handler.config.Sessions.Elsewhere(c.http.Context(), "")
+	others, unanswered, err := c.sessionsElsewhere("")
+	if err != nil {
+		return nil, err
+	}
 	list = append(list, others...)
 	// A cluster that was removed from the configuration may still have sessions.
 	if p.target.err != nil && !slices.ContainsFunc(list, func(s *Session) bool { return s.Cluster == p.cluster }) {
@@ -174,7 +177,10 @@ func readTerminateSession(r *reader) *terminateSession {
 	named := func(s *Session) bool { return s.ID == p.id }
 	at := slices.IndexFunc(list, named)
 	if at < 0 && r.err == nil {
-		list, p.unanswered = r.handler.config.Sessions.Elsewhere(r.http.Context(), p.id)
+		var err error
+		if list, p.unanswered, err = r.sessionsElsewhere(p.id); err != nil {
+			r.fail(err)
+		}
 		at = slices.IndexFunc(list, named)
 	}
 	if at >= 0 {
@@ -207,6 +213,7 @@ func (p *terminateSession) needs(c *call) []check {
 }
 
 func (p *terminateSession) act(c *call) (awsquery.Result, error) {
+	c.leave() // another server may have the session
 	if p.session == nil || !c.handler.config.Sessions.Kill(p.id) {
 		message := "There is no such session at this gateway."
 		if len(p.unanswered) > 0 {
