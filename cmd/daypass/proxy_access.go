@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -44,7 +45,8 @@ type signInAttempt struct {
 	done   chan struct{}
 	began  time.Time
 	cancel context.CancelCauseFunc
-	err    error // once done is closed
+	inVain atomic.Bool // a client has waited for it and has left, or has waited for as long as it may
+	err    error       // once done is closed
 	over   time.Time
 }
 
@@ -66,6 +68,10 @@ const (
 	// attemptAge is how old a sign-in in progress may be before another one replaces it. Its own
 	// limit is a timer, which stops while the machine is asleep.
 	attemptAge = 15 * time.Minute
+	// waitInVain is how long a connection waits for a sign-in that another one has waited for in
+	// vain. Many clients give up after 10 seconds and show an error of their own, which does not
+	// mention the sign-in. When they try again, they get ours.
+	waitInVain = 5 * time.Second
 )
 
 // errReplaced is the cause with which a sign-in in progress ends when another one replaces it.
@@ -86,10 +92,19 @@ func newProxyAccess(ctx context.Context, env environment, browser bool) *proxyAc
 func (a *proxyAccess) open(ctx context.Context, to connectOptions, database string) (*proxy.Logon, error) {
 	to.database = database
 	to.api.oneShot = true
+	logon, err := a.logon(ctx, to)
+	if err != nil {
+		return nil, refusalOf(ctx, err)
+	}
+	return logon, nil
+}
+
+// logon gets a credential, with a new sign-in if the server has ended the one in the files.
+func (a *proxyAccess) logon(ctx context.Context, to connectOptions) (*proxy.Logon, error) {
 	profile := a.profile(to.api)
 	found, err := a.keys(ctx, profile, to.api, "")
 	if err != nil {
-		return nil, refusalOf(ctx, err)
+		return nil, err
 	}
 	logon, err := a.ask(ctx, found, to)
 	if hasEnded(found.Profile, err) {
@@ -98,15 +113,14 @@ func (a *proxyAccess) open(ctx context.Context, to connectOptions, database stri
 			found, err = a.keys(ctx, profile, to.api, keys.AccessKeyID)
 		}
 		if err != nil {
-			return nil, refusalOf(ctx, err)
+			return nil, err
 		}
 		logon, err = a.ask(ctx, found, to)
 	}
 	if err != nil {
 		profile.forget(ctx, found)
-		return nil, refusalOf(ctx, err)
 	}
-	return logon, nil
+	return logon, err
 }
 
 // ask calls the API.
@@ -220,14 +234,25 @@ func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFla
 		if attempt == nil {
 			return found, err
 		}
-		select {
-		case <-attempt.done:
-			if attempt.err != nil {
-				return nil, attempt.err
-			}
-		case <-ctx.Done():
-			return nil, signInRefusal(found.Profile.Name, "Sign in at the browser that has opened, then connect again. Or run: ")
+		if err := attempt.wait(ctx, found.Profile.Name); err != nil {
+			return nil, err
 		}
+	}
+}
+
+// wait returns once the sign-in is over, or with an error if it takes too long for a client.
+func (a *signInAttempt) wait(ctx context.Context, profile string) error {
+	waiting, cancel := ctx, context.CancelFunc(func() {})
+	if a.inVain.Load() {
+		waiting, cancel = context.WithTimeout(ctx, waitInVain)
+	}
+	defer cancel()
+	select {
+	case <-a.done:
+		return a.err
+	case <-waiting.Done():
+		a.inVain.Store(true)
+		return signInRefusal(profile, "sign in at the browser that has opened, or run daypass login --profile %s, then connect again")
 	}
 }
 
@@ -274,7 +299,7 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 		}
 	}
 	if !a.browser || !hasBrowser(os.Getenv) {
-		return nil, nil, signInRefusal(name, "Run, then connect again: ")
+		return nil, nil, signInRefusal(name, "run daypass login --profile %s, then connect again")
 	}
 	ctx, cancel := context.WithCancelCause(a.ctx)
 	attempt := &signInAttempt{done: make(chan struct{}), began: now, cancel: cancel}
@@ -283,7 +308,7 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 	go func() {
 		defer cancel(nil)
 		if err := a.env.signIn(ctx, *found, browserHere); err != nil && !errors.Is(context.Cause(ctx), errReplaced) {
-			refusal := signInRefusal(name, "Run, then connect again: ")
+			refusal := signInRefusal(name, "run daypass login --profile %s, then connect again")
 			refusal.Detail = awsconfig.Plainly(err).Error()
 			attempt.err, attempt.over = refusal, a.env.now()
 		}
@@ -353,8 +378,10 @@ func hasBrowser(getenv func(string) string) bool {
 	return getenv("SSH_CONNECTION") == "" && (runtime.GOOS == "darwin" || runtime.GOOS == "windows" || getenv("DISPLAY") != "" || getenv("WAYLAND_DISPLAY") != "")
 }
 
-func signInRefusal(profile, hint string) *proxy.Refusal {
-	return &proxy.Refusal{SQLState: "28000", Message: fmt.Sprintf("your sign-in is over, in the profile \"%s\"", profile), Hint: hint + "daypass login --profile " + profile}
+// signInRefusal tells the person what to do in the message itself: many clients show nothing else.
+// The advice is a format for the name of the profile.
+func signInRefusal(profile, advice string) *proxy.Refusal {
+	return &proxy.Refusal{SQLState: "28000", Message: fmt.Sprintf("your sign-in is over, in the profile \"%s\": "+advice, profile, profile)}
 }
 
 // refusalOf converts an error to what the client is told.

@@ -284,19 +284,22 @@ func (s *clientSite) testProxyUnixSocket(t *testing.T) {
 
 // testProxyRefusals: each error tells the person what to do.
 func (s *clientSite) testProxyRefusals(t *testing.T) {
-	good, other, elsewhere, untrusted, twice := freePort(t), freePort(t), freePort(t), freePort(t), freePort(t)
+	good, other, elsewhere, untrusted, twice, chosen := freePort(t), freePort(t), freePort(t), freePort(t), freePort(t), freePort(t)
 	ca := filepath.Join(s.home, "other.crt")
 	if err := os.WriteFile(ca, []byte(otherCA), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	startProxy(t, "--no-browser", "--map", good+"=examplecluster/dev,user=alice", "--map", other+"=examplecluster/dev,user=bob",
-		"--map", elsewhere+"=examplecluster/dev,user=alice,profile=work", "--map", untrusted+"=examplecluster/dev,user=alice,sslrootcert="+ca)
+		"--map", elsewhere+"=examplecluster/dev,user=alice,profile=work", "--map", untrusted+"=examplecluster/dev,user=alice,sslrootcert="+ca, "--map", chosen+"=examplecluster/*,user=alice")
 	for _, row := range []struct{ uri, want string }{
-		{uriOf(good, "sales"), `database "sales" is not the one of this port: it leads to "dev"`},
+		{uriOf(good, "sales"), `database "sales" is not the one of this port: connect to database "dev"`},
+		{uriOf(good, "replication") + "&replication=true", "replication connections are not supported"}, // as pg_basebackup does
+		{uriOf(chosen, "postgres"), `FATAL:  database "postgres": GetClusterCredentials: AccessDenied`},
+		{uriOf(chosen, "postgres"), "HINT:  If this is not the database that you want"},
 		{uriOf(good, "dev") + "&replication=true", "replication connections are not supported"},
 		{"postgresql://127.0.0.1:" + good + "/dev?sslmode=require", "server does not support SSL, but SSL was required"},
 		{uriOf(other, "dev"), "is not authorized to perform: redshift:GetClusterCredentials"},
-		{uriOf(elsewhere, "dev"), "HINT:  Run, then connect again: daypass login --profile work"},
+		{uriOf(elsewhere, "dev"), `your sign-in is over, in the profile "work": run daypass login --profile work, then connect again`},
 		{uriOf(untrusted, "dev"), "certificate signed by unknown authority"},
 	} {
 		got, err := s.ask(t, row.uri, "SELECT 1")
@@ -436,6 +439,12 @@ func (s *clientSite) testProxySignInAfterSleep(t *testing.T) {
 	cancel()
 	if err := <-evening; err == nil {
 		t.Error("a connection without a sign-in")
+	}
+	// Clients that do not wait for a minute, such as pgAdmin, learn why when they try again.
+	again, done := context.WithTimeout(t.Context(), 40*time.Second)
+	defer done()
+	if _, err := pgx.Connect(again, uriOf(port, "dev")); state(err) != "28000" || !strings.Contains(err.Error(), "sign in at the browser that has opened, or run daypass login --profile work") {
+		t.Errorf("the second connection: %v, want SQLSTATE 28000 and what to do", err)
 	}
 	t.Setenv("BROWSER", signing)
 	slept.Store(int64(8 * time.Hour))

@@ -52,9 +52,23 @@ var forbiddenSettings = map[string]bool{
 // second user name there would be the one that counts.
 var structural = map[string]bool{"user": true, "database": true, "options": true, "replication": true, "": true}
 
+// CheckReplication returns an error if a start-up message asks for a replication connection, with
+// "true" and its spellings, "database", or a value that is not a boolean.
+func CheckReplication(given []Param) *StartupError {
+	for _, p := range given {
+		if p.Name == "replication" && !isFalse(p.Value) {
+			return &StartupError{SQLState: StateFeatureNotSupported, Message: "replication connections are not supported through the gateway"}
+		}
+	}
+	return nil
+}
+
 // take sorts the parameters of a start-up message. The last value of a repeated name
 // counts, as in PostgreSQL.
 func (m *Startup) take(given []Param) *StartupError {
+	if err := CheckReplication(given); err != nil {
+		return err
+	}
 	var options string
 	for _, p := range given {
 		switch p.Name {
@@ -68,15 +82,9 @@ func (m *Startup) take(given []Param) *StartupError {
 	}
 	for _, p := range given {
 		switch {
-		case p.Name == "user", p.Name == "database":
+		case p.Name == "user", p.Name == "database", p.Name == "replication":
 		case p.Name == "options":
 			options = p.Value
-		case p.Name == "replication":
-			// Refused: "true" and its spellings, "database", and values that are
-			// not booleans.
-			if !isFalse(p.Value) {
-				return &StartupError{SQLState: StateFeatureNotSupported, Message: "replication connections are not supported through the gateway"}
-			}
 		case isProtocolOption(p.Name):
 			m.negotiate = append(m.negotiate, p.Name)
 		default:

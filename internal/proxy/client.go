@@ -145,6 +145,10 @@ func last(params []pgwire.Param, name string) (value string) {
 
 // openSession opens the upstream session of a client. The error is a *Refusal.
 func (p *Proxy) openSession(m *Map, conn net.Conn, in *pgwire.Reader, version uint32, params []pgwire.Param) (*upstream, error) {
+	// Before the database is chosen: pg_basebackup names one that does not exist.
+	if failed := pgwire.CheckReplication(params); failed != nil {
+		return nil, refuse(failed.SQLState, "%s", failed.Message)
+	}
 	database, err := choose(m, last(params, "database"))
 	if err != nil {
 		return nil, err
@@ -182,8 +186,8 @@ func choose(m *Map, asked string) (string, error) {
 	case asked == "":
 		return m.Database, nil
 	}
-	r := refuse(pgwire.StateUndefinedDatabase, "database \"%s\" is not the one of this port: it leads to \"%s\"", pgwire.Clip(asked), m.Database)
-	r.Hint = fmt.Sprintf("Connect with dbname=%s. A map of CLUSTER/* lets the client choose.", m.Database)
+	r := refuse(pgwire.StateUndefinedDatabase, "database \"%s\" is not the one of this port: connect to database \"%s\"", pgwire.Clip(asked), m.Database)
+	r.Hint = "A map of CLUSTER/* lets the client choose."
 	return "", r
 }
 

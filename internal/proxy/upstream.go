@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -38,7 +39,7 @@ func (p *Proxy) logon(ctx context.Context, m *Map, database string, version uint
 	to, err := m.Open(opening, database)
 	cancel()
 	if err != nil {
-		return nil, err
+		return nil, m.withDatabase(err, database)
 	}
 	conn, err := to.dial(ctx)
 	if err != nil {
@@ -54,6 +55,19 @@ func (p *Proxy) logon(ctx context.Context, m *Map, database string, version uint
 		return nil, err
 	}
 	return up, nil
+}
+
+// withDatabase adds the database to a refusal of a credential, if the client chose it: perhaps the
+// person did not.
+func (m *Map) withDatabase(err error, database string) error {
+	var refused *Refusal
+	if m.Database != "" || !errors.As(err, &refused) || refused.SQLState != pgwire.StateInsufficientRights {
+		return err
+	}
+	named := *refused
+	named.Message = fmt.Sprintf("database \"%s\": %s", pgwire.Clip(database), refused.Message)
+	named.Hint = cmp.Or(refused.Hint, "If this is not the database that you want, name yours in the connection: many clients ask for the database postgres, or for one with the name of the user, when none is entered.")
+	return &named
 }
 
 // dial opens a connection and does the handshake of TLS.
