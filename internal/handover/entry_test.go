@@ -69,3 +69,38 @@ func TestDatabaseThatRefusesTheLogin(t *testing.T) {
 		}
 	})
 }
+
+// TestLockedDatabase: the owner of a database keeps it locked. A connection to it would wait until that
+// ends, in a process that no one ends before, so the clean-up makes none.
+func TestLockedDatabase(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := alone(t, s, "CREATEROLE")
+		mallory, makers := f.Login(t, "mallory", "CREATEDB"), f.LentGroup("makers")
+		f.LendAlone(mallory.Name, makers)
+		owner := pgtest.Connect(t, f.ConnString(mallory, "postgres"))
+		clustertest.Exec(t, owner, "create database hers")
+		role := f.Ensure(dbuser.Need{User: mallory.Name, Groups: []string{makers}, Database: "hers"})
+		c := f.Logon(role, "hers")
+		clustertest.ExecAll(t, c, "create schema mine", "create table mine.t (x int)")
+		_ = c.Close(context.Background())
+		f.NoSessions(role.Name)
+		clustertest.ExecAll(t, owner, "begin", "alter database hers rename to other")
+		for range 2 {
+			report, err := f.Admin.Sweep(t.Context(), handover.SweepOptions{})
+			if err != nil || len(report.Kept) != 1 || report.Kept[0].Database != "hers" || !strings.Contains(report.Kept[0].Reason, "locked") {
+				t.Errorf("Sweep = %+v, %v, want a role that is kept because of the lock", report, err)
+			}
+		}
+		if n := clustertest.One(t, f.Super, "select count(*)::text from pg_locks where not granted"); n != "0" {
+			t.Errorf("%s processes wait for the lock", n)
+		}
+		if got := f.Memberships(role.Name); got != dbuser.MarkerRole {
+			t.Errorf("the session role is still a member of %s", got)
+		}
+		clustertest.Exec(t, owner, "rollback")
+		if report := f.SweepUntil(role.Name, 0); len(report.HandedOver) != 1 {
+			t.Errorf("after the rollback: %+v", report)
+		}
+	})
+}
