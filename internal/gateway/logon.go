@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -298,13 +297,7 @@ func (l *logon) openReserved(cluster *Cluster, wait func(context.Context) error)
 	return e, nil
 }
 
-// checkInterval is how often a running query checks whether the gateway is still
-// connected, on servers that can (PostgreSQL 14 on).
-const checkInterval = "5s"
-
-// connect opens the upstream session, or takes one that was started ahead. A holder can change
-// the password of their session role, so if the server refuses the password, connect sets it
-// again, once.
+// connect returns an upstream session: a parked one, one that was started ahead, or a new one.
 func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
 	s := l.server
 	if l.origin = l.newOrigin(cluster, need); l.origin != nil {
@@ -319,62 +312,19 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 		}()
 	}
 	key, sparing := l.spareKey(cluster)
+	order := func(params []pgwire.Param) *spareOrder {
+		return &spareOrder{key: key, cluster: cluster, role: l.role, user: need.User, groups: need.Groups, params: params}
+	}
 	if sparing {
 		if up, again := s.spares.take(key); up != nil {
-			l.ahead, l.next = true, &spareOrder{key: key, cluster: cluster, role: l.role, user: need.User, groups: need.Groups, params: again.params}
+			l.ahead, l.next = true, order(again.params)
 			return up, nil
 		}
 	}
-	connect := func(role dbuser.SessionRole, params []pgwire.Param) (*upstream, error) {
-		up, left, err := s.connect(ctx, cluster, role, l.database, params)
-		l.unfinished = append(l.unfinished, left...)
-		return up, err
-	}
-	params := l.asked.Params
-	checked := l.role.ServerVersion >= 140000 && !l.asked.Has("client_connection_check_interval")
-	if checked {
-		params = append(params[:len(params):len(params)], pgwire.Param{Name: "client_connection_check_interval", Value: checkInterval})
-	}
-	up, err := connect(l.role, params)
-	var said *serverError
-	if checked && errors.As(err, &said) && said.state == pgwire.StateInvalidParameter {
-		// Try without the check interval: not every operating system can tell that a peer has
-		// gone. If the refused parameter was one of the client's own, the server refuses it
-		// again.
-		params = l.asked.Params
-		up, err = connect(l.role, params)
-	}
-	if errors.As(err, &said) && said.state == pgwire.StateTooManyConnections &&
-		s.spares.discard(cluster.Admin, sparePatience, everySpare)+s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin }) > 0 {
-		up, err = connect(l.role, params)
-	}
-	if passwordRefused(err) {
-		s.spares.discard(cluster.Admin, spareParting, func(key *spareKey) bool { return key.role == l.role.Name })
-		s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == cluster.Admin && p.origin.key.role == l.role.Name })
-		role, healErr := cluster.Admin.Heal(ctx, need)
-		if healErr != nil {
-			return nil, healErr
-		}
-		s.log.Warn("session role's password set again after the server had refused it", "session", l.id, "cluster", cluster.Identifier, "role", role.Name)
-		l.role = role
-		up, err = connect(role, params)
-		sparing = false
-	}
-	if errors.As(err, &said) && (said.state == pgwire.StateInvalidAuthorization && !said.late || said.state == pgwire.StateInsufficientRights) {
-		// Another gateway may just have taken the role's rights away, after the role's
-		// last session had ended there.
-		role, againErr := cluster.Admin.Ensure(ctx, need)
-		if againErr != nil {
-			return nil, againErr
-		}
-		defer cluster.Admin.Opened(role.Name)
-		if role.Seen == [sha256.Size]byte{} || role.Seen != l.role.Seen {
-			l.role = role
-			up, err = connect(role, params)
-		}
-	}
-	if err == nil && sparing {
-		l.next = &spareOrder{key: key, cluster: cluster, role: l.role, user: need.User, groups: need.Groups, params: params}
+	o := opening{logon: l, cluster: cluster, need: need}
+	up, err := o.open(ctx)
+	if err == nil && sparing && !o.healed {
+		l.next = order(o.params)
 	}
 	return up, err
 }

@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+
+	"github.com/daypass/daypass/internal/dbuser"
+	"github.com/daypass/daypass/internal/pgwire"
+)
+
+// checkInterval is how often a running query checks whether the gateway is still
+// connected, on servers that can (PostgreSQL 14 on).
+const checkInterval = "5s"
+
+// opening opens a new upstream session for a logon, as the logon's session role. If the server
+// refuses it for a reason that the gateway can remove, open removes it and tries again, once for
+// each reason.
+type opening struct {
+	*logon
+	cluster *Cluster
+	need    dbuser.Need
+	params  []pgwire.Param // the start-up parameters that were sent last
+	healed  bool           // the session role's password was set again
+}
+
+func (o *opening) open(ctx context.Context) (*upstream, error) {
+	up, err := o.openChecked(ctx)
+	if refusedWith(err, pgwire.StateTooManyConnections) && o.makeRoom() {
+		up, err = o.try(ctx)
+	}
+	if passwordRefused(err) {
+		up, err = o.heal(ctx)
+	}
+	var said *serverError
+	if errors.As(err, &said) && (said.state == pgwire.StateInvalidAuthorization && !said.late || said.state == pgwire.StateInsufficientRights) {
+		return o.lendAgain(ctx, err)
+	}
+	return up, err
+}
+
+func (o *opening) try(ctx context.Context) (*upstream, error) {
+	up, left, err := o.server.connect(ctx, o.cluster, o.role, o.database, o.params)
+	o.unfinished = append(o.unfinished, left...)
+	return up, err
+}
+
+// openChecked asks the server to check during queries whether the gateway is still connected. It
+// tries without that if the server refuses a parameter: not every operating system can tell that a
+// peer has gone. If the refused parameter was one of the client's own, the server refuses it again.
+func (o *opening) openChecked(ctx context.Context) (*upstream, error) {
+	o.params = o.asked.Params
+	if o.role.ServerVersion < 140000 || o.asked.Has("client_connection_check_interval") {
+		return o.try(ctx)
+	}
+	asked := o.params
+	o.params = append(asked[:len(asked):len(asked)], pgwire.Param{Name: "client_connection_check_interval", Value: checkInterval})
+	up, err := o.try(ctx)
+	if refusedWith(err, pgwire.StateInvalidParameter) {
+		o.params = asked
+		up, err = o.try(ctx)
+	}
+	return up, err
+}
+
+// makeRoom ends the cluster's sessions that wait for a logon, and reports whether there were any.
+func (o *opening) makeRoom() bool {
+	admin := o.cluster.Admin
+	spares := o.server.spares.discard(admin, sparePatience, everySpare)
+	return spares+o.server.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == admin }) > 0
+}
+
+// heal sets the session role's password again: a holder can change the password of their session
+// role.
+func (o *opening) heal(ctx context.Context) (*upstream, error) {
+	s, admin, name := o.server, o.cluster.Admin, o.role.Name
+	s.spares.discard(admin, spareParting, func(key *spareKey) bool { return key.role == name })
+	s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == admin && p.origin.key.role == name })
+	role, err := admin.Heal(ctx, o.need)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Warn("session role's password set again after the server had refused it", "session", o.id, "cluster", o.cluster.Identifier, "role", role.Name)
+	o.role, o.healed = role, true
+	return o.try(ctx)
+}
+
+// lendAgain makes the session role ready once more. Another gateway may just have taken the role's
+// rights away, after the role's last session had ended there. If nothing has changed since, it
+// returns the server's refusal.
+func (o *opening) lendAgain(ctx context.Context, refused error) (*upstream, error) {
+	role, err := o.cluster.Admin.Ensure(ctx, o.need)
+	if err != nil {
+		return nil, err
+	}
+	defer o.cluster.Admin.Opened(role.Name)
+	if role.Seen != [sha256.Size]byte{} && role.Seen == o.role.Seen {
+		return nil, refused
+	}
+	o.role = role
+	return o.try(ctx)
+}
+
+// refusedWith reports whether the server has refused a session with an SQLSTATE.
+func refusedWith(err error, state string) bool {
+	var said *serverError
+	return errors.As(err, &said) && said.state == state
+}
