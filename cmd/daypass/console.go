@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"golang.org/x/term"
 
 	"github.com/daypass/daypass/internal/keyring"
@@ -19,7 +20,8 @@ import (
 // and messages come from servers, databases and other people's files, and the terminal would
 // obey escape sequences in them. A pipe or a file gets the exact bytes.
 func newEnvironment() environment {
-	return environment{stdin: os.Stdin, stdout: console(os.Stdout), stderr: console(os.Stderr), exact: os.Stdout,
+	toJournal, _ := journal.StderrIsJournalStream() // false if that cannot be found out
+	return environment{journal: toJournal, stdin: os.Stdin, stdout: console(os.Stdout), stderr: console(os.Stderr), exact: os.Stdout,
 		columns: terminalWidth(os.Stdout), errColumns: terminalWidth(os.Stderr)}
 }
 

@@ -122,6 +122,7 @@ var modules = []struct {
 	{"github.com/go-jose/go-jose/v4", []string{"internal/devidp", "internal/login", "internal/sts"}, "web identity tokens become access keys in one place, and are made for trying out in another; a client proves its key"},
 	{"github.com/zitadel/oidc/v3", []string{"internal/devidp"}, "the server trusts identity providers; only the demo is one"},
 	{"golang.org/x/oauth2", []string{"internal/signin"}, "people sign in in one place"},
+	{"github.com/coreos/go-systemd/v22", []string{"cmd/daypass"}, "only commands know what has started the process"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"internal/postgres"}, "it downloads programs: no server does"},
 	{"github.com/fxamacker/cbor/v2", []string{"internal/credential", "internal/signin", "internal/sts"}, "only what is signed or sealed is CBOR"},
 	{"github.com/jackc/pgx/v5", []string{"internal/adminconn", "internal/clustercheck", "internal/compat", "internal/config", "internal/dbuser", "internal/devserver", "internal/gateway", "internal/handover", "internal/postgres", "test/bench", "test/clustertest", "test/pgtest", "test/sitetest", "test/soak"}, "the packages that speak to PostgreSQL are listed"},

@@ -79,6 +79,9 @@ func usageErrorf(format string, args ...any) error { return &usageError{fmt.Erro
 // megabytes.
 const maxError = 8 << 10
 
+// journalError begins a line that the journal files as an error: sd-daemon(3).
+const journalError = "<3>"
+
 // explainEnd prints the error of a command and returns the exit code.
 func explainEnd(env environment, cmd *cobra.Command, err error) int {
 	say := func(text, more string) {
@@ -86,7 +89,11 @@ func explainEnd(env environment, cmd *cobra.Command, err error) int {
 			text = strings.ToValidUTF8(text[:maxError], "") + "…"
 		}
 		text = quote.TerminalText(strings.TrimRight(text, "\n"))
-		fmt.Fprintf(env.stderr, "%s %s%s\n", paint(env.stderr, quote.Red, "daypass:"), strings.TrimPrefix(wrap("daypass: "+text, env.errColumns), "daypass: "), more)
+		text = paint(env.stderr, quote.Red, "daypass:") + " " + strings.TrimPrefix(wrap("daypass: "+text, env.errColumns), "daypass: ") + more
+		if env.journal {
+			text = journalError + strings.ReplaceAll(text, "\n", "\n"+journalError)
+		}
+		fmt.Fprintln(env.stderr, text)
 	}
 	var exit *exitError
 	if errors.As(err, &exit) {

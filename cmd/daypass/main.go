@@ -38,6 +38,7 @@ type environment struct {
 	columns, errColumns int
 	now                 func() time.Time
 	lease               time.Duration // of servers in etcd; 0: the default
+	journal             bool          // stderr is systemd's journal, which wants priorities
 }
 
 // run executes one command line and returns the exit code of the process.

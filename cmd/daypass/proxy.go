@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/awsconfig"
@@ -160,7 +160,7 @@ func (o *proxyOptions) run(ctx context.Context, env environment) error {
 	if o.list {
 		return listMaps(env.stdout, maps)
 	}
-	log := server.NewLog(env.stderr, slog.LevelInfo, false)
+	log := server.NewLog(env.stderr, server.LogOptions{Journal: env.journal})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	access := newProxyAccess(ctx, env, !o.noBrowser)
@@ -173,6 +173,7 @@ func (o *proxyOptions) run(ctx context.Context, env environment) error {
 		return err
 	}
 	fmt.Fprintf(env.stdout, "Ready, without a password. %s\n", protection(maps))
+	tellServiceManager(log, daemon.SdNotifyReady)
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -195,6 +196,7 @@ func (o *proxyOptions) run(ctx context.Context, env environment) error {
 		}
 		break
 	}
+	tellServiceManager(log, daemon.SdNotifyStopping)
 	patience, done := context.WithTimeout(context.Background(), 10*time.Second)
 	defer done()
 	go func() {

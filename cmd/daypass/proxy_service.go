@@ -2,17 +2,26 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"text/template"
+	"time"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
+
+	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/internal/quote"
 )
 
 // The forms of `daypass proxy service`, by operating system.
@@ -24,13 +33,14 @@ func newProxyServiceCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "service [--install]",
 		Short: "Print or install a service of your user that runs the proxy while you are logged on",
-		Long: `Service prints a user unit of systemd on Linux, an agent of launchd on macOS, and the
-command for the task scheduler on Windows. It runs "daypass proxy" with the file of
-maps, which has to exist, and with the variables AWS_*, DAYPASS_SSLROOTCERT and BROWSER that are set now
-and hold no secret.
+		Long: `Service prints a user unit of systemd on Linux, an agent of launchd on macOS, and a
+task for the task scheduler on Windows. It runs "daypass proxy" with the file of
+maps, which has to exist, and with the variables AWS_*, DAYPASS_SSLROOTCERT and BROWSER
+that are set now and hold no secret (not on Windows: a task has the variables of its
+user).
 
---install writes it to where the system looks for it, and prints the command that
-starts it.`,
+--install writes it to where the system looks for it, and prints the commands that
+start and remove it. Run it again when the program or the file has moved.`,
 		Example: `  daypass proxy service
   daypass proxy service --install`,
 		Args: noWords,
@@ -66,6 +76,7 @@ type proxyService struct {
 	Variables     []setting
 	Graphical     bool // the person has a graphical session, in which browsers open
 	Log           string
+	User          string // on Windows: DOMAIN\user
 	home          string
 }
 
@@ -83,7 +94,9 @@ func newProxyService(file string) (*proxyService, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := (&proxyOptions{file: s.File}).load(); err != nil {
+	if _, err := (&proxyOptions{file: s.File}).load(); errors.Is(err, fs.ErrNotExist) {
+		return nil, &exitError{awsconfig.ExitConfiguration, fmt.Errorf("%s: does not exist: write your maps into it (docs/people.md has an example), or name another file with --config", s.File)}
+	} else if err != nil {
 		return nil, err
 	}
 	if s.Program, err = os.Executable(); err != nil {
@@ -93,19 +106,33 @@ func newProxyService(file string) (*proxyService, error) {
 		return nil, err
 	}
 	s.Log = filepath.Join(s.home, "Library", "Logs", "daypass-proxy.log")
-	s.Graphical = os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
+	s.Graphical = graphicalSession()
+	if me, err := user.Current(); err == nil {
+		s.User = me.Username
+	}
 	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_LOGIN_CACHE_DIRECTORY", "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE",
 		"DAYPASS_SSLROOTCERT", "BROWSER"} {
 		if value := os.Getenv(name); value != "" {
 			s.Variables = append(s.Variables, setting{name, value})
 		}
 	}
-	for _, text := range append([]string{s.Program, s.File, s.home}, values(s.Variables)...) {
+	for _, text := range append([]string{s.Program, s.File, s.home, s.User}, values(s.Variables)...) {
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return nil, fmt.Errorf("%q: has control characters, which a service cannot have", text)
 		}
 	}
 	return &s, nil
+}
+
+// graphicalSession reports whether systemd starts and stops services with the person's graphical
+// session. Many desktops and window managers do not do that, and DISPLAY is also set by ssh -X.
+func graphicalSession() bool {
+	if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, "systemctl", "--user", "--quiet", "is-active", "graphical-session.target").Run() == nil
 }
 
 func values(all []setting) []string {
@@ -130,10 +157,14 @@ Documentation=https://github.com/daypass/daypass/blob/main/docs/people.md
 After=graphical-session.target
 PartOf=graphical-session.target
 {{- end}}
+StartLimitIntervalSec=0
 
 [Service]
-Type=exec
-ExecStart={{command .Program}} proxy --config {{command .File}}
+# It is started once its ports listen.
+Type=notify
+ExecStart={{unit .Program}} proxy --config {{command .File}}
+# A faulty file changes nothing, and the reload fails.
+ExecReload={{unit .Program}} proxy --list --config {{command .File}}
 ExecReload=/bin/kill -HUP $MAINPID
 {{- range .Variables}}
 Environment={{unit (printf "%s=%s" .Name .Value)}}
@@ -142,7 +173,9 @@ Environment={{unit (printf "%s=%s" .Name .Value)}}
 KillMode=process
 UMask=0077
 Restart=on-failure
-RestartSec=2
+RestartSec=5
+# The file of maps is faulty.
+RestartPreventExitStatus={{.Faulty}}
 # It ends by itself, 10 seconds and some after SIGTERM.
 TimeoutStopSec=20
 
@@ -183,13 +216,59 @@ WantedBy={{if .Graphical}}graphical-session.target{{else}}default.target{{end}}
 	<true/>
 	<key>Umask</key>
 	<integer>63</integer>
+	<key>ProcessType</key>
+	<string>Interactive</string>
+	<key>StandardOutPath</key>
+	<string>{{xml .Log}}</string>
 	<key>StandardErrorPath</key>
 	<string>{{xml .Log}}</string>
 </dict>
 </plist>
 `,
-	"schtasks": `schtasks /Create /F /TN daypass-proxy /SC ONLOGON /TR "\"{{.Program}}\" proxy --config \"{{.File}}\""
+	// What is set differs from the defaults, with which a task ends after three days and on
+	// battery. Only an administrator may create a trigger for the logon of everyone.
+	"schtasks": `<?xml version="1.0" encoding="UTF-16"?>
+<!-- Made by "daypass proxy service". -->
+<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
+  <RegistrationInfo>
+    <Description>Ports without a password for PostgreSQL clients, by Daypass</Description>
+  </RegistrationInfo>
+  <Triggers>
+    <LogonTrigger>
+      <UserId>{{xml .User}}</UserId>
+    </LogonTrigger>
+  </Triggers>
+  <Principals>
+    <Principal id="Author">
+      <UserId>{{xml .User}}</UserId>
+      <LogonType>InteractiveToken</LogonType>
+      <RunLevel>LeastPrivilege</RunLevel>
+    </Principal>
+  </Principals>
+  <Settings>
+    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
+    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <Priority>5</Priority>
+    <RestartOnFailure>
+      <Interval>PT1M</Interval>
+      <Count>255</Count>
+    </RestartOnFailure>
+  </Settings>
+  <Actions Context="Author">
+    <Exec>
+      <Command>{{xml .Program}}</Command>
+      <Arguments>proxy --config &quot;{{xml .File}}&quot;</Arguments>
+    </Exec>
+  </Actions>
+</Task>
 `,
+}
+
+// Faulty lists the exit codes of a proxy that will not start until its person changes the file.
+func (*proxyService) Faulty() string {
+	return fmt.Sprintf("%d %d", awsconfig.ExitUsage, awsconfig.ExitConfiguration)
 }
 
 // render makes the text of a service.
@@ -200,6 +279,9 @@ func (s *proxyService) render(form string) (string, error) {
 	}
 	if form == "schtasks" && strings.ContainsAny(s.Program+s.File, `"%`) {
 		return "", errors.New("the paths of the program and of the file of maps must not contain \" or %")
+	}
+	if form == "systemd" && strings.ContainsAny(s.Program, `"'\`) {
+		return "", fmt.Errorf("%s: systemd starts no program with quotes or backslashes in its path: move it, or make a link to it and run that", s.Program)
 	}
 	t := template.Must(template.New(form).Funcs(template.FuncMap{"unit": quoteForUnit, "command": quoteForCommand, "xml": quoteForXML}).Parse(text))
 	var b strings.Builder
@@ -213,7 +295,8 @@ func quoteForUnit(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(word) + `"`
 }
 
-// quoteForCommand is quoteForUnit for a command line, in which systemd expands variables.
+// quoteForCommand is quoteForUnit for the arguments of a command line, in which systemd expands
+// variables. It does not expand them in the path of the program.
 func quoteForCommand(word string) string { return strings.ReplaceAll(quoteForUnit(word), "$", "$$") }
 
 func quoteForXML(text string) (string, error) {
@@ -224,31 +307,76 @@ func quoteForXML(text string) (string, error) {
 
 // install writes a service to the place where the system looks for it.
 func (s *proxyService) install(env environment, form, text string) error {
-	var path string
-	var next []string
-	switch form {
-	case "systemd":
-		dir, err := os.UserConfigDir()
-		if err != nil {
-			return err
-		}
-		path = filepath.Join(dir, "systemd", "user", "daypass-proxy.service")
-		next = []string{"systemctl --user daemon-reload", "systemctl --user enable --now daypass-proxy", "journalctl --user -u daypass-proxy -f    # what it does"}
-	case "launchd":
-		path = filepath.Join(s.home, "Library", "LaunchAgents", "daypass-proxy.plist")
-		next = []string{"launchctl bootstrap gui/$(id -u) " + path, "tail -f " + s.Log + "    # what it does"}
-	default:
-		return usageErrorf("--install: not for %s: run the command that is printed without it", form)
+	path, err := s.path(form)
+	if err != nil {
+		return err
+	}
+	data, mark := []byte(text), []byte("Made by")
+	if form == "schtasks" {
+		data, mark = utf16File(text), utf16File("Made by")[2:]
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if old, err := os.ReadFile(path); err == nil && !slices.Equal(old, []byte(text)) && !bytes.Contains(old, []byte("Made by")) {
+	old, err := os.ReadFile(path)
+	if err == nil && !bytes.Equal(old, data) && !bytes.Contains(old, mark) {
 		return fmt.Errorf("%s: is there, and was not made by this command: remove it first", path)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(path, data, 0o644); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(env.stdout, "%s is written. Next:\n\n    %s\n", path, strings.Join(next, "\n    "))
+	start, remove, err := s.commands(form, path, old != nil)
+	if err == nil {
+		_, err = fmt.Fprintf(env.stdout, "%s is written. Next:\n\n    %s\n\nTo remove the service:\n\n    %s\n", path, strings.Join(start, "\n    "), strings.Join(remove, "\n    "))
+	}
 	return err
+}
+
+// path returns where the system looks for the services of a user.
+func (s *proxyService) path(form string) (string, error) {
+	switch dir, err := os.UserConfigDir(); {
+	case form == "launchd":
+		return filepath.Join(s.home, "Library", "LaunchAgents", "daypass-proxy.plist"), nil
+	case form == "systemd":
+		return filepath.Join(dir, "systemd", "user", "daypass-proxy.service"), err
+	default:
+		return filepath.Join(dir, "daypass", "proxy-task.xml"), err
+	}
+}
+
+// commands returns the commands that start and remove a service that is at path. It may run
+// already with an earlier file.
+func (s *proxyService) commands(form, path string, again bool) (start, remove []string, err error) {
+	if form == "schtasks" {
+		for _, v := range s.Variables {
+			start = append(start, fmt.Sprintf(`setx %s "%s"`, v.name, v.value))
+		}
+		return append(start, `schtasks /Create /F /TN daypass-proxy /XML "`+path+`"`, "schtasks /Run /TN daypass-proxy"),
+			[]string{"schtasks /End /TN daypass-proxy", "schtasks /Delete /F /TN daypass-proxy"}, nil
+	}
+	file, err := quote.Shell(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if form == "systemd" {
+		return []string{"systemctl --user daemon-reload", "systemctl --user enable daypass-proxy", "systemctl --user restart daypass-proxy    # fails if the proxy does not start",
+				"journalctl --user -u daypass-proxy -f       # what it does"},
+			[]string{"systemctl --user disable --now daypass-proxy", "rm " + file}, nil
+	}
+	log, err := quote.Shell(s.Log)
+	if again {
+		start = []string{"launchctl bootout gui/$(id -u)/daypass-proxy"}
+	}
+	return append(start, "launchctl bootstrap gui/$(id -u) "+file, "tail -f "+log+"    # what it does"),
+		[]string{"launchctl bootout gui/$(id -u)/daypass-proxy", "rm " + file}, err
+}
+
+// utf16File encodes a text as the task scheduler writes its own files: little endian, with a byte
+// order mark.
+func utf16File(text string) []byte {
+	data := []byte{0xff, 0xfe}
+	for _, unit := range utf16.Encode([]rune(text)) {
+		data = binary.LittleEndian.AppendUint16(data, unit)
+	}
+	return data
 }

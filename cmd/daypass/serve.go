@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/config"
@@ -46,7 +49,7 @@ third one kills the process.`,
 			if verbose {
 				level = slog.LevelDebug
 			}
-			log := server.NewLog(env.stderr, level, logFormat == "json")
+			log := server.NewLog(env.stderr, server.LogOptions{Level: level, JSON: logFormat == "json", Journal: env.journal})
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
@@ -56,6 +59,10 @@ third one kills the process.`,
 			defer signal.Stop(hangup)
 			hurry, quiet := secondSignal()
 			defer quiet()
+			patience := max(time.Duration(drain), 0) + time.Duration(delay) + stopGrace
+			defer context.AfterFunc(cmd.Context(), func() {
+				tellServiceManager(log, daemon.SdNotifyStopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", patience.Microseconds()))
+			})()
 			return server.Run(cmd.Context(), cfg, server.Options{
 				Version: buildVersion(),
 				Log:     log,
@@ -68,6 +75,9 @@ third one kills the process.`,
 				Hurry:         hurry,
 				Hangup:        hangup,
 				Load:          func() (*config.Config, error) { return config.Load(path) },
+				Ready: func(where server.Running) {
+					tellServiceManager(log, daemon.SdNotifyReady, fmt.Sprintf("STATUS=API %s, gateway %s", where.API, where.Gateway))
+				},
 			})
 		},
 	}
@@ -79,6 +89,10 @@ third one kills the process.`,
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log more details")
 	return cmd
 }
+
+// stopGrace is how long the server needs at most to end sessions and to close its files, after the
+// drain.
+const stopGrace = 15 * time.Second
 
 // secondSignal returns a channel that is closed when the process gets a second signal to end. A
 // third signal kills the process. stop restores the usual handling.

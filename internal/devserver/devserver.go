@@ -120,7 +120,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	defer stopServing()
 	go func() {
 		serving <- server.Run(serveCtx, cfg, server.Options{
-			Log:     server.NewLog(opts.Stderr, slog.LevelWarn, false),
+			Log:     server.NewLog(opts.Stderr, server.LogOptions{Level: slog.LevelWarn}),
 			Version: opts.Version,
 			Now:     opts.Now,
 			Drain:   drain,

@@ -33,7 +33,7 @@ func (d *dev) serveProvider() (stop func(), err error) {
 	}
 	provider := &http.Server{
 		Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(server.NewLog(d.opts.Stderr, slog.LevelWarn, false).Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(server.NewLog(d.opts.Stderr, server.LogOptions{Level: slog.LevelWarn}).Handler(), slog.LevelDebug),
 	}
 	go func() { _ = provider.Serve(d.provider) }() // it ends when stop closes it
 	return func() { _ = provider.Close() }, nil
