@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/config"
+	"github.com/daypass/daypass/internal/keyring"
 	"github.com/daypass/daypass/internal/server"
 )
 
@@ -59,6 +61,7 @@ third one kills the process.`,
 			defer signal.Stop(hangup)
 			hurry, quiet := secondSignal()
 			defer quiet()
+			ready, status := make(chan struct{}), ""
 			patience := max(time.Duration(drain), 0) + time.Duration(delay) + stopGrace
 			defer context.AfterFunc(cmd.Context(), func() {
 				tellServiceManager(log, daemon.SdNotifyStopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", patience.Microseconds()))
@@ -76,7 +79,18 @@ third one kills the process.`,
 				Hangup:        hangup,
 				Load:          func() (*config.Config, error) { return config.Load(path) },
 				Ready: func(where server.Running) {
-					tellServiceManager(log, daemon.SdNotifyReady, fmt.Sprintf("STATUS=API %s, gateway %s", where.API, where.Gateway))
+					status = fmt.Sprintf("STATUS=API %s, gateway %s", where.API, where.Gateway)
+					close(ready)
+					tellServiceManager(log, daemon.SdNotifyReady, status)
+				},
+				Reloaded: func(err error) {
+					<-ready // status may be read from here on
+					if err == nil {
+						tellServiceManager(log, status)
+						return
+					}
+					reason, _, _ := strings.Cut(keyring.Redact(err.Error()), "\n")
+					tellServiceManager(log, "STATUS=A changed configuration was refused: "+reason)
 				},
 			})
 		},

@@ -68,11 +68,13 @@ func TestServeTellsServiceManager(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd, log := startSupervised(t, socket, "serve", "--config", file, "--drain", "10m", "--shutdown-delay", "1s")
-	var api, gateway string
+	var api, gateway, status string
 	if got := next(); !strings.HasPrefix(got, "READY=1\nSTATUS=") {
 		t.Fatalf("the first message is %q\n%s", got, log)
 	} else if n, err := fmt.Sscanf(got, "READY=1\nSTATUS=API http://%s gateway %s", &api, &gateway); n != 2 {
 		t.Fatalf("the status is %q: %v", got, err)
+	} else {
+		_, status, _ = strings.Cut(got, "\n")
 	}
 	for _, address := range []string{strings.TrimSuffix(api, ","), gateway} {
 		conn, err := net.Dial("tcp", address)
@@ -80,6 +82,18 @@ func TestServeTellsServiceManager(t *testing.T) {
 			t.Fatalf("it is ready and does not serve: %v", err)
 		}
 		conn.Close()
+	}
+	for _, change := range []struct{ text, want string }{
+		{strings.Replace(text, "account", "acount", 1), "STATUS=A changed configuration was refused: " + file + ":1: acount: is not a key of the configuration"},
+		{text, status},
+	} {
+		if err := os.WriteFile(file, []byte(change.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Process.Signal(syscall.SIGHUP)
+		if got := next(); got != change.want {
+			t.Errorf("after a reload the message is %q, want %q\n%s", got, change.want, log)
+		}
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	if got, want := next(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=616000000"; got != want {

@@ -6,7 +6,10 @@
 // server's account may write it. One exception: if root owns a file and the server,
 // which is not root, is in the file's group, the group may have the access that the
 // server needs. That is how root gives a file to one account, and how a Kubernetes
-// volume with fsGroup looks. PostgreSQL has the same rule for its keys.
+// volume with fsGroup looks. PostgreSQL has the same rule for its keys. A file that root
+// owns, for root's own group, and with mode 0440, is private too: that is how systemd 254
+// and later hand over a credential. Its group bits are the mask of an ACL, which has one entry, for
+// the account of the service.
 //
 // The rule applies to root too. Systems without Unix modes have no rule.
 package filemode
@@ -61,7 +64,7 @@ func (k Kind) Allowed() fs.FileMode {
 func Check(path string, info fs.FileInfo, kind Kind) *Fault {
 	excess := info.Mode().Perm() & (0o077 &^ kind.Allowed())
 	owner := ownerOf(info)
-	if owner == elsewhere {
+	if owner == elsewhere || isCredential(info) {
 		return nil
 	}
 	if owner == rootForOurGroup {

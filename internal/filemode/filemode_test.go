@@ -107,6 +107,9 @@ func TestRootForAGroup(t *testing.T) {
 		{0, group, 0o644, "read by others"},
 		{0, another, 0o640, "read by its group"},
 		{1000, group, 0o640, "read by its group"},
+		{0, 0, 0o440, ""}, // a credential of systemd
+		{0, 0, 0o640, "read by its group"}, {0, 0, 0o444, "read by others"}, {0, 0, 0o460, "changed by its group"},
+		{1000, 0, 0o440, "read by its group"}, {0, another, 0o440, "read by its group"},
 	} {
 		if err := os.Chown(path, row.uid, row.gid); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,12 @@ import (
 	"syscall"
 )
 
+// isCredential reports whether a file looks like a credential of systemd.
+func isCredential(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Uid == 0 && stat.Gid == 0 && info.Mode() == 0o440
+}
+
 func ownerOf(info fs.FileInfo) owner {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

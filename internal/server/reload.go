@@ -151,6 +151,7 @@ func (s *service) readConfiguration(asked bool) {
 			s.files.told = text
 			s.log.Error("the configuration was refused: the earlier one stays in force", "err", err)
 		}
+		s.reloaded(err)
 		return
 	}
 	s.files = fileWatch{}
@@ -164,6 +165,13 @@ func (s *service) readConfiguration(asked bool) {
 		s.log.Warn("configuration", "warning", warning)
 	}
 	s.log.Info("configuration reloaded", "clusters", len(cfg.Clusters), "changed", changedFiles(before.Files, cfg.Files))
+	s.reloaded(nil)
+}
+
+func (s *service) reloaded(err error) {
+	if s.opts.Reloaded != nil {
+		s.opts.Reloaded(err)
+	}
 }
 
 // changedFiles names the files that differ.

@@ -62,6 +62,9 @@ type Options struct {
 	Patience time.Duration
 	// Ready is called once both listeners serve. Optional.
 	Ready func(Running)
+	// Reloaded is called after each attempt to put changed files in force, with nil or with the
+	// reason why the earlier configuration stays in force. Optional.
+	Reloaded func(error)
 }
 
 // Running is where a server can be reached.
