@@ -173,7 +173,7 @@ Environment={{unit (printf "%s=%s" .Name .Value)}}
 KillMode=process
 UMask=0077
 Restart=on-failure
-RestartSec=5
+RestartSec=2
 # The file of maps is faulty.
 RestartPreventExitStatus={{.Faulty}}
 # It ends by itself, 10 seconds and some after SIGTERM.

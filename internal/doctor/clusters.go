@@ -71,9 +71,9 @@ func (r *Report) cluster(identifier string, report clustercheck.Report, err erro
 	case report.Broken():
 		r.fail(about, do, "%s: logons do not work, or not all: %s", identifier, found)
 	case count[clustercheck.Warning] > 0:
-		r.warn(about, do, "%s: logons work: %s", identifier, found)
+		r.warn(about, do, "%s: daypass cluster check finds %s", identifier, found)
 	default:
-		r.ok(about, "%s: logons work", identifier)
+		r.ok(about, "%s: daypass cluster check finds no errors", identifier)
 	}
 	if report.Clock != nil {
 		r.clock("the server of "+identifier, *report.Clock, report.Asked)

@@ -69,7 +69,7 @@ func TestClusters(t *testing.T) {
 	has(t, r, Error, "[cluster 1]: logons do not work, or not all: 2 errors (password, login), no warnings")
 	has(t, r, Error, "this machine's clock is 10m0s behind that of the server of [cluster 2]")
 	has(t, r, Error, "[cluster 3]: the check broke off: no answer in time")
-	has(t, r, Warning, "[cluster 4]: logons work: no errors, 1 warning (tls)")
+	has(t, r, Warning, "[cluster 4]: daypass cluster check finds no errors, 1 warning (tls)")
 	if len(r.Findings) != atOnce+1 || !strings.Contains(r.Findings[atOnce].Message, fmt.Sprintf("[cluster %d]", atOnce)) {
 		t.Errorf("findings = %+v, want one for each cluster in order, and a clock", r.Findings)
 	}
