@@ -1,18 +1,17 @@
 package console
 
 import (
-	"bytes"
 	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/daypass/daypass/internal/quote"
+	"github.com/daypass/daypass/internal/signin"
 )
 
 // pages are the templates. html/template escapes what people, databases and policies contain, and
-// show makes visible what would be invisible in it.
+// signin.WritePage makes visible what would be invisible in it.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"join": func(list []string) string { return strings.Join(list, ", ") },
 	"size": size,
@@ -107,16 +106,7 @@ func (e *exchange) show(status int, name string, data any) {
 		v.Ends, v.Token = e.when(e.session.NotAfter), e.session.FormToken()
 		v.Sessions, v.SessionsName = e.who.Sessions, e.sessionsName()
 	}
-	var body bytes.Buffer
-	if err := pages.ExecuteTemplate(&body, name+".html", v); err != nil {
-		panic("internal error: " + err.Error())
-	}
-	page := quote.Page(body.Bytes())
-	header := e.w.Header()
-	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Length", strconv.Itoa(len(page)))
-	e.w.WriteHeader(status)
-	_, _ = e.w.Write(page) // a browser that is gone needs no answer
+	signin.WritePage(e.w, status, pages, name, v)
 }
 
 // problem is the data of the page for errors.

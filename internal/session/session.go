@@ -28,7 +28,7 @@ import (
 //
 //	event                               caused by        in phase               leads to
 //	Start                               gateway          opened                 relaying
-//	Terminate alone, session idle, Keep client           relaying               stopping; the upstream is kept
+//	Terminate alone, idle, with Keep    client           relaying               stopping; the upstream is kept
 //	the client closes its sending side  client           relaying               halfClosed
 //	a read from the client fails        client, network  relaying               stopping
 //	a write to the server fails         server, network  relaying               lastWords

@@ -15,8 +15,8 @@ import (
 //go:embed pages
 var files embed.FS
 
-// pages are the templates. html/template escapes what people and providers write, and show makes
-// visible what would be invisible in it.
+// pages are the templates. html/template escapes what people and providers write, and WritePage
+// makes visible what would be invisible in it.
 var pages = template.Must(template.ParseFS(files, "pages/*.html"))
 
 type problemPage struct{ Problem, Next string }
@@ -60,16 +60,22 @@ func claimsOf(w *sts.WebIdentity) []claimRow {
 
 // show answers with a page.
 func (e *exchange) show(status int, name string, data any) {
+	WritePage(e.w, status, pages, name, data)
+}
+
+// WritePage answers with a page that a template makes, with what would be invisible in it made
+// visible.
+func WritePage(w http.ResponseWriter, status int, templates *template.Template, name string, data any) {
 	var body bytes.Buffer
-	if err := pages.ExecuteTemplate(&body, name+".html", data); err != nil {
+	if err := templates.ExecuteTemplate(&body, name+".html", data); err != nil {
 		panic("internal error: " + err.Error())
 	}
 	page := quote.Page(body.Bytes())
-	header := e.w.Header()
+	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Content-Length", strconv.Itoa(len(page)))
-	e.w.WriteHeader(status)
-	_, _ = e.w.Write(page) // a browser that is gone needs no answer
+	w.WriteHeader(status)
+	_, _ = w.Write(page) // a browser that is gone needs no answer
 }
 
 // style is the one file that the pages load.
