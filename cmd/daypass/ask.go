@@ -32,13 +32,15 @@ func askHidden(ctx context.Context, in, out *os.File, prompt string) (string, er
 	if _, err := fmt.Fprint(out, quote.Terminal(prompt)); err != nil {
 		return "", fmt.Errorf("the terminal: %w", err)
 	}
+	// The terminal's own editing of lines would cut long ones off, after 1024 bytes on macOS and 4096
+	// on Linux. The code of a sign-in has about 1000, more with long names.
 	type answer struct {
 		line []byte
 		err  error
 	}
 	read := make(chan answer, 1)
 	go func() {
-		line, err := term.ReadPassword(int(in.Fd()))
+		line, err := readHidden(in)
 		read <- answer{line, err}
 	}()
 	select {

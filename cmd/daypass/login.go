@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -26,7 +27,8 @@ func newLoginCommand(env environment) *cobra.Command {
 		Long: `Login opens the browser, where you sign in with your company's account and choose
 an IAM role. It does what "aws login" does, without the AWS CLI, and leaves the same:
 keys of 15 minutes in ~/.aws/login/cache, which AWS CLI, SDKs and daypass refresh in
-silence for the working day, and a profile in ~/.aws/config that names the server.
+silence for the working day, and a profile in ~/.aws/config that names the server and
+the file of --ca-bundle.
 
 For a machine without a browser, such as one that you reach by SSH, there are two ways:
 
@@ -54,7 +56,11 @@ it into your own terminal only.`,
 			case remote:
 				how = codeToPaste
 			}
-			return env.signIn(cmd.Context(), found, how)
+			bundle, err := api.absoluteBundle()
+			if err != nil {
+				return err
+			}
+			return env.signIn(cmd.Context(), found, how, bundle)
 		},
 	}
 	cmd.Flags().BoolVar(&remote, "remote", false, "print the address and ask for a code, in place of opening a browser here")
@@ -96,9 +102,29 @@ const (
 	codeToType      // from this terminal into a browser elsewhere
 )
 
-// signIn signs the person in at the browser and saves the result.
-func (env environment) signIn(ctx context.Context, found awsconfig.Found, how way) error {
-	if err := login.CheckProfile(found.Profile.Name, found.Profile.Setting); err != nil {
+// absoluteBundle returns the CA bundle of the flag for a profile, which is read from any directory.
+func (f *callerFlags) absoluteBundle() (string, error) {
+	if f.caBundle == "" {
+		return "", nil
+	}
+	return filepath.Abs(awsconfig.ExpandPath(f.caBundle))
+}
+
+// signIn signs the person in at the browser and saves the result. bundle is the CA bundle that the
+// profile gets, or "".
+func (env environment) signIn(ctx context.Context, found awsconfig.Found, how way, bundle string) error {
+	if err := login.CheckProfile(found.Profile.Name, found.Profile.Exists(), found.Profile.Setting); err != nil {
+		return &exitError{awsconfig.ExitConfiguration, err}
+	}
+	cache, err := login.CacheDir(os.Getenv)
+	path := ""
+	if err == nil {
+		path, err = awsconfig.File(os.Getenv)
+	}
+	if err == nil {
+		err = login.CheckFiles(cache, path)
+	}
+	if err != nil {
 		return &exitError{awsconfig.ExitConfiguration, err}
 	}
 	if warning := servicesWarning(found); warning != "" {
@@ -108,25 +134,24 @@ func (env environment) signIn(ctx context.Context, found awsconfig.Found, how wa
 	if err != nil {
 		return err
 	}
-	cache, err := login.CacheDir(os.Getenv)
+	name, err := login.NameFor(path, found.Profile.Name, session.ARN, found.Endpoint)
 	if err == nil {
-		err = session.Save(cache)
-	}
-	path := ""
-	if err == nil {
-		path, err = awsconfig.File(os.Getenv)
+		err = session.Save(cache, name)
 	}
 	if err == nil {
-		err = login.Profile{Name: found.Profile.Name, Session: session.ARN, Region: found.SDK.Region, Endpoint: found.Endpoint,
-			Services: found.Profile.Setting("services")}.Save(path)
+		err = login.Profile{Name: found.Profile.Name, Session: name, Region: found.SDK.Region, Endpoint: found.Endpoint,
+			CABundle: bundle, Services: found.Profile.Setting("services")}.Save(path)
 	}
 	if err != nil {
 		return &exitError{awsconfig.ExitConfiguration, fmt.Errorf("keeping the sign-in: %w", err)}
 	}
-	if before := found.Profile.Setting(awsconfig.LoginSession); before != "" && before != session.ARN {
+	if before := found.Profile.Setting(awsconfig.LoginSession); before != "" && before != name && !login.HasSession(path, before) {
 		_, _ = login.Forget(cache, before)
 	}
 	fmt.Fprintf(env.stderr, "You are signed in as %s, in the profile %s.\n", quote.Terminal(session.ARN), quote.Terminal(found.Profile.Name))
+	if os.Getenv("AWS_ACCESS_KEY_ID") != "" {
+		fmt.Fprintf(env.stderr, "AWS_ACCESS_KEY_ID is set and takes precedence over the sign-in: unset it, or give each command --profile %s.\n", quote.Terminal(found.Profile.Name))
+	}
 	return nil
 }
 
@@ -152,7 +177,11 @@ func (env environment) signInBy(ctx context.Context, found awsconfig.Found, how 
 		}
 		fmt.Fprintf(env.stderr, "%s\n\n%s\n\n", text, quote.Terminal(address))
 	}
-	config.Open = func(address string) { login.OpenBrowser(address, os.Getenv("BROWSER")) }
+	config.Open = func(address string) {
+		if err := login.OpenBrowser(address, os.Getenv("BROWSER")); err != nil {
+			fmt.Fprintf(env.stderr, "No browser could be started (%s): open the address yourself, or name a browser in BROWSER.\n\n", quote.Terminal(err.Error()))
+		}
+	}
 	if how == codeToPaste {
 		config.Paste = env.pastedCode
 	}
@@ -201,6 +230,10 @@ func (env environment) signInIfNeeded(ctx context.Context, found awsconfig.Found
 // signInAfter signs in if there is a terminal and the error means that no one is signed in, or that
 // the server has ended the sign-in. It reports whether it has signed in.
 func (env environment) signInAfter(ctx context.Context, found awsconfig.Found, err error) (bool, error) {
+	if err != nil && found.Profile.Overridden() && found.Profile.Exists() && isRejected(err) {
+		return false, &exitError{awsconfig.ExitService, fmt.Errorf("%w\n(the access key is that of AWS_ACCESS_KEY_ID, which takes precedence over the profile %q: unset it, or give --profile %s)",
+			awsconfig.Plainly(err), found.Profile.Name, found.Profile.Name)}
+	}
 	if !awsconfig.NeedsSignIn(found.Profile, err) && !hasEnded(found.Profile, err) {
 		return false, nil
 	}
@@ -214,7 +247,7 @@ func (env environment) signInAfter(ctx context.Context, found awsconfig.Found, e
 	if os.Getenv("SSH_CONNECTION") != "" {
 		how = codeToType
 	}
-	return true, env.signIn(ctx, found, how)
+	return true, env.signIn(ctx, found, how, "")
 }
 
 // needsSignIn reports whether the profile belongs to a person who has not signed in or whose sign-in has
@@ -230,9 +263,11 @@ func needsSignIn(ctx context.Context, found awsconfig.Found) bool {
 // hasEnded reports whether the server rejects the keys of a sign-in. It was ended there, and nothing
 // is refreshed any more; the keys from before, up to 15 minutes old, do not say so.
 func hasEnded(p awsconfig.Profile, err error) bool {
-	if err == nil || p.Setting(awsconfig.LoginSession) == "" {
-		return false
-	}
+	return err != nil && p.Setting(awsconfig.LoginSession) != "" && !p.Overridden() && isRejected(err)
+}
+
+// isRejected reports whether the server does not accept an access key.
+func isRejected(err error) bool {
 	var api *awsconfig.APIError
 	return client.IsRejected(err) || errors.As(awsconfig.Explain(err), &api) && api.Code == "InvalidClientTokenId"
 }

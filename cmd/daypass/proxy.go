@@ -172,6 +172,12 @@ func (o *proxyOptions) run(ctx context.Context, env environment) error {
 	if err := listMaps(env.stdout, maps); err != nil {
 		return err
 	}
+	for _, m := range maps {
+		// Not an error: "daypass login" makes the profile while the proxy runs.
+		if _, err := awsconfig.ReadProfile(m.to.api.profile, os.Getenv); err != nil {
+			env.warn("%s: %v", m.name(), awsconfig.Plainly(err))
+		}
+	}
 	fmt.Fprintf(env.stdout, "Ready, without a password. %s\n", protection(maps))
 	tellServiceManager(log, daemon.SdNotifyReady)
 	hangup := make(chan os.Signal, 1)

@@ -307,7 +307,7 @@ func (a *proxyAccess) keysLocked(ctx context.Context, p *proxyProfile, flags cal
 	go a.watchFiles(ctx, cancel, flags, rejected)
 	go func() {
 		defer cancel(nil)
-		if err := a.env.signIn(ctx, *found, browserHere); err != nil && !errors.Is(context.Cause(ctx), errReplaced) {
+		if err := a.env.signIn(ctx, *found, browserHere, ""); err != nil && !errors.Is(context.Cause(ctx), errReplaced) {
 			refusal := signInRefusal(name, "run daypass login --profile %s, then connect again")
 			refusal.Detail = awsconfig.Plainly(err).Error()
 			attempt.err, attempt.over = refusal, a.env.now()

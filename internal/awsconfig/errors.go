@@ -126,6 +126,9 @@ func Explain(err error) *Failure {
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
 		f.Message = fmt.Sprintf("SSL validation failed for %s %s", transport.URL, quote.Terminal(innermost(transport.Err).Error()))
 		f.Plain = fmt.Sprintf("%s: its certificate is not accepted (%s): name its CA with --ca-bundle, AWS_CA_BUNDLE or ca_bundle of the profile", transport.URL, quote.Terminal(innermost(transport.Err).Error()))
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		f.Message = fmt.Sprintf("Failed to connect to proxy URL: %q", transport.URL)
+		f.Plain = fmt.Sprintf("%s: cannot connect through the web proxy of HTTPS_PROXY (%s): correct HTTPS_PROXY, or name the server in NO_PROXY", transport.URL, quote.Terminal(innermost(op).Error()))
 	case errors.As(err, &op) && op.Op == "dial" && op.Timeout():
 		f.Message = fmt.Sprintf("Connect timeout on endpoint URL: %q", transport.URL)
 		f.Plain = fmt.Sprintf("%s: does not answer: check endpoint_url, and whether the server can be reached", transport.URL)

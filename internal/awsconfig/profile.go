@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/daypass/daypass/internal/quote"
 )
 
 // Profile is one profile of the shared AWS configuration. The SDK reads the same files. A
@@ -18,7 +20,16 @@ type Profile struct {
 	values map[string]string
 	// partial names the file that has half an access key, and the missing half.
 	partial string
+	// overridden reports whether an access key in the environment takes precedence over the profile.
+	overridden bool
 }
+
+// Exists reports whether the profile has any setting.
+func (p Profile) Exists() bool { return len(p.values) > 0 }
+
+// Overridden reports whether an access key in the environment takes precedence over the profile's,
+// because no option names the profile.
+func (p Profile) Overridden() bool { return p.overridden }
 
 // Setting returns the value of a key of the profile, or "".
 func (p Profile) Setting(key string) string { return p.values[key] }
@@ -31,6 +42,7 @@ func loadProfile(option string, getenv func(string) string) (Profile, error) {
 	if p.Name == "" {
 		p.Name = "default"
 	}
+	p.overridden = option == "" && getenv("AWS_ACCESS_KEY_ID") != "" && getenv("AWS_SECRET_ACCESS_KEY") != ""
 	known := false
 	for _, file := range []struct{ env, path string }{
 		{"AWS_CONFIG_FILE", filepath.Join(".aws", "config")},
@@ -65,9 +77,46 @@ func loadProfile(option string, getenv func(string) string) (Profile, error) {
 	}
 	if name != "" && !known {
 		return p, &Failure{Code: ExitConfiguration, Message: fmt.Sprintf("The config profile (%s) could not be found", name),
-			Plain: fmt.Sprintf("profile %q: is neither in ~/.aws/config nor in ~/.aws/credentials: see `aws configure list-profiles`", name)}
+			Plain: fmt.Sprintf("profile %q: is neither in ~/.aws/config nor in ~/.aws/credentials: %s", name, nextStep(getenv))}
 	}
 	return p, nil
+}
+
+// nextStep names the profiles that the configuration file has.
+func nextStep(getenv func(string) string) string {
+	const most = 10
+	path, err := File(getenv)
+	if err != nil {
+		return "check its name"
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "make it, or check AWS_CONFIG_FILE and AWS_PROFILE"
+	}
+	defer file.Close()
+	var names []string
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		section, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), "[")
+		if !ok || len(names) > most {
+			continue
+		}
+		section, _, _ = strings.Cut(section, "]")
+		word, name, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(section), "\t", " "), " ")
+		switch name = strings.Trim(strings.TrimSpace(name), `"'`); {
+		case word == "default" && name == "":
+			names = append(names, "default")
+		case word == "profile" && name != "":
+			names = append(names, name)
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return "make it, or check AWS_CONFIG_FILE and AWS_PROFILE"
+	case len(names) > most:
+		names = append(names[:most], "…")
+	}
+	return "the profiles are " + quote.Terminal(strings.Join(names, ", "))
 }
 
 func profileName(option string, getenv func(string) string) string {

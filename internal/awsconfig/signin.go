@@ -12,7 +12,7 @@ const LoginSession = "login_session"
 // NeedsSignIn reports whether a profile's access key is not available because no one is signed
 // in, or because the sign-in has ended.
 func NeedsSignIn(p Profile, err error) bool {
-	if p.Setting(LoginSession) == "" || err == nil {
+	if p.Setting(LoginSession) == "" || p.overridden || err == nil {
 		return false
 	}
 	// The SDK keeps only the text of the underlying error.

@@ -14,6 +14,9 @@ import (
 type tokenEndpoint struct{ code string }
 
 func (e *tokenEndpoint) Do(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet { // whether the server is there
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	}
 	var body struct {
 		Code string `json:"code"`
 	}

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,8 +33,8 @@ func cacheFile(dir, session string) string {
 	return filepath.Join(dir, hex.EncodeToString(sum[:])+".json")
 }
 
-// Save writes the sign-in to the cache, readable by this user only.
-func (s *Session) Save(dir string) error {
+// Save writes the sign-in to the cache under its name, readable by this user only.
+func (s *Session) Save(dir, name string) error {
 	data, err := json.Marshal(s.token)
 	if err != nil {
 		return err
@@ -40,7 +42,72 @@ func (s *Session) Save(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return replaceFile(cacheFile(dir, s.ARN), data, 0o600)
+	return replaceFile(cacheFile(dir, name), data, 0o600)
+}
+
+// NameFor returns the name under which a profile's sign-in is kept: its ARN, as with the AWS CLI,
+// unless another profile in the AWS configuration keeps one with the same ARN at another server. Two
+// servers may have the same account number.
+func NameFor(path, profile, arn, endpoint string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	at, err := url.Parse(endpoint)
+	if err != nil {
+		return "", err
+	}
+	taken := false
+	for _, one := range parseSections(string(data)) {
+		server := strings.TrimRight(one.values["endpoint_url"], "/")
+		taken = taken || one.name != section(profile) && one.values["login_session"] == arn && server != "" && server != strings.TrimRight(endpoint, "/")
+	}
+	if taken {
+		return arn + "#" + at.Host, nil
+	}
+	return arn, nil
+}
+
+// HasSession reports whether a profile of an AWS configuration has a sign-in of this name.
+func HasSession(path, name string) bool {
+	data, err := os.ReadFile(path)
+	return err == nil && slices.ContainsFunc(parseSections(string(data)), func(one parsedSection) bool { return one.values["login_session"] == name })
+}
+
+// HasProfile reports whether an AWS configuration has a profile. A file that cannot be read
+// has none.
+func HasProfile(path, name string) bool {
+	data, err := os.ReadFile(path)
+	return err == nil && slices.ContainsFunc(parseSections(string(data)), func(one parsedSection) bool { return one.name == section(name) })
+}
+
+// parsedSection is a section of an AWS configuration, without nested values.
+type parsedSection struct {
+	name   string
+	values map[string]string // by the key in lower case
+}
+
+func parseSections(text string) (all []parsedSection) {
+	for line := range strings.Lines(text) {
+		trimmed := strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(trimmed, "["):
+			all = append(all, parsedSection{sectionName(trimmed), map[string]string{}})
+		case all == nil || trimmed == "" || trimmed[0] == '#' || trimmed[0] == ';' || line[0] == ' ' || line[0] == '\t':
+		default:
+			key, value, _ := strings.Cut(trimmed, "=")
+			all[len(all)-1].values[strings.ToLower(strings.TrimSpace(key))] = strings.TrimSpace(value)
+		}
+	}
+	return all
+}
+
+// section returns the name of a profile's section.
+func section(profile string) string {
+	if profile == "default" {
+		return profile
+	}
+	return "profile " + profile
 }
 
 // Forget removes a sign-in from the cache, and reports whether it was there.
@@ -71,28 +138,72 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 // sign-in.
 var others = []string{"aws_access_key_id", "credential_process", "role_arn", "sso_account_id", "sso_role_name", "web_identity_token_file"}
 
-// CheckProfile refuses a profile that already has other keys: they would take precedence over
-// those of the sign-in, or be lost.
-func CheckProfile(name string, setting func(string) string) error {
+// CheckProfile refuses a profile that belongs to something else: keys of its own would take precedence
+// over those of the sign-in, or be lost, and a profile without an endpoint is one for Amazon, whose
+// calls would go to the server from now on. exists reports whether there is such a profile.
+func CheckProfile(name string, exists bool, setting func(string) string) error {
 	for _, key := range others {
 		if setting(key) != "" {
 			return fmt.Errorf("profile %q: has other keys already (%s): name another profile with --profile, which is made if it does not exist", name, key)
 		}
 	}
+	if exists && setting("endpoint_url") == "" && setting("services") == "" && setting("login_session") == "" {
+		return fmt.Errorf("profile %q: is one for Amazon, because it has no endpoint_url: name another profile with --profile, which is made if it does not exist, or write the endpoint_url of the server into this one", name)
+	}
 	return nil
 }
 
-// HasProfile reports whether an AWS configuration has a profile. A file that cannot be read
-// has none.
-func HasProfile(path, name string) bool {
-	data, err := os.ReadFile(path)
-	return err == nil && strings.Contains(string(data), "[profile "+name+"]")
+// CheckFiles makes sure that a sign-in can be kept, before a person is asked to sign in. path is the
+// AWS configuration file.
+func CheckFiles(cache, path string) error {
+	err := os.MkdirAll(cache, 0o700)
+	if err == nil {
+		err = writable(cache)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: the sign-in cannot be kept there (%w): make the directory writable for you, or name another one in AWS_LOGIN_CACHE_DIRECTORY", cache, reason(err))
+	}
+	target := path
+	if found, err := filepath.EvalSymlinks(path); err == nil {
+		target = found
+	}
+	if err = os.MkdirAll(filepath.Dir(target), 0o700); err == nil {
+		err = writable(filepath.Dir(target))
+	}
+	// A file that its owner has made read-only could be replaced, but is not meant to be.
+	if info, statErr := os.Stat(target); err == nil && statErr == nil && info.Mode().Perm()&0o200 == 0 {
+		err = errors.New("the file is read-only")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: the profile cannot be written into it (%w): make file and directory writable for you, or name another file in AWS_CONFIG_FILE", path, reason(err))
+	}
+	return nil
+}
+
+// writable reports whether files can be made in a directory.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".daypass-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// reason is an error without the name of the file.
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // Profile holds the settings of a profile that lead AWS clients to the server and to the
 // sign-in.
 type Profile struct {
 	Name, Session, Region, Endpoint string
+	// CABundle is a file of CA certificates for the server, or "" to leave the setting as it is.
+	CABundle string
 	// Services is the services section that the profile already names. If it is empty, or
 	// the section of an earlier sign-in, Save writes the section: the SDK for Go refreshes
 	// keys at the address in that section, and at Amazon if there is none.
@@ -125,7 +236,11 @@ func (p Profile) Save(path string) error {
 	case statErr == nil:
 		mode = info.Mode().Perm()
 	}
-	return replaceFile(path, []byte(p.edit(string(data))), mode)
+	text := p.edit(string(data))
+	if text == string(data) {
+		return nil
+	}
+	return replaceFile(path, []byte(text), mode)
 }
 
 // lockFile locks a file that is about to be replaced. The lock is on a file beside it, which is
@@ -154,11 +269,11 @@ func lockFile(path string, patience time.Duration) (unlock func(), err error) {
 var errLocked = errors.New("locked by another process")
 
 func (p Profile) edit(text string) string {
-	section := "profile " + p.Name
-	if p.Name == "default" {
-		section = "default"
-	}
+	section := section(p.Name)
 	set := [][2]string{{"login_session", p.Session}, {"region", p.Region}, {"endpoint_url", p.Endpoint}}
+	if p.CABundle != "" {
+		set = append(set, [2]string{"ca_bundle", p.CABundle})
+	}
 	if name := "daypass-" + p.Name; p.Services == "" || p.Services == name {
 		set = append(set, [2]string{"services", name})
 		text = setKeys(text, section, set)
@@ -167,57 +282,58 @@ func (p Profile) edit(text string) string {
 	return setKeys(text, section, set)
 }
 
-// setKeys sets keys of a section. New keys go to its end. The lines of a nested value are
-// replaced with their key.
+// setKeys sets keys of a section: where they stand already, or else at its end. The lines of a nested
+// value are replaced with their key, and comments are kept.
 func setKeys(text, section string, set [][2]string) string {
-	lines := strings.SplitAfter(text, "\n")
 	var out []string
 	inside, done, drop := false, false, false
+	missing := slices.Clone(set)
 	finish := func() {
 		at := len(out)
 		for at > 0 && strings.TrimSpace(out[at-1]) == "" {
 			at--
 		}
 		var added []string
-		for _, kv := range set {
-			separator := " = "
-			if strings.HasPrefix(kv[1], "\n") {
-				separator = " ="
-			}
-			added = append(added, kv[0]+separator+kv[1]+"\n")
+		for _, kv := range missing {
+			added = append(added, assignment(kv))
 		}
-		out = append(out[:at], append(added, out[at:]...)...)
+		out = slices.Insert(out, at, added...)
 		done = true
 	}
-	for _, line := range lines {
+	for line := range strings.Lines(text) {
 		trimmed := strings.TrimSpace(line)
-		if strings.HasPrefix(trimmed, "[") {
+		if !strings.HasSuffix(line, "\n") {
+			line += "\n"
+		}
+		switch {
+		case strings.HasPrefix(trimmed, "["):
 			if inside && !done {
 				finish()
 			}
-			name, _, _ := strings.Cut(trimmed[1:], "]")
-			word, rest, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(name), "\t", " "), " ")
-			inside = !done && strings.TrimSpace(word+" "+strings.Trim(strings.TrimSpace(rest), `"'`)) == section
+			inside = !done && sectionName(trimmed) == section
 			drop = false
-		} else if inside {
-			nested := line != "" && (line[0] == ' ' || line[0] == '\t') && trimmed != ""
-			if !nested {
-				key, _, _ := strings.Cut(trimmed, "=")
-				drop = false
-				for _, kv := range set {
-					drop = drop || strings.EqualFold(strings.TrimSpace(key), kv[0])
-				}
-			}
+		case !inside || trimmed == "" || strings.HasPrefix(trimmed, "#") || strings.HasPrefix(trimmed, ";"):
+		case line[0] == ' ' || line[0] == '\t': // of a nested value
 			if drop {
 				continue
 			}
-		}
-		if line != "" {
-			if !strings.HasSuffix(line, "\n") {
-				line += "\n"
+		default:
+			key, value, _ := strings.Cut(trimmed, "=")
+			key = strings.TrimSpace(key)
+			named := func(kv [2]string) bool { return strings.EqualFold(key, kv[0]) }
+			at := slices.IndexFunc(missing, named)
+			drop = slices.ContainsFunc(set, named)
+			switch {
+			case at >= 0 && strings.TrimSpace(value) != missing[at][1]:
+				line = assignment(missing[at])
+			case drop && at < 0: // a second time
+				continue
 			}
-			out = append(out, line)
+			if at >= 0 {
+				missing = slices.Delete(missing, at, at+1)
+			}
 		}
+		out = append(out, line)
 	}
 	if inside && !done {
 		finish()
@@ -230,4 +346,18 @@ func setKeys(text, section string, set [][2]string) string {
 		finish()
 	}
 	return strings.Join(out, "")
+}
+
+func assignment(kv [2]string) string {
+	if strings.HasPrefix(kv[1], "\n") {
+		return kv[0] + " =" + kv[1] + "\n"
+	}
+	return kv[0] + " = " + kv[1] + "\n"
+}
+
+// sectionName reads the line that begins a section: without brackets, quotes and surplus spaces.
+func sectionName(line string) string {
+	name, _, _ := strings.Cut(line[1:], "]")
+	word, rest, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(name), "\t", " "), " ")
+	return strings.TrimSpace(word + " " + strings.Trim(strings.TrimSpace(rest), `"'`))
 }

@@ -51,7 +51,7 @@ type Config struct {
 
 // Session is a sign-in in the form in which the AWS CLI keeps it.
 type Session struct {
-	ARN   string // of the role session; the name of the sign-in, too
+	ARN   string // of the role session
 	token token
 }
 
@@ -82,6 +82,9 @@ func SignIn(ctx context.Context, c Config) (*Session, error) {
 		return nil, err
 	}
 	base := strings.TrimRight(c.Endpoint, "/")
+	if err := c.reach(ctx, base); err != nil {
+		return nil, err
+	}
 	client, redirect := crossDevice, base+"/v1/sessions/confirmation"
 	verifier, state := rand.Text()+rand.Text(), rand.Text()
 	var listener *callbackListener
@@ -115,6 +118,20 @@ func SignIn(ctx context.Context, c Config) (*Session, error) {
 	}
 	return c.redeem(ctx, key, client, map[string]string{"clientId": client, "grantType": "authorization_code",
 		"code": answer.Get("code"), "codeVerifier": verifier, "redirectUri": redirect})
+}
+
+// reach makes sure that the server can be reached, and that its certificate is accepted, before a
+// person is sent there: the keys come from the same address.
+func (c Config) reach(ctx context.Context, base string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := c.HTTP.Do(request)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
 }
 
 func pasted(ctx context.Context, paste func(context.Context) (string, error)) (url.Values, error) {

@@ -60,7 +60,7 @@ func TestDaypassLoginDevice(t *testing.T) {
 	}
 	hasAll(t, "the page after that", words(b.page), "Go back to the terminal", "ana@example.com")
 	dir := t.TempDir()
-	if err := session.Save(dir); err != nil {
+	if err := session.Save(dir, session.ARN); err != nil {
 		t.Fatal(err)
 	}
 	path, err := logincreds.StandardCachedTokenFilepath(session.ARN, dir)

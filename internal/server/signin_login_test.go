@@ -47,7 +47,7 @@ func TestDaypassLogin(t *testing.T) {
 			t.Fatalf("remote %t: SignIn = %+v, %v, want %s\n%s", remote, session, err, anaAsAnalyst, b.page)
 		}
 		dir := t.TempDir()
-		if err := session.Save(dir); err != nil {
+		if err := session.Save(dir, session.ARN); err != nil {
 			t.Fatal(err)
 		}
 		path, err := logincreds.StandardCachedTokenFilepath(session.ARN, dir)
