@@ -94,6 +94,7 @@ func (f credentialForm) names(each func(o api.Offer, add func(api.OfferedName)))
 type refusal struct {
 	Code, Message string
 	Explain       string // address of the page that explains it
+	Field         string // the form field that it is about, if the message does not name a parameter
 }
 
 func (e *exchange) readCredentialForm() credentialForm {

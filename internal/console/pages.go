@@ -15,6 +15,7 @@ import (
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"join": func(list []string) string { return strings.Join(list, ", ") },
 	"size": size,
+	"mark": mark,
 	"item": func(v view, path, name string) navItem { return navItem{path, name, v.Path == path} },
 }).ParseFS(files, "pages/*.html"))
 

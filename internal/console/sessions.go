@@ -170,6 +170,7 @@ type confirmation struct {
 	Hidden  []field
 	Choices []choice
 	Warning string
+	Typed   string // the ARN that the person has typed
 	Refused *refusal
 }
 
@@ -217,6 +218,9 @@ func (e *exchange) showRevoke(status int, r *refusal) {
 	page := confirmation{Action: prefix + "revoke", Button: "Revoke", Refused: r,
 		Hidden:  []field{{"principal", principal}, {"cluster", cluster}, {"user", user}},
 		Warning: "Credentials that were issued until now stop working at once, on all servers, and open sessions with them end. A person who is still allowed to can ask for new ones; a revoked principal has to sign in again."}
+	if e.text("typed") != "" { // into the form that asks for an ARN, which is shown again
+		page.Typed, principal = principal, ""
+	}
 	if principal != "" || user != "" {
 		may, err := e.config.API.ConsoleMayRevoke(e.r, OfSession(e.session), []registry.Revocation{ofPrincipal(principal), ofUser(cluster, user)})
 		if err != nil {

@@ -20,6 +20,7 @@ type simulatePage struct {
 	Asked   bool
 	Refused *refusal
 	Results []simulated
+	Summary string // of the results
 	More    bool
 	Missing []string
 }
@@ -49,13 +50,21 @@ const examplePolicy = `{
 // simulate decides what a policy would allow. The API decides who may ask.
 func (e *exchange) simulate() {
 	page := simulatePage{Policy: e.form.Get("policy"), Principal: e.text("principal"), Actions: e.form.Get("actions"), Resources: e.form.Get("resources"), Context: e.form.Get("context"), Asked: true}
-	fail := func(message string) {
-		page.Refused = &refusal{Code: "InvalidInput", Message: message}
+	fail := func(field, message string) {
+		page.Refused = &refusal{Code: "InvalidInput", Message: message, Field: field}
 		e.show(http.StatusBadRequest, "simulate", page)
 	}
 	if len(page.Policy) > maxPolicyText {
 		page.Policy = ""
-		fail("The policy has more than 32 kB: use daypass policy simulate.")
+		fail("policy", "The policy has more than 32 kB: use daypass policy simulate.")
+		return
+	}
+	switch {
+	case strings.TrimSpace(page.Policy) == "" && page.Principal == "":
+		fail("policy", "There is nothing to simulate: paste a policy, or name a principal.")
+		return
+	case len(lines(page.Actions)) == 0:
+		fail("actions", "There is no action: name one, such as redshift:GetClusterCredentials.")
 		return
 	}
 	name, parameters := "SimulateCustomPolicy", url.Values{"MaxItems": {strconv.Itoa(maxQuestions)}}
@@ -75,7 +84,7 @@ func (e *exchange) simulate() {
 	for i, entry := range lines(page.Context) {
 		key, value, ok := strings.Cut(entry, "=")
 		if !ok {
-			fail("Line " + strconv.Itoa(i+1) + " of the context has no equals sign: write key=value.")
+			fail("context", "Line "+strconv.Itoa(i+1)+" of the context has no equals sign: write key=value.")
 			return
 		}
 		member := "ContextEntries.member." + strconv.Itoa(i+1) + "."
@@ -91,23 +100,37 @@ func (e *exchange) simulate() {
 	}
 	if answer != nil {
 		page.Refused = refused(answer)
+		if page.Refused.Field = page.Refused.field(); answer.Code == "NoSuchEntity" {
+			page.Refused.Field = "principal"
+		}
+		page.Refused.Message = named(page.Refused.Message)
 		e.show(answer.Status, "simulate", page)
 		return
 	}
 	page.More = out.IsTruncated
 	for _, r := range out.EvaluationResults {
 		page.Missing = r.MissingContextValues
-		one := simulated{Action: r.EvalActionName, Resource: r.EvalResourceName, Allowed: r.Decision.Allowed(), Verdict: verdict(r.Decision), By: statementOf(r.Decision)}
+		one := simulated{Action: r.EvalActionName, Resource: r.EvalResourceName, Allowed: r.Decision.Allowed(), Verdict: verdict(r.Decision), By: named(statementOf(r.Decision))}
 		if one.By != "" && r.Decision.Line > 0 {
 			one.At = "line " + strconv.Itoa(r.Decision.Line)
 		}
 		for _, miss := range r.NearMisses[:min(len(r.NearMisses), 5)] {
-			one.Near = append(one.Near, nearMiss(miss, page.Principal == "" || e.who.Details))
+			one.Near = append(one.Near, named(nearMiss(miss, page.Principal == "" || e.who.Details)))
 		}
 		page.Results = append(page.Results, one)
 	}
+	allowed := 0
+	for _, one := range page.Results {
+		if one.Allowed {
+			allowed++
+		}
+	}
+	page.Summary = strconv.Itoa(allowed) + " of " + strconv.Itoa(len(page.Results)) + " allowed."
 	e.show(http.StatusOK, "simulate", page)
 }
+
+// named replaces the API's name of the policy.
+func named(text string) string { return strings.ReplaceAll(text, "PolicyInputList.1", "your policy") }
 
 // lines splits a text into lines without the empty ones.
 func lines(text string) (list []string) {

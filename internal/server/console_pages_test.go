@@ -131,6 +131,8 @@ func TestConsoleSessionsOfTheGateway(t *testing.T) {
 	}
 	s.goTo(bob, "/console/revoke", 200)
 	hasAll(t, "revoking by name", bob.page, "ARN of an IAM user")
+	bob.send("principal", "nonsense") // it can be corrected
+	hasAll(t, "revoking a mistyped name", bob.page, "Refused: InvalidParameterValue", `name="principal" value="nonsense" autofocus aria-invalid="true" aria-describedby="refusal"`)
 	for _, event := range []string{"TerminateSession", "RevokeCredentials", "ListSessions", "SimulateCustomPolicy"} {
 		records := s.records(event)
 		if len(records) == 0 {
@@ -174,6 +176,9 @@ func TestConsoleExplains(t *testing.T) {
 		s.goTo(ana, "/console/", 200)
 		ana.open(s.api + "/console/explain?" + query)
 		hasAll(t, query, words(ana.page), want...)
+		if found := invalidField.FindStringSubmatch(ana.page); strings.Contains(query, "user=&") && (found == nil || found[1] != "user") {
+			t.Errorf("%s: the page does not lead to the field for the user\n%s", query, ana.page)
+		}
 	}
 	if text := explain(ana, "cluster=examplecluster&user=alice&database=dev&minutes=60"); strings.Contains(text, "1800") {
 		t.Errorf("Ana sees what a condition compares with\n%s", text)
@@ -288,6 +293,9 @@ func TestConsoleOffersAreBounded(t *testing.T) {
 	hasAll(t, "the page", words(s.enter("1", "analyst").page), "more than this page can decide")
 }
 
+// invalidField finds the field that a refusal is about.
+var invalidField = regexp.MustCompile(`name="([a-z]+)"[^>]* autofocus aria-invalid="true" aria-describedby="refusal`)
+
 // TestConsoleSimulates: the simulator shows the deciding statement and near misses, limits its
 // input, and shows policies as text.
 func TestConsoleSimulates(t *testing.T) {
@@ -301,9 +309,9 @@ func TestConsoleSimulates(t *testing.T) {
 	}
 	const alice = "arn:aws:redshift:us-east-1:123456789012:dbuser:examplecluster/alice"
 	text := simulate(url.Values{"policy": {analystPolicy}, "actions": {"redshift:GetClusterCredentials\r\nredshift:JoinGroup"}, "resources": {alice}, "context": {"redshift:DbName=dev\r\nredshift:DurationSeconds=900"}})
-	hasAll(t, "a policy", text, "redshift:GetClusterCredentials : allowed , OwnUsers of PolicyInputList.1 (identity-based policy), line 2", "redshift:JoinGroup : denied: no statement")
+	hasAll(t, "a policy", text, "redshift:GetClusterCredentials : allowed , OwnUsers of your policy (identity-based policy), line 2", "redshift:JoinGroup : denied: no statement")
 	text = simulate(url.Values{"policy": {analystPolicy}, "actions": {"redshift:GetClusterCredentials"}, "resources": {alice}, "context": {"redshift:DbName=prod\r\nredshift:DurationSeconds=900"}})
-	hasAll(t, "a near miss", text, "OwnUsers of PolicyInputList.1 would allow it but for its condition on redshift:DbName (StringEquals dev)")
+	hasAll(t, "a near miss", text, "OwnUsers of your policy would allow it but for its condition on redshift:DbName (StringEquals dev)")
 	text = simulate(url.Values{"principal": {"arn:aws:iam::123456789012:role/analyst"}, "actions": {"redshift:GetClusterCredentials"}, "resources": {strings.Replace(alice, "alice", "alice-root", 1)}})
 	hasAll(t, "a principal", text, "denied by a statement , NotRoot of")
 	// The values in a principal's conditions are shown only with sts:DecodeAuthorizationMessage.
@@ -326,19 +334,28 @@ func TestConsoleSimulates(t *testing.T) {
 		fields url.Values
 		status int
 		want   string
+		field  string // that has the focus
 	}{
-		"no policy":      {url.Values{"actions": {"redshift:JoinGroup"}}, 400, "Refused:"},
-		"no action":      {url.Values{"policy": {analystPolicy}}, 400, "Refused:"},
-		"no JSON":        {url.Values{"policy": {hostile}, "actions": {"redshift:JoinGroup"}}, 400, "Refused: InvalidInput"},
-		"too long":       {url.Values{"policy": {strings.Repeat(" ", 40_000)}, "actions": {"redshift:JoinGroup"}}, 400, "more than 32 kB"},
-		"context":        {url.Values{"policy": {analystPolicy}, "actions": {"redshift:JoinGroup"}, "context": {"nonsense"}}, 400, "no equals sign"},
-		"no principal":   {url.Values{"principal": {"arn:aws:iam::123456789012:role/nobody"}, "actions": {"redshift:JoinGroup"}}, 404, "NoSuchEntity"},
-		"hostile names":  {url.Values{"policy": {`{"Version": "2012-10-17", "Statement": {"Sid": "x", "Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "arn:aws:redshift:us-east-1:123456789012:dbgroup:c/` + html.EscapeString(hostile) + `"}}`}, "actions": {hostile}, "resources": {alice}}, 400, "Refused:"},
-		"many questions": {url.Values{"policy": {analystPolicy}, "actions": {strings.Repeat("redshift:JoinGroup\n", 60)}}, 200, "Only the first results are shown"},
-		"many lines":     {url.Values{"policy": {analystPolicy}, "actions": {strings.Repeat("redshift:JoinGroup\n", 5000)}}, 400, "Refused:"},
+		"no policy":      {url.Values{"actions": {"redshift:JoinGroup"}}, 400, "paste a policy, or name a principal", "policy"},
+		"no action":      {url.Values{"policy": {analystPolicy}}, 400, "There is no action", "actions"},
+		"no JSON":        {url.Values{"policy": {hostile}, "actions": {"redshift:JoinGroup"}}, 400, "Refused: InvalidInput your policy: line 1", "policy"},
+		"too long":       {url.Values{"policy": {strings.Repeat(" ", 40_000)}, "actions": {"redshift:JoinGroup"}}, 400, "more than 32 kB", "policy"},
+		"context":        {url.Values{"policy": {analystPolicy}, "actions": {"redshift:JoinGroup"}, "context": {"nonsense"}}, 400, "no equals sign", "context"},
+		"no principal":   {url.Values{"principal": {"arn:aws:iam::123456789012:role/nobody"}, "actions": {"redshift:JoinGroup"}}, 404, "NoSuchEntity", "principal"},
+		"a bad ARN":      {url.Values{"principal": {"nonsense"}, "actions": {"redshift:JoinGroup"}}, 400, "Refused:", "principal"},
+		"hostile names":  {url.Values{"policy": {`{"Version": "2012-10-17", "Statement": {"Sid": "x", "Effect": "Allow", "Action": "redshift:JoinGroup", "Resource": "arn:aws:redshift:us-east-1:123456789012:dbgroup:c/` + html.EscapeString(hostile) + `"}}`}, "actions": {hostile}, "resources": {alice}}, 400, "Refused:", "policy"},
+		"many questions": {url.Values{"policy": {analystPolicy}, "actions": {strings.Repeat("redshift:JoinGroup\n", 60)}}, 200, "Only the first results are shown", ""},
+		"many lines":     {url.Values{"policy": {analystPolicy}, "actions": {strings.Repeat("redshift:JoinGroup\n", 5000)}}, 400, "Refused:", ""},
 	} {
 		if text := simulate(row.fields); b.status != row.status || !strings.Contains(text, row.want) || strings.Contains(b.page, "<script>alert") {
 			t.Errorf("%s: %d, want %d with %q\n%.3000s", what, b.status, row.status, row.want, text)
+		}
+		focused := ""
+		if found := invalidField.FindStringSubmatch(b.page); found != nil {
+			focused = found[1]
+		}
+		if focused != row.field {
+			t.Errorf("%s: the focus is on %q, want the field %q\n%.1000s", what, focused, row.field, words(b.page))
 		}
 	}
 	if n := len(s.records("SimulateCustomPolicy")); n < 4 {
