@@ -45,6 +45,19 @@ func withoutWebPages(names []string, next http.Handler) http.Handler {
 	})
 }
 
+// closeAfterChunks makes a request whose body comes in chunks the last one of its connection. It may have
+// had a Content-Length too, which net/http drops. A proxy that goes by that length takes the rest of
+// the body for another request, and then gives the answers to the wrong clients, whose credentials are
+// in them (RFC 9112, section 6.1). AWS's clients know the length of what they sign.
+func closeAfterChunks(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // hostName returns a Host header without its port, in lower case.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {

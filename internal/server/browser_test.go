@@ -126,3 +126,38 @@ func TestAPIIsNotForWebPages(t *testing.T) {
 		t.Errorf("a probe: %d %s", status, body)
 	}
 }
+
+// TestSmuggledRequest: what follows a body in chunks on a connection is not answered. A proxy that
+// went by the Content-Length would take the answer for that to another client's request.
+func TestSmuggledRequest(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "")
+	s.start()
+	const form = "Action=GetCallerIdentity&Version=2011-06-15"
+	const smuggled = "GET /?Action=Smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	chunks := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(form), form)
+	for name, row := range map[string]struct {
+		head, body string
+		answers    int
+	}{
+		"two requests":               {fmt.Sprintf("Content-Length: %d\r\n", len(form)), form, 2},
+		"chunks":                     {"Transfer-Encoding: chunked\r\n", chunks, 1},
+		"chunks and a length":        {fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked\r\n", len(chunks)), chunks, 1},
+		"a short length, and chunks": {"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", chunks, 1},
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.where.API, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+		last := smuggled
+		if row.answers == 2 {
+			last = strings.Replace(smuggled, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)
+		}
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n%s\r\n%s%s", row.head, row.body, last)
+		answer, _ := io.ReadAll(conn) // until the server closes; a reset ends the answer, too
+		conn.Close()
+		if got := strings.Count(string(answer), "HTTP/1.1 "); got != row.answers {
+			t.Errorf("%s: %d answers, want %d\n%s", name, got, row.answers, answer)
+		}
+	}
+}

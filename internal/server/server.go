@@ -300,7 +300,7 @@ func (s *service) newAPI() *api.Handler {
 func (s *service) newHTTPServer(health *health, connections *api.Connections) *http.Server {
 	signIn := s.newSignIn()
 	return &http.Server{
-		Handler:           health.probes(signIn.Before(s.newConsole(signIn).Before(s.api))),
+		Handler:           closeAfterChunks(health.probes(signIn.Before(s.newConsole(signIn).Before(s.api)))),
 		ConnState:         connections.Track,
 		ConnContext:       connections.Context,
 		ReadHeaderTimeout: 10 * time.Second,
