@@ -40,8 +40,8 @@ func (d *dropper) look(ctx context.Context) error {
 // user applies the rules for what may be dropped.
 func (d *dropper) user(ctx context.Context) error {
 	name := d.plan.User
-	refuse := func(format string, args ...any) error {
-		return &adminconn.Error{Kind: dbuser.ErrUserRefused, Name: name, Message: fmt.Sprintf("%q is not dropped: ", name) + fmt.Sprintf(format, args...)}
+	refuse := func(reason string) error {
+		return &adminconn.Error{Kind: dbuser.ErrUserRefused, Name: name, Message: fmt.Sprintf("%q is not dropped: %s", name, reason)}
 	}
 	var recovery, exists, login, super, session, admin, lendable, adminSuper bool
 	var me string

@@ -85,17 +85,17 @@ func (r *result) index(name string) int {
 	return slices.IndexFunc(r.targets, func(t target) bool { return t.name == name })
 }
 
-// median returns the median of a target's numbers over the rounds.
-func (r *result) median(name string, of pick) (float64, bool) {
+// median returns the median of a target's numbers over the rounds, or 0 if there is no such target.
+func (r *result) median(name string, of pick) float64 {
 	i := r.index(name)
 	if i < 0 {
-		return 0, false
+		return 0
 	}
 	values := make([]float64, 0, len(r.rounds))
 	for _, round := range r.rounds {
 		values = append(values, of(round[i]))
 	}
-	return median(values), true
+	return median(values)
 }
 
 // compare applies join to two targets within each round and returns the median over the rounds.
@@ -138,7 +138,7 @@ func (r *result) columns() []column {
 		{r.unit, rate}, {"cold " + r.unit, cold}, {"p50 ms", p50}, {"p99 ms", p99}, {"CPU µs", cpu}, {"KiB", memory},
 	} {
 		for _, t := range r.targets {
-			if m, _ := r.median(t.name, c.of); m != 0 {
+			if m := r.median(t.name, c.of); m != 0 {
 				list = append(list, c)
 				break
 			}
@@ -158,7 +158,7 @@ func (r *result) table() [][]string {
 	for _, t := range r.targets {
 		line := []string{t.name}
 		for _, c := range columns {
-			m, _ := r.median(t.name, c.of)
+			m := r.median(t.name, c.of)
 			line = append(line, number(m))
 		}
 		first := "-"

@@ -43,10 +43,10 @@ const (
 
 var faultKinds = []fault{
 	{"clients' connections cut", 4, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
-		return f.cut(ctx, r, f.stack.front, "clients' connections cut")
+		return f.cut(r, f.stack.front, "clients' connections cut")
 	}},
 	{"upstream connections cut", 4, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
-		return f.cut(ctx, r, f.stack.upstream, "upstream connections cut")
+		return f.cut(r, f.stack.upstream, "upstream connections cut")
 	}},
 	{"clients' connections half-closed", 3, false, func(f *faults, ctx context.Context, r *rand.Rand) error {
 		return f.halfClose(ctx, r, f.stack.front, "clients' connections half-closed")
@@ -108,7 +108,7 @@ func (f *faults) during(kind string, classes class, grace time.Duration, do func
 	return do()
 }
 
-func (f *faults) cut(ctx context.Context, r *rand.Rand, p *proxy, kind string) error {
+func (f *faults) cut(r *rand.Rand, p *proxy, kind string) error {
 	probability := []float64{0.1, 0.5, 2}[r.IntN(3)]
 	return f.during(kind, onTheWire, recoveryConnections, func() error {
 		for _, l := range p.some(r, probability) {

@@ -78,9 +78,9 @@ func (v *several) series(ctx context.Context, r *rand.Rand, kinds []trouble) {
 }
 
 // during opens an excuse that concerns some servers, causes the fault, and closes it. The fault
-// excuses that work in the sessions in lost fails.
-func (v *several) during(kind string, concerns, lost class, do func() error) error {
-	e := v.ledger.open(kind, lost, time.Second, time.Time{})
+// does not excuse that work in sessions fails.
+func (v *several) during(kind string, concerns class, do func() error) error {
+	e := v.ledger.open(kind, 0, time.Second, time.Time{})
 	v.ledger.mu.Lock()
 	e.concerns = concerns
 	v.ledger.mu.Unlock()
@@ -112,7 +112,7 @@ func (v *several) killServer(ctx context.Context, r *rand.Rand) error {
 // freezeServer stops a server's process, sometimes for longer than its announcement counts.
 func (v *several) freezeServer(ctx context.Context, r *rand.Rand) error {
 	s := v.any(r)
-	return v.during("a server frozen", s.class(), 0, func() error {
+	return v.during("a server frozen", s.class(), func() error {
 		s.running().Signal(syscall.SIGSTOP)
 		pause(ctx, between(r, time.Second, 20*time.Second))
 		s.running().Signal(syscall.SIGCONT)
@@ -155,7 +155,7 @@ func (v *several) memberTrouble(begin, end time.Time) bool {
 // cutServer cuts a server off from all members: packets vanish, or connections are refused.
 func (v *several) cutServer(ctx context.Context, r *rand.Rand) error {
 	s := v.any(r)
-	return v.during("a server cut from etcd", s.class(), 0, func() error {
+	return v.during("a server cut from etcd", s.class(), func() error {
 		vanish := r.IntN(2) == 0
 		for _, way := range s.ways {
 			way.change(func(w *weather) {
@@ -183,7 +183,7 @@ func (v *several) cutServer(ctx context.Context, r *rand.Rand) error {
 // may fail because of it.
 func (v *several) slowServer(ctx context.Context, r *rand.Rand) error {
 	s := v.any(r)
-	return v.during("the way to etcd slow", s.class(), 0, func() error {
+	return v.during("the way to etcd slow", s.class(), func() error {
 		for _, way := range s.ways {
 			way.change(func(w *weather) { w.delay = between(r, 20*time.Millisecond, 120*time.Millisecond) })
 		}
@@ -198,7 +198,7 @@ func (v *several) slowServer(ctx context.Context, r *rand.Rand) error {
 // replaceProcess stops a server in order, and starts it with the given binary.
 func (v *several) replaceProcess(ctx context.Context, r *rand.Rand, kind string, s *server, binary string) error {
 	limit := v.ledger.open(kind, s.class(), time.Second, time.Now().Add(shutdownDelay+drain-200*time.Millisecond))
-	err := v.during(kind, s.class(), 0, func() error {
+	err := v.during(kind, s.class(), func() error {
 		return v.endServer(s, syscall.SIGTERM, shutdownDelay+drain+15*time.Second+v.control.slack(time.Now()), "stopped")
 	})
 	v.ledger.close(limit)
@@ -240,7 +240,7 @@ func (v *several) reload(_ context.Context, r *rand.Rand) error {
 
 func (v *several) killMember(ctx context.Context, r *rand.Rand) error {
 	m := v.etcd.members[r.IntN(members)]
-	return v.during("an etcd member killed", 0, 0, func() error {
+	return v.during("an etcd member killed", 0, func() error {
 		m.kill()
 		pause(ctx, between(r, 0, 10*time.Second))
 		if err := v.etcd.begin(m); err != nil {
@@ -252,7 +252,7 @@ func (v *several) killMember(ctx context.Context, r *rand.Rand) error {
 
 func (v *several) freezeMember(ctx context.Context, r *rand.Rand) error {
 	m := v.etcd.members[r.IntN(members)]
-	return v.during("an etcd member frozen", 0, 0, func() error {
+	return v.during("an etcd member frozen", 0, func() error {
 		m.process.Signal(syscall.SIGSTOP)
 		pause(ctx, between(r, time.Second, 10*time.Second))
 		m.process.Signal(syscall.SIGCONT)
@@ -262,7 +262,7 @@ func (v *several) freezeMember(ctx context.Context, r *rand.Rand) error {
 
 func (v *several) replaceMember(ctx context.Context, r *rand.Rand) error {
 	m := v.etcd.members[r.IntN(members)]
-	return v.during("an etcd member lost and added again", 0, 0, func() error {
+	return v.during("an etcd member lost and added again", 0, func() error {
 		m.kill()
 		pause(ctx, between(r, 0, 5*time.Second))
 		return v.etcd.replace(context.WithoutCancel(ctx), m)
@@ -270,7 +270,7 @@ func (v *several) replaceMember(ctx context.Context, r *rand.Rand) error {
 }
 
 func (v *several) loseMajority(ctx context.Context, r *rand.Rand) error {
-	return v.during("etcd without a majority", everyServer, 0, func() error {
+	return v.during("etcd without a majority", everyServer, func() error {
 		gone := v.etcd.members[:2]
 		for _, m := range gone {
 			m.kill()
@@ -299,7 +299,7 @@ func (v *several) restoreEtcd(ctx context.Context, r *rand.Rand) error {
 			return err
 		}
 	}
-	return v.during("etcd restored from a snapshot", everyServer, 0, func() error {
+	return v.during("etcd restored from a snapshot", everyServer, func() error {
 		return v.etcd.restore(context.WithoutCancel(ctx), file)
 	})
 }
@@ -436,7 +436,7 @@ func (v *several) lastRestore(ctx context.Context) error {
 	if _, err := v.operate(ctx, "keys", "rotate"); err != nil {
 		return err
 	}
-	err = v.during("etcd restored from a snapshot", everyServer, 0, func() error { return v.etcd.restore(ctx, file) })
+	err = v.during("etcd restored from a snapshot", everyServer, func() error { return v.etcd.restore(ctx, file) })
 	if err != nil {
 		return err
 	}
