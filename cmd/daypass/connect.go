@@ -104,7 +104,7 @@ libpq connects there, whatever host a URI names. The command warns if they are s
 	flags.StringVarP(&o.user, "user", "u", "", "database user to log on as")
 	flags.BoolVar(&o.withIAM, "with-iam", false, "log on as the database user of the caller's own IAM identity, instead of --user")
 	flags.BoolVar(&o.autoCreate, "auto-create", false, "create the database user if it does not exist")
-	registerGroups(flags, &o.groups, "database groups to join for this session: `A,B`")
+	registerGroups(flags, &o.groups, "database groups to join for this session, such as `A,B`")
 	alias(flags, "db-user", flags.Lookup("user").Value)
 	flags.StringVar(&o.duration, "duration", "", "how long the password works, 15m to 60m (default 15m); open sessions continue")
 	flags.StringVar(&o.host, "host", "", "host of the gateway, instead of asking the API for it")

@@ -129,7 +129,7 @@ refused everywhere within a second, and a server that runs makes itself a new ke
 The other servers' credentials stay good. It is for servers that share keys, with
 root_key in the configuration.
 
-A server that somebody may have broken into has read the root key too: stop it, and
+A server that someone may have broken into has read the root key too: stop it, and
 replace the root key (docs/several-servers.md, "Replace the root key").`,
 		Example: `  daypass keys revoke 6f1c0b5d1e0a9c44
   daypass keys revoke db1-k3v9zq --config /etc/daypass/daypass.yaml`,

@@ -87,7 +87,7 @@ Ctrl-C cancels them.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVarP(&o.maps, "map", "m", nil, "a port, and where it leads to: `MAP`")
+	flags.StringArrayVarP(&o.maps, "map", "m", nil, "a `MAP` as described above: PORT=CLUSTER/DATABASE,user=USER[,...]; may be repeated")
 	flags.StringVarP(&o.file, "config", "c", "", "`FILE` of maps (default proxy.yaml in your configuration directory)")
 	flags.StringVar(&o.socketDir, "unix-socket", "", "listen on Unix sockets in a directory `DIR` of your own, instead of TCP ports")
 	flags.BoolVar(&o.list, "list", false, "print how to connect through each map, and end")

@@ -22,7 +22,7 @@ func newLogoutCommand(env environment) *cobra.Command {
 		Short: "Remove the keys of a sign-in from this machine",
 		Long: `Logout removes what "daypass login" or "aws login" has left in the cache. A program
 that has read the keys can use them for 15 minutes at most. To end a sign-in that
-somebody else may have a copy of, ask the operator for "daypass revoke --principal".`,
+someone else may have a copy of, ask the operator for "daypass revoke --principal".`,
 		Example: `  daypass logout
   daypass logout --profile work`,
 		Args: noWords,

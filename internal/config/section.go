@@ -22,7 +22,7 @@ type section struct {
 	node    *yaml.Node
 	table   []key
 	at      map[string]*yaml.Node // the keys that are in the file
-	values  map[string]*yaml.Node // those with a sound value
+	values  map[string]*yaml.Node // those with a valid value
 	secrets map[string]keyring.Secret
 	subs    map[string]*section
 	items   map[string][]*section
@@ -42,7 +42,7 @@ func (f *yamlFile) open(node *yaml.Node, name string, table []key) *section {
 		k := &table[i]
 		if s.at[k.name] == nil {
 			s.missing(k)
-		} else if value := s.values[k.name]; !s.sound(k, value) {
+		} else if value := s.values[k.name]; !s.check(k, value) {
 			delete(s.values, k.name)
 		}
 	}
@@ -92,10 +92,10 @@ func (s *section) missing(k *key) {
 	s.errorf(k.oneOf, "one of %s and %s is required", strings.Join(names[:last], ", "), names[last])
 }
 
-// sound checks one value. A key needs a value: a template whose variable is not set
-// leaves null, "" or {}, and treating that as a key that was left out could remove a
-// restriction.
-func (s *section) sound(k *key, node *yaml.Node) bool {
+// check returns whether a value has the form that the table asks for, and reports a fault if
+// not. A key needs a value: a template whose variable is not set leaves null, "" or {}, and
+// treating that as a key that was left out could remove a restriction.
+func (s *section) check(k *key, node *yaml.Node) bool {
 	if isNull(node) {
 		s.errorf(k.name, "has no value: %s", k.mend("write one"))
 		return false
@@ -112,19 +112,19 @@ func (s *section) sound(k *key, node *yaml.Node) bool {
 	}
 	switch k.value {
 	case mapping:
-		return s.soundSection(k, node)
+		return s.checkSection(k, node)
 	case mappings, texts, policies:
-		return s.soundList(k, node)
+		return s.checkList(k, node)
 	case tags:
-		return s.soundTags(k, node)
+		return s.checkTags(k, node)
 	case policy:
-		return s.soundPolicy(k, node)
+		return s.checkPolicy(k, node)
 	default:
-		return s.soundScalar(k, node)
+		return s.checkScalar(k, node)
 	}
 }
 
-func (s *section) soundSection(k *key, node *yaml.Node) bool {
+func (s *section) checkSection(k *key, node *yaml.Node) bool {
 	if node.Kind == yaml.MappingNode && len(node.Content) == 0 && !k.none {
 		s.errorf(k.name, "is empty: %s", k.mend("write what belongs there"))
 		return false
@@ -133,7 +133,7 @@ func (s *section) soundSection(k *key, node *yaml.Node) bool {
 	return node.Kind == yaml.MappingNode
 }
 
-func (s *section) soundList(k *key, node *yaml.Node) bool {
+func (s *section) checkList(k *key, node *yaml.Node) bool {
 	if node.Kind != yaml.SequenceNode {
 		s.errorf(k.name, "is %s, want a list", kindOf(node))
 		return false
@@ -160,9 +160,9 @@ func (s *section) soundList(k *key, node *yaml.Node) bool {
 	return true
 }
 
-// soundTags checks a mapping of texts to texts, with at most 50 entries as at AWS. An
+// checkTags checks a mapping of texts to texts, with at most 50 entries as at AWS. An
 // empty text has to be written as "".
-func (s *section) soundTags(k *key, node *yaml.Node) bool {
+func (s *section) checkTags(k *key, node *yaml.Node) bool {
 	if node.Kind != yaml.MappingNode {
 		s.errorf(k.name, "is %s, want a mapping of keys to values", kindOf(node))
 		return false
@@ -192,8 +192,8 @@ func (s *section) soundTags(k *key, node *yaml.Node) bool {
 	return true
 }
 
-// soundPolicy refuses an empty document. The content is checked when it is parsed.
-func (s *section) soundPolicy(k *key, node *yaml.Node) bool {
+// checkPolicy refuses an empty document. The content is checked when it is parsed.
+func (s *section) checkPolicy(k *key, node *yaml.Node) bool {
 	if node.Kind == yaml.MappingNode && len(node.Content) == 0 || node.Kind == yaml.ScalarNode && strings.TrimSpace(node.Value) == "" {
 		s.errorf(k.name, "is empty: %s", k.mend("write a policy document or the path of one"))
 		return false
@@ -201,7 +201,7 @@ func (s *section) soundPolicy(k *key, node *yaml.Node) bool {
 	return true
 }
 
-func (s *section) soundScalar(k *key, node *yaml.Node) bool {
+func (s *section) checkScalar(k *key, node *yaml.Node) bool {
 	if node.Kind != yaml.ScalarNode {
 		s.errorf(k.name, "is %s, want %s", kindOf(node), k.value.wanted())
 		return false
