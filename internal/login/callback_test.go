@@ -1,11 +1,13 @@
 package login
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,6 +29,30 @@ func (e *tokenEndpoint) Do(r *http.Request) (*http.Response, error) {
 	e.code = body.Code
 	return nil, errors.New("nothing here")
 }
+
+// TestClockThatIsOff: the server would refuse the sign-in, so the browser does not open.
+func TestClockThatIsOff(t *testing.T) {
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	server := answers(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Date": {at.Format(http.TimeFormat)}}, Body: http.NoBody}, nil
+	})
+	for off, want := range map[time.Duration]string{
+		6 * time.Minute:  "the clock of this machine is 6m0s ahead of that of https://d.example.com",
+		-2 * time.Hour:   "the clock of this machine is 2h0m0s behind that of",
+		-4 * time.Minute: "no one came",
+	} {
+		opened := false
+		_, err := SignIn(t.Context(), Config{Endpoint: "https://d.example.com/", HTTP: server, Now: func() time.Time { return at.Add(off) },
+			Show: func(string) { opened = true }, Paste: func(context.Context) (string, error) { return "", errors.New("no one came") }})
+		if err == nil || !strings.Contains(err.Error(), want) || opened != (want == "no one came") {
+			t.Errorf("%v: %v, shown %t, want %q", off, err, opened, want)
+		}
+	}
+}
+
+type answers func(*http.Request) (*http.Response, error)
+
+func (f answers) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
 // TestAnswersOfOthersEndNothing: any page that the person has open can send requests to ports of
 // this machine. No such request ends the waiting sign-in or gives it a code.

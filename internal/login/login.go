@@ -120,18 +120,36 @@ func SignIn(ctx context.Context, c Config) (*Session, error) {
 		"code": answer.Get("code"), "codeVerifier": verifier, "redirectUri": redirect})
 }
 
-// reach makes sure that the server can be reached, and that its certificate is accepted, before a
-// person is sent there: the keys come from the same address.
+// maxSkew is how far the server lets a clock be off.
+const maxSkew = 5 * time.Minute
+
+// reach makes sure that the server can be reached, that its certificate is accepted, and that the two
+// clocks agree, before a person is sent there: the keys come from the same address.
 func (c Config) reach(ctx context.Context, base string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
 	if err != nil {
 		return err
 	}
+	request.Header.Set("Cache-Control", "no-cache")
 	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return err
 	}
-	return response.Body.Close()
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	there, err := http.ParseTime(response.Header.Get("Date"))
+	if err != nil {
+		return nil // the server, or a balancer, does not tell
+	}
+	if off := c.Now().Sub(there).Round(time.Second); off.Abs() > maxSkew {
+		side := "ahead of"
+		if off < 0 {
+			side = "behind"
+		}
+		return fmt.Errorf("the clock of this machine is %v %s that of %s, which refuses a sign-in for more than %v: set the clock", off.Abs(), side, base, maxSkew)
+	}
+	return nil
 }
 
 func pasted(ctx context.Context, paste func(context.Context) (string, error)) (url.Values, error) {
