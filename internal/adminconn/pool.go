@@ -335,10 +335,12 @@ func (c *Conn) CloseNow() {
 // setup finds out where the connection leads. It also makes commits wait if asynchronous
 // commit is set for the database or the login, since that could lose a change that was
 // reported as done. If asynchronous commit is set for the whole server, it is the operator's
-// choice; then commits wait for this server only.
+// choice; then commits wait for this server only. A database in SQL_ASCII may have names in any
+// encoding: there, nothing is converted or checked.
 const setup = `
 select set_config('synchronous_commit', case when source in ('database', 'user', 'database user') then 'on' else 'local' end, false)
 from pg_settings where name = 'synchronous_commit' and (setting = 'off' or source in ('database', 'user', 'database user'));
+select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII';
 select current_setting('server_version_num'), pg_backend_pid(), pg_is_in_recovery();`
 
 func (c *Conn) prepare(ctx context.Context, state func(version int) string) error {

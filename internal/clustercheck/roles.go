@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -153,7 +154,9 @@ func (k *checker) lendables(ctx context.Context) ([]lendable, error) {
 		if err := rows.Scan(&l.name, &l.login, &l.super, &l.closed, &l.finite, &l.createDB, &l.bypass, &l.admin, &l.member, &l.grantedInherit, &l.grantedFull); err != nil {
 			return nil, err
 		}
-		all = append(all, l)
+		if utf8.ValidString(l.name) { // no credential, and no statement in UTF-8, can have another name
+			all = append(all, l)
+		}
 	}
 	return all, rows.Err()
 }

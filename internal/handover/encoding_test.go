@@ -70,6 +70,18 @@ func TestNamesInOtherEncodings(t *testing.T) {
 				if n := clustertest.One(t, f.Super, "select count(*)::text from pg_shdepend where deptype = 'o' and refobjid = "+its) + f.OwnedBy(other.Name); n != "00" {
 					t.Errorf("the session roles own %s objects: %+v", n, report)
 				}
+
+				// In the database itself, names are not valid UTF-8 either.
+				clustertest.ExecAll(t, ascii, "create schema \"caf\xe9\"", "grant all on schema \"caf\xe9\" to "+pgtest.Quote(group))
+				inside := f.Ensure(dbuser.Need{User: alice, Groups: []string{group}, Database: "ascii"})
+				e := f.Logon(inside, "ascii")
+				clustertest.ExecAll(t, e, "set client_encoding = SQL_ASCII", "create table \"caf\xe9\".\"caf\xe9\" (x int)")
+				_ = e.Close(context.Background())
+				f.SweepUntil(inside.Name, 0)
+				if n := f.OwnedBy(inside.Name); n != "0" {
+					t.Errorf("the session role owns %s objects in the database with another encoding", n)
+				}
+				f.Check()
 			})
 		}
 	})
