@@ -28,6 +28,7 @@ type Admin struct {
 	base   context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup // what runs behind the callers
+	turns  turns
 
 	mu         sync.Mutex // guards what follows
 	pending    map[string]*pendingChange

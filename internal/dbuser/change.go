@@ -45,8 +45,13 @@ func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool, l
 }
 
 func (a *Admin) changeOnce(ctx context.Context, r request, looked *time.Time) (SessionRole, error) {
+	leave, err := a.turns.take(ctx, r.need.User)
+	if err != nil {
+		return SessionRole{}, a.Pool.Unreachable(err)
+	}
+	defer leave()
 	var role SessionRole
-	err := a.Pool.InLane(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
+	err = a.Pool.InLane(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
 		*looked = time.Now()
 		st, err := readState(ctx, c, r.need, r.names)
 		if err != nil {
