@@ -54,8 +54,9 @@ func LoadProxyMaps(path string) ([]ProxyMap, error) {
 	if info.Size() > maxProxyFile {
 		return nil, fmt.Errorf("%s: has more than %d bytes", path, maxProxyFile)
 	}
-	// Anyone who can change the file decides where the person's passwords go.
-	if fault := filemode.Check(path, info, filemode.Public); fault != nil && info.Mode().IsRegular() {
+	// Anyone who can change the file decides where the person's passwords go. A group that is the
+	// person's own may.
+	if fault := filemode.Check(path, info, filemode.Public); fault != nil && info.Mode().IsRegular() && !(fault.Mendable && filemode.PrivateGroup(info)) {
 		return nil, fault
 	}
 	data, err := os.ReadFile(path)

@@ -6,4 +6,7 @@ import "io/fs"
 
 func ownerOf(fs.FileInfo) owner { return elsewhere }
 
+// PrivateGroup is false where files have no modes.
+func PrivateGroup(fs.FileInfo) bool { return false }
+
 func isCredential(fs.FileInfo) bool { return false }

@@ -5,9 +5,25 @@ package filemode
 import (
 	"io/fs"
 	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"syscall"
 )
+
+// PrivateGroup reports whether a file belongs to this process's account and to the group of the
+// same name, which many systems make for each person, together with a umask of 002.
+func PrivateGroup(info fs.FileInfo) bool {
+	if ownerOf(info) != ourselves {
+		return false
+	}
+	me, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+	if err != nil {
+		return false
+	}
+	group, err := user.LookupGroupId(strconv.FormatUint(uint64(info.Sys().(*syscall.Stat_t).Gid), 10))
+	return err == nil && group.Name == me.Username
+}
 
 // isCredential reports whether a file looks like a credential of systemd.
 func isCredential(info fs.FileInfo) bool {
