@@ -52,7 +52,7 @@ func TestProxyFileOfOwnGroup(t *testing.T) {
 	}
 }
 
-// TestProxyFile: a file of maps that others can change is refused; one that they can read is not.
+// TestProxyFile: a file of maps that others can change is refused. One that they can read is not.
 // Faults name line and key.
 func TestProxyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "proxy.yaml")
