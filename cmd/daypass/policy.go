@@ -195,7 +195,10 @@ func simulate(ctx context.Context, env environment, data []byte) error {
 	var in iam.SimulateInput
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&in); err != nil {
+	switch err := decoder.Decode(&in); {
+	case errors.Is(err, io.EOF):
+		return errors.New("reading the request: it is empty; see `daypass policy simulate --help` for an example")
+	case err != nil:
 		return fmt.Errorf("reading the request: %w", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {

@@ -157,6 +157,7 @@ func TestPolicySimulate(t *testing.T) {
 		}
 	}
 	for stdin, want := range map[string]string{
+		"":                               "it is empty",
 		"{":                              "reading the request",
 		"{}{}":                           "there is text after it",
 		`{"Policy": []}`:                 `unknown field "Policy"`,

@@ -200,7 +200,7 @@ func credentialsError(ctx context.Context, err error) error {
 	var call *smithy.OperationError
 	if errors.As(err, &call) && call.ServiceID == "ec2imds" {
 		return &Failure{Code: ExitConfiguration, Message: `Unable to locate credentials. You can configure credentials by running "aws configure".`, Err: err,
-			Plain: "no access key is configured: name a profile with --profile or AWS_PROFILE, or make one with `aws configure`"}
+			Plain: "no access key is configured: name a profile with --profile or AWS_PROFILE, or store one with `aws configure`"}
 	}
 	failure := &Failure{Code: ExitConfiguration, Message: fmt.Sprintf("Error when retrieving credentials: %v", err), Err: err}
 	// The SDK keeps only the text of the underlying error.
