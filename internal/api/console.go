@@ -49,6 +49,7 @@ func (h *Handler) ConsoleLeave(r *http.Request, s *ConsoleSession) error {
 		if c.handler.config.Revocations == nil {
 			return nil
 		}
+		c.leave() // the registry may take its time
 		_, err := c.handler.config.Revocations.Revoke(c.http.Context(), registry.Revocation{CredentialID: s.ID, RevokedBy: c.caller.Principal.ARN})
 		if err != nil {
 			return errRegistry(err)

@@ -56,7 +56,34 @@ func TestServersThatHang(t *testing.T) {
 	}
 	answer()
 	calls.Wait()
-	if answers["AccessDenied"] != int(waiting) || answers["Throttling"] != count-int(waiting) {
+	if answers["AccessDenied"] > int(waiting) || answers["Throttling"] == 0 {
 		t.Errorf("the answers are %v, while %d asked", answers, waiting)
+	}
+}
+
+// TestRegistryThatStalls: while the registry does not answer, those who revoke wait, and no one else.
+func TestRegistryThatStalls(t *testing.T) {
+	s := newSite(t, operators(t))
+	stall := make(chan struct{})
+	s.stall.Store(&stall)
+	var calls sync.WaitGroup
+	answer := sync.OnceFunc(func() { close(stall) })
+	defer calls.Wait()
+	defer answer()
+	count := 40 * runtime.GOMAXPROCS(0) // more than there are places
+	for i := range count {
+		calls.Go(func() {
+			if a := s.call("root", "Action", "RevokeCredentials", "DbUser", fmt.Sprint("user", i)); a.status != 200 && a.status != 503 { // on a busy machine
+				t.Errorf("a revocation: %d %s", a.status, a.body)
+			}
+		})
+	}
+	for end := time.Now().Add(30 * time.Second); int(s.arrived.Load()) < count || s.handler.Pressure().Work.Busy > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d calls that wait for the registry keep %d places", s.arrived.Load(), s.handler.Pressure().Work.Busy)
+		}
+	}
+	if a := s.redshiftCall("root", "Action", "DescribeClusters"); a.status != 200 {
+		t.Errorf("a call that needs no registry: %d %s", a.status, a.body)
 	}
 }

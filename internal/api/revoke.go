@@ -202,6 +202,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 	}
 	v.RevokedBy = c.caller.Principal.ARN
 	sessions := c.handler.config.Sessions.List() // before the revocation, which ends them
+	c.leave()                                    // the registry may take its time
 	inForce, err := c.handler.config.Revocations.Revoke(c.http.Context(), v)
 	switch {
 	case errors.Is(err, registry.ErrInvalid):
@@ -294,9 +295,13 @@ func (p *listRevocations) act(c *call) (awsquery.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.leave() // the registry may take its time
 	list, err := c.handler.config.Revocations.Revocations(c.http.Context())
 	if err != nil {
 		return nil, errRegistry(err)
+	}
+	if err := c.enter(c.handler.pressure.work); err != nil {
+		return nil, err
 	}
 	// A Deny for one cluster hides its revocations from a caller who may list all.
 	ask := c.ask()

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"slices"
@@ -33,6 +34,10 @@ type site struct {
 	// hang, if not nil, keeps calls that ask other servers waiting until it is closed.
 	hang  chan struct{}
 	asked atomic.Int32 // calls that have asked other servers
+	// stall, if not nil, keeps calls of the registry waiting until it is closed.
+	stall   atomic.Pointer[chan struct{}]
+	handler *api.Handler
+	arrived atomic.Int32 // requests
 }
 
 // List and Kill make site an api.Sessions.
@@ -62,6 +67,9 @@ func newSite(t *testing.T, spec directory.Spec) *site {
 	t.Helper()
 	s := &site{server: &server{t: t, keyring: newKeyring(), directory: build(t, spec), now: start}}
 	s.store = &registrytest.Memory{Fail: func(string, bool) error {
+		if stall := s.stall.Load(); stall != nil {
+			<-*stall
+		}
 		if err := s.broken.Load(); err != nil {
 			return *err
 		}
@@ -73,7 +81,11 @@ func newSite(t *testing.T, spec directory.Spec) *site {
 	go func() { defer close(done); _ = s.registry.Run(ctx) }()
 	config := s.config()
 	config.Revocations, config.Sessions = s.registry, s
-	h := httptest.NewServer(api.New(config))
+	s.handler = api.New(config)
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.arrived.Add(1)
+		s.handler.ServeHTTP(w, r)
+	}))
 	t.Cleanup(func() { h.Close(); stop(); <-done })
 	s.url = h.URL
 	for i, one := range []struct{ cluster, user, principal string }{
