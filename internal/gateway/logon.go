@@ -321,7 +321,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 			return up, nil
 		}
 	}
-	o := opening{logon: l, cluster: cluster, need: need}
+	o := opener{logon: l, cluster: cluster, need: need}
 	up, err := o.open(ctx)
 	if err == nil && sparing && !o.healed {
 		l.next = order(o.params)

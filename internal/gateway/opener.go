@@ -13,10 +13,10 @@ import (
 // connected, on servers that can (PostgreSQL 14 on).
 const checkInterval = "5s"
 
-// opening opens a new upstream session for a logon, as the logon's session role. If the server
+// opener opens a new upstream session for a logon, as the logon's session role. If the server
 // refuses it for a reason that the gateway can remove, open removes it and tries again, once for
 // each reason.
-type opening struct {
+type opener struct {
 	*logon
 	cluster *Cluster
 	need    dbuser.Need
@@ -24,7 +24,7 @@ type opening struct {
 	healed  bool           // the session role's password was set again
 }
 
-func (o *opening) open(ctx context.Context) (*upstream, error) {
+func (o *opener) open(ctx context.Context) (*upstream, error) {
 	up, err := o.openChecked(ctx)
 	if refusedWith(err, pgwire.StateTooManyConnections) && o.makeRoom() {
 		up, err = o.try(ctx)
@@ -39,7 +39,7 @@ func (o *opening) open(ctx context.Context) (*upstream, error) {
 	return up, err
 }
 
-func (o *opening) try(ctx context.Context) (*upstream, error) {
+func (o *opener) try(ctx context.Context) (*upstream, error) {
 	up, left, err := o.server.connect(ctx, o.cluster, o.role, o.database, o.params)
 	o.unfinished = append(o.unfinished, left...)
 	return up, err
@@ -48,7 +48,7 @@ func (o *opening) try(ctx context.Context) (*upstream, error) {
 // openChecked asks the server to check during queries whether the gateway is still connected. It
 // tries without that if the server refuses a parameter: not every operating system can tell that a
 // peer has gone. If the refused parameter was one of the client's own, the server refuses it again.
-func (o *opening) openChecked(ctx context.Context) (*upstream, error) {
+func (o *opener) openChecked(ctx context.Context) (*upstream, error) {
 	o.params = o.asked.Params
 	if o.role.ServerVersion < 140000 || o.asked.Has("client_connection_check_interval") {
 		return o.try(ctx)
@@ -64,7 +64,7 @@ func (o *opening) openChecked(ctx context.Context) (*upstream, error) {
 }
 
 // makeRoom ends the cluster's sessions that wait for a logon, and reports whether there were any.
-func (o *opening) makeRoom() bool {
+func (o *opener) makeRoom() bool {
 	admin := o.cluster.Admin
 	spares := o.server.spares.discard(admin, sparePatience, everySpare)
 	return spares+o.server.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == admin }) > 0
@@ -72,7 +72,7 @@ func (o *opening) makeRoom() bool {
 
 // heal sets the session role's password again: a holder can change the password of their session
 // role.
-func (o *opening) heal(ctx context.Context) (*upstream, error) {
+func (o *opener) heal(ctx context.Context) (*upstream, error) {
 	s, admin, name := o.server, o.cluster.Admin, o.role.Name
 	s.spares.discard(admin, spareParting, func(key *spareKey) bool { return key.role == name })
 	s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == admin && p.origin.key.role == name })
@@ -88,7 +88,7 @@ func (o *opening) heal(ctx context.Context) (*upstream, error) {
 // lendAgain makes the session role ready once more. Another gateway may just have taken the role's
 // rights away, after the role's last session had ended there. If nothing has changed since, it
 // returns the server's refusal.
-func (o *opening) lendAgain(ctx context.Context, refused error) (*upstream, error) {
+func (o *opener) lendAgain(ctx context.Context, refused error) (*upstream, error) {
 	role, err := o.cluster.Admin.Ensure(ctx, o.need)
 	if err != nil {
 		return nil, err
