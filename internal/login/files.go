@@ -153,23 +153,17 @@ func CheckProfile(name string, exists bool, setting func(string) string) error {
 	return nil
 }
 
-// CheckFiles makes sure that a sign-in can be kept, before a person is asked to sign in. path is the
-// AWS configuration file.
+// CheckFiles makes sure that a sign-in can be kept, before a person is asked to sign in, and leaves
+// nothing behind. path is the AWS configuration file.
 func CheckFiles(cache, path string) error {
-	err := os.MkdirAll(cache, 0o700)
-	if err == nil {
-		err = writable(cache)
-	}
-	if err != nil {
+	if err := writable(cache); err != nil {
 		return fmt.Errorf("%s: the sign-in cannot be kept there (%w): make the directory writable for you, or name another one in AWS_LOGIN_CACHE_DIRECTORY", cache, reason(err))
 	}
 	target := path
 	if found, err := filepath.EvalSymlinks(path); err == nil {
 		target = found
 	}
-	if err = os.MkdirAll(filepath.Dir(target), 0o700); err == nil {
-		err = writable(filepath.Dir(target))
-	}
+	err := writable(filepath.Dir(target))
 	// A file that its owner has made read-only could be replaced, but is not meant to be.
 	if info, statErr := os.Stat(target); err == nil && statErr == nil && info.Mode().Perm()&0o200 == 0 {
 		err = errors.New("the file is read-only")
@@ -180,8 +174,14 @@ func CheckFiles(cache, path string) error {
 	return nil
 }
 
-// writable reports whether files can be made in a directory.
+// writable reports whether files can be made in a directory, or the directory itself.
 func writable(dir string) error {
+	for {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || filepath.Dir(dir) == dir {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
 	f, err := os.CreateTemp(dir, ".daypass-*")
 	if err != nil {
 		return err

@@ -148,6 +148,17 @@ func TestFilesAreCheckedFirst(t *testing.T) {
 	if err := CheckFiles(cache, path); err != nil {
 		t.Errorf("a new home: %v", err)
 	}
+	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+		t.Errorf("a new home: the check has left %v, %v", left, err)
+	}
+	for _, dir := range []string{cache, filepath.Dir(path)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := CheckFiles(cache, path); err != nil {
+		t.Errorf("directories: %v", err)
+	}
 	if err := os.WriteFile(path, []byte("[default]\n"), 0o444); err != nil {
 		t.Fatal(err)
 	}
