@@ -142,7 +142,7 @@ func cleanTemp(t *testing.T) (check func()) {
 func TestDevPaste(t *testing.T) {
 	dev := startDev(t)
 	commands := dev.commands()
-	var setup, psql, refusal, connect string
+	var setup, psql, refusal, why, connect string
 	var operator []string
 	for _, c := range commands {
 		switch {
@@ -154,6 +154,8 @@ func TestDevPaste(t *testing.T) {
 			connect = c
 		case strings.Contains(c, "--db-groups finance"):
 			refusal = c
+		case strings.Contains(c, " explain "):
+			why = c
 		case strings.Contains(c, "--profile operator"):
 			operator = append(operator, c)
 		}
@@ -179,6 +181,10 @@ func TestDevPaste(t *testing.T) {
 	out, err = paste(refusal)
 	if err == nil || !strings.Contains(out, "(AccessDenied)") || !strings.Contains(out, "explicit deny") {
 		t.Errorf("%s\n= %q, %v", refusal, out, err)
+	}
+	out, err = paste(why)
+	if err == nil || !strings.Contains(out, "FinanceIsForOthers") {
+		t.Errorf("%s\n= %q, %v", why, out, err)
 	}
 	out, err = paste(connect + ` -- -XAtc 'SELECT current_user, (SELECT count(*) FROM sales)'`)
 	if err != nil || out != "IAM:alice:analysts|4\n" {

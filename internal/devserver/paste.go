@@ -56,9 +56,10 @@ Do both in one step:
 
   %[11]s
 
-Be refused:
+Be refused, and ask why. The second command tells for any call what is missing:
 
   %[12]s
+  %[19]s
 
 Be the operator, who sees sessions and takes credentials back (both IAM users are
 profiles of AWS_CONFIG_FILE):
@@ -85,7 +86,9 @@ Ctrl-C here stops everything.
 		note, aws, psqlNote, psql, quote.MustShell(conninfo), d.connectCommand(daypass, psql),
 		strings.Replace(aws, "--db-groups analysts", "--db-groups finance", 1),
 		filepath.Join(d.dirs.root, "daypass.yaml"), filepath.Join(d.dirs.server, "audit"),
-		quote.MustShell(config), quote.MustShell(credentials), daypass, exampleOperator)
+		quote.MustShell(config), quote.MustShell(credentials), daypass, exampleOperator,
+		fmt.Sprintf("%s explain --config %s --principal %s --db-user alice --db-name %s --groups finance", daypass,
+			quote.MustShell(filepath.Join(d.dirs.root, "daypass.yaml")), exampleIAMUser, exampleDatabase))
 	return err
 }
 
