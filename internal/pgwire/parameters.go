@@ -66,9 +66,6 @@ func CheckReplication(given []Param) *StartupError {
 // take sorts the parameters of a start-up message. The last value of a repeated name
 // counts, as in PostgreSQL.
 func (m *Startup) take(given []Param) *StartupError {
-	if err := CheckReplication(given); err != nil {
-		return err
-	}
 	var options string
 	for _, p := range given {
 		switch p.Name {
@@ -79,6 +76,10 @@ func (m *Startup) take(given []Param) *StartupError {
 		case "client_protocol_version":
 			m.Redshift = true
 		}
+	}
+	// After the names, which the record of the refusal has.
+	if err := CheckReplication(given); err != nil {
+		return err
 	}
 	for _, p := range given {
 		switch {
