@@ -104,7 +104,7 @@ func (h *hostile) stay(ctx context.Context, who int, p *pass, want lease) bool {
 	}
 	s.do(ctx, "leases checked", func(ctx context.Context) error {
 		var timeout string
-		if err := s.QueryRow(ctx, "show lock_timeout", pgx.QueryExecModeSimpleProtocol).Scan(&timeout); err != nil {
+		if err := s.QueryRow(ctx, "select setting||'ms' from pg_settings where name = 'lock_timeout'", pgx.QueryExecModeSimpleProtocol).Scan(&timeout); err != nil {
 			return err
 		}
 		if timeout != want.timeout {
