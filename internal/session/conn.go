@@ -96,14 +96,20 @@ func (c *Conn) Close() error {
 // Abort closes the connection without telling the peer.
 func (c *Conn) Abort() { c.transport.Conn.Close() }
 
-// Drain discards what the peer sends, below TLS, until it closes the connection or the
-// deadline passes.
+// mostDrained is how many bytes Drain discards: far more than a server sends at the beginning of a
+// session.
+const mostDrained = 1 << 20
+
+// Drain discards what the peer sends, below TLS, until it closes the connection, the deadline
+// passes, or it has sent far more than a server does that is about to close.
 func (c *Conn) Drain() {
 	var b [256]byte
-	for {
-		if _, err := c.transport.Conn.Read(b[:]); err != nil {
+	for left := mostDrained; left > 0; {
+		n, err := c.transport.Conn.Read(b[:])
+		if err != nil {
 			return
 		}
+		left -= n
 	}
 }
 

@@ -186,3 +186,27 @@ func TestStateTable(t *testing.T) {
 		})
 	}
 }
+
+// TestDrainEnds: a server that sends without end does not keep the gateway reading, even without a
+// deadline.
+func TestDrainEnds(t *testing.T) {
+	ours, peer := net.Pipe()
+	defer peer.Close()
+	sent := make(chan int)
+	go func() {
+		total, line := 0, make([]byte, 1<<14)
+		for {
+			n, err := peer.Write(line)
+			if total += n; err != nil {
+				sent <- total
+				return
+			}
+		}
+	}()
+	c := session.NewConn(ours, nil)
+	c.Drain()
+	c.Abort()
+	if got := <-sent; got > 2<<20 {
+		t.Errorf("%d bytes were read", got)
+	}
+}
