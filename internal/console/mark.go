@@ -35,5 +35,5 @@ func mark(r *refusal, field string, hints ...string) template.HTMLAttr {
 	if len(hints) > 0 {
 		attributes += ` aria-describedby="` + template.HTMLEscapeString(strings.Join(hints, " ")) + `"`
 	}
-	return template.HTMLAttr(attributes) //nolint:gosec // made of constants
+	return template.HTMLAttr(attributes) // made of constants
 }
