@@ -184,7 +184,12 @@ func TestFirstPackets(t *testing.T) {
 		alone.SecureWith(t, certificate, key)
 		addr := net.JoinHostPort(alone.Host(), strconv.Itoa(alone.Port()))
 		pgtest.Eventually(t, "the server does TLS", func() bool { return answersTo(t, addr, [][]byte{sslRequest}) == `"S"` })
+		// Debian's PostgreSQL can encrypt with GSSAPI, and the gateway answers as one that cannot.
+		gss := answersTo(t, addr, [][]byte{gssencRequest}) == `"G"`
 		for name, packets := range firstPackets() {
+			if gss && strings.HasPrefix(name, "GSS") {
+				continue // TestPreStartup has the answers
+			}
 			if pg.Major() == 13 && (strings.Contains(name, "protocol 2.0") || strings.Contains(name, "protocol 0.0") || name == "GSS with more") {
 				continue // version 13 still speaks protocol 2, and reports errors in its format as long as the version is unknown
 			}
