@@ -225,7 +225,7 @@ func (s *Server) park(e *entry, p *parked) bool {
 		s.endParked(out, false)
 	}
 	if !ok {
-		p.up.leave()
+		p.up.leave(spareParting)
 		return false
 	}
 	s.log.Debug("session parked", "session", e.info.ID, "parked", p.id)
@@ -334,7 +334,7 @@ func (l *lot) count(clusters map[string]ClusterStats) {
 // it, and has its session role cleaned up.
 func (s *Server) endParked(p *parked, revoked bool) {
 	backend := &dbuser.Backend{PID: p.up.pid, Address: p.up.RemoteAddr().String()}
-	p.up.leave()
+	p.up.leave(spareParting)
 	s.spares.sessionEnded(p.origin.key.admin, p.origin.key.role)
 	admin := s.adminOf(p.cluster.Identifier, p.origin.key.admin)
 	if revoked {

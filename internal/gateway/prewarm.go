@@ -169,7 +169,7 @@ func (p *spares) take(key spareKey) (*upstream, *spareOrder) {
 		if one.up.untouched() {
 			return one.up, one.order
 		}
-		one.up.leave()
+		one.up.leave(spareParting)
 	}
 }
 
@@ -179,7 +179,7 @@ func (p *spares) partLocked(one *spare) chan struct{} {
 	over := make(chan struct{})
 	p.leaving[over] = one.order.key.admin
 	go func() {
-		one.up.leave()
+		one.up.leave(sparePatience) // a logon may wait for it
 		p.mu.Lock()
 		delete(p.leaving, over)
 		p.mu.Unlock()
@@ -313,7 +313,7 @@ func (p *spares) startAll(c *spareCluster, admin Admin) {
 		c.held--
 		p.mu.Unlock()
 		if up != nil {
-			up.leave()
+			up.leave(sparePatience) // likewise
 		}
 		if err != nil {
 			p.log("a session was not started ahead", o, err)
@@ -327,7 +327,7 @@ func (p *spares) expire(key spareKey, one *spare) {
 	there := p.removeLocked(key, one)
 	p.mu.Unlock()
 	if there {
-		one.up.leave()
+		one.up.leave(spareParting)
 	}
 }
 
@@ -449,9 +449,9 @@ func (u *upstream) untouched() bool {
 }
 
 // leave ends an unused session and waits until the server has closed it, because only then is
-// its connection free.
-func (u *upstream) leave() {
-	_ = u.SetDeadline(time.Now().Add(spareParting))
+// its connection free, but no longer than patience.
+func (u *upstream) leave(patience time.Duration) {
+	_ = u.SetDeadline(time.Now().Add(patience))
 	if _, err := u.Write([]byte(pgwire.Terminate)); err == nil {
 		u.Drain()
 	}
