@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -23,10 +22,16 @@ const systemCA = "system"
 // configured CA: no one can intercept that connection. The environment can make the check
 // stricter but not weaker, because PGSSLMODE may be meant for other servers.
 func (o *connectOptions) secure(to *logon, getenv func(string) string) (note string, err error) {
-	to.sslRootCert = cmp.Or(o.sslRootCert, getenv("DAYPASS_SSLROOTCERT"), getenv("PGSSLROOTCERT"))
+	named := "--sslrootcert"
+	to.sslRootCert = o.sslRootCert
+	for _, variable := range []string{"DAYPASS_SSLROOTCERT", "PGSSLROOTCERT"} {
+		if to.sslRootCert == "" {
+			to.sslRootCert, named = getenv(variable), variable
+		}
+	}
 	if to.sslRootCert != "" && to.sslRootCert != systemCA {
 		if _, err := os.Stat(to.sslRootCert); err != nil {
-			return "", fmt.Errorf("the CA certificate of the gateway: %w", err)
+			return "", fmt.Errorf("the CA certificate of the gateway: %w: name its file in %s", err, named)
 		}
 		// Other tools use the output of --print, perhaps in another directory.
 		path, err := filepath.Abs(to.sslRootCert)
