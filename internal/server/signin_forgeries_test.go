@@ -24,15 +24,6 @@ func TestTokenForgeries(t *testing.T) {
 	code := d.signIn("1", "analyst")
 	thief := s.device(sameDevice)
 	thief.verifier = d.verifier
-	altered := func(text string, at int) string {
-		b := []byte(text)
-		if b[at] == 'A' {
-			b[at] = 'B'
-		} else {
-			b[at] = 'A'
-		}
-		return string(b)
-	}
 	type change = func(header, claims map[string]any)
 	claim := func(name string, value any) change {
 		return func(_, claims map[string]any) { claims[name] = value }
@@ -199,7 +190,7 @@ func TestBrowserForgeries(t *testing.T) {
 	u, _ := url.Parse(callback)
 	for name, change := range map[string]func(url.Values){
 		"no state":            func(q url.Values) { q.Del("state") },
-		"altered state":       func(q url.Values) { q.Set("state", "A"+q.Get("state")[1:]) },
+		"altered state":       func(q url.Values) { q.Set("state", altered(q.Get("state"), 1)) },
 		"another issuer":      func(q url.Values) { q.Set("iss", "https://evil.example") },
 		"state twice":         func(q url.Values) { q.Add("state", q.Get("state")) },
 		"an error, in markup": func(q url.Values) { q.Set("error", "<script>alert(1)</script>") },
@@ -349,4 +340,13 @@ func TestSignInHeaders(t *testing.T) {
 	if b.status != http.StatusMethodNotAllowed {
 		t.Errorf("PUT /v1/token: %d, want 405", b.status)
 	}
+}
+
+// altered returns the text with another letter at this place.
+func altered(text string, at int) string {
+	letter := "A"
+	if text[at] == 'A' {
+		letter = "B"
+	}
+	return text[:at] + letter + text[at+1:]
 }
