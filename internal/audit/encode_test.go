@@ -3,6 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -89,7 +90,7 @@ func TestAppendString(t *testing.T) {
 func TestPasswordsAreRedacted(t *testing.T) {
 	w, path := open(t)
 	password := "2D3ShE2iAScES" + strings.Repeat("Ab0_", 60)
-	check(t, w.Logon(audit.LogonRecord{User: password[:200], SQLState: "28000", Message: `failed for user "` + password + `"`}))
+	check(t, put(w, audit.LogonRecord{User: password[:200], SQLState: "28000", Message: `failed for user "` + password + `"`}))
 	check(t, put(w, audit.CallRecord{UserAgent: password, Request: []audit.Field{
 		audit.String("dbUser", password), audit.Strings("dbGroups", []string{"a", password})}}))
 	for _, line := range readLines(t, path) {
@@ -128,11 +129,11 @@ func FuzzLines(f *testing.F) {
 			CredentialID: a,
 			Decisions:    []audit.Decision{{a, b, a, b, a, b, int(n)}, {}},
 		}))
-		check(t, w.Logon(audit.LogonRecord{
+		check(t, put(w, audit.LogonRecord{
 			EventID: a, Time: at, SessionID: b, Client: address, TLS: tls, User: a, Database: b, ApplicationName: a, CredentialID: b,
 			Principal: a, Cluster: b, DBUser: a, DBGroups: list, SessionRole: b, SQLState: a, Message: b, Reason: a, Took: time.Duration(n),
 		}))
-		check(t, w.SessionEnd(audit.SessionRecord{
+		check(t, put(w, audit.SessionRecord{
 			EventID: a, Time: at, SessionID: b, Client: address, TLS: tls, CredentialID: a, Principal: "arn:aws:iam::" + a + ":user/" + b, Cluster: b,
 			Database: a, DBUser: b, DBGroups: list, SessionRole: a, ApplicationName: b, Started: at, Duration: time.Duration(n), BytesFromClient: n,
 			BytesToClient: n, Reason: a, SQLState: b,
@@ -190,11 +191,11 @@ func TestLinesAreBounded(t *testing.T) {
 				Request: fields(), Response: fields(), CredentialID: text("01KDV"),
 				Decisions: append(slices.Repeat([]audit.Decision{decision}, 1000), audit.Decision{Action: "last:One", Effect: "Deny"}),
 			}))
-			check(t, w.Logon(audit.LogonRecord{
+			check(t, put(w, audit.LogonRecord{
 				TLS: tls, User: text("u"), Database: text("d"), ApplicationName: text("a"), Principal: principal, Cluster: text("c"), CredentialID: text("01KDV"),
 				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), SQLState: text("28000"), Message: text("m"), Reason: text("r"),
 			}))
-			check(t, w.SessionEnd(audit.SessionRecord{
+			check(t, put(w, audit.SessionRecord{
 				TLS: tls, Database: text("d"), ApplicationName: text("a"), Principal: principal, Cluster: text("c"), CredentialID: text("01KDV"),
 				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), SQLState: text("57P01"), Reason: text("r"),
 			}))
@@ -223,30 +224,37 @@ func TestLinesAreBounded(t *testing.T) {
 	}
 }
 
-// TestSize: the charged size of a record is at least the length of its line, and not much more.
+// TestSize: what writes a record returns the length of its line, and Size is at least that, and not
+// much more.
 func TestSize(t *testing.T) {
 	w, path := open(t)
 	w.SetOrigin("123456789012", "ap-northeast-1")
 	call := audit.CallRecord{EventName: "GetClusterCredentials", UserAgent: "\x01\"", Request: []audit.Field{audit.String("dbUser", "alice")}}
 	logon := audit.LogonRecord{User: "IAM:alice", DBGroups: []string{"a"}, Message: strings.Repeat("\x01", 9000)}
 	end := audit.SessionRecord{DBUser: "alice", Started: noon, Reason: "client closed"}
-	written, err := w.Call(&call)
-	check(t, err)
-	check(t, w.Logon(logon))
-	check(t, w.SessionEnd(end))
+	var written [3]int
+	var errs [3]error
+	written[0], errs[0] = w.Call(&call)
+	written[1], errs[1] = w.Logon(&logon)
+	written[2], errs[2] = w.SessionEnd(&end)
+	check(t, errors.Join(errs[:]...))
 	check(t, w.Close())
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, size := range []int{call.Size(), logon.Size(), end.Size()} {
+	var lines [3]int
+	for i := range lines {
 		line, rest, _ := bytes.Cut(data, []byte("\n"))
-		if n := len(line) + 1; size < n || size > n+50 {
+		lines[i], data = len(line)+1, rest
+	}
+	if written != lines {
+		t.Errorf("the lines have %d bytes, and what wrote them returned %d", lines, written)
+	}
+	for i, size := range []int{call.Size(), logon.Size()} {
+		if n := lines[i]; size < n || size > n+50 {
 			t.Errorf("line %d has %d bytes, Size() = %d", i, n, size)
-		} else if i == 0 && written != n {
-			t.Errorf("line %d has %d bytes, and Call returned %d", i, n, written)
 		}
-		data = rest
 	}
 }
 
@@ -286,16 +294,16 @@ func TestGolden(t *testing.T) {
 		RequestID: "a6a0a5a4-aaaa-4000-8000-000000000002", Identity: audit.Identity{AccessKeyID: "AKIANOBODY"}, Source: client.Addr(),
 		ErrorCode: "InvalidClientTokenId", ErrorMessage: "The security token included in the request is invalid.", Reason: "no such access key", Omitted: 41,
 	}))
-	check(t, w.Logon(audit.LogonRecord{
+	check(t, put(w, audit.LogonRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000003", SessionID: session, Client: client, TLS: tls, User: "IAMA:alice", Database: "dev",
 		ApplicationName: "psql", CredentialID: credential, Principal: "arn:aws:iam::123456789012:user/team/ana", Cluster: "examplecluster", DBUser: "alice",
 		DBGroups: []string{"analysts"}, AutoCreate: true, SessionRole: "IAM:alice:analysts", Took: 12 * time.Millisecond,
 	}))
-	check(t, w.Logon(audit.LogonRecord{
+	check(t, put(w, audit.LogonRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000004", SessionID: "5f0c8e1b", Client: client, User: "IAM:alice", Database: "dev",
 		SQLState: "28000", Message: `IAM authentication failed for user "IAM:alice"`, Reason: "credential: forged: key a3f82ed3e8f061aa did not sign this", Omitted: 3987,
 	}))
-	check(t, w.SessionEnd(audit.SessionRecord{
+	check(t, put(w, audit.SessionRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000005", SessionID: session, Client: client, TLS: tls, CredentialID: credential,
 		Principal: "arn:aws:iam::123456789012:user/team/ana", Cluster: "examplecluster", Database: "dev", DBUser: "alice", DBGroups: []string{"analysts"},
 		SessionRole: "IAM:alice:analysts", ApplicationName: "psql", Started: noon, Duration: 90 * time.Second, BytesFromClient: 120, BytesToClient: 4096,
@@ -321,7 +329,7 @@ func TestIdentityOfPrincipal(t *testing.T) {
 		"arn:aws:sts::123456789012:federated-user/somewhere": "map[accountId:123456789012 arn:arn:aws:sts::123456789012:federated-user/somewhere type:FederatedUser]",
 	} {
 		w, path := open(t)
-		check(t, w.SessionEnd(audit.SessionRecord{Principal: arn}))
+		check(t, put(w, audit.SessionRecord{Principal: arn}))
 		check(t, w.Close())
 		if got := fmt.Sprint(readLines(t, path)[0]["userIdentity"]); got != want {
 			t.Errorf("userIdentity of %q = %s, want %s", arn, got, want)
@@ -374,8 +382,16 @@ func readLines(t testing.TB, path string) []map[string]any {
 }
 
 // put writes the record of a call.
-func put(w *audit.Writer, r audit.CallRecord) error {
-	_, err := w.Call(&r)
+// put writes the record of a call, a logon or the end of a session.
+func put[R audit.CallRecord | audit.LogonRecord | audit.SessionRecord](w *audit.Writer, record R) (err error) {
+	switch r := any(&record).(type) {
+	case *audit.CallRecord:
+		_, err = w.Call(r)
+	case *audit.LogonRecord:
+		_, err = w.Logon(r)
+	case *audit.SessionRecord:
+		_, err = w.SessionEnd(r)
+	}
 	return err
 }
 

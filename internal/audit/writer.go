@@ -119,19 +119,21 @@ func (w *Writer) Call(r *CallRecord) (size int, err error) {
 	return size, w.put(line)
 }
 
-// Logon writes the record of an attempt to log on.
-func (w *Writer) Logon(r LogonRecord) error {
+// Logon writes the record of an attempt to log on. It returns what Call does.
+func (w *Writer) Logon(r *LogonRecord) (size int, err error) {
 	line := w.buffer()
-	*line = fit((*line)[:0], func(o *object) { o.logon(&r, *w.origin.Load(), w.now()) })
-	return w.put(line)
+	*line = fit((*line)[:0], func(o *object) { o.logon(r, *w.origin.Load(), w.now()) })
+	size = len(*line)
+	return size, w.put(line)
 }
 
-// SessionEnd writes the record of a session's end. There is nothing left to refuse, so
-// callers log the error.
-func (w *Writer) SessionEnd(r SessionRecord) error {
+// SessionEnd writes the record of a session's end. It returns what Call does. There is nothing
+// left to refuse, so callers log the error.
+func (w *Writer) SessionEnd(r *SessionRecord) (size int, err error) {
 	line := w.buffer()
-	*line = fit((*line)[:0], func(o *object) { o.sessionEnd(&r, *w.origin.Load(), w.now()) })
-	return w.put(line)
+	*line = fit((*line)[:0], func(o *object) { o.sessionEnd(r, *w.origin.Load(), w.now()) })
+	size = len(*line)
+	return size, w.put(line)
 }
 
 // Size returns the length of a record's line, for limits. It needs no Writer, so
@@ -149,13 +151,6 @@ func (r *LogonRecord) Size() int {
 	known := *r
 	known.EventID = or(r.EventID, anyID)
 	return size(func(o *object) { o.logon(&known, longest, anyTime) })
-}
-
-// Size is the length of the record's line.
-func (r *SessionRecord) Size() int {
-	known := *r
-	known.EventID = or(r.EventID, anyID)
-	return size(func(o *object) { o.sessionEnd(&known, longest, anyTime) })
 }
 
 // Placeholders that size uses for missing values. They do not change.

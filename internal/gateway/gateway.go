@@ -91,10 +91,11 @@ type Config struct {
 }
 
 // Auditor writes the audit log; *audit.Writer is one. A logon fails when its line
-// cannot be written. Safe for concurrent use.
+// cannot be written. Both return the length of the line, whether it was written or not. Safe for
+// concurrent use.
 type Auditor interface {
-	Logon(audit.LogonRecord) error
-	SessionEnd(audit.SessionRecord) error
+	Logon(*audit.LogonRecord) (size int, err error)
+	SessionEnd(*audit.SessionRecord) (size int, err error)
 }
 
 // Admin prepares the session roles of one cluster; *handover.Admin is one. Errors

@@ -72,14 +72,16 @@ func (r *recorder) mayLogOn(principal string) (may, tell bool) {
 
 // logon writes the record of a logon that succeeded.
 func (r *recorder) logon(record *audit.LogonRecord) error {
-	r.principals.Charge(principalKey(record.Principal), record.Size(), r.now())
-	return r.audit.Logon(*record)
+	size, err := r.audit.Logon(record)
+	r.principals.Charge(principalKey(record.Principal), size, r.now())
+	return err
 }
 
 // sessionEnd writes the record of a session's end.
 func (r *recorder) sessionEnd(record *audit.SessionRecord) error {
-	r.principals.Charge(principalKey(record.Principal), record.Size(), r.now())
-	return r.audit.SessionEnd(*record)
+	size, err := r.audit.SessionEnd(record)
+	r.principals.Charge(principalKey(record.Principal), size, r.now())
+	return err
 }
 
 // recordRefusal writes the refusal to the log, and to the audit log if a user was
@@ -109,7 +111,7 @@ func (l *logon) recordRefusal(r *refusal) {
 		return
 	}
 	record.Omitted = omitted
-	if err := s.record.audit.Logon(*record); err != nil {
+	if _, err := s.record.audit.Logon(record); err != nil {
 		s.log.Error("the audit record of a refused logon could not be written", "session", l.id, "err", err)
 	}
 	s.log.Info("logon refused", append(l.attributes(), "sqlstate", r.state, "reason", r.Error(), "omitted", omitted)...)
