@@ -105,7 +105,7 @@ var packages = []struct {
 	{pkg: "test/clustertest", forTests: true, ours: []string{"internal/clustercheck", "internal/dbuser", "internal/handover", "test/pgtest"}, because: "the packages that administer a cluster share one setup in their tests"},
 	{pkg: "test/pgtest", forTests: true, ours: []string{"internal/postgres"}, because: "any package's tests may use it, so it imports none that they test"},
 	{pkg: "test/sitetest", forTests: true, ours: []string{"internal/postgres", "test/pgtest"}, because: "it is given how to run a Daypass, so the server's own tests may use it"},
-	{pkg: "test/etcdtest", forTests: true, because: "any package's tests may use it, so it imports none that they test"},
+	{pkg: "test/etcdtest", forTests: true, ours: []string{"test/sitetest"}, because: "any package's tests may use it, so it imports none that they test"},
 	{pkg: "internal/registry/registrytest", forTests: true, ours: []string{"internal/registry"}, because: "it tests any store through the interface"},
 }
 

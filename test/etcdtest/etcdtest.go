@@ -5,7 +5,6 @@ package etcdtest
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // patience is the longest time that a member may take to start or to end.
@@ -81,15 +82,14 @@ func start(t testing.TB, n int, files *TLS) []*Server {
 	return servers
 }
 
-// free returns an address that is not in use.
+// free returns an address that stays free while no member listens there.
 func free(t testing.TB, scheme string) url.URL {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := sitetest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return url.URL{Scheme: scheme, Host: l.Addr().String()}
+	return url.URL{Scheme: scheme, Host: address}
 }
 
 func (s *Server) begin() {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/daypass/daypass/test/sitetest"
 )
 
 // Line is a connection to a server that tests can slow down, stall or cut. Safe for concurrent use.
@@ -28,8 +30,11 @@ func NewLine(t testing.TB, host string) *Line {
 	t.Helper()
 	l := &Line{t: t, server: host, open: map[net.Conn]bool{}}
 	l.changed = sync.NewCond(&l.mu)
-	l.listen("127.0.0.1:0")
-	l.Host = l.listener.Addr().String()
+	var err error
+	if l.Host, err = sitetest.FreeAddress(); err != nil { // one that stays free while the line is cut
+		t.Fatal(err)
+	}
+	l.listen(l.Host)
 	l.URL = "http://" + l.Host
 	t.Cleanup(func() { l.Stall(false); l.Cut() })
 	return l

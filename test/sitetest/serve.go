@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"syscall"
 	"time"
 )
@@ -71,14 +70,4 @@ func Program(log io.Writer, addresses []string, program string, args ...string) 
 			return fmt.Errorf("%s ended by itself: %v", program, p.Err())
 		}
 	}
-}
-
-// FreeAddress returns a loopback address that is not in use.
-func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
