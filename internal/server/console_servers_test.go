@@ -83,7 +83,7 @@ func TestConsoleOverServers(t *testing.T) {
 	if err := os.WriteFile(key, []byte(testRootKey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	peerHere, peerThere := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	peerHere, peerThere := freeAddress(t), freeAddress(t)
 	between := newWire(t, peerThere)
 	top := fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\nroot_key: {file: %q}\n", etcd.URL, key)
 	peers := fmt.Sprintf("peers: {listen: %q}\n", peerHere)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -128,13 +129,9 @@ func (s *signInSite) records(event string) (records []map[string]any) {
 		s.t.Fatal(err)
 	}
 	for _, path := range paths {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		for _, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		for line := range bytes.Lines(wholeLines(s.t, path)) {
 			var record map[string]any
-			if err := json.Unmarshal([]byte(line), &record); err != nil {
+			if err := json.Unmarshal(line, &record); err != nil {
 				s.t.Fatal(err)
 			}
 			if record["eventName"] == event {

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -19,24 +19,41 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// breakAuditLog simulates a full disk under the audit log: it replaces today's file by a link
-// to /dev/full, and keeps the existing lines in another file. The returned function frees the
-// space again.
+// breakAuditLog simulates a full disk under the audit log: it replaces the files of today and of
+// tomorrow by links to /dev/full, and keeps the existing lines in another file. The returned function
+// frees the space again.
 func breakAuditLog(t *testing.T, s *served) (restore func()) {
 	t.Helper()
-	path := filepath.Join(s.dir, "data", "audit", s.now().UTC().Format(time.DateOnly)+".jsonl")
-	if err := os.Rename(path, path+".before"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("/dev/full", path); err != nil {
-		t.Fatal(err)
+	now := s.now().UTC()
+	var paths []string
+	for _, day := range []time.Time{now, now.AddDate(0, 0, 1)} { // the test may run at midnight
+		path := filepath.Join(s.dir, "data", "audit", day.Format(time.DateOnly)+".jsonl")
+		if err := os.Rename(path, path+".before"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("/dev/full", path); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
 	}
 	return func() {
 		t.Helper()
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
+		for _, path := range paths {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+}
+
+// wholeLines returns a file of the audit log without a last line that is still being written.
+func wholeLines(t *testing.T, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data[:bytes.LastIndexByte(data, '\n')+1]
 }
 
 // auditLines returns all lines of the audit log. Each has to be JSON.
@@ -48,20 +65,13 @@ func auditLines(t *testing.T, s *served) []map[string]any {
 	}
 	var lines []map[string]any
 	for _, name := range files {
-		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		scanner := bufio.NewScanner(file)
-		scanner.Buffer(nil, 1<<20)
-		for scanner.Scan() {
+		for text := range bytes.Lines(wholeLines(t, name)) {
 			var line map[string]any
-			if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
+			if err := json.Unmarshal(text, &line); err != nil {
 				t.Errorf("%s: a line that is not JSON: %v", name, err)
 			}
 			lines = append(lines, line)
 		}
-		file.Close()
 	}
 	return lines
 }
@@ -191,10 +201,10 @@ func TestKeyringRotatedUnderLoad(t *testing.T) {
 		})
 	}
 	for range 3 {
+		mark := s.log.Len()
 		if _, err := other.Update(func(k *keyring.Keyring) *keyring.Keyring { return k.Rotate(s.now(), s.now()) }); err != nil {
 			t.Fatal(err)
 		}
-		mark := s.log.Len()
 		pgtest.Eventually(t, "the server to take the keys up", func() bool { return strings.Contains(s.log.String()[mark:], "keyring reloaded") })
 	}
 	close(stop)

@@ -91,11 +91,7 @@ func TestSourceIPBehindProxies(t *testing.T) {
 		if err != nil || len(files) == 0 {
 			t.Fatal("no audit log")
 		}
-		log, err := os.ReadFile(files[len(files)-1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
+		lines := bytes.Split(bytes.TrimSpace(wholeLines(t, files[len(files)-1])), []byte("\n"))
 		var line struct{ SourceIPAddress string }
 		if err := json.Unmarshal(lines[len(lines)-1], &line); err != nil {
 			t.Fatal(err)

@@ -80,7 +80,7 @@ func TestShutdownSteps(t *testing.T) {
 		return strings.Contains(metrics, `daypass_sessions{cluster="examplecluster"} 2`)
 	})
 
-	done := make(chan error, 1)
+	done, stopped := make(chan error, 1), time.Now()
 	go func() { done <- s.stop() }()
 	pgtest.Eventually(t, "the server is not ready", func() bool {
 		status, _, _ := s.get("http://" + s.where.Admin + "/readyz")
@@ -89,9 +89,14 @@ func TestShutdownSteps(t *testing.T) {
 	if !strings.Contains(s.log.String(), "sessions=2") {
 		t.Error("the log does not say how many sessions there are")
 	}
-	late, err := s.logon(credential)
-	if err != nil {
+	told, late := []*pgx.Conn{idle}, 0
+	switch conn, err := s.logon(credential); {
+	case err == nil:
+		told, late = append(told, conn), 1
+	case time.Since(stopped) < s.delay:
 		t.Errorf("a logon while load balancers have not noticed: %v", err)
+	default:
+		t.Logf("NOT CHECKED on this busy machine: a logon while load balancers have not noticed: %v", err)
 	}
 	pgtest.Eventually(t, "the gateway's listener closes", func() bool { return !listening(s.where.Gateway.String()) })
 	pgtest.Eventually(t, "the API's listener closes", func() bool { return !listening(strings.TrimPrefix(s.where.API, "http://")) })
@@ -105,8 +110,9 @@ func TestShutdownSteps(t *testing.T) {
 
 	began := time.Now()
 	close(s.hurry)
-	toldWhy(t, idle, "57P01")
-	toldWhy(t, late, "57P01")
+	for _, conn := range told {
+		toldWhy(t, conn, "57P01")
+	}
 	var said *pgconn.PgError
 	if err := <-query; !errors.As(err, &said) || said.Code != "57014" && said.Code != "57P01" {
 		t.Errorf("the query that ran = %v", err)
@@ -117,8 +123,8 @@ func TestShutdownSteps(t *testing.T) {
 	if took := time.Since(began); took > time.Minute {
 		t.Errorf("the second signal took %v", took)
 	}
-	if n := s.sessionEnds(); n != 3 {
-		t.Errorf("%d ends in the audit log, want 3", n)
+	if n := s.sessionEnds(); n != 2+late {
+		t.Errorf("%d ends in the audit log, want %d", n, 2+late)
 	}
 }
 

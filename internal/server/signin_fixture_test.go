@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -79,8 +78,7 @@ func newProvider(t *testing.T) *signInSite {
 	idp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { provider.ServeHTTP(w, r) }))
 	t.Cleanup(idp.Close)
 	s.idp = idp.URL
-	port := freePort(t)
-	s.api = fmt.Sprintf("http://127.0.0.1:%d", port)
+	s.api = "http://" + freeAddress(t)
 	provider, err := devidp.New(devidp.Config{Issuer: s.idp, ClientID: "daypass", ClientSecret: "provider's secret", RedirectURI: s.api + "/sign-in/callback",
 		People: func() []devidp.Person { s.mu.Lock(); defer s.mu.Unlock(); return slices.Clone(s.people) }})
 	if err != nil {
@@ -150,7 +148,7 @@ type browser struct {
 func newBrowser(t *testing.T) *browser {
 	jar, _ := cookiejar.New(nil)
 	b := &browser{t: t}
-	b.http = &http.Client{Jar: jar, Timeout: 10 * time.Second, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+	b.http = &http.Client{Jar: jar, Timeout: time.Minute, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
 		b.last = r.URL
 		if r.URL.Path == "/oauth/callback" {
 			return http.ErrUseLastResponse
@@ -373,13 +371,12 @@ func (s *signInSite) reload() {
 	pgtest.Eventually(s.t, "the configuration in force", func() bool { return strings.Count(s.log.String(), inForce) > before })
 }
 
-// freePort returns a free port, for a configuration that has to name its port in advance.
-func freePort(t *testing.T) int {
+// freeAddress returns a free address, for a configuration that has to name it in advance.
+func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := sitetest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return address
 }
