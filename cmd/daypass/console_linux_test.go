@@ -185,7 +185,7 @@ func TestColours(t *testing.T) {
 		t.Errorf("without a terminal: %q %q", stdout, stderr)
 	}
 	// Errors are wrapped between words.
-	for _, line := range strings.Split(onTerminal(t, 40, "connect", "c", "--user", "u", "--print", "xml"), "\n") {
+	for line := range strings.SplitSeq(onTerminal(t, 40, "connect", "c", "--user", "u", "--print", "xml"), "\n") {
 		if len(strings.NewReplacer("\x1b[31m", "", "\x1b[0m", "").Replace(line)) > 40 {
 			t.Errorf("in 40 columns, an error has the line %q", line)
 		}

@@ -167,7 +167,7 @@ func (s *documentSite) console(b block, spec documentRun) {
 	s.t.Helper()
 	var command string
 	var want []string
-	for _, line := range strings.Split(strings.TrimRight(b.text, "\n"), "\n") {
+	for line := range strings.SplitSeq(strings.TrimRight(b.text, "\n"), "\n") {
 		switch {
 		case strings.HasPrefix(line, "$ "):
 			command = line[2:]

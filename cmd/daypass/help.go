@@ -108,7 +108,7 @@ func reflow(text string, columns int) string {
 	type item struct{ head, text string }
 	var items []item
 	column, open := 0, false // of the texts of a list; whether the next line may belong to the last item
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		bare := strings.TrimLeft(line, " ")
 		indent := len(line) - len(bare)
 		listed := inColumns.FindStringSubmatch(line)

@@ -52,7 +52,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 		if cmd.Example == "" && cmd.HasParent() {
 			t.Errorf("%s has no example", cmd.CommandPath())
 		}
-		for _, line := range strings.Split(cmd.Example, "\n") {
+		for line := range strings.SplitSeq(cmd.Example, "\n") {
 			if !strings.HasPrefix(line, "  ") || strings.HasPrefix(line, "   ") {
 				t.Errorf("%s: the example %q is not indented by two", cmd.CommandPath(), line)
 			}
@@ -99,7 +99,7 @@ func TestHelpFits(t *testing.T) {
 			cmd.InitDefaultHelpFlag()
 			writeHelp(&out, cmd, columns)
 			examples := strings.Split(cmd.Example, "\n")
-			for _, line := range strings.Split(out.String(), "\n") {
+			for line := range strings.SplitSeq(out.String(), "\n") {
 				if utf8.RuneCountInString(line) > min(columns, widest) && !slices.Contains(examples, line) && strings.Contains(strings.TrimSpace(line), " ") && columns > 60 {
 					t.Errorf("%s --help in %d columns has\n%s", cmd.CommandPath(), columns, line)
 				}
@@ -136,7 +136,7 @@ func TestHelpIsFilled(t *testing.T) {
 					t.Errorf("%s --help in %d columns: %q has room for %q", cmd.CommandPath(), columns, before, next)
 				}
 			}
-			for _, line := range strings.Split(cmd.Long, "\n") {
+			for line := range strings.SplitSeq(cmd.Long, "\n") {
 				code := strings.HasPrefix(line, "    ") && !strings.HasPrefix(line, "         ") && !inColumns.MatchString(line)
 				if columns >= usualColumns && code && !slices.Contains(lines, line) {
 					t.Errorf("%s --help in %d columns has no line %q", cmd.CommandPath(), columns, line)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -69,9 +70,7 @@ func (s *deviceSite) browse(page string, forms ...url.Values) error {
 		for _, field := range formFields.FindAllStringSubmatch(string(body), -1) {
 			form.Set(field[1], html.UnescapeString(field[2]))
 		}
-		for name, values := range fields {
-			form[name] = values
-		}
+		maps.Copy(form, fields)
 		to, parseErr := response.Request.URL.Parse(html.UnescapeString(action[1]))
 		if parseErr != nil {
 			return parseErr

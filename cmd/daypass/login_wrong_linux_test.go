@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -84,9 +85,7 @@ func TestFirstTries(t *testing.T) {
 		"a mistyped profile":        {"whoami --profile wrok", nil, 253, "the profiles are default, mine", 0},
 	} {
 		all := map[string]string{none: "", "AWS_SECRET_ACCESS_KEY": "", "AWS_REGION": "", "AWS_LOGIN_CACHE_DIRECTORY": t.TempDir(), "BROWSER": browser, "SSH_CONNECTION": "", "HTTPS_PROXY": ""}
-		for key, value := range row.env {
-			all[key] = value
-		}
+		maps.Copy(all, row.env)
 		awsSettings(t, before, all)
 		server.opened.Store(0)
 		_, stderr, code := runDaypass(t, strings.Fields(row.line)...)

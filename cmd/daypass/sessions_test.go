@@ -22,7 +22,7 @@ func TestSessionsFit(t *testing.T) {
 		if err := writeSessions(&out, list, columns); err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range strings.Split(out.String(), "\n") {
+		for line := range strings.SplitSeq(out.String(), "\n") {
 			if columns > 0 && utf8.RuneCountInString(line) > columns {
 				t.Errorf("in %d columns, a line has %d:\n%s", columns, utf8.RuneCountInString(line), out.String())
 			}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,9 +55,7 @@ func (i *idp) token(t testing.TB, now time.Time, more map[string]any) string {
 	t.Helper()
 	claims := map[string]any{"iss": i.URL, "sub": "repo:acme/app:ref:refs/heads/main", "aud": "daypass",
 		"iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "environment": "prod"}
-	for name, value := range more {
-		claims[name] = value
-	}
+	maps.Copy(claims, more)
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: i.key, KeyID: i.kid}}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -96,7 +96,7 @@ func taggedGroups(tags map[string]string) ([]string, error) {
 		if iam.FoldKey(key) != iam.FoldKey(groupsTag) || value == "" {
 			continue
 		}
-		for _, group := range strings.Split(value, ":") {
+		for group := range strings.SplitSeq(value, ":") {
 			if err := checkName("aws:PrincipalTag/"+groupsTag, group, lowerCaseOnly); err != nil {
 				return nil, err
 			}

@@ -198,7 +198,7 @@ func message(stderr string) string {
 		stderr = after
 	}
 	var lines []string
-	for _, line := range strings.Split(stderr, "\n") {
+	for line := range strings.SplitSeq(stderr, "\n") {
 		switch {
 		case strings.HasPrefix(line, "warning: the certificate of the endpoint"):
 		case strings.HasPrefix(line, "DEBUG"):

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -155,9 +156,7 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := awsCase{args: credentials(append(test.args, "--query", "DbUser")...), env: map[string]string{"AWS_MAX_ATTEMPTS": "1"}, config: test.config}
-			for name, value := range test.env {
-				c.env[name] = value
-			}
+			maps.Copy(c.env, test.env)
 			args := c.prepare(t, server.URL)
 			var out, errs bytes.Buffer
 			code := awscli.Run(t.Context(), awscli.Env{Stdout: &out, Stderr: &errs, Getenv: os.Getenv, Program: "daypass"}, args)
@@ -271,7 +270,7 @@ func TestHelpNamesEveryOption(t *testing.T) {
 			if code := awscli.Run(t.Context(), awscli.Env{Stdout: &out, Stderr: &errs, Getenv: os.Getenv, Program: "daypass"}, []string{name, word}); code != 0 {
 				t.Fatalf("%s %s = %d %s", name, word, code, errs.String())
 			}
-			for _, line := range strings.Split(out.String(), "\n") {
+			for line := range strings.SplitSeq(out.String(), "\n") {
 				if len(line) > 80 {
 					t.Errorf("%s: a line of %d columns: %s", name, len(line), line)
 				}

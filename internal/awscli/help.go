@@ -164,7 +164,7 @@ func (p *page) text(indent int, text string) {
 
 // paragraphs writes a text with new line breaks. Indented parts stay as they are.
 func (p *page) paragraphs(text string) {
-	for _, part := range strings.Split(text, "\n\n") {
+	for part := range strings.SplitSeq(text, "\n\n") {
 		if strings.HasPrefix(part, " ") {
 			p.text(5, part)
 		} else {
@@ -177,7 +177,7 @@ func (p *page) paragraphs(text string) {
 func wrap(text string, columns int) string {
 	var b strings.Builder
 	column := 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if column > 0 && column+1+len(word) > columns {
 			b.WriteByte('\n')
 			column = 0

@@ -2,6 +2,7 @@ package clustercheck
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/daypass/daypass/internal/dbuser"
@@ -36,10 +37,8 @@ func (k *checker) provider(ctx context.Context) (*hosted, error) {
 		return nil, err
 	}
 	for _, p := range providers {
-		for _, role := range there {
-			if role == p.role {
-				return &p, nil
-			}
+		if slices.Contains(there, p.role) {
+			return &p, nil
 		}
 	}
 	return nil, nil

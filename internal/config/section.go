@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -336,11 +337,9 @@ func (s *section) row(name string, kinds ...kind) *key {
 	if k == nil {
 		panic("internal error: " + s.path(name) + " is not in the table of keys")
 	}
-	for _, kind := range kinds {
-		if k.value == kind {
-			s.file.asked[k] = true
-			return k
-		}
+	if slices.Contains(kinds, k.value) {
+		s.file.asked[k] = true
+		return k
 	}
 	panic("internal error: " + s.path(name) + " is read as something else than the table of keys says")
 }

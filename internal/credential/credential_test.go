@@ -294,7 +294,7 @@ func TestAcceptsUser(t *testing.T) {
 		if name := strings.Fields(row.accept)[0]; row.grant.LogonName() != name {
 			t.Errorf("LogonName of %+v = %q, want %q", row.grant, row.grant.LogonName(), name)
 		}
-		for _, user := range strings.Fields(row.accept) {
+		for user := range strings.FieldsSeq(row.accept) {
 			if !row.grant.AcceptsUser(user) {
 				t.Errorf("AcceptsUser(%q) of %+v = false", user, row.grant)
 			}

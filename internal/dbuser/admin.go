@@ -175,9 +175,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 	}
 	f := &pendingChange{done: make(chan struct{})}
 	a.pending[key] = f
-	a.work.Add(1)
-	go func() {
-		defer a.work.Done()
+	a.work.Go(func() {
 		ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 		defer cancel()
 		began := time.Now()
@@ -198,7 +196,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 		if behind && f.err != nil {
 			a.Pool.Log.Warn("session role not refreshed", "cluster", a.Pool.Cluster, "role", s.preferred, "err", f.err)
 		}
-	}()
+	})
 	return f, nil
 }
 

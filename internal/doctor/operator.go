@@ -80,7 +80,7 @@ func (o *Operator) Learn(mask *Mask) {
 		mask.Cluster(found[1])
 	}
 	for _, found := range hostInConfig.FindAllStringSubmatch(string(text), -1) {
-		for _, host := range strings.Split(found[1], ",") {
+		for host := range strings.SplitSeq(found[1], ",") {
 			if name, _, err := net.SplitHostPort(host); err == nil {
 				host = name
 			}

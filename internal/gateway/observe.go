@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"sync/atomic"
 	"time"
 )
@@ -128,9 +129,7 @@ func (s *Server) Stats() Stats {
 	t := s.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for cluster, past := range t.past {
-		stats.Clusters[cluster] = past
-	}
+	maps.Copy(stats.Clusters, t.past)
 	for _, e := range t.sessions {
 		of := stats.Clusters[e.info.Cluster]
 		of.Sessions++

@@ -3,6 +3,7 @@ package iam
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -336,10 +337,8 @@ func (c *condition) matches(value string, ctx *Context, w *work) (matched, reada
 		}
 		return false, ok
 	case testBinary:
-		for _, b := range c.binaries {
-			if b == value {
-				return true, true
-			}
+		if slices.Contains(c.binaries, value) {
+			return true, true
 		}
 		return false, canonicalBase64(value)
 	case testBool:

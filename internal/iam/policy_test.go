@@ -454,7 +454,7 @@ func TestNullAndEmptyAreRefused(t *testing.T) {
 	const identityRest, trustRest = `"Effect":"Allow","Action":"redshift:*","Resource":"*"`, `"Effect":"Allow","Action":"sts:AssumeRole","Principal":"*"`
 	without := func(rest, element string) string {
 		var kept []string
-		for _, one := range strings.Split(rest, ",") {
+		for one := range strings.SplitSeq(rest, ",") {
 			if !strings.HasPrefix(one, `"`+element+`"`) {
 				kept = append(kept, one)
 			}
@@ -478,7 +478,7 @@ func TestNullAndEmptyAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		list := documents
-		for _, element := range strings.Fields(tt.elements) {
+		for element := range strings.FieldsSeq(tt.elements) {
 			rest := without(tt.rest, strings.TrimPrefix(element, "Not"))
 			for _, value := range []string{`null`, `""`, `[]`, `{}`, `[null]`, `[""]`} {
 				if element == "Condition" && value == `{}` || element == "Sid" && value == `""` {

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -198,12 +199,7 @@ func (e *principals) names(p *Principal) bool {
 }
 
 func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return s != ""
-		}
-	}
-	return false
+	return s != "" && slices.Contains(list, s)
 }
 
 // add puts one entry of the element in its place.

@@ -24,7 +24,7 @@ func TestSecretIsNotPrinted(t *testing.T) {
 	h := holder{secret, &secret, map[string]keyring.Secret{"a": secret}}
 
 	var out strings.Builder
-	for _, verb := range strings.Split("v +v #v s q x X d T 10s -40q", " ") {
+	for verb := range strings.SplitSeq("v +v #v s q x X d T 10s -40q", " ") {
 		fmt.Fprintf(&out, "%"+verb+"\n", secret)
 		fmt.Fprintf(&out, "%"+verb+"\n", h)
 	}

@@ -45,7 +45,7 @@ func FuzzParseRoots(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		roots, err := keyring.ParseRoots(text)
 		if err != nil {
-			for _, line := range strings.Fields(string(text)) {
+			for line := range strings.FieldsSeq(string(text)) {
 				if len(line) > 20 && strings.Contains(err.Error(), line) {
 					t.Errorf("the error quotes the text: %v", err)
 				}

@@ -222,7 +222,7 @@ func FuzzProfile(f *testing.F) {
 		if strings.Count(got, "login_session = arn:new\n") != 1 {
 			t.Fatalf("%q became %q", text, got)
 		}
-		for _, line := range strings.Split(text, "\n") {
+		for line := range strings.SplitSeq(text, "\n") {
 			if trimmed := strings.TrimSpace(line); trimmed != "" && strings.ContainsRune("[#;", rune(trimmed[0])) && !strings.Contains(got, line) {
 				t.Fatalf("%q lost its section or comment %q: %q", text, line, got)
 			}

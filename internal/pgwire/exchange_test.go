@@ -98,7 +98,7 @@ func TestExchange(t *testing.T) {
 // regroup splits a script at its states, which are lower-case words of more than one letter.
 func regroup(script string) []string {
 	var steps []string
-	for _, word := range strings.Fields(script) {
+	for word := range strings.FieldsSeq(script) {
 		switch {
 		case word == "active", word == "idle", word == "in", word == "aborted", word[0] == '>', word[0] == '<':
 			steps = append(steps, word)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -276,9 +277,7 @@ func (s *Server) arguments(opts Options) []string {
 		settings["synchronous_commit"] = "off"
 		settings["full_page_writes"] = "off"
 	}
-	for name, value := range opts.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, opts.Settings)
 	args := []string{"-D", s.pgdata()}
 	names := make([]string, 0, len(settings))
 	for name := range settings {

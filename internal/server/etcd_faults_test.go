@@ -43,7 +43,7 @@ func documentedFaults(t *testing.T) map[string]map[string]documented {
 		t.Fatal(err)
 	}
 	cells := func(line string) (list []string) {
-		for _, cell := range strings.Split(strings.Trim(line, "| "), "|") {
+		for cell := range strings.SplitSeq(strings.Trim(line, "| "), "|") {
 			list = append(list, strings.TrimSpace(cell))
 		}
 		return list

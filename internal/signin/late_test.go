@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -58,9 +59,7 @@ func (s *slowStand) seal(step string, value any) string {
 // send sends a body that arrives after something has happened.
 func (s *slowStand) send(path, kind, body string, header http.Header, meanwhile func()) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("POST", base+path, &slowBody{strings.NewReader(body), meanwhile})
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	r.Header.Set("Content-Type", kind)
 	return s.serve("192.0.2.1", r)
 }

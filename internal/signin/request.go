@@ -70,7 +70,7 @@ func parseClientRequest(query string, open func(clientID string) (*registration,
 	if !isLoopbackRedirect(q.Redirect) {
 		return nil, errRedirect
 	}
-	for _, scope := range strings.Fields(values.Get("scopes")) {
+	for scope := range strings.FieldsSeq(values.Get("scopes")) {
 		if scope != accountScope {
 			return nil, &requestError{"scopes", "must be " + accountScope}
 		}

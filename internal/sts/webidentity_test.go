@@ -358,8 +358,8 @@ func TestAmbiguousClaims(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			without, text := "", row.text
-			if strings.HasPrefix(text, "-") {
-				without, text, _ = strings.Cut(strings.TrimPrefix(text, "-"), ",")
+			if removed, ok := strings.CutPrefix(text, "-"); ok {
+				without, text, _ = strings.Cut(removed, ",")
 			}
 			// The members of the row come last, and then first.
 			for _, first := range []bool{false, true} {
