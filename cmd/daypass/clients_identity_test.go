@@ -166,8 +166,7 @@ func (s *clientSite) testWebIdentity(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			s.write(t, "token", want.token)
 			a, err := s.callGo(t, byEnvironment)
-			var refused smithy.APIError
-			if !errors.As(err, &refused) || refused.ErrorCode() != want.code {
+			if refused, ok := errors.AsType[smithy.APIError](err); !ok || refused.ErrorCode() != want.code {
 				t.Errorf("got %q, %v, want %s", a.Arn, err, want.code)
 			}
 		})

@@ -48,8 +48,7 @@ func (o *connectOptions) locate(ctx context.Context, client *redshift.Client, to
 // notLocated adds advice to an error of DescribeClusters: how a caller without that permission
 // can connect.
 func (o *connectOptions) notLocated(to *logon, err error) error {
-	var refused *awsconfig.APIError
-	if !errors.As(err, &refused) || refused.Code != "AccessDenied" {
+	if refused, ok := errors.AsType[*awsconfig.APIError](err); !ok || refused.Code != "AccessDenied" {
 		return err
 	}
 	missing := "where it is: --host HOST --port PORT"

@@ -194,8 +194,8 @@ func (o *doctorOptions) find(ctx context.Context) (doctor.Access, error) {
 			return clusters, nil
 		},
 		Allowed: func(err error) bool {
-			var refused *awsconfig.APIError
-			return errors.As(err, &refused) && refused.Code == "AccessDenied"
+			refused, ok := errors.AsType[*awsconfig.APIError](err)
+			return ok && refused.Code == "AccessDenied"
 		},
 	}, nil
 }

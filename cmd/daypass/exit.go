@@ -95,18 +95,16 @@ func explainEnd(env environment, cmd *cobra.Command, err error) int {
 		}
 		fmt.Fprintln(env.stderr, text)
 	}
-	var exit *exitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exitError](err); ok {
 		if exit.err != nil {
 			say(exit.err.Error(), "")
 		}
 		return exit.code
 	}
 	codes := codesOf(cmd)
-	var usage *usageError
 	// The root command does nothing by itself, so an error of it means that the command is
 	// missing.
-	if errors.As(err, &usage) || !cmd.HasParent() {
+	if _, ok := errors.AsType[*usageError](err); ok || !cmd.HasParent() {
 		if cmd.Name() == "help" {
 			cmd = cmd.Parent()
 		}

@@ -386,8 +386,7 @@ func signInRefusal(profile, advice string) *proxy.Refusal {
 
 // refusalOf converts an error to what the client is told.
 func refusalOf(ctx context.Context, err error) *proxy.Refusal {
-	var known *proxy.Refusal
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*proxy.Refusal](err); ok {
 		return known
 	}
 	if ctx.Err() != nil {
@@ -400,8 +399,7 @@ func refusalOf(ctx context.Context, err error) *proxy.Refusal {
 	} else if advice != "" {
 		r.Hint = advice
 	}
-	var api *awsconfig.APIError
-	if errors.As(awsconfig.Explain(err), &api) {
+	if api, ok := errors.AsType[*awsconfig.APIError](awsconfig.Explain(err)); ok {
 		switch code := api.Code; {
 		case strings.HasPrefix(code, "AccessDenied"):
 			r.SQLState = "42501"

@@ -261,8 +261,7 @@ func waitForLock(t *testing.T, holder, conn *pgx.Conn) <-chan error {
 
 // state is the SQLSTATE of an error.
 func state(err error) string {
-	var failed *pgconn.PgError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return failed.Code
 	}
 	return ""

@@ -247,8 +247,7 @@ func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_, told := conn.WaitForNotification(ctx)
-	var refused *pgconn.PgError
-	if !errors.As(told, &refused) {
+	if _, ok := errors.AsType[*pgconn.PgError](told); !ok {
 		ts.Fatalf("session %s: %v, want its end", args[0], told)
 	}
 	report(ts, true, "ended", "", told)

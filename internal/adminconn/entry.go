@@ -96,8 +96,8 @@ func (p *Pool) Enter(ctx context.Context, database string) (*Conn, error) {
 // refusesEntry reports whether the error is about this database, not about the connection or
 // the whole server.
 func refusesEntry(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		return false
 	}
 	switch {

@@ -61,14 +61,13 @@ func (e *Error) Unwrap() []error {
 
 // IsCode reports whether err is a server error with one of the SQLSTATEs.
 func IsCode(err error, codes ...string) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && slices.Contains(codes, pg.Code)
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains(codes, pg.Code)
 }
 
 // PlainError returns the server's message without severity and code.
 func PlainError(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Message
 	}
 	return err.Error()
@@ -77,8 +76,8 @@ func PlainError(err error) string {
 // Transient reports whether the same change may succeed when it is tried again
 // on the current state: another transaction changed, created or removed the same rows.
 func Transient(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		return false
 	}
 	switch pg.Code {
@@ -98,8 +97,8 @@ func Transient(err error) bool {
 // Refused reports whether PostgreSQL rejected the statement itself and would do so again. A
 // lock or a timeout does not count.
 func Refused(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || Transient(err) || len(pg.Code) != 5 {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || Transient(err) || len(pg.Code) != 5 {
 		return false
 	}
 	switch pg.Code[:2] {
@@ -112,13 +111,11 @@ func Refused(err error) bool {
 // ConnectionLost reports whether the connection broke, not the statement. Every change may be
 // retried, because changes are idempotent.
 func ConnectionLost(err error) bool {
-	var pg *pgconn.PgError
-	var ours *Error
-	if errors.As(err, &ours) || errors.Is(err, ErrRecovery) ||
+	if _, ok := errors.AsType[*Error](err); ok || errors.Is(err, ErrRecovery) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return false
 	}
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		// 25P03: this process did not go on with its transaction in time.
 		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || pg.Code == "25P03"
 	}

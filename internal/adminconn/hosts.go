@@ -218,8 +218,7 @@ func (h *host) connectOnce(ctx context.Context, database, password string, major
 // poolerError recognises a pooler by its refusal of start-up parameters that PostgreSQL
 // accepts.
 func poolerError(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && strings.Contains(pg.Message, "unsupported startup parameter") {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.Contains(pg.Message, "unsupported startup parameter") {
 		return fmt.Errorf("%w: %w", ErrPooler, err)
 	}
 	return err

@@ -127,8 +127,7 @@ func (b *boundedListener) Close() error {
 func (b *boundedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := b.Listener.Accept()
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 			// Accept may have failed because there are no file descriptors left. Evict
 			// frees one by closing a connection that keeps the server waiting.
 			b.all.room.Evict()

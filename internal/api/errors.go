@@ -92,12 +92,10 @@ func (c *call) writeError(answer *awsquery.Error) {
 
 // answerTo returns the error that the caller may see, or nil for an internal error.
 func answerTo(err error) *awsquery.Error {
-	var answer *awsquery.Error
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*awsquery.Error](err); ok {
 		return answer
 	}
-	var signature *sigv4.Error
-	if errors.As(err, &signature) {
+	if signature, ok := errors.AsType[*sigv4.Error](err); ok {
 		return &awsquery.Error{Code: signature.Code, Status: signature.Status, Message: signature.Message}
 	}
 	if errors.Is(err, credential.ErrTooLong) {
@@ -117,8 +115,7 @@ func (h *Handler) translate(c *call, err error) *awsquery.Error {
 		return answer
 	}
 	attributes := []any{"request", c.id, "err", err}
-	var panicked *panicError
-	if errors.As(err, &panicked) {
+	if panicked, ok := errors.AsType[*panicError](err); ok {
 		attributes = append(attributes, "stack", string(panicked.stack))
 	}
 	h.config.Log.ErrorContext(c.http.Context(), "call failed", attributes...)

@@ -49,14 +49,12 @@ func TestSDK(t *testing.T) {
 
 	_, err = client.GetClusterCredentials(ctx, &redshift.GetClusterCredentialsInput{
 		DbUser: aws.String("ana"), ClusterIdentifier: aws.String("nosuch"), DbGroups: []string{}})
-	var notFound *types.ClusterNotFoundFault
-	if !errors.As(err, &notFound) || notFound.ErrorMessage() != "Cluster nosuch not found." {
+	if notFound, ok := errors.AsType[*types.ClusterNotFoundFault](err); !ok || notFound.ErrorMessage() != "Cluster nosuch not found." {
 		t.Errorf("unknown cluster: got %v, want a ClusterNotFoundFault", err)
 	}
 	_, err = s.redshift("bob").GetClusterCredentials(ctx, &redshift.GetClusterCredentialsInput{
 		DbUser: aws.String("bob"), ClusterIdentifier: aws.String("examplecluster")})
-	var refused smithy.APIError
-	if !errors.As(err, &refused) || refused.ErrorCode() != "AccessDenied" {
+	if refused, ok := errors.AsType[smithy.APIError](err); !ok || refused.ErrorCode() != "AccessDenied" {
 		t.Errorf("without a policy: got %v, want AccessDenied", err)
 	}
 
@@ -75,8 +73,7 @@ func TestSDK(t *testing.T) {
 	}
 	_, err = client.DescribeCustomDomainAssociations(ctx, &redshift.DescribeCustomDomainAssociationsInput{
 		CustomDomainName: aws.String("no.example.com")})
-	var noDomain *types.CustomDomainAssociationNotFoundFault
-	if !errors.As(err, &noDomain) {
+	if _, ok := errors.AsType[*types.CustomDomainAssociationNotFoundFault](err); !ok {
 		t.Errorf("unknown domain: got %v, want a CustomDomainAssociationNotFoundFault", err)
 	}
 

@@ -244,8 +244,7 @@ func TestClient(t *testing.T) {
 	}
 	var params pyvalue.Object
 	_, err = awscli.CallByName(client, t.Context(), "DescribeClusters", &params)
-	var api *awsconfig.APIError
-	if !errors.As(err, &api) || api.Code != "ClusterNotFound" || api.Operation != "DescribeClusters" || awsconfig.ExitCode(err) != awsconfig.ExitService {
+	if api, ok := errors.AsType[*awsconfig.APIError](err); !ok || api.Code != "ClusterNotFound" || api.Operation != "DescribeClusters" || awsconfig.ExitCode(err) != awsconfig.ExitService {
 		t.Errorf("Call = %v", err)
 	}
 	if err.Error() != "An error occurred (ClusterNotFound) when calling the DescribeClusters operation: Cluster x not found." {

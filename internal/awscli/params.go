@@ -201,8 +201,7 @@ func fileError(err error, path string) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "[Errno 13] Permission denied: " + quoted
 	}
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
 	}
 	return fmt.Sprintf("%v: %s", err, quoted)

@@ -95,8 +95,7 @@ func ExitCode(err error) int { return Explain(err).Code }
 // distinguishes an answer of the service, which becomes an *APIError, a request without an
 // answer, and anything else.
 func Explain(err error) *Failure {
-	var known *Failure
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Failure](err); ok {
 		return known
 	}
 	if api := asAPIError(err); api != nil {
@@ -162,8 +161,8 @@ func innermost(err error) error {
 // asAPIError finds a service's answer in an error, and the name of the call. It uses the
 // innermost call, because finding credentials may call other services.
 func asAPIError(err error) *APIError {
-	var answer smithy.APIError
-	if !errors.As(err, &answer) {
+	answer, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
 		return nil
 	}
 	api := &APIError{Code: answer.ErrorCode(), Message: answer.ErrorMessage(), Retries: -1}
@@ -172,8 +171,7 @@ func asAPIError(err error) *APIError {
 	if api.Code == "UnknownError" && errors.As(err, &page) {
 		api.Message = fmt.Sprintf("status %d without an error of this API: check endpoint_url", page.HTTPStatusCode())
 	}
-	var exhausted *retry.MaxAttemptsError
-	if errors.As(err, &exhausted) {
+	if exhausted, ok := errors.AsType[*retry.MaxAttemptsError](err); ok {
 		api.Retries = exhausted.Attempt - 1
 	}
 	var call *smithy.OperationError
@@ -191,14 +189,12 @@ func credentialsError(ctx context.Context, err error) error {
 	if api := asAPIError(err); api != nil {
 		return &Failure{Code: ExitService, Message: api.Error(), Err: api}
 	}
-	var explained *Failure
-	if errors.As(err, &explained) {
+	if explained, ok := errors.AsType[*Failure](err); ok {
 		return explained
 	}
 	// The SDK asks the metadata service of the EC2 instance last, so an error of that service
 	// means that all earlier places have no credentials either.
-	var call *smithy.OperationError
-	if errors.As(err, &call) && call.ServiceID == "ec2imds" {
+	if call, ok := errors.AsType[*smithy.OperationError](err); ok && call.ServiceID == "ec2imds" {
 		return &Failure{Code: ExitConfiguration, Message: `Unable to locate credentials. You can configure credentials by running "aws configure".`, Err: err,
 			Plain: "no access key is configured: name a profile with --profile or AWS_PROFILE, or store one with `aws configure`"}
 	}

@@ -23,8 +23,7 @@ func FuzzParse(f *testing.F) {
 		r.URL.RawQuery = query
 		request, err := awsquery.Parse(r, body)
 		if err != nil {
-			var refusal *awsquery.Error
-			if !errors.As(err, &refusal) || refusal.Code == "" || refusal.Status < 400 || refusal.Message == "" {
+			if refusal, ok := errors.AsType[*awsquery.Error](err); !ok || refusal.Code == "" || refusal.Status < 400 || refusal.Message == "" {
 				t.Fatalf("Parse = %#v", err)
 			}
 			return

@@ -32,8 +32,8 @@ func params(t testing.TB, form string) *awsquery.Params {
 
 func wantError(t *testing.T, what string, err error, code string, status int, words ...string) {
 	t.Helper()
-	var refusal *awsquery.Error
-	if !errors.As(err, &refusal) {
+	refusal, ok := errors.AsType[*awsquery.Error](err)
+	if !ok {
 		t.Errorf("%s = %v, want *Error %s", what, err, code)
 		return
 	}

@@ -135,8 +135,7 @@ func TestGoSDKStructures(t *testing.T) {
 		RoleArn: aws.String("arn:aws:iam::123456789012:role/etl"), RoleSessionName: aws.String("session"),
 		Tags: []ststypes.Tag{{Key: aws.String("team"), Value: aws.String("data")}, {Key: aws.String("empty"), Value: aws.String("")}},
 	})
-	var refusal smithy.APIError
-	if !errors.As(err, &refusal) || refusal.ErrorCode() != "AccessDenied" || refusal.ErrorMessage() != "team=data;empty=;" {
+	if refusal, ok := errors.AsType[smithy.APIError](err); !ok || refusal.ErrorCode() != "AccessDenied" || refusal.ErrorMessage() != "team=data;empty=;" {
 		t.Errorf("AssumeRole = %v", err)
 	}
 }

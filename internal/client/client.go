@@ -148,8 +148,8 @@ func (c *Client) sendRenewing(ctx context.Context, body string) ([]byte, error) 
 // IsRejected reports whether an error is the service's answer to an access key that it does not
 // accept, and never will.
 func IsRejected(err error) bool {
-	var refused *Error
-	return errors.As(err, &refused) && refused.Code == "InvalidClientTokenId"
+	refused, ok := errors.AsType[*Error](err)
+	return ok && refused.Code == "InvalidClientTokenId"
 }
 
 func (c *Client) send(ctx context.Context, from aws.CredentialsProvider, body string) ([]byte, error) {

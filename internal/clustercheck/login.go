@@ -14,8 +14,8 @@ import (
 // very different causes. Their texts depend on the server's language; the routine
 // that raised them does not.
 func (k *checker) refused(err error) {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		k.add(Broken, "logon", "the server refuses the administrative login: %v", err)
 		return
 	}

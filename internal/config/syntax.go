@@ -24,8 +24,8 @@ var (
 // is where a list or mapping in brackets, or a quoted text, was left open; otherwise it is the line
 // where the parser stopped.
 func syntaxError(path string, data []byte, err error) error {
-	var at *yaml.LoadError
-	if !errors.As(err, &at) {
+	at, ok := errors.AsType[*yaml.LoadError](err)
+	if !ok {
 		return fmt.Errorf("%s:1: not YAML: %w", path, err)
 	}
 	lines := bytes.Split(data, []byte("\n"))

@@ -222,13 +222,12 @@ func (e *exchange) readForm() bool {
 		e.refuse(http.StatusForbidden, "This form was sent by a page of another site.", "Nothing has been done. Open the page here and send it again, if that is what you want.")
 		return false
 	}
-	var large *http.MaxBytesError
 	err := e.r.ParseForm()
 	e.now = e.config.Now()
 	if !e.openSession() {
 		return false
 	}
-	if errors.As(err, &large) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		e.refuse(http.StatusRequestEntityTooLarge, "The form is too large.", "")
 		return false
 	} else if err != nil {

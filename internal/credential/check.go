@@ -188,8 +188,8 @@ func Inspect(v *keyring.Verifier, password string, now time.Time) Inspection {
 		return found
 	}
 	_, err := Check(v, password, now)
-	var refused *Error
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*Error](err)
+	if !ok {
 		return found
 	}
 	found.Reason = refused.Reason

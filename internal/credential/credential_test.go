@@ -202,8 +202,7 @@ func TestAlterations(t *testing.T) {
 	refused := func(what, altered string) {
 		t.Helper()
 		got, err := credential.Check(k.Verifier(), altered, noon)
-		var reason *credential.Error
-		if !errors.As(err, &reason) || reason.Reason == "" || !reflect.DeepEqual(got, credential.Grant{}) {
+		if reason, ok := errors.AsType[*credential.Error](err); !ok || reason.Reason == "" || !reflect.DeepEqual(got, credential.Grant{}) {
 			t.Errorf("%s: Check = %+v, %v, want no grant and a reason", what, got, err)
 		}
 		if errors.Is(err, credential.ErrExpired) || errors.Is(err, credential.ErrNotYetValid) {

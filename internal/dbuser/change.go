@@ -163,8 +163,7 @@ func (a *Admin) verify(ctx context.Context, c *adminconn.Conn, r request) error 
 
 // changeError translates the reason why a change failed into the gateway's errors.
 func (a *Admin) changeError(err error, n Need) error {
-	var ours *adminconn.Error
-	if errors.As(err, &ours) {
+	if ours, ok := errors.AsType[*adminconn.Error](err); ok {
 		return ours
 	}
 	if bad, failed := failedStep(err); failed && adminconn.IsCode(err, "42501", "0LP01", "42939") {

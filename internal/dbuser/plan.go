@@ -44,8 +44,8 @@ func statements(steps []step) []adminconn.Step {
 
 // failedStep is the step that an error is about.
 func failedStep(err error) (step, bool) {
-	var failed *adminconn.StepError
-	if !errors.As(err, &failed) {
+	failed, ok := errors.AsType[*adminconn.StepError](err)
+	if !ok {
 		return step{}, false
 	}
 	s, ok := failed.About.(step)

@@ -164,8 +164,7 @@ func (a *Admin) NotLent(ctx context.Context, c *adminconn.Conn, users, groups []
 	}
 	refusals := map[string]*adminconn.Error{}
 	refused := func(name string, err error) {
-		var refusal *adminconn.Error
-		if errors.As(err, &refusal) {
+		if refusal, ok := errors.AsType[*adminconn.Error](err); ok {
 			refusals[name] = refusal
 		}
 	}

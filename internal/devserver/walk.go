@@ -174,8 +174,8 @@ func (w *walk) refused(conn *pgx.Conn, sql, state string) {
 	}
 	w.say("psql> %s", sql)
 	_, err := rowTexts(w.ctx, conn, sql)
-	var refusal *pgconn.PgError
-	if !errors.As(err, &refusal) || refusal.Code != state {
+	refusal, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || refusal.Code != state {
 		w.fault("%v, want SQLSTATE %s", err, state)
 		return
 	}

@@ -122,8 +122,7 @@ func refuseRole(cluster string, err error) *refusal {
 // setting it again helps. An error that a login event trigger raises does not count, whatever
 // its SQLSTATE.
 func passwordRefused(err error) bool {
-	var said *serverError
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[*serverError](err); ok {
 		return said.state == pgwire.RefusedPassword && !said.late
 	}
 	return errors.Is(err, pgwire.ErrForeignVerifier)
@@ -150,13 +149,11 @@ func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
 		}
 		return &refusal{reason: ReasonUpstream, state: said.state, message: said.message, body: said.body, cause: err}
 	}
-	var known *adminconn.Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*adminconn.Error](err); ok {
 		return refuseRole(cluster.Identifier, err)
 	}
 	r := &refusal{reason: ReasonUnreachable, state: pgwire.StateCannotConnect, cause: err, message: fmt.Sprintf("cluster \"%s\" cannot be reached", cluster.Identifier)}
-	var failed *connectError
-	if errors.As(err, &failed) && failed.reached {
+	if failed, ok := errors.AsType[*connectError](err); ok && failed.reached {
 		r.state, r.message = pgwire.StateConnectionFailure, fmt.Sprintf("the connection to cluster \"%s\" failed", cluster.Identifier)
 	}
 	return r

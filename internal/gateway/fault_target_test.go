@@ -80,8 +80,7 @@ func TestTargetFrozen(t *testing.T) {
 	f.works(5*time.Second, alice)
 	n.freeze()
 	_, _, err := f.logon(alice()) // f.logon fails the test if this takes too long
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Code != "08001" && refused.Code != "08006" {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != "08001" && refused.Code != "08006" {
 		t.Errorf("a logon to a frozen cluster: %v", err)
 	}
 	neighbour()
@@ -109,8 +108,7 @@ func TestTargetSlow(t *testing.T) {
 	neighbour()
 	n.slow(20 * time.Second)
 	_, _, err = f.logon(f.to("slow", "alice"))
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Code, "08") {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.HasPrefix(refused.Code, "08") {
 		t.Errorf("a logon to a cluster that is too slow: %v", err)
 	}
 	neighbour()

@@ -139,8 +139,7 @@ func answersTo(t *testing.T, addr string, packets [][]byte) string {
 		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 	}
 	b, err := io.ReadAll(conn)
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return answer + " and waits"
 	}
 	return answer + describeAnswer(b)

@@ -187,8 +187,8 @@ func (f *fixture) try(user, password, database string, settings ...string) (*pgx
 // refused fails unless the logon fails with this SQLSTATE and text.
 func (f *fixture) refused(err error, state, text string) *pgconn.PgError {
 	f.t.Helper()
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		f.t.Fatalf("logging on = %v, want SQLSTATE %s", err, state)
 	}
 	if pg.Code != state || !strings.Contains(pg.Message, text) {
@@ -384,8 +384,7 @@ func (c *client) read(n int) string {
 func (c *client) rest() string {
 	c.t.Helper()
 	b, err := io.ReadAll(c.Conn)
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		c.t.Fatal("the gateway did not hang up")
 	}
 	return string(b)

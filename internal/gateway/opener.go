@@ -32,8 +32,7 @@ func (o *opener) open(ctx context.Context) (*upstream, error) {
 	if passwordRefused(err) {
 		up, err = o.heal(ctx)
 	}
-	var said *serverError
-	if errors.As(err, &said) && (said.state == pgwire.StateInvalidAuthorization && !said.late || said.state == pgwire.StateInsufficientRights) {
+	if said, ok := errors.AsType[*serverError](err); ok && (said.state == pgwire.StateInvalidAuthorization && !said.late || said.state == pgwire.StateInsufficientRights) {
 		return o.lendAgain(ctx, err)
 	}
 	return up, err
@@ -103,6 +102,6 @@ func (o *opener) lendAgain(ctx context.Context, refused error) (*upstream, error
 
 // refusedWith reports whether the server has refused a session with an SQLSTATE.
 func refusedWith(err error, state string) bool {
-	var said *serverError
-	return errors.As(err, &said) && said.state == state
+	said, ok := errors.AsType[*serverError](err)
+	return ok && said.state == state
 }

@@ -153,8 +153,8 @@ func passing(err error) bool {
 			return true
 		}
 	}
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // admit starts a logon as soon as there is room for it. Until then the accept loop waits

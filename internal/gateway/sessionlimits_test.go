@@ -47,8 +47,7 @@ func endsWith(t *testing.T, conn *pgx.Conn, state, text string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := conn.PgConn().WaitForNotification(ctx)
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != state || !strings.Contains(pg.Message, text) || pg.Severity != "FATAL" {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != state || !strings.Contains(pg.Message, text) || pg.Severity != "FATAL" {
 		t.Errorf("the session ended with %v, want FATAL %s %q", err, state, text)
 	}
 }
@@ -164,8 +163,8 @@ func TestRevokedSessions(t *testing.T) {
 }
 
 func pgIs(err error, state string) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == state
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == state
 }
 
 // TestRevokedMeanwhile: a revocation between the check and the start of a session still ends the

@@ -17,8 +17,7 @@ import (
 
 // stateOf returns the SQLSTATE of an error, or what else it is.
 func stateOf(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code
 	}
 	return fmt.Sprint(err)

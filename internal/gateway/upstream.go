@@ -138,8 +138,8 @@ func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, rol
 			refused, refusedBy = cmp.Or(refused, err), t.address
 			continue
 		}
-		var said *serverError
-		if !errors.As(err, &said) {
+		said, ok := errors.AsType[*serverError](err)
+		if !ok {
 			continue
 		}
 		switch {
@@ -171,8 +171,7 @@ func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRol
 			return nil, failed
 		}
 		up.Abort()
-		var said *serverError
-		if errors.As(err, &said) {
+		if said, ok := errors.AsType[*serverError](err); ok {
 			return nil, said
 		}
 		return nil, failed

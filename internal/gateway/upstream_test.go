@@ -324,8 +324,7 @@ func TestUpstreamTLS(t *testing.T) {
 			}
 			time.AfterFunc(100*time.Millisecond, func() { _ = conn.PgConn().CancelRequest(context.Background()) })
 			_, err := conn.Exec(context.Background(), "SELECT pg_sleep(60)")
-			var pgErr *pgconn.PgError
-			if !errors.As(err, &pgErr) || pgErr.Code != "57014" {
+			if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "57014" {
 				t.Errorf("%s: cancelled query = %v", setting, err)
 			}
 			conn.Close(context.Background())

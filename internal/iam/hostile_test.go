@@ -81,8 +81,7 @@ func TestParseHostile(t *testing.T) {
 		if cost := after.TotalAlloc - before.TotalAlloc; cost > 300*documentLimit {
 			t.Errorf("%s: parsing takes %d bytes for each byte of the document", name, cost/documentLimit)
 		}
-		var bad *iam.PolicyError
-		if errors.As(err, &bad) && len(bad.Error()) > 5000 {
+		if bad, ok := errors.AsType[*iam.PolicyError](err); ok && len(bad.Error()) > 5000 {
 			t.Errorf("%s: the error has %d bytes: %.100s…", name, len(bad.Error()), bad)
 		}
 	}

@@ -216,8 +216,8 @@ func TestParsePolicyRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		_, err := iam.ParsePolicy(tt.kind, "p", []byte(tt.document))
-		var bad *iam.PolicyError
-		if !errors.As(err, &bad) {
+		bad, ok := errors.AsType[*iam.PolicyError](err)
+		if !ok {
 			t.Errorf("ParsePolicy(%.200s) = %v, want a PolicyError (%s)", tt.document, err, tt.reason)
 			continue
 		}

@@ -204,8 +204,7 @@ func TestSimulateRefuses(t *testing.T) {
 			in.PolicyInputList = []string{document}
 		}
 		_, err := simulate(t, &in)
-		var bad *iam.InputError
-		if !errors.As(err, &bad) || bad.Member != tt.member {
+		if bad, ok := errors.AsType[*iam.InputError](err); !ok || bad.Member != tt.member {
 			t.Errorf("%s: %v, want an InputError for %s", name, err, tt.member)
 		} else if len(bad.Error()) > 1000 {
 			t.Errorf("%s: the error has %d bytes", name, len(bad.Error()))

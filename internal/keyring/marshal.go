@@ -112,15 +112,13 @@ func Parse(data []byte) (*Keyring, error) {
 
 // jsonError keeps the position of an error and drops the text around it, which may be a secret.
 func jsonError(data []byte, err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		if syntax.Offset >= int64(len(data)) {
 			return fmt.Errorf("ends in the middle, after %d bytes", len(data))
 		}
 		return fmt.Errorf("is not JSON at byte %d", syntax.Offset)
 	}
-	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) {
+	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("has a value of the wrong type in %q at byte %d", mismatch.Field, mismatch.Offset)
 	}
 	return errors.New("is not a keyring")

@@ -191,8 +191,7 @@ func writable(dir string) error {
 
 // reason is an error without the name of the file.
 func reason(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

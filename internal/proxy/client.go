@@ -122,8 +122,8 @@ func (p *Proxy) greet(o *port, conn net.Conn, in *pgwire.Reader) (version uint32
 
 // tell sends a *Refusal to the client. Other errors are not for the client.
 func tell(conn net.Conn, err error) {
-	var r *Refusal
-	if !errors.As(err, &r) {
+	r, ok := errors.AsType[*Refusal](err)
+	if !ok {
 		return
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -207,8 +207,7 @@ func watch(conn net.Conn, in *pgwire.Reader, cancel func()) func() error {
 		_ = conn.SetReadDeadline(time.Unix(1, 0))
 		err := <-result
 		_ = conn.SetReadDeadline(time.Time{})
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 			return nil
 		}
 		return err

@@ -58,8 +58,8 @@ func (s *server) take(t testing.TB, p seats.Place) error {
 
 // full reports whether an error is the right *seats.Full.
 func full(err error, p seats.Place, limit int) bool {
-	var f *seats.Full
-	return errors.As(err, &f) && *f == seats.Full{Place: p, Limit: limit}
+	f, ok := errors.AsType[*seats.Full](err)
+	return ok && *f == seats.Full{Place: p, Limit: limit}
 }
 
 // TestStampede: logons at three servers take and leave seats as fast as they can. There are never

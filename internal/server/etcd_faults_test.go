@@ -450,8 +450,7 @@ func (f *faulty) cancel() error {
 		f.here.cancel(f.toCancel.PID(), f.toCancel.SecretKey())
 		select {
 		case err := <-done:
-			var cancelled *pgconn.PgError
-			if errors.As(err, &cancelled) && cancelled.Code == "57014" {
+			if cancelled, ok := errors.AsType[*pgconn.PgError](err); ok && cancelled.Code == "57014" {
 				return nil
 			}
 			return cmp.Or(err, errors.New("the query was not cancelled"))

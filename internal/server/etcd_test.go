@@ -45,8 +45,8 @@ func (s *served) refusal(c issued) string {
 		conn.Close(context.Background())
 		return ""
 	}
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		s.t.Fatalf("logging on: %v", err)
 	}
 	return refused.Code + " " + refused.Message

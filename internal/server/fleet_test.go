@@ -403,8 +403,7 @@ func TestServersReachOneAnother(t *testing.T) {
 			to.cancel(conn.PID(), conn.SecretKey())
 			select {
 			case err := <-done:
-				var refused *pgconn.PgError
-				if !errors.As(err, &refused) || refused.Code != "57014" {
+				if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != "57014" {
 					t.Errorf("the query: %v, want 57014", err)
 				}
 				return true

@@ -22,8 +22,7 @@ func toldWhy(t *testing.T, conn *pgx.Conn, state string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := conn.PgConn().WaitForNotification(ctx)
-	var said *pgconn.PgError
-	if !errors.As(err, &said) || said.Code != state {
+	if said, ok := errors.AsType[*pgconn.PgError](err); !ok || said.Code != state {
 		t.Errorf("the client is told %v, want %s", err, state)
 	}
 }

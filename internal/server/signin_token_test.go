@@ -51,8 +51,7 @@ func TestTokensOfASignInAreForSigningIn(t *testing.T) {
 	client := sts.New(sts.Options{Region: "us-east-1", BaseEndpoint: &s.api, Retryer: aws.NopRetryer{}})
 	answer, err := client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{
 		RoleArn: aws.String("arn:aws:iam::123456789012:role/analyst"), RoleSessionName: aws.String("bob@example.com"), WebIdentityToken: &got.Token})
-	var refused smithy.APIError
-	if !errors.As(err, &refused) || refused.ErrorCode() != "InvalidIdentityToken" || !strings.Contains(refused.ErrorMessage(), "another audience") {
+	if refused, ok := errors.AsType[smithy.APIError](err); !ok || refused.ErrorCode() != "InvalidIdentityToken" || !strings.Contains(refused.ErrorMessage(), "another audience") {
 		t.Errorf("AssumeRoleWithWebIdentity as bob@example.com = %+v, %v, want InvalidIdentityToken", answer, err)
 	}
 }

@@ -79,8 +79,7 @@ func (c *ssoClient) refresh(token *string) (*ssooidc.CreateTokenOutput, error) {
 
 // errorCode returns the code of an API error.
 func errorCode(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()
 	}
 	return fmt.Sprint(err)

@@ -192,8 +192,8 @@ func reach(t *testing.T, here, there, before *served) {
 		here.cancel(conn.PID(), conn.SecretKey())
 		select {
 		case err := <-done:
-			var refused *pgconn.PgError
-			return errors.As(err, &refused) && refused.Code == "57014"
+			refused, ok := errors.AsType[*pgconn.PgError](err)
+			return ok && refused.Code == "57014"
 		default:
 			return false
 		}

@@ -418,8 +418,8 @@ func (e *exchange) confirmation() {
 
 // refused answers a refusal of the Authority with a page.
 func (e *exchange) refused(err error) {
-	var refusal *Refusal
-	if !errors.As(err, &refusal) {
+	refusal, ok := errors.AsType[*Refusal](err)
+	if !ok {
 		e.fail(err)
 		return
 	}

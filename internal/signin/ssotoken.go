@@ -154,8 +154,7 @@ func (e *exchange) signedIn(g *grant, check Check) (who *sts.Person, ended *Refu
 		return nil, &Refusal{Kind: SignedOut, Message: "The sign-in was ended with a logout. " + signInAgain}, nil
 	}
 	err = e.config.Authority.SignedIn(e.r, who, check)
-	var refusal *Refusal
-	if errors.As(err, &refusal) && refusal.Kind == SignedOut {
+	if refusal, ok := errors.AsType[*Refusal](err); ok && refusal.Kind == SignedOut {
 		return nil, refusal, nil
 	}
 	return who, nil, err

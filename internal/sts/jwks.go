@@ -47,8 +47,8 @@ func (*AlgorithmError) Unwrap() error { return ErrAlgorithm }
 // algorithmError returns an AlgorithmError if a parse error is about the token's algorithm,
 // and nil otherwise.
 func algorithmError(err error) *AlgorithmError {
-	var unexpected *jose.ErrUnexpectedSignatureAlgorithm
-	if !errors.As(err, &unexpected) {
+	unexpected, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err)
+	if !ok {
 		return nil
 	}
 	name := string(unexpected.Got)

@@ -120,8 +120,7 @@ func TestOtherAlgorithmsAreNamed(t *testing.T) {
 		header, _ := json.Marshal(map[string]string{"alg": alg, "kid": "1"})
 		var ids sts.WebIdentities
 		_, err := ids.Verify(context.Background(), d, start, base64.RawURLEncoding.EncodeToString(header)+"."+parts[1]+"."+parts[2])
-		var other *sts.AlgorithmError
-		if !errors.As(err, &other) || other.Algorithm != want {
+		if other, ok := errors.AsType[*sts.AlgorithmError](err); !ok || other.Algorithm != want {
 			t.Errorf("alg %q: got %v, want an AlgorithmError with %q", alg, err, want)
 			continue
 		}

@@ -56,8 +56,7 @@ func PID(c *pgx.Conn) string { return fmt.Sprint(c.PgConn().PID()) }
 
 func Refused(t *testing.T, err error, code string) {
 	t.Helper()
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != code {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
 		t.Errorf("got %v, want SQLSTATE %s", err, code)
 	}
 }

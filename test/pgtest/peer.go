@@ -311,8 +311,7 @@ func EOF() Step {
 			}
 			return fmt.Errorf("got %#v, want the end", got)
 		}
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 			return err
 		}
 		return nil

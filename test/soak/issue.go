@@ -83,9 +83,8 @@ func (i *issuer) call(ctx context.Context, client *redshift.Client, w wish) (p *
 		in.DbName = aws.String(database)
 	}
 	out, err := client.GetClusterCredentials(ctx, in)
-	var failed smithy.APIError
 	var response interface{ ServiceRequestID() string }
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[smithy.APIError](err); ok {
 		code = failed.ErrorCode()
 		if errors.As(err, &response) && response.ServiceRequestID() != "" {
 			i.remember(response.ServiceRequestID(), code, "")

@@ -217,8 +217,7 @@ func (h *hostile) rebelLogon(conn net.Conn, a *attempt, p *pass, kind *rebel, r 
 func lastError(conn net.Conn) (state string) {
 	for {
 		_, _, err := readMessage(conn)
-		var said *rawError
-		if errors.As(err, &said) {
+		if said, ok := errors.AsType[*rawError](err); ok {
 			state = said.code
 		} else if err != nil {
 			return state
@@ -278,6 +277,6 @@ func (h *hostile) count(ctx context.Context, sql string, args ...any) (n int, er
 
 // refusedBy reports whether PostgreSQL itself answered with a SQLSTATE.
 func refusedBy(err error, state string) bool {
-	var said *pgconn.PgError
-	return errors.As(err, &said) && said.Code == state
+	said, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && said.Code == state
 }

@@ -328,8 +328,7 @@ func (v *several) interrupter(ctx context.Context, r *mathrand.Rand) {
 				_, err := s.Exec(ctx, "select pg_sleep(29)")
 				close(over)
 				<-stop
-				var said *pgconn.PgError
-				if errors.As(err, &said) && said.Code == "57014" {
+				if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == "57014" {
 					return nil
 				}
 				if err == nil && !v.unheard(begin) {

@@ -144,8 +144,7 @@ func (s *tenant) clean(ctx context.Context) bool {
 			return wrong("the session before left %s", found)
 		}
 		err = s.QueryRow(ctx, "select lastval()", pgx.QueryExecModeSimpleProtocol).Scan(new(int64))
-		var said *pgconn.PgError
-		if errors.As(err, &said) && said.Code == "55000" { // not yet defined in this session
+		if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == "55000" { // not yet defined in this session
 			return nil
 		}
 		if err == nil {
@@ -172,8 +171,7 @@ func (s *tenant) soil(ctx context.Context, r *rand.Rand) {
 	for _, i := range r.Perm(len(soiling))[:1+r.IntN(4)] {
 		ok := s.do(ctx, "sessions soiled", func(ctx context.Context) error {
 			_, err := s.PgConn().Exec(ctx, soiling[i]).ReadAll()
-			var said *pgconn.PgError
-			if errors.As(err, &said) && (said.Code == "25006" || said.Code == "3F000" || said.Code == "42501") {
+			if said, ok := errors.AsType[*pgconn.PgError](err); ok && (said.Code == "25006" || said.Code == "3F000" || said.Code == "42501") {
 				return nil // it has made itself read-only
 			}
 			return err
@@ -200,8 +198,7 @@ func (l *load) moveOut(ctx context.Context, s *tenant, r *rand.Rand) {
 		case 2:
 			s.do(ctx, "tenants that leave in a failed transaction", func(ctx context.Context) error {
 				_, err := s.PgConn().Exec(ctx, "begin; select 1/0").ReadAll()
-				var said *pgconn.PgError
-				if errors.As(err, &said) && said.Code == "22012" {
+				if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == "22012" {
 					return nil
 				}
 				return err

@@ -104,8 +104,7 @@ func (s *Store) prepare() error {
 		}
 		return nil
 	})
-	var other *otherVersion
-	if errors.As(err, &other) {
+	if other, ok := errors.AsType[*otherVersion](err); ok {
 		return fmt.Errorf("the registry %s has version %q, and this program knows %s: run the newer program that wrote it", s.path, other.version, version)
 	}
 	if err != nil {
