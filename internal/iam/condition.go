@@ -226,7 +226,7 @@ func (c *condition) addValue(text string, variables bool) error {
 
 // holds evaluates the condition. Where the documents leave the result open, the result makes an
 // Allow not match and a Deny match. This applies to a value that cannot be parsed, a plain operator
-// on a list, and a negated operator with an empty list.
+// on a list, a negated operator with an empty list, and an ARN of fewer than six parts in the policy.
 func (c *condition) holds(ctx *Context, deny bool, w *work) bool {
 	w.add(1 + ctx.lookupWork())
 	v := ctx.lookup(c.key, c.hash)
@@ -281,7 +281,7 @@ func (c *condition) value(value string, ctx *Context, deny bool, w *work) bool {
 		return deny
 	}
 	w.add(1 + c.count>>2 + len(value)>>6)
-	matched, readable := c.matches(value, ctx, w)
+	matched, readable := c.matches(value, ctx, deny != c.negated, w)
 	if !readable {
 		return deny
 	}
@@ -293,8 +293,9 @@ func (c *condition) empty() bool {
 	return c.count == 0
 }
 
-// matches reports whether a value of the request matches one of the policy's.
-func (c *condition) matches(value string, ctx *Context, w *work) (matched, readable bool) {
+// matches reports whether a value of the request matches one of the policy's. If wide is set, a
+// match makes the decision stricter.
+func (c *condition) matches(value string, ctx *Context, wide bool, w *work) (matched, readable bool) {
 	switch c.test {
 	case testString, testStringFold, testLike:
 		for i := range c.texts {
@@ -308,7 +309,7 @@ func (c *condition) matches(value string, ctx *Context, w *work) (matched, reada
 			return false, false
 		}
 		for i := range c.arns {
-			if c.arns[i].match(value, &parts, ctx, w) {
+			if c.arns[i].match(value, &parts, ctx, wide, w) {
 				return true, true
 			}
 		}
@@ -354,6 +355,8 @@ type arnPattern struct {
 	text  string
 	parts []pattern // six patterns, or one for a text with fewer parts
 	any   bool      // "*" alone
+	// wide is set for a text with fewer parts. Its wildcards cross colons, as those of StringLike.
+	wide pattern
 }
 
 func compileARNPattern(text string, variables bool) (arnPattern, error) {
@@ -368,6 +371,9 @@ func compileARNPattern(text string, variables bool) (arnPattern, error) {
 			}
 		}
 		a.parts = []pattern{p}
+		if err == nil {
+			a.wide, err = compilePattern(text, patternMode{wildcards: true, variables: variables})
+		}
 		return a, err
 	}
 	for _, part := range parts {
@@ -380,9 +386,14 @@ func compileARNPattern(text string, variables bool) (arnPattern, error) {
 	return a, nil
 }
 
-func (a *arnPattern) match(value string, parts *[arnParts]string, ctx *Context, w *work) bool {
+// match compares an ARN with the pattern. AWS's documents do not define a pattern with fewer than
+// six parts, so wide selects which of its two readings counts.
+func (a *arnPattern) match(value string, parts *[arnParts]string, ctx *Context, wide bool, w *work) bool {
 	if a.any {
 		return true
+	}
+	if len(a.parts) == 1 && wide {
+		return a.wide.match(value, ctx, false, w)
 	}
 	if len(a.parts) == 1 {
 		return a.parts[0].match(value, ctx, false, w)

@@ -13,7 +13,8 @@
 // the same doubt makes an Allow not match and a Deny match. That applies to
 //   - a request value that the operator cannot read (no number, date, address, ARN…);
 //   - a plain operator on a key with several values, a lone empty string under a
-//     set operator, an empty list of values with a negated operator;
+//     set operator, an empty list of values with a negated operator, an ARN with fewer
+//     than six parts as a condition value;
 //   - a wildcard in the resource type of an ARN;
 //   - NotPrincipal that does not name the whole chain of account, IAM role and
 //     session; "*" as principal, which in an Allow leaves identity providers out.

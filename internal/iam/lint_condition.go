@@ -198,7 +198,11 @@ func (l *linter) conditionValues(s *statement, c *condition) {
 			l.partition(c.at, c.path(), a.parts[1].text)
 		}
 		if len(a.parts) == 1 && !a.any && !strings.Contains(a.text, "${") {
-			l.warn(c.at, c.path(), "an ARN has six parts; %q matches none", a.text)
+			if s.allow == c.negated {
+				l.warn(c.at, c.path(), "an ARN has six parts; %q is compared as StringLike compares", a.text)
+			} else {
+				l.warn(c.at, c.path(), "an ARN has six parts; %q matches none", a.text)
+			}
 		}
 	}
 	global, known := findGlobalKey(c.key)

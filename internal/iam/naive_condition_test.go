@@ -41,7 +41,7 @@ func (n naive) condition(operator, key string, wanted []string, variables, deny 
 	}
 	yes := 0
 	for _, value := range e.values {
-		matched, readable := n.matchesAny(base, value, wanted, variables)
+		matched, readable := n.matchesAny(base, value, wanted, variables, deny != negated)
 		switch {
 		case !readable, len(wanted) == 0 && negated:
 			matched = deny
@@ -70,10 +70,10 @@ func (n naive) condition(operator, key string, wanted []string, variables, deny 
 	}
 }
 
-func (n naive) matchesAny(base, value string, wanted []string, variables bool) (matched, readable bool) {
+func (n naive) matchesAny(base, value string, wanted []string, variables, wide bool) (matched, readable bool) {
 	readable = n.readable(base, value)
 	for _, w := range wanted {
-		if readable && n.matchesOne(base, value, w, variables) {
+		if readable && n.matchesOne(base, value, w, variables, wide) {
 			matched = true
 		}
 	}
@@ -101,7 +101,7 @@ func (n naive) readable(base, value string) bool {
 	return true
 }
 
-func (n naive) matchesOne(base, value, wanted string, variables bool) bool {
+func (n naive) matchesOne(base, value, wanted string, variables, wide bool) bool {
 	like := func(_ string, c byte) string { return map[byte]string{'*': ".*", '?': "."}[c] }
 	exact := func(_ string, c byte) string { return regexp.QuoteMeta(string(c)) }
 	switch base {
@@ -127,7 +127,7 @@ func (n naive) matchesOne(base, value, wanted string, variables bool) bool {
 		_, network, err := net.ParseCIDR(wanted)
 		return err == nil && network.Contains(net.ParseIP(value))
 	case "ArnEquals", "ArnLike":
-		return n.matchesARN(value, wanted, variables, like)
+		return n.matchesARN(value, wanted, variables, wide, like)
 	}
 	var c int
 	if strings.HasPrefix(base, "Numeric") {
@@ -154,9 +154,17 @@ func (n naive) matchesOne(base, value, wanted string, variables bool) bool {
 	panic(base)
 }
 
-func (n naive) matchesARN(value, wanted string, variables bool, like func(string, byte) string) bool {
+func (n naive) matchesARN(value, wanted string, variables, wide bool, like func(string, byte) string) bool {
 	if wanted == "*" {
 		return true
+	}
+	shape := wanted
+	if variables {
+		shape = naiveVariable.ReplaceAllString(wanted, "")
+	}
+	if wide && strings.Count(shape, ":") < 5 {
+		expr, ok := n.expression(wanted, variables, like)
+		return ok && matchText(expr, value)
 	}
 	if !variables || !strings.Contains(wanted, "${") {
 		want, have := strings.SplitN(wanted, ":", 6), strings.SplitN(value, ":", 6)

@@ -130,8 +130,8 @@ var operatorWords = map[string][]string{
 	"IpAddress":                 {`"203.0.113.0/24"`, `"2001:db8::/32"`, `"203.0.113.9"`, `"0.0.0.0/0"`},
 	"NotIpAddress":              {`"203.0.113.0/24"`, `"::/0"`},
 	"ArnEquals":                 {`"arn:aws:iam::123456789012:role/*"`, `"arn:aws:*::1234567890??:user/ana"`, `"*"`, `"arn:aws:iam::*"`},
-	"ArnLike":                   {`"arn:aws:iam::*:*/${aws:PrincipalTag/team}"`, `"arn:aws:*:*:*:a:*"`, `"${aws:PrincipalArn}"`},
-	"ArnNotEquals":              {`"arn:aws:iam::*:user/*"`},
+	"ArnLike":                   {`"arn:aws:iam::*:*/${aws:PrincipalTag/team}"`, `"arn:aws:*:*:*:a:*"`, `"${aws:PrincipalArn}"`, `"arn:*/${aws:PrincipalTag/team}"`},
+	"ArnNotEquals":              {`"arn:aws:iam::*:user/*"`, `"arn:aws:?am:*"`},
 	"ArnNotLike":                {`"arn:*:iam::123456789012:role/e?l"`},
 	"Null":                      {`"true"`, `"false"`, `true`},
 }
