@@ -19,7 +19,7 @@ func hold(t *testing.T, etcd *etcdtest.Server) (lease *etcdstore.Lease, stop fun
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	lease = store.Lease(2 * time.Second)
+	lease = store.Lease(5 * time.Second)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); lease.Hold(ctx) }()
