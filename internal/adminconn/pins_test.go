@@ -151,6 +151,32 @@ func hostile(t *testing.T, f *fixture) {
 	}
 }
 
+// TestTracesAreOff: someone who may set settings of the administrative login cannot make the server
+// trace its statements, which fills the server's log and slows the sweep down.
+func TestTracesAreOff(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := clustertest.Alone(t, s, "createrole")
+		need := dbuser.Need{User: f.LentUser("alice", "")}
+		f.LendAlone(need.User)
+		role := f.Ensure(need)
+		for _, name := range []string{"trace_sort", "trace_notify"} {
+			f.Run("alter role %s set "+name+" = on", f.As.Name)
+		}
+		admin := f.Another()
+		if _, err := admin.Ensure(t.Context(), need); err != nil {
+			t.Fatal(err)
+		}
+		admin.Opened(role.Name)
+		if _, err := admin.Sweep(t.Context(), handover.SweepOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if log := f.Server.Log(t); strings.Contains(log, "performsort") {
+			t.Errorf("the server has traced sorts:\n%s", log)
+		}
+	})
+}
+
 // TestVersionChangesBehindTheAdmin: a newer server is replaced by an older one, which refuses
 // settings that it does not know. The pool connects again without them.
 func TestVersionChangesBehindTheAdmin(t *testing.T) {

@@ -337,9 +337,14 @@ func (c *Conn) CloseNow() {
 // reported as done. If asynchronous commit is set for the whole server, it is the operator's
 // choice; then commits wait for this server only. A database in SQL_ASCII may have names in any
 // encoding: there, nothing is converted or checked.
+//
+// It turns off two settings that any user can set and that not every build knows: with trace_sort
+// the server writes the whole statement to its log four times for each sort, which takes seconds
+// for a few thousand session roles.
 const setup = `
-select set_config('synchronous_commit', case when source in ('database', 'user', 'database user') then 'on' else 'local' end, false)
-from pg_settings where name = 'synchronous_commit' and (setting = 'off' or source in ('database', 'user', 'database user'));
+select set_config(name, case when name <> 'synchronous_commit' then 'off' when source in ('database', 'user', 'database user') then 'on' else 'local' end, false)
+from pg_settings where name = 'synchronous_commit' and (setting = 'off' or source in ('database', 'user', 'database user'))
+	or name in ('trace_sort', 'trace_notify') and setting = 'on';
 select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII';
 select current_setting('server_version_num'), pg_backend_pid(), pg_is_in_recovery();`
 
