@@ -263,6 +263,11 @@ func pairOf(t testing.TB, inst postgres.Installation) (primary, standby *hosted)
 	standby = hostOf(t, inst, filepath.Join(root, "b"), map[string]string{
 		"primary_conninfo": "host=" + primary.Host() + " port=" + strconv.Itoa(primary.Port()) + " user=postgres password=" + config.Password,
 	})
+	super := pgtest.Connect(t, primary.ConnString(postgres.Superuser, "postgres"))
+	pgtest.Eventually(t, "the standby streams", func() bool {
+		return value[int](t, super, "select count(*) from pg_stat_replication where state = 'streaming'") == 1
+	})
+	_ = super.Close(t.Context())
 	return primary, standby
 }
 

@@ -107,7 +107,7 @@ func answersTo(t *testing.T, addr string, packets [][]byte) string {
 	}
 	defer conn.Close()
 	tcp := conn.(*net.TCPConn)
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	answer := ""
 	for i, b := range packets {
 		if b == nil {

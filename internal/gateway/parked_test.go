@@ -288,7 +288,9 @@ func TestParkedSessionsAreBounded(t *testing.T) {
 	if n := f.leaves(f.connect(g, "")); n != 0 {
 		t.Error("a session is parked that should not be")
 	}
-	f.add(cluster)
+	patient := *cluster
+	patient.Parking.Idle = 0 // the default
+	f.add(&patient)
 	f.known(g)
 	if n := f.leaves(f.connect(g, "")); n != 1 {
 		t.Errorf("%d sessions are parked, want 1: %s", n, f.log)

@@ -24,7 +24,7 @@ func (f *fixture) dialProxied(n byte, header string) net.Conn {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := io.WriteString(conn, header); err != nil {
 		f.t.Fatal(err)
 	}

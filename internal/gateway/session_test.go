@@ -173,6 +173,14 @@ func sessionsOf(t testing.TB, pg *pgtest.Server, user string) int {
 	return value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'IAM:' || $1 || '%'", user)
 }
 
+// held returns a query that runs until it is released.
+func held(t testing.TB, pg *pgtest.Server, database string) (query string, release func()) {
+	t.Helper()
+	conn := pgtest.Connect(t, pg.Superuser(database))
+	run(t, conn, "SELECT pg_advisory_lock(4711)")
+	return "SELECT pg_advisory_xact_lock_shared(4711), 'as long as pg_sleep'", func() { run(t, conn, "SELECT pg_advisory_unlock(4711)") }
+}
+
 var sleep = typed('Q', []byte("SELECT pg_sleep(120)\x00"))
 
 // TestCancel runs on the oldest and the newest version only: cancel requests work the same in all
@@ -235,13 +243,14 @@ func TestCancelByDriver(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
 	f.real(pg)
-	conn := f.connect(f.grant(pg.Name("alice")), "")
+	g := f.grant(pg.Name("alice"))
+	conn := f.connect(g, "")
 	done := make(chan error, 1)
 	go func() {
 		_, err := conn.Exec(context.Background(), "SELECT pg_sleep(120)")
 		done <- err
 	}()
-	pgtest.Eventually(t, "the query runs", func() bool { return sleeping(t, pg, "alice") > 0 })
+	pgtest.Eventually(t, "the query runs", func() bool { return sleeping(t, pg, g.DBUser) == 1 })
 	if err := conn.PgConn().CancelRequest(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -433,14 +442,16 @@ func TestKill(t *testing.T) {
 func TestKillPipelined(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
-	f.real(pg)
+	cluster := f.real(pg)
 	for name, send := range map[string]func(c *client){
 		"in one piece": func(c *client) { c.send(append(typed('Q', []byte("SELECT 1\x00")), sleep...)) },
 		"in two pieces": func(c *client) {
 			// The second query arrives while the server is still working on the first.
-			c.send(typed('Q', []byte("SELECT pg_sleep(0.5)\x00")))
+			query, release := held(t, pg, cluster.Database)
+			c.send(simple(query))
 			pgtest.Eventually(t, "the first query runs", func() bool { return f.server.Sessions()[0].State == "active" })
 			c.send(sleep)
+			release()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,14 +18,15 @@ import (
 func TestShutdown(t *testing.T) {
 	f := newFixture(t, nil)
 	pg := pgtest.Start(t)
-	f.real(pg)
+	cluster := f.real(pg)
 	g := f.grant(pg.Name("alice"))
 	idle := f.session(g, "verify-full")
 	idler := f.session(g, "disable")
 	running, pid, key := f.sessionVersion(g, "verify-full", version30)
 	short := f.session(g, "verify-full")
 	running.send(sleep)
-	short.send(typed('Q', []byte("SELECT pg_sleep(0.5), 'done'\x00")))
+	query, release := held(t, pg, cluster.Database)
+	short.send(simple(query))
 	idler.send(typed('Q', []byte("LISTEN x; NOTIFY x\x00"))) // this session also gets a notification
 	idler.until('Z')
 	pgtest.Eventually(t, "the queries run", func() bool { return sleeping(t, pg, g.DBUser) == 2 })
@@ -53,6 +54,7 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("logon during the shutdown: %q", fields)
 	}
 	// Until the deadline all sessions go on, and queries can be cancelled.
+	release()
 	short.until('D')
 	short.until('Z')
 	short.send(typed('Q', []byte("SELECT 1\x00")))

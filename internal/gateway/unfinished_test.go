@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -47,9 +48,8 @@ func TestUnfinishedLogons(t *testing.T) {
 		waiting := func() int {
 			return value[int](t, super, "select count(*) from pg_locks where not granted and locktype = 'object' and classid = 'pg_database'::regclass and objid = (select oid from pg_database where datname = $1)", db)
 		}
-		var states []string
-		var mu sync.Mutex
-		for range 2 {
+		five := func() (states []string) {
+			var mu sync.Mutex
 			var group sync.WaitGroup
 			for range 5 {
 				group.Go(func() {
@@ -60,10 +60,18 @@ func TestUnfinishedLogons(t *testing.T) {
 				})
 			}
 			group.Wait()
+			slices.Sort(states)
+			return slices.Compact(states)
 		}
-		slices.Sort(states)
-		if got, want := slices.Compact(slices.Clone(states)), []string{"08006", "53300"}; !slices.Equal(got, want) || waiting() != 3 {
-			t.Errorf("logons ended with %v, and %d processes wait; want 3 that time out", states, waiting())
+		// On a busy machine a logon may time out before it gets to the server.
+		pgtest.Eventually(t, "three processes wait for logons that have timed out", func() bool {
+			if states := five(); slices.ContainsFunc(states, func(s string) bool { return s != "08006" && s != "53300" && !strings.Contains(s, "EOF") }) {
+				t.Errorf("logons ended with %v", states)
+			}
+			return waiting() >= 3
+		})
+		if states := five(); !slices.Equal(states, []string{"53300"}) || waiting() != 3 {
+			t.Errorf("then logons ended with %v, and %d processes wait; want 53300 alone, and 3", states, waiting())
 		}
 		_ = f.connect(f.grant(pg.Name("bob")), "").Close(t.Context())
 		do("rollback")
@@ -77,10 +85,14 @@ func TestUnfinishedLogons(t *testing.T) {
 		})
 
 		do("begin", "alter database "+db+" rename to "+db+"_2")
-		if _, err := f.try(g.LogonName(), f.mint(g), db); stateOf(err) != "08006" {
-			t.Errorf("logging on = %v", err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		pgtest.Eventually(t, "a process that waits for a logon that has timed out", func() bool {
+			_, err := f.try(g.LogonName(), f.mint(g), db)
+			if err == nil {
+				t.Fatal("logged on")
+			}
+			return waiting() > 0
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		if err := f.server.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown = %v, waited for a logon that was given up", err)

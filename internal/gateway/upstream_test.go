@@ -32,9 +32,13 @@ import (
 )
 
 // stuckAdmin never answers.
-type stuckAdmin struct{ *fakeAdmin }
+type stuckAdmin struct {
+	*fakeAdmin
+	asked atomic.Bool
+}
 
-func (stuckAdmin) Ensure(ctx context.Context, _ dbuser.Need) (dbuser.SessionRole, error) {
+func (a *stuckAdmin) Ensure(ctx context.Context, _ dbuser.Need) (dbuser.SessionRole, error) {
+	a.asked.Store(true)
 	<-ctx.Done()
 	return dbuser.SessionRole{}, ctx.Err()
 }
@@ -72,7 +76,7 @@ func scripted(t testing.TB, part func(conn net.Conn)) (addr string, connections 
 			connections.Add(1)
 			go func() {
 				defer conn.Close()
-				_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 				head := make([]byte, 4)
 				if _, err := io.ReadFull(conn, head); err != nil {
 					return
@@ -144,7 +148,11 @@ func TestHostileUpstream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t, func(c *gateway.Config) { c.Limits.LogonTimeout = 1500 * time.Millisecond })
+			limit := time.Minute
+			if strings.HasPrefix(test.name, "never ") || test.name == "message without end" {
+				limit = 4 * time.Second
+			}
+			f := newFixture(t, func(c *gateway.Config) { c.Limits.LogonTimeout = limit })
 			addr, _ := scripted(t, test.part)
 			admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw", ServerVersion: 150000}}
 			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
@@ -166,8 +174,7 @@ func TestHostileUpstream(t *testing.T) {
 
 // TestHosts: the session goes to the first host that accepts it.
 func TestHosts(t *testing.T) {
-	closed := listen(t)
-	closed.Close()
+	const closed = "127.0.0.1:1"
 	full, _ := scripted(t, sends(fatalMessage("53300", "sorry, too many clients already")))
 	starting, _ := scripted(t, sends(fatalMessage("57P03", "the database system is starting up")))
 	good := func(standby, readOnly string) string {
@@ -187,11 +194,11 @@ func TestHosts(t *testing.T) {
 		state string // empty: the logon succeeds
 		want  string
 	}{
-		{"second", []string{closed.Addr().String(), primary}, "", "", primary},
+		{"second", []string{closed, primary}, "", "", primary},
 		{"third", []string{full, starting, primary}, "", "", primary},
-		{"none", []string{closed.Addr().String(), full}, "", "08001", ""},
+		{"none", []string{closed, full}, "", "08001", ""},
 		{"one that does not know of the database yet", []string{noDatabase, primary}, "", "", primary},
-		{"none that knows of it", []string{closed.Addr().String(), full, noDatabase}, "", "3D000", ""},
+		{"none that knows of it", []string{closed, full, noDatabase}, "", "3D000", ""},
 		{"the one that answers does not know of it", []string{noDatabase, full, starting}, "", "3D000", ""},
 		{"read-write", []string{standby, primary}, "read-write", "", primary},
 		{"primary", []string{standby, primary}, "primary", "", primary},
@@ -322,8 +329,18 @@ func TestUpstreamTLS(t *testing.T) {
 			if got := value[int](t, conn, "SELECT length($1)", strings.Repeat("y", 3000000)); got != 3000000 {
 				t.Errorf("%s: %d bytes", setting, got)
 			}
-			time.AfterFunc(100*time.Millisecond, func() { _ = conn.PgConn().CancelRequest(context.Background()) })
-			_, err := conn.Exec(context.Background(), "SELECT pg_sleep(60)")
+			done := make(chan error, 1)
+			go func() {
+				_, err := conn.Exec(context.Background(), "SELECT pg_sleep(60)")
+				done <- err
+			}()
+			pgtest.Eventually(t, "the query runs", func() bool {
+				return value[bool](t, super, "SELECT state = 'active' FROM pg_stat_activity WHERE pid = $1", conn.PgConn().PID())
+			})
+			if err := conn.PgConn().CancelRequest(context.Background()); err != nil {
+				t.Error(err)
+			}
+			err := <-done
 			if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "57014" {
 				t.Errorf("%s: cancelled query = %v", setting, err)
 			}
