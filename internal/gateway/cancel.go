@@ -20,6 +20,7 @@ import (
 const (
 	shortCancelKey = 4
 	longCancelKey  = 32
+	maxCancelKey   = 256 // of the protocol
 )
 
 const (
@@ -44,7 +45,7 @@ type cancelKey struct {
 // and waits for the end of the connection. A CancelRequest may come without TLS, as libpq has
 // always sent it. cancel reports whether it found the session.
 func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
-	if len(request) < 4+shortCancelKey || len(request) > 4+256 {
+	if !plausibleCancel(request) {
 		return false
 	}
 	if s.cancelHere(request, from) {
@@ -56,6 +57,12 @@ func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
 		return true
 	}
 	return s.unknownCancel(from)
+}
+
+// plausibleCancel reports whether a request has a process ID and a key of a length that the protocol
+// allows.
+func plausibleCancel(request []byte) bool {
+	return len(request) >= 4+shortCancelKey && len(request) <= 4+maxCancelKey
 }
 
 // unknownCancel logs a cancel request that matches no session.
@@ -70,7 +77,7 @@ func (s *Server) unknownCancel(from netip.AddrPort) bool {
 // CancelFromPeer carries out a cancel request that another server passed on, and reports whether
 // this server has the session.
 func (s *Server) CancelFromPeer(request []byte) bool {
-	return len(request) >= 4+shortCancelKey && len(request) <= 4+256 && s.cancelHere(request, netip.AddrPort{})
+	return plausibleCancel(request) && s.cancelHere(request, netip.AddrPort{})
 }
 
 // fillCancelKey makes a random key that other servers recognize as this server's.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -33,28 +34,24 @@ func (r *refusal) Error() string {
 	return r.message
 }
 
+// refusalRow says how to refuse a logon after an error.
+type refusalRow struct {
+	err                          error
+	reason, state, message, hint string
+}
+
 // credentialRefusals translates the errors of a credential check, and roleRefusals those of
 // preparing the session role. The first matching row counts. A row without a message uses the
 // text of the dbuser error, which is meant for clients.
 var (
-	credentialRefusals = []struct {
-		err            error
-		reason         string
-		state, message string
-		hint           string
-	}{
+	credentialRefusals = []refusalRow{
 		// A client gets here only with a valid signature, so it may be told the cause. The first
 		// text is Redshift's; drivers search for it.
 		{credential.ErrExpired, ReasonExpired, pgwire.StateInvalidAuthorization, "IAM Authentication token has expired", "Ask for a new one with GetClusterCredentials."},
 		{credential.ErrNotYetValid, ReasonNotYetValid, pgwire.StateInvalidAuthorization, "IAM Authentication token is not valid yet", "The clock of the gateway or of the API is wrong."},
 	}
 
-	roleRefusals = []struct {
-		err            error
-		reason         string
-		state, message string
-		hint           string
-	}{
+	roleRefusals = []refusalRow{
 		{dbuser.ErrUserMissing, ReasonRefused, pgwire.StateInvalidAuthorization, "", "Ask for the credential with AutoCreate, or have the user created."},
 		{dbuser.ErrUserCannotLogin, ReasonRefused, pgwire.StateInvalidAuthorization, "", ""},
 		{dbuser.ErrUserRefused, ReasonRefused, pgwire.StateInsufficientRights, "", ""},
@@ -98,13 +95,12 @@ func refuseCredential(user string, err error) *refusal {
 // refuseRole returns the refusal for an error of preparing the session role.
 func refuseRole(cluster string, err error) *refusal {
 	r := &refusal{reason: ReasonInternal, state: pgwire.StateInternalError, message: "internal error while preparing the session", cause: err}
-	var known *adminconn.Error
 	for _, row := range roleRefusals {
 		if !errors.Is(err, row.err) {
 			continue
 		}
 		r.reason, r.state, r.message, r.hint = row.reason, row.state, row.message, row.hint
-		if r.message == "" && errors.As(err, &known) {
+		if known, ok := errors.AsType[*adminconn.Error](err); ok && r.message == "" {
 			r.message = known.Message
 		}
 		if r.message == "" {
@@ -138,7 +134,7 @@ func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
 			message: fmt.Sprintf("cluster \"%s\" does not let the gateway open a session", cluster.Identifier),
 			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
 	}
-	if wrong := (*identityError)(nil); errors.As(err, &wrong) {
+	if _, ok := errors.AsType[*identityError](err); ok {
 		return &refusal{reason: ReasonUpstream, state: pgwire.StateSystemError, cause: err,
 			message: fmt.Sprintf("cluster \"%s\" gives sessions that do not work as their user", cluster.Identifier),
 			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}
@@ -199,5 +195,5 @@ func (e *serverError) Error() string { return e.message + " (SQLSTATE " + e.stat
 
 func parseServerError(body []byte) *serverError {
 	fields := pgwire.ParseErrorFields(body)
-	return &serverError{state: fields.SQLState, message: fields.Message, routine: fields.Routine, body: append([]byte(nil), body...)}
+	return &serverError{state: fields.SQLState, message: fields.Message, routine: fields.Routine, body: bytes.Clone(body)}
 }

@@ -21,42 +21,47 @@ import (
 // warning.
 //
 // This depends on the server's version alone, so one check is enough for an address
-// and a reported version. It is repeated after lookAgain, in case another server has
+// and a reported version. It is repeated after identityValid, in case another server has
 // taken over the address.
 
 const (
-	lookAgain = 10 * time.Minute
-	// mostServers bounds the number of remembered servers, in case addresses never repeat.
-	mostServers = 1000
+	identityValid = 10 * time.Minute
+	// maxServers bounds the number of remembered servers, in case addresses never repeat.
+	maxServers = 1000
 )
 
-// looks remembers the servers that were checked and passed. The zero value remembers
+// checkedServers remembers the servers that were checked and passed. The zero value remembers
 // none. Safe for concurrent use.
-type looks struct {
-	mu   sync.Mutex
-	seen map[string]look // by address
+type checkedServers struct {
+	mu        sync.Mutex
+	byAddress map[string]checkedServer // guarded by mu
 }
 
-type look struct {
+type checkedServer struct {
 	version string
 	until   time.Time
-	dropped bool // a warning was logged
+	dropped bool // the setting can be dropped, and a warning was logged
 }
 
-func (l *looks) known(address, version string) (known, warned bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	one := l.seen[address]
-	return one.version == version && time.Now().Before(one.until), one.version == version && one.dropped
-}
-
-func (l *looks) note(address, version string, dropped bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.seen == nil || len(l.seen) >= mostServers {
-		l.seen = map[string]look{}
+// known reports whether the server at an address was checked lately, and whether a warning was
+// logged for it. With another version it counts as another server.
+func (c *checkedServers) known(address, version string) (known, warned bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	server, ok := c.byAddress[address]
+	if !ok || server.version != version {
+		return false, false
 	}
-	l.seen[address] = look{version: version, until: time.Now().Add(lookAgain), dropped: dropped}
+	return time.Now().Before(server.until), server.dropped
+}
+
+func (c *checkedServers) note(address, version string, dropped bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byAddress == nil || len(c.byAddress) >= maxServers {
+		c.byAddress = map[string]checkedServer{}
+	}
+	c.byAddress[address] = checkedServer{version: version, until: time.Now().Add(identityValid), dropped: dropped}
 }
 
 // identityError means that a session does not work as its user.
@@ -73,9 +78,9 @@ func (e *identityError) Error() string {
 	return text
 }
 
-// lookAtIdentity asks for the session's current_user, at once and after the command
+// identityQuery asks for the session's current_user, at once and after the command
 // that pools run between two users. It leaves the session as it was.
-const lookAtIdentity = "BEGIN; SELECT current_user; SET SESSION AUTHORIZATION DEFAULT; SELECT current_user; ROLLBACK"
+const identityQuery = "BEGIN; SELECT current_user; SET SESSION AUTHORIZATION DEFAULT; SELECT current_user; ROLLBACK"
 
 // identify verifies that a session works as its user.
 func (s *Server) identify(c *Cluster, up *upstream, role dbuser.SessionRole) error {
@@ -83,11 +88,11 @@ func (s *Server) identify(c *Cluster, up *upstream, role dbuser.SessionRole) err
 		return nil // the session role itself
 	}
 	address, version := up.RemoteAddr().String(), up.status["server_version"]
-	known, warned := s.looks.known(address, version)
+	known, warned := s.checked.known(address, version)
 	if known {
 		return nil
 	}
-	answers, err := up.ask(lookAtIdentity)
+	answers, err := up.ask(identityQuery)
 	if err != nil {
 		return &connectError{reached: true, address: address, err: fmt.Errorf("asking who the session works as: %w", err)}
 	}
@@ -99,6 +104,6 @@ func (s *Server) identify(c *Cluster, up *upstream, role dbuser.SessionRole) err
 		s.log.Warn("DISCARD ALL and SET SESSION AUTHORIZATION DEFAULT make a session work as its session role: connection pools lose the database user",
 			"cluster", c.Identifier, "server", address, "version", version, "remedy", "update PostgreSQL: "+dbuser.MinimumMinors)
 	}
-	s.looks.note(address, version, dropped)
+	s.checked.note(address, version, dropped)
 	return nil
 }

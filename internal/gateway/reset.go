@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -128,7 +129,7 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	expect("'"+nonce+"'::pg_catalog.text", nonce, "not the answer to this query")
 	expect("current_user::pg_catalog.text", user, "it works as another role")
 	expect("session_user::pg_catalog.text", role, "it is logged on as another role")
-	for _, name := range sortedNames(u.status) {
+	for _, name := range slices.Sorted(maps.Keys(u.status)) {
 		if !settingNamed(name) {
 			return "", nil, fmt.Errorf("the server reports a setting with the name %.100q", name)
 		}
@@ -168,15 +169,6 @@ func (u *upstream) proof(user, role string) (query string, want []proven, err er
 	return "WITH settings AS MATERIALIZED (SELECT DISTINCT s.source FROM pg_catalog.pg_show_all_settings() s" +
 		" WHERE s.source OPERATOR(pg_catalog.=) ANY ('{session,global,database,user,database user}'::pg_catalog.text[]))" +
 		" VALUES " + strings.Join(rows, ", ") + " UNION ALL SELECT source FROM settings", want, nil
-}
-
-func sortedNames(status map[string]string) []string {
-	names := make([]string, 0, len(status))
-	for name := range status {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // settingNamed reports whether a name contains nothing that a literal would have to escape.

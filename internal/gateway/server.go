@@ -38,16 +38,17 @@ type Server struct {
 	everywhere Everywhere                            // nil: limits hold for this server alone
 	recheck    chan struct{}                         // wakes watchSessions
 	cancelling chan struct{}                         // bounds the cancels of sessions that have to end
-	sweeping   sync.Mutex
-	watching   sync.Once     // starts watchSessions
-	over       sync.Once     // closes done
-	done       chan struct{} // closed at the end of Shutdown
+	sweeping   sync.Mutex                            // held by the one sweep that runs
+	watching   sync.Once                             // starts watchSessions
+	over       sync.Once                             // closes done
+	done       chan struct{}                         // closed at the end of Shutdown
+
+	checked checkedServers // upstream servers whose sessions work as their user
 
 	waiting  *admission.Room     // connections that are not logged on yet
 	failures *admission.Failures // addresses that failed to log on
 	record   *recorder
 	silent   silentHosts // upstream hosts that do not answer
-	looks    looks       // upstream servers whose sessions work as their user
 	spares   *spares     // upstream sessions started ahead
 	parked   *lot        // upstream sessions kept for the next logon
 	stuck    unfinished  // upstream connections of logons that were given up

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
-	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -175,10 +177,7 @@ func (s *Server) Sessions() []Session {
 		list = append(list, p.describe())
 	}
 	slices.SortFunc(list, func(a, b Session) int {
-		if order := a.Started.Compare(b.Started); order != 0 {
-			return order
-		}
-		return strings.Compare(a.ID, b.ID)
+		return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.ID, b.ID))
 	})
 	return list
 }
@@ -355,11 +354,7 @@ func (t *table) live(admin Admin, role string) bool {
 func (t *table) all() []*entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]*entry, 0, len(t.sessions))
-	for _, e := range t.sessions {
-		list = append(list, e)
-	}
-	return list
+	return slices.AppendSeq(make([]*entry, 0, len(t.sessions)), maps.Values(t.sessions))
 }
 
 // wait refuses new logons, and waits until the last session has ended.
@@ -381,6 +376,6 @@ func (t *table) wait(ctx context.Context) error {
 	case <-t.empty:
 		return nil
 	case <-ctx.Done():
-		return errors.Join(errors.New("sessions were still running"), ctx.Err())
+		return fmt.Errorf("waiting for sessions to end: %w", ctx.Err())
 	}
 }
