@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -56,13 +57,7 @@ func (f *Failures) Hold(address netip.Addr, since time.Time, answer func()) {
 	}
 	entry.count = max(0, entry.count-now.Sub(entry.at).Seconds()/failureForgotten.Seconds()) + 1
 	entry.at = now
-	delay := f.delay / 10
-	if n := entry.count - 2; n > -0.5 {
-		delay = f.most
-		if n < 16 {
-			delay = min(f.delay<<max(0, int(n+0.5)), f.most)
-		}
-	}
+	delay := f.delayAfter(entry.count)
 	if f.held >= maxHeld || entry.held >= maxHeldPerAddress {
 		f.mu.Unlock()
 		answer()
@@ -83,6 +78,19 @@ func (f *Failures) Hold(address netip.Addr, since time.Time, answer func()) {
 		f.mu.Unlock()
 		answer()
 	})
+}
+
+// delayAfter returns the delay after a number of failures, which a partly forgotten failure makes a
+// fraction.
+func (f *Failures) delayAfter(count float64) time.Duration {
+	const longEnough = 16 // doublings, so that the shift does not overflow
+	switch doublings := int(math.Round(count)) - 2; {
+	case doublings < 0:
+		return f.delay / 10
+	case doublings < longEnough:
+		return min(f.delay<<doublings, f.most)
+	}
+	return f.most
 }
 
 // Held returns how many answers are being delayed.

@@ -63,13 +63,13 @@ func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 	if r.closed {
 		return 0, ErrClosed
 	}
-	if r.shareLocked(v) {
+	if !r.fitsShareLocked(v) {
 		r.refused++
 		return 0, ErrShare
 	}
 	if len(r.visitors) >= r.limit {
 		evicted, wait := r.evictLocked(everyVisitor)
-		if !evicted && !r.crowdLocked(v) {
+		if !evicted && !r.evictFromCrowdLocked(v) {
 			return wait, nil
 		}
 	}
@@ -88,7 +88,7 @@ func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	}
 	r.removeLocked(v)
 	v.Address, v.Exempt = Network(address), exempt
-	if r.shareLocked(v) {
+	if !r.fitsShareLocked(v) {
 		r.refused++
 		return ErrShare
 	}
@@ -96,14 +96,14 @@ func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	return nil
 }
 
-// shareLocked reports whether the visitor's address has used up its share, and none of its
-// visitors can make room.
-func (r *Room) shareLocked(v *Visitor) bool {
+// fitsShareLocked reports whether the share of the visitor's address has a place for it. If need be,
+// another visitor from there makes room.
+func (r *Room) fitsShareLocked(v *Visitor) bool {
 	if v.Exempt || r.addresses[v.Address] < r.perAddress {
-		return false
+		return true
 	}
 	evicted, _ := r.evictLocked(func(o *Visitor) bool { return !o.Exempt && o.Address == v.Address })
-	return !evicted
+	return evicted
 }
 
 func everyVisitor(*Visitor) bool { return true }
@@ -217,11 +217,11 @@ func (r *Room) evictLocked(candidate func(*Visitor) bool) (evicted bool, wait ti
 // must have for one of them to make room for the newcomer.
 const crowd = 16
 
-// crowdLocked looks for a crowd: the address with the most visitors, if they are crowd times as
+// evictFromCrowdLocked looks for a crowd: the address with the most visitors, if they are crowd times as
 // many as the newcomer's address has. Of these visitors it evicts the one that has kept the
 // server waiting longest, if that is longer than an honest peer needs. It reports whether it
 // evicted one.
-func (r *Room) crowdLocked(newcomer *Visitor) bool {
+func (r *Room) evictFromCrowdLocked(newcomer *Visitor) bool {
 	if newcomer.Exempt {
 		return false
 	}

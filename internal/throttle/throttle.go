@@ -63,7 +63,7 @@ type Keys[K comparable] struct {
 type shard[K comparable] struct {
 	mu   sync.Mutex // guards what follows
 	keys map[K]*Pass
-	_    [40]byte
+	_    [48]byte // the rest of a cache line, which no other shard is in
 }
 
 // Pass is the permission for a call. It has to be returned with Leave.
@@ -84,6 +84,8 @@ func (p *Pass) at(now time.Time) time.Time {
 	}
 	return p.latest
 }
+
+func (k *Keys[K]) shard(key K) *shard[K] { return &k.shards[maphash.Comparable(k.seed, key)%shards] }
 
 // NewKeys returns a table of roughly most keys at most.
 func NewKeys[K comparable](limit Limit, most int) *Keys[K] {
@@ -111,7 +113,7 @@ const (
 // call is done; otherwise the pass is nil.
 func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 	limit := k.limit.Load()
-	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
+	s := k.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.passLocked(key, limit, k.most, now)
@@ -137,7 +139,7 @@ func (k *Keys[K]) Enter(key K, now time.Time) (*Pass, Verdict) {
 func (s *shard[K]) passLocked(key K, limit *Limit, most int, now time.Time) *Pass {
 	p := s.keys[key]
 	if p == nil {
-		if len(s.keys) >= most && !s.evict(now) {
+		if len(s.keys) >= most && !s.evictLocked(now) {
 			return nil
 		}
 		p = &Pass{}
@@ -162,7 +164,7 @@ func (k *Keys[K]) Charge(key K, bytes int, now time.Time) {
 	if limit.Bytes == 0 {
 		return
 	}
-	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
+	s := k.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.passLocked(key, limit, k.most, now); p != nil && p.bytes != nil {
@@ -174,7 +176,7 @@ func (k *Keys[K]) Charge(key K, bytes int, now time.Time) {
 // enough. Running calls do not matter.
 func (k *Keys[K]) Take(key K, bytes int, now time.Time) bool {
 	limit := k.limit.Load()
-	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
+	s := k.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.passLocked(key, limit, k.most, now)
@@ -193,7 +195,7 @@ func (k *Keys[K]) Take(key K, bytes int, now time.Time) bool {
 
 // Leave returns a pass of key.
 func (k *Keys[K]) Leave(key K, p *Pass) {
-	s := &k.shards[maphash.Comparable(k.seed, key)%shards]
+	s := k.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.running--; p.running == 0 && p.calls == nil && p.bytes == nil && s.keys[key] == p {
@@ -213,10 +215,10 @@ func (k *Keys[K]) Len() int {
 	return n
 }
 
-// evict makes room: it looks at a few keys and forgets the one that has most of its limit left,
+// evictLocked makes room: it looks at a few keys and forgets the one that has most of its limit left,
 // so that keys that have used up their limit stay. It reports whether it found a key without a
 // running call.
-func (s *shard[K]) evict(now time.Time) bool {
+func (s *shard[K]) evictLocked(now time.Time) bool {
 	var victim K
 	best, looked, found := 0.0, 0, false
 	for key, p := range s.keys { // in no order
