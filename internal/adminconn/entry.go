@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// entryAgain is the time between two attempts to connect to a database that refuses the
-// administrative login.
 const (
+	// entryAgain is the time between two attempts to connect to a database that refuses the
+	// administrative login.
 	entryAgain = time.Minute
 	// maxRefusals limits how many such databases are remembered.
 	maxRefusals = 10000

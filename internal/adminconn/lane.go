@@ -2,7 +2,6 @@ package adminconn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -72,8 +71,7 @@ func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 			{SQL: "set local lock_timeout = '" + rowWait + "'"},
 			{SQL: "set local idle_in_transaction_session_timeout = '" + laneIdle + "'"},
 		})
-		var pg *pgconn.PgError
-		if err == nil || !errors.As(err, &pg) || pg.Code != "55P03" {
+		if !IsCode(err, "55P03") {
 			return err
 		}
 		rollback(ctx, c)

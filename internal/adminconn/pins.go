@@ -1,13 +1,11 @@
 package adminconn
 
 import (
-	"errors"
 	"maps"
 	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // lockTimeout is how long one of our statements waits for a lock.
@@ -125,10 +123,10 @@ const newestMajor = 99
 // olderThan returns the version to assume next for a server that refused a setting of version
 // major.
 func olderThan(major int, refusal error) int {
-	var pg *pgconn.PgError
+	message := PlainError(refusal)
 	older := pinnedSince[0].major - 1
 	for _, p := range pinnedSince {
-		if errors.As(refusal, &pg) && strings.Contains(pg.Message, `"`+p.name+`"`) {
+		if strings.Contains(message, `"`+p.name+`"`) {
 			return min(p.major, major) - 1
 		}
 		if p.major <= major {

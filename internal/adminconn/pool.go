@@ -377,6 +377,8 @@ func (c *Conn) prepare(ctx context.Context, state func(version int) string) erro
 	return err
 }
 
+// Unreachable returns the error for a cluster that cannot be administered now. The cause decides of
+// which kind it is.
 func (p *Pool) Unreachable(cause error) *Error {
 	e := &Error{Kind: ErrUnreachable, Message: fmt.Sprintf("cluster %q cannot be reached", p.Cluster), Cause: cause}
 	switch {

@@ -65,11 +65,9 @@ func (p *Pool) AwaitReplay(ctx context.Context) error {
 		if err != nil || there {
 			return nil
 		}
-		timer := time.NewTimer(replayAgain)
 		select {
-		case <-timer.C:
+		case <-time.After(replayAgain):
 		case <-ctx.Done():
-			timer.Stop()
 			return &Error{Kind: ErrLagging, Cause: ctx.Err(),
 				Message: fmt.Sprintf("the standby of cluster %q has not received the session role yet; try again", p.Cluster)}
 		}

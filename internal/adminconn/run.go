@@ -96,10 +96,9 @@ func Pause(ctx context.Context, attempt int, cause error) error {
 	case attempt == 0:
 		return ctx.Err()
 	}
-	t := time.NewTimer(time.Duration((1 + rand.Float64()*float64(min(attempt, 5))) * float64(unit)))
-	defer t.Stop()
+	wait := time.Duration((1 + rand.Float64()*float64(min(attempt, 5))) * float64(unit))
 	select {
-	case <-t.C:
+	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -135,17 +135,17 @@ func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (st *state, er
 func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
 	found := time.Now()
 	for {
-		f, err := a.start(n, s, heal, false)
+		c, err := a.start(n, s, heal, false)
 		if err != nil {
 			return SessionRole{}, err
 		}
 		select {
-		case <-f.done:
+		case <-c.done:
 		case <-ctx.Done():
 			return SessionRole{}, a.Pool.Unreachable(ctx.Err())
 		}
-		if f.err != nil || !f.looked.Before(found) {
-			return f.role, f.err
+		if c.err != nil || !c.looked.Before(found) {
+			return c.role, c.err
 		}
 	}
 }
@@ -161,8 +161,8 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 	key := pendingKey(n, s, heal)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if f := a.pending[key]; f != nil {
-		return f, nil
+	if c := a.pending[key]; c != nil {
+		return c, nil
 	}
 	if a.closed {
 		return nil, a.Pool.Unreachable(errClosed)
@@ -173,31 +173,31 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 		}
 		a.refreshing++
 	}
-	f := &pendingChange{done: make(chan struct{})}
-	a.pending[key] = f
+	c := &pendingChange{done: make(chan struct{})}
+	a.pending[key] = c
 	a.work.Go(func() {
 		ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 		defer cancel()
 		began := time.Now()
-		f.role, f.err = a.change(ctx, n, s, heal || behind, &f.looked)
-		if f.err == nil && !behind {
-			if f.err = a.Pool.AwaitReplay(ctx); f.err != nil {
-				f.role = SessionRole{}
+		c.role, c.err = a.change(ctx, n, s, heal || behind, &c.looked)
+		if c.err == nil && !behind {
+			if c.err = a.Pool.AwaitReplay(ctx); c.err != nil {
+				c.role = SessionRole{}
 			}
 		}
-		a.observe(Change, began, f.err)
+		a.observe(Change, began, c.err)
 		a.mu.Lock()
 		delete(a.pending, key)
 		if behind {
 			a.refreshing--
 		}
 		a.mu.Unlock()
-		close(f.done)
-		if behind && f.err != nil {
-			a.Pool.Log.Warn("session role not refreshed", "cluster", a.Pool.Cluster, "role", s.preferred, "err", f.err)
+		close(c.done)
+		if behind && c.err != nil {
+			a.Pool.Log.Warn("session role not refreshed", "cluster", a.Pool.Cluster, "role", s.preferred, "err", c.err)
 		}
 	})
-	return f, nil
+	return c, nil
 }
 
 func pendingKey(n Need, s sessionNames, heal bool) string {

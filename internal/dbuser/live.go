@@ -9,8 +9,8 @@ import (
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
-// askElsewhere bounds the time for asking the other hosts about sessions.
 const (
+	// askElsewhere bounds the time for asking the other hosts about sessions.
 	askElsewhere = 2 * time.Second
 	// maxOutlasting bounds the remembered backends that no longer count as sessions.
 	maxOutlasting = 10000

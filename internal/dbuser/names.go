@@ -168,6 +168,13 @@ func (n RoleName) IsOf(user string) bool {
 	return n.userHash == userHash(user)
 }
 
+// User returns the database user of a readable name, or "" if only IsOf can tell.
+func (n RoleName) User() string { return n.user }
+
+// Keyed reports whether the name is one that cannot be guessed. A session role gets such a name
+// if other roles have taken its usual names.
+func (n RoleName) Keyed() bool { return n.tag == tagKeyed }
+
 // cutRunes shortens s to at most n bytes without splitting a character.
 func cutRunes(s string, n int) string {
 	if len(s) <= n {
@@ -185,9 +192,7 @@ func (n Need) normalize() (Need, error) {
 	if err := CheckName("user", n.User); err != nil {
 		return n, err
 	}
-	n.Groups = slices.Clone(n.Groups)
-	slices.Sort(n.Groups)
-	n.Groups = slices.Compact(n.Groups)
+	n.Groups = slices.Compact(slices.Sorted(slices.Values(n.Groups)))
 	for _, g := range n.Groups {
 		if err := CheckName("group", g); err != nil {
 			return n, err
@@ -222,10 +227,3 @@ func CheckName(what, name string) error {
 
 // IsPredefined reports whether PostgreSQL reserves the name.
 func IsPredefined(name string) bool { return strings.HasPrefix(name, "pg_") }
-
-// Keyed reports whether the name is one that cannot be guessed. A session role gets such a name
-// if other roles have taken its usual names.
-func (n RoleName) Keyed() bool { return n.tag == tagKeyed }
-
-// User returns the database user of a readable name, or "" if only IsOf can tell.
-func (n RoleName) User() string { return n.user }

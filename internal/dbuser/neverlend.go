@@ -1,16 +1,14 @@
 package dbuser
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // neverLends reports whether the configuration names the role as one that is not
 // lent, as a user or as a group.
 func (c *Config) neverLends(name string) bool {
-	for _, pattern := range c.NeverLend {
-		if matchesName(pattern, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.NeverLend, func(pattern string) bool { return matchesName(pattern, name) })
 }
 
 // matchesName reports whether a name matches a pattern, in which each * stands for

@@ -2,6 +2,7 @@ package dbuser
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 )
@@ -106,8 +107,7 @@ func (a *Admin) Opened(role string) {
 	a.endOpeningLocked(o)
 	if o.version < 150000 && !a.openings.watching {
 		a.openings.watching = true
-		a.work.Add(1)
-		go a.watchPassedOn()
+		a.work.Go(a.watchPassedOn)
 	}
 	if len(a.openings.opened) >= maxOpened {
 		return
@@ -115,20 +115,16 @@ func (a *Admin) Opened(role string) {
 	a.openings.opened[role] = o.need
 	if !a.openings.looking {
 		a.openings.looking = true
-		a.work.Add(1)
-		go a.lookAgain()
+		a.work.Go(a.lookAgain)
 	}
 }
 
 // lookAgain restores roles that another gateway stripped during one of our logons.
 func (a *Admin) lookAgain() {
-	defer a.work.Done()
 	for {
-		timer := time.NewTimer(openedDelay)
 		select {
-		case <-timer.C:
+		case <-time.After(openedDelay):
 		case <-a.base.Done():
-			timer.Stop()
 		}
 		a.mu.Lock()
 		opened := a.openings.opened
@@ -155,10 +151,7 @@ const (
 func (a *Admin) restore(opened map[string]Need) error {
 	ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 	defer cancel()
-	roles := make([]string, 0, len(opened))
-	for role := range opened {
-		roles = append(roles, role)
-	}
+	roles := slices.Collect(maps.Keys(opened))
 	c, err := a.Pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -215,13 +208,10 @@ func (a *Admin) BeginStrip(roles []string) (free []string, release func()) {
 // others. PostgreSQL neither prevents nor reports that. Roles without a session are not looked at:
 // what their holders have done is undone when the last session ends, and by the sweep.
 func (a *Admin) watchPassedOn() {
-	defer a.work.Done()
 	for {
-		timer := time.NewTimer(passedOnEvery)
 		select {
-		case <-timer.C:
+		case <-time.After(passedOnEvery):
 		case <-a.base.Done():
-			timer.Stop()
 		}
 		live, err := a.passedOn()
 		if err != nil {

@@ -97,8 +97,7 @@ func (a *Admin) Overview(ctx context.Context, c *adminconn.Conn, unused time.Dur
 	pids, oids := a.outlasting(c)
 	var after *float64
 	if unused > 0 {
-		seconds := (unused - validFor).Seconds()
-		after = &seconds
+		after = new((unused - validFor).Seconds())
 	}
 	if revoked == nil {
 		revoked = []string{}

@@ -223,6 +223,9 @@ func (p *planner) attributes(user, existing *role) (canWait bool) {
 	want(have.Super, false, "", "nosuperuser")
 	want(have.Repl, false, "", "noreplication")
 	want(have.CreateDB, p.copied(user.CreateDB, have.CreateDB, p.mayCreateDB()), "createdb", "nocreatedb")
+	// CREATEROLE is not copied from 16 on. There a role administers the roles that it creates. If
+	// a session role created one, only superusers could administer it after the session role is
+	// dropped. Users can create roles in sessions without groups, or after SET ROLE.
 	want(have.CreateRole, p.version < 160000 && p.copied(user.CreateRole, have.CreateRole, p.Admin.CreateRole || p.Admin.Super), "createrole", "nocreaterole")
 	want(have.BypassRLS, p.copied(user.BypassRLS, have.BypassRLS, p.mayBypassRLS()), "bypassrls", "nobypassrls")
 	if have.ConnLimit != user.ConnLimit {
@@ -260,11 +263,8 @@ func (p *planner) copied(user, have, may bool) bool {
 	return user && have
 }
 
-// CREATEROLE is not copied from 16 on. There a role administers the roles that it creates. If
-// a session role created one, only superusers could administer it after the session role is
-// dropped. Users can create roles in sessions without groups, or after SET ROLE.
-
-// From 16 on a role can give only attributes that it has itself.
+// mayCreateDB reports whether the administrative login may give CREATEDB. From 16 on a role can give
+// only attributes that it has itself.
 func (p *planner) mayCreateDB() bool {
 	if p.version < 160000 {
 		return p.Admin.Super || p.Admin.CreateRole
@@ -272,6 +272,7 @@ func (p *planner) mayCreateDB() bool {
 	return p.Admin.Super || p.Admin.CreateDB
 }
 
+// mayBypassRLS reports whether the administrative login may give BYPASSRLS.
 func (p *planner) mayBypassRLS() bool {
 	return p.Admin.Super || p.version >= 160000 && p.Admin.BypassRLS
 }

@@ -25,7 +25,7 @@ func derive(key [32]byte, purpose, cluster, role string) []byte {
 
 // verifier is what CREATE ROLE stores for the password: SCRAM-SHA-256 (RFC
 // 5802, RFC 7677) with one iteration. More iterations would slow down guessing, but
-// nobody can guess 256 random bits. With one, CREATE ROLE is ten times cheaper, and the
+// no one can guess 256 random bits. With one, CREATE ROLE is ten times cheaper, and the
 // gateway does not have to compute PBKDF2 at each logon. The salt is derived as well, so
 // that two gateways that write at the same time write the same verifier.
 func verifier(key [32]byte, cluster, role string) string {
