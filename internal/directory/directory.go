@@ -16,12 +16,14 @@
 package directory
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -229,7 +231,7 @@ func New(spec Spec) (*Directory, error) {
 			return nil, err
 		}
 	}
-	sort.Slice(d.sorted, func(i, j int) bool { return d.sorted[i].Identifier < d.sorted[j].Identifier })
+	slices.SortFunc(d.sorted, func(a, b *Cluster) int { return strings.Compare(a.Identifier, b.Identifier) })
 	return d, nil
 }
 
@@ -320,7 +322,7 @@ func (d *Directory) addCluster(c *Cluster) error {
 }
 
 func (d *Directory) gather(inline []*iam.Policy, attached []string) ([]*iam.Policy, error) {
-	policies := append([]*iam.Policy(nil), inline...)
+	policies := slices.Clone(inline)
 	for _, name := range attached {
 		p, ok := d.policies[d.iamARN("policy/"+name)]
 		if !ok {
@@ -333,7 +335,7 @@ func (d *Directory) gather(inline []*iam.Policy, attached []string) ([]*iam.Poli
 
 func put[V any](m map[string]V, key string, value V, kind, name string) error {
 	if _, taken := m[key]; taken {
-		return fmt.Errorf("%s %q is there twice", kind, name)
+		return fmt.Errorf("%s %q is duplicated", kind, name)
 	}
 	m[key] = value
 	return nil
@@ -353,10 +355,7 @@ func MFASerialNumber(region, account, user string) string {
 }
 
 func pathOf(path string) string {
-	if path == "" {
-		return "/"
-	}
-	return path
+	return cmp.Or(path, "/")
 }
 
 // uniqueID returns an id in the form of AWS's unique ids: the prefix of its kind and 17 upper-case
@@ -418,11 +417,7 @@ func (d *Directory) Provider(issuer string) (*Provider, bool) {
 
 // Providers are all identity providers, in no particular order.
 func (d *Directory) Providers() []*Provider {
-	list := make([]*Provider, 0, len(d.providers))
-	for _, p := range d.providers {
-		list = append(list, p)
-	}
-	return list
+	return slices.Collect(maps.Values(d.providers))
 }
 
 // Cluster finds a cluster by its identifier, which is case sensitive.

@@ -65,12 +65,12 @@ func TestReferencesThatLeadNowhere(t *testing.T) {
 	}{
 		"unknown group":   {directory.Spec{Users: []directory.UserSpec{{Name: "ana", Groups: []string{"x"}}}}, `group "x" does not exist`},
 		"unknown policy":  {directory.Spec{Users: []directory.UserSpec{{Name: "ana", Attached: []string{"x"}}}}, `attached policy "x" does not exist`},
-		"user twice":      {directory.Spec{Users: []directory.UserSpec{{Name: "ana"}, {Name: "ana"}}}, `user "ana" is there twice`},
-		"key twice":       {directory.Spec{Users: []directory.UserSpec{{Name: "a", AccessKeys: []directory.AccessKey{{ID: "K"}}}, {Name: "b", AccessKeys: []directory.AccessKey{{ID: "K"}}}}}, `access key "K" is there twice`},
-		"device twice":    {directory.Spec{Users: []directory.UserSpec{{Name: "a", MFASeeds: []directory.MFADevice{{}, {}}}}}, `user "a": MFA device "arn:aws:iam:::mfa/a" is there twice`},
-		"device of two":   {directory.Spec{Users: []directory.UserSpec{{Name: "a", MFASeeds: []directory.MFADevice{{SerialNumber: "GAHT12345678"}}}, {Name: "b", MFASeeds: []directory.MFADevice{{SerialNumber: "GAHT12345678"}}}}}, `user "b": MFA device "GAHT12345678" is there twice`},
-		"cluster twice":   {directory.Spec{Clusters: []directory.Cluster{{Identifier: "c"}, {Identifier: "c"}}}, `cluster "c" is there twice`},
-		"domain twice":    {directory.Spec{Clusters: []directory.Cluster{{Identifier: "c", CustomDomains: []string{"w.example"}}, {Identifier: "d", CustomDomains: []string{"W.example."}}}}, `custom domain "W.example." is there twice`},
+		"user twice":      {directory.Spec{Users: []directory.UserSpec{{Name: "ana"}, {Name: "ana"}}}, `user "ana" is duplicated`},
+		"key twice":       {directory.Spec{Users: []directory.UserSpec{{Name: "a", AccessKeys: []directory.AccessKey{{ID: "K"}}}, {Name: "b", AccessKeys: []directory.AccessKey{{ID: "K"}}}}}, `access key "K" is duplicated`},
+		"device twice":    {directory.Spec{Users: []directory.UserSpec{{Name: "a", MFASeeds: []directory.MFADevice{{}, {}}}}}, `user "a": MFA device "arn:aws:iam:::mfa/a" is duplicated`},
+		"device of two":   {directory.Spec{Users: []directory.UserSpec{{Name: "a", MFASeeds: []directory.MFADevice{{SerialNumber: "GAHT12345678"}}}, {Name: "b", MFASeeds: []directory.MFADevice{{SerialNumber: "GAHT12345678"}}}}}, `user "b": MFA device "GAHT12345678" is duplicated`},
+		"cluster twice":   {directory.Spec{Clusters: []directory.Cluster{{Identifier: "c"}, {Identifier: "c"}}}, `cluster "c" is duplicated`},
+		"domain twice":    {directory.Spec{Clusters: []directory.Cluster{{Identifier: "c", CustomDomains: []string{"w.example"}}, {Identifier: "d", CustomDomains: []string{"W.example."}}}}, `custom domain "W.example." is duplicated`},
 		"role's policies": {directory.Spec{Roles: []directory.RoleSpec{{Name: "etl", Attached: []string{"x"}}}}, `role "etl": attached policy "x" does not exist`},
 	} {
 		if _, err := directory.New(row.spec); err == nil || !strings.Contains(err.Error(), row.want) {

@@ -84,7 +84,7 @@ func (d *claimDecoder) value(depth int, fold func(string) string) (any, error) {
 		}
 		name := key.(string)
 		if seen[fold(name)] {
-			return nil, fmt.Errorf("%w: %q is there twice", ErrBadClaims, name)
+			return nil, fmt.Errorf("%w: %q is duplicated", ErrBadClaims, name)
 		}
 		seen[fold(name)] = true
 		inner := fold

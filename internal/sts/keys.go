@@ -61,7 +61,7 @@ type keySource struct {
 	failed   time.Time  // when that attempt ended
 	allowed  float64    // fetches for unknown keys that are left
 	refilled time.Time  // when allowed was last updated
-	told     keyStatus  // the last status that Changed was called with
+	told     keyStatus  // the status when the keys were last read
 }
 
 // keySet are the keys of a provider at one time. It may be empty.

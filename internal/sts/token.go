@@ -66,7 +66,6 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 	if lifetime > keyring.SessionLifetime {
 		panic("internal error: session outlives the key that seals it")
 	}
-	var size int
 	out := sealed{
 		Secret:         make([]byte, 30),
 		Kind:           s.Kind,
@@ -90,6 +89,7 @@ func Issue(k *keyring.Keyring, now time.Time, lifetime time.Duration, s *Session
 	if !s.SignedIn.IsZero() {
 		out.SignedIn = s.SignedIn.Unix()
 	}
+	size := 0 // of policies and tags, in per cent of what is allowed
 	if s.Restricted() || len(s.Tags) > 0 {
 		out.Packed = pack(packed{s.Policy, s.PolicyARNs, s.Tags, s.Transitive})
 		size = (100*len(out.Packed) + maxPacked - 1) / maxPacked

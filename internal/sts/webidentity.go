@@ -23,7 +23,7 @@ var (
 	ErrAlgorithm     = errors.New("web identity token is signed with an algorithm that is not accepted")
 	ErrNoProvider    = errors.New("no identity provider has this issuer")
 	ErrBadSignature  = errors.New("no key of the identity provider has made the signature")
-	ErrBadClaims     = errors.New("a claim is missing, is there twice or makes no sense")
+	ErrBadClaims     = errors.New("a claim is missing, is duplicated or makes no sense")
 	ErrAudience      = errors.New("not for any audience of the identity provider")
 	ErrTokenExpired  = errors.New("web identity token is expired")
 	ErrTokenTooEarly = errors.New("web identity token is from the future")

@@ -15,8 +15,8 @@ const (
 )
 
 // readFlatTags reads the tags in the flat form, and reports whether there are any.
-func (w *WebIdentity) readFlatTags(claims map[string]any) (found bool, err error) {
-	for name, value := range claims {
+func (w *WebIdentity) readFlatTags(c claims) (found bool, err error) {
+	for name, value := range c {
 		key, isTag := strings.CutPrefix(name, claimFlatTag)
 		if !isTag && name != claimFlatTransitive {
 			continue
