@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -127,7 +128,7 @@ func (w *Writer) whole(data []byte) error {
 func (w *Writer) mend(now time.Time) error {
 	repair := fit(nil, func(o *object) { o.gap(w.refused, w.since, w.fault, *w.origin.Load(), now) })
 	if w.lost {
-		repair = append(append([]byte(nil), w.unsynced...), repair...)
+		repair = slices.Concat(w.unsynced, repair)
 	}
 	if err := w.whole(repair); err != nil {
 		return err
@@ -209,11 +210,9 @@ func (w *Writer) syncer() {
 		if w.Err() != nil {
 			delay = retryDelay
 		}
-		timer := time.NewTimer(delay)
 		select {
-		case <-timer.C:
+		case <-time.After(delay):
 		case <-w.done:
-			timer.Stop()
 			return
 		}
 		w.settle()

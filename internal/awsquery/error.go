@@ -90,7 +90,7 @@ func WriteResult(w http.ResponseWriter, namespace, action, requestID string, res
 	response := action + "Response"
 	e.open(response, namespace)
 	if result != nil {
-		name := response[:len(action)] + "Result"
+		name := action + "Result"
 		e.start(name)
 		result.EncodeXML(e)
 		e.close(name)
@@ -103,7 +103,7 @@ func WriteResult(w http.ResponseWriter, namespace, action, requestID string, res
 	e.release()
 }
 
-// encoders are encoders for answers, of *Encoder.
+// encoders keeps each *Encoder for the next answer.
 var encoders = sync.Pool{New: func() any { return &Encoder{buf: make([]byte, 0, 2048)} }} // a credential with its groups fits
 
 // maxKept is the size of a buffer that is kept for the next answer.

@@ -185,11 +185,9 @@ func (a *Admin) endSessions(ctx context.Context, roles []string) error {
 		if err != nil || len(left) == 0 {
 			return err
 		}
-		timer := time.NewTimer(endSessionsAgain)
 		select {
-		case <-timer.C:
+		case <-time.After(endSessionsAgain):
 		case <-ctx.Done():
-			timer.Stop()
 			return fmt.Errorf("sessions of %s do not end: %w", pgsql.Names(left), ctx.Err())
 		}
 	}

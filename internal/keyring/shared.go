@@ -159,8 +159,7 @@ func (s *Shared) Marshal() []byte {
 		d.BroughtUntil = &s.broughtUntil
 	}
 	if s.next != nil {
-		next := store(s.next)
-		d.Next = &next
+		d.Next = new(store(s.next))
 	}
 	data, err := json.Marshal(d)
 	if err != nil {

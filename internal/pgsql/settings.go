@@ -44,7 +44,7 @@ func SettingName(name string) string {
 }
 
 // SplitList takes a list apart as PostgreSQL stores it: elements separated by
-// commas, each a plain name or one in double quotes. It never returns nothing.
+// commas, each a plain name or one in double quotes. It returns at least one element.
 func SplitList(value string) []string {
 	var elements []string
 	for rest := value; ; {

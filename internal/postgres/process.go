@@ -68,12 +68,10 @@ func run(ctx context.Context, cmd *exec.Cmd, as account) error {
 
 // wait reports whether the process ended within d.
 func (p *process) wait(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-p.done:
 		return true
-	case <-timer.C:
+	case <-time.After(d):
 		return false
 	}
 }

@@ -1,6 +1,7 @@
 package quote
 
 import (
+	"bytes"
 	"crypto/rand"
 	"io"
 	"strconv"
@@ -47,10 +48,8 @@ func terminal(text, keep string) string {
 
 func kept(r rune, keep string) bool {
 	if r < utf8.RuneSelf {
-		for i := range len(keep) {
-			if byte(r) == keep[i] {
-				return true
-			}
+		if strings.IndexByte(keep, byte(r)) >= 0 {
+			return true
 		}
 	}
 	return strconv.IsPrint(r) && (r < utf8.RuneSelf || !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector))
@@ -134,7 +133,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 			break
 		}
 	}
-	w.rest = append([]byte(nil), text[whole:]...)
+	w.rest = bytes.Clone(text[whole:])
 	if _, err := w.w.Write(w.quoted(string(text[:whole]))); err != nil {
 		return 0, err
 	}
