@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -195,5 +194,5 @@ func (e *serverError) Error() string { return e.message + " (SQLSTATE " + e.stat
 
 func parseServerError(body []byte) *serverError {
 	fields := pgwire.ParseErrorFields(body)
-	return &serverError{state: fields.SQLState, message: fields.Message, routine: fields.Routine, body: bytes.Clone(body)}
+	return &serverError{state: fields.SQLState, message: fields.Message, routine: fields.Routine, body: append([]byte(nil), body...)}
 }

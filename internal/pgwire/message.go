@@ -11,7 +11,10 @@
 // versions 3.0 and 3.2.
 package pgwire
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // The codes that a packet has in the place of the protocol version.
 const (
@@ -121,12 +124,11 @@ func AppendPacket(b []byte, code uint32, rest []byte) []byte {
 
 // CutString takes a NUL-terminated string off b.
 func CutString(b []byte) (s string, rest []byte, ok bool) {
-	for i, c := range b {
-		if c == 0 {
-			return string(b[:i]), b[i+1:], true
-		}
+	i := bytes.IndexByte(b, 0)
+	if i < 0 {
+		return "", nil, false
 	}
-	return "", nil, false
+	return string(b[:i]), b[i+1:], true
 }
 
 // AppendWithStatus appends messages with the value of one ParameterStatus replaced.

@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -210,12 +211,7 @@ func (m *Startup) Application() string {
 
 // Has reports whether the client set a parameter.
 func (m *Startup) Has(name string) bool {
-	for _, p := range m.Params {
-		if strings.EqualFold(p.Name, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.Params, func(p Param) bool { return strings.EqualFold(p.Name, name) })
 }
 
 // BareVersion returns the part of a server_version that Redshift's drivers can parse:

@@ -1,7 +1,6 @@
 package pgwire
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -126,7 +125,7 @@ func (r *Reader) Admitted(admit func(kind byte, size int) error) (kind byte, bod
 
 // Rest returns a copy of what was read beyond the last message; nil when there is
 // nothing.
-func (r *Reader) Rest() []byte { return bytes.Clone(r.buf[r.r:r.w]) }
+func (r *Reader) Rest() []byte { return append([]byte(nil), r.buf[r.r:r.w]...) }
 
 // Buffered returns how many bytes were read beyond the last message.
 func (r *Reader) Buffered() int { return r.w - r.r }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -156,7 +155,7 @@ func (l *Logon) start(conn *session.Conn, version uint32, params []pgwire.Param)
 				return nil, lost(fmt.Errorf("it asks for authentication %d: is it a Daypass gateway?", code))
 			}
 		case pgwire.MsgBackendKeyData:
-			up.live.key = bytes.Clone(body)
+			up.live.key = append([]byte(nil), body...)
 		case pgwire.MsgReadyForQuery:
 			up.status = body[0]
 		}
