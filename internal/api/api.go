@@ -24,7 +24,6 @@ package api
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -154,24 +153,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.visitor.Known() // unsigned calls too
 	}
 	c.mark(&c.acted)
-	var answer *awsquery.Error
-	if err != nil {
-		answer = h.translate(c, err)
-	}
-	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(record) {
-		if errors.Is(err, sigv4.ErrSignature) {
-			h.config.Log.InfoContext(r.Context(), "signature does not match", "request", c.id, "access_key", c.claimed,
-				"client", c.source.address, "host", clip(r.Host, 255))
-		}
-		if err := c.record(record); err != nil {
-			h.config.Log.ErrorContext(r.Context(), "audit line not written, call refused",
-				"request", c.id, "taken_back", c.taken, "err", err)
-			if answer = errNoAudit; c.taken {
-				answer = errUnrecorded
-			}
-		}
-	}
-	c.mark(&c.recorded)
+	answer := h.conclude(c, err)
 	c.visitor.Served()
 	if h.config.Observe != nil {
 		defer c.observe(answer)

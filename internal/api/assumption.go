@@ -43,7 +43,7 @@ func readAssumption(r *reader) assumption {
 		return p
 	}
 	// A role is found by its name, but the whole ARN has to match, with the path.
-	name := arn.Resource[strings.LastIndexByte(arn.Resource, '/')+1:]
+	name := lastPart(arn.Resource)
 	if role, ok := r.directory.Role(name); ok && role.ARN == p.arn {
 		p.role = role
 	}

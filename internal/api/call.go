@@ -197,6 +197,29 @@ func (c *call) sessionMay() error {
 	return nil
 }
 
+// conclude records a call that has been carried out or has failed with err. It returns the answer to
+// a call that failed or could not be recorded, or nil.
+func (h *Handler) conclude(c *call, err error) (answer *awsquery.Error) {
+	if err != nil {
+		answer = h.translate(c, err)
+	}
+	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(record) {
+		if errors.Is(err, sigv4.ErrSignature) {
+			h.config.Log.InfoContext(c.http.Context(), "signature does not match", "request", c.id, "access_key", c.claimed,
+				"client", c.source.address, "host", clip(c.http.Host, 255))
+		}
+		if err := c.record(record); err != nil {
+			h.config.Log.ErrorContext(c.http.Context(), "audit line not written, call refused",
+				"request", c.id, "taken_back", c.taken, "err", err)
+			if answer = errNoAudit; c.taken {
+				answer = errUnrecorded
+			}
+		}
+	}
+	c.mark(&c.recorded)
+	return answer
+}
+
 // auditRecord returns the call's line for the audit log. answer is nil if the call
 // succeeded; cause is the error behind answer.
 func (c *call) auditRecord(answer *awsquery.Error, cause error) *audit.CallRecord {

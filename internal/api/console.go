@@ -125,26 +125,40 @@ func (c *call) setParameters(parameters url.Values) error {
 // console runs a call for a session. It applies the limits, decides whether the session is
 // still in force, and records the call. A call that cannot be recorded fails.
 func (h *Handler) console(r *http.Request, s *ConsoleSession, row *action, run func(*call) error) error {
-	c := &call{
-		handler:     h,
-		http:        r,
-		visitor:     visitorOf(r.Context()),
-		id:          newRequestID(),
-		directory:   h.config.Directory(),
-		keyring:     h.config.Keyring(),
-		now:         h.config.Now(),
-		service:     row.service,
-		action:      row,
-		source:      sourceOf(r, h.config.TrustedProxies()),
-		fromConsole: true,
-	}
-	c.mark(&c.began)
+	c := h.pageCall(r, row)
+	c.fromConsole = true
 	defer c.done()
 	c.visitor.Serve()
 	defer c.visitor.Served()
 	err := c.runConsole(s, run)
 	c.mark(&c.acted)
-	if answer := h.conclude(c, err); answer != nil {
+	return h.concludePage(c, err)
+}
+
+// pageCall begins a call that a page makes, without a request of the API.
+func (h *Handler) pageCall(r *http.Request, row *action) *call {
+	c := &call{
+		handler: h,
+		http:    r,
+		visitor: visitorOf(r.Context()),
+		id:      newRequestID(),
+		service: row.service,
+		action:  row,
+		source:  sourceOf(r, h.config.TrustedProxies()),
+	}
+	c.asOfNow()
+	c.mark(&c.began)
+	return c
+}
+
+// concludePage records a call that a page made, and returns the error that the page shows: an
+// *awsquery.Error, or nil.
+func (h *Handler) concludePage(c *call, err error) error {
+	answer := h.conclude(c, err)
+	if h.config.Observe != nil {
+		c.observe(answer)
+	}
+	if answer != nil {
 		return answer
 	}
 	return nil
@@ -204,25 +218,4 @@ func (c *call) authenticateConsole(s *ConsoleSession) error {
 	}
 	c.caller, c.federated, c.subject = caller, nil, ""
 	return nil
-}
-
-// conclude records a call that a page made. It returns the answer to a call that failed, or nil.
-func (h *Handler) conclude(c *call, err error) *awsquery.Error {
-	var answer *awsquery.Error
-	if err != nil {
-		answer = h.translate(c, err)
-	}
-	if record := c.auditRecord(answer, err); !c.unrecorded && c.mayRecord(record) {
-		if err := c.record(record); err != nil {
-			h.config.Log.ErrorContext(c.http.Context(), "audit line not written, call refused", "request", c.id, "taken_back", c.taken, "err", err)
-			if answer = errNoAudit; c.taken {
-				answer = errUnrecorded
-			}
-		}
-	}
-	c.mark(&c.recorded)
-	if h.config.Observe != nil {
-		c.observe(answer)
-	}
-	return answer
 }

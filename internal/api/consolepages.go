@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/registry"
@@ -61,7 +60,7 @@ func (h *Handler) ConsoleMayRevokeSome(r *http.Request, s *ConsoleSession) (may 
 		}
 		may = allowed("*") || allowed(c.caller.Principal.ARN) || slices.ContainsFunc(c.directory.UserARNs(), allowed) ||
 			slices.ContainsFunc(c.directory.RoleARNs(), func(arn string) bool {
-				name := arn[strings.LastIndexByte(arn, '/')+1:]
+				name := lastPart(arn)
 				role, ok := c.directory.Role(name)
 				return allowed(arn) || ok && allowed(sessionARN(c.directory, role, "*"))
 			})

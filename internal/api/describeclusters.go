@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"slices"
@@ -38,11 +39,7 @@ func readDescribeClusters(r *reader) *describeClusters {
 // needs returns the check on the cluster that the call names or, without a name, on cluster:*, as
 // at AWS.
 func (p *describeClusters) needs(c *call) []check {
-	name := p.identifier
-	if name == "" {
-		name = "*"
-	}
-	return []check{p.target.check("redshift:DescribeClusters", c.resource("cluster", name, ""), nil)}
+	return []check{p.target.check("redshift:DescribeClusters", c.resource("cluster", cmp.Or(p.identifier, "*"), ""), nil)}
 }
 
 func (p *describeClusters) act(c *call) (awsquery.Result, error) {

@@ -242,4 +242,5 @@ func supposedUser(d *directory.Directory, in ExplainInput) (*Caller, error) {
 	return caller, nil
 }
 
+// lastPart returns the name at the end of an ARN or of a resource: what follows the last slash.
 func lastPart(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }

@@ -82,8 +82,8 @@ func (p *getClusterCredentials) act(c *call) (awsquery.Result, error) {
 	}
 	for i, group := range p.groups {
 		if err := checkName("DbGroups.DbGroup."+strconv.Itoa(i+1), group, lowerCaseOnly); err != nil {
-			var invalid *awsquery.Error
-			if several := severalGroups(group); several != "" && errors.As(err, &invalid) {
+			invalid, ok := errors.AsType[*awsquery.Error](err)
+			if several := severalGroups(group); several != "" && ok {
 				invalid.Message = strings.TrimSuffix(invalid.Message, ".") + several + "."
 			}
 			return nil, err

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"net/http"
 
 	"github.com/daypass/daypass/internal/awsquery"
 	"github.com/daypass/daypass/internal/sts"
@@ -62,7 +63,7 @@ func (r *reader) readMFA() {
 			case err == nil:
 				r.mfaChecked = true
 			case errors.Is(err, sts.ErrWrongCode), errors.Is(err, sts.ErrTooMany):
-				r.fail(&awsquery.Error{Code: "AccessDenied", Status: 403, Cause: err,
+				r.fail(&awsquery.Error{Code: "AccessDenied", Status: http.StatusForbidden, Cause: err,
 					Message: "MultiFactorAuthentication failed with invalid MFA one time pass code."})
 			default:
 				r.fail(err)

@@ -97,7 +97,7 @@ func (c *call) unknownPrincipal(principal string) string {
 		return ""
 	}
 	kind, name, _ := strings.Cut(arn.Resource, "/")
-	last := name[strings.LastIndexByte(name, '/')+1:]
+	last := lastPart(name)
 	what, known := "IAM user", false
 	var nearest string
 	switch kind {

@@ -43,7 +43,7 @@ func (r *reach) role(resource string) {
 	kind, name, _ := strings.Cut(resource, "/")
 	switch kind {
 	case "role":
-		name = name[strings.LastIndexByte(name, '/')+1:]
+		name = lastPart(name)
 		r.add(check{resource: r.call.own("principal/assumed-role/" + name + "/*"), denyOnly: true, every: true})
 	case "assumed-role":
 		name, _, _ = strings.Cut(name, "/")

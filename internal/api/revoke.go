@@ -253,7 +253,7 @@ func (c *call) checkPrincipal(principal string) error {
 	case arn.Service == "sts" && kind == "assumed-role" && strings.Count(name, "/") == 1 && !strings.HasSuffix(name, "/"):
 		return nil
 	case arn.Service == "iam" && kind == "role":
-		role, ok := c.directory.Role(name[strings.LastIndexByte(name, '/')+1:])
+		role, ok := c.directory.Role(lastPart(name))
 		if ok && role.ARN != principal {
 			return awsquery.Invalid("Principal", "must have the path of the IAM role")
 		}

@@ -26,7 +26,7 @@ func ownerKeys(d *directory.Directory, principal string) []conditionKey {
 	kind, name, _ := strings.Cut(arn.Resource, "/")
 	switch {
 	case arn.Service == "iam" && kind == "user":
-		if user, ok := d.User(name[strings.LastIndexByte(name, '/')+1:]); ok && user.ARN == principal {
+		if user, ok := d.User(lastPart(name)); ok && user.ARN == principal {
 			return []conditionKey{{keyOwner, user.ID}}
 		}
 	case arn.Service == "sts" && kind == "assumed-role":

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/netip"
@@ -70,11 +71,7 @@ func readListSessions(r *reader) *listSessions {
 }
 
 func (p *listSessions) needs(c *call) []check {
-	name := p.cluster
-	if name == "" {
-		name = "*"
-	}
-	k := c.mayList(&p.target, name)
+	k := c.mayList(&p.target, cmp.Or(p.cluster, "*"))
 	p.some = k.someKey != ""
 	return []check{k}
 }
@@ -127,7 +124,7 @@ func (p *listSessions) act(c *call) (awsquery.Result, error) {
 	}), nil
 }
 
-// unnamed says how many servers did not answer, to callers who may know that their list is not whole
+// unnamed tells how many servers did not answer, to callers who may know that their list is not whole
 // but not which servers there are.
 func unnamed(servers int) string {
 	if servers == 1 {

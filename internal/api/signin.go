@@ -91,7 +91,7 @@ func (h *Handler) SignInRoles(r *http.Request, who *sts.Person) (roles []SignInR
 		}
 		open := false
 		for _, arn := range c.directory.RoleARNs() {
-			role, _ := c.directory.Role(arn[strings.LastIndexByte(arn, '/')+1:])
+			role, _ := c.directory.Role(lastPart(arn))
 			if found, ok := c.signInRole(who, role); ok {
 				roles = append(roles, found)
 				open = open || found.Open
@@ -254,29 +254,14 @@ func (c *call) stillSignedIn(principal string, since time.Time) error {
 // signIn applies the limits to a call of package signin and records it. A call that cannot
 // be recorded fails.
 func (h *Handler) signIn(r *http.Request, service *service, event string, run func(*call) error) error {
-	c := &call{
-		handler:   h,
-		http:      r,
-		visitor:   visitorOf(r.Context()),
-		id:        newRequestID(),
-		directory: h.config.Directory(),
-		keyring:   h.config.Keyring(),
-		now:       h.config.Now(),
-		service:   service,
-		action:    &action{service: service, name: event},
-		source:    sourceOf(r, h.config.TrustedProxies()),
-	}
-	c.mark(&c.began)
+	c := h.pageCall(r, &action{service: service, name: event})
 	defer c.done()
 	err := c.runAdmitted(run)
 	if err == nil {
 		c.visitor.Known()
 	}
 	c.mark(&c.acted)
-	if answer := h.conclude(c, err); answer != nil {
-		return answer
-	}
-	return nil
+	return h.concludePage(c, err)
 }
 
 // runAdmitted runs a call that arrives without a signature within the limits for its address. A
