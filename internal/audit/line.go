@@ -287,7 +287,7 @@ func identityOf(arn string) Identity {
 // appendUUID appends a random UUID (RFC 9562, version 4) in quotes.
 func appendUUID(b []byte) []byte {
 	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	rand.Read(id[:]) // never fails
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	b = append(b, '"')

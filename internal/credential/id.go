@@ -22,7 +22,7 @@ const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 func NewID() string {
 	var id [idSize]byte
 	binary.BigEndian.PutUint64(id[:], uint64(time.Now().UnixMilli())<<16)
-	_, _ = rand.Read(id[6:]) // never fails: crypto/rand ends the process instead
+	rand.Read(id[6:]) // never fails
 	return formatID(id)
 }
 

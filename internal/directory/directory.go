@@ -60,7 +60,7 @@ type AccessKey struct {
 // NewAccessKey makes a random access key that looks like AWS's and belongs to no user yet.
 func NewAccessKey() AccessKey {
 	secret := make([]byte, 30)
-	rand.Read(secret)
+	rand.Read(secret) // never fails
 	return AccessKey{ID: "AKIA" + rand.Text()[:16], Secret: keyring.Secret(base64.StdEncoding.EncodeToString(secret))}
 }
 

@@ -111,7 +111,7 @@ func assemble(credential, session []*key, upstream *key) *Keyring {
 
 func generate(purpose Purpose, active time.Time) *key {
 	var secret [secretSize]byte
-	_, _ = rand.Read(secret[:]) // never fails: crypto/rand ends the process instead
+	rand.Read(secret[:]) // never fails
 	return newKey(purpose, active, secret)
 }
 

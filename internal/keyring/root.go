@@ -89,7 +89,7 @@ func parseRoot(line string) (secret [secretSize]byte, err error) {
 // NewRoots returns one fresh root key.
 func NewRoots() *Roots {
 	var secret [secretSize]byte
-	_, _ = rand.Read(secret[:]) // never fails: crypto/rand ends the process instead
+	rand.Read(secret[:]) // never fails
 	return &Roots{[]*root{newRoot(secret)}}
 }
 
@@ -180,7 +180,7 @@ func (r *Roots) Seal(kind string, plaintext []byte) []byte {
 	box := make([]byte, idSize+nonceSize, idSize+nonceSize+len(plaintext)+tagSize)
 	copy(box, first.id[:])
 	nonce := box[idSize:]
-	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
+	rand.Read(nonce) // never fails
 	return first.sealer.seal(box, nonce, plaintext, statement("seal", kind, first.id[:]))
 }
 

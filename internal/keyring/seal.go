@@ -50,7 +50,7 @@ func (k *Keyring) seal(s sealing, now time.Time, plaintext, additional []byte) [
 	box := make([]byte, idSize+nonceSize, idSize+nonceSize+len(plaintext)+tagSize)
 	copy(box, key.id[:])
 	nonce := box[idSize:]
-	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
+	rand.Read(nonce) // never fails
 	return s.cipher(key).seal(box, nonce, plaintext, s.bound(key.id, additional))
 }
 

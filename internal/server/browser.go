@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/daypass/daypass/internal/config"
@@ -69,12 +70,7 @@ func hostName(host string) string {
 }
 
 func contains(names []string, host string) bool {
-	for _, name := range names {
-		if name != "" && strings.EqualFold(name, host) {
-			return true
-		}
-	}
-	return false
+	return host != "" && slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {

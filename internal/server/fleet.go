@@ -49,7 +49,7 @@ func joinFleet(ctx context.Context, cfg *config.Config, revoked *revocations, op
 		return nil, err
 	}
 	var mark [1]byte
-	_, _ = rand.Read(mark[:]) // never fails: crypto/rand ends the process instead
+	rand.Read(mark[:]) // never fails
 	m := &member{roots: roots, changed: make(chan struct{}, 1),
 		fixed: fleet.Self{ID: serverName(), Release: opts.Version, Started: opts.Now().UTC().Truncate(time.Second), Mark: mark[0]}}
 	// The first announcement has the address for peers, so that they know it before this server has

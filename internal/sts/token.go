@@ -217,7 +217,7 @@ func newAccessKeyID(account string) string {
 		panic("internal error: account is not twelve digits")
 	}
 	var b [10]byte
-	rand.Read(b[2:])
+	rand.Read(b[2:]) // never fails
 	// 1 bit of 0, 40 bits of account, 7 random bits; then 4 random bytes.
 	binary.BigEndian.PutUint64(b[:8], n<<23|binary.BigEndian.Uint64(b[2:])&(1<<23-1))
 	return "ASIA" + base32.StdEncoding.EncodeToString(b[:])
