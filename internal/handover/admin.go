@@ -41,19 +41,3 @@ func New(cfg dbuser.Config) *Admin {
 	a.base, a.cancel = context.WithCancel(context.Background())
 	return a
 }
-
-// Close closes the standing connections and waits for the statements that run on them. Calls in
-// progress fail.
-func (a *Admin) Close() {
-	a.mu.Lock()
-	a.closed = true
-	left := a.ended.left
-	a.ended.left = map[string][]leftBackend{}
-	a.mu.Unlock()
-	ctx, cancel := context.WithTimeout(a.base, closeFor)
-	a.endBackends(ctx, left)
-	cancel()
-	a.cancel()
-	a.Admin.Close()
-	a.work.Wait()
-}

@@ -24,8 +24,6 @@ const (
 	endedFor = 20 * time.Second
 	// leftFor is how much longer its backend is followed while it still runs.
 	leftFor = 100 * time.Second
-	// closeFor is how long Close looks after the backends of the last sessions.
-	closeFor = 2 * time.Second
 	// eachFor bounds the hand-over of one role's objects, and allFor that of all roles in one
 	// round. Roles whose sessions end during a round wait for the next one, so a holder's
 	// locks delay them by no more than allFor.
