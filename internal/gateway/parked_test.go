@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -22,9 +23,11 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
-// parking starts a gateway that parks sessions of a database server.
+// parking starts a gateway that parks sessions of a database server, for an hour unless p says
+// otherwise: a test that waits for their end must not pass because of the default.
 func parking(t *testing.T, pg *pgtest.Server, p session.Parking, adjust func(*gateway.Config)) (*fixture, *gateway.Cluster) {
 	t.Helper()
+	p.Idle, p.Age = cmp.Or(p.Idle, time.Hour), cmp.Or(p.Age, time.Hour)
 	f := newFixture(t, adjust)
 	cluster := *f.real(pg)
 	cluster.Parking = p
@@ -265,6 +268,44 @@ func TestParkedSessionEnds(t *testing.T) {
 		row.end(g)
 		f.server.CheckParked()
 		pgtest.Eventually(t, row.name+": the session ends", func() bool { return len(f.parkedSessions()) == 0 && !pids(t, pg, g.DBUser)[pid] })
+	}
+}
+
+// TestParkedSessionEndsWithEachCredential: a parked session was used with several credentials. Once the
+// first of them has expired or is revoked, no logon gets it, whether or not a sweep has seen that.
+func TestParkedSessionEndsWithEachCredential(t *testing.T) {
+	pg := pgtest.Start(t)
+	for name, end := range map[string]func(*fixture, *revocations, credential.Grant){
+		"expiry": func(f *fixture, _ *revocations, _ credential.Grant) { f.ahead.Add(int64(6 * time.Minute)) },
+		"revocation": func(_ *fixture, registry *revocations, first credential.Grant) {
+			registry.set(func(other *credential.Grant) bool { return other.ID == first.ID }, nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			registry := &revocations{}
+			f, _ := parking(t, pg, session.Parking{Max: 20}, func(c *gateway.Config) { c.Revoked = registry.revoked })
+			first := f.grant(pg.Name("each"))
+			first.NotAfter = first.IssuedAt.Add(5 * time.Minute)
+			f.known(first)
+			conn := f.connect(first, "")
+			pid := pidOf(t, conn)
+			for range 2 { // each time with another credential
+				if f.leaves(conn) != 1 {
+					t.Fatalf("not parked: %s", f.log)
+				}
+				if conn = f.connect(f.grant(first.DBUser), ""); pidOf(t, conn) != pid {
+					t.Fatalf("not reused: %s", f.log)
+				}
+			}
+			if f.leaves(conn) != 1 {
+				t.Fatalf("not parked: %s", f.log)
+			}
+			end(f, registry, first)
+			if got := pidOf(t, f.connect(f.grant(first.DBUser), "")); got == pid {
+				t.Error("a logon got the session of a credential that is not valid any more")
+			}
+			pgtest.Eventually(t, "the session ends", func() bool { return !pids(t, pg, first.DBUser)[pid] })
+		})
 	}
 }
 
