@@ -56,3 +56,15 @@ func (s *Server) CheckParked() {
 	s.checkParked()
 	s.sweep(s.now())
 }
+
+// StartsSpares reports whether a session is being started ahead.
+func (s *Server) StartsSpares() bool {
+	s.spares.mu.Lock()
+	defer s.spares.mu.Unlock()
+	for _, c := range s.spares.clusters {
+		if c.busy {
+			return true
+		}
+	}
+	return false
+}

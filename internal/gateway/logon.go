@@ -209,8 +209,9 @@ func (l *logon) open() (*entry, *refusal) {
 	}
 	e, r := l.openReserved(cluster, wait)
 	if r == nil {
-		for _, c := range l.unfinished { // to other hosts
-			c.Abort()
+		if len(l.unfinished) > 0 { // at other hosts
+			e.unfinished = make(chan struct{})
+			s.stuck.follow(l.unfinished, func() { close(e.unfinished) })
 		}
 		return e, nil
 	}

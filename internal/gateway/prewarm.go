@@ -101,7 +101,7 @@ type spares struct {
 
 // spareCluster holds the spares of one cluster.
 type spareCluster struct {
-	held     int // waiting, or about to
+	held     int // waiting, about to, or given up and not yet closed by the server
 	ordered  []*spareOrder
 	busy     bool          // startAll runs
 	starting chan struct{} // nil: none; closed when that one waits or is gone
@@ -109,24 +109,38 @@ type spareCluster struct {
 }
 
 func newSpares(s *Server) *spares {
-	return &spares{
+	p := &spares{
 		waiting: map[spareKey][]*spare{}, clusters: map[Admin]*spareCluster{}, leaving: map[chan struct{}]Admin{},
-		start: func(ctx context.Context, o *spareOrder) (up *upstream, err error) {
-			defer func() {
-				if problem := recover(); problem != nil { // as in receive
-					up, err = nil, fmt.Errorf("internal error: %v", problem)
-				}
-			}()
-			up, left, err := s.connect(ctx, o.cluster, o.role, o.key.database, o.params)
-			for _, c := range left {
-				c.Abort()
-			}
-			return up, err
-		},
 		log: func(message string, o *spareOrder, err error) {
 			s.log.Debug(message, "cluster", o.cluster.Identifier, "role", o.role.Name, "err", err)
 		},
 		live: s.sessions.live,
+	}
+	p.start = func(ctx context.Context, o *spareOrder) (up *upstream, err error) {
+		defer func() {
+			if problem := recover(); problem != nil { // as in receive
+				up, err = nil, fmt.Errorf("internal error: %v", problem)
+			}
+		}()
+		up, left, err := s.connect(ctx, o.cluster, o.role, o.key.database, o.params)
+		if len(left) > 0 {
+			s.stuck.follow(left, p.hold(o.key.admin))
+		}
+		return up, err
+	}
+	return p
+}
+
+// hold takes the place of one spare of the cluster, for which one is being started, and returns what
+// gives the place back.
+func (p *spares) hold(admin Admin) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clusters[admin].held++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.lessLocked(admin)
 	}
 }
 

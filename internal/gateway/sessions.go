@@ -68,6 +68,9 @@ type entry struct {
 	admin   Admin // of the cluster, as it was at the logon
 	cancel  cancelKey
 	backend *dbuser.Backend // nil: the server has not named it
+	// unfinished is closed when the servers have closed the connections that the logon gave up at
+	// other hosts. nil: there are none.
+	unfinished chan struct{}
 
 	// The data needed to park the upstream session.
 	origin    *origin // nil: it is never parked
@@ -153,7 +156,14 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	if kept && !s.park(e, arriving) {
 		cleanUp()
 	}
-	s.release(info.Cluster, info.DBUser)
+	if e.unfinished == nil {
+		s.release(info.Cluster, info.DBUser)
+		return
+	}
+	go func() {
+		<-e.unfinished
+		s.release(info.Cluster, info.DBUser)
+	}()
 }
 
 // describe returns a description of the session.

@@ -7,15 +7,17 @@ import (
 	"github.com/daypass/daypass/internal/session"
 )
 
-// unfinished are upstream connections of logons that were given up after a process of the server had
-// answered. The zero value has none. Safe for concurrent use.
+// unfinished are upstream connections that were given up after a process of the server had answered.
+// The zero value has none. Safe for concurrent use.
 //
 // PostgreSQL bounds the time that authentication takes, but not the rest of a session's start: the
 // process waits as long as someone holds a lock on the database, for instance its owner with an ALTER
 // DATABASE … RENAME that is not committed. It does not notice that its client has gone, and does not
 // tell the client before that it has authenticated. So such a logon counts towards the limits on
-// sessions until the server has closed the connection. Otherwise each attempt could leave one more
-// process behind, until the server has no connection left for anyone.
+// sessions until the server has closed the connection, and if the logon got its session at another
+// host, the session counts until then. A session that was started ahead keeps its place among the
+// spares. Otherwise each attempt could leave one more process behind, until the server has no
+// connection left for anyone.
 type unfinished struct {
 	mu     sync.Mutex // guards what follows
 	conns  map[*session.Conn]struct{}

@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/test/pgtest"
 )
@@ -98,4 +102,81 @@ func TestUnfinishedLogons(t *testing.T) {
 			t.Errorf("Shutdown = %v, waited for a logon that was given up", err)
 		}
 	})
+}
+
+// startsOnly returns the script of a server that authenticates a client and does not begin the session
+// before unlock is closed.
+func startsOnly(unlock <-chan struct{}) func(net.Conn) {
+	return func(conn net.Conn) {
+		sends(authOK)(conn)
+		<-unlock
+	}
+}
+
+// begins is the script of a server that begins a session.
+func begins(conn net.Conn) {
+	sends(authOK, typed('S', []byte("server_version\x0015.1\x00")), typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
+	_, _ = io.Copy(io.Discard, conn)
+}
+
+// TestUnfinishedAtAnotherHost: a logon gives up at the first host, where the database is locked, and gets
+// its session at the second one. The process at the first host counts even when the session has ended.
+func TestUnfinishedAtAnotherHost(t *testing.T) {
+	unlock := make(chan struct{})
+	locked, _ := scripted(t, startsOnly(unlock))
+	good, _ := scripted(t, begins)
+	f := newFixture(t, nil)
+	config := upstreamAt(t, locked, good)
+	config.ConnectTimeout = 200 * time.Millisecond
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}},
+		Upstream: config, MaxSessionsPerUser: 1})
+	g := f.grant("alice")
+	_ = f.connect(g, "").Close(t.Context())
+	f.audit.end(t, f.audit.lastLogon(t).SessionID)
+	if _, err := f.try(g.LogonName(), f.mint(g), ""); stateOf(err) != "53300" {
+		t.Errorf("logging on = %v, while the server still has a process of the last logon", err)
+	}
+	close(unlock)
+	pgtest.Eventually(t, "the place is free again", func() bool {
+		_, err := f.try(g.LogonName(), f.mint(g), "")
+		return err == nil
+	})
+}
+
+// TestUnfinishedSpares: the server does not finish a session that was started ahead. No other is started
+// in its place while the server has the process.
+func TestUnfinishedSpares(t *testing.T) {
+	unlock := make(chan struct{})
+	var n atomic.Int32
+	addr, _ := scripted(t, func(conn net.Conn) {
+		if n.Add(1) == 2 {
+			startsOnly(unlock)(conn)
+		} else {
+			begins(conn)
+		}
+	})
+	f := newFixture(t, nil)
+	config := upstreamAt(t, addr)
+	config.ConnectTimeout = 200 * time.Millisecond
+	role := dbuser.SessionRole{Name: "IAM:alice", Password: "pw", Seen: [32]byte{1}}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: &fakeAdmin{role: role}, Upstream: config, Prewarm: 1})
+	g := f.grant("alice")
+	logon := func(i int) { // returns when the gateway has decided whether to start a session ahead
+		t.Helper()
+		f.connect(g, "")
+		pgtest.Eventually(t, "the logon is over", func() bool { return strings.Count(f.log.String(), "msg=logon ") == i })
+	}
+	logon(1)
+	pgtest.Eventually(t, "the spare was given up", func() bool { return n.Load() == 2 && !f.server.StartsSpares() })
+	logon(2)
+	if f.server.StartsSpares() || n.Load() != 3 {
+		t.Errorf("another session is started ahead: %s", f.log)
+	}
+	close(unlock)
+	for i := 3; ; i++ {
+		logon(i)
+		if f.server.StartsSpares() || int(n.Load()) > i+1 {
+			return // the place is free again
+		}
+	}
 }
