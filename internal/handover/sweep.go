@@ -76,7 +76,7 @@ func (s *sweeping) keep(role string, err error) {
 
 // Sweep cleans up after sessions that have ended. One query finds the session roles that
 // need it, and only these are looked at one by one. Sweep removes all members of session
-// roles; revokes user and groups from session roles that have no session and would lend
+// roles, and attributes that their users have lost; revokes user and groups from session roles that have no session and would lend
 // them to others; then hands over what session roles without a session own, revokes what
 // was granted to them, and drops those without a recent logon. Each small transaction
 // reads the current state first and takes "already gone" for success. An error means that
@@ -113,6 +113,11 @@ func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) 
 	if view.Members && !o.DryRun {
 		if err := a.TakeOut(ctx); err != nil {
 			a.Pool.Log.Warn("members of session roles not taken out", "cluster", a.Pool.Cluster, "err", err)
+		}
+	}
+	if !o.DryRun {
+		if err := a.CorrectAttributes(ctx); err != nil {
+			a.Pool.Log.Warn("attributes of session roles not corrected", "cluster", a.Pool.Cluster, "err", err)
 		}
 	}
 	all = s.leaveOthers(all)
