@@ -37,6 +37,7 @@ type openings struct {
 	opened    map[string]Need          // logons to be looked at again, by session role
 	looking   bool                     // lookAgain runs
 	watching  bool                     // watchPassedOn runs
+	began     bool                     // a session has begun since watchPassedOn last looked for sessions
 }
 
 // beginOpening waits until none of the logon's session roles is being stripped,
@@ -105,9 +106,12 @@ func (a *Admin) Opened(role string) {
 	}
 	o := list[0]
 	a.endOpeningLocked(o)
-	if o.version < 150000 && !a.openings.watching {
-		a.openings.watching = true
-		a.work.Go(a.watchPassedOn)
+	if o.version < 150000 {
+		a.openings.began = true
+		if !a.openings.watching {
+			a.openings.watching = true
+			a.work.Go(a.watchPassedOn)
+		}
 	}
 	if len(a.openings.opened) >= maxOpened {
 		return
@@ -213,12 +217,15 @@ func (a *Admin) watchPassedOn() {
 		case <-time.After(passedOnEvery):
 		case <-a.base.Done():
 		}
+		a.mu.Lock()
+		a.openings.began = false
+		a.mu.Unlock()
 		live, err := a.passedOn()
 		if err != nil {
 			a.Pool.Log.Debug("session roles that were passed on not looked for", "cluster", a.Pool.Cluster, "err", err)
 		}
 		a.mu.Lock()
-		if !live || a.base.Err() != nil {
+		if !live && !a.openings.began || a.base.Err() != nil {
 			a.openings.watching = false
 			a.mu.Unlock()
 			return
