@@ -37,3 +37,26 @@ func TestRoleOfADatabase(t *testing.T) {
 		}
 	})
 }
+
+// TestRoleOfTheUser: which role a session works as is never copied from the user's settings.
+func TestRoleOfTheUser(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		user, other, group := f.LentUser("user", ""), f.LentGroup("other"), f.LentGroup("group")
+		db := f.Database(t)
+		f.Run("grant %s to %s", other, user)
+		f.Run("alter role %s set role = %s", user, other)
+		f.Run("alter role %s in database %s set role = %s", user, db, other)
+		for _, n := range []dbuser.Need{{User: user, Database: db}, {User: user, Groups: []string{group}, Database: db}} {
+			role := f.Ensure(n)
+			want := user
+			if n.Groups != nil {
+				want = role.Name
+			}
+			if got := clustertest.One(t, f.Logon(role, db), "select current_user::text"); got != want {
+				t.Errorf("groups %v: current_user is %q, want %q", n.Groups, got, want)
+			}
+		}
+	})
+}
