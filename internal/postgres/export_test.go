@@ -14,3 +14,20 @@ func FetchPackage(ctx context.Context, p Package, dir string) error {
 	_, err = p.source(npm).fetch(ctx, dir, func(string) {})
 	return err
 }
+
+// Awaits starts a program in the place of the server's and waits until the server is ready, which it
+// never is. Port 0 is the server's own.
+func (s *Server) Awaits(ctx context.Context, cmd *exec.Cmd, port int) error {
+	as, err := serverAccount()
+	if err != nil {
+		return err
+	}
+	other := &Server{inst: s.inst, dir: s.dir, port: port, password: s.password}
+	if port == 0 {
+		other.port = s.port
+	}
+	if other.process, err = spawn(cmd, as, deathTerminate); err != nil {
+		return err
+	}
+	return other.ready(ctx)
+}

@@ -291,18 +291,32 @@ func (s *Server) arguments(opts Options) []string {
 }
 
 // ready waits until a session can be opened. It tries to connect, since that is what the
-// caller needs. The pause between attempts is short compared to a start.
+// caller needs. The pause between attempts is short compared to a start. If another process has
+// taken the port, what answers there is not this server, and may not answer at all.
 func (s *Server) ready(ctx context.Context) error {
 	config, err := pgconn.ParseConfig(s.ConnString(Superuser, "postgres"))
 	if err != nil {
 		return err
 	}
+	connecting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.process.done:
+			cancel()
+		case <-connecting.Done():
+		}
+	}()
 	pause := time.NewTicker(3 * time.Millisecond)
 	defer pause.Stop()
 	for {
-		conn, err := pgconn.ConnectConfig(ctx, config)
+		conn, err := pgconn.ConnectConfig(connecting, config)
 		if err == nil {
-			return conn.Close(ctx)
+			err = s.answers(connecting, conn)
+			_ = conn.Close(connecting)
+			if err == nil {
+				return nil
+			}
 		}
 		select {
 		case <-s.process.done:
@@ -312,6 +326,19 @@ func (s *Server) ready(ctx context.Context) error {
 		case <-pause.C:
 		}
 	}
+}
+
+// answers returns an error if the connection leads to another server.
+func (s *Server) answers(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, "SELECT pg_read_file('postmaster.pid', 0, 20)").ReadAll()
+	if err != nil {
+		return err
+	}
+	pid, _, _ := bytes.Cut(results[0].Rows[0][0], []byte("\n"))
+	if string(pid) != strconv.Itoa(s.process.cmd.Process.Pid) {
+		return errPortTaken
+	}
+	return nil
 }
 
 // command prepares one of the installation's programs. It runs in the server's

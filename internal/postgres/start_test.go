@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -208,6 +209,29 @@ func TestStartGivesUp(t *testing.T) {
 	}
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("Start with an ended context took %v", took)
+	}
+}
+
+// TestPortOfAnother: while a server starts, another process takes its port: one that never answers, or
+// a server with the same password. The start does not take that one for its own, and does not wait for
+// it longer than the server lives.
+func TestPortOfAnother(t *testing.T) {
+	s, err := postgres.Start(t.Context(), installation(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for name, port := range map[string]int{"silent": silent.Addr().(*net.TCPAddr).Port, "a server": 0} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := s.Awaits(ctx, exec.Command("sleep", "0.2"), port); err == nil || !strings.Contains(err.Error(), "the server ended") {
+			t.Errorf("%s: ready = %v, want that the server ended", name, err)
+		}
 	}
 }
 
