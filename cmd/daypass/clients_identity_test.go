@@ -115,11 +115,7 @@ func (s *clientSite) testAssumedRole(t *testing.T) {
 	for name, client := range s.awsClients() {
 		t.Run(name, func(t *testing.T) {
 			s.forget(t)
-			a, err := client(t, s.awsEnv("AWS_PROFILE=etl"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.check(t, a, "arn:aws:sts::123456789012:assumed-role/etl/")
+			s.check(t, client, s.awsEnv("AWS_PROFILE=etl"), "arn:aws:sts::123456789012:assumed-role/etl/")
 		})
 	}
 }
@@ -135,11 +131,7 @@ func (s *clientSite) testWebIdentity(t *testing.T) {
 	session := func(t *testing.T, client func(*testing.T, []string) (awsAnswer, error), env []string, arn string) {
 		t.Helper()
 		s.forget(t)
-		a, err := client(t, env)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.check(t, a, arn)
+		s.check(t, client, env, arn)
 	}
 	for name, client := range s.awsClients() {
 		t.Run(name, func(t *testing.T) {

@@ -67,7 +67,7 @@ var documentRuns = map[string]documentRun{
 		// that works.
 		before: `until daypass connect examplecluster dev --user alice --profile daypass -- -qc '' >/dev/null 2>&1; do :; done; ` +
 			`daypass connect examplecluster dev --user alice --profile daypass -- -qc 'SELECT pg_sleep(60)' >/dev/null 2>&1 & ` +
-			`id=; while [ -z "$id" ]; do id=$(daypass sessions --output json | jq -r '.Sessions[0].SessionId // empty'); done`,
+			`id=; while [ -z "$id" ]; do id=$(daypass sessions --output json | jq -r '[.Sessions[] | select(.State == "active")][0].SessionId // empty'); done`,
 		replace: []string{"PQ5TSPKVMQHSLZYPGQ3OWEZDLK", `"$id"`},
 	},
 	"docs/operations.md: daypass user drop alice --cluster examplecluster --reassign-to archive           # the plan": {

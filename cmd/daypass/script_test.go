@@ -146,8 +146,25 @@ func (s *site) end(ts *testscript.TestScript) {
 	ts.Check(err)
 }
 
-// stop ends the Daypass server, as SIGTERM does.
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).end(ts) }
+// stop ends the Daypass server, as SIGTERM does, and waits until PostgreSQL has ended the processes
+// of its sessions.
+func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+	s := theSite(ts)
+	s.end(ts)
+	conn, err := pgx.Connect(context.Background(), s.Database.ConnString(postgres.Superuser, "postgres"))
+	ts.Check(err)
+	defer conn.Close(context.Background())
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		left, err := rows(conn, "SELECT pid, query FROM pg_stat_activity WHERE usename LIKE 'IAM:%'")
+		ts.Check(err)
+		if left == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("processes of sessions a minute after the end of the server:\n%s", left)
+		}
+	}
+}
 
 // start starts the server again with the same data directory.
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) { theSite(ts).begin(ts) }
@@ -237,14 +254,14 @@ func cmdLogon(ts *testscript.TestScript, neg bool, args []string) {
 	report(ts, neg, "logon", text, err)
 }
 
-// ended NAME waits up to five seconds until a session that logon -keep left open has ended, and
+// ended NAME waits until a session that logon -keep left open has ended, and
 // prints the session's last message.
 func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
 	conn := theSite(ts).open[args[0]]
 	if neg || conn == nil {
 		ts.Fatalf("usage: ended NAME, of an open session")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, told := conn.WaitForNotification(ctx)
 	if _, ok := errors.AsType[*pgconn.PgError](told); !ok {
