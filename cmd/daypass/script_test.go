@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // shortLease is the lease of servers whose end a test waits for.
-const shortLease = 4 * time.Second
+const shortLease = 6 * time.Second
 
 // TestScript runs the stories of testdata/script. Each has its own PostgreSQL server, and a
 // Daypass server in this process, whose clock it can move. The client commands are the real
