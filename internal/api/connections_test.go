@@ -53,7 +53,7 @@ func connectionServer(t *testing.T, c *api.Connections) (address string, idle <-
 
 // alive reports whether a request on the connection is answered.
 func alive(conn net.Conn) bool {
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
 		return false
 	}

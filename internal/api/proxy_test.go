@@ -52,7 +52,7 @@ func newBehindProxy(t *testing.T, perAddress int) *behindProxy {
 func (p *behindProxy) ask(n int, before string, times int) (recorded string) {
 	p.t.Helper()
 	conn := from(p.t, n-1, p.address)
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	_, _ = io.WriteString(conn, before)
 	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	reader := bufio.NewReader(secure)

@@ -166,18 +166,22 @@ func TestExchangeIsBounded(t *testing.T) {
 // seconds for 300 KB from a client.
 func TestManyDoubtfulSyncs(t *testing.T) {
 	const syncs = 1<<16 - 2
-	x := pgwire.NewTracked()
-	x.FromClient(stream("PBE"))
-	x.FromServer(stream("G"))
-	x.FromClient(bytes.Repeat(stream("S"), syncs))
-	began := time.Now()
-	x.FromServer(stream("E"))
-	x.FromServer(bytes.Repeat(stream("Z"), syncs))
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("%d answers took %v", syncs, took)
+	fastest := time.Hour
+	for try := 0; try < 5 && fastest > 2*time.Second; try++ { // the machine may be busy
+		x := pgwire.NewTracked()
+		x.FromClient(stream("PBE"))
+		x.FromServer(stream("G"))
+		x.FromClient(bytes.Repeat(stream("S"), syncs))
+		began := time.Now()
+		x.FromServer(stream("E"))
+		x.FromServer(bytes.Repeat(stream("Z"), syncs))
+		fastest = min(fastest, time.Since(began))
+		if x.Asked() != 0 || x.State() == 0 || x.Miscounted() {
+			t.Error(x.Verdict())
+		}
 	}
-	if x.Asked() != 0 || x.State() == 0 || x.Miscounted() {
-		t.Error(x.Verdict())
+	if fastest > 2*time.Second {
+		t.Errorf("%d answers took %v", syncs, fastest)
 	}
 }
 

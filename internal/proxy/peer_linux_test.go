@@ -187,14 +187,18 @@ func TestManyConnectionsOfOthers(t *testing.T) {
 	if _, found, err := askDiag(peer, us); !found {
 		t.Skipf("NOT TESTED: no sock_diag: %v", err)
 	}
-	began := time.Now()
-	for range 200 {
-		if user, err := peerUser(last); err != nil || user != os.Getuid() {
-			t.Fatalf("peerUser = %d, %v", user, err)
+	fastest := time.Hour
+	for try := 0; try < 5 && fastest > time.Second; try++ { // the machine may be busy
+		began := time.Now()
+		for range 200 {
+			if user, err := peerUser(last); err != nil || user != os.Getuid() {
+				t.Fatalf("peerUser = %d, %v", user, err)
+			}
 		}
+		fastest = min(fastest, time.Since(began))
 	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("200 look-ups among %d connections took %v", most, took)
+	if fastest > time.Second {
+		t.Errorf("200 look-ups among %d connections took %v", most, fastest)
 	}
 }
 

@@ -77,7 +77,7 @@ func TestLibpqReadsBack(t *testing.T) {
 	home := t.TempDir()
 	run := func(what string, environ []string, name string, args ...string) told {
 		cmd := exec.Command(name, args...)
-		cmd.Env = slices.Concat([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "PGCONNECT_TIMEOUT=5", "LC_ALL=C"}, environ)
+		cmd.Env = slices.Concat([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "PGCONNECT_TIMEOUT=60", "LC_ALL=C"}, environ)
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			t.Errorf("%s: psql logged on", what)
@@ -85,7 +85,7 @@ func TestLibpqReadsBack(t *testing.T) {
 		select {
 		case said := <-logons:
 			return said
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("%s: psql did not come: %s", what, out)
 			return told{}
 		}

@@ -95,7 +95,7 @@ func shown(t *testing.T, address string, postgres bool) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if postgres {
 		_, _ = conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}) // SSLRequest
 		if answer := make([]byte, 1); readByte(conn, answer) != 'S' {

@@ -332,7 +332,7 @@ func (s *served) cancel(pid uint32, key []byte) {
 	if _, err := conn.Write(request); err != nil {
 		s.t.Error(err)
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	_, _ = io.Copy(io.Discard, conn)
 }
 

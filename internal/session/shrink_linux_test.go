@@ -63,7 +63,7 @@ func TestIdleStacks(t *testing.T) {
 	stacks()
 	shrink()
 	idle := busy
-	for end := time.Now().Add(10 * time.Second); idle > busy-2*sessions*1500 && time.Now().Before(end); idle = stacks() {
+	for end := time.Now().Add(time.Minute); idle > busy-2*sessions*1500 && time.Now().Before(end); idle = stacks() {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if idle > busy-2*sessions*1500 {
