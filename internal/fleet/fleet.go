@@ -234,7 +234,7 @@ func (f *Fleet) look(v *view) {
 	if v.seen != before.seen {
 		nudge(f.again)
 	}
-	changed := f.renew(v)
+	changed := f.renewLocked(v)
 	f.mu.Unlock()
 	for key, err := range v.problems {
 		f.tell(key, fmt.Errorf("registry record %s is not believed: %w", key, err))
@@ -249,8 +249,8 @@ func (f *Fleet) look(v *view) {
 	}
 }
 
-// renew builds the current keyring. The caller holds mu.
-func (f *Fleet) renew(v *view) (changed bool) {
+// renewLocked builds the current keyring.
+func (f *Fleet) renewLocked(v *view) (changed bool) {
 	now := f.config.Now()
 	var key *keyring.Signer
 	until := time.Time{}
@@ -278,8 +278,8 @@ func (f *Fleet) renew(v *view) (changed bool) {
 	return true
 }
 
-// mayTell reports whether one more problem with a record may be told. It needs mu.
-func (f *Fleet) mayTell() bool {
+// mayTellLocked reports whether one more problem with a record may be told.
+func (f *Fleet) mayTellLocked() bool {
 	if f.recordsTold == 0 || time.Since(f.toldSince) > time.Hour {
 		f.recordsTold, f.toldSince = 0, time.Now()
 	}
@@ -294,7 +294,7 @@ func (f *Fleet) tell(about string, err error) {
 	switch {
 	case err == nil:
 		delete(f.told, about)
-	case !known && strings.HasPrefix(about, prefix) && !f.mayTell():
+	case !known && strings.HasPrefix(about, prefix) && !f.mayTellLocked():
 		known = true // too many
 	default:
 		f.told[about] = true
@@ -359,7 +359,7 @@ func (f *Fleet) WaitSigning(ctx context.Context) error {
 	for {
 		f.mu.Lock()
 		looked := f.looked
-		why := f.waitsFor()
+		why := f.waitsForLocked()
 		f.mu.Unlock()
 		if f.Current().MaySign(f.config.Now()) {
 			return nil
@@ -372,8 +372,8 @@ func (f *Fleet) WaitSigning(ctx context.Context) error {
 	}
 }
 
-// The caller of waitsFor holds mu.
-func (f *Fleet) waitsFor() string {
+// waitsForLocked returns why this server does not sign with a key of its own yet.
+func (f *Fleet) waitsForLocked() string {
 	if f.candidate == nil {
 		return "no signing key could be published"
 	}

@@ -100,7 +100,7 @@ func checkLaterRevocation(t *testing.T, roots *keyring.Roots, key, value string,
 		}
 		f := &Fleet{config: Config{Roots: roots, Now: func() time.Time { return now.Add(365 * 24 * time.Hour) }}, view: v}
 		v.shared = keyring.NewShared(now)
-		if steps := f.plan(); len(steps) != 2 { // its own key, and the shared secrets
+		if steps := f.planLocked(); len(steps) != 2 { // its own key, and the shared secrets
 			t.Errorf("%s: %d writes, want none of the revocation", statement, len(steps))
 		}
 		record.Value = marshal(envelope{recordVersion, statement, keyring.NewRoots().Sign("record", key, []byte(statement))})

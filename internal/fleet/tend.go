@@ -43,8 +43,8 @@ type step func(ctx context.Context, store registry.Store) error
 // tend reports whether there was something to write.
 func (f *Fleet) tend(ctx context.Context) bool {
 	f.mu.Lock()
-	steps := f.plan()
-	changed := f.renew(f.view) // a key may have begun to sign, or have run out
+	steps := f.planLocked()
+	changed := f.renewLocked(f.view) // a key may have begun to sign, or have run out
 	f.mu.Unlock()
 	if changed {
 		nudge(f.again)
@@ -68,13 +68,13 @@ func (f *Fleet) tend(ctx context.Context) bool {
 	return len(steps) > 0
 }
 
-// plan lists the writes that the view calls for. The caller holds mu.
-func (f *Fleet) plan() (steps []step) {
+// planLocked lists the writes that the view calls for.
+func (f *Fleet) planLocked() (steps []step) {
 	now, v := f.config.Now(), f.view
-	if next := f.planShared(now); next != nil {
+	if next := f.planSharedLocked(now); next != nil {
 		steps = append(steps, next)
 	}
-	steps = append(steps, f.planOwn(now)...)
+	steps = append(steps, f.planOwnLocked(now)...)
 	mine := func(id string) bool {
 		return f.own != nil && f.own.ID() == id || f.candidate != nil && f.candidate.ID() == id
 	}
@@ -144,7 +144,7 @@ func replace(record registry.Record, value []byte) step {
 	}
 }
 
-func (f *Fleet) planShared(now time.Time) step {
+func (f *Fleet) planSharedLocked(now time.Time) step {
 	v := f.view
 	switch {
 	case v.sharedRecord.Key == "":
@@ -163,8 +163,8 @@ func (f *Fleet) planShared(now time.Time) step {
 	return nil
 }
 
-// planOwn takes this server's key through its phases.
-func (f *Fleet) planOwn(now time.Time) (steps []step) {
+// planOwnLocked takes this server's key through its phases.
+func (f *Fleet) planOwnLocked(now time.Time) (steps []step) {
 	v := f.view
 	useless := func(o *own) bool { return o.epoch < v.shared.Epoch() || v.revoked[o.ID()] != nil }
 	if f.candidate != nil && useless(f.candidate) {
@@ -177,12 +177,12 @@ func (f *Fleet) planOwn(now time.Time) (steps []step) {
 		s := v.signers[c.ID()]
 		switch {
 		case s == nil || !s.there:
-			steps = append(steps, f.publish(c, now))
+			steps = append(steps, f.publishLocked(c, now))
 			c.since = time.Time{}
 		case c.since.IsZero():
 			c.since = time.Now()
 		case time.Since(c.since) >= unseen && len(v.behind(s.record.Revision, f.self)) == 0 && len(v.without(f.config.Roots.ID(), f.self)) == 0:
-			if retired := f.retire(now); retired != nil {
+			if retired := f.retireLocked(now); retired != nil {
 				steps = append(steps, retired)
 			}
 			f.own, f.candidate = c, nil
@@ -192,21 +192,21 @@ func (f *Fleet) planOwn(now time.Time) (steps []step) {
 		s := v.signers[o.ID()]
 		switch {
 		case s == nil || !s.there:
-			steps = append(steps, f.publish(o, now))
+			steps = append(steps, f.publishLocked(o, now))
 		case s.SignsUntil.Sub(now) < window-renewal || s.SignsUntil.Sub(now) > window+renewal: // or the clock was put right
-			steps = append(steps, replace(s.record, f.certificate(o, now, now.Add(window))))
+			steps = append(steps, replace(s.record, f.certificateLocked(o, now, now.Add(window))))
 		}
 	}
 	return steps
 }
 
-func (f *Fleet) publish(o *own, now time.Time) step {
-	return f.view.put(signerPrefix+o.ID(), f.certificate(o, now, now.Add(window)))
+func (f *Fleet) publishLocked(o *own, now time.Time) step {
+	return f.view.put(signerPrefix+o.ID(), f.certificateLocked(o, now, now.Add(window)))
 }
 
-// certificate returns a certificate that is later than the previous one, even if the clock was
-// set back: of two certificates every server believes the later one. The caller holds mu.
-func (f *Fleet) certificate(o *own, now, until time.Time) []byte {
+// certificateLocked returns a certificate that is later than the previous one, even if the clock was
+// set back: of two certificates every server believes the later one.
+func (f *Fleet) certificateLocked(o *own, now, until time.Time) []byte {
 	certified := now
 	if s := f.view.signers[o.ID()]; s != nil && !certified.After(s.Certified) {
 		certified = s.Certified.Add(time.Millisecond)
@@ -215,8 +215,8 @@ func (f *Fleet) certificate(o *own, now, until time.Time) []byte {
 		Epoch: o.epoch, Created: o.created.UTC(), Certified: certified.UTC(), SignsUntil: until.UTC().Truncate(time.Second)})
 }
 
-// retire writes into the registry that the signing key no longer signs. The caller holds mu.
-func (f *Fleet) retire(now time.Time) step {
+// retireLocked writes into the registry that the signing key no longer signs.
+func (f *Fleet) retireLocked(now time.Time) step {
 	if f.own == nil {
 		return nil
 	}
@@ -225,7 +225,7 @@ func (f *Fleet) retire(now time.Time) step {
 		return nil
 	}
 	// Credentials that were signed a moment ago bear the current second.
-	return replace(s.record, f.certificate(f.own, now, now.Add(2*time.Second)))
+	return replace(s.record, f.certificateLocked(f.own, now, now.Add(2*time.Second)))
 }
 
 // Leave retires this server's key, so that it is forgotten soon. Call it after Run has returned,
@@ -234,7 +234,7 @@ func (f *Fleet) Leave(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	f.mu.Lock()
-	retired := f.retire(f.config.Now())
+	retired := f.retireLocked(f.config.Now())
 	f.mu.Unlock()
 	if retired != nil {
 		_ = retired(limited, f.config.Store) // it runs out by itself

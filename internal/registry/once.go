@@ -25,6 +25,12 @@ type usedRecord struct {
 	Until   time.Time `json:"until"`
 }
 
+// hashedKey returns the key of a record about an id, which may be secret or too long for a key.
+func hashedKey(prefix string, id []byte) string {
+	sum := sha256.Sum256(id)
+	return prefix + hex.EncodeToString(sum[:])
+}
+
 // ErrUsed is returned by UseOnce for an id that has been used.
 var ErrUsed = errors.New("registry: it has been used")
 
@@ -36,8 +42,7 @@ func (r *Registry) UseOnce(ctx context.Context, id []byte, until time.Time) erro
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	sum := sha256.Sum256(id)
-	_, err = r.config.Store.Create(ctx, oncePrefix+hex.EncodeToString(sum[:]), value)
+	_, err = r.config.Store.Create(ctx, hashedKey(oncePrefix, id), value)
 	switch {
 	case errors.Is(err, ErrConflict):
 		return ErrUsed
@@ -51,8 +56,7 @@ func (r *Registry) UseOnce(ctx context.Context, id []byte, until time.Time) erro
 // Used reports whether UseOnce has marked an id as used. If it returns an error, the id must not
 // be accepted.
 func (r *Registry) Used(ctx context.Context, id []byte) (bool, error) {
-	sum := sha256.Sum256(id)
-	_, err := r.config.Store.Get(ctx, oncePrefix+hex.EncodeToString(sum[:]))
+	_, err := r.config.Store.Get(ctx, hashedKey(oncePrefix, id))
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return false, nil

@@ -2,8 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,8 +32,7 @@ type meetingRecord struct {
 // If change returns nil, nothing is written. change may be called several times, because other
 // servers may write between; only the last call counts.
 func (r *Registry) Rendezvous(ctx context.Context, id []byte, until time.Time, change func(value []byte) []byte) error {
-	sum := sha256.Sum256(id)
-	key := meetingPrefix + hex.EncodeToString(sum[:])
+	key := hashedKey(meetingPrefix, id)
 	for range meetingTries {
 		old, err := r.config.Store.Get(ctx, key)
 		absent := errors.Is(err, ErrNotFound)

@@ -290,7 +290,8 @@ func (s *Seats) settle(p Place, seat *seat) (again bool) {
 	return true
 }
 
-// want returns what the record should say. Sessions that exist count, even beyond the limit.
+// want returns what the record should say. Sessions that exist count, even beyond the limit. If the
+// place no longer has a limit, the logons that wait are let in.
 func (seat *seat) want(limit int) int {
 	if limit == 0 {
 		seat.answer(len(seat.waiting), nil)

@@ -229,7 +229,7 @@ func (s *Store) swap(ctx context.Context, old registry.Record, then clientv3.Op)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.advance(moment{answer.Header.ClusterId, answer.Header.Revision})
+	s.advanceLocked(moment{answer.Header.ClusterId, answer.Header.Revision})
 	close(s.written)
 	s.written = make(chan struct{})
 	return answer.Header.Revision, nil
@@ -308,12 +308,12 @@ func (s *Store) follow(before moment, header *etcdserverpb.ResponseHeader) error
 		return s.explain(fmt.Errorf("the cluster has gone back from revision %d to %d, as one that was restored from a backup: "+
 			"what was revoked since then is forgotten with it: `daypass revoke --all`", before.revision, now.revision))
 	}
-	s.advance(now)
+	s.advanceLocked(now)
 	return nil
 }
 
-// advance records a later moment. The caller holds mu.
-func (s *Store) advance(now moment) {
+// advanceLocked records a later moment.
+func (s *Store) advanceLocked(now moment) {
 	if s.latest == (moment{}) || s.latest.cluster == now.cluster && s.latest.revision < now.revision {
 		s.latest = now
 	}
