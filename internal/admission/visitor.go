@@ -19,6 +19,7 @@
 package admission
 
 import (
+	"io"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,14 @@ func (v *Visitor) Heard(something bool) {
 	if v.rests.Swap(0) != 0 {
 		v.waited.Store(0) // a new request begins
 	}
+}
+
+// Read reads what the peer sends from r, with Listen before and Heard after.
+func (v *Visitor) Read(r io.Reader, b []byte) (int, error) {
+	v.Listen()
+	n, err := r.Read(b)
+	v.Heard(n > 0)
+	return n, err
 }
 
 // Serve notes that the request is complete, and that the peer waits for the server.

@@ -116,10 +116,7 @@ type attended struct {
 }
 
 func (a attended) Read(b []byte) (int, error) {
-	a.visitor.Listen()
-	n, err := a.Reader.Read(b)
-	a.visitor.Heard(n > 0)
-	return n, err
+	return a.visitor.Read(a.Reader, b)
 }
 
 // breakOff ends a pending read of the request's body.

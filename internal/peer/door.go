@@ -111,8 +111,5 @@ type attended struct {
 }
 
 func (a attended) Read(b []byte) (int, error) {
-	a.visitor.Listen()
-	n, err := a.Conn.Read(b)
-	a.visitor.Heard(n > 0)
-	return n, err
+	return a.visitor.Read(a.Conn, b)
 }

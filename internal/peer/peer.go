@@ -32,7 +32,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -238,7 +237,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Kill asks all peers to end the session, and reports whether one of them had it.
 func (c *Client) Kill(ctx context.Context, id string) bool {
-	return c.any(ctx, c.peers(), "kill", killRequest{id})
+	return c.findAt(ctx, c.peers(), "kill", killRequest{id})
 }
 
 // Cancel passes a cancel request on to the peers that may have the session, and reports whether
@@ -256,12 +255,12 @@ func (c *Client) Cancel(ctx context.Context, request []byte, may func(Peer) bool
 			list = append(list, p)
 		}
 	}
-	return c.any(ctx, list, "cancel", cancelRequest{request})
+	return c.findAt(ctx, list, "cancel", cancelRequest{request})
 }
 
-// any sends a request to all peers at once, and reports whether one of them answered that it
+// findAt sends a request to peers, all at once, and reports whether one of them answered that it
 // found the session.
-func (c *Client) any(ctx context.Context, list []Peer, what string, request any) bool {
+func (c *Client) findAt(ctx context.Context, list []Peer, what string, request any) bool {
 	found := make(chan bool, len(list))
 	for _, p := range list {
 		go func() {
@@ -308,5 +307,5 @@ func (c *Client) Sessions(ctx context.Context, id string, take func(server strin
 }
 
 func urlOf(p Peer, what string) string {
-	return "https://" + strings.ToLower(hostOf(p.ID)) + "/v1/" + what
+	return "https://" + hostOf(p.ID) + "/v1/" + what
 }
