@@ -74,9 +74,7 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 	reports := []clustercheck.Report{}
 	broken := false
 	for _, cluster := range clusters {
-		admin := handover.New(cluster.Administration())
-		report, err := clustercheck.Check(ctx, admin.Admin)
-		admin.Close()
+		report, err := checkCluster(ctx, cluster)
 		if err != nil {
 			return err
 		}
@@ -98,6 +96,12 @@ func checkClusters(ctx context.Context, w io.Writer, clusters []config.Cluster, 
 		return &exitError{code: 1}
 	}
 	return nil
+}
+
+func checkCluster(ctx context.Context, cluster config.Cluster) (clustercheck.Report, error) {
+	admin := handover.New(cluster.Administration())
+	defer admin.Close()
+	return clustercheck.Check(ctx, admin.Admin)
 }
 
 // shortSQL is the largest number of lines of SQL that are printed without --sql.

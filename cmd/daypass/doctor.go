@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -15,10 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/awsconfig"
-	"github.com/daypass/daypass/internal/clustercheck"
-	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/doctor"
-	"github.com/daypass/daypass/internal/handover"
 	"github.com/daypass/daypass/internal/quote"
 )
 
@@ -106,11 +101,7 @@ func (o *doctorOptions) run(ctx context.Context, asPerson, configGiven bool) err
 		built = *b.Date
 	}
 	if asPerson {
-		ca, err := o.gatewayCA()
-		if err != nil {
-			return err
-		}
-		(&doctor.Person{Now: o.env.now, Built: built, Find: o.find, CAFile: ca}).Run(ctx, mask, report)
+		(&doctor.Person{Now: o.env.now, Built: built, Find: o.find, CAFile: o.gatewayCA()}).Run(ctx, mask, report)
 	} else {
 		operator := &doctor.Operator{Config: o.path, Getenv: os.LookupEnv, Now: o.env.now, Built: built, Check: checkCluster, SkipClusters: o.offline}
 		operator.Learn(mask)
@@ -161,13 +152,6 @@ func (o *doctorOptions) summary(report *doctor.Report) {
 	fmt.Fprintf(o.env.stdout, "\n%s, %s\n", plural(count[doctor.Error], "error"), plural(count[doctor.Warning], "warning"))
 }
 
-// checkCluster does what "daypass cluster check" does.
-func checkCluster(ctx context.Context, cluster config.Cluster) (clustercheck.Report, error) {
-	admin := handover.New(cluster.Administration())
-	defer admin.Close()
-	return clustercheck.Check(ctx, admin.Admin)
-}
-
 // find finds out how a person calls the API, as connect does, but signs no one in: doctor changes nothing.
 func (o *doctorOptions) find(ctx context.Context) (doctor.Access, error) {
 	found, err := o.api.load(ctx, o.env, "redshift")
@@ -202,19 +186,12 @@ func (o *doctorOptions) find(ctx context.Context) (doctor.Access, error) {
 
 // gatewayCA returns the CA file that connect verifies the gateway with, or "" for the system's
 // authorities.
-func (o *doctorOptions) gatewayCA() (string, error) {
+func (o *doctorOptions) gatewayCA() string {
 	file := cmp.Or(o.sslRootCert, os.Getenv("DAYPASS_SSLROOTCERT"), os.Getenv("PGSSLROOTCERT"))
 	if file == systemCA {
-		return "", nil
+		return ""
 	}
-	if file != "" || defaultRootCert() == "" {
-		return file, nil
-	}
-	if runtime.GOOS == "windows" {
-		return filepath.Join(os.Getenv("APPDATA"), "postgresql", "root.crt"), nil
-	}
-	home, err := os.UserHomeDir()
-	return filepath.Join(home, ".postgresql", "root.crt"), err
+	return cmp.Or(file, defaultRootCert())
 }
 
 func exists(path string) bool {
