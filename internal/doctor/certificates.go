@@ -43,7 +43,7 @@ func (o *Operator) certificates(r *Report, cfg *config.Config) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // the server has not started yet
 		case err != nil:
-			r.fail("certificates", do, "%s of the gateway cannot be read: %v", name, err)
+			r.fail("certificates", remedy(err, do), "%s of the gateway cannot be read: %v", name, err)
 		default:
 			r.expiry(name+" of the gateway", do, leaf.NotBefore, leaf.NotAfter, now)
 			if host := cfg.Gateway.Advertise.Host; name == "server.crt" && leaf.VerifyHostname(host) != nil {

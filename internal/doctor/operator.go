@@ -137,6 +137,18 @@ func (o *Operator) Run(ctx context.Context, r *Report) {
 // asServer is the remedy for files that this account may not read.
 const asServer = "run this as root, or as the account of the server: runuser -u daypass -- daypass doctor"
 
+// giveBack is the remedy for files that the server's account may not read.
+const giveBack = "give the data directory to the account of the server, as root: chown -R daypass: DATA, where DATA is what data names"
+
+// remedy returns what to do about an error: for a file that may not be read that is to mend its
+// owner, and never to replace it.
+func remedy(err error, do string) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return asServer + "; if this is that account, " + giveBack
+	}
+	return do
+}
+
 // configuration reads the file. Environment variables that only the server has are not a fault
 // of the file.
 func (o *Operator) configuration(r *Report) *config.Config {
@@ -180,7 +192,7 @@ func (o *Operator) files(r *Report, cfg *config.Config) (state server.DataState,
 		return state, true
 	}
 	if err != nil {
-		r.fail(about, asServer, "the data directory cannot be read: %v", err)
+		r.fail(about, asServer+"; if this is that account, "+giveBack, "the data directory cannot be read: %v", err)
 		return state, false
 	}
 	for _, fault := range state.Faults {
@@ -190,6 +202,9 @@ func (o *Operator) files(r *Report, cfg *config.Config) (state server.DataState,
 		r.ok(about, "the data directory is closed to other accounts")
 	}
 	r.disks(cfg.Data, room)
+	if len(state.Foreign) > 0 {
+		r.fail(about, giveBack, "the server's account may not use what is in the data directory: %s", strings.Join(state.Foreign, ", "))
+	}
 	if state.Running {
 		r.ok(about, "a server runs on the data directory")
 	} else {
@@ -230,7 +245,7 @@ func (o *Operator) keys(r *Report, cfg *config.Config) {
 		r.warn(about, "start the server, which makes it; if there was one, restore it from a backup first", "there is no keyring yet")
 		return
 	case err != nil:
-		r.fail(about, "restore the keyring from a backup, or copy it from another server", "%v", err)
+		r.fail(about, remedy(err, "restore the keyring from a backup, or copy it from another server"), "%v", err)
 		return
 	}
 	o.ages(r, file.Current().Keys(o.Now()))
@@ -265,6 +280,9 @@ func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
 	}
 	count, err := server.InspectRegistry(cfg, o.Now)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && exists(cfg.Keyring):
+		r.warn(about, "restore registry.db, or start the server and run daypass revoke --all, unless nothing was revoked",
+			"there are keys, but no registry.db: it is not known what is revoked")
 	case errors.Is(err, fs.ErrNotExist):
 		r.ok(about, "there is none yet; the server makes it")
 	case err != nil:
@@ -272,10 +290,15 @@ func (o *Operator) registry(r *Report, cfg *config.Config, running bool) {
 		if cfg.Registry.Etcd != nil {
 			do = "run etcdctl endpoint health with the endpoints of registry.etcd"
 		}
-		r.fail(about, do, "it is not known what is revoked: %v", err)
+		r.fail(about, remedy(err, do), "it is not known what is revoked: %v", err)
 	default:
 		r.ok(about, "can be read: %d revocations are in force", count)
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // endpoint asks the server for its own state. The secret tells that server from others, such as one that

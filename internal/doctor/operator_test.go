@@ -9,8 +9,10 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -250,5 +252,40 @@ func TestPlainly(t *testing.T) {
 	}
 	if got := plainly(errors.New("refused")); got != "refused" {
 		t.Errorf("plainly = %q", got)
+	}
+}
+
+// TestFilesOfAnotherAccount: a file that may not be read is not lost. The remedy is to change its
+// owner, and never to restore, remove or replace it.
+func TestFilesOfAnotherAccount(t *testing.T) {
+	data := t.TempDir()
+	name := filepath.Join(data, "keyring.json")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(name, 65532, -1); err != nil {
+			t.Fatal(err)
+		}
+	} else if err := os.Chmod(name, 0); err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Config{Data: data, Keyring: name}
+	o := &Operator{Now: time.Now}
+	r := NewReport(&Mask{ShowNames: true}, nil)
+	o.files(r, cfg)
+	has(t, r, Error, "may not use what is in the data directory: ")
+	o.registry(r, cfg, false)
+	has(t, r, Warning, "there are keys, but no registry.db")
+	if os.Geteuid() != 0 {
+		o.keys(r, cfg)
+		has(t, r, Error, "permission denied")
+		if last := r.Findings[len(r.Findings)-1]; !strings.Contains(last.Do, "chown -R") || strings.Contains(last.Do, "restore") {
+			t.Errorf("remedy: %s", last.Do)
+		}
+	}
+	lost := fmt.Errorf("opening it: %w", fs.ErrPermission)
+	if do := remedy(lost, "restore it"); !strings.Contains(do, "chown -R") || strings.Contains(do, "restore") || remedy(fs.ErrNotExist, "restore it") != "restore it" {
+		t.Errorf("remedy(%v) = %s", lost, do)
 	}
 }

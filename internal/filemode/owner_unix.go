@@ -25,6 +25,18 @@ func PrivateGroup(info fs.FileInfo) bool {
 	return err == nil && group.Name == me.Username
 }
 
+// SameOwner reports whether the file at path belongs to the account that owns another file, or does
+// not exist.
+func SameOwner(path string, other fs.FileInfo) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return os.IsNotExist(err)
+	}
+	one, ok := info.Sys().(*syscall.Stat_t)
+	two, also := other.Sys().(*syscall.Stat_t)
+	return ok && also && one.Uid == two.Uid
+}
+
 // isCredential reports whether a file looks like a credential of systemd.
 func isCredential(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)

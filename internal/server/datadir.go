@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/daypass/daypass/internal/keyring"
@@ -31,7 +33,7 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 	name := filepath.Join(path, "lock")
 	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("the data directory cannot be written to: %w; give it and what is in it to the account that the server runs as", err)
+		return nil, fmt.Errorf("the data directory cannot be written to: %w; %s", err, (&dataDir{path: path}).giveBack())
 	}
 	d := &dataDir{path: path, lock: lock}
 	if err := d.take(); err != nil {
@@ -39,6 +41,10 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 		return nil, err
 	}
 	if err := d.checkModes(log); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	if err := d.checkAccess(); err != nil {
 		lock.Close()
 		return nil, err
 	}
@@ -101,6 +107,54 @@ func (d *dataDir) checkModes(log *slog.Logger) error {
 		return fmt.Errorf("the data directory is open to other accounts, and holds keys (docs/operations.md, \"File modes and volumes\"):\n%w", errors.Join(errs...))
 	}
 	return nil
+}
+
+// checkAccess returns an error that names everything in the directory that this account may not
+// use, such as what root has restored from a backup. Days of the audit log are not looked at: those
+// that are over need not be writable.
+func (d *dataDir) checkAccess() error {
+	var denied []string
+	for _, name := range d.contents() {
+		if filepath.Dir(name) != d.join("audit") && mayNotUse(name) {
+			denied = append(denied, name)
+		}
+	}
+	if len(denied) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s may not use %s; %s", ourAccount(), strings.Join(denied, ", "), d.giveBack())
+}
+
+// giveBack tells how to give the directory to the account that the server runs as.
+func (d *dataDir) giveBack() string {
+	return fmt.Sprintf("give the data directory and what is in it to that account: chown -R %s: %s", ourAccount(), d.path)
+}
+
+// mayNotUse reports whether this account may not read and write a file, or list a directory.
+func mayNotUse(name string) bool {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	flag := os.O_RDWR
+	if info.IsDir() {
+		flag = os.O_RDONLY
+	}
+	file, err := os.OpenFile(name, flag, 0)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	file.Close()
+	return false
+}
+
+// ourAccount returns the name of this process's account.
+func ourAccount() string {
+	me, err := user.Current()
+	if err != nil {
+		return strconv.Itoa(os.Geteuid())
+	}
+	return me.Username
 }
 
 // contents returns the paths of the directory and of everything the server keeps in it.

@@ -103,3 +103,27 @@ func TestOpenToOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistryIsMissing: a backup has the keys but not what was revoked. The server tells, once, and
+// a server that begins has nothing to tell.
+func TestRegistryIsMissing(t *testing.T) {
+	const told = "what was revoked before is not known"
+	s := ranOnce(t)
+	if log := s.log.String(); strings.Contains(log, told) {
+		t.Errorf("at the first start the log has:\n%s", log)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "data/registry.db")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time it is there
+		if err := s.tryStart(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if log := s.log.String(); strings.Count(log, told) != 1 || !strings.Contains(log, "daypass revoke --all") {
+		t.Errorf("the log does not tell once:\n%s", log)
+	}
+}

@@ -21,6 +21,7 @@ type DataState struct {
 	Running  bool           // a server holds the directory
 	Instance keyring.Secret // of that server, for Proof; empty: not known, because it is about to start or of an earlier version
 	Faults   []error        // files that other accounts can access
+	Foreign  []string       // files that another account owns than the directory, or that this account may not use
 }
 
 // InspectData checks a data directory as a starting server does, and changes nothing. The error
@@ -36,6 +37,7 @@ func InspectData(path string) (DataState, error) {
 			state.Faults = append(state.Faults, fault)
 		}
 	}
+	state.Foreign = d.foreign(os.Geteuid())
 	lock, err := os.Open(filepath.Join(path, "lock"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return state, nil
@@ -54,6 +56,34 @@ func InspectData(path string) (DataState, error) {
 		state.Instance = keyring.Secret(lines[1])
 	}
 	return state, err
+}
+
+// foreign returns what an account may not use. For root, which may use everything, it returns what
+// another account owns than the one that owns the directory. Of the audit log it looks at the last
+// day only.
+func (d *dataDir) foreign(account int) (names []string) {
+	of, err := os.Stat(d.path)
+	if err != nil {
+		return nil
+	}
+	another := mayNotUse
+	if account == 0 {
+		another = func(name string) bool { return !filemode.SameOwner(name, of) }
+	}
+	lastDay := ""
+	for _, name := range d.contents() {
+		if filepath.Dir(name) == d.join("audit") {
+			lastDay = max(lastDay, name)
+			continue
+		}
+		if another(name) {
+			names = append(names, name)
+		}
+	}
+	if lastDay != "" && another(lastDay) {
+		names = append(names, lastDay)
+	}
+	return names
 }
 
 // modeFault describes how the mode of a file in the data directory is too open, or returns

@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -34,6 +37,16 @@ func openStore(cfg *config.Config, data *dataDir) (registryStore, error) {
 		return etcdstore.Open(etcdConfig(etcd))
 	}
 	return boltstore.Open(data.join("registry.db"))
+}
+
+// lacksRevocations reports whether there are keys that may have signed credentials, and no file that
+// tells which of these were revoked: it was not in the backup, or was moved away.
+func (d *dataDir) lacksRevocations(cfg *config.Config) bool {
+	if cfg.Registry.Etcd != nil || legacyKeyring(cfg) == "" {
+		return false
+	}
+	_, err := os.Stat(d.join("registry.db"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func etcdConfig(e *config.Etcd) etcdstore.Config {

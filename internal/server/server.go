@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -84,6 +85,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 		return cfg.Fault("data", err)
 	}
 	defer data.close()
+	lost := data.lacksRevocations(cfg)
 	var file *keyring.File
 	if cfg.RootKey == nil {
 		if file, err = openKeysFile(cfg, opts.Now()); err != nil {
@@ -92,6 +94,9 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	}
 	record, err := audit.Open(data.join("audit"), opts.Now)
 	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; %s", err, data.giveBack())
+		}
 		return cfg.Fault("data", fmt.Errorf("opening the audit log: %w", err))
 	}
 	defer record.Close()
@@ -106,6 +111,10 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 		return err
 	}
 	defer revoked.close()
+	if lost {
+		opts.Log.Warn("registry.db was missing, although there are keys, and was made anew: what was revoked before is not known here; unless nothing was, "+
+			"run `daypass revoke --all`", "file", data.join("registry.db"))
+	}
 
 	s := &service{opts: opts, log: opts.Log, data: data, keysFile: file, keys: file, audit: record, observers: observe, revoked: revoked}
 	if cfg.RootKey != nil {
