@@ -2,6 +2,7 @@ package adminconn
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -63,6 +64,22 @@ func (e *Error) Unwrap() []error {
 func IsCode(err error, codes ...string) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && slices.Contains(codes, pg.Code)
+}
+
+// CertificateFault returns why the certificate of a server was not accepted: an
+// x509.CertificateInvalidError, x509.UnknownAuthorityError or x509.HostnameError. It returns nil for
+// every other error.
+func CertificateFault(err error) error {
+	if fault, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		return fault
+	}
+	if fault, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return fault
+	}
+	if fault, ok := errors.AsType[x509.HostnameError](err); ok {
+		return fault
+	}
+	return nil
 }
 
 // PlainError returns the server's message without severity and code.

@@ -407,5 +407,9 @@ func (p *Pool) connectError(err error) *Error {
 		return &Error{Kind: ErrRights, Cause: err,
 			Message: fmt.Sprintf("cluster %q refuses the administrative login%s; run `daypass cluster check %s`", p.Cluster, hint, p.Cluster)}
 	}
+	if CertificateFault(err) != nil {
+		return &Error{Kind: ErrUnreachable, Cause: err,
+			Message: fmt.Sprintf("cluster %q cannot be reached: the certificate of its server is not accepted; run `daypass cluster check %s`", p.Cluster, p.Cluster)}
+	}
 	return p.Unreachable(err)
 }

@@ -130,7 +130,8 @@ func (k *checker) cannotConnect(err error) {
 		k.add(Broken, "authentication", "the administrative login %q does not authenticate: %v", k.config.User, err)
 	case adminconn.IsCode(err, "28P01"):
 		k.add(Broken, "password", "the server refuses the password of the administrative login %q, or has no such login: set one (psql's \\password "+
-			"does not show it) and put the same into upstream_password_file or upstream_password_env", k.config.User)
+			"does not show it) and put the same into upstream_password_file or upstream_password_env. If it has expired (VALID UNTIL), "+
+			"a new one does not help: alter role %s valid until 'infinity'", k.config.User, login)
 	case adminconn.IsCode(err, "28000"):
 		k.refused(err)
 	case adminconn.IsCode(err, "3D000"):
@@ -142,6 +143,8 @@ func (k *checker) cannotConnect(err error) {
 		}
 	case adminconn.IsCode(err, "57P03"):
 		k.add(Broken, "unreachable", "the server is not ready: %v", err)
+	case adminconn.CertificateFault(err) != nil:
+		k.certificate(adminconn.CertificateFault(err))
 	default:
 		k.add(Broken, "unreachable", "cannot connect: %v", err)
 	}
@@ -189,6 +192,7 @@ func (k *checker) server(ctx context.Context) error {
 		k.add(Broken, "recovery", "the server is in recovery: the administrative connection must lead to the primary")
 	}
 	k.transport(tls, tlsVersion)
+	k.certificateExpires(k.a.Pool.Now())
 	switch free := limit - kept - used; {
 	case free < k.reserve:
 		k.add(Broken, "connections", "%d of %d connections are in use or reserved; daypass alone keeps up to %d", limit-free, limit, k.reserve).SQL =
@@ -226,9 +230,11 @@ func (k *checker) login(ctx context.Context) error {
 		session            string
 		createRole, bypass bool
 		connLimit          int
+		until              *time.Time
 	)
-	err := k.c.QueryRow(ctx, `select session_user::text, rolname::text, rolsuper, rolcreaterole, rolbypassrls, rolconnlimit
-		from pg_roles where rolname = current_user`).Scan(&session, &k.admin, &k.super, &createRole, &bypass, &connLimit)
+	err := k.c.QueryRow(ctx, `select session_user::text, rolname::text, rolsuper, rolcreaterole, rolbypassrls, rolconnlimit,
+		  (select l.rolvaliduntil from pg_roles l where l.rolname = session_user and isfinite(l.rolvaliduntil))
+		from pg_roles where rolname = current_user`).Scan(&session, &k.admin, &k.super, &createRole, &bypass, &connLimit, &until)
 	if err != nil {
 		return err
 	}
@@ -245,6 +251,15 @@ func (k *checker) login(ctx context.Context) error {
 	}
 	if session != k.admin {
 		k.add(Notice, "login-role", "the login is %q and acts as %q", session, k.admin)
+	}
+	if until != nil {
+		severity := Notice
+		if k.report.Clock != nil && until.Sub(*k.report.Clock) < notice {
+			severity = Warning
+		}
+		k.add(severity, "login-expires", "the password of the administrative login %q expires on %s, and no one can log on from then on: "+
+			"setting another one does not change that", session, until.UTC().Format(time.RFC3339)).SQL =
+			[]string{"alter role " + pgsql.Ident(session) + " valid until 'infinity'"}
 	}
 	if connLimit >= 0 && connLimit < k.reserve {
 		k.add(Broken, "login-limit", "the administrative login may have %d connections; daypass keeps up to %d", connLimit, k.reserve).SQL =

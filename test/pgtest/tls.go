@@ -77,10 +77,16 @@ func (s *Server) Reload(t testing.TB) {
 // in PEM. algorithm may be 0, for the usual algorithm of the key.
 func Certificate(t testing.TB, key crypto.Signer, algorithm x509.SignatureAlgorithm) (certificate, keyPEM []byte) {
 	t.Helper()
+	return CertificateFor(t, key, algorithm, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), net.IPv4(127, 0, 0, 1))
+}
+
+// CertificateFor is Certificate with another validity, and for another address.
+func CertificateFor(t testing.TB, key crypto.Signer, algorithm x509.SignatureAlgorithm, from, until time.Time, address net.IP) (certificate, keyPEM []byte) {
+	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "database"}, SignatureAlgorithm: algorithm,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+		NotBefore: from, NotAfter: until,
+		IPAddresses: []net.IP{address}, DNSNames: []string{"localhost"},
 		IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
