@@ -124,6 +124,13 @@ func (f *fixture) add(c *gateway.Cluster) *gateway.Cluster {
 	return c
 }
 
+// remove removes a cluster.
+func (f *fixture) remove(c *gateway.Cluster) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.clusters, c.Identifier)
+}
+
 // real points "examplecluster" at a database server, administered by a superuser, with a new
 // default database.
 func (f *fixture) real(pg *pgtest.Server) *gateway.Cluster {

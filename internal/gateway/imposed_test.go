@@ -308,7 +308,7 @@ func TestEveryEndNamesItsBackend(t *testing.T) {
 
 // TestRebelsAtTheEnd: a statement that catches its cancellation is terminated even if the
 // process ends right after its sessions, and even if a reload has replaced the cluster in the
-// meantime.
+// meantime, has it lead to another server, or has removed it.
 func TestRebelsAtTheEnd(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
 		for name, end := range map[string]func(f *fixture, cluster *gateway.Cluster){
@@ -321,6 +321,19 @@ func TestRebelsAtTheEnd(t *testing.T) {
 			"reload": func(f *fixture, cluster *gateway.Cluster) {
 				f.real(pg)
 				cluster.Admin.(*handover.Admin).Close()
+				f.left(cluster, 0)
+				f.server.KillWhere(func(*gateway.Session) bool { return true })
+			},
+			"another server": func(f *fixture, cluster *gateway.Cluster) {
+				elsewhere := cluster.Upstream.Copy()
+				elsewhere.Port, elsewhere.Fallbacks = 1, nil
+				f.add(&gateway.Cluster{Identifier: cluster.Identifier, Admin: &fakeAdmin{}, Upstream: elsewhere})
+				f.left(cluster, 1)
+				f.server.KillWhere(func(*gateway.Session) bool { return true })
+			},
+			"no server": func(f *fixture, cluster *gateway.Cluster) {
+				f.remove(cluster)
+				f.left(cluster, 1)
 				f.server.KillWhere(func(*gateway.Session) bool { return true })
 			},
 		} {
@@ -332,9 +345,18 @@ func TestRebelsAtTheEnd(t *testing.T) {
 				pgtest.Eventually(t, "it runs", func() bool { return workers(t, pg, g.DBUser) == 1 })
 				end(f, cluster)
 				pgtest.Eventually(t, "its backend ends", func() bool { return len(backends(t, pg, g.DBUser)) == 0 })
+				f.left(cluster, 0)
 			})
 		}
 	})
+}
+
+// left checks how many sessions the Admin of a cluster is kept for.
+func (f *fixture) left(cluster *gateway.Cluster, want int) {
+	f.t.Helper()
+	if got := f.server.Left(cluster.Admin); got != want {
+		f.t.Errorf("%d sessions are left to the administrative login, want %d", got, want)
+	}
 }
 
 // messagesOf splits a stream into messages; the last piece may be an incomplete message.

@@ -336,7 +336,7 @@ func (s *Server) endParked(p *parked, revoked bool) {
 	backend := &dbuser.Backend{PID: p.up.pid, Address: p.up.RemoteAddr().String()}
 	p.up.leave(spareParting)
 	s.spares.sessionEnded(p.origin.key.admin, p.origin.key.role)
-	admin := s.adminOf(p.cluster.Identifier, p.origin.key.admin)
+	admin := s.adminOf(p.cluster)
 	if revoked {
 		admin.SessionRevoked(p.origin.key.role, p.origin.key.database, backend)
 	} else {
@@ -356,14 +356,6 @@ func (s *Server) endParkedWhere(match func(*parked) bool) int {
 	}
 	group.Wait()
 	return len(out)
-}
-
-// adminOf returns the cluster's current Admin, or the last one if the cluster is gone.
-func (s *Server) adminOf(cluster string, was Admin) Admin {
-	if c, ok := s.cluster(cluster); ok {
-		return c.Admin // a reload may have closed the other one
-	}
-	return was
 }
 
 // sweepParked ends the parked sessions whose time is over, that were revoked, or whose

@@ -65,7 +65,8 @@ type entry struct {
 	*session.Session
 	info    Session
 	details *audit.TLS
-	admin   Admin // of the cluster, as it was at the logon
+	cluster *Cluster // as it was at the logon
+	admin   Admin    // of cluster
 	cancel  cancelKey
 	backend *dbuser.Backend // nil: the server has not named it
 	// unfinished is closed when the servers have closed the connections that the logon gave up at
@@ -84,7 +85,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	g := &l.grant
 	state := l.client.TLS()
 	e := &entry{
-		details: audit.TLSDetails(state), admin: cluster.Admin, cancel: cancelKey{pid: up.pid, theirs: up.key, target: up.target},
+		details: audit.TLSDetails(state), cluster: cluster, admin: cluster.Admin, cancel: cancelKey{pid: up.pid, theirs: up.key, target: up.target},
 		info: Session{
 			ID: l.id, CredentialID: g.ID, Principal: g.Principal, Cluster: cluster.Identifier, Database: l.database,
 			DBUser: g.DBUser, DBGroups: g.DBGroups, SessionRole: l.role.Name, Application: pgwire.Clip(l.asked.Application()),
@@ -119,7 +120,7 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	cleanUp := func() {
 		s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == e.admin && p.origin.key.role == info.SessionRole })
 		s.spares.sessionEnded(e.admin, info.SessionRole)
-		admin := s.adminOf(info.Cluster, e.admin)
+		admin := s.adminOf(e.cluster)
 		if cause.Reason == reasonRevoked {
 			admin.SessionRevoked(info.SessionRole, info.Database, e.backend)
 		} else {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/fleet"
+	"github.com/daypass/daypass/internal/handover"
 )
 
 // logonTimeout is how long a logon may take, unless Options.Patience says otherwise.
@@ -195,17 +196,42 @@ func (s *service) swap(cfg *config.Config) {
 	before := s.live.Load()
 	after := &snapshot{cfg: cfg, clusters: newClusters(before.clusters, cfg, s.keys.Current(), s.opts, s.observers)}
 	s.live.Store(after)
-	s.retire(before.clusters, after.clusters)
+	for id, replaced := range before.clusters.byID {
+		if now := after.clusters.byID[id]; now == nil || now.admin != replaced.admin {
+			s.retiring.Go(func() { s.retire(id, replaced.admin) })
+		}
+	}
 }
 
-// retire closes the connections of clusters that were replaced, once the logons that may use them
-// are over, or the server ends.
-func (s *service) retire(before, after *clusters) {
-	s.retiring.Go(func() {
-		select {
-		case <-time.After(cmp.Or(s.opts.Patience, logonTimeout)):
-		case <-s.ending:
+// afterTheLast is how long the clean-up after the last session of a cluster that was replaced may take.
+const afterTheLast = 25 * time.Second
+
+// retire closes the connections of a cluster that was replaced, once the logons that may use them
+// are over. If the cluster was removed or leads to other servers now, its sessions continue, and the
+// connections are needed to clean up after them.
+func (s *service) retire(id string, admin *handover.Admin) {
+	defer admin.Close()
+	if !s.unlessEnding(cmp.Or(s.opts.Patience, logonTimeout)) || s.front.Left(admin) == 0 {
+		return
+	}
+	s.log.Warn("sessions continue at servers that the configuration does not name any more; their session roles lose their rights when they end, "+
+		"and stay there: run `daypass cluster clean` with the earlier configuration afterwards", "cluster", id, "sessions", s.front.Left(admin))
+	for s.front.Left(admin) > 0 {
+		if !s.unlessEnding(time.Second) {
+			return
 		}
-		before.close(after)
-	})
+	}
+	s.unlessEnding(afterTheLast)
+}
+
+// unlessEnding waits, and returns false at once when the server ends.
+func (s *service) unlessEnding(wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.ending:
+		return false
+	}
 }

@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/adminconn"
+	"github.com/daypass/daypass/internal/client"
 	"github.com/daypass/daypass/test/pgtest"
 	"github.com/daypass/daypass/test/sitetest"
 )
@@ -50,4 +52,59 @@ func TestReloadKeepsLogons(t *testing.T) {
 		t.Fatalf("a logon during a reload: %v", got.err)
 	}
 	got.conn.Close(t.Context())
+}
+
+// TestSessionsOfAFormerServer: a cluster leads to another server after a reload. A session that goes
+// on at the former one can be revoked as any other, also if it catches its cancellation.
+func TestSessionsOfAFormerServer(t *testing.T) {
+	database := startDatabase(t)
+	s := newServed(t, database, "")
+	s.start()
+	c := s.issue(s.now())
+	config, err := s.site.Logon(c.DbUser, c.DbPassword, "dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := make(chan struct{})
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.Message == "running" {
+			close(running)
+		}
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		// The process does not notice by itself that the gateway has closed the connection. Before
+		// PostgreSQL 14 it never does, and has no such setting.
+		_, _ = conn.Exec(t.Context(), "set client_connection_check_interval = 0")
+		_, err := conn.Exec(t.Context(), `do $$ begin raise notice 'running'; loop begin perform pg_sleep(60);
+			exception when query_canceled then null; end; end loop; end $$`)
+		ended <- err
+	}()
+	<-running
+	other := pgtest.Connect(t, "postgres://daypass:"+url.PathEscape(sitetest.AdminPassword)+"@"+database+"/postgres?sslmode=disable")
+	processes := func() (n int) {
+		if err := other.QueryRow(t.Context(), "select count(*) from pg_stat_activity where usename ~ '^IAM:'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	s.write("127.0.0.1:1", "")
+	s.hangup <- syscall.SIGHUP
+	pgtest.Eventually(t, "the log tells of the session", func() bool {
+		return strings.Contains(s.log.String(), "sessions continue at servers that the configuration does not name any more")
+	})
+	if n := processes(); n != 1 {
+		t.Fatalf("%d processes after the reload", n)
+	}
+	if _, err := s.operator().Revoke(t.Context(), client.Selector{All: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the session goes on")
+	}
+	pgtest.Eventually(t, "its process ends", func() bool { return processes() == 0 })
 }
