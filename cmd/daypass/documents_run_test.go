@@ -74,6 +74,7 @@ var documentRuns = map[string]documentRun{
 		// The server may still be ending the session of a block before.
 		before: `until daypass user drop alice --cluster examplecluster --reassign-to archive >/dev/null; do sleep 0.1; done`,
 	},
+	"docs/upgrade-postgresql.md: daypass cluster clean examplecluster --unused 0s --config copy.yaml":                                                                                        {before: "cp daypass.yaml copy.yaml"},
 	"docs/several-servers.md: (umask 077; openssl rand -base64 32 > root.key)":                                                                                                               {},
 	"docs/several-servers.md: daypass keys list --config /etc/daypass/daypass.yaml":                                                                                                          {not: "TestSharedKeysCommands runs it"},
 	"docs/several-servers.md: daypass servers --config /etc/daypass/daypass.yaml":                                                                                                            {not: "TestSharedKeysCommands runs it"},
