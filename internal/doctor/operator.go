@@ -140,11 +140,14 @@ const asServer = "run this as root, or as the account of the server: runuser -u 
 // giveBack is the remedy for files that the server's account may not read.
 const giveBack = "give the data directory to the account of the server, as root: chown -R daypass: DATA, where DATA is what data names"
 
-// remedy returns what to do about an error: for a file that may not be read that is to mend its
-// owner, and never to replace it.
+// remedy returns what to do about an error. A file that could not be opened may be sound: the remedy
+// is to make it accessible, and never to replace it.
 func remedy(err error, do string) string {
 	if errors.Is(err, fs.ErrPermission) {
 		return asServer + "; if this is that account, " + giveBack
+	}
+	if of, ok := errors.AsType[*fs.PathError](err); ok && of.Op == "open" && !errors.Is(err, fs.ErrNotExist) {
+		return "make the file accessible again (a disk that is mounted read-only: mount -o remount,rw)"
 	}
 	return do
 }

@@ -284,6 +284,10 @@ func TestFilesOfAnotherAccount(t *testing.T) {
 			t.Errorf("remedy: %s", last.Do)
 		}
 	}
+	readOnly := fmt.Errorf("opening it: %w", &fs.PathError{Op: "open", Path: name, Err: errors.New("read-only file system")})
+	if do := remedy(readOnly, "restore it"); strings.Contains(do, "restore") {
+		t.Errorf("remedy(%v) = %s", readOnly, do)
+	}
 	lost := fmt.Errorf("opening it: %w", fs.ErrPermission)
 	if do := remedy(lost, "restore it"); !strings.Contains(do, "chown -R") || strings.Contains(do, "restore") || remedy(fs.ErrNotExist, "restore it") != "restore it" {
 		t.Errorf("remedy(%v) = %s", lost, do)

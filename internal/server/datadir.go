@@ -33,7 +33,11 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 	name := filepath.Join(path, "lock")
 	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("the data directory cannot be written to: %w; %s", err, (&dataDir{path: path}).giveBack())
+		do := "find out why its disk cannot be written to"
+		if errors.Is(err, fs.ErrPermission) {
+			do = (&dataDir{path: path}).giveBack()
+		}
+		return nil, fmt.Errorf("the data directory cannot be written to: %w; %s", err, do)
 	}
 	d := &dataDir{path: path, lock: lock}
 	if err := d.take(); err != nil {

@@ -71,7 +71,7 @@ func Open(path string) (*Store, error) {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("opening the registry: %s is in use by another process: end it first", path)
-	case errors.Is(err, fs.ErrPermission):
+	case cannotOpen(err):
 		return nil, fmt.Errorf("opening the registry: %w", err)
 	case err != nil:
 		return nil, s.damaged(err)
@@ -81,6 +81,13 @@ func Open(path string) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// cannotOpen reports whether a file was not even opened, as on a disk that is mounted read-only. That
+// tells nothing about its content.
+func cannotOpen(err error) bool {
+	of, ok := errors.AsType[*fs.PathError](err)
+	return ok && of.Op == "open"
 }
 
 // prepare makes the buckets, and reads the whole file once.

@@ -164,3 +164,21 @@ func TestOneProcess(t *testing.T) {
 		t.Errorf("mode %v, %v, want 0600", info.Mode(), err)
 	}
 }
+
+// TestNotOpened: a file that cannot be opened may be sound, so the error does not advise to move it
+// away, which would forget what was revoked. A directory in its place is as little a file that was
+// read as one on a disk that is mounted read-only.
+func TestNotOpened(t *testing.T) {
+	path := t.TempDir()
+	if err := os.WriteFile(filepath.Join(path, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := boltstore.Open(path)
+	if err == nil {
+		s.Close()
+		t.Fatal("a directory was opened")
+	}
+	if !strings.Contains(err.Error(), "open "+path) || strings.Contains(err.Error(), "backup") || strings.Contains(err.Error(), "revoke") {
+		t.Errorf("Open = %v", err)
+	}
+}
