@@ -188,7 +188,8 @@ var ErrForeign = errors.New("it is a member of " + MarkerRole + " without being 
 	"REVOKE " + MarkerRole + " from it")
 
 // errNoUser is why a role's objects cannot be handed over: its user does not exist.
-var errNoUser = errors.New("the user of the session role does not exist")
+var errNoUser = errors.New("the user of the session role does not exist, as it was dropped or renamed: " +
+	"`daypass user drop` of the earlier name, with --reassign-to, gives what is left to another user")
 
 // UserOf finds the user of a session role by the role's name, and applies the rules for what may
 // be lent. It ignores the role's memberships: a strip has revoked them by now, and a holder may
