@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -79,15 +80,9 @@ func loadSDKConfig(ctx context.Context, s Settings, p Profile) (aws.Config, erro
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err == nil {
 		for _, of := range [][2]string{{"sts", "STS"}, {"signin", "Signin"}, {"sso", "SSO"}, {"sso_oidc", "SSO OIDC"}} {
-			var option config.LoadOptionsFunc
-			if option, err = chainEndpoint(ctx, cfg, s, of[0], of[1]); err != nil {
-				break
-			}
-			options = append(options, option)
+			options = append(options, chainEndpoint(ctx, cfg, s, of[0], of[1]))
 		}
-		if err == nil {
-			cfg, err = config.LoadDefaultConfig(ctx, options...)
-		}
+		cfg, err = config.LoadDefaultConfig(ctx, options...)
 	}
 	var explained *Failure
 	switch {
@@ -181,16 +176,20 @@ func mfa(ctx context.Context, s Settings, p Profile) config.LoadOptionsFunc {
 // a sign-in, to the endpoint that the AWS CLI would use. AWS_ENDPOINT_URL, or endpoint_url of
 // the profile, is for all services. But the SDK reads it only after it has made the clients of
 // the chain, which would send a refresh token or an access token to Amazon.
-func chainEndpoint(ctx context.Context, cfg aws.Config, s Settings, service, id string) (config.LoadOptionsFunc, error) {
-	found, err := findEndpoint(ctx, cfg, s.Getenv, service)
+func chainEndpoint(ctx context.Context, cfg aws.Config, s Settings, service, id string) config.LoadOptionsFunc {
+	found, bad := findEndpoint(ctx, cfg, s.Getenv, service)
 	if service == "signin" && s.EndpointURL != "" {
-		found = s.EndpointURL
+		found, bad = s.EndpointURL, nil
 	}
-	if err != nil || found == "" {
-		return func(*config.LoadOptions) error { return nil }, err
+	if bad == nil && found == "" {
+		return func(*config.LoadOptions) error { return nil }
 	}
-	// An invalid endpoint is an error only if the chain uses it.
-	endpoint, bad := parseEndpoint(found)
+	// An invalid endpoint, or a services section that does not exist, is an error only if the
+	// chain uses it.
+	var endpoint *url.URL
+	if bad == nil {
+		endpoint, bad = parseEndpoint(found)
+	}
 	redirect := middleware.FinalizeMiddlewareFunc("daypass:endpoint:"+service, func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 		if request, ok := in.Request.(*smithyhttp.Request); ok && awsmiddleware.GetServiceID(ctx) == id {
 			if bad != nil {
@@ -209,5 +208,5 @@ func chainEndpoint(ctx context.Context, cfg aws.Config, s Settings, service, id 
 			return nil
 		}
 		return stack.Finalize.Insert(redirect, "ResolveEndpointV2", middleware.After)
-	}}), nil
+	}})
 }
