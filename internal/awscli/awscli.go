@@ -202,6 +202,7 @@ func (c *command) runOperation(ctx context.Context, op *operation, args []string
 	if err != nil {
 		return err
 	}
+	client.printAs(form)
 	var answer response
 	if paginate {
 		answer, err = newPages(op, client, params, paging)

@@ -52,6 +52,15 @@ func newClient(ctx context.Context, s awsconfig.Settings) (*client, error) {
 	return c, nil
 }
 
+// printAs sets how timestamps are printed, unless the profile has cli_timestamp_format. By default
+// version 1 of the AWS CLI prints them as they arrive, and version 2, which has the yaml formats,
+// as ISO 8601 with an offset.
+func (c *client) printAs(form string) {
+	if (form == "yaml" || form == "yaml-stream") && c.profile.Setting("cli_timestamp_format") == "" {
+		c.timestamps = iso8601
+	}
+}
+
 type unsigned struct{}
 
 func (unsigned) ResolveAuthSchemes(context.Context, *redshift.AuthResolverParameters) ([]*smithyauth.Option, error) {

@@ -34,12 +34,14 @@ func TestOnlyOurs(t *testing.T) {
 		stdout, stderr string   // what they must be, and contain
 		requests       []string // nil for any
 	}{
-		{awsCase: awsCase{args: credentials("--output", "yaml")}, stdout: "DbPassword: secret-password\nDbUser: IAM:alice\nExpiration: '2026-01-02T03:04:05.678Z'\n"},
+		{awsCase: awsCase{args: credentials("--output", "yaml")}, stdout: "DbPassword: secret-password\nDbUser: IAM:alice\nExpiration: '2026-01-02T03:04:05.678000+00:00'\n"},
+		{awsCase: awsCase{args: credentials("--output", "yaml", "--query", "Expiration"), config: "[default]\ncli_timestamp_format = wire\n"}, stdout: "\"2026-01-02T03:04:05.678Z\"\n"},
+		{awsCase: awsCase{args: credentials("--query", "Expiration"), config: "[default]\noutput = yaml\n"}, stdout: "\"2026-01-02T03:04:05.678000+00:00\"\n"},
 		{awsCase: awsCase{args: credentials("--output", "yaml", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n"},
 		{awsCase: awsCase{args: credentials("--output", "yaml", "--query", "missing")}, stdout: "null\n"},
 		{awsCase: awsCase{args: credentials("--output", "yaml", "--query", "`{}`")}, stdout: ""},
 		{awsCase: awsCase{args: credentials("--output", "yaml", "--generate-cli-skeleton", "output")}, stdout: "DbPassword: DbPassword\nDbUser: DbUser\nExpiration: 1970-01-01 00:00:00\n"},
-		{awsCase: awsCase{args: credentials("--output", "yaml-stream")}, stdout: "- DbPassword: secret-password\n  DbUser: IAM:alice\n  Expiration: '2026-01-02T03:04:05.678Z'\n"},
+		{awsCase: awsCase{args: credentials("--output", "yaml-stream")}, stdout: "- DbPassword: secret-password\n  DbUser: IAM:alice\n  Expiration: '2026-01-02T03:04:05.678000+00:00'\n"},
 		{awsCase: awsCase{args: clusters("--output", "yaml-stream", "--query", "{m: Marker, c: Clusters[].ClusterIdentifier}"), scenario: "pages"}, stdout: "- c:\n  - c1\n  - c2\n  m: m2\n- c:\n  - c3\n  - c4\n  m: m3\n- c:\n  - c5\n  m: null\n"},
 		{awsCase: awsCase{args: credentials("--output", "off")}, stdout: "", requests: []string{"Action=GetClusterCredentials&Version=2012-12-01&DbUser=alice&ClusterIdentifier=examplecluster"}},
 		{awsCase: awsCase{args: bare("--generate-cli-skeleton", "yaml-input")}, stdout: yamlSkeleton},
