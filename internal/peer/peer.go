@@ -205,10 +205,15 @@ const (
 
 // NewClient returns a Client. It calls peers for the list of peers at each request.
 func NewClient(identity *Identity, peers func() []Peer) *Client {
+	return newClient(identity, peers, askTimeout)
+}
+
+// newClient returns a Client that gives each peer as long as patience.
+func newClient(identity *Identity, peers func() []Peer, patience time.Duration) *Client {
 	c := &Client{peers: peers, cancels: make(chan struct{}, mostCancels)}
-	dialer := net.Dialer{Timeout: askTimeout}
+	dialer := net.Dialer{Timeout: patience}
 	c.http = &http.Client{
-		Timeout:       askTimeout,
+		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			TLSClientConfig: identity.clientTLS(),
@@ -223,7 +228,7 @@ func NewClient(identity *Identity, peers func() []Peer) *Client {
 				}
 				return nil, errors.New("the server has left")
 			},
-			TLSHandshakeTimeout:    askTimeout,
+			TLSHandshakeTimeout:    patience,
 			MaxIdleConnsPerHost:    4,
 			IdleConnTimeout:        30 * time.Second,
 			MaxResponseHeaderBytes: 8 << 10,

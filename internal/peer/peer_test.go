@@ -64,13 +64,16 @@ func serve(t *testing.T, roots *keyring.Roots, name string, now func() time.Time
 	return s
 }
 
+// patience is how long peers may take to answer: more than in production, on a busy machine.
+const patience = 6 * time.Second
+
 func client(t *testing.T, roots *keyring.Roots, name string, now func() time.Time, peers ...peer.Peer) *peer.Client {
 	t.Helper()
 	identity, err := peer.NewIdentity(roots, name, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := peer.NewClient(identity, func() []peer.Peer { return peers })
+	c := peer.PatientClientForTest(identity, func() []peer.Peer { return peers }, patience)
 	t.Cleanup(c.Close)
 	return c
 }
@@ -127,7 +130,7 @@ func TestPeers(t *testing.T) {
 	if got := fmt.Sprint(answers, slices.Sorted(maps.Keys(failed))); got != `[a ["a","x"]] [gone silent]` {
 		t.Errorf("Sessions() = %s", got)
 	}
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > 5*patience {
 		t.Errorf("it took %v", took)
 	}
 }
