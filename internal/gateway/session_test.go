@@ -351,7 +351,7 @@ func TestClientGoneIsCancelled(t *testing.T) {
 // answers.
 func TestHalfClose(t *testing.T) {
 	both(t, func(t *testing.T, sslmode string) {
-		f := newFixture(t, nil)
+		f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfClose = time.Minute })
 		pg := pgtest.Start(t)
 		f.real(pg)
 		for range 20 {
