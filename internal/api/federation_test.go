@@ -236,15 +236,17 @@ func TestDefaultChains(t *testing.T) {
 	write(configFile, "[profile ana]\nregion = us-east-1\n"+
 		"[profile chain]\nregion = us-east-1\nrole_arn = "+roleARN+"jobs/etl\nsource_profile = ana\n"+
 		"[profile web]\nregion = us-east-1\nrole_arn = "+roleARN+"ci\nweb_identity_token_file = "+tokenFile+"\n")
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, "")
+		}
+	}
 	t.Setenv("AWS_CONFIG_FILE", configFile)
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", keysFile)
 	t.Setenv("AWS_ENDPOINT_URL", s.url)
 	// This SDK resolves the general endpoint only after it has made the STS client
 	// of the credential chain (config.defaultAWSConfigResolvers).
 	t.Setenv("AWS_ENDPOINT_URL_STS", s.url)
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_CA_BUNDLE"} {
-		t.Setenv(name, "")
-	}
 	for profile, want := range map[string]string{
 		"ana":   "arn:aws:iam::123456789012:user/ana",
 		"chain": "arn:aws:sts::123456789012:assumed-role/etl/",
