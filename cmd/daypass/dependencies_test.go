@@ -137,7 +137,7 @@ var modules = []struct {
 	{"go.opentelemetry.io/otel", []string{"internal/tracing"}, "traces are made from callbacks"},
 	{"go.uber.org/zap", []string{"internal/registry/etcdstore", "test/etcdtest", "test/soak"}, "etcd's client wants its logger; ours is log/slog"},
 	{"go.yaml.in/yaml/v4", []string{"internal/awscli", "internal/config"}, "one package reads the configuration, one the AWS CLI's input files"},
-	{"golang.org/x/net", []string{"internal/peer", "internal/server"}, "it bounds the connections of a listener that strangers may reach"},
+	{"golang.org/x/net", []string{"internal/peer"}, "it bounds the connections of a listener that strangers may reach"},
 	{"golang.org/x/sync", []string{"internal/devserver", "internal/server"}, "only wiring starts groups of goroutines"},
 	{"golang.org/x/sys", []string{"internal/doctor", "internal/gateway", "internal/login", "internal/proxy", "internal/server", "test/bench"}, "the packages with system calls are listed"},
 	{"golang.org/x/term", []string{"cmd/daypass"}, "only commands know the terminal"},

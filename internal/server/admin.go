@@ -9,8 +9,7 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"golang.org/x/net/netutil"
-
+	"github.com/daypass/daypass/internal/api"
 	"github.com/daypass/daypass/internal/config"
 )
 
@@ -68,6 +67,8 @@ func (s *service) startMetrics(cfg config.Metrics) (address string, stop func(),
 		return "", nil, s.live.Load().cfg.Fault("metrics.listen", err)
 	}
 	address = l.Addr().String()
+	connections := api.NewConnections(metricsConnections, metricsPerAddress, nil)
+	l = connections.Listener(l)
 	if s.metricsTLS.given() {
 		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.metricsTLS.GetCertificate, NextProtos: []string{"http/1.1"}})
 	}
@@ -75,6 +76,7 @@ func (s *service) startMetrics(cfg config.Metrics) (address string, stop func(),
 	mux.Handle("GET /metrics", s.observers.metrics.Handler())
 	server := &http.Server{
 		Handler:           mux,
+		ConnState:         connections.Track,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -82,12 +84,17 @@ func (s *service) startMetrics(cfg config.Metrics) (address string, stop func(),
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	return address, s.serveBeside("metrics", server, netutil.LimitListener(l, metricsConnections)), nil
+	return address, s.serveBeside("metrics", server, l), nil
 }
 
 // metricsConnections bounds the connections of the metrics listener, which anyone on the
-// network may reach, so that they cannot use up the gateway's file descriptors.
-const metricsConnections = 64
+// network may reach, so that they cannot use up the gateway's file descriptors. One address
+// may have metricsPerAddress of them, and those that keep the server waiting make room, so
+// that strangers keep no Prometheus out.
+const (
+	metricsConnections = 64
+	metricsPerAddress  = 16
+)
 
 // serveBeside serves a listener until stop is called.
 func (s *service) serveBeside(name string, server *http.Server, l net.Listener) (stop func()) {

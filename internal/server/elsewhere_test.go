@@ -1,6 +1,9 @@
 package server
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -41,6 +44,42 @@ func TestMetricsForOtherMachines(t *testing.T) {
 	}
 	if s.where.Admin != "" {
 		t.Errorf("the operator's listener is at %s, want none", s.where.Admin)
+	}
+}
+
+// TestStrangersTakeNotAllMetrics: connections from a few addresses that rest after a request keep no one
+// else from the metrics.
+func TestStrangersTakeNotAllMetrics(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "\nmetrics: {listen: \"127.0.0.1:0\"}\n")
+	s.start()
+	from := func(last byte) net.Conn {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, last)}}
+		conn, err := dialer.DialContext(t.Context(), "tcp", s.where.Metrics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	scrape := func(conn net.Conn) error {
+		conn.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return err
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		return err
+	}
+	for i := range 2 * metricsConnections {
+		if err := scrape(from(byte(2 + i%8))); err != nil {
+			t.Fatalf("stranger %d: %v", i, err)
+		}
+	}
+	if err := scrape(from(1)); err != nil {
+		t.Errorf("Prometheus: %v", err)
 	}
 }
 
