@@ -15,3 +15,9 @@ func (h *Handler) SetGates(work, outside *throttle.Gate, large *admission.Room) 
 func (h *Handler) SetStrangerLines(l throttle.Limit) {
 	h.pressure.strangers = throttle.NewLines(l, l)
 }
+
+// SetSimulations replaces the gate of simulations, and bounds the simulations of one principal.
+func (h *Handler) SetSimulations(g *throttle.Gate, share int) {
+	h.pressure.simulations = g
+	h.pressure.simulators.SetLimit(throttle.Limit{Concurrent: share})
+}

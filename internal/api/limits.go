@@ -69,6 +69,9 @@ type pressure struct {
 	peers      *throttle.Gate         // calls that wait for other servers
 	askers     *throttle.Keys[string] // the same, by principal
 
+	simulations *throttle.Gate         // policies that are being simulated
+	simulators  *throttle.Keys[string] // the same, and answers on their way, by principal
+
 	strangers *throttle.Lines // audit lines of unauthenticated callers
 }
 
@@ -84,6 +87,9 @@ func newPressure() *pressure {
 		large:      admission.NewRoom(largePlaces, largeShare),
 		peers:      throttle.NewGate(peerPlaces, 2*peerPlaces, time.Second),
 		askers:     throttle.NewKeys[string](throttle.Limit{Concurrent: peerShare}, maxPrincipals),
+
+		simulations: throttle.NewGate(max(1, cpus/2), simulationQueue, simulationWait),
+		simulators:  throttle.NewKeys[string](throttle.Limit{Concurrent: simulationShare}, maxPrincipals),
 
 		strangers: throttle.NewLines(strangerLines, AllStrangerLines),
 	}
@@ -101,14 +107,14 @@ func (h *Handler) SetLimits(l Limits) {
 
 // Pressure is the number of calls in progress at one moment.
 type Pressure struct {
-	Work, Outside, Large throttle.GateStats
+	Work, Outside, Large, Peers, Simulations throttle.GateStats
 }
 
 // Pressure returns the current numbers. Outside is the sum over all identity providers.
 func (h *Handler) Pressure() Pressure {
 	p := h.pressure
 	large := p.large.Stats()
-	return Pressure{Work: p.work.Stats(), Outside: p.outside.stats(),
+	return Pressure{Work: p.work.Stats(), Outside: p.outside.stats(), Peers: p.peers.Stats(), Simulations: p.simulations.Stats(),
 		Large: throttle.GateStats{Slots: large.Limit, Busy: large.Open, Shed: large.Refused}}
 }
 
@@ -224,6 +230,31 @@ func (c *call) sessionsElsewhere(id string) (list []*Session, unanswered []strin
 	list, unanswered = c.handler.config.Sessions.Elsewhere(c.http.Context(), id)
 	p.peers.Leave()
 	return list, unanswered, c.enter(p.work)
+}
+
+// A simulation takes a hundred times as long as other calls, and its answer has up to a megabyte. So they
+// take turns on half of the processors, simulationQueue of them wait for theirs, and one principal may
+// have simulationShare of them, from its turn in the queue until the client has read the answer.
+const (
+	simulationQueue = 64
+	simulationWait  = 5 * time.Second
+	simulationShare = 16
+)
+
+// enterSimulation waits for the turn of a simulation, and returns the function that ends it. The call
+// gives up its place at work, so that others are not delayed.
+func (c *call) enterSimulation() (leave func(), err error) {
+	p := c.handler.pressure
+	if verdict := admit(c, p.simulators, c.caller.PrincipalARN); verdict != throttle.Admitted {
+		c.unrecorded = verdict == throttle.RefusedAgain
+		return nil, errThrottled
+	}
+	c.leave()
+	if !p.simulations.Enter(c.http.Context()) {
+		c.unrecorded = true
+		return nil, errOverload
+	}
+	return p.simulations.Leave, nil
 }
 
 // done releases the places and counts of the call.

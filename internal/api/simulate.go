@@ -127,6 +127,11 @@ func (p *simulation) simulate(c *call) (*iam.SimulateOutput, error) {
 		return nil, &awsquery.Error{Code: "NoSuchEntity", Status: http.StatusNotFound,
 			Message: "The user or role with ARN " + p.arn + " cannot be found."}
 	}
+	leave, err := c.enterSimulation()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	out, err := iam.Simulate(c.http.Context(), &p.input, p.source)
 	var bad *iam.InputError
 	switch {
