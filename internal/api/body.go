@@ -16,15 +16,16 @@ import (
 
 const (
 	// largeBody is the size up to which a body is read without taking a place. Few
-	// actions take larger ones, and unauthenticated clients could send many.
-	largeBody = 64 << 10
+	// calls have larger ones, and unauthenticated clients could send one on each of
+	// thousands of connections.
+	largeBody = 8 << 10
 	// smallBody is the largest body for which memory is allocated before it has
 	// arrived.
 	smallBody = 4 << 10
 	// largePlaces is how many larger bodies are read at the same time, and largeShare
 	// how many of them may come from one address.
-	largePlaces = 16
-	largeShare  = 4
+	largePlaces = 64
+	largeShare  = 16
 )
 
 // readBody reads the body, up to the limit of the service that the signature names. The

@@ -259,13 +259,13 @@ func TestStrangersTakeNotAllLargePlaces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, address, _ := crowded(t, 1000, 1000, example(t))
-			const strangers = 40
+			const strangers = 100
 			for i := range strangers {
 				conn := from(t, i%addresses, address)
 				fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"+
 					"Authorization: AWS4-HMAC-SHA256 Credential=%s/20260102/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=00\r\n"+
 					"X-Amz-Date: 20260102T030405Z\r\n\r\n", keyOf("root"))
-				fmt.Fprintf(conn, "%x\r\n%s\r\n", 70<<10, bytes.Repeat([]byte{'x'}, 70<<10))
+				fmt.Fprintf(conn, "%x\r\n%s\r\n", 12<<10, bytes.Repeat([]byte{'x'}, 12<<10))
 			}
 			large := query("2010-05-08", "Action", "SimulateCustomPolicy", "ActionNames.member.1", "redshift:GetClusterCredentials",
 				"PolicyInputList.member.1", strings.Repeat(" ", 100<<10)+`{"Version":"2012-10-17","Statement":[]}`)
@@ -296,6 +296,17 @@ func TestSmallBodiesNeedNoLargePlace(t *testing.T) {
 	if busy := p.handler.Pressure().Large.Busy; busy != 0 {
 		t.Errorf("%d places for large bodies are taken, want 0", busy)
 	}
+}
+
+// TestMediumBodiesNeedALargePlace: bodies of 12 KiB that strangers do not finish take memory on no more
+// connections than there are places.
+func TestMediumBodiesNeedALargePlace(t *testing.T) {
+	p := newPressed(t)
+	for i := range 40 {
+		conn := from(t, i%2, strings.TrimPrefix(p.url, "http://"))
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 13<<10, strings.Repeat("x", 12<<10))
+	}
+	pgtest.Eventually(t, "each address has its share of places", func() bool { return p.handler.Pressure().Large.Busy == 2*16 })
 }
 
 // TestHangingProvider: strangers send tokens of a provider that does not answer. Meanwhile

@@ -479,7 +479,7 @@ const unfinished = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-F
 func TestAPIHeadersAreBounded(t *testing.T) {
 	s := newServed(t, "127.0.0.1:1", "")
 	s.start()
-	for size, want := range map[int]string{32 << 10: "HTTP/1.1 200 OK", 80 << 10: "HTTP/1.1 431 Request Header Fields Too Large"} {
+	for size, want := range map[int]string{32 << 10: "HTTP/1.1 200 OK", 40 << 10: "HTTP/1.1 431 Request Header Fields Too Large"} {
 		if _, answer := s.begin(unfinished + strings.Repeat("x", size) + "\r\n\r\n"); answer() != want {
 			t.Errorf("a header of %d bytes is not answered with %s", size, want)
 		}

@@ -316,10 +316,14 @@ func (s *service) newHTTPServer(health *health, connections *api.Connections) *h
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
+
+// maxHeader is how many bytes a request's header may have, give or take 4 KiB. A session token has
+// some kilobytes. Strangers can send a header on each of thousands of connections.
+const maxHeader = 32 << 10
 
 // answerPeers answers the other servers until the returned function is called. They are answered
 // during the drain too: this server's sessions are listed until they end.
