@@ -251,3 +251,26 @@ func TestRedshiftDriver(t *testing.T) {
 		t.Errorf("answer to a query: %q", kind)
 	}
 }
+
+// TestLargeHandshake: a client may offer a lot in its handshake, but not so much that strangers fill
+// the memory.
+func TestLargeHandshake(t *testing.T) {
+	f := newFixture(t, nil)
+	shake := func(size int) error {
+		c := f.dial()
+		c.send(sslRequest)
+		c.read(1)
+		protocols := []string{"postgresql"}
+		for range size / 256 {
+			protocols = append(protocols, strings.Repeat("x", 255))
+		}
+		return tls.Client(c.Conn, f.clientTLS(protocols)).HandshakeContext(t.Context())
+	}
+	if err := shake(12 << 10); err != nil {
+		t.Errorf("12 KiB: %v", err)
+	}
+	if err := shake(17 << 10); err == nil {
+		t.Error("17 KiB: the handshake succeeded")
+	}
+	pgtest.Eventually(t, "the log has the reason", func() bool { return strings.Contains(f.log.String(), "the client sent more than 16384 bytes") })
+}

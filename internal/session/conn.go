@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -29,8 +30,18 @@ func NewConn(conn net.Conn, watcher Watcher) *Conn {
 	return &Conn{transport: transport{Conn: conn, watcher: watcher, fd: -1}}
 }
 
+// maxHandshake is how many bytes a client may send in its handshake. Clients send up to some 5 KiB, if
+// they offer several post-quantum key exchanges. crypto/tls takes 64 KiB for each message, and needs
+// several times as much memory for it.
+const maxHandshake = 16 << 10
+
+var errHandshakeTooLarge = fmt.Errorf("the client sent more than %d bytes", maxHandshake)
+
 // StartServerTLS does the server's handshake, under the deadline that is set.
 func (c *Conn) StartServerTLS(config *tls.Config) error {
+	left := maxHandshake
+	c.transport.left = &left
+	defer func() { c.transport.left = nil }()
 	return c.handshake(tls.Server(&c.transport, config))
 }
 
@@ -156,6 +167,7 @@ func Peer(a net.Addr) netip.AddrPort {
 type transport struct {
 	net.Conn
 	watcher  Watcher // nil: there is none
+	left     *int    // how many more bytes Read may return; nil: any number
 	ahead    []byte  // read, but not handed out yet
 	relaying bool
 	failure  error // relaying: the error that follows ahead; nil: more may come
@@ -163,6 +175,18 @@ type transport struct {
 }
 
 func (t *transport) Read(b []byte) (int, error) {
+	if t.left == nil {
+		return t.read(b)
+	}
+	if *t.left == 0 {
+		return 0, errHandshakeTooLarge
+	}
+	n, err := t.read(b[:min(len(b), *t.left)])
+	*t.left -= n
+	return n, err
+}
+
+func (t *transport) read(b []byte) (int, error) {
 	if len(t.ahead) > 0 {
 		n := copy(b, t.ahead)
 		if t.ahead = t.ahead[n:]; len(t.ahead) == 0 {
