@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/daypass/daypass/internal/admission"
@@ -28,9 +29,11 @@ const (
 	cancelPatience = 1500 * time.Millisecond
 	// cancelTimeout is how long the server may take for a cancel request.
 	cancelTimeout = 5 * time.Second
-	// cancelLine is the approximate length of the log line for a cancel request that matches no
-	// session.
+	// cancelLine is the approximate length of the log line for a cancel request.
 	cancelLine = 150
+	// maxCancelsWaiting is how many cancel requests for one session wait together for the one that
+	// is sent for all of them.
+	maxCancelsWaiting = 16
 )
 
 // cancelKey holds everything needed to cancel a session's query.
@@ -41,14 +44,60 @@ type cancelKey struct {
 	target *target
 }
 
+// cancelTurns makes the cancel requests for one session go to the server one after the other.
+// Those that arrive while one is being sent wait for their turn together, and one request is then
+// sent for all of them: anyone who has a session can send cancel requests for it without end, and
+// each costs the server a connection and a process. The zero value is ready. Safe for concurrent
+// use.
+type cancelTurns struct {
+	sending sync.Mutex // held while a request is sent
+
+	mu   sync.Mutex
+	next *cancelTurn // that has not begun; nil: there is none. Guarded by mu.
+}
+
+type cancelTurn struct {
+	done    chan struct{} // closed once the request was sent
+	waiting int           // guarded by cancelTurns.mu
+}
+
+// take calls send, or waits for another call that has not begun to send yet and sends for both. If
+// very many wait already, it does not. It reports whether it has called send.
+func (c *cancelTurns) take(send func()) bool {
+	c.mu.Lock()
+	if turn := c.next; turn != nil {
+		turn.waiting++
+		many := turn.waiting >= maxCancelsWaiting
+		c.mu.Unlock()
+		if !many {
+			<-turn.done
+		}
+		return false
+	}
+	turn := &cancelTurn{done: make(chan struct{})}
+	c.next = turn
+	c.mu.Unlock()
+
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	c.mu.Lock()
+	c.next = nil // a request that arrives from now on may be for a later query
+	c.mu.Unlock()
+	defer close(turn.done)
+	send()
+	return true
+}
+
 // cancel carries out a CancelRequest, which is a process ID and a key. The client gets no answer
 // and waits for the end of the connection. A CancelRequest may come without TLS, as libpq has
 // always sent it. cancel reports whether it found the session.
-func (s *Server) cancel(request []byte, from netip.AddrPort) bool {
+func (s *Server) cancel(request []byte, from netip.AddrPort, v *admission.Visitor) bool {
 	if !plausibleCancel(request) {
 		return false
 	}
-	if s.cancelHere(request, from) {
+	if e := s.sessions.find(binary.BigEndian.Uint32(request), request[4:]); e != nil {
+		s.waiting.Leave(v) // this is no stranger, and may wait for a server that hangs
+		s.cancelHere(e, from)
 		return true
 	}
 	if s.elsewhere != nil && s.elsewhere(request) {
@@ -77,7 +126,14 @@ func (s *Server) unknownCancel(from netip.AddrPort) bool {
 // CancelFromPeer carries out a cancel request that another server passed on, and reports whether
 // this server has the session.
 func (s *Server) CancelFromPeer(request []byte) bool {
-	return plausibleCancel(request) && s.cancelHere(request, netip.AddrPort{})
+	if !plausibleCancel(request) {
+		return false
+	}
+	e := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
+	if e != nil {
+		s.cancelHere(e, netip.AddrPort{})
+	}
+	return e != nil
 }
 
 // fillCancelKey makes a random key that other servers recognize as this server's.
@@ -90,16 +146,18 @@ func (s *Server) fillCancelKey(key []byte) {
 
 // cancelHere cancels the query of a session of this server. from is the client's address; it is
 // not valid if another server passed the request on.
-func (s *Server) cancelHere(request []byte, from netip.AddrPort) bool {
-	start := time.Now()
-	e := s.sessions.find(binary.BigEndian.Uint32(request), request[4:])
-	if e == nil {
-		return false
+func (s *Server) cancelHere(e *entry, from netip.AddrPort) {
+	sent := e.cancels.take(func() {
+		start := time.Now()
+		err := s.sendCancel(&e.cancel)
+		s.cancels.count(err)
+		if write, omitted := s.record.cancels.Next(throttle.Stranger{Address: admission.Network(from.Addr()), Name: e.info.ID}, cancelLine, s.now()); write {
+			s.log.Info("cancel", "session", e.info.ID, "client", from, "took", time.Since(start).Round(time.Microsecond), "omitted", omitted, "err", err)
+		}
+	})
+	if !sent {
+		s.cancels.joined.Add(1)
 	}
-	err := s.sendCancel(&e.cancel)
-	s.cancels.count(err)
-	s.log.Info("cancel", "session", e.info.ID, "client", from, "took", time.Since(start).Round(time.Microsecond), "err", err)
-	return true
 }
 
 // cancelQuery cancels the query of a session that has to end. Cancels that hang at one server

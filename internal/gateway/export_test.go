@@ -68,3 +68,7 @@ func (s *Server) StartsSpares() bool {
 	}
 	return false
 }
+
+// NewCancelTurns returns a function that calls send, or waits for a call for another request; see
+// cancelTurns.take.
+func NewCancelTurns() (take func(send func()) bool) { return new(cancelTurns).take }

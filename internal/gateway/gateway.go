@@ -153,12 +153,15 @@ type Cluster struct {
 // mean the defaults.
 type Limits struct {
 	LogonTimeout time.Duration // from accept to the first query; default 10 s
-	// HalfOpen and HalfOpenPerAddress bound connections that are not logged on
-	// yet; defaults 2048 and 1024. When they are reached, the connection that has kept
-	// the gateway waiting longest makes room. An IPv6 address counts as its /64.
+	// HalfOpen and HalfOpenPerAddress bound connections that have not sent a valid
+	// credential yet; defaults 2048 and 1024. When they are reached, the connection that
+	// has kept the gateway waiting longest makes room. An IPv6 address counts as its /64.
 	HalfOpen           int
 	HalfOpenPerAddress int
-	MaxSessions        int // sessions and logons past the password, in all; 0 is no limit
+	// OpeningPerPrincipal bounds the logons of one principal that have a valid credential and
+	// wait for their session; default 1024. All sessions of an IAM role count together.
+	OpeningPerPrincipal int
+	MaxSessions         int // sessions and logons past the password, in all; 0 is no limit
 	// FailureDelay is how long the answer to an address's second failed logon is
 	// delayed; it doubles with each failure up to FailureDelayMax. Defaults
 	// 100 ms and 2 s. Successful logons are never delayed.
@@ -193,6 +196,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.HalfOpenPerAddress <= 0 {
 		l.HalfOpenPerAddress = min(1024, l.HalfOpen)
+	}
+	if l.OpeningPerPrincipal <= 0 {
+		l.OpeningPerPrincipal = 1024
 	}
 	return l
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/proxyproto"
 	"github.com/daypass/daypass/internal/session"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // answerMargin is the part of a logon's time that is kept for telling the client that
@@ -123,7 +124,26 @@ func (l *logon) run() (*entry, *refusal) {
 	if r != nil {
 		return nil, r
 	}
-	l.visitor.Serve()
+	return l.openBounded()
+}
+
+// openBounded is open, for a bounded number of logons of one principal at a time. The peer has proved
+// that it is no stranger, so it leaves the places of strangers: a cluster that hangs keeps a logon
+// waiting for seconds, and those with a credential for it would keep everyone else out.
+func (l *logon) openBounded() (*entry, *refusal) {
+	s, principal := l.server, principalKey(l.grant.Principal)
+	pass, verdict := s.openings.Enter(principal, s.now())
+	if verdict != throttle.Admitted {
+		return nil, &refusal{reason: ReasonLimit, state: pgwire.StateTooManyConnections, unrecorded: verdict == throttle.RefusedAgain,
+			message: "too many logons with credentials of the same principal are in progress",
+			hint:    "Try again in a moment. If it happens again, look whether the cluster answers."}
+	}
+	s.opening.Add(1)
+	defer func() {
+		s.opening.Add(-1)
+		s.openings.Leave(principal, pass)
+	}()
+	s.waiting.Leave(l.visitor)
 	return l.open()
 }
 

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"sync/atomic"
 	"time"
+
+	"github.com/daypass/daypass/internal/admission"
 )
 
 // LogonEvent is the outcome of an attempt to log on. Times are from the machine's clock,
@@ -85,14 +87,16 @@ func (l *logon) observe(e *entry, r *refusal) {
 
 // Stats are the gateway's present state, and what it has done since New.
 type Stats struct {
-	HalfOpen int // connections that are not logged on yet
-	Held     int // answers to failed logons that are held back
+	HalfOpen admission.Stats // connections that have not sent a valid credential yet
+	Opening  int             // logons that have, and wait for their session
+	Held     int             // answers to failed logons that are held back
 	Cancels  CancelStats
 	Clusters map[string]ClusterStats // those that had a session, by identifier
 }
 
-// CancelStats count cancel requests by outcome.
-type CancelStats struct{ Sent, Unknown, Failed, Passed uint64 }
+// CancelStats count cancel requests by outcome. Joined ones were not sent, since one was sent for
+// several of them.
+type CancelStats struct{ Sent, Joined, Unknown, Failed, Passed uint64 }
 
 // ClusterStats are the statistics of one cluster. Bytes cover running and ended sessions, and
 // never decrease.
@@ -106,7 +110,7 @@ type ClusterStats struct {
 }
 
 // cancelCounts count cancel requests.
-type cancelCounts struct{ sent, unknown, failed, passed atomic.Uint64 }
+type cancelCounts struct{ sent, joined, unknown, failed, passed atomic.Uint64 }
 
 // count counts a request that named a session.
 func (c *cancelCounts) count(err error) {
@@ -120,10 +124,11 @@ func (c *cancelCounts) count(err error) {
 // Stats takes a snapshot. It visits every session once.
 func (s *Server) Stats() Stats {
 	stats := Stats{
-		Cancels:  CancelStats{s.cancels.sent.Load(), s.cancels.unknown.Load(), s.cancels.failed.Load(), s.cancels.passed.Load()},
+		Cancels:  CancelStats{s.cancels.sent.Load(), s.cancels.joined.Load(), s.cancels.unknown.Load(), s.cancels.failed.Load(), s.cancels.passed.Load()},
 		Clusters: map[string]ClusterStats{},
 	}
-	stats.HalfOpen = s.waiting.Stats().Open
+	stats.HalfOpen = s.waiting.Stats()
+	stats.Opening = int(s.opening.Load())
 	stats.Held = s.failures.Held()
 
 	t := s.sessions

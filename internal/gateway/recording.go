@@ -31,6 +31,8 @@ type recorder struct {
 	// strangers bounds the lines about peers without a valid credential; refused bounds those
 	// about peers that have one and are refused for another reason.
 	strangers, refused *throttle.Lines
+	// cancels bounds the lines in the log about cancel requests that name a session.
+	cancels *throttle.Lines
 	// principals bounds what is written about the sessions of each principal: beyond the
 	// bound, logons with the principal's credentials are refused.
 	principals *throttle.Keys[string]
@@ -38,7 +40,7 @@ type recorder struct {
 
 func newRecorder(auditor Auditor, now func() time.Time) *recorder {
 	return &recorder{audit: auditor, now: now, strangers: throttle.NewLines(strangerLines, AllStrangerLines),
-		refused: throttle.NewLines(strangerLines, AllStrangerLines), principals: throttle.NewKeys[string](throttle.Limit{}, maxPrincipals)}
+		refused: throttle.NewLines(strangerLines, AllStrangerLines), cancels: throttle.NewLines(strangerLines, AllStrangerLines), principals: throttle.NewKeys[string](throttle.Limit{}, maxPrincipals)}
 }
 
 // SetPrincipalLimit bounds what may be written to the audit log about the logons and

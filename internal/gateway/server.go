@@ -16,6 +16,7 @@ import (
 	"github.com/daypass/daypass/internal/credential"
 	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/session"
+	"github.com/daypass/daypass/internal/throttle"
 )
 
 // Server accepts logons and carries sessions. Make it with New; safe for
@@ -45,8 +46,10 @@ type Server struct {
 
 	checked checkedServers // upstream servers whose sessions work as their user
 
-	waiting  *admission.Room     // connections that are not logged on yet
-	failures *admission.Failures // addresses that failed to log on
+	waiting  *admission.Room        // connections without a password that was found valid
+	openings *throttle.Keys[string] // logons after that, by principalKey
+	opening  atomic.Int64           // the same, in all
+	failures *admission.Failures    // addresses that failed to log on
 	record   *recorder
 	silent   silentHosts // upstream hosts that do not answer
 	spares   *spares     // upstream sessions started ahead
@@ -93,6 +96,7 @@ func New(config Config) (*Server, error) {
 	// results into records, and writes, of one segment.
 	s.tls.DynamicRecordSizingDisabled = true
 	s.waiting = admission.NewRoom(s.limits.HalfOpen, s.limits.HalfOpenPerAddress)
+	s.openings = throttle.NewKeys[string](throttle.Limit{Concurrent: s.limits.OpeningPerPrincipal}, maxPrincipals)
 	s.failures = admission.NewFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
 	s.record = newRecorder(config.Audit, s.now)
 	s.sessions = newTable(s.limits.MaxSessions)

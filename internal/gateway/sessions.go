@@ -68,6 +68,7 @@ type entry struct {
 	cluster *Cluster // as it was at the logon
 	admin   Admin    // of cluster
 	cancel  cancelKey
+	cancels cancelTurns
 	backend *dbuser.Backend // nil: the server has not named it
 	// unfinished is closed when the servers have closed the connections that the logon gave up at
 	// other hosts. nil: there are none.

@@ -42,7 +42,7 @@ func (l *logon) greet() (*pgwire.Startup, *refusal) {
 		switch code := binary.BigEndian.Uint32(packet); {
 		case code == pgwire.CancelRequest:
 			l.visitor.Serve()
-			if !l.server.cancel(packet[4:], l.peer) {
+			if !l.server.cancel(packet[4:], l.peer, l.visitor) {
 				return nil, &refusal{reason: notALogon, silent: true, forged: true, cause: errors.New("cancel request for no session")}
 			}
 			return nil, nil

@@ -64,9 +64,12 @@ var (
 	parkedUsed    = describe("parked_sessions_used_total", "Logons that got one of them.", "cluster")
 	sessionsEnded = describe("sessions_ended_total", "Sessions that have ended.", "cluster")
 	sessionBytes  = describe("session_bytes_total", "Bytes that sessions moved, from and to clients.", "cluster", "direction")
-	halfOpen      = describe("half_open_connections", "Connections to the gateway that are not logged on yet.")
+	halfOpen      = describe("half_open_connections", "Connections to the gateway that have not sent a valid credential yet.")
+	halfOpenLimit = describe("half_open_connections_limit", "How many of them there may be.")
+	halfOpenShut  = describe("half_open_connections_refused_total", "Connections to the gateway that were closed at once because their address had its share of them.")
+	opening       = describe("logons_in_progress", "Logons with a valid credential that wait for their session.")
 	held          = describe("held_answers", "Answers to failed logons that are held back.")
-	cancels       = describe("cancel_requests_total", "Cancel requests: sent to the cluster, unknown (they name no session), failed.", "result")
+	cancels       = describe("cancel_requests_total", "Cancel requests: sent to the cluster, joined (one was sent for several), unknown (they name no session), failed.", "result")
 
 	clusterUp       = describe("cluster_up", "1 if the last attempt to connect to the cluster succeeded, 0 if it failed; no series: there was none yet.", "cluster")
 	clusterConns    = describe("cluster_admin_connections", "Administrative connections.", "cluster", "state")
@@ -74,7 +77,7 @@ var (
 	clusterWaiting  = describe("cluster_admin_waiting", "Logons that wait for an administrative connection.", "cluster")
 	clusterConnects = describe("cluster_admin_connects_total", "Attempts to open an administrative connection.", "cluster")
 
-	gateBusy    = describe("api_in_progress", "Calls at work, by what bounds them: work (all), outside (an identity provider may be asked), large (large bodies are read).", "gate")
+	gateBusy    = describe("api_in_progress", "Calls at work, by what bounds them: work (all), outside (an identity provider may be asked), large (large bodies are read), peers (other servers are asked), simulations.", "gate")
 	gateSlots   = describe("api_in_progress_limit", "How many of them there may be.", "gate")
 	gateWaiting = describe("api_waiting", "Calls that wait for their turn.", "gate")
 	gateShed    = describe("api_shed_total", "Calls turned away with 503 because their turn did not come.", "gate")
@@ -177,9 +180,13 @@ func (out samples) clusters(all map[string]adminconn.Stats) {
 // gateway has series for every cluster of the configuration, and for others while they have
 // sessions.
 func (out samples) gateway(s gateway.Stats, configured map[string]adminconn.Stats) {
-	out.gauge(halfOpen, float64(s.HalfOpen))
+	out.gauge(halfOpen, float64(s.HalfOpen.Open))
+	out.gauge(halfOpenLimit, float64(s.HalfOpen.Limit))
+	out.counter(halfOpenShut, float64(s.HalfOpen.Refused))
+	out.gauge(opening, float64(s.Opening))
 	out.gauge(held, float64(s.Held))
 	out.counter(cancels, float64(s.Cancels.Sent), "sent")
+	out.counter(cancels, float64(s.Cancels.Joined), "joined")
 	out.counter(cancels, float64(s.Cancels.Unknown), "unknown")
 	out.counter(cancels, float64(s.Cancels.Failed), "failed")
 	out.counter(cancels, float64(s.Cancels.Passed), "passed on")
@@ -205,7 +212,7 @@ func (out samples) pressure(p api.Pressure) {
 	for _, g := range []struct {
 		name string
 		throttle.GateStats
-	}{{"work", p.Work}, {"outside", p.Outside}, {"large", p.Large}} {
+	}{{"work", p.Work}, {"outside", p.Outside}, {"large", p.Large}, {"peers", p.Peers}, {"simulations", p.Simulations}} {
 		out.gauge(gateBusy, float64(g.Busy), g.name)
 		out.gauge(gateSlots, float64(g.Slots), g.name)
 		out.gauge(gateWaiting, float64(g.Waiting), g.name)

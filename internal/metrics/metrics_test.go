@@ -67,7 +67,7 @@ func TestSeries(t *testing.T) {
 	down := &adminconn.Error{Kind: adminconn.ErrUnreachable, Message: "down"}
 	m.Collect(metrics.Sources{
 		Gateway: func() gateway.Stats {
-			return gateway.Stats{HalfOpen: 3, Cancels: gateway.CancelStats{Sent: 1, Unknown: 2},
+			return gateway.Stats{HalfOpen: admission.Stats{Open: 3, Limit: 2048, Refused: 5}, Opening: 6, Cancels: gateway.CancelStats{Sent: 1, Joined: 4, Unknown: 2},
 				Clusters: map[string]gateway.ClusterStats{"one": {Sessions: 4, Ended: 5, BytesToClient: 6}, "gone": {Ended: 1}, "leaving": {Sessions: 1}}}
 		},
 		Clusters: func() map[string]adminconn.Stats {
