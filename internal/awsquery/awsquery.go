@@ -22,6 +22,7 @@ package awsquery
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -179,47 +180,10 @@ func appendPairs(all []parameter, form string, queryString bool) ([]parameter, e
 	return all, nil
 }
 
-// unescape decodes %XX and "+", and reports whether that could be done and gave UTF-8. Text
-// that needs no decoding is not copied.
+// unescape decodes %XX and "+", and reports whether that could be done and gave UTF-8.
 func unescape(s string) (string, bool) {
-	first := strings.IndexAny(s, "%+")
-	if first < 0 {
-		return s, utf8.ValidString(s)
-	}
-	b := make([]byte, first, len(s))
-	copy(b, s)
-	for i := first; i < len(s); i++ {
-		switch s[i] {
-		case '+':
-			b = append(b, ' ')
-		case '%':
-			if i+2 >= len(s) {
-				return "", false
-			}
-			high, low := unhex(s[i+1]), unhex(s[i+2])
-			if high|low > 15 {
-				return "", false
-			}
-			b = append(b, high<<4|low)
-			i += 2
-		default:
-			b = append(b, s[i])
-		}
-	}
-	return string(b), utf8.Valid(b)
-}
-
-// unhex returns the value of a hexadecimal digit, or 255.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 255
+	plain, err := url.QueryUnescape(s)
+	return plain, err == nil && utf8.ValidString(plain)
 }
 
 // cut removes a parameter from the list and returns its value.

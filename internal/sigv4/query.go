@@ -1,6 +1,7 @@
 package sigv4
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -35,9 +36,9 @@ func parseQuery(raw string) ([]queryPair, error) {
 			continue
 		}
 		name, value, _ := strings.Cut(pair, "=")
-		plain, ok1 := unescape(name)
-		plainValue, ok2 := unescape(value)
-		if !ok1 || !ok2 {
+		plain, err1 := url.QueryUnescape(name)
+		plainValue, err2 := url.QueryUnescape(value)
+		if err1 != nil || err2 != nil {
 			return nil, refuse(ErrQuery, "The query string is not percent-encoded correctly.")
 		}
 		pairs = append(pairs, queryPair{plain, escape(plain), escape(plainValue)})
@@ -89,49 +90,9 @@ func signingParameters(pairs []queryPair) (signing, error) {
 		if i > 0 && pairs[i-1].name == p.name { // sorted
 			return s, refuse(ErrDuplicate, "The query string must not have "+p.plain+" more than once.")
 		}
-		*to, _ = unescape(p.value)
+		*to, _ = url.QueryUnescape(p.value) // escaped above
 	}
 	return s, nil
-}
-
-// unescape decodes %XX and "+", and reports whether it could.
-func unescape(s string) (string, bool) {
-	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
-		return s, true
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '+':
-			b = append(b, ' ')
-		case '%':
-			if i+2 >= len(s) {
-				return "", false
-			}
-			high, low := unhex(s[i+1]), unhex(s[i+2])
-			if high|low > 15 {
-				return "", false
-			}
-			b = append(b, high<<4|low)
-			i += 2
-		default:
-			b = append(b, s[i])
-		}
-	}
-	return string(b), true
-}
-
-// unhex returns the value of a hexadecimal digit, or 255.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 255
 }
 
 // escape encodes every byte that is not unreserved in RFC 3986.
