@@ -83,7 +83,7 @@ func Open(dir string, names []string, now func() time.Time) (*Authority, error) 
 	}
 	a := &Authority{dir: dir, names: subjects(names), now: now}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("certificate authority: %w", err)
+		return nil, err
 	}
 	if err := a.openCA(); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, erro
 		if a.server != nil && now.Before(a.server.Leaf.NotAfter) {
 			return a.server, nil
 		}
-		return nil, err
+		return nil, fmt.Errorf("making the server certificate: %w", err)
 	}
 	a.server = renewed
 	return renewed, nil
@@ -143,19 +143,22 @@ func (a *Authority) openCA() error {
 	switch {
 	case err == nil:
 		if !certificate.IsCA {
-			return fmt.Errorf("certificate authority: %s is not the certificate of a CA", a.CertificateFile())
+			return fmt.Errorf("%s is not the certificate of a CA", a.CertificateFile())
 		}
 		if now := a.now(); now.After(certificate.NotAfter) {
-			return fmt.Errorf("certificate authority: %s expired on %s: move %s away, start the server, which makes a new one, and give clients the new ca.crt",
+			return fmt.Errorf("%s expired on %s: move %s away, start the server, which makes a new one, and give clients the new ca.crt",
 				a.CertificateFile(), certificate.NotAfter.Format(time.DateOnly), a.dir)
 		}
 		a.certificate, a.key = certificate, key
 		return nil
 	case errors.Is(err, fs.ErrNotExist) && !exists(a.CertificateFile()):
 		// The key is written first, so a key without a certificate is from a crash.
-		return a.makeCA()
+		if err := a.makeCA(); err != nil {
+			return fmt.Errorf("making the CA: %w", err)
+		}
+		return nil
 	}
-	return fmt.Errorf("certificate authority: %s with ca.key beside it cannot be used: %w; restore both from a backup. "+
+	return fmt.Errorf("%s with ca.key beside it cannot be used: %w; restore both from a backup. "+
 		"To begin with a new one instead, move %s away, start the server and give clients the new ca.crt", a.CertificateFile(), err, a.dir)
 }
 
@@ -182,17 +185,17 @@ func (a *Authority) makeCA() error {
 	template.PermittedDNSDomains, template.PermittedIPRanges = constraints(a.names)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("certificate authority: %w", err)
+		return err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return fmt.Errorf("certificate authority: %w", err)
+		return err
 	}
 	if a.certificate, err = x509.ParseCertificate(der); err != nil {
-		return fmt.Errorf("certificate authority: %w", err)
+		return err
 	}
 	a.key = key
-	return store(a.dir, "ca", [][]byte{der}, key)
+	return store(a.dir, "ca", der, key)
 }
 
 // loadServer returns the server certificate of an earlier run, or nil if it no longer
@@ -202,8 +205,7 @@ func (a *Authority) loadServer() *tls.Certificate {
 	if err != nil || leaf.CheckSignatureFrom(a.certificate) != nil {
 		return nil
 	}
-	var has []string
-	has = append(has, leaf.DNSNames...)
+	has := slices.Clone(leaf.DNSNames)
 	for _, ip := range leaf.IPAddresses {
 		has = append(has, ip.String())
 	}
@@ -220,11 +222,15 @@ func (a *Authority) issue(now time.Time) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	notAfter := now.Add(serverLifetime)
+	if end := a.certificate.NotAfter; end.Before(notAfter) {
+		notAfter = end
+	}
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{Organization: []string{"Daypass"}, CommonName: "Daypass gateway"},
 		NotBefore:    now.Add(-backdated),
-		NotAfter:     earlier(now.Add(serverLifetime), a.certificate.NotAfter),
+		NotAfter:     notAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 
@@ -239,17 +245,17 @@ func (a *Authority) issue(now time.Time) (*tls.Certificate, error) {
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("making the server certificate: %w", err)
+		return nil, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
 	if err != nil {
-		return nil, fmt.Errorf("making the server certificate: %w", err)
+		return nil, err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("making the server certificate: %w", err)
+		return nil, err
 	}
-	if err := store(a.dir, "server", [][]byte{der}, key); err != nil {
+	if err := store(a.dir, "server", der, key); err != nil {
 		return nil, err
 	}
 	return a.pair(leaf, key), nil
@@ -362,16 +368,9 @@ func permitted(ca *x509.Certificate) []string {
 func serialNumber() (*big.Int, error) {
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %w", err)
+		return nil, err
 	}
 	return n.SetBit(n, 126, 1), nil
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 func load(certificateFile, keyFile string) (*x509.Certificate, crypto.Signer, error) {
@@ -387,23 +386,19 @@ func load(certificateFile, keyFile string) (*x509.Certificate, crypto.Signer, er
 }
 
 // store writes name.key and name.crt, the key first.
-func store(dir, name string, chain [][]byte, key crypto.Signer) error {
+func store(dir, name string, certificate []byte, key crypto.Signer) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return fmt.Errorf("writing %s.key: %w", name, err)
-	}
-	if err := write(filepath.Join(dir, name+".key"), 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
 		return err
 	}
-	var text []byte
-	for _, certificate := range chain {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})...)
+	if err := write(filepath.Join(dir, name+".key"), 0o600, "PRIVATE KEY", der); err != nil {
+		return err
 	}
-	return write(filepath.Join(dir, name+".crt"), 0o644, text)
+	return write(filepath.Join(dir, name+".crt"), 0o644, "CERTIFICATE", certificate)
 }
 
-// write replaces a file whole: a crash leaves the old one or the new one.
-func write(path string, mode fs.FileMode, data []byte) (err error) {
+// write replaces a PEM file whole: a crash leaves the old one or the new one.
+func write(path string, mode fs.FileMode, kind string, der []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -417,7 +412,7 @@ func write(path string, mode fs.FileMode, data []byte) (err error) {
 	if err := f.Chmod(mode); err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	if err := pem.Encode(f, &pem.Block{Type: kind, Bytes: der}); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
