@@ -161,7 +161,7 @@ func mfa(ctx context.Context, s Settings, p Profile) config.LoadOptionsFunc {
 	return config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
 		o.TokenProvider = func() (string, error) {
 			if s.MFACode == nil {
-				return "", fail(ExitConfiguration, "profile %q wants a code of an MFA device (mfa_serial), and there is nobody to ask", p.Name)
+				return "", fail(ExitConfiguration, "profile %q wants a code of an MFA device (mfa_serial), which cannot be asked for here", p.Name)
 			}
 			code, err := s.MFACode(ctx, aws.ToString(o.SerialNumber))
 			if err != nil {

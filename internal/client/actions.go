@@ -104,8 +104,8 @@ type Session struct {
 	BytesToClient   uint64    `json:"BytesToClient"`
 }
 
-// Sessions returns the sessions at the gateway that answers, the oldest first. An empty
-// parameter selects all.
+// Sessions returns the open sessions, the oldest first, and the servers that did not answer.
+// An empty parameter selects all.
 func (c *Client) Sessions(ctx context.Context, cluster, dbUser string) (list []Session, unanswered []string, err error) {
 	list = []Session{}
 	for marker := ""; ; {

@@ -90,9 +90,6 @@ func (e *Error) Error() string { return quote.Terminal(e.Code) + ": " + quote.Te
 // call calls an action, and decodes its result into result: a pointer to a struct
 // with the fields of the action's Result element.
 func (c *Client) call(ctx context.Context, action string, form url.Values, result any) error {
-	if form == nil {
-		form = url.Values{}
-	}
 	form.Set("Action", action)
 	form.Set("Version", version)
 	answer, err := c.sendRenewing(ctx, form.Encode())

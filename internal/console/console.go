@@ -297,7 +297,7 @@ func (e *exchange) signOut() {
 	e.config.SignIn.Forget(e.w, e.r)
 	if err != nil {
 		e.refuse(http.StatusServiceUnavailable, "The cookie is deleted from this browser, but the sign-out could not be recorded: a copy of the cookie would still work.",
-			"If somebody may have copied it, ask an administrator to revoke your sign-ins.")
+			"If someone may have copied it, ask an administrator to revoke your sign-ins.")
 		return
 	}
 	e.signedOut("You are signed out, in this browser and on all servers.")

@@ -138,7 +138,7 @@ func readChanged(path string, seen []byte) ([]byte, *Keyring, error) {
 		return nil, nil, fmt.Errorf("keyring %s is not a regular file", path)
 	}
 	if fault := filemode.Check(path, info, filemode.Private); fault != nil {
-		return nil, nil, fmt.Errorf("keyring %w; if somebody may have read it, run daypass keys rotate --discard --upstream", fault)
+		return nil, nil, fmt.Errorf("keyring %w; if someone may have read it, run daypass keys rotate --discard --upstream", fault)
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err != nil {

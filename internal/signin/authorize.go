@@ -52,7 +52,7 @@ func (e *exchange) authorize() {
 
 func (e *exchange) refuseLink(err error) {
 	e.refuse(http.StatusBadRequest, "This link is not one of a tool that can sign in here: "+err.Error()+".",
-		"Sign in with daypass login, aws login or aws sso login; do not follow a link that somebody has sent you.")
+		"Sign in with daypass login, aws login or aws sso login; do not follow a link that someone has sent you.")
 }
 
 // askForIdentity redirects the browser to the provider, with the request in the state.
@@ -139,7 +139,7 @@ func (e *exchange) callback() {
 	e.retryAs(&q)
 	switch {
 	case err != nil || !e.began(&q):
-		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", e.retry+" If a link has brought you here, somebody else may be trying to sign in as you.")
+		e.refuse(http.StatusBadRequest, "This sign-in was not begun in this browser.", e.retry+" If a link has brought you here, someone else may be trying to sign in as you.")
 		return
 	case e.now.Unix() >= q.NotAfter:
 		e.refuse(http.StatusBadRequest, "This sign-in took longer than 15 minutes.", e.retry)
