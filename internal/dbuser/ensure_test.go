@@ -167,6 +167,10 @@ func TestRefused(t *testing.T) {
 		f.Run("grant %s to %s", makers, viaMakers)
 		files := f.LentGroup("files")
 		f.Run("grant pg_execute_server_program to %s", files)
+		replicators, marked := f.LentGroup("replicators"), "IAMR:"+f.Name("marked")
+		f.Run("alter role %s replication", replicators)
+		f.Run("create role %s login", marked)
+		f.Run("grant %s to %s", dbuser.MarkerRole, marked)
 
 		long := strings.Repeat("x", 64)
 		for _, tt := range []struct {
@@ -203,6 +207,8 @@ func TestRefused(t *testing.T) {
 			{"group is the administrative login", dbuser.Need{User: alice, Groups: []string{f.As.Name}}, dbuser.ErrGroupRefused},
 			{"group makes roles", dbuser.Need{User: alice, Groups: []string{makers}}, dbuser.ErrGroupRefused},
 			{"group is a member of one that makes roles", dbuser.Need{User: alice, Groups: []string{viaMakers}}, map[bool]error{true: dbuser.ErrGroupRefused}[s.Major() < 16]},
+			{"group replicates", dbuser.Need{User: alice, Groups: []string{replicators}}, dbuser.ErrGroupRefused},
+			{"an identity's user in the marker", dbuser.Need{User: marked, Identity: true}, dbuser.ErrUserRefused},
 			{"group runs programs", dbuser.Need{User: alice, Groups: []string{files}}, dbuser.ErrGroupRefused},
 			{"group is predefined", dbuser.Need{User: alice, Groups: []string{"pg_monitor"}}, dbuser.ErrGroupRefused},
 			{"group is the marker", dbuser.Need{User: alice, Groups: []string{dbuser.MarkerRole}}, dbuser.ErrGroupRefused},

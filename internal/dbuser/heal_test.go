@@ -386,10 +386,19 @@ func TestValidUntilMovesAhead(t *testing.T) {
 	if got := left(); got < 14*time.Minute || got > 15*time.Minute {
 		t.Errorf("VALID UNTIL is %v ahead", got)
 	}
+	verifier := func() string {
+		return clustertest.One(t, f.Super, "select rolpassword from pg_authid where rolname = $1", role.Name)
+	}
+	ours := verifier()
 	for _, sql := range []string{"now() + interval '5 minutes'", "now() - interval '1 day'", "now() + interval '1 day'"} {
 		f.Run("do $$ begin execute format('alter role %I valid until %L', '" + role.Name + "', " + sql + "); end $$")
-		f.Logon(f.Ensure(dbuser.Need{User: alice}), "postgres")
+		f.Run("alter role %s password 'the holder''s'", role.Name)
+		f.Ensure(dbuser.Need{User: alice})
 		f.Admin.TestOnlyWait()
+		if verifier() != ours {
+			t.Errorf("the holder's password is valid for longer: a logon moved VALID UNTIL, which was at %s", sql)
+		}
+		f.Logon(role, "postgres")
 		if got := left(); got < 14*time.Minute || got > 15*time.Minute {
 			t.Errorf("VALID UNTIL is %v ahead after a logon with it at %s", got, sql)
 		}
@@ -470,4 +479,18 @@ func TestOddNames(t *testing.T) {
 			t.Errorf("current_user = %s, want %s", got, name)
 		}
 	}
+}
+
+// TestAttributesBeyondTheLogin: a session role has an attribute that its user lacks and that the login may
+// not take away. No session begins with it.
+func TestAttributesBeyondTheLogin(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		n := dbuser.Need{User: f.LentUser("alice", ""), Groups: []string{f.LentGroup("analysts")}}
+		f.Run("alter role %s bypassrls", f.Ensure(n).Name)
+		if role, err := f.Admin.Ensure(t.Context(), n); !errors.Is(err, adminconn.ErrRights) {
+			t.Errorf("Ensure = %q, %v, want a refusal", role.Name, err)
+		}
+	})
 }
