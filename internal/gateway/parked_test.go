@@ -212,6 +212,13 @@ func TestNeverParked(t *testing.T) {
 			})
 		}
 		pg.Exec(t, cluster.Database, "ROLLBACK PREPARED 'mine'")
+		replicator := f.grant(pg.Login(t, "replicator", "REPLICATION").Name)
+		f.known(replicator)
+		conn := f.connect(replicator, "")
+		run(t, conn, "SELECT pg_create_physical_replication_slot('theirs', true, true)")
+		if f.leaves(conn) != 0 {
+			t.Error("parked with a replication slot of its own")
+		}
 		row("no Terminate", func(conn *pgx.Conn) { _ = conn.PgConn().Conn().Close() })
 		row("cancelled", func(conn *pgx.Conn) {
 			if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
@@ -248,6 +255,9 @@ func TestParkedSessionEnds(t *testing.T) {
 		{"setting of the user", func(g credential.Grant) { pg.Exec(t, "postgres", "ALTER ROLE "+g.DBUser+" SET work_mem = '7MB'") }},
 		{"setting of the database", func(credential.Grant) {
 			pg.Exec(t, "postgres", "ALTER DATABASE "+pgtest.Quote(cluster.Database)+" SET statement_timeout = '76s'")
+		}},
+		{"another value of it", func(credential.Grant) {
+			pg.Exec(t, "postgres", "ALTER DATABASE "+pgtest.Quote(cluster.Database)+" SET statement_timeout = '77s'")
 		}},
 		{"kill", func(credential.Grant) { f.server.Kill(f.parkedSessions()[0].ID) }},
 		{"kill by user", func(g credential.Grant) {
@@ -306,6 +316,26 @@ func TestParkedSessionEndsWithEachCredential(t *testing.T) {
 			}
 			pgtest.Eventually(t, "the session ends", func() bool { return !pids(t, pg, first.DBUser)[pid] })
 		})
+	}
+}
+
+// TestParkedSessionThatTheServerEnds: no logon gets a parked session that the server has ended, whether or
+// not a check has seen that.
+func TestParkedSessionThatTheServerEnds(t *testing.T) {
+	pg := pgtest.Start(t)
+	f, _ := parking(t, pg, session.Parking{Max: 20}, nil)
+	g := f.grant(pg.Name("ended"))
+	f.known(g)
+	if f.leaves(f.connect(g, "")) != 1 {
+		t.Fatalf("not parked: %s", f.log)
+	}
+	pid := f.parkedSessions()[0].PID
+	pg.Exec(t, "postgres", fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
+	pgtest.Eventually(t, "the process ends", func() bool { return !pids(t, pg, g.DBUser)[int(pid)] })
+	if conn, err := f.try(g.LogonName(), f.mint(g), ""); err != nil {
+		t.Errorf("logging on = %v", err)
+	} else if _, err := conn.Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Errorf("the session = %v", err)
 	}
 }
 
