@@ -55,6 +55,9 @@ type counted struct {
 	once      sync.Once
 	client    netip.AddrPort // set by once; not valid if the proxy itself is the client
 	headerErr error          // set by once
+
+	greeting bool // the TLS handshake is under way
+	left     int  // how many more bytes the client may send in it
 }
 
 // headerTime is how long a proxy may take to send the header.
@@ -64,7 +67,15 @@ func (c *counted) Read(b []byte) (int, error) {
 	if c.identify(); c.headerErr != nil {
 		return 0, c.headerErr
 	}
-	return attended{c.Conn, c.visitor}.Read(b)
+	if !c.greeting {
+		return attended{c.Conn, c.visitor}.Read(b)
+	}
+	if c.left == 0 {
+		return 0, errHandshakeTooLarge
+	}
+	n, err := attended{c.Conn, c.visitor}.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
 }
 
 // RemoteAddr is the client's address: the one in the header, or the peer's.

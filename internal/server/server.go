@@ -195,15 +195,16 @@ func (s *service) run(ctx context.Context) error {
 	connections := api.NewConnections(cfg.API.Limits.Connections, cfg.API.Limits.PerAddress, within(s.trustedProxies))
 	connections.ProxyProtocol(within(func() []netip.Prefix { return s.live.Load().cfg.API.ProxyProtocol }),
 		withoutHeader(s.log, "api.proxy_protocol.from"))
-	apiListener = connections.Listener(apiListener)
 	scheme := "http://"
 	if s.apiTLS.given() {
 		scheme = "https://"
-		apiListener = tls.NewListener(apiListener, &tls.Config{
+		apiListener = connections.SecureListener(apiListener, &tls.Config{
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: s.apiTLS.GetCertificate,
 			NextProtos:     []string{"http/1.1"},
 		})
+	} else {
+		apiListener = connections.Listener(apiListener)
 	}
 	shared := s.settleTogether()
 	defer shared.stop()
