@@ -345,7 +345,7 @@ func TestRebelsAtTheEnd(t *testing.T) {
 				pgtest.Eventually(t, "it runs", func() bool { return workers(t, pg, g.DBUser) == 1 })
 				end(f, cluster)
 				pgtest.Eventually(t, "its backend ends", func() bool { return len(backends(t, pg, g.DBUser)) == 0 })
-				f.left(cluster, 0)
+				pgtest.Eventually(t, "the session is forgotten", func() bool { return f.server.Left(cluster.Admin) == 0 })
 			})
 		}
 	})
