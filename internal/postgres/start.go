@@ -294,10 +294,12 @@ func (s *Server) arguments(opts Options) []string {
 // caller needs. The pause between attempts is short compared to a start. If another process has
 // taken the port, what answers there is not this server, and may not answer at all.
 func (s *Server) ready(ctx context.Context) error {
-	config, err := pgconn.ParseConfig(s.ConnString(Superuser, "postgres"))
+	// The driver reads variables that are not for this server.
+	config, err := pgconn.ParseConfig(s.ConnString(Superuser, "postgres") + "&sslrootcert=&sslcert=&sslkey=&target_session_attrs=any")
 	if err != nil {
 		return err
 	}
+	config.RuntimeParams = nil
 	connecting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {

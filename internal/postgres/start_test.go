@@ -235,6 +235,21 @@ func TestPortOfAnother(t *testing.T) {
 	}
 }
 
+// TestStartIgnoresItsSurroundings: a server starts whatever the user has set for other servers.
+func TestStartIgnoresItsSurroundings(t *testing.T) {
+	for name, value := range map[string]string{"PGHOST": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGPASSWORD": "wrong", "PGSSLMODE": "verify-full",
+		"PGSSLROOTCERT": "/nonexistent", "PGTARGETSESSIONATTRS": "standby", "PGOPTIONS": "-c nonsense", "PGTZ": "nowhere"} {
+		t.Setenv(name, value)
+	}
+	s, err := postgres.Start(t.Context(), installation(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServerEndsByItself(t *testing.T) {
 	s, err := postgres.Start(t.Context(), installation(t), postgres.Options{})
 	if err != nil {
