@@ -20,16 +20,25 @@ import (
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/postgres"
 	"github.com/daypass/daypass/internal/server"
+	"github.com/daypass/daypass/test/envtest"
 	"github.com/daypass/daypass/test/pgtest"
 	"github.com/daypass/daypass/test/sitetest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"daypass": main, "daypass-short-lease": func() {
+	testscript.Main(tests{m}, map[string]func(){"daypass": main, "daypass-short-lease": func() {
 		env := newEnvironment()
 		env.lease = shortLease
 		execute(env)
 	}})
+}
+
+// tests runs the tests. The commands that they start keep their environment.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	envtest.Clear()
+	return t.M.Run()
 }
 
 // shortLease is the lease of servers whose end a test waits for.

@@ -28,7 +28,13 @@ import (
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/iam"
 	"github.com/daypass/daypass/internal/keyring"
+	"github.com/daypass/daypass/test/envtest"
 )
+
+func TestMain(m *testing.M) {
+	envtest.Clear()
+	m.Run()
+}
 
 const (
 	account = "123456789012"

@@ -16,7 +16,13 @@ import (
 	"testing"
 
 	"github.com/daypass/daypass/internal/awscli"
+	"github.com/daypass/daypass/test/envtest"
 )
+
+func TestMain(m *testing.M) {
+	envtest.Clear()
+	m.Run()
+}
 
 var update = flag.Bool("update", false, "record the cases that are not recorded with the aws program, version 1 of the AWS CLI")
 

@@ -24,7 +24,13 @@ import (
 	"time"
 
 	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/test/envtest"
 )
+
+func TestMain(m *testing.M) {
+	envtest.Clear()
+	m.Run()
+}
 
 // The keys of a sign-in are refreshed at the configured server, in whatever way it is
 // configured, and never at Amazon, which is the SDK's default.

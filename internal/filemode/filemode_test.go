@@ -90,8 +90,10 @@ func TestRootForAGroup(t *testing.T) {
 	if err := os.WriteFile(copied, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{dir, copied} { // the umask may be strict
+		if err := os.Chmod(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	path := filepath.Join(dir, "secret")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ func TestFilesOfASignIn(t *testing.T) {
 		t.Errorf("Forget again = %t, %v", there, err)
 	}
 	real, link := filepath.Join(t.TempDir(), "real"), filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(real, []byte("[default]\n"), 0o640); err != nil {
+	if err := errors.Join(os.WriteFile(real, []byte("[default]\n"), 0o640), os.Chmod(real, 0o640)); err != nil { // the umask may be strict
 		t.Fatal(err)
 	}
 	if err := os.Symlink(real, link); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/daypass/daypass/internal/postgres"
 
+	"github.com/daypass/daypass/test/envtest"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("DAYPASS_TEST_PARENT"); dir != "" {
 		parent(dir)
 	}
+	envtest.Clear()
 	os.Exit(m.Run())
 }
 

@@ -15,7 +15,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/quote"
+	"github.com/daypass/daypass/test/envtest"
 )
+
+func TestMain(m *testing.M) {
+	envtest.Clear()
+	m.Run()
+}
 
 // nasty are values with characters that are special in at least one of the formats.
 var nasty = []string{

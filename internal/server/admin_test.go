@@ -33,9 +33,15 @@ import (
 
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/envtest"
 	"github.com/daypass/daypass/test/pgtest"
 	"github.com/daypass/daypass/test/sitetest"
 )
+
+func TestMain(m *testing.M) {
+	envtest.Clear()
+	m.Run()
+}
 
 // served is a Daypass server in this process. A test can move its clock.
 type served struct {

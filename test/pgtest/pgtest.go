@@ -38,6 +38,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/postgres"
+	"github.com/daypass/daypass/test/envtest"
 )
 
 // NewestMajor is the newest major version that the tests are expected to know.
@@ -61,8 +62,10 @@ type shared struct {
 }
 
 // Main runs the tests of a package and then stops the servers that they started, even if the tests
-// fail or are interrupted. It does not return. Call it from func TestMain(m *testing.M).
+// fail or are interrupted. The tests do not see the caller's settings for clients of PostgreSQL. It
+// does not return. Call it from func TestMain(m *testing.M).
 func Main(m *testing.M) {
+	envtest.Clear()
 	servers.mu.Lock()
 	servers.ready = true
 	servers.byVersion = make(map[string]*Server)

@@ -1,0 +1,20 @@
+// Package envtest keeps the settings of whoever runs the tests out of the tests.
+package envtest
+
+import (
+	"os"
+	"strings"
+)
+
+// Clear removes the environment variables that the AWS SDKs, PostgreSQL's clients, the tracing and
+// coloured output follow. Call it before the first test.
+func Clear() {
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		for _, prefix := range []string{"AWS_", "PG", "OTEL_", "NO_COLOR"} {
+			if strings.HasPrefix(name, prefix) {
+				_ = os.Unsetenv(name)
+			}
+		}
+	}
+}
