@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgwire"
@@ -64,9 +65,9 @@ func (o *opener) openChecked(ctx context.Context) (*upstream, error) {
 
 // makeRoom ends the cluster's sessions that wait for a logon, and reports whether there were any.
 func (o *opener) makeRoom() bool {
-	admin := o.cluster.Admin
+	admin, began := o.cluster.Admin, time.Now()
 	spares := o.server.spares.discard(admin, sparePatience, everySpare)
-	return spares+o.server.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == admin }) > 0
+	return spares+o.server.makeRoom(admin, sparePatience-time.Since(began)) > 0
 }
 
 // heal sets the session role's password again: a holder can change the password of their session

@@ -85,10 +85,15 @@ type lot struct {
 
 	mu       sync.Mutex // guards what follows
 	sessions []*parked
-	arriving []*parked // are being reset
+	arriving []*parked                 // are being reset
+	leaving  map[<-chan struct{}]Admin // were ended, and the server has not closed them yet
 	closed   bool
 	watching bool              // watchParked runs
 	reused   map[string]uint64 // logons that got a parked session, by cluster
+}
+
+func newLot() *lot {
+	return &lot{patience: resetPatience, leaving: map[<-chan struct{}]Admin{}, reused: map[string]uint64{}}
 }
 
 // newOrigin returns the origin of a logon's session, or nil if the session cannot be parked.
@@ -328,34 +333,6 @@ func (l *lot) count(clusters map[string]ClusterStats) {
 		of.Unparked = n
 		clusters[id] = of
 	}
-}
-
-// endParked ends a parked session that was taken out, waits until the server has closed
-// it, and has its session role cleaned up.
-func (s *Server) endParked(p *parked, revoked bool) {
-	backend := &dbuser.Backend{PID: p.up.pid, Address: p.up.RemoteAddr().String()}
-	p.up.leave(spareParting)
-	s.spares.sessionEnded(p.origin.key.admin, p.origin.key.role)
-	admin := s.adminOf(p.cluster)
-	if revoked {
-		admin.SessionRevoked(p.origin.key.role, p.origin.key.database, backend)
-	} else {
-		admin.SessionEnded(p.origin.key.role, p.origin.key.database, backend)
-	}
-	s.log.Info("parked session ended", "parked", p.id, "cluster", p.cluster.Identifier, "role", p.origin.key.role, "revoked", revoked)
-}
-
-// endParkedWhere ends the parked sessions that match, waits for their end and returns
-// their number. Those that match and are being reset end after that.
-func (s *Server) endParkedWhere(match func(*parked) bool) int {
-	s.parked.unwant(match)
-	out := s.parked.take(match)
-	var group sync.WaitGroup
-	for _, p := range out {
-		group.Go(func() { s.endParked(p, false) })
-	}
-	group.Wait()
-	return len(out)
 }
 
 // sweepParked ends the parked sessions whose time is over, that were revoked, or whose

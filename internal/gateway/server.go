@@ -101,7 +101,7 @@ func New(config Config) (*Server, error) {
 	s.record = newRecorder(config.Audit, s.now)
 	s.sessions = newTable(s.limits.MaxSessions)
 	s.spares = newSpares(s)
-	s.parked = &lot{patience: resetPatience, reused: map[string]uint64{}}
+	s.parked = newLot()
 	return s, nil
 }
 
