@@ -112,8 +112,12 @@ var errNoStandby = errors.New("no standby answers")
 // the order given, that answers and is of the right kind.
 func (p *Pool) openReplica(ctx context.Context) (*Conn, error) {
 	var last error
-	for _, host := range p.hosts {
-		c, err := host.connect(ctx, "")
+	deadline, _ := ctx.Deadline()
+	for i, host := range p.hosts {
+		// A host that hangs must leave time for the others.
+		asking, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(p.hosts)-i))
+		c, err := host.connect(asking, "")
+		cancel()
 		if err != nil {
 			last = err
 			continue

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -181,7 +182,9 @@ func (s *Server) sendCancel(key *cancelKey) error {
 	if key.theirs == nil {
 		return errors.New("the server gave no cancel key")
 	}
-	conn, err := s.reach(key.target, time.Now().Add(cancelTimeout))
+	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+	defer cancel()
+	conn, err := s.reach(ctx, key.target)
 	if err != nil {
 		return err
 	}

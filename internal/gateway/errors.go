@@ -147,6 +147,11 @@ func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
 	if _, ok := errors.AsType[*adminconn.Error](err); ok {
 		return refuseRole(cluster.Identifier, err)
 	}
+	if errors.Is(err, errNoPlace) {
+		return &refusal{reason: ReasonLimit, state: pgwire.StateTooManyConnections, cause: err,
+			message: fmt.Sprintf("cluster \"%s\" is starting too many sessions that do not begin", cluster.Identifier),
+			hint:    "The server is slow, or someone keeps a database locked, perhaps by an ALTER DATABASE that is not committed: an operator finds the process in pg_locks and ends it."}
+	}
 	r := &refusal{reason: ReasonUnreachable, state: pgwire.StateCannotConnect, cause: err, message: fmt.Sprintf("cluster \"%s\" cannot be reached", cluster.Identifier)}
 	if failed, ok := errors.AsType[*connectError](err); ok && failed.reached {
 		r.state, r.message = pgwire.StateConnectionFailure, fmt.Sprintf("the connection to cluster \"%s\" failed", cluster.Identifier)

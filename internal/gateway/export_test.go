@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"time"
 
@@ -72,3 +73,41 @@ func (s *Server) StartsSpares() bool {
 // NewCancelTurns returns a function that calls send, or waits for a call for another request; see
 // cancelTurns.take.
 func NewCancelTurns() (take func(send func()) bool) { return new(cancelTurns).take }
+
+// StartAtMost sets how many sessions a server may be starting at a time.
+func (s *Server) StartAtMost(n int) { s.starting.max = n }
+
+// Starting returns a bound on the sessions that a server may be starting, and what takes a place.
+func Starting(most int) func(ctx context.Context, database, principal string) (give, leave func(), err error) {
+	s := newStarting(most)
+	return func(ctx context.Context, database, principal string) (give, leave func(), err error) {
+		p, err := s.take(ctx, "server", database, principal)
+		if err != nil {
+			return nil, nil, err
+		}
+		return p.give, p.leave, nil
+	}
+}
+
+// Silent remembers hosts that do not answer.
+type Silent struct{ hosts silentHosts }
+
+// Order returns the addresses as a logon to the database tries them.
+func (s *Silent) Order(database string, addresses ...string) (ordered []string) {
+	var list []*target
+	for _, a := range addresses {
+		list = append(list, &target{address: a})
+	}
+	for _, t := range s.hosts.order(list, database) {
+		ordered = append(ordered, t.address)
+	}
+	return ordered
+}
+
+// Note records a logon's outcome. answered reports whether the host had answered before the error.
+func (s *Silent) Note(address, database string, answered bool, err error) {
+	if err != nil {
+		err = &connectError{answered: answered, err: err}
+	}
+	s.hosts.note(&target{address: address}, database, err)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -275,6 +276,11 @@ func TestStandby(t *testing.T) {
 	} else {
 		_ = conn.Close(t.Context())
 	}
+	// Another host that hangs does not change that.
+	hanging, _ := scripted(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+	f.behind("three", "standby", hanging, primary.addr(), standby.addr())
+	_, _, err = f.logon(f.to("three", "later"))
+	f.refused(err, "57P03", `the standby of cluster "three" has not received the session role yet`)
 	standby.exec("select pg_wal_replay_resume()")
 	f.works(5*time.Second, func() grant { return f.to("replica", "late") })
 }

@@ -94,7 +94,7 @@ func (s *Server) identify(c *Cluster, up *upstream, role dbuser.SessionRole) err
 	}
 	answers, err := up.ask(identityQuery)
 	if err != nil {
-		return &connectError{reached: true, address: address, err: fmt.Errorf("asking who the session works as: %w", err)}
+		return &connectError{reached: true, answered: true, address: address, err: fmt.Errorf("asking who the session works as: %w", err)}
 	}
 	if len(answers) != 2 || answers[0] != role.User {
 		return &identityError{address: address, version: version, user: role.User, got: strings.Join(slices.Compact(answers), ", ")}

@@ -45,14 +45,14 @@ type logon struct {
 	role     dbuser.SessionRole
 	database string
 
-	unfinished []*session.Conn // to servers that may still be starting a session
-	uncounted  bool            // the other servers do not count it: a limit over all is reached, or they are not known
-	origin     *origin         // nil: the session is never parked
-	reused     bool            // the upstream session was parked
-	ahead      bool            // the upstream session was started ahead
-	next       *spareOrder     // how to start the next one ahead; nil: none
-	prepared   time.Time       // when the session role was ready
-	connected  time.Time       // when the upstream session was
+	unfinished []abandoned // to servers that may still be starting a session
+	uncounted  bool        // the other servers do not count it: a limit over all is reached, or they are not known
+	origin     *origin     // nil: the session is never parked
+	reused     bool        // the upstream session was parked
+	ahead      bool        // the upstream session was started ahead
+	next       *spareOrder // how to start the next one ahead; nil: none
+	prepared   time.Time   // when the session role was ready
+	connected  time.Time   // when the upstream session was
 }
 
 // receive handles a connection until its session starts or its logon fails. The session then
@@ -334,7 +334,7 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 	}
 	key, sparing := l.spareKey(cluster)
 	order := func(params []pgwire.Param) *spareOrder {
-		return &spareOrder{key: key, cluster: cluster, role: l.role, user: need.User, groups: need.Groups, params: params}
+		return &spareOrder{key: key, cluster: cluster, role: l.role, principal: l.grant.Principal, user: need.User, groups: need.Groups, params: params}
 	}
 	if sparing {
 		if up, again := s.spares.take(key); up != nil {

@@ -40,7 +40,7 @@ func (o *opener) open(ctx context.Context) (*upstream, error) {
 }
 
 func (o *opener) try(ctx context.Context) (*upstream, error) {
-	up, left, err := o.server.connect(ctx, o.cluster, o.role, o.database, o.params)
+	up, left, err := o.server.connect(ctx, &wanted{cluster: o.cluster, role: o.role, database: o.database, principal: o.grant.Principal, params: o.params})
 	o.unfinished = append(o.unfinished, left...)
 	return up, err
 }

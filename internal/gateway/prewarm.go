@@ -68,12 +68,13 @@ type spareKey struct {
 
 // spareOrder describes how to start another session like an earlier one.
 type spareOrder struct {
-	key     spareKey
-	cluster *Cluster
-	role    dbuser.SessionRole
-	user    string // the database user
-	groups  []string
-	params  []pgwire.Param // all of them
+	key       spareKey
+	cluster   *Cluster
+	role      dbuser.SessionRole
+	principal string // whose logon it follows
+	user      string // the database user
+	groups    []string
+	params    []pgwire.Param // all of them
 }
 
 type spare struct {
@@ -122,7 +123,7 @@ func newSpares(s *Server) *spares {
 				up, err = nil, fmt.Errorf("internal error: %v", problem)
 			}
 		}()
-		up, left, err := s.connect(ctx, o.cluster, o.role, o.key.database, o.params)
+		up, left, err := s.connect(ctx, &wanted{cluster: o.cluster, role: o.role, database: o.key.database, principal: o.principal, params: o.params})
 		if len(left) > 0 {
 			s.stuck.follow(left, p.hold(o.key.admin))
 		}

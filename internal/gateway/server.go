@@ -55,6 +55,7 @@ type Server struct {
 	spares   *spares     // upstream sessions started ahead
 	parked   *lot        // upstream sessions kept for the next logon
 	stuck    unfinished  // upstream connections of logons that were given up
+	starting *starting   // upstream sessions that servers are starting
 	sessions *table
 	draining atomic.Bool  // logons are refused
 	ending   atomic.Bool  // sessions are ended
@@ -100,6 +101,7 @@ func New(config Config) (*Server, error) {
 	s.failures = admission.NewFailures(s.limits.FailureDelay, s.limits.FailureDelayMax)
 	s.record = newRecorder(config.Audit, s.now)
 	s.sessions = newTable(s.limits.MaxSessions)
+	s.starting = newStarting(maxStarting)
 	s.spares = newSpares(s)
 	s.parked = newLot()
 	return s, nil

@@ -16,24 +16,35 @@ import (
 // tell the client before that it has authenticated. So such a logon counts towards the limits on
 // sessions until the server has closed the connection, and if the logon got its session at another
 // host, the session counts until then. A session that was started ahead keeps its place among the
-// spares. Otherwise each attempt could leave one more process behind, until the server has no
-// connection left for anyone.
+// spares. Each connection keeps its place among those that the server is starting. Otherwise each
+// attempt could leave one more process behind, until the server has no connection left for anyone.
 type unfinished struct {
 	mu     sync.Mutex // guards what follows
 	conns  map[*session.Conn]struct{}
 	closed bool
 }
 
+// abandoned is one such connection, with the place of its session.
+type abandoned struct {
+	*session.Conn
+	place *startPlace
+}
+
 // follow calls over when the server has closed all of the connections.
-func (u *unfinished) follow(conns []*session.Conn, over func()) {
-	if len(conns) == 0 {
+func (u *unfinished) follow(left []abandoned, over func()) {
+	if len(left) == 0 {
 		over()
 		return
 	}
 	go func() {
-		for _, c := range conns {
-			u.await(c)
+		var all sync.WaitGroup
+		for _, c := range left {
+			all.Go(func() {
+				defer c.place.leave()
+				u.await(c.Conn)
+			})
 		}
+		all.Wait()
 		over()
 	}()
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -72,123 +70,15 @@ func targets(config *pgconn.Config) []*target {
 	return list
 }
 
-// connectError means that a host was not reached, or that its connection broke.
-type connectError struct {
-	reached    bool
-	address    string
-	err        error
-	unfinished *session.Conn // nil: it is closed, or no process of the server has answered
-}
-
-func (e *connectError) Error() string { return e.address + ": " + e.err.Error() }
-func (e *connectError) Unwrap() error { return e.err }
-
-// connect logs on upstream as role, at the first of the cluster's hosts that
-// accepts the session. The hosts share the time until the deadline of ctx. An error is
-// a *serverError if a server refused, else a *connectError. left are the connections to servers that
-// may still be starting a session.
-func (s *Server) connect(ctx context.Context, c *Cluster, role dbuser.SessionRole, database string, params []pgwire.Param) (up *upstream, left []*session.Conn, err error) {
-	list := targets(c.Upstream)
-	up, left, err = s.connectAny(ctx, c, list, role, database, params, c.TargetSessionAttrs)
-	if err != nil && c.TargetSessionAttrs == "prefer-standby" {
-		var more []*session.Conn
-		up, more, err = s.connectAny(ctx, c, list, role, database, params, "any")
-		left = append(left, more...)
-	}
-	return up, left, err
-}
-
-func (s *Server) connectAny(ctx context.Context, c *Cluster, list []*target, role dbuser.SessionRole, database string, params []pgwire.Param, attrs string) (_ *upstream, left []*session.Conn, _ error) {
-	var first, refused error
-	refusedBy := "" // the address of a server that has refused
-	list = s.silent.order(list)
-	last := list[len(list)-1].address
-	for i, t := range list {
-		if t.address == refusedBy {
-			continue // its other entry differs in TLS only
-		}
-		deadline, _ := ctx.Deadline()
-		share := time.Until(deadline) / time.Duration(len(list)-i)
-		if limit := c.Upstream.ConnectTimeout; limit > 0 && limit < share {
-			share = limit
-		}
-		if t.address != last {
-			share = min(share, silenceLimit)
-		}
-		up, err := s.connectTo(t, time.Now().Add(share), role, database, params)
-		s.silent.note(t.address, timedOut(err))
-		if err == nil {
-			if err = up.accept(attrs); err == nil {
-				if err = s.identify(c, up, role); err == nil {
-					return up, left, nil
-				}
-			}
-			up.Close()
-		}
-		if failed := (*connectError)(nil); errors.As(err, &failed) && failed.unfinished != nil {
-			left = append(left, failed.unfinished)
-		}
-		if first == nil {
-			first = err
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if wrong := (*identityError)(nil); errors.As(err, &wrong) || errors.Is(err, pgwire.ErrForeignVerifier) {
-			refused, refusedBy = cmp.Or(refused, err), t.address
-			continue
-		}
-		said, ok := errors.AsType[*serverError](err)
-		if !ok {
-			continue
-		}
-		switch {
-		case said.state == pgwire.StateInvalidAuthorization && t.tls == nil:
-			// pg_hba.conf may demand TLS, which the next target uses.
-			continue
-		case refused == nil && slices.Contains([]string{pgwire.StateInvalidAuthorization, pgwire.RefusedPassword, pgwire.StateUndefinedDatabase, pgwire.StateInsufficientRights}, said.state):
-			// The error is about the session role, so every host should report the same. But
-			// another host may accept the role: a standby learns of a new role a little later.
-			refused = said
-		}
-		refusedBy = t.address
-	}
-	return nil, left, cmp.Or(refused, first)
-}
-
-// connectTo logs on to one server. If the error is a *connectError with an unfinished connection, the
-// caller has to close that.
-func (s *Server) connectTo(t *target, deadline time.Time, role dbuser.SessionRole, database string, params []pgwire.Param) (*upstream, error) {
-	conn, err := s.reach(t, deadline)
-	if err != nil {
-		return nil, &connectError{address: t.address, err: err}
-	}
-	up := &upstream{Conn: conn, target: t.at(conn.RemoteAddr()), status: map[string]string{}, answered: conn.TLS() != nil}
-	if err := up.logon(role, database, params); err != nil {
-		failed := &connectError{reached: true, address: t.address, err: err}
-		if up.answered && timedOut(err) {
-			failed.unfinished = up.Conn
-			return nil, failed
-		}
-		up.Abort()
-		if said, ok := errors.AsType[*serverError](err); ok {
-			return nil, said
-		}
-		return nil, failed
-	}
-	return up, nil
-}
-
-// reach opens a connection to t, including TLS. The connection has a deadline.
-func (s *Server) reach(t *target, deadline time.Time) (*session.Conn, error) {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
+// reach opens a connection to t, including TLS. The connection has the deadline of ctx.
+func (s *Server) reach(ctx context.Context, t *target) (*session.Conn, error) {
 	conn, err := t.dial(ctx, t.network, t.address)
 	if err != nil {
 		return nil, err
 	}
 	s.tune(conn)
 	c := session.NewConn(conn, nil)
+	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
 		conn.Close()
 		return nil, err
@@ -377,7 +267,7 @@ func (u *upstream) accept(attrs string) error {
 	if standby == "" {
 		answers, err := u.ask(kindOfServer)
 		if err != nil {
-			return &connectError{reached: true, address: u.target.address, err: err}
+			return &connectError{reached: true, answered: true, address: u.target.address, err: err}
 		}
 		standby, readOnly, _ = strings.Cut(strings.Join(answers, ""), ",")
 	}
@@ -394,7 +284,7 @@ func (u *upstream) accept(attrs string) error {
 		ok = standby == "on"
 	}
 	if !ok {
-		return &connectError{reached: true, address: u.target.address, err: errors.New("server is not " + attrs)}
+		return &connectError{reached: true, answered: true, address: u.target.address, err: errors.New("server is not " + attrs)}
 	}
 	return nil
 }

@@ -45,6 +45,12 @@ func (a *stuckAdmin) Ensure(ctx context.Context, _ dbuser.Need) (dbuser.SessionR
 
 func upstreamAt(t testing.TB, addrs ...string) *pgconn.Config {
 	t.Helper()
+	return upstreamTo(t, "sslmode=disable", addrs...)
+}
+
+// upstreamTo is upstreamAt with settings of the connection string.
+func upstreamTo(t testing.TB, settings string, addrs ...string) *pgconn.Config {
+	t.Helper()
 	var hosts, ports []string
 	for _, addr := range addrs {
 		host, port, err := net.SplitHostPort(addr)
@@ -53,7 +59,7 @@ func upstreamAt(t testing.TB, addrs ...string) *pgconn.Config {
 		}
 		hosts, ports = append(hosts, host), append(ports, port)
 	}
-	config, err := pgconn.ParseConfig("sslmode=disable host=" + strings.Join(hosts, ",") + " port=" + strings.Join(ports, ","))
+	config, err := pgconn.ParseConfig(settings + " host=" + strings.Join(hosts, ",") + " port=" + strings.Join(ports, ","))
 	if err != nil {
 		t.Fatal(err)
 	}
