@@ -61,7 +61,7 @@ var packages = []struct {
 	{pkg: "internal/handover", ours: []string{"internal/adminconn", "internal/dbuser", "internal/pgsql"}, never: []string{"net/http"}, because: "the clean-up uses the rules of a logon, and a logon knows of no clean-up"},
 	{pkg: "internal/compat", ours: []string{"internal/adminconn", "internal/dbuser", "internal/pgsql"}, never: []string{"net/http"}, because: "what is installed for sessions is no part of making them"},
 	{pkg: "internal/clustercheck", ours: []string{"internal/adminconn", "internal/compat", "internal/dbuser", "internal/pgsql"}, never: []string{"net/http"}, because: "the operator's check looks at everything and changes nothing"},
-	{pkg: "internal/sts", ours: []string{"internal/directory", "internal/iam", "internal/keyring"}, because: "temporary access keys know nothing of databases"},
+	{pkg: "internal/sts", ours: []string{"internal/directory", "internal/filemode", "internal/iam", "internal/keyring"}, because: "temporary access keys know nothing of databases"},
 
 	// The running server.
 	{pkg: "internal/session", ours: []string{"internal/pgwire"}, never: []string{"net/http", "log", "log/slog"}, because: "a session's life does not depend on who is logged on, or on who is told of its end"},

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
 
 	"github.com/daypass/daypass/internal/awsconfig"
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/login"
 	"github.com/daypass/daypass/internal/proxy"
 )
@@ -189,7 +190,7 @@ func (l *logon) roots() ([]byte, error) {
 			return nil, nil
 		}
 	}
-	data, err := os.ReadFile(path)
+	data, err := config.ReadAgain(path)
 	if err != nil {
 		return nil, fmt.Errorf("the CA certificate of the gateway: %w", err)
 	}

@@ -280,7 +280,7 @@ func TestConfigFaultsNameFileLineAndKey(t *testing.T) {
 		"seed":                    {user + "      mfa_devices: [{seed: \"!!\"}]\n", "f.yaml:9: iam.users[0].mfa_devices[0].seed: is not the key of an MFA device"},
 		"seed, from outside":      {user + "      mfa_devices:\n        - {seed_env: ANA_SECRET_ACCESS_KEY}\n", "f.yaml:10: iam.users[0].mfa_devices[0].seed_env: is not the key of an MFA device"},
 		"provider, keys":          {provider + "      jwks_file: config_test.go\n", "f.yaml:10: iam.oidc_providers[0].jwks_file: "},
-		"provider, no keys":       {provider + "      jwks_file: /dev/null\n", "f.yaml:10: iam.oidc_providers[0].jwks_file: /dev/null: JWK set: "},
+		"provider, no keys":       {provider + "      jwks_file: /dev/null\n", "f.yaml:10: iam.oidc_providers[0].jwks_file: /dev/null is not a regular file: use one"},
 		"provider, ca":            {provider + "      ca_file: config_test.go\n", "f.yaml:10: iam.oidc_providers[0].ca_file: "},
 		"provider, audience text": {smallConfig + "iam:\n  oidc_providers:\n    - {issuer: \"https://token.example.com\", audiences: d}\n", "f.yaml:8: iam.oidc_providers[0].audiences: is a single value, want a list"},
 	}

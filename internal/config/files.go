@@ -10,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/daypass/daypass/internal/filemode"
 )
 
 // maxFile bounds the configuration file and each file that it names.
@@ -86,23 +88,7 @@ func contents(path string) ([]byte, fs.FileInfo, error) {
 		data, err := readPipe(path, writerPatience)
 		return data, info, err
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s is larger than %d MiB", path, maxFile>>20)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return data, info, nil
+	return filemode.ReadRegular(path, maxFile)
 }
 
 // readPipe reads what is written to a pipe.

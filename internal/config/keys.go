@@ -23,6 +23,7 @@ type key struct {
 	none        bool           // an empty list or mapping is a valid value
 	oneOf       string         // of the keys with the same word here, only one may be given
 	reread      bool           // for a path: the file is read whenever it is used
+	regular     bool           // for a path: the file is read more than once, so it cannot be a pipe; implied by reread
 	private     bool           // for a path: no other account may read the file
 	keys        []key          // for a mapping, or for each mapping in a list
 }

@@ -59,7 +59,7 @@ func LoadProxyMaps(path string) ([]ProxyMap, error) {
 	if fault := filemode.Check(path, info, filemode.Public); fault != nil && info.Mode().IsRegular() && !(fault.Mendable && filemode.PrivateGroup(info)) {
 		return nil, fault
 	}
-	data, err := os.ReadFile(path)
+	data, _, err := contents(path)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +81,12 @@ func LoadProxyMaps(path string) ([]ProxyMap, error) {
 		})
 	}
 	return maps, f.err()
+}
+
+// ReadAgain reads a file that a file of maps names, each time it is used.
+func ReadAgain(path string) ([]byte, error) {
+	data, _, err := filemode.ReadRegular(path, maxFile)
+	return data, err
 }
 
 // home is filePath, but replaces ~/ at the beginning with the person's home directory. It returns

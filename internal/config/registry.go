@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"github.com/daypass/daypass/internal/filemode"
 	"net/url"
 	"slices"
 	"strings"
@@ -118,7 +119,15 @@ func (e *Etcd) readTLS(s *section) {
 	if e.Client = s.pair(); e.Client.Given() {
 		// The files are read for each connection, so that a renewed certificate is used.
 		e.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(e.Client.Certificate, e.Client.Key)
+			certificate, _, err := filemode.ReadRegular(e.Client.Certificate, maxFile)
+			if err != nil {
+				return nil, err
+			}
+			key, _, err := filemode.ReadRegular(e.Client.Key, maxFile)
+			if err != nil {
+				return nil, err
+			}
+			cert, err := tls.X509KeyPair(certificate, key)
 			return &cert, err
 		}
 	}

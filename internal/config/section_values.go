@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -71,6 +72,10 @@ func (s *section) filePath(name string) string {
 func (s *section) contents(name string) []byte {
 	file := s.filePath(name)
 	if file == "" {
+		return nil
+	}
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() && (s.key(name).reread || s.key(name).regular) {
+		s.errorf(name, "%s %v", file, filemode.ErrNotRegular)
 		return nil
 	}
 	data, err := s.file.read(file)

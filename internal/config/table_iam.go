@@ -78,8 +78,8 @@ var providerKeys = []key{
 		doc: "The issuer's URL, `iss` of the tokens: `https` without query (`http` on loopback only). Discovery starts here."},
 	{name: "audiences", value: texts, required: true, change: live,
 		doc: "The values that `aud` of the tokens may have, and `azp` where they have it."},
-	{name: "jwks_file", value: path, change: live, unset: "discovery",
+	{name: "jwks_file", value: path, regular: true, change: live, unset: "discovery",
 		doc: "A file with the provider's keys, a JWK set, in place of discovery."},
-	{name: "ca_file", value: path, change: live, unset: "the system's authorities alone",
+	{name: "ca_file", value: path, regular: true, change: live, unset: "the system's authorities alone",
 		doc: "A PEM file: authorities that are trusted for discovery, beside the system's."},
 }

@@ -79,6 +79,11 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 	for _, name := range upstreamFiles {
 		if file := complete[name]; file != "" && file != "system" {
 			complete[name] = s.file.resolve(file)
+			// The driver would read whatever it is, for ever. It reports a file that does not exist.
+			if info, err := os.Stat(complete[name]); err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
+				s.errorf("upstream", "%s: %s is not a regular file of %d MiB at most: use one", name, complete[name], maxFile>>20)
+				return
+			}
 		}
 	}
 	parsed, err := pgx.ParseConfig(complete.String())
@@ -94,7 +99,7 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 		path := s.file.resolve(s.values[from].Value)
 		if s.file.files[path].regular() { // what was written to a pipe can be read once
 			c.ReadPassword = func() (keyring.Secret, error) {
-				data, err := os.ReadFile(path)
+				data, _, err := filemode.ReadRegular(path, maxFile)
 				return secretOf(data), err
 			}
 		}

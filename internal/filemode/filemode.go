@@ -1,5 +1,5 @@
 // Package filemode has the rule for the modes of the files that the server writes and
-// reads.
+// reads, and reads those that it reads more than once.
 //
 // Only the server's account may read and write a private file (a key, a secret, the
 // audit log). Anyone may read a public one (a certificate, a policy), and only the

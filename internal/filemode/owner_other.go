@@ -4,6 +4,8 @@ package filemode
 
 import "io/fs"
 
+const withoutWaiting = 0
+
 func ownerOf(fs.FileInfo) owner { return elsewhere }
 
 // PrivateGroup is false where files have no modes.

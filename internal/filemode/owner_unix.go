@@ -11,6 +11,9 @@ import (
 	"syscall"
 )
 
+// withoutWaiting keeps os.OpenFile from waiting for the writer of a pipe.
+const withoutWaiting = syscall.O_NONBLOCK
+
 // PrivateGroup reports whether a file belongs to this process's account and to the group of the
 // same name, which many systems make for each person, together with a umask of 002.
 func PrivateGroup(info fs.FileInfo) bool {

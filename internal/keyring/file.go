@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -125,24 +124,12 @@ func read(path string) ([]byte, *Keyring, error) { return readChanged(path, nil)
 // readChanged returns no keyring if the content of the file equals seen. Comparing the content
 // costs no more than a stat and, unlike a stat, never misses a change.
 func readChanged(path string, seen []byte) ([]byte, *Keyring, error) {
-	file, err := os.Open(path)
+	data, info, err := filemode.ReadRegular(path, maxSize)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening keyring: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening keyring: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("keyring %s is not a regular file", path)
 	}
 	if fault := filemode.Check(path, info, filemode.Private); fault != nil {
 		return nil, nil, fmt.Errorf("keyring %w; if someone may have read it, run daypass keys rotate --discard --upstream", fault)
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading keyring: %w", err)
 	}
 	if seen != nil && bytes.Equal(data, seen) {
 		return data, nil, nil

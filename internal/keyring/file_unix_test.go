@@ -143,9 +143,13 @@ func TestReloadRefuses(t *testing.T) {
 			check(t, os.Remove(path))
 			check(t, os.Mkdir(path, 0o700))
 		}, "not a regular file"},
+		"a pipe": {func(t *testing.T, path string, _ []byte) {
+			check(t, os.Remove(path))
+			check(t, syscall.Mkfifo(path, 0o600))
+		}, "not a regular file"},
 		"readable by the group": {func(t *testing.T, path string, _ []byte) { check(t, os.Chmod(path, 0o640)) }, "chmod go-rwx"},
 		"readable by all":       {func(t *testing.T, path string, _ []byte) { check(t, os.Chmod(path, 0o604)) }, "chmod go-rwx"},
-		"huge":                  {func(t *testing.T, path string, _ []byte) { check(t, os.Truncate(path, 1<<21)) }, "longer than"},
+		"huge":                  {func(t *testing.T, path string, _ []byte) { check(t, os.Truncate(path, 1<<21)) }, "is larger than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, path := newFile(t)

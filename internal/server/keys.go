@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -48,21 +47,12 @@ func readRoot(ctx context.Context, cfg *config.Config) (*keyring.Roots, error) {
 }
 
 func readRootFile(path string) (*keyring.Roots, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
+	text, info, err := filemode.ReadRegular(path, maxRoot)
 	if err != nil {
 		return nil, err
 	}
 	if fault := filemode.Check(path, info, filemode.Private); fault != nil {
 		return nil, fault
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxRoot))
-	if err != nil {
-		return nil, err
 	}
 	roots, err := keyring.ParseRoots(text)
 	if err != nil {

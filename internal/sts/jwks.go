@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
+	"github.com/daypass/daypass/internal/filemode"
 	"slices"
 	"strings"
 
@@ -82,19 +80,7 @@ func CheckKeyFile(path string) error {
 
 // readKeyFile reads a file of a JWK set, of bounded size.
 func readKeyFile(path string) ([]byte, error) {
-	// Opening a named pipe would wait for a writer.
-	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return nil, fmt.Errorf("%s is a pipe: use a file, because it is read for each token", path)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxKeyDocument+1))
-	if err == nil && len(data) > maxKeyDocument {
-		err = fmt.Errorf("%s: larger than %d bytes", path, maxKeyDocument)
-	}
+	data, _, err := filemode.ReadRegular(path, maxKeyDocument)
 	return data, err
 }
 

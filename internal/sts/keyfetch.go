@@ -6,9 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"github.com/daypass/daypass/internal/filemode"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -20,7 +20,9 @@ const (
 	fetchTimeout = 5 * time.Second
 
 	maxKeyDocument = 1 << 20
-	maxKeyHeader   = 64 << 10
+	// maxCAFile is what the configuration accepts.
+	maxCAFile    = 4 << 20
+	maxKeyHeader = 64 << 10
 )
 
 // fetch discovers the provider and reads its keys. It repeats the discovery each time, because
@@ -77,7 +79,7 @@ func ProviderClient(caFile string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes = maxKeyHeader
 	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
+		pem, _, err := filemode.ReadRegular(caFile, maxCAFile)
 		if err != nil {
 			return nil, err
 		}
