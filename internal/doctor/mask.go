@@ -66,6 +66,11 @@ var (
 	// that is not quoted ends at a space. After a colon, one of less than four characters is a word.
 	assigned = regexp.MustCompile(`(?i)((?:secret|passw(?:or)?d|passwd|passphrase|pwd|\bpass|token|seed|cookie|api[_-]?key|private[_-]?key|secret[_-]?access[_-]?key)["']?\s*(?:=|[:=]\s*))` +
 		`("(?:[^"\\]|\\.)+"|'(?:[^'\\]|\\.)+'|(?:\\\s|\S){4,}|[^\s:]{1,3}(?:\s|$))`)
+	// complaint matches the beginning of an error about a file or a key whose name ends like that of a
+	// secret, as in …/password: no such file or directory.
+	complaint = regexp.MustCompile(`^(?:no such file or directory|permission denied|operation not permitted|file does not exist|does not exist|` +
+		`is a directory|not a directory|too many open files|too many levels of symbolic links|input/output error|file name too long|stale NFS file handle|` +
+		`(?:is|has) (?:required|empty|duplicated|a|an|the|not|no|\d+)(?:\W|$))`)
 	// inQuery matches the query of a URL, parameter the value of one of its parameters.
 	inQuery   = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>\x60?]*\?[^\s"'<>\x60]+`)
 	parameter = regexp.MustCompile(`([?&;][^=&;\s]*=)([^&;]+)`)
@@ -149,10 +154,10 @@ func (m *Mask) Text(text string) string {
 	text = login.ReplaceAllString(text, "${1}"+redacted+"${2}")
 	text = port.ReplaceAllString(text, "${1}"+redacted)
 	text = authorization.ReplaceAllString(text, "${1}"+redacted)
-	text = assigned.ReplaceAllStringFunc(text, func(found string) string {
+	text = replaceAt(assigned, text, func(found, after string) string {
 		parts := assigned.FindStringSubmatch(found)
 		value := strings.TrimLeft(parts[2], `"'`)
-		if strings.HasPrefix(value, redacted) || value == "permission" { // …/ana.secret: permission denied
+		if strings.HasPrefix(value, redacted) || strings.HasSuffix(parts[1], ": ") && complaint.MatchString(parts[2]+after) {
 			return found
 		}
 		// What closes the text around an assignment stays, and so does its end.
