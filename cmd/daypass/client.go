@@ -129,6 +129,9 @@ func checkEndpoint(endpoint string, allowHTTP bool) error {
 		"Use its https:// URL (--endpoint-url, AWS_ENDPOINT_URL or endpoint_url of the profile), or accept that with --allow-http", endpoint)}
 }
 
+// clusterNotFound is the code for a cluster that the server does not have.
+const clusterNotFound = "ClusterNotFound"
+
 // callFailed attaches the AWS CLI's exit code to the error of a call that has none yet.
 func callFailed(err error) error {
 	var refused *client.Error
@@ -139,6 +142,9 @@ func callFailed(err error) error {
 	case errors.As(err, &failed):
 		return err
 	case errors.As(err, &refused):
+		if refused.Code == clusterNotFound {
+			err = fmt.Errorf("%w\nCheck --cluster: \"daypass redshift describe-clusters\" lists the clusters that you may see.", err)
+		}
 		return &exitError{awsconfig.ExitService, err}
 	case errors.Is(err, context.Canceled):
 		return &exitError{awsconfig.ExitInterrupted, errors.New("interrupted")}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"unicode/utf8"
@@ -170,5 +171,8 @@ func readInput(env environment, path string) (data []byte, name string, err erro
 		return data, "standard input", err
 	}
 	data, err = os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s: does not exist: check the path, or give - to read standard input", path)
+	}
 	return data, path, err
 }

@@ -85,7 +85,8 @@ func TestExitCodes(t *testing.T) {
 		{"cluster clean c --config " + none, 2, none},
 		{"user drop u --cluster c --config " + none, 2, none},
 		{"credential inspect x --config " + none, 2, none},
-		{"policy lint " + none, 2, none},
+		{"policy lint " + none, 2, none + ": does not exist: check the path"},
+		{"policy simulate " + none, 1, none + ": does not exist: check the path"},
 		{"keys list --config " + none, 1, none},
 		{"serve --config " + none, 1, none},
 

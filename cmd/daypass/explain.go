@@ -143,7 +143,7 @@ func (o *explainOptions) input(d *directory.Directory, now time.Time) (api.Expla
 	if !strings.HasPrefix(o.principal, "arn:") {
 		user, ok := d.User(o.principal)
 		if !ok {
-			return in, usageErrorf("--principal: there is no IAM user %q; an IAM role is named by its ARN", o.principal)
+			return in, usageErrorf("--principal: there is no IAM user %q in the configuration: check the name, under iam.users; an IAM role is named by its ARN", o.principal)
 		}
 		in.Principal = user.ARN
 	}
@@ -239,6 +239,9 @@ func (x *explanation) print(w io.Writer) error {
 	}
 	if r := x.Refusal; r != nil {
 		fmt.Fprintf(&b, "\nThe API would refuse it in any case:\n  %s: %s\n", r.Code, quote.Terminal(r.Message))
+		if r.Code == clusterNotFound {
+			b.WriteString("  Check --cluster: it is the identifier of one of the clusters in the configuration.\n")
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

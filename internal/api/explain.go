@@ -201,7 +201,7 @@ func supposedCaller(d *directory.Directory, in ExplainInput) (*Caller, error) {
 	}
 	role, ok := d.Role(name)
 	if !ok {
-		return nil, fmt.Errorf("principal: there is no IAM role for %s", in.Principal)
+		return nil, fmt.Errorf("principal: the configuration has no IAM role for %s: check name and path, under iam.roles", in.Principal)
 	}
 	caller, ok := ofSession(d, &sts.Session{
 		Kind:        sts.RoleSession,
@@ -213,7 +213,7 @@ func supposedCaller(d *directory.Directory, in ExplainInput) (*Caller, error) {
 	})
 	// Partition and path have to match too.
 	if !ok || in.Principal != role.ARN && in.Principal != caller.Principal.ARN {
-		return nil, fmt.Errorf("principal: there is no IAM role for %s", in.Principal)
+		return nil, fmt.Errorf("principal: the configuration has no IAM role for %s: check name and path, under iam.roles", in.Principal)
 	}
 	return caller, nil
 }
@@ -222,7 +222,7 @@ func supposedUser(d *directory.Directory, in ExplainInput) (*Caller, error) {
 	user, ok := d.User(lastPart(in.Principal))
 	switch {
 	case !ok || user.ARN != in.Principal:
-		return nil, fmt.Errorf("principal: there is no user %s", in.Principal)
+		return nil, fmt.Errorf("principal: the configuration has no IAM user %s: check name and path, under iam.users", in.Principal)
 	case !in.MFA:
 		return ofUser(d, user, ""), nil
 	case len(user.MFADevices) == 0:

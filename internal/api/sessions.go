@@ -212,7 +212,7 @@ func (p *terminateSession) needs(c *call) []check {
 func (p *terminateSession) act(c *call) (awsquery.Result, error) {
 	c.leave() // another server may have the session
 	if p.session == nil || !c.handler.config.Sessions.Kill(p.id) {
-		message := "There is no such session at this gateway."
+		message := "There is no such session at this gateway: it has ended, or the identifier is wrong. ListSessions (daypass sessions) lists those that are open."
 		if len(p.unanswered) > 0 {
 			message += " These servers did not answer, and may have it: " + strings.Join(p.unanswered, ", ") + "."
 		}

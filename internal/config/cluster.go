@@ -77,10 +77,27 @@ func (c *Config) ClustersNamed(names []string) ([]Cluster, error) {
 			}
 		}
 		if len(found) == known {
-			return nil, fmt.Errorf("%s has no cluster %q", c.Path, name)
+			return nil, fmt.Errorf("%s has no cluster %q: %s", c.Path, name, c.named())
 		}
 	}
 	return found, nil
+}
+
+// named says which clusters there are.
+func (c *Config) named() string {
+	const most = 10
+	var names []string
+	for i, cluster := range c.Clusters {
+		if i == most {
+			names = append(names, fmt.Sprintf("… (%d in all)", len(c.Clusters)))
+			break
+		}
+		names = append(names, cluster.Identifier)
+	}
+	if len(names) == 0 {
+		return "add one under clusters"
+	}
+	return "it has " + strings.Join(names, ", ")
 }
 
 func (c *Config) readCluster(s *section, only bool, spec *directory.Spec, seen map[string]bool) {
