@@ -29,6 +29,7 @@ type Admin struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // what runs behind the callers
 	turns  turns
+	most   int // session roles of one user
 
 	mu         sync.Mutex // guards what follows
 	pending    map[string]*pendingChange
@@ -50,7 +51,7 @@ func New(cfg Config) *Admin {
 	a := &Admin{
 		Pool: adminconn.New(adminconn.Config{Cluster: cfg.Cluster, Conn: cfg.Conn, Password: cfg.Password, TargetSessionAttrs: cfg.TargetSessionAttrs,
 			State: stateQuery, MaxConns: cfg.MaxConns, Now: cfg.Now, Log: cfg.Log}),
-		cfg: cfg, asking: make(chan struct{}, 1), pending: map[string]*pendingChange{}, skips: map[string]time.Time{},
+		cfg: cfg, most: maxRoles, asking: make(chan struct{}, 1), pending: map[string]*pendingChange{}, skips: map[string]time.Time{},
 		openings:           openings{logons: map[string][]*opening{}, stripping: map[string]chan struct{}{}, opened: map[string]Need{}},
 		outlastingBackends: map[Backend]uint32{},
 	}

@@ -64,6 +64,11 @@ func (a *Admin) changeOnce(ctx context.Context, r request, looked *time.Time) (S
 		if st.Recovery && (len(p.steps) > 0 || p.foreign) {
 			return nil, adminconn.ErrRecovery
 		}
+		if p.another {
+			if err := a.allowAnother(ctx, c, r.need); err != nil {
+				return nil, err
+			}
+		}
 		if p.foreign && !r.retire {
 			r.retire = true
 			if p, err = a.planFor(st, &r); err != nil {

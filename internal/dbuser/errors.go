@@ -15,5 +15,6 @@ var (
 	ErrGroupRefused    = errors.New("group may not be lent")
 	ErrNameTooLong     = errors.New("name too long")
 	ErrNameInvalid     = errors.New("name invalid")
+	ErrManyRoles       = errors.New("too many sets of groups")
 	ErrDatabaseMissing = errors.New("database does not exist") // never from Ensure: the upstream says 3D000 itself
 )

@@ -21,6 +21,9 @@ func RoleNameIsOf(name, user string) (ok, of bool) {
 // RetiredName returns the name that a session role gets when it is retired.
 var RetiredName = retiredName
 
+// SetMostRoles sets how many session roles one user may have.
+func (a *Admin) SetMostRoles(n int) { a.most = n }
+
 // KeyedName returns the third choice of a name for n's session role.
 func (a *Admin) KeyedName(n Need) string { return a.cfg.names(n).keyed }
 

@@ -68,6 +68,7 @@ type plan struct {
 	steps   []step
 	canWait bool // nothing is wrong yet; the steps may run after the logon
 	verify  bool // something may remain that raised no error
+	another bool // the user gets a session role for one more set of groups
 	foreign bool // there is a membership that only another role can revoke, or no statement can name
 	// taken are names for the role that other roles already have.
 	taken []string
@@ -121,6 +122,7 @@ func (p *planner) build() (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
+	p.plan.another = existing == nil && len(p.need.Groups) > 0
 	for _, e := range p.Into {
 		if existing == nil || e.Role != existing.Name {
 			continue // not ours

@@ -59,6 +59,7 @@ var (
 		{dbuser.ErrGroupRefused, ReasonRefused, pgwire.StateInsufficientRights, "", ""},
 		{dbuser.ErrNameTooLong, ReasonRefused, pgwire.StateNameTooLong, "", ""},
 		{dbuser.ErrNameInvalid, ReasonRefused, pgwire.StateInvalidName, "", ""},
+		{dbuser.ErrManyRoles, ReasonLimit, pgwire.StateLimitReached, "", ""},
 		{dbuser.ErrDatabaseMissing, ReasonRefused, pgwire.StateUndefinedDatabase, "", ""},
 		{adminconn.ErrRights, ReasonRights, pgwire.StateSystemError, "", ""},
 		// Clients and proxies try again after 57P03, or go on to the next host.

@@ -94,7 +94,7 @@ func TestObserve(t *testing.T) {
 
 	for kind, want := range map[error]string{
 		adminconn.ErrNotReady: gateway.ReasonNotReady, adminconn.ErrLagging: gateway.ReasonNotReady, adminconn.ErrReadOnly: gateway.ReasonNotReady,
-		adminconn.ErrFull: gateway.ReasonFull, adminconn.ErrRights: gateway.ReasonRights, dbuser.ErrGroupRefused: gateway.ReasonRefused,
+		adminconn.ErrFull: gateway.ReasonFull, adminconn.ErrRights: gateway.ReasonRights, dbuser.ErrGroupRefused: gateway.ReasonRefused, dbuser.ErrManyRoles: gateway.ReasonLimit,
 		errors.New("no kind of its own"): gateway.ReasonInternal,
 	} {
 		f.add(&gateway.Cluster{Identifier: "down", Admin: &fakeAdmin{err: fmt.Errorf("preparing: %w", kind)}})
