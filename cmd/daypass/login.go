@@ -160,7 +160,11 @@ func (env environment) signInBy(ctx context.Context, found awsconfig.Found, how 
 	config := login.Config{Endpoint: found.Endpoint, HTTP: found.SDK.HTTPClient, Now: env.now}
 	if how == codeToType {
 		machine, _ := os.Hostname() // without a name the page shows "daypass"
-		session, err := login.SignInDevice(ctx, login.Device{Config: config, Name: strings.TrimSuffix("daypass-"+machine, "-"), Wait: login.Wait,
+		wait := env.wait
+		if wait == nil {
+			wait = login.Wait
+		}
+		session, err := login.SignInDevice(ctx, login.Device{Config: config, Name: strings.TrimSuffix("daypass-"+machine, "-"), Wait: wait,
 			ShowCode: func(page, code string, expires time.Time) {
 				fmt.Fprintf(env.stderr, "Open this page in a browser, on any machine:\n\n%s\n\nand enter this code there, before %s. No one else needs it:\n\n%s\n\n",
 					quote.Terminal(page), expires.Local().Format("15:04:05"), quote.Terminal(code))

@@ -39,6 +39,8 @@ type environment struct {
 	now                 func() time.Time
 	lease               time.Duration // of servers in etcd; 0: the default
 	journal             bool          // stderr is systemd's journal, which wants priorities
+	// wait waits between the requests of `login --device`. Nil: for the time that the server says.
+	wait func(context.Context, time.Duration) error
 }
 
 // run executes one command line and returns the exit code of the process.

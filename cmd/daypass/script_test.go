@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		env := newEnvironment()
 		env.lease = shortLease
 		execute(env)
+	}, "daypass-when-answered": func() {
+		env := newEnvironment()
+		env.wait = waitForAnswer
+		execute(env)
 	}})
 }
 

@@ -40,7 +40,7 @@ func TestSetsOfGroups(t *testing.T) {
 		if len(taken) != most || refused != 7-most {
 			t.Errorf("%d sets of groups are taken and %d refused, want %d and %d", len(taken), refused, most, 7-most)
 		}
-		for _, n := range append(taken, dbuser.Need{User: mallory}, dbuser.Need{User: alice, Groups: groups}, dbuser.Need{User: "IAM:" + mallory, Identity: true, Groups: groups[:1]}) {
+		for _, n := range append(taken, dbuser.Need{User: mallory}, dbuser.Need{User: alice, Groups: groups}, dbuser.Need{User: "IAM:" + s.Name("eve"), Identity: true, Groups: groups[:1]}) {
 			if _, err := f.Admin.Ensure(t.Context(), n); err != nil {
 				t.Errorf("Ensure(%+v) = %v", n, err)
 			}
