@@ -62,11 +62,8 @@ func typedService(service string) bool {
 	return false
 }
 
-// served reports whether the table has the actions of a service.
+// served reports whether the table has the actions of a service, in any case. Those are the
+// services of typedService.
 func served(service string) bool {
-	switch strings.ToLower(service) {
-	case "redshift", "sts", "iam", "daypass":
-		return true
-	}
-	return false
+	return typedService(strings.ToLower(service))
 }

@@ -24,7 +24,6 @@ type condition struct {
 
 	written []string // the values
 	// The values, compiled for the test. Only one of the lists is filled.
-	count    int
 	texts    []pattern
 	arns     []arnPattern
 	numbers  []decimal
@@ -174,7 +173,6 @@ func (c *condition) parseOperator(name string) error {
 // addValue compiles one value of the policy. variables reports whether the document has policy
 // variables, which only version 2012-10-17 does.
 func (c *condition) addValue(text string, variables bool) error {
-	c.count++
 	c.written = append(c.written, text)
 	switch c.test {
 	case testString, testStringFold, testLike:
@@ -280,7 +278,7 @@ func (c *condition) value(value string, ctx *Context, deny bool, w *work) bool {
 	if c.empty() && c.negated {
 		return deny
 	}
-	w.add(1 + c.count>>2 + len(value)>>6)
+	w.add(1 + len(c.written)>>2 + len(value)>>6)
 	matched, readable := c.matches(value, ctx, deny != c.negated, w)
 	if !readable {
 		return deny
@@ -290,7 +288,7 @@ func (c *condition) value(value string, ctx *Context, deny bool, w *work) bool {
 
 // empty reports whether the policy's list has no values.
 func (c *condition) empty() bool {
-	return c.count == 0
+	return len(c.written) == 0
 }
 
 // matches reports whether a value of the request matches one of the policy's. If wide is set, a

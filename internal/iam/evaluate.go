@@ -1,5 +1,7 @@
 package iam
 
+import "cmp"
+
 // Policies are all policies that apply to the requests of one principal.
 type Policies struct {
 	// Identity are the identity-based policies: those of the user and the user's groups, or
@@ -171,15 +173,13 @@ func (p *Policy) firstDeny(q *query) *statement {
 	return nil
 }
 
-// owner returns the account that owns the resource, or "" if it is not known.
+// owner returns the account that owns the resource. If it is not known, the result differs from
+// every account, also from an empty one.
 func (r *Request) owner() string {
 	if arn, err := ParseARN(r.Resource); err == nil && arn.Account != "" {
 		return arn.Account
 	}
-	if r.Owner == "" {
-		return "unknown" // different from every account
-	}
-	return r.Owner
+	return cmp.Or(r.Owner, "unknown")
 }
 
 // grants returns the strongest grant that a trust policy gives the principal of a request, with

@@ -227,10 +227,7 @@ func (e *entry) resourceType() (service, resourceType string, known bool) {
 	if len(parts) < 6 {
 		return parts[2], "", true
 	}
-	resourceType = parts[5]
-	if i := strings.IndexAny(resourceType, ":/"); i >= 0 {
-		resourceType = resourceType[:i]
-	}
+	resourceType = typeOf(parts[5])
 	if strings.ContainsAny(resourceType, "*?$") {
 		resourceType = ""
 	}

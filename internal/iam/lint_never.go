@@ -28,10 +28,8 @@ func (site *Site) shape(service, resourceType string) (shapes [][]charSet) {
 		}
 	}
 	clusters := []string{""}
-	if strings.Contains(form, "CLUSTER") || resourceType == "cluster" {
-		if site.Clusters != nil {
-			clusters = append(slices.Clone(site.Clusters), "*") // the resource that stands for all clusters
-		}
+	if site.Clusters != nil && (strings.Contains(form, "CLUSTER") || resourceType == "cluster") {
+		clusters = append(slices.Clone(site.Clusters), "*") // the resource that stands for all clusters
 	}
 	// Names have no colons, except those of identities. Otherwise a * could match
 	// another resource's ARN inside a name.

@@ -292,11 +292,15 @@ func wildResourceType(parts []string) bool {
 	if len(parts) < 6 || !typedService(parts[2]) || strings.Trim(parts[5], "*") == "" {
 		return false
 	}
-	resourceType := parts[5]
-	if i := strings.IndexAny(resourceType, ":/"); i >= 0 {
-		resourceType = resourceType[:i]
+	return strings.ContainsAny(typeOf(parts[5]), "*?")
+}
+
+// typeOf returns what the last part of an ARN begins with: the resource type.
+func typeOf(resource string) string {
+	if i := strings.IndexAny(resource, ":/"); i >= 0 {
+		return resource[:i]
 	}
-	return strings.ContainsAny(resourceType, "*?")
+	return resource
 }
 
 func (p *Policy) parsePrincipals(s *statement, n *node) *PolicyError {

@@ -136,25 +136,24 @@ func (e *principals) match(p *Principal, deny bool) grant {
 	if e.not {
 		return e.matchNot(p, deny)
 	}
-	best := grantNone
 	switch {
 	case e.everyone && (deny || p.inAccount()):
 		// "*" stands for everyone, including identities without policies: "no other permissions
 		// are required" (UG reference_policies_elements_principal). In an Allow it does not
 		// include callers of identity providers.
-		best = grantDirect
+		return grantDirect
 	case p.inAccount() && contains(e.users, p.ARN):
-		best = grantDirect
+		return grantDirect
 	case p.Type == RoleSessionPrincipal && contains(e.roles, p.RoleARN):
-		best = grantRole
+		return grantRole
 	case p.inAccount() && contains(e.accounts, p.Account):
-		best = grantAccount
+		return grantAccount
 	case (p.Type == WebIdentityPrincipal || p.Type == SAMLPrincipal) && e.names(p):
-		best = grantDirect
+		return grantDirect
 	case p.Type == ServicePrincipal && contains(e.services, p.ARN):
-		best = grantDirect
+		return grantDirect
 	}
-	return best
+	return grantNone
 }
 
 // matchNot evaluates NotPrincipal. A principal is a chain: account, then IAM role, then

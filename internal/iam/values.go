@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"strconv"
@@ -29,12 +30,9 @@ func parseDecimal(s string) (decimal, bool) {
 	if s != "" && s[0] == '-' {
 		d.negative, s = true, s[1:]
 	}
-	point := len(s)
-	for i := range len(s) {
-		if s[i] == '.' {
-			point = i
-			break
-		}
+	point := strings.IndexByte(s, '.')
+	if point < 0 {
+		point = len(s)
 	}
 	if !digits(s[:point]) || point < len(s) && !digits(s[point+1:]) {
 		return decimal{}, false
@@ -112,14 +110,7 @@ type instant struct {
 }
 
 func (i instant) compare(j instant) int {
-	switch {
-	case i.seconds < j.seconds || i.seconds == j.seconds && i.nanos < j.nanos:
-		return -1
-	case i == j:
-		return 0
-	default:
-		return 1
-	}
+	return cmp.Or(cmp.Compare(i.seconds, j.seconds), cmp.Compare(i.nanos, j.nanos))
 }
 
 // parseInstant reads the forms of the W3C profile of ISO 8601 (year, month, day, and day with time
