@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -435,13 +434,13 @@ func (e *exchange) answerDevice() {
 	if !ok {
 		return
 	}
-	said := slices.Index([]string{"", "allow", "deny"}, e.r.PostForm.Get("answer"))
-	if said < 1 || len(given.Device) == 0 {
+	said := map[string]answer{"allow": allowed, "deny": denied}[e.r.PostForm.Get("answer")]
+	if said == unanswered || len(given.Device) == 0 {
 		e.refuse(http.StatusBadRequest, "The form has not arrived as it was sent.", runAgain)
 		return
 	}
 	var role Role // that the person chose; without a name if the page had none to choose
-	if answer(said) == allowed && len(e.r.PostForm["role"]) > 0 {
+	if said == allowed && len(e.r.PostForm["role"]) > 0 {
 		if role, ok = e.chosen(who); !ok {
 			return
 		}
@@ -450,12 +449,12 @@ func (e *exchange) answerDevice() {
 	err := e.changeMeeting(e.r.Context(), given.Request.UserCode, e.now.Add(deviceLifetime), func(m *meeting) *meeting {
 		done = m != nil && m.Device != nil && m.Answer == unanswered && e.now.Unix() < m.Device.NotAfter &&
 			subtle.ConstantTimeCompare(m.Device.ID, given.Device) == 1 &&
-			(answer(said) == denied || (len(m.Device.Key) > 0) == (role.Name != ""))
+			(said == denied || (len(m.Device.Key) > 0) == (role.Name != ""))
 		if !done {
 			return nil
 		}
-		next := &meeting{Device: m.Device, Answer: answer(said)}
-		if next.Answer == allowed {
+		next := &meeting{Device: m.Device, Answer: said}
+		if said == allowed {
 			next.Identity, next.Role, next.RoleID = &given.Identity, role.Name, role.ID
 		}
 		return next
@@ -470,7 +469,7 @@ func (e *exchange) answerDevice() {
 		if role.Name != "" {
 			e.setCookie(cookieRole, role.Name, roleAge)
 		}
-		e.show(http.StatusOK, "done", donePage{Session: who.Session, Allowed: answer(said) == allowed})
+		e.show(http.StatusOK, "done", donePage{Session: who.Session, Allowed: said == allowed})
 	}
 }
 

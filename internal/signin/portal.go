@@ -87,9 +87,9 @@ func (e *exchange) bearer(event string) (*sts.Person, *grant, bool) {
 
 // portalRefusal answers a refusal of the Authority, or an internal error.
 func (e *exchange) portalRefusal(err error) {
-	var refusal *Refusal
+	refusal, ok := errors.AsType[*Refusal](err)
 	switch {
-	case !errors.As(err, &refusal):
+	case !ok:
 		e.config.Log.ErrorContext(e.r.Context(), "signing in", "err", err)
 		e.portalError(http.StatusInternalServerError, "The request has failed because of an internal error.")
 	case refusal.Kind == SignedOut:

@@ -96,9 +96,6 @@ func (e *exchange) retryAs(q *request) {
 
 // enterConsole starts the session of a person who has chosen an IAM role.
 func (e *exchange) enterConsole(given *consent, who *sts.Person, role *Role) {
-	token := make([]byte, 16)
-	rand.Read(token) // never fails
-	s := &browserSession{ID: "console-" + rand.Text(), Identity: given.Identity, Role: role.Name, RoleID: role.ID, Token: token, Renewed: e.now.Unix()}
 	if !e.settings.Console || !consolePage(given.Request.Console) {
 		e.refuse(http.StatusForbidden, "The configuration has changed meanwhile: there is no console any more.", askAdmin)
 		return
@@ -117,6 +114,9 @@ func (e *exchange) enterConsole(given *consent, who *sts.Person, role *Role) {
 		e.fail(err)
 		return
 	}
+	token := make([]byte, 16)
+	rand.Read(token) // never fails
+	s := &browserSession{ID: "console-" + rand.Text(), Identity: given.Identity, Role: role.Name, RoleID: role.ID, Token: token, Renewed: e.now.Unix()}
 	if err := e.config.Authority.Enter(e.r, e.session(s, who)); err != nil {
 		e.refused(err)
 		return
