@@ -45,12 +45,10 @@ func (p *Proxy) serve(o *port, conn net.Conn) {
 		log = log.With("application", pgwire.Clip(name))
 	}
 	began := time.Now()
-	up, err := p.openSession(m, conn, in, version, params)
-	if err != nil {
-		tell(conn, err)
-		var refused *Refusal
-		errors.As(err, &refused)
-		log.Warn("no session", "err", err, "sqlstate", refused.SQLState)
+	up, refused := p.openSession(m, conn, in, version, params)
+	if refused != nil {
+		tell(conn, refused)
+		log.Warn("no session", "err", refused, "sqlstate", refused.SQLState)
 		return
 	}
 	log.Info("session", "user", up.user, "database", up.database, "took", time.Since(began).Round(time.Millisecond))
@@ -143,15 +141,15 @@ func last(params []pgwire.Param, name string) (value string) {
 	return value
 }
 
-// openSession opens the upstream session of a client. The error is a *Refusal.
-func (p *Proxy) openSession(m *Map, conn net.Conn, in *pgwire.Reader, version uint32, params []pgwire.Param) (*upstream, error) {
+// openSession opens the upstream session of a client.
+func (p *Proxy) openSession(m *Map, conn net.Conn, in *pgwire.Reader, version uint32, params []pgwire.Param) (*upstream, *Refusal) {
 	// Before the database is chosen: pg_basebackup names one that does not exist.
 	if failed := pgwire.CheckReplication(params); failed != nil {
 		return nil, refuse(failed.SQLState, "%s", failed.Message)
 	}
-	database, err := choose(m, last(params, "database"))
-	if err != nil {
-		return nil, err
+	database, refused := choose(m, last(params, "database"))
+	if refused != nil {
+		return nil, refused
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, openTime+logonTime)
 	defer cancel()
@@ -159,25 +157,26 @@ func (p *Proxy) openSession(m *Map, conn net.Conn, in *pgwire.Reader, version ui
 	awaited := watch(conn, in, cancel)
 	up, err := p.logon(ctx, m, database, version, params)
 	gone := awaited()
-	if err != nil && p.ctx.Err() != nil {
-		err = refuse(pgwire.StateCannotConnectNow, "daypass proxy is stopping")
+	if err == nil && gone == nil {
+		return up, nil
 	}
-	var refused *Refusal
-	switch {
-	case err == nil && gone != nil:
+	if err == nil {
 		up.conn.Abort()
-		return nil, refuse(pgwire.StateConnectionFailure, "the client left before it was logged on")
-	case err == nil || errors.As(err, &refused):
-	case gone != nil:
-		err = refuse(pgwire.StateConnectionFailure, "the client left before it was logged on")
-	default:
-		err = refuse(pgwire.StateCannotConnect, "%s", err)
 	}
-	return up, err
+	switch {
+	case err != nil && p.ctx.Err() != nil:
+		return nil, refuse(pgwire.StateCannotConnectNow, "daypass proxy is stopping")
+	case errors.As(err, &refused):
+		return nil, refused
+	case gone != nil:
+		return nil, refuse(pgwire.StateConnectionFailure, "the client left before it was logged on")
+	default:
+		return nil, refuse(pgwire.StateCannotConnect, "%s", err)
+	}
 }
 
 // choose returns the database to request a credential for.
-func choose(m *Map, asked string) (string, error) {
+func choose(m *Map, asked string) (string, *Refusal) {
 	switch {
 	case m.Database == "" && asked == "":
 		return "", refuse(pgwire.StateUndefinedDatabase, "%s: no database: name one in the connection", m.Name)
@@ -226,7 +225,7 @@ func (p *Proxy) relay(o *port, conn net.Conn, in *pgwire.Reader, up *upstream, l
 	})
 	key := string(up.live.key)
 	p.mu.Lock()
-	p.sessions[s] = struct{}{}
+	p.sessions[s] = true
 	p.mu.Unlock()
 	if key != "" {
 		o.mu.Lock()

@@ -21,7 +21,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,7 +109,7 @@ type Proxy struct {
 
 	mu       sync.Mutex // guards the fields below
 	ports    map[string]*port
-	sessions map[*session.Session]struct{}
+	sessions map[*session.Session]bool
 	closed   bool
 }
 
@@ -129,7 +131,7 @@ type liveSession struct {
 
 // New returns a Proxy without ports.
 func New(log *slog.Logger) *Proxy {
-	p := &Proxy{log: log, owner: currentUser(), strangers: throttle.NewLines(perStranger, perStranger), ports: map[string]*port{}, sessions: map[*session.Session]struct{}{}}
+	p := &Proxy{log: log, owner: currentUser(), strangers: throttle.NewLines(perStranger, perStranger), ports: map[string]*port{}, sessions: map[*session.Session]bool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -270,9 +272,5 @@ func (p *Proxy) Close(ctx context.Context) {
 func (p *Proxy) open() []*session.Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make([]*session.Session, 0, len(p.sessions))
-	for s := range p.sessions {
-		all = append(all, s)
-	}
-	return all
+	return slices.Collect(maps.Keys(p.sessions))
 }
