@@ -79,10 +79,8 @@ func (a *Admin) stripLast(ctx context.Context, roles []string) {
 
 // pause reports whether the time has passed before ctx ended.
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

@@ -194,11 +194,11 @@ func (a *Admin) forget(ctx context.Context, role, database string) error {
 			return err
 		}
 		var inner []adminconn.Step
-		var owns bool
-		if err := c.QueryRow(ctx, ownsQuery, role).Scan(&owns); err != nil {
+		var owner bool
+		if err := c.QueryRow(ctx, "select "+owns("$1"), role).Scan(&owner); err != nil {
 			return err
 		}
-		if owns {
+		if owner {
 			user, err := a.UserOf(ctx, lane, role)
 			if err != nil {
 				return err
@@ -234,17 +234,16 @@ func grantedByOthers(grants []grant, role string) error {
 	return errors.New(strings.Join(said, "; "))
 }
 
-const ownsQuery = `select exists (select from pg_shdepend s join pg_roles r on r.oid = s.refobjid
-    where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and r.rolname = $1
+// owns is the condition that a role owns an object in the present database, or one of the whole
+// cluster. name is an expression of SQL.
+func owns(name string) string {
+	return `exists (select from pg_shdepend s join pg_roles r on r.oid = s.refobjid
+    where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and r.rolname = ` + name + `
       and s.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
       and s.dbid in (0, (select oid from pg_database where datname = current_database())))`
+}
 
 // ownsNothing is a statement that fails while the role owns an object.
 func ownsNothing(role string) string {
-	return `do $$ begin
-  if exists (select from pg_shdepend s join pg_roles r on r.oid = s.refobjid
-    where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and r.rolname = ` + pgsql.BodyLiteral(role) + `
-      and s.classid not in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
-      and s.dbid in (0, (select oid from pg_database where datname = current_database())))
-  then raise exception 'the role owns objects'; end if; end $$`
+	return `do $$ begin if ` + owns(pgsql.BodyLiteral(role)) + ` then raise exception 'the role owns objects'; end if; end $$`
 }

@@ -165,12 +165,7 @@ func (a *Admin) followEnded() {
 	defer a.work.Done()
 	delay := endedDelay
 	for {
-		timer := time.NewTimer(delay)
-		select {
-		case <-timer.C:
-		case <-a.base.Done():
-			timer.Stop()
-		}
+		pause(a.base, delay)
 		a.mu.Lock()
 		before := maps.Clone(a.ended.until)
 		if len(before) == 0 || a.base.Err() != nil {
@@ -200,12 +195,7 @@ func (a *Admin) followEnded() {
 func (a *Admin) followLeft() {
 	defer a.work.Done()
 	for delay := endedDelay; ; delay = endedAgain {
-		timer := time.NewTimer(delay)
-		select {
-		case <-timer.C:
-		case <-a.base.Done():
-			timer.Stop()
-		}
+		pause(a.base, delay)
 		a.mu.Lock()
 		left := map[string][]leftBackend{}
 		for role, list := range a.ended.left {
@@ -253,11 +243,9 @@ func (a *Admin) endBackends(ctx context.Context, left map[string][]leftBackend) 
 	}
 	for role, list := range there {
 		for i := range list {
-			if list[i].asked {
-				if a.Outlasts(list[i].Backend, list[i].oid) {
-					a.Pool.Log.Warn("a terminated backend still runs; its session role loses its rights anyway",
-						"cluster", a.Pool.Cluster, "role", list[i].role, "pid", list[i].PID)
-				}
+			if list[i].asked && a.Outlasts(list[i].Backend, list[i].oid) {
+				a.Pool.Log.Warn("a terminated backend still runs; its session role loses its rights anyway",
+					"cluster", a.Pool.Cluster, "role", list[i].role, "pid", list[i].PID)
 			}
 			list[i].asked = true
 		}

@@ -74,13 +74,13 @@ func (s *sweeping) keep(role string, err error) {
 	s.report.add(&s.options, SweepStep{Kept: &KeptRole{Role: role, Reason: err.Error()}})
 }
 
-// Sweep cleans up after sessions that have ended. One query finds the session roles that
-// need it, and only these are looked at one by one. Sweep removes all members of session
-// roles, and attributes that their users have lost; revokes user and groups from session roles that have no session and would lend
-// them to others; then hands over what session roles without a session own, revokes what
-// was granted to them, and drops those without a recent logon. Each small transaction
-// reads the current state first and takes "already gone" for success. An error means that
-// the cluster could not be read; the report lists the steps that failed.
+// Sweep cleans up after sessions that have ended. One query finds the session roles that need it,
+// and only these are looked at one by one. Sweep removes all members of session roles, and
+// attributes that their users have lost; revokes user and groups from session roles that have no
+// session and would lend them to others; then hands over what session roles without a session own,
+// revokes what was granted to them, and drops those without a recent logon. Each small transaction
+// reads the current state first and takes "already gone" for success. An error means that the
+// cluster could not be read; the report lists the steps that failed.
 //
 // Objects do not change hands under a session: a role that has one is left alone.
 func (a *Admin) Sweep(ctx context.Context, o SweepOptions) (SweepReport, error) {
