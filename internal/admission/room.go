@@ -22,7 +22,7 @@ type Room struct {
 	limit, perAddress int
 
 	mu        sync.Mutex // guards what follows
-	visitors  map[*Visitor]struct{}
+	visitors  map[*Visitor]bool
 	addresses map[netip.Addr]int
 	closed    bool
 	refused   uint64
@@ -31,7 +31,7 @@ type Room struct {
 // NewRoom returns a room of limit places, perAddress of them for one address.
 func NewRoom(limit, perAddress int) *Room {
 	return &Room{limit: limit, perAddress: perAddress,
-		visitors: map[*Visitor]struct{}{}, addresses: map[netip.Addr]int{}}
+		visitors: map[*Visitor]bool{}, addresses: map[netip.Addr]int{}}
 }
 
 // Admit waits for a place and gives it to v. The errors are ErrShare, ErrClosed and
@@ -83,7 +83,7 @@ func (r *Room) Enter(v *Visitor) (wait time.Duration, err error) {
 func (r *Room) Move(v *Visitor, address netip.Addr, exempt bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, there := r.visitors[v]; !there {
+	if !r.visitors[v] {
 		return ErrClosed // it was evicted
 	}
 	r.removeLocked(v)
@@ -150,14 +150,14 @@ func (r *Room) Stats() Stats {
 
 func (r *Room) addLocked(v *Visitor) {
 	v.placed.Store(time.Now().UnixNano())
-	r.visitors[v] = struct{}{}
+	r.visitors[v] = true
 	if !v.Exempt {
 		r.addresses[v.Address]++
 	}
 }
 
 func (r *Room) removeLocked(v *Visitor) {
-	if _, ok := r.visitors[v]; !ok {
+	if !r.visitors[v] {
 		return
 	}
 	delete(r.visitors, v)

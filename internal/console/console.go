@@ -177,7 +177,11 @@ func (e *exchange) serve(pages map[string]route) {
 	case e.r.Method == http.MethodPost && page.post != nil:
 		answer = page.post
 	case e.r.Method != http.MethodGet || page.get == nil:
-		e.w.Header().Set("Allow", map[bool]string{true: "GET, POST", false: "GET"}[page.post != nil])
+		allow := "GET"
+		if page.post != nil {
+			allow = "GET, POST"
+		}
+		e.w.Header().Set("Allow", allow)
 		e.refuse(http.StatusMethodNotAllowed, "This page does not take "+clip(e.r.Method, 20)+" requests.", "")
 		return
 	}
