@@ -21,14 +21,8 @@ func TestPassedOnRightAfterTheLastLook(t *testing.T) {
 			return // from 15 on a role does not administer itself
 		}
 		f := alone(t, s, "CREATEROLE") // no other test's sessions
-		looks := &lateAnswer{answered: make(chan struct{}), goOn: make(chan struct{})}
-		f.Admin = f.Another(func(c *dbuser.Config) {
-			dial := c.Conn.DialFunc
-			c.Conn.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-				conn, err := dial(ctx, network, address)
-				return &lateConn{Conn: conn, late: looks}, err
-			}
-		})
+		looks := newLateAnswer("select exists (select from live")
+		f.Admin = f.Another(looks.option)
 		alice, bob := f.LentUser("alice", ""), f.LentUser("bob", "")
 		n := dbuser.Need{User: alice, Groups: []string{f.LentGroup("analysts")}}
 		looks.armed.Store(true)
@@ -53,10 +47,24 @@ func TestPassedOnRightAfterTheLastLook(t *testing.T) {
 	})
 }
 
-// lateAnswer holds back the server's answer to the next look for session roles that were passed on.
+// lateAnswer holds back the server's answer to a query with a text, the first one after it was armed.
 type lateAnswer struct {
+	text           string
 	armed          atomic.Bool
 	answered, goOn chan struct{}
+}
+
+func newLateAnswer(text string) *lateAnswer {
+	return &lateAnswer{text: text, answered: make(chan struct{}), goOn: make(chan struct{})}
+}
+
+// option makes the connections of an Admin late.
+func (l *lateAnswer) option(c *dbuser.Config) {
+	dial := c.Conn.DialFunc
+	c.Conn.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		return &lateConn{Conn: conn, late: l}, err
+	}
 }
 
 type lateConn struct {
@@ -66,7 +74,7 @@ type lateConn struct {
 }
 
 func (c *lateConn) Write(b []byte) (int, error) {
-	if strings.Contains(string(b), "select exists (select from live") && c.late.armed.CompareAndSwap(true, false) {
+	if strings.Contains(string(b), c.late.text) && c.late.armed.CompareAndSwap(true, false) {
 		c.hold.Store(true)
 	}
 	return c.Conn.Write(b)

@@ -253,11 +253,15 @@ func TestASessionBeginsDuringAStrip(t *testing.T) {
 			clustertest.Exec(t, c, fmt.Sprintf("create table lab.t%d (x int)", at))
 			_ = c.Close(t.Context())
 			f.NoSessions(role.Name)
-			sweeper, count := f.Another(), 0
+			sweeper, count, committing := f.Another(), 0, false
 			var began *pgx.Conn
 			clustertest.Before(sweeper, func(sql string, _ *pgconn.PgConn) {
+				if began != nil && !committing && strings.HasPrefix(sql, "grant ") && strings.Contains(sql, role.Name) {
+					t.Errorf("a session that began before statement %d was without its group: %s", at, sql)
+				}
 				if count++; count == at {
 					began, _ = f.TryLogon(role, db) // refused once it is NOLOGIN
+					committing = sql == "commit"    // after the last look: it gets its group back
 				}
 			})
 			if _, err := sweeper.Sweep(t.Context(), handover.SweepOptions{}); err != nil {
@@ -274,6 +278,48 @@ func TestASessionBeginsDuringAStrip(t *testing.T) {
 			}
 			_ = began.Close(t.Context())
 			f.NoSessions(role.Name)
+		}
+	})
+}
+
+// TestASessionBeginsAfterTheLastLook: a session begins after the strip has looked for sessions and before it
+// commits. It gets its group back, unless a credential of the role was revoked.
+func TestASessionBeginsAfterTheLastLook(t *testing.T) {
+	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
+		t.Parallel()
+		f := plain(t, s)
+		group := f.LentGroup("analysts")
+		db := f.LabDatabase(group)
+		for name, revoked := range map[string]bool{"plain": false, "revoked": true} {
+			role := f.Ensure(dbuser.Need{User: f.LentUser("alice", ""), Groups: []string{group}})
+			c := f.Logon(role, db)
+			clustertest.Exec(t, c, "create table lab."+name+" (x int)")
+			_ = c.Close(t.Context())
+			f.NoSessions(role.Name)
+			looks := newLateAnswer("from pg_stat_activity a join pg_roles r on r.oid = a.usesysid")
+			strips := f.Another(looks.option)
+			looks.armed.Store(true)
+			if revoked {
+				strips.SessionRevoked(role.Name, db, nil)
+			} else {
+				strips.SessionEnded(role.Name, db, nil)
+			}
+			<-looks.answered
+			began := f.Logon(role, db) // the server has not seen the commit yet
+			close(looks.goOn)
+			state := func() string {
+				return clustertest.One(t, began, "select pg_has_role($1, 'member') || ' ' || rolcanlogin from pg_roles where rolname = session_user", group)
+			}
+			if !revoked {
+				f.Eventually("a role that is granted again", func() bool { return strings.Contains(f.Log.String(), "granted again") && state() == "true true" })
+				_ = began.Close(t.Context())
+				continue
+			}
+			f.Eventually("a role that is stripped", func() bool { return state() == "false false" })
+			if _, err := strips.Sweep(t.Context(), handover.SweepOptions{}); err != nil || state() != "false false" {
+				t.Errorf("after a revocation and a sweep, %v, a session that began meanwhile has its group, and the role may log in: %s", err, state())
+			}
+			_ = began.Close(t.Context())
 		}
 	})
 }
