@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -181,8 +183,18 @@ func (s *served) issueAs(principal string, at time.Time) issued {
 	return answer
 }
 
-// logon logs on with a credential.
+// logon logs on with a credential. It waits while the server cannot know whether it may admit a
+// session: an etcd on a busy machine may be silent for some seconds.
 func (s *served) logon(c issued) (*pgx.Conn, error) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		conn, err := s.tryLogon(c)
+		if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != "57P03" || strings.Contains(refused.Message, "shutting down") || time.Now().After(end) {
+			return conn, err
+		}
+	}
+}
+
+func (s *served) tryLogon(c issued) (*pgx.Conn, error) {
 	config, err := s.site.Logon(c.DbUser, c.DbPassword, "dev")
 	if err != nil {
 		s.t.Fatal(err)

@@ -230,9 +230,9 @@ func (s *served) edit(old, new string) {
 
 const (
 	// mostTime is the longest that a function may take on a busy machine.
-	mostTime = 30 * time.Second
+	mostTime = 90 * time.Second
 	// lateness is how much longer than documented a function may take to fail there.
-	lateness = 15 * time.Second
+	lateness = 30 * time.Second
 	// shortPatience is the StartPatience of a server that cannot start. A function that is
 	// documented to fail after startPatience fails after this.
 	shortPatience = 5 * time.Second

@@ -114,7 +114,7 @@ func TestServersShareKeys(t *testing.T) {
 			}
 			signers[signerOf(t, c)] = true
 			for _, b := range servers {
-				if refusal := b.refusal(c); refusal != "" {
+				if refusal := b.answer(c); refusal != "" {
 					t.Errorf("%s: a credential of a moment ago is refused: %s", when, refusal)
 				}
 			}
@@ -134,7 +134,7 @@ func TestServersShareKeys(t *testing.T) {
 	if len(signers) < 6 {
 		t.Errorf("after a rotation %d keys have signed", len(signers))
 	}
-	if refusal := all[2].refusal(old); refusal != "" {
+	if refusal := all[2].answer(old); refusal != "" {
 		t.Errorf("a credential of before the rotation is refused: %s", refusal)
 	}
 
@@ -144,7 +144,7 @@ func TestServersShareKeys(t *testing.T) {
 	}
 	for _, s := range all {
 		pgtest.Eventually(t, "the revoked key's credential to be refused", func() bool { return strings.HasPrefix(s.refusal(bad), "28000 ") })
-		if refusal := s.refusal(good); refusal != "" {
+		if refusal := s.answer(good); refusal != "" {
 			t.Errorf("another server's credential is refused: %s", refusal)
 		}
 	}
@@ -167,7 +167,7 @@ func TestServersShareKeys(t *testing.T) {
 	})
 	agree("after a server came", all[0], all[1], fresh)
 	for _, s := range []*served{all[0], fresh} {
-		if refusal := s.refusal(last); refusal != "" {
+		if refusal := s.answer(last); refusal != "" {
 			t.Errorf("a credential of the server that left is refused: %s", refusal)
 		}
 		if _, err := os.Stat(filepath.Join(s.dir, "data", "keyring.json")); err == nil {
@@ -236,7 +236,7 @@ func TestMoveToEtcd(t *testing.T) {
 		}
 		for _, c := range issuedBefore {
 			for _, s := range []*served{a, b} {
-				if refusal := s.refusal(c); refusal != "" {
+				if refusal := s.answer(c); refusal != "" {
 					t.Errorf("%s: refused: %s", when, refusal)
 				}
 			}

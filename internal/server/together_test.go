@@ -94,7 +94,7 @@ func TestLimitsOverAllServers(t *testing.T) {
 		}
 		return len(open) == limit
 	})
-	if refusal := all[0].refusal(credential); !strings.HasPrefix(refusal, "53300 ") {
+	if refusal := all[0].answer(credential); !strings.HasPrefix(refusal, "53300 ") {
 		t.Errorf("beyond the limit: %q", refusal)
 	}
 	open[0].Close(context.Background())
@@ -143,7 +143,7 @@ func TestDifferentLimits(t *testing.T) {
 		defer conn.Close(context.Background())
 	}
 	for _, s := range all {
-		if refusal := s.refusal(credential); !strings.HasPrefix(refusal, "53300 ") {
+		if refusal := s.answer(credential); !strings.HasPrefix(refusal, "53300 ") {
 			t.Errorf("a third session: %q", refusal)
 		}
 	}

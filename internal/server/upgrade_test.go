@@ -109,7 +109,7 @@ func TestReleaseBefore(t *testing.T) {
 		for _, a := range servers {
 			c := a.issue(a.now())
 			for _, b := range servers {
-				if refusal := b.refusal(c); refusal != "" {
+				if refusal := b.answer(c); refusal != "" {
 					t.Errorf("%s: a credential of the %s is refused at the %s: %s", when, release(a, before), release(b, before), refusal)
 				}
 			}
@@ -148,12 +148,12 @@ func TestReleaseBefore(t *testing.T) {
 	if err := before.stop(); err != nil {
 		t.Errorf("the release before: %v\n%s", err, before.log)
 	}
-	if refusal := after.refusal(early); refusal != "" {
+	if refusal := after.answer(early); refusal != "" {
 		t.Errorf("a credential of a server of the release before that has left is refused: %s", refusal)
 	}
 	again := startBefore(t, program, database, etcd.URL, peers)
 	agree("after going back", again, after)
-	if refusal := again.refusal(early); refusal != "" {
+	if refusal := again.answer(early); refusal != "" {
 		t.Errorf("an early credential is refused: %s", refusal)
 	}
 }
