@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/daypass/daypass/internal/postgres"
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 		parent(dir)
 	}
 	envtest.Clear()
+	syscall.Umask(0o022) // the account that PostgreSQL runs as has to reach what the tests make
 	os.Exit(m.Run())
 }
 

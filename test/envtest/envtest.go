@@ -6,12 +6,13 @@ import (
 	"strings"
 )
 
-// Clear removes the environment variables that the AWS SDKs, PostgreSQL's clients, the tracing and
-// coloured output follow. Call it before the first test.
+// Clear removes the environment variables that the AWS SDKs, PostgreSQL's clients, the tracing,
+// coloured output, what opens a browser and what tells the service manager follow. Call it before the
+// first test.
 func Clear() {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		for _, prefix := range []string{"AWS_", "PG", "OTEL_", "NO_COLOR"} {
+		for _, prefix := range []string{"AWS_", "PG", "OTEL_", "NO_COLOR", "BROWSER", "NOTIFY_SOCKET"} {
 			if strings.HasPrefix(name, prefix) {
 				_ = os.Unsetenv(name)
 			}
