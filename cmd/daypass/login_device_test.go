@@ -22,20 +22,10 @@ import (
 	"github.com/daypass/daypass/internal/login"
 )
 
-// answered is the environment variable with the path of a file that exists once the person has answered.
-const answered = "DAYPASS_TEST_ANSWERED"
-
-// waitForAnswer waits until the person has answered, in place of the interval between a device's
-// requests: one request is enough then.
-func waitForAnswer(ctx context.Context, _ time.Duration) error {
-	for {
-		if _, err := os.Stat(os.Getenv(answered)); err == nil {
-			return nil
-		}
-		if err := login.Wait(ctx, 10*time.Millisecond); err != nil {
-			return err
-		}
-	}
+// waitBriefly takes the place of the interval between a device's requests. The person's page waits for the
+// next request, and the device for the one after the answer.
+func waitBriefly(ctx context.Context, d time.Duration) error {
+	return login.Wait(ctx, min(d, 250*time.Millisecond))
 }
 
 // deviceSite is a server with a provider whose people have no passwords, and the environment of
@@ -44,13 +34,13 @@ type deviceSite struct {
 	t   *testing.T
 	api string
 	env []string
-
-	answered string // the file
 }
 
 // command is a command line of the binary, in the environment of the machine.
-func (s *deviceSite) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(s.t.Context(), "daypass", args...)
+func (s *deviceSite) command(args ...string) *exec.Cmd { return s.program("daypass", args...) }
+
+func (s *deviceSite) program(name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(s.t.Context(), name, args...)
 	cmd.Env = s.env
 	return cmd
 }
@@ -66,9 +56,6 @@ func (s *deviceSite) answer(cmd *exec.Cmd, page, code string, fields url.Values)
 	if err := s.browse(page, url.Values{"person": {"ana"}}, url.Values{"user_code": {code}}, fields); err != nil {
 		s.t.Errorf("the person, with %v: %v", fields, err)
 		_ = cmd.Process.Kill()
-	}
-	if err := os.WriteFile(s.answered, nil, 0o600); err != nil {
-		s.t.Error(err)
 	}
 }
 
@@ -114,13 +101,7 @@ func (s *deviceSite) browse(page string, forms ...url.Values) error {
 // login runs `daypass login --device`. person gets the page and the code.
 func (s *deviceSite) login(person func(cmd *exec.Cmd, page, code string)) (output string, code int) {
 	s.t.Helper()
-	_ = os.Remove(s.answered)
-	cmd := s.command("login", "--device", "--endpoint-url", s.api, "--region", "us-east-1", "--profile", "far")
-	path, err := exec.LookPath("daypass-when-answered")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	cmd.Path = path
+	cmd := s.program("daypass-brief-waits", "login", "--device", "--endpoint-url", s.api, "--region", "us-east-1", "--profile", "far")
 	stderr, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -151,8 +132,7 @@ func (s *deviceSite) login(person func(cmd *exec.Cmd, page, code string)) (outpu
 // and the AWS CLI's way of reading a profile.
 func testDeviceLogin(t *testing.T, api, ca string) {
 	dir := t.TempDir()
-	s := &deviceSite{t: t, api: api, answered: filepath.Join(dir, "answered"), env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "AWS_EC2_METADATA_DISABLED=true", "SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22"}}
-	s.env = append(s.env, answered+"="+s.answered)
+	s := &deviceSite{t: t, api: api, env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "AWS_EC2_METADATA_DISABLED=true", "SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22"}}
 
 	out, code := s.login(func(cmd *exec.Cmd, page, code string) { s.answer(cmd, page, code, url.Values{"answer": {"deny"}}) })
 	if code != 254 || !strings.Contains(out, "denied in the browser") {

@@ -30,9 +30,9 @@ func TestMain(m *testing.M) {
 		env := newEnvironment()
 		env.lease = shortLease
 		execute(env)
-	}, "daypass-when-answered": func() {
+	}, "daypass-brief-waits": func() {
 		env := newEnvironment()
-		env.wait = waitForAnswer
+		env.wait = waitBriefly
 		execute(env)
 	}})
 }
