@@ -10,8 +10,8 @@ import (
 
 // Limits of a simulation that AWS does not have.
 const (
-	// MaxSimulated limits the number of combinations of actions and resources.
-	MaxSimulated = 10_000
+	// maxSimulated limits the number of combinations of actions and resources.
+	maxSimulated = 10_000
 	// MaxSimulateOutput limits the size of a page in bytes, as XML.
 	MaxSimulateOutput = 1 << 20
 	// maxPageWork is the number of steps of work after which a page ends.
@@ -388,8 +388,8 @@ func checkQuestions(actions, resources []string) error {
 	switch {
 	case len(actions) == 0:
 		return &InputError{Member: "ActionNames", Reason: "there has to be an action"}
-	case len(actions)*max(1, len(resources)) > MaxSimulated:
-		return &InputError{Member: "ActionNames", Reason: fmt.Sprintf("there can be %d combinations of actions and resources", MaxSimulated)}
+	case len(actions)*max(1, len(resources)) > maxSimulated:
+		return &InputError{Member: "ActionNames", Reason: fmt.Sprintf("there can be %d combinations of actions and resources", maxSimulated)}
 	}
 	for _, a := range actions {
 		if len(a) > maxActionName {

@@ -12,16 +12,16 @@ import (
 // event trigger may add notices, and a long search_path is reported since 18.
 const (
 	MaxOpeningBytes    = 128 << 10
-	MaxOpeningMessages = 1000
+	maxOpeningMessages = 1000
 
 	maxAuthentication = 8 << 10 // bytes of one authentication request
 	maxCancelKey      = 256     // bytes, as protocol 3.2 has it
 )
 
-// MaxIterations is the largest iteration count of a SCRAM exchange that an
+// maxIterations is the largest iteration count of a SCRAM exchange that an
 // administrative login computes. The server chooses the count, and the client does
 // the work: this many take a quarter of a second.
-const MaxIterations = 1 << 20
+const maxIterations = 1 << 20
 
 // ErrOpening is wrapped by all errors of an Opening: the server broke the
 // protocol, or sent more than an honest one does.
@@ -49,8 +49,8 @@ func (o *Opening) Admit(kind byte, size int) error {
 		return fmt.Errorf("%w: message %q after ReadyForQuery", ErrOpening, kind)
 	case size < 0 || size > MaxOpeningBytes || o.bytes > MaxOpeningBytes:
 		return fmt.Errorf("%w: more than %d KiB before it is ready for a query", ErrOpening, MaxOpeningBytes>>10)
-	case o.messages > MaxOpeningMessages:
-		return fmt.Errorf("%w: more than %d messages before it is ready for a query", ErrOpening, MaxOpeningMessages)
+	case o.messages > maxOpeningMessages:
+		return fmt.Errorf("%w: more than %d messages before it is ready for a query", ErrOpening, maxOpeningMessages)
 	}
 	ok := false
 	switch kind {
@@ -154,8 +154,8 @@ func (s *Scanner) end() error {
 		s.opening.Authenticated()
 	case AuthSASLContinue:
 		_, count, found := bytes.Cut(s.body[4:], []byte(",i="))
-		if n, err := strconv.Atoi(string(count)); found && (err != nil || n > MaxIterations) {
-			return fmt.Errorf("%w: it asks for %.20q SCRAM iterations, %d are the limit", ErrOpening, count, MaxIterations)
+		if n, err := strconv.Atoi(string(count)); found && (err != nil || n > maxIterations) {
+			return fmt.Errorf("%w: it asks for %.20q SCRAM iterations, %d are the limit", ErrOpening, count, maxIterations)
 		}
 	}
 	return nil

@@ -20,9 +20,9 @@ import (
 // clocks that disagree.
 const Keep = keyring.CredentialLifetime + 5*time.Minute
 
-// KeepSignIns is how long a revocation of a principal or of everything is remembered. These also
+// keepSignIns is how long a revocation of a principal or of everything is remembered. These also
 // revoke sign-ins, whose keys can be refreshed until the sign-in ends.
-const KeepSignIns = keyring.SignInLifetime + 5*time.Minute
+const keepSignIns = keyring.SignInLifetime + 5*time.Minute
 
 // Revocation revokes the credentials of one selector that were issued before a time.
 // Exactly one of CredentialID, Principal, DBUser, Cluster (by itself) and All is set.
@@ -55,7 +55,7 @@ func (r *Revocation) Expires() time.Time { return r.RevokedAt.Add(r.keep()) }
 
 func (r *Revocation) keep() time.Duration {
 	if r.Principal != "" || r.All {
-		return KeepSignIns
+		return keepSignIns
 	}
 	return Keep
 }

@@ -19,12 +19,12 @@ import (
 // but cannot sign calls. It ends
 //
 //   - when sign_in.duration has passed since the sign-in;
-//   - when the browser has not used it for IdleLifetime;
+//   - when the browser has not used it for idleLifetime;
 //   - when its principal or its own identifier is revoked, on all servers.
 
-// IdleLifetime is how long a console session lasts without a request. A sign-out revokes the
+// idleLifetime is how long a console session lasts without a request. A sign-out revokes the
 // session's identifier, and the registry remembers that for longer.
-const IdleLifetime = time.Hour
+const idleLifetime = time.Hour
 
 // renewAfter is the age from which a request renews the cookie.
 const renewAfter = 5 * time.Minute
@@ -150,7 +150,7 @@ func (e *exchange) keep(s *browserSession) error {
 	for i := range cookieParts {
 		switch {
 		case i < len(parts):
-			e.setCookie(partName(i), string(parts[i]), int(IdleLifetime/time.Second))
+			e.setCookie(partName(i), string(parts[i]), int(idleLifetime/time.Second))
 		case e.cookie(partName(i)) != "":
 			e.setCookie(partName(i), "", -1)
 		}
@@ -187,7 +187,7 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) *Session {
 	}
 	age := e.now.Sub(time.Unix(s.Renewed, 0))
 	who, err := e.again(&s.Identity)
-	if err != nil || age >= IdleLifetime || len(s.Token) == 0 {
+	if err != nil || age >= idleLifetime || len(s.Token) == 0 {
 		return nil
 	}
 	found := e.session(&s, who)

@@ -33,9 +33,9 @@ import (
 	"time"
 )
 
-// DefaultMaxSkew is how far the clocks of client and server may differ, and so how long
+// defaultMaxSkew is how far the clocks of client and server may differ, and so how long
 // a signed request can be replayed.
-const DefaultMaxSkew = 15 * time.Minute
+const defaultMaxSkew = 15 * time.Minute
 
 // Verifier verifies signatures. Its fields must not change once it is in use; it
 // is safe for concurrent use and must not be copied.
@@ -49,7 +49,7 @@ type Verifier struct {
 	GlobalServices []string
 	GlobalRegion   string
 	// MaxSkew is the distance allowed between a request's time and Now, either
-	// way. Default: DefaultMaxSkew.
+	// way. Default: 15 minutes.
 	MaxSkew time.Duration
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
@@ -175,7 +175,7 @@ func (v *Verifier) checkTime(a *authorization) error {
 	}
 	skew := v.MaxSkew
 	if skew == 0 {
-		skew = DefaultMaxSkew
+		skew = defaultMaxSkew
 	}
 	t := now().UTC().Truncate(time.Second)
 	latest, earliest := t.Add(skew), t.Add(-skew)
