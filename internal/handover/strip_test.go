@@ -287,15 +287,19 @@ func TestASessionBeginsDuringAStrip(t *testing.T) {
 func TestASessionBeginsAfterTheLastLook(t *testing.T) {
 	pgtest.Ends(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
-		f := plain(t, s)
+		f := alone(t, s, "CREATEROLE") // no other test sweeps
 		group := f.LentGroup("analysts")
+		f.LendAlone(group)
 		db := f.LabDatabase(group)
 		for name, revoked := range map[string]bool{"plain": false, "revoked": true} {
-			role := f.Ensure(dbuser.Need{User: f.LentUser("alice", ""), Groups: []string{group}})
+			alice := f.LentUser("alice", "")
+			f.LendAlone(alice)
+			role := f.Ensure(dbuser.Need{User: alice, Groups: []string{group}})
 			c := f.Logon(role, db)
 			clustertest.Exec(t, c, "create table lab."+name+" (x int)")
 			_ = c.Close(t.Context())
 			f.NoSessions(role.Name)
+			f.Admin.Wait() // it looks again after a logon, and would grant the group to the session that begins
 			looks := newLateAnswer("from pg_stat_activity a join pg_roles r on r.oid = a.usesysid")
 			strips := f.Another(looks.option)
 			looks.armed.Store(true)
