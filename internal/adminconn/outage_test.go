@@ -238,7 +238,7 @@ func TestClosed(t *testing.T) {
 	if _, err := f.Admin.Ensure(t.Context(), dbuser.Need{User: "x", AutoCreate: true}); !errors.Is(err, adminconn.ErrUnreachable) {
 		t.Errorf("Ensure after Close = %v", err)
 	}
-	f.Admin.SessionEnded("IAM:x", "postgres", nil)
+	f.Admin.SessionEnded("IAM:x", nil)
 }
 
 // hold takes a standing connection, as a slow change would, until release is called.

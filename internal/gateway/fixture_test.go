@@ -291,7 +291,6 @@ type fakeAdmin struct {
 	heal  func() (dbuser.SessionRole, error)
 	mu    sync.Mutex
 	needs []dbuser.Need
-	ended []string
 	left  []*dbuser.Backend
 }
 
@@ -317,14 +316,13 @@ func (a *fakeAdmin) Opened(string) {}
 
 func (a *fakeAdmin) DatabasesInDemand(context.Context) ([]string, error) { return nil, nil }
 
-func (a *fakeAdmin) SessionRevoked(role, database string, left *dbuser.Backend) {
-	a.SessionEnded(role, database, left)
+func (a *fakeAdmin) SessionRevoked(role string, left *dbuser.Backend) {
+	a.SessionEnded(role, left)
 }
 
-func (a *fakeAdmin) SessionEnded(role, database string, left *dbuser.Backend) {
+func (a *fakeAdmin) SessionEnded(_ string, left *dbuser.Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ended = append(a.ended, role+"@"+database)
 	a.left = append(a.left, left)
 }
 

@@ -111,9 +111,9 @@ type Admin interface {
 	// SessionEnded is called after the end of each session. left is the session's backend, which
 	// should have exited and is terminated if it has not; it is nil if the server did not name
 	// the backend. SessionEnded never blocks.
-	SessionEnded(role, database string, left *dbuser.Backend)
+	SessionEnded(role string, left *dbuser.Backend)
 	// SessionRevoked is SessionEnded for a session whose credential was revoked.
-	SessionRevoked(role, database string, left *dbuser.Backend)
+	SessionRevoked(role string, left *dbuser.Backend)
 	// Seen returns the present value of SessionRole.Seen for a need, and changes nothing. It is
 	// called while sessions are parked.
 	Seen(ctx context.Context, need dbuser.Need) ([sha256.Size]byte, error)

@@ -313,6 +313,18 @@ func (l *lot) take(match func(*parked) bool) []*parked {
 	return out
 }
 
+// remove removes one session. It reports whether the session was there.
+func (l *lot) remove(p *parked) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.sessions, p)
+	if i < 0 {
+		return false
+	}
+	l.sessions = slices.Delete(l.sessions, i, i+1)
+	return true
+}
+
 func (l *lot) all() []*parked {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -345,7 +357,7 @@ func (s *Server) sweepParked(now time.Time) {
 		if same && !revoked && err == nil && s.staysParked(p, now) {
 			continue
 		}
-		for _, p := range s.parked.take(func(other *parked) bool { return other == p }) {
+		if s.parked.remove(p) {
 			go s.endParked(p, revoked)
 		}
 	}
@@ -392,7 +404,7 @@ func (s *Server) checkParked() {
 		if same && !unknown[key.admin] && !slices.Contains(wanted[key.admin], key.database) {
 			continue
 		}
-		for _, p := range s.parked.take(func(other *parked) bool { return other == p }) {
+		if s.parked.remove(p) {
 			go s.endParked(p, false)
 		}
 	}

@@ -20,9 +20,9 @@ func (s *Server) parted(p *parked, over <-chan struct{}, revoked bool) {
 	s.spares.sessionEnded(p.origin.key.admin, p.origin.key.role)
 	admin := s.adminOf(p.cluster)
 	if revoked {
-		admin.SessionRevoked(p.origin.key.role, p.origin.key.database, backend)
+		admin.SessionRevoked(p.origin.key.role, backend)
 	} else {
-		admin.SessionEnded(p.origin.key.role, p.origin.key.database, backend)
+		admin.SessionEnded(p.origin.key.role, backend)
 	}
 	s.log.Info("parked session ended", "parked", p.id, "cluster", p.cluster.Identifier, "role", p.origin.key.role, "revoked", revoked)
 }

@@ -395,18 +395,18 @@ func everySpare(*spareKey) bool { return true }
 func (p *spares) watchDemand() {
 	for {
 		time.Sleep(demandInterval)
-		databases := map[Admin]map[string]bool{}
+		admins := map[Admin]bool{}
 		p.mu.Lock()
 		for key := range p.waiting {
-			databases[key.admin] = nil
+			admins[key.admin] = true
 		}
-		p.watching = len(databases) > 0
+		p.watching = len(admins) > 0
 		if !p.watching {
 			p.mu.Unlock()
 			return
 		}
 		p.mu.Unlock()
-		for admin := range databases {
+		for admin := range admins {
 			ctx, cancel := context.WithTimeout(context.Background(), demandInterval)
 			names, err := admin.DatabasesInDemand(ctx)
 			cancel()

@@ -123,9 +123,9 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 		s.spares.sessionEnded(e.admin, info.SessionRole)
 		admin := s.adminOf(e.cluster)
 		if cause.Reason == reasonRevoked {
-			admin.SessionRevoked(info.SessionRole, info.Database, e.backend)
+			admin.SessionRevoked(info.SessionRole, e.backend)
 		} else {
-			admin.SessionEnded(info.SessionRole, info.Database, e.backend)
+			admin.SessionEnded(info.SessionRole, e.backend)
 		}
 	}
 	kept := e.Kept()

@@ -58,7 +58,7 @@ type parkedAdmin struct {
 	ended atomic.Int32
 }
 
-func (a *parkedAdmin) SessionEnded(string, string, *dbuser.Backend) { a.ended.Add(1) }
+func (a *parkedAdmin) SessionEnded(string, *dbuser.Backend) { a.ended.Add(1) }
 
 // TestRoomOfParkedSessions: a server takes three seconds to close a parked session. A logon that finds no
 // free connection waits for that, and also if the session was already ending. The clean-up does not.

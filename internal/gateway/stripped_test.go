@@ -142,7 +142,7 @@ func TestSessionsOfAStandby(t *testing.T) {
 		defer c.Close(t.Context())
 		return value[int](t, c, "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.member where r.rolname = $1", role)
 	}
-	admin.SessionEnded(role, "postgres", nil)
+	admin.SessionEnded(role, nil)
 	if report, err := admin.Sweep(t.Context(), handover.SweepOptions{Unused: time.Hour}); err != nil || report.InUse != 1 || len(report.Stripped) > 0 {
 		t.Errorf("Sweep = %+v, %v", report, err)
 	}

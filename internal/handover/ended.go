@@ -62,14 +62,14 @@ type leftBackend struct {
 	asked bool // to terminate
 }
 
-// SessionEnded reports that a session of role in database has ended. If it was the role's last
+// SessionEnded reports that a session of role has ended. If it was the role's last
 // session and the role owns anything, the role is stripped and its objects are handed over, in
 // every database. SessionEnded never blocks.
 //
 // left is the session's backend, or nil if it is unknown. It should have exited. If it is still
 // running a moment later, because the session catches its cancellation for instance, it is
 // terminated, repeatedly if necessary.
-func (a *Admin) SessionEnded(role, database string, left *dbuser.Backend) {
+func (a *Admin) SessionEnded(role string, left *dbuser.Backend) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed || len(a.ended.until) >= maxEnded {
@@ -94,7 +94,7 @@ func (a *Admin) SessionEnded(role, database string, left *dbuser.Backend) {
 // SessionRevoked is SessionEnded for a session whose credential was revoked. From now on the
 // role may not log in, and it is stripped at the end of its last session even if it owns
 // nothing. A logon with another valid credential restores it.
-func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
+func (a *Admin) SessionRevoked(role string, left *dbuser.Backend) {
 	a.mu.Lock()
 	if now := a.Pool.Now(); len(a.ended.revoked) < maxEnded {
 		for other, r := range a.ended.revoked {
@@ -105,7 +105,7 @@ func (a *Admin) SessionRevoked(role, database string, left *dbuser.Backend) {
 		a.ended.revoked[role] = &revocation{until: now.Add(revokedFor)}
 	}
 	a.mu.Unlock()
-	a.SessionEnded(role, database, left)
+	a.SessionEnded(role, left)
 }
 
 // Tend does the part of a sweep that only this process can do. Call it when another process sweeps.
@@ -118,7 +118,7 @@ func (a *Admin) Tend(ctx context.Context) {
 		a.Pool.Log.Warn("terminated backends not checked", "cluster", a.Pool.Cluster, "err", err)
 	}
 	for _, role := range append(again, a.revokedRoles()...) {
-		a.SessionEnded(role, "", nil)
+		a.SessionEnded(role, nil)
 	}
 }
 

@@ -35,7 +35,7 @@ func TestBackendThatOutlastsItsEnd(t *testing.T) {
 		}
 		goOn := func() { _ = syscall.Kill(int(b.PID), syscall.SIGCONT) }
 		t.Cleanup(goOn)
-		a.Admin.SessionRevoked(a.role.Name, a.db, &b)
+		a.Admin.SessionRevoked(a.role.Name, &b)
 		a.stripped(a.role.Name)
 		if a.reads("lab") {
 			t.Error("the group's right outlives the session")
@@ -99,7 +99,7 @@ func TestBackendOfARoleThatSteppedAside(t *testing.T) {
 		a.Eventually("the query", func() bool {
 			return clustertest.One(t, a.Super, fmt.Sprintf("select count(*)::text from pg_stat_activity where pid = %d and state = 'active'", b.PID)) == "1"
 		})
-		a.Admin.SessionRevoked(a.role.Name, a.db, &b)
+		a.Admin.SessionRevoked(a.role.Name, &b)
 		a.NoSessions(aside)
 		<-rebelling
 		if _, err := a.Admin.Sweep(t.Context(), handover.SweepOptions{}); err != nil {

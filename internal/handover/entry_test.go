@@ -42,7 +42,7 @@ func TestDatabaseThatRefusesTheLogin(t *testing.T) {
 		f.Run("revoke connect on database %s from public", db)
 		for _, r := range roles {
 			f.NoSessions(r.Name)
-			f.Admin.SessionEnded(r.Name, db, nil)
+			f.Admin.SessionEnded(r.Name, nil)
 		}
 		f.Admin.Wait()
 		if strings.Contains(f.Log.String(), "WARN") {

@@ -127,7 +127,7 @@ func TestSessionRolesPassedOn(t *testing.T) {
 		clustertest.Exec(t, c, "grant "+self+" to "+pgtest.Quote(bob)+" with admin option")
 		_ = c.Close(context.Background())
 		f.NoSessions(role.Name)
-		f.Admin.SessionEnded(role.Name, "postgres", nil)
+		f.Admin.SessionEnded(role.Name, nil)
 		f.Eventually("end", func() bool { return f.Memberships(bob) == "" })
 	})
 }
@@ -152,8 +152,8 @@ func TestAHoldersLocksAreTheirsAlone(t *testing.T) {
 	_ = c.Close(t.Context())
 	f.NoSessions(theirs.Name, hers.Name)
 	began := time.Now()
-	f.Admin.SessionEnded(theirs.Name, db, nil)
-	f.Admin.SessionEnded(hers.Name, db, nil)
+	f.Admin.SessionEnded(theirs.Name, nil)
+	f.Admin.SessionEnded(hers.Name, nil)
 	f.Eventually("strip", func() bool {
 		return f.Memberships(theirs.Name) == dbuser.MarkerRole && f.Memberships(hers.Name) == dbuser.MarkerRole
 	})

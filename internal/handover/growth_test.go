@@ -66,7 +66,7 @@ func TestFewChangesOfMemberships(t *testing.T) {
 		c := f.Logon(role, db)
 		clustertest.Exec(t, c, "create table lab.left_behind ()")
 		_ = c.Close(context.Background())
-		f.Admin.SessionEnded(role.Name, db, nil)
+		f.Admin.SessionEnded(role.Name, nil)
 		f.Eventually("hand-over", func() bool { return f.OwnedBy(role.Name) == "0" })
 		f.Admin.Wait()
 		revoked := []string{user, one, two}

@@ -53,7 +53,7 @@ func TestHandOverWhenTheSessionEnds(t *testing.T) {
 					t.Fatal("the session role owns nothing to hand over")
 				}
 				_ = c.Close(context.Background())
-				f.Admin.SessionEnded(role.Name, db, nil)
+				f.Admin.SessionEnded(role.Name, nil)
 				f.Eventually("hand-over", func() bool { return f.OwnedBy(role.Name) == "0" })
 				if got := f.OwnedBy(alice); got == "0" {
 					t.Error("the user owns nothing")
@@ -104,7 +104,7 @@ func TestSetRoleNoneIsHandedOverToo(t *testing.T) {
 	if f.OwnedBy(role.Name) == "0" {
 		t.Fatal("nothing to hand over")
 	}
-	f.Admin.SessionEnded(role.Name, db, nil)
+	f.Admin.SessionEnded(role.Name, nil)
 	f.Eventually("hand-over", func() bool { return f.OwnedBy(role.Name) == "0" })
 }
 
@@ -141,7 +141,7 @@ func TestNothingChangesHandsUnderASession(t *testing.T) {
 		makeThings(t, c, "lab")
 		clustertest.Exec(t, c, "create view lab.ours as select * from lab.sales")
 		_ = c.Close(t.Context())
-		f.Admin.SessionEnded(role.Name, db, nil)
+		f.Admin.SessionEnded(role.Name, nil)
 		next := f.Another() // after a crash
 		if report, err := next.Sweep(t.Context(), handover.SweepOptions{}); err != nil || report.InUse == 0 {
 			t.Errorf("Sweep = %+v, %v", report, err)
@@ -152,7 +152,7 @@ func TestNothingChangesHandsUnderASession(t *testing.T) {
 			t.Errorf("%s objects have changed hands under the session", got)
 		}
 		_ = goesOn.Close(t.Context())
-		f.Admin.SessionEnded(role.Name, db, nil)
+		f.Admin.SessionEnded(role.Name, nil)
 		f.Eventually("hand-over", func() bool { return f.OwnedBy(role.Name) == "0" })
 	})
 }

@@ -50,13 +50,13 @@ func TestABackendIsEndedWhileObjectsAreHandedOver(t *testing.T) {
 		mu.Unlock()
 		if strings.HasPrefix(sql, "reassign") {
 			if ended.CompareAndSwap(false, true) {
-				f.Admin.SessionEnded(role.Name, db, &b)
+				f.Admin.SessionEnded(role.Name, &b)
 			}
 			time.Sleep(100 * time.Millisecond) // the way to the server is slow
 		}
 	})
 	for _, leaver := range leavers {
-		f.Admin.SessionEnded(leaver.Name, db, nil)
+		f.Admin.SessionEnded(leaver.Name, nil)
 	}
 	<-rebelling
 	f.Admin.Wait()
@@ -90,11 +90,11 @@ func TestASessionThatEndsMeanwhile(t *testing.T) {
 	clustertest.Before(f.Admin, func(sql string, _ *pgconn.PgConn) {
 		if strings.HasPrefix(sql, "reassign") && again.CompareAndSwap(false, true) {
 			f.Exec(t, db, "create table lab.later (x int); alter table lab.later owner to "+pgtest.Quote(role.Name))
-			f.Admin.SessionEnded(role.Name, db, nil)
+			f.Admin.SessionEnded(role.Name, nil)
 		}
 	})
-	f.Admin.SessionEnded(role.Name, db, nil)
-	f.Admin.SessionEnded(leaver.Name, db, nil)
+	f.Admin.SessionEnded(role.Name, nil)
+	f.Admin.SessionEnded(leaver.Name, nil)
 	f.Admin.Wait()
 	if n, of := f.OwnedBy(role.Name), f.Memberships(role.Name); !again.Load() || n != "0" || of != dbuser.MarkerRole {
 		t.Errorf("after a session that ended meanwhile its role owns %s objects, and is a member of %s", n, of)

@@ -70,7 +70,7 @@ func (a *attack) ends(c *pgx.Conn) {
 	a.T.Helper()
 	_ = c.Close(context.Background())
 	a.NoSessions(a.role.Name)
-	a.Admin.SessionEnded(a.role.Name, a.db, nil)
+	a.Admin.SessionEnded(a.role.Name, nil)
 }
 
 // stripped waits until the marker is the role's only membership.
@@ -183,7 +183,7 @@ func TestStripOfTheRevoked(t *testing.T) {
 		other := a.Logon(a.role, a.db) // a session of another valid credential
 		clustertest.Exec(t, c, "alter role current_user password 'mine'")
 		_ = c.Close(t.Context())
-		a.Admin.SessionRevoked(a.role.Name, a.db, nil)
+		a.Admin.SessionRevoked(a.role.Name, nil)
 		shut := func() bool {
 			return clustertest.One(t, a.Super, "select rolcanlogin::text from pg_roles where rolname = $1", a.role.Name) == "false"
 		}
@@ -193,13 +193,13 @@ func TestStripOfTheRevoked(t *testing.T) {
 		}
 		_ = other.Close(t.Context())
 		a.NoSessions(a.role.Name)
-		a.Admin.SessionEnded(a.role.Name, a.db, nil)
+		a.Admin.SessionEnded(a.role.Name, nil)
 		a.stripped(a.role.Name)
 		n := dbuser.Need{User: a.alice, Groups: []string{a.group}}
 		again := a.Session(n)
 		_ = again.Close(t.Context())
 		a.NoSessions(a.role.Name)
-		a.Admin.SessionEnded(a.role.Name, a.db, nil)
+		a.Admin.SessionEnded(a.role.Name, nil)
 		a.Admin.Wait()
 		if got := a.Memberships(a.role.Name); !strings.Contains(got, a.group) {
 			t.Errorf("a role that owns nothing was stripped for a revocation that is dealt with: %q", got)
@@ -304,9 +304,9 @@ func TestASessionBeginsAfterTheLastLook(t *testing.T) {
 			strips := f.Another(looks.option)
 			looks.armed.Store(true)
 			if revoked {
-				strips.SessionRevoked(role.Name, db, nil)
+				strips.SessionRevoked(role.Name, nil)
 			} else {
-				strips.SessionEnded(role.Name, db, nil)
+				strips.SessionEnded(role.Name, nil)
 			}
 			<-looks.answered
 			began := f.Logon(role, db) // the server has not seen the commit yet
@@ -412,7 +412,7 @@ func TestASubscriptionIsNoSession(t *testing.T) {
 			f.Eventually("the worker runs", func() bool {
 				return clustertest.One(t, f.Super, "select count(*)::text from pg_stat_activity where usename = $1", role.Name) == "1"
 			})
-			f.Admin.SessionEnded(role.Name, db, nil)
+			f.Admin.SessionEnded(role.Name, nil)
 			f.Eventually("strip", func() bool { return f.Memberships(role.Name) == dbuser.MarkerRole })
 			// Meanwhile the role's objects are being handed over.
 			for _, sql := range []string{"alter subscription s disable", "alter subscription s set (slot_name = none)", "drop subscription s"} {

@@ -389,7 +389,7 @@ func checkQuestions(actions, resources []string) error {
 	case len(actions) == 0:
 		return &InputError{Member: "ActionNames", Reason: "there has to be an action"}
 	case len(actions)*max(1, len(resources)) > maxSimulated:
-		return &InputError{Member: "ActionNames", Reason: fmt.Sprintf("there can be %d combinations of actions and resources", maxSimulated)}
+		return &InputError{Member: "ActionNames", Reason: fmt.Sprintf("there can be at most %d combinations of actions and resources", maxSimulated)}
 	}
 	for _, a := range actions {
 		if len(a) > maxActionName {

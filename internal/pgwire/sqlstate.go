@@ -30,6 +30,5 @@ const (
 	StateInternalError        = "XX000"
 )
 
-// RefusedPassword is the SQLSTATE invalid_password, which the gateway reads and does not
-// send.
-const RefusedPassword = "28P01"
+// StateInvalidPassword is invalid_password, which the gateway reads and does not send.
+const StateInvalidPassword = "28P01"
