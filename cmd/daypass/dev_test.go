@@ -36,7 +36,7 @@ func startDev(t *testing.T, args ...string) *devRun {
 	r := &devRun{t: t, stop: stop, code: make(chan int, 1), stderr: &pgtest.Log{}}
 	out, stdout := io.Pipe()
 	go func() {
-		args := append([]string{"dev", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"}, args...)
+		args := append([]string{"dev", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0", "--provider-listen", "127.0.0.1:0"}, args...)
 		r.code <- run(ctx, args, environment{stdin: strings.NewReader(""), stdout: stdout, stderr: r.stderr, now: time.Now})
 		stdout.Close()
 	}()
@@ -97,7 +97,7 @@ func (r *devRun) find(pattern string) string {
 func TestDevOnce(t *testing.T) {
 	check := cleanTemp(t)
 	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), []string{"dev", "--once", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"},
+	code := run(t.Context(), []string{"dev", "--once", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0", "--provider-listen", "127.0.0.1:0"},
 		environment{stdout: &stdout, stderr: &stderr, now: time.Now})
 	if code != 0 {
 		t.Fatalf("daypass dev --once: exit code %d\n%s\n%s", code, stdout.String(), stderr.String())
@@ -269,7 +269,7 @@ func TestDevOutputCloses(t *testing.T) {
 			out.Close()
 		}()
 		var stderr bytes.Buffer
-		args := append([]string{"dev", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"}, args...)
+		args := append([]string{"dev", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0", "--provider-listen", "127.0.0.1:0"}, args...)
 		if code := run(t.Context(), args, environment{stdout: stdout, stderr: &stderr, now: time.Now}); code != 1 {
 			t.Errorf("%v: exit code %d, want 1: %s", args, code, stderr.String())
 		}
@@ -307,7 +307,7 @@ func TestDevFindsDataOfAnotherVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stderr bytes.Buffer
-	code := run(t.Context(), []string{"dev", "--once", "--data", data, "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"},
+	code := run(t.Context(), []string{"dev", "--once", "--data", data, "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0", "--provider-listen", "127.0.0.1:0"},
 		environment{stdout: io.Discard, stderr: &stderr, now: time.Now})
 	if code != 1 || !strings.Contains(stderr.String(), "was made by PostgreSQL 11, which is not here") {
 		t.Errorf("exit code %d, %s", code, stderr.String())
