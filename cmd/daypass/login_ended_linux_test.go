@@ -52,7 +52,7 @@ func TestEndedSignIn(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	browser := filepath.Join(t.TempDir(), "browser")
-	if err := os.WriteFile(browser, []byte("#!/bin/sh\nexec curl -sSL -o /dev/null \"$1\"\n"), 0o700); err != nil {
+	if err := os.WriteFile(browser, []byte("#!/bin/sh\nexec curl --noproxy '*' -sSL -o /dev/null \"$1\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	awsSettings(t, "[profile work]\nregion = us-east-1\nendpoint_url = "+server.URL+"\n", map[string]string{

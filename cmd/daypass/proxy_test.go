@@ -106,7 +106,7 @@ func (s *clientSite) configureProxy(t *testing.T) *atomic.Int64 {
 		"AWS_SHARED_CREDENTIALS_FILE": write("credentials", fmt.Sprintf("[ana]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
 			strings.TrimPrefix(keysOfAna[0], "AWS_ACCESS_KEY_ID="), strings.TrimPrefix(keysOfAna[1], "AWS_SECRET_ACCESS_KEY=")), 0o600),
 		"DAYPASS_SSLROOTCERT": filepath.Join(s.dir, "data/tls/ca.crt"),
-		"BROWSER":             write("browser", "#!/bin/sh\nexec curl -sSL -o /dev/null \"$1\"\n", 0o700),
+		"BROWSER":             write("browser", "#!/bin/sh\nexec curl --noproxy '*' -sSL -o /dev/null \"$1\"\n", 0o700),
 	} {
 		t.Setenv(name, value)
 	}
