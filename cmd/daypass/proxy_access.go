@@ -243,18 +243,22 @@ func (a *proxyAccess) keys(ctx context.Context, p *proxyProfile, flags callerFla
 
 // wait returns once the sign-in is over, or with an error if it takes too long for a client.
 func (a *signInAttempt) wait(ctx context.Context, profile string) error {
-	waiting, cancel := ctx, context.CancelFunc(func() {})
-	if a.inVain.Load() {
-		waiting, cancel = context.WithTimeout(ctx, waitInVain)
+	short := time.NewTimer(waitInVain)
+	defer short.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-a.done:
+			return a.err
+		case <-short.C:
+			// A client that gave up and tries again may be here before its first connection is
+			// known to have ended.
+			waiting = !a.inVain.Load()
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
-	defer cancel()
-	select {
-	case <-a.done:
-		return a.err
-	case <-waiting.Done():
-		a.inVain.Store(true)
-		return signInRefusal(profile, "sign in at the browser that has opened, or run daypass login --profile %s, then connect again")
-	}
+	a.inVain.Store(true)
+	return signInRefusal(profile, "sign in at the browser that has opened, or run daypass login --profile %s, then connect again")
 }
 
 // keysLocked is keys without the wait: if a person has to sign in, it returns the attempt to wait
