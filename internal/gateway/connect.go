@@ -90,7 +90,7 @@ func (s *Server) connectAny(ctx context.Context, w *wanted, list []*target, attr
 		case said.state == pgwire.StateInvalidAuthorization && t.tls == nil:
 			// pg_hba.conf may demand TLS, which the next target uses.
 			continue
-		case refused == nil && slices.Contains([]string{pgwire.StateInvalidAuthorization, pgwire.StateInvalidPassword, pgwire.StateUndefinedDatabase, pgwire.StateInsufficientRights}, said.state):
+		case refused == nil && slices.Contains([]string{pgwire.StateInvalidAuthorization, pgwire.RefusedPassword, pgwire.StateUndefinedDatabase, pgwire.StateInsufficientRights}, said.state):
 			// The error is about the session role, so every host should report the same. But
 			// another host may accept the role: a standby learns of a new role a little later.
 			refused = said

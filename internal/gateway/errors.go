@@ -119,7 +119,7 @@ func refuseRole(cluster string, err error) *refusal {
 // its SQLSTATE.
 func passwordRefused(err error) bool {
 	if said, ok := errors.AsType[*serverError](err); ok {
-		return said.state == pgwire.StateInvalidPassword && !said.late
+		return said.state == pgwire.RefusedPassword && !said.late
 	}
 	return errors.Is(err, pgwire.ErrForeignVerifier)
 }
@@ -129,7 +129,7 @@ func passwordRefused(err error) bool {
 func (l *logon) refuseUpstream(cluster *Cluster, err error) *refusal {
 	var said *serverError
 	theirs := errors.As(err, &said)
-	if theirs && !said.late && (said.state == pgwire.StateInvalidPassword || said.state == pgwire.StateInvalidAuthorization) || errors.Is(err, errAuthentication) {
+	if theirs && !said.late && (said.state == pgwire.RefusedPassword || said.state == pgwire.StateInvalidAuthorization) || errors.Is(err, errAuthentication) {
 		return &refusal{reason: ReasonUpstream, state: pgwire.StateRejected, cause: err,
 			message: fmt.Sprintf("cluster \"%s\" does not let the gateway open a session", cluster.Identifier),
 			hint:    "An operator finds the cause in the gateway's log and with `daypass cluster check " + cluster.Identifier + "`."}

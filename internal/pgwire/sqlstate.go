@@ -30,5 +30,6 @@ const (
 	StateInternalError        = "XX000"
 )
 
-// StateInvalidPassword is invalid_password, which the gateway reads and does not send.
-const StateInvalidPassword = "28P01"
+// RefusedPassword is the SQLSTATE invalid_password. Its name differs from the others because the
+// gateway reads it and does not send it.
+const RefusedPassword = "28P01"
