@@ -143,7 +143,7 @@ func callFailed(err error) error {
 		return err
 	case errors.As(err, &refused):
 		if refused.Code == clusterNotFound {
-			err = fmt.Errorf("%w\nCheck --cluster: \"daypass redshift describe-clusters\" lists the clusters that you may see.", err)
+			err = fmt.Errorf("%w\nCheck --cluster: \"daypass redshift describe-clusters\" lists the clusters that you may see", err)
 		}
 		return &exitError{awsconfig.ExitService, err}
 	case errors.Is(err, context.Canceled):

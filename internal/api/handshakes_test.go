@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"log"
@@ -55,7 +56,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 	}
 	// The bound is for the handshake alone.
 	body := strings.Repeat("y", 100<<10)
-	client := http.Client{Transport: &http.Transport{DialTLS: func(string, string) (net.Conn, error) { return conn, nil }}}
+	client := http.Client{Transport: &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 	response, err := client.Post("https://"+address, "text/plain", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
