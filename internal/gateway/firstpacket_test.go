@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/test/pgtest"
 )
 
@@ -177,7 +178,7 @@ func describeAnswer(b []byte) string {
 // another protocol.
 func TestFirstPackets(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
-		f := newFixture(t, nil)
+		f := newFixture(t, func(c *gateway.Config) { c.Limits.FailureDelay, c.Limits.FailureDelayMax = 1, 1 })
 		alone := pg.StartAlone(t, nil)
 		certificate, key := pgtest.Ed25519Certificate(t)
 		alone.SecureWith(t, certificate, key)

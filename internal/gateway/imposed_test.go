@@ -311,6 +311,7 @@ func TestEveryEndNamesItsBackend(t *testing.T) {
 // meantime, has it lead to another server, or has removed it.
 func TestRebelsAtTheEnd(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel() // the test mostly waits
 		for name, end := range map[string]func(f *fixture, cluster *gateway.Cluster){
 			"shutdown": func(f *fixture, cluster *gateway.Cluster) {
 				over, stop := context.WithCancel(context.Background())
