@@ -54,7 +54,7 @@ type cancelTurns struct {
 	sending sync.Mutex // held while a request is sent
 
 	mu   sync.Mutex
-	next *cancelTurn // that has not begun; nil: there is none. Guarded by mu.
+	next *cancelTurn // the one that has not begun, or nil. Guarded by mu.
 }
 
 type cancelTurn struct {
