@@ -133,6 +133,21 @@ func TestConnectIsNotAnsweredByAnAPI(t *testing.T) {
 	}
 }
 
+// TestConnectToNoCluster: the error of a cluster that does not exist says where to find those that do.
+func TestConnectToNoCluster(t *testing.T) {
+	newAPIStub(t, "db.example.com")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, "<ErrorResponse><Error><Code>ClusterNotFound</Code><Message>Cluster c not found.</Message></Error></ErrorResponse>")
+	}))
+	defer server.Close()
+	t.Setenv("AWS_ENDPOINT_URL", server.URL)
+	const want = "Cluster c not found.\n\nCheck its name: `daypass redshift describe-clusters` lists"
+	if stdout, stderr, code := runConnect(t, "c", "--user", "alice", "--sslmode", "require", "--print", "uri"); code != 254 || stdout != "" || !strings.Contains(stderr, want) {
+		t.Errorf("connect = %d %s%s, want 254 and %q", code, stdout, stderr, want)
+	}
+}
+
 // TestConnectErrorsDoNotCommandTerminals: printed errors of a service contain no terminal
 // control characters.
 func TestConnectErrorsDoNotCommandTerminals(t *testing.T) {

@@ -45,10 +45,13 @@ func (o *connectOptions) locate(ctx context.Context, client *redshift.Client, to
 	return to.checkPlace()
 }
 
-// notLocated adds advice to an error of DescribeClusters: how a caller without that permission
-// can connect.
+// notLocated adds advice to an error of DescribeClusters: where the clusters are listed, or how a
+// caller without that permission can connect.
 func (o *connectOptions) notLocated(to *logon, err error) error {
-	if refused, ok := errors.AsType[*awsconfig.APIError](err); !ok || refused.Code != "AccessDenied" {
+	switch refused, ok := errors.AsType[*awsconfig.APIError](err); {
+	case ok && refused.Code == clusterNotFound:
+		return fmt.Errorf("%w\n\nCheck its name: `daypass redshift describe-clusters` lists the clusters that you may see", err)
+	case !ok || refused.Code != "AccessDenied":
 		return err
 	}
 	missing := "where it is: --host HOST --port PORT"
