@@ -165,6 +165,7 @@ func TestShare(t *testing.T) {
 			if !let(room, g) {
 				t.Fatal("no room within the share")
 			}
+			time.Sleep(time.Millisecond) // so that the first one has waited longest
 		}
 		if _, err := room.Enter(newGuest(v6("3")).Visitor); !errors.Is(err, admission.ErrShare) {
 			t.Errorf("beyond the share: %v, want %v", err, admission.ErrShare)
