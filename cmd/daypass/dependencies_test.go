@@ -96,7 +96,7 @@ var packages = []struct {
 		never: []string{"github.com/spf13/cobra"}, because: "it looks at what the server has and says what it sees; how the API is called is the commands'"},
 	{pkg: "internal/devserver", ours: []string{"internal/config", "internal/devidp", "internal/directory", "internal/keyring", "internal/postgres", "internal/quote", "internal/server"},
 		never: []string{"github.com/spf13/cobra"}, because: "the demo uses the server as its users do: a configuration in, calls and logons on its ports"},
-	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/proxy", "internal/quote", "internal/reaper", "internal/server"},
+	{pkg: "cmd/daypass", ours: []string{"internal/api", "internal/awscli", "internal/awsconfig", "internal/client", "internal/clustercheck", "internal/compat", "internal/config", "internal/credential", "internal/devserver", "internal/directory", "internal/doctor", "internal/fleet", "internal/handover", "internal/iam", "internal/keyring", "internal/login", "internal/pgwire", "internal/proxy", "internal/quote", "internal/reaper", "internal/server"},
 		never: []string{"github.com/jackc/pgx/v5", "net/http"}, because: "commands hold flags and output; what opens connections is in a package"},
 
 	// Programs and helpers for tests, not part of the product.
@@ -126,6 +126,7 @@ var modules = []struct {
 	{"github.com/coreos/go-systemd/v22", []string{"cmd/daypass"}, "only commands know what has started the process"},
 	{"github.com/fergusstrange/embedded-postgres", []string{"internal/postgres"}, "it downloads programs: no server does"},
 	{"github.com/fxamacker/cbor/v2", []string{"internal/credential", "internal/signin", "internal/sts"}, "only what is signed or sealed is CBOR"},
+	{"github.com/jackc/pgerrcode", []string{"internal/adminconn", "internal/clustercheck", "internal/compat", "internal/dbuser", "internal/devserver", "internal/handover"}, "the errors of servers are read by the name that PostgreSQL gives them; those that the gateway sends are in internal/pgwire"},
 	{"github.com/jackc/pgx/v5", []string{"internal/adminconn", "internal/clustercheck", "internal/compat", "internal/config", "internal/dbuser", "internal/devserver", "internal/gateway", "internal/handover", "internal/postgres", "test/bench", "test/clustertest", "test/pgtest", "test/sitetest", "test/soak"}, "the packages that speak to PostgreSQL are listed"},
 	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, "metrics are collected from callbacks"},
 	{"github.com/spf13/cobra", []string{"cmd/daypass"}, "flags are the commands'"},

@@ -17,6 +17,7 @@ import (
 	"github.com/daypass/daypass/internal/awsconfig"
 	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/login"
+	"github.com/daypass/daypass/internal/pgwire"
 	"github.com/daypass/daypass/internal/proxy"
 )
 
@@ -386,7 +387,7 @@ func hasBrowser(getenv func(string) string) bool {
 // signInRefusal tells the person what to do in the message itself: many clients show nothing else.
 // The advice is a format for the name of the profile.
 func signInRefusal(profile, advice string) *proxy.Refusal {
-	return &proxy.Refusal{SQLState: "28000", Message: fmt.Sprintf("your sign-in is over, in the profile \"%s\": "+advice, profile, profile)}
+	return &proxy.Refusal{SQLState: pgwire.StateInvalidAuthorization, Message: fmt.Sprintf("your sign-in is over, in the profile \"%s\": "+advice, profile, profile)}
 }
 
 // refusalOf converts an error to what the client is told.
@@ -395,10 +396,10 @@ func refusalOf(ctx context.Context, err error) *proxy.Refusal {
 		return known
 	}
 	if ctx.Err() != nil {
-		return &proxy.Refusal{SQLState: "08001", Message: "no credential within a minute: the API does not answer", Hint: "Try again. `daypass doctor` looks at what is wrong."}
+		return &proxy.Refusal{SQLState: pgwire.StateCannotConnect, Message: "no credential within a minute: the API does not answer", Hint: "Try again. `daypass doctor` looks at what is wrong."}
 	}
 	text, advice, _ := strings.Cut(awsconfig.Plainly(err).Error(), "\n\n")
-	r := &proxy.Refusal{SQLState: "08001", Message: text}
+	r := &proxy.Refusal{SQLState: pgwire.StateCannotConnect, Message: text}
 	if strings.Contains(advice, "redshift:DescribeClusters") {
 		r.Hint = "Ask for the permission redshift:DescribeClusters, or add host=HOST,port=PORT to the map."
 	} else if advice != "" {
@@ -407,13 +408,13 @@ func refusalOf(ctx context.Context, err error) *proxy.Refusal {
 	if api, ok := errors.AsType[*awsconfig.APIError](awsconfig.Explain(err)); ok {
 		switch code := api.Code; {
 		case strings.HasPrefix(code, "AccessDenied"):
-			r.SQLState = "42501"
+			r.SQLState = pgwire.StateInsufficientRights
 		case strings.HasPrefix(code, "Throttling"):
-			r.SQLState = "53300"
+			r.SQLState = pgwire.StateTooManyConnections
 		case strings.HasPrefix(code, "ExpiredToken"), code == "InvalidClientTokenId", code == "SignatureDoesNotMatch":
-			r.SQLState = "28000"
+			r.SQLState = pgwire.StateInvalidAuthorization
 		default:
-			r.SQLState = "08004"
+			r.SQLState = pgwire.StateRejected
 		}
 	}
 	return r

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -101,9 +102,9 @@ func refusesEntry(err error) bool {
 		return false
 	}
 	switch {
-	case pg.Code == "3D000", strings.HasPrefix(pg.Code, "57P"), strings.HasPrefix(pg.Code, "08"):
+	case pg.Code == pgerrcode.InvalidCatalogName, strings.HasPrefix(pg.Code, "57P"), strings.HasPrefix(pg.Code, "08"):
 		return false
-	case pg.Code == "53300": // a limit of the server, the login or the database
+	case pg.Code == pgerrcode.TooManyConnections: // a limit of the server, the login or the database
 		return strings.Contains(pg.Message, "database")
 	}
 	return true

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -98,14 +99,13 @@ func Transient(err error) bool {
 		return false
 	}
 	switch pg.Code {
-	case "40001", "40P01", // serialization failure, deadlock
-		"42710", "23505", // it already exists, or was created at the same time
-		"55P03": // lock not available
+	case pgerrcode.SerializationFailure, pgerrcode.DeadlockDetected, pgerrcode.LockNotAvailable,
+		pgerrcode.DuplicateObject, pgerrcode.UniqueViolation: // it already exists, or was created at the same time
 		return true
-	case "42704": // the role does not exist any more, or the parameter does not exist at all
+	case pgerrcode.UndefinedObject: // the role does not exist any more, or the parameter does not exist at all
 		var bad *StepError
 		return !(errors.As(err, &bad) && bad.Parameter)
-	case "XX000":
+	case pgerrcode.InternalError:
 		return strings.Contains(pg.Message, "tuple concurrently") || strings.Contains(pg.Message, "cache lookup failed")
 	}
 	return false
@@ -122,7 +122,7 @@ func Refused(err error) bool {
 	case "22", "42", "0A", "0L", "F0":
 		return true
 	}
-	return pg.Code == "55P02"
+	return pg.Code == pgerrcode.CantChangeRuntimeParam
 }
 
 // ConnectionLost reports whether the connection broke, not the statement. Every change may be
@@ -133,8 +133,8 @@ func ConnectionLost(err error) bool {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// 25P03: this process did not go on with its transaction in time.
-		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || pg.Code == "25P03"
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") ||
+			pg.Code == pgerrcode.IdleInTransactionSessionTimeout // this process did not go on with its transaction in time
 	}
 	return true
 }

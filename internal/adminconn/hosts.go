@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -181,11 +182,11 @@ func (h *host) connect(ctx context.Context, database string) (*Conn, error) {
 		case err == nil:
 			h.major.Store(int32(c.Version / 10000))
 			return c, nil
-		case IsCode(err, "28P01") && !again && h.password.another(password):
+		case IsCode(err, pgerrcode.InvalidPassword) && !again && h.password.another(password):
 			again = true
-		case IsCode(err, "42704") && major >= pinnedSince[0].major:
+		case IsCode(err, pgerrcode.UndefinedObject) && major >= pinnedSince[0].major:
 			major, stepped = olderThan(major, err), true
-		case IsCode(err, "53300") && stepped && attempt < 20:
+		case IsCode(err, pgerrcode.TooManyConnections) && stepped && attempt < 20:
 			// The refused backend counts towards the login's connection limit until it ends.
 			if pauseErr := Pause(ctx, attempt+1, err); pauseErr != nil {
 				return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -71,7 +72,7 @@ func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 			{SQL: "set local lock_timeout = '" + rowWait + "'"},
 			{SQL: "set local idle_in_transaction_session_timeout = '" + laneIdle + "'"},
 		})
-		if !IsCode(err, "55P03") {
+		if !IsCode(err, pgerrcode.LockNotAvailable) {
 			return err
 		}
 		rollback(ctx, c)
@@ -84,7 +85,7 @@ func (p *Pool) enterLane(ctx context.Context, c *Conn) error {
 			p.Log.Warn("another login holds the lock of the role DDL; going on without it",
 				"cluster", p.Cluster, "database", p.config.Database, "key", LaneKey, "holder", holder)
 		case time.Since(began) > lanePatience:
-			return &pgconn.PgError{Severity: "ERROR", Code: "55P03", Message: "another gateway changes roles"}
+			return &pgconn.PgError{Severity: "ERROR", Code: pgerrcode.LockNotAvailable, Message: "another gateway changes roles"}
 		}
 	}
 	return p.Run(ctx, c, []Step{

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -239,7 +240,7 @@ func (p *Pool) opened(err error) error {
 		return nil
 	}
 	e := p.connectError(err)
-	if IsCode(err, "53300") && len(p.slots) > 1 {
+	if IsCode(err, pgerrcode.TooManyConnections) && len(p.slots) > 1 {
 		return e // no room for one more, but the existing connections still work
 	}
 	p.failure = e
@@ -382,9 +383,9 @@ func (c *Conn) prepare(ctx context.Context, state func(version int) string) erro
 func (p *Pool) Unreachable(cause error) *Error {
 	e := &Error{Kind: ErrUnreachable, Message: fmt.Sprintf("cluster %q cannot be reached", p.Cluster), Cause: cause}
 	switch {
-	case IsCode(cause, "53300"):
+	case IsCode(cause, pgerrcode.TooManyConnections):
 		e.Kind, e.Message = ErrFull, fmt.Sprintf("cluster %q has no connection left", p.Cluster)
-	case IsCode(cause, "57P01", "57P02", "57P03"):
+	case IsCode(cause, pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow):
 		e.Kind, e.Message = ErrNotReady, fmt.Sprintf("cluster %q is starting up or shutting down", p.Cluster)
 	case errors.Is(cause, ErrRecovery):
 		e.Kind, e.Message = ErrReadOnly, fmt.Sprintf("cluster %q has no primary that session roles could be made on", p.Cluster)
@@ -399,9 +400,9 @@ func (p *Pool) connectError(err error) *Error {
 		return &Error{Kind: ErrRights, Cause: err,
 			Message: fmt.Sprintf("cluster %q wants the administrative login to authenticate in an unsafe way; run `daypass cluster check %s`", p.Cluster, p.Cluster)}
 	}
-	if IsCode(err, "28P01", "28000", "42501") {
+	if IsCode(err, pgerrcode.InvalidPassword, pgerrcode.InvalidAuthorizationSpecification, pgerrcode.InsufficientPrivilege) {
 		hint := ""
-		if IsCode(err, "28P01") {
+		if IsCode(err, pgerrcode.InvalidPassword) {
 			hint = " (28P01): check the password in upstream_password_file or upstream_password_env"
 		}
 		return &Error{Kind: ErrRights, Cause: err,

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgerrcode"
 )
 
 // Step is one statement of a change.
@@ -90,7 +92,7 @@ func (p *Pool) AcquireAlive(ctx context.Context) (*Conn, error) {
 func Pause(ctx context.Context, attempt int, cause error) error {
 	unit := 2 * time.Millisecond
 	switch {
-	case IsCode(cause, "55P03"):
+	case IsCode(cause, pgerrcode.LockNotAvailable):
 		unit = 200 * time.Millisecond
 		attempt++
 	case attempt == 0:

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass/daypass/internal/adminconn"
@@ -128,20 +129,20 @@ func (k *checker) cannotConnect(err error) {
 		k.add(Broken, "pooler", "%v; session roles cannot be looked after through one", adminconn.ErrPooler)
 	case errors.Is(err, adminconn.ErrMethod):
 		k.add(Broken, "authentication", "the administrative login %q does not authenticate: %v", k.config.User, err)
-	case adminconn.IsCode(err, "28P01"):
+	case adminconn.IsCode(err, pgerrcode.InvalidPassword):
 		k.add(Broken, "password", "the server refuses the password of the administrative login %q, or has no such login: set one (psql's \\password "+
 			"does not show it) and put the same into upstream_password_file or upstream_password_env. If it has expired (VALID UNTIL), "+
 			"a new one does not help: alter role %s valid until 'infinity'", k.config.User, login)
-	case adminconn.IsCode(err, "28000"):
+	case adminconn.IsCode(err, pgerrcode.InvalidAuthorizationSpecification):
 		k.refused(err)
-	case adminconn.IsCode(err, "3D000"):
+	case adminconn.IsCode(err, pgerrcode.InvalidCatalogName):
 		k.add(Broken, "database", "the database %q of the administrative connection does not exist", k.config.Database)
-	case adminconn.IsCode(err, "53300"):
+	case adminconn.IsCode(err, pgerrcode.TooManyConnections):
 		f := k.add(Broken, "connections", "the server has no connection left: %v", err)
 		if strings.Contains(adminconn.PlainError(err), "role") {
 			f.SQL = []string{"alter role " + login + " connection limit -1"}
 		}
-	case adminconn.IsCode(err, "57P03"):
+	case adminconn.IsCode(err, pgerrcode.CannotConnectNow):
 		k.add(Broken, "unreachable", "the server is not ready: %v", err)
 	case adminconn.CertificateFault(err) != nil:
 		k.certificate(adminconn.CertificateFault(err))
@@ -320,7 +321,7 @@ func (k *checker) settings(ctx context.Context) error {
 				return err
 			}
 			f := k.add(Warning, "setting", "the setting %s of %s is not copied to session roles: %v", name, pgsql.Names(users[entry]), adminconn.PlainError(err))
-			if k.c.Version >= 150000 && adminconn.IsCode(err, "42501") {
+			if k.c.Version >= 150000 && adminconn.IsCode(err, pgerrcode.InsufficientPrivilege) {
 				f.SQL = []string{"grant set on parameter " + pgsql.SettingName(name) + " to " + pgsql.Ident(k.admin)}
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/adminconn"
@@ -151,13 +152,13 @@ func (k *checker) groupsOwn(ctx context.Context, c *adminconn.Conn, database str
 func (k *checker) cannotEnter(database string, err error) {
 	var pg *pgconn.PgError
 	switch {
-	case adminconn.IsCode(err, "3D000"): // it was dropped since
-	case adminconn.IsCode(err, "28000"):
+	case adminconn.IsCode(err, pgerrcode.InvalidCatalogName): // it was dropped since
+	case adminconn.IsCode(err, pgerrcode.InvalidAuthorizationSpecification):
 		k.add(Broken, "connect", "database %q: pg_hba.conf does not let the administrative login in (%s): what sessions create there is not handed over",
 			database, adminconn.PlainError(err))
-	case adminconn.IsCode(err, "53300") && strings.Contains(adminconn.PlainError(err), "role"): // reported as login-limit
+	case adminconn.IsCode(err, pgerrcode.TooManyConnections) && strings.Contains(adminconn.PlainError(err), "role"): // reported as login-limit
 		k.add(Notice, "database", "database %q was not looked into: %s", database, adminconn.PlainError(err))
-	case adminconn.IsCode(err, "53300"):
+	case adminconn.IsCode(err, pgerrcode.TooManyConnections):
 		k.add(Broken, "connect", "database %q: it has no connection left (%s)", database, adminconn.PlainError(err)).SQL =
 			[]string{"alter database " + pgsql.Ident(database) + " connection limit -1"}
 	case errors.As(err, &pg):

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
+
 	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgsql"
@@ -43,7 +45,7 @@ func (k *checker) hba(ctx context.Context) error {
 		}
 		err = rows.Err()
 	}
-	if adminconn.IsCode(err, "42501") {
+	if adminconn.IsCode(err, pgerrcode.InsufficientPrivilege) {
 		k.cannotReadHBA(gateway)
 		return nil
 	}

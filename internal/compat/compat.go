@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/daypass/daypass/internal/adminconn"
@@ -220,17 +221,17 @@ func installError(err error, o Options) error {
 	switch {
 	case err == nil || errors.As(err, &ours):
 		return err
-	case adminconn.IsCode(err, refusedInScript, "42P06", "23505") && errors.As(err, &pg):
+	case adminconn.IsCode(err, refusedInScript, pgerrcode.DuplicateSchema, pgerrcode.UniqueViolation) && errors.As(err, &pg):
 		message := pg.Message
 		if pg.Hint != "" {
 			message += ": " + pg.Hint
 		}
 		return &adminconn.Error{Kind: adminconn.ErrRights, Name: o.Database, Message: fmt.Sprintf("database %q: %s", o.Database, message)}
-	case adminconn.IsCode(err, "3D000"):
+	case adminconn.IsCode(err, pgerrcode.InvalidCatalogName):
 		return &adminconn.Error{Kind: dbuser.ErrDatabaseMissing, Name: o.Database, Message: fmt.Sprintf("database %q does not exist", o.Database), Cause: err}
 	case adminconn.IsCode(err, "2BP01") && errors.As(err, &pg):
 		return fmt.Errorf("not removed because other objects depend on it: %s (%s)", pg.Message, strings.ReplaceAll(pg.Detail, "\n", "; "))
-	case adminconn.IsCode(err, "42501"):
+	case adminconn.IsCode(err, pgerrcode.InsufficientPrivilege):
 		return &adminconn.Error{Kind: adminconn.ErrRights, Message: fmt.Sprintf("the administrative login may not: %s", adminconn.PlainError(err)), Cause: err}
 	}
 	return fmt.Errorf("database %q: %w", o.Database, err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgerrcode"
+
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
@@ -171,7 +173,7 @@ func (a *Admin) changeError(err error, n Need) error {
 	if ours, ok := errors.AsType[*adminconn.Error](err); ok {
 		return ours
 	}
-	if bad, failed := failedStep(err); failed && adminconn.IsCode(err, "42501", "0LP01", "42939") {
+	if bad, failed := failedStep(err); failed && adminconn.IsCode(err, pgerrcode.InsufficientPrivilege, pgerrcode.InvalidGrantOperation, pgerrcode.ReservedName) {
 		switch bad.about {
 		case aboutUser:
 			return a.lacksRights("lend user ", n.User, err)
@@ -180,7 +182,7 @@ func (a *Admin) changeError(err error, n Need) error {
 		}
 		return a.lacksRights("change role ", bad.name, err)
 	}
-	if adminconn.IsCode(err, "25006") {
+	if adminconn.IsCode(err, pgerrcode.ReadOnlySQLTransaction) {
 		err = errors.Join(adminconn.ErrRecovery, err)
 	}
 	return a.Pool.Unreachable(err)

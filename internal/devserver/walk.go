@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
 	"github.com/aws/smithy-go"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -74,13 +75,13 @@ func (w *walk) withoutGroup() {
 	w.plain = w.logon(&redshift.GetClusterCredentialsInput{DbUser: aws.String("alice")})
 	w.query(w.plain, "SELECT current_user, session_user", "alice | IAM:alice")
 	w.query(w.plain, "SELECT owner, what FROM events ORDER BY id", "alice | counted the kettles", "alice | sold the samovar")
-	w.refused(w.plain, "SELECT * FROM sales", "42501")
+	w.refused(w.plain, "SELECT * FROM sales", pgerrcode.InsufficientPrivilege)
 }
 
 func (w *walk) sideBySide() {
 	w.title("The two sessions stand side by side, and the group is still in the first one only")
 	w.query(w.group, "SELECT count(*) FROM sales", "4")
-	w.refused(w.plain, "SELECT count(*) FROM sales", "42501")
+	w.refused(w.plain, "SELECT count(*) FROM sales", pgerrcode.InsufficientPrivilege)
 }
 
 func (w *walk) autoCreate() {

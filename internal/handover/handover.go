@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgerrcode"
+
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
@@ -57,7 +59,7 @@ func (a *Admin) handOver(ctx context.Context, role, database string, limit time.
 			}
 		}
 		whole := h.whole()
-		if database == "" || !adminconn.IsCode(whole, "53200", "55P03") && !adminconn.Refused(whole) {
+		if database == "" || !adminconn.IsCode(whole, pgerrcode.OutOfMemory, pgerrcode.LockNotAvailable) && !adminconn.Refused(whole) {
 			return whole
 		}
 		if _, err := h.pieces(whole); err != nil {

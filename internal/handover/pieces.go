@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
+
 	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/pgsql"
 )
@@ -185,7 +187,7 @@ func (h *handingOver) pieces(whole error) (n int, err error) {
 				return n, errMore
 			}
 			if err := h.together(together[i : i+1]); err != nil {
-				if !adminconn.IsCode(err, "53200", "55P03") && !adminconn.Refused(err) && !errors.Is(err, errSwapped) {
+				if !adminconn.IsCode(err, pgerrcode.OutOfMemory, pgerrcode.LockNotAvailable) && !adminconn.Refused(err) && !errors.Is(err, errSwapped) {
 					return n, err // it is not about the object
 				}
 				keep(err)

@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/jackc/pgerrcode"
+
 	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgsql"
@@ -209,7 +211,7 @@ func (a *Admin) stripSome(ctx context.Context, roles []string, revoked func(role
 				steps = append(steps, adminconn.Step{SQL: "release one"})
 			}
 			err := a.Pool.Run(ctx, c, steps)
-			if err == nil || !careful || !adminconn.Refused(err) && !adminconn.IsCode(err, "55P03", "40P01", "42704") {
+			if err == nil || !careful || !adminconn.Refused(err) && !adminconn.IsCode(err, pgerrcode.LockNotAvailable, pgerrcode.DeadlockDetected, pgerrcode.UndefinedObject) {
 				return err == nil, err
 			}
 			left[role] = fmt.Errorf("%s: %w", s.SQL, err)
