@@ -78,6 +78,7 @@ func (w *wire) cut() {
 // uses another, as behind a balancer. Sessions at both are listed; a server that does not answer is
 // named. The sign-out at one ends the session at the other, also for a copy of the cookie.
 func TestConsoleOverServers(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	key := filepath.Join(t.TempDir(), "root.key")
 	if err := os.WriteFile(key, []byte(testRootKey+"\n"), 0o600); err != nil {

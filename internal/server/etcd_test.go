@@ -69,6 +69,7 @@ func (s *served) reason(conn *pgx.Conn, err error) string {
 // the same etcd. Each accepts credentials of the other, and each refuses what the other has
 // revoked.
 func TestTwoServers(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	more := adminListener + fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\n", etcd.URL)
 	here, there := newServed(t, database, more), newServed(t, database, more)

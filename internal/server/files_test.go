@@ -117,6 +117,7 @@ func readByte(conn net.Conn, into []byte) byte {
 // TestFilesAreFollowed replaces each kind of file that a configuration names, as Kubernetes
 // does, and waits until the server uses the new file, without a signal.
 func TestFilesAreFollowed(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	s := newServed(t, "127.0.0.1:1", adminListener)
 	v := &volume{t: t, dir: filepath.Join(s.dir, "volume")}
 	day := 24 * time.Hour
@@ -225,6 +226,7 @@ iam:
 // change and after SIGHUP. The files that were read may be half old and half new, so they are
 // not used. The server reads the new files without another signal.
 func TestFilesReplacedInTheMiddle(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	for _, signal := range []bool{false, true} {
 		s := newServed(t, "127.0.0.1:1", "")
 		text, err := os.ReadFile(s.config)
@@ -262,6 +264,7 @@ func TestFilesReplacedInTheMiddle(t *testing.T) {
 // written to a full disk, is not put in force, even if what is there would be a sound configuration. It
 // is after SIGHUP, and once it has its end.
 func TestFileCutShort(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	s := newServed(t, "127.0.0.1:1", "")
 	text, err := os.ReadFile(s.config)
 	if err != nil {

@@ -83,6 +83,7 @@ func signerOf(t *testing.T, c issued) string {
 // credentials of all three, while keys are rotated, one server's key is revoked, and servers
 // come and go.
 func TestServersShareKeys(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	var all []*served
 	for range 3 {
@@ -208,6 +209,7 @@ func TestServersShareKeys(t *testing.T) {
 // TestMoveToEtcd moves two servers from a copied keyring file to shared keys, one after the
 // other. All credentials stay valid.
 func TestMoveToEtcd(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	shared := adminListener + fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\n", etcd.URL)
 	a, b := newServed(t, database, shared), newServed(t, database, shared)
@@ -348,6 +350,7 @@ func (s *served) cancel(pid uint32, key []byte) {
 // TestServersReachOneAnother: any of three servers lists every session once, ends any
 // session, and passes a cancel request on to the server that has the session.
 func TestServersReachOneAnother(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	var all []*served
 	for range 3 {

@@ -135,6 +135,7 @@ func (s *served) flood(attack func(n int)) (grown int64) {
 // and the holder of a database credential. Each causes as many bytes as its limit allows, and
 // no more.
 func TestAuditLogCannotBeFilled(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	const perPrincipal = 16384
 	s := newServed(t, "127.0.0.1:1", fmt.Sprintf("\naudit: {principal_bytes: %d}\n", perPrincipal))
 	tokens := s.addIssuer()

@@ -34,6 +34,7 @@ func TestAlerts(t *testing.T) {
 // answers every query of the dashboard. It is skipped if Prometheus is not installed;
 // TestWatching always compares the names.
 func TestPrometheus(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	binary, err := exec.LookPath("prometheus")
 	if err != nil {
 		t.Log("NOT CHECKED: there is no prometheus in PATH")

@@ -57,6 +57,7 @@ func TestReloadKeepsLogons(t *testing.T) {
 // TestSessionsOfAFormerServer: a cluster leads to another server after a reload. A session that goes
 // on at the former one can be revoked as any other, also if it catches its cancellation.
 func TestSessionsOfAFormerServer(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	database := startDatabase(t)
 	s := newServed(t, database, "")
 	s.start()

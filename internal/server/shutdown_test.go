@@ -57,6 +57,7 @@ func listening(address string) bool {
 // continue, and a second signal ends them. Each client is notified, and each end is in the
 // audit log before the process ends.
 func TestShutdownSteps(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	s := newServed(t, startDatabase(t), adminListener)
 	s.drain, s.delay = 10*time.Minute, 2*time.Second
 	s.start()

@@ -572,6 +572,7 @@ func TestRevocationEndsSSO(t *testing.T) {
 // TestSSOOverServers: the device uses one server, the browser another. Many requests with one
 // device code, at both servers, get tokens once. A logout at one server is in force at the other.
 func TestSSOOverServers(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	etcd := etcdtest.Start(t)
 	s := newSignInSiteWith(t, fmt.Sprintf("registry: {etcd: {endpoints: [%q]}}\n", etcd.URL))
 	there := newServed(t, "127.0.0.1:1", "")

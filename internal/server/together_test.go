@@ -36,6 +36,7 @@ func (s *served) limit(text string) {
 // exceed it, whatever ends or is refused meanwhile; afterwards all seats are free. While etcd is
 // unavailable no logon is admitted, and sessions that survive the outage still count.
 func TestLimitsOverAllServers(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	const limit = 5
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	var all []*served
@@ -125,6 +126,7 @@ func TestLimitsOverAllServers(t *testing.T) {
 // TestDifferentLimits: of two servers whose files have different limits, each holds its own, against
 // the sessions of both; and the difference names the key.
 func TestDifferentLimits(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	var all []*served
 	for _, limit := range []int{1, 2} {

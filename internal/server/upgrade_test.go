@@ -96,6 +96,7 @@ func startBefore(t *testing.T, program, database, etcd, more string) *served {
 // takes what the other issues, refuses what the other revokes, and reaches the other's sessions. Keys
 // can be rotated, and either may be restarted while the other runs.
 func TestReleaseBefore(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	program := buildBefore(t)
 	etcd, database := etcdtest.Start(t), startDatabase(t)
 	const peers = "peers: {listen: \"127.0.0.1:0\"}\n"
