@@ -15,16 +15,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const (
-	// nextHost is how long a host may take before the next one is asked too. A machine that
-	// is gone does not answer at all.
-	nextHost = 300 * time.Millisecond
-	// primaryWithin is how long to wait for a primary once a standby has answered.
-	primaryWithin = time.Second
-	// staleStandby is how long a connection to a standby is used if there are other hosts.
-	// After that there may be a primary again.
-	staleStandby = 3 * time.Second
-)
+// staleStandby is how long a connection to a standby is used if there are other hosts.
+// After that there may be a primary again.
+const staleStandby = 3 * time.Second
 
 // host is one server of a cluster.
 type host struct {
@@ -55,112 +48,6 @@ func splitHosts(config *pgx.ConnConfig, password *loginPassword, state func(vers
 		protect(h.config)
 	}
 	return hosts
-}
-
-// Connect opens a connection, outside of the pool, to a database of the primary; empty means
-// the administrative one. It asks the host that was the primary last, and the others if that
-// one is slow, fails or is a standby. If there is no primary, a standby will do for reading.
-func (p *Pool) Connect(ctx context.Context, database string) (*Conn, error) {
-	first := p.primary()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	type result struct {
-		host int
-		c    *Conn
-		err  error
-	}
-	results := make(chan result)
-	running := 0
-	ask := func(host int) {
-		running++
-		go func() {
-			c, err := p.hosts[host].connect(ctx, database)
-			results <- result{host, c, err}
-		}()
-	}
-	asked := 0
-	next := func() {
-		if asked < len(p.hosts) {
-			ask((first + asked) % len(p.hosts))
-			asked++
-		}
-	}
-	var standby *Conn
-	var failures []error
-	next()
-	timer := time.NewTimer(nextHost)
-	defer timer.Stop()
-	wait := func() <-chan time.Time {
-		if asked < len(p.hosts) || standby != nil {
-			return timer.C
-		}
-		return nil
-	}
-	defer func() { // close connections that arrive too late
-		go func(left int) {
-			for range left {
-				if r := <-results; r.c != nil {
-					r.c.CloseNow()
-				}
-			}
-		}(running)
-	}()
-	for {
-		select {
-		case r := <-results:
-			running--
-			switch {
-			case r.err != nil:
-				failures = append(failures, r.err)
-			case !r.c.Standby:
-				if standby != nil {
-					standby.CloseNow()
-				}
-				p.mu.Lock()
-				p.lastHost = r.host
-				p.mu.Unlock()
-				return r.c, nil
-			case standby == nil:
-				standby = r.c
-				timer.Reset(primaryWithin)
-			default:
-				r.c.CloseNow()
-			}
-			next()
-		case <-wait():
-			if standby != nil && asked == len(p.hosts) {
-				return standby, nil
-			}
-			next()
-			timer.Reset(nextHost)
-		}
-		if running > 0 {
-			continue
-		}
-		if standby != nil {
-			return standby, nil
-		}
-		return nil, worst(failures)
-	}
-}
-
-// primary returns the index of the host that was the primary last.
-func (p *Pool) primary() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.lastHost
-}
-
-// worst returns the most informative failure: the first error that PostgreSQL sent, if there
-// is one.
-func worst(failures []error) error {
-	var answer *pgconn.PgError
-	for _, err := range failures {
-		if errors.As(err, &answer) || errors.Is(err, ErrPooler) {
-			return err
-		}
-	}
-	return errors.Join(failures...)
 }
 
 // connect opens a connection to a database of the server; empty means the

@@ -58,19 +58,19 @@ type Pool struct {
 	base      context.Context // ends with Close
 	end       context.CancelFunc
 
-	mu       sync.Mutex // guards the following fields
-	idle     []*Conn
-	waiting  int
-	closed   bool
-	failure  error         // the last failure to connect; nil while the circuit is closed
-	failed   chan struct{} // closed at the next failure, to wake waiting calls
-	backoff  time.Duration
-	retryAt  time.Time
-	probing  bool
-	lastHost int // index in hosts of the last primary
-	connects int // for tests and for the check
-	reached  bool
-	refusals map[string]refusal // databases that refuse the login
+	mu          sync.Mutex // guards the following fields
+	idle        []*Conn
+	waiting     int
+	closed      bool
+	failure     error         // the last failure to connect; nil while the circuit is closed
+	failed      chan struct{} // closed at the next failure, to wake waiting calls
+	backoff     time.Duration
+	retryAt     time.Time
+	probing     bool
+	lastPrimary int // index in hosts of the host that was the primary last
+	connects    int // for tests and for the check
+	reached     bool
+	refusals    map[string]refusal // databases that refuse the login
 
 	// TestOnlyBefore runs before each statement of a change, which is then sent by itself.
 	TestOnlyBefore func(sql string, c *pgconn.PgConn)
