@@ -217,64 +217,90 @@ func (s *Store) add(seen *registry.Sight, kvs []*mvccpb.KeyValue) error {
 // arrives at etcd after a later one has succeeded does nothing, because it finds a record that has
 // changed since, unless that record was deleted.
 func (l *Lease) Swap(ctx context.Context, prefix, own string, value []byte, since registry.Mark) (registry.Sight, error) {
-	s := l.store
+	change := leasedChange{store: l.store, prefix: prefix, own: own, value: value, since: since}
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	full := s.prefix + prefix
 	var cause error = context.DeadlineExceeded
 	pending := false
 	for wait := attemptTimeout; ; wait *= 2 {
 		l.mu.Lock()
 		id, generation, held := l.id, l.generation, l.heldLocked()
 		l.mu.Unlock()
-		if !held && value != nil {
+		var answer *clientv3.TxnResponse
+		err := errNoLease
+		if held || value == nil { // a deletion needs no lease
+			answer, err = change.attempt(limited, wait, id)
+		}
+		switch {
+		case err == nil:
+			seen, err := change.result(limited, answer)
+			if seen.Written {
+				seen.Generation = generation
+			} else {
+				seen.Pending = pending
+			}
+			return seen, err
+		case errors.Is(err, errNoLease):
 			l.hurry()
 			cause, wait = errNoLease, attemptTimeout/2
-		} else {
-			then := clientv3.OpDelete(s.prefix + own)
-			if value != nil {
-				then = clientv3.OpPut(s.prefix+own, format(own, value), clientv3.WithLease(id))
-			}
-			attempt, done := context.WithTimeout(limited, wait)
-			link := s.use()
-			answer, err := link.client.Txn(attempt).
-				If(clientv3.Compare(clientv3.ModRevision(full), "<", since.Revision+1).WithPrefix()).
-				Then(then).Else(clientv3.OpGet(full, clientv3.WithPrefix(), clientv3.WithLimit(pageSize))).Commit()
-			link.calls.Done()
-			done()
-			switch {
-			case err == nil:
-				at := registry.Mark{Cluster: answer.Header.ClusterId, Revision: answer.Header.Revision}
-				// If etcd was restored from a backup, or is another cluster, its revisions cannot be
-				// compared with since.
-				other := since != (registry.Mark{}) && (at.Cluster != since.Cluster || at.Revision < since.Revision) || answer.Succeeded && at.Revision <= since.Revision
-				if answer.Succeeded && !other {
-					return registry.Sight{At: at, Written: true, Generation: generation}, nil
-				}
-				seen := registry.Sight{At: at}
-				if other || answer.Responses[0].GetResponseRange().More {
-					seen, err = s.sight(limited, prefix)
-				} else {
-					err = s.add(&seen, answer.Responses[0].GetResponseRange().Kvs)
-				}
-				seen.Pending = pending
-				return seen, err
-			case errors.Is(err, rpctypes.ErrLeaseNotFound):
-				l.lost(id)
-				l.hurry()
-				cause, wait = errNoLease, attemptTimeout/2
-			case code(err) == codes.Unavailable:
-				cause, wait, pending = err, attemptTimeout/2, true
-			case code(err) == codes.DeadlineExceeded:
-				pending = true
-			default:
-				return registry.Sight{}, cmp.Or(ctx.Err(), s.explain(err))
-			}
+		case errors.Is(err, rpctypes.ErrLeaseNotFound):
+			l.lost(id)
+			l.hurry()
+			cause, wait = errNoLease, attemptTimeout/2
+		case code(err) == codes.Unavailable:
+			cause, wait, pending = err, attemptTimeout/2, true
+		case code(err) == codes.DeadlineExceeded:
+			pending = true
+		default:
+			return registry.Sight{}, cmp.Or(ctx.Err(), l.store.explain(err))
 		}
 		select {
 		case <-limited.Done():
-			return registry.Sight{}, s.explain(cause)
+			return registry.Sight{}, l.store.explain(cause)
 		case <-time.After(pause):
 		}
 	}
+}
+
+// leasedChange is what one Swap asks for: its parameters.
+type leasedChange struct {
+	store       *Store
+	prefix, own string
+	value       []byte
+	since       registry.Mark
+}
+
+// attempt sends the change to one member of etcd, and waits for its answer no longer than wait.
+func (c leasedChange) attempt(ctx context.Context, wait time.Duration, lease clientv3.LeaseID) (*clientv3.TxnResponse, error) {
+	then := clientv3.OpDelete(c.store.prefix + c.own)
+	if c.value != nil {
+		then = clientv3.OpPut(c.store.prefix+c.own, format(c.own, c.value), clientv3.WithLease(lease))
+	}
+	all := c.store.prefix + c.prefix
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	link := c.store.use()
+	defer link.calls.Done()
+	return link.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(all), "<", c.since.Revision+1).WithPrefix()).
+		Then(then).Else(clientv3.OpGet(all, clientv3.WithPrefix(), clientv3.WithLimit(pageSize))).Commit()
+}
+
+// result returns what etcd's answer to an attempt says. If the change was not made, it reads what
+// the answer does not have.
+func (c leasedChange) result(ctx context.Context, answer *clientv3.TxnResponse) (registry.Sight, error) {
+	at := registry.Mark{Cluster: answer.Header.ClusterId, Revision: answer.Header.Revision}
+	// If etcd was restored from a backup, or is another cluster, its revisions cannot be
+	// compared with since.
+	other := c.since != (registry.Mark{}) && (at.Cluster != c.since.Cluster || at.Revision < c.since.Revision) ||
+		answer.Succeeded && at.Revision <= c.since.Revision
+	if answer.Succeeded && !other {
+		return registry.Sight{At: at, Written: true}, nil
+	}
+	if other || answer.Responses[0].GetResponseRange().More {
+		return c.store.sight(ctx, c.prefix)
+	}
+	seen := registry.Sight{At: at}
+	err := c.store.add(&seen, answer.Responses[0].GetResponseRange().Kvs)
+	return seen, err
 }
