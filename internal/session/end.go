@@ -160,7 +160,8 @@ func (s *Session) finish() {
 		}
 		cause, cause.Imposed = imposed, true
 	}
-	boundary, status, clientBoundary := s.exchange.ServerBoundary(), s.exchange.Status(), s.exchange.ClientBoundary()
+	boundary := s.exchange.ServerBoundary()
+	left := remains{imposed: cause.Imposed, busy: s.exchange.Status() == pgwire.Busy, complete: s.exchange.ClientBoundary()}
 	s.kept = s.kept && cause.Reason == ReasonClientClosed && !cause.Imposed
 	kept := s.kept
 	s.mu.Unlock()
@@ -178,7 +179,7 @@ func (s *Session) finish() {
 	if kept {
 		s.config.Upstream.restore()
 	} else {
-		s.release(cause.Imposed, status == pgwire.Busy, clientBoundary)
+		s.release(left)
 	}
 
 	s.mu.Lock()

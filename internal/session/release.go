@@ -28,27 +28,33 @@ const (
 	cancelPatience = 1500 * time.Millisecond
 )
 
+// remains is how a session that is over leaves its upstream.
+type remains struct {
+	imposed  bool // see Cause
+	busy     bool // a query runs
+	complete bool // the client's last message was sent to its end
+}
+
 // release ends the session at the server. For an imposed end it uses every means that
-// the session itself has. busy: a query runs; boundary: the client's last message was
-// complete.
-func (s *Session) release(imposed, busy, boundary bool) {
+// the session itself has.
+func (s *Session) release(r remains) {
 	upstream := s.config.Upstream
 	defer upstream.Abort()
 	if errors.Is(s.down.readErr, io.EOF) {
 		return // the server has already closed the connection
 	}
-	if imposed && busy {
+	if r.imposed && r.busy {
 		go s.config.CancelQuery()
 	}
 	_ = upstream.SetWriteDeadline(time.Now().Add(writeTime))
-	if boundary && s.up.writeErr == nil {
+	if r.complete && s.up.writeErr == nil {
 		_, _ = upstream.Write([]byte(pgwire.Terminate))
 	}
 	_ = upstream.CloseWrite()
-	if !imposed {
+	if !r.imposed {
 		return
 	}
-	if !busy {
+	if !r.busy {
 		if upstream.closes(idlePatience) {
 			return
 		}
