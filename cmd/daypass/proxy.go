@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -185,23 +186,7 @@ func (o *proxyOptions) run(ctx context.Context, env environment) error {
 	defer signal.Stop(hangup)
 	hurry, quiet := secondSignal()
 	defer quiet()
-	for {
-		select {
-		case <-hangup:
-			maps, err := o.load()
-			if err == nil {
-				err = p.Apply(o.targets(access, maps))
-			}
-			if err != nil {
-				log.Error("nothing is changed", "err", err)
-				continue
-			}
-			log.Info("the maps are in force", "maps", len(maps))
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
+	o.followMaps(ctx, hangup, log, func(maps []*proxyMap) error { return p.Apply(o.targets(access, maps)) })
 	tellServiceManager(log, daemon.SdNotifyStopping)
 	patience, done := context.WithTimeout(context.Background(), 10*time.Second)
 	defer done()
@@ -214,6 +199,27 @@ func (o *proxyOptions) run(ctx context.Context, env environment) error {
 	}()
 	p.Close(patience)
 	return nil
+}
+
+// followMaps reads the maps again and applies them at each hangup, until ctx ends. Maps with a fault
+// change nothing.
+func (o *proxyOptions) followMaps(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger, apply func([]*proxyMap) error) {
+	for {
+		select {
+		case <-hangup:
+		case <-ctx.Done():
+			return
+		}
+		maps, err := o.load()
+		if err == nil {
+			err = apply(maps)
+		}
+		if err != nil {
+			log.Error("nothing is changed", "err", err)
+			continue
+		}
+		log.Info("the maps are in force", "maps", len(maps))
+	}
 }
 
 func (o *proxyOptions) targets(access *proxyAccess, maps []*proxyMap) []*proxy.Map {
@@ -243,7 +249,7 @@ func listMaps(out io.Writer, maps []*proxyMap) error {
 	return nil
 }
 
-// protection says who may connect.
+// protection describes, in a sentence, who may connect.
 func protection(maps []*proxyMap) string {
 	for _, m := range maps {
 		if m.socketDir == "" && !proxy.CheckTCP {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -11,10 +12,16 @@ import (
 	"github.com/daypass/daypass/internal/quote"
 )
 
+// revokeOptions are the options of the revoke command.
+type revokeOptions struct {
+	caller       callerFlags
+	selector     client.Selector
+	issuedBefore string
+	output       string
+}
+
 func newRevokeCommand(env environment) *cobra.Command {
-	var caller callerFlags
-	var s client.Selector
-	var issuedBefore, output string
+	var o revokeOptions
 	cmd := &cobra.Command{
 		Use:   "revoke --credential-id ID | --principal ARN | --db-user USER [--cluster CLUSTER] | --cluster CLUSTER | --all",
 		Short: "Revoke database credentials, and end the sessions they opened",
@@ -36,62 +43,70 @@ caller needs daypass:RevokeCredentials.`,
   daypass revoke --all --issued-before 2026-01-02T15:04:05Z
   daypass revoke list`,
 		Args: noWords,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			given := 0
-			for _, one := range []bool{s.CredentialID != "", s.Principal != "", s.DBUser != "", s.DBUser == "" && s.Cluster != "", s.All} {
-				if one {
-					given++
-				}
-			}
-			if given != 1 {
-				return usageErrorf("give one of --credential-id, --principal, --db-user, --cluster and --all; --cluster may go with --db-user")
-			}
-			if err := checkDBUser(s.DBUser); err != nil {
-				return err
-			}
-			if issuedBefore != "" {
-				at, err := time.Parse(time.RFC3339, issuedBefore)
-				if err != nil {
-					return usageErrorf("--issued-before %s: must be a time such as %s", issuedBefore, env.now().UTC().Format(time.RFC3339))
-				}
-				s.IssuedBefore = at
-			}
-			if err := checkOutput(output, "text"); err != nil {
-				return err
-			}
-			api, err := caller.client(cmd.Context(), env)
-			if err != nil {
-				return err
-			}
-			revoked, err := api.Revoke(cmd.Context(), s)
-			if err != nil {
-				return callFailed(err)
-			}
-			for _, warning := range revoked.Warnings {
-				fmt.Fprintf(env.stderr, "daypass: warning: %s\n", quote.Terminal(warning))
-			}
-			if output == "json" {
-				return writeIndented(env.stdout, revoked)
-			}
-			fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", quote.Terminal(describeRevocation(revoked.Revocation)), revoked.Sessions)
-			if name, ok := strings.CutPrefix(s.DBUser, "IAM:"); ok {
-				fmt.Fprintf(env.stderr, "%s is the identity of get-cluster-credentials-with-iam; for the database user give --db-user %s\n", quote.Terminal(s.DBUser), quote.Terminal(name))
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), env) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&s.CredentialID, "credential-id", "", "one credential")
-	flags.StringVar(&s.Principal, "principal", "", "all credentials of one caller: ARN of an IAM user, an IAM role or a role session")
-	flags.StringVar(&s.DBUser, "db-user", "", "all credentials for a database user, as in the column USER of \"daypass sessions\", of --cluster or of all clusters")
-	flags.StringVar(&s.Cluster, "cluster", "", "all credentials for a cluster")
-	flags.BoolVar(&s.All, "all", false, "all credentials")
-	flags.StringVar(&issuedBefore, "issued-before", "", "only credentials issued before this time: 2026-01-02T15:04:05Z (default now)")
-	flags.StringVar(&output, "output", "text", "text or json")
+	flags.StringVar(&o.selector.CredentialID, "credential-id", "", "one credential")
+	flags.StringVar(&o.selector.Principal, "principal", "", "all credentials of one caller: ARN of an IAM user, an IAM role or a role session")
+	flags.StringVar(&o.selector.DBUser, "db-user", "", "all credentials for a database user, as in the column USER of \"daypass sessions\", of --cluster or of all clusters")
+	flags.StringVar(&o.selector.Cluster, "cluster", "", "all credentials for a cluster")
+	flags.BoolVar(&o.selector.All, "all", false, "all credentials")
+	flags.StringVar(&o.issuedBefore, "issued-before", "", "only credentials issued before this time: 2026-01-02T15:04:05Z (default now)")
+	flags.StringVar(&o.output, "output", "text", "text or json")
 	completeWith(cmd, "output", "text", "json")
-	caller.register(flags, daypassEndpoint)
+	o.caller.register(flags, daypassEndpoint)
 	cmd.AddCommand(newRevokeListCommand(env))
 	return cmd
+}
+
+// check checks the options before the first call.
+func (o *revokeOptions) check(now time.Time) error {
+	s := &o.selector
+	given := 0
+	for _, one := range []bool{s.CredentialID != "", s.Principal != "", s.DBUser != "", s.DBUser == "" && s.Cluster != "", s.All} {
+		if one {
+			given++
+		}
+	}
+	if given != 1 {
+		return usageErrorf("give one of --credential-id, --principal, --db-user, --cluster and --all; --cluster may go with --db-user")
+	}
+	if err := checkDBUser(s.DBUser); err != nil {
+		return err
+	}
+	if o.issuedBefore != "" {
+		at, err := time.Parse(time.RFC3339, o.issuedBefore)
+		if err != nil {
+			return usageErrorf("--issued-before %s: must be a time such as %s", o.issuedBefore, now.UTC().Format(time.RFC3339))
+		}
+		s.IssuedBefore = at
+	}
+	return checkOutput(o.output, "text")
+}
+
+func (o *revokeOptions) run(ctx context.Context, env environment) error {
+	if err := o.check(env.now()); err != nil {
+		return err
+	}
+	api, err := o.caller.client(ctx, env)
+	if err != nil {
+		return err
+	}
+	revoked, err := api.Revoke(ctx, o.selector)
+	if err != nil {
+		return callFailed(err)
+	}
+	for _, warning := range revoked.Warnings {
+		fmt.Fprintf(env.stderr, "daypass: warning: %s\n", quote.Terminal(warning))
+	}
+	if o.output == "json" {
+		return writeIndented(env.stdout, revoked)
+	}
+	fmt.Fprintf(env.stdout, "Revoked: %s. Sessions being ended: %d.\n", quote.Terminal(describeRevocation(revoked.Revocation)), revoked.Sessions)
+	if name, ok := strings.CutPrefix(o.selector.DBUser, "IAM:"); ok {
+		fmt.Fprintf(env.stderr, "%s is the identity of get-cluster-credentials-with-iam; for the database user give --db-user %s\n", quote.Terminal(o.selector.DBUser), quote.Terminal(name))
+	}
+	return nil
 }
 
 // describeRevocation describes a revocation in words.
