@@ -2,7 +2,6 @@ package api
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"net/http"
 	"net/netip"
@@ -120,11 +119,7 @@ func (h *Handler) Pressure() Pressure {
 
 // enter takes a place at g until the end of the call, or until leave.
 func (c *call) enter(g *throttle.Gate) error {
-	ctx := c.http.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	if !g.Enter(ctx) {
+	if !g.Enter(c.http.Context()) {
 		c.unrecorded = true
 		return errOverload
 	}

@@ -191,29 +191,17 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 		return nil, p.target.err
 	}
 	if p.issuedBefore != "" {
-		before, err := time.Parse(time.RFC3339, p.issuedBefore)
-		switch {
-		case err != nil:
-			return nil, awsquery.Invalid("IssuedBefore", "must be a time such as 2026-01-02T15:04:05Z")
-		case before.After(c.now):
-			return nil, awsquery.Invalid("IssuedBefore", "must not be in the future: what is still to be issued is for policies to refuse")
+		var err error
+		if v.IssuedBefore, err = parseIssuedBefore(p.issuedBefore, c.now); err != nil {
+			return nil, err
 		}
-		v.IssuedBefore = before
 	}
 	v.RevokedBy = c.caller.Principal.ARN
 	sessions := c.handler.config.Sessions.List() // before the revocation, which ends them
 	c.leave()                                    // the registry may take its time
 	inForce, err := c.handler.config.Revocations.Revoke(c.http.Context(), v)
-	switch {
-	case errors.Is(err, registry.ErrInvalid):
-		return nil, &awsquery.Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest, Cause: err,
-			Message: "What is to be revoked is not the identifier, ARN or name of anything that a credential can be about."}
-	case errors.Is(err, registry.ErrTooMany):
-		return nil, &awsquery.Error{Code: "LimitExceeded", Status: http.StatusConflict, Cause: err,
-			Message: "There are too many revocations: " + strconv.Itoa(registry.MaxByOne) + " of one principal, " + strconv.Itoa(registry.MaxInAll) +
-				" in all, are remembered, for 65 minutes each or, of principals, 12 hours. Revoke by Principal or DbUser instead of one credential after the other; ClusterIdentifier and All are always taken."}
-	case err != nil:
-		return nil, errRegistry(err)
+	if err != nil {
+		return nil, errNotRevoked(err)
 	}
 	c.taken = true
 	found := 0
@@ -236,6 +224,32 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 			e.Strings("Warnings", "Warning", warnings)
 		}
 	}), nil
+}
+
+// parseIssuedBefore reads the parameter IssuedBefore, which must not be in the future.
+func parseIssuedBefore(text string, now time.Time) (time.Time, error) {
+	before, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		return time.Time{}, awsquery.Invalid("IssuedBefore", "must be a time such as 2026-01-02T15:04:05Z")
+	case before.After(now):
+		return time.Time{}, awsquery.Invalid("IssuedBefore", "must not be in the future: what is still to be issued is for policies to refuse")
+	}
+	return before, nil
+}
+
+// errNotRevoked returns the answer to a revocation that the registry did not take.
+func errNotRevoked(cause error) error {
+	switch {
+	case errors.Is(cause, registry.ErrInvalid):
+		return &awsquery.Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest, Cause: cause,
+			Message: "What is to be revoked is not the identifier, ARN or name of anything that a credential can be about."}
+	case errors.Is(cause, registry.ErrTooMany):
+		return &awsquery.Error{Code: "LimitExceeded", Status: http.StatusConflict, Cause: cause,
+			Message: "There are too many revocations: " + strconv.Itoa(registry.MaxByOne) + " of one principal, " + strconv.Itoa(registry.MaxInAll) +
+				" in all, are remembered, for 65 minutes each or, of principals, 12 hours. Revoke by Principal or DbUser instead of one credential after the other; ClusterIdentifier and All are always taken."}
+	}
+	return errRegistry(cause)
 }
 
 // checkPrincipal requires the ARN that policies use for the principal. An IAM role has
