@@ -32,10 +32,10 @@ type Request struct {
 	// holds, because it may hold for one of the resources. Optional.
 	Every    bool
 	EveryKey string
-	// SomeKey is a condition key that each of the things listed by the action has a value of its own
-	// of. The request is allowed if it may be allowed for one of them: a condition of an Allow on
-	// that key holds, and one of a Deny does not. The caller of Evaluate decides each of them anew,
-	// with its value. Optional.
+	// SomeKey is a condition key whose value differs between the things that the action lists. The
+	// request is allowed if it may be allowed for one of them: a condition of an Allow on that key
+	// holds, and one of a Deny does not. The caller of Evaluate then asks again for each of them, with
+	// its value. Optional.
 	SomeKey string
 }
 

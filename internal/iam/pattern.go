@@ -78,30 +78,9 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 		switch c := text[i]; {
 		case (c == '*' || c == '?') && mode.wildcards:
 			flush()
-			marks, star := int32(0), false
-			for ; i < len(text) && (text[i] == '*' || text[i] == '?'); i++ {
-				if text[i] == '?' {
-					marks++
-				} else {
-					star = true
-				}
-			}
-			// *? means the same as ?*. With the ? first, a star's run can only end where the
-			// next literal begins.
-			if marks > 0 {
-				kind := oneToken
-				if mode.segments {
-					kind = oneInSegment
-				}
-				p.tokens = append(p.tokens, token{kind: kind, count: marks})
-			}
-			if star {
-				kind := anyToken
-				if mode.segments && (text[i-1] == '?' || i < len(text) && text[i] != ':') {
-					kind = anyInSegment
-				}
-				p.tokens = append(p.tokens, token{kind: kind})
-			}
+			var width int
+			p.tokens, width = appendWildcards(p.tokens, text[i:], mode)
+			i += width
 		case c == '$' && mode.variables && strings.HasPrefix(text[i:], "${"):
 			v, width, err := parseVariable(text[i:])
 			if err != nil {
@@ -125,6 +104,34 @@ func compilePattern(text string, mode patternMode) (pattern, error) {
 	}
 	p.prepare()
 	return p, nil
+}
+
+// appendWildcards appends the tokens of the wildcards at the start of text, and returns how many
+// there are.
+func appendWildcards(tokens []token, text string, mode patternMode) (_ []token, width int) {
+	marks := int32(0)
+	for ; width < len(text) && (text[width] == '*' || text[width] == '?'); width++ {
+		if text[width] == '?' {
+			marks++
+		}
+	}
+	// *? means the same as ?*. With the ? first, a star's run can only end where the
+	// next literal begins.
+	if marks > 0 {
+		kind := oneToken
+		if mode.segments {
+			kind = oneInSegment
+		}
+		tokens = append(tokens, token{kind: kind, count: marks})
+	}
+	if int(marks) < width {
+		kind := anyToken
+		if mode.segments && (text[width-1] == '?' || width < len(text) && text[width] != ':') {
+			kind = anyInSegment
+		}
+		tokens = append(tokens, token{kind: kind})
+	}
+	return tokens, width
 }
 
 // prepare computes the shortcuts for matching.
