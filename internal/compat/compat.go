@@ -229,7 +229,7 @@ func installError(err error, o Options) error {
 		return &adminconn.Error{Kind: adminconn.ErrRights, Name: o.Database, Message: fmt.Sprintf("database %q: %s", o.Database, message)}
 	case adminconn.IsCode(err, pgerrcode.InvalidCatalogName):
 		return &adminconn.Error{Kind: dbuser.ErrDatabaseMissing, Name: o.Database, Message: fmt.Sprintf("database %q does not exist", o.Database), Cause: err}
-	case adminconn.IsCode(err, "2BP01") && errors.As(err, &pg):
+	case adminconn.IsCode(err, pgerrcode.DependentObjectsStillExist) && errors.As(err, &pg):
 		return fmt.Errorf("not removed because other objects depend on it: %s (%s)", pg.Message, strings.ReplaceAll(pg.Detail, "\n", "; "))
 	case adminconn.IsCode(err, pgerrcode.InsufficientPrivilege):
 		return &adminconn.Error{Kind: adminconn.ErrRights, Message: fmt.Sprintf("the administrative login may not: %s", adminconn.PlainError(err)), Cause: err}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgerrcode"
+
 	"github.com/daypass/daypass/internal/adminconn"
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgsql"
@@ -149,11 +151,14 @@ func (a *Admin) forbidLogon(ctx context.Context, roles []string) error {
 		var there []string
 		err := c.QueryRow(ctx, `select coalesce(array_agg(rolname::text), '{}') from pg_roles
 			where rolcanlogin and rolname = any ($1::text[]::name[])`, roles).Scan(&there)
+		if err != nil {
+			return nil, err
+		}
 		var steps []adminconn.Step
 		for _, r := range there {
 			steps = append(steps, adminconn.Step{SQL: "alter role " + pgsql.Ident(r) + " nologin"})
 		}
-		return steps, err
+		return steps, nil
 	})
 }
 
@@ -172,6 +177,9 @@ func (a *Admin) endSessions(ctx context.Context, roles []string) error {
 		err := a.Pool.Retried(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
 			err := c.QueryRow(ctx, `select coalesce(array_agg(distinct usename::text), '{}') from pg_stat_activity
 				where usename = any ($1::text[]::name[])`, roles).Scan(&left)
+			if err != nil {
+				return nil, err
+			}
 			var steps []adminconn.Step
 			for _, r := range left {
 				temp, err := tempGrantsToAct(ctx, c, r, "")
@@ -180,7 +188,7 @@ func (a *Admin) endSessions(ctx context.Context, roles []string) error {
 				}
 				steps = append(steps, temp.around(adminconn.Step{SQL: "select pg_terminate_backend(pid) from pg_stat_activity where usename = " + pgsql.Literal(r)})...)
 			}
-			return steps, err
+			return steps, nil
 		})
 		if err != nil || len(left) == 0 {
 			return err
@@ -205,7 +213,7 @@ func (a *Admin) dropRole(ctx context.Context, role, to string, say func(string, 
 			return []adminconn.Step{{SQL: "drop role if exists " + pgsql.Ident(role)}}, nil
 		})
 		switch {
-		case adminconn.IsCode(err, "2BP01") && attempt < 3: // something new names it
+		case adminconn.IsCode(err, pgerrcode.DependentObjectsStillExist) && attempt < 3: // something new names it
 			continue
 		case err != nil || len(databases) == 0:
 			return err

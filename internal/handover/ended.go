@@ -80,14 +80,12 @@ func (a *Admin) SessionEnded(role string, left *dbuser.Backend) {
 		a.ended.left[role] = append(a.ended.left[role], leftBackend{Backend: *left, until: a.Pool.Now().Add(endedFor + leftFor)})
 		if !a.ended.ending {
 			a.ended.ending = true
-			a.work.Add(1)
-			go a.followLeft()
+			a.work.Go(a.followLeft)
 		}
 	}
 	if !a.ended.running {
 		a.ended.running = true
-		a.work.Add(1)
-		go a.followEnded()
+		a.work.Go(a.followEnded)
 	}
 }
 
@@ -162,7 +160,6 @@ func (a *Admin) wasRevoked(role string) bool {
 // still be finishing a statement, whose objects appear when it commits; so a
 // role is looked at again as long as it has sessions.
 func (a *Admin) followEnded() {
-	defer a.work.Done()
 	delay := endedDelay
 	for {
 		pause(a.base, delay)
@@ -193,7 +190,6 @@ func (a *Admin) followEnded() {
 // followLeft ends the backends of ended sessions until none is left. It does not wait for
 // followEnded, which may take seconds because of the objects of other roles or a slow network.
 func (a *Admin) followLeft() {
-	defer a.work.Done()
 	for delay := endedDelay; ; delay = endedAgain {
 		pause(a.base, delay)
 		a.mu.Lock()
