@@ -70,6 +70,15 @@ func (a *Admin) Close() {
 	a.work.Wait()
 }
 
+// purpose is what a change is made for.
+type purpose int
+
+const (
+	toCorrect purpose = iota // something is wrong with the session role; logons wait
+	toHeal                   // the upstream has refused the password; a logon waits
+	toRefresh                // VALID UNTIL has to move forward; no logon waits
+)
+
 // pendingChange is one change that several logons wait for.
 type pendingChange struct {
 	done chan struct{}
@@ -101,7 +110,7 @@ func (a *Admin) ensure(ctx context.Context, n Need, s sessionNames) (SessionRole
 	case p.canWait:
 		a.refresh(n, s)
 	default:
-		return a.join(ctx, n, s, false)
+		return a.join(ctx, n, s, toCorrect)
 	}
 	return role, nil
 }
@@ -133,10 +142,10 @@ func (a *Admin) look(ctx context.Context, n Need, s sessionNames) (st *state, er
 //
 // A change in progress may have read the state before something that the caller saw, such as a
 // setting that the holder has changed since. In that case join starts another change.
-func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (SessionRole, error) {
+func (a *Admin) join(ctx context.Context, n Need, s sessionNames, why purpose) (SessionRole, error) {
 	found := time.Now()
 	for {
-		c, err := a.start(n, s, heal, false)
+		c, err := a.start(n, s, why)
 		if err != nil {
 			return SessionRole{}, err
 		}
@@ -153,13 +162,15 @@ func (a *Admin) join(ctx context.Context, n Need, s sessionNames, heal bool) (Se
 
 // refresh starts a change in the background.
 func (a *Admin) refresh(n Need, s sessionNames) {
-	_, _ = a.start(n, s, false, true) // too busy or closed: the next logon asks again
+	_, _ = a.start(n, s, toRefresh) // too busy or closed: the next logon asks again
 }
 
 var errClosed = errors.New("shutting down")
 
-func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange, error) {
-	key := pendingKey(n, s, heal)
+// start starts a change, unless the same change is running already. A change that is running to
+// refresh a session role also corrects it.
+func (a *Admin) start(n Need, s sessionNames, why purpose) (*pendingChange, error) {
+	key := pendingKey(n, s, why)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c := a.pending[key]; c != nil {
@@ -168,7 +179,7 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 	if a.closed {
 		return nil, a.Pool.Unreachable(errClosed)
 	}
-	if behind {
+	if why == toRefresh {
 		if a.refreshing >= maxRefreshing {
 			return nil, a.Pool.Unreachable(errors.New("busy"))
 		}
@@ -180,8 +191,8 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 		ctx, cancel := context.WithTimeout(a.base, a.cfg.Timeout)
 		defer cancel()
 		began := time.Now()
-		c.role, c.err = a.change(ctx, n, s, heal || behind, &c.looked)
-		if c.err == nil && !behind {
+		c.role, c.err = a.change(ctx, n, s, why, &c.looked)
+		if c.err == nil && why != toRefresh {
 			if c.err = a.Pool.AwaitReplay(ctx); c.err != nil {
 				c.role = SessionRole{}
 			}
@@ -189,21 +200,21 @@ func (a *Admin) start(n Need, s sessionNames, heal, behind bool) (*pendingChange
 		a.observe(Change, began, c.err)
 		a.mu.Lock()
 		delete(a.pending, key)
-		if behind {
+		if why == toRefresh {
 			a.refreshing--
 		}
 		a.mu.Unlock()
 		close(c.done)
-		if behind && c.err != nil {
+		if why == toRefresh && c.err != nil {
 			a.Pool.Log.Warn("session role not refreshed", "cluster", a.Pool.Cluster, "role", s.preferred, "err", c.err)
 		}
 	})
 	return c, nil
 }
 
-func pendingKey(n Need, s sessionNames, heal bool) string {
+func pendingKey(n Need, s sessionNames, why purpose) string {
 	var flags strings.Builder
-	for _, set := range []bool{n.AutoCreate, n.Identity, heal} {
+	for _, set := range []bool{n.AutoCreate, n.Identity, why == toHeal} {
 		if set {
 			flags.WriteByte('1')
 		} else {

@@ -18,11 +18,11 @@ var errLeft = errors.New("the session role cannot be put right")
 // change corrects the session role, in one transaction in the lane. When another
 // gateway or an operator changes the same rows, it starts again from the new state.
 // looked is set to the time just before it last read the state.
-func (a *Admin) change(ctx context.Context, n Need, s sessionNames, heal bool, looked *time.Time) (SessionRole, error) {
+func (a *Admin) change(ctx context.Context, n Need, s sessionNames, why purpose, looked *time.Time) (SessionRole, error) {
 	retire := false
 	var last error
 	for attempt := 0; ; attempt++ {
-		role, err := a.changeOnce(ctx, request{need: n, names: s, heal: heal, retire: retire}, looked)
+		role, err := a.changeOnce(ctx, request{need: n, names: s, rewrite: why != toCorrect, retire: retire}, looked)
 		bad, failed := failedStep(err)
 		switch {
 		case err == nil:
@@ -141,7 +141,7 @@ func (a *Admin) verify(ctx context.Context, c *adminconn.Conn, r request) error 
 	if err != nil {
 		return err
 	}
-	r.heal, r.retire = false, false
+	r.rewrite, r.retire = false, false
 	user, healEdges, err := st.checkLent(r.need, &a.cfg)
 	if err != nil {
 		return err

@@ -186,7 +186,7 @@ func (a *Admin) Heal(ctx context.Context, n Need) (SessionRole, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
-	return a.join(ctx, n, a.cfg.names(n), true)
+	return a.join(ctx, n, a.cfg.names(n), toHeal)
 }
 
 // observe reports how long an operation took.

@@ -176,7 +176,7 @@ func (a *Admin) restore(opened map[string]Need) error {
 	shut = slices.DeleteFunc(shut, func(role string) bool { return !slices.Contains(live, role) })
 	for _, role := range shut {
 		n := opened[role]
-		if _, err := a.join(ctx, n, a.cfg.names(n), false); err != nil {
+		if _, err := a.join(ctx, n, a.cfg.names(n), toCorrect); err != nil {
 			a.Pool.Log.Warn("session role not granted again; its new session has no rights", "cluster", a.Pool.Cluster, "role", role, "err", err)
 		}
 	}

@@ -78,11 +78,11 @@ type plan struct {
 
 // request is what a plan is made for.
 type request struct {
-	need   Need
-	names  sessionNames
-	user   *role // nil: to be made
-	heal   bool  // rewrite in any case
-	retire bool  // do not mend the session role that is there: put a new one in its place
+	need    Need
+	names   sessionNames
+	user    *role // nil: to be made
+	rewrite bool  // set password and VALID UNTIL even if nothing differs
+	retire  bool  // do not mend the session role that is there: put a new one in its place
 }
 
 // neverCopied are the settings that decide which role a session works as. Only the
@@ -234,7 +234,7 @@ func (p *planner) attributes(user, existing *role) (canWait bool) {
 		words = append(words, fmt.Sprintf("connection limit %d", user.ConnLimit))
 	}
 
-	canWait = existing != nil && len(words) == 0 && !p.heal
+	canWait = existing != nil && len(words) == 0 && !p.rewrite
 	if canWait {
 		left := time.Duration(0)
 		if have.ValidUntil != nil {
