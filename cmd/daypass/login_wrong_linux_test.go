@@ -34,7 +34,8 @@ func newLoginServer(t *testing.T) *loginServer {
 	s := &loginServer{ca: filepath.Join(t.TempDir(), "ca.crt")}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path == "/healthz":
+		case r.URL.Path == "/v1/token" && r.Method == http.MethodGet:
+			w.WriteHeader(http.StatusMethodNotAllowed)
 		case r.URL.Path == "/v1/authorize":
 			s.opened.Add(1)
 			q := r.URL.Query()
@@ -69,6 +70,8 @@ func TestFirstTries(t *testing.T) {
 	}
 	const before = "# mine\n[default]\nregion = eu-west-1\n\n[profile mine]\nregion = eu-west-1\n# why\noutput = json\n"
 	const none = "AWS_ACCESS_KEY_ID"
+	noSignIn := httptest.NewServer(http.NotFoundHandler()) // as the API answers if people cannot sign in
+	t.Cleanup(noSignIn.Close)
 	at := " --endpoint-url " + server.URL + " --region us-east-1"
 	for name, row := range map[string]struct {
 		line   string
@@ -79,6 +82,8 @@ func TestFirstTries(t *testing.T) {
 	}{
 		"the CA is not named":       {"login --profile work" + at, nil, 255, "its certificate is not accepted", 0},
 		"nothing listens":           {"login --profile work --region us-east-1 --endpoint-url http://127.0.0.1:1", nil, 255, "cannot connect", 0},
+		"no sign_in":                {"login --profile work --region us-east-1 --endpoint-url " + noSignIn.URL, nil, 255, "people cannot sign in at this server: check the endpoint, or ask", 0},
+		"no sign_in, with a code":   {"login --device --profile work --region us-east-1 --endpoint-url " + noSignIn.URL, nil, 255, "people cannot sign in at this server: check the endpoint, or ask", 0},
 		"no profile is named":       {"login --ca-bundle " + server.ca + at, nil, 253, `profile "default": is one for Amazon, because it has no endpoint_url: name another profile`, 0},
 		"a profile of theirs":       {"login --profile mine --ca-bundle " + server.ca + at, nil, 253, `profile "mine": is one for Amazon`, 0},
 		"the cache is not writable": {"login --profile work --ca-bundle " + server.ca + at, map[string]string{"AWS_LOGIN_CACHE_DIRECTORY": "/dev/null/x"}, 253, "name another one in AWS_LOGIN_CACHE_DIRECTORY", 0},

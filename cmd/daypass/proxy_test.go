@@ -68,13 +68,16 @@ func (s *clientSite) configureProxy(t *testing.T) *atomic.Int64 {
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case "/healthz":
-			w.Header()["Date"] = nil // a test moves the clock of the proxy
 		case "/v1/authorize":
 			opened.Add(1)
 			q := r.URL.Query()
 			http.Redirect(w, r, q.Get("redirect_uri")+"?"+url.Values{"code": {"c"}, "state": {q.Get("state")}}.Encode(), http.StatusFound)
 		case "/v1/token":
+			if r.Method == http.MethodGet {
+				w.Header()["Date"] = nil // a test moves the clock of the proxy
+				w.WriteHeader(http.StatusMethodNotAllowed)
+				return
+			}
 			keys, err := sts.New(sts.Options{Region: "us-east-1", BaseEndpoint: &s.api, Credentials: credentials.NewStaticCredentialsProvider(
 				strings.TrimPrefix(keysOfAna[0], "AWS_ACCESS_KEY_ID="), strings.TrimPrefix(keysOfAna[1], "AWS_SECRET_ACCESS_KEY="), "")}).GetSessionToken(r.Context(), nil)
 			if err != nil {

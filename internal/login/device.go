@@ -169,6 +169,9 @@ func (c Config) post(ctx context.Context, key *ecdsa.PrivateKey, endpoint string
 			Message string `json:"message"`
 		}
 		if json.Unmarshal(data, &problem) != nil || problem.Code == "" {
+			if response.StatusCode == http.StatusNotFound {
+				return noSignIn(strings.TrimRight(c.Endpoint, "/"))
+			}
 			return foreign(endpoint, response.Status)
 		}
 		return &refusal{response.StatusCode, problem.Code, problem.Message}

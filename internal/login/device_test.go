@@ -35,7 +35,7 @@ func (s *script) Do(r *http.Request) (*http.Response, error) {
 	if answer == "" {
 		return nil, errors.New("connection refused")
 	}
-	status := map[string]int{"200": 200, "400": 400, "503": 503}[answer[:3]]
+	status := map[string]int{"200": 200, "400": 400, "404": 404, "503": 503}[answer[:3]]
 	return &http.Response{StatusCode: status, Status: answer[:3], Body: io.NopCloser(strings.NewReader(answer[4:]))}, nil
 }
 
@@ -68,6 +68,7 @@ func TestDevicePolls(t *testing.T) {
 		"not reached again":   {strings.Replace(begun, "600", "10", 1), []string{pending, ""}, []int{3, 3, 6}, "connection refused"},
 		"refused":             {begun, []string{`400 {"error":"INVALID_REQUEST","message":"no \u001b[2J"}`}, []int{3}, "signing in: no"},
 		"no server of ours":   {"400 <html>", nil, nil, "did not come from a Daypass server"},
+		"no sign-in":          {"404 <ErrorResponse>", nil, nil, "https://d.example.com: people cannot sign in at this server"},
 		"an older server":     {"200 {}", nil, nil, "use --remote"},
 		"another page":        {strings.Replace(begun, "//d.example.com", "//d.example.com.evil.example", 1), nil, nil, "on another server"},
 		"a page as a user":    {strings.Replace(begun, "//d.example.com", "//d.example.com@evil.example", 1), nil, nil, "on another server"},

@@ -27,6 +27,8 @@ const (
 	sameDevice  = "arn:aws:signin:::devtools/same-device"
 	crossDevice = "arn:aws:signin:::devtools/cross-device"
 
+	pathToken = "/v1/token"
+
 	// patience is how long a person may take.
 	patience = 15 * time.Minute
 	// maxAnswer is the longest answer of the server that is read.
@@ -123,10 +125,11 @@ func SignIn(ctx context.Context, c Config) (*Session, error) {
 // maxSkew is how far the server lets a clock be off.
 const maxSkew = 5 * time.Minute
 
-// reach makes sure that the server can be reached, that its certificate is accepted, and that the two
-// clocks agree, before a person is sent there: the keys come from the same address.
+// reach makes sure that the server can be reached, that its certificate is accepted, that people can
+// sign in there, and that the two clocks agree, before a person is sent there. The request is for the
+// address that the keys come from. It is not the request for keys, so the server refuses it.
 func (c Config) reach(ctx context.Context, base string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+pathToken, nil)
 	if err != nil {
 		return err
 	}
@@ -137,6 +140,9 @@ func (c Config) reach(ctx context.Context, base string) error {
 	}
 	if err := response.Body.Close(); err != nil {
 		return err
+	}
+	if response.StatusCode == http.StatusNotFound {
+		return noSignIn(base)
 	}
 	there, err := http.ParseTime(response.Header.Get("Date"))
 	if err != nil {
@@ -150,6 +156,10 @@ func (c Config) reach(ctx context.Context, base string) error {
 		return fmt.Errorf("the clock of this machine is %v %s that of %s, which refuses a sign-in for more than %v: set the clock", off.Abs(), side, base, maxSkew)
 	}
 	return nil
+}
+
+func noSignIn(base string) error {
+	return fmt.Errorf("%s: people cannot sign in at this server: check the endpoint, or ask the server's operator to configure sign_in", base)
 }
 
 func pasted(ctx context.Context, paste func(context.Context) (string, error)) (url.Values, error) {
@@ -166,7 +176,7 @@ func pasted(ctx context.Context, paste func(context.Context) (string, error)) (u
 
 // redeem exchanges the code for keys.
 func (c Config) redeem(ctx context.Context, key *ecdsa.PrivateKey, client string, body map[string]string) (*Session, error) {
-	endpoint := strings.TrimRight(c.Endpoint, "/") + "/v1/token"
+	endpoint := strings.TrimRight(c.Endpoint, "/") + pathToken
 	var answer struct {
 		token
 		ExpiresIn int `json:"expiresIn"`
