@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -138,10 +139,20 @@ func (o *doctorOptions) print(f doctor.Finding) {
 	case doctor.Warning:
 		word = paint(w, quote.Yellow, word)
 	}
-	fmt.Fprintf(w, "%s %s: %s\n", word, f.About, quote.Terminal(f.Message))
+	fmt.Fprintf(w, "%s %s: %s\n", word, f.About, belowFinding(f.Message))
 	if f.Do != "" {
-		fmt.Fprintf(w, "         %s\n", quote.Terminal(f.Do))
+		fmt.Fprintf(w, "         %s\n", belowFinding(f.Do))
 	}
+}
+
+// belowFinding indents the lines of a text after the first one, so that none looks like a finding of
+// its own.
+func belowFinding(text string) string {
+	lines := strings.Split(quote.TerminalText(text), "\n")
+	for i := 1; i < len(lines); i++ {
+		lines[i] = strings.TrimRight("         "+lines[i], " ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (o *doctorOptions) summary(report *doctor.Report) {

@@ -315,6 +315,7 @@ func TestDoctorOfAPerson(t *testing.T) {
 		{map[string]string{"AWS_SESSION_TOKEN": "planted-session-token"}, nil, 1, "the API refuses it"},
 		{nil, []string{"--endpoint-url", "http://127.0.0.1:1"}, 1, "cannot be reached"},
 		{nil, []string{"--profile", "gone"}, 1, "is neither in"},
+		{map[string]string{"AWS_ENDPOINT_URL": ""}, nil, 1, "no Daypass server is named. Name one in the profile \"default\" of …/config:\n\n             endpoint_url = https://"},
 		{nil, []string{"--endpoint-url", "http://db.customer.example:1"}, 1, "has no TLS"},
 	} {
 		t.Run(test.want, func(t *testing.T) {

@@ -32,6 +32,10 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(policy, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	small := filepath.Join(t.TempDir(), "daypass.yaml")
+	if err := os.WriteFile(small, []byte(stateConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	incomplete := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("<ListSessionsResponse><ListSessionsResult><Unanswered><Server>db2</Server></Unanswered></ListSessionsResult></ListSessionsResponse>"))
 	}))
@@ -88,6 +92,10 @@ func TestExitCodes(t *testing.T) {
 		{"policy lint " + none, 2, none + ": does not exist: check the path"},
 		{"policy simulate " + none, 1, none + ": does not exist: check the path"},
 		{"keys list --config " + none, 1, none},
+		{"keys move --config " + small, 1, "has no root_key"},
+		{"config check --config " + none, 2, none},
+		{"config check --config " + policy, 1, ""},
+		{"doctor --config " + none, 1, ""},
 		{"serve --config " + none, 1, none},
 
 		// The API refuses.

@@ -177,7 +177,7 @@ all have it, "daypass keys rotate" gives each a key of its own.`,
 				return err
 			}
 			if cfg.RootKey == nil {
-				return usageErrorf("%s has no root_key: add one, and registry.etcd, before the keys are moved there", path)
+				return fmt.Errorf("%s has no root_key: add one, and registry.etcd, before the keys are moved there", path)
 			}
 			file, err := openKeyringFile(cfg.Keyring)
 			if err != nil {

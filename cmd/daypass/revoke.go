@@ -35,9 +35,10 @@ log and "daypass sessions" show its identifier. --principal is the ARN of an IAM
 user, an IAM role (all its sessions) or one role session. --db-user is the plain
 database user, as in the column USER of "daypass sessions", without the prefix IAM: or
 IAMA: of a logon and without groups; it covers all sets of groups. IAM:ana and IAMR:etl
-are the identities of get-cluster-credentials-with-iam. If the name is not known, the
-command warns and still revokes. It may be repeated safely, and cannot be undone. The
-caller needs daypass:RevokeCredentials.`,
+are the identities of get-cluster-credentials-with-iam. If the user or principal is not
+known, the command warns and still revokes; a cluster that is not configured is an
+error. A revocation may be repeated safely, and cannot be undone. The caller needs
+daypass:RevokeCredentials.`,
 		Example: `  daypass revoke --principal arn:aws:iam::123456789012:user/ana
   daypass revoke --db-user alice --cluster examplecluster
   daypass revoke --all --issued-before 2026-01-02T15:04:05Z

@@ -227,6 +227,7 @@ func TestParameters(t *testing.T) {
 		{"50 groups of 64", valid(longGroups(64)...), 400, invalid, "Invalid value for the parameter DbGroups: it must have fewer characters in all: the password would be longer than 4096 characters. 2400 characters of groups fit."},
 		{"a gap", valid("DbGroups.DbGroup.1", absent, "DbGroups.DbGroup.2", "analysts"), 400, invalid, "Invalid value for the parameter DbGroups: it must have members numbered without a gap: DbGroups.DbGroup.1 is missing."},
 		{"51 groups", valid(groups(51)...), 400, invalid, "Invalid value for the parameter DbGroups: it must not have more than 50 members."},
+		{"51 groups, two of them the same", valid(append(groups(50), "DbGroups.DbGroup.51", "g1")...), 400, invalid, "Invalid value for the parameter DbGroups: it must not have more than 50 members."},
 		{"a parameter that does not exist", valid("Colour", "red"), 200, "", ""},
 		{"a parameter twice", append(valid(), "DbUser", "root"), 400, "InvalidQueryParameter", "The parameter DbUser must not be given more than once."},
 		{"unknown action", []string{"Action", "DropEverything"}, 400, "InvalidAction", "Could not find operation DropEverything for version 2012-12-01"},

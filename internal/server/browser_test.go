@@ -53,6 +53,7 @@ func TestAdminIsNotForWebPages(t *testing.T) {
 		{"Host: LocalHost:1", 200},
 		{"Host: [::1]:PORT", 200},
 		{"Host: [::1]", 200},
+		{"Host: 127.0.0.2:PORT", 200},
 		{"Host: localhost:PORT\r\nSec-Fetch-Site: none", 200},
 		{"Host: localhost:PORT\r\nSec-Fetch-Site: same-origin\r\nOrigin: http://localhost:PORT", 200},
 		{"Host: evil.example:PORT", 421},
