@@ -68,7 +68,7 @@ const maxParkedCredentials = 50
 
 // parked is one parked session.
 type parked struct {
-	id      string
+	id      string // while it is being reset, that of the session that has ended
 	up      *upstream
 	cluster *Cluster
 	origin  origin
@@ -206,7 +206,7 @@ func (s *Server) arrives(e *entry) *parked {
 	if !ok {
 		cluster = &Cluster{Identifier: e.info.Cluster}
 	}
-	p := &parked{id: rand.Text(), up: e.upstream, cluster: cluster, origin: *e.origin, since: time.Now()}
+	p := &parked{id: e.info.ID, up: e.upstream, cluster: cluster, origin: *e.origin, since: time.Now()}
 	p.unwanted = !ok || cluster.Admin != p.origin.key.admin || cluster.Upstream != p.origin.key.upstream || cluster.Parking.Max <= 0 ||
 		s.draining.Load() || !s.now().Before(p.origin.expires)
 	s.parked.mu.Lock()
@@ -216,22 +216,24 @@ func (s *Server) arrives(e *entry) *parked {
 }
 
 // park resets the upstream session of a session that has ended and keeps it. It reports
-// whether it did; if not, the upstream session has been ended.
-func (s *Server) park(e *entry, p *parked) bool {
-	ok := !e.neverPark.Load() && s.parked.wants(p)
+// whether it did; if not, the upstream session has been ended. revoked reports that a credential
+// was revoked that has used it.
+func (s *Server) park(e *entry, p *parked) (ok, revoked bool) {
+	ok = !e.neverPark.Load() && s.parked.wants(p)
 	if ok {
 		if err := p.up.reset(e.roleUser, e.info.SessionRole, p.origin.begins); err != nil {
 			s.log.Debug("session not parked", "session", e.info.ID, "err", err)
 			ok = false
 		}
 	}
-	ok, out := s.parked.settle(p, ok)
+	revoked, unknown := s.anyRevoked(p)
+	ok, out := s.parked.settle(p, ok && !revoked && unknown == nil)
 	if out != nil {
 		s.endParked(out, false)
 	}
 	if !ok {
 		p.up.leave(spareParting)
-		return false
+		return false, revoked
 	}
 	s.log.Debug("session parked", "session", e.info.ID, "parked", p.id)
 	s.parked.mu.Lock()
@@ -240,7 +242,7 @@ func (s *Server) park(e *entry, p *parked) bool {
 		s.parked.watching = true
 		go s.watchParked()
 	}
-	return true
+	return true, false
 }
 
 // wants reports whether a session that arrives has not been told to end.
@@ -257,7 +259,7 @@ func (l *lot) settle(p *parked, may bool) (added bool, out *parked) {
 	defer l.mu.Unlock()
 	l.arriving = slices.DeleteFunc(l.arriving, func(other *parked) bool { return other == p })
 	claim := p.claim
-	p.claim = nil
+	p.id, p.claim = rand.Text(), nil
 	switch may = may && !p.unwanted && !l.closed; {
 	case claim != nil && may:
 		claim <- p

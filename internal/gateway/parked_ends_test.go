@@ -3,12 +3,17 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/daypass/daypass/internal/audit"
+	"github.com/daypass/daypass/internal/credential"
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/internal/session"
 	"github.com/daypass/daypass/test/pgtest"
@@ -40,25 +45,81 @@ func (blindAdmin) DatabasesInDemand(context.Context) ([]string, error) {
 	return nil, errors.New("permission denied")
 }
 
-// TestKillDuringTheReset: a session can be ended during its reset, just like a parked one.
-func TestKillDuringTheReset(t *testing.T) {
+// TestEndedBeforeItIsParked: a session that is killed, or whose credential is revoked, after its client has
+// sent Terminate, ends and is never parked. It is revoked for the clean-up, too.
+func TestEndedBeforeItIsParked(t *testing.T) {
 	pg := pgtest.Start(t)
-	f, cluster := parking(t, pg, session.Parking{Max: 20}, nil)
-	resetting, goOn := make(chan struct{}, 1), make(chan struct{})
-	f.dialling(cluster, func(conn net.Conn) net.Conn { return &slowReset{conn, resetting, goOn} })
-	g := f.grant(pg.Name("killed"))
-	conn := f.connect(g, "")
-	_ = conn.Close(t.Context()) // not parked, because this logon created the session role
-	pgtest.Eventually(t, "the first session is over", f.server.Settled)
-	conn = f.connect(g, "")
-	_ = conn.Close(t.Context())
-	<-resetting
-	f.server.KillWhere(func(s *gateway.Session) bool { return s.DBUser == g.DBUser })
-	close(goOn)
-	pgtest.Eventually(t, "the reset is over", f.server.Settled)
-	if n := len(f.parkedSessions()); n != 0 {
-		t.Errorf("%d sessions are parked", n)
+	for name, end := range map[string]func(f *fixture, r *revocations, g credential.Grant, session string){
+		"killed": func(f *fixture, _ *revocations, _ credential.Grant, session string) { f.server.Kill(session) },
+		"killed by user": func(f *fixture, _ *revocations, g credential.Grant, _ string) {
+			f.server.KillWhere(func(s *gateway.Session) bool { return s.DBUser == g.DBUser })
+		},
+		"revoked": func(f *fixture, r *revocations, g credential.Grant, _ string) {
+			r.set(func(other *credential.Grant) bool { return other.ID == g.ID }, nil)
+			f.server.Recheck()
+		},
+	} {
+		for _, during := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, during the reset: %t", name, during), func(t *testing.T) {
+				registry, ends := &revocations{}, &endHook{}
+				f, cluster := parking(t, pg, session.Parking{Max: 20}, func(c *gateway.Config) {
+					ends.Auditor, c.Audit, c.Revoked = c.Audit, ends, registry.revoked
+				})
+				told := &toldAdmin{Admin: cluster.Admin}
+				other := *cluster
+				other.Admin = told
+				resetting, goOn := make(chan struct{}, 1), make(chan struct{})
+				f.dialling(&other, func(conn net.Conn) net.Conn { return &slowReset{conn, resetting, goOn} })
+				g := f.grant(pg.Name("ended"))
+				_ = f.connect(g, "").Close(t.Context()) // not parked, because this logon created the session role
+				pgtest.Eventually(t, "the first session is over", f.server.Settled)
+				conn := f.connect(g, "")
+				session := f.audit.lastLogon(t).SessionID
+				if !during {
+					close(goOn)
+					ends.do.Store(new(func() { end(f, registry, g, session) }))
+				}
+				_ = conn.Close(t.Context())
+				if during {
+					<-resetting
+					end(f, registry, g, session)
+					close(goOn)
+				}
+				pgtest.Eventually(t, "the session is over", f.server.Settled)
+				if log := f.log.String(); strings.Contains(log, "session parked") {
+					t.Errorf("it was parked: %s", log)
+				}
+				pgtest.Eventually(t, "the process ends", func() bool { return len(pids(t, pg, g.DBUser)) == 0 })
+				if got, want := told.revoked.Load(), name == "revoked"; got != want {
+					t.Errorf("the clean-up is told that the credential was revoked: %t, want %t", got, want)
+				}
+			})
+		}
 	}
+}
+
+// endHook calls do at the end of a session, between the client's Terminate and the reset.
+type endHook struct {
+	gateway.Auditor
+	do atomic.Pointer[func()]
+}
+
+func (h *endHook) SessionEnd(r *audit.SessionRecord) (int, error) {
+	if do := h.do.Load(); do != nil {
+		(*do)()
+	}
+	return h.Auditor.SessionEnd(r)
+}
+
+// toldAdmin remembers whether it was told of the end of a session whose credential was revoked.
+type toldAdmin struct {
+	gateway.Admin
+	revoked atomic.Bool
+}
+
+func (a *toldAdmin) SessionRevoked(role string, left *dbuser.Backend) {
+	a.revoked.Store(true)
+	a.Admin.SessionRevoked(role, left)
 }
 
 // TestLogonWaitsForTheReset: a logon waits for the session of its principal that is being reset, and

@@ -3,9 +3,11 @@ package gateway_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -333,4 +335,30 @@ func TestPrewarmPutsNothingOff(t *testing.T) {
 	}
 	_ = second.Close(context.Background())
 	pgtest.Eventually(t, "nothing waits", func() bool { return len(f.server.Sessions()) == 0 && len(pids(t, pg, user)) == 0 })
+}
+
+// TestSpareOfAnEndedRole: the last session of a session role with groups ends while a spare of the role is
+// being started. The spare does not wait, or it would keep the role's rights.
+func TestSpareOfAnEndedRole(t *testing.T) {
+	f, pg, cluster := prewarming(t, 4)
+	g := f.grant(pg.Name("ending"), pg.Group(t, "group"))
+	f.known(g) // a logon that creates the session role has no spare
+	var dialled atomic.Int32
+	goOn := make(chan struct{})
+	f.dialling(cluster, func(conn net.Conn) net.Conn {
+		if dialled.Add(1) > 1 {
+			<-goOn
+		}
+		return conn
+	})
+	conn := f.connect(g, "")
+	pgtest.Eventually(t, "a spare is being started", func() bool { return dialled.Load() == 2 })
+	_ = conn.Close(t.Context())
+	pgtest.Eventually(t, "the session is over", f.server.Settled)
+	close(goOn)
+	pgtest.Eventually(t, "the spare was started", func() bool { return !f.server.StartsSpares() })
+	if list := f.server.Sessions(); len(list) != 0 {
+		t.Errorf("sessions = %+v, want none", list)
+	}
+	pgtest.Eventually(t, "the process ends", func() bool { return len(pids(t, pg, g.DBUser)) == 0 })
 }

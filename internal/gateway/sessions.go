@@ -118,11 +118,11 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 // sessionEnded tells the rest of the gateway that a session is over, and records it.
 func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	info := &e.info
-	cleanUp := func() {
+	cleanUp := func(revoked bool) {
 		s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == e.admin && p.origin.key.role == info.SessionRole })
 		s.spares.sessionEnded(e.admin, info.SessionRole)
 		admin := s.adminOf(e.cluster)
-		if cause.Reason == reasonRevoked {
+		if revoked {
 			admin.SessionRevoked(info.SessionRole, e.backend)
 		} else {
 			admin.SessionEnded(info.SessionRole, e.backend)
@@ -130,7 +130,7 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	}
 	kept := e.Kept()
 	if !kept {
-		cleanUp()
+		cleanUp(cause.Reason == reasonRevoked)
 	}
 
 	now := s.now()
@@ -155,8 +155,10 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 		arriving = s.arrives(e)
 	}
 	s.sessions.forget(e) // from now on no cancel request finds it
-	if kept && !s.park(e, arriving) {
-		cleanUp()
+	if kept {
+		if ok, revoked := s.park(e, arriving); !ok {
+			cleanUp(revoked)
+		}
 	}
 	if e.unfinished == nil {
 		s.release(info.Cluster, info.DBUser)
