@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,25 +49,28 @@ func pids(t testing.TB, pg *pgtest.Server, user string) map[int]bool {
 	return found
 }
 
-// spare logs on and off until a session waits for the next logon, and returns its process ID.
+// spare logs on and off until a session waits for the next logon, and returns its process ID. It logs
+// on again only when none is being started, or two could wait in the end.
 func spare(t testing.TB, f *fixture, pg *pgtest.Server, g grant) (pid int) {
 	t.Helper()
-	_ = f.connect(g, "").Close(context.Background()) // no session is started ahead after the logon that makes the session role
-	pgtest.Eventually(t, "a session is started ahead", func() bool {
+	var left map[int]bool
+	logOn := func() {
 		conn := f.connect(g, "")
-		own := value[int](t, conn, "SELECT pg_backend_pid()")
+		own := value[int](t, conn, "SELECT pg_backend_pid()") // a session is ordered before this is answered
 		_ = conn.Close(context.Background())
-		for range 100 {
-			// The server knows a process before the gateway has made a spare of it.
-			if left := pids(t, pg, g.DBUser); len(left) == 1 && !left[own] && !f.server.StartsSpares() {
-				for pid = range left {
-				}
-				return true
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-		return false
+		pgtest.Eventually(t, "the session ends, and none is being started", func() bool {
+			quiet := !f.server.StartsSpares()
+			left = pids(t, pg, g.DBUser)
+			return quiet && !left[own]
+		})
+	}
+	logOn() // makes the session role; no session is started ahead after that
+	pgtest.Eventually(t, "a session is started ahead", func() bool {
+		logOn()
+		return len(left) == 1
 	})
+	for pid = range left {
+	}
 	return pid
 }
 
