@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,10 +17,19 @@ import (
 // runDaypass runs a command line in this process.
 func runDaypass(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
+	defer cancel()
 	var out, errs bytes.Buffer
-	code = run(t.Context(), args, environment{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now})
+	code = run(ctx, args, environment{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now})
+	if ctx.Err() != nil {
+		t.Errorf("daypass %s did not end within %v", strings.Join(args, " "), commandTime)
+	}
 	return out.String(), errs.String(), code
 }
+
+// commandTime is how long a command may take. It bounds tests in which a command waits for a sign-in
+// at a browser that does not work.
+const commandTime = 2 * time.Minute
 
 // awsSettings sets up the environment and the AWS configuration of a test. In both, STUB stands
 // for the URL of a fake API without sessions and clusters, and OTHER for a URL at which nothing

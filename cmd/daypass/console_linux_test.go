@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -58,7 +59,9 @@ func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("daypass", args...)
+	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "daypass", args...)
 	cmd.Stdout, cmd.Stderr = terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1} // its standard output
 	err = cmd.Start()
@@ -87,6 +90,9 @@ func onTerminalWith(t *testing.T, columns uint16, prompt, line string, args ...s
 		}
 	}
 	_ = cmd.Wait()
+	if ctx.Err() != nil {
+		t.Errorf("daypass %s did not end within %v", strings.Join(args, " "), commandTime)
+	}
 	return strings.ReplaceAll(data.String(), "\r\n", "\n"), cmd.ProcessState.ExitCode()
 }
 

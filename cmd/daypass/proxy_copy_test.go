@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -70,9 +71,11 @@ func (s *clientSite) testProxySignInElsewhere(t *testing.T) {
 	startProxy(t, "--map", port+"=examplecluster/dev,user=alice,profile=work")
 	waiting := make(chan error, 1)
 	go func() {
-		conn, err := pgx.Connect(t.Context(), uriOf(port, "dev"))
+		ctx, cancel := context.WithTimeout(t.Context(), 2*commandTime)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, uriOf(port, "dev"))
 		if err == nil {
-			conn.Close(t.Context())
+			conn.Close(ctx)
 		}
 		waiting <- err
 	}()
