@@ -120,9 +120,10 @@ type cluster struct {
 func start(ctx context.Context, c Config, id string, s Sweeper) *cluster {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &cluster{sweeper: s, cancel: cancel, done: make(chan struct{})}
+	k := keeper{c: c, id: id, s: s, log: c.Log.With("cluster", id)}
 	go func() {
 		defer close(r.done)
-		sweepAll(ctx, c, id, s)
+		k.run(ctx)
 	}()
 	return r
 }
@@ -130,52 +131,6 @@ func start(ctx context.Context, c Config, id string, s Sweeper) *cluster {
 func (r *cluster) stop() {
 	r.cancel()
 	<-r.done
-}
-
-// sweepAll sweeps one cluster until ctx ends, whenever it is this server's turn.
-func sweepAll(ctx context.Context, c Config, id string, s Sweeper) {
-	defer c.Turns.Pass(ctx, id)
-	k := keeper{c: c, id: id, s: s, log: c.Log.With("cluster", id)}
-	var due time.Time // the next sweep, or the next Tend
-	last := Alone
-	for {
-		turn := c.Turns.Take(ctx, id, missed*c.Interval)
-		// The server whose turn it was may have stopped in the middle.
-		if tookOver := turn == Mine && last == Others; tookOver {
-			due = time.Time{}
-		}
-		if turn == Others && last != Others {
-			k.said, k.failures, k.standby = nil, 0, false
-			if c.Passed != nil {
-				c.Passed(id)
-			}
-		}
-		last = turn
-		if wait := time.Until(due); wait > 0 {
-			if sleep(ctx, min(wait, takeover)) != nil {
-				return
-			}
-			continue
-		}
-		pause := c.Interval
-		if turn == Others {
-			s.Tend(ctx)
-		} else if done := k.sweep(ctx); !done && ctx.Err() == nil {
-			c.Turns.Pass(ctx, id) // another server may reach the cluster, or its primary
-			pause = max(pause, min(pause<<min(k.failures, 8), maxBackoff))
-			if sleep(ctx, apart(pause)) != nil {
-				return
-			}
-			continue
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if turn == Mine {
-			c.Turns.Swept(ctx, id)
-		}
-		due = time.Now().Add(apart(pause))
-	}
 }
 
 // apart shortens a pause a little at random, so that the sweeps of many clusters, or by servers
@@ -194,6 +149,50 @@ type keeper struct {
 	said     map[handover.KeptRole]bool
 	failures int  // in a row
 	standby  bool // the last sweep found only a standby
+}
+
+// run sweeps the cluster until ctx ends, whenever it is this server's turn.
+func (k *keeper) run(ctx context.Context) {
+	defer k.c.Turns.pass(ctx, k.id)
+	var due time.Time // the next sweep, or the next Tend
+	last := turnAlone
+	for {
+		turn := k.c.Turns.take(ctx, k.id, missed*k.c.Interval)
+		switch {
+		case turn == turnMine && last == turnOthers:
+			due = time.Time{} // the server whose turn it was may have stopped in the middle
+		case turn == turnOthers && last != turnOthers:
+			k.said, k.failures, k.standby = nil, 0, false
+			if k.c.Passed != nil {
+				k.c.Passed(k.id)
+			}
+		}
+		last = turn
+		if wait := time.Until(due); wait > 0 {
+			if sleep(ctx, min(wait, takeover)) != nil {
+				return
+			}
+			continue
+		}
+		pause := k.c.Interval
+		if turn == turnOthers {
+			k.s.Tend(ctx)
+		} else if done := k.sweep(ctx); !done && ctx.Err() == nil {
+			k.c.Turns.pass(ctx, k.id) // another server may reach the cluster, or its primary
+			pause = max(pause, min(pause<<min(k.failures, 8), maxBackoff))
+			if sleep(ctx, apart(pause)) != nil {
+				return
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if turn == turnMine {
+			k.c.Turns.swept(ctx, k.id)
+		}
+		due = time.Now().Add(apart(pause))
+	}
 }
 
 // sweep reports whether the cluster was swept. One whose primary does not answer was not.

@@ -22,22 +22,21 @@ const (
 	askedFor = time.Second
 )
 
-// Turn is what a server knows about who sweeps a cluster.
-type Turn int
+// turn is what a server knows about who sweeps a cluster.
+type turn int
 
-// The turns. Alone is the zero value.
 const (
-	// Alone means that there are no other servers, or that nothing is known about them. A sweep
+	// turnAlone means that there are no other servers, or that nothing is known about them. A sweep
 	// by two servers at the same time does no harm: each only repeats what the other did.
-	Alone Turn = iota
-	Mine
-	Others
+	turnAlone turn = iota
+	turnMine
+	turnOthers
 )
 
 // Turns decides which of several servers sweeps a cluster. The server whose turn it is has a
 // record under its lease, so when it stops, crashes, freezes or is cut off, another one takes its
 // place. It rewrites the record after each sweep. A record that does not change is ignored after
-// a while, whoever wrote it. Safe for concurrent use.
+// a while, whoever wrote it. Safe for concurrent use. A nil *Turns is for a server that is alone.
 type Turns struct {
 	store registry.Leased
 	self  string
@@ -61,22 +60,22 @@ func NewTurns(store registry.Leased, self string) *Turns {
 	return &Turns{store: store, self: self, held: map[string]registry.Sight{}, news: map[string]news{}}
 }
 
-// Take returns whose turn it is to sweep a cluster. If it is no server's turn, this one takes it.
+// take returns whose turn it is to sweep a cluster. If it is no server's turn, this one takes it.
 // A server that has not used its turn for as long as patience does not keep this one from
 // sweeping.
-func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration) Turn {
+func (t *Turns) take(ctx context.Context, cluster string, patience time.Duration) turn {
 	if t == nil {
-		return Alone
+		return turnAlone
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	generation, holds := t.store.Held()
 	if mine, ok := t.held[cluster]; ok && holds && mine.Generation == generation {
-		return Mine
+		return turnMine
 	}
 	delete(t.held, cluster)
 	if !t.mute.IsZero() && time.Since(t.mute) < askedFor {
-		return Alone // so that clusters do not each wait for a registry that does not answer
+		return turnAlone // so that clusters do not each wait for a registry that does not answer
 	}
 	limited, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
@@ -84,7 +83,7 @@ func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration
 		seen, err := t.store.Look(limited, turnsPrefix)
 		if err != nil {
 			t.mute = time.Now()
-			return Alone
+			return turnAlone
 		}
 		t.seen, t.at = seen, time.Now()
 	}
@@ -102,26 +101,26 @@ func (t *Turns) Take(ctx context.Context, cluster string, patience time.Duration
 				t.news[cluster] = last
 			}
 			if time.Since(last.since) > patience {
-				return Alone
+				return turnAlone
 			}
-			return Others
+			return turnOthers
 		}
 	}
 	written, err := t.store.Swap(limited, prefix, own, []byte("1"), since)
 	switch {
 	case err != nil:
 		t.mute = time.Now()
-		return Alone
+		return turnAlone
 	case !written.Written: // another server was faster
 		t.at = time.Time{}
-		return Others
+		return turnOthers
 	}
 	t.held[cluster] = written
-	return Mine
+	return turnMine
 }
 
-// Swept tells the other servers that this one is using its turn.
-func (t *Turns) Swept(ctx context.Context, cluster string) {
+// swept tells the other servers that this one is using its turn.
+func (t *Turns) swept(ctx context.Context, cluster string) {
 	if t == nil {
 		return
 	}
@@ -140,12 +139,12 @@ func (t *Turns) Swept(ctx context.Context, cluster string) {
 	if err == nil && written.Written {
 		t.held[cluster] = written
 	} else {
-		delete(t.held, cluster) // Take looks again
+		delete(t.held, cluster) // take looks again
 	}
 }
 
-// Pass leaves a cluster to the other servers, if it is this one's turn.
-func (t *Turns) Pass(ctx context.Context, cluster string) {
+// pass leaves a cluster to the other servers, if it is this one's turn.
+func (t *Turns) pass(ctx context.Context, cluster string) {
 	if t == nil {
 		return
 	}
