@@ -41,7 +41,7 @@ func (p *Pool) InLane(ctx context.Context, f func(context.Context, *Conn) ([]Ste
 	case <-ctx.Done():
 		return p.Unreachable(ctx.Err())
 	}
-	c, err := p.AcquireAlive(ctx)
+	c, err := p.acquireAlive(ctx)
 	if err != nil {
 		return err
 	}

@@ -64,9 +64,9 @@ func runMessage(ctx context.Context, c *Conn, steps []Step) error {
 	return nil
 }
 
-// AcquireAlive is Acquire for a statement that may take long. It first makes sure that the
+// acquireAlive is Acquire for a statement that may take long. It first makes sure that the
 // server answers, since later on silence could mean a slow statement or a dead server.
-func (p *Pool) AcquireAlive(ctx context.Context) (*Conn, error) {
+func (p *Pool) acquireAlive(ctx context.Context) (*Conn, error) {
 	for {
 		c, err := p.Acquire(ctx)
 		if err != nil || !c.Reused || time.Since(c.used) < reusedAnswers {
