@@ -59,6 +59,18 @@ func (s *store) Watch(ctx context.Context, prefix string, see func([]registry.Re
 	})
 }
 
+// cuttable returns a switch that cuts all servers of a test off from memory.
+func cuttable(memory *registrytest.Memory) (cut *atomic.Bool) {
+	cut = new(atomic.Bool)
+	memory.Fail = func(string, bool) error {
+		if cut.Load() {
+			return errors.New("cut off")
+		}
+		return nil
+	}
+	return cut
+}
+
 // member is one server of a test.
 type member struct {
 	*fleet.Fleet
@@ -628,13 +640,7 @@ func TestServers(t *testing.T) {
 func TestCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
-		var cut atomic.Bool
-		memory.Fail = func(string, bool) error {
-			if cut.Load() {
-				return errors.New("cut off")
-			}
-			return nil
-		}
+		cut := cuttable(memory)
 		a := start(t, memory, roots, "a", 0)
 		start(t, memory, roots, "b", 0)
 		time.Sleep(30 * time.Minute)

@@ -1,9 +1,7 @@
 package fleet_test
 
 import (
-	"errors"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,13 +16,7 @@ import (
 func TestSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, roots := &registrytest.Memory{}, keyring.NewRoots()
-		var cut atomic.Bool
-		memory.Fail = func(string, bool) error {
-			if cut.Load() {
-				return errors.New("cut off")
-			}
-			return nil
-		}
+		cut := cuttable(memory)
 		a := start(t, memory, roots, "a", 0)
 		frozen, killed, left := start(t, memory, roots, "b", 0), start(t, memory, roots, "c", 0), start(t, memory, roots, "d", 0)
 		check := func(when string, want ...string) {
