@@ -22,7 +22,7 @@ type proxy struct {
 
 	mu      sync.Mutex // guards the fields below
 	weather weather
-	links   map[*link]struct{}
+	links   map[*link]bool
 	closed  bool
 }
 
@@ -47,7 +47,7 @@ func newProxy(target func() string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: l, target: target, attempts: 1, links: map[*link]struct{}{}}
+	p := &proxy{listener: l, target: target, attempts: 1, links: map[*link]bool{}}
 	go p.serve()
 	return p, nil
 }
@@ -89,7 +89,7 @@ func (p *proxy) carry(near *net.TCPConn) {
 		l.cut()
 		return
 	}
-	p.links[l] = struct{}{}
+	p.links[l] = true
 	p.mu.Unlock()
 	var both sync.WaitGroup
 	both.Go(func() { p.pump(l, l.near, l.far) })
