@@ -230,6 +230,7 @@ func TestCallersGoAway(t *testing.T) {
 	}
 }
 
+// TestClosed: Close may be called twice. Calls after it fail.
 func TestClosed(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)

@@ -204,6 +204,8 @@ func TestConditionKeys(t *testing.T) {
 	}
 }
 
+// TestExplicitDeny: the answer and the audit line say which policy decided: a Deny beats an Allow,
+// and a boundary limits it.
 func TestExplicitDeny(t *testing.T) {
 	spec := example(t)
 	spec.Users = append(spec.Users,

@@ -72,6 +72,8 @@ func dial(t *testing.T, address string) net.Conn {
 	return conn
 }
 
+// TestConnections: beyond a bound, in all or per address, a new connection takes the place of the
+// one that has been idle longest.
 func TestConnections(t *testing.T) {
 	for name, c := range map[string]*api.Connections{
 		"in all":      api.NewConnections(3, 100, nil),

@@ -90,6 +90,8 @@ func webForm(role, token string, more ...string) string {
 		"RoleSessionName", "build-7", "WebIdentityToken", token}, more...)...)
 }
 
+// TestAssumeRoleWithWebIdentity: a provider's token gets a session of the role that trusts it,
+// with the token's tags and condition keys. The token is not recorded.
 func TestAssumeRoleWithWebIdentity(t *testing.T) {
 	i := newIDP(t)
 	spec := withIDP(t, i)

@@ -80,6 +80,8 @@ func (p *pressed) omitted() (sum int64) {
 	return sum
 }
 
+// TestPrincipalIsThrottled: calls above a principal's limit get Throttling, and one a second of
+// them is recorded. Neither other principals nor forged signatures count towards it.
 func TestPrincipalIsThrottled(t *testing.T) {
 	p := newPressed(t)
 	p.handler.SetLimits(api.Limits{Principal: throttle.Limit{Rate: 0.001, Burst: 3}})
@@ -267,6 +269,8 @@ func TestAddressIsBounded(t *testing.T) {
 	pgtest.Eventually(t, "an answer after one of them is gone", func() bool { return try().status == 200 })
 }
 
+// TestOverloadSheds: a call that finds no place at what it needs gets 503, and other calls are
+// answered.
 func TestOverloadSheds(t *testing.T) {
 	full := func() *throttle.Gate {
 		g := throttle.NewGate(1, 0, time.Millisecond)
@@ -346,6 +350,8 @@ func TestBodyLimits(t *testing.T) {
 	}
 }
 
+// TestObserve: the event of a call has its steps in order, its outcome, and the credential only if
+// it was issued.
 func TestObserve(t *testing.T) {
 	p := newPressed(t)
 	issue := []string{"Action", "GetClusterCredentials", "ClusterIdentifier", "examplecluster", "DbUser", "ana", "DbName", "dev"}

@@ -179,6 +179,8 @@ func TestRevokeAuthorization(t *testing.T) {
 	}
 }
 
+// TestRevokeValidation: parameters that select nothing, more than one thing, or something that
+// cannot exist are refused.
 func TestRevokeValidation(t *testing.T) {
 	s := newSite(t, operators(t))
 	password := "2D3ShE2iAScES" + strings.Repeat("Ab0_", 60)
@@ -377,6 +379,8 @@ func TestListSessions(t *testing.T) {
 	}
 }
 
+// TestTerminateSession: a session is ended by a caller who may end this one. Others do not learn
+// whether it exists.
 func TestTerminateSession(t *testing.T) {
 	s := newSite(t, operators(t))
 	s.refused(s.call("almost", "Action", "TerminateSession", "SessionId", "SESSION2"), 403, "AccessDenied", "session/*/SESSION2")

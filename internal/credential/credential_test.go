@@ -118,6 +118,8 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// TestRoundTrip: Check returns the grant that was minted, and the password is short enough for
+// clients.
 func TestRoundTrip(t *testing.T) {
 	k := keyring.New(noon)
 	for name, change := range map[string]func(*credential.Grant){
@@ -161,6 +163,8 @@ func TestTypicalLength(t *testing.T) {
 	}
 }
 
+// TestTime: a credential is valid from MaxClockSkew before its issue until its end, and not at its
+// end. Outside, Check returns the grant with the error.
 func TestTime(t *testing.T) {
 	k := keyring.New(noon.Add(-time.Hour))
 	g := exampleGrant()
@@ -234,6 +238,7 @@ func TestAlterations(t *testing.T) {
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+// TestMintRefuses: a grant with anything missing or out of bounds is not minted.
 func TestMintRefuses(t *testing.T) {
 	k := keyring.New(noon)
 	for name, change := range map[string]func(*credential.Grant){
@@ -277,6 +282,8 @@ func TestMintRefuses(t *testing.T) {
 	}
 }
 
+// TestAcceptsUser: a credential is for the user name that it was issued with, alone or with
+// exactly its groups.
 func TestAcceptsUser(t *testing.T) {
 	plain := credential.Grant{DBUser: "alice"}
 	created := credential.Grant{DBUser: "alice", AutoCreate: true, DBGroups: []string{"analysts", "finance"}}
@@ -316,6 +323,7 @@ func TestRedacted(t *testing.T) {
 	}
 }
 
+// TestParseID: ParseID accepts lower case and white space around the identifier.
 func TestParseID(t *testing.T) {
 	id := credential.NewID()
 	for _, text := range []string{id, strings.ToLower(id), " " + id + "\n"} {
@@ -330,6 +338,7 @@ func TestParseID(t *testing.T) {
 	}
 }
 
+// TestNewID: identifiers are ULIDs, never repeat and do not go back in time.
 func TestNewID(t *testing.T) {
 	seen := map[string]bool{}
 	previous := ""

@@ -248,6 +248,8 @@ func TestDeepAndWide(t *testing.T) {
 	}
 }
 
+// TestInspect: Inspect shows what a password says and whether it is true, with the reason if it is
+// not.
 func TestInspect(t *testing.T) {
 	k := exampleKeyring(t)
 	password := mint(t, k, exampleGrant())

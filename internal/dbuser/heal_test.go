@@ -59,6 +59,8 @@ func TestHolderChangesTheRole(t *testing.T) {
 	})
 }
 
+// TestSettingsAreCopied: a session has its user's settings, with those for its database before the
+// others. Settings that only a superuser may set, and the user's role, are left out.
 func TestSettingsAreCopied(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -208,6 +210,8 @@ func TestLargeSettings(t *testing.T) {
 	})
 }
 
+// TestExactMemberships: Ensure takes away memberships that others have added to a session role,
+// and members that it was given.
 func TestExactMemberships(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -325,6 +329,8 @@ func TestSelfGrant(t *testing.T) {
 	})
 }
 
+// TestAttributesAreCopied: a session role has its user's attributes, except that it can create no
+// roles from 16 on, and loses those that the user loses.
 func TestAttributesAreCopied(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -356,6 +362,7 @@ func TestAttributesAreCopied(t *testing.T) {
 	})
 }
 
+// TestRowSecuritySeesTheUser: in a policy of row security, current_user is the user.
 func TestRowSecuritySeesTheUser(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -371,6 +378,8 @@ func TestRowSecuritySeesTheUser(t *testing.T) {
 	})
 }
 
+// TestValidUntilMovesAhead: wherever VALID UNTIL is, a logon sets it 15 minutes ahead, and with it
+// the gateway's own password.
 func TestValidUntilMovesAhead(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)
@@ -405,6 +414,8 @@ func TestValidUntilMovesAhead(t *testing.T) {
 	}
 }
 
+// TestNamesThatAreTaken: if another role has the name of a session role, the session role gets its
+// fallback name. An identity's user takes its name from a session role, whose sessions go on.
 func TestNamesThatAreTaken(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -442,6 +453,8 @@ func TestNamesThatAreTaken(t *testing.T) {
 	})
 }
 
+// TestLongNames: users with names of up to 63 bytes can log on, although "IAM:" makes the name of
+// the session role longer.
 func TestLongNames(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -457,6 +470,8 @@ func TestLongNames(t *testing.T) {
 	})
 }
 
+// TestPlainLoginLacksRights: an administrative login without rights gets an error that names the
+// check.
 func TestPlainLoginLacksRights(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -469,6 +484,7 @@ func TestPlainLoginLacksRights(t *testing.T) {
 	})
 }
 
+// TestOddNames: names with quotes, spaces, keywords and SQL in them are names and nothing else.
 func TestOddNames(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)

@@ -11,6 +11,7 @@ import (
 	"github.com/daypass/daypass/internal/dbuser"
 )
 
+// TestSessionRoleNames: names that are short and regular are readable; all others have a hash.
 func TestSessionRoleNames(t *testing.T) {
 	for _, tt := range []struct {
 		user     string

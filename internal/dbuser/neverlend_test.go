@@ -9,6 +9,8 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
+// TestNeverLend: roles that NeverLend names, with or without *, are neither lent nor asked for by
+// the check.
 func TestNeverLend(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

@@ -69,6 +69,9 @@ func (f *fixture) entangled() (alice, bob string, roles []string, databases []st
 	return alice, bob, roles, databases
 }
 
+// TestDropUser: DropUser changes nothing while there are problems. Then it ends the sessions,
+// gives every object to the heir, and drops the user and its session roles, with nothing left
+// behind.
 func TestDropUser(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -177,6 +180,8 @@ func TestDropUserInterrupted(t *testing.T) {
 	}
 }
 
+// TestDropUserRefuses: roles that are no database users are not dropped, and roles that may not
+// own anything cannot be heirs.
 func TestDropUserRefuses(t *testing.T) {
 	s := pgtest.Start(t)
 	f := plain(t, s)

@@ -37,6 +37,8 @@ func makeThings(t testing.TB, c *pgx.Conn, schema string) {
 	}
 }
 
+// TestHandOverWhenTheSessionEnds: at the end of a session its objects go to the user, and no
+// membership that this took is left.
 func TestHandOverWhenTheSessionEnds(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
@@ -108,14 +110,16 @@ func TestSetRoleNoneIsHandedOverToo(t *testing.T) {
 	f.Eventually("hand-over", func() bool { return f.OwnedBy(role.Name) == "0" })
 }
 
+// TestSweepAfterACrash: a sweep hands over, in every database, the objects of sessions whose end
+// was not reported.
 func TestSweepAfterACrash(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := plain(t, s)
 		alice, makers := f.LentUser("alice", ""), f.LentGroup("makers")
-		one1, two := f.LabDatabase(makers), f.LabDatabase(makers)
+		one, two := f.LabDatabase(makers), f.LabDatabase(makers)
 		role := f.Ensure(dbuser.Need{User: alice, Groups: []string{makers}})
-		for _, db := range []string{one1, two} {
+		for _, db := range []string{one, two} {
 			c := f.Logon(role, db)
 			makeThings(t, c, "lab")
 			_ = c.Close(context.Background())
@@ -312,6 +316,8 @@ func TestSweepIsInNobodysWay(t *testing.T) {
 	sweep.Wait()
 }
 
+// TestSweepDropsTheUnused: a sweep drops a session role whose last logon is long ago, and no
+// other. The next logon makes it again.
 func TestSweepDropsTheUnused(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()

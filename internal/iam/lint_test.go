@@ -259,6 +259,8 @@ func TestWarningsOfSize(t *testing.T) {
 	}
 }
 
+// TestElsewhere: resources of another account or region than the server's are reported with the
+// reason, and those with wildcards are not.
 func TestElsewhere(t *testing.T) {
 	for resource, want := range map[string]string{
 		"arn:aws:redshift:us-east-1:123456789012:dbgroup:c/g": "",

@@ -228,6 +228,8 @@ func TestParsePolicyRefuses(t *testing.T) {
 	}
 }
 
+// TestPolicyErrorPosition: an error has the policy's name, line and column, and lines and columns
+// are counted in characters.
 func TestPolicyErrorPosition(t *testing.T) {
 	document := "{\n  \"Version\": \"2012-10-17\",\r\n\t\"Statement\": [\n    {\"Sid\": \"Aüß\",\n     \"Effect\": \"ü\", \"Action\": \"x\"}]}"
 	_, err := iam.ParsePolicy(iam.IdentityPolicy, "ana/inline", []byte(strings.Replace(document, "Aüß", "A", 1)))
@@ -267,6 +269,7 @@ func TestParsePolicyAccepts(t *testing.T) {
 	}
 }
 
+// TestPolicySize: white space outside of strings does not count towards the size of a policy.
 func TestPolicySize(t *testing.T) {
 	p := mustParse(t, iam.IdentityPolicy, "{ \"Version\" :\n\t\"2012-10-17\", \"Id\":\"a b ü\",\"Statement\":[ {"+allowAll+"} ] }  ")
 	compact := `{"Version":"2012-10-17","Id":"a b ü","Statement":[{` + allowAll + `}]}`
@@ -275,6 +278,8 @@ func TestPolicySize(t *testing.T) {
 	}
 }
 
+// TestContextKeys: ContextKeys lists the keys of conditions and variables, each once. A policy
+// without a version has no variables.
 func TestContextKeys(t *testing.T) {
 	p := mustParse(t, iam.IdentityPolicy, identity(`"Effect":"Allow","Action":"*","Resource":["arn:aws:s3:::b/${aws:username}","arn:aws:s3:::c/${AWS:UserName, 'x'}/${*}"],
 		"Condition":{"StringLike":{"redshift:DbUser":["${aws:PrincipalTag/team}*"]},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::${aws:PrincipalAccount}:*"},"Null":{"redshift:dbuser":"false"}}`))
@@ -297,6 +302,8 @@ func mustParse(t testing.TB, kind iam.Kind, document string) *iam.Policy {
 	return p
 }
 
+// TestDenialMessage: the message says which kind of policy denied the request, or did not allow
+// it, in AWS's words.
 func TestDenialMessage(t *testing.T) {
 	const user = "arn:aws:iam::123456789012:user/ana"
 	const group = "arn:aws:redshift:us-east-1:123456789012:dbgroup:c/g"
@@ -371,6 +378,7 @@ func TestPrincipalFromARN(t *testing.T) {
 	}
 }
 
+// TestContext: keys ignore case, a clone is independent, and a nil Context is empty.
 func TestContext(t *testing.T) {
 	ctx := iam.NewContext()
 	ctx.Set("aws:username", "ana")

@@ -96,6 +96,8 @@ func TestSimulateJSON(t *testing.T) {
 	}
 }
 
+// TestSimulateMissingContextValues: the keys that the policies use and the context lacks are
+// reported.
 func TestSimulateMissingContextValues(t *testing.T) {
 	out, err := simulate(t, &iam.SimulateInput{
 		PolicyInputList: []string{identity(`"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::b/${aws:username}","Condition":{"StringLike":{"redshift:DbUser":"${AWS:UserName}*"},"Null":{"aws:TagKeys":"true"}}`)},
@@ -110,6 +112,7 @@ func TestSimulateMissingContextValues(t *testing.T) {
 	}
 }
 
+// TestSimulateTrustAndSession: trust policies and session policies take part in the decision.
 func TestSimulateTrustAndSession(t *testing.T) {
 	allow := func(action string) string {
 		return identity(`"Effect":"Allow","Resource":"*","Action":"` + action + `"`)
@@ -212,6 +215,7 @@ func TestSimulateRefuses(t *testing.T) {
 	}
 }
 
+// TestSimulatePages: a page ends after MaxItems, and its marker leads to the rest.
 func TestSimulatePages(t *testing.T) {
 	in := &iam.SimulateInput{PolicyInputList: []string{identity(allowAll)}, ActionNames: []string{"a:b", "a:c", "a:d"}, MaxItems: 2}
 	first, err := simulate(t, in)
@@ -283,6 +287,7 @@ func (c *canceled) Err() error {
 	return nil
 }
 
+// TestSimulateEndsWithItsCaller: a simulation ends at the next decision when its context does.
 func TestSimulateEndsWithItsCaller(t *testing.T) {
 	ctx := &canceled{Context: t.Context(), after: 3}
 	in := &iam.SimulateInput{PolicyInputList: []string{identity(allowAll)}, ActionNames: []string{"a:b", "a:c", "a:d", "a:e", "a:f"}}

@@ -327,6 +327,8 @@ func TestSignedButRefused(t *testing.T) {
 	wantRefused(t, err, sigv4.ErrSignature, mismatch, 403)
 }
 
+// TestScope: a scope must name a service and the region of the Verifier, or, for its global
+// services, the global region.
 func TestScope(t *testing.T) {
 	for _, row := range []struct {
 		service, region string
@@ -353,6 +355,8 @@ func TestScope(t *testing.T) {
 	}
 }
 
+// TestWindow: a signature is valid 15 minutes, or MaxSkew, before and after its time. A presigned
+// URL is valid as long as it says.
 func TestWindow(t *testing.T) {
 	for _, row := range []struct {
 		sign    func(*testing.T, signing) (*http.Request, []byte)

@@ -11,6 +11,8 @@ import (
 	"github.com/daypass/daypass/internal/sigv4"
 )
 
+// TestSessionToken: the session token that the lookup gets is the one of the request, signed or
+// added after signing, and cannot be exchanged.
 func TestSessionToken(t *testing.T) {
 	s := signedNow
 	s.token = token
@@ -50,6 +52,7 @@ func TestSessionToken(t *testing.T) {
 	}
 }
 
+// TestDateHeader: without X-Amz-Date the time is that of the Date header, in either format.
 func TestDateHeader(t *testing.T) {
 	for name, value := range map[string]string{
 		"HTTP format":  "Fri, 02 Jan 2026 03:04:05 GMT",
@@ -87,6 +90,8 @@ func dated(t *testing.T, value string) (*http.Request, []byte) {
 	return parseRequest(t, fmt.Sprintf(fake, value, signature))
 }
 
+// TestLookupFailures: errors of the lookup become AWS's codes. Any other error is returned as it
+// is, and an empty secret verifies nothing.
 func TestLookupFailures(t *testing.T) {
 	broken := errors.New("registry is away")
 	for _, row := range []struct {
@@ -185,6 +190,8 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// TestPeek: Peek returns the claim of a header or a query string, and the error of an unsigned
+// request.
 func TestPeek(t *testing.T) {
 	r, _ := post(t, signedNow)
 	want := sigv4.Claim{AccessKeyID: keyID, Region: "eu-central-1", Service: "redshift"}
