@@ -43,8 +43,8 @@ configuration file, and prints one line for each finding with file, line and
 element. "-" is the standard input. A document with principals counts as a
 role trust policy, unless --kind says otherwise.
 
-Errors are what AWS refuses too; the exit code is then 1, and 2 if a file cannot
-be read. Warnings are about valid policies that are probably not intended, such as a
+Errors are what the server does not accept; AWS refuses almost all of them too
+(docs/divergences.md). The exit code is then 1, and 2 if a file cannot be read. Warnings are about valid policies that are probably not intended, such as a
 restriction of databases that a caller gets around by naming none, or a Deny that can
 never match.`,
 		Args: words(1, -1, "name files, or - for the standard input"),

@@ -40,8 +40,8 @@ The command prints the plan first. Without --yes it does nothing else, and it do
 begin a plan with problems. Open sessions are a problem unless --force ends them. If
 it is interrupted, the user cannot log on; run it again.
 
-The exit code is 0 if the user does not exist any more, 1 if there are problems, and 2
-if the command could not start.`,
+The exit code is 0 if the user does not exist any more (without --yes: if the plan has
+no problems), 1 if there are problems, and 2 if the command could not start.`,
 		Example: `  daypass user drop alice --cluster examplecluster --reassign-to archive
   daypass user drop alice --cluster examplecluster --reassign-to archive --force --yes`,
 		Args: words(1, 1, "name one database user"),

@@ -2,6 +2,8 @@ package api
 
 import (
 	"errors"
+	"strings"
+	"unicode"
 
 	"github.com/daypass/daypass/internal/audit"
 	"github.com/daypass/daypass/internal/directory"
@@ -173,15 +175,28 @@ func (c *call) lookup(candidate **Caller) sigv4.Lookup {
 	}
 }
 
+// recordableKeyID returns the access key id that the request names, or "" if it may be a secret
+// access key, which people give in the place of the id by mistake. A random secret has lower-case
+// letters. The ids that AWS and `daypass init` make have none.
+func (c *call) recordableKeyID() string {
+	if !strings.ContainsFunc(c.claimed, unicode.IsLower) {
+		return c.claimed
+	}
+	if _, known := c.directory.AccessKey(c.claimed); known {
+		return c.claimed
+	}
+	return ""
+}
+
 // identity returns the caller for the audit log. If the caller was not authenticated,
-// it has only the access key id that the request names.
+// it has at most the access key id that the request names.
 func (c *call) identity() audit.Identity {
 	caller := c.caller
 	switch {
 	case c.federated != nil:
 		return *c.federated
 	case caller == nil:
-		return audit.Identity{AccessKeyID: c.claimed}
+		return audit.Identity{AccessKeyID: c.recordableKeyID()}
 	}
 	identity := audit.Identity{
 		Type:        "IAMUser",

@@ -189,4 +189,11 @@ func TestAuditRecord(t *testing.T) {
 		got.EventName != "GetClusterCredentials" || got.Reason == "" {
 		t.Errorf("an unknown key is recorded as %+v", got)
 	}
+
+	// Someone has swapped the id and the secret.
+	const swapped = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00"
+	s.do(s.signedWith(aws.Credentials{AccessKeyID: swapped, SecretAccessKey: keyOf("ana")}, "redshift", "POST", query("2012-12-01", valid()...)))
+	if got = s.lastLine(); got.ErrorCode != "InvalidClientTokenId" || strings.Contains(toString(got), swapped) {
+		t.Errorf("a secret in the place of an access key id is recorded as %+v", got)
+	}
 }

@@ -136,17 +136,15 @@ func (w *Writer) SessionEnd(r *SessionRecord) (size int, err error) {
 	return size, w.put(line)
 }
 
-// Size returns the length of a record's line, for limits. It needs no Writer, so
-// account and region count with their maximum length if the record has none.
-
-// Size is the length of the record's line.
+// Size is the length of the record's line, for limits. It needs no Writer, so account and region
+// count with their maximum length if the record has none.
 func (r *CallRecord) Size() int {
 	known := *r
 	known.EventID = or(r.EventID, anyID)
 	return size(func(o *object) { o.call(&known, longest, anyTime) })
 }
 
-// Size is the length of the record's line.
+// Size is for a LogonRecord what it is for a CallRecord.
 func (r *LogonRecord) Size() int {
 	known := *r
 	known.EventID = or(r.EventID, anyID)
