@@ -226,44 +226,11 @@ func (s *Seats) settleLocked(p Place, seat *seat) {
 // settle makes one call to the registry if the place needs one, and answers the logons that wait.
 // It returns false when there is nothing more to do.
 func (s *Seats) settle(p Place, seat *seat) (again bool) {
-	limit := s.config.Limit(p)
-	s.mu.Lock()
-	want := seat.want(limit)
-	certain := seat.claimed == want && (want == 0 || s.covers(seat))
-	if certain {
-		seat.answer(want-seat.granted(), nil)
-		// The logons that are left do not fit, according to a call that began after they came.
-		for len(seat.waiting) > 0 && seat.waiting[0].calls < seat.read {
-			seat.answer(1, &Full{p, limit})
-		}
-		if len(seat.waiting) == 0 {
-			seat.working = false
-			s.forgetLocked(p, seat)
-			s.mu.Unlock()
-			return false
-		}
+	c, needed := s.prepare(p, seat)
+	if !needed {
+		return false
 	}
-	generation, _ := s.config.Store.Held()
-	if generation != seat.sinceIn {
-		seat.since = registry.Mark{}
-	}
-	seat.calls++
-	call, before, since := seat.calls, seat.claimed, seat.since
-	seat.claimed = min(before, want) // seats that are being given back are not for new logons
-	s.mu.Unlock()
-
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	var seen registry.Sight
-	var err error
-	switch own := p.prefix() + s.config.Self; {
-	case certain:
-		seen, err = s.config.Store.Look(ctx, p.prefix())
-	case want == 0:
-		seen, err = s.config.Store.Swap(ctx, p.prefix(), own, nil, since)
-	default:
-		seen, err = s.config.Store.Swap(ctx, p.prefix(), own, strconv.AppendInt(nil, int64(want), 10), since)
-	}
+	seen, err := s.ask(p, c)
 	var own, others int
 	if err == nil && !seen.Written {
 		own, others, err = s.count(p, seen.Records)
@@ -272,22 +239,75 @@ func (s *Seats) settle(p Place, seat *seat) (again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		seat.claimed, seat.generation = max(before, want), 0
+		seat.claimed, seat.generation = max(c.before, c.want), 0
 		seat.answer(len(seat.waiting), err)
 		seat.working = false
 		return false // Run tries again
 	}
-	seat.read, seat.since, seat.sinceIn, seat.at = call, seen.At, generation, time.Now()
+	seat.read, seat.since, seat.sinceIn, seat.at = c.number, seen.At, c.generation, time.Now()
 	if seen.Written {
-		seat.claimed, seat.generation = want, seen.Generation
+		seat.claimed, seat.generation = c.want, seen.Generation
 		return true
 	}
 	seat.others = others
-	if own != before || seen.Pending {
+	if own != c.before || seen.Pending {
 		seat.generation = 0
 	}
 	seat.claimed = own
 	return true
+}
+
+// call is one call to the registry about a place.
+type call struct {
+	number       int    // among the calls about the place
+	want, before int    // what the record should say, and what it said before
+	certain      bool   // it says so already: the call only looks
+	generation   uint64 // of the lease before the call
+	since        registry.Mark
+}
+
+// prepare answers the logons for which no call is needed. If others wait, or the record has to be
+// written, it returns the next call.
+func (s *Seats) prepare(p Place, seat *seat) (c call, needed bool) {
+	limit := s.config.Limit(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.want = seat.want(limit)
+	c.certain = seat.claimed == c.want && (c.want == 0 || s.covers(seat))
+	if c.certain {
+		seat.answer(c.want-seat.granted(), nil)
+		// The logons that are left do not fit, according to a call that began after they came.
+		for len(seat.waiting) > 0 && seat.waiting[0].calls < seat.read {
+			seat.answer(1, &Full{p, limit})
+		}
+		if len(seat.waiting) == 0 {
+			seat.working = false
+			s.forgetLocked(p, seat)
+			return call{}, false
+		}
+	}
+	c.generation, _ = s.config.Store.Held()
+	if c.generation != seat.sinceIn {
+		seat.since = registry.Mark{}
+	}
+	seat.calls++
+	c.number, c.before, c.since = seat.calls, seat.claimed, seat.since
+	seat.claimed = min(c.before, c.want) // seats that are being given back are not for new logons
+	return c, true
+}
+
+// ask makes a call.
+func (s *Seats) ask(p Place, c call) (registry.Sight, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	own := p.prefix() + s.config.Self
+	switch {
+	case c.certain:
+		return s.config.Store.Look(ctx, p.prefix())
+	case c.want == 0:
+		return s.config.Store.Swap(ctx, p.prefix(), own, nil, c.since)
+	}
+	return s.config.Store.Swap(ctx, p.prefix(), own, strconv.AppendInt(nil, int64(c.want), 10), c.since)
 }
 
 // want returns what the record should say. Sessions that exist count, even beyond the limit. If the

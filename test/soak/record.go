@@ -92,101 +92,43 @@ type beginning struct {
 	source *source
 }
 
+// evidence is what the audit logs of all servers say together.
+type evidence struct {
+	seen     map[string]bool      // events, by their ID
+	begun    map[string]beginning // logons, by session
+	byName   map[string][]line    // logons, by application_name
+	tenants  map[string][]line    // those of tenants, by credential
+	ended    map[string]int       // ends, by session
+	requests map[string]string    // error codes, by request ID
+}
+
 // compare reads the audit logs of all servers as one, and the servers' own logs.
 func (l *load) compare(sources ...source) (*records, error) {
 	r := &records{}
 	finder := newFinder(l.issuer.secrets)
-	seen := map[string]bool{}
-	begun := map[string]beginning{} // logons, by session
-	byName := map[string][]line{}   // logons, by application_name
-	tenants := map[string][]line{}  // those of tenants, by credential
-	ended := map[string]int{}       // ends, by session
-	requests := map[string]string{} // error codes, by request ID
+	found := evidence{seen: map[string]bool{}, begun: map[string]beginning{}, byName: map[string][]line{},
+		tenants: map[string][]line{}, ended: map[string]int{}, requests: map[string]string{}}
 	for i := range sources {
-		of := &sources[i]
-		files, err := of.files()
-		if err != nil {
+		if err := l.readAudit(&sources[i], r, &found, finder); err != nil {
 			return nil, err
 		}
-		for _, file := range files {
-			size, err := lines(file, func(text []byte) {
-				finder.look(text, l.ledger, file)
-				var one line
-				if err := json.Unmarshal(text, &one); err != nil {
-					r.torn++
-					return
-				}
-				r.lines++
-				if seen[one.EventID] {
-					r.twice++
-					return
-				}
-				seen[one.EventID] = true
-				switch one.EventName {
-				case "Logon":
-					if one.Additional.Outcome == "success" {
-						r.logons++
-						if _, also := begun[one.Additional.SessionID]; also {
-							l.ledger.violate("the audit log differs", "session %s began twice", one.Additional.SessionID)
-						}
-						begun[one.Additional.SessionID] = beginning{one, of}
-					} else {
-						r.refused++
-					}
-					name := one.RequestParameters.ApplicationName
-					if name == tenantName {
-						tenants[one.Additional.CredentialID] = append(tenants[one.Additional.CredentialID], one)
-					} else {
-						byName[name] = append(byName[name], one)
-					}
-				case "SessionEnd":
-					r.ends++
-					ended[one.Additional.SessionID]++
-				case "AuditGap":
-					r.gaps++
-				default:
-					r.calls++
-					requests[one.RequestID] = one.ErrorCode
-				}
-			})
-			r.auditBytes += size
-			if err != nil {
-				return nil, err
-			}
-		}
 	}
-	unwritten := map[string]bool{} // sessions whose end could not be recorded
-	logs := []string{l.stack.Path("postgres/postgres.log")}
-	for _, of := range sources {
-		logs = append(logs, of.log)
-	}
-	for i, file := range logs {
-		size, err := lines(file, func(text []byte) {
-			finder.look(text, l.ledger, file)
-			if _, rest, ok := strings.Cut(string(text), `msg="the audit record of a session's end could not be written" session=`); ok {
-				id, _, _ := strings.Cut(rest, " ")
-				unwritten[id] = true
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		if i > 0 {
-			r.logBytes += size
-		}
+	unwritten, err := l.readLogs(sources, r, finder)
+	if err != nil {
+		return nil, err
 	}
 	r.secrets = finder.found
-	l.compareLogons(r, byName)
+	l.compareLogons(r, found.byName)
 	if l.tenancies != nil {
-		l.compareTenants(r, tenants)
+		l.compareTenants(r, found.tenants)
 	}
-	l.compareEnds(r, begun, ended, unwritten)
+	l.compareEnds(r, found.begun, found.ended, unwritten)
 	for id, code := range l.issuer.requests {
-		if got, ok := requests[id]; ok && got == code || code == "InternalFailure" || code == "ServiceUnavailable" {
+		if got, ok := found.requests[id]; ok && got == code || code == "InternalFailure" || code == "ServiceUnavailable" {
 			continue
 		}
 		r.forgottenCalls++
-		l.ledger.violate("the audit log differs", "call %s, which the client saw end with %q, is %q there", id, code, requests[id])
+		l.ledger.violate("the audit log differs", "call %s, which the client saw end with %q, is %q there", id, code, found.requests[id])
 	}
 	kills := 0
 	for _, of := range sources {
@@ -196,6 +138,92 @@ func (l *load) compare(sources ...source) (*records, error) {
 		l.ledger.violate("the audit log differs", "%d torn lines after %d kills", r.torn, kills)
 	}
 	return r, nil
+}
+
+// readAudit reads the audit log of one server.
+func (l *load) readAudit(of *source, r *records, found *evidence, finder *finder) error {
+	files, err := of.files()
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		size, err := lines(file, func(text []byte) {
+			finder.look(text, l.ledger, file)
+			var one line
+			if err := json.Unmarshal(text, &one); err != nil {
+				r.torn++
+				return
+			}
+			r.lines++
+			if found.seen[one.EventID] {
+				r.twice++
+				return
+			}
+			found.seen[one.EventID] = true
+			found.add(one, of, r, l.ledger)
+		})
+		r.auditBytes += size
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add counts a line and keeps what is compared later.
+func (e *evidence) add(one line, of *source, r *records, ledger *ledger) {
+	session := one.Additional.SessionID
+	switch one.EventName {
+	case "Logon":
+		if one.Additional.Outcome == "success" {
+			r.logons++
+			if _, also := e.begun[session]; also {
+				ledger.violate("the audit log differs", "session %s began twice", session)
+			}
+			e.begun[session] = beginning{one, of}
+		} else {
+			r.refused++
+		}
+		if name := one.RequestParameters.ApplicationName; name == tenantName {
+			e.tenants[one.Additional.CredentialID] = append(e.tenants[one.Additional.CredentialID], one)
+		} else {
+			e.byName[name] = append(e.byName[name], one)
+		}
+	case "SessionEnd":
+		r.ends++
+		e.ended[session]++
+	case "AuditGap":
+		r.gaps++
+	default:
+		r.calls++
+		e.requests[one.RequestID] = one.ErrorCode
+	}
+}
+
+// readLogs reads the logs of PostgreSQL and of all servers. It returns the sessions whose end could
+// not be recorded.
+func (l *load) readLogs(sources []source, r *records, finder *finder) (unwritten map[string]bool, err error) {
+	unwritten = map[string]bool{}
+	read := func(file string) (int64, error) {
+		return lines(file, func(text []byte) {
+			finder.look(text, l.ledger, file)
+			if _, rest, ok := strings.Cut(string(text), `msg="the audit record of a session's end could not be written" session=`); ok {
+				id, _, _ := strings.Cut(rest, " ")
+				unwritten[id] = true
+			}
+		})
+	}
+	if _, err := read(l.stack.Path("postgres/postgres.log")); err != nil {
+		return nil, err
+	}
+	for _, of := range sources {
+		size, err := read(of.log)
+		if err != nil {
+			return nil, err
+		}
+		r.logBytes += size
+	}
+	return unwritten, nil
 }
 
 func deaths(lives []life, how string) (n int) {
