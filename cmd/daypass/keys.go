@@ -176,10 +176,16 @@ func writeKeysJSON(out io.Writer, keys []keyring.Info) error {
 	return writeIndented(out, list)
 }
 
+// rotateOptions are the options of keys rotate.
+type rotateOptions struct {
+	from       keyringFlags
+	activateIn duration
+	upstream   bool
+	discard    bool
+}
+
 func newKeysRotateCommand(env environment) *cobra.Command {
-	var from keyringFlags
-	var activateIn duration
-	var upstream, discard bool
+	var o rotateOptions
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "Make new keys; the old ones still verify what they signed",
@@ -198,50 +204,55 @@ far stops working at once.`,
 		Example: `  daypass keys rotate
   daypass keys rotate --data /var/lib/daypass --activate-in 30m`,
 		Args: noWords,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case activateIn < 0:
-				return usageErrorf("--activate-in is negative")
-			case activateIn > 0 && (discard || upstream):
-				return usageErrorf("--activate-in does not go with --discard or --upstream, which take effect at once")
-			}
-			source, err := from.open(cmd.Context(), env)
-			if err != nil {
-				return err
-			}
-			defer source.close()
-			if source.shared != nil {
-				if activateIn > 0 {
-					return usageErrorf("--activate-in is for a keyring file that is copied; with root_key, keys sign when every server has seen them")
-				}
-				return rotateSharedKeys(cmd.Context(), env, source.shared, fleet.Rotation{Discard: discard, Upstream: upstream})
-			}
-			file, path := source.file, source.path
-			now := env.now()
-			before := file.Current()
-			after, err := file.Update(func(k *keyring.Keyring) *keyring.Keyring {
-				before = k
-				if discard {
-					k = k.Discard(now)
-				} else {
-					k = k.Rotate(now, now.Add(time.Duration(activateIn)))
-				}
-				if upstream {
-					k = k.RotateUpstream(now)
-				}
-				return k
-			})
-			if err != nil {
-				return err
-			}
-			return reportRotation(env.stdout, path, before.Keys(now), after.Keys(now))
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), env) },
 	}
-	from.register(cmd.Flags())
-	cmd.Flags().Var(&activateIn, "activate-in", "sign with the new keys only after this `DURATION`, 30m for instance")
-	cmd.Flags().BoolVar(&discard, "discard", false, "drop the old keys: every credential and session token issued so far is refused")
-	cmd.Flags().BoolVar(&upstream, "upstream", false, "also change the key for the passwords of session roles, which logons then renew one by one")
+	o.from.register(cmd.Flags())
+	cmd.Flags().Var(&o.activateIn, "activate-in", "sign with the new keys only after this `DURATION`, 30m for instance")
+	cmd.Flags().BoolVar(&o.discard, "discard", false, "drop the old keys: every credential and session token issued so far is refused")
+	cmd.Flags().BoolVar(&o.upstream, "upstream", false, "also change the key for the passwords of session roles, which logons then renew one by one")
 	return cmd
+}
+
+func (o *rotateOptions) run(ctx context.Context, env environment) error {
+	switch {
+	case o.activateIn < 0:
+		return usageErrorf("--activate-in is negative")
+	case o.activateIn > 0 && (o.discard || o.upstream):
+		return usageErrorf("--activate-in does not go with --discard or --upstream, which take effect at once")
+	}
+	source, err := o.from.open(ctx, env)
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	if source.shared != nil {
+		if o.activateIn > 0 {
+			return usageErrorf("--activate-in is for a keyring file that is copied; with root_key, keys sign when every server has seen them")
+		}
+		return rotateSharedKeys(ctx, env, source.shared, fleet.Rotation{Discard: o.discard, Upstream: o.upstream})
+	}
+	now := env.now()
+	before := source.file.Current()
+	after, err := source.file.Update(func(k *keyring.Keyring) *keyring.Keyring {
+		before = k
+		return o.rotate(k, now)
+	})
+	if err != nil {
+		return err
+	}
+	return reportRotation(env.stdout, source.path, before.Keys(now), after.Keys(now))
+}
+
+func (o *rotateOptions) rotate(k *keyring.Keyring, now time.Time) *keyring.Keyring {
+	if o.discard {
+		k = k.Discard(now)
+	} else {
+		k = k.Rotate(now, now.Add(time.Duration(o.activateIn)))
+	}
+	if o.upstream {
+		k = k.RotateUpstream(now)
+	}
+	return k
 }
 
 // reportRotation prints the new keys, the ones that stay with their expiry, and the removed

@@ -71,20 +71,9 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 		s.warnf("upstream", "no password is given to this cluster: with several clusters %s is read only where upstream_password_env names it", defaultPasswordVariable)
 	}
 	info["password"] = "" // the driver's errors could quote it
-	complete := maps.Clone(upstreamDefaults)
-	maps.Copy(complete, info)
-	if complete["database"] == "" {
-		complete["database"] = complete["user"] // as the server does
-	}
-	for _, name := range upstreamFiles {
-		if file := complete[name]; file != "" && file != "system" {
-			complete[name] = s.file.resolve(file)
-			// The driver would read whatever it is, for ever. It reports a file that does not exist.
-			if info, err := os.Stat(complete[name]); err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
-				s.errorf("upstream", "%s: %s is not a regular file of %d MiB at most: use one", name, complete[name], maxFile>>20)
-				return
-			}
-		}
+	complete, ok := completeUpstream(s, info)
+	if !ok {
+		return
 	}
 	parsed, err := pgx.ParseConfig(complete.String())
 	if err != nil {
@@ -106,6 +95,29 @@ func (c *Cluster) readUpstream(s *section, only bool) {
 	}
 	c.Upstream, c.TargetSessionAttrs, c.servers = parsed, complete["target_session_attrs"], info.servers()
 	c.seal(s, complete)
+}
+
+// completeUpstream adds the defaults to the parameters of upstream, and makes the paths of files
+// absolute. ok is false after a fault, which it reports.
+func completeUpstream(s *section, info connInfo) (complete connInfo, ok bool) {
+	complete = maps.Clone(upstreamDefaults)
+	maps.Copy(complete, info)
+	if complete["database"] == "" {
+		complete["database"] = complete["user"] // as the server does
+	}
+	for _, name := range upstreamFiles {
+		file := complete[name]
+		if file == "" || file == "system" {
+			continue
+		}
+		complete[name] = s.file.resolve(file)
+		// The driver would read whatever it is, for ever. It reports a file that does not exist.
+		if info, err := os.Stat(complete[name]); err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
+			s.errorf("upstream", "%s: %s is not a regular file of %d MiB at most: use one", name, complete[name], maxFile>>20)
+			return nil, false
+		}
+	}
+	return complete, true
 }
 
 // plainParseError returns the cause of the driver's error, without the connection string.
