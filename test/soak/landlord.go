@@ -20,14 +20,14 @@ const (
 
 // lease is the state that the next logon of the leased user must find.
 type lease struct {
-	timeout string // lock_timeout
+	timeout int // lock_timeout in milliseconds
 	member  bool
 }
 
 // landlord changes the rights and settings of a user while the user's sessions are parked. The next
 // logon must see the change, and sessions that were parked before it must end.
 func (h *hostile) landlord(ctx context.Context, r *rand.Rand) {
-	state, built := lease{timeout: "0"}, false
+	state, built := lease{}, false
 	for n := 1; pause(ctx, between(r, 500*time.Millisecond, 3*time.Second)); n++ {
 		if !built {
 			built = h.change(ctx, "create role "+leasedShelf+" nologin", "create table if not exists shelf_rows (n int)", "grant select on shelf_rows to "+leasedShelf)
@@ -45,8 +45,8 @@ func (h *hostile) landlord(ctx context.Context, r *rand.Rand) {
 		before := state
 		switch r.IntN(4) {
 		case 0:
-			state.timeout = fmt.Sprintf("%dms", 100000+n) // each value is used once
-			if !h.change(ctx, fmt.Sprintf("alter role %s set lock_timeout = '%s'", leasedUser, state.timeout)) {
+			state.timeout = 100000 + n // each value is used once
+			if !h.change(ctx, fmt.Sprintf("alter role %s set lock_timeout = %d", leasedUser, state.timeout)) {
 				state = before
 				continue
 			}
@@ -69,7 +69,7 @@ func (h *hostile) landlord(ctx context.Context, r *rand.Rand) {
 				continue // a session role with other groups, or one that does not exist
 			}
 			h.tenancies.change(leasedUser, time.Now())
-			state = lease{timeout: "0"}
+			state = lease{}
 		}
 		h.stay(ctx, who, p, state)
 	}
@@ -103,12 +103,12 @@ func (h *hostile) stay(ctx context.Context, who int, p *pass, want lease) bool {
 		return false
 	}
 	s.do(ctx, "leases checked", func(ctx context.Context) error {
-		var timeout string
-		if err := s.QueryRow(ctx, "select setting||'ms' from pg_settings where name = 'lock_timeout'", pgx.QueryExecModeSimpleProtocol).Scan(&timeout); err != nil {
+		var timeout int
+		if err := s.QueryRow(ctx, "select setting::int from pg_settings where name = 'lock_timeout'", pgx.QueryExecModeSimpleProtocol).Scan(&timeout); err != nil {
 			return err
 		}
 		if timeout != want.timeout {
-			return wrong("lock_timeout is %s, want %s", timeout, want.timeout)
+			return wrong("lock_timeout is %d ms, want %d ms", timeout, want.timeout)
 		}
 		_, err := s.Exec(ctx, "select count(*) from shelf_rows", pgx.QueryExecModeSimpleProtocol)
 		switch {
