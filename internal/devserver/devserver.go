@@ -115,18 +115,28 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	serving, ready := make(chan error, 1), make(chan server.Running, 1)
+	return d.serve(ctx, cfg, func() error {
+		_, err := fmt.Fprintf(opts.Stdout, "PostgreSQL %s from %s listens on %s:%d.\nReady in %.2f s: the API at %s, the gateway at %s.\n",
+			inst.Version, inst.BinDir, d.server.Host(), d.server.Port(), time.Since(began).Seconds(), d.endpointURL(), d.gateway.Addr())
+		return err
+	})
+}
+
+// serve runs the server with the example in its database, calls ready, and shows the user what to do.
+// It returns when ctx or PostgreSQL ends or, with Once, after the walk.
+func (d *dev) serve(ctx context.Context, cfg *config.Config, ready func() error) error {
+	serving, running := make(chan error, 1), make(chan server.Running, 1)
 	serveCtx, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	go func() {
 		serving <- server.Run(serveCtx, cfg, server.Options{
-			Log:     server.NewLog(opts.Stderr, server.LogOptions{Level: slog.LevelWarn}),
-			Version: opts.Version,
-			Now:     opts.Now,
+			Log:     server.NewLog(d.opts.Stderr, server.LogOptions{Level: slog.LevelWarn}),
+			Version: d.opts.Version,
+			Now:     d.opts.Now,
 			Drain:   drain,
 			API:     d.api,
 			Gateway: d.gateway,
-			Ready:   func(r server.Running) { ready <- r },
+			Ready:   func(r server.Running) { running <- r },
 		})
 	}()
 	if err := d.makeExample(ctx); err != nil {
@@ -135,29 +145,28 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return quiet(ctx, fmt.Errorf("making the example: %w", err))
 	}
 	select {
-	case r := <-ready:
+	case r := <-running:
 		d.caFile = r.CACert
 	case err := <-serving:
 		return quiet(ctx, err)
 	}
 
-	_, err = fmt.Fprintf(opts.Stdout, "PostgreSQL %s from %s listens on %s:%d.\nReady in %.2f s: the API at %s, the gateway at %s.\n",
-		inst.Version, inst.BinDir, d.server.Host(), d.server.Port(), time.Since(began).Seconds(), d.endpointURL(), d.gateway.Addr())
+	err := ready()
 	if err == nil {
-		if opts.Once {
+		if d.opts.Once {
 			err = d.walk(ctx)
 		} else {
 			err = d.printPaste()
 		}
 	}
-	if opts.Once || err != nil {
+	if d.opts.Once || err != nil {
 		stopServing()
 		return quiet(ctx, errors.Join(err, <-serving))
 	}
 	select {
 	case err := <-serving:
 		if ctx.Err() != nil {
-			fmt.Fprintln(opts.Stderr, "stopped")
+			fmt.Fprintln(d.opts.Stderr, "stopped")
 		}
 		return quiet(ctx, err)
 	case <-d.server.Done():
