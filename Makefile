@@ -64,11 +64,12 @@ vulnerabilities:
 	elif echo "$$output" | grep -qE 'vuln.go.dev|fetching vulnerabilities'; then echo "govulncheck: NOT CHECKED, the vulnerability database cannot be reached"; \
 	else echo "$$output"; exit 1; fi
 
-# Fuzz seeds run in one goroutine. The tests that run other people's programs spend their
-# time in these; the exchanges that they have with the server are replayed by TestDrivers.
+# Fuzz seeds, and the tests of every key of the configuration, run in one goroutine. The tests
+# that run other people's programs spend their time in these; the exchanges that they have with
+# the server are replayed by TestDrivers.
 # A program with the race detector sleeps for a second before it exits, and the tests run hundreds.
 race:
-	GORACE="atexit_sleep_ms=50 $$GORACE" go test -race -timeout 30m -skip '^(Fuzz.*|TestClients|TestDocumentedCommands|TestReadmeInFrontOfPostgreSQL|TestDevPaste|TestAgainstAWS)$$' ./...
+	GORACE="atexit_sleep_ms=50 $$GORACE" go test -race -timeout 30m -skip '^(Fuzz.*|TestClients|TestDocumentedCommands|TestReadmeInFrontOfPostgreSQL|TestDevPaste|TestAgainstAWS|TestNullAndEmpty|TestSchema)$$' ./...
 
 bench:
 	scripts/bench

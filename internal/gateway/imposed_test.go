@@ -60,7 +60,8 @@ func disguised(shift int) []byte {
 }
 
 // TestImposedEnds: an end that the gateway imposes ends the backend, whatever the session is
-// doing or appears to be doing, even on servers that would not notice by themselves.
+// doing or appears to be doing, even on servers that would not notice by themselves. Versions differ
+// in that only: before 14 none notices.
 func TestImposedEnds(t *testing.T) {
 	type hostile struct {
 		name  string
@@ -114,7 +115,7 @@ func TestImposedEnds(t *testing.T) {
 			_ = f.server.Shutdown(over)
 		}, "shutdown"},
 	}
-	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		for name, end := range ends {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel() // the test mostly waits
@@ -308,9 +309,9 @@ func TestEveryEndNamesItsBackend(t *testing.T) {
 
 // TestRebelsAtTheEnd: a statement that catches its cancellation is terminated even if the
 // process ends right after its sessions, and even if a reload has replaced the cluster in the
-// meantime, has it lead to another server, or has removed it.
+// meantime, has it lead to another server, or has removed it. This is the same in all versions.
 func TestRebelsAtTheEnd(t *testing.T) {
-	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+	pgtest.Ends(t, func(t *testing.T, pg *pgtest.Server) {
 		t.Parallel() // the test mostly waits
 		for name, end := range map[string]func(f *fixture, cluster *gateway.Cluster){
 			"shutdown": func(f *fixture, cluster *gateway.Cluster) {

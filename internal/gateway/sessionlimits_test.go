@@ -382,6 +382,7 @@ func TestLimitsOfReload(t *testing.T) {
 // if the server would not notice by itself.
 func TestRevokedRebel(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, pg *pgtest.Server) {
+		t.Parallel() // the test mostly waits
 		registry := &revocations{}
 		f := newFixture(t, func(c *gateway.Config) { c.Revoked = registry.revoked })
 		f.real(pg)

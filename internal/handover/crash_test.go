@@ -118,6 +118,7 @@ func TestKilledDuringHandOver(t *testing.T) {
 // TestKilledBetweenPieces kills a sweep before each of its statements. The sweep hands objects
 // over one by one, because one of them cannot be handed over.
 func TestKilledBetweenPieces(t *testing.T) {
+	t.Parallel()
 	f := alone(t, pgtest.Start(t), "CREATEROLE")
 	alice, makers := f.LentUser("alice", ""), f.LentGroup("makers")
 	f.LendAlone(alice, makers)

@@ -143,6 +143,7 @@ func TestDropUser(t *testing.T) {
 // TestDropUserInterrupted kills the run before each of its statements; the next
 // run finishes it.
 func TestDropUserInterrupted(t *testing.T) {
+	t.Parallel()
 	s := pgtest.Start(t)
 	f := alone(t, s, "CREATEROLE")
 	for n := 1; ; n++ {
