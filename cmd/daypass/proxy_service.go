@@ -13,6 +13,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -35,9 +36,9 @@ func newProxyServiceCommand(env environment) *cobra.Command {
 		Short: "Print or install a service of your user that runs the proxy while you are logged on",
 		Long: `Service prints a user unit of systemd on Linux, an agent of launchd on macOS, and a
 task for the task scheduler on Windows. It runs "daypass proxy" with the file of
-maps, which has to exist, and with the variables AWS_*, DAYPASS_SSLROOTCERT and BROWSER
-that are set now and hold no secret (not on Windows: a task has the variables of its
-user).
+maps, which has to exist, and with the variables that are set now and name the profile,
+region, role, endpoint or files of AWS clients, DAYPASS_SSLROOTCERT and BROWSER, but no
+access key (not on Windows: a task has the variables of its user).
 
 --install writes it to where the system looks for it, and prints the commands that
 start and remove it. Run it again when the program or the file has moved.`,
@@ -110,18 +111,28 @@ func newProxyService(file string) (*proxyService, error) {
 	if me, err := user.Current(); err == nil {
 		s.User = me.Username
 	}
-	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_LOGIN_CACHE_DIRECTORY", "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE",
-		"DAYPASS_SSLROOTCERT", "BROWSER"} {
-		if value := os.Getenv(name); value != "" {
-			s.Variables = append(s.Variables, setting{name, value})
-		}
-	}
+	s.Variables = serviceVariables(os.Environ())
 	for _, text := range append([]string{s.Program, s.File, s.home, s.User}, values(s.Variables)...) {
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return nil, fmt.Errorf("%q: has control characters, which a service cannot have", text)
 		}
 	}
 	return &s, nil
+}
+
+// serviceVariables returns the settings in an environment that a service needs, by name. It names
+// each one, so that no secret gets into the file of the service.
+func serviceVariables(environment []string) (kept []setting) {
+	known := []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_LOGIN_CACHE_DIRECTORY", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
+		"AWS_ENDPOINT_URL", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_CA_BUNDLE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
+		"AWS_EC2_METADATA_DISABLED", "DAYPASS_SSLROOTCERT", "BROWSER"}
+	for _, variable := range slices.Sorted(slices.Values(environment)) {
+		name, value, _ := strings.Cut(variable, "=")
+		if value != "" && (slices.Contains(known, name) || strings.HasPrefix(name, "AWS_ENDPOINT_URL_")) {
+			kept = append(kept, setting{name, value})
+		}
+	}
+	return kept
 }
 
 // graphicalSession reports whether systemd starts and stops services with the person's graphical

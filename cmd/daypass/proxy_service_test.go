@@ -20,6 +20,12 @@ func TestProxyService(t *testing.T) {
 	t.Setenv("HOME", dir)
 	t.Setenv("XDG_CONFIG_HOME", dir)
 	t.Setenv("AWS_PROFILE", `a "b" %h $x <&>`)
+	for _, name := range []string{"AWS_DEFAULT_PROFILE", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_SIGNIN", "AWS_WEB_IDENTITY_TOKEN_FILE"} {
+		t.Setenv(name, "kept")
+	}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"} {
+		t.Setenv(name, "planted")
+	}
 	t.Setenv("WAYLAND_DISPLAY", "")
 	t.Setenv("DISPLAY", "")
 	file := filepath.Join(dir, `my "100%" $maps & <more>.yaml`)
@@ -32,10 +38,14 @@ func TestProxyService(t *testing.T) {
 	}
 	unit, stderr, code := runDaypass(t, "proxy", "service", "--config", file, "--for", "systemd")
 	for _, want := range []string{`ExecStart="` + self + `" proxy --config "` + dir + `/my \"100%%\" $$maps & <more>.yaml"`, `Environment="AWS_PROFILE=a \"b\" %%h $x <&>"`,
+		`Environment="AWS_DEFAULT_PROFILE=kept"`, `Environment="AWS_DEFAULT_REGION=kept"`, `Environment="AWS_ENDPOINT_URL_SIGNIN=kept"`, `Environment="AWS_WEB_IDENTITY_TOKEN_FILE=kept"`,
 		"Type=notify", "RestartPreventExitStatus=252 253", "WantedBy=default.target"} {
 		if code != 0 || !strings.Contains(unit, want) {
 			t.Errorf("the unit lacks %s: code %d, %s\n%s", want, code, stderr, unit)
 		}
+	}
+	if strings.Contains(unit, "planted") {
+		t.Errorf("a secret is in the unit:\n%s", unit)
 	}
 	plist, _, _ := runDaypass(t, "proxy", "service", "--config", file, "--for", "launchd")
 	var words struct {
