@@ -16,7 +16,7 @@ func loadConfig(path string) (*config.Config, error) {
 }
 
 // loadConfigWithoutSecrets reads the configuration for a command that works without the secrets
-// in it. Environment variables and files that hold them need not exist.
+// in the environment. The variables that hold them need not exist.
 func loadConfigWithoutSecrets(path string) (*config.Config, error) {
 	cfg, err := config.LoadEnv(path, config.SomeSecret)
 	return cfg, noSuchConfig(path, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass/daypass/internal/api"
+	"github.com/daypass/daypass/internal/config"
 	"github.com/daypass/daypass/internal/directory"
 	"github.com/daypass/daypass/internal/quote"
 )
@@ -37,7 +38,8 @@ question could not be answered.`,
   daypass explain --principal arn:aws:sts::123456789012:assumed-role/etl/nightly --with-iam`,
 		Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
-			cfg, err := loadConfigWithoutSecrets(o.config)
+			cfg, err := config.LoadNames(o.config)
+			err = noSuchConfig(o.config, err)
 			if err != nil {
 				return err
 			}

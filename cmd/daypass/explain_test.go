@@ -179,3 +179,24 @@ func explainJSON(t *testing.T, path, call string) explanation {
 	}
 	return got
 }
+
+// TestExplainWithoutSecrets: people explain a copy of the configuration. They have neither the server's
+// variables nor its files.
+func TestExplainWithoutSecrets(t *testing.T) {
+	text := strings.Replace(explained1, "{seed: GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ}", "{seed_file: gone.seed}", 1) + `            - {Effect: Allow, Action: "*", Resource: "*"}
+      access_keys: [{id: AKIAIOSFODNN7EXAMPLE, secret_file: gone.secret}, {id: AKIAIOSFODNN7EXAMPL2, secret_env: DAYPASS_TEST_GONE}]
+`
+	text = strings.Replace(text, "sslmode=disable\"}", "sslmode=disable\", upstream_password_file: gone.password}", 1)
+	path := filepath.Join(t.TempDir(), "daypass.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := runDaypass(t, "explain", "--config", path, "--principal", "ana", "--db-user", "alice")
+	if code != 0 || !strings.Contains(stdout, "would be ALLOWED") {
+		t.Errorf("explain = %d\n%s%s", code, stdout, stderr)
+	}
+	stdout, stderr, code = runDaypass(t, "config", "check", "--ignore-environment", "--config", path)
+	if code != 1 || strings.Count(stdout, "gone.") != 3 {
+		t.Errorf("config check = %d\n%s%s\nwant the three files", code, stdout, stderr)
+	}
+}

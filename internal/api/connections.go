@@ -115,9 +115,10 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// Listener accepts connections from l within the bounds. While all places are taken it
-// does not accept, and the kernel queues connections. Connections of an address beyond
-// its bound are closed at once.
+// Listener accepts connections from l within the bounds. While all places are taken and none
+// can make room it does not accept, and the kernel queues connections. A connection of an
+// address that has used up its bound takes the place of another one from there, or is closed
+// at once if none can make room.
 func (c *Connections) Listener(l net.Listener) net.Listener {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &boundedListener{Listener: l, all: c, ctx: ctx, cancel: cancel}

@@ -85,6 +85,16 @@ func Load(path string) (*Config, error) {
 
 // LoadEnv is Load with another function in place of os.LookupEnv.
 func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
+	return load(path, getenv, false)
+}
+
+// LoadNames is Load for commands that read only names and policies. The variables and files that hold
+// secrets need not be there; a secret that cannot be read has a value that is valid for its key.
+func LoadNames(path string) (*Config, error) {
+	return load(path, SomeSecret, true)
+}
+
+func load(path string, getenv func(string) (string, bool), anySecret bool) (*Config, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
@@ -93,7 +103,7 @@ func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 	if file.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreadable, file.err)
 	}
-	c, err := Parse(path, file.data, getenv)
+	c, err := parse(path, file.data, getenv, anySecret)
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +126,15 @@ func LoadEnv(path string, getenv func(string) (string, bool)) (*Config, error) {
 // Parse is Load for a configuration in memory. Messages use path as its name, and relative
 // paths in the configuration start at path's directory.
 func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
+	return parse(path, data, getenv, false)
+}
+
+func parse(path string, data []byte, getenv func(string) (string, bool), anySecret bool) (*Config, error) {
 	f, err := newYAMLFile(path, getenv)
 	if err != nil {
 		return nil, err
 	}
+	f.anySecret = anySecret
 	root, err := f.document(data)
 	if err != nil {
 		return nil, err
@@ -155,15 +170,17 @@ func Parse(path string, data []byte, getenv func(string) (string, bool)) (*Confi
 	return c, nil
 }
 
-// SomeSecret stands for the environment in commands that read only names and policies. A
-// variable that is not set gets a value that is valid both as a password and as the seed of
-// an MFA device.
+// SomeSecret stands for the environment in commands that do not use its secrets. A variable that is
+// not set gets the value someSecret.
 func SomeSecret(name string) (string, bool) {
 	if value, ok := os.LookupEnv(name); ok && value != "" {
 		return value, true
 	}
-	return "AAAAAAAAAAAAAAAA", true
+	return someSecret, true
 }
+
+// someSecret is valid both as a password and as the seed of an MFA device.
+const someSecret = "AAAAAAAAAAAAAAAA"
 
 // Fault returns err as a fault of a key's value, with file and line. If the file does not
 // have the key, the line is that of the section the key belongs to.

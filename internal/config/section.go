@@ -259,6 +259,10 @@ func (s *section) soundSecret(k *key, value string) bool {
 	case secretFile:
 		path := s.file.resolve(value)
 		data, err := s.file.read(path)
+		if err != nil && s.file.anySecret {
+			value = someSecret
+			break
+		}
 		if err != nil {
 			s.errorf(k.name, "%v", err)
 			return false

@@ -26,6 +26,8 @@ type yamlFile struct {
 	files    map[string]outside // the files it names, by absolute path
 	asked    map[*key]bool      // rows of the table that the program has read
 	inline   string             // where a secret is written in the file itself; empty: nowhere
+
+	anySecret bool // someSecret stands for a secret whose file cannot be read
 }
 
 // fault is something wrong with the file.
