@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,10 +87,7 @@ func (o *Operator) Keys(ctx context.Context) ([]Key, error) {
 		}
 	}
 	slices.SortFunc(list, func(a, b Key) int {
-		if by := strings.Compare(a.Server, b.Server); by != 0 {
-			return by
-		}
-		return a.Active.Compare(b.Active)
+		return cmp.Or(strings.Compare(a.Server, b.Server), a.Active.Compare(b.Active), strings.Compare(a.ID, b.ID))
 	})
 	for _, info := range v.shared.Describe(now) {
 		list = append(list, Key{Info: info})

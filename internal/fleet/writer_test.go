@@ -70,13 +70,14 @@ func TestRevocationsAreKept(t *testing.T) {
 	t.Run("an earlier certificate while it is revoked", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			memory, roots := &registrytest.Memory{}, keyring.NewRoots()
-			a, b := start(t, memory, roots, "a", 0), start(t, memory, roots, "b", 0)
+			b := start(t, memory, roots, "b", 0)
 			key := "fleet/key/signer/" + b.sign().id
 			earlier, err := memory.Get(t.Context(), key)
 			if err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(14 * time.Hour) // longer than the earlier certificate is valid
+			a := start(t, memory, roots, "a", 0)
 			bad, o := b.sign(), operator(memory, roots)
 			later, err := memory.Get(t.Context(), key)
 			if err != nil {
