@@ -141,7 +141,7 @@ var modules = []struct {
 	{"go.yaml.in/yaml/v4", []string{"internal/awscli", "internal/config"}, "one package reads the configuration, one the AWS CLI's input files"},
 	{"golang.org/x/net", []string{"internal/peer"}, "it bounds the connections of a listener that strangers may reach"},
 	{"golang.org/x/sync", []string{"internal/devserver", "internal/server"}, "only wiring starts groups of goroutines"},
-	{"golang.org/x/sys", []string{"internal/doctor", "internal/gateway", "internal/login", "internal/proxy", "internal/server", "test/bench"}, "the packages with system calls are listed"},
+	{"golang.org/x/sys", []string{"internal/doctor", "internal/gateway", "internal/login", "internal/proxy", "internal/server", "internal/session", "test/bench"}, "the packages with system calls are listed"},
 	{"golang.org/x/term", []string{"cmd/daypass"}, "only commands know the terminal"},
 	{"golang.org/x/text", []string{"internal/awscli"}, "only the AWS CLI's tables measure characters"},
 	{"golang.org/x/time", []string{"internal/throttle"}, "token buckets are made in one place"},

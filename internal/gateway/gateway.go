@@ -177,6 +177,9 @@ type Limits struct {
 	// HalfClose is how long a session whose client has closed its sending side
 	// may stay silent before its query is cancelled; default 2 s.
 	HalfClose time.Duration
+	// Stall is how long the server may take nothing of what a client has sent before the gateway
+	// finds out whether the client is still there; default 5 s. See session.Config.
+	Stall time.Duration
 }
 
 func (l Limits) withDefaults() Limits {

@@ -108,7 +108,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	}
 	e.Session = session.New(session.Config{
 		Client: l.client, Upstream: up.Conn, FromClient: l.in.Rest(), FromUpstream: up.early,
-		Status: up.ready, HalfClose: s.limits.HalfClose, Keep: l.origin != nil,
+		Status: up.ready, HalfClose: s.limits.HalfClose, Stall: s.limits.Stall, Keep: l.origin != nil,
 		CancelQuery: func() { s.cancelQuery(e) }, Ended: func(cause session.Cause) { s.sessionEnded(e, cause) },
 	})
 	s.sessions.add(e)

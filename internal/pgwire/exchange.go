@@ -269,6 +269,9 @@ func (x *Exchange) copied() {
 // arrived whole.
 func (x *Exchange) Ready() bool { return x.down.kind == MsgReadyForQuery && x.down.boundary() }
 
+// Copying reports whether a COPY FROM STDIN is running.
+func (x *Exchange) Copying() bool { return x.copying }
+
 // LastFromServer returns the type of the server's last message, or of the one that it is sending;
 // 0 if there was none.
 func (x *Exchange) LastFromServer() byte { return x.down.kind }

@@ -170,8 +170,9 @@ type transport struct {
 	left     *int    // how many more bytes Read may return; nil: any number
 	ahead    []byte  // read, but not handed out yet
 	relaying bool
-	failure  error // relaying: the error that follows ahead; nil: more may come
-	fd       int   // relaying: the descriptor for raw writes; -1: there is none
+	failure  error  // relaying: the error that follows ahead; nil: more may come
+	fd       int    // relaying: the descriptor for raw writes; -1: there is none
+	stall    *stall // relaying: watches writes that block
 }
 
 func (t *transport) Read(b []byte) (int, error) {
@@ -212,16 +213,57 @@ func (t *transport) read(b []byte) (int, error) {
 // Write writes directly to the socket in the relay.
 func (t *transport) Write(b []byte) (int, error) {
 	if t.fd < 0 {
-		return t.Conn.Write(b)
+		return t.wait(b)
 	}
 	n, err := rawWrite(t.fd, b)
 	if err != nil || n == len(b) {
 		return n, err
 	}
 	// The socket is full: wait as usual, under the write deadline.
-	m, err := t.Conn.Write(b[n:])
+	m, err := t.wait(b[n:])
 	return n + m, err
 }
+
+func (t *transport) wait(b []byte) (int, error) {
+	if t.stall != nil {
+		t.stall.begin()
+		defer t.stall.end()
+	}
+	return t.Conn.Write(b)
+}
+
+// queued returns how many bytes the peer has not taken yet, as far as the system tells; -1 where it
+// does not.
+func (t *transport) queued() int {
+	if t.fd < 0 {
+		return -1
+	}
+	return rawQueued(t.fd)
+}
+
+// hungUp reports whether the peer has closed the connection, as far as that has arrived, and
+// whether the connection is broken or closed in both directions. Both are false where the system
+// cannot tell.
+func (t *transport) hungUp() (closed, broken bool) {
+	if t.fd < 0 {
+		return false, false
+	}
+	return rawHungUp(t.fd)
+}
+
+// userTimeout returns TCP_USER_TIMEOUT in milliseconds, if the connection has it.
+func (t *transport) userTimeout() (milliseconds int, ok bool) {
+	if t.fd < 0 {
+		return 0, false
+	}
+	return rawUserTimeout(t.fd)
+}
+
+// setUserTimeout sets TCP_USER_TIMEOUT of a connection that has it.
+func (t *transport) setUserTimeout(milliseconds int) { rawSetUserTimeout(t.fd, milliseconds) }
+
+// unanswered returns how long ago TCP last heard from the peer; 0 if that is unknown.
+func (t *transport) unanswered() time.Duration { return rawUnanswered(t.fd) }
 
 // prepare readies the connection for the raw relay, if it supports that, and removes the logon's
 // deadline.
@@ -239,7 +281,7 @@ func (c *Conn) prepare() {
 // restore undoes prepare: the connection is an ordinary one again, for one goroutine at a time.
 // The relay must have ended between two TLS records.
 func (c *Conn) restore() {
-	c.relaying, c.fd = false, -1
+	c.relaying, c.fd, c.stall = false, -1, nil
 	_ = c.SetDeadline(time.Time{})
 }
 

@@ -101,7 +101,7 @@ func (s *Session) clientDone(readErr, writeErr error) {
 		// The client may still read, as on a direct connection. If it is gone, that is noticed
 		// once the server has been silent for a while.
 		s.phase, s.closed, halfClose = halfClosed, true, true
-		s.listenLocked(s.config.HalfClose)
+		s.listenLocked(s.patienceLocked())
 		s.armLocked()
 	default:
 		s.endLocked(&Cause{Reason: ReasonClientGone, Imposed: true, Err: readErr})
@@ -111,6 +111,16 @@ func (s *Session) clientDone(readErr, writeErr error) {
 		_ = s.config.Upstream.CloseWrite()
 	}
 	s.directionDone()
+}
+
+// patienceLocked returns how long the server may be silent after the client has closed its sending
+// side. What a client has sent before it took its leave runs as long as on a direct connection with
+// the client_connection_check_interval that the gateway sets.
+func (s *Session) patienceLocked() time.Duration {
+	if s.leaving {
+		return max(s.config.HalfClose, s.config.Stall)
+	}
+	return s.config.HalfClose
 }
 
 // serverDone is called when nothing more comes from the server, or nothing more can be sent to
@@ -163,14 +173,14 @@ func (s *Session) finish() {
 	boundary := s.exchange.ServerBoundary()
 	left := remains{imposed: cause.Imposed, busy: s.exchange.Status() == pgwire.Busy, complete: s.exchange.ClientBoundary()}
 	s.kept = s.kept && cause.Reason == ReasonClientClosed && !cause.Imposed
-	kept := s.kept
+	kept, probe := s.kept, s.probe
 	s.mu.Unlock()
 
 	client := s.config.Client
 	_ = client.SetWriteDeadline(time.Now().Add(writeTime))
 	// A message of ours fits only where a message of the server's has ended.
 	if cause.SQLState != "" && boundary && s.down.writeErr == nil {
-		_, _ = client.Write(pgwire.AppendError(nil, pgwire.ErrorFields{Severity: pgwire.Fatal, SQLState: cause.SQLState, Message: cause.Message}))
+		_, _ = client.Write(pgwire.AppendError(probe, pgwire.ErrorFields{Severity: pgwire.Fatal, SQLState: cause.SQLState, Message: cause.Message}))
 	} else {
 		cause.SQLState = ""
 	}

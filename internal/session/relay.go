@@ -37,14 +37,16 @@ type direction struct {
 	toClient bool
 	ahead    []byte // what was read during the logon
 	drained  bool   // crypto/tls holds nothing that it could decrypt
+	stall    stall  // watches the writes
 
 	readErr, writeErr error
 }
 
 // startLocked starts both directions.
 func (s *Session) startLocked() {
-	for _, c := range []*Conn{s.config.Client, s.config.Upstream} {
-		c.prepare()
+	for _, d := range []*direction{&s.up, &s.down} {
+		d.to.prepare()
+		d.to.stall = &d.stall
 	}
 	s.armLocked()
 	go s.up.run()

@@ -38,6 +38,10 @@ import (
 //	an invalid message length           either side      relaying to lastWords  stopping
 //	silence of the server for           time             halfClosed             stopping
 //	  Config.HalfClose
+//	the server takes nothing, and the   client, network  relaying               stopping
+//	  client is found to have left
+//	the client takes nothing, and the   server, network  relaying to lastWords  stopping
+//	  server is found to be gone
 //	lastWordsTime passes                time             lastWords              stopping
 //	End                                 gateway          opened to lastWords    stopping
 //	CancelAndEnd, session waits         gateway          opened to lastWords    stopping
@@ -91,6 +95,10 @@ type Config struct {
 	// HalfClose is how long the server may be silent after the client has closed its
 	// sending side.
 	HalfClose time.Duration
+	// Stall is how long the server may take no byte of what the client has sent before the
+	// session finds out whether the client is still there. It is also the least time that the
+	// server may be silent if the client has sent Terminate before it closed. Default 5 s.
+	Stall time.Duration
 	// Keep leaves the upstream connection open when the client leaves in good order: it
 	// sends Terminate, and nothing else, while the session is idle and the server owes it
 	// nothing. See Kept.
@@ -126,6 +134,9 @@ type Session struct {
 	silentUntil time.Time // of the server, in halfClosed and lastWords
 	lastSent    uint64    // toClient, when silentUntil was set
 	notice      []byte    // to be sent to the client
+	stalled     bool      // the server takes nothing
+	probe       []byte    // the rest of a message to the client, see stall
+	probeDue    bool      // the next byte of it
 	renewUp     bool      // the direction to the server goes on in a new goroutine
 	renewDown   bool      // so does the direction to the client
 	shrunk      uint64    // bytes passed on when Shrink last acted, plus 1; 0: never
@@ -138,6 +149,12 @@ func New(config Config) *Session {
 	s.up = direction{session: s, from: config.Client, to: config.Upstream, ahead: config.FromClient}
 	s.down = direction{session: s, from: config.Upstream, to: config.Client, ahead: config.FromUpstream, toClient: true}
 	s.config.FromClient, s.config.FromUpstream = nil, nil
+	if config.Stall <= 0 {
+		s.config.Stall = stallTime
+	}
+	for _, d := range []*direction{&s.up, &s.down} {
+		d.stall = stall{session: s, from: d.from, to: d.to, toClient: d.toClient}
+	}
 	return s
 }
 
@@ -231,6 +248,9 @@ func (s *Session) admitToClientLocked(chunk []byte) (out []byte, next step, err 
 		s.endLocked(&Cause{Reason: ReasonServerGone, Imposed: true, Err: fmt.Errorf("from the server: %w", err)})
 		return nil, 0, err
 	}
+	if s.probe != nil { // a message of ours has to be completed first
+		chunk, s.probe = append(s.probe, chunk...), nil
+	}
 	s.toClient += uint64(len(chunk))
 	switch {
 	case s.phase >= stopping:
@@ -286,11 +306,11 @@ func (s *Session) wakeTimesLocked() (up, down time.Time) {
 		if s.renewUp {
 			up = longAgo
 		}
-		if s.renewDown || s.notice != nil {
+		if s.renewDown || s.notice != nil || s.probingLocked() {
 			down = longAgo
 		}
 		return up, down
-	case s.notice != nil:
+	case s.notice != nil, s.probingLocked():
 		return time.Time{}, longAgo
 	}
 	return time.Time{}, s.silentUntil
@@ -334,8 +354,8 @@ func (s *Session) renew(d *direction) bool {
 	return true
 }
 
-// woken is called when the direction to the client has been woken. It returns a notice to send,
-// if there is one, and whether the direction keeps copying.
+// woken is called when the direction to the client has been woken. It returns a notice to send, or
+// a part of a probe, if there is one, and whether the direction keeps copying.
 func (s *Session) woken() (notice []byte, goesOn bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -343,16 +363,18 @@ func (s *Session) woken() (notice []byte, goesOn bool) {
 	switch {
 	case s.phase >= stopping:
 		return nil, !s.stoppedLocked()
+	case s.probingLocked():
+		return s.takeProbeLocked(), true
 	case s.notice != nil:
 		notice, s.notice = s.notice, nil
 		// If the server is in the middle of a message, the next Apply tries again.
-		if s.phase != relaying || !s.exchange.ServerBoundary() || s.exchange.Status() == pgwire.Busy {
+		if s.phase != relaying || s.probe != nil || !s.exchange.ServerBoundary() || s.exchange.Status() == pgwire.Busy {
 			return nil, true
 		}
 		s.noticed = true
 		return notice, true
 	case s.phase == halfClosed && s.toClient != s.lastSent:
-		s.listenLocked(s.config.HalfClose)
+		s.listenLocked(s.patienceLocked())
 		return nil, true
 	}
 	return nil, s.silentUntil.IsZero() || time.Now().Before(s.silentUntil)

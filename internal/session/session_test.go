@@ -73,6 +73,18 @@ func (p *peers) pass(from, to *net.TCPConn, b []byte) {
 	}
 }
 
+// pass sends b over one connection and reads it from another.
+func pass(t *testing.T, from, to net.Conn, b []byte) {
+	t.Helper()
+	if _, err := from.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(b))
+	if _, err := io.ReadFull(to, got); err != nil || !bytes.Equal(got, b) {
+		t.Fatalf("passed on %q (%v), want %q", got, err, b)
+	}
+}
+
 // TestStateTable causes each event of the table in session.go. It checks the client's last
 // message, whether the query was cancelled, and the cause.
 func TestStateTable(t *testing.T) {

@@ -3,8 +3,6 @@ package session_test
 import (
 	"bytes"
 	"crypto/tls"
-	"io"
-	"net"
 	"runtime"
 	"testing"
 	"time"
@@ -76,18 +74,6 @@ func TestIdleStacks(t *testing.T) {
 		if cause := <-p.ended; cause.Reason != "killed" {
 			t.Errorf("the session ended: %+v", cause)
 		}
-	}
-}
-
-// pass sends b over one connection and reads it from another.
-func pass(t *testing.T, from, to net.Conn, b []byte) {
-	t.Helper()
-	if _, err := from.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	got := make([]byte, len(b))
-	if _, err := io.ReadFull(to, got); err != nil || !bytes.Equal(got, b) {
-		t.Fatalf("passed on %q (%v), want %q", got, err, b)
 	}
 }
 
