@@ -63,8 +63,12 @@ func TestCheckOfAHealthyCluster(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, s *pgtest.Server) {
 		t.Parallel()
 		f := alone(t, s, "CREATEROLE")
-		if r := f.Check(); r.Broken() {
+		r := f.Check()
+		if r.Broken() {
 			t.Errorf("before the first logon: %s", clustertest.Text(r))
+		}
+		if !strings.Contains(clustertest.Text(r), "there is no database user yet") {
+			t.Errorf("without a user: %s", clustertest.Text(r))
 		}
 		f.Ensure(dbuser.Need{User: "newcomer", AutoCreate: true})
 		if r := f.Check(); r.Broken() {

@@ -80,11 +80,26 @@ type Running struct {
 // Run runs API, gateway and reaper until ctx ends, then drains and returns nil. It
 // returns an error if it cannot start or has to stop.
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
+	// Nothing is made, least of all new keys in place of those of a directory that was moved away,
+	// before the addresses are known to be free. But the lock of a directory that is there tells more
+	// of a second server than an address that is in use.
+	_, err := os.Stat(cfg.Data)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if missing {
+		if err := tryAddresses(cfg, opts); err != nil {
+			return err
+		}
+	}
 	data, err := openDataDir(cfg.Data, opts.Log)
 	if err != nil {
 		return cfg.Fault("data", err)
 	}
 	defer data.close()
+	if !missing {
+		if err := tryAddresses(cfg, opts); err != nil {
+			return err
+		}
+	}
 	lost := data.lacksRevocations(cfg)
 	var file *keyring.File
 	if cfg.RootKey == nil {
@@ -353,6 +368,35 @@ func (s *service) reap(ctx context.Context, shared together) error {
 		return nil
 	}
 	return fmt.Errorf("cleaning up: %w", err)
+}
+
+// tryAddresses listens at every address of the configuration for a moment. The server cannot listen
+// for good before it can answer.
+func tryAddresses(cfg *config.Config, opts Options) error {
+	peers := ""
+	if cfg.Peers != nil {
+		peers = cfg.Peers.Listen
+	}
+	for _, at := range []struct {
+		key, address string
+		given        net.Listener
+	}{
+		{"api.listen", cfg.API.Listen, opts.API},
+		{"gateway.listen", cfg.Gateway.Listen, opts.Gateway},
+		{"admin.listen", cfg.Admin.Listen, opts.Admin},
+		{"metrics.listen", cfg.Metrics.Listen, opts.Metrics},
+		{"peers.listen", peers, nil},
+	} {
+		if at.given != nil || at.address == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", at.address)
+		if err != nil {
+			return cfg.Fault(at.key, err)
+		}
+		defer l.Close() // at the end, so that two equal addresses are found
+	}
+	return nil
 }
 
 func listen(given net.Listener, address string) (net.Listener, error) {
