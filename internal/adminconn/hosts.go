@@ -135,6 +135,42 @@ func (p *Pool) Others(ctx context.Context, f func(*Conn)) {
 	group.Wait()
 }
 
+// HostAnswer is what a host of a cluster answers to the administrative login.
+type HostAnswer struct {
+	Address string // host and port, or the directory of a Unix socket
+	Standby bool
+	Started time.Time // when the server was started: the same for two names of one server
+	Err     error     // nil: it answers
+}
+
+// Ask asks all hosts of the cluster at once, and returns their answers in the order of the hosts. A
+// host that has not answered within ConnectTimeout has not answered.
+func (p *Pool) Ask(ctx context.Context) []HostAnswer {
+	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	defer cancel()
+	answers := make([]HostAnswer, len(p.hosts))
+	var group sync.WaitGroup
+	for i, h := range p.hosts {
+		group.Go(func() {
+			network, address := pgconn.NetworkAddress(h.config.Host, h.config.Port)
+			if network == "unix" {
+				address = h.config.Host
+			}
+			answers[i].Address = address
+			c, err := h.connect(ctx, "")
+			if err != nil {
+				answers[i].Err = err
+				return
+			}
+			defer c.CloseNow()
+			answers[i].Standby = c.Standby
+			answers[i].Err = c.QueryRow(ctx, "select pg_postmaster_start_time()").Scan(&answers[i].Started)
+		})
+	}
+	group.Wait()
+	return answers
+}
+
 // WithServersPath runs read on a new connection to the primary whose search_path is not pinned. The
 // owner of the database can choose that, so read has to qualify the name of everything, operators
 // included.

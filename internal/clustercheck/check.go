@@ -58,6 +58,8 @@ type Report struct {
 	// SystemIdentifier is the same for a primary and its standbys, and for no two
 	// other servers. It is empty if the login has no right to read it.
 	SystemIdentifier string `json:"system_identifier,omitempty"`
+	// Hosts has each host of a cluster that has several.
+	Hosts []Host `json:"hosts,omitempty"`
 	// Clock is the time that the server had at Asked, a time of this machine. Nil: it was not asked.
 	Clock    *time.Time `json:"-"`
 	Asked    time.Time  `json:"-"`
@@ -102,6 +104,7 @@ func Check(ctx context.Context, a *dbuser.Admin) (Report, error) {
 	if strings.HasPrefix(k.config.Host, "/") {
 		k.report.Address = k.config.Host
 	}
+	k.hosts(ctx)
 	connecting, cancel := context.WithTimeout(ctx, adminconn.ConnectTimeout)
 	c, err := a.Pool.Connect(connecting, "")
 	cancel()

@@ -75,6 +75,13 @@ func (r *Report) cluster(identifier string, report clustercheck.Report, err erro
 	default:
 		r.ok(about, "%s: daypass cluster check finds no errors", identifier)
 	}
+	for _, h := range report.Hosts {
+		if h.State == clustercheck.Down {
+			r.warn(about, h.Do+", or take it out of upstream", "%s: host %s is down: %s", identifier, h.Address, h.Problem)
+		} else {
+			r.ok(about, "%s: host %s answers (%s)", identifier, h.Address, h.State)
+		}
+	}
 	if report.Clock != nil {
 		r.clock("the server of "+identifier, *report.Clock, report.Asked)
 	}

@@ -293,3 +293,31 @@ func TestFilesOfAnotherAccount(t *testing.T) {
 		t.Errorf("remedy(%v) = %s", lost, do)
 	}
 }
+
+// TestSeveralHosts: each host of a cluster is reported, and a remedy for one that is down. The mask
+// hides their names.
+func TestSeveralHosts(t *testing.T) {
+	report := clustercheck.Report{Hosts: []clustercheck.Host{
+		{Address: "db1.example.net:5432", State: clustercheck.Down, Problem: "nothing listens there", Do: "start PostgreSQL there"},
+		{Address: "db2.example.net:5432", State: clustercheck.Primary}, {Address: "db3.example.net:5432", State: clustercheck.Standby},
+	}}
+	r := NewReport(&Mask{ShowNames: true}, nil)
+	r.cluster("sales", report, nil)
+	for _, want := range []Finding{
+		{"clusters", Warning, "sales: host db1.example.net:5432 is down: nothing listens there", "start PostgreSQL there, or take it out of upstream"},
+		{"clusters", OK, "sales: host db2.example.net:5432 answers (primary)", ""}, {"clusters", OK, "sales: host db3.example.net:5432 answers (standby)", ""},
+	} {
+		if !slices.Contains(r.Findings, want) {
+			t.Errorf("no %+v in %+v", want, r.Findings)
+		}
+	}
+	mask := &Mask{}
+	mask.Host("db1.example.net")
+	r = NewReport(mask, nil)
+	r.cluster("sales", report, nil)
+	for _, f := range r.Findings {
+		if strings.Contains(f.Message, "db1") {
+			t.Errorf("a host's name is reported: %s", f.Message)
+		}
+	}
+}
