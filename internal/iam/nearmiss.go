@@ -34,29 +34,7 @@ func (p *Policies) NearMisses(layer Layer, r *Request) []NearMiss {
 			if q.work.spent() {
 				return
 			}
-			if !s.matchesAction(&q) || !s.matchesPrincipal(&q) {
-				continue
-			}
-			miss := NearMiss{Policy: policy.name, Sid: s.sid, Index: s.index, Line: s.start.Line}
-			for i := range s.conditions {
-				c := &s.conditions[i]
-				if w := (WrittenCondition{c.operator, c.name, policy.written(c)}); c.holds(q.Context, false, &q.work) {
-					miss.Met = append(miss.Met, w)
-				} else {
-					miss.Unmet = append(miss.Unmet, w)
-				}
-			}
-			matched := s.matchesResource(&q)
-			if q.work.spent() {
-				return
-			}
-			if !matched {
-				miss.Resources = s.sameKind(r.Resource)
-				if len(miss.Unmet) > 0 || miss.Resources == nil {
-					continue
-				}
-			}
-			if len(miss.Unmet)+len(miss.Resources) > 0 {
+			if miss, near := s.nearMiss(policy, &q); near && !q.work.spent() {
 				misses = append(misses, miss)
 			}
 		}
@@ -64,7 +42,29 @@ func (p *Policies) NearMisses(layer Layer, r *Request) []NearMiss {
 	return misses
 }
 
-// written are a condition's values. In a document without variables ${ is text.
+// nearMiss compares a statement with a request that it does not match, and reports whether it nearly
+// does.
+func (s *statement) nearMiss(policy *Policy, q *query) (miss NearMiss, near bool) {
+	if !s.matchesAction(q) || !s.matchesPrincipal(q) {
+		return miss, false
+	}
+	miss = NearMiss{Policy: policy.name, Sid: s.sid, Index: s.index, Line: s.start.Line}
+	for i := range s.conditions {
+		c := &s.conditions[i]
+		if w := (WrittenCondition{c.operator, c.name, policy.written(c)}); c.holds(q.Context, false, &q.work) {
+			miss.Met = append(miss.Met, w)
+		} else {
+			miss.Unmet = append(miss.Unmet, w)
+		}
+	}
+	if s.matchesResource(q) {
+		return miss, len(miss.Unmet) > 0
+	}
+	miss.Resources = s.sameKind(q.Resource)
+	return miss, len(miss.Unmet) == 0 && len(miss.Resources) > 0
+}
+
+// written returns a condition's values. In a document without variables ${ is text.
 func (p *Policy) written(c *condition) []string {
 	if p.variables {
 		return c.written
@@ -76,7 +76,7 @@ func (p *Policy) written(c *condition) []string {
 	return list
 }
 
-// sameKind are the entries for resources of the same service, kind and cluster.
+// sameKind returns the entries for resources of the same service, kind and cluster.
 func (s *statement) sameKind(resource string) (list []string) {
 	arn, err := ParseARN(resource)
 	if err != nil || s.notResource {
