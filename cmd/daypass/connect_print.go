@@ -26,7 +26,7 @@ func (l *logon) format(as string, getenv func(string) string) (string, error) {
 // setting is one parameter of a connection, under its name in an output format.
 type setting struct{ name, value string }
 
-// environment are the variables of libpq that a logon sets.
+// environment returns the variables of libpq that a logon sets.
 func (l *logon) environment() []setting {
 	all := []setting{
 		{"PGHOST", l.host},

@@ -158,7 +158,7 @@ func (m *proxyMap) name() string {
 	return text
 }
 
-// uri is a connection string for clients of the proxy. The user name in it has no effect: the map
+// uri returns a connection string for clients of the proxy. The user name in it has no effect: the map
 // decides which user a connection gets.
 func (m *proxyMap) uri() (string, error) {
 	user, err := quote.URI(cmp.Or(m.to.user, "me"))

@@ -78,7 +78,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// RemoteAddr is the client's address: the one in the header, or the peer's.
+// RemoteAddr returns the client's address: the one in the header, or the peer's.
 func (c *counted) RemoteAddr() net.Addr {
 	if c.identify(); c.client.IsValid() {
 		return net.TCPAddrFromAddrPort(c.client)

@@ -31,7 +31,7 @@ type Revocations interface {
 	PersonRevoked(session string, since time.Time) (bool, error)
 }
 
-// errRegistry is a 5xx, so that the client tries again. Revoking twice does no harm.
+// errRegistry returns a 5xx, so that the client tries again. Revoking twice does no harm.
 func errRegistry(cause error) error {
 	return &awsquery.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable, Cause: cause,
 		Message: "The registry of revocations cannot be read or written at the moment. It is not known whether the request was carried out; it may be repeated."}

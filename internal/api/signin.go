@@ -62,7 +62,7 @@ type SignInCall struct {
 var ErrSignedOut = &awsquery.Error{Code: "SignedOut", Status: http.StatusForbidden,
 	Message: "The sign-in was ended by an administrator. Sign in again."}
 
-// Source is the client of a request, behind the trusted proxies.
+// Source returns the client of a request, behind the trusted proxies.
 func (h *Handler) Source(r *http.Request) netip.Addr {
 	return sourceOf(r, h.config.TrustedProxies()).address
 }

@@ -136,7 +136,7 @@ func (w *Writer) SessionEnd(r *SessionRecord) (size int, err error) {
 	return size, w.put(line)
 }
 
-// Size is the length of the record's line, for limits. It needs no Writer, so account and region
+// Size returns the length of the record's line, for limits. It needs no Writer, so account and region
 // count with their maximum length if the record has none.
 func (r *CallRecord) Size() int {
 	known := *r

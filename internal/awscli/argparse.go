@@ -317,7 +317,7 @@ func (p *argParser) checkChoice(name string, choices []string, value string) err
 	return p.error("argument %s: %s", name, b.String())
 }
 
-// distance is the number of insertions, deletions and replacements between two
+// distance returns the number of insertions, deletions and replacements between two
 // words.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)

@@ -227,7 +227,7 @@ func (o *option) usage() string {
 	return fmt.Sprintf("--%s (string)", o.name)
 }
 
-// synopsis is an option in the list of all.
+// synopsis returns an option in the list of all.
 func (o *option) synopsis() string {
 	text := "--" + o.name
 	switch {

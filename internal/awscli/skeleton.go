@@ -72,7 +72,7 @@ func firstSentence(text string) string {
 	return text
 }
 
-// outputSkeleton is a made-up answer: every string is the name of its member.
+// outputSkeleton returns a made-up answer: every string is the name of its member.
 func outputSkeleton(op *operation) *object {
 	return sample(op.output, "").(*object)
 }

@@ -73,7 +73,7 @@ func displayWidth(text string) int {
 // cellPadding is the width of a column beyond its widest cell.
 const cellPadding = 4
 
-// width is the width of the section with all its frames.
+// width returns the width of the section with all its frames.
 func (s *section) width() int {
 	total := 2
 	for _, w := range s.widest {

@@ -20,7 +20,7 @@ func NeedsSignIn(p Profile, err error) bool {
 	return strings.Contains(text, "load login token") || strings.Contains(text, "create oauth2 token") && strings.Contains(text, "reauthenticate")
 }
 
-// File is the path of the shared AWS configuration.
+// File returns the path of the shared AWS configuration.
 func File(getenv func(string) string) (string, error) {
 	if path := getenv("AWS_CONFIG_FILE"); path != "" {
 		return ExpandPath(path), nil

@@ -22,7 +22,7 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Invalid is the error for a parameter's value. rule continues a sentence that begins with
+// Invalid returns the error for a parameter's value. rule continues a sentence that begins with
 // "it", as "must be an integer" does.
 func Invalid(parameter, rule string) *Error {
 	return &Error{Code: "InvalidParameterValue", Status: http.StatusBadRequest,

@@ -97,10 +97,10 @@ func Open(dir string, names []string, now func() time.Time) (*Authority, error) 
 	return a, nil
 }
 
-// CertificateFile is the file that clients need as sslrootcert.
+// CertificateFile returns the file that clients need as sslrootcert.
 func (a *Authority) CertificateFile() string { return filepath.Join(a.dir, "ca.crt") }
 
-// Certificate is the CA's certificate.
+// Certificate returns the CA's certificate.
 func (a *Authority) Certificate() *x509.Certificate { return a.certificate }
 
 // Pool returns a pool with the CA's certificate, for clients in Go.
@@ -278,7 +278,7 @@ func (a *Authority) covers() error {
 	return nil
 }
 
-// subjects are the names of the server certificate, sorted, each once.
+// subjects returns the names of the server certificate, sorted, each once.
 func subjects(names []string) []string {
 	all := []string{"localhost", "127.0.0.1", "::1"}
 	for _, name := range names {

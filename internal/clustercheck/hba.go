@@ -153,7 +153,7 @@ func (k *checker) hbaLines(gateway string) []string {
 		"# "+line("host", "alice", "all", "reject"))
 }
 
-// firstHBA is the first rule that matches a logon, as the server picks it. user
+// firstHBA returns the first rule that matches a logon, as the server picks it. user
 // is "+marker" for a session role, empty for a user that no rule names. Rules
 // that depend on a database or on a host name are taken to match: better one
 // warning too many.

@@ -61,7 +61,7 @@ begin
 end $daypass$`
 }
 
-// foreignInSchema is a query for objects in the schema that belong to neither the
+// foreignInSchema returns a query for objects in the schema that belong to neither the
 // administrative login nor a superuser, and for other roles that may create some.
 func (st *state) foreignInSchema() string {
 	var owned strings.Builder

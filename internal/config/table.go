@@ -46,7 +46,7 @@ var fileKeys = []key{
 		doc: "Who may call the API, and what for."},
 }
 
-// certificateKeys are the keys for a pair of PEM files.
+// certificateKeys returns the keys for a pair of PEM files.
 func certificateKeys(c change, reread bool) []key {
 	return []key{
 		{name: "certificate", value: path, required: true, change: c, reread: reread, doc: "A PEM file: the certificate, and the intermediate ones after it."},

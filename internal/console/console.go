@@ -98,7 +98,7 @@ type route struct {
 	get, post func(*exchange)
 }
 
-// routes are the pages, by path.
+// routes returns the pages, by path.
 func routes() map[string]route {
 	return map[string]route{
 		prefix:                {title: "What you may ask for", get: (*exchange).offers},

@@ -29,7 +29,7 @@ type credentialForm struct {
 	Refused  *refusal
 }
 
-// Durations are the choices, in minutes.
+// Durations returns the choices, in minutes.
 func (credentialForm) Durations() []int { return []int{15, 30, 45, 60} }
 
 // ClusterNames returns the suggestions for the cluster.

@@ -46,16 +46,16 @@ type when struct{ at, now time.Time }
 
 func (w when) IsZero() bool { return w.at.IsZero() }
 
-// ISO is the time for the attribute datetime.
+// ISO returns the time for the attribute datetime.
 func (w when) ISO() string { return w.at.UTC().Format(time.RFC3339) }
 
-// Text is the time in UTC.
+// Text returns the time in UTC.
 func (w when) Text() string { return w.at.UTC().Format("2006-01-02 15:04:05") + " UTC" }
 
-// Short is the time without the day and the seconds.
+// Short returns the time without the day and the seconds.
 func (w when) Short() string { return w.at.UTC().Format("15:04") + " UTC" }
 
-// Relative is the time relative to that of the page, such as "3 min ago".
+// Relative returns the time relative to that of the page, such as "3 min ago".
 func (w when) Relative() string {
 	d := w.at.Sub(w.now)
 	past := d <= 0

@@ -103,7 +103,7 @@ func (e *exchange) showSessions(done, ended string) {
 	e.show(http.StatusOK, "sessions", page)
 }
 
-// sessionsName is what the page with the sessions is called.
+// sessionsName returns what the page with the sessions is called.
 func (e *exchange) sessionsName() string {
 	if e.who.Own {
 		return "My sessions"

@@ -25,7 +25,7 @@ type tool struct {
 
 type field struct{ Name, Value string }
 
-// rootCert is libpq's sslrootcert: the downloaded file, or the system's CAs.
+// rootCert returns libpq's sslrootcert: the downloaded file, or the system's CAs.
 func (l *logon) rootCert() string {
 	if l.ownCA {
 		return caFile

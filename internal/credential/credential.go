@@ -45,7 +45,7 @@ type Grant struct {
 	NotAfter   time.Time // whole seconds; at this instant it is expired
 }
 
-// LogonName is the user name that the holder logs on with: "IAM:alice", or
+// LogonName returns the user name that the holder logs on with: "IAM:alice", or
 // "IAMA:alice" with AutoCreate; for an Identity DBUser itself.
 func (g Grant) LogonName() string {
 	switch {

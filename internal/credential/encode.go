@@ -102,7 +102,7 @@ func (t *token) toBeSigned() []byte {
 	return appendBytes(b, t.Payload)
 }
 
-// password is the token with its tags, as text.
+// password returns the token with its tags, as text.
 func (t *token) password() string {
 	var space [512]byte
 	b := appendHead(append(space[:0], prefix...), majorArray, 4)

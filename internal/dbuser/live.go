@@ -111,5 +111,5 @@ func (a *Admin) ForgetGone(ctx context.Context, c *adminconn.Conn) (roles []stri
 	return roles, nil
 }
 
-// Address is the server's address, in the form that Backend has.
+// Address returns the server's address, in the form that Backend has.
 func Address(c *adminconn.Conn) string { return c.PgConn().Conn().RemoteAddr().String() }

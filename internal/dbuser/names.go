@@ -35,7 +35,7 @@ type sessionNames struct {
 
 func (s sessionNames) all() []string { return []string{s.preferred, s.fallback, s.keyed} }
 
-// names are the names that the session role for n may have.
+// names returns the names that the session role for n may have.
 func (c *Config) names(n Need) sessionNames {
 	s := sessionRoleNames(n.User, n.Groups, n.Identity)
 	s.keyed = taggedName(tagKeyed, s.preferred, n.User, string(derive(c.Key, "name", c.Cluster, s.fallback)))
@@ -87,7 +87,7 @@ const (
 	tagSize      = 2 + userHashSize + hashSize
 )
 
-// taggedName is a readable prefix, "~", a tag, 80 bits of a hash over the user,
+// taggedName returns a readable prefix, "~", a tag, 80 bits of a hash over the user,
 // and 130 bits of a hash over parts. The first hash identifies the user among the roles
 // that exist; it is hexadecimal so that PostgreSQL can compute it.
 func taggedName(tag byte, plain, user string, parts ...string) string {

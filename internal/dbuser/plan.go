@@ -33,7 +33,7 @@ type step struct {
 	reset   bool   // takes away a setting that is not the user's
 }
 
-// statements are the steps as a connection runs them.
+// statements returns the steps as a connection runs them.
 func statements(steps []step) []adminconn.Step {
 	all := make([]adminconn.Step, len(steps))
 	for i, s := range steps {
@@ -42,7 +42,7 @@ func statements(steps []step) []adminconn.Step {
 	return all
 }
 
-// failedStep is the step that an error is about.
+// failedStep returns the step that an error is about.
 func failedStep(err error) (step, bool) {
 	failed, ok := errors.AsType[*adminconn.StepError](err)
 	if !ok {
@@ -419,7 +419,7 @@ func (p *planner) reset(name, format string, args ...any) {
 	p.plan.steps = append(p.plan.steps, step{sql: fmt.Sprintf(format, args...), about: aboutSetting, name: name, reset: true})
 }
 
-// settingKey is the key under which a setting that may not be copied is remembered.
+// settingKey returns the key under which a setting that may not be copied is remembered.
 func settingKey(parts ...string) string { return strings.Join(parts, "\x00") }
 
 func (p *planner) setting(key, name, sql string) {

@@ -8,7 +8,7 @@ import (
 	"github.com/daypass/daypass/internal/keyring"
 )
 
-// upstreamPassword is the password of a session role: 256 bits that every gateway can
+// upstreamPassword returns the password of a session role: 256 bits that every gateway can
 // derive from the cluster's key, so the password is not stored anywhere.
 func upstreamPassword(key [32]byte, cluster, role string) keyring.Secret {
 	return keyring.Secret(base64.RawURLEncoding.EncodeToString(derive(key, "password", cluster, role)))
@@ -23,7 +23,7 @@ func derive(key [32]byte, purpose, cluster, role string) []byte {
 	return h.Sum(nil)
 }
 
-// verifier is what CREATE ROLE stores for the password: SCRAM-SHA-256 (RFC
+// verifier returns what CREATE ROLE stores for the password: SCRAM-SHA-256 (RFC
 // 5802, RFC 7677) with one iteration. More iterations would slow down guessing, but
 // no one can guess 256 random bits. With one, CREATE ROLE is ten times cheaper, and the
 // gateway does not have to compute PBKDF2 at each logon. The salt is derived as well, so

@@ -189,7 +189,7 @@ func quiet(ctx context.Context, err error) error {
 
 func (d *dev) endpointURL() string { return "http://" + d.api.Addr().String() }
 
-// gatewayPort is the port where clients log on, on the loopback address.
+// gatewayPort returns the port where clients log on, on the loopback address.
 func (d *dev) gatewayPort() int { return d.gateway.Addr().(*net.TCPAddr).Port }
 
 // note prints a remark that is not meant for pasting.

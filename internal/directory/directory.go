@@ -103,7 +103,7 @@ type Provider struct {
 	CAFile    string // trusted for discovery in addition to the system's. Optional
 }
 
-// Name is the issuer without its scheme, the prefix of the provider's condition
+// Name returns the issuer without its scheme, the prefix of the provider's condition
 // keys.
 func (p *Provider) Name() string {
 	_, name, found := strings.Cut(p.Issuer, "://")
@@ -345,7 +345,7 @@ func (d *Directory) iamARN(resource string) string {
 	return "arn:" + d.Partition + ":iam::" + d.Account + ":" + resource
 }
 
-// ProviderARN is the ARN of a provider; its last part is the issuer without the
+// ProviderARN returns the ARN of a provider; its last part is the issuer without the
 // scheme.
 func (d *Directory) ProviderARN(p *Provider) string { return d.iamARN("oidc-provider/" + p.Name()) }
 
@@ -415,7 +415,7 @@ func (d *Directory) Provider(issuer string) (*Provider, bool) {
 	return p, ok
 }
 
-// Providers are all identity providers, in no particular order.
+// Providers returns all identity providers, in no particular order.
 func (d *Directory) Providers() []*Provider {
 	return slices.Collect(maps.Values(d.providers))
 }
@@ -426,7 +426,7 @@ func (d *Directory) Cluster(identifier string) (*Cluster, bool) {
 	return c, ok
 }
 
-// Clusters are all clusters, sorted by identifier. The caller must not change
+// Clusters returns all clusters, sorted by identifier. The caller must not change
 // the slice.
 func (d *Directory) Clusters() []*Cluster { return d.sorted }
 

@@ -201,7 +201,7 @@ const (
 	fnvPrime  = 16777619
 )
 
-// hashKey is the hash of what lowerKey returns.
+// hashKey returns the hash of what lowerKey returns.
 func hashKey(lower string) uint32 {
 	hash := uint32(fnvOffset)
 	for i := range len(lower) {

@@ -148,17 +148,17 @@ func ParsePolicy(kind Kind, name string, document []byte) (*Policy, error) {
 	return p, nil
 }
 
-// Name is the name given to ParsePolicy.
+// Name returns the name given to ParsePolicy.
 func (p *Policy) Name() string { return p.name }
 
-// Kind is the kind given to ParsePolicy.
+// Kind returns the kind given to ParsePolicy.
 func (p *Policy) Kind() Kind { return p.kind }
 
-// Size is the document's length in characters without white space between the
+// Size returns the document's length in characters without white space between the
 // tokens, which is how IAM's quotas count.
 func (p *Policy) Size() int { return p.size }
 
-// ContextKeys are the condition keys that the document uses, in conditions or as
+// ContextKeys returns the condition keys that the document uses, in conditions or as
 // variables, each once, as first written, in the order of the document.
 func (p *Policy) ContextKeys() []string {
 	var keys []string

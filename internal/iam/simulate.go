@@ -282,7 +282,7 @@ func (s *simulation) matched(q *query, allow bool) []MatchedStatement {
 	return matched
 }
 
-// typeOf is where a policy comes from, in the simulator's words.
+// typeOf returns where a policy comes from, in the simulator's words.
 func (s *simulation) typeOf(layer Layer, p *Policy) string {
 	switch {
 	case layer == TrustLayer:

@@ -50,7 +50,7 @@ func (s *statement) mismatch(q *query) string {
 	return ""
 }
 
-// MissingContextKeys are the condition keys that the policies use and the
+// MissingContextKeys returns the condition keys that the policies use and the
 // context does not have, each once, as first written.
 func (p *Policies) MissingContextKeys(ctx *Context) []string {
 	var missing []string

@@ -139,7 +139,7 @@ func (k *key) identify(purpose Purpose, material []byte) {
 	copy(k.id[:], h.Sum(nil))
 }
 
-// public is the public half of a credential key.
+// public returns the public half of a credential key.
 func (k *key) public() ed25519.PublicKey { return ed25519.PublicKey(k.private[ed25519.PublicKeySize:]) }
 
 func (k *key) hexID() string { return hex.EncodeToString(k.id[:]) }
@@ -182,7 +182,7 @@ func (k *Keyring) RotateUpstream(now time.Time) *Keyring {
 	return assemble(k.credential, k.session, generate(Upstream, now))
 }
 
-// retention is how long a key of a purpose may check after another key became active.
+// retention returns how long a key of a purpose may check after another key became active.
 func retention(purpose Purpose) time.Duration {
 	if purpose == Session {
 		return SessionLifetime + Margin

@@ -73,11 +73,11 @@ func (s *Shared) Keeps(other *Shared) bool {
 	return has && s.epoch >= other.epoch && s.floor >= other.floor
 }
 
-// Epoch is the earliest epoch whose signers need no replacement. While it is 0, the keys from
+// Epoch returns the earliest epoch whose signers need no replacement. While it is 0, the keys from
 // the keyring file sign.
 func (s *Shared) Epoch() uint64 { return s.epoch }
 
-// Floor is the earliest epoch of signers that are accepted.
+// Floor returns the earliest epoch of signers that are accepted.
 func (s *Shared) Floor() uint64 { return s.floor }
 
 // Pending reports whether a session key is waiting for Activate.
@@ -234,7 +234,7 @@ type Public struct {
 	Until time.Time // when nothing that the key signed can still be valid
 }
 
-// PublicID is the identifier of a key with this public half.
+// PublicID returns the identifier of a key with this public half.
 func PublicID(public ed25519.PublicKey) string {
 	k := key{}
 	k.identify(Credential, public)

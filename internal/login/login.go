@@ -203,7 +203,7 @@ func (c Config) redeem(ctx context.Context, key *ecdsa.PrivateKey, client string
 	return s, nil
 }
 
-// proof is the DPoP header: RFC 9449, section 4.2.
+// proof returns the DPoP header: RFC 9449, section 4.2.
 func (c Config) proof(key *ecdsa.PrivateKey, endpoint string) (string, error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
 	if err != nil {

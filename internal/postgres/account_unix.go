@@ -103,7 +103,7 @@ func immediateShutdown(p *os.Process) { _ = p.Signal(syscall.SIGQUIT) }
 
 func terminate(p *os.Process) { _ = p.Signal(syscall.SIGTERM) }
 
-// temporaryRoots are the places for a temporary directory: the system's default or, if the
+// temporaryRoots returns the places for a temporary directory: the system's default or, if the
 // account cannot reach it, directories that everyone can.
 func temporaryRoots() []string { return []string{os.TempDir(), "/tmp", "/var/tmp"} }
 

@@ -176,7 +176,7 @@ func compareVersions(a, b Installation) int {
 	return minor(a) - minor(b)
 }
 
-// usualDirectories are where packages and installers put the server programs,
+// usualDirectories returns where packages and installers put the server programs,
 // which often are not in PATH.
 func usualDirectories() []string {
 	patterns := []string{

@@ -34,7 +34,7 @@ type Package struct {
 // packageVersion is the version of the packages with PostgreSQL 18.4.
 const packageVersion = "18.4.0-beta.17"
 
-// ownPackage is the package for this machine.
+// ownPackage returns the package for this machine.
 func ownPackage() (Package, bool) {
 	integrity := map[string]string{
 		"linux-x64":    "sha512-jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA==",

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// maxSocketPath is the longest path of a Unix socket, in bytes: sun_path without its NUL.
+// maxSocketPath returns the longest path of a Unix socket, in bytes: sun_path without its NUL.
 func maxSocketPath() int {
 	if runtime.GOOS == "linux" {
 		return 107

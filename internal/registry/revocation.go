@@ -49,7 +49,7 @@ type Revocation struct {
 	later bool
 }
 
-// Expires is when the revocation may be forgotten, because all credentials it affects have
+// Expires returns when the revocation may be forgotten, because all credentials it affects have
 // expired.
 func (r *Revocation) Expires() time.Time { return r.RevokedAt.Add(r.keep()) }
 

@@ -190,7 +190,7 @@ func (s *Seats) Held(p Place) bool {
 	return seat != nil && seat.claimed >= seat.granted() && s.covers(seat)
 }
 
-// granted is the number of this server's sessions and logons, without the logons that wait.
+// granted returns the number of this server's sessions and logons, without the logons that wait.
 func (seat *seat) granted() int { return seat.used - len(seat.waiting) }
 
 // scarce reports whether so few seats are free that one is given back as soon as its session

@@ -56,7 +56,7 @@ type Session struct {
 	renewed      *browserSession // the next cookie; nil: the present one is new enough
 }
 
-// FormToken is the token that the forms of the session's pages have to send. A page of another
+// FormToken returns the token that the forms of the session's pages have to send. A page of another
 // site does not know it.
 func (s *Session) FormToken() string { return base64.RawURLEncoding.EncodeToString(s.token) }
 

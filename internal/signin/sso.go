@@ -88,7 +88,7 @@ func serverProblem(description string, err error) *oidcProblem {
 	return &oidcProblem{status: http.StatusInternalServerError, exception: "InternalServerException", code: "server_error", description: description, logged: err}
 }
 
-// oidcRefusal is the error for a request that is refused before it is read.
+// oidcRefusal returns the error for a request that is refused before it is read.
 func oidcRefusal(status int, message string) *oidcProblem {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -244,5 +244,5 @@ func (e *exchange) end(of *identity) time.Time {
 	return time.Unix(of.Since, 0).Add(e.settings.Duration)
 }
 
-// endedID is the id with which UseOnce remembers that a sign-in was ended with Logout.
+// endedID returns the id with which UseOnce remembers that a sign-in was ended with Logout.
 func endedID(signIn []byte) []byte { return append([]byte("logged out\x00"), signIn...) }

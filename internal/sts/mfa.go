@@ -31,7 +31,7 @@ const (
 	totpTries = 5
 )
 
-// totp is the time-based one-time password of a step: RFC 6238 with SHA-1 and six
+// totp returns the time-based one-time password of a step: RFC 6238 with SHA-1 and six
 // digits, RFC 4226 section 5.3.
 func totp(seed []byte, step uint64) string {
 	var counter [8]byte

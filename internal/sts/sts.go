@@ -98,7 +98,7 @@ type Federated struct {
 	AMR         []string
 }
 
-// InlinePolicy is the session policy that was given as a document, compiled, or
+// InlinePolicy returns the session policy that was given as a document, compiled, or
 // nil. Only opened sessions have it.
 func (s *Session) InlinePolicy() *iam.Policy { return s.inline }
 

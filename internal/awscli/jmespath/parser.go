@@ -48,7 +48,7 @@ type parser struct {
 func (p *parser) current() token { return p.tokens[p.at] }
 func (p *parser) kind() string   { return p.tokens[p.at].kind }
 
-// ahead is the type of the token n places further on; past the end it is eof.
+// ahead returns the type of the token n places further on; past the end it is eof.
 func (p *parser) ahead(n int) string {
 	return p.tokens[min(p.at+n, len(p.tokens)-1)].kind
 }

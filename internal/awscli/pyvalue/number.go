@@ -42,7 +42,7 @@ func plainDigits(s string) (string, bool) {
 	return b.String(), b.Len() > 0 && !underscore
 }
 
-// decimalValue is the value of a decimal digit of any script: they come in
+// decimalValue returns the value of a decimal digit of any script: they come in
 // runs of ten that begin with the zero.
 func decimalValue(r rune) byte {
 	if r < 0x80 {
