@@ -25,10 +25,16 @@ func newUserCommand(env environment) *cobra.Command {
 	return cmd
 }
 
+// userDropOptions are the options of user drop.
+type userDropOptions struct {
+	config, cluster string
+	drop            handover.DropOptions
+	dryRun, yes     bool
+	output          string
+}
+
 func newUserDropCommand(env environment) *cobra.Command {
-	var path, cluster, output string
-	var dryRun, yes bool
-	var o handover.DropOptions
+	var o userDropOptions
 	cmd := &cobra.Command{
 		Use:   "drop NAME --cluster CLUSTER",
 		Short: "Drop a database user with its grants, and reassign its objects",
@@ -45,60 +51,64 @@ no problems), 1 if there are problems, and 2 if the command could not start.`,
 		Example: `  daypass user drop alice --cluster examplecluster --reassign-to archive
   daypass user drop alice --cluster examplecluster --reassign-to archive --force --yes`,
 		Args: words(1, 1, "name one database user"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case cluster == "":
-				return usageErrorf("--cluster is required: the cluster to drop the user from")
-			case dryRun && yes:
-				return usageErrorf("--dry-run and --yes exclude each other")
-			}
-			if err := checkOutput(output, "text"); err != nil {
-				return err
-			}
-			c, err := loadConfig(path)
-			if err != nil {
-				return err
-			}
-			found, err := c.ClustersNamed([]string{cluster})
-			if err != nil {
-				return err
-			}
-			admin := handover.New(found[0].Administration())
-			defer admin.Close()
-			if output == "json" {
-				return dropUserJSON(cmd.Context(), env.stdout, admin, args[0], o, yes)
-			}
-			return dropUser(cmd.Context(), env.report(output), admin, args[0], o, yes, dryRun)
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), env, args[0]) },
 	}
-	registerConfig(cmd.Flags(), &path)
-	cmd.Flags().StringVar(&cluster, "cluster", "", "the `CLUSTER` that the user is dropped from")
-	cmd.Flags().StringVar(&o.ReassignTo, "reassign-to", "", "the `ROLE` that gets the user's objects")
-	cmd.Flags().BoolVar(&o.Force, "force", false, "end the user's open sessions")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print the plan, as without --yes")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
-	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	registerConfig(cmd.Flags(), &o.config)
+	cmd.Flags().StringVar(&o.cluster, "cluster", "", "the `CLUSTER` that the user is dropped from")
+	cmd.Flags().StringVar(&o.drop.ReassignTo, "reassign-to", "", "the `ROLE` that gets the user's objects")
+	cmd.Flags().BoolVar(&o.drop.Force, "force", false, "end the user's open sessions")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only print the plan, as without --yes")
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "do it")
+	cmd.Flags().StringVar(&o.output, "output", "text", "text or json")
 	return cmd
 }
 
-func dropUser(ctx context.Context, w io.Writer, admin *handover.Admin, user string, o handover.DropOptions, yes, dryRun bool) error {
-	plan, err := admin.PlanDrop(ctx, user, o)
+func (o *userDropOptions) run(ctx context.Context, env environment, user string) error {
+	switch {
+	case o.cluster == "":
+		return usageErrorf("--cluster is required: the cluster to drop the user from")
+	case o.dryRun && o.yes:
+		return usageErrorf("--dry-run and --yes exclude each other")
+	}
+	if err := checkOutput(o.output, "text"); err != nil {
+		return err
+	}
+	c, err := loadConfig(o.config)
 	if err != nil {
 		return err
 	}
-	printDropPlan(w, plan, o)
+	found, err := c.ClustersNamed([]string{o.cluster})
+	if err != nil {
+		return err
+	}
+	admin := handover.New(found[0].Administration())
+	defer admin.Close()
+	if o.output == "json" {
+		return o.dropInJSON(ctx, env.stdout, admin, user)
+	}
+	return o.dropInText(ctx, env.report(o.output), admin, user)
+}
+
+// dropInText prints the plan and, with --yes, follows it.
+func (o *userDropOptions) dropInText(ctx context.Context, w io.Writer, admin *handover.Admin, user string) error {
+	plan, err := admin.PlanDrop(ctx, user, o.drop)
+	if err != nil {
+		return err
+	}
+	printDropPlan(w, plan, o.drop)
 	switch {
 	case len(plan.Problems) > 0:
 		return &exitError{code: 1}
-	case plan.Nothing() || dryRun:
+	case plan.Nothing() || o.dryRun:
 		return nil
-	case !yes:
+	case !o.yes:
 		fmt.Fprintln(w, "\nNothing was changed. --yes does it.")
 		return nil
 	}
 	fmt.Fprintln(w)
-	o.Progress = func(text string) { fmt.Fprintf(w, "  %s\n", quote.Terminal(text)) }
-	switch plan, err = admin.DropUser(ctx, user, o); {
+	drop := o.drop
+	drop.Progress = func(text string) { fmt.Fprintf(w, "  %s\n", quote.Terminal(text)) }
+	switch plan, err = admin.DropUser(ctx, user, drop); {
 	case errors.Is(err, handover.ErrBlocked): // the situation has changed since the plan was made
 		printProblems(w, plan)
 		return &exitError{code: 1}
@@ -114,16 +124,17 @@ type dropped struct {
 	Done bool `json:"done"`
 }
 
-func dropUserJSON(ctx context.Context, w io.Writer, admin *handover.Admin, user string, o handover.DropOptions, yes bool) error {
+// dropInJSON prints the plan, which --yes has followed.
+func (o *userDropOptions) dropInJSON(ctx context.Context, w io.Writer, admin *handover.Admin, user string) error {
 	act := admin.PlanDrop
-	if yes {
+	if o.yes {
 		act = admin.DropUser
 	}
-	plan, err := act(ctx, user, o)
+	plan, err := act(ctx, user, o.drop)
 	if err != nil && !errors.Is(err, handover.ErrBlocked) {
 		return err
 	}
-	if err := writeIndented(w, dropped{plan, yes && err == nil}); err != nil {
+	if err := writeIndented(w, dropped{plan, o.yes && err == nil}); err != nil {
 		return err
 	}
 	if len(plan.Problems) > 0 {
