@@ -284,34 +284,47 @@ func (p Profile) edit(text string) string {
 // setKeys sets keys of a section: where they stand already, or else at its end. The lines of a nested
 // value are replaced with their key, and comments are kept.
 func setKeys(text, section string, set [][2]string) string {
-	var out []string
-	inside, done, drop := false, false, false
-	missing := slices.Clone(set)
-	finish := func() {
-		at := len(out)
-		for at > 0 && strings.TrimSpace(out[at-1]) == "" {
-			at--
-		}
-		var added []string
-		for _, kv := range missing {
-			added = append(added, assignment(kv))
-		}
-		out = slices.Insert(out, at, added...)
-		done = true
+	lines := slices.Collect(strings.Lines(text))
+	if n := len(lines); n > 0 && !strings.HasSuffix(lines[n-1], "\n") {
+		lines[n-1] += "\n"
 	}
-	for line := range strings.Lines(text) {
-		trimmed := strings.TrimSpace(line)
-		if !strings.HasSuffix(line, "\n") {
-			line += "\n"
+	from, to := findSection(lines, section)
+	if from < 0 {
+		if len(lines) > 0 {
+			lines = append(lines, "\n")
 		}
+		lines = append(lines, "["+section+"]\n")
+		from, to = len(lines), len(lines)
+	}
+	return strings.Join(slices.Concat(lines[:from], withKeys(lines[from:to], set), lines[to:]), "")
+}
+
+// findSection returns where the lines of a section are, without the line that begins it. from is
+// negative if there is no such section.
+func findSection(lines []string, section string) (from, to int) {
+	from = -1
+	for i, line := range lines {
+		trimmed := strings.TrimSpace(line)
 		switch {
-		case strings.HasPrefix(trimmed, "["):
-			if inside && !done {
-				finish()
-			}
-			inside = !done && sectionName(trimmed) == section
-			drop = false
-		case !inside || trimmed == "" || strings.HasPrefix(trimmed, "#") || strings.HasPrefix(trimmed, ";"):
+		case !strings.HasPrefix(trimmed, "["):
+		case from >= 0:
+			return from, i
+		case sectionName(trimmed) == section:
+			from = i + 1
+		}
+	}
+	return from, len(lines)
+}
+
+// withKeys returns the lines of a section with the keys set.
+func withKeys(lines []string, set [][2]string) []string {
+	var out []string
+	missing := slices.Clone(set)
+	drop := false // the nested value that follows
+	for _, line := range lines {
+		trimmed := strings.TrimSpace(line)
+		switch {
+		case trimmed == "" || strings.HasPrefix(trimmed, "#") || strings.HasPrefix(trimmed, ";"):
 		case line[0] == ' ' || line[0] == '\t': // of a nested value
 			if drop {
 				continue
@@ -322,29 +335,27 @@ func setKeys(text, section string, set [][2]string) string {
 			named := func(kv [2]string) bool { return strings.EqualFold(key, kv[0]) }
 			at := slices.IndexFunc(missing, named)
 			drop = slices.ContainsFunc(set, named)
-			switch {
-			case at >= 0 && strings.TrimSpace(value) != missing[at][1]:
-				line = assignment(missing[at])
-			case drop && at < 0: // a second time
+			if drop && at < 0 { // a second time
 				continue
 			}
 			if at >= 0 {
+				if strings.TrimSpace(value) != missing[at][1] {
+					line = assignment(missing[at])
+				}
 				missing = slices.Delete(missing, at, at+1)
 			}
 		}
 		out = append(out, line)
 	}
-	if inside && !done {
-		finish()
+	end := len(out)
+	for end > 0 && strings.TrimSpace(out[end-1]) == "" {
+		end--
 	}
-	if !done {
-		if len(out) > 0 {
-			out = append(out, "\n")
-		}
-		out = append(out, "["+section+"]\n")
-		finish()
+	var added []string
+	for _, kv := range missing {
+		added = append(added, assignment(kv))
 	}
-	return strings.Join(out, "")
+	return slices.Insert(out, end, added...)
 }
 
 func assignment(kv [2]string) string {
