@@ -68,38 +68,7 @@ func (a *Admin) triedAgain(role string, err error) {
 // in use. A logon that needs the role waits for the lane and creates it again.
 func (a *Admin) clearAndDrop(ctx context.Context, role string, drop bool, unused time.Duration) (dropped bool, err error) {
 	for range 2 {
-		var databases []string
-		err := a.Pool.InLane(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
-			now, err := a.Existing(ctx, c, []string{role})
-			if err != nil || len(now) == 0 {
-				return nil, err // gone already: as it should be
-			}
-			o := now[0]
-			if o.Live || drop && (!o.UnusedFor(unused) || a.guards(ctx, c, o)) {
-				return nil, errInUse
-			}
-			if !o.Alterable {
-				return nil, errOtherLogin(role, a.Pool.Config().User)
-			}
-			if len(o.Databases) > 0 || o.Mentioned {
-				if databases, err = readMentions(ctx, c, role); err != nil {
-					return nil, err
-				}
-			}
-			if len(databases) > 0 && o.Login {
-				// The role must not log in while everything that refers to it is being looked
-				// up.
-				return []adminconn.Step{{SQL: "alter role " + pgsql.Ident(role) + " nologin"}}, nil
-			}
-			if len(databases) > 0 || !drop {
-				return nil, nil
-			}
-			administered, err := a.passOn(ctx, c, role)
-			if err != nil {
-				return nil, err
-			}
-			return append(administered, adminconn.Step{SQL: "drop role if exists " + pgsql.Ident(role)}), nil
-		})
+		databases, err := a.dropUnlessNamed(ctx, role, drop, unused)
 		switch {
 		case err != nil:
 			return false, err
@@ -116,6 +85,43 @@ func (a *Admin) clearAndDrop(ctx context.Context, role string, drop bool, unused
 		}
 	}
 	return false, errors.New("an object or a grant still refers to it")
+}
+
+// dropUnlessNamed drops a session role, if it is to be dropped and nothing refers to it. Otherwise
+// it returns the databases in which something does, and the role may not log in any more.
+func (a *Admin) dropUnlessNamed(ctx context.Context, role string, drop bool, unused time.Duration) (databases []string, err error) {
+	err = a.Pool.InLane(ctx, func(ctx context.Context, c *adminconn.Conn) ([]adminconn.Step, error) {
+		now, err := a.Existing(ctx, c, []string{role})
+		if err != nil || len(now) == 0 {
+			return nil, err // gone already: as it should be
+		}
+		o := now[0]
+		if o.Live || drop && (!o.UnusedFor(unused) || a.guards(ctx, c, o)) {
+			return nil, errInUse
+		}
+		if !o.Alterable {
+			return nil, errOtherLogin(role, a.Pool.Config().User)
+		}
+		if len(o.Databases) > 0 || o.Mentioned {
+			if databases, err = readMentions(ctx, c, role); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case len(databases) > 0 && o.Login:
+			// The role must not log in while everything that refers to it is being looked
+			// up.
+			return []adminconn.Step{{SQL: "alter role " + pgsql.Ident(role) + " nologin"}}, nil
+		case len(databases) > 0, !drop:
+			return nil, nil
+		}
+		administered, err := a.passOn(ctx, c, role)
+		if err != nil {
+			return nil, err
+		}
+		return append(administered, adminconn.Step{SQL: "drop role if exists " + pgsql.Ident(role)}), nil
+	})
+	return databases, err
 }
 
 // guards reports whether an unused role must be kept: its name cannot be guessed, and it
@@ -234,7 +240,7 @@ func grantedByOthers(grants []grant, role string) error {
 	return errors.New(strings.Join(said, "; "))
 }
 
-// owns is the condition that a role owns an object in the present database, or one of the whole
+// owns returns the condition that a role owns an object in the present database, or one of the whole
 // cluster. name is an expression of SQL.
 func owns(name string) string {
 	return `exists (select from pg_shdepend s join pg_roles r on r.oid = s.refobjid
@@ -243,7 +249,7 @@ func owns(name string) string {
       and s.dbid in (0, (select oid from pg_database where datname = current_database())))`
 }
 
-// ownsNothing is a statement that fails while the role owns an object.
+// ownsNothing returns a statement that fails while the role owns an object.
 func ownsNothing(role string) string {
 	return `do $$ begin if ` + owns(pgsql.BodyLiteral(role)) + ` then raise exception 'the role owns objects'; end if; end $$`
 }

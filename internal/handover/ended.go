@@ -345,26 +345,34 @@ func (a *Admin) lookAfter(roles []string) map[string]bool {
 			a.Pool.Log.Warn("rights not taken away from a session role yet", "cluster", a.Pool.Cluster, "role", role, "err", r.left)
 		}
 	}
+	found = slices.DeleteFunc(found, func(o dbuser.ExistingRole) bool {
+		return o.Live || slices.Contains(strip, o.Role) && !result[o.Role].done
+	})
+	for _, role := range a.handOverAll(ctx, found) {
+		again[role] = true
+	}
+	return again
+}
+
+// handOverAll hands over the objects of roles, in turns that change, for allFor at most. It returns
+// the roles of which some are left, except where a database does not let the administrative login
+// in: the sweep reports that, and tries again.
+func (a *Admin) handOverAll(ctx context.Context, roles []dbuser.ExistingRole) (again []string) {
 	until := time.Now().Add(allFor)
-	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
-	for _, o := range found {
+	rand.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
+	for _, o := range roles {
 		for _, database := range o.Databases {
-			if o.Live || slices.Contains(strip, o.Role) && !result[o.Role].done {
-				continue
-			}
 			if time.Now().After(until) {
-				again[o.Role] = true
-				continue
+				again = append(again, o.Role)
+				break
 			}
 			_, err := a.handOver(ctx, o.Role, database, eachFor)
-			var closed *adminconn.EntryError
-			switch {
-			case errors.As(err, &closed): // the sweep reports it and tries again
-			case err != nil:
-				again[o.Role] = true
-				if !errors.Is(err, errMore) && !errors.Is(err, errInUse) {
-					a.Pool.Log.Warn("objects not handed over yet", "cluster", a.Pool.Cluster, "role", o.Role, "database", database, "err", err)
-				}
+			if _, closed := errors.AsType[*adminconn.EntryError](err); err == nil || closed {
+				continue
+			}
+			again = append(again, o.Role)
+			if !errors.Is(err, errMore) && !errors.Is(err, errInUse) {
+				a.Pool.Log.Warn("objects not handed over yet", "cluster", a.Pool.Cluster, "role", o.Role, "database", database, "err", err)
 			}
 		}
 	}

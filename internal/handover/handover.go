@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jackc/pgerrcode"
-
 	"github.com/daypass/daypass/internal/adminconn"
 )
 
@@ -59,7 +57,7 @@ func (a *Admin) handOver(ctx context.Context, role, database string, limit time.
 			}
 		}
 		whole := h.whole()
-		if database == "" || !adminconn.IsCode(whole, pgerrcode.OutOfMemory, pgerrcode.LockNotAvailable) && !adminconn.Refused(whole) {
+		if database == "" || !aboutObjects(whole) {
 			return whole
 		}
 		if _, err := h.pieces(whole); err != nil {

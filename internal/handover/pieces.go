@@ -149,7 +149,34 @@ func (h *handingOver) surplus() error {
 // that could not be handed over. If there are no objects, it returns whole, the error of the
 // attempt with one statement.
 func (h *handingOver) pieces(whole error) (n int, err error) {
-	var pieces []piece
+	pieces, err := h.readPieces()
+	if err != nil {
+		return 0, err
+	}
+	if len(pieces) == 0 {
+		return 0, whole
+	}
+	var first error
+	for rest := pieces; len(rest) > 0; {
+		some := rest[:min(maxTogether, len(rest))]
+		rest = rest[len(some):]
+		refused := h.together(some)
+		if refused != nil && len(some) > 1 {
+			if refused, err = h.oneByOne(some); err != nil {
+				return len(pieces), err
+			}
+		}
+		if first == nil {
+			first = refused
+		}
+		if h.timeUp() && len(rest) > 0 {
+			return len(pieces), errMore
+		}
+	}
+	return len(pieces), first
+}
+
+func (h *handingOver) readPieces() (pieces []piece, err error) {
 	err = h.do(func(ctx context.Context, _, c *adminconn.Conn) error {
 		rows, err := c.Query(ctx, piecesQuery, h.role, maxPieces)
 		if err != nil {
@@ -165,44 +192,34 @@ func (h *handingOver) pieces(whole error) (n int, err error) {
 		}
 		return rows.Err()
 	})
-	if err != nil {
-		return 0, err
-	}
-	if len(pieces) == 0 {
-		return 0, whole
-	}
-	n = len(pieces)
-	var first error
-	keep := func(err error) {
-		if first == nil {
-			first = err
-		}
-	}
-	for len(pieces) > 0 {
-		together := pieces[:min(maxTogether, len(pieces))]
-		pieces = pieces[len(together):]
-		err := h.together(together)
-		for i := 0; err != nil && i < len(together) && len(together) > 1; i++ {
-			if h.timeUp() {
-				return n, errMore
-			}
-			if err := h.together(together[i : i+1]); err != nil {
-				if !adminconn.IsCode(err, pgerrcode.OutOfMemory, pgerrcode.LockNotAvailable) && !adminconn.Refused(err) && !errors.Is(err, errSwapped) {
-					return n, err // it is not about the object
-				}
-				keep(err)
-			}
-		}
-		if err != nil && len(together) == 1 {
-			keep(err)
-		}
-		if h.timeUp() && len(pieces) > 0 {
-			return n, errMore
-		}
-	}
-	return n, first
+	return pieces, err
 }
 
+// oneByOne hands over objects in one transaction each. refused is the first error about an object;
+// any other error ends it.
+func (h *handingOver) oneByOne(pieces []piece) (refused, err error) {
+	for i := range pieces {
+		if h.timeUp() {
+			return nil, errMore
+		}
+		err := h.together(pieces[i : i+1])
+		switch {
+		case err != nil && !aboutObjects(err) && !errors.Is(err, errSwapped):
+			return nil, err
+		case refused == nil:
+			refused = err
+		}
+	}
+	return refused, nil
+}
+
+// aboutObjects reports whether a statement failed because of some of its objects, or because there
+// were too many, so that it may succeed with others.
+func aboutObjects(err error) bool {
+	return adminconn.IsCode(err, pgerrcode.OutOfMemory, pgerrcode.LockNotAvailable) || adminconn.Refused(err)
+}
+
+// together hands over some objects in one transaction.
 func (h *handingOver) together(together []piece) error {
 	return h.do(func(ctx context.Context, lane, c *adminconn.Conn) error {
 		temp, err := h.grants(ctx, lane, c)
