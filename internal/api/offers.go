@@ -100,7 +100,20 @@ const (
 )
 
 func (o *offering) cluster(cluster *directory.Cluster) Offer {
-	offer := Offer{Cluster: cluster.Identifier, Host: cluster.Host, Port: cluster.Port, Database: cluster.Database}
+	offer := Offer{Cluster: cluster.Identifier, Host: cluster.Host, Port: cluster.Port, Database: cluster.Database, Users: o.users(cluster)}
+	if o.caller.Role != nil {
+		offer.IdentityUser = "IAMR:" + o.caller.Role.Name
+	}
+	for _, database := range o.databases(iamGetAction, cluster) {
+		if d, ok := o.database(database, func(name iam.NamePattern, minutes int) []check { return o.identityChecks(cluster, name, minutes) }); ok {
+			offer.Identity = append(offer.Identity, d)
+		}
+	}
+	offer.Groups = o.groups(cluster)
+	return offer
+}
+
+func (o *offering) users(cluster *directory.Cluster) (users []OfferedUser) {
 	databases := o.databases(getAction, cluster)
 	for _, user := range o.named(getAction, "dbuser", cluster) {
 		if o.over() {
@@ -118,35 +131,32 @@ func (o *offering) cluster(cluster *directory.Cluster) Offer {
 		if len(found.Databases) == 0 {
 			continue
 		}
-		found.Some = !user.Exact && o.deniesSome("dbuser", cluster, user)
+		found.Some = !user.Exact && o.deniesSome(cluster, user)
 		create := o.check("redshift:CreateClusterUser", "dbuser", cluster, user)
 		create.keys = []conditionKey{{"redshift:DbUser", user.Text}}
 		found.Create = o.allowed(create)
-		offer.Users = append(offer.Users, found)
+		users = append(users, found)
 	}
-	if o.caller.Role != nil {
-		offer.IdentityUser = "IAMR:" + o.caller.Role.Name
-	}
-	for _, database := range o.databases(iamGetAction, cluster) {
-		if d, ok := o.database(database, func(name iam.NamePattern, minutes int) []check { return o.identityChecks(cluster, name, minutes) }); ok {
-			offer.Identity = append(offer.Identity, d)
-		}
-	}
+	return users
+}
+
+func (o *offering) groups(cluster *directory.Cluster) (groups []OfferedName) {
 	for _, group := range o.named("redshift:JoinGroup", "dbgroup", cluster) {
 		if group.Exact && checkName("DbGroups", group.Text, lowerCaseOnly) != nil {
 			continue
 		}
-		if o.allowed(o.check("redshift:JoinGroup", "dbgroup", cluster, group)) {
-			some := false
-			if !group.Exact {
-				k := o.check("redshift:JoinGroup", "dbgroup", cluster, group)
-				k.every = strings.HasSuffix(group.Text, "*")
-				some = !o.allowed(k)
-			}
-			offer.Groups = append(offer.Groups, OfferedName{Name: group.Text, Pattern: !group.Exact, Some: some})
+		k := o.check("redshift:JoinGroup", "dbgroup", cluster, group)
+		if !o.allowed(k) {
+			continue
 		}
+		found := OfferedName{Name: group.Text, Pattern: !group.Exact}
+		if found.Pattern {
+			k.every = strings.HasSuffix(group.Text, "*")
+			found.Some = !o.allowed(k)
+		}
+		groups = append(groups, found)
 	}
-	return offer
+	return groups
 }
 
 // named returns the candidates of one kind without duplicates, names before patterns.
@@ -245,8 +255,8 @@ func (o *offering) check(action, kind string, cluster *directory.Cluster, name i
 }
 
 // deniesSome reports whether a statement denies database users that match a pattern.
-func (o *offering) deniesSome(kind string, cluster *directory.Cluster, name iam.NamePattern) bool {
-	k := o.check(getAction, kind, cluster, name)
+func (o *offering) deniesSome(cluster *directory.Cluster, name iam.NamePattern) bool {
+	k := o.check(getAction, "dbuser", cluster, name)
 	k.denyOnly = true
 	k.every, k.everyKey = strings.HasSuffix(name.Text, "*"), "redshift:DbUser"
 	o.left--
