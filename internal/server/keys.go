@@ -66,7 +66,9 @@ func runRootCommand(ctx context.Context, command []string) (*keyring.Roots, erro
 	defer cancel()
 	run := exec.CommandContext(limited, command[0], command[1:]...)
 	asGroup(run)
-	run.WaitDelay = time.Second // for programs in other groups that keep the pipe open
+	// Programs in other groups may keep the pipe open. A busy machine may take a second to read
+	// what the program has printed.
+	run.WaitDelay = 5 * time.Second
 	var output, complaint capped
 	run.Stdout, run.Stderr = &output, &complaint
 	err := run.Run()

@@ -53,3 +53,12 @@ func TestRootCommandEnds(t *testing.T) {
 		return err == nil && strings.Contains(string(state), ") Z ")
 	})
 }
+
+// TestRootCommandIsReadLate: the end of the output may come a while after the end of the program, as
+// on a busy machine. Here another program keeps the pipe open.
+func TestRootCommandIsReadLate(t *testing.T) {
+	t.Parallel() // the test mostly waits
+	if _, err := runRootCommand(t.Context(), []string{"sh", "-c", "echo " + testRootKey + "; sleep 1.5 &"}); err != nil {
+		t.Error(err)
+	}
+}
