@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -173,6 +174,38 @@ func TestConfigWarnsOfDeniesThatMatchNothing(t *testing.T) {
 		if !strings.HasPrefix(c.Warnings[i], want[i]) {
 			t.Errorf("warnings[%d] = %q, want %q", i, c.Warnings[i], want[i])
 		}
+	}
+}
+
+// TestConfigWarnsOfAbsentPrincipals: reading the file gives a warning about each principal of a trust
+// policy that is not in it.
+func TestConfigWarnsOfAbsentPrincipals(t *testing.T) {
+	role := func(name, principals string) string {
+		return "    - {name: " + name + ", path: /jobs/, trust_policy: {Statement: {Effect: Allow, Action: \"sts:*\", Principal: {" + principals + "}}}}\n"
+	}
+	const arn = "arn:aws:iam::123456789012:"
+	c, err := Parse("f.yaml", []byte(smallConfig+"iam:\n  users:\n    - {name: ana}\n    - {name: bob, path: /staff/}\n  roles:\n"+
+		role("one", `AWS: [`+arn+`user/ana, `+arn+`user/staff/bob, `+arn+`role/jobs/two, "arn:aws:sts::123456789012:assumed-role/two/x"], Federated: [token.example.com, `+arn+`oidc-provider/token.example.com]`)+
+		role("two", `AWS: [`+arn+`user/bob, `+arn+`role/jobs/three, "arn:aws:sts::123456789012:assumed-role/three/x"], Federated: [accounts.example.com]`)+
+		"  oidc_providers:\n    - {issuer: \"https://token.example.com\", audiences: [daypass]}\n"), testEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range c.Warnings {
+		if strings.Contains(w, "it matches no one") {
+			got = append(got, w)
+		}
+	}
+	const at = "f.yaml:12: iam.roles[1].trust_policy.Statement.Principal: the configuration does not have "
+	want := []string{
+		at + arn + "user/bob (is " + arn + "user/staff/bob meant?); it matches no one",
+		at + "arn:aws:sts::123456789012:assumed-role/three/x; it matches no one",
+		at + arn + "role/jobs/three; it matches no one",
+		at + "accounts.example.com; it matches no one",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("warnings = %q, want %q", got, want)
 	}
 }
 

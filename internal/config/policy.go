@@ -188,7 +188,7 @@ func policyWarnings(spec *directory.Spec) []iam.Warning {
 			}
 		}
 	}
-	site := iam.Site{Partition: iam.PartitionOf(spec.Region), Region: spec.Region, Account: spec.Account, Clusters: []string{}}
+	site := iam.Site{Partition: iam.PartitionOf(spec.Region), Region: spec.Region, Account: spec.Account, Clusters: []string{}, Principals: spec.Principals()}
 	for _, c := range spec.Clusters {
 		site.Clusters = append(site.Clusters, c.Identifier)
 	}

@@ -179,6 +179,24 @@ type RoleSpec struct {
 	MaxSessionDuration time.Duration // one hour when zero
 }
 
+// Principals returns the ARNs that a trust policy can name, as iam.Site has them. It also works on a
+// specification that New refuses.
+func (s *Spec) Principals() map[string]bool {
+	d := &Directory{Partition: iam.PartitionOf(s.Region), Account: s.Account}
+	arns := make(map[string]bool, len(s.Users)+2*len(s.Roles)+len(s.Providers))
+	for i := range s.Users {
+		arns[d.userARN(&s.Users[i])] = true
+	}
+	for i := range s.Roles {
+		arns[d.roleARN(&s.Roles[i])] = true
+		arns["arn:"+d.Partition+":sts::"+d.Account+":assumed-role/"+s.Roles[i].Name+"/"] = true
+	}
+	for i := range s.Providers {
+		arns[d.ProviderARN(&s.Providers[i])] = true
+	}
+	return arns
+}
+
 // New links a specification into a Directory. An error names the reference that
 // leads nowhere or the name that is used twice.
 func New(spec Spec) (*Directory, error) {
@@ -247,7 +265,7 @@ func (d *Directory) addUser(spec *UserSpec, groups map[string][]*iam.Policy) err
 		}
 		policies = append(policies, more...)
 	}
-	arn := d.iamARN("user" + pathOf(spec.Path) + spec.Name)
+	arn := d.userARN(spec)
 	u := &User{
 		Name:     spec.Name,
 		ID:       uniqueID("AIDA", arn),
@@ -281,7 +299,7 @@ func (d *Directory) addRole(spec *RoleSpec) error {
 	if err != nil {
 		return fmt.Errorf("role %q: %w", spec.Name, err)
 	}
-	arn := d.iamARN("role" + pathOf(spec.Path) + spec.Name)
+	arn := d.roleARN(spec)
 	r := &Role{
 		Name:               spec.Name,
 		ID:                 uniqueID("AROA", arn),
@@ -344,6 +362,10 @@ func put[V any](m map[string]V, key string, value V, kind, name string) error {
 func (d *Directory) iamARN(resource string) string {
 	return "arn:" + d.Partition + ":iam::" + d.Account + ":" + resource
 }
+
+func (d *Directory) userARN(u *UserSpec) string { return d.iamARN("user" + pathOf(u.Path) + u.Name) }
+
+func (d *Directory) roleARN(r *RoleSpec) string { return d.iamARN("role" + pathOf(r.Path) + r.Name) }
 
 // ProviderARN returns the ARN of a provider; its last part is the issuer without the
 // scheme.

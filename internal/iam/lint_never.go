@@ -17,6 +17,10 @@ type Site struct {
 	Partition, Region, Account string
 	// Clusters are the identifiers of all clusters, nil if they are not known.
 	Clusters []string
+	// Principals has the ARNs of all IAM users, IAM roles and identity providers, and for each IAM
+	// role the ARN of its sessions up to the session's name (arn:P:sts::ACCOUNT:assumed-role/ROLE/).
+	// It is nil if they are not known.
+	Principals map[string]bool
 }
 
 // shape returns patterns for a type of resource. A name that is not known may be anything.
@@ -238,7 +242,8 @@ func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
 	}
 }
 
-// elsewherePrincipals warns of principals of other accounts, which make no requests here.
+// elsewherePrincipals warns of principals that make no requests here: those of other accounts, and
+// those that do not exist.
 func (l *linter) elsewherePrincipals(s *statement, site *Site) {
 	e := s.principals
 	if e == nil {
@@ -259,6 +264,8 @@ func (l *linter) elsewherePrincipals(s *statement, site *Site) {
 			l.warn(e.at, e.path(), "%s is of another account than this server, %s; it matches no one", text, site.Account)
 		case err == nil && arn.Partition != site.Partition:
 			l.warn(e.at, e.path(), "%s is of another partition than this server, %s; it matches no one", text, site.Partition)
+		case site.Principals != nil && !site.knows(text):
+			l.warn(e.at, e.path(), "the configuration does not have %s%s; it matches no one", text, site.namesake(text))
 		default:
 			here++
 		}
@@ -266,6 +273,39 @@ func (l *linter) elsewherePrincipals(s *statement, site *Site) {
 	if !e.not && !e.everyone && here+len(e.services) == 0 {
 		l.deny(s, from)
 	}
+}
+
+// knows reports whether a principal that a policy names exists: one with an ARN, or an identity
+// provider by the name at the end of its ARN.
+func (site *Site) knows(text string) bool {
+	switch arn, err := ParseARN(text); {
+	case err != nil:
+		return site.Principals["arn:"+site.Partition+":iam::"+site.Account+":oidc-provider/"+text]
+	case arn.Service == "sts":
+		return site.Principals[text[:strings.LastIndexByte(text, '/')+1]]
+	}
+	return site.Principals[text]
+}
+
+// namesake suggests the user or role whose ARN differs from a misspelt one only in case or in the path.
+// Of one kind there is at most one of that name.
+func (site *Site) namesake(text string) string {
+	kind, name := kindAndName(text)
+	if !strings.HasSuffix(kind, ":user") && !strings.HasSuffix(kind, ":role") {
+		return ""
+	}
+	for known := range site.Principals {
+		if k, n := kindAndName(known); k == kind && strings.EqualFold(n, name) {
+			return " (is " + known + " meant?)"
+		}
+	}
+	return ""
+}
+
+// kindAndName returns the parts of an ARN before and after the path of a user or role.
+func kindAndName(arn string) (kind, name string) {
+	kind, _, _ = strings.Cut(arn, "/")
+	return kind, arn[strings.LastIndexByte(arn, '/')+1:]
 }
 
 // elsewhereConditions warns of conditions that compare a request with an ARN of another

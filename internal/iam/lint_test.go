@@ -288,6 +288,58 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// TestElsewherePrincipals: a principal of a trust policy that cannot call this server gets a warning,
+// so that a misspelt one does not stay unnoticed. An empty text means that there is none.
+func TestElsewherePrincipals(t *testing.T) {
+	const here, other = "arn:aws:iam::123456789012:", "arn:aws:iam::999999999999:"
+	site := iam.Site{Partition: "aws", Region: "us-east-1", Account: "123456789012", Principals: map[string]bool{
+		here + "user/ana": true, here + "user/staff/bob": true, here + "role/jobs/etl": true, here + "oidc-provider/token.example.com": true,
+		"arn:aws:sts::123456789012:assumed-role/etl/": true,
+	}}
+	const absent = "; it matches no one"
+	for principal, want := range map[string]string{
+		`"*"`:                                                          "",
+		`{"AWS":"123456789012"}`:                                       "",
+		`{"AWS":"` + here + `root"}`:                                   "",
+		`{"AWS":"` + here + `user/ana"}`:                               "",
+		`{"AWS":"` + here + `user/staff/bob"}`:                         "",
+		`{"AWS":"` + here + `role/jobs/etl"}`:                          "",
+		`{"Federated":"token.example.com"}`:                            "",
+		`{"Federated":"` + here + `oidc-provider/token.example.com"}`:  "",
+		`{"AWS":"arn:aws:sts::123456789012:assumed-role/etl/nightly"}`: "",
+		`{"Service":"redshift.amazonaws.com"}`:                         "",
+		`{"AWS":"999999999999"}`:                                       "the account 999999999999 is not that of this server",
+		`{"AWS":"` + other + `user/ana"}`:                              "is of another account",
+		`{"AWS":"arn:aws-cn:iam::123456789012:user/ana"}`:              "is of another partition",
+		`{"AWS":"` + here + `user/anna"}`:                              "does not have " + here + "user/anna" + absent,
+		`{"AWS":"` + here + `user/Ana"}`:                               "(is " + here + "user/ana meant?)" + absent,
+		`{"AWS":"` + here + `user/bob"}`:                               "(is " + here + "user/staff/bob meant?)" + absent,
+		`{"AWS":"` + here + `role/etl"}`:                               "(is " + here + "role/jobs/etl meant?)" + absent,
+		`{"AWS":"` + here + `role/ana"}`:                               "does not have " + here + "role/ana" + absent,
+		`{"AWS":"arn:aws:sts::123456789012:assumed-role/elt/nightly"}`: "does not have",
+		`{"AWS":"arn:aws:sts::123456789012:federated-user/ana"}`:       "does not have",
+		`{"Federated":"accounts.google.com"}`:                          "does not have accounts.google.com" + absent,
+		`{"Federated":"` + here + `saml-provider/token.example.com"}`:  "does not have",
+	} {
+		for _, element := range []string{"Principal", "NotPrincipal"} {
+			p := mustParse(t, iam.TrustPolicy, `{"Statement":{"Effect":"Deny","Action":"sts:*","`+element+`":`+principal+`}}`)
+			got := p.Elsewhere(site)
+			if len(got) > 1 || (len(got) == 1) != (want != "") || want != "" && !strings.Contains(got[0].Reason, want) {
+				t.Errorf("%s %s: %v, want %q", element, principal, got, want)
+			}
+			if want != "" && len(got) == 1 && strings.HasPrefix(got[0].Reason, "this Deny can never match") != (element == "Principal") {
+				t.Errorf("%s %s: %v", element, principal, got)
+			}
+			// A site whose principals are not known: no warning that one is missing.
+			unknown := site
+			unknown.Principals = nil
+			if got := p.Elsewhere(unknown); strings.Contains(want, absent) && len(got) > 0 {
+				t.Errorf("%s %s: %v, want none", element, principal, got)
+			}
+		}
+	}
+}
+
 // A Deny that matches nothing is a hole. Each row says whether an entry is such a Deny, and the
 // evaluator agrees, for one request of every action on every kind of resource.
 func TestDeniesNothing(t *testing.T) {
