@@ -109,6 +109,10 @@ func TestCheckOfSeveralHosts(t *testing.T) {
 	if r, text = check(primary); len(r.Hosts) > 0 {
 		t.Errorf("hosts of a cluster with one: %s", text)
 	}
+	_, text = check(primary, net.JoinHostPort("127.0.0.1", strconv.Itoa(alone(t, s, "CREATEROLE").Port())))
+	if want := "is unusable: it refuses the administrative login (28P01): check its pg_hba.conf and the login's password there"; !strings.Contains(text, want) {
+		t.Errorf("no %q in %s", want, text)
+	}
 	super := pgtest.Connect(t, standby.ConnString(postgres.Superuser, "postgres"))
 	clustertest.Exec(t, super, "select pg_promote()")
 	if r, text = check(primary, second); !r.Broken() || !strings.Contains(text, "are all primaries") {

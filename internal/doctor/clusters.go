@@ -76,8 +76,8 @@ func (r *Report) cluster(identifier string, report clustercheck.Report, err erro
 		r.ok(about, "%s: daypass cluster check finds no errors", identifier)
 	}
 	for _, h := range report.Hosts {
-		if h.State == clustercheck.Down {
-			r.warn(about, h.Do+", or take it out of upstream", "%s: host %s is down: %s", identifier, h.Address, h.Problem)
+		if h.Problem != "" {
+			r.warn(about, h.Do+", or take it out of upstream", "%s: host %s is %s: %s", identifier, h.Address, h.State, h.Problem)
 		} else {
 			r.ok(about, "%s: host %s answers (%s)", identifier, h.Address, h.State)
 		}
