@@ -115,6 +115,7 @@ func (f *Cluster) Lend(role string) {
 	}
 }
 
+// Ensure makes sure that a session role exists, and ends the logon.
 func (f *Cluster) Ensure(n dbuser.Need) dbuser.SessionRole {
 	f.T.Helper()
 	role, err := f.Admin.Ensure(context.Background(), n)
@@ -136,6 +137,7 @@ func (f *Cluster) Logon(r dbuser.SessionRole, database string) *pgx.Conn {
 	return c
 }
 
+// TryLogon is Logon, but returns the error. The caller closes the connection.
 func (f *Cluster) TryLogon(r dbuser.SessionRole, database string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(f.ConnString(f.As, database))
 	if err != nil {

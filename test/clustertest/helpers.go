@@ -18,6 +18,7 @@ import (
 	"github.com/daypass/daypass/test/pgtest"
 )
 
+// Text returns a report as JSON.
 func Text(r clustercheck.Report) string {
 	b, _ := json.MarshalIndent(r, "", " ")
 	return string(b)
@@ -45,6 +46,7 @@ func Findings(r clustercheck.Report, code, text string) []clustercheck.Finding {
 	return found
 }
 
+// ExecAll runs statements one after another.
 func ExecAll(t *testing.T, c *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, sql := range statements {
@@ -52,8 +54,10 @@ func ExecAll(t *testing.T, c *pgx.Conn, statements ...string) {
 	}
 }
 
+// PID returns the process ID of a connection's backend.
 func PID(c *pgx.Conn) string { return fmt.Sprint(c.PgConn().PID()) }
 
+// Refused fails the test unless err is a server error with the SQLSTATE code.
 func Refused(t *testing.T, err error, code string) {
 	t.Helper()
 	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
@@ -77,6 +81,7 @@ func (f *Cluster) LabDatabase(group string) string {
 	return name
 }
 
+// Eventually waits until ok returns true, and otherwise fails the test with the log.
 func (f *Cluster) Eventually(what string, ok func() bool) {
 	f.T.Helper()
 	pgtest.Eventually(f.T, what, ok, f.Log)
@@ -111,10 +116,12 @@ func (f *Cluster) LendAlone(roles ...string) {
 	}
 }
 
+// RoleExists reports whether a role exists.
 func (f *Cluster) RoleExists(name string) bool {
 	return One(f.T, f.Super, "select count(*)::text from pg_roles where rolname = $1", name) == "1"
 }
 
+// NoSessions waits until the roles have no sessions.
 func (f *Cluster) NoSessions(roles ...string) {
 	f.T.Helper()
 	f.Eventually("end of sessions", func() bool {
@@ -131,6 +138,7 @@ func (f *Cluster) Direct(user, password string) error {
 	return err
 }
 
+// Removing sets RemovePasswords.
 func Removing(r dbuser.PasswordRemoval) Option {
 	return func(c *dbuser.Config) { c.RemovePasswords = r }
 }

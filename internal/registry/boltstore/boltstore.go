@@ -33,7 +33,7 @@ import (
 	"github.com/daypass/daypass/internal/registry"
 )
 
-// Store is a registry.Store. Make it with Open, and Close it.
+// Store is a registry.Store. Make it with Open, and Close it. Safe for concurrent use.
 type Store struct {
 	path string
 	db   *bbolt.DB

@@ -61,7 +61,7 @@ type Config struct {
 	Password    keyring.Secret
 }
 
-// Store is a registry.Store. Make it with Open, and Close it.
+// Store is a registry.Store. Make it with Open, and Close it. Safe for concurrent use.
 type Store struct {
 	prefix string
 	hosts  string // for messages

@@ -20,7 +20,8 @@ import (
 // do not run at exactly the same speed.
 const leaseMargin = time.Second
 
-// Lease is a registry.Leased. Make it with Store.Lease; nothing can be written before Hold runs.
+// Lease is a registry.Leased. Make it with Store.Lease; nothing can be written before Hold runs. Safe
+// for concurrent use.
 type Lease struct {
 	store    *Store
 	lifetime time.Duration

@@ -19,7 +19,7 @@ type Memory struct {
 	// returns. Watch calls it at each beat. It is called without locks. Optional.
 	Fail func(method string, persisted bool) error
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
 	records  map[string]registry.Record
 	revision uint64
 	changed  chan struct{}
