@@ -136,19 +136,34 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 		p.mu.Unlock()
 		return nil, err
 	}
-	for n := len(p.idle); n > 0 && !probe; n = len(p.idle) {
-		c := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		if c.Standby && len(p.hosts) > 1 && time.Since(c.opened) > staleStandby {
-			defer c.CloseNow()
-			continue
-		}
-		p.mu.Unlock()
-		c.Reused = true
-		return c, nil
+	var c *Conn
+	var stale []*Conn
+	if !probe {
+		c, stale = p.takeIdleLocked()
 	}
 	p.mu.Unlock()
-	return p.open(ctx)
+	for _, s := range stale {
+		s.CloseNow()
+	}
+	if c == nil {
+		return p.open(ctx)
+	}
+	c.Reused = true
+	return c, nil
+}
+
+// takeIdleLocked removes the idle connection that was used last from the pool, and those to a standby
+// that are too old to be used. c is nil if there is none.
+func (p *Pool) takeIdleLocked() (c *Conn, stale []*Conn) {
+	for n := len(p.idle); n > 0; n = len(p.idle) {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		if !c.Standby || len(p.hosts) == 1 || time.Since(c.opened) <= staleStandby {
+			return c, stale
+		}
+		stale = append(stale, c)
+	}
+	return nil, stale
 }
 
 // admitLocked applies the circuit: it admits no call while the circuit is open and one
