@@ -20,6 +20,7 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -356,6 +357,9 @@ func launch(inst postgres.Installation, settings map[string]string) (*Server, er
 	if err != nil {
 		return nil, err
 	}
+	if err := quicken(context.Background(), p); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
 	return &Server{Installation: inst, postgres: p}, nil
 }
 
@@ -456,7 +460,11 @@ func (s *Server) Login(t testing.TB, prefix, options string) Login {
 func (s *Server) login(t testing.TB, name, options string) Login {
 	t.Helper()
 	login := Login{Name: name, Password: rand.Text()}
-	s.Exec(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN %s PASSWORD '%s'", Quote(login.Name), options, login.Password))
+	stored, err := verifier(login.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN %s PASSWORD '%s'", Quote(login.Name), options, stored))
 	return login
 }
 
