@@ -21,7 +21,7 @@ func echoing(b *testing.B, sslmode string) *client {
 	b.Helper()
 	f := newFixture(b, nil)
 	addr, _ := scripted(b, func(conn net.Conn) {
-		sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
+		sends(begun)(conn)
 		_ = conn.SetDeadline(noDeadline)
 		buf := make([]byte, 32<<10)
 		for {

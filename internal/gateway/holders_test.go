@@ -1,8 +1,7 @@
 package gateway_test
 
 import (
-	"bytes"
-	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,35 +20,16 @@ type hanging struct {
 
 // serve serves until the test ends.
 func (h *hanging) serve(t *testing.T) (address string) {
-	l := listen(t)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				head := make([]byte, 4)
-				if _, err := io.ReadFull(conn, head); err != nil {
-					return
-				}
-				body := make([]byte, int(head[2])<<8+int(head[3])-4)
-				if _, err := io.ReadFull(conn, body); err != nil {
-					return
-				}
-				switch {
-				case bytes.HasPrefix(body, be32(80877102)):
-					h.cancels.Add(1)
-				case h.sessions:
-					sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
-				}
-				<-t.Context().Done()
-			}()
+	address, _ = answering(t, func(conn net.Conn, first []byte) {
+		switch {
+		case isCancel(first):
+			h.cancels.Add(1)
+		case h.sessions:
+			sends(begun)(conn)
 		}
-	}()
-	return l.Addr().String()
+		<-t.Context().Done()
+	})
+	return address
 }
 
 // TestHoldersTakeNoPlacesOfStrangers: logons with a valid credential wait for a cluster that hangs.

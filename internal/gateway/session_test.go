@@ -300,35 +300,16 @@ func TestClientGoneIsCancelled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, func(c *gateway.Config) { c.Limits.HalfClose = 200 * time.Millisecond })
-			l := listen(t)
-			t.Cleanup(func() { l.Close() })
 			packets := make(chan []byte, 2) // the start-up message, the cancel request
-			go func() {
-				for {
-					conn, err := l.Accept()
-					if err != nil {
-						return
-					}
-					go func() {
-						defer conn.Close()
-						head := make([]byte, 4)
-						if _, err := io.ReadFull(conn, head); err != nil {
-							return
-						}
-						body := make([]byte, int(head[2])<<8+int(head[3])-4)
-						if _, err := io.ReadFull(conn, body); err != nil {
-							return
-						}
-						packets <- body
-						if !bytes.HasPrefix(body, be32(80877102)) {
-							sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
-							<-t.Context().Done() // a running query does not notice that its client is gone
-						}
-					}()
+			addr, _ := answering(t, func(conn net.Conn, first []byte) {
+				packets <- first
+				if !isCancel(first) {
+					sends(begun)(conn)
+					<-t.Context().Done() // a running query does not notice that its client is gone
 				}
-			}()
+			})
 			admin := &fakeAdmin{role: dbuser.SessionRole{Name: "IAM:alice", Password: "pw"}}
-			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, l.Addr().String())})
+			f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: admin, Upstream: upstreamAt(t, addr)})
 			c := f.session(f.grant("alice"), "verify-full")
 			<-packets
 			c.send(sleep)

@@ -162,7 +162,7 @@ func TestShutdownEarly(t *testing.T) {
 func TestShutdownMany(t *testing.T) {
 	f := newFixture(t, nil)
 	addr, _ := scripted(t, func(conn net.Conn) {
-		sends(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)(conn)
+		sends(begun)(conn)
 		_ = conn.SetDeadline(noDeadline)
 		_, _ = io.Copy(io.Discard, conn) // includes cancel requests
 		<-t.Context().Done()

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -70,6 +71,13 @@ func upstreamTo(t testing.TB, settings string, addrs ...string) *pgconn.Config {
 // message on.
 func scripted(t testing.TB, part func(conn net.Conn)) (addr string, connections *atomic.Int32) {
 	t.Helper()
+	return answering(t, func(conn net.Conn, _ []byte) { part(conn) })
+}
+
+// answering starts a server that plays the same part in each connection, after the first packet:
+// a start-up message or a cancel request.
+func answering(t testing.TB, part func(conn net.Conn, first []byte)) (addr string, connections *atomic.Int32) {
+	t.Helper()
 	l := listen(t)
 	t.Cleanup(func() { l.Close() })
 	connections = new(atomic.Int32)
@@ -87,15 +95,21 @@ func scripted(t testing.TB, part func(conn net.Conn)) (addr string, connections 
 				if _, err := io.ReadFull(conn, head); err != nil {
 					return
 				}
-				size := int(head[2])<<8 | int(head[3])
-				if _, err := io.CopyN(io.Discard, conn, int64(size-4)); err == nil {
-					part(conn)
+				first := make([]byte, int(head[2])<<8+int(head[3])-4)
+				if _, err := io.ReadFull(conn, first); err == nil {
+					part(conn, first)
 				}
 			}()
 		}
 	}()
 	return l.Addr().String(), connections
 }
+
+// isCancel reports whether a packet is a cancel request.
+func isCancel(first []byte) bool { return bytes.HasPrefix(first, be32(80877102)) }
+
+// begun is what a server sends to begin a session: with process ID 9, and the cancel key 1, 2, 3, 4.
+var begun = slices.Concat(authOK, typed('K', []byte{0, 0, 0, 9, 1, 2, 3, 4}), ready)
 
 func sends(messages ...[]byte) func(net.Conn) {
 	return func(conn net.Conn) { _, _ = conn.Write(slices.Concat(messages...)) }
