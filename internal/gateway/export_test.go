@@ -38,36 +38,31 @@ func ResetRefused(version string) error {
 }
 
 // WaitForResets sets how long a logon waits for a session that is being reset.
-func (s *Server) WaitForResets(patience time.Duration) { s.parked.patience = patience }
+func (s *Server) WaitForResets(patience time.Duration) { s.pool.patience = patience }
 
 // AwaitedResets returns how many logons wait for a session that is being reset.
 func (s *Server) AwaitedResets() (n int) {
-	s.parked.mu.Lock()
-	defer s.parked.mu.Unlock()
-	for _, p := range s.parked.arriving {
-		if p.claim != nil {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	for _, one := range s.pool.arriving {
+		if one.claim != nil {
 			n++
 		}
 	}
 	return n
 }
 
-// CheckParked checks the parked sessions now, as the gateway does periodically.
-func (s *Server) CheckParked() {
-	s.checkParked()
+// CheckPool checks the sessions that wait now, as the gateway does periodically.
+func (s *Server) CheckPool() {
+	s.checkPool()
 	s.sweep(s.now())
 }
 
 // StartsSpares reports whether a session is being started ahead.
 func (s *Server) StartsSpares() bool {
-	s.spares.mu.Lock()
-	defer s.spares.mu.Unlock()
-	for _, c := range s.spares.clusters {
-		if c.busy {
-			return true
-		}
-	}
-	return false
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return len(s.pool.starting) > 0
 }
 
 // NewCancelTurns returns a function that calls send, or waits for a call for another request; see

@@ -44,8 +44,10 @@ func (s *Server) Left(admin Admin) (sessions int) {
 	for _, e := range s.sessions.all() {
 		count(e.cluster)
 	}
-	for _, p := range s.parked.all() {
-		count(p.cluster)
+	for _, one := range s.pool.all() {
+		if one.origin != nil {
+			count(one.cluster)
+		}
 	}
 	return sessions
 }

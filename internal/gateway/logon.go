@@ -50,7 +50,7 @@ type logon struct {
 	origin     *origin     // nil: the session is never parked
 	reused     bool        // the upstream session was parked
 	ahead      bool        // the upstream session was started ahead
-	next       *spareOrder // how to start the next one ahead; nil: none
+	next       *pooled     // the next one, to be started ahead; nil: none
 	prepared   time.Time   // when the session role was ready
 	connected  time.Time   // when the upstream session was
 }
@@ -312,7 +312,7 @@ func (l *logon) openReserved(cluster *Cluster, wait func(context.Context) error)
 		e.End(shutdown())
 	}
 	if l.next != nil {
-		s.spares.order(l.next)
+		s.startAhead(l.next)
 	}
 	s.log.Info("logon", append(l.attributes(), "prewarmed", l.ahead, "parked", l.reused)...)
 	return e, nil
@@ -321,7 +321,11 @@ func (l *logon) openReserved(cluster *Cluster, wait func(context.Context) error)
 // connect returns an upstream session: a parked one, one that was started ahead, or a new one.
 func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need) (*upstream, error) {
 	s := l.server
-	if l.origin = l.newOrigin(cluster, need); l.origin != nil {
+	key, pooling := l.poolKey(cluster)
+	if pooling {
+		l.origin = l.newOrigin(cluster, key, need)
+	}
+	if l.origin != nil {
 		if up := s.unpark(ctx, l.origin); up != nil {
 			l.reused = true
 			return up, nil
@@ -332,20 +336,17 @@ func (l *logon) connect(ctx context.Context, cluster *Cluster, need dbuser.Need)
 			}
 		}()
 	}
-	key, sparing := l.spareKey(cluster)
-	order := func(params []pgwire.Param) *spareOrder {
-		return &spareOrder{key: key, cluster: cluster, role: l.role, principal: l.grant.Principal, user: need.User, groups: need.Groups, params: params}
-	}
+	sparing := pooling && cluster.Prewarm > 0
 	if sparing {
-		if up, again := s.spares.take(key); up != nil {
-			l.ahead, l.next = true, order(again.params)
-			return up, nil
+		if one := s.takeSpare(&key); one != nil {
+			l.ahead, l.next = true, l.newSpare(cluster, key, need, one.order.params)
+			return one.up, nil
 		}
 	}
 	o := opener{logon: l, cluster: cluster, need: need}
 	up, err := o.open(ctx)
 	if err == nil && sparing && !o.healed {
-		l.next = order(o.params)
+		l.next = l.newSpare(cluster, key, need, o.params)
 	}
 	return up, err
 }

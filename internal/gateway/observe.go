@@ -131,18 +131,28 @@ func (s *Server) Stats() Stats {
 	stats.Opening = int(s.opening.Load())
 	stats.Held = s.failures.Held()
 
-	t := s.sessions
+	s.sessions.addTo(stats.Clusters)
+	for _, one := range s.pool.all() {
+		if one.origin != nil {
+			of := stats.Clusters[one.cluster.Identifier]
+			of.Parked++
+			stats.Clusters[one.cluster.Identifier] = of
+		}
+	}
+	return stats
+}
+
+// addTo adds the sessions that run and those that have ended to the statistics of their clusters.
+func (t *table) addTo(clusters map[string]ClusterStats) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.Copy(stats.Clusters, t.past)
+	maps.Copy(clusters, t.past)
 	for _, e := range t.sessions {
-		of := stats.Clusters[e.info.Cluster]
+		of := clusters[e.info.Cluster]
 		of.Sessions++
 		of.add(e)
-		stats.Clusters[e.info.Cluster] = of
+		clusters[e.info.Cluster] = of
 	}
-	s.parked.count(stats.Clusters)
-	return stats
 }
 
 func (c *ClusterStats) add(e *entry) {
@@ -152,13 +162,19 @@ func (c *ClusterStats) add(e *entry) {
 }
 
 // pastLocked keeps the traffic of a session that is being forgotten, under the lock
-// that Stats holds for the sum: a sum neither misses the session nor counts it twice.
+// that addTo holds for the sum: a sum neither misses the session nor counts it twice.
 func (t *table) pastLocked(e *entry) {
-	if t.past == nil {
-		t.past = map[string]ClusterStats{}
-	}
 	of := t.past[e.info.Cluster]
 	of.Ended++
 	of.add(e)
 	t.past[e.info.Cluster] = of
+}
+
+// countUnparked counts a logon that got a parked session.
+func (t *table) countUnparked(cluster string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	of := t.past[cluster]
+	of.Unparked++
+	t.past[cluster] = of
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"time"
 
 	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/pgwire"
@@ -27,7 +26,8 @@ type opener struct {
 
 func (o *opener) open(ctx context.Context) (*upstream, error) {
 	up, err := o.openChecked(ctx)
-	if refusedWith(err, pgwire.StateTooManyConnections) && o.makeRoom() {
+	ofCluster := func(one *pooled) bool { return one.key.admin == o.cluster.Admin }
+	if refusedWith(err, pgwire.StateTooManyConnections) && o.server.makeRoom(closePatience, ofCluster) {
 		up, err = o.try(ctx)
 	}
 	if passwordRefused(err) {
@@ -63,19 +63,11 @@ func (o *opener) openChecked(ctx context.Context) (*upstream, error) {
 	return up, err
 }
 
-// makeRoom ends the cluster's sessions that wait for a logon, and reports whether there were any.
-func (o *opener) makeRoom() bool {
-	admin, began := o.cluster.Admin, time.Now()
-	spares := o.server.spares.discard(admin, sparePatience, everySpare)
-	return spares+o.server.makeRoom(admin, sparePatience-time.Since(began)) > 0
-}
-
 // heal sets the session role's password again: a holder can change the password of their session
 // role.
 func (o *opener) heal(ctx context.Context) (*upstream, error) {
 	s, admin, name := o.server, o.cluster.Admin, o.role.Name
-	s.spares.discard(admin, spareParting, func(key *spareKey) bool { return key.role == name })
-	s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == admin && p.origin.key.role == name })
+	s.makeRoom(closeTime, func(one *pooled) bool { return one.key.of(admin, name) })
 	role, err := admin.Heal(ctx, o.need)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func TestParkedSessionsEndWhenDemandIsUnknown(t *testing.T) {
 	if n := f.leaves(f.connect(g, "")); n > 1 {
 		t.Fatalf("%d sessions are parked", n)
 	}
-	f.server.CheckParked()
+	f.server.CheckPool()
 	if n := len(f.parkedSessions()); n != 0 {
 		t.Errorf("%d sessions are parked", n)
 	}

@@ -276,7 +276,7 @@ func TestParkedSessionEnds(t *testing.T) {
 		}
 		pid := int(f.parkedSessions()[0].PID)
 		row.end(g)
-		f.server.CheckParked()
+		f.server.CheckPool()
 		pgtest.Eventually(t, row.name+": the session ends", func() bool { return len(f.parkedSessions()) == 0 && !pids(t, pg, g.DBUser)[pid] })
 	}
 }

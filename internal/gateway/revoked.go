@@ -104,7 +104,7 @@ func (s *Server) watchSessions() {
 func (s *Server) sweep(now time.Time) {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	s.sweepParked(now)
+	s.sweepPool(now)
 	limits := map[string]session.Limits{} // a cluster that was removed has none
 	var grant credential.Grant
 	for _, e := range s.sessions.all() {

@@ -52,8 +52,7 @@ type Server struct {
 	failures *admission.Failures    // addresses that failed to log on
 	record   *recorder
 	silent   silentHosts // upstream hosts that do not answer
-	spares   *spares     // upstream sessions started ahead
-	parked   *lot        // upstream sessions kept for the next logon
+	pool     *pool       // upstream sessions without a client
 	stuck    unfinished  // upstream connections of logons that were given up
 	starting *starting   // upstream sessions that servers are starting
 	sessions *table
@@ -62,7 +61,7 @@ type Server struct {
 	warned   atomic.Int64 // second of the last line about a refused connection
 
 	mu        sync.Mutex
-	listeners map[net.Listener]struct{} // guarded by mu
+	listeners map[net.Listener]bool // guarded by mu
 }
 
 // New returns a Server; it does nothing before Serve.
@@ -74,7 +73,7 @@ func New(config Config) (*Server, error) {
 		cluster: config.Cluster, check: config.Check,
 		limits: config.Limits.withDefaults(), now: config.Now, log: config.Log, observer: config.Observe,
 		revoked: config.Revoked, mark: config.Mark, elsewhere: config.Elsewhere, everywhere: config.Everywhere, recheck: make(chan struct{}, 1), cancelling: make(chan struct{}, 32), done: make(chan struct{}),
-		listeners: map[net.Listener]struct{}{},
+		listeners: map[net.Listener]bool{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -102,8 +101,7 @@ func New(config Config) (*Server, error) {
 	s.record = newRecorder(config.Audit, s.now)
 	s.sessions = newTable(s.limits.MaxSessions)
 	s.starting = newStarting(maxStarting)
-	s.spares = newSpares(s)
-	s.parked = newLot()
+	s.pool = newPool()
 	return s, nil
 }
 
@@ -113,7 +111,7 @@ func New(config Config) (*Server, error) {
 // descriptors or an aborted connection.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
-	s.listeners[l] = struct{}{}
+	s.listeners[l] = true
 	s.mu.Unlock()
 	if s.draining.Load() {
 		l.Close() // Shutdown may have closed the listeners before this one was added
@@ -215,8 +213,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		l.Close()
 	}
 	s.mu.Unlock()
-	s.spares.close()
-	s.closeParked()
+	s.closePool()
 	s.stuck.close()
 	err := s.sessions.wait(ctx)
 	if err != nil {

@@ -50,8 +50,11 @@ var states = map[byte]string{
 	pgwire.StatusFailed:        "idle in transaction (aborted)",
 }
 
-// statePrewarmed is the State of a session that was started ahead of its logon.
-const statePrewarmed = "prewarmed"
+// The States of sessions of the pool.
+const (
+	statePrewarmed = "prewarmed" // started ahead of its logon
+	stateParked    = "parked"
+)
 
 // Reasons for the end of a session that the gateway adds to those of package session.
 const (
@@ -86,7 +89,7 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	g := &l.grant
 	state := l.client.TLS()
 	e := &entry{
-		details: audit.TLSDetails(state), cluster: cluster, admin: cluster.Admin, cancel: cancelKey{pid: up.pid, theirs: up.key, target: up.target},
+		details: audit.TLSDetails(state), cluster: cluster, admin: cluster.Admin, backend: up.backend(), cancel: cancelKey{pid: up.pid, theirs: up.key, target: up.target},
 		info: Session{
 			ID: l.id, CredentialID: g.ID, Principal: g.Principal, Cluster: cluster.Identifier, Database: l.database,
 			DBUser: g.DBUser, DBGroups: g.DBGroups, SessionRole: l.role.Name, Application: pgwire.Clip(l.asked.Application()),
@@ -95,9 +98,6 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 	}
 	if l.origin != nil { // or the answers of the logon would stay in memory
 		e.origin, e.upstream, e.roleUser = l.origin, up, l.role.User
-	}
-	if up.pid != 0 {
-		e.backend = &dbuser.Backend{PID: up.pid, Address: up.RemoteAddr().String()}
 	}
 	if up.key != nil {
 		e.cancel.ours = make([]byte, shortCancelKey)
@@ -119,14 +119,9 @@ func (s *Server) newSession(l *logon, cluster *Cluster, up *upstream) *entry {
 func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	info := &e.info
 	cleanUp := func(revoked bool) {
-		s.endParkedWhere(func(p *parked) bool { return p.origin.key.admin == e.admin && p.origin.key.role == info.SessionRole })
-		s.spares.sessionEnded(e.admin, info.SessionRole)
-		admin := s.adminOf(e.cluster)
-		if revoked {
-			admin.SessionRevoked(info.SessionRole, e.backend)
-		} else {
-			admin.SessionEnded(info.SessionRole, e.backend)
-		}
+		waited, _ := s.pool.end(func(one *pooled) bool { return one.origin != nil && one.key.of(e.admin, info.SessionRole) })
+		s.finish(false, waited...)
+		s.cleanUp(e.cluster, info.SessionRole, e.backend, revoked)
 	}
 	kept := e.Kept()
 	if !kept {
@@ -150,7 +145,7 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 		attributes = append(attributes, "err", cause.Err)
 	}
 	s.log.Info("session ended", attributes...)
-	var arriving *parked
+	var arriving *pooled
 	if kept {
 		arriving = s.arrives(e)
 	}
@@ -186,9 +181,8 @@ func (s *Server) Sessions() []Session {
 	for _, e := range s.sessions.all() {
 		list = append(list, e.describe())
 	}
-	list = append(list, s.spares.list()...)
-	for _, p := range s.parked.all() {
-		list = append(list, p.describe())
+	for _, one := range s.pool.all() {
+		list = append(list, one.describe())
 	}
 	slices.SortFunc(list, func(a, b Session) int {
 		return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.ID, b.ID))
@@ -207,7 +201,7 @@ func (s *Server) Shrink() {
 // cancelled, and the client gets 57P01 where that is possible. Kill reports whether
 // there was such a session; it does not wait for its end.
 func (s *Server) Kill(id string) bool {
-	return s.KillWhere(func(c *Session) bool { return c.ID == id }) > 0 || s.spares.kill(id)
+	return s.KillWhere(func(c *Session) bool { return c.ID == id }) > 0
 }
 
 // KillWhere ends all sessions that match, and returns how many it found. match
@@ -224,13 +218,7 @@ func (s *Server) KillWhere(match func(*Session) bool) int {
 			e.neverPark.Store(true)
 		}
 	}
-	matches := func(p *parked) bool { info := p.describe(); return match(&info) }
-	n += s.parked.unwant(matches)
-	for _, p := range s.parked.take(matches) {
-		n++
-		go s.endParked(p, false)
-	}
-	return n
+	return n + len(s.endNow(false, func(one *pooled) bool { info := one.describe(); return match(&info) }))
 }
 
 // imposed returns the cause for an end that the gateway imposes.
@@ -264,7 +252,7 @@ type table struct {
 	sessions map[string]*entry
 	byPID    map[uint32][]*entry
 	counts   map[place]int
-	past     map[string]ClusterStats // of sessions that ended, by cluster
+	past     map[string]ClusterStats // of sessions that ended, and of parked ones that were used, by cluster
 	total    int
 	closed   bool
 	empty    chan struct{} // closed when closed and total is 0
@@ -275,7 +263,7 @@ type place struct{ cluster, user string }
 
 func newTable(most int) *table {
 	return &table{max: most, sessions: map[string]*entry{}, byPID: map[uint32][]*entry{},
-		counts: map[place]int{}, empty: make(chan struct{})}
+		counts: map[place]int{}, past: map[string]ClusterStats{}, empty: make(chan struct{})}
 }
 
 // reserve counts a logon before the logon causes the cluster any work.

@@ -20,7 +20,7 @@ import (
 // attempt could leave one more process behind, until the server has no connection left for anyone.
 type unfinished struct {
 	mu     sync.Mutex // guards what follows
-	conns  map[*session.Conn]struct{}
+	conns  map[*session.Conn]bool
 	closed bool
 }
 
@@ -71,9 +71,9 @@ func (u *unfinished) add(c *session.Conn) bool {
 		return false
 	}
 	if u.conns == nil {
-		u.conns = map[*session.Conn]struct{}{}
+		u.conns = map[*session.Conn]bool{}
 	}
-	u.conns[c] = struct{}{}
+	u.conns[c] = true
 	return true
 }
 

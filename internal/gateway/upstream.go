@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -362,6 +363,30 @@ func (u *upstream) askAll(queries ...string) (answers []answered, err error) {
 		}
 	}
 	return answers, pgwire.ErrTooLong
+}
+
+// backend identifies the server's process, or is nil if the server has not named it.
+func (u *upstream) backend() *dbuser.Backend {
+	if u.pid == 0 {
+		return nil
+	}
+	return &dbuser.Backend{PID: u.pid, Address: u.RemoteAddr().String()}
+}
+
+// untouched reports whether the server has neither sent anything since ReadyForQuery
+// nor closed the connection. If it has, the session has to end.
+func (u *upstream) untouched() bool {
+	return len(u.early) == 0 && u.ready == pgwire.StatusIdle && u.Untouched()
+}
+
+// leave ends an unused session and waits until the server has closed it, because only then is
+// its connection free, but no longer than patience.
+func (u *upstream) leave(patience time.Duration) {
+	_ = u.SetDeadline(time.Now().Add(patience))
+	if _, err := u.Write([]byte(pgwire.Terminate)); err == nil {
+		u.Drain()
+	}
+	u.Abort()
 }
 
 // timedOut reports whether an error means that a deadline passed.
