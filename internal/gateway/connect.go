@@ -145,6 +145,12 @@ func (s *Server) connectTo(t *target, deadline time.Time, w *wanted, attrs strin
 		return nil, []abandoned{{up.Conn, place}}, err
 	}
 	if up != nil {
+		if refusedWith(err, pgwire.StateTooManyConnections) {
+			// The process counts towards the limits of its database and role until it has exited, so the
+			// next attempt could be refused because of it.
+			_ = up.SetDeadline(time.Now().Add(closeTime))
+			up.Drain()
+		}
 		up.Abort()
 	}
 	return nil, nil, err

@@ -3,15 +3,18 @@ package gateway_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/daypass/daypass/internal/dbuser"
 	"github.com/daypass/daypass/internal/gateway"
 	"github.com/daypass/daypass/test/pgtest"
 )
@@ -363,4 +366,34 @@ func TestSpareOfAnEndedRole(t *testing.T) {
 		t.Errorf("sessions = %+v, want none", list)
 	}
 	pgtest.Eventually(t, "the process ends", func() bool { return len(pids(t, pg, g.DBUser)) == 0 })
+}
+
+// TestRefusedProcessCounts: a process that has refused a session for lack of connections counts as a
+// connection until it has exited. A logon that has made room tries again after that.
+func TestRefusedProcessCounts(t *testing.T) {
+	var refused, n atomic.Int32
+	addr, _ := scripted(t, func(conn net.Conn) {
+		switch {
+		case n.Add(1) == 3:
+			refused.Add(1)
+			sends(fatalMessage("53300", "too many connections for database"))(conn)
+			time.Sleep(50 * time.Millisecond)
+			refused.Add(-1)
+		case refused.Load() > 0:
+			sends(fatalMessage("53300", "too many connections for database"))(conn)
+		default:
+			sends(begun)(conn)
+			_, _ = io.ReadFull(conn, make([]byte, 5)) // Terminate
+		}
+	})
+	f := newFixture(t, nil)
+	role := dbuser.SessionRole{Name: "IAM:alice", Password: "pw", Seen: [32]byte{1}}
+	f.add(&gateway.Cluster{Identifier: "examplecluster", Database: "dev", Admin: &fakeAdmin{role: role}, Upstream: upstreamAt(t, addr), Prewarm: 1})
+	g := f.grant("alice")
+	f.connect(g, "")
+	pgtest.Eventually(t, "a spare waits", func() bool { return len(f.server.Sessions()) == 2 })
+	f.connect(g, "", "application_name", "another") // the spare does not fit
+	if got := n.Load(); got != 4 && got != 5 {      // the spare of the last logon may have been started, too
+		t.Errorf("%d connections were opened, want 4 and perhaps a spare", got)
+	}
 }
