@@ -65,18 +65,18 @@ func (k *poolKey) of(admin Admin, role string) bool { return k.admin == admin &&
 // servedBy reports whether the cluster is still the one of the session.
 func (k *poolKey) servedBy(c *Cluster) bool { return c.Admin == k.admin && c.Upstream == k.upstream }
 
-// pooled is a session of the pool. order is set for a spare, origin for a parked session.
+// pooled is a session of the pool, a spare or a parked session.
 type pooled struct {
 	key     poolKey
 	cluster *Cluster
-	order   *spareOrder
-	origin  *origin
+	order   *spareOrder   // nil: not a spare
+	origin  *origin       // nil: not a parked session
 	gone    chan struct{} // closed when the server has closed the session
 
 	// Guarded by pool.mu until the session waits, and constant after that.
 	id       string    // while it is being reset, the one of the session that has ended
 	up       *upstream // nil while it is arriving
-	since    time.Time // it waits
+	since    time.Time // when it was ready
 	unwanted bool      // it has to end
 	claim    chan bool // gets whether it is ready; nil: no logon waits for that
 }
@@ -100,9 +100,9 @@ func newPool() *pool {
 	return &pool{patience: resetPatience, starting: map[Admin]bool{}, unfinished: map[Admin]int{}}
 }
 
-// poolKey returns the key of the session that the logon needs. ok is false if the logon cannot use a
-// session of the pool, and its own cannot get there: a login event trigger decides about each
-// session when it begins.
+// poolKey returns the key of the session that the logon needs. ok is false if the logon has nothing to
+// do with the pool, for instance because of a login event trigger, which decides about each session
+// when it begins.
 func (l *logon) poolKey(cluster *Cluster) (key poolKey, ok bool) {
 	if cluster.Parking.Max <= 0 && cluster.Prewarm <= 0 || !session.CanLook || l.role.LoginTrigger || l.role.Seen == [sha256.Size]byte{} {
 		return poolKey{}, false
@@ -215,7 +215,7 @@ func (s *Server) settle(one *pooled, up *upstream, ok bool) bool {
 	p.arriving = without(p.arriving, one)
 	claim := one.claim
 	one.id, one.up, one.since, one.claim = rand.Text(), up, time.Now(), nil
-	ok = ok && !one.unwanted && !p.closed && !s.orphaned(one)
+	ok = ok && !one.unwanted && !p.closed
 	if claim != nil {
 		claim <- ok
 	}

@@ -54,7 +54,7 @@ func TestMakeRoom(t *testing.T) {
 					s := &Server{pool: newPool(), sessions: newTable(0), log: slog.New(slog.DiscardHandler), cluster: func(string) (*Cluster, bool) { return nil, false }}
 					one := &pooled{key: poolKey{admin: admin}, cluster: &Cluster{Identifier: "examplecluster", Admin: admin, Parking: session.Parking{Max: 1}},
 						order: like.order, origin: like.origin, gone: make(chan struct{})}
-					s.pool.arriving = []*pooled{one}
+					s.pool.arriving, s.pool.watched = []*pooled{one}, true
 					cleanUps := int32(0)
 					if kind == "parked" && state != "arriving" { // else park leaves the clean-up to its caller
 						cleanUps = 1

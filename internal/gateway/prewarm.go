@@ -23,7 +23,8 @@ import (
 // place.
 //
 // A session role's rights end with its last session. A spare would delay that, so a
-// session role with groups has spares only while it has a session.
+// session role with groups has spares only while it has a session. The clean-up after its
+// last one ends them, also one that is being started.
 //
 // Spares move work and save none, so a cluster's are started one at a time, to keep out
 // of the way of clients that wait.
