@@ -15,6 +15,7 @@ import (
 // TestStalledServerIsNotCut: TCP_USER_TIMEOUT of the server's connection is off during a stall.
 // Otherwise TCP would end the connection to a server that only waits.
 func TestStalledServerIsNotCut(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	client, near := pair(t)
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

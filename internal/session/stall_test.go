@@ -132,6 +132,7 @@ func hangUp(c net.Conn, reset bool) {
 // TestClientLeavesStalledServer: a client that leaves while the server takes nothing is noticed,
 // however it leaves, and also in the middle of a COPY.
 func TestClientLeavesStalledServer(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	lines := map[string]*line{}
 	for _, kind := range transports {
 		for how, reset := range map[string]bool{"closed": false, "reset": true} {
@@ -158,6 +159,7 @@ func TestClientLeavesStalledServer(t *testing.T) {
 // TestClientOutlastsStall: a client that stays is not cut. All of its bytes arrive, and it gets
 // whole messages: those of the server and, in between, one that means nothing.
 func TestClientOutlastsStall(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	for _, kind := range transports {
 		for copying, want := range map[bool]byte{false: pgwire.MsgParameterStatus, true: pgwire.MsgNoticeResponse} {
 			t.Run(kind, func(t *testing.T) {
@@ -201,6 +203,7 @@ func TestClientOutlastsStall(t *testing.T) {
 // TestAnswerAfterStall: a server that answers in the middle of a stall finds the message of the
 // gateway's own completed first.
 func TestAnswerAfterStall(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	l := connect(t, "TCP", 50*time.Millisecond)
 	pass(t, l.client, l.server, query)
 	fill(l, false, l.client, data)
@@ -229,6 +232,7 @@ func TestAnswerAfterStall(t *testing.T) {
 
 // TestSlowIsNoStall: a peer that takes bytes slowly has not stalled, however long one write waits.
 func TestSlowIsNoStall(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells how much a peer has taken")
 	}
@@ -260,6 +264,7 @@ func TestSlowIsNoStall(t *testing.T) {
 // TestServerGoneClientTakesNothing: the server is gone while the client takes nothing. A client that
 // pauses gets everything that the server had sent.
 func TestServerGoneClientTakesNothing(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells that a peer has closed before everything is read")
 	}
