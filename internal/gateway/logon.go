@@ -265,7 +265,8 @@ func (l *logon) chooseDatabase(cluster *Cluster) *refusal {
 		l.database = granted
 	default:
 		return &refusal{reason: ReasonRefused, state: pgwire.StateInvalidAuthorization,
-			message: fmt.Sprintf("the credential is for database \"%s\", not for \"%s\"", granted, pgwire.Clip(asked))}
+			message: fmt.Sprintf("the credential is for database \"%s\", not for \"%s\"", granted, pgwire.Clip(asked)),
+			hint:    "Ask for a credential with this DbName, or without a DbName for all databases."}
 	}
 	return nil
 }

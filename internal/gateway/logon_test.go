@@ -204,6 +204,10 @@ func TestTruth(t *testing.T) {
 	f.add(&gateway.Cluster{Identifier: "admin-down", Database: "dev", Upstream: &config.Config,
 		Admin: handover.New(dbuser.Config{Cluster: "admin-down", Conn: config})})
 
+	hints := map[string]string{ // what to do about it
+		"expired": "Ask for a new one", "no such user": "AutoCreate", "wrong database": "without a DbName",
+		"no such group": "without this group", "group is a user": "NOLOGIN",
+	}
 	for _, test := range []struct {
 		name     string
 		change   func(*credential.Grant)
@@ -251,7 +255,9 @@ func TestTruth(t *testing.T) {
 				}
 				return
 			}
-			f.refused(err, test.state, test.message)
+			if hint := f.refused(err, test.state, test.message).Hint; !strings.Contains(hint, hints[test.name]) {
+				t.Errorf("hint %q, want %q in it", hint, hints[test.name])
+			}
 			record := f.audit.lastLogon(t)
 			if record.SQLState != test.state || record.CredentialID != g.ID || record.Reason == "" {
 				t.Errorf("record = %+v", record)

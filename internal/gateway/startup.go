@@ -79,7 +79,7 @@ func (l *logon) greet() (*pgwire.Startup, *refusal) {
 			l.in = in
 			m, failed := pgwire.ParseStartup(packet)
 			if failed != nil {
-				return m, &refusal{reason: ReasonProtocol, state: failed.SQLState, message: failed.Message, legacy: failed.Legacy}
+				return m, &refusal{reason: ReasonProtocol, state: failed.SQLState, message: failed.Message, hint: failed.Hint, legacy: failed.Legacy}
 			}
 			return m, nil
 		}

@@ -24,7 +24,7 @@ func TestPreStartup(t *testing.T) {
 		send  [][]byte // each is sent after the one-byte answer to the previous one
 		reply string   // the one-byte answers
 		ask   bool     // then the gateway asks for a password
-		error string   // or it sends this SQLSTATE and text; empty: it sends nothing
+		error string   // or it sends this SQLSTATE, text and hint; empty: it sends nothing
 	}{
 		{"start-up", [][]byte{hello}, "", true, ""},
 		{"GSS, start-up", [][]byte{gssencRequest, hello}, "N", true, ""},
@@ -47,14 +47,14 @@ func TestPreStartup(t *testing.T) {
 		{"name without value", [][]byte{layout([]byte("user\x00"))}, "", false, "08P01 invalid startup packet layout"},
 		{"bytes after the terminator", [][]byte{layout([]byte("user\x00IAM:alice\x00\x00user\x00postgres\x00\x00"))}, "", false, "08P01 invalid startup packet layout"},
 		{"nothing", [][]byte{layout(nil)}, "", false, "08P01 invalid startup packet layout"},
-		{"replication", [][]byte{startup(version30, "user", "IAM:alice", "replication", "true")}, "", false, "0A000 replication"},
+		{"replication", [][]byte{startup(version30, "user", "IAM:alice", "replication", "true")}, "", false, "0A000 replication connections are not supported through the gateway; Connect to the PostgreSQL server itself"},
 		{"replication of a database", [][]byte{startup(version30, "user", "IAM:alice", "replication", "database")}, "", false, "0A000 replication"},
 		{"replication abbreviated", [][]byte{startup(version30, "user", "IAM:alice", "replication", "T")}, "", false, "0A000 replication"},
 		{"replication off", [][]byte{startup(version30, "user", "IAM:alice", "replication", "Off")}, "", true, ""},
-		{"role", [][]byte{startup(version30, "user", "IAM:alice", "role", "postgres")}, "", false, `42501 parameter "role" cannot be set`},
+		{"role", [][]byte{startup(version30, "user", "IAM:alice", "role", "postgres")}, "", false, `42501 parameter "role" cannot be set when logging on through the gateway; The credential decides`},
 		{"ROLE", [][]byte{startup(version30, "user", "IAM:alice", "RoLe", "postgres")}, "", false, `42501 parameter "RoLe" cannot be set`},
 		{"role in options", [][]byte{startup(version30, "user", "IAM:alice", "options", "-crole=postgres")}, "", false, `42501 parameter "role" cannot be set`},
-		{"other switches", [][]byte{startup(version30, "user", "IAM:alice", "options", "-d 5")}, "", false, "42601 invalid command-line argument for server process: -d"},
+		{"other switches", [][]byte{startup(version30, "user", "IAM:alice", "options", "-d 5")}, "", false, "42601 invalid command-line argument for server process: -d; Only settings"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f.t = t
@@ -80,7 +80,7 @@ func TestPreStartup(t *testing.T) {
 				return
 			}
 			fields := c.fatal()
-			if got := fields['C'] + " " + fields['M']; !strings.HasPrefix(got, test.error) {
+			if got := fields['C'] + " " + fields['M'] + "; " + fields['H']; !strings.HasPrefix(got, test.error) {
 				t.Errorf("answer %q, want %q", got, test.error)
 			}
 			if rest := c.rest(); rest != "" {

@@ -38,15 +38,17 @@ var redshiftAllowed = map[string]bool{
 	"bytea_output":       true,
 }
 
-// forbiddenSettings are refused. The first two name a role, which only the credential may
+// forbiddenSettings are refused, with a hint. The first two name a role, which only the credential may
 // choose. The others are for developers of PostgreSQL, cannot be set in a running session,
 // and would stop or slow a server process.
-var forbiddenSettings = map[string]bool{
-	"role":                  true,
-	"session_authorization": true,
-	"post_auth_delay":       true,
-	"ignore_system_indexes": true,
+var forbiddenSettings = map[string]string{
+	"role":                  otherRole,
+	"session_authorization": otherRole,
+	"post_auth_delay":       "Leave it out.",
+	"ignore_system_indexes": "Leave it out.",
 }
+
+const otherRole = "The credential decides which role the session has: ask for the group in DbGroups, or use SET ROLE after the logon."
 
 // structural parameters have a meaning of their own in a start-up message and are not
 // settings. They must not reach the upstream's start-up message through `options`: a
@@ -58,7 +60,8 @@ var structural = map[string]bool{"user": true, "database": true, "options": true
 func CheckReplication(given []Param) *StartupError {
 	for _, p := range given {
 		if p.Name == "replication" && !isFalse(p.Value) {
-			return &StartupError{SQLState: StateFeatureNotSupported, Message: "replication connections are not supported through the gateway"}
+			return &StartupError{SQLState: StateFeatureNotSupported, Message: "replication connections are not supported through the gateway",
+				Hint: "Connect to the PostgreSQL server itself for base backups, WAL and logical decoding."}
 		}
 	}
 	return nil
@@ -111,8 +114,8 @@ func (m *Startup) take(given []Param) *StartupError {
 // set adds one setting for the upstream, or refuses it.
 func (m *Startup) set(name, value string) *StartupError {
 	folded := strings.ToLower(name) // PostgreSQL ignores the case of setting names
-	if forbiddenSettings[folded] {
-		return &StartupError{SQLState: StateInsufficientRights,
+	if hint := forbiddenSettings[folded]; hint != "" {
+		return &StartupError{SQLState: StateInsufficientRights, Hint: hint,
 			Message: fmt.Sprintf("parameter \"%s\" cannot be set when logging on through the gateway", Clip(name))}
 	}
 	if structural[folded] || isProtocolOption(folded) {
@@ -143,7 +146,8 @@ func (m *Startup) takeOptions(options string) *StartupError {
 			setting = word[2:]
 		default:
 			return &StartupError{SQLState: StateSyntaxError,
-				Message: fmt.Sprintf("invalid command-line argument for server process: %s", Clip(word))}
+				Message: fmt.Sprintf("invalid command-line argument for server process: %s", Clip(word)),
+				Hint:    "Only settings are passed on, as -c NAME=VALUE or --NAME=VALUE; a backslash goes before a space in a value."}
 		}
 		name, value, ok := strings.Cut(setting, "=")
 		if !ok || name == "" {

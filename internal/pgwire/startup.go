@@ -29,6 +29,7 @@ type Param struct{ Name, Value string }
 type StartupError struct {
 	SQLState string
 	Message  string
+	Hint     string
 	Legacy   bool // the client speaks protocol 1 or 2, and needs an answer in its form
 }
 
