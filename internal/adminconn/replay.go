@@ -12,9 +12,11 @@ const (
 	// replayFor bounds how long a logon waits for the standby it goes to.
 	replayFor   = 4 * time.Second
 	replayAgain = 10 * time.Millisecond
-	// standbyAnswers is how long the standby may take for one answer. A standby that takes
-	// longer is left alone for standbyAgain.
+	// standbyAnswers is how long the standby may take for one answer, and standbyOpens how long a
+	// connection to it may take, which other hosts may delay. A standby that takes longer is left
+	// alone for standbyAgain.
 	standbyAnswers = time.Second
+	standbyOpens   = 2 * time.Second
 	standbyAgain   = 5 * time.Second
 )
 
@@ -83,17 +85,19 @@ func (p *Pool) replayed(ctx context.Context, position string) (there bool, err e
 	case <-ctx.Done():
 		return false, nil
 	}
-	asking, cancel := context.WithTimeout(ctx, standbyAnswers)
-	defer cancel()
 	if r.c == nil && (time.Now().Before(r.after) || p.base.Err() != nil) {
 		return false, errNoStandby
 	}
 	if r.c == nil {
-		if r.c, err = p.openReplica(asking); err != nil {
+		opening, cancel := context.WithTimeout(ctx, standbyOpens)
+		defer cancel()
+		if r.c, err = p.openReplica(opening); err != nil {
 			r.after = time.Now().Add(standbyAgain)
 			return false, err
 		}
 	}
+	asking, cancel := context.WithTimeout(ctx, standbyAnswers)
+	defer cancel()
 	err = r.c.QueryRow(asking, "select not pg_is_in_recovery() or coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, true)", position).Scan(&there)
 	if err != nil {
 		r.c.CloseNow()
