@@ -170,7 +170,6 @@ func TestFullDisk(t *testing.T) {
 // TestKeyringRotatedUnderLoad rotates keys while credentials are issued and checked. Every
 // credential works, whichever key signed it.
 func TestKeyringRotatedUnderLoad(t *testing.T) {
-	t.Parallel() // the test mostly waits
 	s := newServed(t, "127.0.0.1:1", "")
 	s.start()
 	path := filepath.Join(s.dir, "data", "keyring.json")
