@@ -177,6 +177,49 @@ func TestConfigWarnsOfDeniesThatMatchNothing(t *testing.T) {
 	}
 }
 
+// TestConfigWarnsOfAbsentClusters: reading the file and LintPolicies give the same warning about an Allow
+// for a cluster that is not in the file, and none for a file without clusters.
+func TestConfigWarnsOfAbsentClusters(t *testing.T) {
+	const policies = `iam:
+  groups:
+    - name: g
+      policies:
+        - Version: "2012-10-17"
+          Statement:
+            - {Effect: Allow, Action: "redshift:GetClusterCredentials", Resource: ["arn:aws:redshift:us-east-1:123456789012:dbuser:warehouse/${redshift:DbUser}", "arn:aws:redshift:us-east-1:123456789012:dbname:warehose/*"]}
+            - {Effect: Allow, Action: "redshift:JoinGroup", Resource: "arn:aws:redshift:*:*:dbgroup:${aws:PrincipalTag/cluster}/g"}
+`
+	const clusters = "clusters:\n  - {identifier: warehouse, upstream: \"postgres://daypass@127.0.0.1:5432/postgres?sslmode=disable\"}\n"
+	const want = "iam.groups[0].policies[0].Statement[0].Resource[1]: the entry is for none of the clusters of this server (is warehouse meant?)"
+	absent := func(warnings []string) (found []string) {
+		for _, w := range warnings {
+			if strings.Contains(w, "none of the clusters") {
+				found = append(found, w)
+			}
+		}
+		return found
+	}
+	lint := func(text string) (warnings []string) {
+		list, _ := LintPolicies("f.yaml", []byte(text), func([]byte) iam.Kind { return iam.IdentityPolicy })
+		for _, w := range list {
+			warnings = append(warnings, located(w))
+		}
+		return absent(warnings)
+	}
+	c, err := Parse("f.yaml", []byte(smallConfig+clusters+policies), testEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string][]string{"Parse": absent(c.Warnings), "LintPolicies": lint(smallConfig + clusters + policies)} {
+		if len(got) != 1 || !strings.HasSuffix(got[0], want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if got := lint(smallConfig + policies); len(got) != 0 {
+		t.Errorf("without clusters: %q", got)
+	}
+}
+
 // TestConfigWarnsOfAbsentPrincipals: reading the file gives a warning about each principal of a trust
 // policy that is not in it.
 func TestConfigWarnsOfAbsentPrincipals(t *testing.T) {

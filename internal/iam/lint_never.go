@@ -235,11 +235,48 @@ func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
 		// Warnings has already reported this.
 	case !s.canMatch(e, &anywhere, false):
 		l.warn(e.at, e.path(), "%s", s.why(e, &anywhere))
-	case !s.allow && site.Clusters != nil && !s.canMatch(e, site, false):
-		// A cluster of that name may be added later. Still, a Deny with a misspelt name
-		// deserves a warning.
-		l.warn(e.at, e.path(), "the entry is for none of the clusters of this server (%s)", strings.Join(site.Clusters, ", "))
+	case site.lacks(s, e):
+		// A cluster of that name may be added later. Still, a misspelt name deserves a warning: a
+		// Deny with it denies nothing, and an Allow with it leaves its holders refused.
+		l.warn(e.at, e.path(), "the entry is for none of the clusters of this server (%s)", site.clustersNear(e.cluster()))
 	}
+}
+
+// lacks reports whether an entry is for clusters only, and this site has none of them. If no clusters
+// are known, or a policy variable is part of the cluster's name, an Allow may be meant for others.
+func (site *Site) lacks(s *statement, e *entry) bool {
+	cluster := e.cluster()
+	if slices.Contains(site.Clusters, cluster) || s.allow && (len(site.Clusters) == 0 || strings.Contains(cluster, "$")) {
+		return false
+	}
+	return site.Clusters != nil && !s.canMatch(e, site, false)
+}
+
+// clustersNear returns the cluster that a misspelt name is probably for, or else the first clusters.
+func (site *Site) clustersNear(name string) string {
+	if near := Nearest(name, site.Clusters); near != "" && name != "" {
+		return "is " + near + " meant?"
+	}
+	if len(site.Clusters) > 10 {
+		return strings.Join(site.Clusters[:10], ", ") + ", …"
+	}
+	return strings.Join(site.Clusters, ", ")
+}
+
+// cluster returns the cluster's name, or the pattern for it, in an entry that writes its resource type
+// out, and otherwise "".
+func (e *entry) cluster() string {
+	parts := splitOutsideVariables(e.text, true)
+	if len(parts) < 6 {
+		return ""
+	}
+	form := resourceForm(parts[2], parts[5])
+	kind := typeOf(form)
+	if kind != "cluster" && !strings.Contains(form, "CLUSTER") || len(parts[5]) <= len(kind) {
+		return ""
+	}
+	name, _, _ := strings.Cut(parts[5][len(kind)+1:], "/")
+	return name
 }
 
 // elsewherePrincipals warns of principals that make no requests here: those of other accounts, and

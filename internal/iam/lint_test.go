@@ -288,6 +288,76 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// TestElsewhereClusters: an Allow for a cluster that the configuration does not have gets a warning with
+// the nearest name. An empty text means that there is none.
+func TestElsewhereClusters(t *testing.T) {
+	const (
+		prefix = "arn:aws:redshift:us-east-1:123456789012:"
+		none   = "the entry is for none of the clusters of this server "
+		near   = none + "(is warehouse meant?)"
+		list   = none + "(analytics, warehouse)"
+	)
+	site := iam.Site{Partition: "aws", Region: "us-east-1", Account: "123456789012", Clusters: []string{"analytics", "warehouse"}}
+	for resource, want := range map[string]string{
+		"*":                                         "",
+		prefix + "*":                                "",
+		prefix + "dbuser:*":                         "",
+		prefix + "dbuser:*/ana":                     "",
+		prefix + "dbuser:warehouse/*":               "",
+		prefix + "dbuser:ware*/ana":                 "",
+		prefix + "cluster:warehouse":                "",
+		prefix + "cluster:*":                        "",
+		prefix + "dbgroup:${aws:PrincipalTag/c}/g":  "",
+		prefix + "dbgroup:x-${aws:PrincipalTag/c}":  "",
+		prefix + "dbuser:warehouse/${aws:username}": "",
+		"arn:aws:iam::123456789012:role/warehose":   "",
+		"arn:aws:daypass:us-east-1:123456789012:principal/user/warehose":  "",
+		"arn:aws:daypass:us-east-1:123456789012:dbuser/warehouse/IAM:ana": "",
+		prefix + "dbname:warehose/*":                                      near,
+		prefix + "dbuser:warehose/ana":                                    near,
+		prefix + "dbuser:warehose/${aws:username}":                        near,
+		prefix + "dbgroup:Warehouse/analysts":                             near,
+		prefix + "cluster:warehose":                                       near,
+		prefix + "dbname:warehose*/dev":                                   near,
+		"arn:aws:redshift:*:*:dbname:warehose/dev":                        near,
+		"arn:aws:redshift:*:dbname:warehose/dev":                          list, // the name stands behind a star for several parts
+		"arn:aws:daypass:us-east-1:123456789012:cluster/warehose":         near,
+		"arn:aws:daypass:us-east-1:123456789012:session/warehose/*":       near,
+		"arn:aws:daypass:us-east-1:123456789012:dbuser/warehose/IAM:ana":  near,
+		prefix + "dbname:sales/*":                                         list,
+		prefix + "dbname:sales-*/*":                                       list,
+		prefix + "dbname:warehouse-?/dev":                                 near,
+		"arn:aws:redshift:us-east-1:999999999999:dbname:warehose/dev":     `the account is "999999999999"`,
+	} {
+		statement := `"Effect":"Allow","Action":"*","Resource":"` + resource + `"`
+		p := mustParse(t, iam.IdentityPolicy, identity(statement))
+		got := p.Elsewhere(site)
+		if len(got) > 1 || (len(got) == 1) != (want != "") || want != "" && !strings.HasPrefix(got[0].Reason, want) {
+			t.Errorf("%s: %v, want %q", resource, got, want)
+		}
+		// Where no clusters are known there is no such warning.
+		for _, clusters := range [][]string{nil, {}} {
+			unknown := site
+			unknown.Clusters = clusters
+			if got := p.Elsewhere(unknown); strings.HasPrefix(want, none) && len(got) > 0 {
+				t.Errorf("%s without clusters: %v", resource, got)
+			}
+		}
+		// NotResource with the entry leaves all clusters.
+		if got := mustParse(t, iam.IdentityPolicy, identity(strings.Replace(statement, "Resource", "NotResource", 1))).Elsewhere(site); strings.HasPrefix(want, none) && len(got) > 0 {
+			t.Errorf("NotResource %s: %v", resource, got)
+		}
+	}
+	site.Clusters = nil
+	for i := range 12 {
+		site.Clusters = append(site.Clusters, "c"+strings.Repeat("0", i))
+	}
+	got := mustParse(t, iam.IdentityPolicy, identity(`"Effect":"Allow","Action":"*","Resource":"`+prefix+`dbname:warehouse/*"`)).Elsewhere(site)
+	if len(got) != 1 || !strings.HasSuffix(got[0].Reason, " c000000000, …)") {
+		t.Errorf("of twelve clusters: %v", got)
+	}
+}
+
 // TestElsewherePrincipals: a principal of a trust policy that cannot call this server gets a warning,
 // so that a misspelt one does not stay unnoticed. An empty text means that there is none.
 func TestElsewherePrincipals(t *testing.T) {
@@ -384,6 +454,7 @@ func TestDeniesNothing(t *testing.T) {
 		{all + `"` + prefix + `dbname:production/dev"`, "for none of the clusters of this server (c, d)"},
 		{all + `"arn:aws:redshift:*:*:dbname:production/dev"`, "for none of the clusters of this server (c, d)"},
 		{all + `"arn:*:redshift:*:dbname:production/dev"`, "for none of the clusters of this server (c, d)"},
+		{all + `"` + prefix + `dbname:dd/prod"`, "for none of the clusters of this server (is d meant?)"},
 		{all + `"arn:*:redshift:*:dbname:d/prod"`, ""},
 		{deny + `"Action":"daypass:*","Resource":"arn:aws:daypass:*:*:dbuser/c/IAM:eve"`, ""},
 		{deny + `"Action":"daypass:*","Resource":"arn:aws:daypass:us-east-1:123456789012:cluster/e"`, "for none of the clusters"},
