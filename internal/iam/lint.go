@@ -62,6 +62,11 @@ func (l *linter) principals(s *statement) {
 	if e == nil {
 		return
 	}
+	if !e.not && !e.everyone && len(e.services) > 0 && len(e.accounts)+len(e.users)+len(e.roles)+len(e.federated) == 0 {
+		from := len(l.warnings)
+		l.warn(e.at, e.path(), "no AWS service calls this server; the statement matches no one")
+		l.deny(s, from)
+	}
 	for _, arn := range slices.Concat(e.users, e.roles, e.federated) {
 		if parts := strings.SplitN(arn, ":", 3); len(parts) == 3 {
 			l.partition(e.at, e.path(), parts[1])

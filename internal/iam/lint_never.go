@@ -307,7 +307,7 @@ func (l *linter) elsewherePrincipals(s *statement, site *Site) {
 			here++
 		}
 	}
-	if !e.not && !e.everyone && here+len(e.services) == 0 {
+	if !e.not && !e.everyone && here == 0 {
 		l.deny(s, from)
 	}
 }
