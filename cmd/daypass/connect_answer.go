@@ -72,7 +72,7 @@ func (l *logon) checkPlace() error {
 		return errors.New("the cluster has no default database: name one after the cluster")
 	}
 	if !databaseRule.MatchString(l.database) {
-		return fmt.Errorf("the database: %.80q is not a valid name (a letter, then up to 63 letters, digits and _ + . @ -): name another", l.database)
+		return fmt.Errorf("the database: %.80q is not a valid name (an ASCII letter, then up to 63 ASCII letters, digits and _ + . @ -): name another", l.database)
 	}
 	return nil
 }

@@ -126,7 +126,7 @@ func (m *proxyMap) complete(o *proxyOptions) (err error) {
 	case to.database == "":
 		return fmt.Errorf("no database: write %s/DATABASE, or %[1]s/* to let the client choose", to.cluster)
 	case to.database != anyDatabase && !databaseRule.MatchString(to.database):
-		return fmt.Errorf("the database: %.80q is not a valid name (a letter, then up to 63 letters, digits and _ + . @ -)", to.database)
+		return fmt.Errorf("the database: %.80q is not a valid name (an ASCII letter, then up to 63 ASCII letters, digits and _ + . @ -)", to.database)
 	case to.user == "" && !to.withIAM:
 		return errors.New("no database user: add user=USER, or with-iam for the user of your own IAM identity")
 	case to.sslMode != "" && !slices.Contains([]string{"verify-full", "verify-ca", "require"}, to.sslMode):

@@ -40,15 +40,15 @@ func checkName(parameter, value string, rule nameRule) error {
 		}
 	}
 	if !isLetter(value[0]) {
-		return awsquery.Invalid(parameter, "must begin with a letter")
+		return awsquery.Invalid(parameter, "must begin with an ASCII letter")
 	}
 	for i := 0; i < len(value); i++ {
 		c := value[i]
 		upper := 'A' <= c && c <= 'Z'
 		if !isNameCharacter(c) || upper && rule&lowerCaseOnly != 0 {
-			letters := "letters"
+			letters := "ASCII letters"
 			if rule&lowerCaseOnly != 0 {
-				letters = "lowercase letters"
+				letters = "lowercase ASCII letters"
 			}
 			return awsquery.Invalid(parameter, "must contain only "+letters+
 				", numbers, underscore, plus sign, period (dot), at symbol (@), or hyphen")

@@ -184,7 +184,7 @@ func (p *revokeCredentials) act(c *call) (awsquery.Result, error) {
 		}
 	}
 	if v.DBUser != "" && !registry.IsDBUser(v.DBUser) {
-		return nil, awsquery.Invalid("DbUser", "must be the name of a database user: a letter, then letters, numbers and _ + . @ -, "+
+		return nil, awsquery.Invalid("DbUser", "must be the name of a database user: an ASCII letter, then ASCII letters, numbers and _ + . @ -, "+
 			"64 characters at most; or an identity, such as IAM:ana")
 	}
 	if p.target.err != nil {

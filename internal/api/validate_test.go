@@ -38,10 +38,10 @@ func with(form []string, name, value string) []string {
 const (
 	length    = "it must be 1 to 64 characters long."
 	colon     = "it must not contain a colon (:) or slash (/)."
-	letter    = "it must begin with a letter."
-	character = "it must contain only letters, numbers, underscore, plus sign, period (dot), at symbol (@), or hyphen."
+	letter    = "it must begin with an ASCII letter."
+	character = "it must contain only ASCII letters, numbers, underscore, plus sign, period (dot), at symbol (@), or hyphen."
 	several   = " Several groups are several parameters; the AWS CLI separates them by spaces: --db-groups a b."
-	lower     = "it must contain only lowercase letters, numbers, underscore, plus sign, period (dot), at symbol (@), or hyphen."
+	lower     = "it must contain only lowercase ASCII letters, numbers, underscore, plus sign, period (dot), at symbol (@), or hyphen."
 	reserved  = "it must not be a reserved word."
 )
 
@@ -73,6 +73,7 @@ func TestNames(t *testing.T) {
 		{"@a", letter, ""},
 		{" a", letter, ""},
 		{"é", letter, ""},
+		{"Ünï", letter, ""},
 		{"a:b", colon, ""},
 		{"IAM:alice", colon, ""},
 		{":", colon, ""},
