@@ -60,7 +60,9 @@ var documentRuns = map[string]documentRun{
 		replace: []string{"db.example.com", "localhost"},
 	},
 	"docs/operations.md: jq -r 'select(.eventName==\"Logon\") | [.eventTime, .userIdentity.arn, .errorCode] | @tsv' data/audit/*.jsonl": {want: "user/ana"},
-	"docs/operations.md: daypass revoke --principal arn:aws:iam::123456789012:user/ana      # or an IAM role, or one role session":      {as: "operator", want: "credentials for alice of examplecluster"},
+	"docs/operations.md: jq -r 'select(.additionalEventData.processId==4711) | [.eventTime, .eventName, .userIdentity.arn,": {
+		replace: []string{"==4711", ">0"}, want: "user/ana"},
+	"docs/operations.md: daypass revoke --principal arn:aws:iam::123456789012:user/ana      # or an IAM role, or one role session": {as: "operator", want: "credentials for alice of examplecluster"},
 	"docs/operations.md: daypass sessions                       # who is logged on to what, as whom, since when, from where, bytes each way": {
 		as: "operator", want: "is being ended",
 		// A revocation covers everything that was issued in its second, so wait for a credential

@@ -131,11 +131,11 @@ func FuzzLines(f *testing.F) {
 		}))
 		check(t, put(w, audit.LogonRecord{
 			EventID: a, Time: at, SessionID: b, Client: address, TLS: tls, User: a, Database: b, ApplicationName: a, CredentialID: b,
-			Principal: a, Cluster: b, DBUser: a, DBGroups: list, SessionRole: b, SQLState: a, Message: b, Reason: a, Took: time.Duration(n),
+			Principal: a, Cluster: b, DBUser: a, DBGroups: list, SessionRole: b, ProcessID: uint32(n), SQLState: a, Message: b, Reason: a, Took: time.Duration(n),
 		}))
 		check(t, put(w, audit.SessionRecord{
 			EventID: a, Time: at, SessionID: b, Client: address, TLS: tls, CredentialID: a, Principal: "arn:aws:iam::" + a + ":user/" + b, Cluster: b,
-			Database: a, DBUser: b, DBGroups: list, SessionRole: a, ApplicationName: b, Started: at, Duration: time.Duration(n), BytesFromClient: n,
+			Database: a, DBUser: b, DBGroups: list, SessionRole: a, ProcessID: uint32(n), ApplicationName: b, Started: at, Duration: time.Duration(n), BytesFromClient: n,
 			BytesToClient: n, Reason: a, SQLState: b,
 		}))
 		check(t, w.Close())
@@ -193,11 +193,11 @@ func TestLinesAreBounded(t *testing.T) {
 			}))
 			check(t, put(w, audit.LogonRecord{
 				TLS: tls, User: text("u"), Database: text("d"), ApplicationName: text("a"), Principal: principal, Cluster: text("c"), CredentialID: text("01KDV"),
-				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), SQLState: text("28000"), Message: text("m"), Reason: text("r"),
+				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), ProcessID: 1<<32 - 1, SQLState: text("28000"), Message: text("m"), Reason: text("r"),
 			}))
 			check(t, put(w, audit.SessionRecord{
 				TLS: tls, Database: text("d"), ApplicationName: text("a"), Principal: principal, Cluster: text("c"), CredentialID: text("01KDV"),
-				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), SQLState: text("57P01"), Reason: text("r"),
+				DBUser: text("alice"), DBGroups: list(), SessionRole: text("IAM:alice"), ProcessID: 1<<32 - 1, SQLState: text("57P01"), Reason: text("r"),
 			}))
 			check(t, w.Close())
 			data, err := os.ReadFile(path)
@@ -297,7 +297,7 @@ func TestGolden(t *testing.T) {
 	check(t, put(w, audit.LogonRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000003", SessionID: session, Client: client, TLS: tls, User: "IAMA:alice", Database: "dev",
 		ApplicationName: "psql", CredentialID: credential, Principal: "arn:aws:iam::123456789012:user/team/ana", Cluster: "examplecluster", DBUser: "alice",
-		DBGroups: []string{"analysts"}, AutoCreate: true, SessionRole: "IAM:alice:analysts", Took: 12 * time.Millisecond,
+		DBGroups: []string{"analysts"}, AutoCreate: true, SessionRole: "IAM:alice:analysts", Upstream: "new", ProcessID: 4711, Took: 12 * time.Millisecond,
 	}))
 	check(t, put(w, audit.LogonRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000004", SessionID: "5f0c8e1b", Client: client, User: "IAM:alice", Database: "dev",
@@ -306,7 +306,7 @@ func TestGolden(t *testing.T) {
 	check(t, put(w, audit.SessionRecord{
 		EventID: "a6a0a5a4-0001-4000-8000-000000000005", SessionID: session, Client: client, TLS: tls, CredentialID: credential,
 		Principal: "arn:aws:iam::123456789012:user/team/ana", Cluster: "examplecluster", Database: "dev", DBUser: "alice", DBGroups: []string{"analysts"},
-		SessionRole: "IAM:alice:analysts", ApplicationName: "psql", Started: noon, Duration: 90 * time.Second, BytesFromClient: 120, BytesToClient: 4096,
+		SessionRole: "IAM:alice:analysts", ProcessID: 4711, ApplicationName: "psql", Started: noon, Duration: 90 * time.Second, BytesFromClient: 120, BytesToClient: 4096,
 		Reason: "client closed",
 	}))
 	check(t, w.Close())

@@ -96,6 +96,7 @@ func (o *object) logon(r *LogonRecord, from origin, now time.Time) {
 	if r.Upstream != "" {
 		o.word("upstreamSession", r.Upstream)
 	}
+	o.process(r.ProcessID)
 	o.port(r.Client)
 	o.milliseconds("durationMs", r.Took)
 	o.close()
@@ -123,6 +124,7 @@ func (o *object) sessionEnd(r *SessionRecord, from origin, now time.Time) {
 	o.string("database", r.Database)
 	o.strings("dbGroups", r.DBGroups)
 	o.id("sessionRole", r.SessionRole)
+	o.process(r.ProcessID)
 	o.string("applicationName", r.ApplicationName)
 	o.port(r.Client)
 	o.time("started", r.Started)
@@ -259,6 +261,13 @@ func (o *object) address(a netip.Addr) {
 func (o *object) port(a netip.AddrPort) {
 	if a.IsValid() {
 		o.int("clientPort", int64(a.Port()))
+	}
+}
+
+// process leaves out a process that the server has not named.
+func (o *object) process(id uint32) {
+	if id != 0 {
+		o.int("processId", int64(id))
 	}
 }
 

@@ -130,6 +130,9 @@ type LogonRecord struct {
 	// Upstream is the origin of the upstream session: new, prewarmed or parked. It is empty if
 	// there is none.
 	Upstream string
+	// ProcessID is the server's process of the upstream session, as the server named it: %p in
+	// its log. It is 0 if there is none.
+	ProcessID uint32
 	// SQLState and Message are the code and the text that the client got; both are empty if
 	// the logon succeeded. Reason is the real cause.
 	SQLState, Message, Reason string
@@ -153,6 +156,7 @@ type SessionRecord struct {
 	DBUser          string
 	DBGroups        []string
 	SessionRole     string
+	ProcessID       uint32 // as in LogonRecord
 	ApplicationName string
 	Started         time.Time
 	Duration        time.Duration

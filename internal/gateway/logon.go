@@ -298,7 +298,9 @@ func (l *logon) openReserved(cluster *Cluster, wait func(context.Context) error)
 	}
 	l.connected = time.Now()
 	e := s.newSession(l, cluster, up)
-	if err := s.record.logon(l.record(nil)); err != nil {
+	record := l.record(nil)
+	record.ProcessID = up.pid
+	if err := s.record.logon(record); err != nil {
 		s.sessions.forget(e)
 		up.Close()
 		return nil, &refusal{reason: ReasonAudit, state: pgwire.StateIOError, message: "logon refused: its audit record could not be written",

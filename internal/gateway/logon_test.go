@@ -59,14 +59,16 @@ func TestLogon(t *testing.T) {
 
 		record := f.audit.lastLogon(t)
 		if record.SQLState != "" || record.DBUser != alice || record.Principal != principal || record.TLS == nil ||
-			record.SessionRole != "IAM:"+alice+":"+group || record.CredentialID == "" || record.Cluster != "examplecluster" {
+			record.SessionRole != "IAM:"+alice+":"+group || record.CredentialID == "" || record.Cluster != "examplecluster" ||
+			record.ProcessID != lent.PgConn().PID() {
 			t.Errorf("record of the logon = %+v", record)
 		}
 		if err := lent.Close(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		end := f.audit.end(t, record.SessionID)
-		if end.Reason != "client closed" || end.BytesFromClient == 0 || end.BytesToClient == 0 || end.CredentialID != record.CredentialID {
+		if end.Reason != "client closed" || end.BytesFromClient == 0 || end.BytesToClient == 0 || end.CredentialID != record.CredentialID ||
+			end.ProcessID != record.ProcessID {
 			t.Errorf("record of the session's end = %+v", end)
 		}
 	})
@@ -173,7 +175,7 @@ func TestForgeries(t *testing.T) {
 		if answer != want {
 			t.Errorf("%s: answer %q, want %q", row.name, answer, want)
 		}
-		if record := f.audit.lastLogon(t); record.SQLState != "28000" || record.Reason == "" || record.Reason == record.Message {
+		if record := f.audit.lastLogon(t); record.SQLState != "28000" || record.Reason == "" || record.Reason == record.Message || record.ProcessID != 0 {
 			t.Errorf("%s: record %+v", row.name, record)
 		}
 		c.Close()

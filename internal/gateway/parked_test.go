@@ -107,6 +107,9 @@ func TestParkedSessionIsReused(t *testing.T) {
 		if got := pidOf(t, again); got != pid {
 			t.Errorf("got process %d, want the parked one, %d: %s", got, pid, f.log)
 		}
+		if r := f.audit.lastLogon(t); r.Upstream != "parked" || r.ProcessID != uint32(pid) || r.CredentialID != same.ID {
+			t.Errorf("the record says process %d, %q, want the parked one, %d: %+v", r.ProcessID, r.Upstream, pid, r)
+		}
 		if got := pidOf(t, f.connect(same, "")); got == pid {
 			t.Error("two logons got the same session")
 		}

@@ -81,7 +81,11 @@ func TestPrewarmedSessionIsUsedOnce(t *testing.T) {
 	f, pg, _ := prewarming(t, 2)
 	g := f.grant(pg.Name("ahead"))
 	waiting := spare(t, f, pg, g)
-	first, second := f.connect(g, ""), f.connect(g, "")
+	first := f.connect(g, "")
+	if r := f.audit.lastLogon(t); r.Upstream != "prewarmed" || r.ProcessID != uint32(waiting) {
+		t.Errorf("the record says process %d, %q, want %d, which waited", r.ProcessID, r.Upstream, waiting)
+	}
+	second := f.connect(g, "")
 	if got := value[int](t, first, "SELECT pg_backend_pid()"); got != waiting {
 		t.Errorf("the logon got process %d, want %d, which waited", got, waiting)
 	}

@@ -133,7 +133,7 @@ func (s *Server) sessionEnded(e *entry, cause session.Cause) {
 	record := audit.SessionRecord{
 		Time: now, SessionID: info.ID, Client: info.Client, TLS: e.details, CredentialID: info.CredentialID, Principal: info.Principal,
 		Cluster: info.Cluster, Database: info.Database, DBUser: info.DBUser, DBGroups: info.DBGroups, SessionRole: info.SessionRole,
-		ApplicationName: info.Application, Started: info.Started, Duration: now.Sub(info.Started),
+		ProcessID: info.PID, ApplicationName: info.Application, Started: info.Started, Duration: now.Sub(info.Started),
 		BytesFromClient: int64(fromClient), BytesToClient: int64(toClient), Reason: cause.Reason, SQLState: cause.SQLState,
 	}
 	if err := s.record.sessionEnd(&record); err != nil {
