@@ -567,6 +567,9 @@ func (s *clientSite) testProxyStop(t *testing.T) {
 	if code := <-p.done; code != 0 {
 		t.Errorf("the exit code is %d", code)
 	}
+	if log := p.log.String(); !strings.Contains(log, `reason="proxy stopped"`) || strings.Contains(log, "<nil>") {
+		t.Errorf("the log of a proxy that was stopped:\n%s", log)
+	}
 }
 
 // hangUp sends SIGHUP to this process, as `systemctl --user reload` does.

@@ -245,6 +245,10 @@ func (p *Proxy) relay(o *port, conn net.Conn, in *pgwire.Reader, up *upstream, l
 	delete(o.live, key)
 	o.mu.Unlock()
 	if cause.Reason != session.ReasonClientClosed && cause.Reason != session.ReasonClientGone {
-		log.Warn("session ended", "reason", cause.Reason, "err", cause.Err)
+		attributes := []any{"reason", cause.Reason}
+		if cause.Err != nil {
+			attributes = append(attributes, "err", cause.Err)
+		}
+		log.Warn("session ended", attributes...)
 	}
 }
