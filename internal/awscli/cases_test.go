@@ -224,7 +224,7 @@ func failureCases() []awsCase {
 		{args: bare("--cli-input-json", "file://broken.json"), code: usage},
 		{args: bare("--cli-input-json", "nope"), code: usage},
 		{args: bare("--cli-input-json", ""), code: usage},
-		{args: bare("--cli-input-json", "file://nope.json"), code: usage, ours: "Error parsing parameter 'cli-input-json': Unable to load paramfile file://nope.json: [Errno 2] No such file or directory: 'nope.json'"},
+		{args: bare("--cli-input-json", "file://nope.json"), code: usage},
 		{args: bare("--cli-input-json", "[]"), code: usage},
 		{args: bare("--cli-input-json", "null"), code: usage},
 		{args: bare("--cli-input-json", "{}"), code: usage},
@@ -250,6 +250,23 @@ func failureCases() []awsCase {
 		{args: credentials(), scenario: "half xml", code: general, ours: "Unable to parse response"},
 		{args: credentials(), scenario: "404 html", code: general, ours: "Unable to parse response"},
 		{args: credentials("--endpoint-url", "http://127.0.0.1:1"), code: general, env: map[string]string{"AWS_MAX_ATTEMPTS": "1"}},
+	}
+	for _, prefix := range []string{"file://", "fileb://"} {
+		for _, path := range []string{"nope.json", "none/nope.json", ".", "user.txt/nope.json"} {
+			for _, option := range []string{"--cli-input-json", "--db-user"} {
+				all = append(all, awsCase{args: bare(option, prefix+path), code: usage})
+			}
+			all = append(all, awsCase{args: credentials("--db-groups", prefix+path), code: usage})
+			all = append(all, awsCase{args: credentials("--duration-seconds", prefix+path), code: usage})
+			all = append(all, awsCase{args: clusters("--starting-token", prefix+path), code: usage})
+		}
+	}
+	for _, args := range [][]string{
+		bare("--cli-input-json", "file://latin1.json"), bare("--db-user", "file://latin1.json"), credentials("--db-groups", "file://latin1.json"),
+		credentials("--duration-seconds", "file://latin1.json"), clusters("--starting-token", "file://latin1.json"), bare("--cli-input-json", "file://user.txt"),
+		bare("--cli-input-json", "file://groups.json"), credentials("--duration-seconds", "file://user.txt"),
+	} {
+		all = append(all, awsCase{args: args, code: usage})
 	}
 	for _, scenario := range []string{"not found", "denied", "bad token", "unsupported", "ünicode", "ec2 style", "no code", "no message", "empty text"} {
 		all = append(all, awsCase{args: credentials(), scenario: scenario, code: service})

@@ -56,6 +56,8 @@ func TestOnlyOurs(t *testing.T) {
 		{awsCase: awsCase{args: bare("--db-user", "https://example.com/", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n",
 			requests: []string{"Action=GetClusterCredentials&Version=2012-12-01&DbUser=https%3A%2F%2Fexample.com%2F"}},
 		{awsCase: awsCase{args: credentials("--db-groups", "file://user.txt"), code: usage}, stderr: `Error parsing parameter '--db-groups': the file must hold a JSON list`},
+		{awsCase: awsCase{args: credentials("--db-groups", "fileb://latin1.json"), code: usage}, stderr: "Error parsing parameter '--db-groups': Unable to load paramfile (latin1.json), text contents could not be decoded.\n"},
+		{awsCase: awsCase{args: bare("--cli-input-yaml", "file://nope.yaml"), code: usage}, stderr: "Error parsing parameter '--cli-input-yaml': Unable to load paramfile file://nope.yaml: [Errno 2] No such file or directory: 'nope.yaml'"},
 		{awsCase: awsCase{args: credentials("--no-cli-pager", "--cli-binary-format", "raw-in-base64-out", "--query", "DbUser")}, stdout: "\"IAM:alice\"\n"},
 		{awsCase: awsCase{args: credentials("--no-cli"), code: usage}, stderr: "Unknown options: --no-cli"},
 		{awsCase: awsCase{args: credentials("--cli-connect-timeout", "-1"), code: usage}, stderr: "Bad value for --cli-connect-timeout: -1 seconds"},

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"os"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -81,7 +82,7 @@ func addInput(params *object, parsed arguments) error {
 	var input any
 	switch {
 	case parsed.has(inputJSON):
-		text, err := loadText(inputJSON, parsed.text(inputJSON))
+		text, err := loadText("--"+inputJSON, parsed.text(inputJSON))
 		if err != nil {
 			return err
 		}
@@ -89,7 +90,7 @@ func addInput(params *object, parsed arguments) error {
 			return paramError(inputJSON, "Invalid JSON: %v\nJSON received: %s", err, text)
 		}
 	case parsed.has(inputYAML):
-		text, err := loadText(inputYAML, parsed.text(inputYAML))
+		text, err := loadText("--"+inputYAML, parsed.text(inputYAML))
 		if err != nil {
 			return err
 		}
@@ -183,23 +184,33 @@ func loadFile(name, value string) (text string, isFile bool, err error) {
 	if err != nil {
 		return "", true, paramError(name, "Unable to load paramfile %s: %s", value, fileError(err, path))
 	}
+	asText := strings.HasPrefix(value, "file://")
 	if !utf8.Valid(data) {
-		return "", true, paramError(name, "Unable to load paramfile (%s), text contents could not be decoded.", path)
+		advice := "" // no parameter here can take bytes that are not text
+		if asText {
+			advice = "  If this is a binary file, please use the fileb:// prefix instead of the file:// prefix." // the AWS CLI's words
+		}
+		return "", true, paramError(name, "Unable to load paramfile (%s), text contents could not be decoded.%s", path, advice)
 	}
 	text = string(data)
-	if strings.HasPrefix(value, "file://") {
+	if asText {
 		text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
 	}
 	return text, true, nil
 }
 
+// fileError returns an error about a file in Python's form.
 func fileError(err error, path string) string {
 	quoted := pyvalue.Repr(path)
+	number, system := errors.AsType[syscall.Errno](err)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "[Errno 2] No such file or directory: " + quoted
 	case errors.Is(err, fs.ErrPermission):
 		return "[Errno 13] Permission denied: " + quoted
+	}
+	if text := number.Error(); system && text != "" {
+		return fmt.Sprintf("[Errno %d] %s%s: %s", int(number), strings.ToUpper(text[:1]), text[1:], quoted)
 	}
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
