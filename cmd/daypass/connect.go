@@ -181,6 +181,8 @@ func (o *connectOptions) check() (seconds int32, err error) {
 		return 0, fmt.Errorf("--print %s: must be one of %s", o.printAs, strings.Join(printFormats, ", "))
 	case o.printAs != "" && len(o.psqlArgs) > 0:
 		return 0, errors.New("--print does not start psql: leave out the arguments after --")
+	case o.database != "" && len(o.psqlArgs) > 0 && !strings.HasPrefix(o.psqlArgs[0], "-") && o.psqlArgs[0] != o.database:
+		return 0, fmt.Errorf("%q after --: psql would take it for the database; leave it out, or use --print env to start another program", o.psqlArgs[0])
 	case o.sslMode != "" && !slices.Contains(sslModes, o.sslMode):
 		return 0, fmt.Errorf("--sslmode %s: must be one of %s", o.sslMode, strings.Join(sslModes, ", "))
 	case o.port < 0 || o.port > 65535:

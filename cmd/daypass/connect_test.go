@@ -261,6 +261,8 @@ func TestConnectRefuses(t *testing.T) {
 		{"user and iam", nil, []string{"c", "--user", "u", "--with-iam"}, 252, "--with-iam", false},
 		{"bad print", nil, []string{"c", "--user", "u", "--print", "xml"}, 252, "env, uri, dsn, json, pgpass", false},
 		{"print and psql", nil, []string{"c", "--user", "u", "--print", "uri", "--", "-c", "x"}, 252, "does not start psql", false},
+		{"psql and psql", nil, []string{"c", "d", "--user", "u", "--", "psql", "-c", "x"}, 252, "leave it out", false},
+		{"another program", nil, []string{"c", "d", "--user", "u", "--", "pg_dump"}, 252, "--print env", false},
 		{"bad sslmode", nil, []string{"c", "--user", "u", "--print", "uri", "--sslmode", "full"}, 252, "verify-full", false},
 		{"bad duration", nil, []string{"c", "--user", "u", "--print", "uri", "--duration", "soon"}, 252, "15m", false},
 		{"short duration", nil, []string{"c", "--user", "u", "--print", "uri", "--duration", "14m"}, 252, "15m to 60m", false},
