@@ -109,3 +109,41 @@ func TestSessionsOfAFormerServer(t *testing.T) {
 	}
 	pgtest.Eventually(t, "its process ends", func() bool { return processes() == 0 })
 }
+
+// TestRevokeOfAFormerCluster: while a cluster is not in the configuration, its credentials do not log on,
+// and a revocation cannot name it. If it comes back they are accepted again, unless a revocation that
+// reaches every cluster was made meanwhile.
+func TestRevokeOfAFormerCluster(t *testing.T) {
+	s := newServed(t, "127.0.0.1:1", "") // a logon with a valid credential gets no further
+	s.start()
+	c := s.issue(s.now())
+	reloads := 0
+	rename := func(from, to string) {
+		t.Helper()
+		s.replace("identifier: "+from, "identifier: "+to)
+		s.hangup <- syscall.SIGHUP
+		reloads++
+		pgtest.Eventually(t, "the reload", func() bool { return strings.Count(s.log.String(), "configuration reloaded") == reloads })
+	}
+	logon := func(when, want string) {
+		t.Helper()
+		_, err := s.tryLogon(c)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", when, err, want)
+		}
+	}
+	logon("before", "cannot be reached")
+	rename("examplecluster", "another")
+	logon("without the cluster", "is not served here")
+	if _, err := s.operator().Revoke(t.Context(), client.Selector{Cluster: "examplecluster"}); err == nil || !strings.Contains(err.Error(), "ClusterNotFound") {
+		t.Errorf("revoked by the cluster's name: %v", err)
+	}
+	rename("another", "examplecluster")
+	logon("with the cluster again", "cannot be reached")
+	rename("examplecluster", "another")
+	if _, err := s.operator().Revoke(t.Context(), client.Selector{DBUser: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	rename("another", "examplecluster")
+	logon("after the revocation", "revoked")
+}
