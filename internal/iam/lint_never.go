@@ -231,8 +231,12 @@ func (l *linter) elsewhere(s *statement, e *entry, site *Site) {
 	}
 	anywhere := Site{Partition: site.Partition, Region: site.Region, Account: site.Account}
 	switch {
-	case s.notResource || e.never || !s.canMatch(e, &Site{}, false):
-		// Warnings has already reported this.
+	case e.never || !s.canMatch(e, &Site{}, false):
+		// Warnings has already reported this, or it is an exception that is never needed.
+	case s.notResource:
+		if site.lacks(s, e) { // a misspelt exception is none
+			l.warn(e.at, e.path(), "the exception is for none of the clusters of this server (%s)", site.clustersNear(e.cluster()))
+		}
 	case !s.canMatch(e, &anywhere, false):
 		l.warn(e.at, e.path(), "%s", s.why(e, &anywhere))
 	case site.lacks(s, e):
