@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -55,30 +54,11 @@ func (m *machine) costs() string {
 func (m *machine) look(ctx context.Context) error {
 	m.model = model()
 	m.busy[0] = busy(ctx)
-	const pages, size = 1 << 14, 4096
-	var faults []time.Duration
-	for range 5 {
-		memory, err := syscall.Mmap(-1, 0, pages*size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-		if err != nil {
-			return fmt.Errorf("mapping memory: %w", err)
-		}
-		if runtime.GOOS == "linux" {
-			const noHugePage = 15 // MADV_NOHUGEPAGE: one fault per page
-			if err := syscall.Madvise(memory, noHugePage); err != nil {
-				return fmt.Errorf("asking for small pages: %w", err)
-			}
-		}
-		began := ownCPU()
-		for at := 0; at < len(memory); at += size {
-			memory[at] = 1
-		}
-		faults = append(faults, (ownCPU()-began)/pages)
-		if err := syscall.Munmap(memory); err != nil {
-			return fmt.Errorf("unmapping memory: %w", err)
-		}
+	fault, err := pageFault()
+	if err != nil {
+		return err
 	}
-	slices.Sort(faults)
-	m.fault = faults[len(faults)/2]
+	m.fault = fault
 	var starts []time.Duration
 	for range 51 {
 		began := time.Now()
@@ -90,14 +70,6 @@ func (m *machine) look(ctx context.Context) error {
 	slices.Sort(starts)
 	m.start = starts[len(starts)/2]
 	return nil
-}
-
-// ownCPU returns the CPU time that this process has used. It does not grow while others have the
-// CPUs.
-func ownCPU() time.Duration {
-	var usage syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // logOn measures a direct logon.
