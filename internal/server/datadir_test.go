@@ -104,6 +104,41 @@ func TestOpenToOthers(t *testing.T) {
 	}
 }
 
+// TestKeyringIsMissing: the keys are gone, and what was revoked is not. The server tells, once, and not
+// if both are gone.
+func TestKeyringIsMissing(t *testing.T) {
+	const told = "the keyring was missing"
+	s := ranOnce(t)
+	start := func() {
+		t.Helper()
+		if err := s.tryStart(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if err := os.Remove(filepath.Join(s.dir, "data", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove("keyring.json", "registry.db")
+	start()
+	if log := s.log.String(); strings.Contains(log, told) {
+		t.Errorf("without a registry the log has:\n%s", log)
+	}
+	remove("keyring.json")
+	start()
+	start() // the keyring is there
+	if log := s.log.String(); strings.Count(log, told) != 1 || !strings.Contains(log, "restore the keyring") || strings.Contains(log, "registry.db was missing") {
+		t.Errorf("the log does not tell once:\n%s", log)
+	}
+}
+
 // TestRegistryIsMissing: a backup has the keys but not what was revoked. The server tells, once, and
 // a server that begins has nothing to tell.
 func TestRegistryIsMissing(t *testing.T) {

@@ -49,6 +49,16 @@ func (d *dataDir) lacksRevocations(cfg *config.Config) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// lacksKeys reports whether there is a file that tells what was revoked, and no keys: they were not in the
+// backup, or were moved away. A new server makes its keys first.
+func (d *dataDir) lacksKeys(cfg *config.Config) bool {
+	if cfg.RootKey != nil || cfg.Registry.Etcd != nil || legacyKeyring(cfg) != "" {
+		return false
+	}
+	_, err := os.Stat(d.join("registry.db"))
+	return err == nil
+}
+
 func etcdConfig(e *config.Etcd) etcdstore.Config {
 	return etcdstore.Config{Endpoints: e.Endpoints, Prefix: e.Prefix, TLS: e.TLS, Authorities: e.CAPEM, Username: e.Username, Password: e.Password}
 }

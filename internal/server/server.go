@@ -100,7 +100,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 			return err
 		}
 	}
-	lost := data.lacksRevocations(cfg)
+	lost, lostKeys := data.lacksRevocations(cfg), data.lacksKeys(cfg)
 	var file *keyring.File
 	if cfg.RootKey == nil {
 		if file, err = openKeysFile(cfg, opts.Now()); err != nil {
@@ -129,6 +129,10 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	if lost {
 		opts.Log.Warn("registry.db was missing, although there are keys, and was made anew: what was revoked before is not known here; unless nothing was, "+
 			"run `daypass revoke --all`", "file", data.join("registry.db"))
+	}
+	if lostKeys {
+		opts.Log.Warn("the keyring was missing, although there is a registry.db, and was made anew: database passwords and session tokens from before "+
+			"are refused, and revocations stay in force; restore the keyring from a backup, or have callers ask for new ones", "file", cfg.Keyring)
 	}
 
 	s := &service{opts: opts, log: opts.Log, data: data, keysFile: file, keys: file, audit: record, observers: observe, revoked: revoked}
