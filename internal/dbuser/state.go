@@ -119,6 +119,8 @@ var serverRoles = []string{"pg_execute_server_program", "pg_read_server_files", 
 // database and role, the key of their index. From 16 on there can be
 // several rows for one membership, with options of their own.
 //
+// All rows are in order: state.seen would differ without it when the server takes another plan.
+//
 // Settings for other databases than $3 are not read. They matter to no session in this one, and
 // the owner of a database can give it a name that no statement can write, or keep it locked.
 func stateQuery(version int) string {
@@ -174,29 +176,29 @@ select json_build_object(
       'inherit', rolinherit, 'createrole', rolcreaterole, 'createdb', rolcreatedb, 'login', rolcanlogin,
       'repl', rolreplication, 'bypassrls', rolbypassrls, 'connlimit', rolconnlimit,
       'closed', rolvaliduntil = '-infinity', 'validuntil', case when isfinite(rolvaliduntil) then extract(epoch from rolvaliduntil)::float8 end,
-      'session', session, 'alterable', alterable, 'arranged', arranged)) from named),
+      'session', session, 'alterable', alterable, 'arranged', arranged) order by oid) from named),
   'carries', (select json_agg(json_build_object('root', c.root::int8, 'name', r.rolname, 'super', r.rolsuper,
-      'createrole', r.rolcreaterole, 'session', s.session))
+      'createrole', r.rolcreaterole, 'session', s.session) order by c.root, r.oid)
     from reach c join pg_roles r on r.oid = c.oid
     cross join lateral (select {session} as session) s
     where r.rolsuper or r.rolcreaterole or s.session
        or r.rolname in (current_user, session_user, {marker}, {server})),
   'of', (select json_agg(json_build_object('member', m.member::int8, 'role', r.rolname, 'oid', m.roleid::int8,
       'admin', m.admin_option, 'inherit', {inherit}, 'set', {set},
-      'grantor', coalesce(pg_get_userbyid(m.grantor), ''), 'creator', m.grantor = 10))
+      'grantor', coalesce(pg_get_userbyid(m.grantor), ''), 'creator', m.grantor = 10) order by m.member, m.roleid, m.grantor)
     from pg_auth_members m join pg_roles r on r.oid = m.roleid
     where m.member in (select oid from candidate)),
-  'into', (select json_agg(json_build_object('role', c.rolname, 'member', m.name)) -- by index: most rows are the marker's
+  'into', (select json_agg(json_build_object('role', c.rolname, 'member', m.name) order by c.oid, m.name) -- by index: most rows are the marker's
     from candidate c cross join lateral (select pg_get_userbyid(m.member) as name from pg_auth_members m where m.roleid = c.oid and ` + MemberThere + ` offset 0) m
     where m.name not in (current_user, session_user)),
   'settings', (select json_agg(json_build_object('role', s.setrole::int8, 'db', coalesce(d.datname, ''), 'row', s.xmin::text,
-      'config', case when f.fits then s.setconfig end, 'large', not f.fits))
+      'config', case when f.fits then s.setconfig end, 'large', not f.fits) order by s.setrole, s.setdatabase)
     from place d
     cross join (select oid from named where rolname = $1[1]::name or rolname = any ($2::text[]::name[])) r
     join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = r.oid
     cross join lateral (select case when pg_column_size(s.setconfig) > {most} / 4 then false
       else octet_length(s.setconfig::text) <= {most} end as fits) f), -- the first is of the compressed
-  'paths', (select json_agg(json_build_object('db', coalesce(d.datname, ''), 'value', substr(e, length('search_path=') + 1)))
+  'paths', (select json_agg(json_build_object('db', coalesce(d.datname, ''), 'value', substr(e, length('search_path=') + 1)) order by s.setdatabase)
     from place d
     join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = 0
     cross join unnest(case when pg_column_size(s.setconfig) <= {most} / 4 then s.setconfig end) e
