@@ -126,7 +126,7 @@ func (s *Server) startSpares(admin Admin) {
 	}
 }
 
-// nextSpare returns the next spare to be started. It skips those that have to end. When there is none,
+// nextSpare returns the next spare to be started. It skips those that have to end. If none is left,
 // it records that startSpares ends.
 func (p *pool) nextSpare(admin Admin) *pooled {
 	p.mu.Lock()

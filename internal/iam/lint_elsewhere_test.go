@@ -37,7 +37,7 @@ func TestElsewhere(t *testing.T) {
 }
 
 // TestElsewhereClusters: an Allow for a cluster that the configuration does not have gets a warning with
-// the nearest name. An empty text means that there is none.
+// the nearest name. An empty text means no warning.
 func TestElsewhereClusters(t *testing.T) {
 	const (
 		prefix = "arn:aws:redshift:us-east-1:123456789012:"
@@ -108,7 +108,7 @@ func TestElsewhereClusters(t *testing.T) {
 }
 
 // TestElsewherePrincipals: a principal of a trust policy that cannot call this server gets a warning,
-// so that a misspelt one does not stay unnoticed. An empty text means that there is none.
+// so that a misspelt one is noticed. An empty text means no warning.
 func TestElsewherePrincipals(t *testing.T) {
 	const here, other = "arn:aws:iam::123456789012:", "arn:aws:iam::999999999999:"
 	site := iam.Site{Partition: "aws", Region: "us-east-1", Account: "123456789012", Principals: map[string]bool{
